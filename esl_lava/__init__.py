@@ -1,0 +1,1 @@
+"""Sparse spiking networks: trained from scratch, exported exactly, priced honestly."""

@@ -1,0 +1,284 @@
+"""The configuration of an experiment: one tree of models, TOML in and TOML out.
+
+Every field is documented here, once; `esl train --help-config` prints these texts.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from esl_lava.errors import ConfigError, FileError
+
+MAX_CONFIG_BYTES = 1 << 20
+
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    """A table of the configuration: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(_Section):
+    """Where samples come from."""
+
+    name: Literal["digits", "mnist"] = Field("digits", description="data set")
+    validation: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
+        0.1,
+        description="share of the training split held back to choose the epoch that is kept; "
+        "0 keeps the last epoch",
+    )
+
+
+class Encoding(_Section):
+    """How a sample becomes binary spikes."""
+
+    kind: Literal["rate", "latency", "constant"] = Field(
+        "rate",
+        description="rate: integrate-and-fire on the pixel; latency: one spike, earlier the "
+        "brighter; constant: pixels of at least half scale spike at every step",
+    )
+    steps: Annotated[int, Field(ge=1, le=4096)] = Field(
+        8, description="T, the number of steps a sample is presented"
+    )
+
+
+class Model(_Section):
+    """The spiking network: CUBA hidden layers and a non-spiking integrator to read."""
+
+    hidden: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=1 << 20)], ...], Field(min_length=1, max_length=64)
+    ] = Field((128,), description="neurons of each hidden layer")
+    current_decay: Fraction = Field(
+        1.0, description="share of the synaptic current lost per step; 1 is no synaptic filter"
+    )
+    voltage_decay: Fraction = Field(
+        0.5, description="share of the membrane potential lost per step; 0.5 is tau = 0.5 (Eq. 7)"
+    )
+    threshold: Annotated[float, Field(ge=1 / 64, lt=2048, allow_inf_nan=False)] = Field(
+        1.0, description="firing threshold, in units of the weights; a multiple of 1/64"
+    )
+    tau_grad: Positive = Field(
+        1.0, description="width of the surrogate gradient, in units of the threshold"
+    )
+    scale_grad: Positive = Field(1.0, description="height of the surrogate gradient")
+    weight_scale: Positive = Field(
+        1.0,
+        description="factor on the initial weights of the hidden layers, besides 1/sqrt(density)",
+    )
+
+    @model_validator(mode="after")
+    def _threshold_is_on_the_grid(self) -> Model:
+        if (self.threshold * 64) % 1:
+            raise ValueError(
+                f"model.threshold {self.threshold} is not a multiple of 1/64, "
+                "so the chip could not hold it"
+            )
+        return self
+
+
+class Sparsity(_Section):
+    """Which connections exist and how they are rewired."""
+
+    density: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="connections over positions of the sparse layers together"
+    )
+    eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="Erdos-Renyi parameter of Eq. 1, in place of density"
+    )
+    distribution: Literal["er", "uniform"] = Field(
+        "er",
+        description="how density is shared between layers: er as Eq. 1 scales, uniform alike",
+    )
+    keep_dense: tuple[str, ...] = Field(
+        ("readout",), description="layers that keep every connection (the paper's classifier)"
+    )
+    prune: Literal["set"] = Field("set", description="which connections go")
+    growth: Literal["random"] = Field("random", description="which connections come")
+    alpha: Fraction = Field(0.3, description="share of the connections moved at first (Eq. 2)")
+    t_iter: Annotated[int, Field(ge=1)] = Field(
+        200, description="T_iter, optimiser steps between two updates of the masks"
+    )
+    end: Fraction = Field(
+        0.75, description="share of the training's steps after which masks stay (T_end, Eq. 2)"
+    )
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Sparsity:
+        if (self.density is None) == (self.eps is None):
+            raise ValueError("exactly one of sparsity.density and sparsity.eps is needed")
+        return self
+
+
+class Training(_Section):
+    """The optimisation: Adam, cosine decay to 0, TET loss (Eq. 10)."""
+
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(10, description="passes over the data")
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = Field(
+        100, description="samples per optimiser step; a last partial batch is used too"
+    )
+    learning_rate: Positive = Field(0.001, description="Adam's at the start")
+
+
+class Experiment(_Section):
+    """Everything a run depends on, besides the data and the versions."""
+
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = Field(
+        1, description="of weights, masks, shuffling and the validation split"
+    )
+    data: Data = Data()
+    encoding: Encoding = Encoding()
+    model: Model = Model()
+    sparsity: Sparsity
+    training: Training = Training()
+
+
+def from_mapping(values: Mapping[str, Any]) -> Experiment:
+    """Validate nested plain values.
+
+    Raises:
+        ConfigError: one sentence per fault, with key, value and limit; an unknown key
+            comes with the nearest known one.
+    """
+    try:
+        return Experiment.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentences(error))) from None
+
+
+def from_toml(text: str, origin: str = "configuration") -> Experiment:
+    """Parse and validate TOML; `origin` names it in errors.
+
+    Raises:
+        ConfigError: on a syntax error (with its place) or a fault `from_mapping` names.
+    """
+    try:
+        values = tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        raise ConfigError(f"{origin}: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{origin}: tables are nested too deeply") from None
+    try:
+        return from_mapping(values)
+    except ConfigError as error:
+        located = [f"{origin}: {line}" for line in str(error).split("\n")]
+        raise ConfigError("\n".join(located)) from None
+
+
+def read_toml(path: Path) -> Experiment:
+    """The experiment in a TOML file of at most 1 MiB.
+
+    Raises:
+        FileError: when the file cannot be read or is too large.
+        ConfigError: as `from_toml`.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from None
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise FileError(f"{path}: larger than the limit of {MAX_CONFIG_BYTES} bytes")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path}: not UTF-8 text at byte {error.start}") from None
+    return from_toml(text, str(path))
+
+
+def to_toml(experiment: Experiment) -> str:
+    """The experiment as TOML, defaults written out, absent values left out."""
+    return tomli_w.dumps(experiment.model_dump(mode="json", exclude_none=True))
+
+
+def override(experiment: Experiment, settings: Mapping[str, Any]) -> Experiment:
+    """The experiment with dotted keys replaced, e.g. {"training.epochs": 5}.
+
+    Setting one of `sparsity.density` and `sparsity.eps` removes the other.
+
+    Raises:
+        ConfigError: as `from_mapping`.
+    """
+    values = experiment.model_dump(mode="json", exclude_none=True)
+    rivals = {"sparsity.density": "eps", "sparsity.eps": "density"}
+    for key in settings:
+        if key in rivals:
+            values["sparsity"].pop(rivals[key], None)
+    for key, value in settings.items():
+        *tables, last = key.split(".")
+        table: Any = values
+        for name in tables:
+            table = table.setdefault(name, {}) if isinstance(table, dict) else None
+        if not isinstance(table, dict):
+            raise ConfigError(f"{key}: {'.'.join(tables)} is a value, not a table")
+        table[last] = value
+    return from_mapping(values)
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """`key=value` with a TOML value (a bare word counts as a string) -> (key, value).
+
+    Raises:
+        ConfigError: when there is no '='.
+    """
+    key, separator, raw = text.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(f"setting {text!r} is not of the form key=value")
+    try:
+        value = tomli.loads(f"value = {raw}")["value"]
+    except (tomli.TOMLDecodeError, RecursionError):
+        value = raw.strip()
+    return key.strip(), value
+
+
+def documentation() -> Iterator[tuple[str, str, str]]:
+    """(dotted key, default, description) of every field, in order."""
+    yield from _documented(Experiment, "")
+
+
+def _documented(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _documented(kind, f"{prefix}{name}.")
+        else:
+            default = field.get_default()
+            if isinstance(default, tuple):
+                default = list(default)
+            yield (
+                f"{prefix}{name}",
+                "" if default is None else str(default),
+                field.description or "",
+            )
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    """One sentence per fault pydantic found."""
+    known = [key for key, _, _ in documentation()]
+    names = known + sorted({key.split(".")[0] for key in known})
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, names, n=1)
+            yield f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else "")
+        elif fault["type"] == "value_error":
+            yield str(fault["ctx"]["error"])
+        elif fault["type"] == "missing":
+            yield f"{key} is missing"
+        else:
+            message = fault["msg"][0].lower() + fault["msg"][1:]
+            yield f"{key} = {_shortened(fault['input'])}: {message}"
+
+
+def _shortened(value: Any, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,282 @@
+"""Data sets of labelled 8-bit images, by name.
+
+`digits` comes with scikit-learn. `mnist` is read from the folder `$ESL_LAVA_DATA/mnist`,
+else downloaded once into the user's cache. A split is the same on every machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import http.client
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from esl_lava.data.idx import read_idx_with_digest
+from esl_lava.errors import DataError
+
+DATA_VARIABLE = "ESL_LAVA_DATA"
+"""The environment variable that names the folder of data sets."""
+
+SPLITS = ("train", "test")
+
+_logger = logging.getLogger(__name__)
+
+_MNIST_FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+# SHA-256 of the uncompressed files; the MD5s of the four .gz files they were computed from
+# are those that torchvision 0.18 publishes (`torchvision/datasets/mnist.py`).
+_MNIST_DIGESTS = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled images.
+
+    Attributes:
+        name: the data set's name.
+        images: (samples, features) uint8, 0..255.
+        labels: (samples,) int64, 0..classes-1.
+        classes: number of classes.
+        image_shape: the shape whose flattening a row of `images` is.
+
+    Raises:
+        DataError: when the arrays are not of these types, shapes and ranges.
+    """
+
+    name: str
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    classes: int
+    image_shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for what, array, dtype in (
+            ("images", self.images, "uint8"),
+            ("labels", self.labels, "int64"),
+        ):
+            if array.dtype != dtype:
+                raise DataError(f"{what} of {self.name} need type {dtype}, not {array.dtype}")
+        features = math.prod(self.image_shape)
+        if self.images.ndim != 2 or self.images.shape[1] != features:
+            raise DataError(
+                f"images of {self.name} need shape (samples, {features}), not {self.images.shape}"
+            )
+        if self.labels.shape != (len(self.images),):
+            raise DataError(
+                f"{self.name} has {len(self.images)} images but labels of shape {self.labels.shape}"
+            )
+        outside = self.labels[(self.labels < 0) | (self.labels >= self.classes)]
+        if outside.size:
+            raise DataError(f"label {outside[0]} of {self.name} is not in 0..{self.classes - 1}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, n: int) -> Dataset:
+        """The first `n` samples, sharing memory with these.
+
+        Raises:
+            DataError: `n` is below 1 or above the number of samples.
+        """
+        if not 1 <= n <= len(self):
+            raise DataError(
+                f"cannot take {n} samples of {self.name}: 1 to {len(self)} can be taken"
+            )
+        return replace(self, images=self.images[:n], labels=self.labels[:n])
+
+
+def load(name: str, split: str) -> Dataset:
+    """The half `split` of the data set `name`.
+
+    `digits`: the 1,797 handwritten digits of 8 x 8 pixels that scikit-learn brings along;
+    pixels of 0..16 become `round(pixel * 255 / 16)`. The split is fixed: in blocks of ten
+    consecutive samples, every fifth block is test (357 samples), the rest train (1,440).
+    The samples come writer by writer in cycles (much the same sequence of about 130 labels
+    recurs, form after form), so blocks keep every writer and class in both halves: the
+    test tells how well known writers are read, not new ones.
+
+    `mnist`: MNIST, or any data set in IDX files of the same names, which are
+    `{train,t10k}-{images-idx3,labels-idx1}-ubyte`, each with or without `.gz`, in
+    `$ESL_LAVA_DATA/mnist`. Where there is no such folder, torchvision downloads MNIST into
+    the user's cache. All four files must be there, as the classes are those of both splits
+    together: 0..n, each with a sample. Files of `split` that are not MNIST's are accepted
+    with a warning in the log.
+
+    Args:
+        name: a key of `LOADERS`.
+        split: "train" or "test".
+
+    Raises:
+        DataError: unknown name or split; a file of mnist is missing, its download fails,
+            or its images and labels do not fit.
+        FileError: a file of mnist is malformed.
+
+    Sources: `sklearn.datasets.load_digits`, the test set of the UCI data set "Optical
+    Recognition of Handwritten Digits" (E. Alpaydin, C. Kaynak, 1998); Y. LeCun, C. Cortes,
+    C. J. C. Burges, "The MNIST database of handwritten digits".
+    """
+    if name not in LOADERS:
+        nearest = difflib.get_close_matches(name.lower(), LOADERS, n=1, cutoff=0)[0]
+        raise DataError(
+            f"unknown data set {name!r}: there are {', '.join(LOADERS)}; nearest is {nearest!r}"
+        )
+    if split not in SPLITS:
+        raise DataError(f"unknown split {split!r} of {name}: there are {', '.join(SPLITS)}")
+    return LOADERS[name](split)
+
+
+def split_validation(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Sets `round(fraction * samples)` samples aside for validation.
+
+    They are drawn without replacement by `numpy.random.default_rng(seed)`, whatever their
+    class. Both parts keep the order of `dataset`.
+
+    Args:
+        dataset: what to split; it is left as it is.
+        fraction: at least 0 (validation is then empty), below 1.
+        seed: of the draw.
+
+    Returns:
+        (train, validation).
+
+    Raises:
+        DataError: `fraction` is out of range, or so large that nothing is left to train on.
+    """
+    if not 0 <= fraction < 1:
+        raise DataError(f"a validation fraction must be at least 0 and below 1, not {fraction}")
+    count = round(fraction * len(dataset))
+    if 0 < count == len(dataset):
+        raise DataError(
+            f"a validation fraction of {fraction} takes all {count} samples of {dataset.name}"
+        )
+    drawn = np.zeros(len(dataset), bool)
+    drawn[np.random.default_rng(seed).choice(len(dataset), count, replace=False)] = True
+    return (
+        replace(dataset, images=dataset.images[~drawn], labels=dataset.labels[~drawn]),
+        replace(dataset, images=dataset.images[drawn], labels=dataset.labels[drawn]),
+    )
+
+
+def _digits(split: str) -> Dataset:
+    import sklearn.datasets
+
+    pixels, labels = sklearn.datasets.load_digits(return_X_y=True)
+    # Half up in integers; the only tie, 8 -> 127.5, goes to 128 by rounding to even as well.
+    images = ((pixels.astype(np.int64) * 255 + 8) // 16).astype(np.uint8)
+    in_test = np.arange(len(labels)) // 10 % 5 == 4
+    chosen = in_test if split == "test" else ~in_test
+    return Dataset("digits", images[chosen], labels[chosen].astype(np.int64), 10, (8, 8))
+
+
+def _mnist(split: str) -> Dataset:
+    folder = _mnist_folder()
+    paths = _mnist_paths(folder)
+    images_name, labels_name = _MNIST_FILES[split]
+    images, images_digest = _read_bytes(paths[images_name], ("samples", "height", "width"))
+    if images.size == 0:
+        raise DataError(f"{paths[images_name]} is empty: its shape is {images.shape}")
+    labels, labels_digest = _read_bytes(paths[labels_name], ("samples",))
+    if len(images) != len(labels):
+        raise DataError(
+            f"{paths[images_name]} has {len(images)} images,"
+            f" {paths[labels_name]} has {len(labels)} labels"
+        )
+
+    other_split = next(half for half in SPLITS if half != split)
+    other_labels, _ = _read_bytes(paths[_MNIST_FILES[other_split][1]], ("samples",))
+    counts = np.bincount(np.concatenate([labels, other_labels]))
+    if not counts.all():
+        raise DataError(
+            f"labels in {folder} must be 0..n without a gap:"
+            f" {len(counts) - 1} occurs, {counts.argmin()} does not"
+        )
+
+    digests = {images_name: images_digest, labels_name: labels_digest}
+    foreign = [name for name, digest in digests.items() if digest != _MNIST_DIGESTS[name]]
+    if foreign:
+        _logger.warning(
+            "%s in %s: not the published MNIST, so no result on it is one on MNIST",
+            " and ".join(foreign),
+            folder,
+        )
+    return Dataset(
+        "mnist",
+        images.reshape(len(images), -1),
+        labels.astype(np.int64),
+        len(counts),
+        images.shape[1:],
+    )
+
+
+LOADERS: Mapping[str, Callable[[str], Dataset]] = MappingProxyType(
+    {"digits": _digits, "mnist": _mnist}
+)
+"""The data sets by name; `load` checks the split it passes on, they do not."""
+
+
+def _mnist_folder() -> Path:
+    """The user's folder if there is one, else that of the download, made on first use."""
+    data = os.environ.get(DATA_VARIABLE)
+    if data and (Path(data) / "mnist").is_dir():
+        return Path(data) / "mnist"
+
+    import platformdirs
+
+    cache = Path(platformdirs.user_cache_dir("esl-lava"))
+    folder = cache / "MNIST" / "raw"  # where torchvision puts the files
+    # The unzipped files come last: where one lacks, the download is not finished.
+    if not all((folder / name).is_file() for name in _MNIST_DIGESTS):
+        _download_mnist(cache)
+    return folder
+
+
+def _download_mnist(cache: Path) -> None:
+    from torchvision.datasets import MNIST
+
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # stdout belongs to the commands
+            MNIST(str(cache), train=True, download=True)
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
+        raise DataError(
+            f"MNIST cannot be downloaded into {cache} ({error}): set {DATA_VARIABLE}"
+            f" (now {os.environ.get(DATA_VARIABLE)!r}) to a folder with mnist/ in it"
+        ) from error
+
+
+def _mnist_paths(folder: Path) -> dict[str, Path]:
+    """The path of each file; the .gz, whose checksum tells damage, where there are both."""
+    paths = {}
+    for name in _MNIST_DIGESTS:
+        there = [path for path in (folder / f"{name}.gz", folder / name) if path.is_file()]
+        if not there:
+            raise DataError(f"{folder} lacks the file {name}.gz (or {name})")
+        paths[name] = there[0]
+    return paths
+
+
+def _read_bytes(path: Path, axes: tuple[str, ...]) -> tuple[npt.NDArray[np.uint8], str]:
+    """The array, which must be uint8 with these axes, and the digest of an IDX file."""
+    array, digest = read_idx_with_digest(path)
+    if array.dtype != np.uint8 or array.ndim != len(axes):
+        raise DataError(
+            f"{path} needs unsigned bytes of shape ({', '.join(axes)}),"
+            f" not {array.dtype} of shape {array.shape}"
+        )
+    return array, digest

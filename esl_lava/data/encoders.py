@@ -1,0 +1,111 @@
+"""Encoders: images of 8-bit pixels to binary spikes, in integer arithmetic.
+
+A pixel of 255 is full scale. Every encoder is deterministic and treats pixels apart, so
+each is a table of 256 spike trains, one per pixel value, in which the pixels are looked up.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esl_lava.errors import DataError
+
+Spikes = npt.NDArray[np.uint8]
+"""(batch, features, steps) of 0 and 1."""
+
+FULL_SCALE = 255
+_PIXELS = np.arange(FULL_SCALE + 1, dtype=np.int64)[:, None]
+
+
+def rate(images: npt.NDArray[np.uint8], steps: int) -> Spikes:
+    """Spikes in proportion to the pixel, evenly spread.
+
+    An integrate-and-fire neuron per pixel with reset by subtraction: at each step
+    `v += pixel`; it spikes when `v >= 255`, then `v -= 255`. So exactly
+    `floor(t * pixel / 255)` spikes come in the first t steps.
+
+    Args:
+        images: (batch, features) uint8.
+        steps: number of time steps, at least 1.
+
+    Returns:
+        (batch, features, steps) uint8 of 0 and 1.
+    """
+    spikes_by_step = np.arange(steps + 1) * _PIXELS // FULL_SCALE
+    return _look_up(np.diff(spikes_by_step, axis=1), images)
+
+
+def latency(images: npt.NDArray[np.uint8], steps: int) -> Spikes:
+    """One spike per non-zero pixel, the brighter the earlier; none for a zero pixel.
+
+    The step, counted from 0, is `(255 - pixel) * (steps - 1) / 255` rounded to the nearest
+    (255 is odd: there are no ties); so 255 spikes at step 0, and 1 near the last.
+
+    Args:
+        images: (batch, features) uint8.
+        steps: number of time steps, at least 1.
+
+    Returns:
+        (batch, features, steps) uint8 of 0 and 1.
+    """
+    step = (2 * (FULL_SCALE - _PIXELS) * (steps - 1) + FULL_SCALE) // (2 * FULL_SCALE)
+    return _look_up((np.arange(steps) == step) & (_PIXELS > 0), images)
+
+
+def constant(images: npt.NDArray[np.uint8], steps: int) -> Spikes:
+    """A spike at every step where the pixel is at least 128, else none.
+
+    Args:
+        images: (batch, features) uint8.
+        steps: number of time steps, at least 1.
+
+    Returns:
+        (batch, features, steps) uint8 of 0 and 1.
+    """
+    return _look_up(np.broadcast_to(2 * _PIXELS > FULL_SCALE, (_PIXELS.size, steps)), images)
+
+
+ENCODERS: Mapping[str, Callable[[npt.NDArray[np.uint8], int], Spikes]] = MappingProxyType(
+    {"rate": rate, "latency": latency, "constant": constant}
+)
+"""The encoders by name; `encode` checks what it is given, they do not."""
+
+
+def encode(kind: str, images: npt.NDArray[np.uint8], steps: int) -> Spikes:
+    """Spikes of `images` by the encoder called `kind`.
+
+    Args:
+        kind: a key of `ENCODERS`.
+        images: (batch, features) uint8, 255 is full scale.
+        steps: number of time steps, at least 1.
+
+    Returns:
+        (batch, features, steps) uint8 of 0 and 1.
+
+    Raises:
+        DataError: unknown `kind`, `steps` below 1, or images of another type or shape.
+    """
+    if kind not in ENCODERS:
+        nearest = difflib.get_close_matches(kind.lower(), ENCODERS, n=1, cutoff=0)[0]
+        raise DataError(
+            f"unknown encoder {kind!r}: there are {', '.join(ENCODERS)}; nearest is {nearest!r}"
+        )
+    if steps < 1:
+        raise DataError(f"an encoder needs at least 1 step, not {steps}")
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        given = getattr(images, "dtype", type(images).__name__)
+        raise DataError(f"images to encode need a numpy array of uint8, not {given}")
+    if images.ndim != 2:
+        raise DataError(f"images to encode need shape (batch, features), not {images.shape}")
+    return ENCODERS[kind](images, steps)
+
+
+def _look_up(table: npt.NDArray[Any], images: npt.NDArray[np.uint8]) -> Spikes:
+    """The row of `table` (256, steps) of each pixel."""
+    return np.take(table.astype(np.uint8), images, axis=0)

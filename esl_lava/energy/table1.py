@@ -1,0 +1,131 @@
+"""Table 1 of ESL-SNNs (Shen et al., AAAI 2023, arXiv 2306.03693) by counts.
+
+The table's "FLOPS" are connections: 784-800-10, no biases, the hidden layer drawn by
+Eq. 1 with epsilon = 60 and the output layer dense. Its energies are connections times
+one constant per device, which the paper does not name; `v100_paper` and
+`truenorth_paper` are the constants that print its digits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from esl_lava.devices import load_device
+from esl_lava.energy.model import by_connections
+
+INPUTS, HIDDEN, CLASSES = 784, 800, 10
+EPSILON = 60
+
+DENSE_CONNECTIONS = INPUTS * HIDDEN + HIDDEN * CLASSES
+SPARSE_CONNECTIONS = EPSILON * (INPUTS + HIDDEN) + HIDDEN * CLASSES
+"""Eq. 1's expected number of hidden connections, and the dense output layer."""
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A row as the paper prints it.
+
+    Attributes:
+        model: name of the model.
+        accuracy: test accuracy in percent.
+        density: connections over possible connections, both layers together.
+        operations: the column "FLOPS", in thousands.
+        gpu: energy on the GPU in joules.
+        truenorth: energy on TrueNorth in joules.
+    """
+
+    model: str
+    accuracy: str
+    density: str
+    operations: str
+    gpu: str
+    truenorth: str
+
+
+PAPER = (
+    PaperRow("SNNs", "96.7", "1.0", "635K", "1.13E-05", "7.95E-06"),
+    PaperRow("ESL-SNNs", "96.58", "0.16", "103K", "1.84E-06", "1.29E-06"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the paper beside its recomputation.
+
+    Attributes:
+        paper: the row as printed.
+        connections: connections of the network.
+        density: connections over possible connections, both layers together.
+        gpu_joules: energy on `v100_paper`.
+        truenorth_joules: energy on `truenorth_paper`.
+    """
+
+    paper: PaperRow
+    connections: int
+    density: float
+    gpu_joules: float
+    truenorth_joules: float
+
+    @property
+    def operations(self) -> str:
+        """The connections as the paper prints them."""
+        return f"{self.connections / 1000:.0f}K"
+
+    @property
+    def gpu(self) -> str:
+        """The energy on the GPU as the paper prints it."""
+        return f"{self.gpu_joules:.2E}"
+
+    @property
+    def truenorth(self) -> str:
+        """The energy on TrueNorth as the paper prints it."""
+        return f"{self.truenorth_joules:.2E}"
+
+
+@dataclass(frozen=True)
+class Table1:
+    """The recomputed table.
+
+    Attributes:
+        rows: dense, then sparse.
+        remarks: sentences on what does not add up in the paper's table.
+    """
+
+    rows: tuple[Row, ...]
+    remarks: tuple[str, ...]
+
+
+def compute_table1() -> Table1:
+    """Recompute the table's counts and energies, and say what does not add up."""
+    gpu, truenorth = load_device("v100_paper"), load_device("truenorth_paper")
+    rows = tuple(
+        Row(
+            paper=paper,
+            connections=connections,
+            density=connections / DENSE_CONNECTIONS,
+            gpu_joules=by_connections(connections, gpu),
+            truenorth_joules=by_connections(connections, truenorth),
+        )
+        for paper, connections in zip(PAPER, (DENSE_CONNECTIONS, SPARSE_CONNECTIONS))
+    )
+    return Table1(rows, _remarks(rows))
+
+
+def _remarks(rows: tuple[Row, ...]) -> tuple[str, ...]:
+    dense, sparse = rows
+    ratios = [float(row.paper.gpu) / float(row.paper.truenorth) for row in rows]
+    measured = by_connections(dense.connections, load_device("truenorth_measured"))
+    return (
+        'The "FLOPS" column counts connections: no time steps, no firing rates, no separate '
+        "multiplication and addition. Where neurons fire at most once it is an upper bound on "
+        "the synaptic operations of an inference.",
+        'The text has TrueNorth "about one order of magnitude" below the GPU; the printed '
+        f"energies differ by a factor of {ratios[0]:.2f} (dense) and {ratios[1]:.2f} (sparse).",
+        "The TrueNorth constant is fitted to the table: the paper names none, and no published "
+        "figure of the chip prints these cells. With the energy per synaptic event measured on "
+        f"the whole chip (truenorth_measured) the dense network takes {measured:.2E} J, against "
+        f"{dense.gpu} J on the GPU.",
+        "The GPU column assumes a GPU at its peak rate that skips absent connections; GPUs do "
+        "not profit from unstructured sparsity by default, and a dense machine spends "
+        f"{dense.gpu} J on either row, not {sparse.gpu}.",
+    )

@@ -1,0 +1,96 @@
+"""Fully connected spiking networks of stock SLAYER blocks (lava-dl 0.6.0)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from lava.lib.dl import slayer
+from torch import nn
+
+
+class SpikingMLP(nn.Module):
+    """CUBA layers `hidden1`, `hidden2`, ... and a non-spiking `readout`.
+
+    Hidden neurons follow Eq. 7-9 of ESL-SNNs: with `current_decay` 1 the synaptic
+    current does not outlive its step, `voltage_decay` 0.5 is tau = 0.5, the reset is
+    hard. Weights are rounded to 8 bits (even integers / 64) in every forward pass, so
+    that the trained function is the exported one.
+
+    Two settings make SLAYER compute what Lava and Loihi compute: `delay_shift=False`
+    (otherwise each block swallows a step of the sample) and `threshold_eps =
+    1 / s_scale` (SLAYER compares >=, the chip >, one state unit apart).
+
+    Args:
+        inputs: number of input channels.
+        hidden: neurons of each hidden layer, at least one layer.
+        classes: number of readout neurons.
+        current_decay, voltage_decay: fraction lost per step, 0..1.
+        threshold: firing threshold; weights are in the same unit.
+        tau_grad, scale_grad: width and height of SLAYER's surrogate gradient.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: Sequence[int],
+        classes: int,
+        *,
+        current_decay: float = 1.0,
+        voltage_decay: float = 0.5,
+        threshold: float = 1.0,
+        tau_grad: float = 1.0,
+        scale_grad: float = 1.0,
+    ) -> None:
+        super().__init__()
+        neuron = {
+            "threshold": threshold,
+            "current_decay": current_decay,
+            "voltage_decay": voltage_decay,
+            "tau_grad": tau_grad,
+            "scale_grad": scale_grad,
+        }
+        widths = [inputs, *hidden]
+        self.hidden_names = tuple(f"hidden{i}" for i in range(1, len(widths)))
+        for name, n_pre, n_post in zip(self.hidden_names, widths, widths[1:]):
+            # A copy of the parameters each: some blocks write into theirs.
+            block = slayer.block.cuba.Dense(dict(neuron), n_pre, n_post, delay_shift=False)
+            block.neuron.threshold_eps = 1 / block.neuron.s_scale
+            self.add_module(name, block)
+        self.readout = slayer.block.cuba.Affine(dict(neuron), widths[-1], classes, dynamics=False)
+
+    def hidden_blocks(self) -> list[nn.Module]:
+        """The spiking SLAYER blocks in order."""
+        return [self.get_submodule(name) for name in self.hidden_names]
+
+    def forward(self, spikes: torch.Tensor) -> torch.Tensor:
+        """O(t), the readout's weighted input at each step.
+
+        Args:
+            spikes: (batch, inputs, T) float, 0 or 1.
+
+        Returns:
+            (batch, classes, T) float; multiples of 1/64.
+        """
+        return self.layer_outputs(spikes)[-1]
+
+    def layer_outputs(self, spikes: torch.Tensor) -> list[torch.Tensor]:
+        """Spikes of each hidden layer (batch, neurons, T), then O(t) as `forward`."""
+        outputs = []
+        for block in self.hidden_blocks():
+            spikes = block(spikes)
+            outputs.append(spikes)
+        outputs.append(self.readout(spikes))
+        return outputs
+
+
+def scale_initial_weights(model: SpikingMLP, factors: dict[str, float]) -> None:
+    """Multiply the named layers' weights, e.g. by 1/sqrt(density) for a thinned fan-in.
+
+    Args:
+        model: its blocks' weights are changed in place.
+        factors: layer name -> factor.
+    """
+    with torch.no_grad():
+        for name, factor in factors.items():
+            model.get_submodule(name).synapse.weight.mul_(factor)

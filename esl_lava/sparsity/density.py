@@ -1,0 +1,167 @@
+"""How many connections each layer starts with: exact integers, never expectations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from types import MappingProxyType
+
+from esl_lava.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """What an allocation needs to know about a weight layer.
+
+    Attributes:
+        name: as errors print it.
+        n_pre, n_post: input and output neurons; channels of a convolution.
+        size: number of weights; more than n_pre * n_post where there is a kernel.
+
+    Raises:
+        ConfigError: when the layer has no weights.
+    """
+
+    name: str
+    n_pre: int
+    n_post: int
+    size: int
+
+    def __post_init__(self) -> None:
+        if min(self.n_pre, self.n_post, self.size) < 1:
+            raise ConfigError(
+                f"layer {self.name} of {self.n_pre} inputs, {self.n_post} outputs "
+                f"and {self.size} weights is empty"
+            )
+
+
+def round_half_up(value: Fraction) -> int:
+    """The nearest integer, halves upwards."""
+    return math.floor(value + Fraction(1, 2))
+
+
+def round_shares(shares: Sequence[Fraction]) -> list[int]:
+    """Integers with the same sum as `shares`, each share rounded down or up.
+
+    Largest remainder: those with the largest fractional parts are rounded up, ties to
+    the lower index.
+
+    Args:
+        shares: non-negative; their sum is an integer.
+    """
+    counts = [math.floor(share) for share in shares]
+    left = round_half_up(sum(shares, Fraction(0))) - sum(counts)
+    by_remainder = sorted(range(len(shares)), key=lambda i: counts[i] - shares[i])
+    for i in by_remainder[:left]:
+        counts[i] += 1
+    return counts
+
+
+def apportion(total: int, weights: Sequence[Fraction], caps: Sequence[int]) -> list[int]:
+    """Integers that sum to `total`, in proportion to `weights`, each within 1..cap.
+
+    What exceeds a cap goes to the other layers in proportion to their weights: the
+    exact shares are `clamp(scale * weight, 1, cap)` with the one scale at which they sum
+    to `total`; `round_shares` makes integers of them.
+
+    Args:
+        total: between the number of layers and the sum of the caps.
+        weights: one positive number a layer.
+        caps: one positive integer a layer.
+    """
+
+    def shares(scale: Fraction) -> list[Fraction]:
+        return [min(max(scale * w, Fraction(1)), Fraction(cap)) for w, cap in zip(weights, caps)]
+
+    # The sum of the shares is linear in the scale between the scales at which a layer
+    # meets one of its bounds, so the scale wanted is found without iteration.
+    knots = sorted({Fraction(0), *(b / w for w, cap in zip(weights, caps) for b in (1, cap))})
+    right = next(i for i, knot in enumerate(knots) if sum(shares(knot)) >= total)
+    scale, reached = knots[right], sum(shares(knots[right]))
+    if reached > total:
+        left = knots[right - 1]
+        start = sum(shares(left))
+        scale = left + (scale - left) * (total - start) / (reached - start)
+    return round_shares(shares(scale))
+
+
+def by_eps(shapes: Sequence[LayerShape], eps: float) -> list[int]:
+    """Erdos-Renyi by eps: connections of each layer.
+
+    The paper's Eq. 1, `p = eps * (n_pre + n_post) / (n_pre * n_post)`, capped at 1; a
+    layer gets round-half-up(p * size), the expectation itself. Kernel dimensions of a
+    convolution enter through size alone. eps counts as the decimal it prints as.
+
+    Raises:
+        ConfigError: when eps is not a positive number, or leaves a layer without any.
+    """
+    if not 0 < eps < math.inf:
+        raise ConfigError(f"eps {eps} is not a positive number")
+    counts = []
+    for shape in shapes:
+        count = min(shape.size, round_half_up(_decimal(eps) * _erdos_renyi(shape)))
+        if count < 1:
+            raise ConfigError(
+                f"eps {eps} gives layer {shape.name} none of its {shape.size} connections, "
+                "at least 1 is needed"
+            )
+        counts.append(count)
+    return counts
+
+
+def er(shapes: Sequence[LayerShape], density: float) -> list[int]:
+    """Erdos-Renyi by density: connections of each layer, round(density * weights) in all.
+
+    Proportions are those of Eq. 1; a full layer's excess goes to the others, every layer
+    keeps at least one connection (`apportion`). The total is rounded half up; density
+    counts as the decimal it prints as.
+
+    Raises:
+        ConfigError: when density is outside (0, 1] or gives fewer than one a layer.
+    """
+    sizes = [shape.size for shape in shapes]
+    return apportion(_total(shapes, density), [_erdos_renyi(shape) for shape in shapes], sizes)
+
+
+def uniform(shapes: Sequence[LayerShape], density: float) -> list[int]:
+    """The same density in every layer, round(density * weights) connections in all.
+
+    Rounding, the minimum of one a layer and errors are those of `er`.
+
+    Raises:
+        ConfigError: when density is outside (0, 1] or gives fewer than one a layer.
+    """
+    sizes = [shape.size for shape in shapes]
+    return apportion(_total(shapes, density), [Fraction(size) for size in sizes], sizes)
+
+
+Distribution = Callable[[Sequence[LayerShape], float], list[int]]
+
+DISTRIBUTIONS: Mapping[str, Distribution] = MappingProxyType({"er": er, "uniform": uniform})
+"""How a density is spread over layers, by name. Density 1 is the dense net in each."""
+
+
+def _erdos_renyi(shape: LayerShape) -> Fraction:
+    """Connections of the layer for eps = 1 (Eq. 1 times size), not capped."""
+    return Fraction((shape.n_pre + shape.n_post) * shape.size, shape.n_pre * shape.n_post)
+
+
+def _total(shapes: Sequence[LayerShape], density: float) -> int:
+    """Connections of all layers together at `density`; refuses impossible ones."""
+    if not 0 < density <= 1:
+        raise ConfigError(f"density {density} is outside (0, 1]")
+    possible = sum(shape.size for shape in shapes)
+    total = round_half_up(_decimal(density) * possible)
+    if total < len(shapes):
+        raise ConfigError(
+            f"density {density} gives {total} of {possible} connections to {len(shapes)} "
+            "layers, each needs at least 1"
+        )
+    return total
+
+
+def _decimal(value: float) -> Fraction:
+    """The decimal a user wrote: 0.3 of 5 connections is 1.5, not slightly less."""
+    return Fraction(repr(float(value)))

@@ -1,0 +1,89 @@
+"""Sampling positions exactly, and moving connections: the only place masks change."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def sample_free(taken: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Draw `n` of the positions where `taken` is false, uniformly, none twice.
+
+    Positions are drawn one after the other and kept when free, so no dense random field
+    is made; where that would mostly miss, the free slots are listed instead. Scratch
+    space beyond one copy of `taken` is of the order of n and the number taken.
+
+    Args:
+        taken: (size,) bool, any device.
+        n: 0 <= n <= free positions.
+        generator: a CPU generator; its state and the arguments fix the result.
+
+    Returns:
+        (n,) int64 positions, ascending, on the device of `taken`.
+
+    Raises:
+        ValueError: when fewer than `n` positions are free.
+    """
+    size = taken.numel()
+    free = size - int(taken.sum())
+    if not 0 <= n <= free:
+        raise ValueError(f"{n} positions asked for, {free} of {size} are free")
+    # Listing is bounded: free < size / 4 means mostly taken, 2 n > free means mostly wanted.
+    if 4 * free < size or 2 * n > free:
+        slots = (~taken).nonzero().view(-1)
+        order = torch.randperm(free, generator=generator)[:n]
+        return slots[order.to(slots.device)].sort().values
+    seen = taken.clone()
+    found = [taken.new_empty(0, dtype=torch.int64)]
+    missing = n
+    while missing:
+        # Never more draws than are missing: a round cannot overshoot, so nothing is cut
+        # off and the set is that of the first n distinct free draws, hence uniform.
+        drawn = torch.randint(size, (missing,), generator=generator).to(taken.device)
+        fresh = torch.unique(drawn[~seen[drawn]])
+        seen[fresh] = True
+        found.append(fresh)
+        missing -= fresh.numel()
+    return torch.cat(found).sort().values
+
+
+def draw(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Exactly `count` of `size` positions, uniformly without replacement.
+
+    Returns:
+        (count,) int64 positions, ascending, on the CPU.
+
+    Raises:
+        ValueError: when `count` is outside 0..size.
+    """
+    return sample_free(torch.zeros(size, dtype=torch.bool), count, generator)
+
+
+def move(mask: Tensor, drop: Tensor, grow: Tensor) -> None:
+    """Move connections of one layer, in place: `drop` off, equally many `grow` on.
+
+    Args:
+        mask: contiguous bool of any shape, true where a connection is.
+        drop: (n,) int64 flat positions, ascending.
+        grow: (n,) int64 flat positions, ascending.
+
+    Raises:
+        AssertionError: when a dropped position is not active, a grown one is, positions
+            are not strictly ascending within the mask, or the numbers differ. The mask
+            is then unchanged.
+    """
+    flat = mask.view(-1)
+    for name, positions in (("dropped", drop), ("grown", grow)):
+        if positions.numel() == 0:
+            continue
+        ascending = bool((positions[1:] > positions[:-1]).all())
+        if not ascending or int(positions[0]) < 0 or int(positions[-1]) >= flat.numel():
+            raise AssertionError(f"{name} positions are not strictly ascending within the mask")
+    if drop.numel() != grow.numel():
+        raise AssertionError(f"{drop.numel()} connections dropped but {grow.numel()} grown")
+    if not bool(flat[drop].all()):
+        raise AssertionError("a dropped connection was not active")
+    if bool(flat[grow].any()):
+        raise AssertionError("a grown connection was active before the update")
+    flat[drop] = False
+    flat[grow] = True

@@ -1,0 +1,90 @@
+"""Which connections go: rules on active values, in one table.
+
+A rule is two pure functions: how many connections each layer gives up, and which. They
+see active values only (a flat array in ascending order of position), never a dense
+tensor. A new rule is one more entry of `PRUNE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from esl_lava.sparsity.density import round_half_up, round_shares
+
+
+@dataclass(frozen=True)
+class PruneRule:
+    """A prune rule.
+
+    Attributes:
+        numbers: (active values of each layer, fraction in 0..1) -> connections each
+            layer is to give up, at most as many as it has.
+        pick: (active values of one layer, n) -> (n,) int64 indices into these values,
+            ascending; ties go to the lower index.
+    """
+
+    numbers: Callable[[Sequence[Tensor], float], list[int]]
+    pick: Callable[[Tensor, int], Tensor]
+
+
+def each_alike(values: Sequence[Tensor], fraction: float) -> list[int]:
+    """Every layer gives up round-half-up(fraction * active) of its own connections.
+
+    The product is taken in double precision.
+    """
+    return [round_half_up(Fraction(fraction * layer.numel())) for layer in values]
+
+
+def smallest(magnitudes: Tensor, n: int) -> Tensor:
+    """Indices of the `n` smallest values, ascending; ties go to the lower index.
+
+    Args:
+        magnitudes: (k,) without NaN.
+        n: 0 <= n <= k.
+    """
+    if n == 0:
+        return torch.empty(0, dtype=torch.int64, device=magnitudes.device)
+    threshold = magnitudes.kthvalue(n).values
+    chosen = magnitudes < threshold
+    ties = (magnitudes == threshold).nonzero().view(-1)
+    chosen[ties[: n - int(chosen.sum())]] = True
+    return chosen.nonzero().view(-1)
+
+
+def set_tails(values: Tensor, n: int) -> Tensor:
+    """SET: the positive values closest to 0 and the negative ones, each tail on its own.
+
+    Rounding: exact zeros go first and count among the n (lower index first where there
+    are more than n). The rest of n is split over the two tails in proportion to their
+    sizes by largest remainder, an exact tie to the positive tail; each tail loses its
+    values closest to 0. (Mocanu et al. 2018, step "weights removal": there zeros go on
+    top of the fraction, which would let the number of connections drift.)
+
+    Args:
+        values: (k,) active values without NaN.
+        n: 0 <= n <= k.
+
+    Returns:
+        (n,) int64 indices into `values`, ascending.
+    """
+    zeros = (values == 0).nonzero().view(-1)
+    rest = n - zeros.numel()
+    if rest <= 0:
+        return zeros[:n]
+    tails = [side.nonzero().view(-1) for side in (values > 0, values < 0)]
+    nonzero = sum(tail.numel() for tail in tails)
+    numbers = round_shares([Fraction(rest * tail.numel(), nonzero) for tail in tails])
+    picked = [tail[smallest(values[tail].abs(), k)] for tail, k in zip(tails, numbers)]
+    return torch.cat([zeros, *picked]).sort().values
+
+
+PRUNE: Mapping[str, PruneRule] = MappingProxyType(
+    {"set": PruneRule(numbers=each_alike, pick=set_tails)}
+)
+"""Prune rules by name."""

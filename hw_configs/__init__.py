@@ -1,0 +1,1 @@
+"""Device files, one `NAME.toml` each; `esl_lava.devices` reads them."""

@@ -1,0 +1,445 @@
+import functools
+import gzip
+import http.server
+import logging
+import os
+import subprocess
+import sys
+import threading
+import types
+import urllib.error
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esl_lava.data.datasets import Dataset, load, split_validation
+from esl_lava.errors import DataError, FileError
+from tests.data.test_idx import idx_bytes
+
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+DATA = os.environ.get("ESL_LAVA_DATA")
+needs_mnist = pytest.mark.skipif(
+    not DATA or not (Path(DATA) / "mnist").is_dir(),
+    reason="ESL_LAVA_DATA names no folder with mnist/ in it",
+)
+
+
+def numbered(n: int, features: int = 6, classes: int = 3) -> Dataset:
+    """`n` samples, each recognisable by its first pixel."""
+    images = np.zeros((n, features), np.uint8)
+    images[:, 0] = np.arange(n)
+    return Dataset("numbered", images, np.arange(n, dtype=np.int64) % classes, classes, (features,))
+
+
+# --- Dataset -----------------------------------------------------------------------------
+
+
+def test_take_gives_the_first() -> None:
+    dataset = numbered(5)
+    taken = dataset.take(2)
+    assert (len(dataset), len(taken)) == (5, 2)
+    assert taken.images[:, 0].tolist() == [0, 1]
+    assert taken.labels.tolist() == [0, 1]
+    assert (taken.name, taken.classes, taken.image_shape) == ("numbered", 3, (6,))
+    assert len(dataset.take(5)) == 5
+
+
+@pytest.mark.parametrize("n", [-1, 0, 6])
+def test_take_refuses_what_is_not_there(n: int) -> None:
+    with pytest.raises(DataError, match=f"take {n} samples of numbered: 1 to 5 can"):
+        numbered(5).take(n)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": np.zeros((2, 4))}, "images of x need type uint8, not float64"),
+        ({"labels": np.zeros(2, np.int32)}, "labels of x need type int64, not int32"),
+        ({"images": np.zeros((2, 2, 2), np.uint8)}, r"shape \(samples, 4\), not \(2, 2, 2\)"),
+        ({"image_shape": (3, 2)}, r"shape \(samples, 6\), not \(2, 4\)"),
+        ({"labels": np.zeros(3, np.int64)}, r"2 images but labels of shape \(3,\)"),
+        ({"labels": np.zeros((2, 1), np.int64)}, r"2 images but labels of shape \(2, 1\)"),
+        ({"labels": np.array([0, 3])}, r"label 3 of x is not in 0\.\.2"),
+        ({"labels": np.array([-1, 0])}, r"label -1 of x is not in 0\.\.2"),
+    ],
+)
+def test_misfits_are_refused(changes: dict[str, Any], message: str) -> None:
+    fitting: dict[str, Any] = {
+        "name": "x",
+        "images": np.zeros((2, 4), np.uint8),
+        "labels": np.zeros(2, np.int64),
+        "classes": 3,
+        "image_shape": (2, 2),
+    }
+    assert len(Dataset(**fitting)) == 2
+    with pytest.raises(DataError, match=message):
+        Dataset(**(fitting | changes))
+
+
+# --- load: names -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("mnits", "mnist"), ("Digit", "digits")])
+def test_unknown_names_are_refused_with_the_nearest(name: str, nearest: str) -> None:
+    with pytest.raises(DataError) as caught:
+        load(name, "train")
+    assert str(caught.value) == (
+        f"unknown data set '{name}': there are digits, mnist; nearest is '{nearest}'"
+    )
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist"])
+def test_unknown_splits_are_refused(name: str) -> None:
+    with pytest.raises(DataError, match=f"unknown split 'valid' of {name}: there are train, test"):
+        load(name, "valid")
+
+
+# --- digits ------------------------------------------------------------------------------
+
+
+def test_digits_split() -> None:
+    import sklearn.datasets
+
+    pixels, labels = sklearn.datasets.load_digits(return_X_y=True)
+    train, test = load("digits", "train"), load("digits", "test")
+    assert (len(train), len(test)) == (1440, 357)
+    for half in (train, test):
+        assert (half.name, half.classes, half.image_shape) == ("digits", 10, (8, 8))
+        assert half.images.shape == (len(half), 64)
+        assert set(half.labels.tolist()) == set(range(10))
+
+    # Put together again block by block they are the whole: so they are disjoint, too.
+    expected = np.array([round(x * 255 / 16) for x in range(17)], np.uint8)[pixels.astype(int)]
+    for whole, kept, tested in (
+        (expected, train.images, test.images),
+        (labels, train.labels, test.labels),
+    ):
+        for block in range(36):  # 40 train, 10 test; the last has 40 and 7
+            start = 50 * block
+            np.testing.assert_array_equal(whole[start : start + 40], kept[40 * block :][:40])
+            np.testing.assert_array_equal(whole[start + 40 : start + 50], tested[10 * block :][:10])
+
+
+def test_digits_use_the_whole_range() -> None:
+    images = load("digits", "train").images
+    assert (images.min(), images.max()) == (0, 255)
+    assert len(np.unique(images)) == 17
+    assert 128 in images  # the tie: 8 * 255 / 16 = 127.5
+
+
+# --- mnist from a folder -----------------------------------------------------------------
+
+
+def small_mnist() -> dict[str, npt.NDArray[np.uint8]]:
+    """Files' contents by name: 6 and 4 images of 2 x 3, 3 classes, the last in train only."""
+    rng = np.random.default_rng(5)
+    return {
+        FILES[0]: rng.integers(0, 256, (6, 2, 3), dtype=np.uint8),
+        FILES[1]: np.array([0, 1, 2, 0, 1, 2], np.uint8),
+        FILES[2]: rng.integers(0, 256, (4, 2, 3), dtype=np.uint8),
+        FILES[3]: np.array([0, 1, 1, 0], np.uint8),
+    }
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Writes files into a folder of data sets, makes it the user's, returns mnist/ in it."""
+    monkeypatch.setenv("ESL_LAVA_DATA", str(tmp_path))
+
+    def write(arrays: dict[str, npt.NDArray[Any]], compressed: bool = True) -> Path:
+        folder = tmp_path / "mnist"
+        folder.mkdir(exist_ok=True)
+        for name, array in arrays.items():
+            content = idx_bytes(array)
+            if compressed:
+                (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+            else:
+                (folder / name).write_bytes(content)
+        return folder
+
+    return write
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_other_sizes_are_accepted(write: Callable[..., Path], compressed: bool) -> None:
+    arrays = small_mnist()
+    write(arrays, compressed)
+    for split, (images, labels) in {"train": FILES[:2], "test": FILES[2:]}.items():
+        half = load("mnist", split)
+        np.testing.assert_array_equal(half.images, arrays[images].reshape(-1, 6))
+        np.testing.assert_array_equal(half.labels, arrays[labels])
+        assert (half.name, half.classes, half.image_shape) == ("mnist", 3, (2, 3))
+
+
+def test_zipped_and_unzipped_files_may_be_mixed(write: Callable[..., Path]) -> None:
+    arrays = small_mnist()
+    write({name: arrays[name] for name in FILES[:2]}, compressed=True)
+    write({name: arrays[name] for name in FILES[2:]}, compressed=False)
+    assert (len(load("mnist", "train")), len(load("mnist", "test"))) == (6, 4)
+
+
+def test_other_content_than_mnist_is_remarked(
+    write: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write(small_mnist())
+    load("mnist", "test")
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("esl_lava.data.datasets", logging.WARNING)
+    assert record.getMessage().startswith(f"{FILES[2]} and {FILES[3]} in {folder}: not the publi")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("missing", FILES)
+def test_missing_files_are_named(write: Callable[..., Path], missing: str, split: str) -> None:
+    arrays = small_mnist()
+    del arrays[missing]
+    write(arrays)
+    with pytest.raises(DataError, match=f"mnist lacks the file {missing}.gz"):
+        load("mnist", split)
+
+
+def test_an_empty_folder_is_not_downloaded_around(write: Callable[..., Path]) -> None:
+    write({})
+    with pytest.raises(DataError, match="lacks the file"):
+        load("mnist", "train")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({FILES[1]: np.arange(5, dtype=np.uint8)}, "has 6 images, .* has 5 labels"),
+        ({FILES[1]: np.arange(7, dtype=np.uint8)}, "has 6 images, .* has 7 labels"),
+        (
+            {FILES[1]: np.array([0, 1, 4, 0, 1, 4], np.uint8)},
+            r"labels in .* must be 0\.\.n without a gap: 4 occurs, 2 does not",
+        ),
+        (
+            {FILES[1]: np.array([1, 2, 2, 2, 1, 1], np.uint8), FILES[3]: np.ones(4, np.uint8)},
+            "2 occurs, 0 does not",
+        ),
+        ({FILES[0]: np.zeros((6, 6), np.uint8)}, r"\(samples, height, width\), not uint8 .*6, 6"),
+        ({FILES[0]: np.zeros((6, 2, 3), np.int16)}, "unsigned bytes .* not int16"),
+        ({FILES[1]: np.zeros(6, np.int8)}, "unsigned bytes .* not int8"),
+        ({FILES[1]: np.zeros((6, 1), np.uint8)}, r"shape \(samples\), not uint8 .*\(6, 1\)"),
+        ({FILES[3]: np.zeros(4, np.int32)}, "t10k-labels-.* not int32"),
+        ({FILES[0]: np.zeros((0, 2, 3), np.uint8)}, r"is empty: its shape is \(0, 2, 3\)"),
+        ({FILES[0]: np.zeros((6, 0, 3), np.uint8)}, r"is empty: its shape is \(6, 0, 3\)"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(
+    write: Callable[..., Path], changes: dict[str, Any], message: str
+) -> None:
+    write(small_mnist() | changes)
+    with pytest.raises(DataError, match=message):
+        load("mnist", "train")
+
+
+def test_malformed_files_are_refused(write: Callable[..., Path]) -> None:
+    folder = write(small_mnist())
+    (folder / f"{FILES[1]}.gz").write_bytes(b"<html>")
+    with pytest.raises(FileError, match=f"{FILES[1]}.gz is no IDX file"):
+        load("mnist", "train")
+
+
+def test_nothing_heavy_is_imported_for_a_folder(write: Callable[..., Path]) -> None:
+    write(small_mnist())
+    code = (
+        "import sys; from esl_lava.data.datasets import load; import esl_lava.data.encoders;"
+        "assert len(load('mnist', 'train')) == 6;"
+        "print(sorted({'torch', 'torchvision', 'sklearn', 'scipy', 'lava'} & set(sys.modules)))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+# --- mnist by download -------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty user's cache and no folder of data sets."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("ESL_LAVA_DATA", raising=False)
+    return tmp_path / "cache" / "esl-lava"
+
+
+def pretend_torchvision(monkeypatch: pytest.MonkeyPatch, mnist: Callable[..., None]) -> None:
+    module = types.ModuleType("torchvision.datasets")
+    module.MNIST = mnist  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", module)
+
+
+@pytest.mark.parametrize("variable", [None, "", "without-mnist"])
+def test_without_a_folder_it_is_downloaded_once(
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variable: str | None,
+) -> None:
+    calls = []
+
+    def mnist(root: str, train: bool, download: bool) -> None:
+        calls.append((root, train, download))
+        print("Downloading")
+        raw = Path(root) / "MNIST" / "raw"
+        raw.mkdir(parents=True)
+        for name, array in small_mnist().items():
+            (raw / name).write_bytes(idx_bytes(array))
+
+    pretend_torchvision(monkeypatch, mnist)
+    if variable is not None:
+        monkeypatch.setenv("ESL_LAVA_DATA", variable)
+    assert (len(load("mnist", "train")), len(load("mnist", "test"))) == (6, 4)
+    assert calls == [(str(cache), True, True)]
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        RuntimeError("Error downloading train-images-idx3-ubyte.gz"),
+        urllib.error.URLError("no route to host"),
+        PermissionError(13, "Permission denied"),
+    ],
+)
+def test_a_failed_download_tells_what_to_do(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    def mnist(root: str, train: bool, download: bool) -> None:
+        raise failure
+
+    pretend_torchvision(monkeypatch, mnist)
+    with pytest.raises(DataError) as caught:
+        load("mnist", "train")
+    message = str(caught.value)
+    assert str(cache) in message
+    assert str(failure) in message
+    assert "set ESL_LAVA_DATA (now None) to a folder with mnist/ in it" in message
+
+
+@needs_mnist
+def test_torchvision_downloads_what_is_read(
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The real torchvision, its mirror replaced by a local one of the user's folder."""
+    from torchvision.datasets import MNIST
+
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=f"{DATA}/mnist")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+        assert len(load("mnist", "test")) == 10_000
+        server.shutdown()
+    assert (cache / "MNIST" / "raw" / FILES[0]).is_file()
+    assert capsys.readouterr().out == ""
+    assert not caplog.records
+
+
+# --- the real MNIST ----------------------------------------------------------------------
+
+
+@needs_mnist
+@pytest.mark.parametrize(
+    ("split", "samples", "first_labels", "per_class"),
+    [
+        # Counts of the two splits per class, as published with the data set.
+        (
+            "train",
+            60_000,
+            [5, 0, 4, 1, 9],
+            [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
+        ),
+        ("test", 10_000, [7, 2, 1, 0, 4], [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]),
+    ],
+)
+def test_real_mnist(
+    split: str,
+    samples: int,
+    first_labels: list[int],
+    per_class: list[int],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    half = load("mnist", split)
+    assert half.images.shape == (samples, 784)
+    assert (half.classes, half.image_shape) == (10, (28, 28))
+    assert half.labels[:5].tolist() == first_labels
+    assert np.bincount(half.labels).tolist() == per_class
+    assert (half.images.min(), half.images.max()) == (0, 255)
+    assert not caplog.records  # it is the published one
+
+
+@needs_mnist
+def test_unzipped_mnist_is_recognised_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "mnist").mkdir()
+    for name in FILES:
+        content = gzip.decompress((Path(str(DATA)) / "mnist" / f"{name}.gz").read_bytes())
+        (tmp_path / "mnist" / name).write_bytes(content)
+    monkeypatch.setenv("ESL_LAVA_DATA", str(tmp_path))
+    assert len(load("mnist", "test")) == 10_000
+    assert not caplog.records
+
+
+# --- split_validation --------------------------------------------------------------------
+
+
+@given(
+    n=st.integers(0, 200),
+    fraction=st.floats(0, 1, exclude_max=True),
+    seed=st.integers(0, 2**32),
+)
+def test_validation_is_a_part_in_order(n: int, fraction: float, seed: int) -> None:
+    dataset = numbered(n)
+    if 0 < round(fraction * n) == n:
+        with pytest.raises(DataError, match=f"takes all {n} samples of numbered"):
+            split_validation(dataset, fraction, seed)
+        return
+    train, validation = split_validation(dataset, fraction, seed)
+    assert len(validation) == round(fraction * n)
+    numbers = [half.images[:, 0].tolist() for half in (train, validation)]
+    assert numbers == [sorted(part) for part in numbers]
+    assert sorted(numbers[0] + numbers[1]) == list(range(n))
+    for half in (train, validation):
+        np.testing.assert_array_equal(half.labels, half.images[:, 0] % 3)
+        assert (half.name, half.classes, half.image_shape) == ("numbered", 3, (6,))
+
+
+def test_validation_is_drawn_by_the_seed() -> None:
+    def drawn(seed: int) -> list[int]:
+        return [int(x) for x in split_validation(numbered(100), 0.2, seed)[1].images[:, 0]]
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+    expected = np.sort(np.random.default_rng(1).choice(100, 20, replace=False))
+    assert drawn(1) == expected.tolist()
+
+
+def test_fraction_zero_keeps_everything() -> None:
+    train, validation = split_validation(numbered(7), 0, 0)
+    assert (len(train), len(validation)) == (7, 0)
+    assert validation.images.shape == (0, 6)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, float("nan")])
+def test_fractions_out_of_range_are_refused(fraction: float) -> None:
+    with pytest.raises(DataError, match=f"at least 0 and below 1, not {fraction}"):
+        split_validation(numbered(7), fraction, 0)

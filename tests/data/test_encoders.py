@@ -1,0 +1,134 @@
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from esl_lava.data.encoders import ENCODERS, encode
+from esl_lava.errors import DataError
+
+ALL_PIXELS = np.arange(256, dtype=np.uint8)[None]
+
+images = hnp.arrays(np.uint8, st.tuples(st.integers(0, 3), st.integers(0, 6)))
+step_counts = st.integers(1, 300)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pixel", "expected"),
+    [
+        ("rate", 0, "0000"),
+        ("rate", 63, "0000"),  # 4 * 63 = 252
+        ("rate", 64, "0001"),  # 256
+        ("rate", 85, "0010"),  # 85, 170, 255
+        ("rate", 127, "0010"),  # 127, 254, 381 -> 126, 253
+        ("rate", 128, "0101"),  # 128, 256 -> 1, 129, 257 -> 2
+        ("rate", 191, "0110"),  # 191, 382 -> 127, 318 -> 63, 254
+        ("rate", 255, "1111"),
+        ("latency", 0, "0000"),
+        ("latency", 1, "0001"),  # 254 * 3 / 255 = 2.99
+        ("latency", 42, "0001"),  # 213 * 3 / 255 = 2.506
+        ("latency", 43, "0010"),  # 212 * 3 / 255 = 2.494
+        ("latency", 128, "0100"),  # 127 * 3 / 255 = 1.494
+        ("latency", 127, "0010"),  # 128 * 3 / 255 = 1.506
+        ("latency", 212, "0100"),  # 43 * 3 / 255 = 0.506
+        ("latency", 213, "1000"),  # 42 * 3 / 255 = 0.494
+        ("latency", 255, "1000"),
+        ("constant", 0, "0000"),
+        ("constant", 127, "0000"),
+        ("constant", 128, "1111"),
+        ("constant", 255, "1111"),
+    ],
+)
+def test_trains_by_hand(kind: str, pixel: int, expected: str) -> None:
+    spikes = encode(kind, np.array([[pixel]], np.uint8), 4)
+    assert "".join(map(str, spikes[0, 0])) == expected
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+@given(images=images, steps=step_counts)
+def test_shape_type_and_values(kind: str, images: npt.NDArray[np.uint8], steps: int) -> None:
+    spikes = encode(kind, images, steps)
+    assert spikes.shape == (*images.shape, steps)
+    assert spikes.dtype == np.uint8
+    assert np.isin(spikes, [0, 1]).all()
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+@given(images=images, steps=step_counts)
+def test_a_pixel_is_encoded_alone(kind: str, images: npt.NDArray[np.uint8], steps: int) -> None:
+    table = encode(kind, ALL_PIXELS, steps)[0]
+    np.testing.assert_array_equal(encode(kind, images, steps), table[images])
+
+
+@given(images=images, steps=step_counts)
+def test_rate_counts_follow_the_formula(images: npt.NDArray[np.uint8], steps: int) -> None:
+    counts = np.cumsum(encode("rate", images, steps), axis=2, dtype=np.int64)
+    t = np.arange(1, steps + 1)
+    np.testing.assert_array_equal(counts, t * images[..., None].astype(np.int64) // 255)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 8, 255, 600])
+def test_rate_is_integrate_and_fire(steps: int) -> None:
+    spikes = encode("rate", ALL_PIXELS, steps)[0]
+    v = np.zeros(256, np.int64)
+    for t in range(steps):
+        v += ALL_PIXELS[0]
+        fires = v >= 255
+        np.testing.assert_array_equal(spikes[:, t], fires)
+        v[fires] -= 255
+
+
+@given(steps=step_counts)
+def test_latency_is_one_spike_the_brighter_the_earlier(steps: int) -> None:
+    spikes = encode("latency", ALL_PIXELS, steps)[0]
+    assert not spikes[0].any()
+    np.testing.assert_array_equal(spikes[1:].sum(axis=1), 1)
+    step = spikes[1:].argmax(axis=1)
+    assert (np.diff(step) <= 0).all()
+    assert step[-1] == 0
+    exact = (255 - np.arange(1, 256)) * (steps - 1)  # in 255ths of a step
+    assert (2 * abs(exact - 255 * step) < 255).all()  # the nearest; there are no ties
+
+
+@given(steps=step_counts)
+def test_constant_is_all_or_nothing(steps: int) -> None:
+    spikes = encode("constant", ALL_PIXELS, steps)[0]
+    assert not spikes[:128].any()
+    assert spikes[128:].all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "nearest"), [("latncy", "latency"), ("Rate", "rate"), ("const", "constant")]
+)
+def test_unknown_kinds_are_refused_with_the_nearest(kind: str, nearest: str) -> None:
+    with pytest.raises(DataError) as caught:
+        encode(kind, ALL_PIXELS, 4)
+    assert str(caught.value) == (
+        f"unknown encoder '{kind}': there are rate, latency, constant; nearest is '{nearest}'"
+    )
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("steps", [0, -3])
+def test_no_steps_are_refused(kind: str, steps: int) -> None:
+    with pytest.raises(DataError, match=f"at least 1 step, not {steps}"):
+        encode(kind, ALL_PIXELS, steps)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (ALL_PIXELS.astype(np.float32), "uint8, not float32"),
+        (ALL_PIXELS.astype(np.int64), "uint8, not int64"),
+        (ALL_PIXELS > 0, "uint8, not bool"),
+        ([[0, 255]], "uint8, not list"),
+        (ALL_PIXELS[0], r"\(batch, features\), not \(256,\)"),
+        (ALL_PIXELS[None], r"\(batch, features\), not \(1, 1, 256\)"),
+    ],
+)
+def test_other_images_are_refused(wrong: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        encode("rate", wrong, 4)

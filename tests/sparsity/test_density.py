@@ -1,0 +1,152 @@
+import subprocess
+import sys
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esl_lava.errors import ConfigError
+from esl_lava.sparsity.density import (
+    DISTRIBUTIONS,
+    LayerShape,
+    apportion,
+    by_eps,
+    er,
+    round_shares,
+    uniform,
+)
+
+
+def dense(name: str, n_pre: int, n_post: int) -> LayerShape:
+    return LayerShape(name, n_pre, n_post, n_pre * n_post)
+
+
+HIDDEN = dense("hidden1", 784, 800)
+READOUT = dense("readout", 800, 10)
+
+shapes_lists = st.lists(
+    st.builds(
+        lambda pre, post, kernel: LayerShape(f"{pre}x{post}", pre, post, pre * post * kernel),
+        st.integers(1, 40),
+        st.integers(1, 40),
+        st.sampled_from([1, 9]),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def test_eps_60_gives_the_paper_95040_connections():
+    assert by_eps([HIDDEN], 60) == [95_040]
+
+
+def test_eps_counts_by_hand():
+    # 800 x 10 at eps 60 would be 48,600 of 8,000: the cap at probability 1.
+    assert by_eps([HIDDEN, READOUT], 60) == [95_040, 8_000]
+    assert by_eps([dense("a", 3, 2)], 0.3) == [2]  # 1.5 rounds up
+    assert by_eps([dense("a", 3, 2)], 0.29) == [1]  # 1.45
+    # 4 x 6 channels, 3 x 3 kernel: p = 10 / 24 of 216 weights.
+    assert by_eps([LayerShape("conv", 4, 6, 216)], 1) == [90]
+
+
+def test_er_by_hand():
+    # Eq. 1 proportions 1584 : 810 of 63,520 connections, 42,028.27 : 21,491.7; the
+    # readout is full at 8,000 and the excess goes to the hidden layer.
+    assert er([HIDDEN, READOUT], 0.1) == [55_520, 8_000]
+    # 6,352 connections: 4,202.83 and 2,149.17.
+    assert er([HIDDEN, READOUT], 0.01) == [4_203, 2_149]
+
+
+def test_er_of_one_layer_is_its_density():
+    assert er([HIDDEN], 0.25) == [156_800]
+    assert er([dense("a", 5, 1)], 0.3) == [2]  # 1.5 as written, not the float below it
+
+
+def test_er_keeps_one_connection_in_every_layer():
+    assert er([dense("big", 100, 100), dense("tiny", 1, 1)], 0.0002) == [1, 1]
+    # Proportions 200 : 2 of 10 give 9.9 and 0.099; the tiny layer keeps one.
+    assert er([dense("big", 100, 100), dense("tiny", 1, 1)], 0.001) == [9, 1]
+
+
+def test_uniform_ties_go_to_the_lower_layer():
+    assert uniform([dense("a", 3, 1), dense("b", 1, 3)], 0.5) == [2, 1]
+    assert uniform([HIDDEN, READOUT], 0.25) == [156_800, 2_000]
+
+
+def test_largest_remainder_by_hand():
+    third = Fraction(1, 3)
+    assert round_shares([third, third, third]) == [1, 0, 0]
+    assert round_shares([Fraction(5, 4), Fraction(7, 4), Fraction(2)]) == [1, 2, 2]
+    assert apportion(7, [Fraction(1), Fraction(1), Fraction(8)], [9, 9, 3]) == [2, 2, 3]
+    # The rest of 8 is shared 2.5 : 2.5.
+    assert apportion(8, [Fraction(1), Fraction(1), Fraction(8)], [9, 9, 3]) == [3, 2, 3]
+
+
+@settings(deadline=None)
+@given(shapes_lists, st.floats(0.001, 1), st.sampled_from(sorted(DISTRIBUTIONS)))
+def test_a_density_is_met_exactly(shapes, density, name):
+    possible = sum(shape.size for shape in shapes)
+    total = int(Fraction(repr(density)) * possible + Fraction(1, 2))
+    if total < len(shapes):
+        with pytest.raises(ConfigError, match="each needs at least 1"):
+            DISTRIBUTIONS[name](shapes, density)
+        return
+    counts = DISTRIBUTIONS[name](shapes, density)
+    assert sum(counts) == total
+    assert all(1 <= count <= shape.size for count, shape in zip(counts, shapes))
+
+
+@settings(deadline=None)
+@given(shapes_lists, st.floats(0.01, 1))
+def test_er_proportions_hold_between_the_bounds(shapes, density):
+    try:
+        counts = er(shapes, density)
+    except ConfigError:
+        return
+    scales = []
+    for count, shape in zip(counts, shapes):
+        weight = Fraction((shape.n_pre + shape.n_post) * shape.size, shape.n_pre * shape.n_post)
+        low = Fraction(0) if count == 1 else (count - 1) / weight
+        high = (count + 1) / weight if count < shape.size else None
+        scales.append((low, high))
+    # One scale explains every layer within the rounding of less than one connection.
+    assert max(low for low, _ in scales) <= min(
+        (high for _, high in scales if high is not None), default=Fraction(10**9)
+    )
+
+
+@settings(deadline=None)
+@given(shapes_lists, st.sampled_from(sorted(DISTRIBUTIONS)))
+def test_density_1_is_the_dense_net(shapes, name):
+    assert DISTRIBUTIONS[name](shapes, 1.0) == [shape.size for shape in shapes]
+
+
+@pytest.mark.parametrize("density", [0, -0.1, 1.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", sorted(DISTRIBUTIONS))
+def test_impossible_density(name, density):
+    with pytest.raises(ConfigError, match=rf"density {density} is outside \(0, 1\]"):
+        DISTRIBUTIONS[name]([HIDDEN], density)
+
+
+@pytest.mark.parametrize("eps", [0, -3, float("nan"), float("inf")])
+def test_impossible_eps(eps):
+    with pytest.raises(ConfigError, match=f"eps {eps} is not a positive number"):
+        by_eps([HIDDEN], eps)
+
+
+def test_too_few_connections_name_the_values():
+    with pytest.raises(ConfigError, match=r"eps 0\.0001 gives layer hidden1 none of its 627200"):
+        by_eps([HIDDEN], 0.0001)
+    with pytest.raises(ConfigError, match="density 1e-06 gives 1 of 635200 connections to 2 layer"):
+        er([HIDDEN, READOUT], 1e-6)
+    with pytest.raises(ConfigError, match="layer a of 0 inputs"):
+        LayerShape("a", 0, 3, 0)
+
+
+def test_density_and_schedule_import_without_torch():
+    code = (
+        "import sys, esl_lava.sparsity.density, esl_lava.sparsity.schedule;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,112 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esl_lava.sparsity.growth import GROW, Site
+from esl_lava.sparsity.masks import draw, move, sample_free
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 300), st.data())
+def test_sampling_is_exact(size, data):
+    taken = torch.zeros(size, dtype=torch.bool)
+    taken[draw(data.draw(st.integers(0, size)), size, generator(1))] = True
+    before = taken.clone()
+    free = int((~taken).sum())
+    n = data.draw(st.integers(0, free))
+    seed = data.draw(st.integers(0, 2**32))
+    positions = sample_free(taken, n, generator(seed))
+    assert positions.dtype == torch.int64
+    assert positions.shape == (n,)
+    assert bool((positions[1:] > positions[:-1]).all())
+    assert not taken[positions].any()
+    assert torch.equal(taken, before)
+    assert torch.equal(positions, sample_free(taken, n, generator(seed)))
+
+
+def test_more_than_free_is_refused():
+    with pytest.raises(ValueError, match="4 positions asked for, 3 of 3 are free"):
+        draw(4, 3, generator())
+
+
+def test_nearly_full_and_nearly_empty_layers_are_fast():
+    size = 2_000_000
+    taken = torch.ones(size, dtype=torch.bool)
+    taken[[5, 77, size - 1]] = False
+    assert sample_free(taken, 3, generator()).tolist() == [5, 77, size - 1]
+    assert sample_free(taken, 1, generator()).item() in (5, 77, size - 1)
+    assert draw(size, size, generator()).numel() == size
+    assert draw(1, size, generator()).numel() == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "filled", "n"),
+    [
+        (60, 20, 7),  # drawn
+        (60, 20, 30),  # listed: most of the free slots
+        (60, 50, 3),  # listed: few free slots
+    ],
+)
+def test_random_growth_is_uniform(size, filled, n):
+    mask = torch.zeros(size, dtype=torch.bool)
+    mask[draw(filled, size, generator(9))] = True
+    gen = generator(3)
+    rounds = 2000
+    hits = torch.zeros(size)
+    for _ in range(rounds):
+        hits[GROW["random"](Site(mask, mask, gen), n)] += 1
+    free = size - filled
+    assert hits[mask].sum() == 0
+    p = n / free
+    observed = hits[~mask]
+    chi2 = float(((observed - rounds * p) ** 2 / (rounds * p * (1 - p))).sum())
+    # About chi-squared with free - 1 degrees of freedom (at most 39): mean 39, deviation 9.
+    assert chi2 < free + 6 * (2 * free) ** 0.5
+    # ... and not more regular than chance allows.
+    assert chi2 > 0.1 * free
+
+
+def test_pairs_are_uniform():
+    # Every pair of 6 positions equally likely, which single frequencies do not show.
+    gen = generator(4)
+    counts: dict[tuple[int, ...], int] = {}
+    for _ in range(3000):
+        pair = tuple(draw(2, 6, gen).tolist())
+        counts[pair] = counts.get(pair, 0) + 1
+    assert len(counts) == 15
+    # 14 degrees of freedom: mean 14, deviation 5.3.
+    assert sum((c - 200) ** 2 / 200 for c in counts.values()) < 46
+
+
+def test_move():
+    mask = torch.tensor([[True, False, True], [False, True, False]])
+    move(mask, torch.tensor([0, 4]), torch.tensor([1, 5]))
+    assert mask.tolist() == [[False, True, True], [False, False, True]]
+    move(mask, torch.tensor([], dtype=torch.int64), torch.tensor([], dtype=torch.int64))
+    assert mask.sum() == 3
+
+
+@pytest.mark.parametrize(
+    ("drop", "grow", "message"),
+    [
+        ([1], [3], "dropped connection was not active"),
+        ([0], [2], "grown connection was active"),
+        ([0], [0], "grown connection was active"),
+        ([0, 2], [1], "2 connections dropped but 1 grown"),
+        ([0, 0], [1, 3], "dropped positions are not strictly ascending"),
+        ([0, 2], [3, 1], "grown positions are not strictly ascending"),
+        ([0], [6], "grown positions are not strictly ascending within the mask"),
+        ([-2], [1], "dropped positions are not strictly ascending within the mask"),
+    ],
+)
+def test_move_refuses(drop, grow, message):
+    mask = torch.tensor([[True, False, True], [False, True, False]])
+    before = mask.clone()
+    with pytest.raises(AssertionError, match=message):
+        move(mask, torch.tensor(drop), torch.tensor(grow))
+    assert torch.equal(mask, before)

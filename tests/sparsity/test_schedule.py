@@ -1,0 +1,45 @@
+import dataclasses
+import math
+
+import pytest
+
+from esl_lava.errors import ConfigError
+from esl_lava.sparsity.schedule import CosineDecay
+
+
+def test_fraction_by_hand():
+    decay = CosineDecay(alpha=0.3, t_iter=10, t_end=300)
+    assert decay.fraction(0) == 0.3
+    assert decay.fraction(100) == 0.15 * (1 + math.cos(math.pi * 100 / 300))
+    assert decay.fraction(100) == pytest.approx(0.225)  # cos(pi/3) is 1/2 up to rounding
+    assert decay.fraction(150) == pytest.approx(0.15)  # cos(pi/2) is 0 up to rounding
+    assert decay.fraction(300) == 0
+    assert decay.fraction(301) == 0
+    assert decay.fraction(600) == 0
+
+
+def test_due():
+    decay = CosineDecay(alpha=0.3, t_iter=10, t_end=35)
+    assert [step for step in range(60) if decay.due(step)] == [10, 20, 30]
+    assert CosineDecay(alpha=0.3, t_iter=5, t_end=10).due(10)
+    assert not any(CosineDecay(alpha=0.3, t_iter=11, t_end=10).due(step) for step in range(40))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"alpha": -0.1}, "alpha -0.1"),
+        ({"alpha": 1.1}, "alpha 1.1"),
+        ({"alpha": math.nan}, "alpha nan"),
+        ({"t_iter": 0}, "t_iter 0"),
+        ({"t_end": 0}, "t_end 0"),
+    ],
+)
+def test_out_of_range(change, message):
+    with pytest.raises(ConfigError, match=message):
+        CosineDecay(**({"alpha": 0.3, "t_iter": 10, "t_end": 100} | change))
+
+
+def test_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        CosineDecay(0.3, 10, 100).alpha = 0.5
