@@ -68,9 +68,11 @@ class Model(_Section):
         1.0, description="firing threshold, in units of the weights; a multiple of 1/64"
     )
     tau_grad: Positive = Field(
-        1.0, description="width of the surrogate gradient, in units of the threshold"
+        0.5,
+        description="width tau of the surrogate gradient scale / (2 tau) exp(-|v - threshold| / "
+        "tau), in units of the weights",
     )
-    scale_grad: Positive = Field(1.0, description="height of the surrogate gradient")
+    scale_grad: Positive = Field(1.0, description="scale of the surrogate gradient")
     weight_scale: Positive = Field(
         1.0,
         description="factor on the initial weights of the hidden layers, besides 1/sqrt(density)",

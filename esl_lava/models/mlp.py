@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from lava.lib.dl import slayer
 from torch import nn
+
+from esl_lava.models.slayer import slayer
 
 
 class SpikingMLP(nn.Module):
@@ -27,7 +28,8 @@ class SpikingMLP(nn.Module):
         classes: number of readout neurons.
         current_decay, voltage_decay: fraction lost per step, 0..1.
         threshold: firing threshold; weights are in the same unit.
-        tau_grad, scale_grad: width and height of SLAYER's surrogate gradient.
+        tau_grad, scale_grad: the surrogate gradient of a spike by its potential v is
+            scale_grad / (2 tau_grad) * exp(-|v - threshold| / tau_grad).
     """
 
     def __init__(
@@ -39,7 +41,7 @@ class SpikingMLP(nn.Module):
         current_decay: float = 1.0,
         voltage_decay: float = 0.5,
         threshold: float = 1.0,
-        tau_grad: float = 1.0,
+        tau_grad: float = 0.5,
         scale_grad: float = 1.0,
     ) -> None:
         super().__init__()
@@ -47,8 +49,9 @@ class SpikingMLP(nn.Module):
             "threshold": threshold,
             "current_decay": current_decay,
             "voltage_decay": voltage_decay,
-            "tau_grad": tau_grad,
-            "scale_grad": scale_grad,
+            # SLAYER takes its two in other units: "tau_grad=1" is a width of 100.
+            "tau_grad": tau_grad / slayer.neuron.cuba.TAU_RHO_MULT,
+            "scale_grad": scale_grad / slayer.neuron.cuba.SCALE_RHO_MULT,
         }
         widths = [inputs, *hidden]
         self.hidden_names = tuple(f"hidden{i}" for i in range(1, len(widths)))

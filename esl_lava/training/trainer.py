@@ -1,0 +1,250 @@
+"""The training loop: TET loss and Adam under a mask evolver, resumable after any step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from esl_lava.config import Experiment, Training
+from esl_lava.data.datasets import Dataset, split_validation
+from esl_lava.data.encoders import encode
+from esl_lava.errors import DataError, UserError
+from esl_lava.models.build import build
+from esl_lava.models.mlp import SpikingMLP, scale_initial_weights
+from esl_lava.models.modelfile import SavedModel
+from esl_lava.sparsity.evolver import MaskEvolver
+from esl_lava.training.losses import tet
+
+EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands, for whoever shows it.
+
+    Attributes:
+        iteration, iterations: optimiser steps done and to do in all.
+        epoch, epochs: the current epoch, from 1, and how many there are.
+        loss: mean TET loss of the current epoch so far.
+    """
+
+    iteration: int
+    iterations: int
+    epoch: int
+    epochs: int
+    loss: float
+
+
+class Trainer:
+    """One training run, from the first step or from a checkpoint.
+
+    The same experiment, data and number of threads give the same bits: weights come from
+    `seed`, an epoch's order from (`seed`, epoch), masks from the evolver's generators.
+
+    Args:
+        experiment: what to train.
+        data: the training split; a validation share is taken off here.
+        checkpoint: a saved model with training state, to go on from.
+
+    Raises:
+        ConfigError, DataError: when experiment and data do not fit.
+    """
+
+    def __init__(
+        self, experiment: Experiment, data: Dataset, checkpoint: SavedModel | None = None
+    ) -> None:
+        self.experiment = experiment
+        self.train_data, self.validation_data = split_validation(
+            data, experiment.data.validation, experiment.seed
+        )
+        if len(self.train_data) == 0:
+            raise DataError(f"{data.name}: no sample is left to train on")
+        training = experiment.training
+        self.steps_per_epoch = math.ceil(len(self.train_data) / training.batch_size)
+        self.iterations = training.epochs * self.steps_per_epoch
+        self.iteration = 0
+        self.history: list[dict[str, Any]] = []
+        self._losses: list[float] = []
+        self._order: npt.NDArray[np.int64] | None = None
+        self._best: dict[str, Any] = {}
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(experiment.seed)
+            self.model = build(experiment.model, data.images.shape[1], data.classes)
+        trainable = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(trainable, lr=training.learning_rate)
+        sparsity = experiment.sparsity
+        self.evolver = MaskEvolver(
+            self.model,
+            self.optimizer,
+            density=sparsity.density,
+            eps=sparsity.eps,
+            distribution=sparsity.distribution,
+            keep_dense=sparsity.keep_dense,
+            prune=sparsity.prune,
+            growth=sparsity.growth,
+            alpha=sparsity.alpha,
+            t_iter=sparsity.t_iter,
+            t_end=max(1, round(sparsity.end * self.iterations)),
+            seed=experiment.seed,
+        )
+        densities = self.evolver.densities()
+        scale_initial_weights(
+            self.model,
+            {
+                # The fewer inputs a neuron keeps, the more each must weigh.
+                name: experiment.model.weight_scale / math.sqrt(densities[name])
+                for name in self.model.hidden_names
+            },
+        )
+        if checkpoint is not None:
+            self._restore(checkpoint)
+
+    def run(
+        self,
+        show: Callable[[Progress], None] = lambda progress: None,
+        save: Callable[[SavedModel], None] = lambda checkpoint: None,
+    ) -> SavedModel:
+        """Train to the end.
+
+        Args:
+            show: called after every step.
+            save: given a checkpoint after every epoch.
+
+        Returns:
+            The model of the epoch with the best validation accuracy (the latest of equals;
+            the last epoch where nothing is held back).
+
+        Raises:
+            UserError: when the loss or a weight is no longer finite.
+        """
+        while self.iteration < self.iterations:
+            epoch, position = divmod(self.iteration, self.steps_per_epoch)
+            self._step(epoch, position)
+            show(
+                Progress(
+                    self.iteration,
+                    self.iterations,
+                    epoch + 1,
+                    self.experiment.training.epochs,
+                    sum(self._losses) / len(self._losses),
+                )
+            )
+            if position + 1 == self.steps_per_epoch:
+                self._end_epoch(epoch + 1)
+                save(self.checkpoint())
+        return self._saved(self._best, {})
+
+    def checkpoint(self) -> SavedModel:
+        """Everything needed to go on from here to the same bits."""
+        evolver = self.evolver.state_dict()
+        now = {
+            "weights": {key: value.clone() for key, value in self.model.state_dict().items()},
+            "masks": evolver.pop("masks"),
+            "ever": evolver.pop("ever"),
+        }
+        state = {
+            "iteration": self.iteration,
+            "losses": list(self._losses),
+            "optimizer": self.optimizer.state_dict(),
+            "evolver": evolver,
+            "best": self._best,
+        }
+        return self._saved(now, state)
+
+    def _restore(self, checkpoint: SavedModel) -> None:
+        state = checkpoint.state
+        if "iteration" not in state:
+            raise DataError("a finished model, not a training checkpoint: nothing to resume")
+        self.model.load_state_dict(checkpoint.weights)
+        self.optimizer.load_state_dict(state["optimizer"])
+        masks = {"masks": checkpoint.masks, "ever": checkpoint.ever}
+        self.evolver.load_state_dict({**state["evolver"], **masks})
+        self.iteration = state["iteration"]
+        self.history = list(checkpoint.history)
+        self._losses = list(state["losses"])
+        self._best = state["best"]
+
+    def _saved(self, parts: dict[str, Any], state: dict[str, Any]) -> SavedModel:
+        return SavedModel(
+            config=self.experiment,
+            weights=parts["weights"],
+            masks=parts["masks"],
+            ever=parts["ever"],
+            history=self.history,
+            state=state,
+        )
+
+    def _step(self, epoch: int, position: int) -> None:
+        """One optimiser step on batch `position` of an epoch counted from 0."""
+        training = self.experiment.training
+        if self._order is None or position == 0:
+            generator = np.random.default_rng([self.experiment.seed, epoch])
+            self._order = generator.permutation(len(self.train_data))
+        chosen = self._order[position * training.batch_size : (position + 1) * training.batch_size]
+        outputs = self.model(_spikes(self.experiment, self.train_data.images[chosen]))
+        loss = tet(outputs, torch.from_numpy(self.train_data.labels[chosen]))
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"training diverged: loss {loss.item()} at step {self.iteration + 1}; "
+                f"training.learning_rate {training.learning_rate} may be too high"
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(training, self.iteration, self.iterations)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.evolver.step()
+        if position == 0:
+            self._losses = []
+        self._losses.append(loss.item())
+        self.iteration += 1
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Record the epoch, counted from 1, and keep it if none was better."""
+        held_back = self.validation_data
+        validation = accuracy(self.experiment, self.model, held_back) if len(held_back) else None
+        self.history.append(
+            {
+                "epoch": epoch,
+                "loss": sum(self._losses) / len(self._losses),
+                "validation_accuracy": validation,
+                "density": self.evolver.density,
+                "densities": self.evolver.densities(),
+                "exploration": self.evolver.exploration,
+            }
+        )
+        if validation is None or validation >= self._best.get("accuracy", 0.0):
+            self._best = {
+                "accuracy": validation,
+                "weights": {key: value.clone() for key, value in self.model.state_dict().items()},
+                "masks": {key: value.clone() for key, value in self.evolver.masks.items()},
+                "ever": {key: value.clone() for key, value in self.evolver.ever.items()},
+            }
+
+
+def learning_rate(training: Training, iteration: int, iterations: int) -> float:
+    """Cosine decay from `training.learning_rate` at step 0 to 0 after the last."""
+    return training.learning_rate / 2 * (1 + math.cos(math.pi * iteration / iterations))
+
+
+@torch.no_grad()
+def accuracy(experiment: Experiment, model: SpikingMLP, data: Dataset) -> float:
+    """Share of samples whose largest summed output is their label, 0..1."""
+    right = 0
+    for first in range(0, len(data), EVALUATION_BATCH):
+        part = slice(first, first + EVALUATION_BATCH)
+        summed = model(_spikes(experiment, data.images[part])).sum(dim=2)
+        right += int((summed.argmax(dim=1).numpy() == data.labels[part]).sum())
+    return right / len(data)
+
+
+def _spikes(experiment: Experiment, images: npt.NDArray[np.uint8]) -> torch.Tensor:
+    encoding = experiment.encoding
+    return torch.from_numpy(encode(encoding.kind, images, encoding.steps)).float()

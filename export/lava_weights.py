@@ -1,0 +1,50 @@
+"""The weights Lava computes with, which are not always the weights of the file.
+
+lava-dl 0.6.0 (`netx/utils.py`, optimize_weight_bits) shifts a matrix to fill 8 bits and
+lava-nc 0.10.0 (`proc/dense/models.py`, PyDenseModelBitAcc) clips and truncates it again,
+but the two judge the matrix's sign by different rules: without a positive weight, the
+most negative ones may shrink, some to half.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+
+def effective_weights(weights: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """What each weight of a fully connected layer counts for in Lava's fixed point.
+
+    Args:
+        weights: (n_post, n_pre) integers with at least one non-zero entry.
+
+    Returns:
+        (n_post, n_pre) int64.
+    """
+    w = weights.astype(np.int64)
+    low, high = int(w.min()), int(w.max())
+    if (high > 254 and low < 0) or (low < -256 and high > 0):
+        w = np.clip(w, -256, 254)
+        low, high = int(w.min()), int(w.max())
+
+    # netx: shift up as far as 8 bits allow, count the bits still needed.
+    if high < 0:
+        mixed, scale = 0, -256 / low
+    elif low >= 0:
+        mixed, scale = 0, 255 / high
+    else:
+        mixed = 1
+        scale = min(127 / high if high else np.inf, -128 / low)
+    shift = int(np.floor(np.log2(scale))) + mixed
+    spare = next((n for n in range(8, 0, -1) if not (w % (1 << n)).any()), 0) - mixed
+    bits = 8 - shift - spare
+    # A negative shift cannot be applied: netx turns such weights into zeros.
+    w = w << shift if shift >= 0 else np.zeros_like(w)
+
+    # Lava: judge the sign anew, clip, drop the bits not counted.
+    sign = -1 if w.max() <= 0 and w.min() < 0 else 1
+    mixed = int(w.min() < 0 < w.max())
+    w = np.clip(sign * w, -256 * mixed, 255)
+    drop = max(8 - bits + mixed, 0)
+    w = sign * ((w >> drop) << drop)
+    return w >> shift if shift >= 0 else w << -shift

@@ -1,0 +1,84 @@
+"""From a trained network to the integer network: one rule per quantity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from esl_lava.errors import LimitError
+from esl_lava.models.mlp import SpikingMLP
+from esl_lava.network import DECAY_UNITY, INTEGRATOR, Connections, Cuba, Layer, Network
+
+WEIGHT_SCALE = 64
+"""An integer weight or threshold is a trained one times 64 (SLAYER's `scale`)."""
+
+
+def integer_weights(weights: torch.Tensor) -> npt.NDArray[np.int32]:
+    """Even integers in -256..254: round(w * 32), half to even, times 2.
+
+    The rule of lava-dl 0.6.0, `slayer/neuron/base.py`, quantize_8bit, which the forward
+    pass applies at every step of the training.
+    """
+    halves = torch.round(weights.detach().cpu() * (WEIGHT_SCALE / 2)).clamp(-128, 127)
+    return (2 * halves).numpy().astype(np.int32)
+
+
+def integer_decay(decay: float) -> int:
+    """A fraction lost per step as a 12-bit integer, 0..4096 (SLAYER's cx_current_decay)."""
+    return round(decay * DECAY_UNITY)
+
+
+def integer_threshold(threshold: float) -> int:
+    """The threshold mantissa, in units of the integer weights."""
+    return int(threshold * WEIGHT_SCALE)
+
+
+def lower(
+    model: SpikingMLP,
+    masks: Mapping[str, torch.Tensor] | None = None,
+    *,
+    steps: int | None = None,
+    provenance: Mapping[str, str] | None = None,
+) -> Network:
+    """The integer network a trained model stands for.
+
+    Args:
+        model: its weights are read, not changed.
+        masks: layer name -> bool tensor of the weight's shape; a layer without one has
+            every connection.
+        steps: T the network is presented a sample.
+        provenance: text facts to carry along.
+
+    Raises:
+        LimitError: naming layers whose weights are not finite, or not 0 where pruned.
+    """
+    masks = masks or {}
+    layers = []
+    faults = []
+    for name in (*model.hidden_names, "readout"):
+        block = model.get_submodule(name)
+        weight = block.synapse.weight.detach().flatten(1)
+        mask = masks[name].flatten(1).bool() if name in masks else torch.ones_like(weight).bool()
+        stray = int(weight[~mask].count_nonzero())
+        unusable = int((~torch.isfinite(weight)).sum())
+        if stray:
+            faults.append(f"layer {name}: {stray} pruned connections have a weight other than 0")
+        if unusable:
+            faults.append(f"layer {name}: {unusable} weights are NaN or infinite")
+        if stray or unusable:
+            continue
+        neuron = INTEGRATOR
+        if name != "readout":
+            neuron = Cuba(
+                integer_decay(block.neuron.current_decay.item() / DECAY_UNITY),
+                integer_decay(block.neuron.voltage_decay.item() / DECAY_UNITY),
+                integer_threshold(block.neuron.threshold),
+            )
+        connections = Connections.from_dense(integer_weights(weight), mask.cpu().numpy())
+        layers.append(Layer(name, connections, neuron))
+    if faults:
+        raise LimitError(faults)
+    return Network(tuple(layers), steps, provenance or {})
