@@ -1,5 +1,6 @@
 import functools
 import gzip
+import http.client
 import http.server
 import logging
 import os
@@ -67,6 +68,7 @@ def test_take_refuses_what_is_not_there(n: int) -> None:
         ({"images": np.zeros((2, 4))}, "images of x need type uint8, not float64"),
         ({"labels": np.zeros(2, np.int32)}, "labels of x need type int64, not int32"),
         ({"images": np.zeros((2, 2, 2), np.uint8)}, r"shape \(samples, 4\), not \(2, 2, 2\)"),
+        ({"images": np.zeros((2, 4, 1), np.uint8)}, r"shape \(samples, 4\), not \(2, 4, 1\)"),
         ({"image_shape": (3, 2)}, r"shape \(samples, 6\), not \(2, 4\)"),
         ({"labels": np.zeros(3, np.int64)}, r"2 images but labels of shape \(3,\)"),
         ({"labels": np.zeros((2, 1), np.int64)}, r"2 images but labels of shape \(2, 1\)"),
@@ -187,6 +189,13 @@ def test_zipped_and_unzipped_files_may_be_mixed(write: Callable[..., Path]) -> N
     write({name: arrays[name] for name in FILES[:2]}, compressed=True)
     write({name: arrays[name] for name in FILES[2:]}, compressed=False)
     assert (len(load("mnist", "train")), len(load("mnist", "test"))) == (6, 4)
+
+
+def test_where_both_are_the_zipped_file_is_read(write: Callable[..., Path]) -> None:
+    folder = write(small_mnist())
+    for name in FILES:
+        (folder / name).write_bytes(b"cut off while being unzipped")
+    assert len(load("mnist", "train")) == 6
 
 
 def test_other_content_than_mnist_is_remarked(
@@ -314,6 +323,7 @@ def test_without_a_folder_it_is_downloaded_once(
         RuntimeError("Error downloading train-images-idx3-ubyte.gz"),
         urllib.error.URLError("no route to host"),
         PermissionError(13, "Permission denied"),
+        http.client.IncompleteRead(b"half"),
     ],
 )
 def test_a_failed_download_tells_what_to_do(
@@ -431,6 +441,12 @@ def test_validation_is_drawn_by_the_seed() -> None:
     assert drawn(1) != drawn(2)
     expected = np.sort(np.random.default_rng(1).choice(100, 20, replace=False))
     assert drawn(1) == expected.tolist()
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_a_fraction_that_leaves_nothing_is_refused(n: int) -> None:
+    with pytest.raises(DataError, match=f"fraction of 0.9 takes all {n} samples of numbered"):
+        split_validation(numbered(n), 0.9, 0)
 
 
 def test_fraction_zero_keeps_everything() -> None:

@@ -247,6 +247,12 @@ def test_same_seed_same_masks():
     assert not same(runs[0]["masks"], runs[2]["masks"])
 
 
+def test_layers_of_one_shape_have_masks_of_their_own():
+    model = mlp(0, (8, 8, 8))
+    evolver = evolver_of(model, torch.optim.SGD(model.parameters(), lr=0.1), density=0.5)
+    assert not torch.equal(*evolver.masks.values())
+
+
 def test_masks_of_a_layer_do_not_depend_on_which_others_are_dense():
     masks = []
     for keep in ((), ("layer0",)):

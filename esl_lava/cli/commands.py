@@ -1,0 +1,362 @@
+"""The commands: each parses its arguments, makes one call and prints the outcome."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from esl_lava.cli.output import print_json, print_tables, progress_line, results_only, tell
+from esl_lava.errors import ConfigError
+
+# typer reads these annotations at run time: Optional, as Python 3.10's typing has it.
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", help="Data set (digits, mnist); by default the one trained on."),
+]
+Samples = Annotated[
+    int | None, typer.Option("--samples", help="Use the first N test samples; default all.")
+]
+Model = Annotated[Path, typer.Argument(help="A trained model, model.pt.")]
+Net = Annotated[Path, typer.Argument(help="An exported network, net.h5.")]
+Encoder = Annotated[
+    str | None,
+    typer.Option("--encoder", help="rate, latency or constant; by default as trained."),
+]
+Steps = Annotated[
+    int | None, typer.Option("--steps", help="Steps per sample; by default as trained.")
+]
+
+
+def demo(
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="New directory; default runs/demo, or the next free."),
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Test samples verified on Lava.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Train, export, run, verify and price a sparse network on the embedded digits."""
+    with results_only():
+        from esl_lava.experiments import demo as demos
+        from esl_lava.experiments.rundir import next_free
+        from esl_lava.report import tables
+
+        directory = output or next_free(Path("runs/demo"))
+        found = demos.demo(directory, progress_line(), tell, samples)
+        values = demos.document(found)
+    if as_json:
+        print_json({**values, "seconds": found.evaluation.seconds})
+    else:
+        rows = [
+            ("accuracy of the integer network", tables.percent(values["accuracy"])),
+            ("on held-back test samples", f"{values['samples']:,}"),
+            ("density, all layers", tables.percent(values["density"])),
+            ("connections", f"{values['connections']:,}"),
+            ("samples verified on Lava", f"{values['samples_verified']:,}"),
+            ("spikes compared", f"{values['spikes_compared']:,}"),
+            ("differences", f"{values['differences']:,}"),
+            ("SOPs per sample", f"{values['sops_per_sample']:,.1f}"),
+        ]
+        rows += [
+            (f"joules per sample, {name}", tables.joules(device["joules_per_sample"]))
+            for name, device in values["devices"].items()
+        ]
+        print_tables(tables.facts(rows, f"left in {directory}: config, model.pt, net.h5, plots"))
+    _fail_on(found.verification)
+
+
+def train(
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="New directory for the run.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="An experiment that comes along: digits, mnist.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="An experiment as TOML.")] = None,
+    density: Annotated[
+        float | None, typer.Option(help="Of the layers made sparse (sparsity.density).")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes (training.epochs).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random (seed).")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other field, e.g. --set model.hidden=[800]."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on in this directory of an interrupted run.")
+    ] = None,
+    help_config: Annotated[
+        bool, typer.Option("--help-config", help="Explain every field of an experiment.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a sparse network from scratch into a run directory."""
+    from esl_lava import config as configs
+
+    if help_config:
+        for key, default, description in configs.documentation():
+            typer.echo(
+                f"{key} = {default}\n    {description}" if default else f"{key}\n    {description}"
+            )
+        return
+    with results_only():
+        from esl_lava.experiments import train as trainings
+        from esl_lava.experiments.preset import load_preset
+        from esl_lava.report import tables
+
+        overrides = dict(configs.parse_setting(text) for text in settings or ())
+        named = {"sparsity.density": density, "training.epochs": epochs, "seed": seed}
+        overrides |= {key: value for key, value in named.items() if value is not None}
+        if resume is not None:
+            if output or preset or config or overrides:
+                raise ConfigError("--resume goes on as the run began and takes no other option")
+            trained = trainings.resume(resume, progress_line())
+        else:
+            if output is None:
+                raise ConfigError("-o is missing: the new directory for the run")
+            if (preset is None) == (config is None):
+                raise ConfigError("give one of --preset and --config")
+            base = load_preset(preset) if preset else configs.read_toml(config or Path())
+            experiment = configs.override(base, overrides)
+            trained = trainings.train(experiment, output, progress_line())
+    if as_json:
+        print_json(
+            {
+                "accuracy": trained.accuracy,
+                "samples": trained.samples,
+                "density": trained.density,
+                "connections": trained.connections,
+                "seconds": trained.seconds,
+            }
+        )
+        return
+    print_tables(
+        tables.facts(
+            [
+                ("test accuracy", tables.percent(trained.accuracy)),
+                ("test samples", f"{trained.samples:,}"),
+                ("density, all layers", tables.percent(trained.density)),
+                ("connections", f"{trained.connections:,}"),
+                ("seconds", f"{trained.seconds:.0f}"),
+            ],
+            f"trained: {trained.run.model}",
+        )
+    )
+
+
+def export(
+    model: Model,
+    net: Annotated[Path, typer.Argument(help="The netx HDF5 file to write.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a trained model as netx HDF5 that Lava loads."""
+    with results_only():
+        from esl_lava.experiments import export as exports
+        from esl_lava.report import tables
+
+        exported = exports.export(model, net, overwrite)
+        network = exported.network
+    if as_json:
+        print_json(
+            {
+                "density": network.density,
+                "connections": network.connections,
+                "synapses": network.synapses,
+                "bytes": exported.size,
+            }
+        )
+        return
+    print_tables(
+        tables.facts(
+            [
+                ("layers", f"{len(network.layers)}"),
+                ("density, all layers", tables.percent(network.density)),
+                ("connections", f"{network.connections:,}"),
+                ("synapses (weights not 0)", f"{network.synapses:,}"),
+                ("bytes", f"{exported.size:,}"),
+            ],
+            f"exported: {net}",
+        )
+    )
+
+
+def run(
+    net: Net,
+    data: Data = None,
+    samples: Samples = None,
+    backend: Annotated[str, typer.Option(help="exact (ours) or lava (Lava's CPU)")] = "exact",
+    encoder: Encoder = None,
+    steps: Steps = None,
+    as_json: Json = False,
+) -> None:
+    """Run an exported network over test samples and count what it does."""
+    with results_only():
+        from esl_lava.report import tables
+
+        network, found = _evaluated(net, data, samples, backend, encoder, steps)
+    counts = found.result.counts
+    if as_json:
+        print_json(_run_values(network, found))
+        return
+    print_tables(
+        tables.facts(
+            [
+                ("accuracy", tables.percent(found.accuracy)),
+                ("samples", f"{found.samples:,}"),
+                ("density, all layers", tables.percent(network.density)),
+                ("SOPs per sample", f"{counts.sops / counts.samples:,.1f}"),
+                ("seconds", f"{found.seconds:.2f}"),
+            ],
+            f"{net} on {found.dataset} ({found.split}), backend {backend}",
+        ),
+        tables.layer_counts(counts),
+    )
+
+
+def verify(
+    model: Model,
+    net: Net,
+    data: Data = None,
+    samples: Annotated[int, typer.Option(help="The first N test samples.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Prove that SLAYER, our simulator and Lava agree, spike for spike in every layer."""
+    with results_only():
+        from esl_lava.experiments import verify as verifications
+        from esl_lava.report import tables
+
+        found = verifications.verify(model, net, data, samples)
+    if as_json:
+        print_json(
+            {
+                "samples_verified": found.samples,
+                "spikes_compared": found.spikes,
+                "positions_compared": found.positions,
+                "differences": found.total,
+                "differences_by_backend": dict(found.differences),
+                "mask_differences": found.mask_differences,
+                "first_difference": None if found.first is None else str(found.first),
+            }
+        )
+    else:
+        print_tables(
+            tables.facts(
+                [
+                    ("samples verified", f"{found.samples:,}"),
+                    ("spikes compared", f"{found.spikes:,}"),
+                    ("positions compared (silent and readout too)", f"{found.positions:,}"),
+                    *((f"differences, {b}", f"{n:,}") for b, n in found.differences.items()),
+                    ("connections that differ", f"{found.mask_differences:,}"),
+                ],
+                f"{net} against SLAYER run from {model} on {found.dataset}",
+            )
+        )
+    _fail_on(found)
+
+
+def energy(
+    net: Net,
+    data: Data = None,
+    samples: Samples = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--device", help="A device's name or TOML file; may be repeated."),
+    ] = None,
+    encoder: Encoder = None,
+    steps: Steps = None,
+    as_json: Json = False,
+) -> None:
+    """Count synaptic operations on real spikes and price them on devices."""
+    with results_only():
+        from esl_lava.experiments.demo import device_values
+        from esl_lava.experiments.price import DEFAULT_DEVICES, price
+        from esl_lava.report import tables
+
+        network, found = _evaluated(net, data, samples, "exact", encoder, steps)
+        prices = dict(price(network, found.result.counts, device or DEFAULT_DEVICES))
+    if as_json:
+        print_json({**_run_values(network, found), "devices": device_values(prices)})
+        return
+    print_tables(
+        tables.layer_counts(found.result.counts),
+        tables.devices(
+            [
+                tables.DeviceRow(
+                    name, p.measured.total, p.by_connections, ", ".join(p.measured.used)
+                )
+                for name, p in prices.items()
+            ]
+        ),
+        tables.sources(
+            [
+                (name, key, constant)
+                for name, p in prices.items()
+                for key, constant in p.device.constants.items()
+            ]
+        ),
+    )
+
+
+def reproduce_table1(
+    counts_only: Annotated[
+        bool,
+        typer.Option("--counts-only", help="From connection counts alone, without training."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """The paper's Table 1 by its own convention, and what does not add up in it."""
+    if not counts_only:
+        raise ConfigError("table1 is available with --counts-only: nothing is trained for it")
+    from dataclasses import asdict
+
+    from esl_lava.energy.table1 import compute_table1
+    from esl_lava.report import tables
+
+    result = compute_table1()
+    if as_json:
+        print_json(asdict(result))
+    else:
+        print_tables(tables.table1(result))
+
+
+def _evaluated(
+    net: Path,
+    data: str | None,
+    samples: int | None,
+    backend: str,
+    encoder: str | None,
+    steps: int | None,
+) -> tuple[Any, Any]:
+    """The network of a file and its evaluation on test samples."""
+    from esl_lava import netfile
+    from esl_lava.experiments import evaluate as evaluations
+
+    network = netfile.read(net)
+    encoding = evaluations.encoding_of(network, encoder, steps)
+    name = evaluations.data_name(network, data)
+    test = evaluations.load_samples(network, name, "test", samples)
+    return network, evaluations.evaluate(network, test, encoding, backend=backend)
+
+
+def _run_values(network: Any, found: Any) -> dict[str, Any]:
+    counts = found.result.counts
+    return {
+        "accuracy": found.accuracy,
+        "samples": found.samples,
+        "density": network.density,
+        "connections": network.connections,
+        "seconds": found.seconds,
+        "sops_per_sample": counts.sops / counts.samples,
+    }
+
+
+def _fail_on(verification: Any) -> None:
+    """Exit code 1, with the first difference, when a comparison failed."""
+    if verification.total:
+        if verification.first is not None:
+            tell(f"first difference: {verification.first}")
+        raise typer.Exit(1)

@@ -1,0 +1,74 @@
+"""Where things go: results to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from esl_lava.training.trainer import Progress
+
+
+@contextlib.contextmanager
+def results_only() -> Iterator[None]:
+    """Send what libraries print to standard error while a command works."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def tell(line: str) -> None:
+    """A line about what happens, on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_json(values: dict[str, Any]) -> None:
+    """Exactly one JSON object on standard output."""
+    print(json.dumps(values))
+
+
+def print_tables(*tables: RenderableType) -> None:
+    """Tables on standard output, as wide as the terminal, or 100 columns in a file."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+    for table in tables:
+        console.print(table)
+
+
+class ProgressLine:
+    """Shows a training's progress on standard error: live on a terminal, else by epoch."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._start = time.monotonic()
+        self._shown = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        """Show where the training stands, at most ten times a second."""
+        now = time.monotonic()
+        last_of_epoch = progress.iteration * progress.epochs % progress.iterations == 0
+        if not last_of_epoch and (not self._live or now - self._shown < 0.1):
+            return
+        self._shown = now
+        elapsed = now - self._start
+        remaining = elapsed / progress.iteration * (progress.iterations - progress.iteration)
+        line = (
+            f"     epoch {progress.epoch}/{progress.epochs}  step {progress.iteration}/"
+            f"{progress.iterations}  loss {progress.loss:.4f}  {remaining:.0f} s left"
+        )
+        if self._live:
+            end = "\n" if progress.iteration == progress.iterations else ""
+            print(f"\r\x1b[K{line}", end=end, file=sys.stderr, flush=True)
+        else:
+            tell(line)
+
+
+def progress_line() -> Callable[[Progress], None]:
+    """A fresh `ProgressLine`."""
+    return ProgressLine()

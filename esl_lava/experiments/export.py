@@ -1,0 +1,121 @@
+"""`model.pt` to `net.h5`: lower, check, write, read back."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from esl_lava import netfile
+from esl_lava.config import from_toml, to_toml
+from esl_lava.data.datasets import load
+from esl_lava.data.encoders import encode
+from esl_lava.errors import DataError, FileError, LimitError
+from esl_lava.experiments.rundir import refuse_overwrite
+from esl_lava.export import check, lower, unbounded_layers
+from esl_lava.models import modelfile
+from esl_lava.models.build import restore
+from esl_lava.network import Network
+from esl_lava.simulate import simulate
+
+RANGE_SAMPLES = 1000
+"""Training samples run where the static bound cannot exclude an overflow."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """A written network.
+
+    Attributes:
+        network: as read back from the file.
+        path: the file.
+        size: its bytes.
+    """
+
+    network: Network
+    path: Path
+    size: int
+
+
+def export(model_path: Path, net_path: Path, overwrite: bool = False) -> Exported:
+    """Write the integer network of a trained model as netx HDF5.
+
+    Everything is checked before anything is written; what was written is read back and
+    compared, masks included.
+
+    Raises:
+        FileError: for files that cannot be read, or would be overwritten.
+        LimitError: with every limit the network breaks.
+    """
+    refuse_overwrite(net_path, overwrite)
+    network = lowered(model_path)
+    check(network)
+    _check_range(network)
+    netfile.write(network, net_path)
+    stored = netfile.read(net_path)
+    if netfile.digest(stored) != netfile.digest(network):
+        raise FileError(f"{net_path}: what was read back is not what was written")
+    return Exported(stored, net_path, net_path.stat().st_size)
+
+
+def lowered(model_path: Path) -> Network:
+    """The integer network of a `model.pt`, with its provenance.
+
+    Raises:
+        FileError: when the file is no such model.
+        LimitError: when its weights are not finite.
+    """
+    saved = modelfile.read(model_path)
+    return lower(
+        restore(saved),
+        saved.masks,
+        steps=saved.config.encoding.steps,
+        provenance={
+            "package_version": saved.package,
+            "source_sha256": modelfile.digest(model_path),
+            "config": to_toml(saved.config),
+        },
+    )
+
+
+def _check_range(network: Network) -> None:
+    """Where weights alone do not exclude an overflow of u or v, let data decide, and say so.
+
+    Raises:
+        LimitError: when the data do overflow a layer.
+    """
+    assert network.steps is not None
+    unsure = unbounded_layers(network, network.steps)
+    if not unsure:
+        return
+    experiment = from_toml(network.provenance["config"])
+    name = experiment.data.name
+    layers = ", ".join(unsure)
+    try:
+        data = load(name, "train")
+    except DataError as error:
+        _logger.warning(
+            "%s: some input could overflow u or v, and no data tell whether it happens: %s",
+            layers,
+            error,
+        )
+        return
+    data = data.take(min(RANGE_SAMPLES, len(data)))
+    spikes = encode(experiment.encoding.kind, data.images, network.steps).swapaxes(1, 2)
+    overflows = simulate(network, spikes).overflows
+    faults = [
+        f"layer {layer}: u wrapped {wraps} and v clipped {clips} times on {len(data)} samples "
+        f"of {name}, which training does not know; smaller weights or fewer steps avoid it"
+        for layer, (wraps, clips) in overflows.items()
+        if wraps or clips
+    ]
+    if faults:
+        raise LimitError(faults)
+    _logger.warning(
+        "%s: some input could overflow u or v; none of %d training samples of %s did",
+        layers,
+        len(data),
+        name,
+    )

@@ -1,0 +1,43 @@
+"""Joules of an evaluated network on described devices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from esl_lava.counts import Counts
+from esl_lava.devices import Device, load_device
+from esl_lava.energy import EnergyBreakdown, by_connections, per_sample
+from esl_lava.network import Network
+
+DEFAULT_DEVICES = ("truenorth_paper", "v100_paper", "loihi1_davies2018", "loihi1_sanafe")
+
+
+@dataclass(frozen=True)
+class Price:
+    """One network on one device.
+
+    Attributes:
+        device: the device with its sources.
+        measured: joules per sample from the operations really executed.
+        by_connections: joules by the paper's convention, one operation per connection.
+    """
+
+    device: Device
+    measured: EnergyBreakdown
+    by_connections: float
+
+
+def price(network: Network, counts: Counts, devices: Sequence[str]) -> Mapping[str, Price]:
+    """Price counts on devices given by name or by path of a TOML file.
+
+    Raises:
+        UserError: for an unknown device, or one that lacks a needed constant.
+    """
+    priced = {}
+    for name in devices:
+        device = load_device(name)
+        priced[device.name] = Price(
+            device, per_sample(counts, device), by_connections(network.connections, device)
+        )
+    return priced

@@ -1,0 +1,91 @@
+"""The directory of a run: what lies in it, and when it may be written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from esl_lava.errors import FileError
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths inside a run's directory."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The experiment as TOML."""
+        return self.path / "config.toml"
+
+    @property
+    def model(self) -> Path:
+        """The trained model."""
+        return self.path / "model.pt"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The training's state after its last epoch, while it is not finished."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def net(self) -> Path:
+        """The exported network."""
+        return self.path / "net.h5"
+
+    @property
+    def report(self) -> Path:
+        """Everything the run found, as JSON."""
+        return self.path / "report.json"
+
+    @property
+    def training_plot(self) -> Path:
+        """Accuracy and density over training."""
+        return self.path / "training.png"
+
+    @property
+    def raster_plot(self) -> Path:
+        """One sample's spikes with the readout."""
+        return self.path / "raster.png"
+
+
+def create(path: Path) -> RunDirectory:
+    """A new directory, or an empty one that exists.
+
+    Raises:
+        FileError: when something is there already, or it cannot be made.
+    """
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise FileError(
+                f"{path}: already holds something; choose another directory or remove it"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be made: {error.strerror}") from None
+    return RunDirectory(path)
+
+
+def next_free(path: Path) -> Path:
+    """`path`, or the first of path-2, path-3, ... that does not exist."""
+    candidate = path
+    number = 2
+    while candidate.exists():
+        candidate = path.with_name(f"{path.name}-{number}")
+        number += 1
+    return candidate
+
+
+def refuse_overwrite(path: Path, overwrite: bool) -> None:
+    """Refuse an existing output file unless the user asked to replace it.
+
+    Raises:
+        FileError: when `path` exists and `overwrite` is false, or is no file's place.
+    """
+    if path.is_dir():
+        raise FileError(f"{path}: is a directory")
+    if path.exists() and not overwrite:
+        raise FileError(f"{path}: exists; use --overwrite to replace it")
+    if not path.parent.is_dir():
+        raise FileError(f"{path.parent}: no such directory")

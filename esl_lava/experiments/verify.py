@@ -1,0 +1,202 @@
+"""Proof that training, file and simulators agree, spike for spike.
+
+The reference is stock SLAYER, run from `model.pt`; no simulator is compared with itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from esl_lava import netfile
+from esl_lava.errors import FileError
+from esl_lava.experiments.evaluate import data_name, encoded, encoding_of, load_samples
+from esl_lava.models import modelfile
+from esl_lava.models.build import restore
+from esl_lava.models.mlp import SpikingMLP
+from esl_lava.network import STATE_SHIFT, Network
+from esl_lava.simulate import Result, lava_cpu, simulate
+
+WEIGHT_SCALE = 64
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first place where a simulator departs from SLAYER.
+
+    Attributes:
+        backend: which simulator.
+        layer: name of the earliest layer that differs.
+        sample, step, neuron: where in it, from 0; the earliest step of the first sample.
+        expected, found: a spike (0 or 1), or the readout's v in units of 2**-6 weights.
+    """
+
+    backend: str
+    layer: str
+    sample: int
+    step: int
+    neuron: int
+    expected: int
+    found: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.backend}: layer {self.layer}, neuron {self.neuron}, sample {self.sample}, "
+            f"step {self.step}: {self.found}, but SLAYER has {self.expected}"
+        )
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome of a comparison.
+
+    Attributes:
+        dataset: where the samples come from.
+        samples: samples compared.
+        backends: the simulators compared with SLAYER.
+        spikes: spikes SLAYER emitted in all layers; each was looked up in every simulator.
+        positions: (sample, step, neuron) places compared per simulator, silent ones and
+            the readout's values included.
+        differences: backend -> places that differ.
+        mask_differences: connections in which model.pt and net.h5 differ.
+        first: the first difference, if any.
+    """
+
+    dataset: str
+    samples: int
+    backends: tuple[str, ...]
+    spikes: int
+    positions: int
+    differences: Mapping[str, int]
+    mask_differences: int
+    first: Difference | None
+
+    @property
+    def total(self) -> int:
+        """All differences together; 0 is proof."""
+        return sum(self.differences.values()) + self.mask_differences
+
+
+def verify(
+    model_path: Path,
+    net_path: Path,
+    dataset: str | None = None,
+    samples: int = 20,
+    backends: tuple[str, ...] = ("exact", "lava"),
+) -> Verification:
+    """Compare SLAYER run from `model_path` with simulators run from `net_path`.
+
+    Lava reads the file itself, through plain netx.
+
+    Raises:
+        FileError: when a file cannot be read, or one was not exported from the other.
+        DataError, BackendError: as `simulate`.
+    """
+    network = netfile.read(net_path)
+    saved = modelfile.read(model_path)
+    model = restore(saved)
+    _check_same_shape(model, network, net_path)
+    data = load_samples(network, data_name(network, dataset), "test", samples)
+    spikes = encoded(data, encoding_of(network))
+    expected = slayer_layers(model, spikes)
+    found = {
+        backend: _layers(network, _run(backend, net_path, network, spikes)) for backend in backends
+    }
+    differences = {}
+    first = None
+    for backend, layers in found.items():
+        unequal = {name: layers[name] != expected[name] for name in expected}
+        differences[backend] = sum(int(where.sum()) for where in unequal.values())
+        if first is None and differences[backend]:
+            name = next(name for name, where in unequal.items() if where.any())
+            sample, step, neuron = (int(i) for i in np.argwhere(unequal[name])[0])
+            first = Difference(
+                backend,
+                name,
+                sample,
+                step,
+                neuron,
+                int(expected[name][sample, step, neuron]),
+                int(layers[name][sample, step, neuron]),
+            )
+    firing = [layer.name for layer in network.layers if layer.neuron.fires]
+    return Verification(
+        dataset=data.name,
+        samples=len(data),
+        backends=backends,
+        spikes=sum(int(expected[name].sum()) for name in firing),
+        positions=sum(values.size for values in expected.values()),
+        differences=differences,
+        mask_differences=_mask_differences(saved.masks, network),
+        first=first,
+    )
+
+
+def slayer_layers(
+    model: SpikingMLP, spikes: npt.NDArray[np.uint8]
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Stock SLAYER's spikes per hidden layer, and the running sum of its readout as v.
+
+    Args:
+        spikes: (samples, T, inputs).
+
+    Returns:
+        Layer name -> (samples, T, neurons) int64.
+    """
+    with torch.no_grad():
+        outputs = model.layer_outputs(torch.from_numpy(spikes).float().swapaxes(1, 2))
+    *hidden, readout = (output.swapaxes(1, 2).double().numpy() for output in outputs)
+    layers = {name: values.astype(np.int64) for name, values in zip(model.hidden_names, hidden)}
+    weighted = readout * WEIGHT_SCALE  # whole numbers: weights are multiples of 1/64
+    layers["readout"] = weighted.cumsum(axis=1).astype(np.int64) << STATE_SHIFT
+    return layers
+
+
+def _run(backend: str, net_path: Path, network: Network, spikes: npt.NDArray[np.uint8]) -> Result:
+    if backend == "lava":
+        firing = tuple(layer.name for layer in network.layers if layer.neuron.fires)
+        return lava_cpu.run_file(net_path, network, spikes, firing)
+    return simulate(network, spikes, backend, record="all")
+
+
+def _layers(network: Network, result: Result) -> dict[str, npt.NDArray[np.int64]]:
+    layers = {name: values.astype(np.int64) for name, values in result.spikes.items()}
+    if network.readout is not None and result.readout is not None:
+        layers[network.readout.name] = result.readout.astype(np.int64)
+    return layers
+
+
+def _check_same_shape(model: SpikingMLP, network: Network, net_path: Path) -> None:
+    """Refuse files that cannot be of one network.
+
+    Raises:
+        FileError: naming the layers of both.
+    """
+    names = [*model.hidden_names, "readout"]
+    ours = [(name, *model.get_submodule(name).synapse.weight.shape[:2]) for name in names]
+    theirs = [(layer.name, layer.neurons, layer.connections.n_pre) for layer in network.layers]
+    if ours != theirs:
+        described = [
+            ", ".join(f"{name} {n_pre}-{n_post}" for name, n_post, n_pre in layers)
+            for layers in (theirs, ours)
+        ]
+        raise FileError(
+            f"{net_path}: not exported from this model: it has layers {described[0]}, "
+            f"the model {described[1]}"
+        )
+
+
+def _mask_differences(masks: Mapping[str, torch.Tensor], network: Network) -> int:
+    """Connections that exist in only one of the two files."""
+    different = 0
+    for layer in network.layers:
+        stored = layer.connections.mask()
+        mask = masks.get(layer.name)
+        expected = np.ones_like(stored) if mask is None else mask.flatten(1).bool().numpy()
+        different += int((stored != expected).sum())
+    return different

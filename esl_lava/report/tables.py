@@ -1,0 +1,140 @@
+"""Tables for the terminal, from plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from esl_lava.counts import Counts
+from esl_lava.devices import DenseOperation, EventEnergy
+from esl_lava.energy.table1 import Table1
+
+
+@dataclass(frozen=True)
+class DeviceRow:
+    """A device's line in the energy table.
+
+    Attributes:
+        name: as the device file is called.
+        measured: joules per sample from operations executed.
+        by_connections: joules by the paper's convention.
+        charged: what the measured figure is made of.
+    """
+
+    name: str
+    measured: float
+    by_connections: float
+    charged: str
+
+
+def joules(value: float) -> str:
+    """As the paper prints them: 1.13E-05."""
+    return f"{value:.2E}"
+
+
+def percent(share: float) -> str:
+    """A share of 1 with two decimals."""
+    return f"{100 * share:.2f} %"
+
+
+def facts(rows: Iterable[tuple[str, str]], title: str | None = None) -> Table:
+    """Two columns: what, and its value."""
+    table = Table(box=box.SIMPLE_HEAD, show_header=False, title=title, title_justify="left")
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def layer_counts(counts: Counts) -> Table:
+    """Connections, SOPs, spikes and neuron updates per layer; run figures per sample."""
+    table = Table(box=box.SIMPLE_HEAD, title="per layer", title_justify="left")
+    table.add_column("layer")
+    for heading in (
+        "neurons",
+        "connections",
+        "density",
+        "synapses",
+        "SOPs/sample",
+        "spikes/sample",
+        "updates/sample",
+    ):
+        table.add_column(heading, justify="right")
+    for layer in counts.layers:
+        table.add_row(
+            layer.name,
+            f"{layer.neurons:,}",
+            f"{layer.connections:,}",
+            percent(layer.connections / layer.possible),
+            f"{layer.synapses:,}",
+            f"{layer.sops / counts.samples:,.1f}",
+            f"{layer.spikes / counts.samples:,.1f}",
+            f"{layer.neuron_updates // counts.samples:,}",
+        )
+    return table
+
+
+def devices(rows: Sequence[DeviceRow]) -> Table:
+    """Joules per device, measured beside the paper's convention."""
+    table = Table(box=box.SIMPLE_HEAD, title="joules per sample", title_justify="left")
+    table.add_column("device")
+    table.add_column("measured", justify="right")
+    table.add_column("by connections", justify="right")
+    table.add_column("measured is charged for")
+    for row in rows:
+        table.add_row(row.name, joules(row.measured), joules(row.by_connections), row.charged)
+    return table
+
+
+def table1(result: Table1) -> RenderableType:
+    """The paper's Table 1 by its convention, the printed figures beside ours."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title="Table 1 of ESL-SNNs from its connection counts (784-800-10, MNIST)",
+        title_justify="left",
+    )
+    table.add_column("network")
+    for heading in (
+        "connections",
+        "density",
+        "paper's 'FLOPS'",
+        "GPU (J)",
+        "paper",
+        "TrueNorth (J)",
+        "paper",
+    ):
+        table.add_column(heading, justify="right")
+    for row in result.rows:
+        table.add_row(
+            row.paper.model,
+            f"{row.connections:,}",
+            f"{row.density:.4f}",
+            row.paper.operations,
+            row.gpu,
+            row.paper.gpu,
+            row.truenorth,
+            row.paper.truenorth,
+        )
+    return Group(table, *(Text(f"- {remark}") for remark in result.remarks))
+
+
+def sources(constants: Sequence[tuple[str, str, EventEnergy | DenseOperation]]) -> Table:
+    """Every constant used, with its value, kind and source.
+
+    Args:
+        constants: (device name, key, constant) each.
+    """
+    table = Table(box=box.SIMPLE_HEAD, title="constants", title_justify="left")
+    for heading in ("device", "charge", "pJ", "kind", "source"):
+        table.add_column(heading, justify="right" if heading == "pJ" else "left")
+    for device, key, constant in constants:
+        table.add_row(
+            device, key, f"{constant.joules(1) * 1e12:.3f}", constant.kind, constant.source
+        )
+    return table
