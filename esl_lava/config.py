@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import tomli
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
 from esl_lava.errors import ConfigError, FileError
 
@@ -23,9 +23,13 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
-    """A table of the configuration: immutable, unknown keys refused."""
+    """A table of the configuration: immutable, unknown keys refused.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    TOML has types, so "8" or true is no number and 1.0 no integer; an integer is a float,
+    and an array (marked `Strict(False)`) is a tuple.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Data(_Section):
@@ -56,7 +60,9 @@ class Model(_Section):
     """The spiking network: CUBA hidden layers and a non-spiking integrator to read."""
 
     hidden: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=1 << 20)], ...], Field(min_length=1, max_length=64)
+        tuple[Annotated[int, Field(ge=1, le=1 << 20)], ...],
+        Strict(False),
+        Field(min_length=1, max_length=64),
     ] = Field((128,), description="neurons of each hidden layer")
     current_decay: Fraction = Field(
         1.0, description="share of the synaptic current lost per step; 1 is no synaptic filter"
@@ -91,7 +97,7 @@ class Model(_Section):
 class Sparsity(_Section):
     """Which connections exist and how they are rewired."""
 
-    density: Annotated[float, Field(gt=0, le=1)] | None = Field(
+    density: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = Field(
         None, description="connections over positions of the sparse layers together"
     )
     eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
@@ -101,7 +107,7 @@ class Sparsity(_Section):
         "er",
         description="how density is shared between layers: er as Eq. 1 scales, uniform alike",
     )
-    keep_dense: tuple[str, ...] = Field(
+    keep_dense: Annotated[tuple[str, ...], Strict(False)] = Field(
         ("readout",), description="layers that keep every connection (the paper's classifier)"
     )
     prune: Literal["set"] = Field("set", description="which connections go")
@@ -155,6 +161,8 @@ def from_mapping(values: Mapping[str, Any]) -> Experiment:
         return Experiment.model_validate(dict(values))
     except ValidationError as error:
         raise ConfigError("\n".join(_sentences(error))) from None
+    except (ValueError, RecursionError) as error:  # pydantic's own, not about a key
+        raise ConfigError(f"a value is too long or nested too deeply: {error}") from None
 
 
 def from_toml(text: str, origin: str = "configuration") -> Experiment:
@@ -169,6 +177,8 @@ def from_toml(text: str, origin: str = "configuration") -> Experiment:
         raise ConfigError(f"{origin}: {error}") from None
     except RecursionError:
         raise ConfigError(f"{origin}: tables are nested too deeply") from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise ConfigError(f"{origin}: {error}") from None
     try:
         return from_mapping(values)
     except ConfigError as error:

@@ -29,7 +29,7 @@ def _typer(purpose: str | None = None) -> typer.Typer:
 
 app = _typer("Train sparse spiking networks, export them to Lava, run and price them.")
 reproduce = _typer("Recompute results of the ESL-SNNs paper.")
-reproduce.command("table1", no_args_is_help=True)(commands.reproduce_table1)
+reproduce.command("table1")(commands.reproduce_table1)
 app.command()(commands.demo)
 app.command()(commands.train)
 app.command()(commands.export)
