@@ -17,6 +17,15 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, mode
 from esl_lava.errors import ConfigError, FileError
 
 MAX_CONFIG_BYTES = 1 << 20
+MAX_FAULTS = 20
+MAX_SHOWN = 60
+"""Characters of a key or value that an error shows."""
+
+_TOML_MESSAGES = {
+    "model_type": "Input should be a table",
+    "tuple_type": "Input should be an array",
+}
+"""pydantic's fault type -> what to say instead of its Python words."""
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -161,8 +170,8 @@ def from_mapping(values: Mapping[str, Any]) -> Experiment:
         return Experiment.model_validate(dict(values))
     except ValidationError as error:
         raise ConfigError("\n".join(_sentences(error))) from None
-    except (ValueError, RecursionError) as error:  # pydantic's own, not about a key
-        raise ConfigError(f"a value is too long or nested too deeply: {error}") from None
+    except (ValueError, RecursionError):  # pydantic's own, not about a key
+        raise ConfigError("a number of thousands of digits, or tables nested as deeply") from None
 
 
 def from_toml(text: str, origin: str = "configuration") -> Experiment:
@@ -177,8 +186,8 @@ def from_toml(text: str, origin: str = "configuration") -> Experiment:
         raise ConfigError(f"{origin}: {error}") from None
     except RecursionError:
         raise ConfigError(f"{origin}: tables are nested too deeply") from None
-    except ValueError as error:  # an integer of thousands of digits
-        raise ConfigError(f"{origin}: {error}") from None
+    except ValueError:
+        raise ConfigError(f"{origin}: a number of thousands of digits") from None
     try:
         return from_mapping(values)
     except ConfigError as error:
@@ -246,9 +255,10 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not separator or not key.strip():
         raise ConfigError(f"setting {text!r} is not of the form key=value")
     try:
-        value = tomli.loads(f"value = {raw}")["value"]
-    except (tomli.TOMLDecodeError, RecursionError):
-        value = raw.strip()
+        parsed = tomli.loads(f"value = {raw}")
+    except (ValueError, RecursionError):  # no TOML, or an integer of thousands of digits
+        parsed = {}
+    value = parsed["value"] if parsed.keys() == {"value"} else raw.strip()
     return key.strip(), value
 
 
@@ -274,23 +284,43 @@ def _documented(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, st
 
 
 def _sentences(error: ValidationError) -> Iterator[str]:
-    """One sentence per fault pydantic found."""
-    known = [key for key, _, _ in documentation()]
-    names = known + sorted({key.split(".")[0] for key in known})
-    for fault in error.errors():
+    """One sentence per fault pydantic found, at most MAX_FAULTS."""
+    faults = error.errors()
+    inner = {fault["loc"][:end] for fault in faults for end in range(len(fault["loc"]))}
+    # An array whose items are at fault is also said to have too few.
+    faults = [fault for fault in faults if fault["loc"] not in inner]
+    for fault in faults[:MAX_FAULTS]:
         key = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, names, n=1)
-            yield f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else "")
+            near = _nearest(key)
+            shown = key if key.isprintable() and len(key) <= MAX_SHOWN else _shortened(key)
+            yield f"unknown key {shown}" + (f"; did you mean {near}?" if near else "")
         elif fault["type"] == "value_error":
             yield str(fault["ctx"]["error"])
         elif fault["type"] == "missing":
             yield f"{key} is missing"
         else:
-            message = fault["msg"][0].lower() + fault["msg"][1:]
+            message = _TOML_MESSAGES.get(fault["type"], fault["msg"])
+            message = message[0].lower() + message[1:]
             yield f"{key} = {_shortened(fault['input'])}: {message}"
+    if len(faults) > MAX_FAULTS:
+        yield f"and {len(faults) - MAX_FAULTS} more faults"
 
 
-def _shortened(value: Any, limit: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+def _nearest(key: str) -> str | None:
+    """The known key whose last part is most like that of `key`, its own table's first."""
+    table, _, last = key.rpartition(".")
+    known = [name for name, _, _ in documentation()]
+    known += sorted({name.partition(".")[0] for name in known})
+    known.sort(key=lambda name: name.rpartition(".")[0] == table)  # the later name wins
+    by_last = {name.rpartition(".")[2]: name for name in known}
+    near = difflib.get_close_matches(last, by_last, n=1)
+    return by_last[near[0]] if near else None
+
+
+def _shortened(value: Any) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, or of nested tables
+        return f"({type(value).__name__})"
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."

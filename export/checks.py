@@ -18,6 +18,7 @@ from esl_lava.network import DECAY_UNITY, STATE_LIMIT, STATE_SHIFT, Layer, Netwo
 
 WEIGHT_RANGE = (-256, 254)
 BIAS_RANGE = (-4096, 4095)  # 13-bit mantissa
+_FAR = 1 << 40  # no state of interest, and its product with a decay fits int64
 
 
 def has_synapses(layer: Layer) -> Iterator[str]:
@@ -38,15 +39,16 @@ def weights_fit_eight_bits(layer: Layer) -> Iterator[str]:
 
 def weights_survive_lava(layer: Layer) -> Iterator[str]:
     """What Lava computes with must be what the file says (`lava_weights`)."""
-    if layer.connections.synapses == 0:
-        return
+    if layer.connections.synapses == 0 or any(weights_fit_eight_bits(layer)):
+        return  # reported by the rules above
     written = layer.connections.dense()
-    changed = np.argwhere(effective_weights(written) != written)
+    effective = effective_weights(written)
+    changed = np.argwhere(effective != written)
     if changed.size:
         post, pre = changed[0]
         yield (
             f"weight {written[post, pre]} (neuron {post}, input {pre}) would count as "
-            f"{effective_weights(written)[post, pre]} in Lava ({len(changed)} such weights); "
+            f"{effective[post, pre]:g} in Lava ({len(changed)} such weights); "
             "a weight of each sign in the layer avoids it"
         )
 
@@ -91,7 +93,7 @@ class StateBound:
 
     Attributes:
         u, v: (lowest, highest) over the layer's neurons and T steps, in units of 2**-6
-            weights, without wrapping or clipping.
+            weights, without wrapping or clipping; not followed beyond +-2**40.
     """
 
     u: tuple[int, int]
@@ -111,13 +113,15 @@ class StateBound:
 def state_bound(layer: Layer, steps: int) -> StateBound:
     """Bounds by reachability: positive and negative weights taken apart.
 
-    The lowest and highest input is repeated `steps` times; a firing neuron carries at
-    most its threshold over to the next step.
+    The lowest and highest input is repeated `steps` times. A firing neuron carries at
+    most its threshold over to the next step; having fired, it carries 0, which is lower
+    than what a positive bias alone would have left.
     """
     connections, neuron = layer.connections, layer.neuron
     bias = 0 if layer.bias is None else layer.bias.astype(np.int64) << STATE_SHIFT
+    carried = neuron.threshold << STATE_SHIFT
     reached = []
-    for part, furthest in ((np.minimum, min), (np.maximum, max)):
+    for part, furthest, after in ((np.minimum, min, 0), (np.maximum, max, carried)):
         # bincount sums in float64, exact below 2**53.
         summed = np.bincount(
             connections.rows(), part(connections.weights, 0), minlength=connections.n_post
@@ -127,12 +131,12 @@ def state_bound(layer: Layer, steps: int) -> StateBound:
         v = np.zeros(connections.n_post, np.int64)
         most_u = most_v = 0
         for _ in range(steps):
-            u = _decayed(u, neuron.current_decay) + a
-            v = _decayed(v, neuron.voltage_decay) + u + bias
-            most_u = furthest(most_u, int(furthest(u)))
-            most_v = furthest(most_v, int(furthest(v)))
+            u = np.clip(_decayed(u, neuron.current_decay) + a, -_FAR, _FAR)
+            v = np.clip(_decayed(v, neuron.voltage_decay) + u + bias, -_FAR, _FAR)
+            most_u = furthest(most_u, *u.tolist())
+            most_v = furthest(most_v, *v.tolist())
             if neuron.fires:
-                v = np.minimum(v, neuron.threshold << STATE_SHIFT)
+                v = np.minimum(v, after)
         reached.append((most_u, most_v))
     (u_low, v_low), (u_high, v_high) = reached
     return StateBound((u_low, u_high), (v_low, v_high))

@@ -3,7 +3,7 @@
 lava-dl 0.6.0 (`netx/utils.py`, optimize_weight_bits) shifts a matrix to fill 8 bits and
 lava-nc 0.10.0 (`proc/dense/models.py`, PyDenseModelBitAcc) clips and truncates it again,
 but the two judge the matrix's sign by different rules: without a positive weight, the
-most negative ones may shrink, some to half.
+most negative ones may shrink, some to half, or all weights vanish.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 
-def effective_weights(weights: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+def effective_weights(weights: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
     """What each weight of a fully connected layer counts for in Lava's fixed point.
 
     Args:
         weights: (n_post, n_pre) integers with at least one non-zero entry.
 
     Returns:
-        (n_post, n_pre) int64.
+        (n_post, n_pre) float64, exact. Lava rounds each sum of them down to an integer,
+        so that a fraction shows as soon as two spikes meet.
     """
     w = weights.astype(np.int64)
     low, high = int(w.min()), int(w.max())
@@ -38,13 +39,17 @@ def effective_weights(weights: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
     shift = int(np.floor(np.log2(scale))) + mixed
     spare = next((n for n in range(8, 0, -1) if not (w % (1 << n)).any()), 0) - mixed
     bits = 8 - shift - spare
-    # A negative shift cannot be applied: netx turns such weights into zeros.
-    w = w << shift if shift >= 0 else np.zeros_like(w)
+    w = _left(w, shift)
 
     # Lava: judge the sign anew, clip, drop the bits not counted.
     sign = -1 if w.max() <= 0 and w.min() < 0 else 1
     mixed = int(w.min() < 0 < w.max())
     w = np.clip(sign * w, -256 * mixed, 255)
-    drop = max(8 - bits + mixed, 0)
-    w = sign * ((w >> drop) << drop)
-    return w >> shift if shift >= 0 else w << -shift
+    drop = 8 - bits + mixed
+    w = sign * _left(w >> max(drop, 0), drop)
+    return np.ldexp(w.astype(np.float64), -shift)
+
+
+def _left(w: npt.NDArray[np.int64], bits: int) -> npt.NDArray[np.int64]:
+    """As numpy's left_shift does it: a negative number of bits leaves nothing."""
+    return w << bits if bits >= 0 else np.zeros_like(w)

@@ -86,7 +86,7 @@ def plot_training(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     bottom.set_ylim(0, 105)
     bottom.set_ylabel("share of positions (%)")
     bottom.set_xlabel("epoch")
-    bottom.legend(fontsize=8, frameon=False, loc="center right")
+    bottom.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
     _save(figure, path)
 
 

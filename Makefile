@@ -1,0 +1,44 @@
+# `make demo` and `make test` need git, make and a Python 3.10 to be found (on the path,
+# through pyenv, or through uv, which fetches one); they set up .venv/ themselves.
+
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help setup demo test lint format bench clean
+help:
+	@echo "make demo    train, export, run, verify and price a sparse network (minutes)"
+	@echo "make test    check style and types, run all tests"
+	@echo "make bench   measure; ONLY=prefix runs those benchmarks whose name starts so"
+	@echo "make setup   create .venv/ with exact versions"
+	@echo "make lint    check style and types;  make format  rewrites style"
+	@echo "make clean   remove what was built, .venv/ and runs/ excepted"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt tools/setup.sh
+	sh tools/setup.sh
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/esl demo
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Two workers on one thread each: torch and numba would otherwise fight for the cores.
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest --nbmake notebooks
+
+bench: $(READY)
+	$(BIN)/python -m tests.benchmarks $(ONLY)
+
+clean:
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
