@@ -13,6 +13,7 @@ layer (lava-nc 0.10.0, `lava/proc/lif/models.py`, PyLifModelBitAcc), with
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -72,13 +73,15 @@ class Connections:
     weights: IntArray
 
     def __post_init__(self) -> None:
+        for name in ("n_post", "n_pre"):
+            object.__setattr__(self, name, operator.index(getattr(self, name)))
         object.__setattr__(self, "indptr", _frozen(self.indptr, np.int64))
         object.__setattr__(self, "indices", _frozen(self.indices, np.int32))
         object.__setattr__(self, "weights", _frozen(self.weights, np.int32))
         indptr, indices = self.indptr, self.indices
         if self.n_post < 1 or self.n_pre < 1:
             raise ValueError(f"a layer of {self.n_post} x {self.n_pre} neurons is empty")
-        if indptr.shape != (self.n_post + 1,) or indptr[0] != 0 or (np.diff(indptr) < 0).any():
+        if indptr.shape != (self.n_post + 1,) or indptr[0] != 0 or (indptr[1:] < indptr[:-1]).any():
             raise ValueError("indptr does not partition the connections into rows")
         if indices.shape != (indptr[-1],) or self.weights.shape != indices.shape:
             raise ValueError("indices and weights do not have one entry per connection")
@@ -91,6 +94,10 @@ class Connections:
             ascending[row_starts - 1] = True
             if not ascending.all():
                 raise ValueError("input indices are not strictly ascending within a row")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # numpy forgets "read-only" in copies and pickles; the constructor does not.
+        return Connections, (self.n_post, self.n_pre, self.indptr, self.indices, self.weights)
 
     @staticmethod
     def from_dense(weights: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> Connections:
@@ -159,7 +166,7 @@ class Cuba:
         threshold: 1..NEVER; the neuron fires when v > threshold << 6.
 
     Raises:
-        ValueError: when a parameter is out of range.
+        ValueError, TypeError: when a parameter is out of range, or no integer.
     """
 
     current_decay: int
@@ -167,6 +174,8 @@ class Cuba:
     threshold: int
 
     def __post_init__(self) -> None:
+        for name in ("current_decay", "voltage_decay", "threshold"):
+            object.__setattr__(self, name, operator.index(getattr(self, name)))
         for name in ("current_decay", "voltage_decay"):
             value = getattr(self, name)
             if not 0 <= value <= DECAY_UNITY:
@@ -209,6 +218,9 @@ class Layer:
                     f"not one value for each of {self.neurons} neurons"
                 )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Layer, (self.name, self.connections, self.neuron, self.bias)
+
     @property
     def neurons(self) -> int:
         """Number of neurons in the layer."""
@@ -227,7 +239,7 @@ class Network:
             digest of the source checkpoint, configuration as TOML).
 
     Raises:
-        ValueError: when layers do not fit together.
+        ValueError, TypeError: when layers do not fit together, or `steps` is no integer.
     """
 
     layers: tuple[Layer, ...]
@@ -239,8 +251,10 @@ class Network:
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
         if not self.layers:
             raise ValueError("a network needs at least one layer")
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"a sample of {self.steps} steps is empty")
+        if self.steps is not None:
+            object.__setattr__(self, "steps", operator.index(self.steps))
+            if self.steps < 1:
+                raise ValueError(f"a sample of {self.steps} steps is empty")
         names = [layer.name for layer in self.layers]
         if len(set(names)) != len(names):
             raise ValueError(f"layer names are not unique: {', '.join(names)}")
@@ -252,6 +266,10 @@ class Network:
                 )
             if not before.neuron.fires:
                 raise ValueError(f"layer {before.name} never fires but feeds layer {after.name}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A read-only view of a dictionary cannot be pickled.
+        return Network, (self.layers, self.steps, dict(self.provenance))
 
     @property
     def inputs(self) -> int:

@@ -54,11 +54,15 @@ def lower(
 
     Raises:
         LimitError: naming layers whose weights are not finite, or not 0 where pruned.
+        ValueError: for a mask of no layer.
     """
     masks = masks or {}
+    names = (*model.hidden_names, "readout")
+    if unknown := sorted(masks.keys() - set(names)):
+        raise ValueError(f"masks for {', '.join(unknown)}, but layers are {', '.join(names)}")
     layers = []
     faults = []
-    for name in (*model.hidden_names, "readout"):
+    for name in names:
         block = model.get_submodule(name)
         weight = block.synapse.weight.detach().flatten(1)
         mask = masks[name].flatten(1).bool() if name in masks else torch.ones_like(weight).bool()

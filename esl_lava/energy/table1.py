@@ -119,8 +119,9 @@ def _remarks(rows: tuple[Row, ...]) -> tuple[str, ...]:
         'The "FLOPS" column counts connections: no time steps, no firing rates, no separate '
         "multiplication and addition. Where neurons fire at most once it is an upper bound on "
         "the synaptic operations of an inference.",
-        'The text has TrueNorth "about one order of magnitude" below the GPU; the printed '
-        f"energies differ by a factor of {ratios[0]:.2f} (dense) and {ratios[1]:.2f} (sparse).",
+        'The text puts TrueNorth "about one order of magnitude" below the GPU, which contradicts '
+        f"the table: its energies differ by a factor of {ratios[0]:.2f} (dense) and "
+        f"{ratios[1]:.2f} (sparse).",
         "The TrueNorth constant is fitted to the table: the paper names none, and no published "
         "figure of the chip prints these cells. With the energy per synaptic event measured on "
         f"the whole chip (truenorth_measured) the dense network takes {measured:.2E} J, against "

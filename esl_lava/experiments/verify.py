@@ -16,13 +16,12 @@ import torch
 from esl_lava import netfile
 from esl_lava.errors import FileError
 from esl_lava.experiments.evaluate import data_name, encoded, encoding_of, load_samples
+from esl_lava.export.lower import WEIGHT_SCALE
 from esl_lava.models import modelfile
 from esl_lava.models.build import restore
 from esl_lava.models.mlp import SpikingMLP
 from esl_lava.network import STATE_SHIFT, Network
 from esl_lava.simulate import Result, lava_cpu, simulate
-
-WEIGHT_SCALE = 64
 
 
 @dataclass(frozen=True)

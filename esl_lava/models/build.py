@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from esl_lava.config import Model
 from esl_lava.errors import FileError
 from esl_lava.models.mlp import SpikingMLP
@@ -31,9 +33,21 @@ def restore(saved: SavedModel) -> SpikingMLP:
     hidden = saved.config.model.hidden
     first = saved.weights.get("hidden1.synapse.weight")
     last = saved.weights.get("readout.synapse.weight")
-    if first is None or last is None or first.ndim != 5 or last.ndim != 5:
+    if first is None or last is None or {first.ndim, last.ndim} != {5} or not first.numel():
         raise FileError("the model's weights are not those of a multi-layer network")
-    model = build(saved.config.model, first.shape[1], last.shape[0])
+    widths = [first.shape[1], *hidden, last.shape[0]]
+    names = [*(f"hidden{index}" for index in range(1, len(widths) - 1)), "readout"]
+    for name, n_pre, n_post in zip(names, widths, widths[1:]):
+        # Before anything of the configuration's size is allocated.
+        weight = saved.weights.get(f"{name}.synapse.weight")
+        if weight is None or weight.shape != (n_post, n_pre, 1, 1, 1):
+            shape = None if weight is None else tuple(weight.shape)
+            raise FileError(
+                f"the weight of layer {name} has shape {shape}, its configuration needs "
+                f"{(n_post, n_pre, 1, 1, 1)} (hidden = {list(hidden)})"
+            )
+    with torch.random.fork_rng(devices=[]):
+        model = build(saved.config.model, widths[0], widths[-1])
     expected = model.state_dict()
     for key in sorted(expected.keys() | saved.weights.keys()):
         if key not in expected or key not in saved.weights:
@@ -41,11 +55,14 @@ def restore(saved: SavedModel) -> SpikingMLP:
                 f"the model's weights and its configuration (hidden = {list(hidden)}) "
                 f"disagree about {key}"
             )
-        if expected[key].shape != saved.weights[key].shape:
+        found, needed = saved.weights[key], expected[key]
+        if found.shape != needed.shape or found.dtype != needed.dtype:
             raise FileError(
-                f"{key} has shape {tuple(saved.weights[key].shape)}, "
-                f"its configuration needs {tuple(expected[key].shape)}"
+                f"{key} is {found.dtype} of shape {tuple(found.shape)}, "
+                f"its configuration needs {needed.dtype} of shape {tuple(needed.shape)}"
             )
+        if not key.endswith(".synapse.weight") and not torch.equal(found, needed):
+            raise FileError(f"{key} is {found.tolist()}, its configuration says {needed.tolist()}")
     model.load_state_dict(saved.weights)
     for name, mask in saved.masks.items():
         weight = saved.weights.get(f"{name}.synapse.weight")

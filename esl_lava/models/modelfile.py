@@ -1,21 +1,23 @@
 """`model.pt`: a zip-format torch file of tensors and plain containers, nothing else.
 
-Reading never runs code and never asks torch to unpickle: the pickle inside is first
-scanned for the few opcodes torch writes for such data, then rebuilt by an unpickler
-that knows tensors and dictionaries only. torch's own `weights_only` loader (2.3) would
-let a small file claim tensors of any size.
+Reading never runs code and never unpickles: an interpreter of the few opcodes torch
+writes for such data rebuilds it. torch's own `weights_only` loader (2.3) would let a
+small file claim tensors of any size, and Python's unpickler would hash what it is told
+to, however deep, as a dictionary's key.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
 import os
-import pickle
 import pickletools
+import struct
 import sys
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -24,27 +26,32 @@ from typing import Any
 import numpy as np
 import torch
 
-from esl_lava.config import Experiment, from_toml, to_toml
+from esl_lava.config import MAX_CONFIG_BYTES, Experiment, from_toml, to_toml
 from esl_lava.errors import ConfigError, FileError
 
 FORMAT = "esl-lava model"
 FORMAT_VERSION = 1
-MAX_PICKLE_BYTES = 64 << 20
+MAX_PICKLE_BYTES = 16 << 20
 MAX_ENTRIES = 100_000
+MAX_DIMENSIONS = 32
+MAX_RECORD_DEPTH = 4
 
-_OPCODES = frozenset(
-    "PROTO EMPTY_DICT EMPTY_LIST EMPTY_TUPLE MARK TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS "
-    "SETITEM SETITEMS BINUNICODE BININT BININT1 BININT2 LONG1 BINFLOAT NONE NEWTRUE NEWFALSE "
-    "GLOBAL REDUCE BINPERSID BINPUT LONG_BINPUT BINGET LONG_BINGET STOP".split()
-)
 _STORAGES = {
-    "FloatStorage": np.float32,
-    "DoubleStorage": np.float64,
-    "LongStorage": np.int64,
-    "IntStorage": np.int32,
-    "ByteStorage": np.uint8,
-    "BoolStorage": np.bool_,
+    "torch FloatStorage": np.float32,
+    "torch DoubleStorage": np.float64,
+    "torch HalfStorage": np.float16,
+    "torch LongStorage": np.int64,
+    "torch IntStorage": np.int32,
+    "torch ShortStorage": np.int16,
+    "torch CharStorage": np.int8,
+    "torch ByteStorage": np.uint8,
+    "torch BoolStorage": np.bool_,
 }
+"""torch's classes of storages, as a pickle names them, and what they hold."""
+
+_DTYPES = frozenset(torch.from_numpy(np.empty(0, dtype)).dtype for dtype in _STORAGES.values())
+_TENSOR = "torch._utils _rebuild_tensor_v2"
+_DICTIONARY = "collections OrderedDict"  # torch's empty table of hooks
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,23 +82,56 @@ def write(saved: SavedModel, path: Path) -> None:
 
     Raises:
         FileError: when the file cannot be written.
+        TypeError: naming the place of anything but tensors and plain containers.
     """
+    content = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "package": saved.package,
+        "config": to_toml(saved.config),
+        "weights": saved.weights,
+        "masks": saved.masks,
+        "ever": saved.ever,
+        "history": saved.history,
+        "state": saved.state,
+    }
     buffer = io.BytesIO()  # torch writes a file's name into the zip; a buffer has none
-    torch.save(
-        {
-            "format": FORMAT,
-            "version": FORMAT_VERSION,
-            "package": saved.package,
-            "config": to_toml(saved.config),
-            "weights": {key: value.detach().cpu() for key, value in saved.weights.items()},
-            "masks": dict(saved.masks),
-            "ever": dict(saved.ever),
-            "history": saved.history,
-            "state": saved.state,
-        },
-        buffer,
-    )
+    torch.save(_plain(content, "the model"), buffer)
     replace_file(path, buffer.getvalue())
+
+
+def _plain(value: Any, place: str) -> Any:
+    """A copy that depends on nothing but the content.
+
+    Which objects are shared, how tensors are laid out and what they are views of would
+    otherwise show in the bytes.
+
+    Raises:
+        TypeError: naming the place of what `read` would refuse.
+    """
+    if isinstance(value, torch.Tensor):
+        if value.dtype not in _DTYPES or value.layout is not torch.strided:
+            raise TypeError(f"{place} is a tensor of {value.dtype}, which has no place in a model")
+        return value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    if isinstance(value, Mapping):
+        for key in value:
+            if type(key) not in (str, int):
+                raise TypeError(f"{place} has the key {key!r}, neither text nor an integer")
+        return {
+            sys.intern(key) if isinstance(key, str) else key: _plain(item, f"{place}[{key!r}]")
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        items = [_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
+        return tuple(items) if isinstance(value, tuple) else items
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return sys.intern(str(value))
+    for kind in (int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    raise TypeError(f"{place} is a {type(value).__name__}, neither a tensor nor plain data")
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -100,6 +140,8 @@ def replace_file(path: Path, content: bytes) -> None:
     Raises:
         FileError: when the file cannot be written; the old one then stays.
     """
+    if not path.name:
+        raise FileError(f"{path}: not the name of a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
@@ -108,8 +150,10 @@ def replace_file(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise FileError(f"{path}: cannot be written: {error.strerror}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def read(path: Path) -> SavedModel:
@@ -117,16 +161,16 @@ def read(path: Path) -> SavedModel:
 
     Raises:
         FileError: when the file is missing, no zip-format torch file, holds anything but
-            tensors and plain containers, or lacks a part.
-        ConfigError: when its configuration is not valid.
+            tensors and plain containers, lacks a part, or its parts contradict each other.
     """
     content = _load(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FileError(f"{path}: a torch file, but not a model saved by esl-lava")
-    if content.get("version") != FORMAT_VERSION:
+    found = content.get("version")
+    if type(found) is not int or found != FORMAT_VERSION:
+        shown = found if type(found) is int else type(found).__name__
         raise FileError(
-            f"{path}: format version {content.get('version')!r}, "
-            f"this esl-lava reads version {FORMAT_VERSION}"
+            f"{path}: format version {shown}, this esl-lava reads version {FORMAT_VERSION}"
         )
     parts = {"package": str, "config": str, "history": list, "state": dict}
     for key, kind in parts.items():
@@ -139,6 +183,18 @@ def read(path: Path) -> SavedModel:
             for name, tensor in table.items()
         ):
             raise FileError(f"{path}: part {key!r} is not a table of tensors")
+    for record in content["history"]:
+        if not isinstance(record, dict) or not _is_plain(record, MAX_RECORD_DEPTH):
+            raise FileError(f"{path}: part 'history' is not a list of tables of plain values")
+    if content["masks"].keys() != content["ever"].keys():
+        raise FileError(f"{path}: parts 'masks' and 'ever' do not name the same layers")
+    for key in ("masks", "ever"):
+        for name, mask in content[key].items():
+            weight = content["weights"].get(f"{name}.synapse.weight")
+            if weight is None or weight.shape != mask.shape or mask.dtype != torch.bool:
+                raise FileError(f"{path}: part {key!r} of layer {name} does not fit its weights")
+    if len(content["config"]) > MAX_CONFIG_BYTES:
+        raise FileError(f"{path}: its configuration is longer than {MAX_CONFIG_BYTES} characters")
     try:
         config = from_toml(content["config"], str(path))
     except ConfigError as error:
@@ -154,6 +210,17 @@ def read(path: Path) -> SavedModel:
     )
 
 
+def _is_plain(value: Any, depth: int) -> bool:
+    """Whether `value` is a scalar, or a container of such at most `depth` levels deep."""
+    if isinstance(value, dict):
+        return depth > 0 and all(
+            isinstance(key, str) and _is_plain(item, depth - 1) for key, item in value.items()
+        )
+    if isinstance(value, (list, tuple)):
+        return depth > 0 and all(_is_plain(item, depth - 1) for item in value)
+    return value is None or isinstance(value, (str, int, float))
+
+
 def digest(path: Path) -> str:
     """SHA-256 of the file's bytes, hexadecimal."""
     sha = hashlib.sha256()
@@ -161,6 +228,17 @@ def digest(path: Path) -> str:
         while chunk := file.read(1 << 20):
             sha.update(chunk)
     return sha.hexdigest()
+
+
+class _RefusedError(Exception):
+    """Why the content is refused, without the file's name."""
+
+
+@dataclass(frozen=True)
+class _Name:
+    """What a pickle calls by its name; never looked up."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -172,50 +250,66 @@ class _Storage:
     numel: int
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Rebuilds tensors and dictionaries; any other class is refused."""
+@dataclass
+class _Archive:
+    """The zip around a pickle.
 
-    def __init__(self, stream: io.BytesIO, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(stream)
-        self._archive = archive
-        self._root = root
+    Attributes:
+        budget: bytes its tensors may still fill, at first the size of the file: a storage
+            named again and again, or entries over one another, soon use it up.
+    """
 
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
-        if (module, name) == ("collections", "OrderedDict"):
-            return dict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return self._tensor
-        raise pickle.UnpicklingError(f"it needs {module}.{name}, which is refused")
+    file: zipfile.ZipFile
+    root: str
+    budget: int
 
-    def persistent_load(self, pid: Any) -> _Storage:
+    def storage(self, pid: Any) -> _Storage:
+        """The storage torch describes as (kind, class, key, device, elements)."""
         match pid:
-            case ("storage", dtype, str(key), str(), int(numel)) if dtype in _STORAGES.values():
-                return _Storage(dtype, f"{self._root}/data/{key}", numel)
-        raise pickle.UnpicklingError("a storage is not described as torch does")
+            case ("storage", _Name(name), str(key), str(), int(numel)) if name in _STORAGES:
+                return _Storage(_STORAGES[name], f"{self.root}/data/{key}", numel)
+        raise _RefusedError("a storage is not described as torch does")
 
-    def _tensor(
-        self, storage: Any, offset: Any, size: Any, stride: Any, *_hooks: Any
+    def call(self, function: Any, arguments: Any) -> Any:
+        """The two calls torch writes: a tensor, and an empty dictionary."""
+        name = function.text if isinstance(function, _Name) else None
+        match arguments:
+            case () if name == _DICTIONARY:
+                return {}
+            case (_Storage() as storage, int(offset), tuple(size), tuple(stride), *_) if (
+                name == _TENSOR
+            ):
+                return self.tensor(storage, offset, size, stride)
+        raise _RefusedError("it calls what torch does not call for plain tensors")
+
+    def tensor(
+        self, storage: _Storage, offset: int, size: tuple[Any, ...], stride: tuple[Any, ...]
     ) -> torch.Tensor:
-        numbers = [offset, *size, *stride]
-        if not isinstance(storage, _Storage) or any(
-            type(n) is not int or n < 0 or n > sys.maxsize for n in numbers
+        """A contiguous tensor that lies within its storage."""
+        numbers = [storage.numel, offset, *size, *stride]
+        if (
+            any(type(n) is not int or not 0 <= n <= sys.maxsize for n in numbers)
+            or len(size) != len(stride)
+            or len(size) > MAX_DIMENSIONS
         ):
-            raise pickle.UnpicklingError("a tensor is not described as torch does")
+            raise _RefusedError("a tensor is not described as torch does")
         numel = math.prod(size)
         contiguous = [math.prod(size[i + 1 :]) for i in range(len(size))]
-        # A dimension of length 1 may have any stride.
-        if len(size) != len(stride) or any(
-            n > 1 and s != c for n, s, c in zip(size, stride, contiguous)
-        ):
-            raise pickle.UnpicklingError("a tensor is not contiguous")
-        raw = self._archive.read(storage.entry)
-        itemsize = np.dtype(storage.dtype).itemsize
-        if len(raw) != storage.numel * itemsize or offset + numel > storage.numel:
-            raise pickle.UnpicklingError("a tensor is larger than its data")
-        flat: np.ndarray = np.frombuffer(raw, storage.dtype, numel, offset * itemsize)
-        return torch.from_numpy(flat.reshape(tuple(size)).copy())
+        # Without elements every stride is right, along a length of 1 too.
+        if numel and any(n > 1 and s != c for n, s, c in zip(size, stride, contiguous)):
+            raise _RefusedError("a tensor is not contiguous")
+        entry = self.file.getinfo(storage.entry)
+        length = storage.numel * np.dtype(storage.dtype).itemsize
+        if entry.file_size != length or offset + numel > storage.numel:
+            raise _RefusedError("a tensor is larger than its data")
+        self.budget -= length
+        if self.budget < 0:
+            raise _RefusedError("its tensors are larger than the file")
+        raw = np.frombuffer(self.file.read(entry), np.uint8)
+        if storage.dtype is np.bool_ and (raw > 1).any():
+            raise _RefusedError("a truth value is neither 0 nor 1")
+        flat: np.ndarray = raw.view(storage.dtype)[offset : offset + numel]
+        return torch.from_numpy(flat.reshape(size).copy())
 
 
 def _load(path: Path) -> Any:
@@ -224,49 +318,116 @@ def _load(path: Path) -> Any:
         with path.open("rb") as file:
             if file.read(4) != b"PK\x03\x04":
                 raise FileError(f"{path}: not a zip-format torch file")
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            pickles = [
-                e
-                for e in entries
-                if e.filename.count("/") == 1 and e.filename.endswith("/data.pkl")
-            ]
-            if len(entries) > MAX_ENTRIES or len(pickles) != 1:
-                raise FileError(f"{path}: a zip file, but not one torch wrote")
-            if any(e.compress_type != zipfile.ZIP_STORED for e in entries):
-                raise FileError(f"{path}: compressed entries, which torch never writes")
-            if pickles[0].file_size > MAX_PICKLE_BYTES:
-                raise FileError(f"{path}: its index is larger than {MAX_PICKLE_BYTES} bytes")
-            raw = archive.read(pickles[0])
-            _scan(raw)
-            root = pickles[0].filename.split("/")[0]
-            return _PlainUnpickler(io.BytesIO(raw), archive, root).load()
+            with zipfile.ZipFile(file) as archive:
+                return _content(archive, path.stat().st_size)
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}") from None
+    except _RefusedError as error:
+        raise FileError(f"{path}: {error}") from None
     except (
         zipfile.BadZipFile,
-        pickle.UnpicklingError,
-        KeyError,
+        struct.error,
         ValueError,
         TypeError,
+        LookupError,
         EOFError,
-        IndexError,
         AttributeError,
-        RecursionError,
         RuntimeError,
-        OverflowError,
+        ArithmeticError,
+        MemoryError,
     ) as error:  # what a damaged pickle or zip can make the standard library raise
         raise FileError(f"{path}: not a file of plain tensors: {error}") from None
 
 
-def _scan(raw: bytes) -> None:
-    """Refuse a pickle with other opcodes than torch needs, or a memo beyond its size.
+def _content(archive: zipfile.ZipFile, size: int) -> Any:
+    """What a zip of `size` bytes holds."""
+    entries = archive.infolist()
+    pickles = [
+        e for e in entries if e.filename.count("/") == 1 and e.filename.endswith("/data.pkl")
+    ]
+    if len(entries) > MAX_ENTRIES or len(pickles) != 1:
+        raise _RefusedError("a zip file, but not one torch wrote")
+    if any(e.compress_type != zipfile.ZIP_STORED for e in entries):
+        raise _RefusedError("compressed entries, which torch never writes")
+    if pickles[0].file_size > MAX_PICKLE_BYTES:
+        raise _RefusedError(f"its index is larger than {MAX_PICKLE_BYTES} bytes")
+    root = pickles[0].filename.split("/")[0]
+    return _rebuild(archive.read(pickles[0]), _Archive(archive, root, size))
+
+
+def _rebuild(raw: bytes, archive: _Archive) -> Any:
+    """Interpret the opcodes torch writes for tensors and plain containers.
+
+    Only text and names may be referred to twice: what is built is a tree, no larger than
+    its description.
 
     Raises:
-        pickle.UnpicklingError: naming the opcode.
+        _RefusedError: naming another opcode, or what else is refused.
+        LookupError, TypeError, ValueError: for a damaged pickle.
     """
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: dict[Any, Any] = {}
+
+    def cut(start: int) -> list[Any]:
+        items = stack[start:]
+        del stack[start:]
+        return items
+
     for opcode, argument, _ in pickletools.genops(raw):
-        if opcode.name not in _OPCODES:
-            raise pickle.UnpicklingError(f"it has opcode {opcode.name}, which is refused")
-        if opcode.name == "LONG_BINPUT" and (argument or 0) > len(raw):
-            raise pickle.UnpicklingError("its memo index is out of range")
+        match opcode.name:
+            case "PROTO":
+                pass
+            case "STOP":
+                break
+            case "MARK":
+                marks.append(len(stack))
+            case "NONE":
+                stack.append(None)
+            case "NEWTRUE" | "NEWFALSE":
+                stack.append(opcode.name == "NEWTRUE")
+            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE":
+                stack.append(argument)
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                stack.append(tuple(cut(-int(opcode.name[-1]))))
+            case "TUPLE":
+                stack.append(tuple(cut(marks.pop())))
+            case "EMPTY_LIST":
+                stack.append([])
+            case "APPEND" | "APPENDS":
+                items = cut(-1 if opcode.name == "APPEND" else marks.pop())
+                _require(list, stack[-1])
+                stack[-1].extend(items)
+            case "EMPTY_DICT":
+                stack.append({})
+            case "SETITEM" | "SETITEMS":
+                items = cut(-2 if opcode.name == "SETITEM" else marks.pop())
+                if any(type(key) not in (str, int) for key in items[::2]):
+                    raise _RefusedError("a key is neither text nor an integer")
+                _require(dict, stack[-1])
+                stack[-1].update(zip(items[::2], items[1::2]))
+            case "GLOBAL":
+                if argument not in _STORAGES and argument not in (_TENSOR, _DICTIONARY):
+                    raise _RefusedError(f"it needs {argument}, which is refused")
+                stack.append(_Name(argument))
+            case "BINPERSID":
+                stack.append(archive.storage(stack.pop()))
+            case "REDUCE":
+                function, arguments = cut(-2)
+                stack.append(archive.call(function, arguments))
+            case "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                if not isinstance(memo[argument], (str, _Name)):
+                    raise _RefusedError("it refers twice to the same object")
+                stack.append(memo[argument])
+            case _:
+                raise _RefusedError(f"it has opcode {opcode.name}, which is refused")
+    return stack.pop()
+
+
+def _require(kind: type, value: Any) -> None:
+    if type(value) is not kind:
+        raise _RefusedError(f"items are added to a {type(value).__name__}")

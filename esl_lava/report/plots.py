@@ -125,10 +125,18 @@ def plot_raster(
     picture.set_title(f"a {label}", fontsize=10, color=INK)
     steps = np.arange(1, inputs.shape[0] + 1)
     for axis, (name, train) in zip(grid[:, 1], trains.items()):
-        when, who = np.nonzero(train)
-        axis.plot(steps[when], who, "|", color=BLUE if name == "input" else INK, markersize=3)
+        # One cell per neuron and step: with few steps, marks would run into bars.
+        axis.imshow(
+            train.T,
+            cmap="Blues" if name == "input" else "Greys",
+            vmin=0,
+            vmax=1,
+            aspect="auto",
+            origin="lower",
+            interpolation="nearest",
+            extent=(0.5, train.shape[0] + 0.5, 0, train.shape[1]),
+        )
         axis.set_ylabel(f"{name}\n({train.shape[1]})", fontsize=8)
-        axis.set_ylim(-1, train.shape[1])
         axis.set_title(f"{int(train.sum())} spikes", fontsize=8, loc="right", color=INK)
     bottom = grid[-1, 1]
     decision = int(readout[-1].argmax())

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ SECONDS_PER_LAYER_STEP = 0.02
 """Allowance per step and layer: ten times what a slow, shared core was seen to need."""
 SECONDS_PER_RECORDED_VALUE = 2e-4
 """Reading a value out of Lava is one message, 12-20 us; again ten times that."""
+GRACE_SECONDS = 3.0
+"""From asking a failed worker's processes to end until they are killed."""
 
 
 def run(network: Network, inputs: Spikes, record: tuple[str, ...]) -> Result:
@@ -73,6 +76,7 @@ def run_file(
         (job / "job.json").write_text(
             json.dumps(
                 {
+                    "parent": os.getpid(),
                     "path": str(path.resolve()),
                     "firing": [layer.neuron.fires for layer in network.layers],
                 }
@@ -92,7 +96,7 @@ def run_file(
 
 
 def _work(job: Path, deadline: float) -> None:
-    """Run the worker on the job's folder; kill its whole process group at the end.
+    """Run the worker on the job's folder; end its whole process group afterwards.
 
     Raises:
         BackendError: with the last lines the worker printed.
@@ -105,20 +109,43 @@ def _work(job: Path, deadline: float) -> None:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            cwd=job,  # `-m` puts the working folder first in the module path
         )
+        status: int | None = None
         try:
-            status: int | None = worker.wait(deadline)
-        except subprocess.TimeoutExpired:
-            status = None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = worker.wait(deadline)
+            said = _last_lines(log)
         finally:
-            # Lava's own children belong to the worker's group and may outlive it.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(worker.pid, signal.SIGKILL)
-            worker.wait()
+            _end(worker, grace=0.0 if status == 0 else GRACE_SECONDS)
     if status == 0 and (job / "outputs.npz").exists():
         return
-    tail = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-3:]
-    said = f"; it last said: {' | '.join(tail)}" if tail else ""
     if status is None:
         raise BackendError(f"Lava did not finish within {deadline:.0f} s and was stopped{said}")
     raise BackendError(f"Lava failed with exit status {status}{said}")
+
+
+def _end(worker: subprocess.Popen[bytes], grace: float) -> None:
+    """Leave no process of the worker's group; Lava's own children may outlive it.
+
+    Python's resource tracker ignores SIGTERM and, once the others are gone, frees the
+    shared memory they leave in /dev/shm; it gets `grace` seconds for that.
+    """
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGTERM)
+            patience = time.monotonic() + grace
+            while time.monotonic() < patience:
+                worker.poll()
+                os.killpg(worker.pid, 0)  # raises when the group is gone
+                time.sleep(0.02)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+
+
+def _last_lines(log: Path) -> str:
+    """The end of what the worker printed, as a part of a sentence."""
+    tail = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-3:]
+    return f"; it last said: {' | '.join(tail)}" if tail else ""

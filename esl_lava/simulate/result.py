@@ -116,7 +116,7 @@ def count(network: Network, inputs: Spikes, spikes: Mapping[str, Spikes]) -> Cou
     arriving = inputs
     for layer in network.layers:
         per_input = arriving.sum(axis=(0, 1), dtype=np.int64)
-        emitted = spikes.get(layer.name)
+        emitted = spikes[layer.name] if layer.neuron.fires else None
         layers.append(
             layer_counts(
                 layer,

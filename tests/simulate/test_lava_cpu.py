@@ -1,0 +1,329 @@
+"""Lava itself, through plain netx: the same spikes as ours, and every way it can fail.
+
+A fake `lava` package stands in where only our handling of the worker is tested; importing
+the real one takes seconds.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from esl_lava import netfile
+from esl_lava.errors import BackendError
+from esl_lava.network import INTEGRATOR, Connections, Cuba, Layer, Network
+from esl_lava.simulate import lava_cpu, simulate
+
+TINY = Network((Layer("only", Connections.from_dense([[2, -2]]), Cuba(4096, 0, 1)),), 3)
+TINY_INPUT = np.ones((1, 3, 2), np.uint8)
+
+
+def processes(group: int) -> list[int]:
+    """Living processes of a process group; those that only wait to be reaped are dead."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                state, _, owner = (entry / "stat").read_text().rpartition(") ")[2].split()[:3]
+                if int(owner) == group and state not in "ZX":
+                    found.append(int(entry.name))
+    return found
+
+
+def shared_memory(pid: int) -> set[str]:
+    """Names under /dev/shm that a process has mapped."""
+    with contextlib.suppress(OSError):
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+        return {line.split("/dev/shm/")[1].split()[0] for line in lines if "/dev/shm/" in line}
+    return set()
+
+
+def gone(group: int, seconds: float = 5.0) -> bool:
+    """Whether a process group has no living process, now or in a moment."""
+    end = time.monotonic() + seconds
+    while processes(group):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+class Watch:
+    """What the workers started within the context were, and what they leave behind."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.groups: list[int] = []
+        self.most = 0
+        self.segments: set[str] = set()
+        self._ended = threading.Event()
+        self._watcher = threading.Thread(target=self._look, daemon=True)
+        popen = subprocess.Popen
+
+        def noting(*args, **kwargs):
+            worker = popen(*args, **kwargs)
+            self.groups.append(worker.pid)
+            return worker
+
+        monkeypatch.setattr(lava_cpu.subprocess, "Popen", noting)
+
+    def __enter__(self) -> "Watch":
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._watcher.join()
+        self.left = [pid for group in self.groups for pid in processes(group)]
+        self.segments_left = {name for name in self.segments if Path("/dev/shm", name).exists()}
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.1):
+            for group in self.groups:
+                members = processes(group)
+                self.most = max(self.most, len(members))
+                for pid in members:
+                    self.segments |= shared_memory(pid)
+
+
+@pytest.fixture(autouse=True)
+def _temporary_files_are_removed(tmp_path, monkeypatch):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield
+    assert list(folder.iterdir()) == []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_printed(capfd):
+    yield
+    assert capfd.readouterr() == ("", "")
+
+
+def connections(rng, n_post: int, n_pre: int, density: float, low=-60, high=70) -> Connections:
+    """Even weights; with `density` below 1, some connections are absent."""
+    mask = rng.random((n_post, n_pre)) < density
+    return Connections.from_dense(np.where(mask, 2 * rng.integers(low, high, mask.shape), 0), mask)
+
+
+def assert_lava_agrees(network: Network, inputs: np.ndarray) -> None:
+    ours = simulate(network, inputs, record="all")
+    lava = simulate(network, inputs, backend="lava", record="all")
+    for name, spikes in ours.spikes.items():
+        assert 0.02 < spikes.mean() < 0.98, f"{name} does not tell much"
+        np.testing.assert_array_equal(lava.spikes[name], spikes)
+        assert lava.spikes[name].dtype == np.uint8
+    if ours.readout is None:
+        assert lava.readout is None
+    else:
+        np.testing.assert_array_equal(lava.readout, ours.readout)
+        assert lava.readout.dtype == np.int32
+    np.testing.assert_array_equal(lava.decisions, ours.decisions)
+    assert lava.counts == ours.counts
+
+
+def biased() -> tuple[Network, np.ndarray]:
+    """Biases in every layer: neurons fire before a first input arrives, if not reset."""
+    rng = np.random.default_rng(3)
+    network = Network(
+        (
+            Layer(
+                "a", connections(rng, 12, 10, 0.6), Cuba(1000, 300, 100), rng.integers(-30, 90, 12)
+            ),
+            Layer("b", connections(rng, 9, 12, 1.0), Cuba(4096, 0, 150), rng.integers(-30, 90, 9)),
+            Layer("c", connections(rng, 5, 9, 0.7), Cuba(0, 2000, 200), rng.integers(-30, 90, 5)),
+        ),
+        steps=7,
+    )
+    return network, (rng.random((5, 7, 10)) < 0.4).astype(np.uint8)
+
+
+def test_lava_agrees_on_a_biased_network_that_fires_to_the_end(monkeypatch):
+    with Watch(monkeypatch) as watch:
+        assert_lava_agrees(*biased())
+    assert watch.most > 3  # Lava did start processes of its own
+    assert watch.segments
+    assert (watch.left, watch.segments_left) == ([], set())
+
+
+def test_lava_agrees_on_a_sample_alone():
+    network, inputs = biased()
+    assert_lava_agrees(network, inputs[3:4])
+
+
+def test_lava_agrees_on_a_readout_and_where_u_wraps_and_v_clips():
+    rng = np.random.default_rng(4)
+    # Rows of one sign, up to 100 * 256 << 6 a step and u kept: u wraps, v clips.
+    strong = np.zeros((14, 100), int)
+    strong[:6] = 2 * rng.integers(100, 128, (6, 100))
+    strong[6:] = 2 * rng.integers(-50, 52, (8, 100))
+    strong[5] = -256
+    wrapping = Cuba(7, 400, 30_000)
+    network = Network(
+        (
+            Layer("wraps", Connections.from_dense(strong), wrapping, rng.integers(-4096, 4096, 14)),
+            Layer("middle", connections(rng, 8, 14, 0.5), Cuba(3333, 1, 333)),
+            Layer("readout", connections(rng, 4, 8, 0.9, low=-128, high=128), INTEGRATOR),
+        )
+    )
+    inputs = (rng.random((3, 16, 100)) < 0.7).astype(np.uint8)
+    wraps, clips = simulate(network, inputs).overflows["wraps"]
+    assert min(wraps, clips) > 10
+    assert_lava_agrees(network, inputs)
+
+
+def test_a_hanging_lava_is_stopped_at_the_deadline(tmp_path, monkeypatch):
+    path = tmp_path / "hangs.h5"
+    netfile.write(TINY, path)
+    with h5py.File(path, "a") as file:  # a decay of float type makes a process model fail
+        del file["layer/0/neuron/iDecay"]
+        file["layer/0/neuron/iDecay"] = 2000.0
+    begin = time.monotonic()
+    with (
+        Watch(monkeypatch) as watch,
+        pytest.raises(BackendError, match="Lava did not finish within 20 s and was stopped"),
+    ):
+        lava_cpu.run_file(path, TINY, TINY_INPUT, (), deadline=20)
+    assert time.monotonic() - begin < 20 + 2 * lava_cpu.GRACE_SECONDS
+    assert watch.most > 3  # else the machine was too slow to reach the hang
+    assert watch.segments
+    assert (watch.left, watch.segments_left) == ([], set())
+
+
+def test_an_all_zero_layer_is_reported_with_lavas_reason(monkeypatch):
+    zeros = Connections.from_dense(np.zeros((1, 2), int))
+    network = Network((Layer("only", zeros, Cuba(4096, 0, 1)),))
+    with (
+        Watch(monkeypatch) as watch,
+        pytest.raises(BackendError, match="status 1; it last said: .*OverflowError: cannot"),
+    ):
+        simulate(network, TINY_INPUT, backend="lava")
+    assert watch.left == []
+
+
+@pytest.fixture
+def fake_lava(tmp_path, monkeypatch):
+    """Makes the worker import a `lava` whose netx runs the given statements."""
+
+    def install(statements: str) -> None:
+        package = tmp_path / "fake" / "lava" / "lib" / "dl"
+        package.mkdir(parents=True)
+        for parent in (package, package.parent, package.parent.parent):
+            (parent / "__init__.py").touch()
+        (package / "netx.py").write_text(statements)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+
+    return install
+
+
+PARENT = """
+import sys
+import numpy as np
+from pathlib import Path
+from esl_lava import netfile
+from esl_lava.simulate import lava_cpu
+path = Path(sys.argv[1])
+lava_cpu.run_file(path, netfile.read(path), np.ones((1, 3, 2), np.uint8), (), deadline=60)
+"""
+# Two processes that end only when killed, the second as deaf as Python's resource tracker.
+TWO_THAT_WAIT = """
+import os, signal, time
+with open({marker!r}, "w") as file:
+    file.write(str(os.getpid()))
+if os.fork() == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_worker_outlives_its_parent(tmp_path, fake_lava, signum):
+    path, marker = tmp_path / "net.h5", tmp_path / "group"
+    netfile.write(TINY, path)
+    script = TWO_THAT_WAIT.format(marker=str(marker))
+    if signum != signal.SIGINT:  # the deaf one may only be killed by a living parent
+        script = script.replace("SIG_IGN", "SIG_DFL")
+    fake_lava(script)
+    temporary = tmp_path / "of the parent"
+    temporary.mkdir()
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(path)],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    )
+    end = time.monotonic() + 30
+    while not (marker.exists() and marker.read_text()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    group = int(marker.read_text())
+    time.sleep(0.2)
+    assert len(processes(group)) == 2
+    parent.send_signal(signum)
+    _, said = parent.communicate(timeout=30)
+    assert gone(group)
+    assert parent.returncode == -signum
+    if signum == signal.SIGINT:
+        assert said.endswith(b"KeyboardInterrupt\n")
+        assert list(temporary.iterdir()) == []
+
+
+def run_tiny(tmp_path, deadline=60.0) -> None:
+    path = tmp_path / "net.h5"
+    netfile.write(TINY, path)
+    lava_cpu.run_file(path, TINY, TINY_INPUT, (), deadline)
+
+
+@pytest.mark.parametrize(
+    ("statements", "sentence"),
+    [
+        ("raise MemoryError('no room')", r"exit status 1; .*\| MemoryError: no room"),
+        ("import os; os._exit(0)", "Lava failed with exit status 0$"),
+        ("import os; os.kill(os.getpid(), 9)", "Lava failed with exit status -9$"),
+        (
+            "import os; os.write(2, b'a\\n\\n b \\nc\\n\\xff d'); os._exit(3)",
+            r"said:  b  \| c \| \ufffd d",
+        ),
+        ("print('Toolbox not found'); raise SystemExit(2)", "exit status 1; "),
+    ],
+)
+def test_a_failing_worker(tmp_path, fake_lava, monkeypatch, statements, sentence):
+    fake_lava(statements)
+    with Watch(monkeypatch) as watch, pytest.raises(BackendError, match=sentence) as caught:
+        run_tiny(tmp_path)
+    assert "Toolbox" not in str(caught.value)
+    assert watch.left == []
+
+
+def test_what_a_stuck_worker_said_last_is_told(tmp_path, fake_lava, monkeypatch):
+    fake_lava("import os, time; os.write(1, b'waiting for a chip\\n'); time.sleep(600)")
+    monkeypatch.setattr(lava_cpu, "GRACE_SECONDS", 0.5)
+    with pytest.raises(BackendError, match="within 2 s and was stopped; .*: waiting for a chip$"):
+        run_tiny(tmp_path, deadline=2)
+
+
+def test_modules_in_the_working_folder_are_not_imported(tmp_path, fake_lava, monkeypatch):
+    fake_lava("raise ValueError('the right one')")
+    for name in ("json.py", "h5py.py", "numpy.py"):
+        (tmp_path / name).write_text("raise ValueError('a stranger')")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BackendError, match="the right one"):
+        run_tiny(tmp_path)
+
+
+def test_the_deadline_grows_with_the_work(monkeypatch):
+    deadlines = []
+    monkeypatch.setattr(lava_cpu, "_work", lambda job, deadline: deadlines.append(deadline))
+    for samples in (1, 100):
+        with pytest.raises(FileNotFoundError):
+            lava_cpu.run(TINY, np.repeat(TINY_INPUT, samples, axis=0), ())
+    assert deadlines[0] > lava_cpu.STARTUP_SECONDS
+    assert deadlines[1] - deadlines[0] == pytest.approx(99 * 3 * (0.02 + 2e-4))
