@@ -26,9 +26,10 @@ _PIXELS = np.arange(FULL_SCALE + 1, dtype=np.int64)[:, None]
 def rate(images: npt.NDArray[np.uint8], steps: int) -> Spikes:
     """Spikes in proportion to the pixel, evenly spread.
 
-    An integrate-and-fire neuron per pixel with reset by subtraction: at each step
-    `v += pixel`; it spikes when `v >= 255`, then `v -= 255`. So exactly
-    `floor(t * pixel / 255)` spikes come in the first t steps.
+    An integrate-and-fire neuron per pixel with reset by subtraction: v starts at 127, half
+    of full scale; at each step `v += pixel`; it spikes when `v >= 255`, then `v -= 255`. So
+    the spikes of the first t steps are `t * pixel / 255` rounded to the nearest (255 is odd:
+    there are no ties), and already the first step tells bright pixels from dark ones.
 
     Args:
         images: (batch, features) uint8.
@@ -37,7 +38,7 @@ def rate(images: npt.NDArray[np.uint8], steps: int) -> Spikes:
     Returns:
         (batch, features, steps) uint8 of 0 and 1.
     """
-    spikes_by_step = np.arange(steps + 1) * _PIXELS // FULL_SCALE
+    spikes_by_step = (np.arange(steps + 1) * _PIXELS + FULL_SCALE // 2) // FULL_SCALE
     return _look_up(np.diff(spikes_by_step, axis=1), images)
 
 
