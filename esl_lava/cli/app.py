@@ -6,7 +6,6 @@ Nothing heavy is imported before a command runs, so that `--help` answers at onc
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable
 
@@ -15,12 +14,14 @@ import typer
 from esl_lava.cli import commands
 from esl_lava.errors import UserError
 
+INTERRUPTED = 130
+"""The exit code of a command stopped by Ctrl-C, as shells have it; typer returns it."""
+
 
 def _typer(purpose: str | None = None) -> typer.Typer:
     """A command line without decoration: plain help, plain tracebacks for bugs of ours."""
     return typer.Typer(
         help=purpose,
-        no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
@@ -39,22 +40,28 @@ app.command()(commands.energy)
 app.add_typer(reproduce, name="reproduce")
 
 
-def _guarded(program: Callable[[], None]) -> None:
+@app.callback(invoke_without_command=True)
+def _overview(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
+
+
+def _guarded(program: Callable[..., int | None]) -> None:
     """Run a command line; a user's error becomes one sentence a line and exit code 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
-        program()
+        status = program(standalone_mode=False)
     except UserError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except typer.TyperException as error:  # unknown options, missing arguments
+        print(f"error: {error.format_message()}", file=sys.stderr)
+        sys.exit(2)
+    if status == INTERRUPTED:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output has gone; keep Python from saying so again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    sys.exit(status)
 
 
 def _single(command: Callable[..., None]) -> Callable[[], None]:
@@ -62,7 +69,7 @@ def _single(command: Callable[..., None]) -> Callable[[], None]:
 
     def program() -> None:
         single = _typer()
-        single.command(no_args_is_help=True)(command)
+        single.command()(command)
         _guarded(single)
 
     return program

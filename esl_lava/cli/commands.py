@@ -111,7 +111,7 @@ def train(
         named = {"sparsity.density": density, "training.epochs": epochs, "seed": seed}
         overrides |= {key: value for key, value in named.items() if value is not None}
         if resume is not None:
-            if output or preset or config or overrides:
+            if overrides or any(given is not None for given in (output, preset, config)):
                 raise ConfigError("--resume goes on as the run began and takes no other option")
             trained = trainings.resume(resume, progress_line())
         else:
@@ -119,7 +119,7 @@ def train(
                 raise ConfigError("-o is missing: the new directory for the run")
             if (preset is None) == (config is None):
                 raise ConfigError("give one of --preset and --config")
-            base = load_preset(preset) if preset else configs.read_toml(config or Path())
+            base = configs.read_toml(config) if config is not None else load_preset(preset or "")
             experiment = configs.override(base, overrides)
             trained = trainings.train(experiment, output, progress_line())
     if as_json:
@@ -272,8 +272,7 @@ def energy(
 ) -> None:
     """Count synaptic operations on real spikes and price them on devices."""
     with results_only():
-        from esl_lava.experiments.demo import device_values
-        from esl_lava.experiments.price import DEFAULT_DEVICES, price
+        from esl_lava.experiments.price import DEFAULT_DEVICES, device_values, price
         from esl_lava.report import tables
 
         network, found = _evaluated(net, data, samples, "exact", encoder, steps)
@@ -359,4 +358,6 @@ def _fail_on(verification: Any) -> None:
     if verification.total:
         if verification.first is not None:
             tell(f"first difference: {verification.first}")
+        else:
+            tell("all spikes agree, but the two files do not hold the same connections")
         raise typer.Exit(1)

@@ -29,16 +29,18 @@ def tell(line: str) -> None:
 
 def print_json(values: dict[str, Any]) -> None:
     """Exactly one JSON object on standard output."""
-    print(json.dumps(values))
+    print(json.dumps(values), flush=True)
 
 
 def print_tables(*tables: RenderableType) -> None:
     """Tables on standard output, as wide as the terminal, or 100 columns in a file."""
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+    width = None if sys.stdout.isatty() else 100
+    # What a path or a device file holds is text, not markup.
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
     for table in tables:
-        console.print(table)
+        console.print(table, crop=False)
 
 
 class ProgressLine:
@@ -48,16 +50,20 @@ class ProgressLine:
         self._live = sys.stderr.isatty()
         self._start = time.monotonic()
         self._shown = 0.0
+        self._before: int | None = None  # steps an earlier, resumed run has done
 
     def __call__(self, progress: Progress) -> None:
         """Show where the training stands, at most ten times a second."""
         now = time.monotonic()
+        if self._before is None:
+            self._before = progress.iteration - 1
         last_of_epoch = progress.iteration * progress.epochs % progress.iterations == 0
         if not last_of_epoch and (not self._live or now - self._shown < 0.1):
             return
         self._shown = now
         elapsed = now - self._start
-        remaining = elapsed / progress.iteration * (progress.iterations - progress.iteration)
+        pace = elapsed / (progress.iteration - self._before)
+        remaining = pace * (progress.iterations - progress.iteration)
         line = (
             f"     epoch {progress.epoch}/{progress.epochs}  step {progress.iteration}/"
             f"{progress.iterations}  loss {progress.loss:.4f}  {remaining:.0f} s left"

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from esl_lava.experiments.evaluate import Evaluation, encoded, encoding_of, evaluate, load_samples
+from esl_lava.data.datasets import load
+from esl_lava.experiments.evaluate import Evaluation, encoded, encoding_of, evaluate
 from esl_lava.experiments.export import Exported, export
 from esl_lava.experiments.preset import load_preset
-from esl_lava.experiments.price import DEFAULT_DEVICES, Price, price
+from esl_lava.experiments.price import DEFAULT_DEVICES, Price, device_values, price
 from esl_lava.experiments.train import Trained, train
 from esl_lava.experiments.verify import Verification, verify
 from esl_lava.models.modelfile import replace_file
@@ -50,6 +51,8 @@ def demo(
         UserError: as the parts do.
     """
     experiment = load_preset("digits")
+    test = load(experiment.data.name, "test")
+    test.take(samples)  # refuses an impossible number before the training
     tell("1/4  training a sparse network from scratch on scikit-learn's digits")
     trained = train(experiment, directory, show)
     run = trained.run
@@ -57,7 +60,6 @@ def demo(
     exported = export(run.model, run.net)
     network = exported.network
     encoding = encoding_of(network)
-    test = load_samples(network, experiment.data.name, "test", None)
     evaluation = evaluate(network, test, encoding)
     tell(f"3/4  verifying {samples} samples: SLAYER, our simulator and Lava, every layer and step")
     verification = verify(run.model, run.net, samples=samples)
@@ -98,17 +100,4 @@ def document(found: Demo) -> dict[str, Any]:
         "devices": device_values(found.prices),
         "history": found.trained.model.history,
         "versions": {"esl_lava": found.trained.model.package},
-    }
-
-
-def device_values(prices: dict[str, Price]) -> dict[str, dict[str, Any]]:
-    """Device name -> its joules, what they are made of, and the constants' sources."""
-    return {
-        name: {
-            "joules_per_sample": priced.measured.total,
-            "joules_by_connections": priced.by_connections,
-            "charged": list(priced.measured.used),
-            "sources": {key: constant.source for key, constant in priced.device.constants.items()},
-        }
-        for name, priced in prices.items()
     }

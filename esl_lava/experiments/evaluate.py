@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from esl_lava.config import Encoding, from_toml
+from esl_lava.config import Encoding, from_mapping, from_toml, override
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.data.encoders import encode
 from esl_lava.errors import ConfigError, DataError
@@ -54,15 +54,15 @@ def encoding_of(network: Network, kind: str | None = None, steps: int | None = N
     """How samples become spikes for this network: as trained, unless said otherwise.
 
     Raises:
-        ConfigError: when neither the file nor the arguments say it.
+        ConfigError: when neither the file nor the arguments say it, or they are no encoding.
     """
+    given = {"encoding.kind": kind, "encoding.steps": steps}
+    given = {key: value for key, value in given.items() if value is not None}
     if "config" in network.provenance:
-        trained = from_toml(network.provenance["config"]).encoding
-        kind = kind or trained.kind
-        steps = steps or trained.steps
-    if kind is None or steps is None:
+        return override(from_toml(network.provenance["config"]), given).encoding
+    if len(given) < 2:
         raise ConfigError("the network file names no encoding; give --encoder and --steps")
-    return Encoding.model_validate({"kind": kind, "steps": steps})
+    return override(from_mapping({"sparsity": {"density": 1}}), given).encoding
 
 
 def encoded(data: Dataset, encoding: Encoding) -> npt.NDArray[np.uint8]:

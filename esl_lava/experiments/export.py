@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,9 +47,11 @@ def export(model_path: Path, net_path: Path, overwrite: bool = False) -> Exporte
     compared, masks included.
 
     Raises:
-        FileError: for files that cannot be read, or would be overwritten.
+        FileError: for files that cannot be read, would be overwritten, or are the same.
         LimitError: with every limit the network breaks.
     """
+    if os.path.realpath(net_path) == os.path.realpath(model_path):
+        raise FileError(f"{net_path}: is the model itself")
     refuse_overwrite(net_path, overwrite)
     network = lowered(model_path)
     check(network)

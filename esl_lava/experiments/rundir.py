@@ -83,9 +83,12 @@ def refuse_overwrite(path: Path, overwrite: bool) -> None:
     Raises:
         FileError: when `path` exists and `overwrite` is false, or is no file's place.
     """
-    if path.is_dir():
-        raise FileError(f"{path}: is a directory")
-    if path.exists() and not overwrite:
-        raise FileError(f"{path}: exists; use --overwrite to replace it")
-    if not path.parent.is_dir():
-        raise FileError(f"{path.parent}: no such directory")
+    try:
+        if path.is_dir():
+            raise FileError(f"{path}: is a directory")
+        if path.exists() and not overwrite:
+            raise FileError(f"{path}: exists; use --overwrite to replace it")
+        if not path.parent.is_dir():
+            raise FileError(f"{path.parent}: no such directory")
+    except OSError as error:  # a name too long, a folder that may not be searched
+        raise FileError(f"{path}: {error.strerror}") from None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from esl_lava.config import Experiment, to_toml
-from esl_lava.data.datasets import load
-from esl_lava.errors import FileError
+from esl_lava.data.datasets import Dataset, load
+from esl_lava.errors import DataError, FileError
 from esl_lava.experiments.rundir import RunDirectory, create
 from esl_lava.models import modelfile
 from esl_lava.models.build import restore
@@ -43,15 +44,18 @@ class Trained:
 def train(experiment: Experiment, directory: Path, show: Callable[[Progress], None]) -> Trained:
     """Train `experiment` from the start into a new directory.
 
+    Nothing is written before experiment and data are known to fit; then the first
+    checkpoint is, so that an interrupted training can always go on.
+
     Raises:
         FileError: when the directory holds something already.
         UserError: as `Trainer`.
     """
-    data = load(experiment.data.name, "train")
+    data, test = _splits(experiment.data.name)
     trainer = Trainer(experiment, data)
     run = create(directory)
-    modelfile.replace_file(run.config, to_toml(experiment).encode())
-    return _finish(trainer, run, show)
+    modelfile.write(trainer.checkpoint(), run.checkpoint)
+    return _finish(trainer, run, test, show)
 
 
 def resume(directory: Path, show: Callable[[Progress], None]) -> Trained:
@@ -62,22 +66,39 @@ def resume(directory: Path, show: Callable[[Progress], None]) -> Trained:
         UserError: as `Trainer`.
     """
     run = RunDirectory(directory)
-    if run.model.exists():
+    if os.path.exists(run.model):  # unlike Path.exists, false for an impossible name
         raise FileError(f"{run.model}: exists, so this training is finished")
     checkpoint = modelfile.read(run.checkpoint)
     experiment = checkpoint.config
-    trainer = Trainer(experiment, load(experiment.data.name, "train"), checkpoint)
-    return _finish(trainer, run, show)
+    data, test = _splits(experiment.data.name)
+    return _finish(Trainer(experiment, data, checkpoint), run, test, show)
 
 
-def _finish(trainer: Trainer, run: RunDirectory, show: Callable[[Progress], None]) -> Trained:
+def _splits(name: str) -> tuple[Dataset, Dataset]:
+    """Train and test split, both read before hours are spent on the first.
+
+    Raises:
+        DataError: when they cannot be read, or are not of one shape.
+    """
+    train_split, test = load(name, "train"), load(name, "test")
+    if train_split.image_shape != test.image_shape:
+        raise DataError(
+            f"{name}: training images of shape {train_split.image_shape}, "
+            f"test images of shape {test.image_shape}"
+        )
+    return train_split, test
+
+
+def _finish(
+    trainer: Trainer, run: RunDirectory, test: Dataset, show: Callable[[Progress], None]
+) -> Trained:
+    modelfile.replace_file(run.config, to_toml(trainer.experiment).encode())
     start = time.perf_counter()
     model = trainer.run(show, lambda checkpoint: modelfile.write(checkpoint, run.checkpoint))
     seconds = time.perf_counter() - start
-    modelfile.write(model, run.model)
-    run.checkpoint.unlink(missing_ok=True)
     plot_training(model.history, run.training_plot)
-    test = load(trainer.experiment.data.name, "test")
+    modelfile.write(model, run.model)  # its presence says that the training is finished
+    run.checkpoint.unlink(missing_ok=True)
     return Trained(
         run=run,
         model=model,

@@ -15,7 +15,7 @@ import torch
 
 from esl_lava import netfile
 from esl_lava.errors import FileError
-from esl_lava.experiments.evaluate import data_name, encoded, encoding_of, load_samples
+from esl_lava.experiments.evaluate import encoded, load_samples
 from esl_lava.export.lower import WEIGHT_SCALE
 from esl_lava.models import modelfile
 from esl_lava.models.build import restore
@@ -90,7 +90,8 @@ def verify(
 ) -> Verification:
     """Compare SLAYER run from `model_path` with simulators run from `net_path`.
 
-    Lava reads the file itself, through plain netx.
+    Lava reads the file itself, through plain netx. Samples and their encoding are those
+    the model was trained on, unless `dataset` names others.
 
     Raises:
         FileError: when a file cannot be read, or one was not exported from the other.
@@ -100,8 +101,9 @@ def verify(
     saved = modelfile.read(model_path)
     model = restore(saved)
     _check_same_shape(model, network, net_path)
-    data = load_samples(network, data_name(network, dataset), "test", samples)
-    spikes = encoded(data, encoding_of(network))
+    name = saved.config.data.name if dataset is None else dataset
+    data = load_samples(network, name, "test", samples)
+    spikes = encoded(data, saved.config.encoding)
     expected = slayer_layers(model, spikes)
     found = {
         backend: _layers(network, _run(backend, net_path, network, spikes)) for backend in backends

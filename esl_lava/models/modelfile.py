@@ -34,7 +34,7 @@ FORMAT_VERSION = 1
 MAX_PICKLE_BYTES = 16 << 20
 MAX_ENTRIES = 100_000
 MAX_DIMENSIONS = 32
-MAX_RECORD_DEPTH = 4
+MAX_DEPTH = 32
 
 _STORAGES = {
     "torch FloatStorage": np.float32,
@@ -52,6 +52,7 @@ _STORAGES = {
 _DTYPES = frozenset(torch.from_numpy(np.empty(0, dtype)).dtype for dtype in _STORAGES.values())
 _TENSOR = "torch._utils _rebuild_tensor_v2"
 _DICTIONARY = "collections OrderedDict"  # torch's empty table of hooks
+_SCALARS = (str, int, float, type(None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,9 +184,12 @@ def read(path: Path) -> SavedModel:
             for name, tensor in table.items()
         ):
             raise FileError(f"{path}: part {key!r} is not a table of tensors")
-    for record in content["history"]:
-        if not isinstance(record, dict) or not _is_plain(record, MAX_RECORD_DEPTH):
-            raise FileError(f"{path}: part 'history' is not a list of tables of plain values")
+    if not all(isinstance(record, dict) for record in content["history"]) or not _holds(
+        content["history"], _SCALARS, MAX_DEPTH
+    ):
+        raise FileError(f"{path}: part 'history' is not a list of tables of plain values")
+    if not _holds(content["state"], (*_SCALARS, torch.Tensor), MAX_DEPTH):
+        raise FileError(f"{path}: part 'state' holds more than tensors and plain values")
     if content["masks"].keys() != content["ever"].keys():
         raise FileError(f"{path}: parts 'masks' and 'ever' do not name the same layers")
     for key in ("masks", "ever"):
@@ -210,15 +214,13 @@ def read(path: Path) -> SavedModel:
     )
 
 
-def _is_plain(value: Any, depth: int) -> bool:
-    """Whether `value` is a scalar, or a container of such at most `depth` levels deep."""
+def _holds(value: Any, kinds: tuple[type, ...], depth: int) -> bool:
+    """Whether `value` is of `kinds`, or at most `depth` levels of containers of such."""
     if isinstance(value, dict):
-        return depth > 0 and all(
-            isinstance(key, str) and _is_plain(item, depth - 1) for key, item in value.items()
-        )
+        value = list(value.values())
     if isinstance(value, (list, tuple)):
-        return depth > 0 and all(_is_plain(item, depth - 1) for item in value)
-    return value is None or isinstance(value, (str, int, float))
+        return depth > 0 and all(_holds(item, kinds, depth - 1) for item in value)
+    return isinstance(value, kinds)
 
 
 def digest(path: Path) -> str:
@@ -274,7 +276,7 @@ class _Archive:
         """The two calls torch writes: a tensor, and an empty dictionary."""
         name = function.text if isinstance(function, _Name) else None
         match arguments:
-            case () if name == _DICTIONARY:
+            case tuple(()) if name == _DICTIONARY:
                 return {}
             case (_Storage() as storage, int(offset), tuple(size), tuple(stride), *_) if (
                 name == _TENSOR
@@ -410,7 +412,7 @@ def _rebuild(raw: bytes, archive: _Archive) -> Any:
                 stack[-1].update(zip(items[::2], items[1::2]))
             case "GLOBAL":
                 if argument not in _STORAGES and argument not in (_TENSOR, _DICTIONARY):
-                    raise _RefusedError(f"it needs {argument}, which is refused")
+                    raise _RefusedError(f"it needs {str(argument)[:80]!r}, which is refused")
                 stack.append(_Name(argument))
             case "BINPERSID":
                 stack.append(archive.storage(stack.pop()))

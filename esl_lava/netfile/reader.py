@@ -6,7 +6,7 @@ beyond the limits are refused before anything is read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,22 @@ import h5py
 import numpy as np
 
 from esl_lava.errors import FileError
-from esl_lava.netfile.writer import FORMAT_VERSION, GROUP, MAX_POSITIONS, digest
+from esl_lava.netfile.writer import (
+    FORMAT_VERSION,
+    GROUP,
+    MAX_POSITIONS,
+    MAX_TEXT,
+    MAX_TEXTS,
+    digest,
+)
 from esl_lava.network import Connections, Cuba, Layer, Network
 
 MAX_LAYERS = 10_000
-MAX_TEXT = 1 << 20
+MAX_CHUNKS = 1 << 16
+MAX_RATIO = 1032
+"""Deflate cannot shrink data further than this."""
+
+_FILTERS = frozenset((h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32))
 
 
 class _RefusedError(Exception):
@@ -39,62 +50,87 @@ def read(path: Path) -> Network:
             return _network(file)
     except (_RefusedError, ValueError, TypeError) as error:
         raise FileError(f"{path}: {error}") from None
-    except (OSError, RuntimeError, KeyError) as error:  # what a damaged file makes h5py raise
+    except (
+        OSError,
+        RuntimeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        MemoryError,
+    ) as error:  # what a damaged file makes h5py raise
         reason = getattr(error, "strerror", None) or error
         raise FileError(f"{path}: cannot be read as HDF5: {reason}") from None
 
 
 def _network(file: h5py.File) -> Network:
     blocks = _group(file, "layer")
-    ours = _group(file, GROUP) if GROUP in file else None
     if not 1 <= len(blocks) <= MAX_LAYERS:
         raise _RefusedError(f"{len(blocks)} layers, a network has 1 to {MAX_LAYERS}")
-    if ours is None:
-        layers = [_layer(blocks, index, f"layer{index}", None) for index in range(len(blocks))]
-        return Network(tuple(layers))
+    if not _has(file, GROUP):
+        return Network(_layers(blocks, None))
+    ours = _group(file, GROUP)
     version = _attribute(ours, "format_version", int)
     if version != FORMAT_VERSION:
         raise _RefusedError(
             f"format version {version}, this esl-lava reads version {FORMAT_VERSION}"
         )
-    layers = []
-    for index in range(len(blocks)):
-        beside = _group(_group(ours, "layer"), str(index))
-        layers.append(_layer(blocks, index, _attribute(beside, "name", str), beside))
+    layers = _layers(blocks, _group(ours, "layer"))
     provenance: dict[str, str] = {}
-    if "provenance" in ours:
+    if _has(ours, "provenance"):
         stored = _group(ours, "provenance")
-        provenance = {key: _text(stored, key) for key in stored}
+        if len(stored) > MAX_TEXTS:
+            raise _RefusedError(f"its provenance has {len(stored)} texts, more than {MAX_TEXTS}")
+        for key in stored:
+            provenance[key] = _text(stored, key)
+            # Many links may lead to one text.
+            if sum(map(len, provenance.values())) > MAX_TEXT:
+                raise _RefusedError(f"its provenance is longer than {MAX_TEXT} characters")
     steps = _attribute(ours, "steps", int) if "steps" in ours.attrs else None
-    network = Network(tuple(layers), steps, provenance)
+    network = Network(layers, steps, provenance)
     if digest(network) != _attribute(ours, "digest", str):
         raise _RefusedError("its digest does not match its data: the file was changed or damaged")
     return network
 
 
-def _layer(blocks: h5py.Group, index: int, name: str, beside: h5py.Group | None) -> Layer:
-    try:
-        group = _group(blocks, str(index))
-        kind = _text(group, "type")
-        if kind != "dense":
-            raise _RefusedError(f"type {kind!r} is not supported, only 'dense'")
-        for key in ("delay", "weight_rec", "neuron/messageBits"):
-            if key in group:
-                raise _RefusedError(f"{key} is not supported")
-        return Layer(name, _connections(group, beside), _neuron(group), _bias(group))
-    except (_RefusedError, ValueError) as error:
-        raise _RefusedError(f"layer {index} ({name}): {error}") from None
+def _layers(blocks: h5py.Group, besides: h5py.Group | None) -> tuple[Layer, ...]:
+    """All layers; `besides` is our own group of what netx ignores, if the file is ours."""
+    layers: list[Layer] = []
+    left = MAX_POSITIONS
+    for index in range(len(blocks)):
+        name, beside = f"layer{index}", None
+        if besides is not None:
+            beside = _group(besides, str(index))
+            name = _attribute(beside, "name", str)
+        try:
+            layers.append(_layer(_group(blocks, str(index)), name, beside, left))
+        except (_RefusedError, ValueError) as error:
+            raise _RefusedError(f"layer {index} ({name}): {error}") from None
+        left -= layers[-1].connections.possible
+    return tuple(layers)
 
 
-def _connections(group: h5py.Group, beside: h5py.Group | None) -> Connections:
+def _layer(group: h5py.Group, name: str, beside: h5py.Group | None, limit: int) -> Layer:
+    kind = _text(group, "type")
+    if kind != "dense":
+        raise _RefusedError(f"type {kind!r} is not supported, only 'dense'")
+    for key in ("delay", "weight_rec"):
+        if _has(group, key):
+            raise _RefusedError(f"{key} is not supported")
+    return Layer(name, _connections(group, beside, limit), _neuron(group), _bias(group))
+
+
+def _connections(group: h5py.Group, beside: h5py.Group | None, limit: int) -> Connections:
     outputs = int(np.prod(_integers(group, "shape", MAX_LAYERS).astype(object)))
-    weight = _integers(group, "weight", MAX_POSITIONS)
+    weight = _integers(group, "weight", limit)
     if outputs < 1 or weight.size == 0 or weight.size % outputs:
         raise _RefusedError(f"weight of shape {weight.shape} does not feed {outputs} neurons")
     weight = weight.reshape(outputs, -1)
     mask = weight != 0
     if beside is not None:
-        gaps = _integers(beside, "zero_connections", MAX_POSITIONS)
+        gaps = _integers(beside, "zero_connections", weight.size)
+        # Ascending, and no sum below can overflow.
+        if gaps.ndim != 1 or (gaps < 0).any() or (gaps[1:] < 1).any() or (gaps >= mask.size).any():
+            raise _RefusedError("zero_connections is not ascending")
         flat = np.cumsum(gaps, dtype=np.int64)
         if flat.size and (flat[-1] >= mask.size or mask.ravel()[flat].any()):
             raise _RefusedError("zero_connections does not fit the weights")
@@ -103,34 +139,43 @@ def _connections(group: h5py.Group, beside: h5py.Group | None) -> Connections:
 
 
 def _neuron(group: h5py.Group) -> Cuba:
-    if "neuron" not in group:
+    if not _has(group, "neuron"):
         # What netx assumes: u and v hold the running sum of the input.
         return Cuba(current_decay=0, voltage_decay=4096, threshold=1 << 17)
     neuron = _group(group, "neuron")
     kind = _text(neuron, "type")
     if kind not in ("CUBA", "LOIHI"):
         raise _RefusedError(f"neuron type {kind!r} is not supported, only CUBA")
-    if "gradedSpike" in neuron and _integers(neuron, "gradedSpike", 1).any():
-        raise _RefusedError("graded spikes are not supported")
-    if "weight_exp" in neuron and _integers(neuron, "weight_exp", MAX_LAYERS).any():
-        raise _RefusedError("weight_exp is ignored by netx, so the file does not mean what it says")
-    values: list[int] = []
-    for key in ("iDecay", "vDecay", "vThMant"):
-        if neuron[key].dtype.kind not in "iu":
-            raise _RefusedError(
-                f"neuron/{key} is of type {neuron[key].dtype}, with which Lava hangs"
-            )
-        value = _integers(neuron, key, MAX_POSITIONS)
-        if value.size != 1:
-            raise _RefusedError(f"neuron/{key} has {value.size} values, only one is supported")
-        values.append(int(value.ravel()[0]))
-    return Cuba(*values)
+    if _has(neuron, "messageBits"):
+        raise _RefusedError("neuron/messageBits is not supported, nor by Lava")
+    for key in ("gradedSpike", "weight_exp"):
+        if _has(neuron, key) and _integers(neuron, key, MAX_LAYERS).any():
+            raise _RefusedError(f"neuron/{key} is not supported")
+    current, voltage, threshold = (
+        _parameter(neuron, key) for key in ("iDecay", "vDecay", "vThMant")
+    )
+    return Cuba(current, voltage, threshold)
+
+
+def _parameter(neuron: h5py.Group, key: str) -> int:
+    dtype = _dataset(neuron, key, MAX_POSITIONS).dtype
+    if dtype.kind not in "iu":
+        raise _RefusedError(f"neuron/{key} is of type {dtype}, with which Lava hangs")
+    values = _integers(neuron, key, MAX_LAYERS)
+    if values.size != 1:
+        raise _RefusedError(f"neuron/{key} has {values.size} values, only one is supported")
+    return int(values.ravel()[0])
 
 
 def _bias(group: h5py.Group) -> np.ndarray | None:
-    if "bias" not in group:
+    if not _has(group, "bias"):
         return None
     return _integers(group, "bias", MAX_POSITIONS).ravel()
+
+
+def _has(parent: h5py.Group, key: str) -> bool:
+    """Whether there is such a link; `in` would follow it, even into another file."""
+    return bool(parent.id.links.exists(key.encode()))
 
 
 def _group(parent: h5py.Group, key: str) -> h5py.Group:
@@ -141,17 +186,27 @@ def _group(parent: h5py.Group, key: str) -> h5py.Group:
 
 
 def _item(parent: h5py.Group, key: str) -> Any:
-    if not isinstance(parent.get(key, getlink=True), h5py.HardLink):
+    if not _has(parent, key) or parent.id.links.get_info(key.encode()).type != h5py.h5l.TYPE_HARD:
         raise _RefusedError(f"{parent.name.rstrip('/')}/{key} is missing or a link")
     return parent[key]
 
 
-def _dataset(parent: h5py.Group, key: str, limit: int) -> h5py.Dataset:
+def _dataset(parent: h5py.Group, key: str, limit: int, width: int = 8) -> h5py.Dataset:
+    """A dataset of at most `limit` values of `width` bytes that lie in the file itself."""
     item = _item(parent, key)
     if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external:
         raise _RefusedError(f"{parent.name}/{key} is not a plain dataset")
     if item.shape is None or item.size > limit:
         raise _RefusedError(f"{key} of shape {item.shape} exceeds {limit} values")
+    if item.dtype.itemsize > width:
+        raise _RefusedError(f"{key} is of type {item.dtype}, wider than {width} bytes")
+    made = item.id.get_create_plist()
+    filters = [made.get_filter(place)[0] for place in range(made.get_nfilters())]
+    chunks = math.prod(-(-n // c) for n, c in zip(item.shape, item.chunks or item.shape) if c)
+    if len(set(filters)) < len(filters) or not _FILTERS.issuperset(filters) or chunks > MAX_CHUNKS:
+        raise _RefusedError(f"{key} is stored with filters {filters} in {chunks} chunks")
+    if item.nbytes > MAX_RATIO * item.id.get_storage_size():
+        raise _RefusedError(f"{key} of shape {item.shape} is larger than what is stored of it")
     return item
 
 
@@ -161,34 +216,42 @@ def _integers(parent: h5py.Group, key: str, limit: int) -> np.ndarray:
     if dataset.dtype.kind not in "iufb":
         raise _RefusedError(f"{key} is of type {dataset.dtype}, not a number")
     values = np.asarray(dataset[()])
-    if values.dtype.kind == "f":
-        if not np.isfinite(values).all() or (values % 1 != 0).any():
-            raise _RefusedError(
-                f"{key} holds values that are not whole numbers, which netx truncates"
-            )
-        if np.abs(values).max(initial=0) >= 1 << 31:
-            raise _RefusedError(f"{key} holds values beyond 32 bits")
-        return values.astype(np.int64)
-    return values
+    if values.dtype.kind != "f":
+        return values
+    with np.errstate(invalid="ignore"):  # NaN and what is too large become another number
+        whole = values.astype(np.int32)
+    if (whole != values).any():
+        raise _RefusedError(
+            f"{key} holds values that are not whole 32-bit numbers, which netx truncates"
+        )
+    return whole
 
 
 def _text(parent: h5py.Group, key: str) -> str:
-    dataset = _dataset(parent, key, 1)
-    if dataset.dtype.kind not in "SO":
-        raise _RefusedError(f"{key} is of type {dataset.dtype}, not text")
-    value = np.asarray(dataset[()]).ravel()[0]
-    if not isinstance(value, bytes) or len(value) > MAX_TEXT:
-        raise _RefusedError(f"{key} is not text of at most {MAX_TEXT} bytes")
-    return value.decode()
+    dataset = _dataset(parent, key, 1, MAX_TEXT)
+    dtype = dataset.dtype
+    if h5py.check_string_dtype(dtype) is None or dataset.size != 1:
+        raise _RefusedError(f"{key} of type {dtype} and size {dataset.size} is no text")
+    if dtype.kind != "S" and _claimed_length(dataset) > MAX_TEXT:
+        raise _RefusedError(f"{key} is longer than {MAX_TEXT} bytes")
+    return bytes(np.asarray(dataset[()]).ravel()[0]).decode()
+
+
+def _claimed_length(dataset: h5py.Dataset) -> int:
+    """Bytes of a text of variable length; to read it, HDF5 would first allocate that many."""
+    place = dataset.id.get_offset()
+    if place is None:
+        raise _RefusedError(f"{dataset.name} is not stored in one piece")
+    with open(dataset.file.filename, "rb") as file:
+        file.seek(place)
+        return int.from_bytes(file.read(4), "little")
 
 
 def _attribute(group: h5py.Group, key: str, kind: type) -> Any:
-    attributes: Mapping[str, Any] = group.attrs
-    if key not in attributes:
+    if key not in group.attrs:
         raise _RefusedError(f"attribute {key} of {group.name} is missing")
-    value = attributes[key]
-    if kind is int and isinstance(value, np.integer):
-        return int(value)
-    if kind is str and isinstance(value, str):
-        return value
-    raise _RefusedError(f"attribute {key} of {group.name} is not a {kind.__name__}")
+    stored = group.attrs.get_id(key)
+    if stored.shape != () or stored.dtype.kind not in {int: "iu", str: "S"}[kind]:
+        raise _RefusedError(f"attribute {key} of {group.name} is not a {kind.__name__}")
+    value = group.attrs[key]
+    return value.decode() if kind is str else int(value)

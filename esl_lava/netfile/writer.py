@@ -7,8 +7,10 @@ names, presentation time, provenance, a digest, and the connections whose weight
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -20,41 +22,67 @@ from esl_lava.network import Layer, Network
 FORMAT_VERSION = 1
 GROUP = "esl_lava"
 MAX_POSITIONS = 1 << 28
-"""Positions of a weight matrix that netx (8 bytes each, several copies) can still load."""
+"""Positions of all weight matrices that netx (8 bytes each, several copies) can still load."""
+MAX_TEXT = 1 << 20
+MAX_TEXTS = 1000
+"""Bytes of all texts of the provenance together, and how many there may be."""
 
 
 def write(network: Network, path: Path) -> None:
     """Write `network` whole or not at all; the same network gives the same bytes.
 
     Raises:
-        LimitError: when a layer is too large for netx's dense matrices.
-        FileError: when the file cannot be written.
+        LimitError: when the layers are too large for netx's dense matrices.
+        FileError: when the file cannot be written, or cannot hold a name or text.
     """
-    too_large = [
-        f"layer {layer.name}: {layer.connections.possible} positions exceed {MAX_POSITIONS}, "
-        "the most that plain netx, which stores matrices densely, can be given"
-        for layer in network.layers
-        if layer.connections.possible > MAX_POSITIONS
-    ]
-    if too_large:
-        raise LimitError(too_large)
+    positions = sum(layer.connections.possible for layer in network.layers)
+    if positions > MAX_POSITIONS:
+        largest = max(network.layers, key=lambda layer: layer.connections.possible)
+        raise LimitError(
+            [
+                f"layer {largest.name}: its {largest.connections.possible} positions and those "
+                f"of the other layers, {positions} together, exceed {MAX_POSITIONS}, the most "
+                "that plain netx, which stores matrices densely, can be given"
+            ]
+        )
+    if not path.name:
+        raise FileError(f"{path}: not the name of a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        _check_provenance(network.provenance)
         with h5py.File(temporary, "w", libver="v110") as file:
             _write(network, file)
         with temporary.open("rb") as done:
             os.fsync(done.fileno())
         temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a text HDF5 cannot hold
+        reason = getattr(error, "strerror", None) or error
+        raise FileError(f"{path}: cannot be written: {reason}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _check_provenance(texts: Mapping[str, str]) -> None:
+    """Refuse what `read` would refuse.
+
+    Raises:
+        ValueError: naming the text or the limit.
+    """
+    for key in texts:
+        if not key or "/" in key or key == ".":
+            raise ValueError(f"{key!r} in the provenance is no name of a dataset")
+    if len(texts) > MAX_TEXTS or sum(len(text.encode()) for text in texts.values()) > MAX_TEXT:
+        raise ValueError(f"the provenance exceeds {MAX_TEXTS} texts or {MAX_TEXT} bytes")
 
 
 def digest(network: Network) -> str:
     """SHA-256 over everything in the network that has a meaning, hexadecimal."""
     sha = hashlib.sha256()
+    _feed(sha, f"provenance={len(network.provenance)}")
     for key in sorted(network.provenance):
-        _feed(sha, f"{key}={network.provenance[key]}")
+        _feed(sha, key)
+        _feed(sha, network.provenance[key])
     _feed(sha, f"steps={network.steps}")
     for layer in network.layers:
         neuron, c = layer.neuron, layer.connections
@@ -76,15 +104,15 @@ def _feed(sha: hashlib._Hash, part: str | bytes) -> None:
 def _write(network: Network, file: h5py.File) -> None:
     ours = file.create_group(GROUP)
     ours.attrs["format_version"] = FORMAT_VERSION
-    ours.attrs["digest"] = digest(network)
+    ours.attrs["digest"] = _text(digest(network))
     if network.steps is not None:
         ours.attrs["steps"] = network.steps
-    for key, value in network.provenance.items():
-        ours.create_dataset(f"provenance/{key}", data=value)
+    for key, value in sorted(network.provenance.items()):
+        ours.create_dataset(f"provenance/{key}", data=_text(value))
     for index, layer in enumerate(network.layers):
         _write_netx(layer, file.create_group(f"layer/{index}"))
         beside = ours.create_group(f"layer/{index}")
-        beside.attrs["name"] = layer.name
+        beside.attrs["name"] = _text(layer.name)
         _compressed(beside, "zero_connections", _zero_connections(layer))
 
 
@@ -98,7 +126,7 @@ def _write_netx(layer: Layer, group: h5py.Group) -> None:
     _compressed(group, "weight", c.dense())
     if layer.bias is not None:
         _compressed(group, "bias", layer.bias)
-    group.create_dataset("neuron/type", data="CUBA")
+    group.create_dataset("neuron/type", data=_text("CUBA"))
     group.create_dataset("neuron/iDecay", data=neuron.current_decay)
     group.create_dataset("neuron/vDecay", data=neuron.voltage_decay)
     group.create_dataset("neuron/vThMant", data=neuron.threshold)
@@ -106,12 +134,21 @@ def _write_netx(layer: Layer, group: h5py.Group) -> None:
     group.create_dataset("neuron/gradedSpike", data=False)
 
 
+def _text(value: str) -> np.ndarray:
+    """Text of fixed length: HDF5 reads what says its length elsewhere at its own risk."""
+    raw = value.encode()
+    if b"\0" in raw:
+        raise ValueError(f"a text holds a NUL character: {value[:80]!r}")
+    return np.array(raw, h5py.string_dtype("utf-8", max(1, len(raw))))
+
+
 def _compressed(group: h5py.Group, name: str, values: np.ndarray) -> None:
     """Store integers in the smallest dtype that holds them, one deflated chunk."""
-    smallest = (
-        np.result_type(np.min_scalar_type(values.min()), np.min_scalar_type(values.max()))
-        if values.size
-        else np.dtype(np.uint8)
+    low, high = (values.min(), values.max()) if values.size else (0, 0)
+    smallest = next(
+        dtype
+        for dtype in (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.int64)
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max
     )
     options = {"chunks": values.shape, "compression": "gzip", "compression_opts": 9}
     group.create_dataset(name, data=values.astype(smallest), **(options if values.size else {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,12 @@ def _figure(width: float, height: float, **grid: Any) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: Path) -> None:
+    from esl_lava.models.modelfile import replace_file
+
+    picture = io.BytesIO()
     # Without this, matplotlib writes its version into the file.
-    figure.savefig(path, metadata={"Software": None})
+    figure.savefig(picture, format="png", metadata={"Software": None})
+    replace_file(path, picture.getvalue())
 
 
 def plot_training(history: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -40,6 +45,9 @@ def plot_training(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     Args:
         history: one entry per epoch as `Trainer` records them.
         path: PNG to write.
+
+    Raises:
+        FileError: when it cannot be written.
     """
     epochs = [entry["epoch"] for entry in history]
     figure, (top, bottom) = _figure(7, 5, nrows=2, sharex=True, height_ratios=[3, 2])
@@ -106,6 +114,9 @@ def plot_raster(
         image: (height, width) the sample, shown beside.
         label: its true class.
         path: PNG to write.
+
+    Raises:
+        FileError: when it cannot be written.
     """
     trains = {"input": inputs, **spikes}
     ratios = [1 + 0.4 * np.log2(train.shape[1] / 64 + 1) for train in trains.values()]

@@ -42,30 +42,29 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def facts(rows: Iterable[tuple[str, str]], title: str | None = None) -> Table:
-    """Two columns: what, and its value."""
-    table = Table(box=box.SIMPLE_HEAD, show_header=False, title=title, title_justify="left")
+def facts(rows: Iterable[tuple[str, str]], title: str) -> RenderableType:
+    """A title, unbroken as it names files, and two columns: what, and its value."""
+    table = Table(box=box.SIMPLE_HEAD, show_header=False)
     table.add_column()
     table.add_column(justify="right")
     for name, value in rows:
         table.add_row(name, value)
-    return table
+    return Group(Text(title, no_wrap=True, overflow="ignore"), table)
 
 
 def layer_counts(counts: Counts) -> Table:
     """Connections, SOPs, spikes and neuron updates per layer; run figures per sample."""
-    table = Table(box=box.SIMPLE_HEAD, title="per layer", title_justify="left")
-    table.add_column("layer")
-    for heading in (
+    table = _table(
+        "per layer; run figures per sample",
+        "layer",
         "neurons",
         "connections",
         "density",
         "synapses",
-        "SOPs/sample",
-        "spikes/sample",
-        "updates/sample",
-    ):
-        table.add_column(heading, justify="right")
+        "SOPs",
+        "spikes",
+        "updates",
+    )
     for layer in counts.layers:
         table.add_row(
             layer.name,
@@ -82,10 +81,7 @@ def layer_counts(counts: Counts) -> Table:
 
 def devices(rows: Sequence[DeviceRow]) -> Table:
     """Joules per device, measured beside the paper's convention."""
-    table = Table(box=box.SIMPLE_HEAD, title="joules per sample", title_justify="left")
-    table.add_column("device")
-    table.add_column("measured", justify="right")
-    table.add_column("by connections", justify="right")
+    table = _table("joules per sample", "device", "measured", "by connections")
     table.add_column("measured is charged for")
     for row in rows:
         table.add_row(row.name, joules(row.measured), joules(row.by_connections), row.charged)
@@ -94,13 +90,9 @@ def devices(rows: Sequence[DeviceRow]) -> Table:
 
 def table1(result: Table1) -> RenderableType:
     """The paper's Table 1 by its convention, the printed figures beside ours."""
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title="Table 1 of ESL-SNNs from its connection counts (784-800-10, MNIST)",
-        title_justify="left",
-    )
-    table.add_column("network")
-    for heading in (
+    table = _table(
+        "Table 1 of ESL-SNNs from its connection counts (784-800-10, MNIST)",
+        "network",
         "connections",
         "density",
         "paper's 'FLOPS'",
@@ -108,8 +100,7 @@ def table1(result: Table1) -> RenderableType:
         "paper",
         "TrueNorth (J)",
         "paper",
-    ):
-        table.add_column(heading, justify="right")
+    )
     for row in result.rows:
         table.add_row(
             row.paper.model,
@@ -137,4 +128,14 @@ def sources(constants: Sequence[tuple[str, str, EventEnergy | DenseOperation]]) 
         table.add_row(
             device, key, f"{constant.joules(1) * 1e12:.3f}", constant.kind, constant.source
         )
+    return table
+
+
+def _table(title: str, first: str, *numbers: str) -> Table:
+    """A table whose first column is text, and whose other columns are numbers."""
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    table.add_column(first, overflow="fold")
+    for heading in numbers:
+        # Folded in a narrow terminal: a digit must not become an ellipsis.
+        table.add_column(heading, justify="right", overflow="fold")
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class Trainer:
         checkpoint: a saved model with training state, to go on from.
 
     Raises:
-        ConfigError, DataError: when experiment and data do not fit.
+        ConfigError, DataError: when experiment, data and checkpoint do not fit.
     """
 
     def __init__(
@@ -127,6 +128,10 @@ class Trainer:
         while self.iteration < self.iterations:
             epoch, position = divmod(self.iteration, self.steps_per_epoch)
             self._step(epoch, position)
+            last_of_epoch = position + 1 == self.steps_per_epoch
+            if last_of_epoch:
+                # Before anybody can interrupt: a checkpoint without it would lack the epoch.
+                self._end_epoch(epoch + 1)
             show(
                 Progress(
                     self.iteration,
@@ -136,13 +141,12 @@ class Trainer:
                     sum(self._losses) / len(self._losses),
                 )
             )
-            if position + 1 == self.steps_per_epoch:
-                self._end_epoch(epoch + 1)
+            if last_of_epoch:
                 save(self.checkpoint())
         return self._saved(self._best, {})
 
     def checkpoint(self) -> SavedModel:
-        """Everything needed to go on from here to the same bits."""
+        """A snapshot of everything needed to go on from here to the same bits."""
         evolver = self.evolver.state_dict()
         now = {
             "weights": {key: value.clone() for key, value in self.model.state_dict().items()},
@@ -151,8 +155,9 @@ class Trainer:
         }
         state = {
             "iteration": self.iteration,
+            "iterations": self.iterations,
             "losses": list(self._losses),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "evolver": evolver,
             "best": self._best,
         }
@@ -162,14 +167,23 @@ class Trainer:
         state = checkpoint.state
         if "iteration" not in state:
             raise DataError("a finished model, not a training checkpoint: nothing to resume")
-        self.model.load_state_dict(checkpoint.weights)
-        self.optimizer.load_state_dict(state["optimizer"])
-        masks = {"masks": checkpoint.masks, "ever": checkpoint.ever}
-        self.evolver.load_state_dict({**state["evolver"], **masks})
-        self.iteration = state["iteration"]
-        self.history = list(checkpoint.history)
-        self._losses = list(state["losses"])
-        self._best = state["best"]
+        try:
+            if state["iterations"] != self.iterations:
+                raise DataError(
+                    f"the checkpoint is of a training of {state['iterations']} steps, this one "
+                    f"has {self.iterations}: the data are not those it began with"
+                )
+            self.model.load_state_dict(checkpoint.weights)
+            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+            masks = {"masks": checkpoint.masks, "ever": checkpoint.ever}
+            self.evolver.load_state_dict({**state["evolver"], **masks})
+            self.iteration = state["iteration"]
+            self.history = list(checkpoint.history)
+            self._losses = list(state["losses"])
+            self._best = state["best"]
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())  # torch's are several lines
+            raise DataError(f"the checkpoint does not fit its experiment: {reason}") from None
 
     def _saved(self, parts: dict[str, Any], state: dict[str, Any]) -> SavedModel:
         return SavedModel(
@@ -177,7 +191,7 @@ class Trainer:
             weights=parts["weights"],
             masks=parts["masks"],
             ever=parts["ever"],
-            history=self.history,
+            history=list(self.history),
             state=state,
         )
 
@@ -208,6 +222,14 @@ class Trainer:
 
     def _end_epoch(self, epoch: int) -> None:
         """Record the epoch, counted from 1, and keep it if none was better."""
+        for name, weight in self.model.named_parameters():
+            # A NaN in a hidden layer silences its neuron and leaves the loss finite.
+            if not weight.isfinite().all():
+                raise UserError(
+                    f"training diverged: {name} is not finite after epoch {epoch}; "
+                    f"training.learning_rate {self.experiment.training.learning_rate} "
+                    "may be too high"
+                )
         held_back = self.validation_data
         validation = accuracy(self.experiment, self.model, held_back) if len(held_back) else None
         self.history.append(

@@ -1,6 +1,7 @@
 """The exact simulator against its own equations, written again in plain Python integers."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numba
 import numpy as np
@@ -119,7 +120,7 @@ def networks(draw):
     return Network(
         tuple(
             draw(layers(f"l{i}", n_pre, n_post, i < last or firing))
-            for i, (n_pre, n_post) in enumerate(zip(sizes, sizes[1:]))
+            for i, (n_pre, n_post) in enumerate(pairwise(sizes))
         )
     )
 
@@ -151,6 +152,12 @@ def test_u_wraps_and_v_clips_as_in_lava():
     assert result.readout[0, 0].tolist() == v
     assert result.overflows == {"only": (3, 2)}
     check_against_reference(network, np.ones((2, 5, 1), np.uint8))
+    # One state unit inside the clip, and on it.
+    network = single([[131071]] * 2 + [[-131071]] * 2, neuron, [0, 1, 0, -1])
+    result = simulate(network, np.ones((1, 1, 1), np.uint8))
+    assert result.readout is not None
+    assert result.readout[0, 0].tolist() == [2**23 - 64, 2**23 - 1, 64 - 2**23, 1 - 2**23]
+    assert result.overflows == {"only": (0, 2)}
 
 
 def test_u_wraps_only_once():

@@ -86,7 +86,7 @@ class Watch:
         self.segments_left = {name for name in self.segments if Path("/dev/shm", name).exists()}
 
     def _look(self) -> None:
-        while not self._ended.wait(0.1):
+        while not self._ended.wait(0.2):
             for group in self.groups:
                 members = processes(group)
                 self.most = max(self.most, len(members))
@@ -171,7 +171,7 @@ def test_lava_agrees_on_a_readout_and_where_u_wraps_and_v_clips():
     network = Network(
         (
             Layer("wraps", Connections.from_dense(strong), wrapping, rng.integers(-4096, 4096, 14)),
-            Layer("middle", connections(rng, 8, 14, 0.5), Cuba(3333, 1, 333)),
+            Layer("middle", connections(rng, 8, 14, 0.5), Cuba(3333, 1, 150)),
             Layer("readout", connections(rng, 4, 8, 0.9, low=-128, high=128), INTEGRATOR),
         )
     )
@@ -187,16 +187,19 @@ def test_a_hanging_lava_is_stopped_at_the_deadline(tmp_path, monkeypatch):
     with h5py.File(path, "a") as file:  # a decay of float type makes a process model fail
         del file["layer/0/neuron/iDecay"]
         file["layer/0/neuron/iDecay"] = 2000.0
-    begin = time.monotonic()
-    with (
-        Watch(monkeypatch) as watch,
-        pytest.raises(BackendError, match="Lava did not finish within 20 s and was stopped"),
-    ):
-        lava_cpu.run_file(path, TINY, TINY_INPUT, (), deadline=20)
-    assert time.monotonic() - begin < 20 + 2 * lava_cpu.GRACE_SECONDS
-    assert watch.most > 3  # else the machine was too slow to reach the hang
+    for deadline in (14, 60):  # the second where a busy machine does not get there in time
+        begin = time.monotonic()
+        with (
+            Watch(monkeypatch) as watch,
+            pytest.raises(BackendError, match=f"Lava did not finish within {deadline} s and was"),
+        ):
+            lava_cpu.run_file(path, TINY, TINY_INPUT, (), deadline)
+        assert time.monotonic() - begin < deadline + 2 * lava_cpu.GRACE_SECONDS
+        assert (watch.left, watch.segments_left) == ([], set())
+        if watch.most > 3:
+            break
+    assert watch.most > 3  # Lava's own processes were there to be stopped
     assert watch.segments
-    assert (watch.left, watch.segments_left) == ([], set())
 
 
 def test_an_all_zero_layer_is_reported_with_lavas_reason(monkeypatch):
@@ -204,7 +207,7 @@ def test_an_all_zero_layer_is_reported_with_lavas_reason(monkeypatch):
     network = Network((Layer("only", zeros, Cuba(4096, 0, 1)),))
     with (
         Watch(monkeypatch) as watch,
-        pytest.raises(BackendError, match="status 1; it last said: .*OverflowError: cannot"),
+        pytest.raises(BackendError, match=r"status 1; it last said: .*OverflowError: cannot"),
     ):
         simulate(network, TINY_INPUT, backend="lava")
     assert watch.left == []
@@ -292,21 +295,21 @@ def run_tiny(tmp_path, deadline=60.0) -> None:
             "import os; os.write(2, b'a\\n\\n b \\nc\\n\\xff d'); os._exit(3)",
             r"said:  b  \| c \| \ufffd d",
         ),
-        ("print('Toolbox not found'); raise SystemExit(2)", "exit status 1; "),
+        ("print('Toolbox', 'not found'); raise SystemExit(2)", r"status 1; .*\| SystemExit: 2$"),
     ],
 )
 def test_a_failing_worker(tmp_path, fake_lava, monkeypatch, statements, sentence):
     fake_lava(statements)
     with Watch(monkeypatch) as watch, pytest.raises(BackendError, match=sentence) as caught:
         run_tiny(tmp_path)
-    assert "Toolbox" not in str(caught.value)
+    assert "Toolbox not found" not in str(caught.value)  # said while importing
     assert watch.left == []
 
 
 def test_what_a_stuck_worker_said_last_is_told(tmp_path, fake_lava, monkeypatch):
     fake_lava("import os, time; os.write(1, b'waiting for a chip\\n'); time.sleep(600)")
     monkeypatch.setattr(lava_cpu, "GRACE_SECONDS", 0.5)
-    with pytest.raises(BackendError, match="within 2 s and was stopped; .*: waiting for a chip$"):
+    with pytest.raises(BackendError, match=r"within 2 s and was stopped; .*: waiting for a chip$"):
         run_tiny(tmp_path, deadline=2)
 
 

@@ -1,0 +1,481 @@
+"""The command line as its users have it: exit codes, streams, files left behind."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esl_lava import netfile
+from esl_lava.config import documentation, read_toml
+from esl_lava.devices import load_device
+from esl_lava.energy import by_connections, per_sample
+from esl_lava.energy.table1 import compute_table1
+from esl_lava.experiments.evaluate import encoded, encoding_of, evaluate, load_samples
+from esl_lava.experiments.price import DEFAULT_DEVICES, price
+from esl_lava.simulate import Result, exact, simulate
+
+Command = Callable[..., Any]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, and what is in it."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"(directory)"
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def rows(text: str) -> dict[str, str]:
+    """The lines of a table of facts: name -> value."""
+    lines = (re.split(r"\s{2,}", line.strip()) for line in text.splitlines())
+    return {cells[0]: cells[1] for cells in lines if len(cells) == 2}
+
+
+# --- the commands, one by one ------------------------------------------------------------
+
+
+def test_train(tiny: Any) -> None:
+    values = tiny.trained.json
+    assert set(values) == {"accuracy", "samples", "density", "connections", "seconds"}
+    assert values["samples"] == 357
+    assert 0.5 < values["accuracy"] <= 1
+    assert values["connections"] == round(0.4 * (64 * 24 + 24 * 12)) + 120
+    assert values["density"] == values["connections"] / (64 * 24 + 24 * 12 + 120)
+    assert values["seconds"] > 0
+    # Progress goes to standard error, where no terminal is by whole epochs.
+    assert [line.split()[:4] for line in tiny.trained.err.splitlines() if "epoch" in line] == [
+        ["epoch", f"{epoch}/4", "step", f"{13 * epoch}/52"] for epoch in (1, 2, 3, 4)
+    ]
+
+
+def test_export(tiny: Any) -> None:
+    network = netfile.read(tiny.net)
+    assert tiny.exported.json == {
+        "density": network.density,
+        "connections": network.connections,
+        "synapses": network.synapses,
+        "bytes": tiny.net.stat().st_size,
+    }
+    assert network.connections == tiny.trained.json["connections"]
+
+
+def test_export_as_a_program_of_its_own(tiny: Any, program: Command, tmp_path: Path) -> None:
+    net = tmp_path / "net.h5"
+    done = program("esl-export", tiny.model, net)
+    assert done.code == 0, done.err
+    assert net.read_bytes() == tiny.net.read_bytes()
+    assert f"exported: {net}" in done.out.splitlines()  # whole, however long
+    values = tiny.exported.json
+    assert rows(done.out) == {
+        "layers": "3",
+        "density, all layers": f"{100 * values['density']:.2f} %",
+        "connections": f"{values['connections']:,}",
+        "synapses (weights not 0)": f"{values['synapses']:,}",
+        "bytes": f"{values['bytes']:,}",
+    }
+
+
+def test_run(tiny: Any, invoke: Command) -> None:
+    values = invoke("run", tiny.net, "--json").json
+    network = netfile.read(tiny.net)
+    data = load_samples(network, "digits", "test", None)
+    found = evaluate(network, data, encoding_of(network))
+    assert values.pop("seconds") > 0
+    assert values == {
+        "accuracy": tiny.trained.json["accuracy"],  # SLAYER's own, before the export
+        "samples": 357,
+        "density": network.density,
+        "connections": network.connections,
+        "sops_per_sample": found.result.counts.sops / 357,
+    }
+
+
+def test_run_as_a_program_of_its_own(tiny: Any, program: Command) -> None:
+    done = program("esl-run", tiny.net, "--samples", 40, "--backend", "exact")
+    assert done.code == 0
+    assert done.err == ""
+    network = netfile.read(tiny.net)
+    data = load_samples(network, "digits", "test", 40)
+    found = evaluate(network, data, encoding_of(network))
+    assert f"{tiny.net} on digits (test), backend exact" in done.out.splitlines()
+    shown = rows(done.out)
+    assert shown["accuracy"] == f"{100 * found.accuracy:.2f} %"
+    assert shown["samples"] == "40"
+    assert shown["SOPs per sample"] == f"{found.result.counts.sops / 40:,.1f}"
+    for layer in found.result.counts.layers:
+        (line,) = (line for line in done.out.splitlines() if f" {layer.name} " in line)
+        assert f"{layer.sops / 40:,.1f}" in line.split()
+
+
+def test_verify_with_lava(tiny: Any, program: Command) -> None:
+    done = program("esl", "verify", tiny.model, tiny.net, "--samples", 5, "--json")
+    assert done.code == 0, done.err
+    network = netfile.read(tiny.net)
+    data = load_samples(network, "digits", "test", 5)
+    spikes = simulate(network, encoded(data, encoding_of(network)), record="all").counts.spikes
+    assert spikes > 50
+    assert done.json == {
+        "samples_verified": 5,
+        "spikes_compared": spikes,
+        "positions_compared": 5 * 4 * (24 + 12 + 10),
+        "differences": 0,
+        "differences_by_backend": {"exact": 0, "lava": 0},
+        "mask_differences": 0,
+        "first_difference": None,
+    }
+
+
+def test_energy(tiny: Any, invoke: Command) -> None:
+    values = invoke("energy", tiny.net, "--samples", 50, "--json").json
+    network = netfile.read(tiny.net)
+    data = load_samples(network, "digits", "test", 50)
+    counts = simulate(network, encoded(data, encoding_of(network))).counts
+    assert values["samples"] == 50
+    assert values["sops_per_sample"] == counts.sops / 50
+    assert tuple(values["devices"]) == DEFAULT_DEVICES
+    for name, found in values["devices"].items():
+        device = load_device(name)
+        assert found["joules_per_sample"] == per_sample(counts, device).total
+        assert found["joules_by_connections"] == by_connections(network.connections, device)
+        assert found["sources"] == {k: c.source for k, c in device.constants.items()}
+
+
+def test_energy_as_a_program_of_its_own(tiny: Any, program: Command) -> None:
+    chosen = ("truenorth_measured", "v100_paper")
+    flags = (word for name in chosen for word in ("--device", name))
+    done = program("esl-energy", tiny.net, "--samples", 50, *flags)
+    assert done.code == 0, done.err
+    network = netfile.read(tiny.net)
+    data = load_samples(network, "digits", "test", 50)
+    counts = simulate(network, encoded(data, encoding_of(network))).counts
+    lines = [line.split() for line in done.out.splitlines()]
+    for name, found in price(network, counts, chosen).items():
+        charged = ", ".join(found.measured.used)
+        figures = [f"{found.measured.total:.2E}", f"{found.by_connections:.2E}"]
+        assert [name, *figures, charged] in lines
+    assert "loihi1_sanafe" not in done.out
+
+
+def test_reproduce_table1(program: Command) -> None:
+    done = program("esl", "reproduce", "table1", "--counts-only")
+    assert done.code == 0, done.err
+    words = done.out.split()
+    for figure in ("1.13E-05", "7.95E-06", "1.84E-06", "1.29E-06"):
+        assert words.count(figure) >= 2  # ours, and the paper's beside it
+    assert {"635,200", "103,040"} <= set(words)
+    assert "about one order of magnitude" in " ".join(words)
+
+
+def test_reproduce_table1_as_json(invoke: Command) -> None:
+    values = invoke("reproduce", "table1", "--counts-only", "--json").json
+    assert [row["connections"] for row in values["rows"]] == [635_200, 103_040]
+    result = compute_table1()
+    assert [row["gpu_joules"] for row in values["rows"]] == [r.gpu_joules for r in result.rows]
+    assert values["remarks"] == list(result.remarks)
+
+
+def test_help_config_explains_every_field(invoke: Command) -> None:
+    done = invoke("train", "--help-config")
+    assert done.code == 0
+    for key, default, description in documentation():
+        assert (
+            f"\n{key}{f' = {default}' if default else ''}\n    {description}\n" in f"\n{done.out}"
+        )
+
+
+def test_without_a_command_there_is_help_but_no_success(program: Command) -> None:
+    done = program("esl")
+    assert (done.code, done.out) == (2, "")
+    for command in ("demo", "train", "export", "run", "verify", "energy", "reproduce"):
+        assert f"\n  {command} " in done.err
+
+
+@pytest.mark.timeout(600)
+def test_demo(program: Command, tmp_path: Path) -> None:
+    """The product: as a user runs it, but for fewer samples through Lava."""
+    run = tmp_path / "run"
+    done = program("esl", "demo", "-o", run, "--samples", 5, "--json")
+    assert done.code == 0, done.err
+    assert sorted(path.name for path in run.iterdir()) == [
+        *("config.toml", "model.pt", "net.h5"),
+        *("raster.png", "report.json", "training.png"),
+    ]
+    for part in ("1/4", "2/4", "3/4", "4/4"):
+        assert f"\n{part}  " in f"\n{done.err}"
+    values = done.json
+    assert values.pop("seconds") > 0
+    assert values == json.loads((run / "report.json").read_text())
+    network = netfile.read(run / "net.h5")
+    assert values["samples"] == 357
+    assert values["samples_verified"] == 5
+    assert values["differences"] == 0
+    assert values["spikes_compared"] > 100
+    assert values["density"] == network.density < 0.5
+    assert values["connections"] == network.connections
+    assert values["accuracy"] > 0.9
+    assert tuple(values["devices"]) == DEFAULT_DEVICES
+    assert values["sops_per_sample"] == sum(layer["sops"] for layer in values["layers"]) / 357
+    assert len(values["history"]) == read_toml(run / "config.toml").training.epochs
+    assert str(tmp_path) not in (run / "report.json").read_text()
+    for plot in ("raster.png", "training.png"):
+        assert (run / plot).read_bytes().startswith(b"\x89PNG")
+
+
+# --- what people read --------------------------------------------------------------------
+
+
+def test_train_for_people(tiny: Any, invoke: Command, tmp_path: Path) -> None:
+    config = tiny.path / "config.toml"
+    run = tmp_path / "run"
+    flags = ["--epochs", 1, "--seed", 5, "--density", 0.5, "--set", "model.hidden=[8]"]
+    done = invoke("train", "--config", config, "-o", run, *flags)
+    assert done.code == 0, done.err
+    kept = read_toml(run / "config.toml")
+    assert (kept.training.epochs, kept.seed, kept.sparsity.density) == (1, 5, 0.5)
+    assert kept.model.hidden == (8,)
+    assert done.out.splitlines()[0] == f"trained: {run / 'model.pt'}"
+    shown = rows(done.out)
+    assert shown["connections"] == f"{64 * 8 // 2 + 80}"
+    assert shown["density, all layers"] == f"{100 * (256 + 80) / (512 + 80):.2f} %"
+    assert shown["test samples"] == "357"
+    assert re.fullmatch(r"\d+\.\d\d %", shown["test accuracy"])
+
+
+def test_verify_for_people_and_its_failure(
+    tiny: Any, invoke: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from esl_lava.experiments import verify
+    from tests.experiments.test_verify import changed
+
+    def instead_of_lava(path: Path, network: Any, inputs: Any, record: Any) -> Result:
+        return exact.run(netfile.read(path), inputs, record)
+
+    monkeypatch.setattr(verify.lava_cpu, "run_file", instead_of_lava)
+    good = invoke("verify", tiny.model, tiny.net, "--samples", 5)
+    assert good.code == 0
+    shown = rows(good.out)
+    assert shown["samples verified"] == "5"
+    assert shown["differences, exact"] == shown["differences, lava"] == "0"
+    assert shown["connections that differ"] == "0"
+
+    network = netfile.read(tiny.net)
+    data = load_samples(network, "digits", "test", 5)
+    spikes = simulate(network, encoded(data, encoding_of(network)), record="all").spikes
+    busiest = int(spikes["hidden2"].sum(axis=(0, 1)).argmax())
+    net = changed(tiny, tmp_path / "net.h5", "readout", post=7, pre=busiest, by=2)
+    expected = verify.verify(tiny.model, net, samples=5)
+    assert expected.first is not None
+    bad = invoke("verify", tiny.model, net, "--samples", 5)
+    assert bad.code == 1
+    assert rows(bad.out)["differences, lava"] == f"{expected.differences['lava']:,}" != "0"
+    assert bad.err == f"first difference: {expected.first}\n"
+    for word in ("layer readout", "neuron 7", "sample ", "step ", str(expected.first.found)):
+        assert word in bad.err
+
+    as_json = invoke("verify", tiny.model, net, "--samples", 5, "--json")
+    assert as_json.code == 1
+    assert as_json.json["differences"] == expected.total
+    assert as_json.json["first_difference"] == str(expected.first)
+
+
+def test_a_path_is_not_markup(tiny: Any, invoke: Command, tmp_path: Path) -> None:
+    net = tmp_path / ("[bold]net[/x] :heart: " + "long" * 30 + ".h5")
+    shutil.copy(tiny.net, net)
+    done = invoke("run", net, "--samples", 1)
+    assert done.code == 0, done.err
+    assert f"{net} on digits (test), backend exact" in done.out.splitlines()
+
+
+# --- bad input ---------------------------------------------------------------------------
+
+BAD = [
+    ("bake", "No such command 'bake'"),
+    ("--loud", "--loud"),
+    ("run", "Missing argument 'net'"),
+    ("run {net} --loud", "--loud"),
+    ("run {net} more", "more"),
+    ("run missing.h5", "missing.h5: No such file"),
+    ("run {folder}", "Is a directory"),
+    ("run {model}", "model.pt: not an HDF5 file"),
+    ("run damaged.h5", "damaged.h5: cannot be read as HDF5"),
+    ("run {net} --data mnits", "unknown data set 'mnits'"),
+    ("run {net} --backend loihi9", "unknown backend 'loihi9'"),
+    ("run {net} --samples 0", "cannot take 0 samples of digits"),
+    ("run {net} --samples -2", "cannot take -2 samples of digits"),
+    ("run {net} --samples 358", "cannot take 358 samples of digits: 1 to 357"),
+    ("run {net} --samples many", "'--samples'"),
+    ("run {net} --encoder morse", "encoding.kind = 'morse'"),
+    ("run {net} --steps 0", "encoding.steps = 0"),
+    ("run {net} --steps 9", "9 steps"),
+    ("energy missing.h5", "missing.h5: No such file"),
+    ("energy {net} --device abacus", "unknown device 'abacus'"),
+    ("energy {net} --device missing.toml", "missing.toml"),
+    ("energy {net} --samples 0", "cannot take 0 samples"),
+    ("verify {model}", "Missing argument 'net'"),
+    ("verify {model} missing.h5", "missing.h5: No such file"),
+    ("verify missing.pt {net}", "missing.pt: No such file"),
+    ("verify {net} {model}", "model.pt: not an HDF5 file"),
+    ("verify {model} {net} --samples 0", "cannot take 0 samples"),
+    ("verify {model} {net} --data mnits", "unknown data set 'mnits'"),
+    ("export {model}", "Missing argument 'net'"),
+    ("export missing.pt new.h5", "missing.pt: No such file"),
+    ("export {net} new.h5", "net.h5: not a"),
+    ("export {model} damaged.h5", "damaged.h5: exists; use --overwrite"),
+    ("export {model} nowhere/new.h5", "nowhere: no such directory"),
+    ("export {model} {folder} --overwrite", "is a directory"),
+    ("train", "-o is missing"),
+    ("train -o new", "give one of --preset and --config"),
+    ("train -o new --preset digits --config {config}", "give one of --preset and --config"),
+    ("train -o new --preset digist", "unknown preset 'digist'"),
+    ("train -o new --config missing.toml", "missing.toml: No such file"),
+    ("train -o new --config {net}", "net.h5: not UTF-8 text"),
+    ("train -o new --config damaged.toml", "damaged.toml: "),
+    ("train -o new --config {config} --set epochs", "setting 'epochs'"),
+    ("train -o new --config {config} --set training.epoch=3", "did you mean training.epochs?"),
+    ("train -o new --config {config} --set sparsity.keep_dense=['x']", "'x'"),
+    ("train -o new --config {config} --density 2", "sparsity.density = 2.0"),
+    ("train -o new --config {config} --density nan", "sparsity.density = nan"),
+    ("train -o new --config {config} --epochs 0", "training.epochs = 0"),
+    ("train -o new --config {config} --seed -1", "seed = -1"),
+    ("train -o {folder} --config {config}", "already holds something"),
+    ("train -o damaged.h5/new --config {config}", "damaged.h5/new: cannot be made"),
+    ("train --resume {folder} --epochs 3", "--resume"),
+    ("train --resume {folder} -o new", "--resume"),
+    ("train --resume missing", "missing/checkpoint.pt: No such file"),
+    ("train --resume {folder}", "this training is finished"),
+    ("demo --samples 0", "cannot take 0 samples"),
+    ("demo --samples 358", "cannot take 358 samples"),
+    ("demo -o {folder}", "already holds something"),
+    ("reproduce", "Missing command"),
+    ("reproduce table2", "No such command 'table2'"),
+    ("reproduce table1", "--counts-only"),
+]
+
+
+@pytest.fixture
+def workplace(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current directory with some good and some damaged files."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny.path, tmp_path / "run")
+    (tmp_path / "damaged.h5").write_bytes(tiny.net.read_bytes()[:1000])
+    (tmp_path / "damaged.toml").write_text("seed = = 1")
+    return tmp_path
+
+
+def words(line: str) -> list[str]:
+    places = {
+        "net": "run/net.h5",
+        "model": "run/model.pt",
+        "config": "run/config.toml",
+        "folder": "run",
+    }
+    return [word.format(**places) for word in line.split()]
+
+
+def is_one_error(done: Any, named: str) -> bool:
+    """Whether a command ended as it does on bad input."""
+    return (
+        done.code == 2
+        and done.out == ""
+        and done.err.count("\n") == 1
+        and done.err.startswith("error: ")
+        and named in done.err
+    )
+
+
+@pytest.mark.parametrize(("line", "named"), BAD, ids=[line for line, _ in BAD])
+def test_bad_input_is_one_sentence(line: str, named: str, workplace: Path, invoke: Command) -> None:
+    before = contents(workplace)
+    done = invoke(*words(line))
+    assert is_one_error(done, named), done
+    if "--help" not in line and "reproduce" not in line:
+        assert is_one_error(invoke(*words(line), "--json"), named)
+    assert contents(workplace) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "named"),
+    [
+        ("esl", "run {net} --backend loihi9", "unknown backend 'loihi9'"),
+        ("esl-run", "{net} --samples 358", "cannot take 358 samples"),
+        ("esl-energy", "", "Missing argument 'net'"),
+        ("esl-train", "-o new --preset digist", "unknown preset 'digist'"),
+        ("esl-export", "{model} {net}", "run/net.h5: exists; use --overwrite"),
+    ],
+)
+def test_bad_input_in_a_process_of_its_own(
+    name: str, line: str, named: str, workplace: Path, program: Command
+) -> None:
+    before = contents(workplace)
+    done = program(name, *words(line))
+    assert is_one_error(done, named), done
+    assert contents(workplace) == before
+
+
+def test_every_fault_has_its_line(workplace: Path, invoke: Command) -> None:
+    (workplace / "bad.toml").write_text("seed = -1\n[sparsity]\ndensity = 0\n[colour]\n")
+    done = invoke("train", "-o", "new", "--config", "bad.toml")
+    assert done.code == 2
+    assert done.out == ""
+    lines = done.err.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("error: bad.toml: ") for line in lines)
+    for key in ("seed = -1", "sparsity.density = 0", "unknown key colour"):
+        assert sum(key in line for line in lines) == 1
+
+
+# --- interruptions -----------------------------------------------------------------------
+
+
+def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(
+    tiny: Any, invoke: Command, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    script = Path(sys.executable).parent / "esl-train"
+    flags = ["--config", tiny.path / "config.toml", "-o", run, "--epochs", "100"]
+    process = subprocess.Popen(
+        [script, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "epoch 2/100" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert err.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in err
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoint.pt", "config.toml"]
+
+    done = invoke("train", "--resume", run, "--json")
+    assert done.code == 0, done.err
+    assert re.search(r"epoch 3/100|epoch 4/100", done.err)
+    assert "epoch 1/100" not in done.err
+    assert done.json["samples"] == 357
+    assert sorted(path.name for path in run.iterdir()) == [
+        *("config.toml", "model.pt", "training.png"),
+    ]
+
+
+def test_a_reader_that_leaves_is_no_news(tmp_path: Path) -> None:
+    for flags in (["--json"], []):
+        reader, writer = os.pipe()
+        os.close(reader)
+        script = Path(sys.executable).parent / "esl"
+        done = subprocess.run(
+            [script, "reproduce", "table1", "--counts-only", *flags],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (1, "")

@@ -1,0 +1,145 @@
+"""What many tests share: a tiny trained run, and ways to call the command line."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esl_lava.config import Experiment, from_toml
+
+# torch's threads spin when others want the cores too: tiny networks get twenty times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+TINY = """\
+seed = 3
+
+[encoding]
+steps = 4
+
+[model]
+hidden = [24, 12]
+weight_scale = 2.0
+
+[sparsity]
+density = 0.4
+t_iter = 3
+
+[training]
+epochs = 4
+batch_size = 100
+learning_rate = 0.02
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one JSON object on standard output, which holds nothing else."""
+        value = json.loads(self.out)
+        assert isinstance(value, dict)
+        assert self.out.count("\n") == 1
+        return value
+
+
+@dataclass(frozen=True)
+class TinyRun:
+    """A finished run directory with net.h5; to be copied, not written to.
+
+    Attributes:
+        path: the directory.
+        trained, exported: what `esl train --json` and `esl export --json` left.
+    """
+
+    path: Path
+    trained: Outcome
+    exported: Outcome
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.pt"
+
+    @property
+    def net(self) -> Path:
+        return self.path / "net.h5"
+
+
+def run_program(name: str, *args: object) -> Outcome:
+    """Run a console script of this environment in a process of its own."""
+    script = Path(sys.executable).parent / name
+    done = subprocess.run(
+        [script, *map(str, args)], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[..., Outcome]:
+    """Run a console script in a process of its own: `program("esl", "run", ...)`."""
+    return run_program
+
+
+@pytest.fixture
+def invoke(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """Run `esl` within this process, where what it needs is imported already."""
+
+    def call(*args: object) -> Outcome:
+        from esl_lava.cli import app
+
+        monkeypatch.setattr(sys, "argv", ["esl", *map(str, args)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        captured = capfd.readouterr()
+        return Outcome(int(ended.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def experiment() -> Experiment:
+    """The experiment of the tiny run."""
+    return from_toml(TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> TinyRun:
+    """A run of a few seconds, made once by the real commands for all workers."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    folder = shared / "tiny"
+    with (shared / "tiny.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first worker makes it, the others wait
+        record = shared / "tiny.json"
+        if not record.exists():
+            made = _make(folder, shared / "tiny.toml")
+            record.write_text(json.dumps([vars(outcome) for outcome in made]))
+        trained, exported = (Outcome(**values) for values in json.loads(record.read_text()))
+    return TinyRun(folder, trained, exported)
+
+
+def _make(folder: Path, config: Path) -> tuple[Outcome, Outcome]:
+    config.write_text(TINY)
+    trained = run_program("esl", "train", "--config", config, "-o", folder, "--json")
+    assert trained.code == 0, trained.err
+    exported = run_program("esl", "export", folder / "model.pt", folder / "net.h5", "--json")
+    assert exported.code == 0, exported.err
+    return trained, exported

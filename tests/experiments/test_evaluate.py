@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+
+from esl_lava.config import Encoding, Experiment, to_toml
+from esl_lava.data.datasets import Dataset, load
+from esl_lava.data.encoders import encode
+from esl_lava.errors import BackendError, ConfigError, DataError
+from esl_lava.experiments.evaluate import (
+    data_name,
+    encoded,
+    encoding_of,
+    evaluate,
+    load_samples,
+)
+from esl_lava.network import INTEGRATOR, Connections, Cuba, Layer, Network
+
+
+def network(steps: int | None = None, **provenance: str) -> Network:
+    """Four inputs; hidden neurons repeat inputs 0 and 1; the readout sums each of them."""
+    copies = np.array([[2, 0, 0, 0], [0, 2, 0, 0]])
+    layers = (
+        Layer("hidden1", Connections.from_dense(copies), Cuba(4096, 4096, 1)),
+        Layer("readout", Connections.from_dense(np.array([[2, 0], [0, 2]])), INTEGRATOR),
+    )
+    return Network(layers, steps, provenance)
+
+
+def four_pixels() -> Dataset:
+    images = np.array([[255, 0, 9, 9], [0, 255, 9, 9], [255, 255, 9, 9], [0, 255, 0, 0]], np.uint8)
+    return Dataset("four", images, np.array([0, 1, 1, 0]), 2, (2, 2))
+
+
+def test_accuracy_and_counts_by_hand() -> None:
+    found = evaluate(network(), four_pixels(), Encoding(kind="constant", steps=3))
+    # The third is a tie, which goes to class 0; the last is class 1.
+    assert found.result.decisions.tolist() == [0, 1, 0, 1]
+    assert found.accuracy == 2 / 4
+    assert (found.dataset, found.split, found.backend, found.samples) == (
+        *("four", "test", "exact"),
+        4,
+    )
+    # Five bright pixels, three steps each: once into hidden1, once into the readout.
+    assert [layer.sops for layer in found.result.counts.layers] == [15, 15]
+    assert found.seconds > 0
+    assert not found.result.spikes
+
+
+def test_encoded_puts_time_before_features() -> None:
+    spikes = encoded(four_pixels(), Encoding(kind="rate", steps=5))
+    assert spikes.shape == (4, 5, 4)
+    assert spikes.flags.c_contiguous
+    assert np.array_equal(spikes, encode("rate", four_pixels().images, 5).transpose(0, 2, 1))
+
+
+def test_an_unknown_backend_is_named() -> None:
+    with pytest.raises(BackendError, match="unknown backend 'loihi9'; there are exact, lava"):
+        evaluate(network(), four_pixels(), Encoding(steps=3), backend="loihi9")
+
+
+def test_data_and_encoding_are_those_of_the_training(experiment: Experiment) -> None:
+    trained = network(config=to_toml(experiment))
+    assert data_name(trained, None) == "digits"
+    assert data_name(trained, "mnist") == "mnist"
+    assert encoding_of(trained) == experiment.encoding == Encoding(kind="rate", steps=4)
+    assert encoding_of(trained, "latency") == Encoding(kind="latency", steps=4)
+    assert encoding_of(trained, None, 9) == Encoding(kind="rate", steps=9)
+
+
+def test_a_file_from_elsewhere_needs_to_be_told() -> None:
+    with pytest.raises(ConfigError, match="does not say on which data it was trained"):
+        data_name(network(), None)
+    assert data_name(network(), "digits") == "digits"
+    for kind, steps in ((None, None), ("rate", None), (None, 8)):
+        with pytest.raises(ConfigError, match="give --encoder and --steps"):
+            encoding_of(network(), kind, steps)
+    assert encoding_of(network(), "constant", 8) == Encoding(kind="constant", steps=8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps", "message"),
+    [
+        ("morse", 4, "encoding.kind = 'morse'"),
+        ("", 4, "encoding.kind = ''"),
+        ("rate", 0, "encoding.steps = 0"),
+        ("rate", -3, "encoding.steps = -3"),
+    ],
+)
+def test_no_encoding_is_a_users_error(
+    experiment: Experiment, kind: str, steps: int, message: str
+) -> None:
+    for net in (network(), network(config=to_toml(experiment))):
+        with pytest.raises(ConfigError, match=message):
+            encoding_of(net, kind, steps)
+
+
+def test_samples_are_the_first_of_the_split() -> None:
+    wide = Network((Layer("only", Connections.from_dense(np.ones((2, 64), int)), INTEGRATOR),))
+    some = load_samples(wide, "digits", "test", 7)
+    assert np.array_equal(some.images, load("digits", "test").images[:7])
+    assert len(load_samples(wide, "digits", "test", None)) == 357
+    for number in (0, -1, 358):
+        with pytest.raises(DataError, match=f"cannot take {number} samples"):
+            load_samples(wide, "digits", "test", number)
+
+
+def test_data_of_another_size_are_refused() -> None:
+    with pytest.raises(DataError, match="digits has 64 features, the network 4 inputs"):
+        load_samples(network(), "digits", "test", None)

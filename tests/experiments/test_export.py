@@ -1,0 +1,221 @@
+import dataclasses
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from esl_lava import netfile
+from esl_lava.config import override, to_toml
+from esl_lava.errors import DataError, FileError, LimitError
+from esl_lava.experiments import export as experiments
+from esl_lava.experiments.export import export, lowered
+from esl_lava.models import modelfile
+from esl_lava.models.modelfile import SavedModel
+from esl_lava.network import Layer, Network
+
+
+@pytest.fixture(scope="module")
+def saved(tiny: Any) -> SavedModel:
+    return modelfile.read(tiny.model)
+
+
+def model_with(
+    saved: SavedModel, path: Path, steps: int = 4, **weights: torch.Tensor | float
+) -> Path:
+    """A model.pt whose named layers have other weights, of the same connections."""
+    changed = dict(saved.weights)
+    for name, value in weights.items():
+        key = f"{name}.synapse.weight"
+        changed[key] = torch.ones_like(saved.weights[key]) * value
+        if name in saved.masks:
+            changed[key][~saved.masks[name]] = 0
+    config = override(saved.config, {"encoding.steps": steps})
+    modelfile.write(dataclasses.replace(saved, config=config, weights=changed), path)
+    return path
+
+
+def test_the_file_is_the_model(tiny: Any, saved: SavedModel, tmp_path: Path) -> None:
+    found = export(tiny.model, tmp_path / "net.h5")
+    assert found.path == tmp_path / "net.h5"
+    assert found.size == found.path.stat().st_size
+    assert netfile.digest(found.network) == netfile.digest(netfile.read(found.path))
+    assert [layer.name for layer in found.network.layers] == ["hidden1", "hidden2", "readout"]
+    for layer in found.network.layers:
+        weight = saved.weights[f"{layer.name}.synapse.weight"].flatten(1)
+        # lava-dl's rule: even integers, half to even, in -256..254.
+        integers = 2 * np.clip(np.rint(weight.numpy() * 32), -128, 127)
+        assert np.array_equal(layer.connections.dense(), integers)
+        mask = saved.masks.get(layer.name, torch.ones_like(weight).bool()).flatten(1)
+        assert np.array_equal(layer.connections.mask(), mask.numpy())
+    assert found.network.steps == 4
+    assert dict(found.network.provenance) == {
+        "package_version": saved.package,
+        "source_sha256": modelfile.digest(tiny.model),
+        "config": to_toml(saved.config),
+    }
+
+
+def test_the_same_model_gives_the_same_bytes(tiny: Any, tmp_path: Path) -> None:
+    export(tiny.model, tmp_path / "again.h5")
+    assert (tmp_path / "again.h5").read_bytes() == tiny.net.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["again.h5"]
+
+
+def test_an_existing_file_is_replaced_only_on_request(tiny: Any, tmp_path: Path) -> None:
+    net = tmp_path / "net.h5"
+    net.write_bytes(b"something dear")
+    with pytest.raises(FileError, match=r"net\.h5: exists; use --overwrite"):
+        export(tiny.model, net)
+    assert net.read_bytes() == b"something dear"
+    export(tiny.model, net, overwrite=True)
+    assert net.read_bytes() == tiny.net.read_bytes()
+
+
+def test_a_refused_model_does_not_cost_the_old_file(saved: SavedModel, tmp_path: Path) -> None:
+    model = model_with(saved, tmp_path / "model.pt", hidden1=0.0)
+    net = tmp_path / "net.h5"
+    net.write_bytes(b"something dear")
+    with pytest.raises(LimitError):
+        export(model, net, overwrite=True)
+    assert net.read_bytes() == b"something dear"
+
+
+def test_the_model_is_not_overwritten_by_its_own_export(tiny: Any, tmp_path: Path) -> None:
+    model = tmp_path / "model.pt"
+    shutil.copy(tiny.model, model)
+    (tmp_path / "link.pt").symlink_to(model)
+    for net in (model, tmp_path / "link.pt", tmp_path / "." / "model.pt"):
+        with pytest.raises(FileError, match="is the model itself"):
+            export(model, net, overwrite=True)
+    assert model.read_bytes() == tiny.model.read_bytes()
+
+
+def test_all_violations_are_reported(saved: SavedModel, tmp_path: Path) -> None:
+    model = model_with(saved, tmp_path / "model.pt", hidden1=0.0, hidden2=0.01, readout=0.0)
+    with pytest.raises(LimitError) as caught:
+        export(model, tmp_path / "net.h5")
+    assert caught.value.violations == tuple(
+        f"layer {index} ({name}): every weight is 0, which netx cannot load"
+        for index, name in enumerate(["hidden1", "hidden2", "readout"])
+    )
+    assert not (tmp_path / "net.h5").exists()
+
+
+def test_weights_that_are_not_finite_are_reported_of_all_layers(
+    saved: SavedModel, tmp_path: Path
+) -> None:
+    model = model_with(saved, tmp_path / "model.pt", hidden1=torch.nan, readout=torch.inf)
+    connections = int(saved.masks["hidden1"].sum())
+    with pytest.raises(LimitError) as caught:
+        export(model, tmp_path / "net.h5")
+    assert caught.value.violations == (
+        f"layer hidden1: {connections} weights are NaN or infinite",
+        "layer readout: 120 weights are NaN or infinite",
+    )
+
+
+# --- overflow of u and v: where weights cannot exclude it, data decide ---------------------
+
+
+def alternating(saved: SavedModel, name: str, first: float, rest: float) -> torch.Tensor:
+    """Weights `rest`, but `first` from input 0: a weight of each sign is what Lava needs."""
+    weight = torch.full_like(saved.weights[f"{name}.synapse.weight"], rest)
+    weight[:, 0] = first
+    return weight
+
+
+def loud(saved: SavedModel, path: Path, hidden: float) -> Path:
+    """A readout that could overflow in 64 steps, behind layers that fire or do not."""
+    return model_with(
+        saved,
+        path,
+        steps=64,
+        hidden1=alternating(saved, "hidden1", -hidden / 64, hidden),
+        hidden2=alternating(saved, "hidden2", -1 / 32, 3.0),
+        readout=alternating(saved, "readout", -1 / 32, 254 / 64),
+    )
+
+
+def test_weights_that_overflow_on_data_are_refused(saved: SavedModel, tmp_path: Path) -> None:
+    model = loud(saved, tmp_path / "model.pt", hidden=2.0)
+    with pytest.raises(LimitError) as caught:
+        export(model, tmp_path / "net.h5")
+    (violation,) = caught.value.violations
+    assert violation.startswith("layer readout: u wrapped 0 and v clipped ")
+    assert "on 1000 samples of digits" in violation
+    assert not (tmp_path / "net.h5").exists()
+
+
+def test_an_overflow_that_data_do_not_show_is_a_warning(
+    saved: SavedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = loud(saved, tmp_path / "model.pt", hidden=-2.0)  # nothing ever fires
+    with caplog.at_level(logging.WARNING):
+        export(model, tmp_path / "net.h5")
+    assert [record.getMessage() for record in caplog.records] == [
+        "readout: some input could overflow u or v; none of 1000 training samples of digits did"
+    ]
+
+
+def test_without_data_the_warning_says_so(
+    saved: SavedModel,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none(name: str, split: str) -> None:
+        raise DataError(f"{name} is not here")
+
+    monkeypatch.setattr(experiments, "load", none)
+    model = loud(saved, tmp_path / "model.pt", hidden=2.0)
+    with caplog.at_level(logging.WARNING):
+        export(model, tmp_path / "net.h5")
+    (record,) = caplog.records
+    assert "no data tell whether it happens: digits is not here" in record.getMessage()
+
+
+def test_small_weights_need_no_data_and_no_warning(
+    tiny: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(experiments, "load")
+    export(tiny.model, tmp_path / "net.h5")
+    assert not caplog.records
+
+
+# --- reading back ------------------------------------------------------------------------
+
+
+def test_what_comes_back_is_compared_masks_included(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = lowered(tiny.model)
+    first, *others = network.layers
+    c = first.connections
+    keep = np.arange(c.count) != np.flatnonzero(c.weights == 0)[0]  # one silent connection less
+    post = c.rows()[keep]
+    indptr = np.searchsorted(post, np.arange(c.n_post + 1))
+    thinner = dataclasses.replace(
+        c, indptr=indptr, indices=c.indices[keep], weights=c.weights[keep]
+    )
+    other = Network(
+        (Layer(first.name, thinner, first.neuron), *others), network.steps, network.provenance
+    )
+    assert np.array_equal(other.layers[0].connections.dense(), c.dense())
+    monkeypatch.setattr(netfile, "read", lambda path: other)
+    with pytest.raises(FileError, match="what was read back is not what was written"):
+        export(tiny.model, tmp_path / "net.h5")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 but no zip", b"\x89HDF\r\n\x1a\n"])
+def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.pt").write_bytes(content)
+    with pytest.raises(FileError, match=r"model\.pt"):
+        export(tmp_path / "model.pt", tmp_path / "net.h5")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]

@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+from esl_lava.errors import FileError
+from esl_lava.experiments.rundir import RunDirectory, create, next_free, refuse_overwrite
+
+
+def test_a_new_or_an_empty_directory_is_taken(tmp_path: Path) -> None:
+    new = tmp_path / "a" / "b"
+    assert create(new) == RunDirectory(new)
+    assert new.is_dir()
+    assert create(new) == RunDirectory(new)
+
+
+def test_what_holds_something_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".hidden").write_text("mine")
+    with pytest.raises(FileError, match=f"{tmp_path}: already holds something"):
+        create(tmp_path)
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(FileError, match="file: already holds something"):
+        create(file)
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["file/below", "x" * 300])
+def test_an_impossible_directory_is_a_users_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="cannot be made"):
+        create(tmp_path / name)
+
+
+def test_next_free(tmp_path: Path) -> None:
+    assert next_free(tmp_path / "demo") == tmp_path / "demo"
+    for name in ("demo", "demo-2", "demo-4"):
+        (tmp_path / name).mkdir()
+    assert next_free(tmp_path / "demo") == tmp_path / "demo-3"
+
+
+def test_refuse_overwrite(tmp_path: Path) -> None:
+    file = tmp_path / "net.h5"
+    refuse_overwrite(file, overwrite=False)
+    file.write_text("old")
+    with pytest.raises(FileError, match=r"net\.h5: exists; use --overwrite"):
+        refuse_overwrite(file, overwrite=False)
+    refuse_overwrite(file, overwrite=True)
+    for overwrite in (False, True):
+        with pytest.raises(FileError, match="is a directory"):
+            refuse_overwrite(tmp_path, overwrite)
+        with pytest.raises(FileError, match="missing: no such directory"):
+            refuse_overwrite(tmp_path / "missing" / "net.h5", overwrite)
+        with pytest.raises(FileError, match="File name too long"):
+            refuse_overwrite(tmp_path / ("x" * 300), overwrite)
+
+
+def test_every_file_has_its_own_place(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    places = [
+        *(run.config, run.model, run.checkpoint, run.net),
+        *(run.report, run.training_plot, run.raster_plot),
+    ]
+    assert [place.name for place in places] == [
+        *("config.toml", "model.pt", "checkpoint.pt", "net.h5"),
+        *("report.json", "training.png", "raster.png"),
+    ]
+    assert {place.parent for place in places} == {tmp_path}

@@ -1,0 +1,163 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from esl_lava import netfile
+from esl_lava.config import Experiment
+from esl_lava.data.datasets import load
+from esl_lava.errors import DataError, FileError
+from esl_lava.experiments.evaluate import encoded
+from esl_lava.experiments.verify import slayer_layers, verify
+from esl_lava.models import modelfile
+from esl_lava.models.build import restore
+from esl_lava.network import Connections, Layer, Network
+
+SAMPLES = 30
+LAYERS = {"hidden1": 24, "hidden2": 12, "readout": 10}
+
+
+@pytest.fixture(scope="module")
+def expected(tiny: Any, experiment: Experiment) -> dict[str, npt.NDArray[np.int64]]:
+    """What stock SLAYER does on the first samples."""
+    spikes = encoded(load("digits", "test").take(SAMPLES), experiment.encoding)
+    return slayer_layers(restore(modelfile.read(tiny.model)), spikes)
+
+
+def with_weights(network: Network, name: str, dense: npt.NDArray[np.int32]) -> Network:
+    """The network with other weights in a layer; connections where they were, or non-zero."""
+    layers = [
+        dataclasses.replace(
+            layer,
+            connections=Connections.from_dense(dense, layer.connections.mask() | (dense != 0)),
+        )
+        if layer.name == name
+        else layer
+        for layer in network.layers
+    ]
+    return Network(tuple(layers), network.steps, network.provenance)
+
+
+def changed(tiny: Any, path: Path, name: str, post: int, pre: int, by: int) -> Path:
+    """A net.h5 in which one weight of a layer is another."""
+    network = netfile.read(tiny.net)
+    layer = next(layer for layer in network.layers if layer.name == name)
+    dense = layer.connections.dense()
+    dense[post, pre] += by
+    netfile.write(with_weights(network, name, dense), path)
+    return path
+
+
+def test_slayer_and_the_exact_simulator_agree(
+    tiny: Any, expected: dict[str, npt.NDArray[np.int64]]
+) -> None:
+    found = verify(tiny.model, tiny.net, samples=SAMPLES, backends=("exact",))
+    assert found.total == 0
+    assert found.first is None
+    assert found.differences == {"exact": 0}
+    assert found.mask_differences == 0
+    assert (found.dataset, found.samples, found.backends) == ("digits", SAMPLES, ("exact",))
+    assert found.positions == SAMPLES * 4 * sum(LAYERS.values())
+    assert found.spikes == expected["hidden1"].sum() + expected["hidden2"].sum()
+    for name in LAYERS:  # the comparison is not one of silence with silence
+        assert 100 < np.count_nonzero(expected[name]) < expected[name].size
+
+
+def test_slayer_layers_by_hand(expected: dict[str, npt.NDArray[np.int64]], tiny: Any) -> None:
+    """The readout's v is the running sum of integer weights over real spikes, times 64."""
+    assert {name: values.shape for name, values in expected.items()} == {
+        name: (SAMPLES, 4, neurons) for name, neurons in LAYERS.items()
+    }
+    weights = netfile.read(tiny.net).layers[-1].connections.dense().astype(np.int64)
+    sums = (expected["hidden2"] @ weights.T).cumsum(axis=1)
+    assert np.array_equal(expected["readout"], sums * 64)
+
+
+def test_one_changed_readout_weight_is_found(
+    tiny: Any, tmp_path: Path, expected: dict[str, npt.NDArray[np.int64]]
+) -> None:
+    busy = int(expected["hidden2"].sum(axis=(0, 1)).argmax())
+    net = changed(tiny, tmp_path / "net.h5", "readout", post=7, pre=busy, by=2)
+    found = verify(tiny.model, net, samples=SAMPLES, backends=("exact",))
+
+    counted = expected["hidden2"][:, :, busy].cumsum(axis=1)  # spikes that met the weight
+    sample, step = np.argwhere(counted)[0]
+    assert found.first is not None
+    assert dataclasses.asdict(found.first) == {
+        "backend": "exact",
+        "layer": "readout",
+        "sample": sample,
+        "step": step,
+        "neuron": 7,
+        "expected": expected["readout"][sample, step, 7],
+        "found": expected["readout"][sample, step, 7] + 2 * 64 * counted[sample, step],
+    }
+    assert found.total == found.differences["exact"] == np.count_nonzero(counted)
+    assert str(found.first) == (
+        f"exact: layer readout, neuron 7, sample {sample}, step {step}: "
+        f"{found.first.found}, but SLAYER has {found.first.expected}"
+    )
+
+
+def test_the_earliest_layer_is_named(tiny: Any, tmp_path: Path) -> None:
+    network = netfile.read(tiny.net)
+    dense = network.layers[0].connections.dense()
+    post, pre = np.argwhere(dense)[np.abs(dense[dense != 0]).argmax()]
+    # The strongest weight's sign flipped, in even integers of 8 bits.
+    by = -2 * int(np.clip(dense[post, pre], -254, 254))
+    net = changed(tiny, tmp_path / "net.h5", "hidden1", post, pre, by)
+    found = verify(tiny.model, net, samples=357, backends=("exact",))
+    assert found.first is not None
+    assert (found.first.layer, found.first.neuron) == ("hidden1", post)
+    assert {found.first.expected, found.first.found} == {0, 1}
+
+
+def test_connections_are_compared_too(tiny: Any, tmp_path: Path) -> None:
+    network = netfile.read(tiny.net)
+    first, *others = network.layers
+    mask = first.connections.mask()
+    mask.ravel()[np.flatnonzero(~mask)[:3]] = True  # three more, of weight 0
+    wider = Layer(first.name, Connections.from_dense(first.connections.dense(), mask), first.neuron)
+    netfile.write(Network((wider, *others), network.steps, network.provenance), tmp_path / "net.h5")
+    found = verify(tiny.model, tmp_path / "net.h5", samples=3, backends=("exact",))
+    assert found.differences == {"exact": 0}
+    assert found.mask_differences == found.total == 3
+    assert found.first is None
+
+
+def test_a_net_that_says_nothing_of_its_origin_is_verified_as_the_model_was_trained(
+    tiny: Any, tmp_path: Path
+) -> None:
+    network = netfile.read(tiny.net)
+    netfile.write(Network(network.layers), tmp_path / "net.h5")
+    found = verify(tiny.model, tmp_path / "net.h5", samples=3, backends=("exact",))
+    assert (found.dataset, found.total) == ("digits", 0)
+
+
+@pytest.mark.parametrize("fault", ["width", "name", "depth"])
+def test_files_of_different_networks_are_refused(tiny: Any, tmp_path: Path, fault: str) -> None:
+    network = netfile.read(tiny.net)
+    hidden1, hidden2, readout = network.layers
+    narrow = Connections.from_dense(hidden1.connections.dense()[:, :60])
+    layers = {
+        "width": (dataclasses.replace(hidden1, connections=narrow), hidden2, readout),
+        "name": (hidden1, dataclasses.replace(hidden2, name="other"), readout),
+        "depth": (hidden1, dataclasses.replace(hidden2, name="readout")),
+    }[fault]
+    netfile.write(Network(layers, network.steps, network.provenance), tmp_path / "net.h5")
+    with pytest.raises(FileError, match=r"net\.h5: not exported from this model: it has layers"):
+        verify(tiny.model, tmp_path / "net.h5", backends=("exact",))
+
+
+def test_files_in_the_wrong_order_are_refused(tiny: Any) -> None:
+    with pytest.raises(FileError, match=r"model\.pt: not an HDF5 file"):
+        verify(tiny.net, tiny.model)
+
+
+@pytest.mark.parametrize("samples", [0, -1, 358])
+def test_samples_that_are_not_there(tiny: Any, samples: int) -> None:
+    with pytest.raises(DataError, match=f"cannot take {samples} samples of digits"):
+        verify(tiny.model, tiny.net, samples=samples, backends=("exact",))

@@ -1,0 +1,125 @@
+"""`effective_weights` against the functions Lava itself calls, in an interpreter of its own."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from esl_lava.export.lava_weights import effective_weights
+
+GENUINE = """
+import contextlib, io, json, sys
+import numpy as np
+
+with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    from lava.lib.dl.netx.utils import optimize_weight_bits
+    from lava.utils.weightutils import clip_weights, determine_sign_mode, truncate_weights
+
+    answers = []
+    for rows in json.load(sys.stdin):
+        # As lava/lib/dl/netx/hdf5.py (create_dense) ...
+        weights, bits, exponent, _ = optimize_weight_bits(np.array(rows).astype(int))
+        # ... and lava/proc/dense/models.py (run_spk) do.
+        weights = weights.astype(np.int32)
+        mode = determine_sign_mode(weights)
+        weights = clip_weights(weights, mode, num_bits=8)
+        weights = truncate_weights(weights, mode, bits)
+        total = weights.sum(axis=1)
+        total = np.left_shift(total, exponent) if exponent > 0 else np.right_shift(total, -exponent)
+        answers.append((weights.tolist(), exponent, total.tolist()))
+print(json.dumps(answers))
+"""
+
+
+def matrices() -> list[np.ndarray]:
+    """Weight matrices of all kinds, none of them zero."""
+    rng = np.random.default_rng(0)
+    ranges = [(-256, 254), (-256, 0), (0, 254), (-256, -1), (1, 254), (-8, 8)]
+    made = []
+    for low, high in ranges:
+        for step in (1, 2, 4, 64):
+            for _ in range(12):
+                shape = rng.integers(1, 5, 2)
+                first, last = -(-low // step), high // step
+                made.append(step * rng.integers(first, max(first, last) + 1, shape))
+    for power in range(9):
+        made += [np.array(rows) * 2**power for rows in ([[-1, 0]], [[-1]], [[-1, -1]], [[-1, 1]])]
+        made += [np.array([[-(2**power), odd, 0]]) for odd in (-1, -2) if 2**power >= -odd]
+        made += [np.array([[-(2**power), -2]]), np.array([[-(2**power), 2]])]
+    made += [np.array([[value]]) for value in (*range(-256, -120), 1, 2, 3, 127, 128, 253, 254)]
+    made += [np.array([[value, 0]]) for value in (*range(-256, -120, 3), 1, 254)]
+    # Out of range, which other rules refuse, but no less true.
+    made += [rng.integers(*limits, (3, 4)) for limits in [(-900, 900), (0, 900), (-900, 0)] * 8]
+    made += [np.array(rows) for rows in ([[255]], [[256]], [[1, 299]], [[-300, 299]], [[-257]])]
+    return [matrix for matrix in made if matrix.any()]
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Each matrix, what each weight counts for in Lava, and Lava's sum of whole rows."""
+    asked = matrices()
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", GENUINE],
+        input=json.dumps([matrix.tolist() for matrix in asked]),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=200,
+    )
+    answers = json.loads(done.stdout.splitlines()[-1])
+    return [
+        (matrix, np.array(stored) * 2.0**exponent, np.array(total))
+        for matrix, (stored, exponent, total) in zip(asked, answers)
+    ]
+
+
+def test_each_weight_counts_as_in_lava(cases):
+    assert len(cases) > 400
+    for matrix, genuine, _ in cases:
+        ours = effective_weights(matrix.astype(np.int32))
+        assert ours.dtype == np.float64
+        np.testing.assert_array_equal(ours, genuine, err_msg=str(matrix.tolist()))
+
+
+def test_unchanged_weights_make_unchanged_sums(cases):
+    unchanged = [case for case in cases if (effective_weights(case[0]) == case[0]).all()]
+    assert len(unchanged) > 200
+    for matrix, _, total in unchanged:
+        assert total.tolist() == matrix.sum(axis=1).tolist()
+
+
+def test_lava_adds_up_the_effective_weights_and_rounds_down(cases):
+    for matrix, _, total in cases:
+        assert total.tolist() == np.floor(effective_weights(matrix).sum(axis=1)).tolist()
+
+
+def test_a_matrix_of_both_signs_within_range_is_exact(cases):
+    mixed = [m for m, *_ in cases if m.min() < 0 < m.max() and m.min() >= -256 and m.max() <= 254]
+    assert len(mixed) > 50
+    for matrix in mixed:
+        np.testing.assert_array_equal(effective_weights(matrix), matrix)
+
+
+@pytest.mark.parametrize(
+    ("weights", "effective"),
+    [
+        ([[-64, 0]], [[-32, 0]]),
+        ([[-128, -2, 0]], [[-127, -2, 0]]),
+        ([[-1, 0]], [[-0.5, 0]]),
+        ([[-128, -1, 0]], [[-127.5, -1, 0]]),
+        ([[-129, -2, 0]], [[0, 0, 0]]),
+        ([[-256, -2]], [[-254, -2]]),
+        ([[300]], [[0]]),
+    ],
+)
+def test_known_cases(weights, effective):
+    assert effective_weights(np.array(weights)).tolist() == effective
+
+
+def test_the_argument_stays_as_it_is():
+    weights = np.array([[-64, 0]], np.int32)
+    weights.flags.writeable = False
+    effective_weights(weights)
+    assert weights.tolist() == [[-64, 0]]

@@ -1,0 +1,797 @@
+"""A model file comes back as it was, and nothing in it can do anything but be data."""
+
+import copy
+import io
+import math
+import os
+import pickle
+import resource
+import struct
+import sys
+import warnings
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from esl_lava.config import from_toml
+from esl_lava.errors import FileError
+from esl_lava.models import modelfile
+from esl_lava.models.modelfile import SavedModel, read, write
+
+CONFIG = from_toml("[sparsity]\ndensity = 0.5\n[model]\nhidden = [3]")
+WEIGHT = torch.arange(-3.0, 3.0).reshape(3, 2, 1, 1, 1)
+
+
+def saved(**parts) -> SavedModel:
+    parts = {
+        "weights": {"hidden1.synapse.weight": WEIGHT},
+        "masks": {"hidden1": WEIGHT != 0},
+        "ever": {"hidden1": WEIGHT != 7},
+        "history": [{"epoch": 1, "loss": 0.5, "densities": {"hidden1": 0.4}}],
+    } | parts
+    return SavedModel(config=CONFIG, **parts)
+
+
+def assert_same(a, b, place="top"):
+    """Equal in value, type, dtype and order of keys, all the way down."""
+    assert type(a) is type(b), place
+    if isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype, place
+        assert a.shape == b.shape, place
+        assert torch.equal(a, b), place
+    elif isinstance(a, dict):
+        assert list(a) == list(b), place
+        for key in a:
+            assert_same(a[key], b[key], f"{place}[{key!r}]")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), place
+        for index, (x, y) in enumerate(zip(a, b)):
+            assert_same(x, y, f"{place}[{index}]")
+    elif isinstance(a, float):
+        assert struct.pack("d", a) == struct.pack("d", b), place
+    else:
+        assert a == b, place
+
+
+def through_file(state, folder: Path):
+    write(saved(state=state), folder / "model.pt")
+    return read(folder / "model.pt").state
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.pt"
+
+
+@pytest.fixture
+def model_bytes(path):
+    write(saved(state={"generator": torch.arange(9, dtype=torch.uint8)}), path)
+    return path.read_bytes()
+
+
+# --- What is written comes back. -----------------------------------------------------------
+
+
+def test_every_part_comes_back(path):
+    before = saved(state={"iteration": 7}, package="9.9")
+    write(before, path)
+    after = read(path)
+    assert (after.config, after.package) == (CONFIG, "9.9")
+    for name in ("weights", "masks", "ever", "history", "state"):
+        assert_same(getattr(before, name), getattr(after, name), name)
+    assert saved().package
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float16,
+        torch.float32,
+        torch.float64,
+        torch.int8,
+        torch.int16,
+        torch.int32,
+        torch.int64,
+        torch.uint8,
+        torch.bool,
+    ],
+)
+def test_tensors_of_every_dtype_and_shape(dtype, tmp_path):
+    some = torch.tensor([[0, 1, 3], [4, 0, 6]]).to(dtype)
+    state = {
+        "some": some,
+        "scalar": torch.tensor(1).to(dtype),
+        "empty": torch.zeros(0, dtype=dtype),
+        "rows": torch.zeros((3, 0), dtype=dtype),
+        "columns": torch.zeros((0, 3), dtype=dtype),
+        "deep": torch.zeros((2, 0, 4), dtype=dtype),
+        "ones": torch.ones((1, 3, 1), dtype=dtype),
+    }
+    assert_same(through_file(state, tmp_path), state)
+    views = {
+        "transposed": some.t(),
+        "column": some[:, 1],
+        "every other": some[:, ::2],
+        "row": some[1],
+        "expanded": some[0].expand(4, 3),
+        "column of one": torch.ones((3, 1), dtype=dtype).t(),
+        "reversed": some.flip(0),
+    }
+    back = through_file(views, tmp_path)
+    assert_same(back, views)
+    assert all(tensor.is_contiguous() for tensor in back.values())
+
+
+def test_special_values(tmp_path):
+    state = {"floats": [math.nan, math.inf, -math.inf, -0.0, 5e-324]}
+    state["tensor"] = torch.tensor(state["floats"]).nan_to_num(3.0)
+    assert_same(through_file(state, tmp_path), state)
+
+
+def test_adam_after_a_step(tmp_path):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+
+    def step(optimizer):
+        optimizer.zero_grad()
+        model(torch.arange(3.0)).square().sum().backward()
+        optimizer.step()
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    step(optimizer)
+    state = optimizer.state_dict()
+    assert set(state["state"]) == {0, 1}, "integers as keys"
+    assert state["param_groups"][0]["betas"] == (0.9, 0.999)
+    assert state["param_groups"][0]["foreach"] is None
+    back = through_file({"optimizer": state, "rng": torch.get_rng_state()}, tmp_path)
+    assert_same(back, {"optimizer": state, "rng": torch.get_rng_state()})
+
+    start = copy.deepcopy(model.state_dict())
+    step(optimizer)
+    expected = model.weight.detach().clone()
+    model.load_state_dict(start)
+    resumed = torch.optim.Adam(model.parameters(), lr=0.5)
+    resumed.load_state_dict(back["optimizer"])
+    step(resumed)
+    assert torch.equal(model.weight, expected)
+
+
+texts = st.text(st.characters(blacklist_categories=["Cs"]))
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: (
+        st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(texts | st.integers(), inner)
+    ),
+)
+
+
+@given(state=st.dictionaries(texts, plain))
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_plain_state_comes_back(state, tmp_path):
+    assert_same(through_file(state, tmp_path), state)
+
+
+def test_relatives_of_plain_types_become_plain(tmp_path):
+    class Text(str):
+        pass
+
+    state = {
+        "text": Text("x"),
+        "float": np.float64(0.5),
+        "ordered": OrderedDict(a=1),
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+    }
+    back = through_file(state, tmp_path)
+    assert_same(back, {"text": "x", "float": 0.5, "ordered": {"a": 1}, "parameter": torch.ones(2)})
+    assert not back["parameter"].requires_grad
+
+
+# --- The same content gives the same bytes. ------------------------------------------------
+
+
+def test_bytes_do_not_depend_on_the_name(tmp_path):
+    names = ["model.pt", "a-rather-long-name.checkpoint", "x"]
+    for name in names:
+        write(saved(), tmp_path / name)
+    assert len({(tmp_path / name).read_bytes() for name in names}) == 1
+    assert len({modelfile.digest(tmp_path / name) for name in names}) == 1
+
+
+def test_bytes_do_not_depend_on_who_made_the_objects(tmp_path):
+    """What was read is written as it was: no shared text, list or storage shows."""
+    word = "".join(["lo", "ss of ", "memory"])
+    values = torch.arange(12.0)
+    shared = ["a", 1]
+    first = saved(
+        history=[{word: 0.5}, {word: 0.25}],
+        state={"views": [values[:4], values[4:8]], "twice": [shared, shared], "again": word},
+    )
+    second = saved(
+        history=[{"loss of memory": 0.5}, {" ".join(["loss", "of", "memory"]): 0.25}],
+        state={
+            "views": [values[:4].clone(), values[4:8].clone()],
+            "twice": [["a", 1], ["a", 1]],
+            "again": "loss of memory",
+        },
+    )
+    written = []
+    for model in (first, second):
+        write(model, tmp_path / "model.pt")
+        written.append((tmp_path / "model.pt").read_bytes())
+        write(read(tmp_path / "model.pt"), tmp_path / "model.pt")
+        written.append((tmp_path / "model.pt").read_bytes())
+    assert len(set(written)) == 1
+
+
+def test_layout_does_not_show(tmp_path):
+    even = torch.arange(6.0).reshape(2, 3)
+    odd = even.t().contiguous().t()
+    column, odd_column = torch.ones(3, 1), torch.ones(1, 3).t()
+    assert (even.stride(), column.stride()) != (odd.stride(), odd_column.stride())
+    written = []
+    for tensors in ([even, column], [odd, odd_column]):
+        write(saved(state={"tensors": tensors}), tmp_path / "model.pt")
+        written.append((tmp_path / "model.pt").read_bytes())
+    assert written[0] == written[1]
+
+
+def test_a_view_does_not_drag_its_storage_along(path):
+    write(saved(state={"view": torch.zeros(1_000_000)[:1]}), path)
+    assert path.stat().st_size < 10_000
+
+
+def test_writing_changes_nothing(path):
+    model = saved()
+    weight = model.weights["hidden1.synapse.weight"].requires_grad_()
+    try:
+        write(model, path)
+        assert weight.requires_grad
+        assert model.weights["hidden1.synapse.weight"] is weight
+    finally:
+        weight.requires_grad_(False)
+
+
+# --- What could not be read back is not written, and writing is all or nothing. -------------
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (object(), "object"),
+        ({1, 2}, "set"),
+        (b"x", "bytes"),
+        (1j, "complex"),
+        (np.float32(1), "float32"),
+        (np.zeros(2), "ndarray"),
+        (torch.float32, "dtype"),
+        (torch.zeros(2, dtype=torch.bfloat16), "bfloat16"),
+        (torch.zeros(2, dtype=torch.complex64), "complex64"),
+        (torch.zeros(2, 2).to_sparse(), "tensor"),
+        ({(1, 2): 3}, r"key \(1, 2\)"),
+        ({None: 3}, "key None"),
+        ({True: 3}, "key True"),
+    ],
+)
+def test_only_plain_things_are_written(value, message, path):
+    path.write_bytes(b"old")
+    with pytest.raises(TypeError, match=rf"the model\['state'\]\['a'\]\[0\].*{message}"):
+        write(saved(state={"a": [value]}), path)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(path.parent) == ["model.pt"]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file(failing, path, monkeypatch):
+    path.write_bytes(b"old")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, failing, fail)
+    with pytest.raises(FileError, match=r"model\.pt: cannot be written: No space left"):
+        write(saved(), path)
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert os.listdir(path.parent) == ["model.pt"]
+
+
+def test_an_interrupted_write_leaves_the_old_file(path, monkeypatch):
+    path.write_bytes(b"old")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write(saved(), path)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(path.parent) == ["model.pt"]
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for place in (tmp_path / "folder", tmp_path / "none" / "model.pt", Path("/"), Path(".")):
+        with pytest.raises(FileError):
+            write(saved(), place)
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+# --- Refused: other files, and everything that is more than data. ---------------------------
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(FileError) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def torch_file(path: Path, content) -> None:
+    torch.save(content, path)
+
+
+def zip_of(path: Path, raw: bytes, **data: bytes) -> None:
+    """A torch file with this pickle and these storages."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", raw)
+        for key, content in data.items():
+            archive.writestr(f"archive/data/{key.removeprefix('_')}", content)
+
+
+def pickled_tensor(key: str, numel: int, size: tuple, stride: tuple, offset: int = 0) -> bytes:
+    """The opcodes torch writes for a float32 tensor."""
+
+    def text(value: str) -> bytes:
+        return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+    def number(value: int) -> bytes:
+        return pickle.dumps(value, 2)[2:-1]
+
+    def numbers(values: tuple) -> bytes:
+        return b"(" + b"".join(map(number, values)) + b"t"
+
+    return (
+        b"ctorch._utils\n_rebuild_tensor_v2\n(("
+        + text("storage")
+        + b"ctorch\nFloatStorage\n"
+        + text(key)
+        + text("cpu")
+        + number(numel)
+        + b"tQ"
+        + number(offset)
+        + numbers(size)
+        + numbers(stride)
+        + b"\x89ccollections\nOrderedDict\n)RtR"
+    )
+
+
+def as_state(raw: bytes) -> bytes:
+    """A whole model's pickle in which `raw` pushes the one value of `state`."""
+    before = {
+        "format": modelfile.FORMAT,
+        "version": modelfile.FORMAT_VERSION,
+        "package": "1",
+        "config": "[sparsity]\ndensity = 1",
+        "weights": {},
+        "masks": {},
+        "ever": {},
+        "history": [],
+    }
+    state = b"X\x05\x00\x00\x00state}X\x05\x00\x00\x00value" + raw + b"ss."
+    return pickle.dumps(before, 2)[:-1] + state
+
+
+def test_the_forged_files_are_right_but_for_what_is_wrong(path):
+    zip_of(path, as_state(b"K\x05"))
+    assert read(path).state == {"value": 5}
+    zip_of(path, as_state(pickled_tensor("0", 4, (2,), (1,), 1)), _0=np.float32([1, 2, 3, 4]))
+    assert read(path).state["value"].tolist() == [2, 3]
+
+
+def test_missing_file(path):
+    assert "No such file" in refusal(path)
+    path.mkdir()
+    assert "directory" in refusal(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"PK\x03\x04", b"PK\x03\x04" * 1000, b"GIF89a"])
+def test_no_torch_file(path, content):
+    path.write_bytes(content)
+    refusal(path)
+
+
+def test_a_zip_of_another_program(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    assert "not one torch wrote" in refusal(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", pickle.dumps({}, 2))
+        archive.writestr("b/data.pkl", pickle.dumps({}, 2))
+    assert "not one torch wrote" in refusal(path)
+
+
+def test_a_torch_file_of_another_program(path):
+    for content in ({}, [1, 2], {"weights": {"a": torch.zeros(2)}}, torch.zeros(3), 5):
+        torch_file(path, content)
+        assert "not a model saved by esl-lava" in refusal(path)
+    torch_file(path, torch.nn.Linear(2, 2).state_dict())  # an OrderedDict with attributes
+    assert "BUILD" in refusal(path)
+    torch_file(path, torch.nn.Linear(2, 2))
+    assert "torch.nn.modules.linear Linear" in refusal(path)
+
+
+def test_the_format_itself_may_be_anything(path):
+    for value in (torch.zeros(3), None, [], "esl-lava models"):
+        torch_file(path, {"format": value})
+        assert "not a model saved by esl-lava" in refusal(path)
+
+
+class Bomb:
+    """Leaves a mark when unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
+
+def test_no_code_runs(path, tmp_path):
+    mark = tmp_path / "mark"
+    pickle.loads(pickle.dumps(Bomb(mark)))
+    assert mark.exists(), "the bomb works"
+    mark.unlink()
+
+    good = {"format": modelfile.FORMAT, "version": 1, "state": {"a": Bomb(mark)}}
+    torch_file(path, good)
+    assert "posix system" in refusal(path)
+    torch.save(good, path, pickle_protocol=4)  # names by STACK_GLOBAL
+    assert "refused" in refusal(path)
+    torch.save(good, path, _use_new_zipfile_serialization=False)
+    assert "not a zip-format torch file" in refusal(path)
+    path.write_bytes(pickle.dumps(Bomb(mark)))
+    assert "not a zip-format torch file" in refusal(path)
+    for protocol in range(6):
+        zip_of(path, pickle.dumps(good, protocol))
+        refusal(path)
+    assert not mark.exists()
+
+
+def test_a_legacy_torch_file(path):
+    torch.save({"weights": {}}, path, _use_new_zipfile_serialization=False)
+    assert "not a zip-format torch file" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        (b"cposix\nsystem\n", "posix system"),
+        (b"c__builtin__\neval\n", "__builtin__ eval"),
+        (b"ctorch\nload\n", "torch load"),
+        (b"ctorch\nBFloat16Storage\n", "torch BFloat16Storage"),
+        (b"ccollections\ndefaultdict\n", "collections defaultdict"),
+        (b"(iposix\nsystem\n", "INST"),
+        (b"(cposix\nsystem\no", "posix system"),
+        (b"(ccollections\nOrderedDict\no", "OBJ"),
+        (b"X\x05\x00\x00\x00posixX\x06\x00\x00\x00system\x93", "STACK_GLOBAL"),
+        (b"ccollections\nOrderedDict\n)R}b", "BUILD"),
+        (b"ccollections\nOrderedDict\n)\x81", "NEWOBJ"),
+        (b"ccollections\nOrderedDict\n)}\x92", "NEWOBJ_EX"),
+        (b"\x82\x01", "EXT1"),
+        (b"P0\n", "PERSID"),
+        (b"\x8a\x01\x05\x8b\x01\x00\x00\x00\x05", "LONG4"),
+        (b"\x8f", "EMPTY_SET"),
+        (b"C\x01x", "SHORT_BINBYTES"),
+        (b"}2", "DUP"),
+        (b"ccollections\nOrderedDict\n]R", "calls"),
+        (b"ccollections\nOrderedDict\n]]a\x85R", "calls"),
+        (b"]]R", "calls"),
+        (b"ctorch\nFloatStorage\n)R", "calls"),
+        (b"ctorch\nFloatStorage\n", "plain"),  # a name may not be left over
+        (b"(X\x01\x00\x00\x00ac", "not a file of plain tensors"),
+        (b"K\x05]s", "added to a"),
+        (b"K\x05]a", "added to a"),
+        (b"})K\x01s", "neither text nor an integer"),
+        (b"}]K\x01s", "neither text nor an integer"),
+        (b"}G\x00\x00\x00\x00\x00\x00\x00\x00K\x01s", "neither text nor an integer"),
+        (b"}\x88K\x01s", "neither text nor an integer"),
+        (b"]q\x01h\x01a", "twice"),  # a list that holds itself
+        (b"h\x77", "not a file of plain tensors"),
+        (b"Q", "storage"),
+        (b")Q", "storage"),
+        (b"e", "not a file of plain tensors"),
+        (b"ssssssss", ""),
+        (b"", ""),
+    ],
+)
+def test_opcodes_torch_does_not_write_for_data(path, raw, name):
+    zip_of(path, as_state(raw))
+    assert name in refusal(path)
+
+
+def test_memo_bomb(path):
+    """The C unpickler would allocate memory for a billion entries."""
+    zip_of(path, as_state(b"K\x05r\xff\xff\xff\x7f"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert read(path).state == {"value": 5}
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+
+def test_billion_laughs(path):
+    """Each tuple holds the last one twice: hashing or comparing it would never end."""
+    raw = b")"
+    for level in range(60):
+        raw += b"q" + bytes([level]) + b"h" + bytes([level]) + b"\x86"
+    for whole in (raw, b"}" + raw + b"K\x01s"):
+        zip_of(path, as_state(whole))
+        assert "twice" in refusal(path)
+
+
+@pytest.mark.parametrize("raw", [b"\x85", b"\x85" * 2], ids=["as value", "as key"])
+def test_abyss(path, raw):
+    """A million tuples inside each other: hashing them would overflow the C stack."""
+    deep = b")" + b"\x85" * 1_000_000
+    zip_of(path, as_state(deep if raw == b"\x85" else b"}" + deep + b"K\x01s"))
+    refusal(path)
+
+
+def test_depth_that_is_still_read(path):
+    zip_of(path, as_state(b"]" * 31 + b"a" * 30))
+    read(path)
+    zip_of(path, as_state(b"]" * 33 + b"a" * 32))
+    assert "plain" in refusal(path)
+
+
+def test_giant_integers_and_texts_claim_no_memory(path):
+    for raw in (b"\x8b\xff\xff\xff\x7f", b"X\xff\xff\xff\xff", b"\x8d" + b"\xff" * 8):
+        zip_of(path, as_state(raw))
+        refusal(path)
+
+
+def test_large_index(path, monkeypatch):
+    monkeypatch.setattr(modelfile, "MAX_PICKLE_BYTES", 1000)
+    zip_of(path, as_state(b"]" + b"Na" * 1000))
+    assert "larger than 1000 bytes" in refusal(path)
+
+
+def test_many_entries(path, monkeypatch):
+    monkeypatch.setattr(modelfile, "MAX_ENTRIES", 10)
+    zip_of(path, as_state(b"N"), **{f"_{key}": b"" for key in range(20)})
+    assert "not one torch wrote" in refusal(path)
+
+
+def test_zip_bomb(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", as_state(pickled_tensor("0", 1, (1,), (1,))))
+        archive.writestr("archive/data/0", bytes(50_000_000))
+    assert path.stat().st_size < 100_000
+    assert "compressed" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("numel", "size", "stride", "offset", "reason"),
+    [
+        (4, (5,), (1,), 0, "larger than its data"),
+        (4, (4,), (1,), 1, "larger than its data"),
+        (5, (5,), (1,), 0, "larger than its data"),
+        (3, (3,), (1,), 0, "larger than its data"),  # the entry holds four
+        (4, (2**40, 2**40), (2**40, 1), 0, "larger than its data"),
+        (2**61, (2**61,), (1,), 0, "larger than its data"),
+        (4, (10**9,), (0,), 0, "not contiguous"),
+        (4, (2, 2), (1, 2), 0, "not contiguous"),
+        (4, (2, 2), (0, 1), 0, "not contiguous"),
+        (4, (2,), (2,), 0, "not contiguous"),
+        (4, (-1,), (1,), 0, "not described"),
+        (4, (4,), (-1,), 0, "not described"),
+        (4, (1,), (1,), -1, "not described"),
+        (-4, (1,), (1,), 0, "not described"),
+        (4, (2**70,), (1,), 0, "not described"),
+        (4, (4,), (), 0, "not described"),
+        (4, (1,) * 33, (1,) * 33, 0, "not described"),
+        (4, (0, 2**62, 2**62), (1, 1, 1), 0, ""),
+        (4, (True,), (1,), 0, "not described"),
+    ],
+)
+def test_tensors_that_claim_too_much(path, numel, size, stride, offset, reason):
+    raw = pickled_tensor("0", numel, size, stride, offset)
+    zip_of(path, as_state(raw), _0=np.zeros(4, np.float32).tobytes())
+    assert reason in refusal(path)
+
+
+def test_tensors_without_data(path):
+    zip_of(path, as_state(pickled_tensor("9", 4, (4,), (1,))))
+    assert "archive/data/9" in refusal(path)
+
+
+def test_truth_values_are_zero_or_one(path):
+    raw = pickled_tensor("0", 2, (2,), (1,)).replace(b"FloatStorage", b"BoolStorage")
+    zip_of(path, as_state(raw), _0=b"\x00\x01")
+    assert read(path).state["value"].tolist() == [False, True]
+    zip_of(path, as_state(raw), _0=b"\x00\x02")
+    assert "neither 0 nor 1" in refusal(path)
+
+
+def test_expanded_tensors(path):
+    torch_file(path, {"format": modelfile.FORMAT, "a": torch.zeros(1).expand(10**9)})
+    assert path.stat().st_size < 10_000
+    assert "not contiguous" in refusal(path)
+    torch_file(path, {"format": modelfile.FORMAT, "a": torch.zeros(2, 2).t()})
+    assert "not contiguous" in refusal(path)
+
+
+def test_one_storage_in_many_tensors(path):
+    """A small file may not grow: what its tensors fill is bounded by its own size."""
+    content = np.zeros(1 << 20, np.float32).tobytes()
+    one = pickled_tensor("0", 1 << 20, (1 << 20,), (1,))
+    zip_of(path, as_state(b"](" + one + b"e"), _0=content)
+    assert len(read(path).state["value"]) == 1
+    sliver = pickled_tensor("0", 1 << 20, (1,), (1,))  # little to keep, much to read
+    for tensor in (one, sliver):
+        zip_of(path, as_state(b"](" + tensor * 10_000 + b"e"), _0=content)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert "larger than the file" in refusal(path)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+def test_entries_over_one_another(path):
+    """Many names for one stretch of the file."""
+    count = 50
+    content = np.zeros(1 << 18, np.float32).tobytes()
+    tensors = b"".join(pickled_tensor(str(key), 1 << 18, (1 << 18,), (1,)) for key in range(count))
+    zip_of(path, as_state(b"](" + tensors + b"e"), _0=content)
+    with zipfile.ZipFile(path, "a") as archive:
+        first = archive.getinfo("archive/data/0")
+        for key in range(1, count):
+            other = copy.copy(first)
+            other.filename = f"archive/data/{key}"
+            archive.filelist.append(other)
+            archive.NameToInfo[other.filename] = other
+        archive._didModify = True
+    refusal(path)
+
+
+# --- Refused: parts that are missing or contradict each other. ------------------------------
+
+
+def content(**changes) -> dict:
+    whole = {
+        "format": modelfile.FORMAT,
+        "version": modelfile.FORMAT_VERSION,
+        "package": "1",
+        "config": "[sparsity]\ndensity = 1",
+        "weights": {"hidden1.synapse.weight": WEIGHT},
+        "masks": {"hidden1": WEIGHT != 0},
+        "ever": {"hidden1": WEIGHT != 0},
+        "history": [{"epoch": 1}],
+        "state": {},
+    } | changes
+    return {key: value for key, value in whole.items() if value is not ...}
+
+
+def test_the_content_is_right_but_for_what_is_wrong(path):
+    torch_file(path, content())
+    assert read(path).history == [{"epoch": 1}]
+
+
+PARTS = ["package", "config", "weights", "masks", "ever", "history", "state"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("value", [..., None, 3, torch.zeros(2)])
+def test_missing_parts(path, part, value):
+    torch_file(path, content(**{part: value}))
+    assert f"part '{part}'" in refusal(path)
+
+
+@pytest.mark.parametrize("version", [..., 0, 2, 10**30, "1", 1.0, True, None, torch.ones(3), [1]])
+def test_other_versions(path, version):
+    torch_file(path, content(version=version))
+    assert "this esl-lava reads version 1" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"weights": {3: torch.zeros(2)}}, "'weights'"),
+        ({"weights": {"a": 3}}, "'weights'"),
+        ({"weights": {"a": [torch.zeros(2)]}}, "'weights'"),
+        ({"masks": {1: WEIGHT != 0}}, "'masks'"),
+        ({"masks": {}}, "'masks' and 'ever'"),
+        ({"ever": {}}, "'masks' and 'ever'"),
+        ({"masks": {"other": WEIGHT != 0}, "ever": {"other": WEIGHT != 0}}, "layer other"),
+        ({"masks": {"hidden1": (WEIGHT != 0)[:2]}}, "'masks' of layer hidden1"),
+        ({"masks": {"hidden1": (WEIGHT != 0).flatten()}}, "'masks' of layer hidden1"),
+        ({"masks": {"hidden1": (WEIGHT != 0).byte()}}, "'masks' of layer hidden1"),
+        ({"masks": {"hidden1": (WEIGHT != 0).float()}}, "'masks' of layer hidden1"),
+        ({"ever": {"hidden1": (WEIGHT != 0).squeeze()}}, "'ever' of layer hidden1"),
+        ({"ever": {"hidden1": (WEIGHT != 0).long()}}, "'ever' of layer hidden1"),
+        ({"history": [3]}, "'history'"),
+        ({"history": [{"epoch": 1}, [1]]}, "'history'"),
+        ({"history": [{"loss": torch.zeros(1)}]}, "'history'"),
+        ({"history": [{"losses": [0.5, torch.zeros(1)]}]}, "'history'"),
+        ({"config": "[sparsity]\ndensity = 7"}, "sparsity.density = 7"),
+        ({"config": "["}, "configuration is not valid"),
+        ({"config": "#" * (1 << 21)}, "configuration is longer"),
+    ],
+)
+def test_parts_of_the_wrong_kind(path, changes, part):
+    torch_file(path, content(**changes))
+    assert part in refusal(path)
+
+
+# --- Refused: damaged files. ----------------------------------------------------------------
+
+
+def test_truncated_files(path, model_bytes):
+    for length in {
+        *range(0, len(model_bytes), 61),
+        *range(len(model_bytes) - 40, len(model_bytes)),
+    }:
+        path.write_bytes(model_bytes[:length])
+        refusal(path)
+
+
+def harmless(path: Path) -> None:
+    """Reading raises FileError or nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            read(path)
+        except FileError:
+            pass
+
+
+changes = st.lists(
+    st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4
+)
+fuzzing = settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def damaged(raw: bytes, changes) -> bytes:
+    changed = bytearray(raw)
+    for place, difference in changes:
+        changed[int(place * len(raw))] ^= difference
+    return bytes(changed)
+
+
+@given(changes=changes)
+@fuzzing
+def test_damaged_files(path, model_bytes, changes):
+    path.write_bytes(damaged(model_bytes, changes))
+    harmless(path)
+
+
+@given(changes=changes)
+@fuzzing
+def test_damaged_pickles(path, model_bytes, changes):
+    """As an attacker would: with the zip's checksums made right."""
+    with zipfile.ZipFile(io.BytesIO(model_bytes)) as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    entries["archive/data.pkl"] = damaged(entries["archive/data.pkl"], changes)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, raw in entries.items():
+            archive.writestr(name, raw)
+    harmless(path)
+
+
+@given(raw=st.binary(max_size=60))
+@fuzzing
+def test_random_pickles(path, raw):
+    zip_of(path, as_state(raw))
+    harmless(path)
+
+
+def test_reading_imports_nothing(path):
+    zip_of(path, as_state(b"cthis\ns\n"))
+    refusal(path)
+    assert "this" not in sys.modules

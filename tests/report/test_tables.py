@@ -1,0 +1,111 @@
+import io
+
+import pytest
+from rich.console import Console, RenderableType
+
+from esl_lava.counts import Counts, LayerCounts
+from esl_lava.devices import load_device
+from esl_lava.energy.table1 import compute_table1
+from esl_lava.report import tables
+
+COUNTS = Counts(
+    samples=4,
+    steps=8,
+    input_spikes=1000,
+    layers=(
+        LayerCounts("hidden1", 256, 16384, 1638, 1600, 48_002, 8192, 2_222),
+        LayerCounts("readout", 10, 2560, 2560, 2501, 9_999, 320, 0),
+    ),
+)
+
+
+def text(table: RenderableType, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width, markup=False)
+    console.print(table, crop=False)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+@pytest.mark.parametrize(
+    ("value", "printed"),
+    [(1.1342e-5, "1.13E-05"), (7.9502e-6, "7.95E-06"), (0.0, "0.00E+00"), (1.0, "1.00E+00")],
+)
+def test_joules_are_printed_as_in_the_paper(value: float, printed: str) -> None:
+    assert tables.joules(value) == printed
+
+
+def test_percent() -> None:
+    assert tables.percent(0.95238) == "95.24 %"
+    assert tables.percent(1.0) == "100.00 %"
+
+
+def test_facts_have_name_and_value_under_the_title() -> None:
+    title = "trained: " + "a/very/long/path/" * 8 + "model.pt"
+    shown = text(tables.facts([("accuracy", "95.24 %"), ("samples", "357")], title), 60)
+    first, *rest = shown.splitlines()
+    assert first == title  # to be copied whole
+    assert [cells(line) for line in rest if line.strip()] == [
+        ["accuracy", "95.24 %"],
+        ["samples", "357"],
+    ]
+
+
+def test_layer_counts_are_per_sample() -> None:
+    lines = text(tables.layer_counts(COUNTS)).splitlines()
+    rows = {cells(line)[0]: cells(line)[1:] for line in lines if cells(line)}
+    heading = ["neurons", "connections", "density", "synapses", "SOPs", "spikes", "updates"]
+    assert rows["layer"] == heading
+    assert rows["hidden1"] == [
+        *("256", "1,638", "10.00 %", "1,600"),
+        *("12,000.5", "555.5", "2,048"),
+    ]
+    assert rows["readout"] == ["10", "2,560", "100.00 %", "2,501", "2,499.8", "0.0", "80"]
+
+
+def test_devices_show_both_conventions_and_what_is_charged() -> None:
+    row = tables.DeviceRow("loihi", 1.234e-8, 5.678e-9, "sop, spike")
+    lines = [cells(line) for line in text(tables.devices([row])).splitlines()]
+    assert ["device", "measured", "by connections", "measured is charged for"] in lines
+    assert ["loihi", "1.23E-08", "5.68E-09", "sop, spike"] in lines
+
+
+def test_sources_name_every_constant() -> None:
+    device = load_device("loihi1_sanafe")
+    constants = [(device.name, key, constant) for key, constant in device.constants.items()]
+    shown = text(tables.sources(constants))
+    for key, picojoules in (("sop", "33.600"), ("neuron_update", "72.800"), ("spike", "69.300")):
+        line = next(line for line in shown.splitlines() if f" {key} " in line)
+        assert cells(line)[:4] == ["loihi1_sanafe", key, picojoules, "fitted"]
+    words = " ".join(" ".join(cells(line)[-1:]) for line in shown.splitlines())
+    for constant in device.constants.values():
+        assert constant.source in words
+
+
+def test_table1_shows_our_digits_beside_the_papers_and_what_does_not_add_up() -> None:
+    result = compute_table1()
+    shown = text(tables.table1(result))
+    rows = [cells(line) for line in shown.splitlines()]
+    assert [
+        *("SNNs", "635,200", "1.0000", "635K"),
+        *("1.13E-05", "1.13E-05", "7.95E-06", "7.95E-06"),
+    ] in rows
+    assert [
+        *("ESL-SNNs", "103,040", "0.1622", "103K"),
+        *("1.84E-06", "1.84E-06", "1.29E-06", "1.29E-06"),
+    ] in rows
+    assert result.remarks
+    for remark in result.remarks:
+        assert f"- {remark}" in " ".join(shown.split("\n")).replace("  ", " ")
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_a_narrow_terminal_loses_no_digit(width: int) -> None:
+    for table in (tables.layer_counts(COUNTS), tables.table1(compute_table1())):
+        assert "…" not in text(table, width)
+
+
+def test_names_are_not_markup() -> None:
+    assert "[bold]net[/x].h5 :heart:" in text(tables.facts([], "[bold]net[/x].h5 :heart:"))

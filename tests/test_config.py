@@ -1,0 +1,426 @@
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esl_lava.config import (
+    MAX_CONFIG_BYTES,
+    Experiment,
+    documentation,
+    from_mapping,
+    from_toml,
+    override,
+    parse_setting,
+    read_toml,
+    to_toml,
+)
+from esl_lava.errors import ConfigError, FileError
+
+LEAST = "[sparsity]\ndensity = 0.1\n"
+
+
+def fault(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        from_toml(text, "run.toml")
+    message = str(caught.value)
+    assert all(line.startswith("run.toml: ") for line in message.split("\n"))
+    return message
+
+
+def plain(experiment: Experiment) -> dict:
+    return experiment.model_dump()
+
+
+positive = st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False)
+fraction = st.floats(0, 1)
+
+
+@st.composite
+def experiments(draw):
+    budget = draw(
+        st.one_of(
+            st.fixed_dictionaries({"density": st.floats(0, 1, exclude_min=True)}),
+            st.fixed_dictionaries({"eps": positive}),
+        )
+    )
+    text = st.text(st.characters(blacklist_categories=["Cs"]))
+    sections = {
+        "data": {
+            "name": st.sampled_from(["digits", "mnist"]),
+            "validation": st.floats(0, 1, exclude_max=True),
+        },
+        "encoding": {
+            "kind": st.sampled_from(["rate", "latency", "constant"]),
+            "steps": st.integers(1, 4096),
+        },
+        "model": {
+            "hidden": st.lists(st.integers(1, 1 << 20), min_size=1, max_size=64),
+            "current_decay": fraction,
+            "voltage_decay": fraction,
+            "threshold": st.integers(1, 2048 * 64 - 1).map(lambda n: n / 64),
+            "tau_grad": positive,
+            "scale_grad": positive,
+            "weight_scale": positive,
+        },
+        "sparsity": {
+            "distribution": st.sampled_from(["er", "uniform"]),
+            "keep_dense": st.lists(text, max_size=3),
+            "alpha": fraction,
+            "t_iter": st.integers(min_value=1),
+            "end": fraction,
+        },
+        "training": {
+            "epochs": st.integers(1, 100_000),
+            "batch_size": st.integers(1, 65_536),
+            "learning_rate": positive,
+        },
+    }
+    values = {
+        name: draw(st.fixed_dictionaries({}, optional=fields)) for name, fields in sections.items()
+    }
+    values["sparsity"] |= budget
+    values["seed"] = draw(st.integers(0, (1 << 63) - 1))
+    return from_mapping(values)
+
+
+@given(experiments())
+@settings(max_examples=100, deadline=None)
+def test_toml_and_back(experiment):
+    assert from_toml(to_toml(experiment)) == experiment
+    assert to_toml(from_toml(to_toml(experiment))) == to_toml(experiment)
+    assert override(experiment, {}) == experiment
+
+
+def test_defaults_are_written_out():
+    text = to_toml(from_toml(LEAST))
+    for key, _, _ in documentation():
+        last = key.rpartition(".")[2]
+        assert (f"\n{last} = " in f"\n{text}") == (key != "sparsity.eps"), key
+
+
+def test_every_field_is_documented_once():
+    documented = list(documentation())
+    keys = [key for key, _, _ in documented]
+    assert len(set(keys)) == len(keys)
+    assert all(description.strip() for _, _, description in documented)
+    tree = plain(from_toml(LEAST))
+    expected = {
+        name if not isinstance(value, dict) else f"{name}.{field}"
+        for name, value in tree.items()
+        for field in (value if isinstance(value, dict) else [None])
+    }
+    assert set(keys) == expected
+
+
+def test_documented_defaults_are_the_defaults():
+    tree = plain(from_toml(LEAST))
+    for key, default, _ in documentation():
+        table, _, last = key.rpartition(".")
+        value = (tree[table] if table else tree)[last]
+        if key.startswith("sparsity.") and default == "":
+            continue  # density and eps have none
+        assert default == str(list(value) if isinstance(value, tuple) else value), key
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("epochs = 3", "training.epochs"),
+        ("sede = 3", "seed"),
+        ("[trainig]\nepochs = 3", "training"),
+        ("[training]\nepoch = 3", "training.epochs"),
+        ("[training]\nlearning-rate = 3", "training.learning_rate"),
+        ("[model]\ntreshold = 3", "model.threshold"),
+        ("[model]\nsteps = 3", "encoding.steps"),
+        ("[encoding]\nname = 'mnist'", "data.name"),
+        ("[sparsity]\ndensty = 0.1", "sparsity.density"),
+    ],
+)
+def test_unknown_keys_suggest_the_nearest(text, near):
+    assert f"; did you mean {near}?" in fault(text)
+
+
+def test_unknown_keys_without_a_near_one_suggest_nothing():
+    assert "unknown key sparsity.foo\n" in fault("[sparsity]\nfoo = 3\n[model]\nbar = 1") + "\n"
+    message = fault("[sparsity]\ndensity = 1\nfoo.bar = 3")
+    assert message == "run.toml: unknown key sparsity.foo"
+
+
+def test_unknown_keys_cannot_forge_output():
+    message = fault(f'"a\\nb\\u001b[31m" = 1\n{LEAST}')
+    assert "\x1b" not in message
+    assert "\n" not in message
+    assert len(fault(f"{'x' * 5000} = 1\n{LEAST}")) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[sparsity]\ndensity = 0", ["sparsity.density", "0", "greater than 0"]),
+        ("[sparsity]\ndensity = 1.5", ["sparsity.density", "1.5", "equal to 1"]),
+        ("[sparsity]\ndensity = 1e-400", ["sparsity.density", "0.0", "greater than 0"]),
+        (LEAST + "alpha = -0.1", ["sparsity.alpha", "-0.1", "equal to 0"]),
+        (LEAST + "t_iter = 0", ["sparsity.t_iter", "0", "equal to 1"]),
+        (LEAST + "[encoding]\nsteps = 5000", ["encoding.steps", "5000", "4096"]),
+        (LEAST + "[encoding]\nkind = 'burst'", ["encoding.kind", "burst", "'latency'"]),
+        (LEAST + "[data]\nvalidation = 1", ["data.validation", "1", "less than 1"]),
+        (LEAST + "[model]\nhidden = [0]", ["model.hidden.0", "0", "equal to 1"]),
+        (LEAST + "[model]\nhidden = [5, 2097152]", ["model.hidden.1", "2097152", "1048576"]),
+        (LEAST + "[model]\nhidden = []", ["model.hidden", "[]", "at least 1"]),
+        (LEAST + f"[model]\nhidden = {[1] * 65}", ["model.hidden", "at most 64"]),
+        (LEAST + "[model]\nthreshold = 2048", ["model.threshold", "2048", "less than 2048"]),
+        (LEAST + "[training]\nlearning_rate = 0", ["training.learning_rate", "0", "than 0"]),
+        ("seed = 9223372036854775808\n" + LEAST, ["seed", "9223372036854775808", "less than"]),
+        ("seed = -1\n" + LEAST, ["seed", "-1", "equal to 0"]),
+    ],
+)
+def test_out_of_range_names_key_value_and_limit(text, parts):
+    message = fault(text)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("training.epochs", "true"),
+        ("training.epochs", '"8"'),
+        ("training.epochs", "8.0"),
+        ("training.epochs", "[8]"),
+        ("seed", "true"),
+        ("training.learning_rate", "true"),
+        ("training.learning_rate", '"0.1"'),
+        ("model.threshold", "1979-05-27"),
+        ("model.hidden", "[true]"),
+        ("model.hidden", "[8.0]"),
+        ("model.hidden", '["8"]'),
+        ("model.hidden", "8"),
+        ("model.hidden", "'88'"),
+        ("model.hidden", "{ a = 8 }"),
+        ("sparsity.keep_dense", "'readout'"),
+        ("sparsity.keep_dense", "[1]"),
+        ("data.name", "1"),
+        ("data", "3"),
+        ("data", "[]"),
+    ],
+)
+def test_types_are_those_of_toml(key, value):
+    message = fault(f"{key} = {value}\nsparsity.density = 0.1")
+    assert "\n" not in message, "one fault, one sentence"
+    assert f"{key}" in message
+
+
+def test_integers_are_floats_and_arrays_are_tuples():
+    experiment = from_toml(LEAST + "alpha = 1\n[training]\nlearning_rate = 1\n[model]\nhidden=[2]")
+    assert type(experiment.sparsity.alpha) is float
+    assert type(experiment.training.learning_rate) is float
+    assert experiment.model.hidden == (2,)
+
+
+@pytest.mark.parametrize("value", ["nan", "+nan", "inf", "-inf", "1e400"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "data.validation",
+        "model.current_decay",
+        "model.voltage_decay",
+        "model.threshold",
+        "model.tau_grad",
+        "model.scale_grad",
+        "model.weight_scale",
+        "sparsity.density",
+        "sparsity.eps",
+        "sparsity.alpha",
+        "sparsity.end",
+        "training.learning_rate",
+    ],
+)
+def test_floats_are_finite(key, value):
+    budget = "" if key in ("sparsity.density", "sparsity.eps") else "sparsity.density = 0.1"
+    message = fault(f"{key} = {value}\n{budget}")
+    assert key in message
+    assert "finite" in message
+
+
+@pytest.mark.parametrize("threshold", [1 / 64, 0.5, 1, 1.015625, 2047 + 63 / 64])
+def test_thresholds_on_the_grid(threshold):
+    assert from_toml(f"{LEAST}[model]\nthreshold = {threshold}").model.threshold == threshold
+
+
+@pytest.mark.parametrize("threshold", [0.3, 1.01, 1 / 64 + 1e-15, 2047.99])
+def test_thresholds_off_the_grid(threshold):
+    message = fault(f"{LEAST}[model]\nthreshold = {threshold}")
+    assert f"model.threshold {threshold} is not a multiple of 1/64" in message
+
+
+@pytest.mark.parametrize("budget", ["", "density = 0.1\neps = 3.0"])
+def test_exactly_one_budget(budget):
+    assert "exactly one of sparsity.density and sparsity.eps" in fault(f"[sparsity]\n{budget}")
+    assert "sparsity is missing" in fault("seed = 1")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("seed = ", "end of document"),
+        ("\n\nseed ! 3", "line 3"),
+        ("[sparsity\ndensity = 1", "line 1"),
+        ("seed = 1\nseed = 2", "overwrite"),
+        ("seed = .1", "line 1, column 8"),
+        ("\x00", "line 1"),
+    ],
+)
+def test_bad_toml_names_the_place(text, place):
+    assert place in fault(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"seed = {'9' * 6000}",  # more digits than Python reads
+        f"seed = 0x{'f' * 100_000}",  # read, but not to be shown in decimal
+        "seed = " + "[" * 100_000,
+        f"seed{'.a' * 100_000} = 1",
+        f"seed{'.a' * 500} = 1",
+        "a = {" * 50_000,
+        f"[training]\nlearning_rate = 1{'0' * 400}",
+        f"[model]\nhidden = [{'0,' * 20_000}]",
+        "[model]\n" + "".join(f"key{i} = 1\n" for i in range(20_000)),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_monstrous_toml_is_one_error_in_reasonable_time(text):
+    start = time.perf_counter()
+    message = fault(text)
+    assert len(message.split("\n")) <= 21
+    assert len(message) < 5000
+    assert time.perf_counter() - start < 10  # a second when quiet
+
+
+def test_a_mapping_may_be_monstrous_too():
+    deep: dict = {}
+    for _ in range(100_000):
+        deep = {"data": deep}
+    for values in (deep, {"seed": 10**5000}, {"seed": -(10**5000)}):
+        with pytest.raises(ConfigError):
+            from_mapping({"sparsity": {"density": 1}} | values)
+
+
+def test_override_replaces_values_and_converts_as_toml():
+    experiment = from_toml(LEAST)
+    changed = override(experiment, {"training.epochs": 3, "seed": 9, "model.hidden": [5, 6]})
+    assert (changed.training.epochs, changed.seed, changed.model.hidden) == (3, 9, (5, 6))
+    assert experiment == from_toml(LEAST)
+    assert override(experiment, {"data": {"name": "mnist"}}).data.name == "mnist"
+
+
+def test_override_of_one_budget_removes_the_other():
+    by_density = from_toml("[sparsity]\ndensity = 0.1\nalpha = 0.5")
+    by_eps = override(by_density, {"sparsity.eps": 20})
+    assert (by_eps.sparsity.density, by_eps.sparsity.eps) == (None, 20.0)
+    assert by_eps.sparsity.alpha == 0.5
+    assert override(by_eps, {"sparsity.density": 0.1}) == by_density
+    with pytest.raises(ConfigError, match="exactly one"):
+        override(by_density, {"sparsity.density": 0.2, "sparsity.eps": 20})
+
+
+@pytest.mark.parametrize(
+    ("settings_", "message"),
+    [
+        ({"training.epoch": 3}, r"unknown key training.epoch; did you mean training.epochs\?"),
+        ({"seed.x": 3}, "seed.x: seed is a value, not a table"),
+        ({"seed.x.y": 3}, "seed.x.y: seed.x is a value, not a table"),
+        ({"training.epochs": True}, "training.epochs = True"),
+        ({"": 3}, "unknown key"),
+        ({"..": 3}, "unknown key"),
+    ],
+)
+def test_override_refuses(settings_, message):
+    with pytest.raises(ConfigError, match=message):
+        override(from_toml(LEAST), settings_)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("training.epochs=3", ("training.epochs", 3)),
+        (" training.epochs = 3 ", ("training.epochs", 3)),
+        ("training.learning_rate=1e-3", ("training.learning_rate", 1e-3)),
+        ("data.name=mnist", ("data.name", "mnist")),
+        ('data.name="mnist"', ("data.name", "mnist")),
+        ("model.hidden=[8, 9]", ("model.hidden", [8, 9])),
+        ("a=b=c", ("a", "b=c")),
+        ("a=", ("a", "")),
+        ("seed=1\nsneaked = 2", ("seed", "1\nsneaked = 2")),
+        (f"seed={'9' * 6000}", ("seed", "9" * 6000)),
+        (f"seed={'[' * 9000}", ("seed", "[" * 9000)),
+    ],
+)
+def test_parse_setting(text, expected):
+    assert parse_setting(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "seed", "=3", "  = 3"])
+def test_parse_setting_needs_key_and_value(text):
+    with pytest.raises(ConfigError, match="key=value"):
+        parse_setting(text)
+
+
+@given(st.text() | st.text("[]{}=.,#'\"\\\n 0aeu"))
+@settings(max_examples=100, deadline=None)
+def test_any_text_parses_or_raises_a_config_error(text):
+    try:
+        experiment = from_toml(text)
+    except ConfigError:
+        return
+    assert from_toml(to_toml(experiment)) == experiment
+
+
+json_like = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from([key for key, _, _ in documentation()] + ["model", "sparsity"]), json_like)
+@settings(max_examples=200, deadline=None)
+def test_any_value_fits_or_raises_a_config_error(key, value):
+    try:
+        experiment = override(from_toml(LEAST), {key: value})
+    except ConfigError:
+        return
+    assert from_toml(to_toml(experiment)) == experiment
+
+
+def test_read_toml(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_bytes(b"seed = 5\r\n" + LEAST.encode())
+    assert read_toml(path).seed == 5
+    path.write_bytes(b"sede = 5\n" + LEAST.encode())
+    with pytest.raises(ConfigError, match=r"run\.toml: unknown key sede; did you mean seed\?"):
+        read_toml(path)
+
+
+def test_read_toml_refuses_files(tmp_path):
+    path = tmp_path / "run.toml"
+    with pytest.raises(FileError, match="No such file"):
+        read_toml(path)
+    with pytest.raises(FileError, match="directory"):
+        read_toml(tmp_path)
+    path.write_bytes(b'seed = "\xff"')
+    with pytest.raises(FileError, match="not UTF-8 text at byte 8"):
+        read_toml(path)
+    path.write_bytes(LEAST.encode().ljust(MAX_CONFIG_BYTES + 1, b"#"))
+    with pytest.raises(FileError, match=str(MAX_CONFIG_BYTES)):
+        read_toml(path)
+
+
+def test_sections_are_immutable():
+    experiment = from_toml(LEAST)
+    with pytest.raises(ValueError, match="frozen"):
+        experiment.seed = 3
+    with pytest.raises(ValueError, match="frozen"):
+        experiment.training.epochs = 3

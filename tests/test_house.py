@@ -1,0 +1,290 @@
+"""The plan of the house: who may import whom, and what may be imported when."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LINKS = {"export": "../export", "hw_configs": "../hw_configs"}
+
+FLOORS = {
+    1: "network counts devices config errors kernels hw_configs",
+    2: "netfile sparsity data",
+    3: "models simulate energy mapping",
+    4: "report training export",
+    5: "experiments",
+    6: "cli",
+}
+FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
+
+
+@dataclass(frozen=True)
+class Import:
+    """An import statement: the importing module, and the full name of what it imports."""
+
+    importer: str
+    imported: str
+
+
+def modules() -> dict[str, Path]:
+    """Full name -> file of every module of the package, those behind the links included."""
+    found = {}
+    for folder in (ROOT / "esl_lava", *(ROOT / "esl_lava" / link for link in LINKS)):
+        for path in folder.rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imports_of(name: str, path: Path, tree: ast.Module) -> Iterator[Import]:
+    """Every import anywhere in a module: in functions and under TYPE_CHECKING too."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(name, alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")
+            base = parents[: len(parents) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield Import(name, f"{source}.{alias.name}")
+
+
+def all_imports() -> list[Import]:
+    return [
+        found
+        for name, path in modules().items()
+        for found in imports_of(name, path, ast.parse(path.read_text()))
+    ]
+
+
+def room(name: str) -> str | None:
+    """The room of a full name: the part after `esl_lava`, None for the package itself."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else None
+
+
+def forbidden(found: Import) -> str | None:
+    """Why an import is against the plan, or None."""
+    if not found.imported.startswith("esl_lava."):
+        return None
+    here, there = room(found.importer), room(found.imported)
+    if here == there:
+        return None
+    if here is None:
+        return "the package itself imports nothing"
+    if here == "kernels":
+        return "kernels hold no policy and import nothing of ours"
+    if FLOOR[here] == FLOOR[there] == 1:
+        return None
+    if FLOOR[there] >= FLOOR[here]:
+        return f"floor {FLOOR[here]} ({here}) imports floor {FLOOR[there]} ({there})"
+    return None
+
+
+def test_every_module_has_a_room() -> None:
+    rooms = {room(name) for name in modules()} - {None}
+    assert rooms <= FLOOR.keys()
+    assert len(modules()) > 40  # the search does find them
+
+
+def test_imports_run_downward_only() -> None:
+    faults = [
+        f"{found.importer} imports {found.imported}: {reason}"
+        for found in all_imports()
+        if (reason := forbidden(found))
+    ]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported", "allowed"),
+    [
+        ("esl_lava.cli.app", "esl_lava.training.trainer.Trainer", True),
+        ("esl_lava.training.trainer", "esl_lava.cli.output.tell", False),
+        ("esl_lava.report.plots", "esl_lava.training.trainer.Trainer", False),
+        ("esl_lava.report.plots", "esl_lava.report.tables.facts", True),
+        ("esl_lava.devices", "esl_lava.errors.FileError", True),
+        ("esl_lava.devices", "esl_lava.data.datasets.load", False),
+        ("esl_lava.kernels.cuba", "esl_lava.network.Network", False),
+        ("esl_lava.sparsity.evolver", "esl_lava.kernels.cuba.run_layer", True),
+        ("esl_lava.experiments.train", "numpy", True),
+    ],
+)
+def test_the_rule_itself(importer: str, imported: str, allowed: bool) -> None:
+    assert (forbidden(Import(importer, imported)) is None) == allowed
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    text = """
+import esl_lava.a
+from esl_lava import b
+from . import c
+from .d import e
+from ..f import g
+if TYPE_CHECKING:
+    from esl_lava.h import i
+def function():
+    from esl_lava.j import k
+"""
+    path = Path("esl_lava/room/module.py")
+    found = {i.imported for i in imports_of("esl_lava.room.module", path, ast.parse(text))}
+    assert found == {
+        "esl_lava.a",
+        "esl_lava.b",
+        "esl_lava.room.c",
+        "esl_lava.room.d.e",
+        "esl_lava.f.g",
+        "esl_lava.h.i",
+        "esl_lava.j.k",
+    }
+
+
+def test_linked_folders_are_imported_through_esl_lava_only() -> None:
+    trees = {
+        str(path.relative_to(ROOT)): path.read_text()
+        for folder in ("esl_lava", "export", "hw_configs", "tests", "tools")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        for number, cell in enumerate(json.loads(path.read_text())["cells"]):
+            if cell["cell_type"] == "code":
+                lines = "".join(cell["source"]).splitlines()
+                code = "\n".join(line for line in lines if not line.startswith(("%", "!")))
+                trees[f"{path.name}, cell {number}"] = code
+    faults = [
+        f"{where}: {found.imported}"
+        for where, text in trees.items()
+        for found in imports_of("", Path(where), ast.parse(text))
+        if found.imported.split(".")[0] in LINKS
+    ]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_links_are_tracked_as_links(name: str) -> None:
+    link = ROOT / "esl_lava" / name
+    assert os.readlink(link) == LINKS[name]
+    assert (link / "__init__.py").samefile(ROOT / name / "__init__.py")
+    if (ROOT / ".git").exists():  # not in an unpacked archive
+        listed = subprocess.run(
+            ["git", "ls-files", "-s", f"esl_lava/{name}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert listed.stdout.startswith("120000 "), listed
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [
+        name
+        for name, path in modules().items()
+        if path.stat().st_size and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert not silent
+    empty = [name for name, path in modules().items() if not path.stat().st_size]
+    assert all(modules()[name].name == "__init__.py" for name in empty)
+
+
+def test_config_names_what_the_tables_hold() -> None:
+    from esl_lava.config import Data, Encoding, Sparsity
+    from esl_lava.data.datasets import LOADERS
+    from esl_lava.data.encoders import ENCODERS
+    from esl_lava.sparsity.density import DISTRIBUTIONS
+    from esl_lava.sparsity.growth import GROW
+    from esl_lava.sparsity.prune import PRUNE
+
+    for section, field, table in (
+        (Data, "name", LOADERS),
+        (Encoding, "kind", ENCODERS),
+        (Sparsity, "distribution", DISTRIBUTIONS),
+        (Sparsity, "prune", PRUNE),
+        (Sparsity, "growth", GROW),
+    ):
+        literal = section.model_fields[field].annotation
+        assert get_args(literal) == tuple(table), field
+
+
+# --- what is imported when: looked at from outside, in fresh interpreters ---------------
+
+HEAVY = ("torch", "lava", "numpy", "matplotlib", "pydantic", "numba", "sklearn", "torchvision")
+
+WRAPPER = """\
+import contextlib, io, sys
+from esl_lava.cli import app
+sys.argv = ["esl", *sys.argv[1:]]
+printed = io.StringIO()
+with contextlib.redirect_stdout(printed):
+    try:
+        app.main()
+    except SystemExit as ended:
+        code = ended.code or 0
+print(code, *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def modules_after(*args: object, **environment: str) -> set[str]:
+    """Top-level modules a command line has imported by its end, which must be a good one."""
+    done = subprocess.run(
+        [sys.executable, "-c", WRAPPER, *map(str, args)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    code, *names = done.stdout.split()
+    assert code == "0", done.stderr
+    return set(names)
+
+
+def test_importing_the_commands_is_light() -> None:
+    code = "import sys, esl_lava.cli.app; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "typer" in loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_help_is_light() -> None:
+    assert not modules_after("--help") & set(HEAVY)
+    # typer itself reads the options of a single command with pydantic.
+    assert not modules_after("train", "--help") & set(HEAVY) - {"pydantic"}
+
+
+@pytest.mark.parametrize("command", [["run", "--backend", "exact"], ["energy"]])
+def test_exact_runs_never_import_torch(tiny, command: list[str]) -> None:
+    loaded = modules_after(command[0], tiny.net, "--samples", 5, *command[1:])
+    assert {"numba", "sklearn"} <= loaded
+    assert not loaded & {"torch", "lava", "torchvision", "matplotlib"}
+
+
+def test_sklearn_is_imported_for_its_digits_only(tiny, tmp_path: Path) -> None:
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    for split in ("train", "t10k"):
+        for name, shape, values in (
+            ("images-idx3", (10, 8, 8), bytes(range(64)) * 10),
+            ("labels-idx1", (10,), bytes(range(10))),
+        ):
+            header = bytes([0, 0, 8, len(shape)])
+            sizes = b"".join(size.to_bytes(4, "big") for size in shape)
+            file = folder / f"{split}-{name}-ubyte.gz"
+            file.write_bytes(gzip.compress(header + sizes + values))
+    loaded = modules_after(
+        "run", tiny.net, "--data", "mnist", "--backend", "exact", ESL_LAVA_DATA=str(tmp_path)
+    )
+    assert not loaded & {"torch", "lava", "torchvision", "matplotlib", "sklearn"}

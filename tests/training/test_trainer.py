@@ -1,0 +1,430 @@
+import copy
+import itertools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from esl_lava.config import Experiment, from_mapping
+from esl_lava.data.datasets import Dataset, load
+from esl_lava.data.encoders import encode
+from esl_lava.errors import ConfigError, DataError, UserError
+from esl_lava.models import modelfile
+from esl_lava.models.build import restore
+from esl_lava.models.modelfile import SavedModel
+from esl_lava.training import trainer as training
+from esl_lava.training.trainer import Progress, Trainer, accuracy, learning_rate
+
+SAMPLES = 80  # 8 held back; 72 in batches of 30: 30, 30, 12
+STEPS_PER_EPOCH = 3
+ITERATIONS = 9
+
+
+def experiment(**sections: Any) -> Experiment:
+    values: dict[str, Any] = {
+        "seed": 3,
+        "encoding": {"steps": 3},
+        "model": {"hidden": [10, 8], "weight_scale": 3.0},
+        "sparsity": {"density": 0.4, "t_iter": 2},
+        "training": {"epochs": 3, "batch_size": 30, "learning_rate": 0.02},
+    }
+    for name, given in sections.items():
+        values[name] = values.get(name, {}) | given if isinstance(given, dict) else given
+    return from_mapping(values)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load("digits", "train").take(SAMPLES)
+
+
+def same(a: object, b: object) -> bool:
+    """Exact equality of nested containers and tensors, dtypes included."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and list(a) == list(b) and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b
+
+
+def same_model(a: SavedModel, b: SavedModel) -> bool:
+    return all(
+        same(getattr(a, part), getattr(b, part))
+        for part in ("weights", "masks", "ever", "history", "state")
+    )
+
+
+def stop_at(progress: Progress, iteration: int) -> None:
+    if progress.iteration == iteration:
+        raise KeyboardInterrupt
+
+
+def stopped(trainer: Trainer, after: int) -> Trainer:
+    """The trainer, interrupted after that many steps."""
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(lambda progress: stop_at(progress, after))
+    return trainer
+
+
+# --- the same bits -----------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_bits(data: Dataset) -> None:
+    first = Trainer(experiment(), data)
+    a = first.run()
+    torch.manual_seed(99)  # what others do to the global generator does not matter
+    before = torch.random.get_rng_state()
+    second = Trainer(experiment(), data)
+    b = second.run()
+    assert same_model(a, b)
+    assert same_model(first.checkpoint(), second.checkpoint())
+    assert torch.equal(torch.random.get_rng_state(), before)  # nor does training touch it
+
+
+def test_another_seed_gives_other_weights_and_masks(data: Dataset) -> None:
+    a, b = (Trainer(experiment(seed=seed), data).checkpoint() for seed in (3, 4))
+    assert not torch.equal(a.weights["readout.synapse.weight"], b.weights["readout.synapse.weight"])
+    assert not torch.equal(a.masks["hidden1"], b.masks["hidden1"])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, bytes]:
+    """A trainer that ran to its end, and the bytes of its model.pt."""
+    trainer = Trainer(experiment(), data)
+    path = tmp_path_factory.mktemp("uninterrupted") / "model.pt"
+    modelfile.write(trainer.run(), path)
+    return trainer, path.read_bytes()
+
+
+@pytest.mark.parametrize("after", range(1, ITERATIONS + 1))
+def test_resumed_after_any_step_is_as_uninterrupted(
+    data: Dataset, uninterrupted: tuple[Trainer, bytes], tmp_path: Path, after: int
+) -> None:
+    reference, model_bytes = uninterrupted
+    path = tmp_path / "checkpoint.pt"
+    modelfile.write(stopped(Trainer(experiment(), data), after).checkpoint(), path)
+
+    resumed = Trainer(experiment(), data, modelfile.read(path))
+    assert resumed.iteration == after
+    model = resumed.run()
+
+    assert same_model(resumed.checkpoint(), reference.checkpoint())
+    modelfile.write(model, tmp_path / "model.pt")
+    assert (tmp_path / "model.pt").read_bytes() == model_bytes
+
+
+def test_resumed_before_the_first_step_and_twice(
+    data: Dataset, uninterrupted: tuple[Trainer, bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    modelfile.write(Trainer(experiment(), data).checkpoint(), path)
+    for after in (2, 5):
+        modelfile.write(
+            stopped(Trainer(experiment(), data, modelfile.read(path)), after).checkpoint(), path
+        )
+    resumed = Trainer(experiment(), data, modelfile.read(path))
+    resumed.run()
+    assert same_model(resumed.checkpoint(), uninterrupted[0].checkpoint())
+
+
+def test_a_checkpoint_is_a_snapshot(data: Dataset, uninterrupted: tuple[Trainer, bytes]) -> None:
+    trainer = stopped(Trainer(experiment(), data), 4)
+    kept = trainer.checkpoint()
+    before = copy.deepcopy(kept)
+    trainer.run()
+    assert same_model(kept, before)
+    for _ in range(2):  # nor does going on from it change it
+        resumed = Trainer(experiment(), data, kept)
+        resumed.run()
+        assert same_model(resumed.checkpoint(), uninterrupted[0].checkpoint())
+    assert same_model(kept, before)
+
+
+def test_a_checkpoint_is_saved_after_every_epoch(data: Dataset) -> None:
+    saved: list[SavedModel] = []
+    Trainer(experiment(), data).run(save=saved.append)
+    assert [checkpoint.state["iteration"] for checkpoint in saved] == [3, 6, 9]
+    assert [len(checkpoint.history) for checkpoint in saved] == [1, 2, 3]
+
+
+# --- what a step does --------------------------------------------------------------------
+
+
+def test_every_sample_is_used_once_an_epoch_the_last_batch_partial(data: Dataset) -> None:
+    trainer = Trainer(experiment(), data)
+    batches: list[torch.Tensor] = []
+    trainer.model.register_forward_pre_hook(
+        lambda module, inputs: batches.append(inputs[0]) if torch.is_grad_enabled() else None
+    )
+    trainer.run()
+    assert [len(batch) for batch in batches] == [30, 30, 12] * 3
+    epochs = [torch.cat(batches[i : i + 3]).numpy() for i in (0, 3, 6)]
+    expected = encode("rate", trainer.train_data.images, 3)
+    orders = []
+    for epoch in epochs:
+        rows = [sample.tobytes() for sample in epoch.astype(np.uint8)]
+        assert sorted(rows) == sorted(sample.tobytes() for sample in expected)
+        orders.append(rows)
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_the_held_back_samples_are_not_trained_on(data: Dataset) -> None:
+    trainer = Trainer(experiment(), data)
+    assert (len(trainer.train_data), len(trainer.validation_data)) == (72, 8)
+    trained = {image.tobytes() for image in trainer.train_data.images}
+    assert not trained & {image.tobytes() for image in trainer.validation_data.images}
+
+
+def test_progress_counts_steps_and_means_the_loss(data: Dataset) -> None:
+    trainer = Trainer(experiment(), data)
+    losses: list[float] = []
+    shown: list[Progress] = []
+
+    def show(progress: Progress) -> None:
+        shown.append(progress)
+        losses.append(trainer._losses[-1])
+
+    trainer.run(show)
+    assert [p.iteration for p in shown] == list(range(1, 10))
+    assert {(p.iterations, p.epochs) for p in shown} == {(9, 3)}
+    assert [p.epoch for p in shown] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert shown[0].loss == losses[0]
+    assert shown[4].loss == (losses[3] + losses[4]) / 2
+    assert [entry["loss"] for entry in trainer.history] == [shown[i].loss for i in (2, 5, 8)]
+
+
+def test_learning_rate_by_hand() -> None:
+    settings = experiment(training={"learning_rate": 0.1}).training
+    assert learning_rate(settings, 0, 4) == 0.1
+    assert learning_rate(settings, 2, 4) == 0.05
+    assert learning_rate(settings, 4, 4) == 0.0
+    # The cosine of an eighth of a turn, rounded once more or less.
+    quarter = 0.05 * (1 + math.sqrt(0.5))
+    assert learning_rate(settings, 1, 4) == pytest.approx(quarter, rel=1e-15)
+
+
+def test_the_optimiser_steps_with_that_learning_rate(data: Dataset) -> None:
+    trainer = Trainer(experiment(), data)
+    used: list[float] = []
+    trainer.run(show=lambda progress: used.append(trainer.optimizer.param_groups[0]["lr"]))
+    settings = experiment().training
+    assert used == [learning_rate(settings, i, ITERATIONS) for i in range(ITERATIONS)]
+    assert used[0] == 0.02
+    assert used == sorted(used, reverse=True)
+
+
+def test_connections_stay_as_many_and_inactive_weights_zero(data: Dataset) -> None:
+    trainer = Trainer(experiment(), data)
+    start = trainer.evolver.connections()
+    checkpoints = [trainer.checkpoint()]
+    trainer.run(show=lambda progress: checkpoints.append(trainer.checkpoint()))
+    assert start["hidden1"] + start["hidden2"] == 288  # 0.4 of 64 * 10 + 10 * 8
+    assert start["readout"] == 80
+    for checkpoint in checkpoints:
+        assert list(checkpoint.masks) == ["hidden1", "hidden2"]
+        for name, mask in checkpoint.masks.items():
+            weight = checkpoint.weights[f"{name}.synapse.weight"]
+            assert int(mask.sum()) == start[name]
+            inactive = weight[~mask]
+            assert not inactive.any()
+            assert not inactive.signbit().any()  # 0, not -0
+            assert (checkpoint.ever[name] | ~mask).all()
+    first, last = checkpoints[0], checkpoints[-1]
+    assert any(not torch.equal(first.masks[name], last.masks[name]) for name in first.masks)
+    for entry in trainer.history:
+        assert entry["density"] == (288 + 80) / (640 + 80 + 80)
+        assert entry["densities"] == {n: c / s for (n, c), s in zip(start.items(), (640, 80, 80))}
+    explored = [entry["exploration"] for entry in trainer.history]
+    assert explored == sorted(explored)
+    assert explored[-1] > 0.4
+
+
+def test_masks_stay_after_the_end_of_rewiring(data: Dataset) -> None:
+    trainer = Trainer(experiment(sparsity={"end": 0.5, "t_iter": 1}), data)
+    masks: list[dict[str, torch.Tensor]] = []
+    trainer.run(show=lambda progress: masks.append(trainer.checkpoint().masks))
+    # round(0.5 * 9) = 4, where Eq. 2 is 0 already: the last that moves is step 3.
+    moved = [not same(a, b) for a, b in itertools.pairwise(masks)]
+    assert moved == [True, True, False, False, False, False, False, False]
+
+
+def test_initial_weights_grow_as_the_fan_in_thins(data: Dataset) -> None:
+    sparse = Trainer(
+        experiment(sparsity={"density": 0.25, "distribution": "uniform"}), data
+    ).checkpoint()
+    dense = Trainer(
+        experiment(sparsity={"density": 1.0, "distribution": "uniform"}), data
+    ).checkpoint()
+    plain = Trainer(
+        experiment(
+            sparsity={"density": 1.0, "distribution": "uniform"}, model={"weight_scale": 1.0}
+        ),
+        data,
+    ).checkpoint()
+    for name in ("hidden1", "hidden2"):
+        key = f"{name}.synapse.weight"
+        mask = sparse.masks[name]
+        assert torch.equal(sparse.weights[key][mask], 2 * dense.weights[key][mask])
+        assert torch.equal(dense.weights[key], 3 * plain.weights[key])
+    key = "readout.synapse.weight"  # as SLAYER initialises it
+    assert torch.equal(sparse.weights[key], plain.weights[key])
+
+
+# --- which epoch is kept -----------------------------------------------------------------
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
+    """Validation accuracies to be found, one an epoch."""
+    answers = iter(values)
+    monkeypatch.setattr(training, "accuracy", lambda *arguments: next(answers))
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "kept"),
+    [
+        ([0.1, 0.5, 0.3, 0.2], 2),
+        ([0.1, 0.5, 0.5, 0.2], 3),
+        ([0.0, 0.0, 0.0, 0.0], 4),
+        ([0.9, 0.1, 0.2, 0.3], 1),
+    ],
+)
+def test_the_best_epoch_is_kept_the_latest_of_equals(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch, accuracies: list[float], kept: int
+) -> None:
+    scripted(monkeypatch, accuracies)
+    epochs: list[SavedModel] = []
+    # Resumed on the way: the best so far travels in the checkpoint.
+    settings = experiment(training={"epochs": 4, "batch_size": 40})
+    trainer = Trainer(settings, data)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(lambda progress: stop_at(progress, 5), epochs.append)
+    model = Trainer(settings, data, trainer.checkpoint()).run(save=epochs.append)
+    assert [e.state["iteration"] for e in epochs] == [2, 4, 6, 8]
+    for part in ("weights", "masks", "ever"):
+        assert same(getattr(model, part), getattr(epochs[kept - 1], part))
+    assert [entry["validation_accuracy"] for entry in model.history] == accuracies
+    assert model.state == {}
+
+
+def test_without_validation_the_last_epoch_is_kept(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, [])  # nothing may ask
+    trainer = Trainer(experiment(data={"validation": 0.0}), data)
+    assert len(trainer.train_data) == SAMPLES
+    model = trainer.run()
+    last = trainer.checkpoint()
+    assert same((model.weights, model.masks, model.ever), (last.weights, last.masks, last.ever))
+    assert [entry["validation_accuracy"] for entry in model.history] == [None] * 3
+
+
+def test_the_kept_model_has_the_accuracy_on_record(data: Dataset) -> None:
+    trainer = Trainer(experiment(), data)
+    model = trainer.run()
+    best = max(entry["validation_accuracy"] for entry in model.history)
+    assert accuracy(experiment(), restore(model), trainer.validation_data) == best
+
+
+def test_accuracy_counts_by_the_summed_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "EVALUATION_BATCH", 2)
+    images = np.array([[0], [255], [255], [0], [255]], np.uint8)
+    data = Dataset("five", images, np.array([0, 1, 1, 1, 0]), 3, (1,))
+
+    def model(spikes: torch.Tensor) -> torch.Tensor:
+        """Class 1 by (-1, 2, 0) for a bright pixel; 0 and 1 equal for a dark one."""
+        bright = spikes.amax(dim=(1, 2))[:, None, None]
+        return torch.tensor([[[0.0, 0, 0], [-1, 2, 0], [-9, 0, 0]]]) * bright
+
+    # Right: the first (a tie, to the lower class), the second and the third.
+    assert accuracy(experiment(), model, data) == 3 / 5  # type: ignore[arg-type]
+
+
+# --- what is refused ---------------------------------------------------------------------
+
+
+def poisoned(data: Dataset, layer: str, value: float) -> tuple[Trainer, Callable[..., None]]:
+    """A trainer, and a `show` that spoils a weight of it after step 4."""
+    trainer = Trainer(experiment(sparsity={"t_iter": 1000}), data)
+
+    def show(progress: Progress) -> None:
+        if progress.iteration == 4:
+            weight = trainer.model.get_submodule(layer).synapse.weight
+            with torch.no_grad():
+                weight.view(-1)[weight.view(-1).nonzero()[0]] = value
+
+    return trainer, show
+
+
+def test_a_loss_that_is_not_finite_is_a_users_error(data: Dataset) -> None:
+    trainer, show = poisoned(data, "readout", math.nan)
+    with pytest.raises(
+        UserError, match=r"diverged: loss nan at step 5; training\.learning_rate 0\.02"
+    ):
+        trainer.run(show)
+    assert trainer.iteration == 4
+
+
+def test_a_weight_that_is_not_finite_is_a_users_error(data: Dataset) -> None:
+    # Forward, an infinite weight counts as the largest of 8 bits: the loss shows nothing.
+    trainer, show = poisoned(data, "hidden1", math.inf)
+    saved: list[SavedModel] = []
+    with pytest.raises(
+        UserError, match=r"diverged: hidden1\.synapse\.weight is not finite after epoch 2"
+    ):
+        trainer.run(show, saved.append)
+    assert len(saved) == 1  # nothing spoilt was saved
+
+
+def test_nothing_to_train_on(data: Dataset) -> None:
+    empty = Dataset("none", data.images[:0], data.labels[:0], 10, (8, 8))
+    with pytest.raises(DataError, match="none: no sample is left to train on"):
+        Trainer(experiment(data={"validation": 0.0}), empty)
+
+
+def test_an_unknown_layer_is_named(data: Dataset) -> None:
+    with pytest.raises(ConfigError, match="'hidden9'"):
+        Trainer(experiment(sparsity={"keep_dense": ["hidden9"]}), data)
+
+
+def test_a_finished_model_is_no_checkpoint(
+    data: Dataset, uninterrupted: tuple[Trainer, bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(uninterrupted[1])
+    with pytest.raises(DataError, match="nothing to resume"):
+        Trainer(experiment(), data, modelfile.read(path))
+
+
+def edited(checkpoint: SavedModel, part: str, value: object) -> SavedModel:
+    return copy.deepcopy(
+        SavedModel(
+            checkpoint.config,
+            checkpoint.weights,
+            checkpoint.masks,
+            checkpoint.ever,
+            checkpoint.history,
+            {key: old for key, old in checkpoint.state.items() if key != part}
+            | ({} if value is None else {part: value}),
+        )
+    )
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(data: Dataset) -> None:
+    checkpoint = stopped(Trainer(experiment(), data), 2).checkpoint()
+    with pytest.raises(DataError, match="of a training of 9 steps, this one has 6"):
+        Trainer(experiment(), data.take(60), checkpoint)
+    wider = experiment(model={"hidden": [11, 8]})
+    with pytest.raises(DataError, match="does not fit its experiment") as caught:
+        Trainer(wider, data, checkpoint)
+    assert "\n" not in str(caught.value)
+    for part in ("optimizer", "evolver", "losses", "best"):
+        with pytest.raises(DataError, match=part):
+            Trainer(experiment(), data, edited(checkpoint, part, None))
+    with pytest.raises(DataError, match="does not fit its experiment"):
+        Trainer(experiment(), data, edited(checkpoint, "optimizer", {"state": 1}))
