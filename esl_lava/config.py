@@ -308,13 +308,11 @@ def _sentences(error: ValidationError) -> Iterator[str]:
 
 
 def _nearest(key: str) -> str | None:
-    """The known key whose last part is most like that of `key`, its own table's first."""
-    table, _, last = key.rpartition(".")
+    """The known key or table whose last part is most like that of `key`."""
     known = [name for name, _, _ in documentation()]
     known += sorted({name.partition(".")[0] for name in known})
-    known.sort(key=lambda name: name.rpartition(".")[0] == table)  # the later name wins
     by_last = {name.rpartition(".")[2]: name for name in known}
-    near = difflib.get_close_matches(last, by_last, n=1)
+    near = difflib.get_close_matches(key.rpartition(".")[2], by_last, n=1)
     return by_last[near[0]] if near else None
 
 

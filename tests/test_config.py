@@ -301,9 +301,10 @@ def test_monstrous_toml_is_one_error_in_reasonable_time(text):
 
 def test_a_mapping_may_be_monstrous_too():
     deep: dict = {}
+    array: list = []
     for _ in range(100_000):
-        deep = {"data": deep}
-    for values in (deep, {"seed": 10**5000}, {"seed": -(10**5000)}):
+        deep, array = {"data": deep}, [array]
+    for values in (deep, {"seed": array}, {"seed": 10**5000}, {"seed": -(10**5000)}):
         with pytest.raises(ConfigError):
             from_mapping({"sparsity": {"density": 1}} | values)
 

@@ -13,6 +13,7 @@ from esl_lava.experiments.evaluate import Evaluation, encoded, encoding_of, eval
 from esl_lava.experiments.export import Exported, export
 from esl_lava.experiments.preset import load_preset
 from esl_lava.experiments.price import DEFAULT_DEVICES, Price, device_values, price
+from esl_lava.experiments.rundir import create
 from esl_lava.experiments.train import Trained, train
 from esl_lava.experiments.verify import Verification, verify
 from esl_lava.models.modelfile import replace_file
@@ -52,7 +53,8 @@ def demo(
     """
     experiment = load_preset("digits")
     test = load(experiment.data.name, "test")
-    test.take(samples)  # refuses an impossible number before the training
+    test.take(samples)  # what cannot be is refused before the training
+    create(directory)
     tell("1/4  training a sparse network from scratch on scikit-learn's digits")
     trained = train(experiment, directory, show)
     run = trained.run

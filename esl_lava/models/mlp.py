@@ -49,8 +49,8 @@ class SpikingMLP(nn.Module):
             "threshold": threshold,
             "current_decay": current_decay,
             "voltage_decay": voltage_decay,
-            # SLAYER takes its two in other units: "tau_grad=1" is a width of 100.
-            "tau_grad": tau_grad / slayer.neuron.cuba.TAU_RHO_MULT,
+            # SLAYER takes its two in other units: "tau_grad=1" is a width of 100 thresholds.
+            "tau_grad": tau_grad / (threshold * slayer.neuron.cuba.TAU_RHO_MULT),
             "scale_grad": scale_grad / slayer.neuron.cuba.SCALE_RHO_MULT,
         }
         widths = [inputs, *hidden]

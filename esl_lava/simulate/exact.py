@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esl_lava.counts import Counts, LayerCounts
+from esl_lava.kernels import LOCK
 from esl_lava.kernels.cuba import run_layer
 from esl_lava.network import DECAY_UNITY, STATE_SHIFT, Layer, Network
 from esl_lava.simulate.result import (
@@ -106,20 +107,21 @@ def _run_layer(
     voltage = np.empty(traced, np.int32)
     sops = np.empty(samples, np.int64)
     overflows = np.empty((samples, 2), np.int64)
-    run_layer(
-        arriving,
-        prepared.starts,
-        prepared.targets,
-        prepared.weights,
-        DECAY_UNITY - layer.neuron.current_decay,
-        DECAY_UNITY - layer.neuron.voltage_decay,
-        layer.neuron.threshold << STATE_SHIFT,
-        prepared.bias,
-        spikes,
-        voltage,
-        sops,
-        overflows,
-    )
+    with LOCK:
+        run_layer(
+            arriving,
+            prepared.starts,
+            prepared.targets,
+            prepared.weights,
+            DECAY_UNITY - layer.neuron.current_decay,
+            DECAY_UNITY - layer.neuron.voltage_decay,
+            layer.neuron.threshold << STATE_SHIFT,
+            prepared.bias,
+            spikes,
+            voltage,
+            sops,
+            overflows,
+        )
     totals[0] += sops.sum()
     totals[1] += spikes.sum(dtype=np.int64)
     totals[2:] += overflows.sum(axis=0)

@@ -52,7 +52,18 @@ def matrices() -> list[np.ndarray]:
     made += [np.array([[value, 0]]) for value in (*range(-256, -120, 3), 1, 254)]
     # Out of range, which other rules refuse, but no less true.
     made += [rng.integers(*limits, (3, 4)) for limits in [(-900, 900), (0, 900), (-900, 0)] * 8]
-    made += [np.array(rows) for rows in ([[255]], [[256]], [[1, 299]], [[-300, 299]], [[-257]])]
+    made += [
+        np.array(rows)
+        for rows in (
+            [[255]],
+            [[256]],
+            [[-2, 255]],
+            [[-257, 2]],
+            [[1, 299]],
+            [[-300, 299]],
+            [[-257]],
+        )
+    ]
     return [matrix for matrix in made if matrix.any()]
 
 

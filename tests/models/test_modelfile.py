@@ -1,5 +1,6 @@
 """A model file comes back as it was, and nothing in it can do anything but be data."""
 
+import contextlib
 import copy
 import io
 import math
@@ -166,14 +167,17 @@ texts = st.text(st.characters(blacklist_categories=["Cs"]))
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | texts,
     lambda inner: (
-        st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(texts | st.integers(), inner)
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(texts | st.integers(), inner, max_size=4)
     ),
+    max_leaves=8,
 )
 
 
-@given(state=st.dictionaries(texts, plain))
+@given(state=st.dictionaries(texts, plain, max_size=4))
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_plain_state_comes_back(state, tmp_path):
     assert_same(through_file(state, tmp_path), state)
@@ -288,14 +292,14 @@ def test_only_plain_things_are_written(value, message, path):
     assert os.listdir(path.parent) == ["model.pt"]
 
 
-@pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_a_failed_write_leaves_the_old_file(failing, path, monkeypatch):
+@pytest.mark.parametrize(("owner", "failing"), [(os, "fsync"), (Path, "replace")])
+def test_a_failed_write_leaves_the_old_file(owner, failing, path, monkeypatch):
     path.write_bytes(b"old")
 
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, failing, fail)
+    monkeypatch.setattr(owner, failing, fail)
     with pytest.raises(FileError, match=r"model\.pt: cannot be written: No space left"):
         write(saved(), path)
     monkeypatch.undo()
@@ -537,8 +541,8 @@ def test_billion_laughs(path):
 
 @pytest.mark.parametrize("raw", [b"\x85", b"\x85" * 2], ids=["as value", "as key"])
 def test_abyss(path, raw):
-    """A million tuples inside each other: hashing them would overflow the C stack."""
-    deep = b")" + b"\x85" * 1_000_000
+    """Many tuples inside each other: hashing them would overflow the C stack."""
+    deep = b")" + b"\x85" * 300_000
     zip_of(path, as_state(deep if raw == b"\x85" else b"}" + deep + b"K\x01s"))
     refusal(path)
 
@@ -743,10 +747,8 @@ def harmless(path: Path) -> None:
     """Reading raises FileError or nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        try:
+        with contextlib.suppress(FileError):
             read(path)
-        except FileError:
-            pass
 
 
 changes = st.lists(

@@ -1,5 +1,9 @@
 """The exact simulator against its own equations, written again in plain Python integers."""
 
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 
@@ -175,6 +179,11 @@ def test_extreme_weights_for_many_steps_do_not_overflow_the_kernel(decay):
     check_against_reference(network, np.ones((1, 60, 6), np.uint8))
 
 
+def test_extreme_biases_do_not_overflow():
+    network = single([[2], [2]], Cuba(4096, 4096, NEVER), [1 << 26, INT32.min])
+    check_against_reference(network, np.zeros((1, 2, 1), np.uint8))
+
+
 def test_threshold_is_strict_and_only_v_is_reset():
     network = single([[64]], Cuba(0, 0, 64))
     result = simulate(network, np.array([[[1], [0], [0], [0]]]), record="all")
@@ -329,3 +338,34 @@ def test_the_input_is_neither_changed_nor_needed_writable():
     inputs.flags.writeable = False
     assert_same(simulate(network, inputs, record="all"), writable)
     np.testing.assert_array_equal(inputs, before)
+
+
+def test_the_kernel_leaves_torchs_threads_alone() -> None:
+    # A training after a simulation would otherwise differ in its last bits.
+    script = (
+        "import numpy as np, torch\n"
+        "from esl_lava.network import Connections, Cuba, Layer, Network\n"
+        "from esl_lava.simulate import simulate\n"
+        "layer = Layer('a', Connections.from_dense(np.array([[2, -4]])), Cuba(4096, 0, 1))\n"
+        "simulate(Network((layer,)), np.ones((2, 4, 2), np.uint8))\n"
+        "print(torch.get_num_threads())\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
+
+
+def test_simulations_in_several_threads_do_not_meet() -> None:
+    rng = np.random.default_rng(5)
+    layer = Layer(
+        "a", Connections.from_dense(2 * rng.integers(-60, 60, (30, 20))), Cuba(4096, 0, 9)
+    )
+    network = Network((layer,))
+    inputs = (rng.random((50, 6, 20)) < 0.3).astype(np.uint8)
+    expected = simulate(network, inputs, record="all").spikes["a"]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: simulate(network, inputs, record="all"), range(20)))
+    for result in results:
+        np.testing.assert_array_equal(result.spikes["a"], expected)

@@ -47,7 +47,7 @@ def shared_memory(pid: int) -> set[str]:
     return set()
 
 
-def gone(group: int, seconds: float = 5.0) -> bool:
+def gone(group: int, seconds: float = 20.0) -> bool:
     """Whether a process group has no living process, now or in a moment."""
     end = time.monotonic() + seconds
     while processes(group):
@@ -86,7 +86,7 @@ class Watch:
         self.segments_left = {name for name in self.segments if Path("/dev/shm", name).exists()}
 
     def _look(self) -> None:
-        while not self._ended.wait(0.2):
+        while not self._ended.wait(0.1):
             for group in self.groups:
                 members = processes(group)
                 self.most = max(self.most, len(members))
@@ -223,7 +223,7 @@ def fake_lava(tmp_path, monkeypatch):
         for parent in (package, package.parent, package.parent.parent):
             (parent / "__init__.py").touch()
         (package / "netx.py").write_text(statements)
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"), prepend=os.pathsep)
 
     return install
 
@@ -237,13 +237,13 @@ from esl_lava.simulate import lava_cpu
 path = Path(sys.argv[1])
 lava_cpu.run_file(path, netfile.read(path), np.ones((1, 3, 2), np.uint8), (), deadline=60)
 """
-# Two processes that end only when killed, the second as deaf as Python's resource tracker.
+# Two processes that wait; the second may be as deaf as Python's resource tracker.
 TWO_THAT_WAIT = """
 import os, signal, time
-with open({marker!r}, "w") as file:
-    file.write(str(os.getpid()))
+from pathlib import Path
 if os.fork() == 0:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.{reaction})
+    Path({marker!r}).write_text(str(os.getpgid(0)))
 time.sleep(600)
 """
 
@@ -252,10 +252,9 @@ time.sleep(600)
 def test_no_worker_outlives_its_parent(tmp_path, fake_lava, signum):
     path, marker = tmp_path / "net.h5", tmp_path / "group"
     netfile.write(TINY, path)
-    script = TWO_THAT_WAIT.format(marker=str(marker))
-    if signum != signal.SIGINT:  # the deaf one may only be killed by a living parent
-        script = script.replace("SIG_IGN", "SIG_DFL")
-    fake_lava(script)
+    # Only a living parent can kill the deaf.
+    reaction = "SIG_IGN" if signum == signal.SIGINT else "SIG_DFL"
+    fake_lava(TWO_THAT_WAIT.format(reaction=reaction, marker=str(marker)))
     temporary = tmp_path / "of the parent"
     temporary.mkdir()
     parent = subprocess.Popen(
@@ -263,15 +262,14 @@ def test_no_worker_outlives_its_parent(tmp_path, fake_lava, signum):
         stderr=subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(temporary)},
     )
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not (marker.exists() and marker.read_text()):
         assert time.monotonic() < end
         time.sleep(0.05)
     group = int(marker.read_text())
-    time.sleep(0.2)
     assert len(processes(group)) == 2
     parent.send_signal(signum)
-    _, said = parent.communicate(timeout=30)
+    _, said = parent.communicate(timeout=60)
     assert gone(group)
     assert parent.returncode == -signum
     if signum == signal.SIGINT:
@@ -289,6 +287,10 @@ def run_tiny(tmp_path, deadline=60.0) -> None:
     ("statements", "sentence"),
     [
         ("raise MemoryError('no room')", r"exit status 1; .*\| MemoryError: no room"),
+        (
+            "import atexit, time; atexit.register(time.sleep, 600); raise ValueError('at its end')",
+            r"exit status 1; .*\| ValueError: at its end$",
+        ),
         ("import os; os._exit(0)", "Lava failed with exit status 0$"),
         ("import os; os.kill(os.getpid(), 9)", "Lava failed with exit status -9$"),
         (
@@ -309,8 +311,12 @@ def test_a_failing_worker(tmp_path, fake_lava, monkeypatch, statements, sentence
 def test_what_a_stuck_worker_said_last_is_told(tmp_path, fake_lava, monkeypatch):
     fake_lava("import os, time; os.write(1, b'waiting for a chip\\n'); time.sleep(600)")
     monkeypatch.setattr(lava_cpu, "GRACE_SECONDS", 0.5)
-    with pytest.raises(BackendError, match=r"within 2 s and was stopped; .*: waiting for a chip$"):
-        run_tiny(tmp_path, deadline=2)
+    for deadline in (2, 30):  # the second where a busy machine says nothing in time
+        with pytest.raises(BackendError, match=f"within {deadline} s and was stopped") as caught:
+            run_tiny(tmp_path, deadline)
+        if "said" in str(caught.value):
+            break
+    assert str(caught.value).endswith("was stopped; it last said: waiting for a chip")
 
 
 def test_modules_in_the_working_folder_are_not_imported(tmp_path, fake_lava, monkeypatch):

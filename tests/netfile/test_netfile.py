@@ -1,0 +1,860 @@
+"""A network file comes back as it was, means the same to plain netx, and cannot do harm."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+import zlib
+from itertools import pairwise
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from esl_lava import netfile
+from esl_lava.errors import FileError, LimitError
+from esl_lava.netfile import reader, writer
+from esl_lava.network import INTEGRATOR, NEVER, Connections, Cuba, Layer, Network
+
+LIF = Cuba(current_decay=4000, voltage_decay=2048, threshold=64)
+PROVENANCE = {"config": 'seed = 1\n[data]\nname = "digits"\n', "source_sha256": "00" * 32}
+fuzzing = settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def example() -> Network:
+    """5-6-3: masks, connections of weight 0, an unconnected neuron, biases, a readout."""
+    random = np.random.default_rng(0)
+    mask = random.random((6, 5)) < 0.6
+    weights = 2 * random.integers(-128, 128, (6, 5)) * mask
+    weights[0], mask[0] = 0, [True, False, True, False, True]
+    weights[3], mask[3] = 0, False
+    hidden = Layer("hidden1", Connections.from_dense(weights, mask), LIF, [0, 1, -2, 900, -4000, 7])
+    readout = Connections.from_dense(random.integers(-9, 9, (3, 6)))
+    return Network((hidden, Layer("readout", readout, INTEGRATOR)), 8, PROVENANCE)
+
+
+def assert_same(a: Network, b: Network) -> None:
+    assert (a.steps, dict(a.provenance)) == (b.steps, dict(b.provenance))
+    assert len(a.layers) == len(b.layers)
+    for one, other in zip(a.layers, b.layers):
+        assert (one.name, one.neuron) == (other.name, other.neuron)
+        assert np.array_equal(one.connections.mask(), other.connections.mask())
+        assert np.array_equal(one.connections.dense(), other.connections.dense())
+        assert (one.bias is None) == (other.bias is None)
+        assert one.bias is None or np.array_equal(one.bias, other.bias)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "net.h5"
+
+
+@pytest.fixture
+def written(path):
+    netfile.write(example(), path)
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(FileError) as caught:
+        netfile.read(path)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+# --- What is written comes back. -----------------------------------------------------------
+
+names = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=9)
+int32 = st.integers(-(2**31), 2**31 - 1)
+
+
+@st.composite
+def networks(draw):
+    widths = draw(st.lists(st.integers(1, 7), min_size=2, max_size=4))
+    titles = draw(st.lists(names, min_size=3, max_size=3, unique=True))
+    layers = []
+    for index, (n_pre, n_post) in enumerate(pairwise(widths)):
+        shape = (n_post, n_pre)
+        mask = draw(hnp.arrays(bool, shape))
+        values = draw(st.sampled_from([st.integers(-2, 2), st.integers(-256, 254), int32]))
+        weights = draw(hnp.arrays(np.int32, shape, elements=values)) * mask
+        last = index == len(widths) - 2
+        decay = st.integers(0, 4096)
+        neuron = Cuba(draw(decay), draw(decay), draw(st.integers(1, NEVER - 1 + last)))
+        bias = draw(st.none() | hnp.arrays(np.int32, n_post, elements=int32))
+        layers.append(Layer(titles[index], Connections.from_dense(weights, mask), neuron, bias))
+    facts = st.dictionaries(names.filter(lambda n: n not in ("", ".") and "/" not in n), names)
+    return Network(layers, draw(st.none() | st.integers(1, 2**63 - 1)), draw(facts))
+
+
+@given(network=networks())
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_networks_come_back(network, path):
+    netfile.write(network, path)
+    again = netfile.read(path)
+    assert_same(again, network)
+    assert netfile.digest(again) == netfile.digest(network)
+
+
+def test_masks_come_back_with_connections_of_weight_zero(written):
+    mask = netfile.read(written).layers[0].connections
+    assert mask.synapses < mask.count < mask.possible
+    assert_same(netfile.read(written), example())
+
+
+@pytest.mark.parametrize("zeros", [[], [0], [29], [0, 29], [13, 14], range(30)])
+def test_zero_connections_at_the_edges(path, zeros):
+    weights, mask = np.ones((6, 5), int), np.ones((6, 5), bool)
+    weights.ravel()[list(zeros)] = 0
+    mask.ravel()[7] = False
+    weights.ravel()[7] = 0
+    network = Network((Layer("a", Connections.from_dense(weights, mask), LIF),))
+    netfile.write(network, path)
+    assert_same(netfile.read(path), network)
+
+
+def test_a_layer_without_connections_or_weights(path):
+    for mask in (np.zeros((2, 3), bool), np.ones((2, 3), bool)):
+        network = Network((Layer("a", Connections.from_dense(mask * 0, mask), LIF),))
+        netfile.write(network, path)
+        assert_same(netfile.read(path), network)
+
+
+def test_steps_may_be_absent(path):
+    network = Network(example().layers)
+    netfile.write(network, path)
+    assert netfile.read(path).steps is None
+    assert dict(netfile.read(path).provenance) == {}
+
+
+# --- The bytes. ----------------------------------------------------------------------------
+
+
+def test_bytes_depend_on_the_network_only(tmp_path):
+    facts = list(PROVENANCE.items())
+    other_order = Network(example().layers, 8, dict(reversed(facts)))
+    files = [tmp_path / name for name in ("net.h5", "a-much-longer-name.net", "x")]
+    for file, network in zip(files, (example(), example(), other_order)):
+        netfile.write(network, file)
+        time.sleep(1.1 if file is files[0] else 0)  # a clock in the file would show
+    assert len({file.read_bytes() for file in files}) == 1
+    netfile.write(netfile.read(files[0]), files[1])
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_integers_in_the_smallest_type(path):
+    def stored(weights, bias=None):
+        layer = Layer("a", Connections.from_dense([weights]), LIF, bias)
+        netfile.write(Network((layer,)), path)
+        with h5py.File(path) as file:
+            group = file["layer/0"]
+            assert group["weight"][()].tolist() == [weights]
+            return group["weight"].dtype, group["bias"].dtype if bias is not None else None
+
+    assert stored([-9, 100], [3])[0] == np.int8
+    assert stored([0, 254])[0] == np.uint8
+    assert stored([-256, 254])[0] == np.int16
+    assert stored([0, 65535])[0] == np.uint16
+    assert stored([-1, 65535])[0] == np.int32
+    assert stored([-(2**31), 2**31 - 1])[0] == np.int32
+    assert stored([1, 2], [-4000])[1] == np.int16
+
+
+def test_everything_netx_reads_is_an_integer(written):
+    """Lava hangs on decays and thresholds stored as floats."""
+    with h5py.File(written) as file:
+        for block in file["layer"].values():
+            for key in ("weight", "shape", "neuron/iDecay", "neuron/vDecay", "neuron/vThMant"):
+                assert block[key].dtype.kind in "iu", key
+            assert block["type"][0] == b"dense"
+        assert file["layer/0/bias"].dtype.kind == "i"
+        assert file["layer/0/weight"].compression == "gzip"
+
+
+def test_the_digest_covers_everything():
+    network = example()
+    hidden, readout = network.layers
+    c = hidden.connections
+    mask = c.mask()
+    mask[3, 3] = True
+    weights = c.dense()
+    weights[0, 0] = 2
+
+    def hidden_as(name="hidden1", connections=c, neuron=LIF, bias=hidden.bias):
+        return Network((Layer(name, connections, neuron, bias), readout), network.steps, PROVENANCE)
+
+    facts = [
+        {},
+        {"a": "b=c"},
+        {"a=b": "c"},
+        {"ab": "c"},
+        {"a": "bc"},
+        {"steps=8": "c"},
+        {"a": "b", "c": "d"},
+        {"a": "bcd"},
+    ]
+    variants = [
+        network,
+        hidden_as(name="hidden"),
+        hidden_as(connections=Connections.from_dense(c.dense(), mask)),
+        hidden_as(connections=Connections.from_dense(weights, c.mask())),
+        hidden_as(neuron=Cuba(4001, 2048, 64)),
+        hidden_as(neuron=Cuba(4000, 2049, 64)),
+        hidden_as(neuron=Cuba(4000, 2048, 65)),
+        hidden_as(bias=None),
+        hidden_as(bias=np.zeros(6, int)),
+        Network(network.layers, 9, PROVENANCE),
+        Network(network.layers, None, PROVENANCE),
+        *(Network(network.layers, 8, f) for f in facts),
+    ]
+    assert len({netfile.digest(n) for n in variants}) == len(variants)
+    assert netfile.digest(hidden_as()) == netfile.digest(network)
+
+
+# --- Writing is all or nothing. ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failing", ["fsync", "interrupt", "replace"])
+def test_a_failed_write_leaves_the_old_file(failing, written, monkeypatch):
+    before = written.read_bytes()
+
+    def fail(*_):
+        raise KeyboardInterrupt if failing == "interrupt" else OSError(28, "No space left")
+
+    owner, name = (Path, "replace") if failing == "replace" else (os, "fsync")
+    monkeypatch.setattr(owner, name, fail)
+    other = Network(example().layers, 9)
+    with pytest.raises((FileError, KeyboardInterrupt)) as caught:
+        netfile.write(other, written)
+    monkeypatch.undo()
+    if failing != "interrupt":
+        assert "net.h5: cannot be written: No space left" in str(caught.value)
+    assert written.read_bytes() == before
+    assert os.listdir(written.parent) == ["net.h5"]
+
+
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [
+        ("a\0b", {}),
+        ("a", {"a": "b\0c"}),
+        ("a", {"": "b"}),
+        ("a", {"a/b": "c"}),
+        ("a", {".": "c"}),
+        ("a", {"a": "\ud800"}),
+        ("\ud800", {}),
+        ("a", {"a": "x" * (writer.MAX_TEXT + 1)}),
+        ("a", {"a": "x" * writer.MAX_TEXT, "b": "x"}),
+        ("a", {str(n): "" for n in range(writer.MAX_TEXTS + 1)}),
+    ],
+    ids=range(10),
+)
+def test_texts_that_could_not_be_read_back_are_not_written(path, name, facts):
+    layer = Layer(name, example().layers[0].connections, LIF)
+    with pytest.raises(FileError, match=r"net\.h5: cannot be written"):
+        netfile.write(Network((layer,), provenance=facts), path)
+    assert os.listdir(path.parent) == []
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for place in (tmp_path / "folder", tmp_path / "none" / "net.h5", Path("/"), Path(".")):
+        with pytest.raises(FileError):
+            netfile.write(example(), place)
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_too_large_for_dense_matrices(path):
+    side = 1 << 14
+    empty = Connections(side, side, np.zeros(side + 1, int), np.empty(0, int), np.empty(0, int))
+    layers = (Layer("a", empty, LIF), Layer("b", empty, LIF))
+    with pytest.raises(LimitError, match=rf"layer a: .*{2 * side**2} together, exceed {side**2}"):
+        netfile.write(Network(layers), path)
+    assert not path.exists()
+
+
+# --- Plain netx. ---------------------------------------------------------------------------
+
+NETX = """
+import json, sys
+from lava.lib.dl.netx.hdf5 import Network
+net = Network(net_config=sys.argv[1], reset_interval=8, reset_offset=1)
+said = []
+for layer in net.layers:
+    synapse, neuron = layer.synapse, layer.neuron
+    exponent = synapse.proc_params.get("weight_exp")
+    bias = neuron.bias_mant.init
+    said.append({
+        "weights": (synapse.weights.init * 2.0 ** exponent).tolist(),
+        "du": int(neuron.du.init), "dv": int(neuron.dv.init), "vth": int(neuron.vth.init),
+        "bias": bias.tolist() if hasattr(bias, "tolist") else bias,
+        "exponent": int(neuron.bias_exp.init),
+    })
+open(sys.argv[2], "w").write(json.dumps(said))
+"""
+
+
+def test_plain_netx_reads_the_same(written, tmp_path):
+    """In a process of its own: importing Lava changes multiprocessing for good."""
+    done = subprocess.run(
+        [sys.executable, "-c", NETX, str(written), str(tmp_path / "said.json")],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads((tmp_path / "said.json").read_text())
+    layers = example().layers
+    assert len(said) == len(layers)
+    for block, layer in zip(said, layers):
+        assert block["weights"] == layer.connections.dense().tolist()
+        assert block["du"] + 1 == layer.neuron.current_decay
+        assert block["dv"] == layer.neuron.voltage_decay
+        assert block["vth"] == layer.neuron.threshold
+        assert block["bias"] == (0 if layer.bias is None else layer.bias.tolist())
+        assert block["exponent"] == 6
+
+
+# --- Files of others. ----------------------------------------------------------------------
+
+
+def test_what_slayer_itself_exports(path):
+    import torch
+
+    from esl_lava.models.slayer import slayer
+
+    neuron = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.5}
+    torch.manual_seed(0)
+    cuba = slayer.block.cuba
+    blocks = [
+        cuba.Dense(dict(neuron), 5, 4, delay_shift=False),
+        cuba.Affine(dict(neuron), 4, 3, dynamics=False),
+    ]
+    with torch.no_grad():
+        blocks[0].synapse.weight.mul_(4)
+        blocks[0].synapse.weight[1, 2] = 0.001  # rounds to 0
+        spikes = (torch.rand(6, 5, 7) < 0.5).float()
+        hidden = blocks[0](spikes)
+        expected = blocks[1](hidden)
+    with h5py.File(path, "w") as file:
+        for index, block in enumerate(blocks):
+            block.export_hdf5(file.create_group(f"layer/{index}"))
+    network = netfile.read(path)
+    assert [layer.name for layer in network.layers] == ["layer0", "layer1"]
+    assert (network.steps, dict(network.provenance)) == (None, {})
+    assert network.layers[0].neuron == Cuba(1024, 2048, 80)
+    assert network.readout is network.layers[1]
+    for block, layer in zip(blocks, network.layers):
+        weights = 2 * torch.round(block.synapse.weight.detach().squeeze() * 32)
+        assert layer.connections.dense().tolist() == weights.int().tolist()
+    # What is 0 is no connection: nothing in the file says otherwise.
+    assert not network.layers[0].connections.mask()[1, 2]
+    assert network.layers[0].connections.count == network.layers[0].connections.synapses
+
+    first, second = (layer.connections.dense() for layer in network.layers)
+    for sample in range(6):
+        u, v, running = (np.zeros(4, int), np.zeros(4, int), np.zeros(3, int))
+        for t in range(7):
+            u = np.fix(u * (4096 - 1024) / 4096).astype(int) + 64 * (
+                first @ spikes[sample, :, t].int().numpy()
+            )
+            v = np.fix(v * (4096 - 2048) / 4096).astype(int) + u
+            fired = v > 80 * 64
+            v[fired] = 0
+            assert hidden[sample, :, t].bool().tolist() == fired.tolist()
+            running += second @ fired
+            assert (64 * expected[sample, :, : t + 1].sum(1)).tolist() == running.tolist()
+    # The readout without a neuron: u and v hold the running sum.
+    assert network.layers[1].neuron == Cuba(0, 4096, NEVER)
+
+
+def packaged(name: str) -> Path:
+    found = importlib.util.find_spec("lava.lib.dl")
+    assert found is not None
+    site = Path(next(iter(found.submodule_search_locations))).parents[2]
+    file = site / "tests/lava/lib/dl/netx" / name
+    if not file.exists():
+        pytest.skip(f"lava-dl came without {name}")
+    return file
+
+
+@pytest.mark.parametrize("name", ["mnist.net", "tiny.net"])
+def test_lava_dls_own_files_are_refused_with_layer_and_reason(name, path):
+    shutil.copy(packaged(name), path)
+    assert "layer 0 (layer0): type 'input' is not supported" in refusal(path)
+
+
+def test_the_dense_layers_of_a_real_file(path):
+    """mnist.net without its input layer: trained by others, weights in one dimension."""
+    with h5py.File(packaged("mnist.net")) as source, h5py.File(path, "w") as file:
+        for index in range(3):
+            source.copy(f"layer/{index + 1}", file, f"layer/{index}")
+        weights = [source[f"layer/{index}/weight"][()] for index in (1, 2, 3)]
+    network = netfile.read(path)
+    assert [layer.neurons for layer in network.layers] == [512, 512, 10]
+    assert network.inputs == 784
+    for layer, weight in zip(network.layers, weights):
+        assert np.array_equal(layer.connections.dense().ravel(), weight.ravel())
+    assert network.readout is not None
+
+
+# --- Refused: changed content. -------------------------------------------------------------
+
+
+def rewrite(path: Path, name: str, value, **options) -> None:
+    with h5py.File(path, "r+") as file:
+        if name in file:
+            del file[name]
+        if value is not None:
+            file.create_dataset(name, data=value, **options)
+
+
+def foreign(path: Path) -> None:
+    """The written file without our group, as another program would write it."""
+    with h5py.File(path, "r+") as file:
+        del file["esl_lava"]
+
+
+def change(path: Path, name: str, index, by: int = 1) -> None:
+    with h5py.File(path, "r+") as file:
+        file[name][index] = file[name][index] + by
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("layer/0/weight", (1, np.s_[:])),
+        ("layer/1/weight", (0, 0)),
+        ("layer/0/bias", 2),
+        ("layer/0/neuron/iDecay", ()),
+        ("layer/0/neuron/vDecay", ()),
+        ("layer/0/neuron/vThMant", ()),
+    ],
+)
+def test_changed_values_do_not_match_the_digest(written, name, index):
+    change(written, name, index)
+    assert "digest does not match" in refusal(written)
+
+
+def test_changed_facts_do_not_match_the_digest(written):
+    with h5py.File(written, "r+") as file:
+        file["esl_lava"].attrs["steps"] = 9
+    assert "digest does not match" in refusal(written)
+    netfile.write(example(), written)
+    with h5py.File(written, "r+") as file:
+        del file["esl_lava/provenance/config"]
+    assert "digest does not match" in refusal(written)
+    netfile.write(example(), written)
+    rewrite(written, "esl_lava/layer/0/zero_connections", np.array([0, 2]))
+    assert "digest does not match" in refusal(written)
+
+
+def test_the_untouched_foreign_file_is_read(written):
+    foreign(written)
+    network = netfile.read(written)
+    dense = [layer.connections.dense().tolist() for layer in network.layers]
+    assert dense == [layer.connections.dense().tolist() for layer in example().layers]
+
+
+NETX_FAULTS = [
+    ("layer/0/type", np.bytes_("conv"), "type 'conv' is not supported"),
+    ("layer/0/type", np.array([b"dense_rec"]), "type 'dense_rec' is not supported"),
+    ("layer/0/type", np.array([b"dense", b"dense"]), "exceeds 1 values"),
+    ("layer/0/type", np.array([], "S5"), "no text"),
+    ("layer/0/type", 5, "no text"),
+    ("layer/0/type", np.bytes_(b"\xff"), "can't decode"),
+    ("layer/0/type", None, "/layer/0/type is missing"),
+    ("layer/0/weight", None, "/layer/0/weight is missing"),
+    ("layer/0/shape", None, "/layer/0/shape is missing"),
+    ("layer/0/neuron/iDecay", None, "/layer/0/neuron/iDecay is missing"),
+    ("layer/0/neuron/vThMant", None, "/layer/0/neuron/vThMant is missing"),
+    ("layer/0/neuron/type", None, "/layer/0/neuron/type is missing"),
+    ("layer/0/neuron/type", "SDNN", "neuron type 'SDNN' is not supported"),
+    ("layer/0/neuron", 5, "neuron is not a group"),
+    ("layer/0", 5, "0 is not a group"),
+    ("layer/0", None, "missing"),
+    ("layer", 5, "layer is not a group"),
+    ("layer", None, "/layer is missing"),
+    ("layer/0/delay", np.zeros(6), "delay is not supported"),
+    ("layer/0/weight_rec", np.zeros((6, 6)), "weight_rec is not supported"),
+    ("layer/0/neuron/gradedSpike", True, "gradedSpike is not supported"),
+    ("layer/0/neuron/weight_exp", 2, "weight_exp is not supported"),
+    ("layer/0/neuron/messageBits", 0, "messageBits is not supported"),
+    ("layer/0/neuron/iDecay", 2000.0, "float64, with which Lava hangs"),
+    ("layer/0/neuron/vThMant", np.float32(64), "float32, with which Lava hangs"),
+    ("layer/0/neuron/iDecay", True, "bool, with which Lava hangs"),
+    ("layer/0/neuron/iDecay", 4097, "current_decay 4097 is outside 0..4096"),
+    ("layer/0/neuron/iDecay", -1, "current_decay -1 is outside 0..4096"),
+    ("layer/0/neuron/vDecay", 2**62, f"voltage_decay {2**62} is outside 0..4096"),
+    ("layer/0/neuron/vThMant", 0, "threshold 0 is outside 1..131072"),
+    ("layer/0/neuron/vThMant", 2**17 + 1, "threshold 131073 is outside 1..131072"),
+    ("layer/0/neuron/vThMant", [64] * 6, "6 values, only one is supported"),
+    ("layer/0/neuron/vThMant", h5py.Empty("i8"), "vThMant of shape None"),
+    ("layer/0/weight", np.full((6, 5), 0.5), "not whole 32-bit numbers"),
+    ("layer/0/weight", np.full((6, 5), np.nan), "not whole 32-bit numbers"),
+    ("layer/0/weight", np.full((6, 5), np.inf, "f4"), "not whole 32-bit numbers"),
+    ("layer/0/weight", np.full((6, 5), 2.0**31), "not whole 32-bit numbers"),
+    ("layer/0/weight", np.full((6, 5), 2**31), "range of int32"),
+    ("layer/0/weight", np.full((6, 5), 2**64 - 1, "u8"), "range of int32"),
+    ("layer/0/weight", np.zeros((6, 5), "c8"), "not a number"),
+    ("layer/0/weight", np.zeros((6, 5), "S3"), "not a number"),
+    ("layer/0/weight", np.zeros((6, 5), [("a", "i4")]), "not a number"),
+    ("layer/0/weight", np.zeros((6, 5), np.longdouble), "wider than 8 bytes"),
+    ("layer/0/weight", np.zeros(31, int), "does not feed 6 neurons"),
+    ("layer/0/weight", np.zeros((0, 5), int), "does not feed 6 neurons"),
+    ("layer/0/shape", [4], "does not feed 4 neurons"),
+    ("layer/0/shape", [0], "does not feed 0 neurons"),
+    ("layer/0/shape", [-6], "does not feed -6 neurons"),
+    ("layer/0/shape", [2**62, 2**62], "does not feed"),
+    ("layer/0/shape", [3], "bias of shape (6,), not one value for each of 3 neurons"),
+    ("layer/1/shape", [9], "layer layer1 expects 2 inputs, layer layer0 has 6"),
+    ("layer/0/bias", [1.5] * 6, "not whole 32-bit numbers"),
+    ("layer/0/bias", [1] * 5, "bias of shape (5,)"),
+    ("layer/0/bias", "text", "not a number"),
+    ("layer/2/type", "dense", "layer 2 (layer2)"),
+    ("layer/x", 5, "/layer/2 is missing"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "reason"), NETX_FAULTS)
+def test_unusable_layers_are_refused_with_their_reason(written, name, value, reason):
+    foreign(written)
+    rewrite(written, name, value)
+    message = refusal(written)
+    assert reason in message
+    if name.startswith("layer/0/"):
+        assert "layer 0 (layer0): " in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("esl_lava", 5, "/esl_lava is not a group"),
+        ("esl_lava/layer", None, "/esl_lava/layer is missing"),
+        ("esl_lava/layer/1", None, "/esl_lava/layer/1 is missing"),
+        ("esl_lava/layer/1/zero_connections", None, "zero_connections is missing"),
+        ("esl_lava/layer/0/zero_connections", [-1], "not ascending"),
+        ("esl_lava/layer/0/zero_connections", [3, 0], "not ascending"),
+        ("esl_lava/layer/0/zero_connections", [3, -1, 3], "not ascending"),
+        ("esl_lava/layer/0/zero_connections", [30], "not ascending"),
+        ("esl_lava/layer/0/zero_connections", [10**9, -(10**9)], "not ascending"),
+        ("esl_lava/layer/0/zero_connections", np.array([2**64 - 1], "u8"), "not ascending"),
+        ("esl_lava/layer/0/zero_connections", [[0]], "not ascending"),
+        ("esl_lava/layer/0/zero_connections", [15, 15], "does not fit"),
+        ("esl_lava/layer/1/zero_connections", [0], "does not fit"),
+        ("esl_lava/layer/0/zero_connections", np.zeros(31, int), "exceeds 30 values"),
+        ("esl_lava/layer/0/zero_connections", [0.5], "not whole"),
+        ("esl_lava/provenance", 5, "provenance is not a group"),
+        ("esl_lava/provenance/config", 5, "no text"),
+        ("esl_lava/provenance/more/config", "a", "not a plain dataset"),
+    ],
+)
+def test_our_own_group_is_checked_too(written, name, value, reason):
+    rewrite(written, name, value)
+    assert reason in refusal(written)
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "value", "reason"),
+    [
+        ("esl_lava", "format_version", 2, "format version 2, this esl-lava reads version 1"),
+        ("esl_lava", "format_version", None, "format_version of /esl_lava is missing"),
+        ("esl_lava", "format_version", "1", "is not a int"),
+        ("esl_lava", "format_version", [1, 1], "is not a int"),
+        ("esl_lava", "format_version", 1.0, "is not a int"),
+        ("esl_lava", "digest", None, "digest of /esl_lava is missing"),
+        ("esl_lava", "digest", "of variable length", "is not a str"),
+        ("esl_lava", "digest", np.bytes_("0" * 64), "does not match"),
+        ("esl_lava", "steps", 0, "0 steps"),
+        ("esl_lava", "steps", -1, "-1 steps"),
+        ("esl_lava", "steps", 8.0, "is not a int"),
+        ("esl_lava", "steps", h5py.Empty("i8"), "is not a int"),
+        ("esl_lava/layer/0", "name", None, "name of /esl_lava/layer/0 is missing"),
+        ("esl_lava/layer/0", "name", 5, "is not a str"),
+        ("esl_lava/layer/0", "name", np.bytes_(b"\xff"), "can't decode"),
+        ("esl_lava/layer/0", "name", np.bytes_("readout"), "not unique"),
+    ],
+)
+def test_our_own_attributes_are_checked_too(written, group, key, value, reason):
+    with h5py.File(written, "r+") as file:
+        del file[group].attrs[key]
+        if value is not None:
+            file[group].attrs[key] = value
+    assert reason in refusal(written)
+
+
+def test_numbers_of_layers(written, path):
+    with h5py.File(path, "w") as file:
+        file.create_group("layer")
+    assert "0 layers, a network has 1 to" in refusal(path)
+
+
+# --- Refused: files that reach out of themselves, or swell. --------------------------------
+
+
+def test_no_hdf5_file(path):
+    for content in (b"", b"\x89HDF", b"PK\x03\x04" * 100, bytes(4096)):
+        path.write_bytes(content)
+        assert "not an HDF5 file" in refusal(path)
+    path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(4096))
+    refusal(path)
+    path.unlink()
+    assert "No such file" in refusal(path)
+    path.mkdir()
+    assert "directory" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "layer",
+        "layer/0",
+        "layer/0/type",
+        "layer/0/weight",
+        "layer/0/bias",
+        "layer/0/delay",
+        "layer/0/neuron",
+        "layer/0/neuron/type",
+        "layer/0/neuron/iDecay",
+        "layer/0/neuron/gradedSpike",
+        "layer/0/neuron/messageBits",
+        "esl_lava",
+        "esl_lava/layer",
+        "esl_lava/layer/0",
+        "esl_lava/layer/0/zero_connections",
+        "esl_lava/provenance",
+        "esl_lava/provenance/config",
+    ],
+)
+@pytest.mark.parametrize("kind", ["soft", "dangling", "external", "dangling external"])
+def test_links(written, tmp_path, name, kind, monkeypatch):
+    other = tmp_path / "other.h5"
+    shutil.copy(written, other)
+    link = {
+        "soft": h5py.SoftLink("/elsewhere"),
+        "dangling": h5py.SoftLink("/nowhere"),
+        "external": h5py.ExternalLink("other.h5", name),
+        "dangling external": h5py.ExternalLink("nowhere.h5", name),
+    }[kind]
+    with h5py.File(written, "r+") as file:
+        if name in file:
+            file.move(name, "elsewhere")
+        file[name] = link
+    # Locked by a writer, the other file cannot even be opened: that would be another error.
+    message = refusal(written)
+    assert "link" in message or "not supported" in message
+    assert "not a group" not in message
+
+
+def test_linked_files_are_not_even_opened(written, tmp_path):
+    """A link to a named pipe would wait for ever, one to a device could do worse."""
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("layer/0/bias", "esl_lava", "layer/0/neuron"):
+        with h5py.File(written, "r+") as file:
+            if name in file:
+                del file[name]
+            file[name] = h5py.ExternalLink("pipe", "/x")
+        code = "import pathlib, sys, esl_lava.netfile as n; n.read(pathlib.Path(sys.argv[1]))"
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(written)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "missing or a link" in done.stderr
+        netfile.write(example(), written)
+
+
+def test_external_storage(written, tmp_path):
+    (tmp_path / "raw").write_bytes(bytes(1000))
+    with h5py.File(written, "r+") as file:
+        del file["layer/0/weight"]
+        external = [(str(tmp_path / "raw"), 0, 240)]
+        file.create_dataset("layer/0/weight", (6, 5), "i8", external=external)
+    assert "weight is not a plain dataset" in refusal(written)
+
+
+def test_virtual_datasets(written, tmp_path):
+    layout = h5py.VirtualLayout((6, 5), "i8")
+    layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", shape=(6, 5))
+    with h5py.File(written, "r+") as file:
+        del file["layer/0/weight"]
+        file.create_virtual_dataset("layer/0/weight", layout)
+    assert "weight is not a plain dataset" in refusal(written)
+
+
+def peak() -> int:
+    """The most memory this process ever used, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+HUGE = {
+    "a terabyte of zeros, compressed": {"shape": (1 << 20, 1 << 20), "compression": "gzip"},
+    "a terabyte never stored": {"shape": (1 << 40,), "chunks": (1 << 20,)},
+    "within the limit, but never stored": {"shape": (1 << 14, 1 << 14), "chunks": (1 << 10,) * 2},
+    "within the limit, not in one piece": {"shape": (1 << 14, 1 << 14), "chunks": (4, 4)},
+    "within the limit, beyond the file": {"shape": (1 << 14, 1 << 14)},
+}
+
+
+@pytest.mark.parametrize("options", HUGE.values(), ids=HUGE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "layer/0/weight",
+        "layer/0/bias",
+        "layer/0/shape",
+        "layer/0/neuron/iDecay",
+        "esl_lava/layer/0/zero_connections",
+    ],
+)
+def test_huge_shapes_allocate_nothing(written, name, options):
+    with h5py.File(written, "r+") as file:
+        del file[name]
+        file.create_dataset(name, dtype="i1", **options)
+    before = peak()
+    start = time.perf_counter()
+    refusal(written)
+    assert time.perf_counter() - start < 10
+    assert peak() - before < 50
+
+
+def test_layers_share_one_budget(path, monkeypatch):
+    """A thousand links to one large, well compressed matrix."""
+    monkeypatch.setattr(reader, "MAX_POSITIONS", 4 << 12)
+    with h5py.File(path, "w") as file:
+        layer = file.create_group("layer/0")
+        layer["type"] = "dense"
+        layer["shape"] = [64]
+        layer.create_dataset("weight", data=np.zeros((64, 64), np.int8), compression="gzip")
+        for index in range(1, 1000):
+            file[f"layer/{index}"] = layer
+    message = refusal(path)
+    assert "layer 4 (layer4): weight of shape (64, 64) exceeds 0 values" in message
+
+
+def test_chains_of_compression(written):
+    """Deflate shrinks to a thousandth, twice to a millionth."""
+    with h5py.File(written, "r+") as file:
+        del file["layer/0/weight"]
+        made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        made.set_chunk((6, 5))
+        made.set_deflate(9)
+        made.set_deflate(9)
+        space = h5py.h5s.create_simple((6, 5))
+        dataset = h5py.h5d.create(
+            file["layer/0"].id, b"weight", h5py.h5t.NATIVE_INT8, space, dcpl=made
+        )
+        raw = zlib.compress(zlib.compress(bytes(30)))
+        dataset.write_direct_chunk((0, 0), raw)
+    assert "filters [1, 1]" in refusal(written)
+
+
+def test_other_filters(written):
+    rewrite(written, "layer/0/weight", np.zeros((6, 5), int), chunks=(6, 5), compression="lzf")
+    assert "filters [32000]" in refusal(written)
+
+
+def test_texts_of_claimed_length(written):
+    """Before it looks, HDF5 allocates what a text of variable length says of itself."""
+    rewrite(written, "layer/0/neuron/type", "CUBA")  # variable, as lava-dl writes it
+    foreign(written)
+    assert netfile.read(written).layers[0].neuron == LIF
+    with h5py.File(written) as file:
+        place = file["layer/0/neuron/type"].id.get_offset()
+    raw = bytearray(written.read_bytes())
+    assert raw[place : place + 4] == b"\x04\0\0\0"
+    raw[place : place + 4] = b"\xff\xff\xff\xf0"
+    written.write_bytes(raw)
+    before = peak()
+    assert "type is longer than" in refusal(written)
+    assert peak() - before < 50
+
+
+def test_wide_texts(written):
+    with h5py.File(written, "r+") as file:
+        del file["layer/0/type"]
+        kind = h5py.string_dtype("utf-8", 1 << 30)
+        file.create_dataset("layer/0/type", (1,), kind, chunks=(1,), compression="gzip")
+    before = peak()
+    assert "wider than" in refusal(written)
+    assert peak() - before < 50
+
+
+def test_other_things_of_variable_length(written):
+    """One flipped bit makes a text a list, reading which crashes the HDF5 library."""
+    rewrite(written, "layer/0/neuron/type", None)
+    with h5py.File(written, "r+") as file:
+        file.create_dataset("layer/0/neuron/type", (), h5py.vlen_dtype(np.int8))
+        file["layer/0/neuron/type"][()] = np.arange(3, dtype=np.int8)
+    assert "type of type object and size 1 is no text" in refusal(written)
+    rewrite(written, "layer/0/neuron/type", None)
+    with h5py.File(written, "r+") as file:
+        file["layer/0/neuron"].create_dataset("type", data=file["layer"].ref)
+    assert "no text" in refusal(written)
+
+
+def test_many_links_to_one_text(written):
+    with h5py.File(written, "r+") as file:
+        facts = file["esl_lava/provenance"]
+        text = np.array(b"x" * 100_000, h5py.string_dtype("utf-8", 100_000))
+        facts["long"] = text
+        for index in range(50):
+            facts[f"again{index}"] = facts["long"]
+    assert "provenance is longer than" in refusal(written)
+    with h5py.File(written, "r+") as file:
+        facts = file["esl_lava/provenance"]
+        for index in range(reader.MAX_TEXTS):
+            facts[f"more{index}"] = facts["config"]
+    assert f"more than {reader.MAX_TEXTS}" in refusal(written)
+
+
+# --- Refused: damaged files. ---------------------------------------------------------------
+
+
+def test_truncated_files(written):
+    raw = written.read_bytes()
+    for length in {*range(0, len(raw), 509), *range(0, 64, 7), len(raw) - 1}:
+        written.write_bytes(raw[:length])
+        refusal(written)
+
+
+changes = st.lists(
+    st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4
+)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+@given(changes=changes)
+@fuzzing
+def test_damaged_files(tmp_path, ours, changes):
+    """Ours may come back only as it was; others' have no digest, but do no harm either."""
+    source, path = tmp_path / "source.h5", tmp_path / "net.h5"
+    if not source.exists():
+        netfile.write(example(), source)
+        if not ours:
+            rewrite(source, "layer/0/neuron/type", "CUBA")
+            foreign(source)
+    raw = bytearray(source.read_bytes())
+    for place, difference in changes:
+        raw[int(place * len(raw))] ^= difference
+    path.write_bytes(raw)
+    with contextlib.suppress(FileError):
+        network = netfile.read(path)
+        if ours and network.provenance:
+            assert_same(network, example())
