@@ -16,7 +16,7 @@ from esl_lava.experiments.price import DEFAULT_DEVICES, Price, device_values, pr
 from esl_lava.experiments.rundir import create
 from esl_lava.experiments.train import Trained, train
 from esl_lava.experiments.verify import Verification, verify
-from esl_lava.models.modelfile import replace_file
+from esl_lava.files import replace_file
 from esl_lava.report.plots import plot_raster
 from esl_lava.simulate import simulate
 from esl_lava.training.trainer import Progress

@@ -12,6 +12,7 @@ from esl_lava.config import Experiment, to_toml
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.errors import DataError, FileError
 from esl_lava.experiments.rundir import RunDirectory, create
+from esl_lava.files import replace_file
 from esl_lava.models import modelfile
 from esl_lava.models.build import restore
 from esl_lava.models.modelfile import SavedModel
@@ -92,7 +93,7 @@ def _splits(name: str) -> tuple[Dataset, Dataset]:
 def _finish(
     trainer: Trainer, run: RunDirectory, test: Dataset, show: Callable[[Progress], None]
 ) -> Trained:
-    modelfile.replace_file(run.config, to_toml(trainer.experiment).encode())
+    replace_file(run.config, to_toml(trainer.experiment).encode())
     start = time.perf_counter()
     model = trainer.run(show, lambda checkpoint: modelfile.write(checkpoint, run.checkpoint))
     seconds = time.perf_counter() - start

@@ -8,11 +8,9 @@ to, however deep, as a dictionary's key.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import math
-import os
 import pickletools
 import struct
 import sys
@@ -28,6 +26,7 @@ import torch
 
 from esl_lava.config import MAX_CONFIG_BYTES, Experiment, from_toml, to_toml
 from esl_lava.errors import ConfigError, FileError
+from esl_lava.files import replace_file
 
 FORMAT = "esl-lava model"
 FORMAT_VERSION = 1
@@ -133,28 +132,6 @@ def _plain(value: Any, place: str) -> Any:
         if isinstance(value, kind):
             return kind(value)
     raise TypeError(f"{place} is a {type(value).__name__}, neither a tensor nor plain data")
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path` atomically: temporary name, fsync, rename.
-
-    Raises:
-        FileError: when the file cannot be written; the old one then stays.
-    """
-    if not path.name:
-        raise FileError(f"{path}: not the name of a file")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def read(path: Path) -> SavedModel:

@@ -7,9 +7,8 @@ names, presentation time, provenance, a digest, and the connections whose weight
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import h5py
 import numpy as np
 
 from esl_lava.errors import FileError, LimitError
+from esl_lava.files import replace_file
 from esl_lava.network import Layer, Network
 
 FORMAT_VERSION = 1
@@ -45,22 +45,14 @@ def write(network: Network, path: Path) -> None:
                 "that plain netx, which stores matrices densely, can be given"
             ]
         )
-    if not path.name:
-        raise FileError(f"{path}: not the name of a file")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    content = io.BytesIO()
     try:
         _check_provenance(network.provenance)
-        with h5py.File(temporary, "w", libver="v110") as file:
+        with h5py.File(content, "w", libver="v110") as file:
             _write(network, file)
-        with temporary.open("rb") as done:
-            os.fsync(done.fileno())
-        temporary.replace(path)
-    except (OSError, ValueError) as error:  # ValueError: a text HDF5 cannot hold
-        reason = getattr(error, "strerror", None) or error
-        raise FileError(f"{path}: cannot be written: {reason}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    except ValueError as error:  # a text HDF5 cannot hold
+        raise FileError(f"{path}: cannot be written: {error}") from None
+    replace_file(path, content.getvalue())
 
 
 def _check_provenance(texts: Mapping[str, str]) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esl_lava.files import replace_file
+
 INK = "#1f2933"
 BLUE = "#2a6f97"
 ORANGE = "#d1602b"
@@ -31,8 +33,6 @@ def _figure(width: float, height: float, **grid: Any) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: Path) -> None:
-    from esl_lava.models.modelfile import replace_file
-
     picture = io.BytesIO()
     # Without this, matplotlib writes its version into the file.
     figure.savefig(picture, format="png", metadata={"Software": None})
