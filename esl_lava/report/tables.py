@@ -12,7 +12,7 @@ from rich.text import Text
 
 from esl_lava.counts import Counts
 from esl_lava.devices import DenseOperation, EventEnergy
-from esl_lava.energy.table1 import Table1
+from esl_lava.energy.table1 import Table1, contradiction
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,13 @@ def layer_counts(counts: Counts) -> Table:
     return table
 
 
-def devices(rows: Sequence[DeviceRow]) -> Table:
-    """Joules per device, measured beside the paper's convention."""
+def devices(rows: Sequence[DeviceRow]) -> RenderableType:
+    """Joules per device, measured beside the paper's convention, and what to think of it."""
     table = _table("joules per sample", "device", "measured", "by connections")
     table.add_column("measured is charged for")
     for row in rows:
         table.add_row(row.name, joules(row.measured), joules(row.by_connections), row.charged)
-    return table
+    return Group(table, Text(contradiction()))
 
 
 def table1(result: Table1) -> RenderableType:

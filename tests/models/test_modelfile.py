@@ -9,7 +9,6 @@ import pickle
 import resource
 import struct
 import sys
-import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -745,10 +744,8 @@ def test_truncated_files(path, model_bytes):
 
 def harmless(path: Path) -> None:
     """Reading raises FileError or nothing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with contextlib.suppress(FileError):
-            read(path)
+    with contextlib.suppress(FileError):
+        read(path)
 
 
 changes = st.lists(
