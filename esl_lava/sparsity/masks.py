@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -59,31 +61,34 @@ def draw(count: int, size: int, generator: torch.Generator) -> Tensor:
     return sample_free(torch.zeros(size, dtype=torch.bool), count, generator)
 
 
-def move(mask: Tensor, drop: Tensor, grow: Tensor) -> None:
-    """Move connections of one layer, in place: `drop` off, equally many `grow` on.
+def move(masks: Sequence[Tensor], drops: Sequence[Tensor], grows: Sequence[Tensor]) -> None:
+    """Move connections of a network, in place: `drops` off, equally many `grows` on.
 
     Args:
-        mask: contiguous bool of any shape, true where a connection is.
-        drop: (n,) int64 flat positions, ascending.
-        grow: (n,) int64 flat positions, ascending.
+        masks: one contiguous bool a layer, of any shape, true where a connection is.
+        drops: one (n,) int64 of flat positions a layer, ascending.
+        grows: as `drops`; a layer may grow more or fewer than it drops.
 
     Raises:
         AssertionError: when a dropped position is not active, a grown one is, positions
-            are not strictly ascending within the mask, or the numbers differ. The mask
-            is then unchanged.
+            are not strictly ascending within the mask, or the numbers over all layers
+            differ. No mask is changed then.
     """
-    flat = mask.view(-1)
-    for name, positions in (("dropped", drop), ("grown", grow)):
-        if positions.numel() == 0:
-            continue
-        ascending = bool((positions[1:] > positions[:-1]).all())
-        if not ascending or int(positions[0]) < 0 or int(positions[-1]) >= flat.numel():
-            raise AssertionError(f"{name} positions are not strictly ascending within the mask")
-    if drop.numel() != grow.numel():
-        raise AssertionError(f"{drop.numel()} connections dropped but {grow.numel()} grown")
-    if not bool(flat[drop].all()):
-        raise AssertionError("a dropped connection was not active")
-    if bool(flat[grow].any()):
-        raise AssertionError("a grown connection was active before the update")
-    flat[drop] = False
-    flat[grow] = True
+    flats = [mask.view(-1) for mask in masks]
+    for flat, drop, grow in zip(flats, drops, grows):
+        for name, positions in (("dropped", drop), ("grown", grow)):
+            if positions.numel() == 0:
+                continue
+            ascending = bool((positions[1:] > positions[:-1]).all())
+            if not ascending or int(positions[0]) < 0 or int(positions[-1]) >= flat.numel():
+                raise AssertionError(f"{name} positions are not strictly ascending within the mask")
+        if not bool(flat[drop].all()):
+            raise AssertionError("a dropped connection was not active")
+        if bool(flat[grow].any()):
+            raise AssertionError("a grown connection was active before the update")
+    dropped, grown = (sum(part.numel() for part in parts) for parts in (drops, grows))
+    if dropped != grown:
+        raise AssertionError(f"{dropped} connections dropped but {grown} grown")
+    for flat, drop, grow in zip(flats, drops, grows):
+        flat[drop] = False
+        flat[grow] = True
