@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from esl_lava.errors import ConfigError, UserError
 from esl_lava.sparsity import ranks
+from esl_lava.sparsity.arrays import count, keep, positions, set_zero
 from esl_lava.sparsity.density import DISTRIBUTIONS, LayerShape, by_eps, by_layer
 from esl_lava.sparsity.growth import GROW, Scores, Site
 from esl_lava.sparsity.masks import draw, move
@@ -141,10 +142,10 @@ class MaskEvolver:
         self.history: list[Update] = []
         self._sizes = {name: weight.numel() for name, weight in weights.items()}
         self._layers: list[_Layer] = []
-        for (name, weight), count in zip(sparse.items(), counts):
+        for (name, weight), number in zip(sparse.items(), counts):
             generator = _generator(seed, list(weights).index(name))
             mask = torch.zeros(weight.numel(), dtype=torch.bool)
-            mask[draw(count, weight.numel(), generator)] = True
+            mask[draw(number, weight.numel(), generator)] = True
             mask = ranks.from_first(mask.view(weight.shape).to(weight.device), weight.device)
             generator.set_state(ranks.from_first(generator.get_state(), weight.device))
             self._layers.append(_Layer(name, weight, mask, mask.clone(), generator))
@@ -173,15 +174,14 @@ class MaskEvolver:
             return None
         fraction = self.schedule.fraction(self.iteration)
         masks = [layer.mask for layer in self._layers]
-        active = [layer.mask.view(-1).nonzero().view(-1) for layer in self._layers]
+        active = [positions(layer.mask) for layer in self._layers]
         values = [self._values(*pair) for pair in zip(self._layers, active)]
         states = [moments(self._optimizer, layer.name, layer.weight) for layer in self._layers]
         free = [layer.mask.numel() - held.numel() for layer, held in zip(self._layers, active)]
         statistics = self._statistics(active, values)
         pruned, grown = budget(self._prune, values, fraction, free, statistics)
         drops = [
-            positions[self._prune.pick(weights, n)]
-            for positions, weights, n in zip(active, values, pruned)
+            held[self._prune.pick(weights, n)] for held, weights, n in zip(active, values, pruned)
         ]
         # Before growth, which talks to the other ranks as often as there is to grow.
         numbers = torch.tensor(grown, device=masks[0].device)
@@ -190,10 +190,10 @@ class MaskEvolver:
         move(masks, drops, grows)
         records = []
         for layer, held, drop, grow, state in zip(self._layers, active, drops, grows, states):
-            layer.ever.view(-1)[grow] = True
-            _zero(layer.weight, drop)
+            layer.ever.view(-1).index_fill_(0, grow, True)
+            set_zero(layer.weight.detach(), drop)
             for moment in state:
-                _zero(moment, grow)
+                set_zero(moment, grow)
             records.append(
                 LayerUpdate(
                     name=layer.name,
@@ -201,7 +201,7 @@ class MaskEvolver:
                     pruned=drop.numel(),
                     grown=grow.numel(),
                     connections=held.numel() - drop.numel() + grow.numel(),
-                    ever=int(layer.ever.count_nonzero()),
+                    ever=count(layer.ever),
                 )
             )
         ranks.agree(masks, "masks", self.iteration)
@@ -238,7 +238,7 @@ class MaskEvolver:
 
     def connections(self) -> dict[str, int]:
         """Name -> connections of every weight layer, those kept dense included."""
-        return {**self._sizes, **{layer.name: int(layer.mask.sum()) for layer in self._layers}}
+        return {**self._sizes, **{layer.name: count(layer.mask) for layer in self._layers}}
 
     def densities(self) -> dict[str, float]:
         """Name -> connections over possible ones of every weight layer (1 where dense)."""
@@ -300,8 +300,8 @@ class MaskEvolver:
                         f"{tuple(tensor.shape)} of {tensor.dtype}, "
                         f"not {tuple(layer.mask.shape)} of torch.bool"
                     )
-        saved = sum(int(mask.sum()) for mask in state["masks"].values())
-        held = sum(int(mask.sum()) for mask in self.masks.values())
+        saved = sum(count(mask) for mask in state["masks"].values())
+        held = sum(count(mask) for mask in self.masks.values())
         if saved != held:
             raise ConfigError(f"the state has {saved} connections, this run {held}")
         for layer in self._layers:
@@ -316,12 +316,11 @@ class MaskEvolver:
     @torch.no_grad()
     def _apply_masks(self) -> None:
         for layer in self._layers:
-            # Filled, not multiplied: a product would leave -0.0 and NaN behind.
-            layer.weight.masked_fill_(~layer.mask, 0.0)
+            keep(layer.weight.detach(), layer.mask)
 
     def _values(self, layer: _Layer, active: Tensor) -> Tensor:
         """(connections,) active weights in order of position; refuses NaN and infinity."""
-        values = layer.weight.detach().reshape(-1)[active]
+        values = layer.weight.detach().reshape(-1).index_select(0, active)
         broken = values.numel() - int(values.isfinite().count_nonzero())
         if broken:
             raise UserError(
@@ -441,11 +440,6 @@ def _gradient(layer: _Layer) -> Scores:
     return lambda where: ranks.mean(flat[where])
 
 
-def _zero(tensor: Tensor, positions: Tensor) -> None:
-    """Set flat positions to 0, whatever the memory layout (channels last, for one)."""
-    tensor[torch.unravel_index(positions, tensor.shape)] = 0.0
-
-
 def _generator(seed: int, place: int) -> torch.Generator:
     """A CPU generator for one layer, the same in every process and on every platform."""
     state = np.random.SeedSequence([seed, place]).generate_state(1, np.uint64)
@@ -454,4 +448,4 @@ def _generator(seed: int, place: int) -> torch.Generator:
 
 def _share(tensors: list[Tensor]) -> float:
     """Share of true positions of some bool tensors together."""
-    return sum(int(t.sum()) for t in tensors) / sum(t.numel() for t in tensors)
+    return sum(count(t) for t in tensors) / sum(t.numel() for t in tensors)

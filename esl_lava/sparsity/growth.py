@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from esl_lava.errors import UserError
+from esl_lava.sparsity.arrays import count, positions
 from esl_lava.sparsity.masks import sample_free
 from esl_lava.sparsity.prune import smallest
 
@@ -64,12 +65,12 @@ def unfired_first(site: Site, n: int) -> Tensor:
     With at least n slots never active, n of them uniformly; otherwise all of them, and
     the rest uniformly from the other free slots.
     """
-    fresh = site.ever.numel() - int(site.ever.count_nonzero())
+    fresh = site.ever.numel() - count(site.ever)
     if n <= fresh:
         return sample_free(site.ever, n, site.generator)
     # Taken for the second draw: what is active, and what was never.
     again = sample_free(site.mask | ~site.ever, n - fresh, site.generator)
-    return torch.cat([(~site.ever).nonzero().view(-1), again]).sort().values
+    return torch.cat([positions(~site.ever), again]).sort().values
 
 
 def by_gradient(site: Site, n: int) -> Tensor:
@@ -99,35 +100,35 @@ def top(site: Site, scores: Scores, n: int) -> Tensor:
     Raises:
         UserError: when a free slot's score is NaN or infinite.
     """
-    positions = torch.empty(0, dtype=torch.int64, device=site.mask.device)
+    best = torch.empty(0, dtype=torch.int64, device=site.mask.device)
     values = torch.empty(0, device=site.mask.device)
     if n == 0:
-        return positions
+        return best
     least = values.new_tensor(-1.0)
     for start in range(0, site.mask.numel(), BLOCK):
         part = slice(start, start + BLOCK)
         # Magnitudes are at least 0: -1 marks what is taken.
-        block = scores(part).abs().masked_fill_(site.mask[part], -1.0)
-        broken = block.numel() - int(block.isfinite().count_nonzero())
-        if broken:
+        block = torch.where(site.mask[part], -1.0, scores(part).abs())
+        if not block.max().isfinite():
+            broken = block.numel() - count(block.isfinite())
             raise UserError(
                 f"layer {site.name}: {broken} of the scores to grow by are NaN or infinite; "
                 "the training diverged"
             )
         # A tie with the least one kept is lost: its position is higher.
-        found = (block > least).nonzero().view(-1)
-        positions = torch.cat([positions, found + start])
+        found = positions(block > least)
+        best = torch.cat([best, found + start])
         values = torch.cat([values, block[found]])
         if values.numel() >= 2 * n:
-            positions, values = _largest(positions, values, n)
+            best, values = _largest(best, values, n)
             least = values.min()
-    return _largest(positions, values, n)[0]
+    return _largest(best, values, n)[0]
 
 
-def _largest(positions: Tensor, values: Tensor, n: int) -> tuple[Tensor, Tensor]:
+def _largest(where: Tensor, values: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """The `n` largest values with their ascending positions; ties to the lower one."""
     chosen = smallest(-values, n)
-    return positions[chosen], values[chosen]
+    return where[chosen], values[chosen]
 
 
 GROW: Mapping[str, GrowthRule] = MappingProxyType(

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from esl_lava.sparsity.arrays import count, positions
+
 
 def sample_free(taken: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """Draw `n` of the positions where `taken` is false, uniformly, none twice.
@@ -27,12 +29,12 @@ def sample_free(taken: Tensor, n: int, generator: torch.Generator) -> Tensor:
         ValueError: when fewer than `n` positions are free.
     """
     size = taken.numel()
-    free = size - int(taken.sum())
+    free = size - count(taken)
     if not 0 <= n <= free:
         raise ValueError(f"{n} positions asked for, {free} of {size} are free")
     # Listing is bounded: free < size / 4 means mostly taken, 2 n > free means mostly wanted.
     if 4 * free < size or 2 * n > free:
-        slots = (~taken).nonzero().view(-1)
+        slots = positions(~taken)
         order = torch.randperm(free, generator=generator)[:n]
         return slots[order.to(slots.device)].sort().values
     seen = taken.clone()
@@ -76,11 +78,11 @@ def move(masks: Sequence[Tensor], drops: Sequence[Tensor], grows: Sequence[Tenso
     """
     flats = [mask.view(-1) for mask in masks]
     for flat, drop, grow in zip(flats, drops, grows):
-        for name, positions in (("dropped", drop), ("grown", grow)):
-            if positions.numel() == 0:
+        for name, where in (("dropped", drop), ("grown", grow)):
+            if where.numel() == 0:
                 continue
-            ascending = bool((positions[1:] > positions[:-1]).all())
-            if not ascending or int(positions[0]) < 0 or int(positions[-1]) >= flat.numel():
+            ascending = bool((where[1:] > where[:-1]).all())
+            if not ascending or int(where[0]) < 0 or int(where[-1]) >= flat.numel():
                 raise AssertionError(f"{name} positions are not strictly ascending within the mask")
         if not bool(flat[drop].all()):
             raise AssertionError("a dropped connection was not active")
@@ -90,5 +92,5 @@ def move(masks: Sequence[Tensor], drops: Sequence[Tensor], grows: Sequence[Tenso
     if dropped != grown:
         raise AssertionError(f"{dropped} connections dropped but {grown} grown")
     for flat, drop, grow in zip(flats, drops, grows):
-        flat[drop] = False
-        flat[grow] = True
+        flat.index_fill_(0, drop, False)
+        flat.index_fill_(0, grow, True)

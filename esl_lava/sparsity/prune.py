@@ -15,6 +15,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from esl_lava.sparsity.arrays import count, nth_smallest, positions
 from esl_lava.sparsity.density import round_half_up, round_shares
 
 
@@ -91,11 +92,11 @@ def smallest(magnitudes: Tensor, n: int) -> Tensor:
     """
     if n == 0:
         return torch.empty(0, dtype=torch.int64, device=magnitudes.device)
-    threshold = magnitudes.kthvalue(n).values
+    threshold = nth_smallest(magnitudes, n)
     chosen = magnitudes < threshold
-    ties = (magnitudes == threshold).nonzero().view(-1)
-    chosen[ties[: n - int(chosen.sum())]] = True
-    return chosen.nonzero().view(-1)
+    ties = positions(magnitudes == threshold)
+    chosen[ties[: n - count(chosen)]] = True
+    return positions(chosen)
 
 
 def set_tails(values: Tensor, n: int) -> Tensor:
@@ -114,11 +115,11 @@ def set_tails(values: Tensor, n: int) -> Tensor:
     Returns:
         (n,) int64 indices into `values`, ascending.
     """
-    zeros = (values == 0).nonzero().view(-1)
+    zeros = positions(values == 0)
     rest = n - zeros.numel()
     if rest <= 0:
         return zeros[:n]
-    tails = [side.nonzero().view(-1) for side in (values > 0, values < 0)]
+    tails = [positions(side) for side in (values > 0, values < 0)]
     nonzero = sum(tail.numel() for tail in tails)
     numbers = round_shares([Fraction(rest * tail.numel(), nonzero) for tail in tails])
     picked = [tail[smallest(values[tail].abs(), k)] for tail, k in zip(tails, numbers)]

@@ -110,5 +110,9 @@ def budget(
 
 
 def _mean(values: Tensor) -> float:
-    """The mean, NaN of nothing; correctly rounded, so that no order of summation shows."""
-    return math.fsum(values.tolist()) / values.numel() if values.numel() else math.nan
+    """The mean, NaN of nothing.
+
+    Summed by numpy in double precision, so that it depends neither on the device nor on
+    the number of threads.
+    """
+    return float(values.double().cpu().numpy().sum()) / values.numel() if len(values) else math.nan
