@@ -15,7 +15,7 @@ def sample_free(taken: Tensor, n: int, generator: torch.Generator) -> Tensor:
 
     Positions are drawn one after the other and kept when free, so no dense random field
     is made; where that would mostly miss, the free slots are listed instead. Scratch
-    space beyond one copy of `taken` is of the order of n and the number taken.
+    space is two bools a position, and of the order of n and the number taken.
 
     Args:
         taken: (size,) bool, any device.
@@ -38,17 +38,14 @@ def sample_free(taken: Tensor, n: int, generator: torch.Generator) -> Tensor:
         order = torch.randperm(free, generator=generator)[:n]
         return slots[order.to(slots.device)].sort().values
     seen = taken.clone()
-    found = [taken.new_empty(0, dtype=torch.int64)]
     missing = n
     while missing:
         # Never more draws than are missing: a round cannot overshoot, so nothing is cut
         # off and the set is that of the first n distinct free draws, hence uniform.
-        drawn = torch.randint(size, (missing,), generator=generator).to(taken.device)
-        fresh = torch.unique(drawn[~seen[drawn]])
-        seen[fresh] = True
-        found.append(fresh)
-        missing -= fresh.numel()
-    return torch.cat(found).sort().values
+        drawn = torch.randint(size, (missing,), generator=generator)
+        seen.index_fill_(0, drawn.to(taken.device), True)
+        missing = n - (count(seen) - (size - free))
+    return positions(seen ^ taken)
 
 
 def draw(count: int, size: int, generator: torch.Generator) -> Tensor:

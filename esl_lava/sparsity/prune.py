@@ -122,8 +122,10 @@ def set_tails(values: Tensor, n: int) -> Tensor:
     tails = [positions(side) for side in (values > 0, values < 0)]
     nonzero = sum(tail.numel() for tail in tails)
     numbers = round_shares([Fraction(rest * tail.numel(), nonzero) for tail in tails])
-    picked = [tail[smallest(values[tail].abs(), k)] for tail, k in zip(tails, numbers)]
-    return torch.cat([zeros, *picked]).sort().values
+    chosen = values == 0
+    for tail, k in zip(tails, numbers):
+        chosen[tail[smallest(values[tail].abs(), k)]] = True
+    return positions(chosen)
 
 
 def closest_to_zero(values: Tensor, n: int) -> Tensor:

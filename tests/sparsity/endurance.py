@@ -1,6 +1,6 @@
 """Every combination of rules, a thousand updates each: `python -m tests.sparsity.endurance`.
 
-A random 784-800-10 net under Adam, every update moving 30 % of the connections. Prints a
+A random 784-800-10 net under SGD with momentum, every update moving 30 % of the connections. Prints a
 line per combination and a total; exits with 1 when an invariant broke. An argument, a
 number of updates, replaces the thousand.
 """
@@ -44,7 +44,7 @@ def endure(prune: str, growth: str, redistribution: str, updates: int) -> tuple[
     """(violations, how the net ended) of one combination."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(784, 800, bias=False), nn.Linear(800, 10, bias=False))
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
     evolver = MaskEvolver(
         model,
         optimizer,

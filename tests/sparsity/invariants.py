@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -56,31 +57,34 @@ def violations(
 
     weights = weight_layers(model)
     expect([r.name for r in update.layers] == list(before), "a record per layer")
-    total = sum(int(mask.count_nonzero()) for mask in evolver.masks.values())
-    held = sum(int(old.mask.count_nonzero()) for old in before.values())
+    total = sum(count(mask) for mask in evolver.masks.values())
+    held = sum(count(old.mask) for old in before.values())
     expect(total == held, f"the total number of connections went from {held} to {total}")
     for record in update.layers:
         name = record.name
         old, mask, weight = before[name], evolver.masks[name], weights[name].detach()
-        grown, dropped = mask & ~old.mask, old.mask & ~mask
+        kept = mask & old.mask
+        grown = mask & ~kept
         # A connection pruned and regrown at once would be missing on both sides.
-        expect(record.pruned == int(dropped.count_nonzero()), f"{name}: number pruned")
-        expect(record.grown == int(grown.count_nonzero()), f"{name}: number grown")
-        expect(record.connections == int(mask.count_nonzero()) > 0, f"{name}: connections")
+        expect(record.pruned == count(old.mask) - count(kept), f"{name}: number pruned")
+        expect(record.grown == count(grown), f"{name}: number grown")
+        expect(record.connections == count(mask) > 0, f"{name}: connections")
         expect(redistribution != "none" or record.grown == record.pruned, f"{name}: own regrown")
         expect(torch.equal(evolver.ever[name], old.ever | mask), f"{name}: ever active")
-        expect(record.ever == int(evolver.ever[name].count_nonzero()), f"{name}: exploration")
+        expect(record.ever == count(evolver.ever[name]), f"{name}: exploration")
         # +0.0 exactly (its bits are all 0) where inactive or new, untouched where kept.
-        kept = torch.where(mask & old.mask, old.weight, 0.0)
-        expect(bits_equal(weight, kept), f"{name}: weights")
+        expect(torch.equal(bits(weight), bits(old.weight).mul_(kept)), f"{name}: weights")
         after = moments(optimizer, weights[name])
         expect(after.keys() == old.moments.keys(), f"{name}: moments")
         for key, moment in after.items():
-            expect(
-                bits_equal(moment, torch.where(grown, 0.0, old.moments[key])), f"{name}: {key}"
-            )
+            untouched = bits(old.moments[key]).mul_(~grown)
+            expect(torch.equal(bits(moment), untouched), f"{name}: {key}")
     return found
 
 
-def bits_equal(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return torch.equal(a.view(torch.int32), b.view(torch.int32))
+def bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.view({4: torch.int32, 8: torch.int64}[tensor.element_size()])
+
+
+def count(mask: torch.Tensor) -> int:
+    return int(np.count_nonzero(mask.numpy()))
