@@ -1,8 +1,8 @@
 """Every combination of rules, a thousand updates each: `python -m tests.sparsity.endurance`.
 
-A random 784-800-10 net under SGD with momentum, every update moving 30 % of the connections. Prints a
-line per combination and a total; exits with 1 when an invariant broke. An argument, a
-number of updates, replaces the thousand.
+A random 784-800-10 net under SGD with momentum; every update moves 30 % of the connections,
+or as many as can move. Prints a line per combination and a total; exits with 1 when an
+invariant broke. An argument, a number of updates, replaces the thousand.
 """
 
 import itertools
