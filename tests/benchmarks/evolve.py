@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 from esl_lava.models.slayer import slayer
-from esl_lava.sparsity.evolver import MaskEvolver
+from esl_lava.sparsity.evolver import MaskEvolver, weight_layers
 
 CHANNELS = (2, 64, 128, 256, 256, 512, 512, 512, 512)
 BATCH, STEPS, SIDE = 8, 4, 48
 ROUNDS = 3
+GAIN = 16.0
+"""Factor on the initial weights with which a thinned network spikes in every layer."""
 
 DEAREST = {"prune": "global_magnitude", "growth": "momentum", "redistribution": "momentum"}
 DEFAULT = {"prune": "set", "growth": "random", "redistribution": "none"}
@@ -33,12 +35,17 @@ def _ratios(rules: dict[str, str]) -> list[float]:
     model = _vggsnn()
     optimizer = torch.optim.Adam(model.parameters())
     evolver = MaskEvolver(model, optimizer, density=0.1, t_iter=1, t_end=1000, **rules)
+    with torch.no_grad():
+        for weight in weight_layers(model).values():
+            weight.mul_(GAIN)
     spikes = (torch.rand(BATCH, CHANNELS[0], SIDE, SIDE, STEPS) < 0.1).float()
 
     def step() -> None:
         optimizer.zero_grad()
         model(spikes).mean().backward()
         optimizer.step()
+        # A network without activity would be quick to evolve.
+        assert all(weight.grad.any() for weight in weight_layers(model).values())
 
     ratios = []
     for _ in range(1 + ROUNDS):
