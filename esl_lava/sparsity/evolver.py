@@ -164,9 +164,9 @@ class MaskEvolver:
             UserError: when an update is due and an active weight is NaN or infinite, or
                 a score to grow by is, or ranks disagree about what to prune.
             ConfigError: when the optimiser holds per-weight state of an unknown kind, or
-                a gradient or momentum to grow by is missing. In all these cases the
-                masks are those before the call.
-            UserError: when the masks of ranks differ after the update.
+                a gradient or momentum to grow by is missing.
+                The masks are then those before the call; only where ranks agree about
+                all that and their new masks differ (UserError) they are not.
         """
         self.iteration += 1
         self._apply_masks()
