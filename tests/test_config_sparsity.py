@@ -39,7 +39,7 @@ def test_densities_survive_toml():
 def test_exactly_one_budget(budget):
     with pytest.raises(
         ConfigError,
-        match="exactly one of sparsity.density, sparsity.eps and sparsity.densities is needed",
+        match=r"exactly one of sparsity\.density, sparsity\.eps and sparsity\.densities is needed",
     ):
         from_mapping({"sparsity": budget})
 
