@@ -237,16 +237,16 @@ def test_adam_momentum_by_hand():
         alpha=0.5,
     )
     weight = model["a"].weight
-    # 1/1, 3/4, 2/1 and 1/0.1: the last has the largest |m| / sqrt(v), not the largest m.
+    # |m| / sqrt(v) is 1, 3, 0.8 and 2; the largest |m| is that of 4, |m| / v that of 5.
     optimizer.state[weight] = {
         "step": torch.tensor(1.0),
-        "exp_avg": torch.tensor([[9.0, 9, 1, 3, -2, 1]]),
-        "exp_avg_sq": torch.tensor([[1.0, 1, 1, 16, 1, 0.01]]),
+        "exp_avg": torch.tensor([[9.0, 9, 1, -6, 8, 1]]),
+        "exp_avg_sq": torch.tensor([[1.0, 1, 1, 4, 100, 0.25]]),
     }
     evolver.step()
-    assert positions(evolver.masks["a"]) == [1, 5]
-    assert optimizer.state[weight]["exp_avg"].tolist() == [[9, 9, 1, 3, -2, 0]]
-    assert optimizer.state[weight]["exp_avg_sq"][0, 5] == 0
+    assert positions(evolver.masks["a"]) == [1, 3]
+    assert optimizer.state[weight]["exp_avg"].tolist() == [[9, 9, 1, 0, 8, 1]]
+    assert optimizer.state[weight]["exp_avg_sq"].tolist() == [[1, 1, 1, 0, 100, 0.25]]
 
 
 @pytest.mark.parametrize(
