@@ -112,15 +112,37 @@ class Sparsity(_Section):
     eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         None, description="Erdos-Renyi parameter of Eq. 1, in place of density"
     )
-    distribution: Literal["er", "uniform"] = Field(
+    densities: dict[str, Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]] | None = Field(
+        None,
+        description="in place of density, one for each sparse layer by name: "
+        "{hidden1 = 0.05, hidden2 = 0.2}",
+    )
+    distribution: Literal["er", "erk", "uniform"] = Field(
         "er",
-        description="how density is shared between layers: er as Eq. 1 scales, uniform alike",
+        description="how density is shared between layers: er as Eq. 1 scales, erk with the "
+        "kernel's lengths too, uniform alike",
     )
     keep_dense: Annotated[tuple[str, ...], Strict(False)] = Field(
         ("readout",), description="layers that keep every connection (the paper's classifier)"
     )
-    prune: Literal["set"] = Field("set", description="which connections go")
-    growth: Literal["random"] = Field("random", description="which connections come")
+    prune: Literal["set", "magnitude", "global_magnitude"] = Field(
+        "set",
+        description="which connections go, of those closest to 0: set takes from positive and "
+        "negative ones alike, magnitude ranks a layer, global_magnitude the whole network",
+    )
+    growth: Literal["random", "random_unfired", "gradient", "momentum"] = Field(
+        "random",
+        description="which connections come: random; random_unfired, those never active first; "
+        "those of the largest gradient or momentum of the optimiser",
+    )
+    redistribution: Literal["none", "momentum", "magnitude", "nonzero"] = Field(
+        "none",
+        description="how layers share what is grown: none, each regrows its own; in proportion "
+        "to the mean momentum or magnitude of its weights, or to how many are not 0",
+    )
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="how alpha falls: cosine as Eq. 2, or not at all until end"
+    )
     alpha: Fraction = Field(0.3, description="share of the connections moved at first (Eq. 2)")
     t_iter: Annotated[int, Field(ge=1)] = Field(
         200, description="T_iter, optimiser steps between two updates of the masks"
@@ -131,8 +153,11 @@ class Sparsity(_Section):
 
     @model_validator(mode="after")
     def _one_budget(self) -> Sparsity:
-        if (self.density is None) == (self.eps is None):
-            raise ValueError("exactly one of sparsity.density and sparsity.eps is needed")
+        budgets = (self.density, self.eps, self.densities)
+        if sum(budget is not None for budget in budgets) != 1:
+            raise ValueError(
+                "exactly one of sparsity.density, sparsity.eps and sparsity.densities is needed"
+            )
         return self
 
 
@@ -224,16 +249,19 @@ def to_toml(experiment: Experiment) -> str:
 def override(experiment: Experiment, settings: Mapping[str, Any]) -> Experiment:
     """The experiment with dotted keys replaced, e.g. {"training.epochs": 5}.
 
-    Setting one of `sparsity.density` and `sparsity.eps` removes the other.
+    Setting one of `sparsity.density`, `sparsity.eps` and `sparsity.densities` (or a key in
+    it) removes the others.
 
     Raises:
         ConfigError: as `from_mapping`.
     """
     values = experiment.model_dump(mode="json", exclude_none=True)
-    rivals = {"sparsity.density": "eps", "sparsity.eps": "density"}
+    budgets = {"density", "eps", "densities"}
     for key in settings:
-        if key in rivals:
-            values["sparsity"].pop(rivals[key], None)
+        section, chosen, *_ = [*key.split("."), ""]
+        if section == "sparsity" and chosen in budgets:
+            for rival in budgets - {chosen}:
+                values["sparsity"].pop(rival, None)
     for key, value in settings.items():
         *tables, last = key.split(".")
         table: Any = values

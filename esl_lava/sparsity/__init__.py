@@ -1,6 +1,7 @@
 """Sparse training from scratch: masks that evolve at a constant number of connections.
 
-A rule is a pure function in a table: `density.DISTRIBUTIONS`, `prune.PRUNE` and
-`growth.GROW`; a new rule is one more function and one more entry. `density` and
-`schedule` import without torch; `evolver.MaskEvolver` is what a training loop uses.
+A rule is a pure function in a table: `density.DISTRIBUTIONS`, `prune.PRUNE`,
+`growth.GROW`, `redistribution.REDISTRIBUTE`, `schedule.SCHEDULES`; a new rule is one more
+function and one more entry. `density` and `schedule` import without torch;
+`evolver.MaskEvolver` is what a training loop uses.
 """

@@ -18,7 +18,7 @@ class LayerShape:
     Attributes:
         name: as errors print it.
         n_pre, n_post: input and output neurons; channels of a convolution.
-        size: number of weights; more than n_pre * n_post where there is a kernel.
+        kernel: lengths of a convolution's kernel; none in a fully connected layer.
 
     Raises:
         ConfigError: when the layer has no weights.
@@ -27,14 +27,19 @@ class LayerShape:
     name: str
     n_pre: int
     n_post: int
-    size: int
+    kernel: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if min(self.n_pre, self.n_post, self.size) < 1:
+        if min(self.n_pre, self.n_post, *self.kernel, 1) < 1:
             raise ConfigError(
                 f"layer {self.name} of {self.n_pre} inputs, {self.n_post} outputs "
                 f"and {self.size} weights is empty"
             )
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return self.n_pre * self.n_post * math.prod(self.kernel)
 
 
 def round_half_up(value: Fraction) -> int:
@@ -59,25 +64,32 @@ def round_shares(shares: Sequence[Fraction]) -> list[int]:
     return counts
 
 
-def apportion(total: int, weights: Sequence[Fraction], caps: Sequence[int]) -> list[int]:
-    """Integers that sum to `total`, in proportion to `weights`, each within 1..cap.
+def apportion(
+    total: int, weights: Sequence[Fraction], caps: Sequence[int], least: int = 1
+) -> list[int]:
+    """Integers that sum to `total`, in proportion to `weights`, each within least..cap.
 
     What exceeds a cap goes to the other layers in proportion to their weights: the
-    exact shares are `clamp(scale * weight, 1, cap)` with the one scale at which they sum
-    to `total`; `round_shares` makes integers of them.
+    exact shares are `clamp(scale * weight, least, cap)` with the one scale at which they
+    sum to `total`; `round_shares` makes integers of them.
 
     Args:
-        total: between the number of layers and the sum of the caps.
-        weights: one positive number a layer.
-        caps: one positive integer a layer.
+        total: between `least` in every layer and the sum of the caps.
+        weights: one number a layer, positive; with `least` 0 a layer may have weight 0
+            and gets none, and `total` is at most the sum of the others' caps.
+        caps: one integer a layer, at least `least`.
+        least: what every layer gets.
     """
 
     def shares(scale: Fraction) -> list[Fraction]:
-        return [min(max(scale * w, Fraction(1)), Fraction(cap)) for w, cap in zip(weights, caps)]
+        return [
+            min(max(scale * w, Fraction(least)), Fraction(cap)) for w, cap in zip(weights, caps)
+        ]
 
     # The sum of the shares is linear in the scale between the scales at which a layer
     # meets one of its bounds, so the scale wanted is found without iteration.
-    knots = sorted({Fraction(0), *(b / w for w, cap in zip(weights, caps) for b in (1, cap))})
+    bounds = [b / w for w, cap in zip(weights, caps) if w for b in (least, cap)]
+    knots = sorted({Fraction(0), *bounds})
     right = next(i for i, knot in enumerate(knots) if sum(shares(knot)) >= total)
     scale, reached = knots[right], sum(shares(knots[right]))
     if reached > total:
@@ -125,6 +137,23 @@ def er(shapes: Sequence[LayerShape], density: float) -> list[int]:
     return apportion(_total(shapes, density), [_erdos_renyi(shape) for shape in shapes], sizes)
 
 
+def erk(shapes: Sequence[LayerShape], density: float) -> list[int]:
+    """Erdos-Renyi-Kernel by density: as `er`, but kernel lengths count too.
+
+    A layer's density is in proportion to (n_pre + n_post + sum of kernel lengths) / size
+    (Evci et al. 2020, "Rigging the Lottery", section 3). Their rule takes layers that
+    exceed density 1 out one after the other and scales the rest up again; `apportion`
+    ends at the same densities. Rounding, the minimum of one a layer and errors are those
+    of `er`.
+
+    Raises:
+        ConfigError: when density is outside (0, 1] or gives fewer than one a layer.
+    """
+    sizes = [shape.size for shape in shapes]
+    weights = [Fraction(shape.n_pre + shape.n_post + sum(shape.kernel)) for shape in shapes]
+    return apportion(_total(shapes, density), weights, sizes)
+
+
 def uniform(shapes: Sequence[LayerShape], density: float) -> list[int]:
     """The same density in every layer, round(density * weights) connections in all.
 
@@ -137,9 +166,42 @@ def uniform(shapes: Sequence[LayerShape], density: float) -> list[int]:
     return apportion(_total(shapes, density), [Fraction(size) for size in sizes], sizes)
 
 
+def by_layer(shapes: Sequence[LayerShape], densities: Mapping[str, float]) -> list[int]:
+    """A density of its own for each layer: round-half-up(density * weights) connections.
+
+    Args:
+        shapes: the layers to make sparse.
+        densities: layer name -> density, of exactly these layers; a density counts as
+            the decimal it prints as.
+
+    Raises:
+        ConfigError: when a layer is missing or unknown, or its density is outside (0, 1]
+            or leaves it without connections.
+    """
+    names = [shape.name for shape in shapes]
+    for name in sorted({*densities} ^ {*names}):
+        what = "lacks" if name in names else "names"
+        raise ConfigError(f"densities {what} {name!r}; the sparse layers are {', '.join(names)}")
+    counts = []
+    for shape in shapes:
+        density = densities[shape.name]
+        if not 0 < density <= 1:
+            raise ConfigError(f"layer {shape.name}: density {density} is outside (0, 1]")
+        count = round_half_up(_decimal(density) * shape.size)
+        if count < 1:
+            raise ConfigError(
+                f"density {density} gives layer {shape.name} none of its {shape.size} "
+                "connections, at least 1 is needed"
+            )
+        counts.append(count)
+    return counts
+
+
 Distribution = Callable[[Sequence[LayerShape], float], list[int]]
 
-DISTRIBUTIONS: Mapping[str, Distribution] = MappingProxyType({"er": er, "uniform": uniform})
+DISTRIBUTIONS: Mapping[str, Distribution] = MappingProxyType(
+    {"er": er, "erk": erk, "uniform": uniform}
+)
 """How a density is spread over layers, by name. Density 1 is the dense net in each."""
 
 

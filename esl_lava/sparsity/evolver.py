@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,74 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from esl_lava.errors import ConfigError, UserError
-from esl_lava.sparsity.density import DISTRIBUTIONS, LayerShape, by_eps
-from esl_lava.sparsity.growth import GROW, Site
+from esl_lava.sparsity import ranks
+from esl_lava.sparsity.arrays import count, keep, positions, set_zero
+from esl_lava.sparsity.density import DISTRIBUTIONS, LayerShape, by_eps, by_layer
+from esl_lava.sparsity.growth import GROW, Scores, Site
 from esl_lava.sparsity.masks import draw, move
+from esl_lava.sparsity.optimizer import check_momentum, check_optimizer, moments, momentum
 from esl_lava.sparsity.prune import PRUNE
-from esl_lava.sparsity.schedule import CosineDecay
+from esl_lava.sparsity.records import LayerUpdate, Update
+from esl_lava.sparsity.redistribution import REDISTRIBUTE, Active, budget
+from esl_lava.sparsity.schedule import SCHEDULES
 
 T = TypeVar("T")
-
-_ADAM = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-
-MOMENTS: Mapping[type[torch.optim.Optimizer], tuple[str, ...]] = MappingProxyType(
-    {
-        torch.optim.SGD: ("momentum_buffer",),
-        torch.optim.Adam: _ADAM,
-        torch.optim.AdamW: _ADAM,
-    }
-)
-"""Per-weight state of each supported optimiser; zeroed where a connection grows."""
-
-
-@dataclass(frozen=True)
-class LayerUpdate:
-    """What one update did to one layer.
-
-    Attributes:
-        name: the layer's name.
-        size: its possible connections.
-        pruned, grown: connections dropped and grown by this update.
-        connections: connections after it.
-        ever: positions that were ever a connection, this update included.
-    """
-
-    name: str
-    size: int
-    pruned: int
-    grown: int
-    connections: int
-    ever: int
-
-    @property
-    def density(self) -> float:
-        """Connections over possible connections."""
-        return self.connections / self.size
-
-    @property
-    def exploration(self) -> float:
-        """R_s: share of the positions that were ever a connection."""
-        return self.ever / self.size
-
-
-@dataclass(frozen=True)
-class Update:
-    """What one update did.
-
-    Attributes:
-        iteration: optimiser iterations done, from 1.
-        fraction: Eq. 2 at this iteration.
-        layers: one record per sparse layer, in the model's order.
-    """
-
-    iteration: int
-    fraction: float
-    layers: tuple[LayerUpdate, ...]
-
-    @property
-    def exploration(self) -> float:
-        """R_s of all sparse layers together."""
-        return sum(layer.ever for layer in self.layers) / sum(layer.size for layer in self.layers)
 
 
 @dataclass(eq=False)
@@ -103,27 +47,40 @@ class MaskEvolver:
     model to its device and before loading a checkpoint into it: weights outside the
     drawn masks are set to 0 at once.
 
-    Each update moves, in every layer, the prune rule's number of connections, but at
-    most the free slots there were. The number of connections never changes, what is
+    Each update moves the prune rule's number of connections, but at most the free slots
+    there were: in every layer its own, or shared out anew among the layers with a
+    redistribution. The number of connections of the network never changes, what is
     pruned does not return in the same update, grown weights start at 0 and so do their
     optimiser moments. Moments of inactive weights go on integrating the dense gradient;
     that never reaches the network, as `step` sets inactive weights to 0 after every
     optimiser step and growth resets the moments. (Adam's step count belongs to the whole
     tensor, so a grown weight's first step is about 3.2 learning rates with default betas.)
 
+    Growth by gradient reads `parameter.grad` as the backward pass left it: zero it after
+    `step`, not before.
+
     Everything random comes from one CPU generator a layer, seeded by (seed, the layer's
     place among the weight layers): the same seed gives the same masks on every device.
+
+    Under `torch.distributed` every rank builds an evolver, with the model or with the
+    DistributedDataParallel around it, and they start from rank 0's masks and generators.
+    The gradient to grow by is the mean over ranks: DDP has averaged `parameter.grad`
+    already and averaging again changes nothing; without DDP it is averaged here. Every
+    update compares a checksum of what is pruned and of the new masks over all ranks.
 
     Args:
         model: the model, on its device.
         optimizer: a torch SGD, Adam or AdamW over its weights.
         density: connections over possible ones of the layers being made sparse, (0, 1].
         eps: instead of a density, the paper's Eq. 1 (Erdos-Renyi only).
+        densities: instead of both, a density for each sparse layer by name.
         distribution: how a density is spread over the layers, of `DISTRIBUTIONS`.
         keep_dense: names of weight layers that stay dense.
         prune: a name in `PRUNE`.
         growth: a name in `GROW`.
-        alpha, t_iter, t_end: see `CosineDecay`; in optimiser iterations.
+        redistribution: a name in `REDISTRIBUTE`.
+        schedule: a name in `SCHEDULES`.
+        alpha, t_iter, t_end: see `Schedule`; in optimiser iterations.
         seed: a non-negative integer.
 
     Attributes:
@@ -143,17 +100,22 @@ class MaskEvolver:
         t_end: int,
         density: float | None = None,
         eps: float | None = None,
+        densities: Mapping[str, float] | None = None,
         distribution: str = "er",
         keep_dense: Iterable[str] = (),
         prune: str = "set",
         growth: str = "random",
+        redistribution: str = "none",
+        schedule: str = "cosine",
         alpha: float = 0.3,
         t_iter: int = 100,
         seed: int = 0,
     ) -> None:
-        self.schedule = CosineDecay(alpha=alpha, t_iter=t_iter, t_end=t_end)
+        timing = _choose(SCHEDULES, "schedule", schedule)
+        self.schedule = timing(alpha=alpha, t_iter=t_iter, t_end=t_end)
         self._prune = _choose(PRUNE, "prune rule", prune)
         self._grow = _choose(GROW, "growth rule", growth)
+        self._statistic = _choose(REDISTRIBUTE, "redistribution", redistribution)
         if seed < 0:
             raise ConfigError(f"seed {seed} is negative")
         weights = weight_layers(model)
@@ -170,19 +132,22 @@ class MaskEvolver:
                 f"of which keep_dense names {len(dense)}"
             )
         self._optimizer = optimizer
-        _check_optimizer(optimizer, sparse)
+        check_optimizer(optimizer, sparse)
+        if "momentum" in (growth, redistribution):
+            check_momentum(optimizer, sparse)
         shapes = [_shape(name, weight) for name, weight in sparse.items()]
-        counts = _allocate(shapes, density, eps, distribution)
+        counts = _allocate(shapes, density, eps, densities, distribution)
 
         self.iteration = 0
         self.history: list[Update] = []
         self._sizes = {name: weight.numel() for name, weight in weights.items()}
         self._layers: list[_Layer] = []
-        for (name, weight), count in zip(sparse.items(), counts):
+        for (name, weight), number in zip(sparse.items(), counts):
             generator = _generator(seed, list(weights).index(name))
             mask = torch.zeros(weight.numel(), dtype=torch.bool)
-            mask[draw(count, weight.numel(), generator)] = True
-            mask = mask.view(weight.shape).to(weight.device)
+            mask[draw(number, weight.numel(), generator)] = True
+            mask = ranks.from_first(mask.view(weight.shape).to(weight.device), weight.device)
+            generator.set_state(ranks.from_first(generator.get_state(), weight.device))
             self._layers.append(_Layer(name, weight, mask, mask.clone(), generator))
         self._apply_masks()
 
@@ -196,24 +161,70 @@ class MaskEvolver:
             The record of the update, or None when none was due.
 
         Raises:
-            UserError: when an update is due and an active weight is NaN or infinite.
-            ConfigError: when the optimiser holds per-weight state of an unknown kind.
-                The masks are then those before the call.
+            UserError: when an update is due and an active weight is NaN or infinite, or
+                a score to grow by is, or ranks disagree about what to prune.
+            ConfigError: when the optimiser holds per-weight state of an unknown kind, or
+                a gradient or momentum to grow by is missing.
+                The masks are then those before the call; only where ranks agree about
+                all that and their new masks differ (UserError) they are not.
         """
         self.iteration += 1
         self._apply_masks()
         if not self.schedule.due(self.iteration):
             return None
         fraction = self.schedule.fraction(self.iteration)
-        values = [self._active_values(layer) for layer in self._layers]
-        moments = [_moments(self._optimizer, layer) for layer in self._layers]
-        numbers = self._prune.numbers(values, fraction)
-        records = [
-            self._rewire(*arguments) for arguments in zip(self._layers, values, moments, numbers)
+        masks = [layer.mask for layer in self._layers]
+        active = [positions(layer.mask) for layer in self._layers]
+        values = [self._values(*pair) for pair in zip(self._layers, active)]
+        states = [moments(self._optimizer, layer.name, layer.weight) for layer in self._layers]
+        free = [layer.mask.numel() - held.numel() for layer, held in zip(self._layers, active)]
+        statistics = self._statistics(active, values)
+        pruned, grown = budget(self._prune, values, fraction, free, statistics)
+        drops = [
+            held[self._prune.pick(weights, n)] for held, weights, n in zip(active, values, pruned)
         ]
+        # Before growth, which talks to the other ranks as often as there is to grow.
+        numbers = torch.tensor(grown, device=masks[0].device)
+        ranks.agree([numbers, *drops], "connections to prune", self.iteration)
+        grows = [self._grow(self._site(layer), n) for layer, n in zip(self._layers, grown)]
+        move(masks, drops, grows)
+        records = []
+        for layer, held, drop, grow, state in zip(self._layers, active, drops, grows, states):
+            layer.ever.view(-1).index_fill_(0, grow, True)
+            set_zero(layer.weight.detach(), drop)
+            for moment in state:
+                set_zero(moment, grow)
+            records.append(
+                LayerUpdate(
+                    name=layer.name,
+                    size=layer.mask.numel(),
+                    pruned=drop.numel(),
+                    grown=grow.numel(),
+                    connections=held.numel() - drop.numel() + grow.numel(),
+                    ever=count(layer.ever),
+                )
+            )
+        ranks.agree(masks, "masks", self.iteration)
         update = Update(self.iteration, fraction, tuple(records))
         self.history.append(update)
         return update
+
+    def record_silent(self, silent: Mapping[str, int]) -> None:
+        """Add to the last update's record how many neurons of each layer stayed silent.
+
+        Spikes are the training's to count; the evolver only keeps the figures with what
+        may have caused them.
+
+        Args:
+            silent: layer name -> neurons without a spike in a batch after the update;
+                any layers, those kept dense too.
+
+        Raises:
+            ValueError: when no update was done yet.
+        """
+        if not self.history:
+            raise ValueError("no update was done yet, there is no record to add to")
+        self.history[-1] = replace(self.history[-1], silent=dict(silent))
 
     @property
     def masks(self) -> dict[str, Tensor]:
@@ -227,7 +238,7 @@ class MaskEvolver:
 
     def connections(self) -> dict[str, int]:
         """Name -> connections of every weight layer, those kept dense included."""
-        return {**self._sizes, **{layer.name: int(layer.mask.sum()) for layer in self._layers}}
+        return {**self._sizes, **{layer.name: count(layer.mask) for layer in self._layers}}
 
     def densities(self) -> dict[str, float]:
         """Name -> connections over possible ones of every weight layer (1 where dense)."""
@@ -253,22 +264,14 @@ class MaskEvolver:
 
         Returns:
             Plain containers of numbers and tensors: iteration; masks and ever (bool) and
-            generators (uint8) by layer name; history as
-            [iteration, fraction, [[pruned, grown, connections, ever], ...]] an update.
+            generators (uint8) by layer name; history as `Update.plain`.
         """
         return {
             "iteration": self.iteration,
             "masks": {name: mask.clone() for name, mask in self.masks.items()},
             "ever": {name: ever.clone() for name, ever in self.ever.items()},
             "generators": {layer.name: layer.generator.get_state() for layer in self._layers},
-            "history": [
-                [
-                    update.iteration,
-                    update.fraction,
-                    [[r.pruned, r.grown, r.connections, r.ever] for r in update.layers],
-                ]
-                for update in self.history
-            ],
+            "history": [update.plain() for update in self.history],
         }
 
     @torch.no_grad()
@@ -297,8 +300,8 @@ class MaskEvolver:
                         f"{tuple(tensor.shape)} of {tensor.dtype}, "
                         f"not {tuple(layer.mask.shape)} of torch.bool"
                     )
-        saved = sum(int(mask.sum()) for mask in state["masks"].values())
-        held = sum(int(mask.sum()) for mask in self.masks.values())
+        saved = sum(count(mask) for mask in state["masks"].values())
+        held = sum(count(mask) for mask in self.masks.values())
         if saved != held:
             raise ConfigError(f"the state has {saved} connections, this run {held}")
         for layer in self._layers:
@@ -306,29 +309,19 @@ class MaskEvolver:
             layer.ever.copy_(state["ever"][layer.name])
             layer.generator.set_state(state["generators"][layer.name].cpu())
         self.iteration = int(state["iteration"])
-        self.history = [
-            Update(
-                iteration,
-                fraction,
-                tuple(
-                    LayerUpdate(layer.name, layer.mask.numel(), *numbers)
-                    for layer, numbers in zip(self._layers, records)
-                ),
-            )
-            for iteration, fraction, records in state["history"]
-        ]
+        sizes = {layer.name: layer.mask.numel() for layer in self._layers}
+        self.history = [Update.from_plain(values, sizes) for values in state["history"]]
         self._apply_masks()
 
     @torch.no_grad()
     def _apply_masks(self) -> None:
         for layer in self._layers:
-            # Filled, not multiplied: a product would leave -0.0 and NaN behind.
-            layer.weight.masked_fill_(~layer.mask, 0.0)
+            keep(layer.weight.detach(), layer.mask)
 
-    def _active_values(self, layer: _Layer) -> Tensor:
+    def _values(self, layer: _Layer, active: Tensor) -> Tensor:
         """(connections,) active weights in order of position; refuses NaN and infinity."""
-        values = layer.weight.detach()[layer.mask]
-        broken = int((~values.isfinite()).sum())
+        values = layer.weight.detach().reshape(-1).index_select(0, active)
+        broken = values.numel() - int(values.isfinite().count_nonzero())
         if broken:
             raise UserError(
                 f"layer {layer.name}: {broken} of {values.numel()} active weights are NaN or "
@@ -336,34 +329,37 @@ class MaskEvolver:
             )
         return values
 
-    def _rewire(
-        self, layer: _Layer, values: Tensor, moments: list[Tensor], number: int
-    ) -> LayerUpdate:
-        """Move `number` connections of a layer, or as many as it had free slots."""
-        mask, ever = layer.mask.view(-1), layer.ever.view(-1)
-        n = min(number, mask.numel() - values.numel())
-        drop = mask.nonzero().view(-1)[self._prune.pick(values, n)]
-        grow = self._grow(Site(mask, ever, layer.generator), n)
-        move(layer.mask, drop, grow)
-        ever[grow] = True
-        # By coordinates: weights may have any memory layout (channels last, for one).
-        shape = layer.weight.shape
-        layer.weight[torch.unravel_index(drop, shape)] = 0.0
-        for moment in moments:
-            moment[torch.unravel_index(grow, shape)] = 0.0
-        return LayerUpdate(
+    def _statistics(self, active: list[Tensor], values: list[Tensor]) -> dict[str, float] | None:
+        """What redistribution shares by, of each layer; None without redistribution."""
+        if self._statistic is None:
+            return None
+        return {
+            layer.name: self._statistic(Active(weights, partial(self._momenta, layer, held)))
+            for layer, held, weights in zip(self._layers, active, values)
+        }
+
+    def _momenta(self, layer: _Layer, active: Tensor) -> Tensor:
+        """(connections,) momentum scores in order of position."""
+        return self._momentum(layer)(active)
+
+    def _site(self, layer: _Layer) -> Site:
+        return Site(
             name=layer.name,
-            size=mask.numel(),
-            pruned=drop.numel(),
-            grown=grow.numel(),
-            connections=int(mask.sum()),
-            ever=int(ever.sum()),
+            mask=layer.mask.view(-1),
+            ever=layer.ever.view(-1),
+            generator=layer.generator,
+            gradient=lambda: _gradient(layer),
+            momentum=lambda: self._momentum(layer),
         )
+
+    def _momentum(self, layer: _Layer) -> Scores:
+        return momentum(self._optimizer, layer.name, layer.weight)
 
 
 def weight_layers(model: nn.Module) -> dict[str, nn.Parameter]:
     """The model's weight layers by name, in the order of its submodules.
 
+    Of a model in DistributedDataParallel, names are those of the model inside.
     A weight shared by several submodules is listed once, under the first. A model that
     is itself a layer is called "weight".
 
@@ -372,6 +368,8 @@ def weight_layers(model: nn.Module) -> dict[str, nn.Parameter]:
             computes it anew in every forward pass, so no mask would hold), or when two
             layers would have the same name.
     """
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        model = model.module
     layers: dict[str, nn.Parameter] = {}
     for path, module in model.named_modules():
         weight = getattr(module, "weight", None)
@@ -392,21 +390,35 @@ def weight_layers(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _shape(name: str, weight: Tensor) -> LayerShape:
-    return LayerShape(name, weight.shape[1], weight.shape[0], weight.numel())
+    kernel = tuple(weight.shape[2:])
+    # SLAYER keeps every weight as that of a 3-D convolution: (out, in, 1, 1, 1) where fully
+    # connected, (out, in, height, width, 1) where not. The lengths 1 are no kernel's.
+    while len(weight.shape) == 5 and kernel and kernel[-1] == 1:
+        kernel = kernel[:-1]
+    return LayerShape(name, weight.shape[1], weight.shape[0], kernel)
 
 
 def _allocate(
-    shapes: list[LayerShape], density: float | None, eps: float | None, distribution: str
+    shapes: list[LayerShape],
+    density: float | None,
+    eps: float | None,
+    densities: Mapping[str, float] | None,
+    distribution: str,
 ) -> list[int]:
-    """Connections of each layer; exactly one of density and eps is to be given."""
+    """Connections of each layer; exactly one of density, eps and densities is to be given."""
     spread = _choose(DISTRIBUTIONS, "distribution", distribution)
-    if density is not None and eps is None:
+    given = {"density": density, "eps": eps, "densities": densities}
+    if sum(value is not None for value in given.values()) != 1:
+        listed = ", ".join(f"{name} ({value})" for name, value in given.items())
+        raise ConfigError(f"exactly one of {listed} is needed")
+    if density is not None:
         return spread(shapes, density)
-    if eps is not None and density is None:
-        if distribution != "er":
-            raise ConfigError(f"eps {eps} defines an 'er' distribution, not {distribution!r}")
-        return by_eps(shapes, eps)
-    raise ConfigError(f"exactly one of density ({density}) and eps ({eps}) is needed")
+    if distribution != "er":
+        raise ConfigError(
+            f"distribution {distribution!r} spreads a density; eps and densities say "
+            "themselves what each layer gets"
+        )
+    return by_eps(shapes, eps) if eps is not None else by_layer(shapes, densities or {})
 
 
 def _choose(table: Mapping[str, T], what: str, name: str) -> T:
@@ -415,32 +427,17 @@ def _choose(table: Mapping[str, T], what: str, name: str) -> T:
     return table[name]
 
 
-def _check_optimizer(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter]) -> None:
-    """Refuse an optimiser whose state is unknown, or that does not train the weights."""
-    if type(optimizer) not in MOMENTS:
+@torch.no_grad()
+def _gradient(layer: _Layer) -> Scores:
+    """The dense gradient of the last backward pass, the mean over all ranks."""
+    gradient = layer.weight.grad
+    if gradient is None:
         raise ConfigError(
-            f"optimiser {type(optimizer).__name__} keeps state we do not know; "
-            f"known: {', '.join(known.__name__ for known in MOMENTS)}"
+            f"layer {layer.name}: its weight has no gradient to grow by; "
+            "zero gradients after the evolver's step, not before"
         )
-    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    for name, weight in weights.items():
-        if id(weight) not in trained:
-            raise ConfigError(f"layer {name}: its weight is not among the optimiser's parameters")
-
-
-def _moments(optimizer: torch.optim.Optimizer, layer: _Layer) -> list[Tensor]:
-    """The optimiser's tensors of the layer's shape; refuses unknown ones."""
-    known = MOMENTS[type(optimizer)]
-    found = []
-    for key, value in optimizer.state.get(layer.weight, {}).items():
-        if isinstance(value, Tensor) and value.shape == layer.weight.shape:
-            if key not in known:
-                raise ConfigError(
-                    f"layer {layer.name}: optimiser state {key!r} is unknown; "
-                    f"known for {type(optimizer).__name__}: {', '.join(known)}"
-                )
-            found.append(value)
-    return found
+    flat = gradient.reshape(-1)
+    return lambda where: ranks.mean(flat[where])
 
 
 def _generator(seed: int, place: int) -> torch.Generator:
@@ -451,4 +448,4 @@ def _generator(seed: int, place: int) -> torch.Generator:
 
 def _share(tensors: list[Tensor]) -> float:
     """Share of true positions of some bool tensors together."""
-    return sum(int(t.sum()) for t in tensors) / sum(t.numel() for t in tensors)
+    return sum(count(t) for t in tensors) / sum(t.numel() for t in tensors)

@@ -13,7 +13,16 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from esl_lava.errors import UserError
+from esl_lava.sparsity.arrays import count, positions
 from esl_lava.sparsity.masks import sample_free
+from esl_lava.sparsity.prune import smallest
+
+BLOCK = 1 << 18
+"""Positions scored at a time; bounds the scratch space of `top`."""
+
+Scores = Callable[[slice | Tensor], Tensor]
+"""(a slice or int64 tensor of flat positions) -> their values, float."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,18 +30,28 @@ class Site:
     """What a growth rule may look at: one layer before the update, flattened.
 
     Attributes:
+        name: as errors print it.
         mask: (size,) bool, true where a connection is, those about to go included.
         ever: (size,) bool, true where a connection ever was.
         generator: the layer's own CPU generator; a rule may advance it.
+        gradient: what gives the dense gradient of the last backward pass; raises
+            ConfigError where there is none.
+        momentum: what gives the optimiser's momentum scores (`optimizer.momentum`);
+            raises ConfigError where there are none.
     """
 
+    name: str
     mask: Tensor
     ever: Tensor
     generator: torch.Generator
+    gradient: Callable[[], Scores]
+    momentum: Callable[[], Scores]
 
 
 GrowthRule = Callable[[Site, int], Tensor]
-"""(site, n) -> (n,) int64 flat positions where site.mask is false, ascending."""
+"""(site, n) -> (n,) int64 flat positions where site.mask is false, ascending.
+
+n is at most the number of free slots."""
 
 
 def uniformly(site: Site, n: int) -> Tensor:
@@ -40,5 +59,84 @@ def uniformly(site: Site, n: int) -> Tensor:
     return sample_free(site.mask, n, site.generator)
 
 
-GROW: Mapping[str, GrowthRule] = MappingProxyType({"random": uniformly})
+def unfired_first(site: Site, n: int) -> Tensor:
+    """Exactly `n` of the free slots, those never active before first (ITOP's rule).
+
+    With at least n slots never active, n of them uniformly; otherwise all of them, and
+    the rest uniformly from the other free slots.
+    """
+    fresh = site.ever.numel() - count(site.ever)
+    if n <= fresh:
+        return sample_free(site.ever, n, site.generator)
+    # Taken for the second draw: what is active, and what was never.
+    again = sample_free(site.mask | ~site.ever, n - fresh, site.generator)
+    return torch.cat([positions(~site.ever), again]).sort().values
+
+
+def by_gradient(site: Site, n: int) -> Tensor:
+    """The `n` free slots of the largest gradient magnitude (Evci et al. 2020)."""
+    return top(site, site.gradient(), n)
+
+
+def by_momentum(site: Site, n: int) -> Tensor:
+    """The `n` free slots of the largest momentum magnitude (Dettmers & Zettlemoyer 2019)."""
+    return top(site, site.momentum(), n)
+
+
+def top(site: Site, scores: Scores, n: int) -> Tensor:
+    """The `n` free slots of the largest |score|, ties to the lower flat index.
+
+    Streams over blocks of positions and keeps those that may still be among the first n:
+    scratch space is of the order of BLOCK and n, whatever the layer's size.
+
+    Args:
+        site: the layer.
+        scores: of any sign.
+        n: 0 <= n <= free slots.
+
+    Returns:
+        (n,) int64 flat positions, ascending.
+
+    Raises:
+        UserError: when a free slot's score is NaN or infinite.
+    """
+    best = torch.empty(0, dtype=torch.int64, device=site.mask.device)
+    values = torch.empty(0, device=site.mask.device)
+    if n == 0:
+        return best
+    least = values.new_tensor(-1.0)
+    for start in range(0, site.mask.numel(), BLOCK):
+        part = slice(start, start + BLOCK)
+        # Magnitudes are at least 0: -1 marks what is taken.
+        block = torch.where(site.mask[part], -1.0, scores(part).abs())
+        if not block.max().isfinite():
+            broken = block.numel() - count(block.isfinite())
+            raise UserError(
+                f"layer {site.name}: {broken} of the scores to grow by are NaN or infinite; "
+                "the training diverged"
+            )
+        # A tie with the least one kept is lost: its position is higher.
+        found = positions(block > least)
+        best = torch.cat([best, found + start])
+        values = torch.cat([values, block[found]])
+        if values.numel() >= 2 * n:
+            best, values = _largest(best, values, n)
+            least = values.min()
+    return _largest(best, values, n)[0]
+
+
+def _largest(where: Tensor, values: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """The `n` largest values with their ascending positions; ties to the lower one."""
+    chosen = smallest(-values, n)
+    return where[chosen], values[chosen]
+
+
+GROW: Mapping[str, GrowthRule] = MappingProxyType(
+    {
+        "random": uniformly,
+        "random_unfired": unfired_first,
+        "gradient": by_gradient,
+        "momentum": by_momentum,
+    }
+)
 """Growth rules by name."""

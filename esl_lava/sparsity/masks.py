@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+from esl_lava.sparsity.arrays import count, positions
 
 
 def sample_free(taken: Tensor, n: int, generator: torch.Generator) -> Tensor:
@@ -11,7 +15,7 @@ def sample_free(taken: Tensor, n: int, generator: torch.Generator) -> Tensor:
 
     Positions are drawn one after the other and kept when free, so no dense random field
     is made; where that would mostly miss, the free slots are listed instead. Scratch
-    space beyond one copy of `taken` is of the order of n and the number taken.
+    space is two bools a position, and of the order of n and the number taken.
 
     Args:
         taken: (size,) bool, any device.
@@ -25,26 +29,23 @@ def sample_free(taken: Tensor, n: int, generator: torch.Generator) -> Tensor:
         ValueError: when fewer than `n` positions are free.
     """
     size = taken.numel()
-    free = size - int(taken.sum())
+    free = size - count(taken)
     if not 0 <= n <= free:
         raise ValueError(f"{n} positions asked for, {free} of {size} are free")
     # Listing is bounded: free < size / 4 means mostly taken, 2 n > free means mostly wanted.
     if 4 * free < size or 2 * n > free:
-        slots = (~taken).nonzero().view(-1)
+        slots = positions(~taken)
         order = torch.randperm(free, generator=generator)[:n]
         return slots[order.to(slots.device)].sort().values
     seen = taken.clone()
-    found = [taken.new_empty(0, dtype=torch.int64)]
     missing = n
     while missing:
         # Never more draws than are missing: a round cannot overshoot, so nothing is cut
         # off and the set is that of the first n distinct free draws, hence uniform.
-        drawn = torch.randint(size, (missing,), generator=generator).to(taken.device)
-        fresh = torch.unique(drawn[~seen[drawn]])
-        seen[fresh] = True
-        found.append(fresh)
-        missing -= fresh.numel()
-    return torch.cat(found).sort().values
+        drawn = torch.randint(size, (missing,), generator=generator)
+        seen.index_fill_(0, drawn.to(taken.device), True)
+        missing = n - (count(seen) - (size - free))
+    return positions(seen ^ taken)
 
 
 def draw(count: int, size: int, generator: torch.Generator) -> Tensor:
@@ -59,31 +60,34 @@ def draw(count: int, size: int, generator: torch.Generator) -> Tensor:
     return sample_free(torch.zeros(size, dtype=torch.bool), count, generator)
 
 
-def move(mask: Tensor, drop: Tensor, grow: Tensor) -> None:
-    """Move connections of one layer, in place: `drop` off, equally many `grow` on.
+def move(masks: Sequence[Tensor], drops: Sequence[Tensor], grows: Sequence[Tensor]) -> None:
+    """Move connections of a network, in place: `drops` off, equally many `grows` on.
 
     Args:
-        mask: contiguous bool of any shape, true where a connection is.
-        drop: (n,) int64 flat positions, ascending.
-        grow: (n,) int64 flat positions, ascending.
+        masks: one contiguous bool a layer, of any shape, true where a connection is.
+        drops: one (n,) int64 of flat positions a layer, ascending.
+        grows: as `drops`; a layer may grow more or fewer than it drops.
 
     Raises:
         AssertionError: when a dropped position is not active, a grown one is, positions
-            are not strictly ascending within the mask, or the numbers differ. The mask
-            is then unchanged.
+            are not strictly ascending within the mask, or the numbers over all layers
+            differ. No mask is changed then.
     """
-    flat = mask.view(-1)
-    for name, positions in (("dropped", drop), ("grown", grow)):
-        if positions.numel() == 0:
-            continue
-        ascending = bool((positions[1:] > positions[:-1]).all())
-        if not ascending or int(positions[0]) < 0 or int(positions[-1]) >= flat.numel():
-            raise AssertionError(f"{name} positions are not strictly ascending within the mask")
-    if drop.numel() != grow.numel():
-        raise AssertionError(f"{drop.numel()} connections dropped but {grow.numel()} grown")
-    if not bool(flat[drop].all()):
-        raise AssertionError("a dropped connection was not active")
-    if bool(flat[grow].any()):
-        raise AssertionError("a grown connection was active before the update")
-    flat[drop] = False
-    flat[grow] = True
+    flats = [mask.view(-1) for mask in masks]
+    for flat, drop, grow in zip(flats, drops, grows):
+        for name, where in (("dropped", drop), ("grown", grow)):
+            if where.numel() == 0:
+                continue
+            ascending = bool((where[1:] > where[:-1]).all())
+            if not ascending or int(where[0]) < 0 or int(where[-1]) >= flat.numel():
+                raise AssertionError(f"{name} positions are not strictly ascending within the mask")
+        if not bool(flat[drop].all()):
+            raise AssertionError("a dropped connection was not active")
+        if bool(flat[grow].any()):
+            raise AssertionError("a grown connection was active before the update")
+    dropped, grown = (sum(part.numel() for part in parts) for parts in (drops, grows))
+    if dropped != grown:
+        raise AssertionError(f"{dropped} connections dropped but {grown} grown")
+    for flat, drop, grow in zip(flats, drops, grows):
+        flat.index_fill_(0, drop, False)
+        flat.index_fill_(0, grow, True)

@@ -1,6 +1,6 @@
 """Which connections go: rules on active values, in one table.
 
-A rule is two pure functions: how many connections each layer gives up, and which. They
+A rule is two pure functions: how many connections each layer gives up, and which. Both
 see active values only (a flat array in ascending order of position), never a dense
 tensor. A new rule is one more entry of `PRUNE`.
 """
@@ -15,6 +15,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from esl_lava.sparsity.arrays import count, nth_smallest, positions
 from esl_lava.sparsity.density import round_half_up, round_shares
 
 
@@ -23,22 +24,63 @@ class PruneRule:
     """A prune rule.
 
     Attributes:
-        numbers: (active values of each layer, fraction in 0..1) -> connections each
-            layer is to give up, at most as many as it has.
+        numbers: (active values of each layer, fraction in 0..1, caps, limit) ->
+            connections each layer is to give up: at most its cap, at most `limit`
+            together. A cap is at most the layer's connections.
         pick: (active values of one layer, n) -> (n,) int64 indices into these values,
             ascending; ties go to the lower index.
     """
 
-    numbers: Callable[[Sequence[Tensor], float], list[int]]
+    numbers: Callable[[Sequence[Tensor], float, Sequence[int], int], list[int]]
     pick: Callable[[Tensor, int], Tensor]
 
 
-def each_alike(values: Sequence[Tensor], fraction: float) -> list[int]:
+def each_alike(
+    values: Sequence[Tensor], fraction: float, caps: Sequence[int], limit: int
+) -> list[int]:
     """Every layer gives up round-half-up(fraction * active) of its own connections.
 
-    The product is taken in double precision.
+    The product is taken in double precision. A layer's excess over its cap is not moved;
+    an excess over `limit` is taken off every layer in proportion (`round_shares`).
     """
-    return [round_half_up(Fraction(fraction * layer.numel())) for layer in values]
+    numbers = [
+        min(cap, round_half_up(Fraction(fraction * layer.numel())))
+        for layer, cap in zip(values, caps)
+    ]
+    total = sum(numbers)
+    if total > limit:
+        return round_shares([Fraction(number * limit, total) for number in numbers])
+    return numbers
+
+
+def ranked_together(
+    values: Sequence[Tensor], fraction: float, caps: Sequence[int], limit: int
+) -> list[int]:
+    """The round-half-up(fraction * active) connections closest to 0 of all layers go.
+
+    One ranking by |w|, ties to the lower layer. A layer that would exceed its cap, or
+    lose its last connection, gives up that many and the ranking goes on without it. The
+    product is taken in double precision.
+    """
+    caps = [min(cap, max(layer.numel() - 1, 0)) for layer, cap in zip(values, caps)]
+    active = sum(layer.numel() for layer in values)
+    left = min(round_half_up(Fraction(fraction * active)), limit, sum(caps))
+    numbers = [0] * len(values)
+    ranked = list(range(len(values)))
+    while ranked:
+        chosen = smallest(torch.cat([values[i].abs() for i in ranked]), left)
+        ends = torch.tensor([values[i].numel() for i in ranked]).cumsum(0).to(chosen.device)
+        upto = torch.searchsorted(chosen, ends).tolist()
+        for i, first, last in zip(ranked, [0, *upto], upto):
+            numbers[i] = last - first
+        over = [i for i in ranked if numbers[i] > caps[i]]
+        if not over:
+            break
+        for i in over:
+            numbers[i] = caps[i]
+            left -= caps[i]
+        ranked = [i for i in ranked if i not in over]
+    return numbers
 
 
 def smallest(magnitudes: Tensor, n: int) -> Tensor:
@@ -50,11 +92,11 @@ def smallest(magnitudes: Tensor, n: int) -> Tensor:
     """
     if n == 0:
         return torch.empty(0, dtype=torch.int64, device=magnitudes.device)
-    threshold = magnitudes.kthvalue(n).values
+    threshold = nth_smallest(magnitudes, n)
     chosen = magnitudes < threshold
-    ties = (magnitudes == threshold).nonzero().view(-1)
-    chosen[ties[: n - int(chosen.sum())]] = True
-    return chosen.nonzero().view(-1)
+    ties = positions(magnitudes == threshold)
+    chosen[ties[: n - count(chosen)]] = True
+    return positions(chosen)
 
 
 def set_tails(values: Tensor, n: int) -> Tensor:
@@ -73,18 +115,37 @@ def set_tails(values: Tensor, n: int) -> Tensor:
     Returns:
         (n,) int64 indices into `values`, ascending.
     """
-    zeros = (values == 0).nonzero().view(-1)
+    zeros = positions(values == 0)
     rest = n - zeros.numel()
     if rest <= 0:
         return zeros[:n]
-    tails = [side.nonzero().view(-1) for side in (values > 0, values < 0)]
+    tails = [positions(side) for side in (values > 0, values < 0)]
     nonzero = sum(tail.numel() for tail in tails)
     numbers = round_shares([Fraction(rest * tail.numel(), nonzero) for tail in tails])
-    picked = [tail[smallest(values[tail].abs(), k)] for tail, k in zip(tails, numbers)]
-    return torch.cat([zeros, *picked]).sort().values
+    chosen = values == 0
+    for tail, k in zip(tails, numbers):
+        chosen[tail[smallest(values[tail].abs(), k)]] = True
+    return positions(chosen)
+
+
+def closest_to_zero(values: Tensor, n: int) -> Tensor:
+    """The `n` values smallest in magnitude; exact zeros first, ties to the lower index.
+
+    Args:
+        values: (k,) active values without NaN.
+        n: 0 <= n <= k.
+
+    Returns:
+        (n,) int64 indices into `values`, ascending.
+    """
+    return smallest(values.abs(), n)
 
 
 PRUNE: Mapping[str, PruneRule] = MappingProxyType(
-    {"set": PruneRule(numbers=each_alike, pick=set_tails)}
+    {
+        "set": PruneRule(numbers=each_alike, pick=set_tails),
+        "magnitude": PruneRule(numbers=each_alike, pick=closest_to_zero),
+        "global_magnitude": PruneRule(numbers=ranked_together, pick=closest_to_zero),
+    }
 )
 """Prune rules by name."""

@@ -1,16 +1,18 @@
-"""When connections move, and what fraction of them."""
+"""When connections move, and what fraction of them: schedules, in one table."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from esl_lava.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class CosineDecay:
-    """The paper's Eq. 2, evaluated every `t_iter` optimiser iterations.
+class Schedule:
+    """An update every `t_iter` optimiser iterations up to `t_end`, none after.
 
     Attributes:
         alpha: fraction at step 0, within 0..1; with 0 the masks stay as drawn.
@@ -34,14 +36,35 @@ class CosineDecay:
                 raise ConfigError(f"{name} {value} is below 1")
 
     def fraction(self, step: int) -> float:
-        """Share of a layer's connections to move at `step`; 0 from t_end on."""
+        """Share of the connections to move at `step`."""
+        raise NotImplementedError
+
+    def due(self, step: int) -> bool:
+        """Whether masks are updated after optimiser iteration `step` (the first is 1)."""
+        return step % self.t_iter == 0 and 0 < step <= self.t_end
+
+
+@dataclass(frozen=True)
+class CosineDecay(Schedule):
+    """The paper's Eq. 2; it is exactly 0 at t_end: an update that falls there moves nothing."""
+
+    def fraction(self, step: int) -> float:
+        """The value alpha / 2 * (1 + cos(pi * step / t_end)); 0 from t_end on."""
         if step > self.t_end:
             return 0.0
         return self.alpha / 2 * (1 + math.cos(math.pi * step / self.t_end))
 
-    def due(self, step: int) -> bool:
-        """Whether masks are updated after optimiser iteration `step` (the first is 1).
 
-        Eq. 2 is exactly 0 at t_end: an update that falls there moves nothing.
-        """
-        return step % self.t_iter == 0 and 0 < step <= self.t_end
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The same fraction at every update, the one at t_end included."""
+
+    def fraction(self, step: int) -> float:
+        """Alpha up to t_end, 0 after."""
+        return self.alpha if step <= self.t_end else 0.0
+
+
+SCHEDULES: Mapping[str, type[Schedule]] = MappingProxyType(
+    {"cosine": CosineDecay, "constant": Constant}
+)
+"""Schedules by name."""

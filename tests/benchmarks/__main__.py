@@ -10,11 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.benchmarks.evolve import update_costs
 from tests.benchmarks.netfile import file_sizes
 
 Benchmark = Callable[[], Iterator[tuple[str, list[float]]]]
 
-BENCHMARKS: dict[str, Benchmark] = {"netfile": file_sizes}
+BENCHMARKS: dict[str, Benchmark] = {"evolve": update_costs, "netfile": file_sizes}
 """First part of its names -> benchmark."""
 
 

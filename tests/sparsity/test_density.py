@@ -12,14 +12,16 @@ from esl_lava.sparsity.density import (
     LayerShape,
     apportion,
     by_eps,
+    by_layer,
     er,
+    erk,
     round_shares,
     uniform,
 )
 
 
 def dense(name: str, n_pre: int, n_post: int) -> LayerShape:
-    return LayerShape(name, n_pre, n_post, n_pre * n_post)
+    return LayerShape(name, n_pre, n_post)
 
 
 HIDDEN = dense("hidden1", 784, 800)
@@ -27,10 +29,10 @@ READOUT = dense("readout", 800, 10)
 
 shapes_lists = st.lists(
     st.builds(
-        lambda pre, post, kernel: LayerShape(f"{pre}x{post}", pre, post, pre * post * kernel),
+        lambda pre, post, kernel: LayerShape(f"{pre}x{post}", pre, post, kernel),
         st.integers(1, 40),
         st.integers(1, 40),
-        st.sampled_from([1, 9]),
+        st.sampled_from([(), (3, 3), (1, 1), (5,)]),
     ),
     min_size=1,
     max_size=6,
@@ -47,7 +49,7 @@ def test_eps_counts_by_hand():
     assert by_eps([dense("a", 3, 2)], 0.3) == [2]  # 1.5 rounds up
     assert by_eps([dense("a", 3, 2)], 0.29) == [1]  # 1.45
     # 4 x 6 channels, 3 x 3 kernel: p = 10 / 24 of 216 weights.
-    assert by_eps([LayerShape("conv", 4, 6, 216)], 1) == [90]
+    assert by_eps([LayerShape("conv", 4, 6, (3, 3))], 1) == [90]
 
 
 def test_er_by_hand():
@@ -69,6 +71,75 @@ def test_er_keeps_one_connection_in_every_layer():
     assert er([dense("big", 100, 100), dense("tiny", 1, 1)], 0.001) == [9, 1]
 
 
+def test_erk_by_hand():
+    # Weights in proportion to the sum of dimensions: 8 + 4 : 3 + 2 + 3 + 3 = 12 : 11 of 46.
+    shapes = [dense("a", 8, 4), LayerShape("b", 3, 2, (3, 3))]
+    assert [shape.size for shape in shapes] == [32, 54]
+    assert erk(shapes, 46 / 86) == [24, 22]
+    # Without the kernel: 32 * 12 / 32 : 54 * 5 / 6 = 12 : 45.
+    assert er(shapes, 38 / 86) == [8, 30]
+    # 12 : 11 of 70 would be 36.5 : 33.5: the first is full, the rest is the second's.
+    assert erk(shapes, 70 / 86) == [32, 38]
+    # Without kernels both rules are the same.
+    assert erk([HIDDEN, READOUT], 0.1) == er([HIDDEN, READOUT], 0.1)
+
+
+def rigl(shapes, density):
+    """Densities as RigL finds them: full layers taken out one after the other."""
+    full = set()
+    while True:
+        rest = [s for s in shapes if s.name not in full]
+        raw = {s.name: Fraction(s.n_pre + s.n_post + sum(s.kernel), s.size) for s in rest}
+        budget = density * sum(s.size for s in shapes) - sum(
+            s.size for s in shapes if s.name in full
+        )
+        if not rest:
+            return {s.name: Fraction(1) for s in shapes}
+        eps = budget / sum(raw[s.name] * s.size for s in rest)
+        most = max(raw.values())
+        if eps * most <= 1:
+            return {s.name: eps * raw[s.name] if s in rest else Fraction(1) for s in shapes}
+        full |= {name for name, value in raw.items() if value == most}
+
+
+@settings(deadline=None)
+@given(shapes_lists, st.integers(1, 100))
+def test_erk_is_rigls_iteration(shapes, percent):
+    shapes = [LayerShape(f"{i}", s.n_pre, s.n_post, s.kernel) for i, s in enumerate(shapes)]
+    try:
+        counts = erk(shapes, percent / 100)
+    except ConfigError:
+        return
+    possible = sum(s.size for s in shapes)
+    total = sum(counts)
+    expected = rigl(shapes, Fraction(total, possible))
+    if min(expected[s.name] * s.size for s in shapes) < 1:
+        return  # RigL may leave a layer without connections, we do not
+    for shape, count in zip(shapes, counts):
+        # Largest remainder: the exact share rounded down or up.
+        assert abs(count - expected[shape.name] * shape.size) < 1
+
+
+def test_explicit_densities():
+    assert by_layer([HIDDEN, READOUT], {"readout": 1, "hidden1": 0.05}) == [31_360, 8_000]
+    assert by_layer([dense("a", 5, 1)], {"a": 0.3}) == [2]  # 1.5 as written
+
+
+@pytest.mark.parametrize(
+    ("densities", "message"),
+    [
+        ({}, "densities lacks 'hidden1'; the sparse layers are hidden1$"),
+        ({"hidden1": 0.1, "hidden2": 0.1}, "densities names 'hidden2'; the sparse layers are hid"),
+        ({"hidden1": 0.0}, r"layer hidden1: density 0\.0 is outside \(0, 1\]"),
+        ({"hidden1": float("nan")}, r"layer hidden1: density nan is outside \(0, 1\]"),
+        ({"hidden1": 1e-7}, "density 1e-07 gives layer hidden1 none of its 627200"),
+    ],
+)
+def test_impossible_explicit_densities(densities, message):
+    with pytest.raises(ConfigError, match=message):
+        by_layer([HIDDEN], densities)
+
+
 def test_uniform_ties_go_to_the_lower_layer():
     assert uniform([dense("a", 3, 1), dense("b", 1, 3)], 0.5) == [2, 1]
     assert uniform([HIDDEN, READOUT], 0.25) == [156_800, 2_000]
@@ -81,6 +152,10 @@ def test_largest_remainder_by_hand():
     assert apportion(7, [Fraction(1), Fraction(1), Fraction(8)], [9, 9, 3]) == [2, 2, 3]
     # The rest of 8 is shared 2.5 : 2.5.
     assert apportion(8, [Fraction(1), Fraction(1), Fraction(8)], [9, 9, 3]) == [3, 2, 3]
+    # With nothing due to anyone, full layers and layers of weight 0 get none.
+    assert apportion(5, [Fraction(1), Fraction(0), Fraction(3)], [9, 9, 0], least=0) == [5, 0, 0]
+    assert apportion(4, [Fraction(1), Fraction(0), Fraction(3)], [9, 9, 9], least=0) == [1, 0, 3]
+    assert apportion(0, [Fraction(1), Fraction(1)], [9, 0], least=0) == [0, 0]
 
 
 @settings(deadline=None)
@@ -141,7 +216,7 @@ def test_too_few_connections_name_the_values():
     with pytest.raises(ConfigError, match="density 1e-06 gives 1 of 635200 connections to 2 layer"):
         er([HIDDEN, READOUT], 1e-6)
     with pytest.raises(ConfigError, match="layer a of 0 inputs"):
-        LayerShape("a", 0, 3, 0)
+        LayerShape("a", 0, 3)
 
 
 def test_density_and_schedule_import_without_torch():

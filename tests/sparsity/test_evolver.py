@@ -347,14 +347,43 @@ def test_foreign_state_is_refused(settings, widths, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"prune": "magic"}, "unknown prune rule 'magic'; known: set"),
-        ({"growth": "magic"}, "unknown growth rule 'magic'; known: random"),
-        ({"distribution": "magic"}, "unknown distribution 'magic'; known: er, uniform"),
+        ({"prune": "magic"}, "unknown prune rule 'magic'; known: set, magnitude, glob"),
+        (
+            {"growth": "magic"},
+            "unknown growth rule 'magic'; known: random, random_u",
+        ),
+        ({"distribution": "magic"}, "unknown distribution 'magic'; known: er, erk, uniform"),
         ({"keep_dense": ["readout"]}, "keep_dense names 'readout'.*layer0, layer1"),
         ({"keep_dense": ["layer0", "layer1"]}, "no layer is left to make sparse"),
+        ({"redistribution": "magic"}, "unknown redistribution 'magic'; known: none, momentum, mag"),
+        ({"schedule": "magic"}, "unknown schedule 'magic'; known: cosine, constant"),
         ({"density": None}, "exactly one of density"),
-        ({"eps": 3.0}, r"exactly one of density \(0.3\) and eps \(3.0\)"),
-        ({"density": None, "eps": 3.0, "distribution": "uniform"}, "eps 3.0 defines an 'er'"),
+        (
+            {"eps": 3.0},
+            r"exactly one of density \(0.3\), eps \(3.0\), densities \(None\) is needed",
+        ),
+        (
+            {"density": None, "eps": 3.0, "distribution": "uniform"},
+            "'uniform' spreads a density",
+        ),
+        (
+            {"density": None, "densities": {"layer0": 0.5}},
+            "densities lacks 'layer1'; the sparse layers are layer0, layer1",
+        ),
+        (
+            {"density": None, "densities": {"layer0": 0.5, "layer1": 1, "x": 0.1}},
+            "densities names 'x'; the sparse layers are layer0, layer1",
+        ),
+        (
+            {"density": None, "densities": {"layer0": 0.5, "layer1": 1.5}},
+            r"layer layer1: density 1.5 is outside \(0, 1\]",
+        ),
+        (
+            {"density": None, "densities": {"layer0": 0.004, "layer1": 1}},
+            "density 0.004 gives layer layer0 none of its 108",
+        ),
+        ({"growth": "momentum"}, "layer layer0: SGD with momentum 0 keeps no momentum"),
+        ({"redistribution": "momentum"}, "layer layer0: SGD with momentum 0 keeps no momentum"),
         ({"density": 0.0}, "density 0.0 is outside"),
         ({"alpha": 2.0}, "alpha 2.0"),
         ({"seed": -1}, "seed -1 is negative"),

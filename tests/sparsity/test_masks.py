@@ -3,8 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esl_lava.sparsity.growth import GROW, Site
 from esl_lava.sparsity.masks import draw, move, sample_free
+
+NOWHERE = torch.tensor([], dtype=torch.int64)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -52,14 +53,14 @@ def test_nearly_full_and_nearly_empty_layers_are_fast():
         (60, 50, 3),  # listed: few free slots
     ],
 )
-def test_random_growth_is_uniform(size, filled, n):
+def test_sampling_is_uniform(size, filled, n):
     mask = torch.zeros(size, dtype=torch.bool)
     mask[draw(filled, size, generator(9))] = True
     gen = generator(3)
     rounds = 2000
     hits = torch.zeros(size)
     for _ in range(rounds):
-        hits[GROW["random"](Site(mask, mask, gen), n)] += 1
+        hits[sample_free(mask, n, gen)] += 1
     free = size - filled
     assert hits[mask].sum() == 0
     p = n / free
@@ -85,10 +86,24 @@ def test_pairs_are_uniform():
 
 def test_move():
     mask = torch.tensor([[True, False, True], [False, True, False]])
-    move(mask, torch.tensor([0, 4]), torch.tensor([1, 5]))
+    move([mask], [torch.tensor([0, 4])], [torch.tensor([1, 5])])
     assert mask.tolist() == [[False, True, True], [False, False, True]]
-    move(mask, torch.tensor([], dtype=torch.int64), torch.tensor([], dtype=torch.int64))
+    move([mask], [NOWHERE], [NOWHERE])
     assert mask.sum() == 3
+
+
+def test_move_between_layers():
+    masks = [torch.tensor([True, True, False]), torch.tensor([[True], [False]])]
+    move(masks, [torch.tensor([0, 1]), NOWHERE], [torch.tensor([2]), torch.tensor([1])])
+    assert [mask.tolist() for mask in masks] == [[False, False, True], [[True], [True]]]
+    before = [mask.clone() for mask in masks]
+    # Layer by layer as many, but in all one more.
+    with pytest.raises(AssertionError, match="1 connections dropped but 2 grown"):
+        move(masks, [torch.tensor([2]), NOWHERE], [torch.tensor([0, 1]), NOWHERE])
+    # The first layer is fine, the second is not: neither changes.
+    with pytest.raises(AssertionError, match="a grown connection was active"):
+        move(masks, [torch.tensor([2]), NOWHERE], [NOWHERE, torch.tensor([0])])
+    assert all(torch.equal(mask, old) for mask, old in zip(masks, before))
 
 
 @pytest.mark.parametrize(
@@ -108,5 +123,5 @@ def test_move_refuses(drop, grow, message):
     mask = torch.tensor([[True, False, True], [False, True, False]])
     before = mask.clone()
     with pytest.raises(AssertionError, match=message):
-        move(mask, torch.tensor(drop), torch.tensor(grow))
+        move([mask], [torch.tensor(drop)], [torch.tensor(grow)])
     assert torch.equal(mask, before)

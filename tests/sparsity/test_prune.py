@@ -3,7 +3,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esl_lava.sparsity.prune import PRUNE, each_alike, set_tails, smallest
+from esl_lava.sparsity.prune import (
+    PRUNE,
+    closest_to_zero,
+    each_alike,
+    ranked_together,
+    set_tails,
+    smallest,
+)
 
 # A coarse grid, so that zeros and ties are common.
 values_lists = st.lists(st.integers(-3, 3).map(lambda i: i / 4), min_size=0, max_size=40)
@@ -86,15 +93,84 @@ def test_smallest_is_the_stable_sort(values, data):
     assert torch.equal(smallest(magnitudes, n), expected)
 
 
+def alike(layers, fraction):
+    sizes = [layer.numel() for layer in layers]
+    return each_alike(layers, fraction, sizes, sum(sizes))
+
+
 def test_numbers_round_half_up_on_each_layer():
     layers = [torch.ones(k) for k in (0, 1, 2, 5, 10, 11)]
-    assert each_alike(layers, 0.5) == [0, 1, 1, 3, 5, 6]
-    assert each_alike(layers, 0.25) == [0, 0, 1, 1, 3, 3]
-    assert each_alike(layers, 0.0) == [0, 0, 0, 0, 0, 0]
-    assert each_alike(layers, 1.0) == [0, 1, 2, 5, 10, 11]
+    assert alike(layers, 0.5) == [0, 1, 1, 3, 5, 6]
+    assert alike(layers, 0.25) == [0, 0, 1, 1, 3, 3]
+    assert alike(layers, 0.0) == [0, 0, 0, 0, 0, 0]
+    assert alike(layers, 1.0) == [0, 1, 2, 5, 10, 11]
+
+
+def test_numbers_keep_to_caps_and_limit():
+    layers = [torch.ones(k) for k in (10, 20, 30)]
+    assert each_alike(layers, 0.5, [10, 3, 30], 100) == [5, 3, 15]
+    # 5, 10 and 15 of a limit of 10: 1.67, 3.33 and 5.
+    assert each_alike(layers, 0.5, [10, 20, 30], 10) == [2, 3, 5]
+    assert each_alike(layers, 0.5, [10, 20, 30], 0) == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("values", "n", "expected"),
+    [
+        ([0.9, -0.01, 0.5, 0.6, -0.03], 2, [1, 4]),
+        ([0.5, -0.5, 0.5], 2, [0, 1]),
+        ([1, 0, -0.0, 0], 2, [1, 2]),
+        ([], 0, []),
+    ],
+)
+def test_magnitude(values, n, expected):
+    chosen = closest_to_zero(torch.tensor(values, dtype=torch.float32), n)
+    assert chosen.tolist() == expected
+
+
+def together(layers, fraction, caps=None, limit=10**9):
+    values = [torch.tensor(layer, dtype=torch.float32) for layer in layers]
+    return ranked_together(values, fraction, caps or [len(v) for v in layers], limit)
+
+
+def test_global_magnitude_ranks_all_layers():
+    layers = [[0.1, -0.2, 5], [1, -2, 3, -4, 6, 7, 8]]
+    assert together(layers, 0.2) == [2, 0]
+    # The third of the first layer is its last: the second layer loses one more.
+    assert together(layers, 0.6) == [2, 4]
+    assert together(layers, 1.0) == [2, 6]
+    assert together(layers, 0.6, caps=[1, 10]) == [1, 5]
+    assert together(layers, 0.6, limit=3) == [2, 1]
+    assert together(layers, 0.0) == [0, 0]
+    # Ties go to the lower layer.
+    assert together([[1, 1], [1, 1], [1, 1]], 0.5) == [1, 1, 1]
+    assert together([[1, 1, 1], [1, 1, 1]], 0.5) == [2, 1]
+    assert together([[7]], 1.0) == [0]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(values_lists, st.integers(0, 40)), min_size=1, max_size=4),
+    st.floats(0, 1),
+    st.integers(0, 60),
+)
+def test_global_magnitude_walks_one_ranking(layers, fraction, limit):
+    caps = [min(cap, len(values)) for values, cap in layers]
+    numbers = together([values for values, _ in layers], fraction, caps, limit)
+    active = sum(len(values) for values, _ in layers)
+    left = min(int(fraction * active + 0.5), limit)
+    expected = [0] * len(layers)
+    for _, i in sorted((abs(w), i) for i, (values, _) in enumerate(layers) for w in values):
+        if left and expected[i] < min(caps[i], len(layers[i][0]) - 1):
+            expected[i] += 1
+            left -= 1
+    assert numbers == expected
 
 
 def test_the_table():
-    rule = PRUNE["set"]
-    assert rule.numbers is each_alike
-    assert rule.pick is set_tails
+    rules = {name: (rule.numbers, rule.pick) for name, rule in PRUNE.items()}
+    assert rules == {
+        "set": (each_alike, set_tails),
+        "magnitude": (each_alike, closest_to_zero),
+        "global_magnitude": (ranked_together, closest_to_zero),
+    }

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from esl_lava.errors import ConfigError
-from esl_lava.sparsity.schedule import CosineDecay
+from esl_lava.sparsity.schedule import SCHEDULES, Constant, CosineDecay
 
 
 def test_fraction_by_hand():
@@ -16,6 +16,17 @@ def test_fraction_by_hand():
     assert decay.fraction(300) == 0
     assert decay.fraction(301) == 0
     assert decay.fraction(600) == 0
+
+
+def test_constant_until_the_end():
+    constant = Constant(alpha=0.3, t_iter=10, t_end=300)
+    assert [constant.fraction(step) for step in (0, 10, 299, 300, 301)] == [0.3] * 4 + [0]
+    assert constant.due(300)
+    assert not constant.due(310)
+
+
+def test_the_table():
+    assert dict(SCHEDULES) == {"cosine": CosineDecay, "constant": Constant}
 
 
 def test_due():

@@ -1,0 +1,78 @@
+"""What updates of the masks did, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LayerUpdate:
+    """What one update did to one layer.
+
+    Attributes:
+        name: the layer's name.
+        size: its possible connections.
+        pruned, grown: connections dropped and grown by this update; equal in sum over
+            all layers, and in each layer without redistribution.
+        connections: connections after it.
+        ever: positions that were ever a connection, this update included.
+    """
+
+    name: str
+    size: int
+    pruned: int
+    grown: int
+    connections: int
+    ever: int
+
+    @property
+    def density(self) -> float:
+        """Connections over possible connections."""
+        return self.connections / self.size
+
+    @property
+    def exploration(self) -> float:
+        """R_s: share of the positions that were ever a connection."""
+        return self.ever / self.size
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one update did.
+
+    Attributes:
+        iteration: optimiser iterations done, from 1.
+        fraction: the schedule's, at this iteration.
+        layers: one record per sparse layer, in the model's order.
+        silent: layer name -> neurons without a spike in a batch after the update, where
+            the training counted them (`MaskEvolver.record_silent`).
+    """
+
+    iteration: int
+    fraction: float
+    layers: tuple[LayerUpdate, ...]
+    silent: Mapping[str, int] | None = None
+
+    @property
+    def exploration(self) -> float:
+        """R_s of all sparse layers together."""
+        return sum(layer.ever for layer in self.layers) / sum(layer.size for layer in self.layers)
+
+    def plain(self) -> list[Any]:
+        """[iteration, fraction, [[pruned, grown, connections, ever], ...], silent]."""
+        layers = [[r.pruned, r.grown, r.connections, r.ever] for r in self.layers]
+        silent = None if self.silent is None else dict(self.silent)
+        return [self.iteration, self.fraction, layers, silent]
+
+    @staticmethod
+    def from_plain(values: Sequence[Any], sizes: Mapping[str, int]) -> Update:
+        """What `plain` returned, for layers of these names and sizes."""
+        iteration, fraction, layers, silent = values
+        return Update(
+            iteration,
+            fraction,
+            tuple(LayerUpdate(*named, *numbers) for named, numbers in zip(sizes.items(), layers)),
+            silent,
+        )

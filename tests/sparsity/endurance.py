@@ -1,0 +1,84 @@
+"""Every combination of rules, a thousand updates each: `python -m tests.sparsity.endurance`.
+
+A random 784-800-10 net under SGD with momentum; every update moves 30 % of the connections,
+or as many as can move. Prints a line per combination and a total; exits with 1 when an
+invariant broke. An argument, a number of updates, replaces the thousand.
+"""
+
+import itertools
+import sys
+import time
+
+import torch
+from torch import nn
+
+from esl_lava.sparsity.evolver import MaskEvolver
+from esl_lava.sparsity.growth import GROW
+from esl_lava.sparsity.prune import PRUNE
+from esl_lava.sparsity.redistribution import REDISTRIBUTE
+from tests.sparsity.invariants import snapshots, violations
+
+UPDATES = 1000
+
+
+def main(updates: int) -> int:
+    """Run all combinations; 1 when an invariant broke."""
+    begin, broken, done = time.perf_counter(), 0, 0
+    for prune, growth, redistribution in itertools.product(PRUNE, GROW, REDISTRIBUTE):
+        start = time.perf_counter()
+        found, sentence = endure(prune, growth, redistribution, updates)
+        broken += len(found)
+        done += updates
+        print(
+            f"{prune:16} {growth:14} {redistribution:9}: {updates} updates, "
+            f"{len(found)} violations; {sentence}; {time.perf_counter() - start:.1f} s",
+            *sorted(set(found)),
+            sep="\n    ",
+            flush=True,
+        )
+    print(f"total: {done} updates, {broken} violations, {time.perf_counter() - begin:.0f} s")
+    return 1 if broken else 0
+
+
+def endure(prune: str, growth: str, redistribution: str, updates: int) -> tuple[list[str], str]:
+    """(violations, how the net ended) of one combination."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(784, 800, bias=False), nn.Linear(800, 10, bias=False))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
+    evolver = MaskEvolver(
+        model,
+        optimizer,
+        density=0.1,
+        prune=prune,
+        growth=growth,
+        redistribution=redistribution,
+        schedule="constant",
+        alpha=0.3,
+        t_iter=1,
+        t_end=updates,
+    )
+    gradients = [[torch.randn_like(p) for p in model.parameters()] for _ in range(7)]
+    total, connections = sum(evolver.connections().values()), {}
+    explored = {name: int(ever.count_nonzero()) for name, ever in evolver.ever.items()}
+    moved, found = 0, []
+    for i in range(updates):
+        for parameter, gradient in zip(model.parameters(), gradients[i % len(gradients)]):
+            parameter.grad = gradient
+        optimizer.step()
+        before = snapshots(model, optimizer, evolver)
+        update = evolver.step()
+        found += violations(before, model, optimizer, evolver, update, redistribution)
+        connections = evolver.connections()
+        if sum(connections.values()) != total:
+            found.append(f"{total} connections became {sum(connections.values())}")
+        moved += sum(record.grown for record in update.layers)
+        for record in update.layers:
+            explored[record.name] = min(explored[record.name] + record.grown, record.size)
+            if growth == "random_unfired" and record.ever != explored[record.name]:
+                found.append(f"{record.name}: R_s is not min(1, d + sum r / n)")
+    split = " + ".join(str(number) for number in connections.values())
+    return found, f"{total} = {split} connections, {moved} moved, R_s {evolver.exploration:.4f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else UPDATES))

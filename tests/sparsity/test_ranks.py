@@ -1,0 +1,159 @@
+"""Two processes that train one model over gloo."""
+
+import re
+
+import pytest
+import torch
+from torch import distributed as dist
+from torch import multiprocessing, nn
+
+from esl_lava.errors import UserError
+from esl_lava.sparsity import ranks
+from esl_lava.sparsity.evolver import MaskEvolver
+from tests.sparsity.test_evolver import mlp, same
+
+RANKS = 2
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """What each rank found: [{scenario: result}] by rank."""
+    folder = tmp_path_factory.mktemp("ranks")
+    multiprocessing.spawn(run_rank, (str(folder),), nprocs=RANKS)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
+
+
+def run_rank(rank, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS
+    )
+    found = {work.__name__: work(rank) for work in (trained, averaged, drifted, tampered, resumed)}
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def distributed_run(rank, growth, steps, seed, state=None):
+    """A run under DDP on data of the rank's own."""
+    model = nn.parallel.DistributedDataParallel(mlp(seed, (9, 8, 4)))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    rules = {"prune": "set", "growth": growth, "redistribution": "momentum"}
+    evolver = MaskEvolver(model, optimizer, density=0.3, t_iter=2, t_end=99, seed=seed, **rules)
+    if state is not None:
+        for part, saved in zip((model, optimizer, evolver), state):
+            part.load_state_dict(saved)
+    for i in steps:
+        x = torch.randn(8, 9, generator=torch.Generator().manual_seed(10 * i + rank))
+        optimizer.zero_grad()
+        (model(x) - 0.5).square().sum().backward()
+        optimizer.step()
+        evolver.step()
+    return [part.state_dict() for part in (model, optimizer, evolver)]
+
+
+def trained(rank):
+    # Seeds differ: weights come from rank 0 by DDP, masks and generators by the evolver.
+    return {g: distributed_run(rank, g, range(6), rank) for g in ("random", "gradient", "momentum")}
+
+
+def resumed(rank):
+    half = distributed_run(rank, "gradient", range(3), rank)
+    return distributed_run(rank, "gradient", range(3, 6), rank + 5, half)
+
+
+def averaged(rank):
+    """Which slots grow by gradients that differ between ranks, without DDP."""
+    model = nn.Linear(6, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    evolver = MaskEvolver(
+        model, optimizer, density=0.5, t_iter=1, t_end=9, prune="magnitude", growth="gradient",
+        schedule="constant", alpha=0.3,
+    )  # fmt: skip
+    free = (~evolver.masks["weight"]).view(-1).nonzero().view(-1)
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+    # Mean gradients 0, 2, 1; mean magnitudes 4, 2, 2; rank 0 alone would grow the first.
+    gradient = torch.zeros(6)
+    gradient[free] = torch.tensor([[4.0, 1, 3], [-4.0, 3, -1]][rank])
+    model.weight.grad = gradient.view(1, 6)
+    evolver.step()
+    return [free.tolist(), evolver.masks["weight"].view(-1)[free].tolist()]
+
+
+def refusal(rank, change, **rules):
+    model = mlp(0, (9, 8, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    evolver = MaskEvolver(model, optimizer, density=0.3, t_iter=1, t_end=9, **rules)
+    before = {name: mask.clone() for name, mask in evolver.masks.items()}
+    if rank == 1:
+        change(model, evolver)
+    try:
+        evolver.step()
+    except UserError as error:
+        return [str(error), same(before, evolver.masks)]
+    return ["", True]
+
+
+def drifted(rank):
+    def change(model, evolver):
+        with torch.no_grad():
+            model.layer1.weight.mul_(-1).add_(0.01 * torch.arange(32.0).view(4, 8))
+
+    return refusal(rank, change)
+
+
+def tampered(rank):
+    def change(model, evolver):
+        evolver._layers[0].generator.manual_seed(99)
+
+    return refusal(rank, change)
+
+
+def test_ranks_hold_the_same_masks(results):
+    for growth, state in results[0]["trained"].items():
+        assert same(state, results[1]["trained"][growth])
+        records = [layers for _, _, layers, _ in state[2]["history"]]
+        assert len(records) == 3
+        assert all(sum(grown for _, grown, _, _ in layers) > 0 for layers in records)
+
+
+def test_a_distributed_run_resumes_to_the_same_bits(results):
+    for rank in range(RANKS):
+        assert same(results[rank]["resumed"], results[rank]["trained"]["gradient"])
+
+
+def test_growth_reads_the_mean_gradient(results):
+    assert results[0]["averaged"] == results[1]["averaged"]
+    _, grown = results[0]["averaged"]
+    assert grown == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "message", "unmoved"),
+    [
+        (
+            "drifted",
+            "connections to prune of rank 1 differ from those of rank 0 at",
+            True,
+        ),
+        (
+            "tampered",
+            "masks of rank 1 differ from those of rank 0 at iteration 1: ",
+            False,
+        ),
+    ],
+)
+def test_ranks_that_disagree_are_told(results, scenario, message, unmoved):
+    # Every rank raises, so that none waits for the others.
+    for rank in range(RANKS):
+        said, same_masks = results[rank][scenario]
+        assert re.match(message, said)
+        assert same_masks is unmoved
+
+
+def test_one_process_shares_nothing():
+    tensor = torch.tensor([1.0, 2.0])
+    assert ranks.count() == 1
+    assert ranks.mean(tensor) is tensor
+    assert ranks.from_first(tensor, torch.device("cpu")) is tensor
+    ranks.agree([tensor], "masks", 1)

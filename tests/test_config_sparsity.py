@@ -1,0 +1,63 @@
+"""The Sparsity section: its rules are the evolver's, and one budget is given."""
+
+import typing
+
+import pytest
+
+from esl_lava.config import Sparsity, from_mapping, from_toml, override, to_toml
+from esl_lava.errors import ConfigError
+from esl_lava.sparsity.density import DISTRIBUTIONS
+from esl_lava.sparsity.growth import GROW
+from esl_lava.sparsity.prune import PRUNE
+from esl_lava.sparsity.redistribution import REDISTRIBUTE
+from esl_lava.sparsity.schedule import SCHEDULES
+
+
+@pytest.mark.parametrize(
+    ("key", "table"),
+    [
+        ("distribution", DISTRIBUTIONS),
+        ("prune", PRUNE),
+        ("growth", GROW),
+        ("redistribution", REDISTRIBUTE),
+        ("schedule", SCHEDULES),
+    ],
+)
+def test_every_rule_can_be_chosen_and_no_other(key, table):
+    assert set(typing.get_args(Sparsity.model_fields[key].annotation)) == set(table)
+    with pytest.raises(ConfigError, match=f"sparsity.{key} = 'magic': input should be"):
+        from_mapping({"sparsity": {"density": 0.1, key: "magic"}})
+
+
+def test_densities_survive_toml():
+    experiment = from_toml("[sparsity]\ndensities = {hidden1 = 0.05, hidden2 = 1}")
+    assert experiment.sparsity.densities == {"hidden1": 0.05, "hidden2": 1.0}
+    assert from_toml(to_toml(experiment)) == experiment
+
+
+@pytest.mark.parametrize("budget", [{}, {"density": 0.1, "eps": 3}, {"eps": 3, "densities": {}}])
+def test_exactly_one_budget(budget):
+    with pytest.raises(
+        ConfigError,
+        match=r"exactly one of sparsity\.density, sparsity\.eps and sparsity\.densities is needed",
+    ):
+        from_mapping({"sparsity": budget})
+
+
+@pytest.mark.parametrize("density", [0, 1.5, float("nan"), "0.1"])
+def test_densities_are_checked(density):
+    with pytest.raises(ConfigError, match=r"sparsity\.densities\.hidden1 = "):
+        from_mapping({"sparsity": {"densities": {"hidden1": density}}})
+
+
+def test_overriding_a_budget_removes_the_others():
+    experiment = from_mapping({"sparsity": {"density": 0.1}})
+    experiment = override(experiment, {"sparsity.densities.hidden1": 0.2})
+    assert experiment.sparsity.densities == {"hidden1": 0.2}
+    assert experiment.sparsity.density is None
+    experiment = override(experiment, {"sparsity.densities.hidden2": 0.3})
+    assert experiment.sparsity.densities == {"hidden1": 0.2, "hidden2": 0.3}
+    experiment = override(experiment, {"sparsity.eps": 5.0})
+    assert (experiment.sparsity.eps, experiment.sparsity.densities) == (5.0, None)
+    experiment = override(experiment, {"sparsity.densities": {"hidden1": 0.5}})
+    assert (experiment.sparsity.eps, experiment.sparsity.densities) == (None, {"hidden1": 0.5})
