@@ -452,7 +452,7 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(
         if "epoch 2/40" in line:
             process.send_signal(signal.SIGINT)
             break
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert process.returncode == 130
     assert out == ""
     assert err.splitlines()[-1] == "interrupted"
