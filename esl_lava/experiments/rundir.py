@@ -26,8 +26,13 @@ class RunDirectory:
 
     @property
     def checkpoint(self) -> Path:
-        """The training's state after its last epoch, while it is not finished."""
+        """The training's latest saved state, while it is not finished."""
         return self.path / "checkpoint.pt"
+
+    @property
+    def updates(self) -> Path:
+        """What every update of the masks did, as JSON."""
+        return self.path / "updates.json"
 
     @property
     def net(self) -> Path:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from esl_lava.config import Experiment, to_toml
 from esl_lava.data.datasets import Dataset, load
@@ -17,7 +19,11 @@ from esl_lava.models import modelfile
 from esl_lava.models.build import restore
 from esl_lava.models.modelfile import SavedModel
 from esl_lava.report.plots import plot_training
+from esl_lava.sparsity.records import Update
 from esl_lava.training.trainer import Progress, Trainer, accuracy
+
+CHECKPOINT_SECONDS = 30.0
+"""How much of a training a power cut may cost; its result does not depend on it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +101,18 @@ def _finish(
 ) -> Trained:
     replace_file(run.config, to_toml(trainer.experiment).encode())
     start = time.perf_counter()
-    model = trainer.run(show, lambda checkpoint: modelfile.write(checkpoint, run.checkpoint))
+    saved = start
+
+    def save(checkpoint: SavedModel) -> None:
+        nonlocal saved
+        modelfile.write(checkpoint, run.checkpoint)
+        saved = time.perf_counter()
+
+    model = trainer.run(show, save, lambda: time.perf_counter() - saved > CHECKPOINT_SECONDS)
     seconds = time.perf_counter() - start
     plot_training(model.history, run.training_plot)
+    updates = [_described(update) for update in trainer.evolver.history]
+    replace_file(run.updates, (json.dumps(updates, indent=1) + "\n").encode())
     modelfile.write(model, run.model)  # its presence says that the training is finished
     run.checkpoint.unlink(missing_ok=True)
     return Trained(
@@ -109,3 +124,24 @@ def _finish(
         connections=sum(trainer.evolver.connections().values()),
         seconds=seconds,
     )
+
+
+def _described(update: Update) -> dict[str, Any]:
+    """An update as plain values with names, for people and scripts."""
+    silent = update.silent or {}
+    return {
+        "iteration": update.iteration,
+        "fraction": update.fraction,
+        "exploration": update.exploration,
+        "layers": {
+            layer.name: {
+                "pruned": layer.pruned,
+                "grown": layer.grown,
+                "connections": layer.connections,
+                "density": layer.density,
+                "exploration": layer.exploration,
+                "silent_neurons": silent.get(layer.name),
+            }
+            for layer in update.layers
+        },
+    }

@@ -114,12 +114,14 @@ class Trainer:
         self,
         show: Callable[[Progress], None] = lambda progress: None,
         save: Callable[[SavedModel], None] = lambda checkpoint: None,
+        due: Callable[[], bool] = lambda: False,
     ) -> SavedModel:
         """Train to the end.
 
         Args:
             show: called after every step.
-            save: given a checkpoint after every epoch.
+            save: given a checkpoint after every epoch, and whenever `due` says so.
+            due: asked after every other step.
 
         Returns:
             The model of the epoch with the best validation accuracy (the latest of equals;
@@ -144,7 +146,7 @@ class Trainer:
                     sum(self._losses) / len(self._losses),
                 )
             )
-            if last_of_epoch:
+            if last_of_epoch or due():
                 save(self.checkpoint())
         return self._saved(self._best, {})
 
@@ -205,7 +207,10 @@ class Trainer:
             generator = np.random.default_rng([self.experiment.seed, epoch])
             self._order = generator.permutation(len(self.train_data))
         chosen = self._order[position * training.batch_size : (position + 1) * training.batch_size]
-        outputs = self.model(_spikes(self.experiment, self.train_data.images[chosen]))
+        spikes = _spikes(self.experiment, self.train_data.images[chosen])
+        if self.evolver.history and self.evolver.history[-1].iteration == self.iteration:
+            self.evolver.record_silent(self._silent(spikes))
+        outputs = self.model(spikes)
         loss = tet(outputs, torch.from_numpy(self.train_data.labels[chosen]))
         if not torch.isfinite(loss):
             raise UserError(
@@ -222,6 +227,13 @@ class Trainer:
             self._losses = []
         self._losses.append(loss.item())
         self.iteration += 1
+
+    @torch.no_grad()
+    def _silent(self, spikes: torch.Tensor) -> dict[str, int]:
+        """Hidden layer -> neurons without a spike in the first batch under new masks."""
+        *hidden, _ = self.model.layer_outputs(spikes)
+        silent = [int((layer.amax(dim=(0, 2)) == 0).sum()) for layer in hidden]
+        return dict(zip(self.model.hidden_names, silent))
 
     def _end_epoch(self, epoch: int) -> None:
         """Record the epoch, counted from 1, and keep it if none was better."""

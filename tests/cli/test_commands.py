@@ -206,7 +206,7 @@ def test_demo(program: Command, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert sorted(path.name for path in run.iterdir()) == [
         *("config.toml", "model.pt", "net.h5"),
-        *("raster.png", "report.json", "training.png"),
+        *("raster.png", "report.json", "training.png", "updates.json"),
     ]
     for part in ("1/4", "2/4", "3/4", "4/4"):
         assert f"\n{part}  " in f"\n{done.err}"
@@ -465,7 +465,7 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(
     assert "epoch 1/40" not in done.err
     assert done.json["samples"] == 357
     assert sorted(path.name for path in run.iterdir()) == [
-        *("config.toml", "model.pt", "training.png"),
+        *("config.toml", "model.pt", "training.png", "updates.json"),
     ]
 
 

@@ -15,7 +15,7 @@ from esl_lava.models import modelfile
 from esl_lava.models.build import restore
 from esl_lava.training.trainer import Progress, accuracy
 
-OUTPUTS = ["config.toml", "model.pt", "training.png"]
+OUTPUTS = ["config.toml", "model.pt", "training.png", "updates.json"]
 
 
 def listing(folder: Path) -> list[str]:

@@ -153,6 +153,36 @@ def test_a_checkpoint_is_saved_after_every_epoch(data: Dataset) -> None:
     assert [len(checkpoint.history) for checkpoint in saved] == [1, 2, 3]
 
 
+def test_a_checkpoint_is_saved_whenever_it_is_due(data: Dataset) -> None:
+    saved: list[SavedModel] = []
+    answers = iter([True, False, False, True, False, False])  # not asked at the end of an epoch
+    Trainer(experiment(), data).run(save=saved.append, due=lambda: next(answers))
+    assert [checkpoint.state["iteration"] for checkpoint in saved] == [1, 3, 5, 6, 9]
+
+
+def test_silent_neurons_are_those_of_the_first_batch_under_new_masks(data: Dataset) -> None:
+    trainer = Trainer(experiment(), data)
+    with torch.no_grad():  # two neurons that nothing excites, before and after the update
+        trainer.model.hidden1.synapse.weight[:2] = -1.0
+        trainer.evolver._apply_masks()
+    stopped(trainer, trainer.evolver.schedule.t_iter)
+    assert trainer.evolver.history[-1].silent is None
+    first = trainer.iteration
+    seen: list[list[torch.Tensor]] = []
+    real = trainer.model.layer_outputs
+
+    def watched(spikes: torch.Tensor) -> list[torch.Tensor]:
+        seen.append(real(spikes))
+        return seen[-1]
+
+    trainer.model.layer_outputs = watched  # type: ignore[method-assign]
+    stopped(trainer, first + 1)
+    silent = trainer.evolver.history[0].silent
+    assert silent is not None
+    assert silent["hidden1"] == int((seen[0][0].sum(dim=(0, 2)) == 0).sum()) >= 2
+    assert list(silent) == ["hidden1", "hidden2"]
+
+
 # --- what a step does --------------------------------------------------------------------
 
 
