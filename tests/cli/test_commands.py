@@ -1,5 +1,7 @@
 """The command line as its users have it: exit codes, streams, files left behind."""
 
+import dataclasses
+import io
 import json
 import os
 import re
@@ -284,6 +286,82 @@ def test_verify_for_people_and_its_failure(
     assert as_json.code == 1
     assert as_json.json["differences"] == expected.total
     assert as_json.json["first_difference"] == str(expected.first)
+
+
+def test_demo_for_people(
+    tiny: Any, invoke: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is printed of a demo, which is here made of the tiny run."""
+    from esl_lava.experiments import demo as demos
+    from esl_lava.experiments.export import Exported
+    from esl_lava.experiments.rundir import RunDirectory
+    from esl_lava.experiments.train import Trained
+    from esl_lava.experiments.verify import verify
+    from esl_lava.models import modelfile
+
+    network = netfile.read(tiny.net)
+    data = load_samples(network, "digits", "test", None)
+    evaluation = evaluate(network, data, encoding_of(network))
+    found = demos.Demo(
+        Trained(RunDirectory(tiny.path), modelfile.read(tiny.model), 0.0, 0, 0.0, 0, 0.0),
+        Exported(network, tiny.net, 0),
+        evaluation,
+        verify(tiny.model, tiny.net, samples=3, backends=("exact",)),
+        dict(price(network, evaluation.result.counts, DEFAULT_DEVICES)),
+    )
+    monkeypatch.setattr(demos, "demo", lambda *arguments: found)
+    done = invoke("demo", "-o", tmp_path / "new")
+    assert done.code == 0, done.err
+    counts = evaluation.result.counts
+    shown = rows(done.out)
+    joules = {
+        f"joules per sample, {name}": f"{per_sample(counts, load_device(name)).total:.2E}"
+        for name in DEFAULT_DEVICES
+    }
+    assert shown == {
+        "accuracy of the integer network": f"{100 * evaluation.accuracy:.2f} %",
+        "on held-back test samples": "357",
+        "density, all layers": f"{100 * network.density:.2f} %",
+        "connections": f"{network.connections:,}",
+        "samples verified on Lava": "3",
+        "spikes compared": f"{found.verification.spikes:,}",
+        "differences": "0",
+        "SOPs per sample": f"{counts.sops / 357:,.1f}",
+        **joules,
+    }
+    assert str(tmp_path / "new") in done.out
+
+    broken = dataclasses.replace(found.verification, mask_differences=2)
+    found = dataclasses.replace(found, verification=broken)
+    done = invoke("demo", "-o", tmp_path / "new", "--json")
+    assert done.code == 1
+    assert done.json["differences"] == 2
+    assert "do not hold the same connections" in done.err
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_on_a_terminal_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from esl_lava.cli import output
+    from esl_lava.training.trainer import Progress
+
+    clock = iter([0.0, 1.0, 1.05, 2.0, 4.0])
+    monkeypatch.setattr(output.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    show = output.progress_line()  # of a run resumed after 50 of 100 steps
+    for iteration in (51, 52, 53, 100):
+        show(Progress(iteration, 100, 1 + (iteration > 75), 2, 0.5))
+    lines = sys.stderr.getvalue().split("\r\x1b[K")  # type: ignore[attr-defined]
+    assert lines == [
+        "",
+        "     epoch 1/2  step 51/100  loss 0.5000  49 s left",
+        # Step 52 came too soon after to be shown.
+        "     epoch 1/2  step 53/100  loss 0.5000  31 s left",
+        "     epoch 2/2  step 100/100  loss 0.5000  0 s left\n",
+    ]
 
 
 def test_a_path_is_not_markup(tiny: Any, invoke: Command, tmp_path: Path) -> None:
