@@ -150,6 +150,11 @@ class Sparsity(_Section):
     end: Fraction = Field(
         0.75, description="share of the training's steps after which masks stay (T_end, Eq. 2)"
     )
+    dense_epochs: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="epochs trained dense at first, after which every sparse layer keeps its "
+        "largest weights; 0 is sparse from scratch",
+    )
 
     @model_validator(mode="after")
     def _one_budget(self) -> Sparsity:
@@ -182,6 +187,16 @@ class Experiment(_Section):
     model: Model = Model()
     sparsity: Sparsity
     training: Training = Training()
+
+    @model_validator(mode="after")
+    def _sparse_in_the_end(self) -> Experiment:
+        dense, epochs = self.sparsity.dense_epochs, self.training.epochs
+        if dense >= epochs:
+            raise ValueError(
+                f"sparsity.dense_epochs {dense} is not below training.epochs {epochs}: "
+                "the network would never become sparse"
+            )
+        return self
 
 
 def from_mapping(values: Mapping[str, Any]) -> Experiment:

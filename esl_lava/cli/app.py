@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import typer
 
-from esl_lava.cli import commands
+from esl_lava.cli import commands, sweeps
 from esl_lava.errors import UserError
 
 INTERRUPTED = 130
@@ -31,12 +31,15 @@ def _typer(purpose: str | None = None) -> typer.Typer:
 app = _typer("Train sparse spiking networks, export them to Lava, run and price them.")
 reproduce = _typer("Recompute results of the ESL-SNNs paper.")
 reproduce.command("table1")(commands.reproduce_table1)
+reproduce.command("fig2")(sweeps.reproduce_fig2)
+reproduce.command("fig4")(sweeps.reproduce_fig4)
 app.command()(commands.demo)
 app.command()(commands.train)
 app.command()(commands.export)
 app.command()(commands.run)
 app.command()(commands.verify)
 app.command()(commands.energy)
+app.command()(sweeps.baselines)
 app.add_typer(reproduce, name="reproduce")
 
 

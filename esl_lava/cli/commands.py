@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,6 +86,10 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Any other field, e.g. --set model.hidden=[800]."),
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="A baseline instead: static, dense, small-dense, pruned."),
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Go on in this directory of an interrupted run.")
     ] = None,
@@ -104,23 +109,20 @@ def train(
         return
     with results_only():
         from esl_lava.experiments import train as trainings
-        from esl_lava.experiments.preset import load_preset
+        from esl_lava.experiments.baselines import by_method
         from esl_lava.report import tables
 
-        overrides = dict(configs.parse_setting(text) for text in settings or ())
         named = {"sparsity.density": density, "training.epochs": epochs, "seed": seed}
-        overrides |= {key: value for key, value in named.items() if value is not None}
         if resume is not None:
-            if overrides or any(given is not None for given in (output, preset, config)):
+            others = (output, preset, config, settings, method, *named.values())
+            if any(given is not None for given in others):
                 raise ConfigError("--resume goes on as the run began and takes no other option")
             trained = trainings.resume(resume, progress_line())
         else:
             if output is None:
                 raise ConfigError("-o is missing: the new directory for the run")
-            if (preset is None) == (config is None):
-                raise ConfigError("give one of --preset and --config")
-            base = configs.read_toml(config) if config is not None else load_preset(preset or "")
-            experiment = configs.override(base, overrides)
+            experiment = chosen_experiment(preset, config, settings, named)
+            experiment = by_method(experiment, method or "esl")
             trained = trainings.train(experiment, output, progress_line())
     if as_json:
         print_json(
@@ -320,6 +322,32 @@ def reproduce_table1(
         print_json(asdict(result))
     else:
         print_tables(tables.table1(result))
+
+
+def chosen_experiment(
+    preset: str | None,
+    config: Path | None,
+    settings: list[str] | None,
+    named: Mapping[str, Any],
+) -> Any:
+    """The experiment that `--preset` or `--config` names, with what other options change.
+
+    Args:
+        settings: key=value texts of `--set`.
+        named: dotted key -> value of an option of its own, None where it was not given.
+
+    Raises:
+        ConfigError, FileError: where they do not name one, or one that cannot be.
+    """
+    from esl_lava import config as configs
+    from esl_lava.experiments.preset import load_preset
+
+    if (preset is None) == (config is None):
+        raise ConfigError("give one of --preset and --config")
+    base = configs.read_toml(config) if config is not None else load_preset(preset or "")
+    overrides = dict(configs.parse_setting(text) for text in settings or ())
+    overrides |= {key: value for key, value in named.items() if value is not None}
+    return configs.override(base, overrides)
 
 
 def _evaluated(

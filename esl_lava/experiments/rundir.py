@@ -45,6 +45,11 @@ class RunDirectory:
         return self.path / "report.json"
 
     @property
+    def outcome(self) -> Path:
+        """What a sweep says of the run, as JSON."""
+        return self.path / "outcome.json"
+
+    @property
     def training_plot(self) -> Path:
         """Accuracy and density over training."""
         return self.path / "training.png"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,33 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esl_lava.files import replace_file
-
-INK = "#1f2933"
-BLUE = "#2a6f97"
-ORANGE = "#d1602b"
-GREY = "#9aa5b1"
-
-
-def _figure(width: float, height: float, **grid: Any) -> tuple[Any, Any]:
-    """A figure that needs no display, and its axes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(**grid)
-    for axis in np.ravel(np.array(axes, dtype=object)):
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(colors=INK, labelsize=8)
-    return figure, axes
-
-
-def _save(figure: Any, path: Path) -> None:
-    picture = io.BytesIO()
-    # Without this, matplotlib writes its version into the file.
-    figure.savefig(picture, format="png", metadata={"Software": None})
-    replace_file(path, picture.getvalue())
+from esl_lava.models.history import kept_epoch
+from esl_lava.report import canvas
 
 
 def plot_training(history: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -50,26 +24,28 @@ def plot_training(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         FileError: when it cannot be written.
     """
     epochs = [entry["epoch"] for entry in history]
-    figure, (top, bottom) = _figure(7, 5, nrows=2, sharex=True, height_ratios=[3, 2])
+    figure, (top, bottom) = canvas.figure(7, 5, nrows=2, sharex=True, height_ratios=[3, 2])
     if history[-1]["validation_accuracy"] is None:
-        top.plot(epochs, [entry["loss"] for entry in history], color=BLUE, marker=".")
+        top.plot(epochs, [entry["loss"] for entry in history], color=canvas.BLUE, marker=".")
         top.set_ylabel("TET loss")
     else:
         accuracy = [100 * entry["validation_accuracy"] for entry in history]
-        top.plot(epochs, accuracy, color=BLUE, marker=".")
-        best = max(range(len(accuracy)), key=lambda i: (accuracy[i], i))
-        top.plot(epochs[best], accuracy[best], "o", color=ORANGE, markersize=8, fillstyle="none")
+        top.plot(epochs, accuracy, color=canvas.BLUE, marker=".")
+        best = kept_epoch(history)
+        top.plot(
+            epochs[best], accuracy[best], "o", color=canvas.ORANGE, markersize=8, fillstyle="none"
+        )
         top.annotate(
             f"kept: epoch {epochs[best]}, {accuracy[best]:.2f} %",
             (epochs[best], accuracy[best]),
             xytext=(0.98, 0.08),
             textcoords="axes fraction",
             ha="right",
-            color=ORANGE,
+            color=canvas.ORANGE,
             fontsize=9,
         )
         top.set_ylabel("validation accuracy (%)")
-    shades = (GREY, BLUE, ORANGE)
+    shades = (canvas.GREY, canvas.BLUE, canvas.ORANGE)
     for index, name in enumerate(history[-1]["densities"]):
         bottom.plot(
             epochs,
@@ -81,21 +57,21 @@ def plot_training(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         epochs,
         [100 * entry["density"] for entry in history],
         "--",
-        color=INK,
+        color=canvas.INK,
         label="density, all layers",
     )
     bottom.plot(
         epochs,
         [100 * entry["exploration"] for entry in history],
         ":",
-        color=INK,
+        color=canvas.INK,
         label="explored (R_s, sparse layers)",
     )
     bottom.set_ylim(0, 105)
     bottom.set_ylabel("share of positions (%)")
     bottom.set_xlabel("epoch")
     bottom.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
-    _save(figure, path)
+    canvas.save(figure, path)
 
 
 def plot_raster(
@@ -120,7 +96,7 @@ def plot_raster(
     """
     trains = {"input": inputs, **spikes}
     ratios = [1 + 0.4 * np.log2(train.shape[1] / 64 + 1) for train in trains.values()]
-    figure, grid = _figure(
+    figure, grid = canvas.figure(
         8,
         2 + 1.5 * (len(trains) + 1),
         nrows=len(trains) + 1,
@@ -133,7 +109,7 @@ def plot_raster(
         axis.set_axis_off()
     picture = grid[0, 0]
     picture.imshow(image, cmap="Greys", extent=(0, 1, 0, 1), aspect="equal")
-    picture.set_title(f"a {label}", fontsize=10, color=INK)
+    picture.set_title(f"a {label}", fontsize=10, color=canvas.INK)
     steps = np.arange(1, inputs.shape[0] + 1)
     for axis, (name, train) in zip(grid[:, 1], trains.items()):
         # One cell per neuron and step: with few steps, marks would run into bars.
@@ -148,7 +124,7 @@ def plot_raster(
             extent=(0.5, train.shape[0] + 0.5, 0, train.shape[1]),
         )
         axis.set_ylabel(f"{name}\n({train.shape[1]})", fontsize=8)
-        axis.set_title(f"{int(train.sum())} spikes", fontsize=8, loc="right", color=INK)
+        axis.set_title(f"{int(train.sum())} spikes", fontsize=8, loc="right", color=canvas.INK)
     bottom = grid[-1, 1]
     decision = int(readout[-1].argmax())
     for number in range(readout.shape[1]):
@@ -157,12 +133,15 @@ def plot_raster(
         bottom.plot(
             steps,
             sums,
-            color=ORANGE if chosen else GREY,
+            color=canvas.ORANGE if chosen else canvas.GREY,
             linewidth=2 if chosen else 1,
             zorder=2 if chosen else 1,
         )
     bottom.annotate(
-        f" {decision}", (steps[-1], readout[-1, decision] / 64 / 64), color=ORANGE, va="center"
+        f" {decision}",
+        (steps[-1], readout[-1, decision] / 64 / 64),
+        color=canvas.ORANGE,
+        va="center",
     )
     bottom.set_ylabel("readout\n(running sum)", fontsize=8)
     bottom.set_xlabel("step")
@@ -170,6 +149,6 @@ def plot_raster(
         f"decides {decision}: {'right' if decision == label else 'wrong'}",
         fontsize=8,
         loc="right",
-        color=INK,
+        color=canvas.INK,
     )
-    _save(figure, path)
+    canvas.save(figure, path)

@@ -54,7 +54,7 @@ def facts(rows: Iterable[tuple[str, str]], title: str) -> RenderableType:
 
 def layer_counts(counts: Counts) -> Table:
     """Connections, SOPs, spikes and neuron updates per layer; run figures per sample."""
-    table = _table(
+    table = number_table(
         "per layer; run figures per sample",
         "layer",
         "neurons",
@@ -81,7 +81,7 @@ def layer_counts(counts: Counts) -> Table:
 
 def devices(rows: Sequence[DeviceRow]) -> RenderableType:
     """Joules per device, measured beside the paper's convention, and what to think of it."""
-    table = _table("joules per sample", "device", "measured", "by connections")
+    table = number_table("joules per sample", "device", "measured", "by connections")
     table.add_column("measured is charged for")
     for row in rows:
         table.add_row(row.name, joules(row.measured), joules(row.by_connections), row.charged)
@@ -90,7 +90,7 @@ def devices(rows: Sequence[DeviceRow]) -> RenderableType:
 
 def table1(result: Table1) -> RenderableType:
     """The paper's Table 1 by its convention, the printed figures beside ours."""
-    table = _table(
+    table = number_table(
         "Table 1 of ESL-SNNs from its connection counts (784-800-10, MNIST)",
         "network",
         "connections",
@@ -131,7 +131,7 @@ def sources(constants: Sequence[tuple[str, str, EventEnergy | DenseOperation]]) 
     return table
 
 
-def _table(title: str, first: str, *numbers: str) -> Table:
+def number_table(title: str, first: str, *numbers: str) -> Table:
     """A table whose first column is text, and whose other columns are numbers."""
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column(first, overflow="fold")

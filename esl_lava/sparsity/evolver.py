@@ -18,7 +18,7 @@ from esl_lava.sparsity.density import DISTRIBUTIONS, LayerShape, by_eps, by_laye
 from esl_lava.sparsity.growth import GROW, Scores, Site
 from esl_lava.sparsity.masks import draw, move
 from esl_lava.sparsity.optimizer import check_momentum, check_optimizer, moments, momentum
-from esl_lava.sparsity.prune import PRUNE
+from esl_lava.sparsity.prune import PRUNE, closest_to_zero
 from esl_lava.sparsity.records import LayerUpdate, Update
 from esl_lava.sparsity.redistribution import REDISTRIBUTE, Active, budget
 from esl_lava.sparsity.schedule import SCHEDULES
@@ -32,6 +32,7 @@ class _Layer:
 
     name: str
     weight: nn.Parameter
+    connections: int  # it is to have, once it is sparse
     mask: Tensor
     ever: Tensor
     generator: torch.Generator
@@ -81,6 +82,10 @@ class MaskEvolver:
         redistribution: a name in `REDISTRIBUTE`.
         schedule: a name in `SCHEDULES`.
         alpha, t_iter, t_end: see `Schedule`; in optimiser iterations.
+        t_dense: iterations trained dense. Then every layer keeps those of its weights
+            that are farthest from 0, as many as it is to have connections, and rewiring
+            begins. With 0 training is sparse from scratch, from drawn masks; with
+            alpha 0 and this it is magnitude pruning of a dense net, and fine-tuning.
         seed: a non-negative integer.
 
     Attributes:
@@ -109,6 +114,7 @@ class MaskEvolver:
         schedule: str = "cosine",
         alpha: float = 0.3,
         t_iter: int = 100,
+        t_dense: int = 0,
         seed: int = 0,
     ) -> None:
         timing = _choose(SCHEDULES, "schedule", schedule)
@@ -116,8 +122,9 @@ class MaskEvolver:
         self._prune = _choose(PRUNE, "prune rule", prune)
         self._grow = _choose(GROW, "growth rule", growth)
         self._statistic = _choose(REDISTRIBUTE, "redistribution", redistribution)
-        if seed < 0:
-            raise ConfigError(f"seed {seed} is negative")
+        for what, number in (("seed", seed), ("t_dense", t_dense)):
+            if number < 0:
+                raise ConfigError(f"{what} {number} is negative")
         weights = weight_layers(model)
         dense = set(keep_dense)
         for name in sorted(dense - set(weights)):
@@ -140,15 +147,17 @@ class MaskEvolver:
 
         self.iteration = 0
         self.history: list[Update] = []
+        self._t_dense = t_dense
         self._sizes = {name: weight.numel() for name, weight in weights.items()}
         self._layers: list[_Layer] = []
         for (name, weight), number in zip(sparse.items(), counts):
             generator = _generator(seed, list(weights).index(name))
-            mask = torch.zeros(weight.numel(), dtype=torch.bool)
-            mask[draw(number, weight.numel(), generator)] = True
+            mask = torch.full((weight.numel(),), t_dense > 0)
+            if t_dense == 0:
+                mask[draw(number, weight.numel(), generator)] = True
             mask = ranks.from_first(mask.view(weight.shape).to(weight.device), weight.device)
             generator.set_state(ranks.from_first(generator.get_state(), weight.device))
-            self._layers.append(_Layer(name, weight, mask, mask.clone(), generator))
+            self._layers.append(_Layer(name, weight, number, mask, mask.clone(), generator))
         self._apply_masks()
 
     @torch.no_grad()
@@ -170,7 +179,9 @@ class MaskEvolver:
         """
         self.iteration += 1
         self._apply_masks()
-        if not self.schedule.due(self.iteration):
+        if self.iteration == self._t_dense:
+            return self._thin()
+        if self.iteration < self._t_dense or not self.schedule.due(self.iteration):
             return None
         fraction = self.schedule.fraction(self.iteration)
         masks = [layer.mask for layer in self._layers]
@@ -205,6 +216,26 @@ class MaskEvolver:
                 )
             )
         ranks.agree(masks, "masks", self.iteration)
+        return self._recorded(fraction, records)
+
+    def _thin(self) -> Update:
+        """End the dense phase: every layer keeps its largest weights, ties the higher index."""
+        active = [positions(layer.mask) for layer in self._layers]
+        values = [self._values(*pair) for pair in zip(self._layers, active)]
+        drops = [
+            closest_to_zero(weights, weights.numel() - layer.connections)
+            for layer, weights in zip(self._layers, values)
+        ]
+        ranks.agree(drops, "connections to prune", self.iteration)
+        records = []
+        for layer, drop in zip(self._layers, drops):
+            layer.mask.view(-1).index_fill_(0, drop, False)
+            set_zero(layer.weight.detach(), drop)
+            size = layer.mask.numel()
+            records.append(LayerUpdate(layer.name, size, drop.numel(), 0, layer.connections, size))
+        return self._recorded(1 - self.sparse_density, records)
+
+    def _recorded(self, fraction: float, records: list[LayerUpdate]) -> Update:
         update = Update(self.iteration, fraction, tuple(records))
         self.history.append(update)
         return update
@@ -301,9 +332,10 @@ class MaskEvolver:
                         f"not {tuple(layer.mask.shape)} of torch.bool"
                     )
         saved = sum(count(mask) for mask in state["masks"].values())
-        held = sum(count(mask) for mask in self.masks.values())
-        if saved != held:
-            raise ConfigError(f"the state has {saved} connections, this run {held}")
+        dense = state["iteration"] < self._t_dense
+        due = sum(layer.mask.numel() if dense else layer.connections for layer in self._layers)
+        if saved != due:
+            raise ConfigError(f"the state has {saved} connections, this run {due}")
         for layer in self._layers:
             layer.mask.copy_(state["masks"][layer.name])
             layer.ever.copy_(state["ever"][layer.name])

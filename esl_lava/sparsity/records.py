@@ -15,7 +15,8 @@ class LayerUpdate:
         name: the layer's name.
         size: its possible connections.
         pruned, grown: connections dropped and grown by this update; equal in sum over
-            all layers, and in each layer without redistribution.
+            all layers, and in each layer without redistribution (but where a dense phase
+            ends, nothing is grown).
         connections: connections after it.
         ever: positions that were ever a connection, this update included.
     """

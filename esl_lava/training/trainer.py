@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +18,15 @@ from esl_lava.data.datasets import Dataset, split_validation
 from esl_lava.data.encoders import encode
 from esl_lava.errors import DataError, UserError
 from esl_lava.models.build import build
+from esl_lava.models.history import kept_epoch
 from esl_lava.models.mlp import SpikingMLP, scale_initial_weights
 from esl_lava.models.modelfile import SavedModel
 from esl_lava.sparsity.evolver import MaskEvolver
 from esl_lava.training.losses import tet
 
 EVALUATION_BATCH = 500
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,10 @@ class Trainer:
             alpha=sparsity.alpha,
             t_iter=sparsity.t_iter,
             t_end=max(1, round(sparsity.end * self.iterations)),
+            t_dense=sparsity.dense_epochs * self.steps_per_epoch,
             seed=experiment.seed,
         )
+        self._warn_if_static()
         densities = self.evolver.densities()
         scale_initial_weights(
             self.model,
@@ -124,8 +130,7 @@ class Trainer:
             due: asked after every other step.
 
         Returns:
-            The model of the epoch with the best validation accuracy (the latest of equals;
-            the last epoch where nothing is held back).
+            The model of the epoch that `kept_epoch` names.
 
         Raises:
             UserError: when the loss or a weight is no longer finite.
@@ -167,6 +172,18 @@ class Trainer:
             "best": self._best,
         }
         return self._saved(now, state)
+
+    def _warn_if_static(self) -> None:
+        """Every rule gives the same result where none is ever asked."""
+        schedule = self.evolver.schedule
+        asked = self.experiment.sparsity.alpha > 0 and self.evolver.sparse_density < 1
+        if asked and schedule.fraction(schedule.t_iter) == 0:
+            _logger.warning(
+                "masks are never rewired: the first update would be after step %d "
+                "(sparsity.t_iter), rewiring ends with step %d (sparsity.end)",
+                schedule.t_iter,
+                schedule.t_end,
+            )
 
     def _restore(self, checkpoint: SavedModel) -> None:
         state = checkpoint.state
@@ -257,9 +274,8 @@ class Trainer:
                 "exploration": self.evolver.exploration,
             }
         )
-        if validation is None or validation >= self._best.get("accuracy", 0.0):
+        if kept_epoch(self.history) == len(self.history) - 1:
             self._best = {
-                "accuracy": validation,
                 "weights": {key: value.clone() for key, value in self.model.state_dict().items()},
                 "masks": {key: value.clone() for key, value in self.evolver.masks.items()},
                 "ever": {key: value.clone() for key, value in self.evolver.ever.items()},

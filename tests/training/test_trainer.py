@@ -354,6 +354,43 @@ def test_without_validation_the_last_epoch_is_kept(
     assert [entry["validation_accuracy"] for entry in model.history] == [None] * 3
 
 
+def test_a_dense_epoch_is_not_kept(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [0.8, 0.9, 0.2, 0.3, 0.1])
+    settings = experiment(
+        training={"epochs": 5, "batch_size": 40}, sparsity={"dense_epochs": 3, "alpha": 0.0}
+    )
+    epochs: list[SavedModel] = []
+    model = Trainer(settings, data).run(save=epochs.append)
+    # Pruned with the third epoch's last step, so the fourth is the best that is sparse.
+    assert [entry["density"] == 1 for entry in model.history] == [True, True, False, False, False]
+    assert same(model.weights, epochs[3].weights)
+    assert same(model.masks, epochs[3].masks)
+
+
+def test_resumed_in_a_dense_phase_is_as_uninterrupted(data: Dataset) -> None:
+    settings = experiment(sparsity={"dense_epochs": 1})
+    whole = Trainer(settings, data).run()
+    for after in (1, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 1):
+        checkpoint = stopped(Trainer(settings, data), after).checkpoint()
+        assert same_model(Trainer(settings, data, checkpoint).run(), whole)
+
+
+def test_masks_that_would_never_change_are_noticed(
+    data: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    Trainer(experiment(), data)
+    Trainer(experiment(sparsity={"t_iter": 8, "alpha": 0.0}), data)  # asked for: static
+    Trainer(experiment(sparsity={"t_iter": 8, "density": 1.0}), data)
+    # At step 7 itself the cosine has come down to 0.
+    Trainer(experiment(sparsity={"t_iter": 7, "schedule": "constant"}), data)
+    assert not caplog.records
+    Trainer(experiment(sparsity={"t_iter": 7}), data)
+    assert [record.message for record in caplog.records] == [
+        "masks are never rewired: the first update would be after step 7 (sparsity.t_iter), "
+        "rewiring ends with step 7 (sparsity.end)"
+    ]
+
+
 def test_the_kept_model_has_the_accuracy_on_record(data: Dataset) -> None:
     trainer = Trainer(experiment(), data)
     model = trainer.run()

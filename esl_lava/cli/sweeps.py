@@ -1,0 +1,149 @@
+"""The commands that train many networks: the paper's Fig. 2 and 4, and the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from esl_lava.cli.commands import Json, chosen_experiment
+from esl_lava.cli.output import print_json, print_tables, results_only, tell
+from esl_lava.errors import ConfigError
+
+T = TypeVar("T", str, int, float)
+
+Output = Annotated[
+    Path, typer.Option("-o", "--output", help="Directory of the runs; an unfinished one goes on.")
+]
+Preset = Annotated[str | None, typer.Option(help="An experiment that comes along; default mnist.")]
+Config = Annotated[Path | None, typer.Option(help="An experiment as TOML.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes (training.epochs).")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any other field, e.g. --set model.hidden=[800]."),
+]
+Seeds = Annotated[str, typer.Option(help="Of the runs at each setting, e.g. 1,2,3.")]
+Jobs = Annotated[int, typer.Option(help="Processes, one thread each; -1 is one a core.")]
+
+
+def reproduce_fig2(
+    output: Output = Path("runs/fig2"),
+    eps: Annotated[str, typer.Option(help="Values of eps (Eq. 1).")] = "10,20,30,40,50,60,70,80,90",
+    preset: Preset = None,
+    config: Config = None,
+    epochs: Epochs = None,
+    seeds: Seeds = "1",
+    settings: Settings = None,
+    jobs: Jobs = -1,
+    as_json: Json = False,
+) -> None:
+    """Fig. 2: accuracy and connections over eps, of exported integer networks."""
+    with results_only():
+        from esl_lava.experiments import figures
+
+        figure = figures.fig2(
+            _base(preset, config, epochs, settings), _list("eps", eps, float), _seeds(seeds)
+        )
+    _draw(figure, "Fig. 2: eps of Eq. 1", output, jobs, as_json)
+
+
+def reproduce_fig4(
+    output: Output = Path("runs/fig4"),
+    prune: Annotated[str, typer.Option(help="Prune rules.")] = "set,magnitude",
+    growth: Annotated[
+        str, typer.Option(help="Growth rules.")
+    ] = "random,random_unfired,gradient,momentum",
+    densities: Annotated[str, typer.Option(help="Densities of the sparse layers.")] = "0.1,0.01",
+    preset: Preset = None,
+    config: Config = None,
+    epochs: Epochs = None,
+    seeds: Seeds = "1",
+    settings: Settings = None,
+    jobs: Jobs = -1,
+    as_json: Json = False,
+) -> None:
+    """Fig. 4: every prune rule with every growth rule, at several densities."""
+    with results_only():
+        from esl_lava.experiments import figures
+
+        figure = figures.fig4(
+            _base(preset, config, epochs, settings),
+            _list("prune", prune, str),
+            _list("growth", growth, str),
+            _list("densities", densities, float),
+            _seeds(seeds),
+        )
+    _draw(figure, "Fig. 4: prune and growth rules", output, jobs, as_json)
+
+
+def baselines(
+    output: Output = Path("runs/baselines"),
+    methods: Annotated[
+        str, typer.Option(help="Which, of esl, static, dense, small-dense, pruned.")
+    ] = "esl,static,dense,small-dense,pruned",
+    density: Annotated[
+        float | None, typer.Option(help="Of the layers made sparse (sparsity.density).")
+    ] = None,
+    preset: Preset = None,
+    config: Config = None,
+    epochs: Epochs = None,
+    seeds: Seeds = "1,2,3",
+    settings: Settings = None,
+    jobs: Jobs = -1,
+    as_json: Json = False,
+) -> None:
+    """Compare an experiment with what it has to beat, on the same data, seeds and epochs."""
+    with results_only():
+        from esl_lava.experiments import figures
+
+        experiment = _base(preset, config, epochs, settings, density)
+        figure = figures.baselines(experiment, _list("methods", methods, str), _seeds(seeds))
+    _draw(figure, "the same experiment, trained in other ways", output, jobs, as_json)
+
+
+def _draw(figure: Any, title: str, output: Path, jobs: int, as_json: bool) -> None:
+    with results_only():
+        from esl_lava.experiments import figures
+        from esl_lava.report import sweeps
+
+        if jobs == 0:
+            raise ConfigError("--jobs 0: at least one process is needed; -1 is one a core")
+        rows = figures.draw(figure, output, tell, jobs)
+    if as_json:
+        print_json({"figure": figure.name, "rows": [row.plain() for row in rows]})
+        return
+    print_tables(sweeps.sweep_table(rows, f"{title}; test: the exported integer networks"))
+    if "growth" in rows[0].settings:
+        for sentence in sweeps.preferred(rows):
+            typer.echo(sentence)
+    tell(f"left in {output}: {figure.name}.json, {figure.name}.png, and every run")
+
+
+def _base(
+    preset: str | None,
+    config: Path | None,
+    epochs: int | None,
+    settings: list[str] | None,
+    density: float | None = None,
+) -> Any:
+    if preset is None and config is None:
+        preset = "mnist"
+    return chosen_experiment(
+        preset, config, settings, {"training.epochs": epochs, "sparsity.density": density}
+    )
+
+
+def _seeds(text: str) -> list[int]:
+    return _list("seeds", text, int)
+
+
+def _list(option: str, text: str, kind: Callable[[str], T]) -> list[T]:
+    """The values of a comma-separated option."""
+    try:
+        return [kind(part.strip()) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(
+            f"--{option} {text!r} is not numbers with commas between, such as 1,2,3"
+        ) from None

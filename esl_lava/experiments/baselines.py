@@ -1,0 +1,86 @@
+"""What sparse training from scratch has to be compared with, made from the same experiment."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from types import MappingProxyType
+
+from esl_lava.config import Experiment, override
+from esl_lava.data.datasets import load
+from esl_lava.errors import ConfigError
+from esl_lava.training.trainer import Trainer
+
+
+def static(experiment: Experiment) -> Experiment:
+    """The same drawn masks, never rewired."""
+    return override(experiment, {"sparsity.alpha": 0.0})
+
+
+def dense(experiment: Experiment) -> Experiment:
+    """Every connection there is."""
+    return override(static(experiment), {"sparsity.density": 1.0, "sparsity.dense_epochs": 0})
+
+
+def small_dense(experiment: Experiment) -> Experiment:
+    """Dense layers, narrower, with the parameters of the sparse network.
+
+    All hidden layers shrink by one factor, to the narrowest that have at least as many
+    weights as the sparse network has connections: the doubt is the small network's gain.
+
+    Raises:
+        DataError: when the data set, whose shape decides, cannot be read.
+    """
+    data = load(experiment.data.name, "train")
+    budget = sum(Trainer(experiment, data).evolver.connections().values())
+    inputs, classes = data.images.shape[1], data.classes
+    widest = max(experiment.model.hidden)
+
+    def hidden(width: int) -> list[int]:
+        return [max(1, round(n * width / widest)) for n in experiment.model.hidden]
+
+    def weights(width: int) -> int:
+        sizes = [inputs, *hidden(width), classes]
+        return sum(n_pre * n_post for n_pre, n_post in pairwise(sizes))
+
+    width = bisect_left(range(widest), budget, key=weights)
+    return override(dense(experiment), {"model.hidden": hidden(width)})
+
+
+def pruned(experiment: Experiment) -> Experiment:
+    """Trained dense for two thirds of the epochs, pruned by magnitude, and fine-tuned.
+
+    Raises:
+        ConfigError: for an experiment of one epoch.
+    """
+    epochs = experiment.training.epochs
+    if epochs < 2:
+        raise ConfigError(
+            "training.epochs 1: to prune a trained network and fine-tune it takes at least 2"
+        )
+    dense_epochs = max(1, 2 * epochs // 3)
+    return override(static(experiment), {"sparsity.dense_epochs": dense_epochs})
+
+
+METHODS: Mapping[str, Callable[[Experiment], Experiment]] = MappingProxyType(
+    {
+        "esl": lambda experiment: experiment,
+        "static": static,
+        "dense": dense,
+        "small-dense": small_dense,
+        "pruned": pruned,
+    }
+)
+"""Ways to train an experiment by name: as it says, and the baselines."""
+
+
+def by_method(experiment: Experiment, name: str) -> Experiment:
+    """The experiment trained another way: same data, seed, budget of epochs and settings.
+
+    Raises:
+        ConfigError: for an unknown name, or where the experiment has no such baseline.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"unknown method {name!r}; there are {', '.join(METHODS)}")
+    return METHODS[name](experiment)

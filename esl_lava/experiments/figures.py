@@ -1,0 +1,96 @@
+"""The paper's sweeps: which runs they are made of, and what is left of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from esl_lava.config import Experiment, override, to_toml
+from esl_lava.experiments.baselines import by_method
+from esl_lava.experiments.sweep import Cell, sweep
+from esl_lava.files import replace_file
+from esl_lava.report.sweep_plots import plot_by_eps, plot_by_rules, plot_methods
+from esl_lava.report.sweeps import Row
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A sweep to be drawn.
+
+    Attributes:
+        name: of the files it leaves, NAME.json and NAME.png.
+        experiment: what every run shares but for what is varied.
+        cells: its runs.
+        plot: draws the rows into a PNG.
+    """
+
+    name: str
+    experiment: Experiment
+    cells: tuple[Cell, ...]
+    plot: Callable[[Sequence[Row], Path], None]
+
+
+def fig2(experiment: Experiment, eps: Sequence[float], seeds: Sequence[int]) -> Figure:
+    """Accuracy and connections over eps of Eq. 1 (ESL-SNNs, Fig. 2)."""
+    cells = [
+        Cell({"eps": value}, override(experiment, {"sparsity.eps": value, "seed": seed}))
+        for value, seed in product(eps, seeds)
+    ]
+    return Figure("fig2", experiment, tuple(cells), plot_by_eps)
+
+
+def fig4(
+    experiment: Experiment,
+    prune: Sequence[str],
+    growth: Sequence[str],
+    densities: Sequence[float],
+    seeds: Sequence[int],
+) -> Figure:
+    """Every prune rule with every growth rule at several densities (ESL-SNNs, Fig. 4)."""
+    cells = [
+        Cell(
+            {"density": density, "prune": pruned, "growth": grown},
+            override(
+                experiment,
+                {
+                    "sparsity.density": density,
+                    "sparsity.prune": pruned,
+                    "sparsity.growth": grown,
+                    "seed": seed,
+                },
+            ),
+        )
+        for density, pruned, grown, seed in product(densities, prune, growth, seeds)
+    ]
+    return Figure("fig4", experiment, tuple(cells), plot_by_rules)
+
+
+def baselines(experiment: Experiment, methods: Sequence[str], seeds: Sequence[int]) -> Figure:
+    """The experiment as it is, and trained in other ways (`by_method`), with the same seeds."""
+    cells = [
+        Cell({"method": name}, override(by_method(experiment, name), {"seed": seed}))
+        for name, seed in product(methods, seeds)
+    ]
+    return Figure("baselines", experiment, tuple(cells), plot_methods)
+
+
+def draw(
+    figure: Figure, directory: Path, tell: Callable[[str], None], jobs: int | None = None
+) -> list[Row]:
+    """Do what is left of the figure's runs, and write NAME.json and NAME.png beside them.
+
+    Raises:
+        FileError, UserError: as `sweep`.
+    """
+    rows = sweep(figure.cells, directory, tell, jobs)
+    values = {
+        "figure": figure.name,
+        "config": to_toml(figure.experiment),
+        "rows": [row.plain() for row in rows],
+    }
+    replace_file(directory / f"{figure.name}.json", (json.dumps(values, indent=1) + "\n").encode())
+    figure.plot(rows, directory / f"{figure.name}.png")
+    return rows

@@ -1,0 +1,267 @@
+"""Many runs of one design: each setting and seed a run of its own, resumable and in parallel."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from joblib import Parallel, delayed
+from pydantic import TypeAdapter, ValidationError
+
+from esl_lava.config import Experiment, read_toml
+from esl_lava.data.datasets import load
+from esl_lava.errors import ConfigError, FileError, UserError
+from esl_lava.experiments.evaluate import encoding_of, evaluate
+from esl_lava.experiments.export import export
+from esl_lava.experiments.rundir import RunDirectory
+from esl_lava.experiments.train import resume, train
+from esl_lava.files import replace_file
+from esl_lava.models import modelfile
+from esl_lava.models.history import kept_epoch
+from esl_lava.report.sweeps import Row
+from esl_lava.training.trainer import Progress
+
+SHOW_SECONDS = 60.0
+"""How often a run in a sweep says where it stands."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep.
+
+    Attributes:
+        settings: what is varied, name -> value; cells that differ in the seed alone share it.
+        experiment: all of it.
+    """
+
+    settings: Mapping[str, str | float]
+    experiment: Experiment
+
+    @property
+    def name(self) -> str:
+        """Its directory within the sweep's, e.g. eps-60_seed-1."""
+        parts = [
+            f"{key}-{value if isinstance(value, str) else format(value, 'g')}"
+            for key, value in self.settings.items()
+        ]
+        return "_".join([*parts, f"seed-{self.experiment.seed}"])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run's exported network does on the test split, and what was known before.
+
+    Attributes:
+        accuracy: of the integer network, 0..1.
+        validation_accuracy: of the kept epoch; None where nothing is held back.
+        connections, density: of all weight layers.
+        sparse_density: connections over possible ones of the sparse layers.
+        exploration: R_s of the kept epoch, of the sparse layers.
+        sops_per_sample: counted on the test split.
+    """
+
+    accuracy: float
+    validation_accuracy: float | None
+    connections: int
+    density: float
+    sparse_density: float
+    exploration: float
+    sops_per_sample: float
+
+
+_OUTCOME = TypeAdapter(Outcome)
+
+
+def sweep(
+    cells: Sequence[Cell],
+    directory: Path,
+    tell: Callable[[str], None],
+    jobs: int | None = None,
+) -> list[Row]:
+    """Train, export and evaluate every cell that has not been yet.
+
+    Each run trains on one thread, so that the numbers do not depend on `jobs`. What
+    an interrupted sweep has finished is not done again, and what it has begun goes on.
+
+    Args:
+        cells: of distinct names.
+        directory: holds a run directory for each; one that workers share when
+            `joblib.parallel_config` names a cluster.
+        tell: given a line for every cell that ends.
+        jobs: processes, as joblib counts them: -1 is one a core, None what
+            `joblib.parallel_config` says, or else 1.
+
+    Returns:
+        A row for every distinct settings, in the order of the cells.
+
+    Raises:
+        ConfigError: when two cells have one name.
+        FileError: when the directory holds runs of another experiment, or cannot be made.
+        UserError: when runs failed, after all others have ended.
+    """
+    doubled = [name for name, times in Counter(cell.name for cell in cells).items() if times > 1]
+    if doubled:
+        raise ConfigError(f"two runs of the sweep would be called {doubled[0]}")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{directory}: cannot be made: {error.strerror}") from None
+    outcomes: dict[str, Outcome] = {}
+    for cell in cells:
+        known = _stored(cell, RunDirectory(directory / cell.name))
+        if known is not None:
+            outcomes[cell.name] = known
+    if outcomes:
+        tell(f"{len(outcomes)} of {len(cells)} runs are finished already")
+    left = [cell for cell in cells if cell.name not in outcomes]
+    faults = []
+    work = Parallel(n_jobs=jobs, return_as="generator_unordered")
+    for number, (name, outcome) in enumerate(
+        work(delayed(_attempt)(cell, directory) for cell in left), len(outcomes) + 1
+    ):
+        if isinstance(outcome, str):
+            faults.append(f"{name}: {outcome}")
+            tell(f"[{number}/{len(cells)}] {name}: failed")
+        else:
+            outcomes[name] = outcome
+            tell(f"[{number}/{len(cells)}] {name}: {100 * outcome.accuracy:.2f} %")
+    if faults:
+        raise UserError("\n".join(sorted(faults)))
+    return _rows(cells, outcomes)
+
+
+def _attempt(cell: Cell, directory: Path) -> tuple[str, Outcome | str]:
+    """A cell's name and outcome, or the sentences of what the user must mend."""
+    with contextlib.redirect_stdout(sys.stderr), _one_thread():
+        try:
+            return cell.name, _outcome(cell, RunDirectory(directory / cell.name))
+        except UserError as error:
+            return cell.name, str(error)
+
+
+def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
+    """Do what is left to do for a cell."""
+    show = _Reporter(cell.name)
+    if run.model.exists():
+        _refuse_another(cell, run, modelfile.read(run.model).config)
+    elif run.checkpoint.exists():
+        _refuse_another(cell, run, modelfile.read(run.checkpoint).config)
+        resume(run.path, show)
+    else:
+        train(cell.experiment, run.path, show)
+    saved = modelfile.read(run.model)
+    kept = saved.history[kept_epoch(saved.history)]
+    network = export(run.model, run.net, overwrite=True).network
+    found = evaluate(network, load(cell.experiment.data.name, "test"), encoding_of(network))
+    outcome = Outcome(
+        accuracy=found.accuracy,
+        validation_accuracy=kept["validation_accuracy"],
+        connections=network.connections,
+        density=network.density,
+        sparse_density=_share(saved.masks),
+        exploration=_share(saved.ever),
+        sops_per_sample=found.result.counts.sops / found.samples,
+    )
+    replace_file(run.outcome, _OUTCOME.dump_json(outcome, indent=1) + b"\n")
+    return outcome
+
+
+def _stored(cell: Cell, run: RunDirectory) -> Outcome | None:
+    """The outcome of a cell that is finished.
+
+    Raises:
+        FileError: when it is of another experiment, or damaged.
+    """
+    if not run.outcome.exists():
+        return None
+    _refuse_another(cell, run, read_toml(run.config))
+    try:
+        return _OUTCOME.validate_json(run.outcome.read_bytes())
+    except (OSError, ValidationError):
+        raise FileError(
+            f"{run.outcome}: cannot be read as what a sweep wrote; remove it, and it is made anew"
+        ) from None
+
+
+def _refuse_another(cell: Cell, run: RunDirectory, found: Experiment) -> None:
+    """Refuse a directory whose run is not this cell's."""
+    needed, held = dict(_flat(cell.experiment)), dict(_flat(found))
+    for key in needed:
+        if needed[key] != held[key]:
+            raise FileError(
+                f"{run.path}: holds a run with {key} = {held[key]}, not {needed[key]}; "
+                "choose another directory"
+            )
+
+
+def _flat(experiment: Experiment) -> Iterator[tuple[str, object]]:
+    """(dotted key, value) of every field."""
+    for key, value in experiment.model_dump().items():
+        if isinstance(value, dict):
+            yield from ((f"{key}.{name}", inner) for name, inner in value.items())
+        else:
+            yield key, value
+
+
+def _rows(cells: Sequence[Cell], outcomes: Mapping[str, Outcome]) -> list[Row]:
+    grouped: dict[tuple[tuple[str, str | float], ...], list[Cell]] = {}
+    for cell in cells:
+        grouped.setdefault(tuple(cell.settings.items()), []).append(cell)
+    return [_row(group, [outcomes[cell.name] for cell in group]) for group in grouped.values()]
+
+
+def _row(cells: Sequence[Cell], outcomes: Sequence[Outcome]) -> Row:
+    first = outcomes[0]
+    return Row(
+        settings=dict(cells[0].settings),
+        seeds=tuple(cell.experiment.seed for cell in cells),
+        accuracies=tuple(found.accuracy for found in outcomes),
+        validation=tuple(found.validation_accuracy for found in outcomes),
+        connections=first.connections,
+        density=first.density,
+        sparse_density=first.sparse_density,
+        exploration=statistics.fmean(found.exploration for found in outcomes),
+        sops=statistics.fmean(found.sops_per_sample for found in outcomes),
+    )
+
+
+def _share(tensors: Mapping[str, torch.Tensor]) -> float:
+    """Share of true positions of some bool tensors together."""
+    size = sum(tensor.numel() for tensor in tensors.values())
+    return sum(int(tensor.count_nonzero()) for tensor in tensors.values()) / size
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in torch, and with them a training's last bits, depend on how many share them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _Reporter:
+    """Says on standard error, now and then, where a run stands."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._shown = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._shown > SHOW_SECONDS:
+            self._shown = now
+            print(
+                f"{self._name}: epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.4f}",
+                file=sys.stderr,
+                flush=True,
+            )

@@ -1,0 +1,118 @@
+"""Pictures of sweeps, as PNG: means over seeds, with every single run as a dot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from esl_lava.report import canvas
+from esl_lava.report.sweeps import Row
+
+COLOURS = (canvas.BLUE, canvas.ORANGE, "#3a7d44")
+
+
+def plot_by_eps(rows: Sequence[Row], path: Path) -> None:
+    """Accuracy, and below it connections, over eps (ESL-SNNs, Fig. 2).
+
+    Args:
+        rows: with the setting "eps".
+        path: PNG to write.
+
+    Raises:
+        FileError: when it cannot be written.
+    """
+    figure, (top, bottom) = canvas.figure(6, 5, nrows=2, sharex=True, height_ratios=[3, 2])
+    ordered = sorted(rows, key=lambda row: row.settings["eps"])
+    eps = [row.settings["eps"] for row in ordered]
+    _line(top, eps, ordered, color=canvas.BLUE)
+    top.set_ylabel("test accuracy (%)")
+    gap = min((float(b) - float(a) for a, b in pairwise(eps)), default=1.0)
+    thousands = [row.connections / 1000 for row in ordered]
+    bars = bottom.bar(eps, thousands, width=0.6 * gap, color=canvas.GREY)
+    bottom.bar_label(bars, fmt="%.0f", fontsize=7, color=canvas.INK)
+    bottom.set_ylabel("connections (thousands)")
+    bottom.set_xlabel("eps (Eq. 1)")
+    bottom.set_xticks(eps)
+    canvas.save(figure, path)
+
+
+def plot_by_rules(rows: Sequence[Row], path: Path) -> None:
+    """Accuracy over growth rules, a line for each prune rule, a panel for each density.
+
+    As in ESL-SNNs, Fig. 4, but every density has its own scale, so that rules can be told
+    apart where all of them do well.
+
+    Args:
+        rows: with the settings "density", "prune" and "growth".
+        path: PNG to write.
+
+    Raises:
+        FileError: when it cannot be written.
+    """
+    densities, prunes, growths = (
+        list(dict.fromkeys(row.settings[key] for row in rows))
+        for key in ("density", "prune", "growth")
+    )
+    width = 1.5 + max(2.0, 0.8 * len(growths)) * len(densities)
+    figure, panels = canvas.figure(width, 4, ncols=len(densities), squeeze=False)
+    for panel, density in zip(panels[0], densities):
+        panel.set_title(f"density {100 * float(density):g} %", fontsize=9, color=canvas.INK)
+        panel.set_xticks(range(len(growths)), growths, rotation=30, ha="right")
+        panel.margins(x=0.15)
+        for prune, colour in zip(prunes, COLOURS):
+            line = [
+                row
+                for row in rows
+                if (row.settings["density"], row.settings["prune"]) == (density, prune)
+            ]
+            places = [growths.index(row.settings["growth"]) for row in line]
+            _line(panel, places, line, color=colour, label=prune, linewidth=0.8)
+    panels[0][0].set_ylabel("test accuracy (%)")
+    panels[0][0].legend(title="prune", fontsize=8, title_fontsize=8, frameon=False)
+    canvas.save(figure, path)
+
+
+def plot_methods(rows: Sequence[Row], path: Path) -> None:
+    """Accuracy of each way to train, beside its number of connections.
+
+    Args:
+        rows: with the setting "method".
+        path: PNG to write.
+
+    Raises:
+        FileError: when it cannot be written.
+    """
+    figure, axis = canvas.figure(6, 1.2 + 0.5 * len(rows))
+    for place, row in enumerate(rows):
+        axis.plot(
+            [100 * value for value in row.accuracies],
+            [place] * len(row.seeds),
+            ".",
+            color=canvas.GREY,
+        )
+        axis.plot(100 * row.accuracy, place, "|", color=canvas.BLUE, markersize=18)
+        axis.annotate(
+            f"{100 * row.accuracy:.2f} %",
+            (100 * row.accuracy, place - 0.25),
+            ha="center",
+            fontsize=7,
+            color=canvas.BLUE,
+        )
+    names = [f"{row.settings['method']}\n{row.connections:,}" for row in rows]
+    axis.set_yticks(range(len(rows)), names)
+    axis.set_ylim(len(rows) - 0.5, -0.7)
+    axis.margins(x=0.1)
+    axis.set_xlabel("test accuracy (%); dots are seeds, bars their mean")
+    axis.set_title("method, connections", fontsize=8, loc="left", color=canvas.INK)
+    canvas.save(figure, path)
+
+
+def _line(axis: Any, places: Sequence[Any], rows: Sequence[Row], **style: Any) -> None:
+    """Means as a line, single runs as dots."""
+    axis.plot(places, [100 * row.accuracy for row in rows], marker="o", markersize=4, **style)
+    for place, row in zip(places, rows):
+        if len(row.accuracies) > 1:
+            values = [100 * value for value in row.accuracies]
+            axis.plot([place] * len(values), values, ".", color=style["color"], markersize=3)

@@ -1,0 +1,80 @@
+import pytest
+
+from esl_lava.config import Experiment, override
+from esl_lava.data.datasets import Dataset, load
+from esl_lava.errors import ConfigError
+from esl_lava.experiments.baselines import METHODS, by_method
+from esl_lava.training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load("digits", "train").take(300)
+
+
+def connections(experiment: Experiment, data: Dataset) -> int:
+    return sum(Trainer(experiment, data).evolver.connections().values())
+
+
+def test_static_starts_alike_and_is_never_rewired(experiment: Experiment, data: Dataset) -> None:
+    rewired, static = (Trainer(by_method(experiment, m), data) for m in ("esl", "static"))
+    start = {name: mask.clone() for name, mask in static.evolver.masks.items()}
+    assert all(bool((start[name] == rewired.evolver.masks[name]).all()) for name in start)
+    rewired.run()
+    static.run()
+    assert all(bool((start[name] == static.evolver.masks[name]).all()) for name in start)
+    assert any(bool((start[name] != rewired.evolver.masks[name]).any()) for name in start)
+
+
+def test_dense_has_every_connection(experiment: Experiment, data: Dataset) -> None:
+    dense = by_method(experiment, "dense")
+    assert connections(dense, data) == 64 * 24 + 24 * 12 + 12 * 10
+    by_eps = override(experiment, {"sparsity.eps": 3.0})
+    assert by_method(by_eps, "dense") == by_method(experiment, "dense")
+
+
+@pytest.mark.parametrize("density", [0.01, 0.1, 0.4, 0.9, 1.0])
+@pytest.mark.parametrize("hidden", [[24, 12], [40], [9, 30, 3]])
+def test_small_dense_is_the_narrowest_with_as_many_parameters(
+    experiment: Experiment, data: Dataset, density: float, hidden: list[int]
+) -> None:
+    sparse = override(experiment, {"sparsity.density": density, "model.hidden": hidden})
+    small = by_method(sparse, "small-dense")
+    budget = connections(sparse, data)
+    assert connections(small, data) >= budget
+    widest = max(small.model.hidden)
+    factor = (widest - 1) / max(hidden)
+    narrower = [max(1, round(n * factor)) for n in hidden]
+    if widest > 1:
+        narrow = override(small, {"model.hidden": narrower})
+        assert connections(narrow, data) < budget
+    # The shape stays: every layer narrows by the same factor.
+    assert list(small.model.hidden) == [max(1, round(n * widest / max(hidden))) for n in hidden]
+
+
+def test_pruned_ends_as_sparse_as_the_experiment(experiment: Experiment, data: Dataset) -> None:
+    pruned = by_method(experiment, "pruned")
+    assert pruned.sparsity.dense_epochs == 2
+    trainer = Trainer(pruned, data)
+    model = trainer.run()
+    densities = [entry["density"] for entry in model.history]
+    sparse = connections(experiment, data) / (64 * 24 + 24 * 12 + 12 * 10)
+    assert densities == [1.0, sparse, sparse, sparse]  # pruned with the second epoch's last step
+    assert trainer.evolver.connections() == Trainer(experiment, data).evolver.connections()
+
+
+def test_pruning_a_trained_network_takes_two_epochs(experiment: Experiment) -> None:
+    with pytest.raises(ConfigError, match=r"training\.epochs 1: .* takes at least 2"):
+        by_method(override(experiment, {"training.epochs": 1}), "pruned")
+
+
+def test_a_method_changes_nothing_but_what_it_is(experiment: Experiment) -> None:
+    for name in METHODS:
+        changed = by_method(experiment, name)
+        for part in ("seed", "data", "encoding", "training"):
+            assert getattr(changed, part) == getattr(experiment, part)
+
+
+def test_an_unknown_method_is_refused(experiment: Experiment) -> None:
+    with pytest.raises(ConfigError, match="unknown method 'lottery'; there are esl, static"):
+        by_method(experiment, "lottery")

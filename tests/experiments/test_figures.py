@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from esl_lava.config import Experiment, from_toml, override
+from esl_lava.experiments import figures
+from esl_lava.experiments.baselines import by_method
+from esl_lava.experiments.figures import Figure
+
+
+def test_fig2_varies_eps(experiment: Experiment) -> None:
+    figure = figures.fig2(experiment, [10.0, 60.0], [1, 2])
+    assert [cell.name for cell in figure.cells] == [
+        "eps-10_seed-1",
+        "eps-10_seed-2",
+        "eps-60_seed-1",
+        "eps-60_seed-2",
+    ]
+    for cell in figure.cells:
+        assert cell.experiment.sparsity.density is None
+        assert cell.experiment.sparsity.eps == cell.settings["eps"]
+
+
+def test_fig4_varies_rules_and_densities(experiment: Experiment) -> None:
+    figure = figures.fig4(experiment, ["set", "magnitude"], ["random", "gradient"], [0.1, 1.0], [3])
+    assert len(figure.cells) == 8
+    assert len({cell.name for cell in figure.cells}) == 8
+    for cell in figure.cells:
+        sparsity = cell.experiment.sparsity
+        varied = {"density": sparsity.density, "prune": sparsity.prune, "growth": sparsity.growth}
+        assert cell.settings == varied
+
+
+def test_baselines_vary_the_method(experiment: Experiment) -> None:
+    figure = figures.baselines(experiment, ["esl", "static"], [1, 2])
+    assert [cell.name for cell in figure.cells][1:3] == [
+        "method-esl_seed-2",
+        "method-static_seed-1",
+    ]
+    static = by_method(experiment, "static")
+    assert figure.cells[3].experiment == override(static, {"seed": 2})
+
+
+@pytest.fixture
+def quick(experiment: Experiment) -> Experiment:
+    return override(
+        experiment, {"training.epochs": 2, "model.hidden": [8], "training.batch_size": 200}
+    )
+
+
+@pytest.mark.parametrize("name", ["fig2", "fig4", "baselines"])
+def test_a_figure_leaves_its_rows_and_its_picture(
+    quick: Experiment, name: str, tmp_path: Path
+) -> None:
+    made: dict[str, Figure] = {
+        "fig2": figures.fig2(quick, [1.0, 2.0], [1]),
+        "fig4": figures.fig4(quick, ["set"], ["random"], [0.2, 0.4], [1]),
+        "baselines": figures.baselines(quick, ["static", "small-dense"], [1]),
+    }
+    rows = figures.draw(made[name], tmp_path, lambda line: None)
+    values = json.loads((tmp_path / f"{name}.json").read_text())
+    assert values["figure"] == name
+    assert from_toml(values["config"]) == quick
+    assert values["rows"] == [row.plain() for row in rows]
+    assert len(rows) == 2
+    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {f"{name}.json", f"{name}.png", *(cell.name for cell in made[name].cells)}
