@@ -6,6 +6,13 @@ from pathlib import Path
 
 from esl_lava.errors import FileError
 
+_TEMPORARY = ".unfinished"
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a file is what `replace_file` leaves when the process is killed in it."""
+    return path.name.startswith(".") and path.name.endswith(_TEMPORARY)
+
 
 def replace_file(path: Path, content: bytes) -> None:
     """Put `content` at `path` atomically: temporary name, fsync, rename.
@@ -15,7 +22,7 @@ def replace_file(path: Path, content: bytes) -> None:
     """
     if not path.name:
         raise FileError(f"{path}: not the name of a file")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
     try:
         with temporary.open("wb") as file:
             file.write(content)

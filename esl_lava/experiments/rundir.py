@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esl_lava.errors import FileError
+from esl_lava.files import is_unfinished
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,13 @@ class RunDirectory:
 
 
 def create(path: Path) -> RunDirectory:
-    """A new directory, or an empty one that exists.
+    """A new directory, or one that exists and holds nothing but unfinished files.
 
     Raises:
         FileError: when something is there already, or it cannot be made.
     """
     try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and not (path.is_dir() and all(map(is_unfinished, path.iterdir()))):
             raise FileError(
                 f"{path}: already holds something; choose another directory or remove it"
             )

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,70 @@ def test_reproduce_table1_as_json(invoke: Command) -> None:
     result = compute_table1()
     assert [row["gpu_joules"] for row in values["rows"]] == [r.gpu_joules for r in result.rows]
     assert values["remarks"] == list(result.remarks)
+
+
+QUICK = ["--epochs", "1", "--set", "sparsity.t_iter=4", "--set", "model.hidden=[8]"]
+
+
+@pytest.mark.parametrize(
+    ("command", "runs"),
+    [
+        ("reproduce fig2 --eps 1,3 --seeds 1,2 --jobs 1", ["eps-1_seed-1", "eps-3_seed-2"]),
+        (
+            "reproduce fig4 --densities 0.3 --growth random,gradient --prune set --jobs 1",
+            ["density-0.3_prune-set_growth-gradient_seed-1"],
+        ),
+        ("baselines --methods esl,dense --seeds 1 --jobs 2", ["method-dense_seed-1"]),
+    ],
+    ids=["fig2", "fig4", "baselines"],
+)
+def test_sweeps(
+    command: str, runs: list[str], tiny: Any, program: Command, invoke: Command, tmp_path: Path
+) -> None:
+    config = tiny.path / "config.toml"
+    line = [*command.split(), "--config", config, *QUICK, "-o", tmp_path / "sweep"]
+    made = program("esl", *line, "--json")
+    assert made.code == 0, made.err
+    assert all((tmp_path / "sweep" / run / "model.pt").exists() for run in runs)
+    for row in made.json["rows"]:
+        assert {"accuracy", "connections", "density", "exploration", "sops_per_sample"} <= set(row)
+        assert 0 < row["accuracy"] <= 1
+    written = json.loads((tmp_path / "sweep" / f"{made.json['figure']}.json").read_text())
+    assert written["rows"] == made.json["rows"]
+    before = contents(tmp_path)
+    again = invoke(*line)  # for people, and nothing left to do
+    assert again.code == 0
+    assert "runs are finished already" in again.err
+    assert f"{100 * made.json['rows'][0]['accuracy']:.2f}" in again.out
+    assert contents(tmp_path) == before
+
+
+def test_train_by_another_method(tiny: Any, invoke: Command, tmp_path: Path) -> None:
+    done = invoke(
+        *["train", "--config", tiny.path / "config.toml", *QUICK, "--method", "dense"],
+        *["-o", tmp_path / "run", "--json"],
+    )
+    assert done.code == 0, done.err
+    assert done.json["density"] == 1
+    assert read_toml(tmp_path / "run" / "config.toml").sparsity.density == 1
+
+
+def test_ctrl_c_in_a_sweep_leaves_what_it_goes_on_from(tiny: Any, tmp_path: Path) -> None:
+    script = Path(sys.executable).parent / "esl"
+    line = [script, "reproduce", "fig2", "--config", tiny.path / "config.toml", "--jobs", "2"]
+    line += ["--set", "model.hidden=[200]", "--epochs", "400", "-o", tmp_path / "sweep"]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, start_new_session=True) as esl:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("sweep/*/config.toml")):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        os.killpg(esl.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+        assert esl.stderr is not None
+        err = esl.stderr.read()
+    assert esl.returncode == 130
+    assert err == "interrupted\n"
+    left = {path.name for path in tmp_path.glob("sweep/*/[!.]*")}
+    assert left == {"checkpoint.pt", "config.toml"}
 
 
 def test_help_config_explains_every_field(invoke: Command) -> None:
@@ -433,6 +498,19 @@ BAD = [
     ("demo --samples 0", "cannot take 0 samples"),
     ("demo --samples 358", "cannot take 358 samples"),
     ("demo -o {folder}", "already holds something"),
+    ("train -o new --config {config} --method small", "unknown method 'small'; there are esl"),
+    ("train -o new --config {config} --method pruned --epochs 1", "training.epochs 1"),
+    ("train -o new --config {config} --set sparsity.dense_epochs=4", "is not below training.epoch"),
+    ("train --resume {folder} --method static", "--resume"),
+    ("reproduce fig2 -o new --config {config} --eps 10,x", "--eps '10,x'"),
+    ("reproduce fig2 -o new --config {config} --eps 0", "sparsity.eps = 0.0"),
+    ("reproduce fig2 -o new --config {config} --seeds 1,1", "would be called eps-10_seed-1"),
+    ("reproduce fig2 -o new --config {config} --jobs 0", "--jobs 0"),
+    ("reproduce fig2 -o new --config {config} --preset digits", "give one of --preset and"),
+    ("reproduce fig2 -o damaged.h5/new --config {config}", "damaged.h5/new: cannot be made"),
+    ("reproduce fig4 -o new --config {config} --growth rigl", "sparsity.growth = 'rigl'"),
+    ("baselines -o new --config {config} --methods esl,small", "unknown method 'small'"),
+    ("baselines -o new --config {config} --seeds 1,-2", "seed = -2"),
     ("reproduce", "Missing command"),
     ("reproduce table2", "No such command 'table2'"),
     ("reproduce table1", "--counts-only"),

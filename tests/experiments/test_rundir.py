@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,20 @@ def test_a_new_or_an_empty_directory_is_taken(tmp_path: Path) -> None:
     assert create(new) == RunDirectory(new)
     assert new.is_dir()
     assert create(new) == RunDirectory(new)
+
+
+def test_a_write_that_was_killed_does_not_spoil_the_directory(tmp_path: Path) -> None:
+    """Then nothing but the unfinished file may be there."""
+    script = f"""
+import os
+from pathlib import Path
+from esl_lava import files
+os.fsync = lambda number: os.kill(os.getpid(), 9)
+files.replace_file(Path({str(tmp_path)!r}) / "checkpoint.pt", b"half")
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -9
+    assert len(list(tmp_path.iterdir())) == 1
+    assert create(tmp_path) == RunDirectory(tmp_path)
 
 
 def test_what_holds_something_is_refused(tmp_path: Path) -> None:
