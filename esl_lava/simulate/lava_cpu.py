@@ -1,9 +1,9 @@
-"""Lava's CPU simulator behind a deadline: plain netx in a fresh, killable interpreter.
+"""Lava's CPU simulator behind a deadline: plain netx in fresh, killable interpreters.
 
 Lava must not share our process: importing it sets the multiprocessing start method, a
 fault inside a process model hangs `run()` for ever, and its forks must not follow
-numba's or torch's threads. So a worker runs there, and whatever happens to it becomes a
-result or one `BackendError`.
+numba's or torch's threads. So workers run there, each with a share of the samples, and
+whatever happens to them becomes a result or one `BackendError`.
 """
 
 from __future__ import annotations
@@ -16,113 +16,317 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from esl_lava import netfile
 from esl_lava.errors import BackendError
-from esl_lava.network import Network
-from esl_lava.simulate.result import Result, Spikes, count, decide
+from esl_lava.network import Connections, Injection, Layer, Network
+from esl_lava.simulate.result import Result, count, decide
+
+Progress = Callable[[int, int], None]
+"""Called with the numbers of samples finished and of all."""
 
 STARTUP_SECONDS = 120.0
 SECONDS_PER_LAYER_STEP = 0.02
 """Allowance per step and layer: ten times what a slow, shared core was seen to need."""
-SECONDS_PER_RECORDED_VALUE = 2e-4
-"""Reading a value out of Lava is one message, 12-20 us; again ten times that."""
+SECONDS_PER_CONVOLVED_VALUE = 2e-7
+"""Lava convolves every pair of maps by itself and before striding; ten times what was seen."""
 GRACE_SECONDS = 3.0
 """From asking a failed worker's processes to end until they are killed."""
 
 
-def run(network: Network, inputs: Spikes, record: tuple[str, ...]) -> Result:
+def run(
+    network: Network,
+    inputs: npt.NDArray[Any],
+    record: tuple[str, ...] = (),
+    states: tuple[str, ...] = (),
+    *,
+    sparse: bool = False,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Result:
     """Write the network as netx HDF5 and run that file; see `run_file`."""
     with tempfile.TemporaryDirectory(prefix="esl-lava-") as folder:
         path = Path(folder) / "net.h5"
         netfile.write(network, path)
-        return run_file(path, network, inputs, record)
+        return run_file(
+            path,
+            network,
+            inputs,
+            record,
+            states=states,
+            sparse=sparse,
+            workers=workers,
+            progress=progress,
+        )
 
 
 def run_file(
     path: Path,
     network: Network,
-    inputs: Spikes,
+    inputs: npt.NDArray[Any],
     record: tuple[str, ...],
     deadline: float | None = None,
+    *,
+    states: tuple[str, ...] = (),
+    sparse: bool = False,
+    workers: int = 1,
+    progress: Progress | None = None,
 ) -> Result:
     """Run `path` in plain `lava.lib.dl.netx.hdf5.Network`, samples back to back.
 
     Args:
         path: a netx file; Lava reads it itself.
         network: what `netfile.read(path)` returned: names, sizes and fan-outs.
-        inputs: (samples, T, inputs) uint8 of 0 and 1.
+        inputs: (samples, T, inputs) integers (`result.checked_input`).
         record: names of firing layers whose spikes to return.
-        deadline: seconds until the worker is killed; by default generous for the size.
+        deadline: seconds until the workers are killed; by default generous for the size.
+        states: names of layers whose u and v after each step to return.
+        sparse: let netx use Lava's sparse synapses in fully connected layers.
+        workers: interpreters among which the samples are divided; Lava starts about two
+            processes for each layer in each of them.
+        progress: told how far the run is, a few times a second.
 
     Raises:
-        BackendError: when Lava fails, dies or runs past the deadline.
+        BackendError: when netx cannot express the network, or Lava fails, dies, would run
+            other weights or runs past the deadline.
     """
-    samples, steps = inputs.shape[:2]
-    firing = [layer.name for layer in network.layers if layer.neuron.fires]
+    if reasons := netfile.beyond_netx(network):
+        raise BackendError(f"plain netx cannot run this network: {'; '.join(reasons)}")
+    samples = len(inputs)
+    if workers < 1:
+        raise BackendError(f"{workers} workers cannot run Lava; at least 1 is needed")
+    ends = np.linspace(0, samples, min(workers, samples) + 1).astype(int).tolist()
     if deadline is None:
-        values = samples * steps * sum(layer.neurons for layer in network.layers)
-        deadline = (
-            STARTUP_SECONDS
-            + SECONDS_PER_LAYER_STEP * samples * steps * len(network.layers)
-            + SECONDS_PER_RECORDED_VALUE * values
-        )
+        deadline = _allowance(network, int(inputs.shape[1]), max(np.diff(ends)), len(ends) - 1)
     with tempfile.TemporaryDirectory(prefix="esl-lava-") as folder:
-        job = Path(folder)
-        np.savez(job / "inputs.npz", spikes=inputs)
-        (job / "job.json").write_text(
-            json.dumps(
-                {
-                    "parent": os.getpid(),
-                    "path": str(path.resolve()),
-                    "firing": [layer.neuron.fires for layer in network.layers],
-                }
-            )
-        )
-        _work(job, deadline)
-        with np.load(job / "outputs.npz", allow_pickle=False) as outputs:
-            spikes = {name: outputs[f"spikes{i}"] for i, name in enumerate(firing)}
-            readout = outputs["readout"] if network.readout is not None else None
-    last = spikes.get(network.layers[-1].name)
+        jobs = _jobs(Path(folder), path, network, inputs, states, sparse, ends)
+        _work(jobs, deadline, progress)
+        return _collected(jobs, network, inputs, record, states)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one worker is to do.
+
+    Attributes:
+        folder: where it finds its task and leaves what it has done.
+        first, last: its samples, first:last of all.
+        bytes_per_sample: by which `watched` grows.
+        watched: a file that tells how far it is.
+    """
+
+    folder: Path
+    first: int
+    last: int
+    watched: str
+    bytes_per_sample: int
+
+    def finished(self) -> int:
+        """How many samples are done."""
+        try:
+            size = (self.folder / self.watched).stat().st_size
+        except FileNotFoundError:
+            return 0
+        return size // self.bytes_per_sample
+
+
+def _jobs(
+    folder: Path,
+    path: Path,
+    network: Network,
+    inputs: npt.NDArray[Any],
+    states: tuple[str, ...],
+    sparse: bool,
+    ends: Sequence[int],
+) -> list[Job]:
+    """Write what the workers share, and a task for each."""
+    steps = int(inputs.shape[1])
+    np.save(folder / "inputs.npy", inputs)
+    delayed = any(layer.delays is not None for layer in network.layers)
+    shared = {
+        "parent": os.getpid(),
+        "path": str(path.resolve()),
+        "inputs": str(folder / "inputs.npy"),
+        "input_bits": network.input_bits,
+        "injected": isinstance(network.layers[0].connections, Injection),
+        "steps": steps,
+        "interval": steps + delayed,
+        "sparse": sparse,
+        "layers": [
+            _layer_task(folder, index, layer, _wanted_states(layer, network, states))
+            for index, layer in enumerate(network.layers)
+        ],
+    }
+    last = len(network.layers) - 1
+    watched, size = (f"v{last}", 4) if network.readout is not None else (f"spikes{last}", 1)
+    jobs = []
+    for number, (first, end) in enumerate(pairwise(ends)):
+        own = folder / f"worker{number}"
+        own.mkdir()
+        (own / "job.json").write_text(json.dumps({**shared, "first": first, "last": end}))
+        jobs.append(Job(own, first, end, watched, size * steps * network.layers[-1].neurons))
+    return jobs
+
+
+def _wanted_states(layer: Layer, network: Network, states: tuple[str, ...]) -> list[str]:
+    """Which variables of a layer to read: those asked for, and v of the readout."""
+    if layer.name in states:
+        return ["u", "v"]
+    return ["v"] if layer is network.readout else []
+
+
+def _layer_task(folder: Path, index: int, layer: Layer, states: list[str]) -> dict[str, Any]:
+    """What a worker must know of a layer; stores the weights it is to find there."""
+    weights = {}
+    for name, connections in (("synapse", layer.connections), ("synapse_rec", layer.recurrent)):
+        if isinstance(connections, Connections):
+            weights[name] = f"{name}{index}.npy"
+            np.save(folder / weights[name], connections.dense())
+    return {
+        "name": layer.name,
+        "spikes": layer.neuron.fires,
+        "states": states,
+        "recurrent": layer.recurrent is not None,
+        "delayed": layer.delays is not None,
+        "weights": weights,
+    }
+
+
+def _allowance(network: Network, steps: int, samples: int, workers: int) -> float:
+    """Seconds until workers with so many samples each are taken for stuck."""
+    per_step = SECONDS_PER_LAYER_STEP * len(network.layers)
+    for layer in network.layers:
+        kernel = getattr(layer.connections, "kernel", None)
+        if kernel is not None:
+            rows, columns = layer.connections.in_shape[1:]  # type: ignore[union-attr]
+            per_step += SECONDS_PER_CONVOLVED_VALUE * kernel.size * rows * columns
+            per_step += SECONDS_PER_LAYER_STEP * kernel.shape[0] * kernel.shape[1] / 20
+        if layer.delays is not None:  # Lava rebuilds a matrix for each of 63 delays
+            per_step += SECONDS_PER_CONVOLVED_VALUE * 63 * layer.connections.possible
+    crowding = max(1.0, workers / (os.cpu_count() or 1))
+    return STARTUP_SECONDS + crowding * per_step * samples * (steps + 1)
+
+
+def _collected(
+    jobs: Sequence[Job],
+    network: Network,
+    inputs: npt.NDArray[Any],
+    record: tuple[str, ...],
+    states: tuple[str, ...],
+) -> Result:
+    """Put together what the workers wrote."""
+    samples, steps = inputs.shape[:2]
+
+    def whole(name: str, index: int, dtype: type) -> npt.NDArray[Any]:
+        values = np.empty((samples, steps, network.layers[index].neurons), dtype)
+        for job in jobs:
+            part = np.fromfile(job.folder / f"{name}{index}", dtype)
+            values[job.first : job.last] = part.reshape(-1, *values.shape[1:])
+        return values
+
+    named = {layer.name: index for index, layer in enumerate(network.layers)}
+    spikes = {
+        name: whole("spikes", index, np.uint8)
+        for name, index in named.items()
+        if network.layers[index].neuron.fires
+    }
+    traced = {
+        variable: {name: whole(variable, named[name], np.int32) for name in states}
+        for variable in ("u", "v")
+    }
+    readout = None
+    if network.readout is not None:
+        readout = whole("v", len(network.layers) - 1, np.int32)
     return Result(
         spikes={name: spikes[name] for name in record},
         readout=readout,
-        decisions=decide(readout, last),
+        decisions=decide(readout, spikes.get(network.layers[-1].name)),
         counts=count(network, inputs, spikes),
+        **traced,
     )
 
 
-def _work(job: Path, deadline: float) -> None:
-    """Run the worker on the job's folder; end its whole process group afterwards.
+def _work(jobs: Sequence[Job], deadline: float, progress: Progress | None = None) -> None:
+    """Run a worker on each job; end the process groups of all afterwards.
 
     Raises:
-        BackendError: with the last lines the worker printed.
+        BackendError: with the last lines the first worker to fail has printed.
     """
-    log = job / "log.txt"
-    with log.open("wb") as output:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "esl_lava.simulate.lava_worker", str(job)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            cwd=job,  # `-m` puts the working folder first in the module path
-        )
-        status: int | None = None
-        try:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                status = worker.wait(deadline)
-            said = _last_lines(log)
-        finally:
-            _end(worker, grace=0.0 if status == 0 else GRACE_SECONDS)
-    if status == 0 and (job / "outputs.npz").exists():
-        return
-    if status is None:
-        raise BackendError(f"Lava did not finish within {deadline:.0f} s and was stopped{said}")
-    raise BackendError(f"Lava failed with exit status {status}{said}")
+    total = jobs[-1].last
+    end = time.monotonic() + deadline
+    with contextlib.ExitStack() as started:
+        running = [started.enter_context(_Worker(job)) for job in jobs]
+        started.callback(lambda: [worker.ask_to_end() for worker in running])
+        while running:
+            running[0].wait(min(0.1, max(0.0, end - time.monotonic())))
+            for worker in [worker for worker in running if worker.ended()]:
+                worker.check()
+                running.remove(worker)
+            if progress is not None:
+                progress(sum(job.finished() for job in jobs), total)
+            if running and time.monotonic() > end:
+                said = running[0].last_lines()
+                raise BackendError(
+                    f"Lava did not finish within {deadline:.0f} s and was stopped{said}"
+                )
+
+
+class _Worker(contextlib.AbstractContextManager["_Worker"]):
+    """A fresh interpreter in a process group of its own, none of which outlives the context."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._log = job.folder / "log.txt"
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "esl_lava.simulate.lava_worker", str(job.folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=job.folder,  # `-m` puts the working folder first in the module path
+            )
+
+    def __exit__(self, *_: object) -> None:
+        _end(self._process, grace=0.0 if self._process.poll() == 0 else GRACE_SECONDS)
+
+    def ask_to_end(self) -> None:
+        """Make its processes begin to end, all workers' at the same time."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGTERM)
+
+    def wait(self, seconds: float) -> None:
+        """Return when it has ended, or after some time."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+
+    def ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process.poll() is not None
+
+    def check(self) -> None:
+        """Make sure that it has ended well.
+
+        Raises:
+            BackendError: if not.
+        """
+        status = self._process.returncode
+        if status != 0 or not (self._job.folder / "done").exists():
+            raise BackendError(f"Lava failed with exit status {status}{self.last_lines()}")
+
+    def last_lines(self) -> str:
+        """The end of what it printed, as a part of a sentence."""
+        lines = self._log.read_text(errors="replace").splitlines()
+        tail = [line for line in lines if line.strip()][-3:]
+        return f"; it last said: {' | '.join(tail)}" if tail else ""
 
 
 def _end(worker: subprocess.Popen[bytes], grace: float) -> None:
@@ -143,9 +347,3 @@ def _end(worker: subprocess.Popen[bytes], grace: float) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
-
-
-def _last_lines(log: Path) -> str:
-    """The end of what the worker printed, as a part of a sentence."""
-    tail = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-3:]
-    return f"; it last said: {' | '.join(tail)}" if tail else ""

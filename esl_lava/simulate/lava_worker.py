@@ -1,11 +1,18 @@
 """The process in which Lava runs: `python -m esl_lava.simulate.lava_worker FOLDER`.
 
-FOLDER holds `job.json` and `inputs.npz`; `outputs.npz` appears in it whole at the end.
-The worker leads a process group of its own and ends that group when its parent dies.
-Facts about lava-nc 0.10.0 and lava-dl 0.6.0 that it relies on: each layer adds one step
-of latency; with `reset_interval=T, reset_offset=1` layer i is reset just as a sample's
-first step reaches it, so samples follow each other without a gap; the default
-configuration would run float neurons, hence `select_tag`.
+FOLDER holds `job.json`, written by `lava_cpu`; what layers do appears in files of it, and
+at the end `done`. The worker leads a process group of its own and ends that group when
+its parent dies. Facts about lava-nc 0.10.0 and lava-dl 0.6.0 that it relies on:
+
+- Each layer adds one step of latency, an input block none, but what drives it acts one
+  step later. With `reset_interval=T, reset_offset=1` layer i is reset just as a sample's
+  first step reaches it, so samples follow each other without a gap.
+- That reset leaves alone what is under way in synapses. For recurrent ones and those with
+  delays, a Reset process clears it at the end of the step before; a layer with delays
+  still needs it in that step, so networks with delays get a blank step between samples.
+- The default configuration would run float neurons, hence `select_tag`.
+- Writing and reading in the management phase at the end of a step is exact, in the phase
+  of spikes it is not.
 """
 
 from __future__ import annotations
@@ -20,8 +27,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 
 def main(job: Path) -> None:
@@ -35,51 +41,89 @@ def main(job: Path) -> None:
         from lava.lib.dl import netx
         from lava.magma.core.run_conditions import RunSteps
         from lava.magma.core.run_configs import Loihi2SimCfg
-        from lava.proc.io import sink as lava_sink
-        from lava.proc.io import source as lava_source
 
-    with np.load(job / "inputs.npz", allow_pickle=False) as stored:
-        inputs = stored["spikes"]
-    firing = task["firing"]
-    samples, steps, channels = inputs.shape
-    layers = len(firing)
-    total = samples * steps + layers
-    data = np.zeros((channels, total), np.int32)
-    data[:, : samples * steps] = inputs.reshape(samples * steps, channels).T
-
-    net = netx.hdf5.Network(net_config=task["path"], reset_interval=steps, reset_offset=1)
-    if len(net.layers) != layers:
-        raise RuntimeError(f"netx built {len(net.layers)} layers of {layers}")
-    source = lava_source.RingBuffer(data=data)
-    source.s_out.connect(net.inp)
-    sinks = {}
-    for index, layer in enumerate(net.layers):
-        if firing[index]:
-            sinks[index] = lava_sink.RingBuffer(shape=layer.out.shape, buffer=total)
-            layer.out.connect(sinks[index].a_in)
-
-    config = Loihi2SimCfg(select_tag="fixed_pt")
-    outputs = {}
-    if firing[-1]:
-        net.run(condition=RunSteps(num_steps=total), run_cfg=config)
-    else:
-        # Only between runs can a membrane be read: the readout goes step by step.
-        net.run(condition=RunSteps(num_steps=layers), run_cfg=config)
-        voltage = net.layers[-1].neuron.v
-        readout = np.empty((samples * steps, *net.layers[-1].out.shape), np.int32)
-        for t in range(samples * steps):
-            net.run(condition=RunSteps(num_steps=1), run_cfg=config)
-            readout[t] = voltage.get()
-        outputs["readout"] = readout.reshape(samples, steps, -1)
-    for slot, (index, sink) in enumerate(sinks.items()):
-        # Layer i sees the sample's step t at step t + i + 1.
-        seen = sink.data.get()[..., index + 1 : index + 1 + samples * steps]
-        flat = seen.reshape(-1, samples * steps).T
-        outputs[f"spikes{slot}"] = flat.astype(np.uint8).reshape(samples, steps, -1)
+    layers = task["layers"]
+    with contextlib.redirect_stdout(remarks):  # of netx, about weights it clips
+        net = netx.hdf5.Network(
+            net_config=task["path"],
+            input_message_bits=task["input_bits"],
+            reset_interval=task["interval"],
+            reset_offset=1,
+            sparse_fc_layer=task["sparse"],
+        )
+    if len(net.layers) != len(layers):
+        raise RuntimeError(f"netx built {len(net.layers)} layers of {len(layers)}")
+    for layer, wanted in zip(net.layers, layers):
+        _check_weights(layer, wanted, job)
+    _attach(net, task, job)
+    steps = (task["last"] - task["first"]) * task["interval"] + len(layers)
+    net.run(condition=RunSteps(num_steps=steps), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
     net.stop()
-    unfinished = job / "unfinished.npz"
-    np.savez(unfinished, **outputs)
-    unfinished.rename(job / "outputs.npz")
+    (job / "done").touch()
+
+
+def _attach(net: Any, task: dict[str, Any], job: Path) -> None:
+    """Connect what plays, resets and records."""
+    from lava.proc.io.reset import Reset
+
+    from esl_lava.simulate.lava_processes.streams import Injector, Player, Probe, Recorder
+
+    played = {name: task[name] for name in ("first", "last", "interval")}
+    played["path"] = task["inputs"]
+    if task["injected"]:
+        Injector(variable=net.in_layer.neuron.bias_mant, **played)
+    else:
+        Player(shape=net.inp.shape, **played).s_out.connect(net.inp)
+    written = {"samples": task["last"] - task["first"], "steps": task["steps"]}
+    written["interval"] = task["interval"]
+    for index, (layer, wanted) in enumerate(zip(net.layers, task["layers"])):
+        # A Reset acts at the end of its step.
+        if wanted["recurrent"]:
+            reset = Reset(interval=task["interval"], offset=index)
+            reset.connect_var(layer.synapse_rec.a_buff)
+        if wanted["delayed"]:
+            reset = Reset(interval=task["interval"], offset=index - 1)
+            reset.connect_var(layer.synapse.a_buff)
+        if wanted["spikes"]:
+            path = str(job / f"spikes{index}")
+            recorder = Recorder(
+                shape=layer.out.shape, path=path, dtype="uint8", layer=index, **written
+            )
+            layer.out.connect(recorder.a_in)
+        for name in wanted["states"]:
+            path = str(job / f"{name}{index}")
+            variable = getattr(layer.neuron, name)
+            Probe(variable=variable, path=path, dtype="int32", layer=index, **written)
+
+
+def _check_weights(layer: Any, wanted: dict[str, Any], job: Path) -> None:
+    """Compare the weights a fully connected layer will use with those it should.
+
+    netx and Lava's models disagree about the sign of some matrices (all weights at most 0,
+    the least a power of two), and clip weights beyond -256..254, without a word.
+
+    Raises:
+        RuntimeError: naming the layer and the first weight that differs.
+    """
+    import numpy as np
+    from lava.utils.weightutils import clip_weights, determine_sign_mode, truncate_weights
+
+    for name in wanted["weights"]:
+        synapse = getattr(layer, name)
+        held = synapse.weights.init
+        held = held if isinstance(held, np.ndarray) else held.toarray()
+        sign = determine_sign_mode(held)
+        bits, exponent = (synapse.proc_params[key] for key in ("num_weight_bits", "weight_exp"))
+        held = truncate_weights(clip_weights(held, sign, num_bits=8), sign, bits)
+        held = held << exponent if exponent > 0 else held >> -exponent
+        intended = np.load(job.parent / wanted["weights"][name], mmap_mode="r")
+        wrong = np.argwhere(held != intended)
+        if wrong.size:
+            post, pre = wrong[0]
+            raise RuntimeError(
+                f"layer {wanted['name']}: Lava would run weight {held[post, pre]} instead of "
+                f"{intended[post, pre]} from input {pre} to neuron {post}"
+            )
 
 
 def _end_with(parent: int) -> None:

@@ -20,8 +20,20 @@ import pytest
 
 from esl_lava import netfile
 from esl_lava.errors import BackendError
-from esl_lava.network import INTEGRATOR, Connections, Cuba, Layer, Network
+from esl_lava.network import (
+    INPUT,
+    INTEGRATOR,
+    Connections,
+    Convolution,
+    Cuba,
+    Injection,
+    Layer,
+    Network,
+    Skip,
+)
 from esl_lava.simulate import lava_cpu, simulate
+from tests.simulate import equality
+from tests.simulate.networks import Case
 
 TINY = Network((Layer("only", Connections.from_dense([[2, -2]]), Cuba(4096, 0, 1)),), 3)
 TINY_INPUT = np.ones((1, 3, 2), np.uint8)
@@ -115,9 +127,9 @@ def connections(rng, n_post: int, n_pre: int, density: float, low=-60, high=70) 
     return Connections.from_dense(np.where(mask, 2 * rng.integers(low, high, mask.shape), 0), mask)
 
 
-def assert_lava_agrees(network: Network, inputs: np.ndarray) -> None:
+def assert_lava_agrees(network: Network, inputs: np.ndarray, **options) -> None:
     ours = simulate(network, inputs, record="all")
-    lava = simulate(network, inputs, backend="lava", record="all")
+    lava = lava_cpu.run(network, inputs, tuple(ours.spikes), **options)
     for name, spikes in ours.spikes.items():
         assert 0.02 < spikes.mean() < 0.98, f"{name} does not tell much"
         np.testing.assert_array_equal(lava.spikes[name], spikes)
@@ -158,6 +170,130 @@ def test_lava_agrees_on_a_biased_network_that_fires_to_the_end(monkeypatch):
 def test_lava_agrees_on_a_sample_alone():
     network, inputs = biased()
     assert_lava_agrees(network, inputs[3:4])
+
+
+def test_several_workers_and_their_progress(monkeypatch):
+    told = []
+    with Watch(monkeypatch) as watch:
+        assert_lava_agrees(*biased(), workers=2, progress=lambda *now: told.append(now))
+    assert len(watch.groups) == 2
+    assert (watch.left, watch.segments_left) == ([], set())
+    assert told[0] == (0, 5)
+    assert told[-1] == (5, 5)
+    assert told == sorted(told)
+
+
+def assert_every_state_agrees(network: Network, inputs: np.ndarray, **options) -> None:
+    """Spikes, u, v of all layers, with our simulator and the reference."""
+    names = tuple(layer.name for layer in network.layers)
+    firing = tuple(layer.name for layer in network.layers if layer.neuron.fires)
+    lava = lava_cpu.run(network, inputs, firing, names, **options)
+    totals = equality.Totals()
+    equality.compare(Case(network, inputs), lava, totals)
+    assert set(lava.u) == set(lava.v) == set(names)
+    assert totals.differences == 0, totals
+    assert totals.silent == 0
+    for spikes in lava.spikes.values():
+        assert spikes.mean() < 0.98
+
+
+def test_injected_maps_convolutions_delays_recurrence_and_every_state():
+    rng = np.random.default_rng(8)
+    kernel = rng.integers(-60, 90, (4, 1, 3, 2))
+    convolution = Convolution(kernel, (2, 5, 7), (2, 1), (1, 0), (1, 2), groups=2)
+    network = Network(
+        (
+            Layer("injected", Injection((2, 5, 7)), Cuba(1000, 400, 60)),
+            Layer(
+                "maps",
+                convolution,
+                Cuba(rng.integers(0, 4097, 4), 300, rng.integers(40, 90, 4)),
+                bias=np.repeat(rng.integers(-20, 30, 4), convolution.n_post // 4),
+            ),
+            Layer(
+                "delayed",
+                connections(rng, 9, convolution.n_post, 0.5),
+                Cuba(4096, 100, rng.integers(60, 150, 9)),
+                delays=rng.integers(0, 4, 9),
+            ),
+            Layer(
+                "recurrent",
+                connections(rng, 6, 9, 1.0),
+                Cuba(2000, 2000, 60),
+                bias=rng.integers(-30, 60, 6),
+                recurrent=connections(rng, 6, 6, 0.8),
+            ),
+            Layer("readout", connections(rng, 3, 6, 1.0), INTEGRATOR),
+        ),
+        input_bits=7,
+    )
+    inputs = rng.integers(-20, 60, (3, 8, 70)).astype(np.int32)
+    assert_every_state_agrees(network, inputs)
+
+
+def test_graded_maps_into_sparse_synapses():
+    rng = np.random.default_rng(9)
+    convolution = Convolution(2 * rng.integers(-30, 40, (2, 2, 2, 2)), (2, 4, 3))
+    network = Network(
+        (
+            Layer("maps", convolution, Cuba(3000, 300, 150)),
+            Layer(
+                "delayed",
+                connections(rng, 7, convolution.n_post, 0.6),
+                Cuba(2000, 100, 90),
+                delays=rng.integers(0, 3, 7),
+            ),
+            Layer("last", connections(rng, 4, 7, 0.9), Cuba(4096, 0, 120)),
+        ),
+        input_bits=3,
+    )
+    inputs = (rng.integers(-7, 8, (3, 6, 24)) * (rng.random((3, 6, 24)) < 0.6)).astype(np.int32)
+    assert_every_state_agrees(network, inputs, sparse=True)
+
+
+def test_random_networks_through_the_runtime():
+    totals = equality.check(2, equality.by_runtime, netx=True, seed=3)
+    assert totals.cases == 2
+    assert totals.differences == 0, totals
+
+
+def test_what_netx_cannot_express_is_refused_before_lava_starts(monkeypatch):
+    network = Network(
+        (
+            Layer("a", Connections.from_dense([[2], [-2]]), Cuba(1, 1, 1)),
+            Layer(
+                "b",
+                TINY.layers[0].connections,
+                Cuba(1, 1, 1),
+                skips=(Skip(INPUT, Connections.from_dense([[2]])),),
+            ),
+        )
+    )
+    with (
+        Watch(monkeypatch) as watch,
+        pytest.raises(BackendError, match="plain netx cannot run this network: layer b: netx has"),
+    ):
+        simulate(network, np.ones((1, 3, 1), np.uint8), backend="lava")
+    assert watch.groups == []
+
+
+def test_at_least_one_worker():
+    with pytest.raises(BackendError, match="0 workers cannot run Lava; at least 1 is needed"):
+        lava_cpu.run(TINY, TINY_INPUT, workers=0)
+
+
+@pytest.mark.parametrize(
+    ("weights", "sentence"),
+    [
+        # netx takes the sign for mixed, the model for negative.
+        ([[0, -128]], "layer only: Lava would run weight -127 instead of -128 from input 1"),
+        ([[-2, 400]], "layer only: Lava would run weight 254 instead of 400 from input 1 to n"),
+    ],
+)
+def test_weights_that_lava_would_change_are_refused(weights, sentence):
+    network = Network((Layer("only", Connections.from_dense(weights), Cuba(4096, 0, 1)),))
+    with pytest.raises(BackendError, match=sentence):
+        simulate(network, TINY_INPUT, backend="lava")
 
 
 def test_lava_agrees_on_a_readout_and_where_u_wraps_and_v_clips():
@@ -283,6 +419,26 @@ def run_tiny(tmp_path, deadline=60.0) -> None:
     lava_cpu.run_file(path, TINY, TINY_INPUT, (), deadline)
 
 
+def test_when_a_worker_fails_the_others_end(tmp_path, fake_lava, monkeypatch):
+    fake_lava(
+        "import json, sys, time\n"
+        "from pathlib import Path\n"
+        "first = json.loads(Path(sys.argv[1], 'job.json').read_text())['first']\n"
+        "if first == 2: raise ValueError('the third sample')\n"
+        "time.sleep(600)"
+    )
+    path = tmp_path / "net.h5"
+    netfile.write(TINY, path)
+    inputs = np.repeat(TINY_INPUT, 3, axis=0)
+    with (
+        Watch(monkeypatch) as watch,
+        pytest.raises(BackendError, match=r"status 1; .*\| ValueError: the third sample"),
+    ):
+        lava_cpu.run_file(path, TINY, inputs, (), 60.0, workers=3)
+    assert len(watch.groups) == 3
+    assert watch.left == []
+
+
 @pytest.mark.parametrize(
     ("statements", "sentence"),
     [
@@ -330,9 +486,9 @@ def test_modules_in_the_working_folder_are_not_imported(tmp_path, fake_lava, mon
 
 def test_the_deadline_grows_with_the_work(monkeypatch):
     deadlines = []
-    monkeypatch.setattr(lava_cpu, "_work", lambda job, deadline: deadlines.append(deadline))
+    monkeypatch.setattr(lava_cpu, "_work", lambda jobs, deadline, _: deadlines.append(deadline))
     for samples in (1, 100):
         with pytest.raises(FileNotFoundError):
             lava_cpu.run(TINY, np.repeat(TINY_INPUT, samples, axis=0), ())
     assert deadlines[0] > lava_cpu.STARTUP_SECONDS
-    assert deadlines[1] - deadlines[0] == pytest.approx(99 * 3 * (0.02 + 2e-4))
+    assert deadlines[1] - deadlines[0] == pytest.approx(99 * (3 + 1) * 0.02)

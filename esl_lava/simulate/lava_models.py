@@ -1,0 +1,369 @@
+"""Lava's own process models, stepped here one by one, without Lava's runtime.
+
+What computes is the code of lava-nc itself (`PyLifModelBitAcc`, `PyDenseModelBitAcc`,
+`PySparseModelBitAcc`, their delayed kin, `PyConvModelFixed`), built by Lava's own
+`PyProcessBuilder`; what is missing are its compiler, processes and channels. So this
+says what Lava's arithmetic does with a network, several times faster than Lava does and
+without its ways to hang. What the runtime adds (netx, resets, latencies) is for
+`lava_cpu` to show.
+
+A synapse model sends what it received one step earlier. Each layer runs over a whole
+sample before the next begins, and so its latency, and how far a skip reaches, vanish.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esl_lava.errors import BackendError
+from esl_lava.network import INPUT, STATE_SHIFT, Connections, Convolution, Injection, Layer, Network
+from esl_lava.simulate.result import Result, Spikes, count, decide
+
+IntArray = npt.NDArray[np.int32]
+
+WEIGHTS = (-256, 255)
+"""What Lava's fully connected synapses keep of a weight of mixed sign; others it clips."""
+
+BIASES = (-(1 << 15), (1 << 15) - 1)
+"""Lava's neurons keep a bias in 16 bits, and wrap others."""
+
+SLIDING = 127
+"""Lava's convolution keeps its kernel's sizes, strides, paddings and groups in 8 bits."""
+
+
+def run(
+    network: Network,
+    inputs: npt.NDArray[Any],
+    record: tuple[str, ...] = (),
+    states: tuple[str, ...] = (),
+    sparse: bool = False,
+) -> Result:
+    """Simulate samples from rest, one after the other.
+
+    Args:
+        network: what it may hold that Lava cannot is refused.
+        inputs: (samples, T, inputs) integers (`result.checked_input`).
+        record: names of firing layers whose spikes to keep.
+        states: names of layers whose u and v after each step to keep.
+        sparse: use Lava's sparse synapses instead of its dense ones.
+
+    Raises:
+        BackendError: naming the layer and what of it Lava cannot express.
+    """
+    reasons = [reason for layer in network.layers for reason in _refused(layer, network, inputs)]
+    if reasons:
+        raise BackendError("; ".join(reasons))
+    _import_lava()
+    samples, steps = inputs.shape[:2]
+    arriving: dict[str, npt.NDArray[Any]] = {INPUT: inputs}
+    u, v = {}, {}
+    readout = None
+    previous = INPUT
+    for layer in network.layers:
+        traced = layer.name in states or layer is network.readout
+        shape = (samples, steps, layer.neurons)
+        spikes = np.empty(shape, np.uint8)
+        trace = np.empty((2, *shape) if traced else (2, samples, 0, 0), np.int32)
+        stepped = _Stepped.of(layer, previous, network.input_bits, sparse)
+        for sample in range(samples):
+            sources = {name: array[sample] for name, array in arriving.items()}
+            stepped.run(sources, spikes[sample], trace[:, sample])
+        if layer.name in states:
+            u[layer.name], v[layer.name] = trace
+        if layer is network.readout:
+            readout = trace[1]
+        arriving[layer.name] = spikes
+        previous = layer.name
+    firing = {layer.name: arriving[layer.name] for layer in network.layers if layer.neuron.fires}
+    return Result(
+        spikes={name: firing[name] for name in record},
+        readout=readout,
+        decisions=decide(readout, firing.get(network.layers[-1].name)),
+        counts=count(network, inputs, firing),
+        u=u,
+        v=v,
+    )
+
+
+def _import_lava() -> None:
+    """Import Lava's models; undo what that does to every user of multiprocessing.
+
+    The import sets the start method "fork" for the whole process, and fails where a
+    program has chosen one before.
+    """
+    chosen = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method(None, force=True)  # type: ignore[arg-type]
+    try:
+        import lava.proc.conv.models
+        import lava.proc.dense.models
+        import lava.proc.lif.models
+        import lava.proc.sparse.models  # noqa: F401
+    finally:
+        multiprocessing.set_start_method(chosen, force=True)  # type: ignore[arg-type]
+
+
+def _refused(layer: Layer, network: Network, inputs: npt.NDArray[Any]) -> Iterator[str]:
+    """What of a layer Lava's models would silently take for something else."""
+    bias = np.zeros(1, np.int64) if layer.bias is None else layer.bias.astype(np.int64)
+    low, high = int(bias.min()), int(bias.max())
+    if isinstance(layer.connections, Injection):
+        if layer.delays is not None:
+            yield f"layer {layer.name}: Lava delays what synapses bring, not injected input"
+        driven = bias + np.stack([inputs.min(axis=(0, 1)), inputs.max(axis=(0, 1))])
+        low, high = min(low, int(driven.min())), max(high, int(driven.max()))
+    for value in {low, high}:
+        if not BIASES[0] <= value <= BIASES[1]:
+            yield (
+                f"layer {layer.name}: Lava keeps a bias within {BIASES[0]}..{BIASES[1]}, "
+                f"and would wrap {value}"
+            )
+    ends = [("", layer.connections), ("recurrent ", layer.recurrent)]
+    ends += [(f"skip from {skip.source}: ", skip.connections) for skip in layer.skips]
+    for what, connections in ends:
+        if isinstance(connections, Convolution):
+            sizes = (*connections.kernel.shape[2:], *connections.stride, *connections.padding)
+            largest = max(*sizes, *connections.dilation, connections.groups)
+            if largest > SLIDING:
+                yield (
+                    f"layer {layer.name}: {what}Lava keeps the numbers of a convolution up to "
+                    f"{SLIDING}, and would wrap {largest}"
+                )
+        held = connections if isinstance(connections, Connections) else None
+        if what == "" and isinstance(connections, Convolution) and layer.delays is not None:
+            held = connections.unrolled()
+        if held is None or not held.weights.size:
+            continue
+        for weight in {int(held.weights.min()), int(held.weights.max())}:
+            if not WEIGHTS[0] <= weight <= WEIGHTS[1]:
+                yield (
+                    f"layer {layer.name}: {what}Lava's fully connected synapses keep weights "
+                    f"within {WEIGHTS[0]}..{WEIGHTS[1]}, and would clip {weight}"
+                )
+
+
+class _Wire:
+    """Stands for a channel: holds the last message, in the type Lava's ports send."""
+
+    message: IntArray
+
+    def send(self, data: npt.NDArray[Any]) -> None:
+        self.message = np.asarray(data).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class _Inbox:
+    """Stands for an in-port: what it hands over is found when a model asks for it."""
+
+    recv: Callable[[], npt.NDArray[Any]]
+
+
+def _built(model: type, parameters: Mapping[str, Any], **variables: Any) -> Any:
+    """A process model as Lava's runtime would build it, ports excepted."""
+    from lava.magma.compiler.builders.py_builder import PyProcessBuilder
+    from lava.magma.compiler.utils import VarInitializer
+
+    builder = PyProcessBuilder(model, 0, dict(parameters))
+    builder.set_variables(
+        [
+            VarInitializer(name, np.shape(value), value, number)
+            for number, (name, value) in enumerate(variables.items())
+        ]
+    )
+    return builder.build()
+
+
+class _Synapse:
+    """A synapse model between flat arrays: what it sends is one step old.
+
+    Attributes:
+        source: name of the layer it listens to.
+        sent: where its output is found after a step.
+    """
+
+    def __init__(self, source: str, model: Any, in_shape: tuple[int, ...]) -> None:
+        self.source = source
+        self.sent = _Wire()
+        self._model = model
+        self._in_shape = in_shape
+        model.a_out = self.sent
+
+    def reset(self) -> None:
+        """Forget what is under way."""
+        for name in ("a_buff", "a_buf"):
+            if hasattr(self._model, name):
+                getattr(self._model, name)[...] = 0
+
+    def step(self, received: Callable[[], npt.NDArray[Any]]) -> None:
+        """Send, then receive what the function returns, a flat array."""
+        # Lava counts maps (column, row, channel); reversing all axes leads there and back.
+        self._model.s_in = _Inbox(lambda: received().astype(np.int32).reshape(self._in_shape).T)
+        self._model.run_spk()
+
+    def output(self) -> IntArray:
+        """(neurons,) what was sent in the last step."""
+        return self.sent.message.T.ravel()
+
+
+def _synapse(
+    source: str,
+    connections: Connections | Convolution,
+    delays: IntArray | None,
+    bits: int,
+    sparse: bool,
+) -> _Synapse:
+    """The synapse model for connections whose inputs are graded in `bits`, or spikes."""
+    if isinstance(connections, Convolution):
+        if delays is None:
+            return _Synapse(source, _convolution(connections, bits), connections.in_shape)
+        # Lava has no delayed convolution.
+        connections, sparse = connections.unrolled(), True
+    return _Synapse(source, _matrix(connections, delays, bits, sparse), (connections.n_pre,))
+
+
+def _matrix(c: Connections, delays: IntArray | None, bits: int, sparse: bool) -> Any:
+    from lava.proc.dense.models import PyDelayDenseModelBitAcc, PyDenseModelBitAcc
+    from lava.proc.sparse.models import PyDelaySparseModelBitAcc, PySparseModelBitAcc
+    from lava.utils.weightutils import SignMode
+    from scipy.sparse import csr_matrix
+
+    def stored(values: npt.NDArray[Any]) -> Any:
+        present = c.weights != 0
+        places = (c.rows()[present], c.indices[present])
+        matrix = csr_matrix((values[present], places), (c.n_post, c.n_pre), dtype=np.int32)
+        return matrix if sparse else matrix.toarray()
+
+    # Nine bits of mixed sign truncate nothing; what netx finds for odd weights.
+    parameters = {"sign_mode": SignMode.MIXED, "num_weight_bits": 9, "weight_exp": 0}
+    shared = {"weights": stored(c.weights), "num_message_bits": np.array([bits])}
+    if delays is None:
+        model = PySparseModelBitAcc if sparse else PyDenseModelBitAcc
+        return _built(model, parameters, a_buff=np.zeros(c.n_post), **shared)
+    late = stored(delays[c.rows()])
+    model = PyDelaySparseModelBitAcc if sparse else PyDelayDenseModelBitAcc
+    under_way = np.zeros((c.n_post, int(delays.max()) + 1))
+    return _built(model, parameters, a_buff=under_way, delays=late, **shared)
+
+
+def _convolution(c: Convolution, bits: int) -> Any:
+    from lava.proc.conv.models import PyConvModelFixed
+
+    # As netx turns torch's kernels over (lava/lib/dl/netx/hdf5.py, create_conv).
+    kernel = c.kernel[:, :, ::-1, ::-1].transpose(0, 3, 2, 1)
+    return _built(
+        PyConvModelFixed,
+        {},
+        weight=kernel,
+        kernel_size=np.array(kernel.shape[1:3]),
+        stride=np.array(c.stride[::-1]),
+        padding=np.array(c.padding[::-1]),
+        dilation=np.array(c.dilation[::-1]),
+        groups=np.array([c.groups]),
+        num_message_bits=np.array([bits]),
+        weight_exp=np.array([0]),
+        num_weight_bits=np.array([8]),
+        a_buf=np.zeros(c.out_shape[::-1]),
+    )
+
+
+class _Stepped:
+    """A layer as Lava's models: synapses into one neuron port, and the neurons."""
+
+    def __init__(
+        self,
+        layer: Layer,
+        synapses: list[_Synapse],
+        recurrent: _Synapse | None,
+        injected: str | None,
+    ) -> None:
+        from lava.proc.lif.models import PyLifModelBitAcc
+
+        self._synapses = synapses
+        self._recurrent = recurrent
+        self._injected = injected
+        self._bias = np.zeros(layer.neurons, np.int64) if layer.bias is None else layer.bias
+        self._spikes = _Wire()
+        self._neurons = _built(
+            PyLifModelBitAcc,
+            {},
+            u=np.zeros(layer.neurons),
+            v=np.zeros(layer.neurons),
+            du=layer.parameter("current_decay") - 1,  # the model adds 1
+            dv=layer.parameter("voltage_decay"),
+            vth=layer.parameter("threshold"),
+            bias_mant=self._bias,
+            bias_exp=np.full(layer.neurons, STATE_SHIFT),
+        )
+        self._neurons.a_in = _Inbox(self._summed)
+        self._neurons.s_out = self._spikes
+
+    @staticmethod
+    def of(layer: Layer, previous: str, input_bits: int, sparse: bool) -> _Stepped:
+        """The models of a layer that follows the layer (or input) called `previous`."""
+
+        def bits(source: str) -> int:
+            return input_bits if source == INPUT else 0
+
+        synapses = [
+            _synapse(skip.source, skip.connections, None, bits(skip.source), sparse)
+            for skip in layer.skips
+        ]
+        injected = previous if isinstance(layer.connections, Injection) else None
+        if not isinstance(layer.connections, Injection):
+            synapses.append(
+                _synapse(previous, layer.connections, layer.delays, bits(previous), sparse)
+            )
+        recurrent = None
+        if layer.recurrent is not None:
+            recurrent = _synapse(layer.name, layer.recurrent, None, 0, sparse)
+        return _Stepped(layer, synapses, recurrent, injected)
+
+    def run(
+        self, sources: Mapping[str, npt.NDArray[Any]], spikes: Spikes, trace: npt.NDArray[Any]
+    ) -> None:
+        """Run a sample.
+
+        Args:
+            sources: name -> (T, neurons) of all that is before this layer.
+            spikes: (T, neurons), to be filled.
+            trace: (2, T, neurons), to be filled with u and v, or with nothing in it.
+        """
+        for synapse in self._all():
+            synapse.reset()
+        self._neurons.u[:] = 0
+        self._neurons.v[:] = 0
+        steps = len(spikes)
+        for t in range(steps + 1):
+            for synapse in self._synapses:
+                source = sources[synapse.source]
+                arriving = source[t] if t < steps else np.zeros_like(source[0])
+                synapse.step(lambda arriving=arriving: arriving)  # type: ignore[misc]
+            if t == 0:  # nothing has passed a synapse yet
+                continue
+            if self._injected is not None:
+                self._neurons.bias_mant[:] = self._bias + sources[self._injected][t - 1]
+            if self._recurrent is None:
+                self._fire()
+            else:  # it sends before, and receives after the neurons have fired
+                self._recurrent.step(self._fire)
+            spikes[t - 1] = self._spikes.message
+            if trace.shape[1]:
+                trace[:, t - 1] = self._neurons.u, self._neurons.v
+
+    def _all(self) -> list[_Synapse]:
+        return [*self._synapses, *([] if self._recurrent is None else [self._recurrent])]
+
+    def _summed(self) -> npt.NDArray[Any]:
+        """What an in-port with several synapses hands over: their sum, element by element."""
+        sent = (synapse.output() for synapse in self._all())
+        return reduce(np.add, sent, np.zeros(self._bias.shape, np.int16))
+
+    def _fire(self) -> IntArray:
+        self._neurons.run_spk()
+        return self._spikes.message

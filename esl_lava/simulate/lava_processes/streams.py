@@ -1,0 +1,214 @@
+"""Lava Processes that stream samples from a file into a network and what it does into files.
+
+Lava's own sources and sinks hold a whole run as a Var, and a Var is read one message an
+element, 12-20 us each: for most networks longer than the run itself. A message of a port
+is an array.
+
+Lava's compiler imports every module it finds beside that of a Process: keep this package
+to modules of Processes, without side effects. Only the process in which Lava runs imports
+it.
+
+Lava's `time_step` begins at 1. A sample's step t reaches layer i of a network (counting
+from 0) at `sample * interval + t + i + 2` by that clock.
+"""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.ports import PyInPort, PyOutPort, PyRefPort
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.process.ports.ports import InPort, OutPort, RefPort
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.process.variable import Var
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+
+class Player(AbstractProcess):
+    """Sends the steps of samples, one each step; nothing between samples and after them.
+
+    Args:
+        shape: of the port; maps are (columns, rows, channels).
+        path: of a .npy file, (samples, T, inputs) integers.
+        first, last: samples first:last are played.
+        interval: steps from the beginning of a sample to that of the next.
+    """
+
+    def __init__(
+        self, *, shape: tuple[int, ...], path: str, first: int, last: int, interval: int
+    ) -> None:
+        super().__init__(shape=shape, path=path, first=first, last=last, interval=interval)
+        self.s_out = OutPort(shape=shape)
+
+
+class Injector(AbstractProcess):
+    """Drives a bias with the steps of samples, in place of a `Player`; see there.
+
+    Args:
+        variable: the `bias_mant` of an input block.
+    """
+
+    def __init__(self, *, variable: Var, path: str, first: int, last: int, interval: int) -> None:
+        super().__init__(shape=variable.shape, path=path, first=first, last=last, interval=interval)
+        self.state = RefPort(variable.shape)
+        self.state.connect_var(variable)
+
+
+class Recorder(AbstractProcess):
+    """Writes what arrives while samples are presented to a file.
+
+    Args:
+        shape: of the port; maps are (columns, rows, channels).
+        path: of a new file, (samples, T, neurons) of `dtype`.
+        dtype: name of a numpy type.
+        layer: number of the layer it listens to, counting from 0.
+        samples, steps, interval: how many samples, their T, and the steps from the
+            beginning of one to that of the next.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, ...],
+        path: str,
+        dtype: str,
+        layer: int,
+        samples: int,
+        steps: int,
+        interval: int,
+    ) -> None:
+        super().__init__(
+            path=path, dtype=dtype, layer=layer, samples=samples, steps=steps, interval=interval
+        )
+        self.a_in = InPort(shape=shape)
+
+
+class Probe(AbstractProcess):
+    """Writes a variable's value after each step to a file, as a `Recorder` does.
+
+    Args:
+        variable: u or v of a layer's neurons.
+    """
+
+    def __init__(
+        self,
+        *,
+        variable: Var,
+        path: str,
+        dtype: str,
+        layer: int,
+        samples: int,
+        steps: int,
+        interval: int,
+    ) -> None:
+        super().__init__(
+            path=path, dtype=dtype, layer=layer, samples=samples, steps=steps, interval=interval
+        )
+        self.state = RefPort(variable.shape)
+        self.state.connect_var(variable)
+
+
+class _Source(PyLoihiProcessModel):
+    """What `Player` and `Injector` share: the values of a step, as the port has them."""
+
+    def __init__(self, proc_params: dict[str, Any]) -> None:
+        super().__init__(proc_params)
+        self._file = np.load(proc_params["path"], mmap_mode="r")
+        self._shape = tuple(proc_params["shape"])
+
+    def values(self) -> npt.NDArray[np.int32]:
+        """The present step's."""
+        sample, step = divmod(self.time_step - 1, self.proc_params["interval"])
+        sample += self.proc_params["first"]
+        if sample >= self.proc_params["last"] or step >= self._file.shape[1]:
+            return np.zeros(self._shape, np.int32)
+        return self._file[sample, step].astype(np.int32).reshape(self._shape[::-1]).T
+
+
+class _Writer(PyLoihiProcessModel):
+    """What `Recorder` and `Probe` share: a file that grows while samples are presented."""
+
+    def __init__(self, proc_params: dict[str, Any]) -> None:
+        super().__init__(proc_params)
+        self._file: BinaryIO | None = None
+
+    def presented(self) -> bool:
+        """Whether the layer's present step belongs to a sample."""
+        late = self.time_step - 2 - self.proc_params["layer"]
+        sample, step = divmod(late, self.proc_params["interval"])
+        return 0 <= sample < self.proc_params["samples"] and step < self.proc_params["steps"]
+
+    def write(self, values: npt.NDArray[Any]) -> None:
+        """Append values, maps in the order (channels, rows, columns)."""
+        if self._file is None:
+            # Unbuffered: Lava's processes end without closing files.
+            self._file = open(self.proc_params["path"], "wb", buffering=0)  # noqa: SIM115
+        self._file.write(values.T.astype(self.proc_params["dtype"]).tobytes())
+
+
+@implements(proc=Player, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyPlayer(_Source):
+    """Behaviour of a Player."""
+
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+
+    def run_spk(self) -> None:
+        """Send the step."""
+        self.s_out.send(self.values())
+
+
+@implements(proc=Injector, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyInjector(_Source):
+    """Behaviour of an Injector: what it writes at the end of a step acts in the next."""
+
+    state: PyRefPort = LavaPyType(PyRefPort.VEC_DENSE, np.int32)
+
+    def post_guard(self) -> bool:
+        """Whether to write after this step: always."""
+        return True
+
+    def run_post_mgmt(self) -> None:
+        """Write the step."""
+        self.state.write(self.values())
+        self.state.wait()  # else it may act one step late
+
+
+@implements(proc=Recorder, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyRecorder(_Writer):
+    """Behaviour of a Recorder."""
+
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
+
+    def run_spk(self) -> None:
+        """Receive the step, and write it where it belongs to a sample."""
+        values = self.a_in.recv()
+        if self.presented():
+            self.write(values)
+
+
+@implements(proc=Probe, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyProbe(_Writer):
+    """Behaviour of a Probe."""
+
+    state: PyRefPort = LavaPyType(PyRefPort.VEC_DENSE, np.int32)
+
+    def post_guard(self) -> bool:
+        """Whether to read after this step."""
+        return self.presented()
+
+    def run_post_mgmt(self) -> None:
+        """Read and write."""
+        self.write(self.state.read())

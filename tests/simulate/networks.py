@@ -1,0 +1,289 @@
+"""Random networks of every kind a `Network` can be, with inputs: a hypothesis strategy.
+
+Hypothesis draws the structure, a seed the numbers, so that examples shrink by structure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import strategies as st
+
+from esl_lava.network import (
+    DECAY_UNITY,
+    INPUT,
+    INTEGRATOR,
+    MAX_DELAY,
+    Connections,
+    Convolution,
+    Cuba,
+    Injection,
+    Layer,
+    Network,
+    Skip,
+)
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Case:
+    """A network and (samples, T, inputs) input for it."""
+
+    network: Network
+    inputs: npt.NDArray[Any]
+
+    def __repr__(self) -> str:
+        layers = "; ".join(describe(layer) for layer in self.network.layers)
+        return f"Case({layers}; input {self.inputs.shape} {self.network.input_bits} bits)"
+
+
+def describe(layer: Layer) -> str:
+    """A layer in a few words, for the message of a failing example."""
+    kind = type(layer.connections).__name__
+    has = [name for name in ("bias", "delays", "recurrent") if getattr(layer, name) is not None]
+    has += [f"skip from {skip.source}" for skip in layer.skips]
+    return " ".join([layer.name, kind, str(layer.shape), *has])
+
+
+def features(network: Network) -> set[str]:
+    """Names of what a network makes use of, to tell what a set of examples covers."""
+    found = {"graded input"} if network.input_bits else set()
+    if network.readout is not None:
+        found.add("readout")
+    for layer in network.layers:
+        main = layer.connections
+        found.add(type(main).__name__)
+        found |= {
+            name for name in ("bias", "delays", "recurrent") if getattr(layer, name) is not None
+        }
+        if isinstance(main, Convolution):
+            found |= {
+                name
+                for name, plain in (("stride", 1), ("padding", 0), ("dilation", 1))
+                if getattr(main, name) != (plain, plain)
+            }
+            if main.groups > 1:
+                found.add("groups")
+            if layer.delays is not None:
+                found.add("delayed convolution")
+        found |= {f"skip by {type(skip.connections).__name__}" for skip in layer.skips}
+        found |= {"skip from input" for skip in layer.skips if skip.source == INPUT}
+        if len(layer.skips) > 1:
+            found.add("two skips into a layer")
+        for name in ("current_decay", "voltage_decay", "threshold"):
+            size = (
+                np.size(getattr(layer.neuron, name)) if np.ndim(getattr(layer.neuron, name)) else 0
+            )
+            if size:
+                found.add("per neuron" if size == layer.neurons else "per channel")
+    return found
+
+
+def _weights(rng: np.random.Generator, shape: Shape, kind: str, netx: bool) -> Any:
+    """Integer weights of a kind; with `netx`, such as netx keeps exactly."""
+    low, high, step = {
+        "even": (-128, 128, 2),
+        "odd": (-127, 128, 1),
+        "positive": (0, 256, 1),
+        "negative": (-128, 1, 2),
+        "tiny": (-2, 3, 1),
+    }[kind]
+    weights = step * rng.integers(low, high, shape)
+    if netx:  # which gets matrices of one sign wrong, and of zeros not at all
+        weights.reshape(-1)[:2] = 2, -2
+    return weights
+
+
+KINDS = ("even", "odd", "positive", "negative", "tiny")
+
+
+def _connections(
+    rng: np.random.Generator, n_post: int, n_pre: int, kind: str, density: float, netx: bool
+) -> Connections:
+    mask = rng.random((n_post, n_pre)) < density
+    weights = _weights(rng, mask.shape, kind, netx)
+    if netx:
+        mask.reshape(-1)[:2] = True
+    return Connections.from_dense(np.where(mask, weights, 0), mask)
+
+
+@st.composite
+def _convolutions(draw: st.DrawFn, in_shape: tuple[int, int, int]) -> Convolution:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    channels = in_shape[0]
+    groups = draw(st.sampled_from([g for g in (1, 2, 3, channels) if channels % g == 0]))
+    outputs = groups * draw(st.integers(1, 3 if groups == 1 else 2))
+    kernel, stride, padding, dilation = [], [], [], []
+    for size in in_shape[1:]:
+        pad = draw(st.integers(0, 2))
+        extent = draw(st.integers(1, min(4, size + 2 * pad)))
+        fitting = [d for d in (1, 2, 3) if d * (extent - 1) < size + 2 * pad]
+        kernel.append(extent)
+        padding.append(pad)
+        dilation.append(draw(st.sampled_from(fitting)))
+        stride.append(draw(st.integers(1, 3)))
+    shape = (outputs, channels // groups, *kernel)
+    kind = draw(st.sampled_from((*KINDS, "wide")))
+    if kind == "wide":  # a convolution clips no weight
+        weights = rng.integers(-3000, 3000, shape)
+    else:
+        weights = _weights(rng, shape, kind, netx=False)
+    allowed = None
+    if draw(st.booleans()):
+        allowed = rng.random(shape) < 0.5
+        weights = np.where(allowed, weights, 0)
+    return Convolution(
+        weights, in_shape, tuple(stride), tuple(padding), tuple(dilation), groups, allowed
+    )
+
+
+@st.composite
+def _parts(draw: st.DrawFn, n_pre: int, n_post: int | None, netx: bool) -> Connections:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    return _connections(
+        rng,
+        n_post or draw(st.integers(2, 14)),
+        n_pre,
+        draw(st.sampled_from(KINDS)),
+        draw(st.sampled_from((0.1, 0.5, 1.0))),
+        netx,
+    )
+
+
+@st.composite
+def _neurons(draw: st.DrawFn, layer: Layer, reach: int) -> Cuba:
+    """Dynamics that fire neither never nor always, for input of about `reach`."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    decays = (0, 1, 7, 400, 2000, 4095, DECAY_UNITY)
+    values: list[Any] = [
+        draw(st.sampled_from(decays)),
+        draw(st.sampled_from(decays)),
+        max(1, min(reach * draw(st.sampled_from((0, 1, 3))) // 8, (1 << 17) - 1)),
+    ]
+    for index in range(3):
+        lengths = (layer.neurons,) if len(layer.shape) == 1 else (layer.shape[0], layer.neurons)
+        length = draw(st.sampled_from((None, None, *lengths)))
+        if length is None:
+            continue
+        if index < 2:
+            values[index] = rng.integers(0, DECAY_UNITY + 1, length)
+        else:
+            values[index] = rng.integers(1, 2 * values[index] + 1, length).clip(max=(1 << 17) - 1)
+    return Cuba(*values)
+
+
+def _reach(layer: Layer, input_bits: int) -> int:
+    """About the input a neuron gets when a third of its synapses are active."""
+    weights = (
+        layer.connections.kernel
+        if isinstance(layer.connections, Convolution)
+        else layer.connections.weights
+        if isinstance(layer.connections, Connections)
+        else np.array([32])
+    )
+    return int(np.abs(weights).sum() / (3 * layer.shape[0])) << max(0, input_bits - 2)
+
+
+def _delayable(layer: Layer, netx: bool) -> bool:
+    """Whether Lava has a model (with `netx`, netx a way to say) that delays its input."""
+    if isinstance(layer.connections, Connections):
+        return layer.recurrent is None or not netx
+    # A delayed convolution takes fully connected synapses, which clip wide weights.
+    convolution = isinstance(layer.connections, Convolution) and not netx
+    return convolution and int(np.abs(layer.connections.kernel).max()) < 256  # type: ignore[union-attr]
+
+
+def _maps(shape: Shape) -> bool:
+    return len(shape) == 3
+
+
+@st.composite
+def cases(draw: st.DrawFn, netx: bool = False) -> Case:
+    """Networks with inputs.
+
+    Args:
+        draw: given by hypothesis.
+        netx: only what a netx file can say, with weights that netx loads exactly: no
+            skips; delays in fully connected layers without recurrence only.
+    """
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    bits = draw(st.sampled_from((0, 0, 0, 1, 4, 7)))
+    maps = draw(st.sampled_from((True, True, False)))
+    shape: Shape = (draw(st.integers(2, 20)),)
+    if maps:
+        shape = (draw(st.sampled_from((1, 2, 3, 4))), *(draw(st.integers(2, 7)) for _ in "yx"))
+    shapes: dict[str, Shape] = {INPUT: shape}
+    layers: list[Layer] = []
+    depth = draw(st.integers(1, 4))
+    for index in range(depth):
+        name = f"layer{index}"
+        before = shapes[INPUT if index == 0 else layers[-1].name]
+        n_pre = int(np.prod(before))
+        main: Connections | Convolution | Injection
+        kinds = ["Connections"]
+        kinds += ["Convolution"] * (3 if _maps(before) else 0)
+        kinds += ["Injection"] if index == 0 else []
+        kind = draw(st.sampled_from(kinds))
+        if kind == "Injection":
+            main = Injection(before)
+        elif kind == "Convolution":
+            main = draw(_convolutions(before))  # type: ignore[arg-type]
+        else:
+            main = draw(_parts(n_pre, None, netx))
+        layer = Layer(name, main, INTEGRATOR)
+        input_bits = bits if index == 0 else 0
+        reach = _reach(layer, input_bits)
+        last = index == depth - 1
+        if last and kind == "Connections" and draw(st.booleans()):
+            layer = replace(layer, neuron=INTEGRATOR)
+        else:
+            layer = replace(layer, neuron=draw(_neurons(layer, reach)))
+        if draw(st.booleans()) and not (netx and kind == "Injection"):
+            per = layer.shape[0] if netx else layer.neurons  # netx has one bias for each channel
+            bias = rng.integers(-min(reach, 4096) // 2 - 1, min(reach, 4096) // 2 + 2, per)
+            layer = replace(layer, bias=np.repeat(bias, layer.neurons // per))
+        if kind == "Connections" and draw(st.integers(0, 3)) == 0:
+            layer = replace(layer, recurrent=draw(_parts(layer.neurons, layer.neurons, netx)))
+        if _delayable(layer, netx) and draw(st.integers(0, 3)) == 0:
+            longest = draw(st.sampled_from((0, 1, 3, MAX_DELAY)))
+            layer = replace(layer, delays=rng.integers(0, longest + 1, layer.neurons))
+        if not netx:
+            layer = replace(layer, skips=draw(_skips(layer, shapes)))
+        layers.append(layer)
+        shapes[name] = layer.shape
+    network = Network(tuple(layers), None, {}, bits)
+    return Case(network, draw(_inputs(network)))
+
+
+@st.composite
+def _skips(draw: st.DrawFn, layer: Layer, shapes: dict[str, Shape]) -> tuple[Skip, ...]:
+    sources = sorted(shapes)
+    skips = []
+    for source in draw(st.lists(st.sampled_from(sources), max_size=2)):
+        shape = shapes[source]
+        if shape == layer.shape and len(shape) == 3 and draw(st.booleans()):
+            rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+            padding = draw(st.integers(0, 1))
+            size = 1 + 2 * padding
+            kernel = rng.integers(-60, 90, (shape[0], shape[0], size, size))
+            skips.append(
+                Skip(source, Convolution(kernel, shape, padding=(padding, padding)))  # type: ignore[arg-type]
+            )
+        else:
+            skips.append(Skip(source, draw(_parts(int(np.prod(shape)), layer.neurons, False))))
+    return tuple(skips)
+
+
+@st.composite
+def _inputs(draw: st.DrawFn, network: Network) -> npt.NDArray[Any]:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    shape = (draw(st.integers(1, 3)), draw(st.integers(1, 9)), network.inputs)
+    active = rng.random(shape) < draw(st.sampled_from((0.1, 0.4, 0.9)))
+    if network.input_bits == 0:
+        return active.astype(np.uint8)
+    limit = 1 << network.input_bits
+    return np.where(active, rng.integers(1 - limit, limit, shape), 0).astype(np.int32)

@@ -1,0 +1,182 @@
+"""Lava's own process models, stepped in this process, against ours and by hand."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from esl_lava.errors import BackendError
+from esl_lava.network import (
+    INPUT,
+    INTEGRATOR,
+    Connections,
+    Convolution,
+    Cuba,
+    Injection,
+    Layer,
+    Network,
+    Skip,
+)
+from esl_lava.simulate import lava_models
+from tests.simulate import equality
+from tests.simulate.networks import Case
+
+FORGETFUL = Cuba(4096, 4096, 1)
+"""Fires in the step in which more than 1 arrives."""
+
+
+def eye(n: int, weight: int = 2) -> Connections:
+    return Connections.from_dense(weight * np.eye(n, dtype=int))
+
+
+def impulse(steps: int, n: int = 1) -> np.ndarray:
+    """One sample in which the first input is active in the first step."""
+    inputs = np.zeros((1, steps, n), np.uint8)
+    inputs[0, 0, 0] = 1
+    return inputs
+
+
+def test_random_networks_equal_ours():
+    totals = equality.check(40, equality.by_models, netx=False, seed=7)
+    assert totals.cases >= 40
+    assert totals.differences == 0, totals
+    assert totals.silent < totals.layers / 2, totals
+
+
+def test_a_difference_is_found_and_told():
+    network = Network((Layer("only", eye(2), FORGETFUL),))
+    inputs = np.ones((1, 3, 2), np.uint8)
+    lava = lava_models.run(network, inputs, ("only",), ("only",))
+    lava.u["only"][0, 1, 1] += 1
+    totals = equality.Totals()
+    equality.compare(Case(network, inputs), lava, totals)
+    assert totals.differences == 2  # to the reference, and to the exact simulator
+    assert totals.first.startswith(
+        "u of only, sample 0, step 1, neuron 1: Lava 129, reference 128 in Case(only Connections"
+    )
+
+
+def test_latencies_are_hidden():
+    chain = [Layer(f"layer{i}", eye(1), FORGETFUL) for i in range(3)]
+    chain.append(Layer("last", eye(1), FORGETFUL, skips=(Skip(INPUT, eye(1, -2)),)))
+    chain.append(Layer("readout", eye(1), INTEGRATOR, skips=(Skip("layer0", eye(1, 6)),)))
+    network = Network(tuple(chain))
+    names = tuple(layer.name for layer in chain[:-1])
+    result = lava_models.run(network, impulse(4), names, ("readout",))
+    for name in names[:-1]:
+        assert result.spikes[name][0, :, 0].tolist() == [1, 0, 0, 0]
+    assert not result.spikes["last"].any()  # what skips cancels what passes through layers
+    assert result.readout[0, :, 0].tolist() == [6 << 6] * 4
+    np.testing.assert_array_equal(result.v["readout"], result.readout)
+    assert result.u["readout"][0, :, 0].tolist() == [6 << 6, 0, 0, 0]
+
+
+def test_samples_begin_from_rest_with_nothing_under_way():
+    network = Network(
+        (
+            Layer(
+                "only",
+                eye(2),
+                Cuba(0, 0, 5),
+                bias=np.array([1, 0]),
+                delays=np.array([0, 2]),
+                recurrent=Connections.from_dense([[0, 4], [4, 0]]),
+            ),
+        )
+    )
+    inputs = np.random.default_rng(0).integers(0, 2, (3, 6, 2)).astype(np.uint8)
+    together = lava_models.run(network, inputs, ("only",), ("only",))
+    for sample in range(3):
+        alone = lava_models.run(network, inputs[sample : sample + 1], ("only",), ("only",))
+        np.testing.assert_array_equal(alone.u["only"][0], together.u["only"][sample])
+        np.testing.assert_array_equal(alone.spikes["only"][0], together.spikes["only"][sample])
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_one_delay_by_hand(sparse):
+    layer = Layer("only", Connections.from_dense([[2], [2]]), FORGETFUL, delays=np.array([0, 3]))
+    spikes = lava_models.run(Network((layer,)), impulse(5), ("only",), sparse=sparse).spikes
+    assert spikes["only"][0].T.tolist() == [[1, 0, 0, 0, 0], [0, 0, 0, 1, 0]]
+
+
+def test_counts_and_decisions():
+    network = Network((Layer("only", Connections.from_dense([[2, 0], [2, 2]]), FORGETFUL),))
+    result = lava_models.run(network, np.array([[[0, 1], [1, 0], [0, 1]]], np.uint8))
+    assert result.spikes == {}
+    assert result.decisions.tolist() == [1]
+    assert (result.counts.sops, result.counts.spikes) == (4, 4)
+
+
+def wide(**parts) -> Convolution:
+    return Convolution(np.full((1, 1, 1, 1), 3), (1, 300, 300), **parts)
+
+
+@pytest.mark.parametrize(
+    ("layer", "sentence"),
+    [
+        (Layer("a", eye(2, 256), FORGETFUL), "keep weights within -256..255, and would clip 256"),
+        (Layer("a", eye(2, -257), FORGETFUL), "would clip -257"),
+        (
+            Layer("a", eye(2), FORGETFUL, recurrent=eye(2, 300)),
+            "layer a: recurrent Lava's fully .* would clip 300",
+        ),
+        (
+            Layer("a", eye(2), FORGETFUL, skips=(Skip(INPUT, eye(2, 400)),)),
+            "layer a: skip from input: Lava's fully .* would clip 400",
+        ),
+        (
+            Layer("a", eye(2), FORGETFUL, bias=np.array([0, 40000])),
+            "a bias within -32768..32767, and would wrap 40000",
+        ),
+        (
+            Layer("a", Injection((2,)), FORGETFUL, bias=np.array([0, 32767])),
+            "would wrap 32768",
+        ),
+        (
+            Layer("a", Injection((2,)), FORGETFUL, delays=np.array([0, 1])),
+            "Lava delays what synapses bring, not injected input",
+        ),
+        (Layer("a", wide(stride=(128, 1)), FORGETFUL), "up to 127, and would wrap 128"),
+        (
+            Layer(
+                "a",
+                Convolution(np.full((1, 1, 1, 1), 300), (1, 1, 2)),
+                FORGETFUL,
+                delays=np.array([0, 1]),
+            ),
+            "would clip 300",
+        ),
+    ],
+)
+def test_refused(layer, sentence):
+    network = Network((layer,))
+    inputs = np.ones((1, 2, network.inputs), np.uint8)
+    with pytest.raises(BackendError, match=f"layer a: .*{sentence}|{sentence}"):
+        lava_models.run(network, inputs)
+
+
+def test_convolutions_keep_any_weight_and_wrap_sums():
+    kernel = np.full((1, 1, 1, 1), 1 << 23)
+    network = Network((Layer("only", Convolution(kernel, (1, 1, 1)), FORGETFUL),))
+    result = lava_models.run(network, np.ones((1, 1, 1), np.uint8), (), ("only",))
+    # -2**23 << 6 is -2**29; u wraps by 2**24 once only.
+    assert result.u["only"].ravel().tolist() == [-(1 << 29) + (1 << 24)]
+
+
+IMPORTING = """
+import multiprocessing
+chosen = {before}
+if chosen:
+    multiprocessing.set_start_method(chosen)
+from esl_lava.simulate import lava_models
+lava_models._import_lava()
+assert multiprocessing.get_start_method(allow_none=True) == chosen
+import sys
+assert "torch" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("before", [None, "spawn"])
+def test_importing_lava_leaves_multiprocessing_alone(before):
+    subprocess.run([sys.executable, "-c", IMPORTING.format(before=repr(before))], check=True)
