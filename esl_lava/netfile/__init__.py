@@ -1,6 +1,6 @@
 """The netx HDF5 format: `write(network, path)` and `read(path) -> Network`."""
 
 from esl_lava.netfile.reader import read
-from esl_lava.netfile.writer import digest, write
+from esl_lava.netfile.writer import beyond_netx, digest, write
 
-__all__ = ["digest", "read", "write"]
+__all__ = ["beyond_netx", "digest", "read", "write"]

@@ -1,43 +1,72 @@
 """Reading netx HDF5 files: ours completely, others' as far as the network can say them.
 
-Files may come from strangers: links out of the file, virtual or external data and sizes
-beyond the limits are refused before anything is read.
+A file means what lava-dl 0.6.0's netx makes of it. What netx cannot load, what it passes
+over in silence though the author meant something by it, and what makes Lava hang is
+refused, naming the layer. Files may come from strangers: see `safe`.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from esl_lava.errors import FileError
+from esl_lava.netfile.safe import (
+    MAX_TEXT,
+    RefusedError,
+    attribute,
+    has,
+    integers,
+    is_group,
+    subgroup,
+    text,
+)
 from esl_lava.netfile.writer import (
     FORMAT_VERSION,
     GROUP,
+    MAX_LAYERS,
+    MAX_NEURONS,
     MAX_POSITIONS,
-    MAX_TEXT,
     MAX_TEXTS,
+    PARAMETERS,
     digest,
+    netx_type,
 )
-from esl_lava.network import Connections, Cuba, Layer, Network
+from esl_lava.network import (
+    NEVER,
+    Connections,
+    Convolution,
+    Cuba,
+    Injection,
+    Layer,
+    Network,
+    Skip,
+)
 
-MAX_LAYERS = 10_000
-MAX_CHUNKS = 1 << 16
-MAX_RATIO = 1032
-"""Deflate cannot shrink data further than this."""
+INJECTED_BITS = 15
+"""Lava holds the bias by which an input block is driven in 16 bits, one of them the sign."""
 
-_FILTERS = frozenset((h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32))
+MAX_AXES = 8
 
-
-class _RefusedError(Exception):
-    """Why the file is refused, without its name."""
+KINDS = ("dense", "dense_rec", "conv", "input")
+"""Types that become layers of the network; 'flatten' groups stand between them."""
 
 
-def read(path: Path) -> Network:
-    """Read a netx file written by us, or by lava-dl when made of dense CUBA layers.
+def read(path: Path, layers: int | None = None) -> Network:
+    """Read a netx file written by us, or by lava-dl as far as the network can express it.
+
+    Layers of others' files are called `layer0`, `layer1`, ... by their group; what scales
+    the input of their input block is in the provenance (`input_weight`, `input_bias`).
+
+    Args:
+        layers: read only the first so many groups of `/layer`, as netx's `num_layers`
+            does: for files that end with a block netx does not know either.
 
     Raises:
         FileError: naming file, layer and reason.
@@ -47,8 +76,8 @@ def read(path: Path) -> Network:
             if file.read(8) != b"\x89HDF\r\n\x1a\n":
                 raise FileError(f"{path}: not an HDF5 file")
         with h5py.File(path, "r") as file:
-            return _network(file)
-    except (_RefusedError, ValueError, TypeError) as error:
+            return _network(file, layers)
+    except (RefusedError, ValueError, TypeError) as error:
         raise FileError(f"{path}: {error}") from None
     except (
         OSError,
@@ -62,196 +91,341 @@ def read(path: Path) -> Network:
         raise FileError(f"{path}: cannot be read as HDF5: {reason}") from None
 
 
-def _network(file: h5py.File) -> Network:
-    blocks = _group(file, "layer")
+def _network(file: h5py.File, wanted: int | None) -> Network:
+    blocks = subgroup(file, "layer")
     if not 1 <= len(blocks) <= MAX_LAYERS:
-        raise _RefusedError(f"{len(blocks)} layers, a network has 1 to {MAX_LAYERS}")
-    if not _has(file, GROUP):
-        return Network(_layers(blocks, None))
-    ours = _group(file, GROUP)
-    version = _attribute(ours, "format_version", int)
+        raise RefusedError(f"{len(blocks)} layers, a network has 1 to {MAX_LAYERS}")
+    groups = len(blocks) if wanted is None else wanted
+    if not 1 <= groups <= len(blocks):
+        raise RefusedError(f"there are {len(blocks)} layers, not {groups}")
+    if not has(file, GROUP):
+        walk = _Walk(blocks)
+        layers = walk.layers(groups)
+        graded = isinstance(layers[0].connections, Injection)
+        return Network(tuple(layers), None, walk.facts, INJECTED_BITS if graded else 0)
+    ours = subgroup(file, GROUP)
+    version = attribute(ours, "format_version", int)
     if version != FORMAT_VERSION:
-        raise _RefusedError(
+        raise RefusedError(
             f"format version {version}, this esl-lava reads version {FORMAT_VERSION}"
         )
-    layers = _layers(blocks, _group(ours, "layer"))
-    provenance: dict[str, str] = {}
-    if _has(ours, "provenance"):
-        stored = _group(ours, "provenance")
+    walk = _Walk(blocks, subgroup(ours, "layer"))
+    layers = walk.layers(len(blocks))
+    steps = attribute(ours, "steps", int) if "steps" in ours.attrs else None
+    bits = attribute(ours, "input_bits", int)
+    network = Network(tuple(layers), steps, _provenance(ours), bits)
+    if digest(network) != attribute(ours, "digest", str):
+        raise RefusedError("its digest does not match its data: the file was changed or damaged")
+    kept = [layer for layer, place in zip(layers, walk.places) if place < groups]
+    return Network(tuple(kept), steps, network.provenance, bits)
+
+
+def _provenance(ours: h5py.Group) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    if has(ours, "provenance"):
+        stored = subgroup(ours, "provenance")
         if len(stored) > MAX_TEXTS:
-            raise _RefusedError(f"its provenance has {len(stored)} texts, more than {MAX_TEXTS}")
+            raise RefusedError(f"its provenance has {len(stored)} texts, more than {MAX_TEXTS}")
         for key in stored:
-            provenance[key] = _text(stored, key)
+            texts[key] = text(stored, key)
             # Many links may lead to one text.
-            if sum(map(len, provenance.values())) > MAX_TEXT:
-                raise _RefusedError(f"its provenance is longer than {MAX_TEXT} characters")
-    steps = _attribute(ours, "steps", int) if "steps" in ours.attrs else None
-    network = Network(layers, steps, provenance)
-    if digest(network) != _attribute(ours, "digest", str):
-        raise _RefusedError("its digest does not match its data: the file was changed or damaged")
-    return network
+            if sum(map(len, texts.values())) > MAX_TEXT:
+                raise RefusedError(f"its provenance is longer than {MAX_TEXT} characters")
+    return texts
 
 
-def _layers(blocks: h5py.Group, besides: h5py.Group | None) -> tuple[Layer, ...]:
-    """All layers; `besides` is our own group of what netx ignores, if the file is ours."""
-    layers: list[Layer] = []
-    left = MAX_POSITIONS
-    for index in range(len(blocks)):
-        name, beside = f"layer{index}", None
-        if besides is not None:
-            beside = _group(besides, str(index))
-            name = _attribute(beside, "name", str)
-        try:
-            layers.append(_layer(_group(blocks, str(index)), name, beside, left))
-        except (_RefusedError, ValueError) as error:
-            raise _RefusedError(f"layer {index} ({name}): {error}") from None
-        left -= layers[-1].connections.possible
-    return tuple(layers)
+@dataclass
+class _Walk:
+    """The way through the groups of `/layer`, in netx's order.
 
+    Attributes:
+        blocks: `/layer`.
+        besides: our own group of what netx ignores, where the file is ours.
+        facts: what an input block of others says besides its layer.
+        places: index of each layer's group.
+        before: shape of what feeds the next layer; None where the file does not tell.
+        fed: whether that is a layer, not the network's input.
+        flat: whether a 'flatten' group has just passed.
+        positions, neurons: how many more the file may claim.
+    """
 
-def _layer(group: h5py.Group, name: str, beside: h5py.Group | None, limit: int) -> Layer:
-    kind = _text(group, "type")
-    if kind != "dense":
-        raise _RefusedError(f"type {kind!r} is not supported, only 'dense'")
-    for key in ("delay", "weight_rec"):
-        if _has(group, key):
-            raise _RefusedError(f"{key} is not supported")
-    return Layer(name, _connections(group, beside, limit), _neuron(group), _bias(group))
+    blocks: h5py.Group
+    besides: h5py.Group | None = None
+    facts: dict[str, str] = field(default_factory=dict)
+    places: list[int] = field(default_factory=list)
+    before: tuple[int, ...] | None = None
+    fed: bool = False
+    flat: bool = False
+    positions: int = field(default_factory=lambda: MAX_POSITIONS)
+    neurons: int = field(default_factory=lambda: MAX_NEURONS)
 
+    def layers(self, groups: int) -> list[Layer]:
+        """The layers of the first so many groups."""
+        layers: list[Layer] = []
+        for index in range(groups):
+            name = f"layer{index}"
+            try:
+                group = subgroup(self.blocks, str(index))
+                kind = stored = _kind(group)
+                if self._only_shapes(group, kind):
+                    continue
+                beside = None
+                if self.besides is not None:
+                    beside = subgroup(self.besides, str(index))
+                    name = attribute(beside, "name", str)
+                    kind = attribute(beside, "type", str)
+                before = self.before if self.fed else None
+                layer = self._layer(group, name, kind, beside)
+                if beside is not None and stored != netx_type(layer, before):
+                    raise RefusedError(f"type {stored!r} is not what netx must find there")
+            except (RefusedError, ValueError) as error:
+                raise RefusedError(f"layer {index} ({name}): {error}") from None
+            layers.append(layer)
+            self.places.append(index)
+            self.fed = True
+        if not layers:
+            raise RefusedError("it has no layer with neurons")
+        return layers
 
-def _connections(group: h5py.Group, beside: h5py.Group | None, limit: int) -> Connections:
-    outputs = int(np.prod(_integers(group, "shape", MAX_LAYERS).astype(object)))
-    weight = _integers(group, "weight", limit)
-    if outputs < 1 or weight.size == 0 or weight.size % outputs:
-        raise _RefusedError(f"weight of shape {weight.shape} does not feed {outputs} neurons")
-    weight = weight.reshape(outputs, -1)
-    mask = weight != 0
-    if beside is not None:
-        gaps = _integers(beside, "zero_connections", weight.size)
-        # Ascending, and no sum below can overflow.
-        if gaps.ndim != 1 or (gaps < 0).any() or (gaps[1:] < 1).any() or (gaps >= mask.size).any():
-            raise _RefusedError("zero_connections is not ascending")
-        flat = np.cumsum(gaps, dtype=np.int64)
-        if flat.size and (flat[-1] >= mask.size or mask.ravel()[flat].any()):
-            raise _RefusedError("zero_connections does not fit the weights")
-        mask.ravel()[flat] = True
-    return Connections.from_dense(weight, mask)
+    def _only_shapes(self, group: h5py.Group, kind: str) -> bool:
+        """Take note of a group that makes no layer; False where it does."""
+        if kind == "flatten":
+            self.flat = True
+            return True
+        if kind != "input":
+            return False
+        if self.fed:
+            raise RefusedError("an input that is not the first layer is not supported")
+        if has(group, "neuron"):
+            return False
+        self._take(self._shape(group))
+        return True
 
+    def _layer(self, group: h5py.Group, name: str, kind: str, beside: h5py.Group | None) -> Layer:
+        if kind not in KINDS:
+            raise RefusedError(f"type {kind!r} is not supported, only {', '.join(KINDS)}, flatten")
+        shape = self._shape(group)
+        connections: Connections | Convolution | Injection
+        if kind == "input":
+            connections = Injection(shape)
+        elif kind == "conv":
+            connections = self._convolution(group, beside, self._in_shape(beside))
+            if connections.out_shape != shape:
+                raise RefusedError(f"shape {shape}, but its kernel makes {connections.out_shape}")
+        else:
+            shape = (math.prod(shape),)
+            self._check_flattened()
+            connections = self._matrix(group, "weight", *shape, None, beside)
+        recurrent = None
+        if has(group, "weight_rec"):
+            if beside is None and kind != "dense_rec":
+                raise RefusedError(f"weight_rec in a layer of type {kind!r} is ignored by netx")
+            n = connections.n_post
+            recurrent = self._matrix(group, "weight_rec", n, n, beside, "zero_recurrent")
+        elif kind == "dense_rec":
+            raise RefusedError("weight_rec is missing")
+        if self.before is None:
+            self._take((connections.n_pre,))
+        self._take(shape)
+        delays = self._delays(group, kind, shape, beside)
+        bias = None
+        if kind == "input" and beside is None:
+            self._note_transform(group)
+        elif has(group, "bias"):
+            bias = _for_each_neuron(integers(group, "bias", math.prod(shape)), shape, "bias")
+        neuron = _neuron(group, shape, kind)
+        return Layer(name, connections, neuron, bias, delays, recurrent, self._skips(beside))
 
-def _neuron(group: h5py.Group) -> Cuba:
-    if not _has(group, "neuron"):
-        # What netx assumes: u and v hold the running sum of the input.
-        return Cuba(current_decay=0, voltage_decay=4096, threshold=1 << 17)
-    neuron = _group(group, "neuron")
-    kind = _text(neuron, "type")
-    if kind not in ("CUBA", "LOIHI"):
-        raise _RefusedError(f"neuron type {kind!r} is not supported, only CUBA")
-    if _has(neuron, "messageBits"):
-        raise _RefusedError("neuron/messageBits is not supported, nor by Lava")
-    for key in ("gradedSpike", "weight_exp"):
-        if _has(neuron, key) and _integers(neuron, key, MAX_LAYERS).any():
-            raise _RefusedError(f"neuron/{key} is not supported")
-    current, voltage, threshold = (
-        _parameter(neuron, key) for key in ("iDecay", "vDecay", "vThMant")
-    )
-    return Cuba(current, voltage, threshold)
+    def _check_flattened(self) -> None:
+        """Feature maps reach a fully connected layer through a 'flatten', nothing else does."""
+        maps = self.before is not None and len(self.before) == 3
+        if self.fed and self.flat != maps:
+            raise RefusedError(
+                f"neurons of shape {self.before} feed it {'through' if self.flat else 'without'} "
+                "a 'flatten' layer, which netx cannot connect"
+            )
+        self.flat = False
 
+    # --- Connections. ---
 
-def _parameter(neuron: h5py.Group, key: str) -> int:
-    dtype = _dataset(neuron, key, MAX_POSITIONS).dtype
-    if dtype.kind not in "iu":
-        raise _RefusedError(f"neuron/{key} is of type {dtype}, with which Lava hangs")
-    values = _integers(neuron, key, MAX_LAYERS)
-    if values.size != 1:
-        raise _RefusedError(f"neuron/{key} has {values.size} values, only one is supported")
-    return int(values.ravel()[0])
-
-
-def _bias(group: h5py.Group) -> np.ndarray | None:
-    if not _has(group, "bias"):
-        return None
-    return _integers(group, "bias", MAX_POSITIONS).ravel()
-
-
-def _has(parent: h5py.Group, key: str) -> bool:
-    """Whether there is such a link; `in` would follow it, even into another file."""
-    return bool(parent.id.links.exists(key.encode()))
-
-
-def _group(parent: h5py.Group, key: str) -> h5py.Group:
-    item = _item(parent, key)
-    if not isinstance(item, h5py.Group):
-        raise _RefusedError(f"{parent.name}/{key} is not a group")
-    return item
-
-
-def _item(parent: h5py.Group, key: str) -> Any:
-    if not _has(parent, key) or parent.id.links.get_info(key.encode()).type != h5py.h5l.TYPE_HARD:
-        raise _RefusedError(f"{parent.name.rstrip('/')}/{key} is missing or a link")
-    return parent[key]
-
-
-def _dataset(parent: h5py.Group, key: str, limit: int, width: int = 8) -> h5py.Dataset:
-    """A dataset of at most `limit` values of `width` bytes that lie in the file itself."""
-    item = _item(parent, key)
-    if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external:
-        raise _RefusedError(f"{parent.name}/{key} is not a plain dataset")
-    if item.shape is None or item.size > limit:
-        raise _RefusedError(f"{key} of shape {item.shape} exceeds {limit} values")
-    if item.dtype.itemsize > width:
-        raise _RefusedError(f"{key} is of type {item.dtype}, wider than {width} bytes")
-    made = item.id.get_create_plist()
-    filters = [made.get_filter(place)[0] for place in range(made.get_nfilters())]
-    chunks = math.prod(-(-n // c) for n, c in zip(item.shape, item.chunks or item.shape) if c)
-    if len(set(filters)) < len(filters) or not _FILTERS.issuperset(filters) or chunks > MAX_CHUNKS:
-        raise _RefusedError(f"{key} is stored with filters {filters} in {chunks} chunks")
-    if item.nbytes > MAX_RATIO * item.id.get_storage_size():
-        raise _RefusedError(f"{key} of shape {item.shape} is larger than what is stored of it")
-    return item
-
-
-def _integers(parent: h5py.Group, key: str, limit: int) -> np.ndarray:
-    """An integer array; whole numbers stored as floats (as SLAYER does) count."""
-    dataset = _dataset(parent, key, limit)
-    if dataset.dtype.kind not in "iufb":
-        raise _RefusedError(f"{key} is of type {dataset.dtype}, not a number")
-    values = np.asarray(dataset[()])
-    if values.dtype.kind != "f":
-        return values
-    with np.errstate(invalid="ignore"):  # NaN and what is too large become another number
-        whole = values.astype(np.int32)
-    if (whole != values).any():
-        raise _RefusedError(
-            f"{key} holds values that are not whole 32-bit numbers, which netx truncates"
+    def _matrix(
+        self,
+        group: h5py.Group,
+        key: str,
+        n_post: int,
+        n_pre: int | None,
+        beside: h5py.Group | None,
+        zeros: str = "zero_connections",
+    ) -> Connections:
+        """A weight matrix; older files have it in one dimension."""
+        weight = self._weight(group, key)
+        fits = weight.size and (
+            weight.shape[0] == n_post
+            if weight.ndim == 2
+            else weight.ndim == 1 and n_post > 0 and weight.size % n_post == 0
         )
-    return whole
+        if not fits or (n_pre is not None and weight.size != n_post * n_pre):
+            raise RefusedError(f"{key} of shape {weight.shape} does not feed {n_post} neurons")
+        weight = weight.reshape(n_post, -1)
+        self.positions -= weight.size
+        return Connections.from_dense(weight, _mask(weight, beside, zeros))
+
+    def _convolution(
+        self, group: h5py.Group, beside: h5py.Group | None, in_shape: tuple[int, ...]
+    ) -> Convolution:
+        kernel = self._weight(group, "weight")
+        if kernel.ndim == 5 and kernel.shape[4] == 1:  # with time, as older files have it
+            kernel = kernel[..., 0]
+        groups = integers(group, "groups", 1, floats=False)
+        if groups.shape != ():
+            raise RefusedError(f"groups of shape {groups.shape} is not one number")
+        convolution = Convolution(
+            kernel,
+            in_shape,  # type: ignore[arg-type]  # its length is checked there
+            stride=_pair(group, "stride"),
+            padding=_pair(group, "padding"),
+            dilation=_pair(group, "dilation"),
+            groups=int(groups),
+            allowed=_mask(kernel, beside, "zero_connections"),
+        )
+        self.positions -= kernel.size
+        return convolution
+
+    def _weight(self, group: h5py.Group, key: str) -> npt.NDArray[Any]:
+        if is_group(group, key):
+            raise RefusedError(f"{key} is a group: complex weights are not supported")
+        return integers(group, key, self.positions)
+
+    def _in_shape(self, beside: h5py.Group | None) -> tuple[int, ...]:
+        """The shape a convolution takes its input in."""
+        if beside is not None and has(beside, "in_shape"):
+            return tuple(integers(beside, "in_shape", 3, floats=False).ravel().tolist())
+        if self.before is None:
+            raise RefusedError("nothing says what shape its input has: an 'input' layer would")
+        return self.before
+
+    def _skips(self, beside: h5py.Group | None) -> tuple[Skip, ...]:
+        if beside is None or not has(beside, "skip"):
+            return ()
+        stored = subgroup(beside, "skip")
+        if len(stored) > MAX_LAYERS:
+            raise RefusedError(f"{len(stored)} skips, more than {MAX_LAYERS}")
+        skips = []
+        for index in range(len(stored)):
+            group = subgroup(stored, str(index))
+            connections: Connections | Convolution
+            if has(group, "in_shape"):
+                connections = self._convolution(group, group, self._in_shape(group))
+            else:
+                n_post = integers(group, "outFeatures", 1, floats=False)
+                connections = self._matrix(group, "weight", int(n_post), None, group)
+            skips.append(Skip(attribute(group, "source", str), connections))
+        return tuple(skips)
+
+    # --- What belongs to neurons. ---
+
+    def _shape(self, group: h5py.Group) -> tuple[int, ...]:
+        shape = tuple(integers(group, "shape", MAX_AXES, floats=False).ravel().tolist())
+        if not shape or min(shape) < 1:
+            raise RefusedError(f"shape {shape} has no neurons")
+        return shape
+
+    def _take(self, shape: tuple[int, ...]) -> None:
+        """What feeds the next layer has this shape; refuse more neurons than any network has."""
+        self.neurons -= math.prod(shape)
+        if self.neurons < 0:
+            raise RefusedError(f"with shape {shape} there are more than {MAX_NEURONS} neurons")
+        self.before = shape
+
+    def _delays(
+        self, group: h5py.Group, kind: str, shape: tuple[int, ...], beside: h5py.Group | None
+    ) -> npt.NDArray[Any] | None:
+        if not has(group, "delay"):
+            return None
+        stored = integers(group, "delay", math.prod(shape))
+        if beside is None and kind == "conv" and not stored.any():
+            return None
+        if beside is None and kind != "dense":
+            raise RefusedError(f"delay in a layer of type {kind!r} is not what netx makes of it")
+        if stored.ndim == 0:
+            stored = np.full(shape, stored)
+        return _for_each_neuron(stored, shape, "delay")
+
+    def _note_transform(self, group: h5py.Group) -> None:
+        for key in ("weight", "bias"):
+            if has(group, key):
+                value = integers(group, key, 1)
+                if value.size != 1:
+                    raise RefusedError(f"{key} of shape {value.shape} is not one number")
+                self.facts[f"input_{key}"] = str(int(value.ravel()[0]))
 
 
-def _text(parent: h5py.Group, key: str) -> str:
-    dataset = _dataset(parent, key, 1, MAX_TEXT)
-    dtype = dataset.dtype
-    if h5py.check_string_dtype(dtype) is None or dataset.size != 1:
-        raise _RefusedError(f"{key} of type {dtype} and size {dataset.size} is no text")
-    if dtype.kind != "S" and _claimed_length(dataset) > MAX_TEXT:
-        raise _RefusedError(f"{key} is longer than {MAX_TEXT} bytes")
-    return bytes(np.asarray(dataset[()]).ravel()[0]).decode()
+def _kind(group: h5py.Group) -> str:
+    if len(group) == 0:
+        raise RefusedError("the group is empty, as lava-dl leaves it for what it cannot export")
+    return text(group, "type")
 
 
-def _claimed_length(dataset: h5py.Dataset) -> int:
-    """Bytes of a text of variable length; to read it, HDF5 would first allocate that many."""
-    place = dataset.id.get_offset()
-    if place is None:
-        raise _RefusedError(f"{dataset.name} is not stored in one piece")
-    with open(dataset.file.filename, "rb") as file:
-        file.seek(place)
-        return int.from_bytes(file.read(4), "little")
+def _mask(weight: npt.NDArray[Any], beside: h5py.Group | None, key: str) -> npt.NDArray[np.bool_]:
+    """Where connections are: at weights, and where our own group says so."""
+    mask = weight != 0
+    if beside is None:
+        return mask
+    gaps = integers(beside, key, weight.size)
+    # Ascending, and no sum below can overflow.
+    if gaps.ndim != 1 or (gaps < 0).any() or (gaps[1:] < 1).any() or (gaps >= mask.size).any():
+        raise RefusedError(f"{key} is not ascending")
+    flat = np.cumsum(gaps, dtype=np.int64)
+    if flat.size and (flat[-1] >= mask.size or mask.ravel()[flat].any()):
+        raise RefusedError(f"{key} does not fit the weights")
+    mask.ravel()[flat] = True
+    return mask
 
 
-def _attribute(group: h5py.Group, key: str, kind: type) -> Any:
-    if key not in group.attrs:
-        raise _RefusedError(f"attribute {key} of {group.name} is missing")
-    stored = group.attrs.get_id(key)
-    if stored.shape != () or stored.dtype.kind not in {int: "iu", str: "S"}[kind]:
-        raise _RefusedError(f"attribute {key} of {group.name} is not a {kind.__name__}")
-    value = group.attrs[key]
-    return value.decode() if kind is str else int(value)
+def _pair(group: h5py.Group, key: str) -> tuple[int, int]:
+    """(rows, columns) of a stride, padding or dilation; one number counts for both."""
+    values = integers(group, key, 2, floats=False).ravel().tolist()
+    if not values:
+        raise RefusedError(f"{key} holds no number")
+    return values[0], values[-1]
+
+
+def _neuron(group: h5py.Group, shape: tuple[int, ...], kind: str) -> Cuba:
+    if not has(group, "neuron") and kind in ("dense", "dense_rec"):
+        # What netx assumes: u and v hold the running sum of the input.
+        return Cuba(current_decay=0, voltage_decay=4096, threshold=NEVER)
+    neuron = subgroup(group, "neuron")
+    name = text(neuron, "type")
+    if name not in ("CUBA", "LOIHI"):
+        raise RefusedError(f"neuron type {name!r} is not supported, only CUBA")
+    if has(neuron, "messageBits"):
+        raise RefusedError("neuron/messageBits is not supported, nor by Lava")
+    # All are passed over by netx, but meant something where the network was trained.
+    for key, harmless in (("gradedSpike", 0), ("weight_exp", 0), ("wgtExp", 0), ("refDelay", 1)):
+        if has(neuron, key) and (integers(neuron, key, MAX_LAYERS) != harmless).any():
+            raise RefusedError(f"neuron/{key} other than {harmless} is not supported")
+    return Cuba(**{name: _parameter(neuron, key, shape) for name, key in PARAMETERS.items()})
+
+
+def _parameter(neuron: h5py.Group, key: str, shape: tuple[int, ...]) -> Any:
+    """An integer, or one for each neuron or channel."""
+    values = integers(neuron, key, math.prod(shape), floats=False)
+    if key == "vThMant" and (values <= 4 * NEVER).all():
+        # v ends below NEVER, whatever lies beyond it; 2**18 - 1 is SLAYER's "never".
+        values = np.minimum(values, NEVER)
+    if values.ndim == 0 or (values.size == 1 and shape[0] != 1):
+        return int(values.ravel()[0])
+    return values if values.shape == shape[:1] else _for_each_neuron(values, shape, key)
+
+
+def _for_each_neuron(
+    values: npt.NDArray[Any], shape: tuple[int, ...], key: str
+) -> npt.NDArray[Any]:
+    """(neurons,) values from as many, from (columns, rows, channels), or from (channels,)."""
+    if len(shape) == 1 and values.size == 1:
+        values = values.ravel()
+    if values.shape == shape[::-1]:
+        return values.transpose().ravel()
+    if values.shape == shape[:1]:
+        return np.repeat(values, math.prod(shape[1:]))
+    raise RefusedError(f"{key} of shape {values.shape}, not one value for each of {shape} neurons")

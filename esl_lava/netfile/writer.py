@@ -1,50 +1,60 @@
 """Writing the integer network as netx HDF5.
 
-`/layer/<i>` is what lava-dl 0.6.0's netx reads; `/esl_lava` is what it ignores: layer
-names, presentation time, provenance, a digest, and the connections whose weight is 0
-(all others are where the weight is not), so that masks come back from the file.
+`/layer/<i>` is what lava-dl 0.6.0's netx reads: a group for each layer, one of type
+'input' before a convolution that comes first, and one of type 'flatten' between feature
+maps and a fully connected layer. Convolutions are stored as SLAYER exports them, in
+torch's order; what has a value for each neuron of feature maps is stored (columns, rows,
+channels), as Lava counts them.
+
+`/esl_lava` is what netx ignores: names, presentation time, provenance, a digest, and the
+connections whose weight is 0 (all others are where the weight is not), so that masks come
+back from the file. It also holds what netx has no place for. netx skips types it does not
+know without a word, so a layer it cannot express is of type 'concat', which it knows and
+refuses: plain netx fails instead of running something else.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from esl_lava.errors import FileError, LimitError
 from esl_lava.files import replace_file
-from esl_lava.network import Layer, Network
+from esl_lava.netfile.safe import MAX_TEXT
+from esl_lava.network import Connections, Convolution, Injection, Layer, Network, parts
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 GROUP = "esl_lava"
+REFUSED_BY_NETX = "concat"
+PARAMETERS = {"current_decay": "iDecay", "voltage_decay": "vDecay", "threshold": "vThMant"}
+"""A neuron's parameters and their names in netx."""
+
+MAX_LAYERS = 10_000
 MAX_POSITIONS = 1 << 28
 """Positions of all weight matrices that netx (8 bytes each, several copies) can still load."""
-MAX_TEXT = 1 << 20
+MAX_NEURONS = 1 << 24
+"""Neurons of all layers and inputs together; a small kernel can claim any number."""
 MAX_TEXTS = 1000
-"""Bytes of all texts of the provenance together, and how many there may be."""
+"""Texts of the provenance; all together they may have MAX_TEXT bytes."""
 
 
 def write(network: Network, path: Path) -> None:
     """Write `network` whole or not at all; the same network gives the same bytes.
 
     Raises:
-        LimitError: when the layers are too large for netx's dense matrices.
+        LimitError: when the layers are too many, or too large for netx's dense matrices.
         FileError: when the file cannot be written, or cannot hold a name or text.
     """
-    positions = sum(layer.connections.possible for layer in network.layers)
-    if positions > MAX_POSITIONS:
-        largest = max(network.layers, key=lambda layer: layer.connections.possible)
-        raise LimitError(
-            [
-                f"layer {largest.name}: its {largest.connections.possible} positions and those "
-                f"of the other layers, {positions} together, exceed {MAX_POSITIONS}, the most "
-                "that plain netx, which stores matrices densely, can be given"
-            ]
-        )
+    if violations := list(_too_large(network)):
+        raise LimitError(violations)
     content = io.BytesIO()
     try:
         _check_provenance(network.provenance)
@@ -53,6 +63,54 @@ def write(network: Network, path: Path) -> None:
     except ValueError as error:  # a text HDF5 cannot hold
         raise FileError(f"{path}: cannot be written: {error}") from None
     replace_file(path, content.getvalue())
+
+
+def beyond_netx(network: Network) -> tuple[str, ...]:
+    """Why plain netx refuses the network's file, one sentence a reason; none if it does not."""
+    before: tuple[int, ...] | None = None
+    reasons = []
+    for layer in network.layers:
+        reasons += [f"layer {layer.name}: netx has no {what}" for what in _missing(layer, before)]
+        before = layer.shape
+    return tuple(reasons)
+
+
+def netx_type(layer: Layer, before: tuple[int, ...] | None) -> str:
+    """The type a layer's group carries; `before` is the shape of the layer that feeds it."""
+    return REFUSED_BY_NETX if any(_missing(layer, before)) else _kind(layer)
+
+
+def _missing(layer: Layer, before: tuple[int, ...] | None) -> Iterator[str]:
+    """What the layer needs that netx does not have; `before` is the shape that feeds it."""
+    connections = layer.connections
+    if layer.skips:
+        yield "connections from earlier layers"
+    if layer.recurrent is not None and not isinstance(connections, Connections):
+        yield "recurrent connections in a layer of feature maps or injected input"
+    if layer.delays is not None and not isinstance(connections, Connections):
+        yield "delays in a layer of feature maps or injected input"
+    if layer.delays is not None and layer.recurrent is not None:
+        yield "delays in a recurrent layer"
+    if layer.bias is not None and isinstance(connections, Injection):
+        yield "bias beside injected input"
+    if isinstance(connections, Convolution) and before not in (None, connections.in_shape):
+        yield f"convolution of {before} neurons taken as {connections.in_shape}"
+
+
+def _too_large(network: Network) -> Iterator[str]:
+    largest = max(network.layers, key=lambda layer: sum(part.possible for part in parts(layer)))
+    positions = sum(part.possible for layer in network.layers for part in parts(layer))
+    if positions > MAX_POSITIONS:
+        yield (
+            f"layer {largest.name}: its {sum(part.possible for part in parts(largest))} positions "
+            f"and those of the other layers, {positions} together, exceed {MAX_POSITIONS}, the "
+            "most that plain netx, which stores matrices densely, can be given"
+        )
+    neurons = network.inputs + sum(layer.neurons for layer in network.layers)
+    if neurons > MAX_NEURONS:
+        yield f"the network has {neurons} inputs and neurons, more than {MAX_NEURONS}"
+    if len(list(_groups(network))) > MAX_LAYERS:
+        yield f"the network's {len(network.layers)} layers need more than {MAX_LAYERS} groups"
 
 
 def _check_provenance(texts: Mapping[str, str]) -> None:
@@ -68,6 +126,9 @@ def _check_provenance(texts: Mapping[str, str]) -> None:
         raise ValueError(f"the provenance exceeds {MAX_TEXTS} texts or {MAX_TEXT} bytes")
 
 
+# --- The digest. ---------------------------------------------------------------------------
+
+
 def digest(network: Network) -> str:
     """SHA-256 over everything in the network that has a meaning, hexadecimal."""
     sha = hashlib.sha256()
@@ -75,15 +136,41 @@ def digest(network: Network) -> str:
     for key in sorted(network.provenance):
         _feed(sha, key)
         _feed(sha, network.provenance[key])
-    _feed(sha, f"steps={network.steps}")
+    _feed(sha, f"steps={network.steps} input_bits={network.input_bits}")
     for layer in network.layers:
-        neuron, c = layer.neuron, layer.connections
-        _feed(sha, f"{layer.name} {c.n_post} {c.n_pre}")
-        _feed(sha, f"{neuron.current_decay} {neuron.voltage_decay} {neuron.threshold}")
-        for array in (c.indptr, c.indices, c.weights):
-            _feed(sha, array.astype(array.dtype.newbyteorder("<")).tobytes())
-        _feed(sha, b"" if layer.bias is None else layer.bias.astype("<i4").tobytes())
+        _feed(sha, layer.name)
+        _feed_connections(sha, layer.connections)
+        for value in (*(getattr(layer.neuron, name) for name in PARAMETERS), layer.bias):
+            _feed_values(sha, value)
+        _feed_values(sha, layer.delays)
+        _feed(sha, f"recurrent={layer.recurrent is not None} skips={len(layer.skips)}")
+        if layer.recurrent is not None:
+            _feed_connections(sha, layer.recurrent)
+        for skip in layer.skips:
+            _feed(sha, skip.source)
+            _feed_connections(sha, skip.connections)
     return sha.hexdigest()
+
+
+def _feed_connections(sha: hashlib._Hash, c: Connections | Convolution | Injection) -> None:
+    if isinstance(c, Connections):
+        _feed(sha, f"connections {c.n_post} {c.n_pre}")
+        for array in (c.indptr, c.indices, c.weights):
+            _feed_values(sha, array)
+    elif isinstance(c, Convolution):
+        _feed(sha, f"convolution {c.in_shape} {c.stride} {c.padding} {c.dilation} {c.groups}")
+        _feed_values(sha, c.kernel)
+        _feed_values(sha, c.mask())
+    else:
+        _feed(sha, f"injection {c.shape}")
+
+
+def _feed_values(sha: hashlib._Hash, values: npt.NDArray[Any] | int | None) -> None:
+    if isinstance(values, np.ndarray):
+        _feed(sha, f"array {values.shape}")
+        _feed(sha, values.astype(values.dtype.newbyteorder("<")).tobytes())
+    else:
+        _feed(sha, f"{values}")
 
 
 def _feed(sha: hashlib._Hash, part: str | bytes) -> None:
@@ -93,37 +180,121 @@ def _feed(sha: hashlib._Hash, part: str | bytes) -> None:
     sha.update(raw)
 
 
+# --- The file. -----------------------------------------------------------------------------
+
+
 def _write(network: Network, file: h5py.File) -> None:
     ours = file.create_group(GROUP)
     ours.attrs["format_version"] = FORMAT_VERSION
     ours.attrs["digest"] = _text(digest(network))
+    ours.attrs["input_bits"] = network.input_bits
     if network.steps is not None:
         ours.attrs["steps"] = network.steps
     for key, value in sorted(network.provenance.items()):
         ours.create_dataset(f"provenance/{key}", data=_text(value))
-    for index, layer in enumerate(network.layers):
-        _write_netx(layer, file.create_group(f"layer/{index}"))
-        beside = ours.create_group(f"layer/{index}")
-        beside.attrs["name"] = _text(layer.name)
-        _compressed(beside, "zero_connections", _zero_connections(layer))
+    before: tuple[int, ...] | None = None
+    for index, (kind, shape, layer) in enumerate(_groups(network)):
+        group = file.create_group(f"layer/{index}")
+        stored = kind if layer is None else netx_type(layer, before)
+        group.create_dataset("type", (1,), "S10", [stored.encode()])
+        group.create_dataset("shape", data=np.array(shape))
+        if layer is not None:
+            _write_netx(layer, group)
+            beside = ours.create_group(f"layer/{index}")
+            beside.attrs["name"] = _text(layer.name)
+            beside.attrs["type"] = _text(kind)
+            _write_beside(layer, before, beside)
+            before = layer.shape
+
+
+def _groups(network: Network) -> Iterator[tuple[str, tuple[int, ...], Layer | None]]:
+    """Type and shape of every group netx walks, and the layer where it is one."""
+    first = network.layers[0].connections
+    if isinstance(first, Convolution):
+        yield "input", first.in_shape, None
+    before: tuple[int, ...] = ()
+    for layer in network.layers:
+        if isinstance(layer.connections, Connections) and len(before) == 3:
+            yield "flatten", (math.prod(before),), None
+        yield _kind(layer), layer.shape, layer
+        before = layer.shape
+
+
+def _kind(layer: Layer) -> str:
+    if isinstance(layer.connections, Convolution):
+        return "conv"
+    if isinstance(layer.connections, Injection):
+        return "input"
+    return "dense" if layer.recurrent is None else "dense_rec"
 
 
 def _write_netx(layer: Layer, group: h5py.Group) -> None:
-    """The datasets `lava/lib/dl/netx/hdf5.py` reads for a block of type 'dense'."""
-    c, neuron = layer.connections, layer.neuron
-    group.create_dataset("type", (1,), "S10", [b"dense"])
-    group.create_dataset("shape", data=np.array([c.n_post]))
-    group.create_dataset("inFeatures", data=c.n_pre)
-    group.create_dataset("outFeatures", data=c.n_post)
-    _compressed(group, "weight", c.dense())
+    """The datasets `lava/lib/dl/netx/hdf5.py` reads for a layer."""
+    if not isinstance(layer.connections, Injection):
+        _write_weights(layer.connections, group)
+    if layer.recurrent is not None:
+        _compressed(group, "weight_rec", layer.recurrent.dense())
     if layer.bias is not None:
-        _compressed(group, "bias", layer.bias)
+        _compressed(group, "bias", _shared(_in_lavas_order(layer.bias, layer.shape)))
+    if layer.delays is not None:
+        _compressed(group, "delay", _in_lavas_order(layer.delays, layer.shape))
     group.create_dataset("neuron/type", data=_text("CUBA"))
-    group.create_dataset("neuron/iDecay", data=neuron.current_decay)
-    group.create_dataset("neuron/vDecay", data=neuron.voltage_decay)
-    group.create_dataset("neuron/vThMant", data=neuron.threshold)
+    for name, key in PARAMETERS.items():
+        values = getattr(layer.neuron, name)
+        if np.ndim(values) == 0:
+            group.create_dataset(f"neuron/{key}", data=values)
+        else:
+            # 32 bits: netx subtracts 1 and Lava shifts by 6 in the type found here.
+            if len(values) == layer.neurons:
+                values = _in_lavas_order(values, layer.shape)
+            _deflated(group, f"neuron/{key}", values.astype(np.int32))
     group.create_dataset("neuron/refDelay", data=1)
     group.create_dataset("neuron/gradedSpike", data=False)
+
+
+def _write_weights(c: Connections | Convolution, group: h5py.Group) -> None:
+    if isinstance(c, Connections):
+        group.create_dataset("inFeatures", data=c.n_pre)
+        group.create_dataset("outFeatures", data=c.n_post)
+        _compressed(group, "weight", c.dense())
+        return
+    group.create_dataset("inChannels", data=c.in_shape[0])
+    group.create_dataset("outChannels", data=c.out_shape[0])
+    group.create_dataset("kernelSize", data=np.array(c.kernel.shape[2:]))
+    for key in ("stride", "padding", "dilation"):
+        group.create_dataset(key, data=np.array(getattr(c, key)))
+    group.create_dataset("groups", data=c.groups)
+    _compressed(group, "weight", c.kernel)
+
+
+def _write_beside(layer: Layer, before: tuple[int, ...] | None, beside: h5py.Group) -> None:
+    """What netx ignores of a layer: masks, a reshaped input, skips."""
+    c = layer.connections
+    if not isinstance(c, Injection):
+        _compressed(beside, "zero_connections", _zero_connections(c))
+    if isinstance(c, Convolution) and before not in (None, c.in_shape):
+        beside.create_dataset("in_shape", data=np.array(c.in_shape))
+    if layer.recurrent is not None:
+        _compressed(beside, "zero_recurrent", _zero_connections(layer.recurrent))
+    for index, skip in enumerate(layer.skips):
+        group = beside.create_group(f"skip/{index}")
+        group.attrs["source"] = _text(skip.source)
+        if isinstance(skip.connections, Convolution):
+            group.create_dataset("in_shape", data=np.array(skip.connections.in_shape))
+        _write_weights(skip.connections, group)
+        _compressed(group, "zero_connections", _zero_connections(skip.connections))
+
+
+def _in_lavas_order(values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """A value for each neuron, of feature maps as (columns, rows, channels)."""
+    return values.reshape(shape).transpose()
+
+
+def _shared(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(channels,) where all neurons of a channel have the same value, as SLAYER stores it."""
+    if values.ndim == 3 and (values == values[0, 0]).all():
+        return values[0, 0]
+    return values
 
 
 def _text(value: str) -> np.ndarray:
@@ -134,7 +305,7 @@ def _text(value: str) -> np.ndarray:
     return np.array(raw, h5py.string_dtype("utf-8", max(1, len(raw))))
 
 
-def _compressed(group: h5py.Group, name: str, values: np.ndarray) -> None:
+def _compressed(group: h5py.Group, name: str, values: npt.NDArray[Any]) -> None:
     """Store integers in the smallest dtype that holds them, one deflated chunk."""
     low, high = (values.min(), values.max()) if values.size else (0, 0)
     smallest = next(
@@ -142,13 +313,19 @@ def _compressed(group: h5py.Group, name: str, values: np.ndarray) -> None:
         for dtype in (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.int64)
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max
     )
+    _deflated(group, name, values.astype(smallest))
+
+
+def _deflated(group: h5py.Group, name: str, values: npt.NDArray[Any]) -> None:
     options = {"chunks": values.shape, "compression": "gzip", "compression_opts": 9}
-    group.create_dataset(name, data=values.astype(smallest), **(options if values.size else {}))
+    group.create_dataset(name, data=values, **(options if values.size else {}))
 
 
-def _zero_connections(layer: Layer) -> np.ndarray:
+def _zero_connections(c: Connections | Convolution) -> npt.NDArray[np.int64]:
     """Flat positions of connections with weight 0: the first, then the gaps between."""
-    c = layer.connections
-    zero = c.weights == 0
-    flat = c.rows()[zero] * c.n_pre + c.indices[zero]
+    if isinstance(c, Convolution):
+        flat = np.flatnonzero(c.mask() & (c.kernel == 0))
+    else:
+        zero = c.weights == 0
+        flat = c.rows()[zero] * c.n_pre + c.indices[zero]
     return np.diff(flat, prepend=0)

@@ -1,0 +1,181 @@
+"""Plain netx reads our files: the same network, or an error, never another network.
+
+In a process of its own: importing Lava changes multiprocessing for good.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from esl_lava import netfile
+from esl_lava.network import Connections, Convolution, Injection, Layer, Network
+from tests.netfile.networks import random_network
+
+SAYS_ALL = [random_network(seed, netx=True) for seed in range(30)]
+BEYOND = [
+    network
+    for network in (random_network(seed) for seed in range(40))
+    if netfile.beyond_netx(network)
+]
+
+NETX = """
+import sys
+from pathlib import Path
+import numpy as np
+from lava.lib.dl.netx.hdf5 import Network
+from lava.proc.conv.utils import conv
+
+folder = Path(sys.argv[1])
+given = np.load(folder / "given.npz")
+
+def answer(network, name):
+    net = Network(net_config=str(folder / f"{name}.h5"), reset_interval=8, reset_offset=1)
+    for index, layer in enumerate(net.layers):
+        neuron, said = layer.neuron, {}
+        said["du"], said["dv"], said["vth"] = (getattr(neuron, k).init for k in ("du", "dv", "vth"))
+        said["bias"] = neuron.bias_mant.init
+        said["exponent"] = neuron.bias_exp.init
+        said["shape"] = layer.out.shape
+        if hasattr(layer, "synapse"):
+            said |= drive(layer.synapse, given[f"{name} {index}"])
+        if hasattr(layer, "synapse_rec"):
+            brought = drive(layer.synapse_rec, given[f"{name} {index} rec"])
+            said |= {f"rec_{key}": value for key, value in brought.items()}
+        answers.update({f"{name} {index} {key}": value for key, value in said.items()})
+    answers[f"{name} layers"] = len(net.layers)
+
+def drive(s, spikes):
+    '''What its synapses make of spikes: the sums, and the delays.'''
+    if type(s).__name__ == "Conv":
+        geometry = [getattr(s, k).init for k in ("kernel_size", "stride", "padding", "dilation")]
+        x = spikes.reshape(s.input_shape[::-1]).transpose(2, 1, 0)
+        return {"sums": conv(x, s.weight.init, *geometry, s.groups.init)}
+    weights = s.weights.init * 2.0 ** s.proc_params.get("weight_exp")
+    delays = {"delays": s.delays.init} if hasattr(s, "delays") else {}
+    return {"sums": weights @ spikes} | delays
+
+answers = {}
+for file in sorted(folder.glob("says*.h5")):
+    answer(Network, file.stem)
+for file in sorted(folder.glob("beyond*.h5")):
+    try:
+        Network(net_config=str(file))
+        answers[file.stem] = "it loads"
+    except NotImplementedError as error:
+        answers[file.stem] = str(error)
+np.savez(folder / "answers.npz", **answers)
+"""
+
+
+@pytest.fixture(scope="module")
+def given_spikes() -> dict[str, npt.NDArray[Any]]:
+    rng = np.random.default_rng(0)
+    given = {}
+    for n, network in enumerate(SAYS_ALL):
+        for index, layer in enumerate(network.layers):
+            given[f"says{n} {index}"] = rng.integers(0, 2, layer.connections.n_pre)
+            given[f"says{n} {index} rec"] = rng.integers(0, 2, layer.neurons)
+    return given
+
+
+@pytest.fixture(scope="module")
+def answers(
+    tmp_path_factory: pytest.TempPathFactory, given_spikes: dict[str, npt.NDArray[Any]]
+) -> dict[str, Any]:
+    """What netx says of every file, in one process: it takes seconds to import."""
+    folder: Path = tmp_path_factory.mktemp("netx")
+    for n, network in enumerate(SAYS_ALL):
+        netfile.write(network, folder / f"says{n}.h5")
+    for n, network in enumerate(BEYOND):
+        netfile.write(network, folder / f"beyond{n}.h5")
+    np.savez(folder / "given.npz", **given_spikes)
+    done = subprocess.run(
+        [sys.executable, "-c", NETX, folder], capture_output=True, text=True, timeout=580
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(folder / "answers.npz") as stored:
+        return dict(stored)
+
+
+def in_our_order(values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """(neurons,) from what numpy broadcasts to Lava's (columns, rows, channels)."""
+    return np.broadcast_to(values, shape[::-1]).transpose().ravel()
+
+
+@pytest.mark.parametrize("n", range(len(SAYS_ALL)))
+def test_what_netx_can_express_means_the_same_there(
+    n: int, answers: dict[str, Any], given_spikes: dict[str, npt.NDArray[Any]]
+) -> None:
+    network = SAYS_ALL[n]
+    assert netfile.beyond_netx(network) == ()
+    assert answers[f"says{n} layers"] == len(network.layers)
+    for index, layer in enumerate(network.layers):
+        prefix = f"says{n} {index} "
+        said = {key.removeprefix(prefix): a for key, a in answers.items() if key.startswith(prefix)}
+        assert tuple(said["shape"]) == layer.shape[::-1]
+        for key, name in (("dv", "voltage_decay"), ("vth", "threshold")):
+            assert np.array_equal(in_our_order(said[key], layer.shape), layer.parameter(name))
+        current = in_our_order(said["du"].astype(int) + 1, layer.shape)
+        assert np.array_equal(current, layer.parameter("current_decay"))
+        bias = np.zeros(layer.neurons, int) if layer.bias is None else layer.bias
+        assert np.array_equal(in_our_order(said["bias"], layer.shape), bias)
+        assert said["exponent"] == 6
+        if isinstance(layer.connections, Injection):
+            assert "sums" not in said
+            continue
+        weights = layer.connections.unrolled().dense()
+        sums = in_our_order(said["sums"], layer.shape)
+        assert np.array_equal(sums, weights @ given_spikes[f"says{n} {index}"])
+        assert ("delays" in said) == (layer.delays is not None)
+        if layer.delays is not None:
+            assert (said["delays"] == layer.delays[:, None]).all()
+        assert ("rec_sums" in said) == (layer.recurrent is not None)
+        if layer.recurrent is not None:
+            brought = layer.recurrent.dense() @ given_spikes[f"says{n} {index} rec"]
+            assert np.array_equal(said["rec_sums"], brought)
+
+
+def test_these_networks_have_everything_netx_has() -> None:
+    layers = [layer for network in SAYS_ALL for layer in network.layers]
+    main = [layer.connections for layer in layers]
+    for kind in (Connections, Convolution, Injection):
+        assert any(isinstance(part, kind) for part in main)
+    assert any(isinstance(part, Convolution) and part.groups > 1 for part in main)
+    for name in ("bias", "delays", "recurrent"):
+        assert any(getattr(layer, name) is not None for layer in layers)
+    maps = [layer for layer in layers if len(layer.shape) == 3 and layer.neurons != layer.shape[0]]
+    for per in ("neurons", "channels"):
+        sizes = {np.size(layer.neuron.current_decay) == _number(layer, per) for layer in maps}
+        assert True in sizes
+
+
+def _number(layer: Layer, per: str) -> int:
+    return layer.neurons if per == "neurons" else layer.shape[0]
+
+
+@pytest.mark.parametrize("n", range(len(BEYOND)))
+def test_what_netx_cannot_express_is_refused_there(n: int, answers: dict[str, Any]) -> None:
+    assert str(answers[f"beyond{n}"]) == "concat is not implemented."
+
+
+def test_reasons_why_netx_refuses() -> None:
+    reasons = {
+        reason.partition(": netx has no ")[2].partition(" of (")[0]
+        for network in BEYOND
+        for reason in netfile.beyond_netx(network)
+    }
+    assert reasons == {
+        "connections from earlier layers",
+        "recurrent connections in a layer of feature maps or injected input",
+        "delays in a layer of feature maps or injected input",
+        "delays in a recurrent layer",
+        "bias beside injected input",
+        "convolution",
+    }
