@@ -28,12 +28,14 @@ import numpy.typing as npt
 from esl_lava import netfile
 from esl_lava.errors import BackendError
 from esl_lava.network import Connections, Injection, Layer, Network
+from esl_lava.simulate.lava_models import too_wide
 from esl_lava.simulate.result import Result, count, decide
 
 Progress = Callable[[int, int], None]
 """Called with the numbers of samples finished and of all."""
 
-STARTUP_SECONDS = 120.0
+STARTUP_SECONDS = 300.0
+"""Importing Lava, and torch with it, and compiling; seconds unless a machine is crowded."""
 SECONDS_PER_LAYER_STEP = 0.02
 """Allowance per step and layer: ten times what a slow, shared core was seen to need."""
 SECONDS_PER_CONVOLVED_VALUE = 2e-7
@@ -100,6 +102,8 @@ def run_file(
     """
     if reasons := netfile.beyond_netx(network):
         raise BackendError(f"plain netx cannot run this network: {'; '.join(reasons)}")
+    if reasons := tuple(r for layer in network.layers for r in too_wide(layer, inputs)):
+        raise BackendError("; ".join(reasons))
     samples = len(inputs)
     if workers < 1:
         raise BackendError(f"{workers} workers cannot run Lava; at least 1 is needed")
@@ -225,10 +229,11 @@ def _collected(
     """Put together what the workers wrote."""
     samples, steps = inputs.shape[:2]
 
-    def whole(name: str, index: int, dtype: type) -> npt.NDArray[Any]:
-        values = np.empty((samples, steps, network.layers[index].neurons), dtype)
+    def whole(name: str, index: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        shape = (samples, steps, network.layers[index].neurons)
+        values: npt.NDArray[Any] = np.empty(shape, dtype)
         for job in jobs:
-            part = np.fromfile(job.folder / f"{name}{index}", dtype)
+            part: npt.NDArray[Any] = np.fromfile(job.folder / f"{name}{index}", dtype)
             values[job.first : job.last] = part.reshape(-1, *values.shape[1:])
         return values
 
@@ -238,10 +243,6 @@ def _collected(
         for name, index in named.items()
         if network.layers[index].neuron.fires
     }
-    traced = {
-        variable: {name: whole(variable, named[name], np.int32) for name in states}
-        for variable in ("u", "v")
-    }
     readout = None
     if network.readout is not None:
         readout = whole("v", len(network.layers) - 1, np.int32)
@@ -250,7 +251,8 @@ def _collected(
         readout=readout,
         decisions=decide(readout, spikes.get(network.layers[-1].name)),
         counts=count(network, inputs, spikes),
-        **traced,
+        u={name: whole("u", named[name], np.int32) for name in states},
+        v={name: whole("v", named[name], np.int32) for name in states},
     )
 
 
@@ -264,7 +266,7 @@ def _work(jobs: Sequence[Job], deadline: float, progress: Progress | None = None
     end = time.monotonic() + deadline
     with contextlib.ExitStack() as started:
         running = [started.enter_context(_Worker(job)) for job in jobs]
-        started.callback(lambda: [worker.ask_to_end() for worker in running])
+        started.callback(_ask_to_end, running)
         while running:
             running[0].wait(min(0.1, max(0.0, end - time.monotonic())))
             for worker in [worker for worker in running if worker.ended()]:
@@ -277,6 +279,12 @@ def _work(jobs: Sequence[Job], deadline: float, progress: Progress | None = None
                 raise BackendError(
                     f"Lava did not finish within {deadline:.0f} s and was stopped{said}"
                 )
+
+
+def _ask_to_end(workers: Sequence[_Worker]) -> None:
+    """Make all of them begin to end at the same time."""
+    for worker in workers:
+        worker.ask_to_end()
 
 
 class _Worker(contextlib.AbstractContextManager["_Worker"]):
@@ -299,7 +307,7 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
         _end(self._process, grace=0.0 if self._process.poll() == 0 else GRACE_SECONDS)
 
     def ask_to_end(self) -> None:
-        """Make its processes begin to end, all workers' at the same time."""
+        """Make its processes begin to end."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGTERM)
 

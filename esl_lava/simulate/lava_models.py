@@ -57,7 +57,7 @@ def run(
     Raises:
         BackendError: naming the layer and what of it Lava cannot express.
     """
-    reasons = [reason for layer in network.layers for reason in _refused(layer, network, inputs)]
+    reasons = [r for layer in network.layers for r in (*too_wide(layer, inputs), *_refused(layer))]
     if reasons:
         raise BackendError("; ".join(reasons))
     _import_lava()
@@ -99,53 +99,66 @@ def _import_lava() -> None:
     program has chosen one before.
     """
     chosen = multiprocessing.get_start_method(allow_none=True)
-    multiprocessing.set_start_method(None, force=True)  # type: ignore[arg-type]
+    multiprocessing.set_start_method(None, force=True)
     try:
         import lava.proc.conv.models
         import lava.proc.dense.models
         import lava.proc.lif.models
         import lava.proc.sparse.models  # noqa: F401
     finally:
-        multiprocessing.set_start_method(chosen, force=True)  # type: ignore[arg-type]
+        multiprocessing.set_start_method(chosen, force=True)
 
 
-def _refused(layer: Layer, network: Network, inputs: npt.NDArray[Any]) -> Iterator[str]:
-    """What of a layer Lava's models would silently take for something else."""
+def too_wide(layer: Layer, inputs: npt.NDArray[Any]) -> Iterator[str]:
+    """What of a layer Lava, with its runtime or without, would wrap without a word."""
     bias = np.zeros(1, np.int64) if layer.bias is None else layer.bias.astype(np.int64)
     low, high = int(bias.min()), int(bias.max())
     if isinstance(layer.connections, Injection):
-        if layer.delays is not None:
-            yield f"layer {layer.name}: Lava delays what synapses bring, not injected input"
         driven = bias + np.stack([inputs.min(axis=(0, 1)), inputs.max(axis=(0, 1))])
         low, high = min(low, int(driven.min())), max(high, int(driven.max()))
-    for value in {low, high}:
+    for value in sorted({low, high}):
         if not BIASES[0] <= value <= BIASES[1]:
             yield (
                 f"layer {layer.name}: Lava keeps a bias within {BIASES[0]}..{BIASES[1]}, "
                 f"and would wrap {value}"
             )
-    ends = [("", layer.connections), ("recurrent ", layer.recurrent)]
-    ends += [(f"skip from {skip.source}: ", skip.connections) for skip in layer.skips]
-    for what, connections in ends:
-        if isinstance(connections, Convolution):
-            sizes = (*connections.kernel.shape[2:], *connections.stride, *connections.padding)
-            largest = max(*sizes, *connections.dilation, connections.groups)
+    for what, part in _ends(layer):
+        if isinstance(part, Convolution):
+            sizes = (*part.kernel.shape[2:], *part.stride, *part.padding, *part.dilation)
+            largest = max(*sizes, part.groups)
             if largest > SLIDING:
                 yield (
                     f"layer {layer.name}: {what}Lava keeps the numbers of a convolution up to "
                     f"{SLIDING}, and would wrap {largest}"
                 )
-        held = connections if isinstance(connections, Connections) else None
-        if what == "" and isinstance(connections, Convolution) and layer.delays is not None:
-            held = connections.unrolled()
-        if held is None or not held.weights.size:
+
+
+def _refused(layer: Layer) -> Iterator[str]:
+    """What else of a layer the models would take for something else, or have no place for."""
+    if isinstance(layer.connections, Injection) and layer.delays is not None:
+        yield f"layer {layer.name}: Lava delays what synapses bring, not injected input"
+    for what, part in _ends(layer):
+        held = part
+        if part is layer.connections and isinstance(part, Convolution) and layer.delays is not None:
+            held = part.unrolled()
+        if not isinstance(held, Connections) or not held.weights.size:
             continue
-        for weight in {int(held.weights.min()), int(held.weights.max())}:
+        for weight in sorted({int(held.weights.min()), int(held.weights.max())}):
             if not WEIGHTS[0] <= weight <= WEIGHTS[1]:
                 yield (
                     f"layer {layer.name}: {what}Lava's fully connected synapses keep weights "
                     f"within {WEIGHTS[0]}..{WEIGHTS[1]}, and would clip {weight}"
                 )
+
+
+def _ends(layer: Layer) -> Iterator[tuple[str, Connections | Convolution]]:
+    """(what to call it, connections) of all that brings input through synapses."""
+    if not isinstance(layer.connections, Injection):
+        yield "", layer.connections
+    if layer.recurrent is not None:
+        yield "recurrent ", layer.recurrent
+    for skip in layer.skips:
+        yield f"skip from {skip.source}: ", skip.connections
 
 
 class _Wire:

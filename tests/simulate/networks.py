@@ -118,7 +118,14 @@ def _convolutions(draw: st.DrawFn, in_shape: tuple[int, int, int]) -> Convolutio
     groups = draw(st.sampled_from([g for g in (1, 2, 3, channels) if channels % g == 0]))
     outputs = groups * draw(st.integers(1, 3 if groups == 1 else 2))
     kernel, stride, padding, dilation = [], [], [], []
+    same = draw(st.integers(0, 2)) == 0  # keeps rows and columns, so that skips can follow
     for size in in_shape[1:]:
+        if same:
+            kernel.append(draw(st.sampled_from((1, 3))))
+            padding.append(kernel[-1] // 2)
+            stride.append(1)
+            dilation.append(1)
+            continue
         pad = draw(st.integers(0, 2))
         extent = draw(st.integers(1, min(4, size + 2 * pad)))
         fitting = [d for d in (1, 2, 3) if d * (extent - 1) < size + 2 * pad]
@@ -265,11 +272,11 @@ def _skips(draw: st.DrawFn, layer: Layer, shapes: dict[str, Shape]) -> tuple[Ski
     skips = []
     for source in draw(st.lists(st.sampled_from(sources), max_size=2)):
         shape = shapes[source]
-        if shape == layer.shape and len(shape) == 3 and draw(st.booleans()):
+        if len(shape) == len(layer.shape) == 3 and shape[1:] == layer.shape[1:]:
             rng = np.random.default_rng(draw(st.integers(0, 2**32)))
             padding = draw(st.integers(0, 1))
             size = 1 + 2 * padding
-            kernel = rng.integers(-60, 90, (shape[0], shape[0], size, size))
+            kernel = rng.integers(-60, 90, (layer.shape[0], shape[0], size, size))
             skips.append(
                 Skip(source, Convolution(kernel, shape, padding=(padding, padding)))  # type: ignore[arg-type]
             )

@@ -277,6 +277,12 @@ def test_what_netx_cannot_express_is_refused_before_lava_starts(monkeypatch):
     assert watch.groups == []
 
 
+def test_a_bias_that_lava_would_wrap_is_refused():
+    layer = Layer("a", TINY.layers[0].connections, Cuba(1, 1, 1), np.array([40000]))
+    with pytest.raises(BackendError, match=r"layer a: .* and would wrap 40000"):
+        lava_cpu.run(Network((layer,)), TINY_INPUT)
+
+
 def test_at_least_one_worker():
     with pytest.raises(BackendError, match="0 workers cannot run Lava; at least 1 is needed"):
         lava_cpu.run(TINY, TINY_INPUT, workers=0)
