@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,10 @@ from esl_lava.data.encoders import encode
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.network import Network
 from esl_lava.simulate import Result, simulate
+from esl_lava.simulate.result import joined
+
+ENCODED_BYTES = 64 << 20
+"""Samples are encoded and run in portions whose spikes fit this, whatever their number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +71,13 @@ def encoding_of(network: Network, kind: str | None = None, steps: int | None = N
 
 def encoded(data: Dataset, encoding: Encoding) -> npt.NDArray[np.uint8]:
     """(samples, T, features) spikes of a data set."""
-    return np.ascontiguousarray(encode(encoding.kind, data.images, encoding.steps).swapaxes(1, 2))
+    # Encoders treat pixels apart: all there is to look up are 256 spike trains.
+    trains = encode(encoding.kind, np.arange(256, dtype=np.uint8)[:, None], encoding.steps)
+    samples, features = data.images.shape
+    spikes = np.empty((samples, encoding.steps, features), np.uint8)
+    for t in range(encoding.steps):
+        spikes[:, t] = trains[:, 0, t][data.images]
+    return spikes
 
 
 def load_samples(network: Network, name: str, split: str, samples: int | None) -> Dataset:
@@ -97,9 +107,17 @@ def evaluate(
     Raises:
         DataError, BackendError: as `simulate`.
     """
-    spikes = encoded(data, encoding)
-    start = time.perf_counter()
-    result = simulate(network, spikes, backend)
-    seconds = time.perf_counter() - start
+    seconds = 0.0
+    results = []
+    each = max(1, ENCODED_BYTES // (encoding.steps * network.inputs))
+    for first in range(0, len(data), each):
+        some = replace(
+            data, images=data.images[first : first + each], labels=data.labels[first : first + each]
+        )
+        spikes = encoded(some, encoding)
+        start = time.perf_counter()
+        results.append(simulate(network, spikes, backend))
+        seconds += time.perf_counter() - start
+    result = joined(results)
     right = int((result.decisions == data.labels).sum())
     return Evaluation(data.name, split, backend, right / len(data), len(data), seconds, result)

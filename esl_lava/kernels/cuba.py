@@ -1,84 +1,110 @@
-"""One fully connected CUBA layer over whole samples, bit-exact to Lava's fixed point."""
+"""CUBA neurons over whole samples, bit-exact to Lava's fixed point."""
 
-import numba
 import numpy as np
+from numba import njit, prange
 
-_STATE = 1 << 23
+from esl_lava.kernels.events import MARGIN, list_spikes
+
+_I = np.int32
+_U = np.uint32
+_HALF = _I(1 << 23)
+_TOP = _I((1 << 23) - 1)
+_BOTTOM = _I(1 - (1 << 23))
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)
-def run_layer(
-    inputs: np.ndarray,
+@njit(inline="always")
+def _decayed(x: np.int32, keep: np.uint32) -> np.int32:
+    """`trunc(x * keep >> 12)` without a product of more than 32 bits."""
+    # Every cast keeps numba from widening to 64 bits, which would halve the vectors.
+    sign = _I(x >> _I(31))
+    size = _U(_I(_I(x ^ sign) - sign))
+    high = _U(_U(size >> _U(12)) * keep)
+    low = _U(_U(_U(size & _U(4095)) * keep) >> _U(12))
+    y = _I(_U(high + low))
+    return _I(_I(y ^ sign) - sign)
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def run_neurons(
+    sums: np.ndarray,
+    shift: int,
+    injected: np.ndarray,
+    keep_current: np.ndarray,
+    keep_voltage: np.ndarray,
+    threshold: np.ndarray,
+    bias: np.ndarray,
     starts: np.ndarray,
     targets: np.ndarray,
     weights: np.ndarray,
-    keep_current: int,
-    keep_voltage: int,
-    threshold: int,
-    bias: np.ndarray,
     spikes: np.ndarray,
-    voltage: np.ndarray,
-    sops: np.ndarray,
-    overflows: np.ndarray,
+    u_trace: np.ndarray,
+    v_trace: np.ndarray,
+    counts: np.ndarray,
 ) -> None:
     """Run every sample from rest; samples are independent and run in parallel.
 
-    Dynamics as `esl_lava.network` states (PyLifModelBitAcc of lava-nc 0.10.0).
+    Dynamics as `esl_lava.network` states (PyLifModelBitAcc of lava-nc 0.10.0), in int32
+    as there: what exceeds it wraps around.
 
     Args:
-        inputs: (samples, T, n_pre) uint8, 0 or 1.
-        starts, targets, weights: synapses by input neuron: entries starts[i]:starts[i+1]
-            are the targets (int32) and weights (int32) of input i.
-        keep_current, keep_voltage: 4096 minus the decays.
-        threshold: already shifted to the scale of v.
-        bias: (n_post,) int64, already shifted.
-        spikes: (samples, T, n_post) uint8, written.
-        voltage: (samples, T, n_post) int32, written; of length 0 when not wanted.
-        sops: (samples,) int64, synaptic operations, written.
-        overflows: (samples, 2) int64: wraps of u and clips of v, written.
+        sums: (samples, T, n or more) weighted input; the recurrent one is added to it.
+        shift: by which it is to be shifted left to the scale of u.
+        injected: (samples, T, n) int32 added to v in place of `bias`, already shifted; of
+            length 0 when there is none.
+        keep_current, keep_voltage: (n,) uint32, 4096 minus the decays.
+        threshold: (n,) int32, already shifted to the scale of v.
+        bias: (n,) int32, already shifted.
+        starts, targets, weights: recurrent synapses by the neuron they leave, as in
+            `synapses.add_scattered`; `starts` of length 0 when there are none.
+        spikes: (samples, T, n) uint8, written.
+        u_trace, v_trace: (samples, T, n) int32, written; of length 0 when not wanted.
+        counts: (samples, 4) int64, written: spikes, wraps of u, clips of v, synapses
+            crossed by recurrent spikes.
     """
-    samples, steps, n_pre = inputs.shape
-    n_post = spikes.shape[2]
-    trace = voltage.shape[0] > 0
-    for n in numba.prange(samples):
-        a = np.zeros(n_post, np.int64)
-        u = np.zeros(n_post, np.int64)
-        v = np.zeros(n_post, np.int64)
-        operations = 0
-        wraps = 0
-        clips = 0
+    samples, steps, n = spikes.shape
+    recurrent = starts.size > 0
+    scale = _I(shift)
+    for sample in prange(samples):
+        u = np.zeros(n, np.int32)
+        v = np.zeros(n, np.int32)
+        drive = bias.copy()
+        spiking = np.empty(n + MARGIN if recurrent else 0, np.uint32)
+        totals = np.zeros(4, np.int64)
         for t in range(steps):
-            a[:] = 0
-            for i in range(n_pre):
-                if inputs[n, t, i]:
-                    for k in range(starts[i], starts[i + 1]):
-                        a[targets[k]] += weights[k]
-                    operations += starts[i + 1] - starts[i]
-            for j in range(n_post):
-                x = u[j] * keep_current
-                x = x >> 12 if x >= 0 else -(-x >> 12)
-                x += a[j] << 6
-                if x > _STATE:
-                    x -= 2 * _STATE
-                    wraps += 1
-                elif x <= -_STATE:
-                    x += 2 * _STATE
-                    wraps += 1
+            a = sums[sample, t]
+            s = spikes[sample, t]
+            if injected.shape[0] > 0:
+                drive[:] = injected[sample, t]
+            fired = _I(0)
+            wraps = _I(0)
+            clips = _I(0)
+            for j in range(n):
+                x = _I(_decayed(u[j], keep_current[j]) + _I(_I(a[j]) << scale))
+                above = _I(x > _HALF)
+                below = _I(x <= -_HALF)
+                x = _I(x - _I(_I(above - below) << _I(24)))
+                wraps = _I(wraps + _I(above + below))
                 u[j] = x
-                y = v[j] * keep_voltage
-                y = y >> 12 if y >= 0 else -(-y >> 12)
-                y += x + bias[j]
-                if y > _STATE - 1:
-                    y = _STATE - 1
-                    clips += 1
-                elif y < 1 - _STATE:
-                    y = 1 - _STATE
-                    clips += 1
-                fired = y > threshold
-                spikes[n, t, j] = fired
-                v[j] = 0 if fired else y
-                if trace:
-                    voltage[n, t, j] = v[j]
-        sops[n] = operations
-        overflows[n, 0] = wraps
-        overflows[n, 1] = clips
+                y = _I(_I(_decayed(v[j], keep_voltage[j]) + x) + drive[j])
+                z = min(max(y, _BOTTOM), _TOP)
+                clips = _I(clips + _I(z != y))
+                spike = _I(z > threshold[j])
+                fired = _I(fired + spike)
+                s[j] = np.uint8(spike)
+                v[j] = _I(z & _I(spike - _I(1)))
+            totals[0] += fired
+            totals[1] += wraps
+            totals[2] += clips
+            if u_trace.shape[0] > 0:
+                u_trace[sample, t] = u
+            if v_trace.shape[0] > 0:
+                v_trace[sample, t] = v
+            if recurrent:
+                count = list_spikes(s, spiking)
+                for k in range(count):
+                    i = spiking[k]
+                    totals[3] += starts[i + np.uint32(1)] - starts[i]
+                    if t + 1 < steps:
+                        for e in range(starts[i], starts[i + np.uint32(1)]):
+                            sums[sample, t + 1, targets[e]] += weights[e]
+        counts[sample] = totals

@@ -1,134 +1,336 @@
-"""Our simulator: the integer network's own arithmetic, layer by layer, in numba."""
+"""Our simulator: the integer network's own arithmetic, layer by layer, in numba.
+
+A layer runs over whole samples, all steps, before the next begins: what it needs are the
+spikes of earlier layers, whose later steps do not depend on it. Spikes pass between layers
+as bytes; feature maps keep their channels together there (`synapses.map_order`).
+Arithmetic is Lava's: int32, which wraps around, with the sums of a convolution in 24 bits.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
-from esl_lava.counts import Counts, LayerCounts
+from esl_lava.counts import Counts
 from esl_lava.kernels import LOCK
-from esl_lava.kernels.cuba import run_layer
-from esl_lava.network import DECAY_UNITY, STATE_SHIFT, Layer, Network
-from esl_lava.simulate.result import (
-    Result,
-    Spikes,
-    decide,
-    layer_counts,
-)
+from esl_lava.kernels.cuba import run_neurons
+from esl_lava.kernels.synapses import delay
+from esl_lava.network import DECAY_UNITY, INPUT, STATE_SHIFT, Convolution, Injection, Layer, Network
+from esl_lava.simulate.result import Result, Spikes, decide, layer_counts
+from esl_lava.simulate.synapses import Array, Synapses, map_order, outgoing
 
-CHUNK_BYTES = 64 << 20
-"""Samples run in chunks whose spikes and voltages fit this, whatever their number."""
+CHUNK_BYTES = 8 << 20
+"""Samples run in chunks of about this much memory, so that a processor's cache holds it."""
+
+CONV_LIMIT = 1 << 23
+"""The sums of a convolution wrap around beyond -2**23..2**23 - 1."""
+
+LARGEST_DRIVE = 1 << 24
+"""A bias beyond this clips v whatever u is, so no larger one need be kept."""
+
+_NONE = np.empty(0, np.uint32)
+_NO_TRACE = np.empty((0, 0, 0), np.int32)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
+class _Part:
+    """Synapses of a layer.
+
+    Attributes:
+        source: whose spikes they bring.
+        synapses: they themselves.
+        kinds: the kernels that can sum them.
+        place: where among their sums those of the layer's neurons are, if elsewhere.
+    """
+
+    source: str
+    synapses: Synapses
+    kinds: tuple[str, ...]
+    place: npt.NDArray[np.int64] | None
+
+
 class _Prepared:
-    """A layer with its synapses by input neuron, as the kernel wants them."""
+    """A layer as the kernels want it.
 
-    layer: Layer
-    starts: npt.NDArray[np.int64]
-    targets: npt.NDArray[np.int32]
-    weights: npt.NDArray[np.int32]
-    bias: npt.NDArray[np.int64]
+    Attributes:
+        parts: its synapses, the feed-forward ones first; recurrent ones are apart.
+        order: None where its neurons are in order, else the neuron at each place.
+        item, unit: bytes of its sums, and what they are multiples of.
+    """
 
-    @staticmethod
-    def of(layer: Layer) -> _Prepared:
-        c = layer.connections
-        present = c.weights != 0
-        pre = c.indices[present]
-        order = np.argsort(pre, kind="stable")
-        starts = np.zeros(c.n_pre + 1, np.int64)
-        np.cumsum(np.bincount(pre, minlength=c.n_pre), out=starts[1:])
-        bias = np.zeros(layer.neurons, np.int64)
+    def __init__(self, layer: Layer, previous: str, orders: Mapping[str, Any], graded: bool):
+        self.layer = layer
+        main = layer.connections
+        self.order = map_order(main.out_shape) if isinstance(main, Convolution) else None
+        self.injected = previous if isinstance(main, Injection) else None
+        ends = [] if isinstance(main, Injection) else [(previous, main)]
+        ends += [(skip.source, skip.connections) for skip in layer.skips]
+        self.parts = []
+        for source, connections in ends:
+            synapses = Synapses(connections, orders[source])
+            kinds = ("scattered",) if graded and source == INPUT else synapses.kinds()
+            place = _between(synapses.order, self.order)
+            self.parts.append(_Part(source, synapses, kinds, place))
+        plain = len(ends) == 1 and self.injected is None and layer.recurrent is None
+        small = plain and not graded and self.parts[0].synapses.exact16
+        self.item = 2 if small else 4
+        self.unit = self.parts[0].synapses.unit if small else 1
+        place = slice(None) if self.order is None else self.order
+        self.delays = None if layer.delays is None else layer.delays[place]
+        self.bias = np.zeros(layer.neurons, np.int64)
         if layer.bias is not None:
-            bias[:] = layer.bias.astype(np.int64) << STATE_SHIFT
-        return _Prepared(
-            layer,
-            starts,
-            c.rows()[present][order].astype(np.int32),
-            c.weights[present][order],
-            bias,
-        )
+            self.bias[:] = layer.bias[place]
+        keep = [
+            (DECAY_UNITY - layer.parameter(name)[place]).astype(np.uint32)
+            for name in ("current_decay", "voltage_decay")
+        ]
+        threshold = (layer.parameter("threshold")[place] << STATE_SHIFT).astype(np.int32)
+        self.neuron = (*keep, threshold, _drive(self.bias))
+        self.recurrent: tuple[Array, Array, Array] = (_NONE, _NONE, _NO_TRACE.ravel())
+        if layer.recurrent is not None:
+            self.recurrent = outgoing(layer.recurrent)
+        self.width = max([p.synapses.width for p in self.parts], default=layer.neurons)
+
+    def in_order(self, values: Array) -> Array:
+        """(samples, T, neurons) values in the order of neurons."""
+        if self.order is None:
+            return values
+        channels, rows, columns = self.layer.shape
+        maps = values.reshape(*values.shape[:2], rows, columns, channels)
+        return maps.transpose(0, 1, 4, 2, 3).reshape(values.shape)
 
 
-def run(network: Network, inputs: Spikes, record: tuple[str, ...]) -> Result:
+def _between(
+    source: npt.NDArray[np.int64] | None, target: npt.NDArray[np.int64] | None
+) -> npt.NDArray[np.int64] | None:
+    """Where in the order `source` the neurons of the order `target` are; None if there."""
+    if source is None and target is None:
+        return None
+    size = len(source if source is not None else target)  # type: ignore[arg-type]
+    places = np.arange(size) if source is None else np.argsort(source)
+    found = places if target is None else places[target]
+    return None if np.array_equal(found, np.arange(size)) else found
+
+
+def _drive(bias: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    return (bias.clip(-LARGEST_DRIVE, LARGEST_DRIVE) << STATE_SHIFT).astype(np.int32)
+
+
+_prepared: WeakKeyDictionary[Network, list[_Prepared]] = WeakKeyDictionary()
+
+
+def prepare(network: Network) -> list[_Prepared]:
+    """The network laid out for the kernels; kept as long as the network is."""
+    if network not in _prepared:
+        orders: dict[str, Any] = {INPUT: None}
+        layers = []
+        previous = INPUT
+        for layer in network.layers:
+            graded = network.input_bits > 0 and INPUT in (
+                previous,
+                *(skip.source for skip in layer.skips),
+            )
+            layers.append(_Prepared(layer, previous, orders, graded))
+            orders[layer.name] = layers[-1].order
+            previous = layer.name
+        _prepared[network] = layers
+    return _prepared[network]
+
+
+@dataclass(eq=False)
+class _Totals:
+    """What a layer did, summed over chunks."""
+
+    sops: int = 0
+    spikes: int = 0
+    wraps: int = 0
+    clips: int = 0
+
+
+def run(
+    network: Network,
+    inputs: Array,
+    record: tuple[str, ...] = (),
+    states: tuple[str, ...] = (),
+) -> Result:
     """Simulate samples from rest.
 
     Args:
-        inputs: (samples, T, inputs) uint8 of 0 and 1 (`result.checked_input`).
+        network: any.
+        inputs: (samples, T, inputs) integers (`result.checked_input`).
         record: names of firing layers whose spikes to keep.
+        states: names of layers whose u and v after each step to keep.
     """
+    layers = prepare(network)
     samples, steps = inputs.shape[:2]
-    layers = [_Prepared.of(layer) for layer in network.layers]
-    kept = {
-        layer.name: np.empty((samples, steps, layer.neurons), np.uint8)
-        for layer in network.layers
-        if layer.name in record
-    }
-    last = network.layers[-1]
-    readout = None
-    if network.readout is not None:
-        readout = np.empty((samples, steps, last.neurons), np.int32)
+    running = _Running(network, layers, samples, steps, record, states)
     decisions = np.empty(samples, np.int64)
-    totals = np.zeros((len(layers), 4), np.int64)  # sops, spikes, wraps, clips
-    widest = max(network.inputs, *(layer.neurons for layer in network.layers))
-    chunk = max(1, CHUNK_BYTES // (8 * steps * widest))
+    chunk = _chunk(layers, samples, steps)
     for first in range(0, samples, chunk):
         here = slice(first, min(first + chunk, samples))
-        arriving = inputs[here]
-        for row, prepared in enumerate(layers):
-            name = prepared.layer.name
-            spikes, voltage = _run_layer(prepared, arriving, totals[row])
-            if name in kept:
-                kept[name][here] = spikes
-            if prepared.layer is network.readout and readout is not None:
-                readout[here] = voltage
-            arriving = spikes
-        decisions[here] = decide(None if readout is None else readout[here], arriving)
+        arriving = {INPUT: inputs[here]}
+        with LOCK:
+            for prepared in layers:
+                arriving[prepared.layer.name] = running.layer(prepared, arriving, here)
+        readout = None if running.readout is None else running.readout[here]
+        decisions[here] = decide(readout, layers[-1].in_order(arriving[layers[-1].layer.name]))
+    totals = running.totals
     counts = Counts(
         samples,
         steps,
-        int(inputs.sum(dtype=np.int64)),
-        tuple(_counts(p.layer, samples, steps, row) for p, row in zip(layers, totals)),
+        int(np.count_nonzero(inputs.view(bool) if inputs.dtype == np.uint8 else inputs)),
+        tuple(
+            layer_counts(layer, samples=samples, steps=steps, sops=t.sops, spikes=t.spikes)
+            for layer, t in zip(network.layers, totals.values())
+        ),
     )
-    overflows = {p.layer.name: (int(row[2]), int(row[3])) for p, row in zip(layers, totals)}
-    return Result(kept, readout, decisions, counts, overflows)
+    return Result(
+        spikes=running.spikes,
+        readout=running.readout,
+        decisions=decisions,
+        counts=counts,
+        overflows={name: (t.wraps, t.clips) for name, t in totals.items()},
+        u=running.u,
+        v={name: running.v[name] for name in running.u},
+    )
 
 
-def _run_layer(
-    prepared: _Prepared, arriving: Spikes, totals: npt.NDArray[np.int64]
-) -> tuple[Spikes, npt.NDArray[np.int32]]:
-    """Spikes, and voltages of a layer that never fires; adds to its totals."""
-    layer = prepared.layer
-    samples, steps = arriving.shape[:2]
-    spikes = np.empty((samples, steps, layer.neurons), np.uint8)
-    traced = (0, 0, 0) if layer.neuron.fires else spikes.shape
-    voltage = np.empty(traced, np.int32)
-    sops = np.empty(samples, np.int64)
-    overflows = np.empty((samples, 2), np.int64)
-    with LOCK:
-        run_layer(
-            arriving,
-            prepared.starts,
-            prepared.targets,
-            prepared.weights,
-            DECAY_UNITY - layer.neuron.current_decay,
-            DECAY_UNITY - layer.neuron.voltage_decay,
-            layer.neuron.threshold << STATE_SHIFT,
-            prepared.bias,
-            spikes,
-            voltage,
-            sops,
-            overflows,
+def _chunk(layers: list[_Prepared], samples: int, steps: int) -> int:
+    """How many samples to run at a time: as memory says, but some for every thread."""
+    bytes_each = sum(p.layer.neurons for p in layers) + max(p.width * p.item for p in layers)
+    fitting = CHUNK_BYTES // (steps * bytes_each)
+    return min(samples, max(fitting, numba.get_num_threads()))
+
+
+class _Running:
+    """A run: what is kept of all samples, and memory that chunks use one after the other.
+
+    Attributes:
+        spikes, u, v: layer name -> (samples, T, neurons), as asked for.
+        readout: v of a last layer that never fires.
+        totals: layer name -> what it did so far.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        layers: list[_Prepared],
+        samples: int,
+        steps: int,
+        record: tuple[str, ...],
+        states: tuple[str, ...],
+    ) -> None:
+        def empty(names: Iterable[str], dtype: type) -> dict[str, Array]:
+            sizes = {layer.name: layer.neurons for layer in network.layers}
+            return {name: np.empty((samples, steps, sizes[name]), dtype) for name in names}
+
+        last = network.readout
+        self.spikes = empty(record, np.uint8)
+        self.u = empty(states, np.int32)
+        self.v = empty({*states, *([] if last is None else [last.name])}, np.int32)
+        self.readout = None if last is None else self.v[last.name]
+        self.totals = {prepared.layer.name: _Totals() for prepared in layers}
+        self._memory: dict[str, Array] = {}
+
+    def layer(self, prepared: _Prepared, arriving: Mapping[str, Array], here: slice) -> Spikes:
+        """Spikes of a layer for the samples `here`, and what is to be kept of it."""
+        name = prepared.layer.name
+        total = self.totals[name]
+        shape = (*arriving[INPUT].shape[:2], prepared.layer.neurons)
+        sums = self._sums(prepared, arriving, total)
+        injected = _NO_TRACE
+        if prepared.injected is not None:
+            injected = arriving[prepared.injected].astype(np.int32)
+            if prepared.delays is not None:
+                delay(injected, prepared.delays)
+            injected = _drive(prepared.bias + injected)
+        outputs = {}
+        for what, kept, dtype in (
+            ("spikes", self.spikes, np.uint8),
+            ("u", self.u, np.int32),
+            ("v", self.v, np.int32),
+        ):
+            if name in kept and prepared.order is None:
+                outputs[what] = kept[name][here]
+            elif name in kept or what == "spikes":
+                outputs[what] = self._scratch(f"{what} of {name}", shape, dtype)
+            else:
+                outputs[what] = _NO_TRACE
+        counts = np.empty((shape[0], 4), np.int64)
+        run_neurons(
+            sums,
+            STATE_SHIFT + prepared.unit - 1,  # a unit is 1 or 2, no or one bit more
+            injected,
+            *prepared.neuron,
+            *prepared.recurrent,
+            *outputs.values(),
+            counts,
         )
-    totals[0] += sops.sum()
-    totals[1] += spikes.sum(dtype=np.int64)
-    totals[2:] += overflows.sum(axis=0)
-    return spikes, voltage
+        fired, wraps, clips, crossed = counts.sum(axis=0).tolist()
+        total.spikes += fired
+        total.wraps += wraps
+        total.clips += clips
+        total.sops += crossed
+        if prepared.order is not None:
+            for what, kept in (("spikes", self.spikes), ("u", self.u), ("v", self.v)):
+                if name in kept:
+                    kept[name][here] = prepared.in_order(outputs[what])
+        return outputs["spikes"]
+
+    def _sums(self, prepared: _Prepared, arriving: Mapping[str, Array], total: _Totals) -> Array:
+        """(samples, T, width) weighted input of a layer, but for the recurrent one."""
+        shape = (*arriving[INPUT].shape[:2], prepared.width)
+        dtype = np.int16 if prepared.item == 2 else np.int32
+        sums = self._scratch("sums", shape, dtype)
+        if prepared.injected is not None:
+            sums[:] = 0
+        neurons = prepared.layer.neurons
+        for index, part in enumerate(prepared.parts):
+            feed_forward = index == 0 and prepared.injected is None
+            own = sums if feed_forward else self._scratch("skip", shape, dtype)
+            coming = arriving[part.source]
+            kind = self._cheapest(part, coming, own.itemsize)
+            total.sops += part.synapses.add(kind, coming, own)
+            own = own[:, :, :neurons]
+            if isinstance(part.synapses.connections, Convolution):
+                total.wraps += _wrap(own, part.synapses.bound, coming)
+            if not feed_forward:
+                sums[:, :, :neurons] += own if part.place is None else own[:, :, part.place]
+            elif prepared.delays is not None:
+                delay(own, prepared.delays)
+        return sums
+
+    def _cheapest(self, part: _Part, coming: Array, size: int) -> str:
+        """The kernel for this many spikes."""
+        if len(part.kinds) == 1:
+            return part.kinds[0]
+        sample_steps = coming.shape[0] * coming.shape[1]
+        spikes = np.count_nonzero(coming.view(bool)) / sample_steps
+        costs = {k: part.synapses.cost(k, size, spikes, sample_steps) for k in part.kinds}
+        return min(costs, key=lambda kind: costs[kind])
+
+    def _scratch(self, what: str, shape: tuple[int, ...], dtype: type) -> Array:
+        """An array of this run's own memory; the first of a name must be the largest."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if what not in self._memory or self._memory[what].size < size:
+            self._memory[what] = np.empty(size, np.uint8)
+        return self._memory[what][:size].view(dtype).reshape(shape)
 
 
-def _counts(layer: Layer, samples: int, steps: int, totals: npt.NDArray[np.int64]) -> LayerCounts:
-    return layer_counts(
-        layer, samples=samples, steps=steps, sops=int(totals[0]), spikes=int(totals[1])
-    )
+def _wrap(sums: Array, bound: int, coming: Array) -> int:
+    """Wrap the sums of a convolution around at 24 bits, in place; how many were."""
+    if coming.dtype != np.uint8:
+        bound *= int(np.abs(coming.astype(np.int64)).max())
+    if bound < CONV_LIMIT:
+        return 0
+    wrapped = (sums << 8) >> 8
+    changed = int((wrapped != sums).sum())
+    sums[:] = wrapped
+    return changed

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from esl_lava.counts import Counts, LayerCounts
 from esl_lava.errors import DataError
-from esl_lava.network import Layer, Network
+from esl_lava.network import INPUT, Layer, Network, parts
 
 Spikes = npt.NDArray[np.uint8]
+States = npt.NDArray[np.int32]
+Names = tuple[str, ...] | str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,17 +31,24 @@ class Result:
         counts: spikes, synaptic operations and neuron updates per layer.
         overflows: layer name -> (wraps of u, clips of v); empty where the backend cannot
             tell.
+        u, v: layer name -> (samples, T, neurons) int32 after each step, for each layer
+            whose states were asked for; v is 0 where the neuron has just fired.
     """
 
     spikes: Mapping[str, Spikes]
-    readout: npt.NDArray[np.int32] | None
+    readout: States | None
     decisions: npt.NDArray[np.int64]
     counts: Counts
     overflows: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    u: Mapping[str, States] = field(default_factory=dict)
+    v: Mapping[str, States] = field(default_factory=dict)
 
 
-def checked_input(network: Network, spikes: npt.ArrayLike) -> Spikes:
-    """`spikes` as (samples, T, inputs) uint8 of zeros and ones, C-contiguous.
+def checked_input(network: Network, spikes: npt.ArrayLike) -> npt.NDArray[Any]:
+    """`spikes` as (samples, T, inputs), C-contiguous.
+
+    Returns:
+        uint8 of zeros and ones or, where the network takes graded spikes, int32.
 
     Raises:
         DataError: naming the shape, type or value that does not fit.
@@ -57,29 +67,46 @@ def checked_input(network: Network, spikes: npt.ArrayLike) -> Spikes:
         raise DataError(f"spikes have {inputs} channels, the network has {network.inputs} inputs")
     if network.steps is not None and steps != network.steps:
         raise DataError(f"spikes have {steps} steps, the network is presented {network.steps}")
+    bits = network.input_bits
+    least, most = (1 - (1 << bits), (1 << bits) - 1) if bits else (0, 1)
     if array.dtype != bool:
         low, high = int(array.min()), int(array.max())
-        if low < 0 or high > 1:
-            raise DataError(f"spikes must be 0 or 1, found {low if low < 0 else high}")
-    return np.ascontiguousarray(array.reshape(samples, steps, inputs), np.uint8)
+        if low < least or high > most:
+            allowed = f"integers in {least}..{most}" if bits else "0 or 1"
+            raise DataError(f"spikes must be {allowed}, found {low if low < least else high}")
+    dtype = np.int32 if bits else np.uint8
+    return np.ascontiguousarray(array.reshape(samples, steps, inputs), dtype)
 
 
-def recorded_layers(network: Network, record: tuple[str, ...] | str | None) -> tuple[str, ...]:
+def recorded_layers(network: Network, record: Names) -> tuple[str, ...]:
     """Names of the firing layers to record: "all", None (none), or given names.
 
     Raises:
         DataError: for a name that is no firing layer of the network.
     """
     firing = tuple(layer.name for layer in network.layers if layer.neuron.fires)
-    if record is None:
+    return _chosen("firing layer", firing, record)
+
+
+def traced_layers(network: Network, states: Names) -> tuple[str, ...]:
+    """Names of the layers whose u and v to keep: "all", None (none), or given names.
+
+    Raises:
+        DataError: for a name that is no layer of the network.
+    """
+    return _chosen("layer", tuple(layer.name for layer in network.layers), states)
+
+
+def _chosen(what: str, known: tuple[str, ...], names: Names) -> tuple[str, ...]:
+    if names is None:
         return ()
-    if record == "all":
-        return firing
-    names = (record,) if isinstance(record, str) else tuple(record)
-    for name in names:
-        if name not in firing:
-            raise DataError(f"no firing layer {name!r} to record; there are {', '.join(firing)}")
-    return names
+    if names == "all":
+        return known
+    chosen = (names,) if isinstance(names, str) else tuple(names)
+    for name in chosen:
+        if name not in known:
+            raise DataError(f"no {what} {name!r} to record; there are {', '.join(known)}")
+    return chosen
 
 
 def decide(readout: npt.NDArray[np.int32] | None, last: Spikes | None) -> npt.NDArray[np.int64]:
@@ -92,40 +119,86 @@ def decide(readout: npt.NDArray[np.int32] | None, last: Spikes | None) -> npt.ND
 
 def layer_counts(layer: Layer, *, samples: int, steps: int, sops: int, spikes: int) -> LayerCounts:
     """The counts of one layer, its sizes filled in."""
+    brought = parts(layer)
     return LayerCounts(
         name=layer.name,
         neurons=layer.neurons,
-        possible=layer.connections.possible,
-        connections=layer.connections.count,
-        synapses=layer.connections.synapses,
+        possible=sum(part.possible for part in brought),
+        connections=sum(part.count for part in brought),
+        synapses=sum(part.synapses for part in brought),
         sops=sops,
         neuron_updates=layer.neurons * steps * samples,
         spikes=spikes,
     )
 
 
-def count(network: Network, inputs: Spikes, spikes: Mapping[str, Spikes]) -> Counts:
+def count(network: Network, inputs: npt.NDArray[Any], spikes: Mapping[str, Spikes]) -> Counts:
     """Counts from the spikes of every firing layer: each spike crosses its fan-out.
 
     Args:
-        inputs: (samples, T, inputs) uint8.
+        network: whose counts.
+        inputs: (samples, T, inputs) integers; what is not 0 is a spike.
         spikes: as `Result.spikes`, all firing layers present.
     """
     samples, steps = inputs.shape[:2]
+    active = {INPUT: np.count_nonzero(inputs, axis=(0, 1))}
     layers = []
-    arriving = inputs
+    before = INPUT
     for layer in network.layers:
-        per_input = arriving.sum(axis=(0, 1), dtype=np.int64)
-        emitted = spikes[layer.name] if layer.neuron.fires else None
+        emitted = np.zeros(layer.neurons, np.int64)
+        if layer.neuron.fires:
+            emitted = spikes[layer.name].sum(axis=(0, 1), dtype=np.int64)
+        active[layer.name] = emitted
+        ends = [(before, layer.connections)]
+        ends += [(skip.source, skip.connections) for skip in layer.skips]
+        if layer.recurrent is not None:
+            ends.append((layer.name, layer.recurrent))
+        sops = sum(int(active[source] @ part.fan_out()) for source, part in ends)
         layers.append(
-            layer_counts(
-                layer,
-                samples=samples,
-                steps=steps,
-                sops=int(per_input @ layer.connections.fan_out()),
-                spikes=0 if emitted is None else int(emitted.sum(dtype=np.int64)),
-            )
+            layer_counts(layer, samples=samples, steps=steps, sops=sops, spikes=int(emitted.sum()))
         )
-        if emitted is not None:
-            arriving = emitted
-    return Counts(samples, steps, int(inputs.sum(dtype=np.int64)), tuple(layers))
+        before = layer.name
+    return Counts(samples, steps, int(active[INPUT].sum()), tuple(layers))
+
+
+def joined(results: Sequence[Result]) -> Result:
+    """The runs of several lots of samples as one run of all, in their order.
+
+    All have to be of the same network, with the same steps and the same things kept.
+    """
+    first = results[0]
+    if len(results) == 1:
+        return first
+    layers = tuple(
+        replace(
+            same[0],
+            sops=sum(layer.sops for layer in same),
+            neuron_updates=sum(layer.neuron_updates for layer in same),
+            spikes=sum(layer.spikes for layer in same),
+        )
+        for same in zip(*(result.counts.layers for result in results))
+    )
+
+    def whole(what: str) -> dict[str, npt.NDArray[Any]]:
+        kept = [getattr(result, what) for result in results]
+        return {name: np.concatenate([part[name] for part in kept]) for name in kept[0]}
+
+    return Result(
+        spikes=whole("spikes"),
+        readout=None
+        if first.readout is None
+        else np.concatenate([r.readout for r in results if r.readout is not None]),
+        decisions=np.concatenate([result.decisions for result in results]),
+        counts=Counts(
+            sum(result.counts.samples for result in results),
+            first.counts.steps,
+            sum(result.counts.input_spikes for result in results),
+            layers,
+        ),
+        overflows={
+            name: tuple(map(sum, zip(*(result.overflows[name] for result in results))))  # type: ignore[misc]
+            for name in first.overflows
+        },
+        u=whole("u"),
+        v=whole("v"),
+    )

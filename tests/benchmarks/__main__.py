@@ -12,10 +12,15 @@ from pathlib import Path
 
 from tests.benchmarks.evolve import update_costs
 from tests.benchmarks.netfile import file_sizes
+from tests.benchmarks.sim import speedups
 
 Benchmark = Callable[[], Iterator[tuple[str, list[float]]]]
 
-BENCHMARKS: dict[str, Benchmark] = {"evolve": update_costs, "netfile": file_sizes}
+BENCHMARKS: dict[str, Benchmark] = {
+    "evolve": update_costs,
+    "netfile": file_sizes,
+    "sim": speedups,
+}
 """First part of its names -> benchmark."""
 
 

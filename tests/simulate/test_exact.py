@@ -1,8 +1,10 @@
-"""The exact simulator against its own equations, written again in plain Python integers."""
+"""The exact simulator against its own equations, written again in plain numpy."""
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -14,84 +16,62 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from esl_lava.network import INTEGRATOR, NEVER, Connections, Cuba, Layer, Network
-from esl_lava.simulate import exact, simulate
+from esl_lava.network import (
+    INPUT,
+    INTEGRATOR,
+    NEVER,
+    Connections,
+    Convolution,
+    Cuba,
+    Injection,
+    Layer,
+    Network,
+    Skip,
+)
+from esl_lava.simulate import exact, simulate, synapses
 from esl_lava.simulate.result import count
+from esl_lava.simulate.synapses import Synapses
+from tests.simulate import reference
+from tests.simulate.networks import cases
 
 SEVERAL = settings(max_examples=100, deadline=None)
 INT32 = np.iinfo(np.int32)
 
 
-def trunc(x: int) -> int:
-    return (abs(x) >> 12) * (1 if x >= 0 else -1)
-
-
-def reference_neuron(neuron: Cuba, bias: int, arriving: list[int]) -> tuple:
-    """Spikes, v after each step, wraps and clips of one neuron given its summed weights."""
-    u = v = wraps = clips = 0
-    spikes, voltages = [], []
-    for a in arriving:
-        u = trunc(u * (4096 - neuron.current_decay)) + a * 64
-        if u > 2**23:
-            u, wraps = u - 2**24, wraps + 1
-        elif u <= -(2**23):
-            u, wraps = u + 2**24, wraps + 1
-        v = trunc(v * (4096 - neuron.voltage_decay)) + u + bias * 64
-        if abs(v) > 2**23 - 1:
-            v, clips = (2**23 - 1 if v > 0 else 1 - 2**23), clips + 1
-        spikes.append(int(v > neuron.threshold * 64))
-        if spikes[-1]:
-            v = 0
-        voltages.append(v)
-    return spikes, voltages, wraps, clips
-
-
-def reference(network: Network, inputs: np.ndarray) -> tuple[dict, dict, dict, dict]:
-    """Spikes, voltages, (wraps, clips) and synaptic operations of each layer, by name."""
-    spikes, voltages, overflows, sops = {}, {}, {}, {}
-    arriving = inputs.tolist()
-    for layer in network.layers:
-        weights = layer.connections.dense().tolist()
-        bias = [0] * layer.neurons if layer.bias is None else layer.bias.tolist()
-        emitted, voltage = [], []
-        wraps = clips = operations = 0
-        for sample in arriving:
-            neurons = []
-            for j in range(layer.neurons):
-                sums = [sum(w for w, s in zip(weights[j], step) if s) for step in sample]
-                neurons.append(reference_neuron(layer.neuron, bias[j], sums))
-                wraps += neurons[-1][2]
-                clips += neurons[-1][3]
-                operations += sum(w != 0 for step in sample for w, s in zip(weights[j], step) if s)
-            emitted.append([list(step) for step in zip(*(n[0] for n in neurons))])
-            voltage.append([list(step) for step in zip(*(n[1] for n in neurons))])
-        spikes[layer.name], voltages[layer.name] = np.array(emitted), np.array(voltage)
-        overflows[layer.name], sops[layer.name] = (wraps, clips), operations
-        arriving = emitted
-    return spikes, voltages, overflows, sops
-
-
 def check_against_reference(network: Network, inputs: np.ndarray) -> None:
-    result = simulate(network, inputs, record="all")
-    spikes, voltages, overflows, sops = reference(network, inputs)
+    result = simulate(network, inputs, record="all", states="all")
+    expected = reference.simulate(network, inputs)
+    names = [layer.name for layer in network.layers]
     firing = [layer.name for layer in network.layers if layer.neuron.fires]
     assert list(result.spikes) == firing
-    for name in firing:
-        assert result.spikes[name].dtype == np.uint8
-        np.testing.assert_array_equal(result.spikes[name], spikes[name])
+    assert list(result.u) == list(result.v) == names
+    for found, wanted, dtype in (
+        (result.spikes, expected.spikes, np.uint8),
+        (result.u, expected.u, np.int32),
+        (result.v, expected.v, np.int32),
+    ):
+        for name, values in found.items():
+            assert values.dtype == dtype
+            np.testing.assert_array_equal(values, wanted[name], err_msg=name)
     last = network.layers[-1].name
     if network.readout is None:
         assert result.readout is None
-        score = spikes[last].sum(axis=1)
+        score = expected.spikes[last].sum(axis=1)
     else:
         assert result.readout is not None
         assert result.readout.dtype == np.int32
-        np.testing.assert_array_equal(result.readout, voltages[last])
-        score = voltages[last][:, -1]
+        np.testing.assert_array_equal(result.readout, expected.v[last])
+        score = expected.v[last][:, -1]
     assert result.decisions.tolist() == [row.tolist().index(row.max()) for row in score]
-    assert result.overflows == overflows
-    assert {layer.name: layer.sops for layer in result.counts.layers} == sops
+    assert result.overflows == expected.overflows
+    assert {layer.name: layer.sops for layer in result.counts.layers} == expected.sops
     assert result.counts == count(network, inputs, result.spikes)
+
+
+@SEVERAL
+@given(cases())
+def test_equals_the_equations(case):
+    check_against_reference(case.network, case.inputs)
 
 
 EVEN = st.integers(-128, 127).map(lambda half: 2 * half)
@@ -138,7 +118,7 @@ def runs(draw):
 
 @SEVERAL
 @given(runs())
-def test_equals_the_equations(run):
+def test_equals_the_equations_where_numbers_overflow(run):
     check_against_reference(*run)
 
 
@@ -165,14 +145,33 @@ def test_u_wraps_and_v_clips_as_in_lava():
 
 
 def test_u_wraps_only_once():
-    network = single([[INT32.max], [INT32.min]], Cuba(4096, 4096, NEVER - 1))
-    result = simulate(network, np.ones((1, 3, 1), np.uint8), record="all")
+    network = single([[1 << 19], [-(1 << 19)]], Cuba(4096, 4096, NEVER - 1))
+    result = simulate(network, np.ones((1, 3, 1), np.uint8), record="all", states="all")
+    assert result.u["only"][0].tolist() == [[1 << 24, -(1 << 24)]] * 3
     assert result.overflows == {"only": (6, 6)}
     assert result.spikes["only"][0].tolist() == [[1, 0]] * 3
 
 
+def test_sums_beyond_32_bits_wrap_around_as_lavas():
+    network = single([[INT32.max], [1 << 25]], Cuba(4096, 4096, NEVER))
+    result = simulate(network, np.ones((1, 1, 1), np.uint8), states="all")
+    # 2**37 - 64 is -64; 2**31 is -2**31, which then wraps u the other way.
+    assert result.u["only"][0, 0].tolist() == [-64, (1 << 24) - (1 << 31)]
+
+
+def test_the_sums_of_a_convolution_wrap_around_at_24_bits():
+    kernel = np.array([(1 << 23) - 1, 1 << 23, (1 << 24) + 5, -(1 << 23) - 1]).reshape(4, 1, 1, 1)
+    network = Network((Layer("only", Convolution(kernel, (1, 1, 1)), Cuba(4096, 4096, NEVER)),))
+    result = simulate(network, np.ones((1, 1, 1), np.uint8), states="all")
+    # They become 2**23 - 1, -2**23, 5 and 2**23 - 1; then u wraps, but only once.
+    once = ((1 << 23) - 1) * 64 - (1 << 24)
+    assert result.u["only"][0, 0].tolist() == [once, (1 << 24) - (1 << 29), 5 * 64, once]
+    assert result.overflows["only"][0] == 3 + 3
+    check_against_reference(network, np.ones((2, 2, 1), np.uint8))
+
+
 @pytest.mark.parametrize("decay", [0, 4096])
-def test_extreme_weights_for_many_steps_do_not_overflow_the_kernel(decay):
+def test_extreme_weights_for_many_steps(decay):
     weights = np.full((2, 6), INT32.max)
     weights[1] = INT32.min
     network = single(weights, Cuba(decay, 0, 1000), [INT32.max, INT32.min])
@@ -181,7 +180,78 @@ def test_extreme_weights_for_many_steps_do_not_overflow_the_kernel(decay):
 
 def test_extreme_biases_do_not_overflow():
     network = single([[2], [2]], Cuba(4096, 4096, NEVER), [1 << 26, INT32.min])
+    result = simulate(network, np.zeros((1, 2, 1), np.uint8))
+    assert result.readout is not None
+    assert result.readout[0].tolist() == [[2**23 - 1, 1 - 2**23]] * 2
     check_against_reference(network, np.zeros((1, 2, 1), np.uint8))
+
+
+def test_graded_spikes():
+    skip = Skip(INPUT, Connections.from_dense([[0, 1], [0, 0]]))
+    main = Connections.from_dense([[2, -4], [1, 0]])
+    network = Network((Layer("only", main, Cuba(4096, 4096, 10), skips=(skip,)),), input_bits=3)
+    inputs = np.array([[[7, -3], [0, -1], [-7, 0]]])
+    result = simulate(network, inputs, states="all", record="all")
+    # 14 + 12 - 3 and 7; 4 - 1; -14 and -7.
+    assert (result.u["only"][0] // 64).tolist() == [[23, 7], [3, 0], [-14, -7]]
+    assert result.spikes["only"][0].tolist() == [[1, 0], [0, 0], [0, 0]]
+    # What is not 0 is one message, whatever its size: two cross 2 + 0 synapses, two 1 + 1.
+    assert result.counts.input_spikes == 4
+    assert result.counts.sops == 8
+    check_against_reference(network, inputs)
+
+
+def test_injected_input_does_not_pass_through_u():
+    layer = Layer("only", Injection((2,)), Cuba(0, 0, 6), [1, 0], [0, 1])
+    network = Network((layer,), input_bits=4)
+    result = simulate(network, [[[2, 5], [3, 2], [0, 0]]], record="all", states="all")
+    assert not result.u["only"].any()
+    # 3, then 3 + 4 fires; the second is late by a step: 0, 5, then 5 + 2 fires.
+    assert (result.v["only"][0] // 64).tolist() == [[3, 0], [0, 5], [1, 0]]
+    assert result.spikes["only"][0].tolist() == [[0, 0], [1, 0], [0, 1]]
+    assert result.counts.sops == 0
+
+
+def test_recurrent_spikes_arrive_a_step_later():
+    layer = Layer(
+        "only",
+        Connections.from_dense([[2], [0]]),
+        Cuba(4096, 4096, 1),
+        recurrent=Connections.from_dense([[0, 0], [3, -1]]),
+    )
+    result = simulate(Network((layer,)), [[[1], [0], [0], [0]]], record="all", states="all")
+    assert result.spikes["only"][0].tolist() == [[1, 0], [0, 1], [0, 0], [0, 0]]
+    assert (result.u["only"][0] // 64).tolist() == [[2, 0], [0, 3], [0, -1], [0, 0]]
+    assert result.counts.sops == 1 + 1 + 1
+
+
+def test_delays_hold_back_what_is_fed_forward_only():
+    layer = Layer(
+        "only",
+        Connections.from_dense([[1], [1], [1]]),
+        Cuba(4096, 0, NEVER),
+        bias=[10, 10, 10],
+        delays=[0, 2, 62],
+        skips=(Skip(INPUT, Connections.from_dense([[0], [100], [0]])),),
+    )
+    result = simulate(Network((layer,)), [[[1], [0], [0], [0]]], states="all")
+    assert (result.u["only"][0] // 64).tolist() == [[1, 100, 0], [0, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert (result.v["only"][0] // 64).tolist() == [
+        [11, 110, 10],
+        [21, 120, 20],
+        [31, 131, 30],
+        [41, 141, 40],
+    ]
+
+
+def test_neurons_of_feature_maps_are_counted_channel_by_channel():
+    # A kernel of one weight: each output is its input times 2, in channel 1 times 4.
+    conv = Convolution([[[[2]]], [[[4]]]], (1, 2, 3))
+    network = Network((Layer("only", conv, Cuba(4096, 4096, NEVER)),))
+    result = simulate(network, [[[1, 0, 0, 0, 1, 1]]], states="all")
+    assert (result.u["only"].ravel() // 64).tolist() == [2, 0, 0, 0, 2, 2, 4, 0, 0, 0, 4, 4]
+    assert result.readout is not None
+    assert result.decisions.tolist() == [6]
 
 
 def test_threshold_is_strict_and_only_v_is_reset():
@@ -266,6 +336,10 @@ def assert_same(one, other) -> None:
     assert list(one.spikes) == list(other.spikes)
     for name, spikes in one.spikes.items():
         np.testing.assert_array_equal(spikes, other.spikes[name])
+    for values, others in ((one.u, other.u), (one.v, other.v)):
+        assert list(values) == list(others)
+        for name in values:
+            np.testing.assert_array_equal(values[name], others[name])
     np.testing.assert_array_equal(one.readout, other.readout)
     np.testing.assert_array_equal(one.decisions, other.decisions)
     assert one.counts == other.counts
@@ -278,26 +352,134 @@ def test_a_larger_network_equals_the_equations():
     assert all(layer.spikes > 100 for layer in simulate(network, inputs).counts.layers[:2])
 
 
-# Chunks of 1 sample, and of 4: 50 neurons are the widest layer, 23 samples leave a rest.
-@pytest.mark.parametrize("chunk_bytes", [1, 4 * 8 * 9 * 50])
+@pytest.mark.parametrize("size", [1, 4])  # 23 samples leave a rest
 @pytest.mark.parametrize("firing", [False, True])
-def test_chunks_change_nothing(monkeypatch, chunk_bytes, firing):
+def test_chunks_change_nothing(monkeypatch, size, firing):
     network, inputs = larger()
     if firing:
         last = replace(network.layers[-1], neuron=Cuba(4096, 100, 70))
         network = Network((*network.layers[:-1], last))
-    whole = simulate(network, inputs, record="all")
+    whole = simulate(network, inputs, record="all", states="all")
     sizes = []
-    run_layer = exact.run_layer
+    run_neurons = exact.run_neurons
 
-    def noting(arriving, *args):
-        sizes.append(len(arriving))
-        run_layer(arriving, *args)
+    def noting(sums, *args):
+        sizes.append(len(sums))
+        run_neurons(sums, *args)
 
-    monkeypatch.setattr(exact, "CHUNK_BYTES", chunk_bytes)
-    monkeypatch.setattr(exact, "run_layer", noting)
-    assert_same(simulate(network, inputs, record="all"), whole)
-    assert set(sizes) == ({1} if chunk_bytes == 1 else {4, 3})
+    monkeypatch.setattr(exact, "_chunk", lambda *_: size)
+    monkeypatch.setattr(exact, "run_neurons", noting)
+    assert_same(simulate(network, inputs, record="all", states="all"), whole)
+    assert set(sizes) == ({1} if size == 1 else {4, 3})
+
+
+def test_chunks_are_as_large_as_memory_says(monkeypatch):
+    network, _ = larger()
+    layers = exact.prepare(network)
+    # The spikes of 90 neurons, and sums of int16 for 50, padded to 64.
+    each = 7 * (90 + 2 * 64)
+    monkeypatch.setattr(exact, "CHUNK_BYTES", 11 * each)
+    assert exact._chunk(layers, 100, 7) == 11
+    assert exact._chunk(layers, 5, 7) == 5
+    assert exact._chunk(layers, 100, 7000) == numba.get_num_threads()
+
+
+def spatial() -> tuple[Network, np.ndarray]:
+    rng = np.random.default_rng(6)
+
+    def weights(*shape: int) -> np.ndarray:
+        return 2 * rng.integers(-60, 64, shape) * (rng.random(shape) < 0.6)
+
+    conv = Convolution(weights(6, 2, 3, 4), (4, 9, 8), (2, 1), (1, 2), (2, 1), groups=2)
+    second = Convolution(weights(3, 6, 2, 2), conv.out_shape)
+    head = Connections.from_dense(weights(20, second.n_post))
+    skip = Skip("conv", Connections.from_dense(weights(20, conv.n_post)))
+    decays = np.array([1000, 4096, 0, 300, 20, 4000])
+    delays = np.arange(conv.n_post) % 4
+    network = Network(
+        (
+            Layer("conv", conv, Cuba(decays, 200, decays + 1), delays=delays),
+            Layer("second", second, Cuba(4096, 2048, 64)),
+            Layer("head", head, Cuba(4096, 2048, 64), skips=(skip,)),
+        )
+    )
+    return network, (rng.random((7, 9, network.inputs)) < 0.3).astype(np.uint8)
+
+
+def test_a_larger_network_of_maps_equals_the_equations():
+    network, inputs = spatial()
+    check_against_reference(network, inputs)
+    assert all(layer.spikes > 100 for layer in simulate(network, inputs).counts.layers)
+
+
+@pytest.mark.parametrize("small", [False, True])
+@pytest.mark.parametrize("kind", list(synapses.KERNELS))
+@pytest.mark.parametrize("make", [larger, spatial])
+def test_every_kernel_and_width_gives_the_same(monkeypatch, kind, small, make):
+    network, inputs = make()
+    whole = simulate(network, inputs, record="all", states="all")
+    forced = Network(network.layers)
+    monkeypatch.setattr(Synapses, "cost", lambda self, name, *_: name != kind)
+    if not small:
+        monkeypatch.setattr(synapses, "INT16_BOUND", 0)
+    layers = exact.prepare(forced)
+    kinds = {kind for layer in layers for part in layer.parts for kind in part.kinds}
+    assert kind in kinds or (make, kind) == (larger, "runs")
+    widths = {2} if make is larger else {2, 4}
+    assert {layer.item for layer in layers} == (widths if small else {4})
+    assert_same(simulate(forced, inputs, record="all", states="all"), whole)
+
+
+@pytest.mark.parametrize(
+    ("density", "active", "sample_steps", "full", "maps"),
+    [
+        (1, 0.1, 1000, "rows", "runs"),
+        (0.16, 0.1, 1000, "rows", "lanes"),
+        (0.05, 0.5, 1000, "lanes", "lanes"),
+        (0.05, 0.5, 1, "rows", "scattered"),
+        (0.002, 0.001, 1000, "scattered", "scattered"),
+    ],
+)
+def test_the_kernel_is_chosen_by_what_it_costs(density, active, sample_steps, full, maps):
+    rng = np.random.default_rng(0)
+
+    def weights(*shape: int) -> np.ndarray:
+        return 2 * rng.integers(1, 60, shape) * (rng.random(shape) < density)
+
+    for connections, expected in (
+        (Connections.from_dense(weights(800, 784)), full),
+        (Convolution(weights(64, 64, 3, 3), (64, 20, 20)), maps),
+    ):
+        chosen = Synapses(connections, None)
+        spikes = active * connections.n_pre
+        size = 2 if chosen.exact16 else 4
+        cost = {kind: chosen.cost(kind, size, spikes, sample_steps) for kind in chosen.kinds()}
+        assert min(cost, key=lambda kind: cost[kind]) == expected
+
+
+def test_int16_is_used_only_where_no_sum_can_leave_it():
+    for weights, small, unit in (
+        ([[32767]], True, 1),
+        ([[32767, -1]], False, 1),
+        ([[65534]], True, 2),
+        ([[65532, 4]], False, 2),
+    ):
+        chosen = Synapses(Connections.from_dense(weights), None)
+        assert (chosen.exact16, chosen.unit) == (small, unit)
+        ones = np.ones((1, 2, len(weights[0])), np.uint8)
+        check_against_reference(single(weights, Cuba(4096, 0, NEVER)), ones)
+
+
+def test_what_is_prepared_goes_with_the_network():
+    network, inputs = larger()
+    simulate(network, inputs)
+    first = exact.prepare(network)
+    simulate(network, inputs)
+    assert exact.prepare(network) is first
+    gone = weakref.ref(first[0])
+    del network, first
+    gc.collect()
+    assert gone() is None
 
 
 def test_threads_change_nothing():

@@ -1,0 +1,271 @@
+"""Weighted sums of spikes: one kernel for each way of storing synapses.
+
+Each fills `sums` (samples, T, n or more) for whole samples, in parallel over them, from
+`inputs` (samples, T, n_pre), 0 where there is no spike, and writes into `sops` (samples,)
+how many synapses spikes have crossed. Sums of int16 are the caller's promise that nothing
+overflows; those of int32 wrap around modulo 2**32.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+from esl_lava.kernels.events import MARGIN, list_spikes
+
+_COMPILED = {"parallel": True, "cache": True, "nogil": True}
+
+
+@njit(**_COMPILED)
+def add_rows(
+    inputs: np.ndarray,
+    rows: np.ndarray,
+    fan_out: np.ndarray,
+    sums: np.ndarray,
+    sops: np.ndarray,
+) -> None:
+    """Each spike adds its row of a dense matrix; eight rows at a time.
+
+    Args:
+        rows: (n_pre, width) integers; a multiple of 16 wide, for the vector unit.
+        fan_out: (n_pre,) synapses of each input.
+        sums: (samples, T, width), written.
+    """
+    samples, steps, n_pre = inputs.shape
+    width = rows.shape[1]
+    kind = sums.dtype.type
+    for n in prange(samples):
+        spiking = np.empty(n_pre + MARGIN, np.uint32)
+        crossed = 0
+        for t in range(steps):
+            count = list_spikes(inputs[n, t], spiking)
+            a = sums[n, t]
+            a[:] = 0
+            for k in range(count):
+                crossed += fan_out[spiking[k]]
+            k = 0
+            while k + 8 <= count:
+                r0, r1, r2, r3 = (
+                    rows[spiking[k]],
+                    rows[spiking[k + 1]],
+                    rows[spiking[k + 2]],
+                    rows[spiking[k + 3]],
+                )
+                r4, r5, r6, r7 = (
+                    rows[spiking[k + 4]],
+                    rows[spiking[k + 5]],
+                    rows[spiking[k + 6]],
+                    rows[spiking[k + 7]],
+                )
+                for j in range(width):
+                    a[j] += ((kind(r0[j]) + kind(r1[j])) + (kind(r2[j]) + kind(r3[j]))) + (
+                        (kind(r4[j]) + kind(r5[j])) + (kind(r6[j]) + kind(r7[j]))
+                    )
+                k += 8
+            while k < count:
+                r0 = rows[spiking[k]]
+                for j in range(width):
+                    a[j] += r0[j]
+                k += 1
+        sops[n] = crossed
+
+
+@njit(**_COMPILED)
+def add_runs(
+    inputs: np.ndarray,
+    base: np.ndarray,
+    which: np.ndarray,
+    starts: np.ndarray,
+    run_offsets: np.ndarray,
+    run_lengths: np.ndarray,
+    run_weights: np.ndarray,
+    weights: np.ndarray,
+    canvas_rows: np.ndarray,
+    fan_out: np.ndarray,
+    sums: np.ndarray,
+    sops: np.ndarray,
+) -> None:
+    """Each spike adds runs of neighbouring weights to a canvas larger than the sums.
+
+    Convolution: on the canvas no place a kernel reaches lies outside, so no border is
+    looked for; afterwards the sums are cut out of it.
+
+    Args:
+        base, which: (n_pre,) where on the canvas an input's runs begin, and their list.
+        starts: list l owns runs starts[l]:starts[l + 1].
+        run_offsets, run_lengths, run_weights: of each run its place on the canvas after
+            `base`, its length, and its first weight in `weights`.
+        canvas_rows: (rows + 2,): where on the canvas each row of the sums begins, then the
+            length of a row, then the canvas's size.
+        fan_out: (n_pre,) synapses of each input.
+        sums: (samples, T, n), written.
+    """
+    samples, steps, n_pre = inputs.shape
+    rows = canvas_rows.size - 2
+    length = np.int64(canvas_rows[rows])
+    for n in prange(samples):
+        spiking = np.empty(n_pre + MARGIN, np.uint32)
+        canvas = np.empty(canvas_rows[rows + 1], sums.dtype)
+        crossed = 0
+        for t in range(steps):
+            count = list_spikes(inputs[n, t], spiking)
+            canvas[:] = 0
+            for k in range(count):
+                i = spiking[k]
+                crossed += fan_out[i]
+                here = base[i]
+                for r in range(starts[which[i]], starts[which[i] + np.uint32(1)]):
+                    first = np.int64(here + run_offsets[r])
+                    c = canvas[first : first + np.int64(run_lengths[r])]
+                    source = np.int64(run_weights[r])
+                    w = weights[source : source + np.int64(run_lengths[r])]
+                    for j in range(c.size):
+                        c[j] += w[j]
+            for y in range(rows):
+                source = np.int64(canvas_rows[y])
+                sums[n, t, y * length : (y + 1) * length] = canvas[source : source + length]
+        sops[n] = crossed
+
+
+@njit(**_COMPILED)
+def add_scattered(
+    inputs: np.ndarray,
+    base: np.ndarray,
+    which: np.ndarray,
+    starts: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    canvas_rows: np.ndarray,
+    fan_out: np.ndarray,
+    sums: np.ndarray,
+    sops: np.ndarray,
+) -> None:
+    """Each spike, or graded spike times its value, is added synapse by synapse.
+
+    Args:
+        base, which, canvas_rows, fan_out, sums: as for `add_runs`.
+        starts: list l owns entries starts[l]:starts[l + 1].
+        targets, weights: of each synapse its place on the canvas after `base`, its weight.
+    """
+    samples, steps, n_pre = inputs.shape
+    rows = canvas_rows.size - 2
+    length = np.int64(canvas_rows[rows])
+    kind = sums.dtype.type
+    for n in prange(samples):
+        spiking = np.empty(n_pre + MARGIN, np.uint32)
+        canvas = np.empty(canvas_rows[rows + 1], sums.dtype)
+        crossed = 0
+        for t in range(steps):
+            count = list_spikes(inputs[n, t], spiking)
+            canvas[:] = 0
+            for k in range(count):
+                i = spiking[k]
+                crossed += fan_out[i]
+                here = base[i]
+                value = kind(inputs[n, t, i])
+                for e in range(starts[which[i]], starts[which[i] + np.uint32(1)]):
+                    canvas[here + targets[e]] += kind(weights[e] * value)
+            for y in range(rows):
+                source = np.int64(canvas_rows[y])
+                sums[n, t, y * length : (y + 1) * length] = canvas[source : source + length]
+        sops[n] = crossed
+
+
+@njit(**_COMPILED)
+def add_lanes(
+    inputs: np.ndarray,
+    place: np.ndarray,
+    starts: np.ndarray,
+    offsets: np.ndarray,
+    weights: np.ndarray,
+    geometry: np.ndarray,
+    fan_out: np.ndarray,
+    sums: np.ndarray,
+    sops: np.ndarray,
+) -> None:
+    """Each synapse adds its weight in all lanes, sample-steps side by side, that spike.
+
+    What it costs does not depend on spikes. Inputs become masks of a lane each, all bits
+    set in a spike, laid out so that what a synapse meets while its kernel slides along a
+    row lies in one piece.
+
+    Args:
+        place: (n_pre,) where the lanes of an input begin, -1 where nothing meets it.
+        starts: the synapses of output channel c are starts[c]:starts[c + 1], a multiple
+            of 8 of them.
+        offsets: of each synapse, where the piece it meets for the first row begins.
+        weights: of each synapse.
+        geometry: lanes, rows of outputs, outputs in a row, distance of the pieces of two
+            rows, size of the masks.
+        fan_out: (n_pre,) synapses of each input.
+        sums: (samples, T, n or more), written.
+        sops: as everywhere; here the sum alone has a meaning.
+    """
+    samples, steps, n_pre = inputs.shape
+    lanes, rows, columns = geometry[0], geometry[1], geometry[2]
+    distance, size = geometry[3], geometry[4]
+    channels = starts.size - 1
+    total = samples * steps
+    kind = sums.dtype.type
+    flat = inputs.reshape(total, n_pre)
+    out = sums.reshape(total, sums.shape[2])
+    blocks = (total + lanes - 1) // lanes
+    crossed = np.zeros(blocks, np.int64)
+    piece = columns * lanes
+    for block in prange(blocks):
+        first = block * lanes
+        used = min(lanes, total - first)
+        masks = np.zeros(size, sums.dtype)
+        here = np.zeros(n_pre, np.uint8)
+        for lane in range(used):
+            row = flat[first + lane]
+            for i in range(n_pre):
+                here[i] += row[i]
+        count = 0
+        for i in range(n_pre):
+            if here[i] > 0:
+                count += here[i] * fan_out[i]
+                if place[i] >= 0:
+                    mask = masks[place[i] : place[i] + used]
+                    for lane in range(used):
+                        mask[lane] = -kind(flat[first + lane, i])
+        crossed[block] = count
+        sliding = np.empty((channels, piece), sums.dtype)
+        for y in range(rows):
+            for c in range(channels):
+                a = sliding[c]
+                a[:] = 0
+                for e in range(starts[c], starts[c + 1], 8):
+                    w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
+                    w4, w5, w6, w7 = weights[e + 4], weights[e + 5], weights[e + 6], weights[e + 7]
+                    at = y * distance
+                    m0 = masks[at + offsets[e] : at + offsets[e] + piece]
+                    m1 = masks[at + offsets[e + 1] : at + offsets[e + 1] + piece]
+                    m2 = masks[at + offsets[e + 2] : at + offsets[e + 2] + piece]
+                    m3 = masks[at + offsets[e + 3] : at + offsets[e + 3] + piece]
+                    m4 = masks[at + offsets[e + 4] : at + offsets[e + 4] + piece]
+                    m5 = masks[at + offsets[e + 5] : at + offsets[e + 5] + piece]
+                    m6 = masks[at + offsets[e + 6] : at + offsets[e + 6] + piece]
+                    m7 = masks[at + offsets[e + 7] : at + offsets[e + 7] + piece]
+                    for k in range(piece):
+                        a[k] += (((w0 & m0[k]) + (w1 & m1[k])) + ((w2 & m2[k]) + (w3 & m3[k]))) + (
+                            ((w4 & m4[k]) + (w5 & m5[k])) + ((w6 & m6[k]) + (w7 & m7[k]))
+                        )
+            for x in range(columns):
+                target = (y * columns + x) * channels
+                for lane in range(used):
+                    sum_row = out[first + lane]
+                    k = x * lanes + lane
+                    for c in range(channels):
+                        sum_row[target + c] = sliding[c, k]
+    sops[:] = 0
+    sops[0] = crossed.sum()
+
+
+@njit(**_COMPILED)
+def delay(sums: np.ndarray, delays: np.ndarray) -> None:
+    """What reaches neuron j in `sums` (samples, T, n) becomes late by delays[j], in place."""
+    samples, steps, _ = sums.shape
+    for n in prange(samples):
+        for t in range(steps - 1, -1, -1):
+            for j in range(delays.size):
+                late = t - delays[j]
+                sums[n, t, j] = sums[n, late, j] if late >= 0 else 0

@@ -1,0 +1,404 @@
+"""Synapses laid out for the kernels, and the choice of the kernel by what it costs."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from esl_lava.kernels import synapses as kernels
+from esl_lava.network import Connections, Convolution
+
+Array = npt.NDArray[Any]
+
+INT16_BOUND = 32767
+VECTOR = 16
+"""Dense rows are padded to a multiple of so many weights."""
+MAX_ROWS = 1 << 28
+"""Weights of the largest dense matrix that is worth its memory."""
+
+# Nanoseconds on one core, measured; by the bytes of a stored weight where they matter.
+COST_SPIKE = 4.0
+"""To fetch a spike, and to begin a row or a run."""
+COST_ROW_WEIGHT = {1: 0.026, 2: 0.04, 4: 0.09}
+"""To add a weight in a dense row."""
+COST_RUN_WEIGHT = {2: 0.08, 4: 0.16}
+"""To add a weight in a run."""
+COST_SYNAPSE = 0.7
+"""To add a single synapse."""
+COST_CANVAS = 0.05
+"""To clear a place of a canvas and cut it out."""
+COST_LANE = {2: 0.025, 4: 0.05}
+"""To add a synapse in one of many lanes."""
+COST_TURN = 0.7
+"""To turn an input or a sum of one lane."""
+
+LANES = 16
+"""The least number of lanes: a vector of int16."""
+PIECE = 64
+"""Synapses are met in pieces of at least so many lanes."""
+MASKS_BYTES = 1 << 26
+"""The largest memory for the masks of one thread."""
+
+
+def map_order(shape: tuple[int, int, int]) -> npt.NDArray[np.int64]:
+    """(n,) the neuron, counted as (channel, row, column), at each (row, column, channel).
+
+    Feature maps are simulated with their channels together.
+    """
+    return np.arange(np.prod(shape)).reshape(shape).transpose(1, 2, 0).ravel()
+
+
+class _Rows(NamedTuple):
+    """Arguments of `kernels.add_rows`."""
+
+    rows: Array
+
+
+class _Runs(NamedTuple):
+    """Arguments of `kernels.add_runs`."""
+
+    base: Array
+    which: Array
+    starts: Array
+    run_offsets: Array
+    run_lengths: Array
+    run_weights: Array
+    weights: Array
+    canvas_rows: Array
+
+
+class _Scattered(NamedTuple):
+    """Arguments of `kernels.add_scattered`."""
+
+    base: Array
+    which: Array
+    starts: Array
+    targets: Array
+    weights: Array
+    canvas_rows: Array
+
+
+class _Lanes(NamedTuple):
+    """Arguments of `kernels.add_lanes`."""
+
+    place: Array
+    starts: Array
+    offsets: Array
+    weights: Array
+    geometry: Array
+
+
+KERNELS = {
+    "rows": (_Rows, kernels.add_rows),
+    "runs": (_Runs, kernels.add_runs),
+    "scattered": (_Scattered, kernels.add_scattered),
+    "lanes": (_Lanes, kernels.add_lanes),
+}
+"""Dense rows (fully connected only), runs of a kernel (convolutions only), single synapses,
+and single synapses for many sample-steps at once."""
+
+
+class Synapses:
+    """One set of connections, ready to be summed.
+
+    Attributes:
+        connections: whose sums these are.
+        order: None where sums come in the order of neurons, else the neuron at each place.
+        bound: the largest size a sum of spikes can have.
+        unit: what weights of int16 are divided by: 2 where all are even, else 1.
+        exact16: whether sums of spikes stay within int16 in that unit.
+        fan_out: (n_pre,) synapses of the input at each place.
+    """
+
+    def __init__(
+        self, connections: Connections | Convolution, arriving: npt.NDArray[np.int64] | None
+    ) -> None:
+        """Prepare; `arriving` (n_pre,) is the input neuron at each place, if out of order."""
+        self.connections = connections
+        self._arriving = slice(None) if arriving is None else arriving
+        self.order: npt.NDArray[np.int64] | None = None
+        if isinstance(connections, Convolution):
+            self._stored = connections.kernel
+            sizes = np.abs(connections.kernel.astype(np.int64)).sum(axis=(1, 2, 3))
+            self.order = map_order(connections.out_shape)
+        else:
+            self._stored = connections.weights
+            sizes = np.zeros(connections.n_post, np.int64)
+            np.add.at(sizes, connections.rows(), np.abs(connections.weights.astype(np.int64)))
+        self.bound = int(sizes.max())
+        self.unit = 1 if (self._stored & 1).any() else 2
+        self.exact16 = self.bound // self.unit <= INT16_BOUND
+        self.fan_out = connections.fan_out()[self._arriving]
+        self._grid = _Grid.of(connections)
+        self._tables: dict[tuple[str, int], tuple[Array, ...]] = {}
+        self._per_spike: dict[tuple[str, int], float] = {}
+
+    @property
+    def width(self) -> int:
+        """Columns that sums need: those of dense rows are padded."""
+        return -(-self.connections.n_post // VECTOR) * VECTOR
+
+    def kinds(self) -> tuple[str, ...]:
+        """The kernels that can sum these."""
+        if isinstance(self.connections, Convolution):
+            kinds: tuple[str, ...] = ("runs", "scattered")
+        elif self.connections.possible <= MAX_ROWS:
+            kinds = ("rows", "scattered")
+        else:
+            kinds = ("scattered",)
+        return (*kinds, "lanes") if 4 * self._grid.size <= MASKS_BYTES else kinds
+
+    def cost(self, kind: str, size: int, spikes: float, sample_steps: int) -> float:
+        """Nanoseconds that a sample-step takes on one core, about.
+
+        Args:
+            kind: one of `kinds`.
+            size: bytes of a sum.
+            spikes: arriving in a sample-step.
+            sample_steps: to be run together.
+        """
+        if kind == "lanes":
+            lanes = self._grid.lanes
+            wasted = -(-sample_steps // lanes) * lanes / sample_steps
+            turned = COST_TURN * (self.connections.n_pre + self.connections.n_post)
+            return wasted * (turned + COST_LANE[size] * float(self.fan_out.sum()))
+        if (kind, size) not in self._per_spike:
+            self._per_spike[kind, size] = self._cost_of_spike(kind, size)
+        canvas = 0 if kind == "rows" else COST_CANVAS * self.connections.n_post
+        return canvas + spikes * self._per_spike[kind, size]
+
+    def _cost_of_spike(self, kind: str, size: int) -> float:
+        if kind == "rows":
+            stored = self.tables("rows", size)[0].itemsize
+            return COST_SPIKE + self.width * COST_ROW_WEIGHT[stored]
+        if kind == "runs":
+            runs = _Runs(*self.tables("runs", size))
+            ends = np.concatenate([[0], np.cumsum(runs.run_lengths, dtype=np.int64)])
+            of_list = np.diff(runs.starts) * COST_SPIKE
+            of_list = of_list + np.diff(ends[runs.starts]) * COST_RUN_WEIGHT[size]
+            return COST_SPIKE + float(of_list[runs.which].mean())
+        return COST_SPIKE + COST_SYNAPSE * float(self.fan_out.mean())
+
+    def add(self, kind: str, inputs: Array, sums: Array) -> int:
+        """Fill `sums` with the weighted sums of `inputs`; how many synapses were crossed.
+
+        Args:
+            kind: one of `kinds`; "scattered" where inputs are graded.
+            inputs: (samples, T, n_pre) uint8 of 0 and 1, or int32.
+            sums: (samples, T, width) int16, in units of `unit` where `exact16`, or int32.
+        """
+        crossed = np.empty(len(inputs), np.int64)
+        tables = self.tables(kind, sums.itemsize)
+        KERNELS[kind][1](inputs, *tables, self.fan_out, sums, crossed)
+        return int(crossed.sum())
+
+    def tables(self, kind: str, size: int) -> tuple[Array, ...]:
+        """The arguments of a kernel that are made of weights, for sums of `size` bytes."""
+        key = kind, size
+        if key not in self._tables:
+            weights, dtype = self._stored, np.dtype(np.int32)
+            if size == 2:
+                weights, dtype = self._stored // self.unit, np.dtype(np.int16)
+            if kind == "lanes":
+                self._tables[key] = self._grid.tables(
+                    self.connections, weights.astype(dtype), self._arriving
+                )
+            elif isinstance(self.connections, Convolution):
+                place = _Slide(self.connections, weights.astype(dtype), self._arriving)
+                self._tables[key] = place.runs() if kind == "runs" else place.scattered()
+            elif kind == "rows":
+                if size == 2 and np.array_equal(weights, weights.astype(np.int8)):
+                    dtype = np.dtype(np.int8)
+                self._tables[key] = self._rows(self.connections, weights.astype(dtype))
+            else:
+                self._tables[key] = self._lists(self.connections, weights.astype(dtype))
+        return self._tables[key]
+
+    def _rows(self, connections: Connections, weights: Array) -> _Rows:
+        rows = np.zeros((connections.n_pre, self.width), weights.dtype)
+        rows[connections.indices, connections.rows()] = weights
+        return _Rows(np.ascontiguousarray(rows[self._arriving]))
+
+    def _lists(self, connections: Connections, weights: Array) -> _Scattered:
+        n_pre, n_post = connections.n_pre, connections.n_post
+        present = np.flatnonzero(connections.weights)
+        pre = connections.indices[present]
+        order = present[np.argsort(pre, kind="stable")]
+        return _Scattered(
+            base=np.zeros(n_pre, np.uint32),
+            which=np.arange(n_pre, dtype=np.uint32)[self._arriving],
+            starts=_starts(pre, n_pre),
+            targets=connections.rows()[order].astype(np.uint32),
+            weights=weights[order],
+            canvas_rows=np.array([0, n_post, n_post], np.int64),
+        )
+
+
+def outgoing(connections: Connections) -> tuple[Array, Array, Array]:
+    """The synapses by the neuron they leave: starts, targets (uint32) and int32 weights."""
+    tables = _Scattered(*Synapses(connections, None).tables("scattered", 4))
+    return tables.starts, tables.targets, tables.weights
+
+
+def _starts(keys: Array, lists: int) -> npt.NDArray[np.uint32]:
+    """Where each list begins when entries are sorted by their list's number."""
+    starts = np.zeros(lists + 1, np.uint32)
+    starts[1:] = np.cumsum(np.bincount(keys, minlength=lists))
+    return starts
+
+
+class _Grid(NamedTuple):
+    """The masks of all inputs, for `kernels.add_lanes`.
+
+    An input lies at (row, channel, rest, quotient, lane), its padded column divided by the
+    stride: for neighbouring outputs a weight meets neighbouring quotients. Fully connected
+    inputs are channels of a map of one pixel.
+
+    Attributes:
+        lanes: sample-steps side by side.
+        channels, stride, rests, width: of inputs, of rows, of columns, quotients.
+        size: places of the grid, lanes included.
+    """
+
+    lanes: int
+    channels: int
+    stride: int
+    rests: int
+    width: int
+    size: int
+
+    @staticmethod
+    def of(connections: Connections | Convolution) -> _Grid:
+        """The grid of what meets any synapse."""
+        if not isinstance(connections, Convolution):
+            return _Grid(PIECE, connections.n_pre, 1, 1, 1, PIECE * connections.n_pre)
+        (_, rows, columns), (down, right) = connections.out_shape, connections.stride
+        reach = [(k - 1) * d for k, d in zip(connections.kernel.shape[2:], connections.dilation)]
+        lanes = max(LANES, -(-PIECE // columns // LANES) * LANES)
+        channels = connections.in_shape[0]
+        width = ((columns - 1) * right + reach[1]) // right + 1
+        height = (rows - 1) * down + reach[0] + 1
+        return _Grid(lanes, channels, down, right, width, height * channels * right * width * lanes)
+
+    def at(self, row: Array, channel: Array, column: Array) -> Array:
+        """Where the lanes of a padded row and column begin."""
+        place = (row * self.channels + channel) * self.rests + column % self.rests
+        return (place * self.width + column // self.rests) * self.lanes
+
+    def tables(
+        self, connections: Connections | Convolution, weights: Array, arriving: Any
+    ) -> _Lanes:
+        """The synapses of each output channel, a multiple of eight."""
+        if isinstance(connections, Convolution):
+            channel, row, column = np.indices(connections.in_shape)
+            row, column = (n + p for n, p in zip((row, column), connections.padding))
+            place = self.at(row, channel, column)
+            place[(place >= self.size) | (column // self.rests >= self.width)] = -1
+            outputs, rows, columns = connections.out_shape
+            own = outputs // connections.groups
+            out, within, ky, kx = np.nonzero(weights)
+            channel = out // own * weights.shape[1] + within
+            down, right = connections.dilation
+            offset = self.at(ky * down, channel, kx * right)
+            weights = weights[out, within, ky, kx]
+        else:
+            outputs, rows, columns = connections.n_post, 1, 1
+            place = np.arange(connections.n_pre) * self.lanes
+            out, offset = connections.rows(), connections.indices * np.int64(self.lanes)
+            present = weights != 0
+            out, offset, weights = out[present], offset[present], weights[present]
+        count = np.bincount(out, minlength=outputs)
+        starts = np.concatenate([[0], np.cumsum(-(-count // 8) * 8)])
+        order = np.argsort(out, kind="stable")
+        first = np.concatenate([[0], np.cumsum(count)])
+        slot = starts[out[order]] + np.arange(out.size) - first[out[order]]
+        offsets = np.zeros(starts[-1], np.int64)
+        padded = np.zeros(starts[-1], weights.dtype)
+        offsets[slot], padded[slot] = offset[order], weights[order]
+        distance = self.stride * self.channels * self.rests * self.width * self.lanes
+        geometry = np.array([self.lanes, rows, columns, distance, self.size], np.int64)
+        return _Lanes(place.ravel()[arriving].astype(np.int64), starts, offsets, padded, geometry)
+
+
+class _Slide:
+    """Where the weights of a kernel fall on a canvas that holds every place it reaches.
+
+    An input of channel c at row y meets, of the kernel's rows, those k for which
+    `y + padding - k * dilation` is a multiple of the stride; so inputs of one channel whose
+    padded row and column leave the same rests have the same list of weights, each at a
+    fixed distance on the canvas, which is (rows, columns, channels).
+    """
+
+    def __init__(self, conv: Convolution, kernel: Array, arriving: Any) -> None:
+        self.kernel = kernel
+        outputs, self.share, *taps = kernel.shape
+        self.own = outputs // conv.groups
+        self.groups = conv.groups
+        self.stride = conv.stride
+        bases, rests, self.steps, cuts, extents = [], [], [], [], []
+        for axis in (0, 1):
+            stride, size = conv.stride[axis], conv.in_shape[1 + axis]
+            reach = np.arange(taps[axis]) * conv.dilation[axis]
+            back = reach // stride  # a tap so far back comes that many outputs earlier
+            quotients, rest = np.divmod(np.arange(size) + conv.padding[axis], stride)
+            before = max(0, int(back.max() - quotients[0]))
+            bases.append(quotients + before - back.max())
+            rests.append(rest)
+            self.steps.append((back.max() - back, reach % stride))
+            cuts.append(before)
+            extents.append(before + max(conv.out_shape[1 + axis], int(quotients[-1]) + 1))
+        self.row = extents[1] * outputs
+        channel = np.arange(conv.in_shape[0])[:, None, None]
+        base = bases[0][:, None] * self.row + bases[1] * outputs
+        self.base = (base + channel // self.share * self.own).astype(np.uint32).ravel()[arriving]
+        which = (channel * conv.stride[0] + rests[0][:, None]) * conv.stride[1] + rests[1]
+        self.which = which.astype(np.uint32).ravel()[arriving]
+        self.lists = conv.in_shape[0] * conv.stride[0] * conv.stride[1]
+        first = (np.arange(conv.out_shape[1]) + cuts[0]) * self.row + cuts[1] * outputs
+        length = conv.out_shape[2] * outputs
+        self.canvas_rows = np.array([*first, length, extents[0] * self.row], np.int64)
+
+    def _list_and_offset(self, channel: Array, ky: Array, kx: Array) -> tuple[Array, Array]:
+        """The list a tap belongs to, and its distance on the canvas from an input's base."""
+        (down, rest_y), (right, rest_x) = self.steps
+        number = (channel * self.stride[0] + rest_y[ky]) * self.stride[1] + rest_x[kx]
+        return number, down[ky] * self.row + right[kx] * len(self.kernel)
+
+    def scattered(self) -> _Scattered:
+        """Single weights."""
+        out, within, ky, kx = np.nonzero(self.kernel)
+        number, offset = self._list_and_offset(out // self.own * self.share + within, ky, kx)
+        offset = offset + out % self.own
+        order = np.lexsort((offset, number))
+        return _Scattered(
+            self.base,
+            self.which,
+            _starts(number, self.lists),
+            offset[order].astype(np.uint32),
+            self.kernel[out, within, ky, kx][order],
+            self.canvas_rows,
+        )
+
+    def runs(self) -> _Runs:
+        """All output channels of a tap together, and of neighbouring taps where they touch."""
+        by_tap = self.kernel.reshape(self.groups, self.own, *self.kernel.shape[1:])
+        by_tap = by_tap.transpose(0, 2, 3, 4, 1)  # (group, input of it, ky, kx, output of it)
+        group, within, ky, kx = np.nonzero(by_tap.any(axis=4))
+        number, offset = self._list_and_offset(group * self.share + within, ky, kx)
+        order = np.lexsort((offset, number))
+        number, offset = number[order], offset[order]
+        follows = (np.diff(number) == 0) & (np.diff(offset) == self.own)
+        heads = np.flatnonzero(np.concatenate([[True], ~follows])[: number.size])
+        lengths = np.diff(np.concatenate([heads, [number.size]])) * self.own
+        return _Runs(
+            self.base,
+            self.which,
+            _starts(number[heads], self.lists),
+            offset[heads].astype(np.uint32),
+            lengths.astype(np.uint32),
+            (heads * self.own).astype(np.uint32),
+            by_tap[group, within, ky, kx][order].ravel(),
+            self.canvas_rows,
+        )

@@ -1,0 +1,127 @@
+"""The integer network in plain, slow numpy: what the fast simulator is compared with.
+
+One step at a time, layer by layer, one sum per synapse matrix. Values are int64, brought
+to the widths of lava-nc 0.10.0 where it stores them: sums of a convolution are wrapped to
+24 bits (`lava/proc/conv/models.py`, PyConvModelFixed: `signed_clamp`), all others and u
+to 32 (`lava/proc/dense/models.py`, `lava/proc/lif/models.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esl_lava.network import INPUT, Connections, Convolution, Injection, Layer, Network
+
+Array = npt.NDArray[Any]
+
+
+def wrapped(values: Array, bits: int) -> Array:
+    """Signed integers of so many bits, as hardware keeps them."""
+    half = 1 << (bits - 1)
+    return (values + half) % (2 * half) - half
+
+
+def trunc(values: Array) -> Array:
+    """`values` over 4096, rounded toward zero."""
+    return np.sign(values) * (np.abs(values) >> 12)
+
+
+def matrix(connections: Connections | Convolution) -> Array:
+    """(n_post, n_pre) int64 weights."""
+    return connections.unrolled().dense().astype(np.int64)
+
+
+@dataclass(eq=False)
+class Trace:
+    """What a reference run did, by layer name; arrays are (samples, T, neurons)."""
+
+    spikes: dict[str, Array] = field(default_factory=dict)
+    u: dict[str, Array] = field(default_factory=dict)
+    v: dict[str, Array] = field(default_factory=dict)
+    sops: dict[str, int] = field(default_factory=dict)
+    overflows: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def simulate(network: Network, inputs: Array) -> Trace:
+    """Run (samples, T, inputs) integers through a network, each sample from rest."""
+    trace = Trace()
+    for layer in network.layers:
+        shape = (*inputs.shape[:2], layer.neurons)
+        for kept in (trace.spikes, trace.u, trace.v):
+            kept[layer.name] = np.zeros(shape, np.int64)
+        trace.sops[layer.name] = 0
+        trace.overflows[layer.name] = (0, 0)
+    for sample in range(len(inputs)):
+        before = INPUT
+        arriving = {INPUT: inputs[sample].astype(np.int64)}
+        for layer in network.layers:
+            arriving[layer.name] = _layer(layer, before, arriving, trace, sample)
+            before = layer.name
+    return trace
+
+
+def _layer(
+    layer: Layer, before: str, arriving: dict[str, Array], trace: Trace, sample: int
+) -> Array:
+    """One layer over one sample's steps; its spikes (T, neurons)."""
+    steps = len(arriving[INPUT])
+    main = layer.connections
+    injected = np.zeros((steps, layer.neurons), np.int64)
+    sums = []
+    crossed = wraps = clips = 0
+    ends = [(before, main, layer.delays)]
+    ends += [(skip.source, skip.connections, None) for skip in layer.skips]
+    for source, connections, delays in ends:
+        active = arriving[source]
+        if isinstance(connections, Injection):
+            injected = late(active, delays)
+            continue
+        weights = matrix(connections)
+        a = active @ weights.T
+        crossed += int(((active != 0) @ (weights != 0).T.astype(np.int64)).sum())
+        if isinstance(connections, Convolution):
+            wraps += int((wrapped(a, 24) != wrapped(a, 32)).sum())
+            a = wrapped(a, 24)
+        sums.append(late(wrapped(a, 32), delays))
+    recurrent = np.zeros((layer.neurons, layer.neurons), np.int64)
+    if layer.recurrent is not None:
+        recurrent = matrix(layer.recurrent)
+    bias = np.zeros(layer.neurons, np.int64) if layer.bias is None else layer.bias.astype(np.int64)
+    keep_u, keep_v = (4096 - layer.parameter(n) for n in ("current_decay", "voltage_decay"))
+    threshold = layer.parameter("threshold") << 6
+    u, v, s = np.zeros((3, layer.neurons), np.int64)
+    for t in range(steps):
+        a = recurrent @ s + sum(part[t] for part in sums)
+        u = wrapped(trunc(u * keep_u) + wrapped(a << 6, 32), 32)
+        above, below = u > 2**23, u <= -(2**23)
+        u = wrapped(u - (above.astype(np.int64) << 24) + (below.astype(np.int64) << 24), 32)
+        # A bias this large clips v at once; the clip below is that of the simulator.
+        drive = np.clip(bias + injected[t], -(2**24), 2**24)
+        v = wrapped(trunc(v * keep_v) + u + (drive << 6), 32)
+        wraps += int(above.sum() + below.sum())
+        clips += int((np.abs(v) > 2**23 - 1).sum())
+        v = np.clip(v, 1 - 2**23, 2**23 - 1)
+        s = (v > threshold).astype(np.int64)
+        v = np.where(s, 0, v)
+        crossed += int(s @ (recurrent != 0).sum(axis=0))
+        trace.spikes[layer.name][sample, t] = s
+        trace.u[layer.name][sample, t] = u
+        trace.v[layer.name][sample, t] = v
+    trace.sops[layer.name] += crossed
+    earlier = trace.overflows[layer.name]
+    trace.overflows[layer.name] = (earlier[0] + wraps, earlier[1] + clips)
+    return trace.spikes[layer.name][sample]
+
+
+def late(values: Array, delays: Array | None) -> Array:
+    """(T, n) values, each column `delays` of it steps later."""
+    if delays is None:
+        return values
+    shifted = np.zeros_like(values)
+    for j, d in enumerate(delays):
+        shifted[d:, j] = values[: len(values) - d if d else None, j]
+    return shifted
