@@ -1,7 +1,9 @@
 """Every limit of netx, Lava and the chip that an exported network must respect.
 
 A rule is a function from a layer to sentences; all rules run, and all violations are
-reported together, before anything is written.
+reported together, before anything is written. Rules about netx are of interest only
+where netx can express the network at all; others are for Lava and the chip: Lava's CPU
+simulator would run convolutions with weights of any size, a chip holds 8 bits.
 """
 
 from __future__ import annotations
@@ -12,45 +14,83 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from esl_lava import netfile
 from esl_lava.errors import LimitError
-from esl_lava.export.lava_weights import effective_weights
-from esl_lava.network import DECAY_UNITY, STATE_LIMIT, STATE_SHIFT, Layer, Network
+from esl_lava.export.lava_weights import effective_together
+from esl_lava.network import (
+    DECAY_UNITY,
+    INPUT,
+    NEVER,
+    STATE_LIMIT,
+    STATE_SHIFT,
+    Connections,
+    Convolution,
+    Injection,
+    Layer,
+    Network,
+)
 
 WEIGHT_RANGE = (-256, 254)
 BIAS_RANGE = (-4096, 4095)  # 13-bit mantissa
+INJECTED_BITS = 12
+"""An injected input is a bias; 13 bits are 12 and a sign."""
+SLIDING_LIMIT = 127
+"""Lava keeps what describes a convolution in signed 8 bits."""
 _FAR = 1 << 40  # no state of interest, and its product with a decay fits int64
+
+
+def _named_parts(layer: Layer) -> Iterator[tuple[str, Connections | Convolution]]:
+    """All connections of a layer, and what a sentence calls a weight of theirs."""
+    if not isinstance(layer.connections, Injection):
+        yield "weight", layer.connections
+    if layer.recurrent is not None:
+        yield "recurrent weight", layer.recurrent
+    for skip in layer.skips:
+        yield f"weight of the skip from {skip.source}", skip.connections
+
+
+def _weights(part: Connections | Convolution) -> npt.NDArray[np.int32]:
+    return part.kernel if isinstance(part, Convolution) else part.weights
 
 
 def has_synapses(layer: Layer) -> Iterator[str]:
     """A layer of zeros does not load: netx takes the logarithm of its largest weight."""
-    if layer.connections.synapses == 0:
+    if isinstance(layer.connections, Connections) and not any(
+        part.synapses for _, part in _named_parts(layer)
+    ):
         yield "every weight is 0, which netx cannot load"
 
 
 def weights_fit_eight_bits(layer: Layer) -> Iterator[str]:
-    """Signed 8-bit mantissas times 2: -256..254."""
-    weights = layer.connections.weights
+    """Signed 8-bit mantissas times 2: -256..254, in convolutions too (for the chip)."""
     low, high = WEIGHT_RANGE
-    outside = weights[(weights < low) | (weights > high)]
-    if outside.size:
-        worst = outside[np.abs(outside).argmax()]
-        yield f"weight {worst} is outside {low}..{high} ({outside.size} such weights)"
+    for name, part in _named_parts(layer):
+        weights = _weights(part)
+        outside = weights[(weights < low) | (weights > high)]
+        if outside.size:
+            worst = outside[np.abs(outside).argmax()]
+            yield f"{name} {worst} is outside {low}..{high} ({outside.size} such weights)"
 
 
 def weights_survive_lava(layer: Layer) -> Iterator[str]:
     """What Lava computes with must be what the file says (`lava_weights`)."""
-    if layer.connections.synapses == 0 or any(weights_fit_eight_bits(layer)):
+    if not isinstance(layer.connections, Connections):
+        return  # of a convolution Lava keeps every weight
+    if any(has_synapses(layer)) or any(weights_fit_eight_bits(layer)):
         return  # reported by the rules above
-    written = layer.connections.dense()
-    effective = effective_weights(written)
-    changed = np.argwhere(effective != written)
-    if changed.size:
-        post, pre = changed[0]
-        yield (
-            f"weight {written[post, pre]} (neuron {post}, input {pre}) would count as "
-            f"{effective[post, pre]:g} in Lava ({len(changed)} such weights); "
-            "a weight of each sign in the layer avoids it"
-        )
+    recurrent = [] if layer.recurrent is None else [layer.recurrent]
+    written = [part.dense() for part in (layer.connections, *recurrent)]
+    for name, before, after in zip(
+        ("weight", "recurrent weight"), written, effective_together(*written)
+    ):
+        changed = np.argwhere(after != before)
+        if changed.size:
+            post, pre = changed[0]
+            yield (
+                f"{name} {before[post, pre]} (neuron {post}, input {pre}) would count as "
+                f"{after[post, pre]:g} in Lava ({len(changed)} such weights); "
+                "a weight of each sign in the layer avoids it"
+            )
 
 
 def bias_fits_thirteen_bits(layer: Layer) -> Iterator[str]:
@@ -63,12 +103,32 @@ def bias_fits_thirteen_bits(layer: Layer) -> Iterator[str]:
         yield f"bias {outside[np.abs(outside).argmax()]} is outside {low}..{high} (13-bit mantissa)"
 
 
+def convolutions_fit_lava(layer: Layer) -> Iterator[str]:
+    """Sizes, strides, paddings, dilations and groups in signed 8 bits; Lava wraps others."""
+    for _, part in _named_parts(layer):
+        if isinstance(part, Convolution):
+            described = {
+                "kernel": part.kernel.shape[2:],
+                "stride": part.stride,
+                "padding": part.padding,
+                "dilation": part.dilation,
+                "groups": (part.groups,),
+            }
+            for name, values in described.items():
+                if max(values) > SLIDING_LIMIT:
+                    yield f"{name} {max(values)} exceeds {SLIDING_LIMIT}, what Lava can hold"
+
+
 RULES: tuple[Callable[[Layer], Iterator[str]], ...] = (
-    has_synapses,
     weights_fit_eight_bits,
-    weights_survive_lava,
     bias_fits_thirteen_bits,
+    convolutions_fit_lava,
 )
+NETX_RULES: tuple[Callable[[Layer], Iterator[str]], ...] = (
+    has_synapses,
+    weights_survive_lava,
+)
+"""What only matters where plain netx loads the file."""
 
 
 def check(network: Network) -> None:
@@ -77,19 +137,26 @@ def check(network: Network) -> None:
     Raises:
         LimitError: with all violations, each naming layer, value and limit.
     """
+    rules = RULES if netfile.beyond_netx(network) else (*RULES, *NETX_RULES)
     violations = [
         f"layer {index} ({layer.name}): {sentence}"
         for index, layer in enumerate(network.layers)
-        for rule in RULES
+        for rule in rules
         for sentence in rule(layer)
     ]
+    first = network.layers[0]
+    if isinstance(first.connections, Injection) and network.input_bits > INJECTED_BITS:
+        violations.append(
+            f"layer 0 ({first.name}): injected input of {network.input_bits} bits exceeds "
+            f"{INJECTED_BITS} (13-bit mantissa)"
+        )
     if violations:
         raise LimitError(violations)
 
 
 @dataclass(frozen=True)
 class StateBound:
-    """The widest values u and v of a layer can reach, whatever binary spikes arrive.
+    """The widest values u and v of a layer can reach, whatever input arrives.
 
     Attributes:
         u, v: (lowest, highest) over the layer's neurons and T steps, in units of 2**-6
@@ -110,39 +177,113 @@ class StateBound:
         )
 
 
-def state_bound(layer: Layer, steps: int) -> StateBound:
+def state_bound(
+    layer: Layer, steps: int, source: str | None = None, input_bits: int = 0
+) -> StateBound:
     """Bounds by reachability: positive and negative weights taken apart.
 
-    The lowest and highest input is repeated `steps` times. A firing neuron carries at
+    The lowest and highest input is repeated `steps` times; what delays and recurrent
+    connections bring starts later, which reaches no further. A firing neuron carries at
     most its threshold over to the next step; having fired, it carries 0, which is lower
-    than what a positive bias alone would have left.
+    than what a positive bias alone would have left. At the edge of feature maps a neuron
+    is taken to have its whole kernel's input.
+
+    Args:
+        layer: its neurons and all that feeds them.
+        steps: T.
+        source: what feeds `connections`: `INPUT`, or by default a layer that spikes.
+        input_bits: of the network, for what comes from its input.
     """
-    connections, neuron = layer.connections, layer.neuron
-    bias = 0 if layer.bias is None else layer.bias.astype(np.int64) << STATE_SHIFT
-    carried = neuron.threshold << STATE_SHIFT
+    neuron = layer.neuron
+    low, high, injected = _reach(layer, source, input_bits)
+    bias = np.zeros(1, np.int64) if layer.bias is None else layer.bias.astype(np.int64)
+    parameters = (neuron.current_decay, neuron.voltage_decay, neuron.threshold)
+    low, high, bias, i_decay, v_decay, threshold = _alike(
+        layer, (low, high, bias, *(np.atleast_1d(np.asarray(p, np.int64)) for p in parameters))
+    )
+    fires = threshold < NEVER
     reached = []
-    for part, furthest, after in ((np.minimum, min, 0), (np.maximum, max, carried)):
-        # bincount sums in float64, exact below 2**53.
-        summed = np.bincount(
-            connections.rows(), part(connections.weights, 0), minlength=connections.n_post
-        )
-        a = summed.astype(np.int64) << STATE_SHIFT
-        u = np.zeros(connections.n_post, np.int64)
-        v = np.zeros(connections.n_post, np.int64)
+    for a, drive, furthest, after in (
+        (low, bias - injected, np.min, np.zeros_like(threshold)),
+        (high, bias + injected, np.max, threshold << STATE_SHIFT),
+    ):
+        u, v = np.zeros_like(low), np.zeros_like(low)
         most_u = most_v = 0
         for _ in range(steps):
-            u = np.clip(_decayed(u, neuron.current_decay) + a, -_FAR, _FAR)
-            v = np.clip(_decayed(v, neuron.voltage_decay) + u + bias, -_FAR, _FAR)
-            most_u = furthest(most_u, *u.tolist())
-            most_v = furthest(most_v, *v.tolist())
-            if neuron.fires:
-                v = np.minimum(v, after)
+            u = np.clip(_decayed(u, i_decay) + (a << STATE_SHIFT), -_FAR, _FAR)
+            v = np.clip(_decayed(v, v_decay) + u + (drive << STATE_SHIFT), -_FAR, _FAR)
+            most_u = int(furthest([most_u, furthest(u)]))
+            most_v = int(furthest([most_v, furthest(v)]))
+            v = np.where(fires, np.minimum(v, after), v)
         reached.append((most_u, most_v))
     (u_low, v_low), (u_high, v_high) = reached
     return StateBound((u_low, u_high), (v_low, v_high))
 
 
-def _decayed(state: npt.NDArray[np.int64], decay: int) -> npt.NDArray[np.int64]:
+def _reach(
+    layer: Layer, source: str | None, input_bits: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
+    """Least and greatest input of a step per neuron or channel, and the most injected."""
+    graded = (1 << input_bits) - 1 if input_bits else 0
+    sources = [source] + [layer.name] * (layer.recurrent is not None)
+    sources += [skip.source for skip in layer.skips]
+    ends = list(_named_parts(layer))
+    injected = 0
+    if isinstance(layer.connections, Injection):
+        sources = sources[1:]
+        injected = max(1, graded)
+    low = high = np.zeros(1, np.int64)
+    for origin, (_, part) in zip(sources, ends):
+        negative, positive = _signed_sums(part)
+        if origin == INPUT and graded:  # of either sign
+            positive = graded * (positive - negative)
+            negative = -positive
+        low, high = _sum(layer, low, negative), _sum(layer, high, positive)
+    return low, high, injected
+
+
+def _signed_sums(
+    part: Connections | Convolution,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Sums of the negative and of the positive weights, per neuron or output channel."""
+    if isinstance(part, Convolution):
+        kernel = part.kernel.reshape(len(part.kernel), -1)
+        negative, positive = (
+            f(kernel, 0).sum(axis=1, dtype=np.int64) for f in (np.minimum, np.maximum)
+        )
+        return negative, positive
+    # bincount sums in float64, exact below 2**53.
+    negative, positive = (
+        np.bincount(part.rows(), f(part.weights, 0), minlength=part.n_post).astype(np.int64)
+        for f in (np.minimum, np.maximum)
+    )
+    return negative, positive
+
+
+def _sum(
+    layer: Layer, one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """The sum of values per neuron, per channel or shared, as long as it has to be."""
+    size = max(one.size, other.size)
+    return _spread(layer, one, size) + _spread(layer, other, size)
+
+
+def _spread(layer: Layer, values: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+    """`values` for each of `size` neurons or channels of the layer."""
+    return values if values.size == size else np.repeat(values, size // values.size)
+
+
+def _alike(layer: Layer, columns: tuple[npt.NDArray[np.int64], ...]) -> list[npt.NDArray[np.int64]]:
+    """The columns at one length, neurons in which all are alike taken once.
+
+    A layer of feature maps has few kinds of neurons, one for each channel as a rule.
+    """
+    size = max(column.size for column in columns)
+    table = np.stack([_spread(layer, column, size) for column in columns])
+    return list(np.unique(table, axis=1))
+
+
+def _decayed(state: npt.NDArray[np.int64], decay: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The state after one decay, rounded toward zero as on the chip."""
     product = state * (DECAY_UNITY - decay)
     return np.sign(product) * (np.abs(product) >> 12)
@@ -154,4 +295,9 @@ def unbounded_layers(network: Network, steps: int) -> tuple[str, ...]:
     SLAYER neither wraps u nor clips v, Lava and the chip do: for these layers only a run
     on data tells whether training and chip agree.
     """
-    return tuple(layer.name for layer in network.layers if not state_bound(layer, steps).safe)
+    sources = [INPUT] + [layer.name for layer in network.layers]
+    return tuple(
+        layer.name
+        for source, layer in zip(sources, network.layers)
+        if not state_bound(layer, steps, source, network.input_bits).safe
+    )

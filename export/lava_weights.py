@@ -22,7 +22,25 @@ def effective_weights(weights: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]
         (n_post, n_pre) float64, exact. Lava rounds each sum of them down to an integer,
         so that a fraction shows as soon as two spikes meet.
     """
-    w = weights.astype(np.int64)
+    (effective,) = effective_together(weights)
+    return effective
+
+
+def effective_together(
+    *matrices: npt.NDArray[np.int32],
+) -> tuple[npt.NDArray[np.float64], ...]:
+    """What the weights of matrices that netx shifts together count for in Lava.
+
+    So it loads the feed-forward and the recurrent weights of a recurrent layer, which
+    Lava then judges apart.
+
+    Args:
+        matrices: (n_post, n_pre) integers each, not all of them zero.
+
+    Returns:
+        As `effective_weights`, for each.
+    """
+    w = np.concatenate([matrix.astype(np.int64) for matrix in matrices], axis=1)
     low, high = int(w.min()), int(w.max())
     if (high > 254 and low < 0) or (low < -256 and high > 0):
         w = np.clip(w, -256, 254)
@@ -39,15 +57,18 @@ def effective_weights(weights: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]
     shift = int(np.floor(np.log2(scale))) + mixed
     spare = next((n for n in range(8, 0, -1) if not (w % (1 << n)).any()), 0) - mixed
     bits = 8 - shift - spare
-    w = _left(w, shift)
+    ends = np.cumsum([matrix.shape[1] for matrix in matrices])[:-1]
+    stored = (_stored(part, bits) for part in np.split(_left(w, shift), ends, axis=1))
+    return tuple(np.ldexp(part.astype(np.float64), -shift) for part in stored)
 
-    # Lava: judge the sign anew, clip, drop the bits not counted.
+
+def _stored(w: npt.NDArray[np.int64], bits: int) -> npt.NDArray[np.int64]:
+    """What Lava keeps of a matrix: it judges the sign anew, clips, drops bits not counted."""
     sign = -1 if w.max() <= 0 and w.min() < 0 else 1
     mixed = int(w.min() < 0 < w.max())
     w = np.clip(sign * w, -256 * mixed, 255)
     drop = 8 - bits + mixed
-    w = sign * _left(w >> max(drop, 0), drop)
-    return np.ldexp(w.astype(np.float64), -shift)
+    return sign * _left(w >> max(drop, 0), drop)
 
 
 def _left(w: npt.NDArray[np.int64], bits: int) -> npt.NDArray[np.int64]:

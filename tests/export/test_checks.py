@@ -6,9 +6,22 @@ from hypothesis.extra import numpy as hnp
 
 from esl_lava.errors import LimitError
 from esl_lava.export import check, unbounded_layers
-from esl_lava.export.checks import RULES, StateBound, state_bound
-from esl_lava.network import INTEGRATOR, NEVER, Connections, Cuba, Layer, Network
+from esl_lava.export.checks import NETX_RULES, RULES, StateBound, state_bound
+from esl_lava.network import (
+    INPUT,
+    INTEGRATOR,
+    NEVER,
+    Connections,
+    Convolution,
+    Cuba,
+    Injection,
+    Layer,
+    Network,
+    Skip,
+)
 from esl_lava.simulate import simulate
+from tests.netfile.networks import random_network
+from tests.simulate import reference
 
 NEURON = Cuba(4096, 2048, 64)
 
@@ -62,11 +75,92 @@ VIOLATING = {
 }
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+BY_LAYER = [rule for rule in (*RULES, *NETX_RULES) if rule.__name__ in VIOLATING]
+
+
+@pytest.mark.parametrize("rule", BY_LAYER, ids=lambda rule: rule.__name__)
 def test_every_rule_is_violated_alone(rule):
     weights, bias, sentence = VIOLATING[rule.__name__]
     assert violations(layer(weights, bias)) == (f"layer 0 (hidden): {sentence}",)
     assert list(rule(layer(weights, bias))) == [sentence]
+
+
+def convolution(kernel, in_shape=(1, 4, 4), **geometry) -> Layer:
+    return Layer("maps", Convolution(kernel, in_shape, **geometry), NEURON)
+
+
+def with_parts(recurrent, skip) -> tuple[Layer, Layer]:
+    """Two layers of two neurons: one of synapses [[2, -2], [2, 2]], one with more parts."""
+    first = layer([[2, -2], [2, 2]], name="first")
+    more = Connections.from_dense(recurrent)
+    skips = () if skip is None else (Skip("first", Connections.from_dense(skip)),)
+    return first, Layer("second", first.connections, NEURON, recurrent=more, skips=skips)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        convolution([[[[-256, 254]]]]),
+        convolution([[[[-64, 0]]]]),  # netx gets such matrices wrong, but no kernel
+        convolution([[[[0]]]]),
+        convolution(np.ones((1, 1, 127, 1), int), (1, 127, 200), stride=(1, 127)),
+        Layer("in", Injection((3,)), NEURON, bias=[-4096, 0, 4095]),
+    ],
+)
+def test_other_layers_that_pass(one):
+    check(Network((one,)))
+
+
+@pytest.mark.parametrize(
+    ("one", "sentence"),
+    [
+        (convolution([[[[2, 256]]]]), "weight 256 is outside -256..254 (1 such weights)"),
+        (convolution(np.ones((1, 1, 128, 1), int), (1, 128, 2)), "kernel 128 exceeds 127"),
+        (convolution([[[[2]]]], (1, 1, 200), stride=(1, 128)), "stride 128 exceeds 127"),
+        (convolution([[[[2]]]], padding=(0, 128)), "padding 128 exceeds 127"),
+        (convolution([[[[2]]]], dilation=(128, 1)), "dilation 128 exceeds 127"),
+        (convolution([[[[2]]]] * 128, (128, 1, 1), groups=128), "groups 128 exceeds 127"),
+        (Layer("in", Injection((2,)), NEURON, bias=[0, 4096]), "bias 4096 is outside"),
+    ],
+)
+def test_other_layers_that_do_not(one, sentence):
+    (violation,) = violations(one)
+    assert f"layer 0 ({one.name}): {sentence}" in violation
+
+
+def test_injected_input_is_a_bias():
+    one = Layer("in", Injection((3,)), NEURON)
+    check(Network((one,), input_bits=12))
+    check(Network((layer([[2, -2]]),), input_bits=13))
+    with pytest.raises(LimitError, match=r"layer 0 \(in\): injected input of 13 bits exceeds 12"):
+        check(Network((one,), input_bits=13))
+
+
+def test_recurrent_weights_and_those_of_skips():
+    check(Network(with_parts([[2, 0], [0, 254]], [[-64, 0], [0, 0]])))
+    assert violations(*with_parts([[300, 2], [2, -2]], [[2, 2], [900, -300]])) == (
+        "layer 1 (second): recurrent weight 300 is outside -256..254 (1 such weights)",
+        "layer 1 (second): weight of the skip from first 900 is outside -256..254 (2 such weights)",
+    )
+    # netx shifts both matrices by what the larger weights allow ...
+    first = layer([[2, -2]] * 2, name="first")
+    weights = Connections.from_dense([[-256, 0], [0, 0]])
+    second = Layer("second", weights, NEURON, recurrent=Connections.from_dense([[2, 2]] * 2))
+    # ... and Lava judges each by its own sign.
+    assert violations(first, second) == (
+        "layer 1 (second): weight -256 (neuron 0, input 0) would count as -255 in Lava "
+        "(1 such weights); a weight of each sign in the layer avoids it",
+    )
+
+
+def test_what_only_netx_does_is_no_matter_where_netx_does_not_load():
+    zeros = Connections.from_dense([[0, 0]] * 2)
+    first = layer([[2, -2]] * 2, name="first")
+    one = Layer("second", zeros, NEURON)
+    assert violations(first, one) == (
+        "layer 1 (second): every weight is 0, which netx cannot load",
+    )
+    check(Network((first, Layer("second", zeros, NEURON, skips=[Skip("first", zeros)]))))
 
 
 @pytest.mark.parametrize(
@@ -105,8 +199,8 @@ def test_all_violations_of_all_layers_are_reported():
     assert found == (
         "layer 0 (first): weight 300 is outside -256..254 (1 such weights)",
         "layer 0 (first): bias 9000 is outside -4096..4095 (13-bit mantissa)",
-        "layer 2 (third): every weight is 0, which netx cannot load",
         "layer 2 (third): bias -5000 is outside -4096..4095 (13-bit mantissa)",
+        "layer 2 (third): every weight is 0, which netx cannot load",
         "layer 3 (readout): weight -2 (neuron 0, input 0) would count as -1 in Lava "
         "(1 such weights); a weight of each sign in the layer avoids it",
     )
@@ -261,3 +355,59 @@ def test_bounds_over_very_many_steps_do_not_overflow_themselves():
     bound = state_bound(one, 3000)
     assert bound.v == (-(1 << 40), 1 << 40)
     assert not bound.safe
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_network_leaves_its_bounds(seed):
+    drawn = random_network(seed)
+    network = Network(drawn.layers, None, {}, drawn.input_bits % 4)
+    rng = np.random.default_rng(seed)
+    most = max(1, (1 << network.input_bits) - 1)
+    low = -most if network.input_bits else 0
+    inputs = rng.integers(low, most + 1, (1, 64, network.inputs))
+    trace = reference.simulate(network, inputs)
+    source = INPUT
+    for one in network.layers:
+        bound = state_bound(one, 64, source, network.input_bits)
+        if bound.safe:
+            assert trace.overflows[one.name] == (0, 0)
+            # v is 0 where a neuron has just fired, so it may only fall short of the bound.
+            assert inside(bound, trace.u[one.name], trace.v[one.name])
+        source = one.name
+
+
+def test_bounds_of_convolutions_by_hand():
+    kernel = [[[[1, -2]], [[4, 0]]], [[[8, 16]], [[0, -32]]]]  # two channels of sums -2..5, -32..24
+    bias = np.repeat([3, -3], 4)
+    one = Layer("a", Convolution(kernel, (2, 2, 3)), Cuba(4096, [4096, 0], NEVER), bias)
+    assert state_bound(one, 1) == StateBound((-32 * 64, 24 * 64), (-35 * 64, 21 * 64))
+    assert state_bound(one, 2) == StateBound((-32 * 64, 24 * 64), (-70 * 64, 42 * 64))
+    # Graded input of either sign, up to 3: channel 0 may sum to 7 * 3, channel 1 to 56 * 3.
+    graded = state_bound(one, 1, INPUT, 2)
+    assert graded == StateBound((-168 * 64, 168 * 64), (-171 * 64, 165 * 64))
+    assert state_bound(one, 1, "layer0", 2) == state_bound(one, 1)
+    more = Layer("a", one.connections, one.neuron, bias, skips=[Skip(INPUT, one.connections)])
+    assert state_bound(more, 1, INPUT, 0).u == (-64 * 64, 48 * 64)
+    assert state_bound(more, 1, "layer0", 2).u == ((-168 - 32) * 64, (168 + 24) * 64)
+
+
+def test_bounds_of_recurrent_and_injected_layers_by_hand():
+    recurrent = Connections.from_dense([[0, -7], [5, 0]])
+    one = Layer("a", Connections.from_dense([[2], [-3]]), Cuba(4096, 4096, 9), recurrent=recurrent)
+    assert state_bound(one, 3) == StateBound((-7 * 64, 5 * 64), (-7 * 64, 5 * 64))
+    injected = Layer("a", Injection((2,)), Cuba(0, 4096, [9, NEVER]), bias=[0, 100])
+    assert state_bound(injected, 5) == StateBound((0, 0), (-64, 101 * 64))
+    assert state_bound(injected, 5, INPUT, 12) == StateBound((0, 0), (-4095 * 64, 4195 * 64))
+
+
+def test_a_neuron_that_never_fires_keeps_what_others_lose():
+    weights = Connections.from_dense([[10], [10]])
+    one = Layer("a", weights, Cuba(4096, 0, [5, NEVER]))
+    assert state_bound(one, 7).v == (0, 70 * 64)
+
+
+def test_wide_convolutions_are_bounded_in_no_time():
+    kernel = np.full((64, 64, 3, 3), 254)
+    bias = np.repeat(np.arange(64), 224 * 224)
+    one = Layer("a", Convolution(kernel, (64, 226, 226)), Cuba(4096, 4096, 9), bias)
+    assert state_bound(one, 1).v[1] == (64 * 9 * 254 + 63) * 64

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from esl_lava.export.lava_weights import effective_weights
+from esl_lava.export.lava_weights import effective_together, effective_weights
 
 # netx's module is loaded by its file: its package would import torch, for many seconds.
 GENUINE = """
@@ -24,8 +24,9 @@ netx_utils = module_from_spec(spec)
 spec.loader.exec_module(netx_utils)
 
 with contextlib.redirect_stdout(io.StringIO()):  # it prints that it clips
-    answers = []
-    for rows in json.load(sys.stdin):
+    answers, apart = [], []
+    alone, together = json.load(sys.stdin)
+    for rows in alone:
         # As lava/lib/dl/netx/hdf5.py (create_dense) ...
         weights, bits, exponent, _ = netx_utils.optimize_weight_bits(np.array(rows).astype(int))
         # ... and lava/proc/dense/models.py (run_spk) do.
@@ -36,7 +37,18 @@ with contextlib.redirect_stdout(io.StringIO()):  # it prints that it clips
         total = weights.sum(axis=1)
         total = np.left_shift(total, exponent) if exponent > 0 else np.right_shift(total, -exponent)
         answers.append((weights.tolist(), exponent, total.tolist()))
-print(json.dumps(answers))
+    for pair in together:
+        # create_dense again, of a layer with recurrent weights.
+        forward, recurrent = np.array(pair[0]).astype(int), np.array(pair[1]).astype(int)
+        both, bits, exponent, _ = netx_utils.optimize_weight_bits(np.hstack((forward, recurrent)))
+        stored = []
+        for part in (both[:, : forward.shape[1]], both[:, forward.shape[1] :]):
+            weights = part.astype(np.int32)
+            mode = determine_sign_mode(weights)
+            weights = clip_weights(weights, mode, num_bits=8)
+            stored.append(truncate_weights(weights, mode, bits).tolist())
+        apart.append((stored, exponent))
+print(json.dumps([answers, apart]))
 """
 
 
@@ -74,23 +86,62 @@ def matrices() -> list[np.ndarray]:
     return [matrix for matrix in made if matrix.any()]
 
 
+def pairs() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Feed-forward and recurrent weights of all mixtures of signs, not all of them zero."""
+    rng = np.random.default_rng(1)
+    ranges = [(-256, 255), (-256, 1), (0, 255), (-256, 0), (1, 255), (-8, 9), (0, 1), (-900, 900)]
+    made = []
+    for forward in ranges:
+        for recurrent in ranges:
+            for step in (1, 2, 64):
+                limits = (np.array(limit) // step for limit in (forward, recurrent))
+                n = int(rng.integers(1, 4))
+                one, other = (
+                    step * rng.integers(low, max(high, low + 1), shape)
+                    for (low, high), shape in zip(limits, ((n, int(rng.integers(1, 4))), (n, n)))
+                )
+                made.append((one, other))
+    return [pair for pair in made if pair[0].any() or pair[1].any()]
+
+
 @pytest.fixture(scope="module")
-def cases() -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Each matrix, what each weight counts for in Lava, and Lava's sum of whole rows."""
-    asked = matrices()
+def genuine() -> tuple[list, list]:
+    """What Lava makes of all matrices and pairs."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", GENUINE],
-        input=json.dumps([matrix.tolist() for matrix in asked]),
+        input=json.dumps(
+            [
+                [matrix.tolist() for matrix in matrices()],
+                [[part.tolist() for part in pair] for pair in pairs()],
+            ]
+        ),
         capture_output=True,
         text=True,
         check=True,
         timeout=200,
     )
-    answers = json.loads(done.stdout.splitlines()[-1])
+    alone, together = json.loads(done.stdout.splitlines()[-1])
+    return alone, together
+
+
+@pytest.fixture(scope="module")
+def cases(genuine) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Each matrix, what each weight counts for in Lava, and Lava's sum of whole rows."""
     return [
         (matrix, np.array(stored) * 2.0**exponent, np.array(total))
-        for matrix, (stored, exponent, total) in zip(asked, answers)
+        for matrix, (stored, exponent, total) in zip(matrices(), genuine[0])
     ]
+
+
+def test_recurrent_weights_are_shifted_together_and_judged_apart(genuine):
+    changed = 0
+    for pair, (stored, exponent) in zip(pairs(), genuine[1]):
+        ours = effective_together(*(part.astype(np.int32) for part in pair))
+        for mine, theirs in zip(ours, stored):
+            np.testing.assert_array_equal(mine, np.array(theirs) * 2.0**exponent, err_msg=str(pair))
+        apart = [effective_weights(part) if part.any() else part * 1.0 for part in pair]
+        changed += any((one != other).any() for one, other in zip(ours, apart))
+    assert changed > 10  # being together matters
 
 
 def test_each_weight_counts_as_in_lava(cases):

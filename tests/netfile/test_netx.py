@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from esl_lava import netfile
-from esl_lava.network import Connections, Convolution, Injection, Layer, Network
+from esl_lava.network import Connections, Convolution, Injection, Layer
 from tests.netfile.networks import random_network
 
 SAYS_ALL = [random_network(seed, netx=True) for seed in range(30)]
