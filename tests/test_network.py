@@ -8,7 +8,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from esl_lava.counts import Counts, LayerCounts
-from esl_lava.network import INTEGRATOR, NEVER, Connections, Cuba, Layer, Network
+from esl_lava.network import (
+    INPUT,
+    INTEGRATOR,
+    NEVER,
+    Connections,
+    Convolution,
+    Cuba,
+    Injection,
+    Layer,
+    Network,
+    Skip,
+    parts,
+)
+from tests.netfile.networks import assert_same, random_convolution, random_network
 
 LIF = Cuba(current_decay=4096, voltage_decay=2048, threshold=64)
 
@@ -282,3 +295,205 @@ def test_counts_sum_their_layers():
     counts = Counts(samples=2, steps=5, input_spikes=17, layers=tuple(rows))
     assert (counts.sops, counts.neuron_updates, counts.spikes) == (81, 60, 3)
     assert (counts.connections, counts.possible) == (17, 28)
+
+
+# --- Convolutions. -------------------------------------------------------------------------
+
+
+def any_convolution(seed: int) -> Convolution:
+    rng = np.random.default_rng(seed)
+    return random_convolution(rng, tuple(rng.integers(1, 7, 3).tolist()))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_convolution_is_torchs(seed):
+    """Any kernel, stride, padding, dilation and groups; whole numbers are exact in float64."""
+    import torch
+
+    c = any_convolution(seed)
+    x = np.random.default_rng(seed + 1).integers(-3, 4, (4, *c.in_shape))
+    expected = torch.nn.functional.conv2d(
+        torch.from_numpy(x).double(),
+        torch.tensor(c.kernel).double(),
+        stride=c.stride,
+        padding=c.padding,
+        dilation=c.dilation,
+        groups=c.groups,
+    ).numpy()
+    assert expected.shape[1:] == c.out_shape
+    assert (c.n_pre, c.n_post) == (x[0].size, expected[0].size)
+    ours = x.reshape(4, -1) @ c.unrolled().dense().T
+    assert np.array_equal(ours, expected.reshape(4, -1))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_connections_of_a_convolution(seed):
+    c = any_convolution(seed)
+    unrolled = c.unrolled()
+    assert np.array_equal(c.fan_out(), unrolled.fan_out())
+    assert c.possible == c.kernel.size
+    assert c.count == c.mask().sum() >= c.synapses == np.count_nonzero(c.kernel)
+    # Where the mask has a connection, so has every place, of weight 0 or not.
+    everywhere = Convolution(
+        np.asarray(c.mask(), np.int32),
+        c.in_shape,
+        c.stride,
+        c.padding,
+        c.dilation,
+        c.groups,
+        c.allowed,
+    ).unrolled()
+    assert np.array_equal(everywhere.mask(), unrolled.mask())
+    assert np.array_equal(everywhere.dense() != 0, unrolled.mask())
+
+
+KERNEL = np.ones((4, 1, 3, 2), int)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"in_shape": (3, 5, 5)}, "does not fit 3 input channels"),
+        ({"groups": 3}, "in 3 groups does not fit 2 input channels"),
+        ({"groups": 0}, "in 0 groups does not fit"),
+        ({"groups": 1}, "in 1 groups does not fit 2 input channels"),
+        ({"in_shape": (2, 2, 5)}, "larger than its padded input"),
+        ({"in_shape": (2, 5)}, "is not 3 numbers"),
+        ({"in_shape": (2, 5, 0)}, "at least 1"),
+        ({"stride": (0, 1)}, r"stride \(0, 1\) is not 2 numbers of at least 1"),
+        ({"stride": (1, 1, 1)}, "is not 2 numbers"),
+        ({"padding": (-1, 0)}, r"padding \(-1, 0\) is not 2 numbers of at least 0"),
+        ({"dilation": (1, 0)}, r"dilation \(1, 0\) is not"),
+        ({"dilation": (3, 1)}, "larger than its padded input"),
+        ({"kernel": KERNEL[0]}, "is not one of four lengths"),
+        ({"kernel": KERNEL[:0]}, "is not one of four lengths"),
+        ({"kernel": KERNEL * 2**31}, "values outside the range"),
+        ({"allowed": KERNEL[:1] != 0}, "mask of shape"),
+        ({"allowed": KERNEL == 0}, "outside the mask is not zero"),
+    ],
+)
+def test_convolutions_that_do_not_fit_together(change, message):
+    given = {"kernel": KERNEL, "in_shape": (2, 5, 5), "groups": 2, **change}
+    with pytest.raises(ValueError, match=message):
+        Convolution(**given)
+
+
+def test_convolutions_take_only_integers_and_keep_their_own():
+    for change in ({"kernel": KERNEL * 1.0}, {"groups": 2.0}, {"stride": (1.0, 1)}):
+        with pytest.raises(TypeError):
+            Convolution(**{"kernel": KERNEL, "in_shape": (2, 5, 5), "groups": 2, **change})
+    kernel = KERNEL.copy()
+    c = Convolution(kernel, (2, 5, 5), groups=2)
+    kernel[:] = 7
+    assert c.kernel.max() == 1
+    assert c.mask().all()
+    for array in (c.kernel, c.mask()):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+# --- Other parts of layers. ----------------------------------------------------------------
+
+
+def test_injection():
+    one = Injection((np.int64(2), 3, 4))
+    assert (one.n_pre, one.n_post, one.count, one.synapses, one.possible) == (24, 24, 0, 0, 0)
+    assert not one.fan_out().any()
+    assert one == Injection((2, 3, 4)) != Injection((24,))
+    for shape in ((), (2, 3), (0,), (1, 1, 1, 1), (-2,)):
+        with pytest.raises(ValueError, match="is not one of neurons or of maps"):
+            Injection(shape)
+    with pytest.raises(TypeError):
+        Injection((2.0,))
+
+
+def test_parameters_for_each_neuron_or_channel():
+    maps = Convolution(np.ones((2, 1, 1, 1), int), (1, 2, 3))
+    one = Layer("a", maps, Cuba([1, 2], range(12), 7))
+    assert one.parameter("current_decay").tolist() == [1] * 6 + [2] * 6
+    assert one.parameter("voltage_decay").tolist() == list(range(12))
+    assert one.parameter("threshold").tolist() == [7] * 12
+    assert one.shape == (2, 2, 3)
+    with pytest.raises(ValueError, match="layer a: threshold has 3 values for 12 neurons"):
+        Layer("a", maps, Cuba(1, 1, [1, 2, 3]))
+    with pytest.raises(ValueError, match="current_decay 4097 is outside"):
+        Cuba([0, 4097], 0, 1)
+    with pytest.raises(ValueError, match="not a list of values"):
+        Cuba([[1]], 0, 1)
+    with pytest.raises(ValueError, match="not a list of values"):
+        Cuba(np.empty(0, int), 0, 1)
+    assert Cuba(0, 0, [5, NEVER]).fires
+    assert not Cuba(0, 0, [NEVER, NEVER]).fires
+
+
+def test_neurons_are_equal_by_value():
+    assert Cuba([1, 2], 3, 4) == Cuba(np.array([1, 2]), 3, 4)
+    assert Cuba([1, 2], 3, 4) != Cuba([1, 3], 3, 4)
+    assert Cuba([1, 1], 3, 4) != Cuba(1, 3, 4)
+    assert Cuba(1, 2, 3) == Cuba(1, 2, 3) != Cuba(1, 2, 4)
+    assert Cuba(1, 2, 3) != (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"delays": [1]}, r"delays of shape \(1,\), not one value for each of 2"),
+        ({"delays": [0, 63]}, "delay 63 is outside 0..62"),
+        ({"delays": [-1, 0]}, "delay -1 is outside"),
+        ({"recurrent": Connections.from_dense([[1, 1]])}, "recurrent has 1 outputs for 2 neurons"),
+        ({"recurrent": Connections.from_dense([[1]] * 2)}, "recurrent has 1 inputs from 2 neurons"),
+        (
+            {"skips": [Skip(INPUT, Connections.from_dense([[1, 1, 1]]))]},
+            "skip from input has 1 outputs for 2 neurons",
+        ),
+    ],
+)
+def test_layers_that_do_not_fit_together(change, message):
+    with pytest.raises(ValueError, match=f"layer a: {message}"):
+        Layer("a", Connections.from_dense(np.ones((2, 3), int)), LIF, **change)
+
+
+def skipping(source, n_pre, name="b"):
+    skip = Skip(source, Connections.from_dense(np.ones((4, n_pre), int)))
+    return Layer(name, Connections.from_dense(np.ones((4, 2), int)), LIF, skips=[skip])
+
+
+@pytest.mark.parametrize(
+    ("layers", "bits", "message"),
+    [
+        ((layer("a"), skipping("b", 4)), 0, "layer b: skip from 'b', which is not before it"),
+        ((layer("a"), skipping("c", 4)), 0, "skip from 'c', which is not before it"),
+        ((layer("a"), skipping("a", 3)), 0, "skip from a has 3 inputs from 2 neurons"),
+        ((layer("a"), skipping(INPUT, 2)), 0, "skip from input has 2 inputs from 3 neurons"),
+        ((layer("a"), Layer("b", Injection((2,)), LIF)), 0, "layer b takes injected input"),
+        ((layer(INPUT),), 0, "a layer is called 'input'"),
+        ((layer("a"),), 25, "inputs of 25 bits are outside 0..24"),
+        ((layer("a"),), -1, "inputs of -1 bits"),
+    ],
+)
+def test_skips_and_inputs_that_do_not_fit(layers, bits, message):
+    with pytest.raises(ValueError, match=message):
+        Network(layers, input_bits=bits)
+
+
+def test_a_network_counts_all_its_parts():
+    recurrent = Connections.from_dense(np.ones((2, 2), int))
+    maps = Convolution([[[[1, 0]]]], (1, 1, 3))
+    first = Layer("a", maps, LIF, recurrent=recurrent)
+    network = Network((first, skipping(INPUT, 3)))
+    assert [part.possible for part in parts(first)] == [2, 4]
+    assert (network.connections, network.synapses) == (2 + 4 + 8 + 12, 1 + 4 + 8 + 12)
+    assert network.density == 1
+    assert network.inputs == 3
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n))])
+def test_everything_is_copied_for_other_processes(again):
+    for seed in range(12):
+        network = random_network(seed)
+        other = again(network)
+        assert_same(other, network)
+        for one in other.layers:
+            for part in parts(one):
+                array = getattr(part, "kernel", getattr(part, "weights", None))
+                assert array is None or not array.flags.writeable

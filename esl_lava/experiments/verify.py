@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,28 @@ from esl_lava.export.lower import WEIGHT_SCALE
 from esl_lava.models import modelfile
 from esl_lava.models.build import restore
 from esl_lava.models.mlp import SpikingMLP
-from esl_lava.network import STATE_SHIFT, Network
+from esl_lava.network import STATE_SHIFT, Connections, Network
 from esl_lava.simulate import Result, lava_cpu, simulate
+
+Layers = dict[str, npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class State:
+    """A neuron's current and membrane before and after a step, in units of 2**-6 weights.
+
+    Attributes:
+        u_before, v_before: when the step began.
+        u, v: after it; v is 0 where the neuron fired.
+    """
+
+    u_before: int
+    v_before: int
+    u: int
+    v: int
+
+    def __str__(self) -> str:
+        return f"u {self.u_before} -> {self.u}, v {self.v_before} -> {self.v}"
 
 
 @dataclass(frozen=True)
@@ -33,6 +54,7 @@ class Difference:
         layer: name of the earliest layer that differs.
         sample, step, neuron: where in it, from 0; the earliest step of the first sample.
         expected, found: a spike (0 or 1), or the readout's v in units of 2**-6 weights.
+        expected_state, found_state: the neuron's state in SLAYER and in the simulator.
     """
 
     backend: str
@@ -42,11 +64,14 @@ class Difference:
     neuron: int
     expected: int
     found: int
+    expected_state: State
+    found_state: State
 
     def __str__(self) -> str:
         return (
             f"{self.backend}: layer {self.layer}, neuron {self.neuron}, sample {self.sample}, "
-            f"step {self.step}: {self.found}, but SLAYER has {self.expected}"
+            f"step {self.step}: {self.found} ({self.found_state}), "
+            f"but SLAYER has {self.expected} ({self.expected_state})"
         )
 
 
@@ -116,6 +141,8 @@ def verify(
         if first is None and differences[backend]:
             name = next(name for name, where in unequal.items() if where.any())
             sample, step, neuron = (int(i) for i in np.argwhere(unequal[name])[0])
+            one = spikes[sample : sample + 1]
+            found_in = _run(backend, net_path, network, one, states=(name,))
             first = Difference(
                 backend,
                 name,
@@ -124,6 +151,8 @@ def verify(
                 neuron,
                 int(expected[name][sample, step, neuron]),
                 int(layers[name][sample, step, neuron]),
+                _state(*slayer_states(model, one, name), step, neuron),
+                _state(found_in.u[name], found_in.v[name], step, neuron),
             )
     firing = [layer.name for layer in network.layers if layer.neuron.fires]
     return Verification(
@@ -138,34 +167,90 @@ def verify(
     )
 
 
-def slayer_layers(
-    model: SpikingMLP, spikes: npt.NDArray[np.uint8]
-) -> dict[str, npt.NDArray[np.int64]]:
+def slayer_layers(model: SpikingMLP, spikes: npt.NDArray[np.uint8]) -> Layers:
     """Stock SLAYER's spikes per hidden layer, and the running sum of its readout as v.
 
     Args:
+        model: as trained.
         spikes: (samples, T, inputs).
 
     Returns:
         Layer name -> (samples, T, neurons) int64.
     """
+    outputs = _outputs(model, spikes)
+    return {
+        name: values.astype(np.int64) if name != "readout" else _running_sum(values)
+        for name, values in outputs.items()
+    }
+
+
+def slayer_states(
+    model: SpikingMLP, spikes: npt.NDArray[np.uint8], layer: str
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """What u and v of a layer are after each step in stock SLAYER, in units of 2**-6 weights.
+
+    Args:
+        model: as trained.
+        spikes: (samples, T, inputs).
+        layer: name of a hidden layer, or "readout".
+
+    Returns:
+        Two arrays (samples, T, neurons); v is 0 where the neuron has just fired.
+    """
+    outputs = _outputs(model, spikes)
+    if layer == "readout":  # which holds no current
+        weighted = (outputs[layer] * WEIGHT_SCALE).astype(np.int64) << STATE_SHIFT
+        return weighted, _running_sum(outputs[layer])
+    before = {"hidden1": spikes, **dict(zip(list(outputs)[1:], outputs.values()))}[layer]
+    block = model.get_submodule(layer)
+    with torch.no_grad():
+        arriving = torch.from_numpy(np.ascontiguousarray(before.swapaxes(1, 2))).float()
+        current, voltage = block.neuron.dynamics(block.synapse(arriving))
+    scale = WEIGHT_SCALE << STATE_SHIFT
+    u, v = (
+        np.rint(state.double().numpy() * scale).astype(np.int64).swapaxes(1, 2)
+        for state in (current, voltage)
+    )
+    return u, np.where(outputs[layer] != 0, 0, v)
+
+
+def _outputs(
+    model: SpikingMLP, spikes: npt.NDArray[np.uint8]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """What each block of the model puts out, (samples, T, neurons)."""
     with torch.no_grad():
         outputs = model.layer_outputs(torch.from_numpy(spikes).float().swapaxes(1, 2))
-    *hidden, readout = (output.swapaxes(1, 2).double().numpy() for output in outputs)
-    layers = {name: values.astype(np.int64) for name, values in zip(model.hidden_names, hidden)}
+    values = (output.swapaxes(1, 2).double().numpy() for output in outputs)
+    return dict(zip((*model.hidden_names, "readout"), values))
+
+
+def _running_sum(readout: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     weighted = readout * WEIGHT_SCALE  # whole numbers: weights are multiples of 1/64
-    layers["readout"] = weighted.cumsum(axis=1).astype(np.int64) << STATE_SHIFT
-    return layers
+    return weighted.cumsum(axis=1).astype(np.int64) << STATE_SHIFT
 
 
-def _run(backend: str, net_path: Path, network: Network, spikes: npt.NDArray[np.uint8]) -> Result:
+def _state(u: npt.NDArray[Any], v: npt.NDArray[Any], step: int, neuron: int) -> State:
+    """Of the first sample; it starts from rest."""
+    (u_before, v_before), (u_after, v_after) = (
+        (int(u[0, t, neuron]), int(v[0, t, neuron])) if t >= 0 else (0, 0) for t in (step - 1, step)
+    )
+    return State(u_before, v_before, u_after, v_after)
+
+
+def _run(
+    backend: str,
+    net_path: Path,
+    network: Network,
+    spikes: npt.NDArray[np.uint8],
+    states: tuple[str, ...] = (),
+) -> Result:
     if backend == "lava":
         firing = tuple(layer.name for layer in network.layers if layer.neuron.fires)
-        return lava_cpu.run_file(net_path, network, spikes, firing)
-    return simulate(network, spikes, backend, record="all")
+        return lava_cpu.run_file(net_path, network, spikes, firing, states=states)
+    return simulate(network, spikes, backend, record="all", states=states)
 
 
-def _layers(network: Network, result: Result) -> dict[str, npt.NDArray[np.int64]]:
+def _layers(network: Network, result: Result) -> Layers:
     layers = {name: values.astype(np.int64) for name, values in result.spikes.items()}
     if network.readout is not None and result.readout is not None:
         layers[network.readout.name] = result.readout.astype(np.int64)
@@ -181,7 +266,8 @@ def _check_same_shape(model: SpikingMLP, network: Network, net_path: Path) -> No
     names = [*model.hidden_names, "readout"]
     ours = [(name, *model.get_submodule(name).synapse.weight.shape[:2]) for name in names]
     theirs = [(layer.name, layer.neurons, layer.connections.n_pre) for layer in network.layers]
-    if ours != theirs:
+    connected = all(isinstance(layer.connections, Connections) for layer in network.layers)
+    if ours != theirs or not connected:
         described = [
             ", ".join(f"{name} {n_pre}-{n_post}" for name, n_post, n_pre in layers)
             for layers in (theirs, ours)
@@ -196,6 +282,7 @@ def _mask_differences(masks: Mapping[str, torch.Tensor], network: Network) -> in
     """Connections that exist in only one of the two files."""
     different = 0
     for layer in network.layers:
+        assert isinstance(layer.connections, Connections)  # see `_check_same_shape`
         stored = layer.connections.mask()
         mask = masks.get(layer.name)
         expected = np.ones_like(stored) if mask is None else mask.flatten(1).bool().numpy()

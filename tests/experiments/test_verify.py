@@ -11,10 +11,11 @@ from esl_lava.config import Experiment
 from esl_lava.data.datasets import load
 from esl_lava.errors import DataError, FileError
 from esl_lava.experiments.evaluate import encoded
-from esl_lava.experiments.verify import slayer_layers, verify
+from esl_lava.experiments.verify import State, slayer_layers, slayer_states, verify
 from esl_lava.models import modelfile
 from esl_lava.models.build import restore
 from esl_lava.network import Connections, Layer, Network
+from tests.simulate import reference
 
 SAMPLES = 30
 LAYERS = {"hidden1": 24, "hidden2": 12, "readout": 10}
@@ -86,6 +87,10 @@ def test_one_changed_readout_weight_is_found(
     counted = expected["hidden2"][:, :, busy].cumsum(axis=1)  # spikes that met the weight
     sample, step = np.argwhere(counted)[0]
     assert found.first is not None
+    v = expected["readout"][sample, :, 7]
+    v_before = v[step - 1] if step else 0
+    u = np.diff(v, prepend=0)
+    u_before = u[step - 1] if step else 0
     assert dataclasses.asdict(found.first) == {
         "backend": "exact",
         "layer": "readout",
@@ -93,16 +98,35 @@ def test_one_changed_readout_weight_is_found(
         "step": step,
         "neuron": 7,
         "expected": expected["readout"][sample, step, 7],
-        "found": expected["readout"][sample, step, 7] + 2 * 64 * counted[sample, step],
+        "found": v[step] + 2 * 64 * counted[sample, step],
+        "expected_state": {"u_before": u_before, "v_before": v_before, "u": u[step], "v": v[step]},
+        "found_state": {
+            "u_before": u_before,
+            "v_before": v_before,
+            "u": u[step] + 2 * 64,
+            "v": v[step] + 2 * 64,
+        },
     }
     assert found.total == found.differences["exact"] == np.count_nonzero(counted)
     assert str(found.first) == (
-        f"exact: layer readout, neuron 7, sample {sample}, step {step}: "
-        f"{found.first.found}, but SLAYER has {found.first.expected}"
+        f"exact: layer readout, neuron 7, sample {sample}, step {step}: {found.first.found} "
+        f"(u {u_before} -> {u[step] + 128}, v {v_before} -> {v[step] + 128}), but SLAYER has "
+        f"{v[step]} (u {u_before} -> {u[step]}, v {v_before} -> {v[step]})"
     )
 
 
-def test_the_earliest_layer_is_named(tiny: Any, tmp_path: Path) -> None:
+def test_slayers_states_are_those_of_the_integer_network(tiny: Any, experiment: Experiment) -> None:
+    model = restore(modelfile.read(tiny.model))
+    spikes = encoded(load("digits", "test").take(3), experiment.encoding)
+    trace = reference.simulate(netfile.read(tiny.net), spikes)
+    for name in LAYERS:
+        u, v = slayer_states(model, spikes, name)
+        assert u.any()
+        assert np.array_equal(u, trace.u[name])
+        assert np.array_equal(v, trace.v[name])
+
+
+def test_the_earliest_layer_is_named(tiny: Any, tmp_path: Path, experiment: Experiment) -> None:
     network = netfile.read(tiny.net)
     dense = network.layers[0].connections.dense()
     post, pre = np.argwhere(dense)[np.abs(dense[dense != 0]).argmax()]
@@ -113,6 +137,13 @@ def test_the_earliest_layer_is_named(tiny: Any, tmp_path: Path) -> None:
     assert found.first is not None
     assert (found.first.layer, found.first.neuron) == ("hidden1", post)
     assert {found.first.expected, found.first.found} == {0, 1}
+    spikes = encoded(load("digits", "test").take(357), experiment.encoding)
+    sample, step = found.first.sample, found.first.step
+    for path, state in ((tiny.net, found.first.expected_state), (net, found.first.found_state)):
+        trace = reference.simulate(netfile.read(path), spikes[sample : sample + 1])
+        u, v = (values["hidden1"][0, :, post] for values in (trace.u, trace.v))
+        before = (u[step - 1], v[step - 1]) if step else (0, 0)
+        assert state == State(*before, u[step], v[step])
 
 
 def test_connections_are_compared_too(tiny: Any, tmp_path: Path) -> None:

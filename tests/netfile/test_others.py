@@ -1,0 +1,261 @@
+"""Files written by lava-dl and by hand: read as netx reads them, or refused with a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from esl_lava import netfile
+from esl_lava.errors import FileError
+from esl_lava.network import NEVER, Connections, Convolution, Cuba, Injection, Network
+from tests.simulate import reference
+
+RNG = np.random.default_rng(0)
+KERNEL = 2 * RNG.integers(-9, 9, (4, 1, 3, 2)).astype(np.float32)
+WEIGHT = 2 * RNG.integers(-9, 9, (5, 24)).astype(np.float32)
+SQUARE = 2 * RNG.integers(-9, 9, (5, 5)).astype(np.float32)
+NEURON = {"neuron/type": "LOIHI", "neuron/iDecay": 1024, "neuron/vDecay": 2048} | {
+    "neuron/vThMant": 80,
+    "neuron/refDelay": 1,
+    "neuron/wgtExp": 0,
+    "neuron/theta": 5120,
+    "neuron/tauRho": 0.1,
+}
+CONV = {
+    "type": np.array([b"conv"]),
+    "shape": [4, 3, 2],
+    "weight": KERNEL,
+    "stride": [1, 2],
+    "padding": [0, 0],
+    "dilation": [1, 1],
+    "groups": 2,
+    **NEURON,
+}
+LAYERS: list[dict[str, Any]] = [
+    {"type": np.array([b"input"]), "shape": [2, 5, 5]},
+    CONV,
+    {"type": np.array([b"flatten"]), "shape": [24]},
+    {"type": np.array([b"dense"]), "shape": [5, 1, 1], "weight": WEIGHT, **NEURON},
+    {"type": np.array([b"dense_rec"]), "shape": [5], "weight": SQUARE, "weight_rec": SQUARE}
+    | NEURON,
+]
+
+
+def written(path: Path, changes: dict[str, Any] | None = None) -> Path:
+    """The file of `LAYERS`, with datasets changed, added or (None) left out."""
+    changes = changes or {}
+    with h5py.File(path, "w") as file:
+        for index, layer in enumerate(LAYERS):
+            file.create_group(f"layer/{index}")
+            for key, value in layer.items():
+                if f"{index}/{key}" not in changes:
+                    file[f"layer/{index}/{key}"] = value
+        for name, value in changes.items():
+            if value is not None:
+                file[f"layer/{name}"] = value
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "net.h5"
+
+
+def test_every_kind_of_layer(path: Path) -> None:
+    network = netfile.read(written(path))
+    conv, dense, recurrent = network.layers
+    assert [layer.name for layer in network.layers] == ["layer1", "layer3", "layer4"]
+    assert isinstance(conv.connections, Convolution)
+    assert np.array_equal(conv.connections.kernel, KERNEL)
+    assert conv.connections.in_shape == (2, 5, 5)
+    assert (conv.connections.stride, conv.connections.groups) == ((1, 2), 2)
+    assert np.array_equal(conv.connections.mask(), KERNEL != 0)
+    assert conv.neuron == Cuba(1024, 2048, 80)
+    assert isinstance(dense.connections, Connections)
+    assert np.array_equal(dense.connections.dense(), WEIGHT)
+    assert recurrent.recurrent is not None
+    assert np.array_equal(recurrent.recurrent.dense(), SQUARE)
+    assert (network.input_bits, network.steps, dict(network.provenance)) == (0, None, {})
+
+
+SAME = {
+    "old weights of five dimensions": {"1/weight": KERNEL[..., None]},
+    "old weights of one dimension": {"3/weight": WEIGHT.ravel()},
+    "old recurrent weights": {"4/weight": SQUARE.ravel(), "4/weight_rec": SQUARE.ravel()},
+    "one number of padding": {"1/padding": 0},
+    "a padding of one": {"1/padding": [0]},
+    "unused delays of a convolution": {"1/delay": np.zeros(4, np.float32)},
+    "a parameter in a list": {"1/neuron/iDecay": [1024], "3/neuron/vDecay": [2048]},
+    "other spelling": {"1/neuron/type": "CUBA", "1/type": "conv", "3/neuron/gradedSpike": False},
+    "integers": {"1/weight": KERNEL.astype(np.int16), "3/weight": WEIGHT.astype(np.int64)},
+}
+
+
+@pytest.mark.parametrize("changes", SAME.values(), ids=SAME)
+def test_spellings_of_the_same(changes: dict[str, Any], path: Path, tmp_path: Path) -> None:
+    first = netfile.read(written(tmp_path / "first.h5"))
+    assert netfile.digest(netfile.read(written(path, changes))) == netfile.digest(first)
+
+
+def changed_layer(path: Path, changes: dict[str, Any], index: int) -> Any:
+    return netfile.read(written(path, changes)).layers[index]
+
+
+def test_what_belongs_to_neurons(path: Path) -> None:
+    """Of feature maps: for each channel, or (columns, rows, channels) as Lava counts them."""
+    channels = changed_layer(path, {"1/bias": np.arange(4.0), "1/neuron/vDecay": [1, 2, 3, 4]}, 0)
+    assert channels.bias.tolist() == np.repeat(np.arange(4), 6).tolist()
+    assert channels.parameter("voltage_decay").tolist() == np.repeat([1, 2, 3, 4], 6).tolist()
+    each = np.arange(24).reshape(4, 3, 2)
+    ours = changed_layer(path, {"1/bias": each.T, "1/neuron/vThMant": each.T + 1}, 0)
+    assert ours.bias.tolist() == list(range(24))
+    assert ours.parameter("threshold").tolist() == list(range(1, 25))
+    dense = changed_layer(
+        path, {"3/bias": np.arange(5.0), "3/delay": np.arange(5.0), "3/neuron/iDecay": range(5)}, 1
+    )
+    assert [list(dense.bias), list(dense.delays)] == [[0, 1, 2, 3, 4]] * 2
+    assert dense.parameter("current_decay").tolist() == [0, 1, 2, 3, 4]
+    assert changed_layer(path, {"3/delay": 7}, 1).delays.tolist() == [7] * 5
+
+
+def test_a_layer_without_neuron(path: Path) -> None:
+    left_out = {f"4/{key}": None for key in NEURON}
+    assert changed_layer(path, left_out, 2).neuron == Cuba(0, 4096, NEVER)
+    # SLAYER's Affine block with dynamics: the largest number of 18 bits means never.
+    assert changed_layer(path, {"4/neuron/vThMant": 2**18 - 1}, 2).neuron.threshold == NEVER
+
+
+def test_an_input_block(path: Path) -> None:
+    """It is driven through its bias, whose scale the file tells."""
+    changes = {f"0/{key}": value for key, value in NEURON.items()}
+    network = netfile.read(written(path, changes | {"0/weight": 36.0, "0/bias": [34.0]}))
+    assert network.layers[0].connections == Injection((2, 5, 5))
+    assert network.layers[0].bias is None
+    assert dict(network.provenance) == {"input_weight": "36", "input_bias": "34"}
+    assert network.input_bits == 15
+    assert len(network.layers) == 4
+
+
+REFUSED = [
+    ({"1/shape": [4, 3, 3]}, 1, "shape (4, 3, 3), but its kernel makes (4, 3, 2)"),
+    ({"0/shape": [2, 5]}, 1, "in_shape (2, 5) is not 3 numbers"),
+    ({"0/shape": [3, 5, 5]}, 1, "does not fit 3 input channels"),
+    ({"0/shape": [2, 1 << 14, 1 << 14]}, 0, "more than 16777216 neurons"),
+    ({"1/padding": [1 << 62, 1 << 62]}, 1, "but its kernel makes"),
+    ({"1/padding": [1 << 20, 1 << 20], "1/shape": [4, 2097155, 1048578]}, 1, "more than 16777216"),
+    ({"1/weight": KERNEL[:, :, 0]}, 1, "is not one of four lengths"),
+    ({"1/weight": np.stack([KERNEL] * 2, -1)}, 1, "is not one of four lengths"),
+    ({"1/groups": [2]}, 1, "groups of shape (1,) is not one number"),
+    ({"1/groups": 2.0}, 1, "groups is of type float64"),
+    ({"1/stride": [1, 2, 1]}, 1, "stride of shape (3,) exceeds 2 values"),
+    ({"1/stride": [1.0, 2.0]}, 1, "stride is of type float64"),
+    ({"1/stride": None}, 1, "/layer/1/stride is missing"),
+    ({"1/stride": np.array([], int)}, 1, "stride holds no number"),
+    ({"1/stride": [0, 1]}, 1, "stride (0, 1) is not 2 numbers of at least 1"),
+    ({"1/bias": np.ones(3)}, 1, "bias of shape (3,), not one value for each of (4, 3, 2)"),
+    ({"1/bias": np.ones(24)}, 1, "bias of shape (24,)"),
+    ({"1/bias": np.ones((4, 3, 2))}, 1, "bias of shape (4, 3, 2)"),
+    ({"1/delay": np.ones(4)}, 1, "delay in a layer of type 'conv'"),
+    ({"1/weight_rec": SQUARE}, 1, "weight_rec in a layer of type 'conv' is ignored by netx"),
+    ({f"1/{key}": None for key in NEURON}, 1, "/layer/1/neuron is missing"),
+    ({"2/type": None, "2/shape": None}, 2, "the group is empty"),
+    ({"2/type": "pool"}, 2, "type 'pool' is not supported"),
+    ({"4/weight_rec": None}, 4, "weight_rec is missing"),
+    ({"4/weight_rec": SQUARE[:, :4]}, 4, "weight_rec of shape (5, 4) does not feed 5 neurons"),
+    ({"4/delay": np.zeros(5)}, 4, "delay in a layer of type 'dense_rec'"),
+    ({"3/type": "dense_comp"}, 3, "type 'dense_comp' is not supported"),
+    ({"3/weight": None, "3/weight/imag": WEIGHT}, 3, "weight is a group: complex weights"),
+    ({"4/neuron/type": "RF"}, 4, "neuron type 'RF' is not supported"),
+    ({"1/neuron/iDecay": 1024.0}, 1, "iDecay is of type float64, with which Lava hangs"),
+    ({"1/neuron/iDecay": [1] * 3}, 1, "iDecay of shape (3,), not one value for each"),
+]
+
+
+@pytest.mark.parametrize(("changes", "index", "reason"), REFUSED)
+def test_refused_with_layer_and_reason(
+    changes: dict[str, Any], index: int, reason: str, path: Path
+) -> None:
+    with pytest.raises(FileError) as caught:
+        netfile.read(written(path, changes))
+    assert f"{path}: layer {index} (layer{index}): " in str(caught.value)
+    assert reason in str(caught.value)
+
+
+def test_feature_maps_reach_a_dense_layer_through_flatten_only(path: Path) -> None:
+    with h5py.File(written(path), "r+") as file:
+        del file["layer/2"]
+        for index in (2, 3):
+            file.move(f"layer/{index + 1}", f"layer/{index}")
+    with pytest.raises(FileError, match=r"layer 2 .* without a 'flatten' layer, which netx"):
+        netfile.read(path)
+    with h5py.File(written(path), "r+") as file:
+        file.move("layer/4", "layer/5")
+        file.copy("layer/2", "layer/4")  # one flatten too many
+    with pytest.raises(FileError, match=r"layer 5 .* through a 'flatten' layer, which netx"):
+        netfile.read(path)
+
+
+def test_read_only_the_first_layers(path: Path) -> None:
+    names = [layer.name for layer in netfile.read(written(path), layers=4).layers]
+    assert names == ["layer1", "layer3"]
+    # Of our own files too, by netx's counting of groups; all of it is verified.
+    network = netfile.read(path)
+    netfile.write(Network(network.layers, 7, {"a": "b"}), path)
+    first = netfile.read(path, layers=2)
+    assert [layer.name for layer in first.layers] == ["layer1"]
+    assert (first.steps, dict(first.provenance)) == (7, {"a": "b"})
+    with h5py.File(path, "r+") as file:
+        file["layer/4/neuron/vThMant"][()] = 81
+    with pytest.raises(FileError, match="digest"):
+        netfile.read(path, layers=2)
+
+
+def test_what_slayer_itself_exports(path: Path) -> None:
+    """Its blocks' spikes are those of the network its file says."""
+    import torch
+
+    from esl_lava.models.slayer import slayer
+
+    neuron = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.5}
+    torch.manual_seed(0)
+    cuba = slayer.block.cuba
+    options = {"delay_shift": False}
+    blocks = [
+        cuba.Input(None, **options),
+        cuba.Conv(dict(neuron), 2, 4, (3, 2), (1, 2), (1, 0), (2, 1), 2, **options),
+        cuba.Flatten(),
+        cuba.Dense(dict(neuron), 32, 7, delay=True, **options),
+        cuba.Recurrent(dict(neuron), 7, 6, **options),
+        cuba.Affine(dict(neuron), 6, 3, dynamics=False),
+    ]
+    with torch.no_grad():
+        for block in blocks:
+            for synapse in ("synapse", "input_synapse", "recurrent_synapse"):
+                if hasattr(block, synapse):
+                    getattr(block, synapse).weight.mul_(3)
+        spikes = (torch.rand(3, 2, 6, 5, 12) < 0.4).float()
+        blocks[3](torch.zeros(3, 32, 12))  # now it knows how many delays it has
+        delays = torch.tensor([0.0, 1.5, 2, 3, 4, 5, 0])
+        blocks[3].delay.delay.data = delays.reshape(blocks[3].delay.delay.shape)
+        outputs, x = [], spikes
+        for block in blocks:
+            x = block(x)
+            outputs.append(x)
+    with h5py.File(path, "w") as file:
+        for index, block in enumerate(blocks):
+            block.export_hdf5(file.create_group(f"layer/{index}"))
+    network = netfile.read(path)
+    assert [layer.name for layer in network.layers] == ["layer1", "layer3", "layer4", "layer5"]
+    assert network.layers[1].delays is not None
+    assert network.layers[1].delays.tolist() == [0, 1, 2, 3, 4, 5, 0]
+    trace = reference.simulate(network, spikes.flatten(1, -2).swapaxes(1, 2).int().numpy())
+    for index in (1, 3, 4):
+        theirs = outputs[index].bool().flatten(1, -2).swapaxes(1, 2).numpy()
+        assert theirs.any()
+        assert np.array_equal(trace.spikes[f"layer{index}"] != 0, theirs), index
+    running = (64 * outputs[5]).cumsum(-1).swapaxes(1, 2).numpy()
+    assert np.array_equal(trace.v["layer5"], 64 * running)
