@@ -201,7 +201,8 @@ def slayer_states(
     if layer == "readout":  # which holds no current
         weighted = (outputs[layer] * WEIGHT_SCALE).astype(np.int64) << STATE_SHIFT
         return weighted, _running_sum(outputs[layer])
-    before = {"hidden1": spikes, **dict(zip(list(outputs)[1:], outputs.values()))}[layer]
+    fed_by: dict[str, npt.NDArray[Any]] = dict(zip(list(outputs)[1:], outputs.values()))
+    before = spikes if layer == "hidden1" else fed_by[layer]
     block = model.get_submodule(layer)
     with torch.no_grad():
         arriving = torch.from_numpy(np.ascontiguousarray(before.swapaxes(1, 2))).float()

@@ -403,6 +403,55 @@ def test_changed_facts_do_not_match_the_digest(written):
     assert "digest does not match" in refusal(written)
 
 
+IGNORED = {"inChannels", "outChannels", "kernelSize", "inFeatures", "outFeatures"}
+"""Informative, in netx too; but of a skip, whose matrix has as many rows."""
+
+
+@pytest.mark.parametrize("seed", [2, 11, 51])
+def test_any_changed_number_is_noticed(seed, path):
+    """Of networks with everything: no dataset can be altered without being found out."""
+    netfile.write(random_network(seed), path)
+    whole = path.read_bytes()
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, item: (
+                found.update({name: item.dtype.kind == "b"})
+                if (isinstance(item, h5py.Dataset) and item.dtype.kind in "iub" and item.size)
+                else None
+            )
+        )
+        flat = [name for name in file["layer"] if file["layer"][name]["type"][0] == b"flatten"]
+    checked = 0
+    for name, boolean in found.items():
+        folder, _, key = name.rpartition("/")
+        if folder in {f"layer/{index}" for index in flat}:
+            continue
+        if key in IGNORED and not (key == "outFeatures" and "skip" in name):
+            continue
+        path.write_bytes(whole)
+        with h5py.File(path, "r+") as file:
+            values = np.array(file[name][()])
+            first = values[(0,) * values.ndim]
+            # Downwards, as every threshold of NEVER and more means the same.
+            values[(0,) * values.ndim] = not first if boolean else first - 1 if first > 0 else 1
+            del file[name]
+            file[name] = values
+        refusal(path)
+        checked += 1
+    assert checked > 20
+
+
+@pytest.mark.parametrize("to", [b"conv", b"dense", b"input", b"flatten", b"pool"])
+def test_what_netx_must_refuse_cannot_be_called_otherwise(to, path):
+    network = next(n for n in map(random_network, range(99)) if netfile.beyond_netx(n))
+    netfile.write(network, path)
+    with h5py.File(path, "r+") as file:
+        index = next(i for i in file["layer"] if file["layer"][i]["type"][0] == b"concat")
+        file[f"layer/{index}/type"][0] = to
+    refusal(path)
+
+
 def test_the_untouched_foreign_file_is_read(written):
     foreign(written)
     network = netfile.read(written)
