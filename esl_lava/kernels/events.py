@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
@@ -25,7 +25,7 @@ _GATHER = np.uint64(0x0102040810204080)
 """Multiplied by it, eight bytes of 0 and 1 become the bits of the product's first byte."""
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _eight_bytes(typing_context: Any, address: Any) -> Any:
     """The eight bytes at an address, whatever its alignment."""
 
@@ -36,7 +36,7 @@ def _eight_bytes(typing_context: Any, address: Any) -> Any:
     return types.uint64(types.uintp), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _store_eight(typing_context: Any, address: Any, packed: Any, base: Any) -> Any:
     """Store eight uint32 at an address: `base` plus each byte of `packed`, in one go."""
 
@@ -56,7 +56,7 @@ def _store_eight(typing_context: Any, address: Any, packed: Any, base: Any) -> A
 
 
 @njit(cache=True, nogil=True)
-def list_spikes(row: np.ndarray, spiking: np.ndarray) -> int:
+def list_spikes(row: np.ndarray, spiking: np.ndarray) -> np.uint64:
     """Write the indices of what is not 0 in `row` into `spiking`; how many there are.
 
     Args:
@@ -70,7 +70,9 @@ def list_spikes(row: np.ndarray, spiking: np.ndarray) -> int:
         target = np.uint64(spiking.ctypes.data)
         done = row.size // 8 * 8
         for i in range(0, done, 8):
-            byte = (_eight_bytes(source + np.uint64(i)) * _GATHER) >> np.uint64(56)
+            # mypy takes the typing context, which numba fills in, for an argument.
+            eight = _eight_bytes(source + np.uint64(i))  # type: ignore[call-arg]
+            byte = (eight * _GATHER) >> np.uint64(56)
             _store_eight(target + np.uint64(4) * count, _SET_BITS[byte], np.uint32(i))
             count += _HOW_MANY[byte]
     for i in range(done, row.size):

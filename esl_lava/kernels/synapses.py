@@ -11,10 +11,8 @@ from numba import njit, prange
 
 from esl_lava.kernels.events import MARGIN, list_spikes
 
-_COMPILED = {"parallel": True, "cache": True, "nogil": True}
 
-
-@njit(**_COMPILED)
+@njit(parallel=True, cache=True, nogil=True)
 def add_rows(
     inputs: np.ndarray,
     rows: np.ndarray,
@@ -68,7 +66,7 @@ def add_rows(
         sops[n] = crossed
 
 
-@njit(**_COMPILED)
+@njit(parallel=True, cache=True, nogil=True)
 def add_runs(
     inputs: np.ndarray,
     base: np.ndarray,
@@ -125,7 +123,7 @@ def add_runs(
         sops[n] = crossed
 
 
-@njit(**_COMPILED)
+@njit(parallel=True, cache=True, nogil=True)
 def add_scattered(
     inputs: np.ndarray,
     base: np.ndarray,
@@ -169,7 +167,7 @@ def add_scattered(
         sops[n] = crossed
 
 
-@njit(**_COMPILED)
+@njit(parallel=True, cache=True, nogil=True)
 def add_lanes(
     inputs: np.ndarray,
     place: np.ndarray,
@@ -260,7 +258,7 @@ def add_lanes(
     sops[0] = crossed.sum()
 
 
-@njit(**_COMPILED)
+@njit(parallel=True, cache=True, nogil=True)
 def delay(sums: np.ndarray, delays: np.ndarray) -> None:
     """What reaches neuron j in `sums` (samples, T, n) becomes late by delays[j], in place."""
     samples, steps, _ = sums.shape

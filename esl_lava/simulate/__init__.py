@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import numpy.typing as npt
 
 from esl_lava.errors import BackendError
 from esl_lava.network import Network
-from esl_lava.simulate.result import Result, checked_input, recorded_layers, traced_layers
+from esl_lava.simulate.result import Names, Result, checked_input, recorded_layers, traced_layers
 
 __all__ = ["BACKENDS", "Result", "simulate"]
 
-BACKENDS = ("exact", "lava")
+_MODULES = {
+    "exact": "exact",
+    "lava": "lava_cpu",
+    "lava-models": "lava_models",
+    "loihi2": "loihi2",
+}
+
+BACKENDS = tuple(_MODULES)
+"""Our simulator; Lava's CPU simulator; Lava's process models without its runtime; a chip."""
 
 
 def simulate(
     network: Network,
     spikes: npt.ArrayLike,
     backend: str = "exact",
-    record: tuple[str, ...] | str | None = None,
-    states: tuple[str, ...] | str | None = None,
+    record: Names = None,
+    states: Names = None,
+    **options: Any,
 ) -> Result:
     """Run samples through a network, each from rest.
 
@@ -26,23 +38,20 @@ def simulate(
         network: what to run.
         spikes: (samples, T, inputs) integers 0 or 1, or graded spikes where the network
             takes them; further axes are flattened in C order.
-        backend: "exact" (our simulator) or "lava" (Lava's CPU simulator, fixed point).
+        backend: one of `BACKENDS`.
         record: firing layers whose spikes to keep: names, "all" or None.
         states: layers whose u and v after each step to keep: names, "all" or None.
+        options: of the backend's own `run`, such as `workers` and `sparse` of "lava".
 
     Raises:
         DataError: when the spikes or names do not fit the network.
-        BackendError: for an unknown backend, or when Lava fails or exceeds its deadline.
+        BackendError: for an unknown backend, or when it fails or exceeds its deadline.
     """
     inputs = checked_input(network, spikes)
     names = recorded_layers(network, record)
     traced = traced_layers(network, states)
-    if backend == "exact":
-        from esl_lava.simulate import exact
-
-        return exact.run(network, inputs, names, traced)
-    if backend == "lava":
-        from esl_lava.simulate import lava_cpu
-
-        return lava_cpu.run(network, inputs, names, traced)
-    raise BackendError(f"unknown backend {backend!r}; there are {', '.join(BACKENDS)}")
+    if backend not in _MODULES:
+        raise BackendError(f"unknown backend {backend!r}; there are {', '.join(BACKENDS)}")
+    module = importlib.import_module(f"esl_lava.simulate.{_MODULES[backend]}")
+    result: Result = module.run(network, inputs, names, traced, **options)
+    return result

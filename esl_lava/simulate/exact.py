@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,7 +24,7 @@ from esl_lava.kernels.cuba import run_neurons
 from esl_lava.kernels.synapses import delay
 from esl_lava.network import DECAY_UNITY, INPUT, STATE_SHIFT, Convolution, Injection, Layer, Network
 from esl_lava.simulate.result import Result, Spikes, decide, layer_counts
-from esl_lava.simulate.synapses import Array, Synapses, map_order, outgoing
+from esl_lava.simulate.synapses import LANES, Array, Synapses, map_order, outgoing
 
 CHUNK_BYTES = 8 << 20
 """Samples run in chunks of about this much memory, so that a processor's cache holds it."""
@@ -62,11 +62,15 @@ class _Prepared:
     Attributes:
         parts: its synapses, the feed-forward ones first; recurrent ones are apart.
         order: None where its neurons are in order, else the neuron at each place.
+        sizes: its counts when it has done nothing.
+        fires: whether its neurons can.
         item, unit: bytes of its sums, and what they are multiples of.
     """
 
     def __init__(self, layer: Layer, previous: str, orders: Mapping[str, Any], graded: bool):
         self.layer = layer
+        self.sizes = layer_counts(layer, samples=0, steps=0, sops=0, spikes=0)
+        self.fires = layer.neuron.fires
         main = layer.connections
         self.order = map_order(main.out_shape) if isinstance(main, Convolution) else None
         self.injected = previous if isinstance(main, Injection) else None
@@ -83,7 +87,8 @@ class _Prepared:
         self.item = 2 if small else 4
         self.unit = self.parts[0].synapses.unit if small else 1
         place = slice(None) if self.order is None else self.order
-        self.delays = None if layer.delays is None else layer.delays[place]
+        # numba would compile anew for what cannot be written, as a layer's own arrays.
+        self.delays = None if layer.delays is None else layer.delays[place].copy()
         self.bias = np.zeros(layer.neurons, np.int64)
         if layer.bias is not None:
             self.bias[:] = layer.bias[place]
@@ -170,12 +175,12 @@ def run(
     """
     layers = prepare(network)
     samples, steps = inputs.shape[:2]
-    running = _Running(network, layers, samples, steps, record, states)
+    running = _Running(layers, samples, steps, record, states)
     decisions = np.empty(samples, np.int64)
     chunk = _chunk(layers, samples, steps)
     for first in range(0, samples, chunk):
         here = slice(first, min(first + chunk, samples))
-        arriving = {INPUT: inputs[here]}
+        arriving = {INPUT: running.writable(inputs[here])}
         with LOCK:
             for prepared in layers:
                 arriving[prepared.layer.name] = running.layer(prepared, arriving, here)
@@ -187,8 +192,13 @@ def run(
         steps,
         int(np.count_nonzero(inputs.view(bool) if inputs.dtype == np.uint8 else inputs)),
         tuple(
-            layer_counts(layer, samples=samples, steps=steps, sops=t.sops, spikes=t.spikes)
-            for layer, t in zip(network.layers, totals.values())
+            replace(
+                prepared.sizes,
+                sops=t.sops,
+                neuron_updates=prepared.layer.neurons * steps * samples,
+                spikes=t.spikes,
+            )
+            for prepared, t in zip(layers, totals.values())
         ),
     )
     return Result(
@@ -203,10 +213,11 @@ def run(
 
 
 def _chunk(layers: list[_Prepared], samples: int, steps: int) -> int:
-    """How many samples to run at a time: as memory says, but some for every thread."""
+    """How many samples to run at a time: as memory says, but all lanes of every thread."""
+    threads = numba.get_num_threads()
     bytes_each = sum(p.layer.neurons for p in layers) + max(p.width * p.item for p in layers)
     fitting = CHUNK_BYTES // (steps * bytes_each)
-    return min(samples, max(fitting, numba.get_num_threads()))
+    return min(samples, max(fitting, threads, -(-threads * LANES // steps)))
 
 
 class _Running:
@@ -220,7 +231,6 @@ class _Running:
 
     def __init__(
         self,
-        network: Network,
         layers: list[_Prepared],
         samples: int,
         steps: int,
@@ -228,16 +238,24 @@ class _Running:
         states: tuple[str, ...],
     ) -> None:
         def empty(names: Iterable[str], dtype: type) -> dict[str, Array]:
-            sizes = {layer.name: layer.neurons for layer in network.layers}
+            sizes = {prepared.layer.name: prepared.layer.neurons for prepared in layers}
             return {name: np.empty((samples, steps, sizes[name]), dtype) for name in names}
 
-        last = network.readout
+        last = None if layers[-1].fires else layers[-1].layer.name
         self.spikes = empty(record, np.uint8)
         self.u = empty(states, np.int32)
-        self.v = empty({*states, *([] if last is None else [last.name])}, np.int32)
-        self.readout = None if last is None else self.v[last.name]
+        self.v = empty({*states, *([] if last is None else [last])}, np.int32)
+        self.readout = None if last is None else self.v[last]
         self.totals = {prepared.layer.name: _Totals() for prepared in layers}
         self._memory: dict[str, Array] = {}
+
+    def writable(self, inputs: Array) -> Array:
+        """The inputs, or a copy where they cannot be written: numba would compile anew."""
+        if inputs.flags.writeable:
+            return inputs
+        copy = self._scratch(INPUT, inputs.shape, inputs.dtype.type)
+        copy[:] = inputs
+        return copy
 
     def layer(self, prepared: _Prepared, arriving: Mapping[str, Array], here: slice) -> Spikes:
         """Spikes of a layer for the samples `here`, and what is to be kept of it."""
@@ -298,13 +316,13 @@ class _Running:
             coming = arriving[part.source]
             kind = self._cheapest(part, coming, own.itemsize)
             total.sops += part.synapses.add(kind, coming, own)
-            own = own[:, :, :neurons]
             if isinstance(part.synapses.connections, Convolution):
-                total.wraps += _wrap(own, part.synapses.bound, coming)
+                total.wraps += _wrap(own[:, :, :neurons], part.synapses.bound, coming)
             if not feed_forward:
-                sums[:, :, :neurons] += own if part.place is None else own[:, :, part.place]
+                place = slice(neurons) if part.place is None else part.place
+                sums[:, :, :neurons] += own[:, :, place]
             elif prepared.delays is not None:
-                delay(own, prepared.delays)
+                delay(sums, prepared.delays)
         return sums
 
     def _cheapest(self, part: _Part, coming: Array, size: int) -> str:

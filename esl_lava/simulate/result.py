@@ -84,6 +84,8 @@ def recorded_layers(network: Network, record: Names) -> tuple[str, ...]:
     Raises:
         DataError: for a name that is no firing layer of the network.
     """
+    if record is None:
+        return ()
     firing = tuple(layer.name for layer in network.layers if layer.neuron.fires)
     return _chosen("firing layer", firing, record)
 
@@ -94,12 +96,12 @@ def traced_layers(network: Network, states: Names) -> tuple[str, ...]:
     Raises:
         DataError: for a name that is no layer of the network.
     """
+    if states is None:
+        return ()
     return _chosen("layer", tuple(layer.name for layer in network.layers), states)
 
 
-def _chosen(what: str, known: tuple[str, ...], names: Names) -> tuple[str, ...]:
-    if names is None:
-        return ()
+def _chosen(what: str, known: tuple[str, ...], names: tuple[str, ...] | str) -> tuple[str, ...]:
     if names == "all":
         return known
     chosen = (names,) if isinstance(names, str) else tuple(names)

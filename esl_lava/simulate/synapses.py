@@ -125,12 +125,14 @@ class Synapses:
             self.order = map_order(connections.out_shape)
         else:
             self._stored = connections.weights
-            sizes = np.zeros(connections.n_post, np.int64)
-            np.add.at(sizes, connections.rows(), np.abs(connections.weights.astype(np.int64)))
+            # Sums of integers below 2**53 are exact in float64.
+            weights = np.abs(connections.weights.astype(np.int64))
+            sizes = np.bincount(connections.rows(), weights, connections.n_post)
         self.bound = int(sizes.max())
         self.unit = 1 if (self._stored & 1).any() else 2
         self.exact16 = self.bound // self.unit <= INT16_BOUND
         self.fan_out = connections.fan_out()[self._arriving]
+        self._crossings = int(self.fan_out.sum())
         self._grid = _Grid.of(connections)
         self._tables: dict[tuple[str, int], tuple[Array, ...]] = {}
         self._per_spike: dict[tuple[str, int], float] = {}
@@ -163,7 +165,7 @@ class Synapses:
             lanes = self._grid.lanes
             wasted = -(-sample_steps // lanes) * lanes / sample_steps
             turned = COST_TURN * (self.connections.n_pre + self.connections.n_post)
-            return wasted * (turned + COST_LANE[size] * float(self.fan_out.sum()))
+            return wasted * (turned + COST_LANE[size] * self._crossings)
         if (kind, size) not in self._per_spike:
             self._per_spike[kind, size] = self._cost_of_spike(kind, size)
         canvas = 0 if kind == "rows" else COST_CANVAS * self.connections.n_post
@@ -179,7 +181,7 @@ class Synapses:
             of_list = np.diff(runs.starts) * COST_SPIKE
             of_list = of_list + np.diff(ends[runs.starts]) * COST_RUN_WEIGHT[size]
             return COST_SPIKE + float(of_list[runs.which].mean())
-        return COST_SPIKE + COST_SYNAPSE * float(self.fan_out.mean())
+        return COST_SPIKE + COST_SYNAPSE * self._crossings / self.connections.n_pre
 
     def add(self, kind: str, inputs: Array, sums: Array) -> int:
         """Fill `sums` with the weighted sums of `inputs`; how many synapses were crossed.
@@ -198,7 +200,8 @@ class Synapses:
         """The arguments of a kernel that are made of weights, for sums of `size` bytes."""
         key = kind, size
         if key not in self._tables:
-            weights, dtype = self._stored, np.dtype(np.int32)
+            weights: Array = self._stored
+            dtype: np.dtype[Any] = np.dtype(np.int32)
             if size == 2:
                 weights, dtype = self._stored // self.unit, np.dtype(np.int16)
             if kind == "lanes":

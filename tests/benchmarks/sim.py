@@ -82,9 +82,9 @@ def _vgg() -> Iterator[tuple[str, list[float]]]:
         kernel, allowed = _thinned(rng, (n_post, n_pre, 3, 3), 0.1)
         stride = 1 + index % 2
         conv = Convolution(kernel, shape, (stride, stride), (1, 1), allowed=allowed)
-        # About a fifth of the neurons spike: v is as wide as the sum of its input.
+        # With 0.6 of how wide the sum of its input spreads, about a fifth of the neurons spike.
         width = np.sqrt(0.2 * np.square(kernel.astype(float)).sum() / n_post)
-        layers.append(Layer(f"conv{index}", conv, Cuba(4096, 2048, max(1, int(width)))))
+        layers.append(Layer(f"conv{index}", conv, Cuba(4096, 2048, max(1, int(0.6 * width)))))
         shape = conv.out_shape
     network = Network(tuple(layers))
     spikes = (rng.random((32, 4, network.inputs)) < 0.2).astype(np.uint8)

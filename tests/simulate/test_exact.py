@@ -437,7 +437,7 @@ def test_every_kernel_and_width_gives_the_same(monkeypatch, kind, small, make):
         (0.16, 0.1, 1000, "rows", "lanes"),
         (0.05, 0.5, 1000, "lanes", "lanes"),
         (0.05, 0.5, 1, "rows", "scattered"),
-        (0.002, 0.001, 1000, "scattered", "scattered"),
+        (0.002, 0.1, 1000, "scattered", "scattered"),
     ],
 )
 def test_the_kernel_is_chosen_by_what_it_costs(density, active, sample_steps, full, maps):

@@ -1,10 +1,20 @@
 import numpy as np
 import pytest
 
+from esl_lava.config import Encoding
+from esl_lava.data.datasets import Dataset
 from esl_lava.errors import BackendError, DataError
-from esl_lava.network import INTEGRATOR, Connections, Cuba, Layer, Network
+from esl_lava.experiments import evaluate
+from esl_lava.network import INTEGRATOR, Connections, Cuba, Layer, Network, Skip
 from esl_lava.simulate import BACKENDS, simulate
-from esl_lava.simulate.result import checked_input, count, decide, recorded_layers
+from esl_lava.simulate.result import (
+    checked_input,
+    count,
+    decide,
+    joined,
+    recorded_layers,
+    traced_layers,
+)
 
 NETWORK = Network(
     (
@@ -76,8 +86,8 @@ def test_further_axes_are_flattened_in_c_order():
 
 
 def test_unknown_backend():
-    assert BACKENDS == ("exact", "lava")
-    with pytest.raises(BackendError, match="unknown backend 'loihi'; there are exact, lava"):
+    assert BACKENDS == ("exact", "lava", "lava-models", "loihi2")
+    with pytest.raises(BackendError, match="unknown backend 'loihi'; there are exact, lava, "):
         simulate(NETWORK, ONES, backend="loihi")
 
 
@@ -90,6 +100,25 @@ def test_recorded_layers():
         sentence = f"no firing layer '{name}' to record; there are hidden"
         with pytest.raises(DataError, match=sentence):
             simulate(NETWORK, ONES, record=(name,))
+
+
+def test_traced_layers():
+    assert traced_layers(NETWORK, None) == ()
+    assert traced_layers(NETWORK, "all") == ("hidden", "readout")
+    assert traced_layers(NETWORK, ("readout",)) == ("readout",)
+    with pytest.raises(DataError, match="no layer 'out' to record; there are hidden, readout"):
+        simulate(NETWORK, ONES, states="out")
+
+
+def test_graded_spikes_are_checked_against_their_bits():
+    graded = Network(NETWORK.layers, 5, input_bits=3)
+    spikes = np.where(np.arange(6) == 2, -7, 7 * ONES.astype(np.int64))
+    checked = checked_input(graded, spikes)
+    assert checked.dtype == np.int32
+    np.testing.assert_array_equal(checked, spikes)
+    for value in (8, -8):
+        with pytest.raises(DataError, match=rf"integers in -7..7, found {value}"):
+            checked_input(graded, value * ONES.astype(np.int64))
 
 
 def test_decide():
@@ -115,6 +144,58 @@ def test_count_from_spikes():
     # Fan-outs 2, 1 (the other connection has weight 0) and 2.
     assert (last.sops, last.spikes, last.neuron_updates) == (2 + 1 + 2 + 1, 0, 20)
     assert (counts.sops, counts.spikes) == (21, 4)
+
+
+def test_count_of_recurrent_synapses_and_skips():
+    recurrent = Connections.from_dense([[2, 0], [2, 2]])
+    skip = Skip("input", Connections.from_dense([[2, 2, 0], [0, 0, 0]]))
+    first = Connections.from_dense([[2, 2, 2], [0, 2, 0]])
+    layer = Layer("only", first, Cuba(4096, 0, 10), recurrent=recurrent, skips=(skip,))
+    inputs = np.array([[[5, 0, 0], [0, -3, 1]]])
+    spikes = np.array([[[1, 0], [1, 1]]], np.uint8)
+    counts = count(Network((layer,), input_bits=4), inputs, {"only": spikes})
+    # Fan-outs of inputs 1, 2, 1 and by the skip 1, 1, 0; of neurons 2, 1.
+    assert counts.input_spikes == 3
+    assert counts.sops == (1 + 2 + 1) + (1 + 1) + (2 * 2 + 1)
+    assert (counts.layers[0].possible, counts.layers[0].connections) == (6 + 4 + 6, 6 + 4 + 6)
+    assert counts.layers[0].synapses == 4 + 3 + 2
+
+
+@pytest.mark.parametrize("lots", [(5,), (2, 3), (1, 1, 3)])
+def test_joined_lots_are_one_run(lots):
+    spikes = np.random.default_rng(2).integers(0, 2, (5, 5, 6)).astype(np.uint8)
+    whole = simulate(NETWORK, spikes, record="all", states="all")
+    parts = np.split(spikes, np.cumsum(lots)[:-1])
+    lots_run = [simulate(NETWORK, part, record="all", states="all") for part in parts]
+    together = joined(lots_run)
+    assert together.counts == whole.counts
+    assert together.overflows == whole.overflows
+    np.testing.assert_array_equal(together.decisions, whole.decisions)
+    np.testing.assert_array_equal(together.readout, whole.readout)
+    for what in ("spikes", "u", "v"):
+        kept, expected = getattr(together, what), getattr(whole, what)
+        assert list(kept) == list(expected)
+        for name in kept:
+            np.testing.assert_array_equal(kept[name], expected[name])
+
+
+def test_an_evaluation_in_portions_is_one_run(monkeypatch):
+    images = np.random.default_rng(3).integers(0, 256, (7, 6)).astype(np.uint8)
+    data = Dataset("seven", images, np.array([0, 1, 1, 0, 1, 0, 0]), 2, (2, 3))
+    whole = evaluate.evaluate(NETWORK, data, Encoding(steps=5))
+    sizes = []
+
+    def noting(network, spikes, backend):
+        sizes.append(len(spikes))
+        return simulate(network, spikes, backend)
+
+    monkeypatch.setattr(evaluate, "ENCODED_BYTES", 3 * 5 * 6)
+    monkeypatch.setattr(evaluate, "simulate", noting)
+    portions = evaluate.evaluate(NETWORK, data, Encoding(steps=5))
+    assert sizes == [3, 3, 1]
+    assert portions.accuracy == whole.accuracy
+    assert portions.result.counts == whole.result.counts
+    np.testing.assert_array_equal(portions.result.readout, whole.result.readout)
 
 
 def test_count_needs_every_firing_layer():
