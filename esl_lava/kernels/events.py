@@ -71,7 +71,7 @@ def list_spikes(row: np.ndarray, spiking: np.ndarray) -> np.uint64:
         done = row.size // 8 * 8
         for i in range(0, done, 8):
             # mypy takes the typing context, which numba fills in, for an argument.
-            eight = _eight_bytes(source + np.uint64(i))  # type: ignore[call-arg]
+            eight: np.uint64 = _eight_bytes(source + np.uint64(i))  # type: ignore[call-arg]
             byte = (eight * _GATHER) >> np.uint64(56)
             _store_eight(target + np.uint64(4) * count, _SET_BITS[byte], np.uint32(i))
             count += _HOW_MANY[byte]

@@ -80,13 +80,13 @@ class _Prepared:
         for source, connections in ends:
             synapses = Synapses(connections, orders[source])
             kinds = ("scattered",) if graded and source == INPUT else synapses.kinds()
-            place = _between(synapses.order, self.order)
-            self.parts.append(_Part(source, synapses, kinds, place))
+            moved = _between(synapses.order, self.order)
+            self.parts.append(_Part(source, synapses, kinds, moved))
         plain = len(ends) == 1 and self.injected is None and layer.recurrent is None
         small = plain and not graded and self.parts[0].synapses.exact16
         self.item = 2 if small else 4
         self.unit = self.parts[0].synapses.unit if small else 1
-        place = slice(None) if self.order is None else self.order
+        place: Any = slice(None) if self.order is None else self.order
         # numba would compile anew for what cannot be written, as a layer's own arrays.
         self.delays = None if layer.delays is None else layer.delays[place].copy()
         self.bias = np.zeros(layer.neurons, np.int64)
@@ -288,7 +288,9 @@ class _Running:
             injected,
             *prepared.neuron,
             *prepared.recurrent,
-            *outputs.values(),
+            outputs["spikes"],
+            outputs["u"],
+            outputs["v"],
             counts,
         )
         fired, wraps, clips, crossed = counts.sum(axis=0).tolist()

@@ -90,7 +90,7 @@ class _Lanes(NamedTuple):
     geometry: Array
 
 
-KERNELS = {
+KERNELS: dict[str, tuple[type, Any]] = {
     "rows": (_Rows, kernels.add_rows),
     "runs": (_Runs, kernels.add_runs),
     "scattered": (_Scattered, kernels.add_scattered),

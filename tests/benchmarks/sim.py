@@ -5,7 +5,7 @@ what counts is `run` once everything is built, loaded and started. Ours is one c
 `simulate` on plain arrays once a first call has laid out the network; finding the spikes
 in its input, and its counts, are included.
 
-`python -m tests.benchmarks.sim FILE INPUTS STEPS SPARSE` is the process for Lava.
+`python -m tests.benchmarks.sim FILE INPUTS STEPS SPARSE DRIVEN` is the process for Lava.
 """
 
 import importlib.metadata
@@ -103,14 +103,13 @@ def _vgg() -> Iterator[tuple[str, list[float]]]:
 def _pilotnet() -> Iterator[tuple[str, list[float]]]:
     """The network of a steering car that lava-dl's wheel carries, its input layer included."""
     path = _packaged("tests/lava/lib/dl/netx/gts/pilotnet_lif/network.net")
-    image = np.load(path.parent / "image.npy").astype(np.int32)
+    image = np.load(path.parent / "image.npy")
     network = netfile.read(path)
     assert isinstance(network.layers[0].connections, Injection)
     network = replace(network, steps=None)
-    frame = image.reshape(image.shape[:3]).transpose(2, 1, 0).ravel()  # netx has (x, y, channel)
+    frame = image.transpose(2, 1, 0).ravel()  # netx has (x, y, channel)
     inputs = np.broadcast_to(frame, (32, 16, frame.size))
-    _check_activity(network, inputs[:1])
-    ratios = [_lava(path, image, 32) / _ours(network, inputs) for _ in range(ROUNDS)]
+    ratios = [_lava(path, image, 32, driven=True) / _ours(network, inputs) for _ in range(ROUNDS)]
     yield "sim.pilotnet.batch.vs_lava", ratios
 
 
@@ -148,21 +147,33 @@ def _ours(network: Network, spikes: Any, calls: int = 1) -> float:
     return sorted(seconds)[REPEATS // 2] / (calls * spikes.shape[0] * spikes.shape[1])
 
 
-def _lava(path: Path, inputs: Any, steps: int, sparse: bool = False) -> float:
-    """Seconds per step, measured in a process of its own."""
+def _lava(path: Path, inputs: Any, steps: int, sparse: bool = False, driven: bool = False) -> float:
+    """Seconds per step, measured in a process of its own.
+
+    Args:
+        path: a netx file.
+        inputs: (samples, T, *shape) spikes or, where `driven`, the biases of the neurons
+            of an input layer; in netx's order of axes.
+        steps: to measure, after a first one.
+        sparse: as netx's `sparse_fc_layer`.
+        driven: whether the network begins with neurons.
+    """
     with tempfile.TemporaryDirectory() as folder:
         given = Path(folder) / "inputs.npy"
         np.save(given, inputs)
         command = [sys.executable, "-m", __name__, str(path), str(given), str(steps)]
         done = subprocess.run(
-            [*command, str(int(sparse))], capture_output=True, text=True, timeout=1800
+            [*command, str(int(sparse)), str(int(driven))],
+            capture_output=True,
+            text=True,
+            timeout=1800,
         )
     if done.returncode:
         raise RuntimeError(done.stderr)
     return float(done.stdout.split()[-1])
 
 
-def _lava_worker(path: str, given: str, steps: int, sparse: bool) -> None:
+def _lava_worker(path: str, given: str, steps: int, sparse: bool, driven: bool) -> None:
     from lava.lib.dl import netx
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
@@ -170,8 +181,8 @@ def _lava_worker(path: str, given: str, steps: int, sparse: bool) -> None:
 
     inputs = np.load(given)
     net = netx.hdf5.Network(net_config=path, sparse_fc_layer=sparse)
-    if net.in_layer is not None and hasattr(net.in_layer, "neuron"):
-        net.in_layer.neuron.bias_mant.init = inputs.reshape(net.in_layer.neuron.shape)
+    if driven:
+        net.in_layer.neuron.bias_mant.init = inputs
     else:
         data = inputs.reshape(-1, *inputs.shape[2:])[: steps + 1]
         source = lava_source.RingBuffer(data=np.moveaxis(data, 0, -1).astype(np.int32))
@@ -186,4 +197,4 @@ def _lava_worker(path: str, given: str, steps: int, sparse: bool) -> None:
 
 
 if __name__ == "__main__":
-    _lava_worker(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "1")
+    _lava_worker(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "1", sys.argv[5] == "1")
