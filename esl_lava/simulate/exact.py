@@ -282,7 +282,7 @@ class _Running:
             else:
                 outputs[what] = _NO_TRACE
         counts = np.empty((shape[0], 4), np.int64)
-        run_neurons(
+        run_neurons(  # type: ignore[call-arg]  # mypy cannot count the tuples
             sums,
             STATE_SHIFT + prepared.unit - 1,  # a unit is 1 or 2, no or one bit more
             injected,

@@ -123,5 +123,5 @@ def late(values: Array, delays: Array | None) -> Array:
         return values
     shifted = np.zeros_like(values)
     for j, d in enumerate(delays):
-        shifted[d:, j] = values[: len(values) - d if d else None, j]
+        shifted[d:, j] = values[: max(0, len(values) - d), j]
     return shifted
