@@ -82,7 +82,8 @@ class Watch:
 
         def noting(*args, **kwargs):
             worker = popen(*args, **kwargs)
-            self.groups.append(worker.pid)
+            if "esl_lava.simulate.lava_worker" in args[0]:  # numpy.testing starts programs too
+                self.groups.append(worker.pid)
             return worker
 
         monkeypatch.setattr(lava_cpu.subprocess, "Popen", noting)
@@ -292,7 +293,7 @@ def test_at_least_one_worker():
     ("weights", "sentence"),
     [
         # netx takes the sign for mixed, the model for negative.
-        ([[0, -128]], "layer only: Lava would run weight -127 instead of -128 from input 1"),
+        ([[0, -128]], "layer only: Lava would run weight -64 instead of -128 from input 1"),
         ([[-2, 400]], "layer only: Lava would run weight 254 instead of 400 from input 1 to n"),
     ],
 )
