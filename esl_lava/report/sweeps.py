@@ -57,7 +57,7 @@ class Row:
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
         return {
-            **self.settings,
+            "settings": dict(self.settings),
             "seeds": list(self.seeds),
             "accuracy": self.accuracy,
             "accuracy_spread": self.spread,
@@ -73,34 +73,38 @@ class Row:
 
 
 def preferred(rows: Sequence[Row]) -> list[str]:
-    """What validation prefers at each density, in sentences; nobody looked at the test split."""
+    """What validation prefers at each density, in sentences.
+
+    Args:
+        rows: with the setting "density". Where a density has a single row, or a row without
+            validation, nothing is said of it.
+    """
     sentences = []
     for density in dict.fromkeys(row.settings["density"] for row in rows):
-        known = [
-            (row.validation_accuracy, row)
-            for row in rows
-            if row.settings["density"] == density and row.validation_accuracy is not None
+        group = [row for row in rows if row.settings["density"] == density]
+        reached = [row.validation_accuracy for row in group]
+        if len(group) < 2 or None in reached:
+            continue
+        best = [
+            f"{', '.join(f'{k} {v}' for k, v in row.settings.items() if k != 'density')} "
+            f"({_hundredths(row.accuracy)} % on the test split)"
+            for row, value in zip(group, reached)
+            if value == max(known for known in reached if known is not None)
         ]
-        if known:
-            _, best = max(known, key=lambda pair: pair[0])  # the first of equals
-            rules = ", ".join(f"{k} {v}" for k, v in best.settings.items() if k != "density")
-            sentences.append(
-                f"at density {density:g} validation prefers {rules}: "
-                f"{_hundredths(best.accuracy)} % on the test split"
-            )
+        sentences.append(f"at density {density:g} validation prefers {' and '.join(best)}")
     return sentences
 
 
 def sweep_table(rows: Sequence[Row], title: str) -> Table:
     """A line for each setting: means over its seeds, +- the sample standard deviation.
 
-    The density is that of the sparse layers, as it came out.
+    "sparse" is the density of the sparse layers, as it came out.
     """
     columns: dict[str, Callable[[Row], str]] = {
         name: partial(_setting, name) for name in rows[0].settings if name != "density"
     }
     columns |= {
-        "density %": lambda row: _hundredths(row.sparse_density),
+        "sparse %": lambda row: _hundredths(row.sparse_density),
         "test %": lambda row: _hundredths(row.accuracy),
         "+-": lambda row: _hundredths(row.spread),
         "valid. %": lambda row: _hundredths(row.validation_accuracy),

@@ -175,13 +175,15 @@ class Trainer:
 
     def _warn_if_static(self) -> None:
         """Every rule gives the same result where none is ever asked."""
-        schedule = self.evolver.schedule
-        asked = self.experiment.sparsity.alpha > 0 and self.evolver.sparse_density < 1
-        if asked and schedule.fraction(schedule.t_iter) == 0:
+        schedule, sparsity = self.evolver.schedule, self.experiment.sparsity
+        t_dense = sparsity.dense_epochs * self.steps_per_epoch
+        first = (t_dense // schedule.t_iter + 1) * schedule.t_iter
+        asked = sparsity.alpha > 0 and (self.evolver.sparse_density < 1 or t_dense > 0)
+        if asked and schedule.fraction(first) == 0:
             _logger.warning(
                 "masks are never rewired: the first update would be after step %d "
                 "(sparsity.t_iter), rewiring ends with step %d (sparsity.end)",
-                schedule.t_iter,
+                first,
                 schedule.t_end,
             )
 

@@ -24,16 +24,9 @@ from esl_lava.energy.table1 import compute_table1
 from esl_lava.experiments.evaluate import encoded, encoding_of, evaluate, load_samples
 from esl_lava.experiments.price import DEFAULT_DEVICES, price
 from esl_lava.simulate import Result, exact, simulate
+from tests.folders import contents
 
 Command = Callable[..., Any]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, and what is in it."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"(directory)"
-        for path in sorted(folder.rglob("*"))
-    }
 
 
 def rows(text: str) -> dict[str, str]:
@@ -208,9 +201,12 @@ def test_sweeps(
     made = program("esl", *line, "--json")
     assert made.code == 0, made.err
     assert all((tmp_path / "sweep" / run / "model.pt").exists() for run in runs)
+    varied = {run.rpartition("_seed-")[0] for run in runs}
     for row in made.json["rows"]:
         assert {"accuracy", "connections", "density", "exploration", "sops_per_sample"} <= set(row)
         assert 0 < row["accuracy"] <= 1
+        varied.discard("_".join(f"{k}-{v}".removesuffix(".0") for k, v in row["settings"].items()))
+    assert not varied
     written = json.loads((tmp_path / "sweep" / f"{made.json['figure']}.json").read_text())
     assert written["rows"] == made.json["rows"]
     before = contents(tmp_path)
@@ -506,6 +502,11 @@ BAD = [
     ("reproduce fig2 -o new --config {config} --eps 0", "sparsity.eps = 0.0"),
     ("reproduce fig2 -o new --config {config} --seeds 1,1", "would be called eps-10_seed-1"),
     ("reproduce fig2 -o new --config {config} --jobs 0", "--jobs 0"),
+    ("reproduce fig2 -o new --config {config} --set sparsity.density=0.2", "use --eps"),
+    ("reproduce fig2 -o new --config {config} --set sparsity.distribution='erk'", "'erk'"),
+    ("reproduce fig4 -o new --config {config} --set seed=9", "use --seeds"),
+    ("reproduce fig4 -o new --config {config} --set sparsity.growth='random'", "use --growth"),
+    ("baselines -o new --config {config} --epochs 1", "method pruned"),
     ("reproduce fig2 -o new --config {config} --preset digits", "give one of --preset and"),
     ("reproduce fig2 -o damaged.h5/new --config {config}", "damaged.h5/new: cannot be made"),
     ("reproduce fig4 -o new --config {config} --growth rigl", "sparsity.growth = 'rigl'"),
