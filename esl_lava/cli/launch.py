@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, ParamSpec
@@ -22,8 +21,6 @@ Parameters = ParamSpec("Parameters")
 
 LAST_WORDS = timedelta(seconds=10)
 """How long a rank that fails waits for the others to fail too, as they should."""
-SETTLING = 0.1
-"""Seconds in which gloo's threads drop what they hold of the last exchange."""
 
 
 def ranked(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
@@ -40,6 +37,8 @@ def ranked(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
             command(*args, **kwargs)
             return
         from torch import distributed
+
+        from esl_lava.training.ranks import leave
 
         try:
             store, rank, count = next(distributed.rendezvous("env://"))
@@ -60,10 +59,7 @@ def ranked(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
                 raise
             raise SystemExit(INTERRUPTED) from None
         finally:
-            # The group's end waits for gloo's threads without giving up Python's lock; one that
-            # still has a tensor to drop waits for the lock (pytorch issue 56297). Let it be first.
-            time.sleep(SETTLING)
-            distributed.destroy_process_group()
+            leave()
 
     return program
 

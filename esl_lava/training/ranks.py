@@ -8,6 +8,7 @@ the default process group calls them in the same order.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -17,6 +18,9 @@ from torch import distributed as dist
 
 from esl_lava.errors import UserError
 from esl_lava.sparsity.ranks import count
+
+SETTLING = 0.1
+"""Seconds in which gloo's threads drop what they hold of the last exchange."""
 
 
 def first() -> bool:
@@ -83,3 +87,11 @@ def together() -> Iterator[None]:
     dist.all_gather_object(faults, fault)
     for sentence in filter(None, faults):
         raise UserError(sentence)
+
+
+def leave() -> None:
+    """Destroy the default process group, whatever the other ranks do."""
+    # Its destructor waits for gloo's threads and keeps Python's lock; a thread that still has
+    # a tensor to drop waits for the lock (pytorch issue 56297). Let it be first.
+    time.sleep(SETTLING)
+    dist.destroy_process_group()

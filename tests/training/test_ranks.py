@@ -70,7 +70,7 @@ def run_rank(rank: int, folder: str) -> None:
     scenarios = (basics, gradients_of, resumed, silent, diverged, spoilt, unwritable, refused)
     found = {work.__name__: work(rank, Path(folder)) for work in scenarios}
     torch.save(found, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    ranks.leave()
 
 
 def basics(rank: int, folder: Path) -> list[Any]:
