@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rich.table import Table
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from esl_lava.report.tables import number_table
 
@@ -95,7 +96,7 @@ def preferred(rows: Sequence[Row]) -> list[str]:
     return sentences
 
 
-def sweep_table(rows: Sequence[Row], title: str) -> Table:
+def sweep_table(rows: Sequence[Row], title: str) -> RenderableType:
     """A line for each setting: means over its seeds, +- the sample standard deviation.
 
     "sparse" is the density of the sparse layers, as it came out.
@@ -112,11 +113,11 @@ def sweep_table(rows: Sequence[Row], title: str) -> Table:
         "connections": lambda row: f"{row.connections:,}",
         "SOPs": lambda row: f"{row.sops:,.0f}",
     }
-    table = number_table(title, *columns)
+    table = number_table("", *columns)
     table.padding = (0, 1, 0, 0)  # eight columns in the hundred of a file
     for row in rows:
         table.add_row(*(show(row) for show in columns.values()))
-    return table
+    return Group(Text(title), table)  # as a table's own, it would be broken at its width
 
 
 def _hundredths(share: float | None) -> str:
