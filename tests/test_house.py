@@ -25,6 +25,7 @@ FLOORS = {
     4: "report training export",
     5: "experiments",
     6: "cli",
+    7: "__main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 

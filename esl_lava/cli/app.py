@@ -12,10 +12,8 @@ from collections.abc import Callable
 import typer
 
 from esl_lava.cli import commands, sweeps
+from esl_lava.cli.output import INTERRUPTED, complain
 from esl_lava.errors import UserError
-
-INTERRUPTED = 130
-"""The exit code of a command stopped by Ctrl-C, as shells have it; typer returns it."""
 
 
 def _typer(purpose: str | None = None) -> typer.Typer:
@@ -56,8 +54,7 @@ def _guarded(program: Callable[..., int | None]) -> None:
     try:
         status = program(standalone_mode=False)
     except UserError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        complain(error)
         sys.exit(2)
     except typer.TyperException as error:  # unknown options, missing arguments
         print(f"error: {error.format_message()}", file=sys.stderr)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from esl_lava.cli.launch import ranked
 from esl_lava.cli.output import print_json, print_tables, progress_line, results_only, tell
 from esl_lava.errors import ConfigError
 
@@ -69,6 +70,7 @@ def demo(
     _fail_on(found.verification)
 
 
+@ranked
 def train(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="New directory for the run.")

@@ -9,10 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from esl_lava.errors import UserError
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from esl_lava.training.trainer import Progress
+
+INTERRUPTED = 130
+"""The exit code of a command stopped by Ctrl-C, as shells have it; typer returns it."""
 
 
 @contextlib.contextmanager
@@ -25,6 +30,12 @@ def results_only() -> Iterator[None]:
 def tell(line: str) -> None:
     """A line about what happens, on standard error."""
     print(line, file=sys.stderr, flush=True)
+
+
+def complain(error: UserError) -> None:
+    """What a user did wrong, on standard error: a sentence a line."""
+    for line in str(error).splitlines():
+        tell(f"error: {line}")
 
 
 def print_json(values: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -10,7 +10,7 @@ import typer
 
 from esl_lava.cli.commands import Json, chosen_experiment
 from esl_lava.cli.output import print_json, print_tables, results_only, tell
-from esl_lava.errors import ConfigError
+from esl_lava.errors import ConfigError, UserError
 
 T = TypeVar("T", str, int, float)
 
@@ -25,7 +25,19 @@ Settings = Annotated[
     typer.Option("--set", help="Any other field, e.g. --set model.hidden=[800]."),
 ]
 Seeds = Annotated[str, typer.Option(help="Of the runs at each setting, e.g. 1,2,3.")]
-Jobs = Annotated[int, typer.Option(help="Processes, one thread each; -1 is one a core.")]
+Jobs = Annotated[
+    int, typer.Option(help="Processes, each training on one thread; -1 is one a core.")
+]
+
+BUDGETS = ("sparsity.density", "sparsity.eps", "sparsity.densities")
+FIG2 = {"seed": "--seeds", **dict.fromkeys(BUDGETS, "--eps")}
+FIG4 = {
+    "seed": "--seeds",
+    "sparsity.prune": "--prune",
+    "sparsity.growth": "--growth",
+    **dict.fromkeys(BUDGETS, "--densities"),
+}
+"""Keys that a command varies -> the option that says how."""
 
 
 def reproduce_fig2(
@@ -44,7 +56,7 @@ def reproduce_fig2(
         from esl_lava.experiments import figures
 
         figure = figures.fig2(
-            _base(preset, config, epochs, settings), _list("eps", eps, float), _seeds(seeds)
+            _base(preset, config, epochs, settings, FIG2), _list("eps", eps, float), _seeds(seeds)
         )
     _draw(figure, "Fig. 2: eps of Eq. 1", output, jobs, as_json)
 
@@ -69,7 +81,7 @@ def reproduce_fig4(
         from esl_lava.experiments import figures
 
         figure = figures.fig4(
-            _base(preset, config, epochs, settings),
+            _base(preset, config, epochs, settings, FIG4),
             _list("prune", prune, str),
             _list("growth", growth, str),
             _list("densities", densities, float),
@@ -98,7 +110,7 @@ def baselines(
     with results_only():
         from esl_lava.experiments import figures
 
-        experiment = _base(preset, config, epochs, settings, density)
+        experiment = _base(preset, config, epochs, settings, {"seed": "--seeds"}, density)
         figure = figures.baselines(experiment, _list("methods", methods, str), _seeds(seeds))
     _draw(figure, "the same experiment, trained in other ways", output, jobs, as_json)
 
@@ -106,19 +118,26 @@ def baselines(
 def _draw(figure: Any, title: str, output: Path, jobs: int, as_json: bool) -> None:
     with results_only():
         from esl_lava.experiments import figures
-        from esl_lava.report import sweeps
 
         if jobs == 0:
             raise ConfigError("--jobs 0: at least one process is needed; -1 is one a core")
-        rows = figures.draw(figure, output, tell, jobs)
+        rows, faults = figures.draw(figure, output, tell, jobs)
     if as_json:
         print_json({"figure": figure.name, "rows": [row.plain() for row in rows]})
-        return
+    else:
+        _print(rows, title)
+        tell(f"left in {output}: {figure.name}.json, {figure.name}.png, and every run")
+    if faults:
+        raise UserError("\n".join(faults))
+
+
+def _print(rows: Any, title: str) -> None:
+    from esl_lava.report import sweeps
+
     print_tables(sweeps.sweep_table(rows, f"{title}; test: the exported integer networks"))
     if "growth" in rows[0].settings:
         for sentence in sweeps.preferred(rows):
             typer.echo(sentence)
-    tell(f"left in {output}: {figure.name}.json, {figure.name}.png, and every run")
 
 
 def _base(
@@ -126,8 +145,14 @@ def _base(
     config: Path | None,
     epochs: int | None,
     settings: list[str] | None,
+    varied: Mapping[str, str],
     density: float | None = None,
 ) -> Any:
+    """The experiment the options name, nothing of which `varied` (key -> option) replaces."""
+    for text in settings or ():
+        key = text.partition("=")[0].strip()
+        if key in varied:
+            raise ConfigError(f"--set {key}: this command varies it; use {varied[key]}")
     if preset is None and config is None:
         preset = "mnist"
     return chosen_experiment(

@@ -15,12 +15,12 @@ from esl_lava.training.trainer import Trainer
 
 def static(experiment: Experiment) -> Experiment:
     """The same drawn masks, never rewired."""
-    return override(experiment, {"sparsity.alpha": 0.0})
+    return override(experiment, {"sparsity.alpha": 0.0, "sparsity.dense_epochs": 0})
 
 
 def dense(experiment: Experiment) -> Experiment:
     """Every connection there is."""
-    return override(static(experiment), {"sparsity.density": 1.0, "sparsity.dense_epochs": 0})
+    return override(static(experiment), {"sparsity.density": 1.0})
 
 
 def small_dense(experiment: Experiment) -> Experiment:
@@ -33,7 +33,7 @@ def small_dense(experiment: Experiment) -> Experiment:
         DataError: when the data set, whose shape decides, cannot be read.
     """
     data = load(experiment.data.name, "train")
-    budget = sum(Trainer(experiment, data).evolver.connections().values())
+    budget = sum(Trainer(static(experiment), data).evolver.connections().values())
     inputs, classes = data.images.shape[1], data.classes
     widest = max(experiment.model.hidden)
 
@@ -57,7 +57,7 @@ def pruned(experiment: Experiment) -> Experiment:
     epochs = experiment.training.epochs
     if epochs < 2:
         raise ConfigError(
-            "training.epochs 1: to prune a trained network and fine-tune it takes at least 2"
+            "training.epochs 1: method pruned trains, prunes and fine-tunes, at least 2 epochs"
         )
     dense_epochs = max(1, 2 * epochs // 3)
     return override(static(experiment), {"sparsity.dense_epochs": dense_epochs})

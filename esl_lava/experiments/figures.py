@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 
 from esl_lava.config import Experiment, override, to_toml
+from esl_lava.errors import UserError
 from esl_lava.experiments.baselines import by_method
 from esl_lava.experiments.sweep import Cell, sweep
 from esl_lava.files import replace_file
@@ -70,8 +71,9 @@ def fig4(
 
 def baselines(experiment: Experiment, methods: Sequence[str], seeds: Sequence[int]) -> Figure:
     """The experiment as it is, and trained in other ways (`by_method`), with the same seeds."""
+    trained = {name: by_method(experiment, name) for name in methods}
     cells = [
-        Cell({"method": name}, override(by_method(experiment, name), {"seed": seed}))
+        Cell({"method": name}, override(trained[name], {"seed": seed}))
         for name, seed in product(methods, seeds)
     ]
     return Figure("baselines", experiment, tuple(cells), plot_methods)
@@ -79,18 +81,24 @@ def baselines(experiment: Experiment, methods: Sequence[str], seeds: Sequence[in
 
 def draw(
     figure: Figure, directory: Path, tell: Callable[[str], None], jobs: int | None = None
-) -> list[Row]:
+) -> tuple[list[Row], list[str]]:
     """Do what is left of the figure's runs, and write NAME.json and NAME.png beside them.
 
+    Returns:
+        The rows, and a sentence for every run that failed.
+
     Raises:
-        FileError, UserError: as `sweep`.
+        UserError: as `sweep`, and when all runs failed.
     """
-    rows = sweep(figure.cells, directory, tell, jobs)
+    rows, faults = sweep(figure.cells, directory, tell, jobs)
+    if not rows:
+        raise UserError("\n".join(faults))
     values = {
         "figure": figure.name,
         "config": to_toml(figure.experiment),
         "rows": [row.plain() for row in rows],
+        "failed": faults,
     }
     replace_file(directory / f"{figure.name}.json", (json.dumps(values, indent=1) + "\n").encode())
     figure.plot(rows, directory / f"{figure.name}.png")
-    return rows
+    return rows, faults

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import statistics
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import torch
 from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from pydantic import TypeAdapter, ValidationError
 
 from esl_lava.config import Experiment, read_toml
@@ -26,10 +29,12 @@ from esl_lava.files import replace_file
 from esl_lava.models import modelfile
 from esl_lava.models.history import kept_epoch
 from esl_lava.report.sweeps import Row
-from esl_lava.training.trainer import Progress
+from esl_lava.training.trainer import Progress, Trainer
 
 SHOW_SECONDS = 60.0
 """How often a run in a sweep says where it stands."""
+
+_PROCESS = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ def sweep(
     directory: Path,
     tell: Callable[[str], None],
     jobs: int | None = None,
-) -> list[Row]:
+) -> tuple[list[Row], list[str]]:
     """Train, export and evaluate every cell that has not been yet.
 
     Each run trains on one thread, so that the numbers do not depend on `jobs`. What
@@ -94,64 +99,81 @@ def sweep(
         cells: of distinct names.
         directory: holds a run directory for each; one that workers share when
             `joblib.parallel_config` names a cluster.
-        tell: given a line for every cell that ends.
+        tell: given a line about what is finished already; what goes on is said by the workers,
+            on their standard error.
         jobs: processes, as joblib counts them: -1 is one a core, None what
             `joblib.parallel_config` says, or else 1.
 
     Returns:
-        A row for every distinct settings, in the order of the cells.
+        A row for every distinct settings, in the order of the cells, over the runs that did
+        not fail; and for every run that did its name and the reason.
 
     Raises:
-        ConfigError: when two cells have one name.
+        ConfigError: when two cells have one name, or the first cannot be trained.
         FileError: when the directory holds runs of another experiment, or cannot be made.
-        UserError: when runs failed, after all others have ended.
+        UserError: when the system ended a worker.
     """
     doubled = [name for name, times in Counter(cell.name for cell in cells).items() if times > 1]
     if doubled:
         raise ConfigError(f"two runs of the sweep would be called {doubled[0]}")
+    directory = directory.absolute()  # a worker may stand elsewhere
+    outcomes: dict[str, Outcome] = {}
+    left = []
+    for cell in cells:
+        known = _stored(cell, RunDirectory(directory / cell.name))
+        if known is None:
+            left.append(cell)
+        else:
+            outcomes[cell.name] = known
+    if left:
+        # What is wrong with one is mostly wrong with all: said once, before hours of work.
+        Trainer(left[0].experiment, load(left[0].experiment.data.name, "train"))
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"{directory}: cannot be made: {error.strerror}") from None
-    outcomes: dict[str, Outcome] = {}
-    for cell in cells:
-        known = _stored(cell, RunDirectory(directory / cell.name))
-        if known is not None:
-            outcomes[cell.name] = known
     if outcomes:
         tell(f"{len(outcomes)} of {len(cells)} runs are finished already")
-    left = [cell for cell in cells if cell.name not in outcomes]
-    faults = []
-    work = Parallel(n_jobs=jobs, return_as="generator_unordered")
-    for number, (name, outcome) in enumerate(
-        work(delayed(_attempt)(cell, directory) for cell in left), len(outcomes) + 1
-    ):
-        if isinstance(outcome, str):
-            faults.append(f"{name}: {outcome}")
-            tell(f"[{number}/{len(cells)}] {name}: failed")
-        else:
-            outcomes[name] = outcome
-            tell(f"[{number}/{len(cells)}] {name}: {100 * outcome.accuracy:.2f} %")
-    if faults:
-        raise UserError("\n".join(sorted(faults)))
-    return _rows(cells, outcomes)
+    workers = jobs if jobs is None or jobs < 0 else min(jobs, max(1, len(left)))
+    try:
+        found = Parallel(n_jobs=workers)(delayed(_attempt)(cell, directory) for cell in left)
+    except TerminatedWorkerError:
+        raise UserError(
+            "the system ended a worker, perhaps for want of memory; the same command with "
+            "fewer --jobs goes on where it was"
+        ) from None
+    faults = [f"{name}: {outcome}" for name, outcome in found if isinstance(outcome, str)]
+    outcomes |= {name: outcome for name, outcome in found if not isinstance(outcome, str)}
+    return _rows([cell for cell in cells if cell.name in outcomes], outcomes), faults
 
 
 def _attempt(cell: Cell, directory: Path) -> tuple[str, Outcome | str]:
-    """A cell's name and outcome, or the sentences of what the user must mend."""
-    with contextlib.redirect_stdout(sys.stderr), _one_thread():
+    """A cell's name and outcome, or the sentence of what the user must mend.
+
+    Torch's generator and number of threads, and standard output, belong to the whole process:
+    where workers are threads, one after the other has them.
+    """
+    with _PROCESS, contextlib.redirect_stdout(sys.stderr), _one_thread():
         try:
-            return cell.name, _outcome(cell, RunDirectory(directory / cell.name))
+            outcome = _outcome(cell, RunDirectory(directory / cell.name))
         except UserError as error:
+            _say(f"{cell.name}: failed")
             return cell.name, str(error)
+        _say(f"{cell.name}: {100 * outcome.accuracy:.2f} % on the test split")
+        return cell.name, outcome
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
     """Do what is left to do for a cell."""
     show = _Reporter(cell.name)
-    if run.model.exists():
+    if os.path.exists(run.model):  # unlike Path.exists, false for an impossible name
         _refuse_another(cell, run, modelfile.read(run.model).config)
-    elif run.checkpoint.exists():
+        run.checkpoint.unlink(missing_ok=True)
+    elif os.path.exists(run.checkpoint):
         _refuse_another(cell, run, modelfile.read(run.checkpoint).config)
         resume(run.path, show)
     else:
@@ -174,14 +196,15 @@ def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
 
 
 def _stored(cell: Cell, run: RunDirectory) -> Outcome | None:
-    """The outcome of a cell that is finished.
+    """The outcome of a cell that is finished, else None.
 
     Raises:
-        FileError: when it is of another experiment, or damaged.
+        FileError: when its directory is another experiment's, or the outcome damaged.
     """
-    if not run.outcome.exists():
+    if os.path.exists(run.config):
+        _refuse_another(cell, run, read_toml(run.config))
+    if not os.path.exists(run.outcome):
         return None
-    _refuse_another(cell, run, read_toml(run.config))
     try:
         return _OUTCOME.validate_json(run.outcome.read_bytes())
     except (OSError, ValidationError):

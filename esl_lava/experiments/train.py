@@ -1,4 +1,4 @@
-"""Training into a run directory."""
+"""Training into a run directory; of several ranks, the first writes it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from esl_lava.models.build import restore
 from esl_lava.models.modelfile import SavedModel
 from esl_lava.report.plots import plot_training
 from esl_lava.sparsity.records import Update
+from esl_lava.training import ranks
 from esl_lava.training.trainer import Progress, Trainer, accuracy
 
 CHECKPOINT_SECONDS = 30.0
@@ -58,10 +59,14 @@ def train(experiment: Experiment, directory: Path, show: Callable[[Progress], No
         FileError: when the directory holds something already.
         UserError: as `Trainer`.
     """
-    data, test = _splits(experiment.data.name)
+    with ranks.together():
+        data, test = _splits(experiment.data.name)
     trainer = Trainer(experiment, data)
-    run = create(directory)
-    modelfile.write(trainer.checkpoint(), run.checkpoint)
+    run = RunDirectory(directory)
+    with ranks.together():
+        if ranks.first():
+            create(directory)
+            modelfile.write(trainer.checkpoint(), run.checkpoint)
     return _finish(trainer, run, test, show)
 
 
@@ -73,12 +78,12 @@ def resume(directory: Path, show: Callable[[Progress], None]) -> Trained:
         UserError: as `Trainer`.
     """
     run = RunDirectory(directory)
-    if os.path.exists(run.model):  # unlike Path.exists, false for an impossible name
-        raise FileError(f"{run.model}: exists, so this training is finished")
-    checkpoint = modelfile.read(run.checkpoint)
-    experiment = checkpoint.config
-    data, test = _splits(experiment.data.name)
-    return _finish(Trainer(experiment, data, checkpoint), run, test, show)
+    with ranks.together():
+        if os.path.exists(run.model):  # unlike Path.exists, false for an impossible name
+            raise FileError(f"{run.model}: exists, so this training is finished")
+        checkpoint = modelfile.read(run.checkpoint)
+        data, test = _splits(checkpoint.config.data.name)
+    return _finish(Trainer(checkpoint.config, data, checkpoint), run, test, show)
 
 
 def _splits(name: str) -> tuple[Dataset, Dataset]:
@@ -99,22 +104,31 @@ def _splits(name: str) -> tuple[Dataset, Dataset]:
 def _finish(
     trainer: Trainer, run: RunDirectory, test: Dataset, show: Callable[[Progress], None]
 ) -> Trained:
-    replace_file(run.config, to_toml(trainer.experiment).encode())
+    with ranks.together():
+        if ranks.first():
+            replace_file(run.config, to_toml(trainer.experiment).encode())
     start = time.perf_counter()
     saved = start
 
     def save(checkpoint: SavedModel) -> None:
         nonlocal saved
-        modelfile.write(checkpoint, run.checkpoint)
+        with ranks.together():
+            if ranks.first():
+                modelfile.write(checkpoint, run.checkpoint)
         saved = time.perf_counter()
 
-    model = trainer.run(show, save, lambda: time.perf_counter() - saved > CHECKPOINT_SECONDS)
+    def due() -> bool:
+        return ranks.first_says(time.perf_counter() - saved > CHECKPOINT_SECONDS)
+
+    model = trainer.run(show, save, due)
     seconds = time.perf_counter() - start
-    plot_training(model.history, run.training_plot)
     updates = [_described(update) for update in trainer.evolver.history]
-    replace_file(run.updates, (json.dumps(updates, indent=1) + "\n").encode())
-    modelfile.write(model, run.model)  # its presence says that the training is finished
-    run.checkpoint.unlink(missing_ok=True)
+    with ranks.together():
+        if ranks.first():
+            plot_training(model.history, run.training_plot)
+            replace_file(run.updates, (json.dumps(updates, indent=1) + "\n").encode())
+            modelfile.write(model, run.model)  # its presence says that the training is finished
+            run.checkpoint.unlink(missing_ok=True)
     return Trained(
         run=run,
         model=model,

@@ -29,10 +29,10 @@ def plot_by_eps(rows: Sequence[Row], path: Path) -> None:
     _line(top, eps, ordered, color=canvas.BLUE)
     top.set_ylabel("test accuracy (%)")
     gap = min((float(b) - float(a) for a, b in pairwise(eps)), default=1.0)
-    thousands = [row.connections / 1000 for row in ordered]
-    bars = bottom.bar(eps, thousands, width=0.6 * gap, color=canvas.GREY)
-    bottom.bar_label(bars, fmt="%.0f", fontsize=7, color=canvas.INK)
-    bottom.set_ylabel("connections (thousands)")
+    connections = [row.connections for row in ordered]
+    bars = bottom.bar(eps, connections, width=0.6 * gap, color=canvas.GREY)
+    bottom.bar_label(bars, [f"{n:,}" for n in connections], fontsize=7, color=canvas.INK)
+    bottom.set_ylabel("connections")
     bottom.set_xlabel("eps (Eq. 1)")
     bottom.set_xticks(eps)
     canvas.save(figure, path)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rich.table import Table
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from esl_lava.report.tables import number_table
 
@@ -57,7 +58,7 @@ class Row:
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
         return {
-            **self.settings,
+            "settings": dict(self.settings),
             "seeds": list(self.seeds),
             "accuracy": self.accuracy,
             "accuracy_spread": self.spread,
@@ -73,34 +74,38 @@ class Row:
 
 
 def preferred(rows: Sequence[Row]) -> list[str]:
-    """What validation prefers at each density, in sentences; nobody looked at the test split."""
+    """What validation prefers at each density, in sentences.
+
+    Args:
+        rows: with the setting "density". Where a density has a single row, or a row without
+            validation, nothing is said of it.
+    """
     sentences = []
     for density in dict.fromkeys(row.settings["density"] for row in rows):
-        known = [
-            (row.validation_accuracy, row)
-            for row in rows
-            if row.settings["density"] == density and row.validation_accuracy is not None
+        group = [row for row in rows if row.settings["density"] == density]
+        reached = [row.validation_accuracy for row in group]
+        if len(group) < 2 or None in reached:
+            continue
+        best = [
+            f"{', '.join(f'{k} {v}' for k, v in row.settings.items() if k != 'density')} "
+            f"({_hundredths(row.accuracy)} % on the test split)"
+            for row, value in zip(group, reached)
+            if value == max(known for known in reached if known is not None)
         ]
-        if known:
-            _, best = max(known, key=lambda pair: pair[0])  # the first of equals
-            rules = ", ".join(f"{k} {v}" for k, v in best.settings.items() if k != "density")
-            sentences.append(
-                f"at density {density:g} validation prefers {rules}: "
-                f"{_hundredths(best.accuracy)} % on the test split"
-            )
+        sentences.append(f"at density {density:g} validation prefers {' and '.join(best)}")
     return sentences
 
 
-def sweep_table(rows: Sequence[Row], title: str) -> Table:
+def sweep_table(rows: Sequence[Row], title: str) -> RenderableType:
     """A line for each setting: means over its seeds, +- the sample standard deviation.
 
-    The density is that of the sparse layers, as it came out.
+    "sparse" is the density of the sparse layers, as it came out.
     """
     columns: dict[str, Callable[[Row], str]] = {
         name: partial(_setting, name) for name in rows[0].settings if name != "density"
     }
     columns |= {
-        "density %": lambda row: _hundredths(row.sparse_density),
+        "sparse %": lambda row: _hundredths(row.sparse_density),
         "test %": lambda row: _hundredths(row.accuracy),
         "+-": lambda row: _hundredths(row.spread),
         "valid. %": lambda row: _hundredths(row.validation_accuracy),
@@ -108,11 +113,11 @@ def sweep_table(rows: Sequence[Row], title: str) -> Table:
         "connections": lambda row: f"{row.connections:,}",
         "SOPs": lambda row: f"{row.sops:,.0f}",
     }
-    table = number_table(title, *columns)
+    table = number_table("", *columns)
     table.padding = (0, 1, 0, 0)  # eight columns in the hundred of a file
     for row in rows:
         table.add_row(*(show(row) for show in columns.values()))
-    return table
+    return Group(Text(title), table)  # as a table's own, it would be broken at its width
 
 
 def _hundredths(share: float | None) -> str:

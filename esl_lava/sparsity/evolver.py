@@ -46,11 +46,11 @@ class MaskEvolver:
     (outputs, inputs, ...); its name is the submodule's path without a trailing
     ".synapse" (SLAYER keeps a block's weight there). Build the evolver after moving the
     model to its device and before loading a checkpoint into it: weights outside the
-    drawn masks are set to 0 at once.
+    drawn masks are set to 0 at once (unless a dense phase comes first).
 
     Each update moves the prune rule's number of connections, but at most the free slots
     there were: in every layer its own, or shared out anew among the layers with a
-    redistribution. The number of connections of the network never changes, what is
+    redistribution. Once the network is sparse, its connections never change in number, what is
     pruned does not return in the same update, grown weights start at 0 and so do their
     optimiser moments. Moments of inactive weights go on integrating the dense gradient;
     that never reaches the network, as `step` sets inactive weights to 0 after every

@@ -45,7 +45,8 @@ class Update:
 
     Attributes:
         iteration: optimiser iterations done, from 1.
-        fraction: the schedule's, at this iteration.
+        fraction: the schedule's, at this iteration; where a dense phase ends, the share of
+            the connections that went.
         layers: one record per sparse layer, in the model's order.
         silent: layer name -> neurons without a spike in a batch after the update, where
             the training counted them (`MaskEvolver.record_silent`).

@@ -15,7 +15,7 @@ class Schedule:
     """An update every `t_iter` optimiser iterations up to `t_end`, none after.
 
     Attributes:
-        alpha: fraction at step 0, within 0..1; with 0 the masks stay as drawn.
+        alpha: fraction at step 0, within 0..1; with 0 nothing moves.
         t_iter: iterations between updates, at least 1.
         t_end: last iteration of rewiring, at least 1.
 

@@ -22,6 +22,7 @@ from esl_lava.models.history import kept_epoch
 from esl_lava.models.mlp import SpikingMLP, scale_initial_weights
 from esl_lava.models.modelfile import SavedModel
 from esl_lava.sparsity.evolver import MaskEvolver
+from esl_lava.training import ranks
 from esl_lava.training.losses import tet
 
 EVALUATION_BATCH = 500
@@ -51,6 +52,10 @@ class Trainer:
 
     The same experiment, data and number of threads give the same bits: weights come from
     `seed`, an epoch's order from (`seed`, epoch), masks from the evolver's generators.
+
+    In a process group of `torch.distributed` every rank builds and runs the same trainer,
+    and each takes its share of every batch; losses and gradients are those of the whole.
+    Sums are then in another order, so the same bits need the same number of ranks too.
 
     Args:
         experiment: what to train.
@@ -175,13 +180,15 @@ class Trainer:
 
     def _warn_if_static(self) -> None:
         """Every rule gives the same result where none is ever asked."""
-        schedule = self.evolver.schedule
-        asked = self.experiment.sparsity.alpha > 0 and self.evolver.sparse_density < 1
-        if asked and schedule.fraction(schedule.t_iter) == 0:
+        schedule, sparsity = self.evolver.schedule, self.experiment.sparsity
+        t_dense = sparsity.dense_epochs * self.steps_per_epoch
+        first = (t_dense // schedule.t_iter + 1) * schedule.t_iter
+        asked = sparsity.alpha > 0 and (self.evolver.sparse_density < 1 or t_dense > 0)
+        if asked and schedule.fraction(first) == 0:
             _logger.warning(
                 "masks are never rewired: the first update would be after step %d "
                 "(sparsity.t_iter), rewiring ends with step %d (sparsity.end)",
-                schedule.t_iter,
+                first,
                 schedule.t_end,
             )
 
@@ -224,11 +231,10 @@ class Trainer:
             generator = np.random.default_rng([self.experiment.seed, epoch])
             self._order = generator.permutation(len(self.train_data))
         chosen = self._order[position * training.batch_size : (position + 1) * training.batch_size]
-        spikes = _spikes(self.experiment, self.train_data.images[chosen])
         if self.evolver.history and self.evolver.history[-1].iteration == self.iteration:
-            self.evolver.record_silent(self._silent(spikes))
-        outputs = self.model(spikes)
-        loss = tet(outputs, torch.from_numpy(self.train_data.labels[chosen]))
+            self.evolver.record_silent(self._silent(chosen))
+        part = self._loss_part(chosen)
+        loss = ranks.total(part.detach())
         if not torch.isfinite(loss):
             raise UserError(
                 f"training diverged: loss {loss.item()} at step {self.iteration + 1}; "
@@ -237,7 +243,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(training, self.iteration, self.iterations)
         self.optimizer.zero_grad()
-        loss.backward()
+        part.backward()
+        ranks.sum_gradients(p for p in self.model.parameters() if p.requires_grad)
         self.optimizer.step()
         self.evolver.step()
         if position == 0:
@@ -245,9 +252,19 @@ class Trainer:
         self._losses.append(loss.item())
         self.iteration += 1
 
+    def _loss_part(self, batch: npt.NDArray[np.int64]) -> torch.Tensor:
+        """What this rank's share of a batch adds to the batch's mean loss."""
+        own = ranks.share(batch)
+        if len(own) == 0:
+            return torch.zeros((), requires_grad=True)  # a mean over nothing would be NaN
+        outputs = self.model(_spikes(self.experiment, self.train_data.images[own]))
+        loss = tet(outputs, torch.from_numpy(self.train_data.labels[own]))
+        return loss * (len(own) / len(batch))
+
     @torch.no_grad()
-    def _silent(self, spikes: torch.Tensor) -> dict[str, int]:
+    def _silent(self, batch: npt.NDArray[np.int64]) -> dict[str, int]:
         """Hidden layer -> neurons without a spike in the first batch under new masks."""
+        spikes = _spikes(self.experiment, self.train_data.images[batch])
         *hidden, _ = self.model.layer_outputs(spikes)
         silent = [int((layer.amax(dim=(0, 2)) == 0).sum()) for layer in hidden]
         return dict(zip(self.model.hidden_names, silent))

@@ -1,5 +1,6 @@
 """The command line as its users have it: exit codes, streams, files left behind."""
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -24,16 +25,14 @@ from esl_lava.energy.table1 import compute_table1
 from esl_lava.experiments.evaluate import encoded, encoding_of, evaluate, load_samples
 from esl_lava.experiments.price import DEFAULT_DEVICES, price
 from esl_lava.simulate import Result, exact, simulate
+from tests.folders import contents
 
 Command = Callable[..., Any]
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, and what is in it."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"(directory)"
-        for path in sorted(folder.rglob("*"))
-    }
+def heed_ctrl_c() -> None:
+    """In a child: what a shell starts in the background ignores Ctrl-C, and its children too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def rows(text: str) -> dict[str, str]:
@@ -208,9 +207,12 @@ def test_sweeps(
     made = program("esl", *line, "--json")
     assert made.code == 0, made.err
     assert all((tmp_path / "sweep" / run / "model.pt").exists() for run in runs)
+    varied = {run.rpartition("_seed-")[0] for run in runs}
     for row in made.json["rows"]:
         assert {"accuracy", "connections", "density", "exploration", "sops_per_sample"} <= set(row)
         assert 0 < row["accuracy"] <= 1
+        varied.discard("_".join(f"{k}-{v}".removesuffix(".0") for k, v in row["settings"].items()))
+    assert not varied
     written = json.loads((tmp_path / "sweep" / f"{made.json['figure']}.json").read_text())
     assert written["rows"] == made.json["rows"]
     before = contents(tmp_path)
@@ -235,16 +237,22 @@ def test_ctrl_c_in_a_sweep_leaves_what_it_goes_on_from(tiny: Any, tmp_path: Path
     script = Path(sys.executable).parent / "esl"
     line = [script, "reproduce", "fig2", "--config", tiny.path / "config.toml", "--jobs", "2"]
     line += ["--set", "model.hidden=[200]", "--epochs", "400", "-o", tmp_path / "sweep"]
-    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, start_new_session=True) as esl:
-        deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("sweep/*/config.toml")):
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        os.killpg(esl.pid, signal.SIGINT)  # as a terminal does: the workers get it too
-        assert esl.stderr is not None
-        err = esl.stderr.read()
+    with subprocess.Popen(
+        line, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed_ctrl_c
+    ) as esl:
+        try:
+            deadline = time.monotonic() + 200
+            while not list(tmp_path.glob("sweep/*/config.toml")):
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            os.killpg(esl.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+            _, err = esl.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(esl.pid, signal.SIGKILL)
     assert esl.returncode == 130
-    assert err == "interrupted\n"
+    assert err.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in err
     left = {path.name for path in tmp_path.glob("sweep/*/[!.]*")}
     assert left == {"checkpoint.pt", "config.toml"}
 
@@ -506,6 +514,11 @@ BAD = [
     ("reproduce fig2 -o new --config {config} --eps 0", "sparsity.eps = 0.0"),
     ("reproduce fig2 -o new --config {config} --seeds 1,1", "would be called eps-10_seed-1"),
     ("reproduce fig2 -o new --config {config} --jobs 0", "--jobs 0"),
+    ("reproduce fig2 -o new --config {config} --set sparsity.density=0.2", "use --eps"),
+    ("reproduce fig2 -o new --config {config} --set sparsity.distribution='erk'", "'erk'"),
+    ("reproduce fig4 -o new --config {config} --set seed=9", "use --seeds"),
+    ("reproduce fig4 -o new --config {config} --set sparsity.growth='random'", "use --growth"),
+    ("baselines -o new --config {config} --epochs 1", "method pruned"),
     ("reproduce fig2 -o new --config {config} --preset digits", "give one of --preset and"),
     ("reproduce fig2 -o damaged.h5/new --config {config}", "damaged.h5/new: cannot be made"),
     ("reproduce fig4 -o new --config {config} --growth rigl", "sparsity.growth = 'rigl'"),
@@ -601,7 +614,11 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(
     length = ["--epochs", "40", "--set", "training.batch_size=432"]
     flags = ["--config", tiny.path / "config.toml", "-o", run, *length]
     process = subprocess.Popen(
-        [script, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [script, *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_ctrl_c,
     )
     assert process.stderr is not None
     for line in process.stderr:

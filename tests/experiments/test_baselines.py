@@ -63,8 +63,14 @@ def test_pruned_ends_as_sparse_as_the_experiment(experiment: Experiment, data: D
     assert trainer.evolver.connections() == Trainer(experiment, data).evolver.connections()
 
 
+def test_a_dense_phase_of_the_experiment_is_no_baselines(experiment: Experiment) -> None:
+    phased = override(experiment, {"sparsity.dense_epochs": 3})
+    for method in ("static", "dense", "small-dense", "pruned"):
+        assert by_method(phased, method) == by_method(experiment, method)
+
+
 def test_pruning_a_trained_network_takes_two_epochs(experiment: Experiment) -> None:
-    with pytest.raises(ConfigError, match=r"training\.epochs 1: .* takes at least 2"):
+    with pytest.raises(ConfigError, match=r"training\.epochs 1: method pruned"):
         by_method(override(experiment, {"training.epochs": 1}), "pruned")
 
 

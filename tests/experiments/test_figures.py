@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from esl_lava.config import Experiment, from_toml, override
+from esl_lava.errors import UserError
 from esl_lava.experiments import figures
 from esl_lava.experiments.baselines import by_method
 from esl_lava.experiments.figures import Figure
@@ -58,12 +59,28 @@ def test_a_figure_leaves_its_rows_and_its_picture(
         "fig4": figures.fig4(quick, ["set"], ["random"], [0.2, 0.4], [1]),
         "baselines": figures.baselines(quick, ["static", "small-dense"], [1]),
     }
-    rows = figures.draw(made[name], tmp_path, lambda line: None)
+    rows, faults = figures.draw(made[name], tmp_path, lambda line: None)
     values = json.loads((tmp_path / f"{name}.json").read_text())
     assert values["figure"] == name
+    assert values["failed"] == faults == []
     assert from_toml(values["config"]) == quick
     assert values["rows"] == [row.plain() for row in rows]
     assert len(rows) == 2
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     files = {path.name for path in tmp_path.iterdir()}
     assert files == {f"{name}.json", f"{name}.png", *(cell.name for cell in made[name].cells)}
+
+
+def test_what_has_failed_is_on_record_beside_what_has_not(
+    quick: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure = figures.fig2(quick, [1.0, 2.0], [1])
+    good, _ = figures.sweep(figure.cells[:1], tmp_path, lambda line: None)
+    monkeypatch.setattr(figures, "sweep", lambda *given: (good, ["eps-2_seed-1: diverged"]))
+    assert figures.draw(figure, tmp_path, lambda line: None) == (good, ["eps-2_seed-1: diverged"])
+    values = json.loads((tmp_path / "fig2.json").read_text())
+    assert values["failed"] == ["eps-2_seed-1: diverged"]
+    assert len(values["rows"]) == 1
+    monkeypatch.setattr(figures, "sweep", lambda *given: ([], ["eps-2_seed-1: diverged"]))
+    with pytest.raises(UserError, match="diverged"):
+        figures.draw(figure, tmp_path / "none", lambda line: None)

@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from esl_lava.experiments.sweep import Cell, sweep
 from esl_lava.models import modelfile
 from esl_lava.netfile import read
 from esl_lava.report.sweeps import Row
-from tests.cli.test_commands import contents
+from tests.folders import contents
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +38,8 @@ def finished(cells: list[Cell], tmp_path_factory: pytest.TempPathFactory) -> tup
     """A sweep's directory, not to be written, and its rows."""
     folder = tmp_path_factory.mktemp("finished") / "sweep"
     told: list[str] = []
-    rows = sweep(cells, folder, told.append)
-    assert [line.split(":")[0] for line in told] == [
-        f"[{n}/4] {cell.name}" for n, cell in enumerate(cells, 1)
-    ]
+    rows, faults = sweep(cells, folder, told.append)
+    assert told == faults == []
     return folder, rows
 
 
@@ -87,7 +87,7 @@ def test_finished_runs_are_not_done_again(
     for name in ("train", "resume", "export", "evaluate"):
         monkeypatch.setattr(sweeps, name, None)
     told: list[str] = []
-    assert sweep(cells, folder, told.append) == rows
+    assert sweep(cells, folder, told.append) == (rows, [])
     assert told == ["4 of 4 runs are finished already"]
     assert contents(folder) == before
 
@@ -117,24 +117,31 @@ def test_an_interrupted_sweep_goes_on_to_the_same_bits(
         with pytest.raises(KeyboardInterrupt):
             sweeps.train(cells[2].experiment, tmp_path / cells[2].name, interrupt)
         torch.set_num_threads(threads)
-    assert sweep(cells, tmp_path, lambda line: None) == rows
+    assert sweep(cells, tmp_path, lambda line: None) == (rows, [])
     assert contents(tmp_path) == contents(folder)
 
 
+@pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_workers_find_the_same_bits(
-    cells: list[Cell], finished: tuple[Path, list[Row]], tmp_path: Path
+    cells: list[Cell], finished: tuple[Path, list[Row]], tmp_path: Path, backend: str
 ) -> None:
     """Through `joblib.parallel_config`, as a cluster's backend would be chosen."""
     folder, rows = finished
-    with joblib.parallel_config("loky", n_jobs=2):
-        assert sweep(cells, tmp_path, lambda line: None) == rows
+    with joblib.parallel_config(backend, n_jobs=2):
+        assert sweep(cells, tmp_path, lambda line: None) == (rows, [])
     assert contents(tmp_path) == contents(folder)
 
 
-def test_threads_do_not_matter_and_are_left_as_they_were(
-    cells: list[Cell], finished: tuple[Path, list[Row]], tmp_path: Path
+def test_a_run_trains_on_one_thread_and_leaves_them_as_they_were(
+    cells: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, _ = finished
+    seen = []
+
+    def train(*given: Any) -> None:
+        seen.append(torch.get_num_threads())
+        raise UserError("enough")
+
+    monkeypatch.setattr(sweeps, "train", train)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -142,27 +149,56 @@ def test_threads_do_not_matter_and_are_left_as_they_were(
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
-    name = cells[0].name
-    assert contents(tmp_path / name) == contents(folder / name)
+    assert seen == [1]
+
+
+def test_a_relative_directory_is_the_callers(
+    cells: list[Cell],
+    finished: tuple[Path, list[Row]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, rows = finished
+    joblib.Parallel(2)(joblib.delayed(os.getcwd)() for _ in range(4))  # workers stay here
+    monkeypatch.chdir(tmp_path)
+    assert sweep(cells[:2], Path("sweep"), lambda line: None, jobs=2) == (rows[:1], [])
+    assert contents(tmp_path / "sweep" / cells[0].name) == contents(folder / cells[0].name)
 
 
 @pytest.mark.parametrize("left", ["outcome.json", "model.pt", "checkpoint.pt"])
 def test_runs_of_another_experiment_are_left_alone(
     cells: list[Cell], finished: tuple[Path, list[Row]], tmp_path: Path, left: str
 ) -> None:
+    """Noticed before any other cell is trained into the same directory."""
+    folder, _ = finished
+    begun = cells[1].name
+    shutil.copytree(folder / begun, tmp_path / begun)
+    if left != "outcome.json":
+        (tmp_path / begun / "outcome.json").unlink()
+    if left == "checkpoint.pt":
+        (tmp_path / begun / "model.pt").rename(tmp_path / begun / "checkpoint.pt")
+    before = contents(tmp_path)
+    others = [
+        Cell(cell.settings, override(cell.experiment, {"training.epochs": 3})) for cell in cells
+    ]
+    with pytest.raises(FileError, match=r"holds a run with training\.epochs = 1, not 3; choose"):
+        sweep(others, tmp_path, lambda line: None)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("left", ["model.pt", "checkpoint.pt"])
+def test_a_model_tells_its_experiment_where_no_configuration_lies(
+    cells: list[Cell], finished: tuple[Path, list[Row]], tmp_path: Path, left: str
+) -> None:
     folder, _ = finished
     name = cells[0].name
-    shutil.copytree(folder / name, tmp_path / name)
-    if left != "outcome.json":
-        (tmp_path / name / "outcome.json").unlink()
-    if left == "checkpoint.pt":
-        (tmp_path / name / "model.pt").rename(tmp_path / name / "checkpoint.pt")
-    before = contents(tmp_path)
-    other = Cell(cells[0].settings, override(cells[0].experiment, {"training.epochs": 3}))
-    kind = FileError if left == "outcome.json" else UserError
-    with pytest.raises(kind, match=r"holds a run with training\.epochs = 1, not 3; choose"):
-        sweep([other], tmp_path, lambda line: None)
-    assert contents(tmp_path) == before
+    (tmp_path / name).mkdir()
+    shutil.copy(folder / name / "model.pt", tmp_path / name / left)
+    other = Cell(cells[0].settings, override(cells[0].experiment, {"encoding.steps": 3}))
+    rows, faults = sweep([other], tmp_path, lambda line: None)
+    assert rows == []
+    assert len(faults) == 1
+    assert "holds a run with encoding.steps = 4, not 3" in faults[0]
 
 
 def test_a_damaged_outcome_is_named(
@@ -179,16 +215,49 @@ def test_a_damaged_outcome_is_named(
             sweep(cells[:1], tmp_path, lambda line: None)
 
 
-def test_a_run_that_fails_is_named_when_the_others_have_ended(
-    cells: list[Cell], finished: tuple[Path, list[Row]], tmp_path: Path
+def test_a_run_that_fails_is_named_and_the_others_go_on(
+    cells: list[Cell],
+    finished: tuple[Path, list[Row]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder, _ = finished
-    bad = Cell({"density": 0.9}, override(cells[0].experiment, {"sparsity.keep_dense": ["x"]}))
-    told: list[str] = []
-    with pytest.raises(UserError, match=r"^density-0\.9_seed-1: keep_dense names 'x'"):
-        sweep([bad, cells[0]], tmp_path, told.append)
-    assert told[0] == "[1/2] density-0.9_seed-1: failed"
-    assert contents(tmp_path / cells[0].name) == contents(folder / cells[0].name)
+    folder, rows = finished
+    bad = Cell(cells[0].settings, override(cells[0].experiment, {"sparsity.keep_dense": ["x"]}))
+    (tmp_path / bad.name).mkdir()
+    shutil.copy(folder / bad.name / "model.pt", tmp_path / bad.name)
+    found, faults = sweep([*cells[1:], bad], tmp_path, lambda line: None)
+    assert faults == [
+        f"{bad.name}: {tmp_path / bad.name}: holds a run with sparsity.keep_dense = "
+        "('readout',), not ('x',); choose another directory"
+    ]
+    assert {row.settings["density"]: row.seeds for row in found} == {0.2: (2,), 0.5: (1, 2)}
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == f"{bad.name}: failed"
+    assert said[0] == f"{cells[1].name}: {100 * rows[0].accuracies[1]:.2f} % on the test split"
+
+
+def test_what_is_wrong_with_all_is_said_before_anything_is_made(
+    cells: list[Cell], tmp_path: Path
+) -> None:
+    bad = [
+        Cell(cell.settings, override(cell.experiment, {"sparsity.keep_dense": ["x"]}))
+        for cell in cells
+    ]
+    with pytest.raises(ConfigError, match=r"^keep_dense names 'x'"):
+        sweep(bad, tmp_path / "new", lambda line: None)
+    assert not (tmp_path / "new").exists()
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_the_system_ends_is_a_users_error(
+    cells: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "delayed", lambda attempt: lambda *given: (_die, (), {}))
+    with pytest.raises(UserError, match="the system ended a worker"):
+        sweep(cells, tmp_path, lambda line: None, jobs=2)
 
 
 def test_two_runs_of_one_name_are_refused(cells: list[Cell], tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_the_table_says_every_figure() -> None:
     lines = text_of([row({"eps": 60.0}, 0.97, 0.98)])
     assert lines[0].strip() == "a sweep"
     assert re.split(r"\s{2,}", lines[2].strip()) == (
-        "eps,density %,test %,+-,valid. %,R_s %,connections,SOPs".split(",")
+        "eps,sparse %,test %,+-,valid. %,R_s %,connections,SOPs".split(",")
     )
     assert lines[4].split() == "60 15.15 97.50 0.71 98.50 31.00 95,040 12,346".split()
 
@@ -79,12 +79,21 @@ def test_validation_chooses_at_each_density_not_the_test_split() -> None:
             (0.01, "random", 0.80, 0.85),
             (0.01, "gradient", 0.81, 0.85),
             (0.5, "random", 0.80, None),
+            (0.5, "gradient", 0.80, 0.9),
+            (0.9, "random", 0.80, 0.9),
         ]
     ]
     assert preferred(rows) == [
-        "at density 0.1 validation prefers growth random: 90.00 % on the test split",
-        "at density 0.01 validation prefers growth random: 80.00 % on the test split",
+        "at density 0.1 validation prefers growth random (90.00 % on the test split)",
+        "at density 0.01 validation prefers growth random (80.00 % on the test split) "
+        "and growth gradient (81.00 % on the test split)",
     ]
+
+
+def test_a_setting_and_a_measured_figure_of_one_name_are_two() -> None:
+    plain = RULES[0].plain()
+    assert plain["settings"]["density"] == 0.01
+    assert plain["density"] == 0.1622
 
 
 PLOTS: list[tuple[Callable[[Sequence[Row], Path], None], list[Row]]] = [

@@ -389,6 +389,11 @@ def test_masks_that_would_never_change_are_noticed(
         "masks are never rewired: the first update would be after step 7 (sparsity.t_iter), "
         "rewiring ends with step 7 (sparsity.end)"
     ]
+    caplog.clear()
+    Trainer(experiment(sparsity={"dense_epochs": 1}), data)  # a dense phase to step 3
+    assert not caplog.records
+    Trainer(experiment(sparsity={"dense_epochs": 2}), data)  # to step 6
+    assert "the first update would be after step 8" in caplog.records[0].message
 
 
 def test_the_kept_model_has_the_accuracy_on_record(data: Dataset) -> None:

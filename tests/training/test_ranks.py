@@ -1,0 +1,247 @@
+"""Two processes that train one model over gloo."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed as dist
+from torch import multiprocessing
+
+from esl_lava.config import Experiment
+from esl_lava.data.datasets import load
+from esl_lava.errors import FileError, UserError
+from esl_lava.experiments import train as experiments
+from esl_lava.models import modelfile
+from esl_lava.training import ranks
+from esl_lava.training.trainer import Progress, Trainer
+from tests.training.test_trainer import SAMPLES, experiment, poisoned, stop_at
+
+RANKS = 2
+BATCHES = (30, 13, 1)
+"""Shares of 15 and 15, 7 and 6, 1 and none."""
+
+
+def gradient_growth(**training: Any) -> Experiment:
+    return experiment(sparsity={"growth": "gradient"}, training=training)
+
+
+def gradients(size: int) -> dict[str, torch.Tensor]:
+    """The loss of an untrained model on the first samples, and its gradient by parameter."""
+    trainer = Trainer(experiment(), load("digits", "train").take(SAMPLES))
+    part = trainer._loss_part(np.arange(size))
+    part.backward()
+    named = dict(trainer.model.named_parameters())
+    ranks.sum_gradients(named.values())
+    found = {name: p.grad for name, p in named.items() if p.grad is not None}
+    return {"loss": ranks.total(part.detach()), **found}
+
+
+@contextlib.contextmanager
+def few_samples() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiments, "load", lambda name, split: load(name, split).take(SAMPLES))
+        yield patch
+
+
+# --- what each rank does -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path) -> list[dict[str, Any]]:
+    """What each rank found: [{scenario: result}] by rank."""
+    multiprocessing.spawn(run_rank, (str(folder),), nprocs=RANKS)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
+
+
+def run_rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS
+    )
+    scenarios = (basics, gradients_of, resumed, silent, diverged, spoilt, unwritable, refused)
+    found = {work.__name__: work(rank, Path(folder)) for work in scenarios}
+    torch.save(found, f"{folder}/{rank}.pt")
+    ranks.leave()
+
+
+def basics(rank: int, folder: Path) -> list[Any]:
+    shares = [ranks.share(np.arange(size)).tolist() for size in (5, 1, 0)]
+    answers = [ranks.first_says(rank == 0), ranks.first_says(rank == 1)]
+    sum_of_ranks = ranks.total(torch.tensor([1.0 + rank]))
+    said = ""
+    try:
+        with ranks.together():
+            if rank == 1:
+                raise FileError("only one rank fails")
+    except UserError as error:
+        said = str(error)
+    with ranks.together():
+        pass
+    return [ranks.first(), shares, answers, sum_of_ranks, said]
+
+
+def gradients_of(rank: int, folder: Path) -> list[dict[str, torch.Tensor]]:
+    return [gradients(size) for size in BATCHES]
+
+
+def resumed(rank: int, folder: Path) -> list[Any]:
+    """Runs as a whole and in two parts; batches of 71 leave one sample for the last."""
+    settings = gradient_growth(batch_size=71, epochs=4)
+    with few_samples():
+        whole = experiments.train(settings, folder / "whole", lambda progress: None)
+        with pytest.raises(KeyboardInterrupt):
+            experiments.train(settings, folder / "broken", lambda p: stop_at(p, 5))
+        dist.barrier()  # what lies there is the checkpoint of the second epoch
+        found = experiments.resume(folder / "broken", lambda progress: None)
+    assert found.accuracy == whole.accuracy
+    return [whole.model.weights, whole.model.masks, whole.model.history, whole.accuracy]
+
+
+def silent(rank: int, folder: Path) -> list[Any]:
+    trainer = Trainer(gradient_growth(), load("digits", "train").take(SAMPLES))
+    seen: list[int] = []
+    real = trainer.model.layer_outputs
+
+    def watched(spikes: torch.Tensor) -> list[torch.Tensor]:
+        seen.append(len(spikes))
+        return real(spikes)
+
+    trainer.model.layer_outputs = watched  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(lambda progress: stop_at(progress, 3))
+    return [seen, trainer.evolver.history[0].silent]
+
+
+def sentence(trainer: Trainer, *arguments: Any) -> str:
+    with pytest.raises(UserError) as raised:
+        trainer.run(*arguments)
+    return str(raised.value)
+
+
+def diverged(rank: int, folder: Path) -> str:
+    """Only rank 1's weight is NaN, so that only its part of the loss is."""
+    trainer, spoil = poisoned(load("digits", "train").take(SAMPLES), "readout", float("nan"))
+    return sentence(trainer, spoil if rank == 1 else lambda progress: None)
+
+
+def spoilt(rank: int, folder: Path) -> str:
+    trainer, spoil = poisoned(load("digits", "train").take(SAMPLES), "hidden1", float("inf"))
+    return sentence(trainer, spoil)
+
+
+def unwritable(rank: int, folder: Path) -> str:
+    """Rank 0 cannot save after the second epoch."""
+
+    def write(saved: modelfile.SavedModel, path: Path) -> None:
+        if saved.state["iteration"] == 6:
+            raise FileError("no space left")
+
+    with few_samples() as patch:
+        patch.setattr(modelfile, "write", write)
+        with pytest.raises(UserError) as raised:
+            experiments.train(experiment(), folder / "full", lambda progress: None)
+    return str(raised.value)
+
+
+def refused(rank: int, folder: Path) -> str:
+    shown: list[Progress] = []
+    with pytest.raises(UserError) as raised:
+        experiments.train(experiment(), folder / "whole", shown.append)
+    assert not shown
+    return str(raised.value)
+
+
+# --- what that should be -----------------------------------------------------------------
+
+
+def test_ranks_share_and_agree(results: list[dict[str, Any]]) -> None:
+    for rank, found in enumerate(results):
+        first, shares, answers, sum_of_ranks, said = found["basics"]
+        assert first == (rank == 0)
+        assert shares == [[[0, 1, 2], [3, 4]][rank], [[0], []][rank], []]
+        assert answers == [True, False]  # rank 0's, whatever the other says
+        assert sum_of_ranks == 3
+        assert said == "only one rank fails"
+
+
+@pytest.mark.parametrize("index", range(len(BATCHES)))
+def test_the_gradient_is_that_of_the_whole_batch(results: list[dict[str, Any]], index: int) -> None:
+    expected = gradients(BATCHES[index])
+    of_ranks = [found["gradients_of"][index] for found in results]
+    assert len(expected) == 4
+    assert expected["hidden1.synapse.weight"].count_nonzero() > 0
+    for name, gradient in expected.items():
+        assert torch.equal(of_ranks[0][name], of_ranks[1][name])
+        # Forward, sums of multiples of 1/64 are exact. Backward, up to 30 samples x 3 steps
+        # are added in another order, each addition rounding by 2^-24 of what is summed.
+        rounding = 90 * 2**-24 * float(gradient.abs().max())
+        torch.testing.assert_close(of_ranks[0][name], gradient, rtol=0, atol=rounding)
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(
+    results: list[dict[str, Any]], folder: Path
+) -> None:
+    names = ["config.toml", "model.pt", "training.png", "updates.json"]
+    for run in ("whole", "broken"):
+        assert sorted(path.name for path in (folder / run).iterdir()) == names
+    for name in names:
+        assert (folder / "whole" / name).read_bytes() == (folder / "broken" / name).read_bytes()
+
+
+def test_all_ranks_return_what_the_first_has_written(
+    results: list[dict[str, Any]], folder: Path
+) -> None:
+    stored = modelfile.read(folder / "whole" / "model.pt")
+    for found in results:
+        weights, masks, history, accuracy = found["resumed"]
+        assert history == stored.history
+        assert accuracy == results[0]["resumed"][3]
+        for mine, written in ((weights, stored.weights), (masks, stored.masks)):
+            assert mine.keys() == written.keys()
+            assert all(torch.equal(mine[name], written[name]) for name in mine)
+
+
+def test_silent_neurons_are_counted_over_the_whole_batch(results: list[dict[str, Any]]) -> None:
+    # Shares of 30 and 30; the whole third batch after the update, its share; validation.
+    seen, counted = results[0]["silent"]
+    assert seen == [15, 15, 12, 6, 8]
+    assert results[1]["silent"] == [seen, counted]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "message"),
+    [
+        ("diverged", "training diverged: loss nan at step 5; training.learning_rate 0.02"),
+        ("spoilt", "training diverged: hidden1.synapse.weight is not finite after epoch 2"),
+        ("unwritable", "no space left"),
+        ("refused", "whole: already holds something; choose another directory"),
+    ],
+)
+def test_what_fails_on_one_rank_fails_on_all(
+    results: list[dict[str, Any]], scenario: str, message: str
+) -> None:
+    for found in results:
+        assert message in found[scenario]
+
+
+def test_one_process_shares_nothing() -> None:
+    batch, tensor = np.arange(3), torch.tensor([1.0, 2.0])
+    assert ranks.first()
+    assert ranks.share(batch) is batch
+    assert ranks.total(tensor) is tensor
+    assert ranks.first_says(True)
+    assert not ranks.first_says(False)
+    weight = torch.zeros(2, requires_grad=True)
+    ranks.sum_gradients([weight])
+    assert weight.grad is None
+    with pytest.raises(FileError, match="as it is"), ranks.together():
+        raise FileError("as it is")
