@@ -13,7 +13,8 @@ layer (lava-nc 0.10.0, `lava/proc/lif/models.py`, PyLifModelBitAcc), with
                                                           clipped to +-(2**23 - 1)
     s = v > (threshold << 6);   v = 0 where s
 
-A sample starts from rest: u = v = 0 and nothing under way. Neurons of feature maps are
+Sums are 32-bit and wrap; what one convolution brings wraps to 24 bits first. A sample
+starts from rest: u = v = 0 and nothing under way. Neurons of feature maps are
 counted (channel, row, column) in C order, wherever a layer is flat.
 """
 
@@ -479,7 +480,9 @@ class Layer:
                     f"layer {self.name}: {parameter} has {len(values)} values for "
                     f"{self.neurons} neurons"
                 )
-        ends = [("recurrent", self.recurrent)] if self.recurrent is not None else []
+        ends: list[tuple[str, Connections | Convolution]] = []
+        if self.recurrent is not None:
+            ends.append(("recurrent", self.recurrent))
         ends += [(f"skip from {skip.source}", skip.connections) for skip in self.skips]
         for what, connections in ends:
             if connections.n_post != self.neurons:
