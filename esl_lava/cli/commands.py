@@ -192,7 +192,13 @@ def run(
     net: Net,
     data: Data = None,
     samples: Samples = None,
-    backend: Annotated[str, typer.Option(help="exact (ours) or lava (Lava's CPU)")] = "exact",
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="exact (ours), lava (Lava's CPU), lava-models (Lava's process models without "
+            "its runtime) or loihi2 (needs Lava's Loihi extension; untested on silicon)"
+        ),
+    ] = "exact",
     encoder: Encoder = None,
     steps: Steps = None,
     as_json: Json = False,
