@@ -173,7 +173,9 @@ class Training(_Section):
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = Field(
         100, description="samples per optimiser step; a last partial batch is used too"
     )
-    learning_rate: Positive = Field(0.001, description="Adam's at the start")
+    learning_rate: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = Field(
+        0.001, description="Adam's at the start"
+    )
 
 
 class Experiment(_Section):

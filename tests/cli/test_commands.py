@@ -496,6 +496,7 @@ BAD = [
     ("train -o new --config {config} --density 2", "sparsity.density = 2.0"),
     ("train -o new --config {config} --density nan", "sparsity.density = nan"),
     ("train -o new --config {config} --epochs 0", "training.epochs = 0"),
+    ("train -o new --config {config} --set training.learning_rate=1e38", "learning_rate = 1e+38"),
     ("train -o new --config {config} --seed -1", "seed = -1"),
     ("train -o {folder} --config {config}", "already holds something"),
     ("train -o damaged.h5/new --config {config}", "damaged.h5/new: cannot be made"),
