@@ -330,8 +330,10 @@ def test_verify_for_people_and_its_failure(
     from esl_lava.experiments import verify
     from tests.experiments.test_verify import changed
 
-    def instead_of_lava(path: Path, network: Any, inputs: Any, record: Any) -> Result:
-        return exact.run(netfile.read(path), inputs, record)
+    def instead_of_lava(
+        path: Path, network: Any, inputs: Any, record: Any, states: Any = ()
+    ) -> Result:
+        return exact.run(netfile.read(path), inputs, record, states)
 
     monkeypatch.setattr(verify.lava_cpu, "run_file", instead_of_lava)
     good = invoke("verify", tiny.model, tiny.net, "--samples", 5)
