@@ -73,7 +73,7 @@ def experiments(draw):
         "training": {
             "epochs": st.integers(1, 100_000),
             "batch_size": st.integers(1, 65_536),
-            "learning_rate": positive,
+            "learning_rate": st.floats(0, 1000, exclude_min=True),
         },
     }
     values = {
@@ -172,6 +172,7 @@ def test_unknown_keys_cannot_forge_output():
         (LEAST + f"[model]\nhidden = {[1] * 65}", ["model.hidden", "at most 64"]),
         (LEAST + "[model]\nthreshold = 2048", ["model.threshold", "2048", "less than 2048"]),
         (LEAST + "[training]\nlearning_rate = 0", ["training.learning_rate", "0", "than 0"]),
+        (LEAST + "[training]\nlearning_rate = 1e38", ["training.learning_rate", "1e+38", "1000"]),
         ("seed = 9223372036854775808\n" + LEAST, ["seed", "9223372036854775808", "less than"]),
         ("seed = -1\n" + LEAST, ["seed", "-1", "equal to 0"]),
     ],
