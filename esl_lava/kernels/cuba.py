@@ -1,7 +1,7 @@
 """CUBA neurons over whole samples, bit-exact to Lava's fixed point."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from esl_lava.kernels.events import MARGIN, list_spikes
 
@@ -24,7 +24,7 @@ def _decayed(x: np.int32, keep: np.uint32) -> np.int32:
     return _I(_I(y ^ sign) - sign)
 
 
-@njit(parallel=True, cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def run_neurons(
     sums: np.ndarray,
     shift: int,
@@ -39,9 +39,9 @@ def run_neurons(
     spikes: np.ndarray,
     u_trace: np.ndarray,
     v_trace: np.ndarray,
-    counts: np.ndarray,
+    totals: np.ndarray,
 ) -> None:
-    """Run every sample from rest; samples are independent and run in parallel.
+    """Run every sample from rest.
 
     Dynamics as `esl_lava.network` states (PyLifModelBitAcc of lava-nc 0.10.0), in int32
     as there: what exceeds it wraps around.
@@ -58,18 +58,17 @@ def run_neurons(
             `synapses.add_scattered`; `starts` of length 0 when there are none.
         spikes: (samples, T, n) uint8, written.
         u_trace, v_trace: (samples, T, n) int32, written; of length 0 when not wanted.
-        counts: (samples, 4) int64, written: spikes, wraps of u, clips of v, synapses
-            crossed by recurrent spikes.
+        totals: (4,) int64, added to: spikes, wraps of u, clips of v, synapses crossed by
+            recurrent spikes.
     """
     samples, steps, n = spikes.shape
     recurrent = starts.size > 0
     scale = _I(shift)
-    for sample in prange(samples):
+    for sample in range(samples):
         u = np.zeros(n, np.int32)
         v = np.zeros(n, np.int32)
         drive = bias.copy()
         spiking = np.empty(n + MARGIN if recurrent else 0, np.uint32)
-        totals = np.zeros(4, np.int64)
         for t in range(steps):
             a = sums[sample, t]
             s = spikes[sample, t]
@@ -107,4 +106,3 @@ def run_neurons(
                     if t + 1 < steps:
                         for e in range(starts[i], starts[i + np.uint32(1)]):
                             sums[sample, t + 1, targets[e]] += weights[e]
-        counts[sample] = totals

@@ -1,18 +1,18 @@
 """Weighted sums of spikes: one kernel for each way of storing synapses.
 
-Each fills `sums` (samples, T, n or more) for whole samples, in parallel over them, from
+Each fills `sums` (samples, T, n or more) for whole samples from
 `inputs` (samples, T, n_pre), 0 where there is no spike, and writes into `sops` (samples,)
 how many synapses spikes have crossed. Sums of int16 are the caller's promise that nothing
 overflows; those of int32 wrap around modulo 2**32.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from esl_lava.kernels.events import MARGIN, list_spikes
 
 
-@njit(parallel=True, cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def add_rows(
     inputs: np.ndarray,
     rows: np.ndarray,
@@ -30,7 +30,7 @@ def add_rows(
     samples, steps, n_pre = inputs.shape
     width = rows.shape[1]
     kind = sums.dtype.type
-    for n in prange(samples):
+    for n in range(samples):
         spiking = np.empty(n_pre + MARGIN, np.uint32)
         crossed = 0
         for t in range(steps):
@@ -66,7 +66,7 @@ def add_rows(
         sops[n] = crossed
 
 
-@njit(parallel=True, cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def add_runs(
     inputs: np.ndarray,
     base: np.ndarray,
@@ -99,7 +99,7 @@ def add_runs(
     samples, steps, n_pre = inputs.shape
     rows = canvas_rows.size - 2
     length = np.int64(canvas_rows[rows])
-    for n in prange(samples):
+    for n in range(samples):
         spiking = np.empty(n_pre + MARGIN, np.uint32)
         canvas = np.empty(canvas_rows[rows + 1], sums.dtype)
         crossed = 0
@@ -123,7 +123,7 @@ def add_runs(
         sops[n] = crossed
 
 
-@njit(parallel=True, cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def add_scattered(
     inputs: np.ndarray,
     base: np.ndarray,
@@ -147,7 +147,7 @@ def add_scattered(
     rows = canvas_rows.size - 2
     length = np.int64(canvas_rows[rows])
     kind = sums.dtype.type
-    for n in prange(samples):
+    for n in range(samples):
         spiking = np.empty(n_pre + MARGIN, np.uint32)
         canvas = np.empty(canvas_rows[rows + 1], sums.dtype)
         crossed = 0
@@ -167,7 +167,7 @@ def add_scattered(
         sops[n] = crossed
 
 
-@njit(parallel=True, cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def add_lanes(
     inputs: np.ndarray,
     place: np.ndarray,
@@ -208,7 +208,7 @@ def add_lanes(
     blocks = (total + lanes - 1) // lanes
     crossed = np.zeros(blocks, np.int64)
     piece = columns * lanes
-    for block in prange(blocks):
+    for block in range(blocks):
         first = block * lanes
         used = min(lanes, total - first)
         masks = np.zeros(size, sums.dtype)
@@ -258,11 +258,11 @@ def add_lanes(
     sops[0] = crossed.sum()
 
 
-@njit(parallel=True, cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def delay(sums: np.ndarray, delays: np.ndarray) -> None:
     """What reaches neuron j in `sums` (samples, T, n) becomes late by delays[j], in place."""
     samples, steps, _ = sums.shape
-    for n in prange(samples):
+    for n in range(samples):
         for t in range(steps - 1, -1, -1):
             for j in range(delays.size):
                 late = t - delays[j]

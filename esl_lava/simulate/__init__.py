@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy.typing as npt
@@ -50,8 +52,13 @@ def simulate(
     inputs = checked_input(network, spikes)
     names = recorded_layers(network, record)
     traced = traced_layers(network, states)
-    if backend not in _MODULES:
-        raise BackendError(f"unknown backend {backend!r}; there are {', '.join(BACKENDS)}")
-    module = importlib.import_module(f"esl_lava.simulate.{_MODULES[backend]}")
-    result: Result = module.run(network, inputs, names, traced, **options)
+    result: Result = _backend(backend).run(network, inputs, names, traced, **options)
     return result
+
+
+@cache
+def _backend(name: str) -> ModuleType:
+    """A backend's module; what it needs is imported with it, and only then."""
+    if name not in _MODULES:
+        raise BackendError(f"unknown backend {name!r}; there are {', '.join(BACKENDS)}")
+    return importlib.import_module(f"esl_lava.simulate.{_MODULES[name]}")

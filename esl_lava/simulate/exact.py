@@ -2,7 +2,8 @@
 
 A layer runs over whole samples, all steps, before the next begins: what it needs are the
 spikes of earlier layers, whose later steps do not depend on it. Spikes pass between layers
-as bytes; feature maps keep their channels together there (`synapses.map_order`).
+as bytes; feature maps keep their channels together there (`synapses.map_order`). Samples
+run in chunks, one for each thread at a time.
 Arithmetic is Lava's: int32, which wraps around, with the sums of a convolution in 24 bits.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,15 +21,17 @@ import numpy as np
 import numpy.typing as npt
 
 from esl_lava.counts import Counts
-from esl_lava.kernels import LOCK
 from esl_lava.kernels.cuba import run_neurons
 from esl_lava.kernels.synapses import delay
 from esl_lava.network import DECAY_UNITY, INPUT, STATE_SHIFT, Convolution, Injection, Layer, Network
 from esl_lava.simulate.result import Result, Spikes, decide, layer_counts
 from esl_lava.simulate.synapses import LANES, Array, Synapses, map_order, outgoing
 
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 4 << 20
 """Samples run in chunks of about this much memory, so that a processor's cache holds it."""
+
+THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set at run time
+"""Chunks that run at the same time: one on each processor, unless NUMBA_NUM_THREADS is set."""
 
 CONV_LIMIT = 1 << 23
 """The sums of a convolution wrap around beyond -2**23..2**23 - 1."""
@@ -149,16 +153,6 @@ def prepare(network: Network) -> list[_Prepared]:
     return _prepared[network]
 
 
-@dataclass(eq=False)
-class _Totals:
-    """What a layer did, summed over chunks."""
-
-    sops: int = 0
-    spikes: int = 0
-    wraps: int = 0
-    clips: int = 0
-
-
 def run(
     network: Network,
     inputs: Array,
@@ -175,58 +169,68 @@ def run(
     """
     layers = prepare(network)
     samples, steps = inputs.shape[:2]
-    running = _Running(layers, samples, steps, record, states)
-    decisions = np.empty(samples, np.int64)
-    chunk = _chunk(layers, samples, steps)
-    for first in range(0, samples, chunk):
-        here = slice(first, min(first + chunk, samples))
-        arriving = {INPUT: running.writable(inputs[here])}
-        with LOCK:
-            for prepared in layers:
-                arriving[prepared.layer.name] = running.layer(prepared, arriving, here)
-        readout = None if running.readout is None else running.readout[here]
-        decisions[here] = decide(readout, layers[-1].in_order(arriving[layers[-1].layer.name]))
-    totals = running.totals
-    counts = Counts(
-        samples,
-        steps,
-        int(np.count_nonzero(inputs.view(bool) if inputs.dtype == np.uint8 else inputs)),
-        tuple(
-            replace(
-                prepared.sizes,
-                sops=t.sops,
-                neuron_updates=prepared.layer.neurons * steps * samples,
-                spikes=t.spikes,
-            )
-            for prepared, t in zip(layers, totals.values())
-        ),
-    )
+    kept = _Kept(layers, samples, steps, record, states)
+    size = _chunk(layers, samples, steps)
+    chunks = [slice(n, min(n + size, samples)) for n in range(0, samples, size)]
+    workers = [_Worker(layers, inputs, kept) for _ in range(min(THREADS, len(chunks)))]
+    if len(workers) == 1:
+        for chunk in chunks:
+            workers[0].run(chunk)
+    else:
+        idle = workers.copy()
+
+        def run_in_thread(chunk: slice) -> None:
+            worker = idle.pop()
+            worker.run(chunk)
+            idle.append(worker)
+
+        with ThreadPoolExecutor(len(workers)) as pool:
+            # The results are waited for: map cancels what is left when one fails.
+            list(pool.map(run_in_thread, chunks))
+    totals = np.zeros((len(layers), 4), np.int64)
+    for worker in workers:
+        totals += worker.totals
     return Result(
-        spikes=running.spikes,
-        readout=running.readout,
-        decisions=decisions,
-        counts=counts,
-        overflows={name: (t.wraps, t.clips) for name, t in totals.items()},
-        u=running.u,
-        v={name: running.v[name] for name in running.u},
+        spikes=kept.spikes,
+        readout=kept.readout,
+        decisions=kept.decisions,
+        counts=Counts(
+            samples,
+            steps,
+            sum(worker.input_spikes for worker in workers),
+            tuple(
+                replace(
+                    prepared.sizes,
+                    sops=sops,
+                    neuron_updates=prepared.layer.neurons * steps * samples,
+                    spikes=spikes,
+                )
+                for prepared, (spikes, _, _, sops) in zip(layers, totals.tolist())
+            ),
+        ),
+        overflows={
+            prepared.layer.name: (wraps, clips)
+            for prepared, (_, wraps, clips, _) in zip(layers, totals.tolist())
+        },
+        u=kept.u,
+        v={name: kept.v[name] for name in kept.u},
     )
 
 
 def _chunk(layers: list[_Prepared], samples: int, steps: int) -> int:
-    """How many samples to run at a time: as memory says, but all lanes of every thread."""
-    threads = numba.get_num_threads()
+    """How many samples to run at a time: as memory says, but all lanes of a vector."""
     bytes_each = sum(p.layer.neurons for p in layers) + max(p.width * p.item for p in layers)
     fitting = CHUNK_BYTES // (steps * bytes_each)
-    return min(samples, max(fitting, threads, -(-threads * LANES // steps)))
+    return min(-(-samples // THREADS), max(fitting, -(-LANES // steps)))
 
 
-class _Running:
-    """A run: what is kept of all samples, and memory that chunks use one after the other.
+class _Kept:
+    """What is kept of all samples.
 
     Attributes:
         spikes, u, v: layer name -> (samples, T, neurons), as asked for.
         readout: v of a last layer that never fires.
-        totals: layer name -> what it did so far.
+        decisions: (samples,) int64.
     """
 
     def __init__(
@@ -246,42 +250,68 @@ class _Running:
         self.u = empty(states, np.int32)
         self.v = empty({*states, *([] if last is None else [last])}, np.int32)
         self.readout = None if last is None else self.v[last]
-        self.totals = {prepared.layer.name: _Totals() for prepared in layers}
+        self.decisions = np.empty(samples, np.int64)
+
+
+class _Worker:
+    """What runs chunks, one after the other, in memory of its own.
+
+    Attributes:
+        input_spikes: that arrived so far.
+        totals: (layers, 4) int64, what each layer did so far: spikes, wraps of u, clips
+            of v, synaptic operations.
+    """
+
+    def __init__(self, layers: list[_Prepared], inputs: Array, kept: _Kept) -> None:
+        self.input_spikes = 0
+        self.totals = np.zeros((len(layers), 4), np.int64)
+        self._layers = layers
+        self._inputs = inputs
+        self._kept = kept
         self._memory: dict[str, Array] = {}
 
-    def writable(self, inputs: Array) -> Array:
-        """The inputs, or a copy where they cannot be written: numba would compile anew."""
-        if inputs.flags.writeable:
-            return inputs
-        copy = self._scratch(INPUT, inputs.shape, inputs.dtype.type)
-        copy[:] = inputs
-        return copy
+    def run(self, here: slice) -> None:
+        """Run the samples `here` through all layers."""
+        kept = self._kept
+        arriving = {INPUT: _writable(self._inputs[here])}
+        spikes = {INPUT: _count(arriving[INPUT])}
+        self.input_spikes += spikes[INPUT]
+        for prepared, total in zip(self._layers, self.totals):
+            name, before = prepared.layer.name, int(total[0])
+            arriving[name] = self._layer(prepared, arriving, spikes, here, total)
+            spikes[name] = int(total[0]) - before
+        last = self._layers[-1]
+        readout = None if kept.readout is None else kept.readout[here]
+        kept.decisions[here] = decide(readout, last.in_order(arriving[last.layer.name]))
 
-    def layer(self, prepared: _Prepared, arriving: Mapping[str, Array], here: slice) -> Spikes:
-        """Spikes of a layer for the samples `here`, and what is to be kept of it."""
+    def _layer(
+        self,
+        prepared: _Prepared,
+        arriving: Mapping[str, Array],
+        spikes: Mapping[str, int],
+        here: slice,
+        total: npt.NDArray[np.int64],
+    ) -> Spikes:
+        """Spikes of a layer for the samples `here`; what is to be kept of it, is."""
         name = prepared.layer.name
-        total = self.totals[name]
         shape = (*arriving[INPUT].shape[:2], prepared.layer.neurons)
-        sums = self._sums(prepared, arriving, total)
+        sums = self._sums(prepared, arriving, spikes, total)
         injected = _NO_TRACE
         if prepared.injected is not None:
             injected = arriving[prepared.injected].astype(np.int32)
             if prepared.delays is not None:
                 delay(injected, prepared.delays)
             injected = _drive(prepared.bias + injected)
+        everywhere = {"spikes": self._kept.spikes, "u": self._kept.u, "v": self._kept.v}
         outputs = {}
-        for what, kept, dtype in (
-            ("spikes", self.spikes, np.uint8),
-            ("u", self.u, np.int32),
-            ("v", self.v, np.int32),
-        ):
+        for what, kept in everywhere.items():
+            dtype = np.uint8 if what == "spikes" else np.int32
             if name in kept and prepared.order is None:
                 outputs[what] = kept[name][here]
             elif name in kept or what == "spikes":
                 outputs[what] = self._scratch(f"{what} of {name}", shape, dtype)
             else:
                 outputs[what] = _NO_TRACE
-        counts = np.empty((shape[0], 4), np.int64)
         run_neurons(  # type: ignore[call-arg]  # mypy cannot count the tuples
             sums,
             STATE_SHIFT + prepared.unit - 1,  # a unit is 1 or 2, no or one bit more
@@ -291,35 +321,37 @@ class _Running:
             outputs["spikes"],
             outputs["u"],
             outputs["v"],
-            counts,
+            total,
         )
-        fired, wraps, clips, crossed = counts.sum(axis=0).tolist()
-        total.spikes += fired
-        total.wraps += wraps
-        total.clips += clips
-        total.sops += crossed
         if prepared.order is not None:
-            for what, kept in (("spikes", self.spikes), ("u", self.u), ("v", self.v)):
+            for what, kept in everywhere.items():
                 if name in kept:
                     kept[name][here] = prepared.in_order(outputs[what])
         return outputs["spikes"]
 
-    def _sums(self, prepared: _Prepared, arriving: Mapping[str, Array], total: _Totals) -> Array:
+    def _sums(
+        self,
+        prepared: _Prepared,
+        arriving: Mapping[str, Array],
+        spikes: Mapping[str, int],
+        total: npt.NDArray[np.int64],
+    ) -> Array:
         """(samples, T, width) weighted input of a layer, but for the recurrent one."""
         shape = (*arriving[INPUT].shape[:2], prepared.width)
-        dtype = np.int16 if prepared.item == 2 else np.int32
-        sums = self._scratch("sums", shape, dtype)
+        sample_steps = shape[0] * shape[1]
+        sums = self._scratch("sums", shape, np.int16 if prepared.item == 2 else np.int32)
         if prepared.injected is not None:
             sums[:] = 0
         neurons = prepared.layer.neurons
         for index, part in enumerate(prepared.parts):
             feed_forward = index == 0 and prepared.injected is None
-            own = sums if feed_forward else self._scratch("skip", shape, dtype)
+            own = sums if feed_forward else self._scratch("skip", shape, sums.dtype.type)
             coming = arriving[part.source]
-            kind = self._cheapest(part, coming, own.itemsize)
-            total.sops += part.synapses.add(kind, coming, own)
+            rate = spikes[part.source] / sample_steps
+            kind = part.synapses.cheapest(part.kinds, own.itemsize, rate, sample_steps)
+            total[3] += part.synapses.add(kind, coming, own)
             if isinstance(part.synapses.connections, Convolution):
-                total.wraps += _wrap(own[:, :, :neurons], part.synapses.bound, coming)
+                total[1] += _wrap(own[:, :, :neurons], part.synapses.bound, coming)
             if not feed_forward:
                 place = slice(neurons) if part.place is None else part.place
                 sums[:, :, :neurons] += own[:, :, place]
@@ -327,21 +359,23 @@ class _Running:
                 delay(sums, prepared.delays)
         return sums
 
-    def _cheapest(self, part: _Part, coming: Array, size: int) -> str:
-        """The kernel for this many spikes."""
-        if len(part.kinds) == 1:
-            return part.kinds[0]
-        sample_steps = coming.shape[0] * coming.shape[1]
-        spikes = np.count_nonzero(coming.view(bool)) / sample_steps
-        costs = {k: part.synapses.cost(k, size, spikes, sample_steps) for k in part.kinds}
-        return min(costs, key=lambda kind: costs[kind])
-
     def _scratch(self, what: str, shape: tuple[int, ...], dtype: type) -> Array:
-        """An array of this run's own memory; the first of a name must be the largest."""
+        """An array in this worker's memory; one of the same name before is overwritten."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
         if what not in self._memory or self._memory[what].size < size:
             self._memory[what] = np.empty(size, np.uint8)
         return self._memory[what][:size].view(dtype).reshape(shape)
+
+
+def _writable(inputs: Array) -> Array:
+    """The inputs, or a copy where they cannot be written: numba would compile anew."""
+    return inputs if inputs.flags.writeable else inputs.copy()
+
+
+def _count(inputs: Array) -> int:
+    """How many spikes."""
+    # numpy counts booleans much faster.
+    return int(np.count_nonzero(inputs.view(bool) if inputs.dtype == np.uint8 else inputs))
 
 
 def _wrap(sums: Array, bound: int, coming: Array) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,20 +19,25 @@ VECTOR = 16
 MAX_ROWS = 1 << 28
 """Weights of the largest dense matrix that is worth its memory."""
 
-# Nanoseconds on one core, measured; by the bytes of a stored weight where they matter.
-COST_SPIKE = 4.0
-"""To fetch a spike, and to begin a row or a run."""
-COST_ROW_WEIGHT = {1: 0.026, 2: 0.04, 4: 0.09}
+# Nanoseconds on one core, fitted to measured times of layers of many sizes, densities and
+# rates; by the bytes of a stored weight where they matter.
+COST_INPUT = 0.3
+"""To look whether an input spikes."""
+COST_SPIKE = 3.0
+"""To fetch a spike, and to begin a row."""
+COST_ROW_WEIGHT = {1: 0.03, 2: 0.045, 4: 0.09}
 """To add a weight in a dense row."""
-COST_RUN_WEIGHT = {2: 0.08, 4: 0.16}
+COST_RUN = 10.0
+"""To begin a run."""
+COST_RUN_WEIGHT = {2: 0.04, 4: 0.085}
 """To add a weight in a run."""
-COST_SYNAPSE = 0.7
+COST_SYNAPSE = 0.9
 """To add a single synapse."""
-COST_CANVAS = 0.05
+COST_CANVAS = 0.6
 """To clear a place of a canvas and cut it out."""
-COST_LANE = {2: 0.025, 4: 0.05}
+COST_LANE = {2: 0.08, 4: 0.11}
 """To add a synapse in one of many lanes."""
-COST_TURN = 0.7
+COST_TURN = 1.4
 """To turn an input or a sum of one lane."""
 
 LANES = 16
@@ -136,6 +142,7 @@ class Synapses:
         self._grid = _Grid.of(connections)
         self._tables: dict[tuple[str, int], tuple[Array, ...]] = {}
         self._per_spike: dict[tuple[str, int], float] = {}
+        self._lock = threading.Lock()
 
     @property
     def width(self) -> int:
@@ -168,8 +175,16 @@ class Synapses:
             return wasted * (turned + COST_LANE[size] * self._crossings)
         if (kind, size) not in self._per_spike:
             self._per_spike[kind, size] = self._cost_of_spike(kind, size)
-        canvas = 0 if kind == "rows" else COST_CANVAS * self.connections.n_post
-        return canvas + spikes * self._per_spike[kind, size]
+        fixed = COST_INPUT * self.connections.n_pre
+        if kind != "rows":
+            fixed += COST_CANVAS * self.connections.n_post
+        return fixed + spikes * self._per_spike[kind, size]
+
+    def cheapest(self, kinds: tuple[str, ...], size: int, spikes: float, sample_steps: int) -> str:
+        """The one of `kinds` that costs least; arguments as for `cost`."""
+        if len(kinds) == 1:
+            return kinds[0]
+        return min(kinds, key=lambda kind: self.cost(kind, size, spikes, sample_steps))
 
     def _cost_of_spike(self, kind: str, size: int) -> float:
         if kind == "rows":
@@ -178,7 +193,7 @@ class Synapses:
         if kind == "runs":
             runs = _Runs(*self.tables("runs", size))
             ends = np.concatenate([[0], np.cumsum(runs.run_lengths, dtype=np.int64)])
-            of_list = np.diff(runs.starts) * COST_SPIKE
+            of_list = np.diff(runs.starts) * COST_RUN
             of_list = of_list + np.diff(ends[runs.starts]) * COST_RUN_WEIGHT[size]
             return COST_SPIKE + float(of_list[runs.which].mean())
         return COST_SPIKE + COST_SYNAPSE * self._crossings / self.connections.n_pre
@@ -199,25 +214,28 @@ class Synapses:
     def tables(self, kind: str, size: int) -> tuple[Array, ...]:
         """The arguments of a kernel that are made of weights, for sums of `size` bytes."""
         key = kind, size
-        if key not in self._tables:
-            weights: Array = self._stored
-            dtype: np.dtype[Any] = np.dtype(np.int32)
-            if size == 2:
-                weights, dtype = self._stored // self.unit, np.dtype(np.int16)
-            if kind == "lanes":
-                self._tables[key] = self._grid.tables(
-                    self.connections, weights.astype(dtype), self._arriving
-                )
-            elif isinstance(self.connections, Convolution):
-                place = _Slide(self.connections, weights.astype(dtype), self._arriving)
-                self._tables[key] = place.runs() if kind == "runs" else place.scattered()
-            elif kind == "rows":
-                if size == 2 and np.array_equal(weights, weights.astype(np.int8)):
-                    dtype = np.dtype(np.int8)
-                self._tables[key] = self._rows(self.connections, weights.astype(dtype))
-            else:
-                self._tables[key] = self._lists(self.connections, weights.astype(dtype))
+        if key in self._tables:
+            return self._tables[key]
+        with self._lock:
+            if key not in self._tables:
+                self._tables[key] = self._laid_out(kind, size)
         return self._tables[key]
+
+    def _laid_out(self, kind: str, size: int) -> tuple[Array, ...]:
+        weights: Array = self._stored
+        dtype: np.dtype[Any] = np.dtype(np.int32)
+        if size == 2:
+            weights, dtype = self._stored // self.unit, np.dtype(np.int16)
+        if kind == "lanes":
+            return self._grid.tables(self.connections, weights.astype(dtype), self._arriving)
+        if isinstance(self.connections, Convolution):
+            slide = _Slide(self.connections, weights.astype(dtype), self._arriving)
+            return slide.runs() if kind == "runs" else slide.scattered()
+        if kind == "rows":
+            if size == 2 and np.array_equal(weights, weights.astype(np.int8)):
+                dtype = np.dtype(np.int8)
+            return self._rows(self.connections, weights.astype(dtype))
+        return self._lists(self.connections, weights.astype(dtype))
 
     def _rows(self, connections: Connections, weights: Array) -> _Rows:
         rows = np.zeros((connections.n_pre, self.width), weights.dtype)

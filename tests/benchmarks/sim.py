@@ -114,7 +114,7 @@ def _pilotnet() -> Iterator[tuple[str, list[float]]]:
 
 
 def _packaged(name: str) -> Path:
-    """A file of lava-dl's wheel; found without importing Lava, which numba's threads forbid."""
+    """A file of lava-dl's wheel; found without the seconds that importing Lava takes."""
     for file in importlib.metadata.files("lava-dl") or ():
         if str(file) == name:
             return Path(str(file.locate()))

@@ -4,12 +4,13 @@ import gc
 import os
 import subprocess
 import sys
+import threading
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -379,9 +380,12 @@ def test_chunks_are_as_large_as_memory_says(monkeypatch):
     # The spikes of 90 neurons, and sums of int16 for 50, padded to 64.
     each = 7 * (90 + 2 * 64)
     monkeypatch.setattr(exact, "CHUNK_BYTES", 11 * each)
+    monkeypatch.setattr(exact, "THREADS", 3)
     assert exact._chunk(layers, 100, 7) == 11
-    assert exact._chunk(layers, 5, 7) == 5
-    assert exact._chunk(layers, 100, 7000) == numba.get_num_threads()
+    assert exact._chunk(layers, 5, 7) == 2  # no thread is left without
+    assert exact._chunk(layers, 100, 7000) == 1
+    monkeypatch.setattr(exact, "CHUNK_BYTES", 0)
+    assert exact._chunk(layers, 100, 7) == 3  # 16 sample-steps fill a vector
 
 
 def spatial() -> tuple[Network, np.ndarray]:
@@ -434,7 +438,7 @@ def test_every_kernel_and_width_gives_the_same(monkeypatch, kind, small, make):
     ("density", "active", "sample_steps", "full", "maps"),
     [
         (1, 0.1, 1000, "rows", "runs"),
-        (0.16, 0.1, 1000, "rows", "lanes"),
+        (0.16, 0.3, 1000, "rows", "lanes"),
         (0.05, 0.5, 1000, "lanes", "lanes"),
         (0.05, 0.5, 1, "rows", "scattered"),
         (0.002, 0.1, 1000, "scattered", "scattered"),
@@ -482,15 +486,40 @@ def test_what_is_prepared_goes_with_the_network():
     assert gone() is None
 
 
-def test_threads_change_nothing():
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_change_nothing(monkeypatch, threads):
     network, inputs = larger()
-    whole = simulate(network, inputs, record="all")
-    before = numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
-        assert_same(simulate(network, inputs, record="all"), whole)
-    finally:
-        numba.set_num_threads(before)
+    whole = simulate(network, inputs, record="all", states="all")
+    seen = set()
+
+    def noting(*args):
+        seen.add(threading.get_ident())
+        time.sleep(0.01)  # or one thread would do the work of all
+        return run_neurons(*args)
+
+    run_neurons = exact.run_neurons
+    monkeypatch.setattr(exact, "run_neurons", noting)
+    monkeypatch.setattr(exact, "THREADS", threads)
+    monkeypatch.setattr(exact, "_chunk", lambda *_: 2)
+    assert_same(simulate(network, inputs, record="all", states="all"), whole)
+    assert len(seen) == threads
+
+
+def test_a_failure_in_one_thread_ends_the_others(monkeypatch):
+    network, inputs = larger()
+    started = []
+
+    def failing(*args):
+        started.append(args)
+        time.sleep(0.05)
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr(exact, "run_neurons", failing)
+    monkeypatch.setattr(exact, "THREADS", 2)
+    monkeypatch.setattr(exact, "_chunk", lambda *_: 1)
+    with pytest.raises(MemoryError, match="no memory"):
+        simulate(network, inputs)
+    assert len(started) < len(inputs)
 
 
 def test_samples_do_not_know_of_each_other():
