@@ -614,7 +614,8 @@ class Network:
     @property
     def density(self) -> float:
         """Connections over possible connections of all layers together, 0..1."""
-        return self.connections / sum(p.possible for layer in self.layers for p in parts(layer))
+        possible = sum(part.possible for layer in self.layers for part in parts(layer))
+        return self.connections / possible if possible else 0.0
 
 
 def parts(layer: Layer) -> list[Connections | Convolution | Injection]:

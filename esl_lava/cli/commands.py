@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
 
 from esl_lava.cli.launch import ranked
-from esl_lava.cli.output import print_json, print_tables, progress_line, results_only, tell
+from esl_lava.cli.output import (
+    SamplesLine,
+    print_json,
+    print_tables,
+    progress_line,
+    results_only,
+    tell,
+)
 from esl_lava.errors import ConfigError
 
 # typer reads these annotations at run time: Optional, as Python 3.10's typing has it.
@@ -17,6 +26,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 Data = Annotated[
     str | None,
     typer.Option("--data", help="Data set (digits, mnist); by default the one trained on."),
+]
+DataOrSpikes = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Data set (digits, mnist), by default the one trained on; or a .npy file of "
+        "spikes, integers of shape (samples, T, inputs).",
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option("--labels", help="A .npy file of the classes of the samples in a file."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", help="Interpreters that run Lava at the same time."),
 ]
 Samples = Annotated[
     int | None, typer.Option("--samples", help="Use the first N test samples; default all.")
@@ -190,7 +215,8 @@ def export(
 
 def run(
     net: Net,
-    data: Data = None,
+    data: DataOrSpikes = None,
+    labels: Labels = None,
     samples: Samples = None,
     backend: Annotated[
         str,
@@ -201,13 +227,25 @@ def run(
     ] = "exact",
     encoder: Encoder = None,
     steps: Steps = None,
+    workers: Workers = None,
+    sparse: Annotated[
+        bool | None,
+        typer.Option("--sparse/--dense", help="Which of Lava's synapses to use; dense ones."),
+    ] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(help="Seconds until Lava is stopped; by default generous for the size."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run an exported network over test samples and count what it does."""
+    options = {"workers": workers, "sparse": sparse, "deadline": deadline}
     with results_only():
         from esl_lava.report import tables
 
-        network, found = _evaluated(net, data, samples, backend, encoder, steps)
+        network, found = _evaluated(
+            net, data, labels, samples, encoder, steps, backend, _given(options)
+        )
     counts = found.result.counts
     if as_json:
         print_json(_run_values(network, found))
@@ -215,13 +253,18 @@ def run(
     print_tables(
         tables.facts(
             [
-                ("accuracy", tables.percent(found.accuracy)),
+                *(
+                    [("accuracy", tables.percent(found.accuracy))]
+                    if found.accuracy is not None
+                    else []
+                ),
                 ("samples", f"{found.samples:,}"),
                 ("density, all layers", tables.percent(network.density)),
                 ("SOPs per sample", f"{counts.sops / counts.samples:,.1f}"),
                 ("seconds", f"{found.seconds:.2f}"),
             ],
-            f"{net} on {found.dataset} ({found.split}), backend {backend}",
+            f"{net} on {found.dataset}{f' ({found.split})' if found.split else ''}, "
+            f"backend {backend}",
         ),
         tables.layer_counts(counts),
     )
@@ -232,6 +275,11 @@ def verify(
     net: Net,
     data: Data = None,
     samples: Annotated[int, typer.Option(help="The first N test samples.")] = 20,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help="One to compare; may be repeated; by default all but loihi2."),
+    ] = None,
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Prove that SLAYER, our simulator and Lava agree, spike for spike in every layer."""
@@ -239,7 +287,16 @@ def verify(
         from esl_lava.experiments import verify as verifications
         from esl_lava.report import tables
 
-        found = verifications.verify(model, net, data, samples)
+        lines: dict[str, SamplesLine] = defaultdict(SamplesLine)
+        found = verifications.verify(
+            model,
+            net,
+            data,
+            samples,
+            tuple(backend or verifications.BACKENDS),
+            1 if workers is None else workers,
+            lambda name, done, of: lines[name](done, of, f"{name}: "),
+        )
     if as_json:
         print_json(
             {
@@ -270,7 +327,7 @@ def verify(
 
 def energy(
     net: Net,
-    data: Data = None,
+    data: DataOrSpikes = None,
     samples: Samples = None,
     device: Annotated[
         list[str] | None,
@@ -285,7 +342,7 @@ def energy(
         from esl_lava.experiments.price import DEFAULT_DEVICES, device_values, price
         from esl_lava.report import tables
 
-        network, found = _evaluated(net, data, samples, "exact", encoder, steps)
+        network, found = _evaluated(net, data, None, samples, encoder, steps)
         prices = dict(price(network, found.result.counts, device or DEFAULT_DEVICES))
     if as_json:
         print_json({**_run_values(network, found), "devices": device_values(prices)})
@@ -361,20 +418,36 @@ def chosen_experiment(
 def _evaluated(
     net: Path,
     data: str | None,
+    labels: Path | None,
     samples: int | None,
-    backend: str,
     encoder: str | None,
     steps: int | None,
+    backend: str = "exact",
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Any, Any]:
-    """The network of a file and its evaluation on test samples."""
+    """The network of a file and its evaluation on samples of a data set or a file."""
     from esl_lava import netfile
     from esl_lava.experiments import evaluate as evaluations
 
     network = netfile.read(net)
+    chosen: dict[str, Any] = {"backend": backend, "options": options, "show": SamplesLine()}
+    if data is not None and data.endswith(".npy"):
+        if encoder is not None or steps is not None:
+            raise ConfigError(f"{data} holds spikes: --encoder and --steps are for data sets")
+        return network, evaluations.evaluate_spikes(
+            network, Path(data), labels, samples=samples, **chosen
+        )
+    if labels is not None:
+        raise ConfigError(f"--labels {labels} belongs to --data FILE.npy; a data set has its own")
     encoding = evaluations.encoding_of(network, encoder, steps)
     name = evaluations.data_name(network, data)
     test = evaluations.load_samples(network, name, "test", samples)
-    return network, evaluations.evaluate(network, test, encoding, backend=backend)
+    return network, evaluations.evaluate(network, test, encoding, **chosen)
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that have been given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _run_values(network: Any, found: Any) -> dict[str, Any]:

@@ -86,6 +86,33 @@ class ProgressLine:
             tell(line)
 
 
+class SamplesLine:
+    """Shows on standard error how many samples are done: live, or every tenth without one.
+
+    Nothing is shown of what is finished within a second.
+    """
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._start = time.monotonic()
+        self._shown = (0, 0)
+
+    def __call__(self, done: int, samples: int, what: str = "") -> None:
+        """Show `done` of `samples`, and of what where there are several."""
+        elapsed = time.monotonic() - self._start
+        shown = (done, int(10 * elapsed)) if self._live else (10 * done // samples, 0)
+        finished = done == samples
+        if elapsed < 1 or not done or shown == self._shown or (finished and not self._live):
+            return
+        self._shown = shown
+        remaining = elapsed / done * (samples - done)
+        line = f"     {what}{done}/{samples} samples  {remaining:.0f} s left"
+        if self._live:
+            print(f"\r\x1b[K{line}", end="\n" if finished else "", file=sys.stderr, flush=True)
+        else:
+            tell(line)
+
+
 def progress_line() -> Callable[[Progress], None]:
     """A fresh `ProgressLine`."""
     return ProgressLine()

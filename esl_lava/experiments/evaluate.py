@@ -1,23 +1,30 @@
-"""Running an exported network over a data set."""
+"""Running an exported network over a data set, or over spikes from a file."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from esl_lava.config import Encoding, from_mapping, from_toml, override
+from esl_lava.data.arrays import read_array
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.data.encoders import encode
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.network import Network
-from esl_lava.simulate import Result, simulate
-from esl_lava.simulate.result import joined
+from esl_lava.simulate import Result, backend_options, simulate
+from esl_lava.simulate.result import Progress, joined
 
 ENCODED_BYTES = 64 << 20
 """Samples are encoded and run in portions whose spikes fit this, whatever their number."""
+
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,17 +32,17 @@ class Evaluation:
     """A network's run over samples of a data set.
 
     Attributes:
-        dataset, split, backend: what was run where.
-        accuracy: share of samples decided right, 0..1.
+        dataset, split, backend: what was run where; a file of spikes has no split.
+        accuracy: share of samples decided right, 0..1; None where nobody knows what is.
         samples: how many there were.
         seconds: of the simulation, encoding and loading not included.
         result: the run itself, without recorded spikes.
     """
 
     dataset: str
-    split: str
+    split: str | None
     backend: str
-    accuracy: float
+    accuracy: float | None
     samples: int
     seconds: float
     result: Result
@@ -101,23 +108,99 @@ def evaluate(
     *,
     split: str = "test",
     backend: str = "exact",
+    options: Mapping[str, Any] = NO_OPTIONS,
+    show: Progress | None = None,
 ) -> Evaluation:
     """Run all of `data` and compare decisions with labels.
+
+    Args:
+        network: what to run.
+        data: samples, which become spikes as `encoding` says.
+        encoding: of the samples.
+        split: which of the data set's they are.
+        backend, options: as `simulate`.
+        show: told how far the run is.
 
     Raises:
         DataError, BackendError: as `simulate`.
     """
-    seconds = 0.0
-    results = []
-    each = max(1, ENCODED_BYTES // (encoding.steps * network.inputs))
-    for first in range(0, len(data), each):
-        some = replace(
-            data, images=data.images[first : first + each], labels=data.labels[first : first + each]
-        )
-        spikes = encoded(some, encoding)
-        start = time.perf_counter()
-        results.append(simulate(network, spikes, backend))
-        seconds += time.perf_counter() - start
-    result = joined(results)
+
+    def spikes(here: slice) -> npt.NDArray[np.uint8]:
+        some = replace(data, images=data.images[here], labels=data.labels[here])
+        return encoded(some, encoding)
+
+    result, seconds = _run(network, spikes, len(data), encoding.steps, backend, options, show)
     right = int((result.decisions == data.labels).sum())
     return Evaluation(data.name, split, backend, right / len(data), len(data), seconds, result)
+
+
+def evaluate_spikes(
+    network: Network,
+    path: Path,
+    labels: Path | None = None,
+    *,
+    samples: int | None = None,
+    backend: str = "exact",
+    options: Mapping[str, Any] = NO_OPTIONS,
+    show: Progress | None = None,
+) -> Evaluation:
+    """Run the spikes of a file.
+
+    Args:
+        network: what to run.
+        path: a .npy file of (samples, T, inputs) integers, 0 or 1, or graded spikes where
+            the network takes them; further axes are flattened in C order.
+        labels: a .npy file of (samples,) integers, the classes to decide for, if known.
+        samples: how many of the first to run; by default all.
+        backend, options: as `simulate`.
+        show: told how far the run is.
+
+    Raises:
+        FileError: when a file cannot be read or is no such array.
+        DataError, BackendError: as `simulate`; when there are not so many samples or labels.
+    """
+    inputs = read_array(path, "spikes")
+    if inputs.ndim < 3:
+        raise DataError(f"{path}: spikes need shape (samples, T, inputs), not {inputs.shape}")
+    total = len(inputs) if samples is None else samples
+    if not 1 <= total <= len(inputs):
+        raise DataError(f"cannot take {total} samples of {path}, which has {len(inputs)}")
+    classes = None if labels is None else read_array(labels, "labels")
+    if classes is not None and classes.shape != (len(inputs),):
+        raise DataError(
+            f"{labels}: labels need shape ({len(inputs)},), one for each sample of {path}, "
+            f"not {classes.shape}"
+        )
+    steps = int(inputs.shape[1])
+    result, seconds = _run(network, inputs.__getitem__, total, steps, backend, options, show)
+    accuracy = None
+    if classes is not None:
+        accuracy = int((result.decisions == classes[:total]).sum()) / total
+    return Evaluation(path.name, None, backend, accuracy, total, seconds, result)
+
+
+def _run(
+    network: Network,
+    spikes: Callable[[slice], npt.NDArray[Any]],
+    samples: int,
+    steps: int,
+    backend: str,
+    options: Mapping[str, Any],
+    show: Progress | None,
+) -> tuple[Result, float]:
+    """Run samples in portions; the whole result, and the seconds that `simulate` took."""
+    seconds = 0.0
+    results = []
+    each = max(1, ENCODED_BYTES // max(1, steps * network.inputs))
+    for first in range(0, samples, each):
+        last = min(first + each, samples)
+        own = dict(options)
+        if show is not None and "progress" in backend_options(backend):
+            own["progress"] = lambda done, _, before=first: show(before + done, samples)
+        portion = spikes(slice(first, last))
+        start = time.perf_counter()
+        results.append(simulate(network, portion, backend, **own))
+        seconds += time.perf_counter() - start
+        if show is not None:
+            show(last, samples)
+    return joined(results), seconds

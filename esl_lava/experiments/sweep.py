@@ -182,6 +182,7 @@ def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
     kept = saved.history[kept_epoch(saved.history)]
     network = export(run.model, run.net, overwrite=True).network
     found = evaluate(network, load(cell.experiment.data.name, "test"), encoding_of(network))
+    assert found.accuracy is not None  # a data set has labels
     outcome = Outcome(
         accuracy=found.accuracy,
         validation_accuracy=kept["validation_accuracy"],

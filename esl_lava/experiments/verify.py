@@ -5,8 +5,9 @@ The reference is stock SLAYER, run from `model.pt`; no simulator is compared wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,15 @@ from esl_lava.models import modelfile
 from esl_lava.models.build import restore
 from esl_lava.models.mlp import SpikingMLP
 from esl_lava.network import STATE_SHIFT, Connections, Network
-from esl_lava.simulate import Result, lava_cpu, simulate
+from esl_lava.simulate import Result, backend_options, lava_cpu, simulate
+
+Show = Callable[[str, int, int], None]
+"""Told a backend, and how many samples it has finished of how many."""
 
 Layers = dict[str, npt.NDArray[np.int64]]
+
+BACKENDS = ("exact", "lava-models", "lava")
+"""All that need no chip."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +118,23 @@ def verify(
     net_path: Path,
     dataset: str | None = None,
     samples: int = 20,
-    backends: tuple[str, ...] = ("exact", "lava"),
+    backends: tuple[str, ...] = BACKENDS,
+    workers: int = 1,
+    show: Show | None = None,
 ) -> Verification:
     """Compare SLAYER run from `model_path` with simulators run from `net_path`.
 
     Lava reads the file itself, through plain netx. Samples and their encoding are those
     the model was trained on, unless `dataset` names others.
+
+    Args:
+        model_path: a trained model.
+        net_path: what was exported of it.
+        dataset: whose test split to use.
+        samples: how many of its first.
+        backends: the simulators.
+        workers: interpreters that run Lava at the same time.
+        show: told backend and progress.
 
     Raises:
         FileError: when a file cannot be read, or one was not exported from the other.
@@ -130,9 +148,14 @@ def verify(
     data = load_samples(network, name, "test", samples)
     spikes = encoded(data, saved.config.encoding)
     expected = slayer_layers(model, spikes)
-    found = {
-        backend: _layers(network, _run(backend, net_path, network, spikes)) for backend in backends
-    }
+    found = {}
+    for backend in dict.fromkeys(backends):
+        options: dict[str, Any] = {}
+        if "workers" in backend_options(backend):
+            options["workers"] = workers
+        if show is not None and "progress" in backend_options(backend):
+            options["progress"] = partial(show, backend)
+        found[backend] = _layers(network, _run(backend, net_path, network, spikes, **options))
     differences = {}
     first = None
     for backend, layers in found.items():
@@ -158,7 +181,7 @@ def verify(
     return Verification(
         dataset=data.name,
         samples=len(data),
-        backends=backends,
+        backends=tuple(found),
         spikes=sum(int(expected[name].sum()) for name in firing),
         positions=sum(values.size for values in expected.values()),
         differences=differences,
@@ -244,11 +267,12 @@ def _run(
     network: Network,
     spikes: npt.NDArray[np.uint8],
     states: tuple[str, ...] = (),
+    **options: Any,
 ) -> Result:
     if backend == "lava":
         firing = tuple(layer.name for layer in network.layers if layer.neuron.fires)
-        return lava_cpu.run_file(net_path, network, spikes, firing, states=states)
-    return simulate(network, spikes, backend, record="all", states=states)
+        return lava_cpu.run_file(net_path, network, spikes, firing, states=states, **options)
+    return simulate(network, spikes, backend, record="all", states=states, **options)
 
 
 def _layers(network: Network, result: Result) -> Layers:

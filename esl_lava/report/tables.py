@@ -70,7 +70,7 @@ def layer_counts(counts: Counts) -> Table:
             layer.name,
             f"{layer.neurons:,}",
             f"{layer.connections:,}",
-            percent(layer.connections / layer.possible),
+            percent(layer.connections / layer.possible) if layer.possible else "",
             f"{layer.synapses:,}",
             f"{layer.sops / counts.samples:,.1f}",
             f"{layer.spikes / counts.samples:,.1f}",

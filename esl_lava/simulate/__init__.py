@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,7 @@ from esl_lava.errors import BackendError
 from esl_lava.network import Network
 from esl_lava.simulate.result import Names, Result, checked_input, recorded_layers, traced_layers
 
-__all__ = ["BACKENDS", "Result", "simulate"]
+__all__ = ["BACKENDS", "Result", "backend_options", "simulate"]
 
 _MODULES = {
     "exact": "exact",
@@ -47,13 +48,31 @@ def simulate(
 
     Raises:
         DataError: when the spikes or names do not fit the network.
-        BackendError: for an unknown backend, or when it fails or exceeds its deadline.
+        BackendError: for an unknown backend or an option it does not have, or when it fails
+            or exceeds its deadline.
     """
     inputs = checked_input(network, spikes)
     names = recorded_layers(network, record)
     traced = traced_layers(network, states)
+    known = backend_options(backend)
+    if unknown := [name for name in options if name not in known]:
+        raise BackendError(
+            f"backend {backend} has no option {unknown[0]!r}; "
+            f"it has {', '.join(known) if known else 'none'}"
+        )
     result: Result = _backend(backend).run(network, inputs, names, traced, **options)
     return result
+
+
+@cache
+def backend_options(backend: str) -> tuple[str, ...]:
+    """Names of the options of a backend's own.
+
+    Raises:
+        BackendError: for an unknown backend.
+    """
+    parameters = inspect.signature(_backend(backend).run).parameters.values()
+    return tuple(p.name for p in parameters if p.kind == p.KEYWORD_ONLY)
 
 
 @cache

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -29,10 +29,7 @@ from esl_lava import netfile
 from esl_lava.errors import BackendError
 from esl_lava.network import Connections, Injection, Layer, Network
 from esl_lava.simulate.lava_models import too_wide
-from esl_lava.simulate.result import Result, count, decide
-
-Progress = Callable[[int, int], None]
-"""Called with the numbers of samples finished and of all."""
+from esl_lava.simulate.result import Progress, Result, count, decide
 
 STARTUP_SECONDS = 300.0
 """Importing Lava, and torch with it, and compiling; seconds unless a machine is crowded."""
@@ -52,6 +49,7 @@ def run(
     *,
     sparse: bool = False,
     workers: int = 1,
+    deadline: float | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Write the network as netx HDF5 and run that file; see `run_file`."""
@@ -63,6 +61,7 @@ def run(
             network,
             inputs,
             record,
+            deadline,
             states=states,
             sparse=sparse,
             workers=workers,

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from esl_lava.errors import BackendError
 from esl_lava.network import INPUT, STATE_SHIFT, Connections, Convolution, Injection, Layer, Network
-from esl_lava.simulate.result import Result, Spikes, count, decide
+from esl_lava.simulate.result import Progress, Result, Spikes, count, decide
 
 IntArray = npt.NDArray[np.int32]
 
@@ -43,7 +43,9 @@ def run(
     inputs: npt.NDArray[Any],
     record: tuple[str, ...] = (),
     states: tuple[str, ...] = (),
+    *,
     sparse: bool = False,
+    progress: Progress | None = None,
 ) -> Result:
     """Simulate samples from rest, one after the other.
 
@@ -53,6 +55,7 @@ def run(
         record: names of firing layers whose spikes to keep.
         states: names of layers whose u and v after each step to keep.
         sparse: use Lava's sparse synapses instead of its dense ones.
+        progress: told how far the run is; layers run one after the other.
 
     Raises:
         BackendError: naming the layer and what of it Lava cannot express.
@@ -66,7 +69,7 @@ def run(
     u, v = {}, {}
     readout = None
     previous = INPUT
-    for layer in network.layers:
+    for index, layer in enumerate(network.layers):
         traced = layer.name in states or layer is network.readout
         shape = (samples, steps, layer.neurons)
         spikes = np.empty(shape, np.uint8)
@@ -75,6 +78,8 @@ def run(
         for sample in range(samples):
             sources = {name: array[sample] for name, array in arriving.items()}
             stepped.run(sources, spikes[sample], trace[:, sample])
+            if progress is not None:
+                progress((index * samples + sample + 1) // len(network.layers), samples)
         if layer.name in states:
             u[layer.name], v[layer.name] = trace
         if layer is network.readout:

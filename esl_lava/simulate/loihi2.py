@@ -80,6 +80,7 @@ def run(
     inputs: npt.NDArray[Any],
     record: tuple[str, ...] = (),
     states: tuple[str, ...] = (),
+    *,
     board: Board | None = None,
 ) -> Result:
     """Run samples on a chip; see `measure`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from esl_lava.network import INPUT, Layer, Network, parts
 Spikes = npt.NDArray[np.uint8]
 States = npt.NDArray[np.int32]
 Names = tuple[str, ...] | str | None
+Progress = Callable[[int, int], None]
+"""Called with the numbers of samples finished and of all."""
 
 
 @dataclass(frozen=True, eq=False)

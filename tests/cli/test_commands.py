@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from esl_lava import netfile
@@ -24,6 +25,7 @@ from esl_lava.energy import by_connections, per_sample
 from esl_lava.energy.table1 import compute_table1
 from esl_lava.experiments.evaluate import encoded, encoding_of, evaluate, load_samples
 from esl_lava.experiments.price import DEFAULT_DEVICES, price
+from esl_lava.network import INTEGRATOR, Connections, Cuba, Injection, Layer, Network
 from esl_lava.simulate import Result, exact, simulate
 from tests.folders import contents
 
@@ -117,6 +119,74 @@ def test_run_as_a_program_of_its_own(tiny: Any, program: Command) -> None:
         assert f"{layer.sops / 40:,.1f}" in line.split()
 
 
+def test_run_of_spikes_from_a_file(tiny: Any, invoke: Command, tmp_path: Path) -> None:
+    network = netfile.read(tiny.net)
+    data = load_samples(network, "digits", "test", 30)
+    np.save(tmp_path / "spikes.npy", encoded(data, encoding_of(network)).reshape(30, -1, 8, 8))
+    np.save(tmp_path / "labels.npy", data.labels)
+    given = ("run", tiny.net, "--data", tmp_path / "spikes.npy")
+    as_known = invoke("run", tiny.net, "--samples", 30, "--json").json
+    labelled = invoke(*given, "--labels", tmp_path / "labels.npy", "--json").json
+    unlabelled = invoke(*given, "--json").json
+    for values in (as_known, labelled, unlabelled):
+        del values["seconds"]
+    assert labelled == as_known
+    assert unlabelled == {**as_known, "accuracy": None}
+    for_people = invoke(*given, "--samples", 7)
+    assert "accuracy" not in for_people.out
+    assert f"{tiny.net} on spikes.npy, backend exact" in for_people.out.splitlines()
+    assert rows(for_people.out)["samples"] == "7"
+
+
+def test_run_on_lava_with_its_options(
+    tiny: Any, invoke: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The options arrive; a run that takes its time shows how far it is."""
+    from esl_lava.cli import output
+    from esl_lava.simulate import lava_cpu
+
+    given: dict[str, Any] = {}
+
+    def instead_of_lava(
+        network: Any,
+        inputs: Any,
+        record: Any,
+        states: Any,
+        *,
+        workers: int = 1,
+        sparse: bool = False,
+        deadline: float | None = None,
+        progress: Any = None,
+    ) -> Result:
+        given.update(workers=workers, sparse=sparse, deadline=deadline)
+        for done in (0, 1, 3, 20):
+            progress(done, 20)
+        return exact.run(network, inputs, record, states)
+
+    clock = iter(range(100))
+    monkeypatch.setattr(lava_cpu, "run", instead_of_lava)
+    monkeypatch.setattr(output.time, "monotonic", lambda: next(clock))
+    line = ("run", tiny.net, "--samples", 20, "--backend", "lava")
+    done = invoke(*line, "--workers", 2, "--sparse", "--deadline", 9)
+    assert done.code == 0, done.err
+    assert given == {"workers": 2, "sparse": True, "deadline": 9.0}
+    # One sample is not a tenth of them, and all of them are told by the result.
+    assert done.err == "     3/20 samples  17 s left\n"
+    invoke(*line)
+    assert given == {"workers": 1, "sparse": False, "deadline": None}
+
+
+def test_a_layer_without_synapses_has_no_density(tmp_path: Path, invoke: Command) -> None:
+    driven = Layer("in", Injection((3,)), Cuba(4096, 4096, 5))
+    readout = Layer("out", Connections.from_dense(np.full((2, 3), 2)), INTEGRATOR)
+    netfile.write(Network((driven, readout), input_bits=8), tmp_path / "net.h5")
+    np.save(tmp_path / "drive.npy", np.full((1, 4, 3), 200))
+    done = invoke("run", tmp_path / "net.h5", "--data", tmp_path / "drive.npy")
+    assert done.code == 0, done.err
+    (line,) = (line for line in done.out.splitlines() if " in " in f"{line} ")
+    assert line.split() == ["in", "3", "0", "0", "0.0", "12.0", "12"]
+
+
 def test_verify_with_lava(tiny: Any, program: Command) -> None:
     done = program("esl", "verify", tiny.model, tiny.net, "--samples", 5, "--json")
     assert done.code == 0, done.err
@@ -129,7 +199,7 @@ def test_verify_with_lava(tiny: Any, program: Command) -> None:
         "spikes_compared": spikes,
         "positions_compared": 5 * 4 * (24 + 12 + 10),
         "differences": 0,
-        "differences_by_backend": {"exact": 0, "lava": 0},
+        "differences_by_backend": {"exact": 0, "lava-models": 0, "lava": 0},
         "mask_differences": 0,
         "first_difference": None,
     }
@@ -331,14 +401,17 @@ def test_verify_for_people_and_its_failure(
     from tests.experiments.test_verify import changed
 
     def instead_of_lava(
-        path: Path, network: Any, inputs: Any, record: Any, states: Any = ()
+        path: Path, network: Any, inputs: Any, record: Any, states: Any = (), **options: Any
     ) -> Result:
+        assert not options or options.pop("workers") == 2
         return exact.run(netfile.read(path), inputs, record, states)
 
     monkeypatch.setattr(verify.lava_cpu, "run_file", instead_of_lava)
-    good = invoke("verify", tiny.model, tiny.net, "--samples", 5)
+    chosen = ("--samples", 5, "--backend", "exact", "--backend", "lava", "--workers", 2)
+    good = invoke("verify", tiny.model, tiny.net, *chosen)
     assert good.code == 0
     shown = rows(good.out)
+    assert "differences, lava-models" not in shown
     assert shown["samples verified"] == "5"
     assert shown["differences, exact"] == shown["differences, lava"] == "0"
     assert shown["connections that differ"] == "0"
@@ -348,16 +421,16 @@ def test_verify_for_people_and_its_failure(
     spikes = simulate(network, encoded(data, encoding_of(network)), record="all").spikes
     busiest = int(spikes["hidden2"].sum(axis=(0, 1)).argmax())
     net = changed(tiny, tmp_path / "net.h5", "readout", post=7, pre=busiest, by=2)
-    expected = verify.verify(tiny.model, net, samples=5)
+    expected = verify.verify(tiny.model, net, samples=5, backends=("exact", "lava"), workers=2)
     assert expected.first is not None
-    bad = invoke("verify", tiny.model, net, "--samples", 5)
+    bad = invoke("verify", tiny.model, net, *chosen)
     assert bad.code == 1
     assert rows(bad.out)["differences, lava"] == f"{expected.differences['lava']:,}" != "0"
     assert bad.err == f"first difference: {expected.first}\n"
     for word in ("layer readout", "neuron 7", "sample ", "step ", str(expected.first.found)):
         assert word in bad.err
 
-    as_json = invoke("verify", tiny.model, net, "--samples", 5, "--json")
+    as_json = invoke("verify", tiny.model, net, *chosen, "--json")
     assert as_json.code == 1
     assert as_json.json["differences"] == expected.total
     assert as_json.json["first_difference"] == str(expected.first)
@@ -439,6 +512,23 @@ def test_progress_on_a_terminal_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     ]
 
 
+def test_samples_on_a_terminal_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from esl_lava.cli import output
+
+    clock = iter([0.0, 0.5, 2.0, 2.05, 4.0])
+    monkeypatch.setattr(output.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    show = output.SamplesLine()
+    for done in (5, 20, 20, 40):  # the first within a second, the third nothing new
+        show(done, 40, "lava: ")
+    lines = sys.stderr.getvalue().split("\r\x1b[K")  # type: ignore[attr-defined]
+    assert lines == [
+        "",
+        "     lava: 20/40 samples  2 s left",
+        "     lava: 40/40 samples  0 s left\n",
+    ]
+
+
 def test_a_path_is_not_markup(tiny: Any, invoke: Command, tmp_path: Path) -> None:
     net = tmp_path / "[bold]net[/x] :heart:" / ("long" * 30 + ".h5")
     net.parent.mkdir(parents=True)
@@ -469,6 +559,18 @@ BAD = [
     ("run {net} --encoder morse", "encoding.kind = 'morse'"),
     ("run {net} --steps 0", "encoding.steps = 0"),
     ("run {net} --steps 9", "9 steps"),
+    ("run {net} --workers 2", "backend exact has no option 'workers'; it has none"),
+    ("run {net} --backend lava-models --deadline 9", "no option 'deadline'; it has sparse"),
+    ("run {net} --labels spikes.npy", "--labels spikes.npy belongs to --data FILE.npy"),
+    ("run {net} --data missing.npy", "missing.npy: No such file"),
+    ("run {net} --data damaged.npy", "damaged.npy: not a .npy file of plain numbers"),
+    ("run {net} --data floats.npy", "floats.npy: spikes have to be integers, not float64"),
+    ("run {net} --data flat.npy", "flat.npy: spikes need shape (samples, T, inputs), not (5,)"),
+    ("run {net} --data spikes.npy --steps 4", "spikes.npy holds spikes: --encoder and --steps"),
+    ("run {net} --data spikes.npy --samples 6", "cannot take 6 samples of spikes.npy, which has 5"),
+    ("run {net} --data spikes.npy --labels missing.npy", "missing.npy: No such file"),
+    ("run {net} --data spikes.npy --labels spikes.npy", "labels need shape (5,)"),
+    ("run {net} --data spikes.npy", "spikes have 3 channels, the network has 64 inputs"),
     ("energy missing.h5", "missing.h5: "),
     ("energy {net} --device abacus", "unknown device 'abacus'"),
     ("energy {net} --device missing.toml", "missing.toml"),
@@ -478,6 +580,7 @@ BAD = [
     ("verify missing.pt {net}", "missing.pt: No such file"),
     ("verify {net} {model}", "model.pt: not an HDF5 file"),
     ("verify {model} {net} --samples 0", "cannot take 0 samples"),
+    ("verify {model} {net} --backend loihi9", "unknown backend 'loihi9'"),
     ("verify {model} {net} --data mnits", "unknown data set 'mnits'"),
     ("export {model}", "Missing argument 'net'"),
     ("export missing.pt new.h5", "missing.pt: No such file"),
@@ -540,6 +643,10 @@ def workplace(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     shutil.copytree(tiny.path, tmp_path / "run")
     (tmp_path / "damaged.h5").write_bytes(tiny.net.read_bytes()[:1000])
     (tmp_path / "damaged.toml").write_text("seed = = 1")
+    (tmp_path / "damaged.npy").write_bytes(b"\x93NUMPY\x01\x00")
+    np.save(tmp_path / "floats.npy", np.zeros((5, 4, 64)))
+    np.save(tmp_path / "flat.npy", np.zeros(5, np.int64))
+    np.save(tmp_path / "spikes.npy", np.zeros((5, 4, 3), np.uint8))
     return tmp_path
 
 

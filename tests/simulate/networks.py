@@ -250,7 +250,7 @@ def cases(draw: st.DrawFn, netx: bool = False) -> Case:
         else:
             layer = replace(layer, neuron=draw(_neurons(layer, reach)))
         if draw(st.booleans()) and not (netx and kind == "Injection"):
-            per = layer.shape[0] if netx else layer.neurons  # netx has one bias for each channel
+            per = layer.shape[0] if draw(st.booleans()) else layer.neurons  # by channel, by neuron
             bias = rng.integers(-min(reach, 4096) // 2 - 1, min(reach, 4096) // 2 + 2, per)
             layer = replace(layer, bias=np.repeat(bias, layer.neurons // per))
         if kind == "Connections" and draw(st.integers(0, 3)) == 0:

@@ -1,0 +1,79 @@
+import contextlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from esl_lava.data.arrays import read_array
+from esl_lava.errors import FileError
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", ">i8", "bool"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_what_numpy_saves_is_read(tmp_path: Path, dtype: str, order: str) -> None:
+    array = np.array(np.arange(24).reshape(2, 3, 4) % 2, dtype, order=order)  # type: ignore[call-overload]
+    np.save(tmp_path / "a.npy", array)
+    found = read_array(tmp_path / "a.npy", "spikes")
+    assert found.dtype == array.dtype
+    np.testing.assert_array_equal(found, array)
+
+
+def test_only_what_is_used_is_read(tmp_path: Path) -> None:
+    """A file of a gigabyte, of holes, which takes no time and no memory."""
+    np.save(tmp_path / "a.npy", np.zeros((1, 1, 1), np.uint8))
+    header = (tmp_path / "a.npy").read_bytes()[:-1]
+    large = header.replace(b"(1, 1, 1)", b"(1000000, 10, 100)").replace(b" " * 8, b"", 1)
+    large += b" " * (len(header) - len(large)) if len(large) < len(header) else b""
+    (tmp_path / "large.npy").write_bytes(large)
+    os.truncate(tmp_path / "large.npy", len(large) + 10**9)
+    assert read_array(tmp_path / "large.npy", "spikes").shape == (1_000_000, 10, 100)
+
+
+class Trap:
+    def __reduce__(self) -> object:
+        return (os.mkdir, ("trapped",))
+
+
+def test_nothing_is_run_of_a_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("trap.npy", np.array([Trap()]), allow_pickle=True)
+    with pytest.raises(FileError, match=r"^trap\.npy: not a \.npy file of plain numbers$"):
+        read_array(Path("trap.npy"), "spikes")
+    assert not os.path.exists("trapped")
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda path: None, "No such file or directory"),
+        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.write_bytes(b""), "not a .npy file of plain numbers"),
+        (lambda path: path.write_text("spikes"), "not a .npy file of plain numbers"),
+        (lambda path: np.savez(path.open("wb"), a=[1]), "an archive of arrays; spikes need"),
+        (lambda path: np.save(path, [0.5]), "spikes have to be integers, not float64"),
+        (lambda path: np.save(path, ["a"]), "spikes have to be integers, not <U1"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, make: object, sentence: str) -> None:
+    path = tmp_path / "a.npy"
+    make(path)  # type: ignore[operator]
+    with pytest.raises(FileError) as caught:
+        read_array(path, "spikes")
+    assert str(caught.value).startswith(f"{path}: {sentence}")
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.integers(0, 200), st.binary(min_size=1, max_size=8))
+def test_a_damaged_file_is_refused_or_read(tmp_path: Path, place: int, other: bytes) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((3, 4, 5), np.uint8))
+    raw = bytearray(path.read_bytes())
+    raw[place : place + len(other)] = other
+    path.write_bytes(raw)
+    with contextlib.suppress(FileError):
+        assert read_array(path, "spikes").nbytes <= len(raw)
