@@ -11,7 +11,7 @@ layer (lava-nc 0.10.0, `lava/proc/lif/models.py`, PyLifModelBitAcc), with
     u = trunc(u * (4096 - current_decay)) + (a << 6)      wrapped to 24 bits
     v = trunc(v * (4096 - voltage_decay)) + u + ((bias + injected) << 6)
                                                           clipped to +-(2**23 - 1)
-    s = v > (threshold << 6);   v = 0 where s
+    s = v > (threshold << 6);   v = 0 where s, and in the `refractory` steps that follow
 
 Sums are 32-bit and wrap; what one convolution brings wraps to 24 bits first. A sample
 starts from rest: u = v = 0 and nothing under way. Neurons of feature maps are
@@ -40,6 +40,9 @@ STATE_SHIFT = 6
 
 MAX_DELAY = 62
 """The largest axonal delay, in steps."""
+
+MAX_REFRACTORY = 1 << 20
+"""The longest refractory period, in steps; more than any sample has."""
 
 STATE_LIMIT = 1 << 23
 """u wraps beyond +-2**23, v clips at +-(2**23 - 1)."""
@@ -370,6 +373,9 @@ class Cuba:
     Attributes:
         current_decay, voltage_decay: 0..4096, fraction lost per step times 4096.
         threshold: 1..NEVER; the neuron fires when v > threshold << 6.
+        refractory: 0..MAX_REFRACTORY, steps after a spike in which v stays 0 while u goes
+            on; the same for all neurons. (Loihi 1 counts to 63; Lava's fixed-point neuron
+            has none.)
 
     Raises:
         ValueError, TypeError: when a parameter is out of range, or no integer.
@@ -378,8 +384,12 @@ class Cuba:
     current_decay: int | IntArray
     voltage_decay: int | IntArray
     threshold: int | IntArray
+    refractory: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "refractory", operator.index(self.refractory))
+        if not 0 <= self.refractory <= MAX_REFRACTORY:
+            raise ValueError(f"refractory {self.refractory} is outside 0..{MAX_REFRACTORY}")
         limits = {"current_decay": (0, DECAY_UNITY), "voltage_decay": (0, DECAY_UNITY)}
         for name, (low, high) in {**limits, "threshold": (1, NEVER)}.items():
             value = getattr(self, name)
@@ -395,7 +405,8 @@ class Cuba:
                 raise ValueError(f"{name} {outside[0]} is outside {low}..{high}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Cuba, (self.current_decay, self.voltage_decay, self.threshold)
+        parts = (self.current_decay, self.voltage_decay, self.threshold)
+        return Cuba, (*parts, self.refractory)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cuba) and all(
@@ -407,6 +418,10 @@ class Cuba:
     def fires(self) -> bool:
         """Whether any membrane potential can exceed its threshold."""
         return bool(np.min(self.threshold) < NEVER)
+
+    def fires_once(self, steps: int) -> bool:
+        """Whether a neuron that has fired cannot fire again in a sample of so many steps."""
+        return self.refractory >= steps - 1 > 0
 
 
 INTEGRATOR = Cuba(current_decay=DECAY_UNITY, voltage_decay=0, threshold=NEVER)

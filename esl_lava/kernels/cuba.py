@@ -24,6 +24,24 @@ def _decayed(x: np.int32, keep: np.uint32) -> np.int32:
     return _I(_I(y ^ sign) - sign)
 
 
+@njit(inline="always")
+def _integrated(
+    u: np.int32,
+    v: np.int32,
+    a: np.int32,
+    drive: np.int32,
+    keep_current: np.uint32,
+    keep_voltage: np.uint32,
+) -> tuple[np.int32, np.int32, np.int32, np.int32]:
+    """A step: u, v before it is clipped, v, and whether u wrapped around."""
+    x = _I(_decayed(u, keep_current) + a)
+    above = _I(x > _HALF)
+    below = _I(x <= -_HALF)
+    x = _I(x - _I(_I(above - below) << _I(24)))
+    y = _I(_I(_decayed(v, keep_voltage) + x) + drive)
+    return x, y, min(max(y, _BOTTOM), _TOP), _I(above + below)
+
+
 @njit(cache=True, nogil=True)
 def run_neurons(
     sums: np.ndarray,
@@ -33,6 +51,7 @@ def run_neurons(
     keep_voltage: np.ndarray,
     threshold: np.ndarray,
     bias: np.ndarray,
+    refractory: int,
     starts: np.ndarray,
     targets: np.ndarray,
     weights: np.ndarray,
@@ -54,6 +73,7 @@ def run_neurons(
         keep_current, keep_voltage: (n,) uint32, 4096 minus the decays.
         threshold: (n,) int32, already shifted to the scale of v.
         bias: (n,) int32, already shifted.
+        refractory: steps after a spike in which v stays 0.
         starts, targets, weights: recurrent synapses by the neuron they leave, as in
             `synapses.add_scattered`; `starts` of length 0 when there are none.
         spikes: (samples, T, n) uint8, written.
@@ -64,10 +84,12 @@ def run_neurons(
     samples, steps, n = spikes.shape
     recurrent = starts.size > 0
     scale = _I(shift)
+    pause = _I(refractory)
     for sample in range(samples):
         u = np.zeros(n, np.int32)
         v = np.zeros(n, np.int32)
         drive = bias.copy()
+        waiting = np.zeros(n if pause else 0, np.int32)
         spiking = np.empty(n + MARGIN if recurrent else 0, np.uint32)
         for t in range(steps):
             a = sums[sample, t]
@@ -77,20 +99,44 @@ def run_neurons(
             fired = _I(0)
             wraps = _I(0)
             clips = _I(0)
-            for j in range(n):
-                x = _I(_decayed(u[j], keep_current[j]) + _I(_I(a[j]) << scale))
-                above = _I(x > _HALF)
-                below = _I(x <= -_HALF)
-                x = _I(x - _I(_I(above - below) << _I(24)))
-                wraps = _I(wraps + _I(above + below))
-                u[j] = x
-                y = _I(_I(_decayed(v[j], keep_voltage[j]) + x) + drive[j])
-                z = min(max(y, _BOTTOM), _TOP)
-                clips = _I(clips + _I(z != y))
-                spike = _I(z > threshold[j])
-                fired = _I(fired + spike)
-                s[j] = np.uint8(spike)
-                v[j] = _I(z & _I(spike - _I(1)))
+            if pause:
+                for j in range(n):
+                    x, y, z, wrapped = _integrated(
+                        u[j],
+                        v[j],
+                        _I(_I(a[j]) << scale),
+                        drive[j],
+                        keep_current[j],
+                        keep_voltage[j],
+                    )
+                    wraps = _I(wraps + wrapped)
+                    u[j] = x
+                    awake = _I(waiting[j] == 0)
+                    clips = _I(clips + _I(_I(z != y) & awake))
+                    spike = _I(_I(z > threshold[j]) & awake)
+                    fired = _I(fired + spike)
+                    s[j] = np.uint8(spike)
+                    v[j] = _I(z & -_I(awake & _I(spike ^ _I(1))))
+                    waiting[j] = _I(
+                        _I(pause & -spike) | _I(_I(waiting[j] - _I(1)) & -_I(awake ^ _I(1)))
+                    )
+            else:
+                for j in range(n):
+                    x, y, z, wrapped = _integrated(
+                        u[j],
+                        v[j],
+                        _I(_I(a[j]) << scale),
+                        drive[j],
+                        keep_current[j],
+                        keep_voltage[j],
+                    )
+                    wraps = _I(wraps + wrapped)
+                    u[j] = x
+                    clips = _I(clips + _I(z != y))
+                    spike = _I(z > threshold[j])
+                    fired = _I(fired + spike)
+                    s[j] = np.uint8(spike)
+                    v[j] = _I(z & _I(spike - _I(1)))
             totals[0] += fired
             totals[1] += wraps
             totals[2] += clips

@@ -8,7 +8,7 @@ refused, naming the layer. Files may come from strangers: see `safe`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +234,8 @@ class _Walk:
         elif has(group, "bias"):
             bias = _for_each_neuron(integers(group, "bias", math.prod(shape)), shape, "bias")
         neuron = _neuron(group, shape, kind)
+        if beside is not None and "refractory" in beside.attrs:
+            neuron = replace(neuron, refractory=attribute(beside, "refractory", int))
         return Layer(name, connections, neuron, bias, delays, recurrent, self._skips(beside))
 
     def _check_flattened(self) -> None:

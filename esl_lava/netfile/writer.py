@@ -85,6 +85,8 @@ def _missing(layer: Layer, before: tuple[int, ...] | None) -> Iterator[str]:
     connections = layer.connections
     if layer.skips:
         yield "connections from earlier layers"
+    if layer.neuron.refractory:
+        yield "refractory period"
     if layer.recurrent is not None and not isinstance(connections, Connections):
         yield "recurrent connections in a layer of feature maps or injected input"
     if layer.delays is not None and not isinstance(connections, Connections):
@@ -142,6 +144,8 @@ def digest(network: Network) -> str:
         _feed_connections(sha, layer.connections)
         for value in (*(getattr(layer.neuron, name) for name in PARAMETERS), layer.bias):
             _feed_values(sha, value)
+        if layer.neuron.refractory:  # not in the digests of files from before there was any
+            _feed(sha, f"refractory={layer.neuron.refractory}")
         _feed_values(sha, layer.delays)
         _feed(sha, f"recurrent={layer.recurrent is not None} skips={len(layer.skips)}")
         if layer.recurrent is not None:
@@ -203,6 +207,8 @@ def _write(network: Network, file: h5py.File) -> None:
             beside = ours.create_group(f"layer/{index}")
             beside.attrs["name"] = _text(layer.name)
             beside.attrs["type"] = _text(kind)
+            if layer.neuron.refractory:
+                beside.attrs["refractory"] = layer.neuron.refractory
             _write_beside(layer, before, beside)
             before = layer.shape
 
@@ -268,7 +274,7 @@ def _write_weights(c: Connections | Convolution, group: h5py.Group) -> None:
 
 
 def _write_beside(layer: Layer, before: tuple[int, ...] | None, beside: h5py.Group) -> None:
-    """What netx ignores of a layer: masks, a reshaped input, skips."""
+    """What netx has no place for in a layer: masks, a reshaped input, skips."""
     c = layer.connections
     if not isinstance(c, Injection):
         _compressed(beside, "zero_connections", _zero_connections(c))

@@ -24,7 +24,7 @@ from esl_lava.counts import Counts
 from esl_lava.kernels.cuba import run_neurons
 from esl_lava.kernels.synapses import delay
 from esl_lava.network import DECAY_UNITY, INPUT, STATE_SHIFT, Convolution, Injection, Layer, Network
-from esl_lava.simulate.result import Result, Spikes, decide, layer_counts
+from esl_lava.simulate.result import Result, decide, decisive, layer_counts
 from esl_lava.simulate.synapses import LANES, Array, Synapses, map_order, outgoing
 
 CHUNK_BYTES = 4 << 20
@@ -278,11 +278,11 @@ class _Worker:
         self.input_spikes += spikes[INPUT]
         for prepared, total in zip(self._layers, self.totals):
             name, before = prepared.layer.name, int(total[0])
-            arriving[name] = self._layer(prepared, arriving, spikes, here, total)
+            outputs = self._layer(prepared, arriving, spikes, here, total)
+            arriving[name] = outputs["spikes"]
             spikes[name] = int(total[0]) - before
-        last = self._layers[-1]
-        readout = None if kept.readout is None else kept.readout[here]
-        kept.decisions[here] = decide(readout, last.in_order(arriving[last.layer.name]))
+        ordered = {what: prepared.in_order(values) for what, values in outputs.items()}
+        kept.decisions[here] = decide(prepared.layer, **ordered)
 
     def _layer(
         self,
@@ -291,8 +291,8 @@ class _Worker:
         spikes: Mapping[str, int],
         here: slice,
         total: npt.NDArray[np.int64],
-    ) -> Spikes:
-        """Spikes of a layer for the samples `here`; what is to be kept of it, is."""
+    ) -> dict[str, Array]:
+        """Spikes of a layer for the samples `here`, and u and v where somebody needs them."""
         name = prepared.layer.name
         shape = (*arriving[INPUT].shape[:2], prepared.layer.neurons)
         sums = self._sums(prepared, arriving, spikes, total)
@@ -303,31 +303,33 @@ class _Worker:
                 delay(injected, prepared.delays)
             injected = _drive(prepared.bias + injected)
         everywhere = {"spikes": self._kept.spikes, "u": self._kept.u, "v": self._kept.v}
+        needed = ["spikes"]
+        if prepared is self._layers[-1]:
+            needed += decisive(prepared.layer, shape[1])
         outputs = {}
         for what, kept in everywhere.items():
             dtype = np.uint8 if what == "spikes" else np.int32
             if name in kept and prepared.order is None:
                 outputs[what] = kept[name][here]
-            elif name in kept or what == "spikes":
+            elif name in kept or what in needed:
                 outputs[what] = self._scratch(f"{what} of {name}", shape, dtype)
-            else:
-                outputs[what] = _NO_TRACE
         run_neurons(  # type: ignore[call-arg]  # mypy cannot count the tuples
             sums,
             STATE_SHIFT + prepared.unit - 1,  # a unit is 1 or 2, no or one bit more
             injected,
             *prepared.neuron,
+            prepared.layer.neuron.refractory,
             *prepared.recurrent,
             outputs["spikes"],
-            outputs["u"],
-            outputs["v"],
+            outputs.get("u", _NO_TRACE),
+            outputs.get("v", _NO_TRACE),
             total,
         )
         if prepared.order is not None:
             for what, kept in everywhere.items():
                 if name in kept:
                     kept[name][here] = prepared.in_order(outputs[what])
-        return outputs["spikes"]
+        return outputs
 
     def _sums(
         self,

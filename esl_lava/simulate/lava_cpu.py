@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from esl_lava import netfile
 from esl_lava.errors import BackendError
 from esl_lava.network import Connections, Injection, Layer, Network
 from esl_lava.simulate.lava_models import too_wide
-from esl_lava.simulate.result import Progress, Result, count, decide
+from esl_lava.simulate.result import Progress, Result, count, decide, decisive
 
 STARTUP_SECONDS = 300.0
 """Importing Lava, and torch with it, and compiling; seconds unless a machine is crowded."""
@@ -83,6 +83,8 @@ def run_file(
 ) -> Result:
     """Run `path` in plain `lava.lib.dl.netx.hdf5.Network`, samples back to back.
 
+    Layers with a refractory period, which netx refuses, get neurons of ours.
+
     Args:
         path: a netx file; Lava reads it itself.
         network: what `netfile.read(path)` returned: names, sizes and fan-outs.
@@ -99,7 +101,8 @@ def run_file(
         BackendError: when netx cannot express the network, or Lava fails, dies, would run
             other weights or runs past the deadline.
     """
-    if reasons := netfile.beyond_netx(network):
+    unrefractory = replace(network, layers=tuple(map(_unrefractory, network.layers)))
+    if reasons := netfile.beyond_netx(unrefractory):
         raise BackendError(f"plain netx cannot run this network: {'; '.join(reasons)}")
     if reasons := tuple(r for layer in network.layers for r in too_wide(layer, inputs)):
         raise BackendError("; ".join(reasons))
@@ -110,6 +113,10 @@ def run_file(
     if deadline is None:
         deadline = _allowance(network, int(inputs.shape[1]), max(np.diff(ends)), len(ends) - 1)
     with tempfile.TemporaryDirectory(prefix="esl-lava-") as folder:
+        if netfile.beyond_netx(network):
+            # Its file is one that netx refuses; the worker puts our neurons into this one.
+            path = Path(folder) / "net.h5"
+            netfile.write(unrefractory, path)
         jobs = _jobs(Path(folder), path, network, inputs, states, sparse, ends)
         _work(jobs, deadline, progress)
         return _collected(jobs, network, inputs, record, states)
@@ -164,7 +171,7 @@ def _jobs(
         "interval": steps + delayed,
         "sparse": sparse,
         "layers": [
-            _layer_task(folder, index, layer, _wanted_states(layer, network, states))
+            _layer_task(folder, index, layer, _wanted_states(layer, network, states, steps))
             for index, layer in enumerate(network.layers)
         ],
     }
@@ -179,11 +186,17 @@ def _jobs(
     return jobs
 
 
-def _wanted_states(layer: Layer, network: Network, states: tuple[str, ...]) -> list[str]:
-    """Which variables of a layer to read: those asked for, and v of the readout."""
+def _unrefractory(layer: Layer) -> Layer:
+    return replace(layer, neuron=replace(layer.neuron, refractory=0))
+
+
+def _wanted_states(
+    layer: Layer, network: Network, states: tuple[str, ...], steps: int
+) -> list[str]:
+    """Which variables of a layer to read: those asked for, and those that decide."""
     if layer.name in states:
         return ["u", "v"]
-    return ["v"] if layer is network.readout else []
+    return list(decisive(layer, steps)) if layer is network.layers[-1] else []
 
 
 def _layer_task(folder: Path, index: int, layer: Layer, states: list[str]) -> dict[str, Any]:
@@ -197,6 +210,7 @@ def _layer_task(folder: Path, index: int, layer: Layer, states: list[str]) -> di
         "name": layer.name,
         "spikes": layer.neuron.fires,
         "states": states,
+        "refractory": layer.neuron.refractory,
         "recurrent": layer.recurrent is not None,
         "delayed": layer.delays is not None,
         "weights": weights,
@@ -242,13 +256,14 @@ def _collected(
         for name, index in named.items()
         if network.layers[index].neuron.fires
     }
-    readout = None
-    if network.readout is not None:
-        readout = whole("v", len(network.layers) - 1, np.int32)
+    last = network.layers[-1]
+    deciding = {
+        name: whole(name, len(network.layers) - 1, np.int32) for name in decisive(last, steps)
+    }
     return Result(
         spikes={name: spikes[name] for name in record},
-        readout=readout,
-        decisions=decide(readout, spikes.get(network.layers[-1].name)),
+        readout=None if network.readout is None else deciding["v"],
+        decisions=decide(last, spikes.get(last.name), **deciding),
         counts=count(network, inputs, spikes),
         u={name: whole("u", named[name], np.int32) for name in states},
         v={name: whole("v", named[name], np.int32) for name in states},

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from esl_lava.errors import BackendError
 from esl_lava.network import INPUT, STATE_SHIFT, Connections, Convolution, Injection, Layer, Network
-from esl_lava.simulate.result import Progress, Result, Spikes, count, decide
+from esl_lava.simulate.result import Progress, Result, Spikes, count, decide, decisive
 
 IntArray = npt.NDArray[np.int32]
 
@@ -67,10 +67,10 @@ def run(
     samples, steps = inputs.shape[:2]
     arriving: dict[str, npt.NDArray[Any]] = {INPUT: inputs}
     u, v = {}, {}
-    readout = None
     previous = INPUT
     for index, layer in enumerate(network.layers):
-        traced = layer.name in states or layer is network.readout
+        last = layer is network.layers[-1]
+        traced = layer.name in states or (last and decisive(layer, steps))
         shape = (samples, steps, layer.neurons)
         spikes = np.empty(shape, np.uint8)
         trace = np.empty((2, *shape) if traced else (2, samples, 0, 0), np.int32)
@@ -82,15 +82,13 @@ def run(
                 progress((index * samples + sample + 1) // len(network.layers), samples)
         if layer.name in states:
             u[layer.name], v[layer.name] = trace
-        if layer is network.readout:
-            readout = trace[1]
         arriving[layer.name] = spikes
         previous = layer.name
     firing = {layer.name: arriving[layer.name] for layer in network.layers if layer.neuron.fires}
     return Result(
         spikes={name: firing[name] for name in record},
-        readout=readout,
-        decisions=decide(readout, firing.get(network.layers[-1].name)),
+        readout=None if network.readout is None else trace[1],
+        decisions=decide(layer, spikes, *trace),
         counts=count(network, inputs, firing),
         u=u,
         v=v,
@@ -290,6 +288,29 @@ def _convolution(c: Convolution, bits: int) -> Any:
     )
 
 
+def _neurons(layer: Layer, bias: npt.NDArray[Any]) -> Any:
+    """The model of a layer's neurons: Lava's, or ours with a refractory period."""
+    from lava.proc.lif.models import PyLifModelBitAcc
+
+    variables = {
+        "u": np.zeros(layer.neurons),
+        "v": np.zeros(layer.neurons),
+        "du": layer.parameter("current_decay") - 1,  # the model adds 1
+        "dv": layer.parameter("voltage_decay"),
+        "vth": layer.parameter("threshold"),
+        "bias_mant": bias,
+        "bias_exp": np.full(layer.neurons, STATE_SHIFT),
+    }
+    if not layer.neuron.refractory:
+        return _built(PyLifModelBitAcc, {}, **variables)
+    from esl_lava.simulate.lava_processes.neurons import PyRefractoryLIFReset
+
+    # Its clock stands still here: the reset is `_Stepped.run`'s.
+    parameters = {"refractory": layer.neuron.refractory, "reset_interval": 2, "reset_offset": 0}
+    waiting = np.zeros(layer.neurons)
+    return _built(PyRefractoryLIFReset, parameters, waiting=waiting, **variables)
+
+
 class _Stepped:
     """A layer as Lava's models: synapses into one neuron port, and the neurons."""
 
@@ -300,24 +321,12 @@ class _Stepped:
         recurrent: _Synapse | None,
         injected: str | None,
     ) -> None:
-        from lava.proc.lif.models import PyLifModelBitAcc
-
         self._synapses = synapses
         self._recurrent = recurrent
         self._injected = injected
         self._bias = np.zeros(layer.neurons, np.int64) if layer.bias is None else layer.bias
         self._spikes = _Wire()
-        self._neurons = _built(
-            PyLifModelBitAcc,
-            {},
-            u=np.zeros(layer.neurons),
-            v=np.zeros(layer.neurons),
-            du=layer.parameter("current_decay") - 1,  # the model adds 1
-            dv=layer.parameter("voltage_decay"),
-            vth=layer.parameter("threshold"),
-            bias_mant=self._bias,
-            bias_exp=np.full(layer.neurons, STATE_SHIFT),
-        )
+        self._neurons = _neurons(layer, self._bias)
         self._neurons.a_in = _Inbox(self._summed)
         self._neurons.s_out = self._spikes
 
@@ -354,8 +363,9 @@ class _Stepped:
         """
         for synapse in self._all():
             synapse.reset()
-        self._neurons.u[:] = 0
-        self._neurons.v[:] = 0
+        for state in ("u", "v", "waiting"):
+            if hasattr(self._neurons, state):
+                getattr(self._neurons, state)[:] = 0
         steps = len(spikes)
         for t in range(steps + 1):
             for synapse in self._synapses:

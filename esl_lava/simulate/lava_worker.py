@@ -45,6 +45,7 @@ def main(job: Path) -> None:
         from lava.magma.core.run_configs import Loihi2SimCfg
 
     layers = task["layers"]
+    _give_refractory(netx.hdf5, [layer["refractory"] for layer in layers])
     with contextlib.redirect_stdout(remarks):  # of netx, about weights it clips
         net = netx.hdf5.Network(
             net_config=task["path"],
@@ -73,6 +74,31 @@ def _spare_slayer() -> None:
     module = types.ModuleType("lava.lib.dl.slayer.neuron.rf")
     module.neuron_params = None  # type: ignore[attr-defined]
     sys.modules[module.__name__] = module
+
+
+def _give_refractory(hdf5: Any, periods: list[int]) -> None:
+    """Let netx build our neurons, which pause after a spike, where a layer has a period.
+
+    Args:
+        hdf5: netx's module, which makes the neurons of one layer after the other by the
+            name `LIFReset` in it.
+        periods: of each layer, 0 where it has none.
+    """
+    if not any(periods):
+        return
+    from esl_lava.simulate.lava_processes.neurons import RefractoryLIFReset
+
+    ordinary, left = hdf5.LIFReset, iter(periods)
+
+    def neurons(**parameters: Any) -> Any:
+        period = next(left)
+        return (
+            RefractoryLIFReset(refractory=period, **parameters)
+            if period
+            else ordinary(**parameters)
+        )
+
+    hdf5.LIFReset = neurons
 
 
 def _attach(net: Any, task: dict[str, Any], job: Path) -> None:

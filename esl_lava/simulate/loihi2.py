@@ -237,12 +237,12 @@ def _run(
         return presented(series.reshape(*shape, -1), layer, np.int32)
 
     spikes = {name: presented(values, name, dtype) for name, (values, dtype) in seen.items()}
-    last = network.layers[-1].name
-    readout = probed("v", last) if network.readout is not None else None
+    last = network.layers[-1]
+    readout = probed("v", last.name) if network.readout is not None else None
     result = Result(
         spikes={name: spikes[name] for name in record},
         readout=readout,
-        decisions=decide(readout, spikes.get(last)),
+        decisions=decide(last, spikes.get(last.name), v=readout),
         counts=count(network, inputs, spikes),
         u={name: probed("u", name) for name in states},
         v={name: probed("v", name) for name in states},

@@ -11,11 +11,22 @@ import numpy.typing as npt
 
 from esl_lava.counts import Counts, LayerCounts
 from esl_lava.errors import DataError
-from esl_lava.network import INPUT, Layer, Network, parts
+from esl_lava.network import (
+    DECAY_UNITY,
+    INPUT,
+    STATE_LIMIT,
+    STATE_SHIFT,
+    Injection,
+    Layer,
+    Network,
+    parts,
+)
 
 Spikes = npt.NDArray[np.uint8]
 States = npt.NDArray[np.int32]
 Names = tuple[str, ...] | str | None
+NO_DECISION = -1
+"""The class of a sample that nothing decides."""
 Progress = Callable[[int, int], None]
 """Called with the numbers of samples finished and of all."""
 
@@ -28,8 +39,7 @@ class Result:
         spikes: layer name -> (samples, T, neurons) uint8, for each recorded layer.
         readout: (samples, T, classes) int32, the integrator's v after each step (weights
             times 2**6), or None where the last layer fires.
-        decisions: (samples,) int64: argmax of the final sum, or of the last layer's spike
-            counts where it fires; ties go to the lower class.
+        decisions: (samples,) int64 classes, or `NO_DECISION`; see `decide`.
         counts: spikes, synaptic operations and neuron updates per layer.
         overflows: layer name -> (wraps of u, clips of v); empty where the backend cannot
             tell.
@@ -113,12 +123,50 @@ def _chosen(what: str, known: tuple[str, ...], names: tuple[str, ...] | str) -> 
     return chosen
 
 
-def decide(readout: npt.NDArray[np.int32] | None, last: Spikes | None) -> npt.NDArray[np.int64]:
-    """Class per sample from the readout's final sum, else from the last layer's spikes."""
-    if readout is not None:
-        return readout[:, -1].argmax(axis=1)
-    assert last is not None
-    return last.sum(axis=1, dtype=np.int64).argmax(axis=1)
+def decisive(last: Layer, steps: int) -> tuple[str, ...]:
+    """Which of "u" and "v" of the last layer `decide` needs, for samples of `steps`."""
+    if not last.neuron.fires:
+        return ("v",)
+    once = last.neuron.fires_once(steps) and not isinstance(last.connections, Injection)
+    return ("u", "v") if once else ()
+
+
+def decide(
+    last: Layer, spikes: Spikes | None, u: States | None = None, v: States | None = None
+) -> npt.NDArray[np.int64]:
+    """Class per sample, -1 where there is none.
+
+    A last layer that never fires decides by its final v. Where neurons can fire only once in
+    a sample, the first spike decides, of several in one step that of the highest membrane;
+    no spike is no decision. Otherwise the numbers of spikes do. What is still a tie goes to
+    the lower class.
+
+    Args:
+        last: the network's last layer.
+        spikes: (samples, T, neurons) of it, if it can fire.
+        u, v: of it, of the same shape, as `decisive` says.
+    """
+    if not last.neuron.fires:
+        assert v is not None
+        return v[:, -1].argmax(axis=1)
+    assert spikes is not None
+    if not decisive(last, spikes.shape[1]):
+        return spikes.sum(axis=1, dtype=np.int64).argmax(axis=1)
+    assert u is not None
+    assert v is not None
+    first = spikes.argmax(axis=1)  # the step of the spike, 0 where there is none
+    rows, neurons = np.indices(first.shape)
+    before = np.where(first > 0, v[rows, first - 1, neurons], 0).astype(np.int64)
+    kept = before * (DECAY_UNITY - last.parameter("voltage_decay"))
+    membrane = np.sign(kept) * (np.abs(kept) >> 12) + u[rows, first, neurons]
+    if last.bias is not None:
+        membrane += last.bias.astype(np.int64) << STATE_SHIFT
+    membrane = membrane.clip(-STATE_LIMIT, STATE_LIMIT)
+    fired = spikes.any(axis=1)
+    step = np.where(fired, first, spikes.shape[1])
+    leading = fired & (step == step.min(axis=1, keepdims=True))
+    decisions = np.where(leading, membrane, -STATE_LIMIT - 1).argmax(axis=1)
+    return np.where(fired.any(axis=1), decisions, NO_DECISION)
 
 
 def layer_counts(layer: Layer, *, samples: int, steps: int, sops: int, spikes: int) -> LayerCounts:

@@ -46,6 +46,7 @@ def describe(layer: Layer) -> str:
     kind = type(layer.connections).__name__
     has = [name for name in ("bias", "delays", "recurrent") if getattr(layer, name) is not None]
     has += [f"skip from {skip.source}" for skip in layer.skips]
+    has += ["refractory"] if layer.neuron.refractory else []
     return " ".join([layer.name, kind, str(layer.shape), *has])
 
 
@@ -60,6 +61,8 @@ def features(network: Network) -> set[str]:
         found |= {
             name for name in ("bias", "delays", "recurrent") if getattr(layer, name) is not None
         }
+        if layer.neuron.refractory:
+            found.add("refractory")
         if isinstance(main, Convolution):
             found |= {
                 name
@@ -180,7 +183,7 @@ def _neurons(draw: st.DrawFn, layer: Layer, reach: int) -> Cuba:
             values[index] = rng.integers(0, DECAY_UNITY + 1, length)
         else:
             values[index] = rng.integers(1, 2 * values[index] + 1, length).clip(max=(1 << 17) - 1)
-    return Cuba(*values)
+    return Cuba(*values, refractory=draw(st.sampled_from((0, 0, 0, 1, 3, 100))))
 
 
 def _reach(layer: Layer, input_bits: int) -> int:

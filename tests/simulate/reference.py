@@ -93,7 +93,7 @@ def _layer(
     bias = np.zeros(layer.neurons, np.int64) if layer.bias is None else layer.bias.astype(np.int64)
     keep_u, keep_v = (4096 - layer.parameter(n) for n in ("current_decay", "voltage_decay"))
     threshold = layer.parameter("threshold") << 6
-    u, v, s = np.zeros((3, layer.neurons), np.int64)
+    u, v, s, waiting = np.zeros((4, layer.neurons), np.int64)
     for t in range(steps):
         a = recurrent @ s + sum(part[t] for part in sums)
         u = wrapped(trunc(u * keep_u) + wrapped(a << 6, 32), 32)
@@ -103,10 +103,11 @@ def _layer(
         drive = np.clip(bias + injected[t], -(2**24), 2**24)
         v = wrapped(trunc(v * keep_v) + u + (drive << 6), 32)
         wraps += int(above.sum() + below.sum())
-        clips += int((np.abs(v) > 2**23 - 1).sum())
-        v = np.clip(v, 1 - 2**23, 2**23 - 1)
+        clips += int((np.abs(v[waiting == 0]) > 2**23 - 1).sum())
+        v = np.where(waiting > 0, 0, np.clip(v, 1 - 2**23, 2**23 - 1))
         s = (v > threshold).astype(np.int64)
         v = np.where(s, 0, v)
+        waiting = np.where(s, layer.neuron.refractory, np.maximum(waiting - 1, 0))
         crossed += int(s @ (recurrent != 0).sum(axis=0))
         trace.spikes[layer.name][sample, t] = s
         trace.u[layer.name][sample, t] = u
