@@ -305,10 +305,10 @@ def _neurons(layer: Layer, bias: npt.NDArray[Any]) -> Any:
         return _built(PyLifModelBitAcc, {}, **variables)
     from esl_lava.simulate.lava_processes.neurons import PyRefractoryLIFReset
 
-    # Its clock stands still here: the reset is `_Stepped.run`'s.
     parameters = {"refractory": layer.neuron.refractory, "reset_interval": 2, "reset_offset": 0}
-    waiting = np.zeros(layer.neurons)
-    return _built(PyRefractoryLIFReset, parameters, waiting=waiting, **variables)
+    model = _built(PyRefractoryLIFReset, parameters, waiting=np.zeros(layer.neurons), **variables)
+    model.time_step = 1  # where its clock stays: to reset is up to `_Stepped.run`
+    return model
 
 
 class _Stepped:
