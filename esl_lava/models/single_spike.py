@@ -14,13 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from esl_lava.config import DECAY_ONE
 from esl_lava.models import causal
 
 GROUPS = 4
 """Up to so many distinct input times are summed by matrix products; more are sorted."""
-
-DECAY_ONE = 4096
-"""The chip's current decay that keeps nothing (12 bits)."""
 
 
 def firing_times(z: Tensor, weight: Tensor, groups: int = GROUPS) -> Tensor:
@@ -172,6 +170,20 @@ def grid_step(current_decay: float) -> float:
     return -math.log1p(-round(current_decay * DECAY_ONE) / DECAY_ONE)
 
 
+def window_end(step: float, steps: int, place: int) -> float:
+    """Exp of the last time at which a layer's spike is one within the sample.
+
+    Step n of the layer at `place` (0 for the inputs, 1 for the first hidden layer) is the time
+    (n + place) step, as each layer's potential is looked at one step after what it sums.
+
+    Args:
+        step: of the grid, as `grid_step`.
+        steps: T of the sample.
+        place: of the layer.
+    """
+    return math.exp((steps - 1 + place) * step)
+
+
 def rounded_up(z: Tensor, step: float) -> Tensor:
     """The first times on the grid that are not earlier: exp(ceil(ln z / step) step).
 
@@ -238,7 +250,7 @@ class SingleSpikeMLP(nn.Module):
         return [self.get_submodule(name) for name in (*self.hidden_names, "readout")]
 
     def forward(self, z: Tensor) -> Tensor:
-        """exp of the readout's firing times.
+        """Exp of the readout's firing times.
 
         Args:
             z: (batch, inputs) exp of the input times, infinity for no spike.
@@ -249,7 +261,7 @@ class SingleSpikeMLP(nn.Module):
         return self.layer_times(z)[-1]
 
     def layer_times(self, z: Tensor) -> list[Tensor]:
-        """exp of each layer's firing times, (batch, neurons) each, the readout's last."""
+        """Exp of each layer's firing times, (batch, neurons) each, the readout's last."""
         outputs = []
         for layer in self.layers():
             z = layer(z)
