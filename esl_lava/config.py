@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, mode
 
 from esl_lava.errors import ConfigError, FileError
 
+DECAY_ONE = 4096
+"""The chip's decay that keeps nothing: decays are integers of 12 bits."""
+
 MAX_CONFIG_BYTES = 1 << 20
 MAX_FAULTS = 20
 MAX_SHOWN = 60
@@ -55,10 +58,11 @@ class Data(_Section):
 class Encoding(_Section):
     """How a sample becomes binary spikes."""
 
-    kind: Literal["rate", "latency", "constant"] = Field(
+    kind: Literal["rate", "latency", "constant", "two_times"] = Field(
         "rate",
         description="rate: integrate-and-fire on the pixel; latency: one spike, earlier the "
-        "brighter; constant: pixels of at least half scale spike at every step",
+        "brighter; constant: pixels of at least half scale spike at every step; two_times: "
+        "every pixel spikes once, of at least half scale at step 0, else at 2/3 of steps",
     )
     steps: Annotated[int, Field(ge=1, le=4096)] = Field(
         8, description="T, the number of steps a sample is presented"
@@ -66,8 +70,14 @@ class Encoding(_Section):
 
 
 class Model(_Section):
-    """The spiking network: CUBA hidden layers and a non-spiking integrator to read."""
+    """The spiking network."""
 
+    kind: Literal["multi_spike", "single_spike"] = Field(
+        "multi_spike",
+        description="multi_spike: CUBA hidden layers that fire any number of times, and a "
+        "non-spiking integrator to read; single_spike: every neuron fires at most once (Eq. 3), "
+        "the first of the readout decides",
+    )
     hidden: Annotated[
         tuple[Annotated[int, Field(ge=1, le=1 << 20)], ...],
         Strict(False),
@@ -90,7 +100,8 @@ class Model(_Section):
     scale_grad: Positive = Field(1.0, description="scale of the surrogate gradient")
     weight_scale: Positive = Field(
         1.0,
-        description="factor on the initial weights of the hidden layers, besides 1/sqrt(density)",
+        description="factor on the initial weights of the hidden layers, besides 1/sqrt(density) "
+        "(single_spike: 1/density)",
     )
 
     @model_validator(mode="after")
@@ -100,6 +111,27 @@ class Model(_Section):
                 f"model.threshold {self.threshold} is not a multiple of 1/64, "
                 "so the chip could not hold it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _single_spikes_have_one_neuron(self) -> Model:
+        if self.kind != "single_spike":
+            return self
+        if not 0.5 / DECAY_ONE < self.current_decay < 1 - 0.5 / DECAY_ONE:
+            raise ValueError(
+                f"model.current_decay {self.current_decay}: a single_spike network needs a "
+                f"decaying current, {1 / DECAY_ONE:.5f} to {1 - 1 / DECAY_ONE:.5f}"
+            )
+        for name, needed in (("voltage_decay", 0.0), ("threshold", 1.0)):
+            if getattr(self, name) != needed:
+                raise ValueError(
+                    f"model.{name} {getattr(self, name)}: a single_spike network has {needed}"
+                )
+        for name in ("tau_grad", "scale_grad"):
+            if getattr(self, name) != Model.model_fields[name].default:
+                raise ValueError(
+                    f"model.{name} means nothing to a single_spike network: its gradient is exact"
+                )
         return self
 
 
@@ -189,6 +221,16 @@ class Experiment(_Section):
     model: Model = Model()
     sparsity: Sparsity
     training: Training = Training()
+
+    @model_validator(mode="after")
+    def _one_spike_per_input(self) -> Experiment:
+        once = ("latency", "two_times")
+        if self.model.kind == "single_spike" and self.encoding.kind not in once:
+            raise ValueError(
+                f"encoding.kind {self.encoding.kind}: a single_spike network needs inputs that "
+                f"spike at most once, {' or '.join(once)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sparse_in_the_end(self) -> Experiment:

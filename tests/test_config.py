@@ -257,6 +257,44 @@ def test_thresholds_off_the_grid(threshold):
     assert f"model.threshold {threshold} is not a multiple of 1/64" in message
 
 
+SINGLE = """
+[sparsity]
+eps = 2.0
+[encoding]
+kind = "two_times"
+steps = 63
+[model]
+kind = "single_spike"
+current_decay = 0.04
+voltage_decay = 0.0
+"""
+
+
+def test_a_single_spike_network():
+    experiment = from_toml(SINGLE)
+    assert from_toml(to_toml(experiment)) == experiment
+    assert from_toml(SINGLE.replace("two_times", "latency")).encoding.kind == "latency"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("two_times", "rate", "encoding.kind rate: a single_spike network needs inputs that spike"),
+        ("two_times", "constant", "encoding.kind constant: a single_spike network needs inputs"),
+        ("decay = 0.04", "decay = 1.0", "model.current_decay 1.0: a single_spike network needs a"),
+        ("decay = 0.04", "decay = 0.0001", "model.current_decay 0.0001: a single_spike network"),
+        ("_decay = 0.0\n", "_decay = 0.5\n", "model.voltage_decay 0.5: a single_spike network has"),
+        ("[model]", "[model]\nthreshold = 2", "model.threshold 2.0: a single_spike network has 1.0"),
+        ("[model]", "[model]\ntau_grad = 2", "model.tau_grad means nothing to a single_spike"),
+        ("[model]", "[model]\nscale_grad = 2", "model.scale_grad means nothing to a single_spike"),
+        ('"single_spike"', '"spike"', "model.kind = 'spike': input should be 'multi_spike' or"),
+    ],
+)
+def test_what_a_single_spike_network_cannot_be(old, new, message):
+    assert old in SINGLE
+    assert message in fault(SINGLE.replace(old, new))
+
+
 def test_a_budget_is_needed():
     assert "sparsity is missing" in fault("seed = 1")
 

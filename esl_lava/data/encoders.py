@@ -72,8 +72,25 @@ def constant(images: npt.NDArray[np.uint8], steps: int) -> Spikes:
     return _look_up(np.broadcast_to(2 * _PIXELS > FULL_SCALE, (_PIXELS.size, steps)), images)
 
 
+def two_times(images: npt.NDArray[np.uint8], steps: int) -> Spikes:
+    """One spike per pixel: at step 0 where it is at least 128, else at `2 * steps // 3`.
+
+    Mostafa's encoding of a binarised image. A third of the steps remains for what the last
+    inputs set off.
+
+    Args:
+        images: (batch, features) uint8.
+        steps: number of time steps, at least 1.
+
+    Returns:
+        (batch, features, steps) uint8 of 0 and 1.
+    """
+    step = np.where(2 * _PIXELS > FULL_SCALE, 0, 2 * steps // 3)
+    return _look_up(np.arange(steps) == step, images)
+
+
 ENCODERS: Mapping[str, Callable[[npt.NDArray[np.uint8], int], Spikes]] = MappingProxyType(
-    {"rate": rate, "latency": latency, "constant": constant}
+    {"rate": rate, "latency": latency, "constant": constant, "two_times": two_times}
 )
 """The encoders by name; `encode` checks what it is given, they do not."""
 
@@ -105,6 +122,16 @@ def encode(kind: str, images: npt.NDArray[np.uint8], steps: int) -> Spikes:
     if images.ndim != 2:
         raise DataError(f"images to encode need shape (batch, features), not {images.shape}")
     return ENCODERS[kind](images, steps)
+
+
+def first_steps(kind: str, steps: int) -> npt.NDArray[np.int64]:
+    """The step of the first spike of each of the 256 pixel values; `steps` for none.
+
+    Raises:
+        DataError: as `encode`.
+    """
+    trains = encode(kind, _PIXELS.astype(np.uint8), steps)[:, 0]
+    return np.where(trains.any(axis=1), trains.argmax(axis=1), steps)
 
 
 def _look_up(table: npt.NDArray[Any], images: npt.NDArray[np.uint8]) -> Spikes:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from esl_lava.models.slayer import slayer
+from esl_lava.sparsity.evolver import weight_layers
 
 
 class SpikingMLP(nn.Module):
@@ -87,13 +88,14 @@ class SpikingMLP(nn.Module):
         return outputs
 
 
-def scale_initial_weights(model: SpikingMLP, factors: dict[str, float]) -> None:
+def scale_initial_weights(model: nn.Module, factors: dict[str, float]) -> None:
     """Multiply the named layers' weights, e.g. by 1/sqrt(density) for a thinned fan-in.
 
     Args:
-        model: its blocks' weights are changed in place.
+        model: any network; its weights are changed in place.
         factors: layer name -> factor.
     """
+    weights = weight_layers(model)
     with torch.no_grad():
         for name, factor in factors.items():
-            model.get_submodule(name).synapse.weight.mul_(factor)
+            weights[name].mul_(factor)

@@ -60,7 +60,7 @@ class SavedModel:
 
     Attributes:
         config: the experiment that made it.
-        weights: the network's state dict, SLAYER's keys.
+        weights: the network's state dict.
         masks: layer name -> bool tensor of the weight's shape, sparse layers only.
         ever: as masks, true where a connection was ever active.
         history: one plain dictionary per epoch, in order.
@@ -171,7 +171,9 @@ def read(path: Path) -> SavedModel:
         raise FileError(f"{path}: parts 'masks' and 'ever' do not name the same layers")
     for key in ("masks", "ever"):
         for name, mask in content[key].items():
-            weight = content["weights"].get(f"{name}.synapse.weight")
+            # A SLAYER block keeps its weight in a submodule, a layer of ours itself.
+            keys = (f"{name}.synapse.weight", f"{name}.weight")
+            weight = next((content["weights"][k] for k in keys if k in content["weights"]), None)
             if weight is None or weight.shape != mask.shape or mask.dtype != torch.bool:
                 raise FileError(f"{path}: part {key!r} of layer {name} does not fit its weights")
     if len(content["config"]) > MAX_CONFIG_BYTES:

@@ -1,4 +1,6 @@
-"""Losses on the readout's output over time."""
+"""Losses on what the readout puts out: over time, or by the times of its spikes."""
+
+from collections.abc import Iterable
 
 import torch
 from torch.nn import functional
@@ -16,3 +18,38 @@ def tet(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
     steps = outputs.shape[-1]
     return functional.cross_entropy(outputs, labels[:, None].expand(-1, steps))
+
+
+LATE = 8.0
+"""z from which on a spike counts as late; `first_spike` bounds times at twice it."""
+
+SUM_COST = 0.1
+"""K, price of what a neuron's weights lack to sum to 1."""
+
+
+def first_spike(z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Eq. 6, cross entropy of softmax(-z): the right class fires first.
+
+    Of late times z > LATE a smooth bound is taken, 2 LATE - LATE**2 / z, which is 2 LATE for a
+    silent neuron. Its gradient falls as 1 / z**2, while that of z by the weights grows as z**2
+    where their sum comes down to 1: the product stays bounded.
+
+    Args:
+        z: (batch, classes) exp of firing times, infinity for no spike.
+        labels: (batch,) int64.
+
+    Returns:
+        Scalar, the mean over the batch.
+    """
+    bounded = torch.where(z <= LATE, z, 2 * LATE - LATE**2 / z)
+    return functional.cross_entropy(-bounded, labels)
+
+
+def weight_sum_cost(weights: Iterable[torch.Tensor]) -> torch.Tensor:
+    """K sum_j max(0, 1 - sum_i w_ji): a neuron whose weights sum to 1 or less may never fire.
+
+    Args:
+        weights: (n_post, n_pre) of each layer, pruned ones 0.
+    """
+    lacking = [torch.relu(1 - weight.sum(1)).sum() for weight in weights]
+    return SUM_COST * torch.stack(lacking).sum()

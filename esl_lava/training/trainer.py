@@ -1,4 +1,4 @@
-"""The training loop: TET loss and Adam under a mask evolver, resumable after any step."""
+"""The training loop: Adam under a mask evolver, resumable after any step."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ import torch
 
 from esl_lava.config import Experiment, Training
 from esl_lava.data.datasets import Dataset, split_validation
-from esl_lava.data.encoders import encode
 from esl_lava.errors import DataError, UserError
-from esl_lava.models.build import build
+from esl_lava.models.build import Network, build
 from esl_lava.models.history import kept_epoch
-from esl_lava.models.mlp import SpikingMLP, scale_initial_weights
+from esl_lava.models.mlp import scale_initial_weights
 from esl_lava.models.modelfile import SavedModel
 from esl_lava.sparsity.evolver import MaskEvolver
 from esl_lava.training import ranks
-from esl_lava.training.losses import tet
+from esl_lava.training.kinds import KINDS
 
 EVALUATION_BATCH = 500
 
@@ -37,7 +36,7 @@ class Progress:
     Attributes:
         iteration, iterations: optimiser steps done and to do in all.
         epoch, epochs: the current epoch, from 1, and how many there are.
-        loss: mean TET loss of the current epoch so far.
+        loss: mean loss of the current epoch so far.
     """
 
     iteration: int
@@ -70,6 +69,7 @@ class Trainer:
         self, experiment: Experiment, data: Dataset, checkpoint: SavedModel | None = None
     ) -> None:
         self.experiment = experiment
+        self.kind = KINDS[experiment.model.kind]
         self.train_data, self.validation_data = split_validation(
             data, experiment.data.validation, experiment.seed
         )
@@ -114,7 +114,7 @@ class Trainer:
             self.model,
             {
                 # The fewer inputs a neuron keeps, the more each must weigh.
-                name: experiment.model.weight_scale / math.sqrt(densities[name])
+                name: experiment.model.weight_scale / self.kind.thinning(densities[name])
                 for name in self.model.hidden_names
             },
         )
@@ -257,16 +257,15 @@ class Trainer:
         own = ranks.share(batch)
         if len(own) == 0:
             return torch.zeros((), requires_grad=True)  # a mean over nothing would be NaN
-        outputs = self.model(_spikes(self.experiment, self.train_data.images[own]))
-        loss = tet(outputs, torch.from_numpy(self.train_data.labels[own]))
+        outputs = self.model(self.kind.encode(self.experiment, self.train_data.images[own]))
+        loss = self.kind.loss(self.model, outputs, torch.from_numpy(self.train_data.labels[own]))
         return loss * (len(own) / len(batch))
 
     @torch.no_grad()
     def _silent(self, batch: npt.NDArray[np.int64]) -> dict[str, int]:
         """Hidden layer -> neurons without a spike in the first batch under new masks."""
-        spikes = _spikes(self.experiment, self.train_data.images[batch])
-        *hidden, _ = self.model.layer_outputs(spikes)
-        silent = [int((layer.amax(dim=(0, 2)) == 0).sum()) for layer in hidden]
+        encoded = self.kind.encode(self.experiment, self.train_data.images[batch])
+        silent = self.kind.silent(self.experiment, self.model, encoded)
         return dict(zip(self.model.hidden_names, silent))
 
     def _end_epoch(self, epoch: int) -> None:
@@ -305,16 +304,12 @@ def learning_rate(training: Training, iteration: int, iterations: int) -> float:
 
 
 @torch.no_grad()
-def accuracy(experiment: Experiment, model: SpikingMLP, data: Dataset) -> float:
-    """Share of samples whose largest summed output is their label, 0..1."""
+def accuracy(experiment: Experiment, model: Network, data: Dataset) -> float:
+    """Share of samples the network decides to be of their label, 0..1."""
+    kind = KINDS[experiment.model.kind]
     right = 0
     for first in range(0, len(data), EVALUATION_BATCH):
         part = slice(first, first + EVALUATION_BATCH)
-        summed = model(_spikes(experiment, data.images[part])).sum(dim=2)
-        right += int((summed.argmax(dim=1).numpy() == data.labels[part]).sum())
+        decisions = kind.decide(model(kind.encode(experiment, data.images[part])))
+        right += int((decisions.numpy() == data.labels[part]).sum())
     return right / len(data)
-
-
-def _spikes(experiment: Experiment, images: npt.NDArray[np.uint8]) -> torch.Tensor:
-    encoding = experiment.encoding
-    return torch.from_numpy(encode(encoding.kind, images, encoding.steps)).float()

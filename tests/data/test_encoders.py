@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from esl_lava.data.encoders import ENCODERS, encode
+from esl_lava.data.encoders import ENCODERS, encode, first_steps
 from esl_lava.errors import DataError
 
 ALL_PIXELS = np.arange(256, dtype=np.uint8)[None]
@@ -41,6 +41,10 @@ step_counts = st.integers(1, 300)
         ("constant", 127, "0000"),
         ("constant", 128, "1111"),
         ("constant", 255, "1111"),
+        ("two_times", 0, "0010"),  # 2 * 4 // 3
+        ("two_times", 127, "0010"),
+        ("two_times", 128, "1000"),
+        ("two_times", 255, "1000"),
     ],
 )
 def test_trains_by_hand(kind: str, pixel: int, expected: str) -> None:
@@ -102,6 +106,21 @@ def test_constant_is_all_or_nothing(steps: int) -> None:
     assert spikes[128:].all()
 
 
+@given(steps=step_counts)
+def test_two_times_spikes_once_whatever_the_pixel(steps: int) -> None:
+    spikes = encode("two_times", ALL_PIXELS, steps)[0]
+    assert (spikes.sum(axis=1) == 1).all()
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+@given(steps=step_counts)
+def test_first_steps_are_those_of_the_first_spikes(kind: str, steps: int) -> None:
+    trains = encode(kind, ALL_PIXELS, steps)[0]
+    for train, first in zip(trains, first_steps(kind, steps)):
+        assert not train[:first].any()
+        assert first == steps or train[first] == 1
+
+
 @pytest.mark.parametrize(
     ("kind", "nearest"), [("latncy", "latency"), ("Rate", "rate"), ("const", "constant")]
 )
@@ -109,7 +128,8 @@ def test_unknown_kinds_are_refused_with_the_nearest(kind: str, nearest: str) -> 
     with pytest.raises(DataError) as caught:
         encode(kind, ALL_PIXELS, 4)
     assert str(caught.value) == (
-        f"unknown encoder '{kind}': there are rate, latency, constant; nearest is '{nearest}'"
+        f"unknown encoder '{kind}': there are rate, latency, constant, two_times; "
+        f"nearest is '{nearest}'"
     )
 
 

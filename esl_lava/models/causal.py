@@ -1,0 +1,86 @@
+"""Causal sets of neurons that fire once: the sums over sorted inputs and their gradient."""
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def fire(
+    z: np.ndarray,
+    order: np.ndarray,
+    weight: np.ndarray,
+    z_out: np.ndarray,
+    last: np.ndarray,
+    slope: np.ndarray,
+) -> None:
+    """The first spike of every neuron.
+
+    The inputs of a sample are taken in as they arrive, and after all of one time each
+    neuron looks whether it crosses the threshold before the next one comes.
+
+    Args:
+        z: (samples, n_pre) exp of input times, infinity for no spike.
+        order: (samples, n_pre) int64, the inputs of each sample, earliest first.
+        weight: (n_pre, n_post), rows contiguous.
+        z_out, last, slope: (samples, n_post), what a silent neuron has there; written where
+            one fires: N / (S - 1), the time of the last causal input, 1 / (S - 1).
+    """
+    samples, n_pre = z.shape
+    n_post = weight.shape[1]
+    s = np.empty(n_post, weight.dtype)
+    n = np.empty(n_post, weight.dtype)
+    for sample in range(samples):
+        s[:] = -1
+        n[:] = 0
+        waiting = n_post
+        for place in range(n_pre):
+            now = z[sample, order[sample, place]]
+            if waiting == 0 or now == np.inf:
+                break
+            w = weight[order[sample, place]]
+            for j in range(n_post):
+                s[j] += w[j]
+                n[j] += w[j] * now
+            following = z[sample, order[sample, place + 1]] if place + 1 < n_pre else np.inf
+            if following == now:
+                continue
+            for j in range(n_post):
+                if s[j] > 0 and slope[sample, j] == 0 and n[j] <= s[j] * following:
+                    z_out[sample, j] = n[j] / s[j]
+                    last[sample, j] = now
+                    slope[sample, j] = 1 / s[j]
+                    waiting -= 1
+
+
+@njit(cache=True, nogil=True)
+def propagate(
+    z: np.ndarray,
+    weight: np.ndarray,
+    last: np.ndarray,
+    scaled: np.ndarray,
+    weighed: np.ndarray,
+    gradient_z: np.ndarray,
+    gradient_w: np.ndarray,
+) -> None:
+    """Add each neuron's gradient to those of its causal inputs and their weights.
+
+    Args:
+        z, weight, last: as `fire` took and left them.
+        scaled: (samples, n_post) gradient of z_out times slope, 0 for a silent neuron.
+        weighed: the same times z_out, 0 for a silent neuron.
+        gradient_z: like `z`, added to.
+        gradient_w: like `weight`, added to.
+    """
+    samples, n_pre = z.shape
+    n_post = weight.shape[1]
+    for sample in range(samples):
+        for i in range(n_pre):
+            now = z[sample, i]
+            if now == np.inf:
+                continue
+            total = gradient_z[sample, i]
+            for j in range(n_post):
+                if now <= last[sample, j]:
+                    total += scaled[sample, j] * weight[i, j]
+                    gradient_w[i, j] += scaled[sample, j] * now - weighed[sample, j]
+            gradient_z[sample, i] = total

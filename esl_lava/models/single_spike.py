@@ -1,0 +1,269 @@
+"""Networks whose neurons fire at most once, trained by the times of their spikes.
+
+Mostafa 2018 ("Supervised learning based on temporal coding in spiking neural networks"),
+as ESL-SNNs uses it (Eq. 3-5). Times are in units of the synaptic time constant and appear
+as z = exp(t); z of a neuron without a spike is infinite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from esl_lava.config import DECAY_ONE
+from esl_lava.models import causal
+
+GROUPS = 4
+"""Up to so many distinct input times are summed by matrix products; more are sorted."""
+
+
+def firing_times(z: Tensor, weight: Tensor, groups: int = GROUPS) -> Tensor:
+    """When neurons fire, given when their inputs do (Eq. 5).
+
+    The causal set C of a neuron are its inputs before its own spike. With the inputs sorted,
+    and S_i and N_i the sums of w and of w z over the first i of them, C are the first i for
+    the smallest i with S_i > 1 and N_i / (S_i - 1) <= z_{i+1} (infinity after the last);
+    then z_out = N_i / (S_i - 1), and without such i infinity. Inputs of one time belong to C
+    together. One at the very time of the spike does not (Eq. 4: t_i < t_j): it adds nothing
+    to the potential there.
+
+    Differentiable: for p in C, dz_out/dw_p = (z_p - z_out) / (sum_C w - 1) and
+    dz_out/dz_p = w_p / (sum_C w - 1); else, and for a silent neuron, 0.
+
+    Memory is of the order batch x (n_pre + n_post), whatever the path.
+
+    Args:
+        z: (batch, n_pre) exp of the input times, at least 1; infinity for no spike.
+        weight: (n_post, n_pre) in units of the threshold, of the dtype of `z` (float32 or
+            float64); a pruned connection is 0.
+        groups: inputs of at most so many distinct times in the batch are summed group by
+            group in matrix products, others one after another as sorted.
+
+    Returns:
+        (batch, n_post) exp of the firing times.
+    """
+    z_out: Tensor = _FiringTimes.apply(z, weight, groups)
+    return z_out
+
+
+class _FiringTimes(torch.autograd.Function):
+    """`firing_times` and its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, weight: Tensor, groups: int) -> Tensor:
+        shape = (len(z), len(weight))
+        z_out, last = z.new_full(shape, math.inf), z.new_full(shape, -math.inf)
+        slope = z.new_zeros(shape)
+        times = distinct_times(z, groups)
+        if times is None:
+            order = z.argsort(dim=1, stable=True)
+            arrays = (z, order, weight.T.contiguous(), z_out, last, slope)
+            causal.fire(*(array.numpy() for array in arrays))
+        else:
+            z_out, last, slope = _fire_grouped(z, weight, times, z_out, last, slope)
+        ctx.times = times
+        ctx.save_for_backward(z, weight, z_out, last, slope)
+        return z_out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        z, weight, z_out, last, slope = ctx.saved_tensors
+        # Of a silent neuron the slope is 0, and its time, infinity, must not meet it.
+        fires = slope > 0
+        scaled = torch.where(fires, gradient * slope, 0)
+        weighed = torch.where(fires, scaled * z_out, 0)
+        if ctx.times is not None:
+            by_z, by_weight = ctx.needs_input_grad[:2]
+            return (
+                _time_gradient(z, weight, ctx.times, last, scaled) if by_z else None,
+                _weight_gradient(z, ctx.times, last, scaled, weighed) if by_weight else None,
+                None,
+            )
+        w = weight.T.contiguous()
+        gradient_z, gradient_w = torch.zeros_like(z), torch.zeros_like(w)
+        arrays = (z, w, last, scaled, weighed, gradient_z, gradient_w)
+        causal.propagate(*(array.numpy() for array in arrays))
+        return gradient_z, gradient_w.T, None
+
+
+def distinct_times(z: Tensor, limit: int) -> list[float] | None:
+    """The finite values in `z` in ascending order, or None where there are more than `limit`."""
+    times: list[float] = []
+    rest = z
+    while rest.numel() and (least := rest.min().item()) < math.inf:
+        if len(times) == limit:
+            return None
+        times.append(least)
+        rest = torch.where(rest > least, rest, math.inf)
+    return times
+
+
+def _fire_grouped(
+    z: Tensor, weight: Tensor, times: Sequence[float], z_out: Tensor, last: Tensor, slope: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `causal.fire`, by groups of inputs of one time."""
+    s, n = torch.full_like(slope, -1), torch.zeros_like(slope)
+    remainder = _remainder(z, times)
+    for time, following in zip(times, [*times[1:], math.inf]):
+        if time == remainder:
+            arriving = weight.sum(1) - 1 - s
+        else:
+            arriving = (z == time).to(z.dtype) @ weight.T
+        s = s + arriving
+        n = n + arriving * time
+        first = (s > 0) & (slope == 0) & (n <= s * following)
+        z_out = torch.where(first, n / s, z_out)
+        last = torch.where(first, time, last)
+        slope = torch.where(first, 1 / s, slope)
+    return z_out, last, slope
+
+
+def _time_gradient(
+    z: Tensor, weight: Tensor, times: Sequence[float], last: Tensor, scaled: Tensor
+) -> Tensor:
+    """(batch, n_pre) gradient of the input times."""
+    gradient = torch.zeros_like(z)
+    for time in times:
+        gradient += (z == time) * (torch.where(last >= time, scaled, 0) @ weight)
+    return gradient
+
+
+def _weight_gradient(
+    z: Tensor, times: Sequence[float], last: Tensor, scaled: Tensor, weighed: Tensor
+) -> Tensor:
+    """(n_post, n_pre) gradient of the weights."""
+    remainder = _remainder(z, times)
+    gradient = z.new_zeros(last.shape[1], z.shape[1])
+    common: Tensor | float = 0.0
+    # The last group first: where it is what remains, the others add their difference to it.
+    for time in reversed(times):
+        share = torch.where(last >= time, scaled * time - weighed, 0)
+        if time == remainder:
+            common = share
+            gradient += share.sum(0)[:, None]
+        else:
+            gradient.addmm_((share - common).T, (z == time).to(z.dtype))
+    return gradient
+
+
+def _remainder(z: Tensor, times: Sequence[float]) -> float | None:
+    """The last time, where every input that is not of the others is of it; else None.
+
+    Sums over that group follow from those over all inputs, which costs no matrix product.
+    """
+    return times[-1] if times and z.isfinite().all() else None
+
+
+def grid_step(current_decay: float) -> float:
+    """The chip's time step in units of its synaptic time constant.
+
+    Decays are 12-bit integers: a current keeps (4096 - d) / 4096 of itself a step, so that
+    a step lasts -ln of that.
+
+    Args:
+        current_decay: share of the current lost per step, above 0 and below 1.
+    """
+    return -math.log1p(-round(current_decay * DECAY_ONE) / DECAY_ONE)
+
+
+def window_end(step: float, steps: int, place: int) -> float:
+    """Exp of the last time at which a layer's spike is one within the sample.
+
+    Step n of the layer at `place` (0 for the inputs, 1 for the first hidden layer) is the time
+    (n + place) step, as each layer's potential is looked at one step after what it sums.
+
+    Args:
+        step: of the grid, as `grid_step`.
+        steps: T of the sample.
+        place: of the layer.
+    """
+    return math.exp((steps - 1 + place) * step)
+
+
+def rounded_up(z: Tensor, step: float) -> Tensor:
+    """The first times on the grid that are not earlier: exp(ceil(ln z / step) step).
+
+    Args:
+        z: exp of times, any shape, infinity stays.
+        step: of the grid, as `grid_step`.
+    """
+    # Times on the grid already come back from logarithms with a rounding error.
+    return torch.exp(torch.ceil(torch.log(z) / step - GRID_TOLERANCE) * step)
+
+
+GRID_TOLERANCE = 1e-3
+"""Share of a step by which a time may exceed a point of the grid and count as on it.
+
+In float32 a time of a few units has an error of about 1e-6, a step is above 1e-2.
+"""
+
+
+class SingleSpikeLayer(nn.Module):
+    """Weights of non-leaky neurons with an exponential synaptic current (Eq. 3).
+
+    Args:
+        n_pre, n_post: numbers of inputs and neurons.
+
+    Attributes:
+        weight: (n_post, n_pre) in units of the threshold; at first uniform from 0 to
+            `INITIAL_SUM` 2 / n_pre, so that a neuron's weights sum to about `INITIAL_SUM`.
+    """
+
+    def __init__(self, n_pre: int, n_post: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(n_post, n_pre) * (2 * INITIAL_SUM / n_pre))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """`firing_times` of the layer's neurons, (batch, n_pre) -> (batch, n_post)."""
+        return firing_times(z, self.weight)
+
+
+INITIAL_SUM = 4.0
+"""Sum of a neuron's initial weights on average: it must exceed 1 for the neuron to fire."""
+
+
+class SingleSpikeMLP(nn.Module):
+    """Fully connected layers `hidden1`, `hidden2`, ..., `readout` that all fire once (Eq. 5).
+
+    The class whose readout neuron fires first is the answer.
+
+    Args:
+        inputs: number of input channels.
+        hidden: neurons of each hidden layer, at least one layer.
+        classes: number of readout neurons.
+    """
+
+    def __init__(self, inputs: int, hidden: Sequence[int], classes: int) -> None:
+        super().__init__()
+        widths = [inputs, *hidden]
+        self.hidden_names = tuple(f"hidden{i}" for i in range(1, len(widths)))
+        for name, n_pre, n_post in zip(self.hidden_names, widths, widths[1:]):
+            self.add_module(name, SingleSpikeLayer(n_pre, n_post))
+        self.readout = SingleSpikeLayer(widths[-1], classes)
+
+    def layers(self) -> list[nn.Module]:
+        """The layers in order, the readout last."""
+        return [self.get_submodule(name) for name in (*self.hidden_names, "readout")]
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Exp of the readout's firing times.
+
+        Args:
+            z: (batch, inputs) exp of the input times, infinity for no spike.
+
+        Returns:
+            (batch, classes), infinity where a class stays silent.
+        """
+        return self.layer_times(z)[-1]
+
+    def layer_times(self, z: Tensor) -> list[Tensor]:
+        """Exp of each layer's firing times, (batch, neurons) each, the readout's last."""
+        outputs = []
+        for layer in self.layers():
+            z = layer(z)
+            outputs.append(z)
+        return outputs
