@@ -2,5 +2,6 @@
 
 from esl_lava.export.checks import check, unbounded_layers
 from esl_lava.export.lower import lower
+from esl_lava.export.time_grid import lower_single_spike
 
-__all__ = ["check", "lower", "unbounded_layers"]
+__all__ = ["check", "lower", "lower_single_spike", "unbounded_layers"]

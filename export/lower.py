@@ -56,15 +56,41 @@ def lower(
         LimitError: naming layers whose weights are not finite, or not 0 where pruned.
         ValueError: for a mask of no layer.
     """
-    masks = masks or {}
-    names = (*model.hidden_names, "readout")
-    if unknown := sorted(masks.keys() - set(names)):
-        raise ValueError(f"masks for {', '.join(unknown)}, but layers are {', '.join(names)}")
+    blocks = {name: model.get_submodule(name) for name in (*model.hidden_names, "readout")}
+    weights = {name: block.synapse.weight.detach().flatten(1) for name, block in blocks.items()}
     layers = []
+    for name, mask in checked_masks(weights, masks or {}).items():
+        neuron = INTEGRATOR
+        if name != "readout":
+            dynamics = blocks[name].neuron
+            neuron = Cuba(
+                integer_decay(dynamics.current_decay.item() / DECAY_UNITY),
+                integer_decay(dynamics.voltage_decay.item() / DECAY_UNITY),
+                integer_threshold(dynamics.threshold),
+            )
+        connections = Connections.from_dense(integer_weights(weights[name]), mask)
+        layers.append(Layer(name, connections, neuron))
+    return Network(tuple(layers), steps, provenance or {})
+
+
+def checked_masks(
+    weights: Mapping[str, torch.Tensor], masks: Mapping[str, torch.Tensor]
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Where each layer has connections, (n_post, n_pre), once its weights are known to fit.
+
+    Args:
+        weights: layer name -> (n_post, n_pre) trained weights.
+        masks: layer name -> bool tensor of as many elements; none is every connection.
+
+    Raises:
+        LimitError: naming layers whose weights are not finite, or not 0 where pruned.
+        ValueError: for a mask of no layer.
+    """
+    if unknown := sorted(masks.keys() - weights.keys()):
+        raise ValueError(f"masks for {', '.join(unknown)}, but layers are {', '.join(weights)}")
+    checked = {}
     faults = []
-    for name in names:
-        block = model.get_submodule(name)
-        weight = block.synapse.weight.detach().flatten(1)
+    for name, weight in weights.items():
         mask = masks[name].flatten(1).bool() if name in masks else torch.ones_like(weight).bool()
         stray = int(weight[~mask].count_nonzero())
         unusable = int((~torch.isfinite(weight)).sum())
@@ -72,17 +98,7 @@ def lower(
             faults.append(f"layer {name}: {stray} pruned connections have a weight other than 0")
         if unusable:
             faults.append(f"layer {name}: {unusable} weights are NaN or infinite")
-        if stray or unusable:
-            continue
-        neuron = INTEGRATOR
-        if name != "readout":
-            neuron = Cuba(
-                integer_decay(block.neuron.current_decay.item() / DECAY_UNITY),
-                integer_decay(block.neuron.voltage_decay.item() / DECAY_UNITY),
-                integer_threshold(block.neuron.threshold),
-            )
-        connections = Connections.from_dense(integer_weights(weight), mask.cpu().numpy())
-        layers.append(Layer(name, connections, neuron))
+        checked[name] = mask.cpu().numpy()
     if faults:
         raise LimitError(faults)
-    return Network(tuple(layers), steps, provenance or {})
+    return checked

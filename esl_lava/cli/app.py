@@ -28,7 +28,7 @@ def _typer(purpose: str | None = None) -> typer.Typer:
 
 app = _typer("Train sparse spiking networks, export them to Lava, run and price them.")
 reproduce = _typer("Recompute results of the ESL-SNNs paper.")
-reproduce.command("table1")(commands.reproduce_table1)
+reproduce.command("table1")(sweeps.reproduce_table1)
 reproduce.command("fig2")(sweeps.reproduce_fig2)
 reproduce.command("fig4")(sweeps.reproduce_fig4)
 app.command()(commands.demo)

@@ -367,28 +367,6 @@ def energy(
     )
 
 
-def reproduce_table1(
-    counts_only: Annotated[
-        bool,
-        typer.Option("--counts-only", help="From connection counts alone, without training."),
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """The paper's Table 1 by its own convention, and what does not add up in it."""
-    if not counts_only:
-        raise ConfigError("table1 is available with --counts-only: nothing is trained for it")
-    from dataclasses import asdict
-
-    from esl_lava.energy.table1 import compute_table1
-    from esl_lava.report import tables
-
-    result = compute_table1()
-    if as_json:
-        print_json(asdict(result))
-    else:
-        print_tables(tables.table1(result))
-
-
 def chosen_experiment(
     preset: str | None,
     config: Path | None,

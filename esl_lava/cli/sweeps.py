@@ -39,9 +39,75 @@ FIG4 = {
 }
 """Keys that a command varies -> the option that says how."""
 
+SINGLE_SPIKE = "mnist-single-spike"
+FIG2_PRESETS = {"multi-spike": "mnist", "single-spike": SINGLE_SPIKE}
+"""Kinds of network -> the preset to begin from."""
+
+
+def reproduce_table1(
+    output: Output = Path("runs/table1"),
+    counts_only: Annotated[
+        bool,
+        typer.Option("--counts-only", help="From connection counts alone, without training."),
+    ] = False,
+    preset: Annotated[
+        str | None, typer.Option(help=f"The sparse network; default {SINGLE_SPIKE}.")
+    ] = None,
+    config: Config = None,
+    epochs: Epochs = None,
+    seeds: Seeds = "1,2",
+    settings: Settings = None,
+    jobs: Jobs = -1,
+    as_json: Json = False,
+) -> None:
+    """Table 1: dense, sparse and small dense networks of neurons that fire once.
+
+    Trains and exports them, counts what they do on all test samples, and prints the paper's
+    table beside it.
+    """
+    from dataclasses import asdict
+
+    from esl_lava.energy import table1
+    from esl_lava.report import tables
+
+    by_counts = table1.compute_table1()
+    if counts_only:
+        if any(given is not None for given in (preset, config, epochs, settings)):
+            raise ConfigError("--counts-only trains nothing and takes no option of a training")
+        if as_json:
+            print_json(asdict(by_counts))
+        else:
+            print_tables(tables.table1(by_counts))
+        return
+    with results_only():
+        from esl_lava.experiments import figures
+
+        experiment = _base(preset, config, epochs, settings, {"seed": "--seeds"}, SINGLE_SPIKE)
+        if experiment.model.kind != "single_spike":
+            raise ConfigError(
+                f"model.kind = {experiment.model.kind!r}: Table 1 is about single_spike networks"
+            )
+        figure = figures.table1(experiment, _seeds(seeds))
+        _check_jobs(jobs)
+        rows, faults = figures.draw(figure, output, tell, jobs)
+        measured = figures.measured_rows(rows)
+    if as_json:
+        print_json({"rows": [row.plain() for row in rows], **figure.summary(rows)})
+    else:
+        print_tables(tables.table1(by_counts))
+        if measured:
+            print_tables(tables.table1_measured(measured, len(rows[0].seeds)))
+        tell(f"left in {output}: {figure.name}.json, {figure.name}.png, and every run")
+    if faults:
+        raise UserError("\n".join(faults))
+
 
 def reproduce_fig2(
     output: Output = Path("runs/fig2"),
+    network: Annotated[
+        str,
+        typer.Option(help="multi-spike or single-spike (neurons that fire once)."),
+    ] = "multi-spike",
     eps: Annotated[str, typer.Option(help="Values of eps (Eq. 1).")] = "10,20,30,40,50,60,70,80,90",
     preset: Preset = None,
     config: Config = None,
@@ -55,9 +121,14 @@ def reproduce_fig2(
     with results_only():
         from esl_lava.experiments import figures
 
-        figure = figures.fig2(
-            _base(preset, config, epochs, settings, FIG2), _list("eps", eps, float), _seeds(seeds)
-        )
+        if network not in FIG2_PRESETS:
+            raise ConfigError(f"--network {network!r}: there are {', '.join(FIG2_PRESETS)}")
+        base = _base(preset, config, epochs, settings, FIG2, FIG2_PRESETS[network])
+        if base.model.kind != network.replace("-", "_"):
+            raise ConfigError(
+                f"--network {network}: the experiment's model.kind is {base.model.kind}"
+            )
+        figure = figures.fig2(base, _list("eps", eps, float), _seeds(seeds))
     _draw(figure, "Fig. 2: eps of Eq. 1", output, jobs, as_json)
 
 
@@ -110,7 +181,7 @@ def baselines(
     with results_only():
         from esl_lava.experiments import figures
 
-        experiment = _base(preset, config, epochs, settings, {"seed": "--seeds"}, density)
+        experiment = _base(preset, config, epochs, settings, {"seed": "--seeds"}, density=density)
         figure = figures.baselines(experiment, _list("methods", methods, str), _seeds(seeds))
     _draw(figure, "the same experiment, trained in other ways", output, jobs, as_json)
 
@@ -119,8 +190,7 @@ def _draw(figure: Any, title: str, output: Path, jobs: int, as_json: bool) -> No
     with results_only():
         from esl_lava.experiments import figures
 
-        if jobs == 0:
-            raise ConfigError("--jobs 0: at least one process is needed; -1 is one a core")
+        _check_jobs(jobs)
         rows, faults = figures.draw(figure, output, tell, jobs)
     if as_json:
         print_json({"figure": figure.name, "rows": [row.plain() for row in rows]})
@@ -129,6 +199,11 @@ def _draw(figure: Any, title: str, output: Path, jobs: int, as_json: bool) -> No
         tell(f"left in {output}: {figure.name}.json, {figure.name}.png, and every run")
     if faults:
         raise UserError("\n".join(faults))
+
+
+def _check_jobs(jobs: int) -> None:
+    if jobs == 0:
+        raise ConfigError("--jobs 0: at least one process is needed; -1 is one a core")
 
 
 def _print(rows: Any, title: str) -> None:
@@ -146,15 +221,19 @@ def _base(
     epochs: int | None,
     settings: list[str] | None,
     varied: Mapping[str, str],
+    default: str = "mnist",
     density: float | None = None,
 ) -> Any:
-    """The experiment the options name, nothing of which `varied` (key -> option) replaces."""
+    """The experiment the options name, nothing of which `varied` (key -> option) replaces.
+
+    Where they name none, it is the preset `default`.
+    """
     for text in settings or ():
         key = text.partition("=")[0].strip()
         if key in varied:
             raise ConfigError(f"--set {key}: this command varies it; use {varied[key]}")
     if preset is None and config is None:
-        preset = "mnist"
+        preset = default
     return chosen_experiment(
         preset, config, settings, {"training.epochs": epochs, "sparsity.density": density}
     )

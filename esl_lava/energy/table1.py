@@ -8,6 +8,7 @@ one constant per device, which the paper does not name; `v100_paper` and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from esl_lava.devices import load_device
@@ -93,6 +94,91 @@ class Table1:
 
     rows: tuple[Row, ...]
     remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A network of ours beside the paper's.
+
+    Attributes:
+        method: "dense", "esl" or "small-dense".
+        paper: the row it is to be compared with, if the paper prints one.
+        accuracy: test accuracy of the exported integer network, 0..1, mean over seeds.
+        loss: by how much that is below the dense network's.
+        connections, density: of the whole network; density as the paper counts it, over
+            the connections of the dense network of its size.
+        gpu, truenorth: joules by the paper's convention, from connections.
+        sops: synaptic operations of an inference, mean over all test samples.
+        most_sops: of any test sample; at most `connections`.
+        gpu_by_sops, truenorth_by_sops: joules with `sops` in the place of connections.
+    """
+
+    method: str
+    paper: PaperRow | None
+    accuracy: float
+    loss: float
+    connections: int
+    density: float
+    gpu: float
+    truenorth: float
+    sops: float
+    most_sops: int
+    gpu_by_sops: float
+    truenorth_by_sops: float
+
+
+def measured(
+    method: str,
+    *,
+    accuracy: float,
+    dense_accuracy: float,
+    connections: int,
+    density: float,
+    sops: float,
+    most_sops: int,
+) -> Measured:
+    """Price a network by both conventions.
+
+    Args:
+        method: "dense", "esl" or "small-dense".
+        accuracy, dense_accuracy: of this network and of the dense one, 0..1.
+        connections, density: of it.
+        sops, most_sops: of an inference, on average and at most.
+    """
+    gpu, truenorth = load_device("v100_paper"), load_device("truenorth_paper")
+    return Measured(
+        method=method,
+        paper=dict(zip(("dense", "esl"), PAPER)).get(method),
+        accuracy=accuracy,
+        loss=dense_accuracy - accuracy,
+        connections=connections,
+        density=density,
+        gpu=by_connections(connections, gpu),
+        truenorth=by_connections(connections, truenorth),
+        sops=sops,
+        most_sops=most_sops,
+        gpu_by_sops=sops * gpu.constant("operation").joules(1),
+        truenorth_by_sops=sops * truenorth.constant("sop").joules(1),
+    )
+
+
+def changes(rows: Sequence[Measured]) -> tuple[str, ...]:
+    """What counting operations changes, in sentences.
+
+    Args:
+        rows: with methods "dense" and "esl" among them.
+    """
+    by_method = {row.method: row for row in rows}
+    dense, sparse = by_method["dense"], by_method["esl"]
+    crossed = [100 * row.sops / row.connections for row in (dense, sparse)]
+    return (
+        f"In an inference the dense network crosses {crossed[0]:.1f} % of its connections, the "
+        f"sparse one {crossed[1]:.1f} %; no sample takes more than {dense.most_sops:,} and "
+        f"{sparse.most_sops:,} operations. Neurons fire at most once, so that connections bound "
+        "the operations, as the paper's convention supposes.",
+        f"By connections the sparse network takes {dense.truenorth / sparse.truenorth:.2f} times "
+        f"less energy than the dense one, by operations {dense.sops / sparse.sops:.2f} times less.",
+    )
 
 
 def compute_table1() -> Table1:

@@ -19,7 +19,7 @@ from esl_lava.data.encoders import encode
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.network import Network
 from esl_lava.simulate import Result, backend_options, simulate
-from esl_lava.simulate.result import Progress, joined
+from esl_lava.simulate.result import Progress, joined, sops_by_sample
 
 ENCODED_BYTES = 64 << 20
 """Samples are encoded and run in portions whose spikes fit this, whatever their number."""
@@ -179,6 +179,23 @@ def evaluate_spikes(
     return Evaluation(path.name, None, backend, accuracy, total, seconds, result)
 
 
+def most_sops(network: Network, data: Dataset, encoding: Encoding) -> int:
+    """The synaptic operations of the sample that takes most of them."""
+    most = 0
+    for here in _portions(len(data), encoding.steps * network.inputs):
+        some = replace(data, images=data.images[here], labels=data.labels[here])
+        spikes = encoded(some, encoding)
+        result = simulate(network, spikes, record="all")
+        most = max(most, int(sops_by_sample(network, spikes, result.spikes).max()))
+    return most
+
+
+def _portions(samples: int, bytes_each: int) -> list[slice]:
+    """Slices of the samples whose spikes fit `ENCODED_BYTES`."""
+    size = max(1, ENCODED_BYTES // max(1, bytes_each))
+    return [slice(n, min(n + size, samples)) for n in range(0, samples, size)]
+
+
 def _run(
     network: Network,
     spikes: Callable[[slice], npt.NDArray[Any]],
@@ -191,16 +208,14 @@ def _run(
     """Run samples in portions; the whole result, and the seconds that `simulate` took."""
     seconds = 0.0
     results = []
-    each = max(1, ENCODED_BYTES // max(1, steps * network.inputs))
-    for first in range(0, samples, each):
-        last = min(first + each, samples)
+    for here in _portions(samples, steps * network.inputs):
         own = dict(options)
         if show is not None and "progress" in backend_options(backend):
-            own["progress"] = lambda done, _, before=first: show(before + done, samples)
-        portion = spikes(slice(first, last))
+            own["progress"] = lambda done, _, before=here.start: show(before + done, samples)
+        portion = spikes(here)
         start = time.perf_counter()
         results.append(simulate(network, portion, backend, **own))
         seconds += time.perf_counter() - start
         if show is not None:
-            show(last, samples)
+            show(here.stop, samples)
     return joined(results), seconds

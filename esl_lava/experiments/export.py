@@ -13,7 +13,8 @@ from esl_lava.data.datasets import load
 from esl_lava.data.encoders import encode
 from esl_lava.errors import DataError, FileError, LimitError
 from esl_lava.experiments.rundir import refuse_overwrite
-from esl_lava.export import check, lower, unbounded_layers
+from esl_lava.export import check, lower, lower_single_spike, unbounded_layers
+from esl_lava.export.time_grid import LOIHI1_REFRACTORY
 from esl_lava.models import modelfile
 from esl_lava.models.build import restore
 from esl_lava.network import Network
@@ -71,15 +72,29 @@ def lowered(model_path: Path) -> Network:
         LimitError: when its weights are not finite.
     """
     saved = modelfile.read(model_path)
-    return lower(
+    model = saved.config.model
+    steps = saved.config.encoding.steps
+    provenance = {
+        "package_version": saved.package,
+        "source_sha256": modelfile.digest(model_path),
+        "config": to_toml(saved.config),
+    }
+    if model.kind == "multi_spike":
+        return lower(restore(saved), saved.masks, steps=steps, provenance=provenance)
+    if steps - 1 > LOIHI1_REFRACTORY:
+        _logger.warning(
+            "encoding.steps %d: neurons that fire once pause for %d steps, Loihi 1 can %d; "
+            "Loihi 2's neurons are programs",
+            steps,
+            steps - 1,
+            LOIHI1_REFRACTORY,
+        )
+    return lower_single_spike(
         restore(saved),
         saved.masks,
-        steps=saved.config.encoding.steps,
-        provenance={
-            "package_version": saved.package,
-            "source_sha256": modelfile.digest(model_path),
-            "config": to_toml(saved.config),
-        },
+        current_decay=model.current_decay,
+        steps=steps,
+        provenance=provenance,
     )
 
 

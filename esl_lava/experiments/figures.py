@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from esl_lava.config import Experiment, override, to_toml
+from esl_lava.energy.table1 import Measured, compute_table1, measured
 from esl_lava.errors import UserError
 from esl_lava.experiments.baselines import by_method
 from esl_lava.experiments.sweep import Cell, sweep
 from esl_lava.files import replace_file
-from esl_lava.report.sweep_plots import plot_by_eps, plot_by_rules, plot_methods
+from esl_lava.report.sweep_plots import plot_by_eps, plot_by_rules, plot_methods, plot_table1
 from esl_lava.report.sweeps import Row
 
 
@@ -26,12 +28,14 @@ class Figure:
         experiment: what every run shares but for what is varied.
         cells: its runs.
         plot: draws the rows into a PNG.
+        summary: what else NAME.json says of the rows.
     """
 
     name: str
     experiment: Experiment
     cells: tuple[Cell, ...]
     plot: Callable[[Sequence[Row], Path], None]
+    summary: Callable[[Sequence[Row]], Mapping[str, Any]] = lambda rows: {}
 
 
 def fig2(experiment: Experiment, eps: Sequence[float], seeds: Sequence[int]) -> Figure:
@@ -69,6 +73,43 @@ def fig4(
     return Figure("fig4", experiment, tuple(cells), plot_by_rules)
 
 
+def table1(experiment: Experiment, seeds: Sequence[int]) -> Figure:
+    """Dense, sparse, and dense with the sparse network's number of parameters (Table 1).
+
+    Args:
+        experiment: of the sparse network.
+        seeds: of each.
+    """
+    return replace(
+        baselines(experiment, ("dense", "esl", "small-dense"), seeds),
+        name="table1",
+        plot=plot_table1,
+        summary=lambda rows: {
+            "paper": asdict(compute_table1()),
+            "measured": [asdict(row) for row in measured_rows(rows)],
+        },
+    )
+
+
+def measured_rows(rows: Sequence[Row]) -> list[Measured]:
+    """The rows of Table 1, priced by both conventions; none where dense or sparse is missing."""
+    by_method = {str(row.settings["method"]): row for row in rows}
+    if not {"dense", "esl"} <= by_method.keys():
+        return []
+    return [
+        measured(
+            method,
+            accuracy=row.accuracy,
+            dense_accuracy=by_method["dense"].accuracy,
+            connections=row.connections,
+            density=row.density,
+            sops=row.sops,
+            most_sops=row.most_sops or 0,
+        )
+        for method, row in by_method.items()
+    ]
+
+
 def baselines(experiment: Experiment, methods: Sequence[str], seeds: Sequence[int]) -> Figure:
     """The experiment as it is, and trained in other ways (`by_method`), with the same seeds."""
     trained = {name: by_method(experiment, name) for name in methods}
@@ -98,6 +139,7 @@ def draw(
         "config": to_toml(figure.experiment),
         "rows": [row.plain() for row in rows],
         "failed": faults,
+        **figure.summary(rows),
     }
     replace_file(directory / f"{figure.name}.json", (json.dumps(values, indent=1) + "\n").encode())
     figure.plot(rows, directory / f"{figure.name}.png")

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from esl_lava.config import Experiment, read_toml
 from esl_lava.data.datasets import load
 from esl_lava.errors import ConfigError, FileError, UserError
-from esl_lava.experiments.evaluate import encoding_of, evaluate
+from esl_lava.experiments.evaluate import encoding_of, evaluate, most_sops
 from esl_lava.experiments.export import export
 from esl_lava.experiments.rundir import RunDirectory
 from esl_lava.experiments.train import resume, train
@@ -70,6 +70,7 @@ class Outcome:
         sparse_density: connections over possible ones of the sparse layers.
         exploration: R_s of the kept epoch, of the sparse layers.
         sops_per_sample: counted on the test split.
+        most_sops: of its samples, if neurons fire once; they cannot exceed the connections.
     """
 
     accuracy: float
@@ -79,6 +80,7 @@ class Outcome:
     sparse_density: float
     exploration: float
     sops_per_sample: float
+    most_sops: int | None = None
 
 
 _OUTCOME = TypeAdapter(Outcome)
@@ -181,7 +183,8 @@ def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
     saved = modelfile.read(run.model)
     kept = saved.history[kept_epoch(saved.history)]
     network = export(run.model, run.net, overwrite=True).network
-    found = evaluate(network, load(cell.experiment.data.name, "test"), encoding_of(network))
+    test, encoding = load(cell.experiment.data.name, "test"), encoding_of(network)
+    found = evaluate(network, test, encoding)
     assert found.accuracy is not None  # a data set has labels
     outcome = Outcome(
         accuracy=found.accuracy,
@@ -191,6 +194,9 @@ def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
         sparse_density=_share(saved.masks),
         exploration=_share(saved.ever),
         sops_per_sample=found.result.counts.sops / found.samples,
+        most_sops=most_sops(network, test, encoding)
+        if cell.experiment.model.kind == "single_spike"
+        else None,
     )
     replace_file(run.outcome, _OUTCOME.dump_json(outcome, indent=1) + b"\n")
     return outcome
@@ -253,7 +259,12 @@ def _row(cells: Sequence[Cell], outcomes: Sequence[Outcome]) -> Row:
         sparse_density=first.sparse_density,
         exploration=statistics.fmean(found.exploration for found in outcomes),
         sops=statistics.fmean(found.sops_per_sample for found in outcomes),
+        most_sops=max(counted) if (counted := _known(outcomes)) else None,
     )
+
+
+def _known(outcomes: Sequence[Outcome]) -> list[int]:
+    return [found.most_sops for found in outcomes if found.most_sops is not None]
 
 
 def _share(tensors: Mapping[str, torch.Tensor]) -> float:

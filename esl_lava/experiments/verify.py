@@ -1,6 +1,8 @@
 """Proof that training, file and simulators agree, spike for spike.
 
 The reference is stock SLAYER, run from `model.pt`; no simulator is compared with itself.
+Where neurons fire once, training has exact times, and the chip a grid: the exact simulator is
+compared with training by firing times (`firing_times`), other simulators with it by spikes.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ import torch
 from esl_lava import netfile
 from esl_lava.errors import FileError
 from esl_lava.experiments.evaluate import encoded, load_samples
+from esl_lava.experiments.firing_times import LayerTimes, TimeDifference, compare
 from esl_lava.export.lower import WEIGHT_SCALE
 from esl_lava.models import modelfile
 from esl_lava.models.build import restore
 from esl_lava.models.mlp import SpikingMLP
+from esl_lava.models.single_spike import SingleSpikeMLP
 from esl_lava.network import STATE_SHIFT, Connections, Network
 from esl_lava.simulate import Result, backend_options, lava_cpu, simulate
 
@@ -62,6 +66,7 @@ class Difference:
         sample, step, neuron: where in it, from 0; the earliest step of the first sample.
         expected, found: a spike (0 or 1), or the readout's v in units of 2**-6 weights.
         expected_state, found_state: the neuron's state in SLAYER and in the simulator.
+        reference: what the simulator was compared with.
     """
 
     backend: str
@@ -73,12 +78,13 @@ class Difference:
     found: int
     expected_state: State
     found_state: State
+    reference: str = "SLAYER"
 
     def __str__(self) -> str:
         return (
             f"{self.backend}: layer {self.layer}, neuron {self.neuron}, sample {self.sample}, "
             f"step {self.step}: {self.found} ({self.found_state}), "
-            f"but SLAYER has {self.expected} ({self.expected_state})"
+            f"but {self.reference} has {self.expected} ({self.expected_state})"
         )
 
 
@@ -90,22 +96,26 @@ class Verification:
         dataset: where the samples come from.
         samples: samples compared.
         backends: the simulators compared with SLAYER.
-        spikes: spikes SLAYER emitted in all layers; each was looked up in every simulator.
+        reference: what simulators were compared with.
+        spikes: spikes it emitted in all layers; each was looked up in every simulator.
         positions: (sample, step, neuron) places compared per simulator, silent ones and
             the readout's values included.
         differences: backend -> places that differ.
         mask_differences: connections in which model.pt and net.h5 differ.
         first: the first difference, if any.
+        times: of each layer where neurons fire once.
     """
 
     dataset: str
     samples: int
     backends: tuple[str, ...]
+    reference: str
     spikes: int
     positions: int
     differences: Mapping[str, int]
     mask_differences: int
-    first: Difference | None
+    first: Difference | TimeDifference | None
+    times: tuple[LayerTimes, ...] = ()
 
     @property
     def total(self) -> int:
@@ -122,7 +132,7 @@ def verify(
     workers: int = 1,
     show: Show | None = None,
 ) -> Verification:
-    """Compare SLAYER run from `model_path` with simulators run from `net_path`.
+    """Compare training as in `model_path` with simulators run from `net_path`.
 
     Lava reads the file itself, through plain netx. Samples and their encoding are those
     the model was trained on, unless `dataset` names others.
@@ -147,7 +157,6 @@ def verify(
     name = saved.config.data.name if dataset is None else dataset
     data = load_samples(network, name, "test", samples)
     spikes = encoded(data, saved.config.encoding)
-    expected = slayer_layers(model, spikes)
     found = {}
     for backend in dict.fromkeys(backends):
         options: dict[str, Any] = {}
@@ -156,37 +165,75 @@ def verify(
         if show is not None and "progress" in backend_options(backend):
             options["progress"] = partial(show, backend)
         found[backend] = _layers(network, _run(backend, net_path, network, spikes, **options))
+    first: Difference | TimeDifference | None = None
+    times: tuple[LayerTimes, ...] = ()
     differences = {}
-    first = None
+    if isinstance(model, SingleSpikeMLP):
+        reference = "the exact simulator"
+        ours = simulate(network, spikes, record="all")
+        expected = _layers(network, ours)
+        compared = compare(model, network, spikes, ours.spikes)
+        times, first = compared.layers, compared.first
+        differences["training"] = compared.outside
+        found.pop("exact", None)
+    else:
+        reference = "SLAYER"
+        expected = slayer_layers(model, spikes)
     for backend, layers in found.items():
         unequal = {name: layers[name] != expected[name] for name in expected}
         differences[backend] = sum(int(where.sum()) for where in unequal.values())
         if first is None and differences[backend]:
             name = next(name for name, where in unequal.items() if where.any())
-            sample, step, neuron = (int(i) for i in np.argwhere(unequal[name])[0])
-            one = spikes[sample : sample + 1]
-            found_in = _run(backend, net_path, network, one, states=(name,))
-            first = Difference(
-                backend,
-                name,
-                sample,
-                step,
-                neuron,
-                int(expected[name][sample, step, neuron]),
-                int(layers[name][sample, step, neuron]),
-                _state(*slayer_states(model, one, name), step, neuron),
-                _state(found_in.u[name], found_in.v[name], step, neuron),
-            )
+            at = tuple(int(i) for i in np.argwhere(unequal[name])[0])
+            first = _first(backend, name, at, expected, layers, net_path, network, model, spikes)
     firing = [layer.name for layer in network.layers if layer.neuron.fires]
     return Verification(
         dataset=data.name,
         samples=len(data),
         backends=tuple(found),
+        reference=reference,
         spikes=sum(int(expected[name].sum()) for name in firing),
         positions=sum(values.size for values in expected.values()),
         differences=differences,
         mask_differences=_mask_differences(saved.masks, network),
         first=first,
+        times=times,
+    )
+
+
+def _first(
+    backend: str,
+    layer: str,
+    at: tuple[int, ...],
+    expected: Layers,
+    found: Layers,
+    net_path: Path,
+    network: Network,
+    model: Any,
+    spikes: npt.NDArray[np.uint8],
+) -> Difference:
+    """A difference at (sample, step, neuron), with the states around it."""
+    sample, step, neuron = at
+    one = spikes[sample : sample + 1]
+    theirs = _run(backend, net_path, network, one, states=(layer,))
+    if isinstance(model, SingleSpikeMLP):
+        ours = simulate(network, one, states=(layer,))
+        states: tuple[Any, Any] = (ours.u[layer], ours.v[layer])
+        reference = "the exact simulator"
+    else:
+        states = slayer_states(model, one, layer)
+        reference = "SLAYER"
+    return Difference(
+        backend,
+        layer,
+        sample,
+        step,
+        neuron,
+        int(expected[layer][at]),
+        int(found[layer][at]),
+        _state(*states, step, neuron),
+        _state(theirs.u[layer], theirs.v[layer], step, neuron),
+        reference,
     )
 
 
@@ -282,14 +329,15 @@ def _layers(network: Network, result: Result) -> Layers:
     return layers
 
 
-def _check_same_shape(model: SpikingMLP, network: Network, net_path: Path) -> None:
+def _check_same_shape(model: SpikingMLP | SingleSpikeMLP, network: Network, net_path: Path) -> None:
     """Refuse files that cannot be of one network.
 
     Raises:
         FileError: naming the layers of both.
     """
     names = [*model.hidden_names, "readout"]
-    ours = [(name, *model.get_submodule(name).synapse.weight.shape[:2]) for name in names]
+    blocks = [(name, model.get_submodule(name)) for name in names]
+    ours = [(name, *getattr(b, "synapse", b).weight.shape[:2]) for name, b in blocks]
     theirs = [(layer.name, layer.neurons, layer.connections.n_pre) for layer in network.layers]
     connected = all(isinstance(layer.connections, Connections) for layer in network.layers)
     if ours != theirs or not connected:

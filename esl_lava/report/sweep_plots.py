@@ -109,6 +109,41 @@ def plot_methods(rows: Sequence[Row], path: Path) -> None:
     canvas.save(figure, path)
 
 
+def plot_table1(rows: Sequence[Row], path: Path) -> None:
+    """Accuracy over the operations of an inference, by connections and as counted.
+
+    Args:
+        rows: with the setting "method".
+        path: PNG to write.
+
+    Raises:
+        FileError: when it cannot be written.
+    """
+    figure, axis = canvas.figure(6, 3.6)
+    for row in rows:
+        accuracy = 100 * row.accuracy
+        axis.plot([row.sops, row.connections], [accuracy] * 2, "-", color=canvas.GREY, linewidth=1)
+        axis.plot(row.connections, accuracy, "o", color=canvas.BLUE)
+        axis.plot(row.sops, accuracy, "o", color=canvas.ORANGE)
+        axis.annotate(
+            f"{row.settings['method']}, {accuracy:.2f} %",
+            (row.connections, accuracy),
+            textcoords="offset points",
+            xytext=(0, 7),
+            ha="right",
+            fontsize=8,
+            color=canvas.INK,
+        )
+    axis.plot([], [], "o", color=canvas.BLUE, label="connections (the paper's count)")
+    axis.plot([], [], "o", color=canvas.ORANGE, label="synaptic operations, counted")
+    axis.legend(fontsize=8, frameon=False, loc="lower right")
+    axis.set_xscale("log")
+    axis.margins(x=0.15, y=0.15)
+    axis.set_xlabel("operations of an inference")
+    axis.set_ylabel("test accuracy (%)")
+    canvas.save(figure, path)
+
+
 def _line(axis: Any, places: Sequence[Any], rows: Sequence[Row], **style: Any) -> None:
     """Means as a line, single runs as dots."""
     axis.plot(places, [100 * row.accuracy for row in rows], marker="o", markersize=4, **style)

@@ -27,6 +27,7 @@ class Row:
             ones; of the sparse layers alone. The seeds share them.
         exploration: R_s, mean over the seeds.
         sops: per sample, mean over the seeds.
+        most_sops: of any sample of any seed, where it was counted.
     """
 
     settings: Mapping[str, str | float]
@@ -38,6 +39,7 @@ class Row:
     sparse_density: float
     exploration: float
     sops: float
+    most_sops: int | None = None
 
     @property
     def accuracy(self) -> float:
@@ -70,6 +72,7 @@ class Row:
             "sparse_density": self.sparse_density,
             "exploration": self.exploration,
             "sops_per_sample": self.sops,
+            "most_sops": self.most_sops,
         }
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from esl_lava.counts import Counts
 from esl_lava.devices import DenseOperation, EventEnergy
-from esl_lava.energy.table1 import Table1, contradiction
+from esl_lava.energy.table1 import PAPER, Measured, Table1, changes, contradiction
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,48 @@ def table1(result: Table1) -> RenderableType:
             row.paper.truenorth,
         )
     return Group(table, *(Text(f"- {remark}") for remark in result.remarks))
+
+
+def table1_measured(rows: Sequence[Measured], seeds: int) -> RenderableType:
+    """The paper's Table 1 beside networks trained here, and what counting changes.
+
+    Args:
+        rows: of the methods, the dense one first.
+        seeds: over which they are means.
+    """
+    found = number_table(
+        f"test accuracy of the exported integer networks, mean of {seeds} seeds",
+        *("network", "test %", "paper", "loss", "paper", "density", "paper", "connections"),
+    )
+    energy = number_table(
+        "joules of an inference: by connections (the paper's convention), by operations counted",
+        *("network", "GPU", "paper", "counted", "TrueNorth", "paper", "counted", "SOPs", "most"),
+    )
+    for row in rows:
+        paper = row.paper
+        loss = "" if paper is None else f"{float(PAPER[0].accuracy) - float(paper.accuracy):.2f}"
+        found.add_row(
+            row.method,
+            f"{100 * row.accuracy:.2f}",
+            paper.accuracy if paper else "",
+            f"{100 * row.loss:.2f}",
+            loss,
+            f"{row.density:.4f}",
+            paper.density if paper else "",
+            f"{row.connections:,}",
+        )
+        energy.add_row(
+            row.method,
+            joules(row.gpu),
+            paper.gpu if paper else "",
+            joules(row.gpu_by_sops),
+            joules(row.truenorth),
+            paper.truenorth if paper else "",
+            joules(row.truenorth_by_sops),
+            f"{row.sops:,.0f}",
+            f"{row.most_sops:,}",
+        )
+    return Group(found, energy, *(Text(f"- {sentence}") for sentence in changes(rows)))
 
 
 def sources(constants: Sequence[tuple[str, str, EventEnergy | DenseOperation]]) -> Table:

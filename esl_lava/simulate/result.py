@@ -16,6 +16,8 @@ from esl_lava.network import (
     INPUT,
     STATE_LIMIT,
     STATE_SHIFT,
+    Connections,
+    Convolution,
     Injection,
     Layer,
     Network,
@@ -184,6 +186,34 @@ def layer_counts(layer: Layer, *, samples: int, steps: int, sops: int, spikes: i
     )
 
 
+def sops_by_sample(
+    network: Network, inputs: npt.NDArray[Any], spikes: Mapping[str, Spikes]
+) -> npt.NDArray[np.int64]:
+    """(samples,) synaptic operations of each, from the spikes of every firing layer.
+
+    Args:
+        network: whose they are.
+        inputs: (samples, T, inputs) integers; what is not 0 is a spike.
+        spikes: as `Result.spikes`, all firing layers present.
+    """
+    active = {INPUT: np.count_nonzero(inputs, axis=1)}
+    active |= {name: layer.sum(axis=1, dtype=np.int64) for name, layer in spikes.items()}
+    total = np.zeros(len(inputs), np.int64)
+    for layer, before in zip(network.layers, (INPUT, *(layer.name for layer in network.layers))):
+        for source, part in _ends(layer, before):
+            total += active[source] @ part.fan_out()
+    return total
+
+
+def _ends(layer: Layer, before: str) -> list[tuple[str, Connections | Convolution | Injection]]:
+    """(source, connections) of all that brings input to a layer after the one called `before`."""
+    ends: list[tuple[str, Connections | Convolution | Injection]] = [(before, layer.connections)]
+    ends += [(skip.source, skip.connections) for skip in layer.skips]
+    if layer.recurrent is not None:
+        ends.append((layer.name, layer.recurrent))
+    return ends
+
+
 def count(network: Network, inputs: npt.NDArray[Any], spikes: Mapping[str, Spikes]) -> Counts:
     """Counts from the spikes of every firing layer: each spike crosses its fan-out.
 
@@ -201,10 +231,7 @@ def count(network: Network, inputs: npt.NDArray[Any], spikes: Mapping[str, Spike
         if layer.neuron.fires:
             emitted = spikes[layer.name].sum(axis=(0, 1), dtype=np.int64)
         active[layer.name] = emitted
-        ends = [(before, layer.connections)]
-        ends += [(skip.source, skip.connections) for skip in layer.skips]
-        if layer.recurrent is not None:
-            ends.append((layer.name, layer.recurrent))
+        ends = _ends(layer, before)
         sops = sum(int(active[source] @ part.fan_out()) for source, part in ends)
         layers.append(
             layer_counts(layer, samples=samples, steps=steps, sops=sops, spikes=int(emitted.sum()))

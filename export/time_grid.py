@@ -1,0 +1,160 @@
+"""Neurons that fire once (Eq. 3), on the time grid of a chip.
+
+With a current that keeps `a = (4096 - d) / 4096` of itself a step, and a membrane that
+keeps everything, a spike of weight w at step i has brought by the end of step n
+
+    w (1 + a + ... + a^(n - i)) = w (1 - a^(n - i + 1)) / (1 - a),
+
+which is Eq. 3's `w (1 - exp(-(t - t_i)))` over 1 - a, where a step lasts `-ln a` and the end of
+step n is the time of step n + 1. So with a threshold of 1 / (1 - a) times the one of Eq. 3 a
+neuron fires at the step during which Eq. 3 crosses: its time, rounded up to the grid. Layer l
+(the first is 1) counts its steps from the time l, as each looks at its membrane one step
+after what it sums. (`docs/single-spike.md`.)
+
+On the chip u is truncated toward zero every step, in units of 2**-6 weights; `truncation`
+bounds what v loses by that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from esl_lava.export.checks import WEIGHT_RANGE
+from esl_lava.export.lower import checked_masks, integer_decay
+from esl_lava.models.single_spike import SingleSpikeMLP
+from esl_lava.network import DECAY_UNITY, NEVER, STATE_SHIFT, Connections, Cuba, Layer, Network
+
+LOIHI1_REFRACTORY = 63
+"""The longest refractory period on Loihi 1, in steps; Loihi 2's neurons are programs."""
+
+
+def lower_single_spike(
+    model: SingleSpikeMLP,
+    masks: Mapping[str, torch.Tensor] | None = None,
+    *,
+    current_decay: float,
+    steps: int,
+    provenance: Mapping[str, str] | None = None,
+) -> Network:
+    """The integer network on the grid that a trained model stands for.
+
+    A layer's weights are scaled so that the largest just fits eight bits; its threshold is
+    scaled alike, and then weights are rounded to even integers. Neurons are refractory for
+    the rest of the sample.
+
+    Args:
+        model: its weights are read, not changed.
+        masks: layer name -> bool tensor of the weight's shape; a layer without one has
+            every connection.
+        current_decay: share of the current lost per step, which sets the grid.
+        steps: T the network is presented a sample.
+        provenance: text facts to carry along.
+
+    Raises:
+        LimitError: naming layers whose weights are not finite, or not 0 where pruned.
+        ValueError: for a mask of no layer.
+    """
+    names = (*model.hidden_names, "readout")
+    weights = {name: model.get_submodule(name).weight.detach() for name in names}
+    decay = integer_decay(current_decay)
+    layers = []
+    for name, mask in checked_masks(weights, masks or {}).items():
+        threshold = grid_threshold(weights[name], decay)
+        integers = grid_weights(weights[name], decay, threshold)
+        neuron = Cuba(decay, 0, threshold, refractory=max(1, steps - 1))
+        layers.append(Layer(name, Connections.from_dense(integers, mask), neuron))
+    return Network(tuple(layers), steps, provenance or {})
+
+
+def grid_threshold(weights: torch.Tensor, decay: int) -> int:
+    """The largest threshold mantissa at which every weight fits eight bits, 1..NEVER - 1.
+
+    Args:
+        weights: any shape, in units of the threshold.
+        decay: of the current, 1..4095.
+    """
+    low, high = WEIGHT_RANGE
+    furthest = max(float(weights.min()) / low, float(weights.max()) / high)  # over a scale of 1
+    if furthest * NEVER * decay <= DECAY_UNITY:
+        return NEVER - 1
+    return max(1, int(DECAY_UNITY / (furthest * decay)))
+
+
+def grid_weights(weights: torch.Tensor, decay: int, threshold: int) -> npt.NDArray[np.int32]:
+    """Even integers in -256..254 that have to a threshold the ratio of `weights` to 1.
+
+    Args:
+        weights: any shape, in units of the threshold.
+        decay: of the current, 1..4095.
+        threshold: mantissa, as `grid_threshold`.
+    """
+    scale = threshold * decay / DECAY_UNITY
+    halves = torch.round(weights.double() * (scale / 2))
+    low, high = WEIGHT_RANGE
+    return (2 * halves.clamp(low // 2, high // 2)).numpy().astype(np.int32)
+
+
+def unit_weights(layer: Layer) -> npt.NDArray[np.float64]:
+    """(n_post, n_pre) weights of a layer of the grid in units of its threshold, as Eq. 3's.
+
+    These are the weights the chip really computes with.
+    """
+    assert isinstance(layer.connections, Connections)
+    neuron = layer.neuron
+    scale = np.asarray(neuron.threshold) * np.asarray(neuron.current_decay) / DECAY_UNITY
+    return layer.connections.dense() / scale
+
+
+def truncation(decay: int, steps: int) -> npt.NDArray[np.float64]:
+    """(steps,) by how much v of step n can lie beside its untruncated value, in units of v.
+
+    A step's truncation moves u by less than 1 toward zero. After k steps the errors that
+    have decayed since are together below e_k = a e_(k-1) + 1, with e_0 = 0 for the step in
+    which the first input arrives; v sums them.
+
+    Args:
+        decay: of the current, 0..4096.
+        steps: T.
+    """
+    keep = (DECAY_UNITY - decay) / DECAY_UNITY
+    u = np.zeros(steps)
+    for n in range(1, steps):
+        u[n] = keep * u[n - 1] + 1
+    return np.cumsum(u)
+
+
+def firing_band(
+    layer: Layer, spikes: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The steps between which each neuron of a layer of the grid fires for the first time.
+
+    Without truncation it fires when v exceeds the threshold (Eq. 5: when it reaches it);
+    with it, not before v has come as near, and not after v lies as far beyond, as `truncation`
+    allows.
+
+    Args:
+        layer: of a network that `lower_single_spike` made.
+        spikes: (samples, T, n_pre) that reach it.
+
+    Returns:
+        Two arrays (samples, n_post) of steps; T where there is none.
+    """
+    samples, steps, _ = spikes.shape
+    assert isinstance(layer.connections, Connections)
+    decay = int(layer.neuron.current_decay)
+    keep = (DECAY_UNITY - decay) / DECAY_UNITY
+    threshold = int(layer.neuron.threshold) << STATE_SHIFT
+    weights = layer.connections.dense().astype(np.float64).T * (1 << STATE_SHIFT)
+    allowed = truncation(decay, steps)
+    u, v = np.zeros((2, samples, layer.neurons))
+    earliest, latest = np.full((2, samples, layer.neurons), steps)
+    for n in range(steps):
+        u = keep * u + spikes[:, n].astype(np.float64) @ weights
+        v += u
+        earliest = np.where((earliest == steps) & (v + allowed[n] >= threshold), n, earliest)
+        latest = np.where((latest == steps) & (v - allowed[n] > threshold), n, latest)
+    return earliest, latest
