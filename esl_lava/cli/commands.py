@@ -282,7 +282,13 @@ def verify(
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Prove that SLAYER, our simulator and Lava agree, spike for spike in every layer."""
+    """Prove that SLAYER, our simulator and Lava agree, spike for spike in every layer.
+
+    Where neurons fire once, the steps of their spikes are compared with training's exact
+    times, within what the rounding of the chip allows.
+    """
+    from dataclasses import asdict
+
     with results_only():
         from esl_lava.experiments import verify as verifications
         from esl_lava.report import tables
@@ -307,6 +313,7 @@ def verify(
                 "differences_by_backend": dict(found.differences),
                 "mask_differences": found.mask_differences,
                 "first_difference": None if found.first is None else str(found.first),
+                "firing_times": [asdict(layer) for layer in found.times],
             }
         )
     else:
@@ -319,8 +326,9 @@ def verify(
                     *((f"differences, {b}", f"{n:,}") for b, n in found.differences.items()),
                     ("connections that differ", f"{found.mask_differences:,}"),
                 ],
-                f"{net} against SLAYER run from {model} on {found.dataset}",
-            )
+                f"{net} against {found.reference}, {model}, on {found.dataset}",
+            ),
+            *([tables.firing_times(found.times)] if found.times else []),
         )
     _fail_on(found)
 

@@ -19,34 +19,12 @@ import torch
 from esl_lava.export.time_grid import firing_band, unit_weights
 from esl_lava.models.single_spike import SingleSpikeMLP, firing_times, grid_step
 from esl_lava.network import DECAY_UNITY, INPUT, Layer, Network
+from esl_lava.report.tables import LayerTimes
 
 Steps = npt.NDArray[np.int64]
 
 ROUNDING = 1e-9
 """Steps by which a time may exceed a point of the grid and count as on it: float64's."""
-
-
-@dataclass(frozen=True)
-class LayerTimes:
-    """How the firing steps of a layer compare with exact times.
-
-    Attributes:
-        layer: its name.
-        fired: (sample, neuron) pairs that fire on the grid.
-        moved: pairs whose step is not their exact time rounded up, given the same inputs and
-            weights: truncation.
-        furthest: by how many steps at most; a spike that is only in one counts from the last
-            step on.
-        lost: pairs that fire within the sample either in training or on the grid only.
-        drift: mean distance in steps between training and grid, of pairs that fire in both.
-    """
-
-    layer: str
-    fired: int
-    moved: int
-    furthest: int
-    lost: int
-    drift: float
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,14 @@ import torch
 from esl_lava import netfile
 from esl_lava.errors import FileError
 from esl_lava.experiments.evaluate import encoded, load_samples
-from esl_lava.experiments.firing_times import LayerTimes, TimeDifference, compare
+from esl_lava.experiments.firing_times import TimeDifference, compare
 from esl_lava.export.lower import WEIGHT_SCALE
 from esl_lava.models import modelfile
 from esl_lava.models.build import restore
 from esl_lava.models.mlp import SpikingMLP
 from esl_lava.models.single_spike import SingleSpikeMLP
 from esl_lava.network import STATE_SHIFT, Connections, Network
+from esl_lava.report.tables import LayerTimes
 from esl_lava.simulate import Result, backend_options, lava_cpu, simulate
 
 Show = Callable[[str, int, int], None]
@@ -96,8 +97,8 @@ class Verification:
         dataset: where the samples come from.
         samples: samples compared.
         backends: the simulators compared with SLAYER.
-        reference: what simulators were compared with.
-        spikes: spikes it emitted in all layers; each was looked up in every simulator.
+        reference: what the network was compared with.
+        spikes: spikes that were to be found in all layers of every simulator.
         positions: (sample, step, neuron) places compared per simulator, silent ones and
             the readout's values included.
         differences: backend -> places that differ.
@@ -169,7 +170,7 @@ def verify(
     times: tuple[LayerTimes, ...] = ()
     differences = {}
     if isinstance(model, SingleSpikeMLP):
-        reference = "the exact simulator"
+        reference = "training"
         ours = simulate(network, spikes, record="all")
         expected = _layers(network, ours)
         compared = compare(model, network, spikes, ours.spikes)

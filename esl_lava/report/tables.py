@@ -32,6 +32,29 @@ class DeviceRow:
     charged: str
 
 
+@dataclass(frozen=True)
+class LayerTimes:
+    """How the firing steps of a layer compare with exact times.
+
+    Attributes:
+        layer: its name.
+        fired: (sample, neuron) pairs that fire on the grid.
+        moved: pairs whose step is not their exact time rounded up, given the same inputs and
+            weights: truncation.
+        furthest: by how many steps at most; a spike that is only in one counts from the last
+            step on.
+        lost: pairs that fire within the sample either in training or on the grid only.
+        drift: mean distance in steps between training and grid, of pairs that fire in both.
+    """
+
+    layer: str
+    fired: int
+    moved: int
+    furthest: int
+    lost: int
+    drift: float
+
+
 def joules(value: float) -> str:
     """As the paper prints them: 1.13E-05."""
     return f"{value:.2E}"
@@ -155,6 +178,30 @@ def table1_measured(rows: Sequence[Measured], seeds: int) -> RenderableType:
             f"{row.most_sops:,}",
         )
     return Group(found, energy, *(Text(f"- {sentence}") for sentence in changes(rows)))
+
+
+def firing_times(layers: Sequence[LayerTimes]) -> RenderableType:
+    """How far the steps of spikes lie from training's exact times."""
+    table = number_table(
+        "firing steps against exact times",
+        *("layer", "spikes", "moved", "by steps", "lost or new", "mean drift"),
+    )
+    for layer in layers:
+        table.add_row(
+            layer.layer,
+            f"{layer.fired:,}",
+            f"{layer.moved:,}",
+            f"{layer.furthest}",
+            f"{layer.lost:,}",
+            f"{layer.drift:.3f}",
+        )
+    return Group(
+        table,
+        Text(
+            "moved: not the exact time rounded up, given the same inputs and weights; lost, drift: "
+            "against training with its own weights, through all layers, in steps"
+        ),
+    )
 
 
 def sources(constants: Sequence[tuple[str, str, EventEnergy | DenseOperation]]) -> Table:
