@@ -284,7 +284,11 @@ def test_a_single_spike_network():
         ("decay = 0.04", "decay = 1.0", "model.current_decay 1.0: a single_spike network needs a"),
         ("decay = 0.04", "decay = 0.0001", "model.current_decay 0.0001: a single_spike network"),
         ("_decay = 0.0\n", "_decay = 0.5\n", "model.voltage_decay 0.5: a single_spike network has"),
-        ("[model]", "[model]\nthreshold = 2", "model.threshold 2.0: a single_spike network has 1.0"),
+        (
+            "[model]",
+            "[model]\nthreshold = 2",
+            "model.threshold 2.0: a single_spike network has 1.0",
+        ),
         ("[model]", "[model]\ntau_grad = 2", "model.tau_grad means nothing to a single_spike"),
         ("[model]", "[model]\nscale_grad = 2", "model.scale_grad means nothing to a single_spike"),
         ('"single_spike"', '"spike"', "model.kind = 'spike': input should be 'multi_spike' or"),
