@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from esl_lava.training.losses import LATE, SUM_COST, first_spike, tet, weight_sum_cost
+from esl_lava.training.losses import LATE, SHARPNESS, SUM_COST, first_spike, tet, weight_sum_cost
 
 
 def test_hand_computed() -> None:
@@ -39,8 +39,9 @@ def test_every_step_gets_its_own_gradient() -> None:
 
 
 def test_first_spike_by_hand() -> None:
-    # z = 1, 3: softmax(-z) of class 0 is 1 / (1 + exp(-2)).
-    z = torch.tensor([[1.0, 3.0]], dtype=torch.float64)
+    # softmax(-5 z) of class 0 is 1 / (1 + exp(-2)).
+    assert SHARPNESS == 5
+    z = torch.tensor([[1.0, 1.4]], dtype=torch.float64)
     loss = first_spike(z, torch.tensor([0])).item()
     assert loss == pytest.approx(math.log(1 + math.exp(-2)), rel=1e-15)
 
@@ -49,12 +50,12 @@ def test_late_and_silent_neurons_are_bounded() -> None:
     z = torch.tensor([[LATE, 2 * LATE, math.inf, 1.0]], dtype=torch.float64, requires_grad=True)
     loss = first_spike(z, torch.tensor([2]))
     bounded = torch.tensor([[LATE, 1.5 * LATE, 2 * LATE, 1]], dtype=torch.float64)
-    assert loss.item() == functional.cross_entropy(-bounded, torch.tensor([2])).item()
+    assert loss.item() == functional.cross_entropy(-5 * bounded, torch.tensor([2])).item()
     loss.backward()
     assert z.grad is not None
-    softmax = torch.softmax(-bounded, 1)[0]
+    share = 5 * torch.softmax(-5 * bounded, 1)[0]
     # At LATE both branches have slope 1, at twice LATE a quarter; a silent one has none.
-    expected = torch.stack([-softmax[0], -softmax[1] / 4, torch.tensor(0.0), -softmax[3]])
+    expected = torch.stack([-share[0], -share[1] / 4, torch.tensor(0.0), -share[3]])
     torch.testing.assert_close(z.grad[0], expected.double(), rtol=1e-12, atol=0)
 
 
