@@ -199,7 +199,10 @@ class Sparsity(_Section):
 
 
 class Training(_Section):
-    """The optimisation: Adam, cosine decay to 0, TET loss (Eq. 10)."""
+    """The optimisation: Adam, cosine decay to 0.
+
+    The loss is TET's (Eq. 10), or Eq. 6 where neurons fire once.
+    """
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(10, description="passes over the data")
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = Field(
@@ -207,6 +210,16 @@ class Training(_Section):
     )
     learning_rate: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = Field(
         0.001, description="Adam's at the start"
+    )
+    gradient_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0,
+        description="largest Euclidean norm of the gradient of all weights together, above which "
+        "it is scaled down to it; 0 sets no limit",
+    )
+    shift: Annotated[int, Field(ge=0, le=64)] = Field(
+        0,
+        description="pixels by which every training image is moved at random, up or down and "
+        "left or right, anew in each epoch; 0 trains on the images as they are",
     )
 
 

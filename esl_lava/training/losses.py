@@ -23,12 +23,15 @@ def tet(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 LATE = 8.0
 """z from which on a spike counts as late; `first_spike` bounds times at twice it."""
 
+SHARPNESS = 5.0
+"""Factor on z in the softmax of `first_spike`: how early a class must be to be sure."""
+
 SUM_COST = 0.1
 """K, price of what a neuron's weights lack to sum to 1."""
 
 
 def first_spike(z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Eq. 6, cross entropy of softmax(-z): the right class fires first.
+    """Eq. 6, cross entropy of softmax(-z), here softmax(-SHARPNESS z): the right class first.
 
     Of late times z > LATE a smooth bound is taken, 2 LATE - LATE**2 / z, which is 2 LATE for a
     silent neuron. Its gradient falls as 1 / z**2, while that of z by the weights grows as z**2
@@ -42,7 +45,7 @@ def first_spike(z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         Scalar, the mean over the batch.
     """
     bounded = torch.where(z <= LATE, z, 2 * LATE - LATE**2 / z)
-    return functional.cross_entropy(-bounded, labels)
+    return functional.cross_entropy(-SHARPNESS * bounded, labels)
 
 
 def weight_sum_cost(weights: Iterable[torch.Tensor]) -> torch.Tensor:

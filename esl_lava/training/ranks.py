@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +29,11 @@ def first() -> bool:
     return count() == 1 or dist.get_rank() == 0
 
 
-def share(batch: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """This rank's consecutive part of a batch; sizes differ by at most 1 and may be 0."""
+def share(batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """This rank's consecutive part of a batch, along the first axis.
+
+    Sizes differ by at most 1 and may be 0.
+    """
     return batch if count() == 1 else np.array_split(batch, count())[dist.get_rank()]
 
 

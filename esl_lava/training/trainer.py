@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from esl_lava.config import Experiment, Training
+from esl_lava.data.augment import shifted
 from esl_lava.data.datasets import Dataset, split_validation
 from esl_lava.errors import DataError, UserError
 from esl_lava.models.build import Network, build
@@ -233,7 +234,7 @@ class Trainer:
         chosen = self._order[position * training.batch_size : (position + 1) * training.batch_size]
         if self.evolver.history and self.evolver.history[-1].iteration == self.iteration:
             self.evolver.record_silent(self._silent(chosen))
-        part = self._loss_part(chosen)
+        part = self._loss_part(chosen, self._images(chosen, epoch, position))
         loss = ranks.total(part.detach())
         if not torch.isfinite(loss):
             raise UserError(
@@ -244,7 +245,10 @@ class Trainer:
             group["lr"] = learning_rate(training, self.iteration, self.iterations)
         self.optimizer.zero_grad()
         part.backward()
-        ranks.sum_gradients(p for p in self.model.parameters() if p.requires_grad)
+        trainable = [p for p in self.model.parameters() if p.requires_grad]
+        ranks.sum_gradients(trainable)
+        if training.gradient_norm:
+            torch.nn.utils.clip_grad_norm_(trainable, training.gradient_norm)
         self.optimizer.step()
         self.evolver.step()
         if position == 0:
@@ -252,12 +256,24 @@ class Trainer:
         self._losses.append(loss.item())
         self.iteration += 1
 
-    def _loss_part(self, batch: npt.NDArray[np.int64]) -> torch.Tensor:
+    def _images(
+        self, batch: npt.NDArray[np.int64], epoch: int, position: int
+    ) -> npt.NDArray[np.uint8]:
+        """The batch's images as this epoch shows them."""
+        images, pixels = self.train_data.images[batch], self.experiment.training.shift
+        if pixels == 0:
+            return images
+        generator = np.random.default_rng([self.experiment.seed, epoch, position])
+        return shifted(images, self.train_data.image_shape, pixels, generator)
+
+    def _loss_part(
+        self, batch: npt.NDArray[np.int64], images: npt.NDArray[np.uint8]
+    ) -> torch.Tensor:
         """What this rank's share of a batch adds to the batch's mean loss."""
         own = ranks.share(batch)
         if len(own) == 0:
             return torch.zeros((), requires_grad=True)  # a mean over nothing would be NaN
-        outputs = self.model(self.kind.encode(self.experiment, self.train_data.images[own]))
+        outputs = self.model(self.kind.encode(self.experiment, ranks.share(images)))
         loss = self.kind.loss(self.model, outputs, torch.from_numpy(self.train_data.labels[own]))
         return loss * (len(own) / len(batch))
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from esl_lava.training.losses import tet
+from esl_lava.training.losses import LATE, SHARPNESS, SUM_COST, first_spike, tet, weight_sum_cost
 
 
 def test_hand_computed() -> None:
@@ -33,3 +33,37 @@ def test_every_step_gets_its_own_gradient() -> None:
     assert outputs.grad is not None
     expected = torch.tensor([[[1.0] * 3, [-1.0] * 3]]) / 6
     torch.testing.assert_close(outputs.grad, expected, rtol=1e-6, atol=0)  # float32
+
+
+# --- by the times of spikes --------------------------------------------------------------
+
+
+def test_first_spike_by_hand() -> None:
+    # softmax(-5 z) of class 0 is 1 / (1 + exp(-2)).
+    assert SHARPNESS == 5
+    z = torch.tensor([[1.0, 1.4]], dtype=torch.float64)
+    loss = first_spike(z, torch.tensor([0])).item()
+    assert loss == pytest.approx(math.log(1 + math.exp(-2)), rel=1e-15)
+
+
+def test_late_and_silent_neurons_are_bounded() -> None:
+    z = torch.tensor([[LATE, 2 * LATE, math.inf, 1.0]], dtype=torch.float64, requires_grad=True)
+    loss = first_spike(z, torch.tensor([2]))
+    bounded = torch.tensor([[LATE, 1.5 * LATE, 2 * LATE, 1]], dtype=torch.float64)
+    assert loss.item() == functional.cross_entropy(-5 * bounded, torch.tensor([2])).item()
+    loss.backward()
+    assert z.grad is not None
+    share = 5 * torch.softmax(-5 * bounded, 1)[0]
+    # At LATE both branches have slope 1, at twice LATE a quarter; a silent one has none.
+    expected = torch.stack([-share[0], -share[1] / 4, torch.tensor(0.0), -share[3]])
+    torch.testing.assert_close(z.grad[0], expected.double(), rtol=1e-12, atol=0)
+
+
+def test_the_cost_of_weights_that_sum_to_less_than_one() -> None:
+    first = torch.tensor([[0.5, 0.25], [2.0, -0.5], [-1.0, 0.0]], requires_grad=True)
+    second = torch.tensor([[1.0, 0.0, 0.0]], requires_grad=True)
+    cost = weight_sum_cost([first, second])
+    assert cost.item() == pytest.approx(SUM_COST * (0.25 + 0 + 2), rel=1e-6)  # float32
+    cost.backward()
+    assert first.grad is not None
+    assert torch.equal(first.grad, -SUM_COST * torch.tensor([[1.0, 1], [0, 0], [1, 1]]))

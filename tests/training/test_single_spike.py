@@ -1,0 +1,185 @@
+"""Training networks whose neurons fire once: what differs from the others."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from esl_lava.config import Experiment
+from esl_lava.data.datasets import Dataset, load
+from esl_lava.errors import FileError
+from esl_lava.models import modelfile
+from esl_lava.models.build import restore
+from esl_lava.models.modelfile import SavedModel
+from esl_lava.models.single_spike import SingleSpikeMLP, grid_step
+from esl_lava.training.kinds import KINDS, input_times
+from esl_lava.training.trainer import Trainer, accuracy
+from tests.training.test_trainer import SAMPLES, same_model, stopped
+from tests.training.test_trainer import experiment as multi_spike
+
+KIND = KINDS["single_spike"]
+
+
+def experiment(**sections: Any) -> Experiment:
+    ours: dict[str, Any] = {
+        "encoding": {"kind": "two_times", "steps": 63},
+        "model": {
+            "kind": "single_spike",
+            "current_decay": 0.04,
+            "voltage_decay": 0.0,
+            "weight_scale": 1.0,
+        },
+    }
+    for name, given in sections.items():
+        ours[name] = ours.get(name, {}) | given
+    return multi_spike(**ours)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load("digits", "train").take(SAMPLES)
+
+
+@pytest.fixture(scope="module")
+def trained(data: Dataset) -> tuple[Trainer, SavedModel]:
+    trainer = Trainer(experiment(), data)
+    return trainer, trainer.run()
+
+
+def test_inputs_spike_at_times_of_the_grid() -> None:
+    images = np.array([[0, 127, 128, 255]], np.uint8)
+    late = math.exp(42 * grid_step(0.04))
+    expected = torch.tensor([[late, late, 1, 1]], dtype=torch.float32)
+    assert torch.equal(input_times(experiment(), images), expected)
+    by_brightness = experiment(encoding={"kind": "latency", "steps": 3})
+    step = grid_step(0.04)
+    expected = torch.tensor([[math.inf, math.exp(step), math.exp(step), 1]])
+    assert torch.equal(input_times(by_brightness, images), expected.float())
+
+
+def test_the_first_spike_decides() -> None:
+    z = torch.tensor([[3, 2, 5], [math.inf, 4, 4], [math.inf] * 3])
+    assert KIND.decide(z).tolist() == [1, 1, -1]
+
+
+def test_no_spike_is_wrong(data: Dataset) -> None:
+    model = SingleSpikeMLP(64, [4], 10)
+    with torch.no_grad():
+        model.readout.weight.fill_(-1)
+    assert accuracy(experiment(), model, data) == 0
+
+
+def test_the_network_learns(trained: tuple[Trainer, SavedModel], data: Dataset) -> None:
+    trainer, _ = trained
+    assert trainer.history[-1]["loss"] < trainer.history[0]["loss"]
+    longer = experiment(training={"epochs": 40, "learning_rate": 0.01}, model={"hidden": [40]})
+    model = restore(Trainer(longer, data).run())
+    assert accuracy(longer, model, data) > 0.9
+
+
+@pytest.mark.parametrize("after", [1, 2, 5, 6])
+def test_resumed_is_as_uninterrupted(
+    data: Dataset, trained: tuple[Trainer, SavedModel], tmp_path: Path, after: int
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    modelfile.write(stopped(Trainer(experiment(), data), after).checkpoint(), path)
+    resumed = Trainer(experiment(), data, modelfile.read(path))
+    assert same_model(resumed.run(), trained[1])
+    assert same_model(resumed.checkpoint(), trained[0].checkpoint())
+
+
+@pytest.mark.parametrize("growth", ["random_unfired", "momentum", "gradient"])
+def test_the_evolver_keeps_its_counts(data: Dataset, growth: str) -> None:
+    trainer = Trainer(experiment(sparsity={"growth": growth, "t_iter": 1}), data)
+    start = trainer.evolver.connections()
+    assert list(trainer.evolver.masks) == ["hidden1", "hidden2"]
+
+    def check(progress: object) -> None:
+        assert trainer.evolver.connections() == start
+        for name, mask in trainer.evolver.masks.items():
+            assert not trainer.model.get_submodule(name).weight[~mask].any()
+
+    trainer.run(check)
+    assert any(layer.grown for update in trainer.evolver.history for layer in update.layers)
+
+
+def test_silent_neurons_are_recorded_after_an_update(data: Dataset) -> None:
+    trainer = Trainer(experiment(sparsity={"t_iter": 2}), data)
+    with torch.no_grad():  # one that nothing excites, one that fires after the last step
+        trainer.model.hidden1.weight[0] = -1.0
+        trainer.model.hidden1.weight[1] = 1.001 / 64
+    inputs = KIND.encode(trainer.experiment, trainer.train_data.images)
+    assert KIND.silent(trainer.experiment, trainer.model, inputs)[0] >= 2
+    stopped(trainer, 3)
+    silent = trainer.evolver.history[0].silent
+    assert silent is not None
+    assert list(silent) == ["hidden1", "hidden2"]
+    assert silent["hidden1"] >= 1
+
+
+def test_initial_weights_sum_alike_whatever_the_density(data: Dataset) -> None:
+    for density in (0.25, 1.0):
+        model = Trainer(experiment(sparsity={"density": density}), data).model
+        sums = model.hidden1.weight.sum(1)
+        assert 2.5 < float(sums.mean()) < 5.5
+        assert (model.hidden1.weight >= 0).all()
+
+
+def test_a_saved_model_is_restored(
+    trained: tuple[Trainer, SavedModel], data: Dataset, tmp_path: Path
+) -> None:
+    modelfile.write(trained[1], tmp_path / "model.pt")
+    saved = modelfile.read(tmp_path / "model.pt")
+    model = restore(saved)
+    assert isinstance(model, SingleSpikeMLP)
+    assert set(saved.weights) == {"hidden1.weight", "hidden2.weight", "readout.weight"}
+    best = max(entry["validation_accuracy"] for entry in saved.history)
+    assert accuracy(experiment(), model, trained[0].validation_data) == best
+
+
+def test_weights_of_another_kind_are_refused(trained: tuple[Trainer, SavedModel]) -> None:
+    saved = trained[1]
+    parts = (saved.weights, saved.masks, saved.ever)
+    with pytest.raises(FileError, match="not those of a multi-layer network"):
+        restore(SavedModel(multi_spike(), *parts))
+    wide = {**saved.weights, "hidden2.weight": torch.zeros(8, 11)}
+    with pytest.raises(FileError, match=r"layer hidden2 has shape \(8, 11\)"):
+        restore(SavedModel(saved.config, wide, *parts[1:]))
+    masks = {"hidden1": ~saved.masks["hidden1"]}
+    with pytest.raises(FileError, match="a pruned connection has a weight other than 0"):
+        restore(SavedModel(saved.config, saved.weights, masks, {}))
+
+
+def test_shifted_images_are_new_in_every_epoch_and_resumed_alike(data: Dataset) -> None:
+    settings = experiment(training={"shift": 1})
+    trainer = Trainer(settings, data)
+    seen: list[torch.Tensor] = []
+    trainer.model.register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0]) if torch.is_grad_enabled() else None
+    )
+    model = trainer.run()
+    batches = [len(batch) for batch in seen]
+    assert batches == [30, 30, 12] * 3
+    rows = [sample.numpy().tobytes() for batch in seen for sample in batch]
+    originals = {x.numpy().tobytes() for x in input_times(settings, trainer.train_data.images)}
+    kept = sum(row in originals for row in rows)
+    assert 0 < kept < len(rows) / 3  # one in nine stays where it is
+    checkpoint = stopped(Trainer(settings, data), 4).checkpoint()
+    assert same_model(Trainer(settings, data, checkpoint).run(), model)
+
+
+def test_the_gradient_is_scaled_down_to_its_limit(data: Dataset) -> None:
+    norms: dict[float, list[float]] = {}
+    for limit in (0.0, 1e-3):
+        trainer = Trainer(experiment(training={"gradient_norm": limit}), data)
+
+        def record(progress: object, trainer: Trainer = trainer, limit: float = limit) -> None:
+            squares = [p.grad.square().sum() for p in trainer.model.parameters()]
+            norms.setdefault(limit, []).append(math.sqrt(sum(squares)))
+
+        trainer.run(record)
+    assert min(norms[0.0]) > 1e-2
+    assert norms[1e-3] == pytest.approx([1e-3] * 9, rel=1e-3)  # torch divides by norm + 1e-6
