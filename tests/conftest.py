@@ -40,6 +40,32 @@ learning_rate = 0.02
 """
 
 
+TINY_ONCE = """\
+seed = 3
+
+[encoding]
+kind = "two_times"
+steps = 21
+
+[model]
+kind = "single_spike"
+hidden = [24, 12]
+current_decay = 0.12
+voltage_decay = 0.0
+weight_scale = 2.0
+
+[sparsity]
+density = 0.4
+t_iter = 3
+
+[training]
+epochs = 4
+batch_size = 100
+learning_rate = 0.01
+gradient_norm = 1.0
+"""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command left: exit code, standard output, standard error."""
@@ -122,22 +148,31 @@ def experiment() -> Experiment:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> TinyRun:
     """A run of a few seconds, made once by the real commands for all workers."""
-    shared = tmp_path_factory.getbasetemp()
+    return _made_once("tiny", TINY, tmp_path_factory.getbasetemp(), worker_id)
+
+
+@pytest.fixture(scope="session")
+def tiny_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> TinyRun:
+    """The same of a network whose neurons fire once."""
+    return _made_once("once", TINY_ONCE, tmp_path_factory.getbasetemp(), worker_id)
+
+
+def _made_once(name: str, config: str, shared: Path, worker_id: str) -> TinyRun:
     if worker_id != "master":
         shared = shared.parent
-    folder = shared / "tiny"
-    with (shared / "tiny.lock").open("w") as lock:
+    folder = shared / name
+    with (shared / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the first worker makes it, the others wait
-        record = shared / "tiny.json"
+        record = shared / f"{name}.json"
         if not record.exists():
-            made = _make(folder, shared / "tiny.toml")
+            (shared / f"{name}.toml").write_text(config)
+            made = _make(folder, shared / f"{name}.toml")
             record.write_text(json.dumps([vars(outcome) for outcome in made]))
         trained, exported = (Outcome(**values) for values in json.loads(record.read_text()))
     return TinyRun(folder, trained, exported)
 
 
 def _make(folder: Path, config: Path) -> tuple[Outcome, Outcome]:
-    config.write_text(TINY)
     trained = run_program("esl", "train", "--config", config, "-o", folder, "--json")
     assert trained.code == 0, trained.err
     exported = run_program("esl", "export", folder / "model.pt", folder / "net.h5", "--json")

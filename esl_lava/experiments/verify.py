@@ -20,6 +20,7 @@ import torch
 from esl_lava import netfile
 from esl_lava.errors import FileError
 from esl_lava.experiments.evaluate import encoded, load_samples
+from esl_lava.experiments.export import lowered
 from esl_lava.experiments.firing_times import TimeDifference, compare
 from esl_lava.export.lower import WEIGHT_SCALE
 from esl_lava.models import modelfile
@@ -101,7 +102,8 @@ class Verification:
         spikes: spikes that were to be found in all layers of every simulator.
         positions: (sample, step, neuron) places compared per simulator, silent ones and
             the readout's values included.
-        differences: backend -> places that differ.
+        differences: backend -> places that differ; where neurons fire once, also "training",
+            spikes outside of what rounding allows, and "weights", integers not the model's.
         mask_differences: connections in which model.pt and net.h5 differ.
         first: the first difference, if any.
         times: of each layer where neurons fire once.
@@ -176,6 +178,7 @@ def verify(
         compared = compare(model, network, spikes, ours.spikes)
         times, first = compared.layers, compared.first
         differences["training"] = compared.outside
+        differences["weights"] = _weight_differences(lowered(model_path), network)
         found.pop("exact", None)
     else:
         reference = "SLAYER"
@@ -350,6 +353,17 @@ def _check_same_shape(model: SpikingMLP | SingleSpikeMLP, network: Network, net_
             f"{net_path}: not exported from this model: it has layers {described[0]}, "
             f"the model {described[1]}"
         )
+
+
+def _weight_differences(exported: Network, network: Network) -> int:
+    """Integer weights and thresholds that are not those the model is exported with."""
+    different = 0
+    for ours, theirs in zip(exported.layers, network.layers):
+        assert isinstance(ours.connections, Connections)
+        assert isinstance(theirs.connections, Connections)
+        different += int((ours.connections.dense() != theirs.connections.dense()).sum())
+        different += ours.neuron != theirs.neuron
+    return different
 
 
 def _mask_differences(masks: Mapping[str, torch.Tensor], network: Network) -> int:

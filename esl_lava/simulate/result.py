@@ -196,7 +196,8 @@ def sops_by_sample(
         inputs: (samples, T, inputs) integers; what is not 0 is a spike.
         spikes: as `Result.spikes`, all firing layers present.
     """
-    active = {INPUT: np.count_nonzero(inputs, axis=1)}
+    active = {layer.name: np.zeros((len(inputs), layer.neurons), int) for layer in network.layers}
+    active[INPUT] = np.count_nonzero(inputs, axis=1)
     active |= {name: layer.sum(axis=1, dtype=np.int64) for name, layer in spikes.items()}
     total = np.zeros(len(inputs), np.int64)
     for layer, before in zip(network.layers, (INPUT, *(layer.name for layer in network.layers))):

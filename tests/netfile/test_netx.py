@@ -178,4 +178,5 @@ def test_reasons_why_netx_refuses() -> None:
         "delays in a recurrent layer",
         "bias beside injected input",
         "convolution",
+        "refractory period",
     }

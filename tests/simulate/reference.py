@@ -42,6 +42,7 @@ class Trace:
     spikes: dict[str, Array] = field(default_factory=dict)
     u: dict[str, Array] = field(default_factory=dict)
     v: dict[str, Array] = field(default_factory=dict)
+    membrane: dict[str, Array] = field(default_factory=dict)  # v before it is reset
     sops: dict[str, int] = field(default_factory=dict)
     overflows: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -51,7 +52,7 @@ def simulate(network: Network, inputs: Array) -> Trace:
     trace = Trace()
     for layer in network.layers:
         shape = (*inputs.shape[:2], layer.neurons)
-        for kept in (trace.spikes, trace.u, trace.v):
+        for kept in (trace.spikes, trace.u, trace.v, trace.membrane):
             kept[layer.name] = np.zeros(shape, np.int64)
         trace.sops[layer.name] = 0
         trace.overflows[layer.name] = (0, 0)
@@ -105,6 +106,7 @@ def _layer(
         wraps += int(above.sum() + below.sum())
         clips += int((np.abs(v[waiting == 0]) > 2**23 - 1).sum())
         v = np.where(waiting > 0, 0, np.clip(v, 1 - 2**23, 2**23 - 1))
+        trace.membrane[layer.name][sample, t] = v
         s = (v > threshold).astype(np.int64)
         v = np.where(s, 0, v)
         waiting = np.where(s, layer.neuron.refractory, np.maximum(waiting - 1, 0))
@@ -116,6 +118,25 @@ def _layer(
     earlier = trace.overflows[layer.name]
     trace.overflows[layer.name] = (earlier[0] + wraps, earlier[1] + clips)
     return trace.spikes[layer.name][sample]
+
+
+def decision(network: Network, trace: Trace, sample: int) -> int:
+    """The class of a sample, -1 for none."""
+    last = network.layers[-1]
+    spikes = trace.spikes[last.name][sample]
+    steps = len(spikes)
+    if not last.neuron.fires:
+        score = trace.v[last.name][sample, -1].tolist()
+        return score.index(max(score))
+    if isinstance(last.connections, Injection) or not 1 <= steps - 1 <= last.neuron.refractory:
+        score = spikes.sum(axis=0).tolist()
+        return score.index(max(score))
+    for t in range(steps):
+        fired = np.flatnonzero(spikes[t])
+        if len(fired):
+            membranes = trace.membrane[last.name][sample, t, fired].tolist()
+            return int(fired[membranes.index(max(membranes))])
+    return -1
 
 
 def late(values: Array, delays: Array | None) -> Array:

@@ -57,13 +57,12 @@ def check_against_reference(network: Network, inputs: np.ndarray) -> None:
     last = network.layers[-1].name
     if network.readout is None:
         assert result.readout is None
-        score = expected.spikes[last].sum(axis=1)
     else:
         assert result.readout is not None
         assert result.readout.dtype == np.int32
         np.testing.assert_array_equal(result.readout, expected.v[last])
-        score = expected.v[last][:, -1]
-    assert result.decisions.tolist() == [row.tolist().index(row.max()) for row in score]
+    decisions = [reference.decision(network, expected, n) for n in range(len(inputs))]
+    assert result.decisions.tolist() == decisions
     assert result.overflows == expected.overflows
     assert {layer.name: layer.sops for layer in result.counts.layers} == expected.sops
     assert result.counts == count(network, inputs, result.spikes)
@@ -92,7 +91,8 @@ BIASES = st.one_of(st.integers(-300, 300), st.integers(-(1 << 18), 1 << 18))
 def layers(draw, name: str, n_pre: int, n_post: int, fires: bool):
     mask = draw(hnp.arrays(bool, (n_post, n_pre)) | st.just(np.ones((n_post, n_pre), bool)))
     weights = draw(hnp.arrays(np.int32, (n_post, n_pre), elements=WEIGHTS))
-    neuron = Cuba(draw(DECAYS), draw(DECAYS), draw(THRESHOLDS) if fires else NEVER)
+    threshold = draw(THRESHOLDS) if fires else NEVER
+    neuron = Cuba(draw(DECAYS), draw(DECAYS), threshold, draw(st.sampled_from([0, 0, 1, 2, 9])))
     bias = draw(st.none() | hnp.arrays(np.int32, n_post, elements=BIASES))
     return Layer(name, Connections.from_dense(np.where(mask, weights, 0), mask), neuron, bias)
 
@@ -312,6 +312,32 @@ def test_the_readout_decides_by_its_last_step():
     assert result.readout is not None
     assert result.readout[0].tolist() == [[6 * 64, 2 * 64], [-2 * 64, 4 * 64]]
     assert result.decisions.tolist() == [1]
+
+
+def test_a_pause_after_a_spike():
+    """u goes on, v stays 0, so does a wrap of u; v is not clipped while it is held."""
+    layer = Layer("a", Connections.from_dense([[100]]), Cuba(0, 0, 50, refractory=2))
+    result = simulate(Network((layer,)), np.ones((1, 7, 1), np.uint8), record="a", states="a")
+    assert result.spikes["a"][0, :, 0].tolist() == [1, 0, 0, 1, 0, 0, 1]
+    assert result.u["a"][0, :, 0].tolist() == [6400 * n for n in range(1, 8)]
+    assert result.v["a"].max() == 0
+
+
+def test_the_first_spike_decides_and_then_the_highest_membrane():
+    def decided(*rows: list[int], bias: list[int] | None = None) -> list[int]:
+        """Of classes 0, 1 and 2, which inputs bring v as given, one sample a row."""
+        weights = Connections.from_dense(np.eye(3, dtype=int) * 2)
+        neurons = Cuba(4096, 0, 20, refractory=3)
+        network = Network((Layer("out", weights, neurons, bias),), input_bits=8)
+        steps = np.array(rows).reshape(len(rows), -1, 3)
+        return simulate(network, steps // 2).decisions.tolist()
+
+    nothing = [0, 0, 0]
+    # The last fires first; 1 fires with more than 0 at one step; nobody does.
+    assert decided([0, 8, 30, 90, 90, 0], [30, 32, 0, *nothing], [4, 4, 4, *nothing]) == [2, 1, -1]
+    # A tie in both goes to the lower class; what v held before counts.
+    assert decided([0, 30, 30, *nothing], [10, 18, 0, 20, 16, 0]) == [1, 1]
+    assert decided([30, 28, 0, *nothing], bias=[0, 3, 0]) == [1]
 
 
 def larger() -> tuple[Network, np.ndarray]:

@@ -252,6 +252,24 @@ def test_graded_maps_into_sparse_synapses():
     assert_every_state_agrees(network, inputs, sparse=True)
 
 
+def test_neurons_that_pause_and_decide_by_their_first_spike():
+    """Ours in Lava: a pause that ends within the sample, one that does not, and resets."""
+    rng = np.random.default_rng(10)
+    network = Network(
+        (
+            Layer("short", connections(rng, 12, 20, 0.5), Cuba(1000, 100, 100, refractory=2)),
+            Layer("once", connections(rng, 5, 12, 0.8), Cuba(170, 0, 900, refractory=62)),
+        )
+    )
+    inputs = (rng.random((5, 9, 20)) < 0.4).astype(np.uint8)
+    assert_every_state_agrees(network, inputs)
+    ours = simulate(network, inputs, record="all")
+    assert (ours.spikes["short"].sum(axis=1) > 1).any()
+    assert ours.spikes["once"].sum(axis=1).max() == 1
+    assert set(lava_cpu.run(network, inputs).decisions) == set(ours.decisions)
+    assert len(set(ours.decisions.tolist())) > 1
+
+
 def test_random_networks_through_the_runtime():
     totals = equality.check(2, equality.by_runtime, netx=True, seed=3)
     assert totals.cases == 2

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from esl_lava.config import Encoding
 from esl_lava.data.datasets import Dataset
@@ -13,8 +14,10 @@ from esl_lava.simulate.result import (
     decide,
     joined,
     recorded_layers,
+    sops_by_sample,
     traced_layers,
 )
+from tests.simulate.networks import cases
 
 NETWORK = Network(
     (
@@ -123,12 +126,33 @@ def test_graded_spikes_are_checked_against_their_bits():
 
 def test_decide():
     readout = np.array([[[9, 0, 0], [1, 5, 5]], [[0, 0, 0], [-3, -3, -4]]], np.int32)
-    assert decide(readout, None).tolist() == [1, 0]
+    assert decide(NETWORK.layers[1], None, v=readout).tolist() == [1, 0]
     # 300 spikes overflow uint8: class 0 would have 44.
     spikes = np.zeros((1, 300, 2), np.uint8)
     spikes[:, :, 0] = 1
     spikes[:, :100, 1] = 1
-    assert decide(None, spikes).tolist() == [0]
+    firing = Layer("a", Connections.from_dense([[2], [2]]), Cuba(4096, 0, 10))
+    assert decide(firing, spikes).tolist() == [0]
+
+
+def test_operations_by_sample():
+    inputs = np.zeros((2, 5, 6), np.uint8)
+    inputs[0, :, 0] = 1
+    hidden = np.zeros((2, 5, 3), np.uint8)
+    hidden[1, 2] = 1
+    hidden[1, 3, 1] = 1
+    # Each input reaches 3 neurons; neurons reach 2, 1 and 2 classes.
+    assert sops_by_sample(NETWORK, inputs, {"hidden": hidden}).tolist() == [5 * 3, 2 + 1 + 2 + 1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases())
+def test_operations_by_sample_are_those_of_the_run(case):
+    result = simulate(case.network, case.inputs, record="all")
+    by_sample = sops_by_sample(case.network, case.inputs, result.spikes)
+    assert by_sample.sum() == result.counts.sops
+    alone = simulate(case.network, case.inputs[-1:])
+    assert by_sample[-1] == alone.counts.sops
 
 
 def test_count_from_spikes():

@@ -1,0 +1,92 @@
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from esl_lava import netfile
+from esl_lava.experiments import export
+from esl_lava.experiments.evaluate import encoded, encoding_of, load_samples
+from esl_lava.experiments.firing_times import compare
+from esl_lava.experiments.verify import verify
+from esl_lava.models import modelfile
+from esl_lava.models.build import restore
+from esl_lava.network import Connections, Network
+from esl_lava.simulate import simulate
+
+
+def changed(network: Network, layer: int, factor: int) -> Network:
+    """The network with another threshold in one layer, as if a step had gone wrong."""
+    layers = list(network.layers)
+    neuron = layers[layer].neuron
+    threshold = int(neuron.threshold) * factor // 100
+    layers[layer] = replace(layers[layer], neuron=replace(neuron, threshold=threshold))
+    return replace(network, layers=tuple(layers))
+
+
+@pytest.fixture
+def case(tiny_once: Any) -> tuple[Any, Network, np.ndarray]:
+    network = netfile.read(tiny_once.net)
+    data = load_samples(network, "digits", "test", 40)
+    model = restore(modelfile.read(tiny_once.model))
+    return model, network, encoded(data, encoding_of(network))
+
+
+def test_chip_and_training_agree_within_the_bound(case: tuple[Any, Network, np.ndarray]) -> None:
+    model, network, spikes = case
+    found = compare(model, network, spikes, simulate(network, spikes, record="all").spikes)
+    assert (found.outside, found.first) == (0, None)
+    assert [layer.layer for layer in found.layers] == ["hidden1", "hidden2", "readout"]
+    for layer in found.layers:
+        assert layer.fired > 100
+        assert layer.furthest <= 1
+        assert layer.moved < 0.1 * layer.fired
+        assert layer.drift < 1.5
+
+
+def test_what_truncation_cannot_explain_is_named(case: tuple[Any, Network, np.ndarray]) -> None:
+    model, network, spikes = case
+    ran = simulate(changed(network, 1, 120), spikes, record="all").spikes
+    found = compare(model, network, spikes, ran)
+    assert found.outside > 0
+    assert found.first is not None
+    assert found.first.layer == "hidden2"
+    assert not found.first.earliest <= found.first.found <= found.first.latest
+    assert found.first.earliest <= found.first.exact <= found.first.latest
+    for part in ("layer hidden2", f"neuron {found.first.neuron}", f"step {found.first.found}"):
+        assert part in str(found.first)
+
+
+def test_verify_proves_it_on_every_backend(tiny_once: Any) -> None:
+    found = verify(tiny_once.model, tiny_once.net, samples=6)
+    assert found.differences == {"training": 0, "weights": 0, "lava-models": 0, "lava": 0}
+    assert (found.total, found.first, found.reference) == (0, None, "training")
+    assert found.spikes > 100
+    assert len(found.times) == 3
+
+
+def test_verify_finds_another_weight(tiny_once: Any, tmp_path: Any) -> None:
+    network = netfile.read(tiny_once.net)
+    layer = network.layers[0]
+    assert isinstance(layer.connections, Connections)
+    weights = layer.connections.weights.copy()
+    weights[weights > 100] -= 60  # a smaller weight fires later, in file and simulator alike
+    connections = replace(layer.connections, weights=weights)
+    other = replace(network, layers=(replace(layer, connections=connections), *network.layers[1:]))
+    netfile.write(other, tmp_path / "net.h5")
+    found = verify(tiny_once.model, tmp_path / "net.h5", samples=6, backends=("exact",))
+    # The chip is true to its weights, but they are not the model's.
+    assert found.differences == {
+        "training": 0,
+        "weights": int((weights != layer.connections.weights).sum()),
+    }
+    assert found.total > 0
+
+
+def test_a_sample_too_long_for_loihi_1_is_said(
+    tiny_once: Any, monkeypatch: Any, caplog: Any
+) -> None:
+    monkeypatch.setattr(export, "LOIHI1_REFRACTORY", 19)
+    network = export.lowered(tiny_once.model)
+    assert {layer.neuron.refractory for layer in network.layers} == {20}
+    assert "pause for 20 steps, Loihi 1 can 19" in caplog.text
