@@ -15,10 +15,10 @@ from esl_lava.models.mlp import SpikingMLP
 from esl_lava.models.modelfile import SavedModel
 from esl_lava.models.single_spike import SingleSpikeMLP
 
-Network = SpikingMLP | SingleSpikeMLP
+SpikingNetwork = SpikingMLP | SingleSpikeMLP
 
 
-def build(config: Model, inputs: int, classes: int) -> Network:
+def build(config: Model, inputs: int, classes: int) -> SpikingNetwork:
     """A network with torch's current generator's initial weights."""
     return _KINDS[config.kind].build(config, inputs, classes)
 
@@ -50,7 +50,7 @@ class _Kind:
         kernel: lengths of a weight after (n_post, n_pre).
     """
 
-    build: Callable[[Model, int, int], Network]
+    build: Callable[[Model, int, int], SpikingNetwork]
     key: str
     kernel: tuple[int, ...]
 

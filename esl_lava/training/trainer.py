@@ -17,7 +17,7 @@ from esl_lava.config import Experiment, Training
 from esl_lava.data.augment import shifted
 from esl_lava.data.datasets import Dataset, split_validation
 from esl_lava.errors import DataError, UserError
-from esl_lava.models.build import Network, build
+from esl_lava.models.build import SpikingNetwork, build
 from esl_lava.models.history import kept_epoch
 from esl_lava.models.mlp import scale_initial_weights
 from esl_lava.models.modelfile import SavedModel
@@ -320,7 +320,7 @@ def learning_rate(training: Training, iteration: int, iterations: int) -> float:
 
 
 @torch.no_grad()
-def accuracy(experiment: Experiment, model: Network, data: Dataset) -> float:
+def accuracy(experiment: Experiment, model: SpikingNetwork, data: Dataset) -> float:
     """Share of samples the network decides to be of their label, 0..1."""
     kind = KINDS[experiment.model.kind]
     right = 0

@@ -18,6 +18,7 @@ from esl_lava.experiments import train as experiments
 from esl_lava.models import modelfile
 from esl_lava.training import ranks
 from esl_lava.training.trainer import Progress, Trainer
+from tests.training.test_single_spike import experiment as single_spike
 from tests.training.test_trainer import SAMPLES, experiment, poisoned, stop_at
 
 RANKS = 2
@@ -29,9 +30,9 @@ def gradient_growth(**training: Any) -> Experiment:
     return experiment(sparsity={"growth": "gradient"}, training=training)
 
 
-def gradients(size: int) -> dict[str, torch.Tensor]:
+def gradients(size: int, settings: Experiment | None = None) -> dict[str, torch.Tensor]:
     """The loss of an untrained model on the first samples, and its gradient by parameter."""
-    trainer = Trainer(experiment(), load("digits", "train").take(SAMPLES))
+    trainer = Trainer(settings or experiment(), load("digits", "train").take(SAMPLES))
     part = trainer._loss_part(np.arange(size), trainer.train_data.images[:size])
     part.backward()
     named = dict(trainer.model.named_parameters())
@@ -67,7 +68,17 @@ def run_rank(rank: int, folder: str) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS
     )
-    scenarios = (basics, gradients_of, resumed, silent, diverged, spoilt, unwritable, refused)
+    scenarios = (
+        basics,
+        gradients_of,
+        of_single_spikes,
+        resumed,
+        silent,
+        diverged,
+        spoilt,
+        unwritable,
+        refused,
+    )
     found = {work.__name__: work(rank, Path(folder)) for work in scenarios}
     torch.save(found, f"{folder}/{rank}.pt")
     ranks.leave()
@@ -91,6 +102,10 @@ def basics(rank: int, folder: Path) -> list[Any]:
 
 def gradients_of(rank: int, folder: Path) -> list[dict[str, torch.Tensor]]:
     return [gradients(size) for size in BATCHES]
+
+
+def of_single_spikes(rank: int, folder: Path) -> list[dict[str, torch.Tensor]]:
+    return [gradients(size, single_spike()) for size in BATCHES]
 
 
 def resumed(rank: int, folder: Path) -> list[Any]:
@@ -185,6 +200,21 @@ def test_the_gradient_is_that_of_the_whole_batch(results: list[dict[str, Any]], 
         # are added in another order, each addition rounding by 2^-24 of what is summed.
         rounding = 90 * 2**-24 * float(gradient.abs().max())
         torch.testing.assert_close(of_ranks[0][name], gradient, rtol=0, atol=rounding)
+
+
+@pytest.mark.parametrize("index", range(len(BATCHES)))
+def test_the_gradient_of_single_spikes_is_that_of_the_whole_batch(
+    results: list[dict[str, Any]], index: int
+) -> None:
+    expected = gradients(BATCHES[index], single_spike())
+    of_ranks = [found["of_single_spikes"][index] for found in results]
+    assert len(expected) == 4
+    assert expected["hidden1.weight"].count_nonzero() > 0
+    for name, gradient in expected.items():
+        assert torch.equal(of_ranks[0][name], of_ranks[1][name])
+        # float32 sums in another order, divided by differences of sums close to 1.
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(of_ranks[0][name], gradient, rtol=0, atol=1e-4 * scale)
 
 
 def test_an_interrupted_run_resumes_to_the_same_bits(
