@@ -420,8 +420,8 @@ class Cuba:
         return bool(np.min(self.threshold) < NEVER)
 
     def fires_once(self, steps: int) -> bool:
-        """Whether a neuron that has fired cannot fire again in a sample of so many steps."""
-        return self.refractory >= steps - 1 > 0
+        """Whether the pause after a spike lasts to the end of any sample of so many steps."""
+        return self.refractory >= max(1, steps - 1)
 
 
 INTEGRATOR = Cuba(current_decay=DECAY_UNITY, voltage_decay=0, threshold=NEVER)

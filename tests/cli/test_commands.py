@@ -202,6 +202,7 @@ def test_verify_with_lava(tiny: Any, program: Command) -> None:
         "differences_by_backend": {"exact": 0, "lava-models": 0, "lava": 0},
         "mask_differences": 0,
         "first_difference": None,
+        "firing_times": [],
     }
 
 
@@ -291,6 +292,64 @@ def test_sweeps(
     assert "runs are finished already" in again.err
     assert f"{100 * made.json['rows'][0]['accuracy']:.2f}" in again.out
     assert contents(tmp_path) == before
+
+
+def test_table1_of_tiny_networks(
+    tiny_once: Any, program: Command, invoke: Command, tmp_path: Path
+) -> None:
+    line = ["reproduce", "table1", "--config", tiny_once.path / "config.toml", "--epochs", 2]
+    line += ["--seeds", "1,2", "-o", tmp_path / "t"]
+    made = program("esl", *line, "--json")
+    assert made.code == 0, made.err
+    assert list((tmp_path / "t").glob("table1.png"))
+    written = json.loads((tmp_path / "t" / "table1.json").read_text())
+    assert {key: written[key] for key in ("rows", "paper", "measured")} == made.json
+    dense, sparse, small = made.json["measured"]
+    assert [row["method"] for row in (dense, sparse, small)] == ["dense", "esl", "small-dense"]
+    assert [row["paper"] is None for row in (dense, sparse, small)] == [False, False, True]
+    assert dense["density"] == small["density"] == 1
+    assert sparse["connections"] <= small["connections"] < dense["connections"]
+    for row in (dense, sparse, small):
+        assert 0 < row["sops"] <= row["most_sops"] <= row["connections"]
+        assert row["gpu"] == by_connections(row["connections"], load_device("v100_paper"))
+        assert row["loss"] == dense["accuracy"] - row["accuracy"]
+        per_sop = row["truenorth"] / row["connections"]
+        assert row["truenorth_by_sops"] == pytest.approx(per_sop * row["sops"])
+    shown = invoke(*line).out
+    assert f"{100 * sparse['accuracy']:.2f}" in shown
+    assert f"{sparse['most_sops']:,}" in shown
+    assert "96.58" in shown
+    assert "by operations" in " ".join(shown.split())
+
+
+def test_fig2_of_networks_that_fire_once(tiny_once: Any, invoke: Command, tmp_path: Path) -> None:
+    config = tiny_once.path / "config.toml"
+    line = ("reproduce", "fig2", "--network", "single-spike", "--config", config, "--eps", "2,4")
+    made = invoke(*line, "--epochs", 1, "-o", tmp_path / "f", "--jobs", 1, "--json")
+    assert made.code == 0, made.err
+    assert [row["settings"] for row in made.json["rows"]] == [{"eps": 2.0}, {"eps": 4.0}]
+    assert all(0 < row["most_sops"] <= row["connections"] for row in made.json["rows"])
+
+
+def test_run_and_verify_networks_that_fire_once(tiny_once: Any, invoke: Command) -> None:
+    values = invoke("run", tiny_once.net, "--json").json
+    # The grid rounds times up, and training knows of it only in the inputs.
+    assert abs(values["accuracy"] - tiny_once.trained.json["accuracy"]) < 0.05
+    assert 0 < values["sops_per_sample"] <= values["connections"]
+    chosen = ("--samples", 6, "--backend", "exact", "--backend", "lava-models")
+    shown = invoke("verify", tiny_once.model, tiny_once.net, *chosen)
+    assert shown.code == 0, shown.err
+    found = rows(shown.out)
+    for what in ("training", "weights", "lava-models"):
+        assert found[f"differences, {what}"] == "0"
+    assert "mean drift" in shown.out
+    as_json = invoke("verify", tiny_once.model, tiny_once.net, *chosen, "--json").json
+    assert [layer["layer"] for layer in as_json["firing_times"]] == [
+        "hidden1",
+        "hidden2",
+        "readout",
+    ]
+    assert as_json["differences"] == 0
 
 
 def test_train_by_another_method(tiny: Any, invoke: Command, tmp_path: Path) -> None:
@@ -632,7 +691,14 @@ BAD = [
     ("baselines -o new --config {config} --seeds 1,-2", "seed = -2"),
     ("reproduce", "Missing command"),
     ("reproduce table2", "No such command 'table2'"),
-    ("reproduce table1", "--counts-only"),
+    ("reproduce table1 --config {config}", "model.kind = 'multi_spike': Table 1 is about single"),
+    ("reproduce table1 --counts-only --epochs 2", "--counts-only trains nothing"),
+    ("reproduce table1 --preset digits-single-spike --jobs 0 -o new", "--jobs 0"),
+    ("reproduce fig2 -o new --network two-spike", "--network 'two-spike': there are multi-spike"),
+    (
+        "reproduce fig2 -o new --network single-spike --config {config}",
+        "--network single-spike: the experiment's model.kind is multi_spike",
+    ),
 ]
 
 

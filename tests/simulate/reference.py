@@ -128,7 +128,7 @@ def decision(network: Network, trace: Trace, sample: int) -> int:
     if not last.neuron.fires:
         score = trace.v[last.name][sample, -1].tolist()
         return score.index(max(score))
-    if isinstance(last.connections, Injection) or not 1 <= steps - 1 <= last.neuron.refractory:
+    if isinstance(last.connections, Injection) or last.neuron.refractory < max(1, steps - 1):
         score = spikes.sum(axis=0).tolist()
         return score.index(max(score))
     for t in range(steps):
