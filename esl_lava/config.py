@@ -6,6 +6,7 @@ Every field is documented here, once; `esl train --help-config` prints these tex
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +19,9 @@ from esl_lava.errors import ConfigError, FileError
 
 DECAY_ONE = 4096
 """The chip's decay that keeps nothing: decays are integers of 12 bits."""
+
+MAX_TIME_CONSTANTS = 20
+"""How long a sample of single spikes may last: times enter sums as their exponentials."""
 
 MAX_CONFIG_BYTES = 1 << 20
 MAX_FAULTS = 20
@@ -242,6 +246,19 @@ class Experiment(_Section):
             raise ValueError(
                 f"encoding.kind {self.encoding.kind}: a single_spike network needs inputs that "
                 f"spike at most once, {' or '.join(once)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _times_are_floats(self) -> Experiment:
+        if self.model.kind != "single_spike":
+            return self
+        duration = -self.encoding.steps * math.log1p(-self.model.current_decay)
+        if duration > MAX_TIME_CONSTANTS:
+            raise ValueError(
+                f"encoding.steps {self.encoding.steps} with model.current_decay "
+                f"{self.model.current_decay} last {duration:.1f} time constants of the current, "
+                f"a single_spike network {MAX_TIME_CONSTANTS} at most: smaller steps or fewer"
             )
         return self
 

@@ -274,6 +274,7 @@ def test_a_single_spike_network():
     experiment = from_toml(SINGLE)
     assert from_toml(to_toml(experiment)) == experiment
     assert from_toml(SINGLE.replace("two_times", "latency")).encoding.kind == "latency"
+    assert from_toml(SINGLE.replace("63", "489")).encoding.steps == 489  # 19.96 time constants
 
 
 @pytest.mark.parametrize(
@@ -291,6 +292,7 @@ def test_a_single_spike_network():
         ),
         ("[model]", "[model]\ntau_grad = 2", "model.tau_grad means nothing to a single_spike"),
         ("[model]", "[model]\nscale_grad = 2", "model.scale_grad means nothing to a single_spike"),
+        ("steps = 63", "steps = 490", "encoding.steps 490 with model.current_decay 0.04 last 20.0"),
         ('"single_spike"', '"spike"', "model.kind = 'spike': input should be 'multi_spike' or"),
     ],
 )

@@ -66,8 +66,8 @@ def propagate(
 
     Args:
         z, weight, last: as `fire` took and left them.
-        scaled: (samples, n_post) gradient of z_out times slope, 0 for a silent neuron.
-        weighed: the same times z_out, 0 for a silent neuron.
+        scaled: (samples, n_post) gradient of z_out times slope; not used of a silent neuron.
+        weighed: the same times z_out.
         gradient_z: like `z`, added to.
         gradient_w: like `weight`, added to.
     """
@@ -76,8 +76,6 @@ def propagate(
     for sample in range(samples):
         for i in range(n_pre):
             now = z[sample, i]
-            if now == np.inf:
-                continue
             total = gradient_z[sample, i]
             for j in range(n_post):
                 if now <= last[sample, j]:

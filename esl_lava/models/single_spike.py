@@ -75,10 +75,9 @@ class _FiringTimes(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         z, weight, z_out, last, slope = ctx.saved_tensors
-        # Of a silent neuron the slope is 0, and its time, infinity, must not meet it.
-        fires = slope > 0
-        scaled = torch.where(fires, gradient * slope, 0)
-        weighed = torch.where(fires, scaled * z_out, 0)
+        # NaN for a silent neuron, of which `last` keeps both from being used.
+        scaled = gradient * slope
+        weighed = scaled * z_out
         if ctx.times is not None:
             by_z, by_weight = ctx.needs_input_grad[:2]
             return (

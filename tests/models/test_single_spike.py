@@ -73,6 +73,9 @@ def test_inputs_of_one_time_are_causes_together() -> None:
         z = tensor([1, 1])
         assert torch.equal(firing_times(z, tensor([3, -2.5]), groups), tensor([INF]))
         assert torch.equal(firing_times(z, tensor([3, -1]), groups), tensor([2]))
+        # In float32 the first alone would seem to fire at once: 1e8 - 1 is 1e8.
+        z, weight = (t.float() for t in (tensor([3.7, 3.7]), tensor([1e8, -1e8])))
+        assert firing_times(z, weight, groups).isinf().all()
 
 
 # --- against Eq. 3 -----------------------------------------------------------------------
