@@ -106,6 +106,7 @@ def test_one_changed_readout_weight_is_found(
             "u": u[step] + 2 * 64,
             "v": v[step] + 2 * 64,
         },
+        "reference": "SLAYER",
     }
     assert found.total == found.differences["exact"] == np.count_nonzero(counted)
     assert str(found.first) == (
