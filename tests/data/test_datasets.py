@@ -22,17 +22,13 @@ from hypothesis import strategies as st
 from esl_lava.data.datasets import Dataset, load, split_validation
 from esl_lava.errors import DataError, FileError
 from tests.data.test_idx import idx_bytes
+from tests.mnist import DATA, needs_mnist
 
 FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
-)
-DATA = os.environ.get("ESL_LAVA_DATA")
-needs_mnist = pytest.mark.skipif(
-    not DATA or not (Path(DATA) / "mnist").is_dir(),
-    reason="ESL_LAVA_DATA names no folder with mnist/ in it",
 )
 
 

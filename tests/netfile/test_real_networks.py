@@ -19,6 +19,7 @@ from esl_lava.data.datasets import load
 from esl_lava.errors import FileError
 from esl_lava.network import NEVER, Cuba, Injection
 from esl_lava.simulate import simulate
+from tests.mnist import needs_mnist
 from tests.netfile.networks import assert_same
 
 FOLDER = Path(str(importlib.metadata.distribution("lava-dl").locate_file("tests/lava/lib/dl/netx")))
@@ -40,6 +41,7 @@ def by_neuron(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return values.transpose(*range(values.ndim - 1)[::-1], -1).reshape(-1, values.shape[-1]).T
 
 
+@needs_mnist
 def test_mnist_net_reads_mnist() -> None:
     """98.9 % of the first 1,000 test images, as Lava's own v of the last layer decides."""
     network = netfile.read(MNIST)

@@ -1,0 +1,12 @@
+"""Tests that need MNIST itself are skipped where nobody has it at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+DATA = os.environ.get("ESL_LAVA_DATA")
+needs_mnist = pytest.mark.skipif(
+    not DATA or not (Path(DATA) / "mnist").is_dir(),
+    reason="ESL_LAVA_DATA names no folder with mnist/ in it",
+)
