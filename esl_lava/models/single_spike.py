@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from esl_lava.config import DECAY_ONE
-from esl_lava.models import causal
+from esl_lava.kernels import causal
 
 GROUPS = 4
 """Up to so many distinct input times are summed by matrix products; more are sorted."""

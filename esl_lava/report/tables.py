@@ -153,6 +153,7 @@ def table1_measured(rows: Sequence[Measured], seeds: int) -> RenderableType:
         "joules of an inference: by connections (the paper's convention), by operations counted",
         *("network", "GPU", "paper", "counted", "TrueNorth", "paper", "counted", "SOPs", "most"),
     )
+    energy.padding = (0, 1, 0, 0)  # nine columns in the hundred of a file
     for row in rows:
         paper = row.paper
         loss = "" if paper is None else f"{float(PAPER[0].accuracy) - float(paper.accuracy):.2f}"

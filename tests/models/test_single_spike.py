@@ -15,7 +15,6 @@ from esl_lava.models.single_spike import (
     firing_times,
     grid_step,
 )
-from tests.models.grid import grid_decisions, grid_times, rounded_up, rounded_weight
 
 INF = math.inf
 
@@ -290,73 +289,3 @@ def test_the_step_of_the_grid() -> None:
     # 4096 * 0.0419 = 171.6: the chip's decay is 172.
     assert grid_step(0.0419) == pytest.approx(-math.log(3924 / 4096), rel=1e-15)
     assert grid_step(0.5) == pytest.approx(math.log(2), rel=1e-15)
-
-
-def test_times_are_rounded_up_to_the_grid() -> None:
-    step = grid_step(0.04)
-    steps = torch.arange(64, dtype=torch.float64)
-    on = torch.exp(steps * step)
-    torch.testing.assert_close(rounded_up(on, step), on)
-    torch.testing.assert_close(rounded_up(on[:-1] * 1.01, step), on[1:])
-    assert rounded_up(tensor([INF]), step).isinf().all()
-
-
-def stepped_network(
-    model: SingleSpikeMLP, z: torch.Tensor, step: float, steps: int
-) -> list[np.ndarray]:
-    """exp of each layer's firing times by integrating currents step by step, as a chip does.
-
-    u keeps exp(-step) of itself and takes in the spikes; v sums u; threshold 1 / (1 - keep), as
-    the sum of a current that starts at 1 tends to that.
-    """
-    keep = math.exp(-step)
-    layers = [rounded_weight(layer.weight).numpy() for layer in model.layers()]
-    arrivals = np.rint(np.log(z.double().numpy()) / step)
-    found = []
-    for place, weight in enumerate(layers, 1):
-        u = v = np.zeros((len(z), len(weight)))
-        fired = np.full(u.shape, np.inf)
-        for n in range(steps):
-            u = keep * u + (arrivals == n) @ weight.T
-            v = v + u
-            fired[(v * (1 - keep) >= 1) & np.isinf(fired)] = n
-        found.append(np.exp((fired + place) * step))
-        arrivals = fired
-    return found
-
-
-def test_times_on_the_grid_are_those_of_currents_stepped_in_time() -> None:
-    torch.manual_seed(4)
-    step, steps = grid_step(0.04), 63
-    model = SingleSpikeMLP(30, [20], 5).double()
-    for layer_ in model.layers():
-        layer_.weight.data.mul_(2).sub_(3.5 / layer_.weight.shape[1])
-    model.hidden1.weight.data[0] = 1.1 / 30  # it fires, but after the last step
-    z = torch.where(torch.rand(40, 30) < 0.3, 1.0, math.exp(42 * step)).double()
-    assert model.layer_times(z)[0].isfinite().all()
-    times = grid_times(model, z, step, steps)
-    expected = stepped_network(model, z, step, steps)
-    for found, slow in zip(times, expected):
-        assert np.isfinite(slow).mean() > 0.1
-        # Both are exp of whole steps, to rounding.
-        np.testing.assert_allclose(found.numpy(), slow, rtol=1e-9)
-    assert np.isinf(expected[0][:, 0]).all()
-    decisions = grid_decisions(model, times)
-    for decided, row in zip(decisions.tolist(), expected[-1]):
-        assert decided == -1 if np.isinf(row).all() else row[decided] == row.min()
-
-
-def test_of_several_first_spikes_the_highest_potential_decides() -> None:
-    model = SingleSpikeMLP(2, [2], 3)
-    with torch.no_grad():
-        model.readout.weight.copy_(torch.tensor([[4.0, 0.0], [4.0, 0.5], [-1.0, 2.0]]))
-    z_in = tensor([2, 3], [2, 3], [2, 3])
-    z_out = tensor([4, 4, 4], [3.5, 4, 4], [INF, INF, INF])
-    # At z = 4: 4 / 2 and that plus 0.5 / 4; the first alone in the second sample.
-    assert grid_decisions(model, [z_in, z_out]).tolist() == [1, 0, -1]
-
-
-def test_weights_are_rounded_to_eight_bits() -> None:
-    weight = tensor([2.54, -1.0, 0.0], [0.011, 0.009, -0.031])
-    expected = tensor([254, -100, 0], [2, 0, -4]) / 100
-    torch.testing.assert_close(rounded_weight(weight), expected, rtol=1e-12, atol=0)
