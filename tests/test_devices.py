@@ -165,7 +165,7 @@ def test_unknown_device_without_a_near_name() -> None:
         ("[energy.sop]", "[[energy.sop]]", "should be a table"),
         ('["a note"]', '"a note"', "notes = 'a note': should be a list"),
         ('["a note"]', "[3]", "notes.0 = 3: input should be a valid string"),
-        ('"events"', '"event"', "charges = 'event': input should be 'events' or 'dense'"),
+        ('"events"', '"event"', "charges = 'event': input should be 'events', 'dense' or 'memory'"),
         ('"events"', '"dense"', 'energy.sop means nothing with charges = "dense"'),
     ],
 )
