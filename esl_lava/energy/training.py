@@ -1,9 +1,10 @@
 """Operations and bytes of a training run, against its dense twin.
 
 From what a run recorded: the density of every layer in every epoch, what the updates of the
-masks moved, and the rates of spikes. A dense twin is the same network, data and number of
-epochs with every connection, and without evolution. Per layer with c connections of N
-positions, S samples an epoch in batches, T steps, rate r of spikes per input and step:
+masks moved, and the rates of spikes (of the trained network: they stand for the whole run).
+A dense twin is the same network, data and number of epochs with every connection, and
+without evolution. Per layer with c synapses of N possible ones (of a kernel as many as it
+stands for), S samples an epoch in batches, T steps, rate r of spikes per input and step:
 
     phase      sparse, every step   sparse, events only   dense twin
     forward    S T c                S T c r               S T N
@@ -31,7 +32,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from esl_lava.errors import DataError
 
@@ -48,23 +49,22 @@ class TrainedLayer:
 
     Attributes:
         name: the layer's.
-        inputs, neurons: its sizes; it is fully connected.
+        neurons: it has.
+        positions: possible connections, of a kernel each once.
+        dense_synapses: synapses between two neurons if nothing were pruned: `positions`
+            where the layer is fully connected.
         rate: spikes per input and step, 0..1.
         densities: connections over positions, one for each epoch.
         moved: connections grown, all updates of the masks together.
     """
 
     name: str
-    inputs: int
     neurons: int
+    positions: int
+    dense_synapses: int
     rate: float
     densities: Sequence[float]
     moved: int = 0
-
-    @property
-    def positions(self) -> int:
-        """Possible connections."""
-        return self.inputs * self.neurons
 
 
 @dataclass(frozen=True)
@@ -152,10 +152,7 @@ def training_cost(layers: Sequence[TrainedLayer], schedule: Schedule) -> Trainin
             + ", ".join(f"{layer.name} {len(layer.densities)}" for layer in layers)
         )
     (number,) = epochs
-    dense = [
-        TrainedLayer(layer.name, layer.inputs, layer.neurons, layer.rate, [1.0] * number)
-        for layer in layers
-    ]
+    dense = [replace(layer, densities=[1.0] * number, moved=0) for layer in layers]
     quiet = Schedule(schedule.samples, schedule.batch, schedule.steps, 0, "random")
     neurons = sum(layer.neurons for layer in layers)
     return TrainingCost(
@@ -177,7 +174,7 @@ def _work(layers: Sequence[TrainedLayer], schedule: Schedule, *, stored_index: b
         epochs = len(layer.densities)
         batches = schedule.batches
         ranked = _ranked(layer, schedule)
-        active = presented * connections
+        active = presented * layer.dense_synapses * sum(layer.densities)
         operations["forward"] += active
         events["forward"] += active * layer.rate
         operations["backward"] += active * (1 + down) + ranked
@@ -201,7 +198,7 @@ def _work(layers: Sequence[TrainedLayer], schedule: Schedule, *, stored_index: b
 
 def _ranked(layer: TrainedLayer, schedule: Schedule) -> float:
     """Operations of the gradients of absent connections, which some growth rules rank."""
-    absent = layer.positions * sum(1 - density for density in layer.densities)
+    absent = layer.dense_synapses * sum(1 - density for density in layer.densities)
     of_all_epochs = schedule.samples * schedule.steps * absent
     if schedule.growth == "momentum":
         return of_all_epochs
