@@ -302,18 +302,23 @@ class Capacity(_Table):
         packing: how synapses are packed into memory, a name of `mapping.packing.PACKINGS`.
         weight_bits: widths of weights that can be stored, sign included, ascending.
         cores: per chip.
-        neurons, input_axons, output_axons, synapse_words, synapse_formats: per core.
+        word_bits: of a word of synapse memory.
+        neurons, input_axons, output_axons, synapse_words: per core.
+        synapse_formats: kinds of lists per core.
+        neuron_groups: per core, each of neurons with parameters in common.
         words_per_axon: of one input axon's list of synapses.
     """
 
     packing: Text
     weight_bits: Annotated[tuple[Annotated[int, Field(ge=1, le=32)], ...], Field(strict=False)]
+    word_bits: Annotated[int, Field(ge=1, le=1024)]
     cores: Limit
     neurons: Limit
     input_axons: Limit
     output_axons: Limit
     synapse_words: Limit
-    synapse_formats: Limit
+    synapse_formats: Limit | None = None
+    neuron_groups: Limit | None = None
     words_per_axon: Limit | None = None
 
 

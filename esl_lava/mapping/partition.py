@@ -27,9 +27,10 @@ RESOURCES = (
     "output_axons",
     "synapse_words",
     "synapse_formats",
+    "neuron_groups",
     "words_per_axon",
 )
-"""What a core may run out of; `Capacity` has a limit of each."""
+"""What a core may run out of; `Capacity` has a limit of each, or none."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,11 @@ def map_network(
         raise ConfigError(f"device {device.name} states no [capacity]: nothing can be mapped to it")
     capacity = device.capacity
     rule = packing(packed or capacity.packing)
+    if rule.word_bits != capacity.word_bits:
+        raise ConfigError(
+            f"packing {packed or capacity.packing} fills words of {rule.word_bits} bits, those "
+            f"of {device.name} have {capacity.word_bits}"
+        )
     later: dict[str, _Later] = {layer.name: _Later() for layer in network.layers}
     later[INPUT] = _Later()
     done: list[tuple[Layer, _Plan, dict[str, _Plan], int]] = []
@@ -395,6 +401,7 @@ class _Placer:
             "output_axons": entries,
             "synapse_words": words,
             "synapse_formats": formats,
+            "neuron_groups": 1,  # a core holds one layer
             "words_per_axon": longest,
         }
 

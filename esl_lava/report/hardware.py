@@ -17,6 +17,9 @@ from esl_lava.energy.training import PHASES, TrainingCost
 from esl_lava.mapping import CoreMap, LayerBound
 from esl_lava.report.tables import facts, joules, number_table, percent
 
+MAIN = ("sop", "operation", "mac", "add")
+"""Energy keys by which a device is listed, whichever it states."""
+
 
 @dataclass(frozen=True)
 class Stated:
@@ -74,7 +77,8 @@ def device_overview(devices: Sequence[Device]) -> RenderableType:
     """A line for each device: what it is, how it is charged and its main constant."""
     table = _texts("devices", "name", "title", "charges", "main constant", "kind")
     for device in devices:
-        first = next(iter(stated(device)), None) if device.constants else None
+        named = {one.key[7:]: one for one in stated(device)}
+        first = next((named[key] for key in MAIN if key in named), None)
         table.add_row(
             device.name,
             device.title,
@@ -118,8 +122,7 @@ def core_map(found: CoreMap) -> RenderableType:
         "weight bits",
         "cores",
         "format",
-        "words by format (cores)",
-        "break-even density",
+        "binds",
     )
     for layer in found.layers:
         table.add_row(
@@ -129,23 +132,35 @@ def core_map(found: CoreMap) -> RenderableType:
             f"{layer.weight_bits}",
             f"{len(layer.cores)}",
             layer.form,
-            "\n".join(f"{form} {words:,} ({n})" for form, (words, n) in layer.words.items()),
-            "\n".join(f"{form} {percent(share)}" for form, share in layer.break_even.items()),
+            layer.binding.replace("_", " "),
         )
-    return Group(table, _used(found), *map(Text, _hints(found)))
+    return Group(table, _formats(found), _used(found), *map(Text, _hints(found)))
+
+
+def _formats(found: CoreMap) -> Table:
+    table = number_table(
+        "synapse memory by format; each beats dense below its break-even density",
+        "layer",
+        "format",
+        "words",
+        "cores",
+        "break-even",
+    )
+    for layer in found.layers:
+        for form, (words, cores) in layer.words.items():
+            even = percent(layer.break_even[form]) if form in layer.break_even else "-"
+            table.add_row(layer.name, form, f"{words:,}", f"{cores}", even)
+    return table
 
 
 def _used(found: CoreMap) -> Table:
-    table = number_table(
-        "used of a core's limit, in the fullest core",
-        "layer",
-        *(n.replace("_", " ") for n in found.limits),
-        "binds",
-    )
+    names = [name.replace("_", " ") for name in found.limits]
+    table = number_table("used, in the layer's fullest core", "layer", *names)
     for layer in found.layers:
-        used = found.utilisation(layer)
-        cells = [f"{some:,} / {limit:,}" for some, limit in used.values()]
-        table.add_row(layer.name, *cells, layer.binding.replace("_", " "))
+        cells = [f"{used:,}" for used, _ in found.utilisation(layer).values()]
+        table.add_row(layer.name, *cells)
+    table.add_section()
+    table.add_row("limit of a core", *(f"{limit:,}" for limit in found.limits.values()))
     return table
 
 
@@ -156,7 +171,8 @@ def _hints(found: CoreMap) -> list[str]:
         if fit is None:
             continue
         line = (
-            f"- {layer.name}: on {fit.cores} cores {fit.resource.replace('_', ' ')} would be "
+            f"- {layer.name}: on {fit.cores} {'core' if fit.cores == 1 else 'cores'} "
+            f"{fit.resource.replace('_', ' ')} would be "
             f"{fit.used:,} of {fit.limit:,}"
         )
         ways = []

@@ -124,7 +124,9 @@ def sources(constants: Sequence[tuple[str, str, EventEnergy | DenseOperation]]) 
     """
     table = Table(box=box.SIMPLE_HEAD, title="constants", title_justify="left")
     for heading in ("device", "charge", "pJ", "kind", "source"):
-        table.add_column(heading, justify="right" if heading == "pJ" else "left")
+        # Folded: a source that ends in an ellipsis is none.
+        side = "right" if heading == "pJ" else "left"
+        table.add_column(heading, justify=side, overflow="fold")  # type: ignore[arg-type]
     for device, key, constant in constants:
         table.add_row(
             device, key, f"{constant.joules(1) * 1e12:.3f}", constant.kind, constant.source
