@@ -96,10 +96,11 @@ def active_updates(
         Layer name -> updates, summed over samples and steps.
     """
     found = {}
+    silent = {layer.name for layer in network.layers if not layer.neuron.fires}
     for index, layer in enumerate(network.layers):
         reached: npt.NDArray[np.bool_] | None = None
         for source, part in ends(network, index):
-            if isinstance(part, Injection):
+            if isinstance(part, Injection) or source in silent:
                 continue
             given = inputs if source == INPUT else spikes[source]
             samples, steps = given.shape[:2]

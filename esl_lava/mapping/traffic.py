@@ -55,6 +55,7 @@ def traffic(network: Network, core_map: CoreMap, spikes: Mapping[str, Counts]) -
         for core in place.cores:
             where[core.region.members(layer.shape)] = core.number
         home[layer.name] = where
+    silent = {layer.name for layer in network.layers if not layer.neuron.fires}
     messages = np.zeros((cores + 1, cores), np.int64)
     sops = np.zeros(cores, np.int64)
     emitted = np.zeros(cores, np.int64)
@@ -66,6 +67,8 @@ def traffic(network: Network, core_map: CoreMap, spikes: Mapping[str, Counts]) -
         ends += [(skip.source, skip.connections) for skip in layer.skips]
         ends += [(layer.name, layer.recurrent)] if layer.recurrent is not None else []
         for source, part in ends:
+            if source in silent:
+                continue
             if source not in spikes:
                 raise DataError(f"no spikes of {source} are given, which feeds layer {layer.name}")
             synapses = Synapses(part, layer.shape)
