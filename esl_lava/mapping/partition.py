@@ -355,24 +355,28 @@ class _Placer:
 
     def refusal(self) -> str:
         """Why no partition was found, in one sentence."""
-        assert self.exceeded is not None
-        resource, used, limit = self.exceeded
+        resource, used, limit = self.exceeded or self._most_sent()
         return (
             f"layer {self._layer.name}: {resource.replace('_', ' ')} {used:,} of a core exceed "
             f"{limit:,}, even with one neuron on a core"
         )
+
+    def _most_sent(self) -> tuple[str, int, int]:
+        """(resource, used, limit) of output axons with one neuron on each core."""
+        entries = sum(self._later.cores.values(), np.zeros(self._layer.neurons, np.int64))
+        return "output_axons", int(entries.max()), self._limits["output_axons"]
 
     def _sent(self, regions: list[Region], enough: int | None = None) -> list[int]:
         """Entries of output axons in each core, up to the first of more than `enough`."""
         goes = _Later(dict(self._later.cores))
         if self._recurrent is not None:
             for number, region in enumerate(regions):
-                chip = (self._start + number) // self._per_chip
+                chip = _chip_from_last(self._start, len(regions), number, self._per_chip)
                 goes.add(chip, self._recurrent.reach(region).fan_out > 0)
         shape = maps(self._layer.shape)
         found = []
         for number, region in enumerate(regions):
-            chip = (self._start + number) // self._per_chip
+            chip = _chip_from_last(self._start, len(regions), number, self._per_chip)
             entries = 0
             for there, cores in goes.cores.items():
                 each = 1 + (self._rule.remote_axons if there != chip else 0)
@@ -406,6 +410,14 @@ class _Placer:
         }
 
 
+def _chip_from_last(start: int, count: int, number: int, per_chip: int) -> int:
+    """Chip, counted from the network's last, of core `number` of a layer's `count`.
+
+    `start` cores are behind the layer.
+    """
+    return (start + count - 1 - number) // per_chip
+
+
 def _announce(
     network: Network,
     index: int,
@@ -422,7 +434,8 @@ def _announce(
     for source, part in sources:
         synapses = Synapses(part, layer.shape)
         for number, region in enumerate(regions):
-            later[source].add((start + number) // per_chip, synapses.reach(region).fan_out > 0)
+            chip = _chip_from_last(start, len(regions), number, per_chip)
+            later[source].add(chip, synapses.reach(region).fan_out > 0)
 
 
 def _layer_map(
@@ -440,7 +453,7 @@ def _layer_map(
     count = len(plan.regions)
     cores = tuple(
         Core(
-            chip=chips - 1 - (first + number) // per_chip,
+            chip=chips - 1 - _chip_from_last(first, count, number, per_chip),
             number=total - first - count + number,
             region=region,
             used=used,

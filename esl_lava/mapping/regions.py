@@ -209,7 +209,8 @@ def _shared(part: Convolution, region: Region) -> Reach:
     _, _, wide = region.shape
     depth = region.shape[0]
     counts = np.zeros((channels_in, len(signs_y) + 1, len(signs_x) + 1), np.int64)
-    owner, target, widths, runs, groups = [], [], [], [], []
+    none = np.zeros(0, np.int64)
+    owner, target, widths, runs, groups = ([none] for _ in range(5))
     lists = 0
     for sy, taps_y in enumerate(signs_y):
         for sx, taps_x in enumerate(signs_x):
