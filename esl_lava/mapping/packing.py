@@ -198,7 +198,8 @@ def _whole_words(packing: Packing, bits: int, prefix: int, entries: Ints, stored
     filled = (entries - 1) * full - (-(rest * bits + prefix) // packing.word_bits)
     each = -(-stored // np.maximum(entries, 1))
     equal = entries * -(-(each * bits + prefix) // packing.word_bits)
-    return np.where(rest > 0, filled, equal)
+    taken: Ints = np.where(rest > 0, filled, equal)
+    return taken
 
 
 def _streamed(packing: Packing, bits: int, prefix: int, entries: Ints, stored: Ints) -> Ints:
