@@ -206,7 +206,8 @@ def _streamed(packing: Packing, bits: int, prefix: int, entries: Ints, stored: I
     """Entries after one another, and a word more where the last is nearly full or full."""
     total = entries * prefix + stored * bits
     over = total % packing.word_bits
-    return -(-total // packing.word_bits) + ((over == 0) | (over >= packing.word_bits - 5))
+    more: Ints = ((over == 0) | (over >= packing.word_bits - 5)).astype(np.int64)
+    return more - (-total // packing.word_bits)
 
 
 def _one_more(packing: Packing, bits: int, prefix: int, entries: Ints, stored: Ints) -> Ints:
