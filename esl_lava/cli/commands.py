@@ -305,6 +305,7 @@ def energy(
 ) -> None:
     """Count synaptic operations on real spikes and price them on devices."""
     with results_only():
+        from esl_lava.energy import neurobench
         from esl_lava.experiments import price as prices_of
         from esl_lava.report import hardware, tables
 
@@ -333,6 +334,8 @@ def energy(
     if as_json:
         values = {**_run_values(network, found), "devices": prices_of.device_values(prices)}
         values["disagreements"] = [vars(one) for one in apart]
+        if not network.input_bits:
+            values["neurobench"] = neurobench.metrics(network, counts)
         if cost is not None:
             values["training"] = hardware.training_document(cost)
         print_json(values)

@@ -36,7 +36,7 @@ class SynapticOperations:
 
 
 def synaptic_operations(
-    network: Network, counts: Counts, inputs: npt.NDArray[Any]
+    network: Network, counts: Counts, inputs: npt.NDArray[Any] | None = None
 ) -> SynapticOperations:
     """NeuroBench's `synaptic_operations`, a step of all samples being one call.
 
@@ -45,12 +45,17 @@ def synaptic_operations(
     Args:
         network: the one that was run.
         counts: of its run on `inputs`.
-        inputs: (samples, T, inputs) integers.
+        inputs: (samples, T, inputs) integers; needed where the network takes graded ones.
 
     Raises:
-        DataError: when `inputs` are not those that were counted.
+        DataError: when `inputs` are not those that were counted, or missing.
     """
-    given = np.asarray(inputs).reshape(*inputs.shape[:2], -1)
+    if inputs is None:
+        if network.input_bits:
+            raise DataError("operations on graded inputs are told apart by their values: give them")
+        inputs = np.zeros((counts.samples, counts.steps, 0), np.uint8)
+    given = np.asarray(inputs)
+    given = given.reshape(*given.shape[:2], int(np.prod(given.shape[2:])))
     if given.shape[:2] != (counts.samples, counts.steps):
         raise DataError(
             f"inputs of {given.shape[0]} samples and {given.shape[1]} steps are not those of a "
@@ -63,13 +68,30 @@ def synaptic_operations(
     for index in range(len(network.layers)):
         for source, part in ends(network, index):
             every += dense_synapses(part)
-            if source == INPUT:
+            if source == INPUT and graded:
                 macs += int(active @ part.fan_out())
     return SynapticOperations(
         effective_macs=macs / counts.samples,
         effective_acs=(counts.sops - macs) / counts.samples,
         dense=float(every * counts.steps),
     )
+
+
+def metrics(network: Network, counts: Counts) -> dict[str, float]:
+    """All metrics of a network of spikes, under NeuroBench's names.
+
+    Raises:
+        DataError: for a network of graded inputs, as `synaptic_operations`.
+    """
+    found = synaptic_operations(network, counts)
+    return {
+        "footprint": footprint(network),
+        "connection_sparsity": connection_sparsity(network),
+        "activation_sparsity": activation_sparsity(network, counts),
+        "effective_macs": found.effective_macs,
+        "effective_acs": found.effective_acs,
+        "dense": found.dense,
+    }
 
 
 def activation_sparsity(network: Network, counts: Counts) -> float:

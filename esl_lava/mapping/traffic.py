@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from esl_lava.errors import DataError
+from esl_lava.mapping.packing import Ints
 from esl_lava.mapping.partition import CoreMap
 from esl_lava.mapping.regions import Synapses
 from esl_lava.network import INPUT, Network
-
-Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +26,13 @@ class Traffic:
         sent: layer name, and `network.INPUT` -> messages sent.
     """
 
-    messages: Counts
-    sops: Counts
-    spikes: Counts
+    messages: Ints
+    sops: Ints
+    spikes: Ints
     sent: Mapping[str, int]
 
 
-def traffic(network: Network, core_map: CoreMap, spikes: Mapping[str, Counts]) -> Traffic:
+def traffic(network: Network, core_map: CoreMap, spikes: Mapping[str, Ints]) -> Traffic:
     """Messages and synaptic operations of every core.
 
     A spike is sent once to every core in which it crosses a synapse, its own core included

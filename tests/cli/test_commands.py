@@ -143,6 +143,8 @@ def test_energy(tiny: Any, invoke: Command) -> None:
     counts = simulate(network, encoded(data, encoding_of(network))).counts
     assert values["samples"] == 50
     assert values["sops_per_sample"] == counts.sops / 50
+    assert values["neurobench"]["effective_acs"] == counts.sops / 50
+    assert 0 < values["neurobench"]["activation_sparsity"] < 1
     assert tuple(values["devices"]) == DEFAULT_DEVICES
     for name, found in values["devices"].items():
         device = load_device(name)

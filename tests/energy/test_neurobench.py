@@ -17,6 +17,7 @@ from esl_lava.energy.neurobench import (
     activation_sparsity,
     connection_sparsity,
     footprint,
+    metrics,
     synaptic_operations,
 )
 from esl_lava.errors import DataError
@@ -158,6 +159,22 @@ def test_counts_are_neurobenchs(case: str) -> None:
     )
     assert connection_sparsity(network) == ConnectionSparsity()(model)
     assert footprint(network, 8) == Footprint()(model)
+
+
+def test_metrics_of_spikes_need_no_inputs_and_of_graded_ones_do() -> None:
+    for case in (mlp, conv):
+        network, inputs = case()
+        counts = simulate(network, inputs).counts
+        found = metrics(network, counts)
+        theirs, (model, *_) = measured(network, inputs)
+        assert found["effective_acs"] == theirs["Effective_ACs"]
+        assert (found["effective_macs"], found["dense"]) == (0, theirs["Dense"])
+        assert found["footprint"] == Footprint()(model) / 2  # theirs holds float64
+        assert found["connection_sparsity"] == ConnectionSparsity()(model)
+        assert found["activation_sparsity"] == activation_sparsity(network, counts)
+    network, inputs = graded()
+    with pytest.raises(DataError, match="told apart by their values"):
+        metrics(network, simulate(network, inputs).counts)
 
 
 def test_inputs_have_to_be_those_of_the_run() -> None:
