@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -32,18 +33,52 @@ class LayerCounts:
 
 
 @dataclass(frozen=True)
+class LayerDetail:
+    """What memory models and mapped chips are charged for, besides `LayerCounts`.
+
+    Attributes:
+        inputs: neurons or input channels its synapses come from.
+        dense_synapses: synapses between two neurons if nothing were pruned; more than
+            `LayerCounts.possible` where a kernel is shared.
+        targets: positions a stored synapse of one input can name: neurons, or positions
+            of a kernel.
+        in_spikes: spikes that came in, all samples and steps.
+        convolution: whether weights are a kernel's.
+        bias: whether its neurons have one.
+        leaky: whether a potential or a current decays from step to step, by a product.
+        active_updates: updates of neurons that at least one synaptic operation reached,
+            or None where nobody counted them.
+        messages: spikes times destination cores, or None where it is not mapped.
+    """
+
+    inputs: int
+    dense_synapses: int
+    targets: int
+    in_spikes: int
+    convolution: bool
+    bias: bool
+    leaky: bool
+    active_updates: int | None = None
+    messages: int | None = None
+
+
+@dataclass(frozen=True)
 class Counts:
     """Counts of a run of `samples` samples, `steps` steps each.
 
     Attributes:
         input_spikes: spikes fed to the first layer, all samples together.
         layers: one entry per layer in order.
+        details: one for each layer where `energy.detail.detailed` filled them in, else empty.
+        input_messages: input spikes times destination cores, where the network is mapped.
     """
 
     samples: int
     steps: int
     input_spikes: int
     layers: tuple[LayerCounts, ...]
+    details: tuple[LayerDetail, ...] = ()
+    input_messages: int | None = None
 
     @property
     def sops(self) -> int:
@@ -69,3 +104,28 @@ class Counts:
     def possible(self) -> int:
         """Possible connections of all layers together."""
         return sum(layer.possible for layer in self.layers)
+
+    @property
+    def dense_synapses(self) -> int:
+        """Synapses between two neurons if nothing were pruned.
+
+        Without details it is `possible`, which is the same but for convolutions.
+        """
+        if not self.details:
+            return self.possible
+        return sum(detail.dense_synapses for detail in self.details)
+
+    @property
+    def active_updates(self) -> int | None:
+        """Active neuron updates of all layers, or None where nobody counted them."""
+        return _sum([detail.active_updates for detail in self.details])
+
+    @property
+    def messages(self) -> int | None:
+        """Messages between cores of all layers' spikes, or None where nothing is mapped."""
+        return _sum([detail.messages for detail in self.details])
+
+
+def _sum(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if values and len(known) == len(values) else None

@@ -1,18 +1,21 @@
-"""The typed reader of `hw_configs/NAME.toml`: what a device charges for what a network does.
+"""The typed reader of `hw_configs/NAME.toml`: what a device charges, holds and takes.
 
-A device file states constants, each with its kind, operating point and source. What a
-file does not state is unknown, and what needs it refuses; no constant has a default.
+A device file states constants (energy, time, static power) and limits, each with its
+kind, operating point and source. What a file does not state is unknown, and what needs it
+refuses; no constant has a default.
 """
 
 from __future__ import annotations
 
 import difflib
+import itertools
+import math
 import reprlib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from importlib.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import tomli
 from pydantic import (
@@ -31,14 +34,16 @@ SIZE_LIMIT = 1 << 20
 """A device file may have at most this many bytes."""
 
 CHARGED_KEYS: Mapping[str, tuple[str, ...]] = {
-    "events": ("sop", "neuron_update", "spike"),
-    "dense": ("operation",),
+    "events": ("sop", "neuron_update", "neuron_update_inactive", "spike", "message", "mac"),
+    "dense": ("operation", "mac", "neuron_update"),
+    "memory": ("add", "multiply"),
 }
 """The energy keys that each way of charging knows."""
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 # The upper limit keeps products with counts finite.
 Positive = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
+Count = Annotated[int, Field(gt=0, le=1 << 40)]
 
 _IN_TOML = {"model_type": "should be a table", "tuple_type": "should be a list"}
 """Pydantic speaks of Python types where a user wrote TOML."""
@@ -51,9 +56,23 @@ class _Table(BaseModel):
 
 
 class _Sourced(_Table):
-    """What every constant carries besides its numbers."""
+    """What every constant carries besides its numbers.
 
-    kind: Literal["measured", "simulated", "peak", "fitted"]
+    Kinds: measured on the device; simulated before it existed; peak figures of its maker;
+    fitted to other figures; nominal, as its maker states it; analytical, from a model;
+    reported by others who do not say how it came about; assumed by the user.
+    """
+
+    kind: Literal[
+        "measured",
+        "simulated",
+        "peak",
+        "fitted",
+        "nominal",
+        "analytical",
+        "reported",
+        "assumed",
+    ]
     operating_point: Text
     source: Text
 
@@ -63,6 +82,7 @@ class EventEnergy(_Sourced):
 
     Attributes:
         value: energy of one event in `unit`.
+        low, high: least and most that sources or formats give, where they disagree.
         unit: "pJ".
         kind: how the value came about.
         operating_point: voltage, activity or format it holds for.
@@ -70,7 +90,29 @@ class EventEnergy(_Sourced):
     """
 
     value: Positive
+    low: Positive | None = None
+    high: Positive | None = None
     unit: Literal["pJ"]
+
+    @model_validator(mode="after")
+    def _range_holds_the_value(self) -> EventEnergy:
+        if not self.least <= self.value <= self.most:
+            raise PydanticCustomError(
+                "range",
+                "value {value} is outside low {low} to high {high}",
+                {"value": self.value, "low": self.least, "high": self.most},
+            )
+        return self
+
+    @property
+    def least(self) -> float:
+        """`low`, or the value where none is stated, in pJ."""
+        return self.value if self.low is None else self.low
+
+    @property
+    def most(self) -> float:
+        """`high`, or the value where none is stated, in pJ."""
+        return self.value if self.high is None else self.high
 
     def joules(self, events: int) -> float:
         """Energy of `events` events in joules."""
@@ -78,13 +120,14 @@ class EventEnergy(_Sourced):
 
 
 class DenseOperation(_Sourced):
-    """Energy of one operation of a machine that runs at its peak rate.
+    """Energy of one operation of a machine that draws its rated power.
 
     Attributes:
         watts: power drawn at that rate.
         peak_ops_per_second: operations per second.
         ops_per_connection: operations charged for a connection: 1 as in Table 1 of
             ESL-SNNs, or 2 where a multiply-add is two operations.
+        utilisation: share of the peak rate that is reached, 0..1; 1 is the best case.
         kind: how the values came about.
         operating_point: what the power and the rate hold for.
         source: where they are published.
@@ -93,10 +136,12 @@ class DenseOperation(_Sourced):
     watts: Positive
     peak_ops_per_second: Positive
     ops_per_connection: Annotated[int, Field(ge=1, le=2)]
+    utilisation: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
 
     def joules(self, connections: int) -> float:
         """Energy of executing `connections` connections once, in joules."""
-        return connections * self.ops_per_connection * self.watts / self.peak_ops_per_second
+        rate = self.peak_ops_per_second * self.utilisation
+        return connections * self.ops_per_connection * self.watts / rate
 
 
 Constant = EventEnergy | DenseOperation
@@ -106,16 +151,175 @@ class EnergyTable(_Table):
     """The `[energy]` table; an absent constant is unknown.
 
     Attributes:
-        sop: one synaptic operation: a spike crossing a synapse.
-        neuron_update: one neuron advanced by one step.
+        sop: one synaptic operation: a spike crossing a synapse (an accumulation).
+        neuron_update: one neuron advanced by one step; an active one, where inactive ones
+            have a constant of their own.
+        neuron_update_inactive: one neuron advanced by a step in which no spike reached it.
         spike: one spike emitted by a neuron.
-        operation: one operation of a dense machine.
+        message: one spike sent to one destination core.
+        operation: one operation of a dense machine, from power and rate.
+        mac: one multiply-accumulate.
+        add, multiply: one addition, one multiplication (`charges = "memory"`).
     """
 
     sop: EventEnergy | None = None
     neuron_update: EventEnergy | None = None
+    neuron_update_inactive: EventEnergy | None = None
     spike: EventEnergy | None = None
+    message: EventEnergy | None = None
     operation: DenseOperation | None = None
+    mac: EventEnergy | None = None
+    add: EventEnergy | None = None
+    multiply: EventEnergy | None = None
+
+
+class MemoryPrice(_Sourced):
+    """Energy of one access to a memory, from the size of that memory.
+
+    Either a line, `pj + pj_per_bit * bits`, or the straight lines between points
+    (`at_bytes`, `pj_at`), flat beyond the last.
+
+    Attributes:
+        value_bits: bits of a weight, a potential, a bias and an input.
+        pj, pj_per_bit: the line.
+        at_bytes, pj_at: sizes of memories in bytes, ascending, and the pJ of an access to
+            each.
+        access_bits: bits an access moves; absent, one access moves one value of any width.
+        known_to_bytes: largest memory the figures rest on.
+    """
+
+    value_bits: Annotated[int, Field(ge=1, le=64)]
+    pj: Positive | None = None
+    pj_per_bit: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    at_bytes: Annotated[
+        tuple[Annotated[float, Field(ge=0, le=1e18)], ...] | None, Field(strict=False)
+    ] = None
+    pj_at: Annotated[
+        tuple[Annotated[float, Field(ge=0, le=1e18)], ...] | None, Field(strict=False)
+    ] = None
+    access_bits: Count | None = None
+    known_to_bytes: Count
+
+    @model_validator(mode="after")
+    def _one_form(self) -> MemoryPrice:
+        line = (self.pj is not None, self.pj_per_bit is not None)
+        points = (self.at_bytes is not None, self.pj_at is not None)
+        if (line, points) not in (((True, True), (False, False)), ((False, False), (True, True))):
+            raise PydanticCustomError(
+                "one_form", "give either pj and pj_per_bit, or at_bytes and pj_at"
+            )
+        if self.at_bytes is not None and self.pj_at is not None:
+            ascending = all(a < b for a, b in zip(self.at_bytes, self.at_bytes[1:]))
+            if len(self.at_bytes) != len(self.pj_at) or not self.at_bytes or not ascending:
+                raise PydanticCustomError("points", "at_bytes must ascend, with one pj_at for each")
+        return self
+
+    def picojoules(self, values: float, bits: int, memory_bits: float) -> float:
+        """Energy of moving `values` values of `bits` bits, from a memory of `memory_bits`."""
+        accesses = values
+        if self.access_bits is not None:
+            accesses = values / max(1, self.access_bits // bits)
+            accesses *= max(1, math.ceil(bits / self.access_bits))
+        return accesses * self._access(memory_bits)
+
+    def _access(self, memory_bits: float) -> float:
+        if self.pj is not None and self.pj_per_bit is not None:
+            return self.pj + self.pj_per_bit * memory_bits
+        assert self.at_bytes is not None
+        assert self.pj_at is not None
+        size = memory_bits / 8
+        points = list(zip(self.at_bytes, self.pj_at))
+        if size <= points[0][0]:
+            return points[0][1]
+        for (x0, y0), (x1, y1) in itertools.pairwise(points):
+            if size <= x1:
+                return y0 + (y1 - y0) * (size - x0) / (x1 - x0)
+        return points[-1][1]
+
+
+class StaticPower(_Sourced):
+    """Power a device draws whatever it does.
+
+    Attributes:
+        watts: of one `per`.
+        per: "chip" or "core".
+    """
+
+    watts: Positive
+    per: Literal["chip", "core"]
+
+
+class EventTime(_Sourced):
+    """Time of one event on one core.
+
+    Attributes:
+        value: in `unit`.
+        unit: "ns".
+    """
+
+    value: Positive
+    unit: Literal["ns"]
+
+
+class TimeTable(_Table):
+    """The `[time]` table: how long a core takes; an absent constant is unknown.
+
+    Attributes:
+        sop: one synaptic operation.
+        neuron_update: one neuron advanced by one step.
+        spike: one spike emitted.
+        message_in, message_out: one message received, one sent to a destination core.
+        step: of a time step whatever happens: the cores' synchronisation.
+    """
+
+    sop: EventTime | None = None
+    neuron_update: EventTime | None = None
+    spike: EventTime | None = None
+    message_in: EventTime | None = None
+    message_out: EventTime | None = None
+    step: EventTime | None = None
+
+
+class Limit(_Table):
+    """A limit of a chip.
+
+    Attributes:
+        value: how many, or how much.
+        kind: "specified" by the maker, "compiler" where a compiler enforces or enforced
+            it, "reported" where others say so.
+        source: where it is published, and through whom we know it.
+    """
+
+    value: Count
+    kind: Literal["specified", "compiler", "reported"]
+    source: Text
+
+
+class Capacity(_Table):
+    """The `[capacity]` table: what a chip holds.
+
+    Attributes:
+        packing: how synapses are packed into memory, a name of `mapping.packing.PACKINGS`.
+        weight_bits: widths of weights that can be stored, sign included, ascending.
+        cores: per chip.
+        word_bits: of a word of synapse memory.
+        neurons, input_axons, output_axons, synapse_words: per core.
+        synapse_formats: kinds of lists per core.
+        neuron_groups: per core, each of neurons with parameters in common.
+        words_per_axon: of one input axon's list of synapses.
+    """
+
+    packing: Text
+    weight_bits: Annotated[tuple[Annotated[int, Field(ge=1, le=32)], ...], Field(strict=False)]
+    word_bits: Annotated[int, Field(ge=1, le=1024)]
+    cores: Limit
+    neurons: Limit
+    input_axons: Limit
+    output_axons: Limit
+    synapse_words: Limit
+    synapse_formats: Limit | None = None
+    neuron_groups: Limit | None = None
+    words_per_axon: Limit | None = None
 
 
 class Device(_Table):
@@ -126,24 +330,41 @@ class Device(_Table):
         title: one line for people.
         maker: who makes the chip.
         process: semiconductor process, or None where unknown.
+        chip: what the figures are about; files of one chip disagree with one another.
         charges: "events": energy is spent on what happens (an event-driven chip);
             "dense": on every possible connection at every step, whether or not a
-            spike arrives.
+            spike arrives; "memory": on operations and on every access to memory; None:
+            no energy is known.
         notes: what the constants include, leave out or assume.
         energy: the constants.
+        memory: price of memory accesses, where `charges` is "memory".
+        static: power drawn whatever happens, not charged unless asked for.
+        time: how long a core takes.
+        capacity: what the chip holds; absent, nothing can be mapped to it.
     """
 
     name: Text
     title: Text
     maker: Text
     process: Text | None = None
-    charges: Literal["events", "dense"]
+    chip: Text | None = None
+    charges: Literal["events", "dense", "memory"] | None = None
     # TOML gives a list, and a strict tuple refuses lists.
     notes: Annotated[tuple[Text, ...], Field(strict=False)] = ()
-    energy: EnergyTable
+    energy: EnergyTable = EnergyTable()
+    memory: MemoryPrice | None = None
+    static: StaticPower | None = None
+    time: TimeTable = TimeTable()
+    capacity: Capacity | None = None
 
     @model_validator(mode="after")
     def _charges_what_it_states(self) -> Device:
+        if self.charges is None:
+            if self.constants:
+                raise PydanticCustomError(
+                    "charges", "charges is missing: energy constants need events, dense or memory"
+                )
+            return self
         known = CHARGED_KEYS[self.charges]
         for key in self.constants:
             if key not in known:
@@ -152,6 +373,10 @@ class Device(_Table):
                     'energy.{key} means nothing with charges = "{charges}" (known: {known})',
                     {"key": key, "charges": self.charges, "known": ", ".join(known)},
                 )
+        if {"operation", "mac"} <= self.constants.keys() and self.charges == "dense":
+            raise PydanticCustomError("both", "energy.operation and energy.mac exclude each other")
+        if (self.memory is not None) != (self.charges == "memory"):
+            raise PydanticCustomError("memory", 'charges = "memory" and [memory] go together')
         return self
 
     @property
@@ -166,8 +391,67 @@ class Device(_Table):
             ConfigError: where the file does not state it.
         """
         if key not in self.constants:
-            raise ConfigError(f"device {self.name} states no constant energy.{key}: it is unknown")
+            raise ConfigError(
+                f"device {self.name} states no constant energy.{key}: it is unknown; give your "
+                f"own (--constant {key}=PICOJOULES, or a device file of yours)"
+            )
         return self.constants[key]
+
+    def event(self, key: str) -> EventEnergy:
+        """The constant of one event under `energy.key`.
+
+        Raises:
+            ConfigError: where the file does not state it.
+        """
+        constant = self.constant(key)
+        if not isinstance(constant, EventEnergy):
+            raise ConfigError(f"device {self.name}: energy.{key} is not the energy of an event")
+        return constant
+
+
+def with_constants(device: Device, picojoules: Mapping[str, float]) -> Device:
+    """The device with a user's own energies per event, in place of or beside its own.
+
+    Args:
+        device: not changed.
+        picojoules: energy key of `CHARGED_KEYS` -> pJ of one event.
+
+    Raises:
+        ConfigError: for a key the device cannot be charged by, or a value out of range.
+    """
+    given = {
+        key: {
+            "value": value,
+            "unit": "pJ",
+            "kind": "assumed",
+            "operating_point": "not stated",
+            "source": "Given by the user.",
+        }
+        for key, value in picojoules.items()
+    }
+    content = device.model_dump(exclude_none=True)
+    content["charges"] = device.charges or "events"
+    content["energy"] = {**content["energy"], **given}
+    return _validated(content, f"device {device.name}")
+
+
+def with_utilisation(
+    device: Device, utilisation: float | None = None, ops_per_connection: int | None = None
+) -> Device:
+    """A dense device at another share of its peak, or another convention of operations.
+
+    A device without `energy.operation` is returned as it is.
+
+    Raises:
+        ConfigError: for a value out of range.
+    """
+    given = {"utilisation": utilisation, "ops_per_connection": ops_per_connection}
+    given = {key: value for key, value in given.items() if value is not None}
+    if device.energy.operation is None or not given:
+        return device
+    content = device.model_dump(exclude_none=True)
+    content["energy"]["operation"].update(given)
+    return _validated(content, f"device {device.name}")
 
 
 def device_names() -> tuple[str, ...]:
@@ -226,6 +510,10 @@ def _parse(text: str, where: str) -> Device:
         raise FileError(f"{where}: not valid TOML: {error}") from error
     except RecursionError:
         raise FileError(f"{where}: not valid TOML: nested too deeply") from None
+    return _validated(content, where)
+
+
+def _validated(content: Mapping[str, Any], where: str) -> Device:
     try:
         return Device.model_validate(content)
     except ValidationError as error:

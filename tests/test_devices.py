@@ -4,7 +4,15 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from esl_lava.devices import SIZE_LIMIT, DenseOperation, Device, device_names, load_device
+from esl_lava.devices import (
+    SIZE_LIMIT,
+    DenseOperation,
+    Device,
+    device_names,
+    load_device,
+    with_constants,
+    with_utilisation,
+)
 from esl_lava.errors import ConfigError, FileError
 
 EVENTS = """
@@ -45,20 +53,45 @@ def write(folder: Path, text: str) -> Path:
 
 
 # name -> energy key -> (value in pJ, or watts, peak and operations; kind)
-BUNDLED = {
+BUNDLED: dict[str, dict[str, object]] = {
+    "a100_sxm4": {"operation": ((400.0, 19.5e12, 2), "peak")},
+    "arm_cortex_a": {"neuron_update": (900.0, "reported"), "mac": (900.0, "reported")},
+    "cmos45_fp16": {"sop": (0.4, "simulated"), "mac": (1.5, "simulated")},
+    "cmos45_fp32": {"sop": (0.9, "simulated"), "mac": (4.6, "simulated")},
+    "cmos45_int32": {"sop": (0.1, "simulated"), "mac": (3.2, "simulated")},
+    "cmos45_int8": {"sop": (0.03, "simulated"), "mac": (0.23, "simulated")},
+    "cpu_i7_4960x": {"neuron_update": (8600.0, "reported"), "mac": (8600.0, "reported")},
+    "gpu_titan_black": {"neuron_update": (300.0, "reported"), "mac": (300.0, "reported")},
+    "h100_pcie": {"operation": ((350.0, 51e12, 2), "peak")},
+    "h100_sxm5": {"operation": ((700.0, 66.9e12, 2), "peak")},
+    "lemaire_int32": {"add": (0.1, "simulated"), "multiply": (3.1, "simulated")},
+    "lemaire_int32_packed": {"add": (0.1, "simulated"), "multiply": (3.1, "simulated")},
+    "lemaire_int32_piecewise": {"add": (0.1, "simulated"), "multiply": (3.1, "simulated")},
+    "lemaire_int8": {"add": (0.03, "simulated"), "multiply": (0.2, "simulated")},
+    "loihi1": {},
     "loihi1_davies2018": {
         "sop": (23.6, "simulated"),
         "neuron_update": (81.0, "simulated"),
+        "neuron_update_inactive": (52.0, "simulated"),
         "spike": (1.7, "simulated"),
     },
+    "loihi1_kerasspiking": {"sop": (27.1, "simulated"), "neuron_update": (81.0, "simulated")},
     "loihi1_sanafe": {
         "sop": (33.6, "fitted"),
         "neuron_update": (72.8, "fitted"),
+        "neuron_update_inactive": (51.2, "fitted"),
         "spike": (69.3, "fitted"),
+        "message": (111.0, "fitted"),
     },
+    "loihi2": {},
+    "rolls": {"sop": (0.077, "reported")},
+    "spinnaker1": {"sop": (13300.0, "reported"), "neuron_update": (26000.0, "reported")},
+    "spinnaker2": {"sop": (450.0, "reported"), "neuron_update": (2190.0, "reported")},
+    "truenorth_best": {"sop": (2.5, "measured")},
     "truenorth_measured": {"sop": (26.0, "measured")},
     "truenorth_paper": {"sop": (12.516, "fitted")},
     "v100_paper": {"operation": ((250.0, 14e12, 1), "peak")},
+    "v100_pcie": {"operation": ((250.0, 14e12, 2), "peak")},
 }
 
 
@@ -81,9 +114,159 @@ def test_bundled_constants(name: str) -> None:
     }
     assert stated == BUNDLED[name]
     assert device.notes
+    assert device.chip
     for constant in device.constants.values():
         assert constant.operating_point
         assert constant.source
+        if constant.kind == "reported":
+            assert "not read" in constant.source
+
+
+@pytest.mark.parametrize(
+    ("name", "limits"),
+    [
+        ("loihi1", (128, 1024, 4096, 4096, 16384 * 64)),
+        ("loihi2", (128, 4095, 16000, 16000, 12000 * 32)),
+    ],
+)
+def test_bundled_capacities(name: str, limits: tuple[int, ...]) -> None:
+    capacity = load_device(name).capacity
+    assert capacity is not None
+    bits = capacity.synapse_words.value * capacity.word_bits
+    stated = (capacity.cores, capacity.neurons, capacity.input_axons, capacity.output_axons)
+    assert (*(limit.value for limit in stated), bits) == limits
+    assert all(limit.source for limit in stated)
+
+
+def test_files_of_loihi_1_agree_where_they_say_the_same() -> None:
+    first, *others = (load_device(n) for n in ("loihi1", "loihi1_davies2018", "loihi1_sanafe"))
+    assert all(other.static == first.static for other in others)
+    assert first.time == load_device("loihi1_sanafe").time
+
+
+def test_spans_hold_what_sources_say() -> None:
+    names = ("truenorth_measured", "loihi1_sanafe")
+    measured, sanafe = (load_device(name).event("sop") for name in names)
+    assert (measured.least, measured.most) == (21.7, 28.1)
+    assert (sanafe.least, sanafe.most) == (24.0, 35.5)
+    alone = load_device("rolls").event("sop")
+    assert alone.least == alone.most == alone.value
+
+
+def test_own_constants_replace_and_add() -> None:
+    device = with_constants(load_device("loihi2"), {"sop": 20.0, "spike": 3.0})
+    assert device.charges == "events"
+    assert device.event("sop").joules(1000) == 2e-8
+    assert device.event("spike").kind == "assumed"
+    assert device.capacity == load_device("loihi2").capacity
+    assert with_constants(load_device("rolls"), {"sop": 1.0}).event("sop").value == 1.0
+    with pytest.raises(ConfigError, match=r"device loihi2: energy.sop.value = 0.0: input should"):
+        with_constants(device, {"sop": 0.0})
+    with pytest.raises(ConfigError, match=r"energy\.add means nothing with charges"):
+        with_constants(device, {"add": 1.0})
+
+
+def test_utilisation_and_operations_of_a_gpu_can_be_set() -> None:
+    full = load_device("a100_sxm4")
+    assert with_utilisation(full) is full
+    tenth = with_utilisation(full, 0.1, 1)
+    assert tenth.constant("operation").joules(100) == pytest.approx(100 * 400 / 19.5e11)
+    assert with_utilisation(load_device("rolls"), 0.1).constants == load_device("rolls").constants
+    with pytest.raises(ConfigError, match=r"utilisation = 0\.0: input should be greater"):
+        with_utilisation(full, 0.0)
+
+
+def test_energy_of_one_event_is_asked_of_a_gpu_in_vain() -> None:
+    with pytest.raises(ConfigError, match=r"energy\.operation is not the energy of an event"):
+        load_device("a100_sxm4").event("operation")
+
+
+LEMAIRE = """
+name = "mine"
+title = "t"
+maker = "m"
+charges = "memory"
+[energy.add]
+value = 1
+unit = "pJ"
+kind = "measured"
+operating_point = "o"
+source = "s"
+[memory]
+value_bits = 8
+LINES
+known_to_bytes = 1024
+kind = "measured"
+operating_point = "o"
+source = "s"
+"""
+LINE = "pj = 2\npj_per_bit = 0.0"
+POINTS = "at_bytes = [0, 8, 16]\npj_at = [0, 10, 30]"
+
+
+@pytest.mark.parametrize(
+    ("lines", "values", "bits", "memory_bits", "picojoules"),
+    [
+        ("pj = 2\npj_per_bit = 0.5", 10, 8, 16, 100.0),
+        (f"{LINE}\naccess_bits = 64", 16, 8, 1 << 30, 4.0),
+        (f"{LINE}\naccess_bits = 8", 16, 12, 0, 64.0),  # two accesses each
+        (POINTS, 1, 8, 0, 0.0),
+        (POINTS, 1, 8, 32, 5.0),
+        (POINTS, 1, 8, 12 * 8, 20.0),
+        (POINTS, 2, 8, 1 << 20, 60.0),
+    ],
+)
+def test_memory_is_priced_by_a_line_or_between_points(
+    tmp_path: Path, lines: str, values: float, bits: int, memory_bits: float, picojoules: float
+) -> None:
+    memory = load_device(write(tmp_path, LEMAIRE.replace("LINES", lines))).memory
+    assert memory is not None
+    assert memory.picojoules(values, bits, memory_bits) == picojoules
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("LINES", "pj = 2", "give either pj and pj_per_bit, or at_bytes and pj_at"),
+        ("LINES", f"{LINE}\nat_bytes = [1]\npj_at = [1]", "give either"),
+        ("LINES", "at_bytes = [2, 1]\npj_at = [1, 2]", "at_bytes must ascend, with one pj_at"),
+        ("LINES", "at_bytes = [1, 2]\npj_at = [1]", "at_bytes must ascend, with one pj_at"),
+        ("LINES", f"{LINE}\naccess_bits = 0", "memory.access_bits = 0"),
+        ('"memory"', '"events"', "energy.add means nothing"),
+    ],
+)
+def test_bad_prices_of_memory_are_named(tmp_path: Path, old: str, new: str, said: str) -> None:
+    text = LEMAIRE.replace(old, new).replace("LINES", LINE)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load_device(write(tmp_path, text))
+
+
+MEMORY = f"""
+[memory]
+value_bits = 8
+{LINE}
+known_to_bytes = 1
+kind = "peak"
+operating_point = "o"
+source = "s"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (EVENTS.replace('charges = "events"', ""), "charges is missing"),
+        (EVENTS.replace("value = 2", "value = 2\nlow = 3"), "value 2.0 is outside low 3.0 to"),
+        (EVENTS.replace("value = 2", "value = 2\nhigh = 1"), "outside low 2.0 to high 1.0"),
+        (EVENTS + MEMORY, 'charges = "memory" and [memory]'),
+        (EVENTS + "[capacity]\npacking = 'nxtf'", "capacity.cores is missing"),
+        (EVENTS + "[static]\nwatts = 1\nper = 'board'", "static.per = 'board'"),
+        (EVENTS + "[time.sop]\nvalue = 1\nunit = 'us'", "time.sop.unit = 'us'"),
+    ],
+)
+def test_bad_tables_are_named(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load_device(write(tmp_path, text))
 
 
 def test_joules_of_an_operation_are_computed_from_power_and_rate() -> None:
@@ -128,7 +311,7 @@ def test_an_absent_constant_is_unknown_and_refuses(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "nearest"),
-    [("loihi1_sanfe", "loihi1_sanafe"), ("v100", "v100_paper"), ("truenorth", "truenorth_paper")],
+    [("loihi1_sanfe", "loihi1_sanafe"), ("v100", "v100_pcie"), ("truenorth", "truenorth_best")],
 )
 def test_unknown_device_suggests_the_nearest_and_lists_all(wanted: str, nearest: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -139,7 +322,7 @@ def test_unknown_device_suggests_the_nearest_and_lists_all(wanted: str, nearest:
 
 
 def test_unknown_device_without_a_near_name() -> None:
-    with pytest.raises(ConfigError, match=r"unknown device '' \(known: loihi1_davies2018"):
+    with pytest.raises(ConfigError, match=r"unknown device '' \(known: a100_sxm4"):
         load_device("")
 
 
@@ -165,7 +348,7 @@ def test_unknown_device_without_a_near_name() -> None:
         ("[energy.sop]", "[[energy.sop]]", "should be a table"),
         ('["a note"]', '"a note"', "notes = 'a note': should be a list"),
         ('["a note"]', "[3]", "notes.0 = 3: input should be a valid string"),
-        ('"events"', '"event"', "charges = 'event': input should be 'events' or 'dense'"),
+        ('"events"', '"event"', "charges = 'event': input should be 'events', 'dense' or 'memory'"),
         ('"events"', '"dense"', 'energy.sop means nothing with charges = "dense"'),
     ],
 )

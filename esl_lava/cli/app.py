@@ -37,6 +37,8 @@ app.command()(commands.export)
 app.command()(commands.run)
 app.command()(commands.verify)
 app.command()(commands.energy)
+app.command()(commands.devices)
+app.command("map")(commands.map_to_chip)
 app.command()(sweeps.baselines)
 app.add_typer(reproduce, name="reproduce")
 

@@ -1,5 +1,15 @@
 """Counts times the constants of a device: joules."""
 
-from esl_lava.energy.model import EnergyBreakdown, by_connections, per_sample
+from esl_lava.energy.detail import active_updates, detailed, with_activity, with_messages
+from esl_lava.energy.model import EnergyBreakdown, as_ann, by_connections, per_sample
 
-__all__ = ["EnergyBreakdown", "by_connections", "per_sample"]
+__all__ = [
+    "EnergyBreakdown",
+    "active_updates",
+    "as_ann",
+    "by_connections",
+    "detailed",
+    "per_sample",
+    "with_activity",
+    "with_messages",
+]

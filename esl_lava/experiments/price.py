@@ -1,18 +1,44 @@
-"""Joules of an evaluated network on described devices."""
+"""Joules of an evaluated network on described devices, and what its training took."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from esl_lava.counts import Counts
-from esl_lava.devices import Device, load_device
-from esl_lava.energy import EnergyBreakdown, by_connections, per_sample
-from esl_lava.errors import ConfigError
+from esl_lava.devices import Device, load_device, with_constants, with_utilisation
+from esl_lava.energy import EnergyBreakdown, as_ann, by_connections, detailed, per_sample
+from esl_lava.energy.training import Schedule, TrainedLayer, TrainingCost, training_cost
+from esl_lava.errors import ConfigError, DataError, FileError
+from esl_lava.experiments.rundir import RunDirectory
 from esl_lava.network import Network
 
 DEFAULT_DEVICES = ("truenorth_paper", "v100_paper", "loihi1_davies2018", "loihi1_sanafe")
+UPDATES_LIMIT = 1 << 28
+"""Most bytes of an updates.json that is read."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a user says about devices, over what their files say.
+
+    Attributes:
+        constants: energy key -> pJ, for event-driven devices and those without energy.
+        utilisation: share of its peak that a dense device reaches.
+        flops_per_mac: operations a dense device is charged for a connection.
+        step_seconds: a step takes; static power is charged for it, else not at all.
+        chips, cores: that draw static power.
+    """
+
+    constants: Mapping[str, float] = field(default_factory=dict)
+    utilisation: float | None = None
+    flops_per_mac: int | None = None
+    step_seconds: float | None = None
+    chips: int = 1
+    cores: int = 1
 
 
 @dataclass(frozen=True)
@@ -22,30 +48,81 @@ class Price:
     Attributes:
         device: the device with its sources.
         measured: joules per sample from the operations really executed.
-        by_connections: joules by the paper's convention, one operation per connection.
+        by_connections: joules by the paper's convention, one operation per connection;
+            None for a device charged for memory, of which it knows nothing.
+        as_ann: joules of a dense network of the same shape that runs once, where the
+            device multiplies.
     """
 
     device: Device
     measured: EnergyBreakdown
-    by_connections: float
+    by_connections: float | None
+    as_ann: float | None
 
 
-def price(network: Network, counts: Counts, devices: Sequence[str]) -> Mapping[str, Price]:
+def price(
+    network: Network, counts: Counts, devices: Sequence[str], terms: Terms | None = None
+) -> Mapping[str, Price]:
     """Price counts on devices given by name or by path of a TOML file.
+
+    Args:
+        network: the one that was run.
+        counts: of its run; details are filled in where they are missing.
+        devices: names or paths.
+        terms: what the user says over the files.
 
     Raises:
         UserError: for an unknown device, one that lacks a needed constant, or two different
             ones of the same name.
     """
+    terms = terms or Terms()
+    counts = counts if counts.details else detailed(network, counts)
+    seconds = None
+    if terms.step_seconds is not None:
+        if terms.step_seconds <= 0:
+            raise ConfigError(f"a step of {terms.step_seconds} s takes no time")
+        seconds = terms.step_seconds * counts.steps
+    loaded = [(name, load_device(name)) for name in devices]
+    _refuse_unused(terms, [device for _, device in loaded])
     priced: dict[str, Price] = {}
-    for name in devices:
-        device = load_device(name)
+    for name, stated in loaded:
+        device = with_utilisation(stated, terms.utilisation, terms.flops_per_mac)
+        if terms.constants and device.charges in (None, "events"):
+            device = with_constants(device, terms.constants)
         if device.name in priced and priced[device.name].device != device:
             raise ConfigError(f"{name}: another device is already called {device.name}")
+        waits = seconds if device.static is not None else None
+        measured = per_sample(counts, device, seconds=waits, chips=terms.chips, cores=terms.cores)
+        if seconds != waits:
+            said = (*measured.remarks, "its static power is unknown and not charged")
+            measured = replace(measured, remarks=said)
         priced[device.name] = Price(
-            device, per_sample(counts, device), by_connections(network.connections, device)
+            device,
+            measured,
+            None if device.charges == "memory" else by_connections(network.connections, device),
+            as_ann(counts, device),
         )
     return priced
+
+
+def _refuse_unused(terms: Terms, devices: Sequence[Device]) -> None:
+    """Refuse what the user says about devices of which there are none.
+
+    Raises:
+        ConfigError: naming the option and why it would be ignored.
+    """
+    dense = any(device.energy.operation is not None for device in devices)
+    events = any(device.charges in (None, "events") for device in devices)
+    static = any(device.static is not None for device in devices)
+    for option, given, used, what in (
+        ("--utilisation", terms.utilisation, dense, "has a peak rate"),
+        ("--flops-per-mac", terms.flops_per_mac, dense, "has a peak rate"),
+        ("--constant", terms.constants or None, events, "is charged by events"),
+        ("--step-seconds", terms.step_seconds, static, "states its static power"),
+    ):
+        if given is not None and not used:
+            names = ", ".join(device.name for device in devices)
+            raise ConfigError(f"{option} says nothing here: no device of {names} {what}")
 
 
 def device_values(prices: Mapping[str, Price]) -> dict[str, dict[str, Any]]:
@@ -53,9 +130,134 @@ def device_values(prices: Mapping[str, Price]) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "joules_per_sample": priced.measured.total,
+            "joules_span": priced.measured.span,
             "joules_by_connections": priced.by_connections,
+            "joules_as_ann": priced.as_ann,
+            "parts": {
+                part: getattr(priced.measured, part)
+                for part in ("synapses", "neurons", "spikes", "messages", "static")
+            },
             "charged": list(priced.measured.used),
+            "remarks": list(priced.measured.remarks),
             "sources": {key: constant.source for key, constant in priced.device.constants.items()},
         }
         for name, priced in prices.items()
     }
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """What the files of one chip say together.
+
+    Attributes:
+        chip: what they are about.
+        devices: their names.
+        least, most: joules per sample, spans included.
+    """
+
+    chip: str
+    devices: tuple[str, ...]
+    least: float
+    most: float
+
+
+def disagreements(prices: Mapping[str, Price]) -> list[Disagreement]:
+    """Chips on which the priced files differ, or a file's own sources do."""
+    chips: dict[str, list[Price]] = {}
+    for priced in prices.values():
+        if priced.device.chip is not None:
+            chips.setdefault(priced.device.chip, []).append(priced)
+    found = []
+    for chip, together in chips.items():
+        spans = [p.measured.span or (p.measured.total, p.measured.total) for p in together]
+        least, most = min(low for low, _ in spans), max(high for _, high in spans)
+        if least < most:
+            names = tuple(p.device.name for p in together)
+            found.append(Disagreement(chip, names, least, most))
+    return found
+
+
+def parse_constants(texts: Sequence[str]) -> dict[str, float]:
+    """Energy key -> pJ, from texts "key=pJ".
+
+    Raises:
+        ConfigError: for a text that is not of that form.
+    """
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        try:
+            found[key.strip()] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(f"--constant {text!r} is not KEY=PICOJOULES, such as sop=23.6")
+    return found
+
+
+def cost_of_training(model: Path, network: Network, counts: Counts) -> TrainingCost:
+    """What the training of a network took, and its dense twin's.
+
+    Args:
+        model: the finished model.pt; `updates.json` is read beside it.
+        network: exported from it.
+        counts: of a run of it, whose rates of spikes stand for those of the training.
+
+    Raises:
+        FileError, DataError: when files are missing, damaged or of another network.
+    """
+    from esl_lava.data.datasets import load, split_validation
+    from esl_lava.models import modelfile
+
+    saved = modelfile.read(model)
+    config = saved.config
+    data = load(config.data.name, "train")
+    kept, _ = split_validation(data, config.data.validation, config.seed)
+    updates = _updates(RunDirectory(model.parent).updates)
+    names = [layer.name for layer in network.layers]
+    for entry in saved.history:
+        if sorted(entry["densities"]) != sorted(names):
+            raise DataError(
+                f"{model} has layers {', '.join(sorted(entry['densities']))}, "
+                f"the network {', '.join(sorted(names))}"
+            )
+    counts = counts if counts.details else detailed(network, counts)
+    runs = counts.samples * counts.steps
+    layers = [
+        TrainedLayer(
+            name=layer.name,
+            neurons=layer.neurons,
+            positions=layer.possible,
+            dense_synapses=detail.dense_synapses,
+            rate=detail.in_spikes / (runs * detail.inputs),
+            densities=[entry["densities"][layer.name] for entry in saved.history],
+            moved=sum(update.get(layer.name, 0) for update in updates),
+        )
+        for layer, detail in zip(counts.layers, counts.details)
+    ]
+    schedule = Schedule(
+        samples=len(kept),
+        batch=config.training.batch_size,
+        steps=config.encoding.steps,
+        updates=len(updates),
+        growth=config.sparsity.growth,
+    )
+    return training_cost(layers, schedule)
+
+
+def _updates(path: Path) -> list[dict[str, int]]:
+    """Layer name -> connections grown, of each update of the masks."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(UPDATES_LIMIT + 1)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(content) > UPDATES_LIMIT:
+        raise FileError(f"{path}: larger than the {UPDATES_LIMIT} bytes that are read")
+    try:
+        return [
+            {name: int(layer["grown"]) for name, layer in update["layers"].items()}
+            for update in json.loads(content)
+        ]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise FileError(f"{path}: is not a record of updates of masks") from None

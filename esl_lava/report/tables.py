@@ -22,13 +22,13 @@ class DeviceRow:
     Attributes:
         name: as the device file is called.
         measured: joules per sample from operations executed.
-        by_connections: joules by the paper's convention.
+        by_connections: joules by the paper's convention, or None where it says nothing.
         charged: what the measured figure is made of.
     """
 
     name: str
     measured: float
-    by_connections: float
+    by_connections: float | None
     charged: str
 
 
@@ -107,7 +107,8 @@ def devices(rows: Sequence[DeviceRow]) -> RenderableType:
     table = number_table("joules per sample", "device", "measured", "by connections")
     table.add_column("measured is charged for")
     for row in rows:
-        table.add_row(row.name, joules(row.measured), joules(row.by_connections), row.charged)
+        paper = "-" if row.by_connections is None else joules(row.by_connections)
+        table.add_row(row.name, joules(row.measured), paper, row.charged)
     return Group(table, Text(contradiction()))
 
 
@@ -213,7 +214,9 @@ def sources(constants: Sequence[tuple[str, str, EventEnergy | DenseOperation]]) 
     """
     table = Table(box=box.SIMPLE_HEAD, title="constants", title_justify="left")
     for heading in ("device", "charge", "pJ", "kind", "source"):
-        table.add_column(heading, justify="right" if heading == "pJ" else "left")
+        # Folded: a source that ends in an ellipsis is none.
+        side = "right" if heading == "pJ" else "left"
+        table.add_column(heading, justify=side, overflow="fold")  # type: ignore[arg-type]
     for device, key, constant in constants:
         table.add_row(
             device, key, f"{constant.joules(1) * 1e12:.3f}", constant.kind, constant.source

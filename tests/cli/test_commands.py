@@ -20,9 +20,10 @@ import pytest
 
 from esl_lava import netfile
 from esl_lava.config import documentation, read_toml
-from esl_lava.devices import load_device
+from esl_lava.devices import device_names, load_device
 from esl_lava.energy import by_connections, per_sample
 from esl_lava.energy.table1 import compute_table1
+from esl_lava.experiments import activity
 from esl_lava.experiments.evaluate import encoded, encoding_of, evaluate, load_samples
 from esl_lava.experiments.price import DEFAULT_DEVICES, price
 from esl_lava.network import INTEGRATOR, Connections, Cuba, Injection, Layer, Network
@@ -213,6 +214,8 @@ def test_energy(tiny: Any, invoke: Command) -> None:
     counts = simulate(network, encoded(data, encoding_of(network))).counts
     assert values["samples"] == 50
     assert values["sops_per_sample"] == counts.sops / 50
+    assert values["neurobench"]["effective_acs"] == counts.sops / 50
+    assert 0 < values["neurobench"]["activation_sparsity"] < 1
     assert tuple(values["devices"]) == DEFAULT_DEVICES
     for name, found in values["devices"].items():
         device = load_device(name)
@@ -235,6 +238,92 @@ def test_energy_as_a_program_of_its_own(tiny: Any, program: Command) -> None:
         figures = [f"{found.measured.total:.2E}", f"{found.by_connections:.2E}"]
         assert [name, *figures, charged] in lines
     assert "loihi1_sanafe" not in done.out
+
+
+def test_energy_of_a_placed_network_charges_messages_and_active_updates(
+    tiny: Any, invoke: Command
+) -> None:
+    flags = ("--samples", 20, "--device", "loihi1_sanafe", "--map", "loihi1")
+    values = invoke("energy", tiny.net, *flags, "--json").json
+    network = netfile.read(tiny.net)
+    seen = activity.measure_samples(network, None, 20, None, None)
+    placed = activity.place(network, "loihi1", activity=seen)
+    assert placed.activity is not None
+    expected = per_sample(placed.activity.counts, load_device("loihi1_sanafe"))
+    (found,) = values["devices"].values()
+    assert found["joules_per_sample"] == expected.total
+    assert {"neuron_update_inactive", "message"} <= set(found["charged"])
+    assert found["parts"]["messages"] == expected.messages > 0
+    (apart,) = values["disagreements"]
+    assert [apart["least"], apart["most"]] == found["joules_span"]
+    shown = invoke("energy", tiny.net, *flags).out
+    assert f"{expected.messages:.2E}" in shown
+    assert "- Loihi 1: " in shown
+
+
+def test_energy_takes_what_the_user_says(tiny: Any, invoke: Command) -> None:
+    own = ("--device", "loihi2", "--constant", "sop=2", "--step-seconds", 0.001)
+    (found,) = invoke("energy", tiny.net, "--samples", 20, *own, "--json").json["devices"].values()
+    assert found["parts"]["static"] == pytest.approx(0.232 * 4 * 1e-3)
+    assert found["sources"] == {"sop": "Given by the user."}
+    gpu = ("--device", "a100_sxm4", "--utilisation", 0.5, "--flops-per-mac", 1)
+    (half,) = invoke("energy", tiny.net, "--samples", 20, *gpu, "--json").json["devices"].values()
+    (full,) = (
+        invoke("energy", tiny.net, "--samples", 20, *gpu[:2], "--json").json["devices"].values()
+    )
+    assert half["joules_per_sample"] == pytest.approx(full["joules_per_sample"])
+
+
+def test_energy_of_the_training(tiny: Any, invoke: Command) -> None:
+    flags = ("--samples", 20, "--training", tiny.model)
+    values = invoke("energy", tiny.net, *flags, "--json").json["training"]
+    assert 0 < values["event_ratio"] < values["operations_ratio"] < 1
+    assert set(values["sparse"]["operations"]) == {"forward", "backward", "update", "evolution"}
+    shown = invoke("energy", tiny.net, *flags).out
+    assert f"{values['dense_twin']['operations']['forward']:.2E}" in shown
+
+
+def test_devices(invoke: Command, tmp_path: Path) -> None:
+    values = invoke("devices", "--json").json
+    assert tuple(values) == device_names()
+    assert values["loihi2"]["charges"] is None
+    sop = values["truenorth_measured"]["constants"]["energy.sop"]
+    assert (sop["kind"], sop["value"]) == ("measured", "26 pJ (21.7 to 28.1)")
+    assert "Merolla" in sop["source"]
+    shown = invoke("devices", "loihi1").out
+    assert "loihi1: Loihi 1: what a chip holds (Intel)" in shown
+    assert "16,384" in shown
+    assert "truenorth" not in shown
+    assert "truenorth_best" in invoke("devices").out
+    own = tmp_path / "mine.toml"
+    own.write_text(
+        'name = "mine"\ntitle = "t"\nmaker = "m"\ncharges = "events"\n[energy.sop]\nvalue = 3\n'
+        'unit = "pJ"\nkind = "assumed"\noperating_point = "o"\nsource = "a napkin"\n'
+    )
+    assert "a napkin" in invoke("devices", own).out
+
+
+@pytest.mark.parametrize("chip", ["loihi1", "loihi2"])
+def test_map(tiny: Any, invoke: Command, chip: str) -> None:
+    values = invoke("map", tiny.net, "--chip", chip, "--samples", 10, "--json").json
+    network = netfile.read(tiny.net)
+    seen = activity.measure_samples(network, None, 10, None, None)
+    expected = activity.mapped_values(activity.place(network, chip, activity=seen))
+    assert values == json.loads(json.dumps(expected))
+    shown = invoke("map", tiny.net, "--chip", chip, "--samples", 10).out
+    assert f"{values['cores']} cores, 1 of {chip}" in shown
+    assert ("unknown" in shown) == (chip == "loihi2")
+
+
+def test_map_without_data(tiny: Any, invoke: Command) -> None:
+    values = invoke(
+        *("map", tiny.net, "--chip", "loihi1", "--packing", "nengo-loihi", "--no-spikes"), "--json"
+    ).json
+    assert values["packing"] == "nengo-loihi"
+    assert "bounds" not in values
+    shown = invoke("map", tiny.net, "--no-spikes").out
+    assert "cores, 1 of loihi2 (packing netx)" in shown
+    assert "A step takes" not in shown
 
 
 def test_reproduce_table1(program: Command) -> None:
@@ -398,7 +487,10 @@ def test_help_config_explains_every_field(invoke: Command) -> None:
 def test_without_a_command_there_is_help_but_no_success(program: Command) -> None:
     done = program("esl")
     assert (done.code, done.out) == (2, "")
-    for command in ("demo", "train", "export", "run", "verify", "energy", "reproduce"):
+    for command in (
+        *("demo", "train", "export", "run", "verify", "energy", "devices", "map"),
+        "reproduce",
+    ):
         assert f"\n  {command} " in done.err
 
 
@@ -634,6 +726,21 @@ BAD = [
     ("energy {net} --device abacus", "unknown device 'abacus'"),
     ("energy {net} --device missing.toml", "missing.toml"),
     ("energy {net} --samples 0", "cannot take 0 samples"),
+    ("energy {net} --device loihi2", "loihi2 states no constant energy.sop: it is unknown"),
+    ("energy {net} --constant sop", "--constant 'sop' is not KEY=PICOJOULES"),
+    ("energy {net} --utilisation 2", "energy.operation.utilisation = 2.0"),
+    ("energy {net} --flops-per-mac 3", "ops_per_connection = 3"),
+    ("energy {net} --step-seconds -1", "a step of -1.0 s takes no time"),
+    ("energy {net} --device rolls --utilisation 1", "--utilisation says nothing here"),
+    ("energy {net} --map rolls", "device rolls states no [capacity]"),
+    ("energy {net} --training missing.pt", "missing.pt: No such file"),
+    ("devices abacus", "unknown device 'abacus'"),
+    ("map missing.h5", "missing.h5: "),
+    ("map {net} --chip rolls", "device rolls states no [capacity]"),
+    ("map {net} --chip loihi1 --packing zip", "unknown packing 'zip'"),
+    ("map {net} --packing nxtf", "packing nxtf fills words of 64 bits, those of loihi2 have 32"),
+    ("map {net} --chips 0", "cores"),
+    ("map {net} --samples 0", "cannot take 0 samples"),
     ("verify {model}", "Missing argument 'net'"),
     ("verify {model} missing.h5", "missing.h5: "),
     ("verify missing.pt {net}", "missing.pt: No such file"),

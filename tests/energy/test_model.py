@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
-from esl_lava.counts import Counts, LayerCounts
-from esl_lava.devices import Device, load_device
-from esl_lava.energy import EnergyBreakdown, by_connections, per_sample
+from esl_lava.counts import Counts, LayerCounts, LayerDetail
+from esl_lava.devices import Device, load_device, with_constants
+from esl_lava.energy import EnergyBreakdown, as_ann, by_connections, per_sample
 from esl_lava.errors import ConfigError, DataError
 
 # 3-4-2 for two samples of five steps. The device constants below are small integers and
@@ -104,3 +106,98 @@ def test_an_unknown_constant_refuses(charges: str, energy: dict[str, object], un
 def test_counts_of_no_sample_refuse() -> None:
     with pytest.raises(DataError, match="at least 1 sample, not 0"):
         per_sample(Counts(0, 5, 0, ()), load_device("truenorth_measured"))
+
+
+def with_details(counts: Counts) -> Counts:
+    """The counts above of a network whose second layer is a convolution's share."""
+    first = LayerDetail(3, 12, 4, 1000, False, True, False, active_updates=30, messages=8)
+    second = LayerDetail(4, 20, 6, 10, True, False, True, active_updates=15, messages=0)
+    return replace(counts, details=(first, second), input_messages=12)
+
+
+def test_active_and_inactive_updates_and_messages_are_charged_where_they_were_counted() -> None:
+    full = device(
+        sop=pj(2), neuron_update=pj(3), neuron_update_inactive=pj(1), spike=pj(7), message=pj(5)
+    )
+    assert per_sample(with_details(COUNTS), full) == EnergyBreakdown(
+        device="mine",
+        synapses=30e-12,
+        neurons=75e-12,  # 45 active x 3 pJ + 15 inactive x 1 pJ, / 2 samples
+        spikes=35e-12,
+        messages=50e-12,  # (8 + 12) x 5 pJ / 2 samples
+        used=("sop", "neuron_update", "neuron_update_inactive", "spike", "message"),
+    )
+
+
+def test_uncounted_updates_may_all_have_been_inactive() -> None:
+    found = per_sample(COUNTS, device(sop=pj(2), neuron_update=pj(3), neuron_update_inactive=pj(1)))
+    assert found.used == ("sop", "neuron_update")
+    assert found.neurons == 90e-12
+    assert found.span == pytest.approx((60e-12, 120e-12))
+
+
+def test_a_span_is_of_the_sources() -> None:
+    found = per_sample(COUNTS, device(sop={**pj(2), "low": 1.0, "high": 4.0}, spike=pj(8)))
+    assert found.total == pytest.approx(70e-12)
+    assert found.span == pytest.approx((55e-12, 100e-12))
+
+
+def test_static_power_is_charged_for_a_time_that_is_named() -> None:
+    stated = {**STATIC, "per": "core"}
+    chip = Device.model_validate({**device(sop=pj(2)).model_dump(), "static": stated})
+    assert per_sample(COUNTS, chip).static == 0.0
+    found = per_sample(COUNTS, chip, seconds=0.5, cores=3, chips=7)
+    assert found.static == 0.25 * 0.5 * 3
+    assert found.total == 30e-12 + 0.375
+    ranged = device(sop={**pj(2), "high": 4.0}).model_dump()
+    whole = Device.model_validate({**ranged, "static": {**STATIC, "per": "chip"}})
+    found = per_sample(COUNTS, whole, seconds=2.0, chips=2)
+    assert found.span == (1.0 + 30e-12, 1.0 + 60e-12)
+    with pytest.raises(ConfigError, match="device mine states no static power"):
+        per_sample(COUNTS, device(sop=pj(2)), seconds=1.0)
+
+
+def test_a_dense_machine_pays_for_a_kernel_wherever_it_slides() -> None:
+    details = with_details(COUNTS)
+    # 12 + 20 synapses x 5 steps x 3 pJ
+    assert per_sample(details, device(operation=peak(1))).total == 480e-12
+    assert as_ann(details, device(operation=peak(2))) == 32 * 6e-12
+    assert as_ann(COUNTS, device(operation=peak(1))) == 60e-12
+
+
+def test_a_processor_pays_for_products_and_neurons() -> None:
+    slow = Device.model_validate(
+        {
+            **{"name": "cpu", "title": "t", "maker": "m", "charges": "dense"},
+            "energy": {"mac": pj(10), "neuron_update": pj(3)},
+        }
+    )
+    found = per_sample(COUNTS, slow)
+    assert (found.synapses, found.neurons) == (1e-9, 90e-12)
+    assert set(found.used) == {"mac", "neuron_update"}
+    assert as_ann(COUNTS, slow) == pytest.approx(20 * 10e-12)
+    assert by_connections(10, slow) == 1e-10
+
+
+def test_an_event_driven_chip_has_no_dense_network_unless_it_multiplies() -> None:
+    assert as_ann(COUNTS, device(sop=pj(1))) is None
+    assert as_ann(COUNTS, device(sop=pj(1), mac=pj(4))) == 80e-12
+
+
+def test_loihi_2_refuses_joules_until_it_is_given_constants() -> None:
+    chip = load_device("loihi2")
+    for ask in (lambda: per_sample(COUNTS, chip), lambda: by_connections(10, chip)):
+        with pytest.raises(ConfigError, match=r"loihi2 states no constant energy\.sop: it is unkn"):
+            ask()
+    assert per_sample(COUNTS, with_constants(chip, {"sop": 2.0})).total == 30e-12
+
+
+def test_memory_cannot_be_charged_without_details_nor_by_connections() -> None:
+    chip = load_device("lemaire_int32")
+    with pytest.raises(DataError, match="no details of the layers"):
+        per_sample(COUNTS, chip)
+    with pytest.raises(ConfigError, match="is charged for memory"):
+        by_connections(10, chip)
+
+
+STATIC = {"watts": 0.25, "kind": "measured", "operating_point": "idle", "source": "s"}

@@ -1,0 +1,203 @@
+"""A network's activity on samples, and where it lies on a chip's cores."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esl_lava.config import Encoding
+from esl_lava.counts import Counts
+from esl_lava.data.datasets import Dataset
+from esl_lava.devices import Device, load_device
+from esl_lava.energy import active_updates, detailed, with_activity, with_messages
+from esl_lava.experiments.evaluate import (
+    ENCODED_BYTES,
+    data_name,
+    encoded,
+    encoding_of,
+    load_samples,
+)
+from esl_lava.mapping import (
+    CoreMap,
+    LayerBound,
+    Traffic,
+    layer_bounds,
+    map_network,
+    step_nanoseconds,
+    traffic,
+)
+from esl_lava.network import INPUT, Network
+from esl_lava.simulate import Result, simulate
+from esl_lava.simulate.result import joined
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """What a network's neurons did in a run.
+
+    Attributes:
+        counts: with details and active updates.
+        spikes: layer name, and `network.INPUT` -> (neurons,) spikes, of all samples.
+    """
+
+    counts: Counts
+    spikes: dict[str, npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped:
+    """A network on a chip.
+
+    Attributes:
+        device: the chip.
+        core_map: which cores hold it.
+        activity: of the run that was measured, its messages counted; None without one.
+        traffic: of that run.
+        bounds: floor of every layer.
+        step_nanoseconds: floor of a step of the network, where the device states times.
+    """
+
+    device: Device
+    core_map: CoreMap
+    activity: Activity | None = None
+    traffic: Traffic | None = None
+    bounds: tuple[LayerBound, ...] = ()
+    step_nanoseconds: float | None = None
+
+
+def measure(network: Network, data: Dataset, encoding: Encoding) -> Activity:
+    """Run all of `data` and count spikes by neuron, and active updates.
+
+    Raises:
+        DataError, BackendError: as `simulate`.
+    """
+    results = []
+    active: Counter[str] = Counter()
+    spikes: dict[str, Any] = {INPUT: np.zeros(network.inputs, np.int64)}
+    widest = max(network.inputs, *(layer.neurons for layer in network.layers))
+    each = max(1, ENCODED_BYTES // (encoding.steps * widest * 4))
+    for first in range(0, len(data), each):
+        part = slice(first, first + each)
+        some = replace(data, images=data.images[part], labels=data.labels[part])
+        given = encoded(some, encoding)
+        result = simulate(network, given, record="all")
+        active.update(active_updates(network, given, result.spikes))
+        spikes[INPUT] += np.count_nonzero(given, axis=(0, 1))
+        for name, emitted in result.spikes.items():
+            fired = emitted.sum(axis=(0, 1), dtype=np.int64)
+            spikes[name] = spikes.get(name, 0) + fired
+        results.append(_counted(result))
+    counts = detailed(network, joined(results).counts)
+    return Activity(with_activity(counts, active), spikes)
+
+
+def measure_samples(
+    network: Network, data: str | None, samples: int | None, encoder: str | None, steps: int | None
+) -> Activity:
+    """`measure` on the first test samples of a data set, by default the one trained on."""
+    encoding = encoding_of(network, encoder, steps)
+    test = load_samples(network, data_name(network, data), "test", samples)
+    return measure(network, test, encoding)
+
+
+def place(
+    network: Network,
+    chip: str | Path,
+    *,
+    packing: str | None = None,
+    chips: int | None = None,
+    activity: Activity | None = None,
+) -> Mapped:
+    """Map a network to a chip and, where its activity is known, say what flows there.
+
+    Raises:
+        ConfigError: for an unknown chip or packing, or one that holds nothing.
+        LimitError: where the network does not fit.
+    """
+    device = load_device(chip)
+    core_map = map_network(network, device, packed=packing, chips=chips)
+    if activity is None:
+        return Mapped(device, core_map)
+    flow = traffic(network, core_map, activity.spikes)
+    counts = activity.counts
+    bounds = layer_bounds(core_map, flow, device, counts.samples * counts.steps)
+    return Mapped(
+        device,
+        core_map,
+        Activity(with_messages(counts, flow.sent), activity.spikes),
+        flow,
+        bounds,
+        step_nanoseconds(bounds, device),
+    )
+
+
+def mapped_values(mapped: Mapped) -> dict[str, Any]:
+    """A mapped network as plain values, for scripts."""
+    core_map = mapped.core_map
+    values: dict[str, Any] = {
+        "chip": core_map.chip,
+        "packing": core_map.packing,
+        "cores": core_map.cores,
+        "chips": core_map.chips,
+        "layers": [
+            {
+                "name": layer.name,
+                "neurons": layer.neurons,
+                "cores": len(layer.cores),
+                "format": layer.form,
+                "weight_bits": layer.weight_bits,
+                "density": layer.density,
+                "by_format": {
+                    form: {"words": words, "cores": cores}
+                    for form, (words, cores) in layer.words.items()
+                },
+                "break_even_density": dict(layer.break_even),
+                "utilisation": core_map.utilisation(layer),
+                "binding": layer.binding,
+                "one_core_fewer": None if layer.fit is None else vars(layer.fit),
+                "regions": [
+                    {
+                        "core": core.number,
+                        "chip": core.chip,
+                        "channels": core.region.channels,
+                        "rows": core.region.rows,
+                        "columns": core.region.columns,
+                        "used": dict(core.used),
+                    }
+                    for core in layer.cores
+                ],
+            }
+            for layer in core_map.layers
+        ],
+    }
+    if mapped.activity is not None and mapped.traffic is not None:
+        counts = mapped.activity.counts
+        values["samples"] = counts.samples
+        values["messages_per_sample"] = {
+            name: sent / counts.samples for name, sent in mapped.traffic.sent.items()
+        }
+        values["traffic_per_step"] = (
+            mapped.traffic.messages / (counts.samples * counts.steps)
+        ).tolist()
+        values["step_nanoseconds"] = mapped.step_nanoseconds
+        values["bounds"] = [
+            {
+                "layer": bound.name,
+                "core": bound.core,
+                "per_step": {key: float(value) for key, value in bound.load.items()},
+                "nanoseconds": None if bound.nanoseconds is None else dict(bound.nanoseconds),
+                "bound": bound.state,
+            }
+            for bound in mapped.bounds
+        ]
+    return values
+
+
+def _counted(result: Result) -> Result:
+    """A result without what it recorded: counts are all that is joined."""
+    return replace(result, spikes={}, readout=None)

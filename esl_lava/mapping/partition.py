@@ -1,0 +1,524 @@
+"""Which cores a network takes: every layer shared among as few as its limits allow.
+
+Layers are placed from the last to the first, as the entries of a neuron's output axons
+depend on the cores it sends to. Cores hold one layer each, and fill one chip after the
+other. An even share is tried for one core, two, three and so on: the first number that
+respects every limit in every core is taken, in the format that takes the fewest cores and
+then the fewest words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from esl_lava.devices import Capacity, Device
+from esl_lava.errors import ConfigError, LimitError
+from esl_lava.mapping.packing import DENSE, Ints, Packing, packing
+from esl_lava.mapping.regions import Reach, Region, Synapses, maps, partitions
+from esl_lava.network import INPUT, Connections, Convolution, Injection, Layer, Network, parts
+
+RESOURCES = (
+    "neurons",
+    "input_axons",
+    "output_axons",
+    "synapse_words",
+    "synapse_formats",
+    "neuron_groups",
+    "words_per_axon",
+)
+"""What a core may run out of; `Capacity` has a limit of each, or none."""
+
+
+@dataclass(frozen=True)
+class Core:
+    """A core's share of a layer.
+
+    Attributes:
+        chip, number: counted from 0 in the order of layers; `number` over all chips.
+        region: its neurons.
+        used: resource -> how much of it.
+    """
+
+    chip: int
+    number: int
+    region: Region
+    used: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What would save a layer one core, to first order.
+
+    Attributes:
+        cores: one fewer than it takes.
+        resource: what is exceeded then.
+        used, limit: of it, in the fullest core.
+        width: neurons that would fit, at the density the layer has; None where it has maps.
+        density: at which the layer would fit at its width; None where no density helps.
+    """
+
+    cores: int
+    resource: str
+    used: int
+    limit: int
+    width: int | None
+    density: float | None
+
+
+@dataclass(frozen=True)
+class LayerMap:
+    """Where a layer lies.
+
+    Attributes:
+        name: the layer's.
+        neurons: it has.
+        form: the format its synapses are stored in.
+        weight_bits: of a stored weight, its delay's not included.
+        density: synapses over positions of all its connections.
+        words: format -> (words of synapse memory, cores) it takes; without formats that
+            take at least four times the cores of the best.
+        break_even: format -> density below which it takes less memory than dense.
+        cores: in order.
+        binding: the resource its fullest core has least of.
+        fit: what would save a core; None where it takes one.
+    """
+
+    name: str
+    neurons: int
+    form: str
+    weight_bits: int
+    density: float
+    words: Mapping[str, tuple[int, int]]
+    break_even: Mapping[str, float]
+    cores: tuple[Core, ...]
+    binding: str
+    fit: Fit | None
+
+
+@dataclass(frozen=True)
+class CoreMap:
+    """Where a network lies.
+
+    Attributes:
+        chip: name of the device.
+        packing: name of the rule of packing.
+        limits: resource -> limit of a core.
+        cores_per_chip: of the device.
+        layers: in order.
+    """
+
+    chip: str
+    packing: str
+    limits: Mapping[str, int]
+    cores_per_chip: int
+    layers: tuple[LayerMap, ...]
+
+    @property
+    def cores(self) -> int:
+        """Cores used."""
+        return sum(len(layer.cores) for layer in self.layers)
+
+    @property
+    def chips(self) -> int:
+        """Chips used."""
+        return -(-self.cores // self.cores_per_chip)
+
+    def utilisation(self, layer: LayerMap) -> dict[str, tuple[int, int]]:
+        """Resource -> (used, limit), of the core of the layer that uses most of it."""
+        return {
+            name: (max(core.used[name] for core in layer.cores), limit)
+            for name, limit in self.limits.items()
+        }
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A layer's partition in one format."""
+
+    form: str
+    regions: list[Region]
+    used: list[dict[str, int]]
+
+    @property
+    def words(self) -> int:
+        return sum(used["synapse_words"] for used in self.used)
+
+
+@dataclass
+class _Later:
+    """Where a source's spikes go among the layers placed so far.
+
+    Attributes:
+        cores: chip, counted from the last one -> (neurons,) cores on it in which a neuron has
+            a synapse.
+    """
+
+    cores: dict[int, Ints] = field(default_factory=dict)
+
+    def add(self, chip: int, reached: npt.NDArray[np.bool_]) -> None:
+        """A core on `chip`, and (neurons,) whether a neuron has a synapse in it."""
+        self.cores[chip] = self.cores.get(chip, np.zeros(len(reached), np.int64)) + reached
+
+
+def map_network(
+    network: Network, device: Device, *, packed: str | None = None, chips: int | None = None
+) -> CoreMap:
+    """Share a network among cores so that every limit of every core holds.
+
+    Args:
+        network: what to place.
+        device: with a capacity.
+        packed: name of a packing other than the device's own.
+        chips: that there are; None: as many as it takes.
+
+    Raises:
+        ConfigError: where the device has no capacity, or there is no such packing.
+        LimitError: naming layer, resource, used and limit of what cannot be placed.
+    """
+    if device.capacity is None:
+        raise ConfigError(f"device {device.name} states no [capacity]: nothing can be mapped to it")
+    capacity = device.capacity
+    rule = packing(packed or capacity.packing)
+    if rule.word_bits != capacity.word_bits:
+        raise ConfigError(
+            f"packing {packed or capacity.packing} fills words of {rule.word_bits} bits, those "
+            f"of {device.name} have {capacity.word_bits}"
+        )
+    later: dict[str, _Later] = {layer.name: _Later() for layer in network.layers}
+    later[INPUT] = _Later()
+    done: list[tuple[Layer, _Plan, dict[str, _Plan], int]] = []
+    start = 0
+    for index in reversed(range(len(network.layers))):
+        layer = network.layers[index]
+        placer = _Placer(layer, later[layer.name], capacity, rule, start)
+        plans = placer.plans()
+        if not plans:
+            raise LimitError([placer.refusal()])
+        best = min(plans.values(), key=lambda plan: (len(plan.regions), plan.words))
+        done.append((layer, best, plans, start))
+        _announce(network, index, best.regions, start, capacity.cores.value, later)
+        start += len(best.regions)
+    limits = _limits(capacity)
+    layers = []
+    for layer, plan, plans, first in reversed(done):
+        layers.append(_layer_map(layer, plan, plans, first, start, capacity, rule, limits))
+    found_map = CoreMap(
+        device.name, packed or capacity.packing, limits, capacity.cores.value, tuple(layers)
+    )
+    if chips is not None and found_map.chips > chips:
+        most = max(found_map.layers, key=lambda layer: len(layer.cores))
+        raise LimitError(
+            [
+                f"network: cores {found_map.cores} exceed {chips * capacity.cores.value} "
+                f"({chips} of {device.name}); layer {most.name} takes {len(most.cores)} of them"
+            ]
+        )
+    return found_map
+
+
+def stored_bits(layer: Layer, capacity: Capacity) -> int:
+    """Bits of a stored weight, sign included, once a common power of two is taken out.
+
+    Raises:
+        LimitError: where no width of the chip holds the layer's weights.
+    """
+    weights = [
+        part.kernel.ravel() if isinstance(part, Convolution) else part.weights
+        for part in parts(layer)
+        if not isinstance(part, Injection)
+    ]
+    values = np.concatenate([np.zeros(1, np.int64), *weights])
+    used = values[values != 0]
+    if not used.size:
+        return capacity.weight_bits[0]
+    shift = int(np.bitwise_or.reduce(np.abs(used)))
+    used = used >> ((shift & -shift).bit_length() - 1)
+    low, high = int(used.min()), int(used.max())
+    if low > 0:
+        bits = high.bit_length()
+    elif high < 0:
+        bits = (-low).bit_length()
+    else:
+        bits = max(high.bit_length(), (-low - 1).bit_length()) + 1
+    for width in capacity.weight_bits:
+        if width >= bits:
+            return width
+    raise LimitError(
+        [f"layer {layer.name}: weights of {bits} bits exceed {capacity.weight_bits[-1]} bits"]
+    )
+
+
+def _limits(capacity: Capacity) -> dict[str, int]:
+    limits = {name: getattr(capacity, name) for name in RESOURCES}
+    return {name: limit.value for name, limit in limits.items() if limit is not None}
+
+
+def _delay_bits(layer: Layer) -> int:
+    """Bits of a synaptic delay: 3 to 6 (NxTF), or none without delays."""
+    if layer.delays is None or not layer.delays.any():
+        return 0
+    return max(3, int(layer.delays.max()).bit_length())
+
+
+class _Placer:
+    """Partitions of one layer, those behind it being placed."""
+
+    def __init__(
+        self, layer: Layer, later: _Later, capacity: Capacity, rule: Packing, start: int
+    ) -> None:
+        self._layer = layer
+        self._later = later
+        self._rule = rule
+        self._start = start
+        self._per_chip = capacity.cores.value
+        self._limits = _limits(capacity)
+        self.bits = stored_bits(layer, capacity) + _delay_bits(layer)
+        self._inputs = [Synapses(part, layer.shape) for part in parts(layer)]
+        self._recurrent = None
+        if layer.recurrent is not None:
+            self._recurrent = Synapses(layer.recurrent, layer.shape)
+        self._reached: dict[tuple[int, Region], Reach] = {}
+        self._sent_by: tuple[list[Region], list[int]] | None = None
+        self.exceeded: tuple[str, int, int] | None = None
+
+    def plans(self) -> dict[str, _Plan]:
+        """Format -> its first partition in which every limit holds.
+
+        Formats that take four times the cores of the best, or more, are left out.
+        """
+        least = max(
+            -(-self._layer.neurons // self._limits["neurons"]),
+            -(
+                -sum(int(c.sum()) for c in self._later.cores.values())
+                // self._limits["output_axons"]
+            ),
+        )
+        found: dict[str, _Plan] = {}
+        most = self._layer.neurons
+        for regions in partitions(self._layer, least, self._limits["neurons"]):
+            if len(regions) > most or len(found) == len(self._rule.formats):
+                break
+            self._reached.clear()
+            for form in self._rule.formats:
+                used = None if form in found else self.try_out(regions, form)
+                if used is not None:
+                    found[form] = _Plan(form, regions, used)
+                    most = min(most, 4 * len(regions) - 1)
+        return found
+
+    def try_out(self, regions: list[Region], form: str) -> list[dict[str, int]] | None:
+        """What each core uses, or None where a limit does not hold (`exceeded` says which)."""
+        if self._sent_by is None or self._sent_by[0] is not regions:
+            self._sent_by = (regions, self._sent(regions, self._limits["output_axons"]))
+        sent = self._sent_by[1]
+        limit = self._limits["output_axons"]
+        if max(sent) > limit:
+            self.exceeded = ("output_axons", max(sent), limit)
+            return None
+        if self._too_many_words(regions, form):
+            return None
+        found = []
+        for region, entries in zip(regions, sent):
+            used = self._use(region, form, entries)
+            for name, limit in self._limits.items():
+                if used[name] > limit:
+                    self.exceeded = (name, used[name], limit)
+                    return None
+            found.append(used)
+        return found
+
+    def _too_many_words(self, regions: list[Region], form: str) -> bool:
+        """Whether some core's weights are too many however short their indices are."""
+        limit = self._limits["synapse_words"]
+        for region in regions:
+            stored = sum(part.least_stored(region, form == DENSE) for part in self._inputs)
+            words = self._rule.least_words(form, self.bits, stored)
+            if words > limit:
+                self.exceeded = ("synapse_words", words, limit)
+                return True
+        return False
+
+    def worst(self, regions: list[Region], form: str) -> tuple[str, int, int]:
+        """(resource, used, limit) of what is exceeded most, or filled most."""
+        uses = [
+            self._use(region, form, entries)
+            for region, entries in zip(regions, self._sent(regions))
+        ]
+        name = max(
+            self._limits, key=lambda name: max(use[name] for use in uses) / self._limits[name]
+        )
+        return name, max(use[name] for use in uses), self._limits[name]
+
+    def refusal(self) -> str:
+        """Why no partition was found, in one sentence."""
+        resource, used, limit = self.exceeded or self._most_sent()
+        return (
+            f"layer {self._layer.name}: {resource.replace('_', ' ')} {used:,} of a core exceed "
+            f"{limit:,}, even with one neuron on a core"
+        )
+
+    def _most_sent(self) -> tuple[str, int, int]:
+        """(resource, used, limit) of output axons with one neuron on each core."""
+        entries = sum(self._later.cores.values(), np.zeros(self._layer.neurons, np.int64))
+        return "output_axons", int(entries.max()), self._limits["output_axons"]
+
+    def _sent(self, regions: list[Region], enough: int | None = None) -> list[int]:
+        """Entries of output axons in each core, up to the first of more than `enough`."""
+        goes = _Later(dict(self._later.cores))
+        if self._recurrent is not None:
+            for number, region in enumerate(regions):
+                chip = _chip_from_last(self._start, len(regions), number, self._per_chip)
+                goes.add(chip, self._recurrent.reach(region).fan_out > 0)
+        shape = maps(self._layer.shape)
+        found = []
+        for number, region in enumerate(regions):
+            chip = _chip_from_last(self._start, len(regions), number, self._per_chip)
+            entries = 0
+            for there, cores in goes.cores.items():
+                each = 1 + (self._rule.remote_axons if there != chip else 0)
+                box = (slice(*region.channels), slice(*region.rows), slice(*region.columns))
+                entries += each * int(cores.reshape(shape)[box].sum())
+            found.append(entries)
+            if enough is not None and entries > enough:
+                break
+        return found
+
+    def _use(self, region: Region, form: str, entries: int) -> dict[str, int]:
+        axons = words = formats = longest = 0
+        for number, synapses in enumerate(self._inputs):
+            if (number, region) not in self._reached:
+                self._reached[number, region] = synapses.reach(region)
+            reach = self._reached[number, region]
+            axons += reach.axons
+            if reach.axons:
+                formats += 1
+                listed = self._rule.list_words(form, self.bits, reach.lists)
+                words += int(listed.sum())
+                longest = max(longest, int(listed.max()))
+        return {
+            "neurons": region.neurons,
+            "input_axons": axons,
+            "output_axons": entries,
+            "synapse_words": words,
+            "synapse_formats": formats,
+            "neuron_groups": 1,  # a core holds one layer
+            "words_per_axon": longest,
+        }
+
+
+def _chip_from_last(start: int, count: int, number: int, per_chip: int) -> int:
+    """Chip, counted from the network's last, of core `number` of a layer's `count`.
+
+    `start` cores are behind the layer.
+    """
+    return (start + count - 1 - number) // per_chip
+
+
+def _announce(
+    network: Network,
+    index: int,
+    regions: list[Region],
+    start: int,
+    per_chip: int,
+    later: dict[str, _Later],
+) -> None:
+    """Tell the sources of a layer which of their neurons reach which of its cores."""
+    layer = network.layers[index]
+    before = network.layers[index - 1].name if index else INPUT
+    sources = [(before, layer.connections)]
+    sources += [(skip.source, skip.connections) for skip in layer.skips]
+    for source, part in sources:
+        synapses = Synapses(part, layer.shape)
+        for number, region in enumerate(regions):
+            chip = _chip_from_last(start, len(regions), number, per_chip)
+            later[source].add(chip, synapses.reach(region).fan_out > 0)
+
+
+def _layer_map(
+    layer: Layer,
+    plan: _Plan,
+    plans: Mapping[str, _Plan],
+    first: int,
+    total: int,
+    capacity: Capacity,
+    rule: Packing,
+    limits: Mapping[str, int],
+) -> LayerMap:
+    per_chip = capacity.cores.value
+    chips = -(-total // per_chip)
+    count = len(plan.regions)
+    cores = tuple(
+        Core(
+            chip=chips - 1 - _chip_from_last(first, count, number, per_chip),
+            number=total - first - count + number,
+            region=region,
+            used=used,
+        )
+        for number, (region, used) in enumerate(zip(plan.regions, plan.used))
+    )
+    binding = max(limits, key=lambda name: max(c.used[name] for c in cores) / limits[name])
+    bits = stored_bits(layer, capacity) + _delay_bits(layer)
+    index = rule.index(max(region.neurons for region in plan.regions) - 1)
+    brought = parts(layer)
+    possible = sum(part.possible for part in brought)
+    return LayerMap(
+        name=layer.name,
+        neurons=layer.neurons,
+        form=plan.form,
+        weight_bits=stored_bits(layer, capacity),
+        density=sum(part.synapses for part in brought) / possible if possible else 0.0,
+        words={form: (other.words, len(other.regions)) for form, other in plans.items()},
+        break_even={
+            form: rule.break_even(form, bits, index) for form in rule.formats if form != DENSE
+        },
+        cores=cores,
+        binding=binding,
+        fit=_fit(layer, plan, capacity, rule),
+    )
+
+
+def _fit(layer: Layer, plan: _Plan, capacity: Capacity, rule: Packing) -> Fit | None:
+    """What would save a core; output axons apart, which depend on later layers."""
+    fewer = len(plan.regions) - 1
+    if fewer < 1:
+        return None
+    placer = _Placer(layer, _Later(), capacity, rule, 0)
+    regions = next(partitions(layer, fewer, layer.neurons), plan.regions)
+    resource, used, limit = placer.worst(regions, plan.form)
+    width = None
+    if maps(layer.shape)[1:] == (1, 1):
+        width = fewer * _widest(placer, layer, plan)
+    density = None
+    main = layer.connections
+    if resource not in ("synapse_words", "words_per_axon"):
+        pass
+    elif plan.form != DENSE or not isinstance(main, Connections):
+        density = limit / used * sum(p.synapses for p in parts(layer))
+        density /= sum(p.possible for p in parts(layer))
+    else:
+        room = capacity.synapse_words.value * rule.word_bits
+        share = -(-layer.neurons // fewer)
+        index = rule.index(share - 1)
+        each = min(
+            rule.bits_per_synapse(form, placer.bits, index)
+            for form in rule.formats
+            if form != DENSE
+        )
+        density = min(1.0, room / (main.n_pre * share * each))
+    return Fit(fewer, resource, used, limit, width, density)
+
+
+def _widest(placer: _Placer, layer: Layer, plan: _Plan) -> int:
+    """Most neurons of the layer, from its first on, that fit one core in the plan's format."""
+    fits, fails = 0, layer.neurons + 1
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        if placer.try_out([Region((0, middle))], plan.form) is None:
+            fails = middle
+        else:
+            fits = middle
+    return fits

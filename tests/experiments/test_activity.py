@@ -1,0 +1,81 @@
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from esl_lava import netfile
+from esl_lava.energy import active_updates
+from esl_lava.errors import ConfigError
+from esl_lava.experiments import activity
+from esl_lava.experiments.evaluate import encoded, encoding_of, evaluate, load_samples
+from esl_lava.network import INPUT
+from esl_lava.simulate import simulate
+
+
+@pytest.fixture(scope="module")
+def run(tiny: Any) -> tuple[Any, Any, Any]:
+    network = netfile.read(tiny.net)
+    return network, load_samples(network, "digits", "test", 20), encoding_of(network)
+
+
+@pytest.mark.parametrize("portion", [64 << 20, 4 * 64 * 4 * 7])
+def test_activity_is_that_of_the_recorded_spikes(
+    run: Any, monkeypatch: pytest.MonkeyPatch, portion: int
+) -> None:
+    network, data, encoding = run
+    monkeypatch.setattr(activity, "ENCODED_BYTES", portion)
+    found = activity.measure(network, data, encoding)
+    inputs = encoded(data, encoding)
+    whole = simulate(network, inputs, record="all")
+    assert found.counts.layers == whole.counts.layers
+    assert found.counts.layers == evaluate(network, data, encoding).result.counts.layers
+    active = active_updates(network, inputs, whole.spikes)
+    assert found.counts.active_updates == sum(active.values())
+    assert found.spikes[INPUT].tolist() == np.count_nonzero(inputs, axis=(0, 1)).tolist()
+    for name, spikes in whole.spikes.items():
+        assert found.spikes[name].tolist() == spikes.sum(axis=(0, 1)).tolist()
+
+
+def test_a_placed_network_says_what_flows(run: Any) -> None:
+    network, data, encoding = run
+    seen = activity.measure(network, data, encoding)
+    found = activity.place(network, "loihi1", activity=seen)
+    assert found.activity is not None
+    assert found.traffic is not None
+    assert found.activity.counts.messages == sum(
+        sent for name, sent in found.traffic.sent.items() if name != INPUT
+    )
+    assert found.activity.counts.input_messages == found.traffic.sent[INPUT]
+    assert found.step_nanoseconds is not None
+    assert found.step_nanoseconds > 600
+    values = activity.mapped_values(found)
+    assert json.loads(json.dumps(values))["cores"] == found.core_map.cores
+    assert values["samples"] == 20
+    assert [bound["layer"] for bound in values["bounds"]] == ["hidden1", "hidden2", "readout"]
+    flow = np.array(values["traffic_per_step"])
+    assert flow.shape == (values["cores"] + 1, values["cores"])
+    per_sample = flow.sum() * encoding.steps
+    assert per_sample == pytest.approx(sum(values["messages_per_sample"].values()))
+
+
+def test_a_placed_network_without_activity_says_where_it_lies(run: Any) -> None:
+    network, *_ = run
+    values = activity.mapped_values(activity.place(network, "loihi2", packing="netx"))
+    assert "bounds" not in values
+    assert values["packing"] == "netx"
+    for layer in values["layers"]:
+        assert layer["cores"] == len(layer["regions"])
+        assert layer["format"] in layer["by_format"]
+    with pytest.raises(ConfigError, match="unknown device 'loihi3'"):
+        activity.place(network, "loihi3")
+
+
+def test_samples_are_those_asked_for(run: Any) -> None:
+    network, data, encoding = run
+    found = activity.measure_samples(network, "digits", 20, None, None)
+    assert found.counts.layers == activity.measure(network, data, encoding).counts.layers
+    unknown = replace(network, provenance={})
+    with pytest.raises(ConfigError, match="names no encoding"):
+        activity.measure_samples(unknown, "digits", 20, None, None)

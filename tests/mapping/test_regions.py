@@ -1,0 +1,106 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esl_lava.mapping.regions import Region, Synapses, maps, partitions, splits
+from esl_lava.network import Connections, Convolution, Cuba, Injection, Layer, parts
+from tests.simulate.networks import Case, cases
+
+
+def unrolled(part: Any) -> np.ndarray[Any, Any]:
+    if isinstance(part, Injection):
+        return np.zeros((part.n_post, part.n_pre), bool)
+    return part.unrolled().dense() != 0
+
+
+@given(cases(), st.integers(1, 6))
+@settings(max_examples=15, deadline=None)
+def test_regions_share_out_every_synapse_of_any_layer(case: Case, cores: int) -> None:
+    for layer in case.network.layers:
+        regions = next(partitions(layer, min(cores, layer.neurons), layer.neurons))
+        assert len(regions) >= min(cores, layer.neurons)
+        members = np.concatenate([region.members(layer.shape) for region in regions])
+        assert sorted(members) == list(range(layer.neurons))
+        for part in parts(layer):
+            there, laid_out = unrolled(part), Synapses(part, layer.shape)
+            for region in regions:
+                reach = laid_out.reach(region)
+                mine = there[region.members(layer.shape)]
+                assert reach.fan_out.tolist() == mine.sum(axis=0).tolist()
+                check_lists(reach, mine, part)
+
+
+def check_lists(reach: Any, mine: Any, part: Any) -> None:
+    """Every list is that of some inputs, and holds their targets."""
+    lists = reach.lists
+    assert (np.diff(lists.owner) >= 0).all()
+    assert ((np.diff(lists.target) > 0) | (np.diff(lists.owner) > 0)).all()
+    stored = {
+        tuple(lists.target[lists.owner == number] - lists.target[lists.owner == number][0])
+        for number in range(len(lists.groups))
+    }
+    if isinstance(part, Connections):
+        assert reach.axons == np.count_nonzero(mine.any(axis=0)) == len(lists.groups)
+        needed = {tuple(np.flatnonzero(column)) for column in mine.T if column.any()}
+        assert stored == {tuple(t - some[0] for t in some) for some in needed}
+    elif isinstance(part, Convolution) and reach.axons:
+        assert len(lists.groups) <= np.count_nonzero(mine.any(axis=0))
+        places = mine.any(axis=0).reshape(part.in_shape).any(axis=0)
+        assert reach.axons <= np.count_nonzero(places) or part.out_shape[1:] == (1, 1)
+
+
+def test_inputs_inside_share_lists_and_those_at_borders_have_their_own() -> None:
+    kernel = np.ones((2, 3, 3, 3), np.int32)
+    part = Convolution(kernel, (3, 8, 8), padding=(1, 1))
+    reach = Synapses(part, part.out_shape).reach(Region((0, 2), (0, 8), (0, 8)))
+    # Three kinds along an axis: first, middle and last inputs; three channels of each.
+    assert len(reach.lists.groups) == 3 * 3 * 3
+    assert reach.axons == 64
+    assert len(reach.lists.owner) == 3 * 2 * (2 + 3 + 2) ** 2
+    assert reach.fan_out.reshape(3, 8, 8)[0, 0].tolist() == [8, 12, 12, 12, 12, 12, 12, 8]
+
+
+def test_a_stride_makes_kinds_of_its_own() -> None:
+    part = Convolution(np.ones((1, 1, 2, 2), np.int32), (1, 8, 8), stride=(2, 2))
+    reach = Synapses(part, part.out_shape).reach(Region((0, 1), (0, 4), (0, 4)))
+    assert len(reach.lists.groups) == 4
+    assert len(reach.lists.owner) == 4
+
+
+def test_least_stored_is_what_lists_hold() -> None:
+    rng = np.random.default_rng(1)
+    kernel = np.where(rng.random((4, 2, 3, 3)) < 0.5, 2, 0)
+    part = Convolution(kernel, (2, 7, 9), (2, 1), (1, 0))
+    laid_out = Synapses(part, part.out_shape)
+    for region in (Region((0, 4), (0, 4), (0, 7)), Region((1, 3), (2, 4), (3, 5))):
+        lists = laid_out.reach(region).lists
+        assert laid_out.least_stored(region, every_position=False) == len(lists.owner)
+        positions = laid_out.least_stored(region, every_position=True)
+        assert positions >= lists.widths.sum()  # lists without a synapse are not laid out
+    full = Synapses(Connections.from_dense(np.ones((3, 3), np.int32)), (3,))
+    assert full.least_stored(Region((0, 3)), every_position=True) == 0
+
+
+def test_splits_and_their_order() -> None:
+    assert splits(10, 3) == [(0, 3), (3, 6), (6, 10)]
+    assert maps((5,)) == (5, 1, 1)
+    conv = Convolution(np.ones((4, 1, 1, 1), np.int32), (1, 4, 2))
+    layer = Layer("conv", conv, Cuba(0, 0, 1))
+    shapes = [[region.shape for region in found] for found in partitions(layer, 2, 32)]
+    assert shapes[0] == [(4, 4, 1)] * 2
+    assert shapes[1] == [(4, 2, 2)] * 2
+    assert shapes[2] == [(2, 4, 2)] * 2
+    assert all(max(np.prod(s) for s in some) <= 6 for some in map(list, shapes[-1:]))
+    small = next(partitions(layer, 1, 6))
+    assert max(region.neurons for region in small) <= 6
+
+
+@pytest.mark.parametrize("shape", [(6,), (2, 3, 1)])
+def test_members_are_places_in_the_layer(shape: tuple[int, ...]) -> None:
+    if len(shape) == 1:
+        assert Region((2, 5)).members(shape).tolist() == [2, 3, 4]
+    else:
+        assert Region((1, 2), (1, 3), (0, 1)).members(shape).tolist() == [4, 5]

@@ -1,0 +1,116 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from esl_lava.devices import Device, load_device
+from esl_lava.energy.detail import ends
+from esl_lava.errors import DataError, LimitError
+from esl_lava.mapping import layer_bounds, map_network, step_nanoseconds, traffic
+from esl_lava.network import INPUT, Injection, Network
+from esl_lava.simulate import simulate
+from tests.mapping.test_partition import chip, layer, random
+from tests.simulate.networks import Case, cases
+
+
+def totals(network: Network, inputs: Any) -> tuple[Any, Any]:
+    """Counts of a run, and spikes by neuron."""
+    result = simulate(network, inputs, record="all")
+    spikes = {name: s.sum(axis=(0, 1), dtype=np.int64) for name, s in result.spikes.items()}
+    return result.counts, {INPUT: np.count_nonzero(inputs, axis=(0, 1)), **spikes}
+
+
+@given(cases())
+@settings(max_examples=15, deadline=None)
+def test_traffic_of_any_network_is_that_of_its_spikes(case: Case) -> None:
+    inputs = case.inputs.reshape(*case.inputs.shape[:2], -1)
+    counts, spikes = totals(case.network, inputs)
+    try:
+        found_map = map_network(case.network, chip(neurons=5, cores=3, synapse_words=2000))
+    except LimitError:
+        return
+    found = traffic(case.network, found_map, spikes)
+    # Delays and recurrence let a spike of the last step arrive after it: SLAYER's and our
+    # counts charge it all the same, as a spike crosses its whole fan-out.
+    assert found.sops.sum() == counts.sops
+    assert found.spikes.sum() == counts.spikes
+    expected = np.zeros_like(found.messages)
+    home = {INPUT: np.full(case.network.inputs, found_map.cores)}
+    for each, place in zip(case.network.layers, found_map.layers):
+        home[each.name] = np.zeros(each.neurons, int)
+        for core in place.cores:
+            home[each.name][core.region.members(each.shape)] = core.number
+    for index, (each, place) in enumerate(zip(case.network.layers, found_map.layers)):
+        for source, part in ends(case.network, index):
+            if isinstance(part, Injection) or source not in spikes:
+                continue
+            there = part.unrolled().dense() != 0
+            for core in place.cores:
+                crossing = there[core.region.members(each.shape)].any(axis=0)
+                for neuron in np.flatnonzero(crossing):
+                    expected[home[source][neuron], core.number] += spikes[source][neuron]
+    assert found.messages.tolist() == expected.tolist()
+    assert sum(found.sent.values()) == found.messages.sum()
+
+
+def pair() -> tuple[Network, Any, dict[str, Any]]:
+    """Five inputs onto six neurons in a core, onto eight in two; and spikes of ten steps."""
+    network = Network((layer("a", random((6, 5), 1.0)), layer("b", random((8, 6), 1.0))))
+    found = map_network(network, chip(neurons=6, synapse_words=14))
+    spikes = {
+        INPUT: np.array([10, 0, 0, 4, 0]),
+        "a": np.array([1, 2, 3, 0, 0, 0]),
+        "b": np.array([5, 0, 0, 0, 0, 0, 0, 7]),
+    }
+    return network, found, spikes
+
+
+def test_traffic_by_hand() -> None:
+    network, found_map, spikes = pair()
+    found = traffic(network, found_map, spikes)
+    assert found.messages.tolist() == [[0, 6, 6], [0, 0, 0], [0, 0, 0], [14, 0, 0]]
+    assert found.sops.tolist() == [84, 24, 24]
+    assert found.spikes.tolist() == [6, 5, 7]
+    assert found.sent == {INPUT: 14, "a": 12, "b": 0}
+    with pytest.raises(DataError, match="no spikes of a are given, which feeds layer b"):
+        traffic(network, found_map, {INPUT: spikes[INPUT]})
+
+
+def timed(**nanoseconds: float) -> Device:
+    sourced = {"unit": "ns", "kind": "measured", "operating_point": "o", "source": "s"}
+    content = chip().model_dump(exclude_none=True)
+    times = {key: {"value": value, **sourced} for key, value in nanoseconds.items()}
+    return Device.model_validate({**content, "time": times})
+
+
+def test_floors_by_hand() -> None:
+    network, found_map, spikes = pair()
+    found = traffic(network, found_map, spikes)
+    device = timed(sop=2.0, neuron_update=1.0, spike=10.0, message_in=3.0, message_out=1.0, step=5)
+    first, second = layer_bounds(found_map, found, device, steps=10)
+    assert first.nanoseconds == pytest.approx(
+        {"memory": 2 * 8.4, "compute": 6 + 10 * 0.6, "traffic": 3 * 1.4 + 1.2}
+    )
+    assert (first.core, first.state) == (0, "memory")
+    assert second.nanoseconds == pytest.approx({"memory": 4.8, "compute": 11.0, "traffic": 1.8})
+    assert (second.core, second.state) == (2, "compute")  # seven spikes, not five
+    assert second.load["spike"] == 0.7
+    assert first.floor == pytest.approx(16.8)
+    assert step_nanoseconds((first, second), device) == pytest.approx(21.8)
+    jammed = timed(sop=0.1, message_in=30.0)
+    assert [b.state for b in layer_bounds(found_map, found, jammed, 10)] == ["traffic"] * 2
+    assert step_nanoseconds(layer_bounds(found_map, found, jammed, 10), jammed) == 42.0
+
+
+def test_without_times_there_are_loads_but_no_floors() -> None:
+    network, found_map, spikes = pair()
+    device = load_device("loihi2")
+    bounds = layer_bounds(found_map, traffic(network, found_map, spikes), device, 10)
+    assert [bound.floor for bound in bounds] == [None, None]
+    assert bounds[1].load == {
+        **{"sop": 2.4, "neuron_update": 4.0, "spike": 0.7},
+        **{"message_in": 0.6, "message_out": 0.0},
+    }
+    assert bounds[1].core is None
+    assert step_nanoseconds(bounds, device) is None

@@ -1,0 +1,110 @@
+import json
+
+import numpy as np
+import pytest
+
+from esl_lava.devices import device_names, load_device, with_utilisation
+from esl_lava.energy import EnergyBreakdown
+from esl_lava.energy.training import Schedule, TrainedLayer, training_cost
+from esl_lava.experiments.price import Price
+from esl_lava.mapping import layer_bounds, map_network, step_nanoseconds, traffic
+from esl_lava.network import INPUT
+from esl_lava.report import hardware
+from tests.mapping.test_partition import paper
+from tests.report.test_tables import cells, text
+
+
+def words(shown: str) -> str:
+    return " ".join(shown.split())
+
+
+@pytest.mark.parametrize("name", device_names())
+def test_everything_a_file_states_is_listed_with_its_source(name: str) -> None:
+    device = load_device(name)
+    shown = words(text(hardware.device_details(device), 400))
+    for one in hardware.stated(device):
+        assert words(f"{one.key} {one.value} {one.kind} {one.operating_point}") in shown
+        assert words(one.source) in shown
+    for note in device.notes:
+        assert words(note) in shown
+    document = hardware.device_document(device)
+    assert json.loads(json.dumps(document)) == document
+    keys = {f"energy.{key}" for key in device.constants}
+    assert keys <= set(document["constants"])  # type: ignore[call-overload]
+
+
+def test_values_show_how_they_came_about() -> None:
+    gpu = with_utilisation(load_device("v100_pcie"), 0.1)
+    (operation,) = hardware.stated(gpu)
+    assert operation.value == "357.143 pJ = 250 W / 1.4e+13 op/s, 2 op, 10 % of the peak"
+    stated = {one.key: one.value for one in hardware.stated(load_device("loihi1_sanafe"))}
+    assert stated["energy.sop"] == "33.6 pJ (24 to 35.5)"
+    assert stated["static"] == "0.104 W per chip"
+    assert stated["time.step"] == "600 ns"
+    limits = {one.key: one.value for one in hardware.stated(load_device("loihi1"))}
+    assert limits["capacity.synapse_words"] == "16,384"
+    prices = {one.key: one.value for one in hardware.stated(load_device("lemaire_int32"))}
+    assert prices["memory"] == "13.2 pJ + 1.09e-05 pJ/bit an access"
+    points = {one.key: one.value for one in hardware.stated(load_device("lemaire_int32_piecewise"))}
+    assert points["memory"].startswith("0 pJ at 0 bytes, 10 pJ at 8,192 bytes")
+
+
+def test_the_overview_names_the_main_constant_or_that_there_is_none() -> None:
+    devices = [load_device(name) for name in ("cpu_i7_4960x", "loihi2", "rolls")]
+    lines = [cells(line) for line in text(hardware.device_overview(devices), 150).splitlines()]
+    assert any(line[:1] == ["cpu_i7_4960x"] and "mac 8,600 pJ" in line for line in lines)
+    assert any(line[:1] == ["loihi2"] and line[-2:] == ["nothing", "unknown"] for line in lines)
+    assert any(line[:1] == ["rolls"] and "sop 0.077 pJ" in line for line in lines)
+
+
+def test_a_core_map_shows_cores_formats_limits_and_what_would_help() -> None:
+    found = map_network(paper(1.0), load_device("loihi1"), packed="nengo-loihi")
+    shown = text(hardware.core_map(found))
+    lines = [cells(line) for line in shown.splitlines()]
+    assert "7 cores, 1 of loihi1 (packing nengo-loihi)" in shown
+    assert ["hidden", "800", "100.00 %", "8", "6", "dense", "synapse words"] in lines
+    assert ["hidden", "dense", "89,376", "6", "-"] in lines
+    assert ["hidden", "sparse", "156,800", "10", "52.94 %"] in lines
+    assert "on 5 cores synapse words would be 18,032 of 16,384; 710 neurons or" in words(shown)
+    assert "14,896" in shown
+    assert "16,384" in shown
+
+
+@pytest.mark.parametrize(("chip", "said"), [("loihi1", "at least"), ("loihi2", "unknown time")])
+def test_bounds_are_shown_where_times_are_known(chip: str, said: str) -> None:
+    network, device = paper(0.15), load_device(chip)
+    found = map_network(network, device)
+    spikes = {INPUT: np.ones(784, np.int64), "hidden": np.ones(800, np.int64)}
+    flow = traffic(network, found, spikes)
+    bounds = layer_bounds(found, flow, device, 10)
+    shown = text(hardware.bounds(bounds, step_nanoseconds(bounds, device), flow.sent))
+    assert said in shown
+    (line,) = (cells(line) for line in shown.splitlines() if cells(line)[:1] == ["readout"])
+    assert line[-1] == "0.0"
+    assert line[-2] == (bounds[1].state or "unknown")
+
+
+def test_a_training_is_shown_beside_its_dense_twin() -> None:
+    layer = TrainedLayer("a", 10, 200, 200, 0.25, [0.5], moved=5)
+    cost = training_cost([layer], Schedule(100, 10, 4, 2, "random"))
+    shown = text(hardware.training(cost))
+    lines = [cells(line) for line in shown.splitlines()]
+    assert [line for line in lines if line[:1] == ["forward"]] == [
+        ["forward", "4.00E+04", "1.00E+04", "8.00E+04", "5.20E+04", "5.20E+04"]
+    ]
+    document = hardware.training_document(cost)
+    assert document["operations_ratio"] == cost.operations_ratio
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_parts_spans_and_remarks_of_energies() -> None:
+    found = EnergyBreakdown(
+        *("chip", 1e-6, 2e-6, 0.0, ("sop",)), span=(1e-6, 4e-6), remarks=("mind this",)
+    )
+    priced = Price(load_device("rolls"), found, 1e-6, None)
+    shown = text(hardware.further({"chip": priced}))
+    line = ["chip", "1.00E-06", "2.00E-06", "-", "-", "-", "1.00E-06", "4.00E-06", "-"]
+    assert line in [cells(line) for line in shown.splitlines()]
+    assert "- chip: mind this" in shown
+    said = hardware.disagreement("Loihi 1", ("a", "b"), 1e-6, 2e-6)
+    assert str(said) == "- Loihi 1: 1.00E-06 to 2.00E-06 J a sample by a, b."
