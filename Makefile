@@ -37,6 +37,8 @@ test: lint
 	$(BIN)/pytest --nbmake notebooks
 
 bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m tests.benchmarks $(ONLY)
 
 clean:

@@ -209,6 +209,12 @@ class Training(_Section):
     """
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(10, description="passes over the data")
+    engine: Literal["fused", "slayer", "sparse", "auto"] = Field(
+        "fused",
+        description="what computes the steps, with equal spikes: fused, SLAYER's blocks by faster "
+        "kernels; slayer, as they are; sparse, storing only connections of the layers made sparse; "
+        "auto, fused or sparse for each layer by its density and size",
+    )
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = Field(
         100, description="samples per optimiser step; a last partial batch is used too"
     )
@@ -246,6 +252,15 @@ class Experiment(_Section):
             raise ValueError(
                 f"encoding.kind {self.encoding.kind}: a single_spike network needs inputs that "
                 f"spike at most once, {' or '.join(once)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _engines_are_slayers(self) -> Experiment:
+        if self.model.kind == "single_spike" and self.training.engine != "fused":
+            raise ValueError(
+                f"training.engine {self.training.engine} means nothing to a single_spike network: "
+                "its passes are its own"
             )
         return self
 

@@ -1,0 +1,229 @@
+"""Dense layers in training of which only connections are stored: cost falls with density.
+
+Lanes, the rows of a batch's samples and steps, lie side by side: `x` (n_pre, lanes), `z`
+(n_post, lanes). A connection then costs a few vector operations. Connections are compressed
+by output neuron: neuron j owns entries starts[j]:starts[j + 1] of `pre` and the weights; or, for
+the gradient of inputs, by input neuron, with the place of each weight in `order`.
+"""
+
+import numpy as np
+from numba import njit
+
+LANES = 2048
+"""Lanes summed at a time."""
+
+_TERMS = 8
+_SHORT = 248
+"""Weights of at most 128 whose sum fits 16 bits, a multiple of _TERMS."""
+
+
+@njit(cache=True, nogil=True)
+def to_lanes(x: np.ndarray, first: int, last: int, lanes: np.ndarray, masks: np.ndarray) -> bool:
+    """Lay inputs first:last out by lanes.
+
+    Args:
+        x: (samples, n_pre, T) of any strides.
+        lanes: (n_pre, T, samples) float32, written: the same.
+        masks: like `lanes`, int16, written: all bits set where x is not 0.
+
+    Returns:
+        Whether all of x is 0 or 1.
+    """
+    samples, steps = x.shape[0], x.shape[2]
+    binary = True
+    for i in range(first, last):
+        for t in range(steps):
+            for n in range(samples):
+                value = x[n, i, t]
+                lanes[i, t, n] = value
+                masks[i, t, n] = -np.int16(value != 0)
+                binary &= (value == 0) | (value == 1)
+    return binary
+
+
+@njit(cache=True, nogil=True)
+def mark(x: np.ndarray, masks: np.ndarray) -> bool:
+    """Masks of inputs that lie by lanes already.
+
+    Args:
+        x: (n,) float32.
+        masks: (n,) int16, written as by `to_lanes`.
+
+    Returns:
+        Whether all of x is 0 or 1.
+    """
+    other = np.int32(0)
+    for k in range(x.size):
+        spike = np.int32(x[k] != 0)
+        other |= spike ^ np.int32(x[k] == 1)
+        masks[k] = np.int16(-spike)
+    return other == 0
+
+
+@njit(cache=True, nogil=True)
+def add_masked(
+    masks: np.ndarray,
+    starts: np.ndarray,
+    pre: np.ndarray,
+    weights: np.ndarray,
+    step: np.float32,
+    first: int,
+    last: int,
+    z: np.ndarray,
+) -> None:
+    """The weighted input of neurons first:last from binary spikes: exact.
+
+    Args:
+        masks: (n_pre, lanes) int16, all bits set in a spike.
+        weights: (connections,) int16, multiples of `step`, -128 to 127.
+        z: (n_post, lanes) float32, written.
+    """
+    lanes = masks.shape[1]
+    shorts = np.empty(LANES, np.int16)
+    wides = np.empty(LANES, np.int32)
+    for j in range(first, last):
+        for begin in range(0, lanes, LANES):
+            end = min(lanes, begin + LANES)
+            short, wide = shorts[: end - begin], wides[: end - begin]
+            wide[:] = 0
+            for part in range(starts[j], starts[j + 1], _SHORT):
+                stop = min(starts[j + 1], part + _SHORT)
+                short[:] = 0
+                e = part
+                while e + _TERMS <= stop:
+                    m0, m1 = masks[pre[e], begin:end], masks[pre[e + 1], begin:end]
+                    m2, m3 = masks[pre[e + 2], begin:end], masks[pre[e + 3], begin:end]
+                    m4, m5 = masks[pre[e + 4], begin:end], masks[pre[e + 5], begin:end]
+                    m6, m7 = masks[pre[e + 6], begin:end], masks[pre[e + 7], begin:end]
+                    w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
+                    w4, w5, w6, w7 = weights[e + 4], weights[e + 5], weights[e + 6], weights[e + 7]
+                    for k in range(short.size):
+                        short[k] += (((w0 & m0[k]) + (w1 & m1[k])) + ((w2 & m2[k]) + (w3 & m3[k]))) + (
+                            ((w4 & m4[k]) + (w5 & m5[k])) + ((w6 & m6[k]) + (w7 & m7[k]))
+                        )
+                    e += _TERMS
+                while e < stop:
+                    m0, w0 = masks[pre[e], begin:end], weights[e]
+                    for k in range(short.size):
+                        short[k] += w0 & m0[k]
+                    e += 1
+                for k in range(short.size):
+                    wide[k] += short[k]
+            out = z[j, begin:end]
+            for k in range(out.size):
+                out[k] = np.float32(wide[k]) * step
+
+
+@njit(cache=True, nogil=True)
+def add_weighted(
+    values: np.ndarray,
+    starts: np.ndarray,
+    which: np.ndarray,
+    order: np.ndarray,
+    weights: np.ndarray,
+    first: int,
+    last: int,
+    out: np.ndarray,
+) -> None:
+    """Sums of weights times values, for neurons first:last: weighted input, or its transpose.
+
+    Args:
+        values: (n, lanes) float32.
+        which: (connections,) row of `values` of each entry.
+        order: (connections,) place of its weight; of length 0 where entries lie as weights do.
+        weights: (connections,) float32.
+        out: (neurons, lanes) float32, written.
+    """
+    straight = order.size == 0
+    w = np.empty(_TERMS, np.float32)
+    for j in range(first, last):
+        a = out[j]
+        a[:] = 0
+        e = starts[j]
+        while e + _TERMS <= starts[j + 1]:
+            for k in range(_TERMS):
+                w[k] = weights[e + k] if straight else weights[order[e + k]]
+            v0, v1, v2, v3 = (
+                values[which[e]],
+                values[which[e + 1]],
+                values[which[e + 2]],
+                values[which[e + 3]],
+            )
+            v4, v5, v6, v7 = (
+                values[which[e + 4]],
+                values[which[e + 5]],
+                values[which[e + 6]],
+                values[which[e + 7]],
+            )
+            w0, w1, w2, w3, w4, w5, w6, w7 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
+            for k in range(a.size):
+                a[k] += ((w0 * v0[k] + w1 * v1[k]) + (w2 * v2[k] + w3 * v3[k])) + (
+                    (w4 * v4[k] + w5 * v5[k]) + (w6 * v6[k] + w7 * v7[k])
+                )
+            e += _TERMS
+        while e < starts[j + 1]:
+            v0 = values[which[e]]
+            w0 = weights[e] if straight else weights[order[e]]
+            for k in range(a.size):
+                a[k] += w0 * v0[k]
+            e += 1
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def products(
+    gradient: np.ndarray,
+    x: np.ndarray,
+    starts: np.ndarray,
+    pre: np.ndarray,
+    first: int,
+    last: int,
+    out: np.ndarray,
+) -> None:
+    """The gradient of the weights of neurons first:last, of connections only.
+
+    Args:
+        gradient: (n_post, lanes) float32, that of the weighted input.
+        x: (n_pre, lanes) float32.
+        out: (connections,) float32, written.
+    """
+    zero = np.float32(0)
+    for j in range(first, last):
+        g = gradient[j]
+        e = starts[j]
+        while e + 4 <= starts[j + 1]:
+            x0, x1, x2, x3 = x[pre[e]], x[pre[e + 1]], x[pre[e + 2]], x[pre[e + 3]]
+            s0, s1, s2, s3 = zero, zero, zero, zero
+            for k in range(g.size):
+                s0 += g[k] * x0[k]
+                s1 += g[k] * x1[k]
+                s2 += g[k] * x2[k]
+                s3 += g[k] * x3[k]
+            out[e], out[e + 1], out[e + 2], out[e + 3] = s0, s1, s2, s3
+            e += 4
+        while e < starts[j + 1]:
+            x0 = x[pre[e]]
+            s0 = zero
+            for k in range(g.size):
+                s0 += g[k] * x0[k]
+            out[e] = s0
+            e += 1
+
+
+@njit(cache=True, nogil=True)
+def quantise(weight: np.ndarray, step: np.float32, out: np.ndarray) -> int:
+    """Weights as multiples of `step`, -128 to 127 of them (`rows.quantise_turned`).
+
+    Args:
+        weight: (n,) float32.
+        out: (n,) int16, written.
+
+    Returns:
+        How many were out of range.
+    """
+    clamped = 0
+    for k in range(weight.size):
+        value = np.rint(weight[k] / step)
+        bounded = min(max(value, np.float32(-128)), np.float32(127))
+        clamped += value != bounded
+        out[k] = np.int16(bounded)
+    return clamped

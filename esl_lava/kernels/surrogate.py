@@ -1,0 +1,149 @@
+"""CUBA neurons in training: SLAYER's forward pass, bit for bit, and its surrogate gradient."""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import njit, types
+from numba.extending import intrinsic
+
+TILE = 1024
+"""Neurons whose state is kept at hand through all steps."""
+
+_LOG2_E = np.float32(1.44269504)
+_LN2_HIGH = np.float32(0.693359375)
+_LN2_LOW = np.float32(-2.12194440e-4)
+_SMALLEST = np.float32(-87.0)
+_BIAS, _MANTISSA = np.int32(127), np.int32(23)
+# exp(r) = 1 + r + r**2 p(r) for |r| <= ln(2) / 2, to the last bit but one.
+_P = tuple(np.float32(1 / k) for k in (720, 120, 24, 6, 2))
+_HALF, _ONE = np.float32(0.5), np.float32(1)
+
+
+@intrinsic
+def _as_float(typing_context: Any, bits: Any) -> Any:
+    """The float32 of these 32 bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@njit(inline="always")
+def _exp(x: np.float32) -> np.float32:
+    """exp(x) for x <= 0, in operations that vectorise; exp(-87) for what is less."""
+    x = max(x, _SMALLEST)
+    n = np.floor(x * _LOG2_E + _HALF)
+    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
+    p = (((_P[0] * r + _P[1]) * r + _P[2]) * r + _P[3]) * r + _P[4]
+    power: np.float32 = _as_float(  # type: ignore[call-arg]
+        np.int32((np.int32(n) + _BIAS) << _MANTISSA)
+    )
+    return (p * (r * r) + r + _ONE) * power
+
+
+@njit(inline="always")
+def _decayed(x: np.int32, keep: np.uint32) -> np.int32:
+    """`trunc(x * keep >> 12)` without a product of more than 32 bits."""
+    sign = np.int32(x >> np.int32(31))
+    size = np.uint32(np.int32(np.int32(x ^ sign) - sign))
+    high = np.uint32(np.uint32(size >> np.uint32(12)) * keep)
+    low = np.uint32(np.uint32(np.uint32(size & np.uint32(4095)) * keep) >> np.uint32(12))
+    y = np.int32(np.uint32(high + low))
+    return np.int32(np.int32(y ^ sign) - sign)
+
+
+@njit(cache=True, nogil=True)
+def spike(
+    z: np.ndarray,
+    scale: np.float32,
+    keep_current: np.uint32,
+    keep_voltage: np.uint32,
+    reset_at: np.float32,
+    fire_at: np.float32,
+    spikes: np.ndarray,
+    v_trace: np.ndarray,
+) -> bool:
+    """Run neurons from rest (`slayer/neuron/cuba.py`, lava-dl 0.6.0), in int32.
+
+    Args:
+        z: (groups, T, n) float32 weighted input.
+        scale: integers of the state per unit of z.
+        keep_current, keep_voltage: 4096 minus the decays.
+        reset_at: what v must reach for its reset, in integers of the state.
+        fire_at: what v must reach for a spike, in units of z.
+        spikes: like `z`, written: 0 or 1.
+        v_trace: like `z`, written: v before its reset.
+
+    Returns:
+        Whether u and v stayed within +-2**29; SLAYER's have 64 bits, and what was written
+        is right only where these suffice.
+    """
+    groups, steps, n = z.shape
+    seen = np.int32(0)
+    us = np.empty(TILE, np.int32)
+    vs = np.empty(TILE, np.int32)
+    for group in range(groups):
+        for first in range(0, n, TILE):
+            width = min(TILE, n - first)
+            u = us[:width]
+            v = vs[:width]
+            u[:] = 0
+            v[:] = 0
+            for t in range(steps):
+                a = z[group, t, first : first + width]
+                s = spikes[group, t, first : first + width]
+                trace = v_trace[group, t, first : first + width]
+                for j in range(width):
+                    x = np.int32(_decayed(u[j], keep_current) + np.int32(scale * a[j]))
+                    y = np.int32(_decayed(v[j], keep_voltage) + np.int32(scale * (np.float32(x) / scale)))
+                    seen = np.int32(seen | np.int32(x ^ (x >> np.int32(31))))
+                    seen = np.int32(seen | np.int32(y ^ (y >> np.int32(31))))
+                    value = np.float32(y) / scale
+                    u[j] = x
+                    v[j] = np.int32(y & -np.int32(np.float32(y) < reset_at))
+                    trace[j] = value
+                    s[j] = np.float32(np.int32(value >= fire_at))
+    return seen < np.int32(1 << 29)
+
+
+@njit(cache=True, nogil=True)
+def spike_gradient(
+    gradient: np.ndarray,
+    v_trace: np.ndarray,
+    threshold: np.float32,
+    slope: np.float32,
+    tau: np.float32,
+    keep_current: np.float32,
+    keep_voltage: np.float32,
+    out: np.ndarray,
+) -> None:
+    """From the gradient by spikes to that by weighted input; resets are passed over, as there.
+
+    Args:
+        gradient, v_trace: (groups, T, n) float32; v as `spike` wrote it.
+        threshold, slope, tau: the surrogate is slope * exp(-|v - threshold| / tau).
+        keep_current, keep_voltage: 1 minus the shares lost per step.
+        out: like `gradient`, written.
+    """
+    groups, steps, n = gradient.shape
+    by_u = np.empty(TILE, np.float32)
+    by_v = np.empty(TILE, np.float32)
+    for group in range(groups):
+        for first in range(0, n, TILE):
+            width = min(TILE, n - first)
+            a = by_u[:width]
+            b = by_v[:width]
+            a[:] = 0
+            b[:] = 0
+            for back in range(steps):
+                t = steps - 1 - back
+                g = gradient[group, t, first : first + width]
+                v = v_trace[group, t, first : first + width]
+                o = out[group, t, first : first + width]
+                for j in range(width):
+                    surrogate = slope * _exp(-abs(v[j] - threshold) / tau)
+                    b[j] = keep_voltage * b[j] + surrogate * g[j]
+                    a[j] = keep_current * a[j] + b[j]
+                    o[j] = a[j]

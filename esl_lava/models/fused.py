@@ -1,0 +1,359 @@
+"""SLAYER's CUBA blocks with a faster forward and backward pass: the same spikes.
+
+A block keeps its class's parameters, keys of the state dict and export; only what `forward`
+does differs. Time is folded into the batch, so that a synapse is one matrix product or
+convolution of two dimensions (or, where few inputs spike, sums of the weights' rows that
+spikes select), and the neuron is one kernel over all steps, its surrogate gradient another.
+
+Tensors look as SLAYER's, (batch, channels, [height, width,] time), but lie in memory with
+time first and channels last: between blocks of this module nothing is copied.
+
+Spikes are those of stock SLAYER bit for bit as long as input is integer, or in multiples of
+a power of two as average pools of spikes are: then every sum is exact in float32, whatever its
+order. Gradients are equal up to the order of sums and an exponential's last bits.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from esl_lava.config import DECAY_ONE
+from esl_lava.kernels import rows, surrogate
+from esl_lava.models.slayer import slayer
+from esl_lava.models.threads import in_parts
+
+EVENT_ACTIVITY = 0.3
+"""Share of inputs that spike up to which rows of weights are summed (`docs/performance.md`)."""
+
+EVENT_WIDTH = 64
+"""Neurons from which on that is worth it."""
+
+_logger = logging.getLogger(__name__)
+
+
+def accelerate(network: nn.Module) -> nn.Module:
+    """Give every CUBA block of a SLAYER network its faster passes, in place.
+
+    A block that cannot have them stays stock SLAYER's, as a line of the log says.
+
+    Args:
+        network: of `slayer.block.cuba` blocks and anything else, which is left alone.
+
+    Returns:
+        The network.
+    """
+    for name, module in network.named_modules():
+        if not isinstance(module, slayer.block.cuba.AbstractCuba) or module.neuron is None:
+            continue
+        faster = _FASTER.get(type(module))
+        reason = obstacle(module) if faster else f"{type(module).__name__} blocks are not served"
+        if faster and reason is None:
+            module.__class__ = faster
+        elif type(module) not in _FASTER.values():
+            _logger.warning("block %s keeps stock SLAYER's passes: %s", name or "network", reason)
+    return network
+
+
+def obstacle(block: Any) -> str | None:
+    """Why a Dense, Affine or Conv block needs stock SLAYER's passes; None where it does not."""
+    neuron, synapse = block.neuron, block.synapse
+    checks = {
+        "its weights are complex": synapse.complex,
+        "its synapse has a bias": synapse.complex is False and synapse.bias is not None,
+        "its weights are not quantised by its neuron": synapse.pre_hook_fx != neuron.quantize_8bit,
+        "it has axonal delays": block.delay is not None,
+        "it logs event counts": block.count_log,
+        "it has hooks": any(
+            hooks
+            for module in (neuron, synapse)
+            for hooks in (
+                module._forward_hooks,
+                module._forward_pre_hooks,
+                module._backward_hooks,
+                module._backward_pre_hooks,
+            )
+        ),
+        "its readout has dynamics": getattr(block, "dynamics", False) is True,
+        "its neurons' parameters differ or are trained": neuron.requires_grad
+        or not neuron.shared_param,
+        "it normalises currents": neuron.norm is not None,
+        "it has dropout": neuron.drop is not None,
+        "its state persists": neuron.persistent_state,
+        "its spikes are graded": neuron.graded_spike,
+        "its threshold is not positive": neuron.threshold is not None and neuron.threshold <= 0,
+    }
+    return next((reason for reason, applies in checks.items() if applies), None)
+
+
+def folded(x: Tensor) -> Tensor:
+    """(T * batch, channels) of (batch, channels, T); a view where memory allows."""
+    batch, channels, steps = x.shape
+    if x.permute(1, 2, 0).is_contiguous():
+        return x.permute(1, 2, 0).reshape(channels, steps * batch).t()
+    return x.permute(2, 0, 1).reshape(steps * batch, channels)
+
+
+class _Quantise(torch.autograd.Function):
+    """Weights on SLAYER's grid; gradients pass but for weights beyond its ends."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, step: float) -> Tensor:
+        flat = weight.detach().reshape(-1)
+        out = torch.empty_like(flat)
+        source, target = flat.numpy(), out.numpy()
+        clamped = in_parts(
+            lambda a, b: rows.quantise(source, np.float32(step), a, b, target), flat.numel()
+        )
+        ctx.step, ctx.clamped = step, any(clamped)
+        ctx.save_for_backward(weight if ctx.clamped else torch.empty(0))
+        return out.view(weight.shape)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        if ctx.clamped:
+            (weight,) = ctx.saved_tensors
+            gradient = gradient * _on_grid(weight, ctx.step)
+        return gradient, None
+
+
+def _on_grid(weight: Tensor, step: float) -> Tensor:
+    """Whether rounded weights lie within the grid's ends."""
+    multiples = torch.round(weight / step)
+    return (multiples >= -128) & (multiples <= 127)
+
+
+class _Rows(torch.autograd.Function):
+    """Weighted input of a dense layer few of whose inputs spike."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, step: float, events: np.ndarray, counts: np.ndarray
+    ) -> Tensor:
+        n_post, n_pre = weight.shape
+        source = weight.detach().numpy()
+        turned = np.empty((n_pre, n_post), np.int16)
+        size = np.float32(step)
+        clamped = in_parts(
+            lambda a, b: rows.quantise_turned(source, size, a, b, turned), n_pre, rows.INPUTS
+        )
+        z = np.empty((len(counts), n_post), np.float32)
+        in_parts(lambda a, b: rows.add_rows(events, counts, a, b, turned, size, z), len(counts))
+        ctx.step, ctx.clamped = step, any(clamped)
+        ctx.events, ctx.counts = events, counts
+        ctx.shape = x.shape
+        ctx.save_for_backward(weight)
+        return torch.from_numpy(z)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors
+        by_x, by_weight = None, None
+        gradient = gradient.contiguous()
+        if ctx.needs_input_grad[0]:
+            batch, n_pre, steps = ctx.shape
+            flat = gradient @ _Quantise.apply(weight.detach(), ctx.step)
+            by_x = flat.view(steps, batch, n_pre).permute(1, 2, 0)
+        if ctx.needs_input_grad[1]:
+            n_post, n_pre = weight.shape
+            starts = np.empty(n_pre + 1, np.int64)
+            listed = np.empty(int(ctx.counts.sum()), np.uint32)
+            rows.by_input(ctx.events, ctx.counts, starts, listed)
+            by_weight = torch.empty(n_post, n_pre)
+            source, target = gradient.numpy(), by_weight.numpy()
+            in_parts(
+                lambda a, b: rows.add_gradients(starts, listed, source, a, b, target),
+                n_pre,
+                rows.INPUTS,
+            )
+            if ctx.clamped:
+                by_weight *= _on_grid(weight, ctx.step)
+        return by_x, by_weight, None, None, None
+
+
+class Spikes(torch.autograd.Function):
+    """From weighted input to spikes.
+
+    z is (groups, T, n) float32, contiguous; the neuron a SLAYER CUBA neuron without
+    `obstacle`. Raises `_TooWideError` where its state would leave 32 bits.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, neuron: Any) -> Tensor:
+        spikes, v = torch.empty_like(z), torch.empty_like(z)
+        constants = _constants(neuron)
+        axis = 0 if z.shape[0] > 1 else 2
+        arrays = [tensor.detach().numpy() for tensor in (z, spikes, v)]
+
+        def run(first: int, last: int) -> bool:
+            source, s, trace = (_part(array, axis, first, last) for array in arrays)
+            return surrogate.spike(source, *constants, s, trace)
+
+        if not all(in_parts(run, z.shape[axis], surrogate.TILE if axis else 1)):
+            raise _TooWideError
+        ctx.neuron, ctx.axis = neuron, axis
+        ctx.save_for_backward(v)
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (v,) = ctx.saved_tensors
+        neuron, axis = ctx.neuron, ctx.axis
+        out = torch.empty_like(v)
+        arrays = [tensor.numpy() for tensor in (gradient.contiguous(), v, out)]
+        tau = np.float32(neuron.tau_rho * slayer.neuron.cuba.TAU_RHO_MULT)
+        scale = np.float32(neuron.scale_rho * slayer.neuron.cuba.SCALE_RHO_MULT)
+        shares = [np.float32(kept / DECAY_ONE) for kept in _kept(neuron)]
+        threshold = np.float32(neuron.threshold + neuron.threshold_eps)
+
+        def run(first: int, last: int) -> None:
+            g, trace, target = (_part(array, axis, first, last) for array in arrays)
+            slope = scale / np.float32(2) / tau
+            surrogate.spike_gradient(g, trace, threshold, slope, tau, *shares, target)
+
+        in_parts(run, v.shape[axis], surrogate.TILE if axis else 1)
+        return out, None
+
+
+class _TooWideError(Exception):
+    """The state of a neuron needs more than 32 bits."""
+
+
+def _part(array: np.ndarray, axis: int, first: int, last: int) -> np.ndarray:
+    return array[first:last] if axis == 0 else array[:, :, first:last]
+
+
+def _kept(neuron: Any) -> tuple[int, int]:
+    """4096 minus the decays of current and voltage."""
+    return (
+        DECAY_ONE - round(neuron.current_decay.item()),
+        DECAY_ONE - round(neuron.voltage_decay.item()),
+    )
+
+
+def _constants(neuron: Any) -> tuple[Any, ...]:
+    """What `surrogate.spike` takes of a neuron."""
+    fire_at = neuron.threshold + neuron.threshold_eps
+    return (
+        np.float32(neuron.s_scale),
+        *(np.uint32(kept) for kept in _kept(neuron)),
+        np.float32(fire_at * neuron.s_scale),
+        np.float32(fire_at),
+    )
+
+
+def weighted(synapse: Any, step: float, x: Tensor) -> Tensor:
+    """(T * batch, n_post) weighted input of a dense synapse, of x (batch, n_pre, T)."""
+    weight = synapse.weight.flatten(1)
+    n_post, n_pre = weight.shape
+    if n_post >= EVENT_WIDTH:
+        batch, _, steps = x.shape
+        events = np.empty((steps, batch, n_pre), np.uint32)
+        counts = np.empty((steps, batch), np.int64)
+        source = x.detach().numpy()
+        binary = all(
+            in_parts(lambda a, b: rows.list_events(source, a, b, events, counts), batch)
+        )
+        if binary and counts.sum() <= EVENT_ACTIVITY * x.numel():
+            return _Rows.apply(x, weight, step, events.reshape(-1, n_pre), counts.reshape(-1))
+    return folded(x) @ _Quantise.apply(weight, step).t()
+
+
+class _Fast:
+    """What the three blocks share: when their own passes are taken."""
+
+    neuron: Any
+    synapse: Any
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the stock block; x (batch, channels, [height, width,] T) float."""
+        served = x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() == self.axes
+        if served and obstacle(self) is None and x.numel():
+            try:
+                return self._fast(x)
+            except _TooWideError:
+                _logger.debug("a state beyond 32 bits: stock SLAYER's passes")
+        return super().forward(x)
+
+    @property
+    def _step(self) -> float:
+        """Distance of two weights on SLAYER's grid."""
+        return 2 / self.neuron.w_scale
+
+    def _shifted(self, spikes: Tensor) -> Tensor:
+        return slayer.block.base.step_delay(self, spikes) if self.delay_shift else spikes
+
+    def _sized(self, shape: torch.Size) -> None:
+        """What stock SLAYER's neurons do at their first input, and check at others."""
+        if self.neuron.shape is None:
+            self.neuron.shape = shape
+            self.neuron.num_neurons = math.prod(shape)
+        elif self.neuron.shape != shape:
+            raise AssertionError(
+                f"input of {tuple(shape)} neurons to a block of {tuple(self.neuron.shape)}"
+            )
+
+
+class Dense(_Fast, slayer.block.cuba.Dense):
+    """`slayer.block.cuba.Dense`, faster."""
+
+    axes = 3
+
+    def _fast(self, x: Tensor) -> Tensor:
+        if self.mask is not None:
+            self.synapse.weight.data *= self.mask
+        batch, _, steps = x.shape
+        z = weighted(self.synapse, self._step, x)
+        self._sized(z.shape[1:])
+        spikes = Spikes.apply(z.view(1, steps, -1), self.neuron)
+        return self._shifted(spikes.view(steps, batch, -1).permute(1, 2, 0))
+
+
+class Affine(_Fast, slayer.block.cuba.Affine):
+    """`slayer.block.cuba.Affine` without dynamics, faster."""
+
+    axes = 3
+
+    def _fast(self, x: Tensor) -> Tensor:
+        if self.mask is not None:
+            self.synapse.weight.data *= self.mask
+        batch, _, steps = x.shape
+        z = weighted(self.synapse, self._step, x)
+        return z.view(steps, batch, -1).permute(1, 2, 0)
+
+
+class Conv(_Fast, slayer.block.cuba.Conv):
+    """`slayer.block.cuba.Conv`, faster."""
+
+    axes = 5
+
+    def _fast(self, x: Tensor) -> Tensor:
+        batch, channels, height, width, steps = x.shape
+        synapse = self.synapse
+        flat = x.permute(4, 0, 1, 2, 3).reshape(steps * batch, channels, height, width)
+        z = functional.conv2d(
+            flat.contiguous(memory_format=torch.channels_last),
+            _Quantise.apply(synapse.weight, self._step).squeeze(4),
+            None,
+            synapse.stride[:2],
+            synapse.padding[:2],
+            synapse.dilation[:2],
+            synapse.groups,
+        )
+        self._sized(z.shape[1:])
+        last = z.permute(0, 2, 3, 1).contiguous()
+        spikes = Spikes.apply(last.view(1, steps, -1), self.neuron)
+        return self._shifted(spikes.view(steps, batch, *last.shape[1:]).permute(1, 4, 2, 3, 0))
+
+
+_FASTER = {
+    slayer.block.cuba.Dense: Dense,
+    slayer.block.cuba.Affine: Affine,
+    slayer.block.cuba.Conv: Conv,
+}
