@@ -1,0 +1,252 @@
+"""Weights of a fully connected layer of which only the existing connections are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from esl_lava.kernels import positions as kernels
+
+LARGEST = 2**31 - 1
+"""Neurons on a side, and connections, that an int32 can tell apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """Where connections were before they changed.
+
+    Attributes:
+        source: (connections,) int32 index into the values before; -1 where one grew.
+    """
+
+    source: Tensor
+
+    def carry(self, old: Tensor) -> Tensor:
+        """One number a connection, in the new order: 0 where a connection grew.
+
+        Args:
+            old: (connections before,), any dtype.
+        """
+        new = old.new_empty(self.source.numel())
+        kernels.carry(old.numpy(), self.source.numpy(), new.numpy())
+        return new
+
+
+class SparseWeight(nn.Module):
+    """The weights of the connections that exist, in ascending order of position.
+
+    The flat position of a connection is post * n_pre + pre. There is none at first: `begin`
+    makes them, `rewire` changes them, loading a state dict replaces them. Each of the three
+    exchanges `values.data`, sets `values.grad` and `dense_gradient` to None, and forgets
+    what `by_pre` made. On the CPU only.
+
+    A state dict holds `values`, `starts` and `pre`, and may be of another number of
+    connections than the module it is loaded into.
+
+    Args:
+        n_pre, n_post: input and output neurons.
+        initial: (k,) int64 positions, ascending -> (k,) float32 weights to begin with.
+
+    Attributes:
+        values: (connections,) float32 parameter, the same object for ever.
+        starts: (n_post + 1,) int64; connections starts[j] to starts[j + 1] lead to neuron j.
+        pre: (connections,) int32 input neurons, ascending within an output neuron.
+        dense_gradient: what gives the gradient of the last backward pass at a slice or an
+            int64 tensor of flat positions, float32, of connections that do not exist too.
+            The layer's backward pass sets it where `wants_dense_gradient`.
+        wants_dense_gradient: whether somebody will ask for it after the next backward pass.
+
+    Raises:
+        ValueError: when a side is empty or larger than `LARGEST`.
+    """
+
+    starts: Tensor
+    pre: Tensor
+
+    def __init__(self, n_pre: int, n_post: int, initial: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        if not 0 < min(n_pre, n_post) <= max(n_pre, n_post) <= LARGEST:
+            raise ValueError(
+                f"{n_pre} inputs and {n_post} outputs: each is to be within 1..{LARGEST}"
+            )
+        self.n_pre = n_pre
+        self.n_post = n_post
+        self.initial = initial
+        self.values = nn.Parameter(torch.empty(0))
+        self.register_buffer("starts", torch.zeros(n_post + 1, dtype=torch.int64))
+        self.register_buffer("pre", torch.empty(0, dtype=torch.int32))
+        self.dense_gradient: Callable[[slice | Tensor], Tensor] | None = None
+        self.wants_dense_gradient = False
+        self._columns: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @property
+    def shape(self) -> torch.Size:
+        """(n_post, n_pre), as of a dense weight."""
+        return torch.Size((self.n_post, self.n_pre))
+
+    @property
+    def size(self) -> int:
+        """Number of possible connections."""
+        return self.n_pre * self.n_post
+
+    def positions(self) -> Tensor:
+        """(connections,) int64 flat positions, ascending; made anew at every call."""
+        positions = torch.empty(self.pre.numel(), dtype=torch.int64)
+        kernels.flat(self.starts.numpy(), self.pre.numpy(), self.n_pre, positions.numpy())
+        return positions
+
+    def find(self, where: Tensor) -> Tensor:
+        """Where connections are among the values.
+
+        Args:
+            where: (k,) int64 flat positions within the layer, ascending.
+
+        Returns:
+            (k,) int64 indices into `values`, -1 where no connection is.
+        """
+        places = torch.empty_like(where)
+        kernels.find(
+            self.starts.numpy(), self.pre.numpy(), self.n_pre, where.numpy(), places.numpy()
+        )
+        return places
+
+    def by_pre(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The connections by input neuron; made once, until they change.
+
+        Returns:
+            starts, (n_pre + 1,) int64: connections starts[i] to starts[i + 1] come from
+            neuron i; their output neurons, (connections,) int32, ascending within an input
+            neuron; their indices into `values`, (connections,) int32.
+        """
+        if self._columns is None:
+            starts = torch.zeros(self.n_pre + 1, dtype=torch.int64)
+            post, order = torch.empty_like(self.pre), torch.empty_like(self.pre)
+            kernels.columns(
+                self.starts.numpy(), self.pre.numpy(), starts.numpy(), post.numpy(), order.numpy()
+            )
+            self._columns = starts, post, order
+        return self._columns
+
+    @torch.no_grad()
+    def begin(self, positions: Tensor) -> None:
+        """Have exactly these connections, with initial weights.
+
+        Args:
+            positions: (connections,) int64, strictly ascending, within the layer.
+
+        Raises:
+            ValueError: when they are not, or when they are more than `LARGEST`.
+        """
+        ascending = bool((positions[1:] > positions[:-1]).all())
+        inside = positions.numel() == 0 or 0 <= int(positions[0]) <= int(positions[-1]) < self.size
+        if not (ascending and inside and positions.numel() <= LARGEST):
+            raise ValueError(
+                f"{positions.numel()} positions are not strictly ascending "
+                f"within 0..{self.size - 1}"
+            )
+        starts = torch.empty_like(self.starts)
+        pre = torch.empty(positions.numel(), dtype=torch.int32)
+        kernels.rows(positions.numpy(), self.n_pre, starts.numpy(), pre.numpy())
+        values = self.initial(positions).to(self.values.dtype)
+        if values.shape != pre.shape:
+            raise ValueError(f"{values.numel()} initial weights for {pre.numel()} connections")
+        self._exchange(values, starts, pre)
+
+    @torch.no_grad()
+    def rewire(self, drop: Tensor, grow: Tensor) -> Moved:
+        """Drop some connections and grow others, with weight 0.0; the rest keep theirs.
+
+        Args:
+            drop: int64 indices into `values`, strictly ascending.
+            grow: int64 flat positions, strictly ascending, where no connection is, not
+                even one that is dropped.
+
+        Returns:
+            What moves optimiser moments alike.
+
+        Raises:
+            ValueError: when `drop` or `grow` is not like that. Nothing is changed then.
+        """
+        number = max(self.pre.numel() - drop.numel() + grow.numel(), 0)
+        starts = torch.empty_like(self.starts)
+        pre, source = (torch.empty(number, dtype=torch.int32) for _ in range(2))
+        old = (self.starts.numpy(), self.pre.numpy(), self.n_pre)
+        new = (starts.numpy(), pre.numpy(), source.numpy())
+        if number > LARGEST or not kernels.rewire(*old, drop.numpy(), grow.numpy(), *new):
+            raise ValueError(
+                f"of {self.pre.numel()} connections {drop.numel()} to drop and "
+                f"{grow.numel()} to grow are not ascending, or not among the existing and "
+                "the free ones"
+            )
+        moved = Moved(source)
+        self._exchange(moved.carry(self.values.detach()), starts, pre)
+        return moved
+
+    def extra_repr(self) -> str:
+        """What printing a model shows."""
+        return f"n_pre={self.n_pre}, n_post={self.n_post}, connections={self.pre.numel()}"
+
+    def _exchange(self, values: Tensor, starts: Tensor, pre: Tensor) -> None:
+        self.values.grad = None
+        if values.shape != self.values.shape:
+            # While a graph of the last step is alive, so is autograd's node that takes the
+            # gradient, and it knows the shape it had; another dtype makes torch forget it.
+            self.values.data = torch.empty(0, dtype=torch.float64)
+        self.values.data = values
+        self.starts = starts
+        self.pre = pre
+        self.dense_gradient = None
+        self._columns = None
+
+    @torch.no_grad()
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        found = [state_dict.get(prefix + name) for name in ("values", "starts", "pre")]
+        tensors = [tensor for tensor in found if isinstance(tensor, Tensor)]
+        if len(tensors) == len(found):
+            broken = self._broken(*tensors)
+            if broken:
+                error_msgs.append(f"{prefix.removesuffix('.') or 'sparse weight'}: {broken}")
+                return
+            # Room for what torch then copies.
+            values, starts, pre = (torch.empty_like(tensor, device="cpu") for tensor in tensors)
+            self._exchange(values, starts, pre)
+        super()._load_from_state_dict(  # type: ignore[no-untyped-call]
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+    def _broken(self, values: Tensor, starts: Tensor, pre: Tensor) -> str | None:
+        """Why tensors are not connections of this layer, in a clause; None where they are."""
+        wanted = {
+            "values": (values, torch.float32, (values.numel(),)),
+            "starts": (starts, torch.int64, (self.n_post + 1,)),
+            "pre": (pre, torch.int32, (values.numel(),)),
+        }
+        for name, (tensor, dtype, shape) in wanted.items():
+            if tensor.dtype != dtype or tensor.shape != shape:
+                return (
+                    f"{name} has shape {tuple(tensor.shape)} of {tensor.dtype}, "
+                    f"not {shape} of {dtype}"
+                )
+        ends = starts[1:]
+        if int(starts[0]) or int(starts[-1]) != pre.numel() or bool((ends < starts[:-1]).any()):
+            return f"starts do not ascend from 0 to the {pre.numel()} connections"
+        if bool(((pre < 0) | (pre >= self.n_pre)).any()):
+            return f"an input neuron is outside 0..{self.n_pre - 1}"
+        first = torch.zeros(pre.numel() + 1, dtype=torch.bool)
+        first[starts] = True
+        if bool(((pre[1:] <= pre[:-1]) & ~first[1:-1]).any()):
+            return "input neurons of an output neuron are not ascending"
+        return None
