@@ -9,6 +9,8 @@ the gradient of inputs, by input neuron, with the place of each weight in `order
 import numpy as np
 from numba import njit
 
+from esl_lava.kernels.surrogate import as_float
+
 LANES = 2048
 """Lanes summed at a time."""
 
@@ -18,36 +20,12 @@ _SHORT = 248
 
 
 @njit(cache=True, nogil=True)
-def to_lanes(x: np.ndarray, first: int, last: int, lanes: np.ndarray, masks: np.ndarray) -> bool:
-    """Lay inputs first:last out by lanes.
-
-    Args:
-        x: (samples, n_pre, T) of any strides.
-        lanes: (n_pre, T, samples) float32, written: the same.
-        masks: like `lanes`, int16, written: all bits set where x is not 0.
-
-    Returns:
-        Whether all of x is 0 or 1.
-    """
-    samples, steps = x.shape[0], x.shape[2]
-    binary = True
-    for i in range(first, last):
-        for t in range(steps):
-            for n in range(samples):
-                value = x[n, i, t]
-                lanes[i, t, n] = value
-                masks[i, t, n] = -np.int16(value != 0)
-                binary &= (value == 0) | (value == 1)
-    return binary
-
-
-@njit(cache=True, nogil=True)
 def mark(x: np.ndarray, masks: np.ndarray) -> bool:
-    """Masks of inputs that lie by lanes already.
+    """Mark which inputs that lie by lanes already spike.
 
     Args:
         x: (n,) float32.
-        masks: (n,) int16, written as by `to_lanes`.
+        masks: (n,) int16, written: all bits set where x is not 0.
 
     Returns:
         Whether all of x is 0 or 1.
@@ -57,6 +35,29 @@ def mark(x: np.ndarray, masks: np.ndarray) -> bool:
         spike = np.int32(x[k] != 0)
         other |= spike ^ np.int32(x[k] == 1)
         masks[k] = np.int16(-spike)
+    return other == 0
+
+
+@njit(cache=True, nogil=True)
+def mark_turned(x: np.ndarray, first: int, last: int, masks: np.ndarray) -> bool:
+    """`mark` inputs first:last of what lies by samples.
+
+    Args:
+        x: (samples, n_pre, T) float32 of any strides.
+        masks: (n_pre, T, samples) int16, written.
+
+    Returns:
+        Whether all of x is 0 or 1.
+    """
+    samples, steps = x.shape[0], x.shape[2]
+    other = np.int32(0)
+    for i in range(first, last):
+        for t in range(steps):
+            for n in range(samples):
+                value = x[n, i, t]
+                spike = np.int32(value != 0)
+                other |= spike ^ np.int32(value == 1)
+                masks[i, t, n] = np.int16(-spike)
     return other == 0
 
 
@@ -170,7 +171,47 @@ def add_weighted(
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def products(
+def add_products(
+    gradient: np.ndarray,
+    masks: np.ndarray,
+    starts: np.ndarray,
+    pre: np.ndarray,
+    first: int,
+    last: int,
+    out: np.ndarray,
+) -> None:
+    """The gradient of the weights of neurons first:last, of connections only: sums over spikes.
+
+    Args:
+        gradient: (n_post, lanes) int32, the bits of the float32 gradient of weighted input.
+        masks: (n_pre, lanes) int16, all bits set in a spike.
+        out: (connections,) float32, written.
+    """
+    zero = np.float32(0)
+    for j in range(first, last):
+        g = gradient[j]
+        e = starts[j]
+        while e + 4 <= starts[j + 1]:
+            m0, m1, m2, m3 = masks[pre[e]], masks[pre[e + 1]], masks[pre[e + 2]], masks[pre[e + 3]]
+            s0, s1, s2, s3 = zero, zero, zero, zero
+            for k in range(g.size):
+                s0 += as_float(np.int32(g[k] & np.int32(m0[k])))  # type: ignore[call-arg]
+                s1 += as_float(np.int32(g[k] & np.int32(m1[k])))  # type: ignore[call-arg]
+                s2 += as_float(np.int32(g[k] & np.int32(m2[k])))  # type: ignore[call-arg]
+                s3 += as_float(np.int32(g[k] & np.int32(m3[k])))  # type: ignore[call-arg]
+            out[e], out[e + 1], out[e + 2], out[e + 3] = s0, s1, s2, s3
+            e += 4
+        while e < starts[j + 1]:
+            m0 = masks[pre[e]]
+            s0 = zero
+            for k in range(g.size):
+                s0 += as_float(np.int32(g[k] & np.int32(m0[k])))  # type: ignore[call-arg]
+            out[e] = s0
+            e += 1
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def add_graded_products(
     gradient: np.ndarray,
     x: np.ndarray,
     starts: np.ndarray,
@@ -179,34 +220,21 @@ def products(
     last: int,
     out: np.ndarray,
 ) -> None:
-    """The gradient of the weights of neurons first:last, of connections only.
+    """As `add_products` of inputs that are not binary.
 
     Args:
-        gradient: (n_post, lanes) float32, that of the weighted input.
+        gradient: (n_post, lanes) float32.
         x: (n_pre, lanes) float32.
         out: (connections,) float32, written.
     """
-    zero = np.float32(0)
     for j in range(first, last):
         g = gradient[j]
-        e = starts[j]
-        while e + 4 <= starts[j + 1]:
-            x0, x1, x2, x3 = x[pre[e]], x[pre[e + 1]], x[pre[e + 2]], x[pre[e + 3]]
-            s0, s1, s2, s3 = zero, zero, zero, zero
+        for e in range(starts[j], starts[j + 1]):
+            row = x[pre[e]]
+            total = np.float32(0)
             for k in range(g.size):
-                s0 += g[k] * x0[k]
-                s1 += g[k] * x1[k]
-                s2 += g[k] * x2[k]
-                s3 += g[k] * x3[k]
-            out[e], out[e + 1], out[e + 2], out[e + 3] = s0, s1, s2, s3
-            e += 4
-        while e < starts[j + 1]:
-            x0 = x[pre[e]]
-            s0 = zero
-            for k in range(g.size):
-                s0 += g[k] * x0[k]
-            out[e] = s0
-            e += 1
+                total += g[k] * row[k]
+            out[e] = total
 
 
 @njit(cache=True, nogil=True)

@@ -21,7 +21,7 @@ _HALF, _ONE = np.float32(0.5), np.float32(1)
 
 
 @intrinsic
-def _as_float(typing_context: Any, bits: Any) -> Any:
+def as_float(typing_context: Any, bits: Any) -> Any:
     """The float32 of these 32 bits."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -37,7 +37,7 @@ def _exp(x: np.float32) -> np.float32:
     n = np.floor(x * _LOG2_E + _HALF)
     r = (x - n * _LN2_HIGH) - n * _LN2_LOW
     p = (((_P[0] * r + _P[1]) * r + _P[2]) * r + _P[3]) * r + _P[4]
-    power: np.float32 = _as_float(  # type: ignore[call-arg]
+    power: np.float32 = as_float(  # type: ignore[call-arg]
         np.int32((np.int32(n) + _BIAS) << _MANTISSA)
     )
     return (p * (r * r) + r + _ONE) * power

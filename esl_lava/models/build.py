@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -11,19 +12,40 @@ import torch
 
 from esl_lava.config import Model
 from esl_lava.errors import FileError
-from esl_lava.models.mlp import SpikingMLP
+from esl_lava.models import sparse
+from esl_lava.models.mlp import Initial, SpikingMLP
 from esl_lava.models.modelfile import SavedModel
 from esl_lava.models.single_spike import SingleSpikeMLP
+from esl_lava.sparsity import positions
+from esl_lava.sparsity.evolver import weight_layers
+from esl_lava.sparsity.weights import SparseWeight
 
 SpikingNetwork = SpikingMLP | SingleSpikeMLP
 
-
-def build(config: Model, inputs: int, classes: int) -> SpikingNetwork:
-    """A network with torch's current generator's initial weights."""
-    return _KINDS[config.kind].build(config, inputs, classes)
+MAX_DENSE = 1 << 28
+"""Positions of a layer's weights that are made dense: 1 GiB."""
 
 
-def _multi_spike(config: Model, inputs: int, classes: int) -> SpikingMLP:
+def build(
+    config: Model,
+    inputs: int,
+    classes: int,
+    sparse_layers: Collection[str] = (),
+    initial: Initial = sparse.as_slayer_draws,
+) -> SpikingNetwork:
+    """A network with torch's current generator's initial weights.
+
+    Args:
+        sparse_layers: names of layers of which only connections are stored, of a
+            multi_spike network; they begin without any.
+        initial: what gives these their weights.
+    """
+    return _KINDS[config.kind].build(config, inputs, classes, sparse_layers, initial)
+
+
+def _multi_spike(
+    config: Model, inputs: int, classes: int, sparse_layers: Collection[str], initial: Initial
+) -> SpikingMLP:
     return SpikingMLP(
         inputs,
         config.hidden,
@@ -33,10 +55,16 @@ def _multi_spike(config: Model, inputs: int, classes: int) -> SpikingMLP:
         threshold=config.threshold,
         tau_grad=config.tau_grad,
         scale_grad=config.scale_grad,
+        sparse_layers=sparse_layers,
+        initial=initial,
     )
 
 
-def _single_spike(config: Model, inputs: int, classes: int) -> SingleSpikeMLP:
+def _single_spike(
+    config: Model, inputs: int, classes: int, sparse_layers: Collection[str], initial: Initial
+) -> SingleSpikeMLP:
+    if sparse_layers:
+        raise ValueError(f"layers {', '.join(sparse_layers)} of neurons that fire once are dense")
     return SingleSpikeMLP(inputs, config.hidden, classes)
 
 
@@ -50,7 +78,7 @@ class _Kind:
         kernel: lengths of a weight after (n_post, n_pre).
     """
 
-    build: Callable[[Model, int, int], SpikingNetwork]
+    build: Callable[[Model, int, int, Collection[str], Initial], SpikingNetwork]
     key: str
     kernel: tuple[int, ...]
 
@@ -67,6 +95,9 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType(
 def restore(saved: SavedModel) -> Any:
     """The network of a saved model, weights loaded and masks verified.
 
+    Layers are as they were saved, with a dense weight or a sparse one (`densified` makes them
+    all dense); passes are stock SLAYER's until `fused.accelerate` changes them.
+
     Returns:
         A `SpikingMLP` or a `SingleSpikeMLP`, as `model.kind` says.
 
@@ -75,37 +106,35 @@ def restore(saved: SavedModel) -> Any:
     """
     hidden = saved.config.model.hidden
     kind = _KINDS[saved.config.model.kind]
-    first = saved.weights.get(f"hidden1{kind.key}")
-    last = saved.weights.get(f"readout{kind.key}")
-    dimensions = 2 + len(kind.kernel)
-    if (
-        first is None
-        or last is None
-        or {first.ndim, last.ndim} != {dimensions}
-        or not first.numel()
-    ):
+    names = [*(f"hidden{index}" for index in range(1, len(hidden) + 1)), "readout"]
+    shapes = [_shape(saved, kind, name) for name in names]
+    first, last = shapes[0], shapes[-1]
+    if first is None or last is None or not math.prod(first):
         raise FileError("the model's weights are not those of a multi-layer network")
-    widths = [first.shape[1], *hidden, last.shape[0]]
-    names = [*(f"hidden{index}" for index in range(1, len(widths) - 1)), "readout"]
-    for name, n_pre, n_post in zip(names, widths, widths[1:]):
+    widths = [first[1], *hidden, last[0]]
+    sparse_layers = [name for name in names if f"{name}{kind.key}.values" in saved.weights]
+    for name, shape, n_pre, n_post in zip(names, shapes, widths, widths[1:]):
         # Before anything of the configuration's size is allocated.
-        weight = saved.weights.get(f"{name}{kind.key}")
-        needed = (n_post, n_pre, *kind.kernel)
-        if weight is None or weight.shape != needed:
-            shape = None if weight is None else tuple(weight.shape)
+        needed = (n_post, n_pre, *(() if name in sparse_layers else kind.kernel))
+        if shape != needed:
             raise FileError(
                 f"the weight of layer {name} has shape {shape}, its configuration needs "
                 f"{needed} (hidden = {list(hidden)})"
             )
     with torch.random.fork_rng(devices=[]):
-        model = build(saved.config.model, widths[0], widths[-1])
+        model = build(
+            saved.config.model, widths[0], widths[-1], sparse_layers, lambda *_: sparse.zeros
+        )
     expected = model.state_dict()
+    own = tuple(f"{name}{kind.key}." for name in sparse_layers)
     for key in sorted(expected.keys() | saved.weights.keys()):
         if key not in expected or key not in saved.weights:
             raise FileError(
                 f"the model's weights and its configuration (hidden = {list(hidden)}) "
                 f"disagree about {key}"
             )
+        if key.startswith(own):
+            continue  # as many as there are connections; loading checks them
         found, due = saved.weights[key], expected[key]
         if found.shape != due.shape or found.dtype != due.dtype:
             raise FileError(
@@ -114,7 +143,10 @@ def restore(saved: SavedModel) -> Any:
             )
         if not key.endswith(kind.key) and not torch.equal(found, due):
             raise FileError(f"{key} is {found.tolist()}, its configuration says {due.tolist()}")
-    model.load_state_dict(saved.weights)
+    try:
+        model.load_state_dict(saved.weights)
+    except RuntimeError as error:  # a sparse weight's
+        raise FileError(" ".join(str(error).split())) from None
     for name, mask in saved.masks.items():
         weight = saved.weights.get(f"{name}{kind.key}")
         if weight is None or weight.shape != mask.shape:
@@ -122,3 +154,47 @@ def restore(saved: SavedModel) -> Any:
         if weight[~mask.bool()].count_nonzero():
             raise FileError(f"layer {name}: a pruned connection has a weight other than 0")
     return model
+
+
+def _shape(saved: SavedModel, kind: _Kind, name: str) -> tuple[int, ...] | None:
+    """Shape of a layer's weight, (n_post, n_pre) of a sparse one; None where there is none."""
+    weight = saved.weights.get(f"{name}{kind.key}")
+    if weight is not None:
+        return tuple(weight.shape) if weight.ndim == 2 + len(kind.kernel) else None
+    sides = saved.weights.get(f"{name}{kind.key}.sides")
+    if sides is None or sides.dtype != torch.int64 or sides.shape != (2,):
+        return None
+    n_post, n_pre = sides.tolist()
+    return n_post, n_pre
+
+
+def densified(saved: SavedModel) -> SavedModel:
+    """The same model with dense weights, masks and ever-active sets in every layer.
+
+    Raises:
+        FileError: when a weight would have more than MAX_DENSE positions, or the model is
+            not sound (`restore`).
+    """
+    model = restore(saved)
+    weights, masks, ever = dict(saved.weights), dict(saved.masks), dict(saved.ever)
+    for name, weight in weight_layers(model).items():
+        if not isinstance(weight, SparseWeight):
+            continue
+        if weight.size > MAX_DENSE:
+            raise FileError(
+                f"layer {name}: {weight.n_post} x {weight.n_pre} positions are more than the "
+                f"{MAX_DENSE} of a dense weight"
+            )
+        prefix = f"{name}.synapse.weight"
+        for key in ("values", "starts", "pre", "sides"):
+            del weights[f"{prefix}.{key}"]
+        shape = (weight.n_post, weight.n_pre, 1, 1, 1)
+        dense, where = torch.zeros(weight.size), weight.positions()
+        dense[where] = weight.values.detach()
+        weights[f"{prefix}"] = dense.view(shape)
+        masks[name] = torch.zeros(weight.size, dtype=torch.bool).index_fill_(0, where, True)
+        masks[name] = masks[name].view(shape)
+        if name in ever:
+            record = positions.read(ever[name], weight.size)
+            ever[name] = record.block(slice(0, weight.size)).clone().view(shape)
+    return replace(saved, weights=weights, masks=masks, ever=ever)

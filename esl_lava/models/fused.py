@@ -92,12 +92,10 @@ def obstacle(block: Any) -> str | None:
     return next((reason for reason, applies in checks.items() if applies), None)
 
 
-def folded(x: Tensor) -> Tensor:
-    """(T * batch, channels) of (batch, channels, T); a view where memory allows."""
-    batch, channels, steps = x.shape
-    if x.permute(1, 2, 0).is_contiguous():
-        return x.permute(1, 2, 0).reshape(channels, steps * batch).t()
-    return x.permute(2, 0, 1).reshape(steps * batch, channels)
+def by_lanes(x: Tensor) -> Tensor | None:
+    """(channels, T * batch) view of (batch, channels, T) that lies so in memory, else None."""
+    lanes = x.permute(1, 2, 0)
+    return lanes.flatten(1) if lanes.is_contiguous() else None
 
 
 class _Quantise(torch.autograd.Function):
@@ -119,11 +117,11 @@ class _Quantise(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         if ctx.clamped:
             (weight,) = ctx.saved_tensors
-            gradient = gradient * _on_grid(weight, ctx.step)
+            gradient = gradient * on_grid(weight, ctx.step)
         return gradient, None
 
 
-def _on_grid(weight: Tensor, step: float) -> Tensor:
+def on_grid(weight: Tensor, step: float) -> Tensor:
     """Whether rounded weights lie within the grid's ends."""
     multiples = torch.round(weight / step)
     return (multiples >= -128) & (multiples <= 127)
@@ -173,15 +171,15 @@ class _Rows(torch.autograd.Function):
                 rows.INPUTS,
             )
             if ctx.clamped:
-                by_weight *= _on_grid(weight, ctx.step)
+                by_weight *= on_grid(weight, ctx.step)
         return by_x, by_weight, None, None, None
 
 
-class Spikes(torch.autograd.Function):
+class _Spikes(torch.autograd.Function):
     """From weighted input to spikes.
 
-    z is (groups, T, n) float32, contiguous; the neuron a SLAYER CUBA neuron without
-    `obstacle`. Raises `_TooWideError` where its state would leave 32 bits.
+    z is (groups, T, n) float32, contiguous; the neuron a SLAYER CUBA neuron without `obstacle`.
+    Raises `_TooWideError` where its state would leave 32 bits.
     """
 
     @staticmethod
@@ -248,56 +246,86 @@ def _constants(neuron: Any) -> tuple[Any, ...]:
     )
 
 
-def weighted(synapse: Any, step: float, x: Tensor) -> Tensor:
-    """(T * batch, n_post) weighted input of a dense synapse, of x (batch, n_pre, T)."""
+def spiking(neuron: Any, z: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Spikes of SLAYER's CUBA neurons without `obstacle`.
+
+    Where a state leaves 32 bits, stock SLAYER's passes with 64 compute it.
+
+    Args:
+        z: weighted input as it lies in memory, contiguous.
+        axes: its dimensions in SLAYER's order, (batch, channels, [height, width,] time).
+
+    Returns:
+        Spikes in SLAYER's order, in memory as `z`.
+
+    Raises:
+        AssertionError: when the neurons had another shape before, as stock SLAYER.
+    """
+    shape = z.permute(axes).shape[1:-1]
+    if neuron.shape is None:
+        neuron.shape = shape
+        neuron.num_neurons = math.prod(shape)
+    elif neuron.shape != shape:
+        raise AssertionError(f"input to {tuple(shape)} neurons, of which {tuple(neuron.shape)} are")
+    grouped = z.flatten(1)[None] if axes[-1] == 0 else z.flatten(2)
+    try:
+        return _Spikes.apply(grouped, neuron).view(z.shape).permute(axes)
+    except _TooWideError:
+        return neuron(z.permute(axes))
+
+
+def _weighted(synapse: Any, step: float, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """Weighted input of a dense synapse, of x (batch, n_pre, T).
+
+    Returns:
+        It as it lies in memory, and the order of its dimensions that makes it
+        (batch, n_post, T).
+    """
     weight = synapse.weight.flatten(1)
-    n_post, n_pre = weight.shape
-    if n_post >= EVENT_WIDTH:
-        batch, _, steps = x.shape
+    batch, n_pre, steps = x.shape
+    if len(weight) >= EVENT_WIDTH:
         events = np.empty((steps, batch, n_pre), np.uint32)
         counts = np.empty((steps, batch), np.int64)
         source = x.detach().numpy()
-        binary = all(
-            in_parts(lambda a, b: rows.list_events(source, a, b, events, counts), batch)
-        )
+        binary = all(in_parts(lambda a, b: rows.list_events(source, a, b, events, counts), batch))
         if binary and counts.sum() <= EVENT_ACTIVITY * x.numel():
-            return _Rows.apply(x, weight, step, events.reshape(-1, n_pre), counts.reshape(-1))
-    return folded(x) @ _Quantise.apply(weight, step).t()
+            z = _Rows.apply(x, weight, step, events.reshape(-1, n_pre), counts.reshape(-1))
+            return z.view(steps, batch, -1), (1, 2, 0)
+    lanes, on_their_grid = by_lanes(x), _Quantise.apply(weight, step)
+    if lanes is not None:
+        return (on_their_grid @ lanes).view(-1, steps, batch), (2, 0, 1)
+    flat = x.permute(2, 0, 1).reshape(steps * batch, n_pre)
+    return (flat @ on_their_grid.t()).view(steps, batch, -1), (1, 2, 0)
 
 
 class _Fast:
     """What the three blocks share: when their own passes are taken."""
 
+    axes: int
     neuron: Any
     synapse: Any
+    mask: Tensor | None
 
     def forward(self, x: Tensor) -> Tensor:
         """As the stock block; x (batch, channels, [height, width,] T) float."""
         served = x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() == self.axes
-        if served and obstacle(self) is None and x.numel():
-            try:
-                return self._fast(x)
-            except _TooWideError:
-                _logger.debug("a state beyond 32 bits: stock SLAYER's passes")
-        return super().forward(x)
+        if not served or x.numel() == 0 or obstacle(self) is not None:
+            return super().forward(x)  # type: ignore[misc,no-any-return]
+        if getattr(self, "mask", None) is not None:
+            self.synapse.weight.data *= self.mask
+        return self._fast(x)
+
+    def _fast(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
 
     @property
     def _step(self) -> float:
         """Distance of two weights on SLAYER's grid."""
-        return 2 / self.neuron.w_scale
+        return 2 / float(self.neuron.w_scale)
 
-    def _shifted(self, spikes: Tensor) -> Tensor:
+    def _spikes(self, z: Tensor, axes: tuple[int, ...]) -> Tensor:
+        spikes = spiking(self.neuron, z, axes)
         return slayer.block.base.step_delay(self, spikes) if self.delay_shift else spikes
-
-    def _sized(self, shape: torch.Size) -> None:
-        """What stock SLAYER's neurons do at their first input, and check at others."""
-        if self.neuron.shape is None:
-            self.neuron.shape = shape
-            self.neuron.num_neurons = math.prod(shape)
-        elif self.neuron.shape != shape:
-            raise AssertionError(
-                f"input of {tuple(shape)} neurons to a block of {tuple(self.neuron.shape)}"
-            )
 
 
 class Dense(_Fast, slayer.block.cuba.Dense):
@@ -306,13 +334,7 @@ class Dense(_Fast, slayer.block.cuba.Dense):
     axes = 3
 
     def _fast(self, x: Tensor) -> Tensor:
-        if self.mask is not None:
-            self.synapse.weight.data *= self.mask
-        batch, _, steps = x.shape
-        z = weighted(self.synapse, self._step, x)
-        self._sized(z.shape[1:])
-        spikes = Spikes.apply(z.view(1, steps, -1), self.neuron)
-        return self._shifted(spikes.view(steps, batch, -1).permute(1, 2, 0))
+        return self._spikes(*_weighted(self.synapse, self._step, x))
 
 
 class Affine(_Fast, slayer.block.cuba.Affine):
@@ -321,11 +343,8 @@ class Affine(_Fast, slayer.block.cuba.Affine):
     axes = 3
 
     def _fast(self, x: Tensor) -> Tensor:
-        if self.mask is not None:
-            self.synapse.weight.data *= self.mask
-        batch, _, steps = x.shape
-        z = weighted(self.synapse, self._step, x)
-        return z.view(steps, batch, -1).permute(1, 2, 0)
+        z, axes = _weighted(self.synapse, self._step, x)
+        return z.permute(axes)
 
 
 class Conv(_Fast, slayer.block.cuba.Conv):
@@ -346,10 +365,8 @@ class Conv(_Fast, slayer.block.cuba.Conv):
             synapse.dilation[:2],
             synapse.groups,
         )
-        self._sized(z.shape[1:])
         last = z.permute(0, 2, 3, 1).contiguous()
-        spikes = Spikes.apply(last.view(1, steps, -1), self.neuron)
-        return self._shifted(spikes.view(steps, batch, *last.shape[1:]).permute(1, 4, 2, 3, 0))
+        return self._spikes(last.view(steps, batch, *last.shape[1:]), (1, 4, 2, 3, 0))
 
 
 _FASTER = {

@@ -1,14 +1,20 @@
-"""Fully connected spiking networks of stock SLAYER blocks (lava-dl 0.6.0)."""
+"""Fully connected spiking networks of SLAYER blocks (lava-dl 0.6.0), or of sparse ones."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
+from esl_lava.models import sparse
 from esl_lava.models.slayer import slayer
 from esl_lava.sparsity.evolver import weight_layers
+from esl_lava.sparsity.weights import SparseWeight
+
+Initial = Callable[[int, int], Callable[[torch.Tensor], torch.Tensor]]
+"""(n_pre, n_post) -> weights to begin with, by flat position."""
 
 
 class SpikingMLP(nn.Module):
@@ -31,6 +37,12 @@ class SpikingMLP(nn.Module):
         threshold: firing threshold; weights are in the same unit.
         tau_grad, scale_grad: the surrogate gradient of a spike by its potential v is
             scale_grad / (2 tau_grad) * exp(-|v - threshold| / tau_grad).
+        sparse_layers: names of layers of which only connections are stored
+            (`models.sparse.Block`); they begin without any.
+        initial: what gives these their weights.
+
+    Raises:
+        ValueError: for a sparse layer that there is not.
     """
 
     def __init__(
@@ -44,9 +56,11 @@ class SpikingMLP(nn.Module):
         threshold: float = 1.0,
         tau_grad: float = 0.5,
         scale_grad: float = 1.0,
+        sparse_layers: Collection[str] = (),
+        initial: Initial = sparse.as_slayer_draws,
     ) -> None:
         super().__init__()
-        neuron = {
+        neuron: dict[str, Any] = {
             "threshold": threshold,
             "current_decay": current_decay,
             "voltage_decay": voltage_decay,
@@ -54,17 +68,27 @@ class SpikingMLP(nn.Module):
             "tau_grad": tau_grad / (threshold * slayer.neuron.cuba.TAU_RHO_MULT),
             "scale_grad": scale_grad / slayer.neuron.cuba.SCALE_RHO_MULT,
         }
-        widths = [inputs, *hidden]
-        self.hidden_names = tuple(f"hidden{i}" for i in range(1, len(widths)))
-        for name, n_pre, n_post in zip(self.hidden_names, widths, widths[1:]):
+        widths = [inputs, *hidden, classes]
+        self.hidden_names = tuple(f"hidden{i}" for i in range(1, len(widths) - 1))
+        names = (*self.hidden_names, "readout")
+        if unknown := sorted(set(sparse_layers) - set(names)):
+            raise ValueError(f"sparse layers {', '.join(unknown)}: there are {', '.join(names)}")
+        for name, n_pre, n_post in zip(names, widths, widths[1:]):
+            spiking = name != "readout"
             # A copy of the parameters each: some blocks write into theirs.
-            block = slayer.block.cuba.Dense(dict(neuron), n_pre, n_post, delay_shift=False)
-            block.neuron.threshold_eps = 1 / block.neuron.s_scale
+            if name in sparse_layers:
+                weights = initial(n_pre, n_post)
+                block = sparse.Block(dict(neuron), n_pre, n_post, spiking=spiking, initial=weights)
+            elif spiking:
+                block = slayer.block.cuba.Dense(dict(neuron), n_pre, n_post, delay_shift=False)
+            else:
+                block = slayer.block.cuba.Affine(dict(neuron), n_pre, n_post, dynamics=False)
+            if spiking:
+                block.neuron.threshold_eps = 1 / block.neuron.s_scale
             self.add_module(name, block)
-        self.readout = slayer.block.cuba.Affine(dict(neuron), widths[-1], classes, dynamics=False)
 
     def hidden_blocks(self) -> list[nn.Module]:
-        """The spiking SLAYER blocks in order."""
+        """The spiking blocks in order."""
         return [self.get_submodule(name) for name in self.hidden_names]
 
     def forward(self, spikes: torch.Tensor) -> torch.Tensor:
@@ -98,4 +122,5 @@ def scale_initial_weights(model: nn.Module, factors: dict[str, float]) -> None:
     weights = weight_layers(model)
     with torch.no_grad():
         for name, factor in factors.items():
-            weights[name].mul_(factor)
+            weight = weights[name]
+            (weight.values if isinstance(weight, SparseWeight) else weight).mul_(factor)

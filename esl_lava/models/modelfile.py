@@ -27,6 +27,7 @@ import torch
 from esl_lava.config import MAX_CONFIG_BYTES, Experiment, from_toml, to_toml
 from esl_lava.errors import ConfigError, FileError
 from esl_lava.files import replace_file
+from esl_lava.sparsity import positions
 
 FORMAT = "esl-lava model"
 FORMAT_VERSION = 1
@@ -61,8 +62,10 @@ class SavedModel:
     Attributes:
         config: the experiment that made it.
         weights: the network's state dict.
-        masks: layer name -> bool tensor of the weight's shape, sparse layers only.
-        ever: as masks, true where a connection was ever active.
+        masks: layer name -> bool tensor of the weight's shape, of layers made sparse whose
+            weight is stored densely; what is stored sparsely says itself what exists.
+        ever: of all layers made sparse: as masks, true where a connection was ever active; of
+            sparse storage the tensor of a `sparsity.positions` record.
         history: one plain dictionary per epoch, in order.
         state: what only a training checkpoint holds (optimiser, scheduler, generators).
         package: version of esl-lava that wrote it.
@@ -167,15 +170,8 @@ def read(path: Path) -> SavedModel:
         raise FileError(f"{path}: part 'history' is not a list of tables of plain values")
     if not _holds(content["state"], (*_SCALARS, torch.Tensor), MAX_DEPTH):
         raise FileError(f"{path}: part 'state' holds more than tensors and plain values")
-    if content["masks"].keys() != content["ever"].keys():
-        raise FileError(f"{path}: parts 'masks' and 'ever' do not name the same layers")
-    for key in ("masks", "ever"):
-        for name, mask in content[key].items():
-            # A SLAYER block keeps its weight in a submodule, a layer of ours itself.
-            keys = (f"{name}.synapse.weight", f"{name}.weight")
-            weight = next((content["weights"][k] for k in keys if k in content["weights"]), None)
-            if weight is None or weight.shape != mask.shape or mask.dtype != torch.bool:
-                raise FileError(f"{path}: part {key!r} of layer {name} does not fit its weights")
+    if fault := _faulty_masks(content["weights"], content["masks"], content["ever"]):
+        raise FileError(f"{path}: {fault}")
     if len(content["config"]) > MAX_CONFIG_BYTES:
         raise FileError(f"{path}: its configuration is longer than {MAX_CONFIG_BYTES} characters")
     try:
@@ -191,6 +187,46 @@ def read(path: Path) -> SavedModel:
         state=content["state"],
         package=content["package"],
     )
+
+
+def _faulty_masks(
+    weights: Mapping[str, torch.Tensor],
+    masks: Mapping[str, torch.Tensor],
+    ever: Mapping[str, torch.Tensor],
+) -> str | None:
+    """What is wrong with masks and ever-active sets, in a clause; None where nothing is.
+
+    A layer of sparse weights has no mask: its weights say where connections are.
+    """
+    sparse = {
+        key.removesuffix(".synapse.weight.sides"): tensor
+        for key, tensor in weights.items()
+        if key.endswith(".synapse.weight.sides")
+    }
+    if ever.keys() != masks.keys() | sparse.keys():
+        return "parts 'masks' and 'ever' do not name the same layers"
+    for key, table in (("masks", masks), ("ever", ever)):
+        for name, mask in table.items():
+            # A SLAYER block keeps its weight in a submodule, a layer of ours itself.
+            keys = (f"{name}.synapse.weight", f"{name}.weight")
+            weight = next((weights[k] for k in keys if k in weights), None)
+            fits = weight is not None and weight.shape == mask.shape and mask.dtype == torch.bool
+            if not fits and (key == "masks" or name not in sparse):
+                return f"part {key!r} of layer {name} does not fit its weights"
+            if name in sparse and (fault := _faulty_record(sparse[name], mask)):
+                return f"part {key!r} of layer {name} {fault}"
+    return None
+
+
+def _faulty_record(sides: torch.Tensor, record: torch.Tensor) -> str | None:
+    """What is wrong with the ever-active set of a sparse layer of (n_post, n_pre) `sides`."""
+    if sides.dtype != torch.int64 or sides.shape != (2,) or int(sides.min()) < 1:
+        return "belongs to a weight without sides"
+    try:
+        positions.read(record, math.prod(sides.tolist()))
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _holds(value: Any, kinds: tuple[type, ...], depth: int) -> bool:
