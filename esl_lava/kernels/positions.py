@@ -179,3 +179,119 @@ def _not_below(values: np.ndarray, least: int, low: int, end: int) -> int:
         else:
             high = middle
     return low
+
+
+@njit(cache=True, nogil=True)
+def mark(starts: np.ndarray, pre: np.ndarray, n_pre: int, first: int, block: np.ndarray) -> None:
+    """Make the connections among a run of positions true.
+
+    Args:
+        starts, pre: rows.
+        n_pre: input neurons.
+        first: the run's first position.
+        block: bool, one a position of the run, which is within the layer; false.
+    """
+    for row in range(first // n_pre, -(-(first + block.size) // n_pre)):
+        base = row * n_pre - first
+        for k in range(_not_below(pre, -base, starts[row], starts[row + 1]), starts[row + 1]):
+            if base + pre[k] >= block.size:
+                break
+            block[base + pre[k]] = True
+
+
+@njit(cache=True, nogil=True)
+def within(held: np.ndarray, wanted: np.ndarray, found: np.ndarray) -> None:
+    """Whether positions are in a list.
+
+    Args:
+        held: int64, strictly ascending.
+        wanted: int64, ascending, repeated ones allowed.
+        found: bool, like `wanted`, written.
+    """
+    low = 0
+    for i in range(wanted.size):
+        low = _not_below(held, wanted[i], low, held.size)
+        found[i] = low < held.size and held[low] == wanted[i]
+
+
+@njit(cache=True, nogil=True)
+def union(first: np.ndarray, second: np.ndarray, both: np.ndarray) -> int:
+    """Merge two lists.
+
+    Args:
+        first, second: int64, ascending, repeated ones allowed.
+        both: int64, room for both; written strictly ascending from its start.
+
+    Returns:
+        How many were written.
+    """
+    i = j = out = 0
+    last = -1
+    while i < first.size or j < second.size:
+        if j == second.size or (i < first.size and first[i] <= second[j]):
+            here = int(first[i])
+            i += 1
+        else:
+            here = int(second[j])
+            j += 1
+        if here != last:
+            both[out] = here
+            out += 1
+            last = here
+    return out
+
+
+DIGIT = 11
+"""Bits of a digit that `ascending` sorts by; its table of counts fits the first cache."""
+
+
+@njit(cache=True, nogil=True)
+def ascending(values: np.ndarray, spare: np.ndarray, bits: int) -> np.ndarray:
+    """Sort by one digit after the other, the lowest first.
+
+    Args:
+        values: int64, at least 0 and below 2**bits; overwritten.
+        spare: like `values`; overwritten.
+        bits: at least 0.
+
+    Returns:
+        The one of the two arrays that holds the values in ascending order.
+    """
+    starts = np.empty((1 << DIGIT) + 1, np.int64)
+    for shift in range(0, bits, DIGIT):
+        starts[:] = 0
+        for value in values:
+            starts[((value >> shift) & ((1 << DIGIT) - 1)) + 1] += 1
+        for digit in range(1 << DIGIT):
+            starts[digit + 1] += starts[digit]
+        for value in values:
+            digit = (value >> shift) & ((1 << DIGIT) - 1)
+            spare[starts[digit]] = value
+            starts[digit] += 1
+        values, spare = spare, values
+    return values
+
+
+@njit(cache=True, nogil=True)
+def get_bits(bits: np.ndarray, wanted: np.ndarray, found: np.ndarray) -> None:
+    """Whether bits are set.
+
+    Args:
+        bits: (n,) uint8; position p is bit p % 8 of byte p // 8, the lowest bit being 0.
+        wanted: int64 positions below 8 n.
+        found: bool, like `wanted`, written.
+    """
+    for i in range(wanted.size):
+        found[i] = (bits[wanted[i] >> 3] >> (wanted[i] & 7)) & 1
+
+
+@njit(cache=True, nogil=True)
+def set_bits(bits: np.ndarray, wanted: np.ndarray) -> int:
+    """Set bits; how many were not set before. Arguments are those of `get_bits`."""
+    fresh = 0
+    for where in wanted:
+        bit = 1 << (where & 7)
+        before = bits[where >> 3]
+        fresh += (before & bit) == 0
+        bits[where >> 3] = before | bit
+    return fresh

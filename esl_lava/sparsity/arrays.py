@@ -21,6 +21,14 @@ def count(mask: Tensor) -> int:
     return int(mask.count_nonzero())
 
 
+def are_positions(where: Tensor, size: int) -> bool:
+    """Whether (k,) integers are strictly ascending within 0..size-1."""
+    if where.numel() == 0:
+        return True
+    ascending = bool((where[1:] > where[:-1]).all())
+    return ascending and int(where[0]) >= 0 and int(where[-1]) < size
+
+
 def nth_smallest(values: Tensor, n: int) -> Tensor:
     """The n-th smallest of some numbers, counted from 1; duplicates count.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,29 +13,20 @@ from torch import Tensor, nn
 
 from esl_lava.errors import ConfigError, UserError
 from esl_lava.sparsity import ranks
-from esl_lava.sparsity.arrays import count, keep, positions, set_zero
+from esl_lava.sparsity.arrays import count
 from esl_lava.sparsity.density import DISTRIBUTIONS, LayerShape, by_eps, by_layer
-from esl_lava.sparsity.growth import GROW, Scores, Site
+from esl_lava.sparsity.growth import GROW, Site
 from esl_lava.sparsity.masks import draw, move
-from esl_lava.sparsity.optimizer import check_momentum, check_optimizer, moments, momentum
+from esl_lava.sparsity.optimizer import check_momentum, check_optimizer
+from esl_lava.sparsity.positions import Positions, Record, read
 from esl_lava.sparsity.prune import PRUNE, closest_to_zero
 from esl_lava.sparsity.records import LayerUpdate, Update
-from esl_lava.sparsity.redistribution import REDISTRIBUTE, Active, budget
+from esl_lava.sparsity.redistribution import REDISTRIBUTE, budget
 from esl_lava.sparsity.schedule import SCHEDULES
+from esl_lava.sparsity.stores import DenseStore, Held, SparseStore, Store
+from esl_lava.sparsity.weights import SparseWeight
 
 T = TypeVar("T")
-
-
-@dataclass(eq=False)
-class _Layer:
-    """A sparse layer: its weight, and what the evolver owns for it."""
-
-    name: str
-    weight: nn.Parameter
-    connections: int  # it is to have, once it is sparse
-    mask: Tensor
-    ever: Tensor
-    generator: torch.Generator
 
 
 class MaskEvolver:
@@ -125,7 +116,7 @@ class MaskEvolver:
         for what, number in (("seed", seed), ("t_dense", t_dense)):
             if number < 0:
                 raise ConfigError(f"{what} {number} is negative")
-        weights = weight_layers(model)
+        weights = _weights(model)
         dense = set(keep_dense)
         for name in sorted(dense - set(weights)):
             raise ConfigError(
@@ -138,27 +129,39 @@ class MaskEvolver:
                 f"no layer is left to make sparse: the model's {len(weights)} weight layers, "
                 f"of which keep_dense names {len(dense)}"
             )
-        self._optimizer = optimizer
-        check_optimizer(optimizer, sparse)
+        rules = {f"growth {growth!r}": growth == "momentum", f"t_dense {t_dense}": t_dense > 0}
+        for name, weight in weights.items():
+            if isinstance(weight, SparseWeight):
+                needs = {**rules, "keep_dense": name in dense}
+                _check_stored(name, weight, model, [what for what in needs if needs[what]])
+        trained = {name: _parameter(weight) for name, weight in sparse.items()}
+        check_optimizer(optimizer, trained)
         if "momentum" in (growth, redistribution):
-            check_momentum(optimizer, sparse)
+            check_momentum(optimizer, trained)
         shapes = [_shape(name, weight) for name, weight in sparse.items()]
         counts = _allocate(shapes, density, eps, densities, distribution)
 
         self.iteration = 0
         self.history: list[Update] = []
         self._t_dense = t_dense
-        self._sizes = {name: weight.numel() for name, weight in weights.items()}
-        self._layers: list[_Layer] = []
+        self._by_gradient = growth == "gradient"
+        self._sizes = {name: math.prod(weight.shape) for name, weight in weights.items()}
+        self._layers: list[DenseStore | SparseStore] = []
         for (name, weight), number in zip(sparse.items(), counts):
             generator = _generator(seed, list(weights).index(name))
-            mask = torch.full((weight.numel(),), t_dense > 0)
+            device = _parameter(weight).device
+            where = None
             if t_dense == 0:
-                mask[draw(number, weight.numel(), generator)] = True
-            mask = ranks.from_first(mask.view(weight.shape).to(weight.device), weight.device)
-            generator.set_state(ranks.from_first(generator.get_state(), weight.device))
-            self._layers.append(_Layer(name, weight, number, mask, mask.clone(), generator))
-        self._apply_masks()
+                where = draw(number, self._sizes[name], generator).to(device)
+                where = ranks.from_first(where, device)
+            generator.set_state(ranks.from_first(generator.get_state(), device))
+            kept = (name, optimizer, number, generator)
+            if isinstance(weight, SparseWeight):
+                assert where is not None  # t_dense is refused
+                self._layers.append(SparseStore(*kept, weight, where))
+            else:
+                self._layers.append(DenseStore(*kept, weight, where))
+        self._settle()
 
     @torch.no_grad()
     def step(self) -> Update | None:
@@ -178,60 +181,59 @@ class MaskEvolver:
                 all that and their new masks differ (UserError) they are not.
         """
         self.iteration += 1
-        self._apply_masks()
+        self._settle()
         if self.iteration == self._t_dense:
             return self._thin()
         if self.iteration < self._t_dense or not self.schedule.due(self.iteration):
             return None
         fraction = self.schedule.fraction(self.iteration)
-        masks = [layer.mask for layer in self._layers]
-        active = [positions(layer.mask) for layer in self._layers]
-        values = [self._values(*pair) for pair in zip(self._layers, active)]
-        states = [moments(self._optimizer, layer.name, layer.weight) for layer in self._layers]
-        free = [layer.mask.numel() - held.numel() for layer, held in zip(self._layers, active)]
-        statistics = self._statistics(active, values)
+        layers = self._layers
+        held = [self._held(layer) for layer in layers]
+        for layer in layers:
+            layer.moments()  # refuses unknown ones before anything moves
+        values = [active.values for active in held]
+        free = [layer.taken.size - len(active.values) for layer, active in zip(layers, held)]
+        statistics = None
+        if self._statistic is not None:
+            statistics = {
+                layer.name: self._statistic(active) for layer, active in zip(layers, held)
+            }
         pruned, grown = budget(self._prune, values, fraction, free, statistics)
         drops = [
-            held[self._prune.pick(weights, n)] for held, weights, n in zip(active, values, pruned)
+            active.positions[self._prune.pick(active.values, n)] for active, n in zip(held, pruned)
         ]
         # Before growth, which talks to the other ranks as often as there is to grow.
-        numbers = torch.tensor(grown, device=masks[0].device)
+        numbers = torch.tensor(grown, device=values[0].device)
         ranks.agree([numbers, *drops], "connections to prune", self.iteration)
-        grows = [self._grow(self._site(layer), n) for layer, n in zip(self._layers, grown)]
-        move(masks, drops, grows)
-        records = []
-        for layer, held, drop, grow, state in zip(self._layers, active, drops, grows, states):
-            layer.ever.view(-1).index_fill_(0, grow, True)
-            set_zero(layer.weight.detach(), drop)
-            for moment in state:
-                set_zero(moment, grow)
-            records.append(
-                LayerUpdate(
-                    name=layer.name,
-                    size=layer.mask.numel(),
-                    pruned=drop.numel(),
-                    grown=grow.numel(),
-                    connections=held.numel() - drop.numel() + grow.numel(),
-                    ever=count(layer.ever),
-                )
+        grows = [self._grow(_site(layer), n) for layer, n in zip(layers, grown)]
+        move(layers, drops, grows)
+        records = [
+            LayerUpdate(
+                name=layer.name,
+                size=layer.taken.size,
+                pruned=drop.numel(),
+                grown=grow.numel(),
+                connections=len(active.values) - drop.numel() + grow.numel(),
+                ever=layer.ever.count,
             )
-        ranks.agree(masks, "masks", self.iteration)
+            for layer, active, drop, grow in zip(layers, held, drops, grows)
+        ]
+        wiring = [tensor for layer in layers for tensor in layer.wiring()]
+        ranks.agree(wiring, "masks", self.iteration)
         return self._recorded(fraction, records)
 
     def _thin(self) -> Update:
         """End the dense phase: every layer keeps its largest weights, ties the higher index."""
-        active = [positions(layer.mask) for layer in self._layers]
-        values = [self._values(*pair) for pair in zip(self._layers, active)]
+        layers = self._dense  # all: a layer that stores only connections is refused
         drops = [
-            closest_to_zero(weights, weights.numel() - layer.connections)
-            for layer, weights in zip(self._layers, values)
+            closest_to_zero(values, values.numel() - layer.connections)
+            for layer, values in [(layer, self._held(layer).values) for layer in layers]
         ]
         ranks.agree(drops, "connections to prune", self.iteration)
         records = []
-        for layer, drop in zip(self._layers, drops):
-            layer.mask.view(-1).index_fill_(0, drop, False)
-            set_zero(layer.weight.detach(), drop)
-            size = layer.mask.numel()
+        for layer, drop in zip(layers, drops):
+            layer.thin(drop)
+            size = layer.taken.size
             records.append(LayerUpdate(layer.name, size, drop.numel(), 0, layer.connections, size))
         return self._recorded(1 - self.sparse_density, records)
 
@@ -259,17 +261,26 @@ class MaskEvolver:
 
     @property
     def masks(self) -> dict[str, Tensor]:
-        """Name -> bool mask of each sparse layer, of its weight's shape; not to be written."""
-        return {layer.name: layer.mask for layer in self._layers}
+        """Name -> bool mask of each sparse layer with a dense weight, of its shape.
+
+        Not to be written. Layers that store only their connections have none: their
+        `SparseWeight` (`sparse_weights`) says where these are.
+        """
+        return {layer.name: layer.taken.tensor for layer in self._dense}
 
     @property
     def ever(self) -> dict[str, Tensor]:
-        """Name -> bool, true where a connection ever was, of each sparse layer."""
-        return {layer.name: layer.ever for layer in self._layers}
+        """Name -> where a connection ever was, of each sparse layer; not to be written.
+
+        Bool of the weight's shape where that is dense. Of a layer that stores only its
+        connections the smaller of a list, (positions,) int64, ascending, and a bitmap,
+        (ceil(size / 8),) uint8, where position p is bit p % 8 of byte p // 8.
+        """
+        return {layer.name: layer.ever.tensor for layer in self._layers}
 
     def connections(self) -> dict[str, int]:
         """Name -> connections of every weight layer, those kept dense included."""
-        return {**self._sizes, **{layer.name: count(layer.mask) for layer in self._layers}}
+        return {**self._sizes, **{layer.name: layer.taken.count for layer in self._layers}}
 
     def densities(self) -> dict[str, float]:
         """Name -> connections over possible ones of every weight layer (1 where dense)."""
@@ -283,7 +294,7 @@ class MaskEvolver:
     @property
     def sparse_density(self) -> float:
         """Connections over possible ones of the sparse layers together."""
-        return _share([layer.mask for layer in self._layers])
+        return _share([layer.taken for layer in self._layers])
 
     @property
     def exploration(self) -> float:
@@ -294,8 +305,9 @@ class MaskEvolver:
         """A snapshot from which a run goes on with identical bits.
 
         Returns:
-            Plain containers of numbers and tensors: iteration; masks and ever (bool) and
-            generators (uint8) by layer name; history as `Update.plain`.
+            Plain containers of numbers and tensors: iteration; masks and ever as the
+            attributes, and generators (uint8), by layer name; history as `Update.plain`.
+            (The connections of a `SparseWeight` are in the model's own state.)
         """
         return {
             "iteration": self.iteration,
@@ -309,83 +321,74 @@ class MaskEvolver:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a snapshot; weights outside its masks are set to 0.
 
+        Where layers store only their connections, load the model's state before.
+
         Args:
             state: what `state_dict` returned, for the same model and settings.
 
         Raises:
             ConfigError: when layer names, shapes or the number of connections differ
-                from this evolver's. Nothing is changed then.
+                from this evolver's, or a layer's connections are not among those that
+                ever were. Nothing is changed then.
         """
-        for part in ("masks", "ever", "generators"):
-            if list(state[part]) != list(self.masks):
+        with_mask = [layer.name for layer in self._dense]
+        names = [layer.name for layer in self._layers]
+        for part, due in (("masks", with_mask), ("ever", names), ("generators", names)):
+            if list(state[part]) != due:
                 raise ConfigError(
                     f"the state's {part} are of layers {', '.join(state[part])}, "
-                    f"the sparse layers are {', '.join(self.masks)}"
+                    f"the sparse layers are {', '.join(due)}"
                 )
         for part in ("masks", "ever"):
-            for layer in self._layers:
-                tensor = state[part][layer.name]
-                if tensor.shape != layer.mask.shape or tensor.dtype != torch.bool:
+            for masked in self._dense:
+                tensor, shape = state[part][masked.name], masked.taken.tensor.shape
+                if tensor.shape != shape or tensor.dtype != torch.bool:
                     raise ConfigError(
-                        f"layer {layer.name}: the state's {part} have shape "
+                        f"layer {masked.name}: the state's {part} have shape "
                         f"{tuple(tensor.shape)} of {tensor.dtype}, "
-                        f"not {tuple(layer.mask.shape)} of torch.bool"
+                        f"not {tuple(shape)} of torch.bool"
                     )
+        stored = [layer for layer in self._layers if isinstance(layer, SparseStore)]
+        records = [_record(layer, state["ever"][layer.name]) for layer in stored]
         saved = sum(count(mask) for mask in state["masks"].values())
+        saved += sum(layer.taken.count for layer in stored)
         dense = state["iteration"] < self._t_dense
-        due = sum(layer.mask.numel() if dense else layer.connections for layer in self._layers)
-        if saved != due:
-            raise ConfigError(f"the state has {saved} connections, this run {due}")
+        wanted = sum(layer.taken.size if dense else layer.connections for layer in self._layers)
+        if saved != wanted:
+            raise ConfigError(f"the state has {saved} connections, this run {wanted}")
+        for masked in self._dense:
+            masked.load(state["masks"][masked.name], state["ever"][masked.name])
+        for kept, record in zip(stored, records):
+            kept.ever = record
         for layer in self._layers:
-            layer.mask.copy_(state["masks"][layer.name])
-            layer.ever.copy_(state["ever"][layer.name])
             layer.generator.set_state(state["generators"][layer.name].cpu())
         self.iteration = int(state["iteration"])
-        sizes = {layer.name: layer.mask.numel() for layer in self._layers}
+        sizes = {layer.name: layer.taken.size for layer in self._layers}
         self.history = [Update.from_plain(values, sizes) for values in state["history"]]
-        self._apply_masks()
+        self._settle()
+
+    @property
+    def _dense(self) -> list[DenseStore]:
+        return [layer for layer in self._layers if isinstance(layer, DenseStore)]
 
     @torch.no_grad()
-    def _apply_masks(self) -> None:
+    def _settle(self) -> None:
+        """Leave weights and layers as the next iteration is to find them."""
+        due = self._by_gradient and self.schedule.due(self.iteration + 1)
         for layer in self._layers:
-            keep(layer.weight.detach(), layer.mask)
+            layer.hold()
+            layer.expect_gradient(due)
 
-    def _values(self, layer: _Layer, active: Tensor) -> Tensor:
-        """(connections,) active weights in order of position; refuses NaN and infinity."""
-        values = layer.weight.detach().reshape(-1).index_select(0, active)
-        broken = values.numel() - int(values.isfinite().count_nonzero())
+    def _held(self, layer: Store) -> Held:
+        """A layer's connections; refuses NaN and infinity among their weights."""
+        held = layer.held()
+        broken = held.values.numel() - count(held.values.isfinite())
         if broken:
             raise UserError(
-                f"layer {layer.name}: {broken} of {values.numel()} active weights are NaN or "
-                f"infinite at iteration {self.iteration}; the training diverged"
+                f"layer {layer.name}: {broken} of {held.values.numel()} active weights are NaN "
+                f"or infinite at iteration {self.iteration}; the training diverged"
             )
-        return values
-
-    def _statistics(self, active: list[Tensor], values: list[Tensor]) -> dict[str, float] | None:
-        """What redistribution shares by, of each layer; None without redistribution."""
-        if self._statistic is None:
-            return None
-        return {
-            layer.name: self._statistic(Active(weights, partial(self._momenta, layer, held)))
-            for layer, held, weights in zip(self._layers, active, values)
-        }
-
-    def _momenta(self, layer: _Layer, active: Tensor) -> Tensor:
-        """(connections,) momentum scores in order of position."""
-        return self._momentum(layer)(active)
-
-    def _site(self, layer: _Layer) -> Site:
-        return Site(
-            name=layer.name,
-            mask=layer.mask.view(-1),
-            ever=layer.ever.view(-1),
-            generator=layer.generator,
-            gradient=lambda: _gradient(layer),
-            momentum=lambda: self._momentum(layer),
-        )
-
-    def _momentum(self, layer: _Layer) -> Scores:
-        return momentum(self._optimizer, layer.name, layer.weight)
+        return held
 
 
 def weight_layers(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -395,20 +398,39 @@ def weight_layers(model: nn.Module) -> dict[str, nn.Parameter]:
     A weight shared by several submodules is listed once, under the first. A model that
     is itself a layer is called "weight".
 
+    Returns:
+        Name -> what the optimiser trains: the weight, or a `SparseWeight`'s values.
+
     Raises:
         ConfigError: when a weight is not a plain parameter (weight normalisation
             computes it anew in every forward pass, so no mask would hold), or when two
             layers would have the same name.
     """
+    return {name: _parameter(weight) for name, weight in _weights(model).items()}
+
+
+def sparse_weights(model: nn.Module) -> dict[str, SparseWeight]:
+    """Those of the model's weight layers that store only their connections, by name."""
+    return {
+        name: weight for name, weight in _weights(model).items() if isinstance(weight, SparseWeight)
+    }
+
+
+Weight = nn.Parameter | SparseWeight
+"""What a layer may have as `weight`."""
+
+
+def _weights(model: nn.Module) -> dict[str, Weight]:
+    """Weight layers as `weight_layers` names them."""
     if isinstance(model, nn.parallel.DistributedDataParallel):
         model = model.module
-    layers: dict[str, nn.Parameter] = {}
+    layers: dict[str, Weight] = {}
     for path, module in model.named_modules():
         weight = getattr(module, "weight", None)
-        if not isinstance(weight, Tensor) or weight.dim() < 2:
+        if not isinstance(weight, Tensor | SparseWeight) or len(weight.shape) < 2:
             continue
         name = path.removesuffix(".synapse") or "weight"
-        if not isinstance(weight, nn.Parameter):
+        if not isinstance(weight, Weight):
             raise ConfigError(
                 f"layer {name}: its weight is not a plain parameter "
                 "(weight normalisation?), a mask could not hold it"
@@ -421,7 +443,60 @@ def weight_layers(model: nn.Module) -> dict[str, nn.Parameter]:
     return layers
 
 
-def _shape(name: str, weight: Tensor) -> LayerShape:
+def _parameter(weight: Weight) -> nn.Parameter:
+    """What the optimiser trains."""
+    return weight.values if isinstance(weight, SparseWeight) else weight
+
+
+def _check_stored(name: str, weight: SparseWeight, model: nn.Module, rules: list[str]) -> None:
+    """Refuse what a layer that stores only its connections cannot do.
+
+    Args:
+        rules: those given that need weights or moments of all possible connections.
+    """
+    for rule in rules:
+        raise ConfigError(
+            f"layer {name}: {rule} needs weights or moments of connections that do not exist, "
+            "and this layer stores only the existing ones"
+        )
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        raise ConfigError(
+            f"layer {name}: DistributedDataParallel cannot follow weights that change in number"
+        )
+    if weight.values.device.type != "cpu":
+        raise ConfigError(
+            f"layer {name}: its connections are on {weight.values.device}; "
+            "layers that store only these train on the CPU"
+        )
+
+
+def _record(layer: SparseStore, tensor: Tensor) -> Record:
+    """A layer's past connections from a state; ConfigError where they are not its own."""
+    try:
+        record = read(tensor.clone(), layer.taken.size)
+    except ValueError as error:
+        raise ConfigError(f"layer {layer.name}: the state's ever {error}") from None
+    lost = layer.taken.count - count(record.contains(layer.weight.positions()))
+    if lost:
+        raise ConfigError(
+            f"layer {layer.name}: the state's ever lacks {lost} of the layer's connections "
+            "(load the model's state first)"
+        )
+    return record
+
+
+def _site(layer: Store) -> Site:
+    return Site(
+        name=layer.name,
+        mask=layer.taken,
+        ever=layer.ever,
+        generator=layer.generator,
+        gradient=layer.gradient,
+        momentum=layer.momentum,
+    )
+
+
+def _shape(name: str, weight: Weight) -> LayerShape:
     kernel = tuple(weight.shape[2:])
     # SLAYER keeps every weight as that of a 3-D convolution: (out, in, 1, 1, 1) where fully
     # connected, (out, in, height, width, 1) where not. The lengths 1 are no kernel's.
@@ -459,25 +534,12 @@ def _choose(table: Mapping[str, T], what: str, name: str) -> T:
     return table[name]
 
 
-@torch.no_grad()
-def _gradient(layer: _Layer) -> Scores:
-    """The dense gradient of the last backward pass, the mean over all ranks."""
-    gradient = layer.weight.grad
-    if gradient is None:
-        raise ConfigError(
-            f"layer {layer.name}: its weight has no gradient to grow by; "
-            "zero gradients after the evolver's step, not before"
-        )
-    flat = gradient.reshape(-1)
-    return lambda where: ranks.mean(flat[where])
-
-
 def _generator(seed: int, place: int) -> torch.Generator:
     """A CPU generator for one layer, the same in every process and on every platform."""
     state = np.random.SeedSequence([seed, place]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))
 
 
-def _share(tensors: list[Tensor]) -> float:
-    """Share of true positions of some bool tensors together."""
-    return sum(count(t) for t in tensors) / sum(t.numel() for t in tensors)
+def _share(sets: Sequence[Positions]) -> float:
+    """Share of some layers' positions that are in their sets."""
+    return sum(held.count for held in sets) / sum(held.size for held in sets)

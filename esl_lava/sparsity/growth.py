@@ -16,10 +16,8 @@ from torch import Tensor
 from esl_lava.errors import UserError
 from esl_lava.sparsity.arrays import count, positions
 from esl_lava.sparsity.masks import sample_free
+from esl_lava.sparsity.positions import Excluded, Positions
 from esl_lava.sparsity.prune import smallest
-
-BLOCK = 1 << 18
-"""Positions scored at a time; bounds the scratch space of `top`."""
 
 Scores = Callable[[slice | Tensor], Tensor]
 """(a slice or int64 tensor of flat positions) -> their values, float."""
@@ -31,8 +29,8 @@ class Site:
 
     Attributes:
         name: as errors print it.
-        mask: (size,) bool, true where a connection is, those about to go included.
-        ever: (size,) bool, true where a connection ever was.
+        mask: where a connection is, those about to go included.
+        ever: where a connection ever was.
         generator: the layer's own CPU generator; a rule may advance it.
         gradient: what gives the dense gradient of the last backward pass; raises
             ConfigError where there is none.
@@ -41,15 +39,15 @@ class Site:
     """
 
     name: str
-    mask: Tensor
-    ever: Tensor
+    mask: Positions
+    ever: Positions
     generator: torch.Generator
     gradient: Callable[[], Scores]
     momentum: Callable[[], Scores]
 
 
 GrowthRule = Callable[[Site, int], Tensor]
-"""(site, n) -> (n,) int64 flat positions where site.mask is false, ascending.
+"""(site, n) -> (n,) int64 flat positions that are not in site.mask, ascending.
 
 n is at most the number of free slots."""
 
@@ -65,12 +63,12 @@ def unfired_first(site: Site, n: int) -> Tensor:
     With at least n slots never active, n of them uniformly; otherwise all of them, and
     the rest uniformly from the other free slots.
     """
-    fresh = site.ever.numel() - count(site.ever)
+    fresh = site.ever.size - site.ever.count
     if n <= fresh:
         return sample_free(site.ever, n, site.generator)
     # Taken for the second draw: what is active, and what was never.
-    again = sample_free(site.mask | ~site.ever, n - fresh, site.generator)
-    return torch.cat([positions(~site.ever), again]).sort().values
+    again = sample_free(Excluded(site.mask, site.ever), n - fresh, site.generator)
+    return torch.cat([site.ever.free(), again]).sort().values
 
 
 def by_gradient(site: Site, n: int) -> Tensor:
@@ -87,7 +85,7 @@ def top(site: Site, scores: Scores, n: int) -> Tensor:
     """The `n` free slots of the largest |score|, ties to the lower flat index.
 
     Streams over blocks of positions and keeps those that may still be among the first n:
-    scratch space is of the order of BLOCK and n, whatever the layer's size.
+    scratch space is of the order of a block and n, whatever the layer's size.
 
     Args:
         site: the layer.
@@ -105,10 +103,9 @@ def top(site: Site, scores: Scores, n: int) -> Tensor:
     if n == 0:
         return best
     least = values.new_tensor(-1.0)
-    for start in range(0, site.mask.numel(), BLOCK):
-        part = slice(start, start + BLOCK)
+    for part in site.mask.blocks():
         # Magnitudes are at least 0: -1 marks what is taken.
-        block = torch.where(site.mask[part], -1.0, scores(part).abs())
+        block = torch.where(site.mask.block(part), -1.0, scores(part).abs())
         if not block.max().isfinite():
             broken = block.numel() - count(block.isfinite())
             raise UserError(
@@ -117,7 +114,7 @@ def top(site: Site, scores: Scores, n: int) -> Tensor:
             )
         # A tie with the least one kept is lost: its position is higher.
         found = positions(block > least)
-        best = torch.cat([best, found + start])
+        best = torch.cat([best, found + part.start])
         values = torch.cat([values, block[found]])
         if values.numel() >= 2 * n:
             best, values = _largest(best, values, n)

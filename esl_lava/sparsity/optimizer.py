@@ -59,14 +59,14 @@ def check_momentum(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Pa
             )
 
 
-def moments(optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) -> list[Tensor]:
-    """The optimiser's tensors of the weight's shape.
+def moments(optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) -> dict[str, Tensor]:
+    """The optimiser's tensors of the weight's shape, by their key in its state.
 
     Raises:
         ConfigError: when there is one of an unknown kind.
     """
     known = MOMENTS[type(optimizer)]
-    found = []
+    found = {}
     for key, value in optimizer.state.get(weight, {}).items():
         if isinstance(value, Tensor) and value.shape == weight.shape:
             if key not in known:
@@ -74,7 +74,7 @@ def moments(optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) -
                     f"layer {name}: optimiser state {key!r} is unknown; "
                     f"known for {type(optimizer).__name__}: {', '.join(known)}"
                 )
-            found.append(value)
+            found[key] = value
     return found
 
 

@@ -26,12 +26,12 @@ def from_first(tensor: Tensor, device: torch.device) -> Tensor:
     """Rank 0's tensor, of the same shape and dtype on every rank.
 
     Args:
-        tensor: bool or uint8, anywhere.
+        tensor: contiguous, of a dtype of numbers or bool, anywhere.
         device: where the process group communicates.
     """
     if count() == 1:
         return tensor
-    # No process group transports bool.
+    # No process group transports bool; bytes all do.
     sent = tensor.to(device, copy=True).view(torch.uint8)
     dist.broadcast(sent, 0)
     return sent.view(tensor.dtype).to(tensor.device)

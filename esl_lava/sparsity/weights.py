@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from esl_lava.kernels import positions as kernels
+from esl_lava.sparsity.arrays import are_positions
 
 LARGEST = 2**31 - 1
 """Neurons on a side, and connections, that an int32 can tell apart."""
@@ -141,9 +142,7 @@ class SparseWeight(nn.Module):
         Raises:
             ValueError: when they are not, or when they are more than `LARGEST`.
         """
-        ascending = bool((positions[1:] > positions[:-1]).all())
-        inside = positions.numel() == 0 or 0 <= int(positions[0]) <= int(positions[-1]) < self.size
-        if not (ascending and inside and positions.numel() <= LARGEST):
+        if positions.numel() > LARGEST or not are_positions(positions, self.size):
             raise ValueError(
                 f"{positions.numel()} positions are not strictly ascending "
                 f"within 0..{self.size - 1}"

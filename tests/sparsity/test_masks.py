@@ -4,8 +4,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esl_lava.sparsity.masks import draw, move, sample_free
+from esl_lava.sparsity.positions import Mask
 
 NOWHERE = torch.tensor([], dtype=torch.int64)
+
+
+class Wiring:
+    """The least of a layer that moves."""
+
+    def __init__(self, mask: torch.Tensor) -> None:
+        self.taken = Mask(mask)
+
+    def rewire(self, drop: torch.Tensor, grow: torch.Tensor) -> None:
+        self.taken.remove(drop)
+        self.taken.add(grow)
+
+
+def moved(masks, drops, grows):
+    move([Wiring(mask) for mask in masks], drops, grows)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -21,13 +37,13 @@ def test_sampling_is_exact(size, data):
     free = int((~taken).sum())
     n = data.draw(st.integers(0, free))
     seed = data.draw(st.integers(0, 2**32))
-    positions = sample_free(taken, n, generator(seed))
+    positions = sample_free(Mask(taken), n, generator(seed))
     assert positions.dtype == torch.int64
     assert positions.shape == (n,)
     assert bool((positions[1:] > positions[:-1]).all())
     assert not taken[positions].any()
     assert torch.equal(taken, before)
-    assert torch.equal(positions, sample_free(taken, n, generator(seed)))
+    assert torch.equal(positions, sample_free(Mask(taken), n, generator(seed)))
 
 
 def test_more_than_free_is_refused():
@@ -39,8 +55,8 @@ def test_nearly_full_and_nearly_empty_layers_are_fast():
     size = 2_000_000
     taken = torch.ones(size, dtype=torch.bool)
     taken[[5, 77, size - 1]] = False
-    assert sample_free(taken, 3, generator()).tolist() == [5, 77, size - 1]
-    assert sample_free(taken, 1, generator()).item() in (5, 77, size - 1)
+    assert sample_free(Mask(taken), 3, generator()).tolist() == [5, 77, size - 1]
+    assert sample_free(Mask(taken), 1, generator()).item() in (5, 77, size - 1)
     assert draw(size, size, generator()).numel() == size
     assert draw(1, size, generator()).numel() == 1
 
@@ -60,7 +76,7 @@ def test_sampling_is_uniform(size, filled, n):
     rounds = 2000
     hits = torch.zeros(size)
     for _ in range(rounds):
-        hits[sample_free(mask, n, gen)] += 1
+        hits[sample_free(Mask(mask), n, gen)] += 1
     free = size - filled
     assert hits[mask].sum() == 0
     p = n / free
@@ -86,23 +102,23 @@ def test_pairs_are_uniform():
 
 def test_move():
     mask = torch.tensor([[True, False, True], [False, True, False]])
-    move([mask], [torch.tensor([0, 4])], [torch.tensor([1, 5])])
+    moved([mask], [torch.tensor([0, 4])], [torch.tensor([1, 5])])
     assert mask.tolist() == [[False, True, True], [False, False, True]]
-    move([mask], [NOWHERE], [NOWHERE])
+    moved([mask], [NOWHERE], [NOWHERE])
     assert mask.sum() == 3
 
 
 def test_move_between_layers():
     masks = [torch.tensor([True, True, False]), torch.tensor([[True], [False]])]
-    move(masks, [torch.tensor([0, 1]), NOWHERE], [torch.tensor([2]), torch.tensor([1])])
+    moved(masks, [torch.tensor([0, 1]), NOWHERE], [torch.tensor([2]), torch.tensor([1])])
     assert [mask.tolist() for mask in masks] == [[False, False, True], [[True], [True]]]
     before = [mask.clone() for mask in masks]
     # Layer by layer as many, but in all one more.
     with pytest.raises(AssertionError, match="1 connections dropped but 2 grown"):
-        move(masks, [torch.tensor([2]), NOWHERE], [torch.tensor([0, 1]), NOWHERE])
+        moved(masks, [torch.tensor([2]), NOWHERE], [torch.tensor([0, 1]), NOWHERE])
     # The first layer is fine, the second is not: neither changes.
     with pytest.raises(AssertionError, match="a grown connection was active"):
-        move(masks, [torch.tensor([2]), NOWHERE], [NOWHERE, torch.tensor([0])])
+        moved(masks, [torch.tensor([2]), NOWHERE], [NOWHERE, torch.tensor([0])])
     assert all(torch.equal(mask, old) for mask, old in zip(masks, before))
 
 
@@ -123,5 +139,5 @@ def test_move_refuses(drop, grow, message):
     mask = torch.tensor([[True, False, True], [False, True, False]])
     before = mask.clone()
     with pytest.raises(AssertionError, match=message):
-        move([mask], [torch.tensor(drop)], [torch.tensor(grow)])
+        moved([mask], [torch.tensor(drop)], [torch.tensor(grow)])
     assert torch.equal(mask, before)

@@ -1,0 +1,247 @@
+"""The two ways a layer keeps its connections: a mask on a dense weight, or only those that exist.
+
+The evolver, which decides what moves, sees either through the same few methods.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from esl_lava.errors import ConfigError
+from esl_lava.sparsity import ranks
+from esl_lava.sparsity.arrays import keep, positions, set_zero
+from esl_lava.sparsity.growth import Scores
+from esl_lava.sparsity.optimizer import moments, momentum
+from esl_lava.sparsity.positions import Connections, Mask, Positions, Record, lean
+from esl_lava.sparsity.redistribution import Active
+from esl_lava.sparsity.weights import SparseWeight
+
+
+@dataclass(frozen=True, eq=False)
+class Held(Active):
+    """A layer's connections at one moment, in order of position.
+
+    Attributes:
+        positions: (connections,) int64 flat positions.
+    """
+
+    positions: Tensor
+
+
+class Store(ABC):
+    """A sparse layer: its weight, and what the evolver owns for it.
+
+    Args:
+        name: as errors print it.
+        optimizer: what trains the weight.
+        connections: the number it is to have, once it is sparse.
+        generator: the layer's own.
+
+    Attributes:
+        parameter: what the optimiser trains.
+        taken: where a connection is.
+        ever: where one ever was.
+    """
+
+    parameter: nn.Parameter
+    taken: Positions
+    ever: Record
+
+    def __init__(
+        self,
+        name: str,
+        optimizer: torch.optim.Optimizer,
+        connections: int,
+        generator: torch.Generator,
+    ) -> None:
+        self.name = name
+        self.connections = connections
+        self.generator = generator
+        self._optimizer = optimizer
+
+    @abstractmethod
+    def hold(self) -> None:
+        """Set weights that are no connection to 0, as optimiser steps do not leave them so."""
+
+    @abstractmethod
+    def held(self) -> Held:
+        """The connections now."""
+
+    @abstractmethod
+    def rewire(self, drop: Tensor, grow: Tensor) -> None:
+        """Move connections: weights and optimiser moments of what grows are 0.
+
+        Args:
+            drop, grow: int64 flat positions, as `masks.move` has checked them.
+        """
+
+    @abstractmethod
+    def expect_gradient(self, wanted: bool) -> None:
+        """Whether `gradient` is asked for after the next backward pass."""
+
+    @abstractmethod
+    def wiring(self) -> list[Tensor]:
+        """Tensors that differ where connections do."""
+
+    @abstractmethod
+    def _dense_gradient(self) -> Scores | None:
+        """Gradient of the last backward pass at any positions, on this rank."""
+
+    def moments(self) -> dict[str, Tensor]:
+        """The optimiser's tensors of the parameter's shape; ConfigError for unknown ones."""
+        return moments(self._optimizer, self.name, self.parameter)
+
+    def momentum(self) -> Scores:
+        """Momentum scores by place in the parameter (`optimizer.momentum`)."""
+        return momentum(self._optimizer, self.name, self.parameter)
+
+    def gradient(self) -> Scores:
+        """Gradient by flat position, the mean over all ranks.
+
+        Raises:
+            ConfigError: when there is none.
+        """
+        scores = self._dense_gradient()
+        if scores is None:
+            raise ConfigError(
+                f"layer {self.name}: its weight has no gradient to grow by; "
+                "zero gradients after the evolver's step, not before"
+            )
+        return lambda where: ranks.mean(scores(where))
+
+
+class DenseStore(Store):
+    """A mask on a dense weight of any shape.
+
+    Args:
+        weight: where the optimiser and the model have it.
+        where: (connections,) int64 positions to begin with; None for all.
+    """
+
+    taken: Mask
+    ever: Mask
+
+    def __init__(
+        self,
+        name: str,
+        optimizer: torch.optim.Optimizer,
+        connections: int,
+        generator: torch.Generator,
+        weight: nn.Parameter,
+        where: Tensor | None,
+    ) -> None:
+        super().__init__(name, optimizer, connections, generator)
+        self.parameter = weight
+        mask = torch.full(weight.shape, where is None, device=weight.device)
+        if where is not None:
+            mask.view(-1).index_fill_(0, where, True)
+        self.taken = Mask(mask)
+        self.ever = Mask(mask.clone())
+
+    def hold(self) -> None:
+        """One pass over the weight."""
+        keep(self.parameter.detach(), self.taken.tensor)
+
+    def held(self) -> Held:
+        """Lists the mask."""
+        where = positions(self.taken.tensor)
+        return Held(
+            values=self.parameter.detach().reshape(-1).index_select(0, where),
+            momentum=lambda: self.momentum()(where),
+            positions=where,
+        )
+
+    def rewire(self, drop: Tensor, grow: Tensor) -> None:
+        """In place."""
+        self.thin(drop)
+        self.taken.add(grow)
+        self.ever.add(grow)
+        for moment in self.moments().values():
+            set_zero(moment, grow)
+
+    def thin(self, drop: Tensor) -> None:
+        """Take connections away for good."""
+        self.taken.remove(drop)
+        set_zero(self.parameter.detach(), drop)
+
+    def load(self, mask: Tensor, ever: Tensor) -> None:
+        """Take over bool tensors of the weight's shape."""
+        self.taken.tensor.copy_(mask)
+        self.ever.tensor.copy_(ever)
+
+    def expect_gradient(self, wanted: bool) -> None:
+        """The gradient of a dense weight is there anyway."""
+
+    def wiring(self) -> list[Tensor]:
+        """The mask."""
+        return [self.taken.tensor]
+
+    def _dense_gradient(self) -> Scores | None:
+        gradient = self.parameter.grad
+        if gradient is None:
+            return None
+        flat = gradient.reshape(-1)
+        return lambda where: flat[where]
+
+
+class SparseStore(Store):
+    """The connections of a `SparseWeight`.
+
+    Args:
+        weight: it begins with the connections of `where` and rank 0's initial weights.
+        where: (connections,) int64 positions.
+    """
+
+    taken: Connections
+
+    def __init__(
+        self,
+        name: str,
+        optimizer: torch.optim.Optimizer,
+        connections: int,
+        generator: torch.Generator,
+        weight: SparseWeight,
+        where: Tensor,
+    ) -> None:
+        super().__init__(name, optimizer, connections, generator)
+        self.parameter = weight.values
+        self.weight = weight
+        weight.begin(where)
+        values = weight.values.detach()
+        values.copy_(ranks.from_first(values, values.device))
+        self.taken = Connections(weight)
+        self.ever = lean(where, weight.size)
+
+    def hold(self) -> None:
+        """There are no other weights."""
+
+    def held(self) -> Held:
+        """As they are stored."""
+        return Held(
+            values=self.weight.values.detach(),
+            momentum=lambda: self.momentum()(slice(None)),
+            positions=self.weight.positions(),
+        )
+
+    def rewire(self, drop: Tensor, grow: Tensor) -> None:
+        """Exchanges weights, moments and the record of past connections."""
+        before = self.moments()
+        moved = self.weight.rewire(self.weight.find(drop), grow)
+        for key, moment in before.items():
+            self._optimizer.state[self.parameter][key] = moved.carry(moment)
+        self.ever = self.ever.add(grow)
+
+    def expect_gradient(self, wanted: bool) -> None:
+        """Tell the layer what to keep in its next backward pass."""
+        self.weight.wants_dense_gradient = wanted
+
+    def wiring(self) -> list[Tensor]:
+        """Rows and columns."""
+        return [self.weight.starts, self.weight.pre]
+
+    def _dense_gradient(self) -> Scores | None:
+        return self.weight.dense_gradient
