@@ -11,6 +11,7 @@ import torch
 from esl_lava.errors import LimitError
 from esl_lava.models.mlp import SpikingMLP
 from esl_lava.network import DECAY_UNITY, INTEGRATOR, Connections, Cuba, Layer, Network
+from esl_lava.sparsity.weights import SparseWeight
 
 WEIGHT_SCALE = 64
 """An integer weight or threshold is a trained one times 64 (SLAYER's `scale`)."""
@@ -48,7 +49,7 @@ def lower(
     Args:
         model: its weights are read, not changed.
         masks: layer name -> bool tensor of the weight's shape; a layer without one has
-            every connection.
+            every connection, or those its sparse weight says.
         steps: T the network is presented a sample.
         provenance: text facts to carry along.
 
@@ -57,18 +58,45 @@ def lower(
         ValueError: for a mask of no layer.
     """
     blocks = {name: model.get_submodule(name) for name in (*model.hidden_names, "readout")}
-    weights = {name: block.synapse.weight.detach().flatten(1) for name, block in blocks.items()}
+    sparse = {
+        name: block.synapse.weight
+        for name, block in blocks.items()
+        if isinstance(block.synapse.weight, SparseWeight)
+    }
+    weights = {
+        name: block.synapse.weight.detach().flatten(1)
+        for name, block in blocks.items()
+        if name not in sparse
+    }
+    where = checked_masks(weights, masks or {})
+    faults = [
+        f"layer {name}: {broken} weights are NaN or infinite"
+        for name, weight in sparse.items()
+        if (broken := int((~torch.isfinite(weight.values)).sum()))
+    ]
+    if faults:
+        raise LimitError(faults)
     layers = []
-    for name, mask in checked_masks(weights, masks or {}).items():
+    for name, block in blocks.items():
         neuron = INTEGRATOR
         if name != "readout":
-            dynamics = blocks[name].neuron
+            dynamics = block.neuron
             neuron = Cuba(
                 integer_decay(dynamics.current_decay.item() / DECAY_UNITY),
                 integer_decay(dynamics.voltage_decay.item() / DECAY_UNITY),
                 integer_threshold(dynamics.threshold),
             )
-        connections = Connections.from_dense(integer_weights(weights[name]), mask)
+        if name in sparse:
+            weight = sparse[name]
+            connections = Connections(
+                weight.n_post,
+                weight.n_pre,
+                weight.starts.numpy(),
+                weight.pre.numpy(),
+                integer_weights(weight.values),
+            )
+        else:
+            connections = Connections.from_dense(integer_weights(weights[name]), where[name])
         layers.append(Layer(name, connections, neuron))
     return Network(tuple(layers), steps, provenance or {})
 

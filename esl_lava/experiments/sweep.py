@@ -27,6 +27,7 @@ from esl_lava.experiments.rundir import RunDirectory
 from esl_lava.experiments.train import resume, train
 from esl_lava.files import replace_file
 from esl_lava.models import modelfile
+from esl_lava.models.build import densified
 from esl_lava.models.history import kept_epoch
 from esl_lava.report.sweeps import Row
 from esl_lava.training.trainer import Progress, Trainer
@@ -180,7 +181,7 @@ def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
         resume(run.path, show)
     else:
         train(cell.experiment, run.path, show)
-    saved = modelfile.read(run.model)
+    saved = densified(modelfile.read(run.model))
     kept = saved.history[kept_epoch(saved.history)]
     network = export(run.model, run.net, overwrite=True).network
     test, encoding = load(cell.experiment.data.name, "test"), encoding_of(network)

@@ -24,7 +24,7 @@ from esl_lava.experiments.export import lowered
 from esl_lava.experiments.firing_times import TimeDifference, compare
 from esl_lava.export.lower import WEIGHT_SCALE
 from esl_lava.models import modelfile
-from esl_lava.models.build import restore
+from esl_lava.models.build import densified, restore
 from esl_lava.models.mlp import SpikingMLP
 from esl_lava.models.single_spike import SingleSpikeMLP
 from esl_lava.network import STATE_SHIFT, Connections, Network
@@ -156,7 +156,7 @@ def verify(
     if workers is not None and not any("workers" in backend_options(b) for b in backends):
         raise BackendError(f"{workers} workers, but no backend among {', '.join(backends)} has any")
     network = netfile.read(net_path)
-    saved = modelfile.read(model_path)
+    saved = densified(modelfile.read(model_path))  # as stock SLAYER takes it
     model = restore(saved)
     _check_same_shape(model, network, net_path)
     name = saved.config.data.name if dataset is None else dataset

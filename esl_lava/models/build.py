@@ -17,8 +17,7 @@ from esl_lava.models.mlp import Initial, SpikingMLP
 from esl_lava.models.modelfile import SavedModel
 from esl_lava.models.single_spike import SingleSpikeMLP
 from esl_lava.sparsity import positions
-from esl_lava.sparsity.evolver import weight_layers
-from esl_lava.sparsity.weights import SparseWeight
+from esl_lava.sparsity.evolver import sparse_weights
 
 SpikingNetwork = SpikingMLP | SingleSpikeMLP
 
@@ -177,9 +176,7 @@ def densified(saved: SavedModel) -> SavedModel:
     """
     model = restore(saved)
     weights, masks, ever = dict(saved.weights), dict(saved.masks), dict(saved.ever)
-    for name, weight in weight_layers(model).items():
-        if not isinstance(weight, SparseWeight):
-            continue
+    for name, weight in sparse_weights(model).items():
         if weight.size > MAX_DENSE:
             raise FileError(
                 f"layer {name}: {weight.n_post} x {weight.n_pre} positions are more than the "
@@ -191,7 +188,7 @@ def densified(saved: SavedModel) -> SavedModel:
         shape = (weight.n_post, weight.n_pre, 1, 1, 1)
         dense, where = torch.zeros(weight.size), weight.positions()
         dense[where] = weight.values.detach()
-        weights[f"{prefix}"] = dense.view(shape)
+        weights[prefix] = dense.view(shape)
         masks[name] = torch.zeros(weight.size, dtype=torch.bool).index_fill_(0, where, True)
         masks[name] = masks[name].view(shape)
         if name in ever:

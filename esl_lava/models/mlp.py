@@ -11,7 +11,6 @@ from torch import nn
 from esl_lava.models import sparse
 from esl_lava.models.slayer import slayer
 from esl_lava.sparsity.evolver import weight_layers
-from esl_lava.sparsity.weights import SparseWeight
 
 Initial = Callable[[int, int], Callable[[torch.Tensor], torch.Tensor]]
 """(n_pre, n_post) -> weights to begin with, by flat position."""
@@ -122,5 +121,4 @@ def scale_initial_weights(model: nn.Module, factors: dict[str, float]) -> None:
     weights = weight_layers(model)
     with torch.no_grad():
         for name, factor in factors.items():
-            weight = weights[name]
-            (weight.values if isinstance(weight, SparseWeight) else weight).mul_(factor)
+            weights[name].mul_(factor)

@@ -139,7 +139,7 @@ class MaskEvolver:
         if "momentum" in (growth, redistribution):
             check_momentum(optimizer, trained)
         shapes = [_shape(name, weight) for name, weight in sparse.items()]
-        counts = _allocate(shapes, density, eps, densities, distribution)
+        counts = allocate(shapes, density, eps, densities, distribution)
 
         self.iteration = 0
         self.history: list[Update] = []
@@ -505,14 +505,19 @@ def _shape(name: str, weight: Weight) -> LayerShape:
     return LayerShape(name, weight.shape[1], weight.shape[0], kernel)
 
 
-def _allocate(
-    shapes: list[LayerShape],
+def allocate(
+    shapes: Sequence[LayerShape],
     density: float | None,
     eps: float | None,
     densities: Mapping[str, float] | None,
     distribution: str,
 ) -> list[int]:
-    """Connections of each layer; exactly one of density, eps and densities is to be given."""
+    """Connections of each layer, as `MaskEvolver` takes the same arguments.
+
+    Raises:
+        ConfigError: unless exactly one of density, eps and densities is given; or where what
+            is given is impossible (`sparsity.density`).
+    """
     spread = _choose(DISTRIBUTIONS, "distribution", distribution)
     given = {"density": density, "eps": eps, "densities": densities}
     if sum(value is not None for value in given.values()) != 1:

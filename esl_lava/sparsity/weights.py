@@ -45,7 +45,7 @@ class SparseWeight(nn.Module):
     exchanges `values.data`, sets `values.grad` and `dense_gradient` to None, and forgets
     what `by_pre` made. On the CPU only.
 
-    A state dict holds `values`, `starts` and `pre`, and may be of another number of
+    A state dict holds `values`, `starts`, `pre` and `sides`, and may be of another number of
     connections than the module it is loaded into.
 
     Args:
@@ -56,6 +56,7 @@ class SparseWeight(nn.Module):
         values: (connections,) float32 parameter, the same object for ever.
         starts: (n_post + 1,) int64; connections starts[j] to starts[j + 1] lead to neuron j.
         pre: (connections,) int32 input neurons, ascending within an output neuron.
+        sides: (2,) int64, n_post and n_pre, so that a state dict says them.
         dense_gradient: what gives the gradient of the last backward pass at a slice or an
             int64 tensor of flat positions, float32, of connections that do not exist too.
             The layer's backward pass sets it where `wants_dense_gradient`.
@@ -67,6 +68,7 @@ class SparseWeight(nn.Module):
 
     starts: Tensor
     pre: Tensor
+    sides: Tensor
 
     def __init__(self, n_pre: int, n_post: int, initial: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -80,6 +82,7 @@ class SparseWeight(nn.Module):
         self.values = nn.Parameter(torch.empty(0))
         self.register_buffer("starts", torch.zeros(n_post + 1, dtype=torch.int64))
         self.register_buffer("pre", torch.empty(0, dtype=torch.int32))
+        self.register_buffer("sides", torch.tensor([n_post, n_pre]))
         self.dense_gradient: Callable[[slice | Tensor], Tensor] | None = None
         self.wants_dense_gradient = False
         self._columns: tuple[Tensor, Tensor, Tensor] | None = None
@@ -212,7 +215,7 @@ class SparseWeight(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        found = [state_dict.get(prefix + name) for name in ("values", "starts", "pre")]
+        found = [state_dict.get(prefix + name) for name in ("values", "starts", "pre", "sides")]
         tensors = [tensor for tensor in found if isinstance(tensor, Tensor)]
         if len(tensors) == len(found):
             broken = self._broken(*tensors)
@@ -220,18 +223,21 @@ class SparseWeight(nn.Module):
                 error_msgs.append(f"{prefix.removesuffix('.') or 'sparse weight'}: {broken}")
                 return
             # Room for what torch then copies.
-            values, starts, pre = (torch.empty_like(tensor, device="cpu") for tensor in tensors)
+            values, starts, pre = (torch.empty_like(tensor, device="cpu") for tensor in tensors[:3])
             self._exchange(values, starts, pre)
         super()._load_from_state_dict(  # type: ignore[no-untyped-call]
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
 
-    def _broken(self, values: Tensor, starts: Tensor, pre: Tensor) -> str | None:
+    def _broken(
+        self, values: Tensor, starts: Tensor, pre: Tensor, sides: Tensor
+    ) -> str | None:
         """Why tensors are not connections of this layer, in a clause; None where they are."""
         wanted = {
             "values": (values, torch.float32, (values.numel(),)),
             "starts": (starts, torch.int64, (self.n_post + 1,)),
             "pre": (pre, torch.int32, (values.numel(),)),
+            "sides": (sides, torch.int64, (2,)),
         }
         for name, (tensor, dtype, shape) in wanted.items():
             if tensor.dtype != dtype or tensor.shape != shape:
@@ -239,6 +245,8 @@ class SparseWeight(nn.Module):
                     f"{name} has shape {tuple(tensor.shape)} of {tensor.dtype}, "
                     f"not {shape} of {dtype}"
                 )
+        if sides.tolist() != [self.n_post, self.n_pre]:
+            return f"{sides.tolist()} neurons, not {[self.n_post, self.n_pre]}"
         ends = starts[1:]
         if int(starts[0]) or int(starts[-1]) != pre.numel() or bool((ends < starts[:-1]).any()):
             return f"starts do not ascend from 0 to the {pre.numel()} connections"

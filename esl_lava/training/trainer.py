@@ -17,12 +17,13 @@ from esl_lava.config import Experiment, Training
 from esl_lava.data.augment import shifted
 from esl_lava.data.datasets import Dataset, split_validation
 from esl_lava.errors import DataError, UserError
-from esl_lava.models.build import SpikingNetwork, build
+from esl_lava.models.build import SpikingNetwork
 from esl_lava.models.history import kept_epoch
 from esl_lava.models.mlp import scale_initial_weights
 from esl_lava.models.modelfile import SavedModel
 from esl_lava.sparsity.evolver import MaskEvolver
 from esl_lava.training import ranks
+from esl_lava.training.engines import network
 from esl_lava.training.kinds import KINDS
 
 EVALUATION_BATCH = 500
@@ -87,7 +88,7 @@ class Trainer:
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(experiment.seed)
-            self.model = build(experiment.model, data.images.shape[1], data.classes)
+            self.model = network(experiment, data.images.shape[1], data.classes)
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trainable, lr=training.learning_rate)
         sparsity = experiment.sparsity
