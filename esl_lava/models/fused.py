@@ -356,8 +356,11 @@ class Conv(_Fast, slayer.block.cuba.Conv):
         batch, channels, height, width, steps = x.shape
         synapse = self.synapse
         flat = x.permute(4, 0, 1, 2, 3).reshape(steps * batch, channels, height, width)
+        # Of one-point kernels that skip, with channels last, torch 2.3 corrupts the heap.
+        skips = max(synapse.kernel_size) == 1 and max(synapse.stride) > 1
+        order = torch.contiguous_format if skips else torch.channels_last
         z = functional.conv2d(
-            flat.contiguous(memory_format=torch.channels_last),
+            flat.contiguous(memory_format=order),
             _Quantise.apply(synapse.weight, self._step).squeeze(4),
             None,
             synapse.stride[:2],

@@ -12,14 +12,16 @@ from pathlib import Path
 
 from tests.benchmarks.evolve import update_costs
 from tests.benchmarks.netfile import file_sizes
-from tests.benchmarks.sim import speedups
+from tests.benchmarks.sim import speedups as simulation
+from tests.benchmarks.train import speedups as training
 
 Benchmark = Callable[[], Iterator[tuple[str, list[float]]]]
 
 BENCHMARKS: dict[str, Benchmark] = {
     "evolve": update_costs,
     "netfile": file_sizes,
-    "sim": speedups,
+    "sim": simulation,
+    "train": training,
 }
 """First part of its names -> benchmark."""
 

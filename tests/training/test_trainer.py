@@ -164,7 +164,7 @@ def test_silent_neurons_are_those_of_the_first_batch_under_new_masks(data: Datas
     trainer = Trainer(experiment(), data)
     with torch.no_grad():  # two neurons that nothing excites, before and after the update
         trainer.model.hidden1.synapse.weight[:2] = -1.0
-        trainer.evolver._apply_masks()
+        trainer.model.hidden1.synapse.weight.mul_(trainer.evolver.masks["hidden1"])
     stopped(trainer, trainer.evolver.schedule.t_iter)
     assert trainer.evolver.history[-1].silent is None
     first = trainer.iteration

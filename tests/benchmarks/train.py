@@ -1,0 +1,333 @@
+"""A training step by the engines against stock SLAYER and other frameworks.
+
+A step is forward, backward and Adam on a batch of 100 samples (conv: 8, VGGSNN: 4) of which a
+tenth of the inputs spike, with as many threads as there are cores. Contenders take turns
+within a round. Before anything is timed, spikes of the engines are compared with SLAYER's.
+Ratios are SLAYER's seconds, or another's, over ours.
+
+`python -m tests.benchmarks.train NAME` prints what one process has to measure by itself.
+"""
+
+import itertools
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from esl_lava.models import fused, sparse
+from esl_lava.models.mlp import SpikingMLP, scale_initial_weights
+from esl_lava.models.slayer import slayer
+from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
+from esl_lava.training.losses import tet
+
+ROUNDS = 7
+BATCH, CLASSES, ACTIVITY = 100, 10, 0.1
+CHANNELS, SIDE = (2, 64, 128, 256, 256, 512, 512, 512, 512), 48
+
+Step = Callable[[], object]
+
+
+def speedups() -> Iterator[tuple[str, list[float]]]:
+    """Ratios of seconds a step, and the sparse engine's memory."""
+    yield from _fused_mlp(4)
+    yield from _fused_mlp(32)
+    yield "train.fused.conv", _fused_conv(CHANNELS[:3], 8)
+    yield "train.fused.vggsnn", _fused_conv(CHANNELS, 4)
+    for density in (0.16, 0.1, 0.05):
+        yield f"train.sparse.mlp_d{round(100 * density):03}", _sparse_mlp((800,), density, ROUNDS)
+    for density in (0.1, 0.01):
+        ratios = _sparse_mlp((4096, 4096), density, 3)
+        yield f"train.sparse.wide_d{round(100 * density):03}", ratios
+    yield "train.sparse.bytes_per_connection", [_bytes_per_connection()]
+    for name in _ALONE:
+        yield f"train.sparse.{name}_mib", [_alone(name)]
+
+
+def _ratios(ours: Step, others: dict[str, Step], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each other over ours, a round each; the first of the rounds warms up."""
+    ratios: dict[str, list[float]] = {name: [] for name in others}
+    for place in range(1 + rounds):
+        seconds = _seconds(ours)
+        for name, step in others.items():
+            ratio = _seconds(step) / seconds
+            if place:
+                ratios[name].append(ratio)
+    return ratios
+
+
+def _seconds(step: Step) -> float:
+    """The median of three steps."""
+    taken = []
+    for _ in range(3):
+        start = time.perf_counter()
+        step()
+        taken.append(time.perf_counter() - start)
+    return sorted(taken)[1]
+
+
+def _batch(inputs: int, steps: int) -> tuple[Tensor, Tensor]:
+    """Spikes (batch, inputs, T) and labels."""
+    rng = np.random.default_rng(0)
+    spikes = rng.random((BATCH, inputs, steps)) < ACTIVITY
+    return torch.from_numpy(spikes).float(), torch.from_numpy(rng.integers(0, CLASSES, BATCH))
+
+
+def _step(model: nn.Module, loss: Callable[[], Tensor], after: Step = lambda: None) -> Step:
+    optimizer = torch.optim.Adam(model.parameters())
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+        after()
+
+    return step
+
+
+def _mlp(hidden: tuple[int, ...], sparse_layers: tuple[str, ...] = ()) -> SpikingMLP:
+    torch.manual_seed(0)
+    return SpikingMLP(784, hidden, CLASSES, sparse_layers=sparse_layers)
+
+
+def _liven(model: SpikingMLP, density: float) -> None:
+    """Scale a thinned network's weights so that every layer spikes."""
+    factors = {name: 4 / density**0.5 for name in model.hidden_names}
+    scale_initial_weights(model, {**factors, "readout": 4})
+
+
+def _agree(models: list[SpikingMLP], spikes: Tensor) -> None:
+    """All layers put out the same, something and not everything."""
+    expected, *found = [model.layer_outputs(spikes) for model in models]
+    for outputs in found:
+        assert all(torch.equal(a, b) for a, b in zip(expected, outputs))
+    assert all(0.02 < layer.mean() < 0.4 for layer in expected[:-1])
+
+
+# --- Dense. --------------------------------------------------------------------------------
+
+
+def _fused_mlp(steps: int) -> Iterator[tuple[str, list[float]]]:
+    """Dense 784-800-10, and the same by other frameworks."""
+    spikes, labels = _batch(784, steps)
+    stock, ours = _mlp((800,)), fused.accelerate(_mlp((800,)))
+    for model in (stock, ours):
+        _liven(model, 1)
+    _agree([stock, ours], spikes)
+    others = {
+        "slayer": _step(stock, lambda: tet(stock(spikes), labels)),
+        "spikingjelly": _spikingjelly(spikes, labels),
+        "snntorch": _snntorch(spikes, labels),
+        "norse": _norse(spikes, labels),
+    }
+    measured = _ratios(_step(ours, lambda: tet(ours(spikes), labels)), others, ROUNDS)
+    name = f"train.fused.mlp_t{steps}"
+    yield name, measured.pop("slayer")
+    for other, ratios in measured.items():
+        yield f"{name}.vs_{other}", ratios
+
+
+def _mean_loss(outputs: Tensor, labels: Tensor) -> Tensor:
+    """`tet` of outputs (T, batch, classes)."""
+    return nn.functional.cross_entropy(outputs.flatten(0, 1), labels.repeat(len(outputs)))
+
+
+def _spikingjelly(spikes: Tensor, labels: Tensor) -> Step:
+    from spikingjelly.activation_based import functional, layer, neuron
+
+    model = nn.Sequential(
+        layer.Linear(784, 800, bias=False), neuron.LIFNode(), layer.Linear(800, 10, bias=False)
+    )
+    functional.set_step_mode(model, "m")
+    x = spikes.permute(2, 0, 1).contiguous()
+
+    def loss() -> Tensor:
+        functional.reset_net(model)
+        return _mean_loss(model(x), labels)
+
+    return _step(model, loss)
+
+
+def _snntorch(spikes: Tensor, labels: Tensor) -> Step:
+    import snntorch
+
+    hidden, readout = nn.Linear(784, 800, bias=False), nn.Linear(800, 10, bias=False)
+    neuron = snntorch.Leaky(beta=0.5)
+    x = spikes.permute(2, 0, 1).contiguous()
+
+    def loss() -> Tensor:
+        membrane = neuron.init_leaky()
+        outputs = []
+        for now in x:
+            fired, membrane = neuron(hidden(now), membrane)
+            outputs.append(readout(fired))
+        return _mean_loss(torch.stack(outputs), labels)
+
+    return _step(nn.ModuleList([hidden, readout]), loss)
+
+
+def _norse(spikes: Tensor, labels: Tensor) -> Step:
+    from norse.torch import LIFBoxCell
+
+    hidden, readout = nn.Linear(784, 800, bias=False), nn.Linear(800, 10, bias=False)
+    neuron = LIFBoxCell()
+    x = spikes.permute(2, 0, 1).contiguous()
+
+    def loss() -> Tensor:
+        state = None
+        outputs = []
+        for now in x:
+            fired, state = neuron(hidden(now), state)
+            outputs.append(readout(fired))
+        return _mean_loss(torch.stack(outputs), labels)
+
+    return _step(nn.ModuleList([hidden, readout]), loss)
+
+
+def _fused_conv(channels: tuple[int, ...], batch: int) -> list[float]:
+    """Convolutions of 3 x 3 kernels, pooled by two after every other, T = 4."""
+    rng = np.random.default_rng(0)
+    spikes = rng.random((batch, channels[0], SIDE, SIDE, 4)) < ACTIVITY
+    x = torch.from_numpy(spikes).float()
+    stock, ours = _convolutions(channels), fused.accelerate(_convolutions(channels))
+    outputs = stock(x)
+    assert torch.equal(outputs, ours(x))
+    assert 0.02 < outputs.mean() < 0.4
+    step, other = (_step(m, lambda m=m: m(x).square().mean()) for m in (ours, stock))
+    return _ratios(step, {"slayer": other}, 3)["slayer"]
+
+
+def _convolutions(channels: tuple[int, ...]) -> nn.Sequential:
+    torch.manual_seed(0)
+    model = nn.Sequential()
+    for i, (n_pre, n_post) in enumerate(itertools.pairwise(channels)):
+        neuron = {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5}
+        block = slayer.block.cuba.Conv(neuron, n_pre, n_post, 3, padding=1, delay_shift=False)
+        block.neuron.threshold_eps = 1 / block.neuron.s_scale
+        with torch.no_grad():
+            block.synapse.weight.mul_(6)
+        model.append(block)
+        if i % 2:
+            model.append(nn.AvgPool3d((2, 2, 1)))
+    return model
+
+
+# --- Sparse. -------------------------------------------------------------------------------
+
+
+def _sparse_mlp(hidden: tuple[int, ...], density: float, rounds: int) -> list[float]:
+    """Hidden layers at a density against stock SLAYER under the same masks, T = 4."""
+    spikes, labels = _batch(784, 4)
+    names = tuple(f"hidden{i}" for i in range(1, len(hidden) + 1))
+    stock, ours = _mlp(hidden), fused.accelerate(_mlp(hidden, names))
+    evolvers = [_static(model, density) for model in (stock, ours)]
+    for model in (stock, ours):
+        _liven(model, density)
+    _agree([stock, ours], spikes)
+    assert evolvers[0].density == evolvers[1].density
+    steps = [
+        _step(model, lambda m=model: tet(m(spikes), labels), evolver.step)
+        for model, evolver in zip((ours, stock), reversed(evolvers))
+    ]
+    return _ratios(steps[0], {"slayer": steps[1]}, rounds)["slayer"]
+
+
+def _static(model: SpikingMLP, density: float) -> MaskEvolver:
+    """Masks that are held and never rewired."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return MaskEvolver(
+        model,
+        optimizer,
+        density=density,
+        distribution="uniform",
+        keep_dense=("readout",),
+        alpha=0.0,
+        t_end=1,
+    )
+
+
+def _bytes_per_connection() -> float:
+    """Of all a step leaves behind in a sparse layer that has an input gradient."""
+    model = fused.accelerate(_mlp((1024, 1024), ("hidden1", "hidden2")))
+    _static(model, 0.1)
+    _liven(model, 0.1)
+    spikes, labels = _batch(784, 4)
+    optimizer = torch.optim.Adam(model.parameters())
+    tet(model(spikes), labels).backward()
+    optimizer.step()
+    weight = sparse_weights(model)["hidden2"]
+    assert weight.values.grad is not None
+    moments = [s for s in optimizer.state[weight.values].values() if s.numel() > 1]
+    held = [weight.values, weight.values.grad, *moments, weight.starts, weight.pre]
+    return sum(t.nbytes for t in (*held, *weight.by_pre())) / weight.values.numel()
+
+
+def _train(model: nn.Module, names: tuple[str, ...], density: float, inputs: int) -> None:
+    """Ten steps, then one update of the masks by random growth."""
+    optimizer = torch.optim.Adam(model.parameters())
+    evolver = MaskEvolver(
+        model,
+        optimizer,
+        density=density,
+        keep_dense=tuple(weight_layers(model).keys() - set(names)),
+        prune="magnitude",
+        alpha=0.3,
+        t_iter=10,
+        t_end=100,
+    )
+    spikes, labels = _batch(inputs, 4)
+    for _ in range(10):
+        optimizer.zero_grad()
+        outputs = model(spikes)
+        tet(outputs[:, :CLASSES], labels).backward()
+        optimizer.step()
+        evolver.step()
+    (update,) = evolver.history
+    assert sum(layer.grown for layer in update.layers) > 0.2 * sum(
+        layer.connections for layer in update.layers
+    )
+
+
+def _wide() -> None:
+    """784-4096-4096-10 at density 0.01."""
+    names = ("hidden1", "hidden2")
+    _train(fused.accelerate(_mlp((4096, 4096), names)), names, 0.01, 784)
+
+
+def _huge() -> None:
+    """A layer of 65,536 x 65,536 at density 1e-4."""
+    neuron = {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5}
+    sides = 1 << 16, 1 << 16
+    initial = sparse.as_slayer_draws(*sides)
+    block = sparse.Block(neuron, *sides, spiking=True, initial=initial)
+    model = SimpleNamespace(block=block)
+    _train(nn.Sequential(model.block), ("0",), 1e-4, sides[0])
+
+
+_ALONE: dict[str, Callable[[], None]] = {"wide_d001": _wide, "huge": _huge}
+
+
+def _alone(name: str) -> float:
+    """MiB that a process of its own needed at most, beyond what it had before it began."""
+    command = [sys.executable, "-m", "tests.benchmarks.train", name]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _main(name: str) -> Any:
+    before = _peak()
+    _ALONE[name]()
+    return _peak() - before
+
+
+if __name__ == "__main__":
+    print(_main(sys.argv[1]))

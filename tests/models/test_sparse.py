@@ -1,0 +1,124 @@
+"""Layers that store only connections do what SLAYER's masked ones do."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from esl_lava.models import sparse
+from esl_lava.models.fused import accelerate
+from esl_lava.models.mlp import SpikingMLP
+from esl_lava.sparsity.evolver import sparse_weights
+from tests.models.test_fused import CLOSE, NEURONS, dense, spikes
+
+
+def twins(neuron, mask: Tensor, scale: float):
+    """A masked SLAYER block, and the same of sparse weights."""
+    n_post, n_pre = mask.shape
+    stock = dense(neuron, n_pre, n_post, scale)
+    with torch.no_grad():
+        stock.synapse.weight.mul_(mask[..., None, None, None])
+    weights = stock.synapse.weight.detach().flatten()
+    ours = sparse.Block(neuron, n_pre, n_post, spiking=True, initial=lambda where: weights[where])
+    ours.neuron.threshold_eps = stock.neuron.threshold_eps
+    ours.synapse.weight.begin(mask.flatten().nonzero().flatten())
+    return stock, ours
+
+
+def passes(block, x: Tensor) -> list[Tensor]:
+    """Output, and the input's gradient; the weight's is where the block has it."""
+    x = x.clone().requires_grad_()
+    out = block(x)
+    (out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum().backward()
+    assert x.grad is not None
+    return [out.detach(), x.grad]
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    neuron=NEURONS,
+    widths=st.tuples(st.integers(1, 40), st.integers(1, 20)),
+    density=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    batch=st.integers(1, 5),
+    steps=st.integers(1, 9),
+    rate=st.sampled_from([0.0, 0.2, 0.9]),
+    values=st.sampled_from([1.0, 3.0, 0.25]),
+    scale=st.sampled_from([1.0, 20.0]),
+)
+@settings(max_examples=120, deadline=None)
+def test_a_layer_is_slayers_masked_one(
+    seed, neuron, widths, density, batch, steps, rate, values, scale
+):
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    mask = torch.rand(widths[1], widths[0]) < density
+    stock, ours = twins(neuron, mask, scale)
+    ours.synapse.weight.wants_dense_gradient = True
+    x = values * spikes(rng, (batch, widths[0], steps), rate)
+    expected, found = passes(stock, x), passes(ours, x)
+    assert torch.equal(expected[0], found[0])
+    whole = stock.synapse.weight.grad.flatten()
+    everywhere = ours.synapse.weight.dense_gradient
+    some = torch.arange(0, whole.numel(), 3)
+    part = slice(whole.numel() // 3, whole.numel() // 3 * 2)
+    free = ~mask.flatten()  # where growth asks
+    for theirs, mine in (
+        (expected[1], found[1]),
+        (whole[mask.flatten()], ours.synapse.weight.values.grad),
+        (whole[some] * free[some], everywhere(some) * free[some]),
+        (whole[part] * free[part], everywhere(part) * free[part]),
+    ):
+        assert theirs.shape == mine.shape
+        if theirs.numel():
+            assert (theirs - mine).abs().max() <= CLOSE * theirs.abs().max()
+
+
+def test_long_rows_are_summed_in_parts():
+    """More weights than 16 bits can take at once."""
+    neuron = {"threshold": 3000.0, "current_decay": 1.0, "voltage_decay": 0.5}
+    stock, ours = twins(neuron, torch.ones(3, 1000, dtype=torch.bool), 1)
+    for weight in (stock.synapse.weight, ours.synapse.weight.values):
+        with torch.no_grad():
+            weight.fill_(3.0)
+    x = torch.ones(2, 1000, 4)  # 2 in multiples of 1 / 32 would leave 16 bits
+    assert torch.equal(stock(x), ours(x))
+    assert stock(x)[0, 0].tolist() == [0, 1, 0, 1]
+
+
+def test_initial_weights_are_those_of_the_slayer_block(monkeypatch):
+    monkeypatch.setattr(sparse, "DRAWN", 50)  # several blocks
+    masks = {"hidden1": torch.rand(9, 30) < 0.4, "hidden2": torch.rand(7, 9) < 0.4}
+    torch.manual_seed(5)
+    stock = SpikingMLP(30, [9, 7], 3)
+    after = torch.rand(1)
+    torch.manual_seed(5)
+    ours = SpikingMLP(30, [9, 7], 3, sparse_layers=["hidden1", "hidden2"])
+    assert torch.equal(torch.rand(1), after)
+    assert torch.equal(stock.readout.synapse.weight, ours.readout.synapse.weight)
+    for name, weight in sparse_weights(ours).items():
+        where = masks[name].flatten().nonzero().flatten()
+        weight.begin(where)
+        whole = stock.get_submodule(name).synapse.weight.detach().flatten()
+        assert torch.equal(weight.values, whole[where])
+
+
+def test_a_sparse_readout_integrates():
+    torch.manual_seed(0)
+    stock = SpikingMLP(20, [70], 6)
+    torch.manual_seed(0)
+    ours = accelerate(SpikingMLP(20, [70], 6, sparse_layers=["readout"]))
+    weight = ours.readout.synapse.weight
+    weight.begin(torch.arange(6 * 70))
+    x = spikes(np.random.default_rng(0), (3, 20, 5), 0.4)
+    with torch.no_grad():
+        for model in (stock, ours):
+            model.hidden1.synapse.weight.mul_(8)
+    assert stock.hidden1(x).mean() > 0.05
+    assert torch.equal(stock(x), ours(x))
+
+
+def test_sparse_layers_must_exist():
+    with pytest.raises(ValueError, match="hidden3"):
+        SpikingMLP(4, [3, 3], 2, sparse_layers=["hidden3"])

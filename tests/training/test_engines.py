@@ -1,0 +1,180 @@
+"""The engines train the same network: from the same start, over the same masks."""
+
+import itertools
+import logging
+from typing import Any
+
+import pytest
+import torch
+
+from esl_lava import netfile
+from esl_lava.config import Experiment, from_mapping
+from esl_lava.data.datasets import Dataset, load
+from esl_lava.errors import ConfigError, DataError
+from esl_lava.export.lower import lower
+from esl_lava.models import fused, modelfile
+from esl_lava.models.build import densified, restore
+from esl_lava.models.slayer import slayer
+from esl_lava.sparsity.evolver import sparse_weights, weight_layers
+from esl_lava.training import engines
+from esl_lava.training.trainer import Trainer, accuracy
+from tests.training.test_trainer import experiment, same, same_model, stopped
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load("digits", "train").take(80)
+
+
+def by(engine: str, **sections: Any) -> Experiment:
+    training = {"engine": engine, **sections.pop("training", {})}
+    return experiment(training=training, **sections)
+
+
+def dense_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """Every layer's weights, (n_post, n_pre)."""
+    saved = densified(trainer.checkpoint())
+    return {
+        name: saved.weights[f"{name}.synapse.weight"].flatten(1)
+        for name in weight_layers(trainer.model)
+    }
+
+
+@pytest.mark.parametrize("growth", ["random", "random_unfired", "gradient"])
+def test_engines_start_alike_and_stay_close(data: Dataset, growth: str) -> None:
+    """Equal weights, masks and losses at first; then gradients differ by their sums' order."""
+    trainers = {
+        engine: Trainer(by(engine, sparsity={"growth": growth}), data)
+        for engine in ("slayer", "fused", "sparse")
+    }
+    start = {engine: dense_weights(trainer) for engine, trainer in trainers.items()}
+    for engine in ("fused", "sparse"):
+        assert same(start[engine], start["slayer"])
+    for trainer in trainers.values():
+        stopped(trainer, 1)
+    losses = {trainer._losses[0] for trainer in trainers.values()}
+    assert len(losses) == 1
+    after = {engine: dense_weights(trainer) for engine, trainer in trainers.items()}
+    for engine, name in itertools.product(("fused", "sparse"), start["slayer"]):
+        # Adam's first step is a learning rate in the gradient's direction, however small.
+        moved = after["slayer"][name] - start["slayer"][name]
+        difference = (after[engine][name] - after["slayer"][name]).abs()
+        assert (difference <= 1e-4 * moved.abs().max()).float().mean() > 0.99
+
+
+def test_blocks_are_the_engines(data: Dataset) -> None:
+    kinds = {
+        engine: [type(block).__module__ for block in Trainer(by(engine), data).model.children()]
+        for engine in ("slayer", "fused", "sparse")
+    }
+    assert kinds["slayer"] == [slayer.block.cuba.__name__] * 3
+    assert kinds["fused"] == [fused.__name__] * 3
+    assert kinds["sparse"] == ["esl_lava.models.sparse"] * 2 + [fused.__name__]
+
+
+def test_a_sparse_run_goes_on_to_the_same_bits(data: Dataset, tmp_path) -> None:
+    whole = Trainer(by("sparse"), data)
+    expected = whole.run()
+    for after in (1, 4, 8):
+        halted = stopped(Trainer(by("sparse"), data), after)
+        modelfile.write(halted.checkpoint(), tmp_path / "checkpoint.pt")
+        saved = modelfile.read(tmp_path / "checkpoint.pt")
+        again = Trainer(by("sparse"), data, saved)
+        assert same_model(again.run(), expected)
+        assert same(again.checkpoint().state, whole.checkpoint().state)
+
+
+def test_no_tensor_of_a_sparse_layers_size_is_saved(data: Dataset) -> None:
+    trainer = Trainer(by("sparse", model={"hidden": [64, 64]}, sparsity={"density": 0.05}), data)
+    stopped(trainer, 3)
+    saved = trainer.checkpoint()
+    assert saved.masks == {}
+    assert set(saved.ever) == {"hidden1", "hidden2"}
+
+    def largest(value: object) -> int:
+        if isinstance(value, torch.Tensor):
+            return value.nbytes
+        if isinstance(value, dict):
+            value = list(value.values())
+        return max(map(largest, value), default=0) if isinstance(value, list) else 0
+
+    bitmap = 64 * 64 // 8
+    generators = saved.state["evolver"].pop("generators")
+    assert largest(saved.ever) <= bitmap
+    biggest = max(weight.values.nbytes for weight in sparse_weights(trainer.model).values())
+    readout = 64 * 10 * 4
+    assert largest([saved.weights, saved.state]) <= max(biggest, readout, 65 * 8)
+    assert generators
+
+
+def test_a_sparse_model_is_exported_as_its_dense_form(data: Dataset, tmp_path) -> None:
+    saved = Trainer(by("sparse"), data).run()
+    modelfile.write(saved, tmp_path / "model.pt")
+    saved = modelfile.read(tmp_path / "model.pt")
+    dense = densified(saved)
+    networks = [lower(restore(model), model.masks) for model in (saved, dense)]
+    assert netfile.digest(networks[0]) == netfile.digest(networks[1])
+    assert networks[0].density < 0.6
+    assert accuracy(saved.config, restore(saved), data) == accuracy(
+        saved.config, restore(dense), data
+    )
+    for name, ever in dense.ever.items():
+        assert (ever | ~dense.masks[name]).all()
+        assert ever.sum() > dense.masks[name].sum()  # masks moved
+
+
+def test_auto_chooses_by_density_and_says_so(data: Dataset, caplog) -> None:
+    given = by(
+        "auto",
+        model={"hidden": [400, 400]},
+        sparsity={"density": None, "densities": {"hidden1": 0.05, "hidden2": 0.9}},
+    )
+    with caplog.at_level(logging.INFO):
+        assert engines.sparse_layers(given, 64, 10) == ("hidden1",)
+    assert "sparse hidden1, 64 x 400 at density 0.05" in caplog.text
+    assert "fused hidden2, 400 x 400 at density 0.9" in caplog.text
+    tiny = by("auto", model={"hidden": [10, 10]}, sparsity={"density": 0.05})
+    assert engines.sparse_layers(tiny, 64, 10) == ()
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "reason"),
+    [({"growth": "momentum"}, "growth momentum"), ({"dense_epochs": 1}, "dense_epochs")],
+)
+def test_what_needs_dense_weights(data: Dataset, caplog, sparsity, reason) -> None:
+    with caplog.at_level(logging.INFO):
+        assert engines.sparse_layers(by("auto", sparsity=sparsity), 64, 10) == ()
+    assert reason in caplog.text
+    with pytest.raises(ConfigError, match="hidden1"):
+        Trainer(by("sparse", sparsity=sparsity), data)
+
+
+def test_neurons_that_fire_once_have_no_engines() -> None:
+    with pytest.raises(ConfigError, match=r"training.engine sparse means nothing"):
+        from_mapping(
+            {
+                "encoding": {"kind": "latency", "steps": 8},
+                "model": {
+                    "kind": "single_spike",
+                    "current_decay": 0.25,
+                    "voltage_decay": 0.0,
+                },
+                "sparsity": {"density": 0.5},
+                "training": {"engine": "sparse"},
+            }
+        )
+
+
+def test_a_checkpoint_of_other_sparse_weights_is_refused(data: Dataset) -> None:
+    trainer = stopped(Trainer(by("sparse"), data), 2)
+    for key, wrong in (
+        ("pre", lambda t: t.flip(0)),
+        ("starts", lambda t: t + 1),
+        ("sides", lambda t: t + 1),
+        ("values", lambda t: t[1:]),
+    ):
+        saved = trainer.checkpoint()
+        name = f"hidden1.synapse.weight.{key}"
+        saved.weights[name] = wrong(saved.weights[name])
+        with pytest.raises(DataError, match="hidden1"):
+            Trainer(by("sparse"), data, saved)
