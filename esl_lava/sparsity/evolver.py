@@ -200,7 +200,8 @@ class MaskEvolver:
             }
         pruned, grown = budget(self._prune, values, fraction, free, statistics)
         drops = [
-            active.positions[self._prune.pick(active.values, n)] for active, n in zip(held, pruned)
+            active.positions.index_select(0, self._prune.pick(active.values, n))
+            for active, n in zip(held, pruned)
         ]
         # Before growth, which talks to the other ranks as often as there is to grow.
         numbers = torch.tensor(grown, device=values[0].device)

@@ -121,7 +121,7 @@ def top(site: Site, scores: Scores, n: int) -> Tensor:
 def _largest(where: Tensor, values: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """The `n` largest values with their ascending positions; ties to the lower one."""
     chosen = smallest(-values, n)
-    return where[chosen], values[chosen]
+    return where.index_select(0, chosen), values.index_select(0, chosen)
 
 
 GROW: Mapping[str, GrowthRule] = MappingProxyType(

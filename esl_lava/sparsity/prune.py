@@ -107,7 +107,8 @@ def set_tails(values: Tensor, n: int) -> Tensor:
     rest, nonzero = n - zeros, values.numel() - zeros
     numbers = round_shares([Fraction(rest * tail.numel(), nonzero) for tail in tails])
     for tail, k in zip(tails, numbers):
-        chosen[tail[smallest(values[tail].abs(), k)]] = True
+        nearest = smallest(values.index_select(0, tail).abs(), k)
+        chosen.index_fill_(0, tail.index_select(0, nearest), True)
     return positions(chosen)
 
 
