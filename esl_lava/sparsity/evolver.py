@@ -338,7 +338,7 @@ class MaskEvolver:
             if list(state[part]) != due:
                 raise ConfigError(
                     f"the state's {part} are of layers {', '.join(state[part])}, "
-                    f"the sparse layers are {', '.join(due)}"
+                    f"the sparse layers are {', '.join(due) or 'none'}"
                 )
         for part in ("masks", "ever"):
             for masked in self._dense:

@@ -29,7 +29,20 @@ def gradients(twins: Twins, generator: torch.Generator) -> dict[str, torch.Tenso
 
 
 @pytest.mark.parametrize(("combination", "density"), zip(COMBINATIONS, DENSITIES))
-def test_a_hundred_updates_are_the_same(combination, density):
+def test_updates_are_the_same(combination, density):
+    compare(combination, density, updates=12)
+
+
+@pytest.mark.parametrize(("growth", "density"), [("random", 0.1), ("gradient", 0.3)])
+def test_a_hundred_updates_are_the_same(growth, density):
+    compare(("set", growth, "none"), density, updates=100)
+
+
+def test_a_hundred_updates_that_try_all_slots_are_the_same():
+    compare(("magnitude", "random_unfired", "momentum"), 0.05, updates=100)
+
+
+def compare(combination, density, updates):
     twins = Twins(
         (30, 20, 10),
         lambda p: torch.optim.Adam(p, lr=0.02, weight_decay=0.01),
@@ -38,17 +51,17 @@ def test_a_hundred_updates_are_the_same(combination, density):
         schedule="constant",
         alpha=0.3,
         t_iter=1,
-        t_end=100,
+        t_end=updates,
         **named(combination),
     )
     assert twins.differences() == []
     generator = torch.Generator().manual_seed(1)
-    for i in range(100):
+    for i in range(updates):
         twins.feed(gradients(twins, generator))
-        if i % 20 == 19:
+        if i % 4 == 3:
             assert twins.differences() == []
     moved = sum(layer.grown for update in twins.evolvers[1].history for layer in update.layers)
-    assert moved >= 100
+    assert moved >= updates
 
 
 @settings(max_examples=60, deadline=None)

@@ -133,7 +133,7 @@ def test_beginning_refuses(positions):
 
 def test_construction_refuses():
     for sides in ((0, 2), (2, 0), (2**31, 1)):
-        with pytest.raises(ValueError, match="inputs and .* outputs: each is to be within 1"):
+        with pytest.raises(ValueError, match=r"inputs and .* outputs: each is to be within 1"):
             SparseWeight(*sides, torch.zeros_like)
     weight = SparseWeight(3, 2, lambda at: torch.ones(1))
     with pytest.raises(ValueError, match="1 initial weights for 2 connections"):
@@ -200,7 +200,7 @@ def test_structures_that_do_not_fit_are_refused(change, message):
 
 def test_states_of_other_kinds_are_refused():
     state = weight_of([1, 2]).state_dict()
-    with pytest.raises(RuntimeError, match="values has shape .* of torch.float64, not"):
+    with pytest.raises(RuntimeError, match=r"values has shape .* of torch.float64, not"):
         weight_of([0]).load_state_dict({**state, "values": state["values"].double()})
     del state["pre"]
     with pytest.raises(RuntimeError, match=r"Missing key\(s\) in state_dict: \"pre\""):
