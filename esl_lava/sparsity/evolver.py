@@ -200,7 +200,8 @@ class MaskEvolver:
             }
         pruned, grown = budget(self._prune, values, fraction, free, statistics)
         drops = [
-            active.positions[self._prune.pick(active.values, n)] for active, n in zip(held, pruned)
+            active.positions.index_select(0, self._prune.pick(active.values, n))
+            for active, n in zip(held, pruned)
         ]
         # Before growth, which talks to the other ranks as often as there is to grow.
         numbers = torch.tensor(grown, device=values[0].device)
@@ -337,7 +338,7 @@ class MaskEvolver:
             if list(state[part]) != due:
                 raise ConfigError(
                     f"the state's {part} are of layers {', '.join(state[part])}, "
-                    f"the sparse layers are {', '.join(due)}"
+                    f"the sparse layers are {', '.join(due) or 'none'}"
                 )
         for part in ("masks", "ever"):
             for masked in self._dense:

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from esl_lava.errors import UserError
-from esl_lava.sparsity.arrays import count, positions
+from esl_lava.sparsity.arrays import above, smallest
 from esl_lava.sparsity.masks import sample_free
 from esl_lava.sparsity.positions import Excluded, Positions
-from esl_lava.sparsity.prune import smallest
 
 Scores = Callable[[slice | Tensor], Tensor]
 """(a slice or int64 tensor of flat positions) -> their values, float."""
@@ -102,30 +101,27 @@ def top(site: Site, scores: Scores, n: int) -> Tensor:
     values = torch.empty(0, device=site.mask.device)
     if n == 0:
         return best
-    least = values.new_tensor(-1.0)
+    least = -1.0  # below any magnitude
     for part in site.mask.blocks():
-        # Magnitudes are at least 0: -1 marks what is taken.
-        block = torch.where(site.mask.block(part), -1.0, scores(part).abs())
-        if not block.max().isfinite():
-            broken = block.numel() - count(block.isfinite())
+        # A tie with the least one kept is lost: its position is higher.
+        found, magnitudes, broken = above(scores(part), site.mask.block(part), least)
+        if broken:
             raise UserError(
                 f"layer {site.name}: {broken} of the scores to grow by are NaN or infinite; "
                 "the training diverged"
             )
-        # A tie with the least one kept is lost: its position is higher.
-        found = positions(block > least)
         best = torch.cat([best, found + part.start])
-        values = torch.cat([values, block[found]])
+        values = torch.cat([values, magnitudes])
         if values.numel() >= 2 * n:
             best, values = _largest(best, values, n)
-            least = values.min()
+            least = float(values.min())
     return _largest(best, values, n)[0]
 
 
 def _largest(where: Tensor, values: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """The `n` largest values with their ascending positions; ties to the lower one."""
     chosen = smallest(-values, n)
-    return where[chosen], values[chosen]
+    return where.index_select(0, chosen), values.index_select(0, chosen)
 
 
 GROW: Mapping[str, GrowthRule] = MappingProxyType(

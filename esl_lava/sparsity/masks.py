@@ -39,7 +39,7 @@ def sample_free(taken: Positions, n: int, generator: torch.Generator) -> Tensor:
     if 4 * free < size or 2 * n > free:
         slots = taken.free()
         order = torch.randperm(free, generator=generator)[:n]
-        return ascending(slots[order.to(slots.device)], size)
+        return ascending(slots.index_select(0, order.to(slots.device)), size)
     found = torch.empty(0, dtype=torch.int64)
     while found.numel() < n:
         # Never more draws than are missing: a round cannot overshoot, so nothing is cut

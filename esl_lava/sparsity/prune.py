@@ -15,7 +15,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from esl_lava.sparsity.arrays import count, nth_smallest, positions
+from esl_lava.sparsity.arrays import count, positions, smallest
 from esl_lava.sparsity.density import round_half_up, round_shares
 
 
@@ -83,22 +83,6 @@ def ranked_together(
     return numbers
 
 
-def smallest(magnitudes: Tensor, n: int) -> Tensor:
-    """Indices of the `n` smallest values, ascending; ties go to the lower index.
-
-    Args:
-        magnitudes: (k,) without NaN.
-        n: 0 <= n <= k.
-    """
-    if n == 0:
-        return torch.empty(0, dtype=torch.int64, device=magnitudes.device)
-    threshold = nth_smallest(magnitudes, n)
-    chosen = magnitudes < threshold
-    ties = positions(magnitudes == threshold)
-    chosen[ties[: n - count(chosen)]] = True
-    return positions(chosen)
-
-
 def set_tails(values: Tensor, n: int) -> Tensor:
     """SET: the positive values closest to 0 and the negative ones, each tail on its own.
 
@@ -115,16 +99,16 @@ def set_tails(values: Tensor, n: int) -> Tensor:
     Returns:
         (n,) int64 indices into `values`, ascending.
     """
-    zeros = positions(values == 0)
-    rest = n - zeros.numel()
-    if rest <= 0:
-        return zeros[:n]
-    tails = [positions(side) for side in (values > 0, values < 0)]
-    nonzero = sum(tail.numel() for tail in tails)
-    numbers = round_shares([Fraction(rest * tail.numel(), nonzero) for tail in tails])
     chosen = values == 0
+    zeros = count(chosen)
+    if zeros >= n:
+        return positions(chosen)[:n]
+    tails = [positions(side) for side in (values > 0, values < 0)]
+    rest, nonzero = n - zeros, values.numel() - zeros
+    numbers = round_shares([Fraction(rest * tail.numel(), nonzero) for tail in tails])
     for tail, k in zip(tails, numbers):
-        chosen[tail[smallest(values[tail].abs(), k)]] = True
+        nearest = smallest(values.index_select(0, tail).abs(), k)
+        chosen.index_fill_(0, tail.index_select(0, nearest), True)
     return positions(chosen)
 
 

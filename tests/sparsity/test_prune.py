@@ -3,13 +3,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from esl_lava.sparsity.arrays import smallest
 from esl_lava.sparsity.prune import (
     PRUNE,
     closest_to_zero,
     each_alike,
     ranked_together,
     set_tails,
-    smallest,
 )
 
 # A coarse grid, so that zeros and ties are common.

@@ -1,0 +1,341 @@
+"""The evolver over layers that store only their connections."""
+
+import ast
+import copy
+import io
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from esl_lava.errors import ConfigError, UserError
+from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
+from tests.sparsity.test_evolver import same
+from tests.sparsity.twins import Stored, Twins, models, unpacked
+
+
+def sgd(parameters) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
+
+
+def evolver_of(model: nn.Module, optimizer: torch.optim.Optimizer, **settings) -> MaskEvolver:
+    given = {"density": 0.3, "alpha": 0.4, "t_iter": 2, "t_end": 20}
+    return MaskEvolver(model, optimizer, **(given | settings))
+
+
+def stored_of(seed: int = 0, widths: tuple[int, ...] = (12, 9, 4), **settings):
+    """(model, optimizer, evolver)."""
+    model = models(widths, seed)[1]
+    optimizer = settings.pop("optimizer", sgd)(model.parameters())
+    return model, optimizer, evolver_of(model, optimizer, seed=seed, **settings)
+
+
+def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, i: int) -> None:
+    x = torch.randn(8, 12, generator=torch.Generator().manual_seed(i))
+    optimizer.zero_grad()
+    (model(x) - 0.5).square().sum().backward()
+    optimizer.step()
+
+
+def test_layers_are_found_where_the_weight_would_be():
+    inner = nn.ModuleDict({"synapse": Stored(3, 2, torch.zeros_like)})
+    shared = Stored(3, 3, torch.zeros_like)
+    model = nn.ModuleDict({"hidden1": inner, "a": shared, "b": shared, "c": nn.Linear(3, 2)})
+    other = Stored(3, 3, torch.zeros_like)
+    other.weight = shared.weight
+    model["d"] = other
+    assert list(weight_layers(model)) == ["hidden1", "a", "c"]
+    weight = model["hidden1"]["synapse"].weight
+    assert weight_layers(model)["hidden1"] is weight.values
+    assert sparse_weights(model) == {"hidden1": weight, "a": shared.weight}
+    assert list(model["hidden1"].state_dict()) == [
+        "synapse.weight.values",
+        "synapse.weight.starts",
+        "synapse.weight.pre",
+    ]
+
+
+def test_one_update_by_hand():
+    model = Stored(4, 2, lambda at: torch.zeros(at.numel()))
+    optimizer = sgd(model.parameters())
+    evolver = MaskEvolver(
+        model,
+        optimizer,
+        density=0.5,
+        prune="magnitude",
+        growth="gradient",
+        schedule="constant",
+        alpha=0.5,
+        t_iter=2,
+        t_end=9,
+    )
+    weight = model.weight
+    assert evolver.connections() == {"weight": 4}
+    weight.begin(torch.tensor([0, 1, 6, 7]))
+    with torch.no_grad():
+        weight.values.copy_(torch.tensor([0.1, -0.4, 0.3, -0.2]))
+    optimizer.state[weight.values]["momentum_buffer"] = torch.tensor([1.0, 2, 3, 4])
+    assert evolver.step() is None
+    assert weight.wants_dense_gradient
+    # The largest gradients of all are those of active weights.
+    scores = torch.tensor([9.0, 9, -3, 1, 2, 0, 9, 9])
+    weight.dense_gradient = lambda where: scores[where]
+    (record,) = evolver.step().layers
+    assert weight.positions().tolist() == [1, 2, 4, 6]
+    assert weight.values.tolist() == [torch.tensor(v).item() for v in (-0.4, 0, 0, 0.3)]
+    assert optimizer.state[weight.values]["momentum_buffer"].tolist() == [2, 0, 0, 3]
+    assert (record.size, record.pruned, record.grown, record.connections) == (8, 2, 2, 4)
+    assert not weight.wants_dense_gradient
+    assert weight.dense_gradient is None
+
+
+def test_dense_and_stored_layers_in_one_network():
+    """Each keeps its own form; together they are what two masked layers would be."""
+    masked, stored = models((12, 9, 4))
+    mixed = copy.deepcopy(stored)
+    mixed.layer1 = copy.deepcopy(masked.layer1)
+    rules = {"redistribution": "magnitude", "prune": "global_magnitude"}
+    runs = []
+    for model in (masked, mixed):
+        optimizer = sgd(model.parameters())
+        evolver = evolver_of(model, optimizer, **rules)
+        for i in range(10):
+            train_step(model, optimizer, i)
+            evolver.step()
+        runs.append((model, evolver))
+    (masked, one), (mixed, other) = runs
+    assert one.history == other.history
+    assert one.densities() == other.densities()
+    assert (one.density, one.sparse_density, one.exploration) == (
+        other.density,
+        other.sparse_density,
+        other.exploration,
+    )
+    assert list(other.masks) == ["layer1"]
+    assert list(other.ever) == ["layer0", "layer1"]
+    assert torch.equal(one.masks["layer1"], other.masks["layer1"])
+    assert torch.equal(one.ever["layer0"].view(-1), unpacked(other.ever["layer0"], 108))
+    assert torch.equal(
+        one.masks["layer0"].view(-1).nonzero().view(-1), mixed.layer0.weight.positions()
+    )
+    assert torch.equal(masked.layer1.weight, mixed.layer1.weight)
+
+
+@pytest.mark.parametrize("growth", ["random", "random_unfired", "gradient"])
+@pytest.mark.parametrize("stop", [0, 3, 5])
+def test_resume_is_bit_identical(growth, stop):
+    rules = {
+        "growth": growth,
+        "redistribution": "momentum",
+        "optimizer": lambda p: torch.optim.AdamW(p, lr=0.01, amsgrad=True),
+    }
+    run = stored_of(0, **rules)
+    saved = io.BytesIO()
+    for i in range(13):
+        if i == stop:
+            torch.save([part.state_dict() for part in run], saved)
+        train_step(run[0], run[1], i)
+        run[2].step()
+    saved.seek(0)
+    parts = torch.load(saved, weights_only=True)
+    again = stored_of(1, **rules)
+    for part, state in zip(again, parts):
+        part.load_state_dict(state)
+    assert same(again[2].state_dict(), parts[2])
+    for i in range(stop, 13):
+        train_step(again[0], again[1], i)
+        again[2].step()
+    for one, other in zip(run, again):
+        assert same(one.state_dict(), other.state_dict())
+    assert run[2].history == again[2].history
+    moved = [sum(layer.grown for layer in update.layers) for update in run[2].history]
+    assert len(moved) == 6
+    assert all(moved)
+
+
+def test_a_snapshot_does_not_follow_the_run():
+    run = stored_of(density=0.1)
+    state = run[2].state_dict()
+    kept = copy.deepcopy(state)
+    for i in range(4):
+        train_step(run[0], run[1], i)
+        run[2].step()
+    assert same(state, kept)
+    again = stored_of(density=0.1)
+    again[2].load_state_dict(state)
+    for i in range(4):
+        train_step(again[0], again[1], i)
+        again[2].step()
+    assert same(state, kept)
+    assert same(again[2].state_dict(), run[2].state_dict())
+
+
+@pytest.mark.parametrize(
+    ("ever", "message"),
+    [
+        (torch.zeros(13, dtype=torch.uint8), "has shape (13,) of torch.uint8, neither a bitmap"),
+        (torch.full((14,), 255, dtype=torch.uint8), "sets bits beyond the last of 108 positions"),
+        (torch.tensor([4, 4]), "lists positions that do not ascend within 0..107"),
+        (torch.tensor([5, 108]), "lists positions that do not ascend within 0..107"),
+        (torch.zeros(14, dtype=torch.uint8), "lacks 27 of the layer's connections (load the mod"),
+        (torch.ones(9, 12, dtype=torch.bool), "has shape (9, 12) of torch.bool, neither"),
+    ],
+)
+def test_foreign_records_are_refused(ever, message):
+    _, _, evolver = stored_of()
+    state = evolver.state_dict()
+    before = copy.deepcopy(state)
+    state["ever"]["layer0"] = ever
+    with pytest.raises(ConfigError, match="layer layer0: the state's ever " + re.escape(message)):
+        evolver.load_state_dict(state)
+    assert same(evolver.state_dict(), before)
+
+
+def test_states_of_other_layers_are_refused():
+    _, _, evolver = stored_of()
+    before = evolver.state_dict()
+    dense = models((12, 9, 4))[0]
+    others = {
+        "the state's masks are of layers layer0, layer1, the sparse layers are none": evolver_of(
+            dense, sgd(dense.parameters())
+        ).state_dict(),
+        "the state's ever are of layers layer0, layer1, layer2, the": stored_of(
+            widths=(12, 9, 8, 4)
+        )[2].state_dict(),
+    }
+    for message, state in others.items():
+        with pytest.raises(ConfigError, match=message):
+            evolver.load_state_dict(state)
+    # A model's state of another density.
+    denser, _, state = stored_of(density=0.5)
+    model, _, evolver = stored_of()
+    model.load_state_dict(denser.state_dict())
+    with pytest.raises(ConfigError, match="the state has 72 connections, this run 43"):
+        evolver.load_state_dict(state.state_dict())
+    assert same(evolver.state_dict(), before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"growth": "momentum"}, "layer layer0: growth 'momentum' needs weights or moments of"),
+        ({"t_dense": 5}, "layer layer0: t_dense 5 needs weights or moments of connections that"),
+        ({"keep_dense": ["layer1"]}, "layer layer1: keep_dense needs weights or moments of"),
+    ],
+)
+def test_what_needs_all_weights_is_refused(settings, message):
+    model = models((12, 9, 4))[1]
+    before = model.state_dict()
+    with pytest.raises(ConfigError, match=message):
+        evolver_of(model, sgd(model.parameters()), **settings)
+    assert same(model.state_dict(), before)
+
+
+def test_other_devices_are_refused():
+    model = models((12, 9, 4))[1].to("meta")
+    with pytest.raises(ConfigError, match="layer layer0: its connections are on meta; layers"):
+        evolver_of(model, sgd(model.parameters()))
+
+
+def test_a_missing_gradient_is_refused_before_anything_moves():
+    model, optimizer, evolver = stored_of(growth="gradient", t_iter=1)
+    train_step(model, optimizer, 0)
+    model.layer1.weight.dense_gradient = None
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ConfigError, match="layer layer1: its weight has no gradient to grow by"):
+        evolver.step()
+    assert same(model.state_dict(), before)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_diverged_weights_and_gradients_name_their_layer(value):
+    model, optimizer, evolver = stored_of(growth="gradient", t_iter=1)
+    train_step(model, optimizer, 0)
+    weight = model.layer1.weight
+    free = next(i for i in range(weight.size) if i not in weight.positions().tolist())
+    scores = torch.zeros(weight.size)
+    scores[free] = value
+    weight.dense_gradient = lambda where: scores[where]
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(UserError, match="layer layer1: 1 of the scores to grow by are NaN"):
+        evolver.step()
+    assert same(model.state_dict(), before)
+    with torch.no_grad():
+        weight.values[3] = value
+    with pytest.raises(UserError, match="layer layer1: 1 of 16 active weights are NaN or"):
+        evolver.step()
+
+
+def test_unknown_optimiser_state_is_refused_before_anything_moves():
+    model, optimizer, evolver = stored_of(t_iter=1)
+    train_step(model, optimizer, 0)
+    values = model.layer1.weight.values
+    optimizer.state[values]["exotic"] = torch.zeros_like(values)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ConfigError, match="layer layer1: optimiser state 'exotic' is unknown"):
+        evolver.step()
+    assert same(model.state_dict(), before)
+
+
+def test_the_record_of_a_sparse_layer_is_a_list_until_a_bitmap_is_smaller():
+    twins = Twins((60, 50), sgd, density=0.01, schedule="constant", alpha=0.5, t_iter=1, t_end=9)
+    evolver, sizes = twins.evolvers[1], []
+    for _ in range(9):
+        twins.feed({"layer0": torch.randn(50, 60)})
+        assert twins.differences() == []
+        ever = evolver.ever["layer0"]
+        sizes.append(ever.numel() if ever.dtype == torch.int64 else None)
+    # 3000 positions are 375 bytes, or 46 listed ones; there are 30 and 15 more each time.
+    assert sizes[0] in (44, 45)
+    assert sizes[1:] == [None] * 8
+    assert evolver.ever["layer0"].shape == (375,)
+
+
+LARGE = """
+import resource
+
+import torch
+
+from esl_lava.sparsity.evolver import MaskEvolver
+from esl_lava.sparsity.weights import SparseWeight
+
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def evolve(side, growth):
+    model = torch.nn.Module()
+    model.weight = SparseWeight(side, side, lambda at: torch.ones(at.numel()))
+    values = model.weight.values
+    optimizer = torch.optim.Adam([values])
+    rules = {"growth": growth, "alpha": 0.3, "t_iter": 1, "t_end": 9}
+    evolver = MaskEvolver(model, optimizer, density=6.5536 / side, **rules)
+    values.grad = torch.ones_like(values)
+    optimizer.step()
+    (record,) = evolver.step().layers
+    return record.connections, record.grown, record.ever, int(model.weight.positions()[-1])
+
+
+for growth in ("random", "random_unfired"):
+    evolve(64, growth)  # loads what there is to load
+before = peak()
+print([evolve(65536, "random"), evolve(65536, "random_unfired"), peak() - before])
+"""
+
+
+def test_a_very_large_layer_is_drawn_and_evolved_in_little_memory():
+    """Its mask would take 4 GiB, its weight 16, its record 512 MiB as a bitmap."""
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE], capture_output=True, text=True, check=True, timeout=120
+    )
+    *updates, mebibytes = ast.literal_eval(done.stdout)
+    for connections, grown, ever, last in updates:
+        assert connections == 429_497  # 1e-4 of 2^32
+        assert grown > 100_000
+        assert connections < ever <= connections + grown
+        assert last > 2**31
+    assert mebibytes < 200

@@ -1,0 +1,132 @@
+"""Stored connections against masks on dense weights: the same bits, whatever the rules."""
+
+import itertools
+import logging
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esl_lava.errors import ConfigError
+from esl_lava.sparsity.prune import PRUNE
+from esl_lava.sparsity.redistribution import REDISTRIBUTE
+from tests.sparsity.test_rules import FILLS, OPTIMISERS, named
+from tests.sparsity.twins import Twins
+
+COMBINATIONS = list(
+    itertools.product(PRUNE, ["random", "random_unfired", "gradient"], REDISTRIBUTE)
+)
+# Drawn and listed slots, sparse and bitmap records; some layers full.
+DENSITIES = itertools.cycle([0.01, 0.1, 0.3, 0.6, 0.97])
+
+
+def gradients(twins: Twins, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    return {
+        name: torch.randn(weight.shape, generator=generator)
+        for name, weight in twins.weights.items()
+    }
+
+
+@pytest.mark.parametrize(("combination", "density"), zip(COMBINATIONS, DENSITIES))
+def test_updates_are_the_same(combination, density):
+    compare(combination, density, updates=12)
+
+
+@pytest.mark.parametrize(("growth", "density"), [("random", 0.1), ("gradient", 0.3)])
+def test_a_hundred_updates_are_the_same(growth, density):
+    compare(("set", growth, "none"), density, updates=100)
+
+
+def test_a_hundred_updates_that_try_all_slots_are_the_same():
+    compare(("magnitude", "random_unfired", "momentum"), 0.05, updates=100)
+
+
+def compare(combination, density, updates):
+    twins = Twins(
+        (30, 20, 10),
+        lambda p: torch.optim.Adam(p, lr=0.02, weight_decay=0.01),
+        density=density,
+        distribution="uniform",
+        schedule="constant",
+        alpha=0.3,
+        t_iter=1,
+        t_end=updates,
+        **named(combination),
+    )
+    assert twins.differences() == []
+    generator = torch.Generator().manual_seed(1)
+    for i in range(updates):
+        twins.feed(gradients(twins, generator))
+        if i % 4 == 3:
+            assert twins.differences() == []
+    moved = sum(layer.grown for update in twins.evolvers[1].history for layer in update.layers)
+    assert moved >= updates
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    combination=st.sampled_from(COMBINATIONS),
+    optimiser=st.sampled_from(sorted(OPTIMISERS)),
+    widths=st.lists(st.integers(1, 9), min_size=2, max_size=4),
+    density=st.floats(0.01, 1),
+    alpha=st.floats(0, 1),
+    scores=st.sampled_from(sorted(FILLS)),
+    seed=st.integers(0, 1000),
+)
+def test_any_rules_shapes_and_gradients(
+    combination, optimiser, widths, density, alpha, scores, seed
+):
+    logging.disable(logging.WARNING)  # of statistics that are 0
+    try:
+        twins = Twins(
+            tuple(widths),
+            OPTIMISERS[optimiser],
+            density=density,
+            alpha=alpha,
+            schedule="constant",
+            t_iter=1,
+            t_end=9,
+            seed=seed,
+            **named(combination),
+        )
+        generator = torch.Generator().manual_seed(seed)
+        for _ in range(4):
+            fed = gradients(twins, generator)
+            twins.feed({name: FILLS[scores](gradient) for name, gradient in fed.items()})
+            assert twins.differences() == []
+    except ConfigError as error:
+        assert "each needs at least 1" in str(error)  # noqa: PT017
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("growth", ["random", "gradient"])
+@pytest.mark.parametrize("redistribution", ["none", "magnitude"])
+def test_networks_that_train_stay_the_same(growth, redistribution):
+    """Forward and backward passes of their own, an update every third step."""
+    twins = Twins(
+        (12, 9, 4),
+        lambda p: torch.optim.AdamW(p, lr=0.02, amsgrad=True),
+        density=0.4,
+        growth=growth,
+        redistribution=redistribution,
+        t_iter=3,
+        t_end=40,
+    )
+    for i in range(40):
+        x = torch.randn(8, 12, generator=torch.Generator().manual_seed(i))
+        losses = []  # keeps the graphs alive while connections move
+        for model, optimizer in zip((twins.dense, twins.stored), twins.optimizers):
+            optimizer.zero_grad()
+            losses.append((model(x) - 0.5).square().sum())
+            losses[-1].backward()
+        wanted = growth == "gradient" and i % 3 == 2
+        for weight in twins.weights.values():
+            assert weight.wants_dense_gradient is wanted
+            assert (weight.dense_gradient is not None) is wanted
+        assert torch.equal(*losses)
+        twins.step()
+        assert twins.differences() == []
+        assert all(weight.dense_gradient is None for weight in twins.weights.values())
+    assert any(layer.grown for update in twins.evolvers[1].history for layer in update.layers)
