@@ -99,9 +99,9 @@ def add_masked(
                     w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
                     w4, w5, w6, w7 = weights[e + 4], weights[e + 5], weights[e + 6], weights[e + 7]
                     for k in range(short.size):
-                        short[k] += (((w0 & m0[k]) + (w1 & m1[k])) + ((w2 & m2[k]) + (w3 & m3[k]))) + (
-                            ((w4 & m4[k]) + (w5 & m5[k])) + ((w6 & m6[k]) + (w7 & m7[k]))
-                        )
+                        short[k] += (
+                            ((w0 & m0[k]) + (w1 & m1[k])) + ((w2 & m2[k]) + (w3 & m3[k]))
+                        ) + (((w4 & m4[k]) + (w5 & m5[k])) + ((w6 & m6[k]) + (w7 & m7[k])))
                     e += _TERMS
                 while e < stop:
                     m0, w0 = masks[pre[e], begin:end], weights[e]
@@ -196,9 +196,9 @@ def add_products(
             s0, s1, s2, s3 = zero, zero, zero, zero
             for k in range(g.size):
                 s0 += as_float(np.int32(g[k] & np.int32(m0[k])))  # type: ignore[call-arg]
-                s1 += as_float(np.int32(g[k] & np.int32(m1[k])))  # type: ignore[call-arg]
-                s2 += as_float(np.int32(g[k] & np.int32(m2[k])))  # type: ignore[call-arg]
-                s3 += as_float(np.int32(g[k] & np.int32(m3[k])))  # type: ignore[call-arg]
+                s1 += as_float(np.int32(g[k] & np.int32(m1[k])))
+                s2 += as_float(np.int32(g[k] & np.int32(m2[k])))
+                s3 += as_float(np.int32(g[k] & np.int32(m3[k])))
             out[e], out[e + 1], out[e + 2], out[e + 3] = s0, s1, s2, s3
             e += 4
         while e < starts[j + 1]:

@@ -57,6 +57,7 @@ def _decayed(x: np.int32, keep: np.uint32) -> np.int32:
 @njit(cache=True, nogil=True)
 def spike(
     z: np.ndarray,
+    part: tuple[int, int, int, int],
     scale: np.float32,
     keep_current: np.uint32,
     keep_voltage: np.uint32,
@@ -68,7 +69,8 @@ def spike(
     """Run neurons from rest (`slayer/neuron/cuba.py`, lava-dl 0.6.0), in int32.
 
     Args:
-        z: (groups, T, n) float32 weighted input.
+        z: (groups, T, n) float32 weighted input, contiguous as all others.
+        part: of groups and of neurons the first to run and the first not to.
         scale: integers of the state per unit of z.
         keep_current, keep_voltage: 4096 minus the decays.
         reset_at: what v must reach for its reset, in integers of the state.
@@ -80,13 +82,13 @@ def spike(
         Whether u and v stayed within +-2**29; SLAYER's have 64 bits, and what was written
         is right only where these suffice.
     """
-    groups, steps, n = z.shape
+    steps = z.shape[1]
     seen = np.int32(0)
     us = np.empty(TILE, np.int32)
     vs = np.empty(TILE, np.int32)
-    for group in range(groups):
-        for first in range(0, n, TILE):
-            width = min(TILE, n - first)
+    for group in range(part[0], part[1]):
+        for first in range(part[2], part[3], TILE):
+            width = min(TILE, part[3] - first)
             u = us[:width]
             v = vs[:width]
             u[:] = 0
@@ -97,7 +99,9 @@ def spike(
                 trace = v_trace[group, t, first : first + width]
                 for j in range(width):
                     x = np.int32(_decayed(u[j], keep_current) + np.int32(scale * a[j]))
-                    y = np.int32(_decayed(v[j], keep_voltage) + np.int32(scale * (np.float32(x) / scale)))
+                    y = np.int32(
+                        _decayed(v[j], keep_voltage) + np.int32(scale * (np.float32(x) / scale))
+                    )
                     seen = np.int32(seen | np.int32(x ^ (x >> np.int32(31))))
                     seen = np.int32(seen | np.int32(y ^ (y >> np.int32(31))))
                     value = np.float32(y) / scale
@@ -105,12 +109,13 @@ def spike(
                     v[j] = np.int32(y & -np.int32(np.float32(y) < reset_at))
                     trace[j] = value
                     s[j] = np.float32(np.int32(value >= fire_at))
-    return seen < np.int32(1 << 29)
+    return bool(seen < np.int32(1 << 29))
 
 
 @njit(cache=True, nogil=True)
 def spike_gradient(
     gradient: np.ndarray,
+    part: tuple[int, int, int, int],
     v_trace: np.ndarray,
     threshold: np.float32,
     slope: np.float32,
@@ -122,17 +127,18 @@ def spike_gradient(
     """From the gradient by spikes to that by weighted input; resets are passed over, as there.
 
     Args:
-        gradient, v_trace: (groups, T, n) float32; v as `spike` wrote it.
+        gradient, v_trace: (groups, T, n) float32, contiguous; v as `spike` wrote it.
+        part: as for `spike`.
         threshold, slope, tau: the surrogate is slope * exp(-|v - threshold| / tau).
         keep_current, keep_voltage: 1 minus the shares lost per step.
         out: like `gradient`, written.
     """
-    groups, steps, n = gradient.shape
+    steps = gradient.shape[1]
     by_u = np.empty(TILE, np.float32)
     by_v = np.empty(TILE, np.float32)
-    for group in range(groups):
-        for first in range(0, n, TILE):
-            width = min(TILE, n - first)
+    for group in range(part[0], part[1]):
+        for first in range(part[2], part[3], TILE):
+            width = min(TILE, part[3] - first)
             a = by_u[:width]
             b = by_v[:width]
             a[:] = 0

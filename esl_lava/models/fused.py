@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ EVENT_ACTIVITY = 0.3
 
 EVENT_WIDTH = 64
 """Neurons from which on that is worth it."""
+
+T = TypeVar("T")
 
 _logger = logging.getLogger(__name__)
 
@@ -185,37 +188,40 @@ class _Spikes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, neuron: Any) -> Tensor:
         spikes, v = torch.empty_like(z), torch.empty_like(z)
-        constants = _constants(neuron)
-        axis = 0 if z.shape[0] > 1 else 2
-        arrays = [tensor.detach().numpy() for tensor in (z, spikes, v)]
-
-        def run(first: int, last: int) -> bool:
-            source, s, trace = (_part(array, axis, first, last) for array in arrays)
-            return surrogate.spike(source, *constants, s, trace)
-
-        if not all(in_parts(run, z.shape[axis], surrogate.TILE if axis else 1)):
+        keep_u, keep_v = (np.uint32(kept) for kept in _kept(neuron))
+        scale = np.float32(neuron.s_scale)
+        threshold = neuron.threshold + neuron.threshold_eps
+        reset_at, fire_at = np.float32(threshold * neuron.s_scale), np.float32(threshold)
+        source, s, trace = (tensor.detach().numpy() for tensor in (z, spikes, v))
+        narrow = _by_neurons(
+            lambda part: surrogate.spike(
+                source, part, scale, keep_u, keep_v, reset_at, fire_at, s, trace
+            ),
+            z.shape,
+        )
+        if not all(narrow):
             raise _TooWideError
-        ctx.neuron, ctx.axis = neuron, axis
+        ctx.neuron = neuron
         ctx.save_for_backward(v)
         return spikes
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (v,) = ctx.saved_tensors
-        neuron, axis = ctx.neuron, ctx.axis
+        neuron = ctx.neuron
         out = torch.empty_like(v)
-        arrays = [tensor.numpy() for tensor in (gradient.contiguous(), v, out)]
+        g, trace, target = (tensor.numpy() for tensor in (gradient.contiguous(), v, out))
         tau = np.float32(neuron.tau_rho * slayer.neuron.cuba.TAU_RHO_MULT)
         scale = np.float32(neuron.scale_rho * slayer.neuron.cuba.SCALE_RHO_MULT)
-        shares = [np.float32(kept / DECAY_ONE) for kept in _kept(neuron)]
+        slope = scale / np.float32(2) / tau
+        kept_u, kept_v = (np.float32(kept / DECAY_ONE) for kept in _kept(neuron))
         threshold = np.float32(neuron.threshold + neuron.threshold_eps)
-
-        def run(first: int, last: int) -> None:
-            g, trace, target = (_part(array, axis, first, last) for array in arrays)
-            slope = scale / np.float32(2) / tau
-            surrogate.spike_gradient(g, trace, threshold, slope, tau, *shares, target)
-
-        in_parts(run, v.shape[axis], surrogate.TILE if axis else 1)
+        _by_neurons(
+            lambda part: surrogate.spike_gradient(
+                g, part, trace, threshold, slope, tau, kept_u, kept_v, target
+            ),
+            v.shape,
+        )
         return out, None
 
 
@@ -223,8 +229,12 @@ class _TooWideError(Exception):
     """The state of a neuron needs more than 32 bits."""
 
 
-def _part(array: np.ndarray, axis: int, first: int, last: int) -> np.ndarray:
-    return array[first:last] if axis == 0 else array[:, :, first:last]
+def _by_neurons(work: Callable[[tuple[int, int, int, int]], T], shape: torch.Size) -> list[T]:
+    """`in_parts` of (groups, T, n): of groups, or of a single one's neurons."""
+    groups, _, n = shape
+    if groups > 1:
+        return in_parts(lambda first, last: work((first, last, 0, n)), groups)
+    return in_parts(lambda first, last: work((0, groups, first, last)), n, surrogate.TILE)
 
 
 def _kept(neuron: Any) -> tuple[int, int]:
@@ -232,17 +242,6 @@ def _kept(neuron: Any) -> tuple[int, int]:
     return (
         DECAY_ONE - round(neuron.current_decay.item()),
         DECAY_ONE - round(neuron.voltage_decay.item()),
-    )
-
-
-def _constants(neuron: Any) -> tuple[Any, ...]:
-    """What `surrogate.spike` takes of a neuron."""
-    fire_at = neuron.threshold + neuron.threshold_eps
-    return (
-        np.float32(neuron.s_scale),
-        *(np.uint32(kept) for kept in _kept(neuron)),
-        np.float32(fire_at * neuron.s_scale),
-        np.float32(fire_at),
     )
 
 
@@ -302,6 +301,7 @@ class _Fast:
     """What the three blocks share: when their own passes are taken."""
 
     axes: int
+    delay_shift: bool
     neuron: Any
     synapse: Any
     mask: Tensor | None
@@ -310,7 +310,7 @@ class _Fast:
         """As the stock block; x (batch, channels, [height, width,] T) float."""
         served = x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() == self.axes
         if not served or x.numel() == 0 or obstacle(self) is not None:
-            return super().forward(x)  # type: ignore[misc,no-any-return]
+            return super().forward(x)  # type: ignore[misc]
         if getattr(self, "mask", None) is not None:
             self.synapse.weight.data *= self.mask
         return self._fast(x)

@@ -6,6 +6,7 @@ sees one parameter, their values. Spikes are SLAYER's bit for bit as with `model
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -96,7 +97,7 @@ def as_slayer_draws(n_pre: int, n_post: int) -> Callable[[Tensor], Tensor]:
         edges = torch.arange(0, size + DRAWN, DRAWN)
         ends = torch.searchsorted(positions, edges).tolist()
         found = torch.empty(positions.numel())
-        for k, (first, last) in enumerate(zip(ends, ends[1:])):
+        for k, (first, last) in enumerate(itertools.pairwise(ends)):
             start = k * DRAWN
             block = torch.empty(min(DRAWN, size - start))
             block.uniform_(-bound, bound, generator=generator)
@@ -159,9 +160,7 @@ class _Weighted(torch.autograd.Function):
             binary = inputs.dtype == np.int16
             kernel = nonzeros.add_products if binary else nonzeros.add_graded_products
             bits = g.view(np.int32) if binary else g
-            in_parts(
-                lambda a, b: kernel(bits, inputs, starts, pre, a, b, target), weight.n_post
-            )
+            in_parts(lambda a, b: kernel(bits, inputs, starts, pre, a, b, target), weight.n_post)
             if clamped.numel():
                 by_values *= on_grid(clamped, ctx.step)
         if weight.wants_dense_gradient:

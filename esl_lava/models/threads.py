@@ -6,6 +6,7 @@ Parts are of one dimension of what is written, so the bits do not depend on thei
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -34,5 +35,5 @@ def in_parts(work: Callable[[int, int], T], length: int, multiple: int = 1) -> l
     if parts < 2:
         return [work(0, length)]
     edges = [min(length, units * k // parts * multiple) for k in range(parts + 1)]
-    waiting = [_pool(threads).submit(work, *edge) for edge in zip(edges[1:-1], edges[2:])]
+    waiting = [_pool(threads).submit(work, *edge) for edge in itertools.pairwise(edges[1:])]
     return [work(0, edges[1]), *(future.result() for future in waiting)]

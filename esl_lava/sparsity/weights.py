@@ -229,9 +229,7 @@ class SparseWeight(nn.Module):
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
 
-    def _broken(
-        self, values: Tensor, starts: Tensor, pre: Tensor, sides: Tensor
-    ) -> str | None:
+    def _broken(self, values: Tensor, starts: Tensor, pre: Tensor, sides: Tensor) -> str | None:
         """Why tensors are not connections of this layer, in a clause; None where they are."""
         wanted = {
             "values": (values, torch.float32, (values.numel(),)),

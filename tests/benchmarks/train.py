@@ -98,7 +98,7 @@ def _mlp(hidden: tuple[int, ...], sparse_layers: tuple[str, ...] = ()) -> Spikin
 
 def _liven(model: SpikingMLP, density: float) -> None:
     """Scale a thinned network's weights so that every layer spikes."""
-    factors = {name: 4 / density**0.5 for name in model.hidden_names}
+    factors = dict.fromkeys(model.hidden_names, 4 / density**0.5)
     scale_initial_weights(model, {**factors, "readout": 4})
 
 

@@ -37,7 +37,9 @@ def on_chip(block: Any) -> Any:
     return block
 
 
-def dense(neuron: dict[str, Any], n_pre: int, n_post: int, scale: float = 3.0, **options: Any) -> Any:
+def dense(
+    neuron: dict[str, Any], n_pre: int, n_post: int, scale: float = 3.0, **options: Any
+) -> Any:
     options = {"delay_shift": False, **options}
     block = on_chip(slayer.block.cuba.Dense(dict(neuron), n_pre, n_post, **options))
     with torch.no_grad():
@@ -91,9 +93,7 @@ def spikes(rng: np.random.Generator, shape: tuple[int, ...], rate: float) -> Ten
     shift=st.booleans(),
 )
 @settings(max_examples=80, deadline=None)
-def test_dense_blocks(
-    seed, neuron, widths, batch, steps, rate, values, scale, shift
-):
+def test_dense_blocks(seed, neuron, widths, batch, steps, rate, values, scale, shift):
     """Few and many events, graded input and quarters, weights that are clamped."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -300,6 +300,6 @@ def test_the_surrogate_is_an_exponential():
     v = np.concatenate([np.linspace(-80, 0, 4001), [-1e30, -87.5]]).astype(np.float32)[None, None]
     out = np.empty_like(v)
     one, zero = np.float32(1), np.float32(0)
-    surrogate.spike_gradient(np.ones_like(v), v, zero, one, one, zero, zero, out)
+    surrogate.spike_gradient(np.ones_like(v), (0, 1, 0, v.size), v, zero, one, one, zero, zero, out)
     exact = np.exp(np.maximum(v.astype(np.float64), -87))
     assert (np.abs(out - exact) <= 4 * np.spacing(exact.astype(np.float32))).all()
