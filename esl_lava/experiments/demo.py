@@ -80,12 +80,12 @@ def demo(
         run.raster_plot,
     )
     found = Demo(trained, exported, evaluation, verification, prices)
-    replace_file(run.report, (json.dumps(document(found), indent=2) + "\n").encode())
+    replace_file(run.demo, (json.dumps(document(found), indent=2) + "\n").encode())
     return found
 
 
 def document(found: Demo) -> dict[str, Any]:
-    """The run as plain values for `report.json`: no clock and no path in it."""
+    """The run as plain values for `demo.json`: no clock and no path in it."""
     counts = found.evaluation.result.counts
     return {
         "accuracy": found.evaluation.accuracy,

@@ -41,9 +41,14 @@ class RunDirectory:
         return self.path / "net.h5"
 
     @property
-    def report(self) -> Path:
-        """Everything the run found, as JSON."""
-        return self.path / "report.json"
+    def demo(self) -> Path:
+        """What the demo found, as JSON."""
+        return self.path / "demo.json"
+
+    @property
+    def page(self) -> Path:
+        """The report of the run; its numbers lie beside it, in report.json."""
+        return self.path / "report.html"
 
     @property
     def outcome(self) -> Path:

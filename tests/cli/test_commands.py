@@ -501,14 +501,14 @@ def test_demo(program: Command, tmp_path: Path) -> None:
     done = program("esl", "demo", "-o", run, "--samples", 5, "--json")
     assert done.code == 0, done.err
     assert sorted(path.name for path in run.iterdir()) == [
-        *("config.toml", "model.pt", "net.h5"),
-        *("raster.png", "report.json", "training.png", "updates.json"),
+        *("config.toml", "demo.json", "model.pt", "net.h5"),
+        *("raster.png", "training.png", "updates.json"),
     ]
     for part in ("1/4", "2/4", "3/4", "4/4"):
         assert f"\n{part}  " in f"\n{done.err}"
     values = done.json
     assert values.pop("seconds") > 0
-    assert values == json.loads((run / "report.json").read_text())
+    assert values == json.loads((run / "demo.json").read_text())
     network = netfile.read(run / "net.h5")
     assert values["samples"] == 357
     assert values["samples_verified"] == 5
@@ -520,7 +520,7 @@ def test_demo(program: Command, tmp_path: Path) -> None:
     assert tuple(values["devices"]) == DEFAULT_DEVICES
     assert values["sops_per_sample"] == sum(layer["sops"] for layer in values["layers"]) / 357
     assert len(values["history"]) == read_toml(run / "config.toml").training.epochs
-    assert str(tmp_path) not in (run / "report.json").read_text()
+    assert str(tmp_path) not in (run / "demo.json").read_text()
     for plot in ("raster.png", "training.png"):
         assert (run / plot).read_bytes().startswith(b"\x89PNG")
 

@@ -74,10 +74,10 @@ def test_every_file_has_its_own_place(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     places = [
         *(run.config, run.model, run.checkpoint, run.net),
-        *(run.report, run.training_plot, run.raster_plot, run.updates),
+        *(run.demo, run.page, run.training_plot, run.raster_plot, run.updates),
     ]
     assert [place.name for place in places] == [
         *("config.toml", "model.pt", "checkpoint.pt", "net.h5"),
-        *("report.json", "training.png", "raster.png", "updates.json"),
+        *("demo.json", "report.html", "training.png", "raster.png", "updates.json"),
     ]
     assert {place.parent for place in places} == {tmp_path}
