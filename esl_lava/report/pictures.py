@@ -23,14 +23,17 @@ WIDTH = 4.4
 FIELDS = 15
 """Neurons whose receptive fields are shown."""
 
+RASTER_ROWS = 80
+"""Most rows of spikes that are shown one by one; more would vanish between pixels."""
+
 MATRIX_SIDE = 400
 """Most rows and columns of a matrix that are shown one by one; more are pooled."""
 
 SHADES = (canvas.BLUE, canvas.ORANGE, canvas.GREEN, canvas.GREY)
 
 # Of images, which a style sheet cannot recolour: to be seen on white and on black.
-POSITIVE = (0.20, 0.52, 0.76)
-NEGATIVE = (0.85, 0.42, 0.20)
+POSITIVE = (0.22, 0.56, 0.83)
+NEGATIVE = (0.90, 0.45, 0.20)
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,8 @@ def scatter(points: Sequence[Point], axis_label: str, name: str, *, front: bool 
         name: unique within the page.
         front: join the points that nothing beats in both.
     """
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
     picture, axis = _figure(2.9)
     best = sorted((point for point in points if point.front), key=lambda p: (p.x, p.accuracy))
     if front and len(best) > 1:
@@ -180,8 +185,13 @@ def scatter(points: Sequence[Point], axis_label: str, name: str, *, front: bool 
             color=canvas.INK,
         )
     xs = [point.x for point in points]
-    if max(xs) > 1.5 * min(xs):
+    if max(xs) > 3 * min(xs):
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_minor_locator(NullLocator())
+    else:
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.2g}"))
     axis.margins(x=0.2, y=0.25)
     axis.set_xlabel(axis_label)
     axis.set_ylabel("accuracy (%)")
@@ -254,7 +264,7 @@ def fields(connections: Connections, shape: tuple[int, int], name: str) -> str:
         tint = np.zeros((connections.n_pre, 4))
         tint[connections.indices[here], :3] = np.where(weights[:, None] < 0, NEGATIVE, POSITIVE)
         # A connection is seen, however light it is.
-        tint[connections.indices[here], 3] = 0.25 + 0.75 * np.abs(weights) / most
+        tint[connections.indices[here], 3] = 0.4 + 0.6 * np.abs(weights) / most
         axis.set_axis_on()
         _image(axis, tint.reshape(*shape, 4))
         axis.set_title(f"{neuron}", fontsize=8, color=INK, pad=2)
@@ -298,7 +308,7 @@ def raster(shown: Shown, name: str) -> str:
     steps = shown.inputs.shape[0]
     for axis, (layer, train) in zip(axes[:, 0], trains.items()):
         tint = POSITIVE if layer == "input" else NEGATIVE
-        share = np.abs(train.T) / max(1, np.abs(train).max())
+        share = _pooled(np.abs(train.T) / max(1, np.abs(train).max()))
         _image(
             axis,
             _tinted(share, tint),
@@ -353,6 +363,16 @@ def _image(axis: Any, colours: npt.NDArray[np.float64], **options: Any) -> None:
     axis.set_yticks([])
     for spine in axis.spines.values():
         spine.set(visible=True, color=canvas.GREY, linewidth=0.6)
+
+
+def _pooled(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """At most `RASTER_ROWS` rows: means of neighbours, the greatest of them as 1."""
+    if len(share) <= RASTER_ROWS:
+        return share
+    starts = np.arange(RASTER_ROWS) * len(share) // RASTER_ROWS
+    sizes = np.diff(np.append(starts, len(share)))
+    means = np.add.reduceat(share, starts, axis=0) / sizes[:, None]
+    return np.asarray(means / max(means.max(), 1e-9))
 
 
 def _tinted(
