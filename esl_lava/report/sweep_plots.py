@@ -112,6 +112,8 @@ def plot_methods(rows: Sequence[Row], path: Path) -> None:
 def plot_table1(rows: Sequence[Row], path: Path) -> None:
     """Accuracy over the operations of an inference, by connections and as counted.
 
+    Grey dots are single seeds.
+
     Args:
         rows: with the setting "method".
         path: PNG to write.
@@ -122,6 +124,8 @@ def plot_table1(rows: Sequence[Row], path: Path) -> None:
     figure, axis = canvas.figure(6, 3.6)
     for row in rows:
         accuracy = 100 * row.accuracy
+        seeds = [100 * value for value in row.accuracies]
+        axis.plot([row.connections] * len(seeds), seeds, ".", color=canvas.GREY, markersize=4)
         axis.plot([row.sops, row.connections], [accuracy] * 2, "-", color=canvas.GREY, linewidth=1)
         axis.plot(row.connections, accuracy, "o", color=canvas.BLUE)
         axis.plot(row.sops, accuracy, "o", color=canvas.ORANGE)
@@ -129,8 +133,8 @@ def plot_table1(rows: Sequence[Row], path: Path) -> None:
             f"{row.settings['method']}, {accuracy:.2f} %",
             (row.connections, accuracy),
             textcoords="offset points",
-            xytext=(0, 7),
-            ha="right",
+            xytext=(10, 0),
+            va="center",
             fontsize=8,
             color=canvas.INK,
         )
@@ -138,7 +142,10 @@ def plot_table1(rows: Sequence[Row], path: Path) -> None:
     axis.plot([], [], "o", color=canvas.ORANGE, label="synaptic operations, counted")
     axis.legend(fontsize=8, frameon=False, loc="lower right")
     axis.set_xscale("log")
-    axis.margins(x=0.15, y=0.15)
+    operations = [value for row in rows for value in (row.sops, row.connections)]
+    axis.set_xlim(0.6 * min(operations), 3 * max(operations))  # room for the names
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.margins(y=0.15)
     axis.set_xlabel("operations of an inference")
     axis.set_ylabel("test accuracy (%)")
     canvas.save(figure, path)

@@ -244,7 +244,9 @@ def test_results_are_those_of_the_chip_with_latencies_hidden(chip, bits):
     assert set(theirs.spikes) == {"neurons"}
     np.testing.assert_array_equal(theirs.spikes["neurons"], ours.spikes["neurons"])
     np.testing.assert_array_equal(theirs.readout, ours.v["readout"])
-    np.testing.assert_array_equal(theirs.decisions, decide(ours.v["readout"], None))
+    np.testing.assert_array_equal(
+        theirs.decisions, decide(network.layers[-1], None, v=ours.v["readout"])
+    )
     assert theirs.counts == count(network, inputs, ours.spikes)
     for name in ("maps", "readout"):
         np.testing.assert_array_equal(theirs.u[name], ours.u[name])
@@ -265,7 +267,9 @@ def test_a_network_that_fires_to_the_end_and_begins_with_neurons(chip):
     ours = reference.simulate(network, inputs)
     theirs = loihi2.run(network, inputs, ("neurons",))
     np.testing.assert_array_equal(theirs.spikes["neurons"], ours.spikes["neurons"])
-    np.testing.assert_array_equal(theirs.decisions, decide(None, ours.spikes["neurons"]))
+    np.testing.assert_array_equal(
+        theirs.decisions, decide(network.layers[-1], ours.spikes["neurons"])
+    )
     assert theirs.readout is None
     assert chip.calls[1] == {"PyToNxAdapter": (network.inputs,), "num_message_bits": 0}
     assert chip.config.callback_fxs == []
@@ -281,7 +285,7 @@ def test_measuring(chip):
     assert measured.loggers["power"].num_steps == measured.steps
     assert set(measured.loggers.values()) < set(chip.config.callback_fxs)
     expected = reference.simulate(network, inputs).v["readout"]
-    np.testing.assert_array_equal(result.decisions, decide(expected, None))
+    np.testing.assert_array_equal(result.decisions, decide(network.layers[-1], None, v=expected))
     with pytest.raises(BackendError, match="nothing measures 'heat'; there are power, time, mem"):
         loihi2.measure(network, inputs, wanted=("heat",))
 
