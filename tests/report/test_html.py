@@ -134,7 +134,7 @@ def page(*runs: dict[str, Any]) -> str:
 class Seen(HTMLParser):
     """Tags, ids and addresses of a page; every element must be closed where it was opened."""
 
-    EMPTY = frozenset(("meta", "br"))
+    EMPTY = frozenset(("meta", "br", "wbr"))
 
     def __init__(self, text: str) -> None:
         super().__init__()
