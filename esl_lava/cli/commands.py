@@ -300,7 +300,7 @@ def verify(
             data,
             samples,
             tuple(backend or verifications.BACKENDS),
-            1 if workers is None else workers,
+            workers,
             lambda name, done, of: lines[name](done, of, f"{name}: "),
         )
     if as_json:

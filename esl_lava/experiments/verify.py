@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from esl_lava import netfile
-from esl_lava.errors import FileError
+from esl_lava.errors import BackendError, FileError
 from esl_lava.experiments.evaluate import encoded, load_samples
 from esl_lava.experiments.export import lowered
 from esl_lava.experiments.firing_times import TimeDifference, compare
@@ -132,7 +132,7 @@ def verify(
     dataset: str | None = None,
     samples: int = 20,
     backends: tuple[str, ...] = BACKENDS,
-    workers: int = 1,
+    workers: int | None = None,
     show: Show | None = None,
 ) -> Verification:
     """Compare training as in `model_path` with simulators run from `net_path`.
@@ -146,13 +146,15 @@ def verify(
         dataset: whose test split to use.
         samples: how many of its first.
         backends: the simulators.
-        workers: interpreters that run Lava at the same time.
+        workers: interpreters that run Lava at the same time; by default 1.
         show: told backend and progress.
 
     Raises:
         FileError: when a file cannot be read, or one was not exported from the other.
-        DataError, BackendError: as `simulate`.
+        DataError, BackendError: as `simulate`; where workers are given, but no backend has any.
     """
+    if workers is not None and not any("workers" in backend_options(b) for b in backends):
+        raise BackendError(f"{workers} workers, but no backend among {', '.join(backends)} has any")
     network = netfile.read(net_path)
     saved = modelfile.read(model_path)
     model = restore(saved)
@@ -163,7 +165,7 @@ def verify(
     found = {}
     for backend in dict.fromkeys(backends):
         options: dict[str, Any] = {}
-        if "workers" in backend_options(backend):
+        if workers is not None and "workers" in backend_options(backend):
             options["workers"] = workers
         if show is not None and "progress" in backend_options(backend):
             options["progress"] = partial(show, backend)

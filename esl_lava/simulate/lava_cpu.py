@@ -109,6 +109,8 @@ def run_file(
     samples = len(inputs)
     if workers < 1:
         raise BackendError(f"{workers} workers cannot run Lava; at least 1 is needed")
+    if deadline is not None and not deadline > 0:
+        raise BackendError(f"a deadline of {deadline} s is over already; it has to be above 0")
     ends = np.linspace(0, samples, min(workers, samples) + 1).astype(int).tolist()
     if deadline is None:
         deadline = _allowance(network, int(inputs.shape[1]), max(np.diff(ends)), len(ends) - 1)

@@ -163,11 +163,11 @@ def decide(
     membrane = np.sign(kept) * (np.abs(kept) >> 12) + u[rows, first, neurons]
     if last.bias is not None:
         membrane += last.bias.astype(np.int64) << STATE_SHIFT
-    membrane = membrane.clip(-STATE_LIMIT, STATE_LIMIT)
+    membrane = membrane.clip(1 - STATE_LIMIT, STATE_LIMIT - 1)  # where v clips
     fired = spikes.any(axis=1)
     step = np.where(fired, first, spikes.shape[1])
     leading = fired & (step == step.min(axis=1, keepdims=True))
-    decisions = np.where(leading, membrane, -STATE_LIMIT - 1).argmax(axis=1)
+    decisions = np.where(leading, membrane, -STATE_LIMIT).argmax(axis=1)
     return np.where(fired.any(axis=1), decisions, NO_DECISION)
 
 

@@ -133,6 +133,11 @@ def test_decide():
     spikes[:, :100, 1] = 1
     firing = Layer("a", Connections.from_dense([[2], [2]]), Cuba(4096, 0, 10))
     assert decide(firing, spikes).tolist() == [0]
+    # A membrane clips at 2**23 - 1, which u can exceed by one: a tie, for the lower class.
+    once = Layer("a", Connections.from_dense([[2], [2]]), Cuba(0, 0, 10, refractory=4))
+    u = np.array([[[(1 << 23) - 1, 1 << 23], [0, 0]]], np.int32)
+    first = np.array([[[1, 1], [0, 0]]], np.uint8)
+    assert decide(once, first, u, np.zeros_like(u)).tolist() == [0]
 
 
 def test_operations_by_sample():
