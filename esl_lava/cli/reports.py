@@ -48,8 +48,8 @@ def report(
         print_json(dict(written.values))
     else:
         rows = [
-            (run["label"] or run["title"], f"{tables.percent(run['accuracy'])} right")
-            for run in written.values["runs"]
+            (run.get("label", run["title"]), f"{tables.percent(run['accuracy'])} right")
+            for run in written.runs
         ]
         rows.append(("differences", f"{written.differences:,}"))
         print_tables(tables.facts(rows, f"written: {written.page}, {written.document}"))

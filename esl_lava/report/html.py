@@ -17,9 +17,6 @@ from esl_lava.report import pictures
 from esl_lava.report.pictures import Point, Shown
 from esl_lava.report.tables import joules, percent
 
-Drawings = Mapping[str, Markup]
-"""Name of a picture -> its `<svg>` element."""
-
 
 def drawings(
     run: Mapping[str, Any],
@@ -28,7 +25,7 @@ def drawings(
     image_shape: tuple[int, int] | None,
     shown: Shown,
 ) -> dict[str, Markup]:
-    """The pictures of a run.
+    """The pictures of a run: name -> its `<svg>` element.
 
     Args:
         run: as `report.json` has it.
@@ -59,12 +56,19 @@ def drawings(
     return {name: Markup(text) for name, text in found.items()}
 
 
-def page(report: Mapping[str, Any], drawn: Sequence[Mapping[str, Any]]) -> str:
+def page(
+    runs: Sequence[Mapping[str, Any]],
+    comparison: Mapping[str, Any] | None,
+    versions: Mapping[str, str],
+    drawn: Sequence[Mapping[str, Markup]],
+) -> str:
     """The page.
 
     Args:
-        report: as `report.json` has it.
-        drawn: for each run, its pictures and what they show (`Figures`).
+        runs: each as `report.json` has it.
+        comparison: of them, where there are several.
+        versions: package -> version.
+        drawn: the pictures of each run.
     """
     environment = Environment(
         loader=PackageLoader("esl_lava.report"),
@@ -75,15 +79,15 @@ def page(report: Mapping[str, Any], drawn: Sequence[Mapping[str, Any]]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"percent": percent, "joules": joules, "words": _words}
-    notes = footnotes(report["runs"])
+    notes = footnotes(runs)
     return environment.get_template("report.html.j2").render(
-        report=report,
-        runs=report["runs"],
+        runs=runs,
+        comparison=comparison,
+        versions=versions,
         drawn=drawn,
         notes=notes,
         note_numbers=_numbers(notes),
-        comparison=report["comparison"],
-        compared=_compared(report),
+        compared={} if comparison is None else _compared(runs, comparison),
     )
 
 
@@ -106,16 +110,15 @@ def _numbers(notes: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
     return numbers
 
 
-def _compared(report: Mapping[str, Any]) -> dict[str, Markup]:
-    """Pictures across runs: a Pareto picture for each device, accuracy against density."""
-    if report["comparison"] is None:
-        return {}
-    runs = report["runs"]
+def _compared(
+    runs: Sequence[Mapping[str, Any]], comparison: Mapping[str, Any]
+) -> dict[str, Markup]:
+    """Pictures across runs: accuracy against density, and against joules on each device."""
     density = [
         Point(f"{n}", run["density"] * 100, run["accuracy"]) for n, run in enumerate(runs, 1)
     ]
     found = {"density": pictures.scatter(density, "density, all layers (%)", "c-density")}
-    for index, (device, places) in enumerate(report["comparison"]["devices"].items(), 1):
+    for index, (device, places) in enumerate(comparison["devices"].items(), 1):
         points = [
             Point(f"{n}", place["joules_per_sample"], place["accuracy"], place["pareto"])
             for n, place in enumerate(places, 1)

@@ -25,7 +25,7 @@ def test_report(tiny: TinyRun, invoke: Command, tmp_path: Path) -> None:
         *("--overwrite", "--json"),
     )
     assert third.json == json.loads(page.with_suffix(".json").read_text())
-    assert list(third.json["runs"][0]["devices"]) == ["loihi1_sanafe"]
+    assert list(third.json["devices"]) == ["loihi1_sanafe"]
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,10 @@ def test_bad_runs_are_one_sentence(
 def test_a_difference_is_exit_code_1(
     tiny: TinyRun, invoke: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = reports.write
-
-    def differing(*args: object) -> reports.Written:
-        written = real(*args)  # type: ignore[arg-type]
-        return reports.Written(written.page, written.document, 3, written.values)
-
-    monkeypatch.setattr(reports, "write", differing)
+    run = {"title": "digits", "accuracy": 0.5, "differences": 3}
+    page = tmp_path / "page.html"
+    written = reports.Written(page, page.with_suffix(".json"), run, [run])
+    monkeypatch.setattr(reports, "write", lambda *_: written)
     done = invoke("report", tiny.path, "-o", tmp_path / "page.html", "--samples", 2)
     assert done.code == 1
     assert "found differences" in done.err

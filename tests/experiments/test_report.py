@@ -8,7 +8,7 @@ import pytest
 
 from esl_lava import netfile
 from esl_lava.errors import ConfigError, FileError
-from esl_lava.experiments import report
+from esl_lava.experiments import account, report
 from esl_lava.experiments.evaluate import encoding_of, evaluate, load_samples
 
 
@@ -56,10 +56,9 @@ def test_a_copy_of_a_run_gives_the_same_report_byte_for_byte(made: Made) -> None
 
 
 def test_the_document_holds_what_the_run_found(made: Made, tiny: Any) -> None:
-    values = json.loads(made.one.document.read_text())
-    assert (values["format"], values["format_version"]) == ("esl-lava report", 1)
-    assert values["comparison"] is None
-    [run] = values["runs"]
+    run = json.loads(made.one.document.read_text())
+    assert (run["format"], run["format_version"]) == ("esl-lava report", 1)
+    assert not {"runs", "comparison", "label"} & set(run)
     network = netfile.read(tiny.net)
     found = evaluate(network, load_samples(network, "digits", "test", None), encoding_of(network))
     counts = found.result.counts
@@ -74,15 +73,17 @@ def test_the_document_holds_what_the_run_found(made: Made, tiny: Any) -> None:
     assert run["spikes_compared"] > 0
     assert len(run["updates"]) == len(json.loads((tiny.path / "updates.json").read_text()))
     assert run["table1"] is None  # not the paper's network
-    assert all(run["core_maps"][chip]["fits"] for chip in report.CHIPS)
+    assert all(run["core_maps"][chip]["fits"] for chip in account.CHIPS)
     assert run["config_toml"] == (tiny.path / "config.toml").read_text()
     assert tuple(run["devices"]) == TERMS.devices
 
 
 def test_the_document_has_the_documented_keys(made: Made) -> None:
     said = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
-    values = json.loads(made.both.document.read_text())
-    for key in (*values, *values["runs"][0], *values["comparison"]):
+    both = json.loads(made.both.document.read_text())
+    one = json.loads(made.one.document.read_text())
+    assert set(one) - set(both) == set(both["runs"][0]) - {"label"}
+    for key in (*one, *both, *both["runs"][0], *both["comparison"]):
         assert f"`{key}`" in said, key
 
 
@@ -107,7 +108,6 @@ def test_pareto() -> None:
 
 def test_labels(tmp_path: Path) -> None:
     a, b, c = (tmp_path / name for name in ("x/run", "y/run", "z"))
-    assert report.labels([a]) == [""]
     assert report.labels([a, b, c]) == ["run (1)", "run (2)", "z"]
     with pytest.raises(ConfigError, match="named twice"):
         report.labels([a, c, tmp_path / "x" / ".." / "x" / "run"])
@@ -135,16 +135,3 @@ def test_files_that_exist_stay(made: Made) -> None:
         report.write([page.parent], page.with_name("new.json"), False, TERMS, quiet)
     with pytest.raises(ConfigError, match="several runs needs a file"):
         report.write([page.parent, page.parent], None, False, TERMS, quiet)
-
-
-@pytest.mark.parametrize(
-    "content", ["", "{}", "[1]", '[{"layers": {}}]', "[" * 100_000, '[{"iteration": 1e999}]']
-)
-def test_a_damaged_record_of_updates_is_refused(content: str, tmp_path: Path) -> None:
-    path = tmp_path / "updates.json"
-    path.write_text(content)
-    if content == "{}":  # nothing happened, as far as it says
-        assert report._updates(path) == []
-        return
-    with pytest.raises(FileError, match="not a record of updates"):
-        report._updates(path)

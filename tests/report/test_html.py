@@ -1,4 +1,5 @@
 import re
+from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from typing import Any
 
@@ -95,7 +96,8 @@ def run(**changes: Any) -> dict[str, Any]:
     }
 
 
-def report(*runs: dict[str, Any]) -> dict[str, Any]:
+def written(runs: Sequence[dict[str, Any]], drawn: Sequence[Mapping[str, Any]]) -> str:
+    """The page on runs, compared where there are several."""
     comparison = None
     if len(runs) > 1:
         places = [
@@ -103,7 +105,7 @@ def report(*runs: dict[str, Any]) -> dict[str, Any]:
             for n, r in enumerate(runs, 1)
         ]
         comparison = {"datasets": ["digits"], "devices": {"chip": places}}
-    return {"runs": list(runs), "versions": {"esl-lava": "0.1.0"}, "comparison": comparison}
+    return html.page(runs, comparison, {"esl_lava": "0.1.0"}, drawn)
 
 
 def shown(readout: bool = True) -> Shown:
@@ -128,7 +130,7 @@ def page(*runs: dict[str, Any]) -> str:
         html.drawings(run, f"r{n}", ("hidden1", 0, layer()), (2, 2), shown())
         for n, run in enumerate(runs, 1)
     ]
-    return html.page(report(*runs), drawn)
+    return written(runs, drawn)
 
 
 class Seen(HTMLParser):
@@ -222,7 +224,7 @@ def test_what_does_not_exist_is_not_drawn() -> None:
     seen = Shown(**{**vars(shown(readout=False)), "image": None})
     drawn = html.drawings(bare, "r", ("readout", 1, layer()), None, seen)
     assert sorted(drawn) == ["densities", "matrix", "raster", "training"]
-    assert "Loss by epoch" in html.page(report(bare), [drawn])
+    assert "Loss by epoch" in written([bare], [drawn])
 
 
 def test_receptive_fields_show_every_connection() -> None:
