@@ -466,7 +466,7 @@ def map_to_chip(
         bool,
         typer.Option(help="Measure spikes on test samples: traffic and the time of a step."),
     ] = True,
-    data: Data = None,
+    data: DataOrSpikes = None,
     samples: Annotated[
         int, typer.Option("--samples", help="Test samples that spikes are measured on.")
     ] = 100,

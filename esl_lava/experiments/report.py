@@ -201,32 +201,34 @@ def find(run: RunDirectory, terms: Terms, tell: Tell) -> Findings:
 
 
 def compared(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """For each device: joules and accuracy of every run, and which of them nothing beats."""
-    found = {}
+    """For each device: joules and accuracy of every run, and which of them nothing beats.
+
+    Accuracies on different data sets do not compare: a run is beaten by those of its own.
+    """
+    datasets = [run["dataset"] for run in runs]
+    found: dict[str, list[dict[str, Any]]] = {}
     for device in runs[0]["devices"]:
         costs = [(run["devices"][device]["joules_per_sample"], run["accuracy"]) for run in runs]
         found[device] = [
             {
                 "run": run["label"],
-                "joules_per_sample": joules,
-                "accuracy": accuracy,
-                "pareto": best,
+                "joules_per_sample": cost[0],
+                "accuracy": cost[1],
+                "pareto": not any(
+                    beats(other, cost)
+                    for other, dataset in zip(costs, datasets)
+                    if dataset == run["dataset"]
+                ),
             }
-            for run, (joules, accuracy), best in zip(runs, costs, pareto(costs))
+            for run, cost in zip(runs, costs)
         ]
-    return {"datasets": sorted({run["dataset"] for run in runs}), "devices": found}
+    return {"datasets": sorted(set(datasets)), "devices": found}
 
 
-def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Whether no other point costs less or as much and reaches as much or more, one strictly.
+def beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether `one` costs no more than `other` and reaches no less, and differs.
 
     Args:
-        points: (cost, what is reached).
+        one, other: (cost, what is reached).
     """
-    return [
-        not any(
-            other != (cost, reached) and other[0] <= cost and other[1] >= reached
-            for other in points
-        )
-        for cost, reached in points
-    ]
+    return one != other and one[0] <= other[0] and one[1] >= other[1]

@@ -124,7 +124,8 @@ def _compared(
             for n, place in enumerate(places, 1)
         ]
         label = f"joules per sample, {pictures.plain(device)}"
-        found[device] = pictures.scatter(points, label, f"c-{index}", front=True)
+        joined = len(comparison["datasets"]) == 1
+        found[device] = pictures.scatter(points, label, f"c-{index}", front=True, joined=joined)
     return {name: Markup(text) for name, text in found.items()}
 
 

@@ -78,6 +78,14 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def tick(value: float) -> str:
+    """A number of an axis, exact to three digits: 2e-07, 1.25e-06, 0.5, 12."""
+    if value == 0 or abs(value) >= 1e-3:
+        return f"{value:.3g}"
+    digits, exponent = f"{value:.2e}".split("e")
+    return f"{float(digits):g}e{exponent}"
+
+
 def training(history: Sequence[Mapping[str, Any]], name: str) -> str:
     """Validation accuracy (else the loss) over epochs, with the epoch that was kept.
 
@@ -96,6 +104,7 @@ def training(history: Sequence[Mapping[str, Any]], name: str) -> str:
         _note(axis, f"kept: epoch {epochs[kept]}, {values[kept]:.2f} %", canvas.ORANGE)
     axis.set_ylabel("validation accuracy (%)" if known else "loss")
     axis.set_xlabel("epoch")
+    axis.xaxis.set_major_locator(_whole_numbers())
     return canvas.svg(picture, name)
 
 
@@ -119,6 +128,7 @@ def densities(history: Sequence[Mapping[str, Any]], name: str) -> str:
     axis.set_ylim(0, 105)
     axis.set_ylabel("share of positions (%)")
     axis.set_xlabel("epoch")
+    axis.xaxis.set_major_locator(_whole_numbers())
     _legend(axis, 3)
     return canvas.svg(picture, name)
 
@@ -151,20 +161,28 @@ def rewiring(updates: Sequence[Mapping[str, Any]], name: str) -> str:
     return canvas.svg(picture, name)
 
 
-def scatter(points: Sequence[Point], axis_label: str, name: str, *, front: bool = False) -> str:
+def scatter(
+    points: Sequence[Point],
+    axis_label: str,
+    name: str,
+    *,
+    front: bool = False,
+    joined: bool = False,
+) -> str:
     """Accuracy over something that costs, on a logarithmic axis.
 
     Args:
         points: at least one; x positive.
         axis_label: what x is.
         name: unique within the page.
-        front: join the points that nothing beats in both.
+        front: mark the points that nothing beats in both.
+        joined: and join them.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     picture, axis = _figure(2.9)
     best = sorted((point for point in points if point.front), key=lambda p: (p.x, p.accuracy))
-    if front and len(best) > 1:
+    if joined and len(best) > 1:
         axis.step(
             [point.x for point in best],
             [100 * point.accuracy for point in best],
@@ -191,7 +209,7 @@ def scatter(points: Sequence[Point], axis_label: str, name: str, *, front: bool 
         axis.xaxis.set_minor_locator(NullLocator())
     else:
         axis.xaxis.set_major_locator(MaxNLocator(5))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.2g}"))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: tick(x)))
     axis.margins(x=0.2, y=0.25)
     axis.set_xlabel(axis_label)
     axis.set_ylabel("accuracy (%)")
@@ -213,7 +231,7 @@ def epochs_by_density(history: Sequence[Mapping[str, Any]], name: str) -> str:
             100 * entry["validation_accuracy"],
             "o",
             color=canvas.BLUE,
-            alpha=0.25 + 0.6 * index / last,
+            alpha=0.4 + 0.5 * index / last,
             markersize=4,
         )
     kept = history[kept_epoch(history)]
@@ -322,8 +340,12 @@ def raster(shown: Shown, name: str) -> str:
         axis.set_title(f"{number:,} spikes", fontsize=8, loc="right", color=INK, pad=2)
     if shown.readout is not None:
         _sums(axes[-1, 0], shown.readout, shown.decision)
-    axes[-1, 0].tick_params(bottom=True, labelbottom=True)
-    axes[-1, 0].set_xlabel("step")
+    last = axes[-1, 0]
+    decision = shown.decision if shown.decision >= 0 else "nothing"
+    last.set_title(f"decides {decision}", fontsize=8, loc="left", color=INK, pad=2)
+    last.xaxis.set_major_locator(_whole_numbers())
+    last.tick_params(bottom=True, labelbottom=True)
+    last.set_xlabel("step")
     return canvas.svg(picture, name)
 
 
@@ -349,8 +371,21 @@ def _sums(axis: Any, readout: npt.NDArray[np.int32], decision: int) -> None:
             linewidth=2 if chosen else 1,
             zorder=2 if chosen else 1,
         )
-    axis.annotate(f" {decision}", (steps[-1], sums[-1, decision]), color=canvas.ORANGE, va="center")
+    axis.annotate(
+        f"{decision}",
+        (steps[-1], sums[-1, decision]),
+        textcoords="offset points",
+        xytext=(4, 0),
+        color=canvas.ORANGE,
+        va="center",
+    )
     axis.set_ylabel("readout\n(running sum)", fontsize=8)
+
+
+def _whole_numbers() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins="auto", integer=True)
 
 
 def _figure(height: float) -> tuple[Any, Any]:

@@ -241,7 +241,7 @@ def test_energy_as_a_program_of_its_own(tiny: Any, program: Command) -> None:
 
 
 def test_energy_of_a_placed_network_charges_messages_and_active_updates(
-    tiny: Any, invoke: Command
+    tiny: Any, invoke: Command, tmp_path: Path
 ) -> None:
     flags = ("--samples", 20, "--device", "loihi1_sanafe", "--map", "loihi1")
     values = invoke("energy", tiny.net, *flags, "--json").json
@@ -256,6 +256,10 @@ def test_energy_of_a_placed_network_charges_messages_and_active_updates(
     assert found["parts"]["messages"] == expected.messages > 0
     (apart,) = values["disagreements"]
     assert [apart["least"], apart["most"]] == found["joules_span"]
+    spikes = encoded(load_samples(network, "digits", "test", 20), encoding_of(network))
+    np.save(tmp_path / "spikes.npy", spikes)
+    of_file = invoke("energy", tiny.net, *flags, "--data", tmp_path / "spikes.npy", "--json").json
+    assert of_file["devices"] == values["devices"]
     shown = invoke("energy", tiny.net, *flags).out
     assert f"{expected.messages:.2E}" in shown
     assert "- Loihi 1: " in shown

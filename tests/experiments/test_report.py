@@ -102,8 +102,16 @@ def test_runs_of_both_kinds_are_compared(made: Made) -> None:
 
 
 def test_pareto() -> None:
-    points = [(1.0, 0.5), (2.0, 0.9), (3.0, 0.9), (2.0, 0.4), (1.0, 0.5)]
-    assert report.pareto(points) == [True, True, False, False, True]
+    points = [("a", 1.0, 0.5), ("a", 2.0, 0.9), ("a", 3.0, 0.9), ("a", 2.0, 0.4), ("a", 1.0, 0.5)]
+    points += [("b", 9.0, 0.1)]  # of another data set: there is none to beat it
+    runs = [
+        {"label": "", "dataset": d, "accuracy": a, "devices": {"chip": {"joules_per_sample": j}}}
+        for d, j, a in points
+    ]
+    found = report.compared(runs)
+    assert found["datasets"] == ["a", "b"]
+    best = [place["pareto"] for place in found["devices"]["chip"]]
+    assert best == [True, True, False, False, True, True]
 
 
 def test_labels(tmp_path: Path) -> None:

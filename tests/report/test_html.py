@@ -1,3 +1,4 @@
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
@@ -96,7 +97,7 @@ def run(**changes: Any) -> dict[str, Any]:
     }
 
 
-def written(runs: Sequence[dict[str, Any]], drawn: Sequence[Mapping[str, Any]]) -> str:
+def written(runs: Sequence[dict[str, Any]], pictured: Sequence[Mapping[str, Any]]) -> str:
     """The page on runs, compared where there are several."""
     comparison = None
     if len(runs) > 1:
@@ -105,7 +106,7 @@ def written(runs: Sequence[dict[str, Any]], drawn: Sequence[Mapping[str, Any]]) 
             for n, r in enumerate(runs, 1)
         ]
         comparison = {"datasets": ["digits"], "devices": {"chip": places}}
-    return html.page(runs, comparison, {"esl_lava": "0.1.0"}, drawn)
+    return html.page(runs, comparison, {"esl_lava": "0.1.0"}, pictured)
 
 
 def shown(readout: bool = True) -> Shown:
@@ -125,12 +126,14 @@ def layer() -> Connections:
     return Connections.from_dense(weights, weights != 0)
 
 
+@functools.cache
+def drawn(prefix: str) -> Mapping[str, Any]:
+    """The pictures of a run, which take most of the time of a page."""
+    return html.drawings(run(), prefix, ("hidden1", 0, layer()), (2, 2), shown())
+
+
 def page(*runs: dict[str, Any]) -> str:
-    drawn = [
-        html.drawings(run, f"r{n}", ("hidden1", 0, layer()), (2, 2), shown())
-        for n, run in enumerate(runs, 1)
-    ]
-    return written(runs, drawn)
+    return written(runs, [drawn(f"r{n}") for n in range(1, len(runs) + 1)])
 
 
 class Seen(HTMLParser):
@@ -192,7 +195,9 @@ def test_text_from_files_is_escaped() -> None:
 
 
 def test_the_same_values_give_the_same_page() -> None:
-    assert page(run(), run()) == page(run(), run())
+    text = page(run(), run())
+    drawn.cache_clear()
+    assert page(run(), run()) == text
 
 
 def test_pictures_take_the_colours_of_the_page() -> None:
@@ -222,20 +227,35 @@ def test_what_does_not_exist_is_not_drawn() -> None:
     history = [{**entry, "validation_accuracy": None} for entry in run()["history"]]
     bare = run(history=history, updates=[], validation_accuracy=None)
     seen = Shown(**{**vars(shown(readout=False)), "image": None})
-    drawn = html.drawings(bare, "r", ("readout", 1, layer()), None, seen)
-    assert sorted(drawn) == ["densities", "matrix", "raster", "training"]
-    assert "Loss by epoch" in written([bare], [drawn])
+    made = html.drawings(bare, "r", ("readout", 1, layer()), None, seen)
+    assert sorted(made) == ["densities", "matrix", "raster", "training"]
+    assert "Loss by epoch" in written([bare], [made])
 
 
 def test_receptive_fields_show_every_connection() -> None:
-    drawn = pictures.fields(layer(), (2, 2), "f")
-    assert drawn.count("<image") == 3  # a neuron each
+    made = pictures.fields(layer(), (2, 2), "f")
+    assert made.count("<image") == 3  # a neuron each
     assert pictures.incoming(layer(), (2, 2), "i").count("0 to 2") == 1
     assert pictures.matrix(layer(), "m").count("<image") == 1
 
 
 def test_the_pareto_front_is_marked() -> None:
     points = [Point("1", 1e-7, 0.9), Point("2", 1e-6, 0.95), Point("3", 2e-6, 0.8, False)]
-    drawn = pictures.scatter(points, "joules", "p", front=True)
-    marks = re.findall(r'<use [^>]*style="fill: var\(--(blue|orange)\)', drawn)
+    made = pictures.scatter(points, "joules", "p", front=True, joined=True)
+    marks = re.findall(r'<use [^>]*style="fill: var\(--(blue|orange)\)', made)
     assert marks == ["orange", "orange", "blue"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.25e-6, "1.25e-06"), (1e-4, "1e-04"), (2e-7, "2e-07"), (0.5, "0.5"), (12.0, "12"), (0, "0")],
+)
+def test_ticks_are_what_they_stand_for(value: float, text: str) -> None:
+    assert pictures.tick(value) == text
+
+
+def test_a_raster_says_its_steps_and_what_the_network_decides() -> None:
+    made = pictures.raster(shown(), "r")
+    assert ">decides nothing<" in made
+    for step in range(1, 6):
+        assert f">{step}</text>" in made
