@@ -6,7 +6,7 @@ READY := .venv/.ready
 
 .PHONY: help setup demo test lint format bench clean
 help:
-	@echo "make demo    train, export, run, verify and price a sparse network (minutes)"
+	@echo "make demo    train, export, run, verify, price and report on a sparse network (minutes)"
 	@echo "make test    check style and types, run all tests"
 	@echo "make bench   measure; ONLY=prefix runs those benchmarks whose name starts so"
 	@echo "make setup   create .venv/ with exact versions"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import typer
 
-from esl_lava.cli import commands, sweeps
+from esl_lava.cli import commands, reports, sweeps
 from esl_lava.cli.output import INTERRUPTED, complain
 from esl_lava.errors import UserError
 
@@ -39,6 +39,7 @@ app.command()(commands.verify)
 app.command()(commands.energy)
 app.command()(commands.devices)
 app.command("map")(commands.map_to_chip)
+app.command()(reports.report)
 app.command()(sweeps.baselines)
 app.add_typer(reproduce, name="reproduce")
 

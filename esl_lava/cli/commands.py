@@ -65,7 +65,7 @@ def demo(
     samples: Annotated[int, typer.Option(help="Test samples verified on Lava.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """Train, export, run, verify and price a sparse network on the embedded digits."""
+    """Train, export, run, verify, price and report on a sparse network: the embedded digits."""
     with results_only():
         from esl_lava.experiments import demo as demos
         from esl_lava.experiments.rundir import next_free
@@ -73,7 +73,7 @@ def demo(
 
         directory = output or next_free(Path("runs/demo"))
         found = demos.demo(directory, progress_line(), tell, samples)
-        values = demos.document(found)
+        values = found.written.values
     if as_json:
         print_json({**values, "seconds": found.evaluation.seconds})
     else:
@@ -91,7 +91,8 @@ def demo(
             (f"joules per sample, {name}", tables.joules(device["joules_per_sample"]))
             for name, device in values["devices"].items()
         ]
-        print_tables(tables.facts(rows, f"left in {directory}: config, model.pt, net.h5, plots"))
+        left = "config.toml, model.pt, net.h5, updates.json, report.html, report.json, plots"
+        print_tables(tables.facts(rows, f"left in {directory}: {left}"))
     _fail_on(found.verification)
 
 
@@ -465,7 +466,7 @@ def map_to_chip(
         bool,
         typer.Option(help="Measure spikes on test samples: traffic and the time of a step."),
     ] = True,
-    data: Data = None,
+    data: DataOrSpikes = None,
     samples: Annotated[
         int, typer.Option("--samples", help="Test samples that spikes are measured on.")
     ] = 100,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,14 @@ from esl_lava.counts import Counts
 from esl_lava.data.datasets import Dataset
 from esl_lava.devices import Device, load_device
 from esl_lava.energy import active_updates, detailed, with_activity, with_messages
+from esl_lava.errors import ConfigError
 from esl_lava.experiments.evaluate import (
     ENCODED_BYTES,
     data_name,
     encoded,
     encoding_of,
     load_samples,
+    read_spikes,
 )
 from esl_lava.mapping import (
     CoreMap,
@@ -76,15 +80,53 @@ def measure(network: Network, data: Dataset, encoding: Encoding) -> Activity:
     Raises:
         DataError, BackendError: as `simulate`.
     """
+
+    def spikes(part: slice) -> npt.NDArray[np.uint8]:
+        some = replace(data, images=data.images[part], labels=data.labels[part])
+        return encoded(some, encoding)
+
+    return _measured(network, spikes, len(data), encoding.steps)
+
+
+def measure_samples(
+    network: Network, data: str | None, samples: int | None, encoder: str | None, steps: int | None
+) -> Activity:
+    """`measure` on the first test samples of a data set, or on those of a file of spikes.
+
+    Args:
+        network: what to run.
+        data: a data set, by default the one trained on, or the path of a .npy file.
+        samples: how many; by default all.
+        encoder, steps: other than as trained; of a data set only.
+
+    Raises:
+        ConfigError: where a file of spikes is to be encoded.
+        FileError, DataError, BackendError: as `read_spikes`, `load_samples`, `simulate`.
+    """
+    if data is not None and data.endswith(".npy"):
+        if encoder is not None or steps is not None:
+            raise ConfigError(f"{data} holds spikes: --encoder and --steps are for data sets")
+        inputs = read_spikes(Path(data), samples)
+        shape = (-1, inputs.shape[1], math.prod(inputs.shape[2:]))
+        return _measured(
+            network, lambda part: inputs[part].reshape(shape), len(inputs), inputs.shape[1]
+        )
+    encoding = encoding_of(network, encoder, steps)
+    test = load_samples(network, data_name(network, data), "test", samples)
+    return measure(network, test, encoding)
+
+
+def _measured(
+    network: Network, inputs: Callable[[slice], npt.NDArray[Any]], samples: int, steps: int
+) -> Activity:
+    """Run (samples, T, inputs) spikes in portions that are small enough to record."""
     results = []
     active: Counter[str] = Counter()
     spikes: dict[str, Any] = {INPUT: np.zeros(network.inputs, np.int64)}
     widest = max(network.inputs, *(layer.neurons for layer in network.layers))
-    each = max(1, ENCODED_BYTES // (encoding.steps * widest * 4))
-    for first in range(0, len(data), each):
-        part = slice(first, first + each)
-        some = replace(data, images=data.images[part], labels=data.labels[part])
-        given = encoded(some, encoding)
+    each = max(1, ENCODED_BYTES // (steps * widest * 4))
+    for first in range(0, samples, each):
+        given = inputs(slice(first, min(first + each, samples)))
         result = simulate(network, given, record="all")
         active.update(active_updates(network, given, result.spikes))
         spikes[INPUT] += np.count_nonzero(given, axis=(0, 1))
@@ -94,15 +136,6 @@ def measure(network: Network, data: Dataset, encoding: Encoding) -> Activity:
         results.append(_counted(result))
     counts = detailed(network, joined(results).counts)
     return Activity(with_activity(counts, active), spikes)
-
-
-def measure_samples(
-    network: Network, data: str | None, samples: int | None, encoder: str | None, steps: int | None
-) -> Activity:
-    """`measure` on the first test samples of a data set, by default the one trained on."""
-    encoding = encoding_of(network, encoder, steps)
-    test = load_samples(network, data_name(network, data), "test", samples)
-    return measure(network, test, encoding)
 
 
 def place(

@@ -159,16 +159,13 @@ def evaluate_spikes(
         FileError: when a file cannot be read or is no such array.
         DataError, BackendError: as `simulate`; when there are not so many samples or labels.
     """
-    inputs = read_array(path, "spikes")
-    if inputs.ndim < 3:
-        raise DataError(f"{path}: spikes need shape (samples, T, inputs), not {inputs.shape}")
-    total = len(inputs) if samples is None else samples
-    if not 1 <= total <= len(inputs):
-        raise DataError(f"cannot take {total} samples of {path}, which has {len(inputs)}")
+    inputs = read_spikes(path, samples)
+    total = len(inputs)
     classes = None if labels is None else read_array(labels, "labels")
-    if classes is not None and classes.shape != (len(inputs),):
+    whole = len(read_spikes(path))
+    if classes is not None and classes.shape != (whole,):
         raise DataError(
-            f"{labels}: labels need shape ({len(inputs)},), one for each sample of {path}, "
+            f"{labels}: labels need shape ({whole},), one for each sample of {path}, "
             f"not {classes.shape}"
         )
     steps = int(inputs.shape[1])
@@ -177,6 +174,25 @@ def evaluate_spikes(
     if classes is not None:
         accuracy = int((result.decisions == classes[:total]).sum()) / total
     return Evaluation(path.name, None, backend, accuracy, total, seconds, result)
+
+
+def read_spikes(path: Path, samples: int | None = None) -> npt.NDArray[Any]:
+    """The spikes of a file, (samples, T, inputs) or with further axes, mapped into memory.
+
+    Args:
+        path: a .npy file.
+        samples: how many of the first; by default all.
+
+    Raises:
+        FileError, DataError: when it holds no such array, or not so many samples.
+    """
+    inputs = read_array(path, "spikes")
+    if inputs.ndim < 3:
+        raise DataError(f"{path}: spikes need shape (samples, T, inputs), not {inputs.shape}")
+    total = len(inputs) if samples is None else samples
+    if not 1 <= total <= len(inputs):
+        raise DataError(f"cannot take {total} samples of {path}, which has {len(inputs)}")
+    return inputs[:total]
 
 
 def most_sops(network: Network, data: Dataset, encoding: Encoding) -> int:

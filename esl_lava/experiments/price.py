@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,13 +11,11 @@ from esl_lava.counts import Counts
 from esl_lava.devices import Device, load_device, with_constants, with_utilisation
 from esl_lava.energy import EnergyBreakdown, as_ann, by_connections, detailed, per_sample
 from esl_lava.energy.training import Schedule, TrainedLayer, TrainingCost, training_cost
-from esl_lava.errors import ConfigError, DataError, FileError
-from esl_lava.experiments.rundir import RunDirectory
+from esl_lava.errors import ConfigError, DataError
+from esl_lava.experiments.rundir import RunDirectory, read_updates
 from esl_lava.network import Network
 
 DEFAULT_DEVICES = ("truenorth_paper", "v100_paper", "loihi1_davies2018", "loihi1_sanafe")
-UPDATES_LIMIT = 1 << 28
-"""Most bytes of an updates.json that is read."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +210,7 @@ def cost_of_training(model: Path, network: Network, counts: Counts) -> TrainingC
     config = saved.config
     data = load(config.data.name, "train")
     kept, _ = split_validation(data, config.data.validation, config.seed)
-    updates = _updates(RunDirectory(model.parent).updates)
+    updates = [u["layers"] for u in read_updates(RunDirectory(model.parent).updates)]
     names = [layer.name for layer in network.layers]
     for entry in saved.history:
         if sorted(entry["densities"]) != sorted(names):
@@ -231,7 +228,7 @@ def cost_of_training(model: Path, network: Network, counts: Counts) -> TrainingC
             dense_synapses=detail.dense_synapses,
             rate=detail.in_spikes / (runs * detail.inputs),
             densities=[entry["densities"][layer.name] for entry in saved.history],
-            moved=sum(update.get(layer.name, 0) for update in updates),
+            moved=sum(update.get(layer.name, {"grown": 0})["grown"] for update in updates),
         )
         for layer, detail in zip(counts.layers, counts.details)
     ]
@@ -243,21 +240,3 @@ def cost_of_training(model: Path, network: Network, counts: Counts) -> TrainingC
         growth=config.sparsity.growth,
     )
     return training_cost(layers, schedule)
-
-
-def _updates(path: Path) -> list[dict[str, int]]:
-    """Layer name -> connections grown, of each update of the masks."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(UPDATES_LIMIT + 1)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror})") from error
-    if len(content) > UPDATES_LIMIT:
-        raise FileError(f"{path}: larger than the {UPDATES_LIMIT} bytes that are read")
-    try:
-        return [
-            {name: int(layer["grown"]) for name, layer in update["layers"].items()}
-            for update in json.loads(content)
-        ]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise FileError(f"{path}: is not a record of updates of masks") from None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from esl_lava.errors import FileError
 from esl_lava.files import is_unfinished
+
+UPDATES_LIMIT = 1 << 28
+"""Most bytes of an updates.json that is read."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,13 @@ class RunDirectory:
         return self.path / "net.h5"
 
     @property
+    def page(self) -> Path:
+        """The report on the run."""
+        return self.path / "report.html"
+
+    @property
     def report(self) -> Path:
-        """Everything the run found, as JSON."""
+        """Everything the report says, as JSON."""
         return self.path / "report.json"
 
     @property
@@ -103,3 +113,34 @@ def refuse_overwrite(path: Path, overwrite: bool) -> None:
             raise FileError(f"{path.parent}: no such directory")
     except OSError as error:  # a name too long, a folder that may not be searched
         raise FileError(f"{path}: {error.strerror}") from None
+
+
+def read_updates(path: Path) -> list[dict[str, Any]]:
+    """What every update of the masks did, of an `updates.json`.
+
+    Returns:
+        Of each update its `iteration`, and in `layers` by name `pruned`, `grown`, `connections`.
+
+    Raises:
+        FileError: when it cannot be read, or is no such record.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(UPDATES_LIMIT + 1)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(content) > UPDATES_LIMIT:
+        raise FileError(f"{path}: larger than the {UPDATES_LIMIT} bytes that are read")
+    try:
+        return [
+            {
+                "iteration": int(update["iteration"]),
+                "layers": {
+                    name: {key: int(layer[key]) for key in ("pruned", "grown", "connections")}
+                    for name, layer in update["layers"].items()
+                },
+            }
+            for update in json.loads(content)
+        ]
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        raise FileError(f"{path}: is not a record of updates of masks") from None

@@ -123,7 +123,7 @@ class Packing:
             words = np.where(sizes > 0, longest[lists.groups], 0)
         return words
 
-    def least_words(self, form: str, weight_bits: int, stored: int) -> int:
+    def least_words(self, form: str, weight_bits: int, stored: Ints) -> Ints:
         """Words that so many stored synapses take at least, whatever their lists."""
         index = {DENSE: 0, SPARSE: (self.index_bits or (1,))[0], RUNLENGTH: SKIP_BITS[0]}[form]
         prefixes = stored // self.per_entry * self.prefix_bits if self.per_entry else 0

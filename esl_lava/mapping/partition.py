@@ -9,17 +9,30 @@ then the fewest words.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from esl_lava.devices import Capacity, Device
 from esl_lava.errors import ConfigError, LimitError
 from esl_lava.mapping.packing import DENSE, Ints, Packing, packing
-from esl_lava.mapping.regions import Reach, Region, Synapses, maps, partitions
+from esl_lava.mapping.regions import (
+    Grid,
+    Range,
+    Reach,
+    Region,
+    Synapses,
+    maps,
+    partitions,
+    running_totals,
+)
 from esl_lava.network import INPUT, Connections, Convolution, Injection, Layer, Network, parts
+
+_Number = TypeVar("_Number", int, Ints)
 
 RESOURCES = (
     "neurons",
@@ -159,9 +172,20 @@ class _Later:
 
     cores: dict[int, Ints] = field(default_factory=dict)
 
-    def add(self, chip: int, reached: npt.NDArray[np.bool_]) -> None:
-        """A core on `chip`, and (neurons,) whether a neuron has a synapse in it."""
-        self.cores[chip] = self.cores.get(chip, np.zeros(len(reached), np.int64)) + reached
+    def add(self, chip: int, synapses: Synapses, region: Region) -> None:
+        """A core on `chip` that holds a region, and the synapses that reach it."""
+        if chip not in self.cores:
+            self.cores[chip] = np.zeros(synapses.part.n_pre, np.int64)
+        synapses.mark(self.cores[chip], region)
+
+
+class _Totals:
+    """Running totals of the cores that each neuron of a layer reaches: on each chip, on all."""
+
+    def __init__(self, later: _Later, shape: tuple[int, ...]) -> None:
+        self.by_chip = {chip: running_totals(n, shape) for chip, n in later.cores.items()}
+        none = running_totals(np.zeros(math.prod(shape), np.int64), shape)
+        self.all = sum(self.by_chip.values(), none)
 
 
 def map_network(
@@ -281,8 +305,9 @@ class _Placer:
         self._recurrent = None
         if layer.recurrent is not None:
             self._recurrent = Synapses(layer.recurrent, layer.shape)
-        self._reached: dict[tuple[int, Region], Reach] = {}
-        self._sent_by: tuple[list[Region], list[int]] | None = None
+        self._reached: dict[Hashable, Reach] = {}
+        self._brought: dict[Hashable, tuple[int, int, int]] = {}
+        self._totals = _Totals(later, layer.shape)
         self.exceeded: tuple[str, int, int] | None = None
 
     def plans(self) -> dict[str, _Plan]:
@@ -299,55 +324,75 @@ class _Placer:
         )
         found: dict[str, _Plan] = {}
         most = self._layer.neurons
-        for regions in partitions(self._layer, least, self._limits["neurons"]):
-            if len(regions) > most or len(found) == len(self._rule.formats):
+        fewest = self._fewest_entries()
+        for grid in partitions(self._layer, least, self._limits["neurons"]):
+            if len(grid) > most or len(found) == len(self._rule.formats):
                 break
+            if fewest * grid.largest > self._limits["output_axons"] and len(grid) < most:
+                continue
             self._reached.clear()
+            entries = self._entries(grid)
             for form in self._rule.formats:
-                used = None if form in found else self.try_out(regions, form)
+                used = None if form in found else self._try_out(grid, form, entries)
                 if used is not None:
-                    found[form] = _Plan(form, regions, used)
-                    most = min(most, 4 * len(regions) - 1)
+                    found[form] = _Plan(form, grid.regions(), used)
+                    most = min(most, 4 * len(grid) - 1)
         return found
 
-    def try_out(self, regions: list[Region], form: str) -> list[dict[str, int]] | None:
+    def fits(self, neurons: int, form: str) -> bool:
+        """Whether a core holds so many of the first neurons of a layer without maps."""
+        grid = Grid((neurons, 1, 1), (1, 1, 1))
+        return self._try_out(grid, form, self._entries(grid)) is not None
+
+    def _try_out(self, grid: Grid, form: str, entries: Ints) -> list[dict[str, int]] | None:
         """What each core uses, or None where a limit does not hold (`exceeded` says which)."""
-        if self._sent_by is None or self._sent_by[0] is not regions:
-            self._sent_by = (regions, self._sent(regions, self._limits["output_axons"]))
-        sent = self._sent_by[1]
-        limit = self._limits["output_axons"]
-        if max(sent) > limit:
-            self.exceeded = ("output_axons", max(sent), limit)
+        if self._exceeds("output_axons", entries):
             return None
-        if self._too_many_words(regions, form):
+        stored = sum(part.least_stored(grid, form == DENSE) for part in self._inputs)
+        words = self._rule.least_words(form, self.bits, np.asarray(stored))
+        if self._exceeds("synapse_words", words):
             return None
-        found = []
-        for region, entries in zip(regions, sent):
-            used = self._use(region, form, entries)
+        for region in self._kinds(grid):
+            used = self._use(region, form, 0)
             for name, limit in self._limits.items():
                 if used[name] > limit:
                     self.exceeded = (name, used[name], limit)
                     return None
-            found.append(used)
-        return found
-
-    def _too_many_words(self, regions: list[Region], form: str) -> bool:
-        """Whether some core's weights are too many however short their indices are."""
-        limit = self._limits["synapse_words"]
-        for region in regions:
-            stored = sum(part.least_stored(region, form == DENSE) for part in self._inputs)
-            words = self._rule.least_words(form, self.bits, stored)
-            if words > limit:
-                self.exceeded = ("synapse_words", words, limit)
-                return True
-        return False
-
-    def worst(self, regions: list[Region], form: str) -> tuple[str, int, int]:
-        """(resource, used, limit) of what is exceeded most, or filled most."""
-        uses = [
-            self._use(region, form, entries)
-            for region, entries in zip(regions, self._sent(regions))
+        return [
+            self._use(region, form, int(sent)) for region, sent in zip(grid.regions(), entries.flat)
         ]
+
+    def _exceeds(self, name: str, used: Ints) -> bool:
+        """Whether a core uses more than the limit; the first that does is `exceeded`."""
+        over = used > self._limits[name]
+        if over.any():
+            self.exceeded = (name, int(used.flat[over.argmax()]), self._limits[name])
+        return bool(over.any())
+
+    def _kinds(self, grid: Grid) -> Iterator[Region]:
+        """The first region of every kind, in the grid's order."""
+        rows, columns = (self._first_of_kinds(grid, axis) for axis in (1, 2))
+        return (Region(c, y, x) for c, y, x in product(grid.ranges(0), rows, columns))
+
+    def _first_of_kinds(self, grid: Grid, axis: int) -> list[Range]:
+        first: dict[tuple[Hashable, ...], Range] = {}
+        kinds = zip(*(part.alike(grid, axis) for part in self._inputs))
+        for kind, one in zip(kinds, grid.ranges(axis)):
+            first.setdefault(kind, one)
+        return list(first.values())
+
+    def worst(self, grid: Grid, form: str) -> tuple[str, int, int]:
+        """(resource, used, limit) of what is exceeded most, or filled most.
+
+        Where a list has more targets than an index can name, a core has too many neurons.
+        """
+        try:
+            uses = [
+                self._use(region, form, int(sent))
+                for region, sent in zip(grid.regions(), self._entries(grid).flat)
+            ]
+        except ConfigError:
+            return "neurons", grid.largest, self._limits["neurons"]
         name = max(
             self._limits, key=lambda name: max(use[name] for use in uses) / self._limits[name]
         )
@@ -366,39 +411,40 @@ class _Placer:
         entries = sum(self._later.cores.values(), np.zeros(self._layer.neurons, np.int64))
         return "output_axons", int(entries.max()), self._limits["output_axons"]
 
-    def _sent(self, regions: list[Region], enough: int | None = None) -> list[int]:
-        """Entries of output axons in each core, up to the first of more than `enough`."""
-        goes = _Later(dict(self._later.cores))
+    def _fewest_entries(self) -> int:
+        """Entries of output axons that every neuron takes at least, wherever it lies."""
+        found = np.zeros(self._layer.neurons, np.int64)
+        for chip, cores in self._later.cores.items():
+            behind = chip < self._start // self._per_chip  # of which the layer has no core
+            found += cores * (1 + self._rule.remote_axons * behind)
+        return int(found.min())
+
+    def _entries(self, grid: Grid) -> Ints:
+        """(channels, rows, columns) of the grid: entries of output axons in each core."""
+        number = len(grid)
+        chips = _chip_from_last(self._start, number, np.arange(number), self._per_chip)
+        totals = self._totals
         if self._recurrent is not None:
-            for number, region in enumerate(regions):
-                chip = _chip_from_last(self._start, len(regions), number, self._per_chip)
-                goes.add(chip, self._recurrent.reach(region).fan_out > 0)
-        shape = maps(self._layer.shape)
-        found = []
-        for number, region in enumerate(regions):
-            chip = _chip_from_last(self._start, len(regions), number, self._per_chip)
-            entries = 0
-            for there, cores in goes.cores.items():
-                each = 1 + (self._rule.remote_axons if there != chip else 0)
-                box = (slice(*region.channels), slice(*region.rows), slice(*region.columns))
-                entries += each * int(cores.reshape(shape)[box].sum())
-            found.append(entries)
-            if enough is not None and entries > enough:
-                break
+            goes = _Later({chip: n.copy() for chip, n in self._later.cores.items()})
+            for chip, region in zip(chips.tolist(), grid.regions()):
+                goes.add(chip, self._recurrent, region)
+            totals = _Totals(goes, self._layer.shape)
+        remote = self._rule.remote_axons
+        found = (1 + remote) * grid.sums(totals.all)
+        chips = chips.reshape(grid.shares)
+        for chip in range(int(chips.min()), int(chips.max()) + 1):
+            if remote and chip in totals.by_chip:
+                found -= remote * np.where(chips == chip, grid.sums(totals.by_chip[chip]), 0)
         return found
 
     def _use(self, region: Region, form: str, entries: int) -> dict[str, int]:
         axons = words = formats = longest = 0
         for number, synapses in enumerate(self._inputs):
-            if (number, region) not in self._reached:
-                self._reached[number, region] = synapses.reach(region)
-            reach = self._reached[number, region]
-            axons += reach.axons
-            if reach.axons:
-                formats += 1
-                listed = self._rule.list_words(form, self.bits, reach.lists)
-                words += int(listed.sum())
-                longest = max(longest, int(listed.max()))
+            taken, filled, most = self._bring(number, synapses, region, form)
+            axons += taken
+            words += filled
+            formats += taken > 0
+            longest = max(longest, most)
         return {
             "neurons": region.neurons,
             "input_axons": axons,
@@ -409,8 +455,23 @@ class _Placer:
             "words_per_axon": longest,
         }
 
+    def _bring(
+        self, number: int, synapses: Synapses, region: Region, form: str
+    ) -> tuple[int, int, int]:
+        """(axons, words, words of the longest list) that an input brings to a region."""
+        place = (number, synapses.kind(region))
+        key = (*place, form)
+        if key not in self._brought:
+            if place not in self._reached:
+                self._reached[place] = synapses.reach(region)
+            reach = self._reached[place]
+            listed = self._rule.list_words(form, self.bits, reach.lists)
+            words, longest = (int(listed.sum()), int(listed.max())) if reach.axons else (0, 0)
+            self._brought[key] = reach.axons, words, longest
+        return self._brought[key]
 
-def _chip_from_last(start: int, count: int, number: int, per_chip: int) -> int:
+
+def _chip_from_last(start: int, count: int, number: _Number, per_chip: int) -> _Number:
     """Chip, counted from the network's last, of core `number` of a layer's `count`.
 
     `start` cores are behind the layer.
@@ -435,7 +496,7 @@ def _announce(
         synapses = Synapses(part, layer.shape)
         for number, region in enumerate(regions):
             chip = _chip_from_last(start, len(regions), number, per_chip)
-            later[source].add(chip, synapses.reach(region).fan_out > 0)
+            later[source].add(chip, synapses, region)
 
 
 def _layer_map(
@@ -487,11 +548,11 @@ def _fit(layer: Layer, plan: _Plan, capacity: Capacity, rule: Packing) -> Fit | 
     if fewer < 1:
         return None
     placer = _Placer(layer, _Later(), capacity, rule, 0)
-    regions = next(partitions(layer, fewer, layer.neurons), plan.regions)
-    resource, used, limit = placer.worst(regions, plan.form)
+    grid = next(partitions(layer, fewer, layer.neurons))
+    resource, used, limit = placer.worst(grid, plan.form)
     width = None
     if maps(layer.shape)[1:] == (1, 1):
-        width = fewer * _widest(placer, layer, plan)
+        width = fewer * _widest(placer, layer, plan, capacity)
     density = None
     main = layer.connections
     if resource not in ("synapse_words", "words_per_axon"):
@@ -512,13 +573,13 @@ def _fit(layer: Layer, plan: _Plan, capacity: Capacity, rule: Packing) -> Fit | 
     return Fit(fewer, resource, used, limit, width, density)
 
 
-def _widest(placer: _Placer, layer: Layer, plan: _Plan) -> int:
+def _widest(placer: _Placer, layer: Layer, plan: _Plan, capacity: Capacity) -> int:
     """Most neurons of the layer, from its first on, that fit one core in the plan's format."""
-    fits, fails = 0, layer.neurons + 1
+    fits, fails = 0, min(layer.neurons, capacity.neurons.value) + 1
     while fails - fits > 1:
         middle = (fits + fails) // 2
-        if placer.try_out([Region((0, middle))], plan.form) is None:
-            fails = middle
-        else:
+        if placer.fits(middle, plan.form):
             fits = middle
+        else:
+            fails = middle
     return fits

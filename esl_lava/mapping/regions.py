@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import pairwise
-from typing import Any
+from itertools import pairwise, product
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +50,58 @@ class Region:
         return ((c[:, None, None] * rows + y[:, None]) * columns + x).ravel()
 
 
+@dataclass(frozen=True)
+class Grid:
+    """A layer shared among cores, evenly along every axis.
+
+    Attributes:
+        lengths: channels, rows and columns of the layer.
+        shares: how many ranges each of these is split into.
+    """
+
+    lengths: tuple[int, int, int]
+    shares: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        return math.prod(self.shares)
+
+    @property
+    def largest(self) -> int:
+        """Neurons of the largest region."""
+        return math.prod(-(-n // share) for n, share in zip(self.lengths, self.shares))
+
+    def ranges(self, axis: int) -> tuple[Range, ...]:
+        """Of channels (axis 0), rows (1) or columns (2)."""
+        return splits(self.lengths[axis], self.shares[axis])
+
+    def regions(self) -> list[Region]:
+        """The region of every core, columns fastest."""
+        return [Region(c, y, x) for c, y, x in product(*map(self.ranges, range(3)))]
+
+    def sums(self, totals: Ints) -> Ints:
+        """(channels, rows, columns) of the grid: what the neurons of each region sum up to.
+
+        Args:
+            totals: of the layer, as `running_totals` makes them.
+        """
+        for axis, (length, share) in enumerate(zip(self.lengths, self.shares)):
+            totals = np.diff(totals.take(_bounds(length, share), axis), axis=axis)
+        return totals
+
+
+@lru_cache(maxsize=1 << 14)
+def _bounds(length: int, number: int) -> Ints:
+    return length * np.arange(number + 1) // number
+
+
+def running_totals(values: Ints, shape: tuple[int, ...]) -> Ints:
+    """Sums over all boxes from a layer's first neuron on; one longer along every axis."""
+    totals = np.pad(values.reshape(maps(shape)), ((1, 0), (1, 0), (1, 0)))
+    for axis in range(3):
+        totals = totals.cumsum(axis=axis)
+    return totals
+
+
 @dataclass(frozen=True, eq=False)
 class Reach:
     """What some connections bring to a core.
@@ -71,13 +122,14 @@ def maps(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return shape if len(shape) == 3 else (shape[0], 1, 1)
 
 
-def splits(length: int, number: int) -> list[Range]:
-    """`number` ranges that cover 0..length-1, the first ones longer by 1 if need be."""
+@lru_cache(maxsize=1 << 14)
+def splits(length: int, number: int) -> tuple[Range, ...]:
+    """`number` ranges that cover 0..length-1, of lengths that differ by 1 at most."""
     bounds = [length * part // number for part in range(number + 1)]
-    return list(pairwise(bounds))
+    return tuple(pairwise(bounds))
 
 
-def partitions(layer: Layer, least: int, largest: int) -> Iterator[list[Region]]:
+def partitions(layer: Layer, least: int, largest: int) -> Iterator[Grid]:
     """Ways to share a layer among cores, by their number, from `least` on.
 
     None of them has a region of more than `largest` neurons. Neurons of feature maps are
@@ -95,12 +147,7 @@ def partitions(layer: Layer, least: int, largest: int) -> Iterator[list[Region]]
                 if math.prod(-(-length // share) for length, share in shares) > largest:
                     continue
                 if by_row <= rows and by_column <= columns:
-                    yield [
-                        Region(c, y, x)
-                        for c in splits(channels, by_channel)
-                        for y in splits(rows, by_row)
-                        for x in splits(columns, by_column)
-                    ]
+                    yield Grid((channels, rows, columns), (by_channel, by_row, by_column))
 
 
 def _divisors(number: int) -> list[int]:
@@ -115,7 +162,11 @@ class Synapses:
         self.part = part
         self._shape = shape
         self._taps: dict[tuple[int, int, bool], Ints] = {}
-        self._stored: dict[tuple[Any, ...], int] = {}
+        self._spread: dict[Range, Ints] = {}
+        self._stored: dict[Hashable, Ints] = {}
+        self._alike: dict[Hashable, tuple[Hashable, ...]] = {}
+        self._numbers: dict[tuple[int, Range], int] = {}
+        self._ways: dict[Hashable, int] = {}
         if isinstance(part, Convolution) and maps(shape) != part.out_shape:
             self.part = part.unrolled()
 
@@ -133,31 +184,98 @@ class Synapses:
         """What they bring to the neurons of a region."""
         if isinstance(self.part, Connections):
             return self._full(region)
+        fan_out = self.fan_out(region)
         if isinstance(self.part, Convolution):
-            return _shared(self.part, region)
+            places = fan_out.reshape(self.part.in_shape).any(axis=0)
+            return Reach(self._shared(region), int(np.count_nonzero(places)), fan_out)
         none = np.zeros(0, np.int64)
-        return Reach(Lists(none, none, none, none, none), 0, self.part.fan_out())
+        return Reach(Lists(none, none, none, none, none), 0, fan_out)
 
-    def least_stored(self, region: Region, every_position: bool) -> int:
-        """Weights that a region stores at least, found without laying its lists out.
+    def fan_out(self, region: Region) -> Ints:
+        """(n_pre,) synapses of each input onto the neurons of a region."""
+        if isinstance(self.part, Connections):
+            pre, _ = self._within(region)
+            return np.bincount(pre, minlength=self.part.n_pre).astype(np.int64)
+        if isinstance(self.part, Injection):
+            return np.asarray(self.part.fan_out(), np.int64)
+        rows, columns = self._meeting(0, region.rows), self._meeting(1, region.columns)
+        # What no tap meets has kind -1: the last row and column, which are 0.
+        counts = np.pad(self._counts(region), ((0, 0), (0, 1), (0, 1)))
+        return np.asarray(counts[:, rows.kinds[:, None], columns.kinds]).ravel()
+
+    def mark(self, cores: Ints, region: Region) -> None:
+        """Add 1 to each input, (n_pre,), that has a synapse onto a neuron of a region."""
+        if not isinstance(self.part, Convolution):
+            cores += self.fan_out(region) > 0
+            return
+        rows, columns = self._meeting(0, region.rows), self._meeting(1, region.columns)
+        counts = self._counts(region)
+        c = np.flatnonzero(counts.any(axis=(1, 2)))
+        y, x = np.flatnonzero(rows.kinds >= 0), np.flatnonzero(columns.kinds >= 0)
+        met = counts[np.ix_(c, rows.kinds[y], columns.kinds[x])] > 0
+        cores.reshape(self.part.in_shape)[np.ix_(c, y, x)] += met
+
+    def _counts(self, region: Region) -> Ints:
+        """(input channels, kinds of rows, of columns) synapses of an input onto a region."""
+        rows, columns = self._meeting(0, region.rows), self._meeting(1, region.columns)
+        spread = self._spread_of(region.channels)
+        return rows.met_by_kind() @ spread @ columns.met_by_kind().T
+
+    def kind(self, region: Region) -> Hashable:
+        """Equal for regions whose lists and numbers of axons are equal.
+
+        Regions of a feature map away from its borders differ by where they lie alone.
+        """
+        if not isinstance(self.part, Convolution):
+            return region
+        rows, columns = (
+            self._like(axis, of) for axis, of in ((0, region.rows), (1, region.columns))
+        )
+        return region.channels, region.shape[2], rows, columns
+
+    def alike(self, grid: Grid, axis: int) -> tuple[Hashable, ...]:
+        """Equal for ranges of rows (axis 1) or columns (2) that make regions of one kind."""
+        ranges = grid.ranges(axis)
+        if not isinstance(self.part, Convolution):
+            return ranges
+        key = axis, grid.lengths[axis], grid.shares[axis]
+        if key not in self._alike:
+            self._alike[key] = tuple(
+                (last - first, self._like(axis - 1, (first, last))) for first, last in ranges
+            )
+        return self._alike[key]
+
+    def least_stored(self, grid: Grid, every_position: bool) -> Ints:
+        """Weights that each region of a grid stores at least, found without laying lists out.
 
         Of shared kernels it is how many there are, else 0: full layers are quick to lay out.
 
         Args:
-            region: of neurons.
+            grid: of regions.
             every_position: count positions, as dense lists do, instead of synapses.
         """
         if not isinstance(self.part, Convolution):
-            return 0
-        part = self.part
-        rows, columns = (
-            _meetings(part.in_shape[1 + axis], part.kernel.shape[2 + axis], *_steps(part, axis), of)
-            for axis, of in ((0, region.rows), (1, region.columns))
-        )
-        key = (region.channels, rows.met, columns.met, every_position)
+            return np.zeros(grid.shares, np.int64)
+        used, rows, columns = (self._met(grid, axis, every_position) for axis in range(3))
+        return rows @ used @ columns.T
+
+    def _met(self, grid: Grid, axis: int, every_position: bool) -> Ints:
+        """What `least_stored` multiplies.
+
+        Returns:
+            Of rows and columns, (ranges, positions of the kernel) in how many kinds of inputs
+            each position is; of channels, (ranges, rows, columns) synapses or positions.
+        """
+        key = axis, grid.lengths[axis], grid.shares[axis], every_position
         if key not in self._stored:
-            used = self._per_tap(region.channels, every_position)
-            self._stored[key] = int(np.array(rows.met) @ used @ np.array(columns.met))
+            self._stored[key] = np.stack(
+                [
+                    self._per_tap(one, every_position)
+                    if axis == 0
+                    else np.array(self._meeting(axis - 1, one).met, np.int64)
+                    for one in grid.ranges(axis)
+                ]
+            )
         return self._stored[key]
 
     def _per_tap(self, channels: Range, every_position: bool) -> Ints:
@@ -165,18 +283,49 @@ class Synapses:
         key = (*channels, every_position)
         if key not in self._taps:
             assert isinstance(self.part, Convolution)
-            slab = self.part.kernel[slice(*channels)]
-            used = np.ones_like(slab, bool) if every_position else slab != 0
-            self._taps[key] = used.sum(axis=(0, 1), dtype=np.int64)
+            if every_position:
+                size = (channels[1] - channels[0]) * self.part.kernel.shape[1]
+                self._taps[key] = np.full(self.part.kernel.shape[2:], size, np.int64)
+            else:
+                self._taps[key] = self._spread_of(channels).sum(axis=0)
         return self._taps[key]
 
-    def _full(self, region: Region) -> Reach:
+    def _like(self, axis: int, outputs: Range) -> int:
+        """A number that ranges share whose inputs meet them in equal ways."""
+        if (axis, outputs) not in self._numbers:
+            meetings = self._meeting(axis, outputs)
+            ways = (axis, meetings.signs, meetings.inputs)
+            self._numbers[axis, outputs] = self._ways.setdefault(ways, len(self._ways))
+        return self._numbers[axis, outputs]
+
+    def _spread_of(self, channels: Range) -> Ints:
+        """(input channels, rows, columns) synapses onto these channels, by place in the kernel."""
+        if channels not in self._spread:
+            part = self.part
+            assert isinstance(part, Convolution)
+            spread = np.count_nonzero(self._used[:, :, slice(*channels)], axis=2)
+            spread = spread.reshape(-1, *part.kernel.shape[2:])
+            self._spread[channels] = spread
+        return self._spread[channels]
+
+    def _meeting(self, axis: int, outputs: Range) -> _Meetings:
+        """How the inputs meet a range of rows (axis 0) or columns (1)."""
+        part = self.part
+        assert isinstance(part, Convolution)
+        steps = part.stride[axis], part.padding[axis], part.dilation[axis]
+        return _meetings(part.in_shape[1 + axis], part.kernel.shape[2 + axis], *steps, outputs)
+
+    def _within(self, region: Region) -> tuple[Ints, Ints]:
+        """(input, place within the region) of every synapse onto a region, ascending."""
         pre, post = self._by_input
         where = np.full(self.part.n_post, -1, np.int64)
         where[region.members(self._shape)] = np.arange(region.neurons)
         target = where[post]
         here = target >= 0
-        pre, target = pre[here], target[here]
+        return pre[here], target[here]
+
+    def _full(self, region: Region) -> Reach:
+        pre, target = self._within(region)
         fan_out = np.bincount(pre, minlength=self.part.n_pre).astype(np.int64)
         number = np.cumsum(fan_out > 0) - 1
         axons = int(np.count_nonzero(fan_out))
@@ -189,68 +338,65 @@ class Synapses:
         )
         return Reach(lists, axons, fan_out)
 
+    @cached_property
+    def _used(self) -> npt.NDArray[np.bool_]:
+        """(input channels, positions of the kernel, channels) whether there is a synapse."""
+        part = self.part
+        assert isinstance(part, Convolution)
+        outputs, share, *size = part.kernel.shape
+        used = np.zeros((part.in_shape[0], math.prod(size), outputs), bool)
+        for group, low, high in _groups(part, (0, outputs)):
+            kernel = part.kernel[low:high].reshape(high - low, share, -1)
+            used[group * share : (group + 1) * share, :, low:high] = kernel.transpose(1, 2, 0) != 0
+        return used
 
-def _shared(part: Convolution, region: Region) -> Reach:
-    """Lists of a kernel: one for each input channel and way the kernel meets the region.
+    def _shared(self, region: Region) -> Lists:
+        """Lists of a kernel: one for each input channel and way the kernel meets the region.
 
-    Inputs of a channel that meet the same positions of the kernel share a list; those near
-    the region's border, or at another phase of the stride, have lists of their own. An
-    axon is a place of the input maps: the channel travels with the spike.
-    """
-    channels_in = part.in_shape[0]
-    along_y, along_x = (
-        _meetings(part.in_shape[1 + axis], part.kernel.shape[2 + axis], *_steps(part, axis), of)
-        for axis, of in ((0, region.rows), (1, region.columns))
-    )
-    kinds_y, signs_y, kinds_x, signs_x = (
-        *(along_y.kinds, along_y.signs),
-        *(along_x.kinds, along_x.signs),
-    )
-    _, _, wide = region.shape
-    depth = region.shape[0]
-    counts = np.zeros((channels_in, len(signs_y) + 1, len(signs_x) + 1), np.int64)
-    none = np.zeros(0, np.int64)
-    owner, target, widths, runs, groups = ([none] for _ in range(5))
-    lists = 0
-    for sy, taps_y in enumerate(signs_y):
-        for sx, taps_x in enumerate(signs_x):
-            taps = [(ky, kx, (dy * wide + dx) * depth) for ky, dy in taps_y for kx, dx in taps_x]
-            taps.sort(key=lambda tap: tap[2])
-            block = _block(part, region, [(ky, kx) for ky, kx, _ in taps])
-            base = np.array([first for _, _, first in taps])
-            channel, tap, out = np.nonzero(block)
-            size = np.bincount(channel, minlength=channels_in)
-            counts[:, sy, sx] = size
-            number = np.cumsum(size > 0) - 1 + lists
-            owner.append(number[channel])
-            target.append(base[tap] + out)
-            added = int(np.count_nonzero(size))
-            widths.append(np.full(added, len(taps) * depth, np.int64))
-            runs.append(np.full(added, len(taps), np.int64))
-            groups.append(np.full(added, sy * len(signs_x) + sx, np.int64))
-            lists += added
-    # What no tap meets has kind -1: the last entry, which is 0.
-    fan_out = counts[:, kinds_y[:, None], kinds_x]
-    axons = int(np.count_nonzero(fan_out.any(axis=0)))
-    columns = (owner, target, groups, widths, runs)
-    found = Lists(*(np.concatenate(column).astype(np.int64) for column in columns))
-    return Reach(found, axons, fan_out.ravel())
+        Inputs of a channel that meet the same positions of the kernel share a list; those near
+        the region's border, or at another phase of the stride, have lists of their own. An
+        axon is a place of the input maps: the channel travels with the spike.
+        """
+        part = self.part
+        assert isinstance(part, Convolution)
+        channels_in = part.in_shape[0]
+        signs_y = self._meeting(0, region.rows).signs
+        signs_x = self._meeting(1, region.columns).signs
+        depth, _, wide = region.shape
+        first, last = region.channels
+        wide_kernel = part.kernel.shape[3]
+        none = np.zeros(0, np.int64)
+        owner, target, widths, runs, groups = ([none] for _ in range(5))
+        lists = 0
+        for sy, taps_y in enumerate(signs_y):
+            for sx, taps_x in enumerate(signs_x):
+                taps = [
+                    (ky, kx, (dy * wide + dx) * depth) for ky, dy in taps_y for kx, dx in taps_x
+                ]
+                taps.sort(key=lambda tap: tap[2])
+                block = self._used[:, [ky * wide_kernel + kx for ky, kx, _ in taps], first:last]
+                base = np.array([place for _, _, place in taps])
+                channel, tap, out = np.nonzero(block)
+                size = np.bincount(channel, minlength=channels_in)
+                number = np.cumsum(size > 0) - 1 + lists
+                owner.append(number[channel])
+                target.append(base[tap] + out)
+                added = int(np.count_nonzero(size))
+                widths.append(np.full(added, len(taps) * depth, np.int64))
+                runs.append(np.full(added, len(taps), np.int64))
+                groups.append(np.full(added, sy * len(signs_x) + sx, np.int64))
+                lists += added
+        columns = (owner, target, groups, widths, runs)
+        return Lists(*(np.concatenate(column).astype(np.int64) for column in columns))
 
 
-def _block(part: Convolution, region: Region, taps: list[tuple[int, int]]) -> npt.NDArray[np.bool_]:
-    """(input channels, taps, channels of the region) whether there is a synapse."""
-    first, last = region.channels
-    share = part.kernel.shape[1]
+def _groups(part: Convolution, channels: Range) -> Iterator[tuple[int, int, int]]:
+    """(group, first, behind the last) of the groups that some output channels belong to."""
     per_group = part.kernel.shape[0] // part.groups
-    found = np.zeros((part.in_shape[0], len(taps), last - first), bool)
     for group in range(part.groups):
-        low, high = max(first, group * per_group), min(last, (group + 1) * per_group)
-        if low >= high:
-            continue
-        for number, (ky, kx) in enumerate(taps):
-            used = part.kernel[low:high, :, ky, kx] != 0
-            found[group * share : (group + 1) * share, number, low - first : high - first] = used.T
-    return found
+        low, high = max(channels[0], group * per_group), min(channels[1], (group + 1) * per_group)
+        if low < high:
+            yield group, low, high
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,17 +406,22 @@ class _Meetings:
     Attributes:
         kinds: (inputs,) kind of each, -1 where no output of the range sees it.
         signs: of each kind, its (position of the kernel, output from the first it meets).
+        inputs: of each kind.
         met: of each position of the kernel, in how many kinds it is.
     """
 
     kinds: Ints
     signs: tuple[tuple[tuple[int, int], ...], ...]
+    inputs: tuple[int, ...]
     met: tuple[int, ...]
 
-
-def _steps(part: Convolution, axis: int) -> tuple[int, int, int]:
-    """Stride, padding and dilation along an axis: 0 for rows, 1 for columns."""
-    return part.stride[axis], part.padding[axis], part.dilation[axis]
+    def met_by_kind(self) -> Ints:
+        """(kinds, positions of the kernel) 1 where inputs of a kind meet a position, else 0."""
+        found = np.zeros((len(self.signs), len(self.met)), np.int64)
+        for kind, sign in enumerate(self.signs):
+            for tap, _ in sign:
+                found[kind, tap] = 1
+        return found
 
 
 @lru_cache(maxsize=1 << 14)
@@ -291,4 +442,5 @@ def _meetings(
         sign = tuple(sorted((tap, out - lowest) for tap, out in meets))
         kinds[place] = known.setdefault(sign, len(known))
     met = (sum(any(k == tap for k, _ in sign) for sign in known) for tap in range(length))
-    return _Meetings(kinds, tuple(known), tuple(met))
+    inputs = np.bincount(kinds[kinds >= 0], minlength=len(known))
+    return _Meetings(kinds, tuple(known), tuple(inputs.tolist()), tuple(met))

@@ -71,7 +71,7 @@ def traffic(network: Network, core_map: CoreMap, spikes: Mapping[str, Ints]) -> 
                 raise DataError(f"no spikes of {source} are given, which feeds layer {layer.name}")
             synapses = Synapses(part, layer.shape)
             for core in place.cores:
-                fan_out = synapses.reach(core.region).fan_out
+                fan_out = synapses.fan_out(core.region)
                 sops[core.number] += int(spikes[source] @ fan_out)
                 crossing = np.where(fan_out > 0, spikes[source], 0)
                 np.add.at(messages[:, core.number], home[source], crossing)

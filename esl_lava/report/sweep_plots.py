@@ -10,7 +10,7 @@ from typing import Any
 from esl_lava.report import canvas
 from esl_lava.report.sweeps import Row
 
-COLOURS = (canvas.BLUE, canvas.ORANGE, "#3a7d44")
+COLOURS = (canvas.BLUE, canvas.ORANGE, canvas.GREEN)
 
 
 def plot_by_eps(rows: Sequence[Row], path: Path) -> None:

@@ -241,7 +241,7 @@ def test_energy_as_a_program_of_its_own(tiny: Any, program: Command) -> None:
 
 
 def test_energy_of_a_placed_network_charges_messages_and_active_updates(
-    tiny: Any, invoke: Command
+    tiny: Any, invoke: Command, tmp_path: Path
 ) -> None:
     flags = ("--samples", 20, "--device", "loihi1_sanafe", "--map", "loihi1")
     values = invoke("energy", tiny.net, *flags, "--json").json
@@ -256,6 +256,10 @@ def test_energy_of_a_placed_network_charges_messages_and_active_updates(
     assert found["parts"]["messages"] == expected.messages > 0
     (apart,) = values["disagreements"]
     assert [apart["least"], apart["most"]] == found["joules_span"]
+    spikes = encoded(load_samples(network, "digits", "test", 20), encoding_of(network))
+    np.save(tmp_path / "spikes.npy", spikes)
+    of_file = invoke("energy", tiny.net, *flags, "--data", tmp_path / "spikes.npy", "--json").json
+    assert of_file["devices"] == values["devices"]
     shown = invoke("energy", tiny.net, *flags).out
     assert f"{expected.messages:.2E}" in shown
     assert "- Loihi 1: " in shown
@@ -488,7 +492,7 @@ def test_without_a_command_there_is_help_but_no_success(program: Command) -> Non
     done = program("esl")
     assert (done.code, done.out) == (2, "")
     for command in (
-        *("demo", "train", "export", "run", "verify", "energy", "devices", "map"),
+        *("demo", "train", "export", "run", "verify", "energy", "devices", "map", "report"),
         "reproduce",
     ):
         assert f"\n  {command} " in done.err
@@ -501,8 +505,8 @@ def test_demo(program: Command, tmp_path: Path) -> None:
     done = program("esl", "demo", "-o", run, "--samples", 5, "--json")
     assert done.code == 0, done.err
     assert sorted(path.name for path in run.iterdir()) == [
-        *("config.toml", "model.pt", "net.h5"),
-        *("raster.png", "report.json", "training.png", "updates.json"),
+        *("config.toml", "model.pt", "net.h5", "raster.png"),
+        *("report.html", "report.json", "training.png", "updates.json"),
     ]
     for part in ("1/4", "2/4", "3/4", "4/4"):
         assert f"\n{part}  " in f"\n{done.err}"
@@ -520,9 +524,15 @@ def test_demo(program: Command, tmp_path: Path) -> None:
     assert tuple(values["devices"]) == DEFAULT_DEVICES
     assert values["sops_per_sample"] == sum(layer["sops"] for layer in values["layers"]) / 357
     assert len(values["history"]) == read_toml(run / "config.toml").training.epochs
-    assert str(tmp_path) not in (run / "report.json").read_text()
+    assert values["verification"]["differences_by_backend"]["lava"] == 0
+    for name in ("report.html", "report.json"):
+        assert str(tmp_path) not in (run / name).read_text()
     for plot in ("raster.png", "training.png"):
         assert (run / plot).read_bytes().startswith(b"\x89PNG")
+    again = program("esl", "report", run, "--samples", 5, "--lava", "-o", tmp_path / "report.html")
+    assert again.code == 0, again.err
+    for name in ("report.html", "report.json"):
+        assert (tmp_path / name).read_bytes() == (run / name).read_bytes()
 
 
 # --- what people read --------------------------------------------------------------------
@@ -592,22 +602,15 @@ def test_demo_for_people(
 ) -> None:
     """What is printed of a demo, which is here made of the tiny run."""
     from esl_lava.experiments import demo as demos
-    from esl_lava.experiments.export import Exported
+    from esl_lava.experiments import report as reports
+    from esl_lava.experiments.account import account
     from esl_lava.experiments.rundir import RunDirectory
-    from esl_lava.experiments.train import Trained
-    from esl_lava.experiments.verify import verify
-    from esl_lava.models import modelfile
 
-    network = netfile.read(tiny.net)
-    data = load_samples(network, "digits", "test", None)
-    evaluation = evaluate(network, data, encoding_of(network))
-    found = demos.Demo(
-        Trained(RunDirectory(tiny.path), modelfile.read(tiny.model), 0.0, 0, 0.0, 0, 0.0),
-        Exported(network, tiny.net, 0),
-        evaluation,
-        verify(tiny.model, tiny.net, samples=3, backends=("exact",)),
-        dict(price(network, evaluation.result.counts, DEFAULT_DEVICES)),
-    )
+    run = RunDirectory(tiny.path)
+    findings = reports.find(run, reports.Terms(samples=3), str)
+    network, evaluation = findings.network, findings.evaluation
+    written = reports.put(tmp_path / "page.html", [account(run, findings)], ["run"])
+    found = demos.Demo(evaluation, findings.verification, written)
     monkeypatch.setattr(demos, "demo", lambda *arguments: found)
     done = invoke("demo", "-o", tmp_path / "new")
     assert done.code == 0, done.err
@@ -628,10 +631,12 @@ def test_demo_for_people(
         "SOPs per sample": f"{counts.sops / 357:,.1f}",
         **joules,
     }
-    assert str(tmp_path / "new") in done.out
+    for name in (str(tmp_path / "new"), "report.html", "report.json"):
+        assert name in done.out
 
     broken = dataclasses.replace(found.verification, mask_differences=2)
-    found = dataclasses.replace(found, verification=broken)
+    written = dataclasses.replace(written, values={**written.values, "differences": 2})
+    found = demos.Demo(evaluation, broken, written)
     done = invoke("demo", "-o", tmp_path / "new", "--json")
     assert done.code == 1
     assert done.json["differences"] == 2

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from esl_lava import netfile
 from esl_lava.energy import active_updates
-from esl_lava.errors import ConfigError
+from esl_lava.errors import ConfigError, DataError
 from esl_lava.experiments import activity
 from esl_lava.experiments.evaluate import encoded, encoding_of, evaluate, load_samples
 from esl_lava.network import INPUT
@@ -79,3 +80,22 @@ def test_samples_are_those_asked_for(run: Any) -> None:
     unknown = replace(network, provenance={})
     with pytest.raises(ConfigError, match="names no encoding"):
         activity.measure_samples(unknown, "digits", 20, None, None)
+
+
+@pytest.mark.parametrize("shape", [(64,), (1, 8, 8)])
+def test_a_file_of_spikes_is_measured_as_its_samples_are(
+    run: Any, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    network, data, encoding = run
+    path = tmp_path / "spikes.npy"
+    np.save(path, encoded(data, encoding).reshape(len(data), encoding.steps, *shape))
+    found = activity.measure_samples(network, str(path), 12, None, None)
+    expected = activity.measure(network, data.take(12), encoding)
+    assert found.counts == expected.counts
+    assert {name: n.tolist() for name, n in found.spikes.items()} == {
+        name: n.tolist() for name, n in expected.spikes.items()
+    }
+    with pytest.raises(ConfigError, match="holds spikes: --encoder and --steps are for data sets"):
+        activity.measure_samples(network, str(path), None, "rate", None)
+    with pytest.raises(DataError, match="cannot take 21 samples of"):
+        activity.measure_samples(network, str(path), 21, None, None)

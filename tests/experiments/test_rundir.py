@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from esl_lava.errors import FileError
-from esl_lava.experiments.rundir import RunDirectory, create, next_free, refuse_overwrite
+from esl_lava.experiments.rundir import (
+    RunDirectory,
+    create,
+    next_free,
+    read_updates,
+    refuse_overwrite,
+)
 
 
 def test_a_new_or_an_empty_directory_is_taken(tmp_path: Path) -> None:
@@ -74,10 +80,23 @@ def test_every_file_has_its_own_place(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     places = [
         *(run.config, run.model, run.checkpoint, run.net),
-        *(run.report, run.training_plot, run.raster_plot, run.updates),
+        *(run.report, run.page, run.training_plot, run.raster_plot, run.updates),
     ]
     assert [place.name for place in places] == [
         *("config.toml", "model.pt", "checkpoint.pt", "net.h5"),
-        *("report.json", "training.png", "raster.png", "updates.json"),
+        *("report.json", "report.html", "training.png", "raster.png", "updates.json"),
     ]
     assert {place.parent for place in places} == {tmp_path}
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[1]", '[{"layers": {}}]', "[" * 100_000, '[{"iteration": 1e999}]']
+)
+def test_a_damaged_record_of_updates_is_refused(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "updates.json"
+    path.write_text(content)
+    if content == "{}":  # nothing happened, as far as it says
+        assert read_updates(path) == []
+        return
+    with pytest.raises(FileError, match="not a record of updates"):
+        read_updates(path)

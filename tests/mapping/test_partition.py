@@ -11,7 +11,15 @@ from esl_lava.devices import Device, load_device
 from esl_lava.errors import ConfigError, LimitError
 from esl_lava.mapping import CoreMap, map_network
 from esl_lava.mapping.partition import RESOURCES, stored_bits
-from esl_lava.network import INTEGRATOR, Connections, Cuba, Injection, Layer, Network
+from esl_lava.network import (
+    INTEGRATOR,
+    Connections,
+    Convolution,
+    Cuba,
+    Injection,
+    Layer,
+    Network,
+)
 from tests.simulate.networks import Case, cases
 
 
@@ -279,3 +287,49 @@ def test_the_width_that_would_save_a_core_does() -> None:
     assert hidden.fit.density is not None
     thin = map_network(paper(hidden.fit.density * 0.95), device).layers[0]
     assert len(thin.cores) <= hidden.fit.cores
+
+
+@pytest.mark.parametrize(
+    ("width", "packing"), [(1100, "nxtf"), (3000, "nxtf"), (5000, "nengo-loihi")]
+)
+def test_a_layer_wider_than_an_index_says_what_would_save_a_core(width: int, packing: str) -> None:
+    network = Network((layer("wide", random((width, 20), 0.5)),))
+    (found,) = map_network(network, load_device("loihi1"), packed=packing).layers
+    assert len(found.cores) == -(-width // 1024)
+    assert found.fit is not None
+    assert (found.fit.resource, found.fit.limit) == ("neurons", 1024)
+    assert found.fit.used == -(-width // found.fit.cores)
+    assert found.fit.width == 1024 * found.fit.cores
+
+
+def convolutions(side: int, channels: tuple[int, ...]) -> Network:
+    """3 x 3 convolutions of density 0.1, an average over 2 x 2 behind every second one."""
+    rng = np.random.default_rng(0)
+    shape: Any = (2, side, side)
+    layers: list[Layer] = []
+    for index, wide in enumerate(channels):
+        kernel = 2 * rng.integers(1, 127, (wide, shape[0], 3, 3))
+        kernel = np.where(rng.random(kernel.shape) < 0.1, kernel, 0)
+        layers.append(Layer(f"conv{index}", Convolution(kernel, shape, padding=(1, 1)), SPIKING))
+        shape = layers[-1].shape
+        if index % 2:
+            kernel = np.full((wide, 1, 2, 2), 16)
+            part = Convolution(kernel, shape, stride=(2, 2), groups=wide)
+            layers.append(Layer(f"pool{index}", part, SPIKING))
+            shape = layers[-1].shape
+    return Network(tuple(layers))
+
+
+def test_deep_convolutions_lie_as_when_every_region_was_tried() -> None:
+    """Cores and words that the search found before it skipped regions of one kind."""
+    found = map_network(convolutions(20, (32, 48, 64, 64)), load_device("loihi1"))
+    assert [
+        (place.form, len(place.cores), place.words[place.form][0]) for place in found.layers
+    ] == [
+        ("runlength", 14, 1766),
+        ("runlength", 20, 24736),
+        ("dense", 6, 384),
+        ("runlength", 12, 39525),
+        ("sparse", 7, 13035),
+        ("sparse", 2, 512),
+    ]

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esl_lava.mapping.regions import Region, Synapses, maps, partitions, splits
+from esl_lava.mapping.regions import (
+    Grid,
+    Region,
+    Synapses,
+    maps,
+    partitions,
+    running_totals,
+    splits,
+)
 from esl_lava.network import Connections, Convolution, Cuba, Injection, Layer, parts
 from tests.simulate.networks import Case, cases
 
@@ -20,7 +28,9 @@ def unrolled(part: Any) -> np.ndarray[Any, Any]:
 @settings(max_examples=15, deadline=None)
 def test_regions_share_out_every_synapse_of_any_layer(case: Case, cores: int) -> None:
     for layer in case.network.layers:
-        regions = next(partitions(layer, min(cores, layer.neurons), layer.neurons))
+        grid = next(partitions(layer, min(cores, layer.neurons), layer.neurons))
+        regions = grid.regions()
+        assert max(region.neurons for region in regions) == grid.largest
         assert len(regions) >= min(cores, layer.neurons)
         members = np.concatenate([region.members(layer.shape) for region in regions])
         assert sorted(members) == list(range(layer.neurons))
@@ -31,6 +41,27 @@ def test_regions_share_out_every_synapse_of_any_layer(case: Case, cores: int) ->
                 mine = there[region.members(layer.shape)]
                 assert reach.fan_out.tolist() == mine.sum(axis=0).tolist()
                 check_lists(reach, mine, part)
+                check_marks(laid_out, region, mine)
+            check_kinds(laid_out, regions)
+        values = np.arange(layer.neurons)
+        sums = [int(values[region.members(layer.shape)].sum()) for region in regions]
+        assert grid.sums(running_totals(values, layer.shape)).ravel().tolist() == sums
+
+
+def check_marks(laid_out: Synapses, region: Region, mine: Any) -> None:
+    """Inputs with a synapse are counted once more."""
+    cores = np.arange(mine.shape[1])
+    laid_out.mark(cores, region)
+    assert (cores - np.arange(mine.shape[1])).tolist() == mine.any(axis=0).tolist()
+
+
+def check_kinds(laid_out: Synapses, regions: list[Region]) -> None:
+    """Regions of a kind have the same lists and axons."""
+    known: dict[Any, Any] = {}
+    for region in regions:
+        reach = laid_out.reach(region)
+        lists = [column.tolist() for column in vars(reach.lists).values()]
+        assert known.setdefault(laid_out.kind(region), (lists, reach.axons)) == (lists, reach.axons)
 
 
 def check_lists(reach: Any, mine: Any, part: Any) -> None:
@@ -75,27 +106,39 @@ def test_least_stored_is_what_lists_hold() -> None:
     kernel = np.where(rng.random((4, 2, 3, 3)) < 0.5, 2, 0)
     part = Convolution(kernel, (2, 7, 9), (2, 1), (1, 0))
     laid_out = Synapses(part, part.out_shape)
-    for region in (Region((0, 4), (0, 4), (0, 7)), Region((1, 3), (2, 4), (3, 5))):
-        lists = laid_out.reach(region).lists
-        assert laid_out.least_stored(region, every_position=False) == len(lists.owner)
-        positions = laid_out.least_stored(region, every_position=True)
-        assert positions >= lists.widths.sum()  # lists without a synapse are not laid out
+    for shares in ((1, 1, 1), (2, 2, 3)):
+        grid = Grid(part.out_shape, shares)
+        synapses = laid_out.least_stored(grid, every_position=False)
+        positions = laid_out.least_stored(grid, every_position=True)
+        assert synapses.shape == positions.shape == shares
+        for number, region in enumerate(grid.regions()):
+            lists = laid_out.reach(region).lists
+            assert synapses.flat[number] == len(lists.owner)
+            # Lists without a synapse are not laid out.
+            assert positions.flat[number] >= lists.widths.sum()
     full = Synapses(Connections.from_dense(np.ones((3, 3), np.int32)), (3,))
-    assert full.least_stored(Region((0, 3)), every_position=True) == 0
+    assert full.least_stored(Grid((3, 1, 1), (1, 1, 1)), every_position=True).tolist() == [[[0]]]
+
+
+def test_places_inside_a_map_are_of_one_kind() -> None:
+    part = Convolution(np.ones((2, 3, 3, 3), np.int32), (3, 12, 12), padding=(1, 1))
+    laid_out, grid = Synapses(part, part.out_shape), Grid(part.out_shape, (1, 6, 6))
+    assert len({laid_out.kind(region) for region in grid.regions()}) == 3 * 3
 
 
 def test_splits_and_their_order() -> None:
-    assert splits(10, 3) == [(0, 3), (3, 6), (6, 10)]
+    assert splits(10, 3) == ((0, 3), (3, 6), (6, 10))
     assert maps((5,)) == (5, 1, 1)
     conv = Convolution(np.ones((4, 1, 1, 1), np.int32), (1, 4, 2))
     layer = Layer("conv", conv, Cuba(0, 0, 1))
-    shapes = [[region.shape for region in found] for found in partitions(layer, 2, 32)]
+    shapes = [
+        [region.shape for region in found] for found in map(Grid.regions, partitions(layer, 2, 32))
+    ]
     assert shapes[0] == [(4, 4, 1)] * 2
     assert shapes[1] == [(4, 2, 2)] * 2
     assert shapes[2] == [(2, 4, 2)] * 2
     assert all(max(np.prod(s) for s in some) <= 6 for some in map(list, shapes[-1:]))
-    small = next(partitions(layer, 1, 6))
-    assert max(region.neurons for region in small) <= 6
+    assert next(partitions(layer, 1, 6)).largest <= 6
 
 
 @pytest.mark.parametrize("shape", [(6,), (2, 3, 1)])

@@ -1,0 +1,58 @@
+"""The command that reports on finished runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from esl_lava.cli.commands import Json
+from esl_lava.cli.output import print_json, print_tables, results_only, tell
+
+
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run directories; several are compared.", metavar="RUN...")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="The page; its numbers go beside it as .json. Default: report.html in the "
+            "run's directory.",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the files if they exist.")] = False,
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--device", help="A device's name or TOML file; may be repeated."),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(help="The first N test samples are verified.", min=1)
+    ] = 20,
+    lava: Annotated[
+        bool, typer.Option("--lava", help="Verify on Lava itself too, which takes longer.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a report on one run, or a comparison of several, as one page of HTML and JSON."""
+    with results_only():
+        from esl_lava.experiments import report as reports
+        from esl_lava.report import tables
+
+        terms = reports.Terms(tuple(device or reports.DEFAULT_DEVICES), samples, lava)
+        written = reports.write(runs, output, overwrite, terms, tell)
+    if as_json:
+        print_json(dict(written.values))
+    else:
+        rows = [
+            (run.get("label", run["title"]), f"{tables.percent(run['accuracy'])} right")
+            for run in written.runs
+        ]
+        rows.append(("differences", f"{written.differences:,}"))
+        print_tables(tables.facts(rows, f"written: {written.page}, {written.document}"))
+    if written.differences:
+        tell("a verification found differences: the page names the first")
+        raise typer.Exit(1)

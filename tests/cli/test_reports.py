@@ -1,0 +1,67 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from esl_lava.experiments import report as reports
+from tests.conftest import Outcome, TinyRun
+
+Command = Callable[..., Outcome]
+
+
+def test_report(tiny: TinyRun, invoke: Command, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    done = invoke("report", tiny.path, "-o", page, "--samples", 2, "--device", "loihi1_sanafe")
+    assert done.code == 0, done.err
+    assert "page.html" in done.out
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    again = invoke("report", tiny.path, "-o", page)
+    assert (again.code, again.out) == (2, "")
+    assert again.err == f"error: {page}: exists; use --overwrite to replace it\n"
+    third = invoke(
+        *("report", tiny.path, "-o", page, "--samples", 2, "--device", "loihi1_sanafe"),
+        *("--overwrite", "--json"),
+    )
+    assert third.json == json.loads(page.with_suffix(".json").read_text())
+    assert list(third.json["devices"]) == ["loihi1_sanafe"]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "sentence"),
+    [
+        (lambda run: shutil.rmtree(run), "no such run directory"),
+        (lambda run: (run / "model.pt").rename(run / "checkpoint.pt"), "is not finished"),
+        (lambda run: (run / "model.pt").unlink(), "holds no trained model"),
+        (lambda run: (run / "updates.json").unlink(), "updates.json: cannot be read"),
+        (lambda run: (run / "net.h5").write_bytes(b"no network"), "net.h5"),
+    ],
+)
+def test_bad_runs_are_one_sentence(
+    prepare: Callable[[Path], None],
+    sentence: str,
+    tiny: TinyRun,
+    invoke: Command,
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny.path, run)
+    prepare(run)
+    done = invoke("report", run, "-o", tmp_path / "page.html", "--samples", 2)
+    assert (done.code, done.out) == (2, "")
+    assert sentence in done.err
+    assert "Traceback" not in done.err
+    assert not list(tmp_path.glob("page.*"))
+
+
+def test_a_difference_is_exit_code_1(
+    tiny: TinyRun, invoke: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = {"title": "digits", "accuracy": 0.5, "differences": 3}
+    page = tmp_path / "page.html"
+    written = reports.Written(page, page.with_suffix(".json"), run, [run])
+    monkeypatch.setattr(reports, "write", lambda *_: written)
+    done = invoke("report", tiny.path, "-o", tmp_path / "page.html", "--samples", 2)
+    assert done.code == 1
+    assert "found differences" in done.err

@@ -1,0 +1,261 @@
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from esl_lava.network import Connections
+from esl_lava.report import html, pictures
+from esl_lava.report.pictures import Point, Shown
+
+NASTY = '<script>alert("&")</script>'
+
+
+def run(**changes: Any) -> dict[str, Any]:
+    """A run as `report.json` has it, with text from files that must not become markup."""
+    history = [
+        {
+            "epoch": epoch,
+            "loss": 1.0,
+            "validation_accuracy": 0.9,
+            "density": 0.5,
+            "densities": {"hidden$1": 0.4, "readout": 1.0},
+            "exploration": 0.5,
+        }
+        for epoch in (1, 2)
+    ]
+    constant = {
+        "key": "energy.sop",
+        "value": "23.6 pJ",
+        "kind": "measured",
+        "operating_point": "0.75 V",
+        "source": f"A paper {NASTY}",
+    }
+    device = {
+        "title": "a chip",
+        "notes": [NASTY],
+        "constants": [constant],
+        "joules_per_sample": 1.23e-6,
+        "joules_span": [1e-6, 2e-6],
+        "joules_by_connections": 3e-7,
+        "joules_as_ann": None,
+        "charged": ["sop"],
+        "remarks": [NASTY],
+    }
+    layer = {"name": NASTY, "neurons": 3, "connections": 6, "possible": 12, "sops": 40, "spikes": 8}
+    core = {"name": NASTY, "cores": 1, "format": "dense", "binding": "synapse_words"}
+    fits = {
+        **{"fits": True, "cores": 1, "chips": 1, "packing": "nxtf", "step_nanoseconds": None},
+        "layers": [{**core, "utilisation": {"synapse_words": [20, 100]}}],
+    }
+    return {
+        "label": NASTY,
+        "title": NASTY,
+        "accuracy": 0.95,
+        "samples": 4,
+        "dataset": "digits",
+        "model": "multi_spike",
+        "steps": 5,
+        "density": 0.5,
+        "sparse_density": None,
+        "connections": 6,
+        "synapses": 5,
+        "sops_per_sample": 10.0,
+        "layers": [layer],
+        "validation_accuracy": 0.9,
+        "kept_epoch": 2,
+        "history": history,
+        "updates": [{"iteration": 3, "layers": {"hidden$1": {"grown": 2}}}],
+        "connectivity": {"layer": NASTY, "fan_in": [1, 1.5, 2], "fan_out": [0, 1.0, 3]},
+        "sample": {"label": 3, "decision": None},
+        "samples_verified": 4,
+        "spikes_compared": 8,
+        "positions_compared": 60,
+        "differences": 0,
+        "verification": {
+            "reference": "SLAYER",
+            "differences_by_backend": {"exact": 0},
+            "mask_differences": 0,
+            "first_difference": None,
+            "firing_times": [],
+        },
+        "devices": {"chip": device},
+        "disagreements": [{"chip": NASTY, "least": 1e-6, "most": 2e-6, "devices": ["chip"]}],
+        "training": {"operations_ratio": 0.4, "event_ratio": 0.1, "bytes_ratio": 0.6},
+        "table1": None,
+        "core_maps": {
+            "loihi1": fits,
+            "loihi2": {"fits": False, "chip": "loihi2", "violations": [NASTY]},
+        },
+        "config_toml": f"seed = 1  # {NASTY}",
+        "trained_by": "0.1.0",
+        "digests": {"model.pt": "00ff"},
+        **changes,
+    }
+
+
+def written(runs: Sequence[dict[str, Any]], pictured: Sequence[Mapping[str, Any]]) -> str:
+    """The page on runs, compared where there are several."""
+    comparison = None
+    if len(runs) > 1:
+        places = [
+            {"run": "a", "joules_per_sample": 1e-6 * n, "accuracy": r["accuracy"], "pareto": n == 1}
+            for n, r in enumerate(runs, 1)
+        ]
+        comparison = {"datasets": ["digits"], "devices": {"chip": places}}
+    return html.page(runs, comparison, {"esl_lava": "0.1.0"}, pictured)
+
+
+def shown(readout: bool = True) -> Shown:
+    draw = np.random.default_rng(1)
+    return Shown(
+        draw.integers(0, 2, (5, 4)).astype(np.uint8),
+        {"hidden$1": draw.integers(0, 2, (5, 3)).astype(np.uint8)},
+        draw.integers(0, 9000, (5, 10)).astype(np.int32) if readout else None,
+        draw.integers(0, 256, (2, 2)).astype(np.uint8),
+        3,
+        -1,
+    )
+
+
+def layer() -> Connections:
+    weights = np.array([[5, 0, -3, 0], [0, 0, 0, 1], [2, 0, 0, 0]])
+    return Connections.from_dense(weights, weights != 0)
+
+
+@functools.cache
+def drawn(prefix: str) -> Mapping[str, Any]:
+    """The pictures of a run, which take most of the time of a page."""
+    return html.drawings(run(), prefix, ("hidden1", 0, layer()), (2, 2), shown())
+
+
+def page(*runs: dict[str, Any]) -> str:
+    return written(runs, [drawn(f"r{n}") for n in range(1, len(runs) + 1)])
+
+
+class Seen(HTMLParser):
+    """Tags, ids and addresses of a page; every element must be closed where it was opened."""
+
+    EMPTY = frozenset(("meta", "br", "wbr"))
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("href", "src", "xlink:href"):
+                self.links.append(value or "")
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.EMPTY:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_the_page_is_whole_and_needs_nothing_from_elsewhere(runs: int) -> None:
+    text = page(*[run(label=f"run {n}") for n in range(runs)])
+    seen = Seen(text)
+    assert len(seen.ids) == len(set(seen.ids))
+    assert not {"script", "link", "iframe", "img"} & set(seen.tags)
+    for link in seen.links:
+        assert link.startswith("data:image/png;base64,") or link[1:] in seen.ids, link
+    used = re.findall(r"url\(#([^)]*)\)", text)
+    assert used
+    assert set(used) <= set(seen.ids)
+    assert "@import" not in text
+    assert seen.tags.count("article") == runs
+    assert ("side by side" in text) == (runs > 1)
+
+
+def test_text_from_files_is_escaped() -> None:
+    text = page(run())
+    assert "<script" not in text
+    # label is not shown of a single run; everything else is.
+    assert text.count("&lt;script&gt;alert(&#34;&amp;&#34;)&lt;/script&gt;") >= 10
+    assert "hidden$1" in text  # no mathematics
+
+
+def test_the_same_values_give_the_same_page() -> None:
+    text = page(run(), run())
+    drawn.cache_clear()
+    assert page(run(), run()) == text
+
+
+def test_pictures_take_the_colours_of_the_page() -> None:
+    text = page(run())
+    style, body = text.split("</style>", 1)
+    assert not re.findall(r"#[0-9a-fA-F]{6}\b", body)
+    for name in set(re.findall(r"var\(--([a-z]+)\)", text)):
+        assert style.count(f"--{name}: ") == 3, name  # light, dark, print
+
+
+def test_what_failed_is_said() -> None:
+    verification = {**run()["verification"], "first_difference": "exact: layer hidden1, neuron 3"}
+    text = page(run(differences=2, verification=verification))
+    assert "First difference: exact: layer hidden1, neuron 3" in text
+    assert "does not fit" in text
+    assert "decides\nnothing" in text
+
+
+def test_footnotes_are_numbered_once() -> None:
+    runs = [run(label="a"), run(label="b")]
+    notes = html.footnotes(runs)
+    assert [(note["device"], note["key"]) for note in notes] == [("chip", "energy.sop")]
+    assert page(*runs).count('<li id="note1">') == 1
+
+
+def test_what_does_not_exist_is_not_drawn() -> None:
+    history = [{**entry, "validation_accuracy": None} for entry in run()["history"]]
+    bare = run(history=history, updates=[], validation_accuracy=None)
+    seen = Shown(**{**vars(shown(readout=False)), "image": None})
+    made = html.drawings(bare, "r", ("readout", 1, layer()), None, seen)
+    assert sorted(made) == ["densities", "matrix", "raster", "training"]
+    assert "Loss by epoch" in written([bare], [made])
+
+
+def test_receptive_fields_show_every_connection() -> None:
+    made = pictures.fields(layer(), (2, 2), "f")
+    assert made.count("<image") == 3  # a neuron each
+    assert pictures.incoming(layer(), (2, 2), "i").count("0 to 2") == 1
+    assert pictures.matrix(layer(), "m").count("<image") == 1
+
+
+def test_the_pareto_front_is_marked() -> None:
+    points = [Point("1", 1e-7, 0.9), Point("2", 1e-6, 0.95), Point("3", 2e-6, 0.8, False)]
+    made = pictures.scatter(points, "joules", "p", front=True, joined=True)
+    marks = re.findall(r'<use [^>]*style="fill: var\(--(blue|orange)\)', made)
+    assert marks == ["orange", "orange", "blue"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.25e-6, "1.25e-06"), (1e-4, "1e-04"), (2e-7, "2e-07"), (0.5, "0.5"), (12.0, "12"), (0, "0")],
+)
+def test_ticks_are_what_they_stand_for(value: float, text: str) -> None:
+    assert pictures.tick(value) == text
+
+
+def test_a_raster_says_its_steps_and_what_the_network_decides() -> None:
+    made = pictures.raster(shown(), "r")
+    assert ">decides nothing<" in made
+    for step in range(1, 6):
+        assert f">{step}</text>" in made
