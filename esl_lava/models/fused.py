@@ -16,17 +16,15 @@ order. Gradients are equal up to the order of sums and an exponential's last bit
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from esl_lava.config import DECAY_ONE
-from esl_lava.kernels import rows, surrogate
+from esl_lava.kernels import rows
+from esl_lava.models.neurons import spiking
 from esl_lava.models.slayer import slayer
 from esl_lava.models.threads import in_parts
 
@@ -35,8 +33,6 @@ EVENT_ACTIVITY = 0.3
 
 EVENT_WIDTH = 64
 """Neurons from which on that is worth it."""
-
-T = TypeVar("T")
 
 _logger = logging.getLogger(__name__)
 
@@ -176,101 +172,6 @@ class _Rows(torch.autograd.Function):
             if ctx.clamped:
                 by_weight *= on_grid(weight, ctx.step)
         return by_x, by_weight, None, None, None
-
-
-class _Spikes(torch.autograd.Function):
-    """From weighted input to spikes.
-
-    z is (groups, T, n) float32, contiguous; the neuron a SLAYER CUBA neuron without `obstacle`.
-    Raises `_TooWideError` where its state would leave 32 bits.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, neuron: Any) -> Tensor:
-        spikes, v = torch.empty_like(z), torch.empty_like(z)
-        keep_u, keep_v = (np.uint32(kept) for kept in _kept(neuron))
-        scale = np.float32(neuron.s_scale)
-        threshold = neuron.threshold + neuron.threshold_eps
-        reset_at, fire_at = np.float32(threshold * neuron.s_scale), np.float32(threshold)
-        source, s, trace = (tensor.detach().numpy() for tensor in (z, spikes, v))
-        narrow = _by_neurons(
-            lambda part: surrogate.spike(
-                source, part, scale, keep_u, keep_v, reset_at, fire_at, s, trace
-            ),
-            z.shape,
-        )
-        if not all(narrow):
-            raise _TooWideError
-        ctx.neuron = neuron
-        ctx.save_for_backward(v)
-        return spikes
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (v,) = ctx.saved_tensors
-        neuron = ctx.neuron
-        out = torch.empty_like(v)
-        g, trace, target = (tensor.numpy() for tensor in (gradient.contiguous(), v, out))
-        tau = np.float32(neuron.tau_rho * slayer.neuron.cuba.TAU_RHO_MULT)
-        scale = np.float32(neuron.scale_rho * slayer.neuron.cuba.SCALE_RHO_MULT)
-        slope = scale / np.float32(2) / tau
-        kept_u, kept_v = (np.float32(kept / DECAY_ONE) for kept in _kept(neuron))
-        threshold = np.float32(neuron.threshold + neuron.threshold_eps)
-        _by_neurons(
-            lambda part: surrogate.spike_gradient(
-                g, part, trace, threshold, slope, tau, kept_u, kept_v, target
-            ),
-            v.shape,
-        )
-        return out, None
-
-
-class _TooWideError(Exception):
-    """The state of a neuron needs more than 32 bits."""
-
-
-def _by_neurons(work: Callable[[tuple[int, int, int, int]], T], shape: torch.Size) -> list[T]:
-    """`in_parts` of (groups, T, n): of groups, or of a single one's neurons."""
-    groups, _, n = shape
-    if groups > 1:
-        return in_parts(lambda first, last: work((first, last, 0, n)), groups)
-    return in_parts(lambda first, last: work((0, groups, first, last)), n, surrogate.TILE)
-
-
-def _kept(neuron: Any) -> tuple[int, int]:
-    """4096 minus the decays of current and voltage."""
-    return (
-        DECAY_ONE - round(neuron.current_decay.item()),
-        DECAY_ONE - round(neuron.voltage_decay.item()),
-    )
-
-
-def spiking(neuron: Any, z: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Spikes of SLAYER's CUBA neurons without `obstacle`.
-
-    Where a state leaves 32 bits, stock SLAYER's passes with 64 compute it.
-
-    Args:
-        z: weighted input as it lies in memory, contiguous.
-        axes: its dimensions in SLAYER's order, (batch, channels, [height, width,] time).
-
-    Returns:
-        Spikes in SLAYER's order, in memory as `z`.
-
-    Raises:
-        AssertionError: when the neurons had another shape before, as stock SLAYER.
-    """
-    shape = z.permute(axes).shape[1:-1]
-    if neuron.shape is None:
-        neuron.shape = shape
-        neuron.num_neurons = math.prod(shape)
-    elif neuron.shape != shape:
-        raise AssertionError(f"input to {tuple(shape)} neurons, of which {tuple(neuron.shape)} are")
-    grouped = z.flatten(1)[None] if axes[-1] == 0 else z.flatten(2)
-    try:
-        return _Spikes.apply(grouped, neuron).view(z.shape).permute(axes)
-    except _TooWideError:
-        return neuron(z.permute(axes))
 
 
 def _weighted(synapse: Any, step: float, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from esl_lava.kernels import nonzeros
-from esl_lava.models.fused import by_lanes, on_grid, spiking
+from esl_lava.models.fused import by_lanes, on_grid
+from esl_lava.models.neurons import Dynamics, TooWideError, take_shape
 from esl_lava.models.slayer import slayer
 from esl_lava.models.threads import in_parts
 from esl_lava.sparsity.weights import SparseWeight
@@ -66,11 +67,20 @@ class Block(nn.Module):
 
         In memory, neurons come first and time second.
         """
-        batch, _, steps = x.shape
         weight = self.synapse.weight
-        z = _Weighted.apply(x, weight.values, weight, 2 / self.neuron.w_scale)
-        z = z.view(weight.n_post, steps, batch)
-        return spiking(self.neuron, z, (2, 0, 1)) if self.spiking else z.permute(2, 0, 1)
+        step = 2 / self.neuron.w_scale
+        if not self.spiking:
+            z: Tensor = _Layer.apply(x, weight.values, weight, step, None)
+            return z.permute(2, 0, 1)
+        take_shape(self.neuron, torch.Size([weight.n_post]))
+        try:
+            dynamics = Dynamics.of(self.neuron)
+            spikes: Tensor = _Layer.apply(x, weight.values, weight, step, dynamics)
+        except TooWideError:
+            z = _Layer.apply(x, weight.values, weight, step, None)
+            stock: Tensor = self.neuron(z.permute(2, 0, 1))
+            return stock
+        return spikes.permute(2, 0, 1)
 
 
 def zeros(positions: Tensor) -> Tensor:
@@ -107,67 +117,90 @@ def as_slayer_draws(n_pre: int, n_post: int) -> Callable[[Tensor], Tensor]:
     return values
 
 
-class _Weighted(torch.autograd.Function):
-    """(n_post, T * batch) weighted input of (batch, n_pre, T)."""
+class _Layer(torch.autograd.Function):
+    """(n_post, T, batch) spikes of (batch, n_pre, T) input; weighted input without dynamics.
+
+    Each thread takes neurons all the way, as it costs about as much to wake one as a kernel
+    takes.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, values: Tensor, weight: SparseWeight, step: float) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        values: Tensor,
+        weight: SparseWeight,
+        step: float,
+        dynamics: Dynamics | None,
+    ) -> Tensor:
+        batch, _, steps = x.shape
         starts, pre = weight.starts.numpy(), weight.pre.numpy().view(np.uint32)
         multiples = np.empty(pre.size, np.int16)
         size = np.float32(step)
         clamped = nonzeros.quantise(values.detach().numpy(), size, multiples)
         inputs = _lanes(x.detach())
-        z = torch.empty(weight.n_post, inputs.shape[1])
-        out = z.numpy()
-        if inputs.dtype == np.int16:
-            in_parts(
-                lambda a, b: nonzeros.add_masked(inputs, starts, pre, multiples, size, a, b, out),
-                weight.n_post,
-            )
-        else:
-            w = multiples * size
-            in_parts(
-                lambda a, b: nonzeros.add_weighted(inputs, starts, pre, _STRAIGHT, w, a, b, out),
-                weight.n_post,
-            )
+        binary = inputs.dtype == np.int16
+        graded = _NONE if binary else multiples * size
+        z = torch.empty(weight.n_post, steps, batch)
+        spikes, v = (torch.empty_like(z) if dynamics else z for _ in range(2))
+        by_steps = [tensor.numpy() for tensor in (z, spikes, v)]
+        sums = by_steps[0].reshape(weight.n_post, -1)
+
+        def rows(a: int, b: int) -> bool:
+            if binary:
+                nonzeros.add_masked(inputs, starts, pre, multiples, size, a, b, sums)
+            else:
+                nonzeros.add_weighted(inputs, starts, pre, _STRAIGHT, graded, a, b, sums)
+            return dynamics is None or dynamics.run(by_steps[0], (a, b, 0, batch), *by_steps[1:])
+
+        if not all(in_parts(rows, weight.n_post)):
+            raise TooWideError
         ctx.weight, ctx.inputs, ctx.multiples, ctx.step = weight, inputs, multiples, size
-        ctx.shape, ctx.starts, ctx.pre = x.shape, starts, pre
-        ctx.save_for_backward(values if clamped else torch.empty(0))
-        return z
+        ctx.dynamics, ctx.shape, ctx.starts, ctx.pre = dynamics, x.shape, starts, pre
+        ctx.save_for_backward(values if clamped else _EMPTY, v if dynamics else _EMPTY)
+        return spikes
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weight, inputs, starts, pre = ctx.weight, ctx.inputs, ctx.starts, ctx.pre
-        (clamped,) = ctx.saved_tensors
-        gradient = gradient.contiguous()
-        g = gradient.numpy()
-        by_x, by_values = None, None
-        if ctx.needs_input_grad[0]:
-            columns, post, order = (array.numpy() for array in weight.by_pre())
-            post, order = post.view(np.uint32), order.view(np.uint32)
-            w = ctx.multiples * ctx.step
-            flat = torch.empty(inputs.shape)
-            out = flat.numpy()
-            in_parts(
-                lambda a, b: nonzeros.add_weighted(g, columns, post, order, w, a, b, out),
-                weight.n_pre,
-            )
-            batch, n_pre, steps = ctx.shape
-            by_x = flat.view(n_pre, steps, batch).permute(2, 0, 1)
-        if ctx.needs_input_grad[1]:
-            by_values = torch.empty(pre.size)
-            target = by_values.numpy()
-            binary = inputs.dtype == np.int16
-            kernel = nonzeros.add_products if binary else nonzeros.add_graded_products
-            bits = g.view(np.int32) if binary else g
-            in_parts(lambda a, b: kernel(bits, inputs, starts, pre, a, b, target), weight.n_post)
-            if clamped.numel():
-                by_values *= on_grid(clamped, ctx.step)
+        clamped, v = ctx.saved_tensors
+        batch, n_pre, steps = ctx.shape
+        by_spikes = gradient.contiguous()
+        by_z = torch.empty_like(by_spikes) if ctx.dynamics else by_spikes
+        by_values = torch.empty(pre.size)
+        source, trace, target = by_spikes.numpy(), v.numpy(), by_values.numpy()
+        g = by_z.numpy()
+        lanes = g.reshape(weight.n_post, -1)
+        binary = inputs.dtype == np.int16
+
+        def rows(a: int, b: int) -> None:
+            if ctx.dynamics:
+                ctx.dynamics.gradient(source, (a, b, 0, batch), trace, g)
+            if binary:
+                nonzeros.add_products(lanes.view(np.int32), inputs, starts, pre, a, b, target)
+            else:
+                nonzeros.add_graded_products(lanes, inputs, starts, pre, a, b, target)
+
+        in_parts(rows, weight.n_post)
+        if clamped.numel():
+            by_values *= on_grid(clamped, ctx.step)
         if weight.wants_dense_gradient:
-            weight.dense_gradient = _Everywhere(gradient, inputs)
-        return by_x, by_values, None, None
+            weight.dense_gradient = _Everywhere(by_z.flatten(1), inputs)
+        if not ctx.needs_input_grad[0]:
+            return None, by_values, None, None, None
+        columns, post, order = (array.numpy() for array in weight.by_pre())
+        post, order = post.view(np.uint32), order.view(np.uint32)
+        w = ctx.multiples * ctx.step
+        by_x = torch.empty(n_pre, steps, batch)
+        out = by_x.numpy().reshape(n_pre, -1)
+        in_parts(
+            lambda a, b: nonzeros.add_weighted(lanes, columns, post, order, w, a, b, out), n_pre
+        )
+        return by_x.permute(2, 0, 1), by_values, None, None, None
 
 
+_EMPTY = torch.empty(0)
+_NONE = np.empty(0, np.float32)
 _STRAIGHT = np.empty(0, np.uint32)
 """For `add_weighted`: entries lie in the order of weights."""
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from esl_lava.kernels import surrogate
-from esl_lava.models import fused
+from esl_lava.models import fused, neurons
 from esl_lava.models.slayer import slayer
 
 CLOSE = 1e-5
@@ -200,8 +200,8 @@ def test_a_state_beyond_32_bits_is_slayers():
     neuron = {**NEURON, "current_decay": 0.0, "voltage_decay": 0.0, "threshold": 1e5}
     stock = dense(neuron, 50, 3, scale=1000)
     x = 1000 * spikes(np.random.default_rng(0), (2, 50, 20), 1.0)
-    with pytest.raises(fused._TooWideError):
-        fused._Spikes.apply(torch.full((1, 5, 3), 1e6), stock.neuron)
+    with pytest.raises(neurons.TooWideError):
+        neurons._Spikes.apply(torch.full((1, 5, 3), 1e6), neurons.Dynamics.of(stock.neuron))
     check(stock, x)
 
 

@@ -87,6 +87,15 @@ def test_long_rows_are_summed_in_parts():
     assert stock(x)[0, 0].tolist() == [0, 1, 0, 1]
 
 
+def test_a_state_beyond_32_bits_is_slayers():
+    neuron = {"threshold": 1e5, "current_decay": 0.0, "voltage_decay": 0.0}
+    stock, ours = twins(neuron, torch.rand(3, 50) < 0.5, 1000)
+    x = 1000 * torch.ones(2, 50, 20)
+    expected, found = passes(stock, x), passes(ours, x)
+    assert torch.equal(expected[0], found[0])
+    assert (expected[1] - found[1]).abs().max() <= CLOSE * expected[1].abs().max()
+
+
 def test_initial_weights_are_those_of_the_slayer_block(monkeypatch):
     monkeypatch.setattr(sparse, "DRAWN", 50)  # several blocks
     masks = {"hidden1": torch.rand(9, 30) < 0.4, "hidden2": torch.rand(7, 9) < 0.4}

@@ -1,0 +1,157 @@
+"""SLAYER's CUBA neurons by one kernel over all steps, and their surrogate gradient by another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from esl_lava.config import DECAY_ONE
+from esl_lava.kernels import surrogate
+from esl_lava.models.slayer import slayer
+from esl_lava.models.threads import in_parts
+
+T = TypeVar("T")
+
+Part = tuple[int, int, int, int]
+"""Of groups and of neurons the first and the one behind the last."""
+
+
+class TooWideError(Exception):
+    """The state of a neuron needs more than 32 bits."""
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """What the kernels take of a SLAYER CUBA neuron, in its units.
+
+    Attributes:
+        threshold: what v must reach for a spike.
+        scale: integers of the state per unit.
+        kept: of 4096, what u and v keep in a step.
+        tau, height: the surrogate gradient is height * exp(-|v - threshold| / tau).
+    """
+
+    threshold: float
+    scale: int
+    kept: tuple[int, int]
+    tau: np.float32
+    height: np.float32
+
+    @staticmethod
+    def of(neuron: Any) -> Dynamics:
+        """Those of a neuron whose parameters are shared and not trained."""
+        tau = np.float32(neuron.tau_rho * slayer.neuron.cuba.TAU_RHO_MULT)
+        scale = np.float32(neuron.scale_rho * slayer.neuron.cuba.SCALE_RHO_MULT)
+        return Dynamics(
+            threshold=neuron.threshold + neuron.threshold_eps,
+            scale=neuron.s_scale,
+            kept=(
+                DECAY_ONE - round(neuron.current_decay.item()),
+                DECAY_ONE - round(neuron.voltage_decay.item()),
+            ),
+            tau=tau,
+            height=scale / np.float32(2) / tau,
+        )
+
+    def run(self, z: np.ndarray, part: Part, spikes: np.ndarray, v: np.ndarray) -> bool:
+        """`surrogate.spike`; arrays (groups, T, n) float32, the last two written."""
+        return surrogate.spike(
+            z,
+            part,
+            np.float32(self.scale),
+            np.uint32(self.kept[0]),
+            np.uint32(self.kept[1]),
+            np.float32(self.threshold * self.scale),
+            np.float32(self.threshold),
+            spikes,
+            v,
+        )
+
+    def gradient(self, by_spikes: np.ndarray, part: Part, v: np.ndarray, by_z: np.ndarray) -> None:
+        """`surrogate.spike_gradient`; arrays (groups, T, n) float32, the last written."""
+        surrogate.spike_gradient(
+            by_spikes,
+            part,
+            v,
+            np.float32(self.threshold),
+            self.height,
+            self.tau,
+            np.float32(self.kept[0] / DECAY_ONE),
+            np.float32(self.kept[1] / DECAY_ONE),
+            by_z,
+        )
+
+
+class _Spikes(torch.autograd.Function):
+    """From weighted input (groups, T, n), contiguous, to spikes."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, dynamics: Dynamics) -> Tensor:
+        spikes, v = torch.empty_like(z), torch.empty_like(z)
+        source, s, trace = (tensor.detach().numpy() for tensor in (z, spikes, v))
+        if not all(_by_neurons(lambda part: dynamics.run(source, part, s, trace), z.shape)):
+            raise TooWideError
+        ctx.dynamics = dynamics
+        ctx.save_for_backward(v)
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (v,) = ctx.saved_tensors
+        by_z = torch.empty_like(v)
+        g, trace, target = (tensor.numpy() for tensor in (gradient.contiguous(), v, by_z))
+        _by_neurons(lambda part: ctx.dynamics.gradient(g, part, trace, target), v.shape)
+        return by_z, None
+
+
+def _by_neurons(work: Callable[[Part], T], shape: torch.Size) -> list[T]:
+    """`in_parts` of (groups, T, n): of groups, or of a single one's neurons."""
+    groups, _, n = shape
+    if groups > 1:
+        return in_parts(lambda first, last: work((first, last, 0, n)), groups)
+    return in_parts(lambda first, last: work((0, groups, first, last)), n, surrogate.TILE)
+
+
+def spiking(neuron: Any, z: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Spikes of SLAYER's CUBA neurons.
+
+    Where a state leaves 32 bits, stock SLAYER's passes with 64 compute it.
+
+    Args:
+        neuron: without `fused.obstacle`.
+        z: weighted input as it lies in memory, contiguous, time first or second.
+        axes: its dimensions in SLAYER's order, (batch, channels, [height, width,] time).
+
+    Returns:
+        Spikes in SLAYER's order, in memory as `z`.
+
+    Raises:
+        AssertionError: when the neurons had another shape before, as stock SLAYER.
+    """
+    take_shape(neuron, z.permute(axes).shape[1:-1])
+    try:
+        grouped = z.flatten(2) if axes[-1] else z.flatten(1)[None]
+        spikes: Tensor = _Spikes.apply(grouped, Dynamics.of(neuron))
+    except TooWideError:
+        stock: Tensor = neuron(z.permute(axes))
+        return stock
+    return spikes.view(z.shape).permute(axes)
+
+
+def take_shape(neuron: Any, shape: torch.Size) -> None:
+    """What stock SLAYER's neurons do at their first input, and check at others.
+
+    Raises:
+        AssertionError: when they had another shape before.
+    """
+    if neuron.shape is None:
+        neuron.shape = shape
+        neuron.num_neurons = math.prod(shape)
+    elif neuron.shape != shape:
+        raise AssertionError(f"input to {tuple(shape)} neurons, of which {tuple(neuron.shape)} are")
