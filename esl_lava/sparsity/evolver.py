@@ -161,7 +161,8 @@ class MaskEvolver:
                 self._layers.append(SparseStore(*kept, weight, where))
             else:
                 self._layers.append(DenseStore(*kept, weight, where))
-        self._settle()
+        self._apply_masks()
+        self._expect_gradients()
 
     @torch.no_grad()
     def step(self) -> Update | None:
@@ -181,7 +182,8 @@ class MaskEvolver:
                 all that and their new masks differ (UserError) they are not.
         """
         self.iteration += 1
-        self._settle()
+        self._apply_masks()
+        self._expect_gradients()
         if self.iteration == self._t_dense:
             return self._thin()
         if self.iteration < self._t_dense or not self.schedule.due(self.iteration):
@@ -366,18 +368,22 @@ class MaskEvolver:
         self.iteration = int(state["iteration"])
         sizes = {layer.name: layer.taken.size for layer in self._layers}
         self.history = [Update.from_plain(values, sizes) for values in state["history"]]
-        self._settle()
+        self._apply_masks()
+        self._expect_gradients()
 
     @property
     def _dense(self) -> list[DenseStore]:
         return [layer for layer in self._layers if isinstance(layer, DenseStore)]
 
     @torch.no_grad()
-    def _settle(self) -> None:
-        """Leave weights and layers as the next iteration is to find them."""
-        due = self._by_gradient and self.schedule.due(self.iteration + 1)
+    def _apply_masks(self) -> None:
         for layer in self._layers:
             layer.hold()
+
+    def _expect_gradients(self) -> None:
+        """Tell layers whether the next iteration grows by gradient."""
+        due = self._by_gradient and self.schedule.due(self.iteration + 1)
+        for layer in self._layers:
             layer.expect_gradient(due)
 
     def _held(self, layer: Store) -> Held:
