@@ -97,34 +97,36 @@ def rewire(
     """
     d = g = out = 0
     last = -1  # position grown
+    beyond = n_pre * (starts.size - 1)
+    next_grow = grow[0] if grow.size else beyond
+    next_drop = drop[0] if drop.size else -1
     for row in range(starts.size - 1):
         new_starts[row] = out
         base = row * n_pre
-        k, end = starts[row], starts[row + 1]
-        while True:
-            here = base + (pre[k] if k < end else n_pre)
-            if g < grow.size and grow[g] < here:
-                if grow[g] <= last or out == new_pre.size:
+        for k in range(starts[row], starts[row + 1] + 1):
+            here = base + (pre[k] if k < starts[row + 1] else n_pre)
+            while next_grow < here:
+                if next_grow <= last or out == new_pre.size:
                     return False
-                last = int(grow[g])
+                last = int(next_grow)
                 new_pre[out] = last - base
                 source[out] = -1
+                out += 1
                 g += 1
-                out += 1
-                continue
-            if k == end:
+                next_grow = grow[g] if g < grow.size else beyond
+            if k == starts[row + 1]:
                 break
-            if g < grow.size and grow[g] == here:
+            if next_grow == here:
                 return False
-            if d < drop.size and drop[d] == k:
+            if k == next_drop:
                 d += 1
-            elif out == new_pre.size:
+                next_drop = drop[d] if d < drop.size else -1
+                continue
+            if out == new_pre.size:
                 return False
-            else:
-                new_pre[out] = pre[k]
-                source[out] = k
-                out += 1
-            k += 1
+            new_pre[out] = pre[k]
+            source[out] = k
+            out += 1
     new_starts[-1] = out
     return d == drop.size and g == grow.size
 
@@ -148,15 +150,29 @@ def find(
         wanted: int64 positions within the layer, ascending, repeated ones allowed.
         places: int64, like `wanted`, written: place among the rows, -1 where none is.
     """
-    limit = low = end = 0
-    for i in range(wanted.size):
-        if wanted[i] >= limit:
-            row = wanted[i] // n_pre
-            limit = (row + 1) * n_pre
-            low, end = int(starts[row]), int(starts[row + 1])
-        column = wanted[i] - (limit - n_pre)
-        low = _not_below(pre, column, low, end)
-        places[i] = low if low < end and pre[low] == column else -1
+    # Of a row of which much is wanted, a table of all its places answers without searching.
+    table = np.zeros(n_pre if n_pre <= pre.size else 0, np.int32)
+    i = 0
+    while i < wanted.size:
+        row = wanted[i] // n_pre
+        base = row * n_pre
+        low, end = int(starts[row]), int(starts[row + 1])
+        until = i
+        while until < wanted.size and wanted[until] < base + n_pre:
+            until += 1
+        if table.size and 8 * (until - i) >= end - low:
+            for k in range(low, end):
+                table[pre[k]] = k + 1
+            for j in range(i, until):
+                places[j] = table[wanted[j] - base] - 1
+            for k in range(low, end):
+                table[pre[k]] = 0
+        else:
+            for j in range(i, until):
+                column = wanted[j] - base
+                low = _not_below(pre, column, low, end)
+                places[j] = low if low < end and pre[low] == column else -1
+        i = until
 
 
 @njit(cache=True, nogil=True)

@@ -25,6 +25,13 @@ def count(mask: Tensor) -> int:
     return int(mask.count_nonzero())
 
 
+def count_broken(values: Tensor) -> int:
+    """How many numbers are NaN or infinite."""
+    if values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64):
+        return values.numel() - int(np.count_nonzero(np.isfinite(values.numpy())))
+    return values.numel() - count(values.isfinite())
+
+
 def are_positions(where: Tensor, size: int) -> bool:
     """Whether (k,) integers are strictly ascending within 0..size-1."""
     if where.numel() == 0:

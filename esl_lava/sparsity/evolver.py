@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from esl_lava.errors import ConfigError, UserError
 from esl_lava.sparsity import ranks
-from esl_lava.sparsity.arrays import count
+from esl_lava.sparsity.arrays import count, count_broken
 from esl_lava.sparsity.density import DISTRIBUTIONS, LayerShape, by_eps, by_layer
 from esl_lava.sparsity.growth import GROW, Site
 from esl_lava.sparsity.masks import draw, move
@@ -34,10 +34,11 @@ class MaskEvolver:
 
     Used like a scheduler: `loss.backward(); optimizer.step(); evolver.step()`.
     A weight layer is a submodule with a parameter `weight` of at least two dimensions,
-    (outputs, inputs, ...); its name is the submodule's path without a trailing
-    ".synapse" (SLAYER keeps a block's weight there). Build the evolver after moving the
-    model to its device and before loading a checkpoint into it: weights outside the
-    drawn masks are set to 0 at once (unless a dense phase comes first).
+    (outputs, inputs, ...), or with a `SparseWeight` in its place; its name is the
+    submodule's path without a trailing ".synapse" (SLAYER keeps a block's weight there).
+    Build the evolver after moving the model to its device and before loading a checkpoint
+    into it: weights outside the drawn masks are set to 0 at once (unless a dense phase
+    comes first).
 
     Each update moves the prune rule's number of connections, but at most the free slots
     there were: in every layer its own, or shared out anew among the layers with a
@@ -50,6 +51,13 @@ class MaskEvolver:
 
     Growth by gradient reads `parameter.grad` as the backward pass left it: zero it after
     `step`, not before.
+
+    A `SparseWeight` stores only its connections: they begin with the evolver, and are where
+    a mask's would be with the same weights, gradients and seed; weights and moments move
+    with them. Growth by gradient asks for `dense_gradient` block by block, and
+    `wants_dense_gradient` is true before the backward pass of an iteration that ends with
+    an update. Growth by momentum and a dense phase, which need what is not stored, are
+    refused, as is DistributedDataParallel; without it, average `values.grad` over ranks.
 
     Everything random comes from one CPU generator a layer, seeded by (seed, the layer's
     place among the weight layers): the same seed gives the same masks on every device.
@@ -85,7 +93,8 @@ class MaskEvolver:
 
     Raises:
         ConfigError: for an unknown rule, layer or optimiser, for a value out of range,
-            or for a weight that is no plain parameter or that the optimiser lacks.
+            for a weight that is no plain parameter or that the optimiser lacks, or for
+            what a `SparseWeight` cannot do.
     """
 
     def __init__(
@@ -161,7 +170,8 @@ class MaskEvolver:
                 self._layers.append(SparseStore(*kept, weight, where))
             else:
                 self._layers.append(DenseStore(*kept, weight, where))
-        self._settle()
+        self._apply_masks()
+        self._expect_gradients()
 
     @torch.no_grad()
     def step(self) -> Update | None:
@@ -181,7 +191,8 @@ class MaskEvolver:
                 all that and their new masks differ (UserError) they are not.
         """
         self.iteration += 1
-        self._settle()
+        self._apply_masks()
+        self._expect_gradients()
         if self.iteration == self._t_dense:
             return self._thin()
         if self.iteration < self._t_dense or not self.schedule.due(self.iteration):
@@ -366,24 +377,28 @@ class MaskEvolver:
         self.iteration = int(state["iteration"])
         sizes = {layer.name: layer.taken.size for layer in self._layers}
         self.history = [Update.from_plain(values, sizes) for values in state["history"]]
-        self._settle()
+        self._apply_masks()
+        self._expect_gradients()
 
     @property
     def _dense(self) -> list[DenseStore]:
         return [layer for layer in self._layers if isinstance(layer, DenseStore)]
 
     @torch.no_grad()
-    def _settle(self) -> None:
-        """Leave weights and layers as the next iteration is to find them."""
-        due = self._by_gradient and self.schedule.due(self.iteration + 1)
+    def _apply_masks(self) -> None:
         for layer in self._layers:
             layer.hold()
+
+    def _expect_gradients(self) -> None:
+        """Tell layers whether the next iteration grows by gradient."""
+        due = self._by_gradient and self.schedule.due(self.iteration + 1)
+        for layer in self._layers:
             layer.expect_gradient(due)
 
     def _held(self, layer: Store) -> Held:
         """A layer's connections; refuses NaN and infinity among their weights."""
         held = layer.held()
-        broken = held.values.numel() - count(held.values.isfinite())
+        broken = count_broken(held.values)
         if broken:
             raise UserError(
                 f"layer {layer.name}: {broken} of {held.values.numel()} active weights are NaN "

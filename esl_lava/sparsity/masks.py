@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from esl_lava.sparsity.arrays import are_positions
+from esl_lava.sparsity.arrays import are_positions, positions
 from esl_lava.sparsity.positions import Listed, Positions, ascending, union
 
 
@@ -46,7 +46,8 @@ def sample_free(taken: Positions, n: int, generator: torch.Generator) -> Tensor:
         # off and the set is that of the first n distinct free draws, hence uniform.
         drawn = torch.randint(size, (n - found.numel(),), generator=generator)
         drawn = ascending(drawn, size)
-        found = union(found, drawn[~taken.contains(drawn).cpu()])
+        hits = positions(~taken.contains(drawn)).cpu()
+        found = union(found, drawn.index_select(0, hits))
     return found.to(taken.device)
 
 

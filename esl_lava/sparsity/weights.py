@@ -79,7 +79,7 @@ class SparseWeight(nn.Module):
         self.n_pre = n_pre
         self.n_post = n_post
         self.initial = initial
-        self.values = nn.Parameter(torch.empty(0))
+        self.values = nn.Parameter(torch.empty(0, dtype=torch.float32))
         self.register_buffer("starts", torch.zeros(n_post + 1, dtype=torch.int64))
         self.register_buffer("pre", torch.empty(0, dtype=torch.int32))
         self.register_buffer("sides", torch.tensor([n_post, n_pre]))
@@ -153,7 +153,7 @@ class SparseWeight(nn.Module):
         starts = torch.empty_like(self.starts)
         pre = torch.empty(positions.numel(), dtype=torch.int32)
         kernels.rows(positions.numpy(), self.n_pre, starts.numpy(), pre.numpy())
-        values = self.initial(positions).to(self.values.dtype)
+        values = self.initial(positions).to(torch.float32, copy=True).contiguous()
         if values.shape != pre.shape:
             raise ValueError(f"{values.numel()} initial weights for {pre.numel()} connections")
         self._exchange(values, starts, pre)

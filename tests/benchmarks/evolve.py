@@ -9,10 +9,15 @@ from torch import nn
 
 from esl_lava.models.slayer import slayer
 from esl_lava.sparsity.evolver import MaskEvolver, weight_layers
+from esl_lava.sparsity.weights import SparseWeight
 
 CHANNELS = (2, 64, 128, 256, 256, 512, 512, 512, 512)
 BATCH, STEPS, SIDE = 8, 4, 48
 ROUNDS = 3
+UPDATES = 24
+STORED = (("d010", 784, 800, 0.1), ("wide_d001", 4096, 4096, 0.01))
+"""Layers whose updates are measured: part of a name, inputs, outputs, density."""
+
 GAIN = 16.0
 """Factor on the initial weights with which a thinned network spikes in every layer."""
 
@@ -21,13 +26,42 @@ DEFAULT = {"prune": "set", "growth": "random", "redistribution": "none"}
 
 
 def update_costs() -> Iterator[tuple[str, list[float]]]:
-    """VGGSNN's 9.2 million convolution weights at density 0.1: seconds of an update over a step's.
+    """What updates cost, as ratios of seconds measured in turn.
 
-    A step is forward, backward and Adam of stock SLAYER blocks, an update one due
-    `MaskEvolver.step`; both are measured in turn.
+    Of a layer that stores its connections, over one with a mask. Of VGGSNN's 9.2 million
+    convolution weights at density 0.1, over a step of training: forward, backward and Adam
+    of stock SLAYER blocks.
     """
+    for name, n_pre, n_post, density in STORED:
+        yield f"evolve.stored.{name}.vs_masked", _stored_ratios(n_pre, n_post, density)
     yield "evolve.vggsnn.vs_step", _ratios(DEAREST)
     yield "evolve.vggsnn.set_random.vs_step", _ratios(DEFAULT)
+
+
+def _stored_ratios(n_pre: int, n_post: int, density: float) -> list[float]:
+    torch.manual_seed(0)
+    masked, stored = nn.Linear(n_pre, n_post, bias=False), nn.Module()
+    stored.weight = SparseWeight(n_pre, n_post, lambda where: torch.randn(where.numel()))
+    steps = [
+        _updates(model, parameter, density)
+        for model, parameter in ((masked, masked.weight), (stored, stored.weight.values))
+    ]
+    ratios = []
+    for _ in range(UPDATES):
+        slow, fast = (next(seconds) for seconds in steps)
+        ratios.append(fast / slow)
+    return ratios[UPDATES // 4 :]  # the first rounds also load code
+
+
+def _updates(model: nn.Module, parameter: nn.Parameter, density: float) -> Iterator[float]:
+    """Seconds of one update after the other."""
+    optimizer = torch.optim.Adam([parameter])
+    settings = {"density": density, "t_iter": 1, "t_end": 10 * UPDATES}
+    evolver = MaskEvolver(model, optimizer, **settings, **DEFAULT)
+    while True:
+        parameter.grad = torch.randn_like(parameter)
+        optimizer.step()
+        yield _seconds(evolver.step)
 
 
 def _ratios(rules: dict[str, str]) -> list[float]:

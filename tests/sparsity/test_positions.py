@@ -110,6 +110,17 @@ def test_draws_do_not_depend_on_the_kind(given_set, seed, data):
         assert torch.equal(gen.get_state(), after)
 
 
+@pytest.mark.parametrize(("filled", "n"), [(20, 7), (20, 30), (50, 3), (46, 2)])
+def test_drawn_and_listed_slots_do_not_depend_on_the_kind(filled, n):
+    for seed in range(5):
+        held = sorted(torch.randperm(60, generator=generator(seed))[:filled].tolist())
+        expected, after = dense_draws(held, 60, n, seed)
+        for taken in kinds(held, 10, 6).values():
+            gen = generator(seed)
+            assert sample_free(taken, n, gen).tolist() == expected
+            assert torch.equal(gen.get_state(), after)
+
+
 def dense_draws(held: list[int], size: int, n: int, seed: int) -> tuple[list[int], torch.Tensor]:
     """What is drawn, by sets of integers; the generator's state after it."""
     gen = generator(seed)

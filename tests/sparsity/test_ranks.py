@@ -7,10 +7,11 @@ import torch
 from torch import distributed as dist
 from torch import multiprocessing, nn
 
-from esl_lava.errors import UserError
+from esl_lava.errors import ConfigError, UserError
 from esl_lava.sparsity import ranks
 from esl_lava.sparsity.evolver import MaskEvolver
 from tests.sparsity.test_evolver import mlp, same
+from tests.sparsity.twins import models
 
 RANKS = 2
 
@@ -28,7 +29,7 @@ def run_rank(rank, folder):
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS
     )
-    found = {work.__name__: work(rank) for work in (trained, averaged, drifted, tampered, resumed)}
+    found = {work.__name__: work(rank) for work in SCENARIOS}
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -80,6 +81,37 @@ def averaged(rank):
     return [free.tolist(), evolver.masks["weight"].view(-1)[free].tolist()]
 
 
+def stored(rank):
+    """Layers that store their connections, on data of the rank's own, gradients averaged."""
+    model = models((9, 8, 4), seed=rank)[1]
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    rules = {"growth": "gradient", "redistribution": "magnitude"}
+    evolver = MaskEvolver(model, optimizer, density=0.3, t_iter=2, t_end=99, seed=rank, **rules)
+    for i in range(6):
+        x = torch.randn(8, 9, generator=torch.Generator().manual_seed(10 * i + rank))
+        optimizer.zero_grad()
+        (model(x) - 0.5).square().sum().backward()
+        for parameter in model.parameters():
+            parameter.grad = ranks.mean(parameter.grad)
+        optimizer.step()
+        evolver.step()
+    return [part.state_dict() for part in (model, optimizer, evolver)]
+
+
+def refused(rank):
+    model = nn.Sequential(nn.Linear(3, 3), models((3, 2))[1])
+    try:
+        MaskEvolver(
+            nn.parallel.DistributedDataParallel(model),
+            torch.optim.SGD(model.parameters(), lr=0.1),
+            density=0.5,
+            t_end=9,
+        )
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
 def refusal(rank, change, **rules):
     model = mlp(0, (9, 8, 4))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -109,12 +141,27 @@ def tampered(rank):
     return refusal(rank, change)
 
 
+SCENARIOS = (trained, averaged, stored, refused, drifted, tampered, resumed)
+
+
 def test_ranks_hold_the_same_masks(results):
     for growth, state in results[0]["trained"].items():
         assert same(state, results[1]["trained"][growth])
         records = [layers for _, _, layers, _ in state[2]["history"]]
         assert len(records) == 3
         assert all(sum(grown for _, grown, _, _ in layers) > 0 for layers in records)
+
+
+def test_ranks_hold_the_same_stored_connections(results):
+    assert same(results[0]["stored"], results[1]["stored"])
+    records = [layers for _, _, layers, _ in results[0]["stored"][2]["history"]]
+    assert len(records) == 3
+    assert all(sum(grown for _, grown, _, _ in layers) > 0 for layers in records)
+
+
+def test_stored_connections_are_not_for_ddp(results):
+    message = "layer 1.layer0: DistributedDataParallel cannot follow weights that change in number"
+    assert [found["refused"] for found in results] == [message] * RANKS
 
 
 def test_a_distributed_run_resumes_to_the_same_bits(results):

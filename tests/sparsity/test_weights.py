@@ -140,6 +140,17 @@ def test_construction_refuses():
         weight.begin(where([0, 1]))
 
 
+def test_initial_weights_are_copied_as_float32():
+    given = torch.tensor([1.0, 2.0])
+    for initial in (lambda at: given, lambda at: given.double(), lambda at: torch.ones(4)[::2]):
+        weight = SparseWeight(3, 2, initial)
+        weight.begin(where([0, 5]))
+        assert weight.values.dtype == torch.float32
+        assert weight.values.is_contiguous()
+        weight.values.data.fill_(7)
+    assert given.tolist() == [1, 2]
+
+
 def test_gradients_arrive_while_an_old_graph_is_alive():
     weight = weight_of([1, 2, 3])
     optimizer = torch.optim.SGD(weight.parameters(), lr=1.0)
