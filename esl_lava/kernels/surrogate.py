@@ -64,19 +64,18 @@ def spike(
     reset_at: np.float32,
     fire_at: np.float32,
     spikes: np.ndarray,
-    v_trace: np.ndarray,
 ) -> bool:
     """Run neurons from rest (`slayer/neuron/cuba.py`, lava-dl 0.6.0), in int32.
 
     Args:
-        z: (groups, T, n) float32 weighted input, contiguous as all others.
+        z: (groups, T, n) float32 weighted input, contiguous; overwritten with v before its
+            reset.
         part: of groups and of neurons the first to run and the first not to.
         scale: integers of the state per unit of z.
         keep_current, keep_voltage: 4096 minus the decays.
         reset_at: what v must reach for its reset, in integers of the state.
         fire_at: what v must reach for a spike, in units of z.
         spikes: like `z`, written: 0 or 1.
-        v_trace: like `z`, written: v before its reset.
 
     Returns:
         Whether u and v stayed within +-2**29; SLAYER's have 64 bits, and what was written
@@ -96,7 +95,6 @@ def spike(
             for t in range(steps):
                 a = z[group, t, first : first + width]
                 s = spikes[group, t, first : first + width]
-                trace = v_trace[group, t, first : first + width]
                 for j in range(width):
                     x = np.int32(_decayed(u[j], keep_current) + np.int32(scale * a[j]))
                     y = np.int32(
@@ -107,7 +105,7 @@ def spike(
                     value = np.float32(y) / scale
                     u[j] = x
                     v[j] = np.int32(y & -np.int32(np.float32(y) < reset_at))
-                    trace[j] = value
+                    a[j] = value
                     s[j] = np.float32(np.int32(value >= fire_at))
     return bool(seen < np.int32(1 << 29))
 
@@ -127,7 +125,7 @@ def spike_gradient(
     """From the gradient by spikes to that by weighted input; resets are passed over, as there.
 
     Args:
-        gradient, v_trace: (groups, T, n) float32, contiguous; v as `spike` wrote it.
+        gradient, v_trace: (groups, T, n) float32, contiguous; v as `spike` leaves it.
         part: as for `spike`.
         threshold, slope, tau: the surrogate is slope * exp(-|v - threshold| / tau).
         keep_current, keep_voltage: 1 minus the shares lost per step.

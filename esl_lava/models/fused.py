@@ -15,6 +15,7 @@ order. Gradients are equal up to the order of sums and an exponential's last bit
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from esl_lava.kernels import rows
-from esl_lava.models.neurons import spiking
+from esl_lava.models.neurons import TooWideError, spiking
 from esl_lava.models.slayer import slayer
 from esl_lava.models.threads import in_parts
 
@@ -210,11 +211,12 @@ class _Fast:
     def forward(self, x: Tensor) -> Tensor:
         """As the stock block; x (batch, channels, [height, width,] T) float."""
         served = x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() == self.axes
-        if not served or x.numel() == 0 or obstacle(self) is not None:
-            return super().forward(x)  # type: ignore[misc]
-        if getattr(self, "mask", None) is not None:
-            self.synapse.weight.data *= self.mask
-        return self._fast(x)
+        if served and x.numel() and obstacle(self) is None:
+            if getattr(self, "mask", None) is not None:
+                self.synapse.weight.data *= self.mask
+            with contextlib.suppress(TooWideError):
+                return self._fast(x)
+        return super().forward(x)  # type: ignore[misc]
 
     def _fast(self, x: Tensor) -> Tensor:
         raise NotImplementedError

@@ -59,8 +59,8 @@ class Dynamics:
             height=scale / np.float32(2) / tau,
         )
 
-    def run(self, z: np.ndarray, part: Part, spikes: np.ndarray, v: np.ndarray) -> bool:
-        """`surrogate.spike`; arrays (groups, T, n) float32, the last two written."""
+    def run(self, z: np.ndarray, part: Part, spikes: np.ndarray) -> bool:
+        """`surrogate.spike`; arrays (groups, T, n) float32: z, which becomes v, and spikes."""
         return surrogate.spike(
             z,
             part,
@@ -70,7 +70,6 @@ class Dynamics:
             np.float32(self.threshold * self.scale),
             np.float32(self.threshold),
             spikes,
-            v,
         )
 
     def gradient(self, by_spikes: np.ndarray, part: Part, v: np.ndarray, by_z: np.ndarray) -> None:
@@ -89,13 +88,14 @@ class Dynamics:
 
 
 class _Spikes(torch.autograd.Function):
-    """From weighted input (groups, T, n), contiguous, to spikes."""
+    """From weighted input (groups, T, n), contiguous, to spikes; overwrites what it takes."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, dynamics: Dynamics) -> Tensor:
-        spikes, v = torch.empty_like(z), torch.empty_like(z)
-        source, s, trace = (tensor.detach().numpy() for tensor in (z, spikes, v))
-        if not all(_by_neurons(lambda part: dynamics.run(source, part, s, trace), z.shape)):
+        # No product keeps its result for its gradient, so it can make room for v.
+        v, spikes = z.detach(), torch.empty_like(z)
+        source, s = v.numpy(), spikes.numpy()
+        if not all(_by_neurons(lambda part: dynamics.run(source, part, s), z.shape)):
             raise TooWideError
         ctx.dynamics = dynamics
         ctx.save_for_backward(v)
@@ -121,26 +121,21 @@ def _by_neurons(work: Callable[[Part], T], shape: torch.Size) -> list[T]:
 def spiking(neuron: Any, z: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Spikes of SLAYER's CUBA neurons.
 
-    Where a state leaves 32 bits, stock SLAYER's passes with 64 compute it.
-
     Args:
         neuron: without `fused.obstacle`.
-        z: weighted input as it lies in memory, contiguous, time first or second.
+        z: weighted input as it lies in memory, contiguous, time first or second; overwritten.
         axes: its dimensions in SLAYER's order, (batch, channels, [height, width,] time).
 
     Returns:
         Spikes in SLAYER's order, in memory as `z`.
 
     Raises:
+        TooWideError: when a state leaves 32 bits.
         AssertionError: when the neurons had another shape before, as stock SLAYER.
     """
     take_shape(neuron, z.permute(axes).shape[1:-1])
-    try:
-        grouped = z.flatten(2) if axes[-1] else z.flatten(1)[None]
-        spikes: Tensor = _Spikes.apply(grouped, Dynamics.of(neuron))
-    except TooWideError:
-        stock: Tensor = neuron(z.permute(axes))
-        return stock
+    grouped = z.flatten(2) if axes[-1] else z.flatten(1)[None]
+    spikes: Tensor = _Spikes.apply(grouped, Dynamics.of(neuron))
     return spikes.view(z.shape).permute(axes)
 
 

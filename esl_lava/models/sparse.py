@@ -142,22 +142,22 @@ class _Layer(torch.autograd.Function):
         binary = inputs.dtype == np.int16
         graded = _NONE if binary else multiples * size
         z = torch.empty(weight.n_post, steps, batch)
-        spikes, v = (torch.empty_like(z) if dynamics else z for _ in range(2))
-        by_steps = [tensor.numpy() for tensor in (z, spikes, v)]
-        sums = by_steps[0].reshape(weight.n_post, -1)
+        spikes = torch.empty_like(z) if dynamics else z
+        v, s = z.numpy(), spikes.numpy()
+        sums = v.reshape(weight.n_post, -1)
 
         def rows(a: int, b: int) -> bool:
             if binary:
                 nonzeros.add_masked(inputs, starts, pre, multiples, size, a, b, sums)
             else:
                 nonzeros.add_weighted(inputs, starts, pre, _STRAIGHT, graded, a, b, sums)
-            return dynamics is None or dynamics.run(by_steps[0], (a, b, 0, batch), *by_steps[1:])
+            return dynamics is None or dynamics.run(v, (a, b, 0, batch), s)
 
         if not all(in_parts(rows, weight.n_post)):
             raise TooWideError
         ctx.weight, ctx.inputs, ctx.multiples, ctx.step = weight, inputs, multiples, size
         ctx.dynamics, ctx.shape, ctx.starts, ctx.pre = dynamics, x.shape, starts, pre
-        ctx.save_for_backward(values if clamped else _EMPTY, v if dynamics else _EMPTY)
+        ctx.save_for_backward(values if clamped else _EMPTY, z if dynamics else _EMPTY)
         return spikes
 
     @staticmethod
