@@ -35,6 +35,9 @@ EVENT_ACTIVITY = 0.3
 EVENT_WIDTH = 64
 """Neurons from which on that is worth it."""
 
+SHORT = 1 << 15
+"""Weights a thread rounds before another is worth waking."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -103,15 +106,10 @@ class _Quantise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, step: float) -> Tensor:
-        flat = weight.detach().reshape(-1)
-        out = torch.empty_like(flat)
-        source, target = flat.numpy(), out.numpy()
-        clamped = in_parts(
-            lambda a, b: rows.quantise(source, np.float32(step), a, b, target), flat.numel()
-        )
-        ctx.step, ctx.clamped = step, any(clamped)
+        out, ctx.clamped = _quantised(weight, step)
+        ctx.step = step
         ctx.save_for_backward(weight if ctx.clamped else torch.empty(0))
-        return out.view(weight.shape)
+        return out
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -119,6 +117,17 @@ class _Quantise(torch.autograd.Function):
             (weight,) = ctx.saved_tensors
             gradient = gradient * on_grid(weight, ctx.step)
         return gradient, None
+
+
+def _quantised(weight: Tensor, step: float) -> tuple[Tensor, bool]:
+    """Weights on SLAYER's grid, and whether some were beyond its ends."""
+    flat = weight.detach().reshape(-1)
+    out = torch.empty_like(flat)
+    source, target = flat.numpy(), out.numpy()
+    clamped = in_parts(
+        lambda a, b: rows.quantise(source, np.float32(step), a, b, target), flat.numel(), SHORT
+    )
+    return out.view(weight.shape), any(clamped)
 
 
 def on_grid(weight: Tensor, step: float) -> Tensor:
@@ -156,7 +165,7 @@ class _Rows(torch.autograd.Function):
         gradient = gradient.contiguous()
         if ctx.needs_input_grad[0]:
             batch, n_pre, steps = ctx.shape
-            flat = gradient @ _Quantise.apply(weight.detach(), ctx.step)
+            flat = gradient @ _quantised(weight, ctx.step)[0]
             by_x = flat.view(steps, batch, n_pre).permute(1, 2, 0)
         if ctx.needs_input_grad[1]:
             n_post, n_pre = weight.shape
@@ -173,6 +182,43 @@ class _Rows(torch.autograd.Function):
             if ctx.clamped:
                 by_weight *= on_grid(weight, ctx.step)
         return by_x, by_weight, None, None, None
+
+
+class _Product(torch.autograd.Function):
+    """Weighted input of a dense layer by products of matrices: (T, batch, n_post).
+
+    Or, of input that lies by lanes, (n_post, T, batch). One function, as for a readout what
+    surrounds the products costs more than they do.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, step: float) -> Tensor:
+        batch, n_pre, steps = x.shape
+        quantised, ctx.clamped = _quantised(weight, step)
+        lanes = by_lanes(x)
+        flat = x.permute(2, 0, 1).reshape(-1, n_pre) if lanes is None else lanes
+        ctx.step, ctx.shape, ctx.lying = step, x.shape, lanes is not None
+        ctx.save_for_backward(flat, quantised, weight)
+        if ctx.lying:
+            return (quantised @ flat).view(-1, steps, batch)
+        return (flat @ quantised.t()).view(steps, batch, -1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        flat, quantised, weight = ctx.saved_tensors
+        batch, n_pre, steps = ctx.shape
+        by_x, by_weight = None, None
+        g = gradient.reshape(len(weight), -1) if ctx.lying else gradient.reshape(-1, len(weight))
+        if ctx.needs_input_grad[0]:
+            if ctx.lying:
+                by_x = (quantised.t() @ g).view(n_pre, steps, batch).permute(2, 0, 1)
+            else:
+                by_x = (g @ quantised).view(steps, batch, n_pre).permute(1, 2, 0)
+        if ctx.needs_input_grad[1]:
+            by_weight = g @ flat.t() if ctx.lying else g.t() @ flat
+            if ctx.clamped:
+                by_weight *= on_grid(weight, ctx.step)
+        return by_x, by_weight, None
 
 
 def _weighted(synapse: Any, step: float, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
@@ -192,11 +238,8 @@ def _weighted(synapse: Any, step: float, x: Tensor) -> tuple[Tensor, tuple[int, 
         if binary and counts.sum() <= EVENT_ACTIVITY * x.numel():
             z = _Rows.apply(x, weight, step, events.reshape(-1, n_pre), counts.reshape(-1))
             return z.view(steps, batch, -1), (1, 2, 0)
-    lanes, on_their_grid = by_lanes(x), _Quantise.apply(weight, step)
-    if lanes is not None:
-        return (on_their_grid @ lanes).view(-1, steps, batch), (2, 0, 1)
-    flat = x.permute(2, 0, 1).reshape(steps * batch, n_pre)
-    return (flat @ on_their_grid.t()).view(steps, batch, -1), (1, 2, 0)
+    axes = (1, 2, 0) if by_lanes(x) is None else (2, 0, 1)
+    return _Product.apply(x, weight, step), axes
 
 
 class _Fast:

@@ -20,6 +20,9 @@ from esl_lava.models.slayer import slayer
 CLOSE = 1e-5
 """Of the largest gradient: sums in float32, in another order."""
 
+ROUNDING = 1e-6
+"""What may be left of terms that cancel: they are of the order of 1 here, and float32."""
+
 NEURONS = st.fixed_dictionaries(
     {
         "threshold": st.sampled_from([1.0, 0.5, 1.25, 63.0]),
@@ -57,6 +60,13 @@ def faster(block: Any) -> Any:
     return twin
 
 
+def alike(theirs: Tensor, ours: Tensor) -> bool:
+    """Whether gradients are equal but for the order of sums."""
+    if theirs.shape != ours.shape or not theirs.numel():
+        return theirs.shape == ours.shape
+    return bool((theirs - ours).abs().max() <= CLOSE * theirs.abs().max() + ROUNDING)
+
+
 def passes(block: nn.Module, x: Tensor, weighing: Tensor | None = None) -> list[Tensor]:
     """Output, and the gradients of input and weight of a sum of its square, weighed."""
     x = x.clone().requires_grad_()
@@ -73,7 +83,7 @@ def check(stock: Any, x: Tensor) -> list[Tensor]:
     expected, found = passes(stock, x), passes(faster(stock), x)
     assert torch.equal(expected[0], found[0])
     for theirs, ours in zip(expected[1:], found[1:]):
-        assert (theirs - ours).abs().max() <= CLOSE * theirs.abs().max()
+        assert alike(theirs, ours)
     return found
 
 
@@ -180,7 +190,7 @@ def test_a_whole_network_pools_included():
     found.square().mean().backward()
     for theirs, mine in zip(stock.parameters(), ours.parameters()):
         if theirs.grad is not None:
-            assert (theirs.grad - mine.grad).abs().max() <= CLOSE * theirs.grad.abs().max()
+            assert alike(theirs.grad, mine.grad)
 
 
 def test_input_that_lies_in_memory_as_blocks_leave_it():
