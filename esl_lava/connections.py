@@ -119,9 +119,9 @@ class Connections:
         """(connections,) output neuron of each entry."""
         return np.repeat(np.arange(self.n_post), np.diff(self.indptr))
 
-    def dense(self) -> IntArray:
-        """(n_post, n_pre) int32 weights, 0 where there is no connection."""
-        full = np.zeros((self.n_post, self.n_pre), np.int32)
+    def dense(self, dtype: npt.DTypeLike = np.int32) -> npt.NDArray[Any]:
+        """(n_post, n_pre) weights, 0 where there is no connection; `dtype` is to hold them."""
+        full = np.zeros((self.n_post, self.n_pre), dtype)
         full[self.rows(), self.indices] = self.weights
         return full
 

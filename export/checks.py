@@ -78,17 +78,21 @@ def weights_survive_lava(layer: Layer) -> Iterator[str]:
         return  # of a convolution Lava keeps every weight
     if any(has_synapses(layer)) or any(weights_fit_eight_bits(layer)):
         return  # reported by the rules above
-    recurrent = [] if layer.recurrent is None else [layer.recurrent]
-    written = [part.dense() for part in (layer.connections, *recurrent)]
-    for name, before, after in zip(
-        ("weight", "recurrent weight"), written, effective_together(*written)
+    parts = [layer.connections, *([] if layer.recurrent is None else [layer.recurrent])]
+    # Lava looks at every weight by itself and at the extremes: of all zeros one will do.
+    written = [
+        np.append(part.weights, 0)[None, : min(part.possible, part.count + 1)] for part in parts
+    ]
+    for name, part, before, after in zip(
+        ("weight", "recurrent weight"), parts, written, effective_together(*written)
     ):
-        changed = np.argwhere(after != before)
+        changed = np.flatnonzero(after != before)
         if changed.size:
-            post, pre = changed[0]
+            first = changed[0]
             yield (
-                f"{name} {before[post, pre]} (neuron {post}, input {pre}) would count as "
-                f"{after[post, pre]:g} in Lava ({len(changed)} such weights); "
+                f"{name} {before[0, first]} (neuron {part.rows()[first]}, "
+                f"input {part.indices[first]}) would count as "
+                f"{after[0, first]:g} in Lava ({len(changed)} such weights); "
                 "a weight of each sign in the layer avoids it"
             )
 

@@ -239,7 +239,8 @@ def _write_netx(layer: Layer, group: h5py.Group) -> None:
     if not isinstance(layer.connections, Injection):
         _write_weights(layer.connections, group)
     if layer.recurrent is not None:
-        _compressed(group, "weight_rec", layer.recurrent.dense())
+        dtype = _smallest(np.append(layer.recurrent.weights, 0))
+        _deflated(group, "weight_rec", layer.recurrent.dense(dtype))
     if layer.bias is not None:
         _compressed(group, "bias", _shared(_in_lavas_order(layer.bias, layer.shape)))
     if layer.delays is not None:
@@ -262,7 +263,7 @@ def _write_weights(c: Connections | Convolution, group: h5py.Group) -> None:
     if isinstance(c, Connections):
         group.create_dataset("inFeatures", data=c.n_pre)
         group.create_dataset("outFeatures", data=c.n_post)
-        _compressed(group, "weight", c.dense())
+        _deflated(group, "weight", c.dense(_smallest(np.append(c.weights, 0))))
         return
     group.create_dataset("inChannels", data=c.in_shape[0])
     group.create_dataset("outChannels", data=c.out_shape[0])
@@ -313,13 +314,17 @@ def _text(value: str) -> np.ndarray:
 
 def _compressed(group: h5py.Group, name: str, values: npt.NDArray[Any]) -> None:
     """Store integers in the smallest dtype that holds them, one deflated chunk."""
+    _deflated(group, name, values.astype(_smallest(values)))
+
+
+def _smallest(values: npt.NDArray[Any]) -> type[np.integer[Any]]:
+    """The smallest dtype that holds integers."""
     low, high = (values.min(), values.max()) if values.size else (0, 0)
-    smallest = next(
+    return next(
         dtype
         for dtype in (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.int64)
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max
     )
-    _deflated(group, name, values.astype(smallest))
 
 
 def _deflated(group: h5py.Group, name: str, values: npt.NDArray[Any]) -> None:

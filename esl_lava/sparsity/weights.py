@@ -135,6 +135,15 @@ class SparseWeight(nn.Module):
             self._columns = starts, post, order
         return self._columns
 
+    def had_no_samples(self) -> None:
+        """Let `dense_gradient` be 0: of a rank whose share of the batch was empty."""
+
+        def nothing(where: slice | Tensor) -> Tensor:
+            length = len(range(self.size)[where]) if isinstance(where, slice) else len(where)
+            return torch.zeros(length)
+
+        self.dense_gradient = nothing
+
     @torch.no_grad()
     def begin(self, positions: Tensor) -> None:
         """Have exactly these connections, with initial weights.

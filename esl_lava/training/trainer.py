@@ -21,7 +21,7 @@ from esl_lava.models.build import SpikingNetwork
 from esl_lava.models.history import kept_epoch
 from esl_lava.models.mlp import scale_initial_weights
 from esl_lava.models.modelfile import SavedModel
-from esl_lava.sparsity.evolver import MaskEvolver
+from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights
 from esl_lava.training import ranks
 from esl_lava.training.engines import network
 from esl_lava.training.kinds import KINDS
@@ -273,6 +273,8 @@ class Trainer:
         """What this rank's share of a batch adds to the batch's mean loss."""
         own = ranks.share(batch)
         if len(own) == 0:
+            for weight in sparse_weights(self.model).values():
+                weight.had_no_samples()
             return torch.zeros((), requires_grad=True)  # a mean over nothing would be NaN
         outputs = self.model(self.kind.encode(self.experiment, ranks.share(images)))
         loss = self.kind.loss(self.model, outputs, torch.from_numpy(self.train_data.labels[own]))

@@ -5,17 +5,17 @@ tenth of the inputs spike, with as many threads as there are cores. Contenders t
 within a round. Before anything is timed, spikes of the engines are compared with SLAYER's.
 Ratios are SLAYER's seconds, or another's, over ours.
 
-`python -m tests.benchmarks.train NAME` prints what one process has to measure by itself.
+`python -m tests.benchmarks.train NAME` prints what one process has to measure by itself;
+`break_even` is a table of what `engine = "auto"` goes by.
 """
 
 import itertools
 import resource
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import torch
@@ -306,8 +306,7 @@ def _huge() -> None:
     sides = 1 << 16, 1 << 16
     initial = sparse.as_slayer_draws(*sides)
     block = sparse.Block(neuron, *sides, spiking=True, initial=initial)
-    model = SimpleNamespace(block=block)
-    _train(nn.Sequential(model.block), ("0",), 1e-4, sides[0])
+    _train(nn.Sequential(block), ("0",), 1e-4, sides[0])
 
 
 _ALONE: dict[str, Callable[[], None]] = {"wide_d001": _wide, "huge": _huge}
@@ -319,15 +318,54 @@ def _alone(name: str) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+def _break_even() -> None:
+    """Seconds of a fused layer's forward, backward and Adam over a sparse one's."""
+    neuron = {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5}
+    print("n_pre x n_post   T  first  density: fused / sparse")
+    for n_pre, n_post in ((784, 100), (784, 800), (2048, 2048)):
+        for steps, first in ((4, True), (4, False), (16, True), (16, False)):
+            print(f"{n_pre:5} x {n_post:6}  {steps:2}  {first!s:5}  ", end="")
+            for density in (0.05, 0.1, 0.15, 0.2, 0.3, 0.4):
+                ratio = _layer_ratio(neuron, n_pre, n_post, steps, first, density)
+                print(f"{density}: {ratio:.2f}  ", end="", flush=True)
+            print()
+
+
+def _layer_ratio(
+    neuron: dict[str, float], n_pre: int, n_post: int, steps: int, first: bool, density: float
+) -> float:
+    """Of a layer alone; one that is not the network's first has a gradient of its input."""
+    torch.manual_seed(0)
+    spikes, _ = _batch(n_pre, steps)
+    x = spikes.requires_grad_(not first)
+    dense = slayer.block.cuba.Dense(dict(neuron), n_pre, n_post, delay_shift=False)
+    stored = sparse.Block(
+        neuron, n_pre, n_post, spiking=True, initial=lambda where: 8 * torch.rand(len(where)) - 4
+    )
+    stored.synapse.weight.begin((torch.rand(n_pre * n_post) < density).nonzero().flatten())
+    with torch.no_grad():
+        dense.synapse.weight.mul_(4)
+        stored.synapse.weight.values.mul_(density**-0.5 / n_pre**0.5)
+    fast, few = (
+        _step(block, lambda block=block: block(x).square().mean())
+        for block in (fused.accelerate(dense), stored)
+    )
+    return statistics.median(_ratios(few, {"fused": fast}, 3)["fused"])
+
+
 def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _main(name: str) -> Any:
+def _main(name: str) -> float | None:
+    if name == "break_even":
+        _break_even()
+        return None
     before = _peak()
     _ALONE[name]()
     return _peak() - before
 
 
 if __name__ == "__main__":
-    print(_main(sys.argv[1]))
+    if (measured := _main(sys.argv[1])) is not None:
+        print(measured)

@@ -19,7 +19,7 @@ from esl_lava.models import modelfile
 from esl_lava.training import ranks
 from esl_lava.training.trainer import Progress, Trainer
 from tests.training.test_single_spike import experiment as single_spike
-from tests.training.test_trainer import SAMPLES, experiment, poisoned, stop_at
+from tests.training.test_trainer import SAMPLES, experiment, poisoned, same, stop_at
 
 RANKS = 2
 BATCHES = (30, 13, 1)
@@ -73,6 +73,7 @@ def run_rank(rank: int, folder: str) -> None:
         gradients_of,
         of_single_spikes,
         resumed,
+        stored,
         silent,
         diverged,
         spoilt,
@@ -119,6 +120,14 @@ def resumed(rank: int, folder: Path) -> list[Any]:
         found = experiments.resume(folder / "broken", lambda progress: None)
     assert found.accuracy == whole.accuracy
     return [whole.model.weights, whole.model.masks, whole.model.history, whole.accuracy]
+
+
+def stored(rank: int, folder: Path) -> list[Any]:
+    """Layers that store only connections; a rank without samples has a gradient of 0."""
+    settings = gradient_growth(batch_size=71, epochs=4, engine="sparse")
+    with few_samples():
+        whole = experiments.train(settings, folder / "stored", lambda progress: None)
+    return [whole.model.weights, whole.model.ever, whole.model.history, whole.accuracy]
 
 
 def silent(rank: int, folder: Path) -> list[Any]:
@@ -238,6 +247,17 @@ def test_all_ranks_return_what_the_first_has_written(
         for mine, written in ((weights, stored.weights), (masks, stored.masks)):
             assert mine.keys() == written.keys()
             assert all(torch.equal(mine[name], written[name]) for name in mine)
+
+
+def test_ranks_store_the_same_connections(results: list[dict[str, Any]], folder: Path) -> None:
+    first, second = (result["stored"] for result in results)
+    assert same(first, second)
+    weights, ever, history, _ = first
+    assert len(history) == 4
+    assert ever["hidden1"].dtype in (torch.int64, torch.uint8)
+    moved = modelfile.read(folder / "stored" / "model.pt").history[-1]["exploration"]
+    assert moved > 0.4  # the density: growth by gradient has moved connections
+    assert weights["hidden1.synapse.weight.values"].numel()
 
 
 def test_silent_neurons_are_counted_over_the_whole_batch(results: list[dict[str, Any]]) -> None:
