@@ -1,9 +1,10 @@
-"""Dense layers in training of which only connections are stored: cost falls with density.
+"""Layers in training of which only connections are stored: cost falls with density.
 
-Lanes, the rows of a batch's samples and steps, lie side by side: `x` (n_pre, lanes), `z`
-(n_post, lanes). A connection then costs a few vector operations. Connections are compressed
-by output neuron: neuron j owns entries starts[j]:starts[j + 1] of `pre` and the weights; or, for
-the gradient of inputs, by input neuron, with the place of each weight in `order`.
+Lanes, the rows of a batch's samples and steps (and places of a feature map), lie side by side,
+so that a connection costs a few vector operations: what it meets is a piece of `lanes` values
+that begins where `at` says. Connections are compressed by output neuron: neuron j owns entries
+starts[j]:starts[j + 1] of `at` and the weights; or, for the gradient of inputs, by input neuron,
+with the place of each weight in `order`.
 """
 
 import numpy as np
@@ -64,8 +65,8 @@ def mark_turned(x: np.ndarray, first: int, last: int, masks: np.ndarray) -> bool
 @njit(cache=True, nogil=True)
 def add_masked(
     masks: np.ndarray,
+    at: np.ndarray,
     starts: np.ndarray,
-    pre: np.ndarray,
     weights: np.ndarray,
     step: np.float32,
     first: int,
@@ -75,51 +76,52 @@ def add_masked(
     """The weighted input of neurons first:last from binary spikes: exact.
 
     Args:
-        masks: (n_pre, lanes) int16, all bits set in a spike.
+        masks: (n,) int16, all bits set in a spike.
+        at: (connections,) int64.
         weights: (connections,) int16, multiples of `step`, -128 to 127.
         z: (n_post, lanes) float32, written.
     """
-    lanes = masks.shape[1]
+    lanes = z.shape[1]
     shorts = np.empty(LANES, np.int16)
     wides = np.empty(LANES, np.int32)
-    for j in range(first, last):
-        for begin in range(0, lanes, LANES):
-            end = min(lanes, begin + LANES)
-            short, wide = shorts[: end - begin], wides[: end - begin]
+    for begin in range(0, lanes, LANES):
+        size = min(lanes - begin, LANES)
+        short, wide = shorts[:size], wides[:size]
+        for j in range(first, last):
             wide[:] = 0
             for part in range(starts[j], starts[j + 1], _SHORT):
                 stop = min(starts[j + 1], part + _SHORT)
                 short[:] = 0
                 e = part
                 while e + _TERMS <= stop:
-                    m0, m1 = masks[pre[e], begin:end], masks[pre[e + 1], begin:end]
-                    m2, m3 = masks[pre[e + 2], begin:end], masks[pre[e + 3], begin:end]
-                    m4, m5 = masks[pre[e + 4], begin:end], masks[pre[e + 5], begin:end]
-                    m6, m7 = masks[pre[e + 6], begin:end], masks[pre[e + 7], begin:end]
+                    m0, m1 = masks[begin + at[e] :], masks[begin + at[e + 1] :]
+                    m2, m3 = masks[begin + at[e + 2] :], masks[begin + at[e + 3] :]
+                    m4, m5 = masks[begin + at[e + 4] :], masks[begin + at[e + 5] :]
+                    m6, m7 = masks[begin + at[e + 6] :], masks[begin + at[e + 7] :]
                     w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
                     w4, w5, w6, w7 = weights[e + 4], weights[e + 5], weights[e + 6], weights[e + 7]
-                    for k in range(short.size):
+                    for k in range(size):
                         short[k] += (
                             ((w0 & m0[k]) + (w1 & m1[k])) + ((w2 & m2[k]) + (w3 & m3[k]))
                         ) + (((w4 & m4[k]) + (w5 & m5[k])) + ((w6 & m6[k]) + (w7 & m7[k])))
                     e += _TERMS
                 while e < stop:
-                    m0, w0 = masks[pre[e], begin:end], weights[e]
-                    for k in range(short.size):
+                    m0, w0 = masks[begin + at[e] :], weights[e]
+                    for k in range(size):
                         short[k] += w0 & m0[k]
                     e += 1
-                for k in range(short.size):
+                for k in range(size):
                     wide[k] += short[k]
-            out = z[j, begin:end]
-            for k in range(out.size):
+            out = z[j, begin : begin + size]
+            for k in range(size):
                 out[k] = np.float32(wide[k]) * step
 
 
 @njit(cache=True, nogil=True)
 def add_weighted(
     values: np.ndarray,
+    at: np.ndarray,
     starts: np.ndarray,
-    which: np.ndarray,
     order: np.ndarray,
     weights: np.ndarray,
     first: int,
@@ -129,53 +131,48 @@ def add_weighted(
     """Sums of weights times values, for neurons first:last: weighted input, or its transpose.
 
     Args:
-        values: (n, lanes) float32.
-        which: (connections,) row of `values` of each entry.
+        values: (n,) float32.
+        at: (connections,) int64.
         order: (connections,) place of its weight; of length 0 where entries lie as weights do.
         weights: (connections,) float32.
         out: (neurons, lanes) float32, written.
     """
+    lanes = out.shape[1]
     straight = order.size == 0
     w = np.empty(_TERMS, np.float32)
-    for j in range(first, last):
-        a = out[j]
-        a[:] = 0
-        e = starts[j]
-        while e + _TERMS <= starts[j + 1]:
-            for k in range(_TERMS):
-                w[k] = weights[e + k] if straight else weights[order[e + k]]
-            v0, v1, v2, v3 = (
-                values[which[e]],
-                values[which[e + 1]],
-                values[which[e + 2]],
-                values[which[e + 3]],
-            )
-            v4, v5, v6, v7 = (
-                values[which[e + 4]],
-                values[which[e + 5]],
-                values[which[e + 6]],
-                values[which[e + 7]],
-            )
-            w0, w1, w2, w3, w4, w5, w6, w7 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
-            for k in range(a.size):
-                a[k] += ((w0 * v0[k] + w1 * v1[k]) + (w2 * v2[k] + w3 * v3[k])) + (
-                    (w4 * v4[k] + w5 * v5[k]) + (w6 * v6[k] + w7 * v7[k])
-                )
-            e += _TERMS
-        while e < starts[j + 1]:
-            v0 = values[which[e]]
-            w0 = weights[e] if straight else weights[order[e]]
-            for k in range(a.size):
-                a[k] += w0 * v0[k]
-            e += 1
+    for begin in range(0, lanes, LANES):
+        size = min(lanes - begin, LANES)
+        for j in range(first, last):
+            a = out[j, begin : begin + size]
+            a[:] = 0
+            e = starts[j]
+            while e + _TERMS <= starts[j + 1]:
+                for k in range(_TERMS):
+                    w[k] = weights[e + k] if straight else weights[order[e + k]]
+                v0, v1 = values[begin + at[e] :], values[begin + at[e + 1] :]
+                v2, v3 = values[begin + at[e + 2] :], values[begin + at[e + 3] :]
+                v4, v5 = values[begin + at[e + 4] :], values[begin + at[e + 5] :]
+                v6, v7 = values[begin + at[e + 6] :], values[begin + at[e + 7] :]
+                w0, w1, w2, w3, w4, w5, w6, w7 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
+                for k in range(size):
+                    a[k] += ((w0 * v0[k] + w1 * v1[k]) + (w2 * v2[k] + w3 * v3[k])) + (
+                        (w4 * v4[k] + w5 * v5[k]) + (w6 * v6[k] + w7 * v7[k])
+                    )
+                e += _TERMS
+            while e < starts[j + 1]:
+                v0 = values[begin + at[e] :]
+                w0 = weights[e] if straight else weights[order[e]]
+                for k in range(size):
+                    a[k] += w0 * v0[k]
+                e += 1
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def add_products(
     gradient: np.ndarray,
     masks: np.ndarray,
+    at: np.ndarray,
     starts: np.ndarray,
-    pre: np.ndarray,
     first: int,
     last: int,
     out: np.ndarray,
@@ -184,38 +181,47 @@ def add_products(
 
     Args:
         gradient: (n_post, lanes) int32, the bits of the float32 gradient of weighted input.
-        masks: (n_pre, lanes) int16, all bits set in a spike.
+        masks: (n,) int16, all bits set in a spike.
+        at: (connections,) int64.
         out: (connections,) float32, written.
     """
+    lanes = gradient.shape[1]
     zero = np.float32(0)
-    for j in range(first, last):
-        g = gradient[j]
-        e = starts[j]
-        while e + 4 <= starts[j + 1]:
-            m0, m1, m2, m3 = masks[pre[e]], masks[pre[e + 1]], masks[pre[e + 2]], masks[pre[e + 3]]
-            s0, s1, s2, s3 = zero, zero, zero, zero
-            for k in range(g.size):
-                s0 += as_float(np.int32(g[k] & np.int32(m0[k])))  # type: ignore[call-arg]
-                s1 += as_float(np.int32(g[k] & np.int32(m1[k])))
-                s2 += as_float(np.int32(g[k] & np.int32(m2[k])))
-                s3 += as_float(np.int32(g[k] & np.int32(m3[k])))
-            out[e], out[e + 1], out[e + 2], out[e + 3] = s0, s1, s2, s3
-            e += 4
-        while e < starts[j + 1]:
-            m0 = masks[pre[e]]
-            s0 = zero
-            for k in range(g.size):
-                s0 += as_float(np.int32(g[k] & np.int32(m0[k])))  # type: ignore[call-arg]
-            out[e] = s0
-            e += 1
+    out[starts[first] : starts[last]] = 0
+    for begin in range(0, lanes, LANES):
+        size = min(lanes - begin, LANES)
+        for j in range(first, last):
+            g = gradient[j, begin : begin + size]
+            e = starts[j]
+            while e + 4 <= starts[j + 1]:
+                m0, m1 = masks[begin + at[e] :], masks[begin + at[e + 1] :]
+                m2, m3 = masks[begin + at[e + 2] :], masks[begin + at[e + 3] :]
+                s0, s1, s2, s3 = zero, zero, zero, zero
+                for k in range(size):
+                    s0 += as_float(np.int32(g[k] & np.int32(m0[k])))  # type: ignore[call-arg]
+                    s1 += as_float(np.int32(g[k] & np.int32(m1[k])))
+                    s2 += as_float(np.int32(g[k] & np.int32(m2[k])))
+                    s3 += as_float(np.int32(g[k] & np.int32(m3[k])))
+                out[e] += s0
+                out[e + 1] += s1
+                out[e + 2] += s2
+                out[e + 3] += s3
+                e += 4
+            while e < starts[j + 1]:
+                m0 = masks[begin + at[e] :]
+                s0 = zero
+                for k in range(size):
+                    s0 += as_float(np.int32(g[k] & np.int32(m0[k])))  # type: ignore[call-arg]
+                out[e] += s0
+                e += 1
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def add_graded_products(
     gradient: np.ndarray,
     x: np.ndarray,
+    at: np.ndarray,
     starts: np.ndarray,
-    pre: np.ndarray,
     first: int,
     last: int,
     out: np.ndarray,
@@ -224,13 +230,14 @@ def add_graded_products(
 
     Args:
         gradient: (n_post, lanes) float32.
-        x: (n_pre, lanes) float32.
+        x: (n,) float32.
+        at: (connections,) int64.
         out: (connections,) float32, written.
     """
     for j in range(first, last):
         g = gradient[j]
         for e in range(starts[j], starts[j + 1]):
-            row = x[pre[e]]
+            row = x[at[e] :]
             total = np.float32(0)
             for k in range(g.size):
                 total += g[k] * row[k]

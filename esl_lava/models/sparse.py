@@ -134,8 +134,8 @@ class _Layer(torch.autograd.Function):
         dynamics: Dynamics | None,
     ) -> Tensor:
         batch, _, steps = x.shape
-        starts, pre = weight.starts.numpy(), weight.pre.numpy().view(np.uint32)
-        multiples = np.empty(pre.size, np.int16)
+        starts = weight.starts.numpy()
+        multiples = np.empty(values.numel(), np.int16)
         size = np.float32(step)
         clamped = nonzeros.quantise(values.detach().numpy(), size, multiples)
         inputs = _lanes(x.detach())
@@ -145,41 +145,43 @@ class _Layer(torch.autograd.Function):
         spikes = torch.empty_like(z) if dynamics else z
         v, s = z.numpy(), spikes.numpy()
         sums = v.reshape(weight.n_post, -1)
+        flat, at = inputs.reshape(-1), weight.pre.numpy() * np.int64(inputs.shape[1])
 
         def rows(a: int, b: int) -> bool:
             if binary:
-                nonzeros.add_masked(inputs, starts, pre, multiples, size, a, b, sums)
+                nonzeros.add_masked(flat, at, starts, multiples, size, a, b, sums)
             else:
-                nonzeros.add_weighted(inputs, starts, pre, _STRAIGHT, graded, a, b, sums)
+                nonzeros.add_weighted(flat, at, starts, _STRAIGHT, graded, a, b, sums)
             return dynamics is None or dynamics.run(v, (a, b, 0, batch), s)
 
         if not all(in_parts(rows, weight.n_post)):
             raise TooWideError
         ctx.weight, ctx.inputs, ctx.multiples, ctx.step = weight, inputs, multiples, size
-        ctx.dynamics, ctx.shape, ctx.starts, ctx.pre = dynamics, x.shape, starts, pre
+        ctx.dynamics, ctx.shape, ctx.at = dynamics, x.shape, at
         ctx.save_for_backward(values if clamped else _EMPTY, z if dynamics else _EMPTY)
         return spikes
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        weight, inputs, starts, pre = ctx.weight, ctx.inputs, ctx.starts, ctx.pre
+        weight, inputs, at = ctx.weight, ctx.inputs, ctx.at
+        starts = weight.starts.numpy()
         clamped, v = ctx.saved_tensors
         batch, n_pre, steps = ctx.shape
         by_spikes = gradient.contiguous()
         by_z = torch.empty_like(by_spikes) if ctx.dynamics else by_spikes
-        by_values = torch.empty(pre.size)
+        by_values = torch.empty(at.size)
         source, trace, target = by_spikes.numpy(), v.numpy(), by_values.numpy()
         g = by_z.numpy()
         lanes = g.reshape(weight.n_post, -1)
-        binary = inputs.dtype == np.int16
+        flat, binary = inputs.reshape(-1), inputs.dtype == np.int16
 
         def rows(a: int, b: int) -> None:
             if ctx.dynamics:
                 ctx.dynamics.gradient(source, (a, b, 0, batch), trace, g)
             if binary:
-                nonzeros.add_products(lanes.view(np.int32), inputs, starts, pre, a, b, target)
+                nonzeros.add_products(lanes.view(np.int32), flat, at, starts, a, b, target)
             else:
-                nonzeros.add_graded_products(lanes, inputs, starts, pre, a, b, target)
+                nonzeros.add_graded_products(lanes, flat, at, starts, a, b, target)
 
         in_parts(rows, weight.n_post)
         if clamped.numel():
@@ -189,12 +191,12 @@ class _Layer(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:
             return None, by_values, None, None, None
         columns, post, order = (array.numpy() for array in weight.by_pre())
-        post, order = post.view(np.uint32), order.view(np.uint32)
-        w = ctx.multiples * ctx.step
+        at, order = post * np.int64(lanes.shape[1]), order.view(np.uint32)
+        source, w = lanes.reshape(-1), ctx.multiples * ctx.step
         by_x = torch.empty(n_pre, steps, batch)
         out = by_x.numpy().reshape(n_pre, -1)
         in_parts(
-            lambda a, b: nonzeros.add_weighted(lanes, columns, post, order, w, a, b, out), n_pre
+            lambda a, b: nonzeros.add_weighted(source, at, columns, order, w, a, b, out), n_pre
         )
         return by_x.permute(2, 0, 1), by_values, None, None, None
 
