@@ -6,17 +6,20 @@ sees one parameter, their values. Spikes are SLAYER's bit for bit as with `model
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from esl_lava.kernels import nonzeros
-from esl_lava.models.fused import by_lanes, on_grid
+from esl_lava.models.fused import on_grid
 from esl_lava.models.neurons import Dynamics, TooWideError, take_shape
 from esl_lava.models.slayer import slayer
 from esl_lava.models.threads import in_parts
@@ -34,7 +37,24 @@ class Synapse(nn.Module):
         self.weight = weight
 
 
-class Block(nn.Module):
+class _Sparse(nn.Module):
+    """What both blocks share: a SLAYER neuron, and a synapse that holds a sparse weight."""
+
+    def __init__(self, neuron: dict[str, Any], weight: SparseWeight) -> None:
+        super().__init__()
+        self.neuron = slayer.neuron.cuba.Neuron(**neuron)
+        self.synapse = Synapse(weight)
+
+    def _weighted(
+        self, lanes: Tensor, offsets: npt.NDArray[np.int64], dynamics: Dynamics | None
+    ) -> Tensor:
+        """(n_post, T, n) spikes, or without dynamics weighted input, of (channels, T, n)."""
+        weight, step = self.synapse.weight, 2 / self.neuron.w_scale
+        found: Tensor = _Layer.apply(lanes, weight.values, weight, step, dynamics, offsets)
+        return found
+
+
+class Block(_Sparse):
     """A fully connected CUBA layer, or a readout without dynamics, of sparse weights.
 
     It begins without connections (`SparseWeight.begin`).
@@ -55,32 +75,81 @@ class Block(nn.Module):
         spiking: bool,
         initial: Callable[[Tensor], Tensor],
     ) -> None:
-        super().__init__()
-        self.neuron = slayer.neuron.cuba.Neuron(**neuron)
+        super().__init__(neuron, SparseWeight(n_pre, n_post, initial))
         self.spiking = spiking
         if not spiking:
             self.neuron._threshold = None  # as SLAYER's Affine
-        self.synapse = Synapse(SparseWeight(n_pre, n_post, initial))
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, n_post, T) spikes, or weighted input, of (batch, n_pre, T) float input.
 
         In memory, neurons come first and time second.
         """
-        weight = self.synapse.weight
-        step = 2 / self.neuron.w_scale
+        lanes = x.permute(1, 2, 0)
         if not self.spiking:
-            z: Tensor = _Layer.apply(x, weight.values, weight, step, None)
-            return z.permute(2, 0, 1)
-        take_shape(self.neuron, torch.Size([weight.n_post]))
+            return self._weighted(lanes, _NO_OFFSET, None).permute(2, 0, 1)
+        take_shape(self.neuron, torch.Size([self.synapse.weight.n_post]))
         try:
-            dynamics = Dynamics.of(self.neuron)
-            spikes: Tensor = _Layer.apply(x, weight.values, weight, step, dynamics)
+            found = self._weighted(lanes, _NO_OFFSET, Dynamics.of(self.neuron))
         except TooWideError:
-            z = _Layer.apply(x, weight.values, weight, step, None)
+            z = self._weighted(lanes, _NO_OFFSET, None)
             stock: Tensor = self.neuron(z.permute(2, 0, 1))
             return stock
-        return spikes.permute(2, 0, 1)
+        return found.permute(2, 0, 1)
+
+
+class Conv(_Sparse):
+    """A convolution of CUBA neurons with stride 1, of sparse kernels.
+
+    Maps are laid out with their padding, so that what a connection meets while its kernel
+    slides over all maps of a channel is one piece; places no kernel belongs to are computed
+    too and cut off. It begins without connections (`SparseWeight.begin`); flat positions are
+    those of a dense kernel (out, in, rows, columns).
+
+    Args:
+        neuron: parameters of a SLAYER CUBA neuron.
+        n_pre, n_post: input and output channels.
+        kernel, padding: (rows, columns).
+        initial: weights to begin with, by flat position (`as_slayer_draws` of n_pre times the
+            kernel's size, `zeros`).
+    """
+
+    def __init__(
+        self,
+        neuron: dict[str, Any],
+        n_pre: int,
+        n_post: int,
+        kernel: tuple[int, int],
+        padding: tuple[int, int],
+        *,
+        initial: Callable[[Tensor], Tensor],
+    ) -> None:
+        fan_in = n_pre * math.prod(kernel)
+        super().__init__(neuron, SparseWeight(fan_in, n_post, initial, kernel=kernel))
+        self.kernel = kernel
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, n_post, rows, columns, T) spikes of (batch, n_pre, rows, columns, T) input."""
+        (above, beside), (height, width) = self.padding, self.kernel
+        maps = functional.pad(x.permute(1, 4, 0, 2, 3), (beside, beside, above, above))
+        _, steps, batch, rows, columns = maps.shape
+        lanes = maps.flatten(2)
+        offsets = np.add.outer(np.arange(height) * columns, np.arange(width)).reshape(-1)
+        inside = (..., slice(rows - height + 1), slice(columns - width + 1))
+        order = (2, 0, 3, 4, 1)
+
+        def cropped(found: Tensor) -> Tensor:
+            return found.view(-1, steps, batch, rows, columns)[inside].permute(order)
+
+        n_post = self.synapse.weight.n_post
+        shape = torch.Size([n_post, rows - height + 1, columns - width + 1])
+        take_shape(self.neuron, shape)
+        try:
+            return cropped(self._weighted(lanes, offsets, Dynamics.of(self.neuron)))
+        except TooWideError:
+            stock: Tensor = self.neuron(cropped(self._weighted(lanes, offsets, None)))
+            return stock
 
 
 def zeros(positions: Tensor) -> Tensor:
@@ -118,10 +187,11 @@ def as_slayer_draws(n_pre: int, n_post: int) -> Callable[[Tensor], Tensor]:
 
 
 class _Layer(torch.autograd.Function):
-    """(n_post, T, batch) spikes of (batch, n_pre, T) input; weighted input without dynamics.
+    """(n_post, T, n) spikes of (channels, T, n) input; weighted input without dynamics.
 
-    Each thread takes neurons all the way, as it costs about as much to wake one as a kernel
-    takes.
+    A connection from place k of a channel's kernel meets the channel's lanes offsets[k] later;
+    without a kernel there is one place, and the offset is 0. Each thread takes neurons all
+    the way, as it costs about as much to wake one as a kernel takes.
     """
 
     @staticmethod
@@ -132,117 +202,159 @@ class _Layer(torch.autograd.Function):
         weight: SparseWeight,
         step: float,
         dynamics: Dynamics | None,
+        offsets: npt.NDArray[np.int64],
     ) -> Tensor:
-        batch, _, steps = x.shape
+        _, steps, n = x.shape
         starts = weight.starts.numpy()
         multiples = np.empty(values.numel(), np.int16)
         size = np.float32(step)
         clamped = nonzeros.quantise(values.detach().numpy(), size, multiples)
-        inputs = _lanes(x.detach())
+        inputs = _lanes(x.detach(), int(offsets[-1]))
+        at = _places(weight.pre.numpy(), offsets, steps * n)
         binary = inputs.dtype == np.int16
         graded = _NONE if binary else multiples * size
-        z = torch.empty(weight.n_post, steps, batch)
+        z = torch.empty(weight.n_post, steps, n)
         spikes = torch.empty_like(z) if dynamics else z
         v, s = z.numpy(), spikes.numpy()
         sums = v.reshape(weight.n_post, -1)
-        flat, at = inputs.reshape(-1), weight.pre.numpy() * np.int64(inputs.shape[1])
 
         def rows(a: int, b: int) -> bool:
             if binary:
-                nonzeros.add_masked(flat, at, starts, multiples, size, a, b, sums)
+                nonzeros.add_masked(inputs, at, starts, multiples, size, a, b, sums)
             else:
-                nonzeros.add_weighted(flat, at, starts, _STRAIGHT, graded, a, b, sums)
-            return dynamics is None or dynamics.run(v, (a, b, 0, batch), s)
+                nonzeros.add_weighted(inputs, at, starts, _STRAIGHT, graded, a, b, sums)
+            return dynamics is None or dynamics.run(v, (a, b, 0, n), s)
 
         if not all(in_parts(rows, weight.n_post)):
             raise TooWideError
         ctx.weight, ctx.inputs, ctx.multiples, ctx.step = weight, inputs, multiples, size
-        ctx.dynamics, ctx.shape, ctx.at = dynamics, x.shape, at
+        ctx.dynamics, ctx.shape, ctx.at, ctx.offsets = dynamics, x.shape, at, offsets
         ctx.save_for_backward(values if clamped else _EMPTY, z if dynamics else _EMPTY)
         return spikes
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        weight, inputs, at = ctx.weight, ctx.inputs, ctx.at
+        weight, inputs, at, offsets = ctx.weight, ctx.inputs, ctx.at, ctx.offsets
         starts = weight.starts.numpy()
         clamped, v = ctx.saved_tensors
-        batch, n_pre, steps = ctx.shape
+        channels, steps, n = ctx.shape
+        margin = int(offsets[-1])
         by_spikes = gradient.contiguous()
-        by_z = torch.empty_like(by_spikes) if ctx.dynamics else by_spikes
+        # Before the first neuron's lanes, room for what an offset reaches back to.
+        spaced = torch.empty(margin + by_spikes.numel())
+        spaced[:margin] = 0
+        by_z = spaced[margin:].view(by_spikes.shape)
+        if not ctx.dynamics:
+            by_z.copy_(by_spikes)
         by_values = torch.empty(at.size)
         source, trace, target = by_spikes.numpy(), v.numpy(), by_values.numpy()
         g = by_z.numpy()
         lanes = g.reshape(weight.n_post, -1)
-        flat, binary = inputs.reshape(-1), inputs.dtype == np.int16
+        binary = inputs.dtype == np.int16
 
         def rows(a: int, b: int) -> None:
             if ctx.dynamics:
-                ctx.dynamics.gradient(source, (a, b, 0, batch), trace, g)
+                ctx.dynamics.gradient(source, (a, b, 0, n), trace, g)
             if binary:
-                nonzeros.add_products(lanes.view(np.int32), flat, at, starts, a, b, target)
+                nonzeros.add_products(lanes.view(np.int32), inputs, at, starts, a, b, target)
             else:
-                nonzeros.add_graded_products(lanes, flat, at, starts, a, b, target)
+                nonzeros.add_graded_products(lanes, inputs, at, starts, a, b, target)
 
         in_parts(rows, weight.n_post)
         if clamped.numel():
             by_values *= on_grid(clamped, ctx.step)
         if weight.wants_dense_gradient:
-            weight.dense_gradient = _Everywhere(by_z.flatten(1), inputs)
+            weight.dense_gradient = _Everywhere(by_z.flatten(1), inputs, offsets, channels)
         if not ctx.needs_input_grad[0]:
-            return None, by_values, None, None, None
+            return None, by_values, None, None, None, None
         columns, post, order = (array.numpy() for array in weight.by_pre())
-        at, order = post * np.int64(lanes.shape[1]), order.view(np.uint32)
-        source, w = lanes.reshape(-1), ctx.multiples * ctx.step
-        by_x = torch.empty(n_pre, steps, batch)
-        out = by_x.numpy().reshape(n_pre, -1)
+        back = margin + post * np.int64(steps * n)
+        if margin:
+            pre = np.repeat(np.arange(weight.n_pre), np.diff(columns))
+            back -= offsets[pre % len(offsets)]
+        w, flat = ctx.multiples * ctx.step, spaced.numpy()
+        by_x = torch.empty(channels, steps, n)
+        out = by_x.numpy().reshape(channels, -1)
+        by_channel, order = columns[:: len(offsets)], order.view(np.uint32)
         in_parts(
-            lambda a, b: nonzeros.add_weighted(source, at, columns, order, w, a, b, out), n_pre
+            lambda a, b: nonzeros.add_weighted(flat, back, by_channel, order, w, a, b, out),
+            channels,
         )
-        return by_x.permute(2, 0, 1), by_values, None, None, None
+        return by_x, by_values, None, None, None, None
 
 
 _EMPTY = torch.empty(0)
 _NONE = np.empty(0, np.float32)
+_NO_OFFSET = np.zeros(1, np.int64)
 _STRAIGHT = np.empty(0, np.uint32)
 """For `add_weighted`: entries lie in the order of weights."""
+
+
+def _places(pre: np.ndarray, offsets: npt.NDArray[np.int64], lanes: int) -> np.ndarray:
+    """(connections,) int64, where the lanes of each begin."""
+    if len(offsets) == 1:
+        return pre * np.int64(lanes)
+    channel, place = np.divmod(pre, len(offsets))
+    return channel * np.int64(lanes) + offsets[place]
 
 
 class _Everywhere:
     """The gradient at any flat positions, those of no connection too.
 
     A weight that does not exist is 0, which SLAYER's grid holds: its gradient passes.
+
+    Args:
+        gradient: (n_post, lanes), that of weighted input.
+        inputs, offsets, channels: as `_Layer` has them.
     """
 
-    def __init__(self, gradient: Tensor, inputs: np.ndarray) -> None:
+    def __init__(
+        self, gradient: Tensor, inputs: np.ndarray, offsets: npt.NDArray[np.int64], channels: int
+    ) -> None:
         self._gradient = gradient
         self._inputs = inputs
+        self._offsets = offsets
+        self._channels = channels
 
     def __call__(self, where: slice | Tensor) -> Tensor:
-        n_pre = len(self._inputs)
+        n_pre = self._channels * len(self._offsets)
         if isinstance(where, slice):
             first, last = where.start // n_pre, -(-where.stop // n_pre)
-            rows = self._gradient[first:last] @ self._spikes(slice(None)).t()
-            return rows.view(-1)[where.start - first * n_pre :][: where.stop - where.start]
+            places = [self._gradient[first:last] @ x.t() for x in self._shifted]
+            rows = torch.stack(places, 2).view(-1)
+            return rows[where.start - first * n_pre :][: where.stop - where.start]
         post, pre = where // n_pre, where % n_pre
-        return (self._gradient[post] * self._spikes(pre.numpy())).sum(1)
+        channel, place = pre // len(self._offsets), pre % len(self._offsets)
+        found = [
+            self._gradient[j] @ self._shifted[k][i]
+            for j, i, k in zip(post.tolist(), channel.tolist(), place.tolist())
+        ]
+        return torch.stack(found) if found else torch.empty(0)
 
-    def _spikes(self, where: Any) -> Tensor:
-        """(k, T * batch) inputs."""
-        chosen = self._inputs[where]
-        return torch.from_numpy(-chosen.astype(np.float32) if chosen.dtype == np.int16 else chosen)
+    @functools.cached_property
+    def _shifted(self) -> list[Tensor]:
+        """For each place of the kernel (channels, lanes) input that it meets."""
+        inputs = self._inputs
+        values = torch.from_numpy(
+            -inputs.astype(np.float32) if inputs.dtype == np.int16 else inputs
+        )
+        lanes = self._gradient.shape[1]
+        return [
+            torch.as_strided(values, (self._channels, lanes), (lanes, 1), int(offset))
+            for offset in self._offsets
+        ]
 
 
-def _lanes(x: Tensor) -> np.ndarray:
-    """(n_pre, T * batch) of x (batch, n_pre, T): int16 masks of binary spikes, else float32."""
-    batch, n_pre, steps = x.shape
-    masks = np.empty((n_pre, steps, batch), np.int16)
-    lying = by_lanes(x)
-    if lying is not None:
-        flat, marks = lying.numpy().reshape(-1), masks.reshape(-1)
-        binary = in_parts(lambda a, b: nonzeros.mark(flat[a:b], marks[a:b]), flat.size)
+def _lanes(x: Tensor, margin: int) -> np.ndarray:
+    """Flat (channels, T, n) with a margin behind: int16 masks of binary spikes, else float32."""
+    masks = np.empty(x.numel() + margin, np.int16)
+    masks[x.numel() :] = 0
+    if x.is_contiguous():
+        flat = x.numpy().reshape(-1)
+        binary = in_parts(lambda a, b: nonzeros.mark(flat[a:b], masks[a:b]), flat.size)
     else:
-        source = x.numpy()
-        binary = in_parts(lambda a, b: nonzeros.mark_turned(source, a, b, masks), n_pre)
+        source, shaped = x.permute(2, 0, 1).numpy(), masks[: x.numel()].reshape(x.shape)
+        binary = in_parts(lambda a, b: nonzeros.mark_turned(source, a, b, shaped), len(x))
     if all(binary):
-        return masks.reshape(n_pre, -1)
-    return x.permute(1, 2, 0).reshape(n_pre, -1).contiguous().numpy()
+        return masks
+    return np.concatenate([x.reshape(-1).numpy(), np.zeros(margin, np.float32)])

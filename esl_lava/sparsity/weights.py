@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,8 @@ class SparseWeight(nn.Module):
     Args:
         n_pre, n_post: input and output neurons.
         initial: (k,) int64 positions, ascending -> (k,) float32 weights to begin with.
+        kernel: lengths of a convolution's kernel; its places count among the inputs,
+            n_pre = channels * product of the lengths, the channel outermost.
 
     Attributes:
         values: (connections,) float32 parameter, the same object for ever.
@@ -70,7 +73,13 @@ class SparseWeight(nn.Module):
     pre: Tensor
     sides: Tensor
 
-    def __init__(self, n_pre: int, n_post: int, initial: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        n_pre: int,
+        n_post: int,
+        initial: Callable[[Tensor], Tensor],
+        kernel: tuple[int, ...] = (),
+    ) -> None:
         super().__init__()
         if not 0 < min(n_pre, n_post) <= max(n_pre, n_post) <= LARGEST:
             raise ValueError(
@@ -79,6 +88,7 @@ class SparseWeight(nn.Module):
         self.n_pre = n_pre
         self.n_post = n_post
         self.initial = initial
+        self.kernel = kernel
         self.values = nn.Parameter(torch.empty(0, dtype=torch.float32))
         self.register_buffer("starts", torch.zeros(n_post + 1, dtype=torch.int64))
         self.register_buffer("pre", torch.empty(0, dtype=torch.int32))
@@ -89,8 +99,10 @@ class SparseWeight(nn.Module):
 
     @property
     def shape(self) -> torch.Size:
-        """(n_post, n_pre), as of a dense weight."""
-        return torch.Size((self.n_post, self.n_pre))
+        """(n_post, n_pre), or of kernels (n_post, channels, *kernel, 1) as SLAYER has them."""
+        if not self.kernel:
+            return torch.Size((self.n_post, self.n_pre))
+        return torch.Size((self.n_post, self.n_pre // math.prod(self.kernel), *self.kernel, 1))
 
     @property
     def size(self) -> int:

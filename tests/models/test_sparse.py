@@ -10,7 +10,8 @@ from torch import Tensor
 from esl_lava.models import sparse
 from esl_lava.models.fused import accelerate
 from esl_lava.models.mlp import SpikingMLP
-from esl_lava.sparsity.evolver import sparse_weights
+from esl_lava.models.slayer import slayer
+from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights
 from tests.models.test_fused import NEURONS, alike, dense, spikes
 
 
@@ -129,3 +130,80 @@ def test_a_sparse_readout_integrates():
 def test_sparse_layers_must_exist():
     with pytest.raises(ValueError, match="hidden3"):
         SpikingMLP(4, [3, 3], 2, sparse_layers=["hidden3"])
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    neuron=NEURONS,
+    channels=st.tuples(st.integers(1, 3), st.integers(1, 4)),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    sides=st.tuples(st.integers(3, 6), st.integers(3, 6)),
+    density=st.sampled_from([0.0, 0.2, 1.0]),
+    rate=st.sampled_from([0.2, 0.9]),
+    values=st.sampled_from([1.0, 0.25]),
+    scale=st.sampled_from([4.0, 20.0]),
+)
+@settings(max_examples=80, deadline=None)
+def test_a_convolution_is_slayers_masked_one(
+    seed, neuron, channels, kernel, padding, sides, density, rate, values, scale
+):
+    torch.manual_seed(seed)
+    n_pre, n_post = channels
+    stock = slayer.block.cuba.Conv(
+        dict(neuron), n_pre, n_post, kernel, padding=padding, delay_shift=False
+    )
+    stock.neuron.threshold_eps = 1 / stock.neuron.s_scale
+    mask = torch.rand(n_post, n_pre, *kernel, 1) < density
+    with torch.no_grad():
+        stock.synapse.weight.mul_(scale).mul_(mask)
+    weights = stock.synapse.weight.detach().flatten()
+    ours = sparse.Conv(neuron, n_pre, n_post, kernel, padding, initial=lambda where: weights[where])
+    ours.neuron.threshold_eps = stock.neuron.threshold_eps
+    weight = ours.synapse.weight
+    assert weight.shape == stock.synapse.weight.shape
+    weight.begin(mask.flatten().nonzero().flatten())
+    weight.wants_dense_gradient = True
+    x = values * spikes(np.random.default_rng(seed), (2, n_pre, *sides, 3), rate)
+    expected, found = passes(stock, x), passes(ours, x)
+    assert torch.equal(expected[0], found[0])
+    assert alike(expected[1], found[1])
+    whole, free = stock.synapse.weight.grad.flatten(), ~mask.flatten()
+    assert alike(whole[~free], weight.values.grad)
+    every, some = slice(0, whole.numel()), torch.arange(0, whole.numel(), 3)
+    assert alike(whole * free, weight.dense_gradient(every) * free)
+    assert alike(whole[some] * free[some], weight.dense_gradient(some) * free[some])
+
+
+def test_kernels_are_rewired_as_dense_ones():
+    """Equal masks of a dense and a stored convolution, whose kernels count for the density."""
+    evolvers = []
+    for stored in (False, True):
+        torch.manual_seed(0)
+        if stored:
+            block = sparse.Conv(
+                {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5},
+                4,
+                6,
+                (3, 3),
+                (1, 1),
+                initial=sparse.as_slayer_draws(4 * 9, 6),
+            )
+        else:
+            block = slayer.block.cuba.Conv(
+                {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5}, 4, 6, 3, padding=1
+            )
+        readout = torch.nn.Linear(2, 3)
+        model = torch.nn.Sequential(block, readout)
+        optimizer = torch.optim.Adam(model.parameters())
+        evolver = MaskEvolver(
+            model, optimizer, density=0.3, distribution="erk", t_iter=1, t_end=20, seed=4
+        )
+        for _ in range(10):
+            evolver.step()
+        evolvers.append((evolver, block.synapse.weight))
+    (dense_one, _), (stored_one, weight) = evolvers
+    where = torch.zeros(4 * 9 * 6, dtype=torch.bool)
+    where[weight.positions()] = True
+    assert torch.equal(where, dense_one.masks["0"].flatten())
+    assert dense_one.connections() == stored_one.connections()
