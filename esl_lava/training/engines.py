@@ -10,11 +10,13 @@ from esl_lava.models.fused import accelerate
 from esl_lava.sparsity.density import LayerShape
 from esl_lava.sparsity.evolver import allocate
 
-BREAK_EVEN = 0.2
-"""Density from which on storing only connections no longer pays (`docs/performance.md`)."""
+SMALL = 1 << 18
+"""Positions of a layer below which its cost is mostly not that of its weights."""
 
-SMALLEST = 1 << 14
-"""Positions below which it does not pay at any density."""
+BREAK_EVEN, BREAK_EVEN_SMALL = 0.2, 0.3
+"""Density from which on storing only connections no longer pays, of any layer and of a small
+one: where 4 and 16 steps, with and without a gradient of the input, agree best
+(`docs/performance.md`)."""
 
 _logger = logging.getLogger(__name__)
 
@@ -65,17 +67,16 @@ def sparse_layers(experiment: Experiment, inputs: int, classes: int) -> tuple[st
     chosen = []
     for shape, count in zip(shapes, counts):
         density = count / shape.size
-        pays = density < BREAK_EVEN and shape.size >= SMALLEST
-        if pays:
+        break_even = BREAK_EVEN_SMALL if shape.size < SMALL else BREAK_EVEN
+        if pays := density < break_even:
             chosen.append(shape.name)
         _logger.info(
-            "engine auto: %s %s, %d x %d at density %.4g (sparse below %.4g from %d positions on)",
+            "engine auto: %s %s, %d x %d at density %.4g (sparse below %g)",
             "sparse" if pays else "fused",
             shape.name,
             shape.n_pre,
             shape.n_post,
             density,
-            BREAK_EVEN,
-            SMALLEST,
+            break_even,
         )
     return tuple(chosen)

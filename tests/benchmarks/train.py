@@ -45,6 +45,10 @@ def speedups() -> Iterator[tuple[str, list[float]]]:
     for density in (0.1, 0.01):
         ratios = _sparse_mlp((4096, 4096), density, 3)
         yield f"train.sparse.wide_d{round(100 * density):03}", ratios
+    for density in (0.1, 0.05):
+        ratios = _sparse_conv(density)
+        for other, measured in ratios.items():
+            yield f"train.sparse.conv_d{round(100 * density):03}.vs_{other}", measured
     yield "train.sparse.bytes_per_connection", [_bytes_per_connection()]
     for name in _ALONE:
         yield f"train.sparse.{name}_mib", [_alone(name)]
@@ -238,6 +242,35 @@ def _sparse_mlp(hidden: tuple[int, ...], density: float, rounds: int) -> list[fl
     return _ratios(steps[0], {"slayer": steps[1]}, rounds)["slayer"]
 
 
+def _sparse_conv(density: float) -> dict[str, list[float]]:
+    """The first two layers of VGGSNN, thinned, against stock SLAYER and the fused engine."""
+    rng = np.random.default_rng(0)
+    spikes = rng.random((8, CHANNELS[0], SIDE, SIDE, 4)) < ACTIVITY
+    x = torch.from_numpy(spikes).float()
+    neuron = {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5}
+    models = [_convolutions(CHANNELS[:3])[:2] for _ in range(2)]
+    few = nn.Sequential()
+    for place, (n_pre, n_post) in enumerate(itertools.pairwise(CHANNELS[:3])):
+        mask = torch.from_numpy(rng.random((n_post, n_pre, 3, 3, 1)) < density)
+        with torch.no_grad():
+            for model in models:
+                model[place].synapse.weight.mul_(density**-0.5).mul_(mask)
+        weights = models[0][place].synapse.weight.detach().flatten()
+        block = sparse.Conv(
+            neuron, n_pre, n_post, (3, 3), (1, 1), initial=lambda where, w=weights: w[where]
+        )
+        block.neuron.threshold_eps = 1 / block.neuron.s_scale
+        block.synapse.weight.begin(mask.flatten().nonzero().flatten())
+        few.append(block)
+    stock, ours = models[0], fused.accelerate(models[1])
+    outputs = stock(x)
+    assert torch.equal(outputs, ours(x))
+    assert torch.equal(outputs, few(x))
+    assert 0.02 < outputs.mean() < 0.4
+    steps = [_step(m, lambda m=m: m(x).square().mean()) for m in (few, stock, ours)]
+    return _ratios(steps[0], {"slayer": steps[1], "fused": steps[2]}, 3)
+
+
 def _static(model: SpikingMLP, density: float) -> MaskEvolver:
     """Masks that are held and never rewired."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -322,7 +355,7 @@ def _break_even() -> None:
     """Seconds of a fused layer's forward, backward and Adam over a sparse one's."""
     neuron = {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5}
     print("n_pre x n_post   T  first  density: fused / sparse")
-    for n_pre, n_post in ((784, 100), (784, 800), (2048, 2048)):
+    for n_pre, n_post in ((64, 128), (784, 100), (784, 800), (2048, 2048)):
         for steps, first in ((4, True), (4, False), (16, True), (16, False)):
             print(f"{n_pre:5} x {n_post:6}  {steps:2}  {first!s:5}  ", end="")
             for density in (0.05, 0.1, 0.15, 0.2, 0.3, 0.4):

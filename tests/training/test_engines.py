@@ -133,8 +133,9 @@ def test_auto_chooses_by_density_and_says_so(data: Dataset, caplog) -> None:
         assert engines.sparse_layers(given, 64, 10) == ("hidden1",)
     assert "sparse hidden1, 64 x 400 at density 0.05" in caplog.text
     assert "fused hidden2, 400 x 400 at density 0.9" in caplog.text
-    tiny = by("auto", model={"hidden": [10, 10]}, sparsity={"density": 0.05})
-    assert engines.sparse_layers(tiny, 64, 10) == ()
+    for hidden, expected in ((100, ("hidden1",)), (5000, ())):
+        wide = by("auto", model={"hidden": [hidden]}, sparsity={"density": 0.25})
+        assert engines.sparse_layers(wide, 64, 10) == expected
 
 
 @pytest.mark.parametrize(
