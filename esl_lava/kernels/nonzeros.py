@@ -244,7 +244,7 @@ def add_graded_products(
             out[e] = total
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def quantise(weight: np.ndarray, step: np.float32, out: np.ndarray) -> int:
     """Weights as multiples of `step`, -128 to 127 of them (`rows.quantise_turned`).
 

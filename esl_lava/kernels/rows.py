@@ -61,7 +61,7 @@ def by_input(events: np.ndarray, counts: np.ndarray, starts: np.ndarray, rows: n
             places[i] += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def quantise_turned(
     weight: np.ndarray, step: np.float32, first: int, last: int, turned: np.ndarray
 ) -> int:
@@ -184,7 +184,7 @@ def add_gradients(
                 out[j, start + i] = sums[i, j]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def quantise(weight: np.ndarray, step: np.float32, first: int, last: int, out: np.ndarray) -> int:
     """`quantise_turned` of flat weights first:last, left where they are, times `step`.
 

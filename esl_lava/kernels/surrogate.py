@@ -54,7 +54,7 @@ def _decayed(x: np.int32, keep: np.uint32) -> np.int32:
     return np.int32(np.int32(y ^ sign) - sign)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def spike(
     z: np.ndarray,
     part: tuple[int, int, int, int],
@@ -110,7 +110,7 @@ def spike(
     return bool(seen < np.int32(1 << 29))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def spike_gradient(
     gradient: np.ndarray,
     part: tuple[int, int, int, int],

@@ -21,7 +21,7 @@ MOMENTS: Mapping[type[torch.optim.Optimizer], tuple[str, ...]] = MappingProxyTyp
         torch.optim.AdamW: _ADAM,
     }
 )
-"""Per-weight state of each supported optimiser; zeroed where a connection grows."""
+"""Per-weight state of each supported optimiser and its heirs; zeroed where a connection grows."""
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter]) -> None:
@@ -34,7 +34,7 @@ def check_optimizer(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.P
     Raises:
         ConfigError: naming the optimiser and the known ones, or the layer.
     """
-    if type(optimizer) not in MOMENTS:
+    if not isinstance(optimizer, tuple(MOMENTS)):
         raise ConfigError(
             f"optimiser {type(optimizer).__name__} keeps state we do not know; "
             f"known: {', '.join(known.__name__ for known in MOMENTS)}"
@@ -65,7 +65,7 @@ def moments(optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) -
     Raises:
         ConfigError: when there is one of an unknown kind.
     """
-    known = MOMENTS[type(optimizer)]
+    known = MOMENTS[_kind(optimizer)]
     found = {}
     for key, value in optimizer.state.get(weight, {}).items():
         if isinstance(value, Tensor) and value.shape == weight.shape:
@@ -90,12 +90,12 @@ def momentum(optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) 
     """
     group = _group(optimizer, weight)
     state = optimizer.state.get(weight, {})
-    if group is None or state.get(MOMENTS[type(optimizer)][0]) is None:
+    if group is None or state.get(MOMENTS[_kind(optimizer)][0]) is None:
         raise ConfigError(
             f"layer {name}: {type(optimizer).__name__} holds no momentum of its weight; "
             "step it before the masks are updated"
         )
-    return _MOMENTUM[type(optimizer)](state, group)
+    return _MOMENTUM[_kind(optimizer)](state, group)
 
 
 def _buffer(state: Mapping[str, Any], group: Mapping[str, Any]) -> Scores:
@@ -122,3 +122,8 @@ def _group(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> dict[str, 
         if any(weight is parameter for parameter in group["params"]):
             return group
     return None
+
+
+def _kind(optimizer: torch.optim.Optimizer) -> type[torch.optim.Optimizer]:
+    """The known class that an optimiser is of or inherits from."""
+    return next(kind for kind in MOMENTS if isinstance(optimizer, kind))

@@ -23,6 +23,7 @@ from esl_lava.models.mlp import scale_initial_weights
 from esl_lava.models.modelfile import SavedModel
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights
 from esl_lava.training import ranks
+from esl_lava.training.adam import Adam
 from esl_lava.training.engines import network
 from esl_lava.training.kinds import KINDS
 
@@ -90,7 +91,8 @@ class Trainer:
             torch.manual_seed(experiment.seed)
             self.model = network(experiment, data.images.shape[1], data.classes)
         trainable = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(trainable, lr=training.learning_rate)
+        kind = torch.optim.Adam if training.engine == "slayer" else Adam
+        self.optimizer = kind(trainable, lr=training.learning_rate)
         sparsity = experiment.sparsity
         self.evolver = MaskEvolver(
             self.model,

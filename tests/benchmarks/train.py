@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,9 +26,10 @@ from esl_lava.models import fused, sparse
 from esl_lava.models.mlp import SpikingMLP, scale_initial_weights
 from esl_lava.models.slayer import slayer
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
+from esl_lava.training.adam import Adam
 from esl_lava.training.losses import tet
 
-ROUNDS = 7
+ROUNDS = 9
 BATCH, CLASSES, ACTIVITY = 100, 10, 0.1
 CHANNELS, SIDE = (2, 64, 128, 256, 256, 512, 512, 512, 512), 48
 
@@ -83,8 +85,14 @@ def _batch(inputs: int, steps: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(spikes).float(), torch.from_numpy(rng.integers(0, CLASSES, BATCH))
 
 
-def _step(model: nn.Module, loss: Callable[[], Tensor], after: Step = lambda: None) -> Step:
-    optimizer = torch.optim.Adam(model.parameters())
+def _step(
+    model: nn.Module,
+    loss: Callable[[], Tensor],
+    after: Step = lambda: None,
+    kind: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+) -> Step:
+    """A step of training; `kind` is the Adam that comes with what is measured."""
+    optimizer = kind([p for p in model.parameters() if p.requires_grad], lr=0.001)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -130,7 +138,7 @@ def _fused_mlp(steps: int) -> Iterator[tuple[str, list[float]]]:
         "snntorch": _snntorch(spikes, labels),
         "norse": _norse(spikes, labels),
     }
-    measured = _ratios(_step(ours, lambda: tet(ours(spikes), labels)), others, ROUNDS)
+    measured = _ratios(_step(ours, lambda: tet(ours(spikes), labels), kind=Adam), others, ROUNDS)
     name = f"train.fused.mlp_t{steps}"
     yield name, measured.pop("slayer")
     for other, ratios in measured.items():
@@ -203,7 +211,8 @@ def _fused_conv(channels: tuple[int, ...], batch: int) -> list[float]:
     outputs = stock(x)
     assert torch.equal(outputs, ours(x))
     assert 0.02 < outputs.mean() < 0.4
-    step, other = (_step(m, lambda m=m: m(x).square().mean()) for m in (ours, stock))
+    step = _step(ours, lambda: ours(x).square().mean(), kind=Adam)
+    other = _step(stock, lambda: stock(x).square().mean())
     return _ratios(step, {"slayer": other}, 3)["slayer"]
 
 
@@ -236,8 +245,11 @@ def _sparse_mlp(hidden: tuple[int, ...], density: float, rounds: int) -> list[fl
     _agree([stock, ours], spikes)
     assert evolvers[0].density == evolvers[1].density
     steps = [
-        _step(model, lambda m=model: tet(m(spikes), labels), evolver.step)
-        for model, evolver in zip((ours, stock), reversed(evolvers))
+        _step(model, lambda m=model: tet(m(spikes), labels), evolver.step, kind)
+        for model, evolver, kind in (
+            (ours, evolvers[1], Adam),
+            (stock, evolvers[0], torch.optim.Adam),
+        )
     ]
     return _ratios(steps[0], {"slayer": steps[1]}, rounds)["slayer"]
 
@@ -267,7 +279,10 @@ def _sparse_conv(density: float) -> dict[str, list[float]]:
     assert torch.equal(outputs, ours(x))
     assert torch.equal(outputs, few(x))
     assert 0.02 < outputs.mean() < 0.4
-    steps = [_step(m, lambda m=m: m(x).square().mean()) for m in (few, stock, ours)]
+    steps = [
+        _step(m, lambda m=m: m(x).square().mean(), kind=kind)
+        for m, kind in ((few, Adam), (stock, torch.optim.Adam), (ours, Adam))
+    ]
     return _ratios(steps[0], {"slayer": steps[1], "fused": steps[2]}, 3)
 
 
@@ -291,7 +306,7 @@ def _bytes_per_connection() -> float:
     _static(model, 0.1)
     _liven(model, 0.1)
     spikes, labels = _batch(784, 4)
-    optimizer = torch.optim.Adam(model.parameters())
+    optimizer = Adam(model.parameters(), lr=0.001)
     tet(model(spikes), labels).backward()
     optimizer.step()
     weight = sparse_weights(model)["hidden2"]
@@ -303,7 +318,7 @@ def _bytes_per_connection() -> float:
 
 def _train(model: nn.Module, names: tuple[str, ...], density: float, inputs: int) -> None:
     """Ten steps, then one update of the masks by random growth."""
-    optimizer = torch.optim.Adam(model.parameters())
+    optimizer = Adam(model.parameters(), lr=0.001)
     evolver = MaskEvolver(
         model,
         optimizer,
@@ -346,7 +361,7 @@ _ALONE: dict[str, Callable[[], None]] = {"wide_d001": _wide, "huge": _huge}
 
 
 def _alone(name: str) -> float:
-    """MiB that a process of its own needed at most, beyond what it had before it began."""
+    """MiB that a process of its own had at most, beyond what it held before it began."""
     command = [sys.executable, "-m", "tests.benchmarks.train", name]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -380,23 +395,20 @@ def _layer_ratio(
         dense.synapse.weight.mul_(4)
         stored.synapse.weight.values.mul_(density**-0.5 / n_pre**0.5)
     fast, few = (
-        _step(block, lambda block=block: block(x).square().mean())
+        _step(block, lambda block=block: block(x).square().mean(), kind=Adam)
         for block in (fused.accelerate(dense), stored)
     )
     return statistics.median(_ratios(few, {"fused": fast}, 3)["fused"])
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _main(name: str) -> float | None:
     if name == "break_even":
         _break_even()
         return None
-    before = _peak()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    before = pages * resource.getpagesize() / 2**20
     _ALONE[name]()
-    return _peak() - before
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
 
 
 if __name__ == "__main__":
