@@ -5,12 +5,12 @@ tenth of the inputs spike, with as many threads as there are cores. Contenders t
 within a round. Before anything is timed, spikes of the engines are compared with SLAYER's.
 Ratios are SLAYER's seconds, or another's, over ours.
 
-`python -m tests.benchmarks.train NAME` prints what one process has to measure by itself;
-`break_even` is a table of what `engine = "auto"` goes by.
+`python -m tests.benchmarks.train NAME` prints what one of its processes measures; `break_even` is a
+table of what `engine = "auto"` goes by.
 """
 
 import itertools
-import resource
+import json
 import statistics
 import subprocess
 import sys
@@ -34,26 +34,18 @@ BATCH, CLASSES, ACTIVITY = 100, 10, 0.1
 CHANNELS, SIDE = (2, 64, 128, 256, 256, 512, 512, 512, 512), 48
 
 Step = Callable[[], object]
+Measured = Iterator[tuple[str, list[float]]]
 
 
-def speedups() -> Iterator[tuple[str, list[float]]]:
-    """Ratios of seconds a step, and the sparse engine's memory."""
-    yield from _fused_mlp(4)
-    yield from _fused_mlp(32)
-    yield "train.fused.conv", _fused_conv(CHANNELS[:3], 8)
-    yield "train.fused.vggsnn", _fused_conv(CHANNELS, 4)
-    for density in (0.16, 0.1, 0.05):
-        yield f"train.sparse.mlp_d{round(100 * density):03}", _sparse_mlp((800,), density, ROUNDS)
-    for density in (0.1, 0.01):
-        ratios = _sparse_mlp((4096, 4096), density, 3)
-        yield f"train.sparse.wide_d{round(100 * density):03}", ratios
-    for density in (0.1, 0.05):
-        ratios = _sparse_conv(density)
-        for other, measured in ratios.items():
-            yield f"train.sparse.conv_d{round(100 * density):03}.vs_{other}", measured
-    yield "train.sparse.bytes_per_connection", [_bytes_per_connection()]
+def speedups() -> Measured:
+    """Ratios of seconds a step, and the sparse engine's memory, each in a fresh process.
+
+    What ran before in a process changes what its memory costs.
+    """
     for name in _ALONE:
-        yield f"train.sparse.{name}_mib", [_alone(name)]
+        command = [sys.executable, "-m", "tests.benchmarks.train", name]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        yield from json.loads(done.stdout).items()
 
 
 def _ratios(ours: Step, others: dict[str, Step], rounds: int) -> dict[str, list[float]]:
@@ -125,7 +117,7 @@ def _agree(models: list[SpikingMLP], spikes: Tensor) -> None:
 # --- Dense. --------------------------------------------------------------------------------
 
 
-def _fused_mlp(steps: int) -> Iterator[tuple[str, list[float]]]:
+def _fused_mlp(steps: int) -> Measured:
     """Dense 784-800-10, and the same by other frameworks."""
     spikes, labels = _batch(784, steps)
     stock, ours = _mlp((800,)), fused.accelerate(_mlp((800,)))
@@ -357,13 +349,51 @@ def _huge() -> None:
     _train(nn.Sequential(block), ("0",), 1e-4, sides[0])
 
 
-_ALONE: dict[str, Callable[[], None]] = {"wide_d001": _wide, "huge": _huge}
+def _peak(work: Step) -> float:
+    """MiB that this process had at most, beyond what it held before."""
+    status = Path("/proc/self/status")
+    before = _kib(status.read_text(), "VmRSS")
+    work()
+    return (_kib(status.read_text(), "VmHWM") - before) / 1024
 
 
-def _alone(name: str) -> float:
-    """MiB that a process of its own had at most, beyond what it held before it began."""
-    command = [sys.executable, "-m", "tests.benchmarks.train", name]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def _kib(status: str, key: str) -> int:
+    """A field of `/proc/self/status`; getrusage would count the parent's peak too."""
+    (line,) = (line for line in status.splitlines() if line.startswith(f"{key}:"))
+    return int(line.split()[1])
+
+
+def _sparse_mlps(hidden: tuple[int, ...], density: float, rounds: int) -> Measured:
+    name = "mlp" if len(hidden) == 1 else "wide"
+    yield f"train.sparse.{name}_{_percent(density)}", _sparse_mlp(hidden, density, rounds)
+
+
+def _sparse_convs(density: float) -> Measured:
+    for other, ratios in _sparse_conv(density).items():
+        yield f"train.sparse.conv_{_percent(density)}.vs_{other}", ratios
+
+
+def _percent(density: float) -> str:
+    return f"d{round(100 * density):03}"
+
+
+_ALONE: dict[str, Callable[[], Measured]] = {
+    "mlp_t4": lambda: _fused_mlp(4),
+    "mlp_t32": lambda: _fused_mlp(32),
+    "conv": lambda: iter([("train.fused.conv", _fused_conv(CHANNELS[:3], 8))]),
+    "vggsnn": lambda: iter([("train.fused.vggsnn", _fused_conv(CHANNELS, 4))]),
+    "mlp_d016": lambda: _sparse_mlps((800,), 0.16, ROUNDS),
+    "mlp_d010": lambda: _sparse_mlps((800,), 0.1, ROUNDS),
+    "mlp_d005": lambda: _sparse_mlps((800,), 0.05, ROUNDS),
+    "wide_d010": lambda: _sparse_mlps((4096, 4096), 0.1, 3),
+    "wide_d001": lambda: _sparse_mlps((4096, 4096), 0.01, 3),
+    "conv_d010": lambda: _sparse_convs(0.1),
+    "conv_d005": lambda: _sparse_convs(0.05),
+    "bytes": lambda: iter([("train.sparse.bytes_per_connection", [_bytes_per_connection()])]),
+    "wide_mib": lambda: iter([("train.sparse.wide_d001_mib", [_peak(_wide)])]),
+    "huge_mib": lambda: iter([("train.sparse.huge_mib", [_peak(_huge)])]),
+}
+"""What has a process of its own."""
 
 
 def _break_even() -> None:
@@ -401,16 +431,8 @@ def _layer_ratio(
     return statistics.median(_ratios(few, {"fused": fast}, 3)["fused"])
 
 
-def _main(name: str) -> float | None:
-    if name == "break_even":
-        _break_even()
-        return None
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    before = pages * resource.getpagesize() / 2**20
-    _ALONE[name]()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
-
-
 if __name__ == "__main__":
-    if (measured := _main(sys.argv[1])) is not None:
-        print(measured)
+    if sys.argv[1] == "break_even":
+        _break_even()
+    else:
+        print(json.dumps(dict(_ALONE[sys.argv[1]]())))
