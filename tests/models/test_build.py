@@ -4,7 +4,7 @@ import torch
 from esl_lava.config import from_toml
 from esl_lava.errors import FileError
 from esl_lava.models import modelfile
-from esl_lava.models.build import build, restore
+from esl_lava.models.build import build, densified, restore
 from esl_lava.models.modelfile import SavedModel
 
 TOML = """
@@ -173,3 +173,38 @@ def test_pruned_connections_weigh_nothing():
 )
 def test_masks_that_do_not_fit(masks):
     assert "does not fit its weights" in refusal(saved(masks=masks))
+
+
+def stored(**changed) -> SavedModel:
+    """`network` with sparse hidden layers: of 4 x 5 and 3 x 4 positions, two connections each."""
+    torch.manual_seed(0)
+    model = build(CONFIG.model, 5, 2, sparse_layers=["hidden1", "hidden2"])
+    for name in ("hidden1", "hidden2"):
+        model.get_submodule(name).synapse.weight.begin(torch.tensor([1, 7]))
+    weights = {key: value.clone() for key, value in model.state_dict().items()} | changed
+    ever = {"hidden1": torch.tensor([1, 7]), "hidden2": torch.tensor([1, 7])}
+    return SavedModel(config=CONFIG, weights=weights, masks={}, ever=ever)
+
+
+def test_sparse_layers_are_restored_and_made_dense():
+    saved_model = stored()
+    model = restore(saved_model)
+    weight = model.hidden1.synapse.weight
+    assert weight.positions().tolist() == [1, 7]
+    dense = densified(saved_model)
+    assert dense.masks["hidden1"].flatten().nonzero().flatten().tolist() == [1, 7]
+    assert dense.ever["hidden2"].shape == (3, 4, 1, 1, 1)
+    again = restore(dense).hidden1.synapse.weight.detach().flatten()
+    assert torch.equal(again[[1, 7]], weight.values)
+    assert again.count_nonzero() == 2
+
+
+def test_sparse_layers_that_do_not_fit_are_refused(monkeypatch):
+    key = "hidden1.synapse.weight"
+    assert "shape (4, 6)" in refusal(stored(**{f"{key}.sides": torch.tensor([4, 6])}))
+    beyond = torch.tensor([1, 5], dtype=torch.int32)
+    assert "outside 0..4" in refusal(stored(**{f"{key}.pre": beyond}))
+    assert "starts" in refusal(stored(**{f"{key}.starts": torch.tensor([0, 2, 1, 2, 2])}))
+    monkeypatch.setattr("esl_lava.models.build.MAX_DENSE", 12)
+    with pytest.raises(FileError, match="hidden1: 4 x 5 positions are more than the 12"):
+        densified(stored())

@@ -794,3 +794,55 @@ def test_reading_imports_nothing(path):
     zip_of(path, as_state(b"cthis\ns\n"))
     refusal(path)
     assert "this" not in sys.modules
+
+
+# --- Weights of which only connections are stored. -----------------------------------------
+
+
+def stored(**tensors) -> SavedModel:
+    """A layer of 3 x 9 positions with connections at 1, 9 and 20; some tensors replaced."""
+    weight = {
+        "values": torch.tensor([0.5, -1.0, 2.0]),
+        "starts": torch.tensor([0, 1, 2, 3]),
+        "pre": torch.tensor([1, 0, 2], dtype=torch.int32),
+        "sides": torch.tensor([3, 9]),
+    } | {key: tensor for key, tensor in tensors.items() if key != "ever"}
+    weights = {
+        f"hidden1.synapse.weight.{key}": tensor
+        for key, tensor in weight.items()
+        if tensor is not None
+    }
+    ever = {"hidden1": tensors.get("ever", torch.tensor([1, 9, 20]))}
+    return SavedModel(config=CONFIG, weights=weights, masks={}, ever=ever)
+
+
+@pytest.mark.parametrize(
+    "ever", [torch.tensor([1, 9, 20]), torch.tensor([2, 2, 16, 4], dtype=torch.uint8)]
+)
+def test_stored_connections_come_back(path, ever):
+    model = stored(ever=ever)
+    write(model, path)
+    found = read(path)
+    assert_same(found.weights, model.weights)
+    assert_same(found.ever, model.ever)
+    assert found.masks == {}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "reason"),
+    [
+        ({"ever": torch.tensor([9, 1, 20])}, "do not ascend"),
+        ({"ever": torch.tensor([1, 9, 27])}, "do not ascend within 0..26"),
+        ({"ever": torch.zeros(3, dtype=torch.uint8)}, "neither a bitmap"),
+        ({"ever": torch.tensor([0, 0, 0, 8], dtype=torch.uint8)}, "beyond the last of 27"),
+        ({"ever": torch.zeros(3, 9, dtype=torch.bool)}, "neither a bitmap"),
+        ({"sides": None}, "do not name the same layers"),
+        ({"sides": torch.tensor([3, 0])}, "without sides"),
+        ({"sides": torch.tensor([3.0, 9.0])}, "without sides"),
+        ({"sides": torch.empty(0, dtype=torch.int64)}, "without sides"),
+    ],
+)
+def test_records_that_do_not_fit_are_refused(path, tensors, reason):
+    write(stored(**tensors), path)
+    with pytest.raises(FileError, match=reason):
+        read(path)
