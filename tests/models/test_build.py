@@ -201,7 +201,8 @@ def test_sparse_layers_are_restored_and_made_dense():
 
 def test_sparse_layers_that_do_not_fit_are_refused(monkeypatch):
     key = "hidden1.synapse.weight"
-    assert "shape (4, 6)" in refusal(stored(**{f"{key}.sides": torch.tensor([4, 6])}))
+    other = {"hidden2.synapse.weight.sides": torch.tensor([3, 5])}
+    assert "hidden2 has shape (3, 5)" in refusal(stored(**other))
     beyond = torch.tensor([1, 5], dtype=torch.int32)
     assert "outside 0..4" in refusal(stored(**{f"{key}.pre": beyond}))
     assert "starts" in refusal(stored(**{f"{key}.starts": torch.tensor([0, 2, 1, 2, 2])}))
