@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from esl_lava.kernels import rows
@@ -112,6 +113,7 @@ class _Quantise(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         if ctx.clamped:
             (weight,) = ctx.saved_tensors
@@ -159,6 +161,7 @@ class _Rows(torch.autograd.Function):
         return torch.from_numpy(z)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
         by_x, by_weight = None, None
@@ -204,6 +207,7 @@ class _Product(torch.autograd.Function):
         return (flat @ quantised.t()).view(steps, batch, -1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         flat, quantised, weight = ctx.saved_tensors
         batch, n_pre, steps = ctx.shape

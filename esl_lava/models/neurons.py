@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from esl_lava.config import DECAY_ONE
 from esl_lava.kernels import surrogate
@@ -102,6 +103,7 @@ class _Spikes(torch.autograd.Function):
         return spikes
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (v,) = ctx.saved_tensors
         by_z = torch.empty_like(v)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from esl_lava.kernels import nonzeros
@@ -233,6 +234,7 @@ class _Layer(torch.autograd.Function):
         return spikes
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weight, inputs, at, offsets = ctx.weight, ctx.inputs, ctx.at, ctx.offsets
         starts = weight.starts.numpy()

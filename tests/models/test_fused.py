@@ -313,3 +313,13 @@ def test_the_surrogate_is_an_exponential():
     surrogate.spike_gradient(np.ones_like(v), (0, 1, 0, v.size), v, zero, one, one, zero, zero, out)
     exact = np.exp(np.maximum(v.astype(np.float64), -87))
     assert (np.abs(out - exact) <= 4 * np.spacing(exact.astype(np.float32))).all()
+
+
+def test_a_second_derivative_is_refused():
+    """The kernels' gradients are numbers to autograd: it must not take them for constants."""
+    for block in (dense(NEURON, 20, 70), dense(NEURON, 20, 5)):
+        x = spikes(np.random.default_rng(0), (2, 20, 3), 0.2).requires_grad_()
+        out = faster(block)(x).square().sum()
+        (gradient,) = torch.autograd.grad(out, x, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            gradient.sum().backward()
