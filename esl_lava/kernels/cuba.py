@@ -13,7 +13,7 @@ _BOTTOM = _I(1 - (1 << 23))
 
 
 @njit(inline="always")
-def _decayed(x: np.int32, keep: np.uint32) -> np.int32:
+def decayed(x: np.int32, keep: np.uint32) -> np.int32:
     """`trunc(x * keep >> 12)` without a product of more than 32 bits."""
     # Every cast keeps numba from widening to 64 bits, which would halve the vectors.
     sign = _I(x >> _I(31))
@@ -34,11 +34,11 @@ def _integrated(
     keep_voltage: np.uint32,
 ) -> tuple[np.int32, np.int32, np.int32, np.int32]:
     """A step: u, v before it is clipped, v, and whether u wrapped around."""
-    x = _I(_decayed(u, keep_current) + a)
+    x = _I(decayed(u, keep_current) + a)
     above = _I(x > _HALF)
     below = _I(x <= -_HALF)
     x = _I(x - _I(_I(above - below) << _I(24)))
-    y = _I(_I(_decayed(v, keep_voltage) + x) + drive)
+    y = _I(_I(decayed(v, keep_voltage) + x) + drive)
     return x, y, min(max(y, _BOTTOM), _TOP), _I(above + below)
 
 

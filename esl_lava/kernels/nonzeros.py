@@ -10,6 +10,7 @@ with the place of each weight in `order`.
 import numpy as np
 from numba import njit
 
+from esl_lava.kernels.grid import multiple
 from esl_lava.kernels.surrogate import as_float
 
 LANES = 2048
@@ -246,7 +247,7 @@ def add_graded_products(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def quantise(weight: np.ndarray, step: np.float32, out: np.ndarray) -> int:
-    """Weights as multiples of `step`, -128 to 127 of them (`rows.quantise_turned`).
+    """Weights on SLAYER's grid, as multiples of `step`.
 
     Args:
         weight: (n,) float32.
@@ -257,8 +258,7 @@ def quantise(weight: np.ndarray, step: np.float32, out: np.ndarray) -> int:
     """
     clamped = 0
     for k in range(weight.size):
-        value = np.rint(weight[k] / step)
-        bounded = min(max(value, np.float32(-128)), np.float32(127))
-        clamped += value != bounded
-        out[k] = np.int16(bounded)
+        steps, beyond = multiple(weight[k], step)
+        clamped += beyond
+        out[k] = np.int16(steps)
     return clamped

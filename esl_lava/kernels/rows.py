@@ -3,6 +3,8 @@
 import numpy as np
 from numba import njit
 
+from esl_lava.kernels.grid import multiple
+
 INPUTS = 16
 """Inputs whose rows are turned at a time: a cache line of float32."""
 
@@ -65,9 +67,7 @@ def by_input(events: np.ndarray, counts: np.ndarray, starts: np.ndarray, rows: n
 def quantise_turned(
     weight: np.ndarray, step: np.float32, first: int, last: int, turned: np.ndarray
 ) -> int:
-    """Round the weights of inputs first:last to multiples of `step`, -128 to 127 of them.
-
-    SLAYER's rule, `quantize_8bit` of `slayer/neuron/base.py`, lava-dl 0.6.0.
+    """Put the weights of inputs first:last on SLAYER's grid.
 
     Args:
         weight: (n_post, n_pre) float32.
@@ -82,6 +82,7 @@ def quantise_turned(
         stop = min(last, start + INPUTS)
         for j in range(n_post):
             for i in range(start, stop):
+                # `multiple`, which here would take twice as long.
                 value = np.rint(weight[j, i] / step)
                 bounded = min(max(value, np.float32(-128)), np.float32(127))
                 clamped += value != bounded
@@ -186,7 +187,7 @@ def add_gradients(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def quantise(weight: np.ndarray, step: np.float32, first: int, last: int, out: np.ndarray) -> int:
-    """`quantise_turned` of flat weights first:last, left where they are, times `step`.
+    """Put flat weights first:last on SLAYER's grid.
 
     Args:
         weight: (n,) float32.
@@ -194,8 +195,7 @@ def quantise(weight: np.ndarray, step: np.float32, first: int, last: int, out: n
     """
     clamped = 0
     for k in range(first, last):
-        value = np.rint(weight[k] / step)
-        bounded = min(max(value, np.float32(-128)), np.float32(127))
-        clamped += value != bounded
-        out[k] = bounded * step
+        steps, beyond = multiple(weight[k], step)
+        clamped += beyond
+        out[k] = steps * step
     return clamped

@@ -7,6 +7,8 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
+from esl_lava.kernels.cuba import decayed
+
 TILE = 1024
 """Neurons whose state is kept at hand through all steps."""
 
@@ -41,17 +43,6 @@ def _exp(x: np.float32) -> np.float32:
         np.int32((np.int32(n) + _BIAS) << _MANTISSA)
     )
     return (p * (r * r) + r + _ONE) * power
-
-
-@njit(inline="always")
-def _decayed(x: np.int32, keep: np.uint32) -> np.int32:
-    """`trunc(x * keep >> 12)` without a product of more than 32 bits."""
-    sign = np.int32(x >> np.int32(31))
-    size = np.uint32(np.int32(np.int32(x ^ sign) - sign))
-    high = np.uint32(np.uint32(size >> np.uint32(12)) * keep)
-    low = np.uint32(np.uint32(np.uint32(size & np.uint32(4095)) * keep) >> np.uint32(12))
-    y = np.int32(np.uint32(high + low))
-    return np.int32(np.int32(y ^ sign) - sign)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -96,9 +87,9 @@ def spike(
                 a = z[group, t, first : first + width]
                 s = spikes[group, t, first : first + width]
                 for j in range(width):
-                    x = np.int32(_decayed(u[j], keep_current) + np.int32(scale * a[j]))
+                    x = np.int32(decayed(u[j], keep_current) + np.int32(scale * a[j]))
                     y = np.int32(
-                        _decayed(v[j], keep_voltage) + np.int32(scale * (np.float32(x) / scale))
+                        decayed(v[j], keep_voltage) + np.int32(scale * (np.float32(x) / scale))
                     )
                     seen = np.int32(seen | np.int32(x ^ (x >> np.int32(31))))
                     seen = np.int32(seen | np.int32(y ^ (y >> np.int32(31))))
