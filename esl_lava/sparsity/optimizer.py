@@ -21,7 +21,7 @@ MOMENTS: Mapping[type[torch.optim.Optimizer], tuple[str, ...]] = MappingProxyTyp
         torch.optim.AdamW: _ADAM,
     }
 )
-"""Per-weight state of each supported optimiser and its heirs; zeroed where a connection grows."""
+"""Per-weight state of each supported optimiser; zeroed where a connection grows."""
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter]) -> None:
@@ -34,7 +34,7 @@ def check_optimizer(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.P
     Raises:
         ConfigError: naming the optimiser and the known ones, or the layer.
     """
-    if not isinstance(optimizer, tuple(MOMENTS)):
+    if _kind(optimizer) not in MOMENTS:
         raise ConfigError(
             f"optimiser {type(optimizer).__name__} keeps state we do not know; "
             f"known: {', '.join(known.__name__ for known in MOMENTS)}"
@@ -125,5 +125,6 @@ def _group(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> dict[str, 
 
 
 def _kind(optimizer: torch.optim.Optimizer) -> type[torch.optim.Optimizer]:
-    """The known class that an optimiser is of or inherits from."""
-    return next(kind for kind in MOMENTS if isinstance(optimizer, kind))
+    """The class whose state an optimiser keeps: its own, or the one it says (`keeps_state_of`)."""
+    kind: type[torch.optim.Optimizer] = getattr(optimizer, "keeps_state_of", type(optimizer))
+    return kind

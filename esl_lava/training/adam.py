@@ -22,7 +22,12 @@ class Adam(torch.optim.Adam):
     Args:
         parameters: contiguous float32 tensors on the CPU.
         lr: the learning rate.
+
+    Attributes:
+        keeps_state_of: for the mask evolver, which has to know an optimiser's state.
     """
+
+    keeps_state_of = torch.optim.Adam
 
     def __init__(self, parameters: Any, lr: float) -> None:
         super().__init__(parameters, lr=lr)

@@ -55,6 +55,7 @@ def test_layers_are_found_where_the_weight_would_be():
         "synapse.weight.values",
         "synapse.weight.starts",
         "synapse.weight.pre",
+        "synapse.weight.sides",
     ]
 
 

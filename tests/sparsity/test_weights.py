@@ -169,7 +169,7 @@ def test_a_state_of_another_number_of_connections_loads():
         weight = nn.ModuleDict({"synapse": weight_of([1, 2, 3])})
         values, columns = weight["synapse"].values, weight["synapse"].by_pre()
         state = nn.ModuleDict({"synapse": weight_of(held)}).state_dict()
-        assert list(state) == ["synapse.values", "synapse.starts", "synapse.pre"]
+        assert list(state) == [f"synapse.{key}" for key in ("values", "starts", "pre", "sides")]
         kept = copy.deepcopy(state)
         weight.load_state_dict(state)
         assert weight["synapse"].values is values
@@ -194,6 +194,8 @@ def test_a_state_of_another_number_of_connections_loads():
         ({"pre": [2, 1, 0, 2]}, "input neurons of an output neuron are not ascending"),
         ({"pre": [1, 2, 0, 0]}, "input neurons of an output neuron are not ascending"),
         ({"pre": [1, 2, 0]}, "pre has shape (3,) of torch.int32, not (4,) of torch.int32"),
+        ({"sides": [2, 4]}, "[2, 4] neurons, not [2, 3]"),
+        ({"sides": [2]}, "sides has shape (1,) of torch.int64, not (2,) of torch.int64"),
         ({"values": [1]}, "pre has shape (4,) of torch.int32, not (1,) of torch.int32"),
     ],
 )
