@@ -31,7 +31,8 @@ from esl_lava.models.slayer import slayer
 from esl_lava.models.threads import in_parts
 
 EVENT_ACTIVITY = 0.3
-"""Share of inputs that spike up to which rows of weights are summed (`docs/performance.md`)."""
+"""Share of inputs that spike up to which rows of weights are summed: at 13 % they took a third
+of the products' time on 784 x 800, in proportion to what spikes."""
 
 EVENT_WIDTH = 64
 """Neurons from which on that is worth it."""
@@ -257,7 +258,12 @@ class _Fast:
 
     def forward(self, x: Tensor) -> Tensor:
         """As the stock block; x (batch, channels, [height, width,] T) float."""
-        served = x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() == self.axes
+        served = (
+            x.device.type == "cpu"
+            and x.dtype == torch.float32
+            and x.dim() == self.axes
+            and x.shape[1] == self.synapse.in_channels  # else stock SLAYER's error
+        )
         if served and x.numel() and obstacle(self) is None:
             if getattr(self, "mask", None) is not None:
                 self.synapse.weight.data *= self.mask

@@ -49,8 +49,18 @@ class _Sparse(nn.Module):
     def _weighted(
         self, lanes: Tensor, offsets: npt.NDArray[np.int64], dynamics: Dynamics | None
     ) -> Tensor:
-        """(n_post, T, n) spikes, or without dynamics weighted input, of (channels, T, n)."""
+        """(n_post, T, n) spikes, or without dynamics weighted input, of (channels, T, n).
+
+        Raises:
+            ValueError: when that is not float32 on the CPU, or of another number of channels.
+        """
         weight, step = self.synapse.weight, 2 / self.neuron.w_scale
+        channels = weight.n_pre // len(offsets)
+        if len(lanes) != channels or lanes.dtype != torch.float32 or lanes.device.type != "cpu":
+            raise ValueError(
+                f"input of {len(lanes)} channels of {lanes.dtype} on {lanes.device} to a sparse "
+                f"layer, which takes {channels} of torch.float32 on the CPU"
+            )
         found: Tensor = _Layer.apply(lanes, weight.values, weight, step, dynamics, offsets)
         return found
 
@@ -133,6 +143,11 @@ class Conv(_Sparse):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, n_post, rows, columns, T) spikes of (batch, n_pre, rows, columns, T) input."""
         (above, beside), (height, width) = self.padding, self.kernel
+        if x.shape[2] + 2 * above < height or x.shape[3] + 2 * beside < width:
+            raise ValueError(
+                f"maps of {tuple(x.shape[2:4])}, padded by {self.padding}, are smaller than the "
+                f"kernel of {self.kernel}"
+            )
         maps = functional.pad(x.permute(1, 4, 0, 2, 3), (beside, beside, above, above))
         _, steps, batch, rows, columns = maps.shape
         lanes = maps.flatten(2)
@@ -206,7 +221,8 @@ class _Layer(torch.autograd.Function):
         offsets: npt.NDArray[np.int64],
     ) -> Tensor:
         _, steps, n = x.shape
-        starts = weight.starts.numpy()
+        ctx.starts = weight.starts
+        starts = ctx.starts.numpy()
         multiples = np.empty(values.numel(), np.int16)
         size = np.float32(step)
         clamped = nonzeros.quantise(values.detach().numpy(), size, multiples)
@@ -237,7 +253,9 @@ class _Layer(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weight, inputs, at, offsets = ctx.weight, ctx.inputs, ctx.at, ctx.offsets
-        starts = weight.starts.numpy()
+        if weight.starts is not ctx.starts:
+            raise RuntimeError("connections changed between a layer's forward and backward pass")
+        starts = ctx.starts.numpy()
         clamped, v = ctx.saved_tensors
         channels, steps, n = ctx.shape
         margin = int(offsets[-1])

@@ -91,7 +91,9 @@ class Trainer:
             torch.manual_seed(experiment.seed)
             self.model = network(experiment, data.images.shape[1], data.classes)
         trainable = [p for p in self.model.parameters() if p.requires_grad]
-        kind = torch.optim.Adam if training.engine == "slayer" else Adam
+        # Networks of another kind than SLAYER's have no engines, and keep torch's.
+        ours = experiment.model.kind == "multi_spike" and training.engine != "slayer"
+        kind = Adam if ours else torch.optim.Adam
         self.optimizer = kind(trainable, lr=training.learning_rate)
         sparsity = experiment.sparsity
         self.evolver = MaskEvolver(

@@ -323,3 +323,11 @@ def test_a_second_derivative_is_refused():
         (gradient,) = torch.autograd.grad(out, x, create_graph=True)
         with pytest.raises(RuntimeError, match="once_differentiable"):
             gradient.sum().backward()
+
+
+def test_input_of_another_width_is_refused_as_by_slayer():
+    for n_post in (5, 70):
+        ours = faster(dense(NEURON, 20, n_post))
+        for n_pre in (19, 21):
+            with pytest.raises(RuntimeError, match="channels"):
+                ours(torch.ones(2, n_pre, 3))

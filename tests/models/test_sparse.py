@@ -28,6 +28,9 @@ def twins(neuron, mask: Tensor, scale: float):
     return stock, ours
 
 
+ANY = torch.ones(4, 6, dtype=torch.bool)
+
+
 def passes(block, x: Tensor) -> list[Tensor]:
     """Output, and the input's gradient; the weight's is where the block has it."""
     x = x.clone().requires_grad_()
@@ -207,3 +210,25 @@ def test_kernels_are_rewired_as_dense_ones():
     where[weight.positions()] = True
     assert torch.equal(where, dense_one.masks["0"].flatten())
     assert dense_one.connections() == stored_one.connections()
+
+
+def test_input_that_does_not_fit_is_refused():
+    """A kernel would read beyond it."""
+    _, ours = twins({"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5}, ANY, 1)
+    for wrong in (torch.zeros(2, 5, 3), torch.zeros(2, 7, 3), torch.zeros(2, 6, 3).double()):
+        with pytest.raises(ValueError, match=r"sparse layer, which takes 6 of torch.float32"):
+            ours(wrong)
+    neuron = {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5}
+    maps = sparse.Conv(neuron, 2, 3, (3, 3), (0, 0), initial=sparse.zeros)
+    with pytest.raises(ValueError, match="which takes 2"):
+        maps(torch.zeros(1, 3, 5, 5, 2))
+    with pytest.raises(ValueError, match="smaller than the kernel"):
+        maps(torch.zeros(1, 2, 2, 5, 2))
+
+
+def test_connections_may_not_change_before_the_backward_pass():
+    _, ours = twins({"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5}, ANY, 1)
+    out = ours(torch.ones(2, 6, 3))
+    ours.synapse.weight.begin(torch.tensor([0, 1]))
+    with pytest.raises(RuntimeError, match=r"changed|shape"):
+        out.sum().backward()

@@ -17,7 +17,9 @@ from esl_lava.models.build import densified, restore
 from esl_lava.models.slayer import slayer
 from esl_lava.sparsity.evolver import sparse_weights, weight_layers
 from esl_lava.training import engines
+from esl_lava.training.adam import Adam
 from esl_lava.training.trainer import Trainer, accuracy
+from tests.training.test_single_spike import experiment as single_spike
 from tests.training.test_trainer import experiment, same, same_model, stopped
 
 
@@ -164,6 +166,12 @@ def test_neurons_that_fire_once_have_no_engines() -> None:
                 "training": {"engine": "sparse"},
             }
         )
+
+
+def test_each_engine_has_its_adam(data: Dataset) -> None:
+    for engine, kind in (("slayer", torch.optim.Adam), ("fused", Adam), ("sparse", Adam)):
+        assert type(Trainer(by(engine), data).optimizer) is kind
+    assert type(Trainer(single_spike(), data).optimizer) is torch.optim.Adam
 
 
 def test_a_checkpoint_of_other_sparse_weights_is_refused(data: Dataset) -> None:
