@@ -14,6 +14,7 @@ import typer
 from esl_lava.cli import commands, reports, sweeps
 from esl_lava.cli.output import INTERRUPTED, complain
 from esl_lava.errors import UserError
+from esl_lava.interrupts import heeded
 
 
 def _typer(purpose: str | None = None) -> typer.Typer:
@@ -56,7 +57,8 @@ def _guarded(program: Callable[..., int | None]) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("esl_lava.training.engines").setLevel(logging.INFO)  # what `auto` chose
     try:
-        status = program(standalone_mode=False)
+        with heeded():
+            status = program(standalone_mode=False)
     except UserError as error:
         complain(error)
         sys.exit(2)

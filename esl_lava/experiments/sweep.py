@@ -26,6 +26,7 @@ from esl_lava.experiments.export import export
 from esl_lava.experiments.rundir import RunDirectory
 from esl_lava.experiments.train import resume, train
 from esl_lava.files import replace_file
+from esl_lava.interrupts import heeded
 from esl_lava.models import modelfile
 from esl_lava.models.build import densified
 from esl_lava.models.history import kept_epoch
@@ -156,7 +157,7 @@ def _attempt(cell: Cell, directory: Path) -> tuple[str, Outcome | str]:
     Torch's generator and number of threads, and standard output, belong to the whole process:
     where workers are threads, one after the other has them.
     """
-    with _PROCESS, contextlib.redirect_stdout(sys.stderr), _one_thread():
+    with _PROCESS, contextlib.redirect_stdout(sys.stderr), _one_thread(), heeded():
         try:
             outcome = _outcome(cell, RunDirectory(directory / cell.name))
         except UserError as error:
