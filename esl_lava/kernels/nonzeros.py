@@ -2,19 +2,22 @@
 
 Lanes, the rows of a batch's samples and steps (and places of a feature map), lie side by side,
 so that a connection costs a few vector operations: what it meets is a piece of `lanes` values
-that begins where `at` says. Connections are compressed by output neuron: neuron j owns entries
-starts[j]:starts[j + 1] of `at` and the weights; or, for the gradient of inputs, by input neuron,
-with the place of each weight in `order`.
+that begins at `stride` times what `at` says. Connections are compressed by output neuron: neuron
+j owns entries starts[j]:starts[j + 1] of `at` and the weights; or, for the gradient of inputs, by
+input neuron, with the place of each weight in `order`.
 """
 
 import numpy as np
 from numba import njit
 
 from esl_lava.kernels.grid import multiple
-from esl_lava.kernels.surrogate import as_float
+from esl_lava.kernels.surrogate import Neuron, Surrogate, as_float, spike, spike_gradient
 
 LANES = 2048
 """Lanes summed at a time."""
+
+NEAR = 1 << 15
+"""Values of neurons that two kernels in turn find in a cache."""
 
 _TERMS = 8
 _SHORT = 248
@@ -27,7 +30,7 @@ def mark(x: np.ndarray, masks: np.ndarray) -> bool:
 
     Args:
         x: (n,) float32.
-        masks: (n,) int16, written: all bits set where x is not 0.
+        masks: (n,) int8, written: all bits set where x is not 0.
 
     Returns:
         Whether all of x is 0 or 1.
@@ -36,7 +39,7 @@ def mark(x: np.ndarray, masks: np.ndarray) -> bool:
     for k in range(x.size):
         spike = np.int32(x[k] != 0)
         other |= spike ^ np.int32(x[k] == 1)
-        masks[k] = np.int16(-spike)
+        masks[k] = np.int8(-spike)
     return other == 0
 
 
@@ -46,7 +49,7 @@ def mark_turned(x: np.ndarray, first: int, last: int, masks: np.ndarray) -> bool
 
     Args:
         x: (samples, n_pre, T) float32 of any strides.
-        masks: (n_pre, T, samples) int16, written.
+        masks: (n_pre, T, samples) int8, written.
 
     Returns:
         Whether all of x is 0 or 1.
@@ -59,7 +62,7 @@ def mark_turned(x: np.ndarray, first: int, last: int, masks: np.ndarray) -> bool
                 value = x[n, i, t]
                 spike = np.int32(value != 0)
                 other |= spike ^ np.int32(value == 1)
-                masks[i, t, n] = np.int16(-spike)
+                masks[i, t, n] = np.int8(-spike)
     return other == 0
 
 
@@ -67,6 +70,7 @@ def mark_turned(x: np.ndarray, first: int, last: int, masks: np.ndarray) -> bool
 def add_masked(
     masks: np.ndarray,
     at: np.ndarray,
+    stride: int,
     starts: np.ndarray,
     weights: np.ndarray,
     step: np.float32,
@@ -77,8 +81,9 @@ def add_masked(
     """The weighted input of neurons first:last from binary spikes: exact.
 
     Args:
-        masks: (n,) int16, all bits set in a spike.
-        at: (connections,) int64.
+        masks: (n,) int8, all bits set in a spike.
+        at: (connections,) int32 or int64.
+        stride: what `at` counts.
         weights: (connections,) int16, multiples of `step`, -128 to 127.
         z: (n_post, lanes) float32, written.
     """
@@ -87,7 +92,7 @@ def add_masked(
     wides = np.empty(LANES, np.int32)
     for begin in range(0, lanes, LANES):
         size = min(lanes - begin, LANES)
-        short, wide = shorts[:size], wides[:size]
+        short, wide, here = shorts[:size], wides[:size], masks[begin:]
         for j in range(first, last):
             wide[:] = 0
             for part in range(starts[j], starts[j + 1], _SHORT):
@@ -95,10 +100,10 @@ def add_masked(
                 short[:] = 0
                 e = part
                 while e + _TERMS <= stop:
-                    m0, m1 = masks[begin + at[e] :], masks[begin + at[e + 1] :]
-                    m2, m3 = masks[begin + at[e + 2] :], masks[begin + at[e + 3] :]
-                    m4, m5 = masks[begin + at[e + 4] :], masks[begin + at[e + 5] :]
-                    m6, m7 = masks[begin + at[e + 6] :], masks[begin + at[e + 7] :]
+                    m0, m1 = here[stride * at[e] :], here[stride * at[e + 1] :]
+                    m2, m3 = here[stride * at[e + 2] :], here[stride * at[e + 3] :]
+                    m4, m5 = here[stride * at[e + 4] :], here[stride * at[e + 5] :]
+                    m6, m7 = here[stride * at[e + 6] :], here[stride * at[e + 7] :]
                     w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
                     w4, w5, w6, w7 = weights[e + 4], weights[e + 5], weights[e + 6], weights[e + 7]
                     for k in range(size):
@@ -107,7 +112,7 @@ def add_masked(
                         ) + (((w4 & m4[k]) + (w5 & m5[k])) + ((w6 & m6[k]) + (w7 & m7[k])))
                     e += _TERMS
                 while e < stop:
-                    m0, w0 = masks[begin + at[e] :], weights[e]
+                    m0, w0 = here[stride * at[e] :], weights[e]
                     for k in range(size):
                         short[k] += w0 & m0[k]
                     e += 1
@@ -122,6 +127,7 @@ def add_masked(
 def add_weighted(
     values: np.ndarray,
     at: np.ndarray,
+    stride: int,
     starts: np.ndarray,
     order: np.ndarray,
     weights: np.ndarray,
@@ -133,7 +139,8 @@ def add_weighted(
 
     Args:
         values: (n,) float32.
-        at: (connections,) int64.
+        at: (connections,) int32 or int64.
+        stride: what `at` counts.
         order: (connections,) place of its weight; of length 0 where entries lie as weights do.
         weights: (connections,) float32.
         out: (neurons, lanes) float32, written.
@@ -142,7 +149,7 @@ def add_weighted(
     straight = order.size == 0
     w = np.empty(_TERMS, np.float32)
     for begin in range(0, lanes, LANES):
-        size = min(lanes - begin, LANES)
+        size, here = min(lanes - begin, LANES), values[begin:]
         for j in range(first, last):
             a = out[j, begin : begin + size]
             a[:] = 0
@@ -150,10 +157,10 @@ def add_weighted(
             while e + _TERMS <= starts[j + 1]:
                 for k in range(_TERMS):
                     w[k] = weights[e + k] if straight else weights[order[e + k]]
-                v0, v1 = values[begin + at[e] :], values[begin + at[e + 1] :]
-                v2, v3 = values[begin + at[e + 2] :], values[begin + at[e + 3] :]
-                v4, v5 = values[begin + at[e + 4] :], values[begin + at[e + 5] :]
-                v6, v7 = values[begin + at[e + 6] :], values[begin + at[e + 7] :]
+                v0, v1 = here[stride * at[e] :], here[stride * at[e + 1] :]
+                v2, v3 = here[stride * at[e + 2] :], here[stride * at[e + 3] :]
+                v4, v5 = here[stride * at[e + 4] :], here[stride * at[e + 5] :]
+                v6, v7 = here[stride * at[e + 6] :], here[stride * at[e + 7] :]
                 w0, w1, w2, w3, w4, w5, w6, w7 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
                 for k in range(size):
                     a[k] += ((w0 * v0[k] + w1 * v1[k]) + (w2 * v2[k] + w3 * v3[k])) + (
@@ -161,7 +168,7 @@ def add_weighted(
                     )
                 e += _TERMS
             while e < starts[j + 1]:
-                v0 = values[begin + at[e] :]
+                v0 = here[stride * at[e] :]
                 w0 = weights[e] if straight else weights[order[e]]
                 for k in range(size):
                     a[k] += w0 * v0[k]
@@ -173,6 +180,7 @@ def add_products(
     gradient: np.ndarray,
     masks: np.ndarray,
     at: np.ndarray,
+    stride: int,
     starts: np.ndarray,
     first: int,
     last: int,
@@ -182,21 +190,22 @@ def add_products(
 
     Args:
         gradient: (n_post, lanes) int32, the bits of the float32 gradient of weighted input.
-        masks: (n,) int16, all bits set in a spike.
-        at: (connections,) int64.
+        masks: (n,) int8, all bits set in a spike.
+        at: (connections,) int32 or int64.
+        stride: what `at` counts.
         out: (connections,) float32, written.
     """
     lanes = gradient.shape[1]
     zero = np.float32(0)
     out[starts[first] : starts[last]] = 0
     for begin in range(0, lanes, LANES):
-        size = min(lanes - begin, LANES)
+        size, here = min(lanes - begin, LANES), masks[begin:]
         for j in range(first, last):
             g = gradient[j, begin : begin + size]
             e = starts[j]
             while e + 4 <= starts[j + 1]:
-                m0, m1 = masks[begin + at[e] :], masks[begin + at[e + 1] :]
-                m2, m3 = masks[begin + at[e + 2] :], masks[begin + at[e + 3] :]
+                m0, m1 = here[stride * at[e] :], here[stride * at[e + 1] :]
+                m2, m3 = here[stride * at[e + 2] :], here[stride * at[e + 3] :]
                 s0, s1, s2, s3 = zero, zero, zero, zero
                 for k in range(size):
                     s0 += as_float(np.int32(g[k] & np.int32(m0[k])))  # type: ignore[call-arg]
@@ -209,7 +218,7 @@ def add_products(
                 out[e + 3] += s3
                 e += 4
             while e < starts[j + 1]:
-                m0 = masks[begin + at[e] :]
+                m0 = here[stride * at[e] :]
                 s0 = zero
                 for k in range(size):
                     s0 += as_float(np.int32(g[k] & np.int32(m0[k])))  # type: ignore[call-arg]
@@ -222,6 +231,7 @@ def add_graded_products(
     gradient: np.ndarray,
     x: np.ndarray,
     at: np.ndarray,
+    stride: int,
     starts: np.ndarray,
     first: int,
     last: int,
@@ -232,17 +242,88 @@ def add_graded_products(
     Args:
         gradient: (n_post, lanes) float32.
         x: (n,) float32.
-        at: (connections,) int64.
+        at: (connections,) int32 or int64.
+        stride: what `at` counts.
         out: (connections,) float32, written.
     """
     for j in range(first, last):
         g = gradient[j]
         for e in range(starts[j], starts[j + 1]):
-            row = x[at[e] :]
+            row = x[stride * at[e] :]
             total = np.float32(0)
             for k in range(g.size):
                 total += g[k] * row[k]
             out[e] = total
+
+
+@njit(cache=True, nogil=True)
+def fire(
+    masks: np.ndarray,
+    at: np.ndarray,
+    stride: int,
+    starts: np.ndarray,
+    weights: np.ndarray,
+    step: np.float32,
+    neuron: Neuron,
+    first: int,
+    last: int,
+    v: np.ndarray,
+    spikes: np.ndarray,
+) -> bool:
+    """Neurons first:last from binary spikes to spikes: `add_masked`, then `spike`.
+
+    Args:
+        v: (n_post, T, n) float32, written as `spike` leaves it.
+        spikes: like `v`, written.
+
+    Returns:
+        What `spike` does.
+    """
+    _, steps, n = v.shape
+    z = v.reshape(-1, steps * n)
+    within = True
+    block = _block(steps * n, last - first)
+    for a in range(first, last, block):
+        b = min(last, a + block)
+        add_masked(masks, at, stride, starts, weights, step, a, b, z)
+        within &= spike(v, (a, b, 0, n), neuron, spikes)
+    return within
+
+
+@njit(cache=True, nogil=True)
+def fire_gradients(
+    by_spikes: np.ndarray,
+    v: np.ndarray,
+    neuron: Surrogate,
+    masks: np.ndarray,
+    at: np.ndarray,
+    stride: int,
+    starts: np.ndarray,
+    first: int,
+    last: int,
+    by_z: np.ndarray,
+    by_weights: np.ndarray,
+) -> None:
+    """The gradients of `fire`: `spike_gradient`, then `add_products`.
+
+    Args:
+        by_spikes, v: (n_post, T, n) float32.
+        by_z: like them, written.
+        by_weights: (connections,) float32, written.
+    """
+    _, steps, n = v.shape
+    bits = by_z.reshape(-1, steps * n).view(np.int32)
+    block = _block(steps * n, last - first)
+    for a in range(first, last, block):
+        b = min(last, a + block)
+        spike_gradient(by_spikes, (a, b, 0, n), v, neuron, by_z)
+        add_products(bits, masks, at, stride, starts, a, b, by_weights)
+
+
+@njit
+def _block(lanes: int, neurons: int) -> int:
+    """Neurons at a time; all, where kernels are to go over many lanes piece by piece."""
+    return max(1, NEAR // max(1, lanes)) if lanes <= LANES else max(1, neurons)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -1,6 +1,6 @@
 """CUBA neurons in training: SLAYER's forward pass, bit for bit, and its surrogate gradient."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -12,10 +12,44 @@ from esl_lava.kernels.cuba import decayed
 TILE = 1024
 """Neurons whose state is kept at hand through all steps."""
 
+
+class Neuron(NamedTuple):
+    """Constants of a forward pass.
+
+    Attributes:
+        scale: integers of the state per unit of weighted input.
+        keep_current, keep_voltage: 4096 minus the decays.
+        reset_at: what v must reach for its reset, in integers of the state.
+        fire_at: what v must reach for a spike, in units of weighted input.
+    """
+
+    scale: np.float32
+    keep_current: np.uint32
+    keep_voltage: np.uint32
+    reset_at: np.float32
+    fire_at: np.float32
+
+
+class Surrogate(NamedTuple):
+    """Constants of a backward pass.
+
+    Attributes:
+        threshold, slope, tau: the surrogate is slope * exp(-|v - threshold| / tau).
+        keep_current, keep_voltage: 1 minus the shares lost per step.
+    """
+
+    threshold: np.float32
+    slope: np.float32
+    tau: np.float32
+    keep_current: np.float32
+    keep_voltage: np.float32
+
+
 _LOG2_E = np.float32(1.44269504)
 _LN2_HIGH = np.float32(0.693359375)
 _LN2_LOW = np.float32(-2.12194440e-4)
-_SMALLEST = np.float32(-87.0)
+_SMALLEST = np.float32(-60.0)
+"""exp of it times a small gradient is a normal number still: others take several times as long."""
 _BIAS, _MANTISSA = np.int32(127), np.int32(23)
 # exp(r) = 1 + r + r**2 p(r) for |r| <= ln(2) / 2; what p leaves out is below 1.3e-7.
 _P = tuple(np.float32(1 / k) for k in (720, 120, 24, 6, 2))
@@ -34,9 +68,9 @@ def as_float(typing_context: Any, bits: Any) -> Any:
 
 @njit(inline="always")
 def _exp(x: np.float32) -> np.float32:
-    """exp(x) for x <= 0, in operations that vectorise; exp(-87) for what is less."""
+    """exp(x) for x <= 0, in operations that vectorise; exp(-60) for what is less."""
     x = max(x, _SMALLEST)
-    n = np.floor(x * _LOG2_E + _HALF)
+    n = np.rint(x * _LOG2_E)
     r = (x - n * _LN2_HIGH) - n * _LN2_LOW
     p = (((_P[0] * r + _P[1]) * r + _P[2]) * r + _P[3]) * r + _P[4]
     power: np.float32 = as_float(  # type: ignore[call-arg]
@@ -49,11 +83,7 @@ def _exp(x: np.float32) -> np.float32:
 def spike(
     z: np.ndarray,
     part: tuple[int, int, int, int],
-    scale: np.float32,
-    keep_current: np.uint32,
-    keep_voltage: np.uint32,
-    reset_at: np.float32,
-    fire_at: np.float32,
+    neuron: Neuron,
     spikes: np.ndarray,
 ) -> bool:
     """Run neurons from rest (`slayer/neuron/cuba.py`, lava-dl 0.6.0), in int32.
@@ -62,16 +92,13 @@ def spike(
         z: (groups, T, n) float32 weighted input, contiguous; overwritten with v before its
             reset.
         part: of groups and of neurons the first to run and the first not to.
-        scale: integers of the state per unit of z.
-        keep_current, keep_voltage: 4096 minus the decays.
-        reset_at: what v must reach for its reset, in integers of the state.
-        fire_at: what v must reach for a spike, in units of z.
         spikes: like `z`, written: 0 or 1.
 
     Returns:
         Whether u and v stayed within +-2**29; SLAYER's have 64 bits, and what was written
         is right only where these suffice.
     """
+    scale, keep_current, keep_voltage, reset_at, fire_at = neuron
     steps = z.shape[1]
     seen = np.int32(0)
     us = np.empty(TILE, np.int32)
@@ -101,16 +128,12 @@ def spike(
     return bool(seen < np.int32(1 << 29))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def spike_gradient(
     gradient: np.ndarray,
     part: tuple[int, int, int, int],
     v_trace: np.ndarray,
-    threshold: np.float32,
-    slope: np.float32,
-    tau: np.float32,
-    keep_current: np.float32,
-    keep_voltage: np.float32,
+    neuron: Surrogate,
     out: np.ndarray,
 ) -> None:
     """From the gradient by spikes to that by weighted input; resets are passed over, as there.
@@ -118,11 +141,11 @@ def spike_gradient(
     Args:
         gradient, v_trace: (groups, T, n) float32, contiguous; v as `spike` leaves it.
         part: as for `spike`.
-        threshold, slope, tau: the surrogate is slope * exp(-|v - threshold| / tau).
-        keep_current, keep_voltage: 1 minus the shares lost per step.
         out: like `gradient`, written.
     """
     steps = gradient.shape[1]
+    threshold, slope, tau, keep_current, keep_voltage = neuron
+    rate = np.float32(1) / tau
     by_u = np.empty(TILE, np.float32)
     by_v = np.empty(TILE, np.float32)
     for group in range(part[0], part[1]):
@@ -138,7 +161,7 @@ def spike_gradient(
                 v = v_trace[group, t, first : first + width]
                 o = out[group, t, first : first + width]
                 for j in range(width):
-                    surrogate = slope * _exp(-abs(v[j] - threshold) / tau)
+                    surrogate = slope * _exp(-abs(v[j] - threshold) * rate)
                     b[j] = keep_voltage * b[j] + surrogate * g[j]
                     a[j] = keep_current * a[j] + b[j]
                     o[j] = a[j]

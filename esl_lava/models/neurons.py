@@ -29,62 +29,35 @@ class TooWideError(Exception):
 
 @dataclass(frozen=True)
 class Dynamics:
-    """What the kernels take of a SLAYER CUBA neuron, in its units.
+    """What the kernels take of a SLAYER CUBA neuron, in its units."""
 
-    Attributes:
-        threshold: what v must reach for a spike.
-        scale: integers of the state per unit.
-        kept: of 4096, what u and v keep in a step.
-        tau, height: the surrogate gradient is height * exp(-|v - threshold| / tau).
-    """
-
-    threshold: float
-    scale: int
-    kept: tuple[int, int]
-    tau: np.float32
-    height: np.float32
+    neuron: surrogate.Neuron
+    surrogate: surrogate.Surrogate
 
     @staticmethod
     def of(neuron: Any) -> Dynamics:
         """Those of a neuron whose parameters are shared and not trained."""
+        threshold = neuron.threshold + neuron.threshold_eps
+        scale = np.float32(neuron.s_scale)
         tau = np.float32(neuron.tau_rho * slayer.neuron.cuba.TAU_RHO_MULT)
-        scale = np.float32(neuron.scale_rho * slayer.neuron.cuba.SCALE_RHO_MULT)
+        height = np.float32(neuron.scale_rho * slayer.neuron.cuba.SCALE_RHO_MULT)
+        current = DECAY_ONE - round(neuron.current_decay.item())
+        voltage = DECAY_ONE - round(neuron.voltage_decay.item())
         return Dynamics(
-            threshold=neuron.threshold + neuron.threshold_eps,
-            scale=neuron.s_scale,
-            kept=(
-                DECAY_ONE - round(neuron.current_decay.item()),
-                DECAY_ONE - round(neuron.voltage_decay.item()),
+            neuron=surrogate.Neuron(
+                scale=scale,
+                keep_current=np.uint32(current),
+                keep_voltage=np.uint32(voltage),
+                reset_at=np.float32(threshold * neuron.s_scale),
+                fire_at=np.float32(threshold),
             ),
-            tau=tau,
-            height=scale / np.float32(2) / tau,
-        )
-
-    def run(self, z: np.ndarray, part: Part, spikes: np.ndarray) -> bool:
-        """`surrogate.spike`; arrays (groups, T, n) float32: z, which becomes v, and spikes."""
-        return surrogate.spike(
-            z,
-            part,
-            np.float32(self.scale),
-            np.uint32(self.kept[0]),
-            np.uint32(self.kept[1]),
-            np.float32(self.threshold * self.scale),
-            np.float32(self.threshold),
-            spikes,
-        )
-
-    def gradient(self, by_spikes: np.ndarray, part: Part, v: np.ndarray, by_z: np.ndarray) -> None:
-        """`surrogate.spike_gradient`; arrays (groups, T, n) float32, the last written."""
-        surrogate.spike_gradient(
-            by_spikes,
-            part,
-            v,
-            np.float32(self.threshold),
-            self.height,
-            self.tau,
-            np.float32(self.kept[0] / DECAY_ONE),
-            np.float32(self.kept[1] / DECAY_ONE),
-            by_z,
+            surrogate=surrogate.Surrogate(
+                threshold=np.float32(threshold),
+                slope=height / np.float32(2) / tau,
+                tau=tau,
+                keep_current=np.float32(current / DECAY_ONE),
+                keep_voltage=np.float32(voltage / DECAY_ONE),
+            ),
         )
 
 
@@ -96,9 +69,11 @@ class _Spikes(torch.autograd.Function):
         # No product keeps its result for its gradient, so it can make room for v.
         v, spikes = z.detach(), torch.empty_like(z)
         source, s = v.numpy(), spikes.numpy()
-        if not all(_by_neurons(lambda part: dynamics.run(source, part, s), z.shape)):
+        neuron = dynamics.neuron
+        within = _by_neurons(lambda part: surrogate.spike(source, part, neuron, s), z.shape)
+        if not all(within):
             raise TooWideError
-        ctx.dynamics = dynamics
+        ctx.surrogate = dynamics.surrogate
         ctx.save_for_backward(v)
         return spikes
 
@@ -108,7 +83,10 @@ class _Spikes(torch.autograd.Function):
         (v,) = ctx.saved_tensors
         by_z = torch.empty_like(v)
         g, trace, target = (tensor.numpy() for tensor in (gradient.contiguous(), v, by_z))
-        _by_neurons(lambda part: ctx.dynamics.gradient(g, part, trace, target), v.shape)
+        constants = ctx.surrogate
+        _by_neurons(
+            lambda part: surrogate.spike_gradient(g, part, trace, constants, target), v.shape
+        )
         return by_z, None
 
 

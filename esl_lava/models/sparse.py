@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from esl_lava.kernels import nonzeros
+from esl_lava.kernels import nonzeros, surrogate
 from esl_lava.models.fused import on_grid
 from esl_lava.models.neurons import Dynamics, TooWideError, take_shape
 from esl_lava.models.slayer import slayer
@@ -227,8 +227,8 @@ class _Layer(torch.autograd.Function):
         size = np.float32(step)
         clamped = nonzeros.quantise(values.detach().numpy(), size, multiples)
         inputs = _lanes(x.detach(), int(offsets[-1]))
-        at = _places(weight.pre.numpy(), offsets, steps * n)
-        binary = inputs.dtype == np.int16
+        at, stride = _places(weight.pre.numpy(), offsets, steps * n)
+        binary = inputs.dtype == np.int8
         graded = _NONE if binary else multiples * size
         z = torch.empty(weight.n_post, steps, n)
         spikes = torch.empty_like(z) if dynamics else z
@@ -236,23 +236,26 @@ class _Layer(torch.autograd.Function):
         sums = v.reshape(weight.n_post, -1)
 
         def rows(a: int, b: int) -> bool:
-            if binary:
-                nonzeros.add_masked(inputs, at, starts, multiples, size, a, b, sums)
+            met = (inputs, at, stride, starts)
+            if not binary:
+                nonzeros.add_weighted(*met, _STRAIGHT, graded, a, b, sums)
+            elif dynamics:
+                return nonzeros.fire(*met, multiples, size, dynamics.neuron, a, b, v, s)
             else:
-                nonzeros.add_weighted(inputs, at, starts, _STRAIGHT, graded, a, b, sums)
-            return dynamics is None or dynamics.run(v, (a, b, 0, n), s)
+                nonzeros.add_masked(*met, multiples, size, a, b, sums)
+            return dynamics is None or surrogate.spike(v, (a, b, 0, n), dynamics.neuron, s)
 
         if not all(in_parts(rows, weight.n_post)):
             raise TooWideError
         ctx.weight, ctx.inputs, ctx.multiples, ctx.step = weight, inputs, multiples, size
-        ctx.dynamics, ctx.shape, ctx.at, ctx.offsets = dynamics, x.shape, at, offsets
+        ctx.dynamics, ctx.shape, ctx.met, ctx.offsets = dynamics, x.shape, (at, stride), offsets
         ctx.save_for_backward(values if clamped else _EMPTY, z if dynamics else _EMPTY)
         return spikes
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        weight, inputs, at, offsets = ctx.weight, ctx.inputs, ctx.at, ctx.offsets
+        weight, inputs, offsets, dynamics = ctx.weight, ctx.inputs, ctx.offsets, ctx.dynamics
         if weight.starts is not ctx.starts:
             raise RuntimeError("connections changed between a layer's forward and backward pass")
         starts = ctx.starts.numpy()
@@ -264,21 +267,27 @@ class _Layer(torch.autograd.Function):
         spaced = torch.empty(margin + by_spikes.numel())
         spaced[:margin] = 0
         by_z = spaced[margin:].view(by_spikes.shape)
-        if not ctx.dynamics:
+        if not dynamics:
             by_z.copy_(by_spikes)
-        by_values = torch.empty(at.size)
+        by_values = torch.empty(ctx.multiples.size)
         source, trace, target = by_spikes.numpy(), v.numpy(), by_values.numpy()
         g = by_z.numpy()
         lanes = g.reshape(weight.n_post, -1)
-        binary = inputs.dtype == np.int16
+        at, stride = ctx.met
+        met = (inputs, at, stride, starts)
+        binary = inputs.dtype == np.int8
 
         def rows(a: int, b: int) -> None:
-            if ctx.dynamics:
-                ctx.dynamics.gradient(source, (a, b, 0, n), trace, g)
+            if binary and dynamics:
+                slopes = dynamics.surrogate
+                nonzeros.fire_gradients(source, trace, slopes, *met, a, b, g, target)
+                return
+            if dynamics:
+                surrogate.spike_gradient(source, (a, b, 0, n), trace, dynamics.surrogate, g)
             if binary:
-                nonzeros.add_products(lanes.view(np.int32), inputs, at, starts, a, b, target)
+                nonzeros.add_products(lanes.view(np.int32), *met, a, b, target)
             else:
-                nonzeros.add_graded_products(lanes, inputs, at, starts, a, b, target)
+                nonzeros.add_graded_products(lanes, *met, a, b, target)
 
         in_parts(rows, weight.n_post)
         if clamped.numel():
@@ -288,16 +297,17 @@ class _Layer(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:
             return None, by_values, None, None, None, None
         columns, post, order = (array.numpy() for array in weight.by_pre())
-        back = margin + post * np.int64(steps * n)
+        back, stride = post, steps * n
         if margin:
             pre = np.repeat(np.arange(weight.n_pre), np.diff(columns))
-            back -= offsets[pre % len(offsets)]
+            back = margin + post * np.int64(stride) - offsets[pre % len(offsets)]
+            stride = 1
         w, flat = ctx.multiples * ctx.step, spaced.numpy()
         by_x = torch.empty(channels, steps, n)
         out = by_x.numpy().reshape(channels, -1)
         by_channel, order = columns[:: len(offsets)], order.view(np.uint32)
         in_parts(
-            lambda a, b: nonzeros.add_weighted(flat, back, by_channel, order, w, a, b, out),
+            lambda a, b: nonzeros.add_weighted(flat, back, stride, by_channel, order, w, a, b, out),
             channels,
         )
         return by_x, by_values, None, None, None, None
@@ -310,12 +320,12 @@ _STRAIGHT = np.empty(0, np.uint32)
 """For `add_weighted`: entries lie in the order of weights."""
 
 
-def _places(pre: np.ndarray, offsets: npt.NDArray[np.int64], lanes: int) -> np.ndarray:
-    """(connections,) int64, where the lanes of each begin."""
+def _places(pre: np.ndarray, offsets: npt.NDArray[np.int64], lanes: int) -> tuple[np.ndarray, int]:
+    """Where what each connection meets begins: (connections,) integers, and what they count."""
     if len(offsets) == 1:
-        return pre * np.int64(lanes)
+        return pre, lanes
     channel, place = np.divmod(pre, len(offsets))
-    return channel * np.int64(lanes) + offsets[place]
+    return channel * np.int64(lanes) + offsets[place], 1
 
 
 class _Everywhere:
@@ -355,9 +365,7 @@ class _Everywhere:
     def _shifted(self) -> list[Tensor]:
         """For each place of the kernel (channels, lanes) input that it meets."""
         inputs = self._inputs
-        values = torch.from_numpy(
-            -inputs.astype(np.float32) if inputs.dtype == np.int16 else inputs
-        )
+        values = torch.from_numpy(-inputs.astype(np.float32) if inputs.dtype == np.int8 else inputs)
         lanes = self._gradient.shape[1]
         return [
             torch.as_strided(values, (self._channels, lanes), (lanes, 1), int(offset))
@@ -366,8 +374,8 @@ class _Everywhere:
 
 
 def _lanes(x: Tensor, margin: int) -> np.ndarray:
-    """Flat (channels, T, n) with a margin behind: int16 masks of binary spikes, else float32."""
-    masks = np.empty(x.numel() + margin, np.int16)
+    """Flat (channels, T, n) with a margin behind: int8 masks of binary spikes, else float32."""
+    masks = np.empty(x.numel() + margin, np.int8)
     masks[x.numel() :] = 0
     if x.is_contiguous():
         flat = x.numpy().reshape(-1)

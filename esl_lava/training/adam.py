@@ -32,6 +32,15 @@ class Adam(torch.optim.Adam):
     def __init__(self, parameters: Any, lr: float) -> None:
         super().__init__(parameters, lr=lr)
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop gradients, as torch's, which takes longer than the kernels of a step to start."""
+        if not set_to_none:
+            super().zero_grad(set_to_none=False)
+            return
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Move every parameter that has a gradient."""
@@ -49,9 +58,8 @@ class Adam(torch.optim.Adam):
         state["step"] += 1
         steps = state["step"].item()
         keep_mean, keep_square = group["betas"]
-        own = (parameter.detach(), state["exp_avg"], state["exp_avg_sq"])
-        weights, mean, square = (tensor.view(-1).numpy() for tensor in own)
-        gradient = by_parameter.reshape(-1).numpy()
+        own = (parameter.detach(), by_parameter, state["exp_avg"], state["exp_avg_sq"])
+        weights, gradient, mean, square = (tensor.numpy().reshape(-1) for tensor in own)
         size = np.float32(group["lr"] / (1 - keep_mean**steps))
         correction = np.float32(math.sqrt(1 - keep_square**steps))
         arrays = (weights, gradient, mean, square)
