@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from esl_lava.kernels import rows
+from esl_lava.kernels import narrow, rows
 from esl_lava.models.neurons import TooWideError, spiking
 from esl_lava.models.slayer import slayer
 from esl_lava.models.threads import in_parts
@@ -36,6 +36,10 @@ of the products' time on 784 x 800, in proportion to what spikes."""
 
 EVENT_WIDTH = 64
 """Neurons from which on that is worth it."""
+
+NARROW = 16
+"""Neurons up to which both gradients in one pass cost less than two products of matrices: of 10
+they took two thirds."""
 
 SHORT = 1 << 15
 """Weights a thread rounds before another is worth waking."""
@@ -212,18 +216,36 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         flat, quantised, weight = ctx.saved_tensors
         batch, n_pre, steps = ctx.shape
-        by_x, by_weight = None, None
-        g = gradient.reshape(len(weight), -1) if ctx.lying else gradient.reshape(-1, len(weight))
-        if ctx.needs_input_grad[0]:
-            if ctx.lying:
-                by_x = (quantised.t() @ g).view(n_pre, steps, batch).permute(2, 0, 1)
+        by_flat, by_weight = None, None
+        by_x_too, by_weight_too, _ = ctx.needs_input_grad
+        if ctx.lying:
+            g = gradient.reshape(len(weight), -1)
+            if by_x_too and by_weight_too and len(weight) <= NARROW:
+                by_flat, by_weight = _narrow_gradients(quantised, flat, g)
             else:
-                by_x = (g @ quantised).view(steps, batch, n_pre).permute(1, 2, 0)
-        if ctx.needs_input_grad[1]:
-            by_weight = g @ flat.t() if ctx.lying else g.t() @ flat
-            if ctx.clamped:
-                by_weight *= on_grid(weight, ctx.step)
-        return by_x, by_weight, None
+                by_flat = quantised.t() @ g if by_x_too else None
+                by_weight = g @ flat.t() if by_weight_too else None
+        else:
+            g = gradient.reshape(-1, len(weight))
+            by_flat = g @ quantised if by_x_too else None
+            by_weight = g.t() @ flat if by_weight_too else None
+        if by_weight is not None and ctx.clamped:
+            by_weight *= on_grid(weight, ctx.step)
+        if by_flat is None:
+            return None, by_weight, None
+        if ctx.lying:
+            return by_flat.view(n_pre, steps, batch).permute(2, 0, 1), by_weight, None
+        return by_flat.view(steps, batch, n_pre).permute(1, 2, 0), by_weight, None
+
+
+def _narrow_gradients(weight: Tensor, flat: Tensor, by_z: Tensor) -> tuple[Tensor, Tensor]:
+    """Those of the product of `weight` and `flat`, by `flat` and by `weight`."""
+    by_flat, by_weight = torch.empty_like(flat), torch.empty_like(weight)
+    w, x, g, by_x, by_w = (
+        tensor.detach().numpy() for tensor in (weight, flat, by_z, by_flat, by_weight)
+    )
+    in_parts(lambda a, b: narrow.gradients(w, x, g, a, b, by_x, by_w), len(x))
+    return by_flat, by_weight
 
 
 def _weighted(synapse: Any, step: float, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:

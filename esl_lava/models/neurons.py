@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,28 +38,42 @@ class Dynamics:
     @staticmethod
     def of(neuron: Any) -> Dynamics:
         """Those of a neuron whose parameters are shared and not trained."""
-        threshold = neuron.threshold + neuron.threshold_eps
-        scale = np.float32(neuron.s_scale)
-        tau = np.float32(neuron.tau_rho * slayer.neuron.cuba.TAU_RHO_MULT)
-        height = np.float32(neuron.scale_rho * slayer.neuron.cuba.SCALE_RHO_MULT)
-        current = DECAY_ONE - round(neuron.current_decay.item())
-        voltage = DECAY_ONE - round(neuron.voltage_decay.item())
-        return Dynamics(
-            neuron=surrogate.Neuron(
-                scale=scale,
-                keep_current=np.uint32(current),
-                keep_voltage=np.uint32(voltage),
-                reset_at=np.float32(threshold * neuron.s_scale),
-                fire_at=np.float32(threshold),
-            ),
-            surrogate=surrogate.Surrogate(
-                threshold=np.float32(threshold),
-                slope=height / np.float32(2) / tau,
-                tau=tau,
-                keep_current=np.float32(current / DECAY_ONE),
-                keep_voltage=np.float32(voltage / DECAY_ONE),
-            ),
+        return _dynamics(
+            neuron.threshold + neuron.threshold_eps,
+            neuron.s_scale,
+            (neuron.tau_rho, neuron.scale_rho),
+            round(neuron.current_decay.item()),
+            round(neuron.voltage_decay.item()),
         )
+
+
+@functools.lru_cache(maxsize=64)
+def _dynamics(
+    threshold: float,
+    scale: int,
+    rho: tuple[float, float],
+    current_decay: int,
+    voltage_decay: int,
+) -> Dynamics:
+    tau = np.float32(rho[0] * slayer.neuron.cuba.TAU_RHO_MULT)
+    height = np.float32(rho[1] * slayer.neuron.cuba.SCALE_RHO_MULT)
+    kept = DECAY_ONE - current_decay, DECAY_ONE - voltage_decay
+    return Dynamics(
+        neuron=surrogate.Neuron(
+            scale=np.float32(scale),
+            keep_current=np.uint32(kept[0]),
+            keep_voltage=np.uint32(kept[1]),
+            reset_at=np.float32(threshold * scale),
+            fire_at=np.float32(threshold),
+        ),
+        surrogate=surrogate.Surrogate(
+            threshold=np.float32(threshold),
+            slope=height / np.float32(2) / tau,
+            tau=tau,
+            keep_current=np.float32(kept[0] / DECAY_ONE),
+            keep_voltage=np.float32(kept[1] / DECAY_ONE),
+        ),
+    )
 
 
 class _Spikes(torch.autograd.Function):

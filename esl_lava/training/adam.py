@@ -55,11 +55,15 @@ class Adam(torch.optim.Adam):
             state["step"] = torch.tensor(0.0)
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
-        state["step"] += 1
-        steps = state["step"].item()
+        own = (parameter.detach(), state["exp_avg"], state["exp_avg_sq"])
+        if not all(tensor.is_contiguous() for tensor in own):
+            raise ValueError(f"weights {tuple(parameter.shape)} or their moments lie apart")
+        weights, mean, square = (tensor.numpy().reshape(-1) for tensor in own)
+        gradient = by_parameter.numpy().reshape(-1)
+        count = state["step"].numpy()
+        count += 1
+        steps = float(count)
         keep_mean, keep_square = group["betas"]
-        own = (parameter.detach(), by_parameter, state["exp_avg"], state["exp_avg_sq"])
-        weights, gradient, mean, square = (tensor.numpy().reshape(-1) for tensor in own)
         size = np.float32(group["lr"] / (1 - keep_mean**steps))
         correction = np.float32(math.sqrt(1 - keep_square**steps))
         arrays = (weights, gradient, mean, square)
