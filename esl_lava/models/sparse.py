@@ -230,9 +230,9 @@ class _Layer(torch.autograd.Function):
         at, stride = _places(weight.pre.numpy(), offsets, steps * n)
         binary = inputs.dtype == np.int8
         graded = _NONE if binary else multiples * size
-        z = torch.empty(weight.n_post, steps, n)
-        spikes = torch.empty_like(z) if dynamics else z
-        v, s = z.numpy(), spikes.numpy()
+        spikes = torch.empty(weight.n_post, steps, n)
+        s = spikes.numpy()
+        v = np.empty_like(s) if dynamics else s
         sums = v.reshape(weight.n_post, -1)
 
         def rows(a: int, b: int) -> bool:
@@ -249,7 +249,9 @@ class _Layer(torch.autograd.Function):
             raise TooWideError
         ctx.weight, ctx.inputs, ctx.multiples, ctx.step = weight, inputs, multiples, size
         ctx.dynamics, ctx.shape, ctx.met, ctx.offsets = dynamics, x.shape, (at, stride), offsets
-        ctx.save_for_backward(values if clamped else _EMPTY, z if dynamics else _EMPTY)
+        ctx.v = v if dynamics else None
+        if clamped:
+            ctx.save_for_backward(values)
         return spikes
 
     @staticmethod
@@ -259,20 +261,17 @@ class _Layer(torch.autograd.Function):
         if weight.starts is not ctx.starts:
             raise RuntimeError("connections changed between a layer's forward and backward pass")
         starts = ctx.starts.numpy()
-        clamped, v = ctx.saved_tensors
         channels, steps, n = ctx.shape
         margin = int(offsets[-1])
-        by_spikes = gradient.contiguous()
+        by_spikes = gradient.contiguous().numpy()
         # Before the first neuron's lanes, room for what an offset reaches back to.
-        spaced = torch.empty(margin + by_spikes.numel())
+        spaced = np.empty(margin + by_spikes.size, np.float32)
         spaced[:margin] = 0
-        by_z = spaced[margin:].view(by_spikes.shape)
+        by_z = spaced[margin:].reshape(by_spikes.shape)
         if not dynamics:
-            by_z.copy_(by_spikes)
+            by_z[:] = by_spikes
         by_values = torch.empty(ctx.multiples.size)
-        source, trace, target = by_spikes.numpy(), v.numpy(), by_values.numpy()
-        g = by_z.numpy()
-        lanes = g.reshape(weight.n_post, -1)
+        target, lanes = by_values.numpy(), by_z.reshape(weight.n_post, -1)
         at, stride = ctx.met
         met = (inputs, at, stride, starts)
         binary = inputs.dtype == np.int8
@@ -280,20 +279,21 @@ class _Layer(torch.autograd.Function):
         def rows(a: int, b: int) -> None:
             if binary and dynamics:
                 slopes = dynamics.surrogate
-                nonzeros.fire_gradients(source, trace, slopes, *met, a, b, g, target)
+                nonzeros.fire_gradients(by_spikes, ctx.v, slopes, *met, a, b, by_z, target)
                 return
             if dynamics:
-                surrogate.spike_gradient(source, (a, b, 0, n), trace, dynamics.surrogate, g)
+                slopes, part = dynamics.surrogate, (a, b, 0, n)
+                surrogate.spike_gradient(by_spikes, part, ctx.v, slopes, by_z)
             if binary:
                 nonzeros.add_products(lanes.view(np.int32), *met, a, b, target)
             else:
                 nonzeros.add_graded_products(lanes, *met, a, b, target)
 
         in_parts(rows, weight.n_post)
-        if clamped.numel():
+        for clamped in ctx.saved_tensors:
             by_values *= on_grid(clamped, ctx.step)
         if weight.wants_dense_gradient:
-            weight.dense_gradient = _Everywhere(by_z.flatten(1), inputs, offsets, channels)
+            weight.dense_gradient = _Everywhere(torch.from_numpy(lanes), inputs, offsets, channels)
         if not ctx.needs_input_grad[0]:
             return None, by_values, None, None, None, None
         columns, post, order = (array.numpy() for array in weight.by_pre())
@@ -302,18 +302,19 @@ class _Layer(torch.autograd.Function):
             pre = np.repeat(np.arange(weight.n_pre), np.diff(columns))
             back = margin + post * np.int64(stride) - offsets[pre % len(offsets)]
             stride = 1
-        w, flat = ctx.multiples * ctx.step, spaced.numpy()
+        w = ctx.multiples * ctx.step
         by_x = torch.empty(channels, steps, n)
         out = by_x.numpy().reshape(channels, -1)
         by_channel, order = columns[:: len(offsets)], order.view(np.uint32)
         in_parts(
-            lambda a, b: nonzeros.add_weighted(flat, back, stride, by_channel, order, w, a, b, out),
+            lambda a, b: nonzeros.add_weighted(
+                spaced, back, stride, by_channel, order, w, a, b, out
+            ),
             channels,
         )
         return by_x, by_values, None, None, None, None
 
 
-_EMPTY = torch.empty(0)
 _NONE = np.empty(0, np.float32)
 _NO_OFFSET = np.zeros(1, np.int64)
 _STRAIGHT = np.empty(0, np.uint32)
