@@ -161,9 +161,28 @@ def test_convolutions(seed, neuron, kernel, stride, padding, dilation, groups, v
 
 def test_a_readout():
     rng = np.random.default_rng(0)
-    for n_post in (10, 80):
+    for n_post in (1, 3, 4, 10, fused.NARROW, fused.NARROW + 1, 80):
         stock = slayer.block.cuba.Affine(dict(NEURON), 30, n_post, dynamics=False)
-        check(stock, spikes(rng, (3, 30, 5), 0.2))
+        x = spikes(rng, (3, 30, 5), 0.2)
+        by_lanes = x.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+        for laid in (x, by_lanes):
+            check(stock, laid)
+
+
+def test_a_readout_of_which_one_gradient_is_needed():
+    rng = np.random.default_rng(0)
+    stock = slayer.block.cuba.Affine(dict(NEURON), 30, 10, dynamics=False)
+    by_lanes = spikes(rng, (3, 30, 5), 0.2).permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    ours = faster(stock)
+    found = passes(ours, by_lanes)
+    ours.zero_grad()
+    weighing = torch.linspace(-1, 1, found[0].numel()).view(found[0].shape)
+    (ours(by_lanes) * weighing).sum().backward()
+    assert alike(found[2], ours.synapse.weight.grad)
+    ours.synapse.weight.requires_grad_(False)
+    x = by_lanes.clone().requires_grad_()
+    (ours(x) * weighing).sum().backward()
+    assert alike(found[1], x.grad)
 
 
 def test_a_whole_network_pools_included():

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from esl_lava.kernels import nonzeros
 from esl_lava.models import sparse
 from esl_lava.models.fused import accelerate
 from esl_lava.models.mlp import SpikingMLP
@@ -75,6 +76,25 @@ def test_a_layer_is_slayers_masked_one(
         (whole[part] * free[part], everywhere(part) * free[part]),
     ):
         assert alike(theirs, mine)
+
+
+@pytest.mark.parametrize("shape", [(300, 30, 5), (700, 8, 3)], ids=["groups", "pieces"])
+def test_many_lanes_are_taken_in_parts(shape):
+    """Neurons in groups whose lanes a cache holds; lanes, where they are too many, in pieces."""
+    _, n_pre, steps = shape
+    lanes = shape[0] * steps
+    groups = nonzeros.NEAR // lanes
+    assert (lanes <= nonzeros.LANES and groups < 25) or lanes > nonzeros.LANES
+    torch.manual_seed(0)
+    neuron = {"threshold": 1.0, "current_decay": 0.5, "voltage_decay": 0.3}
+    stock, ours = twins(neuron, torch.rand(60, n_pre) < 0.5, 20)
+    x = spikes(np.random.default_rng(0), shape, 0.2)
+    expected, found = passes(stock, x), passes(ours, x)
+    assert 0.01 < expected[0].mean() < 0.99
+    assert torch.equal(expected[0], found[0])
+    assert alike(expected[1], found[1])
+    whole = stock.synapse.weight.grad.flatten()
+    assert alike(whole[ours.synapse.weight.positions()], ours.synapse.weight.values.grad)
 
 
 def test_long_rows_are_summed_in_parts():

@@ -56,6 +56,25 @@ def test_a_parameter_without_gradient_stays():
     assert not optimizer.state[weight]
 
 
+def test_gradients_are_dropped_or_zeroed():
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = Adam([weight], lr=0.1)
+    weight.grad = torch.ones(3)
+    optimizer.zero_grad(set_to_none=False)
+    assert weight.grad.tolist() == [0, 0, 0]
+    optimizer.zero_grad()
+    assert weight.grad is None
+
+
+def test_what_lies_apart_is_refused_and_stays():
+    weight = torch.nn.Parameter(torch.ones(4, 3).t())
+    optimizer = Adam([weight], lr=0.1)
+    weight.grad = torch.ones(3, 4)
+    with pytest.raises(ValueError, match=r"weights \(3, 4\) or their moments lie apart"):
+        optimizer.step()
+    assert (weight == 1).all()
+
+
 def test_the_evolver_knows_it_and_no_other():
     class Stranger(torch.optim.Adam):
         """May keep anything."""
