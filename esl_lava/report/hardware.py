@@ -282,30 +282,28 @@ class Priced(Protocol):
 
 
 def further(prices: Mapping[str, Priced]) -> RenderableType:
-    """What a measured energy is made of, its span, and a dense network's beside it."""
-    table = number_table(
-        "joules per sample: parts, span where sources disagree, a dense network run once",
-        "device",
-        "synapses",
-        "neurons",
-        "spikes",
-        "messages",
-        "static",
-        "least",
-        "most",
-        "as an ANN",
-    )
+    """What a measured energy is made of, its span, and a dense network's beside it.
+
+    What no device has has no column.
+    """
+    parts = ("synapses", "neurons", "spikes", "messages", "static")
+    headings = (*parts, "least", "most", "as an ANN")
+    cells: dict[str, list[float | None]] = {heading: [] for heading in headings}
     remarks = []
     for name, priced in prices.items():
         found = priced.measured
-        parts = (found.synapses, found.neurons, found.spikes, found.messages, found.static)
-        table.add_row(
-            name,
-            *(joules(part) if part else "-" for part in parts),
-            *(("-", "-") if found.span is None else map(joules, found.span)),
-            "-" if priced.as_ann is None else joules(priced.as_ann),
-        )
+        for part in parts:
+            cells[part].append(getattr(found, part) or None)
+        least, most = found.span or (None, None)
+        cells["least"].append(least)
+        cells["most"].append(most)
+        cells["as an ANN"].append(priced.as_ann)
         remarks += [Text(f"- {name}: {remark}") for remark in found.remarks]
+    shown = {heading: column for heading, column in cells.items() if any(column)}
+    title = "joules per sample: parts, span where sources disagree, a dense network run once"
+    table = number_table(title, "device", *shown)
+    for name, *row in zip(prices, *shown.values()):
+        table.add_row(name, *("-" if value is None else joules(value) for value in row))
     return Group(table, *remarks)
 
 
