@@ -37,9 +37,9 @@ def mark(x: np.ndarray, masks: np.ndarray) -> bool:
     """
     other = np.int32(0)
     for k in range(x.size):
-        spike = np.int32(x[k] != 0)
-        other |= spike ^ np.int32(x[k] == 1)
-        masks[k] = np.int8(-spike)
+        fired = np.int32(x[k] != 0)
+        other |= fired ^ np.int32(x[k] == 1)
+        masks[k] = np.int8(-fired)
     return other == 0
 
 
@@ -60,9 +60,9 @@ def mark_turned(x: np.ndarray, first: int, last: int, masks: np.ndarray) -> bool
         for t in range(steps):
             for n in range(samples):
                 value = x[n, i, t]
-                spike = np.int32(value != 0)
-                other |= spike ^ np.int32(value == 1)
-                masks[i, t, n] = np.int8(-spike)
+                fired = np.int32(value != 0)
+                other |= fired ^ np.int32(value == 1)
+                masks[i, t, n] = np.int8(-fired)
     return other == 0
 
 

@@ -53,7 +53,7 @@ _SMALLEST = np.float32(-60.0)
 _BIAS, _MANTISSA = np.int32(127), np.int32(23)
 # exp(r) = 1 + r + r**2 p(r) for |r| <= ln(2) / 2; what p leaves out is below 1.3e-7.
 _P = tuple(np.float32(1 / k) for k in (720, 120, 24, 6, 2))
-_HALF, _ONE = np.float32(0.5), np.float32(1)
+_ONE = np.float32(1)
 
 
 @intrinsic
