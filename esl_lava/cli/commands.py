@@ -1,16 +1,26 @@
-"""The commands: each parses its arguments, makes one call and prints the outcome."""
+"""The commands of one network's way: train, export, run, verify, and all of it as a demo."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
 
 from esl_lava.cli.launch import ranked
+from esl_lava.cli.options import (
+    DataOrSpikes,
+    Encoder,
+    Json,
+    Net,
+    Samples,
+    Steps,
+    chosen_experiment,
+    evaluated,
+    run_values,
+)
 from esl_lava.cli.output import (
     SamplesLine,
     print_json,
@@ -21,19 +31,9 @@ from esl_lava.cli.output import (
 )
 from esl_lava.errors import ConfigError
 
-# typer reads these annotations at run time: Optional, as Python 3.10's typing has it.
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Data = Annotated[
     str | None,
     typer.Option("--data", help="Data set (digits, mnist); by default the one trained on."),
-]
-DataOrSpikes = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        help="Data set (digits, mnist), by default the one trained on; or a .npy file of "
-        "spikes, integers of shape (samples, T, inputs).",
-    ),
 ]
 Labels = Annotated[
     Path | None,
@@ -43,18 +43,7 @@ Workers = Annotated[
     int | None,
     typer.Option("--workers", help="Interpreters that run Lava at the same time."),
 ]
-Samples = Annotated[
-    int | None, typer.Option("--samples", help="Use the first N test samples; default all.")
-]
 Model = Annotated[Path, typer.Argument(help="A trained model, model.pt.")]
-Net = Annotated[Path, typer.Argument(help="An exported network, net.h5.")]
-Encoder = Annotated[
-    str | None,
-    typer.Option("--encoder", help="rate, latency or constant; by default as trained."),
-]
-Steps = Annotated[
-    int | None, typer.Option("--steps", help="Steps per sample; by default as trained.")
-]
 
 
 def demo(
@@ -244,12 +233,12 @@ def run(
     with results_only():
         from esl_lava.report import tables
 
-        network, found = _evaluated(
+        network, found = evaluated(
             net, data, labels, samples, encoder, steps, backend, _given(options)
         )
     counts = found.result.counts
     if as_json:
-        print_json(_run_values(network, found))
+        print_json(run_values(network, found))
         return
     print_tables(
         tables.facts(
@@ -334,238 +323,9 @@ def verify(
     _fail_on(found)
 
 
-def energy(
-    net: Net,
-    data: DataOrSpikes = None,
-    samples: Samples = None,
-    device: Annotated[
-        list[str] | None,
-        typer.Option("--device", help="A device's name or TOML file; may be repeated."),
-    ] = None,
-    encoder: Encoder = None,
-    steps: Steps = None,
-    chip: Annotated[
-        str | None,
-        typer.Option(
-            "--map", help="Place on this chip first: messages and active updates are charged too."
-        ),
-    ] = None,
-    constant: Annotated[
-        list[str] | None,
-        typer.Option(help="KEY=PICOJOULES of your own, for chips charged by events."),
-    ] = None,
-    utilisation: Annotated[
-        float | None, typer.Option(help="Share of its peak a GPU reaches, 0..1.")
-    ] = None,
-    flops_per_mac: Annotated[
-        int | None, typer.Option(help="Operations a GPU is charged for a connection, 1 or 2.")
-    ] = None,
-    step_seconds: Annotated[
-        float | None, typer.Option(help="A step takes: charges static power for it.")
-    ] = None,
-    training: Annotated[
-        Path | None,
-        typer.Option(help="The model.pt it came from: what its training took."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Count synaptic operations on real spikes and price them on devices."""
-    with results_only():
-        from esl_lava.energy import neurobench
-        from esl_lava.experiments import price as prices_of
-        from esl_lava.report import hardware, tables
-
-        network, found = _evaluated(net, data, None, samples, encoder, steps)
-        counts = found.result.counts
-        mapped = None
-        if chip is not None:
-            from esl_lava.experiments import activity
-
-            seen = activity.measure_samples(network, data, samples, encoder, steps)
-            mapped = activity.place(network, chip, activity=seen)
-            assert mapped.activity is not None
-            counts = mapped.activity.counts
-        terms = prices_of.Terms(
-            constants=prices_of.parse_constants(constant or ()),
-            utilisation=utilisation,
-            flops_per_mac=flops_per_mac,
-            step_seconds=step_seconds,
-            chips=1 if mapped is None else mapped.core_map.chips,
-            cores=1 if mapped is None else mapped.core_map.cores,
-        )
-        chosen = device or prices_of.DEFAULT_DEVICES
-        prices = dict(prices_of.price(network, counts, chosen, terms))
-        cost = None if training is None else prices_of.cost_of_training(training, network, counts)
-        apart = prices_of.disagreements(prices)
-    if as_json:
-        values = {**_run_values(network, found), "devices": prices_of.device_values(prices)}
-        values["disagreements"] = [vars(one) for one in apart]
-        if not network.input_bits:
-            values["neurobench"] = neurobench.metrics(network, counts)
-        if cost is not None:
-            values["training"] = hardware.training_document(cost)
-        print_json(values)
-        return
-    print_tables(
-        tables.layer_counts(counts),
-        tables.devices(
-            [
-                tables.DeviceRow(
-                    name, p.measured.total, p.by_connections, ", ".join(p.measured.used)
-                )
-                for name, p in prices.items()
-            ]
-        ),
-        hardware.further(prices),
-        *(hardware.disagreement(one.chip, one.devices, one.least, one.most) for one in apart),
-        *([] if cost is None else [hardware.training(cost)]),
-        tables.sources(
-            [
-                (name, key, stated)
-                for name, p in prices.items()
-                for key, stated in p.device.constants.items()
-            ]
-        ),
-    )
-
-
-def devices(
-    device: Annotated[
-        list[str] | None, typer.Argument(help="Names or TOML files; default: all that come along.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """List devices with their constants and limits, and where these come from."""
-    with results_only():
-        from esl_lava.devices import device_names, load_device
-        from esl_lava.report import hardware
-
-        found = [load_device(name) for name in device or device_names()]
-    if as_json:
-        print_json({one.name: hardware.device_document(one) for one in found})
-        return
-    print_tables(
-        *([] if device else [hardware.device_overview(found)]),
-        *(hardware.device_details(one) for one in found),
-    )
-
-
-def map_to_chip(
-    net: Net,
-    chip: Annotated[
-        str, typer.Option(help="loihi1, loihi2, or a TOML file with a [capacity].")
-    ] = "loihi2",
-    packing: Annotated[
-        str | None,
-        typer.Option(help="How synapses are packed: nxtf, nengo-loihi, netx; default the chip's."),
-    ] = None,
-    chips: Annotated[
-        int | None, typer.Option(help="Chips there are; default as many as it takes.")
-    ] = None,
-    spikes: Annotated[
-        bool,
-        typer.Option(help="Measure spikes on test samples: traffic and the time of a step."),
-    ] = True,
-    data: DataOrSpikes = None,
-    samples: Annotated[
-        int, typer.Option("--samples", help="Test samples that spikes are measured on.")
-    ] = 100,
-    encoder: Encoder = None,
-    steps: Steps = None,
-    as_json: Json = False,
-) -> None:
-    """Say on how many cores a network fits, what binds, and what a step takes at least."""
-    with results_only():
-        from esl_lava import netfile
-        from esl_lava.experiments import activity
-        from esl_lava.report import hardware
-
-        network = netfile.read(net)
-        seen = None
-        if spikes:
-            seen = activity.measure_samples(network, data, samples, encoder, steps)
-        found = activity.place(network, chip, packing=packing, chips=chips, activity=seen)
-    if as_json:
-        print_json(activity.mapped_values(found))
-        return
-    shown = [hardware.core_map(found.core_map)]
-    if found.traffic is not None and seen is not None:
-        sent = {name: n / seen.counts.samples for name, n in found.traffic.sent.items()}
-        shown.append(hardware.bounds(found.bounds, found.step_nanoseconds, sent))
-    print_tables(*shown)
-
-
-def chosen_experiment(
-    preset: str | None,
-    config: Path | None,
-    settings: list[str] | None,
-    named: Mapping[str, Any],
-) -> Any:
-    """The experiment that `--preset` or `--config` names, with what other options change.
-
-    Args:
-        settings: key=value texts of `--set`.
-        named: dotted key -> value of an option of its own, None where it was not given.
-
-    Raises:
-        ConfigError, FileError: where they do not name one, or one that cannot be.
-    """
-    from esl_lava import config as configs
-    from esl_lava.experiments.preset import load_preset
-
-    if (preset is None) == (config is None):
-        raise ConfigError("give one of --preset and --config")
-    base = configs.read_toml(config) if config is not None else load_preset(preset or "")
-    overrides = dict(configs.parse_setting(text) for text in settings or ())
-    overrides |= {key: value for key, value in named.items() if value is not None}
-    return configs.override(base, overrides)
-
-
-def _evaluated(
-    net: Path,
-    data: str | None,
-    labels: Path | None,
-    samples: int | None,
-    encoder: str | None,
-    steps: int | None,
-    backend: str = "exact",
-    options: Mapping[str, Any] = MappingProxyType({}),
-) -> tuple[Any, Any]:
-    """The network of a file and its evaluation on samples of a data set or a file."""
-    from esl_lava import netfile
-    from esl_lava.experiments import evaluate as evaluations
-
-    network = netfile.read(net)
-    chosen: dict[str, Any] = {"backend": backend, "options": options, "show": SamplesLine()}
-    if data is not None and data.endswith(".npy"):
-        if encoder is not None or steps is not None:
-            raise ConfigError(f"{data} holds spikes: --encoder and --steps are for data sets")
-        return network, evaluations.evaluate_spikes(
-            network, Path(data), labels, samples=samples, **chosen
-        )
-    if labels is not None:
-        raise ConfigError(f"--labels {labels} belongs to --data FILE.npy; a data set has its own")
-    encoding = evaluations.encoding_of(network, encoder, steps)
-    name = evaluations.data_name(network, data)
-    test = evaluations.load_samples(network, name, "test", samples)
-    return network, evaluations.evaluate(network, test, encoding, **chosen)
-
-
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that have been given."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _run_values(network: Any, found: Any) -> dict[str, Any]:
-    counts = found.result.counts
-    return {
-        "accuracy": found.accuracy,
-        "samples": found.samples,
-        "density": network.density,
-        "connections": network.connections,
-        "seconds": found.seconds,
-        "sops_per_sample": counts.sops / counts.samples,
-    }
 
 
 def _fail_on(verification: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from esl_lava.cli.commands import Json
+from esl_lava.cli.options import Json
 from esl_lava.cli.output import print_json, print_tables, results_only, tell
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from esl_lava.cli.commands import Json, chosen_experiment
+from esl_lava.cli.options import Json, chosen_experiment
 from esl_lava.cli.output import print_json, print_tables, results_only, tell
 from esl_lava.errors import ConfigError, UserError
 

@@ -1,0 +1,181 @@
+"""The commands about chips: what a network costs on them, and whether it fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from esl_lava.cli.options import (
+    DataOrSpikes,
+    Encoder,
+    Json,
+    Net,
+    Samples,
+    Steps,
+    evaluated,
+    run_values,
+)
+from esl_lava.cli.output import print_json, print_tables, results_only
+
+
+def energy(
+    net: Net,
+    data: DataOrSpikes = None,
+    samples: Samples = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--device", help="A device's name or TOML file; may be repeated."),
+    ] = None,
+    encoder: Encoder = None,
+    steps: Steps = None,
+    chip: Annotated[
+        str | None,
+        typer.Option(
+            "--map", help="Place on this chip first: messages and active updates are charged too."
+        ),
+    ] = None,
+    constant: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=PICOJOULES of your own, for chips charged by events."),
+    ] = None,
+    utilisation: Annotated[
+        float | None, typer.Option(help="Share of its peak a GPU reaches, 0..1.")
+    ] = None,
+    flops_per_mac: Annotated[
+        int | None, typer.Option(help="Operations a GPU is charged for a connection, 1 or 2.")
+    ] = None,
+    step_seconds: Annotated[
+        float | None, typer.Option(help="A step takes: charges static power for it.")
+    ] = None,
+    training: Annotated[
+        Path | None,
+        typer.Option(help="The model.pt it came from: what its training took."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Count synaptic operations on real spikes and price them on devices."""
+    with results_only():
+        from esl_lava.energy import neurobench
+        from esl_lava.experiments import price as prices_of
+        from esl_lava.report import hardware, tables
+
+        network, found = evaluated(net, data, None, samples, encoder, steps)
+        counts = found.result.counts
+        mapped = None
+        if chip is not None:
+            from esl_lava.experiments import activity
+
+            seen = activity.measure_samples(network, data, samples, encoder, steps)
+            mapped = activity.place(network, chip, activity=seen)
+            assert mapped.activity is not None
+            counts = mapped.activity.counts
+        terms = prices_of.Terms(
+            constants=prices_of.parse_constants(constant or ()),
+            utilisation=utilisation,
+            flops_per_mac=flops_per_mac,
+            step_seconds=step_seconds,
+            chips=1 if mapped is None else mapped.core_map.chips,
+            cores=1 if mapped is None else mapped.core_map.cores,
+        )
+        chosen = device or prices_of.DEFAULT_DEVICES
+        prices = dict(prices_of.price(network, counts, chosen, terms))
+        cost = None if training is None else prices_of.cost_of_training(training, network, counts)
+        apart = prices_of.disagreements(prices)
+    if as_json:
+        values = {**run_values(network, found), "devices": prices_of.device_values(prices)}
+        values["disagreements"] = [vars(one) for one in apart]
+        if not network.input_bits:
+            values["neurobench"] = neurobench.metrics(network, counts)
+        if cost is not None:
+            values["training"] = hardware.training_document(cost)
+        print_json(values)
+        return
+    print_tables(
+        tables.layer_counts(counts),
+        tables.devices(
+            [
+                tables.DeviceRow(
+                    name, p.measured.total, p.by_connections, ", ".join(p.measured.used)
+                )
+                for name, p in prices.items()
+            ]
+        ),
+        hardware.further(prices),
+        *(hardware.disagreement(one.chip, one.devices, one.least, one.most) for one in apart),
+        *([] if cost is None else [hardware.training(cost)]),
+        tables.sources(
+            [
+                (name, key, stated)
+                for name, p in prices.items()
+                for key, stated in p.device.constants.items()
+            ]
+        ),
+    )
+
+
+def devices(
+    device: Annotated[
+        list[str] | None, typer.Argument(help="Names or TOML files; default: all that come along.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List devices with their constants and limits, and where these come from."""
+    with results_only():
+        from esl_lava.devices import device_names, load_device
+        from esl_lava.report import hardware
+
+        found = [load_device(name) for name in device or device_names()]
+    if as_json:
+        print_json({one.name: hardware.device_document(one) for one in found})
+        return
+    print_tables(
+        *([] if device else [hardware.device_overview(found)]),
+        *(hardware.device_details(one) for one in found),
+    )
+
+
+def map_to_chip(
+    net: Net,
+    chip: Annotated[
+        str, typer.Option(help="loihi1, loihi2, or a TOML file with a [capacity].")
+    ] = "loihi2",
+    packing: Annotated[
+        str | None,
+        typer.Option(help="How synapses are packed: nxtf, nengo-loihi, netx; default the chip's."),
+    ] = None,
+    chips: Annotated[
+        int | None, typer.Option(help="Chips there are; default as many as it takes.")
+    ] = None,
+    spikes: Annotated[
+        bool,
+        typer.Option(help="Measure spikes on test samples: traffic and the time of a step."),
+    ] = True,
+    data: DataOrSpikes = None,
+    samples: Annotated[
+        int, typer.Option("--samples", help="Test samples that spikes are measured on.")
+    ] = 100,
+    encoder: Encoder = None,
+    steps: Steps = None,
+    as_json: Json = False,
+) -> None:
+    """Say on how many cores a network fits, what binds, and what a step takes at least."""
+    with results_only():
+        from esl_lava import netfile
+        from esl_lava.experiments import activity
+        from esl_lava.report import hardware
+
+        network = netfile.read(net)
+        seen = None
+        if spikes:
+            seen = activity.measure_samples(network, data, samples, encoder, steps)
+        found = activity.place(network, chip, packing=packing, chips=chips, activity=seen)
+    if as_json:
+        print_json(activity.mapped_values(found))
+        return
+    shown = [hardware.core_map(found.core_map)]
+    if found.traffic is not None and seen is not None:
+        sent = {name: n / seen.counts.samples for name, n in found.traffic.sent.items()}
+        shown.append(hardware.bounds(found.bounds, found.step_nanoseconds, sent))
+    print_tables(*shown)

@@ -1,0 +1,104 @@
+"""Options that several commands take, and what they mean together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import typer
+
+from esl_lava.cli.output import SamplesLine
+from esl_lava.errors import ConfigError
+
+# typer reads these annotations at run time: Optional, as Python 3.10's typing has it.
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+DataOrSpikes = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Data set (digits, mnist), by default the one trained on; or a .npy file of "
+        "spikes, integers of shape (samples, T, inputs).",
+    ),
+]
+Samples = Annotated[
+    int | None, typer.Option("--samples", help="Use the first N test samples; default all.")
+]
+Net = Annotated[Path, typer.Argument(help="An exported network, net.h5.")]
+Encoder = Annotated[
+    str | None,
+    typer.Option("--encoder", help="rate, latency or constant; by default as trained."),
+]
+Steps = Annotated[
+    int | None, typer.Option("--steps", help="Steps per sample; by default as trained.")
+]
+
+
+def chosen_experiment(
+    preset: str | None,
+    config: Path | None,
+    settings: list[str] | None,
+    named: Mapping[str, Any],
+) -> Any:
+    """The experiment that `--preset` or `--config` names, with what other options change.
+
+    Args:
+        settings: key=value texts of `--set`.
+        named: dotted key -> value of an option of its own, None where it was not given.
+
+    Raises:
+        ConfigError, FileError: where they do not name one, or one that cannot be.
+    """
+    from esl_lava import config as configs
+    from esl_lava.experiments.preset import load_preset
+
+    if (preset is None) == (config is None):
+        raise ConfigError("give one of --preset and --config")
+    base = configs.read_toml(config) if config is not None else load_preset(preset or "")
+    overrides = dict(configs.parse_setting(text) for text in settings or ())
+    overrides |= {key: value for key, value in named.items() if value is not None}
+    return configs.override(base, overrides)
+
+
+def evaluated(
+    net: Path,
+    data: str | None,
+    labels: Path | None,
+    samples: int | None,
+    encoder: str | None,
+    steps: int | None,
+    backend: str = "exact",
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> tuple[Any, Any]:
+    """The network of a file and its evaluation on samples of a data set or a file."""
+    from esl_lava import netfile
+    from esl_lava.experiments import evaluate as evaluations
+
+    network = netfile.read(net)
+    chosen: dict[str, Any] = {"backend": backend, "options": options, "show": SamplesLine()}
+    if data is not None and data.endswith(".npy"):
+        if encoder is not None or steps is not None:
+            raise ConfigError(f"{data} holds spikes: --encoder and --steps are for data sets")
+        return network, evaluations.evaluate_spikes(
+            network, Path(data), labels, samples=samples, **chosen
+        )
+    if labels is not None:
+        raise ConfigError(f"--labels {labels} belongs to --data FILE.npy; a data set has its own")
+    encoding = evaluations.encoding_of(network, encoder, steps)
+    name = evaluations.data_name(network, data)
+    test = evaluations.load_samples(network, name, "test", samples)
+    return network, evaluations.evaluate(network, test, encoding, **chosen)
+
+
+def run_values(network: Any, found: Any) -> dict[str, Any]:
+    """What `--json` says of a network that `evaluated` ran."""
+    counts = found.result.counts
+    return {
+        "accuracy": found.accuracy,
+        "samples": found.samples,
+        "density": network.density,
+        "connections": network.connections,
+        "seconds": found.seconds,
+        "sops_per_sample": counts.sops / counts.samples,
+    }
