@@ -42,8 +42,8 @@ class Adam(torch.optim.Adam):
                 parameter.grad = None
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move every parameter that has a gradient."""
+    def step(self) -> None:  # type: ignore[override]
+        """Move every parameter that has a gradient; no closure is taken."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
