@@ -13,7 +13,7 @@ from esl_lava.models.fused import accelerate
 from esl_lava.models.mlp import SpikingMLP
 from esl_lava.models.slayer import slayer
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights
-from tests.models.test_fused import NEURONS, alike, dense, spikes
+from tests.models.test_fused import NEURONS, alike, dense, spikes, terms
 
 
 def twins(neuron, mask: Tensor, scale: float):
@@ -62,6 +62,7 @@ def test_a_layer_is_slayers_masked_one(
     stock, ours = twins(neuron, mask, scale)
     ours.synapse.weight.wants_dense_gradient = True
     x = values * spikes(rng, (batch, widths[0], steps), rate)
+    by_input, by_weight = terms(stock, x)
     expected, found = passes(stock, x), passes(ours, x)
     assert torch.equal(expected[0], found[0])
     whole = stock.synapse.weight.grad.flatten()
@@ -69,13 +70,13 @@ def test_a_layer_is_slayers_masked_one(
     some = torch.arange(0, whole.numel(), 3)
     part = slice(whole.numel() // 3, whole.numel() // 3 * 2)
     free = ~mask.flatten()  # where growth asks
-    for theirs, mine in (
-        (expected[1], found[1]),
-        (whole[mask.flatten()], ours.synapse.weight.values.grad),
-        (whole[some] * free[some], everywhere(some) * free[some]),
-        (whole[part] * free[part], everywhere(part) * free[part]),
+    for theirs, mine, sums in (
+        (expected[1], found[1], by_input),
+        (whole[mask.flatten()], ours.synapse.weight.values.grad, by_weight),
+        (whole[some] * free[some], everywhere(some) * free[some], by_weight),
+        (whole[part] * free[part], everywhere(part) * free[part], by_weight),
     ):
-        assert alike(theirs, mine)
+        assert alike(theirs, mine, sums)
 
 
 @pytest.mark.parametrize("shape", [(300, 30, 5), (700, 8, 3)], ids=["groups", "pieces"])
