@@ -71,7 +71,24 @@ def evaluated(
     backend: str = "exact",
     options: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Any, Any]:
-    """The network of a file and its evaluation on samples of a data set or a file."""
+    """The network of a file and its evaluation on samples of a data set or a file.
+
+    Args:
+        net: net.h5.
+        data: a data set's name, or a .npy file of spikes (samples, T, inputs); None: the one
+            trained on.
+        labels: a .npy file of the classes of the samples in a file.
+        samples: the first so many; None: all.
+        encoder, steps: other than trained with; of a data set only.
+        backend, options: what runs it.
+
+    Returns:
+        The network, and `experiments.evaluate.Evaluation`.
+
+    Raises:
+        ConfigError: when options do not belong to one another.
+        FileError: when a file cannot be read as what it should be.
+    """
     from esl_lava import netfile
     from esl_lava.experiments import evaluate as evaluations
 

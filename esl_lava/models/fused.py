@@ -10,7 +10,8 @@ time first and channels last: between blocks of this module nothing is copied.
 
 Spikes are those of stock SLAYER bit for bit as long as input is integer, or in multiples of
 a power of two as average pools of spikes are: then every sum is exact in float32, whatever its
-order. Gradients are equal up to the order of sums and an exponential's last bits.
+order. Gradients are equal up to the order of sums and an exponential's last bits; further than 60
+widths from its threshold a neuron's surrogate stays what it is there, exp(-60) of its height.
 """
 
 from __future__ import annotations
