@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import sys
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -253,7 +254,11 @@ def _download_mnist(cache: Path) -> None:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # stdout belongs to the commands
             MNIST(str(cache), train=True, download=True)
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
+    # What a name, a connection, an answer and a damaged archive can be wrong in.
+    except (
+        *(OSError, RuntimeError, ValueError, http.client.HTTPException),
+        *(EOFError, zlib.error),
+    ) as error:
         raise DataError(
             f"MNIST cannot be downloaded into {cache} ({error}): set {DATA_VARIABLE}"
             f" (now {os.environ.get(DATA_VARIABLE)!r}) to a folder with mnist/ in it"

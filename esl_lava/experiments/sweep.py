@@ -216,7 +216,7 @@ def _stored(cell: Cell, run: RunDirectory) -> Outcome | None:
         return None
     try:
         return _OUTCOME.validate_json(run.outcome.read_bytes())
-    except (OSError, ValidationError):
+    except (OSError, MemoryError, ValidationError):
         raise FileError(
             f"{run.outcome}: cannot be read as what a sweep wrote; remove it, and it is made anew"
         ) from None

@@ -1,10 +1,11 @@
 import contextlib
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from esl_lava.data.arrays import read_array
@@ -52,7 +53,10 @@ def test_nothing_is_run_of_a_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (lambda path: path.mkdir(), "Is a directory"),
         (lambda path: path.write_bytes(b""), "not a .npy file of plain numbers"),
         (lambda path: path.write_text("spikes"), "not a .npy file of plain numbers"),
-        (lambda path: np.savez(path.open("wb"), a=[1]), "an archive of arrays; spikes need"),
+        (lambda path: np.savez(path.open("wb"), a=[1]), "an archive of arrays (.npz); spikes need"),
+        (lambda path: path.write_bytes(b"PK\x03\x04 no archive"), "an archive of arrays"),
+        (lambda path: path.write_bytes(b"\x93NUMPY"), "not a .npy file of plain numbers"),
+        (lambda path: path.write_bytes(pickle.dumps([1])), "not a .npy file of plain numbers"),
         (lambda path: np.save(path, [0.5]), "spikes have to be integers, not float64"),
         (lambda path: np.save(path, ["a"]), "spikes have to be integers, not <U1"),
     ],
@@ -65,9 +69,25 @@ def test_what_is_refused(tmp_path: Path, make: object, sentence: str) -> None:
     assert str(caught.value).startswith(f"{path}: {sentence}")
 
 
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+PARTS = """'descr' 'fortran_order' 'shape' '<u1' '|O' 'U999999999999' '<M8[ns]' ('a','<u1',(2,-3))
+    '(2147483647,2147483647)u1' ( [ { , ) ] } : 1 -1 99999999999999999999 1e400 2**9 0x None True
+    lambda:0 b'' ~""".split()
+
+
+@given(
+    st.lists(st.sampled_from(PARTS), max_size=20), st.integers(1, 1000), st.sampled_from(b"\1\2\3")
 )
+def test_any_header_is_refused_or_read(
+    tmp_path: Path, parts: list[str], times: int, version: int
+) -> None:
+    header = f"{{'descr': '<u1', 'shape': {' '.join(parts) * times}, 'fortran_order': False}}"
+    size = (len(header) % (1 << 16)).to_bytes(2 if version == 1 else 4, "little")
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY" + bytes([version, 0]) + size + header.encode() + bytes(100))
+    with contextlib.suppress(FileError):
+        assert read_array(path, "spikes").nbytes <= 100
+
+
 @given(st.integers(0, 200), st.binary(min_size=1, max_size=8))
 def test_a_damaged_file_is_refused_or_read(tmp_path: Path, place: int, other: bytes) -> None:
     path = tmp_path / "a.npy"

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from esl_lava.config import from_toml
@@ -175,9 +175,6 @@ plain = st.recursive(
 
 
 @given(state=st.dictionaries(texts, plain, max_size=4))
-@settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 def test_any_plain_state_comes_back(state, tmp_path):
     assert_same(through_file(state, tmp_path), state)
 
@@ -751,9 +748,6 @@ def harmless(path: Path) -> None:
 changes = st.lists(
     st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4
 )
-fuzzing = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 
 
 def damaged(raw: bytes, changes) -> bytes:
@@ -764,14 +758,12 @@ def damaged(raw: bytes, changes) -> bytes:
 
 
 @given(changes=changes)
-@fuzzing
 def test_damaged_files(path, model_bytes, changes):
     path.write_bytes(damaged(model_bytes, changes))
     harmless(path)
 
 
 @given(changes=changes)
-@fuzzing
 def test_damaged_pickles(path, model_bytes, changes):
     """As an attacker would: with the zip's checksums made right."""
     with zipfile.ZipFile(io.BytesIO(model_bytes)) as archive:
@@ -784,7 +776,6 @@ def test_damaged_pickles(path, model_bytes, changes):
 
 
 @given(raw=st.binary(max_size=60))
-@fuzzing
 def test_random_pickles(path, raw):
     zip_of(path, as_state(raw))
     harmless(path)
