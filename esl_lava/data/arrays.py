@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esl_lava.errors import FileError
+from esl_lava.errors import ConfigError, FileError
 
 _MAGIC, _ZIP_MAGIC = b"\x93NUMPY", b"PK\x03\x04"
+_AXES = (set("NTC"), set("NTHW"), set("NTCHW"))
 _NONE = "not a .npy file of plain numbers"
 
 
@@ -39,6 +40,34 @@ def read_array(path: Path, what: str) -> npt.NDArray[Any]:
     if array.dtype.kind not in "iub":
         raise FileError(f"{path}: {what} have to be integers, not {array.dtype}")
     return array
+
+
+def arranged(array: npt.NDArray[Any], axes: str) -> npt.NDArray[Any]:
+    """A view of spikes with their axes in the order that networks take.
+
+    Args:
+        array: of spikes.
+        axes: a letter for each of its axes: N samples, T steps, C channels, H rows, W columns;
+            such as NTHWC, or NCHWT as SLAYER has them. Without rows and columns C are the
+            inputs, without C there is one channel.
+
+    Returns:
+        (N, T, C) or (N, T, C, H, W).
+
+    Raises:
+        ConfigError: when the letters are not of that kind, or not one for each axis.
+    """
+    letters = axes.upper()
+    if set(letters) not in _AXES or len(set(letters)) != len(letters):
+        raise ConfigError(
+            f"--axes {axes}: needs N (samples) and T (steps), and C (channels), H and W (rows and "
+            "columns) or all three, each once"
+        )
+    if len(letters) != array.ndim:
+        raise ConfigError(f"--axes {axes}: names {len(letters)} axes of an array of {array.shape}")
+    order = [letters.index(letter) for letter in "NTCHW" if letter in letters]
+    turned = array.transpose(order)
+    return turned if "C" in letters else turned[:, :, None]
 
 
 def _mapped(path: Path) -> npt.NDArray[Any]:

@@ -134,10 +134,10 @@ def load(name: str, split: str) -> Dataset:
     C. J. C. Burges, "The MNIST database of handwritten digits".
     """
     if name not in LOADERS:
+        if "." in name or os.sep in name:
+            raise DataError(f"{name}: a file's name, where a data set's is needed: {_names()}")
         nearest = difflib.get_close_matches(name.lower(), LOADERS, n=1, cutoff=0)[0]
-        raise DataError(
-            f"unknown data set {name!r}: there are {', '.join(LOADERS)}; nearest is {nearest!r}"
-        )
+        raise DataError(f"unknown data set {name!r}: there are {_names()}; nearest is {nearest!r}")
     if split not in SPLITS:
         raise DataError(f"unknown split {split!r} of {name}: there are {', '.join(SPLITS)}")
     return LOADERS[name](split)
@@ -230,6 +230,10 @@ LOADERS: Mapping[str, Callable[[str], Dataset]] = MappingProxyType(
     {"digits": _digits, "mnist": _mnist}
 )
 """The data sets by name; `load` checks the split it passes on, they do not."""
+
+
+def _names() -> str:
+    return ", ".join(LOADERS)
 
 
 def _mnist_folder() -> Path:

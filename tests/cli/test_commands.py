@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from esl_lava import netfile
-from esl_lava.config import documentation, read_toml
+from esl_lava.config import Encoding, documentation, read_toml
+from esl_lava.data.encoders import ENCODERS
 from esl_lava.devices import device_names, load_device
 from esl_lava.energy import by_connections, per_sample
 from esl_lava.energy.table1 import compute_table1
@@ -137,6 +138,44 @@ def test_run_of_spikes_from_a_file(tiny: Any, invoke: Command, tmp_path: Path) -
     assert "accuracy" not in for_people.out
     assert f"{tiny.net} on spikes.npy, backend exact" in for_people.out.splitlines()
     assert rows(for_people.out)["samples"] == "7"
+
+
+def test_samples_of_a_file_are_all_there_are_where_a_default_is_more(
+    tiny: Any, invoke: Command, tmp_path: Path
+) -> None:
+    data = load_samples(netfile.read(tiny.net), "digits", "test", 3)
+    np.save(tmp_path / "spikes.npy", encoded(data, encoding_of(netfile.read(tiny.net))))
+    done = invoke("map", tiny.net, "--data", tmp_path / "spikes.npy", "--json")
+    assert done.code == 0, done.err
+    assert done.json["samples"] == 3
+
+
+@pytest.mark.parametrize("command", ["run", "energy", "map"])
+def test_axes_of_a_file_may_be_in_any_order(
+    command: str, tiny: Any, invoke: Command, tmp_path: Path
+) -> None:
+    network = netfile.read(tiny.net)
+    data = load_samples(network, "digits", "test", 9)
+    spikes = encoded(data, encoding_of(network))
+    np.save(tmp_path / "flat.npy", spikes)
+    np.save(tmp_path / "last.npy", spikes.reshape(9, 4, 2, 4, 8).transpose(0, 1, 3, 4, 2))
+    np.save(tmp_path / "slayer.npy", spikes.transpose(0, 2, 1))
+    found = []
+    for name, *axes in (("flat",), ("last", "--axes", "NTHWC"), ("slayer", "--axes", "NCT")):
+        done = invoke(command, tiny.net, "--data", tmp_path / f"{name}.npy", *axes, "--json")
+        assert done.code == 0, done.err
+        found.append({key: value for key, value in done.json.items() if key != "seconds"})
+    assert found[1] == found[2] == found[0]
+
+
+def test_help_says_what_is_accepted(invoke: Command) -> None:
+    limits = Encoding.model_fields["steps"].metadata
+    least, most = limits[0].ge, limits[1].le
+    for command in ("run", "energy", "map"):
+        said = " ".join(invoke(command, "--help").out.split())
+        for name in ENCODERS:
+            assert name in said
+        assert f"Steps per sample, {least} to {most};" in said
 
 
 def test_run_on_lava_with_its_options(
@@ -727,6 +766,16 @@ BAD = [
     ("run {net} --data spikes.npy --labels missing.npy", "missing.npy: No such file"),
     ("run {net} --data spikes.npy --labels spikes.npy", "labels need shape (5,)"),
     ("run {net} --data spikes.npy", "spikes have 3 channels, the network has 64 inputs"),
+    ("run {net} --data maps.npy", "are (8, 2, 4) at a step; the network takes 64 inputs in one"),
+    ("energy {net} --data maps.npy", "maps.npy: spikes of shape (5, 4, 8, 2, 4)"),
+    ("map {net} --data maps.npy", "--axes says which axis is which"),
+    ("run {net} --data maps.npy --axes NTHW", "--axes NTHW: names 4 axes"),
+    ("energy {net} --data maps.npy --axes NTXYZ", "--axes NTXYZ: needs N"),
+    ("map {net} --axes NTC", "--axes NTC belongs to --data FILE.npy"),
+    ("run {net} --data maps.npy --axes NTHWC --labels ten.npy", "label 10 of sample 4 is no class"),
+    ("run {net} --data spikes.npz", "spikes.npz: an archive of arrays"),
+    ("energy {net} --data SPIKES.NPY", "SPIKES.NPY: a file of spikes is known by its ending"),
+    ("map {net} --data spikes.csv", "spikes.csv: neither a .npy file of spikes nor a data set"),
     ("energy missing.h5", "missing.h5: "),
     ("energy {net} --device abacus", "unknown device 'abacus'"),
     ("energy {net} --device missing.toml", "missing.toml"),
@@ -746,6 +795,7 @@ BAD = [
     ("map {net} --packing nxtf", "packing nxtf fills words of 64 bits, those of loihi2 have 32"),
     ("map {net} --chips 0", "cores"),
     ("map {net} --samples 0", "cannot take 0 samples"),
+    ("map {net} --samples 358", "cannot take 358 samples"),
     ("verify {model}", "Missing argument 'net'"),
     ("verify {model} missing.h5", "missing.h5: "),
     ("verify missing.pt {net}", "missing.pt: No such file"),
@@ -757,6 +807,8 @@ BAD = [
     ("run {net} --backend lava --deadline nan", "a deadline of nan s is over already"),
     ("run {net} --backend lava --workers 0", "0 workers cannot run Lava"),
     ("verify {model} {net} --data mnits", "unknown data set 'mnits'"),
+    ("verify {model} {net} --data spikes.npy", "spikes.npy: a file's name, where a data set's is"),
+    ("verify {model} {net} --samples 358", "cannot take 358 samples"),
     ("export {model}", "Missing argument 'net'"),
     ("export missing.pt new.h5", "missing.pt: No such file"),
     ("export {net} new.h5", "net.h5: not a"),
@@ -829,6 +881,8 @@ def workplace(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     np.save(tmp_path / "floats.npy", np.zeros((5, 4, 64)))
     np.save(tmp_path / "flat.npy", np.zeros(5, np.int64))
     np.save(tmp_path / "spikes.npy", np.zeros((5, 4, 3), np.uint8))
+    np.save(tmp_path / "maps.npy", np.zeros((5, 4, 8, 2, 4), np.uint8))
+    np.save(tmp_path / "ten.npy", np.arange(6, 11))
     return tmp_path
 
 

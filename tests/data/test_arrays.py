@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esl_lava.data.arrays import read_array
-from esl_lava.errors import FileError
+from esl_lava.data.arrays import arranged, read_array
+from esl_lava.errors import ConfigError, FileError
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", ">i8", "bool"])
@@ -97,3 +97,36 @@ def test_a_damaged_file_is_refused_or_read(tmp_path: Path, place: int, other: by
     path.write_bytes(raw)
     with contextlib.suppress(FileError):
         assert read_array(path, "spikes").nbytes <= len(raw)
+
+
+LENGTHS = {"N": 2, "T": 3, "C": 4, "H": 5, "W": 6}
+NUMBERS = np.arange(2 * 3 * 4 * 5 * 6).reshape(2, 3, 4, 5, 6)
+
+
+@pytest.mark.parametrize("axes", ["NTCHW", "NTHWC", "NCHWT", "WHCTN", "nthwc"])
+def test_axes_are_arranged_as_networks_take_them(axes: str) -> None:
+    theirs = np.einsum(f"ntchw->{axes.lower()}", NUMBERS)
+    assert theirs.shape == tuple(LENGTHS[letter] for letter in axes.upper())
+    np.testing.assert_array_equal(arranged(theirs, axes), NUMBERS)
+    assert np.shares_memory(arranged(theirs, axes), theirs)
+
+
+def test_channels_alone_are_the_inputs_and_none_is_one() -> None:
+    flat = NUMBERS.reshape(2, 3, 120)
+    np.testing.assert_array_equal(arranged(flat.transpose(0, 2, 1), "NCT"), flat)
+    one = NUMBERS[:, :, 0]
+    found = arranged(one.transpose(2, 3, 0, 1), "HWNT")
+    np.testing.assert_array_equal(found, NUMBERS[:, :, :1])
+
+
+@pytest.mark.parametrize(
+    "axes", ["", "NT", "NTH", "NTW", "NTCH", "NCHW", "TCHW", "NTHWCC", "NNTHW", "NTXYZ", "NTCHWD"]
+)
+def test_other_letters_are_refused(axes: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^--axes {axes}: needs N \(samples\) and T \(steps\)"):
+        arranged(NUMBERS, axes)
+
+
+def test_every_axis_needs_its_letter() -> None:
+    with pytest.raises(ConfigError, match=r"NTHW: names 4 axes of an array of \(2, 3, 4, 5, 6\)"):
+        arranged(NUMBERS, "NTHW")

@@ -97,6 +97,12 @@ def test_unknown_names_are_refused_with_the_nearest(name: str, nearest: str) -> 
     )
 
 
+@pytest.mark.parametrize("name", ["spikes.npy", "folder/digits"])
+def test_names_of_files_are_no_data_sets(name: str) -> None:
+    with pytest.raises(DataError, match=f"^{name}: a file's name, where a data set's is needed"):
+        load(name, "test")
+
+
 @pytest.mark.parametrize("name", ["digits", "mnist"])
 def test_unknown_splits_are_refused(name: str) -> None:
     with pytest.raises(DataError, match=f"unknown split 'valid' of {name}: there are train, test"):
