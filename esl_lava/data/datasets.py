@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import hashlib
 import http.client
 import logging
 import math
@@ -16,6 +17,7 @@ import sys
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -89,6 +91,18 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of images, labels and their shapes, hexadecimal; it tells data of one name apart.
+
+        60,000 images of MNIST take a tenth of a second.
+        """
+        sha = hashlib.sha256()
+        for array in (self.images, self.labels.astype("<i8", copy=False)):
+            sha.update(f"{array.dtype.str} {array.shape} {self.image_shape}\n".encode())
+            sha.update(np.ascontiguousarray(array).data)
+        return sha.hexdigest()
 
     def take(self, n: int) -> Dataset:
         """The first `n` samples, sharing memory with these.

@@ -16,6 +16,7 @@ from esl_lava.config import Encoding, from_mapping, from_toml, override
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.data.encoders import encode
 from esl_lava.errors import ConfigError, DataError
+from esl_lava.experiments.samedata import fact_name, remark_others
 from esl_lava.experiments.spikes import number_of, read_labels, read_spikes
 from esl_lava.network import Network
 from esl_lava.simulate import Result, backend_options, simulate
@@ -92,6 +93,8 @@ def load_samples(
 ) -> Dataset:
     """The first samples of a split, checked against the network's inputs.
 
+    Where they are not those that the training had under this name, the log says so.
+
     Args:
         network: that is to take them.
         name, split: of the data set.
@@ -106,6 +109,8 @@ def load_samples(
         raise DataError(
             f"{name} has {data.images.shape[1]} features, the network {network.inputs} inputs"
         )
+    if "config" in network.provenance and name == data_name(network, None):
+        remark_others(network.provenance.get(fact_name(split)), data, split)
     taken = network.input_shape
     if len(taken) > 1 and taken not in (data.image_shape, (1, *data.image_shape)):
         raise DataError(f"{name} has images of shape {data.image_shape}, the network takes {taken}")

@@ -20,6 +20,7 @@ import pytest
 
 from esl_lava import netfile
 from esl_lava.config import Encoding, documentation, read_toml
+from esl_lava.data.datasets import load
 from esl_lava.data.encoders import ENCODERS
 from esl_lava.devices import device_names, load_device
 from esl_lava.energy import by_connections, per_sample
@@ -166,6 +167,35 @@ def test_axes_of_a_file_may_be_in_any_order(
         assert done.code == 0, done.err
         found.append({key: value for key, value in done.json.items() if key != "seconds"})
     assert found[1] == found[2] == found[0]
+
+
+def test_other_data_of_the_same_name_are_remarked_beside_the_result(
+    tiny: Any, invoke: Command, program: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As if the training had had other test samples."""
+    network = netfile.read(tiny.net)
+    other = {**network.provenance, "test_data_sha256": "ab" * 32}
+    net = tmp_path / "net.h5"
+    netfile.write(dataclasses.replace(network, provenance=other), net)
+    remark = (
+        "digits (test): not the data that the training had by this name: SHA-256 "
+        f"{load('digits', 'test').sha256[:12]}..., then abababababab..."
+    )
+    for command, *line in (
+        ("run", net),
+        ("energy", net),
+        ("map", net),
+        ("verify", tiny.model, net, "--backend", "exact"),
+    ):
+        caplog.clear()
+        assert invoke(command, *line, "--json").code == 0
+        assert caplog.messages == [remark]
+    caplog.clear()
+    assert invoke("run", tiny.net).code == 0
+    assert caplog.messages == []
+    done = program("esl-run", net, "--json")
+    assert done.json["samples"] == 357
+    assert done.err == f"WARNING: {remark}\n"
 
 
 def test_help_says_what_is_accepted(invoke: Command) -> None:

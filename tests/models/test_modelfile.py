@@ -658,6 +658,24 @@ def test_entries_over_one_another(path):
     refusal(path)
 
 
+def test_digests_of_the_data_come_back_and_may_lack(path):
+    digests = {"train": "0" * 64, "test": "ab" * 32}
+    write(saved(data=digests), path)
+    assert read(path).data == digests
+    write(saved(), path)
+    assert read(path).data == {}
+    assert "data" not in modelfile._load(path)  # as in files from before
+
+
+@pytest.mark.parametrize(
+    "data", [{"train": "0" * 63}, {"train": "G" * 64}, {"train": 5}, {1: "0" * 64}, ["0" * 64], "x"]
+)
+def test_other_things_than_digests_are_refused(path, data):
+    write(saved(data=data), path)
+    with pytest.raises(FileError, match="part 'data' is not a table of digests"):
+        read(path)
+
+
 # --- Refused: parts that are missing or contradict each other. ------------------------------
 
 
