@@ -104,7 +104,7 @@ def run_file(
     unrefractory = replace(network, layers=tuple(map(_unrefractory, network.layers)))
     if reasons := netfile.beyond_netx(unrefractory):
         raise BackendError(f"plain netx cannot run this network: {'; '.join(reasons)}")
-    if reasons := tuple(r for layer in network.layers for r in too_wide(layer, inputs)):
+    if reasons := tuple(too_wide(network, inputs)):
         raise BackendError("; ".join(reasons))
     samples = len(inputs)
     if workers < 1:

@@ -255,6 +255,20 @@ def test_neurons_of_feature_maps_are_counted_channel_by_channel():
     assert result.decisions.tolist() == [6]
 
 
+def test_recurrent_synapses_name_neurons_of_feature_maps_channel_by_channel():
+    # Two channels copy the input; the first column of channel 0 silences its second one.
+    silencing = np.zeros((4, 4), int)
+    silencing[1, 0] = -200
+    layer = Layer(
+        "only",
+        Convolution([[[[2]]], [[[2]]]], (1, 1, 2)),
+        Cuba(4096, 4096, 1),
+        recurrent=Connections.from_dense(silencing),
+    )
+    result = simulate(Network((layer,)), np.ones((1, 3, 1, 1, 2), int), record="all")
+    assert result.spikes["only"][0].tolist() == [[1, 1, 1, 1], [1, 0, 1, 1], [1, 0, 1, 1]]
+
+
 def test_threshold_is_strict_and_only_v_is_reset():
     network = single([[64]], Cuba(0, 0, 64))
     result = simulate(network, np.array([[[1], [0], [0], [0]]]), record="all")
