@@ -201,7 +201,10 @@ def test_verify_with_lava(tiny: Any, program: Command) -> None:
         "positions_compared": 5 * 4 * (24 + 12 + 10),
         "differences": 0,
         "differences_by_backend": {"exact": 0, "lava-models": 0, "lava": 0},
-        "mask_differences": 0,
+        "integers_compared": network.connections + 5 * (24 + 12 + 10) + 3,
+        "integers_that_differ": 0,
+        "integer_differences": [],
+        "not_run": {},
         "first_difference": None,
         "firing_times": [],
     }
@@ -433,8 +436,9 @@ def test_run_and_verify_networks_that_fire_once(tiny_once: Any, invoke: Command)
     shown = invoke("verify", tiny_once.model, tiny_once.net, *chosen)
     assert shown.code == 0, shown.err
     found = rows(shown.out)
-    for what in ("training", "weights", "lava-models"):
+    for what in ("training", "lava-models"):
         assert found[f"differences, {what}"] == "0"
+    assert found["integers that differ"] == "0"
     assert "mean drift" in shown.out
     as_json = invoke("verify", tiny_once.model, tiny_once.net, *chosen, "--json").json
     assert [layer["layer"] for layer in as_json["firing_times"]] == [
@@ -575,7 +579,7 @@ def test_verify_for_people_and_its_failure(
     assert "differences, lava-models" not in shown
     assert shown["samples verified"] == "5"
     assert shown["differences, exact"] == shown["differences, lava"] == "0"
-    assert shown["connections that differ"] == "0"
+    assert shown["integers that differ"] == "0" != shown["integers compared"]
 
     network = netfile.read(tiny.net)
     data = load_samples(network, "digits", "test", 5)
@@ -587,7 +591,10 @@ def test_verify_for_people_and_its_failure(
     bad = invoke("verify", tiny.model, net, *chosen)
     assert bad.code == 1
     assert rows(bad.out)["differences, lava"] == f"{expected.differences['lava']:,}" != "0"
-    assert bad.err == f"first difference: {expected.first}\n"
+    told = [f"difference: {sentence}" for sentence in expected.sentences()]
+    assert bad.err.splitlines() == told
+    assert told[0].startswith("difference: layer readout: weight of neuron 7, input ")
+    assert told[1] == f"difference: {expected.first}"
     for word in ("layer readout", "neuron 7", "sample ", "step ", str(expected.first.found)):
         assert word in bad.err
 
@@ -604,6 +611,7 @@ def test_demo_for_people(
     from esl_lava.experiments import demo as demos
     from esl_lava.experiments import report as reports
     from esl_lava.experiments.account import account
+    from esl_lava.experiments.integers import IntegerComparison, IntegerDifference
     from esl_lava.experiments.rundir import RunDirectory
 
     run = RunDirectory(tiny.path)
@@ -634,13 +642,15 @@ def test_demo_for_people(
     for name in (str(tmp_path / "new"), "report.html", "report.json"):
         assert name in done.out
 
-    broken = dataclasses.replace(found.verification, mask_differences=2)
+    other = IntegerDifference("hidden1", "bias", 2, "neuron 3", 0, 1)
+    compared = IntegerComparison(90, (other,))
+    broken = dataclasses.replace(found.verification, integers=compared)
     written = dataclasses.replace(written, values={**written.values, "differences": 2})
     found = demos.Demo(evaluation, broken, written)
     done = invoke("demo", "-o", tmp_path / "new", "--json")
     assert done.code == 1
     assert done.json["differences"] == 2
-    assert "do not hold the same connections" in done.err
+    assert "layer hidden1: bias of neuron 3 is 1 in the file, 0 in the model" in done.err
 
 
 class Terminal(io.StringIO):
