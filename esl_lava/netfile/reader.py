@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esl_lava.errors import FileError
+from esl_lava.netfile.limits import violations
 from esl_lava.netfile.safe import (
     MAX_TEXT,
     RefusedError,
@@ -39,6 +40,7 @@ from esl_lava.netfile.writer import (
     netx_type,
 )
 from esl_lava.network import (
+    DECAY_UNITY,
     NEVER,
     Connections,
     Convolution,
@@ -58,15 +60,21 @@ KINDS = ("dense", "dense_rec", "conv", "input")
 """Types that become layers of the network; 'flatten' groups stand between them."""
 
 
-def read(path: Path, layers: int | None = None) -> Network:
+def read(
+    path: Path, layers: int | None = None, input_shape: tuple[int, int, int] | None = None
+) -> Network:
     """Read a netx file written by us, or by lava-dl as far as the network can express it.
 
     Layers of others' files are called `layer0`, `layer1`, ... by their group; what scales
     the input of their input block is in the provenance (`input_weight`, `input_bias`).
+    Such a file must also respect the limits that ours do (`limits`): where netx would run other
+    numbers than it holds, it means two things.
 
     Args:
         layers: read only the first so many groups of `/layer`, as netx's `num_layers`
             does: for files that end with a block netx does not know either.
+        input_shape: (channels, rows, columns) of the input, where a file that begins with a
+            convolution does not say it; netx takes it too, as (columns, rows, channels).
 
     Raises:
         FileError: naming file, layer and reason.
@@ -76,7 +84,7 @@ def read(path: Path, layers: int | None = None) -> Network:
             if file.read(8) != b"\x89HDF\r\n\x1a\n":
                 raise FileError(f"{path}: not an HDF5 file")
         with h5py.File(path, "r") as file:
-            return _network(file, layers)
+            return _network(file, layers, input_shape)
     except (RefusedError, ValueError, TypeError) as error:
         raise FileError(f"{path}: {error}") from None
     except (
@@ -91,7 +99,9 @@ def read(path: Path, layers: int | None = None) -> Network:
         raise FileError(f"{path}: cannot be read as HDF5: {reason}") from None
 
 
-def _network(file: h5py.File, wanted: int | None) -> Network:
+def _network(
+    file: h5py.File, wanted: int | None, input_shape: tuple[int, int, int] | None
+) -> Network:
     blocks = subgroup(file, "layer")
     if not 1 <= len(blocks) <= MAX_LAYERS:
         raise RefusedError(f"{len(blocks)} layers, a network has 1 to {MAX_LAYERS}")
@@ -99,10 +109,7 @@ def _network(file: h5py.File, wanted: int | None) -> Network:
     if not 1 <= groups <= len(blocks):
         raise RefusedError(f"there are {len(blocks)} layers, not {groups}")
     if not has(file, GROUP):
-        walk = _Walk(blocks)
-        layers = walk.layers(groups)
-        graded = isinstance(layers[0].connections, Injection)
-        return Network(tuple(layers), None, walk.facts, INJECTED_BITS if graded else 0)
+        return _of_others(blocks, groups, input_shape)
     ours = subgroup(file, GROUP)
     version = attribute(ours, "format_version", int)
     if version != FORMAT_VERSION:
@@ -116,8 +123,33 @@ def _network(file: h5py.File, wanted: int | None) -> Network:
     network = Network(tuple(layers), steps, _provenance(ours), bits)
     if digest(network) != attribute(ours, "digest", str):
         raise RefusedError("its digest does not match its data: the file was changed or damaged")
+    _check_input_shape(network, input_shape)
     kept = [layer for layer, place in zip(layers, walk.places) if place < groups]
     return Network(tuple(kept), steps, network.provenance, bits)
+
+
+def _of_others(
+    blocks: h5py.Group, groups: int, input_shape: tuple[int, int, int] | None
+) -> Network:
+    """The network of a file that lava-dl or a hand wrote."""
+    walk = _Walk(blocks, given=input_shape)
+    layers = walk.layers(groups)
+    graded = isinstance(layers[0].connections, Injection)
+    network = Network(tuple(layers), None, walk.facts, INJECTED_BITS if graded else 0)
+    _check_input_shape(network, input_shape)
+    if broken := violations(network):
+        raise RefusedError("; ".join(broken))
+    return network
+
+
+def _check_input_shape(network: Network, given: tuple[int, int, int] | None) -> None:
+    """Refuse a shape of the input that is not the one the first layer takes."""
+    first = network.layers[0].connections
+    takes = first.in_shape if isinstance(first, Convolution) else None
+    takes = first.shape if isinstance(first, Injection) else takes
+    if given is not None and given != takes:
+        what = f"{first.n_pre} inputs" if takes is None else f"input of shape {takes}"
+        raise RefusedError(f"the network takes {what}, not of shape {given}")
 
 
 def _provenance(ours: h5py.Group) -> dict[str, str]:
@@ -141,6 +173,7 @@ class _Walk:
     Attributes:
         blocks: `/layer`.
         besides: our own group of what netx ignores, where the file is ours.
+        given: shape of the input as the caller knows it, where the file does not tell.
         facts: what an input block of others says besides its layer.
         places: index of each layer's group.
         before: shape of what feeds the next layer; None where the file does not tell.
@@ -151,6 +184,7 @@ class _Walk:
 
     blocks: h5py.Group
     besides: h5py.Group | None = None
+    given: tuple[int, int, int] | None = None
     facts: dict[str, str] = field(default_factory=dict)
     places: list[int] = field(default_factory=list)
     before: tuple[int, ...] | None = None
@@ -236,7 +270,10 @@ class _Walk:
         neuron = _neuron(group, shape, kind)
         if beside is not None and "refractory" in beside.attrs:
             neuron = replace(neuron, refractory=attribute(beside, "refractory", int))
-        return Layer(name, connections, neuron, bias, delays, recurrent, self._skips(beside))
+        layer = Layer(name, connections, neuron, bias, delays, recurrent, self._skips(beside))
+        if beside is None:
+            _check_meaning(layer)
+        return layer
 
     def _check_flattened(self) -> None:
         """Feature maps reach a fully connected layer through a 'flatten', nothing else does."""
@@ -302,9 +339,14 @@ class _Walk:
         """The shape a convolution takes its input in."""
         if beside is not None and has(beside, "in_shape"):
             return tuple(integers(beside, "in_shape", 3, floats=False).ravel().tolist())
-        if self.before is None:
-            raise RefusedError("nothing says what shape its input has: an 'input' layer would")
-        return self.before
+        if self.before is not None:
+            return self.before
+        if self.given is None:
+            raise RefusedError(
+                "the file does not say what shape (channels, rows, columns) its input has: "
+                "give the input's shape"
+            )
+        return self.given
 
     def _skips(self, beside: h5py.Group | None) -> tuple[Skip, ...]:
         if beside is None or not has(beside, "skip"):
@@ -354,12 +396,33 @@ class _Walk:
         return _for_each_neuron(stored, shape, "delay")
 
     def _note_transform(self, group: h5py.Group) -> None:
-        for key in ("weight", "bias"):
+        """Scale and offset of the input, as netx's `Input.transform` has them."""
+        for key, value in (("weight", 64), ("bias", 0)):  # where the file does not say
             if has(group, key):
-                value = integers(group, key, 1)
-                if value.size != 1:
-                    raise RefusedError(f"{key} of shape {value.shape} is not one number")
-                self.facts[f"input_{key}"] = str(int(value.ravel()[0]))
+                stored = integers(group, key, 1)
+                if stored.size != 1:
+                    raise RefusedError(f"{key} of shape {stored.shape} is not one number")
+                value = int(stored.ravel()[0])
+            self.facts[f"input_{key}"] = str(value)
+
+
+def _check_meaning(layer: Layer) -> None:
+    """Refuse what SLAYER, where the network was trained, and netx take for different things."""
+    decay = int(np.min(layer.neuron.current_decay))
+    if isinstance(layer.connections, Injection) and decay < DECAY_UNITY:
+        raise RefusedError(
+            f"neuron/iDecay {decay} of an input block: netx adds the input to v at once, SLAYER "
+            f"lets it pass through u, which is the same only at {DECAY_UNITY}"
+        )
+    if layer.bias is None or layer.delays is None:
+        return
+    both = np.flatnonzero((layer.bias != 0) & (layer.delays != 0))
+    if both.size:
+        at = both[0]
+        raise RefusedError(
+            f"neuron {at} has a delay of {layer.delays[at]} and a bias of {layer.bias[at]}: "
+            "SLAYER delays what both bring, netx only what synapses bring"
+        )
 
 
 def _kind(group: h5py.Group) -> str:
