@@ -62,7 +62,7 @@ def main(job: Path) -> None:
         net = netx.hdf5.Network(
             net_config=task["path"],
             input_message_bits=task["input_bits"],
-            input_shape=task["input_shape"],
+            input_shape=task["input_shape"] and tuple(task["input_shape"]),
             reset_interval=task["interval"],
             reset_offset=1,
             sparse_fc_layer=task["sparse"],
