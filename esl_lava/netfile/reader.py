@@ -146,8 +146,9 @@ def _of_others(
 def _check_input_shape(network: Network, given: tuple[int, int, int] | None) -> None:
     """Refuse a shape of the input that is not the one the first layer takes."""
     first = network.layers[0].connections
-    takes = first.in_shape if isinstance(first, Convolution) else None
-    takes = first.shape if isinstance(first, Injection) else takes
+    takes: tuple[int, ...] | None = None
+    if not isinstance(first, Connections):
+        takes = first.in_shape if isinstance(first, Convolution) else first.shape
     if given is not None and given != takes:
         what = f"{first.n_pre} inputs" if takes is None else f"input of shape {takes}"
         raise RefusedError(f"the network takes {what}, not of shape {given}")
