@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from esl_lava.errors import FileError
 from esl_lava.netfile.limits import violations
+from esl_lava.netfile.neurons import check_meaning, for_each_neuron, read_neuron
 from esl_lava.netfile.safe import (
     MAX_TEXT,
     RefusedError,
@@ -35,17 +36,12 @@ from esl_lava.netfile.writer import (
     MAX_NEURONS,
     MAX_POSITIONS,
     MAX_TEXTS,
-    PARAMETERS,
     digest,
     netx_type,
 )
 from esl_lava.network import (
-    DECAY_UNITY,
-    NEVER,
-    STATE_SHIFT,
     Connections,
     Convolution,
-    Cuba,
     Injection,
     Layer,
     Network,
@@ -268,13 +264,13 @@ class _Walk:
         if kind == "input" and beside is None:
             self._note_transform(group)
         elif has(group, "bias"):
-            bias = _for_each_neuron(integers(group, "bias", math.prod(shape)), shape, "bias")
-        neuron = _neuron(group, shape, kind)
+            bias = for_each_neuron(integers(group, "bias", math.prod(shape)), shape, "bias")
+        neuron = read_neuron(group, shape, kind)
         if beside is not None and "refractory" in beside.attrs:
             neuron = replace(neuron, refractory=attribute(beside, "refractory", int))
         layer = Layer(name, connections, neuron, bias, delays, recurrent, self._skips(beside))
         if beside is None:
-            _check_meaning(layer)
+            check_meaning(layer)
         return layer
 
     def _check_flattened(self) -> None:
@@ -371,7 +367,12 @@ class _Walk:
     # --- What belongs to neurons. ---
 
     def _shape(self, group: h5py.Group) -> tuple[int, ...]:
-        shape = tuple(integers(group, "shape", MAX_AXES, floats=False).ravel().tolist())
+        stored = integers(group, "shape", MAX_AXES, floats=False)
+        if self.besides is None and stored.dtype.kind == "u":
+            raise RefusedError(
+                f"shape is of type {stored.dtype}, with which Lava fails; it takes signed integers"
+            )
+        shape = tuple(stored.ravel().tolist())
         if not shape or min(shape) < 1:
             raise RefusedError(f"shape {shape} has no neurons")
         return shape
@@ -395,7 +396,7 @@ class _Walk:
             raise RefusedError(f"delay in a layer of type {kind!r} is not what netx makes of it")
         if stored.ndim == 0:
             stored = np.full(shape, stored)
-        return _for_each_neuron(stored, shape, "delay")
+        return for_each_neuron(stored, shape, "delay")
 
     def _note_transform(self, group: h5py.Group) -> None:
         """Scale and offset of the input, as netx's `Input.transform` has them."""
@@ -406,25 +407,6 @@ class _Walk:
                     raise RefusedError(f"{key} of shape {stored.shape} is not one number")
                 value = int(stored.ravel()[0])
             self.facts[f"input_{key}"] = str(value)
-
-
-def _check_meaning(layer: Layer) -> None:
-    """Refuse what SLAYER, where the network was trained, and netx take for different things."""
-    decay = int(np.min(layer.neuron.current_decay))
-    if isinstance(layer.connections, Injection) and decay < DECAY_UNITY:
-        raise RefusedError(
-            f"neuron/iDecay {decay} of an input block: netx adds the input to v at once, SLAYER "
-            f"lets it pass through u, which is the same only at {DECAY_UNITY}"
-        )
-    if layer.bias is None or layer.delays is None:
-        return
-    both = np.flatnonzero((layer.bias != 0) & (layer.delays != 0))
-    if both.size:
-        at = both[0]
-        raise RefusedError(
-            f"neuron {at} has a delay of {layer.delays[at]} and a bias of {layer.bias[at]}: "
-            "SLAYER delays what both bring, netx only what synapses bring"
-        )
 
 
 def _kind(group: h5py.Group) -> str:
@@ -455,63 +437,3 @@ def _pair(group: h5py.Group, key: str) -> tuple[int, int]:
     if not values:
         raise RefusedError(f"{key} holds no number")
     return values[0], values[-1]
-
-
-def _neuron(group: h5py.Group, shape: tuple[int, ...], kind: str) -> Cuba:
-    if not has(group, "neuron") and kind in ("dense", "dense_rec"):
-        # What netx assumes: u and v hold the running sum of the input.
-        return Cuba(current_decay=0, voltage_decay=4096, threshold=NEVER)
-    neuron = subgroup(group, "neuron")
-    name = text(neuron, "type")
-    if name not in ("CUBA", "LOIHI"):
-        raise RefusedError(f"neuron type {name!r} is not supported, only CUBA")
-    if has(neuron, "messageBits"):
-        raise RefusedError("neuron/messageBits is not supported, nor by Lava")
-    # All are passed over by netx, but meant something where the network was trained.
-    for key, harmless in (("gradedSpike", 0), ("weight_exp", 0), ("wgtExp", 0), ("refDelay", 1)):
-        if has(neuron, key) and (integers(neuron, key, MAX_LAYERS) != harmless).any():
-            raise RefusedError(f"neuron/{key} other than {harmless} is not supported")
-    return Cuba(**{name: _parameter(neuron, key, shape) for name, key in PARAMETERS.items()})
-
-
-def _parameter(neuron: h5py.Group, key: str, shape: tuple[int, ...]) -> Any:
-    """An integer, or one for each neuron or channel."""
-    values = integers(neuron, key, math.prod(shape), floats=False)
-    _check_type(values, key)
-    if key == "vThMant" and (values <= 4 * NEVER).all():
-        # v ends below NEVER, whatever lies beyond it; 2**18 - 1 is SLAYER's "never".
-        values = np.minimum(values, NEVER)
-    if values.ndim == 0 or (values.size == 1 and shape[0] != 1):
-        return int(values.ravel()[0])
-    return values if values.shape == shape[:1] else _for_each_neuron(values, shape, key)
-
-
-def _check_type(values: npt.NDArray[Any], key: str) -> None:
-    """Refuse types in which Lava cannot compute: it does so in the type found in the file.
-
-    (lava-nc 0.10.0, `proc/lif/models.py`: the threshold is shifted in its own type, and int64
-    with uint64 makes float64, which has no shift.)
-    """
-    if values.dtype == np.uint64:
-        raise RefusedError(f"neuron/{key} is of type uint64, with which Lava hangs")
-    if key != "vThMant" or values.ndim == 0 or not values.size:
-        return
-    largest, holds = int(values.max()), int(np.iinfo(values.dtype).max)
-    if largest << STATE_SHIFT > holds:
-        raise RefusedError(
-            f"neuron/{key} {largest} in an array of type {values.dtype}: Lava shifts it left by "
-            f"{STATE_SHIFT} bits in that type, which holds up to {holds}"
-        )
-
-
-def _for_each_neuron(
-    values: npt.NDArray[Any], shape: tuple[int, ...], key: str
-) -> npt.NDArray[Any]:
-    """(neurons,) values from as many, from (columns, rows, channels), or from (channels,)."""
-    if len(shape) == 1 and values.size == 1:
-        values = values.ravel()
-    if values.shape == shape[::-1]:
-        return values.transpose().ravel()
-    if values.shape == shape[:1]:
-        return np.repeat(values, math.prod(shape[1:]))
-    raise RefusedError(f"{key} of shape {values.shape}, not one value for each of {shape} neurons")

@@ -161,6 +161,8 @@ REFUSED = [
     ({"3/weight": -64 * np.eye(5, 24)}, 3, "weight -64 (neuron 0, input 0) would count as -32"),
     ({"3/weight": 0 * WEIGHT}, 3, "every weight is 0, which netx cannot load"),
     ({"3/bias": np.eye(5)[1], "3/delay": 2 * np.eye(5)[1]}, 3, "neuron 1 has a delay of 2 and a"),
+    ({"0/shape": np.array([2, 5, 5], np.uint8)}, 0, "shape is of type uint8, with which Lava fa"),
+    ({"3/shape": np.array([5], np.uint64)}, 3, "shape is of type uint64, with which Lava fails"),
     ({"3/neuron/iDecay": np.uint64(7)}, 3, "neuron/iDecay is of type uint64, with which Lava"),
     ({"3/neuron/vDecay": np.zeros(5, np.uint64)}, 3, "neuron/vDecay is of type uint64"),
     (
