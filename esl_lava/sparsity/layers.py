@@ -88,7 +88,7 @@ class Layer:
             raise ConfigError(
                 f"layer {self.name}: the model has another tensor in place of the weight that "
                 "the evolver and the optimiser hold (load_state_dict with assign=True, a "
-                "parametrisation?); build both anew"
+                "parametrisation, a move to another device?); build both anew"
             )
         if self.weight.shape != shape:
             raise ConfigError(
