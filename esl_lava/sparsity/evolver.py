@@ -18,7 +18,12 @@ from esl_lava.sparsity.density import allocate
 from esl_lava.sparsity.growth import GROW, SCORES, uniformly
 from esl_lava.sparsity.layers import choose, sparse_weights, survey, weight_layers
 from esl_lava.sparsity.masks import draw, move
-from esl_lava.sparsity.optimizer import check_momentum, check_optimizer, gradients
+from esl_lava.sparsity.optimizer import (
+    any_gradient,
+    broken_gradient,
+    check_momentum,
+    check_optimizer,
+)
 from esl_lava.sparsity.positions import Positions
 from esl_lava.sparsity.prune import PRUNE, closest_to_zero
 from esl_lava.sparsity.records import LayerUpdate, Update
@@ -293,7 +298,7 @@ class MaskEvolver:
         unstepped = self._by_momentum and not all(layer.has_momentum for layer in layers)
         if not layers or not (self._growth == "gradient" or unstepped):
             return False
-        _, broken = gradients(self._optimizer)
+        broken = broken_gradient(self._optimizer)
         # What a step with broken gradients leaves behind, and one that was left out does not.
         spoilt = broken and any(
             count_broken(moment) for layer in layers for moment in layer.moments().values()
@@ -327,7 +332,7 @@ class MaskEvolver:
         if scores(site)(grown).any():
             self._blind.discard(layer.name)
             return grown
-        some, _ = gradients(self._optimizer)
+        some = any_gradient(self._optimizer)
         if self._growth == "gradient" and not any(ranks.any_of([some], site.mask.device)):
             raise ConfigError(
                 f"layer {layer.name}: its gradient is 0 everywhere, as is every other that the "

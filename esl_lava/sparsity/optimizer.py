@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -82,23 +82,14 @@ def has_momentum(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> bool
     return optimizer.state.get(weight, {}).get(MOMENTS[_kind(optimizer)][0]) is not None
 
 
-@torch.no_grad()
-def gradients(optimizer: torch.optim.Optimizer) -> tuple[bool, bool]:
-    """What the gradients of all parameters an optimiser trains are like, on this rank.
+def any_gradient(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a gradient of a parameter the optimiser trains is not 0, on this rank."""
+    return any(bool(gradient.any()) for gradient in _gradients(optimizer))
 
-    Returns:
-        Whether one is not 0 somewhere, and whether one is NaN or infinite somewhere.
-    """
-    some = broken = False
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            gradient = parameter.grad
-            if gradient is not None:
-                if gradient.layout != torch.strided:
-                    gradient = gradient.coalesce().values()
-                some = some or bool(gradient.any())
-                broken = broken or count_broken(gradient) > 0
-    return some, broken
+
+def broken_gradient(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a gradient of a parameter the optimiser trains is NaN or infinite, on this rank."""
+    return any(count_broken(gradient) > 0 for gradient in _gradients(optimizer))
 
 
 def moments(optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) -> dict[str, Tensor]:
@@ -157,6 +148,15 @@ _MOMENTUM: Mapping[
 ] = MappingProxyType(
     {torch.optim.SGD: _buffer, torch.optim.Adam: _adam_step, torch.optim.AdamW: _adam_step}
 )
+
+
+def _gradients(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            gradient = parameter.grad
+            if gradient is not None:
+                dense = gradient.layout == torch.strided
+                yield (gradient if dense else gradient.coalesce().values()).detach()
 
 
 def _group(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> dict[str, Any] | None:
