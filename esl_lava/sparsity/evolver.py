@@ -60,10 +60,10 @@ class MaskEvolver:
     tensor, so a grown weight's first step is about 3.2 learning rates with default betas.)
 
     Growth by gradient reads `parameter.grad` as the backward pass left it: zero it before
-    the next backward pass, not before `step`. Without any gradient (all of the optimiser's
-    are 0, or a layer's is None) it refuses. Where a layer alone has none, as a dead one has
-    not, and the same with momentum, that layer's new connections are drawn at random, with a
-    warning. Gradients may be scaled: only their order within a layer counts.
+    the next backward pass, not before `step`. Where all gradients of the optimiser are 0, or a
+    layer's is None, it refuses. Where those of one layer alone are 0 (a dead layer), or its
+    momenta, that layer's new connections are drawn at random, with a warning. Gradients may
+    be scaled: only their order within a layer counts.
 
     An update waits, with a warning, while gradients that it would read are NaN or infinite,
     as those are that make a `torch.amp.GradScaler` leave out the optimiser's step, or while
