@@ -183,6 +183,7 @@ def export(
         print_json(
             {
                 "density": network.density,
+                "weights": network.weights,
                 "connections": network.connections,
                 "synapses": network.synapses,
                 "bytes": exported.size,
@@ -194,8 +195,9 @@ def export(
             [
                 ("layers", f"{len(network.layers)}"),
                 ("density, all layers", tables.percent(network.density)),
-                ("connections", f"{network.connections:,}"),
-                ("synapses (weights not 0)", f"{network.synapses:,}"),
+                ("weights", f"{network.weights:,}"),
+                ("connections between neurons", f"{network.connections:,}"),
+                ("synapses (connections not 0)", f"{network.synapses:,}"),
                 ("bytes", f"{exported.size:,}"),
             ],
             f"exported: {net}",

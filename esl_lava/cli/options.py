@@ -115,6 +115,7 @@ def run_values(network: Any, found: Any) -> dict[str, Any]:
         "accuracy": found.accuracy,
         "samples": found.samples,
         "density": network.density,
+        "weights": network.weights,
         "connections": network.connections,
         "seconds": found.seconds,
         "sops_per_sample": counts.sops / counts.samples,

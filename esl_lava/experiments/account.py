@@ -101,6 +101,7 @@ def account(run: RunDirectory, found: Findings) -> Account:
         "steps": saved.config.encoding.steps,
         "density": network.density,
         "sparse_density": _sparse_density(saved, network),
+        "weights": network.weights,
         "connections": network.connections,
         "synapses": network.synapses,
         "sops_per_sample": counts.sops / counts.samples,
@@ -142,7 +143,7 @@ def first_sparse(network: Network) -> tuple[str, int, Connections] | None:
         for index, layer in enumerate(network.layers)
         if isinstance(layer.connections, Connections)
     ]
-    sparse = [found for found in places if found[2].count < found[2].possible]
+    sparse = [found for found in places if found[2].stored < found[2].possible]
     return next(iter(sparse or places), None)
 
 
@@ -178,7 +179,7 @@ def _sparse_density(saved: SavedModel, network: Network) -> float | None:
     """Of the layers made sparse alone; None where there is none."""
     masked = [layer.connections for layer in network.layers if layer.name in saved.masks]
     possible = sum(part.possible for part in masked)
-    return sum(part.count for part in masked) / possible if possible else None
+    return sum(part.stored for part in masked) / possible if possible else None
 
 
 def _described(layer: tuple[str, int, Connections]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esl_lava.arrivals import by_steps_left, latest
 from esl_lava.config import Encoding
 from esl_lava.counts import Counts
 from esl_lava.data.datasets import Dataset
@@ -46,7 +47,8 @@ class Activity:
 
     Attributes:
         counts: with details and active updates.
-        spikes: layer name, and `network.INPUT` -> (neurons,) spikes, of all samples.
+        spikes: layer name, and `network.INPUT` -> (rows, neurons) spikes, of all samples, by
+            the steps that are left to them (`arrivals.by_steps_left`).
     """
 
     counts: Counts
@@ -122,17 +124,18 @@ def _measured(
     """Run (samples, T, inputs) spikes in portions that are small enough to record."""
     results = []
     active: Counter[str] = Counter()
-    spikes: dict[str, Any] = {INPUT: np.zeros(network.inputs, np.int64)}
+    spikes: dict[str, Any] = {}
+    rows = latest(network) + 1
     widest = max(network.inputs, *(layer.neurons for layer in network.layers))
     each = max(1, ENCODED_BYTES // (steps * widest * 4))
     for first in range(0, samples, each):
         given = inputs(slice(first, min(first + each, samples)))
         result = simulate(network, given, record="all")
         active.update(active_updates(network, given, result.spikes))
-        spikes[INPUT] += np.count_nonzero(given, axis=(0, 1))
-        for name, emitted in result.spikes.items():
-            fired = emitted.sum(axis=(0, 1), dtype=np.int64)
-            spikes[name] = spikes.get(name, 0) + fired
+        by_step = {INPUT: np.count_nonzero(given, axis=0)}
+        by_step |= {name: s.sum(axis=0, dtype=np.int64) for name, s in result.spikes.items()}
+        for name, emitted in by_step.items():
+            spikes[name] = spikes.get(name, 0) + by_steps_left(emitted, rows)
         results.append(_counted(result))
     counts = detailed(network, joined(results).counts)
     return Activity(with_activity(counts, active), spikes)
@@ -184,6 +187,8 @@ def mapped_values(mapped: Mapped) -> dict[str, Any]:
                 "cores": len(layer.cores),
                 "format": layer.form,
                 "weight_bits": layer.weight_bits,
+                "weights": layer.weights,
+                "connections": layer.connections,
                 "density": layer.density,
                 "by_format": {
                     form: {"words": words, "cores": cores}

@@ -236,6 +236,7 @@ def test_delays_hold_back_what_is_fed_forward_only():
         skips=(Skip(INPUT, Connections.from_dense([[0], [100], [0]])),),
     )
     result = simulate(Network((layer,)), [[[1], [0], [0], [0]]], states="all")
+    assert result.counts.sops == 2 + 1  # what is 62 steps late never arrives
     assert (result.u["only"][0] // 64).tolist() == [[1, 100, 0], [0, 0, 0], [0, 1, 0], [0, 0, 0]]
     assert (result.v["only"][0] // 64).tolist() == [
         [11, 110, 10],
@@ -444,7 +445,7 @@ def spatial() -> tuple[Network, np.ndarray]:
         (
             Layer("conv", conv, Cuba(decays, 200, decays + 1), delays=delays),
             Layer("second", second, Cuba(4096, 2048, 64)),
-            Layer("head", head, Cuba(4096, 2048, 64), skips=(skip,)),
+            Layer("head", head, Cuba(4096, 2048, 64), delays=np.arange(20) % 3, skips=(skip,)),
         )
     )
     return network, (rng.random((7, 9, network.inputs)) < 0.3).astype(np.uint8)
