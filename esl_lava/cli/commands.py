@@ -11,6 +11,7 @@ import typer
 
 from esl_lava.cli.launch import ranked
 from esl_lava.cli.options import (
+    Axes,
     DataOrSpikes,
     Encoder,
     Json,
@@ -209,6 +210,7 @@ def run(
     net: Net,
     data: DataOrSpikes = None,
     labels: Labels = None,
+    axes: Axes = None,
     samples: Samples = None,
     backend: Annotated[
         str,
@@ -236,7 +238,7 @@ def run(
         from esl_lava.report import tables
 
         network, found = evaluated(
-            net, data, labels, samples, encoder, steps, backend, _given(options)
+            net, data, labels, axes, samples, encoder, steps, backend, _given(options)
         )
     counts = found.result.counts
     if as_json:
@@ -266,7 +268,10 @@ def verify(
     model: Model,
     net: Net,
     data: Data = None,
-    samples: Annotated[int, typer.Option(help="The first N test samples.")] = 20,
+    samples: Annotated[
+        int | None,
+        typer.Option(help="The first N test samples; default 20, or all where there are fewer."),
+    ] = None,
     backend: Annotated[
         list[str] | None,
         typer.Option(help="One to compare; may be repeated; by default all but loihi2."),

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from esl_lava.cli.options import (
+    Axes,
     DataOrSpikes,
     Encoder,
     Json,
@@ -23,6 +24,7 @@ from esl_lava.cli.output import print_json, print_tables, results_only
 def energy(
     net: Net,
     data: DataOrSpikes = None,
+    axes: Axes = None,
     samples: Samples = None,
     device: Annotated[
         list[str] | None,
@@ -61,13 +63,13 @@ def energy(
         from esl_lava.experiments import price as prices_of
         from esl_lava.report import hardware, tables
 
-        network, found = evaluated(net, data, None, samples, encoder, steps)
+        network, found = evaluated(net, data, None, axes, samples, encoder, steps)
         counts = found.result.counts
         mapped = None
         if chip is not None:
             from esl_lava.experiments import activity
 
-            seen = activity.measure_samples(network, data, samples, encoder, steps)
+            seen = activity.measure_samples(network, data, samples, encoder, steps, axes=axes)
             mapped = activity.place(network, chip, activity=seen)
             assert mapped.activity is not None
             counts = mapped.activity.counts
@@ -153,9 +155,15 @@ def map_to_chip(
         typer.Option(help="Measure spikes on test samples: traffic and the time of a step."),
     ] = True,
     data: DataOrSpikes = None,
+    axes: Axes = None,
     samples: Annotated[
-        int, typer.Option("--samples", help="Test samples that spikes are measured on.")
-    ] = 100,
+        int | None,
+        typer.Option(
+            "--samples",
+            help="Test samples that spikes are measured on; default 100, or all where there are "
+            "fewer.",
+        ),
+    ] = None,
     encoder: Encoder = None,
     steps: Steps = None,
     as_json: Json = False,
@@ -169,7 +177,12 @@ def map_to_chip(
         network = netfile.read(net)
         seen = None
         if spikes:
-            seen = activity.measure_samples(network, data, samples, encoder, steps)
+            seen = activity.measure_samples(
+                network,
+                *(data, samples, encoder, steps),
+                axes=axes,
+                most=activity.TRAFFIC_SAMPLES,
+            )
         found = activity.place(network, chip, packing=packing, chips=chips, activity=seen)
     if as_json:
         print_json(activity.mapped_values(found))

@@ -19,7 +19,15 @@ DataOrSpikes = Annotated[
     typer.Option(
         "--data",
         help="Data set (digits, mnist), by default the one trained on; or a .npy file of "
-        "spikes, integers of shape (samples, T, inputs).",
+        "spikes, integers of shape (samples, T, inputs) or (samples, T, channels, rows, columns).",
+    ),
+]
+Axes = Annotated[
+    str | None,
+    typer.Option(
+        "--axes",
+        help="Which axis of the file is which, by letters: N samples, T steps, C channels (or "
+        "inputs), H rows, W columns. E.g. NTHWC; SLAYER's are NCHWT, of flat inputs NCT.",
     ),
 ]
 Samples = Annotated[
@@ -28,10 +36,10 @@ Samples = Annotated[
 Net = Annotated[Path, typer.Argument(help="An exported network, net.h5.")]
 Encoder = Annotated[
     str | None,
-    typer.Option("--encoder", help="rate, latency or constant; by default as trained."),
+    typer.Option("--encoder", help="rate, latency, constant or two_times; by default as trained."),
 ]
 Steps = Annotated[
-    int | None, typer.Option("--steps", help="Steps per sample; by default as trained.")
+    int | None, typer.Option("--steps", help="Steps per sample, 1 to 4096; by default as trained.")
 ]
 
 
@@ -65,6 +73,7 @@ def evaluated(
     net: Path,
     data: str | None,
     labels: Path | None,
+    axes: str | None,
     samples: int | None,
     encoder: str | None,
     steps: int | None,
@@ -75,9 +84,9 @@ def evaluated(
 
     Args:
         net: net.h5.
-        data: a data set's name, or a .npy file of spikes (samples, T, inputs); None: the one
-            trained on.
+        data: a data set's name, or a .npy file of spikes; None: the one trained on.
         labels: a .npy file of the classes of the samples in a file.
+        axes: letters that say which axis of a file is which.
         samples: the first so many; None: all.
         encoder, steps: other than trained with; of a data set only.
         backend, options: what runs it.
@@ -91,17 +100,16 @@ def evaluated(
     """
     from esl_lava import netfile
     from esl_lava.experiments import evaluate as evaluations
+    from esl_lava.experiments import spikes
 
     network = netfile.read(net)
     chosen: dict[str, Any] = {"backend": backend, "options": options, "show": SamplesLine()}
-    if data is not None and data.endswith(".npy"):
-        if encoder is not None or steps is not None:
-            raise ConfigError(f"{data} holds spikes: --encoder and --steps are for data sets")
+    file = spikes.spikes_file(data)
+    spikes.refuse_others_options(data, file, encoder=encoder, steps=steps, axes=axes, labels=labels)
+    if file is not None:
         return network, evaluations.evaluate_spikes(
-            network, Path(data), labels, samples=samples, **chosen
+            network, file, labels, axes=axes, samples=samples, **chosen
         )
-    if labels is not None:
-        raise ConfigError(f"--labels {labels} belongs to --data FILE.npy; a data set has its own")
     encoding = evaluations.encoding_of(network, encoder, steps)
     name = evaluations.data_name(network, data)
     test = evaluations.load_samples(network, name, "test", samples)

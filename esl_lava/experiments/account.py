@@ -17,7 +17,13 @@ from esl_lava.data.datasets import Dataset
 from esl_lava.devices import load_device
 from esl_lava.energy import by_connections, table1
 from esl_lava.errors import LimitError
-from esl_lava.experiments.activity import Activity, mapped_values, measure, place
+from esl_lava.experiments.activity import (
+    TRAFFIC_SAMPLES,
+    Activity,
+    mapped_values,
+    measure,
+    place,
+)
 from esl_lava.experiments.evaluate import Evaluation, encoded
 from esl_lava.experiments.price import Price, cost_of_training, device_values, disagreements
 from esl_lava.experiments.rundir import RunDirectory, read_updates
@@ -32,9 +38,6 @@ from esl_lava.simulate import simulate
 
 CHIPS = ("loihi1", "loihi2")
 """What networks are mapped to."""
-
-TRAFFIC_SAMPLES = 100
-"""Test samples on which messages between cores are counted, at most."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,6 +43,9 @@ Layers = dict[str, npt.NDArray[np.int64]]
 BACKENDS = ("exact", "lava-models", "lava")
 """All that need no chip."""
 
+VERIFIED_SAMPLES = 20
+"""Compared where nobody says how many."""
+
 
 @dataclass(frozen=True)
 class State:
@@ -142,7 +145,7 @@ def verify(
     model_path: Path,
     net_path: Path,
     dataset: str | None = None,
-    samples: int = 20,
+    samples: int | None = None,
     backends: tuple[str, ...] = BACKENDS,
     workers: int | None = None,
     show: Show | None = None,
@@ -156,7 +159,7 @@ def verify(
         model_path: a trained model.
         net_path: what was exported of it.
         dataset: whose test split to use.
-        samples: how many of its first.
+        samples: how many of its first; by default `VERIFIED_SAMPLES`, or all where there are fewer.
         backends: the simulators.
         workers: interpreters that run Lava at the same time; by default 1.
         show: told backend and progress.
@@ -176,7 +179,7 @@ def verify(
     # Samples are presented as the model says; a file that says otherwise has been named.
     network = replace(network, steps=saved.config.encoding.steps)
     name = saved.config.data.name if dataset is None else dataset
-    data = load_samples(network, name, "test", samples)
+    data = load_samples(network, name, "test", samples, VERIFIED_SAMPLES)
     spikes = encoded(data, saved.config.encoding)
     found, not_run = {}, {}
     for backend in dict.fromkeys(backends):

@@ -118,7 +118,6 @@ def genuine() -> tuple[list, list]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=200,
     )
     alone, together = json.loads(done.stdout.splitlines()[-1])
     return alone, together

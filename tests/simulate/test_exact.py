@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -532,10 +531,12 @@ def test_threads_change_nothing(monkeypatch, threads):
     network, inputs = larger()
     whole = simulate(network, inputs, record="all", states="all")
     seen = set()
+    together = threading.Barrier(threads)
 
     def noting(*args):
-        seen.add(threading.get_ident())
-        time.sleep(0.01)  # or one thread would do the work of all
+        if threading.get_ident() not in seen:
+            seen.add(threading.get_ident())
+            together.wait()  # or one thread could do the work of all
         return run_neurons(*args)
 
     run_neurons = exact.run_neurons
@@ -552,7 +553,6 @@ def test_a_failure_in_one_thread_ends_the_others(monkeypatch):
 
     def failing(*args):
         started.append(args)
-        time.sleep(0.05)
         raise MemoryError("no memory")
 
     monkeypatch.setattr(exact, "run_neurons", failing)

@@ -59,7 +59,7 @@ def shared_memory(pid: int) -> set[str]:
     return set()
 
 
-def gone(group: int, seconds: float = 20.0) -> bool:
+def gone(group: int, seconds: float = 300.0) -> bool:
     """Whether a process group has no living process, now or in a moment."""
     end = time.monotonic() + seconds
     while processes(group):
@@ -95,7 +95,7 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._watcher.join()
-        until = time.monotonic() + 10  # on a busy machine a killed process takes its time to go
+        until = time.monotonic() + 300  # on a busy machine a killed process takes its time to go
         while (left := [p for group in self.groups for p in processes(group)]) and (
             time.monotonic() < until
         ):
@@ -410,7 +410,7 @@ from pathlib import Path
 from esl_lava import netfile
 from esl_lava.simulate import lava_cpu
 path = Path(sys.argv[1])
-lava_cpu.run_file(path, netfile.read(path), np.ones((1, 3, 2), np.uint8), (), deadline=60)
+lava_cpu.run_file(path, netfile.read(path), np.ones((1, 3, 2), np.uint8), (), deadline=600)
 """
 # Two processes that wait; the second may be as deaf as Python's resource tracker.
 TWO_THAT_WAIT = """
@@ -437,14 +437,13 @@ def test_no_worker_outlives_its_parent(tmp_path, fake_lava, signum):
         stderr=subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(temporary)},
     )
-    end = time.monotonic() + 60
     while not (marker.exists() and marker.read_text()):
-        assert time.monotonic() < end
+        assert parent.poll() is None
         time.sleep(0.05)
     group = int(marker.read_text())
     assert len(processes(group)) == 2
     parent.send_signal(signum)
-    _, said = parent.communicate(timeout=60)
+    _, said = parent.communicate()
     assert gone(group)
     assert parent.returncode == -signum
     if signum == signal.SIGINT:
@@ -452,7 +451,7 @@ def test_no_worker_outlives_its_parent(tmp_path, fake_lava, signum):
         assert list(temporary.iterdir()) == []
 
 
-def run_tiny(tmp_path, deadline=60.0) -> None:
+def run_tiny(tmp_path, deadline=600.0) -> None:
     path = tmp_path / "net.h5"
     netfile.write(TINY, path)
     lava_cpu.run_file(path, TINY, TINY_INPUT, (), deadline)
@@ -473,7 +472,7 @@ def test_when_a_worker_fails_the_others_end(tmp_path, fake_lava, monkeypatch):
         Watch(monkeypatch) as watch,
         pytest.raises(BackendError, match=r"^Lava failed: ValueError: the third sample$"),
     ):
-        lava_cpu.run_file(path, TINY, inputs, (), 60.0, workers=3)
+        lava_cpu.run_file(path, TINY, inputs, (), 600.0, workers=3)
     assert len(watch.groups) == 3
     assert watch.left == []
 
@@ -507,7 +506,7 @@ def test_a_failing_worker(tmp_path, fake_lava, monkeypatch, statements, sentence
 def test_what_a_stuck_worker_said_last_is_told(tmp_path, fake_lava, monkeypatch):
     fake_lava("import os, time; os.write(1, b'waiting for a chip\\n'); time.sleep(600)")
     monkeypatch.setattr(lava_cpu, "GRACE_SECONDS", 0.5)
-    for deadline in (2, 30):  # the second where a busy machine says nothing in time
+    for deadline in (2, 30, 300):  # the later ones where a busy machine says nothing in time
         with pytest.raises(BackendError, match=f"within {deadline} s and was stopped") as caught:
             run_tiny(tmp_path, deadline)
         if "said" in str(caught.value):
