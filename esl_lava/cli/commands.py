@@ -13,13 +13,16 @@ from esl_lava.cli.launch import ranked
 from esl_lava.cli.options import (
     Axes,
     DataOrSpikes,
+    Drive,
     Encoder,
+    InputShape,
     Json,
     Net,
     Samples,
     Steps,
     chosen_experiment,
     evaluated,
+    layout_of,
     run_values,
 )
 from esl_lava.cli.output import (
@@ -211,6 +214,8 @@ def run(
     data: DataOrSpikes = None,
     labels: Labels = None,
     axes: Axes = None,
+    input_shape: InputShape = None,
+    drive: Drive = False,
     samples: Samples = None,
     backend: Annotated[
         str,
@@ -237,8 +242,9 @@ def run(
     with results_only():
         from esl_lava.report import tables
 
+        layout = layout_of(axes, input_shape, drive)
         network, found = evaluated(
-            net, data, labels, axes, samples, encoder, steps, backend, _given(options)
+            net, data, labels, layout, samples, encoder, steps, backend, _given(options)
         )
     counts = found.result.counts
     if as_json:

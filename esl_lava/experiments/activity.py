@@ -24,7 +24,14 @@ from esl_lava.experiments.evaluate import (
     encoding_of,
     load_samples,
 )
-from esl_lava.experiments.spikes import read_spikes, refuse_others_options, spikes_file
+from esl_lava.experiments.input_block import driven
+from esl_lava.experiments.spikes import (
+    PLAIN,
+    Layout,
+    read_spikes,
+    refuse_others_options,
+    spikes_file,
+)
 from esl_lava.mapping import (
     CoreMap,
     LayerBound,
@@ -84,9 +91,9 @@ def measure(network: Network, data: Dataset, encoding: Encoding) -> Activity:
         DataError, BackendError: as `simulate`.
     """
 
-    def spikes(part: slice) -> npt.NDArray[np.uint8]:
+    def spikes(part: slice) -> npt.NDArray[Any]:
         some = replace(data, images=data.images[part], labels=data.labels[part])
-        return encoded(some, encoding)
+        return driven(network, encoded(some, encoding))
 
     return _measured(network, spikes, len(data), encoding.steps)
 
@@ -98,7 +105,7 @@ def measure_samples(
     encoder: str | None,
     steps: int | None,
     *,
-    axes: str | None = None,
+    layout: Layout = PLAIN,
     most: int | None = None,
 ) -> Activity:
     """`measure` on the first test samples of a data set, or on those of a file of spikes.
@@ -108,7 +115,7 @@ def measure_samples(
         data: a data set, by default the one trained on, or the path of a .npy file.
         samples: how many; by default `most`, or all where there are fewer or it is None.
         encoder, steps: other than as trained; of a data set only.
-        axes: which axis of a file is which, as `read_spikes`.
+        layout: of a file, as `read_spikes`.
         most: see `samples`.
 
     Raises:
@@ -116,9 +123,9 @@ def measure_samples(
         FileError, DataError, BackendError: as `read_spikes`, `load_samples`, `simulate`.
     """
     file = spikes_file(data)
-    refuse_others_options(data, file, encoder=encoder, steps=steps, axes=axes)
+    refuse_others_options(data, file, encoder=encoder, steps=steps, layout=layout)
     if file is not None:
-        inputs = read_spikes(network, file, samples, axes=axes, most=most)
+        inputs = read_spikes(network, file, samples, layout=layout, most=most)
         return _measured(network, inputs, inputs.samples, inputs.steps)
     encoding = encoding_of(network, encoder, steps)
     test = load_samples(network, data_name(network, data), "test", samples, most)

@@ -120,7 +120,6 @@ def _network(
     network = Network(tuple(layers), steps, _provenance(ours), bits)
     if digest(network) != attribute(ours, "digest", str):
         raise RefusedError("its digest does not match its data: the file was changed or damaged")
-    _check_input_shape(network, input_shape)
     kept = [layer for layer, place in zip(layers, walk.places) if place < groups]
     return Network(tuple(kept), steps, network.provenance, bits)
 
@@ -133,21 +132,9 @@ def _of_others(
     layers = walk.layers(groups)
     graded = isinstance(layers[0].connections, Injection)
     network = Network(tuple(layers), None, walk.facts, INJECTED_BITS if graded else 0)
-    _check_input_shape(network, input_shape)
     if broken := violations(network):
         raise RefusedError("; ".join(broken))
     return network
-
-
-def _check_input_shape(network: Network, given: tuple[int, int, int] | None) -> None:
-    """Refuse a shape of the input that is not the one the first layer takes."""
-    first = network.layers[0].connections
-    takes: tuple[int, ...] | None = None
-    if not isinstance(first, Connections):
-        takes = first.in_shape if isinstance(first, Convolution) else first.shape
-    if given is not None and given != takes:
-        what = f"{first.n_pre} inputs" if takes is None else f"input of shape {takes}"
-        raise RefusedError(f"the network takes {what}, not of shape {given}")
 
 
 def _provenance(ours: h5py.Group) -> dict[str, str]:
@@ -341,8 +328,8 @@ class _Walk:
             return self.before
         if self.given is None:
             raise RefusedError(
-                "the file does not say what shape (channels, rows, columns) its input has: "
-                "give the input's shape"
+                "the file does not say what shape its input has; give --input-shape, or data "
+                "with axes for channels, rows and columns"
             )
         return self.given
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -31,6 +32,7 @@ from esl_lava.experiments.price import DEFAULT_DEVICES, price
 from esl_lava.network import INTEGRATOR, Connections, Cuba, Injection, Layer, Network
 from esl_lava.simulate import Result, exact, simulate
 from tests.folders import contents
+from tests.netfile import test_others as others
 
 Command = Callable[..., Any]
 
@@ -120,6 +122,34 @@ def test_run_as_a_program_of_its_own(tiny: Any, program: Command) -> None:
     for layer in found.result.counts.layers:
         (line,) = (line for line in done.out.splitlines() if f" {layer.name} " in line)
         assert f"{layer.sops / 40:,.1f}" in line.split()
+
+
+@pytest.mark.parametrize("command", ["run", "energy", "map"])
+def test_networks_from_elsewhere(command: str, invoke: Command, tmp_path: Path) -> None:
+    """An input block scales its input; a convolution may be told the input's shape."""
+    block, conv, spikes = (tmp_path / name for name in ("block.net", "conv.net", "x.npy"))
+    others.written(block, others.INPUT_BLOCK | {"0/weight": 36.0, "0/bias": [34.0]})
+    with h5py.File(others.written(conv), "r+") as file:
+        del file["layer/0"]
+        for index in range(4):
+            file.move(f"layer/{index + 1}", f"layer/{index}")
+    rng = np.random.default_rng(0)
+    np.save(spikes, rng.integers(0, 2, (3, 6, 50), np.uint8))
+
+    def active(net: Path, *options: object) -> Any:
+        values = invoke(command, net, "--data", spikes, *options, "--json").json
+        return values["messages_per_sample" if command == "map" else "sops_per_sample"]
+
+    assert active(block) != active(block, "--drive")
+    refused = invoke(command, conv, "--data", spikes)
+    assert (refused.code, refused.out) == (2, "")
+    assert "give --input-shape" in refused.err
+    with_shape = active(conv, "--input-shape", "2,5,5")
+    np.save(spikes, np.load(spikes).reshape(3, 6, 2, 5, 5))
+    assert active(conv) == with_shape
+    wrong = invoke(command, conv, "--data", spikes, "--drive")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "does not begin with an input block" in wrong.err
 
 
 def test_run_of_spikes_from_a_file(tiny: Any, invoke: Command, tmp_path: Path) -> None:
