@@ -1,6 +1,19 @@
 """What brings input to a layer: connections of their own, a kernel slid over maps, injection.
 
-Neurons of feature maps are counted (channel, row, column) in C order.
+Neurons of feature maps are counted (channel, row, column) in C order. Words, everywhere:
+
+- *Positions* are the entries of a matrix or kernel (`possible`).
+- *Weights* are the positions that the mask allows (`stored`): what is trained and stored. A
+  weight may be the integer 0; those that are not are `nonzero`. *Density* is weights over
+  positions.
+- *Connections* are what weights make between two neurons (`count`). In a matrix each weight
+  makes one. In a kernel it makes one at every place where it meets an input while the kernel
+  slides; padding is no input.
+- *Synapses* are the connections whose integer weight is not 0 (`synapses`): what a spike
+  crosses. A *synaptic operation* (SOP) is one spike that crosses one synapse and arrives within
+  its sample (`arrivals`).
+
+Whatever costs energy is counted in connections, synapses and operations.
 """
 
 from __future__ import annotations
@@ -32,8 +45,7 @@ def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 class Connections:
     """The existing connections of a fully connected layer, compressed by output row.
 
-    A connection may carry weight 0 (it was quantised away); it stays a connection. A
-    *synapse* is a connection with a non-zero weight.
+    A connection may carry weight 0 (it was quantised away); it stays a connection.
 
     Attributes:
         n_post, n_pre: numbers of output and input neurons.
@@ -106,14 +118,29 @@ class Connections:
         return self.n_post * self.n_pre
 
     @property
-    def count(self) -> int:
-        """Number of connections (positions the mask allows)."""
+    def stored(self) -> int:
+        """Number of weights (positions the mask allows): one for each connection."""
         return int(self.indices.size)
+
+    @property
+    def nonzero(self) -> int:
+        """Number of weights that are not 0."""
+        return int(np.count_nonzero(self.weights))
+
+    @property
+    def possible_connections(self) -> int:
+        """Number of connections if the mask allowed every position."""
+        return self.possible
+
+    @property
+    def count(self) -> int:
+        """Number of connections."""
+        return self.stored
 
     @property
     def synapses(self) -> int:
         """Number of connections whose integer weight is not 0."""
-        return int(np.count_nonzero(self.weights))
+        return self.nonzero
 
     def rows(self) -> npt.NDArray[np.int64]:
         """(connections,) output neuron of each entry."""
@@ -131,9 +158,16 @@ class Connections:
         full[self.rows(), self.indices] = True
         return full
 
-    def fan_out(self) -> npt.NDArray[np.int64]:
-        """(n_pre,) number of synapses (non-zero weights) leaving each input neuron."""
-        return np.bincount(self.indices[self.weights != 0], minlength=self.n_pre).astype(np.int64)
+    def fan_out(self, onto: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
+        """(n_pre,) number of synapses that leave each input neuron.
+
+        Args:
+            onto: (n_post,) of which output neurons synapses count; of all, if None.
+        """
+        used = self.weights != 0
+        if onto is not None:
+            used &= np.repeat(onto, np.diff(self.indptr))
+        return np.bincount(self.indices[used], minlength=self.n_pre).astype(np.int64)
 
     def unrolled(self) -> Connections:
         """Itself: every synapse between two neurons is stored."""
@@ -144,15 +178,14 @@ class Connections:
 class Convolution:
     """A kernel slid over feature maps, as torch's conv2d (cross-correlation, zero padding).
 
-    A connection is a position of the kernel, shared by all places it slides to; the
-    synapses it stands for between two neurons are counted by `fan_out`.
+    A weight is a position of the kernel, and makes a connection at every place it slides to.
 
     Attributes:
         kernel: (out channels, in channels // groups, rows, columns) int32.
         in_shape: (channels, rows, columns) of the input.
         stride, padding, dilation: (rows, columns) each.
         groups: of channels, each seen by its own share of the kernels.
-        allowed: bool of the kernel's shape, true where a connection exists; all, if None.
+        allowed: bool of the kernel's shape, true where a weight exists; all, if None.
 
     Raises:
         ValueError, TypeError: when the parts do not fit together.
@@ -233,39 +266,75 @@ class Convolution:
         return int(self.kernel.size)
 
     @property
-    def count(self) -> int:
-        """Number of connections (positions of the kernel the mask allows)."""
+    def stored(self) -> int:
+        """Number of weights (positions of the kernel the mask allows), each counted once."""
         return int(np.count_nonzero(self.mask()))
 
     @property
-    def synapses(self) -> int:
-        """Number of connections whose integer weight is not 0, each counted once."""
+    def nonzero(self) -> int:
+        """Number of weights that are not 0, each counted once."""
         return int(np.count_nonzero(self.kernel))
 
+    @property
+    def possible_connections(self) -> int:
+        """Number of connections if the mask allowed every position of the kernel."""
+        return self._slid(np.ones(self.kernel.shape, bool))
+
+    @property
+    def count(self) -> int:
+        """Number of connections: of each weight at every place where it meets an input."""
+        return self._slid(self.mask())
+
+    @property
+    def synapses(self) -> int:
+        """Number of connections whose integer weight is not 0."""
+        return self._slid(self.kernel != 0)
+
+    def _slid(self, positions: npt.NDArray[np.bool_]) -> int:
+        """How often these positions of the kernel meet an input while it slides."""
+        rows, columns = ([met.size for met, _ in self._taps(axis)] for axis in (0, 1))
+        of_taps = np.count_nonzero(positions, axis=(0, 1))
+        return int(np.array(rows, np.int64) @ of_taps @ np.array(columns, np.int64))
+
     def mask(self) -> npt.NDArray[np.bool_]:
-        """Bool of the kernel's shape, true where a connection exists."""
+        """Bool of the kernel's shape, true where a weight exists."""
         assert self.allowed is not None
         return self.allowed
 
-    def fan_out(self) -> npt.NDArray[np.int64]:
-        """(n_pre,) number of neurons each input neuron reaches by a non-zero weight."""
-        channels, rows, columns = self.in_shape
-        used = self.kernel != 0  # (out, in of a group, rows, columns)
-        per_group = used.reshape(self.groups, -1, *used.shape[1:]).sum(axis=1, dtype=np.int64)
-        per_tap = per_group.reshape(channels, *used.shape[2:])
-        reached = np.zeros((channels, rows, columns), np.int64)
-        taps_y, taps_x = (self._taps(axis) for axis in (0, 1))
-        for ky, ys in enumerate(taps_y):
-            for kx, xs in enumerate(taps_x):
-                reached[:, ys[:, None], xs] += per_tap[:, ky, kx, None, None]
+    def fan_out(self, onto: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
+        """(n_pre,) number of synapses that leave each input neuron.
+
+        Args:
+            onto: (n_post,) of which output neurons synapses count; of all, if None.
+        """
+        channels = self.in_shape[0]
+        # Whole numbers below 2**53 are exact in float64, whose products are much faster.
+        used = (self.kernel != 0).reshape(self.groups, -1, *self.kernel.shape[1:]).astype(float)
+        reached = np.zeros(self.in_shape, np.int64)
+        taps_y, taps_x = self._taps(0), self._taps(1)
+        for ky, (ys, out_ys) in enumerate(taps_y):
+            for kx, (xs, out_xs) in enumerate(taps_x):
+                tap = used[..., ky, kx]  # (groups, outputs, inputs of a group)
+                if onto is None:
+                    met = tap.sum(axis=1).reshape(channels, 1, 1)
+                else:
+                    seen = onto.reshape(self.out_shape)[:, out_ys[:, None], out_xs]
+                    seen = seen.reshape(*tap.shape[:2], ys.size * xs.size).astype(float)
+                    met = (tap.transpose(0, 2, 1) @ seen).reshape(channels, ys.size, xs.size)
+                reached[:, ys[:, None], xs] += met.astype(np.int64)
         return reached.ravel()
 
-    def _taps(self, axis: int) -> list[npt.NDArray[np.int64]]:
-        """For each position of the kernel along an axis, the inputs it meets while sliding."""
+    def _taps(self, axis: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """For each position of the kernel along an axis, the inputs it meets while sliding.
+
+        Returns:
+            (inputs, the outputs that see them) by their places along the axis.
+        """
         out, size = self.out_shape[1 + axis], self.in_shape[1 + axis]
         starts = np.arange(out) * self.stride[axis] - self.padding[axis]
         met = [starts + k * self.dilation[axis] for k in range(self.kernel.shape[2 + axis])]
-        return [m[(m >= 0) & (m < size)] for m in met]
+        inside = [np.flatnonzero((m >= 0) & (m < size)) for m in met]
+        return [(m[there], there) for m, there in zip(met, inside)]
 
     def unrolled(self) -> Connections:
         """Every connection between two neurons on its own; for small layers.
@@ -306,7 +375,7 @@ class Injection:
     """
 
     shape: tuple[int, ...]
-    possible = count = synapses = 0
+    possible = stored = nonzero = possible_connections = count = synapses = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(operator.index(n) for n in self.shape))
@@ -323,6 +392,6 @@ class Injection:
         """Number of neurons."""
         return math.prod(self.shape)
 
-    def fan_out(self) -> npt.NDArray[np.int64]:
+    def fan_out(self, onto: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
         """(n_pre,) zeros: there are no synapses."""
         return np.zeros(self.n_pre, np.int64)

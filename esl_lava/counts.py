@@ -10,26 +10,40 @@ from dataclasses import dataclass
 class LayerCounts:
     """Counts of one layer, summed over all samples and steps of a run.
 
+    What weights, connections and synapses are, `esl_lava.connections` says.
+
     Attributes:
         name: the layer's name.
         neurons: neurons in the layer.
-        possible: positions of its weight matrix, connected or not.
-        connections: positions the mask allows.
-        synapses: connections with a non-zero integer weight.
-        sops: synaptic operations: one input spike crossing one synapse (NeuroBench's
-            effective AC: zero weights are excluded).
+        possible: positions of its matrices and kernels.
+        weights: positions the mask allows; of a kernel each once.
+        possible_connections: connections if the mask allowed every position.
+        connections: between two neurons.
+        synapses: connections whose integer weight is not 0.
+        sops: synaptic operations: one spike that crosses one synapse and arrives within its
+            sample (NeuroBench's effective AC: zero weights are excluded).
         neuron_updates: neurons x steps x samples.
         spikes: spikes the layer emitted.
+        returned: of these, those that came back through recurrent synapses: all but those of
+            a sample's last step; 0 where there are none.
     """
 
     name: str
     neurons: int
     possible: int
+    weights: int
+    possible_connections: int
     connections: int
     synapses: int
     sops: int
     neuron_updates: int
     spikes: int
+    returned: int = 0
+
+    @property
+    def density(self) -> float:
+        """Weights over positions, 0..1; 0 where there is no position."""
+        return self.weights / self.possible if self.possible else 0.0
 
 
 @dataclass(frozen=True)
@@ -38,11 +52,10 @@ class LayerDetail:
 
     Attributes:
         inputs: neurons or input channels its synapses come from.
-        dense_synapses: synapses between two neurons if nothing were pruned; more than
-            `LayerCounts.possible` where a kernel is shared.
-        targets: positions a stored synapse of one input can name: neurons, or positions
+        nonzero: weights that are not 0; of a kernel each once.
+        targets: positions a stored weight of one input can name: neurons, or positions
             of a kernel.
-        in_spikes: spikes that came in, all samples and steps.
+        in_spikes: spikes that came in, all samples and steps; a delay comes after that.
         convolution: whether weights are a kernel's.
         bias: whether its neurons have one.
         leaky: whether a potential or a current decays from step to step, by a product.
@@ -52,7 +65,7 @@ class LayerDetail:
     """
 
     inputs: int
-    dense_synapses: int
+    nonzero: int
     targets: int
     in_spikes: int
     convolution: bool
@@ -97,23 +110,13 @@ class Counts:
 
     @property
     def connections(self) -> int:
-        """Connections of all layers together."""
+        """Connections between two neurons, of all layers together."""
         return sum(layer.connections for layer in self.layers)
 
     @property
-    def possible(self) -> int:
-        """Possible connections of all layers together."""
-        return sum(layer.possible for layer in self.layers)
-
-    @property
-    def dense_synapses(self) -> int:
-        """Synapses between two neurons if nothing were pruned.
-
-        Without details it is `possible`, which is the same but for convolutions.
-        """
-        if not self.details:
-            return self.possible
-        return sum(detail.dense_synapses for detail in self.details)
+    def possible_connections(self) -> int:
+        """Connections of all layers together if nothing were pruned."""
+        return sum(layer.possible_connections for layer in self.layers)
 
     @property
     def active_updates(self) -> int | None:

@@ -24,7 +24,7 @@ import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,10 +38,12 @@ __all__ = [
     "Connections",
     "Convolution",
     "Cuba",
+    "End",
     "Injection",
     "Layer",
     "Network",
     "Skip",
+    "ends",
     "parts",
 ]
 
@@ -326,23 +328,55 @@ class Network:
         return None if last.neuron.fires else last
 
     @property
+    def weights(self) -> int:
+        """Weights of all layers together; of a kernel each once (see `connections`)."""
+        return sum(part.stored for layer in self.layers for part in parts(layer))
+
+    @property
     def connections(self) -> int:
-        """Connections of all layers together."""
+        """Connections between two neurons, of all layers together."""
         return sum(part.count for layer in self.layers for part in parts(layer))
 
     @property
     def synapses(self) -> int:
-        """Non-zero weights of all layers together."""
+        """Connections whose integer weight is not 0, of all layers together."""
         return sum(part.synapses for layer in self.layers for part in parts(layer))
 
     @property
     def density(self) -> float:
-        """Connections over possible connections of all layers together, 0..1."""
+        """Weights over positions of all layers together, 0..1."""
         possible = sum(part.possible for layer in self.layers for part in parts(layer))
-        return self.connections / possible if possible else 0.0
+        return self.weights / possible if possible else 0.0
 
 
 def parts(layer: Layer) -> list[Connections | Convolution | Injection]:
     """Everything that brings input to a layer: feed-forward, recurrent, skips."""
     recurrent = [] if layer.recurrent is None else [layer.recurrent]
     return [layer.connections, *recurrent, *(skip.connections for skip in layer.skips)]
+
+
+class End(NamedTuple):
+    """Connections that end at a layer.
+
+    Attributes:
+        source: whose spikes they bring: a layer's name, or `INPUT`; the layer's own name
+            where they are recurrent.
+        connections: they themselves.
+        late: steps after a spike until it arrives; one for all neurons of the layer, or
+            (n_post,) of them.
+    """
+
+    source: str
+    connections: Connections | Convolution | Injection
+    late: int | IntArray
+
+
+def ends(network: Network, index: int) -> list[End]:
+    """Everything that brings input to a layer: feed-forward, skips, recurrent."""
+    layer = network.layers[index]
+    before = network.layers[index - 1].name if index else INPUT
+    found = [End(before, layer.connections, 0 if layer.delays is None else layer.delays)]
+    found += [End(skip.source, skip.connections, 0) for skip in layer.skips]
+    if layer.recurrent is not None:
+        found.append(End(layer.name, layer.recurrent, 1))
+    return found

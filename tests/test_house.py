@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LINKS = {"export": "../export", "hw_configs": "../hw_configs"}
 
 FLOORS = {
-    1: "network connections counts devices config errors files interrupts kernels hw_configs",
+    1: "network connections arrivals counts devices config errors files interrupts kernels "
+    "hw_configs",
     2: "netfile sparsity data",
     3: "models simulate energy mapping",
     4: "report training export",

@@ -1,5 +1,6 @@
 import copy
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -288,6 +289,8 @@ def test_counts_sum_their_layers():
             "a",
             neurons=4,
             possible=20,
+            weights=9,
+            possible_connections=20,
             connections=9,
             synapses=8,
             sops=70,
@@ -298,8 +301,10 @@ def test_counts_sum_their_layers():
             "b",
             neurons=2,
             possible=8,
-            connections=8,
-            synapses=5,
+            weights=8,
+            possible_connections=80,
+            connections=72,
+            synapses=45,
             sops=11,
             neuron_updates=20,
             spikes=0,
@@ -307,7 +312,9 @@ def test_counts_sum_their_layers():
     ]
     counts = Counts(samples=2, steps=5, input_spikes=17, layers=tuple(rows))
     assert (counts.sops, counts.neuron_updates, counts.spikes) == (81, 60, 3)
-    assert (counts.connections, counts.possible) == (17, 28)
+    assert (counts.connections, counts.possible_connections) == (81, 100)
+    assert [row.density for row in rows] == [9 / 20, 1]
+    assert replace(rows[0], possible=0, weights=0).density == 0
 
 
 # --- Convolutions. -------------------------------------------------------------------------
@@ -344,8 +351,15 @@ def test_connections_of_a_convolution(seed):
     c = any_convolution(seed)
     unrolled = c.unrolled()
     assert np.array_equal(c.fan_out(), unrolled.fan_out())
+    onto = np.random.default_rng(seed + 2).random(c.n_post) < 0.5
+    assert np.array_equal(c.fan_out(onto), unrolled.fan_out(onto))
+    assert np.array_equal(unrolled.fan_out(onto), (unrolled.dense() != 0)[onto].sum(axis=0))
+    # Weights are counted once, connections wherever a weight meets an input.
     assert c.possible == c.kernel.size
-    assert c.count == c.mask().sum() >= c.synapses == np.count_nonzero(c.kernel)
+    assert c.stored == c.mask().sum() >= c.nonzero == np.count_nonzero(c.kernel)
+    assert (c.count, c.synapses) == (unrolled.count, unrolled.synapses)
+    whole = replace(c, kernel=np.ones_like(c.kernel), allowed=None)
+    assert c.possible_connections == whole.unrolled().count == whole.count
     # Where the mask has a connection, so has every place, of weight 0 or not.
     everywhere = Convolution(
         np.asarray(c.mask(), np.int32),
@@ -411,6 +425,7 @@ def test_convolutions_take_only_integers_and_keep_their_own():
 def test_injection():
     one = Injection((np.int64(2), 3, 4))
     assert (one.n_pre, one.n_post, one.count, one.synapses, one.possible) == (24, 24, 0, 0, 0)
+    assert (one.stored, one.nonzero, one.possible_connections) == (0, 0, 0)
     assert not one.fan_out().any()
     assert one == Injection((2, 3, 4)) != Injection((24,))
     for shape in ((), (2, 3), (0,), (1, 1, 1, 1), (-2,)):
@@ -495,7 +510,9 @@ def test_a_network_counts_all_its_parts():
     first = Layer("a", maps, LIF, recurrent=recurrent)
     network = Network((first, skipping(INPUT, 3)))
     assert [part.possible for part in parts(first)] == [2, 4]
-    assert (network.connections, network.synapses) == (2 + 4 + 8 + 12, 1 + 4 + 8 + 12)
+    # The kernel's two weights meet an input each at two places; one of them is 0.
+    assert network.weights == 2 + 4 + 8 + 12
+    assert (network.connections, network.synapses) == (4 + 4 + 8 + 12, 2 + 4 + 8 + 12)
     assert network.density == 1
     assert network.inputs == 3
 

@@ -10,12 +10,15 @@ import typer
 from esl_lava.cli.options import (
     Axes,
     DataOrSpikes,
+    Drive,
     Encoder,
+    InputShape,
     Json,
     Net,
     Samples,
     Steps,
     evaluated,
+    layout_of,
     run_values,
 )
 from esl_lava.cli.output import print_json, print_tables, results_only
@@ -25,6 +28,8 @@ def energy(
     net: Net,
     data: DataOrSpikes = None,
     axes: Axes = None,
+    input_shape: InputShape = None,
+    drive: Drive = False,
     samples: Samples = None,
     device: Annotated[
         list[str] | None,
@@ -63,13 +68,14 @@ def energy(
         from esl_lava.experiments import price as prices_of
         from esl_lava.report import hardware, tables
 
-        network, found = evaluated(net, data, None, axes, samples, encoder, steps)
+        layout = layout_of(axes, input_shape, drive)
+        network, found = evaluated(net, data, None, layout, samples, encoder, steps)
         counts = found.result.counts
         mapped = None
         if chip is not None:
             from esl_lava.experiments import activity
 
-            seen = activity.measure_samples(network, data, samples, encoder, steps, axes=axes)
+            seen = activity.measure_samples(network, data, samples, encoder, steps, layout=layout)
             mapped = activity.place(network, chip, activity=seen)
             assert mapped.activity is not None
             counts = mapped.activity.counts
@@ -156,6 +162,8 @@ def map_to_chip(
     ] = True,
     data: DataOrSpikes = None,
     axes: Axes = None,
+    input_shape: InputShape = None,
+    drive: Drive = False,
     samples: Annotated[
         int | None,
         typer.Option(
@@ -170,17 +178,18 @@ def map_to_chip(
 ) -> None:
     """Say on how many cores a network fits, what binds, and what a step takes at least."""
     with results_only():
-        from esl_lava import netfile
         from esl_lava.experiments import activity
+        from esl_lava.experiments.spikes import read_network, spikes_file
         from esl_lava.report import hardware
 
-        network = netfile.read(net)
+        layout = layout_of(axes, input_shape, drive)
+        network = read_network(net, spikes_file(data), layout)
         seen = None
         if spikes:
             seen = activity.measure_samples(
                 network,
                 *(data, samples, encoder, steps),
-                axes=axes,
+                layout=layout,
                 most=activity.TRAFFIC_SAMPLES,
             )
         found = activity.place(network, chip, packing=packing, chips=chips, activity=seen)

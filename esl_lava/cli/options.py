@@ -30,6 +30,22 @@ Axes = Annotated[
         "inputs), H rows, W columns. E.g. NTHWC; SLAYER's are NCHWT, of flat inputs NCT.",
     ),
 ]
+InputShape = Annotated[
+    str | None,
+    typer.Option(
+        "--input-shape",
+        help="Channels, rows and columns of the input, e.g. 2,34,34, for a file of others that "
+        "begins with a convolution and does not say it; by default the axes of --data FILE.npy.",
+    ),
+]
+Drive = Annotated[
+    bool,
+    typer.Option(
+        "--drive",
+        help="The values of --data FILE.npy drive the neurons of the network's input block as "
+        "they are; by default its weight and bias are applied to them first.",
+    ),
+]
 Samples = Annotated[
     int | None, typer.Option("--samples", help="Use the first N test samples; default all.")
 ]
@@ -69,11 +85,22 @@ def chosen_experiment(
     return configs.override(base, overrides)
 
 
+def layout_of(axes: str | None, input_shape: str | None, drive: bool) -> Any:
+    """`experiments.spikes.Layout` of the options.
+
+    Raises:
+        ConfigError: when a shape is none.
+    """
+    from esl_lava.experiments.spikes import Layout, parse_shape
+
+    return Layout(axes, None if input_shape is None else parse_shape(input_shape), drive)
+
+
 def evaluated(
     net: Path,
     data: str | None,
     labels: Path | None,
-    axes: str | None,
+    layout: Any,
     samples: int | None,
     encoder: str | None,
     steps: int | None,
@@ -86,7 +113,7 @@ def evaluated(
         net: net.h5.
         data: a data set's name, or a .npy file of spikes; None: the one trained on.
         labels: a .npy file of the classes of the samples in a file.
-        axes: letters that say which axis of a file is which.
+        layout: `experiments.spikes.Layout` of a file.
         samples: the first so many; None: all.
         encoder, steps: other than trained with; of a data set only.
         backend, options: what runs it.
@@ -98,17 +125,22 @@ def evaluated(
         ConfigError: when options do not belong to one another.
         FileError: when a file cannot be read as what it should be.
     """
-    from esl_lava import netfile
     from esl_lava.experiments import evaluate as evaluations
     from esl_lava.experiments import spikes
+    from esl_lava.simulate import backend_options
 
-    network = netfile.read(net)
-    chosen: dict[str, Any] = {"backend": backend, "options": options, "show": SamplesLine()}
     file = spikes.spikes_file(data)
-    spikes.refuse_others_options(data, file, encoder=encoder, steps=steps, axes=axes, labels=labels)
+    spikes.refuse_others_options(
+        data, file, encoder=encoder, steps=steps, layout=layout, labels=labels
+    )
+    network = spikes.read_network(net, file, layout)
+    # Lava reads the file itself, so that a fault of our reader would show.
+    own = {"path": net} if "path" in backend_options(backend) else {}
+    chosen: dict[str, Any] = {"backend": backend, "options": {**options, **own}}
+    chosen["show"] = SamplesLine()
     if file is not None:
         return network, evaluations.evaluate_spikes(
-            network, file, labels, axes=axes, samples=samples, **chosen
+            network, file, labels, layout=layout, samples=samples, **chosen
         )
     encoding = evaluations.encoding_of(network, encoder, steps)
     name = evaluations.data_name(network, data)
@@ -123,6 +155,7 @@ def run_values(network: Any, found: Any) -> dict[str, Any]:
         "accuracy": found.accuracy,
         "samples": found.samples,
         "density": network.density,
+        "weights": network.weights,
         "connections": network.connections,
         "seconds": found.seconds,
         "sops_per_sample": counts.sops / counts.samples,

@@ -18,6 +18,7 @@ from esl_lava.network import (
     Injection,
     Layer,
     Network,
+    ends,
     parts,
 )
 
@@ -33,11 +34,12 @@ def detailed(network: Network, counts: Counts) -> Counts:
         counts: of its run.
     """
     spikes = {INPUT: counts.input_spikes} | {layer.name: layer.spikes for layer in counts.layers}
-    details = tuple(
-        _detail(layer, sum(spikes[source] for source, _ in ends(network, index)))
-        for index, layer in enumerate(network.layers)
-    )
-    return replace(counts, details=details)
+    details = []
+    for index, (layer, counted) in enumerate(zip(network.layers, counts.layers)):
+        sources = [end.source for end in ends(network, index) if end.source != layer.name]
+        coming = sum(spikes[source] for source in sources) + counted.returned
+        details.append(_detail(layer, coming))
+    return replace(counts, details=tuple(details))
 
 
 def with_activity(counts: Counts, active: Mapping[str, int]) -> Counts:
@@ -68,24 +70,10 @@ def with_messages(counts: Counts, messages: Mapping[str, int]) -> Counts:
     return replace(counts, details=details, input_messages=messages[INPUT])
 
 
-def ends(network: Network, index: int) -> list[tuple[str, Any]]:
-    """(source layer or `INPUT`, connections) of everything that reaches a layer."""
-    layer = network.layers[index]
-    before = network.layers[index - 1].name if index else INPUT
-    found: list[tuple[str, Any]] = [(before, layer.connections)]
-    found += [(skip.source, skip.connections) for skip in layer.skips]
-    if layer.recurrent is not None:
-        found.append((layer.name, layer.recurrent))
-    return found
-
-
 def active_updates(
     network: Network, inputs: npt.NDArray[Any], spikes: Mapping[str, npt.NDArray[Any]]
 ) -> dict[str, int]:
-    """Neuron updates in which at least one synaptic operation reached the neuron.
-
-    Delays shift when an operation arrives but not how many arrive, and are ignored; so
-    is what arrives after the last step because of them.
+    """Neuron updates in which at least one synaptic operation arrived at the neuron.
 
     Args:
         network: the one that was run.
@@ -99,16 +87,15 @@ def active_updates(
     silent = {layer.name for layer in network.layers if not layer.neuron.fires}
     for index, layer in enumerate(network.layers):
         reached: npt.NDArray[np.bool_] | None = None
-        for source, part in ends(network, index):
+        for source, part, late in ends(network, index):
             if isinstance(part, Injection) or source in silent:
                 continue
             given = inputs if source == INPUT else spikes[source]
             samples, steps = given.shape[:2]
-            active = given.reshape(samples, steps, -1) != 0
-            if source == layer.name:  # of the step before
-                active = np.concatenate([np.zeros_like(active[:, :1]), active[:, :-1]], axis=1)
-            now = _reached(part, active.reshape(samples * steps, -1))
-            reached = now if reached is None else reached | now
+            active = given.reshape(samples * steps, -1) != 0
+            crossing = _reached(part, active).reshape(samples, steps, -1)
+            arriving = _arriving(crossing, np.broadcast_to(late, layer.neurons))
+            reached = arriving if reached is None else reached | arriving
         found[layer.name] = 0 if reached is None else int(np.count_nonzero(reached))
     return found
 
@@ -124,7 +111,7 @@ def _detail(layer: Layer, in_spikes: int) -> LayerDetail:
     leaky = bool((decays[0] > 0).any() or (decays[1] < DECAY_UNITY).any())
     return LayerDetail(
         inputs=sum(part.n_pre for part in brought),
-        dense_synapses=sum(map(dense_synapses, brought)),
+        nonzero=sum(part.nonzero for part in brought),
         targets=targets,
         in_spikes=in_spikes,
         convolution=convolution,
@@ -133,18 +120,22 @@ def _detail(layer: Layer, in_spikes: int) -> LayerDetail:
     )
 
 
-def dense_synapses(part: Connections | Convolution | Injection) -> int:
-    """Synapses between two neurons if every position were a connection."""
-    return int(dense_fan_out(part).sum())
+def _arriving(
+    crossing: npt.NDArray[np.bool_], late: npt.NDArray[np.int32]
+) -> npt.NDArray[np.bool_]:
+    """(samples, T, n) what arrives in each step, of what sets out to neurons in each.
 
-
-def dense_fan_out(part: Connections | Convolution | Injection) -> npt.NDArray[np.int64]:
-    """(n_pre,) neurons each input reaches if every position were a connection."""
-    if isinstance(part, Convolution):
-        return replace(part, kernel=np.ones_like(part.kernel), allowed=None).fan_out()
-    if isinstance(part, Injection):
-        return part.fan_out()
-    return np.full(part.n_pre, part.n_post, np.int64)
+    Args:
+        crossing: (samples, T, n).
+        late: (n,) steps that it takes; what takes too many never arrives.
+    """
+    steps = crossing.shape[1]
+    found = np.zeros_like(crossing)
+    for delay in np.unique(late):
+        if delay < steps:
+            there = late == delay
+            found[:, delay:, there] = crossing[:, : steps - delay, there]
+    return found
 
 
 def _reached(

@@ -36,12 +36,12 @@ class Load:
         name: the layer's.
         inputs, neurons: sizes of its input and output maps.
         macs: multiply-accumulates of one dense pass.
-        weights: stored weights, zeros included: positions of the matrix or kernel.
-        synapses: stored weights that are not 0.
+        positions: of the matrix or kernel: weights that are stored where zeros are too.
+        nonzero: weights that are not 0.
         targets: positions a stored weight of one input can name.
         steps: T.
         in_spikes, out_spikes: theta_in, theta_out, summed over T.
-        sops: spikes times existing synapses.
+        sops: synaptic operations: spikes times existing synapses.
         dense_sops: spikes times the synapses there would be if nothing were pruned.
         convolution, bias, leaky: what kind of layer it is.
     """
@@ -50,8 +50,8 @@ class Load:
     inputs: int
     neurons: int
     macs: int
-    weights: int
-    synapses: int
+    positions: int
+    nonzero: int
     targets: int
     steps: int
     in_spikes: float
@@ -116,9 +116,9 @@ def loads(counts: Counts) -> list[Load]:
                 name=layer.name,
                 inputs=detail.inputs,
                 neurons=layer.neurons,
-                macs=detail.dense_synapses,
-                weights=layer.possible,
-                synapses=layer.synapses,
+                macs=layer.possible_connections,
+                positions=layer.possible,
+                nonzero=detail.nonzero,
                 targets=detail.targets,
                 steps=counts.steps,
                 in_spikes=rate,
@@ -151,7 +151,7 @@ def ann(load: Load, device: Device) -> LayerEnergy:
     biases = load.neurons if load.bias else 0
     return LayerEnergy(
         name=load.name,
-        weights=bank.access(load.macs, bank.bits * load.weights),
+        weights=bank.access(load.macs, bank.bits * load.positions),
         potential=0.0,
         bias=bank.access(biases, bank.bits * biases),
         io=bank.access(reads, bank.bits * load.inputs)
@@ -159,7 +159,7 @@ def ann(load: Load, device: Device) -> LayerEnergy:
         operations=bank.operations(load.macs, biases),
         addressing=bank.operations(0, addresses),
         storage=DENSE,
-        extrapolated=bank.extrapolates(bank.bits * max(load.weights, load.inputs, load.neurons)),
+        extrapolated=bank.extrapolates(bank.bits * max(load.positions, load.inputs, load.neurons)),
     )
 
 
@@ -170,7 +170,7 @@ def snn(load: Load, device: Device, storage: str | None = None) -> LayerEnergy:
         load: of one sample.
         device: charged for memory.
         storage: "dense": every position is stored and a spike reads all of its row, zeros
-            too (the authors' setting); "sparse": existing synapses with an index each;
+            too (the authors' setting); "sparse": weights that are not 0, with an index each;
             None: the cheaper of the two.
 
     Raises:
@@ -183,7 +183,7 @@ def snn(load: Load, device: Device, storage: str | None = None) -> LayerEnergy:
     bank = _Bank(device)
     events = load.sops if storage == SPARSE else load.dense_sops
     width = bank.bits + (load.index_bits if storage == SPARSE else 0)
-    stored = width * (load.synapses if storage == SPARSE else load.weights)
+    stored = width * (load.nonzero if storage == SPARSE else load.positions)
     every_step = load.steps * load.neurons
     biases = every_step if load.bias else 0
     # Read and written for every synaptic operation and at every step (Eq. 9, 10, 14, 15).

@@ -65,12 +65,14 @@ class EnergyBreakdown:
 def by_connections(connections: int, device: Device) -> float:
     """Joules of an inference by the paper's convention: each connection costs once.
 
-    No time steps and no activity enter. For a network whose neurons fire at most once
-    it is an upper bound on the synaptic operations. On a dense machine it assumes that
-    absent connections cost nothing, which `per_sample` does not.
+    No time steps and no activity enter. Where inputs and neurons fire at most once in a
+    sample, it is an upper bound on what the synaptic operations cost: a spike crosses each
+    of its connections once. On a dense machine it assumes that absent connections cost
+    nothing, which `per_sample` does not.
 
     Args:
-        connections: connections of the network (positions the masks allow).
+        connections: of the network, between two neurons (`Network.connections`): of a
+            kernel as many as its weights make, not its weights.
         device: charges its `sop`, or its `operation` or `mac` where it is dense.
 
     Raises:
@@ -91,7 +93,7 @@ def as_ann(counts: Counts, device: Device) -> float | None:
     Every possible connection is one multiply-accumulate.
 
     Args:
-        counts: with details, where the network has convolutions.
+        counts: with details for a device charged for memory.
         device: charges its `operation` or `mac`, or memory.
 
     Returns:
@@ -101,7 +103,7 @@ def as_ann(counts: Counts, device: Device) -> float | None:
         layers = [lemaire.ann(load, device) for load in lemaire.loads(counts)]
         return sum(layer.total for layer in layers)
     keys = [key for key in ("operation", "mac") if key in device.constants]
-    return device.constant(keys[0]).joules(counts.dense_synapses) if keys else None
+    return device.constant(keys[0]).joules(counts.possible_connections) if keys else None
 
 
 def per_sample(
@@ -119,8 +121,7 @@ def per_sample(
     charged for memory as `lemaire.snn` says.
 
     Args:
-        counts: of at least one sample; with details for a device charged for memory, and
-            on dense devices where the network has convolutions.
+        counts: of at least one sample; with details for a device charged for memory.
         device: needs `sop`, or `operation` or `mac` where it is dense.
         seconds: a sample takes; None charges no static power.
         chips, cores: that draw static power.
@@ -210,7 +211,7 @@ def _dense(counts: Counts, device: Device) -> EnergyBreakdown:
     """A machine that executes every possible connection at every step."""
     main = _main(device)
     runs = counts.steps * counts.samples
-    joules = {main: device.constant(main).joules(counts.dense_synapses * runs)}
+    joules = {main: device.constant(main).joules(counts.possible_connections * runs)}
     if "neuron_update" in device.constants:
         joules["neuron_update"] = device.constant("neuron_update").joules(counts.neuron_updates)
     return EnergyBreakdown(

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esl_lava.arrivals import by_steps_left, crossed, fan_out
 from esl_lava.counts import Counts
-from esl_lava.energy.detail import dense_synapses, ends
 from esl_lava.errors import DataError
-from esl_lava.network import INPUT, Network, parts
+from esl_lava.network import INPUT, Network, ends, parts
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ def synaptic_operations(
 ) -> SynapticOperations:
     """NeuroBench's `synaptic_operations`, a step of all samples being one call.
 
-    Whether inputs are graded is decided by their values in each call, as there.
+    Whether inputs are graded is decided by their values in each call, as there. NeuroBench
+    counts what goes into a torch layer: where a delay stands before the layer that weighs its
+    spikes, what arrives within the sample, as we do; where it stands behind, all that is sent.
 
     Args:
         network: the one that was run.
@@ -62,18 +64,17 @@ def synaptic_operations(
             f"run of {counts.samples} and {counts.steps}"
         )
     macs = 0
-    graded = [t for t in range(counts.steps) if (np.abs(given[:, t].astype(np.int64)) > 1).any()]
-    active = np.count_nonzero(given[:, graded], axis=(0, 1))
-    every = 0
+    graded = (np.abs(given.astype(np.int64)) > 1).any(axis=(0, 2))
+    active = np.count_nonzero(given, axis=0) * graded[:, None]  # (T, n)
     for index in range(len(network.layers)):
-        for source, part in ends(network, index):
-            every += dense_synapses(part)
-            if source == INPUT and graded:
-                macs += int(active @ part.fan_out())
+        for source, part, late in ends(network, index):
+            if source == INPUT and graded.any():
+                synapses = fan_out(part, late)
+                macs += int(crossed(by_steps_left(active, len(synapses)), synapses))
     return SynapticOperations(
         effective_macs=macs / counts.samples,
         effective_acs=(counts.sops - macs) / counts.samples,
-        dense=float(every * counts.steps),
+        dense=float(counts.possible_connections * counts.steps),
     )
 
 
@@ -116,7 +117,7 @@ def connection_sparsity(network: Network) -> float:
     possible = sum(part.possible for part in brought)
     if possible == 0:
         return 0.0
-    zeros = possible - sum(part.synapses for part in brought)
+    zeros = possible - sum(part.nonzero for part in brought)
     return round(float(np.float32(zeros) / np.float32(possible)), 4)
 
 

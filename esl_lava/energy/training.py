@@ -3,23 +3,23 @@
 From what a run recorded: the density of every layer in every epoch, what the updates of the
 masks moved, and the rates of spikes (of the trained network: they stand for the whole run).
 A dense twin is the same network, data and number of epochs with every connection, and
-without evolution. Per layer with c synapses of N possible ones (of a kernel as many as it
-stands for), S samples an epoch in batches, T steps, rate r of spikes per input and step:
+without evolution. Per layer with c connections of N possible ones, which w weights of p
+positions make, S samples an epoch in batches, T steps, rate r of spikes per input and step:
 
     phase      sparse, every step   sparse, events only   dense twin
     forward    S T c                S T c r               S T N
     backward   S T c (1 + b)        S T c (r + b)         S T N (1 + b)
-    update     12 c a batch         12 c a batch          12 N a batch
-    evolution  c + moved an update; N more where growth ranks all positions
+    update     12 w a batch         12 w a batch          12 p a batch
+    evolution  w + moved an update; p more where growth ranks all positions
 
-b is 0 in the first layer, which hands no error down, and 1 in others. The gradient of a
-weight is an error times an input spike, so that without a spike there is nothing to add;
-errors themselves are not sparse. Growth by gradient takes the dense gradient in its
-iterations, S T N / batches each; growth by momentum in all of them. 12 operations are
-Adam's for one weight. Operations are multiply-accumulates or accumulations.
+w is c and p is N but for kernels. b is 0 in the first layer, which hands no error down, and 1
+in others. The gradient of a weight is an error times an input spike, so that without a spike
+there is nothing to add; errors themselves are not sparse. Growth by gradient takes the dense
+gradient in its iterations, S T N / batches each; growth by momentum in all of them. 12
+operations are Adam's for one weight. Operations are multiply-accumulates or accumulations.
 
-Bytes: weights, gradients and Adam's two moments are float32, a stored connection has a
-4-byte index, a spike 1 byte; weights are read once per batch and step in either direction,
+Bytes: weights, gradients and Adam's two moments are float32, a stored weight has a 4-byte
+index, a spike 1 byte; weights are read once per batch and step in either direction,
 gradients read and written, spikes and potentials written forward and read backward; an
 update reads weight, gradient and moments and writes all but the gradient; an update of the
 masks reads the weights and reads and writes a byte of mask for every position.
@@ -50,18 +50,18 @@ class TrainedLayer:
     Attributes:
         name: the layer's.
         neurons: it has.
-        positions: possible connections, of a kernel each once.
-        dense_synapses: synapses between two neurons if nothing were pruned: `positions`
+        positions: of its weights, of a kernel each once.
+        possible_connections: between two neurons, if nothing were pruned: `positions`
             where the layer is fully connected.
         rate: spikes per input and step, 0..1.
-        densities: connections over positions, one for each epoch.
+        densities: weights over positions, one for each epoch.
         moved: connections grown, all updates of the masks together.
     """
 
     name: str
     neurons: int
     positions: int
-    dense_synapses: int
+    possible_connections: int
     rate: float
     densities: Sequence[float]
     moved: int = 0
@@ -169,36 +169,36 @@ def _work(layers: Sequence[TrainedLayer], schedule: Schedule, *, stored_index: b
     presented = schedule.samples * schedule.steps
     for position, layer in enumerate(layers):
         down = 1 if position else 0
-        # Connections summed over epochs: every term is linear in them.
-        connections = layer.positions * sum(layer.densities)
+        # Weights summed over epochs: every term is linear in them.
+        weights = layer.positions * sum(layer.densities)
         epochs = len(layer.densities)
         batches = schedule.batches
         ranked = _ranked(layer, schedule)
-        active = presented * layer.dense_synapses * sum(layer.densities)
+        active = presented * layer.possible_connections * sum(layer.densities)
         operations["forward"] += active
         events["forward"] += active * layer.rate
         operations["backward"] += active * (1 + down) + ranked
         events["backward"] += active * (layer.rate + down) + ranked * layer.rate
-        adam = ADAM_OPERATIONS * connections * batches
-        changed = _evolution(layer, schedule, connections / epochs)
+        adam = ADAM_OPERATIONS * weights * batches
+        changed = _evolution(layer, schedule, weights / epochs)
         for phase, extra in (("update", adam), ("evolution", changed)):
             operations[phase] += extra
             events[phase] += extra
         weight = FLOAT + (INDEX if stored_index else 0)
-        reads = batches * schedule.steps * connections
+        reads = batches * schedule.steps * weights
         states = presented * epochs * layer.neurons * (FLOAT + 1)
         moved["forward"] += reads * weight + states
         moved["backward"] += reads * (weight * down + 2 * FLOAT) + states
-        moved["update"] += ADAM_BYTES * connections * batches
+        moved["update"] += ADAM_BYTES * weights * batches
         if layer.moved:
-            scanned = FLOAT * connections / epochs + 2 * layer.positions
+            scanned = FLOAT * weights / epochs + 2 * layer.positions
             moved["evolution"] += schedule.updates * scanned
     return Work(operations, events, moved)
 
 
 def _ranked(layer: TrainedLayer, schedule: Schedule) -> float:
     """Operations of the gradients of absent connections, which some growth rules rank."""
-    absent = layer.dense_synapses * sum(1 - density for density in layer.densities)
+    absent = layer.possible_connections * sum(1 - density for density in layer.densities)
     of_all_epochs = schedule.samples * schedule.steps * absent
     if schedule.growth == "momentum":
         return of_all_epochs
@@ -208,9 +208,9 @@ def _ranked(layer: TrainedLayer, schedule: Schedule) -> float:
     return 0.0
 
 
-def _evolution(layer: TrainedLayer, schedule: Schedule, connections: float) -> float:
+def _evolution(layer: TrainedLayer, schedule: Schedule, weights: float) -> float:
     """Operations of all updates of the masks: what is scored, and what is moved."""
     if not schedule.updates or not layer.moved:
         return 0.0  # a layer that is never rewired
     scored = layer.positions if schedule.growth in ("gradient", "momentum") else 0
-    return schedule.updates * (connections + scored) + layer.moved
+    return schedule.updates * (weights + scored) + layer.moved

@@ -27,7 +27,7 @@ from esl_lava.experiments.activity import (
 from esl_lava.experiments.evaluate import Evaluation, encoded
 from esl_lava.experiments.price import Price, cost_of_training, device_values, disagreements
 from esl_lava.experiments.rundir import RunDirectory, read_updates
-from esl_lava.experiments.verify import Verification
+from esl_lava.experiments.verify import Verification, verification_values
 from esl_lava.models import modelfile
 from esl_lava.models.history import kept_epoch
 from esl_lava.models.modelfile import SavedModel
@@ -104,6 +104,7 @@ def account(run: RunDirectory, found: Findings) -> Account:
         "steps": saved.config.encoding.steps,
         "density": network.density,
         "sparse_density": _sparse_density(saved, network),
+        "weights": network.weights,
         "connections": network.connections,
         "synapses": network.synapses,
         "sops_per_sample": counts.sops / counts.samples,
@@ -145,7 +146,7 @@ def first_sparse(network: Network) -> tuple[str, int, Connections] | None:
         for index, layer in enumerate(network.layers)
         if isinstance(layer.connections, Connections)
     ]
-    sparse = [found for found in places if found[2].count < found[2].possible]
+    sparse = [found for found in places if found[2].stored < found[2].possible]
     return next(iter(sparse or places), None)
 
 
@@ -181,7 +182,7 @@ def _sparse_density(saved: SavedModel, network: Network) -> float | None:
     """Of the layers made sparse alone; None where there is none."""
     masked = [layer.connections for layer in network.layers if layer.name in saved.masks]
     possible = sum(part.possible for part in masked)
-    return sum(part.count for part in masked) / possible if possible else None
+    return sum(part.stored for part in masked) / possible if possible else None
 
 
 def _described(layer: tuple[str, int, Connections]) -> dict[str, Any]:
@@ -197,18 +198,14 @@ def _described(layer: tuple[str, int, Connections]) -> dict[str, Any]:
 
 
 def _verified(found: Verification) -> dict[str, Any]:
+    values = verification_values(found)
+    totals = ("samples_verified", "spikes_compared", "positions_compared", "differences")
     return {
-        "samples_verified": found.samples,
-        "spikes_compared": found.spikes,
-        "positions_compared": found.positions,
-        "differences": found.total,
+        **{key: values.pop(key) for key in totals},
         "verification": {
             "reference": found.reference,
             "backends": list(found.backends),
-            "differences_by_backend": dict(found.differences),
-            "mask_differences": found.mask_differences,
-            "first_difference": None if found.first is None else str(found.first),
-            "firing_times": [asdict(layer) for layer in found.times],
+            **values,
         },
     }
 

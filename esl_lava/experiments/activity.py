@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esl_lava.arrivals import by_steps_left, latest
 from esl_lava.config import Encoding
 from esl_lava.counts import Counts
 from esl_lava.data.datasets import Dataset
@@ -23,7 +24,14 @@ from esl_lava.experiments.evaluate import (
     encoding_of,
     load_samples,
 )
-from esl_lava.experiments.spikes import read_spikes, refuse_others_options, spikes_file
+from esl_lava.experiments.input_block import driven
+from esl_lava.experiments.spikes import (
+    PLAIN,
+    Layout,
+    read_spikes,
+    refuse_others_options,
+    spikes_file,
+)
 from esl_lava.mapping import (
     CoreMap,
     LayerBound,
@@ -47,7 +55,8 @@ class Activity:
 
     Attributes:
         counts: with details and active updates.
-        spikes: layer name, and `network.INPUT` -> (neurons,) spikes, of all samples.
+        spikes: layer name, and `network.INPUT` -> (rows, neurons) spikes, of all samples, by
+            the steps that are left to them (`arrivals.by_steps_left`).
     """
 
     counts: Counts
@@ -82,9 +91,9 @@ def measure(network: Network, data: Dataset, encoding: Encoding) -> Activity:
         DataError, BackendError: as `simulate`.
     """
 
-    def spikes(part: slice) -> npt.NDArray[np.uint8]:
+    def spikes(part: slice) -> npt.NDArray[Any]:
         some = replace(data, images=data.images[part], labels=data.labels[part])
-        return encoded(some, encoding)
+        return driven(network, encoded(some, encoding))
 
     return _measured(network, spikes, len(data), encoding.steps)
 
@@ -96,7 +105,7 @@ def measure_samples(
     encoder: str | None,
     steps: int | None,
     *,
-    axes: str | None = None,
+    layout: Layout = PLAIN,
     most: int | None = None,
 ) -> Activity:
     """`measure` on the first test samples of a data set, or on those of a file of spikes.
@@ -106,7 +115,7 @@ def measure_samples(
         data: a data set, by default the one trained on, or the path of a .npy file.
         samples: how many; by default `most`, or all where there are fewer or it is None.
         encoder, steps: other than as trained; of a data set only.
-        axes: which axis of a file is which, as `read_spikes`.
+        layout: of a file, as `read_spikes`.
         most: see `samples`.
 
     Raises:
@@ -114,9 +123,9 @@ def measure_samples(
         FileError, DataError, BackendError: as `read_spikes`, `load_samples`, `simulate`.
     """
     file = spikes_file(data)
-    refuse_others_options(data, file, encoder=encoder, steps=steps, axes=axes)
+    refuse_others_options(data, file, encoder=encoder, steps=steps, layout=layout)
     if file is not None:
-        inputs = read_spikes(network, file, samples, axes=axes, most=most)
+        inputs = read_spikes(network, file, samples, layout=layout, most=most)
         return _measured(network, inputs, inputs.samples, inputs.steps)
     encoding = encoding_of(network, encoder, steps)
     test = load_samples(network, data_name(network, data), "test", samples, most)
@@ -129,17 +138,18 @@ def _measured(
     """Run (samples, T, inputs) spikes in portions that are small enough to record."""
     results = []
     active: Counter[str] = Counter()
-    spikes: dict[str, Any] = {INPUT: np.zeros(network.inputs, np.int64)}
+    spikes: dict[str, Any] = {}
+    rows = latest(network) + 1
     widest = max(network.inputs, *(layer.neurons for layer in network.layers))
     each = max(1, ENCODED_BYTES // (steps * widest * 4))
     for first in range(0, samples, each):
         given = inputs(slice(first, min(first + each, samples)))
         result = simulate(network, given, record="all")
         active.update(active_updates(network, given, result.spikes))
-        spikes[INPUT] += np.count_nonzero(given, axis=(0, 1))
-        for name, emitted in result.spikes.items():
-            fired = emitted.sum(axis=(0, 1), dtype=np.int64)
-            spikes[name] = spikes.get(name, 0) + fired
+        by_step = {INPUT: np.count_nonzero(given, axis=0)}
+        by_step |= {name: s.sum(axis=0, dtype=np.int64) for name, s in result.spikes.items()}
+        for name, emitted in by_step.items():
+            spikes[name] = spikes.get(name, 0) + by_steps_left(emitted, rows)
         results.append(_counted(result))
     counts = detailed(network, joined(results).counts)
     return Activity(with_activity(counts, active), spikes)
@@ -191,6 +201,8 @@ def mapped_values(mapped: Mapped) -> dict[str, Any]:
                 "cores": len(layer.cores),
                 "format": layer.form,
                 "weight_bits": layer.weight_bits,
+                "weights": layer.weights,
+                "connections": layer.connections,
                 "density": layer.density,
                 "by_format": {
                     form: {"words": words, "cores": cores}

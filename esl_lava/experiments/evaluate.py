@@ -16,8 +16,9 @@ from esl_lava.config import Encoding, from_mapping, from_toml, override
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.data.encoders import encode
 from esl_lava.errors import ConfigError, DataError
+from esl_lava.experiments.input_block import driven
 from esl_lava.experiments.samedata import fact_name, remark_others
-from esl_lava.experiments.spikes import number_of, read_labels, read_spikes
+from esl_lava.experiments.spikes import PLAIN, Layout, number_of, read_labels, read_spikes
 from esl_lava.network import Network
 from esl_lava.simulate import Result, backend_options, simulate
 from esl_lava.simulate.result import Progress, joined, sops_by_sample
@@ -144,9 +145,9 @@ def evaluate(
     if data.classes > classes:
         raise DataError(f"{data.name} has {data.classes} classes, the network decides of {classes}")
 
-    def spikes(here: slice) -> npt.NDArray[np.uint8]:
+    def spikes(here: slice) -> npt.NDArray[Any]:
         some = replace(data, images=data.images[here], labels=data.labels[here])
-        return encoded(some, encoding)
+        return driven(network, encoded(some, encoding))
 
     result, seconds = _run(network, spikes, len(data), encoding.steps, backend, options, show)
     right = int((result.decisions == data.labels).sum())
@@ -158,7 +159,7 @@ def evaluate_spikes(
     path: Path,
     labels: Path | None = None,
     *,
-    axes: str | None = None,
+    layout: Layout = PLAIN,
     samples: int | None = None,
     backend: str = "exact",
     options: Mapping[str, Any] = NO_OPTIONS,
@@ -168,7 +169,7 @@ def evaluate_spikes(
 
     Args:
         network: what to run.
-        path, axes: the file, as `read_spikes`.
+        path, layout: the file, as `read_spikes`.
         labels: a .npy file of (samples,) integers, the classes to decide for, if known.
         samples: how many of the first to run; by default all.
         backend, options: as `simulate`.
@@ -179,10 +180,10 @@ def evaluate_spikes(
         ConfigError, DataError, BackendError: as `read_spikes` and `simulate`; when there are not
             so many labels, or classes that the network does not have.
     """
-    inputs = read_spikes(network, path, samples, axes=axes)
+    inputs = read_spikes(network, path, samples, layout=layout)
     classes = None
     if labels is not None:
-        whole = read_spikes(network, path, axes=axes).samples
+        whole = read_spikes(network, path, layout=layout).samples
         classes = read_labels(network, labels, whole)
     total = inputs.samples
     result, seconds = _run(network, inputs, total, inputs.steps, backend, options, show)

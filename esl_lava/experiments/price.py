@@ -225,7 +225,7 @@ def cost_of_training(model: Path, network: Network, counts: Counts) -> TrainingC
             name=layer.name,
             neurons=layer.neurons,
             positions=layer.possible,
-            dense_synapses=detail.dense_synapses,
+            possible_connections=layer.possible_connections,
             rate=detail.in_spikes / (runs * detail.inputs),
             densities=[entry["densities"][layer.name] for entry in saved.history],
             moved=sum(update.get(layer.name, {"grown": 0})["grown"] for update in updates),

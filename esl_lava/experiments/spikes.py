@@ -10,11 +10,80 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esl_lava import netfile
 from esl_lava.data.arrays import arranged, read_array
 from esl_lava.data.datasets import LOADERS
 from esl_lava.errors import ConfigError, DataError
+from esl_lava.experiments.input_block import driven, has_transform
 from esl_lava.network import Network
 from esl_lava.simulate.result import misplaced
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a user says of a file of spikes.
+
+    Attributes:
+        axes: which axis is which, where they are not the network's (`data.arrays.arranged`).
+        input_shape: (channels, rows, columns) that the network takes, where its file does not
+            say it.
+        drive: whether the values are what drives the neurons of an input block, its weight and
+            bias already applied.
+    """
+
+    axes: str | None = None
+    input_shape: tuple[int, int, int] | None = None
+    drive: bool = False
+
+
+PLAIN = Layout()
+"""Axes as the network's, values as its input block takes them."""
+
+
+def parse_shape(words: str) -> tuple[int, int, int]:
+    """(channels, rows, columns) from a text such as "2,34,34".
+
+    Raises:
+        ConfigError: when it is not three numbers of at least 1.
+    """
+    parts = words.split(",")
+    if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise ConfigError(
+            f"--input-shape {words}: needs channels, rows and columns, such as 2,34,34"
+        )
+    channels, rows, columns = map(int, parts)
+    return channels, rows, columns
+
+
+def read_network(net: Path, file: Path | None, layout: Layout = PLAIN) -> Network:
+    """The network of a file, and where that does not say the input's shape, of the data's.
+
+    Args:
+        net: netx HDF5.
+        file: of spikes, if they come from one.
+        layout: of that file.
+
+    Raises:
+        ConfigError: when the network does not have what the layout says.
+        FileError: when a file cannot be read.
+    """
+    shape = layout.input_shape
+    if shape is None and file is not None:
+        array = _arranged(file, layout)
+        if array.ndim == 5:
+            shape = array.shape[2], array.shape[3], array.shape[4]
+    network = netfile.read(net, input_shape=shape)
+    if layout.input_shape is not None and network.input_shape != layout.input_shape:
+        given = ",".join(map(str, layout.input_shape))
+        raise ConfigError(f"--input-shape {given}: {net} takes input of {network.input_shape}")
+    if layout.drive and not has_transform(network):
+        raise ConfigError(f"--drive: {net} does not begin with an input block")
+    return network
+
+
+def _arranged(file: Path, layout: Layout) -> npt.NDArray[Any]:
+    array = read_array(file, "spikes")
+    return array if layout.axes is None else arranged(array, layout.axes)
 
 
 def spikes_file(data: str | None) -> Path | None:
@@ -45,7 +114,7 @@ def refuse_others_options(
     *,
     encoder: str | None,
     steps: int | None,
-    axes: str | None,
+    layout: Layout,
     labels: Path | None = None,
 ) -> None:
     """Refuse options that say nothing about the kind of data there are.
@@ -54,14 +123,16 @@ def refuse_others_options(
         data: as the user names them.
         file: of spikes, as `spikes_file` makes of it.
         encoder, steps: of data sets.
-        axes, labels: of files.
+        layout, labels: of files.
 
     Raises:
         ConfigError: naming the option.
     """
     if file is not None and (encoder is not None or steps is not None):
         raise ConfigError(f"{data} holds spikes: --encoder and --steps are for data sets")
-    for option, given in (("--labels", labels), ("--axes", axes)):
+    if file is None and layout.drive:
+        raise ConfigError("--drive belongs to --data FILE.npy")
+    for option, given in (("--labels", labels), ("--axes", layout.axes)):
         if file is None and given is not None:
             raise ConfigError(
                 f"{option} {given} belongs to --data FILE.npy; a data set has its own"
@@ -74,9 +145,13 @@ class SpikesFile:
 
     Attributes:
         array: (samples, T, ...) as the file and the user have it.
+        network: that takes them; its input block scales and shifts them.
+        drive: whether the file's are scaled and shifted already.
     """
 
     array: npt.NDArray[Any]
+    network: Network
+    drive: bool = False
 
     @property
     def samples(self) -> int:
@@ -89,9 +164,14 @@ class SpikesFile:
         return int(self.array.shape[1])
 
     def __call__(self, here: slice) -> npt.NDArray[Any]:
-        """(samples, T, inputs) of the samples `here`, in C order of what is behind T."""
+        """(samples, T, inputs) of the samples `here`, in C order of what is behind T.
+
+        Raises:
+            DataError: for values that the network's input block cannot take.
+        """
         some = self.array[here]
-        return some.reshape(*some.shape[:2], math.prod(some.shape[2:]))
+        flat = some.reshape(*some.shape[:2], math.prod(some.shape[2:]))
+        return flat if self.drive else driven(self.network, flat)
 
 
 def read_spikes(
@@ -99,7 +179,7 @@ def read_spikes(
     path: Path,
     samples: int | None = None,
     *,
-    axes: str | None = None,
+    layout: Layout = PLAIN,
     most: int | None = None,
 ) -> SpikesFile:
     """The spikes of a file, which a network is to take.
@@ -110,16 +190,15 @@ def read_spikes(
             network takes them; or with further axes, as `simulate.result.misplaced` has it.
         samples: how many of the first; by default `most`, or all where there are fewer or it
             is None.
-        axes: which axis is which, where they are others (`data.arrays.arranged`).
+        layout: of the file.
         most: see `samples`.
 
     Raises:
         ConfigError: when the letters of `axes` are not those of the array's axes.
         FileError, DataError: when it holds no such array, or not so many samples.
     """
-    array = read_array(path, "spikes")
-    if axes is not None:
-        array = arranged(array, axes)
+    axes = layout.axes
+    array = _arranged(path, layout)
     if array.ndim < 3:
         raise DataError(f"{path}: spikes need shape (samples, T, inputs), not {array.shape}")
     if array.shape[1] < 1:
@@ -133,7 +212,7 @@ def read_spikes(
     total = number_of(samples, most, len(array))
     if not 1 <= total <= len(array):
         raise DataError(f"cannot take {total} samples of {path}, which has {len(array)}")
-    return SpikesFile(array[:total])
+    return SpikesFile(array[:total], network, layout.drive)
 
 
 def read_labels(network: Network, path: Path, samples: int) -> npt.NDArray[Any]:

@@ -70,7 +70,7 @@ class Outcome:
         accuracy: of the integer network, 0..1.
         validation_accuracy: of the kept epoch; None where nothing is held back.
         connections, density: of all weight layers.
-        sparse_density: connections over possible ones of the sparse layers.
+        sparse_density: weights over positions of the sparse layers.
         exploration: R_s of the kept epoch, of the sparse layers.
         sops_per_sample: counted on the test split.
         most_sops: of its samples, if neurons fire once; they cannot exceed the connections.

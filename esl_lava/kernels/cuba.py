@@ -78,8 +78,9 @@ def run_neurons(
             `synapses.add_scattered`; `starts` of length 0 when there are none.
         spikes: (samples, T, n) uint8, written.
         u_trace, v_trace: (samples, T, n) int32, written; of length 0 when not wanted.
-        totals: (4,) int64, added to: spikes, wraps of u, clips of v, synapses crossed by
-            recurrent spikes.
+        totals: (5,) int64, added to: spikes, wraps of u, clips of v, synapses crossed by
+            recurrent spikes, and how many of these there are: nothing receives the spikes of
+            a sample's last step.
     """
     samples, steps, n = spikes.shape
     recurrent = starts.size > 0
@@ -144,11 +145,11 @@ def run_neurons(
                 u_trace[sample, t] = u
             if v_trace.shape[0] > 0:
                 v_trace[sample, t] = v
-            if recurrent:
+            if recurrent and t + 1 < steps:
                 count = list_spikes(s, spiking)
+                totals[4] += count
                 for k in range(count):
                     i = spiking[k]
                     totals[3] += starts[i + np.uint32(1)] - starts[i]
-                    if t + 1 < steps:
-                        for e in range(starts[i], starts[i + np.uint32(1)]):
-                            sums[sample, t + 1, targets[e]] += weights[e]
+                    for e in range(starts[i], starts[i + np.uint32(1)]):
+                        sums[sample, t + 1, targets[e]] += weights[e]

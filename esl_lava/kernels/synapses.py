@@ -2,7 +2,9 @@
 
 Each fills `sums` (samples, T, n or more) for whole samples from
 `inputs` (samples, T, n_pre), 0 where there is no spike, and writes into `sops` (samples,)
-how many synapses spikes have crossed. Sums of int16 are the caller's promise that nothing
+how many synapses spikes have crossed, of `fan_out` (rows, n_pre): its row k has the synapses
+that a spike of each input crosses with k steps of its sample left, the last row with at least
+so many. Sums of int16 are the caller's promise that nothing
 overflows; those of int32 wrap around modulo 2**32.
 """
 
@@ -24,7 +26,7 @@ def add_rows(
 
     Args:
         rows: (n_pre, width) integers; a multiple of 16 wide, for the vector unit.
-        fan_out: (n_pre,) synapses of each input.
+        fan_out: as everywhere.
         sums: (samples, T, width), written.
     """
     samples, steps, n_pre = inputs.shape
@@ -37,8 +39,9 @@ def add_rows(
             count = list_spikes(inputs[n, t], spiking)
             a = sums[n, t]
             a[:] = 0
+            reached = fan_out[min(steps - 1 - t, fan_out.shape[0] - 1)]
             for k in range(count):
-                crossed += fan_out[spiking[k]]
+                crossed += reached[spiking[k]]
             k = 0
             while k + 8 <= count:
                 r0, r1, r2, r3 = (
@@ -93,7 +96,7 @@ def add_runs(
             `base`, its length, and its first weight in `weights`.
         canvas_rows: (rows + 2,): where on the canvas each row of the sums begins, then the
             length of a row, then the canvas's size.
-        fan_out: (n_pre,) synapses of each input.
+        fan_out: as everywhere.
         sums: (samples, T, n), written.
     """
     samples, steps, n_pre = inputs.shape
@@ -106,9 +109,10 @@ def add_runs(
         for t in range(steps):
             count = list_spikes(inputs[n, t], spiking)
             canvas[:] = 0
+            reached = fan_out[min(steps - 1 - t, fan_out.shape[0] - 1)]
             for k in range(count):
                 i = spiking[k]
-                crossed += fan_out[i]
+                crossed += reached[i]
                 here = base[i]
                 for r in range(starts[which[i]], starts[which[i] + np.uint32(1)]):
                     first = np.int64(here + run_offsets[r])
@@ -154,9 +158,10 @@ def add_scattered(
         for t in range(steps):
             count = list_spikes(inputs[n, t], spiking)
             canvas[:] = 0
+            reached = fan_out[min(steps - 1 - t, fan_out.shape[0] - 1)]
             for k in range(count):
                 i = spiking[k]
-                crossed += fan_out[i]
+                crossed += reached[i]
                 here = base[i]
                 value = kind(inputs[n, t, i])
                 for e in range(starts[which[i]], starts[which[i] + np.uint32(1)]):
@@ -193,7 +198,7 @@ def add_lanes(
         weights: of each synapse.
         geometry: lanes, rows of outputs, outputs in a row, distance of the pieces of two
             rows, size of the masks.
-        fan_out: (n_pre,) synapses of each input.
+        fan_out: as everywhere.
         sums: (samples, T, n or more), written.
         sops: as everywhere; here the sum alone has a meaning.
     """
@@ -218,9 +223,14 @@ def add_lanes(
             for i in range(n_pre):
                 here[i] += row[i]
         count = 0
+        for lane in range(used if fan_out.shape[0] > 1 else 0):
+            left = steps - 1 - (first + lane) % steps
+            if left < fan_out.shape[0] - 1:  # what does not arrive any more
+                for i in range(n_pre):
+                    count -= flat[first + lane, i] * (fan_out[-1, i] - fan_out[left, i])
         for i in range(n_pre):
             if here[i] > 0:
-                count += here[i] * fan_out[i]
+                count += here[i] * fan_out[-1, i]
                 if place[i] >= 0:
                     mask = masks[place[i] : place[i] + used]
                     for lane in range(used):

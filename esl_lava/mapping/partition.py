@@ -91,7 +91,8 @@ class LayerMap:
         neurons: it has.
         form: the format its synapses are stored in.
         weight_bits: of a stored weight, its delay's not included.
-        density: synapses over positions of all its connections.
+        weights, connections: it has, as `esl_lava.connections` counts them.
+        density: share of its positions whose weight is not 0: what synapse memory holds.
         words: format -> (words of synapse memory, cores) it takes; without formats that
             take at least four times the cores of the best.
         break_even: format -> density below which it takes less memory than dense.
@@ -104,6 +105,8 @@ class LayerMap:
     neurons: int
     form: str
     weight_bits: int
+    weights: int
+    connections: int
     density: float
     words: Mapping[str, tuple[int, int]]
     break_even: Mapping[str, float]
@@ -531,7 +534,9 @@ def _layer_map(
         neurons=layer.neurons,
         form=plan.form,
         weight_bits=stored_bits(layer, capacity),
-        density=sum(part.synapses for part in brought) / possible if possible else 0.0,
+        weights=sum(part.stored for part in brought),
+        connections=sum(part.count for part in brought),
+        density=sum(part.nonzero for part in brought) / possible if possible else 0.0,
         words={form: (other.words, len(other.regions)) for form, other in plans.items()},
         break_even={
             form: rule.break_even(form, bits, index) for form in rule.formats if form != DENSE
@@ -558,7 +563,7 @@ def _fit(layer: Layer, plan: _Plan, capacity: Capacity, rule: Packing) -> Fit | 
     if resource not in ("synapse_words", "words_per_axon"):
         pass
     elif plan.form != DENSE or not isinstance(main, Connections):
-        density = limit / used * sum(p.synapses for p in parts(layer))
+        density = limit / used * sum(p.nonzero for p in parts(layer))
         density /= sum(p.possible for p in parts(layer))
     else:
         room = capacity.synapse_words.value * rule.word_bits

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from esl_lava import arrivals
 from esl_lava.errors import DataError
 from esl_lava.mapping.packing import Ints
 from esl_lava.mapping.partition import CoreMap
-from esl_lava.mapping.regions import Synapses
-from esl_lava.network import INPUT, Network
+from esl_lava.mapping.regions import Region, Synapses
+from esl_lava.network import INPUT, End, Network, ends
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +21,7 @@ class Traffic:
 
     Attributes:
         messages: (cores + 1, cores) spikes sent from core to core, one for every
-            destination core of a spike; the last row is of spikes from outside.
+            destination core of a spike that arrives; the last row is of spikes from outside.
         sops: (cores,) synaptic operations.
         spikes: (cores,) spikes emitted.
         sent: layer name, and `network.INPUT` -> messages sent.
@@ -36,15 +37,16 @@ def traffic(network: Network, core_map: CoreMap, spikes: Mapping[str, Ints]) -> 
     """Messages and synaptic operations of every core.
 
     A spike is sent once to every core in which it crosses a synapse, its own core included
-    where a layer is recurrent.
+    where a layer is recurrent; what arrives nowhere within its sample is not counted.
 
     Args:
         network: as it was mapped.
         core_map: where it lies.
-        spikes: layer name, and `network.INPUT` -> (neurons,) spikes of a run.
+        spikes: layer name, and `network.INPUT` -> (rows, neurons) spikes of a run, as
+            `arrivals.by_steps_left` has them; `arrivals.latest(network) + 1` rows at least.
 
     Raises:
-        DataError: where spikes of a layer that feeds another are missing.
+        DataError: where spikes of a layer that feeds another are missing, or too few rows.
     """
     cores = core_map.cores
     home = {INPUT: np.full(network.inputs, cores)}
@@ -59,24 +61,38 @@ def traffic(network: Network, core_map: CoreMap, spikes: Mapping[str, Ints]) -> 
     emitted = np.zeros(cores, np.int64)
     for index, (layer, place) in enumerate(zip(network.layers, core_map.layers)):
         if layer.name in spikes:
-            np.add.at(emitted, home[layer.name], spikes[layer.name])
-        before = network.layers[index - 1].name if index else INPUT
-        ends = [(before, layer.connections)]
-        ends += [(skip.source, skip.connections) for skip in layer.skips]
-        ends += [(layer.name, layer.recurrent)] if layer.recurrent is not None else []
-        for source, part in ends:
+            np.add.at(emitted, home[layer.name], spikes[layer.name].sum(axis=0))
+        for end in ends(network, index):
+            source = end.source
             if source in silent:
                 continue
             if source not in spikes:
                 raise DataError(f"no spikes of {source} are given, which feeds layer {layer.name}")
-            synapses = Synapses(part, layer.shape)
+            synapses = Synapses(end.connections, layer.shape)
             for core in place.cores:
-                fan_out = synapses.fan_out(core.region)
-                sops[core.number] += int(spikes[source] @ fan_out)
-                crossing = np.where(fan_out > 0, spikes[source], 0)
+                fan_out = _fan_out(end, synapses, core.region, layer.shape)
+                if len(spikes[source]) < len(fan_out):
+                    raise DataError(
+                        f"spikes of {source} are given by {len(spikes[source])} steps left, "
+                        f"not by {len(fan_out)}, as layer {layer.name} needs"
+                    )
+                fan_out = arrivals.widened(fan_out, len(spikes[source]))
+                sops[core.number] += int(arrivals.crossed(spikes[source], fan_out))
+                crossing = np.where(fan_out > 0, spikes[source], 0).sum(axis=0)
                 np.add.at(messages[:, core.number], home[source], crossing)
     sent = {INPUT: int(messages[cores].sum())}
     for place in core_map.layers:
         own = [core.number for core in place.cores]
         sent[place.name] = int(messages[own].sum())
     return Traffic(messages, sops, emitted, sent)
+
+
+def _fan_out(end: End, synapses: Synapses, region: Region, shape: tuple[int, ...]) -> Ints:
+    """(rows, n_pre) synapses onto the neurons of a region, as `arrivals.fan_out`."""
+    if np.ndim(end.late) == 0:
+        found = np.zeros((int(end.late) + 1, end.connections.n_pre), np.int64)
+        found[-1] = synapses.fan_out(region)
+        return found
+    onto = np.zeros(end.connections.n_post, bool)
+    onto[region.members(shape)] = True
+    return arrivals.fan_out(end.connections, end.late, onto)

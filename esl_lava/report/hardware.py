@@ -118,16 +118,21 @@ def core_map(found: CoreMap) -> RenderableType:
         f"{found.cores} cores, {found.chips} of {found.chip} (packing {found.packing})",
         "layer",
         "neurons",
-        "density",
+        "connections",
+        "weights",
+        "not 0",
         "weight bits",
         "cores",
         "format",
         "binds",
     )
+    table.padding = (0, 1, 0, 0)  # nine columns in the hundred of a file
     for layer in found.layers:
         table.add_row(
             layer.name,
             f"{layer.neurons:,}",
+            f"{layer.connections:,}",
+            f"{layer.weights:,}",
             percent(layer.density),
             f"{layer.weight_bits}",
             f"{len(layer.cores)}",

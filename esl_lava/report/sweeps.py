@@ -23,8 +23,9 @@ class Row:
         seeds: of its runs; the tuples below are in their order.
         accuracies: of the exported integer networks on the test split, 0..1.
         validation: accuracy of the kept epochs on what was held back, or None.
-        connections, density, sparse_density: of the whole network; over its possible
-            ones; of the sparse layers alone. The seeds share them.
+        connections: between two neurons of the whole network. The seeds share them, and
+        density, sparse_density: weights over positions, of the whole network; of the sparse
+            layers alone.
         exploration: R_s, mean over the seeds.
         sops: per sample, mean over the seeds.
         most_sops: of any sample of any seed, where it was counted.

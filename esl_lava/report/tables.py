@@ -76,24 +76,27 @@ def facts(rows: Iterable[tuple[str, str]], title: str) -> RenderableType:
 
 
 def layer_counts(counts: Counts) -> Table:
-    """Connections, SOPs, spikes and neuron updates per layer; run figures per sample."""
+    """Weights, connections, SOPs, spikes and neuron updates per layer; run figures per sample."""
     table = number_table(
         "per layer; run figures per sample",
         "layer",
         "neurons",
-        "connections",
+        "weights",
         "density",
+        "connections",
         "synapses",
         "SOPs",
         "spikes",
         "updates",
     )
+    table.padding = (0, 1, 0, 0)  # nine columns in the hundred of a file
     for layer in counts.layers:
         table.add_row(
             layer.name,
             f"{layer.neurons:,}",
+            f"{layer.weights:,}",
+            percent(layer.density) if layer.possible else "",
             f"{layer.connections:,}",
-            percent(layer.connections / layer.possible) if layer.possible else "",
             f"{layer.synapses:,}",
             f"{layer.sops / counts.samples:,.1f}",
             f"{layer.spikes / counts.samples:,.1f}",

@@ -73,16 +73,17 @@ class _Prepared:
 
     def __init__(self, layer: Layer, previous: str, orders: Mapping[str, Any], graded: bool):
         self.layer = layer
-        self.sizes = layer_counts(layer, samples=0, steps=0, sops=0, spikes=0)
+        self.sizes = layer_counts(layer, samples=0, steps=0, sops=0, spikes=0, returned=0)
         self.fires = layer.neuron.fires
         main = layer.connections
         self.order = map_order(main.out_shape) if isinstance(main, Convolution) else None
         self.injected = previous if isinstance(main, Injection) else None
-        ends = [] if isinstance(main, Injection) else [(previous, main)]
-        ends += [(skip.source, skip.connections) for skip in layer.skips]
+        late = 0 if layer.delays is None else layer.delays
+        ends = [] if isinstance(main, Injection) else [(previous, main, late)]
+        ends += [(skip.source, skip.connections, 0) for skip in layer.skips]
         self.parts = []
-        for source, connections in ends:
-            synapses = Synapses(connections, orders[source])
+        for source, connections, late in ends:
+            synapses = Synapses(connections, orders[source], late)
             kinds = ("scattered",) if graded and source == INPUT else synapses.kinds()
             moved = _between(synapses.order, self.order)
             self.parts.append(_Part(source, synapses, kinds, moved))
@@ -104,7 +105,7 @@ class _Prepared:
         self.neuron = (*keep, threshold, _drive(self.bias))
         self.recurrent: tuple[Array, Array, Array] = (_NONE, _NONE, _NO_TRACE.ravel())
         if layer.recurrent is not None:
-            self.recurrent = outgoing(layer.recurrent)
+            self.recurrent = outgoing(layer.recurrent, self.order)
         self.width = max([p.synapses.width for p in self.parts], default=layer.neurons)
 
     def in_order(self, values: Array) -> Array:
@@ -187,7 +188,7 @@ def run(
         with ThreadPoolExecutor(len(workers)) as pool:
             # The results are waited for: map cancels what is left when one fails.
             list(pool.map(run_in_thread, chunks))
-    totals = np.zeros((len(layers), 4), np.int64)
+    totals = np.zeros((len(layers), 5), np.int64)
     for worker in workers:
         totals += worker.totals
     return Result(
@@ -204,13 +205,14 @@ def run(
                     sops=sops,
                     neuron_updates=prepared.layer.neurons * steps * samples,
                     spikes=spikes,
+                    returned=returned,
                 )
-                for prepared, (spikes, _, _, sops) in zip(layers, totals.tolist())
+                for prepared, (spikes, _, _, sops, returned) in zip(layers, totals.tolist())
             ),
         ),
         overflows={
             prepared.layer.name: (wraps, clips)
-            for prepared, (_, wraps, clips, _) in zip(layers, totals.tolist())
+            for prepared, (_, wraps, clips, *_) in zip(layers, totals.tolist())
         },
         u=kept.u,
         v={name: kept.v[name] for name in kept.u},
@@ -258,13 +260,13 @@ class _Worker:
 
     Attributes:
         input_spikes: that arrived so far.
-        totals: (layers, 4) int64, what each layer did so far: spikes, wraps of u, clips
-            of v, synaptic operations.
+        totals: (layers, 5) int64, what each layer did so far: spikes, wraps of u, clips
+            of v, synaptic operations, spikes that came back to it.
     """
 
     def __init__(self, layers: list[_Prepared], inputs: Array, kept: _Kept) -> None:
         self.input_spikes = 0
-        self.totals = np.zeros((len(layers), 4), np.int64)
+        self.totals = np.zeros((len(layers), 5), np.int64)
         self._layers = layers
         self._inputs = inputs
         self._kept = kept

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esl_lava.arrivals import by_steps_left, crossed, fan_out
 from esl_lava.counts import Counts, LayerCounts
 from esl_lava.errors import DataError
 from esl_lava.network import (
@@ -16,11 +17,10 @@ from esl_lava.network import (
     INPUT,
     STATE_LIMIT,
     STATE_SHIFT,
-    Connections,
-    Convolution,
     Injection,
     Layer,
     Network,
+    ends,
     parts,
 )
 
@@ -203,18 +203,23 @@ def decide(
     return np.where(fired.any(axis=1), decisions, NO_DECISION)
 
 
-def layer_counts(layer: Layer, *, samples: int, steps: int, sops: int, spikes: int) -> LayerCounts:
+def layer_counts(
+    layer: Layer, *, samples: int, steps: int, sops: int, spikes: int, returned: int
+) -> LayerCounts:
     """The counts of one layer, its sizes filled in."""
     brought = parts(layer)
     return LayerCounts(
         name=layer.name,
         neurons=layer.neurons,
         possible=sum(part.possible for part in brought),
+        weights=sum(part.stored for part in brought),
+        possible_connections=sum(part.possible_connections for part in brought),
         connections=sum(part.count for part in brought),
         synapses=sum(part.synapses for part in brought),
         sops=sops,
         neuron_updates=layer.neurons * steps * samples,
         spikes=spikes,
+        returned=returned,
     )
 
 
@@ -228,27 +233,18 @@ def sops_by_sample(
         inputs: (samples, T, inputs) integers; what is not 0 is a spike.
         spikes: as `Result.spikes`, all firing layers present.
     """
-    active = {layer.name: np.zeros((len(inputs), layer.neurons), int) for layer in network.layers}
-    active[INPUT] = np.count_nonzero(inputs, axis=1)
-    active |= {name: layer.sum(axis=1, dtype=np.int64) for name, layer in spikes.items()}
+    active = {INPUT: inputs != 0, **spikes}
     total = np.zeros(len(inputs), np.int64)
-    for layer, before in zip(network.layers, (INPUT, *(layer.name for layer in network.layers))):
-        for source, part in _ends(layer, before):
-            total += active[source] @ part.fan_out()
+    for index in range(len(network.layers)):
+        for source, part, late in ends(network, index):
+            if source in active:
+                synapses = fan_out(part, late)
+                total += crossed(by_steps_left(active[source], len(synapses)), synapses)
     return total
 
 
-def _ends(layer: Layer, before: str) -> list[tuple[str, Connections | Convolution | Injection]]:
-    """(source, connections) of all that brings input to a layer after the one called `before`."""
-    ends: list[tuple[str, Connections | Convolution | Injection]] = [(before, layer.connections)]
-    ends += [(skip.source, skip.connections) for skip in layer.skips]
-    if layer.recurrent is not None:
-        ends.append((layer.name, layer.recurrent))
-    return ends
-
-
 def count(network: Network, inputs: npt.NDArray[Any], spikes: Mapping[str, Spikes]) -> Counts:
-    """Counts from the spikes of every firing layer: each spike crosses its fan-out.
+    """Counts from the spikes of every firing layer: each crosses the synapses it arrives at.
 
     Args:
         network: whose counts.
@@ -256,20 +252,27 @@ def count(network: Network, inputs: npt.NDArray[Any], spikes: Mapping[str, Spike
         spikes: as `Result.spikes`, all firing layers present.
     """
     samples, steps = inputs.shape[:2]
-    active = {INPUT: np.count_nonzero(inputs, axis=(0, 1))}
+    active = {INPUT: np.count_nonzero(inputs, axis=0)}  # (T, n), all samples together
     layers = []
-    before = INPUT
-    for layer in network.layers:
-        emitted = np.zeros(layer.neurons, np.int64)
+    for index, layer in enumerate(network.layers):
+        active[layer.name] = np.zeros((steps, layer.neurons), np.int64)
         if layer.neuron.fires:
-            emitted = spikes[layer.name].sum(axis=(0, 1), dtype=np.int64)
-        active[layer.name] = emitted
-        ends = _ends(layer, before)
-        sops = sum(int(active[source] @ part.fan_out()) for source, part in ends)
+            active[layer.name] = spikes[layer.name].sum(axis=0, dtype=np.int64)
+        sops = 0
+        for source, part, late in ends(network, index):
+            synapses = fan_out(part, late)
+            sops += int(crossed(by_steps_left(active[source], len(synapses)), synapses))
+        emitted = active[layer.name].sum(axis=1)
         layers.append(
-            layer_counts(layer, samples=samples, steps=steps, sops=sops, spikes=int(emitted.sum()))
+            layer_counts(
+                layer,
+                samples=samples,
+                steps=steps,
+                sops=sops,
+                spikes=int(emitted.sum()),
+                returned=0 if layer.recurrent is None else int(emitted[:-1].sum()),
+            )
         )
-        before = layer.name
     return Counts(samples, steps, int(active[INPUT].sum()), tuple(layers))
 
 
@@ -287,6 +290,7 @@ def joined(results: Sequence[Result]) -> Result:
             sops=sum(layer.sops for layer in same),
             neuron_updates=sum(layer.neuron_updates for layer in same),
             spikes=sum(layer.spikes for layer in same),
+            returned=sum(layer.returned for layer in same),
         )
         for same in zip(*(result.counts.layers for result in results))
     )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from esl_lava import arrivals
 from esl_lava.kernels import synapses as kernels
 from esl_lava.network import Connections, Convolution
 
@@ -115,13 +116,23 @@ class Synapses:
         bound: the largest size a sum of spikes can have.
         unit: what weights of int16 are divided by: 2 where all are even, else 1.
         exact16: whether sums of spikes stay within int16 in that unit.
-        fan_out: (n_pre,) synapses of the input at each place.
+        fan_out: (rows, n_pre) synapses that a spike of the input at each place crosses, by the
+            steps that are left to it (`arrivals.fan_out`).
     """
 
     def __init__(
-        self, connections: Connections | Convolution, arriving: npt.NDArray[np.int64] | None
+        self,
+        connections: Connections | Convolution,
+        arriving: npt.NDArray[np.int64] | None,
+        late: int | npt.NDArray[np.int32] = 0,
     ) -> None:
-        """Prepare; `arriving` (n_pre,) is the input neuron at each place, if out of order."""
+        """Prepare.
+
+        Args:
+            connections: to be summed.
+            arriving: (n_pre,) the input neuron at each place, if out of order.
+            late: steps until spikes arrive, at all neurons or at each, (n_post,).
+        """
         self.connections = connections
         self._arriving = slice(None) if arriving is None else arriving
         self.order: npt.NDArray[np.int64] | None = None
@@ -137,8 +148,10 @@ class Synapses:
         self.bound = int(sizes.max())
         self.unit = 1 if (self._stored & 1).any() else 2
         self.exact16 = self.bound // self.unit <= INT16_BOUND
-        self.fan_out = connections.fan_out()[self._arriving]
-        self._crossings = int(self.fan_out.sum())
+        # Contiguous: numba would compile anew for what is not.
+        table = arrivals.fan_out(connections, late)[:, self._arriving]
+        self.fan_out = np.ascontiguousarray(table)
+        self._crossings = int(self.fan_out[-1].sum())
         self._grid = _Grid.of(connections)
         self._tables: dict[tuple[str, int], tuple[Array, ...]] = {}
         self._per_spike: dict[tuple[str, int], float] = {}
@@ -257,10 +270,26 @@ class Synapses:
         )
 
 
-def outgoing(connections: Connections) -> tuple[Array, Array, Array]:
-    """The synapses by the neuron they leave: starts, targets (uint32) and int32 weights."""
-    tables = _Scattered(*Synapses(connections, None).tables("scattered", 4))
-    return tables.starts, tables.targets, tables.weights
+def outgoing(
+    connections: Connections, order: npt.NDArray[np.int64] | None
+) -> tuple[Array, Array, Array]:
+    """The synapses by the place of the neuron they leave.
+
+    Args:
+        connections: recurrent ones.
+        order: (n,) the neuron at each place; None where neurons are in order.
+
+    Returns:
+        starts, targets (uint32 places) and int32 weights.
+    """
+    present = connections.weights != 0
+    pre, post = connections.indices[present], connections.rows()[present]
+    if order is not None:
+        place = np.argsort(order)
+        pre, post = place[pre], place[post]
+    leaving = np.argsort(pre, kind="stable")
+    targets = post[leaving].astype(np.uint32)
+    return _starts(pre, connections.n_pre), targets, connections.weights[present][leaving]
 
 
 def _starts(keys: Array, lists: int) -> npt.NDArray[np.uint32]:

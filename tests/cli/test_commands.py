@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -31,6 +32,7 @@ from esl_lava.experiments.price import DEFAULT_DEVICES, price
 from esl_lava.network import INTEGRATOR, Connections, Cuba, Injection, Layer, Network
 from esl_lava.simulate import Result, exact, simulate
 from tests.folders import contents
+from tests.netfile import test_others as others
 
 Command = Callable[..., Any]
 
@@ -120,6 +122,34 @@ def test_run_as_a_program_of_its_own(tiny: Any, program: Command) -> None:
     for layer in found.result.counts.layers:
         (line,) = (line for line in done.out.splitlines() if f" {layer.name} " in line)
         assert f"{layer.sops / 40:,.1f}" in line.split()
+
+
+@pytest.mark.parametrize("command", ["run", "energy", "map"])
+def test_networks_from_elsewhere(command: str, invoke: Command, tmp_path: Path) -> None:
+    """An input block scales its input; a convolution may be told the input's shape."""
+    block, conv, spikes = (tmp_path / name for name in ("block.net", "conv.net", "x.npy"))
+    others.written(block, others.INPUT_BLOCK | {"0/weight": 36.0, "0/bias": [34.0]})
+    with h5py.File(others.written(conv), "r+") as file:
+        del file["layer/0"]
+        for index in range(4):
+            file.move(f"layer/{index + 1}", f"layer/{index}")
+    rng = np.random.default_rng(0)
+    np.save(spikes, rng.integers(0, 2, (3, 6, 50), np.uint8))
+
+    def active(net: Path, *options: object) -> Any:
+        values = invoke(command, net, "--data", spikes, *options, "--json").json
+        return values["messages_per_sample" if command == "map" else "sops_per_sample"]
+
+    assert active(block) != active(block, "--drive")
+    refused = invoke(command, conv, "--data", spikes)
+    assert (refused.code, refused.out) == (2, "")
+    assert "give --input-shape" in refused.err
+    with_shape = active(conv, "--input-shape", "2,5,5")
+    np.save(spikes, np.load(spikes).reshape(3, 6, 2, 5, 5))
+    assert active(conv) == with_shape
+    wrong = invoke(command, conv, "--data", spikes, "--drive")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "does not begin with an input block" in wrong.err
 
 
 def test_run_of_spikes_from_a_file(tiny: Any, invoke: Command, tmp_path: Path) -> None:
@@ -270,7 +300,10 @@ def test_verify_with_lava(tiny: Any, program: Command) -> None:
         "positions_compared": 5 * 4 * (24 + 12 + 10),
         "differences": 0,
         "differences_by_backend": {"exact": 0, "lava-models": 0, "lava": 0},
-        "mask_differences": 0,
+        "integers_compared": network.connections + 5 * (24 + 12 + 10) + 3,
+        "integers_that_differ": 0,
+        "integer_differences": [],
+        "not_run": {},
         "first_difference": None,
         "firing_times": [],
     }
@@ -502,8 +535,9 @@ def test_run_and_verify_networks_that_fire_once(tiny_once: Any, invoke: Command)
     shown = invoke("verify", tiny_once.model, tiny_once.net, *chosen)
     assert shown.code == 0, shown.err
     found = rows(shown.out)
-    for what in ("training", "weights", "lava-models"):
+    for what in ("training", "lava-models"):
         assert found[f"differences, {what}"] == "0"
+    assert found["integers that differ"] == "0"
     assert "mean drift" in shown.out
     as_json = invoke("verify", tiny_once.model, tiny_once.net, *chosen, "--json").json
     assert [layer["layer"] for layer in as_json["firing_times"]] == [
@@ -644,7 +678,7 @@ def test_verify_for_people_and_its_failure(
     assert "differences, lava-models" not in shown
     assert shown["samples verified"] == "5"
     assert shown["differences, exact"] == shown["differences, lava"] == "0"
-    assert shown["connections that differ"] == "0"
+    assert shown["integers that differ"] == "0" != shown["integers compared"]
 
     network = netfile.read(tiny.net)
     data = load_samples(network, "digits", "test", 5)
@@ -656,7 +690,10 @@ def test_verify_for_people_and_its_failure(
     bad = invoke("verify", tiny.model, net, *chosen)
     assert bad.code == 1
     assert rows(bad.out)["differences, lava"] == f"{expected.differences['lava']:,}" != "0"
-    assert bad.err == f"first difference: {expected.first}\n"
+    told = [f"difference: {sentence}" for sentence in expected.sentences()]
+    assert bad.err.splitlines() == told
+    assert told[0].startswith("difference: layer readout: weight of neuron 7, input ")
+    assert told[1] == f"difference: {expected.first}"
     for word in ("layer readout", "neuron 7", "sample ", "step ", str(expected.first.found)):
         assert word in bad.err
 
@@ -673,6 +710,7 @@ def test_demo_for_people(
     from esl_lava.experiments import demo as demos
     from esl_lava.experiments import report as reports
     from esl_lava.experiments.account import account
+    from esl_lava.experiments.integers import IntegerComparison, IntegerDifference
     from esl_lava.experiments.rundir import RunDirectory
 
     run = RunDirectory(tiny.path)
@@ -703,13 +741,15 @@ def test_demo_for_people(
     for name in (str(tmp_path / "new"), "report.html", "report.json"):
         assert name in done.out
 
-    broken = dataclasses.replace(found.verification, mask_differences=2)
+    other = IntegerDifference("hidden1", "bias", 2, "neuron 3", 0, 1)
+    compared = IntegerComparison(90, (other,))
+    broken = dataclasses.replace(found.verification, integers=compared)
     written = dataclasses.replace(written, values={**written.values, "differences": 2})
     found = demos.Demo(evaluation, broken, written)
     done = invoke("demo", "-o", tmp_path / "new", "--json")
     assert done.code == 1
     assert done.json["differences"] == 2
-    assert "do not hold the same connections" in done.err
+    assert "layer hidden1: bias of neuron 3 is 1 in the file, 0 in the model" in done.err
 
 
 class Terminal(io.StringIO):

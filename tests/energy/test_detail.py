@@ -6,8 +6,7 @@ from hypothesis import given as drawn
 from hypothesis import settings
 
 from esl_lava.energy import active_updates, detailed, with_activity, with_messages
-from esl_lava.energy.detail import dense_fan_out, ends
-from esl_lava.network import INPUT, Connections, Convolution, Injection, Network
+from esl_lava.network import INPUT, Connections, Cuba, Injection, Layer, Network, ends
 from esl_lava.simulate import simulate
 from tests.simulate.networks import Case, cases
 
@@ -27,12 +26,15 @@ def by_hand(network: Network, inputs: Any, spikes: Any) -> dict[str, int]:
         for sample in range(len(inputs)):
             for t in range(inputs.shape[1]):
                 reached = np.zeros(layer.neurons, np.int64)
-                for source, part in ends(network, index):
-                    own = source == layer.name
+                for source, part, late in ends(network, index):
                     given = inputs if source == INPUT else spikes.get(source)
-                    if given is None or (own and t == 0):
+                    if given is None:
                         continue
-                    reached += pattern(part) @ (given[sample, t - own].ravel() != 0)
+                    sent = np.broadcast_to(t - late, layer.neurons)  # when it set out
+                    for delay in np.unique(sent[sent >= 0]):
+                        there = sent == delay
+                        active = given[sample, delay].ravel() != 0
+                        reached[there] += pattern(part)[there] @ active
                 number += np.count_nonzero(reached)
         found[layer.name] = number
     return found
@@ -53,23 +55,36 @@ def test_details_of_any_network(case: Case) -> None:
     found = detailed(case.network, counts)
     assert found.layers == counts.layers
     for index, (layer, detail) in enumerate(zip(case.network.layers, found.details)):
-        brought = [part for _, part in ends(case.network, index)]
+        brought = [end.connections for end in ends(case.network, index)]
         assert detail.inputs == sum(part.n_pre for part in brought)
+        assert detail.nonzero == sum(part.nonzero for part in brought)
         # What is there cannot exceed what could be.
-        assert detail.dense_synapses >= sum(int(part.fan_out().sum()) for part in brought)
+        counted = counts.layers[index]
+        assert counted.synapses == sum(int(part.fan_out().sum()) for part in brought)
+        assert counted.synapses <= counted.connections <= counted.possible_connections
+        assert detail.nonzero <= counted.weights <= counted.possible
         assert detail.bias == (layer.bias is not None)
         assert detail.active_updates is None
     assert found.active_updates is None
     assert found.messages is None
 
 
-def test_dense_fan_out_of_a_kernel_counts_where_it_slides() -> None:
-    kernel = np.zeros((2, 1, 3, 3), np.int32)
-    part = Convolution(kernel, (1, 3, 3), padding=(1, 1))
-    assert dense_fan_out(part).reshape(3, 3).tolist() == [[8, 12, 8], [12, 18, 12], [8, 12, 8]]
-    full = Connections.from_dense(np.zeros((2, 3), np.int32))
-    assert dense_fan_out(full).tolist() == [2, 2, 2]
-    assert dense_fan_out(Injection((4,))).tolist() == [0, 0, 0, 0]
+def test_spikes_that_come_back_are_not_those_of_the_last_step() -> None:
+    layer = Layer(
+        "own",
+        Connections.from_dense(np.full((2, 3), 40)),
+        Cuba(4096, 4096, 30),
+        recurrent=Connections.from_dense([[2, 2], [0, 2]]),
+    )
+    inputs = np.zeros((2, 4, 3), np.uint8)
+    inputs[0, [0, 3]] = 1  # both neurons fire in the first step and in the last
+    inputs[1, 3, 0] = 1
+    network = Network((layer,))
+    counts = simulate(network, inputs).counts
+    assert (counts.spikes, counts.layers[0].returned) == (2 + 2 + 2, 2)
+    assert counts.sops == 7 * 2 + 2 + 1
+    (detail,) = detailed(network, counts).details
+    assert detail.in_spikes == 7 + 2
 
 
 def test_activity_and_messages_are_filled_in_by_layer() -> None:

@@ -21,8 +21,8 @@ def full(name: str, inputs: int, neurons: int) -> Load:
         inputs=inputs,
         neurons=neurons,
         macs=size,
-        weights=size,
-        synapses=size,
+        positions=size,
+        nonzero=size,
         targets=neurons,
         steps=1,
         in_spikes=inputs,
@@ -62,7 +62,7 @@ def test_the_snn_of_the_authors_settings() -> None:
 
 def test_sparsity_pays_in_reads_and_in_the_size_of_the_memory() -> None:
     dense = MLP[0]
-    sparse = replace(dense, synapses=95_040, sops=95_040)
+    sparse = replace(dense, nonzero=95_040, sops=95_040)
     device = load_device("lemaire_int32")
     whole, stored = snn(dense, device, DENSE), snn(sparse, device, SPARSE)
     # A sixth of the reads, each from a sixth of the memory, with 10 bits of index.
@@ -79,8 +79,8 @@ def test_sparsity_pays_in_reads_and_in_the_size_of_the_memory() -> None:
 
 def test_the_cheaper_storage_is_taken() -> None:
     device = load_device("lemaire_int32")
-    for synapses, storage in ((95_040, SPARSE), (627_200, DENSE)):
-        load = replace(MLP[0], synapses=synapses, sops=synapses)
+    for nonzero, storage in ((95_040, SPARSE), (627_200, DENSE)):
+        load = replace(MLP[0], nonzero=nonzero, sops=nonzero)
         found = snn(load, device)
         assert found.storage == storage
         assert found.total == min(snn(load, device, way).total for way in (DENSE, SPARSE))
@@ -101,8 +101,8 @@ def test_a_leak_is_a_product_at_every_step_and_a_convolution_has_addresses() -> 
 def test_a_convolution_as_an_ann_by_hand() -> None:
     # 2 maps of 4 x 4, 3 kernels of 3 x 3 without padding: 3 maps of 2 x 2.
     load = Load(
-        **{"name": "conv", "inputs": 32, "neurons": 12, "macs": 12 * 18, "weights": 54},
-        **{"synapses": 54, "targets": 27, "steps": 1, "in_spikes": 0, "out_spikes": 0},
+        **{"name": "conv", "inputs": 32, "neurons": 12, "macs": 12 * 18, "positions": 54},
+        **{"nonzero": 54, "targets": 27, "steps": 1, "in_spikes": 0, "out_spikes": 0},
         **{"sops": 0, "dense_sops": 0, "convolution": True},
     )
     found = ann(load, load_device("lemaire_int32"))
@@ -147,7 +147,10 @@ def test_loads_are_those_of_a_run() -> None:
     conv, readout = loads(counts)
     assert conv.in_spikes == inputs.sum() / 4
     assert conv.sops == counts.layers[0].sops / 4
-    assert (conv.targets, conv.weights, conv.bias, conv.leaky) == (36, 72, True, True)
+    assert (conv.targets, conv.positions, conv.bias, conv.leaky) == (36, 72, True, True)
+    # Weights are stored once, wherever their kernel slides.
+    stored = np.count_nonzero(net.layers[0].connections.kernel)  # type: ignore[union-attr]
+    assert conv.nonzero == stored < 72 < counts.layers[0].synapses
     assert conv.macs == 4 * 2 * (3 * 6 - 2) ** 2  # nine taps, less what padding meets
     assert (readout.bias, readout.leaky, readout.targets) == (False, False, 5)
     assert readout.in_spikes == counts.layers[0].spikes / 4

@@ -1,11 +1,15 @@
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from esl_lava.counts import Counts, LayerCounts, LayerDetail
 from esl_lava.devices import Device, load_device, with_constants
 from esl_lava.energy import EnergyBreakdown, as_ann, by_connections, per_sample
 from esl_lava.errors import ConfigError, DataError
+from esl_lava.network import INTEGRATOR, Connections, Convolution, Cuba, Layer, Network
+from esl_lava.simulate import simulate
 
 # 3-4-2 for two samples of five steps. The device constants below are small integers and
 # the samples a power of two, so that hand-computed joules are exact.
@@ -14,8 +18,8 @@ COUNTS = Counts(
     steps=5,
     input_spikes=1000,
     layers=(
-        LayerCounts("hidden", 4, 12, 6, 5, sops=14, neuron_updates=40, spikes=10),
-        LayerCounts("readout", 2, 8, 8, 8, sops=16, neuron_updates=20, spikes=0),
+        LayerCounts("hidden", 4, 12, 6, 12, 6, 5, sops=14, neuron_updates=40, spikes=10),
+        LayerCounts("readout", 2, 8, 8, 8, 8, 8, sops=16, neuron_updates=20, spikes=0),
     ),
 )
 
@@ -109,9 +113,8 @@ def test_counts_of_no_sample_refuse() -> None:
 
 
 def with_details(counts: Counts) -> Counts:
-    """The counts above of a network whose second layer is a convolution's share."""
-    first = LayerDetail(3, 12, 4, 1000, False, True, False, active_updates=30, messages=8)
-    second = LayerDetail(4, 20, 6, 10, True, False, True, active_updates=15, messages=0)
+    first = LayerDetail(3, 5, 4, 1000, False, True, False, active_updates=30, messages=8)
+    second = LayerDetail(4, 8, 6, 10, True, False, True, active_updates=15, messages=0)
     return replace(counts, details=(first, second), input_messages=12)
 
 
@@ -158,11 +161,51 @@ def test_static_power_is_charged_for_a_time_that_is_named() -> None:
 
 
 def test_a_dense_machine_pays_for_a_kernel_wherever_it_slides() -> None:
-    details = with_details(COUNTS)
-    # 12 + 20 synapses x 5 steps x 3 pJ
-    assert per_sample(details, device(operation=peak(1))).total == 480e-12
-    assert as_ann(details, device(operation=peak(2))) == 32 * 6e-12
+    slid = replace(COUNTS.layers[1], possible_connections=20)  # a kernel of 8 positions
+    counts = replace(COUNTS, layers=(COUNTS.layers[0], slid))
+    # 12 + 20 connections x 5 steps x 3 pJ
+    assert per_sample(counts, device(operation=peak(1))).total == 480e-12
+    assert as_ann(counts, device(operation=peak(2))) == 32 * 6e-12
     assert as_ann(COUNTS, device(operation=peak(1))) == 60e-12
+
+
+def slid(density: float) -> tuple[Network, np.ndarray[Any, Any]]:
+    """A kernel of 2 -> 8 maps of 48 x 48 before a readout; neurons and inputs fire once."""
+    rng = np.random.default_rng(1)
+    kernel = 2 * rng.integers(1, 20, (8, 2, 3, 3))
+    mask = rng.random(kernel.shape) < density
+    conv = Convolution(kernel * mask, (2, 48, 48), padding=(1, 1), allowed=mask)
+    readout = Connections.from_dense(2 * rng.integers(1, 20, (3, conv.n_post)))
+    layers = Layer("conv", conv, Cuba(4096, 0, 1, refractory=9)), Layer("r", readout, INTEGRATOR)
+    inputs = np.zeros((2, 5, conv.n_pre), np.uint8)
+    inputs[np.arange(2)[:, None], rng.integers(0, 5, (2, conv.n_pre)), np.arange(conv.n_pre)] = 1
+    return Network(layers), inputs
+
+
+def test_the_paper_counts_connections_between_neurons_of_a_convolution_too() -> None:
+    network, inputs = slid(1.0)
+    counts = simulate(network, inputs).counts
+    conv, readout = counts.layers
+    # 46 x 46 neurons see nine pixels of a map, 4 x 46 at the border six, the corners four.
+    assert (conv.weights, conv.connections) == (144, 8 * 2 * (46 * 46 * 9 + 4 * 46 * 6 + 4 * 4))
+    assert (conv.connections, readout.connections) == (322_624, 3 * 8 * 48 * 48)
+    assert network.connections == counts.connections == counts.possible_connections
+    # Both columns speak of the same: a dense network is as expensive in either.
+    multiplying = device(operation=peak(1))
+    assert by_connections(network.connections, multiplying) == as_ann(counts, multiplying)
+
+
+@pytest.mark.parametrize("density", [1.0, 0.3])
+def test_connections_bound_the_operations_where_everything_fires_at_most_once(
+    density: float,
+) -> None:
+    network, inputs = slid(density)
+    counts = simulate(network, inputs).counts
+    event = device(sop=pj(2))
+    assert 0 < per_sample(counts, event).total <= by_connections(network.connections, event)
+    # Every input fires once, so that each of its connections is crossed.
+    assert counts.layers[0].sops == 2 * counts.layers[0].connections
+    assert counts.layers[0].spikes <= 2 * counts.layers[0].neurons
 
 
 def test_a_processor_pays_for_products_and_neurons() -> None:

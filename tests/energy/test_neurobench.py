@@ -21,8 +21,21 @@ from esl_lava.energy.neurobench import (
     synaptic_operations,
 )
 from esl_lava.errors import DataError
-from esl_lava.network import INTEGRATOR, Connections, Convolution, Cuba, Layer, Network
+from esl_lava.network import (
+    INPUT,
+    INTEGRATOR,
+    Connections,
+    Convolution,
+    Cuba,
+    End,
+    Injection,
+    Layer,
+    Network,
+    Skip,
+    ends,
+)
 from esl_lava.simulate import Result, simulate
+from esl_lava.simulate.result import count
 
 
 class Neurons(torch.nn.Module):
@@ -42,41 +55,100 @@ class Neurons(torch.nn.Module):
         return fired
 
 
+def weighing(part: Connections | Convolution, chosen: Any, bias: Any) -> torch.nn.Module:
+    """Connections as a layer of torch: onto the `chosen` of its neurons, where it is no kernel."""
+    if isinstance(part, Convolution):
+        conv = torch.nn.Conv2d(
+            part.in_shape[0],
+            part.kernel.shape[0],
+            part.kernel.shape[2:],  # type: ignore[arg-type]
+            part.stride,
+            part.padding,
+            part.dilation,
+            part.groups,
+            bias=False,
+        ).double()
+        conv.weight.data = torch.from_numpy(part.kernel.astype(np.float64))
+        return torch.nn.Sequential(torch.nn.Unflatten(1, part.in_shape), conv, torch.nn.Flatten())
+    linear = torch.nn.Linear(part.n_pre, int(chosen.sum()), bias=bias is not None).double()
+    linear.weight.data = torch.from_numpy(part.dense()[chosen].astype(np.float64))
+    if bias is not None:
+        linear.bias.data = torch.from_numpy(bias.astype(np.float64))
+    return linear
+
+
+class Arriving(torch.nn.Module):
+    """What an end brings to a layer, through a delay line before its weights, or behind them.
+
+    Before them there is a line and a layer of torch for each delay that neurons have.
+    """
+
+    def __init__(self, end: End, layer: Layer, behind: bool) -> None:
+        super().__init__()
+        part = end.connections
+        assert not isinstance(part, Injection)
+        recurrent = end.source == layer.name  # is given the spikes of the step before
+        self.delays = np.broadcast_to(0 if recurrent else end.late, layer.neurons)
+        self.behind = behind
+        self.groups = [self.delays == delay for delay in np.unique(self.delays)]
+        if behind:
+            self.groups = [self.delays >= 0]
+        bias = layer.bias if part is layer.connections else None
+        self.weighing = torch.nn.ModuleList(weighing(part, group, bias) for group in self.groups)
+        self.line: list[torch.Tensor] = []
+
+    def forward(self, spikes: torch.Tensor) -> torch.Tensor:
+        self.line.append(self.weighing[0](spikes) if self.behind else spikes)
+        brought = torch.zeros(len(spikes), self.delays.size, dtype=torch.float64)
+        for group, weights in zip(self.groups, self.weighing):
+            for delay in np.unique(self.delays[group]):
+                there = torch.from_numpy(self.delays == delay)
+                held = self._held(int(delay))
+                brought[:, there] = held[:, there] if self.behind else weights(held)
+        return brought
+
+    def _held(self, delay: int) -> torch.Tensor:
+        """What went into the line so many steps ago."""
+        if delay < len(self.line):
+            return self.line[-1 - delay]
+        return torch.zeros_like(self.line[-1])
+
+
 class Torch(torch.nn.Module):
     """An integer network as a user of neurobench would have it: layers and activations."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, behind: bool = False) -> None:
         super().__init__()
-        stages: list[torch.nn.Module] = []
-        for layer in network.layers:
-            part = layer.connections
-            if isinstance(part, Convolution):
-                conv = torch.nn.Conv2d(
-                    part.in_shape[0],
-                    part.kernel.shape[0],
-                    part.kernel.shape[2:],  # type: ignore[arg-type]
-                    part.stride,
-                    part.padding,
-                    part.dilation,
-                    part.groups,
-                    bias=False,
-                ).double()
-                conv.weight.data = torch.from_numpy(part.kernel.astype(np.float64))
-                stages.append(conv)
-            else:
-                assert isinstance(part, Connections)
-                bias = layer.bias is not None
-                linear = torch.nn.Linear(part.n_pre, part.n_post, bias=bias).double()
-                linear.weight.data = torch.from_numpy(part.dense().astype(np.float64))
-                if layer.bias is not None:
-                    linear.bias.data = torch.from_numpy(layer.bias.astype(np.float64))
-                stages += [torch.nn.Flatten(), linear]
-            if layer.neuron.fires:
-                stages.append(Neurons(layer))
-        self.stages = torch.nn.Sequential(*stages)
+        self.layers = network.layers
+        self.ends = [ends(network, index) for index in range(len(network.layers))]
+        self.arriving = torch.nn.ModuleList(
+            torch.nn.ModuleList(Arriving(end, layer, behind) for end in found)
+            for layer, found in zip(network.layers, self.ends)
+        )
+        firing = {layer.name: Neurons(layer) for layer in network.layers if layer.neuron.fires}
+        self.neurons = torch.nn.ModuleDict(firing)
+        self.spikes = dict.fromkeys(firing, 0)
 
     def forward(self, data: torch.Tensor) -> torch.Tensor:
-        return sum(self.stages(data[:, t]) for t in range(data.shape[1]))  # type: ignore[return-value]
+        total = torch.zeros((), dtype=torch.float64)
+        before = {
+            layer.name: torch.zeros(len(data), layer.neurons, dtype=torch.float64)
+            for layer in self.layers
+        }
+        for t in range(data.shape[1]):
+            now = {INPUT: data[:, t].flatten(1)}
+            for layer, found, arriving in zip(self.layers, self.ends, self.arriving):
+                brought = sum(
+                    part(before[layer.name] if end.source == layer.name else now[end.source])
+                    for end, part in zip(found, arriving)  # type: ignore[call-overload]
+                )
+                if layer.neuron.fires:
+                    now[layer.name] = self.neurons[layer.name](brought)
+                    self.spikes[layer.name] += int(now[layer.name].sum())
+                else:
+                    total = total + brought
+            before = now
+        return total
 
 
 def masked(rng: np.random.Generator, shape: tuple[int, ...], density: float) -> Any:
@@ -124,18 +196,93 @@ def graded() -> tuple[Network, Any]:
     return replace(network, input_bits=3), given
 
 
-CASES = {"mlp": mlp, "conv": conv, "graded": graded}
+def recurrent() -> tuple[Network, Any]:
+    rng = np.random.default_rng(4)
+    own, second = masked(rng, (20, 20), 0.3), masked(rng, (9, 9), 1.0)
+    network = Network(
+        (
+            Layer(
+                "own",
+                Connections.from_dense(*masked(rng, (20, 15), 0.4)),
+                Cuba(4096, 2048, 60),
+                recurrent=Connections.from_dense(*own),
+            ),
+            Layer(
+                "again",
+                Connections.from_dense(*masked(rng, (9, 20), 0.4)),
+                Cuba(1000, 300, 50),
+                recurrent=Connections.from_dense(*second),
+            ),
+            Layer("readout", Connections.from_dense(*masked(rng, (5, 9), 1.0)), INTEGRATOR),
+        )
+    )
+    return network, (rng.random((5, 6, 15)) < 0.4).astype(np.uint8)
 
 
-def measured(network: Network, inputs: Any) -> tuple[dict[str, float], Any]:
+def delayed() -> tuple[Network, Any]:
+    rng = np.random.default_rng(5)
+    hidden = Connections.from_dense(*masked(rng, (20, 15), 0.4))
+    readout = Connections.from_dense(*masked(rng, (5, 20), 0.7))
+    network = Network(
+        (
+            Layer("hidden", hidden, Cuba(4096, 2048, 20), delays=rng.integers(0, 9, 20)),
+            Layer("readout", readout, INTEGRATOR, delays=[0, 2, 2, 1, 62]),
+        )
+    )
+    return network, (rng.random((5, 6, 15)) < 0.4).astype(np.uint8)
+
+
+def skipped() -> tuple[Network, Any]:
+    """Skips by a kernel and by a matrix."""
+    rng = np.random.default_rng(10)
+    kernel, allowed = masked(rng, (4, 2, 3, 3), 0.5)
+    first = Convolution(kernel, (2, 6, 5), padding=(1, 1), allowed=allowed)
+    kernel, allowed = masked(rng, (4, 4, 3, 3), 0.5)
+    second = Convolution(kernel, first.out_shape, padding=(1, 1), allowed=allowed)
+    kernel, allowed = masked(rng, (4, 2, 1, 1), 1.0)
+    around = Convolution(kernel, first.in_shape, allowed=allowed)
+    readout = Connections.from_dense(*masked(rng, (5, 120), 0.3))
+    past = Connections.from_dense(*masked(rng, (5, 120), 0.2))
+    network = Network(
+        (
+            Layer("conv1", first, Cuba(4096, 2048, 40)),
+            Layer("conv2", second, Cuba(4096, 2048, 60), skips=(Skip(INPUT, around),)),
+            Layer("readout", readout, INTEGRATOR, skips=(Skip("conv1", past),)),
+        )
+    )
+    return network, (rng.random((4, 5, 60)) < 0.3).astype(np.uint8)
+
+
+def graded_and_delayed() -> tuple[Network, Any]:
+    network, _ = delayed()
+    return replace(network, input_bits=3), np.random.default_rng(7).integers(-4, 5, (5, 6, 15))
+
+
+CASES = {
+    "mlp": mlp,
+    "conv": conv,
+    "recurrent": recurrent,
+    "delayed": delayed,
+    "skipped": skipped,
+    "graded": graded,
+    "graded and delayed": graded_and_delayed,
+}
+
+
+def measured(
+    network: Network, inputs: Any, behind: bool = False
+) -> tuple[dict[str, float], tuple[Any, Any, Any]]:
     """neurobench's operations and the model it hooked."""
-    model = TorchModel(Torch(network))
+    twin = Torch(network, behind)
+    model = TorchModel(twin)
     model.add_activation_module(Neurons)
     model.register_hooks()
     data = torch.from_numpy(inputs.astype(np.float64))
     predictions = model(data)
     metric = TheirOperations()
     found = metric(model, predictions, (data, torch.zeros(len(data))))
+    spikes = {layer.name: layer.spikes for layer in simulate(network, inputs).counts.layers}
+    assert twin.spikes == {name: spikes[name] for name in twin.spikes}  # the same network
     return found, (model, predictions, data)
 
 
@@ -152,7 +299,7 @@ def test_counts_are_neurobenchs(case: str) -> None:
     assert ours == SynapticOperations(
         theirs["Effective_MACs"], theirs["Effective_ACs"], theirs["Dense"]
     )
-    assert (ours.effective_macs > 0) == (case == "graded")
+    assert (ours.effective_macs > 0) == case.startswith("graded")
     assert 0 < ours.effective_acs < ours.dense
     assert activation_sparsity(network, counts) == ActivationSparsity()(
         model, predictions, (data, None)
@@ -162,7 +309,7 @@ def test_counts_are_neurobenchs(case: str) -> None:
 
 
 def test_metrics_of_spikes_need_no_inputs_and_of_graded_ones_do() -> None:
-    for case in (mlp, conv):
+    for case in (mlp, conv, recurrent, delayed, skipped):
         network, inputs = case()
         counts = simulate(network, inputs).counts
         found = metrics(network, counts)
@@ -175,6 +322,18 @@ def test_metrics_of_spikes_need_no_inputs_and_of_graded_ones_do() -> None:
     network, inputs = graded()
     with pytest.raises(DataError, match="told apart by their values"):
         metrics(network, simulate(network, inputs).counts)
+
+
+def test_a_delay_behind_the_weights_hides_what_never_arrives() -> None:
+    """There neurobench counts what is sent, and so what no neuron receives in its sample."""
+    network, inputs = delayed()
+    counts = simulate(network, inputs).counts
+    before, behind = (measured(network, inputs, where)[0] for where in (False, True))
+    assert counts.sops / counts.samples == before["Effective_ACs"] < behind["Effective_ACs"]
+    assert before["Dense"] == behind["Dense"]
+    at_once = Network(tuple(replace(layer, delays=None) for layer in network.layers))
+    spikes = simulate(network, inputs, record="all").spikes
+    assert count(at_once, inputs, spikes).sops / counts.samples == behind["Effective_ACs"]
 
 
 def test_inputs_have_to_be_those_of_the_run() -> None:

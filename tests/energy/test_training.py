@@ -70,7 +70,7 @@ def test_rules_that_rank_all_positions_pay_for_absent_ones(growth: str, share: f
 
 
 def test_a_kernel_costs_operations_wherever_it_slides_but_is_stored_once() -> None:
-    slid = replace(FIRST, dense_synapses=2000)
+    slid = replace(FIRST, possible_connections=2000)
     once, often = (training_cost([layer, LAST], SCHEDULE) for layer in (FIRST, slid))
     more = often.sparse.operations["forward"] - once.sparse.operations["forward"]
     assert more == PRESENTED * 1800 * 0.75

@@ -34,9 +34,9 @@ def test_activity_is_that_of_the_recorded_spikes(
     assert found.counts.layers == evaluate(network, data, encoding).result.counts.layers
     active = active_updates(network, inputs, whole.spikes)
     assert found.counts.active_updates == sum(active.values())
-    assert found.spikes[INPUT].tolist() == np.count_nonzero(inputs, axis=(0, 1)).tolist()
+    assert found.spikes[INPUT].tolist() == [np.count_nonzero(inputs, axis=(0, 1)).tolist()]
     for name, spikes in whole.spikes.items():
-        assert found.spikes[name].tolist() == spikes.sum(axis=(0, 1)).tolist()
+        assert found.spikes[name].tolist() == [spikes.sum(axis=(0, 1)).tolist()]
 
 
 def test_a_placed_network_says_what_flows(run: Any) -> None:

@@ -454,7 +454,7 @@ def test_the_untouched_foreign_file_is_read(written):
 
 
 NETX_FAULTS = [
-    ("layer/0/type", np.bytes_("conv"), "nothing says what shape its input has"),
+    ("layer/0/type", np.bytes_("conv"), "the file does not say what shape"),
     ("layer/0/type", np.array([b"dense_rec"]), "weight_rec is missing"),
     *(
         ("layer/0/type", np.bytes_(kind), f"type '{kind}' is not supported, only dense, dense_rec")

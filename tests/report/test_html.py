@@ -45,7 +45,10 @@ def run(**changes: Any) -> dict[str, Any]:
         "charged": ["sop"],
         "remarks": [NASTY],
     }
-    layer = {"name": NASTY, "neurons": 3, "connections": 6, "possible": 12, "sops": 40, "spikes": 8}
+    layer = {
+        **{"name": NASTY, "neurons": 3, "weights": 6, "connections": 48, "possible": 12},
+        **{"sops": 40, "spikes": 8},
+    }
     core = {"name": NASTY, "cores": 1, "format": "dense", "binding": "synapse_words"}
     fits = {
         **{"fits": True, "cores": 1, "chips": 1, "packing": "nxtf", "step_nanoseconds": None},
@@ -61,8 +64,9 @@ def run(**changes: Any) -> dict[str, Any]:
         "steps": 5,
         "density": 0.5,
         "sparse_density": None,
-        "connections": 6,
-        "synapses": 5,
+        "weights": 6,
+        "connections": 48,
+        "synapses": 40,
         "sops_per_sample": 10.0,
         "layers": [layer],
         "validation_accuracy": 0.9,
@@ -78,7 +82,9 @@ def run(**changes: Any) -> dict[str, Any]:
         "verification": {
             "reference": "SLAYER",
             "differences_by_backend": {"exact": 0},
-            "mask_differences": 0,
+            "integers_compared": 90,
+            "integers_that_differ": 0,
+            "integer_differences": [],
             "first_difference": None,
             "firing_times": [],
         },
@@ -184,6 +190,13 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(runs: int) -> None:
     assert "@import" not in text
     assert seen.tags.count("article") == runs
     assert ("side by side" in text) == (runs > 1)
+
+
+def test_weights_and_connections_stand_apart() -> None:
+    words = " ".join(re.sub("<[^>]*>", " ", page(run())).split())
+    assert "48 connections; 40 synapses; 6 weights" in words
+    assert "3 6 50.00 % 48 10 2.0" in words  # density is of weights; figures per sample
+    assert "50.00 % 6 48 10 0" in " ".join(re.sub("<[^>]*>", " ", page(run(), run())).split())
 
 
 def test_text_from_files_is_escaped() -> None:

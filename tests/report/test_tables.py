@@ -13,8 +13,8 @@ COUNTS = Counts(
     steps=8,
     input_spikes=1000,
     layers=(
-        LayerCounts("hidden1", 256, 16384, 1638, 1600, 48_002, 8192, 2_222),
-        LayerCounts("readout", 10, 2560, 2560, 2501, 9_999, 320, 0),
+        LayerCounts("conv1", 256, 144, 36, 36_864, 9_216, 8_960, 48_002, 8192, 2_222),
+        LayerCounts("readout", 10, 2560, 2560, 2560, 2560, 2501, 9_999, 320, 0),
     ),
 )
 
@@ -56,13 +56,18 @@ def test_facts_have_name_and_value_under_the_title() -> None:
 def test_layer_counts_are_per_sample() -> None:
     lines = text(tables.layer_counts(COUNTS)).splitlines()
     rows = {cells(line)[0]: cells(line)[1:] for line in lines if cells(line)}
-    heading = ["neurons", "connections", "density", "synapses", "SOPs", "spikes", "updates"]
-    assert rows["layer"] == heading
-    assert rows["hidden1"] == [
-        *("256", "1,638", "10.00 %", "1,600"),
+    assert rows["layer"] == [
+        *("neurons", "weights", "density", "connections", "synapses"),
+        *("SOPs", "spikes", "updates"),
+    ]
+    assert rows["conv1"] == [
+        *("256", "36", "25.00 %", "9,216", "8,960"),
         *("12,000.5", "555.5", "2,048"),
     ]
-    assert rows["readout"] == ["10", "2,560", "100.00 %", "2,501", "2,499.8", "0.0", "80"]
+    assert rows["readout"] == [
+        *("10", "2,560", "100.00 %", "2,560", "2,501"),
+        *("2,499.8", "0.0", "80"),
+    ]
 
 
 def test_devices_show_both_conventions_and_what_is_charged() -> None:

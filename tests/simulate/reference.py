@@ -83,7 +83,7 @@ def _layer(
             continue
         weights = matrix(connections)
         a = active @ weights.T
-        crossed += int(((active != 0) @ (weights != 0).T.astype(np.int64)).sum())
+        crossed += int(late((active != 0) @ (weights != 0).T.astype(np.int64), delays).sum())
         if isinstance(connections, Convolution):
             wraps += int((wrapped(a, 24) != wrapped(a, 32)).sum())
             a = wrapped(a, 24)
@@ -110,7 +110,8 @@ def _layer(
         s = (v > threshold).astype(np.int64)
         v = np.where(s, 0, v)
         waiting = np.where(s, layer.neuron.refractory, np.maximum(waiting - 1, 0))
-        crossed += int(s @ (recurrent != 0).sum(axis=0))
+        if t + 1 < steps:  # what would arrive later arrives nowhere
+            crossed += int(s @ (recurrent != 0).sum(axis=0))
         trace.spikes[layer.name][sample, t] = s
         trace.u[layer.name][sample, t] = u
         trace.v[layer.name][sample, t] = v

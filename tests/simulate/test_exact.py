@@ -235,6 +235,7 @@ def test_delays_hold_back_what_is_fed_forward_only():
         skips=(Skip(INPUT, Connections.from_dense([[0], [100], [0]])),),
     )
     result = simulate(Network((layer,)), [[[1], [0], [0], [0]]], states="all")
+    assert result.counts.sops == 2 + 1  # what is 62 steps late never arrives
     assert (result.u["only"][0] // 64).tolist() == [[1, 100, 0], [0, 0, 0], [0, 1, 0], [0, 0, 0]]
     assert (result.v["only"][0] // 64).tolist() == [
         [11, 110, 10],
@@ -252,6 +253,20 @@ def test_neurons_of_feature_maps_are_counted_channel_by_channel():
     assert (result.u["only"].ravel() // 64).tolist() == [2, 0, 0, 0, 2, 2, 4, 0, 0, 0, 4, 4]
     assert result.readout is not None
     assert result.decisions.tolist() == [6]
+
+
+def test_recurrent_synapses_name_neurons_of_feature_maps_channel_by_channel():
+    # Two channels copy the input; the first column of channel 0 silences its second one.
+    silencing = np.zeros((4, 4), int)
+    silencing[1, 0] = -200
+    layer = Layer(
+        "only",
+        Convolution([[[[2]]], [[[2]]]], (1, 1, 2)),
+        Cuba(4096, 4096, 1),
+        recurrent=Connections.from_dense(silencing),
+    )
+    result = simulate(Network((layer,)), np.ones((1, 3, 1, 1, 2), int), record="all")
+    assert result.spikes["only"][0].tolist() == [[1, 1, 1, 1], [1, 0, 1, 1], [1, 0, 1, 1]]
 
 
 def test_threshold_is_strict_and_only_v_is_reset():
@@ -429,7 +444,7 @@ def spatial() -> tuple[Network, np.ndarray]:
         (
             Layer("conv", conv, Cuba(decays, 200, decays + 1), delays=delays),
             Layer("second", second, Cuba(4096, 2048, 64)),
-            Layer("head", head, Cuba(4096, 2048, 64), skips=(skip,)),
+            Layer("head", head, Cuba(4096, 2048, 64), delays=np.arange(20) % 3, skips=(skip,)),
         )
     )
     return network, (rng.random((7, 9, network.inputs)) < 0.3).astype(np.uint8)

@@ -221,11 +221,26 @@ def test_count_of_recurrent_synapses_and_skips():
     inputs = np.array([[[5, 0, 0], [0, -3, 1]]])
     spikes = np.array([[[1, 0], [1, 1]]], np.uint8)
     counts = count(Network((layer,), input_bits=4), inputs, {"only": spikes})
-    # Fan-outs of inputs 1, 2, 1 and by the skip 1, 1, 0; of neurons 2, 1.
+    # Fan-outs of inputs 1, 2, 1 and by the skip 1, 1, 0; of neurons 2, 1. The two spikes of
+    # the last step would come back when the sample is over.
     assert counts.input_spikes == 3
-    assert counts.sops == (1 + 2 + 1) + (1 + 1) + (2 * 2 + 1)
+    assert counts.sops == (1 + 2 + 1) + (1 + 1) + 2
+    assert (counts.layers[0].spikes, counts.layers[0].returned) == (3, 1)
     assert (counts.layers[0].possible, counts.layers[0].connections) == (6 + 4 + 6, 6 + 4 + 6)
     assert counts.layers[0].synapses == 4 + 3 + 2
+
+
+def test_count_of_delayed_synapses():
+    """A synapse is crossed when a spike arrives at it: not beyond the sample's last step."""
+    connections = Connections.from_dense([[2, 2], [2, 0], [2, 2]])
+    layer = Layer("only", connections, INTEGRATOR, delays=[0, 1, 9])
+    network = Network((layer,))
+    inputs = np.array([[[1, 0], [0, 0], [1, 1]], [[1, 1], [1, 1], [0, 0]]], np.uint8)
+    # With two steps left 2 synapses of the first input and 1 of the second are in time, with
+    # one left the same, with none 1 of either.
+    assert sops_by_sample(network, inputs, {}).tolist() == [2 + (1 + 1), 2 * (2 + 1)]
+    for counts in (count(network, inputs, {}), simulate(network, inputs).counts):
+        assert counts.sops == 4 + 6
 
 
 @pytest.mark.parametrize("lots", [(5,), (2, 3), (1, 1, 3)])

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from esl_lava.export.lava_weights import effective_together, effective_weights
+from esl_lava.netfile.lava_weights import effective_together, effective_weights
 
 # netx's module is loaded by its file: its package would import torch, for many seconds.
 GENUINE = """

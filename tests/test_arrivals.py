@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from esl_lava.arrivals import by_steps_left, crossed, fan_out, latest, widened
+from esl_lava.network import INPUT, Connections, Cuba, Injection, Layer, Network, Skip, ends
+from tests.test_network import any_convolution
+
+
+def in_time(part, late, left: int) -> list[int]:
+    """Of each input, the synapses that a spike with so many steps left crosses."""
+    there = np.broadcast_to(late, part.n_post) <= left
+    return np.count_nonzero(part.unrolled().dense()[there], axis=0).tolist()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_fan_out_by_steps_left(seed):
+    rng = np.random.default_rng(seed)
+    part = any_convolution(seed)
+    if seed % 3 == 0:
+        part = Connections.from_dense(rng.integers(-1, 2, (7, 5)))
+    late = int(rng.integers(0, 3)) if seed % 2 else rng.integers(0, 5, part.n_post)
+    found = fan_out(part, late)
+    assert found.shape == (int(np.max(late)) + 1, part.n_pre)
+    for left in range(8):
+        row = found[min(left, len(found) - 1)]
+        assert row.tolist() == in_time(part, late, left)
+    onto = rng.random(part.n_post) < 0.5
+    of_two = fan_out(part, late, onto) + fan_out(part, late, ~onto)
+    assert of_two.tolist() == found.tolist()
+
+
+def test_fan_out_of_what_has_no_synapse():
+    assert fan_out(Injection((3,)), np.array([0, 1, 0])).tolist() == [[0, 0, 0]] * 2
+
+
+@pytest.mark.parametrize("rows", range(1, 9))
+def test_spikes_by_the_steps_that_are_left(rows):
+    spikes = np.random.default_rng(rows).integers(0, 9, (2, 5, 3))
+    found = by_steps_left(spikes, rows)
+    assert found.shape == (2, rows, 3)
+    for row in range(rows - 1):
+        wanted = spikes[:, 4 - row] if row < 5 else 0 * spikes[:, 0]
+        assert found[:, row].tolist() == wanted.tolist()
+    assert found[:, -1].tolist() == spikes[:, : max(0, 6 - rows)].sum(axis=1).tolist()
+
+
+def test_every_synapse_is_crossed_that_is_reached_in_time():
+    synapses = np.array([[1, 0], [4, 2], [5, 2]])
+    spikes = np.array([[[1, 1], [0, 2], [3, 0]], [[0, 0], [1, 0], [0, 1]]])
+    assert crossed(spikes, synapses).tolist() == [1 + 4 + 15, 4 + 2]
+    assert crossed(spikes[0], synapses) == 20
+    assert widened(synapses[:2], 4).tolist() == [[1, 0], [4, 2], [4, 2], [4, 2]]
+
+
+def test_ends_of_a_network_and_when_their_spikes_arrive():
+    def full(n_post: int, n_pre: int) -> Connections:
+        return Connections.from_dense(np.ones((n_post, n_pre), int))
+
+    first = Layer("a", full(3, 2), Cuba(1, 1, 1), recurrent=full(3, 3))
+    second = Layer("b", full(2, 3), Cuba(1, 1, 1), delays=[4, 0], skips=(Skip(INPUT, full(2, 2)),))
+    network = Network((first, second))
+    named = [(end.source, np.ravel(end.late).tolist()) for i in (0, 1) for end in ends(network, i)]
+    assert named == [(INPUT, [0]), ("a", [1]), ("a", [4, 0]), (INPUT, [0])]
+    assert ends(network, 0)[1].connections is first.recurrent
+    assert ends(network, 1)[1].connections is second.skips[0].connections
+    assert latest(network) == 4
+    assert latest(Network((first,))) == 1
+    assert latest(Network((Layer("a", full(3, 2), Cuba(1, 1, 1)),))) == 0
