@@ -402,7 +402,7 @@ def documentation() -> Iterator[tuple[str, str, str]]:
 def _documented(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
     for name, field in section.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if isinstance(kind, type(BaseModel)):  # tuple[int, ...] too is a `type`
             yield from _documented(kind, f"{prefix}{name}.")
         else:
             default = field.get_default()

@@ -559,7 +559,7 @@ def _keys(table: Iterable[str]) -> list[str]:
     for key in table:
         annotation = model.model_fields[key].annotation
         choices = (annotation, *get_args(annotation))
-        model = next(c for c in choices if isinstance(c, type) and issubclass(c, BaseModel))
+        model = next(c for c in choices if isinstance(c, type(BaseModel)))
     return list(model.model_fields)
 
 

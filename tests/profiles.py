@@ -37,12 +37,10 @@ def register() -> None:
 def _forget_imported_constants() -> None:
     """Keep constants of the modules imported so far out of examples that are to be the same.
 
-    Hypothesis takes some from their source (since 6.131); which have been imported depends on
-    the tests that ran before in the same process.
+    Hypothesis takes some from their source; which have been imported depends on the tests that
+    ran before in the same process.
     """
-    original: Any = getattr(providers, "_get_local_constants", None)
-    if original is None:
-        return
+    original = providers._get_local_constants
 
     def constants() -> Any:
         return providers._local_constants if settings.default.derandomize else original()
