@@ -297,12 +297,15 @@ def test_every_kind_of_wrong_integer_is_named(
     run = tiny_once if once else tiny
     path = tmp_path / "net.h5"
     netfile.write(change(netfile.read(run.net)), path)  # with a digest that fits
-    found = verify(run.model, path, samples=1, backends=("exact", "lava-models"))
+    found = verify(run.model, path, samples=1, backends=("exact",))
     assert found.integers.total >= 1
     assert sentence in found.sentences()[0]
-    assert set(found.not_run) <= {"lava-models"}
-    untouched = verify(run.model, run.net, samples=1, backends=("exact",))
-    assert (untouched.total, untouched.sentences()) == (0, [])
+
+
+def test_an_untouched_file_passes_with_one_sample(tiny: Any, tiny_once: Any) -> None:
+    for run in (tiny, tiny_once):
+        found = verify(run.model, run.net, samples=1, backends=("exact",))
+        assert (found.total, found.sentences()) == (0, [])
 
 
 def test_a_wrong_file_that_a_backend_cannot_run_is_told_all_the_same(
