@@ -268,15 +268,18 @@ TAMPERED: dict[str, tuple[Callable[[Network], Network], str]] = {
     ),
     "mask": (cut, "layer hidden1: connection of neuron "),
     "order": (swapped, "layer hidden1: connection of neuron "),
-    "recurrence": (recurrent, "layer hidden1: recurrent connections is 24 to 24 neurons in"),
+    "recurrence": (
+        recurrent,
+        "layer hidden1: shape of recurrent connections is 24 to 24 neurons in",
+    ),
     "skip": (
         lambda n: first_layer(n, skips=(Skip(INPUT, n.layers[0].connections),)),
-        "layer hidden1: connections of skip 0 from input is 64 to 24 neurons in",
+        "layer hidden1: shape of connections of skip 0 from input is 64 to 24 neurons in",
     ),
-    "steps": (lambda n: dataclasses.replace(n, steps=n.steps + 1), "network: steps is "),
+    "steps": (lambda n: dataclasses.replace(n, steps=n.steps + 1), "network: number of steps is "),
     "graded input": (
         lambda n: dataclasses.replace(n, input_bits=1),
-        "network: bits of an input is 1 in the file, 0 in the model",
+        "network: number of input bits is 1 in the file, 0 in the model",
     ),
     "encoding": (slower, "network: encoding of samples is "),
 }
