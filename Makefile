@@ -4,10 +4,11 @@
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test lint format bench clean
+.PHONY: help setup demo test fuzz lint format bench clean
 help:
 	@echo "make demo    train, export, run, verify, price and report on a sparse network (minutes)"
 	@echo "make test    check style and types, run all tests"
+	@echo "make fuzz    property tests with other examples in every run; ONLY=folder, ROUNDS=number"
 	@echo "make bench   measure; ONLY=prefix runs those benchmarks whose name starts so"
 	@echo "make setup   create .venv/ with exact versions"
 	@echo "make lint    check style and types;  make format  rewrites style"
@@ -35,6 +36,14 @@ format: $(READY)
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 	$(BIN)/pytest --nbmake notebooks
+
+# `make test` draws the same examples always. This draws others, and many; what it finds it keeps
+# in .hypothesis/ and tries again first, until it is mended.
+fuzz: $(READY)
+	for round in $$(seq $(or $(ROUNDS),1)); do \
+	    OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m hypothesis \
+	        --hypothesis-profile fuzz $(or $(ONLY),tests) || exit 1; \
+	done
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \

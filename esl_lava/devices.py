@@ -33,6 +33,9 @@ from esl_lava.errors import ConfigError, FileError
 SIZE_LIMIT = 1 << 20
 """A device file may have at most this many bytes."""
 
+MAX_FAULTS = 20
+"""So many faults of a file are named."""
+
 CHARGED_KEYS: Mapping[str, tuple[str, ...]] = {
     "events": ("sop", "neuron_update", "neuron_update_inactive", "spike", "message", "mac"),
     "dense": ("operation", "mac", "neuron_update"),
@@ -532,7 +535,14 @@ def _validated(content: Mapping[str, Any], where: str) -> Device:
     try:
         return Device.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {'; '.join(map(_sentence, error.errors()))}") from error
+        faults = [_sentence(fault) for fault in error.errors()[:MAX_FAULTS]]
+        if error.error_count() > MAX_FAULTS:
+            faults.append(f"and {error.error_count() - MAX_FAULTS} more faults")
+        raise ConfigError(f"{where}: {'; '.join(faults)}") from error
+    except (ValueError, RecursionError):  # pydantic's own, not about a key
+        raise ConfigError(
+            f"{where}: a number of thousands of digits, or tables nested as deeply"
+        ) from None
 
 
 def _sentence(error: ErrorDetails) -> str:
@@ -542,12 +552,20 @@ def _sentence(error: ErrorDetails) -> str:
     message = _IN_TOML.get(error["type"], error["msg"])
     if error["type"] == "extra_forbidden":
         known = _keys(table[1:])
+        key = key if key.isprintable() else repr(key)
         return f"unknown key {key}{_nearest(last, known)} (known: {', '.join(known)})"
     if error["type"] == "missing":
         return f"{key} is missing"
     if not key:
         return message
-    return f"{key} = {reprlib.repr(error['input'])}: {message[0].lower()}{message[1:]}"
+    return f"{key} = {_shown(error['input'])}: {message[0].lower()}{message[1:]}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return reprlib.repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, or of nested tables
+        return f"({type(value).__name__})"
 
 
 def _keys(table: Iterable[str]) -> list[str]:

@@ -314,6 +314,14 @@ class Network:
         return self.layers[0].connections.n_pre
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(channels, rows, columns) of the input; (inputs,) where the first layer says no more."""
+        first = self.layers[0].connections
+        if isinstance(first, Convolution):
+            return first.in_shape
+        return first.shape if isinstance(first, Injection) else (first.n_pre,)
+
+    @property
     def readout(self) -> Layer | None:
         """The last layer where it never fires (an integrator to be read), else None."""
         last = self.layers[-1]

@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from esl_lava.export.checks import WEIGHT_RANGE
 from esl_lava.export.lower import checked_masks, integer_decay
 from esl_lava.models.single_spike import SingleSpikeMLP
+from esl_lava.netfile.limits import WEIGHT_RANGE
 from esl_lava.network import DECAY_UNITY, NEVER, STATE_SHIFT, Connections, Cuba, Layer, Network
 
 LOIHI1_REFRACTORY = 63

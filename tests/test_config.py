@@ -1,5 +1,3 @@
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -335,12 +333,10 @@ def test_bad_toml_names_the_place(text, place):
     ],
     ids=lambda text: text[:12],
 )
-def test_monstrous_toml_is_one_error_in_reasonable_time(text):
-    start = time.perf_counter()
+def test_monstrous_toml_is_one_error(text):
     message = fault(text)
     assert len(message.split("\n")) <= 21
     assert len(message) < 5000
-    assert time.perf_counter() - start < 10  # a second when quiet
 
 
 def test_a_mapping_may_be_monstrous_too():

@@ -405,6 +405,24 @@ def test_what_is_not_toml_is_refused(tmp_path: Path, text: str, said: str) -> No
         load_device(write(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name = 0x" + "f" * 100_000, r"name = \(int\): input should be a valid string"),
+        ("notes = [0x" + "f" * 100_000 + "]", r"notes\.0 = \(int\): "),
+        (EVENTS.replace("value = 2", "value = 0x" + "f" * 100_000), r"sop\.value = \(int\): "),
+        ("".join(f"k{i} = 1\n" for i in range(9000)), "and 8983 more faults$"),
+        ('"\\u001b[31m" = 1', r"unknown key '\\x1b\[31m'"),
+    ],
+    ids=["text", "list", "number", "keys", "escape"],
+)
+def test_monstrous_values_are_one_sentence(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_device(write(tmp_path, text))
+    assert len(str(caught.value)) < 5000
+    assert "\n" not in str(caught.value)
+
+
 def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     latin = tmp_path / "latin.toml"
     latin.write_bytes(b"name = '\xff'")

@@ -246,6 +246,18 @@ def test_network_sums_its_layers():
     assert Network((first,)).readout is None
 
 
+def test_the_shape_of_the_input_is_what_the_first_layer_says():
+    maps = Convolution(np.ones((1, 2, 1, 1), int), (2, 3, 4))
+    for connections, shape in (
+        (maps, (2, 3, 4)),
+        (Injection((2, 3, 4)), (2, 3, 4)),
+        (Injection((5,)), (5,)),
+        (Connections.from_dense(np.ones((2, 24), int)), (24,)),
+    ):
+        network = Network((Layer("first", connections, Cuba(0, 0, 1)),))
+        assert network.input_shape == shape
+
+
 @pytest.mark.parametrize(
     ("layers", "steps", "message"),
     [

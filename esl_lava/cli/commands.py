@@ -11,8 +11,11 @@ import typer
 
 from esl_lava.cli.launch import ranked
 from esl_lava.cli.options import (
+    Axes,
     DataOrSpikes,
+    Drive,
     Encoder,
+    InputShape,
     Json,
     Net,
     Samples,
@@ -20,6 +23,7 @@ from esl_lava.cli.options import (
     chosen_experiment,
     evaluated,
     finite,
+    layout_of,
     run_values,
 )
 from esl_lava.cli.output import (
@@ -213,6 +217,9 @@ def run(
     net: Net,
     data: DataOrSpikes = None,
     labels: Labels = None,
+    axes: Axes = None,
+    input_shape: InputShape = None,
+    drive: Drive = False,
     samples: Samples = None,
     backend: Annotated[
         str,
@@ -243,8 +250,9 @@ def run(
     with results_only():
         from esl_lava.report import tables
 
+        layout = layout_of(axes, input_shape, drive)
         network, found = evaluated(
-            net, data, labels, samples, encoder, steps, backend, _given(options)
+            net, data, labels, layout, samples, encoder, steps, backend, _given(options)
         )
     counts = found.result.counts
     if as_json:
@@ -274,7 +282,10 @@ def verify(
     model: Model,
     net: Net,
     data: Data = None,
-    samples: Annotated[int, typer.Option(help="The first N test samples.")] = 20,
+    samples: Annotated[
+        int | None,
+        typer.Option(help="The first N test samples; default 20, or all where there are fewer."),
+    ] = None,
     backend: Annotated[
         list[str] | None,
         typer.Option(help="One to compare; may be repeated; by default all but loihi2."),
@@ -282,13 +293,15 @@ def verify(
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Prove that SLAYER, our simulator and Lava agree, spike for spike in every layer.
+    """Prove that a file is its model's, and that SLAYER, our simulator and Lava agree.
+
+    First every integer of the file is compared with what the model lowers to: weights,
+    connections, thresholds, biases, decays, delays, refractory periods, steps. Then samples
+    run, and spikes are compared in every layer at every step.
 
     Where neurons fire once, the steps of their spikes are compared with training's exact
     times, within what the rounding of the chip allows.
     """
-    from dataclasses import asdict
-
     with results_only():
         from esl_lava.experiments import verify as verifications
         from esl_lava.report import tables
@@ -304,27 +317,17 @@ def verify(
             lambda name, done, of: lines[name](done, of, f"{name}: "),
         )
     if as_json:
-        print_json(
-            {
-                "samples_verified": found.samples,
-                "spikes_compared": found.spikes,
-                "positions_compared": found.positions,
-                "differences": found.total,
-                "differences_by_backend": dict(found.differences),
-                "mask_differences": found.mask_differences,
-                "first_difference": None if found.first is None else str(found.first),
-                "firing_times": [asdict(layer) for layer in found.times],
-            }
-        )
+        print_json(verifications.verification_values(found))
     else:
         print_tables(
             tables.facts(
                 [
+                    ("integers compared", f"{found.integers.compared:,}"),
+                    ("integers that differ", f"{found.integers.total:,}"),
                     ("samples verified", f"{found.samples:,}"),
                     ("spikes compared", f"{found.spikes:,}"),
                     ("positions compared (silent and readout too)", f"{found.positions:,}"),
                     *((f"differences, {b}", f"{n:,}") for b, n in found.differences.items()),
-                    ("connections that differ", f"{found.mask_differences:,}"),
                 ],
                 f"{net} against {found.reference}, {model}, on {found.dataset}",
             ),
@@ -339,10 +342,8 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fail_on(verification: Any) -> None:
-    """Exit code 1, with the first difference, when a comparison failed."""
+    """Exit code 1, with what differs, when a comparison failed."""
     if verification.total:
-        if verification.first is not None:
-            tell(f"first difference: {verification.first}")
-        else:
-            tell("all spikes agree, but the two files do not hold the same connections")
+        for sentence in verification.sentences():
+            tell(f"difference: {sentence}")
         raise typer.Exit(1)

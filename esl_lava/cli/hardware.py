@@ -9,14 +9,18 @@ from typing import Annotated
 import typer
 
 from esl_lava.cli.options import (
+    Axes,
     DataOrSpikes,
+    Drive,
     Encoder,
+    InputShape,
     Json,
     Net,
     Samples,
     Steps,
     evaluated,
     finite,
+    layout_of,
     run_values,
 )
 from esl_lava.cli.output import print_json, print_tables, results_only
@@ -25,6 +29,9 @@ from esl_lava.cli.output import print_json, print_tables, results_only
 def energy(
     net: Net,
     data: DataOrSpikes = None,
+    axes: Axes = None,
+    input_shape: InputShape = None,
+    drive: Drive = False,
     samples: Samples = None,
     device: Annotated[
         list[str] | None,
@@ -73,13 +80,14 @@ def energy(
             flops_per_mac=flops_per_mac,
             step_seconds=step_seconds,
         )
-        network, found = evaluated(net, data, None, samples, encoder, steps)
+        layout = layout_of(axes, input_shape, drive)
+        network, found = evaluated(net, data, None, layout, samples, encoder, steps)
         counts = found.result.counts
         mapped = None
         if chip is not None:
             from esl_lava.experiments import activity
 
-            seen = activity.measure_samples(network, data, samples, encoder, steps)
+            seen = activity.measure_samples(network, data, samples, encoder, steps, layout=layout)
             mapped = activity.place(network, chip, activity=seen)
             assert mapped.activity is not None
             counts = mapped.activity.counts
@@ -158,23 +166,37 @@ def map_to_chip(
         typer.Option(help="Measure spikes on test samples: traffic and the time of a step."),
     ] = True,
     data: DataOrSpikes = None,
+    axes: Axes = None,
+    input_shape: InputShape = None,
+    drive: Drive = False,
     samples: Annotated[
-        int, typer.Option("--samples", help="Test samples that spikes are measured on.")
-    ] = 100,
+        int | None,
+        typer.Option(
+            "--samples",
+            help="Test samples that spikes are measured on; default 100, or all where there are "
+            "fewer.",
+        ),
+    ] = None,
     encoder: Encoder = None,
     steps: Steps = None,
     as_json: Json = False,
 ) -> None:
     """Say on how many cores a network fits, what binds, and what a step takes at least."""
     with results_only():
-        from esl_lava import netfile
         from esl_lava.experiments import activity
+        from esl_lava.experiments.spikes import read_network, spikes_file
         from esl_lava.report import hardware
 
-        network = netfile.read(net)
+        layout = layout_of(axes, input_shape, drive)
+        network = read_network(net, spikes_file(data), layout)
         seen = None
         if spikes:
-            seen = activity.measure_samples(network, data, samples, encoder, steps)
+            seen = activity.measure_samples(
+                network,
+                *(data, samples, encoder, steps),
+                layout=layout,
+                most=activity.TRAFFIC_SAMPLES,
+            )
         found = activity.place(network, chip, packing=packing, chips=chips, activity=seen)
     if as_json:
         print_json(activity.mapped_values(found))

@@ -20,7 +20,31 @@ DataOrSpikes = Annotated[
     typer.Option(
         "--data",
         help="Data set (digits, mnist), by default the one trained on; or a .npy file of "
-        "spikes, integers of shape (samples, T, inputs).",
+        "spikes, integers of shape (samples, T, inputs) or (samples, T, channels, rows, columns).",
+    ),
+]
+Axes = Annotated[
+    str | None,
+    typer.Option(
+        "--axes",
+        help="Which axis of the file is which, by letters: N samples, T steps, C channels (or "
+        "inputs), H rows, W columns. E.g. NTHWC; SLAYER's are NCHWT, of flat inputs NCT.",
+    ),
+]
+InputShape = Annotated[
+    str | None,
+    typer.Option(
+        "--input-shape",
+        help="Channels, rows and columns of the input, e.g. 2,34,34, for a file of others that "
+        "begins with a convolution and does not say it; by default the axes of --data FILE.npy.",
+    ),
+]
+Drive = Annotated[
+    bool,
+    typer.Option(
+        "--drive",
+        help="The values of --data FILE.npy drive the neurons of the network's input block as "
+        "they are; by default its weight and bias are applied to them first.",
     ),
 ]
 Samples = Annotated[
@@ -29,10 +53,10 @@ Samples = Annotated[
 Net = Annotated[Path, typer.Argument(help="An exported network, net.h5.")]
 Encoder = Annotated[
     str | None,
-    typer.Option("--encoder", help="rate, latency or constant; by default as trained."),
+    typer.Option("--encoder", help="rate, latency, constant or two_times; by default as trained."),
 ]
 Steps = Annotated[
-    int | None, typer.Option("--steps", help="Steps per sample; by default as trained.")
+    int | None, typer.Option("--steps", help="Steps per sample, 1 to 4096; by default as trained.")
 ]
 
 
@@ -77,10 +101,22 @@ def chosen_experiment(
     return configs.override(base, overrides)
 
 
+def layout_of(axes: str | None, input_shape: str | None, drive: bool) -> Any:
+    """`experiments.spikes.Layout` of the options.
+
+    Raises:
+        ConfigError: when a shape is none.
+    """
+    from esl_lava.experiments.spikes import Layout, parse_shape
+
+    return Layout(axes, None if input_shape is None else parse_shape(input_shape), drive)
+
+
 def evaluated(
     net: Path,
     data: str | None,
     labels: Path | None,
+    layout: Any,
     samples: int | None,
     encoder: str | None,
     steps: int | None,
@@ -91,9 +127,9 @@ def evaluated(
 
     Args:
         net: net.h5.
-        data: a data set's name, or a .npy file of spikes (samples, T, inputs); None: the one
-            trained on.
+        data: a data set's name, or a .npy file of spikes; None: the one trained on.
         labels: a .npy file of the classes of the samples in a file.
+        layout: `experiments.spikes.Layout` of a file.
         samples: the first so many; None: all.
         encoder, steps: other than trained with; of a data set only.
         backend, options: what runs it.
@@ -105,19 +141,23 @@ def evaluated(
         ConfigError: when options do not belong to one another.
         FileError: when a file cannot be read as what it should be.
     """
-    from esl_lava import netfile
     from esl_lava.experiments import evaluate as evaluations
+    from esl_lava.experiments import spikes
+    from esl_lava.simulate import backend_options
 
-    network = netfile.read(net)
-    chosen: dict[str, Any] = {"backend": backend, "options": options, "show": SamplesLine()}
-    if data is not None and data.endswith(".npy"):
-        if encoder is not None or steps is not None:
-            raise ConfigError(f"{data} holds spikes: --encoder and --steps are for data sets")
+    file = spikes.spikes_file(data)
+    spikes.refuse_others_options(
+        data, file, encoder=encoder, steps=steps, layout=layout, labels=labels
+    )
+    network = spikes.read_network(net, file, layout)
+    # Lava reads the file itself, so that a fault of our reader would show.
+    own = {"path": net} if "path" in backend_options(backend) else {}
+    chosen: dict[str, Any] = {"backend": backend, "options": {**options, **own}}
+    chosen["show"] = SamplesLine()
+    if file is not None:
         return network, evaluations.evaluate_spikes(
-            network, Path(data), labels, samples=samples, **chosen
+            network, file, labels, layout=layout, samples=samples, **chosen
         )
-    if labels is not None:
-        raise ConfigError(f"--labels {labels} belongs to --data FILE.npy; a data set has its own")
     encoding = evaluations.encoding_of(network, encoder, steps)
     name = evaluations.data_name(network, data)
     test = evaluations.load_samples(network, name, "test", samples)

@@ -30,8 +30,11 @@ def report(
         typer.Option("--device", help="A device's name or TOML file; may be repeated."),
     ] = None,
     samples: Annotated[
-        int, typer.Option(help="The first N test samples are verified.", min=1)
-    ] = 20,
+        int | None,
+        typer.Option(
+            help="The first N test samples are verified; default 20, or all where there are fewer."
+        ),
+    ] = None,
     lava: Annotated[
         bool, typer.Option("--lava", help="Verify on Lava itself too, which takes longer.")
     ] = False,

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import hashlib
 import http.client
 import logging
 import math
 import os
 import sys
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -89,6 +92,18 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of images, labels and their shapes, hexadecimal; it tells data of one name apart.
+
+        60,000 images of MNIST take a tenth of a second.
+        """
+        sha = hashlib.sha256()
+        for array in (self.images, self.labels.astype("<i8", copy=False)):
+            sha.update(f"{array.dtype.str} {array.shape} {self.image_shape}\n".encode())
+            sha.update(np.ascontiguousarray(array).data)
+        return sha.hexdigest()
+
     def take(self, n: int) -> Dataset:
         """The first `n` samples, sharing memory with these.
 
@@ -133,10 +148,10 @@ def load(name: str, split: str) -> Dataset:
     C. J. C. Burges, "The MNIST database of handwritten digits".
     """
     if name not in LOADERS:
+        if "." in name or os.sep in name:
+            raise DataError(f"{name}: a file's name, where a data set's is needed: {_names()}")
         nearest = difflib.get_close_matches(name.lower(), LOADERS, n=1, cutoff=0)[0]
-        raise DataError(
-            f"unknown data set {name!r}: there are {', '.join(LOADERS)}; nearest is {nearest!r}"
-        )
+        raise DataError(f"unknown data set {name!r}: there are {_names()}; nearest is {nearest!r}")
     if split not in SPLITS:
         raise DataError(f"unknown split {split!r} of {name}: there are {', '.join(SPLITS)}")
     return LOADERS[name](split)
@@ -231,6 +246,10 @@ LOADERS: Mapping[str, Callable[[str], Dataset]] = MappingProxyType(
 """The data sets by name; `load` checks the split it passes on, they do not."""
 
 
+def _names() -> str:
+    return ", ".join(LOADERS)
+
+
 def _mnist_folder() -> Path:
     """The user's folder if there is one, else that of the download, made on first use."""
     data = os.environ.get(DATA_VARIABLE)
@@ -253,7 +272,11 @@ def _download_mnist(cache: Path) -> None:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # stdout belongs to the commands
             MNIST(str(cache), train=True, download=True)
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
+    # What a name, a connection, an answer and a damaged archive can be wrong in.
+    except (
+        *(OSError, RuntimeError, ValueError, http.client.HTTPException),
+        *(EOFError, zlib.error),
+    ) as error:
         raise DataError(
             f"MNIST cannot be downloaded into {cache} ({error}): set {DATA_VARIABLE}"
             f" (now {os.environ.get(DATA_VARIABLE)!r}) to a folder with mnist/ in it"

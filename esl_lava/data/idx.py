@@ -53,7 +53,7 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
 
     Raises:
         FileError: the file cannot be read, is no IDX file, promises more than `SIZE_LIMIT`
-            bytes, or holds fewer or more bytes than its header promises.
+            bytes, holds fewer or more bytes than its header promises, or more than memory can.
     """
     return read_idx_with_digest(path)[0]
 
@@ -71,6 +71,8 @@ def read_idx_with_digest(path: str | os.PathLike[str]) -> tuple[npt.NDArray[Any]
         raise FileError(f"{path} is a damaged gzip file: {error}") from error
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
+    except MemoryError:
+        raise FileError(f"{path} holds more than there is memory for") from None
 
 
 def _read(path: Path, stream: BinaryIO) -> tuple[npt.NDArray[Any], str]:

@@ -17,11 +17,17 @@ from esl_lava.data.datasets import Dataset
 from esl_lava.devices import load_device
 from esl_lava.energy import by_connections, table1
 from esl_lava.errors import LimitError
-from esl_lava.experiments.activity import Activity, mapped_values, measure, place
+from esl_lava.experiments.activity import (
+    TRAFFIC_SAMPLES,
+    Activity,
+    mapped_values,
+    measure,
+    place,
+)
 from esl_lava.experiments.evaluate import Evaluation, encoded
 from esl_lava.experiments.price import Price, cost_of_training, device_values, disagreements
 from esl_lava.experiments.rundir import RunDirectory, read_updates
-from esl_lava.experiments.verify import Verification
+from esl_lava.experiments.verify import Verification, verification_values
 from esl_lava.models import modelfile
 from esl_lava.models.history import kept_epoch
 from esl_lava.models.modelfile import SavedModel
@@ -32,9 +38,6 @@ from esl_lava.simulate import simulate
 
 CHIPS = ("loihi1", "loihi2")
 """What networks are mapped to."""
-
-TRAFFIC_SAMPLES = 100
-"""Test samples on which messages between cores are counted, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,18 +198,14 @@ def _described(layer: tuple[str, int, Connections]) -> dict[str, Any]:
 
 
 def _verified(found: Verification) -> dict[str, Any]:
+    values = verification_values(found)
+    totals = ("samples_verified", "spikes_compared", "positions_compared", "differences")
     return {
-        "samples_verified": found.samples,
-        "spikes_compared": found.spikes,
-        "positions_compared": found.positions,
-        "differences": found.total,
+        **{key: values.pop(key) for key in totals},
         "verification": {
             "reference": found.reference,
             "backends": list(found.backends),
-            "differences_by_backend": dict(found.differences),
-            "mask_differences": found.mask_differences,
-            "first_difference": None if found.first is None else str(found.first),
-            "firing_times": [asdict(layer) for layer in found.times],
+            **values,
         },
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,14 +17,20 @@ from esl_lava.counts import Counts
 from esl_lava.data.datasets import Dataset
 from esl_lava.devices import Device, load_device
 from esl_lava.energy import active_updates, detailed, with_activity, with_messages
-from esl_lava.errors import ConfigError
 from esl_lava.experiments.evaluate import (
     ENCODED_BYTES,
     data_name,
     encoded,
     encoding_of,
     load_samples,
+)
+from esl_lava.experiments.input_block import driven
+from esl_lava.experiments.spikes import (
+    PLAIN,
+    Layout,
     read_spikes,
+    refuse_others_options,
+    spikes_file,
 )
 from esl_lava.mapping import (
     CoreMap,
@@ -39,6 +44,9 @@ from esl_lava.mapping import (
 from esl_lava.network import INPUT, Network
 from esl_lava.simulate import Result, simulate
 from esl_lava.simulate.result import joined
+
+TRAFFIC_SAMPLES = 100
+"""Test samples on which messages between cores are counted where nobody says how many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,38 +91,44 @@ def measure(network: Network, data: Dataset, encoding: Encoding) -> Activity:
         DataError, BackendError: as `simulate`.
     """
 
-    def spikes(part: slice) -> npt.NDArray[np.uint8]:
+    def spikes(part: slice) -> npt.NDArray[Any]:
         some = replace(data, images=data.images[part], labels=data.labels[part])
-        return encoded(some, encoding)
+        return driven(network, encoded(some, encoding))
 
     return _measured(network, spikes, len(data), encoding.steps)
 
 
 def measure_samples(
-    network: Network, data: str | None, samples: int | None, encoder: str | None, steps: int | None
+    network: Network,
+    data: str | None,
+    samples: int | None,
+    encoder: str | None,
+    steps: int | None,
+    *,
+    layout: Layout = PLAIN,
+    most: int | None = None,
 ) -> Activity:
     """`measure` on the first test samples of a data set, or on those of a file of spikes.
 
     Args:
         network: what to run.
         data: a data set, by default the one trained on, or the path of a .npy file.
-        samples: how many; by default all.
+        samples: how many; by default `most`, or all where there are fewer or it is None.
         encoder, steps: other than as trained; of a data set only.
+        layout: of a file, as `read_spikes`.
+        most: see `samples`.
 
     Raises:
-        ConfigError: where a file of spikes is to be encoded.
+        ConfigError: where options do not belong to such data.
         FileError, DataError, BackendError: as `read_spikes`, `load_samples`, `simulate`.
     """
-    if data is not None and data.endswith(".npy"):
-        if encoder is not None or steps is not None:
-            raise ConfigError(f"{data} holds spikes: --encoder and --steps are for data sets")
-        inputs = read_spikes(Path(data), samples)
-        shape = (-1, inputs.shape[1], math.prod(inputs.shape[2:]))
-        return _measured(
-            network, lambda part: inputs[part].reshape(shape), len(inputs), inputs.shape[1]
-        )
+    file = spikes_file(data)
+    refuse_others_options(data, file, encoder=encoder, steps=steps, layout=layout)
+    if file is not None:
+        inputs = read_spikes(network, file, samples, layout=layout, most=most)
+        return _measured(network, inputs, inputs.samples, inputs.steps)
     encoding = encoding_of(network, encoder, steps)
-    test = load_samples(network, data_name(network, data), "test", samples)
+    test = load_samples(network, data_name(network, data), "test", samples, most)
     return measure(network, test, encoding)
 
 

@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from esl_lava.config import Encoding, from_mapping, from_toml, override
-from esl_lava.data.arrays import read_array
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.data.encoders import encode
 from esl_lava.errors import ConfigError, DataError
+from esl_lava.experiments.input_block import driven
+from esl_lava.experiments.samedata import fact_name, remark_others
+from esl_lava.experiments.spikes import PLAIN, Layout, number_of, read_labels, read_spikes
 from esl_lava.network import Network
 from esl_lava.simulate import Result, backend_options, simulate
 from esl_lava.simulate.result import Progress, joined, sops_by_sample
@@ -87,8 +89,18 @@ def encoded(data: Dataset, encoding: Encoding) -> npt.NDArray[np.uint8]:
     return spikes
 
 
-def load_samples(network: Network, name: str, split: str, samples: int | None) -> Dataset:
-    """The first `samples` (or all) of a split, checked against the network's inputs.
+def load_samples(
+    network: Network, name: str, split: str, samples: int | None, most: int | None = None
+) -> Dataset:
+    """The first samples of a split, checked against the network's inputs.
+
+    Where they are not those that the training had under this name, the log says so.
+
+    Args:
+        network: that is to take them.
+        name, split: of the data set.
+        samples: how many; by default `most`, or all where there are fewer or it is None.
+        most: see there.
 
     Raises:
         DataError: when they do not fit, or there are not so many.
@@ -98,7 +110,12 @@ def load_samples(network: Network, name: str, split: str, samples: int | None) -
         raise DataError(
             f"{name} has {data.images.shape[1]} features, the network {network.inputs} inputs"
         )
-    return data if samples is None else data.take(samples)
+    if "config" in network.provenance and name == data_name(network, None):
+        remark_others(network.provenance.get(fact_name(split)), data, split)
+    taken = network.input_shape
+    if len(taken) > 1 and taken not in (data.image_shape, (1, *data.image_shape)):
+        raise DataError(f"{name} has images of shape {data.image_shape}, the network takes {taken}")
+    return data.take(number_of(samples, most, len(data)))
 
 
 def evaluate(
@@ -122,12 +139,15 @@ def evaluate(
         show: told how far the run is.
 
     Raises:
-        DataError, BackendError: as `simulate`.
+        DataError, BackendError: as `simulate`; for classes that the network does not have.
     """
+    classes = network.layers[-1].neurons
+    if data.classes > classes:
+        raise DataError(f"{data.name} has {data.classes} classes, the network decides of {classes}")
 
-    def spikes(here: slice) -> npt.NDArray[np.uint8]:
+    def spikes(here: slice) -> npt.NDArray[Any]:
         some = replace(data, images=data.images[here], labels=data.labels[here])
-        return encoded(some, encoding)
+        return driven(network, encoded(some, encoding))
 
     result, seconds = _run(network, spikes, len(data), encoding.steps, backend, options, show)
     right = int((result.decisions == data.labels).sum())
@@ -139,6 +159,7 @@ def evaluate_spikes(
     path: Path,
     labels: Path | None = None,
     *,
+    layout: Layout = PLAIN,
     samples: int | None = None,
     backend: str = "exact",
     options: Mapping[str, Any] = NO_OPTIONS,
@@ -148,8 +169,7 @@ def evaluate_spikes(
 
     Args:
         network: what to run.
-        path: a .npy file of (samples, T, inputs) integers, 0 or 1, or graded spikes where
-            the network takes them; further axes are flattened in C order.
+        path, layout: the file, as `read_spikes`.
         labels: a .npy file of (samples,) integers, the classes to decide for, if known.
         samples: how many of the first to run; by default all.
         backend, options: as `simulate`.
@@ -157,42 +177,20 @@ def evaluate_spikes(
 
     Raises:
         FileError: when a file cannot be read or is no such array.
-        DataError, BackendError: as `simulate`; when there are not so many samples or labels.
+        ConfigError, DataError, BackendError: as `read_spikes` and `simulate`; when there are not
+            so many labels, or classes that the network does not have.
     """
-    inputs = read_spikes(path, samples)
-    total = len(inputs)
-    classes = None if labels is None else read_array(labels, "labels")
-    whole = len(read_spikes(path))
-    if classes is not None and classes.shape != (whole,):
-        raise DataError(
-            f"{labels}: labels need shape ({whole},), one for each sample of {path}, "
-            f"not {classes.shape}"
-        )
-    steps = int(inputs.shape[1])
-    result, seconds = _run(network, inputs.__getitem__, total, steps, backend, options, show)
+    inputs = read_spikes(network, path, samples, layout=layout)
+    classes = None
+    if labels is not None:
+        whole = read_spikes(network, path, layout=layout).samples
+        classes = read_labels(network, labels, whole)
+    total = inputs.samples
+    result, seconds = _run(network, inputs, total, inputs.steps, backend, options, show)
     accuracy = None
     if classes is not None:
         accuracy = int((result.decisions == classes[:total]).sum()) / total
     return Evaluation(path.name, None, backend, accuracy, total, seconds, result)
-
-
-def read_spikes(path: Path, samples: int | None = None) -> npt.NDArray[Any]:
-    """The spikes of a file, (samples, T, inputs) or with further axes, mapped into memory.
-
-    Args:
-        path: a .npy file.
-        samples: how many of the first; by default all.
-
-    Raises:
-        FileError, DataError: when it holds no such array, or not so many samples.
-    """
-    inputs = read_array(path, "spikes")
-    if inputs.ndim < 3:
-        raise DataError(f"{path}: spikes need shape (samples, T, inputs), not {inputs.shape}")
-    total = len(inputs) if samples is None else samples
-    if not 1 <= total <= len(inputs):
-        raise DataError(f"cannot take {total} samples of {path}, which has {len(inputs)}")
-    return inputs[:total]
 
 
 def most_sops(network: Network, data: Dataset, encoding: Encoding) -> int:

@@ -12,6 +12,7 @@ from esl_lava.config import from_toml, to_toml
 from esl_lava.data.datasets import load
 from esl_lava.data.encoders import encode
 from esl_lava.errors import DataError, FileError, LimitError
+from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import refuse_overwrite
 from esl_lava.export import check, lower, lower_single_spike, unbounded_layers
 from esl_lava.export.time_grid import LOIHI1_REFRACTORY
@@ -78,6 +79,7 @@ def lowered(model_path: Path) -> Network:
         "package_version": saved.package,
         "source_sha256": modelfile.digest(model_path),
         "config": to_toml(saved.config),
+        **samedata.facts(saved.data),
     }
     if model.kind == "multi_spike":
         return lower(restore(saved), saved.masks, steps=steps, provenance=provenance)
@@ -120,6 +122,7 @@ def _check_range(network: Network) -> None:
             error,
         )
         return
+    samedata.remark_others(network.provenance.get(samedata.fact_name("train")), data, "train")
     data = data.take(min(RANGE_SAMPLES, len(data)))
     spikes = encode(experiment.encoding.kind, data.images, network.steps).swapaxes(1, 2)
     overflows = simulate(network, spikes).overflows

@@ -79,9 +79,9 @@ def compare(
 
     Args:
         model: as trained.
-        network: exported from it.
+        network: what it lowers to, whose integers the exact times are of.
         inputs: (samples, T, inputs), at most one spike of an input in a sample.
-        spikes: of every layer when `network` ran on them.
+        spikes: of every layer when the network of a file ran on them.
     """
     steps = inputs.shape[1]
     outside = 0

@@ -29,8 +29,6 @@ FORMAT, FORMAT_VERSION = "esl-lava report", 1
 BACKENDS = ("exact", "lava-models")
 """Verified always; Lava itself takes longer and is asked for."""
 
-VERIFIED_SAMPLES = 20
-
 PACKAGES = ("esl_lava", "lava-nc", "lava-dl", "torch", "numpy", "numba", "h5py", "matplotlib")
 """Whose versions a report states."""
 
@@ -43,12 +41,12 @@ class Terms:
 
     Attributes:
         devices: names or paths of those to price on.
-        samples: test samples to verify.
+        samples: test samples to verify; None as `verify` has it.
         lava: whether Lava itself is among what is verified.
     """
 
     devices: tuple[str, ...] = DEFAULT_DEVICES
-    samples: int = VERIFIED_SAMPLES
+    samples: int | None = None
     lava: bool = False
 
 
@@ -190,12 +188,12 @@ def find(run: RunDirectory, terms: Terms, tell: Tell) -> Findings:
         export(run.model, run.net)
     network = netfile.read(run.net)
     test = load_samples(network, saved.config.data.name, "test", None)
+    if terms.samples is not None:
+        test.take(terms.samples)  # what cannot be is refused before the work
     evaluation = evaluate(network, test, saved.config.encoding)
     prices = price(network, evaluation.result.counts, terms.devices)
     backends = (*BACKENDS, "lava") if terms.lava else BACKENDS
-    verification = verify(
-        run.model, run.net, samples=min(terms.samples, len(test)), backends=backends
-    )
+    verification = verify(run.model, run.net, samples=terms.samples, backends=backends)
     return Findings(saved, network, test, evaluation, prices, verification)
 
 

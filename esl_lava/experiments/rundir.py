@@ -142,5 +142,8 @@ def read_updates(path: Path) -> list[dict[str, Any]]:
             }
             for update in json.loads(content)
         ]
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+    except (
+        *(ValueError, TypeError, KeyError, AttributeError),
+        *(OverflowError, RecursionError, MemoryError),
+    ):
         raise FileError(f"{path}: is not a record of updates of masks") from None

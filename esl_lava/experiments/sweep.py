@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,8 +19,9 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from pydantic import TypeAdapter, ValidationError
 
 from esl_lava.config import Experiment, read_toml
-from esl_lava.data.datasets import load
+from esl_lava.data.datasets import SPLITS, Dataset, load
 from esl_lava.errors import ConfigError, FileError, UserError
+from esl_lava.experiments import samedata
 from esl_lava.experiments.evaluate import encoding_of, evaluate, most_sops
 from esl_lava.experiments.export import export
 from esl_lava.experiments.rundir import RunDirectory
@@ -73,6 +74,7 @@ class Outcome:
         exploration: R_s of the kept epoch, of the sparse layers.
         sops_per_sample: counted on the test split.
         most_sops: of its samples, if neurons fire once; they cannot exceed the connections.
+        data: digests of the splits it was trained and evaluated on; none in files from before.
     """
 
     accuracy: float
@@ -83,6 +85,7 @@ class Outcome:
     exploration: float
     sops_per_sample: float
     most_sops: int | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
 
 
 _OUTCOME = TypeAdapter(Outcome)
@@ -114,6 +117,7 @@ def sweep(
 
     Raises:
         ConfigError: when two cells have one name, or the first cannot be trained.
+        DataError: when what is finished was made with other data than what is left would be.
         FileError: when the directory holds runs of another experiment, or cannot be made.
         UserError: when the system ended a worker.
     """
@@ -131,7 +135,13 @@ def sweep(
             outcomes[cell.name] = known
     if left:
         # What is wrong with one is mostly wrong with all: said once, before hours of work.
-        Trainer(left[0].experiment, load(left[0].experiment.data.name, "train"))
+        splits = _splits(left[0])
+        Trainer(left[0].experiment, splits["train"])
+        here = samedata.digests(splits)
+        for cell in cells:
+            if cell.name in outcomes:
+                where = RunDirectory(directory / cell.name).outcome
+                samedata.refuse_others(where, outcomes[cell.name].data, here)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -149,6 +159,10 @@ def sweep(
     faults = [f"{name}: {outcome}" for name, outcome in found if isinstance(outcome, str)]
     outcomes |= {name: outcome for name, outcome in found if not isinstance(outcome, str)}
     return _rows([cell for cell in cells if cell.name in outcomes], outcomes), faults
+
+
+def _splits(cell: Cell) -> dict[str, Dataset]:
+    return {split: load(cell.experiment.data.name, split) for split in SPLITS}
 
 
 def _attempt(cell: Cell, directory: Path) -> tuple[str, Outcome | str]:
@@ -174,8 +188,12 @@ def _say(line: str) -> None:
 def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
     """Do what is left to do for a cell."""
     show = _Reporter(cell.name)
+    splits = _splits(cell)
+    here = samedata.digests(splits)
     if os.path.exists(run.model):  # unlike Path.exists, false for an impossible name
-        _refuse_another(cell, run, modelfile.read(run.model).config)
+        finished = modelfile.read(run.model)
+        _refuse_another(cell, run, finished.config)
+        samedata.refuse_others(run.model, finished.data, here)
         run.checkpoint.unlink(missing_ok=True)
     elif os.path.exists(run.checkpoint):
         _refuse_another(cell, run, modelfile.read(run.checkpoint).config)
@@ -185,7 +203,7 @@ def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
     saved = densified(modelfile.read(run.model))
     kept = saved.history[kept_epoch(saved.history)]
     network = export(run.model, run.net, overwrite=True).network
-    test, encoding = load(cell.experiment.data.name, "test"), encoding_of(network)
+    test, encoding = splits["test"], encoding_of(network)
     found = evaluate(network, test, encoding)
     assert found.accuracy is not None  # a data set has labels
     outcome = Outcome(
@@ -199,6 +217,7 @@ def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
         most_sops=most_sops(network, test, encoding)
         if cell.experiment.model.kind == "single_spike"
         else None,
+        data=here,
     )
     replace_file(run.outcome, _OUTCOME.dump_json(outcome, indent=1) + b"\n")
     return outcome
@@ -216,7 +235,7 @@ def _stored(cell: Cell, run: RunDirectory) -> Outcome | None:
         return None
     try:
         return _OUTCOME.validate_json(run.outcome.read_bytes())
-    except (OSError, ValidationError):
+    except (OSError, MemoryError, ValidationError):
         raise FileError(
             f"{run.outcome}: cannot be read as what a sweep wrote; remove it, and it is made anew"
         ) from None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from esl_lava.config import Experiment, to_toml
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.errors import DataError, FileError
+from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import RunDirectory, create
 from esl_lava.files import as_json, replace_file
 from esl_lava.models import modelfile
@@ -60,13 +61,14 @@ def train(experiment: Experiment, directory: Path, show: Callable[[Progress], No
     """
     with ranks.together():
         data, test = _splits(experiment.data.name)
+        digests = samedata.digests({"train": data, "test": test})
     trainer = Trainer(experiment, data)
     run = RunDirectory(directory)
     with ranks.together():
         if ranks.first():
             create(directory)
-            modelfile.write(trainer.checkpoint(), run.checkpoint)
-    return _finish(trainer, run, test, show)
+            modelfile.write(replace(trainer.checkpoint(), data=digests), run.checkpoint)
+    return _finish(trainer, run, test, digests, show)
 
 
 def resume(directory: Path, show: Callable[[Progress], None]) -> Trained:
@@ -74,6 +76,7 @@ def resume(directory: Path, show: Callable[[Progress], None]) -> Trained:
 
     Raises:
         FileError: when the directory holds no checkpoint.
+        DataError: when the data are not those it began with.
         UserError: as `Trainer`.
     """
     run = RunDirectory(directory)
@@ -82,7 +85,10 @@ def resume(directory: Path, show: Callable[[Progress], None]) -> Trained:
             raise FileError(f"{run.model}: exists, so this training is finished")
         checkpoint = modelfile.read(run.checkpoint)
         data, test = _splits(checkpoint.config.data.name)
-    return _finish(Trainer(checkpoint.config, data, checkpoint), run, test, show)
+        found = samedata.digests({"train": data, "test": test})
+        samedata.refuse_others(run.checkpoint, checkpoint.data, found)
+    # What nobody recorded at the start stays unknown.
+    return _finish(Trainer(checkpoint.config, data, checkpoint), run, test, checkpoint.data, show)
 
 
 def _splits(name: str) -> tuple[Dataset, Dataset]:
@@ -101,8 +107,13 @@ def _splits(name: str) -> tuple[Dataset, Dataset]:
 
 
 def _finish(
-    trainer: Trainer, run: RunDirectory, test: Dataset, show: Callable[[Progress], None]
+    trainer: Trainer,
+    run: RunDirectory,
+    test: Dataset,
+    digests: dict[str, str],
+    show: Callable[[Progress], None],
 ) -> Trained:
+    """Train to the end; `digests` are those of the data, for all that is saved."""
     with ranks.together():
         if ranks.first():
             replace_file(run.config, to_toml(trainer.experiment).encode())
@@ -113,13 +124,13 @@ def _finish(
         nonlocal saved
         with ranks.together():
             if ranks.first():
-                modelfile.write(checkpoint, run.checkpoint)
+                modelfile.write(replace(checkpoint, data=digests), run.checkpoint)
         saved = time.perf_counter()
 
     def due() -> bool:
         return ranks.first_says(time.perf_counter() - saved > CHECKPOINT_SECONDS)
 
-    model = trainer.run(show, save, due)
+    model = replace(trainer.run(show, save, due), data=digests)
     seconds = time.perf_counter() - start
     updates = [_described(update) for update in trainer.evolver.history]
     with ranks.together():

@@ -1,6 +1,8 @@
-"""Proof that training, file and simulators agree, spike for spike.
+"""Proof that training, file and simulators agree: integer by integer, then spike for spike.
 
-The reference is stock SLAYER, run from `model.pt`; no simulator is compared with itself.
+First every integer of `net.h5` is held against what `model.pt` lowers to: samples reach only
+some of them. Then spikes are compared. The reference is stock SLAYER, run from `model.pt`; no
+simulator is compared with itself.
 Where neurons fire once, training has exact times, and the chip a grid: the exact simulator is
 compared with training by firing times (`firing_times`), other simulators with it by spikes.
 """
@@ -8,7 +10,7 @@ compared with training by firing times (`firing_times`), other simulators with i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,12 @@ import numpy.typing as npt
 import torch
 
 from esl_lava import netfile
+from esl_lava.config import from_toml
 from esl_lava.errors import BackendError, FileError
 from esl_lava.experiments.evaluate import encoded, load_samples
 from esl_lava.experiments.export import lowered
 from esl_lava.experiments.firing_times import TimeDifference, compare
+from esl_lava.experiments.integers import IntegerComparison, IntegerDifference, compare_integers
 from esl_lava.export.lower import WEIGHT_SCALE
 from esl_lava.models import modelfile
 from esl_lava.models.build import densified, restore
@@ -38,6 +42,9 @@ Layers = dict[str, npt.NDArray[np.int64]]
 
 BACKENDS = ("exact", "lava-models", "lava")
 """All that need no chip."""
+
+VERIFIED_SAMPLES = 20
+"""Compared where nobody says how many."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +110,10 @@ class Verification:
         positions: (sample, step, neuron) places compared per simulator, silent ones and
             the readout's values included.
         differences: backend -> places that differ; where neurons fire once, also "training",
-            spikes outside of what rounding allows, and "weights", integers not the model's.
-        mask_differences: connections in which model.pt and net.h5 differ.
-        first: the first difference, if any.
+            spikes outside of what rounding allows.
+        integers: net.h5 against what model.pt lowers to.
+        first: the first difference of spikes, if any.
+        not_run: backend -> why it could not run a file whose integers are not the model's.
         times: of each layer where neurons fire once.
     """
 
@@ -116,21 +124,28 @@ class Verification:
     spikes: int
     positions: int
     differences: Mapping[str, int]
-    mask_differences: int
+    integers: IntegerComparison
     first: Difference | TimeDifference | None
     times: tuple[LayerTimes, ...] = ()
+    not_run: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
         """All differences together; 0 is proof."""
-        return sum(self.differences.values()) + self.mask_differences
+        return sum(self.differences.values()) + self.integers.total
+
+    def sentences(self) -> list[str]:
+        """What differs, one sentence for each quantity of a layer, then the first spike."""
+        first = [] if self.first is None else [str(self.first)]
+        unable = [f"{backend}: not run: {reason}" for backend, reason in self.not_run.items()]
+        return [*map(str, self.integers.differences), *first, *unable]
 
 
 def verify(
     model_path: Path,
     net_path: Path,
     dataset: str | None = None,
-    samples: int = 20,
+    samples: int | None = None,
     backends: tuple[str, ...] = BACKENDS,
     workers: int | None = None,
     show: Show | None = None,
@@ -144,7 +159,7 @@ def verify(
         model_path: a trained model.
         net_path: what was exported of it.
         dataset: whose test split to use.
-        samples: how many of its first.
+        samples: how many of its first; by default `VERIFIED_SAMPLES`, or all where there are fewer.
         backends: the simulators.
         workers: interpreters that run Lava at the same time; by default 1.
         show: told backend and progress.
@@ -159,17 +174,26 @@ def verify(
     saved = densified(modelfile.read(model_path))  # as stock SLAYER takes it
     model = restore(saved)
     _check_same_shape(model, network, net_path)
+    exported = lowered(model_path)
+    integers = _integers(saved, exported, network)
+    # Samples are presented as the model says; a file that says otherwise has been named.
+    network = replace(network, steps=saved.config.encoding.steps)
     name = saved.config.data.name if dataset is None else dataset
-    data = load_samples(network, name, "test", samples)
+    data = load_samples(network, name, "test", samples, VERIFIED_SAMPLES)
     spikes = encoded(data, saved.config.encoding)
-    found = {}
+    found, not_run = {}, {}
     for backend in dict.fromkeys(backends):
         options: dict[str, Any] = {}
         if workers is not None and "workers" in backend_options(backend):
             options["workers"] = workers
         if show is not None and "progress" in backend_options(backend):
             options["progress"] = partial(show, backend)
-        found[backend] = _layers(network, _run(backend, net_path, network, spikes, **options))
+        try:
+            found[backend] = _layers(network, _run(backend, net_path, network, spikes, **options))
+        except BackendError as error:
+            if not integers.total:
+                raise
+            not_run[backend] = str(error)  # a wrong file may be one that nothing can run
     first: Difference | TimeDifference | None = None
     times: tuple[LayerTimes, ...] = ()
     differences = {}
@@ -177,10 +201,9 @@ def verify(
         reference = "training"
         ours = simulate(network, spikes, record="all")
         expected = _layers(network, ours)
-        compared = compare(model, network, spikes, ours.spikes)
+        compared = compare(model, exported, spikes, ours.spikes)
         times, first = compared.layers, compared.first
         differences["training"] = compared.outside
-        differences["weights"] = _weight_differences(lowered(model_path), network)
         found.pop("exact", None)
     else:
         reference = "SLAYER"
@@ -201,10 +224,43 @@ def verify(
         spikes=sum(int(expected[name].sum()) for name in firing),
         positions=sum(values.size for values in expected.values()),
         differences=differences,
-        mask_differences=_mask_differences(saved.masks, network),
+        integers=integers,
         first=first,
         times=times,
+        not_run=not_run,
     )
+
+
+def _integers(
+    saved: modelfile.SavedModel, expected: Network, network: Network
+) -> IntegerComparison:
+    """The file's integers against the model's, and how either turns samples into spikes."""
+    compared = compare_integers(expected, network)
+    if "config" not in network.provenance:
+        return compared
+    ours, theirs = saved.config.encoding, from_toml(network.provenance["config"]).encoding
+    if ours == theirs:
+        return compared
+    encodings = (f"{encoding.kind} in {encoding.steps} steps" for encoding in (ours, theirs))
+    other = IntegerDifference(None, "encoding of samples", 1, "", *encodings)
+    return replace(compared, differences=(other, *compared.differences))
+
+
+def verification_values(found: Verification) -> dict[str, Any]:
+    """A verification as plain values, for scripts."""
+    return {
+        "samples_verified": found.samples,
+        "spikes_compared": found.spikes,
+        "positions_compared": found.positions,
+        "differences": found.total,
+        "integers_compared": found.integers.compared,
+        "integers_that_differ": found.integers.total,
+        "integer_differences": [str(difference) for difference in found.integers.differences],
+        "differences_by_backend": dict(found.differences),
+        "not_run": dict(found.not_run),
+        "first_difference": None if found.first is None else str(found.first),
+        "firing_times": [asdict(layer) for layer in found.times],
+    }
 
 
 def _first(
@@ -355,26 +411,3 @@ def _check_same_shape(model: SpikingMLP | SingleSpikeMLP, network: Network, net_
             f"{net_path}: not exported from this model: it has layers {described[0]}, "
             f"the model {described[1]}"
         )
-
-
-def _weight_differences(exported: Network, network: Network) -> int:
-    """Integer weights and thresholds that are not those the model is exported with."""
-    different = 0
-    for ours, theirs in zip(exported.layers, network.layers):
-        assert isinstance(ours.connections, Connections)
-        assert isinstance(theirs.connections, Connections)
-        different += int((ours.connections.dense() != theirs.connections.dense()).sum())
-        different += ours.neuron != theirs.neuron
-    return different
-
-
-def _mask_differences(masks: Mapping[str, torch.Tensor], network: Network) -> int:
-    """Connections that exist in only one of the two files."""
-    different = 0
-    for layer in network.layers:
-        assert isinstance(layer.connections, Connections)  # see `_check_same_shape`
-        stored = layer.connections.mask()
-        mask = masks.get(layer.name)
-        expected = np.ones_like(stored) if mask is None else mask.flatten(1).bool().numpy()
-        different += int((stored != expected).sum())
-    return different

@@ -12,6 +12,7 @@ import hashlib
 import io
 import math
 import pickletools
+import re
 import struct
 import sys
 import zipfile
@@ -52,6 +53,7 @@ _STORAGES = {
 _DTYPES = frozenset(torch.from_numpy(np.empty(0, dtype)).dtype for dtype in _STORAGES.values())
 _TENSOR = "torch._utils _rebuild_tensor_v2"
 _DICTIONARY = "collections OrderedDict"  # torch's empty table of hooks
+_SHA256 = re.compile("[0-9a-f]{64}")
 _SCALARS = (str, int, float, type(None))
 
 
@@ -69,6 +71,8 @@ class SavedModel:
         history: one plain dictionary per epoch, in order.
         state: what only a training checkpoint holds (optimiser, scheduler, generators).
         package: version of esl-lava that wrote it.
+        data: split -> SHA-256 of the data it was trained and tested on; none where nobody
+            recorded them.
     """
 
     config: Experiment
@@ -78,6 +82,7 @@ class SavedModel:
     history: list[dict[str, Any]] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)
     package: str = field(default_factory=lambda: version("esl-lava"))
+    data: dict[str, str] = field(default_factory=dict)
 
 
 def write(saved: SavedModel, path: Path) -> None:
@@ -98,6 +103,8 @@ def write(saved: SavedModel, path: Path) -> None:
         "history": saved.history,
         "state": saved.state,
     }
+    if saved.data:
+        content["data"] = saved.data
     buffer = io.BytesIO()  # torch writes a file's name into the zip; a buffer has none
     torch.save(_plain(content, "the model"), buffer)
     replace_file(path, buffer.getvalue())
@@ -170,6 +177,12 @@ def read(path: Path) -> SavedModel:
         raise FileError(f"{path}: part 'history' is not a list of tables of plain values")
     if not _holds(content["state"], (*_SCALARS, torch.Tensor), MAX_DEPTH):
         raise FileError(f"{path}: part 'state' holds more than tensors and plain values")
+    data = content.get("data", {})  # files from before there was any have none
+    if not isinstance(data, dict) or not all(
+        isinstance(split, str) and isinstance(digest, str) and _SHA256.fullmatch(digest)
+        for split, digest in data.items()
+    ):
+        raise FileError(f"{path}: part 'data' is not a table of digests")
     if fault := _faulty_masks(content["weights"], content["masks"], content["ever"]):
         raise FileError(f"{path}: {fault}")
     if len(content["config"]) > MAX_CONFIG_BYTES:
@@ -186,6 +199,7 @@ def read(path: Path) -> SavedModel:
         history=content["history"],
         state=content["state"],
         package=content["package"],
+        data=data,
     )
 
 

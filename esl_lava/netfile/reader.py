@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from esl_lava.errors import FileError
+from esl_lava.netfile.limits import violations
+from esl_lava.netfile.neurons import check_meaning, for_each_neuron, read_neuron
 from esl_lava.netfile.safe import (
     MAX_TEXT,
     RefusedError,
@@ -34,15 +36,12 @@ from esl_lava.netfile.writer import (
     MAX_NEURONS,
     MAX_POSITIONS,
     MAX_TEXTS,
-    PARAMETERS,
     digest,
     netx_type,
 )
 from esl_lava.network import (
-    NEVER,
     Connections,
     Convolution,
-    Cuba,
     Injection,
     Layer,
     Network,
@@ -58,15 +57,21 @@ KINDS = ("dense", "dense_rec", "conv", "input")
 """Types that become layers of the network; 'flatten' groups stand between them."""
 
 
-def read(path: Path, layers: int | None = None) -> Network:
+def read(
+    path: Path, layers: int | None = None, input_shape: tuple[int, int, int] | None = None
+) -> Network:
     """Read a netx file written by us, or by lava-dl as far as the network can express it.
 
     Layers of others' files are called `layer0`, `layer1`, ... by their group; what scales
     the input of their input block is in the provenance (`input_weight`, `input_bias`).
+    Such a file must also respect the limits that ours do (`limits`): where netx would run other
+    numbers than it holds, it means two things.
 
     Args:
         layers: read only the first so many groups of `/layer`, as netx's `num_layers`
             does: for files that end with a block netx does not know either.
+        input_shape: (channels, rows, columns) of the input, where a file that begins with a
+            convolution does not say it; netx takes it too, as (columns, rows, channels).
 
     Raises:
         FileError: naming file, layer and reason.
@@ -76,7 +81,7 @@ def read(path: Path, layers: int | None = None) -> Network:
             if file.read(8) != b"\x89HDF\r\n\x1a\n":
                 raise FileError(f"{path}: not an HDF5 file")
         with h5py.File(path, "r") as file:
-            return _network(file, layers)
+            return _network(file, layers, input_shape)
     except (RefusedError, ValueError, TypeError) as error:
         raise FileError(f"{path}: {error}") from None
     except (
@@ -91,7 +96,9 @@ def read(path: Path, layers: int | None = None) -> Network:
         raise FileError(f"{path}: cannot be read as HDF5: {reason}") from None
 
 
-def _network(file: h5py.File, wanted: int | None) -> Network:
+def _network(
+    file: h5py.File, wanted: int | None, input_shape: tuple[int, int, int] | None
+) -> Network:
     blocks = subgroup(file, "layer")
     if not 1 <= len(blocks) <= MAX_LAYERS:
         raise RefusedError(f"{len(blocks)} layers, a network has 1 to {MAX_LAYERS}")
@@ -99,10 +106,7 @@ def _network(file: h5py.File, wanted: int | None) -> Network:
     if not 1 <= groups <= len(blocks):
         raise RefusedError(f"there are {len(blocks)} layers, not {groups}")
     if not has(file, GROUP):
-        walk = _Walk(blocks)
-        layers = walk.layers(groups)
-        graded = isinstance(layers[0].connections, Injection)
-        return Network(tuple(layers), None, walk.facts, INJECTED_BITS if graded else 0)
+        return _of_others(blocks, groups, input_shape)
     ours = subgroup(file, GROUP)
     version = attribute(ours, "format_version", int)
     if version != FORMAT_VERSION:
@@ -118,6 +122,19 @@ def _network(file: h5py.File, wanted: int | None) -> Network:
         raise RefusedError("its digest does not match its data: the file was changed or damaged")
     kept = [layer for layer, place in zip(layers, walk.places) if place < groups]
     return Network(tuple(kept), steps, network.provenance, bits)
+
+
+def _of_others(
+    blocks: h5py.Group, groups: int, input_shape: tuple[int, int, int] | None
+) -> Network:
+    """The network of a file that lava-dl or a hand wrote."""
+    walk = _Walk(blocks, given=input_shape)
+    layers = walk.layers(groups)
+    graded = isinstance(layers[0].connections, Injection)
+    network = Network(tuple(layers), None, walk.facts, INJECTED_BITS if graded else 0)
+    if broken := violations(network):
+        raise RefusedError("; ".join(broken))
+    return network
 
 
 def _provenance(ours: h5py.Group) -> dict[str, str]:
@@ -141,6 +158,7 @@ class _Walk:
     Attributes:
         blocks: `/layer`.
         besides: our own group of what netx ignores, where the file is ours.
+        given: shape of the input as the caller knows it, where the file does not tell.
         facts: what an input block of others says besides its layer.
         places: index of each layer's group.
         before: shape of what feeds the next layer; None where the file does not tell.
@@ -151,6 +169,7 @@ class _Walk:
 
     blocks: h5py.Group
     besides: h5py.Group | None = None
+    given: tuple[int, int, int] | None = None
     facts: dict[str, str] = field(default_factory=dict)
     places: list[int] = field(default_factory=list)
     before: tuple[int, ...] | None = None
@@ -232,11 +251,14 @@ class _Walk:
         if kind == "input" and beside is None:
             self._note_transform(group)
         elif has(group, "bias"):
-            bias = _for_each_neuron(integers(group, "bias", math.prod(shape)), shape, "bias")
-        neuron = _neuron(group, shape, kind)
+            bias = for_each_neuron(integers(group, "bias", math.prod(shape)), shape, "bias")
+        neuron = read_neuron(group, shape, kind)
         if beside is not None and "refractory" in beside.attrs:
             neuron = replace(neuron, refractory=attribute(beside, "refractory", int))
-        return Layer(name, connections, neuron, bias, delays, recurrent, self._skips(beside))
+        layer = Layer(name, connections, neuron, bias, delays, recurrent, self._skips(beside))
+        if beside is None:
+            check_meaning(layer)
+        return layer
 
     def _check_flattened(self) -> None:
         """Feature maps reach a fully connected layer through a 'flatten', nothing else does."""
@@ -302,9 +324,14 @@ class _Walk:
         """The shape a convolution takes its input in."""
         if beside is not None and has(beside, "in_shape"):
             return tuple(integers(beside, "in_shape", 3, floats=False).ravel().tolist())
-        if self.before is None:
-            raise RefusedError("nothing says what shape its input has: an 'input' layer would")
-        return self.before
+        if self.before is not None:
+            return self.before
+        if self.given is None:
+            raise RefusedError(
+                "the file does not say what shape its input has; give --input-shape, or data "
+                "with axes for channels, rows and columns"
+            )
+        return self.given
 
     def _skips(self, beside: h5py.Group | None) -> tuple[Skip, ...]:
         if beside is None or not has(beside, "skip"):
@@ -327,7 +354,12 @@ class _Walk:
     # --- What belongs to neurons. ---
 
     def _shape(self, group: h5py.Group) -> tuple[int, ...]:
-        shape = tuple(integers(group, "shape", MAX_AXES, floats=False).ravel().tolist())
+        stored = integers(group, "shape", MAX_AXES, floats=False)
+        if self.besides is None and stored.dtype.kind == "u":
+            raise RefusedError(
+                f"shape is of type {stored.dtype}, with which Lava fails; it takes signed integers"
+            )
+        shape = tuple(stored.ravel().tolist())
         if not shape or min(shape) < 1:
             raise RefusedError(f"shape {shape} has no neurons")
         return shape
@@ -351,15 +383,17 @@ class _Walk:
             raise RefusedError(f"delay in a layer of type {kind!r} is not what netx makes of it")
         if stored.ndim == 0:
             stored = np.full(shape, stored)
-        return _for_each_neuron(stored, shape, "delay")
+        return for_each_neuron(stored, shape, "delay")
 
     def _note_transform(self, group: h5py.Group) -> None:
-        for key in ("weight", "bias"):
+        """Scale and offset of the input, as netx's `Input.transform` has them."""
+        for key, value in (("weight", 64), ("bias", 0)):  # where the file does not say
             if has(group, key):
-                value = integers(group, key, 1)
-                if value.size != 1:
-                    raise RefusedError(f"{key} of shape {value.shape} is not one number")
-                self.facts[f"input_{key}"] = str(int(value.ravel()[0]))
+                stored = integers(group, key, 1)
+                if stored.size != 1:
+                    raise RefusedError(f"{key} of shape {stored.shape} is not one number")
+                value = int(stored.ravel()[0])
+            self.facts[f"input_{key}"] = str(value)
 
 
 def _kind(group: h5py.Group) -> str:
@@ -390,44 +424,3 @@ def _pair(group: h5py.Group, key: str) -> tuple[int, int]:
     if not values:
         raise RefusedError(f"{key} holds no number")
     return values[0], values[-1]
-
-
-def _neuron(group: h5py.Group, shape: tuple[int, ...], kind: str) -> Cuba:
-    if not has(group, "neuron") and kind in ("dense", "dense_rec"):
-        # What netx assumes: u and v hold the running sum of the input.
-        return Cuba(current_decay=0, voltage_decay=4096, threshold=NEVER)
-    neuron = subgroup(group, "neuron")
-    name = text(neuron, "type")
-    if name not in ("CUBA", "LOIHI"):
-        raise RefusedError(f"neuron type {name!r} is not supported, only CUBA")
-    if has(neuron, "messageBits"):
-        raise RefusedError("neuron/messageBits is not supported, nor by Lava")
-    # All are passed over by netx, but meant something where the network was trained.
-    for key, harmless in (("gradedSpike", 0), ("weight_exp", 0), ("wgtExp", 0), ("refDelay", 1)):
-        if has(neuron, key) and (integers(neuron, key, MAX_LAYERS) != harmless).any():
-            raise RefusedError(f"neuron/{key} other than {harmless} is not supported")
-    return Cuba(**{name: _parameter(neuron, key, shape) for name, key in PARAMETERS.items()})
-
-
-def _parameter(neuron: h5py.Group, key: str, shape: tuple[int, ...]) -> Any:
-    """An integer, or one for each neuron or channel."""
-    values = integers(neuron, key, math.prod(shape), floats=False)
-    if key == "vThMant" and (values <= 4 * NEVER).all():
-        # v ends below NEVER, whatever lies beyond it; 2**18 - 1 is SLAYER's "never".
-        values = np.minimum(values, NEVER)
-    if values.ndim == 0 or (values.size == 1 and shape[0] != 1):
-        return int(values.ravel()[0])
-    return values if values.shape == shape[:1] else _for_each_neuron(values, shape, key)
-
-
-def _for_each_neuron(
-    values: npt.NDArray[Any], shape: tuple[int, ...], key: str
-) -> npt.NDArray[Any]:
-    """(neurons,) values from as many, from (columns, rows, channels), or from (channels,)."""
-    if len(shape) == 1 and values.size == 1:
-        values = values.ravel()
-    if values.shape == shape[::-1]:
-        return values.transpose().ravel()
-    if values.shape == shape[:1]:
-        return np.repeat(values, math.prod(shape[1:]))
-    raise RefusedError(f"{key} of shape {values.shape}, not one value for each of {shape} neurons")

@@ -40,7 +40,8 @@ def simulate(
     Args:
         network: what to run.
         spikes: (samples, T, inputs) integers 0 or 1, or graded spikes where the network
-            takes them; further axes are flattened in C order.
+            takes them; or with further axes for the inputs, whose shape has to be that of
+            the network (`result.misplaced`).
         backend: one of `BACKENDS`.
         record: firing layers whose spikes to keep: names, "all" or None.
         states: layers whose u and v after each step to keep: names, "all" or None.

@@ -105,7 +105,7 @@ class _Prepared:
         self.neuron = (*keep, threshold, _drive(self.bias))
         self.recurrent: tuple[Array, Array, Array] = (_NONE, _NONE, _NO_TRACE.ravel())
         if layer.recurrent is not None:
-            self.recurrent = outgoing(layer.recurrent)
+            self.recurrent = outgoing(layer.recurrent, self.order)
         self.width = max([p.synapses.width for p in self.parts], default=layer.neurons)
 
     def in_order(self, values: Array) -> Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import signal
@@ -28,7 +29,7 @@ import numpy.typing as npt
 
 from esl_lava import netfile
 from esl_lava.errors import BackendError
-from esl_lava.network import Connections, Injection, Layer, Network
+from esl_lava.network import Connections, Convolution, Injection, Layer, Network
 from esl_lava.simulate.lava_models import too_wide
 from esl_lava.simulate.result import Progress, Result, count, decide, decisive
 
@@ -38,6 +39,8 @@ SECONDS_PER_LAYER_STEP = 0.02
 """Allowance per step and layer: ten times what a slow, shared core was seen to need."""
 SECONDS_PER_CONVOLVED_VALUE = 2e-7
 """Lava convolves every pair of maps by itself and before striding; ten times what was seen."""
+_logger = logging.getLogger(__name__)
+
 GRACE_SECONDS = 3.0
 """From asking a failed worker's processes to end until they are killed."""
 
@@ -48,26 +51,21 @@ def run(
     record: tuple[str, ...] = (),
     states: tuple[str, ...] = (),
     *,
+    path: Path | None = None,
     sparse: bool = False,
     workers: int = 1,
     deadline: float | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Write the network as netx HDF5 and run that file; see `run_file`."""
+    """Run the file `path` that the network was read from, or one written for it: `run_file`."""
+    options: dict[str, Any] = {"states": states, "sparse": sparse, "workers": workers}
+    options |= {"deadline": deadline, "progress": progress}
+    if path is not None:
+        return run_file(path, network, inputs, record, **options)
     with tempfile.TemporaryDirectory(prefix="esl-lava-") as folder:
-        path = Path(folder) / "net.h5"
-        netfile.write(network, path)
-        return run_file(
-            path,
-            network,
-            inputs,
-            record,
-            deadline,
-            states=states,
-            sparse=sparse,
-            workers=workers,
-            progress=progress,
-        )
+        written = Path(folder) / "net.h5"
+        netfile.write(network, written)
+        return run_file(written, network, inputs, record, **options)
 
 
 def run_file(
@@ -105,7 +103,7 @@ def run_file(
     unrefractory = replace(network, layers=tuple(map(_unrefractory, network.layers)))
     if reasons := netfile.beyond_netx(unrefractory):
         raise BackendError(f"plain netx cannot run this network: {'; '.join(reasons)}")
-    if reasons := tuple(r for layer in network.layers for r in too_wide(layer, inputs)):
+    if reasons := tuple(too_wide(network, inputs)):
         raise BackendError("; ".join(reasons))
     samples = len(inputs)
     if workers < 1:
@@ -120,6 +118,10 @@ def run_file(
     with tempfile.TemporaryDirectory(prefix="esl-lava-") as folder:
         if netfile.beyond_netx(network):
             # Its file is one that netx refuses; the worker puts our neurons into this one.
+            _logger.warning(
+                "lava: netx has no refractory period and refuses such a file: Lava runs a copy "
+                "of it without them, with neurons of ours that have them"
+            )
             path = Path(folder) / "net.h5"
             netfile.write(unrefractory, path)
         jobs = _jobs(Path(folder), path, network, inputs, states, sparse, ends)
@@ -171,6 +173,7 @@ def _jobs(
         "path": str(path.resolve()),
         "inputs": str(folder / "inputs.npy"),
         "input_bits": network.input_bits,
+        "input_shape": _input_shape(network),
         "injected": isinstance(network.layers[0].connections, Injection),
         "steps": steps,
         "interval": steps + delayed,
@@ -189,6 +192,12 @@ def _jobs(
         (own / "job.json").write_text(json.dumps({**shared, "first": first, "last": end}))
         jobs.append(Job(own, first, end, watched, size * steps * network.layers[-1].neurons))
     return jobs
+
+
+def _input_shape(network: Network) -> tuple[int, ...] | None:
+    """What netx has to be told where the file does not say it: (columns, rows, channels)."""
+    first = network.layers[0].connections
+    return first.in_shape[::-1] if isinstance(first, Convolution) else None
 
 
 def _unrefractory(layer: Layer) -> Layer:
@@ -211,6 +220,10 @@ def _layer_task(folder: Path, index: int, layer: Layer, states: list[str]) -> di
         if isinstance(connections, Connections):
             weights[name] = f"{name}{index}.npy"
             np.save(folder / weights[name], connections.dense())
+    kernel = None
+    if isinstance(layer.connections, Convolution):
+        kernel = f"kernel{index}.npy"
+        np.save(folder / kernel, layer.connections.kernel)
     return {
         "name": layer.name,
         "spikes": layer.neuron.fires,
@@ -219,6 +232,7 @@ def _layer_task(folder: Path, index: int, layer: Layer, states: list[str]) -> di
         "recurrent": layer.recurrent is not None,
         "delayed": layer.delays is not None,
         "weights": weights,
+        "kernel": kernel,
     }
 
 
@@ -279,7 +293,7 @@ def _work(jobs: Sequence[Job], deadline: float, progress: Progress | None = None
     """Run a worker on each job; end the process groups of all afterwards.
 
     Raises:
-        BackendError: with the last lines the first worker to fail has printed.
+        BackendError: with the cause that the first worker to fail has told.
     """
     total = jobs[-1].last
     end = time.monotonic() + deadline
@@ -288,6 +302,8 @@ def _work(jobs: Sequence[Job], deadline: float, progress: Progress | None = None
         started.callback(_ask_to_end, running)
         while running:
             running[0].wait(min(0.1, max(0.0, end - time.monotonic())))
+            for worker in running:
+                worker.check_failure()
             for worker in [worker for worker in running if worker.ended()]:
                 worker.check()
                 running.remove(worker)
@@ -339,12 +355,23 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
         """Whether it has ended by itself."""
         return self._process.poll() is not None
 
+    def check_failure(self) -> None:
+        """Make sure that it has told of no failure; one of Lava's processes may have.
+
+        Raises:
+            BackendError: with the cause.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            cause = (self._job.folder / "failure").read_text(errors="replace")
+            raise BackendError(f"Lava failed: {cause}")
+
     def check(self) -> None:
         """Make sure that it has ended well.
 
         Raises:
             BackendError: if not.
         """
+        self.check_failure()  # told between the last look and its end
         status = self._process.returncode
         if status != 0 or not (self._job.folder / "done").exists():
             raise BackendError(f"Lava failed with exit status {status}{self.last_lines()}")

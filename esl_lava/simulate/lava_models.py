@@ -37,6 +37,9 @@ BIASES = (-(1 << 15), (1 << 15) - 1)
 SLIDING = 127
 """Lava's convolution keeps its kernel's sizes, strides, paddings and groups in 8 bits."""
 
+CONVOLVED = (1 << 31) - 1
+"""Lava convolves in float64; what it makes of a sum of more than 32 bits is undefined."""
+
 
 def run(
     network: Network,
@@ -60,7 +63,8 @@ def run(
     Raises:
         BackendError: naming the layer and what of it Lava cannot express.
     """
-    reasons = [r for layer in network.layers for r in (*too_wide(layer, inputs), *_refused(layer))]
+    reasons = [*too_wide(network, inputs)]
+    reasons += [reason for layer in network.layers for reason in _refused(layer)]
     if reasons:
         raise BackendError("; ".join(reasons))
     _import_lava()
@@ -112,8 +116,20 @@ def _import_lava() -> None:
         multiprocessing.set_start_method(chosen, force=True)
 
 
-def too_wide(layer: Layer, inputs: npt.NDArray[Any]) -> Iterator[str]:
-    """What of a layer Lava, with its runtime or without, would wrap without a word."""
+def too_wide(network: Network, inputs: npt.NDArray[Any]) -> Iterator[str]:
+    """What of a network Lava, with its runtime or without, would wrap without a word."""
+    largest = int(np.abs(inputs, dtype=np.int64).max())
+    previous = INPUT
+    for layer in network.layers:
+        yield from _wide_bias(layer, inputs)
+        for source, what, part in _ends(layer, previous):
+            if isinstance(part, Convolution):
+                for reason in _wide_convolution(part, largest if source == INPUT else 1):
+                    yield f"layer {layer.name}: {what}{reason}"
+        previous = layer.name
+
+
+def _wide_bias(layer: Layer, inputs: npt.NDArray[Any]) -> Iterator[str]:
     bias = np.zeros(1, np.int64) if layer.bias is None else layer.bias.astype(np.int64)
     low, high = int(bias.min()), int(bias.max())
     if isinstance(layer.connections, Injection):
@@ -125,22 +141,27 @@ def too_wide(layer: Layer, inputs: npt.NDArray[Any]) -> Iterator[str]:
                 f"layer {layer.name}: Lava keeps a bias within {BIASES[0]}..{BIASES[1]}, "
                 f"and would wrap {value}"
             )
-    for what, part in _ends(layer):
-        if isinstance(part, Convolution):
-            sizes = (*part.kernel.shape[2:], *part.stride, *part.padding, *part.dilation)
-            largest = max(*sizes, part.groups)
-            if largest > SLIDING:
-                yield (
-                    f"layer {layer.name}: {what}Lava keeps the numbers of a convolution up to "
-                    f"{SLIDING}, and would wrap {largest}"
-                )
+
+
+def _wide_convolution(part: Convolution, largest: int) -> Iterator[str]:
+    """What Lava would make another number of, where inputs are at most `largest` in size."""
+    sizes = (*part.kernel.shape[2:], *part.stride, *part.padding, *part.dilation)
+    widest = max(*sizes, part.groups)
+    if widest > SLIDING:
+        yield f"Lava keeps the numbers of a convolution up to {SLIDING}, and would wrap {widest}"
+    reached = largest * int(np.abs(part.kernel.astype(np.int64)).sum(axis=(1, 2, 3)).max())
+    if reached > CONVOLVED:
+        yield (
+            f"Lava has no number for sums of a convolution beyond {CONVOLVED}, and weights and "
+            f"inputs could reach {reached}"
+        )
 
 
 def _refused(layer: Layer) -> Iterator[str]:
     """What else of a layer the models would take for something else, or have no place for."""
     if isinstance(layer.connections, Injection) and layer.delays is not None:
         yield f"layer {layer.name}: Lava delays what synapses bring, not injected input"
-    for what, part in _ends(layer):
+    for _, what, part in _ends(layer, INPUT):
         held = part
         if part is layer.connections and isinstance(part, Convolution) and layer.delays is not None:
             held = part.unrolled()
@@ -154,14 +175,14 @@ def _refused(layer: Layer) -> Iterator[str]:
                 )
 
 
-def _ends(layer: Layer) -> Iterator[tuple[str, Connections | Convolution]]:
-    """(what to call it, connections) of all that brings input through synapses."""
+def _ends(layer: Layer, previous: str) -> Iterator[tuple[str, str, Connections | Convolution]]:
+    """(source, what to call it, connections) of all that brings input through synapses."""
     if not isinstance(layer.connections, Injection):
-        yield "", layer.connections
+        yield previous, "", layer.connections
     if layer.recurrent is not None:
-        yield "recurrent ", layer.recurrent
+        yield layer.name, "recurrent ", layer.recurrent
     for skip in layer.skips:
-        yield f"skip from {skip.source}: ", skip.connections
+        yield skip.source, f"skip from {skip.source}: ", skip.connections
 
 
 class _Wire:

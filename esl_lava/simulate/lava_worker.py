@@ -1,8 +1,9 @@
 """The process in which Lava runs: `python -m esl_lava.simulate.lava_worker FOLDER`.
 
 FOLDER holds `job.json`, written by `lava_cpu`; what layers do appears in files of it, and
-at the end `done`. The worker leads a process group of its own and ends that group when
-its parent dies. Facts about lava-nc 0.10.0 and lava-dl 0.6.0 that it relies on:
+at the end `done`, or `failure` with the cause in one sentence. The worker leads a process
+group of its own and ends that group when its parent dies. It relies on these facts about
+lava-nc 0.10.0 and lava-dl 0.6.0:
 
 - Each layer adds one step of latency, an input block none, but what drives it acts one
   step later. With `reset_interval=T, reset_offset=1` layer i is reset just as a sample's
@@ -13,6 +14,8 @@ its parent dies. Facts about lava-nc 0.10.0 and lava-dl 0.6.0 that it relies on:
 - The default configuration would run float neurons, hence `select_tag`.
 - Writing and reading in the management phase at the end of a step is exact, in the phase
   of spikes it is not.
+- What a process model raises while it runs makes Lava wait for ever, and prints nothing;
+  what it raises while it is built becomes "1 Exception(s) occurred".
 """
 
 from __future__ import annotations
@@ -27,8 +30,17 @@ import threading
 import time
 import traceback
 import types
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
+
+PHASES = ("_spike", "_pre_mgmt", "_lrn", "_post_mgmt", "_host")
+"""What the runtime has a process model do (lava-nc 0.10.0, PyLoihiProcessModel)."""
+
+
+class UnlikeFileError(Exception):
+    """What netx made of the file is not what we read; the message is for the user."""
 
 
 def main(job: Path) -> None:
@@ -50,19 +62,71 @@ def main(job: Path) -> None:
         net = netx.hdf5.Network(
             net_config=task["path"],
             input_message_bits=task["input_bits"],
+            input_shape=task["input_shape"] and tuple(task["input_shape"]),
             reset_interval=task["interval"],
             reset_offset=1,
             sparse_fc_layer=task["sparse"],
         )
     if len(net.layers) != len(layers):
-        raise RuntimeError(f"netx built {len(net.layers)} layers of {len(layers)}")
+        raise UnlikeFileError(f"netx built {len(net.layers)} layers of {len(layers)}")
     for layer, wanted in zip(net.layers, layers):
         _check_weights(layer, wanted, job)
+    _tell_of_failures(net, layers, job)
     _attach(net, task, job)
     steps = (task["last"] - task["first"]) * task["interval"] + len(layers)
     net.run(condition=RunSteps(num_steps=steps), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
     net.stop()
     (job / "done").touch()
+
+
+def tell_failure(job: Path, sentence: str) -> None:
+    """Leave the cause of a failure for `lava_cpu`; the first one stays."""
+    written = job / f"failure.{os.getpid()}"
+    written.write_text(" ".join(sentence.split()))
+    with contextlib.suppress(FileExistsError):
+        os.link(written, job / "failure")  # appears with all that is in it
+
+
+def _described(error: BaseException) -> str:
+    """An error in words: its type too, but where the message is for the user."""
+    if isinstance(error, UnlikeFileError):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _tell_of_failures(net: Any, layers: list[dict[str, Any]], job: Path) -> None:
+    """Have every process model tell what it raises, and of which layer it is.
+
+    Lava forks its processes, which so inherit what is wrapped here.
+    """
+    from lava.magma.core.model.py.model import PyLoihiProcessModel
+    from lava.magma.runtime import runtime
+
+    owners = {}
+    for layer, wanted in zip(net.layers, layers):
+        for part, what in (("neuron", "neurons"), ("synapse", "synapses")):
+            if hasattr(layer, part):
+                owners[getattr(layer, part).id] = f"{what} of layer {wanted['name']}"
+
+    def telling(run: Callable[..., Any], number: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(run)
+        def told(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return run(*args, **kwargs)
+            except Exception as error:
+                owner = owners.get(number(*args, **kwargs), "a process of Lava's")
+                tell_failure(job, f"{owner}: {_described(error)}")
+                raise
+
+        return told
+
+    for phase in PHASES:
+        run = getattr(PyLoihiProcessModel, phase)
+        setattr(PyLoihiProcessModel, phase, telling(run, lambda model: model.model_id))
+    # Lava forks with this function; a model's number is its builder's.
+    runtime.target_fn = telling(
+        runtime.target_fn, lambda *_, **kwargs: getattr(kwargs.get("builder"), "_model_id", None)
+    )
 
 
 def _spare_slayer() -> None:
@@ -136,13 +200,13 @@ def _attach(net: Any, task: dict[str, Any], job: Path) -> None:
 
 
 def _check_weights(layer: Any, wanted: dict[str, Any], job: Path) -> None:
-    """Compare the weights a fully connected layer will use with those it should.
+    """Compare the weights a layer will use with those it should.
 
     netx and Lava's models disagree about the sign of some matrices (all weights at most 0,
     the least a power of two), and clip weights beyond -256..254, without a word.
 
     Raises:
-        RuntimeError: naming the layer and the first weight that differs.
+        UnlikeFileError: naming the layer and the first weight that differs.
     """
     import numpy as np
     from lava.utils.weightutils import clip_weights, determine_sign_mode, truncate_weights
@@ -159,10 +223,16 @@ def _check_weights(layer: Any, wanted: dict[str, Any], job: Path) -> None:
         wrong = np.argwhere(held != intended)
         if wrong.size:
             post, pre = wrong[0]
-            raise RuntimeError(
+            raise UnlikeFileError(
                 f"layer {wanted['name']}: Lava would run weight {held[post, pre]} instead of "
                 f"{intended[post, pre]} from input {pre} to neuron {post}"
             )
+    if wanted["kernel"] is not None:
+        # netx turns torch's kernels over (lava/lib/dl/netx/hdf5.py, create_conv).
+        held = layer.synapse.weight.init.transpose(0, 3, 2, 1)[:, :, ::-1, ::-1]
+        intended = np.load(job.parent / wanted["kernel"])
+        if not np.array_equal(held, intended):
+            raise UnlikeFileError(f"layer {wanted['name']}: Lava would run another kernel")
 
 
 def _end_with(parent: int) -> None:
@@ -175,8 +245,9 @@ def _end_with(parent: int) -> None:
 if __name__ == "__main__":
     try:
         main(Path(sys.argv[1]))
-    except BaseException:
+    except BaseException as error:
         # Leaving orderly would wait for Lava's processes, for ever once one has failed.
+        tell_failure(Path(sys.argv[1]), _described(error))
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)

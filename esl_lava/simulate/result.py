@@ -59,7 +59,7 @@ class Result:
 
 
 def checked_input(network: Network, spikes: npt.ArrayLike) -> npt.NDArray[Any]:
-    """`spikes` as (samples, T, inputs), C-contiguous.
+    """`spikes` as (samples, T, inputs), C-contiguous; for further axes see `misplaced`.
 
     Returns:
         uint8 of zeros and ones or, where the network takes graded spikes, int32.
@@ -79,6 +79,8 @@ def checked_input(network: Network, spikes: npt.ArrayLike) -> npt.NDArray[Any]:
     inputs = int(np.prod(array.shape[2:]))
     if inputs != network.inputs:
         raise DataError(f"spikes have {inputs} channels, the network has {network.inputs} inputs")
+    if fault := misplaced(network, array.shape):
+        raise DataError(fault)
     if network.steps is not None and steps != network.steps:
         raise DataError(f"spikes have {steps} steps, the network is presented {network.steps}")
     bits = network.input_bits
@@ -90,6 +92,36 @@ def checked_input(network: Network, spikes: npt.ArrayLike) -> npt.NDArray[Any]:
             raise DataError(f"spikes must be {allowed}, found {low if low < least else high}")
     dtype = np.int32 if bits else np.uint8
     return np.ascontiguousarray(array.reshape(samples, steps, inputs), dtype)
+
+
+def misplaced(network: Network, shape: tuple[int, ...]) -> str | None:
+    """Why axes of spikes cannot be told to be where the network has its own; None if they can.
+
+    Right is (samples, T, inputs), where inputs are counted in C order: channel, row, column.
+    With further axes,
+
+    - what a convolution or an input block takes has to have its shape: channels, rows, columns;
+    - a fully connected layer knows no shape. It takes axes of which at most two are longer
+      than 1: rows and columns, of one channel, whatever the place of that. With three there
+      would be several orders, all of one size.
+
+    Args:
+        network: which takes `network.inputs` of them.
+        shape: (samples, T, ...) of spikes.
+
+    Returns:
+        A sentence with the shape found and the shape taken.
+    """
+    found, taken = shape[2:], network.input_shape
+    if len(found) == 1 or found == taken:
+        return None
+    if len(taken) == 1 and sum(length > 1 for length in found) <= 2:
+        return None
+    known = "" if len(taken) == 1 else f"{taken} (channels, rows, columns), or "
+    return (
+        f"spikes of shape {shape} are {found} at a step; the network takes {known}"
+        f"{network.inputs} inputs in one axis, counted by channel, row and column"
+    )
 
 
 def recorded_layers(network: Network, record: Names) -> tuple[str, ...]:

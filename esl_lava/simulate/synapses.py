@@ -270,10 +270,26 @@ class Synapses:
         )
 
 
-def outgoing(connections: Connections) -> tuple[Array, Array, Array]:
-    """The synapses by the neuron they leave: starts, targets (uint32) and int32 weights."""
-    tables = _Scattered(*Synapses(connections, None).tables("scattered", 4))
-    return tables.starts, tables.targets, tables.weights
+def outgoing(
+    connections: Connections, order: npt.NDArray[np.int64] | None
+) -> tuple[Array, Array, Array]:
+    """The synapses by the place of the neuron they leave.
+
+    Args:
+        connections: recurrent ones.
+        order: (n,) the neuron at each place; None where neurons are in order.
+
+    Returns:
+        starts, targets (uint32 places) and int32 weights.
+    """
+    present = connections.weights != 0
+    pre, post = connections.indices[present], connections.rows()[present]
+    if order is not None:
+        place = np.argsort(order)
+        pre, post = place[pre], place[post]
+    leaving = np.argsort(pre, kind="stable")
+    targets = post[leaving].astype(np.uint32)
+    return _starts(pre, connections.n_pre), targets, connections.weights[present][leaving]
 
 
 def _starts(keys: Array, lists: int) -> npt.NDArray[np.uint32]:

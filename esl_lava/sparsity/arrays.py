@@ -32,6 +32,11 @@ def count_broken(values: Tensor) -> int:
     return values.numel() - count(values.isfinite())
 
 
+def single(values: Tensor) -> Tensor:
+    """The same numbers in at least single precision, in which half ones are exact."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
 def are_positions(where: Tensor, size: int) -> bool:
     """Whether (k,) integers are strictly ascending within 0..size-1."""
     if where.numel() == 0:
@@ -49,6 +54,7 @@ def smallest(values: Tensor, n: int) -> Tensor:
     """
     if n == 0:
         return torch.empty(0, dtype=torch.int64, device=values.device)
+    values = single(values)
     if values.device.type == "cpu" and values.dtype == torch.float32:
         spare, chosen = np.empty(values.numel() + 1, np.uint32), np.empty(n + 1, np.int64)
         selection.smallest(values.numpy().view(np.uint32), n, spare, chosen)
@@ -72,6 +78,7 @@ def above(scores: Tensor, taken: Tensor, least: float) -> tuple[Tensor, Tensor, 
         (n,) int64 indices, ascending; (n,) magnitudes there; the number of scores not taken
         that are NaN or infinite.
     """
+    scores = single(scores)
     if scores.device.type == "cpu" and scores.dtype == torch.float32:
         where = np.empty(scores.numel() + 1, np.int64)
         magnitudes = np.empty(scores.numel() + 1, np.float32)

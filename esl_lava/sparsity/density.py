@@ -205,6 +205,37 @@ DISTRIBUTIONS: Mapping[str, Distribution] = MappingProxyType(
 """How a density is spread over layers, by name. Density 1 is the dense net in each."""
 
 
+def allocate(
+    shapes: Sequence[LayerShape],
+    density: float | None,
+    eps: float | None,
+    densities: Mapping[str, float] | None,
+    distribution: str,
+) -> list[int]:
+    """Connections of each layer, as `MaskEvolver` takes the same arguments.
+
+    Raises:
+        ConfigError: unless exactly one of density, eps and densities is given; for an unknown
+            distribution; or where what is given is impossible.
+    """
+    if distribution not in DISTRIBUTIONS:
+        raise ConfigError(
+            f"unknown distribution {distribution!r}; known: {', '.join(DISTRIBUTIONS)}"
+        )
+    given = {"density": density, "eps": eps, "densities": densities}
+    if sum(value is not None for value in given.values()) != 1:
+        listed = ", ".join(f"{name} ({value})" for name, value in given.items())
+        raise ConfigError(f"exactly one of {listed} is needed")
+    if density is not None:
+        return DISTRIBUTIONS[distribution](shapes, density)
+    if distribution != "er":
+        raise ConfigError(
+            f"distribution {distribution!r} spreads a density; eps and densities say "
+            "themselves what each layer gets"
+        )
+    return by_eps(shapes, eps) if eps is not None else by_layer(shapes, densities or {})
+
+
 def _erdos_renyi(shape: LayerShape) -> Fraction:
     """Connections of the layer for eps = 1 (Eq. 1 times size), not capped."""
     return Fraction((shape.n_pre + shape.n_post) * shape.size, shape.n_pre * shape.n_post)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -14,17 +14,27 @@ from torch import Tensor, nn
 from esl_lava.errors import ConfigError, UserError
 from esl_lava.sparsity import ranks
 from esl_lava.sparsity.arrays import count, count_broken
-from esl_lava.sparsity.density import DISTRIBUTIONS, LayerShape, by_eps, by_layer
-from esl_lava.sparsity.growth import GROW, Site
+from esl_lava.sparsity.density import allocate
+from esl_lava.sparsity.growth import GROW, SCORES, uniformly
+from esl_lava.sparsity.layers import choose, sparse_weights, survey, weight_layers
 from esl_lava.sparsity.masks import draw, move
-from esl_lava.sparsity.optimizer import check_momentum, check_optimizer
-from esl_lava.sparsity.positions import Positions, Record, read
+from esl_lava.sparsity.optimizer import (
+    any_gradient,
+    broken_gradient,
+    check_momentum,
+    check_optimizer,
+)
+from esl_lava.sparsity.positions import Positions
 from esl_lava.sparsity.prune import PRUNE, closest_to_zero
 from esl_lava.sparsity.records import LayerUpdate, Update
 from esl_lava.sparsity.redistribution import REDISTRIBUTE, budget
 from esl_lava.sparsity.schedule import SCHEDULES
-from esl_lava.sparsity.stores import DenseStore, Held, SparseStore, Store
+from esl_lava.sparsity.stores import ORDER, DenseStore, Held, SparseStore, Store, check_stored
 from esl_lava.sparsity.weights import SparseWeight
+
+__all__ = ["MaskEvolver", "allocate", "sparse_weights", "weight_layers"]
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -33,12 +43,12 @@ class MaskEvolver:
     """Makes a model's weight layers sparse and rewires them while it trains.
 
     Used like a scheduler: `loss.backward(); optimizer.step(); evolver.step()`.
-    A weight layer is a submodule with a parameter `weight` of at least two dimensions,
-    (outputs, inputs, ...), or with a `SparseWeight` in its place; its name is the
-    submodule's path without a trailing ".synapse" (SLAYER keeps a block's weight there).
+    `layers.survey` says what a weight layer is and how it is called; every other parameter
+    that could hold connections is left dense, and a warning and `left_dense` name it.
     Build the evolver after moving the model to its device and before loading a checkpoint
     into it: weights outside the drawn masks are set to 0 at once (unless a dense phase
-    comes first).
+    comes first). A copy of the model (a mean of its weights, say) is nobody's: multiply it
+    by `masks`. After loading other weights into the model call `apply_masks`.
 
     Each update moves the prune rule's number of connections, but at most the free slots
     there were: in every layer its own, or shared out anew among the layers with a
@@ -49,8 +59,21 @@ class MaskEvolver:
     optimiser step and growth resets the moments. (Adam's step count belongs to the whole
     tensor, so a grown weight's first step is about 3.2 learning rates with default betas.)
 
-    Growth by gradient reads `parameter.grad` as the backward pass left it: zero it after
-    `step`, not before.
+    Growth by gradient reads `parameter.grad` as the backward pass left it: zero it before
+    the next backward pass, not before `step`. Where all gradients of the optimiser are 0, or a
+    layer's is None, it refuses. Where those of one layer alone are 0 (a dead layer), or its
+    momenta, that layer's new connections are drawn at random, with a warning. Gradients may
+    be scaled: only their order within a layer counts.
+
+    An update waits, with a warning, while gradients that it would read are NaN or infinite,
+    as those are that make a `torch.amp.GradScaler` leave out the optimiser's step, or while
+    there is no momentum yet because such steps were the only ones. It is made after the first
+    iteration with finite ones, with the fraction of that iteration, and never after `t_end`.
+    Every call of `step` counts as an iteration, whether the optimiser made its step or not.
+
+    A layer whose weight is frozen (`requires_grad` set to False) after the evolver was built
+    is not rewired until it is trained again: its mask stays, and so do its weights. Frozen
+    layers are to be kept dense when the evolver is built.
 
     A `SparseWeight` stores only its connections: they begin with the evolver, and are where
     a mask's would be with the same weights, gradients and seed; weights and moments move
@@ -75,7 +98,11 @@ class MaskEvolver:
         eps: instead of a density, the paper's Eq. 1 (Erdos-Renyi only).
         densities: instead of both, a density for each sparse layer by name.
         distribution: how a density is spread over the layers, of `DISTRIBUTIONS`.
-        keep_dense: names of weight layers that stay dense.
+        keep_dense: names of weight layers that stay dense (and of other parameters, which
+            then need no warning).
+        layers: names of what is made sparse; by default every weight layer. It may name
+            other parameters of at least two dimensions (a lookup table), which are weight
+            layers then.
         prune: a name in `PRUNE`.
         growth: a name in `GROW`.
         redistribution: a name in `REDISTRIBUTE`.
@@ -90,11 +117,13 @@ class MaskEvolver:
     Attributes:
         iteration: how often `step` was called.
         history: one record per update done.
+        left_dense: name -> why, of every parameter of at least two dimensions that is not
+            made sparse.
 
     Raises:
         ConfigError: for an unknown rule, layer or optimiser, for a value out of range,
-            for a weight that is no plain parameter or that the optimiser lacks, or for
-            what a `SparseWeight` cannot do.
+            for a weight that is no plain parameter, is frozen, shares memory with another
+            parameter or is not the optimiser's, or for what a `SparseWeight` cannot do.
     """
 
     def __init__(
@@ -108,6 +137,7 @@ class MaskEvolver:
         densities: Mapping[str, float] | None = None,
         distribution: str = "er",
         keep_dense: Iterable[str] = (),
+        layers: Iterable[str] | None = None,
         prune: str = "set",
         growth: str = "random",
         redistribution: str = "none",
@@ -125,53 +155,65 @@ class MaskEvolver:
         for what, number in (("seed", seed), ("t_dense", t_dense)):
             if number < 0:
                 raise ConfigError(f"{what} {number} is negative")
-        weights = _weights(model)
-        dense = set(keep_dense)
-        for name in sorted(dense - set(weights)):
-            raise ConfigError(
-                f"keep_dense names {name!r}, which is no weight layer; "
-                f"there are: {', '.join(weights)}"
-            )
-        sparse = {name: weight for name, weight in weights.items() if name not in dense}
-        if not sparse:
-            raise ConfigError(
-                f"no layer is left to make sparse: the model's {len(weights)} weight layers, "
-                f"of which keep_dense names {len(dense)}"
-            )
+        found = survey(model)
+        keep_dense = set(keep_dense)
+        weights, sparse = choose(found, layers, keep_dense)
         rules = {f"growth {growth!r}": growth == "momentum", f"t_dense {t_dense}": t_dense > 0}
-        for name, weight in weights.items():
-            if isinstance(weight, SparseWeight):
-                needs = {**rules, "keep_dense": name in dense}
-                _check_stored(name, weight, model, [what for what in needs if needs[what]])
-        trained = {name: _parameter(weight) for name, weight in sparse.items()}
+        for name, layer in weights.items():
+            if isinstance(layer.weight, SparseWeight):
+                needs = {**rules, "keep_dense": name not in sparse}
+                check_stored(name, layer.weight, model, [what for what in needs if needs[what]])
+        trained = {name: layer.parameter for name, layer in sparse.items()}
         check_optimizer(optimizer, trained)
         if "momentum" in (growth, redistribution):
             check_momentum(optimizer, trained)
-        shapes = [_shape(name, weight) for name, weight in sparse.items()]
+        shapes = [layer.shape for layer in sparse.values()]
         counts = allocate(shapes, density, eps, densities, distribution)
 
         self.iteration = 0
         self.history: list[Update] = []
+        self.left_dense = {
+            name: "kept dense as asked" if name in keep_dense else layer.other or "not in layers"
+            for name, layer in found.items()
+            if name not in sparse
+        }
         self._t_dense = t_dense
-        self._by_gradient = growth == "gradient"
-        self._sizes = {name: math.prod(weight.shape) for name, weight in weights.items()}
+        self._growth = growth
+        self._by_momentum = "momentum" in (growth, redistribution)
+        self._waiting = False
+        self._blind: set[str] = set()  # layers that grow at random, of which the log knows
+        self._optimizer = optimizer
+        self._sizes = {name: layer.size for name, layer in weights.items()}
         self._layers: list[DenseStore | SparseStore] = []
-        for (name, weight), number in zip(sparse.items(), counts):
-            generator = _generator(seed, list(weights).index(name))
-            device = _parameter(weight).device
+        # Places do not depend on what is chosen; what is no weight layer by itself comes last.
+        places = sorted(found, key=lambda name: bool(found[name].other))
+        for (name, layer), number in zip(sparse.items(), counts):
+            generator = _generator(seed, places.index(name))
+            device = layer.parameter.device
             where = None
             if t_dense == 0:
-                where = draw(number, self._sizes[name], generator).to(device)
+                where = draw(number, layer.size, generator).to(device)
                 where = ranks.from_first(where, device)
             generator.set_state(ranks.from_first(generator.get_state(), device))
-            kept = (name, optimizer, number, generator)
-            if isinstance(weight, SparseWeight):
+            kept = (layer, optimizer, number, generator)
+            if isinstance(layer.weight, SparseWeight):
                 assert where is not None  # t_dense is refused
-                self._layers.append(SparseStore(*kept, weight, where))
+                self._layers.append(SparseStore(*kept, layer.weight, where))
             else:
-                self._layers.append(DenseStore(*kept, weight, where))
-        self._apply_masks()
+                self._layers.append(DenseStore(*kept, layer.parameter, where))
+        self.apply_masks()
         self._expect_gradients()
+        unasked = [
+            f"{name} ({why})"
+            for name, why in self.left_dense.items()
+            if layers is None and name not in keep_dense
+        ]
+        if unasked:
+            _log.warning(
+                "left dense and not counted: %s; layers makes one sparse, keep_dense says "
+                "that it is to stay so",
+                ", ".join(unasked),
+            )
 
     @torch.no_grad()
     def step(self) -> Update | None:
@@ -186,22 +228,35 @@ class MaskEvolver:
             UserError: when an update is due and an active weight is NaN or infinite, or
                 a score to grow by is, or ranks disagree about what to prune.
             ConfigError: when the optimiser holds per-weight state of an unknown kind, or
-                a gradient or momentum to grow by is missing.
+                gradients or momentum to grow by are missing, or a weight is no longer the
+                tensor it was.
                 The masks are then those before the call; only where ranks agree about
                 all that and their new masks differ (UserError) they are not.
         """
         self.iteration += 1
-        self._apply_masks()
-        self._expect_gradients()
-        if self.iteration == self._t_dense:
-            return self._thin()
-        if self.iteration < self._t_dense or not self.schedule.due(self.iteration):
-            return None
+        self.apply_masks()
+        try:
+            if self.iteration == self._t_dense:
+                return self._thin()
+            return self._rewire() if self._due(self.iteration) else None
+        finally:
+            self._expect_gradients()
+
+    def _due(self, iteration: int) -> bool:
+        """Whether masks are updated after an iteration, as the schedule has it or belatedly."""
+        if iteration <= self._t_dense:
+            return False
+        return self.schedule.due(iteration) or (self._waiting and iteration <= self.schedule.t_end)
+
+    def _rewire(self) -> Update | None:
+        """Update the masks, or have the update wait."""
         fraction = self.schedule.fraction(self.iteration)
-        layers = self._layers
+        layers = [layer for layer in self._layers if layer.trained]
         held = [self._held(layer) for layer in layers]
         for layer in layers:
             layer.moments()  # refuses unknown ones before anything moves
+        if self._must_wait(layers):
+            return None
         values = [active.values for active in held]
         free = [layer.taken.size - len(active.values) for layer, active in zip(layers, held)]
         statistics = None
@@ -215,28 +270,94 @@ class MaskEvolver:
             for active, n in zip(held, pruned)
         ]
         # Before growth, which talks to the other ranks as often as there is to grow.
-        numbers = torch.tensor(grown, device=values[0].device)
+        numbers = torch.tensor(grown, device=self._layers[0].parameter.device)
         ranks.agree([numbers, *drops], "connections to prune", self.iteration)
-        grows = [self._grow(_site(layer), n) for layer, n in zip(layers, grown)]
+        grows = [self._grown(layer, n) for layer, n in zip(layers, grown)]
         move(layers, drops, grows)
+        self._waiting = False
+        moved = {
+            layer.name: (drop.numel(), grow.numel())
+            for layer, drop, grow in zip(layers, drops, grows)
+        }
         records = [
             LayerUpdate(
-                name=layer.name,
-                size=layer.taken.size,
-                pruned=drop.numel(),
-                grown=grow.numel(),
-                connections=len(active.values) - drop.numel() + grow.numel(),
-                ever=layer.ever.count,
+                layer.name,
+                layer.taken.size,
+                *moved.get(layer.name, (0, 0)),
+                layer.taken.count,
+                layer.ever.count,
             )
-            for layer, active, drop, grow in zip(layers, held, drops, grows)
+            for layer in self._layers
         ]
-        wiring = [tensor for layer in layers for tensor in layer.wiring()]
+        wiring = [tensor for layer in self._layers for tensor in layer.wiring()]
         ranks.agree(wiring, "masks", self.iteration)
         return self._recorded(fraction, records)
+
+    def _must_wait(self, layers: Sequence[Store]) -> bool:
+        """Whether an update that is due has to wait for finite gradients."""
+        unstepped = self._by_momentum and not all(layer.has_momentum for layer in layers)
+        if not layers or not (self._growth == "gradient" or unstepped):
+            return False
+        broken = broken_gradient(self._optimizer)
+        # What a step with broken gradients leaves behind, and one that was left out does not.
+        spoilt = broken and any(
+            count_broken(moment) for layer in layers for moment in layer.moments().values()
+        )
+        broken, spoilt = ranks.any_of([broken, spoilt], layers[0].parameter.device)
+        if not broken or spoilt:
+            return False
+        ends = self.iteration >= self.schedule.t_end
+        if ends or not self._waiting:
+            _log.warning(
+                "iteration %d: gradients are NaN or infinite, as where GradScaler leaves out a "
+                "step; the update of the masks %s",
+                self.iteration,
+                "is left out, as rewiring ends here" if ends else "waits for finite ones",
+            )
+        self._waiting = not ends
+        return True
+
+    def _grown(self, layer: Store, n: int) -> Tensor:
+        """Where a layer grows; at random where its scores are all 0 and so say nothing.
+
+        Raises:
+            ConfigError: when these are gradients, and there are none in the other layers.
+        """
+        site = layer.site()
+        grown = self._grow(site, n)
+        scores = SCORES.get(self._growth)
+        # None of the free slots has a larger score than these.
+        if n == 0 or scores is None:
+            return grown
+        if scores(site)(grown).any():
+            self._blind.discard(layer.name)
+            return grown
+        some = any_gradient(self._optimizer)
+        if self._growth == "gradient" and not any(ranks.any_of([some], site.mask.device)):
+            raise ConfigError(
+                f"layer {layer.name}: its gradient is 0 everywhere, as is every other that the "
+                f"optimiser has, so there is nothing to grow by; {ORDER}"
+            )
+        if layer.name not in self._blind:
+            _log.warning(
+                "iteration %d: layer %s: its %s is 0 wherever it could grow (a dead layer?); until "
+                "that changes its new connections are drawn at random",
+                self.iteration,
+                layer.name,
+                self._growth,
+            )
+        self._blind.add(layer.name)
+        return uniformly(site, n)
 
     def _thin(self) -> Update:
         """End the dense phase: every layer keeps its largest weights, ties the higher index."""
         layers = self._dense  # all: a layer that stores only connections is refused
+        for layer in layers:
+            if not layer.trained:
+                raise ConfigError(
+                    f"layer {layer.name}: its weight is frozen at iteration {self.iteration}, "
+                    "where the dense phase ends (t_dense) and weights go"
+                )
         drops = [
             closest_to_zero(values, values.numel() - layer.connections)
             for layer, values in [(layer, self._held(layer).values) for layer in layers]
@@ -318,8 +439,9 @@ class MaskEvolver:
 
         Returns:
             Plain containers of numbers and tensors: iteration; masks and ever as the
-            attributes, and generators (uint8), by layer name; history as `Update.plain`.
-            (The connections of a `SparseWeight` are in the model's own state.)
+            attributes, and generators (uint8), by layer name; history as `Update.plain`;
+            whether an update waits. (The connections of a `SparseWeight` are in the model's
+            own state.)
         """
         return {
             "iteration": self.iteration,
@@ -327,6 +449,7 @@ class MaskEvolver:
             "ever": {name: ever.clone() for name, ever in self.ever.items()},
             "generators": {layer.name: layer.generator.get_state() for layer in self._layers},
             "history": [update.plain() for update in self.history],
+            "waiting": self._waiting,
         }
 
     @torch.no_grad()
@@ -361,7 +484,7 @@ class MaskEvolver:
                         f"not {tuple(shape)} of torch.bool"
                     )
         stored = [layer for layer in self._layers if isinstance(layer, SparseStore)]
-        records = [_record(layer, state["ever"][layer.name]) for layer in stored]
+        records = [layer.record(state["ever"][layer.name]) for layer in stored]
         saved = sum(count(mask) for mask in state["masks"].values())
         saved += sum(layer.taken.count for layer in stored)
         dense = state["iteration"] < self._t_dense
@@ -377,7 +500,8 @@ class MaskEvolver:
         self.iteration = int(state["iteration"])
         sizes = {layer.name: layer.taken.size for layer in self._layers}
         self.history = [Update.from_plain(values, sizes) for values in state["history"]]
-        self._apply_masks()
+        self._waiting = bool(state.get("waiting", False))  # older states lack it
+        self.apply_masks()
         self._expect_gradients()
 
     @property
@@ -385,13 +509,18 @@ class MaskEvolver:
         return [layer for layer in self._layers if isinstance(layer, DenseStore)]
 
     @torch.no_grad()
-    def _apply_masks(self) -> None:
+    def apply_masks(self) -> None:
+        """Set inactive weights to 0, as `step` does: for who loaded others into the model.
+
+        Raises:
+            ConfigError: when a weight is no longer the tensor it was.
+        """
         for layer in self._layers:
             layer.hold()
 
     def _expect_gradients(self) -> None:
         """Tell layers whether the next iteration grows by gradient."""
-        due = self._by_gradient and self.schedule.due(self.iteration + 1)
+        due = self._growth == "gradient" and self._due(self.iteration + 1)
         for layer in self._layers:
             layer.expect_gradient(due)
 
@@ -405,148 +534,6 @@ class MaskEvolver:
                 f"or infinite at iteration {self.iteration}; the training diverged"
             )
         return held
-
-
-def weight_layers(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The model's weight layers by name, in the order of its submodules.
-
-    Of a model in DistributedDataParallel, names are those of the model inside.
-    A weight shared by several submodules is listed once, under the first. A model that
-    is itself a layer is called "weight".
-
-    Returns:
-        Name -> what the optimiser trains: the weight, or a `SparseWeight`'s values.
-
-    Raises:
-        ConfigError: when a weight is not a plain parameter (weight normalisation
-            computes it anew in every forward pass, so no mask would hold), or when two
-            layers would have the same name.
-    """
-    return {name: _parameter(weight) for name, weight in _weights(model).items()}
-
-
-def sparse_weights(model: nn.Module) -> dict[str, SparseWeight]:
-    """Those of the model's weight layers that store only their connections, by name."""
-    return {
-        name: weight for name, weight in _weights(model).items() if isinstance(weight, SparseWeight)
-    }
-
-
-Weight = nn.Parameter | SparseWeight
-"""What a layer may have as `weight`."""
-
-
-def _weights(model: nn.Module) -> dict[str, Weight]:
-    """Weight layers as `weight_layers` names them."""
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        model = model.module
-    layers: dict[str, Weight] = {}
-    for path, module in model.named_modules():
-        weight = getattr(module, "weight", None)
-        if not isinstance(weight, Tensor | SparseWeight) or len(weight.shape) < 2:
-            continue
-        name = path.removesuffix(".synapse") or "weight"
-        if not isinstance(weight, Weight):
-            raise ConfigError(
-                f"layer {name}: its weight is not a plain parameter "
-                "(weight normalisation?), a mask could not hold it"
-            )
-        if any(weight is other for other in layers.values()):
-            continue
-        if name in layers:
-            raise ConfigError(f"two weight layers are called {name}")
-        layers[name] = weight
-    return layers
-
-
-def _parameter(weight: Weight) -> nn.Parameter:
-    """What the optimiser trains."""
-    return weight.values if isinstance(weight, SparseWeight) else weight
-
-
-def _check_stored(name: str, weight: SparseWeight, model: nn.Module, rules: list[str]) -> None:
-    """Refuse what a layer that stores only its connections cannot do.
-
-    Args:
-        rules: those given that need weights or moments of all possible connections.
-    """
-    for rule in rules:
-        raise ConfigError(
-            f"layer {name}: {rule} needs weights or moments of connections that do not exist, "
-            "and this layer stores only the existing ones"
-        )
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        raise ConfigError(
-            f"layer {name}: DistributedDataParallel cannot follow weights that change in number"
-        )
-    if weight.values.device.type != "cpu":
-        raise ConfigError(
-            f"layer {name}: its connections are on {weight.values.device}; "
-            "layers that store only these train on the CPU"
-        )
-
-
-def _record(layer: SparseStore, tensor: Tensor) -> Record:
-    """A layer's past connections from a state; ConfigError where they are not its own."""
-    try:
-        record = read(tensor.clone(), layer.taken.size)
-    except ValueError as error:
-        raise ConfigError(f"layer {layer.name}: the state's ever {error}") from None
-    lost = layer.taken.count - count(record.contains(layer.weight.positions()))
-    if lost:
-        raise ConfigError(
-            f"layer {layer.name}: the state's ever lacks {lost} of the layer's connections "
-            "(load the model's state first)"
-        )
-    return record
-
-
-def _site(layer: Store) -> Site:
-    return Site(
-        name=layer.name,
-        mask=layer.taken,
-        ever=layer.ever,
-        generator=layer.generator,
-        gradient=layer.gradient,
-        momentum=layer.momentum,
-    )
-
-
-def _shape(name: str, weight: Weight) -> LayerShape:
-    kernel = tuple(weight.shape[2:])
-    # SLAYER keeps every weight as that of a 3-D convolution: (out, in, 1, 1, 1) where fully
-    # connected, (out, in, height, width, 1) where not. The lengths 1 are no kernel's.
-    while len(weight.shape) == 5 and kernel and kernel[-1] == 1:
-        kernel = kernel[:-1]
-    return LayerShape(name, weight.shape[1], weight.shape[0], kernel)
-
-
-def allocate(
-    shapes: Sequence[LayerShape],
-    density: float | None,
-    eps: float | None,
-    densities: Mapping[str, float] | None,
-    distribution: str,
-) -> list[int]:
-    """Connections of each layer, as `MaskEvolver` takes the same arguments.
-
-    Raises:
-        ConfigError: unless exactly one of density, eps and densities is given; or where what
-            is given is impossible (`sparsity.density`).
-    """
-    spread = _choose(DISTRIBUTIONS, "distribution", distribution)
-    given = {"density": density, "eps": eps, "densities": densities}
-    if sum(value is not None for value in given.values()) != 1:
-        listed = ", ".join(f"{name} ({value})" for name, value in given.items())
-        raise ConfigError(f"exactly one of {listed} is needed")
-    if density is not None:
-        return spread(shapes, density)
-    if distribution != "er":
-        raise ConfigError(
-            f"distribution {distribution!r} spreads a density; eps and densities say "
-            "themselves what each layer gets"
-        )
-    return by_eps(shapes, eps) if eps is not None else by_layer(shapes, densities or {})
 
 
 def _choose(table: Mapping[str, T], what: str, name: str) -> T:

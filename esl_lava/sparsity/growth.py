@@ -133,3 +133,8 @@ GROW: Mapping[str, GrowthRule] = MappingProxyType(
     }
 )
 """Growth rules by name."""
+
+SCORES: Mapping[str, Callable[[Site], Scores]] = MappingProxyType(
+    {"gradient": lambda site: site.gradient(), "momentum": lambda site: site.momentum()}
+)
+"""What the rules that go by scores go by."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from esl_lava.errors import ConfigError
+from esl_lava.sparsity.arrays import count_broken, single
 from esl_lava.sparsity.growth import Scores
 
 _ADAM = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
@@ -32,16 +33,33 @@ def check_optimizer(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.P
         weights: name -> weight of the layers to make sparse.
 
     Raises:
-        ConfigError: naming the optimiser and the known ones, or the layer.
+        ConfigError: naming the optimiser and the known ones, or the layers.
     """
     if _kind(optimizer) not in MOMENTS:
         raise ConfigError(
             f"optimiser {type(optimizer).__name__} keeps state we do not know; "
             f"known: {', '.join(known.__name__ for known in MOMENTS)}"
         )
-    for name, weight in weights.items():
-        if _group(optimizer, weight) is None:
-            raise ConfigError(f"layer {name}: its weight is not among the optimiser's parameters")
+    groups = {name: _group(optimizer, weight) for name, weight in weights.items()}
+    strangers = [name for name, group in groups.items() if group is None]
+    if strangers:
+        raise ConfigError(
+            f"layer {strangers[0]}: its weight is not among the optimiser's parameters"
+            f"{_likewise(strangers)}; keep_dense leaves a layer as it is"
+        )
+    frozen = [name for name, weight in weights.items() if not weight.requires_grad]
+    if frozen:
+        raise ConfigError(
+            f"layer {frozen[0]}: its weight is frozen (requires_grad is False), and a mask would "
+            f"destroy it{_likewise(frozen)}; keep_dense leaves a layer as it is, and one that is "
+            "frozen after the evolver was built keeps its mask"
+        )
+    for name, group in groups.items():
+        if group is not None and group.get("differentiable"):
+            raise ConfigError(
+                f"layer {name}: the optimiser is to be differentiable, and masks are set in "
+                "place, which no gradient follows"
+            )
 
 
 def check_momentum(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter]) -> None:
@@ -57,6 +75,21 @@ def check_momentum(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Pa
                 f"layer {name}: {type(optimizer).__name__} with momentum 0 keeps no momentum "
                 "to grow or redistribute by"
             )
+
+
+def has_momentum(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> bool:
+    """Whether the optimiser keeps momentum of a weight by now: it made a step with it."""
+    return optimizer.state.get(weight, {}).get(MOMENTS[_kind(optimizer)][0]) is not None
+
+
+def any_gradient(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a gradient of a parameter the optimiser trains is not 0, on this rank."""
+    return any(bool(gradient.any()) for gradient in _gradients(optimizer))
+
+
+def broken_gradient(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a gradient of a parameter the optimiser trains is NaN or infinite, on this rank."""
+    return any(count_broken(gradient) > 0 for gradient in _gradients(optimizer))
 
 
 def moments(optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) -> dict[str, Tensor]:
@@ -90,7 +123,7 @@ def momentum(optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) 
     """
     group = _group(optimizer, weight)
     state = optimizer.state.get(weight, {})
-    if group is None or state.get(MOMENTS[_kind(optimizer)][0]) is None:
+    if group is None or not has_momentum(optimizer, weight):
         raise ConfigError(
             f"layer {name}: {type(optimizer).__name__} holds no momentum of its weight; "
             "step it before the masks are updated"
@@ -106,7 +139,8 @@ def _buffer(state: Mapping[str, Any], group: Mapping[str, Any]) -> Scores:
 def _adam_step(state: Mapping[str, Any], group: Mapping[str, Any]) -> Scores:
     mean, square = state["exp_avg"].reshape(-1), state["exp_avg_sq"].reshape(-1)
     eps = group["eps"]
-    return lambda where: mean[where].abs() / (square[where].sqrt() + eps)
+    # In half precision eps would be 0, and a score of what never had a gradient 0 / 0.
+    return lambda where: single(mean[where]).abs() / (single(square[where]).sqrt() + eps)
 
 
 _MOMENTUM: Mapping[
@@ -116,12 +150,26 @@ _MOMENTUM: Mapping[
 )
 
 
+def _gradients(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            gradient = parameter.grad
+            if gradient is not None:
+                dense = gradient.layout == torch.strided
+                yield (gradient if dense else gradient.coalesce().values()).detach()
+
+
 def _group(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> dict[str, Any] | None:
     """The parameter group that holds the weight."""
     for group in optimizer.param_groups:
         if any(weight is parameter for parameter in group["params"]):
             return group
     return None
+
+
+def _likewise(names: Sequence[str]) -> str:
+    """The names behind the first, as the rest of a sentence about it."""
+    return f" (likewise {', '.join(names[1:])})" if len(names) > 1 else ""
 
 
 def _kind(optimizer: torch.optim.Optimizer) -> type[torch.optim.Optimizer]:

@@ -8,7 +8,7 @@ the same order.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -44,6 +44,20 @@ def mean(tensor: Tensor) -> Tensor:
     total = tensor.clone()
     dist.all_reduce(total)
     return total / count()
+
+
+def any_of(truths: Sequence[bool], device: torch.device) -> list[bool]:
+    """Which of some truths hold on any rank.
+
+    Args:
+        truths: as many on every rank.
+        device: where the process group communicates.
+    """
+    if count() == 1:
+        return list(truths)
+    numbers = torch.tensor([int(truth) for truth in truths], device=device)
+    dist.all_reduce(numbers, dist.ReduceOp.MAX)
+    return [number > 0 for number in numbers.tolist()]
 
 
 def agree(tensors: Iterable[Tensor], what: str, iteration: int) -> None:

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from esl_lava.errors import ConfigError
 from esl_lava.sparsity import ranks
-from esl_lava.sparsity.arrays import keep, positions, set_zero
-from esl_lava.sparsity.growth import Scores
-from esl_lava.sparsity.optimizer import moments, momentum
-from esl_lava.sparsity.positions import Connections, Mask, Positions, Record, lean
+from esl_lava.sparsity.arrays import count, keep, positions, set_zero
+from esl_lava.sparsity.growth import Scores, Site
+from esl_lava.sparsity.layers import Layer
+from esl_lava.sparsity.optimizer import has_momentum, moments, momentum
+from esl_lava.sparsity.positions import Connections, Mask, Positions, Record, lean, read
 from esl_lava.sparsity.redistribution import Active
 from esl_lava.sparsity.weights import SparseWeight
 
@@ -32,16 +33,24 @@ class Held(Active):
     positions: Tensor
 
 
+ORDER = (
+    "the order of calls is optimizer.zero_grad(), loss.backward(), optimizer.step(), "
+    "evolver.step(), and gradients are not zeroed before the last"
+)
+"""What whoever lost gradients has to know."""
+
+
 class Store(ABC):
     """A sparse layer: its weight, and what the evolver owns for it.
 
     Args:
-        name: as errors print it.
+        layer: where the model has it.
         optimizer: what trains the weight.
         connections: the number it is to have, once it is sparse.
         generator: the layer's own.
 
     Attributes:
+        name: as errors print it.
         parameter: what the optimiser trains.
         taken: where a connection is.
         ever: where one ever was.
@@ -53,19 +62,24 @@ class Store(ABC):
 
     def __init__(
         self,
-        name: str,
+        layer: Layer,
         optimizer: torch.optim.Optimizer,
         connections: int,
         generator: torch.Generator,
     ) -> None:
-        self.name = name
+        self.name = layer.name
+        self._layer = layer
         self.connections = connections
         self.generator = generator
         self._optimizer = optimizer
 
     @abstractmethod
     def hold(self) -> None:
-        """Set weights that are no connection to 0, as optimiser steps do not leave them so."""
+        """Set weights that are no connection to 0, as optimiser steps do not leave them so.
+
+        Raises:
+            ConfigError: when the model's weight is no longer the one it was.
+        """
 
     @abstractmethod
     def held(self) -> Held:
@@ -95,6 +109,27 @@ class Store(ABC):
         """The optimiser's tensors of the parameter's shape; ConfigError for unknown ones."""
         return moments(self._optimizer, self.name, self.parameter)
 
+    @property
+    def trained(self) -> bool:
+        """Whether its weight is trained now; a frozen layer is not rewired."""
+        return self.parameter.requires_grad
+
+    @property
+    def has_momentum(self) -> bool:
+        """Whether the optimiser keeps momentum of it by now."""
+        return has_momentum(self._optimizer, self.parameter)
+
+    def site(self) -> Site:
+        """What a growth rule may look at."""
+        return Site(
+            name=self.name,
+            mask=self.taken,
+            ever=self.ever,
+            generator=self.generator,
+            gradient=self.gradient,
+            momentum=self.momentum,
+        )
+
     def momentum(self) -> Scores:
         """Momentum scores by place in the parameter (`optimizer.momentum`)."""
         return momentum(self._optimizer, self.name, self.parameter)
@@ -107,10 +142,7 @@ class Store(ABC):
         """
         scores = self._dense_gradient()
         if scores is None:
-            raise ConfigError(
-                f"layer {self.name}: its weight has no gradient to grow by; "
-                "zero gradients after the evolver's step, not before"
-            )
+            raise ConfigError(f"layer {self.name}: its weight has no gradient to grow by; {ORDER}")
         return lambda where: ranks.mean(scores(where))
 
 
@@ -127,14 +159,14 @@ class DenseStore(Store):
 
     def __init__(
         self,
-        name: str,
+        layer: Layer,
         optimizer: torch.optim.Optimizer,
         connections: int,
         generator: torch.Generator,
         weight: nn.Parameter,
         where: Tensor | None,
     ) -> None:
-        super().__init__(name, optimizer, connections, generator)
+        super().__init__(layer, optimizer, connections, generator)
         self.parameter = weight
         mask = torch.full(weight.shape, where is None, device=weight.device)
         if where is not None:
@@ -144,6 +176,8 @@ class DenseStore(Store):
 
     def hold(self) -> None:
         """One pass over the weight."""
+        mask = self.taken.tensor
+        self._layer.check(mask.shape, mask.device)
         keep(self.parameter.detach(), self.taken.tensor)
 
     def held(self) -> Held:
@@ -200,14 +234,14 @@ class SparseStore(Store):
 
     def __init__(
         self,
-        name: str,
+        layer: Layer,
         optimizer: torch.optim.Optimizer,
         connections: int,
         generator: torch.Generator,
         weight: SparseWeight,
         where: Tensor,
     ) -> None:
-        super().__init__(name, optimizer, connections, generator)
+        super().__init__(layer, optimizer, connections, generator)
         self.parameter = weight.values
         self.weight = weight
         weight.begin(where)
@@ -218,6 +252,7 @@ class SparseStore(Store):
 
     def hold(self) -> None:
         """There are no other weights."""
+        self._layer.check(self.weight.shape, torch.device("cpu"))
 
     def held(self) -> Held:
         """As they are stored."""
@@ -235,6 +270,24 @@ class SparseStore(Store):
             self._optimizer.state[self.parameter][key] = moved.carry(moment)
         self.ever = self.ever.add(grow)
 
+    def record(self, tensor: Tensor) -> Record:
+        """Its past connections from a state.
+
+        Raises:
+            ConfigError: when they are not its own.
+        """
+        try:
+            record = read(tensor.clone(), self.taken.size)
+        except ValueError as error:
+            raise ConfigError(f"layer {self.name}: the state's ever {error}") from None
+        lost = self.taken.count - count(record.contains(self.weight.positions()))
+        if lost:
+            raise ConfigError(
+                f"layer {self.name}: the state's ever lacks {lost} of the layer's connections "
+                "(load the model's state first)"
+            )
+        return record
+
     def expect_gradient(self, wanted: bool) -> None:
         """Tell the layer what to keep in its next backward pass."""
         self.weight.wants_dense_gradient = wanted
@@ -245,3 +298,31 @@ class SparseStore(Store):
 
     def _dense_gradient(self) -> Scores | None:
         return self.weight.dense_gradient
+
+
+def check_stored(name: str, weight: SparseWeight, model: nn.Module, rules: list[str]) -> None:
+    """Refuse what a layer that stores only its connections cannot do.
+
+    Args:
+        name: the layer's.
+        weight: its connections.
+        model: the model the layer is in.
+        rules: those given that need weights or moments of all possible connections.
+
+    Raises:
+        ConfigError: naming the layer and the rule.
+    """
+    for rule in rules:
+        raise ConfigError(
+            f"layer {name}: {rule} needs weights or moments of connections that do not exist, "
+            "and this layer stores only the existing ones"
+        )
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        raise ConfigError(
+            f"layer {name}: DistributedDataParallel cannot follow weights that change in number"
+        )
+    if weight.values.device.type != "cpu":
+        raise ConfigError(
+            f"layer {name}: its connections are on {weight.values.device}; "
+            "layers that store only these train on the CPU"
+        )

@@ -38,6 +38,7 @@ LINES = {
 
 TEXTS = [
     ("energy", "--constant", "sop={}"),
+    ("run", "--input-shape", "1,{},8"),
     ("reproduce fig2", "--eps", "10,{}"),
     ("reproduce fig2", "--seeds", "1,{}"),
     ("reproduce fig4", "--densities", "0.2,{}"),

@@ -1,14 +1,15 @@
 import contextlib
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from esl_lava.data.arrays import read_array
-from esl_lava.errors import FileError
+from esl_lava.data.arrays import arranged, read_array
+from esl_lava.errors import ConfigError, FileError
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", ">i8", "bool"])
@@ -52,7 +53,10 @@ def test_nothing_is_run_of_a_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (lambda path: path.mkdir(), "Is a directory"),
         (lambda path: path.write_bytes(b""), "not a .npy file of plain numbers"),
         (lambda path: path.write_text("spikes"), "not a .npy file of plain numbers"),
-        (lambda path: np.savez(path.open("wb"), a=[1]), "an archive of arrays; spikes need"),
+        (lambda path: np.savez(path.open("wb"), a=[1]), "an archive of arrays (.npz); spikes need"),
+        (lambda path: path.write_bytes(b"PK\x03\x04 no archive"), "an archive of arrays"),
+        (lambda path: path.write_bytes(b"\x93NUMPY"), "not a .npy file of plain numbers"),
+        (lambda path: path.write_bytes(pickle.dumps([1])), "not a .npy file of plain numbers"),
         (lambda path: np.save(path, [0.5]), "spikes have to be integers, not float64"),
         (lambda path: np.save(path, ["a"]), "spikes have to be integers, not <U1"),
     ],
@@ -65,9 +69,25 @@ def test_what_is_refused(tmp_path: Path, make: object, sentence: str) -> None:
     assert str(caught.value).startswith(f"{path}: {sentence}")
 
 
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+PARTS = """'descr' 'fortran_order' 'shape' '<u1' '|O' 'U999999999999' '<M8[ns]' ('a','<u1',(2,-3))
+    '(2147483647,2147483647)u1' ( [ { , ) ] } : 1 -1 99999999999999999999 1e400 2**9 0x None True
+    lambda:0 b'' ~""".split()
+
+
+@given(
+    st.lists(st.sampled_from(PARTS), max_size=20), st.integers(1, 1000), st.sampled_from(b"\1\2\3")
 )
+def test_any_header_is_refused_or_read(
+    tmp_path: Path, parts: list[str], times: int, version: int
+) -> None:
+    header = f"{{'descr': '<u1', 'shape': {' '.join(parts) * times}, 'fortran_order': False}}"
+    size = (len(header) % (1 << 16)).to_bytes(2 if version == 1 else 4, "little")
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY" + bytes([version, 0]) + size + header.encode() + bytes(100))
+    with contextlib.suppress(FileError):
+        assert read_array(path, "spikes").nbytes <= 100
+
+
 @given(st.integers(0, 200), st.binary(min_size=1, max_size=8))
 def test_a_damaged_file_is_refused_or_read(tmp_path: Path, place: int, other: bytes) -> None:
     path = tmp_path / "a.npy"
@@ -77,3 +97,36 @@ def test_a_damaged_file_is_refused_or_read(tmp_path: Path, place: int, other: by
     path.write_bytes(raw)
     with contextlib.suppress(FileError):
         assert read_array(path, "spikes").nbytes <= len(raw)
+
+
+LENGTHS = {"N": 2, "T": 3, "C": 4, "H": 5, "W": 6}
+NUMBERS = np.arange(2 * 3 * 4 * 5 * 6).reshape(2, 3, 4, 5, 6)
+
+
+@pytest.mark.parametrize("axes", ["NTCHW", "NTHWC", "NCHWT", "WHCTN", "nthwc"])
+def test_axes_are_arranged_as_networks_take_them(axes: str) -> None:
+    theirs = np.einsum(f"ntchw->{axes.lower()}", NUMBERS)
+    assert theirs.shape == tuple(LENGTHS[letter] for letter in axes.upper())
+    np.testing.assert_array_equal(arranged(theirs, axes), NUMBERS)
+    assert np.shares_memory(arranged(theirs, axes), theirs)
+
+
+def test_channels_alone_are_the_inputs_and_none_is_one() -> None:
+    flat = NUMBERS.reshape(2, 3, 120)
+    np.testing.assert_array_equal(arranged(flat.transpose(0, 2, 1), "NCT"), flat)
+    one = NUMBERS[:, :, 0]
+    found = arranged(one.transpose(2, 3, 0, 1), "HWNT")
+    np.testing.assert_array_equal(found, NUMBERS[:, :, :1])
+
+
+@pytest.mark.parametrize(
+    "axes", ["", "NT", "NTH", "NTW", "NTCH", "NCHW", "TCHW", "NTHWCC", "NNTHW", "NTXYZ", "NTCHWD"]
+)
+def test_other_letters_are_refused(axes: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^--axes {axes}: needs N \(samples\) and T \(steps\)"):
+        arranged(NUMBERS, axes)
+
+
+def test_every_axis_needs_its_letter() -> None:
+    with pytest.raises(ConfigError, match=r"NTHW: names 4 axes of an array of \(2, 3, 4, 5, 6\)"):
+        arranged(NUMBERS, "NTHW")

@@ -10,6 +10,7 @@ import threading
 import types
 import urllib.error
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,25 @@ def test_take_gives_the_first() -> None:
     assert taken.labels.tolist() == [0, 1]
     assert (taken.name, taken.classes, taken.image_shape) == ("numbered", 3, (6,))
     assert len(dataset.take(5)) == 5
+
+
+def test_the_digest_tells_data_of_one_name_apart() -> None:
+    first = numbered(6)
+    assert first.sha256 == numbered(6).sha256
+    # Written down once: files that record it have to be read for ever.
+    assert first.sha256 == ("91ee643cc8a608b6b68a75d948d5369e1929348406c534221b321ceff6a318a0")
+    turned = replace(first, images=np.asfortranarray(first.images))
+    assert turned.sha256 == first.sha256
+    images, labels = first.images.copy(), first.labels.copy()
+    images[3, 2], labels[4] = 1, 2
+    others = [
+        replace(first, images=images),
+        replace(first, labels=labels),
+        replace(first, image_shape=(2, 3)),
+        first.take(5),
+        numbered(6, features=5),
+    ]
+    assert len({first.sha256, *(other.sha256 for other in others)}) == 6
 
 
 @pytest.mark.parametrize("n", [-1, 0, 6])
@@ -95,6 +115,12 @@ def test_unknown_names_are_refused_with_the_nearest(name: str, nearest: str) -> 
     assert str(caught.value) == (
         f"unknown data set '{name}': there are digits, mnist; nearest is '{nearest}'"
     )
+
+
+@pytest.mark.parametrize("name", ["spikes.npy", "folder/digits"])
+def test_names_of_files_are_no_data_sets(name: str) -> None:
+    with pytest.raises(DataError, match=f"^{name}: a file's name, where a data set's is needed"):
+        load(name, "test")
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist"])

@@ -181,6 +181,16 @@ def test_damaged_gzip_files_are_refused(tmp_path: Path, damage: Callable[[bytes]
     assert str(path) in str(caught.value)
 
 
+def test_want_of_memory_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_at_most(stream: object, limit: int) -> bytearray:
+        raise MemoryError
+
+    (tmp_path / "file").write_bytes(GOOD)
+    monkeypatch.setattr(idx, "_read_at_most", read_at_most)
+    with pytest.raises(FileError, match="file holds more than there is memory for"):
+        idx.read_idx(tmp_path / "file")
+
+
 def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"absent cannot be read: No such file"):
         idx.read_idx(tmp_path / "absent")

@@ -1,3 +1,6 @@
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,7 +15,7 @@ from esl_lava.experiments.evaluate import (
     evaluate,
     load_samples,
 )
-from esl_lava.network import INTEGRATOR, Connections, Cuba, Layer, Network
+from esl_lava.network import INTEGRATOR, Connections, Convolution, Cuba, Layer, Network
 
 
 def network(steps: int | None = None, **provenance: str) -> Network:
@@ -101,6 +104,35 @@ def test_samples_are_the_first_of_the_split() -> None:
     for number in (0, -1, 358):
         with pytest.raises(DataError, match=f"cannot take {number} samples"):
             load_samples(wide, "digits", "test", number)
+
+
+def test_images_of_another_shape_are_refused() -> None:
+    """As many pixels are not the same pixels."""
+    for shape, fits in (((1, 8, 8), True), ((4, 4, 4), False), ((64, 1, 1), False)):
+        kernel = np.full((2, shape[0], 1, 1), 2)
+        maps = Network((Layer("maps", Convolution(kernel, shape), INTEGRATOR),))
+        if fits:
+            assert len(load_samples(maps, "digits", "test", None)) == 357
+            continue
+        sentence = (
+            rf"digits has images of shape \(8, 8\), the network takes {re.escape(str(shape))}"
+        )
+        with pytest.raises(DataError, match=sentence):
+            load_samples(maps, "digits", "test", None)
+
+
+def test_classes_that_the_network_does_not_have_are_refused() -> None:
+    data = replace(four_pixels(), classes=3)
+    with pytest.raises(DataError, match="four has 3 classes, the network decides of 2"):
+        evaluate(network(), data, Encoding(kind="constant", steps=3))
+
+
+def test_a_default_means_at_most_as_many_as_there_are() -> None:
+    wide = Network((Layer("only", Connections.from_dense(np.ones((2, 64), int)), INTEGRATOR),))
+    assert len(load_samples(wide, "digits", "test", None, 100)) == 100
+    assert len(load_samples(wide, "digits", "test", None, 1000)) == 357
+    with pytest.raises(DataError, match="cannot take 358 samples"):
+        load_samples(wide, "digits", "test", 358, 1000)
 
 
 def test_data_of_another_size_are_refused() -> None:

@@ -10,6 +10,7 @@ import torch
 
 from esl_lava import netfile
 from esl_lava.config import override, to_toml
+from esl_lava.data.datasets import load
 from esl_lava.errors import DataError, FileError, LimitError
 from esl_lava.experiments import export as experiments
 from esl_lava.experiments.export import export, lowered
@@ -56,7 +57,17 @@ def test_the_file_is_the_model(tiny: Any, saved: SavedModel, tmp_path: Path) -> 
         "package_version": saved.package,
         "source_sha256": modelfile.digest(tiny.model),
         "config": to_toml(saved.config),
+        "train_data_sha256": load("digits", "train").sha256,
+        "test_data_sha256": load("digits", "test").sha256,
     }
+
+
+def test_a_model_from_before_data_were_recorded_gives_the_file_it_gave(
+    saved: SavedModel, tmp_path: Path
+) -> None:
+    modelfile.write(dataclasses.replace(saved, data={}), tmp_path / "model.pt")
+    found = export(tmp_path / "model.pt", tmp_path / "net.h5").network
+    assert sorted(found.provenance) == ["config", "package_version", "source_sha256"]
 
 
 def test_the_same_model_gives_the_same_bytes(tiny: Any, tmp_path: Path) -> None:

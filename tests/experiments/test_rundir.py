@@ -90,7 +90,16 @@ def test_every_file_has_its_own_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{}", "[1]", '[{"layers": {}}]', "[" * 100_000, '[{"iteration": 1e999}]']
+    "content",
+    [
+        "",
+        "{}",
+        "[1]",
+        '[{"layers": {}}]',
+        "[" * 100_000,
+        '[{"iteration": 1e999}]',
+        f"[{'9' * 6000}]",
+    ],
 )
 def test_a_damaged_record_of_updates_is_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "updates.json"

@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 import torch
 
 from esl_lava.config import Experiment, override
-from esl_lava.errors import ConfigError, FileError, UserError
+from esl_lava.data.datasets import Dataset, load
+from esl_lava.errors import ConfigError, DataError, FileError, UserError
 from esl_lava.experiments import sweep as sweeps
 from esl_lava.experiments.evaluate import encoding_of, evaluate, load_samples
 from esl_lava.experiments.rundir import RunDirectory
@@ -246,6 +248,32 @@ def test_what_is_wrong_with_all_is_said_before_anything_is_made(
     with pytest.raises(ConfigError, match=r"^keep_dense names 'x'"):
         sweep(bad, tmp_path / "new", lambda line: None)
     assert not (tmp_path / "new").exists()
+
+
+def test_runs_of_other_data_are_not_mixed(
+    cells: list[Cell],
+    finished: tuple[Path, list[Row]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither in a table, nor a model trained on some and evaluated on others."""
+    folder, rows = finished
+    shutil.copytree(folder, tmp_path / "sweep")
+
+    def other(name: str, split: str) -> Dataset:
+        data = load(name, split)
+        return replace(data, images=255 - data.images)
+
+    monkeypatch.setattr(sweeps, "load", other)
+    again, faults = sweep(cells, tmp_path / "sweep", lambda line: None)
+    assert (again, faults) == (rows, [])  # nothing is left to do, and no data are needed
+    run = RunDirectory(tmp_path / "sweep" / cells[0].name)
+    run.outcome.unlink()
+    with pytest.raises(DataError, match=r"outcome\.json: made with other data: its train split"):
+        sweep(cells, tmp_path / "sweep", lambda line: None)
+    _, faults = sweep(cells[:1], tmp_path / "sweep", lambda line: None)
+    (fault,) = faults
+    assert fault.startswith(f"{cells[0].name}: {run.model}: made with other data: its train split")
 
 
 def _die() -> None:

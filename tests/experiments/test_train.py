@@ -1,4 +1,6 @@
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -163,3 +165,57 @@ def test_resume_needs_an_unfinished_run(tmp_path: Path, short: Experiment, tiny:
     with pytest.raises(UserError, match="nothing to resume"):
         resume(tmp_path, silent)
     assert listing(tmp_path) == ["checkpoint.pt"]
+
+
+# --- data of the same name that are others --------------------------------------------------
+
+
+def relabelled(split: str) -> Callable[[str, str], Dataset]:
+    """`load`, but two samples of a split have one another's labels."""
+
+    def other(name: str, wanted: str) -> Dataset:
+        data = load(name, wanted)
+        if wanted != split:
+            return data
+        labels = data.labels.copy()
+        labels[:2] = labels[1::-1]
+        return replace(data, labels=labels)
+
+    return other
+
+
+def digests() -> dict[str, str]:
+    return {split: load("digits", split).sha256 for split in ("train", "test")}
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_other_data_of_the_same_name_are_not_gone_on_with(
+    tmp_path: Path, short: Experiment, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(short, tmp_path, interrupted(4))
+    assert modelfile.read(tmp_path / "checkpoint.pt").data == digests()
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(experiments, "load", relabelled(split))
+        other = experiments.load("digits", split).sha256
+        said = (
+            f"its {split} split has SHA-256 {digests()[split][:12]}..., the one here {other[:12]}"
+        )
+        with pytest.raises(DataError, match=re.escape(said)):
+            resume(tmp_path, silent)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert resume(tmp_path, silent).model.data == digests()
+    assert modelfile.read(tmp_path / "model.pt").data == digests()
+
+
+def test_what_was_not_recorded_at_the_start_stays_unknown(
+    tmp_path: Path, short: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(short, tmp_path, interrupted(4))
+    path = tmp_path / "checkpoint.pt"
+    modelfile.write(replace(modelfile.read(path), data={}), path)
+    monkeypatch.setattr(experiments, "load", relabelled("train"))
+    resume(tmp_path, silent)
+    assert modelfile.read(tmp_path / "model.pt").data == {}

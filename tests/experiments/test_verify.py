@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from esl_lava.experiments.evaluate import encoded
 from esl_lava.experiments.verify import State, slayer_layers, slayer_states, verify
 from esl_lava.models import modelfile
 from esl_lava.models.build import restore
-from esl_lava.network import Connections, Layer, Network
+from esl_lava.network import INPUT, Connections, Layer, Network, Skip
 from tests.simulate import reference
 
 SAMPLES = 30
@@ -59,7 +60,9 @@ def test_slayer_and_the_exact_simulator_agree(
     assert found.total == 0
     assert found.first is None
     assert found.differences == {"exact": 0}
-    assert found.mask_differences == 0
+    assert found.integers.differences == ()
+    weights = sum(layer.connections.count for layer in netfile.read(tiny.net).layers)
+    assert found.integers.compared == weights + 5 * sum(LAYERS.values()) + len(LAYERS)
     assert (found.dataset, found.samples, found.backends) == ("digits", SAMPLES, ("exact",))
     assert found.positions == SAMPLES * 4 * sum(LAYERS.values())
     assert found.spikes == expected["hidden1"].sum() + expected["hidden2"].sum()
@@ -108,7 +111,8 @@ def test_one_changed_readout_weight_is_found(
         },
         "reference": "SLAYER",
     }
-    assert found.total == found.differences["exact"] == np.count_nonzero(counted)
+    assert found.differences["exact"] == np.count_nonzero(counted)
+    assert found.total == np.count_nonzero(counted) + 1
     assert str(found.first) == (
         f"exact: layer readout, neuron 7, sample {sample}, step {step}: {found.first.found} "
         f"(u {u_before} -> {u[step] + 128}, v {v_before} -> {v[step] + 128}), but SLAYER has "
@@ -151,13 +155,166 @@ def test_connections_are_compared_too(tiny: Any, tmp_path: Path) -> None:
     network = netfile.read(tiny.net)
     first, *others = network.layers
     mask = first.connections.mask()
-    mask.ravel()[np.flatnonzero(~mask)[:3]] = True  # three more, of weight 0
+    added = np.flatnonzero(~mask)[:3]
+    mask.ravel()[added] = True  # three more, of weight 0
     wider = Layer(first.name, Connections.from_dense(first.connections.dense(), mask), first.neuron)
     netfile.write(Network((wider, *others), network.steps, network.provenance), tmp_path / "net.h5")
     found = verify(tiny.model, tmp_path / "net.h5", samples=3, backends=("exact",))
     assert found.differences == {"exact": 0}
-    assert found.mask_differences == found.total == 3
+    assert found.total == 3
     assert found.first is None
+    assert found.sentences() == [
+        f"layer hidden1: connection of neuron {added[0] // 64}, input {added[0] % 64} is present "
+        "in the file, absent in the model (3 such differences)"
+    ]
+
+
+def first_layer(network: Network, **changes: Any) -> Network:
+    """The network with another first layer."""
+    first, *others = network.layers
+    return dataclasses.replace(network, layers=(dataclasses.replace(first, **changes), *others))
+
+
+def one_weight(network: Network, layer: int, by: int) -> Network:
+    """The network with one weight of a layer changed, the first that can be."""
+    chosen = network.layers[layer]
+    dense = chosen.connections.dense()
+    at = np.flatnonzero((dense != 0) & (np.abs(dense + by) < 250) & (dense + by != 0))[0]
+    dense.ravel()[at] += by
+    return with_weights(network, chosen.name, dense)
+
+
+def swapped(network: Network) -> Network:
+    """The network with the first two neurons of the first hidden layer exchanged.
+
+    It decides as before; but it is not the model's.
+    """
+    first, second, *others = network.layers
+    order = np.arange(first.neurons)
+    order[:2] = 1, 0
+    rows = Connections.from_dense(first.connections.dense()[order], first.connections.mask()[order])
+    columns = Connections.from_dense(
+        second.connections.dense()[:, order], second.connections.mask()[:, order]
+    )
+    first = dataclasses.replace(first, connections=rows)
+    second = dataclasses.replace(second, connections=columns)
+    return dataclasses.replace(network, layers=(first, second, *others))
+
+
+def cut(network: Network) -> Network:
+    """The network without its first connection of weight not 0."""
+    dense, mask = network.layers[0].connections.dense(), network.layers[0].connections.mask()
+    at = np.flatnonzero(dense)[0]
+    dense.ravel()[at], mask.ravel()[at] = 0, False
+    return first_layer(network, connections=Connections.from_dense(dense, mask))
+
+
+def neuron(network: Network, **changes: Any) -> Network:
+    return first_layer(network, neuron=dataclasses.replace(network.layers[0].neuron, **changes))
+
+
+def recurrent(network: Network) -> Network:
+    silent = np.zeros((network.layers[0].neurons,) * 2, int)
+    return first_layer(network, recurrent=Connections.from_dense(silent, silent == 0))
+
+
+def at_last(values: int, network: Network) -> npt.NDArray[np.int64]:
+    """(neurons,) of the first layer: zeros, and a value for the last one."""
+    one = np.zeros(network.layers[0].neurons, np.int64)
+    one[-1] = values
+    return one
+
+
+def slower(network: Network) -> Network:
+    config = network.provenance["config"].replace("steps = ", "steps = 1")
+    return dataclasses.replace(network, provenance={**network.provenance, "config": config})
+
+
+TAMPERED: dict[str, tuple[Callable[[Network], Network], str]] = {
+    "weight": (lambda n: one_weight(n, 0, 2), "layer hidden1: weight of neuron "),
+    "weight of the readout": (lambda n: one_weight(n, 2, 2), "layer readout: weight of neuron "),
+    "sign": (
+        lambda n: with_weights(n, "hidden2", -n.layers[1].connections.dense().clip(-254)),
+        "layer hidden2: weight of neuron ",
+    ),
+    "threshold": (
+        lambda n: neuron(n, threshold=n.layers[0].neuron.threshold + 1),
+        "layer hidden1: threshold of neuron 0 is ",
+    ),
+    "one threshold": (
+        lambda n: neuron(n, threshold=n.layers[0].parameter("threshold") + at_last(1, n)),
+        "layer hidden1: threshold of neuron 23 is ",
+    ),
+    "bias": (lambda n: first_layer(n, bias=at_last(1, n)), "bias of neuron 23 is 1 in the file, 0"),
+    "wide bias": (
+        lambda n: first_layer(n, bias=at_last(1 << 20, n)),
+        "bias of neuron 23 is 1048576",
+    ),
+    "current decay": (
+        lambda n: neuron(n, current_decay=n.layers[0].neuron.current_decay - 1),
+        "layer hidden1: current_decay of neuron 0 is ",
+    ),
+    "voltage decay": (
+        lambda n: neuron(n, voltage_decay=n.layers[0].neuron.voltage_decay + 1),
+        "layer hidden1: voltage_decay of neuron 0 is ",
+    ),
+    "delay": (
+        lambda n: first_layer(n, delays=at_last(1, n)),
+        "delay of neuron 23 is 1 in the file, 0",
+    ),
+    "refractory": (
+        lambda n: neuron(n, refractory=n.layers[0].neuron.refractory + 1),
+        "layer hidden1: refractory period is ",
+    ),
+    "mask": (cut, "layer hidden1: connection of neuron "),
+    "order": (swapped, "layer hidden1: connection of neuron "),
+    "recurrence": (recurrent, "layer hidden1: recurrent connections is 24 to 24 neurons in"),
+    "skip": (
+        lambda n: first_layer(n, skips=(Skip(INPUT, n.layers[0].connections),)),
+        "layer hidden1: connections of skip 0 from input is 64 to 24 neurons in",
+    ),
+    "steps": (lambda n: dataclasses.replace(n, steps=n.steps + 1), "network: steps is "),
+    "graded input": (
+        lambda n: dataclasses.replace(n, input_bits=1),
+        "network: bits of an input is 1 in the file, 0 in the model",
+    ),
+    "encoding": (slower, "network: encoding of samples is "),
+}
+"""What is changed in a file -> how, and a part of what tells it."""
+
+
+@pytest.mark.parametrize("once", [False, True], ids=["multi-spike", "single-spike"])
+@pytest.mark.parametrize(("change", "sentence"), TAMPERED.values(), ids=TAMPERED)
+def test_every_kind_of_wrong_integer_is_named(
+    tiny: Any,
+    tiny_once: Any,
+    tmp_path: Path,
+    change: Callable[[Network], Network],
+    sentence: str,
+    once: bool,
+) -> None:
+    """One sample is enough: integers are compared, not only what they do."""
+    run = tiny_once if once else tiny
+    path = tmp_path / "net.h5"
+    netfile.write(change(netfile.read(run.net)), path)  # with a digest that fits
+    found = verify(run.model, path, samples=1, backends=("exact", "lava-models"))
+    assert found.integers.total >= 1
+    assert sentence in found.sentences()[0]
+    assert set(found.not_run) <= {"lava-models"}
+    untouched = verify(run.model, run.net, samples=1, backends=("exact",))
+    assert (untouched.total, untouched.sentences()) == (0, [])
+
+
+def test_a_wrong_file_that_a_backend_cannot_run_is_told_all_the_same(
+    tiny: Any, tmp_path: Path
+) -> None:
+    network = netfile.read(tiny.net)
+    netfile.write(first_layer(network, bias=at_last(1 << 20, network)), tmp_path / "net.h5")
+    found = verify(tiny.model, tmp_path / "net.h5", samples=1, backends=("exact", "lava-models"))
+    assert "would wrap 1048576" in found.not_run["lava-models"]
+    assert found.sentences()[-1].startswith(
+        "lava-models: not run: layer hidden1: Lava keeps a bias"
+    )
 
 
 def test_a_net_that_says_nothing_of_its_origin_is_verified_as_the_model_was_trained(

@@ -91,6 +91,8 @@ SAME = {
     "unused delays of a convolution": {"1/delay": np.zeros(4, np.float32)},
     "a parameter in a list": {"1/neuron/iDecay": [1024], "3/neuron/vDecay": [2048]},
     "other spelling": {"1/neuron/type": "CUBA", "1/type": "conv", "3/neuron/gradedSpike": False},
+    "narrow thresholds that fit": {"1/neuron/vThMant": np.uint8(80), "3/neuron/vThMant": [80]},
+    "a narrow list that fits": {"1/neuron/vThMant": np.array([80], np.int16)},
     "integers": {"1/weight": KERNEL.astype(np.int16), "3/weight": WEIGHT.astype(np.int64)},
 }
 
@@ -114,10 +116,12 @@ def test_what_belongs_to_neurons(path: Path) -> None:
     ours = changed_layer(path, {"1/bias": each.T, "1/neuron/vThMant": each.T + 1}, 0)
     assert ours.bias.tolist() == list(range(24))
     assert ours.parameter("threshold").tolist() == list(range(1, 25))
-    dense = changed_layer(
-        path, {"3/bias": np.arange(5.0), "3/delay": np.arange(5.0), "3/neuron/iDecay": range(5)}, 1
-    )
-    assert [list(dense.bias), list(dense.delays)] == [[0, 1, 2, 3, 4]] * 2
+    dense = changed_layer(path, {"3/bias": np.arange(5.0), "3/neuron/iDecay": range(5)}, 1)
+    assert list(dense.bias) == [0, 1, 2, 3, 4]
+    late = changed_layer(path, {"3/delay": np.arange(5.0)}, 1)
+    assert list(late.delays) == [0, 1, 2, 3, 4]
+    either = {"3/bias": np.array([0.0, 7, 0, 0, 7]), "3/delay": np.array([3.0, 0, 0, 9, 0])}
+    assert list(changed_layer(path, either, 1).delays) == [3, 0, 0, 9, 0]
     assert dense.parameter("current_decay").tolist() == [0, 1, 2, 3, 4]
     assert changed_layer(path, {"3/delay": 7}, 1).delays.tolist() == [7] * 5
 
@@ -129,18 +133,45 @@ def test_a_layer_without_neuron(path: Path) -> None:
     assert changed_layer(path, {"4/neuron/vThMant": 2**18 - 1}, 2).neuron.threshold == NEVER
 
 
+INPUT_BLOCK = {f"0/{key}": value for key, value in NEURON.items()} | {"0/neuron/iDecay": 4096}
+
+
 def test_an_input_block(path: Path) -> None:
     """It is driven through its bias, whose scale the file tells."""
-    changes = {f"0/{key}": value for key, value in NEURON.items()}
-    network = netfile.read(written(path, changes | {"0/weight": 36.0, "0/bias": [34.0]}))
+    network = netfile.read(written(path, INPUT_BLOCK | {"0/weight": 36.0, "0/bias": [34.0]}))
     assert network.layers[0].connections == Injection((2, 5, 5))
     assert network.layers[0].bias is None
     assert dict(network.provenance) == {"input_weight": "36", "input_bias": "34"}
     assert network.input_bits == 15
     assert len(network.layers) == 4
+    plain = netfile.read(written(path, INPUT_BLOCK))
+    assert dict(plain.provenance) == {"input_weight": "64", "input_bias": "0"}
 
 
 REFUSED = [
+    (INPUT_BLOCK | {"0/neuron/iDecay": 1024}, 0, "neuron/iDecay 1024 of an input block: netx"),
+    ({"1/weight": 200 * KERNEL}, 1, "is outside -256..254"),
+    ({"1/bias": np.array([0, 5000, 0, 0])}, 1, "bias 5000 is outside -4096..4095"),
+    (
+        {"1/padding": [128, 0], "1/dilation": [126, 1], "1/stride": [4, 2]},
+        1,
+        "padding 128 exceeds 127, what Lava can hold",
+    ),
+    ({"3/weight": np.where(np.max(WEIGHT) == WEIGHT, 300, WEIGHT)}, 3, "weight 300 is outside"),
+    ({"3/weight": -64 * np.eye(5, 24)}, 3, "weight -64 (neuron 0, input 0) would count as -32"),
+    ({"3/weight": 0 * WEIGHT}, 3, "every weight is 0, which netx cannot load"),
+    ({"3/bias": np.eye(5)[1], "3/delay": 2 * np.eye(5)[1]}, 3, "neuron 1 has a delay of 2 and a"),
+    ({"0/shape": np.array([2, 5, 5], np.uint8)}, 0, "shape is of type uint8, with which Lava fa"),
+    ({"3/shape": np.array([5], np.uint64)}, 3, "shape is of type uint64, with which Lava fails"),
+    ({"3/neuron/iDecay": np.uint64(7)}, 3, "neuron/iDecay is of type uint64, with which Lava"),
+    ({"3/neuron/vDecay": np.zeros(5, np.uint64)}, 3, "neuron/vDecay is of type uint64"),
+    (
+        {"3/neuron/vThMant": np.full(5, 100, np.uint8)},
+        3,
+        "neuron/vThMant 100 in an array of type uint8: Lava shifts it left by 6 bits in that "
+        "type, which holds up to 255",
+    ),
+    ({"1/neuron/vThMant": np.full(4, 600, np.int16)}, 1, "neuron/vThMant 600 in an array of typ"),
     ({"1/shape": [4, 3, 3]}, 1, "shape (4, 3, 3), but its kernel makes (4, 3, 2)"),
     ({"0/shape": [2, 5]}, 1, "in_shape (2, 5) is not 3 numbers"),
     ({"0/shape": [3, 5, 5]}, 1, "does not fit 3 input channels"),
@@ -181,7 +212,8 @@ def test_refused_with_layer_and_reason(
 ) -> None:
     with pytest.raises(FileError) as caught:
         netfile.read(written(path, changes))
-    assert f"{path}: layer {index} (layer{index}): " in str(caught.value)
+    assert f" (layer{index}): " in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: layer ")
     assert reason in str(caught.value)
 
 
@@ -197,6 +229,22 @@ def test_feature_maps_reach_a_dense_layer_through_flatten_only(path: Path) -> No
         file.copy("layer/2", "layer/4")  # one flatten too many
     with pytest.raises(FileError, match=r"layer 5 .* through a 'flatten' layer, which netx"):
         netfile.read(path)
+
+
+def test_the_shape_of_the_input(path: Path) -> None:
+    """A file that begins with a convolution may leave it to whoever runs it, as netx does."""
+    with h5py.File(written(path), "r+") as file:
+        del file["layer/0"]
+        for index in range(4):
+            file.move(f"layer/{index + 1}", f"layer/{index}")
+    with pytest.raises(FileError, match=r"layer 0 \(layer0\): the file does not say what shape"):
+        netfile.read(path)
+    network = netfile.read(path, input_shape=(2, 5, 5))
+    assert network.layers[0].connections.in_shape == (2, 5, 5)  # type: ignore[union-attr]
+    with pytest.raises(FileError, match=r"shape \(4, 3, 2\), but its kernel makes \(4, 4, 2\)"):
+        netfile.read(path, input_shape=(2, 6, 5))
+    # Where the file says it, there is nothing to say.
+    assert netfile.read(written(path), input_shape=(2, 5, 6)).input_shape == (2, 5, 5)
 
 
 def test_read_only_the_first_layers(path: Path) -> None:

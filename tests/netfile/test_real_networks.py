@@ -141,5 +141,5 @@ def test_without_the_shape_of_its_input_a_convolution_is_refused(tmp_path: Path)
         del file["layer/0"]
         file.move("layer/1", "layer/0")
         file.move("layer/2", "layer/1")
-    with pytest.raises(FileError, match=r"layer 0 \(layer0\): nothing says what shape its input"):
+    with pytest.raises(FileError, match=r"layer 0 \(layer0\): the file does not say what shape"):
         netfile.read(path)

@@ -82,7 +82,9 @@ def run(**changes: Any) -> dict[str, Any]:
         "verification": {
             "reference": "SLAYER",
             "differences_by_backend": {"exact": 0},
-            "mask_differences": 0,
+            "integers_compared": 90,
+            "integers_that_differ": 0,
+            "integer_differences": [],
             "first_difference": None,
             "firing_times": [],
         },

@@ -17,6 +17,7 @@ from esl_lava.network import (
     INPUT,
     INTEGRATOR,
     MAX_DELAY,
+    NEVER,
     Connections,
     Convolution,
     Cuba,
@@ -27,6 +28,9 @@ from esl_lava.network import (
 )
 
 Shape = tuple[int, ...]
+
+RARELY = st.integers(0, 24).map(lambda n: n == 24)
+"""What only our network allows is drawn now and then: Lava refuses networks that hold it."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,6 +67,12 @@ def features(network: Network) -> set[str]:
         }
         if layer.neuron.refractory:
             found.add("refractory")
+        if layer.recurrent is not None and len(layer.shape) == 3:
+            found.add(f"recurrent {type(main).__name__} of maps")
+        if layer.delays is not None and isinstance(main, Injection):
+            found.add("delayed injection")
+        if not layer.neuron.fires and layer.neuron != INTEGRATOR:
+            found.add("readout that is no plain integrator")
         if isinstance(main, Convolution):
             found |= {
                 name
@@ -94,14 +104,17 @@ def _weights(rng: np.random.Generator, shape: Shape, kind: str, netx: bool) -> A
         "positive": (0, 256, 1),
         "negative": (-128, 1, 2),
         "tiny": (-2, 3, 1),
+        "huge": (-(1 << 20), 1 << 20, 1),
     }[kind]
     weights = step * rng.integers(low, high, shape)
-    if netx:  # which gets matrices of one sign wrong, and of zeros not at all
+    if netx:  # which gets matrices of one sign wrong, and of zeros not at all, and clips 255
+        weights = weights.clip(max=254)
         weights.reshape(-1)[:2] = 2, -2
     return weights
 
 
 KINDS = ("even", "odd", "positive", "negative", "tiny")
+"""Weights that Lava's fully connected synapses hold; "huge" ones only our network does."""
 
 
 def _connections(
@@ -138,6 +151,7 @@ def _convolutions(draw: st.DrawFn, in_shape: tuple[int, int, int]) -> Convolutio
         stride.append(draw(st.integers(1, 3)))
     shape = (outputs, channels // groups, *kernel)
     kind = draw(st.sampled_from((*KINDS, "wide")))
+    kind = "huge" if draw(RARELY) else kind
     if kind == "wide":  # a convolution clips no weight
         weights = rng.integers(-3000, 3000, shape)
     else:
@@ -158,7 +172,7 @@ def _parts(draw: st.DrawFn, n_pre: int, n_post: int | None, netx: bool) -> Conne
         rng,
         n_post or draw(st.integers(2, 14)),
         n_pre,
-        draw(st.sampled_from(KINDS)),
+        "huge" if not netx and draw(RARELY) else draw(st.sampled_from(KINDS)),
         draw(st.sampled_from((0.1, 0.5, 1.0))),
         netx,
     )
@@ -172,7 +186,7 @@ def _neurons(draw: st.DrawFn, layer: Layer, reach: int) -> Cuba:
     values: list[Any] = [
         draw(st.sampled_from(decays)),
         draw(st.sampled_from(decays)),
-        max(1, min(reach * draw(st.sampled_from((0, 1, 3))) // 8, (1 << 17) - 1)),
+        max(1, min(reach * draw(st.sampled_from((0, 1, 3))) // 8, NEVER - 1)),
     ]
     for index in range(3):
         lengths = (layer.neurons,) if len(layer.shape) == 1 else (layer.shape[0], layer.neurons)
@@ -182,7 +196,7 @@ def _neurons(draw: st.DrawFn, layer: Layer, reach: int) -> Cuba:
         if index < 2:
             values[index] = rng.integers(0, DECAY_UNITY + 1, length)
         else:
-            values[index] = rng.integers(1, 2 * values[index] + 1, length).clip(max=(1 << 17) - 1)
+            values[index] = rng.integers(1, 2 * values[index] + 1, length).clip(max=NEVER - 1)
     return Cuba(*values, refractory=draw(st.sampled_from((0, 0, 0, 1, 3, 100))))
 
 
@@ -198,13 +212,23 @@ def _reach(layer: Layer, input_bits: int) -> int:
     return int(np.abs(weights).sum() / (3 * layer.shape[0])) << max(0, input_bits - 2)
 
 
-def _delayable(layer: Layer, netx: bool) -> bool:
-    """Whether Lava has a model (with `netx`, netx a way to say) that delays its input."""
-    if isinstance(layer.connections, Connections):
-        return layer.recurrent is None or not netx
-    # A delayed convolution takes fully connected synapses, which clip wide weights.
-    convolution = isinstance(layer.connections, Convolution) and not netx
-    return convolution and int(np.abs(layer.connections.kernel).max()) < 256  # type: ignore[union-attr]
+def _delayable(draw: st.DrawFn, layer: Layer, netx: bool) -> bool:
+    """Whether to let the layer have delays: not, with `netx`, where netx cannot say it."""
+    main = layer.connections
+    if netx:
+        return isinstance(main, Connections) and layer.recurrent is None
+    # Lava delays no injected input; a delayed convolution takes its fully connected synapses.
+    beyond = isinstance(main, Injection) or (
+        isinstance(main, Convolution) and int(np.abs(main.kernel).max()) > 255
+    )
+    return not beyond or draw(st.integers(0, 3)) == 0
+
+
+def _neverfiring(draw: st.DrawFn, neuron: Cuba) -> Cuba:
+    """A readout: the plain integrator, or any dynamics under a threshold out of reach."""
+    if draw(st.booleans()):
+        return INTEGRATOR
+    return replace(neuron, threshold=NEVER)
 
 
 def _maps(shape: Shape) -> bool:
@@ -218,10 +242,11 @@ def cases(draw: st.DrawFn, netx: bool = False) -> Case:
     Args:
         draw: given by hypothesis.
         netx: only what a netx file can say, with weights that netx loads exactly: no
-            skips; delays in fully connected layers without recurrence only.
+            skips, no recurrence in feature maps; delays in fully connected layers without
+            recurrence only.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    bits = draw(st.sampled_from((0, 0, 0, 1, 4, 7)))
+    bits = draw(st.sampled_from((0, 0, 0, 1, 4, 7, 10 if netx or not draw(RARELY) else 24)))
     maps = draw(st.sampled_from((True, True, False)))
     shape: Shape = (draw(st.integers(2, 20)),)
     if maps:
@@ -248,17 +273,19 @@ def cases(draw: st.DrawFn, netx: bool = False) -> Case:
         input_bits = bits if index == 0 else 0
         reach = _reach(layer, input_bits)
         last = index == depth - 1
-        if last and kind == "Connections" and draw(st.booleans()):
-            layer = replace(layer, neuron=INTEGRATOR)
-        else:
-            layer = replace(layer, neuron=draw(_neurons(layer, reach)))
+        layer = replace(layer, neuron=draw(_neurons(layer, reach)))
+        if last and draw(st.booleans()):
+            layer = replace(layer, neuron=_neverfiring(draw, layer.neuron))
         if draw(st.booleans()) and not (netx and kind == "Injection"):
             per = layer.shape[0] if draw(st.booleans()) else layer.neurons  # by channel, by neuron
-            bias = rng.integers(-min(reach, 4096) // 2 - 1, min(reach, 4096) // 2 + 2, per)
+            largest = min(reach, 4096) // 2 + 1
+            if not netx and draw(RARELY):
+                largest = (1 << 31) - 1  # Lava keeps 16 bits
+            bias = rng.integers(-largest, largest + 1, per)
             layer = replace(layer, bias=np.repeat(bias, layer.neurons // per))
-        if kind == "Connections" and draw(st.integers(0, 3)) == 0:
+        if (kind == "Connections" or not netx) and draw(st.integers(0, 3)) == 0:
             layer = replace(layer, recurrent=draw(_parts(layer.neurons, layer.neurons, netx)))
-        if _delayable(layer, netx) and draw(st.integers(0, 3)) == 0:
+        if _delayable(draw, layer, netx) and draw(st.integers(0, 3)) == 0:
             longest = draw(st.sampled_from((0, 1, 3, MAX_DELAY)))
             layer = replace(layer, delays=rng.integers(0, longest + 1, layer.neurons))
         if not netx:
@@ -291,7 +318,9 @@ def _skips(draw: st.DrawFn, layer: Layer, shapes: dict[str, Shape]) -> tuple[Ski
 @st.composite
 def _inputs(draw: st.DrawFn, network: Network) -> npt.NDArray[Any]:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    shape = (draw(st.integers(1, 3)), draw(st.integers(1, 9)), network.inputs)
+    # Longer than the longest delay now and then, so that it brings something.
+    steps = draw(st.one_of(st.integers(1, 9), st.integers(1, 9), st.integers(MAX_DELAY, 70)))
+    shape = (draw(st.integers(1, 3)), steps, network.inputs)
     active = rng.random(shape) < draw(st.sampled_from((0.1, 0.4, 0.9)))
     if network.input_bits == 0:
         return active.astype(np.uint8)

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -254,6 +253,20 @@ def test_neurons_of_feature_maps_are_counted_channel_by_channel():
     assert (result.u["only"].ravel() // 64).tolist() == [2, 0, 0, 0, 2, 2, 4, 0, 0, 0, 4, 4]
     assert result.readout is not None
     assert result.decisions.tolist() == [6]
+
+
+def test_recurrent_synapses_name_neurons_of_feature_maps_channel_by_channel():
+    # Two channels copy the input; the first column of channel 0 silences its second one.
+    silencing = np.zeros((4, 4), int)
+    silencing[1, 0] = -200
+    layer = Layer(
+        "only",
+        Convolution([[[[2]]], [[[2]]]], (1, 1, 2)),
+        Cuba(4096, 4096, 1),
+        recurrent=Connections.from_dense(silencing),
+    )
+    result = simulate(Network((layer,)), np.ones((1, 3, 1, 1, 2), int), record="all")
+    assert result.spikes["only"][0].tolist() == [[1, 1, 1, 1], [1, 0, 1, 1], [1, 0, 1, 1]]
 
 
 def test_threshold_is_strict_and_only_v_is_reset():
@@ -518,10 +531,12 @@ def test_threads_change_nothing(monkeypatch, threads):
     network, inputs = larger()
     whole = simulate(network, inputs, record="all", states="all")
     seen = set()
+    together = threading.Barrier(threads)
 
     def noting(*args):
-        seen.add(threading.get_ident())
-        time.sleep(0.01)  # or one thread would do the work of all
+        if threading.get_ident() not in seen:
+            seen.add(threading.get_ident())
+            together.wait()  # or one thread could do the work of all
         return run_neurons(*args)
 
     run_neurons = exact.run_neurons
@@ -538,7 +553,6 @@ def test_a_failure_in_one_thread_ends_the_others(monkeypatch):
 
     def failing(*args):
         started.append(args)
-        time.sleep(0.05)
         raise MemoryError("no memory")
 
     monkeypatch.setattr(exact, "run_neurons", failing)

@@ -59,7 +59,7 @@ def shared_memory(pid: int) -> set[str]:
     return set()
 
 
-def gone(group: int, seconds: float = 20.0) -> bool:
+def gone(group: int, seconds: float = 300.0) -> bool:
     """Whether a process group has no living process, now or in a moment."""
     end = time.monotonic() + seconds
     while processes(group):
@@ -95,7 +95,7 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._watcher.join()
-        until = time.monotonic() + 10  # on a busy machine a killed process takes its time to go
+        until = time.monotonic() + 300  # on a busy machine a killed process takes its time to go
         while (left := [p for group in self.groups for p in processes(group)]) and (
             time.monotonic() < until
         ):
@@ -347,25 +347,34 @@ def test_lava_agrees_on_a_readout_and_where_u_wraps_and_v_clips():
     assert_lava_agrees(network, inputs)
 
 
-def test_a_hanging_lava_is_stopped_at_the_deadline(tmp_path, monkeypatch):
+def test_what_a_process_model_raises_is_told_at_once(tmp_path, monkeypatch):
+    """Lava itself would wait for ever, and print nothing."""
     path = tmp_path / "hangs.h5"
     netfile.write(TINY, path)
     with h5py.File(path, "a") as file:  # a decay of float type makes a process model fail
         del file["layer/0/neuron/iDecay"]
         file["layer/0/neuron/iDecay"] = 2000.0
-    for deadline in (14, 60, 240):  # the later ones where a busy machine does not get there
-        begin = time.monotonic()
-        with (
-            Watch(monkeypatch) as watch,
-            pytest.raises(BackendError, match=f"Lava did not finish within {deadline} s and was"),
-        ):
-            lava_cpu.run_file(path, TINY, TINY_INPUT, (), deadline)
-        assert time.monotonic() - begin < deadline + 2 * lava_cpu.GRACE_SECONDS
-        assert (watch.left, watch.segments_left) == ([], set())
-        if watch.most > 3:
-            break
+    with (
+        Watch(monkeypatch) as watch,
+        pytest.raises(BackendError) as caught,
+    ):
+        lava_cpu.run_file(path, TINY, TINY_INPUT, (), 240)
+    assert str(caught.value).startswith(
+        "Lava failed: neurons of layer only: TypeError: ufunc 'right_shift' not supported"
+    )
+    assert (watch.left, watch.segments_left) == ([], set())
     assert watch.most > 3  # Lava's own processes were there to be stopped
     assert watch.segments
+
+
+def test_a_model_that_cannot_be_built_is_told_with_its_layer(tmp_path):
+    """Lava says "1 Exception(s) occurred. See output above for details."."""
+    path = tmp_path / "net.h5"
+    netfile.write(TINY, path)
+    with h5py.File(path, "a") as file:
+        file["layer/0/bias"] = np.ones(3)  # of one neuron
+    with pytest.raises(BackendError, match=r"^Lava failed: .*ValueError: .*broadcast"):
+        lava_cpu.run_file(path, TINY, TINY_INPUT, (), 240)
 
 
 def test_an_all_zero_layer_is_reported_with_lavas_reason(monkeypatch):
@@ -373,7 +382,7 @@ def test_an_all_zero_layer_is_reported_with_lavas_reason(monkeypatch):
     network = Network((Layer("only", zeros, Cuba(4096, 0, 1)),))
     with (
         Watch(monkeypatch) as watch,
-        pytest.raises(BackendError, match=r"status 1; it last said: .*OverflowError: cannot"),
+        pytest.raises(BackendError, match=r"^Lava failed: OverflowError: cannot"),
     ):
         simulate(network, TINY_INPUT, backend="lava")
     assert watch.left == []
@@ -401,7 +410,7 @@ from pathlib import Path
 from esl_lava import netfile
 from esl_lava.simulate import lava_cpu
 path = Path(sys.argv[1])
-lava_cpu.run_file(path, netfile.read(path), np.ones((1, 3, 2), np.uint8), (), deadline=60)
+lava_cpu.run_file(path, netfile.read(path), np.ones((1, 3, 2), np.uint8), (), deadline=600)
 """
 # Two processes that wait; the second may be as deaf as Python's resource tracker.
 TWO_THAT_WAIT = """
@@ -428,14 +437,13 @@ def test_no_worker_outlives_its_parent(tmp_path, fake_lava, signum):
         stderr=subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(temporary)},
     )
-    end = time.monotonic() + 60
     while not (marker.exists() and marker.read_text()):
-        assert time.monotonic() < end
+        assert parent.poll() is None
         time.sleep(0.05)
     group = int(marker.read_text())
     assert len(processes(group)) == 2
     parent.send_signal(signum)
-    _, said = parent.communicate(timeout=60)
+    _, said = parent.communicate()
     assert gone(group)
     assert parent.returncode == -signum
     if signum == signal.SIGINT:
@@ -443,7 +451,7 @@ def test_no_worker_outlives_its_parent(tmp_path, fake_lava, signum):
         assert list(temporary.iterdir()) == []
 
 
-def run_tiny(tmp_path, deadline=60.0) -> None:
+def run_tiny(tmp_path, deadline=600.0) -> None:
     path = tmp_path / "net.h5"
     netfile.write(TINY, path)
     lava_cpu.run_file(path, TINY, TINY_INPUT, (), deadline)
@@ -462,9 +470,9 @@ def test_when_a_worker_fails_the_others_end(tmp_path, fake_lava, monkeypatch):
     inputs = np.repeat(TINY_INPUT, 3, axis=0)
     with (
         Watch(monkeypatch) as watch,
-        pytest.raises(BackendError, match=r"status 1; .*\| ValueError: the third sample"),
+        pytest.raises(BackendError, match=r"^Lava failed: ValueError: the third sample$"),
     ):
-        lava_cpu.run_file(path, TINY, inputs, (), 60.0, workers=3)
+        lava_cpu.run_file(path, TINY, inputs, (), 600.0, workers=3)
     assert len(watch.groups) == 3
     assert watch.left == []
 
@@ -472,10 +480,11 @@ def test_when_a_worker_fails_the_others_end(tmp_path, fake_lava, monkeypatch):
 @pytest.mark.parametrize(
     ("statements", "sentence"),
     [
-        ("raise MemoryError('no room')", r"exit status 1; .*\| MemoryError: no room"),
+        ("raise MemoryError('no room')", r"^Lava failed: MemoryError: no room$"),
+        ("raise MemoryError", r"^Lava failed: MemoryError$"),
         (
             "import atexit, time; atexit.register(time.sleep, 600); raise ValueError('at its end')",
-            r"exit status 1; .*\| ValueError: at its end$",
+            r"^Lava failed: ValueError: at its end$",
         ),
         ("import os; os._exit(0)", "Lava failed with exit status 0$"),
         ("import os; os.kill(os.getpid(), 9)", "Lava failed with exit status -9$"),
@@ -483,7 +492,7 @@ def test_when_a_worker_fails_the_others_end(tmp_path, fake_lava, monkeypatch):
             "import os; os.write(2, b'a\\n\\n b \\nc\\n\\xff d'); os._exit(3)",
             r"said:  b  \| c \| \ufffd d",
         ),
-        ("print('Toolbox', 'not found'); raise SystemExit(2)", r"status 1; .*\| SystemExit: 2$"),
+        ("print('Toolbox', 'not found'); raise SystemExit(2)", r"^Lava failed: SystemExit: 2$"),
     ],
 )
 def test_a_failing_worker(tmp_path, fake_lava, monkeypatch, statements, sentence):
@@ -497,7 +506,7 @@ def test_a_failing_worker(tmp_path, fake_lava, monkeypatch, statements, sentence
 def test_what_a_stuck_worker_said_last_is_told(tmp_path, fake_lava, monkeypatch):
     fake_lava("import os, time; os.write(1, b'waiting for a chip\\n'); time.sleep(600)")
     monkeypatch.setattr(lava_cpu, "GRACE_SECONDS", 0.5)
-    for deadline in (2, 30):  # the second where a busy machine says nothing in time
+    for deadline in (2, 30, 300):  # the later ones where a busy machine says nothing in time
         with pytest.raises(BackendError, match=f"within {deadline} s and was stopped") as caught:
             run_tiny(tmp_path, deadline)
         if "said" in str(caught.value):

@@ -164,6 +164,16 @@ def test_convolutions_keep_any_weight_and_wrap_sums():
     assert result.u["only"].ravel().tolist() == [-(1 << 29) + (1 << 24)]
 
 
+def test_sums_that_lavas_convolution_has_no_number_for_are_refused():
+    conv = Convolution(np.array([[[[300, -1]]]]), (1, 1, 2))
+    network = Network((Layer("only", conv, FORGETFUL),), None, {}, 24)
+    inputs = np.zeros((1, 1, 2), np.int32)
+    inputs[0, 0, 1] = 1 - (1 << 24)
+    with pytest.raises(BackendError, match=r"layer only: .* beyond 2147483647, .* 5049941715"):
+        lava_models.run(network, inputs)
+    assert lava_models.run(network, inputs // 4, (), ("only",)).u["only"].any()
+
+
 IMPORTING = """
 import multiprocessing
 chosen = {before}

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,7 +8,16 @@ from esl_lava.config import Encoding
 from esl_lava.data.datasets import Dataset
 from esl_lava.errors import BackendError, DataError
 from esl_lava.experiments import evaluate
-from esl_lava.network import INTEGRATOR, Connections, Cuba, Layer, Network, Skip
+from esl_lava.network import (
+    INTEGRATOR,
+    Connections,
+    Convolution,
+    Cuba,
+    Injection,
+    Layer,
+    Network,
+    Skip,
+)
 from esl_lava.simulate import BACKENDS, simulate
 from esl_lava.simulate.result import (
     checked_input,
@@ -86,6 +97,33 @@ def test_further_axes_are_flattened_in_c_order():
     flat = simulate(NETWORK, spikes.reshape(4, 5, 6), record="all")
     np.testing.assert_array_equal(spatial.spikes["hidden"], flat.spikes["hidden"])
     assert spatial.counts == flat.counts
+
+
+MAPS = Network(
+    (Layer("conv", Convolution(np.full((1, 2, 1, 1), 2), (2, 3, 4)), Cuba(4096, 4096, 1)),)
+)
+DRIVEN = Network((Layer("in", Injection((2, 3, 4)), Cuba(4096, 4096, 1)),))
+FULL = Network((Layer("full", Connections.from_dense(np.eye(24, dtype=int)), Cuba(0, 0, 1)),))
+
+
+@pytest.mark.parametrize("network", [MAPS, DRIVEN, FULL])
+def test_the_shape_of_inputs_is_held_against_the_networks(network):
+    spikes = np.random.default_rng(2).integers(0, 2, (3, 5, 2, 3, 4), np.uint8)
+    flat = simulate(network, spikes.reshape(3, 5, 24), record="all")
+    several = {"(3, 4, 2)": spikes.transpose(0, 1, 3, 4, 2), "(4, 6)": spikes.reshape(3, 5, 4, 6)}
+    if network is FULL:  # which takes rows and columns, but cannot tell three axes apart
+        several["(2, 3, 4)"] = spikes
+        image = simulate(network, several.pop("(4, 6)"), record="all")
+        np.testing.assert_array_equal(image.spikes["full"], flat.spikes["full"])
+        takes = "the network takes 24 inputs in one axis, counted by channel, row and column"
+    else:
+        shaped = simulate(network, spikes, record="all")
+        for name, found in shaped.spikes.items():
+            np.testing.assert_array_equal(found, flat.spikes[name])
+        takes = r"the network takes \(2, 3, 4\) \(channels, rows, columns\), or 24 inputs in one"
+    for shape, wrong in several.items():
+        with pytest.raises(DataError, match=rf"are {re.escape(shape)} at a step; {takes}"):
+            simulate(network, wrong)
 
 
 def test_unknown_backend():

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from esl_lava.sparsity.evolver import MaskEvolver, weight_layers
+from esl_lava.sparsity.evolver import MaskEvolver
+from esl_lava.sparsity.layers import survey
 from esl_lava.sparsity.records import Update
 
 
@@ -23,7 +24,7 @@ class Snapshot:
 def snapshots(
     model: nn.Module, optimizer: torch.optim.Optimizer, evolver: MaskEvolver
 ) -> dict[str, Snapshot]:
-    weights = weight_layers(model)
+    weights = parameters(model, evolver)
     return {
         name: Snapshot(
             mask.clone(),
@@ -33,6 +34,11 @@ def snapshots(
         )
         for name, mask in evolver.masks.items()
     }
+
+
+def parameters(model: nn.Module, evolver: MaskEvolver) -> dict[str, nn.Parameter]:
+    """Name -> weight of each layer with a mask."""
+    return {name: layer.parameter for name, layer in survey(model).items() if name in evolver.masks}
 
 
 def moments(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> dict[str, torch.Tensor]:
@@ -55,7 +61,7 @@ def violations(
         if not truth:
             found.append(what)
 
-    weights = weight_layers(model)
+    weights = parameters(model, evolver)
     expect([r.name for r in update.layers] == list(before), "a record per layer")
     total = sum(count(mask) for mask in evolver.masks.values())
     held = sum(count(old.mask) for old in before.values())
@@ -83,7 +89,7 @@ def violations(
 
 
 def bits(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.view({4: torch.int32, 8: torch.int64}[tensor.element_size()])
+    return tensor.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()])
 
 
 def count(mask: torch.Tensor) -> int:

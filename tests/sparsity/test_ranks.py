@@ -141,7 +141,24 @@ def tampered(rank):
     return refusal(rank, change)
 
 
-SCENARIOS = (trained, averaged, stored, refused, drifted, tampered, resumed)
+def skipped(rank):
+    """What an overflow on rank 1 alone does to both, and gradients that are 0 on both."""
+    model = mlp(0, (9, 8, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    evolver = MaskEvolver(model, optimizer, density=0.3, t_iter=1, t_end=9, growth="gradient")
+    found = []
+    for value in (torch.inf, 1.0, 0.0):
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, 2.0 if rank == 0 and value else value)
+        before = {name: mask.clone() for name, mask in evolver.masks.items()}
+        try:
+            found.append([evolver.step() is not None, same(before, evolver.masks)])
+        except ConfigError as error:
+            found.append([str(error), same(before, evolver.masks)])
+    return found
+
+
+SCENARIOS = (trained, averaged, stored, refused, drifted, tampered, skipped, resumed)
 
 
 def test_ranks_hold_the_same_masks(results):
@@ -198,9 +215,19 @@ def test_ranks_that_disagree_are_told(results, scenario, message, unmoved):
         assert same_masks is unmoved
 
 
+def test_a_step_that_one_rank_leaves_out_is_left_out_by_all(results):
+    for rank in range(RANKS):
+        waited, moved, lost = results[rank]["skipped"]
+        assert waited == [False, True]
+        assert moved == [True, False]
+        assert lost[0].startswith("layer layer0: its gradient is 0 everywhere, as is every other")
+        assert lost[1]
+
+
 def test_one_process_shares_nothing():
     tensor = torch.tensor([1.0, 2.0])
     assert ranks.count() == 1
     assert ranks.mean(tensor) is tensor
+    assert ranks.any_of([True, False], torch.device("cpu")) == [True, False]
     assert ranks.from_first(tensor, torch.device("cpu")) is tensor
     ranks.agree([tensor], "masks", 1)

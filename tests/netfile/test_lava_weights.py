@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from esl_lava.export.lava_weights import effective_together, effective_weights
+from esl_lava.netfile.lava_weights import effective_together, effective_weights
 
 # netx's module is loaded by its file: its package would import torch, for many seconds.
 GENUINE = """
@@ -118,7 +118,6 @@ def genuine() -> tuple[list, list]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=200,
     )
     alone, together = json.loads(done.stdout.splitlines()[-1])
     return alone, together

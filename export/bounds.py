@@ -1,22 +1,17 @@
-"""Every limit of netx, Lava and the chip that an exported network must respect.
+"""How far u and v of a layer can reach, whatever input arrives.
 
-A rule is a function from a layer to sentences; all rules run, and all violations are
-reported together, before anything is written. Rules about netx are of interest only
-where netx can express the network at all; others are for Lava and the chip: Lava's CPU
-simulator would run convolutions with weights of any size, a chip holds 8 bits.
+SLAYER neither wraps u nor clips v, Lava and the chip do: what stays within the bounds is the
+same everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from esl_lava import netfile
-from esl_lava.errors import LimitError
-from esl_lava.export.lava_weights import effective_together
+from esl_lava.netfile.limits import named_parts
 from esl_lava.network import (
     DECAY_UNITY,
     INPUT,
@@ -30,132 +25,7 @@ from esl_lava.network import (
     Network,
 )
 
-WEIGHT_RANGE = (-256, 254)
-BIAS_RANGE = (-4096, 4095)  # 13-bit mantissa
-INJECTED_BITS = 12
-"""An injected input is a bias; 13 bits are 12 and a sign."""
-SLIDING_LIMIT = 127
-"""Lava keeps what describes a convolution in signed 8 bits."""
 _FAR = 1 << 40  # no state of interest, and its product with a decay fits int64
-
-
-def _named_parts(layer: Layer) -> Iterator[tuple[str, Connections | Convolution]]:
-    """All connections of a layer, and what a sentence calls a weight of theirs."""
-    if not isinstance(layer.connections, Injection):
-        yield "weight", layer.connections
-    if layer.recurrent is not None:
-        yield "recurrent weight", layer.recurrent
-    for skip in layer.skips:
-        yield f"weight of the skip from {skip.source}", skip.connections
-
-
-def _weights(part: Connections | Convolution) -> npt.NDArray[np.int32]:
-    return part.kernel if isinstance(part, Convolution) else part.weights
-
-
-def has_synapses(layer: Layer) -> Iterator[str]:
-    """A layer of zeros does not load: netx takes the logarithm of its largest weight."""
-    if isinstance(layer.connections, Connections) and not any(
-        part.synapses for _, part in _named_parts(layer)
-    ):
-        yield "every weight is 0, which netx cannot load"
-
-
-def weights_fit_eight_bits(layer: Layer) -> Iterator[str]:
-    """Signed 8-bit mantissas times 2: -256..254, in convolutions too (for the chip)."""
-    low, high = WEIGHT_RANGE
-    for name, part in _named_parts(layer):
-        weights = _weights(part)
-        outside = weights[(weights < low) | (weights > high)]
-        if outside.size:
-            worst = outside[np.abs(outside).argmax()]
-            yield f"{name} {worst} is outside {low}..{high} ({outside.size} such weights)"
-
-
-def weights_survive_lava(layer: Layer) -> Iterator[str]:
-    """What Lava computes with must be what the file says (`lava_weights`)."""
-    if not isinstance(layer.connections, Connections):
-        return  # of a convolution Lava keeps every weight
-    if any(has_synapses(layer)) or any(weights_fit_eight_bits(layer)):
-        return  # reported by the rules above
-    parts = [layer.connections, *([] if layer.recurrent is None else [layer.recurrent])]
-    # Lava looks at every weight by itself and at the extremes: of all zeros one will do.
-    written = [
-        np.append(part.weights, 0)[None, : min(part.possible, part.count + 1)] for part in parts
-    ]
-    for name, part, before, after in zip(
-        ("weight", "recurrent weight"), parts, written, effective_together(*written)
-    ):
-        changed = np.flatnonzero(after != before)
-        if changed.size:
-            first = changed[0]
-            yield (
-                f"{name} {before[0, first]} (neuron {part.rows()[first]}, "
-                f"input {part.indices[first]}) would count as "
-                f"{after[0, first]:g} in Lava ({len(changed)} such weights); "
-                "a weight of each sign in the layer avoids it"
-            )
-
-
-def bias_fits_thirteen_bits(layer: Layer) -> Iterator[str]:
-    """Signed 13-bit mantissas."""
-    if layer.bias is None:
-        return
-    low, high = BIAS_RANGE
-    outside = layer.bias[(layer.bias < low) | (layer.bias > high)]
-    if outside.size:
-        yield f"bias {outside[np.abs(outside).argmax()]} is outside {low}..{high} (13-bit mantissa)"
-
-
-def convolutions_fit_lava(layer: Layer) -> Iterator[str]:
-    """Sizes, strides, paddings, dilations and groups in signed 8 bits; Lava wraps others."""
-    for _, part in _named_parts(layer):
-        if isinstance(part, Convolution):
-            described = {
-                "kernel": part.kernel.shape[2:],
-                "stride": part.stride,
-                "padding": part.padding,
-                "dilation": part.dilation,
-                "groups": (part.groups,),
-            }
-            for name, values in described.items():
-                if max(values) > SLIDING_LIMIT:
-                    yield f"{name} {max(values)} exceeds {SLIDING_LIMIT}, what Lava can hold"
-
-
-RULES: tuple[Callable[[Layer], Iterator[str]], ...] = (
-    weights_fit_eight_bits,
-    bias_fits_thirteen_bits,
-    convolutions_fit_lava,
-)
-NETX_RULES: tuple[Callable[[Layer], Iterator[str]], ...] = (
-    has_synapses,
-    weights_survive_lava,
-)
-"""What only matters where plain netx loads the file."""
-
-
-def check(network: Network) -> None:
-    """Apply every rule to every layer.
-
-    Raises:
-        LimitError: with all violations, each naming layer, value and limit.
-    """
-    rules = RULES if netfile.beyond_netx(network) else (*RULES, *NETX_RULES)
-    violations = [
-        f"layer {index} ({layer.name}): {sentence}"
-        for index, layer in enumerate(network.layers)
-        for rule in rules
-        for sentence in rule(layer)
-    ]
-    first = network.layers[0]
-    if isinstance(first.connections, Injection) and network.input_bits > INJECTED_BITS:
-        violations.append(
-            f"layer 0 ({first.name}): injected input of {network.input_bits} bits exceeds "
-            f"{INJECTED_BITS} (13-bit mantissa)"
-        )
-    if violations:
-        raise LimitError(violations)
 
 
 @dataclass(frozen=True)
@@ -231,7 +101,7 @@ def _reach(
     graded = (1 << input_bits) - 1 if input_bits else 0
     sources = [source] + [layer.name] * (layer.recurrent is not None)
     sources += [skip.source for skip in layer.skips]
-    ends = list(_named_parts(layer))
+    ends = list(named_parts(layer))
     injected = 0
     if isinstance(layer.connections, Injection):
         sources = sources[1:]

@@ -1,0 +1,248 @@
+"""Spikes of a user's own, from a file, and what they have to be for a network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esl_lava import netfile
+from esl_lava.data.arrays import arranged, read_array
+from esl_lava.data.datasets import LOADERS
+from esl_lava.errors import ConfigError, DataError
+from esl_lava.experiments.input_block import driven, has_transform
+from esl_lava.network import Network
+from esl_lava.simulate.result import misplaced
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a user says of a file of spikes.
+
+    Attributes:
+        axes: which axis is which, where they are not the network's (`data.arrays.arranged`).
+        input_shape: (channels, rows, columns) that the network takes, where its file does not
+            say it.
+        drive: whether the values are what drives the neurons of an input block, its weight and
+            bias already applied.
+    """
+
+    axes: str | None = None
+    input_shape: tuple[int, int, int] | None = None
+    drive: bool = False
+
+
+PLAIN = Layout()
+"""Axes as the network's, values as its input block takes them."""
+
+
+def parse_shape(words: str) -> tuple[int, int, int]:
+    """(channels, rows, columns) from a text such as "2,34,34".
+
+    Raises:
+        ConfigError: when it is not three numbers of at least 1.
+    """
+    parts = words.split(",")
+    if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise ConfigError(
+            f"--input-shape {words}: needs channels, rows and columns, such as 2,34,34"
+        )
+    channels, rows, columns = map(int, parts)
+    return channels, rows, columns
+
+
+def read_network(net: Path, file: Path | None, layout: Layout = PLAIN) -> Network:
+    """The network of a file, and where that does not say the input's shape, of the data's.
+
+    Args:
+        net: netx HDF5.
+        file: of spikes, if they come from one.
+        layout: of that file.
+
+    Raises:
+        ConfigError: when the network does not have what the layout says.
+        FileError: when a file cannot be read.
+    """
+    shape = layout.input_shape
+    if shape is None and file is not None:
+        array = _arranged(file, layout)
+        if array.ndim == 5:
+            shape = array.shape[2], array.shape[3], array.shape[4]
+    network = netfile.read(net, input_shape=shape)
+    if layout.input_shape is not None and network.input_shape != layout.input_shape:
+        given = ",".join(map(str, layout.input_shape))
+        raise ConfigError(f"--input-shape {given}: {net} takes input of {network.input_shape}")
+    if layout.drive and not has_transform(network):
+        raise ConfigError(f"--drive: {net} does not begin with an input block")
+    return network
+
+
+def _arranged(file: Path, layout: Layout) -> npt.NDArray[Any]:
+    array = read_array(file, "spikes")
+    return array if layout.axes is None else arranged(array, layout.axes)
+
+
+def spikes_file(data: str | None) -> Path | None:
+    """The file of spikes that `data` names; None where it names a data set, or nothing.
+
+    Raises:
+        DataError: where it names a file of another kind.
+    """
+    if data is None or data in LOADERS:
+        return None
+    path = Path(data)
+    if path.suffix == ".npy":
+        return path
+    if path.suffix.lower() == ".npy":
+        raise DataError(f"{data}: a file of spikes is known by its ending: .npy, in small letters")
+    if path.suffix == ".npz":
+        raise DataError(f"{data}: an archive of arrays; spikes need a .npy file of one")
+    if path.suffix or len(path.parts) > 1:
+        raise DataError(
+            f"{data}: neither a .npy file of spikes nor a data set ({', '.join(LOADERS)})"
+        )
+    return None
+
+
+def refuse_others_options(
+    data: str | None,
+    file: Path | None,
+    *,
+    encoder: str | None,
+    steps: int | None,
+    layout: Layout,
+    labels: Path | None = None,
+) -> None:
+    """Refuse options that say nothing about the kind of data there are.
+
+    Args:
+        data: as the user names them.
+        file: of spikes, as `spikes_file` makes of it.
+        encoder, steps: of data sets.
+        layout, labels: of files.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    if file is not None and (encoder is not None or steps is not None):
+        raise ConfigError(f"{data} holds spikes: --encoder and --steps are for data sets")
+    if file is None and layout.drive:
+        raise ConfigError("--drive belongs to --data FILE.npy")
+    for option, given in (("--labels", labels), ("--axes", layout.axes)):
+        if file is None and given is not None:
+            raise ConfigError(
+                f"{option} {given} belongs to --data FILE.npy; a data set has its own"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class SpikesFile:
+    """Spikes of a file, mapped into memory; called with a slice, those samples' spikes.
+
+    Attributes:
+        array: (samples, T, ...) as the file and the user have it.
+        network: that takes them; its input block scales and shifts them.
+        drive: whether the file's are scaled and shifted already.
+    """
+
+    array: npt.NDArray[Any]
+    network: Network
+    drive: bool = False
+
+    @property
+    def samples(self) -> int:
+        """How many samples."""
+        return len(self.array)
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return int(self.array.shape[1])
+
+    def __call__(self, here: slice) -> npt.NDArray[Any]:
+        """(samples, T, inputs) of the samples `here`, in C order of what is behind T.
+
+        Raises:
+            DataError: for values that the network's input block cannot take.
+        """
+        some = self.array[here]
+        flat = some.reshape(*some.shape[:2], math.prod(some.shape[2:]))
+        return flat if self.drive else driven(self.network, flat)
+
+
+def read_spikes(
+    network: Network,
+    path: Path,
+    samples: int | None = None,
+    *,
+    layout: Layout = PLAIN,
+    most: int | None = None,
+) -> SpikesFile:
+    """The spikes of a file, which a network is to take.
+
+    Args:
+        network: that is to take them.
+        path: a .npy file of (samples, T, inputs) integers, 0 or 1, or graded spikes where the
+            network takes them; or with further axes, as `simulate.result.misplaced` has it.
+        samples: how many of the first; by default `most`, or all where there are fewer or it
+            is None.
+        layout: of the file.
+        most: see `samples`.
+
+    Raises:
+        ConfigError: when the letters of `axes` are not those of the array's axes.
+        FileError, DataError: when it holds no such array, or not so many samples.
+    """
+    axes = layout.axes
+    array = _arranged(path, layout)
+    if array.ndim < 3:
+        raise DataError(f"{path}: spikes need shape (samples, T, inputs), not {array.shape}")
+    if array.shape[1] < 1:
+        raise DataError(f"{path}: spikes of shape {array.shape} hold no step")
+    # A fully connected layer takes any shape, once it is said which axis is which.
+    said = axes is not None and len(network.input_shape) == 1
+    fault = None if said else misplaced(network, array.shape)
+    if fault is not None and math.prod(array.shape[2:]) == network.inputs:
+        other = "" if axes else "; --axes says which axis is which, such as NTHWC"
+        raise DataError(f"{path}: {fault}{other}")
+    total = number_of(samples, most, len(array))
+    if not 1 <= total <= len(array):
+        raise DataError(f"cannot take {total} samples of {path}, which has {len(array)}")
+    return SpikesFile(array[:total], network, layout.drive)
+
+
+def read_labels(network: Network, path: Path, samples: int) -> npt.NDArray[Any]:
+    """The labels of all samples of a file of spikes.
+
+    Args:
+        network: that is to decide for them.
+        path: a .npy file of (samples,) integers, one of the network's classes each.
+        samples: how many the file of spikes has.
+
+    Raises:
+        FileError, DataError: when it holds no such array.
+    """
+    labels = read_array(path, "labels")
+    if labels.shape != (samples,):
+        raise DataError(
+            f"{path}: labels need shape ({samples},), one for each sample, not {labels.shape}"
+        )
+    classes = network.layers[-1].neurons
+    outside = np.flatnonzero((labels < 0) | (labels >= classes))
+    if outside.size:
+        raise DataError(
+            f"{path}: label {labels[outside[0]]} of sample {outside[0]} is no class of the "
+            f"network, which has 0..{classes - 1}"
+        )
+    return labels
+
+
+def number_of(samples: int | None, most: int | None, there: int) -> int:
+    """How many samples to take: what was asked for, or the default, if there are so many."""
+    if samples is not None:
+        return samples
+    return there if most is None else min(most, there)

@@ -1,0 +1,44 @@
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from esl_lava.data.datasets import Dataset
+from esl_lava.errors import DataError
+from esl_lava.experiments import samedata
+
+ONE = Dataset("few", np.zeros((2, 4), np.uint8), np.array([0, 1]), 2, (2, 2))
+OTHER = replace(ONE, labels=np.array([1, 0]))
+
+
+def test_data_that_are_the_same_go_on() -> None:
+    recorded = samedata.digests({"train": ONE, "test": OTHER})
+    assert recorded == {"train": ONE.sha256, "test": OTHER.sha256}
+    samedata.refuse_others("checkpoint.pt", recorded, recorded)
+    samedata.refuse_others("checkpoint.pt", {}, recorded)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_other_data_are_refused_by_split_and_digests(split: str) -> None:
+    recorded = samedata.digests({"train": ONE, "test": ONE})
+    found = {**recorded, split: OTHER.sha256}
+    with pytest.raises(DataError) as caught:
+        samedata.refuse_others("runs/a/checkpoint.pt", recorded, found)
+    assert str(caught.value) == (
+        f"runs/a/checkpoint.pt: made with other data: its {split} split has SHA-256 "
+        f"{ONE.sha256[:12]}..., the one here {OTHER.sha256[:12]}..."
+    )
+
+
+def test_other_data_are_remarked(caplog: pytest.LogCaptureFixture) -> None:
+    samedata.remark_others(None, ONE, "test")
+    samedata.remark_others(ONE.sha256, ONE, "test")
+    assert not caplog.records
+    samedata.remark_others(OTHER.sha256, ONE, "test")
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == (
+        "few (test): not the data that the training had by this name: SHA-256 "
+        f"{ONE.sha256[:12]}..., then {OTHER.sha256[:12]}..."
+    )

@@ -1,0 +1,198 @@
+import numpy as np
+import pytest
+
+from esl_lava.errors import LimitError
+from esl_lava.netfile import check
+from esl_lava.netfile.limits import NETX_RULES, RULES
+from esl_lava.network import (
+    INTEGRATOR,
+    Connections,
+    Convolution,
+    Cuba,
+    Injection,
+    Layer,
+    Network,
+    Skip,
+)
+
+NEURON = Cuba(4096, 2048, 64)
+
+
+def layer(weights, bias=None, neuron=NEURON, name="hidden", mask=None) -> Layer:
+    return Layer(name, Connections.from_dense(np.array(weights), mask), neuron, bias)
+
+
+def violations(*layers: Layer) -> tuple[str, ...]:
+    with pytest.raises(LimitError) as caught:
+        check(Network(layers))
+    assert str(caught.value) == "\n".join(caught.value.violations)
+    return caught.value.violations
+
+
+PASSING = {
+    "whole range": ([[-256, 254]], None),
+    "odd weights of both signs": ([[-255, 253, 0]], None),
+    "positive only": ([[0, 1, 254]], None),
+    "negative only, not a power of two": ([[-254, -2]], None),
+    "negative and zero, not a power of two": ([[-100, 0]], None),
+    "a single synapse": ([[0, 2], [0, 0]], None),
+    "whole range of biases": ([[2], [2]], [-4096, 4095]),
+    "biases of zero": ([[2], [2]], [0, 0]),
+}
+
+
+@pytest.mark.parametrize(("weights", "bias"), PASSING.values(), ids=PASSING)
+def test_passes(weights, bias):
+    check(Network((layer(weights, bias),)))
+
+
+VIOLATING = {
+    "has_synapses": ([[0, 0]], None, "every weight is 0, which netx cannot load"),
+    "weights_fit_eight_bits": (
+        [[-2, 256, 255], [-258, 600, -900]],
+        None,
+        "weight -900 is outside -256..254 (5 such weights)",
+    ),
+    "weights_survive_lava": (
+        [[-32, -10], [0, -64]],
+        None,
+        "weight -64 (neuron 1, input 1) would count as -63 in Lava (1 such weights); "
+        "a weight of each sign in the layer avoids it",
+    ),
+    "bias_fits_thirteen_bits": (
+        [[2], [2], [2]],
+        [4096, -5213, 4095],
+        "bias -5213 is outside -4096..4095 (13-bit mantissa)",
+    ),
+}
+
+
+BY_LAYER = [rule for rule in (*RULES, *NETX_RULES) if rule.__name__ in VIOLATING]
+
+
+@pytest.mark.parametrize("rule", BY_LAYER, ids=lambda rule: rule.__name__)
+def test_every_rule_is_violated_alone(rule):
+    weights, bias, sentence = VIOLATING[rule.__name__]
+    assert violations(layer(weights, bias)) == (f"layer 0 (hidden): {sentence}",)
+    assert list(rule(layer(weights, bias))) == [sentence]
+
+
+def convolution(kernel, in_shape=(1, 4, 4), **geometry) -> Layer:
+    return Layer("maps", Convolution(kernel, in_shape, **geometry), NEURON)
+
+
+def with_parts(recurrent, skip) -> tuple[Layer, Layer]:
+    """Two layers of two neurons: one of synapses [[2, -2], [2, 2]], one with more parts."""
+    first = layer([[2, -2], [2, 2]], name="first")
+    more = Connections.from_dense(recurrent)
+    skips = () if skip is None else (Skip("first", Connections.from_dense(skip)),)
+    return first, Layer("second", first.connections, NEURON, recurrent=more, skips=skips)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        convolution([[[[-256, 254]]]]),
+        convolution([[[[-64, 0]]]]),  # netx gets such matrices wrong, but no kernel
+        convolution([[[[0]]]]),
+        convolution(np.ones((1, 1, 127, 1), int), (1, 127, 200), stride=(1, 127)),
+        Layer("in", Injection((3,)), NEURON, bias=[-4096, 0, 4095]),
+    ],
+)
+def test_other_layers_that_pass(one):
+    check(Network((one,)))
+
+
+@pytest.mark.parametrize(
+    ("one", "sentence"),
+    [
+        (convolution([[[[2, 256]]]]), "weight 256 is outside -256..254 (1 such weights)"),
+        (convolution(np.ones((1, 1, 128, 1), int), (1, 128, 2)), "kernel 128 exceeds 127"),
+        (convolution([[[[2]]]], (1, 1, 200), stride=(1, 128)), "stride 128 exceeds 127"),
+        (convolution([[[[2]]]], padding=(0, 128)), "padding 128 exceeds 127"),
+        (convolution([[[[2]]]], dilation=(128, 1)), "dilation 128 exceeds 127"),
+        (convolution([[[[2]]]] * 128, (128, 1, 1), groups=128), "groups 128 exceeds 127"),
+        (Layer("in", Injection((2,)), NEURON, bias=[0, 4096]), "bias 4096 is outside"),
+    ],
+)
+def test_other_layers_that_do_not(one, sentence):
+    (violation,) = violations(one)
+    assert f"layer 0 ({one.name}): {sentence}" in violation
+
+
+def test_injected_input_is_a_bias():
+    one = Layer("in", Injection((3,)), NEURON)
+    check(Network((one,), input_bits=12))
+    check(Network((layer([[2, -2]]),), input_bits=13))
+    with pytest.raises(LimitError, match=r"layer 0 \(in\): injected input of 13 bits exceeds 12"):
+        check(Network((one,), input_bits=13))
+
+
+def test_recurrent_weights_and_those_of_skips():
+    check(Network(with_parts([[2, 0], [0, 254]], [[-64, 0], [0, 0]])))
+    assert violations(*with_parts([[300, 2], [2, -2]], [[2, 2], [900, -300]])) == (
+        "layer 1 (second): recurrent weight 300 is outside -256..254 (1 such weights)",
+        "layer 1 (second): weight of the skip from first 900 is outside -256..254 (2 such weights)",
+    )
+    # netx shifts both matrices by what the larger weights allow ...
+    first = layer([[2, -2]] * 2, name="first")
+    weights = Connections.from_dense([[-256, 0], [0, 0]])
+    second = Layer("second", weights, NEURON, recurrent=Connections.from_dense([[2, 2]] * 2))
+    # ... and Lava judges each by its own sign.
+    assert violations(first, second) == (
+        "layer 1 (second): weight -256 (neuron 0, input 0) would count as -255 in Lava "
+        "(1 such weights); a weight of each sign in the layer avoids it",
+    )
+
+
+def test_what_only_netx_does_is_no_matter_where_netx_does_not_load():
+    zeros = Connections.from_dense([[0, 0]] * 2)
+    first = layer([[2, -2]] * 2, name="first")
+    one = Layer("second", zeros, NEURON)
+    assert violations(first, one) == (
+        "layer 1 (second): every weight is 0, which netx cannot load",
+    )
+    check(Network((first, Layer("second", zeros, NEURON, skips=[Skip("first", zeros)]))))
+
+
+@pytest.mark.parametrize(
+    ("weights", "sentence"),
+    [
+        ([[255]], "weight 255 is outside"),
+        ([[-257, 2]], "weight -257 is outside"),
+        ([[-1, 0]], "weight -1 (neuron 0, input 0) would count as -0.5 in Lava"),
+        ([[-256, -2]], "weight -256 (neuron 0, input 0) would count as -254 in Lava"),
+        ([[-2, -129, 0]], "weight -2 (neuron 0, input 0) would count as 0 in Lava (2 such"),
+    ],
+)
+def test_weights_just_beyond_a_limit(weights, sentence):
+    (violation,) = violations(layer(weights))
+    assert sentence in violation
+
+
+def test_a_missing_connection_counts_as_zero_in_lava():
+    mask = np.array([[True, False]])
+    (violation,) = violations(layer([[-64, 0]], mask=mask))
+    assert "weight -64 (neuron 0, input 0) would count as -32" in violation
+
+
+def test_bias_just_beyond_a_limit():
+    for bias in (4096, -4097):
+        assert f"bias {bias} is outside" in violations(layer([[2]], [bias]))[0]
+
+
+def test_all_violations_of_all_layers_are_reported():
+    found = violations(
+        layer([[300, 2], [2, 2]], [9000, 0], name="first"),
+        layer([[2, 2], [2, -2]], name="second"),
+        layer([[0, 0], [0, 0]], [0, -5000], name="third"),
+        layer([[-2, 0]], None, INTEGRATOR, name="readout"),
+    )
+    assert found == (
+        "layer 0 (first): weight 300 is outside -256..254 (1 such weights)",
+        "layer 0 (first): bias 9000 is outside -4096..4095 (13-bit mantissa)",
+        "layer 2 (third): bias -5000 is outside -4096..4095 (13-bit mantissa)",
+        "layer 2 (third): every weight is 0, which netx cannot load",
+        "layer 3 (readout): weight -2 (neuron 0, input 0) would count as -1 in Lava "
+        "(1 such weights); a weight of each sign in the layer avoids it",
+    )

@@ -1,0 +1,105 @@
+"""Whatever a file holds, its reader returns or says in a sentence what is wrong with it."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esl_lava import netfile
+from esl_lava.config import read_toml
+from esl_lava.data.arrays import read_array
+from esl_lava.data.idx import read_idx
+from esl_lava.devices import load_device
+from esl_lava.errors import UserError
+from esl_lava.experiments.rundir import read_updates
+from esl_lava.models import modelfile
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "spikes.npy": lambda path: read_array(path, "spikes"),
+    "images-idx3-ubyte.gz": read_idx,
+    "model.pt": modelfile.read,
+    "net.h5": netfile.read,
+    "config.toml": read_toml,
+    "device.toml": load_device,
+    "updates.json": read_updates,
+}
+
+
+def whole_files() -> dict[str, bytes]:
+    """Small files of every format that some library behind a reader knows."""
+    files = {name: io.BytesIO() for name in ("npy", "npz", "objects", "pt", "legacy", "h5")}
+    np.save(files["npy"], np.zeros((2, 3, 4), np.uint8))
+    np.savez(files["npz"], np.zeros(3))
+    np.save(files["objects"], np.array([None]), allow_pickle=True)
+    torch.save({"a": torch.zeros(2)}, files["pt"])
+    torch.save({"a": torch.zeros(2)}, files["legacy"], _use_new_zipfile_serialization=False)
+    with h5py.File(files["h5"], "w") as file:
+        file["layer/0/type"] = b"dense"
+    idx = b"\0\0\x08\1\0\0\0\3abc"
+    texts = ["[1]", "[" * 2000, "a = " + "[" * 2000, "seed = 1\n", f"{'9' * 5000}", "\ufeff{}"]
+    return {
+        **{name: file.getvalue() for name, file in files.items()},
+        **{"idx": idx, "gzip": gzip.compress(idx, mtime=0), "pickle": pickle.dumps([idx] * 3)},
+        **{f"text {number}": text.encode() for number, text in enumerate(texts)},
+    }
+
+
+WHOLE = whole_files()
+
+
+def only_a_sentence(reader: Callable[[Path], Any], path: Path) -> None:
+    try:
+        reader(path)
+    except UserError as error:
+        assert path.name in str(error)  # noqa: PT017 - either outcome is right
+
+
+@pytest.mark.parametrize("name", READERS)
+@given(
+    whole=st.sampled_from(sorted(WHOLE)),
+    end=st.none() | st.integers(0, 300),
+    changes=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=4),
+    more=st.binary(max_size=20),
+)
+def test_every_reader_returns_or_says_why(
+    name: str,
+    tmp_path: Path,
+    whole: str,
+    end: int | None,
+    changes: list[tuple[int, int]],
+    more: bytes,
+) -> None:
+    content = bytearray(WHOLE[whole][:end])
+    for place, byte in changes:
+        if place < len(content):
+            content[place] = byte
+    path = tmp_path / name
+    path.write_bytes(content + more)
+    only_a_sentence(READERS[name], path)
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("whole", sorted(WHOLE))
+def test_every_reader_takes_any_format(name: str, whole: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(WHOLE[whole])
+    only_a_sentence(READERS[name], path)
+
+
+@pytest.mark.parametrize("name", READERS)
+@given(content=st.binary(max_size=100))
+def test_every_reader_takes_any_bytes(name: str, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    only_a_sentence(READERS[name], path)
