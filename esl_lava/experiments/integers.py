@@ -107,7 +107,7 @@ def compare_integers(expected: Network, found: Network) -> IntegerComparison:
             for quantity, value in values.items()
             for difference in _compare_values(ours.name, quantity, value, others[quantity])
         ]
-        compared += sum(part.count for part in mine.values())
+        compared += sum(part.stored for part in mine.values())
         compared += sum(value.size for value in values.values())
     return IntegerComparison(compared, tuple(differences))
 
@@ -154,7 +154,7 @@ def _compare_parts(
     """Where connections exist in one of them only, and where their weights differ."""
     shapes = _geometry(expected), _geometry(found)
     if shapes[0] != shapes[1]:
-        largest = max(0 if part is None else max(1, part.count) for part in (expected, found))
+        largest = max(0 if part is None else max(1, part.stored) for part in (expected, found))
         kind = name.replace("weight", "connections", 1)
         yield IntegerDifference(layer, f"shape of {kind}", largest, "", *shapes)
         return
