@@ -4,11 +4,12 @@
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test fuzz lint format bench clean
+.PHONY: help setup demo test test-lowest fuzz lint format bench clean
 help:
 	@echo "make demo    train, export, run, verify, price and report on a sparse network (minutes)"
 	@echo "make test    check style and types, run all tests"
 	@echo "make fuzz    property tests with other examples in every run; ONLY=folder, ROUNDS=number"
+	@echo "make test-lowest    all tests with the lowest versions of pyproject.toml; ONLY=folder"
 	@echo "make bench   measure; ONLY=prefix runs those benchmarks whose name starts so"
 	@echo "make setup   create .venv/ with exact versions"
 	@echo "make lint    check style and types;  make format  rewrites style"
@@ -44,6 +45,11 @@ fuzz: $(READY)
 	    OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m hypothesis \
 	        --hypothesis-profile fuzz $(or $(ONLY),tests) || exit 1; \
 	done
+
+# In an environment of its own, build/lowest/, of about 6 GB.
+test-lowest: $(READY)
+	sh tools/lowest.sh
+	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -n 2 --dist worksteal $(or $(ONLY),tests)
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \

@@ -1,0 +1,23 @@
+"""The lowest versions that pyproject.toml allows, as constraints for pip: `>=` as `==`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tomli
+from packaging.requirements import Requirement
+
+
+def lowest(requirement: str) -> str:
+    """A requirement as the lowest version that it allows, e.g. rich>=13 as rich==13."""
+    wanted = Requirement(requirement)
+    (version,) = (s.version for s in wanted.specifier if s.operator in (">=", "=="))
+    return f"{wanted.name}=={version}"
+
+
+if __name__ == "__main__":
+    project = tomli.loads(Path("pyproject.toml").read_text())["project"]
+    found = [*map(lowest, (*project["dependencies"], *project["optional-dependencies"]["dev"]))]
+    # torchaudio, which neurobench needs, fits one torch only, and says so nowhere.
+    found += [pin.replace("torch", "torchaudio") for pin in found if pin.startswith("torch==")]
+    print("\n".join(found))
