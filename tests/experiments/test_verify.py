@@ -232,10 +232,10 @@ def slower(network: Network) -> Network:
 
 TAMPERED: dict[str, tuple[Callable[[Network], Network], str]] = {
     "weight": (lambda n: one_weight(n, 0, 2), "layer hidden1: weight of neuron "),
-    "weight of the readout": (lambda n: one_weight(n, 2, 2), "layer readout: weight of neuron "),
+    "weight of the readout": (lambda n: one_weight(n, -1, 2), "layer readout: weight of neuron "),
     "sign": (
-        lambda n: with_weights(n, "hidden2", -n.layers[1].connections.dense().clip(-254)),
-        "layer hidden2: weight of neuron ",
+        lambda n: with_weights(n, "hidden1", -n.layers[0].connections.dense().clip(-254)),
+        "layer hidden1: weight of neuron ",
     ),
     "threshold": (
         lambda n: neuron(n, threshold=n.layers[0].neuron.threshold + 1),
