@@ -356,8 +356,8 @@ class Conv(_Fast, slayer.block.cuba.Conv):
     """`slayer.block.cuba.Conv`, faster.
 
     But where no column of the output sees anything but padding: with channels last oneDNN 3.3.6,
-    torch 2.3's, calls a kernel that it has mostly not made (`brgconv`, in `perform_outwork`). Rows of
-    the output that see padding alone it computes.
+    torch 2.3's, then mostly calls a kernel that it has not made (`brgconv`, `perform_outwork`).
+    Rows of the output that see padding alone it computes.
     """
 
     axes = 5

@@ -21,9 +21,10 @@ from esl_lava.models.build import SpikingNetwork
 from esl_lava.models.history import kept_epoch
 from esl_lava.models.mlp import scale_initial_weights
 from esl_lava.models.modelfile import SavedModel
-from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights
+from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
 from esl_lava.training import ranks
 from esl_lava.training.adam import Adam
+from esl_lava.training.clipping import norms, scale_down
 from esl_lava.training.engines import network
 from esl_lava.training.kinds import KINDS
 
@@ -253,13 +254,28 @@ class Trainer:
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         ranks.sum_gradients(trainable)
         if training.gradient_norm:
-            torch.nn.utils.clip_grad_norm_(trainable, training.gradient_norm)
+            self._limit_gradient(training.gradient_norm)
         self.optimizer.step()
         self.evolver.step()
         if position == 0:
             self._losses = []
         self._losses.append(loss.item())
         self.iteration += 1
+
+    def _limit_gradient(self, limit: float) -> None:
+        """Scale gradients down so that their norm over all connections is at most `limit`."""
+        weights = weight_layers(self.model)
+        gradients = {name: w.grad for name, w in weights.items() if w.grad is not None}
+        by_layer = norms(gradients, self.evolver.masks)
+        for name, norm in reversed(by_layer.items()):  # as a gradient that is NaN goes on
+            if not norm.isfinite():
+                raise UserError(
+                    f"training diverged: layer {name}: the gradient's norm is {norm.item()} "
+                    f"at step {self.iteration + 1}; training.learning_rate "
+                    f"{self.experiment.training.learning_rate} may be too high"
+                )
+        together = torch.linalg.vector_norm(torch.stack(list(by_layer.values())))
+        scale_down(gradients.values(), sparse_weights(self.model).values(), together, limit)
 
     def _images(
         self, batch: npt.NDArray[np.int64], epoch: int, position: int
