@@ -168,7 +168,7 @@ def test_a_gradient_without_a_finite_norm_is_named(data: Dataset) -> None:
             lambda gradient: torch.full_like(gradient, math.nan)
         )
     before = copy.deepcopy(trainer.model.state_dict())
-    message = r"training diverged: layer hidden2: the gradient's norm is nan at step 1"
+    message = "training diverged: the gradient's norm of layer hidden2 is nan at step 1; training"
     with pytest.raises(UserError, match=message):
         trainer.run()
     assert all(torch.equal(before[key], now) for key, now in trainer.model.state_dict().items())

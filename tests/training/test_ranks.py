@@ -290,8 +290,11 @@ def test_silent_neurons_are_counted_over_the_whole_batch(results: list[dict[str,
 @pytest.mark.parametrize(
     ("scenario", "message"),
     [
-        ("diverged", "training diverged: loss nan at step 5; training.learning_rate 0.02"),
-        ("spoilt", "training diverged: hidden1.synapse.weight is not finite after epoch 2"),
+        ("diverged", "training diverged: loss nan at step 5, 1 of 80 weights in layer readout"),
+        (
+            "spoilt",
+            "training diverged: 1 of 232 weights in layer hidden1 are NaN or infinite after step 6",
+        ),
         ("unwritable", "no space left"),
         ("refused", "whole: already holds something; choose another directory"),
     ],
