@@ -21,7 +21,8 @@ from esl_lava.models.modelfile import SavedModel
 from esl_lava.report.plots import plot_training
 from esl_lava.sparsity.records import Update
 from esl_lava.training import ranks
-from esl_lava.training.trainer import Progress, Trainer, accuracy
+from esl_lava.training.evaluation import accuracy
+from esl_lava.training.trainer import Progress, Trainer
 
 CHECKPOINT_SECONDS = 30.0
 """How much of a training a power cut may cost; its result does not depend on it."""
