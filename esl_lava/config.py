@@ -223,8 +223,9 @@ class Training(_Section):
     )
     gradient_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0,
-        description="largest Euclidean norm of the gradient of all stored weights together, above "
-        "which it is scaled down to it; 0 sets no limit",
+        description="largest Euclidean norm of the gradient of all connections together, above "
+        "which every gradient is scaled down by one factor; what the masks exclude does not count, "
+        "in any engine; 0 sets no limit",
     )
     shift: Annotated[int, Field(ge=0, le=64)] = Field(
         0,

@@ -44,8 +44,11 @@ CHARGED_KEYS: Mapping[str, tuple[str, ...]] = {
 """The energy keys that each way of charging knows."""
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-# The upper limit keeps products with counts finite.
-Positive = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
+MOST = 1e30
+"""The largest number a device file may state, and the most pJ of an event or operation: what keeps
+products with counts finite."""
+
+Positive = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0, le=1 << 40)]
 
 _IN_TOML = {"model_type": "should be a table", "tuple_type": "should be a list"}
@@ -140,6 +143,18 @@ class DenseOperation(_Sourced):
     peak_ops_per_second: Positive
     ops_per_connection: Annotated[int, Field(ge=1, le=2)]
     utilisation: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+
+    @model_validator(mode="after")
+    def _an_operation_is_finite(self) -> DenseOperation:
+        rate = self.peak_ops_per_second * self.utilisation  # may be 0, as products can be
+        if 1e12 * self.watts > MOST * rate:
+            raise PydanticCustomError(
+                "operation",
+                "{watts} W at {rate} operations per second, utilisation included, are more than "
+                "{most} pJ an operation",
+                {"watts": self.watts, "rate": rate, "most": MOST},
+            )
+        return self
 
     def joules(self, connections: int) -> float:
         """Energy of executing `connections` connections once, in joules."""

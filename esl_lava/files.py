@@ -1,10 +1,14 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and plain values as JSON."""
 
 import contextlib
+import json
+import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from esl_lava.errors import FileError
+from esl_lava.errors import DataError, FileError
 
 _TEMPORARY = ".unfinished"
 
@@ -34,3 +38,30 @@ def replace_file(path: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def as_json(values: Any, indent: int | None = None) -> str:
+    """Plain values as JSON, which has no NaN and no infinity.
+
+    Args:
+        values: of dictionaries, lists, tuples, strings, numbers, booleans and None.
+        indent: as `json.dumps`.
+
+    Raises:
+        DataError: for a number that is not finite, by its place.
+    """
+    for place, number in _not_finite(values, ()):
+        raise DataError(f"{'.'.join(place)} is {number}, which is not a finite number")
+    return json.dumps(values, indent=indent, allow_nan=False)
+
+
+def _not_finite(values: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], float]]:
+    """(keys on the way, number) of what JSON cannot say."""
+    if isinstance(values, float) and not math.isfinite(values):
+        yield place, values
+    elif isinstance(values, dict):
+        for key, inner in values.items():
+            yield from _not_finite(inner, (*place, str(key)))
+    elif isinstance(values, (list, tuple)):
+        for index, inner in enumerate(values):
+            yield from _not_finite(inner, (*place, str(index)))

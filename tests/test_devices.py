@@ -1,7 +1,12 @@
+import copy
+import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tomli_w
 from pydantic import ValidationError
 
 from esl_lava.devices import (
@@ -437,3 +442,47 @@ def test_a_device_may_state_no_constant_at_all(tmp_path: Path) -> None:
     device = load_device(write(tmp_path, text))
     assert isinstance(device, Device)
     assert device.constants == {}
+
+
+def numbers(table: dict[str, Any], place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The places of all numbers of a device file."""
+    items = table.items() if isinstance(table, dict) else enumerate(table)
+    for key, value in items:
+        if isinstance(value, (dict, list)):
+            yield from numbers(value, (*place, key))
+        elif isinstance(value, (int, float)):
+            yield (*place, key)
+
+
+@pytest.mark.parametrize("name", ["loihi1_sanafe", "loihi1", "v100_paper", "lemaire_int32"])
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e308", "-1"])
+def test_no_number_of_a_file_is_beyond_what_is_finite(name, number, tmp_path):
+    path = tmp_path / "chip.toml"
+    content = load_device(name).model_dump(exclude_none=True, mode="json")
+    places = list(numbers(content))
+    assert places
+    for *tables, key in places:
+        changed = copy.deepcopy(content)
+        table = changed
+        for step in tables:
+            table = table[step]
+        table[key] = -1 if number == "-1" else float(number)
+        path.write_text(tomli_w.dumps(changed))
+        with pytest.raises(ConfigError, match=r"chip\.toml: "):
+            load_device(path)
+
+
+def test_an_operation_takes_a_finite_energy():
+    content = load_device("v100_paper").model_dump(exclude_none=True)
+    for rate in (1e-320, 1e-17):
+        content["energy"]["operation"]["peak_ops_per_second"] = rate
+        with pytest.raises(ValidationError, match=r"more than 1e\+30 pJ an operation"):
+            Device.model_validate(content)
+    content["energy"]["operation"]["peak_ops_per_second"] = 1e-15
+    device = Device.model_validate(content)
+    assert math.isfinite(device.constant("operation").joules(1 << 60))
+    # Both are small, and their product is 0.
+    content["energy"]["operation"] |= {"peak_ops_per_second": 1e-300, "watts": 5e-324}
+    small = Device.model_validate(content)
+    with pytest.raises(ConfigError, match="more than 1e\\+30 pJ an operation"):
+        with_utilisation(small, 1e-300)

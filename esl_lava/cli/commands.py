@@ -22,6 +22,7 @@ from esl_lava.cli.options import (
     Steps,
     chosen_experiment,
     evaluated,
+    finite,
     layout_of,
     run_values,
 )
@@ -99,7 +100,10 @@ def train(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="An experiment as TOML.")] = None,
     density: Annotated[
-        float | None, typer.Option(help="Of the layers made sparse (sparsity.density).")
+        float | None,
+        typer.Option(
+            parser=finite, metavar="FLOAT", help="Of the layers made sparse (sparsity.density)."
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes (training.epochs).")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random (seed).")] = None,
@@ -200,8 +204,8 @@ def export(
                 ("layers", f"{len(network.layers)}"),
                 ("density, all layers", tables.percent(network.density)),
                 ("weights", f"{network.weights:,}"),
-                ("connections between neurons", f"{network.connections:,}"),
-                ("synapses (connections not 0)", f"{network.synapses:,}"),
+                ("connections", f"{network.connections:,}"),
+                ("synapses (weight not 0)", f"{network.synapses:,}"),
                 ("bytes", f"{exported.size:,}"),
             ],
             f"exported: {net}",
@@ -233,7 +237,11 @@ def run(
     ] = None,
     deadline: Annotated[
         float | None,
-        typer.Option(help="Seconds until Lava is stopped; by default generous for the size."),
+        typer.Option(
+            parser=finite,
+            metavar="FLOAT",
+            help="Seconds until Lava is stopped; by default generous for the size.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from esl_lava.cli.options import (
     Samples,
     Steps,
     evaluated,
+    finite,
     layout_of,
     run_values,
 )
@@ -48,13 +50,17 @@ def energy(
         typer.Option(help="KEY=PICOJOULES of your own, for chips charged by events."),
     ] = None,
     utilisation: Annotated[
-        float | None, typer.Option(help="Share of its peak a GPU reaches, 0..1.")
+        float | None,
+        typer.Option(parser=finite, metavar="FLOAT", help="Share of its peak a GPU reaches, 0..1."),
     ] = None,
     flops_per_mac: Annotated[
         int | None, typer.Option(help="Operations a GPU is charged for a connection, 1 or 2.")
     ] = None,
     step_seconds: Annotated[
-        float | None, typer.Option(help="A step takes: charges static power for it.")
+        float | None,
+        typer.Option(
+            parser=finite, metavar="FLOAT", help="A step takes: charges static power for it."
+        ),
     ] = None,
     training: Annotated[
         Path | None,
@@ -68,6 +74,12 @@ def energy(
         from esl_lava.experiments import price as prices_of
         from esl_lava.report import hardware, tables
 
+        terms = prices_of.Terms(
+            constants=prices_of.parse_constants(constant or ()),
+            utilisation=utilisation,
+            flops_per_mac=flops_per_mac,
+            step_seconds=step_seconds,
+        )
         layout = layout_of(axes, input_shape, drive)
         network, found = evaluated(net, data, None, layout, samples, encoder, steps)
         counts = found.result.counts
@@ -79,14 +91,7 @@ def energy(
             mapped = activity.place(network, chip, activity=seen)
             assert mapped.activity is not None
             counts = mapped.activity.counts
-        terms = prices_of.Terms(
-            constants=prices_of.parse_constants(constant or ()),
-            utilisation=utilisation,
-            flops_per_mac=flops_per_mac,
-            step_seconds=step_seconds,
-            chips=1 if mapped is None else mapped.core_map.chips,
-            cores=1 if mapped is None else mapped.core_map.cores,
-        )
+            terms = replace(terms, chips=mapped.core_map.chips, cores=mapped.core_map.cores)
         chosen = device or prices_of.DEFAULT_DEVICES
         prices = dict(prices_of.price(network, counts, chosen, terms))
         cost = None if training is None else prices_of.cost_of_training(training, network, counts)

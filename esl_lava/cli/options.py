@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -57,6 +58,21 @@ Encoder = Annotated[
 Steps = Annotated[
     int | None, typer.Option("--steps", help="Steps per sample, 1 to 4096; by default as trained.")
 ]
+
+
+def finite(text: str) -> float:
+    """A number given on the command line: the parser of every option that takes one.
+
+    Raises:
+        typer.BadParameter: for what is none, NaN and infinity included.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise typer.BadParameter(f"{text!r} is not a finite number.")
+    return number
 
 
 def chosen_experiment(

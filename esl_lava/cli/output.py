@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from esl_lava.errors import UserError
+from esl_lava.files import as_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,8 +39,12 @@ def complain(error: UserError) -> None:
 
 
 def print_json(values: dict[str, Any]) -> None:
-    """Exactly one JSON object on standard output."""
-    print(json.dumps(values), flush=True)
+    """Exactly one JSON object on standard output.
+
+    Raises:
+        DataError: where a number is not finite: JSON has none, and nothing is printed.
+    """
+    print(as_json(values), flush=True)
 
 
 def print_tables(*tables: RenderableType) -> None:

@@ -32,7 +32,8 @@ def report(
     samples: Annotated[
         int | None,
         typer.Option(
-            help="The first N test samples are verified; default 20, or all where there are fewer."
+            help="The first N test samples are verified; default 20, or all where there are fewer.",
+            min=1,
         ),
     ] = None,
     lava: Annotated[

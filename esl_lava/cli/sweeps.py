@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from esl_lava.cli.options import Json, chosen_experiment
+from esl_lava.cli.options import Json, chosen_experiment, finite
 from esl_lava.cli.output import print_json, print_tables, results_only, tell
 from esl_lava.errors import ConfigError, UserError
 
@@ -167,7 +167,10 @@ def baselines(
         str, typer.Option(help="Which, of esl, static, dense, small-dense, pruned.")
     ] = "esl,static,dense,small-dense,pruned",
     density: Annotated[
-        float | None, typer.Option(help="Of the layers made sparse (sparsity.density).")
+        float | None,
+        typer.Option(
+            parser=finite, metavar="FLOAT", help="Of the layers made sparse (sparsity.density)."
+        ),
     ] = None,
     preset: Preset = None,
     config: Config = None,

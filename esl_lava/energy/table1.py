@@ -212,8 +212,8 @@ def _remarks(rows: tuple[Row, ...]) -> tuple[str, ...]:
     measured = by_connections(dense.connections, load_device("truenorth_measured"))
     return (
         'The "FLOPS" column counts connections: no time steps, no firing rates, no separate '
-        "multiplication and addition. Where neurons fire at most once it is an upper bound on "
-        "the synaptic operations of an inference.",
+        "multiplication and addition. Where inputs and neurons fire at most once it is an upper "
+        "bound on the synaptic operations of an inference.",
         contradiction(),
         "The TrueNorth constant is fitted to the table: the paper names none, and no published "
         "figure of the chip prints these cells. With the energy per synaptic event measured on "

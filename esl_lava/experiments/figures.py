@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -14,7 +13,7 @@ from esl_lava.energy.table1 import Measured, compute_table1, measured
 from esl_lava.errors import UserError
 from esl_lava.experiments.baselines import by_method
 from esl_lava.experiments.sweep import Cell, sweep
-from esl_lava.files import replace_file
+from esl_lava.files import as_json, replace_file
 from esl_lava.report.sweep_plots import plot_by_eps, plot_by_rules, plot_methods, plot_table1
 from esl_lava.report.sweeps import Row
 
@@ -141,6 +140,6 @@ def draw(
         "failed": faults,
         **figure.summary(rows),
     }
-    replace_file(directory / f"{figure.name}.json", (json.dumps(values, indent=1) + "\n").encode())
+    replace_file(directory / f"{figure.name}.json", (as_json(values, indent=1) + "\n").encode())
     figure.plot(rows, directory / f"{figure.name}.png")
     return rows, faults

@@ -26,7 +26,7 @@ class IntegerDifference:
 
     Attributes:
         layer: the layer's name; None for what belongs to the whole network.
-        quantity: what differs: "weight", "connection", "threshold", "bias", "steps", ...
+        quantity: what differs: "weight", "connection", "threshold", "bias", ...
         count: how many values of it differ.
         place: where the first of them is, such as "neuron 3, input 17"; empty for a quantity
             that a layer or a network has once.
@@ -90,10 +90,12 @@ def compare_integers(expected: Network, found: Network) -> IntegerComparison:
         raise ValueError(f"layers {_layers(found)} are not {_layers(expected)}")
     differences = []
     if found.steps not in (None, expected.steps):
-        differences.append(IntegerDifference(None, "steps", 1, "", expected.steps, found.steps))
+        differences.append(
+            IntegerDifference(None, "number of steps", 1, "", expected.steps, found.steps)
+        )
     if found.input_bits != expected.input_bits:
         bits = expected.input_bits, found.input_bits
-        differences.append(IntegerDifference(None, "bits of an input", 1, "", *bits))
+        differences.append(IntegerDifference(None, "number of input bits", 1, "", *bits))
     compared = 0
     for ours, theirs in zip(expected.layers, found.layers):
         mine, other = _parts(ours), _parts(theirs)
@@ -105,7 +107,7 @@ def compare_integers(expected: Network, found: Network) -> IntegerComparison:
             for quantity, value in values.items()
             for difference in _compare_values(ours.name, quantity, value, others[quantity])
         ]
-        compared += sum(part.count for part in mine.values())
+        compared += sum(part.stored for part in mine.values())
         compared += sum(value.size for value in values.values())
     return IntegerComparison(compared, tuple(differences))
 
@@ -152,9 +154,9 @@ def _compare_parts(
     """Where connections exist in one of them only, and where their weights differ."""
     shapes = _geometry(expected), _geometry(found)
     if shapes[0] != shapes[1]:
-        largest = max(0 if part is None else max(1, part.count) for part in (expected, found))
+        largest = max(0 if part is None else max(1, part.stored) for part in (expected, found))
         kind = name.replace("weight", "connections", 1)
-        yield IntegerDifference(layer, kind, largest, "", *shapes)
+        yield IntegerDifference(layer, f"shape of {kind}", largest, "", *shapes)
         return
     assert expected is not None
     assert found is not None

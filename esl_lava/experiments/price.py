@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,9 @@ from esl_lava.energy.training import Schedule, TrainedLayer, TrainingCost, train
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.experiments.rundir import RunDirectory, read_updates
 from esl_lava.network import Network
+
+LONGEST_STEP = 1e9
+"""Seconds; more than thirty years. What a device may draw in that time is still finite."""
 
 DEFAULT_DEVICES = ("truenorth_paper", "v100_paper", "loihi1_davies2018", "loihi1_sanafe")
 
@@ -28,6 +32,9 @@ class Terms:
         flops_per_mac: operations a dense device is charged for a connection.
         step_seconds: a step takes; static power is charged for it, else not at all.
         chips, cores: that draw static power.
+
+    Raises:
+        ConfigError: for a time that is none, or longer than `LONGEST_STEP`.
     """
 
     constants: Mapping[str, float] = field(default_factory=dict)
@@ -36,6 +43,13 @@ class Terms:
     step_seconds: float | None = None
     chips: int = 1
     cores: int = 1
+
+    def __post_init__(self) -> None:
+        seconds = self.step_seconds
+        if seconds is not None and not 0 < seconds <= LONGEST_STEP:
+            raise ConfigError(
+                f"a step of {seconds} s is not one of more than 0 and at most {LONGEST_STEP:g} s"
+            )
 
 
 @dataclass(frozen=True)
@@ -76,8 +90,6 @@ def price(
     counts = counts if counts.details else detailed(network, counts)
     seconds = None
     if terms.step_seconds is not None:
-        if terms.step_seconds <= 0:
-            raise ConfigError(f"a step of {terms.step_seconds} s takes no time")
         seconds = terms.step_seconds * counts.steps
     loaded = [(name, load_device(name)) for name in devices]
     _refuse_unused(terms, [device for _, device in loaded])
@@ -178,16 +190,17 @@ def parse_constants(texts: Sequence[str]) -> dict[str, float]:
     """Energy key -> pJ, from texts "key=pJ".
 
     Raises:
-        ConfigError: for a text that is not of that form.
+        ConfigError: for a text that is not of that form, or a number that is not finite.
     """
     found = {}
     for text in texts:
         key, equals, value = text.partition("=")
         try:
-            found[key.strip()] = float(value)
+            number = float(value)
         except ValueError:
-            equals = ""
-        if not equals:
+            number = math.nan
+        found[key.strip()] = number
+        if not equals or not math.isfinite(number):
             raise ConfigError(f"--constant {text!r} is not KEY=PICOJOULES, such as sop=23.6")
     return found
 

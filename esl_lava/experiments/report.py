@@ -6,7 +6,6 @@ a run lies.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,7 +20,7 @@ from esl_lava.experiments.export import export
 from esl_lava.experiments.price import DEFAULT_DEVICES, price
 from esl_lava.experiments.rundir import RunDirectory, refuse_overwrite
 from esl_lava.experiments.verify import verify
-from esl_lava.files import replace_file
+from esl_lava.files import as_json, replace_file
 from esl_lava.models import modelfile
 from esl_lava.report import html
 
@@ -132,7 +131,7 @@ def put(page: Path, accounts: Sequence[Account], names: Sequence[str]) -> Writte
     ]
     text = html.page(runs, comparison, versions, drawn)
     document = page.with_suffix(".json")
-    replace_file(document, (json.dumps(values, indent=1) + "\n").encode())
+    replace_file(document, (as_json(values, indent=1) + "\n").encode())
     replace_file(page, text.encode())
     return Written(page, document, values, runs)
 

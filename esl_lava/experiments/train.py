@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -15,14 +14,15 @@ from esl_lava.data.datasets import Dataset, load
 from esl_lava.errors import DataError, FileError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import RunDirectory, create
-from esl_lava.files import replace_file
+from esl_lava.files import as_json, replace_file
 from esl_lava.models import modelfile
 from esl_lava.models.build import restore
 from esl_lava.models.modelfile import SavedModel
 from esl_lava.report.plots import plot_training
 from esl_lava.sparsity.records import Update
 from esl_lava.training import ranks
-from esl_lava.training.trainer import Progress, Trainer, accuracy
+from esl_lava.training.evaluation import accuracy
+from esl_lava.training.trainer import Progress, Trainer
 
 CHECKPOINT_SECONDS = 30.0
 """How much of a training a power cut may cost; its result does not depend on it."""
@@ -137,7 +137,7 @@ def _finish(
     with ranks.together():
         if ranks.first():
             plot_training(model.history, run.training_plot)
-            replace_file(run.updates, (json.dumps(updates, indent=1) + "\n").encode())
+            replace_file(run.updates, (as_json(updates, indent=1) + "\n").encode())
             modelfile.write(model, run.model)  # its presence says that the training is finished
             run.checkpoint.unlink(missing_ok=True)
     return Trained(

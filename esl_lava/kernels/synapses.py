@@ -212,6 +212,7 @@ def add_lanes(
     out = sums.reshape(total, sums.shape[2])
     blocks = (total + lanes - 1) // lanes
     crossed = np.zeros(blocks, np.int64)
+    late = np.zeros((fan_out.shape[0] - 1, n_pre), np.int32)  # spikes that miss some synapses
     piece = columns * lanes
     for block in range(blocks):
         first = block * lanes
@@ -222,12 +223,12 @@ def add_lanes(
             row = flat[first + lane]
             for i in range(n_pre):
                 here[i] += row[i]
-        count = 0
-        for lane in range(used if fan_out.shape[0] > 1 else 0):
             left = steps - 1 - (first + lane) % steps
-            if left < fan_out.shape[0] - 1:  # what does not arrive any more
+            if left < late.shape[0]:
+                few = late[left]
                 for i in range(n_pre):
-                    count -= flat[first + lane, i] * (fan_out[-1, i] - fan_out[left, i])
+                    few[i] += row[i]
+        count = 0
         for i in range(n_pre):
             if here[i] > 0:
                 count += here[i] * fan_out[-1, i]
@@ -266,6 +267,9 @@ def add_lanes(
                         sum_row[target + c] = sliding[c, k]
     sops[:] = 0
     sops[0] = crossed.sum()
+    for left in range(late.shape[0]):
+        for i in range(n_pre):
+            sops[0] -= late[left, i] * (fan_out[-1, i] - fan_out[left, i])
 
 
 @njit(cache=True, nogil=True)

@@ -51,7 +51,8 @@ _logger = logging.getLogger(__name__)
 def accelerate(network: nn.Module) -> nn.Module:
     """Give every CUBA block of a SLAYER network its faster passes, in place.
 
-    A block that cannot have them stays stock SLAYER's, as a line of the log says.
+    A block that cannot have them stays stock SLAYER's, as a line of the log says. So does, for
+    the input at hand, a convolution of maps that torch's would die of (`Conv`).
 
     Args:
         network: of `slayer.block.cuba` blocks and anything else, which is left alone.
@@ -66,6 +67,7 @@ def accelerate(network: nn.Module) -> nn.Module:
         reason = obstacle(module) if faster else f"{type(module).__name__} blocks are not served"
         if faster and reason is None:
             module.__class__ = faster
+            module.called = name or "network"
         elif type(module) not in _FASTER.values():
             _logger.warning("block %s keeps stock SLAYER's passes: %s", name or "network", reason)
     return network
@@ -100,6 +102,19 @@ def obstacle(block: Any) -> str | None:
         "its threshold is not positive": neuron.threshold is not None and neuron.threshold <= 0,
     }
     return next((reason for reason, applies in checks.items() if applies), None)
+
+
+def only_padding(size: int, kernel: int, stride: int, padding: int, dilation: int) -> bool:
+    """Whether a kernel that slides along an axis meets nothing but padding, wherever it stops.
+
+    Args:
+        size: places of the axis without padding.
+        kernel, stride, padding, dilation: along it, padding at either end.
+    """
+    stops = range(0, size + 2 * padding - dilation * (kernel - 1), stride)
+    return len(stops) > 0 and not any(
+        padding <= stop + tap * dilation < padding + size for stop in stops for tap in range(kernel)
+    )
 
 
 def by_lanes(x: Tensor) -> Tensor | None:
@@ -271,9 +286,16 @@ def _weighted(synapse: Any, step: float, x: Tensor) -> tuple[Tensor, tuple[int, 
 
 
 class _Fast:
-    """What the three blocks share: when their own passes are taken."""
+    """What the three blocks share: when their own passes are taken.
+
+    Attributes:
+        called: the block's name in its network, for the log.
+        told: whether the log has said that input kept stock SLAYER's passes.
+    """
 
     axes: int
+    called: str = "network"
+    told: bool = False
     delay_shift: bool
     neuron: Any
     synapse: Any
@@ -287,12 +309,16 @@ class _Fast:
             and x.dim() == self.axes
             and x.shape[1] == self.synapse.in_channels  # else stock SLAYER's error
         )
-        if served and x.numel() and obstacle(self) is None:
+        if served and x.numel() and obstacle(self) is None and self._takes(x):
             if getattr(self, "mask", None) is not None:
                 self.synapse.weight.data *= self.mask
             with contextlib.suppress(TooWideError):
                 return self._fast(x)
         return super().forward(x)  # type: ignore[misc]
+
+    def _takes(self, x: Tensor) -> bool:
+        """Whether the faster pass can compute this input; the log names why it cannot."""
+        return True
 
     def _fast(self, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -327,9 +353,38 @@ class Affine(_Fast, slayer.block.cuba.Affine):
 
 
 class Conv(_Fast, slayer.block.cuba.Conv):
-    """`slayer.block.cuba.Conv`, faster."""
+    """`slayer.block.cuba.Conv`, faster.
+
+    But where no column of the output sees anything but padding: with channels last oneDNN 3.3.6,
+    torch 2.3's, then mostly calls a kernel that it has not made (`brgconv`, `perform_outwork`).
+    Rows of the output that see padding alone it computes.
+    """
 
     axes = 5
+
+    def _takes(self, x: Tensor) -> bool:
+        _, _, height, width, _ = x.shape
+        synapse = self.synapse
+        kernel, stride, padding, dilation = (
+            getattr(synapse, name)[1] for name in ("kernel_size", "stride", "padding", "dilation")
+        )
+        if not only_padding(width, kernel, stride, padding, dilation):
+            return True
+        if not self.told:
+            self.told = True
+            _logger.warning(
+                "block %s keeps stock SLAYER's passes on maps of %d x %d: every column of its "
+                "output sees padding alone (kernel %d, stride %d, padding %d, dilation %d along "
+                "columns), of which torch's convolution with channels last dies",
+                self.called,
+                height,
+                width,
+                kernel,
+                stride,
+                padding,
+                dilation,
+            )
+        return False
 
     def _fast(self, x: Tensor) -> Tensor:
         batch, channels, height, width, steps = x.shape

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -107,8 +108,10 @@ def run_file(
     samples = len(inputs)
     if workers < 1:
         raise BackendError(f"{workers} workers cannot run Lava; at least 1 is needed")
-    if deadline is not None and not deadline > 0:
-        raise BackendError(f"a deadline of {deadline} s is over already; it has to be above 0")
+    if deadline is not None and not 0 < deadline < math.inf:
+        raise BackendError(
+            f"a deadline of {deadline} s is not one; it has to be above 0, and finite"
+        )
     ends = np.linspace(0, samples, min(workers, samples) + 1).astype(int).tolist()
     if deadline is None:
         deadline = _allowance(network, int(inputs.shape[1]), max(np.diff(ends)), len(ends) - 1)

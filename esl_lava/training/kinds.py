@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from esl_lava.config import Experiment
+from esl_lava.config import DECAY_ONE, Experiment
 from esl_lava.data.encoders import encode, first_steps
 from esl_lava.models.single_spike import grid_step, window_end
 from esl_lava.training.losses import first_spike, tet, weight_sum_cost
@@ -28,16 +28,22 @@ class Kind:
         encode: (experiment, images (batch, features)) -> what the network takes.
         loss: (network, its output, labels (batch,)) -> scalar, a mean over the batch.
         decide: the network's output -> (batch,) int64 class, -1 for none.
-        silent: (experiment, network, encoded batch) -> for each hidden layer, the neurons
-            without a spike in the whole batch.
+        outputs: (network, encoded batch) -> the output of every layer, the network's last.
+        fired: (experiment, these outputs) -> for each layer that fires, in order, which of its
+            neurons had a spike: (neurons,) bool.
         thinning: density of a layer -> divisor of its initial weights.
+        ends: experiment -> least and largest weight of which the network makes a difference.
+        beyond: where weights beyond them are, in words.
     """
 
     encode: Callable[[Experiment, Images], torch.Tensor]
     loss: Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]
     decide: Callable[[torch.Tensor], torch.Tensor]
-    silent: Callable[[Experiment, Any, torch.Tensor], list[int]]
+    outputs: Callable[[Any, torch.Tensor], list[torch.Tensor]]
+    fired: Callable[[Experiment, list[torch.Tensor]], list[torch.Tensor]]
     thinning: Callable[[float], float]
+    ends: Callable[[Experiment], tuple[float, float]]
+    beyond: str
 
 
 def _spikes(experiment: Experiment, images: Images) -> torch.Tensor:
@@ -50,9 +56,14 @@ def _multi_spike_loss(model: Any, outputs: torch.Tensor, labels: torch.Tensor) -
     return tet(outputs, labels)
 
 
-def _without_spike(experiment: Experiment, model: Any, spikes: torch.Tensor) -> list[int]:
-    *hidden, _ = model.layer_outputs(spikes)
-    return [int((layer.amax(dim=(0, 2)) == 0).sum()) for layer in hidden]
+def _with_spike(experiment: Experiment, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    *hidden, _ = outputs
+    return [spikes.sum(dim=(0, 2)) > 0 for spikes in hidden]
+
+
+def _eight_bits(experiment: Experiment) -> tuple[float, float]:
+    """The ends of SLAYER's grid, of even integers / 64."""
+    return -256 / 64, 254 / 64
 
 
 def input_times(experiment: Experiment, images: Images) -> torch.Tensor:
@@ -78,14 +89,19 @@ def _earliest(z: torch.Tensor) -> torch.Tensor:
     return torch.where(z_first.isfinite(), index, -1)
 
 
-def _later_than_the_window(experiment: Experiment, model: Any, z: torch.Tensor) -> list[int]:
+def _within_the_window(experiment: Experiment, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
     """A spike after the last step is none on the chip."""
     step, steps = grid_step(experiment.model.current_decay), experiment.encoding.steps
-    *hidden, _ = model.layer_times(z)
     return [
-        int((times.amin(dim=0) > window_end(step, steps, place)).sum())
-        for place, times in enumerate(hidden, 1)
+        times.amin(dim=0) <= window_end(step, steps, place)
+        for place, times in enumerate(outputs, 1)
     ]
+
+
+def _one_spike_decides(experiment: Experiment) -> tuple[float, float]:
+    """What a spike must weigh to bring the threshold, or take it, within the step it comes in."""
+    alone = DECAY_ONE / round(experiment.model.current_decay * DECAY_ONE)
+    return -alone, alone
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
@@ -94,15 +110,21 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             encode=_spikes,
             loss=_multi_spike_loss,
             decide=lambda outputs: outputs.sum(dim=2).argmax(dim=1),
-            silent=_without_spike,
+            outputs=lambda model, spikes: model.layer_outputs(spikes),
+            fired=_with_spike,
             thinning=math.sqrt,
+            ends=_eight_bits,
+            beyond="beyond the range of 8 bits",
         ),
         "single_spike": Kind(
             encode=input_times,
             loss=_first_spike_loss,
             decide=_earliest,
-            silent=_later_than_the_window,
+            outputs=lambda model, z: model.layer_times(z),
+            fired=_within_the_window,
             thinning=lambda density: density,
+            ends=_one_spike_decides,
+            beyond="so large that one spike alone decides whether a neuron fires, beyond",
         ),
     }
 )

@@ -17,17 +17,16 @@ from esl_lava.config import Experiment, Training
 from esl_lava.data.augment import shifted
 from esl_lava.data.datasets import Dataset, split_validation
 from esl_lava.errors import DataError, UserError
-from esl_lava.models.build import SpikingNetwork
 from esl_lava.models.history import kept_epoch
 from esl_lava.models.mlp import scale_initial_weights
 from esl_lava.models.modelfile import SavedModel
-from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights
-from esl_lava.training import ranks
+from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
+from esl_lava.training import health, ranks
 from esl_lava.training.adam import Adam
+from esl_lava.training.clipping import norms, scale_down
 from esl_lava.training.engines import network
+from esl_lava.training.evaluation import BATCH, examine
 from esl_lava.training.kinds import KINDS
-
-EVALUATION_BATCH = 500
 
 _logger = logging.getLogger(__name__)
 
@@ -90,6 +89,8 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(experiment.seed)
             self.model = network(experiment, data.images.shape[1], data.classes)
+        widths = (*experiment.model.hidden, data.classes)
+        self._layers = dict(zip((*self.model.hidden_names, "readout"), widths))
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         # Networks of another kind than SLAYER's have no engines, and keep torch's.
         ours = experiment.model.kind == "multi_spike" and training.engine != "slayer"
@@ -144,7 +145,9 @@ class Trainer:
             The model of the epoch that `kept_epoch` names.
 
         Raises:
-            UserError: when the loss or a weight is no longer finite.
+            UserError: when the loss is no longer finite, or when weights or moments are not
+                where masks, an epoch's record or a checkpoint are to be made of them: `save`
+                is given none such.
         """
         while self.iteration < self.iterations:
             epoch, position = divmod(self.iteration, self.steps_per_epoch)
@@ -163,7 +166,10 @@ class Trainer:
                 )
             )
             if last_of_epoch or due():
+                self._refuse_broken(self.iteration)
                 save(self.checkpoint())
+        for sentence in self._complaints(kept_epoch(self.history) + 1).values():
+            _logger.warning("the model that is kept: %s", sentence)
         return self._saved(self._best, {})
 
     def checkpoint(self) -> SavedModel:
@@ -216,6 +222,7 @@ class Trainer:
             self.history = list(checkpoint.history)
             self._losses = list(state["losses"])
             self._best = state["best"]
+            self._refuse_broken(self.iteration)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())  # torch's are several lines
             raise DataError(f"the checkpoint does not fit its experiment: {reason}") from None
@@ -239,13 +246,11 @@ class Trainer:
         chosen = self._order[position * training.batch_size : (position + 1) * training.batch_size]
         if self.evolver.history and self.evolver.history[-1].iteration == self.iteration:
             self.evolver.record_silent(self._silent(chosen))
-        part = self._loss_part(chosen, self._images(chosen, epoch, position))
+        images = self._images(chosen, epoch, position)
+        part = self._loss_part(chosen, images)
         loss = ranks.total(part.detach())
         if not torch.isfinite(loss):
-            raise UserError(
-                f"training diverged: loss {loss.item()} at step {self.iteration + 1}; "
-                f"training.learning_rate {training.learning_rate} may be too high"
-            )
+            self._refuse_loss(loss.item(), images)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(training, self.iteration, self.iterations)
         self.optimizer.zero_grad()
@@ -253,13 +258,32 @@ class Trainer:
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         ranks.sum_gradients(trainable)
         if training.gradient_norm:
-            torch.nn.utils.clip_grad_norm_(trainable, training.gradient_norm)
+            self._limit_gradient(training.gradient_norm)
         self.optimizer.step()
+        now = self.iteration + 1
+        if self.evolver.schedule.due(now) or position + 1 == self.steps_per_epoch:
+            # Before masks follow the weights. Also, a NaN in a hidden layer silences its
+            # neuron and leaves the loss finite.
+            self._refuse_broken(now)
         self.evolver.step()
         if position == 0:
             self._losses = []
         self._losses.append(loss.item())
         self.iteration += 1
+
+    def _limit_gradient(self, limit: float) -> None:
+        """Scale gradients down so that their norm over all connections is at most `limit`."""
+        weights = weight_layers(self.model)
+        gradients = {name: w.grad for name, w in weights.items() if w.grad is not None}
+        by_layer = norms(gradients, self.evolver.masks)
+        for name, norm in reversed(by_layer.items()):  # a gradient that is NaN makes others so
+            if not norm.isfinite():
+                raise self._diverged(
+                    f"the gradient's norm of layer {name} is {norm.item()} "
+                    f"at step {self.iteration + 1}"
+                )
+        together = torch.linalg.vector_norm(torch.stack(list(by_layer.values())))
+        scale_down(gradients.values(), sparse_weights(self.model).values(), together, limit)
 
     def _images(
         self, batch: npt.NDArray[np.int64], epoch: int, position: int
@@ -288,31 +312,67 @@ class Trainer:
     def _silent(self, batch: npt.NDArray[np.int64]) -> dict[str, int]:
         """Hidden layer -> neurons without a spike in the first batch under new masks."""
         encoded = self.kind.encode(self.experiment, self.train_data.images[batch])
-        silent = self.kind.silent(self.experiment, self.model, encoded)
+        fired = self.kind.fired(self.experiment, self.kind.outputs(self.model, encoded))
+        silent = [int((~neurons).sum()) for neurons in fired]
         return dict(zip(self.model.hidden_names, silent))
+
+    def _refuse_broken(self, after: int) -> None:
+        """Refuse weights or moments that are not finite after that step. Collective.
+
+        Raises:
+            UserError: naming the layer that went first.
+        """
+        weights = weight_layers(self.model)
+        with ranks.together():
+            moments = health.moments(self.optimizer, weights)
+            clause = health.broken(weights, self.evolver.masks, moments)
+            if clause:
+                raise self._diverged(f"{clause} after step {after}")
+
+    def _refuse_loss(self, loss: float, images: npt.NDArray[np.uint8]) -> None:
+        """Refuse a loss that is not finite, with the layer where that can be told. Collective."""
+        what = f"loss {loss} at step {self.iteration + 1}"
+        with ranks.together():
+            clause = health.broken(weight_layers(self.model), self.evolver.masks, {})
+            own = ranks.share(images)
+            if clause is None and len(own):
+                with torch.no_grad():
+                    encoded = self.kind.encode(self.experiment, own)
+                    outputs = self.kind.outputs(self.model, encoded)
+                clause = health.not_numbers(dict(zip(self._layers, outputs)))
+            if clause:
+                raise self._diverged(f"{what}, {clause}")
+        raise self._diverged(what)
+
+    def _diverged(self, what: str) -> UserError:
+        rate = self.experiment.training.learning_rate
+        return UserError(
+            f"training diverged: {what}; training.learning_rate {rate} may be too high"
+        )
 
     def _end_epoch(self, epoch: int) -> None:
         """Record the epoch, counted from 1, and keep it if none was better."""
-        for name, weight in self.model.named_parameters():
-            # A NaN in a hidden layer silences its neuron and leaves the loss finite.
-            if not weight.isfinite().all():
-                raise UserError(
-                    f"training diverged: {name} is not finite after epoch {epoch}; "
-                    f"training.learning_rate {self.experiment.training.learning_rate} "
-                    "may be too high"
-                )
         held_back = self.validation_data
-        validation = accuracy(self.experiment, self.model, held_back) if len(held_back) else None
+        some = self.train_data.take(min(BATCH, len(self.train_data)))
+        examined = examine(self.experiment, self.model, held_back if len(held_back) else some)
+        weights = weight_layers(self.model)
+        beyond = health.beyond_range(weights, self.evolver.masks, self.kind.ends(self.experiment))
         self.history.append(
             {
                 "epoch": epoch,
                 "loss": sum(self._losses) / len(self._losses),
-                "validation_accuracy": validation,
+                "validation_accuracy": examined.accuracy if len(held_back) else None,
                 "density": self.evolver.density,
                 "densities": self.evolver.densities(),
                 "exploration": self.evolver.exploration,
+                "silent": examined.silent,
+                "beyond_range": beyond,
             }
         )
+        before = self._complaints(epoch - 1)
+        for short, sentence in self._complaints(epoch).items():
+            if short not in before:
+                _logger.warning("%s", sentence)
         if kept_epoch(self.history) == len(self.history) - 1:
             self._best = {
                 "weights": {key: value.clone() for key, value in self.model.state_dict().items()},
@@ -320,19 +380,15 @@ class Trainer:
                 "ever": {key: value.clone() for key, value in self.evolver.ever.items()},
             }
 
+    def _complaints(self, epoch: int) -> dict[str, str]:
+        """What the record of an epoch, counted from 1, says of dead and exploded layers."""
+        if epoch == 0:
+            return {}
+        least, largest = self.kind.ends(self.experiment)
+        beyond = f"{self.kind.beyond} {least:g}..{largest:g}"
+        return health.complaints(self.history[epoch - 1], self._layers, beyond)
+
 
 def learning_rate(training: Training, iteration: int, iterations: int) -> float:
     """Cosine decay from `training.learning_rate` at step 0 to 0 after the last."""
     return training.learning_rate / 2 * (1 + math.cos(math.pi * iteration / iterations))
-
-
-@torch.no_grad()
-def accuracy(experiment: Experiment, model: SpikingNetwork, data: Dataset) -> float:
-    """Share of samples the network decides to be of their label, 0..1."""
-    kind = KINDS[experiment.model.kind]
-    right = 0
-    for first in range(0, len(data), EVALUATION_BATCH):
-        part = slice(first, first + EVALUATION_BATCH)
-        decisions = kind.decide(model(kind.encode(experiment, data.images[part])))
-        right += int((decisions.numpy() == data.labels[part]).sum())
-    return right / len(data)

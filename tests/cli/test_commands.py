@@ -29,7 +29,15 @@ from esl_lava.energy.table1 import compute_table1
 from esl_lava.experiments import activity
 from esl_lava.experiments.evaluate import encoded, encoding_of, evaluate, load_samples
 from esl_lava.experiments.price import DEFAULT_DEVICES, price
-from esl_lava.network import INTEGRATOR, Connections, Cuba, Injection, Layer, Network
+from esl_lava.network import (
+    INTEGRATOR,
+    Connections,
+    Convolution,
+    Cuba,
+    Injection,
+    Layer,
+    Network,
+)
 from esl_lava.simulate import Result, exact, simulate
 from tests.folders import contents
 from tests.netfile import test_others as others
@@ -69,6 +77,7 @@ def test_export(tiny: Any) -> None:
     network = netfile.read(tiny.net)
     assert tiny.exported.json == {
         "density": network.density,
+        "weights": network.weights,
         "connections": network.connections,
         "synapses": network.synapses,
         "bytes": tiny.net.stat().st_size,
@@ -86,8 +95,9 @@ def test_export_as_a_program_of_its_own(tiny: Any, program: Command, tmp_path: P
     assert rows(done.out) == {
         "layers": "3",
         "density, all layers": f"{100 * values['density']:.2f} %",
+        "weights": f"{values['weights']:,}",
         "connections": f"{values['connections']:,}",
-        "synapses (weights not 0)": f"{values['synapses']:,}",
+        "synapses (weight not 0)": f"{values['synapses']:,}",
         "bytes": f"{values['bytes']:,}",
     }
 
@@ -102,6 +112,7 @@ def test_run(tiny: Any, invoke: Command) -> None:
         "accuracy": tiny.trained.json["accuracy"],  # SLAYER's own, before the export
         "samples": 357,
         "density": network.density,
+        "weights": network.weights,
         "connections": network.connections,
         "sops_per_sample": found.result.counts.sops / 357,
     }
@@ -284,7 +295,38 @@ def test_a_layer_without_synapses_has_no_density(tmp_path: Path, invoke: Command
     done = invoke("run", tmp_path / "net.h5", "--data", tmp_path / "drive.npy")
     assert done.code == 0, done.err
     (line,) = (line for line in done.out.splitlines() if " in " in f"{line} ")
-    assert line.split() == ["in", "3", "0", "0", "0.0", "12.0", "12"]
+    assert line.split() == ["in", "3", "0", "0", "0", "0.0", "12.0", "12"]
+
+
+def test_weights_and_connections_of_a_convolution(tmp_path: Path, invoke: Command) -> None:
+    """A kernel's 144 weights make 322,624 connections, and these are what energy is about."""
+    rng = np.random.default_rng(1)
+    conv = Convolution(2 * rng.integers(1, 20, (8, 2, 3, 3)), (2, 48, 48), padding=(1, 1))
+    mask = rng.random((10, conv.n_post)) < 0.01
+    readout = Connections.from_dense(2 * mask, mask)
+    layers = Layer("conv", conv, Cuba(4096, 2048, 60)), Layer("readout", readout, INTEGRATOR)
+    network = Network(layers, 6)
+    net, data = tmp_path / "net.h5", tmp_path / "spikes.npy"
+    netfile.write(network, net)
+    np.save(data, (rng.random((2, 6, 2, 48, 48)) < 0.1).astype(np.uint8))
+    given = (net, "--data", data)
+    weights, connections = 144 + readout.count, 322_624 + readout.count
+    for command in ("run", "energy"):
+        values = invoke(command, *given, "--json").json
+        assert (values["weights"], values["connections"]) == (weights, connections)
+        assert values["density"] == weights / (144 + readout.possible)
+        shown = [line.split() for line in invoke(command, *given).out.splitlines()]
+        (line,) = (line for line in shown if line[:1] == ["conv"])
+        assert line[1:7] == ["18,432", "144", "100.00", "%", "322,624", "322,624"]
+    paper = load_device("v100_paper")
+    found = values["devices"]["v100_paper"]
+    assert found["joules_by_connections"] == by_connections(connections, paper)
+    assert found["joules_as_ann"] == by_connections(322_624 + readout.possible, paper)
+    on_chip = ("map", *given, "--chip", "loihi1", "--samples", 2)
+    (of_conv, _) = invoke(*on_chip, "--json").json["layers"]
+    assert (of_conv["weights"], of_conv["connections"]) == (144, 322_624)
+    shown = [line.split() for line in invoke(*on_chip).out.splitlines()]
+    assert next(line for line in shown if line[:1] == ["conv"])[1:4] == ["18,432", "322,624", "144"]
 
 
 def test_verify_with_lava(tiny: Any, program: Command) -> None:
@@ -854,7 +896,7 @@ BAD = [
     ("energy {net} --constant sop", "--constant 'sop' is not KEY=PICOJOULES"),
     ("energy {net} --utilisation 2", "energy.operation.utilisation = 2.0"),
     ("energy {net} --flops-per-mac 3", "ops_per_connection = 3"),
-    ("energy {net} --step-seconds -1", "a step of -1.0 s takes no time"),
+    ("energy {net} --step-seconds -1", "a step of -1.0 s is not one of more than 0"),
     ("energy {net} --device rolls --utilisation 1", "--utilisation says nothing here"),
     ("energy {net} --map rolls", "device rolls states no [capacity]"),
     ("energy {net} --training missing.pt", "missing.pt: No such file"),
@@ -873,8 +915,8 @@ BAD = [
     ("verify {model} {net} --samples 0", "cannot take 0 samples"),
     ("verify {model} {net} --backend loihi9", "unknown backend 'loihi9'"),
     ("verify {model} {net} --backend exact --workers 2", "no backend among exact has any"),
-    ("run {net} --backend lava --deadline 0", "a deadline of 0.0 s is over already"),
-    ("run {net} --backend lava --deadline nan", "a deadline of nan s is over already"),
+    ("run {net} --backend lava --deadline 0", "a deadline of 0.0 s is not one"),
+    ("run {net} --backend lava --deadline nan", "'--deadline': 'nan' is not a finite"),
     ("run {net} --backend lava --workers 0", "0 workers cannot run Lava"),
     ("verify {model} {net} --data mnits", "unknown data set 'mnits'"),
     ("verify {model} {net} --data spikes.npy", "spikes.npy: a file's name, where a data set's is"),
@@ -896,7 +938,7 @@ BAD = [
     ("train -o new --config {config} --set training.epoch=3", "did you mean training.epochs?"),
     ("train -o new --config {config} --set sparsity.keep_dense=['x']", "'x'"),
     ("train -o new --config {config} --density 2", "sparsity.density = 2.0"),
-    ("train -o new --config {config} --density nan", "sparsity.density = nan"),
+    ("train -o new --config {config} --density nan", "'--density': 'nan' is not a finite"),
     ("train -o new --config {config} --epochs 0", "training.epochs = 0"),
     ("train -o new --config {config} --set training.learning_rate=1e38", "learning_rate = 1e+38"),
     ("train -o new --config {config} --seed -1", "seed = -1"),

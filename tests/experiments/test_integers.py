@@ -43,9 +43,12 @@ def test_a_weight_of_a_kernel() -> None:
     [
         (
             replace(MAPS, padding=(1, 1), stride=(2, 2)),
-            "connections is a kernel (2, 1, 2, 2) over (1, 3, 3) stride (2, 2) padding (1, 1)",
+            "shape of connections is a kernel (2, 1, 2, 2) over (1, 3, 3) stride (2, 2) padding (1",
         ),
-        (MAPS.unrolled(), "connections is 9 to 8 neurons in the file, a kernel (2, 1, 2, 2)"),
+        (
+            MAPS.unrolled(),
+            "shape of connections is 9 to 8 neurons in the file, a kernel (2, 1, 2, 2)",
+        ),
     ],
 )
 def test_another_way_to_slide(found: Any, sentence: str) -> None:
@@ -67,8 +70,8 @@ def test_recurrence_and_skips() -> None:
         "(8 such differences)"
     ]
     assert sentences(network(recurrent=square), network()) == [
-        "layer maps: recurrent connections is absent in the file, 8 to 8 neurons in the model "
-        "(8 such differences)"
+        "layer maps: shape of recurrent connections is absent in the file, 8 to 8 neurons in the "
+        "model (8 such differences)"
     ]
     skips = [
         network(skips=(Skip(INPUT, kernel),))

@@ -1,3 +1,4 @@
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +16,8 @@ from esl_lava.experiments import train as experiments
 from esl_lava.experiments.train import resume, train
 from esl_lava.models import modelfile
 from esl_lava.models.build import restore
-from esl_lava.training.trainer import Progress, accuracy
+from esl_lava.training.evaluation import accuracy
+from esl_lava.training.trainer import Progress, Trainer
 
 OUTPUTS = ["config.toml", "model.pt", "training.png", "updates.json"]
 
@@ -87,6 +89,31 @@ def test_resumed_after_an_interruption(tmp_path: Path, short: Experiment, after:
     for name in OUTPUTS:
         assert (broken / name).read_bytes() == (whole / name).read_bytes(), name
     assert found.run.path == broken
+
+
+def test_a_spoilt_training_leaves_the_last_good_checkpoint(
+    tmp_path: Path, short: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints come within epochs; from the one that stays the run ends as if unharmed."""
+    monkeypatch.setattr(experiments, "CHECKPOINT_SECONDS", -1.0)
+    whole, spoilt = tmp_path / "whole", tmp_path / "spoilt"
+    train(short, whole, silent)
+    trainers: list[Trainer] = []
+    monkeypatch.setattr(
+        experiments, "Trainer", lambda *given: trainers.append(Trainer(*given)) or trainers[-1]
+    )
+
+    def spoil(progress: Progress) -> None:
+        if progress.iteration == 5:
+            trainers[0].model.hidden2.synapse.weight.data[0] = math.nan
+
+    with pytest.raises(UserError, match="in layer hidden2 are NaN or infinite after step 5"):
+        train(short, spoilt, spoil)
+    kept = modelfile.read(spoilt / "checkpoint.pt")
+    assert kept.state["iteration"] == 4
+    assert all(bool(weight.isfinite().all()) for weight in kept.weights.values())
+    resume(spoilt, silent)
+    assert (spoilt / "model.pt").read_bytes() == (whole / "model.pt").read_bytes()
 
 
 def test_killed_before_the_end_was_written(

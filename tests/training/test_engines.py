@@ -18,7 +18,8 @@ from esl_lava.models.slayer import slayer
 from esl_lava.sparsity.evolver import sparse_weights, weight_layers
 from esl_lava.training import engines
 from esl_lava.training.adam import Adam
-from esl_lava.training.trainer import Trainer, accuracy
+from esl_lava.training.evaluation import accuracy
+from esl_lava.training.trainer import Trainer
 from tests.training.test_single_spike import experiment as single_spike
 from tests.training.test_trainer import experiment, same, same_model, stopped
 

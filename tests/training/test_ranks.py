@@ -18,10 +18,17 @@ from esl_lava.experiments import train as experiments
 from esl_lava.models import modelfile
 from esl_lava.training import ranks
 from esl_lava.training.trainer import Progress, Trainer
+from tests.training.test_clipping import LIMIT, OF_TORCH, norms_of_connections
 from tests.training.test_single_spike import experiment as single_spike
 from tests.training.test_trainer import SAMPLES, experiment, poisoned, same, stop_at
 
 RANKS = 2
+LIMITED = [
+    experiment(training={"gradient_norm": LIMIT, "engine": engine})
+    for engine in ("slayer", "fused", "sparse")
+]
+"""Trainings under a limit on the gradient's norm."""
+
 BATCHES = (30, 13, 1)
 """Shares of 15 and 15, 7 and 6, 1 and none."""
 
@@ -74,6 +81,7 @@ def run_rank(rank: int, folder: str) -> None:
         of_single_spikes,
         resumed,
         stored,
+        limited,
         silent,
         diverged,
         spoilt,
@@ -128,6 +136,12 @@ def stored(rank: int, folder: Path) -> list[Any]:
     with few_samples():
         whole = experiments.train(settings, folder / "stored", lambda progress: None)
     return [whole.model.weights, whole.model.ever, whole.model.history, whole.accuracy]
+
+
+def limited(rank: int, folder: Path) -> list[float]:
+    """The gradient's norm over connections in every step, by engine."""
+    data = load("digits", "train").take(SAMPLES)
+    return [norm for settings in LIMITED for norm in norms_of_connections(Trainer(settings, data))]
 
 
 def silent(rank: int, folder: Path) -> list[Any]:
@@ -260,6 +274,12 @@ def test_ranks_store_the_same_connections(results: list[dict[str, Any]], folder:
     assert weights["hidden1.synapse.weight.values"].numel()
 
 
+def test_the_limit_on_the_gradient_is_of_the_whole_batchs(results: list[dict[str, Any]]) -> None:
+    norms = [found["limited"] for found in results]
+    assert norms[0] == norms[1]
+    assert norms[0] == pytest.approx([LIMIT] * (9 * len(LIMITED)), rel=OF_TORCH)
+
+
 def test_silent_neurons_are_counted_over_the_whole_batch(results: list[dict[str, Any]]) -> None:
     # Shares of 30 and 30; the whole third batch after the update, its share; validation.
     seen, counted = results[0]["silent"]
@@ -270,8 +290,11 @@ def test_silent_neurons_are_counted_over_the_whole_batch(results: list[dict[str,
 @pytest.mark.parametrize(
     ("scenario", "message"),
     [
-        ("diverged", "training diverged: loss nan at step 5; training.learning_rate 0.02"),
-        ("spoilt", "training diverged: hidden1.synapse.weight is not finite after epoch 2"),
+        ("diverged", "training diverged: loss nan at step 5, 1 of 80 weights in layer readout"),
+        (
+            "spoilt",
+            "training diverged: 1 of 232 weights in layer hidden1 are NaN or infinite after step 6",
+        ),
         ("unwritable", "no space left"),
         ("refused", "whole: already holds something; choose another directory"),
     ],

@@ -16,8 +16,10 @@ from esl_lava.errors import ConfigError, DataError, UserError
 from esl_lava.models import modelfile
 from esl_lava.models.build import restore
 from esl_lava.models.modelfile import SavedModel
+from esl_lava.training import evaluation
 from esl_lava.training import trainer as training
-from esl_lava.training.trainer import Progress, Trainer, accuracy, learning_rate
+from esl_lava.training.evaluation import Examined, accuracy
+from esl_lava.training.trainer import Progress, Trainer, learning_rate
 
 SAMPLES = 80  # 8 held back; 72 in batches of 30: 30, 30, 12
 STEPS_PER_EPOCH = 3
@@ -312,7 +314,7 @@ def test_initial_weights_grow_as_the_fan_in_thins(data: Dataset) -> None:
 def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     """Validation accuracies to be found, one an epoch."""
     answers = iter(values)
-    monkeypatch.setattr(training, "accuracy", lambda *arguments: next(answers))
+    monkeypatch.setattr(training, "examine", lambda *arguments: Examined(next(answers), {}))
 
 
 @pytest.mark.parametrize(
@@ -345,7 +347,7 @@ def test_the_best_epoch_is_kept_the_latest_of_equals(
 def test_without_validation_the_last_epoch_is_kept(
     data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scripted(monkeypatch, [])  # nothing may ask
+    scripted(monkeypatch, [0.3, 0.9, 0.1])  # on samples that were trained on
     trainer = Trainer(experiment(data={"validation": 0.0}), data)
     assert len(trainer.train_data) == SAMPLES
     model = trainer.run()
@@ -404,7 +406,7 @@ def test_the_kept_model_has_the_accuracy_on_record(data: Dataset) -> None:
 
 
 def test_accuracy_counts_by_the_summed_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "EVALUATION_BATCH", 2)
+    monkeypatch.setattr(evaluation, "BATCH", 2)
     images = np.array([[0], [255], [255], [0], [255]], np.uint8)
     data = Dataset("five", images, np.array([0, 1, 1, 1, 0]), 3, (1,))
 
@@ -436,7 +438,9 @@ def poisoned(data: Dataset, layer: str, value: float) -> tuple[Trainer, Callable
 def test_a_loss_that_is_not_finite_is_a_users_error(data: Dataset) -> None:
     trainer, show = poisoned(data, "readout", math.nan)
     with pytest.raises(
-        UserError, match=r"diverged: loss nan at step 5; training\.learning_rate 0\.02"
+        UserError,
+        match=r"diverged: loss nan at step 5, 1 of 80 weights in layer readout are NaN or "
+        r"infinite; training\.learning_rate 0\.02",
     ):
         trainer.run(show)
     assert trainer.iteration == 4
@@ -447,7 +451,8 @@ def test_a_weight_that_is_not_finite_is_a_users_error(data: Dataset) -> None:
     trainer, show = poisoned(data, "hidden1", math.inf)
     saved: list[SavedModel] = []
     with pytest.raises(
-        UserError, match=r"diverged: hidden1\.synapse\.weight is not finite after epoch 2"
+        UserError,
+        match="diverged: 1 of 232 weights in layer hidden1 are NaN or infinite after step 6",
     ):
         trainer.run(show, saved.append)
     assert len(saved) == 1  # nothing spoilt was saved

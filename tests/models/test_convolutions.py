@@ -1,0 +1,86 @@
+"""Faster convolutions do not die of what stock SLAYER computes."""
+
+import copy
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from esl_lava.models import fused
+from esl_lava.models.slayer import slayer
+from tests.models.test_fused import NEURON, on_chip, passes, spikes
+
+
+def test_random_convolutions_each_in_a_process_of_its_own():
+    """In an interpreter that has one thread, so that it can be forked."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.models.convolutions", "60"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "60 convolutions" in done.stdout
+    assert "0 crashes, 0 errors, 0 different spikes, 0 different gradients; 5 kept" in done.stdout
+
+
+def test_maps_of_which_torchs_convolution_dies_keep_stock_passes(monkeypatch, caplog):
+    """Named once; the same convolution of wider maps is served."""
+    torch.manual_seed(0)
+    stock = on_chip(
+        slayer.block.cuba.Conv(
+            dict(NEURON),
+            4,
+            16,
+            (2, 1),
+            stride=(2, 2),
+            padding=(0, 1),
+            dilation=(2, 1),
+            groups=4,
+            delay_shift=False,
+        )
+    )
+    calls = []
+    convolution = fused.functional.conv2d
+    monkeypatch.setattr(fused.functional, "conv2d", lambda *a: calls.append(a) or convolution(*a))
+    rng = np.random.default_rng(0)
+    with caplog.at_level(logging.WARNING):
+        for width, served in ((1, False), (2, True)):
+            twin, theirs = copy.deepcopy(stock), copy.deepcopy(stock)
+            network = fused.accelerate(torch.nn.ModuleDict({"odd": twin}))
+            for _ in range(2):
+                x = spikes(rng, (3, 4, 7, width, 3), 0.4)
+                assert torch.equal(passes(network["odd"], x)[0], passes(theirs, x)[0])
+            assert bool(calls) is served
+    (line,) = caplog.messages
+    assert "block odd keeps stock SLAYER's passes on maps of 7 x 1" in line
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding", "dilation", "alone"),
+    [
+        (1, 1, 2, 1, 1, True),  # stops at -1 and 1
+        (1, 1, 1, 1, 1, False),
+        (3, 1, 4, 1, 1, True),  # at -1 and 3
+        (2, 1, 3, 4, 1, True),  # at -4, -1, 2 and 5
+        (2, 2, 4, 2, 1, True),  # -2 and -1; 2 and 3
+        (1, 2, 2, 3, 2, True),  # -3, -1; -1, 1; 1, 3
+        (2, 2, 2, 3, 2, False),  # -1 and 1
+        (3, 3, 1, 0, 1, False),
+    ],
+)
+def test_what_sees_only_padding(size, kernel, stride, padding, dilation, alone):
+    assert fused.only_padding(size, kernel, stride, padding, dilation) is alone
+    seen = torch.nn.functional.conv1d(
+        torch.ones(1, 1, size), torch.ones(1, 1, kernel), None, stride, padding, dilation
+    )
+    assert bool((seen == 0).all()) is alone
+
+
+def test_without_output_there_is_none_that_sees_only_padding():
+    assert not fused.only_padding(size=1, kernel=3, stride=1, padding=0, dilation=1)

@@ -1,0 +1,239 @@
+"""What a training has destroyed is not saved, and is said by layer and value."""
+
+import copy
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from esl_lava.config import Experiment, override
+from esl_lava.data.datasets import Dataset, load
+from esl_lava.errors import UserError
+from esl_lava.models.modelfile import SavedModel
+from esl_lava.sparsity.evolver import weight_layers
+from esl_lava.training import health
+from esl_lava.training.trainer import Progress, Trainer
+from tests.training.test_engines import by
+from tests.training.test_single_spike import experiment as single_spike
+from tests.training.test_trainer import experiment, same, stopped
+
+KINDS: dict[str, Experiment] = {
+    **{engine: by(engine) for engine in ("slayer", "fused", "sparse")},
+    "one spike": single_spike(),
+}
+
+every_kind = pytest.mark.parametrize("settings", KINDS.values(), ids=KINDS)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load("digits", "train").take(80)
+
+
+def spoiling(
+    trainer: Trainer, layer: str, after: int, value: float = math.nan
+) -> Callable[[Progress], None]:
+    """A `show` that spoils a connection's weight after that step."""
+
+    def show(progress: Progress) -> None:
+        if progress.iteration == after:
+            weight = weight_layers(trainer.model)[layer].detach().view(-1)
+            weight[weight.nonzero()[0]] = value
+
+    return show
+
+
+def finite(value: object) -> bool:
+    """Whether all numbers of nested containers and tensors are."""
+    if isinstance(value, Tensor):
+        return bool(value.isfinite().all())
+    if isinstance(value, dict):
+        return all(map(finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+# --- what is not finite -------------------------------------------------------------------
+
+
+@every_kind
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_spoilt_checkpoint_is_not_saved(data: Dataset, settings: Experiment, value) -> None:
+    settings = override(settings, {"sparsity.t_iter": 1000})
+    trainer = Trainer(settings, data)
+    saved: list[SavedModel] = []
+    message = "training diverged: 1 of [0-9]+ weights in layer hidden2 are NaN or infinite after"
+    with pytest.raises(UserError, match=f"{message} step 4; training.learning_rate"):
+        trainer.run(spoiling(trainer, "hidden2", 4, value), saved.append, lambda: True)
+    assert [checkpoint.state["iteration"] for checkpoint in saved] == [1, 2, 3]
+    assert all(finite([c.weights, c.state, c.history]) for c in saved)
+    assert Trainer(settings, data, saved[-1]).iteration == 3
+
+
+@every_kind
+def test_the_layer_that_went_first_is_named(data: Dataset, settings: Experiment) -> None:
+    """Though those before it have it from its gradient, and are looked at only later."""
+    trainer = Trainer(override(settings, {"sparsity.t_iter": 1000}), data)
+    with pytest.raises(UserError, match="weights in layer hidden2 are NaN") as raised:
+        trainer.run(spoiling(trainer, "hidden2", 4))
+    assert "hidden1" not in str(raised.value)
+
+
+def test_masks_are_not_made_of_spoilt_weights(data: Dataset) -> None:
+    """The evolver would look at the first layer first."""
+    trainer = Trainer(by("slayer", sparsity={"t_iter": 5}, training={"epochs": 9}), data)
+    with pytest.raises(UserError, match="in layer hidden2 are NaN or infinite after step 5"):
+        trainer.run(spoiling(trainer, "hidden2", 4))
+
+
+def test_a_moment_that_is_not_finite_is_refused(data: Dataset) -> None:
+    """Its weight would never move again."""
+    trainer = Trainer(experiment(sparsity={"t_iter": 1000}), data)
+
+    def show(progress: Progress) -> None:
+        if progress.iteration == 4:
+            moments = trainer.optimizer.state[weight_layers(trainer.model)["hidden1"]]
+            moments["exp_avg_sq"].masked_fill_(trainer.evolver.masks["hidden1"], math.inf)
+
+    message = "232 of 232 exp_avg_sq of the optimiser in layer hidden1 are NaN or infinite"
+    with pytest.raises(UserError, match=message):
+        trainer.run(show, due=lambda: True)
+
+
+def test_a_spoilt_checkpoint_is_not_gone_on_from(data: Dataset) -> None:
+    saved = stopped(Trainer(experiment(), data), 2).checkpoint()
+    saved.weights["readout.synapse.weight"][0] = math.nan
+    with pytest.raises(UserError, match="8 of 80 weights in layer readout are NaN or infinite"):
+        Trainer(experiment(), data, saved)
+
+
+def test_a_loss_is_traced_to_outputs(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all weights are finite."""
+    trainer = Trainer(single_spike(), data)
+    real = trainer.model.readout.forward
+    monkeypatch.setattr(trainer.model.readout, "forward", lambda z: real(z) * math.nan)
+    with pytest.raises(
+        UserError, match="loss nan at step 1, 300 of 300 outputs of layer readout are NaN"
+    ):
+        trainer.run()
+
+
+def test_the_last_of_broken_layers_went_first() -> None:
+    weights = {"a": torch.tensor([1.0, math.nan]), "b": torch.tensor([math.inf, 2.0, 0.0])}
+    assert health.broken(weights, {}, {}) == "1 of 3 weights in layer b are NaN or infinite"
+    masks = {"b": torch.tensor([False, True, True])}
+    assert health.broken(weights, masks, {}) == "1 of 2 weights in layer a are NaN or infinite"
+    masks["a"] = torch.tensor([True, False])
+    assert health.broken(weights, masks, {}) is None
+    moments = {"a": {"exp_avg": torch.tensor([0.0, math.nan])}}
+    assert health.broken(weights, masks, moments) is None
+    moments["a"]["exp_avg"][0] = -math.inf
+    assert health.broken(weights, masks, moments) == (
+        "1 of 1 exp_avg of the optimiser in layer a are NaN or infinite"
+    )
+
+
+# --- what is finite and destroyed ---------------------------------------------------------
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.message for r in caplog.records if r.levelno == logging.WARNING]
+
+
+@every_kind
+def test_a_training_that_learns_warns_of_nothing(
+    data: Dataset, settings: Experiment, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = Trainer(settings, data)
+    trainer.run()
+    assert warnings(caplog) == []
+    for entry in trainer.history:
+        assert entry["beyond_range"] == {"hidden1": 0.0, "hidden2": 0.0, "readout": 0.0}
+
+
+@every_kind
+def test_weights_beyond_eight_bits_are_said(
+    data: Dataset, settings: Experiment, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The loss stays finite; said once a layer, and of the model that is kept."""
+    trainer = Trainer(override(settings, {"training.learning_rate": 1000.0}), data)
+    model = trainer.run()
+    assert finite(trainer.history)
+    shares = model.history[0]["beyond_range"]
+    assert all(share > 0.5 for share in shares.values())
+    told = warnings(caplog)
+    where = {
+        "multi_spike": "beyond the range of 8 bits -4..3.96875",
+        "single_spike": "so large that one spike alone decides whether a neuron fires, beyond "
+        "-24.9756..24.9756",
+    }[settings.model.kind]
+    for name, share in shares.items():
+        sentence = f"{share:.1%} of the weights of layer {name} are {where} after epoch 1"
+        assert told.count(sentence) == 1
+    kept = [line for line in told if line.startswith("the model that is kept: ")]
+    assert len(kept) == 3
+    assert len(told) == 6
+
+
+@every_kind
+@pytest.mark.parametrize("validation", [0.1, 0.0])
+def test_silent_layers_are_said(
+    data: Dataset, settings: Experiment, validation: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = override(settings, {"training.learning_rate": 1e-9, "data.validation": validation})
+    trainer = Trainer(settings, data)
+    with torch.no_grad():
+        weight_layers(trainer.model)["hidden2"].abs_().neg_()  # excites nothing
+    model = trainer.run()
+    silent = model.history[-1]["silent"]
+    assert silent["hidden2"] == 8
+    assert silent["hidden1"] < 10
+    told = warnings(caplog)
+    whose = "validation" if validation else "training"
+    sentence = f"all 8 neurons of layer hidden2 were silent on every {whose} sample looked at after"
+    assert [line for line in told if line.startswith(sentence)] == [f"{sentence} epoch 1"]
+    assert f"the model that is kept: {sentence} epoch 3" in told
+
+
+def test_a_resumed_run_says_what_is_new(data: Dataset, caplog: pytest.LogCaptureFixture) -> None:
+    settings = experiment(training={"learning_rate": 1000.0})
+    whole = Trainer(settings, data).run()
+    caplog.clear()
+    checkpoint = stopped(Trainer(settings, data), 4).checkpoint()
+    first = warnings(caplog)
+    resumed = Trainer(settings, data, checkpoint).run()
+    assert same(resumed.history, whole.history)
+    after = warnings(caplog)[len(first) :]
+    assert len(first) == 3
+    assert all(line.startswith("the model that is kept") for line in after)
+
+
+def test_complaints_of_a_record() -> None:
+    entry: dict[str, Any] = {"epoch": 2, "validation_accuracy": 0.1}
+    known = ({"hidden1": 3, "readout": 2}, "beyond 1..2")
+    assert health.complaints(entry, *known) == {}  # as older versions wrote it
+    entry |= {"silent": {"hidden1": 2}, "beyond_range": {"hidden1": 0.1, "readout": 0.25}}
+    assert list(health.complaints(entry, *known).values()) == [
+        "25.0% of the weights of layer readout are beyond 1..2 after epoch 2"
+    ]
+    entry["silent"]["hidden1"] = 3
+    assert list(health.complaints(entry, *known)) == ["silent hidden1", "beyond readout"]
+
+
+def test_shares_beyond_a_range_are_of_connections() -> None:
+    weights = {"a": torch.tensor([0.0, 5.0, -3.0, -4.5]), "b": torch.tensor([4.0])}
+    masks = {"a": torch.tensor([False, True, True, True])}
+    assert health.beyond_range(weights, masks, (-4, 4)) == {"a": 2 / 3, "b": 0.0}
+
+
+def test_looking_changes_nothing(data: Dataset) -> None:
+    trainer = stopped(Trainer(experiment(), data), 4)
+    before = copy.deepcopy(trainer.checkpoint())
+    trainer._refuse_broken(4)
+    assert same(before.weights, trainer.checkpoint().weights)
+    assert same(before.state, trainer.checkpoint().state)
