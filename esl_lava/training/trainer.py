@@ -16,7 +16,7 @@ import torch
 from esl_lava.config import Experiment, Training
 from esl_lava.data.augment import shifted
 from esl_lava.data.datasets import Dataset, split_validation
-from esl_lava.errors import DataError, UserError
+from esl_lava.errors import ConfigError, DataError, UserError
 from esl_lava.models.history import kept_epoch
 from esl_lava.models.mlp import scale_initial_weights
 from esl_lava.models.modelfile import SavedModel
@@ -65,6 +65,7 @@ class Trainer:
 
     Raises:
         ConfigError, DataError: when experiment, data and checkpoint do not fit.
+        UserError: when the checkpoint's weights or moments are not finite.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Trainer:
         )
         if checkpoint is not None:
             self._restore(checkpoint)
+        self._refuse_broken(self.iteration)
 
     def run(
         self,
@@ -222,7 +224,6 @@ class Trainer:
             self.history = list(checkpoint.history)
             self._losses = list(state["losses"])
             self._best = state["best"]
-            self._refuse_broken(self.iteration)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())  # torch's are several lines
             raise DataError(f"the checkpoint does not fit its experiment: {reason}") from None
@@ -320,12 +321,16 @@ class Trainer:
         """Refuse weights or moments that are not finite after that step. Collective.
 
         Raises:
+            ConfigError: before the first step.
             UserError: naming the layer that went first.
         """
         weights = weight_layers(self.model)
         with ranks.together():
             moments = health.moments(self.optimizer, weights)
             clause = health.broken(weights, self.evolver.masks, moments)
+            if clause and after == 0:
+                scale = self.experiment.model.weight_scale
+                raise ConfigError(f"{clause} at the start: model.weight_scale {scale} is too large")
             if clause:
                 raise self._diverged(f"{clause} after step {after}")
 

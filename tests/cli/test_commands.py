@@ -135,6 +135,26 @@ def test_run_as_a_program_of_its_own(tiny: Any, program: Command) -> None:
         assert f"{layer.sops / 40:,.1f}" in line.split()
 
 
+def test_lava_runs_the_file_itself(
+    tiny: Any, invoke: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a copy of what our reader made of it, in which a fault of the reader would hide."""
+    from esl_lava.simulate import lava_cpu
+
+    ran = []
+
+    def instead_of_lava(
+        path: Path, network: Any, inputs: Any, record: Any, **options: Any
+    ) -> Result:
+        ran.append(path)
+        return exact.run(network, inputs, record)
+
+    monkeypatch.setattr(lava_cpu, "run_file", instead_of_lava)
+    done = invoke("run", tiny.net, "--backend", "lava", "--samples", 3)
+    assert done.code == 0, done.err
+    assert ran == [tiny.net]
+
+
 @pytest.mark.parametrize("command", ["run", "energy", "map"])
 def test_networks_from_elsewhere(command: str, invoke: Command, tmp_path: Path) -> None:
     """An input block scales its input; a convolution may be told the input's shape."""

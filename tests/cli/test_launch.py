@@ -105,8 +105,8 @@ SCENARIOS: dict[str, tuple[tuple[str, ...], Prepare]] = {
     "resumed": (("train", "--resume", "broken", "--json"), lambda rank, patch: None),
     "finished": (("train", "--resume", "whole"), lambda rank, patch: None),
     "unnamed": (("train", "--config", "small.toml"), lambda rank, patch: None),
-    "diverged": (
-        (*NEW, "diverged", "--set", "model.weight_scale=1e39"),
+    "infinite": (
+        (*NEW, "infinite", "--set", "model.weight_scale=1e39"),
         lambda rank, patch: None,
     ),
     # Last, as rank 0 loses its only company.
@@ -171,7 +171,7 @@ def test_only_rank_0_speaks(outcomes: list[dict[str, Outcome]]) -> None:
 @pytest.mark.parametrize(
     ("scenario", "code"),
     [("whole", 0), ("table", 0), ("resumed", 0), ("interrupted", 130)]
-    + [(name, 2) for name in ("refused", "finished", "unnamed", "diverged")],
+    + [(name, 2) for name in ("refused", "finished", "unnamed", "infinite")],
 )
 def test_all_ranks_end_alike(outcomes: list[dict[str, Outcome]], scenario: str, code: int) -> None:
     assert [found[scenario].code for found in outcomes] == [code, code], outcomes[0][scenario]
@@ -202,7 +202,10 @@ def test_interrupted_and_resumed_to_the_same_bits(
         ("refused", "whole: already holds something; choose another directory or remove it"),
         ("finished", "whole/model.pt: exists, so this training is finished"),
         ("unnamed", "-o is missing: the new directory for the run"),
-        ("diverged", "layer hidden1: "),
+        (
+            "infinite",
+            "212 of 212 weights in layer hidden2 are NaN or infinite at the start: model.",
+        ),
     ],
 )
 def test_an_error_is_one_sentence(

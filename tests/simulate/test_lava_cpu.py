@@ -257,7 +257,7 @@ def test_graded_maps_into_sparse_synapses():
     assert_every_state_agrees(network, inputs, sparse=True)
 
 
-def test_neurons_that_pause_and_decide_by_their_first_spike():
+def test_neurons_that_pause_and_decide_by_their_first_spike(caplog):
     """Ours in Lava: a pause that ends within the sample, one that does not, and resets."""
     rng = np.random.default_rng(10)
     network = Network(
@@ -272,6 +272,7 @@ def test_neurons_that_pause_and_decide_by_their_first_spike():
     assert (ours.spikes["short"].sum(axis=1) > 1).any()
     assert ours.spikes["once"].sum(axis=1).max() == 1
     assert set(lava_cpu.run(network, inputs).decisions) == set(ours.decisions)
+    assert "Lava runs a copy of it without them, with neurons of ours that have them" in caplog.text
     assert len(set(ours.decisions.tolist())) > 1
 
 

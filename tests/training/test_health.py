@@ -12,7 +12,7 @@ from torch import Tensor
 
 from esl_lava.config import Experiment, override
 from esl_lava.data.datasets import Dataset, load
-from esl_lava.errors import UserError
+from esl_lava.errors import ConfigError, UserError
 from esl_lava.models.modelfile import SavedModel
 from esl_lava.sparsity.evolver import weight_layers
 from esl_lava.training import health
@@ -110,6 +110,13 @@ def test_a_spoilt_checkpoint_is_not_gone_on_from(data: Dataset) -> None:
     saved.weights["readout.synapse.weight"][0] = math.nan
     with pytest.raises(UserError, match="8 of 80 weights in layer readout are NaN or infinite"):
         Trainer(experiment(), data, saved)
+
+
+@every_kind
+def test_weights_that_are_infinite_from_the_start(data: Dataset, settings: Experiment) -> None:
+    """So that not even the first checkpoint holds them."""
+    with pytest.raises(ConfigError, match=r"at the start: model.weight_scale 1e\+39 is too large"):
+        Trainer(override(settings, {"model.weight_scale": 1e39}), data)
 
 
 def test_a_loss_is_traced_to_outputs(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
