@@ -78,6 +78,7 @@ def test_any_rules_shapes_and_gradients(
     combination, optimiser, widths, density, alpha, scores, seed
 ):
     logging.disable(logging.WARNING)  # of statistics that are 0
+    fed: dict[str, torch.Tensor] = {}
     try:
         twins = Twins(
             tuple(widths),
@@ -92,13 +93,19 @@ def test_any_rules_shapes_and_gradients(
         )
         generator = torch.Generator().manual_seed(seed)
         for _ in range(4):
-            fed = gradients(twins, generator)
-            twins.feed({name: FILLS[scores](gradient) for name, gradient in fed.items()})
+            fed = {name: FILLS[scores](g) for name, g in gradients(twins, generator).items()}
+            twins.feed(fed)
             assert twins.differences() == []
     except ConfigError as error:
-        assert "each needs at least 1" in str(error)  # noqa: PT017
+        nothing = named(combination)["growth"] == "gradient" and fed and not any_of(fed)
+        said = "its gradient is 0 everywhere" if nothing else "each needs at least 1"
+        assert said in str(error)  # noqa: PT017
     finally:
         logging.disable(logging.NOTSET)
+
+
+def any_of(gradients: dict[str, torch.Tensor]) -> bool:
+    return any(bool(gradient.any()) for gradient in gradients.values())
 
 
 @pytest.mark.parametrize("growth", ["random", "gradient"])
