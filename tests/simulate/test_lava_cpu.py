@@ -437,6 +437,8 @@ def test_no_worker_outlives_its_parent(tmp_path, fake_lava, signum):
         [sys.executable, "-c", PARENT, str(path)],
         stderr=subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(temporary)},
+        # Tests that were started in the background ignore Ctrl-C, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not (marker.exists() and marker.read_text()):
         assert parent.poll() is None
