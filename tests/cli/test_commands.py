@@ -284,12 +284,13 @@ def test_run_on_lava_with_its_options(
         record: Any,
         states: Any,
         *,
+        path: Path | None = None,
         workers: int = 1,
         sparse: bool = False,
         deadline: float | None = None,
         progress: Any = None,
     ) -> Result:
-        given.update(workers=workers, sparse=sparse, deadline=deadline)
+        given.update(path=path, workers=workers, sparse=sparse, deadline=deadline)
         for done in (0, 1, 3, 20):
             progress(done, 20)
         return exact.run(network, inputs, record, states)
@@ -300,11 +301,11 @@ def test_run_on_lava_with_its_options(
     line = ("run", tiny.net, "--samples", 20, "--backend", "lava")
     done = invoke(*line, "--workers", 2, "--sparse", "--deadline", 9)
     assert done.code == 0, done.err
-    assert given == {"workers": 2, "sparse": True, "deadline": 9.0}
+    assert given == {"path": tiny.net, "workers": 2, "sparse": True, "deadline": 9.0}
     # One sample is not a tenth of them, and all of them are told by the result.
     assert done.err == "     3/20 samples  17 s left\n"
     invoke(*line)
-    assert given == {"workers": 1, "sparse": False, "deadline": None}
+    assert given == {"path": tiny.net, "workers": 1, "sparse": False, "deadline": None}
 
 
 def test_a_layer_without_synapses_has_no_density(tmp_path: Path, invoke: Command) -> None:
