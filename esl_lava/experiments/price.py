@@ -48,7 +48,7 @@ class Terms:
         seconds = self.step_seconds
         if seconds is not None and not 0 < seconds <= LONGEST_STEP:
             raise ConfigError(
-                f"a step of {seconds} s is not one of more than 0 and at most {LONGEST_STEP:g} s"
+                f"a step of {seconds} s: a step takes more than 0 s and at most {LONGEST_STEP:g} s"
             )
 
 

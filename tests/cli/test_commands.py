@@ -917,7 +917,7 @@ BAD = [
     ("energy {net} --constant sop", "--constant 'sop' is not KEY=PICOJOULES"),
     ("energy {net} --utilisation 2", "energy.operation.utilisation = 2.0"),
     ("energy {net} --flops-per-mac 3", "ops_per_connection = 3"),
-    ("energy {net} --step-seconds -1", "a step of -1.0 s is not one of more than 0"),
+    ("energy {net} --step-seconds -1", "a step of -1.0 s: a step takes more than 0 s"),
     ("energy {net} --device rolls --utilisation 1", "--utilisation says nothing here"),
     ("energy {net} --map rolls", "device rolls states no [capacity]"),
     ("energy {net} --training missing.pt", "missing.pt: No such file"),
