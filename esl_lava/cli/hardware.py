@@ -24,6 +24,7 @@ from esl_lava.cli.options import (
     run_values,
 )
 from esl_lava.cli.output import print_json, print_tables, results_only
+from esl_lava.errors import ConfigError
 
 
 def energy(
@@ -187,6 +188,13 @@ def map_to_chip(
         from esl_lava.experiments.spikes import read_network, spikes_file
         from esl_lava.report import hardware
 
+        measuring = {"--samples": samples, "--encoder": encoder, "--steps": steps}
+        measuring["--drive"] = drive or None
+        for option, given in measuring.items():
+            if not spikes and given is not None:
+                raise ConfigError(
+                    f"{option} belongs to measured spikes, which --no-spikes leaves out"
+                )
         layout = layout_of(axes, input_shape, drive)
         network = read_network(net, spikes_file(data), layout)
         seen = None
