@@ -7,6 +7,7 @@ Input.transform), and leaves it to the host to set the neurons' bias to that.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ def driven(network: Network, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         What `simulate` injects, int32; the values themselves where there is no input block.
 
     Raises:
-        DataError: where a value is not one that SLAYER's block keeps as it is.
+        DataError: where a value is not one that SLAYER's block keeps as it is, or the file's
+            weight or bias is no number of 16 bits.
     """
     if not has_transform(network):
         return values
@@ -42,7 +44,7 @@ def driven(network: Network, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
             f"they are, found {found[0] if found[0] < low else found[1]}; with --drive values are "
             "what drives its neurons, weight and bias already applied"
         )
-    weight, bias = (int(network.provenance[f"input_{key}"]) for key in ("weight", "bias"))
+    weight, bias = (_whole(network, f"input_{key}") for key in ("weight", "bias"))
     return (weight * values.astype(np.int32) + bias).astype(np.int32)
 
 
@@ -50,3 +52,11 @@ def has_transform(network: Network) -> bool:
     """Whether the network begins with an input block that scales and shifts its input."""
     injected = isinstance(network.layers[0].connections, Injection)
     return injected and "input_weight" in network.provenance
+
+
+def _whole(network: Network, fact: str) -> int:
+    """A number that the file tells as a text; a stranger may have written any other."""
+    said = network.provenance.get(fact, "")
+    if not re.fullmatch(r"-?[0-9]{1,5}", said):
+        raise DataError(f"the network's file says {fact} {said[:20]!r}, not a number of 16 bits")
+    return int(said)

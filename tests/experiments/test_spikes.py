@@ -191,3 +191,11 @@ def test_only_an_input_block_has_a_drive(tmp_path: Path) -> None:
     netfile.write(FULL, tmp_path / "net.h5")
     with pytest.raises(ConfigError, match=r"--drive: .*net\.h5 does not begin with an input block"):
         read_network(tmp_path / "net.h5", None, Layout(drive=True))
+
+
+@pytest.mark.parametrize("said", ["many", "1.5", "", "9" * 5000])
+def test_a_weight_that_a_stranger_wrote_is_a_number_or_refused(said: str, path: Path) -> None:
+    np.save(path, np.array([[[1, 0]]]))
+    for facts in ({"input_weight": said, "input_bias": "0"}, {"input_weight": "1"}):
+        with pytest.raises(DataError, match="the network's file says input_"):
+            read_spikes(block(facts), path)(slice(0, 1))
