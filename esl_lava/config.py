@@ -15,10 +15,8 @@ import tomli
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
+from esl_lava.chip import DECAY_UNITY
 from esl_lava.errors import ConfigError, FileError
-
-DECAY_ONE = 4096
-"""The chip's decay that keeps nothing: decays are integers of 12 bits."""
 
 MAX_TIME_CONSTANTS = 20
 """How long a sample of single spikes may last: times enter sums as their exponentials."""
@@ -121,10 +119,10 @@ class Model(_Section):
     def _single_spikes_have_one_neuron(self) -> Model:
         if self.kind != "single_spike":
             return self
-        if not 0.5 / DECAY_ONE < self.current_decay < 1 - 0.5 / DECAY_ONE:
+        if not 0.5 / DECAY_UNITY < self.current_decay < 1 - 0.5 / DECAY_UNITY:
             raise ValueError(
                 f"model.current_decay {self.current_decay}: a single_spike network needs a "
-                f"decaying current, {1 / DECAY_ONE:.5f} to {1 - 1 / DECAY_ONE:.5f}"
+                f"decaying current, {1 / DECAY_UNITY:.5f} to {1 - 1 / DECAY_UNITY:.5f}"
             )
         for name, needed in (("voltage_decay", 0.0), ("threshold", 1.0)):
             if getattr(self, name) != needed:

@@ -29,12 +29,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from esl_lava.chip import DECAY_UNITY, MAX_DELAY, MAX_REFRACTORY, NEVER
 from esl_lava.connections import Connections, Convolution, Injection, IntArray, frozen
 
 __all__ = [
     "INPUT",
     "INTEGRATOR",
-    "NEVER",
     "Connections",
     "Convolution",
     "Cuba",
@@ -46,24 +46,6 @@ __all__ = [
     "ends",
     "parts",
 ]
-
-DECAY_UNITY = 4096
-"""A decay of 4096 forgets everything in one step (12-bit fraction)."""
-
-STATE_SHIFT = 6
-"""u and v carry 6 fractional bits below weights, biases and thresholds."""
-
-MAX_DELAY = 62
-"""The largest axonal delay, in steps."""
-
-MAX_REFRACTORY = 1 << 20
-"""The longest refractory period, in steps; more than any sample has."""
-
-STATE_LIMIT = 1 << 23
-"""u wraps beyond +-2**23, v clips at +-(2**23 - 1)."""
-
-NEVER = 1 << 17
-"""A threshold no membrane can exceed: `NEVER << 6` is 2**23, v stops one below."""
 
 
 @dataclass(frozen=True, eq=False)

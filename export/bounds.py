@@ -11,19 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from esl_lava.chip import DECAY_UNITY, NEVER, STATE_LIMIT, STATE_SHIFT
 from esl_lava.netfile.limits import named_parts
-from esl_lava.network import (
-    DECAY_UNITY,
-    INPUT,
-    NEVER,
-    STATE_LIMIT,
-    STATE_SHIFT,
-    Connections,
-    Convolution,
-    Injection,
-    Layer,
-    Network,
-)
+from esl_lava.network import INPUT, Connections, Convolution, Injection, Layer, Network
 
 _FAR = 1 << 40  # no state of interest, and its product with a decay fits int64
 

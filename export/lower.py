@@ -8,13 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from esl_lava.chip import DECAY_UNITY, WEIGHT_SCALE
 from esl_lava.errors import LimitError
 from esl_lava.models.mlp import SpikingMLP
-from esl_lava.network import DECAY_UNITY, INTEGRATOR, Connections, Cuba, Layer, Network
+from esl_lava.network import INTEGRATOR, Connections, Cuba, Layer, Network
 from esl_lava.sparsity.weights import SparseWeight
-
-WEIGHT_SCALE = 64
-"""An integer weight or threshold is a trained one times 64 (SLAYER's `scale`)."""
 
 
 def integer_weights(weights: torch.Tensor) -> npt.NDArray[np.int32]:

@@ -23,13 +23,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from esl_lava.chip import DECAY_UNITY, NEVER, STATE_SHIFT, WEIGHT_RANGE
 from esl_lava.export.lower import checked_masks, integer_decay
 from esl_lava.models.single_spike import SingleSpikeMLP
-from esl_lava.netfile.limits import WEIGHT_RANGE
-from esl_lava.network import DECAY_UNITY, NEVER, STATE_SHIFT, Connections, Cuba, Layer, Network
-
-LOIHI1_REFRACTORY = 63
-"""The longest refractory period on Loihi 1, in steps; Loihi 2's neurons are programs."""
+from esl_lava.network import Connections, Cuba, Layer, Network
 
 
 def lower_single_spike(

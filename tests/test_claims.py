@@ -70,12 +70,12 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     ),
     "spikes, and so the function that is trained, are the same": (
         "training/test_clipping.py::test_engines_train_the_same_function",
-        "models/test_fused.py::test_dense_blocks",
-        "models/test_fused.py::test_convolutions",
+        "engines/test_fused.py::test_dense_blocks",
+        "engines/test_fused.py::test_convolutions",
     ),
     "a block that it cannot serve keeps stock SLAYER's passes, and the log names it": (
-        "models/test_fused.py::test_what_it_cannot_serve_stays_stock_and_is_named",
-        "models/test_convolutions.py::test_random_convolutions_each_in_a_process_of_its_own",
+        "engines/test_fused.py::test_what_it_cannot_serve_stays_stock_and_is_named",
+        "engines/test_convolutions.py::test_random_convolutions_each_in_a_process_of_its_own",
     ),
     "A *SOP* is one spike that crosses one synapse and arrives before its sample ends": (
         "energy/test_neurobench.py::test_counts_are_neurobenchs",

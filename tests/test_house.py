@@ -19,14 +19,15 @@ ROOT = Path(__file__).resolve().parents[1]
 LINKS = {"export": "../export", "hw_configs": "../hw_configs"}
 
 FLOORS = {
-    1: "network connections arrivals counts devices config errors files interrupts kernels "
+    1: "chip network connections arrivals counts devices config errors files interrupts kernels "
     "hw_configs",
     2: "netfile sparsity data",
-    3: "models simulate energy mapping",
-    4: "report training export",
-    5: "experiments",
-    6: "cli",
-    7: "__main__",
+    3: "engines simulate energy mapping modelfile",
+    4: "models",
+    5: "report training export",
+    6: "experiments",
+    7: "cli",
+    8: "__main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 

@@ -8,12 +8,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from esl_lava.chip import MAX_REFRACTORY, NEVER
 from esl_lava.counts import Counts, LayerCounts
 from esl_lava.network import (
     INPUT,
     INTEGRATOR,
-    MAX_REFRACTORY,
-    NEVER,
     Connections,
     Convolution,
     Cuba,

@@ -55,7 +55,7 @@ def _overview(context: typer.Context) -> None:
 def _guarded(program: Callable[..., int | None]) -> None:
     """Run a command line; a user's error becomes one sentence a line and exit code 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    logging.getLogger("esl_lava.training.engines").setLevel(logging.INFO)  # what `auto` chose
+    logging.getLogger("esl_lava.engines.choice").setLevel(logging.INFO)  # what `auto` chose
     try:
         with heeded():
             status = program(standalone_mode=False)

@@ -9,18 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esl_lava.chip import DECAY_UNITY
 from esl_lava.counts import Counts, LayerDetail
-from esl_lava.network import (
-    DECAY_UNITY,
-    INPUT,
-    Connections,
-    Convolution,
-    Injection,
-    Layer,
-    Network,
-    ends,
-    parts,
-)
+from esl_lava.network import INPUT, Connections, Convolution, Injection, Layer, Network, ends, parts
 
 BLOCK = 1 << 22
 """Entries of a dense pattern looked at at a time."""

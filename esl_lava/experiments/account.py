@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from esl_lava import netfile
+from esl_lava import modelfile, netfile
 from esl_lava.config import to_toml
 from esl_lava.data.datasets import Dataset
 from esl_lava.devices import load_device
@@ -28,9 +28,8 @@ from esl_lava.experiments.evaluate import Evaluation, encoded
 from esl_lava.experiments.price import Price, cost_of_training, device_values, disagreements
 from esl_lava.experiments.rundir import RunDirectory, read_updates
 from esl_lava.experiments.verify import Verification, verification_values
-from esl_lava.models import modelfile
+from esl_lava.modelfile import SavedModel
 from esl_lava.models.history import kept_epoch
-from esl_lava.models.modelfile import SavedModel
 from esl_lava.network import Connections, Network
 from esl_lava.report.hardware import stated, training_document
 from esl_lava.report.pictures import Shown

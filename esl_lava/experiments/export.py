@@ -7,7 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from esl_lava import netfile
+from esl_lava import modelfile, netfile
+from esl_lava.chip import LOIHI1_REFRACTORY
 from esl_lava.config import from_toml, to_toml
 from esl_lava.data.datasets import load
 from esl_lava.data.encoders import encode
@@ -15,8 +16,6 @@ from esl_lava.errors import DataError, FileError, LimitError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import refuse_overwrite
 from esl_lava.export import check, lower, lower_single_spike, unbounded_layers
-from esl_lava.export.time_grid import LOIHI1_REFRACTORY
-from esl_lava.models import modelfile
 from esl_lava.models.build import restore
 from esl_lava.network import Network
 from esl_lava.simulate import simulate

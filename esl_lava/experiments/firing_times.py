@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from esl_lava.chip import DECAY_UNITY
 from esl_lava.export.time_grid import firing_band, unit_weights
 from esl_lava.models.single_spike import SingleSpikeMLP, firing_times, grid_step
-from esl_lava.network import DECAY_UNITY, INPUT, Layer, Network
+from esl_lava.network import INPUT, Layer, Network
 from esl_lava.report.tables import LayerTimes
 
 Steps = npt.NDArray[np.int64]

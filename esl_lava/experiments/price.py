@@ -216,8 +216,8 @@ def cost_of_training(model: Path, network: Network, counts: Counts) -> TrainingC
     Raises:
         FileError, DataError: when files are missing, damaged or of another network.
     """
+    from esl_lava import modelfile
     from esl_lava.data.datasets import load, split_validation
-    from esl_lava.models import modelfile
 
     saved = modelfile.read(model)
     config = saved.config

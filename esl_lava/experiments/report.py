@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from esl_lava import netfile
+from esl_lava import modelfile, netfile
 from esl_lava.errors import ConfigError, FileError
 from esl_lava.experiments.account import Account, Findings, account
 from esl_lava.experiments.evaluate import evaluate, load_samples
@@ -21,7 +21,6 @@ from esl_lava.experiments.price import DEFAULT_DEVICES, price
 from esl_lava.experiments.rundir import RunDirectory, refuse_overwrite
 from esl_lava.experiments.verify import verify
 from esl_lava.files import as_json, replace_file
-from esl_lava.models import modelfile
 from esl_lava.report import html
 
 FORMAT, FORMAT_VERSION = "esl-lava report", 1

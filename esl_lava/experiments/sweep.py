@@ -18,6 +18,7 @@ from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from pydantic import TypeAdapter, ValidationError
 
+from esl_lava import modelfile
 from esl_lava.config import Experiment, read_toml
 from esl_lava.data.datasets import SPLITS, Dataset, load
 from esl_lava.errors import ConfigError, FileError, UserError
@@ -28,7 +29,6 @@ from esl_lava.experiments.rundir import RunDirectory
 from esl_lava.experiments.train import resume, train
 from esl_lava.files import replace_file
 from esl_lava.interrupts import heeded
-from esl_lava.models import modelfile
 from esl_lava.models.build import densified
 from esl_lava.models.history import kept_epoch
 from esl_lava.report.sweeps import Row

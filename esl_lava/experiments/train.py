@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from esl_lava import modelfile
 from esl_lava.config import Experiment, to_toml
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.errors import DataError, FileError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import RunDirectory, create
 from esl_lava.files import as_json, replace_file
-from esl_lava.models import modelfile
+from esl_lava.modelfile import SavedModel
 from esl_lava.models.build import restore
-from esl_lava.models.modelfile import SavedModel
 from esl_lava.report.plots import plot_training
 from esl_lava.sparsity.records import Update
 from esl_lava.training import ranks

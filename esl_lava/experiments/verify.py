@@ -19,19 +19,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from esl_lava import netfile
+from esl_lava import modelfile, netfile
+from esl_lava.chip import STATE_SHIFT, WEIGHT_SCALE
 from esl_lava.config import from_toml
 from esl_lava.errors import BackendError, FileError
 from esl_lava.experiments.evaluate import encoded, load_samples
 from esl_lava.experiments.export import lowered
 from esl_lava.experiments.firing_times import TimeDifference, compare
 from esl_lava.experiments.integers import IntegerComparison, IntegerDifference, compare_integers
-from esl_lava.export.lower import WEIGHT_SCALE
-from esl_lava.models import modelfile
 from esl_lava.models.build import densified, restore
 from esl_lava.models.mlp import SpikingMLP
 from esl_lava.models.single_spike import SingleSpikeMLP
-from esl_lava.network import STATE_SHIFT, Connections, Network
+from esl_lava.network import Connections, Network
 from esl_lava.report.tables import LayerTimes
 from esl_lava.simulate import Result, backend_options, lava_cpu, simulate
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from esl_lava.config import Model
+from esl_lava.engines import sparse
 from esl_lava.errors import FileError
-from esl_lava.models import sparse
+from esl_lava.modelfile import SavedModel
 from esl_lava.models.mlp import Initial, SpikingMLP
-from esl_lava.models.modelfile import SavedModel
 from esl_lava.models.single_spike import SingleSpikeMLP
 from esl_lava.sparsity import positions
 from esl_lava.sparsity.evolver import sparse_weights

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from esl_lava.models import sparse
-from esl_lava.models.slayer import slayer
+from esl_lava.engines import sparse
+from esl_lava.engines.slayer import slayer
 from esl_lava.sparsity.evolver import weight_layers
 
 Initial = Callable[[int, int], Callable[[torch.Tensor], torch.Tensor]]
@@ -37,7 +37,7 @@ class SpikingMLP(nn.Module):
         tau_grad, scale_grad: the surrogate gradient of a spike by its potential v is
             scale_grad / (2 tau_grad) * exp(-|v - threshold| / tau_grad).
         sparse_layers: names of layers of which only connections are stored
-            (`models.sparse.Block`); they begin without any.
+            (`engines/sparse.Block`); they begin without any.
         initial: what gives these their weights.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from esl_lava.config import DECAY_ONE
+from esl_lava.chip import DECAY_UNITY
 from esl_lava.kernels import causal
 
 GROUPS = 4
@@ -169,7 +169,7 @@ def grid_step(current_decay: float) -> float:
     Args:
         current_decay: share of the current lost per step, above 0 and below 1.
     """
-    return -math.log1p(-round(current_decay * DECAY_ONE) / DECAY_ONE)
+    return -math.log1p(-round(current_decay * DECAY_UNITY) / DECAY_UNITY)
 
 
 def window_end(step: float, steps: int, place: int) -> float:

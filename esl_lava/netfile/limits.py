@@ -14,15 +14,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from esl_lava.chip import BIAS_BITS, BIAS_RANGE, WEIGHT_RANGE
 from esl_lava.errors import LimitError
 from esl_lava.netfile.lava_weights import effective_together
 from esl_lava.netfile.writer import beyond_netx
 from esl_lava.network import Connections, Convolution, Injection, Layer, Network
 
-WEIGHT_RANGE = (-256, 254)
-BIAS_RANGE = (-4096, 4095)  # 13-bit mantissa
-INJECTED_BITS = 12
-"""An injected input is a bias; 13 bits are 12 and a sign."""
 SLIDING_LIMIT = 127
 """Lava keeps what describes a convolution in signed 8 bits."""
 
@@ -142,10 +139,10 @@ def check(network: Network) -> None:
     """
     broken = violations(network)
     first = network.layers[0]
-    if isinstance(first.connections, Injection) and network.input_bits > INJECTED_BITS:
+    if isinstance(first.connections, Injection) and network.input_bits > BIAS_BITS:
         broken.append(
             f"layer 0 ({first.name}): injected input of {network.input_bits} bits exceeds "
-            f"{INJECTED_BITS} (13-bit mantissa)"
+            f"{BIAS_BITS} (13-bit mantissa)"
         )
     if broken:
         raise LimitError(broken)

@@ -9,9 +9,10 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from esl_lava.chip import DECAY_UNITY, NEVER, STATE_SHIFT
 from esl_lava.netfile.safe import RefusedError, has, integers, subgroup, text
 from esl_lava.netfile.writer import MAX_LAYERS, PARAMETERS
-from esl_lava.network import DECAY_UNITY, NEVER, STATE_SHIFT, Cuba, Injection, Layer
+from esl_lava.network import Cuba, Injection, Layer
 
 
 def read_neuron(group: h5py.Group, shape: tuple[int, ...], kind: str) -> Cuba:

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from esl_lava.chip import LAVA_BIAS_BITS
 from esl_lava.errors import FileError
 from esl_lava.netfile.limits import violations
 from esl_lava.netfile.neurons import check_meaning, for_each_neuron, read_neuron
@@ -47,9 +48,6 @@ from esl_lava.network import (
     Network,
     Skip,
 )
-
-INJECTED_BITS = 15
-"""Lava holds the bias by which an input block is driven in 16 bits, one of them the sign."""
 
 MAX_AXES = 8
 
@@ -131,7 +129,7 @@ def _of_others(
     walk = _Walk(blocks, given=input_shape)
     layers = walk.layers(groups)
     graded = isinstance(layers[0].connections, Injection)
-    network = Network(tuple(layers), None, walk.facts, INJECTED_BITS if graded else 0)
+    network = Network(tuple(layers), None, walk.facts, LAVA_BIAS_BITS if graded else 0)
     if broken := violations(network):
         raise RefusedError("; ".join(broken))
     return network

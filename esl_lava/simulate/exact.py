@@ -20,10 +20,11 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from esl_lava.chip import DECAY_UNITY, STATE_SHIFT
 from esl_lava.counts import Counts
 from esl_lava.kernels.cuba import run_neurons
 from esl_lava.kernels.synapses import delay
-from esl_lava.network import DECAY_UNITY, INPUT, STATE_SHIFT, Convolution, Injection, Layer, Network
+from esl_lava.network import INPUT, Convolution, Injection, Layer, Network
 from esl_lava.simulate.result import Result, decide, decisive, layer_counts
 from esl_lava.simulate.synapses import LANES, Array, Synapses, map_order, outgoing
 

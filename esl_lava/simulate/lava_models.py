@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esl_lava.chip import STATE_SHIFT
 from esl_lava.errors import BackendError
-from esl_lava.network import INPUT, STATE_SHIFT, Connections, Convolution, Injection, Layer, Network
+from esl_lava.network import INPUT, Connections, Convolution, Injection, Layer, Network
 from esl_lava.simulate.result import Progress, Result, Spikes, count, decide, decisive
 
 IntArray = npt.NDArray[np.int32]

@@ -10,19 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from esl_lava.arrivals import by_steps_left, crossed, fan_out
+from esl_lava.chip import DECAY_UNITY, STATE_LIMIT, STATE_SHIFT
 from esl_lava.counts import Counts, LayerCounts
 from esl_lava.errors import DataError
-from esl_lava.network import (
-    DECAY_UNITY,
-    INPUT,
-    STATE_LIMIT,
-    STATE_SHIFT,
-    Injection,
-    Layer,
-    Network,
-    ends,
-    parts,
-)
+from esl_lava.network import INPUT, Injection, Layer, Network, ends, parts
 
 Spikes = npt.NDArray[np.uint8]
 States = npt.NDArray[np.int32]

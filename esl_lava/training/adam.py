@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from esl_lava.engines.threads import in_parts
 from esl_lava.kernels import adam
-from esl_lava.models.threads import in_parts
 
 SHORT = 1 << 15
 """Weights a thread moves before another is worth waking."""

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from esl_lava.config import DECAY_ONE, Experiment
+from esl_lava.chip import DECAY_UNITY
+from esl_lava.config import Experiment
 from esl_lava.data.encoders import encode, first_steps
 from esl_lava.models.single_spike import grid_step, window_end
 from esl_lava.training.losses import first_spike, tet, weight_sum_cost
@@ -100,7 +101,7 @@ def _within_the_window(experiment: Experiment, outputs: list[torch.Tensor]) -> l
 
 def _one_spike_decides(experiment: Experiment) -> tuple[float, float]:
     """What a spike must weigh to bring the threshold, or take it, within the step it comes in."""
-    alone = DECAY_ONE / round(experiment.model.current_decay * DECAY_ONE)
+    alone = DECAY_UNITY / round(experiment.model.current_decay * DECAY_UNITY)
     return -alone, alone
 
 

@@ -16,15 +16,15 @@ import torch
 from esl_lava.config import Experiment, Training
 from esl_lava.data.augment import shifted
 from esl_lava.data.datasets import Dataset, split_validation
+from esl_lava.engines.choice import network
 from esl_lava.errors import ConfigError, DataError, UserError
+from esl_lava.modelfile import SavedModel
 from esl_lava.models.history import kept_epoch
 from esl_lava.models.mlp import scale_initial_weights
-from esl_lava.models.modelfile import SavedModel
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
 from esl_lava.training import health, ranks
 from esl_lava.training.adam import Adam
 from esl_lava.training.clipping import norms, scale_down
-from esl_lava.training.engines import network
 from esl_lava.training.evaluation import BATCH, examine
 from esl_lava.training.kinds import KINDS
 

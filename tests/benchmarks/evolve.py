@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from esl_lava.models.slayer import slayer
+from esl_lava.engines.slayer import slayer
 from esl_lava.sparsity.evolver import MaskEvolver, weight_layers
 from esl_lava.sparsity.weights import SparseWeight
 

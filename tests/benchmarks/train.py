@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from esl_lava.models import fused, sparse
+from esl_lava.engines import fused, sparse
+from esl_lava.engines.slayer import slayer
 from esl_lava.models.mlp import SpikingMLP, scale_initial_weights
-from esl_lava.models.slayer import slayer
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
 from esl_lava.training.adam import Adam
 from esl_lava.training.losses import tet

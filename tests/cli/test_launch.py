@@ -16,12 +16,11 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from esl_lava import config
+from esl_lava import config, modelfile
 from esl_lava.cli import app, launch
 from esl_lava.errors import FileError
-from esl_lava.models import modelfile
+from esl_lava.modelfile import SavedModel
 from esl_lava.models.build import restore
-from esl_lava.models.modelfile import SavedModel
 from esl_lava.training.trainer import Progress, Trainer
 from tests.conftest import Outcome, run_program
 

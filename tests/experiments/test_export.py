@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from esl_lava import netfile
+from esl_lava import modelfile, netfile
 from esl_lava.config import override, to_toml
 from esl_lava.data.datasets import load
 from esl_lava.errors import DataError, FileError, LimitError
 from esl_lava.experiments import export as experiments
 from esl_lava.experiments.export import export, lowered
-from esl_lava.models import modelfile
-from esl_lava.models.modelfile import SavedModel
+from esl_lava.modelfile import SavedModel
 from esl_lava.network import Layer, Network
 
 

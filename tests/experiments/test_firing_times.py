@@ -4,12 +4,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from esl_lava import netfile
+from esl_lava import modelfile, netfile
 from esl_lava.experiments import export
 from esl_lava.experiments.evaluate import encoded, encoding_of, load_samples
 from esl_lava.experiments.firing_times import compare
 from esl_lava.experiments.verify import verify
-from esl_lava.models import modelfile
 from esl_lava.models.build import restore
 from esl_lava.network import Connections, Network
 from esl_lava.simulate import simulate

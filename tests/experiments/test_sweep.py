@@ -11,6 +11,7 @@ import joblib
 import pytest
 import torch
 
+from esl_lava import modelfile
 from esl_lava.config import Experiment, override
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.errors import ConfigError, DataError, FileError, UserError
@@ -18,7 +19,6 @@ from esl_lava.experiments import sweep as sweeps
 from esl_lava.experiments.evaluate import encoding_of, evaluate, load_samples
 from esl_lava.experiments.rundir import RunDirectory
 from esl_lava.experiments.sweep import Cell, sweep
-from esl_lava.models import modelfile
 from esl_lava.netfile import read
 from esl_lava.report.sweeps import Row
 from tests.folders import contents

@@ -9,12 +9,12 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
+from esl_lava import modelfile
 from esl_lava.config import Experiment, override, read_toml
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.errors import ConfigError, DataError, FileError, UserError
 from esl_lava.experiments import train as experiments
 from esl_lava.experiments.train import resume, train
-from esl_lava.models import modelfile
 from esl_lava.models.build import restore
 from esl_lava.training.evaluation import accuracy
 from esl_lava.training.trainer import Progress, Trainer

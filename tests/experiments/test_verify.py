@@ -7,13 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from esl_lava import netfile
+from esl_lava import modelfile, netfile
 from esl_lava.config import Experiment
 from esl_lava.data.datasets import load
 from esl_lava.errors import DataError, FileError
 from esl_lava.experiments.evaluate import encoded
 from esl_lava.experiments.verify import State, slayer_layers, slayer_states, verify
-from esl_lava.models import modelfile
 from esl_lava.models.build import restore
 from esl_lava.network import INPUT, Connections, Layer, Network, Skip
 from tests.simulate import reference

@@ -4,19 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from esl_lava.chip import NEVER
 from esl_lava.export import unbounded_layers
 from esl_lava.export.bounds import StateBound, state_bound
-from esl_lava.network import (
-    INPUT,
-    NEVER,
-    Connections,
-    Convolution,
-    Cuba,
-    Injection,
-    Layer,
-    Network,
-    Skip,
-)
+from esl_lava.network import INPUT, Connections, Convolution, Cuba, Injection, Layer, Network, Skip
 from esl_lava.simulate import simulate
 from tests.netfile.networks import random_network
 from tests.simulate import reference

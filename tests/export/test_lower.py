@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from esl_lava.engines.slayer import slayer
 from esl_lava.errors import LimitError
 from esl_lava.export import lower
 from esl_lava.export.lower import integer_decay, integer_threshold, integer_weights
 from esl_lava.models.mlp import SpikingMLP
-from esl_lava.models.slayer import slayer
 from esl_lava.network import INTEGRATOR, Network
 from esl_lava.simulate import simulate
 

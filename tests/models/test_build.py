@@ -1,11 +1,11 @@
 import pytest
 import torch
 
+from esl_lava import modelfile
 from esl_lava.config import from_toml
 from esl_lava.errors import FileError
-from esl_lava.models import modelfile
+from esl_lava.modelfile import SavedModel
 from esl_lava.models.build import build, densified, restore
-from esl_lava.models.modelfile import SavedModel
 
 TOML = """
 [sparsity]

@@ -178,7 +178,7 @@ def test_scale_initial_weights():
 
 def test_importing_slayer_prints_nothing():
     done = subprocess.run(
-        [sys.executable, "-c", "from esl_lava.models.slayer import slayer; slayer.block.cuba"],
+        [sys.executable, "-c", "from esl_lava.engines.slayer import slayer; slayer.block.cuba"],
         capture_output=True,
         text=True,
         check=False,

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from esl_lava.chip import NEVER
 from esl_lava.network import (
     INPUT,
     INTEGRATOR,
-    NEVER,
     Connections,
     Convolution,
     Cuba,

@@ -28,7 +28,7 @@ MAPS = (2, 7, 6)
 
 
 def _cuba() -> Any:
-    from esl_lava.models.slayer import slayer
+    from esl_lava.engines.slayer import slayer
 
     return slayer.block.cuba
 
@@ -39,7 +39,7 @@ def neuron(**changes: Any) -> dict[str, Any]:
 
 
 def _norm(name: str) -> Any:
-    from esl_lava.models.slayer import slayer
+    from esl_lava.engines.slayer import slayer
 
     return getattr(slayer.neuron.norm, name)
 
@@ -222,7 +222,7 @@ EXPORTS = {
 
 
 def _dropout() -> Any:
-    from esl_lava.models.slayer import slayer
+    from esl_lava.engines.slayer import slayer
 
     return slayer.neuron.Dropout(p=0.3)
 

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from esl_lava import netfile
+from esl_lava.chip import NEVER
 from esl_lava.errors import FileError, LimitError
 from esl_lava.netfile import reader, safe, writer
 from esl_lava.network import (
     INTEGRATOR,
-    NEVER,
     Connections,
     Convolution,
     Cuba,

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from esl_lava import netfile
+from esl_lava.chip import NEVER
 from esl_lava.errors import FileError
-from esl_lava.network import NEVER, Connections, Convolution, Cuba, Injection, Network
+from esl_lava.network import Connections, Convolution, Cuba, Injection, Network
 from tests.simulate import reference
 
 RNG = np.random.default_rng(0)
@@ -266,7 +267,7 @@ def test_what_slayer_itself_exports(path: Path) -> None:
     """Its blocks' spikes are those of the network its file says."""
     import torch
 
-    from esl_lava.models.slayer import slayer
+    from esl_lava.engines.slayer import slayer
 
     neuron = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.5}
     torch.manual_seed(0)

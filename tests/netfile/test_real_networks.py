@@ -15,9 +15,10 @@ import numpy.typing as npt
 import pytest
 
 from esl_lava import netfile
+from esl_lava.chip import NEVER
 from esl_lava.data.datasets import load
 from esl_lava.errors import FileError
-from esl_lava.network import NEVER, Cuba, Injection
+from esl_lava.network import Cuba, Injection
 from esl_lava.simulate import simulate
 from tests.mnist import needs_mnist
 from tests.netfile.networks import assert_same

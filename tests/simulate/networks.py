@@ -12,12 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
+from esl_lava.chip import DECAY_UNITY, MAX_DELAY, NEVER
 from esl_lava.network import (
-    DECAY_UNITY,
     INPUT,
     INTEGRATOR,
-    MAX_DELAY,
-    NEVER,
     Connections,
     Convolution,
     Cuba,

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from esl_lava.chip import NEVER
 from esl_lava.network import (
     INPUT,
     INTEGRATOR,
-    NEVER,
     Connections,
     Convolution,
     Cuba,

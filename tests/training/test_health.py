@@ -13,7 +13,7 @@ from torch import Tensor
 from esl_lava.config import Experiment, override
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.errors import ConfigError, UserError
-from esl_lava.models.modelfile import SavedModel
+from esl_lava.modelfile import SavedModel
 from esl_lava.sparsity.evolver import weight_layers
 from esl_lava.training import health
 from esl_lava.training.trainer import Progress, Trainer

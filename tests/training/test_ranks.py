@@ -11,11 +11,11 @@ import torch
 from torch import distributed as dist
 from torch import multiprocessing
 
+from esl_lava import modelfile
 from esl_lava.config import Experiment
 from esl_lava.data.datasets import load
 from esl_lava.errors import FileError, UserError
 from esl_lava.experiments import train as experiments
-from esl_lava.models import modelfile
 from esl_lava.training import ranks
 from esl_lava.training.trainer import Progress, Trainer
 from tests.training.test_clipping import LIMIT, OF_TORCH, norms_of_connections

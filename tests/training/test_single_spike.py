@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from esl_lava import modelfile
 from esl_lava.config import Experiment
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.errors import FileError
-from esl_lava.models import modelfile
+from esl_lava.modelfile import SavedModel
 from esl_lava.models.build import restore
-from esl_lava.models.modelfile import SavedModel
 from esl_lava.models.single_spike import SingleSpikeMLP, grid_step
 from esl_lava.training.evaluation import accuracy
 from esl_lava.training.kinds import KINDS, input_times

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from esl_lava import modelfile
 from esl_lava.config import Experiment, from_mapping
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.data.encoders import encode
 from esl_lava.errors import ConfigError, DataError, UserError
-from esl_lava.models import modelfile
+from esl_lava.modelfile import SavedModel
 from esl_lava.models.build import restore
-from esl_lava.models.modelfile import SavedModel
 from esl_lava.training import evaluation
 from esl_lava.training import trainer as training
 from esl_lava.training.evaluation import Examined, accuracy

@@ -1,7 +1,7 @@
 """CUBA blocks of which only the existing connections are stored.
 
 Forward pass, weight gradient and input gradient touch existing connections alone; Adam or SGD
-sees one parameter, their values. Spikes are SLAYER's bit for bit as with `models.fused`.
+sees one parameter, their values. Spikes are SLAYER's bit for bit as with `engines/fused`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from esl_lava.engines.fused import on_grid
+from esl_lava.engines.neurons import Dynamics, TooWideError, take_shape
+from esl_lava.engines.slayer import slayer
+from esl_lava.engines.threads import in_parts
 from esl_lava.kernels import nonzeros, surrogate
-from esl_lava.models.fused import on_grid
-from esl_lava.models.neurons import Dynamics, TooWideError, take_shape
-from esl_lava.models.slayer import slayer
-from esl_lava.models.threads import in_parts
 from esl_lava.sparsity.weights import SparseWeight
 
 DRAWN = 1 << 20

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from esl_lava.config import Experiment
+from esl_lava.engines.fused import accelerate
 from esl_lava.models.build import SpikingNetwork, build
-from esl_lava.models.fused import accelerate
 from esl_lava.sparsity.density import LayerShape
 from esl_lava.sparsity.evolver import allocate
 

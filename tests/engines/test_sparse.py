@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from esl_lava.engines import sparse
+from esl_lava.engines.fused import accelerate
+from esl_lava.engines.slayer import slayer
 from esl_lava.kernels import nonzeros
-from esl_lava.models import sparse
-from esl_lava.models.fused import accelerate
 from esl_lava.models.mlp import SpikingMLP
-from esl_lava.models.slayer import slayer
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights
 from tests.models.test_fused import NEURONS, alike, dense, spikes, terms
 

@@ -19,10 +19,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from esl_lava import modelfile
 from esl_lava.config import from_toml
 from esl_lava.errors import FileError
-from esl_lava.models import modelfile
-from esl_lava.models.modelfile import SavedModel, read, write
+from esl_lava.modelfile import SavedModel, read, write
 
 CONFIG = from_toml("[sparsity]\ndensity = 0.5\n[model]\nhidden = [3]")
 WEIGHT = torch.arange(-3.0, 3.0).reshape(3, 2, 1, 1, 1)

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from esl_lava.engines import fused, neurons
+from esl_lava.engines.slayer import slayer
 from esl_lava.kernels import surrogate
-from esl_lava.models import fused, neurons
-from esl_lava.models.slayer import slayer
 
 CLOSE = 1e-5
 """Of the largest gradient: sums in float32, in another order."""

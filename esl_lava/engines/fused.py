@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from esl_lava.engines.neurons import TooWideError, spiking
+from esl_lava.engines.slayer import slayer
+from esl_lava.engines.threads import in_parts
 from esl_lava.kernels import narrow, rows
-from esl_lava.models.neurons import TooWideError, spiking
-from esl_lava.models.slayer import slayer
-from esl_lava.models.threads import in_parts
 
 EVENT_ACTIVITY = 0.3
 """Share of inputs that spike up to which rows of weights are summed: at 13 % they took a third

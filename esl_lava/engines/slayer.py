@@ -1,4 +1,4 @@
-"""SLAYER, imported without its remarks: `from esl_lava.models.slayer import slayer`.
+"""SLAYER, imported without its remarks: `from esl_lava.engines.slayer import slayer`.
 
 lava-dl 0.6.0 prints about CUDA and camera toolboxes when imported, some of it on the
 standard output that scripts read.

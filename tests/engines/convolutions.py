@@ -1,4 +1,4 @@
-"""Random convolutions, faster against stock: `python -m tests.models.convolutions 2000`.
+"""Random convolutions, faster against stock: `python -m tests.engines.convolutions 2000`.
 
 Each runs forward and backward in a process of its own, so that a crash is counted and not
 suffered: `accelerate`'s block, and where they serve it the sparse engine's, against stock SLAYER's.
@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from esl_lava.models import sparse
-from esl_lava.models.slayer import slayer
+from esl_lava.engines import sparse
+from esl_lava.engines.slayer import slayer
 from tests.models.test_fused import alike, faster, on_chip, passes, spikes, terms
 
 AGAIN = 3

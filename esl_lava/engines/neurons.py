@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from esl_lava.config import DECAY_ONE
+from esl_lava.chip import DECAY_UNITY
+from esl_lava.engines.slayer import slayer
+from esl_lava.engines.threads import in_parts
 from esl_lava.kernels import surrogate
-from esl_lava.models.slayer import slayer
-from esl_lava.models.threads import in_parts
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ def _dynamics(
 ) -> Dynamics:
     tau = np.float32(rho[0] * slayer.neuron.cuba.TAU_RHO_MULT)
     height = np.float32(rho[1] * slayer.neuron.cuba.SCALE_RHO_MULT)
-    kept = DECAY_ONE - current_decay, DECAY_ONE - voltage_decay
+    kept = DECAY_UNITY - current_decay, DECAY_UNITY - voltage_decay
     return Dynamics(
         neuron=surrogate.Neuron(
             scale=np.float32(scale),
@@ -70,8 +70,8 @@ def _dynamics(
             threshold=np.float32(threshold),
             slope=height / np.float32(2) / tau,
             tau=tau,
-            keep_current=np.float32(kept[0] / DECAY_ONE),
-            keep_voltage=np.float32(kept[1] / DECAY_ONE),
+            keep_current=np.float32(kept[0] / DECAY_UNITY),
+            keep_voltage=np.float32(kept[1] / DECAY_UNITY),
         ),
     )
 

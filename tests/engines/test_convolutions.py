@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from esl_lava.models import fused
-from esl_lava.models.slayer import slayer
+from esl_lava.engines import fused
+from esl_lava.engines.slayer import slayer
 from tests.models.test_fused import NEURON, on_chip, passes, spikes
 
 
 def test_random_convolutions_each_in_a_process_of_its_own():
     """In an interpreter that has one thread, so that it can be forked."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.models.convolutions", "60"],
+        [sys.executable, "-m", "tests.engines.convolutions", "60"],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-from esl_lava import netfile
+from esl_lava import modelfile, netfile
 from esl_lava.config import Experiment, from_mapping
 from esl_lava.data.datasets import Dataset, load
+from esl_lava.engines import fused
+from esl_lava.engines.slayer import slayer
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.export.lower import lower
-from esl_lava.models import fused, modelfile
 from esl_lava.models.build import densified, restore
-from esl_lava.models.slayer import slayer
 from esl_lava.sparsity.evolver import sparse_weights, weight_layers
 from esl_lava.training import engines
 from esl_lava.training.adam import Adam
@@ -72,7 +72,7 @@ def test_blocks_are_the_engines(data: Dataset) -> None:
     }
     assert kinds["slayer"] == [slayer.block.cuba.__name__] * 3
     assert kinds["fused"] == [fused.__name__] * 3
-    assert kinds["sparse"] == ["esl_lava.models.sparse"] * 2 + [fused.__name__]
+    assert kinds["sparse"] == ["esl_lava.engines.sparse"] * 2 + [fused.__name__]
 
 
 def test_a_sparse_run_goes_on_to_the_same_bits(data: Dataset, tmp_path) -> None:

@@ -1,0 +1,43 @@
+"""The numbers of the chip's arithmetic: what its integers can hold, and in which units.
+
+Of Loihi 2 as lava-nc 0.10.0 simulates it in fixed point (`lava/proc/lif/models.py`,
+`lava/proc/dense/models.py`), and as SLAYER of lava-dl 0.6.0 trains for it.
+"""
+
+from __future__ import annotations
+
+DECAY_UNITY = 4096
+"""A decay of 4096 forgets everything in one step (12-bit fraction)."""
+
+STATE_SHIFT = 6
+"""u and v carry 6 fractional bits below weights, biases and thresholds."""
+
+STATE_LIMIT = 1 << 23
+"""u wraps beyond +-2**23, v clips at +-(2**23 - 1)."""
+
+NEVER = 1 << 17
+"""A threshold no membrane can exceed: `NEVER << 6` is 2**23, v stops one below."""
+
+MAX_DELAY = 62
+"""The largest axonal delay, in steps."""
+
+MAX_REFRACTORY = 1 << 20
+"""The longest refractory period, in steps; more than any sample has."""
+
+LOIHI1_REFRACTORY = 63
+"""The longest refractory period on Loihi 1, in steps; Loihi 2's neurons are programs."""
+
+WEIGHT_SCALE = 64
+"""An integer weight or threshold is a trained one times 64 (SLAYER's `scale`)."""
+
+WEIGHT_RANGE = (-256, 254)
+"""Weights are even: signed 8-bit mantissas times 2."""
+
+BIAS_RANGE = (-4096, 4095)
+"""A bias is a signed mantissa of 13 bits."""
+
+BIAS_BITS = 12
+"""An injected input is a bias; 13 bits are 12 and a sign."""
+
+LAVA_BIAS_BITS = 15
+"""Lava's simulator holds a bias in 16 bits, one of them the sign."""
