@@ -24,11 +24,11 @@ from esl_lava.sparsity.optimizer import (
     check_momentum,
     check_optimizer,
 )
-from esl_lava.sparsity.positions import Positions
 from esl_lava.sparsity.prune import PRUNE, closest_to_zero
 from esl_lava.sparsity.records import LayerUpdate, Update
 from esl_lava.sparsity.redistribution import REDISTRIBUTE, budget
 from esl_lava.sparsity.schedule import SCHEDULES
+from esl_lava.sparsity.sets import PositionSet
 from esl_lava.sparsity.stores import ORDER, DenseStore, Held, SparseStore, Store, check_stored
 from esl_lava.sparsity.weights import SparseWeight
 
@@ -258,7 +258,7 @@ class MaskEvolver:
         if self._must_wait(layers):
             return None
         values = [active.values for active in held]
-        free = [layer.taken.size - len(active.values) for layer, active in zip(layers, held)]
+        free = [layer.size - len(active.values) for layer, active in zip(layers, held)]
         statistics = None
         if self._statistic is not None:
             statistics = {
@@ -282,7 +282,7 @@ class MaskEvolver:
         records = [
             LayerUpdate(
                 layer.name,
-                layer.taken.size,
+                layer.size,
                 *moved.get(layer.name, (0, 0)),
                 layer.taken.count,
                 layer.ever.count,
@@ -366,7 +366,7 @@ class MaskEvolver:
         records = []
         for layer, drop in zip(layers, drops):
             layer.thin(drop)
-            size = layer.taken.size
+            size = layer.size
             records.append(LayerUpdate(layer.name, size, drop.numel(), 0, layer.connections, size))
         return self._recorded(1 - self.sparse_density, records)
 
@@ -488,7 +488,7 @@ class MaskEvolver:
         saved = sum(count(mask) for mask in state["masks"].values())
         saved += sum(layer.taken.count for layer in stored)
         dense = state["iteration"] < self._t_dense
-        wanted = sum(layer.taken.size if dense else layer.connections for layer in self._layers)
+        wanted = sum(layer.size if dense else layer.connections for layer in self._layers)
         if saved != wanted:
             raise ConfigError(f"the state has {saved} connections, this run {wanted}")
         for masked in self._dense:
@@ -498,7 +498,7 @@ class MaskEvolver:
         for layer in self._layers:
             layer.generator.set_state(state["generators"][layer.name].cpu())
         self.iteration = int(state["iteration"])
-        sizes = {layer.name: layer.taken.size for layer in self._layers}
+        sizes = {layer.name: layer.size for layer in self._layers}
         self.history = [Update.from_plain(values, sizes) for values in state["history"]]
         self._waiting = bool(state.get("waiting", False))  # older states lack it
         self.apply_masks()
@@ -548,6 +548,6 @@ def _generator(seed: int, place: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0]))
 
 
-def _share(sets: Sequence[Positions]) -> float:
+def _share(sets: Sequence[PositionSet]) -> float:
     """Share of some layers' positions that are in their sets."""
     return sum(held.count for held in sets) / sum(held.size for held in sets)
