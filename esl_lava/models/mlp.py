@@ -37,7 +37,7 @@ class SpikingMLP(nn.Module):
         tau_grad, scale_grad: the surrogate gradient of a spike by its potential v is
             scale_grad / (2 tau_grad) * exp(-|v - threshold| / tau_grad).
         sparse_layers: names of layers of which only connections are stored
-            (`engines/sparse.Block`); they begin without any.
+            (`engines/sparse.SparseDense`); they begin without any.
         initial: what gives these their weights.
 
     Raises:
@@ -77,7 +77,9 @@ class SpikingMLP(nn.Module):
             # A copy of the parameters each: some blocks write into theirs.
             if name in sparse_layers:
                 weights = initial(n_pre, n_post)
-                block = sparse.Block(dict(neuron), n_pre, n_post, spiking=spiking, initial=weights)
+                block = sparse.SparseDense(
+                    dict(neuron), n_pre, n_post, spiking=spiking, initial=weights
+                )
             elif spiking:
                 block = slayer.block.cuba.Dense(dict(neuron), n_pre, n_post, delay_shift=False)
             else:

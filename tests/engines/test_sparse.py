@@ -13,7 +13,7 @@ from esl_lava.engines.slayer import slayer
 from esl_lava.kernels import nonzeros
 from esl_lava.models.mlp import SpikingMLP
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights
-from tests.models.test_fused import NEURONS, alike, dense, spikes, terms
+from tests.engines.test_fused import NEURONS, alike, dense, spikes, terms
 
 
 def twins(neuron, mask: Tensor, scale: float):
@@ -23,7 +23,9 @@ def twins(neuron, mask: Tensor, scale: float):
     with torch.no_grad():
         stock.synapse.weight.mul_(mask[..., None, None, None])
     weights = stock.synapse.weight.detach().flatten()
-    ours = sparse.Block(neuron, n_pre, n_post, spiking=True, initial=lambda where: weights[where])
+    ours = sparse.SparseDense(
+        neuron, n_pre, n_post, spiking=True, initial=lambda where: weights[where]
+    )
     ours.neuron.threshold_eps = stock.neuron.threshold_eps
     ours.synapse.weight.begin(mask.flatten().nonzero().flatten())
     return stock, ours
@@ -182,7 +184,9 @@ def test_a_convolution_is_slayers_masked_one(
     with torch.no_grad():
         stock.synapse.weight.mul_(scale).mul_(mask)
     weights = stock.synapse.weight.detach().flatten()
-    ours = sparse.Conv(neuron, n_pre, n_post, kernel, padding, initial=lambda where: weights[where])
+    ours = sparse.SparseConv(
+        neuron, n_pre, n_post, kernel, padding, initial=lambda where: weights[where]
+    )
     ours.neuron.threshold_eps = stock.neuron.threshold_eps
     weight = ours.synapse.weight
     assert weight.shape == stock.synapse.weight.shape
@@ -205,7 +209,7 @@ def test_kernels_are_rewired_as_dense_ones():
     for stored in (False, True):
         torch.manual_seed(0)
         if stored:
-            block = sparse.Conv(
+            block = sparse.SparseConv(
                 {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5},
                 4,
                 6,
@@ -240,7 +244,7 @@ def test_input_that_does_not_fit_is_refused():
         with pytest.raises(ValueError, match=r"sparse layer, which takes 6 of torch.float32"):
             ours(wrong)
     neuron = {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5}
-    maps = sparse.Conv(neuron, 2, 3, (3, 3), (0, 0), initial=sparse.zeros)
+    maps = sparse.SparseConv(neuron, 2, 3, (3, 3), (0, 0), initial=sparse.zeros)
     with pytest.raises(ValueError, match="which takes 2"):
         maps(torch.zeros(1, 3, 5, 5, 2))
     with pytest.raises(ValueError, match="smaller than the kernel"):
