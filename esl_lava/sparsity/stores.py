@@ -283,7 +283,7 @@ class SparseStore(Store):
             self._optimizer.state[self.parameter][key] = moved.carry(moment)
         self.ever = self.ever.add(grow)
 
-    def record(self, tensor: Tensor) -> Listed | Bitmap:
+    def read_record(self, tensor: Tensor) -> Listed | Bitmap:
         """Its past connections from a state.
 
         Raises:
@@ -311,31 +311,3 @@ class SparseStore(Store):
 
     def _dense_gradient(self) -> Scores | None:
         return self.weight.dense_gradient
-
-
-def check_stored(name: str, weight: SparseWeight, model: nn.Module, rules: list[str]) -> None:
-    """Refuse what a layer that stores only its connections cannot do.
-
-    Args:
-        name: the layer's.
-        weight: its connections.
-        model: the model the layer is in.
-        rules: those given that need weights or moments of all possible connections.
-
-    Raises:
-        ConfigError: naming the layer and the rule.
-    """
-    for rule in rules:
-        raise ConfigError(
-            f"layer {name}: {rule} needs weights or moments of connections that do not exist, "
-            "and this layer stores only the existing ones"
-        )
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        raise ConfigError(
-            f"layer {name}: DistributedDataParallel cannot follow weights that change in number"
-        )
-    if weight.values.device.type != "cpu":
-        raise ConfigError(
-            f"layer {name}: its connections are on {weight.values.device}; "
-            "layers that store only these train on the CPU"
-        )
