@@ -28,7 +28,7 @@ from torch.nn import functional
 from esl_lava.arrays import Array
 from esl_lava.engines.autograd import Context, apply, once_differentiable
 from esl_lava.engines.neurons import TooWideError, spiking
-from esl_lava.engines.slayer import slayer
+from esl_lava.engines.slayer import CubaNeuron, slayer
 from esl_lava.engines.threads import in_parts
 from esl_lava.kernels import narrow, rows
 
@@ -265,7 +265,7 @@ def _narrow_gradients(weight: Tensor, flat: Tensor, by_z: Tensor) -> tuple[Tenso
     return by_flat, by_weight
 
 
-def _weighted(synapse: Any, step: float, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+def _weighted(synapse: nn.Module, step: float, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     """Weighted input of a dense synapse, of x (batch, n_pre, T).
 
     Returns:
@@ -298,8 +298,8 @@ class _Fast:
     called: str = "network"
     told: bool = False
     delay_shift: bool
-    neuron: Any
-    synapse: Any
+    neuron: CubaNeuron
+    synapse: nn.Module
     mask: Tensor | None
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from esl_lava.chip import DECAY_UNITY
 from esl_lava.engines.autograd import Context, apply, once_differentiable
-from esl_lava.engines.slayer import slayer
+from esl_lava.engines.slayer import CubaNeuron, slayer
 from esl_lava.engines.threads import in_parts
 from esl_lava.kernels import surrogate
 
@@ -36,7 +36,7 @@ class Dynamics:
     surrogate: surrogate.Surrogate
 
     @staticmethod
-    def of(neuron: Any) -> Dynamics:
+    def of(neuron: CubaNeuron) -> Dynamics:
         """Those of a neuron whose parameters are shared and not trained."""
         return _dynamics(
             neuron.threshold + neuron.threshold_eps,
@@ -113,7 +113,7 @@ def _by_neurons(work: Callable[[Part], T], shape: torch.Size) -> list[T]:
     return in_parts(lambda first, last: work((0, groups, first, last)), n, surrogate.TILE)
 
 
-def spiking(neuron: Any, z: Tensor, axes: tuple[int, ...]) -> Tensor:
+def spiking(neuron: CubaNeuron, z: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Spikes of SLAYER's CUBA neurons.
 
     Args:
@@ -133,7 +133,7 @@ def spiking(neuron: Any, z: Tensor, axes: tuple[int, ...]) -> Tensor:
     return apply(_Spikes, grouped, Dynamics.of(neuron)).view(z.shape).permute(axes)
 
 
-def take_shape(neuron: Any, shape: torch.Size) -> None:
+def take_shape(neuron: CubaNeuron, shape: torch.Size) -> None:
     """What stock SLAYER's neurons do at their first input, and check at others.
 
     Raises:

@@ -7,6 +7,9 @@ standard output that scripts read.
 import contextlib
 import io
 import logging
+from typing import Protocol
+
+import torch
 
 _remarks = io.StringIO()
 with contextlib.redirect_stdout(_remarks), contextlib.redirect_stderr(_remarks):
@@ -15,4 +18,28 @@ with contextlib.redirect_stdout(_remarks), contextlib.redirect_stderr(_remarks):
 for _line in _remarks.getvalue().splitlines():
     logging.getLogger(__name__).debug("%s", _line)
 
-__all__ = ["slayer"]
+__all__ = ["CubaNeuron", "slayer"]
+
+
+class CubaNeuron(Protocol):
+    """What of a SLAYER CUBA neuron with shared parameters the engines read and set.
+
+    Attributes:
+        threshold, threshold_eps: in units of weighted input; their sum is what v must reach.
+        s_scale: integers of the state per unit.
+        w_scale: half steps of the grid of weights per unit.
+        tau_rho, scale_rho: of the surrogate gradient, relative to SLAYER's own.
+        current_decay, voltage_decay: one number each, in parts of 4096.
+        shape, num_neurons: None until the first input.
+    """
+
+    threshold: float
+    threshold_eps: float
+    s_scale: int
+    w_scale: int
+    tau_rho: float
+    scale_rho: float
+    current_decay: torch.Tensor
+    voltage_decay: torch.Tensor
+    shape: torch.Size | None
+    num_neurons: int | None

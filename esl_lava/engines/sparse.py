@@ -9,8 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -41,7 +40,7 @@ class Synapse(nn.Module):
 class _Sparse(nn.Module):
     """What both blocks share: a SLAYER neuron, and a synapse that holds a sparse weight."""
 
-    def __init__(self, neuron: dict[str, Any], weight: SparseWeight) -> None:
+    def __init__(self, neuron: Mapping[str, object], weight: SparseWeight) -> None:
         super().__init__()
         self.neuron = slayer.neuron.cuba.Neuron(**neuron)
         self.synapse = Synapse(weight)
@@ -93,7 +92,7 @@ class SparseDense(_Sparse):
 
     def __init__(
         self,
-        neuron: dict[str, Any],
+        neuron: Mapping[str, object],
         n_pre: int,
         n_post: int,
         *,
@@ -139,7 +138,7 @@ class SparseConv(_Sparse):
 
     def __init__(
         self,
-        neuron: dict[str, Any],
+        neuron: Mapping[str, object],
         n_pre: int,
         n_post: int,
         kernel: tuple[int, int],

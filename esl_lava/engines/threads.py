@@ -16,7 +16,7 @@ import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -26,7 +26,7 @@ _Body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 @functools.cache
-def _open_mp() -> Any:
+def _open_mp() -> tuple[Callable[..., None], Callable[[], int], Callable[[], int]] | None:
     """GOMP_parallel, omp_get_thread_num and omp_get_num_threads; None where torch has none."""
     for path in Path(torch.__path__[0], "lib").glob("libtorch_cpu.*"):
         try:
@@ -60,13 +60,14 @@ def in_parts(work: Callable[[int, int], T], length: int, multiple: int = 1) -> l
     if parts < 2:
         return [work(0, length)]
     edges = [min(length, units * k // parts * multiple) for k in range(parts + 1)]
-    if _open_mp() is None:
+    open_mp = _open_mp()
+    if open_mp is None:
         return list(_pool(parts).map(work, edges[:-1], edges[1:]))
-    parallel, thread, team = _open_mp()
+    parallel, thread, team = open_mp
     results: dict[int, T] = {}
     faults: list[BaseException] = []
 
-    def body(_: Any) -> None:
+    def body(_: object) -> None:
         try:
             for k in range(thread(), parts, team()):  # the team may be smaller than asked
                 results[k] = work(edges[k], edges[k + 1])

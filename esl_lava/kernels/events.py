@@ -1,10 +1,9 @@
 """From a row of spikes to the list of those who spike."""
 
-from typing import Any
-
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
+from numba.core.base import BaseContext
 from numba.extending import intrinsic
 
 from esl_lava.arrays import Array
@@ -28,10 +27,12 @@ _GATHER = np.uint64(0x0102040810204080)
 
 
 @intrinsic
-def _eight_bytes(typing_context: Any, address: Any) -> Any:
+def _eight_bytes(typing_context: object, address: object) -> tuple[object, object]:
     """The eight bytes at an address, whatever its alignment."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def generate(
+        context: BaseContext, builder: ir.IRBuilder, signature: object, arguments: list[ir.Value]
+    ) -> ir.Value:
         pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
         return builder.load(pointer, align=1)
 
@@ -39,10 +40,14 @@ def _eight_bytes(typing_context: Any, address: Any) -> Any:
 
 
 @intrinsic
-def _store_eight(typing_context: Any, address: Any, packed: Any, base: Any) -> Any:
+def _store_eight(
+    typing_context: object, address: object, packed: object, base: object
+) -> tuple[object, object]:
     """Store eight uint32 at an address: `base` plus each byte of `packed`, in one go."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def generate(
+        context: BaseContext, builder: ir.IRBuilder, signature: object, arguments: list[ir.Value]
+    ) -> ir.Value:
         address, packed, base = arguments
         lanes = ir.VectorType(ir.IntType(32), 8)
         small = builder.bitcast(packed, ir.VectorType(ir.IntType(8), 8))
@@ -52,7 +57,7 @@ def _store_eight(typing_context: Any, address: Any, packed: Any, base: Any) -> A
         )
         values = builder.add(builder.zext(small, lanes), repeated)
         builder.store(values, builder.inttoptr(address, lanes.as_pointer()), align=4)
-        return context.get_dummy_value()
+        return context.get_dummy_value()  # type: ignore[no-untyped-call]
 
     return types.void(types.uintp, types.uint64, types.uint32), generate
 

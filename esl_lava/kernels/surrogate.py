@@ -1,10 +1,11 @@
 """CUBA neurons in training: SLAYER's forward pass, bit for bit, and its surrogate gradient."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
+from numba.core.base import BaseContext
 from numba.extending import intrinsic
 
 from esl_lava.arrays import Array
@@ -59,10 +60,12 @@ _ONE = np.float32(1)
 
 
 @intrinsic
-def as_float(typing_context: Any, bits: Any) -> Any:
+def as_float(typing_context: object, bits: object) -> tuple[object, object]:
     """The float32 of these 32 bits."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def generate(
+        context: BaseContext, builder: ir.IRBuilder, signature: object, arguments: list[ir.Value]
+    ) -> ir.Value:
         return builder.bitcast(arguments[0], ir.FloatType())
 
     return types.float32(types.int32), generate

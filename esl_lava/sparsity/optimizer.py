@@ -13,6 +13,9 @@ from esl_lava.errors import ConfigError
 from esl_lava.sparsity.arrays import count_broken, single
 from esl_lava.sparsity.growth import Scores
 
+_Named = Mapping[str, Any]
+"""What an optimiser keeps of a weight, or the settings of a group of them."""
+
 _ADAM = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
 MOMENTS: Mapping[type[torch.optim.Optimizer], tuple[str, ...]] = MappingProxyType(
@@ -131,22 +134,22 @@ def momentum(optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) 
     return _MOMENTUM[_kind(optimizer)](state, group)
 
 
-def _buffer(state: Mapping[str, Any], group: Mapping[str, Any]) -> Scores:
+def _buffer(state: _Named, group: _Named) -> Scores:
     buffer = state["momentum_buffer"].reshape(-1)
     return lambda where: buffer[where].abs()
 
 
-def _adam_step(state: Mapping[str, Any], group: Mapping[str, Any]) -> Scores:
+def _adam_step(state: _Named, group: _Named) -> Scores:
     mean, square = state["exp_avg"].reshape(-1), state["exp_avg_sq"].reshape(-1)
     eps = group["eps"]
     # In half precision eps would be 0, and a score of what never had a gradient 0 / 0.
     return lambda where: single(mean[where]).abs() / (single(square[where]).sqrt() + eps)
 
 
-_MOMENTUM: Mapping[
-    type[torch.optim.Optimizer], Callable[[Mapping[str, Any], Mapping[str, Any]], Scores]
-] = MappingProxyType(
-    {torch.optim.SGD: _buffer, torch.optim.Adam: _adam_step, torch.optim.AdamW: _adam_step}
+_MOMENTUM: Mapping[type[torch.optim.Optimizer], Callable[[_Named, _Named], Scores]] = (
+    MappingProxyType(
+        {torch.optim.SGD: _buffer, torch.optim.Adam: _adam_step, torch.optim.AdamW: _adam_step}
+    )
 )
 
 
@@ -159,7 +162,7 @@ def _gradients(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
                 yield (gradient if dense else gradient.coalesce().values()).detach()
 
 
-def _group(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> dict[str, Any] | None:
+def _group(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> _Named | None:
     """The parameter group that holds the weight."""
     for group in optimizer.param_groups:
         if any(weight is parameter for parameter in group["params"]):

@@ -62,7 +62,7 @@ class Update:
         """R_s of all sparse layers together."""
         return sum(layer.ever for layer in self.layers) / sum(layer.size for layer in self.layers)
 
-    def plain(self) -> list[Any]:
+    def plain(self) -> list[object]:
         """[iteration, fraction, [[pruned, grown, connections, ever], ...], silent]."""
         layers = [[r.pruned, r.grown, r.connections, r.ever] for r in self.layers]
         silent = None if self.silent is None else dict(self.silent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ class _Parts(TypedDict):
     masks: dict[str, Tensor]
     ever: dict[str, Tensor]
     generators: dict[str, Tensor]
-    history: list[list[Any]]
+    history: list[list[object]]
 
 
 class State(_Parts, total=False):

@@ -1,12 +1,14 @@
 """torch's Adam with a step in one pass, where torch 2.3 makes ten on a CPU.
 
-It exists because those ten are a large part of a sparse step, and can go when the torch we allow
-has a fused Adam for CPUs (`fused=True`, from torch 2.4 on) that is as fast.
+It exists because those ten took 12 ms of 784 x 800 weights where one takes 0.5 (one thread,
+`docs/performance.md`), and can go when the oldest torch allowed has a fused Adam for CPUs
+(`fused=True`, from 2.4 on) that is as fast.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,7 @@ class Adam(torch.optim.Adam):
 
     keeps_state_of = torch.optim.Adam
 
-    def __init__(self, parameters: Any, lr: float) -> None:
+    def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
         super().__init__(parameters, lr=lr)
 
     def zero_grad(self, set_to_none: bool = True) -> None:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import distributed as dist
 
+from esl_lava.arrays import Array
 from esl_lava.errors import UserError
 from esl_lava.sparsity.ranks import count
 
@@ -29,7 +28,7 @@ def first() -> bool:
     return count() == 1 or dist.get_rank() == 0
 
 
-def share(batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def share(batch: Array) -> Array:
     """This rank's consecutive part of a batch, along the first axis.
 
     Sizes differ by at most 1 and may be 0.
