@@ -32,7 +32,7 @@ import numpy.typing as npt
 
 from esl_lava import netfile
 from esl_lava.errors import BackendError
-from esl_lava.network import Convolution, Injection, Layer, Network
+from esl_lava.network import Layer, Network
 from esl_lava.simulate.result import Result, count, decide
 
 LOGGERS = {
@@ -127,9 +127,10 @@ def measure(
 
 def _refusal(layer: Layer) -> str | None:
     """Why a layer cannot run on the chip with samples back to back, or None."""
-    if isinstance(layer.connections, Injection):
+    first = layer.inputs[0]
+    if first.connections.injects:
         return f"layer {layer.name}: injected input is written by the host, step by step"
-    for what, present in (("recurrent", layer.recurrent), ("delayed", layer.delays)):
+    for what, present in (("recurrent", layer.recurrent), ("delayed", first.delays)):
         if present is not None:
             return (
                 f"layer {layer.name}: what is under way in {what} synapses on the chip "
@@ -191,7 +192,7 @@ def _run(
         reset_interval=steps,
         reset_offset=1,
     )
-    convolved = isinstance(network.layers[0].connections, Convolution)
+    convolved = network.first.shares
     adapter = (PyToN3ConvAdapter if convolved else PyToNxAdapter)(
         shape=net.inp.shape, num_message_bits=network.input_bits
     )
