@@ -321,7 +321,7 @@ class _Worker:
                 outputs[what] = kept[name][here]
             elif name in kept or what in needed:
                 outputs[what] = self._scratch(f"{what} of {name}", shape, dtype)
-        run_neurons(  # type: ignore[call-arg, arg-type]  # mypy cannot count the tuples
+        run_neurons(
             sums,
             STATE_SHIFT + prepared.unit - 1,  # a unit is 1 or 2, no or one bit more
             injected,

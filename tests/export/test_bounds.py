@@ -197,7 +197,6 @@ def test_no_network_leaves_its_bounds(seed):
             assert trace.overflows[one.name] == (0, 0)
             # v is 0 where a neuron has just fired, so it may only fall short of the bound.
             assert inside(bound, trace.u[one.name], trace.v[one.name])
-        source = one.name
 
 
 def test_bounds_of_convolutions_by_hand():
