@@ -22,7 +22,9 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -71,6 +73,7 @@ class Connections:
     weights: Int32s
     injects: ClassVar[bool] = False
     shares: ClassVar[bool] = False
+    sliding: ClassVar[Mapping[str, int]] = MappingProxyType({})
 
     def __post_init__(self) -> None:
         for name in ("n_post", "n_pre"):
@@ -475,6 +478,17 @@ class Convolution:
         index = tuple(int(i) for i in np.unravel_index(position, self.kernel.shape))
         return f"place {index} of the kernel"
 
+    @property
+    def sliding(self) -> dict[str, int]:
+        """The largest number of each kind that says how the kernel slides, by its name."""
+        return {
+            "kernel": max(self.kernel.shape[2:]),
+            "stride": max(self.stride),
+            "padding": max(self.padding),
+            "dilation": max(self.dilation),
+            "groups": self.groups,
+        }
+
     def geometry(self) -> str:
         """What is connected, in words."""
         slide = f"stride {self.stride} padding {self.padding} dilation {self.dilation}"
@@ -498,6 +512,7 @@ class Injection:
     shape: tuple[int, ...]
     injects: ClassVar[bool] = True
     shares: ClassVar[bool] = False
+    sliding: ClassVar[Mapping[str, int]] = MappingProxyType({})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(operator.index(n) for n in self.shape))

@@ -13,14 +13,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from esl_lava.chip import BIAS_BITS, BIAS_RANGE, WEIGHT_RANGE
+from esl_lava.chip import BIAS_BITS, BIAS_RANGE, LAVA_SLIDING, WEIGHT_RANGE
 from esl_lava.errors import LimitError
 from esl_lava.netfile.lava_weights import effective_together
 from esl_lava.netfile.writer import beyond_netx
-from esl_lava.network import Convolution, Layer, Network
-
-SLIDING_LIMIT = 127
-"""Lava keeps what describes a convolution in signed 8 bits."""
+from esl_lava.network import Layer, Network
 
 
 def has_synapses(layer: Layer) -> Iterator[str]:
@@ -83,18 +80,10 @@ def bias_fits_thirteen_bits(layer: Layer) -> Iterator[str]:
 
 def convolutions_fit_lava(layer: Layer) -> Iterator[str]:
     """Sizes, strides, paddings, dilations and groups in signed 8 bits; Lava wraps others."""
-    for part in layer.kinds:
-        if isinstance(part, Convolution):
-            described = {
-                "kernel": part.kernel.shape[2:],
-                "stride": part.stride,
-                "padding": part.padding,
-                "dilation": part.dilation,
-                "groups": (part.groups,),
-            }
-            for name, values in described.items():
-                if max(values) > SLIDING_LIMIT:
-                    yield f"{name} {max(values)} exceeds {SLIDING_LIMIT}, what Lava can hold"
+    for kind in layer.kinds:
+        for name, number in kind.sliding.items():
+            if number > LAVA_SLIDING:
+                yield f"{name} {number} exceeds {LAVA_SLIDING}, what Lava can hold"
 
 
 RULES: tuple[Callable[[Layer], Iterator[str]], ...] = (

@@ -7,8 +7,8 @@ from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
+from esl_lava.arrays import Array
 from esl_lava.chip import DECAY_UNITY, NEVER, STATE_SHIFT
 from esl_lava.netfile.safe import RefusedError, has, integers, subgroup, text
 from esl_lava.netfile.writer import MAX_LAYERS, PARAMETERS
@@ -54,7 +54,7 @@ def _parameter(neuron: h5py.Group, key: str, shape: tuple[int, ...]) -> Any:
     return values if values.shape == shape[:1] else for_each_neuron(values, shape, key)
 
 
-def _check_type(values: npt.NDArray[Any], key: str) -> None:
+def _check_type(values: Array, key: str) -> None:
     """Refuse types in which Lava cannot compute: it does so in the type found in the file.
 
     (lava-nc 0.10.0, `proc/lif/models.py`: the threshold is shifted in its own type, and int64
@@ -72,7 +72,7 @@ def _check_type(values: npt.NDArray[Any], key: str) -> None:
         )
 
 
-def for_each_neuron(values: npt.NDArray[Any], shape: tuple[int, ...], key: str) -> npt.NDArray[Any]:
+def for_each_neuron(values: Array, shape: tuple[int, ...], key: str) -> Array:
     """(neurons,) values from as many, from (columns, rows, channels), or from (channels,).
 
     Raises:

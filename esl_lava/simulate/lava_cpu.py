@@ -22,15 +22,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from esl_lava import netfile
+from esl_lava.arrays import Array
 from esl_lava.errors import BackendError
 from esl_lava.network import Convolution, Layer, Network
 from esl_lava.simulate.lava_models import too_wide
+from esl_lava.simulate.lava_worker import LayerTask, Task
 from esl_lava.simulate.result import Progress, Result, count, decide, decisive
 
 STARTUP_SECONDS = 300.0
@@ -47,7 +48,7 @@ GRACE_SECONDS = 3.0
 
 def run(
     network: Network,
-    inputs: npt.NDArray[Any],
+    inputs: Array,
     record: tuple[str, ...] = (),
     states: tuple[str, ...] = (),
     *,
@@ -58,20 +59,23 @@ def run(
     progress: Progress | None = None,
 ) -> Result:
     """Run the file `path` that the network was read from, or one written for it: `run_file`."""
-    options: dict[str, Any] = {"states": states, "sparse": sparse, "workers": workers}
-    options |= {"deadline": deadline, "progress": progress}
-    if path is not None:
-        return run_file(path, network, inputs, record, **options)
     with tempfile.TemporaryDirectory(prefix="esl-lava-") as folder:
-        written = Path(folder) / "net.h5"
-        netfile.write(network, written)
-        return run_file(written, network, inputs, record, **options)
+        if path is None:
+            path = Path(folder) / "net.h5"
+            netfile.write(network, path)
+        return run_file(
+            *(path, network, inputs, record, deadline),
+            states=states,
+            sparse=sparse,
+            workers=workers,
+            progress=progress,
+        )
 
 
 def run_file(
     path: Path,
     network: Network,
-    inputs: npt.NDArray[Any],
+    inputs: Array,
     record: tuple[str, ...],
     deadline: float | None = None,
     *,
@@ -159,7 +163,7 @@ def _jobs(
     folder: Path,
     path: Path,
     network: Network,
-    inputs: npt.NDArray[Any],
+    inputs: Array,
     states: tuple[str, ...],
     sparse: bool,
     ends: Sequence[int],
@@ -168,7 +172,7 @@ def _jobs(
     steps = int(inputs.shape[1])
     np.save(folder / "inputs.npy", inputs)
     delayed = any(layer.inputs[0].delays is not None for layer in network.layers)
-    shared = {
+    shared: Task = {
         "parent": os.getpid(),
         "path": str(path.resolve()),
         "inputs": str(folder / "inputs.npy"),
@@ -178,6 +182,8 @@ def _jobs(
         "steps": steps,
         "interval": steps + delayed,
         "sparse": sparse,
+        "first": 0,
+        "last": len(inputs),
         "layers": [
             _layer_task(folder, index, layer, _wanted_states(layer, network, states, steps))
             for index, layer in enumerate(network.layers)
@@ -194,9 +200,9 @@ def _jobs(
     return jobs
 
 
-def _input_shape(network: Network) -> tuple[int, ...] | None:
+def _input_shape(network: Network) -> list[int] | None:
     """What netx has to be told where the file does not say it: (columns, rows, channels)."""
-    return network.input_shape[::-1] if network.first.shares else None
+    return list(network.input_shape[::-1]) if network.first.shares else None
 
 
 def _unrefractory(layer: Layer) -> Layer:
@@ -212,7 +218,7 @@ def _wanted_states(
     return list(decisive(layer, steps)) if layer is network.layers[-1] else []
 
 
-def _layer_task(folder: Path, index: int, layer: Layer, states: list[str]) -> dict[str, Any]:
+def _layer_task(folder: Path, index: int, layer: Layer, states: list[str]) -> LayerTask:
     """What a worker must know of a layer; stores the weights it is to find there."""
     weights, kernel = {}, None
     for name, given in (("synapse", layer.inputs[0]), ("synapse_rec", layer.recurrent)):
@@ -255,18 +261,18 @@ def _allowance(network: Network, steps: int, samples: int, workers: int) -> floa
 def _collected(
     jobs: Sequence[Job],
     network: Network,
-    inputs: npt.NDArray[Any],
+    inputs: Array,
     record: tuple[str, ...],
     states: tuple[str, ...],
 ) -> Result:
     """Put together what the workers wrote."""
     samples, steps = inputs.shape[:2]
 
-    def whole(name: str, index: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    def whole(name: str, index: int, dtype: npt.DTypeLike) -> Array:
         shape = (samples, steps, network.layers[index].neurons)
-        values: npt.NDArray[Any] = np.empty(shape, dtype)
+        values: Array = np.empty(shape, dtype)
         for job in jobs:
-            part: npt.NDArray[Any] = np.fromfile(job.folder / f"{name}{index}", dtype)
+            part: Array = np.fromfile(job.folder / f"{name}{index}", dtype)
             values[job.first : job.last] = part.reshape(-1, *values.shape[1:])
         return values
 

@@ -22,19 +22,14 @@ from typing import Any
 import numpy as np
 
 from esl_lava.arrays import Array, Bytes, Int32s
-from esl_lava.chip import STATE_SHIFT
+from esl_lava.chip import LAVA_BIAS_BITS, LAVA_SLIDING, STATE_SHIFT
 from esl_lava.errors import BackendError
-from esl_lava.network import INPUT, Connections, Convolution, Input, Layer, Network
+from esl_lava.network import INPUT, Connections, Convolution, Input, Kind, Layer, Network
 from esl_lava.simulate.result import Progress, Result, count, decide, decisive
 
 WEIGHTS = (-256, 255)
 """What Lava's fully connected synapses keep of a weight of mixed sign; others it clips."""
 
-BIASES = (-(1 << 15), (1 << 15) - 1)
-"""Lava's neurons keep a bias in 16 bits, and wrap others."""
-
-SLIDING = 127
-"""Lava's convolution keeps its kernel's sizes, strides, paddings and groups in 8 bits."""
 
 CONVOLVED = (1 << 31) - 1
 """Lava convolves in float64; what it makes of a sum of more than 32 bits is undefined."""
@@ -119,7 +114,7 @@ def too_wide(network: Network, inputs: Array) -> Iterator[str]:
     for layer in network.layers:
         yield from _wide_bias(layer, inputs)
         for name, given in layer.named():
-            if isinstance(given.connections, Convolution):
+            if given.connections.shares:
                 reach = largest if given.source == INPUT else 1
                 for reason in _wide_convolution(given.connections, reach):
                     yield f"layer {layer.name}: {_of_input(name)}{reason}"
@@ -137,20 +132,22 @@ def _wide_bias(layer: Layer, inputs: Array) -> Iterator[str]:
     if layer.inputs[0].connections.injects:
         driven = bias + np.stack([inputs.min(axis=(0, 1)), inputs.max(axis=(0, 1))])
         low, high = min(low, int(driven.min())), max(high, int(driven.max()))
+    least, most = -1 << LAVA_BIAS_BITS, (1 << LAVA_BIAS_BITS) - 1
     for value in sorted({low, high}):
-        if not BIASES[0] <= value <= BIASES[1]:
+        if not least <= value <= most:
             yield (
-                f"layer {layer.name}: Lava keeps a bias within {BIASES[0]}..{BIASES[1]}, "
+                f"layer {layer.name}: Lava keeps a bias within {least}..{most}, "
                 f"and would wrap {value}"
             )
 
 
-def _wide_convolution(part: Convolution, largest: int) -> Iterator[str]:
+def _wide_convolution(part: Kind, largest: int) -> Iterator[str]:
     """What Lava would make another number of, where inputs are at most `largest` in size."""
-    sizes = (*part.kernel.shape[2:], *part.stride, *part.padding, *part.dilation)
-    widest = max(*sizes, part.groups)
-    if widest > SLIDING:
-        yield f"Lava keeps the numbers of a convolution up to {SLIDING}, and would wrap {widest}"
+    widest = max(part.sliding.values())
+    if widest > LAVA_SLIDING:
+        yield (
+            f"Lava keeps the numbers of a convolution up to {LAVA_SLIDING}, and would wrap {widest}"
+        )
     negative, positive = part.signed_sums()
     reached = largest * int((positive - negative).max())
     if reached > CONVOLVED:

@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from esl_lava import netfile
+from esl_lava.arrays import Array, Int32s
 from esl_lava.errors import BackendError
 from esl_lava.network import Layer, Network
 from esl_lava.simulate.result import Result, count, decide
@@ -77,7 +77,7 @@ class Measurements:
 
 def run(
     network: Network,
-    inputs: npt.NDArray[Any],
+    inputs: Array,
     record: tuple[str, ...] = (),
     states: tuple[str, ...] = (),
     *,
@@ -89,7 +89,7 @@ def run(
 
 def measure(
     network: Network,
-    inputs: npt.NDArray[Any],
+    inputs: Array,
     record: tuple[str, ...] = (),
     states: tuple[str, ...] = (),
     board: Board | None = None,
@@ -171,7 +171,7 @@ def _reach(board: Board) -> None:
 def _run(
     path: Path,
     network: Network,
-    inputs: npt.NDArray[Any],
+    inputs: Array,
     record: tuple[str, ...],
     states: tuple[str, ...],
     wanted: tuple[str, ...],
@@ -226,13 +226,13 @@ def _run(
 
     index = {layer.name: number for number, layer in enumerate(network.layers)}
 
-    def presented(values: npt.NDArray[Any], name: str, dtype: type) -> npt.NDArray[Any]:
+    def presented(values: Array, name: str, dtype: type) -> Array:
         """(samples, T, neurons) of (*shape, steps): layer i is late by i + 1 steps."""
         late = index[name] + 1
         kept = np.asarray(values).T[late : late + samples * steps]  # maps: (step, c, h, w)
         return kept.astype(dtype).reshape(samples, steps, -1)
 
-    def probed(name: str, layer: str) -> npt.NDArray[Any]:
+    def probed(name: str, layer: str) -> Array:
         series = np.asarray(probes[name, layer].time_series)
         shape = net.layers[index[layer]].out.shape
         return presented(series.reshape(*shape, -1), layer, np.int32)
@@ -251,7 +251,7 @@ def _run(
     return result, Measurements(total, loggers)
 
 
-def _played(inputs: npt.NDArray[Any], shape: tuple[int, ...], total: int) -> npt.NDArray[np.int32]:
+def _played(inputs: Array, shape: tuple[int, ...], total: int) -> Int32s:
     """(*shape, total) values for a ring buffer; maps are (columns, rows, channels) in Lava."""
     data = np.zeros((total, *shape[::-1]), np.int32)
     data[: inputs.shape[0] * inputs.shape[1]] = inputs.reshape(-1, *shape[::-1])

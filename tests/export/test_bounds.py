@@ -190,7 +190,6 @@ def test_no_network_leaves_its_bounds(seed):
     low = -most if network.input_bits else 0
     inputs = rng.integers(low, most + 1, (1, 64, network.inputs))
     trace = reference.simulate(network, inputs)
-    source = INPUT
     for one in network.layers:
         bound = state_bound(one, 64, network.input_bits)
         if bound.safe:

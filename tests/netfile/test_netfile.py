@@ -14,13 +14,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from esl_lava import netfile
 from esl_lava.chip import NEVER
 from esl_lava.errors import FileError, LimitError
+from esl_lava.experiments.integers import compare_integers
 from esl_lava.netfile import reader, safe, writer
 from esl_lava.network import (
     INTEGRATOR,
@@ -33,6 +34,7 @@ from esl_lava.network import (
 )
 from tests.graphs import a_layer, a_network
 from tests.netfile.networks import assert_same, random_network
+from tests.simulate.networks import Case, cases
 
 LIF = Cuba(current_decay=4000, voltage_decay=2048, threshold=64)
 PROVENANCE = {"config": 'seed = 1\n[data]\nname = "digits"\n', "source_sha256": "00" * 32}
@@ -879,3 +881,18 @@ def test_damaged_files(tmp_path, ours, changes):
         network = netfile.read(path)
         if ours and network.provenance:
             assert_same(network, ANYTHING)
+
+
+@given(cases())
+@settings(max_examples=60, deadline=None)
+def test_any_network_comes_back_from_its_file(tmp_path_factory, case: Case) -> None:
+    """Sources other than the layer before and delays of any input among them."""
+    path = tmp_path_factory.mktemp("any") / "net.h5"
+    netfile.write(case.network, path)
+    found = netfile.read(path)
+    assert netfile.digest(found) == netfile.digest(case.network)
+    for ours, theirs in zip(case.network.layers, found.layers):
+        assert sorted(one.source for one in ours.inputs) == sorted(
+            one.source for one in theirs.inputs
+        )
+    assert compare_integers(case.network, found).total == 0

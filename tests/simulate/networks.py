@@ -321,6 +321,9 @@ def _skips(draw: st.DrawFn, layer: Layer, shapes: dict[str, Shape]) -> tuple[Inp
             skips.append(Input(source, Convolution(kernel, shape, padding=(padding, padding))))
         else:
             skips.append(Input(source, draw(_parts(int(np.prod(shape)), layer.neurons, False))))
+    if skips and draw(st.integers(0, 4)) == 0:
+        rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+        skips[-1] = replace(skips[-1], delays=rng.integers(0, 4, layer.neurons))
     return tuple(skips)
 
 
