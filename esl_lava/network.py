@@ -31,6 +31,7 @@ import numpy.typing as npt
 
 from esl_lava.chip import DECAY_UNITY, MAX_DELAY, MAX_REFRACTORY, NEVER
 from esl_lava.connections import Connections, Convolution, Injection, IntArray, frozen
+from esl_lava.topology import INPUT
 
 __all__ = [
     "INPUT",
@@ -124,10 +125,6 @@ class Skip:
 
     source: str
     connections: Connections | Convolution
-
-
-INPUT = "input"
-"""The name of the network's input as a source of skips."""
 
 
 @dataclass(frozen=True, eq=False)

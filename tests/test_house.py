@@ -19,9 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 LINKS = {"export": "../export", "hw_configs": "../hw_configs"}
 
 FLOORS = {
-    1: "arrays chip network connections arrivals counts devices config errors files interrupts kernels "
-    "hw_configs",
-    2: "netfile sparsity data",
+    1: "arrays chip topology network connections arrivals counts devices errors files interrupts "
+    "kernels tomlfile hw_configs data.config sparsity.config models.config training.config",
+    2: "config netfile sparsity data",
     3: "engines simulate energy mapping modelfile",
     4: "models",
     5: "report training export",
@@ -74,9 +74,14 @@ def all_imports() -> list[Import]:
 
 
 def room(name: str) -> str | None:
-    """The room of a full name: the part after `esl_lava`, None for the package itself."""
+    """The room of a full name: the part after `esl_lava`, None for the package itself.
+
+    A section of the configuration stands beside the tables that it names, in a module that
+    needs as little as one of the lowest floor.
+    """
     parts = name.split(".")
-    return parts[1] if len(parts) > 1 else None
+    section = ".".join(parts[1:3])
+    return section if section in FLOOR else parts[1] if len(parts) > 1 else None
 
 
 def forbidden(found: Import) -> str | None:

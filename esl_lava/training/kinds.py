@@ -16,6 +16,7 @@ from esl_lava.chip import DECAY_UNITY
 from esl_lava.config import Experiment
 from esl_lava.data.encoders import encode, first_steps
 from esl_lava.models.single_spike import grid_step, window_end
+from esl_lava.training.adam import Adam
 from esl_lava.training.losses import first_spike, tet, weight_sum_cost
 
 Images = npt.NDArray[np.uint8]
@@ -35,6 +36,7 @@ class Kind:
         thinning: density of a layer -> divisor of its initial weights.
         ends: experiment -> least and largest weight of which the network makes a difference.
         beyond: where weights beyond them are, in words.
+        adam: `training.engine` -> the optimiser.
     """
 
     encode: Callable[[Experiment, Images], torch.Tensor]
@@ -45,6 +47,7 @@ class Kind:
     thinning: Callable[[float], float]
     ends: Callable[[Experiment], tuple[float, float]]
     beyond: str
+    adam: Callable[[str], type[Adam] | type[torch.optim.Adam]]
 
 
 def _spikes(experiment: Experiment, images: Images) -> torch.Tensor:
@@ -116,6 +119,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             thinning=math.sqrt,
             ends=_eight_bits,
             beyond="beyond the range of 8 bits",
+            adam=lambda engine: torch.optim.Adam if engine == "slayer" else Adam,
         ),
         "single_spike": Kind(
             encode=input_times,
@@ -126,6 +130,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             thinning=lambda density: density,
             ends=_one_spike_decides,
             beyond="so large that one spike alone decides whether a neuron fires, beyond",
+            adam=lambda engine: torch.optim.Adam,
         ),
     }
 )
