@@ -27,6 +27,9 @@ MAX_SHOWN = 40
 
 Shape = tuple[int, ...]
 
+_WIDTH = re.compile("(?<![^-])[0-9]+")
+"""The number that a token begins with."""
+
 
 @dataclass(frozen=True)
 class LayerSpec:
@@ -101,8 +104,8 @@ class LayerKind:
     """A kind of layer of the notation.
 
     Attributes:
-        pattern: of the whole token. A group `width` is the number of its neurons or channels,
-            1 to `MAX_WIDTH`.
+        pattern: of the whole token. A number that it begins with is that of its neurons or
+            channels, 1 to `MAX_WIDTH`.
         meaning: an example and what it is, for errors.
         shapes: (the token's match, shape of the input) -> shapes of output and weight.
     """
@@ -113,16 +116,12 @@ class LayerKind:
 
 
 def _dense(token: re.Match[str], inputs: Shape) -> tuple[Shape, Shape]:
-    neurons = int(token["width"])
+    neurons = int(token[0])
     return (neurons,), (neurons, math.prod(inputs))
 
 
 LAYER_KINDS: Mapping[str, LayerKind] = MappingProxyType(
-    {
-        "dense": LayerKind(
-            re.compile("(?P<width>[0-9]+)"), "800 (neurons of a fully connected layer)", _dense
-        )
-    }
+    {"dense": LayerKind(re.compile("[0-9]+"), "800 (neurons of a fully connected layer)", _dense)}
 )
 """The kinds of layers by name."""
 
@@ -156,7 +155,7 @@ def describe(notation: str, input_shape: Shape, classes: int) -> Topology:
 
 def widest(notation: str) -> int:
     """The most neurons or channels of a hidden layer."""
-    return max(int(token["width"]) for _, token in _tokens(notation) if _sized(token))
+    return max(map(int, _WIDTH.findall(notation)))
 
 
 def narrow(notation: str, width: int) -> str:
@@ -165,19 +164,7 @@ def narrow(notation: str, width: int) -> str:
     Numbers of neurons are rounded, to 1 at least.
     """
     most = widest(notation)
-    narrowed = []
-    for _, token in _tokens(notation):
-        text = token.string
-        if _sized(token):
-            start, end = token.span("width")
-            narrower = max(1, round(int(token["width"]) * width / most))
-            text = f"{text[:start]}{narrower}{text[end:]}"
-        narrowed.append(text)
-    return "-".join(narrowed)
-
-
-def _sized(token: re.Match[str]) -> bool:
-    return "width" in token.re.groupindex
+    return _WIDTH.sub(lambda found: str(max(1, round(int(found[0]) * width / most))), notation)
 
 
 def _tokens(notation: str) -> list[tuple[str, re.Match[str]]]:
@@ -193,9 +180,8 @@ def _match(text: str) -> tuple[str, re.Match[str]]:
     shown = repr(text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}...")
     for name, kind in LAYER_KINDS.items():
         if token := kind.pattern.fullmatch(text):
-            if _sized(token) and not (
-                len(token["width"]) <= len(str(MAX_WIDTH)) and 1 <= int(token["width"]) <= MAX_WIDTH
-            ):
+            width = _WIDTH.match(text)
+            if width and not 1 <= int(width[0][:8]) <= MAX_WIDTH:
                 raise ConfigError(f"{shown} is not within 1 to {MAX_WIDTH}")
             return name, token
     known = ", ".join(kind.meaning for kind in LAYER_KINDS.values())

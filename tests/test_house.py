@@ -209,9 +209,10 @@ def test_every_module_says_what_it_is_for() -> None:
 
 
 def test_config_names_what_the_tables_hold() -> None:
-    from esl_lava.config import Data, Encoding, Sparsity
+    from esl_lava.data.config import Data, Encoding
     from esl_lava.data.datasets import LOADERS
     from esl_lava.data.encoders import ENCODERS
+    from esl_lava.sparsity.config import Sparsity
     from esl_lava.sparsity.density import DISTRIBUTIONS
     from esl_lava.sparsity.growth import GROW
     from esl_lava.sparsity.prune import PRUNE

@@ -83,9 +83,10 @@ def test_a_layer_takes_what_the_one_before_gives(
         ("x" * 9000, "is no layer"),
         ("-".join("1" * 65), "more than 64 layers"),
     ],
+    ids=lambda text: text[:12],
 )
 def test_what_is_no_layer_is_one_sentence(notation: str, said: str) -> None:
-    for read in (name_layers, widest, lambda text: describe(text, (4,), 2)):
+    for read in (name_layers, lambda text: describe(text, (4,), 2)):
         with pytest.raises(ConfigError) as caught:
             read(notation)
         assert said in str(caught.value)

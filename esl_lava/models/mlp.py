@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import torch
 from torch import nn
@@ -57,7 +56,7 @@ class SpikingMLP(nn.Module):
         initial: Initial = sparse.as_slayer_draws,
     ) -> None:
         super().__init__()
-        neuron: dict[str, Any] = {
+        neuron: dict[str, float] = {
             "threshold": threshold,
             "current_decay": current_decay,
             "voltage_decay": voltage_decay,
@@ -101,7 +100,7 @@ class SpikingMLP(nn.Module):
         return outputs
 
 
-def _dense(layer: LayerSpec, neuron: dict[str, Any], stored: Initial | None) -> nn.Module:
+def _dense(layer: LayerSpec, neuron: dict[str, float], stored: Initial | None) -> nn.Module:
     n_post, n_pre = layer.weight_shape
     spiking = not layer.readout
     if stored is not None:
@@ -116,7 +115,7 @@ def _dense(layer: LayerSpec, neuron: dict[str, Any], stored: Initial | None) -> 
     return block
 
 
-BLOCKS: Mapping[str, Callable[[LayerSpec, dict[str, Any], Initial | None], nn.Module]] = (
+BLOCKS: Mapping[str, Callable[[LayerSpec, dict[str, float], Initial | None], nn.Module]] = (
     MappingProxyType({"dense": _dense})
 )
 """(layer, parameters of its neurons, what gives weights of which only connections are stored)

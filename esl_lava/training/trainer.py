@@ -85,7 +85,7 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self._losses: list[float] = []
         self._order: npt.NDArray[np.int64] | None = None
-        self._best: dict[str, Any] = {}
+        self._best: dict[str, dict[str, torch.Tensor]] = {}
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(experiment.seed)
@@ -227,7 +227,9 @@ class Trainer:
             reason = " ".join(str(error).split())  # torch's are several lines
             raise DataError(f"the checkpoint does not fit its experiment: {reason}") from None
 
-    def _saved(self, parts: dict[str, Any], state: dict[str, Any]) -> SavedModel:
+    def _saved(
+        self, parts: dict[str, dict[str, torch.Tensor]], state: dict[str, Any]
+    ) -> SavedModel:
         return SavedModel(
             config=self.experiment,
             weights=parts["weights"],
