@@ -29,6 +29,7 @@ import numpy as np
 from esl_lava.arrays import Int32s, Ints
 from esl_lava.chip import DECAY_UNITY, MAX_DELAY, MAX_REFRACTORY, NEVER
 from esl_lava.connections import Connections, Convolution, Injection, Kind, frozen
+from esl_lava.topology import INPUT
 
 __all__ = [
     "INPUT",
@@ -45,9 +46,6 @@ __all__ = [
 
 PARAMETERS = ("current_decay", "voltage_decay", "threshold")
 """What a neuron of `Cuba` may have for itself."""
-
-INPUT = "input"
-"""The name of the network's input as a source."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -237,7 +237,8 @@ def _integers(
     compared = compare_integers(expected, network)
     if "config" not in network.provenance:
         return compared
-    ours, theirs = saved.config.encoding, from_toml(network.provenance["config"]).encoding
+    theirs = from_toml(network.provenance["config"], recorded=True).encoding
+    ours = saved.config.encoding
     if ours == theirs:
         return compared
     encodings = (f"{encoding.kind} in {encoding.steps} steps" for encoding in (ours, theirs))

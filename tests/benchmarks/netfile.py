@@ -55,7 +55,7 @@ def _experiment(seed: int) -> Experiment:
         {
             "seed": seed,
             "data": {"name": "mnist"},
-            "model": {"hidden": [800], "weight_scale": 2.0},
+            "model": {"layers": "800", "weight_scale": 2.0},
             "sparsity": {"density": 0.16, "t_iter": 540},
             "training": {"epochs": EPOCHS, "learning_rate": 0.005},
         }

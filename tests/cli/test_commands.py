@@ -515,7 +515,7 @@ def test_reproduce_table1_as_json(invoke: Command) -> None:
     assert values["remarks"] == list(result.remarks)
 
 
-QUICK = ["--epochs", "1", "--set", "sparsity.t_iter=4", "--set", "model.hidden=[8]"]
+QUICK = ["--epochs", "1", "--set", "sparsity.t_iter=4", "--set", "model.layers=8"]
 
 
 @pytest.mark.parametrize(
@@ -626,7 +626,7 @@ def test_train_by_another_method(tiny: Any, invoke: Command, tmp_path: Path) -> 
 def test_ctrl_c_in_a_sweep_leaves_what_it_goes_on_from(tiny: Any, tmp_path: Path) -> None:
     script = Path(sys.executable).parent / "esl"
     line = [script, "reproduce", "fig2", "--config", tiny.path / "config.toml", "--jobs", "2"]
-    line += ["--set", "model.hidden=[200]", "--epochs", "40000", "-o", tmp_path / "sweep"]
+    line += ["--set", "model.layers=200", "--epochs", "40000", "-o", tmp_path / "sweep"]
     with subprocess.Popen(
         line, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed_ctrl_c
     ) as esl:
@@ -709,12 +709,12 @@ def test_demo(program: Command, tmp_path: Path) -> None:
 def test_train_for_people(tiny: Any, invoke: Command, tmp_path: Path) -> None:
     config = tiny.path / "config.toml"
     run = tmp_path / "run"
-    flags = ["--epochs", 1, "--seed", 5, "--density", 0.5, "--set", "model.hidden=[8]"]
+    flags = ["--epochs", 1, "--seed", 5, "--density", 0.5, "--set", "model.layers=8"]
     done = invoke("train", "--config", config, "-o", run, *flags)
     assert done.code == 0, done.err
     kept = read_toml(run / "config.toml")
     assert (kept.training.epochs, kept.seed, kept.sparsity.density) == (1, 5, 0.5)
-    assert kept.model.hidden == (8,)
+    assert kept.model.layers == "8"
     assert done.out.splitlines()[0] == f"trained: {run / 'model.pt'}"
     shown = rows(done.out)
     assert shown["connections"] == f"{64 * 8 // 2 + 80}"

@@ -21,7 +21,7 @@ import torch
 
 from esl_lava.engines import sparse
 from esl_lava.engines.slayer import slayer
-from tests.models.test_fused import alike, faster, on_chip, passes, spikes, terms
+from tests.engines.test_fused import alike, faster, on_chip, passes, spikes, terms
 
 AGAIN = 3
 """Passes of a block: what one writes where it should not may be read by the next."""

@@ -12,7 +12,7 @@ import torch
 
 from esl_lava.engines import fused
 from esl_lava.engines.slayer import slayer
-from tests.models.test_fused import NEURON, on_chip, passes, spikes
+from tests.engines.test_fused import NEURON, on_chip, passes, spikes
 
 
 def test_random_convolutions_each_in_a_process_of_its_own():

@@ -21,6 +21,7 @@ from esl_lava.models.single_spike import SingleSpikeMLP
 from esl_lava.network import Connections, Cuba, Network
 from esl_lava.simulate import simulate
 from esl_lava.simulate.result import sops_by_sample
+from esl_lava.topology import describe
 from tests.graphs import a_layer, a_network
 
 HALVING = 2048
@@ -29,7 +30,9 @@ HALVING = 2048
 
 def model(inputs: int, *weights: list[list[float]]) -> SingleSpikeMLP:
     """A network with these weights, (n_post, n_pre) of each layer."""
-    network = SingleSpikeMLP(inputs, [len(w) for w in weights[:-1]], len(weights[-1]))
+    network = SingleSpikeMLP(
+        describe("-".join(str(len(w)) for w in weights[:-1]), (inputs,), len(weights[-1]))
+    )
     for layer, values in zip(network.layers(), weights):
         layer.weight.data = torch.tensor(values)  # type: ignore[union-attr]
     return network
