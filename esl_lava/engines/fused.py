@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from esl_lava.arrays import Array
+from esl_lava.engines.autograd import Context, apply, once_differentiable
 from esl_lava.engines.neurons import TooWideError, spiking
 from esl_lava.engines.slayer import slayer
 from esl_lava.engines.threads import in_parts
@@ -52,7 +53,7 @@ def accelerate(network: nn.Module) -> nn.Module:
     """Give every CUBA block of a SLAYER network its faster passes, in place.
 
     A block that cannot have them stays stock SLAYER's, as a line of the log says. So does, for
-    the input at hand, a convolution of maps that torch's would die of (`Conv`).
+    the input at hand, a convolution of maps that torch's would die of (`FusedConv`).
 
     Args:
         network: of `slayer.block.cuba` blocks and anything else, which is left alone.
@@ -127,7 +128,7 @@ class _Quantise(torch.autograd.Function):
     """Weights on SLAYER's grid; gradients pass but for weights beyond its ends."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, step: float) -> Tensor:
+    def forward(ctx: Context, weight: Tensor, step: float) -> Tensor:
         out, ctx.clamped = _quantised(weight, step)
         ctx.step = step
         ctx.save_for_backward(weight if ctx.clamped else torch.empty(0))
@@ -135,7 +136,7 @@ class _Quantise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, None]:
         if ctx.clamped:
             (weight,) = ctx.saved_tensors
             gradient = gradient * on_grid(weight, ctx.step)
@@ -164,7 +165,7 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, step: float, events: np.ndarray, counts: np.ndarray
+        ctx: Context, x: Tensor, weight: Tensor, step: float, events: Array, counts: Array
     ) -> Tensor:
         n_post, n_pre = weight.shape
         source = weight.detach().numpy()
@@ -183,7 +184,7 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
         by_x, by_weight = None, None
         gradient = gradient.contiguous()
@@ -216,7 +217,7 @@ class _Product(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, step: float) -> Tensor:
+    def forward(ctx: Context, x: Tensor, weight: Tensor, step: float) -> Tensor:
         batch, n_pre, steps = x.shape
         quantised, ctx.clamped = _quantised(weight, step)
         lanes = by_lanes(x)
@@ -229,7 +230,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         flat, quantised, weight = ctx.saved_tensors
         batch, n_pre, steps = ctx.shape
         by_flat, by_weight = None, None
@@ -279,10 +280,10 @@ def _weighted(synapse: Any, step: float, x: Tensor) -> tuple[Tensor, tuple[int, 
         source = x.detach().numpy()
         binary = all(in_parts(lambda a, b: rows.list_events(source, a, b, events, counts), batch))
         if binary and counts.sum() <= EVENT_ACTIVITY * x.numel():
-            z = _Rows.apply(x, weight, step, events.reshape(-1, n_pre), counts.reshape(-1))
+            z = apply(_Rows, x, weight, step, events.reshape(-1, n_pre), counts.reshape(-1))
             return z.view(steps, batch, -1), (1, 2, 0)
     axes = (1, 2, 0) if by_lanes(x) is None else (2, 0, 1)
-    return _Product.apply(x, weight, step), axes
+    return apply(_Product, x, weight, step), axes
 
 
 class _Fast:
@@ -314,7 +315,8 @@ class _Fast:
                 self.synapse.weight.data *= self.mask
             with contextlib.suppress(TooWideError):
                 return self._fast(x)
-        return super().forward(x)  # type: ignore[misc]
+        stock: Tensor = super().forward(x)  # type: ignore[misc]
+        return stock
 
     def _takes(self, x: Tensor) -> bool:
         """Whether the faster pass can compute this input; the log names why it cannot."""
@@ -333,7 +335,7 @@ class _Fast:
         return slayer.block.base.step_delay(self, spikes) if self.delay_shift else spikes
 
 
-class Dense(_Fast, slayer.block.cuba.Dense):
+class FusedDense(_Fast, slayer.block.cuba.Dense):  # type: ignore[misc]
     """`slayer.block.cuba.Dense`, faster."""
 
     axes = 3
@@ -342,7 +344,7 @@ class Dense(_Fast, slayer.block.cuba.Dense):
         return self._spikes(*_weighted(self.synapse, self._step, x))
 
 
-class Affine(_Fast, slayer.block.cuba.Affine):
+class FusedAffine(_Fast, slayer.block.cuba.Affine):  # type: ignore[misc]
     """`slayer.block.cuba.Affine` without dynamics, faster."""
 
     axes = 3
@@ -352,7 +354,7 @@ class Affine(_Fast, slayer.block.cuba.Affine):
         return z.permute(axes)
 
 
-class Conv(_Fast, slayer.block.cuba.Conv):
+class FusedConv(_Fast, slayer.block.cuba.Conv):  # type: ignore[misc]
     """`slayer.block.cuba.Conv`, faster.
 
     But where no column of the output sees anything but padding: with channels last oneDNN 3.3.6,
@@ -395,7 +397,7 @@ class Conv(_Fast, slayer.block.cuba.Conv):
         order = torch.contiguous_format if skips else torch.channels_last
         z = functional.conv2d(
             flat.contiguous(memory_format=order),
-            _Quantise.apply(synapse.weight, self._step).squeeze(4),
+            apply(_Quantise, synapse.weight, self._step).squeeze(4),
             None,
             synapse.stride[:2],
             synapse.padding[:2],
@@ -407,7 +409,7 @@ class Conv(_Fast, slayer.block.cuba.Conv):
 
 
 _FASTER = {
-    slayer.block.cuba.Dense: Dense,
-    slayer.block.cuba.Affine: Affine,
-    slayer.block.cuba.Conv: Conv,
+    slayer.block.cuba.Dense: FusedDense,
+    slayer.block.cuba.Affine: FusedAffine,
+    slayer.block.cuba.Conv: FusedConv,
 }

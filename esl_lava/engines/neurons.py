@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from esl_lava.chip import DECAY_UNITY
+from esl_lava.engines.autograd import Context, apply, once_differentiable
 from esl_lava.engines.slayer import slayer
 from esl_lava.engines.threads import in_parts
 from esl_lava.kernels import surrogate
@@ -80,7 +80,7 @@ class _Spikes(torch.autograd.Function):
     """From weighted input (groups, T, n), contiguous, to spikes; overwrites what it takes."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, dynamics: Dynamics) -> Tensor:
+    def forward(ctx: Context, z: Tensor, dynamics: Dynamics) -> Tensor:
         # No product keeps its result for its gradient, so it can make room for v.
         v, spikes = z.detach(), torch.empty_like(z)
         source, s = v.numpy(), spikes.numpy()
@@ -94,7 +94,7 @@ class _Spikes(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, None]:
         (v,) = ctx.saved_tensors
         by_z = torch.empty_like(v)
         g, trace, target = (tensor.numpy() for tensor in (gradient.contiguous(), v, by_z))
@@ -130,8 +130,7 @@ def spiking(neuron: Any, z: Tensor, axes: tuple[int, ...]) -> Tensor:
     """
     take_shape(neuron, z.permute(axes).shape[1:-1])
     grouped = z.flatten(2) if axes[-1] else z.flatten(1)[None]
-    spikes: Tensor = _Spikes.apply(grouped, Dynamics.of(neuron))
-    return spikes.view(z.shape).permute(axes)
+    return apply(_Spikes, grouped, Dynamics.of(neuron)).view(z.shape).permute(axes)
 
 
 def take_shape(neuron: Any, shape: torch.Size) -> None:

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from esl_lava.arrays import Array, Ints
+from esl_lava.engines.autograd import Context, apply, once_differentiable
 from esl_lava.engines.fused import on_grid
 from esl_lava.engines.neurons import Dynamics, TooWideError, take_shape
 from esl_lava.engines.slayer import slayer
@@ -46,9 +46,7 @@ class _Sparse(nn.Module):
         self.neuron = slayer.neuron.cuba.Neuron(**neuron)
         self.synapse = Synapse(weight)
 
-    def _weighted(
-        self, lanes: Tensor, offsets: npt.NDArray[np.int64], dynamics: Dynamics | None
-    ) -> Tensor:
+    def _weighted(self, lanes: Tensor, offsets: Ints, dynamics: Dynamics | None) -> Tensor:
         """(n_post, T, n) spikes, or without dynamics weighted input, of (channels, T, n).
 
         Raises:
@@ -61,11 +59,27 @@ class _Sparse(nn.Module):
                 f"input of {len(lanes)} channels of {lanes.dtype} on {lanes.device} to a sparse "
                 f"layer, which takes {channels} of torch.float32 on the CPU"
             )
-        found: Tensor = _Layer.apply(lanes, weight.values, weight, step, dynamics, offsets)
-        return found
+        return apply(_Layer, lanes, weight.values, weight, step, dynamics, offsets)
+
+    def _fired(
+        self, lanes: Tensor, offsets: Ints, shape: torch.Size, arranged: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Spikes of neurons of a shape, by stock SLAYER's where 32 bits do not suffice.
+
+        Args:
+            lanes, offsets: as for `_weighted`.
+            shape: of the neurons of a sample.
+            arranged: (n_post, T, n) -> SLAYER's order of dimensions.
+        """
+        take_shape(self.neuron, shape)
+        try:
+            return arranged(self._weighted(lanes, offsets, Dynamics.of(self.neuron)))
+        except TooWideError:
+            stock: Tensor = self.neuron(arranged(self._weighted(lanes, offsets, None)))
+            return stock
 
 
-class Block(_Sparse):
+class SparseDense(_Sparse):
     """A fully connected CUBA layer, or a readout without dynamics, of sparse weights.
 
     It begins without connections (`SparseWeight.begin`).
@@ -97,19 +111,17 @@ class Block(_Sparse):
         In memory, neurons come first and time second.
         """
         lanes = x.permute(1, 2, 0)
+
+        def arranged(found: Tensor) -> Tensor:
+            return found.permute(2, 0, 1)
+
         if not self.spiking:
-            return self._weighted(lanes, _NO_OFFSET, None).permute(2, 0, 1)
-        take_shape(self.neuron, torch.Size([self.synapse.weight.n_post]))
-        try:
-            found = self._weighted(lanes, _NO_OFFSET, Dynamics.of(self.neuron))
-        except TooWideError:
-            z = self._weighted(lanes, _NO_OFFSET, None)
-            stock: Tensor = self.neuron(z.permute(2, 0, 1))
-            return stock
-        return found.permute(2, 0, 1)
+            return arranged(self._weighted(lanes, _NO_OFFSET, None))
+        shape = torch.Size([self.synapse.weight.n_post])
+        return self._fired(lanes, _NO_OFFSET, shape, arranged)
 
 
-class Conv(_Sparse):
+class SparseConv(_Sparse):
     """A convolution of CUBA neurons with stride 1, of sparse kernels.
 
     Maps are laid out with their padding, so that what a connection meets while its kernel
@@ -160,12 +172,7 @@ class Conv(_Sparse):
 
         n_post = self.synapse.weight.n_post
         shape = torch.Size([n_post, rows - height + 1, columns - width + 1])
-        take_shape(self.neuron, shape)
-        try:
-            return cropped(self._weighted(lanes, offsets, Dynamics.of(self.neuron)))
-        except TooWideError:
-            stock: Tensor = self.neuron(cropped(self._weighted(lanes, offsets, None)))
-            return stock
+        return self._fired(lanes, offsets, shape, cropped)
 
 
 def zeros(positions: Tensor) -> Tensor:
@@ -212,13 +219,13 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: Context,
         x: Tensor,
         values: Tensor,
         weight: SparseWeight,
         step: float,
         dynamics: Dynamics | None,
-        offsets: npt.NDArray[np.int64],
+        offsets: Ints,
     ) -> Tensor:
         _, steps, n = x.shape
         ctx.starts = weight.starts
@@ -256,7 +263,7 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weight, inputs, offsets, dynamics = ctx.weight, ctx.inputs, ctx.offsets, ctx.dynamics
         if weight.starts is not ctx.starts:
             raise RuntimeError("connections changed between a layer's forward and backward pass")
@@ -321,7 +328,7 @@ _STRAIGHT = np.empty(0, np.uint32)
 """For `add_weighted`: entries lie in the order of weights."""
 
 
-def _places(pre: np.ndarray, offsets: npt.NDArray[np.int64], lanes: int) -> tuple[np.ndarray, int]:
+def _places(pre: Array, offsets: Ints, lanes: int) -> tuple[Array, int]:
     """Where what each connection meets begins: (connections,) integers, and what they count."""
     if len(offsets) == 1:
         return pre, lanes
@@ -339,9 +346,7 @@ class _Everywhere:
         inputs, offsets, channels: as `_Layer` has them.
     """
 
-    def __init__(
-        self, gradient: Tensor, inputs: np.ndarray, offsets: npt.NDArray[np.int64], channels: int
-    ) -> None:
+    def __init__(self, gradient: Tensor, inputs: Array, offsets: Ints, channels: int) -> None:
         self._gradient = gradient
         self._inputs = inputs
         self._offsets = offsets
@@ -374,7 +379,7 @@ class _Everywhere:
         ]
 
 
-def _lanes(x: Tensor, margin: int) -> np.ndarray:
+def _lanes(x: Tensor, margin: int) -> Array:
     """Flat (channels, T, n) with a margin behind: int8 masks of binary spikes, else float32."""
     masks = np.empty(x.numel() + margin, np.int8)
     masks[x.numel() :] = 0

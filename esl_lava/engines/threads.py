@@ -4,7 +4,9 @@ Parts are of one dimension of what is written, so the bits do not depend on thei
 
 Threads besides torch's would take turns with them: OpenMP's wait busily for their next work,
 and waking others costs as much as a kernel takes. So parts are run by the OpenMP that torch
-runs on, where that is GNU's (torch's wheels for Linux), and elsewhere by a pool.
+runs on, where that is GNU's (torch's wheels for Linux), and elsewhere by a pool. This module can
+go when numba's parallel loops run on torch's OpenMP, or when a training step is long enough that
+waking a pool's threads no longer counts in it.
 """
 
 from __future__ import annotations

@@ -3,13 +3,15 @@
 import numpy as np
 from numba import njit
 
+from esl_lava.arrays import Array
+
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def step(
-    weights: np.ndarray,
-    gradient: np.ndarray,
-    mean: np.ndarray,
-    square: np.ndarray,
+    weights: Array,
+    gradient: Array,
+    mean: Array,
+    square: Array,
     add_mean: np.float32,
     keep_square: np.float32,
     add_square: np.float32,

@@ -3,15 +3,17 @@
 import numpy as np
 from numba import njit
 
+from esl_lava.arrays import Array
+
 
 @njit(cache=True, nogil=True)
 def fire(
-    z: np.ndarray,
-    order: np.ndarray,
-    weight: np.ndarray,
-    z_out: np.ndarray,
-    last: np.ndarray,
-    slope: np.ndarray,
+    z: Array,
+    order: Array,
+    weight: Array,
+    z_out: Array,
+    last: Array,
+    slope: Array,
 ) -> None:
     """The first spike of every neuron.
 
@@ -54,13 +56,13 @@ def fire(
 
 @njit(cache=True, nogil=True)
 def propagate(
-    z: np.ndarray,
-    weight: np.ndarray,
-    last: np.ndarray,
-    scaled: np.ndarray,
-    weighed: np.ndarray,
-    gradient_z: np.ndarray,
-    gradient_w: np.ndarray,
+    z: Array,
+    weight: Array,
+    last: Array,
+    scaled: Array,
+    weighed: Array,
+    gradient_z: Array,
+    gradient_w: Array,
 ) -> None:
     """Add each neuron's gradient to those of its causal inputs and their weights.
 

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import njit
 
+from esl_lava.arrays import Array
 from esl_lava.kernels.events import MARGIN, list_spikes
 
 _I = np.int32
@@ -44,21 +45,21 @@ def _integrated(
 
 @njit(cache=True, nogil=True)
 def run_neurons(
-    sums: np.ndarray,
+    sums: Array,
     shift: int,
-    injected: np.ndarray,
-    keep_current: np.ndarray,
-    keep_voltage: np.ndarray,
-    threshold: np.ndarray,
-    bias: np.ndarray,
+    injected: Array,
+    keep_current: Array,
+    keep_voltage: Array,
+    threshold: Array,
+    bias: Array,
     refractory: int,
-    starts: np.ndarray,
-    targets: np.ndarray,
-    weights: np.ndarray,
-    spikes: np.ndarray,
-    u_trace: np.ndarray,
-    v_trace: np.ndarray,
-    totals: np.ndarray,
+    starts: Array,
+    targets: Array,
+    weights: Array,
+    spikes: Array,
+    u_trace: Array,
+    v_trace: Array,
+    totals: Array,
 ) -> None:
     """Run every sample from rest.
 

@@ -7,6 +7,8 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
+from esl_lava.arrays import Array
+
 MARGIN = 8
 """Entries a list needs beyond the number of neurons."""
 
@@ -56,7 +58,7 @@ def _store_eight(typing_context: Any, address: Any, packed: Any, base: Any) -> A
 
 
 @njit(cache=True, nogil=True)
-def list_spikes(row: np.ndarray, spiking: np.ndarray) -> np.uint64:
+def list_spikes(row: Array, spiking: Array) -> np.uint64:
     """Write the indices of what is not 0 in `row` into `spiking`; how many there are.
 
     Args:

@@ -3,18 +3,20 @@
 import numpy as np
 from numba import njit
 
+from esl_lava.arrays import Array
+
 _ZERO = np.float32(0)
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def gradients(
-    weights: np.ndarray,
-    x: np.ndarray,
-    by_z: np.ndarray,
+    weights: Array,
+    x: Array,
+    by_z: Array,
     first: int,
     last: int,
-    by_x: np.ndarray,
-    by_weights: np.ndarray,
+    by_x: Array,
+    by_weights: Array,
 ) -> None:
     """The gradients by inputs first:last and by their weights.
 

@@ -10,6 +10,7 @@ input neuron, with the place of each weight in `order`.
 import numpy as np
 from numba import njit
 
+from esl_lava.arrays import Array
 from esl_lava.kernels.grid import multiple
 from esl_lava.kernels.surrogate import Neuron, Surrogate, as_float, spike, spike_gradient
 
@@ -25,7 +26,7 @@ _SHORT = 248
 
 
 @njit(cache=True, nogil=True)
-def mark(x: np.ndarray, masks: np.ndarray) -> bool:
+def mark(x: Array, masks: Array) -> bool:
     """Mark which inputs that lie by lanes already spike.
 
     Args:
@@ -40,11 +41,11 @@ def mark(x: np.ndarray, masks: np.ndarray) -> bool:
         fired = np.int32(x[k] != 0)
         other |= fired ^ np.int32(x[k] == 1)
         masks[k] = np.int8(-fired)
-    return other == 0
+    return bool(other == 0)
 
 
 @njit(cache=True, nogil=True)
-def mark_turned(x: np.ndarray, first: int, last: int, masks: np.ndarray) -> bool:
+def mark_turned(x: Array, first: int, last: int, masks: Array) -> bool:
     """`mark` inputs first:last of what lies by samples.
 
     Args:
@@ -63,20 +64,20 @@ def mark_turned(x: np.ndarray, first: int, last: int, masks: np.ndarray) -> bool
                 fired = np.int32(value != 0)
                 other |= fired ^ np.int32(value == 1)
                 masks[i, t, n] = np.int8(-fired)
-    return other == 0
+    return bool(other == 0)
 
 
 @njit(cache=True, nogil=True)
 def add_masked(
-    masks: np.ndarray,
-    at: np.ndarray,
+    masks: Array,
+    at: Array,
     stride: int,
-    starts: np.ndarray,
-    weights: np.ndarray,
+    starts: Array,
+    weights: Array,
     step: np.float32,
     first: int,
     last: int,
-    z: np.ndarray,
+    z: Array,
 ) -> None:
     """The weighted input of neurons first:last from binary spikes: exact.
 
@@ -125,15 +126,15 @@ def add_masked(
 
 @njit(cache=True, nogil=True)
 def add_weighted(
-    values: np.ndarray,
-    at: np.ndarray,
+    values: Array,
+    at: Array,
     stride: int,
-    starts: np.ndarray,
-    order: np.ndarray,
-    weights: np.ndarray,
+    starts: Array,
+    order: Array,
+    weights: Array,
     first: int,
     last: int,
-    out: np.ndarray,
+    out: Array,
 ) -> None:
     """Sums of weights times values, for neurons first:last: weighted input, or its transpose.
 
@@ -177,14 +178,14 @@ def add_weighted(
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def add_products(
-    gradient: np.ndarray,
-    masks: np.ndarray,
-    at: np.ndarray,
+    gradient: Array,
+    masks: Array,
+    at: Array,
     stride: int,
-    starts: np.ndarray,
+    starts: Array,
     first: int,
     last: int,
-    out: np.ndarray,
+    out: Array,
 ) -> None:
     """The gradient of the weights of neurons first:last, of connections only: sums over spikes.
 
@@ -228,14 +229,14 @@ def add_products(
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def add_graded_products(
-    gradient: np.ndarray,
-    x: np.ndarray,
-    at: np.ndarray,
+    gradient: Array,
+    x: Array,
+    at: Array,
     stride: int,
-    starts: np.ndarray,
+    starts: Array,
     first: int,
     last: int,
-    out: np.ndarray,
+    out: Array,
 ) -> None:
     """As `add_products` of inputs that are not binary.
 
@@ -258,17 +259,17 @@ def add_graded_products(
 
 @njit(cache=True, nogil=True)
 def fire(
-    masks: np.ndarray,
-    at: np.ndarray,
+    masks: Array,
+    at: Array,
     stride: int,
-    starts: np.ndarray,
-    weights: np.ndarray,
+    starts: Array,
+    weights: Array,
     step: np.float32,
     neuron: Neuron,
     first: int,
     last: int,
-    v: np.ndarray,
-    spikes: np.ndarray,
+    v: Array,
+    spikes: Array,
 ) -> bool:
     """Neurons first:last from binary spikes to spikes: `add_masked`, then `spike`.
 
@@ -292,17 +293,17 @@ def fire(
 
 @njit(cache=True, nogil=True)
 def fire_gradients(
-    by_spikes: np.ndarray,
-    v: np.ndarray,
+    by_spikes: Array,
+    v: Array,
     neuron: Surrogate,
-    masks: np.ndarray,
-    at: np.ndarray,
+    masks: Array,
+    at: Array,
     stride: int,
-    starts: np.ndarray,
+    starts: Array,
     first: int,
     last: int,
-    by_z: np.ndarray,
-    by_weights: np.ndarray,
+    by_z: Array,
+    by_weights: Array,
 ) -> None:
     """The gradients of `fire`: `spike_gradient`, then `add_products`.
 
@@ -320,14 +321,14 @@ def fire_gradients(
         add_products(bits, masks, at, stride, starts, a, b, by_weights)
 
 
-@njit
+@njit(inline="always")
 def _block(lanes: int, neurons: int) -> int:
     """Neurons at a time; all, where kernels are to go over many lanes piece by piece."""
     return max(1, NEAR // max(1, lanes)) if lanes <= LANES else max(1, neurons)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def quantise(weight: np.ndarray, step: np.float32, out: np.ndarray) -> int:
+def quantise(weight: Array, step: np.float32, out: Array) -> int:
     """Weights on SLAYER's grid, as multiples of `step`.
 
     Args:

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import njit
 
+from esl_lava.arrays import Array
 from esl_lava.kernels.grid import multiple
 
 INPUTS = 16
@@ -10,9 +11,7 @@ INPUTS = 16
 
 
 @njit(cache=True, nogil=True)
-def list_events(
-    x: np.ndarray, first: int, last: int, events: np.ndarray, counts: np.ndarray
-) -> bool:
+def list_events(x: Array, first: int, last: int, events: Array, counts: Array) -> bool:
     """List what spikes in samples first:last.
 
     Args:
@@ -40,7 +39,7 @@ def list_events(
 
 
 @njit(cache=True, nogil=True)
-def by_input(events: np.ndarray, counts: np.ndarray, starts: np.ndarray, rows: np.ndarray) -> None:
+def by_input(events: Array, counts: Array, starts: Array, rows: Array) -> None:
     """Turn the lists of `list_events` round: for each input the rows it spikes in.
 
     Args:
@@ -64,9 +63,7 @@ def by_input(events: np.ndarray, counts: np.ndarray, starts: np.ndarray, rows: n
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def quantise_turned(
-    weight: np.ndarray, step: np.float32, first: int, last: int, turned: np.ndarray
-) -> int:
+def quantise_turned(weight: Array, step: np.float32, first: int, last: int, turned: Array) -> int:
     """Put the weights of inputs first:last on SLAYER's grid.
 
     Args:
@@ -92,13 +89,13 @@ def quantise_turned(
 
 @njit(cache=True, nogil=True)
 def add_rows(
-    events: np.ndarray,
-    counts: np.ndarray,
+    events: Array,
+    counts: Array,
     first: int,
     last: int,
-    turned: np.ndarray,
+    turned: Array,
     step: np.float32,
-    z: np.ndarray,
+    z: Array,
 ) -> None:
     """The weighted input of rows first:last: exact, as integers are summed.
 
@@ -142,12 +139,12 @@ def add_rows(
 
 @njit(cache=True, nogil=True)
 def add_gradients(
-    starts: np.ndarray,
-    rows: np.ndarray,
-    gradient: np.ndarray,
+    starts: Array,
+    rows: Array,
+    gradient: Array,
     first: int,
     last: int,
-    out: np.ndarray,
+    out: Array,
 ) -> None:
     """The gradient of the weights of inputs first:last.
 
@@ -186,7 +183,7 @@ def add_gradients(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def quantise(weight: np.ndarray, step: np.float32, first: int, last: int, out: np.ndarray) -> int:
+def quantise(weight: Array, step: np.float32, first: int, last: int, out: Array) -> int:
     """Put flat weights first:last on SLAYER's grid.
 
     Args:

@@ -7,6 +7,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
+from esl_lava.arrays import Array
 from esl_lava.kernels.cuba import decayed
 
 TILE = 1024
@@ -82,10 +83,10 @@ def _exp(x: np.float32) -> np.float32:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def spike(
-    z: np.ndarray,
+    z: Array,
     part: tuple[int, int, int, int],
     neuron: Neuron,
-    spikes: np.ndarray,
+    spikes: Array,
 ) -> bool:
     """Run neurons from rest (`slayer/neuron/cuba.py`, lava-dl 0.6.0), in int32.
 
@@ -131,11 +132,11 @@ def spike(
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def spike_gradient(
-    gradient: np.ndarray,
+    gradient: Array,
     part: tuple[int, int, int, int],
-    v_trace: np.ndarray,
+    v_trace: Array,
     neuron: Surrogate,
-    out: np.ndarray,
+    out: Array,
 ) -> None:
     """From the gradient by spikes to that by weighted input; resets are passed over, as there.
 

@@ -11,16 +11,17 @@ overflows; those of int32 wrap around modulo 2**32.
 import numpy as np
 from numba import njit
 
+from esl_lava.arrays import Array
 from esl_lava.kernels.events import MARGIN, list_spikes
 
 
 @njit(cache=True, nogil=True)
 def add_rows(
-    inputs: np.ndarray,
-    rows: np.ndarray,
-    fan_out: np.ndarray,
-    sums: np.ndarray,
-    sops: np.ndarray,
+    inputs: Array,
+    rows: Array,
+    fan_out: Array,
+    sums: Array,
+    sops: Array,
 ) -> None:
     """Each spike adds its row of a dense matrix; eight rows at a time.
 
@@ -71,18 +72,18 @@ def add_rows(
 
 @njit(cache=True, nogil=True)
 def add_runs(
-    inputs: np.ndarray,
-    base: np.ndarray,
-    which: np.ndarray,
-    starts: np.ndarray,
-    run_offsets: np.ndarray,
-    run_lengths: np.ndarray,
-    run_weights: np.ndarray,
-    weights: np.ndarray,
-    canvas_rows: np.ndarray,
-    fan_out: np.ndarray,
-    sums: np.ndarray,
-    sops: np.ndarray,
+    inputs: Array,
+    base: Array,
+    which: Array,
+    starts: Array,
+    run_offsets: Array,
+    run_lengths: Array,
+    run_weights: Array,
+    weights: Array,
+    canvas_rows: Array,
+    fan_out: Array,
+    sums: Array,
+    sops: Array,
 ) -> None:
     """Each spike adds runs of neighbouring weights to a canvas larger than the sums.
 
@@ -129,16 +130,16 @@ def add_runs(
 
 @njit(cache=True, nogil=True)
 def add_scattered(
-    inputs: np.ndarray,
-    base: np.ndarray,
-    which: np.ndarray,
-    starts: np.ndarray,
-    targets: np.ndarray,
-    weights: np.ndarray,
-    canvas_rows: np.ndarray,
-    fan_out: np.ndarray,
-    sums: np.ndarray,
-    sops: np.ndarray,
+    inputs: Array,
+    base: Array,
+    which: Array,
+    starts: Array,
+    targets: Array,
+    weights: Array,
+    canvas_rows: Array,
+    fan_out: Array,
+    sums: Array,
+    sops: Array,
 ) -> None:
     """Each spike, or graded spike times its value, is added synapse by synapse.
 
@@ -174,15 +175,15 @@ def add_scattered(
 
 @njit(cache=True, nogil=True)
 def add_lanes(
-    inputs: np.ndarray,
-    place: np.ndarray,
-    starts: np.ndarray,
-    offsets: np.ndarray,
-    weights: np.ndarray,
-    geometry: np.ndarray,
-    fan_out: np.ndarray,
-    sums: np.ndarray,
-    sops: np.ndarray,
+    inputs: Array,
+    place: Array,
+    starts: Array,
+    offsets: Array,
+    weights: Array,
+    geometry: Array,
+    fan_out: Array,
+    sums: Array,
+    sops: Array,
 ) -> None:
     """Each synapse adds its weight in all lanes, sample-steps side by side, that spike.
 
@@ -273,7 +274,7 @@ def add_lanes(
 
 
 @njit(cache=True, nogil=True)
-def delay(sums: np.ndarray, delays: np.ndarray) -> None:
+def delay(sums: Array, delays: Array) -> None:
     """What reaches neuron j in `sums` (samples, T, n) becomes late by delays[j], in place."""
     samples, steps, _ = sums.shape
     for n in range(samples):

@@ -28,7 +28,7 @@ import torch
 from esl_lava.config import Experiment, from_toml, to_toml
 from esl_lava.errors import ConfigError, FileError
 from esl_lava.files import replace_file
-from esl_lava.sparsity import positions
+from esl_lava.sparsity import sets
 from esl_lava.tomlfile import MAX_BYTES
 
 FORMAT = "esl-lava model"
@@ -68,7 +68,7 @@ class SavedModel:
         masks: layer name -> bool tensor of the weight's shape, of layers made sparse whose
             weight is stored densely; what is stored sparsely says itself what exists.
         ever: of all layers made sparse: as masks, true where a connection was ever active; of
-            sparse storage the tensor of a `sparsity.positions` record.
+            sparse storage the tensor of a `sparsity.sets` record.
         history: one plain dictionary per epoch, in order.
         state: what only a training checkpoint holds (optimiser, scheduler, generators).
         package: version of esl-lava that wrote it.
@@ -238,7 +238,7 @@ def _faulty_record(sides: torch.Tensor, record: torch.Tensor) -> str | None:
     if sides.dtype != torch.int64 or sides.shape != (2,) or int(sides.min()) < 1:
         return "belongs to a weight without sides"
     try:
-        positions.read(record, math.prod(sides.tolist()))
+        sets.read(record, math.prod(sides.tolist()))
     except ValueError as error:
         return str(error)
     return None

@@ -19,7 +19,7 @@ from esl_lava.modelfile import SavedModel
 from esl_lava.models.config import Model, MultiSpike
 from esl_lava.models.mlp import Initial, SpikingMLP
 from esl_lava.models.single_spike import SingleSpikeMLP
-from esl_lava.sparsity import positions
+from esl_lava.sparsity import sets
 from esl_lava.sparsity.evolver import sparse_weights
 from esl_lava.topology import Topology, name_layers
 
@@ -211,6 +211,6 @@ def densified(saved: SavedModel) -> SavedModel:
         masks[name] = torch.zeros(weight.size, dtype=torch.bool).index_fill_(0, where, True)
         masks[name] = masks[name].view(shape)
         if name in ever:
-            record = positions.read(ever[name], weight.size)
+            record = sets.read(ever[name], weight.size)
             ever[name] = record.block(slice(0, weight.size)).clone().view(shape)
     return replace(saved, weights=weights, masks=masks, ever=ever)

@@ -36,7 +36,7 @@ class SpikingMLP(nn.Module):
         tau_grad, scale_grad: the surrogate gradient of a spike by its potential v is
             scale_grad / (2 tau_grad) * exp(-|v - threshold| / tau_grad).
         sparse_layers: names of layers of which only connections are stored
-            (`engines/sparse.Block`); they begin without any.
+            (`engines/sparse.SparseDense`); they begin without any.
         initial: what gives these their weights.
 
     Raises:
@@ -105,7 +105,7 @@ def _dense(layer: LayerSpec, neuron: dict[str, float], stored: Initial | None) -
     spiking = not layer.readout
     if stored is not None:
         weights = stored(n_pre, n_post)
-        block = sparse.Block(neuron, n_pre, n_post, spiking=spiking, initial=weights)
+        block = sparse.SparseDense(neuron, n_pre, n_post, spiking=spiking, initial=weights)
     elif spiking:
         block = slayer.block.cuba.Dense(neuron, n_pre, n_post, delay_shift=False)
     else:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from esl_lava.arrays import Array, Ints
 from esl_lava.errors import FileError, LimitError
@@ -328,7 +329,7 @@ def _shared(values: Array) -> Array:
     return values
 
 
-def _text(value: str) -> np.ndarray:
+def _text(value: str) -> Array:
     """Text of fixed length: HDF5 reads what says its length elsewhere at its own risk."""
     raw = value.encode()
     if b"\0" in raw:
@@ -341,7 +342,7 @@ def _compressed(group: h5py.Group, name: str, values: Array) -> None:
     _deflated(group, name, values.astype(_smallest(values)))
 
 
-def _smallest(values: Array) -> type[np.integer]:
+def _smallest(values: Array) -> npt.DTypeLike:
     """The smallest dtype that holds integers."""
     low, high = (values.min(), values.max()) if values.size else (0, 0)
     return next(

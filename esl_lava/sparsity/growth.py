@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from esl_lava.errors import UserError
-from esl_lava.sparsity.arrays import above, smallest
+from esl_lava.sparsity.arrays import find_above, find_smallest
 from esl_lava.sparsity.masks import sample_free
-from esl_lava.sparsity.positions import Excluded, Positions
+from esl_lava.sparsity.sets import Excluded, PositionSet
 
 Scores = Callable[[slice | Tensor], Tensor]
 """(a slice or int64 tensor of flat positions) -> their values, float."""
@@ -38,8 +38,8 @@ class Site:
     """
 
     name: str
-    mask: Positions
-    ever: Positions
+    mask: PositionSet
+    ever: PositionSet
     generator: torch.Generator
     gradient: Callable[[], Scores]
     momentum: Callable[[], Scores]
@@ -104,7 +104,7 @@ def top(site: Site, scores: Scores, n: int) -> Tensor:
     least = -1.0  # below any magnitude
     for part in site.mask.blocks():
         # A tie with the least one kept is lost: its position is higher.
-        found, magnitudes, broken = above(scores(part), site.mask.block(part), least)
+        found, magnitudes, broken = find_above(scores(part), site.mask.block(part), least)
         if broken:
             raise UserError(
                 f"layer {site.name}: {broken} of the scores to grow by are NaN or infinite; "
@@ -120,7 +120,7 @@ def top(site: Site, scores: Scores, n: int) -> Tensor:
 
 def _largest(where: Tensor, values: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """The `n` largest values with their ascending positions; ties to the lower one."""
-    chosen = smallest(-values, n)
+    chosen = find_smallest(-values, n)
     return where.index_select(0, chosen), values.index_select(0, chosen)
 
 

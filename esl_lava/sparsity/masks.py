@@ -8,11 +8,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from esl_lava.sparsity.arrays import are_positions, positions
-from esl_lava.sparsity.positions import Listed, Positions, ascending, union
+from esl_lava.sparsity.arrays import are_positions
+from esl_lava.sparsity.sets import Listed, PositionSet, unite
 
 
-def sample_free(taken: Positions, n: int, generator: torch.Generator) -> Tensor:
+def sample_free(taken: PositionSet, n: int, generator: torch.Generator) -> Tensor:
     """Draw `n` of the positions that are not in `taken`, uniformly, none twice.
 
     Positions are drawn one after the other and kept when free, so no dense random field
@@ -39,15 +39,14 @@ def sample_free(taken: Positions, n: int, generator: torch.Generator) -> Tensor:
     if 4 * free < size or 2 * n > free:
         slots = taken.free()
         order = torch.randperm(free, generator=generator)[:n]
-        return ascending(slots.index_select(0, order.to(slots.device)), size)
+        return slots.index_select(0, order.to(slots.device)).sort().values
     found = torch.empty(0, dtype=torch.int64)
     while found.numel() < n:
         # Never more draws than are missing: a round cannot overshoot, so nothing is cut
         # off and the set is that of the first n distinct free draws, hence uniform.
         drawn = torch.randint(size, (n - found.numel(),), generator=generator)
-        drawn = ascending(drawn, size)
-        hits = positions(~taken.contains(drawn)).cpu()
-        found = union(found, drawn.index_select(0, hits))
+        drawn.numpy().sort()
+        found = unite(found, drawn[~taken.contains(drawn).cpu()])
     return found.to(taken.device)
 
 
@@ -68,7 +67,7 @@ class Movable(Protocol):
     """A layer whose connections can move."""
 
     @property
-    def taken(self) -> Positions:
+    def taken(self) -> PositionSet:
         """Its connections."""
 
     def rewire(self, drop: Tensor, grow: Tensor) -> None:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from esl_lava.sparsity.arrays import count, positions, smallest
+from esl_lava.sparsity.arrays import count, find_smallest, list_true
 from esl_lava.sparsity.density import round_half_up, round_shares
 
 
@@ -68,7 +68,7 @@ def ranked_together(
     numbers = [0] * len(values)
     ranked = list(range(len(values)))
     while ranked:
-        chosen = smallest(torch.cat([values[i].abs() for i in ranked]), left)
+        chosen = find_smallest(torch.cat([values[i].abs() for i in ranked]), left)
         ends = torch.tensor([values[i].numel() for i in ranked]).cumsum(0).to(chosen.device)
         upto = torch.searchsorted(chosen, ends).tolist()
         for i, first, last in zip(ranked, [0, *upto], upto):
@@ -102,14 +102,14 @@ def set_tails(values: Tensor, n: int) -> Tensor:
     chosen = values == 0
     zeros = count(chosen)
     if zeros >= n:
-        return positions(chosen)[:n]
-    tails = [positions(side) for side in (values > 0, values < 0)]
+        return list_true(chosen)[:n]
+    tails = [list_true(side) for side in (values > 0, values < 0)]
     rest, nonzero = n - zeros, values.numel() - zeros
     numbers = round_shares([Fraction(rest * tail.numel(), nonzero) for tail in tails])
     for tail, k in zip(tails, numbers):
-        nearest = smallest(values.index_select(0, tail).abs(), k)
+        nearest = find_smallest(values.index_select(0, tail).abs(), k)
         chosen.index_fill_(0, tail.index_select(0, nearest), True)
-    return positions(chosen)
+    return list_true(chosen)
 
 
 def closest_to_zero(values: Tensor, n: int) -> Tensor:
@@ -122,7 +122,7 @@ def closest_to_zero(values: Tensor, n: int) -> Tensor:
     Returns:
         (n,) int64 indices into `values`, ascending.
     """
-    return smallest(values.abs(), n)
+    return find_smallest(values.abs(), n)
 
 
 PRUNE: Mapping[str, PruneRule] = MappingProxyType(

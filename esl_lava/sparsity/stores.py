@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from esl_lava.errors import ConfigError
 from esl_lava.sparsity import ranks
-from esl_lava.sparsity.arrays import count, keep, positions, set_zero
+from esl_lava.sparsity.arrays import count, keep, list_true, set_zero
 from esl_lava.sparsity.growth import Scores, Site
 from esl_lava.sparsity.layers import Layer
 from esl_lava.sparsity.optimizer import has_momentum, moments, momentum
-from esl_lava.sparsity.positions import Connections, Mask, Positions, Record, lean, read
 from esl_lava.sparsity.redistribution import Active
+from esl_lava.sparsity.sets import Bitmap, Listed, Mask, PositionSet, Record, make_record, read
 from esl_lava.sparsity.weights import SparseWeight
 
 
@@ -52,12 +52,11 @@ class Store(ABC):
     Attributes:
         name: as errors print it.
         parameter: what the optimiser trains.
-        taken: where a connection is.
-        ever: where one ever was.
+        size: number of possible connections.
+        ever: where a connection ever was.
     """
 
     parameter: nn.Parameter
-    taken: Positions
     ever: Record
 
     def __init__(
@@ -68,10 +67,16 @@ class Store(ABC):
         generator: torch.Generator,
     ) -> None:
         self.name = layer.name
+        self.size = layer.size
         self._layer = layer
         self.connections = connections
         self.generator = generator
         self._optimizer = optimizer
+
+    @property
+    @abstractmethod
+    def taken(self) -> PositionSet:
+        """Where a connection is now."""
 
     @abstractmethod
     def hold(self) -> None:
@@ -154,7 +159,6 @@ class DenseStore(Store):
         where: (connections,) int64 positions to begin with; None for all.
     """
 
-    taken: Mask
     ever: Mask
 
     def __init__(
@@ -171,8 +175,13 @@ class DenseStore(Store):
         mask = torch.full(weight.shape, where is None, device=weight.device)
         if where is not None:
             mask.view(-1).index_fill_(0, where, True)
-        self.taken = Mask(mask)
+        self._taken = Mask(mask)
         self.ever = Mask(mask.clone())
+
+    @property
+    def taken(self) -> Mask:
+        """The mask, the same object for ever."""
+        return self._taken
 
     def hold(self) -> None:
         """One pass over the weight."""
@@ -182,7 +191,7 @@ class DenseStore(Store):
 
     def held(self) -> Held:
         """Lists the mask."""
-        where = positions(self.taken.tensor)
+        where = list_true(self.taken.tensor)
         return Held(
             values=self.parameter.detach().reshape(-1).index_select(0, where),
             momentum=lambda: self.momentum()(where),
@@ -230,7 +239,7 @@ class SparseStore(Store):
         where: (connections,) int64 positions.
     """
 
-    taken: Connections
+    ever: Listed | Bitmap
 
     def __init__(
         self,
@@ -247,8 +256,12 @@ class SparseStore(Store):
         weight.begin(where)
         values = weight.values.detach()
         values.copy_(ranks.from_first(values, values.device))
-        self.taken = Connections(weight)
-        self.ever = lean(where, weight.size)
+        self.ever = make_record(where, weight.size)
+
+    @property
+    def taken(self) -> Listed:
+        """The stored connections, listed at every call."""
+        return Listed(self.weight.positions(), self.size)
 
     def hold(self) -> None:
         """There are no other weights."""
@@ -265,22 +278,22 @@ class SparseStore(Store):
     def rewire(self, drop: Tensor, grow: Tensor) -> None:
         """Exchanges weights, moments and the record of past connections."""
         before = self.moments()
-        moved = self.weight.rewire(self.weight.find(drop), grow)
+        moved = self.weight.rewire(drop, grow)
         for key, moment in before.items():
             self._optimizer.state[self.parameter][key] = moved.carry(moment)
         self.ever = self.ever.add(grow)
 
-    def record(self, tensor: Tensor) -> Record:
+    def read_record(self, tensor: Tensor) -> Listed | Bitmap:
         """Its past connections from a state.
 
         Raises:
             ConfigError: when they are not its own.
         """
         try:
-            record = read(tensor.clone(), self.taken.size)
+            record = read(tensor.clone(), self.size)
         except ValueError as error:
             raise ConfigError(f"layer {self.name}: the state's ever {error}") from None
-        lost = self.taken.count - count(record.contains(self.weight.positions()))
+        lost = count(~record.contains(self.weight.positions()))
         if lost:
             raise ConfigError(
                 f"layer {self.name}: the state's ever lacks {lost} of the layer's connections "
@@ -298,31 +311,3 @@ class SparseStore(Store):
 
     def _dense_gradient(self) -> Scores | None:
         return self.weight.dense_gradient
-
-
-def check_stored(name: str, weight: SparseWeight, model: nn.Module, rules: list[str]) -> None:
-    """Refuse what a layer that stores only its connections cannot do.
-
-    Args:
-        name: the layer's.
-        weight: its connections.
-        model: the model the layer is in.
-        rules: those given that need weights or moments of all possible connections.
-
-    Raises:
-        ConfigError: naming the layer and the rule.
-    """
-    for rule in rules:
-        raise ConfigError(
-            f"layer {name}: {rule} needs weights or moments of connections that do not exist, "
-            "and this layer stores only the existing ones"
-        )
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        raise ConfigError(
-            f"layer {name}: DistributedDataParallel cannot follow weights that change in number"
-        )
-    if weight.values.device.type != "cpu":
-        raise ConfigError(
-            f"layer {name}: its connections are on {weight.values.device}; "
-            "layers that store only these train on the CPU"
-        )

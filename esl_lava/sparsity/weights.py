@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from esl_lava.kernels import positions as kernels
+from esl_lava.arrays import Ints
 from esl_lava.sparsity.arrays import are_positions
 
 LARGEST = 2**31 - 1
@@ -22,7 +23,7 @@ class Moved:
     """Where connections were before they changed.
 
     Attributes:
-        source: (connections,) int32 index into the values before; -1 where one grew.
+        source: (connections,) int64 index into the values before; -1 where one grew.
     """
 
     source: Tensor
@@ -33,9 +34,8 @@ class Moved:
         Args:
             old: (connections before,), any dtype.
         """
-        new = old.new_empty(self.source.numel())
-        kernels.carry(old.numpy(), self.source.numpy(), new.numpy())
-        return new
+        padded = np.append(old.numpy(), old.new_zeros(1).numpy())  # which -1 is the index of
+        return torch.from_numpy(padded[self.source.numpy()])
 
 
 class SparseWeight(nn.Module):
@@ -111,24 +111,7 @@ class SparseWeight(nn.Module):
 
     def positions(self) -> Tensor:
         """(connections,) int64 flat positions, ascending; made anew at every call."""
-        positions = torch.empty(self.pre.numel(), dtype=torch.int64)
-        kernels.flat(self.starts.numpy(), self.pre.numpy(), self.n_pre, positions.numpy())
-        return positions
-
-    def find(self, where: Tensor) -> Tensor:
-        """Where connections are among the values.
-
-        Args:
-            where: (k,) int64 flat positions within the layer, ascending.
-
-        Returns:
-            (k,) int64 indices into `values`, -1 where no connection is.
-        """
-        places = torch.empty_like(where)
-        kernels.find(
-            self.starts.numpy(), self.pre.numpy(), self.n_pre, where.numpy(), places.numpy()
-        )
-        return places
+        return torch.from_numpy(self._row_starts(self.starts) + self.pre.numpy())
 
     def by_pre(self) -> tuple[Tensor, Tensor, Tensor]:
         """The connections by input neuron; made once, until they change.
@@ -139,12 +122,10 @@ class SparseWeight(nn.Module):
             neuron; their indices into `values`, (connections,) int32.
         """
         if self._columns is None:
-            starts = torch.zeros(self.n_pre + 1, dtype=torch.int64)
-            post, order = torch.empty_like(self.pre), torch.empty_like(self.pre)
-            kernels.columns(
-                self.starts.numpy(), self.pre.numpy(), starts.numpy(), post.numpy(), order.numpy()
-            )
-            self._columns = starts, post, order
+            ordered, order = self.pre.sort(stable=True)
+            starts = torch.searchsorted(ordered, torch.arange(self.n_pre + 1, dtype=torch.int32))
+            rows = np.repeat(np.arange(self.n_post, dtype=np.int32), self.starts.diff().numpy())
+            self._columns = starts, torch.from_numpy(rows)[order], order.to(torch.int32)
         return self._columns
 
     def had_no_samples(self) -> None:
@@ -171,9 +152,7 @@ class SparseWeight(nn.Module):
                 f"{positions.numel()} positions are not strictly ascending "
                 f"within 0..{self.size - 1}"
             )
-        starts = torch.empty_like(self.starts)
-        pre = torch.empty(positions.numel(), dtype=torch.int32)
-        kernels.rows(positions.numpy(), self.n_pre, starts.numpy(), pre.numpy())
+        starts, pre = self._rows(positions)
         values = self.initial(positions).to(torch.float32, copy=True).contiguous()
         if values.shape != pre.shape:
             raise ValueError(f"{values.numel()} initial weights for {pre.numel()} connections")
@@ -184,7 +163,7 @@ class SparseWeight(nn.Module):
         """Drop some connections and grow others, with weight 0.0; the rest keep theirs.
 
         Args:
-            drop: int64 indices into `values`, strictly ascending.
+            drop: int64 flat positions of connections, strictly ascending.
             grow: int64 flat positions, strictly ascending, where no connection is, not
                 even one that is dropped.
 
@@ -194,24 +173,45 @@ class SparseWeight(nn.Module):
         Raises:
             ValueError: when `drop` or `grow` is not like that. Nothing is changed then.
         """
-        number = max(self.pre.numel() - drop.numel() + grow.numel(), 0)
-        starts = torch.empty_like(self.starts)
-        pre, source = (torch.empty(number, dtype=torch.int32) for _ in range(2))
-        old = (self.starts.numpy(), self.pre.numpy(), self.n_pre)
-        new = (starts.numpy(), pre.numpy(), source.numpy())
-        if number > LARGEST or not kernels.rewire(*old, drop.numpy(), grow.numpy(), *new):
+        before, number = self.positions().numpy(), self.pre.numel()
+        places, at = (np.searchsorted(before, where.numpy()) for where in (drop, grow))
+        padded = np.append(before, -1)
+        sound = (
+            number - drop.numel() + grow.numel() <= LARGEST
+            and are_positions(drop, self.size)
+            and are_positions(grow, self.size)
+            and np.array_equal(padded[places], drop.numpy())
+            and not (padded[at] == grow.numpy()).any()
+        )
+        if not sound:
             raise ValueError(
-                f"of {self.pre.numel()} connections {drop.numel()} to drop and "
+                f"of {number} connections {drop.numel()} to drop and "
                 f"{grow.numel()} to grow are not ascending, or not among the existing and "
                 "the free ones"
             )
-        moved = Moved(source)
-        self._exchange(moved.carry(self.values.detach()), starts, pre)
+        stays = np.ones(number + 1, bool)
+        stays[places] = False
+        source = np.insert(np.arange(number), at, -1)
+        left = stays[source]  # the last, of what grows, is true
+        positions = np.insert(before, at, grow.numpy())[left]
+        moved = Moved(torch.from_numpy(source[left]))
+        self._exchange(moved.carry(self.values.detach()), *self._rows(torch.from_numpy(positions)))
         return moved
 
     def extra_repr(self) -> str:
         """What printing a model shows."""
         return f"n_pre={self.n_pre}, n_post={self.n_post}, connections={self.pre.numel()}"
+
+    def _row_starts(self, starts: Tensor) -> Ints:
+        """(connections,) flat position where the row of each connection begins."""
+        return np.repeat(np.arange(self.n_post) * self.n_pre, starts.diff().numpy())
+
+    def _rows(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """`starts` and `pre` of flat positions."""
+        rows = torch.arange(self.n_post + 1) * self.n_pre
+        starts = torch.searchsorted(positions, rows)
+        pre = positions.numpy() - self._row_starts(starts)
+        return starts, torch.from_numpy(pre.astype(np.int32))
 
     def _exchange(self, values: Tensor, starts: Tensor, pre: Tensor) -> None:
         self.values.grad = None

@@ -1,4 +1,8 @@
-"""torch's Adam with a step in one pass, where torch 2.3 makes ten on a CPU."""
+"""torch's Adam with a step in one pass, where torch 2.3 makes ten on a CPU.
+
+It exists because those ten are a large part of a sparse step, and can go when the torch we allow
+has a fused Adam for CPUs (`fused=True`, from torch 2.4 on) that is as fast.
+"""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ class Trainer:
 
     def checkpoint(self) -> SavedModel:
         """A snapshot of everything needed to go on from here to the same bits."""
-        evolver = self.evolver.state_dict()
+        evolver: dict[str, Any] = {**self.evolver.state_dict()}
         now = {
             "weights": {key: value.clone() for key, value in self.model.state_dict().items()},
             "masks": evolver.pop("masks"),
@@ -217,8 +217,8 @@ class Trainer:
                 )
             self.model.load_state_dict(checkpoint.weights)
             self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-            masks = {"masks": checkpoint.masks, "ever": checkpoint.ever}
-            self.evolver.load_state_dict({**state["evolver"], **masks})
+            evolver: Any = {**state["evolver"], "masks": checkpoint.masks, "ever": checkpoint.ever}
+            self.evolver.load_state_dict(evolver)
             self.iteration = state["iteration"]
             self.history = list(checkpoint.history)
             self._losses = list(state["losses"])

@@ -263,7 +263,7 @@ def _sparse_conv(density: float) -> dict[str, list[float]]:
             for model in models:
                 model[place].synapse.weight.mul_(density**-0.5).mul_(mask)
         weights = models[0][place].synapse.weight.detach().flatten()
-        block = sparse.Conv(
+        block = sparse.SparseConv(
             neuron, n_pre, n_post, (3, 3), (1, 1), initial=lambda where, w=weights: w[where]
         )
         block.neuron.threshold_eps = 1 / block.neuron.s_scale
@@ -348,7 +348,7 @@ def _huge() -> None:
     neuron = {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5}
     sides = 1 << 16, 1 << 16
     initial = sparse.as_slayer_draws(*sides)
-    block = sparse.Block(neuron, *sides, spiking=True, initial=initial)
+    block = sparse.SparseDense(neuron, *sides, spiking=True, initial=initial)
     _train(nn.Sequential(block), ("0",), 1e-4, sides[0])
 
 
@@ -420,7 +420,7 @@ def _layer_ratio(
     spikes, _ = _batch(n_pre, steps)
     x = spikes.requires_grad_(not first)
     dense = slayer.block.cuba.Dense(dict(neuron), n_pre, n_post, delay_shift=False)
-    stored = sparse.Block(
+    stored = sparse.SparseDense(
         neuron, n_pre, n_post, spiking=True, initial=lambda where: 8 * torch.rand(len(where)) - 4
     )
     stored.synapse.weight.begin((torch.rand(n_pre * n_post) < density).nonzero().flatten())

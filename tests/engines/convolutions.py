@@ -183,9 +183,9 @@ def _compare(
     )
 
 
-def _stored(case: Case, stock: Any, mask: torch.Tensor) -> sparse.Conv:
+def _stored(case: Case, stock: Any, mask: torch.Tensor) -> sparse.SparseConv:
     weights = stock.synapse.weight.detach().flatten()
-    ours = sparse.Conv(
+    ours = sparse.SparseConv(
         dict(case.neuron), *case.channels, case.kernel, case.padding, initial=lambda at: weights[at]
     )
     ours.neuron.threshold_eps = stock.neuron.threshold_eps
@@ -193,7 +193,7 @@ def _stored(case: Case, stock: Any, mask: torch.Tensor) -> sparse.Conv:
     return ours
 
 
-def _stored_passes(block: sparse.Conv, x: torch.Tensor) -> list[torch.Tensor]:
+def _stored_passes(block: sparse.SparseConv, x: torch.Tensor) -> list[torch.Tensor]:
     """As `passes`, of a block that stores connections."""
     x = x.clone().requires_grad_()
     block.zero_grad()

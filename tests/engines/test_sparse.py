@@ -24,7 +24,9 @@ def twins(neuron, mask: Tensor, scale: float):
     with torch.no_grad():
         stock.synapse.weight.mul_(mask[..., None, None, None])
     weights = stock.synapse.weight.detach().flatten()
-    ours = sparse.Block(neuron, n_pre, n_post, spiking=True, initial=lambda where: weights[where])
+    ours = sparse.SparseDense(
+        neuron, n_pre, n_post, spiking=True, initial=lambda where: weights[where]
+    )
     ours.neuron.threshold_eps = stock.neuron.threshold_eps
     ours.synapse.weight.begin(mask.flatten().nonzero().flatten())
     return stock, ours
@@ -183,7 +185,9 @@ def test_a_convolution_is_slayers_masked_one(
     with torch.no_grad():
         stock.synapse.weight.mul_(scale).mul_(mask)
     weights = stock.synapse.weight.detach().flatten()
-    ours = sparse.Conv(neuron, n_pre, n_post, kernel, padding, initial=lambda where: weights[where])
+    ours = sparse.SparseConv(
+        neuron, n_pre, n_post, kernel, padding, initial=lambda where: weights[where]
+    )
     ours.neuron.threshold_eps = stock.neuron.threshold_eps
     weight = ours.synapse.weight
     assert weight.shape == stock.synapse.weight.shape
@@ -206,7 +210,7 @@ def test_kernels_are_rewired_as_dense_ones():
     for stored in (False, True):
         torch.manual_seed(0)
         if stored:
-            block = sparse.Conv(
+            block = sparse.SparseConv(
                 {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5},
                 4,
                 6,
@@ -241,7 +245,7 @@ def test_input_that_does_not_fit_is_refused():
         with pytest.raises(ValueError, match=r"sparse layer, which takes 6 of torch.float32"):
             ours(wrong)
     neuron = {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5}
-    maps = sparse.Conv(neuron, 2, 3, (3, 3), (0, 0), initial=sparse.zeros)
+    maps = sparse.SparseConv(neuron, 2, 3, (3, 3), (0, 0), initial=sparse.zeros)
     with pytest.raises(ValueError, match="which takes 2"):
         maps(torch.zeros(1, 3, 5, 5, 2))
     with pytest.raises(ValueError, match="smaller than the kernel"):

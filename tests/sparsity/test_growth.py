@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esl_lava.errors import ConfigError, UserError
-from esl_lava.sparsity import growth, positions
+from esl_lava.sparsity import growth, sets
 from esl_lava.sparsity.growth import GROW, Site, by_gradient, by_momentum, unfired_first, uniformly
-from esl_lava.sparsity.positions import Mask
+from esl_lava.sparsity.sets import Mask
 
 
 def site(mask, ever=None, *, seed=0, gradient=None, momentum=None):
@@ -102,7 +102,7 @@ def test_streaming_is_the_stable_sort(slots, block, data):
     expected = sorted(sorted(free, key=lambda i: (-abs(slots[i][1]), i))[:n])
     place = site([active for active, _ in slots], gradient=[score for _, score in slots])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(positions, "BLOCK", block)
+        patch.setattr(sets, "BLOCK", block)
         assert by_gradient(place, n).tolist() == expected
 
 
@@ -117,7 +117,7 @@ def test_scratch_space_is_bounded():
 
     place = site([0] * size)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(positions, "BLOCK", block)
+        patch.setattr(sets, "BLOCK", block)
         assert growth.top(place, scores, 3).tolist() == [4997, 4998, 4999]
     assert asked == [slice(i, i + block) for i in range(0, size, block)]
 

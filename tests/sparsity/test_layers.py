@@ -138,7 +138,7 @@ def test_wrappers_change_no_name():
 
 
 def test_what_stays_dense_is_named_and_not_counted(caplog):
-    caplog.set_level(logging.WARNING, logger="esl_lava.sparsity.evolver")
+    caplog.set_level(logging.WARNING, logger="esl_lava.sparsity")
     model = Language()
     evolver = evolver_of(model, keep_dense=["head"], distribution="uniform")
     assert evolver.left_dense == {
@@ -161,7 +161,7 @@ def test_what_stays_dense_is_named_and_not_counted(caplog):
 
 
 def test_no_warning_where_all_was_asked_for(caplog):
-    caplog.set_level(logging.WARNING, logger="esl_lava.sparsity.evolver")
+    caplog.set_level(logging.WARNING, logger="esl_lava.sparsity")
     evolver_of(Language(), keep_dense=["places", "tokens"])
     evolver_of(Language(), layers=["head"])
     evolver_of(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)))

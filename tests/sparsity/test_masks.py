@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esl_lava.sparsity.masks import draw, move, sample_free
-from esl_lava.sparsity.positions import Mask
+from esl_lava.sparsity.sets import Mask
 
 NOWHERE = torch.tensor([], dtype=torch.int64)
 

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esl_lava.sparsity.arrays import smallest
+from esl_lava.sparsity.arrays import find_smallest
 from esl_lava.sparsity.prune import (
     PRUNE,
     closest_to_zero,
@@ -90,7 +90,7 @@ def test_smallest_is_the_stable_sort(values, data):
     magnitudes = torch.tensor(values, dtype=torch.float32).abs()
     n = data.draw(st.integers(0, len(values)))
     expected = magnitudes.sort(stable=True).indices[:n].sort().values
-    assert torch.equal(smallest(magnitudes, n), expected)
+    assert torch.equal(find_smallest(magnitudes, n), expected)
 
 
 def alike(layers, fraction):

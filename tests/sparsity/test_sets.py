@@ -6,21 +6,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esl_lava.sparsity import positions
-from esl_lava.sparsity.arrays import above, smallest
+from esl_lava.sparsity import sets
+from esl_lava.sparsity.arrays import find_above, find_smallest
 from esl_lava.sparsity.growth import Site, unfired_first
 from esl_lava.sparsity.masks import sample_free
-from esl_lava.sparsity.positions import (
+from esl_lava.sparsity.sets import (
     Bitmap,
-    Connections,
     Excluded,
     Listed,
     Mask,
-    Positions,
-    ascending,
-    lean,
+    PositionSet,
+    make_record,
     read,
-    union,
+    unite,
 )
 from esl_lava.sparsity.weights import SparseWeight
 
@@ -33,7 +31,7 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def kinds(held: list[int], n_pre: int, n_post: int) -> dict[str, Positions]:
+def kinds(held: list[int], n_pre: int, n_post: int) -> dict[str, PositionSet]:
     """The same set, four times."""
     size = n_pre * n_post
     mask = torch.zeros(n_post, n_pre, dtype=torch.bool)
@@ -43,7 +41,7 @@ def kinds(held: list[int], n_pre: int, n_post: int) -> dict[str, Positions]:
     bits = np.packbits(mask.view(-1).numpy(), bitorder="little")
     return {
         "mask": Mask(mask),
-        "connections": Connections(weight),
+        "connections": Listed(weight.positions(), size),
         "list": Listed(where(held), size),
         "bitmap": Bitmap(torch.from_numpy(bits), size),
     }
@@ -65,7 +63,7 @@ def test_all_kinds_answer_alike(given_set, block, data):
     more = data.draw(st.sets(st.integers(0, size - 1)).map(sorted))
     bools = [i in held for i in range(size)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(positions, "BLOCK", block)
+        patch.setattr(sets, "BLOCK", block)
         for taken in kinds(held, n_pre, n_post).values():
             assert (taken.size, taken.count) == (size, len(held))
             assert taken.contains(where(asked)).tolist() == [bools[i] for i in asked]
@@ -160,7 +158,7 @@ def test_draws_of_a_layer_too_large_for_32_bits():
 
 def test_a_record_is_the_smaller_of_list_and_bitmap():
     # 128 positions: 16 bytes as a bitmap, so two listed ones at most.
-    record = lean(where([3]), 128)
+    record = make_record(where([3]), 128)
     assert isinstance(record, Listed)
     record = record.add(where([100]))
     assert isinstance(record, Listed)
@@ -172,12 +170,12 @@ def test_a_record_is_the_smaller_of_list_and_bitmap():
     assert record.count == 3
     assert record.add(where([0, 1])).count == 5
     # As large as the bitmap: still listed.
-    assert isinstance(lean(where([0, 1]), 121), Listed)
-    assert isinstance(lean(where([0, 1]), 120), Bitmap)
+    assert isinstance(make_record(where([0, 1]), 121), Listed)
+    assert isinstance(make_record(where([0, 1]), 120), Bitmap)
 
 
 def test_records_are_read_back():
-    for record in (lean(where([3, 100]), 128), lean(where([3, 8, 100]), 128)):
+    for record in (make_record(where([3, 100]), 128), make_record(where([3, 8, 100]), 128)):
         again = read(record.tensor.clone(), 128)
         assert type(again) is type(record)
         assert again.free().tolist() == record.free().tolist()
@@ -205,11 +203,8 @@ def test_what_is_no_record_is_refused(tensor, message):
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 2**34 - 1)), st.lists(st.integers(0, 2**34 - 1)))
-def test_sorting_and_merging(first, second):
-    size = 2**34
-    one, other = (ascending(where(part), size) for part in (first, second))
-    assert one.tolist() == sorted(first)
-    assert union(one, other).tolist() == sorted({*first, *second})
+def test_merging(first, second):
+    assert unite(where(first), where(second)).tolist() == sorted({*first, *second})
 
 
 floats = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-40, -1e-40, 3.0, float("inf"), -float("inf")])
@@ -220,7 +215,7 @@ def test_smallest_of_any_numbers_and_precision(numbers, data):
     n = data.draw(st.integers(0, len(numbers)))
     expected = sorted(sorted(range(len(numbers)), key=lambda i: (numbers[i], i))[:n])
     for dtype in (torch.float32, torch.float64):
-        assert smallest(torch.tensor(numbers, dtype=dtype), n).tolist() == expected
+        assert find_smallest(torch.tensor(numbers, dtype=dtype), n).tolist() == expected
 
 
 @given(st.lists(st.tuples(floats | st.just(float("nan")), st.booleans())), floats)
@@ -231,7 +226,9 @@ def test_above_in_any_precision(slots, least):
     for dtype in (torch.float32, torch.float64):
         given_scores = torch.tensor(scores, dtype=torch.float32).to(dtype)
         bound = float(torch.tensor(least, dtype=torch.float32))
-        found, magnitudes, wrong = above(given_scores, torch.tensor(taken, dtype=torch.bool), bound)
+        found, magnitudes, wrong = find_above(
+            given_scores, torch.tensor(taken, dtype=torch.bool), bound
+        )
         assert found.tolist() == expected
         assert torch.equal(magnitudes, given_scores.abs()[found])
         assert wrong == broken

@@ -1,7 +1,8 @@
 """Sets of a layer's flat positions: what growth asks of taken slots and of past ones.
 
-`Mask` is a dense bool, `Connections` the rows of a `SparseWeight`, `Listed` a list and
-`Bitmap` one bit a position. All answer alike, so a rule picks the same slots over each.
+`Mask` is a dense bool, `Listed` a list and `Bitmap` one bit a position. All answer alike, so a
+rule picks the same slots over each. A `Record` is a set that grows, and `tensor` the form in
+which it is stored.
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esl_lava.kernels import positions as kernels
-from esl_lava.sparsity.arrays import are_positions, count, positions
-from esl_lava.sparsity.weights import SparseWeight
+from esl_lava.sparsity.arrays import are_positions, count, list_true
 
 BLOCK = 1 << 18
 """Positions looked at together; bounds the scratch space of what streams over a layer."""
@@ -23,7 +22,7 @@ BLOCK = 1 << 18
 _CPU = torch.device("cpu")
 
 
-class Positions(ABC):
+class PositionSet(ABC):
     """A set of positions within 0..size-1.
 
     Attributes:
@@ -60,28 +59,10 @@ class Positions(ABC):
 
     def free(self) -> Tensor:
         """(size - count,) int64 positions that are not in the set, ascending."""
-        return torch.cat([positions(~self.block(part)) + part.start for part in self.blocks()])
+        return torch.cat([list_true(~self.block(part)) + part.start for part in self.blocks()])
 
 
-class Record(Positions):
-    """A set that grows.
-
-    Attributes:
-        tensor: the set as it is stored; not to be written.
-    """
-
-    tensor: Tensor
-
-    @abstractmethod
-    def add(self, where: Tensor) -> Record:
-        """The set with further positions; this one is not to be used any more.
-
-        Args:
-            where: (k,) int64 within the layer, strictly ascending; may be in the set.
-        """
-
-
-class Mask(Record):
+class Mask(PositionSet):
     """The true positions of a contiguous bool tensor of any shape and device.
 
     Attributes:
@@ -117,33 +98,7 @@ class Mask(Record):
         self._flat.index_fill_(0, where, False)
 
 
-class Connections(Positions):
-    """The connections of a `SparseWeight`, as they are when asked."""
-
-    def __init__(self, weight: SparseWeight) -> None:
-        self.size = weight.size
-        self._weight = weight
-
-    @property
-    def count(self) -> int:
-        """How many connections there are."""
-        return self._weight.pre.numel()
-
-    def contains(self, where: Tensor) -> Tensor:
-        """(k,) bool."""
-        return self._weight.find(where) >= 0
-
-    def block(self, part: slice) -> Tensor:
-        """Made of the rows within the slice."""
-        weight = self._weight
-        block = torch.zeros(min(part.stop, self.size) - part.start, dtype=torch.bool)
-        kernels.mark(
-            weight.starts.numpy(), weight.pre.numpy(), weight.n_pre, part.start, block.numpy()
-        )
-        return block
-
-
-class Listed(Record):
+class Listed(PositionSet):
     """A strictly ascending list of positions, 8 bytes each.
 
     Attributes:
@@ -161,9 +116,8 @@ class Listed(Record):
 
     def contains(self, where: Tensor) -> Tensor:
         """(k,) bool."""
-        found = torch.empty(where.shape, dtype=torch.bool)
-        kernels.within(self.tensor.numpy(), where.numpy(), found.numpy())
-        return found
+        held, wanted = self.tensor.numpy(), where.numpy()
+        return torch.from_numpy(np.append(held, -1)[np.searchsorted(held, wanted)] == wanted)
 
     def block(self, part: slice) -> Tensor:
         """Made of the list's part."""
@@ -173,12 +127,12 @@ class Listed(Record):
         block[self.tensor[low:high] - part.start] = True
         return block
 
-    def add(self, where: Tensor) -> Record:
+    def add(self, where: Tensor) -> Listed | Bitmap:
         """A longer list, or the bitmap where that is smaller."""
-        return lean(union(self.tensor, where).clone(), self.size)
+        return make_record(unite(self.tensor, where), self.size)
 
 
-class Bitmap(Record):
+class Bitmap(PositionSet):
     """One bit a position: position p is bit p % 8 of byte p // 8, the lowest being 0.
 
     Attributes:
@@ -197,9 +151,7 @@ class Bitmap(Record):
 
     def contains(self, where: Tensor) -> Tensor:
         """(k,) bool; `where` in any order."""
-        found = torch.empty(where.shape, dtype=torch.bool)
-        kernels.get_bits(self.tensor.numpy(), where.numpy(), found.numpy())
-        return found
+        return (self.tensor[where >> 3] >> (where & 7)).bitwise_and(1).bool()
 
     def block(self, part: slice) -> Tensor:
         """Unpacked."""
@@ -210,18 +162,21 @@ class Bitmap(Record):
 
     def add(self, where: Tensor) -> Bitmap:
         """Set bits, in place."""
-        self._count += kernels.set_bits(self.tensor.numpy(), where.numpy())
+        self._count += count(~self.contains(where))
+        np.bitwise_or.at(
+            self.tensor.numpy(), (where >> 3).numpy(), (1 << (where & 7)).byte().numpy()
+        )
         return self
 
 
-class Excluded(Positions):
+class Excluded(PositionSet):
     """What one set holds or another lacks.
 
     Args:
         held, lacked: of one layer.
     """
 
-    def __init__(self, held: Positions, lacked: Positions) -> None:
+    def __init__(self, held: PositionSet, lacked: PositionSet) -> None:
         self.size = held.size
         self.device = held.device
         self._held = held
@@ -241,7 +196,11 @@ class Excluded(Positions):
         return self._held.block(part) | ~self._lacked.block(part)
 
 
-def lean(where: Tensor, size: int) -> Record:
+Record = Mask | Listed | Bitmap
+"""A set with `add`, after which the set that it returns takes its place."""
+
+
+def make_record(where: Tensor, size: int) -> Listed | Bitmap:
     """The smaller of list and bitmap; the list where they are equal.
 
     Args:
@@ -253,7 +212,7 @@ def lean(where: Tensor, size: int) -> Record:
     return Bitmap(torch.zeros(_bytes(size), dtype=torch.uint8), size).add(where)
 
 
-def read(tensor: Tensor, size: int) -> Record:
+def read(tensor: Tensor, size: int) -> Listed | Bitmap:
     """A record from the tensor of a `Listed` or a `Bitmap`.
 
     The record keeps the tensor.
@@ -269,26 +228,18 @@ def read(tensor: Tensor, size: int) -> Record:
     if tensor.dtype == torch.int64 and tensor.dim() == 1:
         if not are_positions(tensor, size):
             raise ValueError(f"lists positions that do not ascend within 0..{size - 1}")
-        return lean(tensor, size)
+        return make_record(tensor, size)
     raise ValueError(
         f"has shape {tuple(tensor.shape)} of {tensor.dtype}, neither a bitmap "
         f"({_bytes(size)},) of torch.uint8 nor a list of torch.int64"
     )
 
 
-def union(first: Tensor, second: Tensor) -> Tensor:
-    """Two ascending int64 lists on the CPU as one, strictly ascending."""
-    both = np.empty(first.numel() + second.numel(), np.int64)
-    number = kernels.union(first.numpy(), second.numpy(), both)
-    return torch.from_numpy(both[:number])
-
-
-def ascending(where: Tensor, size: int) -> Tensor:
-    """Positions within 0..size-1 in ascending order; (k,) int64, overwritten on the CPU."""
-    if where.device != _CPU:
-        return where.sort().values
-    spare = np.empty(where.numel(), np.int64)
-    return torch.from_numpy(kernels.ascending(where.numpy(), spare, (size - 1).bit_length()))
+def unite(first: Tensor, second: Tensor) -> Tensor:
+    """Two ascending int64 lists of positions on the CPU as one, strictly ascending."""
+    # A stable sort finds the two runs and merges them.
+    both = np.sort(np.concatenate([first.numpy(), second.numpy()]), kind="stable")
+    return torch.from_numpy(both[np.diff(both, prepend=-1) > 0])
 
 
 def _bytes(size: int) -> int:

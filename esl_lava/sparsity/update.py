@@ -1,0 +1,184 @@
+"""The update of a network's masks: which connections go, and where others appear."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from esl_lava.errors import ConfigError, UserError
+from esl_lava.sparsity import ranks
+from esl_lava.sparsity.arrays import count_broken
+from esl_lava.sparsity.construction import Rules
+from esl_lava.sparsity.growth import SCORES, uniformly
+from esl_lava.sparsity.masks import move
+from esl_lava.sparsity.optimizer import any_gradient, broken_gradient
+from esl_lava.sparsity.prune import closest_to_zero
+from esl_lava.sparsity.records import LayerUpdate, Update
+from esl_lava.sparsity.redistribution import budget
+from esl_lava.sparsity.stores import ORDER, DenseStore, Held, Store
+
+_log = logging.getLogger(__name__)
+
+
+class Updater:
+    """Moves a network's connections by its rules.
+
+    Attributes:
+        waiting: whether an update that was due waits for finite gradients.
+    """
+
+    def __init__(
+        self, layers: Sequence[Store], rules: Rules, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self._layers = layers
+        self._rules = rules
+        self._optimizer = optimizer
+        self.waiting = False
+        self._blind: set[str] = set()  # layers that grow at random, of which the log knows
+
+    def rewire(self, iteration: int) -> Update | None:
+        """Update the masks, or have the update wait."""
+        fraction = self._rules.schedule.fraction(iteration)
+        layers = [layer for layer in self._layers if layer.trained]
+        held = [_held(layer, iteration) for layer in layers]
+        for layer in layers:
+            layer.moments()  # refuses unknown ones before anything moves
+        if self._must_wait(layers, iteration):
+            return None
+        values = [active.values for active in held]
+        free = [layer.size - len(active.values) for layer, active in zip(layers, held)]
+        statistics = None
+        if self._rules.statistic is not None:
+            statistics = {
+                layer.name: self._rules.statistic(active) for layer, active in zip(layers, held)
+            }
+        pruned, grown = budget(self._rules.prune, values, fraction, free, statistics)
+        drops = [
+            active.positions.index_select(0, self._rules.prune.pick(active.values, n))
+            for active, n in zip(held, pruned)
+        ]
+        # Before growth, which talks to the other ranks as often as there is to grow.
+        numbers = torch.tensor(grown, device=self._layers[0].parameter.device)
+        ranks.agree([numbers, *drops], "connections to prune", iteration)
+        grows = [self._grown(layer, n, iteration) for layer, n in zip(layers, grown)]
+        move(layers, drops, grows)
+        self.waiting = False
+        moved = {
+            layer.name: (drop.numel(), grow.numel())
+            for layer, drop, grow in zip(layers, drops, grows)
+        }
+        records = [
+            LayerUpdate(
+                layer.name,
+                layer.size,
+                *moved.get(layer.name, (0, 0)),
+                layer.taken.count,
+                layer.ever.count,
+            )
+            for layer in self._layers
+        ]
+        wiring = [tensor for layer in self._layers for tensor in layer.wiring()]
+        ranks.agree(wiring, "masks", iteration)
+        return Update(iteration, fraction, tuple(records))
+
+    def _must_wait(self, layers: Sequence[Store], iteration: int) -> bool:
+        """Whether an update that is due has to wait for finite gradients."""
+        unstepped = self._rules.by_momentum and not all(layer.has_momentum for layer in layers)
+        if not layers or not (self._rules.growth == "gradient" or unstepped):
+            return False
+        broken = broken_gradient(self._optimizer)
+        # What a step with broken gradients leaves behind, and one that was left out does not.
+        spoilt = broken and any(
+            count_broken(moment) for layer in layers for moment in layer.moments().values()
+        )
+        broken, spoilt = ranks.any_of([broken, spoilt], layers[0].parameter.device)
+        if not broken or spoilt:
+            return False
+        ends = iteration >= self._rules.schedule.t_end
+        if ends or not self.waiting:
+            _log.warning(
+                "iteration %d: gradients are NaN or infinite, as where GradScaler leaves out a "
+                "step; the update of the masks %s",
+                iteration,
+                "is left out, as rewiring ends here" if ends else "waits for finite ones",
+            )
+        self.waiting = not ends
+        return True
+
+    def _grown(self, layer: Store, n: int, iteration: int) -> Tensor:
+        """Where a layer grows; at random where its scores are all 0 and so say nothing.
+
+        Raises:
+            ConfigError: when these are gradients, and there are none in the other layers.
+        """
+        site = layer.site()
+        grown = self._rules.grow(site, n)
+        scores = SCORES.get(self._rules.growth)
+        # None of the free slots has a larger score than these.
+        if n == 0 or scores is None:
+            return grown
+        if scores(site)(grown).any():
+            self._blind.discard(layer.name)
+            return grown
+        some = any_gradient(self._optimizer)
+        if self._rules.growth == "gradient" and not any(ranks.any_of([some], site.mask.device)):
+            raise ConfigError(
+                f"layer {layer.name}: its gradient is 0 everywhere, as is every other that the "
+                f"optimiser has, so there is nothing to grow by; {ORDER}"
+            )
+        if layer.name not in self._blind:
+            _log.warning(
+                "iteration %d: layer %s: its %s is 0 wherever it could grow (a dead layer?); until "
+                "that changes its new connections are drawn at random",
+                iteration,
+                layer.name,
+                self._rules.growth,
+            )
+        self._blind.add(layer.name)
+        return uniformly(site, n)
+
+
+def end_dense_phase(layers: Sequence[DenseStore], iteration: int) -> Update:
+    """Every layer keeps its largest weights, ties the higher index.
+
+    Args:
+        layers: all sparse layers of the network.
+        iteration: the one that ends the phase.
+
+    Raises:
+        ConfigError: when a layer is frozen.
+        UserError: when a weight is NaN or infinite, or ranks disagree.
+    """
+    for layer in layers:
+        if not layer.trained:
+            raise ConfigError(
+                f"layer {layer.name}: its weight is frozen at iteration {iteration}, "
+                "where the dense phase ends (t_dense) and weights go"
+            )
+    drops = [
+        closest_to_zero(values, values.numel() - layer.connections)
+        for layer, values in [(layer, _held(layer, iteration).values) for layer in layers]
+    ]
+    ranks.agree(drops, "connections to prune", iteration)
+    records = []
+    for layer, drop in zip(layers, drops):
+        layer.thin(drop)
+        size = layer.size
+        records.append(LayerUpdate(layer.name, size, drop.numel(), 0, layer.connections, size))
+    kept = sum(layer.connections for layer in layers) / sum(layer.size for layer in layers)
+    return Update(iteration, 1 - kept, tuple(records))
+
+
+def _held(layer: Store, iteration: int) -> Held:
+    """A layer's connections; refuses NaN and infinity among their weights."""
+    held = layer.held()
+    broken = count_broken(held.values)
+    if broken:
+        raise UserError(
+            f"layer {layer.name}: {broken} of {held.values.numel()} active weights are NaN "
+            f"or infinite at iteration {iteration}; the training diverged"
+        )
+    return held
