@@ -2,28 +2,23 @@
 
 A synaptic operation is one spike that crosses one synapse and arrives at its neuron within
 the sample: in the step of the spike, `delays` steps later where the neuron has a delay, one
-step later where the synapse is recurrent (`network.ends`). Every sample starts from rest with
+step later where the synapse is recurrent (`Layer.late`). Every sample starts from rest with
 nothing under way, so nothing receives what would arrive after its last step, and nobody
 counts it. A spike in step t of T has `T - 1 - t` steps *left*.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-from esl_lava.connections import Connections, Convolution, Injection
-from esl_lava.network import Network, ends
-
-Ints = npt.NDArray[np.int64]
+from esl_lava.arrays import Array, Bools, Int32s, Ints
+from esl_lava.network import Kind, Network
 
 
 def fan_out(
-    part: Connections | Convolution | Injection,
-    late: int | npt.NDArray[np.int32] = 0,
-    onto: npt.NDArray[np.bool_] | None = None,
+    part: Kind,
+    late: int | Int32s = 0,
+    onto: Bools | None = None,
 ) -> Ints:
     """How many synapses a spike crosses, by the steps that are left to it.
 
@@ -50,11 +45,11 @@ def fan_out(
 
 def latest(network: Network) -> int:
     """The most steps that any spike of a network is on its way."""
-    late = [end.late for index in range(len(network.layers)) for end in ends(network, index)]
+    late = (layer.late(given) for layer in network.layers for given in layer.inputs)
     return max(int(np.max(steps)) for steps in late)
 
 
-def by_steps_left(spikes: npt.NDArray[Any], rows: int) -> Ints:
+def by_steps_left(spikes: Array, rows: int) -> Ints:
     """(..., rows, n) numbers of spikes, of (..., T, n), by the steps that are left to them.
 
     Args:

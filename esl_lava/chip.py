@@ -39,5 +39,8 @@ BIAS_RANGE = (-4096, 4095)
 BIAS_BITS = 12
 """An injected input is a bias; 13 bits are 12 and a sign."""
 
+LAVA_SLIDING = 127
+"""Lava's convolution keeps kernel sizes, strides, paddings, dilations and groups in 8 bits."""
+
 LAVA_BIAS_BITS = 15
 """Lava's simulator holds a bias in 16 bits, one of them the sign."""

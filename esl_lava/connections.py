@@ -14,22 +14,29 @@ Neurons of feature maps are counted (channel, row, column) in C order. Words, ev
   its sample (`arrivals`).
 
 Whatever costs energy is counted in connections, synapses and operations.
+
+All three kinds answer the same questions, so that nobody needs to ask which kind one is.
 """
 
 from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-IntArray = npt.NDArray[np.int32]
+from esl_lava.arrays import Array, Bools, Int32s, Ints
+
+BLOCK = 1 << 22
+"""Entries of a dense pattern that `reached` looks at at a time."""
 
 
-def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
     """A read-only copy of `array` as `dtype`; refuses values the dtype cannot hold."""
     source = np.asarray(array)
     if source.dtype.kind not in "iub":
@@ -48,6 +55,8 @@ class Connections:
     A connection may carry weight 0 (it was quantised away); it stays a connection.
 
     Attributes:
+        injects: whether inputs go to membranes, past every synapse.
+        shares: whether a weight makes several connections.
         n_post, n_pre: numbers of output and input neurons.
         indptr: (n_post + 1,) int64; row j owns entries indptr[j]:indptr[j+1].
         indices: (connections,) int32 input neuron of each entry, ascending in a row.
@@ -59,9 +68,12 @@ class Connections:
 
     n_post: int
     n_pre: int
-    indptr: npt.NDArray[np.int64]
-    indices: IntArray
-    weights: IntArray
+    indptr: Ints
+    indices: Int32s
+    weights: Int32s
+    injects: ClassVar[bool] = False
+    shares: ClassVar[bool] = False
+    sliding: ClassVar[Mapping[str, int]] = MappingProxyType({})
 
     def __post_init__(self) -> None:
         for name in ("n_post", "n_pre"):
@@ -86,7 +98,7 @@ class Connections:
             if not ascending.all():
                 raise ValueError("input indices are not strictly ascending within a row")
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         # numpy forgets "read-only" in copies and pickles; the constructor does not.
         return Connections, (self.n_post, self.n_pre, self.indptr, self.indices, self.weights)
 
@@ -111,6 +123,21 @@ class Connections:
         indptr = np.zeros(dense.shape[0] + 1, np.int64)
         np.cumsum(np.bincount(post, minlength=dense.shape[0]), out=indptr[1:])
         return Connections(dense.shape[0], dense.shape[1], indptr, pre, dense[allowed])
+
+    @property
+    def in_shape(self) -> tuple[int]:
+        """(n_pre,): a matrix knows no other."""
+        return (self.n_pre,)
+
+    @property
+    def out_shape(self) -> tuple[int]:
+        """(n_post,)."""
+        return (self.n_post,)
+
+    @property
+    def targets(self) -> int:
+        """How many positions a weight of one input can have."""
+        return self.n_post
 
     @property
     def possible(self) -> int:
@@ -142,23 +169,23 @@ class Connections:
         """Number of connections whose integer weight is not 0."""
         return self.nonzero
 
-    def rows(self) -> npt.NDArray[np.int64]:
+    def rows(self) -> Ints:
         """(connections,) output neuron of each entry."""
         return np.repeat(np.arange(self.n_post), np.diff(self.indptr))
 
-    def dense(self, dtype: npt.DTypeLike = np.int32) -> npt.NDArray[Any]:
+    def dense(self, dtype: npt.DTypeLike = np.int32) -> Array:
         """(n_post, n_pre) weights, 0 where there is no connection; `dtype` is to hold them."""
         full = np.zeros((self.n_post, self.n_pre), dtype)
         full[self.rows(), self.indices] = self.weights
         return full
 
-    def mask(self) -> npt.NDArray[np.bool_]:
+    def mask(self) -> Bools:
         """(n_post, n_pre) bool, true where a connection exists."""
         full = np.zeros((self.n_post, self.n_pre), bool)
         full[self.rows(), self.indices] = True
         return full
 
-    def fan_out(self, onto: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
+    def fan_out(self, onto: Bools | None = None) -> Ints:
         """(n_pre,) number of synapses that leave each input neuron.
 
         Args:
@@ -169,9 +196,46 @@ class Connections:
             used &= np.repeat(onto, np.diff(self.indptr))
         return np.bincount(self.indices[used], minlength=self.n_pre).astype(np.int64)
 
+    def signed_sums(self) -> tuple[Ints, Ints]:
+        """(n_post,) sums of the negative and of the positive weights of each output."""
+        # bincount sums in float64, exact below 2**53.
+        negative, positive = (
+            np.bincount(self.rows(), f(self.weights, 0), minlength=self.n_post).astype(np.int64)
+            for f in (np.minimum, np.maximum)
+        )
+        return negative, positive
+
+    def reached(self, active: Bools) -> Bools:
+        """(n, n_post) whether a spike of (n, n_pre) crosses a synapse to each output."""
+        found = np.empty((len(active), self.n_post), bool)
+        spikes = active.astype(np.float32)
+        rows = max(1, BLOCK // self.n_pre)
+        for first in range(0, self.n_post, rows):
+            last = min(first + rows, self.n_post)
+            begin, end = self.indptr[first], self.indptr[last]
+            pattern = np.zeros((last - first, self.n_pre), np.float32)
+            post = np.repeat(np.arange(last - first), np.diff(self.indptr[first : last + 1]))
+            pattern[post, self.indices[begin:end]] = self.weights[begin:end] != 0
+            # Sums of ones are exact in float32 below 2**24, and never 0 by rounding.
+            found[:, first:last] = spikes @ pattern.T > 0
+        return found
+
     def unrolled(self) -> Connections:
         """Itself: every synapse between two neurons is stored."""
         return self
+
+    def positions(self) -> Ints:
+        """(weights,) ascending flat positions in (n_post, n_pre) of the weights."""
+        return self.rows() * self.n_pre + self.indices
+
+    def place(self, position: int) -> str:
+        """Where a flat position is, in words."""
+        post, pre = divmod(int(position), self.n_pre)
+        return f"neuron {post}, input {pre}"
+
+    def geometry(self) -> str:
+        """What is connected, in words."""
+        return f"{self.n_pre} to {self.n_post} neurons"
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,13 +255,15 @@ class Convolution:
         ValueError, TypeError: when the parts do not fit together.
     """
 
-    kernel: IntArray
+    kernel: Int32s
     in_shape: tuple[int, int, int]
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
-    allowed: npt.NDArray[np.bool_] | None = None
+    allowed: Bools | None = None
+    injects: ClassVar[bool] = False
+    shares: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kernel", frozen(self.kernel, np.int32))
@@ -234,7 +300,7 @@ class Convolution:
         if self.kernel[~self.mask()].any():
             raise ValueError("a weight outside the mask is not zero")
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         # numpy forgets "read-only" in copies and pickles; the constructor does not.
         parts = (self.kernel, self.in_shape, self.stride, self.padding, self.dilation)
         return Convolution, (*parts, self.groups, self.allowed)
@@ -259,6 +325,16 @@ class Convolution:
     def n_post(self) -> int:
         """Number of output neurons."""
         return math.prod(self.out_shape)
+
+    @property
+    def weights(self) -> Int32s:
+        """(weights,) that the mask allows, in the kernel's order."""
+        return self.kernel[self.mask()]
+
+    @property
+    def targets(self) -> int:
+        """How many positions a weight of one input can have: those of its group's kernels."""
+        return self.kernel.shape[0] // self.groups * math.prod(self.kernel.shape[2:])
 
     @property
     def possible(self) -> int:
@@ -290,18 +366,18 @@ class Convolution:
         """Number of connections whose integer weight is not 0."""
         return self._slid(self.kernel != 0)
 
-    def _slid(self, positions: npt.NDArray[np.bool_]) -> int:
+    def _slid(self, positions: Bools) -> int:
         """How often these positions of the kernel meet an input while it slides."""
         rows, columns = ([met.size for met, _ in self._taps(axis)] for axis in (0, 1))
         of_taps = np.count_nonzero(positions, axis=(0, 1))
         return int(np.array(rows, np.int64) @ of_taps @ np.array(columns, np.int64))
 
-    def mask(self) -> npt.NDArray[np.bool_]:
+    def mask(self) -> Bools:
         """Bool of the kernel's shape, true where a weight exists."""
         assert self.allowed is not None
         return self.allowed
 
-    def fan_out(self, onto: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
+    def fan_out(self, onto: Bools | None = None) -> Ints:
         """(n_pre,) number of synapses that leave each input neuron.
 
         Args:
@@ -324,7 +400,7 @@ class Convolution:
                 reached[:, ys[:, None], xs] += met.astype(np.int64)
         return reached.ravel()
 
-    def _taps(self, axis: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    def _taps(self, axis: int) -> list[tuple[Ints, Ints]]:
         """For each position of the kernel along an axis, the inputs it meets while sliding.
 
         Returns:
@@ -359,6 +435,65 @@ class Convolution:
         np.cumsum(np.bincount(post, minlength=self.n_post), out=indptr[1:])
         return Connections(self.n_post, self.n_pre, indptr, pre[order], weights[order])
 
+    def signed_sums(self) -> tuple[Ints, Ints]:
+        """(channels,) sums of the negative and of the positive weights of an output's kernel.
+
+        An output at the border of the maps meets only a part of it.
+        """
+        kernel = self.kernel.reshape(len(self.kernel), -1)
+        negative, positive = (
+            f(kernel, 0).sum(axis=1, dtype=np.int64) for f in (np.minimum, np.maximum)
+        )
+        return negative, positive
+
+    def reached(self, active: Bools) -> Bools:
+        """(n, n_post) whether a spike of (n, n_pre) crosses a synapse to each output."""
+        channels, rows, columns = self.out_shape
+        share, own = self.kernel.shape[1], channels // self.groups
+        (pad_y, pad_x), (down, right) = self.padding, self.stride
+        maps = np.pad(
+            active.reshape(-1, *self.in_shape).astype(np.float32),
+            ((0, 0), (0, 0), (pad_y, pad_y), (pad_x, pad_x)),
+        )
+        found = np.zeros((len(maps), channels, rows, columns), bool)
+        for group, ky, kx in np.ndindex(self.groups, *self.kernel.shape[2:]):
+            outputs = slice(group * own, (group + 1) * own)
+            pattern = (self.kernel[outputs, :, ky, kx] != 0).astype(np.float32)
+            y, x = ky * self.dilation[0], kx * self.dilation[1]
+            window = maps[
+                :,
+                group * share : (group + 1) * share,
+                y : y + (rows - 1) * down + 1 : down,
+                x : x + (columns - 1) * right + 1 : right,
+            ]
+            found[:, outputs] |= np.einsum("oc,ncyx->noyx", pattern, window, optimize=True) > 0
+        return found.reshape(len(maps), -1)
+
+    def positions(self) -> Ints:
+        """(weights,) ascending flat positions in the kernel of the weights."""
+        return np.flatnonzero(self.mask())
+
+    def place(self, position: int) -> str:
+        """Where a flat position is, in words."""
+        index = tuple(int(i) for i in np.unravel_index(position, self.kernel.shape))
+        return f"place {index} of the kernel"
+
+    @property
+    def sliding(self) -> dict[str, int]:
+        """The largest number of each kind that says how the kernel slides, by its name."""
+        return {
+            "kernel": max(self.kernel.shape[2:]),
+            "stride": max(self.stride),
+            "padding": max(self.padding),
+            "dilation": max(self.dilation),
+            "groups": self.groups,
+        }
+
+    def geometry(self) -> str:
+        """What is connected, in words."""
+        slide = f"stride {self.stride} padding {self.padding} dilation {self.dilation}"
+        return f"a kernel {self.kernel.shape} over {self.in_shape} {slide} in {self.groups} groups"
+
 
 @dataclass(frozen=True)
 class Injection:
@@ -375,7 +510,9 @@ class Injection:
     """
 
     shape: tuple[int, ...]
-    possible = stored = nonzero = possible_connections = count = synapses = 0
+    injects: ClassVar[bool] = True
+    shares: ClassVar[bool] = False
+    sliding: ClassVar[Mapping[str, int]] = MappingProxyType({})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(operator.index(n) for n in self.shape))
@@ -392,6 +529,57 @@ class Injection:
         """Number of neurons."""
         return math.prod(self.shape)
 
-    def fan_out(self, onto: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        """As the layer's."""
+        return self.shape
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """As the layer's."""
+        return self.shape
+
+    @property
+    def targets(self) -> int:
+        """As many as neurons, though no weight has one."""
+        return self.n_post
+
+    @property
+    def weights(self) -> Int32s:
+        """(0,): there are none."""
+        return np.empty(0, np.int32)
+
+    possible = stored = nonzero = possible_connections = count = synapses = 0
+
+    def fan_out(self, onto: Bools | None = None) -> Ints:
         """(n_pre,) zeros: there are no synapses."""
         return np.zeros(self.n_pre, np.int64)
+
+    def signed_sums(self) -> tuple[Ints, Ints]:
+        """(1,) zeros each, of all neurons."""
+        return np.zeros(1, np.int64), np.zeros(1, np.int64)
+
+    def reached(self, active: Bools) -> Bools:
+        """(n, n_post) false."""
+        return np.zeros((len(active), self.n_post), bool)
+
+    def unrolled(self) -> Connections:
+        """No connection at all."""
+        none = np.empty(0, np.int32)
+        return Connections(self.n_post, self.n_pre, np.zeros(self.n_post + 1, int), none, none)
+
+    def positions(self) -> Ints:
+        """(0,): there are none."""
+        return np.empty(0, np.int64)
+
+    def place(self, position: int) -> str:
+        """No position is any."""
+        raise IndexError(position)
+
+    def geometry(self) -> str:
+        """What is connected, in words."""
+        return f"injection into {self.shape}"
+
+
+Kind = Connections | Convolution | Injection
+"""What brings input to a layer."""

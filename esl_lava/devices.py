@@ -10,31 +10,18 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
-import reprlib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from importlib.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-import tomli
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
+from esl_lava import tomlfile
 from esl_lava.errors import ConfigError, FileError
-
-SIZE_LIMIT = 1 << 20
-"""A device file may have at most this many bytes."""
-
-MAX_FAULTS = 20
-"""So many faults of a file are named."""
+from esl_lava.tomlfile import TomlTable
 
 CHARGED_KEYS: Mapping[str, tuple[str, ...]] = {
     "events": ("sop", "neuron_update", "neuron_update_inactive", "spike", "message", "mac"),
@@ -51,17 +38,8 @@ products with counts finite."""
 Positive = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0, le=1 << 40)]
 
-_IN_TOML = {"model_type": "should be a table", "tuple_type": "should be a list"}
-"""Pydantic speaks of Python types where a user wrote TOML."""
 
-
-class _Table(BaseModel):
-    """A table of a device file: immutable, no unknown keys, no conversion of types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class _Sourced(_Table):
+class _Sourced(TomlTable):
     """What every constant carries besides its numbers.
 
     Kinds: measured on the device; simulated before it existed; peak figures of its maker;
@@ -165,7 +143,7 @@ class DenseOperation(_Sourced):
 Constant = EventEnergy | DenseOperation
 
 
-class EnergyTable(_Table):
+class EnergyTable(TomlTable):
     """The `[energy]` table; an absent constant is unknown.
 
     Attributes:
@@ -279,7 +257,7 @@ class EventTime(_Sourced):
     unit: Literal["ns"]
 
 
-class TimeTable(_Table):
+class TimeTable(TomlTable):
     """The `[time]` table: how long a core takes; an absent constant is unknown.
 
     Attributes:
@@ -298,7 +276,7 @@ class TimeTable(_Table):
     step: EventTime | None = None
 
 
-class Limit(_Table):
+class Limit(TomlTable):
     """A limit of a chip.
 
     Attributes:
@@ -313,7 +291,7 @@ class Limit(_Table):
     source: Text
 
 
-class Capacity(_Table):
+class Capacity(TomlTable):
     """The `[capacity]` table: what a chip holds.
 
     Attributes:
@@ -340,7 +318,7 @@ class Capacity(_Table):
     words_per_axon: Limit | None = None
 
 
-class Device(_Table):
+class Device(TomlTable):
     """A device file.
 
     Attributes:
@@ -482,100 +460,47 @@ def load_device(name_or_path: str | Path) -> Device:
     """Read a bundled device by name, or a device file by a path that ends in `.toml`.
 
     Raises:
-        ConfigError: on an unknown device name, an unknown or missing key, or a value
-            out of range.
-        FileError: when the file is missing, unreadable, not TOML, or has more than
-            `SIZE_LIMIT` bytes.
+        ConfigError: on an unknown device name, an unknown or missing key, a value out of
+            range, or what is no TOML.
+        FileError: when the file is missing, unreadable, or larger than a TOML file may be.
     """
     wanted = str(name_or_path)
     if wanted.endswith(".toml"):
-        return _parse(_read(Path(wanted), wanted), wanted)
+        return _parse(Path(wanted), wanted)
     names = device_names()
     if wanted not in names:
         raise ConfigError(
             f"unknown device {wanted!r}{_nearest(wanted, names)} "
             f"(known: {', '.join(names)}; or a path that ends in .toml)"
         )
-    return _parse(_read(_bundled() / f"{wanted}.toml", wanted), wanted)
+    return _parse(_bundled() / f"{wanted}.toml", wanted)
 
 
 def _bundled() -> Traversable:
     return resources.files("esl_lava.hw_configs")
 
 
-def _read(file: Traversable, where: str) -> str:
-    """The text of a file of at most `SIZE_LIMIT` bytes."""
+def _parse(file: Traversable, where: str) -> Device:
     try:
         # A pipe or a device could block or never end.
         if not file.is_file():
             raise FileError(f"{where}: no such file, or not a regular one")
-        with file.open("rb") as stream:
-            data = stream.read(SIZE_LIMIT + 1)
     except OSError as error:
-        raise FileError(f"{where}: cannot be read ({error.strerror})") from error
-    if len(data) > SIZE_LIMIT:
-        raise FileError(f"{where}: larger than the {SIZE_LIMIT} bytes a device file may have")
+        raise FileError(f"{where}: cannot be read ({error.strerror})") from None
+    return _validated(tomlfile.parse(tomlfile.read_text(file, where), where), where)
+
+
+def _validated(content: Mapping[str, object], where: str) -> Device:
     try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise FileError(f"{where}: not UTF-8 text (byte {error.start})") from error
+        return tomlfile.validate(Device, content, _known)
+    except tomlfile.Faults as faults:
+        raise ConfigError(f"{where}: {'; '.join(faults.sentences)}") from None
 
 
-def _parse(text: str, where: str) -> Device:
-    try:
-        content = tomli.loads(text)
-    except ValueError as error:  # also an integer with too many digits
-        raise FileError(f"{where}: not valid TOML: {error}") from error
-    except RecursionError:
-        raise FileError(f"{where}: not valid TOML: nested too deeply") from None
-    return _validated(content, where)
-
-
-def _validated(content: Mapping[str, Any], where: str) -> Device:
-    try:
-        return Device.model_validate(content)
-    except ValidationError as error:
-        faults = [_sentence(fault) for fault in error.errors()[:MAX_FAULTS]]
-        if error.error_count() > MAX_FAULTS:
-            faults.append(f"and {error.error_count() - MAX_FAULTS} more faults")
-        raise ConfigError(f"{where}: {'; '.join(faults)}") from error
-    except (ValueError, RecursionError):  # pydantic's own, not about a key
-        raise ConfigError(
-            f"{where}: a number of thousands of digits, or tables nested as deeply"
-        ) from None
-
-
-def _sentence(error: ErrorDetails) -> str:
-    """One error of a device file in words: the key, its value and what is allowed."""
-    *table, last = ("", *map(str, error["loc"]))
-    key = ".".join((*table[1:], last))
-    message = _IN_TOML.get(error["type"], error["msg"])
-    if error["type"] == "extra_forbidden":
-        known = _keys(table[1:])
-        key = key if key.isprintable() else repr(key)
-        return f"unknown key {key}{_nearest(last, known)} (known: {', '.join(known)})"
-    if error["type"] == "missing":
-        return f"{key} is missing"
-    if not key:
-        return message
-    return f"{key} = {_shown(error['input'])}: {message[0].lower()}{message[1:]}"
-
-
-def _shown(value: Any) -> str:
-    try:
-        return reprlib.repr(value)
-    except (ValueError, RecursionError):  # thousands of digits, or of nested tables
-        return f"({type(value).__name__})"
-
-
-def _keys(table: Iterable[str]) -> list[str]:
-    """The keys that the table at this place of a device file may have."""
-    model: type[BaseModel] = Device
-    for key in table:
-        annotation = model.model_fields[key].annotation
-        choices = (annotation, *get_args(annotation))
-        model = next(c for c in choices if isinstance(c, type(BaseModel)))
-    return list(model.model_fields)
+def _known(key: str, table: type[TomlTable]) -> str:
+    """The nearest key of the table that an unknown one stands in, and all there are."""
+    known = list(table.model_fields)
+    return f"{_nearest(key.rpartition('.')[2], known)} (known: {', '.join(known)})"
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

@@ -5,9 +5,8 @@ counter and report reads it. All quantities are integers as on Loihi. One step o
 layer (lava-nc 0.10.0, `lava/proc/lif/models.py`, PyLifModelBitAcc), with
 `trunc(x) = sign(x) * (abs(x) >> 12)`:
 
-    a = sum of weight * input over its synapses: the feed-forward ones (late by the
-        neuron's delay), those of skips, and the recurrent ones with the spikes of the
-        layer's own previous step
+    a = sum of weight * input over the synapses of all its inputs: spikes of the same step, of
+        an earlier one where an input has delays, of the step before where it is the layer's own
     u = trunc(u * (4096 - current_decay)) + (a << 6)      wrapped to 24 bits
     v = trunc(v * (4096 - voltage_decay)) + u + ((bias + injected) << 6)
                                                           clipped to +-(2**23 - 1)
@@ -21,16 +20,16 @@ counted (channel, row, column) in C order, wherever a layer is flat.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from esl_lava.arrays import Int32s, Ints
 from esl_lava.chip import DECAY_UNITY, MAX_DELAY, MAX_REFRACTORY, NEVER
-from esl_lava.connections import Connections, Convolution, Injection, IntArray, frozen
+from esl_lava.connections import Connections, Convolution, Injection, Kind, frozen
+from esl_lava.topology import INPUT
 
 __all__ = [
     "INPUT",
@@ -38,14 +37,15 @@ __all__ = [
     "Connections",
     "Convolution",
     "Cuba",
-    "End",
     "Injection",
+    "Input",
+    "Kind",
     "Layer",
     "Network",
-    "Skip",
-    "ends",
-    "parts",
 ]
+
+PARAMETERS = ("current_decay", "voltage_decay", "threshold")
+"""What a neuron of `Cuba` may have for itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +66,9 @@ class Cuba:
         ValueError, TypeError: when a parameter is out of range, or no integer.
     """
 
-    current_decay: int | IntArray
-    voltage_decay: int | IntArray
-    threshold: int | IntArray
+    current_decay: int | Int32s
+    voltage_decay: int | Int32s
+    threshold: int | Int32s
     refractory: int = 0
 
     def __post_init__(self) -> None:
@@ -89,14 +89,14 @@ class Cuba:
             if outside.size:
                 raise ValueError(f"{name} {outside[0]} is outside {low}..{high}")
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         parts = (self.current_decay, self.voltage_decay, self.threshold)
         return Cuba, (*parts, self.refractory)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cuba) and all(
-            np.array_equal(mine, theirs)
-            for mine, theirs in zip(self.__reduce__()[1], other.__reduce__()[1])
+            np.array_equal(getattr(self, one.name), getattr(other, one.name))
+            for one in fields(self)
         )
 
     @property
@@ -114,107 +114,150 @@ INTEGRATOR = Cuba(current_decay=DECAY_UNITY, voltage_decay=0, threshold=NEVER)
 
 
 @dataclass(frozen=True, eq=False)
-class Skip:
-    """A further input of a layer, from earlier than the layer before it.
+class Input:
+    """What feeds a layer from one place.
 
     Attributes:
-        source: name of an earlier layer, or `INPUT`; its spikes of the same step.
-        connections: as many outputs as the layer has neurons.
+        source: whose spikes: an earlier layer's name, `INPUT`, or the layer's own name for
+            recurrent connections, which bring what it did one step before.
+        connections: from the source's neurons to the layer's.
+        delays: (n_post,) int32, 0..62: steps by which what comes is late at each neuron, or
+            None. (SLAYER's axonal delay of a neuron's spikes is the same shift, where the
+            neuron has no bias.)
+
+    Raises:
+        ValueError, TypeError: when the delays are no integers of 32 bits. What they have to be
+            besides, the layer checks, which has a name.
     """
 
     source: str
-    connections: Connections | Convolution
+    connections: Kind
+    delays: Int32s | None = None
 
+    def __post_init__(self) -> None:
+        if self.delays is not None:
+            object.__setattr__(self, "delays", frozen(self.delays, np.int32))
 
-INPUT = "input"
-"""The name of the network's input as a source of skips."""
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return Input, (self.source, self.connections, self.delays)
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """Connections into a group of neurons.
+    """A group of neurons and all that feeds it.
 
     Attributes:
         name: unique within the network, as reports and errors print it.
-        connections: from the layer before, or from the network's input.
-        neuron: dynamics of its `connections.n_post` neurons.
-        bias: (n_post,) int32 added to v (times 2**6) every step, or None.
-        delays: (n_post,) int32, 0..62: steps by which what `connections` brings to a
-            neuron is late, or None. (SLAYER's axonal delay of a neuron's spikes is the
-            same shift, where the neuron has no bias.)
-        recurrent: connections from the layer's own spikes of the step before, or None.
-        skips: further inputs.
+        inputs: at least one. The first is not the layer itself, and its connections say what
+            shape the layer has; at most one is the layer itself.
+        neuron: dynamics of the neurons.
+        bias: (neurons,) int32 added to v (times 2**6) every step, or None.
 
     Raises:
         ValueError, TypeError: when the parts do not fit together.
     """
 
     name: str
-    connections: Connections | Convolution | Injection
+    inputs: tuple[Input, ...]
     neuron: Cuba
-    bias: IntArray | None = None
-    delays: IntArray | None = None
-    recurrent: Connections | None = None
-    skips: tuple[Skip, ...] = ()
+    bias: Int32s | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "skips", tuple(self.skips))
-        for name in ("bias", "delays"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            object.__setattr__(self, name, frozen(value, np.int32))
-            if getattr(self, name).shape != (self.neurons,):
+        object.__setattr__(self, "inputs", tuple(self.inputs))
+        try:
+            self._check()
+        except ValueError as error:
+            raise ValueError(f"layer {self.name}: {error}") from None
+
+    def _check(self) -> None:
+        if self.name == INPUT:
+            raise ValueError("it is called as the network's input is")
+        if not self.inputs or self.inputs[0].source == self.name:
+            raise ValueError("it needs a first input that is not itself, and a name of its own")
+        if self.bias is not None:
+            object.__setattr__(self, "bias", frozen(self.bias, np.int32))
+        for what, values in (("bias", self.bias), *(("delays", one.delays) for one in self.inputs)):
+            if values is not None and values.shape != (self.neurons,):
                 raise ValueError(
-                    f"layer {self.name}: {name} of shape {np.shape(value)}, "
-                    f"not one value for each of {self.neurons} neurons"
+                    f"{what} of shape {values.shape}, not one value for each of {self.neurons} "
+                    "neurons"
                 )
-        if self.delays is not None:
-            outside = self.delays[(self.delays < 0) | (self.delays > MAX_DELAY)]
-            if outside.size:
-                raise ValueError(f"layer {self.name}: delay {outside[0]} is outside 0..{MAX_DELAY}")
-        for parameter in ("current_decay", "voltage_decay", "threshold"):
+            if what == "delays" and values is not None:
+                outside = values[(values < 0) | (values > MAX_DELAY)]
+                if outside.size:
+                    raise ValueError(f"delay {outside[0]} is outside 0..{MAX_DELAY}")
+        for parameter in PARAMETERS:
             values = getattr(self.neuron, parameter)
             if np.ndim(values) and len(values) not in (self.neurons, self.shape[0]):
+                raise ValueError(f"{parameter} has {len(values)} values for {self.neurons} neurons")
+        for given in self.inputs[1:]:
+            if given.connections.n_post != self.neurons:
                 raise ValueError(
-                    f"layer {self.name}: {parameter} has {len(values)} values for "
+                    f"{self._called(given)} has {given.connections.n_post} outputs for "
                     f"{self.neurons} neurons"
                 )
-        ends: list[tuple[str, Connections | Convolution]] = []
-        if self.recurrent is not None:
-            ends.append(("recurrent", self.recurrent))
-        ends += [(f"skip from {skip.source}", skip.connections) for skip in self.skips]
-        for what, connections in ends:
-            if connections.n_post != self.neurons:
+            if given.connections.injects:
+                raise ValueError("injected input has to be its first input")
+        own = [given for given in self.inputs if given.source == self.name]
+        if len(own) > 1:
+            raise ValueError(f"{len(own)} of its inputs are recurrent, more than 1")
+        for given in own:
+            if given.connections.n_pre != self.neurons:
                 raise ValueError(
-                    f"layer {self.name}: {what} has {connections.n_post} outputs for "
-                    f"{self.neurons} neurons"
+                    f"recurrent has {given.connections.n_pre} inputs from {self.neurons} neurons"
                 )
-        if self.recurrent is not None and self.recurrent.n_pre != self.neurons:
-            raise ValueError(
-                f"layer {self.name}: recurrent has {self.recurrent.n_pre} inputs from "
-                f"{self.neurons} neurons"
-            )
+            if given.delays is not None:
+                raise ValueError("recurrent connections have no delays")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        parts = (self.name, self.connections, self.neuron, self.bias, self.delays)
-        return Layer, (*parts, self.recurrent, self.skips)
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return Layer, (self.name, self.inputs, self.neuron, self.bias)
 
     @property
     def neurons(self) -> int:
         """Number of neurons in the layer."""
-        return self.connections.n_post
+        return self.inputs[0].connections.n_post
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(channels, rows, columns) of feature maps, else (neurons,)."""
-        if isinstance(self.connections, Convolution):
-            return self.connections.out_shape
-        if isinstance(self.connections, Injection):
-            return self.connections.shape
-        return (self.neurons,)
+        return self.inputs[0].connections.out_shape
 
-    def parameter(self, name: str) -> npt.NDArray[np.int64]:
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The connections of all inputs."""
+        return tuple(given.connections for given in self.inputs)
+
+    @property
+    def recurrent(self) -> Input | None:
+        """The input that is the layer itself, if any."""
+        return next((given for given in self.inputs if given.source == self.name), None)
+
+    @property
+    def feeding(self) -> tuple[Input, ...]:
+        """The inputs that are not the layer itself."""
+        return tuple(given for given in self.inputs if given.source != self.name)
+
+    def late(self, given: Input) -> int | Int32s:
+        """Steps after a spike until it arrives; one for all neurons, or (neurons,) of them."""
+        if given.source == self.name:
+            return 1
+        return 0 if given.delays is None else given.delays
+
+    def named(self) -> Iterator[tuple[str, Input]]:
+        """All inputs, and what a sentence calls a weight of theirs."""
+        for number, given in enumerate(self.inputs):
+            called = self._called(given)
+            if number == 0:
+                yield "weight", given
+            elif given.source == self.name:
+                yield f"{called} weight", given
+            else:
+                yield f"weight of the {called}", given
+
+    def _called(self, given: Input) -> str:
+        return "recurrent" if given.source == self.name else f"skip from {given.source}"
+
+    def parameter(self, name: str) -> Ints:
         """(neurons,) values of a parameter of `neuron`, by name."""
         values = np.asarray(getattr(self.neuron, name), np.int64)
         if values.ndim and values.size != self.neurons:  # one for each channel
@@ -227,7 +270,7 @@ class Network:
     """An integer network, its presentation time and where it came from.
 
     Attributes:
-        layers: at least one, each fed by the one before; only the last may be a
+        layers: at least one, each after those that feed it; only the last may be a
             non-firing readout.
         steps: T, the number of steps a sample is presented, or None where the
             network's file does not say.
@@ -260,48 +303,51 @@ class Network:
         object.__setattr__(self, "input_bits", operator.index(self.input_bits))
         if not 0 <= self.input_bits <= 24:
             raise ValueError(f"inputs of {self.input_bits} bits are outside 0..24")
-        if INPUT in names:
-            raise ValueError(f"a layer is called {INPUT!r}, as the network's input is")
-        for before, after in zip(self.layers, self.layers[1:]):
-            if before.neurons != after.connections.n_pre:
-                raise ValueError(
-                    f"layer {after.name} expects {after.connections.n_pre} inputs, "
-                    f"layer {before.name} has {before.neurons} neurons"
-                )
-            if not before.neuron.fires:
-                raise ValueError(f"layer {before.name} never fires but feeds layer {after.name}")
-            if isinstance(after.connections, Injection):
-                raise ValueError(f"layer {after.name} takes injected input, but is not the first")
-        known = {INPUT: self.inputs}
-        for layer in self.layers:
-            for skip in layer.skips:
-                if skip.source not in known:
-                    raise ValueError(
-                        f"layer {layer.name}: skip from {skip.source!r}, which is not before it"
-                    )
-                if skip.connections.n_pre != known[skip.source]:
-                    raise ValueError(
-                        f"layer {layer.name}: skip from {skip.source} has "
-                        f"{skip.connections.n_pre} inputs from {known[skip.source]} neurons"
-                    )
-            known[layer.name] = layer.neurons
+        self._check_sources()
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def _check_sources(self) -> None:
+        known = {INPUT: self.inputs}
+        silent: set[str] = set()
+        for layer in self.layers:
+            for given in layer.feeding:
+                source, n_pre = given.source, given.connections.n_pre
+                if source not in known:
+                    raise ValueError(
+                        f"layer {layer.name}: {source!r} feeds it, but is not before it"
+                    )
+                if n_pre != known[source]:
+                    raise ValueError(
+                        f"layer {layer.name} expects {n_pre} inputs from {source}, which has "
+                        f"{known[source]} neurons"
+                    )
+                if source in silent:
+                    raise ValueError(f"layer {source} never fires but feeds layer {layer.name}")
+            if layer.inputs[0].connections.injects and layer is not self.layers[0]:
+                raise ValueError(f"layer {layer.name} takes injected input, but is not the first")
+            known[layer.name] = layer.neurons
+            if not layer.neuron.fires:
+                silent.add(layer.name)
+        if early := silent - {self.layers[-1].name}:
+            raise ValueError(f"layer {min(early)} never fires, but is not the last")
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         # A read-only view of a dictionary cannot be pickled.
         return Network, (self.layers, self.steps, dict(self.provenance), self.input_bits)
 
     @property
+    def first(self) -> Kind:
+        """The connections of the first layer's first input, which is the network's."""
+        return self.layers[0].inputs[0].connections
+
+    @property
     def inputs(self) -> int:
         """Number of input channels."""
-        return self.layers[0].connections.n_pre
+        return self.first.n_pre
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """(channels, rows, columns) of the input; (inputs,) where the first layer says no more."""
-        first = self.layers[0].connections
-        if isinstance(first, Convolution):
-            return first.in_shape
-        return first.shape if isinstance(first, Injection) else (first.n_pre,)
+        return self.first.in_shape
 
     @property
     def readout(self) -> Layer | None:
@@ -310,55 +356,27 @@ class Network:
         return None if last.neuron.fires else last
 
     @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The connections of all inputs of all layers."""
+        return tuple(kind for layer in self.layers for kind in layer.kinds)
+
+    @property
     def weights(self) -> int:
         """Weights of all layers together; of a kernel each once (see `connections`)."""
-        return sum(part.stored for layer in self.layers for part in parts(layer))
+        return sum(kind.stored for kind in self.kinds)
 
     @property
     def connections(self) -> int:
         """Connections between two neurons, of all layers together."""
-        return sum(part.count for layer in self.layers for part in parts(layer))
+        return sum(kind.count for kind in self.kinds)
 
     @property
     def synapses(self) -> int:
         """Connections whose integer weight is not 0, of all layers together."""
-        return sum(part.synapses for layer in self.layers for part in parts(layer))
+        return sum(kind.synapses for kind in self.kinds)
 
     @property
     def density(self) -> float:
         """Weights over positions of all layers together, 0..1."""
-        possible = sum(part.possible for layer in self.layers for part in parts(layer))
+        possible = sum(kind.possible for kind in self.kinds)
         return self.weights / possible if possible else 0.0
-
-
-def parts(layer: Layer) -> list[Connections | Convolution | Injection]:
-    """Everything that brings input to a layer: feed-forward, recurrent, skips."""
-    recurrent = [] if layer.recurrent is None else [layer.recurrent]
-    return [layer.connections, *recurrent, *(skip.connections for skip in layer.skips)]
-
-
-class End(NamedTuple):
-    """Connections that end at a layer.
-
-    Attributes:
-        source: whose spikes they bring: a layer's name, or `INPUT`; the layer's own name
-            where they are recurrent.
-        connections: they themselves.
-        late: steps after a spike until it arrives; one for all neurons of the layer, or
-            (n_post,) of them.
-    """
-
-    source: str
-    connections: Connections | Convolution | Injection
-    late: int | IntArray
-
-
-def ends(network: Network, index: int) -> list[End]:
-    """Everything that brings input to a layer: feed-forward, skips, recurrent."""
-    layer = network.layers[index]
-    before = network.layers[index - 1].name if index else INPUT
-    found = [End(before, layer.connections, 0 if layer.delays is None else layer.delays)]
-    found += [End(skip.source, skip.connections, 0) for skip in layer.skips]
-    if layer.recurrent is not None:
-        found.append(End(layer.name, layer.recurrent, 1))
-    return found

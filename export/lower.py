@@ -11,7 +11,7 @@ import torch
 from esl_lava.chip import DECAY_UNITY, WEIGHT_SCALE
 from esl_lava.errors import LimitError
 from esl_lava.models.mlp import SpikingMLP
-from esl_lava.network import INTEGRATOR, Connections, Cuba, Layer, Network
+from esl_lava.network import INPUT, INTEGRATOR, Connections, Cuba, Input, Layer, Network
 from esl_lava.sparsity.weights import SparseWeight
 
 
@@ -74,7 +74,7 @@ def lower(
     ]
     if faults:
         raise LimitError(faults)
-    layers = []
+    layers: list[Layer] = []
     for name, block in blocks.items():
         neuron = INTEGRATOR
         if name != "readout":
@@ -95,7 +95,8 @@ def lower(
             )
         else:
             connections = Connections.from_dense(integer_weights(weights[name]), where[name])
-        layers.append(Layer(name, connections, neuron))
+        source = layers[-1].name if layers else INPUT
+        layers.append(Layer(name, (Input(source, connections),), neuron))
     return Network(tuple(layers), steps, provenance or {})
 
 

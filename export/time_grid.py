@@ -26,7 +26,7 @@ import torch
 from esl_lava.chip import DECAY_UNITY, NEVER, STATE_SHIFT, WEIGHT_RANGE
 from esl_lava.export.lower import checked_masks, integer_decay
 from esl_lava.models.single_spike import SingleSpikeMLP
-from esl_lava.network import Connections, Cuba, Layer, Network
+from esl_lava.network import INPUT, Connections, Cuba, Input, Layer, Network
 
 
 def lower_single_spike(
@@ -58,12 +58,14 @@ def lower_single_spike(
     names = (*model.hidden_names, "readout")
     weights = {name: model.get_submodule(name).weight.detach() for name in names}
     decay = integer_decay(current_decay)
-    layers = []
+    layers: list[Layer] = []
     for name, mask in checked_masks(weights, masks or {}).items():
         threshold = grid_threshold(weights[name], decay)
         integers = grid_weights(weights[name], decay, threshold)
         neuron = Cuba(decay, 0, threshold, refractory=max(1, steps - 1))
-        layers.append(Layer(name, Connections.from_dense(integers, mask), neuron))
+        source = layers[-1].name if layers else INPUT
+        connections = Connections.from_dense(integers, mask)
+        layers.append(Layer(name, (Input(source, connections),), neuron))
     return Network(tuple(layers), steps, provenance or {})
 
 
@@ -100,10 +102,9 @@ def unit_weights(layer: Layer) -> npt.NDArray[np.float64]:
 
     These are the weights the chip really computes with.
     """
-    assert isinstance(layer.connections, Connections)
     neuron = layer.neuron
     scale = np.asarray(neuron.threshold) * np.asarray(neuron.current_decay) / DECAY_UNITY
-    return layer.connections.dense() / scale
+    return layer.inputs[0].connections.unrolled().dense() / scale
 
 
 def truncation(decay: int, steps: int) -> npt.NDArray[np.float64]:
@@ -141,11 +142,12 @@ def firing_band(
         Two arrays (samples, n_post) of steps; T where there is none.
     """
     samples, steps, _ = spikes.shape
-    assert isinstance(layer.connections, Connections)
     decay = int(layer.neuron.current_decay)
     keep = (DECAY_UNITY - decay) / DECAY_UNITY
     threshold = int(layer.neuron.threshold) << STATE_SHIFT
-    weights = layer.connections.dense().astype(np.float64).T * (1 << STATE_SHIFT)
+    weights = layer.inputs[0].connections.unrolled().dense().astype(np.float64).T * (
+        1 << STATE_SHIFT
+    )
     allowed = truncation(decay, steps)
     u, v = np.zeros((2, samples, layer.neurons))
     earliest, latest = np.full((2, samples, layer.neurons), steps)

@@ -29,7 +29,7 @@ seed = 3
 steps = 4
 
 [model]
-hidden = [24, 12]
+layers = "24-12"
 weight_scale = 2.0
 
 [sparsity]
@@ -52,9 +52,8 @@ steps = 21
 
 [model]
 kind = "single_spike"
-hidden = [24, 12]
+layers = "24-12"
 current_decay = 0.12
-voltage_decay = 0.0
 weight_scale = 2.0
 
 [sparsity]

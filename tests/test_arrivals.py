@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from esl_lava.arrivals import by_steps_left, crossed, fan_out, latest, widened
-from esl_lava.network import INPUT, Connections, Cuba, Injection, Layer, Network, Skip, ends
+from esl_lava.network import INPUT, Connections, Cuba, Injection, Input
+from tests.graphs import a_layer, a_network, ends
 from tests.test_network import any_convolution
 
 
@@ -56,13 +57,17 @@ def test_ends_of_a_network_and_when_their_spikes_arrive():
     def full(n_post: int, n_pre: int) -> Connections:
         return Connections.from_dense(np.ones((n_post, n_pre), int))
 
-    first = Layer("a", full(3, 2), Cuba(1, 1, 1), recurrent=full(3, 3))
-    second = Layer("b", full(2, 3), Cuba(1, 1, 1), delays=[4, 0], skips=(Skip(INPUT, full(2, 2)),))
-    network = Network((first, second))
-    named = [(end.source, np.ravel(end.late).tolist()) for i in (0, 1) for end in ends(network, i)]
-    assert named == [(INPUT, [0]), ("a", [1]), ("a", [4, 0]), (INPUT, [0])]
-    assert ends(network, 0)[1].connections is first.recurrent
-    assert ends(network, 1)[1].connections is second.skips[0].connections
+    first = a_layer("a", full(3, 2), Cuba(1, 1, 1), recurrent=full(3, 3))
+    second = a_layer(
+        "b", full(2, 3), Cuba(1, 1, 1), delays=[4, 0], skips=(Input(INPUT, full(2, 2)),)
+    )
+    network = a_network((first, second))
+    named = [
+        (end.source, np.ravel(end.late).tolist())
+        for layer in (first, second)
+        for end in ends(layer)
+    ]
+    assert named == [(INPUT, [0]), ("a", [1]), (INPUT, [4, 0]), (INPUT, [0])]
     assert latest(network) == 4
-    assert latest(Network((first,))) == 1
-    assert latest(Network((Layer("a", full(3, 2), Cuba(1, 1, 1)),))) == 0
+    assert latest(a_network((first,))) == 1
+    assert latest(a_network((a_layer("a", full(3, 2), Cuba(1, 1, 1)),))) == 0

@@ -4,8 +4,9 @@ import typing
 
 import pytest
 
-from esl_lava.config import Sparsity, from_mapping, from_toml, override, to_toml
+from esl_lava.config import from_mapping, from_toml, override, to_toml
 from esl_lava.errors import ConfigError
+from esl_lava.sparsity.config import Sparsity
 from esl_lava.sparsity.density import DISTRIBUTIONS
 from esl_lava.sparsity.growth import GROW
 from esl_lava.sparsity.prune import PRUNE

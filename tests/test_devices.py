@@ -10,7 +10,6 @@ import tomli_w
 from pydantic import ValidationError
 
 from esl_lava.devices import (
-    SIZE_LIMIT,
     DenseOperation,
     Device,
     device_names,
@@ -19,6 +18,7 @@ from esl_lava.devices import (
     with_utilisation,
 )
 from esl_lava.errors import ConfigError, FileError
+from esl_lava.tomlfile import MAX_BYTES
 
 EVENTS = """
 name = "mine"
@@ -295,9 +295,9 @@ def test_own_dense_file_charges_its_operations_per_connection(tmp_path: Path) ->
 
 
 def test_file_of_exactly_the_size_limit_loads(tmp_path: Path) -> None:
-    filled = EVENTS + "#" * (SIZE_LIMIT - len(EVENTS))
+    filled = EVENTS + "#" * (MAX_BYTES - len(EVENTS))
     assert load_device(write(tmp_path, filled)).name == "mine"
-    with pytest.raises(FileError, match=f"mine.toml: larger than the {SIZE_LIMIT} bytes"):
+    with pytest.raises(FileError, match=f"mine.toml: larger than the {MAX_BYTES} bytes"):
         load_device(write(tmp_path, filled + "#"))
 
 
@@ -401,7 +401,7 @@ def test_all_mistakes_of_a_file_are_reported_at_once(tmp_path: Path) -> None:
     ids=["syntax", "nesting", "digits", "twice"],
 )
 def test_what_is_not_toml_is_refused(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(FileError, match=rf"mine\.toml: not valid TOML: .*{said}"):
+    with pytest.raises(ConfigError, match=rf"mine\.toml: not valid TOML: .*{said}"):
         load_device(write(tmp_path, text))
 
 

@@ -17,18 +17,16 @@ from esl_lava.network import (
     Convolution,
     Cuba,
     Injection,
-    Layer,
-    Network,
-    Skip,
-    parts,
+    Input,
 )
+from tests.graphs import a_layer, a_network
 from tests.netfile.networks import assert_same, random_convolution, random_network
 
 LIF = Cuba(current_decay=4096, voltage_decay=2048, threshold=64)
 
 
 def layer(name="a", n_post=2, n_pre=3, neuron=LIF, bias=None):
-    return Layer(name, Connections.from_dense(np.ones((n_post, n_pre), int)), neuron, bias)
+    return a_layer(name, Connections.from_dense(np.ones((n_post, n_pre), int)), neuron, bias)
 
 
 def connections(indptr=(0, 2, 2, 3), indices=(0, 3, 1), weights=(5, 0, -7), n_post=3, n_pre=4):
@@ -95,7 +93,7 @@ def test_a_layer_without_connections():
     assert not c.dense().any()
     assert not c.mask().any()
     assert c.fan_out().tolist() == [0, 0, 0]
-    assert Network((Layer("a", c, LIF),)).density == 0
+    assert a_network((a_layer("a", c, LIF),)).density == 0
 
 
 def test_without_a_mask_zeros_are_connections():
@@ -173,11 +171,11 @@ def test_arrays_are_copied_and_read_only():
 
 
 def test_nothing_can_be_reassigned():
-    network = Network((layer(),), 8, {"a": "b"})
+    network = a_network((layer(),), 8, {"a": "b"})
     for thing, name in (
         (network, "steps"),
         (network.layers[0], "bias"),
-        (network.layers[0].connections, "weights"),
+        (network.layers[0].inputs[0].connections, "weights"),
         (LIF, "threshold"),
     ):
         with pytest.raises(AttributeError):
@@ -188,20 +186,21 @@ def test_nothing_can_be_reassigned():
 
 def test_provenance_is_a_copy():
     facts = {"a": "b"}
-    network = Network((layer(),), provenance=facts)
+    network = a_network((layer(),), provenance=facts)
     facts["a"] = "c"
     assert network.provenance == {"a": "b"}
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n))])
 def test_copies_for_other_processes_are_read_only_too(again):
-    network = Network((layer(bias=[1, 2]), layer("b", 4, 2, INTEGRATOR)), 8, {"a": "b"})
+    network = a_network((layer(bias=[1, 2]), layer("b", 4, 2, INTEGRATOR)), 8, {"a": "b"})
     other = again(network)
     assert (other.steps, other.provenance) == (8, {"a": "b"})
     for before, after in zip(network.layers, other.layers):
         assert (before.name, before.neuron) == (after.name, after.neuron)
-        assert np.array_equal(before.connections.dense(), after.connections.dense())
-        assert not after.connections.weights.flags.writeable
+        (one,), (same,) = before.kinds, after.kinds
+        assert np.array_equal(one.unrolled().dense(), same.unrolled().dense())
+        assert not same.weights.flags.writeable
     assert other.layers[0].bias.tolist() == [1, 2]
     assert not other.layers[0].bias.flags.writeable
 
@@ -235,14 +234,14 @@ def test_bias_needs_one_value_per_neuron():
 
 
 def test_network_sums_its_layers():
-    first = Layer("a", connections(), LIF)
-    network = Network([first, layer("b", 2, 3, INTEGRATOR)])
+    first = a_layer("a", connections(), LIF)
+    network = a_network([first, layer("b", 2, 3, INTEGRATOR)])
     assert isinstance(network.layers, tuple)
     assert (network.inputs, network.connections, network.synapses) == (4, 9, 8)
     assert network.density == 9 / 18
     assert network.readout is network.layers[1]
     assert network.steps is None
-    assert Network((first,)).readout is None
+    assert a_network((first,)).readout is None
 
 
 def test_the_shape_of_the_input_is_what_the_first_layer_says():
@@ -253,7 +252,7 @@ def test_the_shape_of_the_input_is_what_the_first_layer_says():
         (Injection((5,)), (5,)),
         (Connections.from_dense(np.ones((2, 24), int)), (24,)),
     ):
-        network = Network((Layer("first", connections, Cuba(0, 0, 1)),))
+        network = a_network((a_layer("first", connections, Cuba(0, 0, 1)),))
         assert network.input_shape == shape
 
 
@@ -261,8 +260,12 @@ def test_the_shape_of_the_input_is_what_the_first_layer_says():
     ("layers", "steps", "message"),
     [
         ((), None, "at least one layer"),
-        ((layer("a"), layer("a", 4, 2)), None, "not unique: a, a"),
-        ((layer("a"), layer("b", 4, 3)), None, "layer b expects 3 inputs, layer a has 2"),
+        ((layer("a"), layer("a", 4, 2)), None, "a name of its own"),
+        (
+            (layer("a"), layer("b", 4, 3)),
+            None,
+            "layer b expects 3 inputs from a, which has 2 neurons",
+        ),
         (
             (layer("a", neuron=INTEGRATOR), layer("b", 4, 2)),
             None,
@@ -274,12 +277,12 @@ def test_the_shape_of_the_input_is_what_the_first_layer_says():
 )
 def test_networks_that_do_not_fit_together(layers, steps, message):
     with pytest.raises(ValueError, match=message):
-        Network(layers, steps)
+        a_network(layers, steps)
 
 
 def test_steps_are_an_integer():
     with pytest.raises(TypeError):
-        Network((layer(),), 1.5)
+        a_network((layer(),), 1.5)
 
 
 def test_counts_sum_their_layers():
@@ -436,13 +439,13 @@ def test_injection():
 
 def test_parameters_for_each_neuron_or_channel():
     maps = Convolution(np.ones((2, 1, 1, 1), int), (1, 2, 3))
-    one = Layer("a", maps, Cuba([1, 2], range(12), 7))
+    one = a_layer("a", maps, Cuba([1, 2], range(12), 7))
     assert one.parameter("current_decay").tolist() == [1] * 6 + [2] * 6
     assert one.parameter("voltage_decay").tolist() == list(range(12))
     assert one.parameter("threshold").tolist() == [7] * 12
     assert one.shape == (2, 2, 3)
     with pytest.raises(ValueError, match="layer a: threshold has 3 values for 12 neurons"):
-        Layer("a", maps, Cuba(1, 1, [1, 2, 3]))
+        a_layer("a", maps, Cuba(1, 1, [1, 2, 3]))
     with pytest.raises(ValueError, match="current_decay 4097 is outside"):
         Cuba([0, 4097], 0, 1)
     with pytest.raises(ValueError, match="not a list of values"):
@@ -470,45 +473,43 @@ def test_neurons_are_equal_by_value():
         ({"recurrent": Connections.from_dense([[1, 1]])}, "recurrent has 1 outputs for 2 neurons"),
         ({"recurrent": Connections.from_dense([[1]] * 2)}, "recurrent has 1 inputs from 2 neurons"),
         (
-            {"skips": [Skip(INPUT, Connections.from_dense([[1, 1, 1]]))]},
+            {"skips": [Input(INPUT, Connections.from_dense([[1, 1, 1]]))]},
             "skip from input has 1 outputs for 2 neurons",
         ),
     ],
 )
 def test_layers_that_do_not_fit_together(change, message):
     with pytest.raises(ValueError, match=f"layer a: {message}"):
-        Layer("a", Connections.from_dense(np.ones((2, 3), int)), LIF, **change)
+        a_layer("a", Connections.from_dense(np.ones((2, 3), int)), LIF, **change)
 
 
 def skipping(source, n_pre, name="b"):
-    skip = Skip(source, Connections.from_dense(np.ones((4, n_pre), int)))
-    return Layer(name, Connections.from_dense(np.ones((4, 2), int)), LIF, skips=[skip])
+    skip = Input(source, Connections.from_dense(np.ones((4, n_pre), int)))
+    return a_layer(name, Connections.from_dense(np.ones((4, 2), int)), LIF, skips=[skip])
 
 
 @pytest.mark.parametrize(
     ("layers", "bits", "message"),
     [
-        ((layer("a"), skipping("b", 4)), 0, "layer b: skip from 'b', which is not before it"),
-        ((layer("a"), skipping("c", 4)), 0, "skip from 'c', which is not before it"),
-        ((layer("a"), skipping("a", 3)), 0, "skip from a has 3 inputs from 2 neurons"),
-        ((layer("a"), skipping(INPUT, 2)), 0, "skip from input has 2 inputs from 3 neurons"),
-        ((layer("a"), Layer("b", Injection((2,)), LIF)), 0, "layer b takes injected input"),
-        ((layer(INPUT),), 0, "a layer is called 'input'"),
+        ((layer("a"), skipping("c", 4)), 0, "layer b: 'c' feeds it, but is not before it"),
+        ((layer("a"), skipping("a", 3)), 0, "layer b expects 3 inputs from a, which has 2 neurons"),
+        ((layer("a"), skipping(INPUT, 2)), 0, "layer b expects 2 inputs from input, which has 3"),
+        ((layer("a"), a_layer("b", Injection((2,)), LIF)), 0, "layer b takes injected input"),
         ((layer("a"),), 25, "inputs of 25 bits are outside 0..24"),
         ((layer("a"),), -1, "inputs of -1 bits"),
     ],
 )
 def test_skips_and_inputs_that_do_not_fit(layers, bits, message):
     with pytest.raises(ValueError, match=message):
-        Network(layers, input_bits=bits)
+        a_network(layers, input_bits=bits)
 
 
 def test_a_network_counts_all_its_parts():
     recurrent = Connections.from_dense(np.ones((2, 2), int))
     maps = Convolution([[[[1, 0]]]], (1, 1, 3))
-    first = Layer("a", maps, LIF, recurrent=recurrent)
-    network = Network((first, skipping(INPUT, 3)))
-    assert [part.possible for part in parts(first)] == [2, 4]
+    first = a_layer("a", maps, LIF, recurrent=recurrent)
+    network = a_network((first, skipping(INPUT, 3)))
+    assert [part.possible for part in first.kinds] == [2, 4]
     # The kernel's two weights meet an input each at two places; one of them is 0.
     assert network.weights == 2 + 4 + 8 + 12
     assert (network.connections, network.synapses) == (4 + 4 + 8 + 12, 2 + 4 + 8 + 12)
@@ -522,10 +523,9 @@ def test_everything_is_copied_for_other_processes(again):
         network = random_network(seed)
         other = again(network)
         assert_same(other, network)
-        for one in other.layers:
-            for part in parts(one):
-                array = getattr(part, "kernel", getattr(part, "weights", None))
-                assert array is None or not array.flags.writeable
+        for part in other.kinds:
+            array = getattr(part, "kernel", getattr(part, "indices", None))
+            assert array is None or not array.flags.writeable
 
 
 def test_refractory_periods() -> None:

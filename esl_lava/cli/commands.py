@@ -109,7 +109,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of everything random (seed).")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any other field, e.g. --set model.hidden=[800]."),
+        typer.Option("--set", help="Any other field, e.g. --set model.layers=800."),
     ] = None,
     method: Annotated[
         str | None,

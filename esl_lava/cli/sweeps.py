@@ -22,7 +22,7 @@ Config = Annotated[Path | None, typer.Option(help="An experiment as TOML.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes (training.epochs).")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Any other field, e.g. --set model.hidden=[800]."),
+    typer.Option("--set", help="Any other field, e.g. --set model.layers=800."),
 ]
 Seeds = Annotated[str, typer.Option(help="Of the runs at each setting, e.g. 1,2,3.")]
 Jobs = Annotated[

@@ -9,15 +9,14 @@ kept in the footprint.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from esl_lava.arrays import Array
 from esl_lava.arrivals import by_steps_left, crossed, fan_out
 from esl_lava.counts import Counts
 from esl_lava.errors import DataError
-from esl_lava.network import INPUT, Network, ends, parts
+from esl_lava.network import INPUT, Network
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class SynapticOperations:
 
 
 def synaptic_operations(
-    network: Network, counts: Counts, inputs: npt.NDArray[Any] | None = None
+    network: Network, counts: Counts, inputs: Array | None = None
 ) -> SynapticOperations:
     """NeuroBench's `synaptic_operations`, a step of all samples being one call.
 
@@ -66,10 +65,10 @@ def synaptic_operations(
     macs = 0
     graded = (np.abs(given.astype(np.int64)) > 1).any(axis=(0, 2))
     active = np.count_nonzero(given, axis=0) * graded[:, None]  # (T, n)
-    for index in range(len(network.layers)):
-        for source, part, late in ends(network, index):
-            if source == INPUT and graded.any():
-                synapses = fan_out(part, late)
+    for layer in network.layers:
+        for coming in layer.inputs:
+            if coming.source == INPUT and graded.any():
+                synapses = fan_out(coming.connections, layer.late(coming))
                 macs += int(crossed(by_steps_left(active, len(synapses)), synapses))
     return SynapticOperations(
         effective_macs=macs / counts.samples,
@@ -113,11 +112,10 @@ def connection_sparsity(network: Network) -> float:
 
     NeuroBench divides in float32; so does this.
     """
-    brought = [part for layer in network.layers for part in parts(layer)]
-    possible = sum(part.possible for part in brought)
+    possible = sum(kind.possible for kind in network.kinds)
     if possible == 0:
         return 0.0
-    zeros = possible - sum(part.nonzero for part in brought)
+    zeros = possible - sum(kind.nonzero for kind in network.kinds)
     return round(float(np.float32(zeros) / np.float32(possible)), 4)
 
 
@@ -131,9 +129,8 @@ def footprint(network: Network, value_bytes: int = 4) -> int:
         network: whose parameters.
         value_bytes: of a parameter: 4 for the float32 of a PyTorch model.
     """
-    values = 0
+    values = sum(kind.possible for kind in network.kinds)
     for layer in network.layers:
-        values += sum(part.possible for part in parts(layer))
         if layer.bias is not None:
             channels = layer.bias.reshape(layer.shape[0], -1)
             shared = (channels == channels[:, :1]).all()

@@ -141,9 +141,9 @@ def first_sparse(network: Network) -> tuple[str, int, Connections] | None:
     None where it is no matrix of connections.
     """
     places = [
-        (layer.name, index, layer.connections)
+        (layer.name, index, matrix)
         for index, layer in enumerate(network.layers)
-        if isinstance(layer.connections, Connections)
+        if isinstance(matrix := layer.inputs[0].connections, Connections)
     ]
     sparse = [found for found in places if found[2].stored < found[2].possible]
     return next(iter(sparse or places), None)
@@ -179,7 +179,7 @@ def _title(saved: SavedModel, network: Network) -> str:
 
 def _sparse_density(saved: SavedModel, network: Network) -> float | None:
     """Of the layers made sparse alone; None where there is none."""
-    masked = [layer.connections for layer in network.layers if layer.name in saved.masks]
+    masked = [layer.inputs[0].connections for layer in network.layers if layer.name in saved.masks]
     possible = sum(part.possible for part in masked)
     return sum(part.stored for part in masked) / possible if possible else None
 

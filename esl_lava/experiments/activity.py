@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from esl_lava.arrivals import by_steps_left, latest
-from esl_lava.config import Encoding
 from esl_lava.counts import Counts
+from esl_lava.data.config import Encoding
 from esl_lava.data.datasets import Dataset
 from esl_lava.devices import Device, load_device
 from esl_lava.energy import active_updates, detailed, with_activity, with_messages

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from types import MappingProxyType
 
 from esl_lava.config import Experiment, override
 from esl_lava.data.datasets import load
 from esl_lava.errors import ConfigError
-from esl_lava.training.trainer import Trainer
+from esl_lava.sparsity.plan import count_connections
+from esl_lava.topology import describe, narrow, widest
 
 
 def static(experiment: Experiment) -> Experiment:
@@ -33,19 +33,15 @@ def small_dense(experiment: Experiment) -> Experiment:
         DataError: when the data set, whose shape decides, cannot be read.
     """
     data = load(experiment.data.name, "train")
-    budget = sum(Trainer(static(experiment), data).evolver.connections().values())
-    inputs, classes = data.images.shape[1], data.classes
-    widest = max(experiment.model.hidden)
-
-    def hidden(width: int) -> list[int]:
-        return [max(1, round(n * width / widest)) for n in experiment.model.hidden]
+    layers, shape = experiment.model.layers, (data.images.shape[1],)
+    sparse = describe(layers, shape, data.classes)
+    budget = sum(count_connections(sparse, experiment.sparsity).values())
 
     def weights(width: int) -> int:
-        sizes = [inputs, *hidden(width), classes]
-        return sum(n_pre * n_post for n_pre, n_post in pairwise(sizes))
+        return describe(narrow(layers, width), shape, data.classes).positions
 
-    width = bisect_left(range(widest), budget, key=weights)
-    return override(dense(experiment), {"model.hidden": hidden(width)})
+    width = bisect_left(range(widest(layers)), budget, key=weights)
+    return override(dense(experiment), {"model.layers": narrow(layers, width)})
 
 
 def pruned(experiment: Experiment) -> Experiment:

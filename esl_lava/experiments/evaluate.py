@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esl_lava.config import Encoding, from_mapping, from_toml, override
+from esl_lava.config import from_mapping, from_toml, override
+from esl_lava.data.config import Encoding
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.data.encoders import encode
 from esl_lava.errors import ConfigError, DataError
@@ -60,7 +61,7 @@ def data_name(network: Network, given: str | None) -> str:
         return given
     if "config" not in network.provenance:
         raise ConfigError("the network file does not say on which data it was trained; name them")
-    return from_toml(network.provenance["config"]).data.name
+    return from_toml(network.provenance["config"], recorded=True).data.name
 
 
 def encoding_of(network: Network, kind: str | None = None, steps: int | None = None) -> Encoding:
@@ -72,7 +73,7 @@ def encoding_of(network: Network, kind: str | None = None, steps: int | None = N
     given = {"encoding.kind": kind, "encoding.steps": steps}
     given = {key: value for key, value in given.items() if value is not None}
     if "config" in network.provenance:
-        return override(from_toml(network.provenance["config"]), given).encoding
+        return override(from_toml(network.provenance["config"], recorded=True), given).encoding
     if len(given) < 2:
         raise ConfigError("the network file names no encoding; give --encoder and --steps")
     return override(from_mapping({"sparsity": {"density": 1}}), given).encoding

@@ -109,7 +109,7 @@ def _check_range(network: Network) -> None:
     unsure = unbounded_layers(network, network.steps)
     if not unsure:
         return
-    experiment = from_toml(network.provenance["config"])
+    experiment = from_toml(network.provenance["config"], recorded=True)
     name = experiment.data.name
     layers = ", ".join(unsure)
     try:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esl_lava.errors import DataError
-from esl_lava.network import Injection, Network
+from esl_lava.network import Network
 
 SLAYER_VALUES = (-4, 3)
 """SLAYER keeps a value in 8 bits of steps of 1/32: of whole numbers, these stay what they are."""
@@ -50,7 +50,7 @@ def driven(network: Network, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def has_transform(network: Network) -> bool:
     """Whether the network begins with an input block that scales and shifts its input."""
-    injected = isinstance(network.layers[0].connections, Injection)
+    injected = network.first.injects
     return injected and "input_weight" in network.provenance
 
 

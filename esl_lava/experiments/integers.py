@@ -8,16 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from esl_lava.network import Connections, Convolution, Injection, Layer, Network
-
-Part = Connections | Convolution | Injection
-
-PARAMETERS = ("threshold", "current_decay", "voltage_decay")
+from esl_lava.arrays import Array
+from esl_lava.network import PARAMETERS, Input, Layer, Network
 
 
 @dataclass(frozen=True)
@@ -37,8 +32,8 @@ class IntegerDifference:
     quantity: str
     count: int
     place: str
-    expected: Any
-    found: Any
+    expected: int | str | None
+    found: int | str | None
 
     def __str__(self) -> str:
         of = f" of {self.place}" if self.place else ""
@@ -98,16 +93,15 @@ def compare_integers(expected: Network, found: Network) -> IntegerComparison:
         differences.append(IntegerDifference(None, "number of input bits", 1, "", *bits))
     compared = 0
     for ours, theirs in zip(expected.layers, found.layers):
-        mine, other = _parts(ours), _parts(theirs)
+        mine, other = _named(ours), _named(theirs)
         for name in dict.fromkeys([*mine, *other]):
-            differences += _compare_parts(ours.name, name, mine.get(name), other.get(name))
+            differences += _compare_inputs(ours.name, name, mine.get(name), other.get(name))
         values, others = _of_neurons(ours), _of_neurons(theirs)
-        differences += [
-            difference
-            for quantity, value in values.items()
-            for difference in _compare_values(ours.name, quantity, value, others[quantity])
-        ]
-        compared += sum(part.stored for part in mine.values())
+        for quantity in dict.fromkeys([*values, *others]):
+            nothing = np.zeros(ours.neurons, np.int64)
+            pair = values.get(quantity, nothing), others.get(quantity, nothing)
+            differences += _compare_values(ours.name, quantity, *pair)
+        compared += sum(kind.stored for kind in ours.kinds)
         compared += sum(value.size for value in values.values())
     return IntegerComparison(compared, tuple(differences))
 
@@ -116,29 +110,33 @@ def _layers(network: Network) -> list[tuple[str, int]]:
     return [(layer.name, layer.neurons) for layer in network.layers]
 
 
-def _parts(layer: Layer) -> dict[str, Part]:
-    """What a sentence calls a weight of them -> all that brings input to a layer."""
-    parts: dict[str, Part] = {"weight": layer.connections}
+def _named(layer: Layer) -> dict[str, Input]:
+    """What a sentence calls a weight of them -> the inputs of a layer."""
+    named = {"weight": layer.inputs[0]}
     if layer.recurrent is not None:
-        parts["recurrent weight"] = layer.recurrent
-    for number, skip in enumerate(layer.skips):
-        parts[f"weight of skip {number} from {skip.source}"] = skip.connections
-    return parts
+        named["recurrent weight"] = layer.recurrent
+    for number, given in enumerate(layer.feeding[1:]):
+        named[f"weight of skip {number} from {given.source}"] = given
+    return named
 
 
-def _of_neurons(layer: Layer) -> dict[str, npt.NDArray[Any]]:
+def _of_neurons(layer: Layer) -> dict[str, Array]:
     """What neurons have, (neurons,) integers each."""
     nothing = np.zeros(layer.neurons, np.int64)
-    return {
+    values = {
         **{name: layer.parameter(name) for name in PARAMETERS},
         "refractory period": np.array([layer.neuron.refractory]),
         "bias": nothing if layer.bias is None else layer.bias,
-        "delay": nothing if layer.delays is None else layer.delays,
+        "delay": nothing,
     }
+    for name, given in _named(layer).items():
+        if given.delays is not None:
+            values[name.replace("weight", "delay", 1)] = given.delays
+    return values
 
 
 def _compare_values(
-    layer: str, quantity: str, expected: npt.NDArray[Any], found: npt.NDArray[Any]
+    layer: str, quantity: str, expected: Array, found: Array
 ) -> Iterator[IntegerDifference]:
     different = np.flatnonzero(expected != found)
     if different.size:
@@ -148,62 +146,36 @@ def _compare_values(
         yield IntegerDifference(layer, quantity, different.size, place, *values)
 
 
-def _compare_parts(
-    layer: str, name: str, expected: Part | None, found: Part | None
+def _compare_inputs(
+    layer: str, name: str, expected: Input | None, found: Input | None
 ) -> Iterator[IntegerDifference]:
     """Where connections exist in one of them only, and where their weights differ."""
     shapes = _geometry(expected), _geometry(found)
-    if shapes[0] != shapes[1]:
-        largest = max(0 if part is None else max(1, part.stored) for part in (expected, found))
+    if expected is None or found is None or shapes[0] != shapes[1]:
+        there = [one.connections.stored for one in (expected, found) if one is not None]
         kind = name.replace("weight", "connections", 1)
-        yield IntegerDifference(layer, f"shape of {kind}", largest, "", *shapes)
+        yield IntegerDifference(layer, f"shape of {kind}", max(1, *there), "", *shapes)
         return
-    assert expected is not None
-    assert found is not None
-    (places, weights), (others, other_weights) = _stored(expected), _stored(found)
+    if expected.source != found.source:
+        sources = expected.source, found.source
+        yield IntegerDifference(layer, f"source of the {name}", 1, "", *sources)
+    ours, theirs = expected.connections, found.connections
+    places, others = ours.positions(), theirs.positions()
     alone = np.setxor1d(places, others, assume_unique=True)
     if alone.size:
         kind = name.replace("weight", "connection", 1)
         exists = bool(np.isin(alone[0], places)), bool(np.isin(alone[0], others))
         words = ["present" if here else "absent" for here in exists]
-        yield IntegerDifference(layer, kind, alone.size, _place(expected, alone[0]), *words)
-    _, mine, theirs = np.intersect1d(places, others, assume_unique=True, return_indices=True)
-    different = np.flatnonzero(weights[mine] != other_weights[theirs])
+        yield IntegerDifference(layer, kind, alone.size, ours.place(alone[0]), *words)
+    _, mine, other = np.intersect1d(places, others, assume_unique=True, return_indices=True)
+    different = np.flatnonzero(ours.weights[mine] != theirs.weights[other])
     if different.size:
         at = different[0]
-        values = int(weights[mine[at]]), int(other_weights[theirs[at]])
-        place = _place(expected, places[mine[at]])
+        values = int(ours.weights[mine[at]]), int(theirs.weights[other[at]])
+        place = ours.place(places[mine[at]])
         yield IntegerDifference(layer, name, different.size, place, *values)
 
 
-def _geometry(part: Part | None) -> str:
+def _geometry(given: Input | None) -> str:
     """What connects which shapes, in words."""
-    if part is None:
-        return "absent"
-    if isinstance(part, Convolution):
-        slide = f"stride {part.stride} padding {part.padding} dilation {part.dilation}"
-        groups = f"{part.groups} groups"
-        return f"a kernel {part.kernel.shape} over {part.in_shape} {slide} in {groups}"
-    if isinstance(part, Injection):
-        return f"injection into {part.shape}"
-    return f"{part.n_pre} to {part.n_post} neurons"
-
-
-def _stored(part: Part) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
-    """Ascending flat positions of the connections that are stored, and their weights."""
-    if isinstance(part, Connections):
-        return part.rows() * part.n_pre + part.indices, part.weights
-    if isinstance(part, Convolution):
-        places = np.flatnonzero(part.mask())
-        return places, part.kernel.ravel()[places]
-    return np.empty(0, np.int64), np.empty(0, np.int32)
-
-
-def _place(part: Part, position: Any) -> str:
-    """Where a flat position lies, in words."""
-    if isinstance(part, Connections):
-        post, pre = divmod(int(position), part.n_pre)
-        return f"neuron {post}, input {pre}"
-    assert isinstance(part, Convolution)
-    index = tuple(int(i) for i in np.unravel_index(position, part.kernel.shape))
-    return f"place {index} of the kernel"
+    return "absent" if given is None else given.connections.geometry()

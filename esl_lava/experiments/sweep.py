@@ -32,7 +32,8 @@ from esl_lava.interrupts import heeded
 from esl_lava.models.build import densified
 from esl_lava.models.history import kept_epoch
 from esl_lava.report.sweeps import Row
-from esl_lava.training.trainer import Progress, Trainer
+from esl_lava.sparsity.plan import count_connections
+from esl_lava.training.trainer import Progress
 
 SHOW_SECONDS = 60.0
 """How often a run in a sweep says where it stands."""
@@ -116,7 +117,7 @@ def sweep(
         not fail; and for every run that did its name and the reason.
 
     Raises:
-        ConfigError: when two cells have one name, or the first cannot be trained.
+        ConfigError: when two cells have one name, or the masks of the first cannot be drawn.
         DataError: when what is finished was made with other data than what is left would be.
         FileError: when the directory holds runs of another experiment, or cannot be made.
         UserError: when the system ended a worker.
@@ -136,7 +137,9 @@ def sweep(
     if left:
         # What is wrong with one is mostly wrong with all: said once, before hours of work.
         splits = _splits(left[0])
-        Trainer(left[0].experiment, splits["train"])
+        experiment, data = left[0].experiment, splits["train"]
+        topology = experiment.model.describe((data.images.shape[1],), data.classes)
+        count_connections(topology, experiment.sparsity)
         here = samedata.digests(splits)
         for cell in cells:
             if cell.name in outcomes:
@@ -230,7 +233,7 @@ def _stored(cell: Cell, run: RunDirectory) -> Outcome | None:
         FileError: when its directory is another experiment's, or the outcome damaged.
     """
     if os.path.exists(run.config):
-        _refuse_another(cell, run, read_toml(run.config))
+        _refuse_another(cell, run, read_toml(run.config, recorded=True))
     if not os.path.exists(run.outcome):
         return None
     try:

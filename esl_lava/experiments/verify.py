@@ -30,7 +30,7 @@ from esl_lava.experiments.integers import IntegerComparison, IntegerDifference, 
 from esl_lava.models.build import densified, restore
 from esl_lava.models.mlp import SpikingMLP
 from esl_lava.models.single_spike import SingleSpikeMLP
-from esl_lava.network import Connections, Network
+from esl_lava.network import Network
 from esl_lava.report.tables import LayerTimes
 from esl_lava.simulate import Result, backend_options, lava_cpu, simulate
 
@@ -237,7 +237,8 @@ def _integers(
     compared = compare_integers(expected, network)
     if "config" not in network.provenance:
         return compared
-    ours, theirs = saved.config.encoding, from_toml(network.provenance["config"]).encoding
+    theirs = from_toml(network.provenance["config"], recorded=True).encoding
+    ours = saved.config.encoding
     if ours == theirs:
         return compared
     encodings = (f"{encoding.kind} in {encoding.steps} steps" for encoding in (ours, theirs))
@@ -399,8 +400,10 @@ def _check_same_shape(model: SpikingMLP | SingleSpikeMLP, network: Network, net_
     names = [*model.hidden_names, "readout"]
     blocks = [(name, model.get_submodule(name)) for name in names]
     ours = [(name, *getattr(b, "synapse", b).weight.shape[:2]) for name, b in blocks]
-    theirs = [(layer.name, layer.neurons, layer.connections.n_pre) for layer in network.layers]
-    connected = all(isinstance(layer.connections, Connections) for layer in network.layers)
+    theirs = [
+        (layer.name, layer.neurons, layer.inputs[0].connections.n_pre) for layer in network.layers
+    ]
+    connected = not any(kind.shares or kind.injects for kind in network.kinds)
     if ours != theirs or not connected:
         described = [
             ", ".join(f"{name} {n_pre}-{n_post}" for name, n_post, n_pre in layers)

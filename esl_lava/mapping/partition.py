@@ -25,12 +25,13 @@ from esl_lava.mapping.regions import (
     Range,
     Reach,
     Region,
-    Synapses,
+    RegionIndex,
+    index_regions,
     maps,
     partitions,
     running_totals,
 )
-from esl_lava.network import INPUT, Connections, Convolution, Injection, Layer, Network, parts
+from esl_lava.network import INPUT, Layer, Network
 
 _Number = TypeVar("_Number", int, Ints)
 
@@ -175,10 +176,10 @@ class _Later:
 
     cores: dict[int, Ints] = field(default_factory=dict)
 
-    def add(self, chip: int, synapses: Synapses, region: Region) -> None:
+    def add(self, chip: int, synapses: RegionIndex, region: Region) -> None:
         """A core on `chip` that holds a region, and the synapses that reach it."""
         if chip not in self.cores:
-            self.cores[chip] = np.zeros(synapses.part.n_pre, np.int64)
+            self.cores[chip] = np.zeros(synapses.n_pre, np.int64)
         synapses.mark(self.cores[chip], region)
 
 
@@ -219,15 +220,14 @@ def map_network(
     later[INPUT] = _Later()
     done: list[tuple[Layer, _Plan, dict[str, _Plan], int]] = []
     start = 0
-    for index in reversed(range(len(network.layers))):
-        layer = network.layers[index]
+    for layer in reversed(network.layers):
         placer = _Placer(layer, later[layer.name], capacity, rule, start)
         plans = placer.plans()
         if not plans:
             raise LimitError([placer.refusal()])
         best = min(plans.values(), key=lambda plan: (len(plan.regions), plan.words))
         done.append((layer, best, plans, start))
-        _announce(network, index, best.regions, start, capacity.cores.value, later)
+        _announce(layer, best.regions, start, capacity.cores.value, later)
         start += len(best.regions)
     limits = _limits(capacity)
     layers = []
@@ -253,12 +253,7 @@ def stored_bits(layer: Layer, capacity: Capacity) -> int:
     Raises:
         LimitError: where no width of the chip holds the layer's weights.
     """
-    weights = [
-        part.kernel.ravel() if isinstance(part, Convolution) else part.weights
-        for part in parts(layer)
-        if not isinstance(part, Injection)
-    ]
-    values = np.concatenate([np.zeros(1, np.int64), *weights])
+    values = np.concatenate([kind.weights for kind in layer.kinds])
     used = values[values != 0]
     if not used.size:
         return capacity.weight_bits[0]
@@ -286,9 +281,8 @@ def _limits(capacity: Capacity) -> dict[str, int]:
 
 def _delay_bits(layer: Layer) -> int:
     """Bits of a synaptic delay: 3 to 6 (NxTF), or none without delays."""
-    if layer.delays is None or not layer.delays.any():
-        return 0
-    return max(3, int(layer.delays.max()).bit_length())
+    longest = max(0 if one.delays is None else int(one.delays.max()) for one in layer.inputs)
+    return max(3, longest.bit_length()) if longest else 0
 
 
 class _Placer:
@@ -304,10 +298,9 @@ class _Placer:
         self._per_chip = capacity.cores.value
         self._limits = _limits(capacity)
         self.bits = stored_bits(layer, capacity) + _delay_bits(layer)
-        self._inputs = [Synapses(part, layer.shape) for part in parts(layer)]
-        self._recurrent = None
-        if layer.recurrent is not None:
-            self._recurrent = Synapses(layer.recurrent, layer.shape)
+        indices = [(one, index_regions(one.connections, layer.shape)) for one in layer.inputs]
+        self._inputs = [index for _, index in indices]
+        self._recurrent = next((index for one, index in indices if one is layer.recurrent), None)
         self._reached: dict[Hashable, Reach] = {}
         self._brought: dict[Hashable, tuple[int, int, int]] = {}
         self._totals = _Totals(later, layer.shape)
@@ -459,7 +452,7 @@ class _Placer:
         }
 
     def _bring(
-        self, number: int, synapses: Synapses, region: Region, form: str
+        self, number: int, synapses: RegionIndex, region: Region, form: str
     ) -> tuple[int, int, int]:
         """(axons, words, words of the longest list) that an input brings to a region."""
         place = (number, synapses.kind(region))
@@ -483,23 +476,18 @@ def _chip_from_last(start: int, count: int, number: _Number, per_chip: int) -> _
 
 
 def _announce(
-    network: Network,
-    index: int,
+    layer: Layer,
     regions: list[Region],
     start: int,
     per_chip: int,
     later: dict[str, _Later],
 ) -> None:
     """Tell the sources of a layer which of their neurons reach which of its cores."""
-    layer = network.layers[index]
-    before = network.layers[index - 1].name if index else INPUT
-    sources = [(before, layer.connections)]
-    sources += [(skip.source, skip.connections) for skip in layer.skips]
-    for source, part in sources:
-        synapses = Synapses(part, layer.shape)
+    for given in layer.feeding:
+        synapses = index_regions(given.connections, layer.shape)
         for number, region in enumerate(regions):
             chip = _chip_from_last(start, len(regions), number, per_chip)
-            later[source].add(chip, synapses, region)
+            later[given.source].add(chip, synapses, region)
 
 
 def _layer_map(
@@ -527,16 +515,15 @@ def _layer_map(
     binding = max(limits, key=lambda name: max(c.used[name] for c in cores) / limits[name])
     bits = stored_bits(layer, capacity) + _delay_bits(layer)
     index = rule.index(max(region.neurons for region in plan.regions) - 1)
-    brought = parts(layer)
-    possible = sum(part.possible for part in brought)
+    possible = sum(kind.possible for kind in layer.kinds)
     return LayerMap(
         name=layer.name,
         neurons=layer.neurons,
         form=plan.form,
         weight_bits=stored_bits(layer, capacity),
-        weights=sum(part.stored for part in brought),
-        connections=sum(part.count for part in brought),
-        density=sum(part.nonzero for part in brought) / possible if possible else 0.0,
+        weights=sum(kind.stored for kind in layer.kinds),
+        connections=sum(kind.count for kind in layer.kinds),
+        density=sum(kind.nonzero for kind in layer.kinds) / possible if possible else 0.0,
         words={form: (other.words, len(other.regions)) for form, other in plans.items()},
         break_even={
             form: rule.break_even(form, bits, index) for form in rule.formats if form != DENSE
@@ -559,12 +546,12 @@ def _fit(layer: Layer, plan: _Plan, capacity: Capacity, rule: Packing) -> Fit | 
     if maps(layer.shape)[1:] == (1, 1):
         width = fewer * _widest(placer, layer, plan, capacity)
     density = None
-    main = layer.connections
+    first = layer.inputs[0].connections
     if resource not in ("synapse_words", "words_per_axon"):
         pass
-    elif plan.form != DENSE or not isinstance(main, Connections):
-        density = limit / used * sum(p.nonzero for p in parts(layer))
-        density /= sum(p.possible for p in parts(layer))
+    elif plan.form != DENSE or first.shares or first.injects:
+        density = limit / used * sum(kind.nonzero for kind in layer.kinds)
+        density /= sum(kind.possible for kind in layer.kinds)
     else:
         room = capacity.synapse_words.value * rule.word_bits
         share = -(-layer.neurons // fewer)
@@ -574,7 +561,7 @@ def _fit(layer: Layer, plan: _Plan, capacity: Capacity, rule: Packing) -> Fit | 
             for form in rule.formats
             if form != DENSE
         )
-        density = min(1.0, room / (main.n_pre * share * each))
+        density = min(1.0, room / (first.n_pre * share * each))
     return Fit(fewer, resource, used, limit, width, density)
 
 

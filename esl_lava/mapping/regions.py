@@ -9,10 +9,10 @@ from functools import cached_property, lru_cache
 from itertools import pairwise, product
 
 import numpy as np
-import numpy.typing as npt
 
-from esl_lava.mapping.packing import Ints, Lists
-from esl_lava.network import Connections, Convolution, Injection, Layer
+from esl_lava.arrays import Bools, Ints
+from esl_lava.mapping.packing import Lists
+from esl_lava.network import Connections, Convolution, Kind, Layer
 
 Range = tuple[int, int]
 
@@ -109,12 +109,10 @@ class Reach:
     Attributes:
         lists: of synapses, as they are stored.
         axons: input axons they take.
-        fan_out: (n_pre,) synapses of each input in this core.
     """
 
     lists: Lists
     axons: int
-    fan_out: Ints
 
 
 def maps(shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -155,49 +153,99 @@ def _divisors(number: int) -> list[int]:
     return sorted({*low, *(number // d for d in low)})
 
 
-class Synapses:
-    """A part of a layer's connections, laid out so that regions of it are found quickly."""
+class MatrixIndex:
+    """A matrix of a layer, laid out so that what reaches a region is found quickly.
 
-    def __init__(self, part: Connections | Convolution | Injection, shape: tuple[int, ...]) -> None:
-        self.part = part
+    Args:
+        matrix: connections to the layer's neurons; without any where input is injected.
+        shape: of the layer.
+    """
+
+    def __init__(self, matrix: Connections, shape: tuple[int, ...]) -> None:
+        self.n_pre = matrix.n_pre
+        self._matrix = matrix
         self._shape = shape
+
+    @cached_property
+    def _by_input(self) -> tuple[Ints, Ints]:
+        """(input, output) of every synapse, ascending."""
+        there = self._matrix.weights != 0
+        pre, post = self._matrix.indices[there].astype(np.int64), self._matrix.rows()[there]
+        order = np.lexsort((post, pre))
+        return pre[order], post[order]
+
+    def _within(self, region: Region) -> tuple[Ints, Ints]:
+        """(input, place within the region) of every synapse onto a region, ascending."""
+        pre, post = self._by_input
+        where = np.full(self._matrix.n_post, -1, np.int64)
+        where[region.members(self._shape)] = np.arange(region.neurons)
+        target = where[post]
+        here = target >= 0
+        return pre[here], target[here]
+
+    def reach(self, region: Region) -> Reach:
+        """What they bring to the neurons of a region."""
+        pre, target = self._within(region)
+        fan_out = np.bincount(pre, minlength=self.n_pre).astype(np.int64)
+        number = np.cumsum(fan_out > 0) - 1
+        axons = int(np.count_nonzero(fan_out))
+        lists = Lists(
+            owner=number[pre],
+            target=target,
+            groups=np.zeros(axons, np.int64),
+            widths=np.full(axons, region.neurons, np.int64),
+            runs=np.ones(axons, np.int64),
+        )
+        return Reach(lists, axons)
+
+    def fan_out(self, region: Region) -> Ints:
+        """(n_pre,) synapses of each input onto the neurons of a region."""
+        pre, _ = self._within(region)
+        return np.bincount(pre, minlength=self.n_pre).astype(np.int64)
+
+    def mark(self, cores: Ints, region: Region) -> None:
+        """Add 1 to each input, (n_pre,), that has a synapse onto a neuron of a region."""
+        cores += self.fan_out(region) > 0
+
+    def kind(self, region: Region) -> Hashable:
+        """Equal for regions whose lists and numbers of axons are equal."""
+        return region
+
+    def alike(self, grid: Grid, axis: int) -> tuple[Hashable, ...]:
+        """Equal for ranges of rows (axis 1) or columns (2) that make regions of one kind."""
+        return grid.ranges(axis)
+
+    def least_stored(self, grid: Grid, every_position: bool) -> Ints:
+        """Weights that each region of a grid stores at least: 0, as lists are quick to lay out."""
+        return np.zeros(grid.shares, np.int64)
+
+
+class KernelIndex:
+    """A kernel that makes the maps of a layer, laid out so that regions are found quickly.
+
+    It answers as `MatrixIndex`.
+
+    Args:
+        kernel: its `out_shape` is the layer's.
+    """
+
+    def __init__(self, kernel: Convolution) -> None:
+        self.n_pre = kernel.n_pre
+        self._part = kernel
         self._taps: dict[tuple[int, int, bool], Ints] = {}
         self._spread: dict[Range, Ints] = {}
         self._stored: dict[Hashable, Ints] = {}
         self._alike: dict[Hashable, tuple[Hashable, ...]] = {}
         self._numbers: dict[tuple[int, Range], int] = {}
         self._ways: dict[Hashable, int] = {}
-        if isinstance(part, Convolution) and maps(shape) != part.out_shape:
-            self.part = part.unrolled()
-
-    @cached_property
-    def _by_input(self) -> tuple[Ints, Ints]:
-        """(input, output) of every synapse, ascending."""
-        part = self.part
-        assert isinstance(part, Connections)
-        there = part.weights != 0
-        pre, post = part.indices[there].astype(np.int64), part.rows()[there]
-        order = np.lexsort((post, pre))
-        return pre[order], post[order]
 
     def reach(self, region: Region) -> Reach:
-        """What they bring to the neurons of a region."""
-        if isinstance(self.part, Connections):
-            return self._full(region)
-        fan_out = self.fan_out(region)
-        if isinstance(self.part, Convolution):
-            places = fan_out.reshape(self.part.in_shape).any(axis=0)
-            return Reach(self._shared(region), int(np.count_nonzero(places)), fan_out)
-        none = np.zeros(0, np.int64)
-        return Reach(Lists(none, none, none, none, none), 0, fan_out)
+        """What it brings to the neurons of a region; an axon is a place of the input maps."""
+        places = self.fan_out(region).reshape(self._part.in_shape).any(axis=0)
+        return Reach(self._shared(region), int(np.count_nonzero(places)))
 
     def fan_out(self, region: Region) -> Ints:
         """(n_pre,) synapses of each input onto the neurons of a region."""
-        if isinstance(self.part, Connections):
-            pre, _ = self._within(region)
-            return np.bincount(pre, minlength=self.part.n_pre).astype(np.int64)
-        if isinstance(self.part, Injection):
-            return np.asarray(self.part.fan_out(), np.int64)
         rows, columns = self._meeting(0, region.rows), self._meeting(1, region.columns)
         # What no tap meets has kind -1: the last row and column, which are 0.
         counts = np.pad(self._counts(region), ((0, 0), (0, 1), (0, 1)))
@@ -205,15 +253,12 @@ class Synapses:
 
     def mark(self, cores: Ints, region: Region) -> None:
         """Add 1 to each input, (n_pre,), that has a synapse onto a neuron of a region."""
-        if not isinstance(self.part, Convolution):
-            cores += self.fan_out(region) > 0
-            return
         rows, columns = self._meeting(0, region.rows), self._meeting(1, region.columns)
         counts = self._counts(region)
         c = np.flatnonzero(counts.any(axis=(1, 2)))
         y, x = np.flatnonzero(rows.kinds >= 0), np.flatnonzero(columns.kinds >= 0)
         met = counts[np.ix_(c, rows.kinds[y], columns.kinds[x])] > 0
-        cores.reshape(self.part.in_shape)[np.ix_(c, y, x)] += met
+        cores.reshape(self._part.in_shape)[np.ix_(c, y, x)] += met
 
     def _counts(self, region: Region) -> Ints:
         """(input channels, kinds of rows, of columns) synapses of an input onto a region."""
@@ -226,8 +271,6 @@ class Synapses:
 
         Regions of a feature map away from its borders differ by where they lie alone.
         """
-        if not isinstance(self.part, Convolution):
-            return region
         rows, columns = (
             self._like(axis, of) for axis, of in ((0, region.rows), (1, region.columns))
         )
@@ -236,8 +279,6 @@ class Synapses:
     def alike(self, grid: Grid, axis: int) -> tuple[Hashable, ...]:
         """Equal for ranges of rows (axis 1) or columns (2) that make regions of one kind."""
         ranges = grid.ranges(axis)
-        if not isinstance(self.part, Convolution):
-            return ranges
         key = axis, grid.lengths[axis], grid.shares[axis]
         if key not in self._alike:
             self._alike[key] = tuple(
@@ -254,8 +295,6 @@ class Synapses:
             grid: of regions.
             every_position: count positions, as dense lists do, instead of synapses.
         """
-        if not isinstance(self.part, Convolution):
-            return np.zeros(grid.shares, np.int64)
         used, rows, columns = (self._met(grid, axis, every_position) for axis in range(3))
         return rows @ used @ columns.T
 
@@ -282,10 +321,9 @@ class Synapses:
         """(rows, columns) of the kernel: synapses, or positions, at each."""
         key = (*channels, every_position)
         if key not in self._taps:
-            assert isinstance(self.part, Convolution)
             if every_position:
-                size = (channels[1] - channels[0]) * self.part.kernel.shape[1]
-                self._taps[key] = np.full(self.part.kernel.shape[2:], size, np.int64)
+                size = (channels[1] - channels[0]) * self._part.kernel.shape[1]
+                self._taps[key] = np.full(self._part.kernel.shape[2:], size, np.int64)
             else:
                 self._taps[key] = self._spread_of(channels).sum(axis=0)
         return self._taps[key]
@@ -301,8 +339,7 @@ class Synapses:
     def _spread_of(self, channels: Range) -> Ints:
         """(input channels, rows, columns) synapses onto these channels, by place in the kernel."""
         if channels not in self._spread:
-            part = self.part
-            assert isinstance(part, Convolution)
+            part = self._part
             spread = np.count_nonzero(self._used[:, :, slice(*channels)], axis=2)
             spread = spread.reshape(-1, *part.kernel.shape[2:])
             self._spread[channels] = spread
@@ -310,39 +347,14 @@ class Synapses:
 
     def _meeting(self, axis: int, outputs: Range) -> _Meetings:
         """How the inputs meet a range of rows (axis 0) or columns (1)."""
-        part = self.part
-        assert isinstance(part, Convolution)
+        part = self._part
         steps = part.stride[axis], part.padding[axis], part.dilation[axis]
         return _meetings(part.in_shape[1 + axis], part.kernel.shape[2 + axis], *steps, outputs)
 
-    def _within(self, region: Region) -> tuple[Ints, Ints]:
-        """(input, place within the region) of every synapse onto a region, ascending."""
-        pre, post = self._by_input
-        where = np.full(self.part.n_post, -1, np.int64)
-        where[region.members(self._shape)] = np.arange(region.neurons)
-        target = where[post]
-        here = target >= 0
-        return pre[here], target[here]
-
-    def _full(self, region: Region) -> Reach:
-        pre, target = self._within(region)
-        fan_out = np.bincount(pre, minlength=self.part.n_pre).astype(np.int64)
-        number = np.cumsum(fan_out > 0) - 1
-        axons = int(np.count_nonzero(fan_out))
-        lists = Lists(
-            owner=number[pre],
-            target=target,
-            groups=np.zeros(axons, np.int64),
-            widths=np.full(axons, region.neurons, np.int64),
-            runs=np.ones(axons, np.int64),
-        )
-        return Reach(lists, axons, fan_out)
-
     @cached_property
-    def _used(self) -> npt.NDArray[np.bool_]:
+    def _used(self) -> Bools:
         """(input channels, positions of the kernel, channels) whether there is a synapse."""
-        part = self.part
-        assert isinstance(part, Convolution)
+        part = self._part
         outputs, share, *size = part.kernel.shape
         used = np.zeros((part.in_shape[0], math.prod(size), outputs), bool)
         for group, low, high in _groups(part, (0, outputs)):
@@ -357,8 +369,7 @@ class Synapses:
         the region's border, or at another phase of the stride, have lists of their own. An
         axon is a place of the input maps: the channel travels with the spike.
         """
-        part = self.part
-        assert isinstance(part, Convolution)
+        part = self._part
         channels_in = part.in_shape[0]
         signs_y = self._meeting(0, region.rows).signs
         signs_x = self._meeting(1, region.columns).signs
@@ -388,6 +399,19 @@ class Synapses:
                 lists += added
         columns = (owner, target, groups, widths, runs)
         return Lists(*(np.concatenate(column).astype(np.int64) for column in columns))
+
+
+RegionIndex = MatrixIndex | KernelIndex
+
+
+def index_regions(connections: Kind, shape: tuple[int, ...]) -> RegionIndex:
+    """Lay out connections to a layer of this shape.
+
+    A kernel shares lists of synapses where it makes the layer's maps.
+    """
+    if isinstance(connections, Convolution) and maps(shape) == connections.out_shape:
+        return KernelIndex(connections)
+    return MatrixIndex(connections.unrolled(), shape)
 
 
 def _groups(part: Convolution, channels: Range) -> Iterator[tuple[int, int, int]]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from esl_lava import arrivals
+from esl_lava.arrays import Int32s, Ints
 from esl_lava.errors import DataError
-from esl_lava.mapping.packing import Ints
 from esl_lava.mapping.partition import CoreMap
-from esl_lava.mapping.regions import Region, Synapses
-from esl_lava.network import INPUT, End, Network, ends
+from esl_lava.mapping.regions import Region, RegionIndex, index_regions
+from esl_lava.network import INPUT, Kind, Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,18 +59,18 @@ def traffic(network: Network, core_map: CoreMap, spikes: Mapping[str, Ints]) -> 
     messages = np.zeros((cores + 1, cores), np.int64)
     sops = np.zeros(cores, np.int64)
     emitted = np.zeros(cores, np.int64)
-    for index, (layer, place) in enumerate(zip(network.layers, core_map.layers)):
+    for layer, place in zip(network.layers, core_map.layers):
         if layer.name in spikes:
             np.add.at(emitted, home[layer.name], spikes[layer.name].sum(axis=0))
-        for end in ends(network, index):
-            source = end.source
+        for given in layer.inputs:
+            source, late = given.source, layer.late(given)
             if source in silent:
                 continue
             if source not in spikes:
                 raise DataError(f"no spikes of {source} are given, which feeds layer {layer.name}")
-            synapses = Synapses(end.connections, layer.shape)
+            synapses = index_regions(given.connections, layer.shape)
             for core in place.cores:
-                fan_out = _fan_out(end, synapses, core.region, layer.shape)
+                fan_out = _fan_out(given.connections, late, synapses, core.region, layer.shape)
                 if len(spikes[source]) < len(fan_out):
                     raise DataError(
                         f"spikes of {source} are given by {len(spikes[source])} steps left, "
@@ -87,12 +87,18 @@ def traffic(network: Network, core_map: CoreMap, spikes: Mapping[str, Ints]) -> 
     return Traffic(messages, sops, emitted, sent)
 
 
-def _fan_out(end: End, synapses: Synapses, region: Region, shape: tuple[int, ...]) -> Ints:
+def _fan_out(
+    connections: Kind,
+    late: int | Int32s,
+    synapses: RegionIndex,
+    region: Region,
+    shape: tuple[int, ...],
+) -> Ints:
     """(rows, n_pre) synapses onto the neurons of a region, as `arrivals.fan_out`."""
-    if np.ndim(end.late) == 0:
-        found = np.zeros((int(end.late) + 1, end.connections.n_pre), np.int64)
+    if isinstance(late, int):
+        found = np.zeros((late + 1, connections.n_pre), np.int64)
         found[-1] = synapses.fan_out(region)
         return found
-    onto = np.zeros(end.connections.n_post, bool)
+    onto = np.zeros(connections.n_post, bool)
     onto[region.members(shape)] = True
-    return arrivals.fan_out(end.connections, end.late, onto)
+    return arrivals.fan_out(connections, late, onto)

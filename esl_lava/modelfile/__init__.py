@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from esl_lava.config import MAX_CONFIG_BYTES, Experiment, from_toml, to_toml
+from esl_lava.config import Experiment, from_toml, to_toml
 from esl_lava.errors import ConfigError, FileError
 from esl_lava.files import replace_file
 from esl_lava.sparsity import sets
+from esl_lava.tomlfile import MAX_BYTES
 
 FORMAT = "esl-lava model"
 FORMAT_VERSION = 1
@@ -185,10 +186,10 @@ def read(path: Path) -> SavedModel:
         raise FileError(f"{path}: part 'data' is not a table of digests")
     if fault := _faulty_masks(content["weights"], content["masks"], content["ever"]):
         raise FileError(f"{path}: {fault}")
-    if len(content["config"]) > MAX_CONFIG_BYTES:
-        raise FileError(f"{path}: its configuration is longer than {MAX_CONFIG_BYTES} characters")
+    if len(content["config"]) > MAX_BYTES:
+        raise FileError(f"{path}: its configuration is longer than {MAX_BYTES} characters")
     try:
-        config = from_toml(content["config"], str(path))
+        config = from_toml(content["config"], str(path), recorded=True)
     except ConfigError as error:
         raise FileError(f"{path}: its configuration is not valid: {error}") from None
     return SavedModel(

@@ -10,14 +10,18 @@ from typing import Any
 
 import torch
 
-from esl_lava.config import Model
+from esl_lava.config import Experiment
 from esl_lava.engines import sparse
+from esl_lava.engines.choice import choose_stored
+from esl_lava.engines.fused import accelerate
 from esl_lava.errors import FileError
 from esl_lava.modelfile import SavedModel
+from esl_lava.models.config import Model, MultiSpike
 from esl_lava.models.mlp import Initial, SpikingMLP
 from esl_lava.models.single_spike import SingleSpikeMLP
 from esl_lava.sparsity import sets
 from esl_lava.sparsity.evolver import sparse_weights
+from esl_lava.topology import Topology, name_layers
 
 SpikingNetwork = SpikingMLP | SingleSpikeMLP
 
@@ -27,28 +31,45 @@ MAX_DENSE = 1 << 28
 
 def build(
     config: Model,
-    inputs: int,
-    classes: int,
+    topology: Topology,
     sparse_layers: Collection[str] = (),
     initial: Initial = sparse.as_slayer_draws,
 ) -> SpikingNetwork:
     """A network with torch's current generator's initial weights.
 
     Args:
+        config: its kind and its neurons.
+        topology: its layers.
         sparse_layers: names of layers of which only connections are stored, of a
             multi_spike network; they begin without any.
         initial: what gives these their weights.
     """
-    return _KINDS[config.kind].build(config, inputs, classes, sparse_layers, initial)
+    return _KINDS[config.kind].build(config, topology, sparse_layers, initial)
+
+
+def build_to_train(experiment: Experiment, topology: Topology) -> SpikingNetwork:
+    """The network to train, computed by the experiment's engine.
+
+    Its initial weights, of torch's current generator, are the same ones whatever the engine; a
+    layer of sparse weights gets its own with its first connections.
+
+    Raises:
+        ConfigError: when `auto` cannot tell how dense layers are to be.
+    """
+    engine = experiment.training.engine
+    stored = choose_stored(engine, topology, experiment.sparsity)
+    model = build(experiment.model, topology, stored)
+    if engine != "slayer":
+        accelerate(model)  # finds no blocks in other networks
+    return model
 
 
 def _multi_spike(
-    config: Model, inputs: int, classes: int, sparse_layers: Collection[str], initial: Initial
+    config: Model, topology: Topology, sparse_layers: Collection[str], initial: Initial
 ) -> SpikingMLP:
+    assert isinstance(config, MultiSpike)
     return SpikingMLP(
-        inputs,
-        config.hidden,
-        classes,
+        topology,
         current_decay=config.current_decay,
         voltage_decay=config.voltage_decay,
         threshold=config.threshold,
@@ -60,11 +81,11 @@ def _multi_spike(
 
 
 def _single_spike(
-    config: Model, inputs: int, classes: int, sparse_layers: Collection[str], initial: Initial
+    config: Model, topology: Topology, sparse_layers: Collection[str], initial: Initial
 ) -> SingleSpikeMLP:
     if sparse_layers:
         raise ValueError(f"layers {', '.join(sparse_layers)} of neurons that fire once are dense")
-    return SingleSpikeMLP(inputs, config.hidden, classes)
+    return SingleSpikeMLP(topology)
 
 
 @dataclass(frozen=True)
@@ -77,7 +98,7 @@ class _Kind:
         kernel: lengths of a weight after (n_post, n_pre).
     """
 
-    build: Callable[[Model, int, int, Collection[str], Initial], SpikingNetwork]
+    build: Callable[[Model, Topology, Collection[str], Initial], SpikingNetwork]
     key: str
     kernel: tuple[int, ...]
 
@@ -103,33 +124,31 @@ def restore(saved: SavedModel) -> Any:
     Raises:
         FileError: when weights or masks do not fit the saved configuration.
     """
-    hidden = saved.config.model.hidden
-    kind = _KINDS[saved.config.model.kind]
-    names = [*(f"hidden{index}" for index in range(1, len(hidden) + 1)), "readout"]
+    config = saved.config.model
+    kind = _KINDS[config.kind]
+    names = name_layers(config.layers)
     shapes = [_shape(saved, kind, name) for name in names]
     first, last = shapes[0], shapes[-1]
     if first is None or last is None or not math.prod(first):
         raise FileError("the model's weights are not those of a multi-layer network")
-    widths = [first[1], *hidden, last[0]]
+    topology = config.describe((first[1],), last[0])
     sparse_layers = [name for name in names if f"{name}{kind.key}.values" in saved.weights]
-    for name, shape, n_pre, n_post in zip(names, shapes, widths, widths[1:]):
+    for name, shape, layer in zip(names, shapes, topology.layers):
         # Before anything of the configuration's size is allocated.
-        needed = (n_post, n_pre, *(() if name in sparse_layers else kind.kernel))
+        needed = (*layer.weight_shape, *(() if name in sparse_layers else kind.kernel))
         if shape != needed:
             raise FileError(
                 f"the weight of layer {name} has shape {shape}, its configuration needs "
-                f"{needed} (hidden = {list(hidden)})"
+                f"{needed} (layers = '{config.layers}')"
             )
     with torch.random.fork_rng(devices=[]):
-        model = build(
-            saved.config.model, widths[0], widths[-1], sparse_layers, lambda *_: sparse.zeros
-        )
+        model = build(config, topology, sparse_layers, lambda *_: sparse.zeros)
     expected = model.state_dict()
     own = tuple(f"{name}{kind.key}." for name in sparse_layers)
     for key in sorted(expected.keys() | saved.weights.keys()):
         if key not in expected or key not in saved.weights:
             raise FileError(
-                f"the model's weights and its configuration (hidden = {list(hidden)}) "
+                f"the model's weights and its configuration (layers = '{config.layers}') "
                 f"disagree about {key}"
             )
         if key.startswith(own):

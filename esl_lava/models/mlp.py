@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 from esl_lava.engines import sparse
 from esl_lava.engines.slayer import slayer
 from esl_lava.sparsity.evolver import weight_layers
+from esl_lava.topology import LayerSpec, Topology
 
 Initial = Callable[[int, int], Callable[[torch.Tensor], torch.Tensor]]
 """(n_pre, n_post) -> weights to begin with, by flat position."""
@@ -29,9 +30,7 @@ class SpikingMLP(nn.Module):
     1 / s_scale` (SLAYER compares >=, the chip >, one state unit apart).
 
     Args:
-        inputs: number of input channels.
-        hidden: neurons of each hidden layer, at least one layer.
-        classes: number of readout neurons.
+        topology: its layers, at least one hidden.
         current_decay, voltage_decay: fraction lost per step, 0..1.
         threshold: firing threshold; weights are in the same unit.
         tau_grad, scale_grad: the surrogate gradient of a spike by its potential v is
@@ -46,9 +45,7 @@ class SpikingMLP(nn.Module):
 
     def __init__(
         self,
-        inputs: int,
-        hidden: Sequence[int],
-        classes: int,
+        topology: Topology,
         *,
         current_decay: float = 1.0,
         voltage_decay: float = 0.5,
@@ -59,7 +56,7 @@ class SpikingMLP(nn.Module):
         initial: Initial = sparse.as_slayer_draws,
     ) -> None:
         super().__init__()
-        neuron: dict[str, Any] = {
+        neuron: dict[str, float] = {
             "threshold": threshold,
             "current_decay": current_decay,
             "voltage_decay": voltage_decay,
@@ -67,26 +64,16 @@ class SpikingMLP(nn.Module):
             "tau_grad": tau_grad / (threshold * slayer.neuron.cuba.TAU_RHO_MULT),
             "scale_grad": scale_grad / slayer.neuron.cuba.SCALE_RHO_MULT,
         }
-        widths = [inputs, *hidden, classes]
-        self.hidden_names = tuple(f"hidden{i}" for i in range(1, len(widths) - 1))
-        names = (*self.hidden_names, "readout")
-        if unknown := sorted(set(sparse_layers) - set(names)):
-            raise ValueError(f"sparse layers {', '.join(unknown)}: there are {', '.join(names)}")
-        for name, n_pre, n_post in zip(names, widths, widths[1:]):
-            spiking = name != "readout"
+        self.topology = topology
+        self.hidden_names = topology.hidden_names
+        if unknown := sorted(set(sparse_layers) - set(topology.names)):
+            raise ValueError(
+                f"sparse layers {', '.join(unknown)}: there are {', '.join(topology.names)}"
+            )
+        for layer in topology.layers:
+            stored = initial if layer.name in sparse_layers else None
             # A copy of the parameters each: some blocks write into theirs.
-            if name in sparse_layers:
-                weights = initial(n_pre, n_post)
-                block = sparse.SparseDense(
-                    dict(neuron), n_pre, n_post, spiking=spiking, initial=weights
-                )
-            elif spiking:
-                block = slayer.block.cuba.Dense(dict(neuron), n_pre, n_post, delay_shift=False)
-            else:
-                block = slayer.block.cuba.Affine(dict(neuron), n_pre, n_post, dynamics=False)
-            if spiking:
-                block.neuron.threshold_eps = 1 / block.neuron.s_scale
-            self.add_module(name, block)
+            self.add_module(layer.name, BLOCKS[layer.kind](layer, dict(neuron), stored))
 
     def hidden_blocks(self) -> list[nn.Module]:
         """The spiking blocks in order."""
@@ -111,6 +98,28 @@ class SpikingMLP(nn.Module):
             outputs.append(spikes)
         outputs.append(self.readout(spikes))
         return outputs
+
+
+def _dense(layer: LayerSpec, neuron: dict[str, float], stored: Initial | None) -> nn.Module:
+    n_post, n_pre = layer.weight_shape
+    spiking = not layer.readout
+    if stored is not None:
+        weights = stored(n_pre, n_post)
+        block = sparse.SparseDense(neuron, n_pre, n_post, spiking=spiking, initial=weights)
+    elif spiking:
+        block = slayer.block.cuba.Dense(neuron, n_pre, n_post, delay_shift=False)
+    else:
+        block = slayer.block.cuba.Affine(neuron, n_pre, n_post, dynamics=False)
+    if spiking:
+        block.neuron.threshold_eps = 1 / block.neuron.s_scale
+    return block
+
+
+BLOCKS: Mapping[str, Callable[[LayerSpec, dict[str, float], Initial | None], nn.Module]] = (
+    MappingProxyType({"dense": _dense})
+)
+"""(layer, parameters of its neurons, what gives weights of which only connections are stored)
+-> block, by the layer's kind."""
 
 
 def scale_initial_weights(model: nn.Module, factors: dict[str, float]) -> None:

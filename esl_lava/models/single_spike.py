@@ -8,7 +8,8 @@ as z = exp(t); z of a neuron without a spike is infinite.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from esl_lava.chip import DECAY_UNITY
 from esl_lava.kernels import causal
+from esl_lava.topology import LayerSpec, Topology
 
 GROUPS = 4
 """Up to so many distinct input times are summed by matrix products; more are sorted."""
@@ -206,28 +208,34 @@ class SingleSpikeLayer(nn.Module):
         return firing_times(z, self.weight)
 
 
+def _dense(layer: LayerSpec) -> SingleSpikeLayer:
+    n_post, n_pre = layer.weight_shape
+    return SingleSpikeLayer(n_pre, n_post)
+
+
+LAYERS: Mapping[str, Callable[[LayerSpec], nn.Module]] = MappingProxyType({"dense": _dense})
+"""Modules by the kind of the layer."""
+
+
 class SingleSpikeMLP(nn.Module):
     """Fully connected layers `hidden1`, `hidden2`, ..., `readout` that all fire once (Eq. 5).
 
     The class whose readout neuron fires first is the answer.
 
     Args:
-        inputs: number of input channels.
-        hidden: neurons of each hidden layer, at least one layer.
-        classes: number of readout neurons.
+        topology: its layers, at least one hidden.
     """
 
-    def __init__(self, inputs: int, hidden: Sequence[int], classes: int) -> None:
+    def __init__(self, topology: Topology) -> None:
         super().__init__()
-        widths = [inputs, *hidden]
-        self.hidden_names = tuple(f"hidden{i}" for i in range(1, len(widths)))
-        for name, n_pre, n_post in zip(self.hidden_names, widths, widths[1:]):
-            self.add_module(name, SingleSpikeLayer(n_pre, n_post))
-        self.readout = SingleSpikeLayer(widths[-1], classes)
+        self.topology = topology
+        self.hidden_names = topology.hidden_names
+        for layer in topology.layers:
+            self.add_module(layer.name, LAYERS[layer.kind](layer))
 
     def layers(self) -> list[nn.Module]:
         """The layers in order, the readout last."""
-        return [self.get_submodule(name) for name in (*self.hidden_names, "readout")]
+        return [self.get_submodule(name) for name in self.topology.names]
 
     def forward(self, z: Tensor) -> Tensor:
         """Exp of the readout's firing times.

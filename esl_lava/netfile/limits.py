@@ -12,45 +12,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 
-from esl_lava.chip import BIAS_BITS, BIAS_RANGE, WEIGHT_RANGE
+from esl_lava.chip import BIAS_BITS, BIAS_RANGE, LAVA_SLIDING, WEIGHT_RANGE
 from esl_lava.errors import LimitError
 from esl_lava.netfile.lava_weights import effective_together
 from esl_lava.netfile.writer import beyond_netx
-from esl_lava.network import Connections, Convolution, Injection, Layer, Network
-
-SLIDING_LIMIT = 127
-"""Lava keeps what describes a convolution in signed 8 bits."""
-
-
-def named_parts(layer: Layer) -> Iterator[tuple[str, Connections | Convolution]]:
-    """All connections of a layer, and what a sentence calls a weight of theirs."""
-    if not isinstance(layer.connections, Injection):
-        yield "weight", layer.connections
-    if layer.recurrent is not None:
-        yield "recurrent weight", layer.recurrent
-    for skip in layer.skips:
-        yield f"weight of the skip from {skip.source}", skip.connections
-
-
-def _weights(part: Connections | Convolution) -> npt.NDArray[np.int32]:
-    return part.kernel if isinstance(part, Convolution) else part.weights
+from esl_lava.network import Layer, Network
 
 
 def has_synapses(layer: Layer) -> Iterator[str]:
     """A layer of zeros does not load: netx takes the logarithm of its largest weight."""
-    if isinstance(layer.connections, Connections) and not any(
-        part.synapses for _, part in named_parts(layer)
-    ):
+    if _is_matrix(layer) and not any(kind.synapses for kind in layer.kinds):
         yield "every weight is 0, which netx cannot load"
+
+
+def _is_matrix(layer: Layer) -> bool:
+    first = layer.inputs[0].connections
+    return not first.injects and not first.shares
 
 
 def weights_fit_eight_bits(layer: Layer) -> Iterator[str]:
     """Signed 8-bit mantissas times 2: -256..254, in convolutions too (for the chip)."""
     low, high = WEIGHT_RANGE
-    for name, part in named_parts(layer):
-        weights = _weights(part)
+    for name, given in layer.named():
+        weights = given.connections.weights
         outside = weights[(weights < low) | (weights > high)]
         if outside.size:
             worst = outside[np.abs(outside).argmax()]
@@ -59,25 +44,26 @@ def weights_fit_eight_bits(layer: Layer) -> Iterator[str]:
 
 def weights_survive_lava(layer: Layer) -> Iterator[str]:
     """What Lava computes with must be what the file says (`lava_weights`)."""
-    if not isinstance(layer.connections, Connections):
+    if not _is_matrix(layer):
         return  # of a convolution Lava keeps every weight
     if any(has_synapses(layer)) or any(weights_fit_eight_bits(layer)):
         return  # reported by the rules above
-    parts = [layer.connections, *([] if layer.recurrent is None else [layer.recurrent])]
+    together = [layer.inputs[0], *([] if layer.recurrent is None else [layer.recurrent])]
+    matrices = [given.connections.unrolled() for given in together]
     # Lava looks at every weight by itself and at the extremes: of all zeros one will do.
     written = [
-        np.append(part.weights, 0)[None, : min(part.possible, part.count + 1)] for part in parts
+        np.append(matrix.weights, 0)[None, : min(matrix.possible, matrix.count + 1)]
+        for matrix in matrices
     ]
-    for name, part, before, after in zip(
-        ("weight", "recurrent weight"), parts, written, effective_together(*written)
+    for name, matrix, before, after in zip(
+        ("weight", "recurrent weight"), matrices, written, effective_together(*written)
     ):
         changed = np.flatnonzero(after != before)
         if changed.size:
             first = changed[0]
             yield (
-                f"{name} {before[0, first]} (neuron {part.rows()[first]}, "
-                f"input {part.indices[first]}) would count as "
-                f"{after[0, first]:g} in Lava ({len(changed)} such weights); "
+                f"{name} {before[0, first]} ({matrix.place(matrix.positions()[first])}) would "
+                f"count as {after[0, first]:g} in Lava ({len(changed)} such weights); "
                 "a weight of each sign in the layer avoids it"
             )
 
@@ -94,18 +80,10 @@ def bias_fits_thirteen_bits(layer: Layer) -> Iterator[str]:
 
 def convolutions_fit_lava(layer: Layer) -> Iterator[str]:
     """Sizes, strides, paddings, dilations and groups in signed 8 bits; Lava wraps others."""
-    for _, part in named_parts(layer):
-        if isinstance(part, Convolution):
-            described = {
-                "kernel": part.kernel.shape[2:],
-                "stride": part.stride,
-                "padding": part.padding,
-                "dilation": part.dilation,
-                "groups": (part.groups,),
-            }
-            for name, values in described.items():
-                if max(values) > SLIDING_LIMIT:
-                    yield f"{name} {max(values)} exceeds {SLIDING_LIMIT}, what Lava can hold"
+    for kind in layer.kinds:
+        for name, number in kind.sliding.items():
+            if number > LAVA_SLIDING:
+                yield f"{name} {number} exceeds {LAVA_SLIDING}, what Lava can hold"
 
 
 RULES: tuple[Callable[[Layer], Iterator[str]], ...] = (
@@ -139,7 +117,7 @@ def check(network: Network) -> None:
     """
     broken = violations(network)
     first = network.layers[0]
-    if isinstance(first.connections, Injection) and network.input_bits > BIAS_BITS:
+    if network.first.injects and network.input_bits > BIAS_BITS:
         broken.append(
             f"layer 0 ({first.name}): injected input of {network.input_bits} bits exceeds "
             f"{BIAS_BITS} (13-bit mantissa)"

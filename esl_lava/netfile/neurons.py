@@ -7,12 +7,12 @@ from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
+from esl_lava.arrays import Array
 from esl_lava.chip import DECAY_UNITY, NEVER, STATE_SHIFT
 from esl_lava.netfile.safe import RefusedError, has, integers, subgroup, text
 from esl_lava.netfile.writer import MAX_LAYERS, PARAMETERS
-from esl_lava.network import Cuba, Injection, Layer
+from esl_lava.network import Cuba, Layer
 
 
 def read_neuron(group: h5py.Group, shape: tuple[int, ...], kind: str) -> Cuba:
@@ -54,7 +54,7 @@ def _parameter(neuron: h5py.Group, key: str, shape: tuple[int, ...]) -> Any:
     return values if values.shape == shape[:1] else for_each_neuron(values, shape, key)
 
 
-def _check_type(values: npt.NDArray[Any], key: str) -> None:
+def _check_type(values: Array, key: str) -> None:
     """Refuse types in which Lava cannot compute: it does so in the type found in the file.
 
     (lava-nc 0.10.0, `proc/lif/models.py`: the threshold is shifted in its own type, and int64
@@ -72,7 +72,7 @@ def _check_type(values: npt.NDArray[Any], key: str) -> None:
         )
 
 
-def for_each_neuron(values: npt.NDArray[Any], shape: tuple[int, ...], key: str) -> npt.NDArray[Any]:
+def for_each_neuron(values: Array, shape: tuple[int, ...], key: str) -> Array:
     """(neurons,) values from as many, from (columns, rows, channels), or from (channels,).
 
     Raises:
@@ -97,17 +97,18 @@ def check_meaning(layer: Layer) -> None:
         RefusedError: naming the value.
     """
     decay = int(np.min(layer.neuron.current_decay))
-    if isinstance(layer.connections, Injection) and decay < DECAY_UNITY:
+    if layer.inputs[0].connections.injects and decay < DECAY_UNITY:
         raise RefusedError(
             f"neuron/iDecay {decay} of an input block: netx adds the input to v at once, SLAYER "
             f"lets it pass through u, which is the same only at {DECAY_UNITY}"
         )
-    if layer.bias is None or layer.delays is None:
+    delays = layer.inputs[0].delays
+    if layer.bias is None or delays is None:
         return
-    both = np.flatnonzero((layer.bias != 0) & (layer.delays != 0))
+    both = np.flatnonzero((layer.bias != 0) & (delays != 0))
     if both.size:
         at = both[0]
         raise RefusedError(
-            f"neuron {at} has a delay of {layer.delays[at]} and a bias of {layer.bias[at]}: "
+            f"neuron {at} has a delay of {delays[at]} and a bias of {layer.bias[at]}: "
             "SLAYER delays what both bring, netx only what synapses bring"
         )

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
+from esl_lava.arrays import Array, Bools
 from esl_lava.chip import LAVA_BIAS_BITS
+from esl_lava.connections import frozen
 from esl_lava.errors import FileError
 from esl_lava.netfile.limits import violations
 from esl_lava.netfile.neurons import check_meaning, for_each_neuron, read_neuron
@@ -39,15 +39,9 @@ from esl_lava.netfile.writer import (
     MAX_TEXTS,
     digest,
     netx_type,
+    source_in_netx,
 )
-from esl_lava.network import (
-    Connections,
-    Convolution,
-    Injection,
-    Layer,
-    Network,
-    Skip,
-)
+from esl_lava.network import Connections, Convolution, Injection, Input, Kind, Layer, Network
 
 MAX_AXES = 8
 
@@ -128,8 +122,8 @@ def _of_others(
     """The network of a file that lava-dl or a hand wrote."""
     walk = _Walk(blocks, given=input_shape)
     layers = walk.layers(groups)
-    graded = isinstance(layers[0].connections, Injection)
-    network = Network(tuple(layers), None, walk.facts, LAVA_BIAS_BITS if graded else 0)
+    bits = LAVA_BIAS_BITS if layers[0].inputs[0].connections.injects else 0
+    network = Network(tuple(layers), None, walk.facts, bits)
     if broken := violations(network):
         raise RefusedError("; ".join(broken))
     return network
@@ -160,7 +154,7 @@ class _Walk:
         facts: what an input block of others says besides its layer.
         places: index of each layer's group.
         before: shape of what feeds the next layer; None where the file does not tell.
-        fed: whether that is a layer, not the network's input.
+        last: the layer before, None where the network's input comes next.
         flat: whether a 'flatten' group has just passed.
         positions, neurons: how many more the file may claim.
     """
@@ -171,7 +165,7 @@ class _Walk:
     facts: dict[str, str] = field(default_factory=dict)
     places: list[int] = field(default_factory=list)
     before: tuple[int, ...] | None = None
-    fed: bool = False
+    last: Layer | None = None
     flat: bool = False
     positions: int = field(default_factory=lambda: MAX_POSITIONS)
     neurons: int = field(default_factory=lambda: MAX_NEURONS)
@@ -191,15 +185,14 @@ class _Walk:
                     beside = subgroup(self.besides, str(index))
                     name = attribute(beside, "name", str)
                     kind = attribute(beside, "type", str)
-                before = self.before if self.fed else None
                 layer = self._layer(group, name, kind, beside)
-                if beside is not None and stored != netx_type(layer, before):
+                if beside is not None and stored != netx_type(layer, self.last):
                     raise RefusedError(f"type {stored!r} is not what netx must find there")
             except (RefusedError, ValueError) as error:
                 raise RefusedError(f"layer {index} ({name}): {error}") from None
             layers.append(layer)
             self.places.append(index)
-            self.fed = True
+            self.last = layer
         if not layers:
             raise RefusedError("it has no layer with neurons")
         return layers
@@ -211,7 +204,7 @@ class _Walk:
             return True
         if kind != "input":
             return False
-        if self.fed:
+        if self.last is not None:
             raise RefusedError("an input that is not the first layer is not supported")
         if has(group, "neuron"):
             return False
@@ -222,7 +215,7 @@ class _Walk:
         if kind not in KINDS:
             raise RefusedError(f"type {kind!r} is not supported, only {', '.join(KINDS)}, flatten")
         shape = self._shape(group)
-        connections: Connections | Convolution | Injection
+        connections: Kind
         if kind == "input":
             connections = Injection(shape)
         elif kind == "conv":
@@ -233,18 +226,22 @@ class _Walk:
             shape = (math.prod(shape),)
             self._check_flattened()
             connections = self._matrix(group, "weight", *shape, None, beside)
-        recurrent = None
+        recurrent: tuple[Input, ...] = ()
         if has(group, "weight_rec"):
             if beside is None and kind != "dense_rec":
                 raise RefusedError(f"weight_rec in a layer of type {kind!r} is ignored by netx")
             n = connections.n_post
-            recurrent = self._matrix(group, "weight_rec", n, n, beside, "zero_recurrent")
+            matrix = self._matrix(group, "weight_rec", n, n, beside, "zero_recurrent")
+            recurrent = (Input(name, matrix),)
         elif kind == "dense_rec":
             raise RefusedError("weight_rec is missing")
         if self.before is None:
             self._take((connections.n_pre,))
         self._take(shape)
-        delays = self._delays(group, kind, shape, beside)
+        source = source_in_netx(self.last)
+        if beside is not None and "source" in beside.attrs:
+            source = attribute(beside, "source", str)
+        first = Input(source, connections, self._delays(group, kind, shape, beside))
         bias = None
         if kind == "input" and beside is None:
             self._note_transform(group)
@@ -253,7 +250,7 @@ class _Walk:
         neuron = read_neuron(group, shape, kind)
         if beside is not None and "refractory" in beside.attrs:
             neuron = replace(neuron, refractory=attribute(beside, "refractory", int))
-        layer = Layer(name, connections, neuron, bias, delays, recurrent, self._skips(beside))
+        layer = Layer(name, (first, *self._skips(beside), *recurrent), neuron, bias)
         if beside is None:
             check_meaning(layer)
         return layer
@@ -261,7 +258,7 @@ class _Walk:
     def _check_flattened(self) -> None:
         """Feature maps reach a fully connected layer through a 'flatten', nothing else does."""
         maps = self.before is not None and len(self.before) == 3
-        if self.fed and self.flat != maps:
+        if self.last is not None and self.flat != maps:
             raise RefusedError(
                 f"neurons of shape {self.before} feed it {'through' if self.flat else 'without'} "
                 "a 'flatten' layer, which netx cannot connect"
@@ -313,7 +310,7 @@ class _Walk:
         self.positions -= kernel.size
         return convolution
 
-    def _weight(self, group: h5py.Group, key: str) -> npt.NDArray[Any]:
+    def _weight(self, group: h5py.Group, key: str) -> Array:
         if is_group(group, key):
             raise RefusedError(f"{key} is a group: complex weights are not supported")
         return integers(group, key, self.positions)
@@ -331,7 +328,7 @@ class _Walk:
             )
         return self.given
 
-    def _skips(self, beside: h5py.Group | None) -> tuple[Skip, ...]:
+    def _skips(self, beside: h5py.Group | None) -> tuple[Input, ...]:
         if beside is None or not has(beside, "skip"):
             return ()
         stored = subgroup(beside, "skip")
@@ -340,13 +337,16 @@ class _Walk:
         skips = []
         for index in range(len(stored)):
             group = subgroup(stored, str(index))
-            connections: Connections | Convolution
+            connections: Kind
             if has(group, "in_shape"):
                 connections = self._convolution(group, group, self._in_shape(group))
             else:
                 n_post = integers(group, "outFeatures", 1, floats=False)
                 connections = self._matrix(group, "weight", int(n_post), None, group)
-            skips.append(Skip(attribute(group, "source", str), connections))
+            delays = None
+            if has(group, "delay"):
+                delays = frozen(integers(group, "delay", connections.n_post), np.int32)
+            skips.append(Input(attribute(group, "source", str), connections, delays))
         return tuple(skips)
 
     # --- What belongs to neurons. ---
@@ -371,7 +371,7 @@ class _Walk:
 
     def _delays(
         self, group: h5py.Group, kind: str, shape: tuple[int, ...], beside: h5py.Group | None
-    ) -> npt.NDArray[Any] | None:
+    ) -> Array | None:
         if not has(group, "delay"):
             return None
         stored = integers(group, "delay", math.prod(shape))
@@ -400,7 +400,7 @@ def _kind(group: h5py.Group) -> str:
     return text(group, "type")
 
 
-def _mask(weight: npt.NDArray[Any], beside: h5py.Group | None, key: str) -> npt.NDArray[np.bool_]:
+def _mask(weight: Array, beside: h5py.Group | None, key: str) -> Bools:
     """Where connections are: at weights, and where our own group says so."""
     mask = weight != 0
     if beside is None:

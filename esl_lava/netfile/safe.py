@@ -11,7 +11,8 @@ from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
+
+from esl_lava.arrays import Array
 
 MAX_CHUNKS = 1 << 16
 MAX_RATIO = 1032
@@ -70,9 +71,7 @@ def _dataset(parent: h5py.Group, key: str, limit: int, width: int = 8) -> h5py.D
     return item
 
 
-def integers(
-    parent: h5py.Group, key: str, limit: int, *, floats: bool = True
-) -> npt.NDArray[np.integer[Any]]:
+def integers(parent: h5py.Group, key: str, limit: int, *, floats: bool = True) -> Array:
     """An integer array of at most `limit` values.
 
     Args:

@@ -20,16 +20,16 @@ import io
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
+from esl_lava.arrays import Array, Ints
 from esl_lava.errors import FileError, LimitError
 from esl_lava.files import replace_file
 from esl_lava.netfile.safe import MAX_TEXT
-from esl_lava.network import Connections, Convolution, Injection, Layer, Network, parts
+from esl_lava.network import INPUT, Connections, Convolution, Input, Kind, Layer, Network
 
 FORMAT_VERSION = 2
 GROUP = "esl_lava"
@@ -67,44 +67,55 @@ def write(network: Network, path: Path) -> None:
 
 def beyond_netx(network: Network) -> tuple[str, ...]:
     """Why plain netx refuses the network's file, one sentence a reason; none if it does not."""
-    before: tuple[int, ...] | None = None
-    reasons = []
-    for layer in network.layers:
-        reasons += [f"layer {layer.name}: netx has no {what}" for what in _missing(layer, before)]
-        before = layer.shape
-    return tuple(reasons)
+    return tuple(
+        f"layer {layer.name}: netx has no {what}"
+        for before, layer in zip((None, *network.layers), network.layers)
+        for what in _missing(layer, before)
+    )
 
 
-def netx_type(layer: Layer, before: tuple[int, ...] | None) -> str:
-    """The type a layer's group carries; `before` is the shape of the layer that feeds it."""
-    return REFUSED_BY_NETX if any(_missing(layer, before)) else _kind(layer)
+def netx_type(layer: Layer, before: Layer | None) -> str:
+    """The type a layer's group carries; `before` is the layer of the group before, if any."""
+    return REFUSED_BY_NETX if any(_missing(layer, before)) else _type(layer)
 
 
-def _missing(layer: Layer, before: tuple[int, ...] | None) -> Iterator[str]:
-    """What the layer needs that netx does not have; `before` is the shape that feeds it."""
-    connections = layer.connections
-    if layer.skips:
+def source_in_netx(before: Layer | None) -> str:
+    """What feeds a layer in netx, which knows no other source."""
+    return INPUT if before is None else before.name
+
+
+def taken_otherwise(layer: Layer, before: Layer | None) -> bool:
+    """Whether a kernel takes neurons in another shape than the layer before has."""
+    taken = layer.inputs[0].connections
+    return taken.shares and before is not None and before.shape != taken.in_shape
+
+
+def _missing(layer: Layer, before: Layer | None) -> Iterator[str]:
+    """What the layer needs that netx does not have."""
+    connections, delays = layer.inputs[0].connections, layer.inputs[0].delays
+    if len(layer.feeding) > 1 or layer.inputs[0].source != source_in_netx(before):
         yield "connections from earlier layers"
     if layer.neuron.refractory:
         yield "refractory period"
     if layer.recurrent is not None and not isinstance(connections, Connections):
         yield "recurrent connections in a layer of feature maps or injected input"
-    if layer.delays is not None and not isinstance(connections, Connections):
+    if delays is not None and not isinstance(connections, Connections):
         yield "delays in a layer of feature maps or injected input"
-    if layer.delays is not None and layer.recurrent is not None:
+    if delays is not None and layer.recurrent is not None:
         yield "delays in a recurrent layer"
-    if layer.bias is not None and isinstance(connections, Injection):
+    if layer.bias is not None and connections.injects:
         yield "bias beside injected input"
-    if isinstance(connections, Convolution) and before not in (None, connections.in_shape):
-        yield f"convolution of {before} neurons taken as {connections.in_shape}"
+    if before is not None and taken_otherwise(layer, before):
+        yield f"convolution of {before.shape} neurons taken as {connections.in_shape}"
 
 
 def _too_large(network: Network) -> Iterator[str]:
-    largest = max(network.layers, key=lambda layer: sum(part.possible for part in parts(layer)))
-    positions = sum(part.possible for layer in network.layers for part in parts(layer))
+    by_layer = {layer: sum(kind.possible for kind in layer.kinds) for layer in network.layers}
+    largest = max(network.layers, key=lambda layer: by_layer[layer])
+    positions = sum(by_layer.values())
     if positions > MAX_POSITIONS:
         yield (
-            f"layer {largest.name}: its {sum(part.possible for part in parts(largest))} positions "
+            f"layer {largest.name}: its {by_layer[largest]} positions "
             f"and those of the other layers, {positions} together, exceed {MAX_POSITIONS}, the "
             "most that plain netx, which stores matrices densely, can be given"
         )
@@ -139,24 +150,29 @@ def digest(network: Network) -> str:
         _feed(sha, key)
         _feed(sha, network.provenance[key])
     _feed(sha, f"steps={network.steps} input_bits={network.input_bits}")
-    for layer in network.layers:
+    for before, layer in zip((None, *network.layers), network.layers):
+        first, skips, recurrent = layer.inputs[0], layer.feeding[1:], layer.recurrent
         _feed(sha, layer.name)
-        _feed_connections(sha, layer.connections)
+        if first.source != source_in_netx(before):
+            _feed(sha, f"source={first.source}")
+        _feed_connections(sha, first.connections)
         for value in (*(getattr(layer.neuron, name) for name in PARAMETERS), layer.bias):
             _feed_values(sha, value)
         if layer.neuron.refractory:  # not in the digests of files from before there was any
             _feed(sha, f"refractory={layer.neuron.refractory}")
-        _feed_values(sha, layer.delays)
-        _feed(sha, f"recurrent={layer.recurrent is not None} skips={len(layer.skips)}")
-        if layer.recurrent is not None:
-            _feed_connections(sha, layer.recurrent)
-        for skip in layer.skips:
+        _feed_values(sha, first.delays)
+        _feed(sha, f"recurrent={recurrent is not None} skips={len(skips)}")
+        if recurrent is not None:
+            _feed_connections(sha, recurrent.connections)
+        for skip in skips:
             _feed(sha, skip.source)
             _feed_connections(sha, skip.connections)
+            if skip.delays is not None:
+                _feed_values(sha, skip.delays)
     return sha.hexdigest()
 
 
-def _feed_connections(sha: hashlib._Hash, c: Connections | Convolution | Injection) -> None:
+def _feed_connections(sha: hashlib._Hash, c: Kind) -> None:
     if isinstance(c, Connections):
         _feed(sha, f"connections {c.n_post} {c.n_pre}")
         for array in (c.indptr, c.indices, c.weights):
@@ -166,10 +182,10 @@ def _feed_connections(sha: hashlib._Hash, c: Connections | Convolution | Injecti
         _feed_values(sha, c.kernel)
         _feed_values(sha, c.mask())
     else:
-        _feed(sha, f"injection {c.shape}")
+        _feed(sha, f"injection {c.out_shape}")
 
 
-def _feed_values(sha: hashlib._Hash, values: npt.NDArray[Any] | int | None) -> None:
+def _feed_values(sha: hashlib._Hash, values: Array | int | None) -> None:
     if isinstance(values, np.ndarray):
         _feed(sha, f"array {values.shape}")
         _feed(sha, values.astype(values.dtype.newbyteorder("<")).tobytes())
@@ -196,7 +212,7 @@ def _write(network: Network, file: h5py.File) -> None:
         ours.attrs["steps"] = network.steps
     for key, value in sorted(network.provenance.items()):
         ours.create_dataset(f"provenance/{key}", data=_text(value))
-    before: tuple[int, ...] | None = None
+    before: Layer | None = None
     for index, (kind, shape, layer) in enumerate(_groups(network)):
         group = file.create_group(f"layer/{index}")
         stored = kind if layer is None else netx_type(layer, before)
@@ -210,41 +226,41 @@ def _write(network: Network, file: h5py.File) -> None:
             if layer.neuron.refractory:
                 beside.attrs["refractory"] = layer.neuron.refractory
             _write_beside(layer, before, beside)
-            before = layer.shape
+            before = layer
 
 
 def _groups(network: Network) -> Iterator[tuple[str, tuple[int, ...], Layer | None]]:
     """Type and shape of every group netx walks, and the layer where it is one."""
-    first = network.layers[0].connections
-    if isinstance(first, Convolution):
-        yield "input", first.in_shape, None
+    if network.first.shares:
+        yield "input", network.input_shape, None
     before: tuple[int, ...] = ()
     for layer in network.layers:
-        if isinstance(layer.connections, Connections) and len(before) == 3:
+        if _type(layer).startswith("dense") and len(before) == 3:
             yield "flatten", (math.prod(before),), None
-        yield _kind(layer), layer.shape, layer
+        yield _type(layer), layer.shape, layer
         before = layer.shape
 
 
-def _kind(layer: Layer) -> str:
-    if isinstance(layer.connections, Convolution):
-        return "conv"
-    if isinstance(layer.connections, Injection):
+def _type(layer: Layer) -> str:
+    """The type of a layer's group where netx knows the layer."""
+    first = layer.inputs[0].connections
+    if first.injects:
         return "input"
+    if first.shares:
+        return "conv"
     return "dense" if layer.recurrent is None else "dense_rec"
 
 
 def _write_netx(layer: Layer, group: h5py.Group) -> None:
     """The datasets `lava/lib/dl/netx/hdf5.py` reads for a layer."""
-    if not isinstance(layer.connections, Injection):
-        _write_weights(layer.connections, group)
+    first = layer.inputs[0]
+    _write_weights(first.connections, group)
     if layer.recurrent is not None:
-        dtype = _smallest(np.append(layer.recurrent.weights, 0))
-        _deflated(group, "weight_rec", layer.recurrent.dense(dtype))
+        _write_matrix(layer.recurrent.connections, group, "weight_rec")
     if layer.bias is not None:
         _compressed(group, "bias", _shared(_in_lavas_order(layer.bias, layer.shape)))
-    if layer.delays is not None:
-        _compressed(group, "delay", _in_lavas_order(layer.delays, layer.shape))
+    if first.delays is not None:
+        _compressed(group, "delay", _in_lavas_order(first.delays, layer.shape))
     group.create_dataset("neuron/type", data=_text("CUBA"))
     for name, key in PARAMETERS.items():
         values = getattr(layer.neuron, name)
@@ -259,52 +275,61 @@ def _write_netx(layer: Layer, group: h5py.Group) -> None:
     group.create_dataset("neuron/gradedSpike", data=False)
 
 
-def _write_weights(c: Connections | Convolution, group: h5py.Group) -> None:
-    if isinstance(c, Connections):
+def _write_weights(c: Kind, group: h5py.Group) -> None:
+    if isinstance(c, Convolution):
+        group.create_dataset("inChannels", data=c.in_shape[0])
+        group.create_dataset("outChannels", data=c.out_shape[0])
+        group.create_dataset("kernelSize", data=np.array(c.kernel.shape[2:]))
+        for key in ("stride", "padding", "dilation"):
+            group.create_dataset(key, data=np.array(getattr(c, key)))
+        group.create_dataset("groups", data=c.groups)
+        _compressed(group, "weight", c.kernel)
+    elif not c.injects:
         group.create_dataset("inFeatures", data=c.n_pre)
         group.create_dataset("outFeatures", data=c.n_post)
-        _deflated(group, "weight", c.dense(_smallest(np.append(c.weights, 0))))
-        return
-    group.create_dataset("inChannels", data=c.in_shape[0])
-    group.create_dataset("outChannels", data=c.out_shape[0])
-    group.create_dataset("kernelSize", data=np.array(c.kernel.shape[2:]))
-    for key in ("stride", "padding", "dilation"):
-        group.create_dataset(key, data=np.array(getattr(c, key)))
-    group.create_dataset("groups", data=c.groups)
-    _compressed(group, "weight", c.kernel)
+        _write_matrix(c, group, "weight")
 
 
-def _write_beside(layer: Layer, before: tuple[int, ...] | None, beside: h5py.Group) -> None:
-    """What netx has no place for in a layer: masks, a reshaped input, skips."""
-    c = layer.connections
-    if not isinstance(c, Injection):
-        _compressed(beside, "zero_connections", _zero_connections(c))
-    if isinstance(c, Convolution) and before not in (None, c.in_shape):
-        beside.create_dataset("in_shape", data=np.array(c.in_shape))
+def _write_matrix(c: Kind, group: h5py.Group, name: str) -> None:
+    matrix = c.unrolled()
+    _deflated(group, name, matrix.dense(_smallest(np.append(matrix.weights, 0))))
+
+
+def _write_beside(layer: Layer, before: Layer | None, beside: h5py.Group) -> None:
+    """What netx has no place for in a layer: masks, a reshaped input, other sources."""
+    first = layer.inputs[0]
+    if not first.connections.injects:
+        _compressed(beside, "zero_connections", _zero_connections(first))
+    if first.source != source_in_netx(before):
+        beside.attrs["source"] = _text(first.source)
+    if taken_otherwise(layer, before):
+        beside.create_dataset("in_shape", data=np.array(first.connections.in_shape))
     if layer.recurrent is not None:
         _compressed(beside, "zero_recurrent", _zero_connections(layer.recurrent))
-    for index, skip in enumerate(layer.skips):
+    for index, skip in enumerate(layer.feeding[1:]):
         group = beside.create_group(f"skip/{index}")
         group.attrs["source"] = _text(skip.source)
-        if isinstance(skip.connections, Convolution):
+        if skip.connections.shares:
             group.create_dataset("in_shape", data=np.array(skip.connections.in_shape))
+        if skip.delays is not None:
+            _compressed(group, "delay", skip.delays)
         _write_weights(skip.connections, group)
-        _compressed(group, "zero_connections", _zero_connections(skip.connections))
+        _compressed(group, "zero_connections", _zero_connections(skip))
 
 
-def _in_lavas_order(values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def _in_lavas_order(values: Array, shape: tuple[int, ...]) -> Array:
     """A value for each neuron, of feature maps as (columns, rows, channels)."""
     return values.reshape(shape).transpose()
 
 
-def _shared(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _shared(values: Array) -> Array:
     """(channels,) where all neurons of a channel have the same value, as SLAYER stores it."""
     if values.ndim == 3 and (values == values[0, 0]).all():
         return values[0, 0]
     return values
 
 
-def _text(value: str) -> np.ndarray:
+def _text(value: str) -> Array:
     """Text of fixed length: HDF5 reads what says its length elsewhere at its own risk."""
     raw = value.encode()
     if b"\0" in raw:
@@ -312,12 +337,12 @@ def _text(value: str) -> np.ndarray:
     return np.array(raw, h5py.string_dtype("utf-8", max(1, len(raw))))
 
 
-def _compressed(group: h5py.Group, name: str, values: npt.NDArray[Any]) -> None:
+def _compressed(group: h5py.Group, name: str, values: Array) -> None:
     """Store integers in the smallest dtype that holds them, one deflated chunk."""
     _deflated(group, name, values.astype(_smallest(values)))
 
 
-def _smallest(values: npt.NDArray[Any]) -> type[np.integer[Any]]:
+def _smallest(values: Array) -> npt.DTypeLike:
     """The smallest dtype that holds integers."""
     low, high = (values.min(), values.max()) if values.size else (0, 0)
     return next(
@@ -327,16 +352,12 @@ def _smallest(values: npt.NDArray[Any]) -> type[np.integer[Any]]:
     )
 
 
-def _deflated(group: h5py.Group, name: str, values: npt.NDArray[Any]) -> None:
+def _deflated(group: h5py.Group, name: str, values: Array) -> None:
     options = {"chunks": values.shape, "compression": "gzip", "compression_opts": 9}
     group.create_dataset(name, data=values, **(options if values.size else {}))
 
 
-def _zero_connections(c: Connections | Convolution) -> npt.NDArray[np.int64]:
+def _zero_connections(given: Input) -> Ints:
     """Flat positions of connections with weight 0: the first, then the gaps between."""
-    if isinstance(c, Convolution):
-        flat = np.flatnonzero(c.mask() & (c.kernel == 0))
-    else:
-        zero = c.weights == 0
-        flat = c.rows()[zero] * c.n_pre + c.indices[zero]
-    return np.diff(flat, prepend=0)
+    c = given.connections
+    return np.diff(c.positions()[c.weights == 0], prepend=0)

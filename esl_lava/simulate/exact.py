@@ -13,20 +13,19 @@ import math
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import numba
 import numpy as np
-import numpy.typing as npt
 
+from esl_lava.arrays import Array, Int32s, Ints
 from esl_lava.chip import DECAY_UNITY, STATE_SHIFT
 from esl_lava.counts import Counts
 from esl_lava.kernels.cuba import run_neurons
 from esl_lava.kernels.synapses import delay
-from esl_lava.network import INPUT, Convolution, Injection, Layer, Network
+from esl_lava.network import INPUT, Input, Layer, Network
 from esl_lava.simulate.result import Result, decide, decisive, layer_counts
-from esl_lava.simulate.synapses import LANES, Array, Synapses, map_order, outgoing
+from esl_lava.simulate.synapses import LANES, Synapses, outgoing, place_order
 
 CHUNK_BYTES = 4 << 20
 """Samples run in chunks of about this much memory, so that a processor's cache holds it."""
@@ -46,68 +45,82 @@ _NO_TRACE = np.empty((0, 0, 0), np.int32)
 
 @dataclass(eq=False)
 class _Part:
-    """Synapses of a layer.
+    """An input of a layer that comes through synapses.
 
     Attributes:
-        source: whose spikes they bring.
-        synapses: they themselves.
+        source: whose spikes it brings.
+        synapses: through which.
         kinds: the kernels that can sum them.
         place: where among their sums those of the layer's neurons are, if elsewhere.
+        delays: (neurons,) steps by which each sum is late, if any is.
     """
 
     source: str
     synapses: Synapses
     kinds: tuple[str, ...]
-    place: npt.NDArray[np.int64] | None
+    place: Ints | None
+    delays: Int32s | None
 
 
 class _Prepared:
     """A layer as the kernels want it.
 
     Attributes:
-        parts: its synapses, the feed-forward ones first; recurrent ones are apart.
+        parts: its inputs through synapses; the recurrent one is apart.
+        injected: whose values go to its membranes, None where nobody's do.
         order: None where its neurons are in order, else the neuron at each place.
         sizes: its counts when it has done nothing.
         fires: whether its neurons can.
         item, unit: bytes of its sums, and what they are multiples of.
     """
 
-    def __init__(self, layer: Layer, previous: str, orders: Mapping[str, Any], graded: bool):
+    def __init__(self, layer: Layer, orders: Mapping[str, Ints | None], bits: int) -> None:
         self.layer = layer
         self.sizes = layer_counts(layer, samples=0, steps=0, sops=0, spikes=0, returned=0)
         self.fires = layer.neuron.fires
-        main = layer.connections
-        self.order = map_order(main.out_shape) if isinstance(main, Convolution) else None
-        self.injected = previous if isinstance(main, Injection) else None
-        late = 0 if layer.delays is None else layer.delays
-        ends = [] if isinstance(main, Injection) else [(previous, main, late)]
-        ends += [(skip.source, skip.connections, 0) for skip in layer.skips]
-        self.parts = []
-        for source, connections, late in ends:
-            synapses = Synapses(connections, orders[source], late)
-            kinds = ("scattered",) if graded and source == INPUT else synapses.kinds()
+        self.order = place_order(layer.inputs[0].connections)
+        self.parts: list[_Part] = []
+        self.injected: Input | None = None
+        for given in layer.feeding:
+            if given.connections.injects:
+                self.injected = given
+                continue
+            synapses = Synapses(given.connections, orders[given.source], layer.late(given))
+            graded = bits > 0 and given.source == INPUT
+            kinds = ("scattered",) if graded else synapses.kinds()
             moved = _between(synapses.order, self.order)
-            self.parts.append(_Part(source, synapses, kinds, moved))
-        plain = len(ends) == 1 and self.injected is None and layer.recurrent is None
-        small = plain and not graded and self.parts[0].synapses.exact16
+            self.parts.append(_Part(given.source, synapses, kinds, moved, self._placed(given)))
+        plain = len(layer.inputs) == 1 and self.injected is None and not (bits and self._from_input)
+        small = plain and self.parts[0].synapses.exact16
         self.item = 2 if small else 4
         self.unit = self.parts[0].synapses.unit if small else 1
-        place: Any = slice(None) if self.order is None else self.order
-        # numba would compile anew for what cannot be written, as a layer's own arrays.
-        self.delays = None if layer.delays is None else layer.delays[place].copy()
+        place: slice | Ints = slice(None) if self.order is None else self.order
         self.bias = np.zeros(layer.neurons, np.int64)
         if layer.bias is not None:
             self.bias[:] = layer.bias[place]
-        keep = [
+        keep_current, keep_voltage = (
             (DECAY_UNITY - layer.parameter(name)[place]).astype(np.uint32)
             for name in ("current_decay", "voltage_decay")
-        ]
+        )
         threshold = (layer.parameter("threshold")[place] << STATE_SHIFT).astype(np.int32)
-        self.neuron = (*keep, threshold, _drive(self.bias))
+        self.neuron = (keep_current, keep_voltage, threshold, _drive(self.bias))
         self.recurrent: tuple[Array, Array, Array] = (_NONE, _NONE, _NO_TRACE.ravel())
         if layer.recurrent is not None:
-            self.recurrent = outgoing(layer.recurrent, self.order)
+            self.recurrent = outgoing(layer.recurrent.connections.unrolled(), self.order)
         self.width = max([p.synapses.width for p in self.parts], default=layer.neurons)
+
+    @property
+    def _from_input(self) -> bool:
+        return any(part.source == INPUT for part in self.parts)
+
+    def _placed(self, given: Input) -> Int32s | None:
+        """Its delays at the places of the neurons.
+
+        A copy: numba would compile anew for what cannot be written.
+        """
+        if given.delays is None:
+            return None
+        return given.delays.copy() if self.order is None else given.delays[self.order]
 
     def in_order(self, values: Array) -> Array:
         """(samples, T, neurons) values in the order of neurons."""
@@ -118,9 +131,7 @@ class _Prepared:
         return maps.transpose(0, 1, 4, 2, 3).reshape(values.shape)
 
 
-def _between(
-    source: npt.NDArray[np.int64] | None, target: npt.NDArray[np.int64] | None
-) -> npt.NDArray[np.int64] | None:
+def _between(source: Ints | None, target: Ints | None) -> Ints | None:
     """Where in the order `source` the neurons of the order `target` are; None if there."""
     if source is None and target is None:
         return None
@@ -130,7 +141,7 @@ def _between(
     return None if np.array_equal(found, np.arange(size)) else found
 
 
-def _drive(bias: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+def _drive(bias: Ints) -> Int32s:
     return (bias.clip(-LARGEST_DRIVE, LARGEST_DRIVE) << STATE_SHIFT).astype(np.int32)
 
 
@@ -140,17 +151,11 @@ _prepared: WeakKeyDictionary[Network, list[_Prepared]] = WeakKeyDictionary()
 def prepare(network: Network) -> list[_Prepared]:
     """The network laid out for the kernels; kept as long as the network is."""
     if network not in _prepared:
-        orders: dict[str, Any] = {INPUT: None}
+        orders: dict[str, Ints | None] = {INPUT: None}
         layers = []
-        previous = INPUT
         for layer in network.layers:
-            graded = network.input_bits > 0 and INPUT in (
-                previous,
-                *(skip.source for skip in layer.skips),
-            )
-            layers.append(_Prepared(layer, previous, orders, graded))
+            layers.append(_Prepared(layer, orders, network.input_bits))
             orders[layer.name] = layers[-1].order
-            previous = layer.name
         _prepared[network] = layers
     return _prepared[network]
 
@@ -293,7 +298,7 @@ class _Worker:
         arriving: Mapping[str, Array],
         spikes: Mapping[str, int],
         here: slice,
-        total: npt.NDArray[np.int64],
+        total: Ints,
     ) -> dict[str, Array]:
         """Spikes of a layer for the samples `here`, and u and v where somebody needs them."""
         name = prepared.layer.name
@@ -301,9 +306,9 @@ class _Worker:
         sums = self._sums(prepared, arriving, spikes, total)
         injected = _NO_TRACE
         if prepared.injected is not None:
-            injected = arriving[prepared.injected].astype(np.int32)
-            if prepared.delays is not None:
-                delay(injected, prepared.delays)
+            injected = arriving[prepared.injected.source].astype(np.int32)
+            if prepared.injected.delays is not None:
+                delay(injected, prepared.injected.delays.copy())
             injected = _drive(prepared.bias + injected)
         everywhere = {"spikes": self._kept.spikes, "u": self._kept.u, "v": self._kept.v}
         needed = ["spikes"]
@@ -316,7 +321,7 @@ class _Worker:
                 outputs[what] = kept[name][here]
             elif name in kept or what in needed:
                 outputs[what] = self._scratch(f"{what} of {name}", shape, dtype)
-        run_neurons(  # type: ignore[call-arg]  # mypy cannot count the tuples
+        run_neurons(
             sums,
             STATE_SHIFT + prepared.unit - 1,  # a unit is 1 or 2, no or one bit more
             injected,
@@ -339,29 +344,29 @@ class _Worker:
         prepared: _Prepared,
         arriving: Mapping[str, Array],
         spikes: Mapping[str, int],
-        total: npt.NDArray[np.int64],
+        total: Ints,
     ) -> Array:
         """(samples, T, width) weighted input of a layer, but for the recurrent one."""
         shape = (*arriving[INPUT].shape[:2], prepared.width)
         sample_steps = shape[0] * shape[1]
         sums = self._scratch("sums", shape, np.int16 if prepared.item == 2 else np.int32)
-        if prepared.injected is not None:
+        if not prepared.parts:
             sums[:] = 0
         neurons = prepared.layer.neurons
         for index, part in enumerate(prepared.parts):
-            feed_forward = index == 0 and prepared.injected is None
-            own = sums if feed_forward else self._scratch("skip", shape, sums.dtype.type)
+            own = self._scratch("further", shape, sums.dtype.type) if index else sums
             coming = arriving[part.source]
             rate = spikes[part.source] / sample_steps
             kind = part.synapses.cheapest(part.kinds, own.itemsize, rate, sample_steps)
             total[3] += part.synapses.add(kind, coming, own)
-            if isinstance(part.synapses.connections, Convolution):
+            if part.synapses.connections.shares:
                 total[1] += _wrap(own[:, :, :neurons], part.synapses.bound, coming)
-            if not feed_forward:
-                place = slice(neurons) if part.place is None else part.place
-                sums[:, :, :neurons] += own[:, :, place]
-            elif prepared.delays is not None:
-                delay(sums, prepared.delays)
+            if part.place is not None:
+                own[:, :, :neurons] = own[:, :, part.place]
+            if part.delays is not None:
+                delay(own, part.delays)
+            if index:
+                sums[:, :, :neurons] += own[:, :, :neurons]
         return sums
 
     def _scratch(self, what: str, shape: tuple[int, ...], dtype: type) -> Array:

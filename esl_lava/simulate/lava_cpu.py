@@ -22,15 +22,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from esl_lava import netfile
+from esl_lava.arrays import Array
 from esl_lava.errors import BackendError
-from esl_lava.network import Connections, Convolution, Injection, Layer, Network
+from esl_lava.network import Convolution, Layer, Network
 from esl_lava.simulate.lava_models import too_wide
+from esl_lava.simulate.lava_worker import LayerTask, Task
 from esl_lava.simulate.result import Progress, Result, count, decide, decisive
 
 STARTUP_SECONDS = 300.0
@@ -47,7 +48,7 @@ GRACE_SECONDS = 3.0
 
 def run(
     network: Network,
-    inputs: npt.NDArray[Any],
+    inputs: Array,
     record: tuple[str, ...] = (),
     states: tuple[str, ...] = (),
     *,
@@ -58,20 +59,23 @@ def run(
     progress: Progress | None = None,
 ) -> Result:
     """Run the file `path` that the network was read from, or one written for it: `run_file`."""
-    options: dict[str, Any] = {"states": states, "sparse": sparse, "workers": workers}
-    options |= {"deadline": deadline, "progress": progress}
-    if path is not None:
-        return run_file(path, network, inputs, record, **options)
     with tempfile.TemporaryDirectory(prefix="esl-lava-") as folder:
-        written = Path(folder) / "net.h5"
-        netfile.write(network, written)
-        return run_file(written, network, inputs, record, **options)
+        if path is None:
+            path = Path(folder) / "net.h5"
+            netfile.write(network, path)
+        return run_file(
+            *(path, network, inputs, record, deadline),
+            states=states,
+            sparse=sparse,
+            workers=workers,
+            progress=progress,
+        )
 
 
 def run_file(
     path: Path,
     network: Network,
-    inputs: npt.NDArray[Any],
+    inputs: Array,
     record: tuple[str, ...],
     deadline: float | None = None,
     *,
@@ -159,7 +163,7 @@ def _jobs(
     folder: Path,
     path: Path,
     network: Network,
-    inputs: npt.NDArray[Any],
+    inputs: Array,
     states: tuple[str, ...],
     sparse: bool,
     ends: Sequence[int],
@@ -167,17 +171,19 @@ def _jobs(
     """Write what the workers share, and a task for each."""
     steps = int(inputs.shape[1])
     np.save(folder / "inputs.npy", inputs)
-    delayed = any(layer.delays is not None for layer in network.layers)
-    shared = {
+    delayed = any(layer.inputs[0].delays is not None for layer in network.layers)
+    shared: Task = {
         "parent": os.getpid(),
         "path": str(path.resolve()),
         "inputs": str(folder / "inputs.npy"),
         "input_bits": network.input_bits,
         "input_shape": _input_shape(network),
-        "injected": isinstance(network.layers[0].connections, Injection),
+        "injected": network.first.injects,
         "steps": steps,
         "interval": steps + delayed,
         "sparse": sparse,
+        "first": 0,
+        "last": len(inputs),
         "layers": [
             _layer_task(folder, index, layer, _wanted_states(layer, network, states, steps))
             for index, layer in enumerate(network.layers)
@@ -194,10 +200,9 @@ def _jobs(
     return jobs
 
 
-def _input_shape(network: Network) -> tuple[int, ...] | None:
+def _input_shape(network: Network) -> list[int] | None:
     """What netx has to be told where the file does not say it: (columns, rows, channels)."""
-    first = network.layers[0].connections
-    return first.in_shape[::-1] if isinstance(first, Convolution) else None
+    return list(network.input_shape[::-1]) if network.first.shares else None
 
 
 def _unrefractory(layer: Layer) -> Layer:
@@ -213,24 +218,24 @@ def _wanted_states(
     return list(decisive(layer, steps)) if layer is network.layers[-1] else []
 
 
-def _layer_task(folder: Path, index: int, layer: Layer, states: list[str]) -> dict[str, Any]:
+def _layer_task(folder: Path, index: int, layer: Layer, states: list[str]) -> LayerTask:
     """What a worker must know of a layer; stores the weights it is to find there."""
-    weights = {}
-    for name, connections in (("synapse", layer.connections), ("synapse_rec", layer.recurrent)):
-        if isinstance(connections, Connections):
+    weights, kernel = {}, None
+    for name, given in (("synapse", layer.inputs[0]), ("synapse_rec", layer.recurrent)):
+        connections = None if given is None else given.connections
+        if isinstance(connections, Convolution):
+            kernel = f"kernel{index}.npy"
+            np.save(folder / kernel, connections.kernel)
+        elif connections is not None and not connections.injects:
             weights[name] = f"{name}{index}.npy"
-            np.save(folder / weights[name], connections.dense())
-    kernel = None
-    if isinstance(layer.connections, Convolution):
-        kernel = f"kernel{index}.npy"
-        np.save(folder / kernel, layer.connections.kernel)
+            np.save(folder / weights[name], connections.unrolled().dense())
     return {
         "name": layer.name,
         "spikes": layer.neuron.fires,
         "states": states,
         "refractory": layer.neuron.refractory,
         "recurrent": layer.recurrent is not None,
-        "delayed": layer.delays is not None,
+        "delayed": layer.inputs[0].delays is not None,
         "weights": weights,
         "kernel": kernel,
     }
@@ -240,13 +245,15 @@ def _allowance(network: Network, steps: int, samples: int, workers: int) -> floa
     """Seconds until workers with so many samples each are taken for stuck."""
     per_step = SECONDS_PER_LAYER_STEP * len(network.layers)
     for layer in network.layers:
-        kernel = getattr(layer.connections, "kernel", None)
-        if kernel is not None:
-            rows, columns = layer.connections.in_shape[1:]  # type: ignore[union-attr]
-            per_step += SECONDS_PER_CONVOLVED_VALUE * kernel.size * rows * columns
-            per_step += SECONDS_PER_LAYER_STEP * kernel.shape[0] * kernel.shape[1] / 20
-        if layer.delays is not None:  # Lava rebuilds a matrix for each of 63 delays
-            per_step += SECONDS_PER_CONVOLVED_VALUE * 63 * layer.connections.possible
+        first = layer.inputs[0]
+        kind = first.connections
+        if kind.shares:
+            outputs, inputs = layer.shape[0], kind.in_shape[0]
+            pixels = kind.n_pre // inputs
+            per_step += SECONDS_PER_CONVOLVED_VALUE * kind.possible * pixels
+            per_step += SECONDS_PER_LAYER_STEP * outputs * inputs / 20
+        if first.delays is not None:  # Lava rebuilds a matrix for each of 63 delays
+            per_step += SECONDS_PER_CONVOLVED_VALUE * 63 * kind.possible
     crowding = max(1.0, workers / (os.cpu_count() or 1))
     return STARTUP_SECONDS + crowding * per_step * samples * (steps + 1)
 
@@ -254,18 +261,18 @@ def _allowance(network: Network, steps: int, samples: int, workers: int) -> floa
 def _collected(
     jobs: Sequence[Job],
     network: Network,
-    inputs: npt.NDArray[Any],
+    inputs: Array,
     record: tuple[str, ...],
     states: tuple[str, ...],
 ) -> Result:
     """Put together what the workers wrote."""
     samples, steps = inputs.shape[:2]
 
-    def whole(name: str, index: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    def whole(name: str, index: int, dtype: npt.DTypeLike) -> Array:
         shape = (samples, steps, network.layers[index].neurons)
-        values: npt.NDArray[Any] = np.empty(shape, dtype)
+        values: Array = np.empty(shape, dtype)
         for job in jobs:
-            part: npt.NDArray[Any] = np.fromfile(job.folder / f"{name}{index}", dtype)
+            part: Array = np.fromfile(job.folder / f"{name}{index}", dtype)
             values[job.first : job.last] = part.reshape(-1, *values.shape[1:])
         return values
 

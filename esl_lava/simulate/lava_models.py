@@ -20,23 +20,16 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from esl_lava.chip import STATE_SHIFT
+from esl_lava.arrays import Array, Bytes, Int32s
+from esl_lava.chip import LAVA_BIAS_BITS, LAVA_SLIDING, STATE_SHIFT
 from esl_lava.errors import BackendError
-from esl_lava.network import INPUT, Connections, Convolution, Injection, Layer, Network
-from esl_lava.simulate.result import Progress, Result, Spikes, count, decide, decisive
-
-IntArray = npt.NDArray[np.int32]
+from esl_lava.network import INPUT, Connections, Convolution, Input, Kind, Layer, Network
+from esl_lava.simulate.result import Progress, Result, count, decide, decisive
 
 WEIGHTS = (-256, 255)
 """What Lava's fully connected synapses keep of a weight of mixed sign; others it clips."""
 
-BIASES = (-(1 << 15), (1 << 15) - 1)
-"""Lava's neurons keep a bias in 16 bits, and wrap others."""
-
-SLIDING = 127
-"""Lava's convolution keeps its kernel's sizes, strides, paddings and groups in 8 bits."""
 
 CONVOLVED = (1 << 31) - 1
 """Lava convolves in float64; what it makes of a sum of more than 32 bits is undefined."""
@@ -44,7 +37,7 @@ CONVOLVED = (1 << 31) - 1
 
 def run(
     network: Network,
-    inputs: npt.NDArray[Any],
+    inputs: Array,
     record: tuple[str, ...] = (),
     states: tuple[str, ...] = (),
     *,
@@ -70,16 +63,15 @@ def run(
         raise BackendError("; ".join(reasons))
     _import_lava()
     samples, steps = inputs.shape[:2]
-    arriving: dict[str, npt.NDArray[Any]] = {INPUT: inputs}
+    arriving: dict[str, Array] = {INPUT: inputs}
     u, v = {}, {}
-    previous = INPUT
     for index, layer in enumerate(network.layers):
         last = layer is network.layers[-1]
         traced = layer.name in states or (last and decisive(layer, steps))
         shape = (samples, steps, layer.neurons)
         spikes = np.empty(shape, np.uint8)
         trace = np.empty((2, *shape) if traced else (2, samples, 0, 0), np.int32)
-        stepped = _Stepped.of(layer, previous, network.input_bits, sparse)
+        stepped = _Stepped(layer, network.input_bits, sparse)
         for sample in range(samples):
             sources = {name: array[sample] for name, array in arriving.items()}
             stepped.run(sources, spikes[sample], trace[:, sample])
@@ -88,7 +80,6 @@ def run(
         if layer.name in states:
             u[layer.name], v[layer.name] = trace
         arriving[layer.name] = spikes
-        previous = layer.name
     firing = {layer.name: arriving[layer.name] for layer in network.layers if layer.neuron.fires}
     return Result(
         spikes={name: firing[name] for name in record},
@@ -117,40 +108,48 @@ def _import_lava() -> None:
         multiprocessing.set_start_method(chosen, force=True)
 
 
-def too_wide(network: Network, inputs: npt.NDArray[Any]) -> Iterator[str]:
+def too_wide(network: Network, inputs: Array) -> Iterator[str]:
     """What of a network Lava, with its runtime or without, would wrap without a word."""
     largest = int(np.abs(inputs, dtype=np.int64).max())
-    previous = INPUT
     for layer in network.layers:
         yield from _wide_bias(layer, inputs)
-        for source, what, part in _ends(layer, previous):
-            if isinstance(part, Convolution):
-                for reason in _wide_convolution(part, largest if source == INPUT else 1):
-                    yield f"layer {layer.name}: {what}{reason}"
-        previous = layer.name
+        for name, given in layer.named():
+            if given.connections.shares:
+                reach = largest if given.source == INPUT else 1
+                for reason in _wide_convolution(given.connections, reach):
+                    yield f"layer {layer.name}: {_of_input(name)}{reason}"
 
 
-def _wide_bias(layer: Layer, inputs: npt.NDArray[Any]) -> Iterator[str]:
+def _of_input(name: str) -> str:
+    """The beginning of a sentence about an input whose weight is called `name`."""
+    own = name.removesuffix("weight")
+    return own if own != name else f"{name.removeprefix('weight of the ')}: "
+
+
+def _wide_bias(layer: Layer, inputs: Array) -> Iterator[str]:
     bias = np.zeros(1, np.int64) if layer.bias is None else layer.bias.astype(np.int64)
     low, high = int(bias.min()), int(bias.max())
-    if isinstance(layer.connections, Injection):
+    if layer.inputs[0].connections.injects:
         driven = bias + np.stack([inputs.min(axis=(0, 1)), inputs.max(axis=(0, 1))])
         low, high = min(low, int(driven.min())), max(high, int(driven.max()))
+    least, most = -1 << LAVA_BIAS_BITS, (1 << LAVA_BIAS_BITS) - 1
     for value in sorted({low, high}):
-        if not BIASES[0] <= value <= BIASES[1]:
+        if not least <= value <= most:
             yield (
-                f"layer {layer.name}: Lava keeps a bias within {BIASES[0]}..{BIASES[1]}, "
+                f"layer {layer.name}: Lava keeps a bias within {least}..{most}, "
                 f"and would wrap {value}"
             )
 
 
-def _wide_convolution(part: Convolution, largest: int) -> Iterator[str]:
+def _wide_convolution(part: Kind, largest: int) -> Iterator[str]:
     """What Lava would make another number of, where inputs are at most `largest` in size."""
-    sizes = (*part.kernel.shape[2:], *part.stride, *part.padding, *part.dilation)
-    widest = max(*sizes, part.groups)
-    if widest > SLIDING:
-        yield f"Lava keeps the numbers of a convolution up to {SLIDING}, and would wrap {widest}"
-    reached = largest * int(np.abs(part.kernel.astype(np.int64)).sum(axis=(1, 2, 3)).max())
+    widest = max(part.sliding.values())
+    if widest > LAVA_SLIDING:
+        yield (
+            f"Lava keeps the numbers of a convolution up to {LAVA_SLIDING}, and would wrap {widest}"
+        )
+    negative, positive = part.signed_sums()
+    reached = largest * int((positive - negative).max())
     if reached > CONVOLVED:
         yield (
             f"Lava has no number for sums of a convolution beyond {CONVOLVED}, and weights and "
@@ -160,38 +159,26 @@ def _wide_convolution(part: Convolution, largest: int) -> Iterator[str]:
 
 def _refused(layer: Layer) -> Iterator[str]:
     """What else of a layer the models would take for something else, or have no place for."""
-    if isinstance(layer.connections, Injection) and layer.delays is not None:
-        yield f"layer {layer.name}: Lava delays what synapses bring, not injected input"
-    for _, what, part in _ends(layer, INPUT):
-        held = part
-        if part is layer.connections and isinstance(part, Convolution) and layer.delays is not None:
-            held = part.unrolled()
-        if not isinstance(held, Connections) or not held.weights.size:
-            continue
-        for weight in sorted({int(held.weights.min()), int(held.weights.max())}):
+    for name, given in layer.named():
+        if given.connections.injects and given.delays is not None:
+            yield f"layer {layer.name}: Lava delays what synapses bring, not injected input"
+        if given.connections.shares and given.delays is None:
+            continue  # of a kernel Lava keeps every weight
+        weights = given.connections.weights
+        for weight in sorted({int(weights.min()), int(weights.max())} if weights.size else ()):
             if not WEIGHTS[0] <= weight <= WEIGHTS[1]:
                 yield (
-                    f"layer {layer.name}: {what}Lava's fully connected synapses keep weights "
-                    f"within {WEIGHTS[0]}..{WEIGHTS[1]}, and would clip {weight}"
+                    f"layer {layer.name}: {_of_input(name)}Lava's fully connected synapses keep "
+                    f"weights within {WEIGHTS[0]}..{WEIGHTS[1]}, and would clip {weight}"
                 )
-
-
-def _ends(layer: Layer, previous: str) -> Iterator[tuple[str, str, Connections | Convolution]]:
-    """(source, what to call it, connections) of all that brings input through synapses."""
-    if not isinstance(layer.connections, Injection):
-        yield previous, "", layer.connections
-    if layer.recurrent is not None:
-        yield layer.name, "recurrent ", layer.recurrent
-    for skip in layer.skips:
-        yield skip.source, f"skip from {skip.source}: ", skip.connections
 
 
 class _Wire:
     """Stands for a channel: holds the last message, in the type Lava's ports send."""
 
-    message: IntArray
+    message: Int32s
 
-    def send(self, data: npt.NDArray[Any]) -> None:
+    def send(self, data: Array) -> None:
         self.message = np.asarray(data).astype(np.int32)
 
 
@@ -199,7 +186,7 @@ class _Wire:
 class _Inbox:
     """Stands for an in-port: what it hands over is found when a model asks for it."""
 
-    recv: Callable[[], npt.NDArray[Any]]
+    recv: Callable[[], Array]
 
 
 def _built(model: type, parameters: Mapping[str, Any], **variables: Any) -> Any:
@@ -238,40 +225,35 @@ class _Synapse:
             if hasattr(self._model, name):
                 getattr(self._model, name)[...] = 0
 
-    def step(self, received: Callable[[], npt.NDArray[Any]]) -> None:
+    def step(self, received: Callable[[], Array]) -> None:
         """Send, then receive what the function returns, a flat array."""
         # Lava counts maps (column, row, channel); reversing all axes leads there and back.
         self._model.s_in = _Inbox(lambda: received().astype(np.int32).reshape(self._in_shape).T)
         self._model.run_spk()
 
-    def output(self) -> IntArray:
+    def output(self) -> Int32s:
         """(neurons,) what was sent in the last step."""
         return self.sent.message.T.ravel()
 
 
-def _synapse(
-    source: str,
-    connections: Connections | Convolution,
-    delays: IntArray | None,
-    bits: int,
-    sparse: bool,
-) -> _Synapse:
-    """The synapse model for connections whose inputs are graded in `bits`, or spikes."""
-    if isinstance(connections, Convolution):
-        if delays is None:
-            return _Synapse(source, _convolution(connections, bits), connections.in_shape)
-        # Lava has no delayed convolution.
-        connections, sparse = connections.unrolled(), True
-    return _Synapse(source, _matrix(connections, delays, bits, sparse), (connections.n_pre,))
+def _synapse(given: Input, bits: int, sparse: bool) -> _Synapse:
+    """The synapse model for an input whose values are graded in `bits`, or spikes."""
+    connections = given.connections
+    if isinstance(connections, Convolution) and given.delays is None:
+        model = _convolution(connections, bits)
+        return _Synapse(given.source, model, connections.in_shape)
+    # Lava has no delayed convolution.
+    matrix = _matrix(connections.unrolled(), given.delays, bits, sparse or connections.shares)
+    return _Synapse(given.source, matrix, (connections.n_pre,))
 
 
-def _matrix(c: Connections, delays: IntArray | None, bits: int, sparse: bool) -> Any:
+def _matrix(c: Connections, delays: Int32s | None, bits: int, sparse: bool) -> Any:
     from lava.proc.dense.models import PyDelayDenseModelBitAcc, PyDenseModelBitAcc
     from lava.proc.sparse.models import PyDelaySparseModelBitAcc, PySparseModelBitAcc
     from lava.utils.weightutils import SignMode
     from scipy.sparse import csr_matrix
 
-    def stored(values: npt.NDArray[Any]) -> Any:
+    def stored(values: Array) -> Any:
         present = c.weights != 0
         places = (c.rows()[present], c.indices[present])
         matrix = csr_matrix((values[present], places), (c.n_post, c.n_pre), dtype=np.int32)
@@ -310,7 +292,7 @@ def _convolution(c: Convolution, bits: int) -> Any:
     )
 
 
-def _neurons(layer: Layer, bias: npt.NDArray[Any]) -> Any:
+def _neurons(layer: Layer, bias: Array) -> Any:
     """The model of a layer's neurons: Lava's, or ours with a refractory period."""
     from lava.proc.lif.models import PyLifModelBitAcc
 
@@ -336,46 +318,24 @@ def _neurons(layer: Layer, bias: npt.NDArray[Any]) -> Any:
 class _Stepped:
     """A layer as Lava's models: synapses into one neuron port, and the neurons."""
 
-    def __init__(
-        self,
-        layer: Layer,
-        synapses: list[_Synapse],
-        recurrent: _Synapse | None,
-        injected: str | None,
-    ) -> None:
-        self._synapses = synapses
-        self._recurrent = recurrent
-        self._injected = injected
+    def __init__(self, layer: Layer, input_bits: int, sparse: bool) -> None:
+        def built(given: Input) -> _Synapse:
+            return _synapse(given, input_bits if given.source == INPUT else 0, sparse)
+
+        injected = [given.source for given in layer.feeding if given.connections.injects]
+        self._injected = injected[0] if injected else None
+        # In netx's order: what comes from further back is connected first.
+        self._synapses = [
+            built(given) for given in reversed(layer.feeding) if not given.connections.injects
+        ]
+        self._recurrent = None if layer.recurrent is None else built(layer.recurrent)
         self._bias = np.zeros(layer.neurons, np.int64) if layer.bias is None else layer.bias
         self._spikes = _Wire()
         self._neurons = _neurons(layer, self._bias)
         self._neurons.a_in = _Inbox(self._summed)
         self._neurons.s_out = self._spikes
 
-    @staticmethod
-    def of(layer: Layer, previous: str, input_bits: int, sparse: bool) -> _Stepped:
-        """The models of a layer that follows the layer (or input) called `previous`."""
-
-        def bits(source: str) -> int:
-            return input_bits if source == INPUT else 0
-
-        synapses = [
-            _synapse(skip.source, skip.connections, None, bits(skip.source), sparse)
-            for skip in layer.skips
-        ]
-        injected = previous if isinstance(layer.connections, Injection) else None
-        if not isinstance(layer.connections, Injection):
-            synapses.append(
-                _synapse(previous, layer.connections, layer.delays, bits(previous), sparse)
-            )
-        recurrent = None
-        if layer.recurrent is not None:
-            recurrent = _synapse(layer.name, layer.recurrent, None, 0, sparse)
-        return _Stepped(layer, synapses, recurrent, injected)
-
-    def run(
-        self, sources: Mapping[str, npt.NDArray[Any]], spikes: Spikes, trace: npt.NDArray[Any]
-    ) -> None:
+    def run(self, sources: Mapping[str, Array], spikes: Bytes, trace: Array) -> None:
         """Run a sample.
 
         Args:
@@ -409,11 +369,11 @@ class _Stepped:
     def _all(self) -> list[_Synapse]:
         return [*self._synapses, *([] if self._recurrent is None else [self._recurrent])]
 
-    def _summed(self) -> npt.NDArray[Any]:
+    def _summed(self) -> Array:
         """What an in-port with several synapses hands over: their sum, element by element."""
         sent = (synapse.output() for synapse in self._all())
         return reduce(np.add, sent, np.zeros(self._bias.shape, np.int16))
 
-    def _fire(self) -> IntArray:
+    def _fire(self) -> Int32s:
         self._neurons.run_spk()
         return self._spikes.message

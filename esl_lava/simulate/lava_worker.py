@@ -33,10 +33,47 @@ import types
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypedDict, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PHASES = ("_spike", "_pre_mgmt", "_lrn", "_post_mgmt", "_host")
 """What the runtime has a process model do (lava-nc 0.10.0, PyLoihiProcessModel)."""
+
+
+class LayerTask(TypedDict):
+    """What a worker must know of a layer.
+
+    `weights` (name of netx's synapse -> file) and `kernel` (file) are what Lava is to hold;
+    `states` are the variables to record, `spikes` says whether the layer's spikes are.
+    """
+
+    name: str
+    spikes: bool
+    states: list[str]
+    refractory: int
+    recurrent: bool
+    delayed: bool
+    weights: dict[str, str]
+    kernel: str | None
+
+
+class Task(TypedDict):
+    """`job.json`: samples `first`:`last` of `inputs`, each of `steps`, `interval` apart."""
+
+    parent: int
+    path: str
+    inputs: str
+    input_bits: int
+    input_shape: list[int] | None
+    injected: bool
+    steps: int
+    interval: int
+    sparse: bool
+    layers: list[LayerTask]
+    first: int
+    last: int
 
 
 class UnlikeFileError(Exception):
@@ -45,7 +82,7 @@ class UnlikeFileError(Exception):
 
 def main(job: Path) -> None:
     """Run the job in `job`; raises whatever Lava raises."""
-    task = json.loads((job / "job.json").read_text())
+    task: Task = json.loads((job / "job.json").read_text())
     threading.Thread(target=_end_with, args=(task["parent"],), daemon=True).start()
 
     # lava-dl's remarks about absent devices would pass for the cause of a failure.
@@ -94,7 +131,7 @@ def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _tell_of_failures(net: Any, layers: list[dict[str, Any]], job: Path) -> None:
+def _tell_of_failures(net: Any, layers: list[LayerTask], job: Path) -> None:
     """Have every process model tell what it raises, and of which layer it is.
 
     Lava forks its processes, which so inherit what is wrapped here.
@@ -108,9 +145,9 @@ def _tell_of_failures(net: Any, layers: list[dict[str, Any]], job: Path) -> None
             if hasattr(layer, part):
                 owners[getattr(layer, part).id] = f"{what} of layer {wanted['name']}"
 
-    def telling(run: Callable[..., Any], number: Callable[..., Any]) -> Callable[..., Any]:
+    def telling(run: Callable[P, T], number: Callable[P, int | None]) -> Callable[P, T]:
         @wraps(run)
-        def told(*args: Any, **kwargs: Any) -> Any:
+        def told(*args: P.args, **kwargs: P.kwargs) -> T:
             try:
                 return run(*args, **kwargs)
             except Exception as error:
@@ -120,13 +157,18 @@ def _tell_of_failures(net: Any, layers: list[dict[str, Any]], job: Path) -> None
 
         return told
 
+    def number_of_model(model: Any) -> int | None:
+        return int(model.model_id)
+
     for phase in PHASES:
         run = getattr(PyLoihiProcessModel, phase)
-        setattr(PyLoihiProcessModel, phase, telling(run, lambda model: model.model_id))
+        setattr(PyLoihiProcessModel, phase, telling(run, number_of_model))
+
+    def number_of_builder(*_: object, **kwargs: object) -> int | None:
+        return getattr(kwargs.get("builder"), "_model_id", None)
+
     # Lava forks with this function; a model's number is its builder's.
-    runtime.target_fn = telling(
-        runtime.target_fn, lambda *_, **kwargs: getattr(kwargs.get("builder"), "_model_id", None)
-    )
+    runtime.target_fn = telling(runtime.target_fn, number_of_builder)
 
 
 def _spare_slayer() -> None:
@@ -165,20 +207,19 @@ def _give_refractory(hdf5: Any, periods: list[int]) -> None:
     hdf5.LIFReset = neurons
 
 
-def _attach(net: Any, task: dict[str, Any], job: Path) -> None:
+def _attach(net: Any, task: Task, job: Path) -> None:
     """Connect what plays, resets and records."""
     from lava.proc.io.reset import Reset
 
     from esl_lava.simulate.lava_processes.streams import Injector, Player, Probe, Recorder
 
-    played = {name: task[name] for name in ("first", "last", "interval")}
-    played["path"] = task["inputs"]
+    first, last, interval = task["first"], task["last"], task["interval"]
+    played = {"first": first, "last": last, "interval": interval}
     if task["injected"]:
-        Injector(variable=net.in_layer.neuron.bias_mant, **played)
+        Injector(variable=net.in_layer.neuron.bias_mant, path=task["inputs"], **played)
     else:
-        Player(shape=net.inp.shape, **played).s_out.connect(net.inp)
-    written = {"samples": task["last"] - task["first"], "steps": task["steps"]}
-    written["interval"] = task["interval"]
+        Player(shape=net.inp.shape, path=task["inputs"], **played).s_out.connect(net.inp)
+    written = {"samples": last - first, "steps": task["steps"], "interval": interval}
     for index, (layer, wanted) in enumerate(zip(net.layers, task["layers"])):
         # A Reset acts at the end of its step.
         if wanted["recurrent"]:
@@ -199,7 +240,7 @@ def _attach(net: Any, task: dict[str, Any], job: Path) -> None:
             Probe(variable=variable, path=path, dtype="int32", layer=index, **written)
 
 
-def _check_weights(layer: Any, wanted: dict[str, Any], job: Path) -> None:
+def _check_weights(layer: Any, wanted: LayerTask, job: Path) -> None:
     """Compare the weights a layer will use with those it should.
 
     netx and Lava's models disagree about the sign of some matrices (all weights at most 0,

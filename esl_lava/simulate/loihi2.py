@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from esl_lava import netfile
+from esl_lava.arrays import Array, Int32s
 from esl_lava.errors import BackendError
-from esl_lava.network import Convolution, Injection, Layer, Network
+from esl_lava.network import Layer, Network
 from esl_lava.simulate.result import Result, count, decide
 
 LOGGERS = {
@@ -77,7 +77,7 @@ class Measurements:
 
 def run(
     network: Network,
-    inputs: npt.NDArray[Any],
+    inputs: Array,
     record: tuple[str, ...] = (),
     states: tuple[str, ...] = (),
     *,
@@ -89,7 +89,7 @@ def run(
 
 def measure(
     network: Network,
-    inputs: npt.NDArray[Any],
+    inputs: Array,
     record: tuple[str, ...] = (),
     states: tuple[str, ...] = (),
     board: Board | None = None,
@@ -127,9 +127,10 @@ def measure(
 
 def _refusal(layer: Layer) -> str | None:
     """Why a layer cannot run on the chip with samples back to back, or None."""
-    if isinstance(layer.connections, Injection):
+    first = layer.inputs[0]
+    if first.connections.injects:
         return f"layer {layer.name}: injected input is written by the host, step by step"
-    for what, present in (("recurrent", layer.recurrent), ("delayed", layer.delays)):
+    for what, present in (("recurrent", layer.recurrent), ("delayed", first.delays)):
         if present is not None:
             return (
                 f"layer {layer.name}: what is under way in {what} synapses on the chip "
@@ -170,7 +171,7 @@ def _reach(board: Board) -> None:
 def _run(
     path: Path,
     network: Network,
-    inputs: npt.NDArray[Any],
+    inputs: Array,
     record: tuple[str, ...],
     states: tuple[str, ...],
     wanted: tuple[str, ...],
@@ -191,7 +192,7 @@ def _run(
         reset_interval=steps,
         reset_offset=1,
     )
-    convolved = isinstance(network.layers[0].connections, Convolution)
+    convolved = network.first.shares
     adapter = (PyToN3ConvAdapter if convolved else PyToNxAdapter)(
         shape=net.inp.shape, num_message_bits=network.input_bits
     )
@@ -225,13 +226,13 @@ def _run(
 
     index = {layer.name: number for number, layer in enumerate(network.layers)}
 
-    def presented(values: npt.NDArray[Any], name: str, dtype: type) -> npt.NDArray[Any]:
+    def presented(values: Array, name: str, dtype: type) -> Array:
         """(samples, T, neurons) of (*shape, steps): layer i is late by i + 1 steps."""
         late = index[name] + 1
         kept = np.asarray(values).T[late : late + samples * steps]  # maps: (step, c, h, w)
         return kept.astype(dtype).reshape(samples, steps, -1)
 
-    def probed(name: str, layer: str) -> npt.NDArray[Any]:
+    def probed(name: str, layer: str) -> Array:
         series = np.asarray(probes[name, layer].time_series)
         shape = net.layers[index[layer]].out.shape
         return presented(series.reshape(*shape, -1), layer, np.int32)
@@ -250,7 +251,7 @@ def _run(
     return result, Measurements(total, loggers)
 
 
-def _played(inputs: npt.NDArray[Any], shape: tuple[int, ...], total: int) -> npt.NDArray[np.int32]:
+def _played(inputs: Array, shape: tuple[int, ...], total: int) -> Int32s:
     """(*shape, total) values for a ring buffer; maps are (columns, rows, channels) in Lava."""
     data = np.zeros((total, *shape[::-1]), np.int32)
     data[: inputs.shape[0] * inputs.shape[1]] = inputs.reshape(-1, *shape[::-1])

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from esl_lava.arrays import Array, Bytes, Int32s, Ints
 from esl_lava.arrivals import by_steps_left, crossed, fan_out
 from esl_lava.chip import DECAY_UNITY, STATE_LIMIT, STATE_SHIFT
 from esl_lava.counts import Counts, LayerCounts
 from esl_lava.errors import DataError
-from esl_lava.network import INPUT, Injection, Layer, Network, ends, parts
+from esl_lava.network import INPUT, Layer, Network
 
-Spikes = npt.NDArray[np.uint8]
-States = npt.NDArray[np.int32]
 Names = tuple[str, ...] | str | None
 NO_DECISION = -1
 """The class of a sample that nothing decides."""
@@ -40,16 +38,16 @@ class Result:
             whose states were asked for; v is 0 where the neuron has just fired.
     """
 
-    spikes: Mapping[str, Spikes]
-    readout: States | None
-    decisions: npt.NDArray[np.int64]
+    spikes: Mapping[str, Bytes]
+    readout: Int32s | None
+    decisions: Ints
     counts: Counts
     overflows: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    u: Mapping[str, States] = field(default_factory=dict)
-    v: Mapping[str, States] = field(default_factory=dict)
+    u: Mapping[str, Int32s] = field(default_factory=dict)
+    v: Mapping[str, Int32s] = field(default_factory=dict)
 
 
-def checked_input(network: Network, spikes: npt.ArrayLike) -> npt.NDArray[Any]:
+def checked_input(network: Network, spikes: npt.ArrayLike) -> Array:
     """`spikes` as (samples, T, inputs), C-contiguous; for further axes see `misplaced`.
 
     Returns:
@@ -152,13 +150,13 @@ def decisive(last: Layer, steps: int) -> tuple[str, ...]:
     """Which of "u" and "v" of the last layer `decide` needs, for samples of `steps`."""
     if not last.neuron.fires:
         return ("v",)
-    once = last.neuron.fires_once(steps) and not isinstance(last.connections, Injection)
+    once = last.neuron.fires_once(steps) and not last.inputs[0].connections.injects
     return ("u", "v") if once else ()
 
 
 def decide(
-    last: Layer, spikes: Spikes | None, u: States | None = None, v: States | None = None
-) -> npt.NDArray[np.int64]:
+    last: Layer, spikes: Bytes | None, u: Int32s | None = None, v: Int32s | None = None
+) -> Ints:
     """Class per sample, -1 where there is none.
 
     A last layer that never fires decides by its final v. Where neurons can fire only once in
@@ -198,7 +196,7 @@ def layer_counts(
     layer: Layer, *, samples: int, steps: int, sops: int, spikes: int, returned: int
 ) -> LayerCounts:
     """The counts of one layer, its sizes filled in."""
-    brought = parts(layer)
+    brought = layer.kinds
     return LayerCounts(
         name=layer.name,
         neurons=layer.neurons,
@@ -214,9 +212,7 @@ def layer_counts(
     )
 
 
-def sops_by_sample(
-    network: Network, inputs: npt.NDArray[Any], spikes: Mapping[str, Spikes]
-) -> npt.NDArray[np.int64]:
+def sops_by_sample(network: Network, inputs: Array, spikes: Mapping[str, Bytes]) -> Ints:
     """(samples,) synaptic operations of each, from the spikes of every firing layer.
 
     Args:
@@ -226,15 +222,23 @@ def sops_by_sample(
     """
     active = {INPUT: inputs != 0, **spikes}
     total = np.zeros(len(inputs), np.int64)
-    for index in range(len(network.layers)):
-        for source, part, late in ends(network, index):
-            if source in active:
-                synapses = fan_out(part, late)
-                total += crossed(by_steps_left(active[source], len(synapses)), synapses)
+    for layer in network.layers:
+        total += _sops(layer, active)
     return total
 
 
-def count(network: Network, inputs: npt.NDArray[Any], spikes: Mapping[str, Spikes]) -> Counts:
+def _sops(layer: Layer, active: Mapping[str, Array]) -> Ints:
+    """(...) synaptic operations of a layer, from (..., T, n) spikes of all that fire."""
+    total = np.zeros((), np.int64)
+    for given in layer.inputs:
+        if given.source in active:
+            synapses = fan_out(given.connections, layer.late(given))
+            arriving = by_steps_left(active[given.source], len(synapses))
+            total = total + crossed(arriving, synapses)
+    return total
+
+
+def count(network: Network, inputs: Array, spikes: Mapping[str, Bytes]) -> Counts:
     """Counts from the spikes of every firing layer: each crosses the synapses it arrives at.
 
     Args:
@@ -245,21 +249,17 @@ def count(network: Network, inputs: npt.NDArray[Any], spikes: Mapping[str, Spike
     samples, steps = inputs.shape[:2]
     active = {INPUT: np.count_nonzero(inputs, axis=0)}  # (T, n), all samples together
     layers = []
-    for index, layer in enumerate(network.layers):
+    for layer in network.layers:
         active[layer.name] = np.zeros((steps, layer.neurons), np.int64)
         if layer.neuron.fires:
             active[layer.name] = spikes[layer.name].sum(axis=0, dtype=np.int64)
-        sops = 0
-        for source, part, late in ends(network, index):
-            synapses = fan_out(part, late)
-            sops += int(crossed(by_steps_left(active[source], len(synapses)), synapses))
         emitted = active[layer.name].sum(axis=1)
         layers.append(
             layer_counts(
                 layer,
                 samples=samples,
                 steps=steps,
-                sops=sops,
+                sops=int(_sops(layer, active)),
                 spikes=int(emitted.sum()),
                 returned=0 if layer.recurrent is None else int(emitted[:-1].sum()),
             )
@@ -286,7 +286,7 @@ def joined(results: Sequence[Result]) -> Result:
         for same in zip(*(result.counts.layers for result in results))
     )
 
-    def whole(what: str) -> dict[str, npt.NDArray[Any]]:
+    def whole(what: str) -> dict[str, Array]:
         kept = [getattr(result, what) for result in results]
         return {name: np.concatenate([part[name] for part in kept]) for name in kept[0]}
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from esl_lava import arrivals
+from esl_lava.arrays import Array, Int32s, Ints
 from esl_lava.kernels import synapses as kernels
-from esl_lava.network import Connections, Convolution
-
-Array = npt.NDArray[Any]
+from esl_lava.network import Connections, Convolution, Kind
 
 INT16_BOUND = 32767
 VECTOR = 16
@@ -49,12 +48,16 @@ MASKS_BYTES = 1 << 26
 """The largest memory for the masks of one thread."""
 
 
-def map_order(shape: tuple[int, int, int]) -> npt.NDArray[np.int64]:
-    """(n,) the neuron, counted as (channel, row, column), at each (row, column, channel).
+def place_order(connections: Kind) -> Ints | None:
+    """(n_post,) the output neuron at each place; None where they are in order.
 
-    Feature maps are simulated with their channels together.
+    The maps that a kernel makes are simulated with their channels together, at
+    (row, column, channel); neurons are counted as (channel, row, column).
     """
-    return np.arange(np.prod(shape)).reshape(shape).transpose(1, 2, 0).ravel()
+    if not connections.shares:
+        return None
+    maps = np.arange(connections.n_post).reshape(connections.out_shape)
+    return maps.transpose(1, 2, 0).ravel()
 
 
 class _Rows(NamedTuple):
@@ -97,7 +100,7 @@ class _Lanes(NamedTuple):
     geometry: Array
 
 
-KERNELS: dict[str, tuple[type, Any]] = {
+KERNELS: dict[str, tuple[type, Callable[..., None]]] = {
     "rows": (_Rows, kernels.add_rows),
     "runs": (_Runs, kernels.add_runs),
     "scattered": (_Scattered, kernels.add_scattered),
@@ -122,9 +125,9 @@ class Synapses:
 
     def __init__(
         self,
-        connections: Connections | Convolution,
-        arriving: npt.NDArray[np.int64] | None,
-        late: int | npt.NDArray[np.int32] = 0,
+        connections: Kind,
+        arriving: Ints | None,
+        late: int | Int32s = 0,
     ) -> None:
         """Prepare.
 
@@ -134,19 +137,11 @@ class Synapses:
             late: steps until spikes arrive, at all neurons or at each, (n_post,).
         """
         self.connections = connections
-        self._arriving = slice(None) if arriving is None else arriving
-        self.order: npt.NDArray[np.int64] | None = None
-        if isinstance(connections, Convolution):
-            self._stored = connections.kernel
-            sizes = np.abs(connections.kernel.astype(np.int64)).sum(axis=(1, 2, 3))
-            self.order = map_order(connections.out_shape)
-        else:
-            self._stored = connections.weights
-            # Sums of integers below 2**53 are exact in float64.
-            weights = np.abs(connections.weights.astype(np.int64))
-            sizes = np.bincount(connections.rows(), weights, connections.n_post)
-        self.bound = int(sizes.max())
-        self.unit = 1 if (self._stored & 1).any() else 2
+        self._arriving: slice | Ints = slice(None) if arriving is None else arriving
+        self.order = place_order(connections)
+        negative, positive = connections.signed_sums()
+        self.bound = int((positive - negative).max())
+        self.unit = 1 if (connections.weights & 1).any() else 2
         self.exact16 = self.bound // self.unit <= INT16_BOUND
         # Contiguous: numba would compile anew for what is not.
         table = arrivals.fan_out(connections, late)[:, self._arriving]
@@ -164,7 +159,7 @@ class Synapses:
 
     def kinds(self) -> tuple[str, ...]:
         """The kernels that can sum these."""
-        if isinstance(self.connections, Convolution):
+        if self.connections.shares:
             kinds: tuple[str, ...] = ("runs", "scattered")
         elif self.connections.possible <= MAX_ROWS:
             kinds = ("rows", "scattered")
@@ -235,20 +230,22 @@ class Synapses:
         return self._tables[key]
 
     def _laid_out(self, kind: str, size: int) -> tuple[Array, ...]:
-        weights: Array = self._stored
-        dtype: np.dtype[Any] = np.dtype(np.int32)
-        if size == 2:
-            weights, dtype = self._stored // self.unit, np.dtype(np.int16)
-        if kind == "lanes":
-            return self._grid.tables(self.connections, weights.astype(dtype), self._arriving)
+        unit, dtype = (self.unit, np.int16) if size == 2 else (1, np.int32)
         if isinstance(self.connections, Convolution):
-            slide = _Slide(self.connections, weights.astype(dtype), self._arriving)
+            kernel = (self.connections.kernel // unit).astype(dtype)
+            if kind == "lanes":
+                return self._grid.of_kernel(self.connections, kernel, self._arriving)
+            slide = _Slide(self.connections, kernel, self._arriving)
             return slide.runs() if kind == "runs" else slide.scattered()
+        matrix = self.connections.unrolled()
+        weights: Array = (matrix.weights // unit).astype(dtype)
+        if kind == "lanes":
+            return self._grid.of_matrix(matrix, weights, self._arriving)
         if kind == "rows":
             if size == 2 and np.array_equal(weights, weights.astype(np.int8)):
-                dtype = np.dtype(np.int8)
-            return self._rows(self.connections, weights.astype(dtype))
-        return self._lists(self.connections, weights.astype(dtype))
+                weights = weights.astype(np.int8)
+            return self._rows(matrix, weights)
+        return self._lists(matrix, weights)
 
     def _rows(self, connections: Connections, weights: Array) -> _Rows:
         rows = np.zeros((connections.n_pre, self.width), weights.dtype)
@@ -270,9 +267,7 @@ class Synapses:
         )
 
 
-def outgoing(
-    connections: Connections, order: npt.NDArray[np.int64] | None
-) -> tuple[Array, Array, Array]:
+def outgoing(connections: Connections, order: Ints | None) -> tuple[Array, Array, Array]:
     """The synapses by the place of the neuron they leave.
 
     Args:
@@ -292,7 +287,7 @@ def outgoing(
     return _starts(pre, connections.n_pre), targets, connections.weights[present][leaving]
 
 
-def _starts(keys: Array, lists: int) -> npt.NDArray[np.uint32]:
+def _starts(keys: Array, lists: int) -> Array:
     """Where each list begins when entries are sorted by their list's number."""
     starts = np.zeros(lists + 1, np.uint32)
     starts[1:] = np.cumsum(np.bincount(keys, minlength=lists))
@@ -320,7 +315,7 @@ class _Grid(NamedTuple):
     size: int
 
     @staticmethod
-    def of(connections: Connections | Convolution) -> _Grid:
+    def of(connections: Kind) -> _Grid:
         """The grid of what meets any synapse."""
         if not isinstance(connections, Convolution):
             return _Grid(PIECE, connections.n_pre, 1, 1, 1, PIECE * connections.n_pre)
@@ -337,28 +332,32 @@ class _Grid(NamedTuple):
         place = (row * self.channels + channel) * self.rests + column % self.rests
         return (place * self.width + column // self.rests) * self.lanes
 
-    def tables(
-        self, connections: Connections | Convolution, weights: Array, arriving: Any
+    def of_kernel(self, conv: Convolution, kernel: Array, arriving: slice | Ints) -> _Lanes:
+        """The synapses of each output channel."""
+        channel, row, column = np.indices(conv.in_shape)
+        row, column = (n + p for n, p in zip((row, column), conv.padding))
+        place = self.at(row, channel, column)
+        place[(place >= self.size) | (column // self.rests >= self.width)] = -1
+        out, within, ky, kx = np.nonzero(kernel)
+        channel = out // (len(kernel) // conv.groups) * kernel.shape[1] + within
+        down, right = conv.dilation
+        offset = self.at(ky * down, channel, kx * right)
+        weights = kernel[out, within, ky, kx]
+        return self._lanes(place.ravel()[arriving], conv.out_shape, out, offset, weights)
+
+    def of_matrix(self, matrix: Connections, weights: Array, arriving: slice | Ints) -> _Lanes:
+        """The synapses of each output neuron."""
+        place = np.arange(matrix.n_pre) * self.lanes
+        present = weights != 0
+        offset = matrix.indices[present] * np.int64(self.lanes)
+        out = matrix.rows()[present]
+        return self._lanes(place[arriving], (matrix.n_post, 1, 1), out, offset, weights[present])
+
+    def _lanes(
+        self, place: Ints, shape: tuple[int, int, int], out: Ints, offset: Ints, weights: Array
     ) -> _Lanes:
-        """The synapses of each output channel, a multiple of eight."""
-        if isinstance(connections, Convolution):
-            channel, row, column = np.indices(connections.in_shape)
-            row, column = (n + p for n, p in zip((row, column), connections.padding))
-            place = self.at(row, channel, column)
-            place[(place >= self.size) | (column // self.rests >= self.width)] = -1
-            outputs, rows, columns = connections.out_shape
-            own = outputs // connections.groups
-            out, within, ky, kx = np.nonzero(weights)
-            channel = out // own * weights.shape[1] + within
-            down, right = connections.dilation
-            offset = self.at(ky * down, channel, kx * right)
-            weights = weights[out, within, ky, kx]
-        else:
-            outputs, rows, columns = connections.n_post, 1, 1
-            place = np.arange(connections.n_pre) * self.lanes
-            out, offset = connections.rows(), connections.indices * np.int64(self.lanes)
-            present = weights != 0
-            out, offset, weights = out[present], offset[present], weights[present]
+        """Synapses by the output channel they go to, a multiple of eight for each."""
+        outputs, rows, columns = shape
         count = np.bincount(out, minlength=outputs)
         starts = np.concatenate([[0], np.cumsum(-(-count // 8) * 8)])
         order = np.argsort(out, kind="stable")
@@ -369,7 +368,7 @@ class _Grid(NamedTuple):
         offsets[slot], padded[slot] = offset[order], weights[order]
         distance = self.stride * self.channels * self.rests * self.width * self.lanes
         geometry = np.array([self.lanes, rows, columns, distance, self.size], np.int64)
-        return _Lanes(place.ravel()[arriving].astype(np.int64), starts, offsets, padded, geometry)
+        return _Lanes(place.astype(np.int64), starts, offsets, padded, geometry)
 
 
 class _Slide:
@@ -381,7 +380,7 @@ class _Slide:
     fixed distance on the canvas, which is (rows, columns, channels).
     """
 
-    def __init__(self, conv: Convolution, kernel: Array, arriving: Any) -> None:
+    def __init__(self, conv: Convolution, kernel: Array, arriving: slice | Ints) -> None:
         self.kernel = kernel
         outputs, self.share, *taps = kernel.shape
         self.own = outputs // conv.groups

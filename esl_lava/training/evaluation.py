@@ -58,7 +58,7 @@ def examine(experiment: Experiment, model: SpikingNetwork, data: Dataset) -> Exa
         now = kind.fired(experiment, outputs)
         fired = now if fired is None else [a | b for a, b in zip(fired, now)]
     assert fired is not None
-    names = (*model.hidden_names, "readout")  # of which the last may be one that never fires
+    names = model.topology.names  # of which the last may be one that never fires
     silent = {name: int((~neurons).sum()) for name, neurons in zip(names, fired)}
     return Examined(right / len(data), silent)
 

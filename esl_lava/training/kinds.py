@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +15,19 @@ import torch
 from esl_lava.chip import DECAY_UNITY
 from esl_lava.config import Experiment
 from esl_lava.data.encoders import encode, first_steps
-from esl_lava.models.single_spike import grid_step, window_end
+from esl_lava.models.mlp import SpikingMLP
+from esl_lava.models.single_spike import SingleSpikeMLP, grid_step, window_end
+from esl_lava.training.adam import Adam
 from esl_lava.training.losses import first_spike, tet, weight_sum_cost
 
 Images = npt.NDArray[np.uint8]
 
 
+AnyNetwork = TypeVar("AnyNetwork", bound=torch.nn.Module)
+
+
 @dataclass(frozen=True)
-class Kind:
+class Kind(Generic[AnyNetwork]):
     """A kind of network, as its training sees it.
 
     Attributes:
@@ -35,26 +40,24 @@ class Kind:
         thinning: density of a layer -> divisor of its initial weights.
         ends: experiment -> least and largest weight of which the network makes a difference.
         beyond: where weights beyond them are, in words.
+        adam: `training.engine` -> the optimiser.
     """
 
     encode: Callable[[Experiment, Images], torch.Tensor]
-    loss: Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]
+    loss: Callable[[AnyNetwork, torch.Tensor, torch.Tensor], torch.Tensor]
     decide: Callable[[torch.Tensor], torch.Tensor]
-    outputs: Callable[[Any, torch.Tensor], list[torch.Tensor]]
+    outputs: Callable[[AnyNetwork, torch.Tensor], list[torch.Tensor]]
     fired: Callable[[Experiment, list[torch.Tensor]], list[torch.Tensor]]
     thinning: Callable[[float], float]
     ends: Callable[[Experiment], tuple[float, float]]
     beyond: str
+    adam: Callable[[str], type[Adam] | type[torch.optim.Adam]]
 
 
 def _spikes(experiment: Experiment, images: Images) -> torch.Tensor:
     """(batch, features, T) float of 0 and 1."""
     encoding = experiment.encoding
     return torch.from_numpy(encode(encoding.kind, images, encoding.steps)).float()
-
-
-def _multi_spike_loss(model: Any, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return tet(outputs, labels)
 
 
 def _with_spike(experiment: Experiment, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -80,9 +83,8 @@ def input_times(experiment: Experiment, images: Images) -> torch.Tensor:
     return torch.from_numpy(times.astype(np.float32)[images])
 
 
-def _first_spike_loss(model: Any, z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    weights = [layer.weight for layer in model.layers()]
-    return first_spike(z, labels) + weight_sum_cost(weights)
+def _first_spike_loss(model: SingleSpikeMLP, z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return first_spike(z, labels) + weight_sum_cost(model.parameters())  # all of them weights
 
 
 def _earliest(z: torch.Tensor) -> torch.Tensor:
@@ -105,19 +107,20 @@ def _one_spike_decides(experiment: Experiment) -> tuple[float, float]:
     return -alone, alone
 
 
-KINDS: Mapping[str, Kind] = MappingProxyType(
+KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
     {
-        "multi_spike": Kind(
+        "multi_spike": Kind[SpikingMLP](
             encode=_spikes,
-            loss=_multi_spike_loss,
+            loss=lambda model, outputs, labels: tet(outputs, labels),
             decide=lambda outputs: outputs.sum(dim=2).argmax(dim=1),
             outputs=lambda model, spikes: model.layer_outputs(spikes),
             fired=_with_spike,
             thinning=math.sqrt,
             ends=_eight_bits,
             beyond="beyond the range of 8 bits",
+            adam=lambda engine: torch.optim.Adam if engine == "slayer" else Adam,
         ),
-        "single_spike": Kind(
+        "single_spike": Kind[SingleSpikeMLP](
             encode=input_times,
             loss=_first_spike_loss,
             decide=_earliest,
@@ -126,6 +129,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             thinning=lambda density: density,
             ends=_one_spike_decides,
             beyond="so large that one spike alone decides whether a neuron fires, beyond",
+            adam=lambda engine: torch.optim.Adam,
         ),
     }
 )

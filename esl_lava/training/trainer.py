@@ -13,18 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from esl_lava.config import Experiment, Training
+from esl_lava.config import Experiment
 from esl_lava.data.augment import shifted
 from esl_lava.data.datasets import Dataset, split_validation
-from esl_lava.engines.choice import network
 from esl_lava.errors import ConfigError, DataError, UserError
 from esl_lava.modelfile import SavedModel
+from esl_lava.models.build import build_to_train
 from esl_lava.models.history import kept_epoch
 from esl_lava.models.mlp import scale_initial_weights
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
 from esl_lava.training import health, ranks
-from esl_lava.training.adam import Adam
 from esl_lava.training.clipping import norms, scale_down
+from esl_lava.training.config import Training
 from esl_lava.training.evaluation import BATCH, examine
 from esl_lava.training.kinds import KINDS
 
@@ -85,18 +85,15 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self._losses: list[float] = []
         self._order: npt.NDArray[np.int64] | None = None
-        self._best: dict[str, Any] = {}
+        self._best: dict[str, dict[str, torch.Tensor]] = {}
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(experiment.seed)
-            self.model = network(experiment, data.images.shape[1], data.classes)
-        widths = (*experiment.model.hidden, data.classes)
-        self._layers = dict(zip((*self.model.hidden_names, "readout"), widths))
+            topology = experiment.model.describe((data.images.shape[1],), data.classes)
+            self.model = build_to_train(experiment, topology)
+        self._layers = {layer.name: layer.neurons for layer in topology.layers}
         trainable = [p for p in self.model.parameters() if p.requires_grad]
-        # Networks of another kind than SLAYER's have no engines, and keep torch's.
-        ours = experiment.model.kind == "multi_spike" and training.engine != "slayer"
-        kind = Adam if ours else torch.optim.Adam
-        self.optimizer = kind(trainable, lr=training.learning_rate)
+        self.optimizer = self.kind.adam(training.engine)(trainable, lr=training.learning_rate)
         sparsity = experiment.sparsity
         self.evolver = MaskEvolver(
             self.model,
@@ -122,8 +119,10 @@ class Trainer:
             self.model,
             {
                 # The fewer inputs a neuron keeps, the more each must weigh.
-                name: experiment.model.weight_scale / self.kind.thinning(densities[name])
-                for name in self.model.hidden_names
+                layer.name: experiment.model.weight_scale
+                / self.kind.thinning(densities[layer.name])
+                for layer in topology.weighted
+                if not layer.readout
             },
         )
         if checkpoint is not None:
@@ -228,7 +227,9 @@ class Trainer:
             reason = " ".join(str(error).split())  # torch's are several lines
             raise DataError(f"the checkpoint does not fit its experiment: {reason}") from None
 
-    def _saved(self, parts: dict[str, Any], state: dict[str, Any]) -> SavedModel:
+    def _saved(
+        self, parts: dict[str, dict[str, torch.Tensor]], state: dict[str, Any]
+    ) -> SavedModel:
         return SavedModel(
             config=self.experiment,
             weights=parts["weights"],
@@ -315,7 +316,7 @@ class Trainer:
         encoded = self.kind.encode(self.experiment, self.train_data.images[batch])
         fired = self.kind.fired(self.experiment, self.kind.outputs(self.model, encoded))
         silent = [int((~neurons).sum()) for neurons in fired]
-        return dict(zip(self.model.hidden_names, silent))
+        return dict(zip(self.model.topology.hidden_names, silent))
 
     def _refuse_broken(self, after: int) -> None:
         """Refuse weights or moments that are not finite after that step. Collective.

@@ -42,7 +42,7 @@ def _ratio(seed: int, data: Dataset) -> float:
         for layer in network.layers:
             mask = saved.masks.get(layer.name)
             if mask is not None:
-                stored = netfile.read(ours).layers[0].connections.mask()
+                stored = netfile.read(ours).layers[0].inputs[0].connections.mask()
                 assert np.array_equal(stored, mask.flatten(1).numpy())
         with h5py.File(theirs, "w") as file:
             for index, name in enumerate((*model.hidden_names, "readout")):
@@ -55,7 +55,7 @@ def _experiment(seed: int) -> Experiment:
         {
             "seed": seed,
             "data": {"name": "mnist"},
-            "model": {"hidden": [800], "weight_scale": 2.0},
+            "model": {"layers": "800", "weight_scale": 2.0},
             "sparsity": {"density": 0.16, "t_iter": 540},
             "training": {"epochs": EPOCHS, "learning_rate": 0.005},
         }

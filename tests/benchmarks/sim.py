@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from esl_lava import netfile
-from esl_lava.network import INTEGRATOR, Connections, Convolution, Cuba, Injection, Layer, Network
+from esl_lava.network import INTEGRATOR, Connections, Convolution, Cuba, Injection, Network
 from esl_lava.simulate import simulate
+from tests.graphs import a_layer, a_network
 
 ROUNDS = 3
 REPEATS = 3
@@ -45,10 +46,10 @@ def _mlp() -> Iterator[tuple[str, list[float]]]:
     rng = np.random.default_rng(0)
     hidden = Connections.from_dense(*_thinned(rng, (800, 784), 0.16))
     readout = Connections.from_dense(2 * rng.integers(-60, 61, (10, 800)))
-    network = Network(
+    network = a_network(
         (
-            Layer("hidden", hidden, Cuba(4096, 2048, 200)),
-            Layer("readout", readout, INTEGRATOR),
+            a_layer("hidden", hidden, Cuba(4096, 2048, 200)),
+            a_layer("readout", readout, INTEGRATOR),
         )
     )
     spikes = (rng.random((1000, 32, 784)) < 0.1).astype(np.uint8)
@@ -84,15 +85,15 @@ def _vgg() -> Iterator[tuple[str, list[float]]]:
         conv = Convolution(kernel, shape, (stride, stride), (1, 1), allowed=allowed)
         # With 0.6 of how wide the sum of its input spreads, about a fifth of the neurons spike.
         width = np.sqrt(0.2 * np.square(kernel.astype(float)).sum() / n_post)
-        layers.append(Layer(f"conv{index}", conv, Cuba(4096, 2048, max(1, int(0.6 * width)))))
+        layers.append(a_layer(f"conv{index}", conv, Cuba(4096, 2048, max(1, int(0.6 * width)))))
         shape = conv.out_shape
-    network = Network(tuple(layers))
+    network = a_network(tuple(layers))
     spikes = (rng.random((32, 4, network.inputs)) < 0.2).astype(np.uint8)
     _check_activity(network, spikes[:2])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.h5"
         netfile.write(network, path)
-        inputs = spikes.reshape(*spikes.shape[:2], *network.layers[0].connections.in_shape)  # type: ignore[union-attr]
+        inputs = spikes.reshape(*spikes.shape[:2], *network.input_shape)  # type: ignore[union-attr]
         ratios = [
             _lava(path, inputs.transpose(0, 1, 4, 3, 2), 2) / _ours(network, spikes)
             for _ in range(ROUNDS)
@@ -105,7 +106,7 @@ def _pilotnet() -> Iterator[tuple[str, list[float]]]:
     path = _packaged("tests/lava/lib/dl/netx/gts/pilotnet_lif/network.net")
     image = np.load(path.parent / "image.npy")
     network = netfile.read(path)
-    assert isinstance(network.layers[0].connections, Injection)
+    assert isinstance(network.layers[0].inputs[0].connections, Injection)
     network = replace(network, steps=None)
     frame = image.transpose(2, 1, 0).ravel()  # netx has (x, y, channel)
     inputs = np.broadcast_to(frame, (32, 16, frame.size))

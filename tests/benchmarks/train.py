@@ -26,6 +26,7 @@ from esl_lava.engines import fused, sparse
 from esl_lava.engines.slayer import slayer
 from esl_lava.models.mlp import SpikingMLP, scale_initial_weights
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
+from esl_lava.topology import describe
 from esl_lava.training.adam import Adam
 from esl_lava.training.losses import tet
 
@@ -97,7 +98,9 @@ def _step(
 
 def _mlp(hidden: tuple[int, ...], sparse_layers: tuple[str, ...] = ()) -> SpikingMLP:
     torch.manual_seed(0)
-    return SpikingMLP(784, hidden, CLASSES, sparse_layers=sparse_layers)
+    return SpikingMLP(
+        describe("-".join(map(str, hidden)), (784,), CLASSES), sparse_layers=sparse_layers
+    )
 
 
 def _liven(model: SpikingMLP, density: float) -> None:

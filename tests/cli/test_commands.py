@@ -35,11 +35,10 @@ from esl_lava.network import (
     Convolution,
     Cuba,
     Injection,
-    Layer,
-    Network,
 )
 from esl_lava.simulate import Result, exact, simulate
 from tests.folders import contents
+from tests.graphs import a_layer, a_network
 from tests.netfile import test_others as others
 
 Command = Callable[..., Any]
@@ -309,9 +308,9 @@ def test_run_on_lava_with_its_options(
 
 
 def test_a_layer_without_synapses_has_no_density(tmp_path: Path, invoke: Command) -> None:
-    driven = Layer("in", Injection((3,)), Cuba(4096, 4096, 5))
-    readout = Layer("out", Connections.from_dense(np.full((2, 3), 2)), INTEGRATOR)
-    netfile.write(Network((driven, readout), input_bits=8), tmp_path / "net.h5")
+    driven = a_layer("in", Injection((3,)), Cuba(4096, 4096, 5))
+    readout = a_layer("out", Connections.from_dense(np.full((2, 3), 2)), INTEGRATOR)
+    netfile.write(a_network((driven, readout), input_bits=8), tmp_path / "net.h5")
     np.save(tmp_path / "drive.npy", np.full((1, 4, 3), 200))
     done = invoke("run", tmp_path / "net.h5", "--data", tmp_path / "drive.npy")
     assert done.code == 0, done.err
@@ -325,8 +324,11 @@ def test_weights_and_connections_of_a_convolution(tmp_path: Path, invoke: Comman
     conv = Convolution(2 * rng.integers(1, 20, (8, 2, 3, 3)), (2, 48, 48), padding=(1, 1))
     mask = rng.random((10, conv.n_post)) < 0.01
     readout = Connections.from_dense(2 * mask, mask)
-    layers = Layer("conv", conv, Cuba(4096, 2048, 60)), Layer("readout", readout, INTEGRATOR)
-    network = Network(layers, 6)
+    layers = (
+        a_layer("conv", conv, Cuba(4096, 2048, 60)),
+        a_layer("readout", readout, INTEGRATOR),
+    )
+    network = a_network(layers, 6)
     net, data = tmp_path / "net.h5", tmp_path / "spikes.npy"
     netfile.write(network, net)
     np.save(data, (rng.random((2, 6, 2, 48, 48)) < 0.1).astype(np.uint8))
@@ -513,7 +515,7 @@ def test_reproduce_table1_as_json(invoke: Command) -> None:
     assert values["remarks"] == list(result.remarks)
 
 
-QUICK = ["--epochs", "1", "--set", "sparsity.t_iter=4", "--set", "model.hidden=[8]"]
+QUICK = ["--epochs", "1", "--set", "sparsity.t_iter=4", "--set", "model.layers=8"]
 
 
 @pytest.mark.parametrize(
@@ -624,7 +626,7 @@ def test_train_by_another_method(tiny: Any, invoke: Command, tmp_path: Path) -> 
 def test_ctrl_c_in_a_sweep_leaves_what_it_goes_on_from(tiny: Any, tmp_path: Path) -> None:
     script = Path(sys.executable).parent / "esl"
     line = [script, "reproduce", "fig2", "--config", tiny.path / "config.toml", "--jobs", "2"]
-    line += ["--set", "model.hidden=[200]", "--epochs", "40000", "-o", tmp_path / "sweep"]
+    line += ["--set", "model.layers=200", "--epochs", "40000", "-o", tmp_path / "sweep"]
     with subprocess.Popen(
         line, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed_ctrl_c
     ) as esl:
@@ -707,12 +709,12 @@ def test_demo(program: Command, tmp_path: Path) -> None:
 def test_train_for_people(tiny: Any, invoke: Command, tmp_path: Path) -> None:
     config = tiny.path / "config.toml"
     run = tmp_path / "run"
-    flags = ["--epochs", 1, "--seed", 5, "--density", 0.5, "--set", "model.hidden=[8]"]
+    flags = ["--epochs", 1, "--seed", 5, "--density", 0.5, "--set", "model.layers=8"]
     done = invoke("train", "--config", config, "-o", run, *flags)
     assert done.code == 0, done.err
     kept = read_toml(run / "config.toml")
     assert (kept.training.epochs, kept.seed, kept.sparsity.density) == (1, 5, 0.5)
-    assert kept.model.hidden == (8,)
+    assert kept.model.layers == "8"
     assert done.out.splitlines()[0] == f"trained: {run / 'model.pt'}"
     shown = rows(done.out)
     assert shown["connections"] == f"{64 * 8 // 2 + 80}"

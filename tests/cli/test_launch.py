@@ -26,7 +26,7 @@ from tests.conftest import Outcome, run_program
 
 RANKS = 2
 OUTPUTS = ["config.toml", "model.pt", "training.png", "updates.json"]
-SMALL = ["--preset=digits", "--epochs=2", "--set=model.hidden=[32]", "--set=sparsity.t_iter=20"]
+SMALL = ["--preset=digits", "--epochs=2", "--set=model.layers=32", "--set=sparsity.t_iter=20"]
 
 
 def listing(folder: Path) -> list[str]:

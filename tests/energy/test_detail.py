@@ -6,8 +6,9 @@ from hypothesis import given as drawn
 from hypothesis import settings
 
 from esl_lava.energy import active_updates, detailed, with_activity, with_messages
-from esl_lava.network import INPUT, Connections, Cuba, Injection, Layer, Network, ends
+from esl_lava.network import INPUT, Connections, Cuba, Injection, Network
 from esl_lava.simulate import simulate
+from tests.graphs import a_layer, a_network, ends
 from tests.simulate.networks import Case, cases
 
 
@@ -21,12 +22,12 @@ def pattern(part: Any) -> np.ndarray[Any, Any]:
 def by_hand(network: Network, inputs: Any, spikes: Any) -> dict[str, int]:
     """Active updates, sample by sample, step by step, neuron by neuron."""
     found = {}
-    for index, layer in enumerate(network.layers):
+    for layer in network.layers:
         number = 0
         for sample in range(len(inputs)):
             for t in range(inputs.shape[1]):
                 reached = np.zeros(layer.neurons, np.int64)
-                for source, part, late in ends(network, index):
+                for source, part, late in ends(layer):
                     given = inputs if source == INPUT else spikes.get(source)
                     if given is None:
                         continue
@@ -55,7 +56,7 @@ def test_details_of_any_network(case: Case) -> None:
     found = detailed(case.network, counts)
     assert found.layers == counts.layers
     for index, (layer, detail) in enumerate(zip(case.network.layers, found.details)):
-        brought = [end.connections for end in ends(case.network, index)]
+        brought = [end.connections for end in ends(layer)]
         assert detail.inputs == sum(part.n_pre for part in brought)
         assert detail.nonzero == sum(part.nonzero for part in brought)
         # What is there cannot exceed what could be.
@@ -70,7 +71,7 @@ def test_details_of_any_network(case: Case) -> None:
 
 
 def test_spikes_that_come_back_are_not_those_of_the_last_step() -> None:
-    layer = Layer(
+    layer = a_layer(
         "own",
         Connections.from_dense(np.full((2, 3), 40)),
         Cuba(4096, 4096, 30),
@@ -79,7 +80,7 @@ def test_spikes_that_come_back_are_not_those_of_the_last_step() -> None:
     inputs = np.zeros((2, 4, 3), np.uint8)
     inputs[0, [0, 3]] = 1  # both neurons fire in the first step and in the last
     inputs[1, 3, 0] = 1
-    network = Network((layer,))
+    network = a_network((layer,))
     counts = simulate(network, inputs).counts
     assert (counts.spikes, counts.layers[0].returned) == (2 + 2 + 2, 2)
     assert counts.sops == 7 * 2 + 2 + 1

@@ -7,8 +7,9 @@ from esl_lava.devices import Device, load_device
 from esl_lava.energy import as_ann, detailed, per_sample
 from esl_lava.energy.lemaire import DENSE, SPARSE, LayerEnergy, Load, ann, loads, snn
 from esl_lava.errors import ConfigError
-from esl_lava.network import INTEGRATOR, Connections, Convolution, Cuba, Layer, Network
+from esl_lava.network import INTEGRATOR, Connections, Convolution, Cuba, Network
 from esl_lava.simulate import simulate
+from tests.graphs import a_layer, a_network
 
 PARTS = ("weights", "potential", "bias", "io", "operations", "addressing")
 
@@ -132,10 +133,10 @@ def network() -> Network:
     kernel = np.where(rng.random((4, 2, 3, 3)) < 0.4, 2 * rng.integers(1, 9, (4, 2, 3, 3)), 0)
     conv = Convolution(kernel, (2, 6, 6), padding=(1, 1))
     weights = np.where(rng.random((5, 144)) < 0.2, 2 * rng.integers(-9, 9, (5, 144)), 0)
-    return Network(
+    return a_network(
         (
-            Layer("conv", conv, Cuba(4096, 2048, 20), bias=np.ones(144, np.int32)),
-            Layer("readout", Connections.from_dense(weights, weights != 0), INTEGRATOR),
+            a_layer("conv", conv, Cuba(4096, 2048, 20), bias=np.ones(144, np.int32)),
+            a_layer("readout", Connections.from_dense(weights, weights != 0), INTEGRATOR),
         )
     )
 
@@ -149,7 +150,7 @@ def test_loads_are_those_of_a_run() -> None:
     assert conv.sops == counts.layers[0].sops / 4
     assert (conv.targets, conv.positions, conv.bias, conv.leaky) == (36, 72, True, True)
     # Weights are stored once, wherever their kernel slides.
-    stored = np.count_nonzero(net.layers[0].connections.kernel)  # type: ignore[union-attr]
+    stored = np.count_nonzero(net.layers[0].inputs[0].connections.kernel)  # type: ignore[union-attr]
     assert conv.nonzero == stored < 72 < counts.layers[0].synapses
     assert conv.macs == 4 * 2 * (3 * 6 - 2) ** 2  # nine taps, less what padding meets
     assert (readout.bias, readout.leaky, readout.targets) == (False, False, 5)

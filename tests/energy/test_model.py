@@ -8,8 +8,9 @@ from esl_lava.counts import Counts, LayerCounts, LayerDetail
 from esl_lava.devices import Device, load_device, with_constants
 from esl_lava.energy import EnergyBreakdown, as_ann, by_connections, per_sample
 from esl_lava.errors import ConfigError, DataError
-from esl_lava.network import INTEGRATOR, Connections, Convolution, Cuba, Layer, Network
+from esl_lava.network import INTEGRATOR, Connections, Convolution, Cuba, Network
 from esl_lava.simulate import simulate
+from tests.graphs import a_layer, a_network
 
 # 3-4-2 for two samples of five steps. The device constants below are small integers and
 # the samples a power of two, so that hand-computed joules are exact.
@@ -176,10 +177,13 @@ def slid(density: float) -> tuple[Network, np.ndarray[Any, Any]]:
     mask = rng.random(kernel.shape) < density
     conv = Convolution(kernel * mask, (2, 48, 48), padding=(1, 1), allowed=mask)
     readout = Connections.from_dense(2 * rng.integers(1, 20, (3, conv.n_post)))
-    layers = Layer("conv", conv, Cuba(4096, 0, 1, refractory=9)), Layer("r", readout, INTEGRATOR)
+    layers = (
+        a_layer("conv", conv, Cuba(4096, 0, 1, refractory=9)),
+        a_layer("r", readout, INTEGRATOR),
+    )
     inputs = np.zeros((2, 5, conv.n_pre), np.uint8)
     inputs[np.arange(2)[:, None], rng.integers(0, 5, (2, conv.n_pre)), np.arange(conv.n_pre)] = 1
-    return Network(layers), inputs
+    return a_network(layers), inputs
 
 
 def test_the_paper_counts_connections_between_neurons_of_a_convolution_too() -> None:

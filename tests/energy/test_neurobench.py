@@ -27,15 +27,14 @@ from esl_lava.network import (
     Connections,
     Convolution,
     Cuba,
-    End,
     Injection,
+    Input,
     Layer,
     Network,
-    Skip,
-    ends,
 )
 from esl_lava.simulate import Result, simulate
 from esl_lava.simulate.result import count
+from tests.graphs import End, a_layer, a_network, ends
 
 
 class Neurons(torch.nn.Module):
@@ -93,7 +92,7 @@ class Arriving(torch.nn.Module):
         self.groups = [self.delays == delay for delay in np.unique(self.delays)]
         if behind:
             self.groups = [self.delays >= 0]
-        bias = layer.bias if part is layer.connections else None
+        bias = layer.bias if part is layer.inputs[0].connections else None
         self.weighing = torch.nn.ModuleList(weighing(part, group, bias) for group in self.groups)
         self.line: list[torch.Tensor] = []
 
@@ -120,7 +119,7 @@ class Torch(torch.nn.Module):
     def __init__(self, network: Network, behind: bool = False) -> None:
         super().__init__()
         self.layers = network.layers
-        self.ends = [ends(network, index) for index in range(len(network.layers))]
+        self.ends = [ends(layer) for layer in network.layers]
         self.arriving = torch.nn.ModuleList(
             torch.nn.ModuleList(Arriving(end, layer, behind) for end in found)
             for layer, found in zip(network.layers, self.ends)
@@ -162,11 +161,11 @@ def mlp() -> tuple[Network, Any]:
     hidden = Connections.from_dense(*masked(rng, (30, 40), 0.2))
     second = Connections.from_dense(*masked(rng, (20, 30), 0.5))
     readout = Connections.from_dense(*masked(rng, (5, 20), 1.0))
-    network = Network(
+    network = a_network(
         (
-            Layer("hidden1", hidden, Cuba(4096, 2048, 30), bias=np.arange(30) % 3),
-            Layer("hidden2", second, Cuba(2048, 1024, 20)),
-            Layer("readout", readout, INTEGRATOR, bias=np.ones(5, np.int32)),
+            a_layer("hidden1", hidden, Cuba(4096, 2048, 30), bias=np.arange(30) % 3),
+            a_layer("hidden2", second, Cuba(2048, 1024, 20)),
+            a_layer("readout", readout, INTEGRATOR, bias=np.ones(5, np.int32)),
         )
     )
     return network, (rng.random((6, 7, 40)) < 0.3).astype(np.uint8)
@@ -179,11 +178,11 @@ def conv() -> tuple[Network, Any]:
     kernel, allowed = masked(rng, (4, 3, 2, 3), 0.6)
     second = Convolution(kernel, first.out_shape, (1, 2), (0, 1), (2, 1), 2, allowed)
     readout = Connections.from_dense(*masked(rng, (5, second.n_post), 0.3))
-    network = Network(
+    network = a_network(
         (
-            Layer("conv1", first, Cuba(4096, 2048, 40)),
-            Layer("conv2", second, Cuba(4096, 2048, 10)),
-            Layer("readout", readout, INTEGRATOR),
+            a_layer("conv1", first, Cuba(4096, 2048, 40)),
+            a_layer("conv2", second, Cuba(4096, 2048, 10)),
+            a_layer("readout", readout, INTEGRATOR),
         )
     )
     return network, (rng.random((5, 6, 2, 9, 8)) < 0.25).astype(np.uint8)
@@ -199,21 +198,21 @@ def graded() -> tuple[Network, Any]:
 def recurrent() -> tuple[Network, Any]:
     rng = np.random.default_rng(4)
     own, second = masked(rng, (20, 20), 0.3), masked(rng, (9, 9), 1.0)
-    network = Network(
+    network = a_network(
         (
-            Layer(
+            a_layer(
                 "own",
                 Connections.from_dense(*masked(rng, (20, 15), 0.4)),
                 Cuba(4096, 2048, 60),
                 recurrent=Connections.from_dense(*own),
             ),
-            Layer(
+            a_layer(
                 "again",
                 Connections.from_dense(*masked(rng, (9, 20), 0.4)),
                 Cuba(1000, 300, 50),
                 recurrent=Connections.from_dense(*second),
             ),
-            Layer("readout", Connections.from_dense(*masked(rng, (5, 9), 1.0)), INTEGRATOR),
+            a_layer("readout", Connections.from_dense(*masked(rng, (5, 9), 1.0)), INTEGRATOR),
         )
     )
     return network, (rng.random((5, 6, 15)) < 0.4).astype(np.uint8)
@@ -223,10 +222,10 @@ def delayed() -> tuple[Network, Any]:
     rng = np.random.default_rng(5)
     hidden = Connections.from_dense(*masked(rng, (20, 15), 0.4))
     readout = Connections.from_dense(*masked(rng, (5, 20), 0.7))
-    network = Network(
+    network = a_network(
         (
-            Layer("hidden", hidden, Cuba(4096, 2048, 20), delays=rng.integers(0, 9, 20)),
-            Layer("readout", readout, INTEGRATOR, delays=[0, 2, 2, 1, 62]),
+            a_layer("hidden", hidden, Cuba(4096, 2048, 20), delays=rng.integers(0, 9, 20)),
+            a_layer("readout", readout, INTEGRATOR, delays=[0, 2, 2, 1, 62]),
         )
     )
     return network, (rng.random((5, 6, 15)) < 0.4).astype(np.uint8)
@@ -243,11 +242,11 @@ def skipped() -> tuple[Network, Any]:
     around = Convolution(kernel, first.in_shape, allowed=allowed)
     readout = Connections.from_dense(*masked(rng, (5, 120), 0.3))
     past = Connections.from_dense(*masked(rng, (5, 120), 0.2))
-    network = Network(
+    network = a_network(
         (
-            Layer("conv1", first, Cuba(4096, 2048, 40)),
-            Layer("conv2", second, Cuba(4096, 2048, 60), skips=(Skip(INPUT, around),)),
-            Layer("readout", readout, INTEGRATOR, skips=(Skip("conv1", past),)),
+            a_layer("conv1", first, Cuba(4096, 2048, 40)),
+            a_layer("conv2", second, Cuba(4096, 2048, 60), skips=(Input(INPUT, around),)),
+            a_layer("readout", readout, INTEGRATOR, skips=(Input("conv1", past),)),
         )
     )
     return network, (rng.random((4, 5, 60)) < 0.3).astype(np.uint8)
@@ -331,7 +330,12 @@ def test_a_delay_behind_the_weights_hides_what_never_arrives() -> None:
     before, behind = (measured(network, inputs, where)[0] for where in (False, True))
     assert counts.sops / counts.samples == before["Effective_ACs"] < behind["Effective_ACs"]
     assert before["Dense"] == behind["Dense"]
-    at_once = Network(tuple(replace(layer, delays=None) for layer in network.layers))
+    at_once = a_network(
+        tuple(
+            replace(layer, inputs=tuple(replace(one, delays=None) for one in layer.inputs))
+            for layer in network.layers
+        )
+    )
     spikes = simulate(network, inputs, record="all").spikes
     assert count(at_once, inputs, spikes).sops / counts.samples == behind["Effective_ACs"]
 
@@ -356,5 +360,5 @@ def test_a_bias_of_its_own_for_each_neuron_takes_its_own_bytes() -> None:
 
 def test_a_network_that_never_fires_has_no_activations() -> None:
     network, inputs = mlp()
-    only = Network((replace(network.layers[0], neuron=INTEGRATOR),))
+    only = a_network((replace(network.layers[0], neuron=INTEGRATOR),))
     assert activation_sparsity(only, simulate(only, inputs).counts) == 0.0

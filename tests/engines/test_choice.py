@@ -11,12 +11,12 @@ from esl_lava import modelfile, netfile
 from esl_lava.config import Experiment, from_mapping
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.engines import fused
+from esl_lava.engines.choice import choose_stored
 from esl_lava.engines.slayer import slayer
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.export.lower import lower
 from esl_lava.models.build import densified, restore
 from esl_lava.sparsity.evolver import sparse_weights, weight_layers
-from esl_lava.training import engines
 from esl_lava.training.adam import Adam
 from esl_lava.training.evaluation import accuracy
 from esl_lava.training.trainer import Trainer
@@ -32,6 +32,12 @@ def data() -> Dataset:
 def by(engine: str, **sections: Any) -> Experiment:
     training = {"engine": engine, **sections.pop("training", {})}
     return experiment(training=training, **sections)
+
+
+def stored(experiment: Experiment) -> tuple[str, ...]:
+    """The layers of which only connections are stored, on data of 64 inputs and 10 classes."""
+    topology = experiment.model.describe((64,), 10)
+    return choose_stored(experiment.training.engine, topology, experiment.sparsity)
 
 
 def dense_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -88,7 +94,7 @@ def test_a_sparse_run_goes_on_to_the_same_bits(data: Dataset, tmp_path) -> None:
 
 
 def test_no_tensor_of_a_sparse_layers_size_is_saved(data: Dataset) -> None:
-    trainer = Trainer(by("sparse", model={"hidden": [64, 64]}, sparsity={"density": 0.05}), data)
+    trainer = Trainer(by("sparse", model={"layers": "64-64"}, sparsity={"density": 0.05}), data)
     stopped(trainer, 3)
     saved = trainer.checkpoint()
     assert saved.masks == {}
@@ -129,16 +135,16 @@ def test_a_sparse_model_is_exported_as_its_dense_form(data: Dataset, tmp_path) -
 def test_auto_chooses_by_density_and_says_so(data: Dataset, caplog) -> None:
     given = by(
         "auto",
-        model={"hidden": [400, 400]},
+        model={"layers": "400-400"},
         sparsity={"density": None, "densities": {"hidden1": 0.05, "hidden2": 0.9}},
     )
     with caplog.at_level(logging.INFO):
-        assert engines.sparse_layers(given, 64, 10) == ("hidden1",)
+        assert stored(given) == ("hidden1",)
     assert "sparse hidden1, 64 x 400 at density 0.05" in caplog.text
     assert "fused hidden2, 400 x 400 at density 0.9" in caplog.text
     for hidden, expected in ((100, ("hidden1",)), (5000, ())):
-        wide = by("auto", model={"hidden": [hidden]}, sparsity={"density": 0.25})
-        assert engines.sparse_layers(wide, 64, 10) == expected
+        wide = by("auto", model={"layers": str(hidden)}, sparsity={"density": 0.25})
+        assert stored(wide) == expected
 
 
 @pytest.mark.parametrize(
@@ -147,7 +153,7 @@ def test_auto_chooses_by_density_and_says_so(data: Dataset, caplog) -> None:
 )
 def test_what_needs_dense_weights(data: Dataset, caplog, sparsity, reason) -> None:
     with caplog.at_level(logging.INFO):
-        assert engines.sparse_layers(by("auto", sparsity=sparsity), 64, 10) == ()
+        assert stored(by("auto", sparsity=sparsity)) == ()
     assert reason in caplog.text
     with pytest.raises(ConfigError, match="hidden1"):
         Trainer(by("sparse", sparsity=sparsity), data)
@@ -161,7 +167,6 @@ def test_neurons_that_fire_once_have_no_engines() -> None:
                 "model": {
                     "kind": "single_spike",
                     "current_decay": 0.25,
-                    "voltage_decay": 0.0,
                 },
                 "sparsity": {"density": 0.5},
                 "training": {"engine": "sparse"},

@@ -4,6 +4,7 @@ from esl_lava.config import Experiment, override
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.errors import ConfigError
 from esl_lava.experiments.baselines import METHODS, by_method
+from esl_lava.models.config import as_layers
 from esl_lava.training.trainer import Trainer
 
 
@@ -38,18 +39,19 @@ def test_dense_has_every_connection(experiment: Experiment, data: Dataset) -> No
 def test_small_dense_is_the_narrowest_with_as_many_parameters(
     experiment: Experiment, data: Dataset, density: float, hidden: list[int]
 ) -> None:
-    sparse = override(experiment, {"sparsity.density": density, "model.hidden": hidden})
+    sparse = override(experiment, {"sparsity.density": density, "model.layers": as_layers(hidden)})
     small = by_method(sparse, "small-dense")
     budget = connections(sparse, data)
     assert connections(small, data) >= budget
-    widest = max(small.model.hidden)
+    widths = [int(width) for width in small.model.layers.split("-")]
+    widest = max(widths)
     factor = (widest - 1) / max(hidden)
     narrower = [max(1, round(n * factor)) for n in hidden]
     if widest > 1:
-        narrow = override(small, {"model.hidden": narrower})
+        narrow = override(small, {"model.layers": as_layers(narrower)})
         assert connections(narrow, data) < budget
     # The shape stays: every layer narrows by the same factor.
-    assert list(small.model.hidden) == [max(1, round(n * widest / max(hidden))) for n in hidden]
+    assert widths == [max(1, round(n * widest / max(hidden))) for n in hidden]
 
 
 def test_pruned_ends_as_sparse_as_the_experiment(experiment: Experiment, data: Dataset) -> None:

@@ -15,17 +15,18 @@ from esl_lava.experiments.evaluate import (
     evaluate,
     load_samples,
 )
-from esl_lava.network import INTEGRATOR, Connections, Convolution, Cuba, Layer, Network
+from esl_lava.network import INTEGRATOR, Connections, Convolution, Cuba, Network
+from tests.graphs import a_layer, a_network
 
 
 def network(steps: int | None = None, **provenance: str) -> Network:
     """Four inputs; hidden neurons repeat inputs 0 and 1; the readout sums each of them."""
     copies = np.array([[2, 0, 0, 0], [0, 2, 0, 0]])
     layers = (
-        Layer("hidden1", Connections.from_dense(copies), Cuba(4096, 4096, 1)),
-        Layer("readout", Connections.from_dense(np.array([[2, 0], [0, 2]])), INTEGRATOR),
+        a_layer("hidden1", Connections.from_dense(copies), Cuba(4096, 4096, 1)),
+        a_layer("readout", Connections.from_dense(np.array([[2, 0], [0, 2]])), INTEGRATOR),
     )
-    return Network(layers, steps, provenance)
+    return a_network(layers, steps, provenance)
 
 
 def four_pixels() -> Dataset:
@@ -97,7 +98,7 @@ def test_no_encoding_is_a_users_error(
 
 
 def test_samples_are_the_first_of_the_split() -> None:
-    wide = Network((Layer("only", Connections.from_dense(np.ones((2, 64), int)), INTEGRATOR),))
+    wide = a_network((a_layer("only", Connections.from_dense(np.ones((2, 64), int)), INTEGRATOR),))
     some = load_samples(wide, "digits", "test", 7)
     assert np.array_equal(some.images, load("digits", "test").images[:7])
     assert len(load_samples(wide, "digits", "test", None)) == 357
@@ -110,7 +111,7 @@ def test_images_of_another_shape_are_refused() -> None:
     """As many pixels are not the same pixels."""
     for shape, fits in (((1, 8, 8), True), ((4, 4, 4), False), ((64, 1, 1), False)):
         kernel = np.full((2, shape[0], 1, 1), 2)
-        maps = Network((Layer("maps", Convolution(kernel, shape), INTEGRATOR),))
+        maps = a_network((a_layer("maps", Convolution(kernel, shape), INTEGRATOR),))
         if fits:
             assert len(load_samples(maps, "digits", "test", None)) == 357
             continue
@@ -128,7 +129,7 @@ def test_classes_that_the_network_does_not_have_are_refused() -> None:
 
 
 def test_a_default_means_at_most_as_many_as_there_are() -> None:
-    wide = Network((Layer("only", Connections.from_dense(np.ones((2, 64), int)), INTEGRATOR),))
+    wide = a_network((a_layer("only", Connections.from_dense(np.ones((2, 64), int)), INTEGRATOR),))
     assert len(load_samples(wide, "digits", "test", None, 100)) == 100
     assert len(load_samples(wide, "digits", "test", None, 1000)) == 357
     with pytest.raises(DataError, match="cannot take 358 samples"):

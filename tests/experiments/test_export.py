@@ -15,7 +15,7 @@ from esl_lava.errors import DataError, FileError, LimitError
 from esl_lava.experiments import export as experiments
 from esl_lava.experiments.export import export, lowered
 from esl_lava.modelfile import SavedModel
-from esl_lava.network import Layer, Network
+from tests.graphs import a_layer, a_network
 
 
 @pytest.fixture(scope="module")
@@ -214,8 +214,8 @@ def test_what_comes_back_is_compared_masks_included(
     thinner = dataclasses.replace(
         c, indptr=indptr, indices=c.indices[keep], weights=c.weights[keep]
     )
-    other = Network(
-        (Layer(first.name, thinner, first.neuron), *others), network.steps, network.provenance
+    other = a_network(
+        (a_layer(first.name, thinner, first.neuron), *others), network.steps, network.provenance
     )
     assert np.array_equal(other.layers[0].connections.dense(), c.dense())
     monkeypatch.setattr(netfile, "read", lambda path: other)

@@ -46,7 +46,7 @@ def test_baselines_vary_the_method(experiment: Experiment) -> None:
 @pytest.fixture
 def quick(experiment: Experiment) -> Experiment:
     return override(
-        experiment, {"training.epochs": 2, "model.hidden": [8], "training.batch_size": 200}
+        experiment, {"training.epochs": 2, "model.layers": "8", "training.batch_size": 200}
     )
 
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esl_lava.experiments.integers import compare_integers
-from esl_lava.network import INPUT, Connections, Convolution, Cuba, Injection, Layer, Network, Skip
+from esl_lava.network import INPUT, Connections, Convolution, Cuba, Injection, Input, Network
+from tests.graphs import a_layer, a_network
 from tests.simulate.networks import Case, cases
 
 MAPS = Convolution(np.arange(1, 9).reshape(2, 1, 2, 2), (1, 3, 3))
@@ -19,7 +20,7 @@ NEURON = Cuba(1024, 2048, 80)
 
 
 def network(connections: Any = MAPS, **parts: Any) -> Network:
-    return Network((Layer("maps", connections, NEURON, **parts),), 4)
+    return a_network((a_layer("maps", connections, NEURON, **parts),), 4)
 
 
 def sentences(expected: Network, found: Network) -> list[str]:
@@ -74,7 +75,7 @@ def test_recurrence_and_skips() -> None:
         "model (8 such differences)"
     ]
     skips = [
-        network(skips=(Skip(INPUT, kernel),))
+        network(skips=(Input(INPUT, kernel),))
         for kernel in (MAPS, replace(MAPS, kernel=-MAPS.kernel))
     ]
     assert sentences(*skips)[0].startswith(
@@ -83,7 +84,7 @@ def test_recurrence_and_skips() -> None:
 
 
 def test_layers_of_another_network_are_refused() -> None:
-    other = Network((Layer("other", MAPS, NEURON),))
+    other = a_network((a_layer("other", MAPS, NEURON),))
     with pytest.raises(ValueError, match=r"layers .*other.* are not .*maps"):
         compare_integers(network(), other)
 
@@ -104,10 +105,12 @@ def test_any_one_integer_changed_is_found(case: Case, seed: int) -> None:
     bias = np.zeros(layer.neurons, int) if layer.bias is None else layer.bias.copy()
     bias[rng.integers(layer.neurons)] ^= 1
     changed = [replace(layer, bias=bias)]
-    if isinstance(layer.connections, Connections) and layer.connections.count:
-        weights = layer.connections.weights.copy()
+    first, *further = layer.inputs
+    if isinstance(first.connections, Connections) and first.connections.count:
+        weights = first.connections.weights.copy()
         weights[rng.integers(weights.size)] ^= 1
-        changed.append(replace(layer, connections=replace(layer.connections, weights=weights)))
+        first = replace(first, connections=replace(first.connections, weights=weights))
+        changed.append(replace(layer, inputs=(first, *further)))
     changed.append(
         replace(layer, neuron=replace(layer.neuron, refractory=layer.neuron.refractory + 1))
     )

@@ -21,12 +21,12 @@ from esl_lava.network import (
     Convolution,
     Cuba,
     Injection,
-    Layer,
     Network,
 )
+from tests.graphs import a_layer, a_network
 
-MAPS = Network((Layer("maps", Convolution(np.full((2, 2, 1, 1), 2), (2, 3, 4)), INTEGRATOR),))
-FULL = Network((Layer("full", Connections.from_dense(np.ones((3, 24), int)), INTEGRATOR),))
+MAPS = a_network((a_layer("maps", Convolution(np.full((2, 2, 1, 1), 2), (2, 3, 4)), INTEGRATOR),))
+FULL = a_network((a_layer("full", Connections.from_dense(np.ones((3, 24), int)), INTEGRATOR),))
 SPIKES = np.random.default_rng(0).integers(0, 2, (5, 6, 2, 3, 4), np.uint8)
 
 
@@ -166,8 +166,8 @@ def test_shapes_that_are_none(words: str) -> None:
 
 def block(facts: dict[str, str]) -> Network:
     """A network whose first layer is an input block."""
-    layers = (Layer("in", Injection((2,)), Cuba(4096, 4096, 50)),)
-    return Network(layers, None, facts, 15)
+    layers = (a_layer("in", Injection((2,)), Cuba(4096, 4096, 50)),)
+    return a_network(layers, None, facts, 15)
 
 
 def test_an_input_block_scales_and_shifts_what_a_file_holds(path: Path) -> None:

@@ -14,7 +14,8 @@ from esl_lava.errors import DataError, FileError
 from esl_lava.experiments.evaluate import encoded
 from esl_lava.experiments.verify import State, slayer_layers, slayer_states, verify
 from esl_lava.models.build import restore
-from esl_lava.network import INPUT, Connections, Layer, Network, Skip
+from esl_lava.network import INPUT, Connections, Input, Network
+from tests.graphs import a_layer, a_network
 from tests.simulate import reference
 
 SAMPLES = 30
@@ -39,7 +40,7 @@ def with_weights(network: Network, name: str, dense: npt.NDArray[np.int32]) -> N
         else layer
         for layer in network.layers
     ]
-    return Network(tuple(layers), network.steps, network.provenance)
+    return a_network(tuple(layers), network.steps, network.provenance)
 
 
 def changed(tiny: Any, path: Path, name: str, post: int, pre: int, by: int) -> Path:
@@ -156,8 +157,12 @@ def test_connections_are_compared_too(tiny: Any, tmp_path: Path) -> None:
     mask = first.connections.mask()
     added = np.flatnonzero(~mask)[:3]
     mask.ravel()[added] = True  # three more, of weight 0
-    wider = Layer(first.name, Connections.from_dense(first.connections.dense(), mask), first.neuron)
-    netfile.write(Network((wider, *others), network.steps, network.provenance), tmp_path / "net.h5")
+    wider = a_layer(
+        first.name, Connections.from_dense(first.connections.dense(), mask), first.neuron
+    )
+    netfile.write(
+        a_network((wider, *others), network.steps, network.provenance), tmp_path / "net.h5"
+    )
     found = verify(tiny.model, tmp_path / "net.h5", samples=3, backends=("exact",))
     assert found.differences == {"exact": 0}
     assert found.total == 3
@@ -272,7 +277,7 @@ TAMPERED: dict[str, tuple[Callable[[Network], Network], str]] = {
         "layer hidden1: shape of recurrent connections is 24 to 24 neurons in",
     ),
     "skip": (
-        lambda n: first_layer(n, skips=(Skip(INPUT, n.layers[0].connections),)),
+        lambda n: first_layer(n, skips=(Input(INPUT, n.layers[0].connections),)),
         "layer hidden1: shape of connections of skip 0 from input is 64 to 24 neurons in",
     ),
     "steps": (lambda n: dataclasses.replace(n, steps=n.steps + 1), "network: number of steps is "),
@@ -326,7 +331,7 @@ def test_a_net_that_says_nothing_of_its_origin_is_verified_as_the_model_was_trai
     tiny: Any, tmp_path: Path
 ) -> None:
     network = netfile.read(tiny.net)
-    netfile.write(Network(network.layers), tmp_path / "net.h5")
+    netfile.write(a_network(network.layers), tmp_path / "net.h5")
     found = verify(tiny.model, tmp_path / "net.h5", samples=3, backends=("exact",))
     assert (found.dataset, found.total) == ("digits", 0)
 
@@ -341,7 +346,7 @@ def test_files_of_different_networks_are_refused(tiny: Any, tmp_path: Path, faul
         "name": (hidden1, dataclasses.replace(hidden2, name="other"), readout),
         "depth": (hidden1, dataclasses.replace(hidden2, name="readout")),
     }[fault]
-    netfile.write(Network(layers, network.steps, network.provenance), tmp_path / "net.h5")
+    netfile.write(a_network(layers, network.steps, network.provenance), tmp_path / "net.h5")
     with pytest.raises(FileError, match=r"net\.h5: not exported from this model: it has layers"):
         verify(tiny.model, tmp_path / "net.h5", backends=("exact",))
 

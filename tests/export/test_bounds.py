@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,21 +9,28 @@ from hypothesis.extra import numpy as hnp
 from esl_lava.chip import NEVER
 from esl_lava.export import unbounded_layers
 from esl_lava.export.bounds import StateBound, state_bound
-from esl_lava.network import INPUT, Connections, Convolution, Cuba, Injection, Layer, Network, Skip
+from esl_lava.network import INPUT, Connections, Convolution, Cuba, Injection, Input, Layer
 from esl_lava.simulate import simulate
+from tests.graphs import a_layer, a_network
 from tests.netfile.networks import random_network
 from tests.simulate import reference
 
 NEURON = Cuba(4096, 2048, 64)
 
 
+def fed_by(one: Layer, source: str) -> Layer:
+    """The layer with another source of its first input."""
+    first, *further = one.inputs
+    return replace(one, inputs=(replace(first, source=source), *further))
+
+
 def layer(weights, bias=None, neuron=NEURON, name="hidden", mask=None) -> Layer:
-    return Layer(name, Connections.from_dense(np.array(weights), mask), neuron, bias)
+    return a_layer(name, Connections.from_dense(np.array(weights), mask), neuron, bias)
 
 
 def states(one: Layer, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """u and v before any reset, (T, neurons), in unlimited range; inputs (T, n_pre)."""
-    weights = one.connections.dense().astype(object)
+    weights = one.inputs[0].connections.dense().astype(object)
     bias = np.zeros(one.neurons, int) if one.bias is None else one.bias
     u = v = np.zeros(one.neurons, object)
     all_u, all_v = [], []
@@ -68,7 +77,9 @@ def layers(draw, values=USUAL):
 def test_no_input_leaves_the_bound(one, data):
     steps = data.draw(st.integers(1, 12))
     bound = state_bound(one, steps)
-    inputs = hnp.arrays(np.uint8, (steps, one.connections.n_pre), elements=st.integers(0, 1))
+    inputs = hnp.arrays(
+        np.uint8, (steps, one.inputs[0].connections.n_pre), elements=st.integers(0, 1)
+    )
     assert inside(bound, *states(one, data.draw(inputs)))
 
 
@@ -140,7 +151,7 @@ def test_safe_ends_where_u_wraps_and_v_clips(u, v, safe):
 @given(layers(WIDE), st.data())
 def test_safe_layers_never_overflow_in_the_simulator(one, data):
     steps = data.draw(st.integers(1, 5))
-    network = Network((one,))
+    network = a_network((one,))
     inputs = hnp.arrays(np.uint8, (1, steps, network.inputs), elements=st.integers(0, 1))
     overflows = simulate(network, data.draw(inputs)).overflows
     if unbounded_layers(network, steps) == ():
@@ -149,7 +160,7 @@ def test_safe_layers_never_overflow_in_the_simulator(one, data):
 
 def test_unbounded_layers():
     strong = np.full((2, 400), 254)
-    network = Network(
+    network = a_network(
         (
             layer([[254] * 10] * 400, name="small"),
             layer(strong, name="current", neuron=Cuba(2000, 4096, 64)),
@@ -173,54 +184,54 @@ def test_bounds_over_very_many_steps_do_not_overflow_themselves():
 @pytest.mark.parametrize("seed", range(40))
 def test_no_network_leaves_its_bounds(seed):
     drawn = random_network(seed)
-    network = Network(drawn.layers, None, {}, drawn.input_bits % 4)
+    network = a_network(drawn.layers, None, {}, drawn.input_bits % 4)
     rng = np.random.default_rng(seed)
     most = max(1, (1 << network.input_bits) - 1)
     low = -most if network.input_bits else 0
     inputs = rng.integers(low, most + 1, (1, 64, network.inputs))
     trace = reference.simulate(network, inputs)
-    source = INPUT
     for one in network.layers:
-        bound = state_bound(one, 64, source, network.input_bits)
+        bound = state_bound(one, 64, network.input_bits)
         if bound.safe:
             assert trace.overflows[one.name] == (0, 0)
             # v is 0 where a neuron has just fired, so it may only fall short of the bound.
             assert inside(bound, trace.u[one.name], trace.v[one.name])
-        source = one.name
 
 
 def test_bounds_of_convolutions_by_hand():
     kernel = [[[[1, -2]], [[4, 0]]], [[[8, 16]], [[0, -32]]]]  # two channels of sums -2..5, -32..24
     bias = np.repeat([3, -3], 4)
-    one = Layer("a", Convolution(kernel, (2, 2, 3)), Cuba(4096, [4096, 0], NEVER), bias)
+    one = a_layer("a", Convolution(kernel, (2, 2, 3)), Cuba(4096, [4096, 0], NEVER), bias)
     assert state_bound(one, 1) == StateBound((-32 * 64, 24 * 64), (-35 * 64, 21 * 64))
     assert state_bound(one, 2) == StateBound((-32 * 64, 24 * 64), (-70 * 64, 42 * 64))
     # Graded input of either sign, up to 3: channel 0 may sum to 7 * 3, channel 1 to 56 * 3.
-    graded = state_bound(one, 1, INPUT, 2)
+    graded = state_bound(one, 1, 2)
     assert graded == StateBound((-168 * 64, 168 * 64), (-171 * 64, 165 * 64))
-    assert state_bound(one, 1, "layer0", 2) == state_bound(one, 1)
-    more = Layer("a", one.connections, one.neuron, bias, skips=[Skip(INPUT, one.connections)])
-    assert state_bound(more, 1, INPUT, 0).u == (-64 * 64, 48 * 64)
-    assert state_bound(more, 1, "layer0", 2).u == ((-168 - 32) * 64, (168 + 24) * 64)
+    assert state_bound(fed_by(one, "layer0"), 1, 2) == state_bound(one, 1)
+    more = replace(one, inputs=(*one.inputs, Input(INPUT, one.inputs[0].connections)), bias=bias)
+    assert state_bound(more, 1).u == (-64 * 64, 48 * 64)
+    assert state_bound(fed_by(more, "layer0"), 1, 2).u == ((-168 - 32) * 64, (168 + 24) * 64)
 
 
 def test_bounds_of_recurrent_and_injected_layers_by_hand():
     recurrent = Connections.from_dense([[0, -7], [5, 0]])
-    one = Layer("a", Connections.from_dense([[2], [-3]]), Cuba(4096, 4096, 9), recurrent=recurrent)
+    one = a_layer(
+        "a", Connections.from_dense([[2], [-3]]), Cuba(4096, 4096, 9), recurrent=recurrent
+    )
     assert state_bound(one, 3) == StateBound((-7 * 64, 5 * 64), (-7 * 64, 5 * 64))
-    injected = Layer("a", Injection((2,)), Cuba(0, 4096, [9, NEVER]), bias=[0, 100])
+    injected = a_layer("a", Injection((2,)), Cuba(0, 4096, [9, NEVER]), bias=[0, 100])
     assert state_bound(injected, 5) == StateBound((0, 0), (-64, 101 * 64))
-    assert state_bound(injected, 5, INPUT, 12) == StateBound((0, 0), (-4095 * 64, 4195 * 64))
+    assert state_bound(injected, 5, 12) == StateBound((0, 0), (-4095 * 64, 4195 * 64))
 
 
 def test_a_neuron_that_never_fires_keeps_what_others_lose():
     weights = Connections.from_dense([[10], [10]])
-    one = Layer("a", weights, Cuba(4096, 0, [5, NEVER]))
+    one = a_layer("a", weights, Cuba(4096, 0, [5, NEVER]))
     assert state_bound(one, 7).v == (0, 70 * 64)
 
 
 def test_wide_convolutions_are_bounded_in_no_time():
     kernel = np.full((64, 64, 3, 3), 254)
     bias = np.repeat(np.arange(64), 224 * 224)
-    one = Layer("a", Convolution(kernel, (64, 226, 226)), Cuba(4096, 4096, 9), bias)
+    one = a_layer("a", Convolution(kernel, (64, 226, 226)), Cuba(4096, 4096, 9), bias)
     assert state_bound(one, 1).v[1] == (64 * 9 * 254 + 63) * 64

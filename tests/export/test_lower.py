@@ -11,6 +11,7 @@ from esl_lava.export.lower import integer_decay, integer_threshold, integer_weig
 from esl_lava.models.mlp import SpikingMLP
 from esl_lava.network import INTEGRATOR, Network
 from esl_lava.simulate import simulate
+from esl_lava.topology import describe
 
 
 def neuron(threshold=1.0, current_decay=1.0, voltage_decay=0.5):
@@ -58,7 +59,10 @@ def test_decays_and_thresholds_are_slayers():
 @pytest.mark.parametrize("threshold", [1 / 64, 0.95, 3.25])
 def test_lowered_neurons_are_slayers_device_parameters(decays, threshold):
     model = SpikingMLP(
-        5, (4, 3), 2, current_decay=decays[0], voltage_decay=decays[1], threshold=threshold
+        describe("4-3", (5,), 2),
+        current_decay=decays[0],
+        voltage_decay=decays[1],
+        threshold=threshold,
     )
     network = lower(model)
     for layer, block in zip(network.layers, model.hidden_blocks()):
@@ -81,7 +85,7 @@ def scaled(model: SpikingMLP, gain: float) -> SpikingMLP:
 
 def test_lowering_reads_only():
     torch.manual_seed(0)
-    model = SpikingMLP(5, (4,), 2)
+    model = SpikingMLP(describe("4", (5,), 2))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     network = lower(model, steps=7, provenance={"source": "test"})
     assert (network.steps, dict(network.provenance)) == (7, {"source": "test"})
@@ -91,7 +95,7 @@ def test_lowering_reads_only():
 
 
 def test_masks_are_kept_even_where_a_weight_rounds_to_nothing():
-    model = SpikingMLP(3, (2,), 2)
+    model = SpikingMLP(describe("2", (3,), 2))
     hidden = model.hidden1.synapse.weight
     weight = torch.tensor([[1.0, 0.0, 0.004], [-0.0, -1.0, 0.0]])
     mask = torch.tensor([[True, True, True], [False, True, False]])
@@ -109,7 +113,7 @@ def test_masks_are_kept_even_where_a_weight_rounds_to_nothing():
 
 def test_unusable_layers_are_all_named():
     torch.manual_seed(0)
-    model = SpikingMLP(4, (4, 4), 3)
+    model = SpikingMLP(describe("4-4", (4,), 3))
     masks = {}
     with torch.no_grad():
         for name in ("hidden1", "hidden2"):
@@ -131,7 +135,7 @@ def test_unusable_layers_are_all_named():
 
 
 def test_a_mask_of_no_layer():
-    model = SpikingMLP(2, (2,), 2)
+    model = SpikingMLP(describe("2", (2,), 2))
     with pytest.raises(ValueError, match="masks for hidden_1, but layers are hidden1, readout"):
         lower(model, {"hidden_1": torch.ones(2, 2)})
 
@@ -169,9 +173,7 @@ def test_simulated_spikes_are_slayers(hidden, current_decay, voltage_decay, thre
         torch.manual_seed(seed)
         model = scaled(
             SpikingMLP(
-                24,
-                hidden,
-                6,
+                describe("-".join(map(str, hidden)), (24,), 6),
                 current_decay=current_decay,
                 voltage_decay=voltage_decay,
                 threshold=threshold,
@@ -186,7 +188,7 @@ def test_simulated_spikes_are_slayers(hidden, current_decay, voltage_decay, thre
 
 def test_simulated_spikes_of_a_masked_network_are_slayers():
     torch.manual_seed(1)
-    model = scaled(SpikingMLP(24, (40, 30), 6), 10)
+    model = scaled(SpikingMLP(describe("40-30", (24,), 6)), 10)
     generator = torch.Generator().manual_seed(2)
     masks = {}
     with torch.no_grad():
@@ -203,7 +205,7 @@ def test_simulated_spikes_of_a_masked_network_are_slayers():
 # Above 64, SLAYER's default `threshold_eps` is lost in float32.
 @pytest.mark.parametrize(("threshold", "weight"), [(1.0, 0.5), (1.0, 1.0), (100.0, 2.0)])
 def test_a_potential_exactly_at_the_threshold_does_not_fire(threshold, weight):
-    model = SpikingMLP(1, (1,), 1, voltage_decay=0.0, threshold=threshold)
+    model = SpikingMLP(describe("1", (1,), 1), voltage_decay=0.0, threshold=threshold)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:

@@ -18,9 +18,11 @@ from esl_lava.export.time_grid import (
     unit_weights,
 )
 from esl_lava.models.single_spike import SingleSpikeMLP
-from esl_lava.network import Connections, Cuba, Layer, Network
+from esl_lava.network import Connections, Cuba, Network
 from esl_lava.simulate import simulate
 from esl_lava.simulate.result import sops_by_sample
+from esl_lava.topology import describe
+from tests.graphs import a_layer, a_network
 
 HALVING = 2048
 """A current that loses half a step, so that a step lasts ln 2 time constants."""
@@ -28,7 +30,9 @@ HALVING = 2048
 
 def model(inputs: int, *weights: list[list[float]]) -> SingleSpikeMLP:
     """A network with these weights, (n_post, n_pre) of each layer."""
-    network = SingleSpikeMLP(inputs, [len(w) for w in weights[:-1]], len(weights[-1]))
+    network = SingleSpikeMLP(
+        describe("-".join(str(len(w)) for w in weights[:-1]), (inputs,), len(weights[-1]))
+    )
     for layer, values in zip(network.layers(), weights):
         layer.weight.data = torch.tensor(values)  # type: ignore[union-attr]
     return network
@@ -120,9 +124,9 @@ def test_truncation_is_bounded(decay: int, steps: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     weights = 2 * rng.integers(-127, 128, (3, 8))
     never = Cuba(decay, 0, 1 << 17, refractory=1)
-    layer = Layer("a", Connections.from_dense(weights), never)
+    layer = a_layer("a", Connections.from_dense(weights), never)
     inputs = (rng.random((2, steps, 8)) < 0.05).astype(np.uint8)
-    found = simulate(Network((layer,)), inputs, states="a").v["a"]
+    found = simulate(a_network((layer,)), inputs, states="a").v["a"]
     u, v = np.zeros((2, 2, 3))
     allowed = truncation(decay, steps)
     for n in range(steps):

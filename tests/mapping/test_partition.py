@@ -1,5 +1,4 @@
 import re
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from esl_lava.network import (
     Layer,
     Network,
 )
+from tests.graphs import a_layer, a_network
 from tests.simulate.networks import Case, cases
 
 
@@ -58,12 +58,12 @@ SPIKING = Cuba(4096, 2048, 64)
 
 
 def layer(name: str, part: Connections, neuron: Cuba = SPIKING, **more: Any) -> Layer:
-    return Layer(name, part, neuron, **more)
+    return a_layer(name, part, neuron, **more)
 
 
 def paper(density: float) -> Network:
     hidden = layer("hidden", random((800, 784), density))
-    return Network((hidden, layer("readout", random((10, 800), 1.0), INTEGRATOR)))
+    return a_network((hidden, layer("readout", random((10, 800), 1.0), INTEGRATOR)))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_limits_hold_in_every_core_of_any_network(
 def test_output_axons_count_destination_cores_and_chips() -> None:
     # Every one of 6 neurons goes to both cores of 4 neurons each.
     hidden, behind = random((6, 5), 1.0), random((8, 6), 1.0)
-    network = Network((layer("a", hidden), layer("b", behind)))
+    network = a_network((layer("a", hidden), layer("b", behind)))
     near = map_network(network, chip(neurons=6, packing="nxtf", synapse_words=14, cores=8))
     first, second = near.layers
     assert [len(first.cores), len(second.cores)] == [1, 2]
@@ -163,7 +163,7 @@ def test_output_axons_count_destination_cores_and_chips() -> None:
 
 def test_a_sparse_neuron_sends_only_where_it_has_synapses() -> None:
     block = np.kron(np.eye(2, dtype=np.int32), np.ones((4, 3), np.int32)) * 2
-    network = Network(
+    network = a_network(
         (layer("a", random((6, 5), 1.0)), layer("b", Connections.from_dense(block, block != 0)))
     )
     found = map_network(network, chip(neurons=4, synapse_words=100))
@@ -174,8 +174,8 @@ def test_a_sparse_neuron_sends_only_where_it_has_synapses() -> None:
 
 def test_recurrence_takes_axons_of_its_own_cores() -> None:
     part = random((6, 5), 1.0)
-    alone = Network((layer("a", part),))
-    looped = Network((layer("a", part, recurrent=random((6, 6), 1.0)),))
+    alone = a_network((layer("a", part),))
+    looped = a_network((layer("a", part, recurrent=random((6, 6), 1.0)),))
     (used,) = (core.used for core in map_network(alone, chip()).layers[0].cores)
     (more,) = (core.used for core in map_network(looped, chip()).layers[0].cores)
     assert (used["output_axons"], more["output_axons"]) == (0, 6)
@@ -209,25 +209,25 @@ def test_weights_are_stored_without_their_common_power_of_two(
 def test_weights_too_wide_are_refused_by_layer() -> None:
     wide = layer("deep", Connections.from_dense(np.array([[257, -300]], np.int32)))
     with pytest.raises(LimitError, match="layer deep: weights of 10 bits exceed 8 bits"):
-        map_network(Network((wide,)), load_device("loihi1"))
+        map_network(a_network((wide,)), load_device("loihi1"))
 
 
 def test_delays_take_bits_of_every_synapse() -> None:
     part = random((8, 20), 1.0)
-    plain = map_network(Network((layer("a", part),)), chip()).layers[0]
+    plain = map_network(a_network((layer("a", part),)), chip()).layers[0]
     late = layer("a", part, delays=np.full(8, 9, np.int32))
-    slow = map_network(Network((late,)), chip()).layers[0]
+    slow = map_network(a_network((late,)), chip()).layers[0]
     assert slow.weight_bits == plain.weight_bits == 8
     assert (plain.words["dense"][0], slow.words["dense"][0]) == (20 * 2, 20 * 2)
     many = layer("a", part, delays=np.full(8, 62, np.int32))
-    assert map_network(Network((many,)), chip()).layers[0].words["dense"][0] == 20 * 2
-    assert map_network(Network((many,)), chip()).layers[0].words["sparse"][0] == 20 * 3
+    assert map_network(a_network((many,)), chip()).layers[0].words["dense"][0] == 20 * 2
+    assert map_network(a_network((many,)), chip()).layers[0].words["sparse"][0] == 20 * 3
 
 
 def test_injected_input_takes_neurons_only() -> None:
-    network = Network(
+    network = a_network(
         (
-            Layer("image", Injection((10,)), Cuba(4096, 4096, 1)),
+            a_layer("image", Injection((10,)), Cuba(4096, 4096, 1)),
             layer("a", random((4, 10), 1.0)),
         ),
         input_bits=8,
@@ -245,28 +245,28 @@ def test_injected_input_takes_neurons_only() -> None:
     ],
 )
 def test_what_never_fits_is_named(limits: dict[str, int], said: str) -> None:
-    network = Network((layer("a", random((6, 5), 1.0)), layer("b", random((8, 6), 1.0))))
+    network = a_network((layer("a", random((6, 5), 1.0)), layer("b", random((8, 6), 1.0))))
     given = {"neurons": 6, **limits}
     if "output_axons" in limits:
         given["neurons"] = 4
     if "input_axons" in limits:
-        network = Network(network.layers[:1])
+        network = a_network(network.layers[:1])
     if "synapse_words" in limits:
-        network = Network(network.layers[:1])
+        network = a_network(network.layers[:1])
     with pytest.raises(LimitError, match=said):
         map_network(network, chip(**given))
 
 
 def test_too_few_chips_are_named() -> None:
     device = chip(neurons=4, cores=2)
-    network = Network((layer("a", random((6, 5), 1.0)), layer("b", random((8, 6), 1.0))))
+    network = a_network((layer("a", random((6, 5), 1.0)), layer("b", random((8, 6), 1.0))))
     assert map_network(network, device, chips=2).cores == 4
     with pytest.raises(LimitError, match=r"cores 4 exceed 2 \(1 of small\); layer a takes 2"):
         map_network(network, device, chips=1)
 
 
 def test_a_chip_without_capacity_or_with_other_words_is_refused() -> None:
-    network = Network((layer("a", random((6, 5), 1.0)),))
+    network = a_network((layer("a", random((6, 5), 1.0)),))
     with pytest.raises(ConfigError, match=r"device rolls states no \[capacity\]"):
         map_network(network, load_device("rolls"))
     with pytest.raises(ConfigError, match="fills words of 32 bits, those of loihi1 have 64"):
@@ -281,9 +281,9 @@ def test_the_width_that_would_save_a_core_does() -> None:
     assert hidden.fit.used > hidden.fit.limit
     width = hidden.fit.width
     assert width is not None
-    dense = network.layers[0].connections.dense()[:width]  # type: ignore[union-attr]
-    narrow = replace(network.layers[0], connections=Connections.from_dense(dense, dense != 0))
-    assert len(map_network(Network((narrow,)), device).layers[0].cores) <= hidden.fit.cores + 1
+    dense = network.first.unrolled().dense()[:width]
+    narrow = a_layer("hidden1", Connections.from_dense(dense, dense != 0), SPIKING)
+    assert len(map_network(a_network((narrow,)), device).layers[0].cores) <= hidden.fit.cores + 1
     assert hidden.fit.density is not None
     thin = map_network(paper(hidden.fit.density * 0.95), device).layers[0]
     assert len(thin.cores) <= hidden.fit.cores
@@ -293,7 +293,7 @@ def test_the_width_that_would_save_a_core_does() -> None:
     ("width", "packing"), [(1100, "nxtf"), (3000, "nxtf"), (5000, "nengo-loihi")]
 )
 def test_a_layer_wider_than_an_index_says_what_would_save_a_core(width: int, packing: str) -> None:
-    network = Network((layer("wide", random((width, 20), 0.5)),))
+    network = a_network((layer("wide", random((width, 20), 0.5)),))
     (found,) = map_network(network, load_device("loihi1"), packed=packing).layers
     assert len(found.cores) == -(-width // 1024)
     assert found.fit is not None
@@ -310,14 +310,14 @@ def convolutions(side: int, channels: tuple[int, ...]) -> Network:
     for index, wide in enumerate(channels):
         kernel = 2 * rng.integers(1, 127, (wide, shape[0], 3, 3))
         kernel = np.where(rng.random(kernel.shape) < 0.1, kernel, 0)
-        layers.append(Layer(f"conv{index}", Convolution(kernel, shape, padding=(1, 1)), SPIKING))
+        layers.append(a_layer(f"conv{index}", Convolution(kernel, shape, padding=(1, 1)), SPIKING))
         shape = layers[-1].shape
         if index % 2:
             kernel = np.full((wide, 1, 2, 2), 16)
             part = Convolution(kernel, shape, stride=(2, 2), groups=wide)
-            layers.append(Layer(f"pool{index}", part, SPIKING))
+            layers.append(a_layer(f"pool{index}", part, SPIKING))
             shape = layers[-1].shape
-    return Network(tuple(layers))
+    return a_network(tuple(layers))
 
 
 def test_deep_convolutions_lie_as_when_every_region_was_tried() -> None:

@@ -8,13 +8,15 @@ from hypothesis import strategies as st
 from esl_lava.mapping.regions import (
     Grid,
     Region,
-    Synapses,
+    RegionIndex,
+    index_regions,
     maps,
     partitions,
     running_totals,
     splits,
 )
-from esl_lava.network import Connections, Convolution, Cuba, Injection, Layer, parts
+from esl_lava.network import Connections, Convolution, Cuba, Injection
+from tests.graphs import a_layer
 from tests.simulate.networks import Case, cases
 
 
@@ -34,12 +36,12 @@ def test_regions_share_out_every_synapse_of_any_layer(case: Case, cores: int) ->
         assert len(regions) >= min(cores, layer.neurons)
         members = np.concatenate([region.members(layer.shape) for region in regions])
         assert sorted(members) == list(range(layer.neurons))
-        for part in parts(layer):
-            there, laid_out = unrolled(part), Synapses(part, layer.shape)
+        for part in layer.kinds:
+            there, laid_out = unrolled(part), index_regions(part, layer.shape)
             for region in regions:
                 reach = laid_out.reach(region)
                 mine = there[region.members(layer.shape)]
-                assert reach.fan_out.tolist() == mine.sum(axis=0).tolist()
+                assert laid_out.fan_out(region).tolist() == mine.sum(axis=0).tolist()
                 check_lists(reach, mine, part)
                 check_marks(laid_out, region, mine)
             check_kinds(laid_out, regions)
@@ -48,14 +50,14 @@ def test_regions_share_out_every_synapse_of_any_layer(case: Case, cores: int) ->
         assert grid.sums(running_totals(values, layer.shape)).ravel().tolist() == sums
 
 
-def check_marks(laid_out: Synapses, region: Region, mine: Any) -> None:
+def check_marks(laid_out: RegionIndex, region: Region, mine: Any) -> None:
     """Inputs with a synapse are counted once more."""
     cores = np.arange(mine.shape[1])
     laid_out.mark(cores, region)
     assert (cores - np.arange(mine.shape[1])).tolist() == mine.any(axis=0).tolist()
 
 
-def check_kinds(laid_out: Synapses, regions: list[Region]) -> None:
+def check_kinds(laid_out: RegionIndex, regions: list[Region]) -> None:
     """Regions of a kind have the same lists and axons."""
     known: dict[Any, Any] = {}
     for region in regions:
@@ -86,17 +88,27 @@ def check_lists(reach: Any, mine: Any, part: Any) -> None:
 def test_inputs_inside_share_lists_and_those_at_borders_have_their_own() -> None:
     kernel = np.ones((2, 3, 3, 3), np.int32)
     part = Convolution(kernel, (3, 8, 8), padding=(1, 1))
-    reach = Synapses(part, part.out_shape).reach(Region((0, 2), (0, 8), (0, 8)))
+    laid_out, region = index_regions(part, part.out_shape), Region((0, 2), (0, 8), (0, 8))
+    reach = laid_out.reach(region)
     # Three kinds along an axis: first, middle and last inputs; three channels of each.
     assert len(reach.lists.groups) == 3 * 3 * 3
     assert reach.axons == 64
     assert len(reach.lists.owner) == 3 * 2 * (2 + 3 + 2) ** 2
-    assert reach.fan_out.reshape(3, 8, 8)[0, 0].tolist() == [8, 12, 12, 12, 12, 12, 12, 8]
+    assert laid_out.fan_out(region).reshape(3, 8, 8)[0, 0].tolist() == [
+        8,
+        12,
+        12,
+        12,
+        12,
+        12,
+        12,
+        8,
+    ]
 
 
 def test_a_stride_makes_kinds_of_its_own() -> None:
     part = Convolution(np.ones((1, 1, 2, 2), np.int32), (1, 8, 8), stride=(2, 2))
-    reach = Synapses(part, part.out_shape).reach(Region((0, 1), (0, 4), (0, 4)))
+    reach = index_regions(part, part.out_shape).reach(Region((0, 1), (0, 4), (0, 4)))
     assert len(reach.lists.groups) == 4
     assert len(reach.lists.owner) == 4
 
@@ -105,7 +117,7 @@ def test_least_stored_is_what_lists_hold() -> None:
     rng = np.random.default_rng(1)
     kernel = np.where(rng.random((4, 2, 3, 3)) < 0.5, 2, 0)
     part = Convolution(kernel, (2, 7, 9), (2, 1), (1, 0))
-    laid_out = Synapses(part, part.out_shape)
+    laid_out = index_regions(part, part.out_shape)
     for shares in ((1, 1, 1), (2, 2, 3)):
         grid = Grid(part.out_shape, shares)
         synapses = laid_out.least_stored(grid, every_position=False)
@@ -116,13 +128,13 @@ def test_least_stored_is_what_lists_hold() -> None:
             assert synapses.flat[number] == len(lists.owner)
             # Lists without a synapse are not laid out.
             assert positions.flat[number] >= lists.widths.sum()
-    full = Synapses(Connections.from_dense(np.ones((3, 3), np.int32)), (3,))
+    full = index_regions(Connections.from_dense(np.ones((3, 3), np.int32)), (3,))
     assert full.least_stored(Grid((3, 1, 1), (1, 1, 1)), every_position=True).tolist() == [[[0]]]
 
 
 def test_places_inside_a_map_are_of_one_kind() -> None:
     part = Convolution(np.ones((2, 3, 3, 3), np.int32), (3, 12, 12), padding=(1, 1))
-    laid_out, grid = Synapses(part, part.out_shape), Grid(part.out_shape, (1, 6, 6))
+    laid_out, grid = index_regions(part, part.out_shape), Grid(part.out_shape, (1, 6, 6))
     assert len({laid_out.kind(region) for region in grid.regions()}) == 3 * 3
 
 
@@ -130,7 +142,7 @@ def test_splits_and_their_order() -> None:
     assert splits(10, 3) == ((0, 3), (3, 6), (6, 10))
     assert maps((5,)) == (5, 1, 1)
     conv = Convolution(np.ones((4, 1, 1, 1), np.int32), (1, 4, 2))
-    layer = Layer("conv", conv, Cuba(0, 0, 1))
+    layer = a_layer("conv", conv, Cuba(0, 0, 1))
     shapes = [
         [region.shape for region in found] for found in map(Grid.regions, partitions(layer, 2, 32))
     ]

@@ -8,8 +8,9 @@ from esl_lava.arrivals import by_steps_left, latest
 from esl_lava.devices import Device, load_device
 from esl_lava.errors import DataError, LimitError
 from esl_lava.mapping import layer_bounds, map_network, step_nanoseconds, traffic
-from esl_lava.network import INPUT, INTEGRATOR, Connections, Injection, Layer, Network, ends
+from esl_lava.network import INPUT, INTEGRATOR, Connections, Injection, Network
 from esl_lava.simulate import simulate
+from tests.graphs import a_layer, a_network, ends
 from tests.mapping.test_partition import chip, layer, random
 from tests.simulate.networks import Case, cases
 
@@ -40,8 +41,8 @@ def test_traffic_of_any_network_is_that_of_its_spikes(case: Case) -> None:
         home[each.name] = np.zeros(each.neurons, int)
         for core in place.cores:
             home[each.name][core.region.members(each.shape)] = core.number
-    for index, (each, place) in enumerate(zip(case.network.layers, found_map.layers)):
-        for source, part, late in ends(case.network, index):
+    for each, place in zip(case.network.layers, found_map.layers):
+        for source, part, late in ends(each):
             if isinstance(part, Injection) or source not in spikes:
                 continue
             there = part.unrolled().dense() != 0
@@ -58,7 +59,7 @@ def test_traffic_of_any_network_is_that_of_its_spikes(case: Case) -> None:
 
 def pair() -> tuple[Network, Any, dict[str, Any]]:
     """Five inputs onto six neurons in a core, onto eight in two; and spikes of ten steps."""
-    network = Network((layer("a", random((6, 5), 1.0)), layer("b", random((8, 6), 1.0))))
+    network = a_network((layer("a", random((6, 5), 1.0)), layer("b", random((8, 6), 1.0))))
     found = map_network(network, chip(neurons=6, synapse_words=14))
     spikes = {
         INPUT: np.array([[10, 0, 0, 4, 0]]),
@@ -81,8 +82,8 @@ def test_traffic_by_hand() -> None:
 
 def test_what_arrives_after_the_last_step_is_no_message() -> None:
     one = Connections.from_dense([[2], [2]])
-    layer = Layer("only", one, INTEGRATOR, delays=[0, 2])
-    network = Network((layer,))
+    layer = a_layer("only", one, INTEGRATOR, delays=[0, 2])
+    network = a_network((layer,))
     found = map_network(network, chip(neurons=1))
     assert found.cores == 2
     sent = np.array([[5], [7], [11]])  # with no, one and at least two steps left

@@ -24,7 +24,7 @@ from esl_lava.config import from_toml
 from esl_lava.errors import FileError
 from esl_lava.modelfile import SavedModel, read, write
 
-CONFIG = from_toml("[sparsity]\ndensity = 0.5\n[model]\nhidden = [3]")
+CONFIG = from_toml("[sparsity]\ndensity = 0.5\n[model]\nlayers = '3'")
 WEIGHT = torch.arange(-3.0, 3.0).reshape(3, 2, 1, 1, 1)
 
 

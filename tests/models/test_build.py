@@ -5,13 +5,19 @@ from esl_lava import modelfile
 from esl_lava.config import from_toml
 from esl_lava.errors import FileError
 from esl_lava.modelfile import SavedModel
+from esl_lava.models import build as build_module
 from esl_lava.models.build import build, densified, restore
+from esl_lava.models.config import NETWORKS
+from esl_lava.models.mlp import BLOCKS
+from esl_lava.models.single_spike import LAYERS
+from esl_lava.topology import LAYER_KINDS
+from esl_lava.training.kinds import KINDS
 
 TOML = """
 [sparsity]
 density = 0.5
 [model]
-hidden = [4, 3]
+layers = "4-3"
 current_decay = 0.75
 voltage_decay = 0.25
 threshold = 1.5
@@ -23,7 +29,7 @@ CONFIG = from_toml(TOML)
 
 def network(seed=0, inputs=5, classes=2):
     torch.manual_seed(seed)
-    return build(CONFIG.model, inputs, classes)
+    return build(CONFIG.model, CONFIG.model.describe((inputs,), classes))
 
 
 def saved(toml=TOML, masks=None, drop=(), **weights) -> SavedModel:
@@ -113,15 +119,15 @@ def test_restoring_does_not_tie_the_model_to_the_file():
     assert torch.equal(model.weights["hidden1.synapse.weight"], before)
 
 
-@pytest.mark.parametrize("hidden", ["[4]", "[4, 3, 3]", "[4, 2]", "[3, 3]"])
-def test_weights_of_another_configuration(hidden):
-    message = refusal(saved(TOML.replace("[4, 3]", hidden)))
-    assert f"hidden = {hidden}" in message
+@pytest.mark.parametrize("layers", ["4", "4-3-3", "4-2", "3-3"])
+def test_weights_of_another_configuration(layers):
+    message = refusal(saved(TOML.replace("4-3", layers)))
+    assert f"layers = '{layers}'" in message
 
 
 def test_a_configuration_far_larger_than_its_weights_allocates_nothing():
     """Built first and compared later, this would be 2**60 weights."""
-    message = refusal(saved(TOML.replace("[4, 3]", f"[{1 << 20}, {1 << 20}, {1 << 20}]")))
+    message = refusal(saved(TOML.replace("4-3", "-".join([str(1 << 20)] * 3))))
     assert "hidden1" in message
     assert "1048576" in message
 
@@ -178,7 +184,9 @@ def test_masks_that_do_not_fit(masks):
 def stored(**changed) -> SavedModel:
     """`network` with sparse hidden layers: of 4 x 5 and 3 x 4 positions, two connections each."""
     torch.manual_seed(0)
-    model = build(CONFIG.model, 5, 2, sparse_layers=["hidden1", "hidden2"])
+    model = build(
+        CONFIG.model, CONFIG.model.describe((5,), 2), sparse_layers=["hidden1", "hidden2"]
+    )
     for name in ("hidden1", "hidden2"):
         model.get_submodule(name).synapse.weight.begin(torch.tensor([1, 7]))
     weights = {key: value.clone() for key, value in model.state_dict().items()} | changed
@@ -209,3 +217,10 @@ def test_sparse_layers_that_do_not_fit_are_refused(monkeypatch):
     monkeypatch.setattr("esl_lava.models.build.MAX_DENSE", 12)
     with pytest.raises(FileError, match="hidden1: 4 x 5 positions are more than the 12"):
         densified(stored())
+
+
+def test_every_kind_stands_in_every_table():
+    assert [*NETWORKS] == [*build_module._KINDS] == [*KINDS]
+    for kind, section in NETWORKS.items():
+        assert section.model_fields["kind"].default == kind
+    assert [*LAYER_KINDS] == [*BLOCKS] == [*LAYERS]

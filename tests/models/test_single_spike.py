@@ -15,6 +15,7 @@ from esl_lava.models.single_spike import (
     firing_times,
     grid_step,
 )
+from esl_lava.topology import describe
 
 INF = math.inf
 
@@ -269,7 +270,7 @@ def test_distinct_times() -> None:
 
 def test_the_network_is_its_layers_one_after_another() -> None:
     torch.manual_seed(0)
-    model = SingleSpikeMLP(6, [5, 4], 3)
+    model = SingleSpikeMLP(describe("5-4", (6,), 3))
     assert model.hidden_names == ("hidden1", "hidden2")
     assert {name: tuple(p.shape) for name, p in model.named_parameters()} == {
         "hidden1.weight": (5, 6),

@@ -14,10 +14,11 @@ from esl_lava.network import (
     Convolution,
     Cuba,
     Injection,
+    Input,
     Layer,
     Network,
-    Skip,
 )
+from tests.graphs import a_layer, a_network
 
 
 def random_network(seed: int, *, netx: bool = False) -> Network:
@@ -40,7 +41,7 @@ def random_network(seed: int, *, netx: bool = False) -> Network:
             main = Injection(shape)
         else:
             main = random_convolution(rng, shape if kind == "conv" else (n_pre, 1, 1))
-        out = Layer(name, main, INTEGRATOR).shape
+        out = a_layer(name, main, INTEGRATOR).shape
         n = main.n_post
         dense = isinstance(main, Connections)
         recurrent = delays = bias = None
@@ -54,16 +55,18 @@ def random_network(seed: int, *, netx: bool = False) -> Network:
                 bias = np.repeat(bias[: out[0]], n // out[0])
         skips = []
         for source in rng.choice(sorted(shapes), 0 if netx else rng.integers(0, 3)):
-            skips.append(Skip(str(source), _skip(rng, shapes[source], out)))
+            skips.append(Input(str(source), _skip(rng, shapes[source], out)))
         refractory = 0 if netx else int(rng.choice([0, 0, 0, 1, 62]))
         parameters = (_parameter(rng, n, out[0], high) for high in (4097, 4097, 30_000))
         neuron = Cuba(*parameters, refractory=refractory)
-        layers.append(Layer(name, main, neuron, bias, delays, recurrent, tuple(skips)))
+        layers.append(a_layer(name, main, neuron, bias, delays, recurrent, tuple(skips)))
         shape = shapes[name] = out
     if rng.random() < 0.3:
-        layers.append(Layer("readout", random_connections(rng, 3, int(np.prod(shape))), INTEGRATOR))
+        layers.append(
+            a_layer("readout", random_connections(rng, 3, int(np.prod(shape))), INTEGRATOR)
+        )
     steps = int(rng.integers(1, 99)) if rng.random() < 0.5 else None
-    return Network(tuple(layers), steps, {"seed": str(seed)}, int(rng.integers(0, 25)))
+    return a_network(tuple(layers), steps, {"seed": str(seed)}, int(rng.integers(0, 25)))
 
 
 def random_connections(rng: np.random.Generator, n_post: int, n_pre: int) -> Connections:
@@ -116,7 +119,7 @@ def assert_same(a: Any, b: Any) -> None:
         assert len(a) == len(b)
         for one, other in zip(a, b):
             assert_same(one, other)
-    elif isinstance(a, (Network, Layer, Connections, Convolution, Skip, Cuba, Injection)):
+    elif isinstance(a, (Network, Layer, Connections, Convolution, Input, Cuba, Injection)):
         for name in a.__dataclass_fields__:
             assert_same(getattr(a, name), getattr(b, name))
     else:

@@ -10,21 +10,21 @@ from esl_lava.network import (
     Convolution,
     Cuba,
     Injection,
+    Input,
     Layer,
-    Network,
-    Skip,
 )
+from tests.graphs import a_layer, a_network
 
 NEURON = Cuba(4096, 2048, 64)
 
 
 def layer(weights, bias=None, neuron=NEURON, name="hidden", mask=None) -> Layer:
-    return Layer(name, Connections.from_dense(np.array(weights), mask), neuron, bias)
+    return a_layer(name, Connections.from_dense(np.array(weights), mask), neuron, bias)
 
 
 def violations(*layers: Layer) -> tuple[str, ...]:
     with pytest.raises(LimitError) as caught:
-        check(Network(layers))
+        check(a_network(layers))
     assert str(caught.value) == "\n".join(caught.value.violations)
     return caught.value.violations
 
@@ -43,7 +43,7 @@ PASSING = {
 
 @pytest.mark.parametrize(("weights", "bias"), PASSING.values(), ids=PASSING)
 def test_passes(weights, bias):
-    check(Network((layer(weights, bias),)))
+    check(a_network((layer(weights, bias),)))
 
 
 VIOLATING = {
@@ -78,15 +78,17 @@ def test_every_rule_is_violated_alone(rule):
 
 
 def convolution(kernel, in_shape=(1, 4, 4), **geometry) -> Layer:
-    return Layer("maps", Convolution(kernel, in_shape, **geometry), NEURON)
+    return a_layer("maps", Convolution(kernel, in_shape, **geometry), NEURON)
 
 
 def with_parts(recurrent, skip) -> tuple[Layer, Layer]:
     """Two layers of two neurons: one of synapses [[2, -2], [2, 2]], one with more parts."""
     first = layer([[2, -2], [2, 2]], name="first")
     more = Connections.from_dense(recurrent)
-    skips = () if skip is None else (Skip("first", Connections.from_dense(skip)),)
-    return first, Layer("second", first.connections, NEURON, recurrent=more, skips=skips)
+    skips = () if skip is None else (Input("first", Connections.from_dense(skip)),)
+    return first, a_layer(
+        "second", first.inputs[0].connections, NEURON, recurrent=more, skips=skips
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,11 +98,11 @@ def with_parts(recurrent, skip) -> tuple[Layer, Layer]:
         convolution([[[[-64, 0]]]]),  # netx gets such matrices wrong, but no kernel
         convolution([[[[0]]]]),
         convolution(np.ones((1, 1, 127, 1), int), (1, 127, 200), stride=(1, 127)),
-        Layer("in", Injection((3,)), NEURON, bias=[-4096, 0, 4095]),
+        a_layer("in", Injection((3,)), NEURON, bias=[-4096, 0, 4095]),
     ],
 )
 def test_other_layers_that_pass(one):
-    check(Network((one,)))
+    check(a_network((one,)))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_other_layers_that_pass(one):
         (convolution([[[[2]]]], padding=(0, 128)), "padding 128 exceeds 127"),
         (convolution([[[[2]]]], dilation=(128, 1)), "dilation 128 exceeds 127"),
         (convolution([[[[2]]]] * 128, (128, 1, 1), groups=128), "groups 128 exceeds 127"),
-        (Layer("in", Injection((2,)), NEURON, bias=[0, 4096]), "bias 4096 is outside"),
+        (a_layer("in", Injection((2,)), NEURON, bias=[0, 4096]), "bias 4096 is outside"),
     ],
 )
 def test_other_layers_that_do_not(one, sentence):
@@ -121,23 +123,23 @@ def test_other_layers_that_do_not(one, sentence):
 
 
 def test_injected_input_is_a_bias():
-    one = Layer("in", Injection((3,)), NEURON)
-    check(Network((one,), input_bits=12))
-    check(Network((layer([[2, -2]]),), input_bits=13))
+    one = a_layer("in", Injection((3,)), NEURON)
+    check(a_network((one,), input_bits=12))
+    check(a_network((layer([[2, -2]]),), input_bits=13))
     with pytest.raises(LimitError, match=r"layer 0 \(in\): injected input of 13 bits exceeds 12"):
-        check(Network((one,), input_bits=13))
+        check(a_network((one,), input_bits=13))
 
 
 def test_recurrent_weights_and_those_of_skips():
-    check(Network(with_parts([[2, 0], [0, 254]], [[-64, 0], [0, 0]])))
+    check(a_network(with_parts([[2, 0], [0, 254]], [[-64, 0], [0, 0]])))
     assert violations(*with_parts([[300, 2], [2, -2]], [[2, 2], [900, -300]])) == (
-        "layer 1 (second): recurrent weight 300 is outside -256..254 (1 such weights)",
         "layer 1 (second): weight of the skip from first 900 is outside -256..254 (2 such weights)",
+        "layer 1 (second): recurrent weight 300 is outside -256..254 (1 such weights)",
     )
     # netx shifts both matrices by what the larger weights allow ...
     first = layer([[2, -2]] * 2, name="first")
     weights = Connections.from_dense([[-256, 0], [0, 0]])
-    second = Layer("second", weights, NEURON, recurrent=Connections.from_dense([[2, 2]] * 2))
+    second = a_layer("second", weights, NEURON, recurrent=Connections.from_dense([[2, 2]] * 2))
     # ... and Lava judges each by its own sign.
     assert violations(first, second) == (
         "layer 1 (second): weight -256 (neuron 0, input 0) would count as -255 in Lava "
@@ -148,11 +150,11 @@ def test_recurrent_weights_and_those_of_skips():
 def test_what_only_netx_does_is_no_matter_where_netx_does_not_load():
     zeros = Connections.from_dense([[0, 0]] * 2)
     first = layer([[2, -2]] * 2, name="first")
-    one = Layer("second", zeros, NEURON)
+    one = a_layer("second", zeros, NEURON)
     assert violations(first, one) == (
         "layer 1 (second): every weight is 0, which netx cannot load",
     )
-    check(Network((first, Layer("second", zeros, NEURON, skips=[Skip("first", zeros)]))))
+    check(a_network((first, a_layer("second", zeros, NEURON, skips=[Input("first", zeros)]))))
 
 
 @pytest.mark.parametrize(

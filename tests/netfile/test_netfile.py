@@ -14,13 +14,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from esl_lava import netfile
 from esl_lava.chip import NEVER
 from esl_lava.errors import FileError, LimitError
+from esl_lava.experiments.integers import compare_integers
 from esl_lava.netfile import reader, safe, writer
 from esl_lava.network import (
     INTEGRATOR,
@@ -28,11 +29,12 @@ from esl_lava.network import (
     Convolution,
     Cuba,
     Injection,
-    Layer,
+    Input,
     Network,
-    Skip,
 )
+from tests.graphs import a_layer, a_network
 from tests.netfile.networks import assert_same, random_network
+from tests.simulate.networks import Case, cases
 
 LIF = Cuba(current_decay=4000, voltage_decay=2048, threshold=64)
 PROVENANCE = {"config": 'seed = 1\n[data]\nname = "digits"\n', "source_sha256": "00" * 32}
@@ -45,9 +47,11 @@ def example() -> Network:
     weights = 2 * random.integers(-128, 128, (6, 5)) * mask
     weights[0], mask[0] = 0, [True, False, True, False, True]
     weights[3], mask[3] = 0, False
-    hidden = Layer("hidden1", Connections.from_dense(weights, mask), LIF, [0, 1, -2, 900, -4000, 7])
+    hidden = a_layer(
+        "hidden1", Connections.from_dense(weights, mask), LIF, [0, 1, -2, 900, -4000, 7]
+    )
     readout = Connections.from_dense(random.integers(-9, 9, (3, 6)))
-    return Network((hidden, Layer("readout", readout, INTEGRATOR)), 8, PROVENANCE)
+    return a_network((hidden, a_layer("readout", readout, INTEGRATOR)), 8, PROVENANCE)
 
 
 @pytest.fixture
@@ -88,9 +92,9 @@ def networks(draw):
         decay = st.integers(0, 4096)
         neuron = Cuba(draw(decay), draw(decay), draw(st.integers(1, NEVER - 1 + last)))
         bias = draw(st.none() | hnp.arrays(np.int32, n_post, elements=int32))
-        layers.append(Layer(titles[index], Connections.from_dense(weights, mask), neuron, bias))
+        layers.append(a_layer(titles[index], Connections.from_dense(weights, mask), neuron, bias))
     facts = st.dictionaries(names.filter(lambda n: n not in ("", ".") and "/" not in n), names)
-    return Network(layers, draw(st.none() | st.integers(1, 2**63 - 1)), draw(facts))
+    return a_network(layers, draw(st.none() | st.integers(1, 2**63 - 1)), draw(facts))
 
 
 @given(network=networks())
@@ -114,7 +118,7 @@ def test_networks_of_every_kind_come_back(seed, path):
 
 
 def test_masks_come_back_with_connections_of_weight_zero(written):
-    mask = netfile.read(written).layers[0].connections
+    mask = netfile.read(written).layers[0].inputs[0].connections
     assert mask.synapses < mask.count < mask.possible
     assert_same(netfile.read(written), example())
 
@@ -125,20 +129,20 @@ def test_zero_connections_at_the_edges(path, zeros):
     weights.ravel()[list(zeros)] = 0
     mask.ravel()[7] = False
     weights.ravel()[7] = 0
-    network = Network((Layer("a", Connections.from_dense(weights, mask), LIF),))
+    network = a_network((a_layer("a", Connections.from_dense(weights, mask), LIF),))
     netfile.write(network, path)
     assert_same(netfile.read(path), network)
 
 
 def test_a_layer_without_connections_or_weights(path):
     for mask in (np.zeros((2, 3), bool), np.ones((2, 3), bool)):
-        network = Network((Layer("a", Connections.from_dense(mask * 0, mask), LIF),))
+        network = a_network((a_layer("a", Connections.from_dense(mask * 0, mask), LIF),))
         netfile.write(network, path)
         assert_same(netfile.read(path), network)
 
 
 def test_steps_may_be_absent(path):
-    network = Network(example().layers)
+    network = a_network(example().layers)
     netfile.write(network, path)
     assert netfile.read(path).steps is None
     assert dict(netfile.read(path).provenance) == {}
@@ -149,7 +153,7 @@ def test_steps_may_be_absent(path):
 
 def test_bytes_depend_on_the_network_only(tmp_path):
     facts = list(PROVENANCE.items())
-    other_order = Network(example().layers, 8, dict(reversed(facts)))
+    other_order = a_network(example().layers, 8, dict(reversed(facts)))
     files = [tmp_path / name for name in ("net.h5", "a-much-longer-name.net", "x")]
     for file, network in zip(files, (example(), example(), other_order)):
         netfile.write(network, file)
@@ -161,8 +165,8 @@ def test_bytes_depend_on_the_network_only(tmp_path):
 
 def test_integers_in_the_smallest_type(path):
     def stored(weights, bias=None):
-        layer = Layer("a", Connections.from_dense([weights]), LIF, bias)
-        netfile.write(Network((layer,)), path)
+        layer = a_layer("a", Connections.from_dense([weights]), LIF, bias)
+        netfile.write(a_network((layer,)), path)
         with h5py.File(path) as file:
             group = file["layer/0"]
             assert group["weight"][()].tolist() == [weights]
@@ -191,14 +195,16 @@ def test_everything_netx_reads_is_an_integer(written):
 def test_the_digest_covers_everything():
     network = example()
     hidden, readout = network.layers
-    c = hidden.connections
+    c = hidden.inputs[0].connections
     mask = c.mask()
     mask[3, 3] = True
     weights = c.dense()
     weights[0, 0] = 2
 
     def hidden_as(name="hidden1", connections=c, neuron=LIF, bias=hidden.bias):
-        return Network((Layer(name, connections, neuron, bias), readout), network.steps, PROVENANCE)
+        return a_network(
+            (a_layer(name, connections, neuron, bias), readout), network.steps, PROVENANCE
+        )
 
     facts = [
         {},
@@ -220,9 +226,9 @@ def test_the_digest_covers_everything():
         hidden_as(neuron=Cuba(4000, 2048, 65)),
         hidden_as(bias=None),
         hidden_as(bias=np.zeros(6, int)),
-        Network(network.layers, 9, PROVENANCE),
-        Network(network.layers, None, PROVENANCE),
-        *(Network(network.layers, 8, f) for f in facts),
+        a_network(network.layers, 9, PROVENANCE),
+        a_network(network.layers, None, PROVENANCE),
+        *(a_network(network.layers, 8, f) for f in facts),
     ]
     assert len({netfile.digest(n) for n in variants}) == len(variants)
     assert netfile.digest(hidden_as()) == netfile.digest(network)
@@ -249,24 +255,33 @@ def test_the_digest_covers_every_feature():
         Cuba(1, [2] * 8, 3),
         Cuba(1, 2, [3] * 8),
     ]
-    first = Layer("a", convolutions[0], LIF)
-    variants = [Network((Layer("a", part, LIF),)) for part in convolutions]
-    variants += [Network((Layer("a", convolutions[0], neuron),)) for neuron in neuron_parameters]
+    first = a_layer("a", convolutions[0], LIF)
+    variants = [a_network((a_layer("a", part, LIF),)) for part in convolutions]
     variants += [
-        Network((first,), input_bits=1),
-        Network((first,), input_bits=2),
-        Network((Layer("a", convolutions[0], LIF, delays=[0] * 8),)),
-        Network((Layer("a", convolutions[0], LIF, delays=[1] * 8),)),
-        Network((Layer("a", convolutions[0], LIF, bias=[1] * 8),)),
-        Network((Layer("a", convolutions[0], LIF, recurrent=square),)),
-        Network((Layer("a", Injection((8,)), LIF),)),
-        Network((Layer("a", Injection((2, 2, 2)), LIF),)),
-        Network((first, Layer("b", square, LIF))),
-        Network((first, Layer("b", square, LIF, recurrent=square))),
-        Network((first, Layer("b", square, LIF, skips=[Skip("a", square)]))),
-        Network((first, Layer("b", square, LIF, skips=[Skip("a", square)] * 2))),
-        Network((Layer("a", square, LIF), Layer("b", square, LIF, skips=[Skip("a", square)]))),
-        Network((Layer("a", square, LIF), Layer("b", square, LIF, skips=[Skip("input", square)]))),
+        a_network((a_layer("a", convolutions[0], neuron),)) for neuron in neuron_parameters
+    ]
+    variants += [
+        a_network((first,), input_bits=1),
+        a_network((first,), input_bits=2),
+        a_network((a_layer("a", convolutions[0], LIF, delays=[0] * 8),)),
+        a_network((a_layer("a", convolutions[0], LIF, delays=[1] * 8),)),
+        a_network((a_layer("a", convolutions[0], LIF, bias=[1] * 8),)),
+        a_network((a_layer("a", convolutions[0], LIF, recurrent=square),)),
+        a_network((a_layer("a", Injection((8,)), LIF),)),
+        a_network((a_layer("a", Injection((2, 2, 2)), LIF),)),
+        a_network((first, a_layer("b", square, LIF))),
+        a_network((first, a_layer("b", square, LIF, recurrent=square))),
+        a_network((first, a_layer("b", square, LIF, skips=[Input("a", square)]))),
+        a_network((first, a_layer("b", square, LIF, skips=[Input("a", square)] * 2))),
+        a_network(
+            (a_layer("a", square, LIF), a_layer("b", square, LIF, skips=[Input("a", square)]))
+        ),
+        a_network(
+            (
+                a_layer("a", square, LIF),
+                a_layer("b", square, LIF, skips=[Input("input", square)]),
+            )
+        ),
     ]
     assert len({netfile.digest(network) for network in variants}) == len(variants)
 
@@ -283,7 +298,7 @@ def test_a_failed_write_leaves_the_old_file(failing, written, monkeypatch):
 
     owner, name = (Path, "replace") if failing == "replace" else (os, "fsync")
     monkeypatch.setattr(owner, name, fail)
-    other = Network(example().layers, 9)
+    other = a_network(example().layers, 9)
     with pytest.raises((FileError, KeyboardInterrupt)) as caught:
         netfile.write(other, written)
     monkeypatch.undo()
@@ -310,9 +325,9 @@ def test_a_failed_write_leaves_the_old_file(failing, written, monkeypatch):
     ids=range(10),
 )
 def test_texts_that_could_not_be_read_back_are_not_written(path, name, facts):
-    layer = Layer(name, example().layers[0].connections, LIF)
+    layer = a_layer(name, example().layers[0].inputs[0].connections, LIF)
     with pytest.raises(FileError, match=r"net\.h5: cannot be written"):
-        netfile.write(Network((layer,), provenance=facts), path)
+        netfile.write(a_network((layer,), provenance=facts), path)
     assert os.listdir(path.parent) == []
 
 
@@ -327,19 +342,19 @@ def test_places_that_cannot_be_written(tmp_path):
 def test_too_large_for_dense_matrices(path):
     side = 1 << 14
     empty = Connections(side, side, np.zeros(side + 1, int), np.empty(0, int), np.empty(0, int))
-    layers = (Layer("a", empty, LIF), Layer("b", empty, LIF))
+    layers = (a_layer("a", empty, LIF), a_layer("b", empty, LIF))
     with pytest.raises(LimitError, match=rf"layer a: .*{2 * side**2} together, exceed {side**2}"):
-        netfile.write(Network(layers), path)
-    recurrent = Layer("a", empty, LIF, recurrent=empty)
+        netfile.write(a_network(layers), path)
+    recurrent = a_layer("a", empty, LIF, recurrent=empty)
     with pytest.raises(LimitError, match=rf"layer a: its {2 * side**2} positions"):
-        netfile.write(Network((recurrent,)), path)
+        netfile.write(a_network((recurrent,)), path)
     assert not path.exists()
 
 
 def test_more_neurons_or_layers_than_are_read(path):
     one = Connections.from_dense([[2]])
-    wide = Network((Layer("a", Convolution([[[[1]]]], (1, 1 << 12, (1 << 11) + 1)), LIF),))
-    deep = Network([Layer(f"{i}", one, LIF) for i in range(writer.MAX_LAYERS + 1)])
+    wide = a_network((a_layer("a", Convolution([[[[1]]]], (1, 1 << 12, (1 << 11) + 1)), LIF),))
+    deep = a_network([a_layer(f"{i}", one, LIF) for i in range(writer.MAX_LAYERS + 1)])
     for network, message in ((wide, "16785408 inputs and neurons"), (deep, "10001 layers")):
         with pytest.raises(LimitError, match=message):
             netfile.write(network, path)
@@ -449,8 +464,8 @@ def test_what_netx_must_refuse_cannot_be_called_otherwise(to, path):
 def test_the_untouched_foreign_file_is_read(written):
     foreign(written)
     network = netfile.read(written)
-    dense = [layer.connections.dense().tolist() for layer in network.layers]
-    assert dense == [layer.connections.dense().tolist() for layer in example().layers]
+    dense = [layer.inputs[0].connections.dense().tolist() for layer in network.layers]
+    assert dense == [layer.inputs[0].connections.dense().tolist() for layer in example().layers]
 
 
 NETX_FAULTS = [
@@ -518,7 +533,7 @@ NETX_FAULTS = [
     ("layer/0/shape", [6.0], "float64, with which Lava hangs"),
     ("layer/0/shape", [1] * 9, "shape of shape (9,) exceeds 8 values"),
     ("layer/0/shape", [3], "does not feed 3 neurons"),
-    ("layer/1/weight", np.ones((3, 2)), "layer layer1 expects 2 inputs, layer layer0 has 6"),
+    ("layer/1/weight", np.ones((3, 2)), "layer layer1 expects 2 inputs from layer0, which has 6"),
     ("layer/1/weight", np.ones((3, 6, 1)), "weight of shape (3, 6, 1) does not feed 3 neurons"),
     ("layer/0/bias", [1.5] * 6, "not whole 32-bit numbers"),
     ("layer/0/bias", [1] * 5, "bias of shape (5,)"),
@@ -590,7 +605,7 @@ def test_our_own_group_is_checked_too(written, name, value, reason):
         ("esl_lava/layer/0", "name", None, "name of /esl_lava/layer/0 is missing"),
         ("esl_lava/layer/0", "name", 5, "is not a str"),
         ("esl_lava/layer/0", "name", np.bytes_(b"\xff"), "can't decode"),
-        ("esl_lava/layer/0", "name", np.bytes_("readout"), "not unique"),
+        ("esl_lava/layer/0", "name", np.bytes_("readout"), "a name of its own"),
     ],
 )
 def test_our_own_attributes_are_checked_too(written, group, key, value, reason):
@@ -866,3 +881,18 @@ def test_damaged_files(tmp_path, ours, changes):
         network = netfile.read(path)
         if ours and network.provenance:
             assert_same(network, ANYTHING)
+
+
+@given(cases())
+@settings(max_examples=60, deadline=None)
+def test_any_network_comes_back_from_its_file(tmp_path_factory, case: Case) -> None:
+    """Sources other than the layer before and delays of any input among them."""
+    path = tmp_path_factory.mktemp("any") / "net.h5"
+    netfile.write(case.network, path)
+    found = netfile.read(path)
+    assert netfile.digest(found) == netfile.digest(case.network)
+    for ours, theirs in zip(case.network.layers, found.layers):
+        assert sorted(one.source for one in ours.inputs) == sorted(
+            one.source for one in theirs.inputs
+        )
+    assert compare_integers(case.network, found).total == 0

@@ -80,7 +80,7 @@ def given_spikes() -> dict[str, npt.NDArray[Any]]:
     given = {}
     for n, network in enumerate(SAYS_ALL):
         for index, layer in enumerate(network.layers):
-            given[f"says{n} {index}"] = rng.integers(0, 2, layer.connections.n_pre)
+            given[f"says{n} {index}"] = rng.integers(0, 2, layer.inputs[0].connections.n_pre)
             given[f"says{n} {index} rec"] = rng.integers(0, 2, layer.neurons)
     return given
 
@@ -127,29 +127,36 @@ def test_what_netx_can_express_means_the_same_there(
         bias = np.zeros(layer.neurons, int) if layer.bias is None else layer.bias
         assert np.array_equal(in_our_order(said["bias"], layer.shape), bias)
         assert said["exponent"] == 6
-        if isinstance(layer.connections, Injection):
+        if isinstance(layer.inputs[0].connections, Injection):
             assert "sums" not in said
             continue
-        weights = layer.connections.unrolled().dense()
+        weights = layer.inputs[0].connections.unrolled().dense()
         sums = in_our_order(said["sums"], layer.shape)
         assert np.array_equal(sums, weights @ given_spikes[f"says{n} {index}"])
-        assert ("delays" in said) == (layer.delays is not None)
-        if layer.delays is not None:
-            assert (said["delays"] == layer.delays[:, None]).all()
+        assert ("delays" in said) == (layer.inputs[0].delays is not None)
+        if layer.inputs[0].delays is not None:
+            assert (said["delays"] == layer.inputs[0].delays[:, None]).all()
         assert ("rec_sums" in said) == (layer.recurrent is not None)
         if layer.recurrent is not None:
-            brought = layer.recurrent.dense() @ given_spikes[f"says{n} {index} rec"]
+            brought = (
+                layer.recurrent.connections.unrolled().dense()
+                @ given_spikes[f"says{n} {index} rec"]
+            )
             assert np.array_equal(said["rec_sums"], brought)
 
 
 def test_these_networks_have_everything_netx_has() -> None:
     layers = [layer for network in SAYS_ALL for layer in network.layers]
-    main = [layer.connections for layer in layers]
+    main = [layer.inputs[0].connections for layer in layers]
     for kind in (Connections, Convolution, Injection):
         assert any(isinstance(part, kind) for part in main)
     assert any(isinstance(part, Convolution) and part.groups > 1 for part in main)
-    for name in ("bias", "delays", "recurrent"):
-        assert any(getattr(layer, name) is not None for layer in layers)
+    for held in (
+        [layer.bias for layer in layers],
+        [layer.inputs[0].delays for layer in layers],
+        [layer.recurrent for layer in layers],
+    ):
+        assert any(one is not None for one in held)
     maps = [layer for layer in layers if len(layer.shape) == 3 and layer.neurons != layer.shape[0]]
     for per in ("neurons", "channels"):
         sizes = {np.size(layer.neuron.current_decay) == _number(layer, per) for layer in maps}

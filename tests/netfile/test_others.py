@@ -12,7 +12,8 @@ import pytest
 from esl_lava import netfile
 from esl_lava.chip import NEVER
 from esl_lava.errors import FileError
-from esl_lava.network import Connections, Convolution, Cuba, Injection, Network
+from esl_lava.network import Connections, Convolution, Cuba, Injection
+from tests.graphs import a_network
 from tests.simulate import reference
 
 RNG = np.random.default_rng(0)
@@ -70,16 +71,16 @@ def test_every_kind_of_layer(path: Path) -> None:
     network = netfile.read(written(path))
     conv, dense, recurrent = network.layers
     assert [layer.name for layer in network.layers] == ["layer1", "layer3", "layer4"]
-    assert isinstance(conv.connections, Convolution)
-    assert np.array_equal(conv.connections.kernel, KERNEL)
-    assert conv.connections.in_shape == (2, 5, 5)
-    assert (conv.connections.stride, conv.connections.groups) == ((1, 2), 2)
-    assert np.array_equal(conv.connections.mask(), KERNEL != 0)
+    assert isinstance(conv.inputs[0].connections, Convolution)
+    assert np.array_equal(conv.inputs[0].connections.kernel, KERNEL)
+    assert conv.inputs[0].connections.in_shape == (2, 5, 5)
+    assert (conv.inputs[0].connections.stride, conv.inputs[0].connections.groups) == ((1, 2), 2)
+    assert np.array_equal(conv.inputs[0].connections.mask(), KERNEL != 0)
     assert conv.neuron == Cuba(1024, 2048, 80)
-    assert isinstance(dense.connections, Connections)
-    assert np.array_equal(dense.connections.dense(), WEIGHT)
+    assert isinstance(dense.inputs[0].connections, Connections)
+    assert np.array_equal(dense.inputs[0].connections.dense(), WEIGHT)
     assert recurrent.recurrent is not None
-    assert np.array_equal(recurrent.recurrent.dense(), SQUARE)
+    assert np.array_equal(recurrent.recurrent.connections.unrolled().dense(), SQUARE)
     assert (network.input_bits, network.steps, dict(network.provenance)) == (0, None, {})
 
 
@@ -120,11 +121,11 @@ def test_what_belongs_to_neurons(path: Path) -> None:
     dense = changed_layer(path, {"3/bias": np.arange(5.0), "3/neuron/iDecay": range(5)}, 1)
     assert list(dense.bias) == [0, 1, 2, 3, 4]
     late = changed_layer(path, {"3/delay": np.arange(5.0)}, 1)
-    assert list(late.delays) == [0, 1, 2, 3, 4]
+    assert list(late.inputs[0].delays) == [0, 1, 2, 3, 4]
     either = {"3/bias": np.array([0.0, 7, 0, 0, 7]), "3/delay": np.array([3.0, 0, 0, 9, 0])}
-    assert list(changed_layer(path, either, 1).delays) == [3, 0, 0, 9, 0]
+    assert list(changed_layer(path, either, 1).inputs[0].delays) == [3, 0, 0, 9, 0]
     assert dense.parameter("current_decay").tolist() == [0, 1, 2, 3, 4]
-    assert changed_layer(path, {"3/delay": 7}, 1).delays.tolist() == [7] * 5
+    assert changed_layer(path, {"3/delay": 7}, 1).inputs[0].delays.tolist() == [7] * 5
 
 
 def test_a_layer_without_neuron(path: Path) -> None:
@@ -140,7 +141,7 @@ INPUT_BLOCK = {f"0/{key}": value for key, value in NEURON.items()} | {"0/neuron/
 def test_an_input_block(path: Path) -> None:
     """It is driven through its bias, whose scale the file tells."""
     network = netfile.read(written(path, INPUT_BLOCK | {"0/weight": 36.0, "0/bias": [34.0]}))
-    assert network.layers[0].connections == Injection((2, 5, 5))
+    assert network.layers[0].inputs[0].connections == Injection((2, 5, 5))
     assert network.layers[0].bias is None
     assert dict(network.provenance) == {"input_weight": "36", "input_bias": "34"}
     assert network.input_bits == 15
@@ -241,7 +242,7 @@ def test_the_shape_of_the_input(path: Path) -> None:
     with pytest.raises(FileError, match=r"layer 0 \(layer0\): the file does not say what shape"):
         netfile.read(path)
     network = netfile.read(path, input_shape=(2, 5, 5))
-    assert network.layers[0].connections.in_shape == (2, 5, 5)  # type: ignore[union-attr]
+    assert network.layers[0].inputs[0].connections.in_shape == (2, 5, 5)  # type: ignore[union-attr]
     with pytest.raises(FileError, match=r"shape \(4, 3, 2\), but its kernel makes \(4, 4, 2\)"):
         netfile.read(path, input_shape=(2, 6, 5))
     # Where the file says it, there is nothing to say.
@@ -253,7 +254,7 @@ def test_read_only_the_first_layers(path: Path) -> None:
     assert names == ["layer1", "layer3"]
     # Of our own files too, by netx's counting of groups; all of it is verified.
     network = netfile.read(path)
-    netfile.write(Network(network.layers, 7, {"a": "b"}), path)
+    netfile.write(a_network(network.layers, 7, {"a": "b"}), path)
     first = netfile.read(path, layers=2)
     assert [layer.name for layer in first.layers] == ["layer1"]
     assert (first.steps, dict(first.provenance)) == (7, {"a": "b"})
@@ -299,8 +300,8 @@ def test_what_slayer_itself_exports(path: Path) -> None:
             block.export_hdf5(file.create_group(f"layer/{index}"))
     network = netfile.read(path)
     assert [layer.name for layer in network.layers] == ["layer1", "layer3", "layer4", "layer5"]
-    assert network.layers[1].delays is not None
-    assert network.layers[1].delays.tolist() == [0, 1, 2, 3, 4, 5, 0]
+    assert network.layers[1].inputs[0].delays is not None
+    assert network.layers[1].inputs[0].delays.tolist() == [0, 1, 2, 3, 4, 5, 0]
     trace = reference.simulate(network, spikes.flatten(1, -2).swapaxes(1, 2).int().numpy())
     for index in (1, 3, 4):
         theirs = outputs[index].bool().flatten(1, -2).swapaxes(1, 2).numpy()

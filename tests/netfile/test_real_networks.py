@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from esl_lava import netfile
+from esl_lava.arrivals import latest
 from esl_lava.chip import NEVER
 from esl_lava.data.datasets import load
 from esl_lava.errors import FileError
@@ -48,7 +49,7 @@ def test_mnist_net_reads_mnist() -> None:
     network = netfile.read(MNIST)
     assert dict(network.provenance) == {"input_weight": "76", "input_bias": "64"}
     assert [layer.neurons for layer in network.layers] == [784, 512, 512, 10]
-    assert isinstance(network.layers[0].connections, Injection)
+    assert isinstance(network.layers[0].inputs[0].connections, Injection)
     assert network.readout is not None
     assert network.readout.neuron == Cuba(0, 4096, NEVER)
     images = load("mnist", "test").take(1000)
@@ -72,7 +73,7 @@ def test_tiny_net_makes_the_recorded_spikes() -> None:
 def test_ntidigits_makes_the_recorded_spikes() -> None:
     """Delays of up to 62 steps, 3,000 steps; Lava shows each three steps late."""
     network = netfile.read(NTIDIGITS, layers=5)
-    assert max(int(layer.delays.max()) for layer in network.layers if layer.delays is not None) > 60
+    assert latest(network) > 60
     inputs = recorded(FOLDER / "gts/ntidigits/input.npy").T
     truth = recorded(FOLDER / "gts/ntidigits/output.npy").T
     last = network.layers[-1].name

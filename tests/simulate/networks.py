@@ -20,9 +20,9 @@ from esl_lava.network import (
     Convolution,
     Cuba,
     Injection,
+    Input,
     Layer,
     Network,
-    Skip,
 )
 
 Shape = tuple[int, ...]
@@ -45,11 +45,17 @@ class Case:
 
 def describe(layer: Layer) -> str:
     """A layer in a few words, for the message of a failing example."""
-    kind = type(layer.connections).__name__
-    has = [name for name in ("bias", "delays", "recurrent") if getattr(layer, name) is not None]
-    has += [f"skip from {skip.source}" for skip in layer.skips]
+    kind = type(layer.inputs[0].connections).__name__
+    has = _further(layer)
+    has += [f"skip from {skip.source}" for skip in layer.feeding[1:]]
     has += ["refractory"] if layer.neuron.refractory else []
     return " ".join([layer.name, kind, str(layer.shape), *has])
+
+
+def _further(layer: Layer) -> list[str]:
+    """What a layer has beside connections and neurons."""
+    held = {"bias": layer.bias, "delays": layer.inputs[0].delays, "recurrent": layer.recurrent}
+    return [name for name, value in held.items() if value is not None]
 
 
 def features(network: Network) -> set[str]:
@@ -57,17 +63,17 @@ def features(network: Network) -> set[str]:
     found = {"graded input"} if network.input_bits else set()
     if network.readout is not None:
         found.add("readout")
-    for layer in network.layers:
-        main = layer.connections
+    for before, layer in zip((INPUT, *(one.name for one in network.layers)), network.layers):
+        if layer.inputs[0].source != before:
+            found.add("branch")
+        main = layer.inputs[0].connections
         found.add(type(main).__name__)
-        found |= {
-            name for name in ("bias", "delays", "recurrent") if getattr(layer, name) is not None
-        }
+        found |= set(_further(layer))
         if layer.neuron.refractory:
             found.add("refractory")
         if layer.recurrent is not None and len(layer.shape) == 3:
             found.add(f"recurrent {type(main).__name__} of maps")
-        if layer.delays is not None and isinstance(main, Injection):
+        if layer.inputs[0].delays is not None and isinstance(main, Injection):
             found.add("delayed injection")
         if not layer.neuron.fires and layer.neuron != INTEGRATOR:
             found.add("readout that is no plain integrator")
@@ -79,11 +85,12 @@ def features(network: Network) -> set[str]:
             }
             if main.groups > 1:
                 found.add("groups")
-            if layer.delays is not None:
+            if layer.inputs[0].delays is not None:
                 found.add("delayed convolution")
-        found |= {f"skip by {type(skip.connections).__name__}" for skip in layer.skips}
-        found |= {"skip from input" for skip in layer.skips if skip.source == INPUT}
-        if len(layer.skips) > 1:
+        found |= {"delayed skip" for skip in layer.feeding[1:] if skip.delays is not None}
+        found |= {f"skip by {type(skip.connections).__name__}" for skip in layer.feeding[1:]}
+        found |= {"skip from input" for skip in layer.feeding[1:] if skip.source == INPUT}
+        if len(layer.feeding[1:]) > 1:
             found.add("two skips into a layer")
         for name in ("current_decay", "voltage_decay", "threshold"):
             size = (
@@ -201,10 +208,10 @@ def _neurons(draw: st.DrawFn, layer: Layer, reach: int) -> Cuba:
 def _reach(layer: Layer, input_bits: int) -> int:
     """About the input a neuron gets when a third of its synapses are active."""
     weights = (
-        layer.connections.kernel
-        if isinstance(layer.connections, Convolution)
-        else layer.connections.weights
-        if isinstance(layer.connections, Connections)
+        layer.inputs[0].connections.kernel
+        if isinstance(layer.inputs[0].connections, Convolution)
+        else layer.inputs[0].connections.weights
+        if isinstance(layer.inputs[0].connections, Connections)
         else np.array([32])
     )
     return int(np.abs(weights).sum() / (3 * layer.shape[0])) << max(0, input_bits - 2)
@@ -212,7 +219,7 @@ def _reach(layer: Layer, input_bits: int) -> int:
 
 def _delayable(draw: st.DrawFn, layer: Layer, netx: bool) -> bool:
     """Whether to let the layer have delays: not, with `netx`, where netx cannot say it."""
-    main = layer.connections
+    main = layer.inputs[0].connections
     if netx:
         return isinstance(main, Connections) and layer.recurrent is None
     # Lava delays no injected input; a delayed convolution takes its fully connected synapses.
@@ -254,7 +261,10 @@ def cases(draw: st.DrawFn, netx: bool = False) -> Case:
     depth = draw(st.integers(1, 4))
     for index in range(depth):
         name = f"layer{index}"
-        before = shapes[INPUT if index == 0 else layers[-1].name]
+        source = INPUT if index == 0 else layers[-1].name
+        if not netx and draw(RARELY):
+            source = draw(st.sampled_from(sorted(shapes)))
+        before = shapes[source]
         n_pre = int(np.prod(before))
         main: Connections | Convolution | Injection
         kinds = ["Connections"]
@@ -267,8 +277,8 @@ def cases(draw: st.DrawFn, netx: bool = False) -> Case:
             main = draw(_convolutions(before))  # type: ignore[arg-type]
         else:
             main = draw(_parts(n_pre, None, netx))
-        layer = Layer(name, main, INTEGRATOR)
-        input_bits = bits if index == 0 else 0
+        layer = Layer(name, (Input(source, main),), INTEGRATOR)
+        input_bits = bits if source == INPUT else 0
         reach = _reach(layer, input_bits)
         last = index == depth - 1
         layer = replace(layer, neuron=draw(_neurons(layer, reach)))
@@ -282,12 +292,15 @@ def cases(draw: st.DrawFn, netx: bool = False) -> Case:
             bias = rng.integers(-largest, largest + 1, per)
             layer = replace(layer, bias=np.repeat(bias, layer.neurons // per))
         if (kind == "Connections" or not netx) and draw(st.integers(0, 3)) == 0:
-            layer = replace(layer, recurrent=draw(_parts(layer.neurons, layer.neurons, netx)))
+            own = Input(layer.name, draw(_parts(layer.neurons, layer.neurons, netx)))
+            layer = replace(layer, inputs=(*layer.inputs, own))
         if _delayable(draw, layer, netx) and draw(st.integers(0, 3)) == 0:
             longest = draw(st.sampled_from((0, 1, 3, MAX_DELAY)))
-            layer = replace(layer, delays=rng.integers(0, longest + 1, layer.neurons))
+            delays = rng.integers(0, longest + 1, layer.neurons)
+            first = replace(layer.inputs[0], delays=delays)
+            layer = replace(layer, inputs=(first, *layer.inputs[1:]))
         if not netx:
-            layer = replace(layer, skips=draw(_skips(layer, shapes)))
+            layer = replace(layer, inputs=(*layer.inputs, *draw(_skips(layer, shapes))))
         layers.append(layer)
         shapes[name] = layer.shape
     network = Network(tuple(layers), None, {}, bits)
@@ -295,7 +308,7 @@ def cases(draw: st.DrawFn, netx: bool = False) -> Case:
 
 
 @st.composite
-def _skips(draw: st.DrawFn, layer: Layer, shapes: dict[str, Shape]) -> tuple[Skip, ...]:
+def _skips(draw: st.DrawFn, layer: Layer, shapes: dict[str, Shape]) -> tuple[Input, ...]:
     sources = sorted(shapes)
     skips = []
     for source in draw(st.lists(st.sampled_from(sources), max_size=2)):
@@ -305,11 +318,12 @@ def _skips(draw: st.DrawFn, layer: Layer, shapes: dict[str, Shape]) -> tuple[Ski
             padding = draw(st.integers(0, 1))
             size = 1 + 2 * padding
             kernel = rng.integers(-60, 90, (layer.shape[0], shape[0], size, size))
-            skips.append(
-                Skip(source, Convolution(kernel, shape, padding=(padding, padding)))  # type: ignore[arg-type]
-            )
+            skips.append(Input(source, Convolution(kernel, shape, padding=(padding, padding))))
         else:
-            skips.append(Skip(source, draw(_parts(int(np.prod(shape)), layer.neurons, False))))
+            skips.append(Input(source, draw(_parts(int(np.prod(shape)), layer.neurons, False))))
+    if skips and draw(st.integers(0, 4)) == 0:
+        rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+        skips[-1] = replace(skips[-1], delays=rng.integers(0, 4, layer.neurons))
     return tuple(skips)
 
 

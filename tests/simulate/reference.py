@@ -57,27 +57,25 @@ def simulate(network: Network, inputs: Array) -> Trace:
         trace.sops[layer.name] = 0
         trace.overflows[layer.name] = (0, 0)
     for sample in range(len(inputs)):
-        before = INPUT
         arriving = {INPUT: inputs[sample].astype(np.int64)}
         for layer in network.layers:
-            arriving[layer.name] = _layer(layer, before, arriving, trace, sample)
-            before = layer.name
+            arriving[layer.name] = _layer(layer, arriving, trace, sample)
     return trace
 
 
-def _layer(
-    layer: Layer, before: str, arriving: dict[str, Array], trace: Trace, sample: int
-) -> Array:
+def _layer(layer: Layer, arriving: dict[str, Array], trace: Trace, sample: int) -> Array:
     """One layer over one sample's steps; its spikes (T, neurons)."""
     steps = len(arriving[INPUT])
-    main = layer.connections
     injected = np.zeros((steps, layer.neurons), np.int64)
     sums = []
     crossed = wraps = clips = 0
-    ends = [(before, main, layer.delays)]
-    ends += [(skip.source, skip.connections, None) for skip in layer.skips]
-    for source, connections, delays in ends:
-        active = arriving[source]
+    recurrent = np.zeros((layer.neurons, layer.neurons), np.int64)
+    for given in layer.inputs:
+        connections, delays = given.connections, given.delays
+        if given.source == layer.name:
+            recurrent = matrix(connections)
+            continue
+        active = arriving[given.source]
         if isinstance(connections, Injection):
             injected = late(active, delays)
             continue
@@ -88,9 +86,6 @@ def _layer(
             wraps += int((wrapped(a, 24) != wrapped(a, 32)).sum())
             a = wrapped(a, 24)
         sums.append(late(wrapped(a, 32), delays))
-    recurrent = np.zeros((layer.neurons, layer.neurons), np.int64)
-    if layer.recurrent is not None:
-        recurrent = matrix(layer.recurrent)
     bias = np.zeros(layer.neurons, np.int64) if layer.bias is None else layer.bias.astype(np.int64)
     keep_u, keep_v = (4096 - layer.parameter(n) for n in ("current_decay", "voltage_decay"))
     threshold = layer.parameter("threshold") << 6
@@ -129,7 +124,9 @@ def decision(network: Network, trace: Trace, sample: int) -> int:
     if not last.neuron.fires:
         score = trace.v[last.name][sample, -1].tolist()
         return score.index(max(score))
-    if isinstance(last.connections, Injection) or last.neuron.refractory < max(1, steps - 1):
+    if isinstance(last.inputs[0].connections, Injection) or last.neuron.refractory < max(
+        1, steps - 1
+    ):
         score = spikes.sum(axis=0).tolist()
         return score.index(max(score))
     for t in range(steps):

@@ -24,13 +24,13 @@ from esl_lava.network import (
     Convolution,
     Cuba,
     Injection,
-    Layer,
+    Input,
     Network,
-    Skip,
 )
 from esl_lava.simulate import exact, simulate, synapses
 from esl_lava.simulate.result import count
 from esl_lava.simulate.synapses import Synapses
+from tests.graphs import a_layer, a_network
 from tests.simulate import reference
 from tests.simulate.networks import cases
 
@@ -93,7 +93,7 @@ def layers(draw, name: str, n_pre: int, n_post: int, fires: bool):
     threshold = draw(THRESHOLDS) if fires else NEVER
     neuron = Cuba(draw(DECAYS), draw(DECAYS), threshold, draw(st.sampled_from([0, 0, 1, 2, 9])))
     bias = draw(st.none() | hnp.arrays(np.int32, n_post, elements=BIASES))
-    return Layer(name, Connections.from_dense(np.where(mask, weights, 0), mask), neuron, bias)
+    return a_layer(name, Connections.from_dense(np.where(mask, weights, 0), mask), neuron, bias)
 
 
 @st.composite
@@ -101,7 +101,7 @@ def networks(draw):
     sizes = draw(st.lists(st.integers(1, 4), min_size=2, max_size=4))
     last = len(sizes) - 2
     firing = draw(st.booleans())
-    return Network(
+    return a_network(
         tuple(
             draw(layers(f"l{i}", n_pre, n_post, i < last or firing))
             for i, (n_pre, n_post) in enumerate(pairwise(sizes))
@@ -123,7 +123,7 @@ def test_equals_the_equations_where_numbers_overflow(run):
 
 
 def single(weights, neuron: Cuba, bias=None, mask=None) -> Network:
-    return Network((Layer("only", Connections.from_dense(weights, mask), neuron, bias),))
+    return a_network((a_layer("only", Connections.from_dense(weights, mask), neuron, bias),))
 
 
 def test_u_wraps_and_v_clips_as_in_lava():
@@ -161,7 +161,7 @@ def test_sums_beyond_32_bits_wrap_around_as_lavas():
 
 def test_the_sums_of_a_convolution_wrap_around_at_24_bits():
     kernel = np.array([(1 << 23) - 1, 1 << 23, (1 << 24) + 5, -(1 << 23) - 1]).reshape(4, 1, 1, 1)
-    network = Network((Layer("only", Convolution(kernel, (1, 1, 1)), Cuba(4096, 4096, NEVER)),))
+    network = a_network((a_layer("only", Convolution(kernel, (1, 1, 1)), Cuba(4096, 4096, NEVER)),))
     result = simulate(network, np.ones((1, 1, 1), np.uint8), states="all")
     # They become 2**23 - 1, -2**23, 5 and 2**23 - 1; then u wraps, but only once.
     once = ((1 << 23) - 1) * 64 - (1 << 24)
@@ -187,9 +187,9 @@ def test_extreme_biases_do_not_overflow():
 
 
 def test_graded_spikes():
-    skip = Skip(INPUT, Connections.from_dense([[0, 1], [0, 0]]))
+    skip = Input(INPUT, Connections.from_dense([[0, 1], [0, 0]]))
     main = Connections.from_dense([[2, -4], [1, 0]])
-    network = Network((Layer("only", main, Cuba(4096, 4096, 10), skips=(skip,)),), input_bits=3)
+    network = a_network((a_layer("only", main, Cuba(4096, 4096, 10), skips=(skip,)),), input_bits=3)
     inputs = np.array([[[7, -3], [0, -1], [-7, 0]]])
     result = simulate(network, inputs, states="all", record="all")
     # 14 + 12 - 3 and 7; 4 - 1; -14 and -7.
@@ -202,8 +202,8 @@ def test_graded_spikes():
 
 
 def test_injected_input_does_not_pass_through_u():
-    layer = Layer("only", Injection((2,)), Cuba(0, 0, 6), [1, 0], [0, 1])
-    network = Network((layer,), input_bits=4)
+    layer = a_layer("only", Injection((2,)), Cuba(0, 0, 6), [1, 0], [0, 1])
+    network = a_network((layer,), input_bits=4)
     result = simulate(network, [[[2, 5], [3, 2], [0, 0]]], record="all", states="all")
     assert not result.u["only"].any()
     # 3, then 3 + 4 fires; the second is late by a step: 0, 5, then 5 + 2 fires.
@@ -213,28 +213,28 @@ def test_injected_input_does_not_pass_through_u():
 
 
 def test_recurrent_spikes_arrive_a_step_later():
-    layer = Layer(
+    layer = a_layer(
         "only",
         Connections.from_dense([[2], [0]]),
         Cuba(4096, 4096, 1),
         recurrent=Connections.from_dense([[0, 0], [3, -1]]),
     )
-    result = simulate(Network((layer,)), [[[1], [0], [0], [0]]], record="all", states="all")
+    result = simulate(a_network((layer,)), [[[1], [0], [0], [0]]], record="all", states="all")
     assert result.spikes["only"][0].tolist() == [[1, 0], [0, 1], [0, 0], [0, 0]]
     assert (result.u["only"][0] // 64).tolist() == [[2, 0], [0, 3], [0, -1], [0, 0]]
     assert result.counts.sops == 1 + 1 + 1
 
 
 def test_delays_hold_back_what_is_fed_forward_only():
-    layer = Layer(
+    layer = a_layer(
         "only",
         Connections.from_dense([[1], [1], [1]]),
         Cuba(4096, 0, NEVER),
         bias=[10, 10, 10],
         delays=[0, 2, 62],
-        skips=(Skip(INPUT, Connections.from_dense([[0], [100], [0]])),),
+        skips=(Input(INPUT, Connections.from_dense([[0], [100], [0]])),),
     )
-    result = simulate(Network((layer,)), [[[1], [0], [0], [0]]], states="all")
+    result = simulate(a_network((layer,)), [[[1], [0], [0], [0]]], states="all")
     assert result.counts.sops == 2 + 1  # what is 62 steps late never arrives
     assert (result.u["only"][0] // 64).tolist() == [[1, 100, 0], [0, 0, 0], [0, 1, 0], [0, 0, 0]]
     assert (result.v["only"][0] // 64).tolist() == [
@@ -248,7 +248,7 @@ def test_delays_hold_back_what_is_fed_forward_only():
 def test_neurons_of_feature_maps_are_counted_channel_by_channel():
     # A kernel of one weight: each output is its input times 2, in channel 1 times 4.
     conv = Convolution([[[[2]]], [[[4]]]], (1, 2, 3))
-    network = Network((Layer("only", conv, Cuba(4096, 4096, NEVER)),))
+    network = a_network((a_layer("only", conv, Cuba(4096, 4096, NEVER)),))
     result = simulate(network, [[[1, 0, 0, 0, 1, 1]]], states="all")
     assert (result.u["only"].ravel() // 64).tolist() == [2, 0, 0, 0, 2, 2, 4, 0, 0, 0, 4, 4]
     assert result.readout is not None
@@ -259,13 +259,13 @@ def test_recurrent_synapses_name_neurons_of_feature_maps_channel_by_channel():
     # Two channels copy the input; the first column of channel 0 silences its second one.
     silencing = np.zeros((4, 4), int)
     silencing[1, 0] = -200
-    layer = Layer(
+    layer = a_layer(
         "only",
         Convolution([[[[2]]], [[[2]]]], (1, 1, 2)),
         Cuba(4096, 4096, 1),
         recurrent=Connections.from_dense(silencing),
     )
-    result = simulate(Network((layer,)), np.ones((1, 3, 1, 1, 2), int), record="all")
+    result = simulate(a_network((layer,)), np.ones((1, 3, 1, 1, 2), int), record="all")
     assert result.spikes["only"][0].tolist() == [[1, 1, 1, 1], [1, 0, 1, 1], [1, 0, 1, 1]]
 
 
@@ -285,10 +285,10 @@ def test_decay_rounds_toward_zero_for_both_signs():
 
 def test_rows_and_columns_without_connections():
     weights = np.array([[0, 0, 0], [0, 4, 0], [0, 0, 0]])
-    network = Network(
+    network = a_network(
         (
-            Layer("sparse", Connections.from_dense(weights, weights != 0), Cuba(4096, 0, 3)),
-            Layer(
+            a_layer("sparse", Connections.from_dense(weights, weights != 0), Cuba(4096, 0, 3)),
+            a_layer(
                 "none", Connections.from_dense(np.zeros((2, 3), int), np.zeros((2, 3))), INTEGRATOR
             ),
         )
@@ -330,8 +330,8 @@ def test_the_readout_decides_by_its_last_step():
 
 def test_a_pause_after_a_spike():
     """u goes on, v stays 0, so does a wrap of u; v is not clipped while it is held."""
-    layer = Layer("a", Connections.from_dense([[100]]), Cuba(0, 0, 50, refractory=2))
-    result = simulate(Network((layer,)), np.ones((1, 7, 1), np.uint8), record="a", states="a")
+    layer = a_layer("a", Connections.from_dense([[100]]), Cuba(0, 0, 50, refractory=2))
+    result = simulate(a_network((layer,)), np.ones((1, 7, 1), np.uint8), record="a", states="a")
     assert result.spikes["a"][0, :, 0].tolist() == [1, 0, 0, 1, 0, 0, 1]
     assert result.u["a"][0, :, 0].tolist() == [6400 * n for n in range(1, 8)]
     assert result.v["a"].max() == 0
@@ -342,7 +342,7 @@ def test_the_first_spike_decides_and_then_the_highest_membrane():
         """Of classes 0, 1 and 2, which inputs bring v as given, one sample a row."""
         weights = Connections.from_dense(np.eye(3, dtype=int) * 2)
         neurons = Cuba(4096, 0, 20, refractory=3)
-        network = Network((Layer("out", weights, neurons, bias),), input_bits=8)
+        network = a_network((a_layer("out", weights, neurons, bias),), input_bits=8)
         steps = np.array(rows).reshape(len(rows), -1, 3)
         return simulate(network, steps // 2).decisions.tolist()
 
@@ -363,11 +363,11 @@ def larger() -> tuple[Network, np.ndarray]:
             np.where(mask, 2 * rng.integers(-60, 64, mask.shape), 0), mask
         )
 
-    network = Network(
+    network = a_network(
         (
-            Layer("a", connections(50, 40, 0.3), Cuba(1000, 200, 90), rng.integers(-20, 25, 50)),
-            Layer("b", connections(30, 50, 0.2), Cuba(4096, 2048, 64)),
-            Layer("c", connections(10, 30, 1.0), INTEGRATOR),
+            a_layer("a", connections(50, 40, 0.3), Cuba(1000, 200, 90), rng.integers(-20, 25, 50)),
+            a_layer("b", connections(30, 50, 0.2), Cuba(4096, 2048, 64)),
+            a_layer("c", connections(10, 30, 1.0), INTEGRATOR),
         )
     )
     return network, (rng.random((23, 9, 40)) < 0.3).astype(np.uint8)
@@ -399,7 +399,7 @@ def test_chunks_change_nothing(monkeypatch, size, firing):
     network, inputs = larger()
     if firing:
         last = replace(network.layers[-1], neuron=Cuba(4096, 100, 70))
-        network = Network((*network.layers[:-1], last))
+        network = a_network((*network.layers[:-1], last))
     whole = simulate(network, inputs, record="all", states="all")
     sizes = []
     run_neurons = exact.run_neurons
@@ -437,14 +437,14 @@ def spatial() -> tuple[Network, np.ndarray]:
     conv = Convolution(weights(6, 2, 3, 4), (4, 9, 8), (2, 1), (1, 2), (2, 1), groups=2)
     second = Convolution(weights(3, 6, 2, 2), conv.out_shape)
     head = Connections.from_dense(weights(20, second.n_post))
-    skip = Skip("conv", Connections.from_dense(weights(20, conv.n_post)))
+    skip = Input("conv", Connections.from_dense(weights(20, conv.n_post)))
     decays = np.array([1000, 4096, 0, 300, 20, 4000])
     delays = np.arange(conv.n_post) % 4
-    network = Network(
+    network = a_network(
         (
-            Layer("conv", conv, Cuba(decays, 200, decays + 1), delays=delays),
-            Layer("second", second, Cuba(4096, 2048, 64)),
-            Layer("head", head, Cuba(4096, 2048, 64), delays=np.arange(20) % 3, skips=(skip,)),
+            a_layer("conv", conv, Cuba(decays, 200, decays + 1), delays=delays),
+            a_layer("second", second, Cuba(4096, 2048, 64)),
+            a_layer("head", head, Cuba(4096, 2048, 64), delays=np.arange(20) % 3, skips=(skip,)),
         )
     )
     return network, (rng.random((7, 9, network.inputs)) < 0.3).astype(np.uint8)
@@ -462,7 +462,7 @@ def test_a_larger_network_of_maps_equals_the_equations():
 def test_every_kernel_and_width_gives_the_same(monkeypatch, kind, small, make):
     network, inputs = make()
     whole = simulate(network, inputs, record="all", states="all")
-    forced = Network(network.layers)
+    forced = a_network(network.layers)
     monkeypatch.setattr(Synapses, "cost", lambda self, name, *_: name != kind)
     if not small:
         monkeypatch.setattr(synapses, "INT16_BOUND", 0)
@@ -596,10 +596,10 @@ def test_the_kernel_leaves_torchs_threads_alone() -> None:
     # A training after a simulation would otherwise differ in its last bits.
     script = (
         "import numpy as np, torch\n"
-        "from esl_lava.network import Connections, Cuba, Layer, Network\n"
+        "from esl_lava.network import Connections, Cuba, Input, Layer, Network\n"
         "from esl_lava.simulate import simulate\n"
-        "layer = Layer('a', Connections.from_dense(np.array([[2, -4]])), Cuba(4096, 0, 1))\n"
-        "simulate(Network((layer,)), np.ones((2, 4, 2), np.uint8))\n"
+        "one = Input('input', Connections.from_dense(np.array([[2, -4]])))\n"
+        "simulate(Network((Layer('a', (one,), Cuba(4096, 0, 1)),)), np.ones((2, 4, 2), np.uint8))\n"
         "print(torch.get_num_threads())\n"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
@@ -611,10 +611,10 @@ def test_the_kernel_leaves_torchs_threads_alone() -> None:
 
 def test_simulations_in_several_threads_do_not_meet() -> None:
     rng = np.random.default_rng(5)
-    layer = Layer(
+    layer = a_layer(
         "a", Connections.from_dense(2 * rng.integers(-60, 60, (30, 20))), Cuba(4096, 0, 9)
     )
-    network = Network((layer,))
+    network = a_network((layer,))
     inputs = (rng.random((50, 6, 20)) < 0.3).astype(np.uint8)
     expected = simulate(network, inputs, record="all").spikes["a"]
     with ThreadPoolExecutor(4) as pool:

@@ -27,15 +27,15 @@ from esl_lava.network import (
     Convolution,
     Cuba,
     Injection,
-    Layer,
+    Input,
     Network,
-    Skip,
 )
 from esl_lava.simulate import lava_cpu, simulate
+from tests.graphs import a_layer, a_network
 from tests.simulate import equality
 from tests.simulate.networks import Case
 
-TINY = Network((Layer("only", Connections.from_dense([[2, -2]]), Cuba(4096, 0, 1)),), 3)
+TINY = a_network((a_layer("only", Connections.from_dense([[2, -2]]), Cuba(4096, 0, 1)),), 3)
 TINY_INPUT = np.ones((1, 3, 2), np.uint8)
 
 
@@ -152,13 +152,15 @@ def assert_lava_agrees(network: Network, inputs: np.ndarray, **options) -> None:
 def biased() -> tuple[Network, np.ndarray]:
     """Biases in every layer: neurons fire before a first input arrives, if not reset."""
     rng = np.random.default_rng(3)
-    network = Network(
+    network = a_network(
         (
-            Layer(
+            a_layer(
                 "a", connections(rng, 12, 10, 0.6), Cuba(1000, 300, 100), rng.integers(-30, 90, 12)
             ),
-            Layer("b", connections(rng, 9, 12, 1.0), Cuba(4096, 0, 150), rng.integers(-30, 90, 9)),
-            Layer("c", connections(rng, 5, 9, 0.7), Cuba(0, 2000, 200), rng.integers(-30, 90, 5)),
+            a_layer(
+                "b", connections(rng, 9, 12, 1.0), Cuba(4096, 0, 150), rng.integers(-30, 90, 9)
+            ),
+            a_layer("c", connections(rng, 5, 9, 0.7), Cuba(0, 2000, 200), rng.integers(-30, 90, 5)),
         ),
         steps=7,
     )
@@ -207,29 +209,29 @@ def test_injected_maps_convolutions_delays_recurrence_and_every_state():
     rng = np.random.default_rng(8)
     kernel = rng.integers(-60, 90, (4, 1, 3, 2))
     convolution = Convolution(kernel, (2, 5, 7), (2, 1), (1, 0), (1, 2), groups=2)
-    network = Network(
+    network = a_network(
         (
-            Layer("injected", Injection((2, 5, 7)), Cuba(1000, 400, 60)),
-            Layer(
+            a_layer("injected", Injection((2, 5, 7)), Cuba(1000, 400, 60)),
+            a_layer(
                 "maps",
                 convolution,
                 Cuba(rng.integers(0, 4097, 4), 300, rng.integers(40, 90, 4)),
                 bias=np.repeat(rng.integers(-20, 30, 4), convolution.n_post // 4),
             ),
-            Layer(
+            a_layer(
                 "delayed",
                 connections(rng, 9, convolution.n_post, 0.5),
                 Cuba(4096, 100, rng.integers(60, 150, 9)),
                 delays=rng.integers(0, 4, 9),
             ),
-            Layer(
+            a_layer(
                 "recurrent",
                 connections(rng, 6, 9, 1.0),
                 Cuba(2000, 2000, 60),
                 bias=rng.integers(-30, 60, 6),
                 recurrent=connections(rng, 6, 6, 0.8),
             ),
-            Layer("readout", connections(rng, 3, 6, 1.0), INTEGRATOR),
+            a_layer("readout", connections(rng, 3, 6, 1.0), INTEGRATOR),
         ),
         input_bits=7,
     )
@@ -240,16 +242,16 @@ def test_injected_maps_convolutions_delays_recurrence_and_every_state():
 def test_graded_maps_into_sparse_synapses():
     rng = np.random.default_rng(9)
     convolution = Convolution(2 * rng.integers(-30, 40, (2, 2, 2, 2)), (2, 4, 3))
-    network = Network(
+    network = a_network(
         (
-            Layer("maps", convolution, Cuba(3000, 300, 150)),
-            Layer(
+            a_layer("maps", convolution, Cuba(3000, 300, 150)),
+            a_layer(
                 "delayed",
                 connections(rng, 7, convolution.n_post, 0.6),
                 Cuba(2000, 100, 90),
                 delays=rng.integers(0, 3, 7),
             ),
-            Layer("last", connections(rng, 4, 7, 0.9), Cuba(4096, 0, 120)),
+            a_layer("last", connections(rng, 4, 7, 0.9), Cuba(4096, 0, 120)),
         ),
         input_bits=3,
     )
@@ -260,10 +262,10 @@ def test_graded_maps_into_sparse_synapses():
 def test_neurons_that_pause_and_decide_by_their_first_spike(caplog):
     """Ours in Lava: a pause that ends within the sample, one that does not, and resets."""
     rng = np.random.default_rng(10)
-    network = Network(
+    network = a_network(
         (
-            Layer("short", connections(rng, 12, 20, 0.5), Cuba(1000, 100, 100, refractory=2)),
-            Layer("once", connections(rng, 5, 12, 0.8), Cuba(170, 0, 900, refractory=62)),
+            a_layer("short", connections(rng, 12, 20, 0.5), Cuba(1000, 100, 100, refractory=2)),
+            a_layer("once", connections(rng, 5, 12, 0.8), Cuba(170, 0, 900, refractory=62)),
         )
     )
     inputs = (rng.random((5, 9, 20)) < 0.4).astype(np.uint8)
@@ -283,14 +285,14 @@ def test_random_networks_through_the_runtime():
 
 
 def test_what_netx_cannot_express_is_refused_before_lava_starts(monkeypatch):
-    network = Network(
+    network = a_network(
         (
-            Layer("a", Connections.from_dense([[2], [-2]]), Cuba(1, 1, 1)),
-            Layer(
+            a_layer("a", Connections.from_dense([[2], [-2]]), Cuba(1, 1, 1)),
+            a_layer(
                 "b",
-                TINY.layers[0].connections,
+                TINY.layers[0].inputs[0].connections,
                 Cuba(1, 1, 1),
-                skips=(Skip(INPUT, Connections.from_dense([[2]])),),
+                skips=(Input(INPUT, Connections.from_dense([[2]])),),
             ),
         )
     )
@@ -303,9 +305,9 @@ def test_what_netx_cannot_express_is_refused_before_lava_starts(monkeypatch):
 
 
 def test_a_bias_that_lava_would_wrap_is_refused():
-    layer = Layer("a", TINY.layers[0].connections, Cuba(1, 1, 1), np.array([40000]))
+    layer = a_layer("a", TINY.layers[0].inputs[0].connections, Cuba(1, 1, 1), np.array([40000]))
     with pytest.raises(BackendError, match=r"layer a: .* and would wrap 40000"):
-        lava_cpu.run(Network((layer,)), TINY_INPUT)
+        lava_cpu.run(a_network((layer,)), TINY_INPUT)
 
 
 def test_at_least_one_worker():
@@ -322,7 +324,7 @@ def test_at_least_one_worker():
     ],
 )
 def test_weights_that_lava_would_change_are_refused(weights, sentence):
-    network = Network((Layer("only", Connections.from_dense(weights), Cuba(4096, 0, 1)),))
+    network = a_network((a_layer("only", Connections.from_dense(weights), Cuba(4096, 0, 1)),))
     with pytest.raises(BackendError, match=sentence):
         simulate(network, TINY_INPUT, backend="lava")
 
@@ -335,11 +337,13 @@ def test_lava_agrees_on_a_readout_and_where_u_wraps_and_v_clips():
     strong[6:] = 2 * rng.integers(-50, 52, (8, 100))
     strong[5] = -256
     wrapping = Cuba(7, 400, 30_000)
-    network = Network(
+    network = a_network(
         (
-            Layer("wraps", Connections.from_dense(strong), wrapping, rng.integers(-4096, 4096, 14)),
-            Layer("middle", connections(rng, 8, 14, 0.5), Cuba(3333, 1, 150)),
-            Layer("readout", connections(rng, 4, 8, 0.9, low=-128, high=128), INTEGRATOR),
+            a_layer(
+                "wraps", Connections.from_dense(strong), wrapping, rng.integers(-4096, 4096, 14)
+            ),
+            a_layer("middle", connections(rng, 8, 14, 0.5), Cuba(3333, 1, 150)),
+            a_layer("readout", connections(rng, 4, 8, 0.9, low=-128, high=128), INTEGRATOR),
         )
     )
     inputs = (rng.random((3, 16, 100)) < 0.7).astype(np.uint8)
@@ -380,7 +384,7 @@ def test_a_model_that_cannot_be_built_is_told_with_its_layer(tmp_path):
 
 def test_an_all_zero_layer_is_reported_with_lavas_reason(monkeypatch):
     zeros = Connections.from_dense(np.zeros((1, 2), int))
-    network = Network((Layer("only", zeros, Cuba(4096, 0, 1)),))
+    network = a_network((a_layer("only", zeros, Cuba(4096, 0, 1)),))
     with (
         Watch(monkeypatch) as watch,
         pytest.raises(BackendError, match=r"^Lava failed: OverflowError: cannot"),

@@ -14,11 +14,10 @@ from esl_lava.network import (
     Convolution,
     Cuba,
     Injection,
-    Layer,
-    Network,
-    Skip,
+    Input,
 )
 from esl_lava.simulate import lava_models
+from tests.graphs import a_layer, a_network
 from tests.simulate import equality
 from tests.simulate.networks import Case
 
@@ -45,7 +44,7 @@ def test_random_networks_equal_ours():
 
 
 def test_a_difference_is_found_and_told():
-    network = Network((Layer("only", eye(2), FORGETFUL),))
+    network = a_network((a_layer("only", eye(2), FORGETFUL),))
     inputs = np.ones((1, 3, 2), np.uint8)
     lava = lava_models.run(network, inputs, ("only",), ("only",))
     lava.u["only"][0, 1, 1] += 1
@@ -58,10 +57,10 @@ def test_a_difference_is_found_and_told():
 
 
 def test_latencies_are_hidden():
-    chain = [Layer(f"layer{i}", eye(1), FORGETFUL) for i in range(3)]
-    chain.append(Layer("last", eye(1), FORGETFUL, skips=(Skip(INPUT, eye(1, -2)),)))
-    chain.append(Layer("readout", eye(1), INTEGRATOR, skips=(Skip("layer0", eye(1, 6)),)))
-    network = Network(tuple(chain))
+    chain = [a_layer(f"layer{i}", eye(1), FORGETFUL) for i in range(3)]
+    chain.append(a_layer("last", eye(1), FORGETFUL, skips=(Input(INPUT, eye(1, -2)),)))
+    chain.append(a_layer("readout", eye(1), INTEGRATOR, skips=(Input("layer0", eye(1, 6)),)))
+    network = a_network(tuple(chain))
     names = tuple(layer.name for layer in chain[:-1])
     result = lava_models.run(network, impulse(4), names, ("readout",))
     for name in names[:-1]:
@@ -73,9 +72,9 @@ def test_latencies_are_hidden():
 
 
 def test_samples_begin_from_rest_with_nothing_under_way():
-    network = Network(
+    network = a_network(
         (
-            Layer(
+            a_layer(
                 "only",
                 eye(2),
                 Cuba(0, 0, 5),
@@ -95,13 +94,13 @@ def test_samples_begin_from_rest_with_nothing_under_way():
 
 @pytest.mark.parametrize("sparse", [False, True])
 def test_one_delay_by_hand(sparse):
-    layer = Layer("only", Connections.from_dense([[2], [2]]), FORGETFUL, delays=np.array([0, 3]))
-    spikes = lava_models.run(Network((layer,)), impulse(5), ("only",), sparse=sparse).spikes
+    layer = a_layer("only", Connections.from_dense([[2], [2]]), FORGETFUL, delays=np.array([0, 3]))
+    spikes = lava_models.run(a_network((layer,)), impulse(5), ("only",), sparse=sparse).spikes
     assert spikes["only"][0].T.tolist() == [[1, 0, 0, 0, 0], [0, 0, 0, 1, 0]]
 
 
 def test_counts_and_decisions():
-    network = Network((Layer("only", Connections.from_dense([[2, 0], [2, 2]]), FORGETFUL),))
+    network = a_network((a_layer("only", Connections.from_dense([[2, 0], [2, 2]]), FORGETFUL),))
     result = lava_models.run(network, np.array([[[0, 1], [1, 0], [0, 1]]], np.uint8))
     assert result.spikes == {}
     assert result.decisions.tolist() == [1]
@@ -115,31 +114,34 @@ def wide(**parts) -> Convolution:
 @pytest.mark.parametrize(
     ("layer", "sentence"),
     [
-        (Layer("a", eye(2, 256), FORGETFUL), "keep weights within -256..255, and would clip 256"),
-        (Layer("a", eye(2, -257), FORGETFUL), "would clip -257"),
         (
-            Layer("a", eye(2), FORGETFUL, recurrent=eye(2, 300)),
+            a_layer("a", eye(2, 256), FORGETFUL),
+            "keep weights within -256..255, and would clip 256",
+        ),
+        (a_layer("a", eye(2, -257), FORGETFUL), "would clip -257"),
+        (
+            a_layer("a", eye(2), FORGETFUL, recurrent=eye(2, 300)),
             "layer a: recurrent Lava's fully .* would clip 300",
         ),
         (
-            Layer("a", eye(2), FORGETFUL, skips=(Skip(INPUT, eye(2, 400)),)),
+            a_layer("a", eye(2), FORGETFUL, skips=(Input(INPUT, eye(2, 400)),)),
             "layer a: skip from input: Lava's fully .* would clip 400",
         ),
         (
-            Layer("a", eye(2), FORGETFUL, bias=np.array([0, 40000])),
+            a_layer("a", eye(2), FORGETFUL, bias=np.array([0, 40000])),
             "a bias within -32768..32767, and would wrap 40000",
         ),
         (
-            Layer("a", Injection((2,)), FORGETFUL, bias=np.array([0, 32767])),
+            a_layer("a", Injection((2,)), FORGETFUL, bias=np.array([0, 32767])),
             "would wrap 32768",
         ),
         (
-            Layer("a", Injection((2,)), FORGETFUL, delays=np.array([0, 1])),
+            a_layer("a", Injection((2,)), FORGETFUL, delays=np.array([0, 1])),
             "Lava delays what synapses bring, not injected input",
         ),
-        (Layer("a", wide(stride=(128, 1)), FORGETFUL), "up to 127, and would wrap 128"),
+        (a_layer("a", wide(stride=(128, 1)), FORGETFUL), "up to 127, and would wrap 128"),
         (
-            Layer(
+            a_layer(
                 "a",
                 Convolution(np.full((1, 1, 1, 1), 300), (1, 1, 2)),
                 FORGETFUL,
@@ -150,7 +152,7 @@ def wide(**parts) -> Convolution:
     ],
 )
 def test_refused(layer, sentence):
-    network = Network((layer,))
+    network = a_network((layer,))
     inputs = np.ones((1, 2, network.inputs), np.uint8)
     with pytest.raises(BackendError, match=f"layer a: .*{sentence}|{sentence}"):
         lava_models.run(network, inputs)
@@ -158,7 +160,7 @@ def test_refused(layer, sentence):
 
 def test_convolutions_keep_any_weight_and_wrap_sums():
     kernel = np.full((1, 1, 1, 1), 1 << 23)
-    network = Network((Layer("only", Convolution(kernel, (1, 1, 1)), FORGETFUL),))
+    network = a_network((a_layer("only", Convolution(kernel, (1, 1, 1)), FORGETFUL),))
     result = lava_models.run(network, np.ones((1, 1, 1), np.uint8), (), ("only",))
     # -2**23 << 6 is -2**29; u wraps by 2**24 once only.
     assert result.u["only"].ravel().tolist() == [-(1 << 29) + (1 << 24)]
@@ -166,7 +168,7 @@ def test_convolutions_keep_any_weight_and_wrap_sums():
 
 def test_sums_that_lavas_convolution_has_no_number_for_are_refused():
     conv = Convolution(np.array([[[[300, -1]]]]), (1, 1, 2))
-    network = Network((Layer("only", conv, FORGETFUL),), None, {}, 24)
+    network = a_network((a_layer("only", conv, FORGETFUL),), None, {}, 24)
     inputs = np.zeros((1, 1, 2), np.int32)
     inputs[0, 0, 1] = 1 - (1 << 24)
     with pytest.raises(BackendError, match=r"layer only: .* beyond 2147483647, .* 5049941715"):

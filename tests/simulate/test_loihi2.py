@@ -20,11 +20,11 @@ from esl_lava.network import (
     Convolution,
     Cuba,
     Injection,
-    Layer,
     Network,
 )
 from esl_lava.simulate import loihi2
 from esl_lava.simulate.result import count, decide
+from tests.graphs import a_layer, a_network
 from tests.simulate import reference
 
 
@@ -90,7 +90,7 @@ def chip(monkeypatch):
         def __init__(self, **options):
             chip.calls.append(options)
             chip.network = netfile.read(Path(options["net_config"]))
-            first = chip.network.layers[0].connections
+            first = chip.network.layers[0].inputs[0].connections
             shape = getattr(first, "in_shape", (first.n_pre,))[::-1]
             self.inp = Port("inp", shape)
             self.layers = [Block(i, layer) for i, layer in enumerate(chip.network.layers)]
@@ -222,11 +222,11 @@ def mixed(bits=0) -> tuple[Network, np.ndarray]:
     convolution = Convolution(kernel, (2, 4, 5), (1, 2), (1, 0))
     dense = Connections.from_dense(2 * rng.integers(-60, 64, (6, convolution.n_post)))
     readout = Connections.from_dense(2 * rng.integers(-60, 64, (3, 6)))
-    network = Network(
+    network = a_network(
         (
-            Layer("maps", convolution, Cuba(2000, 300, 60)),
-            Layer("neurons", dense, Cuba(4096, 1000, 90), rng.integers(-20, 20, 6)),
-            Layer("readout", readout, INTEGRATOR),
+            a_layer("maps", convolution, Cuba(2000, 300, 60)),
+            a_layer("neurons", dense, Cuba(4096, 1000, 90), rng.integers(-20, 20, 6)),
+            a_layer("readout", readout, INTEGRATOR),
         ),
         steps=6,
         input_bits=bits,
@@ -262,7 +262,7 @@ def test_results_are_those_of_the_chip_with_latencies_hidden(chip, bits):
 
 def test_a_network_that_fires_to_the_end_and_begins_with_neurons(chip):
     network, _ = mixed()
-    network = Network((network.layers[1],))
+    network = a_network((network.layers[1],))
     inputs = (np.random.default_rng(1).random((2, 5, network.inputs)) < 0.4).astype(np.uint8)
     ours = reference.simulate(network, inputs)
     theirs = loihi2.run(network, inputs, ("neurons",))
@@ -345,15 +345,18 @@ def eye(n: int) -> Connections:
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
-        (Layer("a", Injection((4,)), Cuba(1, 1, 1)), "injected input is written by the host"),
+        (a_layer("a", Injection((4,)), Cuba(1, 1, 1)), "injected input is written by the host"),
         (
-            Layer("a", eye(4), Cuba(1, 1, 1), recurrent=eye(4)),
+            a_layer("a", eye(4), Cuba(1, 1, 1), recurrent=eye(4)),
             "what is under way in recurrent synapses",
         ),
-        (Layer("a", eye(4), Cuba(1, 1, 1), delays=np.ones(4, int)), "under way in delayed syn"),
+        (
+            a_layer("a", eye(4), Cuba(1, 1, 1), delays=np.ones(4, int)),
+            "under way in delayed syn",
+        ),
     ],
 )
 def test_refused_layers(chip, layer, reason):
     with pytest.raises(BackendError, match=f"cannot run this network: layer a: .*{reason}"):
-        loihi2.run(Network((layer,)), np.ones((1, 2, 4), np.uint8))
+        loihi2.run(a_network((layer,)), np.ones((1, 2, 4), np.uint8))
     assert chip.hosts == chip.calls == []

@@ -14,9 +14,7 @@ from esl_lava.network import (
     Convolution,
     Cuba,
     Injection,
-    Layer,
-    Network,
-    Skip,
+    Input,
 )
 from esl_lava.simulate import BACKENDS, simulate
 from esl_lava.simulate.result import (
@@ -28,12 +26,13 @@ from esl_lava.simulate.result import (
     sops_by_sample,
     traced_layers,
 )
+from tests.graphs import a_layer, a_network
 from tests.simulate.networks import cases
 
-NETWORK = Network(
+NETWORK = a_network(
     (
-        Layer("hidden", Connections.from_dense(np.full((3, 6), 4)), Cuba(4096, 0, 10)),
-        Layer("readout", Connections.from_dense([[2, 0, -2], [2, 2, 2]]), INTEGRATOR),
+        a_layer("hidden", Connections.from_dense(np.full((3, 6), 4)), Cuba(4096, 0, 10)),
+        a_layer("readout", Connections.from_dense([[2, 0, -2], [2, 2, 2]]), INTEGRATOR),
     ),
     steps=5,
 )
@@ -87,7 +86,7 @@ def test_lists_and_strided_views():
 
 
 def test_a_network_without_steps_takes_any_number():
-    network = Network(NETWORK.layers)
+    network = a_network(NETWORK.layers)
     assert simulate(network, ONES[:, :2]).readout.shape == (2, 2, 2)
 
 
@@ -99,11 +98,11 @@ def test_further_axes_are_flattened_in_c_order():
     assert spatial.counts == flat.counts
 
 
-MAPS = Network(
-    (Layer("conv", Convolution(np.full((1, 2, 1, 1), 2), (2, 3, 4)), Cuba(4096, 4096, 1)),)
+MAPS = a_network(
+    (a_layer("conv", Convolution(np.full((1, 2, 1, 1), 2), (2, 3, 4)), Cuba(4096, 4096, 1)),)
 )
-DRIVEN = Network((Layer("in", Injection((2, 3, 4)), Cuba(4096, 4096, 1)),))
-FULL = Network((Layer("full", Connections.from_dense(np.eye(24, dtype=int)), Cuba(0, 0, 1)),))
+DRIVEN = a_network((a_layer("in", Injection((2, 3, 4)), Cuba(4096, 4096, 1)),))
+FULL = a_network((a_layer("full", Connections.from_dense(np.eye(24, dtype=int)), Cuba(0, 0, 1)),))
 
 
 @pytest.mark.parametrize("network", [MAPS, DRIVEN, FULL])
@@ -152,7 +151,7 @@ def test_traced_layers():
 
 
 def test_graded_spikes_are_checked_against_their_bits():
-    graded = Network(NETWORK.layers, 5, input_bits=3)
+    graded = a_network(NETWORK.layers, 5, input_bits=3)
     spikes = np.where(np.arange(6) == 2, -7, 7 * ONES.astype(np.int64))
     checked = checked_input(graded, spikes)
     assert checked.dtype == np.int32
@@ -169,10 +168,10 @@ def test_decide():
     spikes = np.zeros((1, 300, 2), np.uint8)
     spikes[:, :, 0] = 1
     spikes[:, :100, 1] = 1
-    firing = Layer("a", Connections.from_dense([[2], [2]]), Cuba(4096, 0, 10))
+    firing = a_layer("a", Connections.from_dense([[2], [2]]), Cuba(4096, 0, 10))
     assert decide(firing, spikes).tolist() == [0]
     # A membrane clips at 2**23 - 1, which u can exceed by one: a tie, for the lower class.
-    once = Layer("a", Connections.from_dense([[2], [2]]), Cuba(0, 0, 10, refractory=4))
+    once = a_layer("a", Connections.from_dense([[2], [2]]), Cuba(0, 0, 10, refractory=4))
     u = np.array([[[(1 << 23) - 1, 1 << 23], [0, 0]]], np.int32)
     first = np.array([[[1, 1], [0, 0]]], np.uint8)
     assert decide(once, first, u, np.zeros_like(u)).tolist() == [0]
@@ -215,12 +214,12 @@ def test_count_from_spikes():
 
 def test_count_of_recurrent_synapses_and_skips():
     recurrent = Connections.from_dense([[2, 0], [2, 2]])
-    skip = Skip("input", Connections.from_dense([[2, 2, 0], [0, 0, 0]]))
+    skip = Input("input", Connections.from_dense([[2, 2, 0], [0, 0, 0]]))
     first = Connections.from_dense([[2, 2, 2], [0, 2, 0]])
-    layer = Layer("only", first, Cuba(4096, 0, 10), recurrent=recurrent, skips=(skip,))
+    layer = a_layer("only", first, Cuba(4096, 0, 10), recurrent=recurrent, skips=(skip,))
     inputs = np.array([[[5, 0, 0], [0, -3, 1]]])
     spikes = np.array([[[1, 0], [1, 1]]], np.uint8)
-    counts = count(Network((layer,), input_bits=4), inputs, {"only": spikes})
+    counts = count(a_network((layer,), input_bits=4), inputs, {"only": spikes})
     # Fan-outs of inputs 1, 2, 1 and by the skip 1, 1, 0; of neurons 2, 1. The two spikes of
     # the last step would come back when the sample is over.
     assert counts.input_spikes == 3
@@ -233,8 +232,8 @@ def test_count_of_recurrent_synapses_and_skips():
 def test_count_of_delayed_synapses():
     """A synapse is crossed when a spike arrives at it: not beyond the sample's last step."""
     connections = Connections.from_dense([[2, 2], [2, 0], [2, 2]])
-    layer = Layer("only", connections, INTEGRATOR, delays=[0, 1, 9])
-    network = Network((layer,))
+    layer = a_layer("only", connections, INTEGRATOR, delays=[0, 1, 9])
+    network = a_network((layer,))
     inputs = np.array([[[1, 0], [0, 0], [1, 1]], [[1, 1], [1, 1], [0, 0]]], np.uint8)
     # With two steps left 2 synapses of the first input and 1 of the second are in time, with
     # one left the same, with none 1 of either.

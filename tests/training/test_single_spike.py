@@ -15,6 +15,7 @@ from esl_lava.errors import FileError
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.build import restore
 from esl_lava.models.single_spike import SingleSpikeMLP, grid_step
+from esl_lava.topology import describe
 from esl_lava.training.evaluation import accuracy
 from esl_lava.training.kinds import KINDS, input_times
 from esl_lava.training.trainer import Trainer
@@ -30,7 +31,6 @@ def experiment(**sections: Any) -> Experiment:
         "model": {
             "kind": "single_spike",
             "current_decay": 0.04,
-            "voltage_decay": 0.0,
             "weight_scale": 1.0,
         },
     }
@@ -67,7 +67,7 @@ def test_the_first_spike_decides() -> None:
 
 
 def test_no_spike_is_wrong(data: Dataset) -> None:
-    model = SingleSpikeMLP(64, [4], 10)
+    model = SingleSpikeMLP(describe("4", (64,), 10))
     with torch.no_grad():
         model.readout.weight.fill_(-1)
     assert accuracy(experiment(), model, data) == 0
@@ -76,7 +76,7 @@ def test_no_spike_is_wrong(data: Dataset) -> None:
 def test_the_network_learns(trained: tuple[Trainer, SavedModel], data: Dataset) -> None:
     trainer, _ = trained
     assert trainer.history[-1]["loss"] < trainer.history[0]["loss"]
-    longer = experiment(training={"epochs": 40, "learning_rate": 0.01}, model={"hidden": [40]})
+    longer = experiment(training={"epochs": 40, "learning_rate": 0.01}, model={"layers": "40"})
     model = restore(Trainer(longer, data).run())
     assert accuracy(longer, model, data) > 0.9
 

@@ -30,7 +30,7 @@ def experiment(**sections: Any) -> Experiment:
     values: dict[str, Any] = {
         "seed": 3,
         "encoding": {"steps": 3},
-        "model": {"hidden": [10, 8], "weight_scale": 3.0},
+        "model": {"layers": "10-8", "weight_scale": 3.0},
         "sparsity": {"density": 0.4, "t_iter": 2},
         "training": {"epochs": 3, "batch_size": 30, "learning_rate": 0.02},
     }
@@ -496,7 +496,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(data: Dataset) -> None:
     checkpoint = stopped(Trainer(experiment(), data), 2).checkpoint()
     with pytest.raises(DataError, match="of a training of 9 steps, this one has 6"):
         Trainer(experiment(), data.take(60), checkpoint)
-    wider = experiment(model={"hidden": [11, 8]})
+    wider = experiment(model={"layers": "11-8"})
     with pytest.raises(DataError, match="does not fit its experiment") as caught:
         Trainer(wider, data, checkpoint)
     assert "\n" not in str(caught.value)

@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort, PyRefPort
@@ -27,6 +26,8 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from esl_lava.arrays import Array, Int32s
 
 
 class Player(AbstractProcess):
@@ -121,7 +122,7 @@ class _Source(PyLoihiProcessModel):
         self._file = np.load(proc_params["path"], mmap_mode="r")
         self._shape = tuple(proc_params["shape"])
 
-    def values(self) -> npt.NDArray[np.int32]:
+    def values(self) -> Int32s:
         """The present step's."""
         sample, step = divmod(self.time_step - 1, self.proc_params["interval"])
         sample += self.proc_params["first"]
@@ -143,7 +144,7 @@ class _Writer(PyLoihiProcessModel):
         sample, step = divmod(late, self.proc_params["interval"])
         return 0 <= sample < self.proc_params["samples"] and step < self.proc_params["steps"]
 
-    def write(self, values: npt.NDArray[Any]) -> None:
+    def write(self, values: Array) -> None:
         """Append values, maps in the order (channels, rows, columns)."""
         if self._file is None:
             # Unbuffered: Lava's processes end without closing files.

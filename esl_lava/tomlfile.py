@@ -1,0 +1,164 @@
+"""TOML as typed tables: a text read safely, and what is wrong with it in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from importlib.abc import Traversable
+from pathlib import Path
+from typing import Annotated, TypeVar, get_args
+
+import tomli
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from esl_lava.errors import ConfigError, FileError
+
+MAX_BYTES = 1 << 20
+"""A TOML file may have at most this many bytes."""
+
+MAX_FAULTS = 20
+"""So many faults of a file are named."""
+
+MAX_SHOWN = 60
+"""Characters of a key or value that a sentence shows."""
+
+_MESSAGES = {
+    "model_type": "should be a table",
+    "model_attributes_type": "should be a table",
+    "tuple_type": "should be a list",
+}
+"""pydantic's type of a fault -> what to say instead of its Python words."""
+
+
+class TomlTable(BaseModel):
+    """A table of a TOML file: immutable, unknown keys refused.
+
+    TOML has types, so "8" or true is no number and 1.0 no integer; an integer is a float,
+    and a list is a tuple where the field is marked as not strict.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+AnyTable = TypeVar("AnyTable", bound=TomlTable)
+Hint = Callable[[str, type[TomlTable]], str]
+"""(unknown key, dotted; the table it stands in) -> what follows the key in a sentence."""
+
+
+class Faults(Exception):  # noqa: N818
+    """Why values are not those of a table; whoever knows where they are from says so.
+
+    Attributes:
+        sentences: one for each fault, at most `MAX_FAULTS` and how many more there are.
+    """
+
+    def __init__(self, sentences: Iterator[str]) -> None:
+        self.sentences = tuple(sentences)
+        super().__init__("\n".join(self.sentences))
+
+
+def read_text(file: Path | Traversable, where: str) -> str:
+    """The text of a file; `where` names it in errors.
+
+    Raises:
+        FileError: when it cannot be read, has more than `MAX_BYTES` or is not UTF-8.
+    """
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise FileError(f"{where}: cannot be read ({error.strerror})") from None
+    if len(raw) > MAX_BYTES:
+        raise FileError(f"{where}: larger than the {MAX_BYTES} bytes a TOML file may have")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise FileError(f"{where}: not UTF-8 text (byte {error.start})") from None
+
+
+def parse(text: str, where: str) -> dict[str, object]:
+    """The values of a TOML text.
+
+    Raises:
+        ConfigError: naming the place of what is no TOML.
+    """
+    try:
+        return tomli.loads(text)
+    except ValueError as error:  # also an integer with too many digits
+        raise ConfigError(f"{where}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{where}: not valid TOML: nested too deeply") from None
+
+
+def validate(table: type[AnyTable], values: Mapping[str, object], hint: Hint) -> AnyTable:
+    """The values as that table.
+
+    Raises:
+        Faults: a sentence per fault, with key, value and limit.
+    """
+    try:
+        return table.model_validate(dict(values))
+    except ValidationError as error:
+        raise Faults(_sentences(table, error.errors(), hint)) from None
+    except (ValueError, RecursionError):  # pydantic's own, not about a key
+        message = "a number of thousands of digits, or tables nested as deeply"
+        raise Faults(iter([message])) from None
+
+
+def tables_of(annotation: object) -> tuple[type[TomlTable], ...]:
+    """The tables that a field of this type can hold, more than one where `kind` decides."""
+    choices = (annotation, *get_args(annotation))
+    return tuple(c for c in choices if isinstance(c, type) and issubclass(c, TomlTable))
+
+
+def _sentences(root: type[TomlTable], faults: list[ErrorDetails], hint: Hint) -> Iterator[str]:
+    inner = {fault["loc"][:end] for fault in faults for end in range(len(fault["loc"]))}
+    # A list whose items are at fault is also said to have too few.
+    faults = [fault for fault in faults if fault["loc"] not in inner]
+    for fault in faults[:MAX_FAULTS]:
+        yield _sentence(root, fault, hint)
+    if len(faults) > MAX_FAULTS:
+        yield f"and {len(faults) - MAX_FAULTS} more faults"
+
+
+def _sentence(root: type[TomlTable], fault: ErrorDetails, hint: Hint) -> str:
+    parts, table = _place(root, fault["loc"])
+    key = ".".join(parts)
+    kind = fault["type"]
+    if kind == "extra_forbidden":
+        shown = key if key.isprintable() and len(key) <= MAX_SHOWN else shorten(key)
+        return f"unknown key {shown}{hint(key, table)}"
+    if kind == "value_error":  # a sentence of ours
+        return str(fault["ctx"]["error"])
+    if kind == "missing":
+        return f"{key} is missing"
+    message = _MESSAGES.get(kind, fault["msg"])
+    message = message[0].lower() + message[1:]
+    return f"{key} = {shorten(fault['input'])}: {message}" if key else message
+
+
+def _place(root: type[TomlTable], loc: tuple[int | str, ...]) -> tuple[list[str], type[TomlTable]]:
+    """The parts of a fault's key as the user wrote it, and the table in which the last stands."""
+    parts: list[str] = []
+    table = root
+    choices: tuple[type[TomlTable], ...] = (root,)
+    for step in loc:
+        if len(choices) > 1:  # pydantic names the choice in its place, a user nowhere
+            choices = tuple(c for c in choices if c.model_fields["kind"].default == step)
+            continue
+        table = choices[0] if choices else table
+        parts.append(str(step))
+        field = table.model_fields.get(str(step)) if choices else None
+        choices = tables_of(field.annotation) if field else ()
+    return parts, table
+
+
+def shorten(value: object) -> str:
+    """What an error shows of a value, at most `MAX_SHOWN` characters of it."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, or of nested tables
+        return f"({type(value).__name__})"
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."

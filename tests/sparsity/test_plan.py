@@ -1,0 +1,70 @@
+"""Connections that layers are to have, counted from their shapes alone."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esl_lava.config import from_mapping
+from esl_lava.errors import ConfigError
+from esl_lava.models.build import build
+from esl_lava.sparsity import MaskEvolver
+from esl_lava.sparsity.config import Sparsity
+from esl_lava.sparsity.plan import choose_sparse, count_connections
+from esl_lava.topology import describe
+
+
+def test_a_count_by_hand() -> None:
+    topology = describe("8-4", (10,), 2)
+    uniform = Sparsity(density=0.25, distribution="uniform")
+    assert count_connections(topology, uniform) == {"hidden1": 20, "hidden2": 8, "readout": 8}
+    by_layer = Sparsity(densities={"hidden1": 0.1, "readout": 0.5}, keep_dense=("hidden2",))
+    assert count_connections(topology, by_layer) == {"hidden1": 8, "hidden2": 32, "readout": 4}
+    # Eq. 1: 0.5 * (10 + 8) and 0.5 * (8 + 4) connections.
+    assert count_connections(topology, Sparsity(eps=0.5)) == {
+        "hidden1": 9,
+        "hidden2": 6,
+        "readout": 8,
+    }
+
+
+@given(
+    st.lists(st.integers(1, 20), min_size=1, max_size=3),
+    st.sampled_from(["er", "erk", "uniform"]),
+    st.floats(0.3, 1),
+    st.sampled_from([("readout",), (), ("hidden1",)]),
+)
+@settings(max_examples=30, deadline=None)
+def test_counts_are_the_evolvers(
+    hidden: list[int], distribution: str, density: float, keep_dense: tuple[str, ...]
+) -> None:
+    config = from_mapping(
+        {
+            "sparsity": {
+                "density": density,
+                "distribution": distribution,
+                "keep_dense": list(keep_dense),
+            }
+        }
+    )
+    topology = describe("-".join(map(str, hidden)), (12,), 3)
+    model = build(config.model, topology)
+    evolver = MaskEvolver(
+        model,
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        density=density,
+        distribution=distribution,
+        keep_dense=keep_dense,
+        t_end=1,
+    )
+    assert count_connections(topology, config.sparsity) == evolver.connections()
+
+
+def test_layers_that_there_are_not() -> None:
+    topology = describe("8-4", (10,), 2)
+    with pytest.raises(ConfigError, match=r"keep_dense names 'x', .* hidden1, hidden2, readout"):
+        choose_sparse(topology, ["x", "readout"])
+    with pytest.raises(ConfigError, match="no layer is left to make sparse: the model's 3 weight"):
+        choose_sparse(topology, topology.names)
+    with pytest.raises(ConfigError, match="densities lacks 'hidden2'"):
+        count_connections(topology, Sparsity(densities={"hidden1": 0.5}))
