@@ -69,7 +69,7 @@ def read_text(file: Path | Traversable, where: str) -> str:
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise FileError(f"{where}: cannot be read ({error.strerror})") from None
+        raise FileError(f"{where}: {error.strerror}") from None
     if len(raw) > MAX_BYTES:
         raise FileError(f"{where}: larger than the {MAX_BYTES} bytes a TOML file may have")
     try:

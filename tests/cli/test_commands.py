@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from esl_lava import netfile
-from esl_lava.config import Encoding, documentation, read_toml
+from esl_lava.config import documentation, read_toml
+from esl_lava.data.config import Encoding
 from esl_lava.data.datasets import load
 from esl_lava.data.encoders import ENCODERS
 from esl_lava.devices import device_names, load_device

@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from esl_lava.config import Encoding, Experiment, to_toml
+from esl_lava.config import Experiment, to_toml
+from esl_lava.data.config import Encoding
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.data.encoders import encode
 from esl_lava.errors import BackendError, ConfigError, DataError
@@ -68,6 +69,26 @@ def test_data_and_encoding_are_those_of_the_training(experiment: Experiment) -> 
     assert encoding_of(trained) == experiment.encoding == Encoding(kind="rate", steps=4)
     assert encoding_of(trained, "latency") == Encoding(kind="latency", steps=4)
     assert encoding_of(trained, None, 9) == Encoding(kind="rate", steps=9)
+
+
+def test_what_a_file_records_may_list_hidden_neurons() -> None:
+    once = """
+[encoding]
+kind = "latency"
+steps = 21
+[model]
+kind = "single_spike"
+hidden = [24, 12]
+current_decay = 0.12
+voltage_decay = 0.0
+threshold = 1.0
+[sparsity]
+density = 0.4
+"""
+    trained = network(config=once)
+    assert data_name(trained, None) == "digits"
+    assert encoding_of(trained) == Encoding(kind="latency", steps=21)
+    assert encoding_of(trained, "two_times") == Encoding(kind="two_times", steps=21)
 
 
 def test_a_file_from_elsewhere_needs_to_be_told() -> None:

@@ -238,6 +238,19 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
     assert said[0] == f"{cells[1].name}: {100 * rows[0].accuracies[1]:.2f} % on the test split"
 
 
+def test_a_finished_run_may_record_hidden_neurons(
+    cells: list[Cell], finished: tuple[Path, list[Row]], tmp_path: Path
+) -> None:
+    folder, rows = finished
+    shutil.copytree(folder, tmp_path / "sweep")
+    for cell in cells:
+        config = RunDirectory(tmp_path / "sweep" / cell.name).config
+        layers = 'layers = "24-12"'
+        assert layers in config.read_text()
+        config.write_text(config.read_text().replace(layers, "hidden = [24, 12]"))
+    assert sweep(cells, tmp_path / "sweep", lambda line: None) == (rows, [])
+
+
 def test_what_is_wrong_with_all_is_said_before_anything_is_made(
     cells: list[Cell], tmp_path: Path
 ) -> None:

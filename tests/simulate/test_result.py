@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from esl_lava.config import Encoding
+from esl_lava.data.config import Encoding
 from esl_lava.data.datasets import Dataset
 from esl_lava.errors import BackendError, DataError
 from esl_lava.experiments import evaluate
