@@ -19,10 +19,10 @@ ROOT = Path(__file__).resolve().parents[1]
 LINKS = {"export": "../export", "hw_configs": "../hw_configs"}
 
 FLOORS = {
-    1: "arrays chip network connections arrivals counts devices config errors files interrupts kernels "
-    "hw_configs",
-    2: "netfile sparsity data",
-    3: "engines simulate energy mapping modelfile",
+    1: "arrays chip network connections trained arrivals counts devices config errors files "
+    "interrupts kernels hw_configs",
+    2: "netfile modelfile sparsity data",
+    3: "engines simulate energy mapping",
     4: "models",
     5: "report training export",
     6: "experiments",

@@ -12,8 +12,8 @@ from esl_lava.config import Experiment
 from esl_lava.data.datasets import load
 from esl_lava.errors import DataError, FileError
 from esl_lava.experiments.evaluate import encoded
-from esl_lava.experiments.verify import State, slayer_layers, slayer_states, verify
-from esl_lava.models.build import restore
+from esl_lava.experiments.verify import State, verify
+from esl_lava.models.restore import restore
 from esl_lava.network import INPUT, Connections, Layer, Network, Skip
 from tests.simulate import reference
 
@@ -25,7 +25,8 @@ LAYERS = {"hidden1": 24, "hidden2": 12, "readout": 10}
 def expected(tiny: Any, experiment: Experiment) -> dict[str, npt.NDArray[np.int64]]:
     """What stock SLAYER does on the first samples."""
     spikes = encoded(load("digits", "test").take(SAMPLES), experiment.encoding)
-    return slayer_layers(restore(modelfile.read(tiny.model)), spikes)
+    network = netfile.read(tiny.net)
+    return restore(modelfile.read(tiny.model)).reference(spikes, network).layers
 
 
 def with_weights(network: Network, name: str, dense: npt.NDArray[np.int32]) -> Network:
@@ -124,7 +125,7 @@ def test_slayers_states_are_those_of_the_integer_network(tiny: Any, experiment: 
     spikes = encoded(load("digits", "test").take(3), experiment.encoding)
     trace = reference.simulate(netfile.read(tiny.net), spikes)
     for name in LAYERS:
-        u, v = slayer_states(model, spikes, name)
+        u, v = model.states(spikes, name)
         assert u.any()
         assert np.array_equal(u, trace.u[name])
         assert np.array_equal(v, trace.v[name])

@@ -1,0 +1,211 @@
+"""A saved model without torch: its experiment, whether its parts fit, its trained layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from esl_lava import modelfile
+from esl_lava.arrays import Array
+from esl_lava.chip import DECAY_UNITY
+from esl_lava.config import MAX_CONFIG_BYTES, Experiment, Model, from_toml
+from esl_lava.errors import ConfigError, FileError
+from esl_lava.modelfile import SavedModel
+from esl_lava.network import INPUT
+from esl_lava.trained import (
+    LARGEST,
+    CubaNeuron,
+    DenseWeights,
+    Neuron,
+    OneSpikeNeuron,
+    ReadoutNeuron,
+    SparseWeights,
+    TrainedLayer,
+    Weights,
+    faulty_sparse,
+)
+
+
+def load_model(path: Path) -> tuple[SavedModel, Experiment]:
+    """A `model.pt` and the experiment that made it.
+
+    Raises:
+        FileError: as `modelfile.read`, and when its configuration is not valid.
+    """
+    saved = modelfile.read(path)
+    if len(saved.config) > MAX_CONFIG_BYTES:
+        raise FileError(f"{path}: its configuration is longer than {MAX_CONFIG_BYTES} characters")
+    try:
+        return saved, from_toml(saved.config, str(path))
+    except ConfigError as error:
+        raise FileError(f"{path}: its configuration is not valid: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How a kind of network is saved.
+
+    Attributes:
+        key: what follows a layer's name where a state dict keeps its weight.
+        kernel: lengths of a weight after (n_post, n_pre).
+        sparse: whether a layer may store its connections only.
+        constants: configuration -> what else a layer has there, by what follows its name.
+        neuron: (configuration, these constants, whether it is the readout) -> the neurons.
+    """
+
+    key: str
+    kernel: tuple[int, ...]
+    sparse: bool
+    constants: Callable[[Model], Mapping[str, Array]]
+    neuron: Callable[[Model, Mapping[str, Array], bool], Neuron]
+
+
+def _slayer_decays(config: Model) -> dict[str, Array]:
+    """As SLAYER's neurons hold them: in 1/4096, not rounded, float32."""
+    return {
+        f".neuron.{name}": np.array([DECAY_UNITY * getattr(config, name)], np.float32)
+        for name in ("current_decay", "voltage_decay")
+    }
+
+
+def _cuba(config: Model, constants: Mapping[str, Array], readout: bool) -> Neuron:
+    if readout:
+        return ReadoutNeuron()
+    current, voltage = (
+        float(constants[f".neuron.{name}"][0]) / DECAY_UNITY
+        for name in ("current_decay", "voltage_decay")
+    )
+    return CubaNeuron(current, voltage, config.threshold)
+
+
+_KINDS: Mapping[str, _Kind] = MappingProxyType(
+    {
+        "multi_spike": _Kind(".synapse.weight", (1, 1, 1), True, _slayer_decays, _cuba),
+        "single_spike": _Kind(
+            key=".weight",
+            kernel=(),
+            sparse=False,
+            constants=lambda config: {},
+            neuron=lambda config, constants, readout: OneSpikeNeuron(config.current_decay),
+        ),
+    }
+)
+"""The kinds of networks by `model.kind`."""
+
+
+def trained_layers(saved: SavedModel) -> tuple[TrainedLayer, ...]:
+    """The layers of a saved model, once its parts are known to fit its configuration.
+
+    Raises:
+        FileError: when weights or masks do not fit it.
+    """
+    config = from_toml(saved.config).model
+    kind = _KINDS[config.kind]
+    names = [*(f"hidden{index}" for index in range(1, len(config.hidden) + 1)), "readout"]
+    shapes = _checked_shapes(saved.weights, config, kind, names)
+    _check_entries(saved.weights, config, kind, names)
+    _check_masks(saved, kind)
+    constants = kind.constants(config)
+    layers = []
+    for source, name, (n_post, n_pre) in zip([INPUT, *names], names, shapes):
+        key = f"{name}{kind.key}"
+        weights: Weights
+        if key in saved.weights:
+            weights = DenseWeights(saved.weights[key], saved.masks.get(name))
+        else:
+            parts = {part: saved.weights[f"{key}.{part}"] for part in _PARTS}
+            if fault := faulty_sparse(n_post, n_pre, **parts):
+                raise FileError(f"{key}: {fault}")
+            weights = SparseWeights(n_pre, parts["starts"], parts["pre"], parts["values"])
+        neuron = kind.neuron(config, constants, name == names[-1])
+        layers.append(TrainedLayer(name, {source: weights}, neuron))
+    return tuple(layers)
+
+
+_PARTS = ("values", "starts", "pre", "sides")
+"""What a state dict keeps of a sparse weight."""
+
+
+def _checked_shapes(
+    weights: Mapping[str, Array], config: Model, kind: _Kind, names: list[str]
+) -> list[tuple[int, int]]:
+    """(n_post, n_pre) of every layer, as the configuration has it.
+
+    Raises:
+        FileError: when a weight has another shape.
+    """
+    found = [_shape(weights, kind, name) for name in names]
+    first, last = found[0], found[-1]
+    if first is None or last is None or not all(first):
+        raise FileError("the model's weights are not those of a multi-layer network")
+    widths = [first[1], *config.hidden, last[0]]
+    for name, shape, n_pre, n_post in zip(names, found, widths, widths[1:]):
+        needed = (n_post, n_pre, *(kind.kernel if f"{name}{kind.key}" in weights else ()))
+        if shape != needed:
+            raise FileError(
+                f"the weight of layer {name} has shape {shape}, its configuration needs "
+                f"{needed} (hidden = {list(config.hidden)})"
+            )
+    return list(zip(widths[1:], widths))
+
+
+def _shape(weights: Mapping[str, Array], kind: _Kind, name: str) -> tuple[int, ...] | None:
+    """Shape of a layer's weight, (n_post, n_pre) of a sparse one; None where there is none."""
+    weight = weights.get(f"{name}{kind.key}")
+    if weight is not None:
+        return weight.shape if weight.ndim == 2 + len(kind.kernel) else None
+    sides = weights.get(f"{name}{kind.key}.sides")
+    if not kind.sparse or sides is None or sides.dtype != np.int64 or sides.shape != (2,):
+        return None
+    n_post, n_pre = (int(side) for side in sides)
+    return (n_post, n_pre) if 0 < min(n_post, n_pre) <= max(n_post, n_pre) <= LARGEST else None
+
+
+def _check_entries(
+    weights: Mapping[str, Array], config: Model, kind: _Kind, names: list[str]
+) -> None:
+    """That a state dict has what it should, and holds the configuration's constants.
+
+    Raises:
+        FileError: naming an entry.
+    """
+    due: dict[str, Array | None] = {}  # what is to be there, and its value where that is known
+    for name in names:
+        key = f"{name}{kind.key}"
+        due |= {key: None} if key in weights else {f"{key}.{part}": None for part in _PARTS}
+        due |= {f"{name}{suffix}": value for suffix, value in kind.constants(config).items()}
+    for key in sorted(due.keys() | weights.keys()):
+        if key not in due or key not in weights:
+            raise FileError(
+                f"the model's weights and its configuration (hidden = {list(config.hidden)}) "
+                f"disagree about {key}"
+            )
+        found, value = weights[key], due[key]
+        if value is None and not key.endswith(kind.key):
+            continue  # of a sparse weight, which is checked as a whole
+        shape = found.shape if value is None else value.shape
+        if found.dtype != np.float32 or found.shape != shape:
+            raise FileError(
+                f"{key} is {found.dtype} of shape {found.shape}, "
+                f"its configuration needs float32 of shape {shape}"
+            )
+        if value is not None and not np.array_equal(found, value):
+            raise FileError(f"{key} is {found.tolist()}, its configuration says {value.tolist()}")
+
+
+def _check_masks(saved: SavedModel, kind: _Kind) -> None:
+    """That masks are those of dense weights, which are 0 where pruned.
+
+    Raises:
+        FileError: naming a layer.
+    """
+    for name, mask in saved.masks.items():
+        weight = saved.weights.get(f"{name}{kind.key}")
+        if weight is None or weight.shape != mask.shape:
+            raise FileError(f"the mask of {name} does not fit its weights")
+        if np.count_nonzero(weight[mask == 0]):
+            raise FileError(f"layer {name}: a pruned connection has a weight other than 0")
