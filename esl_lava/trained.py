@@ -6,12 +6,12 @@ A torch network answers with these (`trained_layers`), a `model.pt` gives them w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from esl_lava.arrays import Array, Bools, Int32s, Ints
+from esl_lava.arrays import Array, Int32s, Ints
 
 LARGEST = 2**31 - 1
 """Neurons on a side, and connections, that an int32 can tell apart."""
@@ -57,7 +57,7 @@ class DenseWeights:
 
     Attributes:
         values: (n_post, n_pre) or of more axes, as they were trained.
-        mask: of as many elements, true where a connection exists; None where all do.
+        mask: of as many elements, 0 where there is no connection; None where all exist.
 
     Raises:
         ValueError: when the mask is of another size.
@@ -123,19 +123,14 @@ class TrainedLayer:
     neuron: Neuron
 
 
-def chosen_masks(names: Sequence[str], masks: Mapping[str, Array]) -> Mapping[str, Bools]:
-    """Masks as truth values.
-
-    Args:
-        names: of the layers whose weights are dense.
-        masks: layer name -> any numbers, not 0 where a connection exists.
+def refuse_unknown(masks: Collection[str], layers: Collection[str]) -> None:
+    """Refuse masks of no layer of dense weights, by their names.
 
     Raises:
-        ValueError: for a mask of no such layer.
+        ValueError: naming them and the layers.
     """
-    if unknown := sorted(masks.keys() - set(names)):
-        raise ValueError(f"masks for {', '.join(unknown)}, but layers are {', '.join(names)}")
-    return {name: np.asarray(mask) != 0 for name, mask in masks.items()}
+    if unknown := sorted(set(masks) - set(layers)):
+        raise ValueError(f"masks for {', '.join(unknown)}, but layers are {', '.join(layers)}")
 
 
 def faulty_sparse(

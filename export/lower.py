@@ -36,7 +36,8 @@ def integer_weights(weights: Array) -> Int32s:
     """
     with np.errstate(over="ignore"):  # an infinity is clipped as any large number
         halves = np.rint(weights * weights.dtype.type(WEIGHT_SCALE / 2)).clip(-128, 127)
-    return (2 * halves).astype(np.int32)
+    integers: Int32s = (2 * halves).astype(np.int32)
+    return integers
 
 
 def integer_decay(decay: float) -> int:

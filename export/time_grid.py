@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from esl_lava.arrays import Array, Bytes, Floats, Int32s, Ints
+from esl_lava.arrays import Array, Floats, Int32s, Ints
 from esl_lava.chip import DECAY_UNITY, NEVER, STATE_SHIFT, WEIGHT_RANGE
 from esl_lava.network import Connections, Layer
 
@@ -50,7 +50,8 @@ def grid_weights(weights: Array, decay: int, threshold: int) -> Int32s:
     scale = threshold * decay / DECAY_UNITY
     halves = np.rint(weights.astype(np.float64) * (scale / 2))
     low, high = WEIGHT_RANGE
-    return (2 * halves.clip(low // 2, high // 2)).astype(np.int32)
+    integers: Int32s = (2 * halves.clip(low // 2, high // 2)).astype(np.int32)
+    return integers
 
 
 def unit_weights(layer: Layer) -> Floats:
@@ -61,7 +62,8 @@ def unit_weights(layer: Layer) -> Floats:
     assert isinstance(layer.connections, Connections)
     neuron = layer.neuron
     scale = np.asarray(neuron.threshold) * np.asarray(neuron.current_decay) / DECAY_UNITY
-    return layer.connections.dense() / scale
+    weights: Floats = layer.connections.dense() / scale
+    return weights
 
 
 def truncation(decay: int, steps: int) -> Floats:
@@ -82,7 +84,7 @@ def truncation(decay: int, steps: int) -> Floats:
     return np.cumsum(u)
 
 
-def firing_band(layer: Layer, spikes: Bytes) -> tuple[Ints, Ints]:
+def firing_band(layer: Layer, spikes: Array) -> tuple[Ints, Ints]:
     """The steps between which each neuron of a layer of the grid fires for the first time.
 
     Without truncation it fires when v exceeds the threshold (Eq. 5: when it reaches it);

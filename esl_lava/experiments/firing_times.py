@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from esl_lava.arrays import Bytes, Ints
+from esl_lava.arrays import Array, Bytes, Ints
 from esl_lava.chip import DECAY_UNITY
 from esl_lava.export.time_grid import firing_band, unit_weights
 from esl_lava.models.reference import TimeReference
@@ -66,7 +66,7 @@ class Times:
 
 
 def compare(
-    trained: TimeReference, network: Network, inputs: Bytes, spikes: Mapping[str, Bytes]
+    trained: TimeReference, network: Network, inputs: Bytes, spikes: Mapping[str, Array]
 ) -> Times:
     """Compare the steps in which neurons fire with the times of training.
 
@@ -107,7 +107,7 @@ def compare(
     return Times(tuple(layers), outside, first)
 
 
-def exact_steps(layer: Layer, place: int, arriving: Bytes) -> Ints:
+def exact_steps(layer: Layer, place: int, arriving: Array) -> Ints:
     """Into which steps the exact firing times of Eq. 5 fall.
 
     Args:

@@ -24,9 +24,9 @@ from esl_lava.config import Encoding, from_toml
 from esl_lava.errors import BackendError, FileError
 from esl_lava.experiments.evaluate import encoded, load_samples
 from esl_lava.experiments.export import lowered
-from esl_lava.experiments.firing_times import TimeDifference, Times, compare
+from esl_lava.experiments.firing_times import TimeDifference, compare
 from esl_lava.experiments.integers import IntegerComparison, IntegerDifference, compare_integers
-from esl_lava.models.reference import Reference, SpikeReference
+from esl_lava.models.reference import SpikeReference, Verifiable
 from esl_lava.models.restore import densified, restore
 from esl_lava.models.stored import load_model
 from esl_lava.network import Network
@@ -170,7 +170,7 @@ def verify(
         raise BackendError(f"{workers} workers, but no backend among {', '.join(backends)} has any")
     network = netfile.read(net_path)
     saved, experiment = load_model(model_path)
-    model = restore(densified(saved))  # as stock SLAYER takes it
+    model: Verifiable = restore(densified(saved))  # as stock SLAYER takes it
     exported = lowered(model_path)
     _check_same_shape(exported, network, net_path)
     integers = _integers(experiment.encoding, exported, network)
@@ -179,7 +179,8 @@ def verify(
     name = experiment.data.name if dataset is None else dataset
     data = load_samples(network, name, "test", samples, VERIFIED_SAMPLES)
     spikes = encoded(data, experiment.encoding)
-    found, not_run = {}, {}
+    found: dict[str, Layers] = {}
+    not_run = {}
     for backend in dict.fromkeys(backends):
         options: dict[str, Any] = {}
         if workers is not None and "workers" in backend_options(backend):
@@ -193,24 +194,30 @@ def verify(
                 raise
             not_run[backend] = str(error)  # a wrong file may be one that nothing can run
     reference = model.reference(spikes, exported)
-    expected, times = _expected(reference, network, exported, spikes)
     first: Difference | TimeDifference | None = None
     differences = {}
-    if times is not None:
-        differences[reference.name], first = times.outside, times.first
-        found.pop("exact", None)
+    times: tuple[LayerTimes, ...] = ()
+    if isinstance(reference, SpikeReference):
+        expected = reference
+    else:  # the exact simulator is held against the times, and others against its spikes
+        expected = _simulated(network, spikes, found.pop("exact", None))
+        compared = compare(reference, exported, spikes, expected.layers)
+        differences[reference.name] = compared.outside
+        first, times = compared.first, compared.layers
     for backend, layers in found.items():
         unequal = {name: layers[name] != values for name, values in expected.layers.items()}
         differences[backend] = sum(int(where.sum()) for where in unequal.values())
         if first is None and differences[backend]:
             name = next(name for name, where in unequal.items() if where.any())
-            sample, step, neuron = (int(i) for i in np.argwhere(unequal[name])[0])
-            at, one = (sample, step, neuron), spikes[sample : sample + 1]
+            at = sample, step, neuron = tuple(int(i) for i in np.argwhere(unequal[name])[0])
+            one = spikes[sample : sample + 1]
             ran = _run(backend, net_path, network, one, states=(name,))
             first = Difference(
                 backend,
                 name,
-                *at,
+                sample,
+                step,
+                neuron,
                 int(expected.layers[name][at]),
                 int(layers[name][at]),
                 _state(*expected.states(one, name), step, neuron),
@@ -228,29 +235,20 @@ def verify(
         differences=differences,
         integers=integers,
         first=first,
-        times=() if times is None else times.layers,
+        times=times,
         not_run=not_run,
     )
 
 
-def _expected(
-    reference: Reference, network: Network, exported: Network, spikes: Bytes
-) -> tuple[SpikeReference, Times | None]:
-    """The spikes that simulators are to find, and what training's times say of them.
-
-    Where the model has times, they are held against the exact simulator's spikes, and other
-    simulators against these.
-    """
-    if isinstance(reference, SpikeReference):
-        return reference, None
-    ours = simulate(network, spikes, record="all")
+def _simulated(network: Network, spikes: Bytes, ran: Layers | None) -> SpikeReference:
+    """What the exact simulator does; `ran` is that, where it has run already."""
 
     def states(one: Bytes, layer: str) -> tuple[Array, Array]:
         traced = simulate(network, one, states=(layer,))
         return traced.u[layer], traced.v[layer]
 
-    expected = SpikeReference("the exact simulator", _layers(network, ours), states)
-    return expected, compare(reference, exported, spikes, ours.spikes)
+    layers = ran or _layers(network, simulate(network, spikes, record="all"))
+    return SpikeReference("the exact simulator", layers, states)
 
 
 def _integers(ours: Encoding, expected: Network, network: Network) -> IntegerComparison:

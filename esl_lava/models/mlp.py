@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from esl_lava.trained import (
     SparseWeights,
     TrainedLayer,
     Weights,
-    chosen_masks,
+    refuse_unknown,
 )
 
 Initial = Callable[[int, int], Callable[[torch.Tensor], torch.Tensor]]
@@ -131,9 +130,7 @@ class SpikingMLP(nn.Module):
         """Layer name -> its block, in order."""
         return {name: self.get_submodule(name) for name in (*self.hidden_names, "readout")}
 
-    def trained_layers(
-        self, masks: Mapping[str, Array] = MappingProxyType({})
-    ) -> tuple[TrainedLayer, ...]:
+    def trained_layers(self, masks: Mapping[str, Array] | None = None) -> tuple[TrainedLayer, ...]:
         """The layers as arrays, which share the memory of the weights.
 
         Args:
@@ -143,10 +140,9 @@ class SpikingMLP(nn.Module):
         Raises:
             ValueError: for a mask of no layer of dense weights.
         """
-        blocks = self._blocks()
+        masks, blocks = masks or {}, self._blocks()
         kept = {name: block.synapse.weight for name, block in blocks.items()}
-        dense = [name for name, weight in kept.items() if not isinstance(weight, SparseWeight)]
-        chosen = chosen_masks(dense, masks)
+        refuse_unknown(masks, [n for n in kept if not isinstance(kept[n], SparseWeight)])
         layers = []
         for source, (name, weight) in zip([INPUT, *blocks], kept.items()):
             weights: Weights
@@ -155,19 +151,15 @@ class SpikingMLP(nn.Module):
                 values = weight.values.detach().numpy()
                 weights = SparseWeights(weight.n_pre, starts, pre, values)
             else:
-                weights = DenseWeights(weight.detach().cpu().numpy(), chosen.get(name))
-            layers.append(TrainedLayer(name, {source: weights}, self._neuron(name)))
+                weights = DenseWeights(weight.detach().cpu().numpy(), masks.get(name))
+            neuron: Neuron = ReadoutNeuron()
+            if name in self.hidden_names:
+                slayers = blocks[name].neuron
+                decays = (slayers.current_decay, slayers.voltage_decay)
+                current, voltage = (decay.item() / DECAY_UNITY for decay in decays)
+                neuron = CubaNeuron(current, voltage, slayers.threshold)
+            layers.append(TrainedLayer(name, {source: weights}, neuron))
         return tuple(layers)
-
-    def _neuron(self, name: str) -> Neuron:
-        if name not in self.hidden_names:
-            return ReadoutNeuron()
-        neuron = self.get_submodule(name).neuron
-        return CubaNeuron(
-            neuron.current_decay.item() / DECAY_UNITY,
-            neuron.voltage_decay.item() / DECAY_UNITY,
-            neuron.threshold,
-        )
 
     def reference(self, inputs: Bytes, network: Network) -> SpikeReference:
         """SLAYER's spikes of each hidden layer, and the running sum of its readout as v.

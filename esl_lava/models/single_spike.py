@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from esl_lava.chip import DECAY_UNITY
 from esl_lava.kernels import causal
 from esl_lava.models.reference import TimeReference
 from esl_lava.network import INPUT, Network
-from esl_lava.trained import DenseWeights, OneSpikeNeuron, TrainedLayer, chosen_masks
+from esl_lava.trained import DenseWeights, OneSpikeNeuron, TrainedLayer, refuse_unknown
 
 GROUPS = 4
 """Up to so many distinct input times are summed by matrix products; more are sorted."""
@@ -195,12 +194,12 @@ def window_end(step: float, steps: int, place: int) -> float:
     return math.exp((steps - 1 + place) * step)
 
 
-def first_spikes(spikes: Bytes) -> Ints:
+def first_spikes(spikes: Array) -> Ints:
     """(samples, neurons) step of the first spike of (samples, T, neurons), T for none."""
     return np.where(spikes.any(axis=1), spikes.argmax(axis=1), spikes.shape[1])
 
 
-def times_of(spikes: Bytes, step: float, place: int) -> Floats:
+def times_of(spikes: Array, step: float, place: int) -> Floats:
     """(samples, neurons) exp of the times of a layer's first spikes, infinity for none.
 
     Args:
@@ -289,7 +288,7 @@ class SingleSpikeMLP(nn.Module):
         return outputs
 
     def trained_layers(
-        self, current_decay: float, masks: Mapping[str, Array] = MappingProxyType({})
+        self, current_decay: float, masks: Mapping[str, Array] | None = None
     ) -> tuple[TrainedLayer, ...]:
         """The layers as arrays, which share the memory of the weights.
 
@@ -301,14 +300,12 @@ class SingleSpikeMLP(nn.Module):
         Raises:
             ValueError: for a mask of no layer.
         """
-        names = (*self.hidden_names, "readout")
-        chosen = chosen_masks(names, masks)
-        neuron = OneSpikeNeuron(current_decay)
+        masks, names = masks or {}, (*self.hidden_names, "readout")
+        refuse_unknown(masks, names)
         layers = []
-        for source, name in zip([INPUT, *names], names):
-            weight = self.get_submodule(name).weight.detach().cpu().numpy()
-            weights = DenseWeights(weight, chosen.get(name))
-            layers.append(TrainedLayer(name, {source: weights}, neuron))
+        for source, name, layer in zip([INPUT, *names], names, self.layers()):
+            weights = DenseWeights(layer.weight.detach().cpu().numpy(), masks.get(name))
+            layers.append(TrainedLayer(name, {source: weights}, OneSpikeNeuron(current_decay)))
         return tuple(layers)
 
     def reference(self, inputs: Bytes, network: Network) -> TimeReference:

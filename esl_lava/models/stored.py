@@ -53,48 +53,46 @@ class _Kind:
         key: what follows a layer's name where a state dict keeps its weight.
         kernel: lengths of a weight after (n_post, n_pre).
         sparse: whether a layer may store its connections only.
-        constants: configuration -> what else a layer has there, by what follows its name.
-        neuron: (configuration, these constants, whether it is the readout) -> the neurons.
+        decays: those a SLAYER neuron holds there too, by the names they have in both.
+        neuron: (configuration, whether it is of the readout) -> the neurons.
     """
 
     key: str
     kernel: tuple[int, ...]
     sparse: bool
-    constants: Callable[[Model], Mapping[str, Array]]
-    neuron: Callable[[Model, Mapping[str, Array], bool], Neuron]
+    decays: tuple[str, ...]
+    neuron: Callable[[Model, bool], Neuron]
 
 
-def _slayer_decays(config: Model) -> dict[str, Array]:
-    """As SLAYER's neurons hold them: in 1/4096, not rounded, float32."""
-    return {
-        f".neuron.{name}": np.array([DECAY_UNITY * getattr(config, name)], np.float32)
-        for name in ("current_decay", "voltage_decay")
-    }
+def _held(decay: float) -> np.float32:
+    """A decay as SLAYER's neurons hold it: in 1/4096, not rounded."""
+    return np.float32(DECAY_UNITY * decay)
 
 
-def _cuba(config: Model, constants: Mapping[str, Array], readout: bool) -> Neuron:
+def _cuba(config: Model, readout: bool) -> Neuron:
     if readout:
         return ReadoutNeuron()
-    current, voltage = (
-        float(constants[f".neuron.{name}"][0]) / DECAY_UNITY
-        for name in ("current_decay", "voltage_decay")
-    )
+    decays = (config.current_decay, config.voltage_decay)
+    current, voltage = (float(_held(decay)) / DECAY_UNITY for decay in decays)
     return CubaNeuron(current, voltage, config.threshold)
 
 
+def _once(config: Model, readout: bool) -> Neuron:
+    return OneSpikeNeuron(config.current_decay)
+
+
+_DECAYS = ("current_decay", "voltage_decay")
+
 _KINDS: Mapping[str, _Kind] = MappingProxyType(
     {
-        "multi_spike": _Kind(".synapse.weight", (1, 1, 1), True, _slayer_decays, _cuba),
-        "single_spike": _Kind(
-            key=".weight",
-            kernel=(),
-            sparse=False,
-            constants=lambda config: {},
-            neuron=lambda config, constants, readout: OneSpikeNeuron(config.current_decay),
-        ),
+        "multi_spike": _Kind(".synapse.weight", (1, 1, 1), True, _DECAYS, _cuba),
+        "single_spike": _Kind(".weight", (), False, (), _once),
     }
 )
 """The kinds of networks by `model.kind`."""
+
+_PARTS = ("values", "starts", "pre", "sides")
+"""What a state dict keeps of a sparse weight."""
 
 
 def trained_layers(saved: SavedModel) -> tuple[TrainedLayer, ...]:
@@ -109,7 +107,6 @@ def trained_layers(saved: SavedModel) -> tuple[TrainedLayer, ...]:
     shapes = _checked_shapes(saved.weights, config, kind, names)
     _check_entries(saved.weights, config, kind, names)
     _check_masks(saved, kind)
-    constants = kind.constants(config)
     layers = []
     for source, name, (n_post, n_pre) in zip([INPUT, *names], names, shapes):
         key = f"{name}{kind.key}"
@@ -121,13 +118,9 @@ def trained_layers(saved: SavedModel) -> tuple[TrainedLayer, ...]:
             if fault := faulty_sparse(n_post, n_pre, **parts):
                 raise FileError(f"{key}: {fault}")
             weights = SparseWeights(n_pre, parts["starts"], parts["pre"], parts["values"])
-        neuron = kind.neuron(config, constants, name == names[-1])
+        neuron = kind.neuron(config, name == names[-1])
         layers.append(TrainedLayer(name, {source: weights}, neuron))
     return tuple(layers)
-
-
-_PARTS = ("values", "starts", "pre", "sides")
-"""What a state dict keeps of a sparse weight."""
 
 
 def _checked_shapes(
@@ -173,11 +166,12 @@ def _check_entries(
     Raises:
         FileError: naming an entry.
     """
+    held = {name: np.array([_held(getattr(config, name))]) for name in kind.decays}
     due: dict[str, Array | None] = {}  # what is to be there, and its value where that is known
     for name in names:
         key = f"{name}{kind.key}"
         due |= {key: None} if key in weights else {f"{key}.{part}": None for part in _PARTS}
-        due |= {f"{name}{suffix}": value for suffix, value in kind.constants(config).items()}
+        due |= {f"{name}.neuron.{decay}": value for decay, value in held.items()}
     for key in sorted(due.keys() | weights.keys()):
         if key not in due or key not in weights:
             raise FileError(
@@ -193,7 +187,7 @@ def _check_entries(
                 f"{key} is {found.dtype} of shape {found.shape}, "
                 f"its configuration needs float32 of shape {shape}"
             )
-        if value is not None and not np.array_equal(found, value):
+        if value is not None and found != value:
             raise FileError(f"{key} is {found.tolist()}, its configuration says {value.tolist()}")
 
 

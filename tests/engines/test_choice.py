@@ -11,6 +11,7 @@ import torch
 from esl_lava import modelfile, netfile
 from esl_lava.config import Experiment, from_mapping
 from esl_lava.data.datasets import Dataset, load
+from esl_lava.engines import choice as engines
 from esl_lava.engines import fused
 from esl_lava.engines.slayer import slayer
 from esl_lava.errors import ConfigError, DataError
@@ -18,7 +19,6 @@ from esl_lava.export.lower import lower
 from esl_lava.models.restore import densified, restore
 from esl_lava.models.stored import trained_layers
 from esl_lava.sparsity.evolver import sparse_weights, weight_layers
-from esl_lava.training import engines
 from esl_lava.training.adam import Adam
 from esl_lava.training.evaluation import accuracy
 from esl_lava.training.trainer import Trainer

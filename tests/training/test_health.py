@@ -17,7 +17,7 @@ from esl_lava.modelfile import SavedModel
 from esl_lava.sparsity.evolver import weight_layers
 from esl_lava.training import health
 from esl_lava.training.trainer import Progress, Trainer
-from tests.training.test_engines import by
+from tests.engines.test_choice import by
 from tests.training.test_single_spike import experiment as single_spike
 from tests.training.test_trainer import experiment, same, stopped
 
