@@ -46,9 +46,9 @@ def data() -> Dataset:
 
 
 def same(a: object, b: object) -> bool:
-    """Exact equality of nested containers and arrays, dtypes included."""
-    if isinstance(a, np.ndarray):
-        return isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b)
+    """Exact equality of nested containers, arrays and tensors, dtypes included."""
+    if isinstance(a, np.ndarray | torch.Tensor):
+        return type(a) is type(b) and a.dtype == b.dtype and np.array_equal(a, b)
     if isinstance(a, dict):
         return isinstance(b, dict) and list(a) == list(b) and all(same(a[k], b[k]) for k in a)
     if isinstance(a, list | tuple):
