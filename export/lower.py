@@ -1,28 +1,43 @@
-"""From a trained network to the integer network: one rule per quantity."""
+"""From trained layers to the integer network: one rule per quantity."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
+from esl_lava.arrays import Array, Int32s
 from esl_lava.chip import DECAY_UNITY, WEIGHT_SCALE
 from esl_lava.errors import LimitError
-from esl_lava.models.mlp import SpikingMLP
+from esl_lava.export.time_grid import grid_threshold, grid_weights
 from esl_lava.network import INPUT, INTEGRATOR, Connections, Cuba, Input, Layer, Network
-from esl_lava.sparsity.weights import SparseWeight
+from esl_lava.trained import (
+    CubaNeuron,
+    DenseWeights,
+    Neuron,
+    OneSpikeNeuron,
+    ReadoutNeuron,
+    SparseWeights,
+    TrainedLayer,
+    Weights,
+)
+
+Rounding = Callable[[Array], Int32s]
+"""Trained weights -> integers."""
 
 
-def integer_weights(weights: torch.Tensor) -> npt.NDArray[np.int32]:
+def integer_weights(weights: Array) -> Int32s:
     """Even integers in -256..254: round(w * 32), half to even, times 2.
 
     The rule of lava-dl 0.6.0, `slayer/neuron/base.py`, quantize_8bit, which the forward
     pass applies at every step of the training.
     """
-    halves = torch.round(weights.detach().cpu() * (WEIGHT_SCALE / 2)).clamp(-128, 127)
-    return (2 * halves).numpy().astype(np.int32)
+    with np.errstate(over="ignore"):  # an infinity is clipped as any large number
+        halves = np.rint(weights * weights.dtype.type(WEIGHT_SCALE / 2)).clip(-128, 127)
+    integers: Int32s = (2 * halves).astype(np.int32)
+    return integers
 
 
 def integer_decay(decay: float) -> int:
@@ -35,97 +50,101 @@ def integer_threshold(threshold: float) -> int:
     return int(threshold * WEIGHT_SCALE)
 
 
+def _cuba(neuron: CubaNeuron, weights: Array, steps: int | None) -> tuple[Cuba, Rounding]:
+    lowered = Cuba(
+        integer_decay(neuron.current_decay),
+        integer_decay(neuron.voltage_decay),
+        integer_threshold(neuron.threshold),
+    )
+    return lowered, integer_weights
+
+
+def _readout(neuron: ReadoutNeuron, weights: Array, steps: int | None) -> tuple[Cuba, Rounding]:
+    return INTEGRATOR, integer_weights
+
+
+def _one_spike(neuron: OneSpikeNeuron, weights: Array, steps: int | None) -> tuple[Cuba, Rounding]:
+    """Weights scaled so that the largest just fits eight bits, and the threshold alike.
+
+    Neurons are refractory for the rest of the sample.
+    """
+    if steps is None:
+        raise ValueError("neurons that fire once need the number of steps of a sample")
+    decay = integer_decay(neuron.current_decay)
+    threshold = grid_threshold(weights, decay)
+    lowered = Cuba(decay, 0, threshold, refractory=max(1, steps - 1))
+    return lowered, partial(grid_weights, decay=decay, threshold=threshold)
+
+
+_RULES: Mapping[type[Neuron], Callable[..., tuple[Cuba, Rounding]]] = MappingProxyType(
+    {CubaNeuron: _cuba, OneSpikeNeuron: _one_spike, ReadoutNeuron: _readout}
+)
+"""Type of neuron -> (neuron, all weights of its layer, T) -> the chip's, and its rounding."""
+
+
 def lower(
-    model: SpikingMLP,
-    masks: Mapping[str, torch.Tensor] | None = None,
+    layers: Sequence[TrainedLayer],
     *,
     steps: int | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> Network:
-    """The integer network a trained model stands for.
+    """The integer network that trained layers stand for.
 
     Args:
-        model: its weights are read, not changed.
-        masks: layer name -> bool tensor of the weight's shape; a layer without one has
-            every connection, or those its sparse weight says.
-        steps: T the network is presented a sample.
+        layers: in order; not changed.
+        steps: T the network is presented a sample; neurons that fire once need it.
         provenance: text facts to carry along.
 
     Raises:
-        LimitError: naming layers whose weights are not finite, or not 0 where pruned.
-        ValueError: for a mask of no layer.
+        LimitError: naming all layers that the integer network cannot express, and those whose
+            weights are not finite, or not 0 where pruned.
+        ValueError: where neurons fire once and nobody says in how many steps.
     """
-    blocks = {name: model.get_submodule(name) for name in (*model.hidden_names, "readout")}
-    sparse = {
-        name: block.synapse.weight
-        for name, block in blocks.items()
-        if isinstance(block.synapse.weight, SparseWeight)
-    }
-    weights = {
-        name: block.synapse.weight.detach().flatten(1)
-        for name, block in blocks.items()
-        if name not in sparse
-    }
-    where = checked_masks(weights, masks or {})
-    faults = [
-        f"layer {name}: {broken} weights are NaN or infinite"
-        for name, weight in sparse.items()
-        if (broken := int((~torch.isfinite(weight.values)).sum()))
-    ]
-    if faults:
-        raise LimitError(faults)
-    layers: list[Layer] = []
-    for name, block in blocks.items():
-        neuron = INTEGRATOR
-        if name != "readout":
-            dynamics = block.neuron
-            neuron = Cuba(
-                integer_decay(dynamics.current_decay.item() / DECAY_UNITY),
-                integer_decay(dynamics.voltage_decay.item() / DECAY_UNITY),
-                integer_threshold(dynamics.threshold),
-            )
-        if name in sparse:
-            weight = sparse[name]
-            connections = Connections(
-                weight.n_post,
-                weight.n_pre,
-                weight.starts.numpy(),
-                weight.pre.numpy(),
-                integer_weights(weight.values),
-            )
-        else:
-            connections = Connections.from_dense(integer_weights(weights[name]), where[name])
-        source = layers[-1].name if layers else INPUT
-        layers.append(Layer(name, (Input(source, connections),), neuron))
-    return Network(tuple(layers), steps, provenance or {})
-
-
-def checked_masks(
-    weights: Mapping[str, torch.Tensor], masks: Mapping[str, torch.Tensor]
-) -> dict[str, npt.NDArray[np.bool_]]:
-    """Where each layer has connections, (n_post, n_pre), once its weights are known to fit.
-
-    Args:
-        weights: layer name -> (n_post, n_pre) trained weights.
-        masks: layer name -> bool tensor of as many elements; none is every connection.
-
-    Raises:
-        LimitError: naming layers whose weights are not finite, or not 0 where pruned.
-        ValueError: for a mask of no layer.
-    """
-    if unknown := sorted(masks.keys() - weights.keys()):
-        raise ValueError(f"masks for {', '.join(unknown)}, but layers are {', '.join(weights)}")
-    checked = {}
+    known = [INPUT]
     faults = []
-    for name, weight in weights.items():
-        mask = masks[name].flatten(1).bool() if name in masks else torch.ones_like(weight).bool()
-        stray = int(weight[~mask].count_nonzero())
-        unusable = int((~torch.isfinite(weight)).sum())
-        if stray:
-            faults.append(f"layer {name}: {stray} pruned connections have a weight other than 0")
-        if unusable:
-            faults.append(f"layer {name}: {unusable} weights are NaN or infinite")
-        checked[name] = mask.cpu().numpy()
+    for layer in layers:
+        faults += [f"layer {layer.name}: {fault}" for fault in _faults(layer, known)]
+        known.append(layer.name)
     if faults:
         raise LimitError(faults)
-    return checked
+    return Network(tuple(_lowered(layer, steps) for layer in layers), steps, provenance or {})
+
+
+def _faults(layer: TrainedLayer, known: Collection[str]) -> Iterator[str]:
+    """What of a layer cannot be expressed or is unsound, a clause each."""
+    if type(layer.neuron) not in _RULES:
+        yield f"neurons of type {type(layer.neuron).__name__} have no integers"
+    for source in layer.inputs:
+        if source not in known:
+            yield f"it is fed by {source}, which is not before it"
+    for weights in layer.inputs.values():
+        if isinstance(weights, DenseWeights):
+            shape = weights.values.shape
+            if len(shape) < 2 or any(length != 1 for length in shape[2:]):
+                yield f"a weight of shape {shape} is not of a fully connected layer"
+                continue
+            stray = 0
+            if weights.mask is not None:
+                stray = np.count_nonzero(weights.values.ravel()[weights.mask.ravel() == 0])
+            if stray:
+                yield f"{stray} pruned connections have a weight other than 0"
+        if broken := np.count_nonzero(~np.isfinite(weights.values)):
+            yield f"{broken} weights are NaN or infinite"
+
+
+def _lowered(layer: TrainedLayer, steps: int | None) -> Layer:
+    every = np.concatenate([weights.values.ravel() for weights in layer.inputs.values()])
+    neuron, rounding = _RULES[type(layer.neuron)](layer.neuron, every, steps)
+    inputs = (
+        Input(source, _connections(weights, rounding)) for source, weights in layer.inputs.items()
+    )
+    return Layer(layer.name, tuple(inputs), neuron)
+
+
+def _connections(weights: Weights, rounding: Rounding) -> Connections:
+    """The existing connections with integer weights."""
+    integers = rounding(weights.values)
+    if isinstance(weights, SparseWeights):
+        return Connections(weights.n_post, weights.n_pre, weights.starts, weights.pre, integers)
+    mask = None if weights.mask is None else weights.mask.reshape(weights.n_post, weights.n_pre)
+    return Connections.from_dense(integers.reshape(weights.n_post, weights.n_pre), mask)

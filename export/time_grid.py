@@ -17,59 +17,14 @@ bounds what v loses by that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
-import numpy.typing as npt
-import torch
 
+from esl_lava.arrays import Array, Floats, Int32s, Ints
 from esl_lava.chip import DECAY_UNITY, NEVER, STATE_SHIFT, WEIGHT_RANGE
-from esl_lava.export.lower import checked_masks, integer_decay
-from esl_lava.models.single_spike import SingleSpikeMLP
-from esl_lava.network import INPUT, Connections, Cuba, Input, Layer, Network
+from esl_lava.network import Layer
 
 
-def lower_single_spike(
-    model: SingleSpikeMLP,
-    masks: Mapping[str, torch.Tensor] | None = None,
-    *,
-    current_decay: float,
-    steps: int,
-    provenance: Mapping[str, str] | None = None,
-) -> Network:
-    """The integer network on the grid that a trained model stands for.
-
-    A layer's weights are scaled so that the largest just fits eight bits; its threshold is
-    scaled alike, and then weights are rounded to even integers. Neurons are refractory for
-    the rest of the sample.
-
-    Args:
-        model: its weights are read, not changed.
-        masks: layer name -> bool tensor of the weight's shape; a layer without one has
-            every connection.
-        current_decay: share of the current lost per step, which sets the grid.
-        steps: T the network is presented a sample.
-        provenance: text facts to carry along.
-
-    Raises:
-        LimitError: naming layers whose weights are not finite, or not 0 where pruned.
-        ValueError: for a mask of no layer.
-    """
-    names = (*model.hidden_names, "readout")
-    weights = {name: model.get_submodule(name).weight.detach() for name in names}
-    decay = integer_decay(current_decay)
-    layers: list[Layer] = []
-    for name, mask in checked_masks(weights, masks or {}).items():
-        threshold = grid_threshold(weights[name], decay)
-        integers = grid_weights(weights[name], decay, threshold)
-        neuron = Cuba(decay, 0, threshold, refractory=max(1, steps - 1))
-        source = layers[-1].name if layers else INPUT
-        connections = Connections.from_dense(integers, mask)
-        layers.append(Layer(name, (Input(source, connections),), neuron))
-    return Network(tuple(layers), steps, provenance or {})
-
-
-def grid_threshold(weights: torch.Tensor, decay: int) -> int:
+def grid_threshold(weights: Array, decay: int) -> int:
     """The largest threshold mantissa at which every weight fits eight bits, 1..NEVER - 1.
 
     Args:
@@ -77,13 +32,14 @@ def grid_threshold(weights: torch.Tensor, decay: int) -> int:
         decay: of the current, 1..4095.
     """
     low, high = WEIGHT_RANGE
-    furthest = max(float(weights.min()) / low, float(weights.max()) / high)  # over a scale of 1
+    least, most = float(weights.min(initial=0)), float(weights.max(initial=0))
+    furthest = max(least / low, most / high)  # over a scale of 1
     if furthest * NEVER * decay <= DECAY_UNITY:
         return NEVER - 1
     return max(1, int(DECAY_UNITY / (furthest * decay)))
 
 
-def grid_weights(weights: torch.Tensor, decay: int, threshold: int) -> npt.NDArray[np.int32]:
+def grid_weights(weights: Array, decay: int, threshold: int) -> Int32s:
     """Even integers in -256..254 that have to a threshold the ratio of `weights` to 1.
 
     Args:
@@ -92,22 +48,24 @@ def grid_weights(weights: torch.Tensor, decay: int, threshold: int) -> npt.NDArr
         threshold: mantissa, as `grid_threshold`.
     """
     scale = threshold * decay / DECAY_UNITY
-    halves = torch.round(weights.double() * (scale / 2))
+    halves = np.rint(weights.astype(np.float64) * (scale / 2))
     low, high = WEIGHT_RANGE
-    return (2 * halves.clamp(low // 2, high // 2)).numpy().astype(np.int32)
+    integers: Int32s = (2 * halves.clip(low // 2, high // 2)).astype(np.int32)
+    return integers
 
 
-def unit_weights(layer: Layer) -> npt.NDArray[np.float64]:
+def unit_weights(layer: Layer) -> Floats:
     """(n_post, n_pre) weights of a layer of the grid in units of its threshold, as Eq. 3's.
 
     These are the weights the chip really computes with.
     """
     neuron = layer.neuron
     scale = np.asarray(neuron.threshold) * np.asarray(neuron.current_decay) / DECAY_UNITY
-    return layer.inputs[0].connections.unrolled().dense() / scale
+    weights: Floats = layer.inputs[0].connections.unrolled().dense() / scale
+    return weights
 
 
-def truncation(decay: int, steps: int) -> npt.NDArray[np.float64]:
+def truncation(decay: int, steps: int) -> Floats:
     """(steps,) by how much v of step n can lie beside its untruncated value, in units of v.
 
     A step's truncation moves u by less than 1 toward zero. After k steps the errors that
@@ -125,9 +83,7 @@ def truncation(decay: int, steps: int) -> npt.NDArray[np.float64]:
     return np.cumsum(u)
 
 
-def firing_band(
-    layer: Layer, spikes: npt.NDArray[np.uint8]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def firing_band(layer: Layer, spikes: Array) -> tuple[Ints, Ints]:
     """The steps between which each neuron of a layer of the grid fires for the first time.
 
     Without truncation it fires when v exceeds the threshold (Eq. 5: when it reaches it);
@@ -135,7 +91,7 @@ def firing_band(
     allows.
 
     Args:
-        layer: of a network that `lower_single_spike` made.
+        layer: of a network whose neurons fire once.
         spikes: (samples, T, n_pre) that reach it.
 
     Returns:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
 from esl_lava.arrays import Int32s
-from esl_lava.network import INPUT, Cuba, Input, Kind, Layer, Network
+from esl_lava.network import INPUT, Connections, Cuba, Input, Kind, Layer, Network
 
 
 def a_layer(
@@ -42,6 +42,22 @@ def a_network(
         chained.append(replace(layer, inputs=(replace(first, source=before), *further)))
         before = layer.name
     return Network(tuple(chained), steps, provenance or {}, input_bits)
+
+
+def matrix(layer: Layer) -> Connections:
+    """The connections of a layer's first input, one by one."""
+    return layer.inputs[0].connections.unrolled()
+
+
+def with_first(layer: Layer, **changes: Any) -> Layer:
+    """The layer with another first input, in `connections` or `delays`."""
+    first, *further = layer.inputs
+    return replace(layer, inputs=(replace(first, **changes), *further))
+
+
+def with_further(layer: Layer, *inputs: Input) -> Layer:
+    """The layer with more inputs."""
+    return replace(layer, inputs=(*layer.inputs, *inputs))
 
 
 class End(NamedTuple):

@@ -19,10 +19,11 @@ ROOT = Path(__file__).resolve().parents[1]
 LINKS = {"export": "../export", "hw_configs": "../hw_configs"}
 
 FLOORS = {
-    1: "arrays chip topology network connections arrivals counts devices errors files interrupts "
-    "kernels tomlfile hw_configs data.config sparsity.config models.config training.config",
-    2: "config netfile sparsity data",
-    3: "engines simulate energy mapping modelfile",
+    1: "arrays chip topology network connections trained arrivals counts devices errors files "
+    "interrupts kernels tomlfile hw_configs data.config sparsity.config models.config "
+    "training.config",
+    2: "config netfile modelfile sparsity data",
+    3: "engines simulate energy mapping",
     4: "models",
     5: "report training export",
     6: "experiments",

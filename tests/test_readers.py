@@ -16,18 +16,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esl_lava import modelfile, netfile
+from esl_lava import netfile
 from esl_lava.config import read_toml
 from esl_lava.data.arrays import read_array
 from esl_lava.data.idx import read_idx
 from esl_lava.devices import load_device
 from esl_lava.errors import UserError
 from esl_lava.experiments.rundir import read_updates
+from esl_lava.models.stored import load_model
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "spikes.npy": lambda path: read_array(path, "spikes"),
     "images-idx3-ubyte.gz": read_idx,
-    "model.pt": modelfile.read,
+    "model.pt": load_model,
     "net.h5": netfile.read,
     "config.toml": read_toml,
     "device.toml": load_device,

@@ -312,7 +312,7 @@ def verify(
             net,
             data,
             samples,
-            tuple(backend or verifications.BACKENDS),
+            tuple(backend or verifications.VERIFIED_BACKENDS),
             workers,
             lambda name, done, of: lines[name](done, of, f"{name}: "),
         )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from esl_lava import modelfile, netfile
-from esl_lava.config import to_toml
+from esl_lava.config import Experiment, to_toml
 from esl_lava.data.datasets import Dataset
 from esl_lava.devices import load_device
 from esl_lava.energy import by_connections, table1
@@ -45,6 +45,7 @@ class Findings:
 
     Attributes:
         saved: the trained model.
+        experiment: that made it.
         network: exported from it.
         test: the whole test split.
         evaluation: of the network on that.
@@ -53,6 +54,7 @@ class Findings:
     """
 
     saved: SavedModel
+    experiment: Experiment
     network: Network
     test: Dataset
     evaluation: Evaluation
@@ -86,21 +88,21 @@ def account(run: RunDirectory, found: Findings) -> Account:
     Raises:
         UserError: where files of the run are missing or damaged.
     """
-    saved, network, test = found.saved, found.network, found.test
+    saved, network, test, experiment = found.saved, found.network, found.test, found.experiment
     counts = found.evaluation.result.counts
     cost = cost_of_training(run.model, network, counts)
     layer = first_sparse(network)
     one = first_sample(found)
-    seen = measure(network, test.take(min(len(test), TRAFFIC_SAMPLES)), saved.config.encoding)
+    seen = measure(network, test.take(min(len(test), TRAFFIC_SAMPLES)), experiment.encoding)
     kept = saved.history[kept_epoch(saved.history)]
     values = {
-        "title": _title(saved, network),
+        "title": _title(experiment, network),
         "accuracy": found.evaluation.accuracy,
         "samples": found.evaluation.samples,
         "dataset": found.evaluation.dataset,
         "split": found.evaluation.split,
-        "model": saved.config.model.kind,
-        "steps": saved.config.encoding.steps,
+        "model": experiment.model.kind,
+        "steps": experiment.encoding.steps,
         "density": network.density,
         "sparse_density": _sparse_density(saved, network),
         "weights": network.weights,
@@ -124,8 +126,8 @@ def account(run: RunDirectory, found: Findings) -> Account:
         "training": training_document(cost),
         "table1": _table1(network, test, found.evaluation),
         "core_maps": {chip: _mapped(network, chip, seen) for chip in CHIPS},
-        "config": saved.config.model_dump(mode="json", exclude_none=True),
-        "config_toml": to_toml(saved.config),
+        "config": experiment.model_dump(mode="json", exclude_none=True),
+        "config_toml": to_toml(experiment),
         "trained_by": saved.package,
         "digests": {
             "model.pt": modelfile.digest(run.model),
@@ -152,7 +154,7 @@ def first_sparse(network: Network) -> tuple[str, int, Connections] | None:
 def first_sample(found: Findings) -> Shown:
     """The first test sample, run."""
     one = found.test.take(1)
-    spikes = encoded(one, found.saved.config.encoding)
+    spikes = encoded(one, found.experiment.encoding)
     result = simulate(found.network, spikes, record="all")
     shape = _image_shape(one)
     return Shown(
@@ -172,9 +174,9 @@ def _image_shape(data: Dataset) -> tuple[int, int] | None:
     return rows, columns
 
 
-def _title(saved: SavedModel, network: Network) -> str:
+def _title(experiment: Experiment, network: Network) -> str:
     widths = "-".join(str(n) for n in (network.inputs, *(x.neurons for x in network.layers)))
-    return f"{saved.config.data.name}, {widths}"
+    return f"{experiment.data.name}, {widths}"
 
 
 def _sparse_density(saved: SavedModel, network: Network) -> float | None:

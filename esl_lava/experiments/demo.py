@@ -67,7 +67,7 @@ def demo(
     verification = verify(run.model, run.net, samples=samples)
     tell("4/4  counting operations and joules, and writing the report")
     prices = price(network, evaluation.result.counts, DEFAULT_DEVICES)
-    findings = Findings(trained.model, network, test, evaluation, prices, verification)
+    findings = Findings(trained.model, experiment, network, test, evaluation, prices, verification)
     found = account(run, findings)
     one = found.shown
     assert one.readout is not None

@@ -15,8 +15,8 @@ from esl_lava.data.encoders import encode
 from esl_lava.errors import DataError, FileError, LimitError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import refuse_overwrite
-from esl_lava.export import check, lower, lower_single_spike, unbounded_layers
-from esl_lava.models.build import restore
+from esl_lava.export import check, lower, unbounded_layers
+from esl_lava.models.stored import load_model, trained_layers
 from esl_lava.network import Network
 from esl_lava.simulate import simulate
 
@@ -71,32 +71,25 @@ def lowered(model_path: Path) -> Network:
         FileError: when the file is no such model.
         LimitError: when its weights are not finite.
     """
-    saved = modelfile.read(model_path)
-    model = saved.config.model
-    steps = saved.config.encoding.steps
+    saved, experiment = load_model(model_path)
+    steps = experiment.encoding.steps
     provenance = {
         "package_version": saved.package,
         "source_sha256": modelfile.digest(model_path),
-        "config": to_toml(saved.config),
+        "config": to_toml(experiment),
         **samedata.facts(saved.data),
     }
-    if model.kind == "multi_spike":
-        return lower(restore(saved), saved.masks, steps=steps, provenance=provenance)
-    if steps - 1 > LOIHI1_REFRACTORY:
+    network = lower(trained_layers(saved), steps=steps, provenance=provenance)
+    pause = max(layer.neuron.refractory for layer in network.layers)
+    if pause > LOIHI1_REFRACTORY:
         _logger.warning(
             "encoding.steps %d: neurons that fire once pause for %d steps, Loihi 1 can %d; "
             "Loihi 2's neurons are programs",
             steps,
-            steps - 1,
+            pause,
             LOIHI1_REFRACTORY,
         )
-    return lower_single_spike(
-        restore(saved),
-        saved.masks,
-        current_decay=model.current_decay,
-        steps=steps,
-        provenance=provenance,
-    )
+    return network
 
 
 def _check_range(network: Network) -> None:

@@ -8,24 +8,19 @@ the differences add up: those are measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from esl_lava.arrays import Array, Bytes, Ints
 from esl_lava.chip import DECAY_UNITY
 from esl_lava.export.time_grid import firing_band, unit_weights
-from esl_lava.models.single_spike import SingleSpikeMLP, firing_times, grid_step
+from esl_lava.models.reference import TimeReference
+from esl_lava.models.single_spike import firing_times, first_spikes, grid_step, steps_of, times_of
 from esl_lava.network import INPUT, Layer, Network
 from esl_lava.report.tables import LayerTimes
-
-Steps = npt.NDArray[np.int64]
-
-ROUNDING = 1e-9
-"""Steps by which a time may exceed a point of the grid and count as on it: float64's."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +66,13 @@ class Times:
 
 
 def compare(
-    model: SingleSpikeMLP,
-    network: Network,
-    inputs: npt.NDArray[np.uint8],
-    spikes: Mapping[str, npt.NDArray[np.uint8]],
+    trained: TimeReference, network: Network, inputs: Bytes, spikes: Mapping[str, Array]
 ) -> Times:
     """Compare the steps in which neurons fire with the times of training.
 
     Args:
-        model: as trained.
-        network: what it lowers to, whose integers the exact times are of.
+        trained: into which steps the times of training fall.
+        network: what the model lowers to, whose integers the exact times are of.
         inputs: (samples, T, inputs), at most one spike of an input in a sample.
         spikes: of every layer when the network of a file ran on them.
     """
@@ -88,11 +80,10 @@ def compare(
     outside = 0
     first = None
     layers = []
-    trained = list(_trained(model, network, inputs))
     before = {INPUT: inputs, **spikes}
     for place, layer in enumerate(network.layers, 1):
         arriving = before[INPUT if place == 1 else network.layers[place - 2].name]
-        found = first_steps(spikes[layer.name])
+        found = first_spikes(spikes[layer.name])
         exact = exact_steps(layer, place, arriving)
         earliest, latest = firing_band(layer, arriving)
         wrong = (found < earliest) | (found > latest) | (exact < earliest) | (exact > latest)
@@ -101,7 +92,7 @@ def compare(
             at = tuple(int(i) for i in np.argwhere(wrong)[0])
             values = (int(steps[at]) for steps in (found, exact, earliest, latest))
             first = TimeDifference(layer.name, *at, *values)
-        float_steps = trained[place - 1]
+        float_steps = trained.steps[layer.name]
         both = (found < steps) & (float_steps < steps)
         layers.append(
             LayerTimes(
@@ -116,12 +107,7 @@ def compare(
     return Times(tuple(layers), outside, first)
 
 
-def first_steps(spikes: npt.NDArray[np.uint8]) -> Steps:
-    """(samples, neurons) step of the first spike of (samples, T, neurons), T for none."""
-    return np.where(spikes.any(axis=1), spikes.argmax(axis=1), spikes.shape[1])
-
-
-def exact_steps(layer: Layer, place: int, arriving: npt.NDArray[np.uint8]) -> Steps:
+def exact_steps(layer: Layer, place: int, arriving: Array) -> Ints:
     """Into which steps the exact firing times of Eq. 5 fall.
 
     Args:
@@ -133,27 +119,6 @@ def exact_steps(layer: Layer, place: int, arriving: npt.NDArray[np.uint8]) -> St
         (samples, neurons), T where a neuron is silent or fires after the sample.
     """
     step = grid_step(int(layer.neuron.current_decay) / DECAY_UNITY)
-    z = _as_times(arriving, place - 1, step)
-    z_out = firing_times(torch.from_numpy(z), torch.from_numpy(unit_weights(layer)))
-    return _as_steps(z_out, place, step, arriving.shape[1])
-
-
-def _trained(model: SingleSpikeMLP, network: Network, inputs: Any) -> Iterator[Steps]:
-    """Into which steps the times of training fall, layer by layer."""
-    step = grid_step(int(network.layers[0].neuron.current_decay) / DECAY_UNITY)
-    z = torch.from_numpy(_as_times(inputs, 0, step)).to(next(model.parameters()).dtype)
-    with torch.no_grad():
-        for place, times in enumerate(model.layer_times(z), 1):
-            yield _as_steps(times.double(), place, step, inputs.shape[1])
-
-
-def _as_times(spikes: npt.NDArray[np.uint8], place: int, step: float) -> npt.NDArray[np.float64]:
-    """Exp of the times of spikes of a layer, infinity for none."""
-    steps = first_steps(spikes)
-    return np.where(steps < spikes.shape[1], np.exp((steps + place) * step), np.inf)
-
-
-def _as_steps(z: torch.Tensor, place: int, step: float, steps: int) -> Steps:
-    with np.errstate(invalid="ignore"):
-        late = np.ceil(np.log(z.numpy()) / step - ROUNDING) - place
-    return np.where(late < steps, late, steps).astype(np.int64)
+    z = torch.from_numpy(times_of(arriving, step, place - 1))
+    z_out = firing_times(z, torch.from_numpy(unit_weights(layer)))
+    return steps_of(z_out, step, place, arriving.shape[1])

@@ -216,11 +216,10 @@ def cost_of_training(model: Path, network: Network, counts: Counts) -> TrainingC
     Raises:
         FileError, DataError: when files are missing, damaged or of another network.
     """
-    from esl_lava import modelfile
     from esl_lava.data.datasets import load, split_validation
+    from esl_lava.models.stored import load_model
 
-    saved = modelfile.read(model)
-    config = saved.config
+    saved, config = load_model(model)
     data = load(config.data.name, "train")
     kept, _ = split_validation(data, config.data.validation, config.seed)
     updates = [u["layers"] for u in read_updates(RunDirectory(model.parent).updates)]

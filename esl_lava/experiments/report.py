@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from esl_lava import modelfile, netfile
+from esl_lava import netfile
 from esl_lava.errors import ConfigError, FileError
 from esl_lava.experiments.account import Account, Findings, account
 from esl_lava.experiments.evaluate import evaluate, load_samples
@@ -21,6 +21,7 @@ from esl_lava.experiments.price import DEFAULT_DEVICES, price
 from esl_lava.experiments.rundir import RunDirectory, refuse_overwrite
 from esl_lava.experiments.verify import verify
 from esl_lava.files import as_json, replace_file
+from esl_lava.models.stored import load_model
 from esl_lava.report import html
 
 FORMAT, FORMAT_VERSION = "esl-lava report", 1
@@ -181,19 +182,19 @@ def find(run: RunDirectory, terms: Terms, tell: Tell) -> Findings:
     Raises:
         UserError: as evaluation, pricing and verification do.
     """
-    saved = modelfile.read(run.model)
+    saved, experiment = load_model(run.model)
     if not run.net.exists():
         tell(f"{run.net}: was missing and is exported")
         export(run.model, run.net)
     network = netfile.read(run.net)
-    test = load_samples(network, saved.config.data.name, "test", None)
+    test = load_samples(network, experiment.data.name, "test", None)
     if terms.samples is not None:
         test.take(terms.samples)  # what cannot be is refused before the work
-    evaluation = evaluate(network, test, saved.config.encoding)
+    evaluation = evaluate(network, test, experiment.encoding)
     prices = price(network, evaluation.result.counts, terms.devices)
     backends = (*BACKENDS, "lava") if terms.lava else BACKENDS
     verification = verify(run.model, run.net, samples=terms.samples, backends=backends)
-    return Findings(saved, network, test, evaluation, prices, verification)
+    return Findings(saved, experiment, network, test, evaluation, prices, verification)
 
 
 def compared(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -15,60 +15,41 @@ UPDATES_LIMIT = 1 << 28
 
 
 @dataclass(frozen=True)
+class _File:
+    """A file in a run's directory, by its name there."""
+
+    name: str
+
+    def __get__(self, run: RunDirectory, owner: type[RunDirectory]) -> Path:
+        return run.path / self.name
+
+
+@dataclass(frozen=True)
 class RunDirectory:
     """Paths inside a run's directory."""
 
     path: Path
 
-    @property
-    def config(self) -> Path:
-        """The experiment as TOML."""
-        return self.path / "config.toml"
-
-    @property
-    def model(self) -> Path:
-        """The trained model."""
-        return self.path / "model.pt"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The training's latest saved state, while it is not finished."""
-        return self.path / "checkpoint.pt"
-
-    @property
-    def updates(self) -> Path:
-        """What every update of the masks did, as JSON."""
-        return self.path / "updates.json"
-
-    @property
-    def net(self) -> Path:
-        """The exported network."""
-        return self.path / "net.h5"
-
-    @property
-    def page(self) -> Path:
-        """The report on the run."""
-        return self.path / "report.html"
-
-    @property
-    def report(self) -> Path:
-        """Everything the report says, as JSON."""
-        return self.path / "report.json"
-
-    @property
-    def outcome(self) -> Path:
-        """What a sweep says of the run, as JSON."""
-        return self.path / "outcome.json"
-
-    @property
-    def training_plot(self) -> Path:
-        """Accuracy and density over training."""
-        return self.path / "training.png"
-
-    @property
-    def raster_plot(self) -> Path:
-        """One sample's spikes with the readout."""
-        return self.path / "raster.png"
+    config = _File("config.toml")
+    """The experiment as TOML."""
+    model = _File("model.pt")
+    """The trained model."""
+    checkpoint = _File("checkpoint.pt")
+    """The training's latest saved state, while it is not finished."""
+    updates = _File("updates.json")
+    """What every update of the masks did, as JSON."""
+    net = _File("net.h5")
+    """The exported network."""
+    page = _File("report.html")
+    """The report on the run."""
+    report = _File("report.json")
+    """Everything the report says, as JSON."""
+    outcome = _File("outcome.json")
+    """What a sweep says of the run, as JSON."""
+    training_plot = _File("training.png")
+    """Accuracy and density over training."""
+    raster_plot = _File("raster.png")
+    """One sample's spikes, and what the network made of them."""
 
 
 def create(path: Path) -> RunDirectory:

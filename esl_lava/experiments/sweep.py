@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from pydantic import TypeAdapter, ValidationError
 
 from esl_lava import modelfile
+from esl_lava.arrays import Array
 from esl_lava.config import Experiment, read_toml
 from esl_lava.data.datasets import SPLITS, Dataset, load
 from esl_lava.errors import ConfigError, FileError, UserError
@@ -29,8 +31,9 @@ from esl_lava.experiments.rundir import RunDirectory
 from esl_lava.experiments.train import resume, train
 from esl_lava.files import replace_file
 from esl_lava.interrupts import heeded
-from esl_lava.models.build import densified
 from esl_lava.models.history import kept_epoch
+from esl_lava.models.restore import densified
+from esl_lava.models.stored import load_model
 from esl_lava.report.sweeps import Row
 from esl_lava.sparsity.plan import count_connections
 from esl_lava.training.trainer import Progress
@@ -194,12 +197,12 @@ def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
     splits = _splits(cell)
     here = samedata.digests(splits)
     if os.path.exists(run.model):  # unlike Path.exists, false for an impossible name
-        finished = modelfile.read(run.model)
-        _refuse_another(cell, run, finished.config)
+        finished, experiment = load_model(run.model)
+        _refuse_another(cell, run, experiment)
         samedata.refuse_others(run.model, finished.data, here)
         run.checkpoint.unlink(missing_ok=True)
     elif os.path.exists(run.checkpoint):
-        _refuse_another(cell, run, modelfile.read(run.checkpoint).config)
+        _refuse_another(cell, run, load_model(run.checkpoint)[1])
         resume(run.path, show)
     else:
         train(cell.experiment, run.path, show)
@@ -291,10 +294,10 @@ def _known(outcomes: Sequence[Outcome]) -> list[int]:
     return [found.most_sops for found in outcomes if found.most_sops is not None]
 
 
-def _share(tensors: Mapping[str, torch.Tensor]) -> float:
-    """Share of true positions of some bool tensors together."""
-    size = sum(tensor.numel() for tensor in tensors.values())
-    return sum(int(tensor.count_nonzero()) for tensor in tensors.values()) / size
+def _share(masks: Mapping[str, Array]) -> float:
+    """Share of true positions of some masks together."""
+    size = sum(mask.size for mask in masks.values())
+    return sum(int(np.count_nonzero(mask)) for mask in masks.values()) / size
 
 
 @contextlib.contextmanager

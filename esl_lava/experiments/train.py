@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import RunDirectory, create
 from esl_lava.files import as_json, replace_file
 from esl_lava.modelfile import SavedModel
-from esl_lava.models.build import restore
+from esl_lava.models.restore import restore
+from esl_lava.models.stored import load_model
 from esl_lava.report.plots import plot_training
 from esl_lava.sparsity.records import Update
 from esl_lava.training import ranks
@@ -84,12 +85,12 @@ def resume(directory: Path, show: Callable[[Progress], None]) -> Trained:
     with ranks.together():
         if os.path.exists(run.model):  # unlike Path.exists, false for an impossible name
             raise FileError(f"{run.model}: exists, so this training is finished")
-        checkpoint = modelfile.read(run.checkpoint)
-        data, test = _splits(checkpoint.config.data.name)
+        checkpoint, experiment = load_model(run.checkpoint)
+        data, test = _splits(experiment.data.name)
         found = samedata.digests({"train": data, "test": test})
         samedata.refuse_others(run.checkpoint, checkpoint.data, found)
     # What nobody recorded at the start stays unknown.
-    return _finish(Trainer(checkpoint.config, data, checkpoint), run, test, checkpoint.data, show)
+    return _finish(Trainer(experiment, data, checkpoint), run, test, checkpoint.data, show)
 
 
 def _splits(name: str) -> tuple[Dataset, Dataset]:
@@ -111,7 +112,7 @@ def _finish(
     trainer: Trainer,
     run: RunDirectory,
     test: Dataset,
-    digests: dict[str, str],
+    digests: Mapping[str, str],
     show: Callable[[Progress], None],
 ) -> Trained:
     """Train to the end; `digests` are those of the data, for all that is saved."""

@@ -5,13 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 
+import numpy as np
 import torch
 from torch import nn
 
+from esl_lava.arrays import Array, Bytes, Floats, Ints
+from esl_lava.chip import DECAY_UNITY, STATE_SHIFT, WEIGHT_SCALE
 from esl_lava.engines import sparse
 from esl_lava.engines.slayer import slayer
+from esl_lava.models.reference import SpikeReference
+from esl_lava.network import Network
 from esl_lava.sparsity.evolver import weight_layers
+from esl_lava.sparsity.weights import SparseWeight
 from esl_lava.topology import LayerSpec, Topology
+from esl_lava.trained import (
+    CubaNeuron,
+    DenseWeights,
+    Neuron,
+    ReadoutNeuron,
+    SparseWeights,
+    TrainedLayer,
+    Weights,
+    refuse_unknown,
+)
 
 Initial = Callable[[int, int], Callable[[torch.Tensor], torch.Tensor]]
 """(n_pre, n_post) -> weights to begin with, by flat position."""
@@ -98,6 +114,100 @@ class SpikingMLP(nn.Module):
             outputs.append(spikes)
         outputs.append(self.readout(spikes))
         return outputs
+
+    def _blocks(self) -> dict[str, nn.Module]:
+        """Layer name -> its block, in order."""
+        return {name: self.get_submodule(name) for name in self.topology.names}
+
+    def trained_layers(self, masks: Mapping[str, Array] | None = None) -> tuple[TrainedLayer, ...]:
+        """The layers as arrays, which share the memory of the weights.
+
+        Args:
+            masks: layer name -> numbers of the weight's shape, 0 where there is no connection;
+                a layer without one has every connection, or those its sparse weight says.
+
+        Raises:
+            ValueError: for a mask of no layer of dense weights.
+        """
+        masks, blocks = masks or {}, self._blocks()
+        kept = {name: block.synapse.weight for name, block in blocks.items()}
+        refuse_unknown(masks, [n for n in kept if not isinstance(kept[n], SparseWeight)])
+        layers = []
+        for spec, (name, weight) in zip(self.topology.layers, kept.items()):
+            weights: Weights
+            if isinstance(weight, SparseWeight):
+                starts, pre = weight.starts.numpy(), weight.pre.numpy()
+                values = weight.values.detach().numpy()
+                weights = SparseWeights(weight.n_pre, starts, pre, values)
+            else:
+                weights = DenseWeights(weight.detach().cpu().numpy(), masks.get(name))
+            neuron: Neuron = ReadoutNeuron()
+            if not spec.readout:
+                slayers = blocks[name].neuron
+                decays = (slayers.current_decay, slayers.voltage_decay)
+                current, voltage = (decay.item() / DECAY_UNITY for decay in decays)
+                neuron = CubaNeuron(current, voltage, slayers.threshold)
+            layers.append(TrainedLayer(name, {spec.source: weights}, neuron))
+        return tuple(layers)
+
+    def reference(self, inputs: Bytes, network: Network) -> SpikeReference:
+        """SLAYER's spikes of each hidden layer, and the running sum of its readout as v.
+
+        Args:
+            inputs: (samples, T, inputs) spikes.
+            network: the integer network, whose units are the same whatever it is.
+        """
+        with torch.no_grad():
+            outputs = dict(zip(self._blocks(), self.layer_outputs(_by_channel(inputs))))
+        layers = {
+            name: _by_step(output).astype(np.int64)
+            if name in self.hidden_names
+            else _running_sum(_by_step(output))
+            for name, output in outputs.items()
+        }
+        return SpikeReference("SLAYER", layers, self.states)
+
+    def states(self, inputs: Bytes, layer: str) -> tuple[Ints, Ints]:
+        """What u and v of a layer are after each step in SLAYER, in units of 2**-6 weights.
+
+        Args:
+            inputs: (samples, T, inputs) spikes.
+            layer: its name.
+
+        Returns:
+            Two arrays (samples, T, neurons); v is 0 where the neuron has just fired.
+        """
+        block = self.get_submodule(layer)
+        with torch.no_grad():
+            arriving = _by_channel(inputs)
+            for name, before in self._blocks().items():
+                if name == layer:
+                    break
+                arriving = before(arriving)
+            output = _by_step(block(arriving))
+            if layer not in self.hidden_names:  # which holds no current
+                weighted = (output * WEIGHT_SCALE).astype(np.int64) << STATE_SHIFT
+                return weighted, _running_sum(output)
+            current, voltage = block.neuron.dynamics(block.synapse(arriving))
+        scale = WEIGHT_SCALE << STATE_SHIFT
+        u, v = (np.rint(_by_step(state) * scale).astype(np.int64) for state in (current, voltage))
+        return u, np.where(output != 0, 0, v)
+
+
+def _by_channel(spikes: Bytes) -> torch.Tensor:
+    """(samples, T, n) as SLAYER takes it: (samples, n, T) float."""
+    return torch.from_numpy(np.ascontiguousarray(spikes.swapaxes(1, 2))).float()
+
+
+def _by_step(values: torch.Tensor) -> Floats:
+    """(samples, n, T) of SLAYER as (samples, T, n)."""
+    found: Floats = values.swapaxes(1, 2).double().numpy()
+    return found
+
+
+def _running_sum(readout: Floats) -> Ints:
+    weighted = readout * WEIGHT_SCALE  # whole numbers: weights are multiples of 1/64
+    return weighted.cumsum(axis=1).astype(np.int64) << STATE_SHIFT
 
 
 def _dense(layer: LayerSpec, neuron: dict[str, float], stored: Initial | None) -> nn.Module:

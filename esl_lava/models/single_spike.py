@@ -12,15 +12,23 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from esl_lava.arrays import Array, Bytes, Floats, Ints
 from esl_lava.chip import DECAY_UNITY
 from esl_lava.kernels import causal
+from esl_lava.models.reference import TimeReference
+from esl_lava.network import Network
 from esl_lava.topology import LayerSpec, Topology
+from esl_lava.trained import DenseWeights, OneSpikeNeuron, TrainedLayer, refuse_unknown
 
 GROUPS = 4
 """Up to so many distinct input times are summed by matrix products; more are sorted."""
+
+ROUNDING = 1e-9
+"""Steps by which a time may exceed a point of the grid and count as on it: float64's."""
 
 INITIAL_SUM = 4.0
 """Sum of a neuron's initial weights on average: it must exceed 1 for the neuron to fire."""
@@ -188,6 +196,37 @@ def window_end(step: float, steps: int, place: int) -> float:
     return math.exp((steps - 1 + place) * step)
 
 
+def first_spikes(spikes: Array) -> Ints:
+    """(samples, neurons) step of the first spike of (samples, T, neurons), T for none."""
+    return np.where(spikes.any(axis=1), spikes.argmax(axis=1), spikes.shape[1])
+
+
+def times_of(spikes: Array, step: float, place: int) -> Floats:
+    """(samples, neurons) exp of the times of a layer's first spikes, infinity for none.
+
+    Args:
+        spikes: (samples, T, neurons) of the grid.
+        step: of the grid, as `grid_step`.
+        place: of the layer, as `window_end`.
+    """
+    steps = first_spikes(spikes)
+    return np.where(steps < spikes.shape[1], np.exp((steps + place) * step), np.inf)
+
+
+def steps_of(z: Tensor, step: float, place: int, steps: int) -> Ints:
+    """Into which steps of the grid times of a layer fall, the reverse of `times_of`.
+
+    Args:
+        z: exp of the times, float64.
+        step: of the grid, as `grid_step`.
+        place: of the layer, as `window_end`.
+        steps: T, which stands for no time and for those after the sample.
+    """
+    with np.errstate(invalid="ignore"):
+        late = np.ceil(np.log(z.numpy()) / step - ROUNDING) - place
+    return np.where(late < steps, late, steps).astype(np.int64)
+
+
 class SingleSpikeLayer(nn.Module):
     """Weights of non-leaky neurons with an exponential synaptic current (Eq. 3).
 
@@ -255,3 +294,42 @@ class SingleSpikeMLP(nn.Module):
             z = layer(z)
             outputs.append(z)
         return outputs
+
+    def trained_layers(
+        self, current_decay: float, masks: Mapping[str, Array] | None = None
+    ) -> tuple[TrainedLayer, ...]:
+        """The layers as arrays, which share the memory of the weights.
+
+        Args:
+            current_decay: share of the current lost per step, which sets the grid.
+            masks: layer name -> numbers of the weight's shape, 0 where there is no connection;
+                a layer without one has every connection.
+
+        Raises:
+            ValueError: for a mask of no layer.
+        """
+        masks = masks or {}
+        refuse_unknown(masks, self.topology.names)
+        layers = []
+        for spec, layer in zip(self.topology.layers, self.layers()):
+            weights = DenseWeights(layer.weight.detach().cpu().numpy(), masks.get(spec.name))
+            neuron = OneSpikeNeuron(current_decay)
+            layers.append(TrainedLayer(spec.name, {spec.source: weights}, neuron))
+        return tuple(layers)
+
+    def reference(self, inputs: Bytes, network: Network) -> TimeReference:
+        """Into which steps of the network's grid the firing times of training fall.
+
+        Args:
+            inputs: (samples, T, inputs), at most one spike of an input in a sample.
+            network: the integer network that the model lowers to.
+        """
+        step = grid_step(int(network.layers[0].neuron.current_decay) / DECAY_UNITY)
+        z = torch.from_numpy(times_of(inputs, step, 0)).to(self.readout.weight.dtype)
+        with torch.no_grad():
+            times = self.layer_times(z)
+        steps = {
+            layer.name: steps_of(z.double(), step, place, inputs.shape[1])
+            for place, (layer, z) in enumerate(zip(network.layers, times), 1)
+        }
+        return TimeReference("training", steps)

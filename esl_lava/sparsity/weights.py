@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 from esl_lava.arrays import Ints
 from esl_lava.sparsity.arrays import are_positions
-
-LARGEST = 2**31 - 1
-"""Neurons on a side, and connections, that an int32 can tell apart."""
+from esl_lava.trained import LARGEST, faulty_sparse
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,8 +236,8 @@ class SparseWeight(nn.Module):
         found = [state_dict.get(prefix + name) for name in ("values", "starts", "pre", "sides")]
         tensors = [tensor for tensor in found if isinstance(tensor, Tensor)]
         if len(tensors) == len(found):
-            broken = self._broken(*tensors)
-            if broken:
+            arrays = [tensor.detach().cpu().numpy() for tensor in tensors]
+            if broken := faulty_sparse(self.n_post, self.n_pre, *arrays):
                 error_msgs.append(f"{prefix.removesuffix('.') or 'sparse weight'}: {broken}")
                 return
             # Room for what torch then copies.
@@ -248,30 +246,3 @@ class SparseWeight(nn.Module):
         super()._load_from_state_dict(  # type: ignore[no-untyped-call]
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-
-    def _broken(self, values: Tensor, starts: Tensor, pre: Tensor, sides: Tensor) -> str | None:
-        """Why tensors are not connections of this layer, in a clause; None where they are."""
-        wanted = {
-            "values": (values, torch.float32, (values.numel(),)),
-            "starts": (starts, torch.int64, (self.n_post + 1,)),
-            "pre": (pre, torch.int32, (values.numel(),)),
-            "sides": (sides, torch.int64, (2,)),
-        }
-        for name, (tensor, dtype, shape) in wanted.items():
-            if tensor.dtype != dtype or tensor.shape != shape:
-                return (
-                    f"{name} has shape {tuple(tensor.shape)} of {tensor.dtype}, "
-                    f"not {shape} of {dtype}"
-                )
-        if sides.tolist() != [self.n_post, self.n_pre]:
-            return f"{sides.tolist()} neurons, not {[self.n_post, self.n_pre]}"
-        ends = starts[1:]
-        if int(starts[0]) or int(starts[-1]) != pre.numel() or bool((ends < starts[:-1]).any()):
-            return f"starts do not ascend from 0 to the {pre.numel()} connections"
-        if bool(((pre < 0) | (pre >= self.n_pre)).any()):
-            return f"an input neuron is outside 0..{self.n_pre - 1}"
-        first = torch.zeros(pre.numel() + 1, dtype=torch.bool)
-        first[starts] = True
-        if bool(((pre[1:] <= pre[:-1]) & ~first[1:-1]).any()):
-            return "input neurons of an output neuron are not ascending"
-        return None

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from esl_lava.config import Experiment
+from esl_lava.config import Experiment, to_toml
 from esl_lava.data.augment import shifted
 from esl_lava.data.datasets import Dataset, split_validation
 from esl_lava.errors import ConfigError, DataError, UserError
@@ -21,6 +21,7 @@ from esl_lava.modelfile import SavedModel
 from esl_lava.models.build import build_to_train
 from esl_lava.models.history import kept_epoch
 from esl_lava.models.mlp import scale_initial_weights
+from esl_lava.models.restore import as_arrays, as_tensors
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
 from esl_lava.training import health, ranks
 from esl_lava.training.clipping import norms, scale_down
@@ -206,7 +207,7 @@ class Trainer:
             )
 
     def _restore(self, checkpoint: SavedModel) -> None:
-        state = checkpoint.state
+        state = as_tensors(checkpoint.state)
         if "iteration" not in state:
             raise DataError("a finished model, not a training checkpoint: nothing to resume")
         try:
@@ -215,9 +216,10 @@ class Trainer:
                     f"the checkpoint is of a training of {state['iterations']} steps, this one "
                     f"has {self.iterations}: the data are not those it began with"
                 )
-            self.model.load_state_dict(checkpoint.weights)
+            self.model.load_state_dict(as_tensors(checkpoint.weights))
             self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-            evolver: Any = {**state["evolver"], "masks": checkpoint.masks, "ever": checkpoint.ever}
+            masks = as_tensors({"masks": checkpoint.masks, "ever": checkpoint.ever})
+            evolver: Any = {**state["evolver"], **masks}
             self.evolver.load_state_dict(evolver)
             self.iteration = state["iteration"]
             self.history = list(checkpoint.history)
@@ -231,12 +233,12 @@ class Trainer:
         self, parts: dict[str, dict[str, torch.Tensor]], state: dict[str, Any]
     ) -> SavedModel:
         return SavedModel(
-            config=self.experiment,
-            weights=parts["weights"],
-            masks=parts["masks"],
-            ever=parts["ever"],
+            config=to_toml(self.experiment),
+            weights=as_arrays(parts["weights"]),
+            masks=as_arrays(parts["masks"]),
+            ever=as_arrays(parts["ever"]),
             history=list(self.history),
-            state=state,
+            state=as_arrays(state),
         )
 
     def _step(self, epoch: int, position: int) -> None:

@@ -12,7 +12,8 @@ from esl_lava import netfile
 from esl_lava.config import Experiment, from_mapping
 from esl_lava.data.datasets import Dataset
 from esl_lava.export import lower
-from esl_lava.models.build import restore
+from esl_lava.models.restore import restore
+from esl_lava.models.stored import trained_layers
 from esl_lava.training.trainer import Trainer
 
 EPOCHS = 3
@@ -37,13 +38,13 @@ def _ratio(seed: int, data: Dataset) -> float:
     model(torch.zeros(1, 784, experiment.encoding.steps))  # SLAYER exports after a forward only
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Path(folder) / "ours.h5", Path(folder) / "theirs.h5"
-        network = lower(model, saved.masks, steps=experiment.encoding.steps)
+        network = lower(trained_layers(saved), steps=experiment.encoding.steps)
         netfile.write(network, ours)
         for layer in network.layers:
             mask = saved.masks.get(layer.name)
             if mask is not None:
                 stored = netfile.read(ours).layers[0].inputs[0].connections.mask()
-                assert np.array_equal(stored, mask.flatten(1).numpy())
+                assert np.array_equal(stored, mask.reshape(stored.shape))
         with h5py.File(theirs, "w") as file:
             for index, name in enumerate((*model.hidden_names, "readout")):
                 model.get_submodule(name).export_hdf5(file.create_group(f"layer/{index}"))

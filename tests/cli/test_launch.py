@@ -20,7 +20,7 @@ from esl_lava import config, modelfile
 from esl_lava.cli import app, launch
 from esl_lava.errors import FileError
 from esl_lava.modelfile import SavedModel
-from esl_lava.models.build import restore
+from esl_lava.models.restore import restore
 from esl_lava.training.trainer import Progress, Trainer
 from tests.conftest import Outcome, run_program
 

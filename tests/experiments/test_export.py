@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from esl_lava import modelfile, netfile
-from esl_lava.config import override, to_toml
+from esl_lava.arrays import Array
+from esl_lava.config import from_toml, override, to_toml
 from esl_lava.data.datasets import load
 from esl_lava.errors import DataError, FileError, LimitError
 from esl_lava.experiments import export as experiments
 from esl_lava.experiments.export import export, lowered
 from esl_lava.modelfile import SavedModel
 from tests.graphs import a_layer, a_network
+from tests.test_house import modules_after
 
 
 @pytest.fixture(scope="module")
@@ -23,17 +24,15 @@ def saved(tiny: Any) -> SavedModel:
     return modelfile.read(tiny.model)
 
 
-def model_with(
-    saved: SavedModel, path: Path, steps: int = 4, **weights: torch.Tensor | float
-) -> Path:
+def model_with(saved: SavedModel, path: Path, steps: int = 4, **weights: Array | float) -> Path:
     """A model.pt whose named layers have other weights, of the same connections."""
     changed = dict(saved.weights)
     for name, value in weights.items():
         key = f"{name}.synapse.weight"
-        changed[key] = torch.ones_like(saved.weights[key]) * value
+        changed[key] = np.full_like(saved.weights[key], value)
         if name in saved.masks:
             changed[key][~saved.masks[name]] = 0
-    config = override(saved.config, {"encoding.steps": steps})
+    config = to_toml(override(from_toml(saved.config), {"encoding.steps": steps}))
     modelfile.write(dataclasses.replace(saved, config=config, weights=changed), path)
     return path
 
@@ -45,17 +44,17 @@ def test_the_file_is_the_model(tiny: Any, saved: SavedModel, tmp_path: Path) -> 
     assert netfile.digest(found.network) == netfile.digest(netfile.read(found.path))
     assert [layer.name for layer in found.network.layers] == ["hidden1", "hidden2", "readout"]
     for layer in found.network.layers:
-        weight = saved.weights[f"{layer.name}.synapse.weight"].flatten(1)
+        weight = saved.weights[f"{layer.name}.synapse.weight"][..., 0, 0, 0]
         # lava-dl's rule: even integers, half to even, in -256..254.
-        integers = 2 * np.clip(np.rint(weight.numpy() * 32), -128, 127)
-        assert np.array_equal(layer.connections.dense(), integers)
-        mask = saved.masks.get(layer.name, torch.ones_like(weight).bool()).flatten(1)
-        assert np.array_equal(layer.connections.mask(), mask.numpy())
+        integers = 2 * np.clip(np.rint(weight * 32), -128, 127)
+        assert np.array_equal(layer.inputs[0].connections.dense(), integers)
+        mask = saved.masks.get(layer.name, weight == weight).reshape(weight.shape)
+        assert np.array_equal(layer.inputs[0].connections.mask(), mask)
     assert found.network.steps == 4
     assert dict(found.network.provenance) == {
         "package_version": saved.package,
         "source_sha256": modelfile.digest(tiny.model),
-        "config": to_toml(saved.config),
+        "config": saved.config,
         "train_data_sha256": load("digits", "train").sha256,
         "test_data_sha256": load("digits", "test").sha256,
     }
@@ -118,7 +117,7 @@ def test_all_violations_are_reported(saved: SavedModel, tmp_path: Path) -> None:
 def test_weights_that_are_not_finite_are_reported_of_all_layers(
     saved: SavedModel, tmp_path: Path
 ) -> None:
-    model = model_with(saved, tmp_path / "model.pt", hidden1=torch.nan, readout=torch.inf)
+    model = model_with(saved, tmp_path / "model.pt", hidden1=np.nan, readout=np.inf)
     connections = int(saved.masks["hidden1"].sum())
     with pytest.raises(LimitError) as caught:
         export(model, tmp_path / "net.h5")
@@ -131,9 +130,9 @@ def test_weights_that_are_not_finite_are_reported_of_all_layers(
 # --- overflow of u and v: where weights cannot exclude it, data decide ---------------------
 
 
-def alternating(saved: SavedModel, name: str, first: float, rest: float) -> torch.Tensor:
+def alternating(saved: SavedModel, name: str, first: float, rest: float) -> Array:
     """Weights `rest`, but `first` from input 0: a weight of each sign is what Lava needs."""
-    weight = torch.full_like(saved.weights[f"{name}.synapse.weight"], rest)
+    weight = np.full_like(saved.weights[f"{name}.synapse.weight"], rest)
     weight[:, 0] = first
     return weight
 
@@ -207,7 +206,7 @@ def test_what_comes_back_is_compared_masks_included(
 ) -> None:
     network = lowered(tiny.model)
     first, *others = network.layers
-    c = first.connections
+    c = first.inputs[0].connections
     keep = np.arange(c.count) != np.flatnonzero(c.weights == 0)[0]  # one silent connection less
     post = c.rows()[keep]
     indptr = np.searchsorted(post, np.arange(c.n_post + 1))
@@ -217,7 +216,7 @@ def test_what_comes_back_is_compared_masks_included(
     other = a_network(
         (a_layer(first.name, thinner, first.neuron), *others), network.steps, network.provenance
     )
-    assert np.array_equal(other.layers[0].connections.dense(), c.dense())
+    assert np.array_equal(other.layers[0].inputs[0].connections.dense(), c.dense())
     monkeypatch.setattr(netfile, "read", lambda path: other)
     with pytest.raises(FileError, match="what was read back is not what was written"):
         export(tiny.model, tmp_path / "net.h5")
@@ -229,3 +228,54 @@ def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(FileError, match=r"model\.pt"):
         export(tmp_path / "model.pt", tmp_path / "net.h5")
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
+# --- without torch -----------------------------------------------------------------------
+
+
+def stored_sparsely(saved: SavedModel) -> SavedModel:
+    """The model as the sparse engine keeps it."""
+    weights, ever = dict(saved.weights), {}
+    for name, mask in saved.masks.items():
+        key = f"{name}.synapse.weight"
+        allowed = mask.reshape(mask.shape[:2])
+        post, pre = np.nonzero(allowed)
+        weights |= {
+            f"{key}.values": weights.pop(key)[mask],
+            f"{key}.starts": np.searchsorted(post, np.arange(len(allowed) + 1)),
+            f"{key}.pre": pre.astype(np.int32),
+            f"{key}.sides": np.array(allowed.shape),
+        }
+        ever[name] = np.flatnonzero(allowed)
+    return dataclasses.replace(saved, weights=weights, masks={}, ever=ever)
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse", "once"])
+def test_export_needs_no_torch(kind: str, tiny: Any, tiny_once: Any, tmp_path: Path) -> None:
+    """A fresh interpreter writes the very file without importing it."""
+    run = tiny_once if kind == "once" else tiny
+    model = tmp_path / "model.pt"
+    shutil.copy(run.model, model)
+    if kind == "sparse":
+        modelfile.write(stored_sparsely(modelfile.read(run.model)), model)
+    assert "torch" not in modules_after("export", model, tmp_path / "net.h5")
+    made, due = netfile.read(tmp_path / "net.h5"), netfile.read(run.net)
+    facts = {**made.provenance, "source_sha256": due.provenance["source_sha256"]}
+    made = dataclasses.replace(made, provenance=facts)
+    assert netfile.digest(made) == netfile.digest(due)
+
+
+def test_a_strangers_model_is_refused_without_torch_too(saved: SavedModel, tmp_path: Path) -> None:
+    sparse = stored_sparsely(saved)
+    key = "hidden1.synapse.weight"
+    wrong = {
+        f"{key}.pre": sparse.weights[f"{key}.pre"] + 60,
+        f"{key}.starts": sparse.weights[f"{key}.starts"][::-1],
+        f"{key}.values": sparse.weights[f"{key}.values"].astype(np.float64),
+        "hidden1.neuron.current_decay": np.float32([1.0]),
+    }
+    for name, value in wrong.items():
+        broken = dataclasses.replace(sparse, weights={**sparse.weights, name: value})
+        modelfile.write(broken, tmp_path / "model.pt")
+        with pytest.raises(FileError, match="hidden1"):
+            lowered(tmp_path / "model.pt")

@@ -9,9 +9,11 @@ from esl_lava.experiments import export
 from esl_lava.experiments.evaluate import encoded, encoding_of, load_samples
 from esl_lava.experiments.firing_times import compare
 from esl_lava.experiments.verify import verify
-from esl_lava.models.build import restore
-from esl_lava.network import Connections, Network
+from esl_lava.models.reference import TimeReference
+from esl_lava.models.restore import restore
+from esl_lava.network import Network
 from esl_lava.simulate import simulate
+from tests.graphs import matrix, with_first
 
 
 def changed(network: Network, layer: int, factor: int) -> Network:
@@ -23,17 +25,24 @@ def changed(network: Network, layer: int, factor: int) -> Network:
     return replace(network, layers=tuple(layers))
 
 
+Case = tuple[TimeReference, Network, np.ndarray]
+
+
 @pytest.fixture
-def case(tiny_once: Any) -> tuple[Any, Network, np.ndarray]:
+def case(tiny_once: Any) -> Case:
+    """Times of training, the network it lowers to, and spikes of samples."""
     network = netfile.read(tiny_once.net)
     data = load_samples(network, "digits", "test", 40)
     model = restore(modelfile.read(tiny_once.model))
-    return model, network, encoded(data, encoding_of(network))
+    spikes = encoded(data, encoding_of(network))
+    return model.reference(spikes, network), network, spikes
 
 
-def test_chip_and_training_agree_within_the_bound(case: tuple[Any, Network, np.ndarray]) -> None:
-    model, network, spikes = case
-    found = compare(model, network, spikes, simulate(network, spikes, record="all").spikes)
+def test_chip_and_training_agree_within_the_bound(
+    case: Case,
+) -> None:
+    reference, network, spikes = case
+    found = compare(reference, network, spikes, simulate(network, spikes, record="all").spikes)
     assert (found.outside, found.first) == (0, None)
     assert [layer.layer for layer in found.layers] == ["hidden1", "hidden2", "readout"]
     for layer in found.layers:
@@ -43,10 +52,12 @@ def test_chip_and_training_agree_within_the_bound(case: tuple[Any, Network, np.n
         assert layer.drift < 1.5
 
 
-def test_what_truncation_cannot_explain_is_named(case: tuple[Any, Network, np.ndarray]) -> None:
-    model, network, spikes = case
+def test_what_truncation_cannot_explain_is_named(
+    case: Case,
+) -> None:
+    reference, network, spikes = case
     ran = simulate(changed(network, 1, 120), spikes, record="all").spikes
-    found = compare(model, network, spikes, ran)
+    found = compare(reference, network, spikes, ran)
     assert found.outside > 0
     assert found.first is not None
     assert found.first.layer == "hidden2"
@@ -67,14 +78,14 @@ def test_verify_proves_it_on_every_backend(tiny_once: Any) -> None:
 def test_verify_finds_another_weight(tiny_once: Any, tmp_path: Any) -> None:
     network = netfile.read(tiny_once.net)
     layer = network.layers[0]
-    assert isinstance(layer.connections, Connections)
-    weights = layer.connections.weights.copy()
+    weights = matrix(layer).weights.copy()
     weights[weights > 100] -= 60  # a smaller weight fires later, in file and simulator alike
-    connections = replace(layer.connections, weights=weights)
-    other = replace(network, layers=(replace(layer, connections=connections), *network.layers[1:]))
+    connections = replace(matrix(layer), weights=weights)
+    slower = with_first(layer, connections=connections)
+    other = replace(network, layers=(slower, *network.layers[1:]))
     netfile.write(other, tmp_path / "net.h5")
     found = verify(tiny_once.model, tmp_path / "net.h5", samples=6, backends=("exact",))
-    different = int((weights != layer.connections.weights).sum())
+    different = int((weights != matrix(layer).weights).sum())
     assert found.integers.total == different
     assert found.sentences()[0].endswith(f"({different} such differences)")
     # Nor do neurons fire when the model's would.

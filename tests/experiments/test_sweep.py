@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from esl_lava import modelfile
-from esl_lava.config import Experiment, override
+from esl_lava.config import Experiment, from_toml, override
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.errors import ConfigError, DataError, FileError, UserError
 from esl_lava.experiments import sweep as sweeps
@@ -63,14 +63,14 @@ def test_rows_tell_what_the_runs_hold(cells: list[Cell], finished: tuple[Path, l
         for cell in group:
             run = RunDirectory(folder / cell.name)
             saved = modelfile.read(run.model)
-            assert saved.config == cell.experiment
+            assert from_toml(saved.config) == cell.experiment
             network = read(run.net)
             data = load_samples(network, "digits", "test", None)
             found = evaluate(network, data, encoding_of(network))
             accuracies.append(found.accuracy)
             explored.append(
                 sum(int(e.sum()) for e in saved.ever.values())
-                / sum(e.numel() for e in saved.ever.values())
+                / sum(e.size for e in saved.ever.values())
             )
             assert row.connections == network.connections
             assert row.density == network.density

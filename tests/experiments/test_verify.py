@@ -12,10 +12,10 @@ from esl_lava.config import Experiment
 from esl_lava.data.datasets import load
 from esl_lava.errors import DataError, FileError
 from esl_lava.experiments.evaluate import encoded
-from esl_lava.experiments.verify import State, slayer_layers, slayer_states, verify
-from esl_lava.models.build import restore
+from esl_lava.experiments.verify import State, verify
+from esl_lava.models.restore import restore
 from esl_lava.network import INPUT, Connections, Input, Network
-from tests.graphs import a_layer, a_network
+from tests.graphs import a_layer, a_network, matrix, with_first, with_further
 from tests.simulate import reference
 
 SAMPLES = 30
@@ -26,15 +26,15 @@ LAYERS = {"hidden1": 24, "hidden2": 12, "readout": 10}
 def expected(tiny: Any, experiment: Experiment) -> dict[str, npt.NDArray[np.int64]]:
     """What stock SLAYER does on the first samples."""
     spikes = encoded(load("digits", "test").take(SAMPLES), experiment.encoding)
-    return slayer_layers(restore(modelfile.read(tiny.model)), spikes)
+    network = netfile.read(tiny.net)
+    return restore(modelfile.read(tiny.model)).reference(spikes, network).layers
 
 
 def with_weights(network: Network, name: str, dense: npt.NDArray[np.int32]) -> Network:
     """The network with other weights in a layer; connections where they were, or non-zero."""
     layers = [
-        dataclasses.replace(
-            layer,
-            connections=Connections.from_dense(dense, layer.connections.mask() | (dense != 0)),
+        with_first(
+            layer, connections=Connections.from_dense(dense, matrix(layer).mask() | (dense != 0))
         )
         if layer.name == name
         else layer
@@ -47,7 +47,7 @@ def changed(tiny: Any, path: Path, name: str, post: int, pre: int, by: int) -> P
     """A net.h5 in which one weight of a layer is another."""
     network = netfile.read(tiny.net)
     layer = next(layer for layer in network.layers if layer.name == name)
-    dense = layer.connections.dense()
+    dense = matrix(layer).dense()
     dense[post, pre] += by
     netfile.write(with_weights(network, name, dense), path)
     return path
@@ -61,7 +61,7 @@ def test_slayer_and_the_exact_simulator_agree(
     assert found.first is None
     assert found.differences == {"exact": 0}
     assert found.integers.differences == ()
-    weights = sum(layer.connections.count for layer in netfile.read(tiny.net).layers)
+    weights = sum(matrix(layer).count for layer in netfile.read(tiny.net).layers)
     assert found.integers.compared == weights + 5 * sum(LAYERS.values()) + len(LAYERS)
     assert (found.dataset, found.samples, found.backends) == ("digits", SAMPLES, ("exact",))
     assert found.positions == SAMPLES * 4 * sum(LAYERS.values())
@@ -75,7 +75,7 @@ def test_slayer_layers_by_hand(expected: dict[str, npt.NDArray[np.int64]], tiny:
     assert {name: values.shape for name, values in expected.items()} == {
         name: (SAMPLES, 4, neurons) for name, neurons in LAYERS.items()
     }
-    weights = netfile.read(tiny.net).layers[-1].connections.dense().astype(np.int64)
+    weights = netfile.read(tiny.net).layers[-1].inputs[0].connections.dense().astype(np.int64)
     sums = (expected["hidden2"] @ weights.T).cumsum(axis=1)
     assert np.array_equal(expected["readout"], sums * 64)
 
@@ -125,7 +125,7 @@ def test_slayers_states_are_those_of_the_integer_network(tiny: Any, experiment: 
     spikes = encoded(load("digits", "test").take(3), experiment.encoding)
     trace = reference.simulate(netfile.read(tiny.net), spikes)
     for name in LAYERS:
-        u, v = slayer_states(model, spikes, name)
+        u, v = model.states(spikes, name)
         assert u.any()
         assert np.array_equal(u, trace.u[name])
         assert np.array_equal(v, trace.v[name])
@@ -133,7 +133,7 @@ def test_slayers_states_are_those_of_the_integer_network(tiny: Any, experiment: 
 
 def test_the_earliest_layer_is_named(tiny: Any, tmp_path: Path, experiment: Experiment) -> None:
     network = netfile.read(tiny.net)
-    dense = network.layers[0].connections.dense()
+    dense = matrix(network.layers[0]).dense()
     post, pre = np.argwhere(dense)[np.abs(dense[dense != 0]).argmax()]
     # The strongest weight's sign flipped, in even integers of 8 bits.
     by = -2 * int(np.clip(dense[post, pre], -254, 254))
@@ -154,12 +154,10 @@ def test_the_earliest_layer_is_named(tiny: Any, tmp_path: Path, experiment: Expe
 def test_connections_are_compared_too(tiny: Any, tmp_path: Path) -> None:
     network = netfile.read(tiny.net)
     first, *others = network.layers
-    mask = first.connections.mask()
+    mask = matrix(first).mask()
     added = np.flatnonzero(~mask)[:3]
     mask.ravel()[added] = True  # three more, of weight 0
-    wider = a_layer(
-        first.name, Connections.from_dense(first.connections.dense(), mask), first.neuron
-    )
+    wider = a_layer(first.name, Connections.from_dense(matrix(first).dense(), mask), first.neuron)
     netfile.write(
         a_network((wider, *others), network.steps, network.provenance), tmp_path / "net.h5"
     )
@@ -179,10 +177,15 @@ def first_layer(network: Network, **changes: Any) -> Network:
     return dataclasses.replace(network, layers=(dataclasses.replace(first, **changes), *others))
 
 
+def further_input(network: Network, given: Input) -> Network:
+    """The network with one more input of its first layer."""
+    return first_layer(network, inputs=with_further(network.layers[0], given).inputs)
+
+
 def one_weight(network: Network, layer: int, by: int) -> Network:
     """The network with one weight of a layer changed, the first that can be."""
     chosen = network.layers[layer]
-    dense = chosen.connections.dense()
+    dense = matrix(chosen).dense()
     at = np.flatnonzero((dense != 0) & (np.abs(dense + by) < 250) & (dense + by != 0))[0]
     dense.ravel()[at] += by
     return with_weights(network, chosen.name, dense)
@@ -196,21 +199,27 @@ def swapped(network: Network) -> Network:
     first, second, *others = network.layers
     order = np.arange(first.neurons)
     order[:2] = 1, 0
-    rows = Connections.from_dense(first.connections.dense()[order], first.connections.mask()[order])
+    rows = Connections.from_dense(matrix(first).dense()[order], matrix(first).mask()[order])
     columns = Connections.from_dense(
-        second.connections.dense()[:, order], second.connections.mask()[:, order]
+        matrix(second).dense()[:, order],
+        matrix(second).mask()[:, order],
     )
-    first = dataclasses.replace(first, connections=rows)
-    second = dataclasses.replace(second, connections=columns)
+    first = with_first(first, connections=rows)
+    second = with_first(second, connections=columns)
     return dataclasses.replace(network, layers=(first, second, *others))
 
 
 def cut(network: Network) -> Network:
     """The network without its first connection of weight not 0."""
-    dense, mask = network.layers[0].connections.dense(), network.layers[0].connections.mask()
+    dense, mask = (
+        matrix(network.layers[0]).dense(),
+        matrix(network.layers[0]).mask(),
+    )
     at = np.flatnonzero(dense)[0]
     dense.ravel()[at], mask.ravel()[at] = 0, False
-    return first_layer(network, connections=Connections.from_dense(dense, mask))
+    first, *others = network.layers
+    first = with_first(first, connections=Connections.from_dense(dense, mask))
+    return dataclasses.replace(network, layers=(first, *others))
 
 
 def neuron(network: Network, **changes: Any) -> Network:
@@ -219,7 +228,8 @@ def neuron(network: Network, **changes: Any) -> Network:
 
 def recurrent(network: Network) -> Network:
     silent = np.zeros((network.layers[0].neurons,) * 2, int)
-    return first_layer(network, recurrent=Connections.from_dense(silent, silent == 0))
+    own = Input(network.layers[0].name, Connections.from_dense(silent, silent == 0))
+    return further_input(network, own)
 
 
 def at_last(values: int, network: Network) -> npt.NDArray[np.int64]:
@@ -238,7 +248,7 @@ TAMPERED: dict[str, tuple[Callable[[Network], Network], str]] = {
     "weight": (lambda n: one_weight(n, 0, 2), "layer hidden1: weight of neuron "),
     "weight of the readout": (lambda n: one_weight(n, -1, 2), "layer readout: weight of neuron "),
     "sign": (
-        lambda n: with_weights(n, "hidden1", -n.layers[0].connections.dense().clip(-254)),
+        lambda n: with_weights(n, "hidden1", -matrix(n.layers[0]).dense().clip(-254)),
         "layer hidden1: weight of neuron ",
     ),
     "threshold": (
@@ -263,7 +273,7 @@ TAMPERED: dict[str, tuple[Callable[[Network], Network], str]] = {
         "layer hidden1: voltage_decay of neuron 0 is ",
     ),
     "delay": (
-        lambda n: first_layer(n, delays=at_last(1, n)),
+        lambda n: first_layer(n, inputs=with_first(n.layers[0], delays=at_last(1, n)).inputs),
         "delay of neuron 23 is 1 in the file, 0",
     ),
     "refractory": (
@@ -277,7 +287,7 @@ TAMPERED: dict[str, tuple[Callable[[Network], Network], str]] = {
         "layer hidden1: shape of recurrent connections is 24 to 24 neurons in",
     ),
     "skip": (
-        lambda n: first_layer(n, skips=(Input(INPUT, n.layers[0].connections),)),
+        lambda n: further_input(n, Input(INPUT, matrix(n.layers[0]))),
         "layer hidden1: shape of connections of skip 0 from input is 64 to 24 neurons in",
     ),
     "steps": (lambda n: dataclasses.replace(n, steps=n.steps + 1), "network: number of steps is "),
@@ -340,7 +350,7 @@ def test_a_net_that_says_nothing_of_its_origin_is_verified_as_the_model_was_trai
 def test_files_of_different_networks_are_refused(tiny: Any, tmp_path: Path, fault: str) -> None:
     network = netfile.read(tiny.net)
     hidden1, hidden2, readout = network.layers
-    narrow = Connections.from_dense(hidden1.connections.dense()[:, :60])
+    narrow = Connections.from_dense(matrix(hidden1).dense()[:, :60])
     layers = {
         "width": (dataclasses.replace(hidden1, connections=narrow), hidden2, readout),
         "name": (hidden1, dataclasses.replace(hidden2, name="other"), readout),

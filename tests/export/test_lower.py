@@ -1,17 +1,33 @@
 """Trained floats become SLAYER's own integers, and mean the same spikes."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from esl_lava.engines.slayer import slayer
 from esl_lava.errors import LimitError
 from esl_lava.export import lower
 from esl_lava.export.lower import integer_decay, integer_threshold, integer_weights
 from esl_lava.models.mlp import SpikingMLP
-from esl_lava.network import INTEGRATOR, Network
+from esl_lava.models.restore import as_arrays
+from esl_lava.network import INTEGRATOR, Cuba, Network
 from esl_lava.simulate import simulate
 from esl_lava.topology import describe
+from esl_lava.trained import (
+    CubaNeuron,
+    DenseWeights,
+    OneSpikeNeuron,
+    ReadoutNeuron,
+    SparseWeights,
+    TrainedLayer,
+)
+
+CUBA, READOUT = CubaNeuron(1.0, 0.5, 1.0), ReadoutNeuron()
 
 
 def neuron(threshold=1.0, current_decay=1.0, voltage_decay=0.5):
@@ -31,16 +47,45 @@ def test_integer_weights_are_slayers(dtype):
             torch.tensor([-0.0, 1e-45, -1e-45, 1e30, -1e30, 3e38, -3e38], dtype=dtype),
         ]
     )
-    ours = integer_weights(weights)
+    ours = integer_weights(weights.numpy())
     assert ours.dtype == np.int32
     np.testing.assert_array_equal(ours, neuron().quantize_8bit(weights, descale=True).numpy())
     assert (ours.min(), ours.max()) == (-256, 254)
     assert not (ours % 2).any()
 
 
+def by_torch(weights: np.ndarray) -> np.ndarray:
+    """The same rule as torch computes it, in the precision of the weights."""
+    halves = torch.round(torch.from_numpy(weights) * 32.0).clamp(-128, 127)
+    return (2 * halves).numpy().astype(np.int32)
+
+
+def finite(bits: list[int]) -> np.ndarray:
+    """Floats of these 32 bits, those that are no numbers left out."""
+    weights = np.array(bits, np.uint32).view(np.float32)
+    return weights[np.isfinite(weights)]
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=200))
+def test_numpy_rounds_as_torch_does_whatever_the_bits(bits):
+    weights = finite(bits)
+    np.testing.assert_array_equal(integer_weights(weights), by_torch(weights))
+
+
+def test_numpy_rounds_as_torch_does_over_a_million_random_bits():
+    rng = np.random.default_rng(0)
+    anywhere = finite(rng.integers(0, 2**32, 500_000))
+    # Most of these are far from 0 or next to it: and as many among the weights that differ.
+    exponents = rng.integers(110, 131, 500_000) << 23
+    near = finite(exponents | rng.integers(0, 1 << 23, 500_000) | rng.integers(0, 2, 500_000) << 31)
+    for weights in (anywhere, near):
+        np.testing.assert_array_equal(integer_weights(weights), by_torch(weights))
+    assert len(np.unique(integer_weights(near))) == 256
+
+
 def test_ties_go_to_the_even_half():
     ties = torch.tensor([1, 3, 5, -1, -3, 253, 255, -255, -257]) / 64
-    assert integer_weights(ties).tolist() == [0, 4, 4, 0, -4, 252, 254, -256, -256]
+    assert integer_weights(ties.numpy()).tolist() == [0, 4, 4, 0, -4, 252, 254, -256, -256]
 
 
 def test_decays_and_thresholds_are_slayers():
@@ -64,7 +109,7 @@ def test_lowered_neurons_are_slayers_device_parameters(decays, threshold):
         voltage_decay=decays[1],
         threshold=threshold,
     )
-    network = lower(model)
+    network = lower(model.trained_layers())
     for layer, block in zip(network.layers, model.hidden_blocks()):
         expected = block.neuron.device_params
         assert layer.neuron.current_decay == expected["iDecay"]
@@ -87,11 +132,11 @@ def test_lowering_reads_only():
     torch.manual_seed(0)
     model = SpikingMLP(describe("4", (5,), 2))
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    network = lower(model, steps=7, provenance={"source": "test"})
+    network = lower(model.trained_layers(), steps=7, provenance={"source": "test"})
     assert (network.steps, dict(network.provenance)) == (7, {"source": "test"})
     after = model.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert lower(model).steps is None
+    assert lower(model.trained_layers()).steps is None
 
 
 def test_masks_are_kept_even_where_a_weight_rounds_to_nothing():
@@ -101,14 +146,16 @@ def test_masks_are_kept_even_where_a_weight_rounds_to_nothing():
     mask = torch.tensor([[True, True, True], [False, True, False]])
     with torch.no_grad():
         hidden.copy_(weight.reshape(hidden.shape))
-    network = lower(model, {"hidden1": mask.reshape(hidden.shape)})
-    connections, readout = (layer.connections for layer in network.layers)
+    network = lower(model.trained_layers({"hidden1": mask.reshape(hidden.shape).numpy()}))
+    connections, readout = (layer.inputs[0].connections for layer in network.layers)
     np.testing.assert_array_equal(connections.mask(), mask.numpy())
     assert connections.dense().tolist() == [[64, 0, 0], [0, -64, 0]]
     assert (connections.count, connections.synapses) == (4, 2)
     assert readout.count == readout.possible  # without a mask every connection exists
-    by_number = lower(model, {"hidden1": mask.to(torch.uint8).reshape(hidden.shape)})
-    np.testing.assert_array_equal(by_number.layers[0].connections.mask(), mask.numpy())
+    by_number = lower(
+        model.trained_layers({"hidden1": mask.numpy().astype(np.uint8).reshape(hidden.shape)})
+    )
+    np.testing.assert_array_equal(by_number.layers[0].inputs[0].connections.mask(), mask.numpy())
 
 
 def test_unusable_layers_are_all_named():
@@ -126,7 +173,7 @@ def test_unusable_layers_are_all_named():
         model.hidden2.synapse.weight.flatten()[3] = float("-inf")
         model.readout.synapse.weight.flatten()[5] = float("inf")
     with pytest.raises(LimitError) as caught:
-        lower(model, masks)
+        lower(model.trained_layers(as_arrays(masks)))
     assert caught.value.violations == (
         "layer hidden1: 1 pruned connections have a weight other than 0",
         "layer hidden2: 2 weights are NaN or infinite",
@@ -137,7 +184,78 @@ def test_unusable_layers_are_all_named():
 def test_a_mask_of_no_layer():
     model = SpikingMLP(describe("2", (2,), 2))
     with pytest.raises(ValueError, match="masks for hidden_1, but layers are hidden1, readout"):
-        lower(model, {"hidden_1": torch.ones(2, 2)})
+        model.trained_layers({"hidden_1": np.ones((2, 2))})
+
+
+def trained(name: str, source: str, weights: np.ndarray, neuron=CUBA) -> TrainedLayer:
+    return TrainedLayer(name, {source: DenseWeights(weights)}, neuron)
+
+
+def test_layers_are_lowered_by_hand():
+    """Each type of neuron has its rule; dense and sparse weights give the same connections."""
+    values = np.array([[0.5, 0.0, -1.0], [0.0, 0.25, 0.0]], np.float32)
+    dense = DenseWeights(values, values != 0)
+    sparse = SparseWeights(3, np.array([0, 2, 3]), np.int32([0, 2, 1]), np.float32([0.5, -1, 0.25]))
+    for weights in (dense, sparse):
+        layers = (
+            TrainedLayer("a", {"input": weights}, CubaNeuron(0.25, 0.5, 1.5)),
+            TrainedLayer("b", {"a": DenseWeights(np.float32([[1, -4], [3.96, 0.02]]))}, READOUT),
+        )
+        network = lower(layers, steps=3)
+        first, last = network.layers
+        assert first.inputs[0].connections.dense().tolist() == [[32, 0, -64], [0, 16, 0]]
+        assert first.inputs[0].connections.count == 3
+        assert first.neuron == Cuba(1024, 2048, 96)
+        assert last.inputs[0].connections.dense().tolist() == [[64, -256], [254, 2]]
+        assert last.neuron == INTEGRATOR
+        # Once: the largest, -1, becomes -256; the threshold is 256 / (1 - a), with a = 3/4.
+        once = lower([TrainedLayer("a", {"input": weights}, OneSpikeNeuron(0.25))], steps=3)
+        assert once.layers[0].neuron == Cuba(1024, 0, 1024, refractory=2)
+        assert once.layers[0].inputs[0].connections.dense().tolist() == [[128, 0, -256], [0, 64, 0]]
+        assert once.layers[0].inputs[0].connections.count == 3
+
+
+def test_weights_of_more_axes_than_a_matrix_are_refused_by_name():
+    """A kernel flattened to a matrix would be another function."""
+    ones = np.ones((2, 3, 1, 1, 1), np.float32)
+    flat = lower([trained("a", "input", ones)])
+    assert flat.layers[0].inputs[0].connections.dense().shape == (2, 3)
+    for shape in ((2, 3, 3, 3, 1), (2, 3, 1, 1, 2), (2, 1, 2), (6,), ()):
+        layers = [trained("a", "input", ones), trained("conv", "a", np.ones(shape, np.float32))]
+        with pytest.raises(LimitError) as caught:
+            lower(layers)
+        assert caught.value.violations == (
+            f"layer conv: a weight of shape {shape} is not of a fully connected layer",
+        )
+
+
+def test_what_the_integer_network_cannot_express_is_refused_by_name():
+    ones = np.ones((2, 2), np.float32)
+    layers = [
+        trained("a", "input", ones),
+        trained("b", "input", ones),
+        TrainedLayer("c", {"b": DenseWeights(ones), "d": DenseWeights(ones)}, CUBA),
+        trained("d", "c", ones, neuron=None),
+    ]
+    with pytest.raises(LimitError) as caught:
+        lower(layers)
+    assert caught.value.violations == (
+        "layer c: it is fed by d, which is not before it",
+        "layer d: neurons of type NoneType have no integers",
+    )
+    with pytest.raises(ValueError, match="neurons that fire once need the number of steps"):
+        lower([trained("a", "input", ones, neuron=OneSpikeNeuron(0.5))])
+
+
+def test_a_mask_of_another_size_is_refused():
+    with pytest.raises(ValueError, match=r"mask of shape \(2,\) for weights of shape \(2, 3\)"):
+        DenseWeights(np.ones((2, 3)), np.ones(2))
+
+
+def test_export_imports_no_torch():
+    code = "import sys, esl_lava.export; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
 
 
 def assert_same_spikes(model: SpikingMLP, network: Network, inputs: np.ndarray) -> list[float]:
@@ -182,7 +300,7 @@ def test_simulated_spikes_are_slayers(hidden, current_decay, voltage_decay, thre
         )
         rng = np.random.default_rng(seed)
         inputs = (rng.random((6, 12, 24)) < 0.4).astype(np.uint8)
-        rates.append(assert_same_spikes(model, lower(model, steps=12), inputs))
+        rates.append(assert_same_spikes(model, lower(model.trained_layers(), steps=12), inputs))
     assert (np.array(rates) > 0.02).all(), "silent layers prove nothing"
 
 
@@ -196,8 +314,8 @@ def test_simulated_spikes_of_a_masked_network_are_slayers():
             weight = model.get_submodule(name).synapse.weight
             masks[name] = torch.rand(weight.shape, generator=generator) < 0.2
             weight.mul_(masks[name])
-    network = lower(model, masks)
-    assert network.layers[0].connections.count == int(masks["hidden1"].sum())
+    network = lower(model.trained_layers(as_arrays(masks)))
+    assert network.layers[0].inputs[0].connections.count == int(masks["hidden1"].sum())
     inputs = (np.random.default_rng(0).random((8, 10, 24)) < 0.4).astype(np.uint8)
     assert min(assert_same_spikes(model, network, inputs)) > 0.02
 
@@ -211,5 +329,7 @@ def test_a_potential_exactly_at_the_threshold_does_not_fire(threshold, weight):
             if parameter.ndim > 1:
                 parameter.fill_(weight)
     steps = round(threshold / weight) + 1  # the last input but one reaches the threshold
-    rate = assert_same_spikes(model, lower(model), np.ones((1, steps, 1), np.uint8))
+    rate = assert_same_spikes(
+        model, lower(model.trained_layers()), np.ones((1, steps, 1), np.uint8)
+    )
     assert rate == [pytest.approx(1 / steps)]

@@ -1,5 +1,6 @@
 import itertools
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -7,17 +8,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from esl_lava.arrays import Array
 from esl_lava.errors import LimitError
-from esl_lava.experiments.firing_times import exact_steps, first_steps
+from esl_lava.experiments.firing_times import exact_steps
+from esl_lava.export import lower
 from esl_lava.export.time_grid import (
     firing_band,
     grid_threshold,
     grid_weights,
-    lower_single_spike,
     truncation,
     unit_weights,
 )
-from esl_lava.models.single_spike import SingleSpikeMLP
+from esl_lava.models.single_spike import SingleSpikeMLP, first_spikes
 from esl_lava.network import Connections, Cuba, Network
 from esl_lava.simulate import simulate
 from esl_lava.simulate.result import sops_by_sample
@@ -38,39 +40,54 @@ def model(inputs: int, *weights: list[list[float]]) -> SingleSpikeMLP:
     return network
 
 
+def lowered_once(
+    network: SingleSpikeMLP, decay: float, steps: int, masks: Mapping[str, Array] | None = None
+) -> Network:
+    return lower(network.trained_layers(decay, masks or {}), steps=steps)
+
+
 def test_thresholds_and_weights_by_hand() -> None:
     # With a scale of 254 / 0.5 a weight of 0.5 becomes 254; a threshold of 1, divided by
     # 1 - a = 1/2, becomes 2 * 508.
-    weights = torch.tensor([0.5, -0.25, 0.001, 0.0])
+    weights = np.float32([0.5, -0.25, 0.001, 0.0])
     assert grid_threshold(weights, HALVING) == 1016
     assert grid_weights(weights, HALVING, 1016).tolist() == [254, -128, 0, 0]  # -127 to even
     # A negative weight may reach 256.
-    assert grid_threshold(torch.tensor([0.25, -0.5]), HALVING) == 1024
-    assert grid_weights(torch.tensor([-0.5]), HALVING, 1024).tolist() == [-256]
+    assert grid_threshold(np.float32([0.25, -0.5]), HALVING) == 1024
+    assert grid_weights(np.float32([-0.5]), HALVING, 1024).tolist() == [-256]
     # Tiny weights, and none at all, meet what a threshold can be.
-    assert grid_threshold(torch.tensor([1e-6]), HALVING) == (1 << 17) - 1
-    assert grid_threshold(torch.zeros(3), HALVING) == (1 << 17) - 1
-    assert grid_threshold(torch.tensor([1e9]), HALVING) == 1
+    assert grid_threshold(np.float32([1e-6]), HALVING) == (1 << 17) - 1
+    assert grid_threshold(np.zeros(3, np.float32), HALVING) == (1 << 17) - 1
+    assert grid_threshold(np.float32([1e9]), HALVING) == 1
 
 
 def test_a_neuron_fires_at_the_step_its_exact_time_falls_into() -> None:
     # Eq. 5 for a weight of 1.5: z = 1.5 / 0.5 = 3, t = ln 3 = 1.58 steps, the second step;
     # for 1.25: z = 5, t = 2.32 steps, the third; for 0.9 never.
-    lowered = lower_single_spike(
-        model(1, [[1.5], [1.25], [0.9]], [[1.0, 1.0, 1.0]]), current_decay=0.5, steps=6
-    )
+    lowered = lowered_once(model(1, [[1.5], [1.25], [0.9]], [[1.0, 1.0, 1.0]]), 0.5, 6)
     hidden, readout = lowered.layers
-    assert hidden.neuron == Cuba(HALVING, 0, grid_threshold(torch.tensor([1.5]), HALVING), 5)
+    assert hidden.neuron == Cuba(HALVING, 0, grid_threshold(np.float32([1.5]), HALVING), 5)
     inputs = np.zeros((2, 6, 1), np.uint8)
     inputs[0, 0] = inputs[1, 2] = 1
     spikes = simulate(lowered, inputs, record="all").spikes
-    assert first_steps(spikes["hidden1"]).tolist() == [[1, 2, 6], [3, 4, 6]]
+    assert first_spikes(spikes["hidden1"]).tolist() == [[1, 2, 6], [3, 4, 6]]
     assert spikes["hidden1"].sum(axis=1).max() == 1
-    np.testing.assert_array_equal(exact_steps(hidden, 1, inputs), first_steps(spikes["hidden1"]))
+    np.testing.assert_array_equal(exact_steps(hidden, 1, inputs), first_spikes(spikes["hidden1"]))
     # The readout sums 1 (1 - 2^-n) twice: from steps 1 and 2, at the exact time
     # z = (2^(1+1) + 2^(2+1)) / (2 - 1) = 12 = 2^3.58, less its place 2: step 2.
-    assert first_steps(spikes["readout"]).tolist() == [[2], [4]]
+    assert first_spikes(spikes["readout"]).tolist() == [[2], [4]]
     assert exact_steps(readout, 2, spikes["hidden1"]).tolist() == [[2], [4]]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 4095), st.sampled_from([1e-8, 0.01, 1.0, 1e6]))
+def test_weights_of_the_grid_are_rounded_as_torch_does(seed: int, decay: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    weights = (scale * rng.normal(0, 1, 300)).astype(np.float32)
+    threshold = grid_threshold(weights, decay)
+    halves = torch.round(torch.from_numpy(weights).double() * (threshold * decay / 4096 / 2))
+    expected = (2 * halves.clamp(-128, 127)).numpy().astype(np.int32)
+    np.testing.assert_array_equal(grid_weights(weights, decay, threshold), expected)
 
 
 @st.composite
@@ -85,7 +102,7 @@ def grids(draw: st.DrawFn) -> tuple[Network, np.ndarray]:
         (scale * rng.normal(0.5, 1.0, (n_post, n_pre)) / math.sqrt(n_pre)).tolist()
         for n_pre, n_post in itertools.pairwise(sizes)
     ]
-    network = lower_single_spike(model(sizes[0], *weights), current_decay=decay, steps=steps)
+    network = lowered_once(model(sizes[0], *weights), decay, steps)
     first = rng.integers(0, steps + 1, (4, sizes[0]))
     return network, (np.arange(steps)[:, None] == first[:, None]).astype(np.uint8)
 
@@ -97,7 +114,7 @@ def test_steps_and_exact_times_lie_within_the_bound(case: tuple[Network, np.ndar
     result = simulate(network, inputs, record="all")
     arriving = inputs
     for place, layer in enumerate(network.layers, 1):
-        found = first_steps(result.spikes[layer.name])
+        found = first_spikes(result.spikes[layer.name])
         earliest, latest = firing_band(layer, arriving)
         exact = exact_steps(layer, place, arriving)
         clipped = sum(result.overflows[layer.name])  # which no bound knows
@@ -138,18 +155,16 @@ def test_truncation_is_bounded(decay: int, steps: int, seed: int) -> None:
 def test_the_weights_of_the_grid_are_those_of_training_rounded() -> None:
     rng = np.random.default_rng(0)
     trained = rng.normal(0, 0.2, (5, 9)).astype(np.float32)
-    network = lower_single_spike(
-        model(9, trained.tolist(), [[1.0] * 5]), current_decay=0.05, steps=40
-    )
+    network = lowered_once(model(9, trained.tolist(), [[1.0] * 5]), 0.05, 40)
     step = 2 / (int(network.layers[0].neuron.threshold) * round(0.05 * 4096) / 4096)
     assert np.abs(unit_weights(network.layers[0]) - trained).max() <= step / 2 + 1e-12
-    assert np.abs(network.layers[0].connections.dense()).max() >= 252  # type: ignore[union-attr]
+    assert np.abs(network.layers[0].inputs[0].connections.dense()).max() >= 252  # type: ignore[union-attr]
 
 
 def test_what_is_no_number_and_what_is_pruned_but_not_zero_is_refused() -> None:
     broken = model(2, [[math.nan, 1.0]], [[math.inf]])
     with pytest.raises(LimitError, match=r"layer hidden1: 1 weights are NaN.*\n?.*layer readout"):
-        lower_single_spike(broken, current_decay=0.5, steps=6)
-    stray = {"hidden1": torch.tensor([[True, False]])}
+        lowered_once(broken, 0.5, 6)
+    stray = {"hidden1": np.array([[True, False]])}
     with pytest.raises(LimitError, match="layer hidden1: 1 pruned connections have a weight"):
-        lower_single_spike(model(2, [[1.0, 1.0]], [[1.0]]), stray, current_decay=0.5, steps=6)
+        lowered_once(model(2, [[1.0, 1.0]], [[1.0]]), 0.5, 6, stray)

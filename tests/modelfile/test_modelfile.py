@@ -8,6 +8,7 @@ import os
 import pickle
 import resource
 import struct
+import subprocess
 import sys
 import zipfile
 from collections import OrderedDict
@@ -20,11 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esl_lava import modelfile
-from esl_lava.config import from_toml
 from esl_lava.errors import FileError
-from esl_lava.modelfile import SavedModel, read, write
+from esl_lava.modelfile import SavedModel, archive, read, write
+from esl_lava.models.restore import as_tensors
 
-CONFIG = from_toml("[sparsity]\ndensity = 0.5\n[model]\nlayers = '3'")
+CONFIG = "[sparsity]\ndensity = 0.5\n[model]\nlayers = '3'"
 WEIGHT = torch.arange(-3.0, 3.0).reshape(3, 2, 1, 1, 1)
 
 
@@ -39,12 +40,13 @@ def saved(**parts) -> SavedModel:
 
 
 def assert_same(a, b, place="top"):
-    """Equal in value, type, dtype and order of keys, all the way down."""
+    """Equal in value, type, dtype and order of keys, all the way down; a tensor is an array."""
+    a, b = (v.detach().numpy() if isinstance(v, torch.Tensor) else v for v in (a, b))
     assert type(a) is type(b), place
-    if isinstance(a, torch.Tensor):
+    if isinstance(a, np.ndarray):
         assert a.dtype == b.dtype, place
         assert a.shape == b.shape, place
-        assert torch.equal(a, b), place
+        assert np.array_equal(a, b), place
     elif isinstance(a, dict):
         assert list(a) == list(b), place
         for key in a:
@@ -125,7 +127,7 @@ def test_tensors_of_every_dtype_and_shape(dtype, tmp_path):
     }
     back = through_file(views, tmp_path)
     assert_same(back, views)
-    assert all(tensor.is_contiguous() for tensor in back.values())
+    assert all(array.flags.c_contiguous and array.flags.writeable for array in back.values())
 
 
 def test_special_values(tmp_path):
@@ -157,7 +159,7 @@ def test_adam_after_a_step(tmp_path):
     expected = model.weight.detach().clone()
     model.load_state_dict(start)
     resumed = torch.optim.Adam(model.parameters(), lr=0.5)
-    resumed.load_state_dict(back["optimizer"])
+    resumed.load_state_dict(as_tensors(back["optimizer"]))
     step(resumed)
     assert torch.equal(model.weight, expected)
 
@@ -191,7 +193,6 @@ def test_relatives_of_plain_types_become_plain(tmp_path):
     }
     back = through_file(state, tmp_path)
     assert_same(back, {"text": "x", "float": 0.5, "ordered": {"a": 1}, "parameter": torch.ones(2)})
-    assert not back["parameter"].requires_grad
 
 
 # --- The same content gives the same bytes. ------------------------------------------------
@@ -243,6 +244,31 @@ def test_layout_does_not_show(tmp_path):
     assert written[0] == written[1]
 
 
+@pytest.mark.parametrize("dtype", [*archive.STORAGES.values()])
+def test_arrays_and_tensors_give_the_same_bytes(dtype, tmp_path):
+    some = np.array([[0, 1, 3], [4, 0, 6]]).astype(dtype)
+    frozen = some.copy()
+    frozen.flags.writeable = False
+    arrays = {
+        "some": some,
+        "transposed": some.T,
+        "reversed": some[::-1, ::-1],
+        "every other": some[:, ::2],
+        "scalar": np.array(1, dtype),
+        "empty": np.zeros((3, 0, 2), dtype),
+        "column of one": np.ones((1, 3), dtype).T,
+        "expanded": np.broadcast_to(some[0], (4, 3)),
+        "frozen": frozen,
+    }
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+    written = []
+    for state in (arrays, tensors):
+        write(saved(state=state), tmp_path / "model.pt")
+        written.append((tmp_path / "model.pt").read_bytes())
+    assert written[0] == written[1]
+    assert_same(read(tmp_path / "model.pt").state, tensors)
+
+
 def test_a_view_does_not_drag_its_storage_along(path):
     write(saved(state={"view": torch.zeros(1_000_000)[:1]}), path)
     assert path.stat().st_size < 10_000
@@ -270,7 +296,9 @@ def test_writing_changes_nothing(path):
         (b"x", "bytes"),
         (1j, "complex"),
         (np.float32(1), "float32"),
-        (np.zeros(2), "ndarray"),
+        (np.zeros(2, complex), "complex128"),
+        (np.zeros(2, ">f4"), ">f4"),
+        (np.array([None]), "object"),
         (torch.float32, "dtype"),
         (torch.zeros(2, dtype=torch.bfloat16), "bfloat16"),
         (torch.zeros(2, dtype=torch.complex64), "complex64"),
@@ -557,13 +585,13 @@ def test_giant_integers_and_texts_claim_no_memory(path):
 
 
 def test_large_index(path, monkeypatch):
-    monkeypatch.setattr(modelfile, "MAX_PICKLE_BYTES", 1000)
+    monkeypatch.setattr(archive, "MAX_PICKLE_BYTES", 1000)
     zip_of(path, as_state(b"]" + b"Na" * 1000))
     assert "larger than 1000 bytes" in refusal(path)
 
 
 def test_many_entries(path, monkeypatch):
-    monkeypatch.setattr(modelfile, "MAX_ENTRIES", 10)
+    monkeypatch.setattr(archive, "MAX_ENTRIES", 10)
     zip_of(path, as_state(b"N"), **{f"_{key}": b"" for key in range(20)})
     assert "not one torch wrote" in refusal(path)
 
@@ -664,7 +692,7 @@ def test_digests_of_the_data_come_back_and_may_lack(path):
     assert read(path).data == digests
     write(saved(), path)
     assert read(path).data == {}
-    assert "data" not in modelfile._load(path)  # as in files from before
+    assert "data" not in archive.load(path)  # as in files from before
 
 
 @pytest.mark.parametrize(
@@ -735,9 +763,6 @@ def test_other_versions(path, version):
         ({"history": [{"epoch": 1}, [1]]}, "'history'"),
         ({"history": [{"loss": torch.zeros(1)}]}, "'history'"),
         ({"history": [{"losses": [0.5, torch.zeros(1)]}]}, "'history'"),
-        ({"config": "[sparsity]\ndensity = 7"}, "sparsity.density = 7"),
-        ({"config": "["}, "configuration is not valid"),
-        ({"config": "#" * (1 << 21)}, "configuration is longer"),
     ],
 )
 def test_parts_of_the_wrong_kind(path, changes, part):
@@ -838,20 +863,19 @@ def test_stored_connections_come_back(path, ever):
 
 
 @pytest.mark.parametrize(
-    ("tensors", "reason"),
-    [
-        ({"ever": torch.tensor([9, 1, 20])}, "do not ascend"),
-        ({"ever": torch.tensor([1, 9, 27])}, "do not ascend within 0..26"),
-        ({"ever": torch.zeros(3, dtype=torch.uint8)}, "neither a bitmap"),
-        ({"ever": torch.tensor([0, 0, 0, 8], dtype=torch.uint8)}, "beyond the last of 27"),
-        ({"ever": torch.zeros(3, 9, dtype=torch.bool)}, "neither a bitmap"),
-        ({"sides": None}, "do not name the same layers"),
-        ({"sides": torch.tensor([3, 0])}, "without sides"),
-        ({"sides": torch.tensor([3.0, 9.0])}, "without sides"),
-        ({"sides": torch.empty(0, dtype=torch.int64)}, "without sides"),
-    ],
+    ("weights", "ever"),
+    [({}, {"hidden1": np.array([1])}), ({"hidden1.synapse.weight.sides": np.array([3, 9])}, {})],
 )
-def test_records_that_do_not_fit_are_refused(path, tensors, reason):
-    write(stored(**tensors), path)
-    with pytest.raises(FileError, match=reason):
-        read(path)
+def test_a_record_is_there_where_stored_connections_are(path, weights, ever):
+    write(SavedModel(config=CONFIG, weights=weights, masks={}, ever=ever), path)
+    assert "do not name the same layers" in refusal(path)
+
+
+def test_reading_needs_no_torch(path):
+    write(stored(), path)
+    code = "import sys; from pathlib import Path; from esl_lava import modelfile; "
+    code += "print(modelfile.read(Path(sys.argv[1])).package, 'torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [stored().package, "False"]

@@ -9,11 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from esl_lava.export import lower
 from esl_lava.models.single_spike import (
     SingleSpikeMLP,
     distinct_times,
     firing_times,
+    first_spikes,
     grid_step,
+    steps_of,
+    times_of,
 )
 from esl_lava.topology import describe
 
@@ -290,3 +294,40 @@ def test_the_step_of_the_grid() -> None:
     # 4096 * 0.0419 = 171.6: the chip's decay is 172.
     assert grid_step(0.0419) == pytest.approx(-math.log(3924 / 4096), rel=1e-15)
     assert grid_step(0.5) == pytest.approx(math.log(2), rel=1e-15)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 4095), st.integers(1, 63), st.integers(0, 9), st.integers(0, 2**32))
+def test_steps_become_times_and_steps_again(decay: int, steps: int, place: int, seed: int) -> None:
+    step = min(grid_step(decay / 4096), 700 / (steps + place))  # so that exp is finite
+    first = np.random.default_rng(seed).integers(0, steps + 1, (3, 5))
+    spikes = (np.arange(steps)[:, None] == first[:, None]).astype(np.uint8)
+    assert (first_spikes(spikes) == first).all()
+    times = torch.from_numpy(times_of(spikes, step, place))
+    assert (torch.isinf(times).numpy() == (first == steps)).all()
+    assert (steps_of(times, step, place, steps) == first).all()
+    assert (
+        steps_of(times * math.exp(step / 2), step, place, steps) == (first + 1).clip(0, steps)
+    ).all()
+
+
+def test_reference_and_layers_of_a_network_by_hand() -> None:
+    """A weight of 1.5 alone fires at z = 1.5 / 0.5 = 3 = 2^1.58 a step of ln 2: in step 1."""
+    model = SingleSpikeMLP(describe("2", (1,), 1))
+    model.hidden1.weight.data = torch.tensor([[1.5], [0.5]])
+    model.readout.weight.data = torch.tensor([[2.0, 1.0]])
+    layers = model.trained_layers(0.5, {"hidden1": np.array([[1], [1]])})
+    assert [(layer.name, *layer.inputs) for layer in layers] == [
+        ("hidden1", "input"),
+        ("readout", "hidden1"),
+    ]
+    network = lower(layers, steps=6)
+    found = model.reference(np.eye(6, dtype=np.uint8)[:1, :, None], network)
+    assert found.name == "training"
+    # The readout at z = 2 * 3 / (2 - 1) = 6 = 2^2.58, less its place, 2: in step 1.
+    assert {name: steps.tolist() for name, steps in found.steps.items()} == {
+        "hidden1": [[1, 6]],
+        "readout": [[1]],
+    }
+    with pytest.raises(ValueError, match="masks for other, but layers are hidden1, readout"):
+        model.trained_layers(0.5, {"other": np.ones((2, 1))})

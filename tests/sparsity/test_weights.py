@@ -184,15 +184,15 @@ def test_a_state_of_another_number_of_connections_loads():
         ({"starts": [1, 2, 4]}, "starts do not ascend from 0 to the 4 connections"),
         ({"starts": [0, 5, 4]}, "starts do not ascend from 0 to the 4 connections"),
         ({"starts": [0, -1, 4]}, "starts do not ascend from 0 to the 4 connections"),
-        ({"starts": [0, 4]}, "starts has shape (2,) of torch.int64, not (3,) of torch.int64"),
+        ({"starts": [0, 4]}, "starts has shape (2,) of int64, not (3,) of int64"),
         ({"pre": [1, 2, 0, 3]}, "an input neuron is outside 0..2"),
         ({"pre": [-1, 2, 0, 2]}, "an input neuron is outside 0..2"),
         ({"pre": [2, 1, 0, 2]}, "input neurons of an output neuron are not ascending"),
         ({"pre": [1, 2, 0, 0]}, "input neurons of an output neuron are not ascending"),
-        ({"pre": [1, 2, 0]}, "pre has shape (3,) of torch.int32, not (4,) of torch.int32"),
+        ({"pre": [1, 2, 0]}, "pre has shape (3,) of int32, not (4,) of int32"),
         ({"sides": [2, 4]}, "[2, 4] neurons, not [2, 3]"),
-        ({"sides": [2]}, "sides has shape (1,) of torch.int64, not (2,) of torch.int64"),
-        ({"values": [1]}, "pre has shape (4,) of torch.int32, not (1,) of torch.int32"),
+        ({"sides": [2]}, "sides has shape (1,) of int64, not (2,) of int64"),
+        ({"values": [1]}, "pre has shape (4,) of int32, not (1,) of int32"),
     ],
 )
 def test_structures_that_do_not_fit_are_refused(change, message):
@@ -209,7 +209,7 @@ def test_structures_that_do_not_fit_are_refused(change, message):
 
 def test_states_of_other_kinds_are_refused():
     state = weight_of([1, 2]).state_dict()
-    with pytest.raises(RuntimeError, match=r"values has shape .* of torch.float64, not"):
+    with pytest.raises(RuntimeError, match=r"values has shape .* of float64, not"):
         weight_of([0]).load_state_dict({**state, "values": state["values"].double()})
     del state["pre"]
     with pytest.raises(RuntimeError, match=r"Missing key\(s\) in state_dict: \"pre\""):

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from esl_lava import modelfile
-from esl_lava.config import Experiment
+from esl_lava.config import Experiment, to_toml
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.errors import FileError
 from esl_lava.modelfile import SavedModel
-from esl_lava.models.build import restore
+from esl_lava.models.restore import restore
 from esl_lava.models.single_spike import SingleSpikeMLP, grid_step
 from esl_lava.topology import describe
 from esl_lava.training.evaluation import accuracy
@@ -146,8 +146,8 @@ def test_weights_of_another_kind_are_refused(trained: tuple[Trainer, SavedModel]
     saved = trained[1]
     parts = (saved.weights, saved.masks, saved.ever)
     with pytest.raises(FileError, match="not those of a multi-layer network"):
-        restore(SavedModel(multi_spike(), *parts))
-    wide = {**saved.weights, "hidden2.weight": torch.zeros(8, 11)}
+        restore(SavedModel(to_toml(multi_spike()), *parts))
+    wide = {**saved.weights, "hidden2.weight": np.zeros((8, 11), np.float32)}
     with pytest.raises(FileError, match=r"layer hidden2 has shape \(8, 11\)"):
         restore(SavedModel(saved.config, wide, *parts[1:]))
     masks = {"hidden1": ~saved.masks["hidden1"]}

@@ -1,0 +1,170 @@
+"""Trained layers, as arrays: what stands between a network that learns and integers.
+
+A torch network answers with these (`trained_layers`), a `model.pt` gives them without torch
+(`models.stored`), and `export.lower` makes the integer network of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from esl_lava.arrays import Array, Int32s, Ints
+
+LARGEST = 2**31 - 1
+"""Neurons on a side, and connections, that an int32 can tell apart."""
+
+
+@dataclass(frozen=True)
+class CubaNeuron:
+    """Current-based leaky neurons that fire any number of times.
+
+    Attributes:
+        current_decay, voltage_decay: fraction lost per step, 0..1.
+        threshold: in units of the weights.
+    """
+
+    current_decay: float
+    voltage_decay: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class OneSpikeNeuron:
+    """Neurons that fire once at an exact time (Eq. 5), and on a chip on a grid of steps.
+
+    Attributes:
+        current_decay: share of the current lost per step, which sets the grid; the threshold
+            is the unit of the weights.
+    """
+
+    current_decay: float
+
+
+@dataclass(frozen=True)
+class ReadoutNeuron:
+    """Neurons that never fire and sum their input."""
+
+
+Neuron = CubaNeuron | OneSpikeNeuron | ReadoutNeuron
+
+
+@dataclass(frozen=True, eq=False)
+class DenseWeights:
+    """A weight for every position.
+
+    Attributes:
+        values: (n_post, n_pre) or of more axes, as they were trained.
+        mask: of as many elements, 0 where there is no connection; None where all exist.
+
+    Raises:
+        ValueError: when the mask is of another size.
+    """
+
+    values: Array
+    mask: Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask is not None and self.mask.size != self.values.size:
+            raise ValueError(
+                f"a mask of shape {self.mask.shape} for weights of shape {self.values.shape}"
+            )
+
+    @property
+    def n_post(self) -> int:
+        """Output neurons."""
+        return self.values.shape[0]
+
+    @property
+    def n_pre(self) -> int:
+        """Input neurons."""
+        return self.values.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class SparseWeights:
+    """A weight for every connection, in ascending order of position.
+
+    Attributes:
+        n_pre: input neurons.
+        starts: (n_post + 1,) int64; connections starts[j] to starts[j + 1] lead to neuron j.
+        pre: (connections,) int32 input neurons, ascending within an output neuron.
+        values: (connections,) float32.
+    """
+
+    n_pre: int
+    starts: Ints
+    pre: Int32s
+    values: Array
+
+    @property
+    def n_post(self) -> int:
+        """Output neurons."""
+        return len(self.starts) - 1
+
+
+Weights = DenseWeights | SparseWeights
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedLayer:
+    """A layer as it was trained.
+
+    Attributes:
+        name: of the layer.
+        inputs: what feeds it -> by what weights: `network.INPUT` or an earlier layer.
+        neuron: what its neurons are.
+    """
+
+    name: str
+    inputs: Mapping[str, Weights]
+    neuron: Neuron
+
+
+def refuse_unknown(masks: Collection[str], layers: Collection[str]) -> None:
+    """Refuse masks of no layer of dense weights, by their names.
+
+    Raises:
+        ValueError: naming them and the layers.
+    """
+    if unknown := sorted(set(masks) - set(layers)):
+        raise ValueError(f"masks for {', '.join(unknown)}, but layers are {', '.join(layers)}")
+
+
+def faulty_sparse(
+    n_post: int, n_pre: int, values: Array, starts: Array, pre: Array, sides: Array
+) -> str | None:
+    """Why arrays are not the stored weights of n_pre inputs and n_post outputs, in a clause.
+
+    Args:
+        values, starts, pre: as in `SparseWeights`.
+        sides: (2,) int64, n_post and n_pre.
+
+    Returns:
+        None where they are.
+    """
+    wanted = {
+        "values": (values, np.float32, (values.size,)),
+        "starts": (starts, np.int64, (n_post + 1,)),
+        "pre": (pre, np.int32, (values.size,)),
+        "sides": (sides, np.int64, (2,)),
+    }
+    for name, (array, dtype, shape) in wanted.items():
+        if array.dtype != dtype or array.shape != shape:
+            return (
+                f"{name} has shape {array.shape} of {array.dtype}, not {shape} of {np.dtype(dtype)}"
+            )
+    if sides.tolist() != [n_post, n_pre]:
+        return f"{sides.tolist()} neurons, not {[n_post, n_pre]}"
+    ends = starts[1:]
+    if starts[0] or starts[-1] != pre.size or (ends < starts[:-1]).any():
+        return f"starts do not ascend from 0 to the {pre.size} connections"
+    if ((pre < 0) | (pre >= n_pre)).any():
+        return f"an input neuron is outside 0..{n_pre - 1}"
+    first = np.zeros(pre.size + 1, np.bool_)
+    first[starts] = True
+    if ((pre[1:] <= pre[:-1]) & ~first[1:-1]).any():
+        return "input neurons of an output neuron are not ascending"
+    return None
