@@ -352,7 +352,7 @@ def test_files_of_different_networks_are_refused(tiny: Any, tmp_path: Path, faul
     hidden1, hidden2, readout = network.layers
     narrow = Connections.from_dense(matrix(hidden1).dense()[:, :60])
     layers = {
-        "width": (dataclasses.replace(hidden1, connections=narrow), hidden2, readout),
+        "width": (with_first(hidden1, connections=narrow), hidden2, readout),
         "name": (hidden1, dataclasses.replace(hidden2, name="other"), readout),
         "depth": (hidden1, dataclasses.replace(hidden2, name="readout")),
     }[fault]
