@@ -21,7 +21,7 @@ from esl_lava.models.mlp import Initial, SpikingMLP
 from esl_lava.models.single_spike import SingleSpikeMLP
 from esl_lava.sparsity import positions
 from esl_lava.sparsity.evolver import sparse_weights
-from esl_lava.topology import Topology, name_layers
+from esl_lava.topology import Topology
 
 SpikingNetwork = SpikingMLP | SingleSpikeMLP
 
@@ -126,14 +126,14 @@ def restore(saved: SavedModel) -> Any:
     """
     config = saved.config.model
     kind = _KINDS[config.kind]
-    names = name_layers(config.layers)
+    names = [layer.name for layer in config.describe((1,), 1).weighted]
     shapes = [_shape(saved, kind, name) for name in names]
     first, last = shapes[0], shapes[-1]
     if first is None or last is None or not math.prod(first):
         raise FileError("the model's weights are not those of a multi-layer network")
     topology = config.describe((first[1],), last[0])
     sparse_layers = [name for name in names if f"{name}{kind.key}.values" in saved.weights]
-    for name, shape, layer in zip(names, shapes, topology.layers):
+    for name, shape, layer in zip(names, shapes, topology.weighted):
         # Before anything of the configuration's size is allocated.
         needed = (*layer.weight_shape, *(() if name in sparse_layers else kind.kernel))
         if shape != needed:
