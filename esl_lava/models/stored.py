@@ -17,7 +17,7 @@ from esl_lava.errors import ConfigError, FileError
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.config import Model, MultiSpike
 from esl_lava.tomlfile import MAX_BYTES
-from esl_lava.topology import Topology, name_layers
+from esl_lava.topology import Topology
 from esl_lava.trained import (
     LARGEST,
     CubaNeuron,
@@ -132,13 +132,13 @@ def _checked_topology(weights: Mapping[str, Array], config: Model, kind: _Kind) 
     Raises:
         FileError: when a weight has another shape.
     """
-    names = name_layers(config.layers)
+    names = [layer.name for layer in config.describe((1,), 1).weighted]
     found = [_shape(weights, kind, name) for name in names]
     first, last = found[0], found[-1]
     if first is None or last is None or not all(first):
         raise FileError("the model's weights are not those of a multi-layer network")
     topology = config.describe((first[1],), last[0])
-    for layer, shape in zip(topology.layers, found):
+    for layer, shape in zip(topology.weighted, found):
         kernel = kind.kernel if f"{layer.name}{kind.key}" in weights else ()
         needed = (*layer.weight_shape, *kernel)
         if shape != needed:
