@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -194,3 +195,17 @@ def test_a_checkpoint_of_other_sparse_weights_is_refused(data: Dataset) -> None:
         saved.weights[name] = wrong(saved.weights[name])
         with pytest.raises(DataError, match="hidden1"):
             Trainer(by("sparse"), data, saved)
+
+
+def test_a_checkpoint_of_another_record_of_past_connections_is_refused(data: Dataset) -> None:
+    trainer = stopped(Trainer(by("sparse"), data), 2)
+    for wrong in (
+        np.array([9, 1, 20]),
+        np.array([0, 1 << 40]),
+        np.zeros(3, np.uint8),
+        np.zeros((64, 10), np.bool_),
+    ):
+        saved = trainer.checkpoint()
+        spoilt = replace(saved, ever={**saved.ever, "hidden1": wrong})
+        with pytest.raises(ConfigError, match="layer hidden1: the state's ever"):
+            Trainer(by("sparse"), data, spoilt)
