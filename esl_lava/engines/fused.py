@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from esl_lava.arrays import Array
 from esl_lava.engines.autograd import Context, apply, once_differentiable
-from esl_lava.engines.neurons import TooWideError, spiking
+from esl_lava.engines.neurons import TooWideError, fire
 from esl_lava.engines.slayer import CubaNeuron, slayer
 from esl_lava.engines.threads import in_parts
 from esl_lava.kernels import narrow, rows
@@ -65,7 +65,9 @@ def accelerate(network: nn.Module) -> nn.Module:
         if not isinstance(module, slayer.block.cuba.AbstractCuba) or module.neuron is None:
             continue
         faster = _FASTER.get(type(module))
-        reason = obstacle(module) if faster else f"{type(module).__name__} blocks are not served"
+        reason = (
+            find_obstacle(module) if faster else f"{type(module).__name__} blocks are not served"
+        )
         if faster and reason is None:
             module.__class__ = faster
             module.called = name or "network"
@@ -74,7 +76,7 @@ def accelerate(network: nn.Module) -> nn.Module:
     return network
 
 
-def obstacle(block: Any) -> str | None:
+def find_obstacle(block: Any) -> str | None:
     """Why a Dense, Affine or Conv block needs stock SLAYER's passes; None where it does not."""
     neuron, synapse = block.neuron, block.synapse
     checks = {
@@ -105,7 +107,7 @@ def obstacle(block: Any) -> str | None:
     return next((reason for reason, applies in checks.items() if applies), None)
 
 
-def only_padding(size: int, kernel: int, stride: int, padding: int, dilation: int) -> bool:
+def sees_only_padding(size: int, kernel: int, stride: int, padding: int, dilation: int) -> bool:
     """Whether a kernel that slides along an axis meets nothing but padding, wherever it stops.
 
     Args:
@@ -118,7 +120,7 @@ def only_padding(size: int, kernel: int, stride: int, padding: int, dilation: in
     )
 
 
-def by_lanes(x: Tensor) -> Tensor | None:
+def view_lanes(x: Tensor) -> Tensor | None:
     """(channels, T * batch) view of (batch, channels, T) that lies so in memory, else None."""
     lanes = x.permute(1, 2, 0)
     return lanes.flatten(1) if lanes.is_contiguous() else None
@@ -129,7 +131,7 @@ class _Quantise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Context, weight: Tensor, step: float) -> Tensor:
-        out, ctx.clamped = _quantised(weight, step)
+        out, ctx.clamped = _quantise(weight, step)
         ctx.step = step
         ctx.save_for_backward(weight if ctx.clamped else torch.empty(0))
         return out
@@ -139,11 +141,11 @@ class _Quantise(torch.autograd.Function):
     def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, None]:
         if ctx.clamped:
             (weight,) = ctx.saved_tensors
-            gradient = gradient * on_grid(weight, ctx.step)
+            gradient = gradient * is_on_grid(weight, ctx.step)
         return gradient, None
 
 
-def _quantised(weight: Tensor, step: float) -> tuple[Tensor, bool]:
+def _quantise(weight: Tensor, step: float) -> tuple[Tensor, bool]:
     """Weights on SLAYER's grid, and whether some were beyond its ends."""
     flat = weight.detach().reshape(-1)
     out = torch.empty_like(flat)
@@ -154,7 +156,7 @@ def _quantised(weight: Tensor, step: float) -> tuple[Tensor, bool]:
     return out.view(weight.shape), any(clamped)
 
 
-def on_grid(weight: Tensor, step: float) -> Tensor:
+def is_on_grid(weight: Tensor, step: float) -> Tensor:
     """Whether rounded weights lie within the grid's ends."""
     multiples = torch.round(weight / step)
     return (multiples >= -128) & (multiples <= 127)
@@ -190,7 +192,7 @@ class _Rows(torch.autograd.Function):
         gradient = gradient.contiguous()
         if ctx.needs_input_grad[0]:
             batch, n_pre, steps = ctx.shape
-            flat = gradient @ _quantised(weight, ctx.step)[0]
+            flat = gradient @ _quantise(weight, ctx.step)[0]
             by_x = flat.view(steps, batch, n_pre).permute(1, 2, 0)
         if ctx.needs_input_grad[1]:
             n_post, n_pre = weight.shape
@@ -205,7 +207,7 @@ class _Rows(torch.autograd.Function):
                 rows.INPUTS,
             )
             if ctx.clamped:
-                by_weight *= on_grid(weight, ctx.step)
+                by_weight *= is_on_grid(weight, ctx.step)
         return by_x, by_weight, None, None, None
 
 
@@ -219,8 +221,8 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Context, x: Tensor, weight: Tensor, step: float) -> Tensor:
         batch, n_pre, steps = x.shape
-        quantised, ctx.clamped = _quantised(weight, step)
-        lanes = by_lanes(x)
+        quantised, ctx.clamped = _quantise(weight, step)
+        lanes = view_lanes(x)
         flat = x.permute(2, 0, 1).reshape(-1, n_pre) if lanes is None else lanes
         ctx.step, ctx.shape, ctx.lying = step, x.shape, lanes is not None
         ctx.save_for_backward(flat, quantised, weight)
@@ -238,7 +240,7 @@ class _Product(torch.autograd.Function):
         if ctx.lying:
             g = gradient.reshape(len(weight), -1)
             if by_x_too and by_weight_too and len(weight) <= NARROW:
-                by_flat, by_weight = _narrow_gradients(quantised, flat, g)
+                by_flat, by_weight = _find_gradients(quantised, flat, g)
             else:
                 by_flat = quantised.t() @ g if by_x_too else None
                 by_weight = g @ flat.t() if by_weight_too else None
@@ -247,7 +249,7 @@ class _Product(torch.autograd.Function):
             by_flat = g @ quantised if by_x_too else None
             by_weight = g.t() @ flat if by_weight_too else None
         if by_weight is not None and ctx.clamped:
-            by_weight *= on_grid(weight, ctx.step)
+            by_weight *= is_on_grid(weight, ctx.step)
         if by_flat is None:
             return None, by_weight, None
         if ctx.lying:
@@ -255,7 +257,7 @@ class _Product(torch.autograd.Function):
         return by_flat.view(steps, batch, n_pre).permute(1, 2, 0), by_weight, None
 
 
-def _narrow_gradients(weight: Tensor, flat: Tensor, by_z: Tensor) -> tuple[Tensor, Tensor]:
+def _find_gradients(weight: Tensor, flat: Tensor, by_z: Tensor) -> tuple[Tensor, Tensor]:
     """Those of the product of `weight` and `flat`, by `flat` and by `weight`."""
     by_flat, by_weight = torch.empty_like(flat), torch.empty_like(weight)
     w, x, g, by_x, by_w = (
@@ -282,7 +284,7 @@ def _weighted(synapse: nn.Module, step: float, x: Tensor) -> tuple[Tensor, tuple
         if binary and counts.sum() <= EVENT_ACTIVITY * x.numel():
             z = apply(_Rows, x, weight, step, events.reshape(-1, n_pre), counts.reshape(-1))
             return z.view(steps, batch, -1), (1, 2, 0)
-    axes = (1, 2, 0) if by_lanes(x) is None else (2, 0, 1)
+    axes = (1, 2, 0) if view_lanes(x) is None else (2, 0, 1)
     return apply(_Product, x, weight, step), axes
 
 
@@ -310,7 +312,7 @@ class _Fast:
             and x.dim() == self.axes
             and x.shape[1] == self.synapse.in_channels  # else stock SLAYER's error
         )
-        if served and x.numel() and obstacle(self) is None and self._takes(x):
+        if served and x.numel() and find_obstacle(self) is None and self._takes(x):
             if getattr(self, "mask", None) is not None:
                 self.synapse.weight.data *= self.mask
             with contextlib.suppress(TooWideError):
@@ -331,7 +333,7 @@ class _Fast:
         return 2 / float(self.neuron.w_scale)
 
     def _spikes(self, z: Tensor, axes: tuple[int, ...]) -> Tensor:
-        spikes = spiking(self.neuron, z, axes)
+        spikes = fire(self.neuron, z, axes)
         return slayer.block.base.step_delay(self, spikes) if self.delay_shift else spikes
 
 
@@ -370,7 +372,7 @@ class FusedConv(_Fast, slayer.block.cuba.Conv):  # type: ignore[misc]
         kernel, stride, padding, dilation = (
             getattr(synapse, name)[1] for name in ("kernel_size", "stride", "padding", "dilation")
         )
-        if not only_padding(width, kernel, stride, padding, dilation):
+        if not sees_only_padding(width, kernel, stride, padding, dilation):
             return True
         if not self.told:
             self.told = True

@@ -113,11 +113,11 @@ def _by_neurons(work: Callable[[Part], T], shape: torch.Size) -> list[T]:
     return in_parts(lambda first, last: work((0, groups, first, last)), n, surrogate.TILE)
 
 
-def spiking(neuron: CubaNeuron, z: Tensor, axes: tuple[int, ...]) -> Tensor:
+def fire(neuron: CubaNeuron, z: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Spikes of SLAYER's CUBA neurons.
 
     Args:
-        neuron: without `fused.obstacle`.
+        neuron: without `fused.find_obstacle`.
         z: weighted input as it lies in memory, contiguous, time first or second; overwritten.
         axes: its dimensions in SLAYER's order, (batch, channels, [height, width,] time).
 

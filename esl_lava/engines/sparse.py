@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from esl_lava.arrays import Array, Ints
 from esl_lava.engines.autograd import Context, apply, once_differentiable
-from esl_lava.engines.fused import on_grid
+from esl_lava.engines.fused import is_on_grid
 from esl_lava.engines.neurons import Dynamics, TooWideError, take_shape
 from esl_lava.engines.slayer import slayer
 from esl_lava.engines.threads import in_parts
@@ -297,7 +297,7 @@ class _Layer(torch.autograd.Function):
 
         in_parts(rows, weight.n_post)
         for clamped in ctx.saved_tensors:
-            by_values *= on_grid(clamped, ctx.step)
+            by_values *= is_on_grid(clamped, ctx.step)
         if weight.wants_dense_gradient:
             weight.dense_gradient = _Everywhere(torch.from_numpy(lanes), inputs, offsets, channels)
         if not ctx.needs_input_grad[0]:

@@ -28,7 +28,7 @@ def count_broken(values: Tensor) -> int:
     return values.numel() - count(values.isfinite())
 
 
-def single(values: Tensor) -> Tensor:
+def widen(values: Tensor) -> Tensor:
     """The same numbers in at least single precision, in which half ones are exact."""
     return values if values.dtype == torch.float64 else values.float()
 
@@ -50,7 +50,7 @@ def find_smallest(values: Tensor, n: int) -> Tensor:
     """
     if n == 0:
         return torch.empty(0, dtype=torch.int64, device=values.device)
-    values = single(values)
+    values = widen(values)
     threshold = values.kthvalue(n).values
     chosen = values < threshold
     ties = list_true(values == threshold)
@@ -70,7 +70,7 @@ def find_above(scores: Tensor, taken: Tensor, least: float) -> tuple[Tensor, Ten
         (n,) int64 indices, ascending; (n,) magnitudes there; the number of scores not taken
         that are NaN or infinite.
     """
-    sizes = single(scores).abs()
+    sizes = widen(scores).abs()
     found = list_true(sizes > least)
     found = found[~taken[found]]
     broken = count_broken(sizes) and count(~sizes.isfinite() & ~taken)

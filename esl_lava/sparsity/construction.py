@@ -148,8 +148,8 @@ def build_stores(
         where = None
         if not dense:
             where = draw(number, layer.size, generator).to(device)
-            where = ranks.from_first(where, device)
-        generator.set_state(ranks.from_first(generator.get_state(), device))
+            where = ranks.take_first(where, device)
+        generator.set_state(ranks.take_first(generator.get_state(), device))
         kept = (layer, optimizer, number, generator)
         if isinstance(layer.weight, SparseWeight):
             assert where is not None  # t_dense is refused

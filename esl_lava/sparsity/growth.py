@@ -72,15 +72,15 @@ def unfired_first(site: Site, n: int) -> Tensor:
 
 def by_gradient(site: Site, n: int) -> Tensor:
     """The `n` free slots of the largest gradient magnitude (Evci et al. 2020)."""
-    return top(site, site.gradient(), n)
+    return find_top(site, site.gradient(), n)
 
 
 def by_momentum(site: Site, n: int) -> Tensor:
     """The `n` free slots of the largest momentum magnitude (Dettmers & Zettlemoyer 2019)."""
-    return top(site, site.momentum(), n)
+    return find_top(site, site.momentum(), n)
 
 
-def top(site: Site, scores: Scores, n: int) -> Tensor:
+def find_top(site: Site, scores: Scores, n: int) -> Tensor:
     """The `n` free slots of the largest |score|, ties to the lower flat index.
 
     Streams over blocks of positions and keeps those that may still be among the first n:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from esl_lava.errors import ConfigError
-from esl_lava.sparsity.arrays import count_broken, single
+from esl_lava.sparsity.arrays import count_broken, widen
 from esl_lava.sparsity.growth import Scores
 
 _Named = Mapping[str, Any]
@@ -85,12 +85,12 @@ def has_momentum(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> bool
     return optimizer.state.get(weight, {}).get(MOMENTS[_kind(optimizer)][0]) is not None
 
 
-def any_gradient(optimizer: torch.optim.Optimizer) -> bool:
+def has_gradient(optimizer: torch.optim.Optimizer) -> bool:
     """Whether a gradient of a parameter the optimiser trains is not 0, on this rank."""
     return any(bool(gradient.any()) for gradient in _gradients(optimizer))
 
 
-def broken_gradient(optimizer: torch.optim.Optimizer) -> bool:
+def has_broken_gradient(optimizer: torch.optim.Optimizer) -> bool:
     """Whether a gradient of a parameter the optimiser trains is NaN or infinite, on this rank."""
     return any(count_broken(gradient) > 0 for gradient in _gradients(optimizer))
 
@@ -143,7 +143,7 @@ def _adam_step(state: _Named, group: _Named) -> Scores:
     mean, square = state["exp_avg"].reshape(-1), state["exp_avg_sq"].reshape(-1)
     eps = group["eps"]
     # In half precision eps would be 0, and a score of what never had a gradient 0 / 0.
-    return lambda where: single(mean[where]).abs() / (single(square[where]).sqrt() + eps)
+    return lambda where: widen(mean[where]).abs() / (widen(square[where]).sqrt() + eps)
 
 
 _MOMENTUM: Mapping[type[torch.optim.Optimizer], Callable[[_Named, _Named], Scores]] = (

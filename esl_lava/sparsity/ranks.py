@@ -22,7 +22,7 @@ def count() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def from_first(tensor: Tensor, device: torch.device) -> Tensor:
+def take_first(tensor: Tensor, device: torch.device) -> Tensor:
     """Rank 0's tensor, of the same shape and dtype on every rank.
 
     Args:
@@ -37,7 +37,7 @@ def from_first(tensor: Tensor, device: torch.device) -> Tensor:
     return sent.view(tensor.dtype).to(tensor.device)
 
 
-def mean(tensor: Tensor) -> Tensor:
+def average(tensor: Tensor) -> Tensor:
     """The mean over all ranks: bit for bit the same on each."""
     if count() == 1:
         return tensor
@@ -46,7 +46,7 @@ def mean(tensor: Tensor) -> Tensor:
     return total / count()
 
 
-def any_of(truths: Sequence[bool], device: torch.device) -> list[bool]:
+def find_any(truths: Sequence[bool], device: torch.device) -> list[bool]:
     """Which of some truths hold on any rank.
 
     Args:

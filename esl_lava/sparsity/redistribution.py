@@ -65,7 +65,7 @@ REDISTRIBUTE: Mapping[str, Statistic | None] = MappingProxyType(
 """Statistics by name."""
 
 
-def budget(
+def share_out(
     rule: PruneRule,
     values: Sequence[Tensor],
     fraction: float,

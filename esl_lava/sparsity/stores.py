@@ -148,7 +148,7 @@ class Store(ABC):
         scores = self._dense_gradient()
         if scores is None:
             raise ConfigError(f"layer {self.name}: its weight has no gradient to grow by; {ORDER}")
-        return lambda where: ranks.mean(scores(where))
+        return lambda where: ranks.average(scores(where))
 
 
 class DenseStore(Store):
@@ -255,7 +255,7 @@ class SparseStore(Store):
         self.weight = weight
         weight.begin(where)
         values = weight.values.detach()
-        values.copy_(ranks.from_first(values, values.device))
+        values.copy_(ranks.take_first(values, values.device))
         self.ever = make_record(where, weight.size)
 
     @property

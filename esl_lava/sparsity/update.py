@@ -14,10 +14,10 @@ from esl_lava.sparsity.arrays import count_broken
 from esl_lava.sparsity.construction import Rules
 from esl_lava.sparsity.growth import SCORES, uniformly
 from esl_lava.sparsity.masks import move
-from esl_lava.sparsity.optimizer import any_gradient, broken_gradient
+from esl_lava.sparsity.optimizer import has_broken_gradient, has_gradient
 from esl_lava.sparsity.prune import closest_to_zero
 from esl_lava.sparsity.records import LayerUpdate, Update
-from esl_lava.sparsity.redistribution import budget
+from esl_lava.sparsity.redistribution import share_out
 from esl_lava.sparsity.stores import ORDER, DenseStore, Held, Store
 
 _log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Updater:
             statistics = {
                 layer.name: self._rules.statistic(active) for layer, active in zip(layers, held)
             }
-        pruned, grown = budget(self._rules.prune, values, fraction, free, statistics)
+        pruned, grown = share_out(self._rules.prune, values, fraction, free, statistics)
         drops = [
             active.positions.index_select(0, self._rules.prune.pick(active.values, n))
             for active, n in zip(held, pruned)
@@ -89,12 +89,12 @@ class Updater:
         unstepped = self._rules.by_momentum and not all(layer.has_momentum for layer in layers)
         if not layers or not (self._rules.growth == "gradient" or unstepped):
             return False
-        broken = broken_gradient(self._optimizer)
+        broken = has_broken_gradient(self._optimizer)
         # What a step with broken gradients leaves behind, and one that was left out does not.
         spoilt = broken and any(
             count_broken(moment) for layer in layers for moment in layer.moments().values()
         )
-        broken, spoilt = ranks.any_of([broken, spoilt], layers[0].parameter.device)
+        broken, spoilt = ranks.find_any([broken, spoilt], layers[0].parameter.device)
         if not broken or spoilt:
             return False
         ends = iteration >= self._rules.schedule.t_end
@@ -123,8 +123,8 @@ class Updater:
         if scores(site)(grown).any():
             self._blind.discard(layer.name)
             return grown
-        some = any_gradient(self._optimizer)
-        if self._rules.growth == "gradient" and not any(ranks.any_of([some], site.mask.device)):
+        some = has_gradient(self._optimizer)
+        if self._rules.growth == "gradient" and not any(ranks.find_any([some], site.mask.device)):
             raise ConfigError(
                 f"layer {layer.name}: its gradient is 0 everywhere, as is every other that the "
                 f"optimiser has, so there is nothing to grow by; {ORDER}"

@@ -75,7 +75,7 @@ def test_maps_of_which_torchs_convolution_dies_keep_stock_passes(monkeypatch, ca
     ],
 )
 def test_what_sees_only_padding(size, kernel, stride, padding, dilation, alone):
-    assert fused.only_padding(size, kernel, stride, padding, dilation) is alone
+    assert fused.sees_only_padding(size, kernel, stride, padding, dilation) is alone
     seen = torch.nn.functional.conv1d(
         torch.ones(1, 1, size), torch.ones(1, 1, kernel), None, stride, padding, dilation
     )
@@ -83,4 +83,4 @@ def test_what_sees_only_padding(size, kernel, stride, padding, dilation, alone):
 
 
 def test_without_output_there_is_none_that_sees_only_padding():
-    assert not fused.only_padding(size=1, kernel=3, stride=1, padding=0, dilation=1)
+    assert not fused.sees_only_padding(size=1, kernel=3, stride=1, padding=0, dilation=1)

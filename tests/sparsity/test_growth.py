@@ -118,7 +118,7 @@ def test_scratch_space_is_bounded():
     place = site([0] * size)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sets, "BLOCK", block)
-        assert growth.top(place, scores, 3).tolist() == [4997, 4998, 4999]
+        assert growth.find_top(place, scores, 3).tolist() == [4997, 4998, 4999]
     assert asked == [slice(i, i + block) for i in range(0, size, block)]
 
 

@@ -92,7 +92,7 @@ def stored(rank):
         optimizer.zero_grad()
         (model(x) - 0.5).square().sum().backward()
         for parameter in model.parameters():
-            parameter.grad = ranks.mean(parameter.grad)
+            parameter.grad = ranks.average(parameter.grad)
         optimizer.step()
         evolver.step()
     return [part.state_dict() for part in (model, optimizer, evolver)]
@@ -227,7 +227,7 @@ def test_a_step_that_one_rank_leaves_out_is_left_out_by_all(results):
 def test_one_process_shares_nothing():
     tensor = torch.tensor([1.0, 2.0])
     assert ranks.count() == 1
-    assert ranks.mean(tensor) is tensor
-    assert ranks.any_of([True, False], torch.device("cpu")) == [True, False]
-    assert ranks.from_first(tensor, torch.device("cpu")) is tensor
+    assert ranks.average(tensor) is tensor
+    assert ranks.find_any([True, False], torch.device("cpu")) == [True, False]
+    assert ranks.take_first(tensor, torch.device("cpu")) is tensor
     ranks.agree([tensor], "masks", 1)

@@ -10,10 +10,10 @@ from esl_lava.sparsity.prune import PRUNE
 from esl_lava.sparsity.redistribution import (
     REDISTRIBUTE,
     Active,
-    budget,
     mean_magnitude,
     mean_momentum,
     nonzero,
+    share_out,
 )
 
 
@@ -22,10 +22,10 @@ def active(values, momentum=()):
 
 
 def shared(sizes, free, statistics, fraction=0.5, rule="magnitude"):
-    """`budget` of layers with so many connections and free slots."""
+    """`share_out` of layers with so many connections and free slots."""
     values = [torch.arange(1.0, size + 1) for size in sizes]
     named = statistics and {f"layer{i}": share for i, share in enumerate(statistics)}
-    return budget(PRUNE[rule], values, fraction, free, named)
+    return share_out(PRUNE[rule], values, fraction, free, named)
 
 
 def test_statistics_by_hand():
@@ -76,10 +76,10 @@ def test_no_layer_loses_its_last_connection(rule):
 def test_global_magnitude_moves_more_than_a_layers_share():
     values = [torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1.0, 2.0, 3.0])]
     # Half of 6 are the first layer's 3, of which one stays.
-    pruned, grown = budget(PRUNE["global_magnitude"], values, 0.5, [7, 7], {"a": 1.0, "b": 2.0})
+    pruned, grown = share_out(PRUNE["global_magnitude"], values, 0.5, [7, 7], {"a": 1.0, "b": 2.0})
     assert (pruned, grown) == ([2, 1], [1, 2])
     # Each regrows its own: at most its free slots.
-    pruned, grown = budget(PRUNE["global_magnitude"], values, 0.5, [1, 7], None)
+    pruned, grown = share_out(PRUNE["global_magnitude"], values, 0.5, [1, 7], None)
     assert (pruned, grown) == ([1, 2], [1, 2])
 
 
@@ -121,7 +121,7 @@ def test_budget_properties(layers, fraction, rule, redistribute):
     sizes, free, statistics = zip(*layers)
     values = [torch.arange(1.0, size + 1) * (i + 1) for i, size in enumerate(sizes)]
     named = {f"{i}": share for i, share in enumerate(statistics)} if redistribute else None
-    pruned, grown = budget(PRUNE[rule], values, fraction, free, named)
+    pruned, grown = share_out(PRUNE[rule], values, fraction, free, named)
     assert sum(pruned) == sum(grown)
     assert all(0 <= n <= size for n, size in zip(pruned, sizes))
     assert all(0 <= n <= slots for n, slots in zip(grown, free))
