@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from esl_lava.arrays import Bytes
 from esl_lava.errors import DataError
 
 
 def shifted(
-    images: npt.NDArray[np.uint8],
+    images: Bytes,
     shape: tuple[int, ...],
     pixels: int,
     generator: np.random.Generator,
-) -> npt.NDArray[np.uint8]:
+) -> Bytes:
     """Every image moved by its own whole numbers of pixels, uniform in -pixels..pixels.
 
     What leaves the frame is lost, what comes in is 0.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -34,7 +35,7 @@ def small_dense(experiment: Experiment) -> Experiment:
     """
     data = load(experiment.data.name, "train")
     budget = sum(Trainer(static(experiment), data).evolver.connections().values())
-    inputs, classes = data.images.shape[1], data.classes
+    inputs, classes = math.prod(data.shape), data.classes
     widest = max(experiment.model.hidden)
 
     def hidden(width: int) -> list[int]:

@@ -6,11 +6,9 @@ import pytest
 
 from esl_lava.config import Encoding, Experiment, to_toml
 from esl_lava.data.datasets import Dataset, load
-from esl_lava.data.encoders import encode
 from esl_lava.errors import BackendError, ConfigError, DataError
 from esl_lava.experiments.evaluate import (
     data_name,
-    encoded,
     encoding_of,
     evaluate,
     load_samples,
@@ -30,7 +28,7 @@ def network(steps: int | None = None, **provenance: str) -> Network:
 
 def four_pixels() -> Dataset:
     images = np.array([[255, 0, 9, 9], [0, 255, 9, 9], [255, 255, 9, 9], [0, 255, 0, 0]], np.uint8)
-    return Dataset("four", images, np.array([0, 1, 1, 0]), 2, (2, 2))
+    return Dataset("four", images, np.array([0, 1, 1, 0]), 2, (2, 2), "test")
 
 
 def test_accuracy_and_counts_by_hand() -> None:
@@ -46,13 +44,6 @@ def test_accuracy_and_counts_by_hand() -> None:
     assert [layer.sops for layer in found.result.counts.layers] == [15, 15]
     assert found.seconds > 0
     assert not found.result.spikes
-
-
-def test_encoded_puts_time_before_features() -> None:
-    spikes = encoded(four_pixels(), Encoding(kind="rate", steps=5))
-    assert spikes.shape == (4, 5, 4)
-    assert spikes.flags.c_contiguous
-    assert np.array_equal(spikes, encode("rate", four_pixels().images, 5).transpose(0, 2, 1))
 
 
 def test_an_unknown_backend_is_named() -> None:
@@ -115,7 +106,7 @@ def test_images_of_another_shape_are_refused() -> None:
             assert len(load_samples(maps, "digits", "test", None)) == 357
             continue
         sentence = (
-            rf"digits has images of shape \(8, 8\), the network takes {re.escape(str(shape))}"
+            rf"digits has samples of shape \(1, 8, 8\), the network takes {re.escape(str(shape))}"
         )
         with pytest.raises(DataError, match=sentence):
             load_samples(maps, "digits", "test", None)

@@ -56,8 +56,8 @@ def test_the_file_is_the_model(tiny: Any, saved: SavedModel, tmp_path: Path) -> 
         "package_version": saved.package,
         "source_sha256": modelfile.digest(tiny.model),
         "config": to_toml(saved.config),
-        "train_data_sha256": load("digits", "train").sha256,
-        "test_data_sha256": load("digits", "test").sha256,
+        "train_data_sha256": load("digits", "train").digest,
+        "test_data_sha256": load("digits", "test").digest,
     }
 
 
