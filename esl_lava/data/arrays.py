@@ -150,7 +150,8 @@ def _mapped(path: Path) -> Array:
         # What is odd about a header is an error or does not matter.
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            return np.lib.format.open_memmap(path, mode="r")
+            array: Array = np.lib.format.open_memmap(path, mode="r")
+            return array
     except OSError:
         raise
     # numpy evaluates the header as Python and makes a type and a shape of it: the tokenizer,

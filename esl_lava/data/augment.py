@@ -38,4 +38,5 @@ def shifted(
     rows = corners[:, :1] + np.arange(height)
     columns = corners[:, 1:] + np.arange(width)
     sample = np.arange(len(images))[:, None, None]
-    return framed[sample, rows[:, :, None], columns[:, None, :]].reshape(images.shape)
+    moved: Bytes = framed[sample, rows[:, :, None], columns[:, None, :]]
+    return moved.reshape(images.shape)

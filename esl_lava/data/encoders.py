@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from esl_lava.arrays import Array, Bytes, Ints
+from esl_lava.arrays import Array, Bools, Bytes, Ints
 from esl_lava.errors import DataError
 
 FULL_SCALE = 255
@@ -50,7 +50,8 @@ def latency(steps: int) -> Array:
         (256, steps) of 0 and 1.
     """
     step = (2 * (FULL_SCALE - _PIXELS) * (steps - 1) + FULL_SCALE) // (2 * FULL_SCALE)
-    return (np.arange(steps) == step) & (_PIXELS > 0)
+    spikes: Bools = (np.arange(steps) == step) & (_PIXELS > 0)
+    return spikes
 
 
 def constant(steps: int) -> Array:
@@ -78,7 +79,8 @@ def two_times(steps: int) -> Array:
         (256, steps) of 0 and 1.
     """
     step = np.where(2 * _PIXELS > FULL_SCALE, 0, 2 * steps // 3)
-    return np.arange(steps) == step
+    spikes: Bools = np.arange(steps) == step
+    return spikes
 
 
 ENCODERS: Mapping[str, Callable[[int], Array]] = MappingProxyType(

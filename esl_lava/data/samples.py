@@ -53,7 +53,7 @@ class Samples(Protocol):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of samples, labels and their shapes, hexadecimal: data of one name differ in it."""
+        """SHA-256 of samples, labels and shapes, hexadecimal: data of one name differ in it."""
 
     def __len__(self) -> int:
         """How many."""

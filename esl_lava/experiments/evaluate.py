@@ -36,7 +36,7 @@ from esl_lava.simulate.result import Progress, joined, sops_by_sample
 ENCODED_BYTES = 64 << 20
 """Samples are encoded and run in portions whose spikes fit this, whatever their number."""
 
-NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def evaluate(
     encoding: Encoding | None,
     *,
     backend: str = "exact",
-    options: Mapping[str, Any] = NO_OPTIONS,
+    options: Mapping[str, object] = NO_OPTIONS,
     show: Progress | None = None,
     probes: Probes = NO_PROBES,
 ) -> Evaluation:
@@ -252,7 +252,7 @@ def _pass(
     samples: Samples,
     encoding: Encoding | None,
     backend: str,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     show: Progress | None,
     probes: Probes,
 ) -> Evaluation:
@@ -262,7 +262,7 @@ def _pass(
     meter = Meter(network) if probes.activity else None
     first = None
     for here, recorded in _portions(network, samples, encoding, probes):
-        own = dict(options)
+        own: dict[str, Any] = dict(options)
         if show is not None and "progress" in backend_options(backend):
             own["progress"] = lambda done, _, before=here.start: show(before + done, len(samples))
         given = samples.choose(here).spikes(encoding)

@@ -46,8 +46,8 @@ class Kind:
 
 def _spikes(experiment: Experiment, samples: TrainingSamples) -> torch.Tensor:
     """(batch, inputs, T) float of 0 and 1, contiguous, as SLAYER has its axes."""
-    spikes = torch.from_numpy(samples.spikes(experiment.encoding)).transpose(1, 2)
-    return spikes.to(torch.float32, memory_format=torch.contiguous_format)
+    spikes = torch.from_numpy(samples.spikes(experiment.encoding))
+    return spikes.transpose(1, 2).float().contiguous()
 
 
 def _multi_spike_loss(model: Any, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
