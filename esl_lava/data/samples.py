@@ -24,7 +24,8 @@ class Samples(Protocol):
     """Samples that a network can be presented.
 
     There is one order of axes: (samples, T, inputs), where inputs are counted by channel, row
-    and column. How it lies in memory is not said.
+    and column. An array of it may lie in memory in another order, as a trained batch is wanted;
+    `simulate` takes any.
     """
 
     @property

@@ -179,7 +179,7 @@ def verify(
     network = replace(network, steps=saved.config.encoding.steps)
     name = saved.config.data.name if dataset is None else dataset
     data = load_samples(network, name, "test", samples, VERIFIED_SAMPLES)
-    spikes = data.spikes(saved.config.encoding)
+    spikes = np.ascontiguousarray(data.spikes(saved.config.encoding))
     found, not_run = {}, {}
     for backend in dict.fromkeys(backends):
         options: dict[str, Any] = {}
