@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -82,14 +83,16 @@ def energy(
             step_seconds=step_seconds,
         )
         layout = layout_of(axes, input_shape, drive)
-        network, found = evaluated(net, data, None, layout, samples, encoder, steps)
+        everything = 0 if chip is None else sys.maxsize
+        network, found = evaluated(
+            net, data, None, layout, samples, encoder, steps, measured=everything
+        )
         counts = found.result.counts
         mapped = None
         if chip is not None:
             from esl_lava.experiments import activity
 
-            seen = activity.measure_samples(network, data, samples, encoder, steps, layout=layout)
-            mapped = activity.place(network, chip, activity=seen)
+            mapped = activity.place(network, chip, activity=found.activity)
             assert mapped.activity is not None
             counts = mapped.activity.counts
             terms = replace(terms, chips=mapped.core_map.chips, cores=mapped.core_map.cores)
@@ -185,6 +188,7 @@ def map_to_chip(
     """Say on how many cores a network fits, what binds, and what a step takes at least."""
     with results_only():
         from esl_lava.experiments import activity
+        from esl_lava.experiments import evaluate as evaluations
         from esl_lava.experiments.spikes import read_network, spikes_file
         from esl_lava.report import hardware
 
@@ -196,15 +200,20 @@ def map_to_chip(
                     f"{option} belongs to measured spikes, which --no-spikes leaves out"
                 )
         layout = layout_of(axes, input_shape, drive)
-        network = read_network(net, spikes_file(data), layout)
         seen = None
         if spikes:
-            seen = activity.measure_samples(
-                network,
-                *(data, samples, encoder, steps),
+            network, presented, encoding = evaluations.read_inputs(
+                net,
+                data,
                 layout=layout,
+                samples=samples,
                 most=activity.TRAFFIC_SAMPLES,
+                encoder=encoder,
+                steps=steps,
             )
+            seen = evaluations.measure(network, presented, encoding)
+        else:
+            network = read_network(net, spikes_file(data), layout)
         found = activity.place(network, chip, packing=packing, chips=chips, activity=seen)
     if as_json:
         print_json(activity.mapped_values(found))

@@ -122,6 +122,7 @@ def evaluated(
     steps: int | None,
     backend: str = "exact",
     options: Mapping[str, Any] = MappingProxyType({}),
+    measured: int = 0,
 ) -> tuple[Any, Any]:
     """The network of a file and its evaluation on samples of a data set or a file.
 
@@ -133,6 +134,7 @@ def evaluated(
         samples: the first so many; None: all.
         encoder, steps: other than trained with; of a data set only.
         backend, options: what runs it.
+        measured: of so many of the first samples the neurons' activity is measured.
 
     Returns:
         The network, and `experiments.evaluate.Evaluation`.
@@ -142,26 +144,22 @@ def evaluated(
         FileError: when a file cannot be read as what it should be.
     """
     from esl_lava.experiments import evaluate as evaluations
-    from esl_lava.experiments import spikes
     from esl_lava.simulate import backend_options
 
-    file = spikes.spikes_file(data)
-    spikes.refuse_others_options(
-        data, file, encoder=encoder, steps=steps, layout=layout, labels=labels
+    network, chosen, encoding = evaluations.read_inputs(
+        net, data, labels=labels, layout=layout, samples=samples, encoder=encoder, steps=steps
     )
-    network = spikes.read_network(net, file, layout)
     # Lava reads the file itself, so that a fault of our reader would show.
     own = {"path": net} if "path" in backend_options(backend) else {}
-    chosen: dict[str, Any] = {"backend": backend, "options": {**options, **own}}
-    chosen["show"] = SamplesLine()
-    if file is not None:
-        return network, evaluations.evaluate_spikes(
-            network, file, labels, layout=layout, samples=samples, **chosen
-        )
-    encoding = evaluations.encoding_of(network, encoder, steps)
-    name = evaluations.data_name(network, data)
-    test = evaluations.load_samples(network, name, "test", samples)
-    return network, evaluations.evaluate(network, test, encoding, **chosen)
+    return network, evaluations.evaluate(
+        network,
+        chosen,
+        encoding,
+        backend=backend,
+        options={**options, **own},
+        show=SamplesLine(),
+        probes=evaluations.Probes(activity=measured),
+    )
 
 
 def run_values(network: Any, found: Any) -> dict[str, Any]:

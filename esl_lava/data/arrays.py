@@ -2,21 +2,90 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from esl_lava.errors import ConfigError, FileError
+from esl_lava.arrays import Array, Ints
+from esl_lava.data.config import Encoding
+from esl_lava.data.samples import Chosen, digest
+from esl_lava.errors import ConfigError, DataError, FileError
 
 _MAGIC, _ZIP_MAGIC = b"\x93NUMPY", b"PK\x03\x04"
 _AXES = (set("NTC"), set("NTHW"), set("NTCHW"))
 _NONE = "not a .npy file of plain numbers"
 
 
-def read_array(path: Path, what: str) -> npt.NDArray[Any]:
+@dataclass(frozen=True, eq=False)
+class SpikesFile:
+    """Spikes of a file, mapped into memory.
+
+    Attributes:
+        path: the file.
+        array: (samples, T, ...) integers as the file and the user have them; the flattening of
+            what is behind T are the inputs.
+        shape: (channels, rows, columns) of them.
+        classes: number of classes of the network that takes them.
+        labels: (samples,) int64, 0..classes-1, where they are known.
+    """
+
+    path: Path
+    array: Array
+    shape: tuple[int, int, int]
+    classes: int
+    labels: Ints | None = None
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @property
+    def name(self) -> str:
+        """The file's, without its folder."""
+        return self.path.name
+
+    @property
+    def split(self) -> None:
+        """A file is no part of a data set."""
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return int(self.array.shape[1])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of spikes, labels and their shapes, hexadecimal; reads all of the file."""
+        labels = () if self.labels is None else (self.labels,)
+        return digest(self.shape, self.array, *labels)
+
+    def take(self, n: int) -> SpikesFile:
+        """The first `n`.
+
+        Raises:
+            DataError: `n` is below 1 or above the number of samples.
+        """
+        if not 1 <= n <= len(self):
+            raise DataError(f"cannot take {n} samples of {self.path}, which has {len(self)}")
+        return self.choose(slice(n))
+
+    def choose(self, chosen: Chosen) -> SpikesFile:
+        """Some of them; of a slice nothing is read."""
+        labels = None if self.labels is None else self.labels[chosen]
+        return replace(self, array=self.array[chosen], labels=labels)
+
+    def spikes(self, encoding: Encoding | None = None) -> Array:
+        """(samples, T, inputs) as they are in the file, whatever the encoding."""
+        samples, steps, *axes = self.array.shape
+        return self.array.reshape(samples, steps, math.prod(axes))
+
+    def picture(self, index: int) -> None:
+        """Spikes are no picture."""
+
+
+def read_array(path: Path, what: str) -> Array:
     """An array of integers, mapped into memory: only what is used of it is read.
 
     Args:
@@ -42,7 +111,7 @@ def read_array(path: Path, what: str) -> npt.NDArray[Any]:
     return array
 
 
-def arranged(array: npt.NDArray[Any], axes: str) -> npt.NDArray[Any]:
+def arranged(array: Array, axes: str) -> Array:
     """A view of spikes with their axes in the order that networks take.
 
     Args:
@@ -70,7 +139,7 @@ def arranged(array: npt.NDArray[Any], axes: str) -> npt.NDArray[Any]:
     return turned if "C" in letters else turned[:, :, None]
 
 
-def _mapped(path: Path) -> npt.NDArray[Any]:
+def _mapped(path: Path) -> Array:
     """The array of a file that begins as numpy's do.
 
     Raises:
@@ -81,7 +150,8 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
         # What is odd about a header is an error or does not matter.
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            return np.lib.format.open_memmap(path, mode="r")
+            array: Array = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
+            return array
     except OSError:
         raise
     # numpy evaluates the header as Python and makes a type and a shape of it: the tokenizer,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from esl_lava.arrays import Bytes
 from esl_lava.errors import DataError
 
 
 def shifted(
-    images: npt.NDArray[np.uint8],
+    images: Bytes,
     shape: tuple[int, ...],
     pixels: int,
     generator: np.random.Generator,
-) -> npt.NDArray[np.uint8]:
+) -> Bytes:
     """Every image moved by its own whole numbers of pixels, uniform in -pixels..pixels.
 
     What leaves the frame is lost, what comes in is 0.
@@ -38,4 +38,5 @@ def shifted(
     rows = corners[:, :1] + np.arange(height)
     columns = corners[:, 1:] + np.arange(width)
     sample = np.arange(len(images))[:, None, None]
-    return framed[sample, rows[:, :, None], columns[:, None, :]].reshape(images.shape)
+    moved: Bytes = framed[sample, rows[:, :, None], columns[:, None, :]]
+    return moved.reshape(images.shape)

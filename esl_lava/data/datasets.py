@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import hashlib
 import http.client
 import logging
 import math
@@ -20,11 +19,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from esl_lava.arrays import Bytes, Ints
+from esl_lava.data.augment import shifted
+from esl_lava.data.config import Encoding
+from esl_lava.data.encoders import encode, first_steps
 from esl_lava.data.idx import read_idx_with_digest
+from esl_lava.data.samples import Chosen, Samples, digest
 from esl_lava.errors import DataError
 
 DATA_VARIABLE = "ESL_LAVA_DATA"
@@ -58,16 +62,18 @@ class Dataset:
         labels: (samples,) int64, 0..classes-1.
         classes: number of classes.
         image_shape: the shape whose flattening a row of `images` is.
+        split: "train" or "test", of which they are; None where that is not known.
 
     Raises:
         DataError: when the arrays are not of these types, shapes and ranges.
     """
 
     name: str
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
+    images: Bytes
+    labels: Ints
     classes: int
     image_shape: tuple[int, ...]
+    split: str | None = None
 
     def __post_init__(self) -> None:
         for what, array, dtype in (
@@ -93,16 +99,22 @@ class Dataset:
         return len(self.images)
 
     @cached_property
-    def sha256(self) -> str:
+    def digest(self) -> str:
         """SHA-256 of images, labels and their shapes, hexadecimal; it tells data of one name apart.
 
         60,000 images of MNIST take a tenth of a second.
         """
-        sha = hashlib.sha256()
-        for array in (self.images, self.labels.astype("<i8", copy=False)):
-            sha.update(f"{array.dtype.str} {array.shape} {self.image_shape}\n".encode())
-            sha.update(np.ascontiguousarray(array).data)
-        return sha.hexdigest()
+        return digest(self.image_shape, self.images, self.labels.astype("<i8", copy=False))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, rows, columns)."""
+        channels, rows, columns = (1, 1, *self.image_shape)[-3:]
+        return channels, rows, columns
+
+    @property
+    def steps(self) -> None:
+        """An image has no length of its own."""
 
     def take(self, n: int) -> Dataset:
         """The first `n` samples, sharing memory with these.
@@ -114,7 +126,38 @@ class Dataset:
             raise DataError(
                 f"cannot take {n} samples of {self.name}: 1 to {len(self)} can be taken"
             )
-        return replace(self, images=self.images[:n], labels=self.labels[:n])
+        return self.choose(slice(n))
+
+    def choose(self, chosen: Chosen) -> Dataset:
+        """Some of them; those of a slice share memory with these."""
+        return replace(self, images=self.images[chosen], labels=self.labels[chosen])
+
+    def spikes(self, encoding: Encoding | None) -> Bytes:
+        """(samples, T, inputs) of 0 and 1; see `encode`.
+
+        Raises:
+            DataError: without an encoding.
+        """
+        if encoding is None:
+            raise DataError(f"{self.name}: images become spikes by an encoding, and none is given")
+        return encode(encoding.kind, self.images, encoding.steps)
+
+    def first_steps(self, encoding: Encoding) -> Ints:
+        """(samples, inputs) the step of each pixel's first spike; T where it has none."""
+        return first_steps(encoding.kind, encoding.steps)[self.images]
+
+    def shifted(self, pixels: int, generator: np.random.Generator) -> Dataset:
+        """Every image moved by its own whole numbers of pixels; see `augment.shifted`.
+
+        Raises:
+            DataError: when the images are not two-dimensional.
+        """
+        moved = shifted(self.images, self.image_shape, pixels, generator)
+        return replace(self, images=moved)
+
+    def picture(self, index: int) -> Bytes | None:
+        """(rows, columns) of an image; None where it has another shape."""
+        return self.images[index].reshape(self.image_shape) if len(self.image_shape) == 2 else None
 
 
 def load(name: str, split: str) -> Dataset:
@@ -154,17 +197,20 @@ def load(name: str, split: str) -> Dataset:
         raise DataError(f"unknown data set {name!r}: there are {_names()}; nearest is {nearest!r}")
     if split not in SPLITS:
         raise DataError(f"unknown split {split!r} of {name}: there are {', '.join(SPLITS)}")
-    return LOADERS[name](split)
+    return replace(LOADERS[name](split), split=split)
 
 
-def split_validation(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Sets `round(fraction * samples)` samples aside for validation.
+S = TypeVar("S", bound=Samples)
+
+
+def split_validation(samples: S, fraction: float, seed: int) -> tuple[S, S]:
+    """Sets `round(fraction * len(samples))` samples aside for validation.
 
     They are drawn without replacement by `numpy.random.default_rng(seed)`, whatever their
-    class. Both parts keep the order of `dataset`.
+    class. Both parts keep the order of `samples`.
 
     Args:
-        dataset: what to split; it is left as it is.
+        samples: what to split; it is left as it is.
         fraction: at least 0 (validation is then empty), below 1.
         seed: of the draw.
 
@@ -176,17 +222,14 @@ def split_validation(dataset: Dataset, fraction: float, seed: int) -> tuple[Data
     """
     if not 0 <= fraction < 1:
         raise DataError(f"a validation fraction must be at least 0 and below 1, not {fraction}")
-    count = round(fraction * len(dataset))
-    if 0 < count == len(dataset):
+    count = round(fraction * len(samples))
+    if 0 < count == len(samples):
         raise DataError(
-            f"a validation fraction of {fraction} takes all {count} samples of {dataset.name}"
+            f"a validation fraction of {fraction} takes all {count} samples of {samples.name}"
         )
-    drawn = np.zeros(len(dataset), bool)
-    drawn[np.random.default_rng(seed).choice(len(dataset), count, replace=False)] = True
-    return (
-        replace(dataset, images=dataset.images[~drawn], labels=dataset.labels[~drawn]),
-        replace(dataset, images=dataset.images[drawn], labels=dataset.labels[drawn]),
-    )
+    drawn = np.zeros(len(samples), bool)
+    drawn[np.random.default_rng(seed).choice(len(samples), count, replace=False)] = True
+    return samples.choose(~drawn), samples.choose(drawn)
 
 
 def _digits(split: str) -> Dataset:
@@ -294,7 +337,7 @@ def _mnist_paths(folder: Path) -> dict[str, Path]:
     return paths
 
 
-def _read_bytes(path: Path, axes: tuple[str, ...]) -> tuple[npt.NDArray[np.uint8], str]:
+def _read_bytes(path: Path, axes: tuple[str, ...]) -> tuple[Bytes, str]:
     """The array, which must be uint8 with these axes, and the digest of an IDX file."""
     array, digest = read_idx_with_digest(path)
     if array.dtype != np.uint8 or array.ndim != len(axes):

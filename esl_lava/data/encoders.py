@@ -9,21 +9,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from esl_lava.arrays import Array, Bools, Bytes, Ints
 from esl_lava.errors import DataError
-
-Spikes = npt.NDArray[np.uint8]
-"""(batch, features, steps) of 0 and 1."""
 
 FULL_SCALE = 255
 _PIXELS = np.arange(FULL_SCALE + 1, dtype=np.int64)[:, None]
 
 
-def rate(images: npt.NDArray[np.uint8], steps: int) -> Spikes:
+def rate(steps: int) -> Array:
     """Spikes in proportion to the pixel, evenly spread.
 
     An integrate-and-fire neuron per pixel with reset by subtraction: v starts at 127, half
@@ -32,70 +28,68 @@ def rate(images: npt.NDArray[np.uint8], steps: int) -> Spikes:
     there are no ties), and already the first step tells bright pixels from dark ones.
 
     Args:
-        images: (batch, features) uint8.
         steps: number of time steps, at least 1.
 
     Returns:
-        (batch, features, steps) uint8 of 0 and 1.
+        (256, steps) of 0 and 1.
     """
     spikes_by_step = (np.arange(steps + 1) * _PIXELS + FULL_SCALE // 2) // FULL_SCALE
-    return _look_up(np.diff(spikes_by_step, axis=1), images)
+    return np.diff(spikes_by_step, axis=1)
 
 
-def latency(images: npt.NDArray[np.uint8], steps: int) -> Spikes:
+def latency(steps: int) -> Array:
     """One spike per non-zero pixel, the brighter the earlier; none for a zero pixel.
 
     The step, counted from 0, is `(255 - pixel) * (steps - 1) / 255` rounded to the nearest
     (255 is odd: there are no ties); so 255 spikes at step 0, and 1 near the last.
 
     Args:
-        images: (batch, features) uint8.
         steps: number of time steps, at least 1.
 
     Returns:
-        (batch, features, steps) uint8 of 0 and 1.
+        (256, steps) of 0 and 1.
     """
     step = (2 * (FULL_SCALE - _PIXELS) * (steps - 1) + FULL_SCALE) // (2 * FULL_SCALE)
-    return _look_up((np.arange(steps) == step) & (_PIXELS > 0), images)
+    spikes: Bools = (np.arange(steps) == step) & (_PIXELS > 0)
+    return spikes
 
 
-def constant(images: npt.NDArray[np.uint8], steps: int) -> Spikes:
+def constant(steps: int) -> Array:
     """A spike at every step where the pixel is at least 128, else none.
 
     Args:
-        images: (batch, features) uint8.
         steps: number of time steps, at least 1.
 
     Returns:
-        (batch, features, steps) uint8 of 0 and 1.
+        (256, steps) of 0 and 1.
     """
-    return _look_up(np.broadcast_to(2 * _PIXELS > FULL_SCALE, (_PIXELS.size, steps)), images)
+    return np.broadcast_to(2 * _PIXELS > FULL_SCALE, (_PIXELS.size, steps))
 
 
-def two_times(images: npt.NDArray[np.uint8], steps: int) -> Spikes:
+def two_times(steps: int) -> Array:
     """One spike per pixel: at step 0 where it is at least 128, else at `2 * steps // 3`.
 
     Mostafa's encoding of a binarised image. A third of the steps remains for what the last
     inputs set off.
 
     Args:
-        images: (batch, features) uint8.
         steps: number of time steps, at least 1.
 
     Returns:
-        (batch, features, steps) uint8 of 0 and 1.
+        (256, steps) of 0 and 1.
     """
     step = np.where(2 * _PIXELS > FULL_SCALE, 0, 2 * steps // 3)
-    return _look_up(np.arange(steps) == step, images)
+    spikes: Bools = np.arange(steps) == step
+    return spikes
 
 
-ENCODERS: Mapping[str, Callable[[npt.NDArray[np.uint8], int], Spikes]] = MappingProxyType(
+ENCODERS: Mapping[str, Callable[[int], Array]] = MappingProxyType(
     {"rate": rate, "latency": latency, "constant": constant, "two_times": two_times}
 )
-"""The encoders by name; `encode` checks what it is given, they do not."""
+"""The encoders by name: the number of steps -> the spike train of each pixel value."""
 
 
-def encode(kind: str, images: npt.NDArray[np.uint8], steps: int) -> Spikes:
+def encode(kind: str, images: Bytes, steps: int) -> Bytes:
     """Spikes of `images` by the encoder called `kind`.
 
     Args:
@@ -104,11 +98,33 @@ def encode(kind: str, images: npt.NDArray[np.uint8], steps: int) -> Spikes:
         steps: number of time steps, at least 1.
 
     Returns:
-        (batch, features, steps) uint8 of 0 and 1.
+        (batch, steps, features) uint8 of 0 and 1: a view of spike trains, each of which lies
+        together in memory.
 
     Raises:
         DataError: unknown `kind`, `steps` below 1, or images of another type or shape.
     """
+    trains = _trains(kind, steps)
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        given = getattr(images, "dtype", type(images).__name__)
+        raise DataError(f"images to encode need a numpy array of uint8, not {given}")
+    if images.ndim != 2:
+        raise DataError(f"images to encode need shape (batch, features), not {images.shape}")
+    return np.take(trains, images, axis=0).swapaxes(1, 2)
+
+
+def first_steps(kind: str, steps: int) -> Ints:
+    """(256,) the step of the first spike of each pixel value; `steps` for none.
+
+    Raises:
+        DataError: as `encode`.
+    """
+    trains = _trains(kind, steps)
+    return np.where(trains.any(axis=1), trains.argmax(axis=1), steps)
+
+
+def _trains(kind: str, steps: int) -> Bytes:
+    """(256, steps) the spike train of each pixel value."""
     if kind not in ENCODERS:
         nearest = difflib.get_close_matches(kind.lower(), ENCODERS, n=1, cutoff=0)[0]
         raise DataError(
@@ -116,24 +132,4 @@ def encode(kind: str, images: npt.NDArray[np.uint8], steps: int) -> Spikes:
         )
     if steps < 1:
         raise DataError(f"an encoder needs at least 1 step, not {steps}")
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
-        given = getattr(images, "dtype", type(images).__name__)
-        raise DataError(f"images to encode need a numpy array of uint8, not {given}")
-    if images.ndim != 2:
-        raise DataError(f"images to encode need shape (batch, features), not {images.shape}")
-    return ENCODERS[kind](images, steps)
-
-
-def first_steps(kind: str, steps: int) -> npt.NDArray[np.int64]:
-    """The step of the first spike of each of the 256 pixel values; `steps` for none.
-
-    Raises:
-        DataError: as `encode`.
-    """
-    trains = encode(kind, _PIXELS.astype(np.uint8), steps)[:, 0]
-    return np.where(trains.any(axis=1), trains.argmax(axis=1), steps)
-
-
-def _look_up(table: npt.NDArray[Any], images: npt.NDArray[np.uint8]) -> Spikes:
-    """The row of `table` (256, steps) of each pixel."""
-    return np.take(table.astype(np.uint8), images, axis=0)
+    return ENCODERS[kind](steps).astype(np.uint8)

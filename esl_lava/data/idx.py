@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
-import numpy.typing as npt
 
+from esl_lava.arrays import Array
 from esl_lava.errors import FileError
 
 SIZE_LIMIT = 2 << 30
@@ -38,7 +38,7 @@ _MOST_DIMENSIONS = 32  # numpy 1 has no more
 _CHUNK = 1 << 20
 
 
-def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
+def read_idx(path: str | os.PathLike[str]) -> Array:
     """The array in an IDX file.
 
     Memory follows what the file really holds, and never exceeds what its header promises,
@@ -58,7 +58,7 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     return read_idx_with_digest(path)[0]
 
 
-def read_idx_with_digest(path: str | os.PathLike[str]) -> tuple[npt.NDArray[Any], str]:
+def read_idx_with_digest(path: str | os.PathLike[str]) -> tuple[Array, str]:
     """As `read_idx`, with the SHA-256 (hexadecimal) of the uncompressed file."""
     path = Path(path)
     try:
@@ -75,7 +75,7 @@ def read_idx_with_digest(path: str | os.PathLike[str]) -> tuple[npt.NDArray[Any]
         raise FileError(f"{path} holds more than there is memory for") from None
 
 
-def _read(path: Path, stream: BinaryIO) -> tuple[npt.NDArray[Any], str]:
+def _read(path: Path, stream: BinaryIO) -> tuple[Array, str]:
     magic = _read_at_most(stream, 4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES:
         raise FileError(f"{path} is no IDX file: it begins with the bytes '{magic.hex(' ')}'")
@@ -102,7 +102,7 @@ def _read(path: Path, stream: BinaryIO) -> tuple[npt.NDArray[Any], str]:
 
     digest = hashlib.sha256(magic + sizes)
     digest.update(data)
-    array: npt.NDArray[Any] = np.ndarray(shape, dtype, buffer=data)
+    array: Array = np.ndarray(shape, dtype, buffer=data)
     return array.astype(dtype.newbyteorder("="), copy=False), digest.hexdigest()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from esl_lava import modelfile, netfile
 from esl_lava.config import Experiment, to_toml
-from esl_lava.data.datasets import Dataset
+from esl_lava.data.samples import TrainingSamples
 from esl_lava.devices import load_device
 from esl_lava.energy import by_connections, table1
 from esl_lava.errors import LimitError
@@ -21,10 +21,9 @@ from esl_lava.experiments.activity import (
     TRAFFIC_SAMPLES,
     Activity,
     mapped_values,
-    measure,
     place,
 )
-from esl_lava.experiments.evaluate import Evaluation, encoded
+from esl_lava.experiments.evaluate import Evaluation, Probes
 from esl_lava.experiments.price import Price, cost_of_training, device_values, disagreements
 from esl_lava.experiments.rundir import RunDirectory, read_updates
 from esl_lava.experiments.verify import Verification, verification_values
@@ -33,10 +32,12 @@ from esl_lava.models.history import kept_epoch
 from esl_lava.network import Connections, Network
 from esl_lava.report.hardware import stated, training_document
 from esl_lava.report.pictures import Shown
-from esl_lava.simulate import simulate
 
 CHIPS = ("loihi1", "loihi2")
 """What networks are mapped to."""
+
+PROBES = Probes(activity=TRAFFIC_SAMPLES, first=True)
+"""What the evaluation of a run records for its account."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,7 @@ class Findings:
         experiment: that made it.
         network: exported from it.
         test: the whole test split.
-        evaluation: of the network on that.
+        evaluation: of the network on that, with `PROBES`.
         prices: device -> joules of that.
         verification: of some samples of that.
     """
@@ -56,7 +57,7 @@ class Findings:
     saved: SavedModel
     experiment: Experiment
     network: Network
-    test: Dataset
+    test: TrainingSamples
     evaluation: Evaluation
     prices: Mapping[str, Price]
     verification: Verification
@@ -83,7 +84,7 @@ def account(run: RunDirectory, found: Findings) -> Account:
     """All that a report says of a run.
 
     What the findings do not hold is computed: the cores of every chip, the cost of the
-    training, the first sample.
+    training.
 
     Raises:
         UserError: where files of the run are missing or damaged.
@@ -93,7 +94,8 @@ def account(run: RunDirectory, found: Findings) -> Account:
     cost = cost_of_training(run.model, network, counts)
     layer = first_sparse(network)
     one = first_sample(found)
-    seen = measure(network, test.take(min(len(test), TRAFFIC_SAMPLES)), experiment.encoding)
+    seen = found.evaluation.activity
+    assert seen is not None
     kept = saved.history[kept_epoch(saved.history)]
     values = {
         "title": _title(experiment, network),
@@ -134,7 +136,8 @@ def account(run: RunDirectory, found: Findings) -> Account:
             "net.h5 (content)": netfile.digest(network),
         },
     }
-    return Account(values, layer, _image_shape(test), one)
+    shape = None if one.image is None else (one.image.shape[0], one.image.shape[1])
+    return Account(values, layer, shape, one)
 
 
 def first_sparse(network: Network) -> tuple[str, int, Connections] | None:
@@ -152,26 +155,17 @@ def first_sparse(network: Network) -> tuple[str, int, Connections] | None:
 
 
 def first_sample(found: Findings) -> Shown:
-    """The first test sample, run."""
-    one = found.test.take(1)
-    spikes = encoded(one, found.experiment.encoding)
-    result = simulate(found.network, spikes, record="all")
-    shape = _image_shape(one)
+    """The first test sample, as the evaluation ran it."""
+    one = found.evaluation.first
+    assert one is not None
     return Shown(
-        spikes[0],
-        {name: values[0] for name, values in result.spikes.items()},
-        None if result.readout is None else result.readout[0],
-        None if shape is None else one.images[0].reshape(shape),
-        int(one.labels[0]),
-        int(result.decisions[0]),
+        one.inputs,
+        one.spikes,
+        one.readout,
+        found.test.picture(0),
+        int(found.test.labels[0]),
+        one.decision,
     )
-
-
-def _image_shape(data: Dataset) -> tuple[int, int] | None:
-    if len(data.image_shape) != 2:
-        return None
-    rows, columns = data.image_shape
-    return rows, columns
 
 
 def _title(experiment: Experiment, network: Network) -> str:
@@ -226,7 +220,9 @@ def _devices(prices: Mapping[str, Price]) -> dict[str, dict[str, Any]]:
     return values
 
 
-def _table1(network: Network, test: Dataset, evaluation: Evaluation) -> dict[str, Any] | None:
+def _table1(
+    network: Network, test: TrainingSamples, evaluation: Evaluation
+) -> dict[str, Any] | None:
     """The paper's Table 1 and the network's row; None where it is not the paper's network."""
     sizes = (network.inputs, *(layer.neurons for layer in network.layers))
     if test.name != "mnist" or sizes != (table1.INPUTS, table1.HIDDEN, table1.CLASSES):

@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from esl_lava.arrays import Array, Ints
 from esl_lava.arrivals import by_steps_left, latest
 from esl_lava.counts import Counts
-from esl_lava.data.config import Encoding
-from esl_lava.data.datasets import Dataset
 from esl_lava.devices import Device, load_device
 from esl_lava.energy import active_updates, detailed, with_activity, with_messages
-from esl_lava.experiments.evaluate import (
-    ENCODED_BYTES,
-    data_name,
-    encoded,
-    encoding_of,
-    load_samples,
-)
-from esl_lava.experiments.input_block import driven
-from esl_lava.experiments.spikes import (
-    PLAIN,
-    Layout,
-    read_spikes,
-    refuse_others_options,
-    spikes_file,
-)
 from esl_lava.mapping import (
     CoreMap,
     LayerBound,
@@ -42,7 +24,7 @@ from esl_lava.mapping import (
     traffic,
 )
 from esl_lava.network import INPUT, Network
-from esl_lava.simulate import Result, simulate
+from esl_lava.simulate import Result
 from esl_lava.simulate.result import joined
 
 TRAFFIC_SAMPLES = 100
@@ -60,7 +42,7 @@ class Activity:
     """
 
     counts: Counts
-    spikes: dict[str, npt.NDArray[np.int64]]
+    spikes: dict[str, Ints]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,75 +66,40 @@ class Mapped:
     step_nanoseconds: float | None = None
 
 
-def measure(network: Network, data: Dataset, encoding: Encoding) -> Activity:
-    """Run all of `data` and count spikes by neuron, and active updates.
-
-    Raises:
-        DataError, BackendError: as `simulate`.
-    """
-
-    def spikes(part: slice) -> npt.NDArray[Any]:
-        some = replace(data, images=data.images[part], labels=data.labels[part])
-        return driven(network, encoded(some, encoding))
-
-    return _measured(network, spikes, len(data), encoding.steps)
-
-
-def measure_samples(
-    network: Network,
-    data: str | None,
-    samples: int | None,
-    encoder: str | None,
-    steps: int | None,
-    *,
-    layout: Layout = PLAIN,
-    most: int | None = None,
-) -> Activity:
-    """`measure` on the first test samples of a data set, or on those of a file of spikes.
+class Meter:
+    """Adds up what neurons do, portion by portion of the samples.
 
     Args:
-        network: what to run.
-        data: a data set, by default the one trained on, or the path of a .npy file.
-        samples: how many; by default `most`, or all where there are fewer or it is None.
-        encoder, steps: other than as trained; of a data set only.
-        layout: of a file, as `read_spikes`.
-        most: see `samples`.
-
-    Raises:
-        ConfigError: where options do not belong to such data.
-        FileError, DataError, BackendError: as `read_spikes`, `load_samples`, `simulate`.
+        network: whose neurons they are.
     """
-    file = spikes_file(data)
-    refuse_others_options(data, file, encoder=encoder, steps=steps, layout=layout)
-    if file is not None:
-        inputs = read_spikes(network, file, samples, layout=layout, most=most)
-        return _measured(network, inputs, inputs.samples, inputs.steps)
-    encoding = encoding_of(network, encoder, steps)
-    test = load_samples(network, data_name(network, data), "test", samples, most)
-    return measure(network, test, encoding)
 
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._rows = latest(network) + 1
+        self._results: list[Result] = []
+        self._active: Counter[str] = Counter()
+        self._spikes: dict[str, Ints] = {}
 
-def _measured(
-    network: Network, inputs: Callable[[slice], npt.NDArray[Any]], samples: int, steps: int
-) -> Activity:
-    """Run (samples, T, inputs) spikes in portions that are small enough to record."""
-    results = []
-    active: Counter[str] = Counter()
-    spikes: dict[str, Any] = {}
-    rows = latest(network) + 1
-    widest = max(network.inputs, *(layer.neurons for layer in network.layers))
-    each = max(1, ENCODED_BYTES // (steps * widest * 4))
-    for first in range(0, samples, each):
-        given = inputs(slice(first, min(first + each, samples)))
-        result = simulate(network, given, record="all")
-        active.update(active_updates(network, given, result.spikes))
-        by_step = {INPUT: np.count_nonzero(given, axis=0)}
-        by_step |= {name: s.sum(axis=0, dtype=np.int64) for name, s in result.spikes.items()}
-        for name, emitted in by_step.items():
-            spikes[name] = spikes.get(name, 0) + by_steps_left(emitted, rows)
-        results.append(_counted(result))
-    counts = detailed(network, joined(results).counts)
-    return Activity(with_activity(counts, active), spikes)
+    def add(self, inputs: Array, result: Result) -> None:
+        """Add a run whose spikes were recorded in all firing layers.
+
+        Args:
+            inputs: (samples, T, inputs) integers; what is not 0 is a spike.
+            result: of the run.
+        """
+        self._active.update(active_updates(self._network, inputs, result.spikes))
+        emitted = {INPUT: np.count_nonzero(inputs, axis=0)}
+        emitted |= {name: s.sum(axis=0, dtype=np.int64) for name, s in result.spikes.items()}
+        for name, by_step in emitted.items():
+            spikes = by_steps_left(by_step, self._rows)
+            self._spikes[name] = self._spikes[name] + spikes if name in self._spikes else spikes
+        # Counts are all that is joined.
+        self._results.append(replace(result, spikes={}, readout=None))
+
+    def activity(self) -> Activity:
+        """Of all that was added."""
+        counts = detailed(self._network, joined(self._results).counts)
+        return Activity(with_activity(counts, self._active), self._spikes)
 
 
 def place(
@@ -248,8 +195,3 @@ def mapped_values(mapped: Mapped) -> dict[str, Any]:
             for bound in mapped.bounds
         ]
     return values
-
-
-def _counted(result: Result) -> Result:
-    """A result without what it recorded: counts are all that is joined."""
-    return replace(result, spikes={}, readout=None)

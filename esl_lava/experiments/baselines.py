@@ -33,7 +33,7 @@ def small_dense(experiment: Experiment) -> Experiment:
         DataError: when the data set, whose shape decides, cannot be read.
     """
     data = load(experiment.data.name, "train")
-    layers, shape = experiment.model.layers, (data.images.shape[1],)
+    layers, shape = experiment.model.layers, data.shape
     sparse = describe(layers, shape, data.classes)
     budget = sum(count_connections(sparse, experiment.sparsity).values())
 

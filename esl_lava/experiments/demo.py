@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esl_lava.data.datasets import load
-from esl_lava.experiments.account import Findings, account
+from esl_lava.experiments.account import PROBES, Findings, account
 from esl_lava.experiments.evaluate import Evaluation, encoding_of, evaluate
 from esl_lava.experiments.export import export
 from esl_lava.experiments.preset import load_preset
@@ -62,7 +62,7 @@ def demo(
     run = trained.run
     tell("2/4  exporting integers to net.h5 and running the whole test split exactly")
     network = export(run.model, run.net).network
-    evaluation = evaluate(network, test, encoding_of(network))
+    evaluation = evaluate(network, test, encoding_of(network), probes=PROBES)
     tell(f"3/4  verifying {samples} samples: SLAYER, our simulator and Lava, every layer and step")
     verification = verify(run.model, run.net, samples=samples)
     tell("4/4  counting operations and joules, and writing the report")

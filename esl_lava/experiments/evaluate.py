@@ -1,25 +1,35 @@
-"""Running an exported network over a data set, or over spikes from a file."""
+"""One pass of samples through an exported network, and all that is asked of it."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from esl_lava.arrays import Array, Bytes, Int32s, Ints
 from esl_lava.config import from_mapping, from_toml, override
 from esl_lava.data.config import Encoding
 from esl_lava.data.datasets import Dataset, load
-from esl_lava.data.encoders import encode
+from esl_lava.data.samples import Samples
 from esl_lava.errors import ConfigError, DataError
+from esl_lava.experiments.activity import Activity, Meter
 from esl_lava.experiments.input_block import driven
-from esl_lava.experiments.samedata import fact_name, remark_others
-from esl_lava.experiments.spikes import PLAIN, Layout, number_of, read_labels, read_spikes
+from esl_lava.experiments.samedata import remark_others
+from esl_lava.experiments.spikes import (
+    PLAIN,
+    Layout,
+    number_of,
+    read_network,
+    read_spikes,
+    refuse_others_options,
+    spikes_file,
+)
 from esl_lava.network import Network
 from esl_lava.simulate import Result, backend_options, simulate
 from esl_lava.simulate.result import Progress, joined, sops_by_sample
@@ -27,12 +37,52 @@ from esl_lava.simulate.result import Progress, joined, sops_by_sample
 ENCODED_BYTES = 64 << 20
 """Samples are encoded and run in portions whose spikes fit this, whatever their number."""
 
-NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What a pass records beside decisions and counts. Each costs time.
+
+    Attributes:
+        activity: of so many of the first samples, or all where there are fewer, what every
+            neuron does.
+        sops: the synaptic operations of every sample.
+        first: the first sample's spikes in all layers, and its readout.
+    """
+
+    activity: int = 0
+    sops: bool = False
+    first: bool = False
+
+    def recorded(self, samples: int) -> int:
+        """Of how many of the first of so many samples spikes have to be recorded."""
+        return samples if self.sops else min(samples, max(self.activity, int(self.first)))
+
+
+NO_PROBES = Probes()
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One sample's run.
+
+    Attributes:
+        inputs: (T, inputs) spikes, or what drives the neurons of an input block.
+        spikes: firing layer -> (T, neurons).
+        readout: (T, classes) v of the integrator; None where the last layer fires.
+        decision: class, or `simulate.result.NO_DECISION`.
+    """
+
+    inputs: Array
+    spikes: Mapping[str, Bytes]
+    readout: Int32s | None
+    decision: int
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A network's run over samples of a data set.
+    """A network's run over samples.
 
     Attributes:
         dataset, split, backend: what was run where; a file of spikes has no split.
@@ -40,6 +90,7 @@ class Evaluation:
         samples: how many there were.
         seconds: of the simulation, encoding and loading not included.
         result: the run itself, without recorded spikes.
+        activity, sops, first: what was probed, else None. `sops` is (samples,).
     """
 
     dataset: str
@@ -49,6 +100,9 @@ class Evaluation:
     samples: int
     seconds: float
     result: Result
+    activity: Activity | None = None
+    sops: Ints | None = None
+    first: Recording | None = None
 
 
 def data_name(network: Network, given: str | None) -> str:
@@ -79,17 +133,6 @@ def encoding_of(network: Network, kind: str | None = None, steps: int | None = N
     return override(from_mapping({"sparsity": {"density": 1}}), given).encoding
 
 
-def encoded(data: Dataset, encoding: Encoding) -> npt.NDArray[np.uint8]:
-    """(samples, T, features) spikes of a data set."""
-    # Encoders treat pixels apart: all there is to look up are 256 spike trains.
-    trains = encode(encoding.kind, np.arange(256, dtype=np.uint8)[:, None], encoding.steps)
-    samples, features = data.images.shape
-    spikes = np.empty((samples, encoding.steps, features), np.uint8)
-    for t in range(encoding.steps):
-        spikes[:, t] = trains[:, 0, t][data.images]
-    return spikes
-
-
 def load_samples(
     network: Network, name: str, split: str, samples: int | None, most: int | None = None
 ) -> Dataset:
@@ -107,130 +150,176 @@ def load_samples(
         DataError: when they do not fit, or there are not so many.
     """
     data = load(name, split)
-    if data.images.shape[1] != network.inputs:
-        raise DataError(
-            f"{name} has {data.images.shape[1]} features, the network {network.inputs} inputs"
-        )
+    features = math.prod(data.shape)
+    if features != network.inputs:
+        raise DataError(f"{name} has {features} features, the network {network.inputs} inputs")
     if "config" in network.provenance and name == data_name(network, None):
-        remark_others(network.provenance.get(fact_name(split)), data, split)
+        remark_others(network.provenance, data)
     taken = network.input_shape
-    if len(taken) > 1 and taken not in (data.image_shape, (1, *data.image_shape)):
-        raise DataError(f"{name} has images of shape {data.image_shape}, the network takes {taken}")
+    if len(taken) > 1 and (1, *taken)[-3:] != data.shape:
+        raise DataError(f"{name} has samples of shape {data.shape}, the network takes {taken}")
     return data.take(number_of(samples, most, len(data)))
+
+
+def read_inputs(
+    net: Path,
+    data: str | None = None,
+    *,
+    labels: Path | None = None,
+    layout: Layout = PLAIN,
+    samples: int | None = None,
+    most: int | None = None,
+    encoder: str | None = None,
+    steps: int | None = None,
+) -> tuple[Network, Samples, Encoding | None]:
+    """A network from a file, and what a user wants it to be presented.
+
+    Args:
+        net: netx HDF5.
+        data: a data set, of which the test split is taken, or the path of a .npy file of
+            spikes; by default the data set that the network was trained on.
+        labels, layout: of a file: its samples' classes, and what its axes and values are.
+        samples: how many of the first; by default `most`, or all where there are fewer or it
+            is None.
+        most: see `samples`.
+        encoder, steps: of a data set: other than as trained.
+
+    Returns:
+        The network, the samples, and how they become spikes, None where they are such.
+
+    Raises:
+        ConfigError: where options do not belong to such data, or are missing.
+        FileError, DataError: as `read_network`, `read_spikes` and `load_samples`.
+    """
+    file = spikes_file(data)
+    refuse_others_options(data, file, encoder=encoder, steps=steps, layout=layout, labels=labels)
+    network = read_network(net, file, layout)
+    if file is not None:
+        spikes = read_spikes(network, file, samples, labels=labels, layout=layout, most=most)
+        return network, spikes, None
+    encoding = encoding_of(network, encoder, steps)
+    return network, load_samples(network, data_name(network, data), "test", samples, most), encoding
 
 
 def evaluate(
     network: Network,
-    data: Dataset,
-    encoding: Encoding,
+    samples: Samples,
+    encoding: Encoding | None,
     *,
-    split: str = "test",
     backend: str = "exact",
-    options: Mapping[str, Any] = NO_OPTIONS,
+    options: Mapping[str, object] = NO_OPTIONS,
     show: Progress | None = None,
+    probes: Probes = NO_PROBES,
 ) -> Evaluation:
-    """Run all of `data` and compare decisions with labels.
+    """Run samples once, compare decisions with labels, and record what is asked for.
 
     Args:
         network: what to run.
-        data: samples, which become spikes as `encoding` says.
-        encoding: of the samples.
-        split: which of the data set's they are.
+        samples: all of them are run.
+        encoding: how they become spikes; None where they have a length of their own.
         backend, options: as `simulate`.
         show: told how far the run is.
+        probes: what is recorded.
 
     Raises:
         DataError, BackendError: as `simulate`; for classes that the network does not have.
     """
     classes = network.layers[-1].neurons
-    if data.classes > classes:
-        raise DataError(f"{data.name} has {data.classes} classes, the network decides of {classes}")
+    if samples.classes > classes:
+        raise DataError(
+            f"{samples.name} has {samples.classes} classes, the network decides of {classes}"
+        )
+    found = _pass(network, samples, encoding, backend, options, show, probes)
+    if samples.labels is None:
+        return found
+    right = int((found.result.decisions == samples.labels).sum())
+    return replace(found, accuracy=right / len(samples))
 
-    def spikes(here: slice) -> npt.NDArray[Any]:
-        some = replace(data, images=data.images[here], labels=data.labels[here])
-        return driven(network, encoded(some, encoding))
 
-    result, seconds = _run(network, spikes, len(data), encoding.steps, backend, options, show)
-    right = int((result.decisions == data.labels).sum())
-    return Evaluation(data.name, split, backend, right / len(data), len(data), seconds, result)
-
-
-def evaluate_spikes(
-    network: Network,
-    path: Path,
-    labels: Path | None = None,
-    *,
-    layout: Layout = PLAIN,
-    samples: int | None = None,
-    backend: str = "exact",
-    options: Mapping[str, Any] = NO_OPTIONS,
-    show: Progress | None = None,
-) -> Evaluation:
-    """Run the spikes of a file.
-
-    Args:
-        network: what to run.
-        path, layout: the file, as `read_spikes`.
-        labels: a .npy file of (samples,) integers, the classes to decide for, if known.
-        samples: how many of the first to run; by default all.
-        backend, options: as `simulate`.
-        show: told how far the run is.
+def measure(network: Network, samples: Samples, encoding: Encoding | None) -> Activity:
+    """Run samples once and say what every neuron does, whatever the network decides.
 
     Raises:
-        FileError: when a file cannot be read or is no such array.
-        ConfigError, DataError, BackendError: as `read_spikes` and `simulate`; when there are not
-            so many labels, or classes that the network does not have.
+        DataError, BackendError: as `simulate`.
     """
-    inputs = read_spikes(network, path, samples, layout=layout)
-    classes = None
-    if labels is not None:
-        whole = read_spikes(network, path, layout=layout).samples
-        classes = read_labels(network, labels, whole)
-    total = inputs.samples
-    result, seconds = _run(network, inputs, total, inputs.steps, backend, options, show)
-    accuracy = None
-    if classes is not None:
-        accuracy = int((result.decisions == classes[:total]).sum()) / total
-    return Evaluation(path.name, None, backend, accuracy, total, seconds, result)
+    probes = Probes(activity=len(samples))
+    found = _pass(network, samples, encoding, "exact", NO_OPTIONS, None, probes)
+    assert found.activity is not None
+    return found.activity
 
 
-def most_sops(network: Network, data: Dataset, encoding: Encoding) -> int:
-    """The synaptic operations of the sample that takes most of them."""
-    most = 0
-    for here in _portions(len(data), encoding.steps * network.inputs):
-        some = replace(data, images=data.images[here], labels=data.labels[here])
-        spikes = encoded(some, encoding)
-        result = simulate(network, spikes, record="all")
-        most = max(most, int(sops_by_sample(network, spikes, result.spikes).max()))
-    return most
-
-
-def _portions(samples: int, bytes_each: int) -> list[slice]:
-    """Slices of the samples whose spikes fit `ENCODED_BYTES`."""
-    size = max(1, ENCODED_BYTES // max(1, bytes_each))
-    return [slice(n, min(n + size, samples)) for n in range(0, samples, size)]
-
-
-def _run(
+def _pass(
     network: Network,
-    spikes: Callable[[slice], npt.NDArray[Any]],
-    samples: int,
-    steps: int,
+    samples: Samples,
+    encoding: Encoding | None,
     backend: str,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     show: Progress | None,
-) -> tuple[Result, float]:
-    """Run samples in portions; the whole result, and the seconds that `simulate` took."""
+    probes: Probes,
+) -> Evaluation:
+    """Run samples once, in portions, and record what is asked for; labels are not looked at."""
     seconds = 0.0
-    results = []
-    for here in _portions(samples, steps * network.inputs):
-        own = dict(options)
+    results, sops = [], []
+    meter = Meter(network) if probes.activity else None
+    first = None
+    for here, recorded in _portions(network, samples, encoding, probes):
+        own: dict[str, Any] = dict(options)
         if show is not None and "progress" in backend_options(backend):
-            own["progress"] = lambda done, _, before=here.start: show(before + done, samples)
-        portion = spikes(here)
+            own["progress"] = lambda done, _, before=here.start: show(before + done, len(samples))
+        given = samples.choose(here).spikes(encoding)
+        inputs = np.ascontiguousarray(driven(network, given))
         start = time.perf_counter()
-        results.append(simulate(network, portion, backend, **own))
+        result = simulate(network, inputs, backend, record="all" if recorded else None, **own)
         seconds += time.perf_counter() - start
         if show is not None:
-            show(here.stop, samples)
-    return joined(results), seconds
+            show(here.stop, len(samples))
+        if meter is not None and here.start < probes.activity:
+            meter.add(inputs, result)
+        if probes.sops:
+            sops.append(sops_by_sample(network, inputs, result.spikes))
+        if probes.first and here.start == 0:
+            first = _first(inputs, result)
+        results.append(replace(result, spikes={}))
+    return Evaluation(
+        dataset=samples.name,
+        split=samples.split,
+        backend=backend,
+        accuracy=None,
+        samples=len(samples),
+        seconds=seconds,
+        result=joined(results),
+        activity=None if meter is None else meter.activity(),
+        sops=np.concatenate(sops) if sops else None,
+        first=first,
+    )
+
+
+def _portions(
+    network: Network, samples: Samples, encoding: Encoding | None, probes: Probes
+) -> Iterator[tuple[slice, bool]]:
+    """Slices of the samples that fit `ENCODED_BYTES`, and whether their spikes are recorded.
+
+    A portion is probed as a whole or not at all.
+    """
+    steps = samples.choose(slice(1)).spikes(encoding).shape[1]
+    widest = max(network.inputs, *(layer.neurons for layer in network.layers))
+    total = len(samples)
+    recorded = probes.recorded(total)
+    start = 0
+    for stop in sorted({min(probes.activity, total), recorded, total} - {0}):
+        kept = start < recorded
+        each = steps * (4 * widest if kept else network.inputs)
+        size = max(1, ENCODED_BYTES // max(1, each))
+        for begin in range(start, stop, size):
+            yield slice(begin, min(begin + size, stop)), kept
+        start = stop
+
+
+def _first(inputs: Array, result: Result) -> Recording:
+    """The first sample of a recorded portion, in memory of its own."""
+    return Recording(
+        inputs[0].copy(),
+        {name: spikes[0].copy() for name, spikes in result.spikes.items()},
+        None if result.readout is None else result.readout[0].copy(),
+        int(result.decisions[0]),
+    )

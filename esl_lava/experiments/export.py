@@ -11,7 +11,6 @@ from esl_lava import modelfile, netfile
 from esl_lava.chip import LOIHI1_REFRACTORY
 from esl_lava.config import from_toml, to_toml
 from esl_lava.data.datasets import load
-from esl_lava.data.encoders import encode
 from esl_lava.errors import DataError, FileError, LimitError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import refuse_overwrite
@@ -114,10 +113,9 @@ def _check_range(network: Network) -> None:
             error,
         )
         return
-    samedata.remark_others(network.provenance.get(samedata.fact_name("train")), data, "train")
+    samedata.remark_others(network.provenance, data)
     data = data.take(min(RANGE_SAMPLES, len(data)))
-    spikes = encode(experiment.encoding.kind, data.images, network.steps).swapaxes(1, 2)
-    overflows = simulate(network, spikes).overflows
+    overflows = simulate(network, data.spikes(experiment.encoding)).overflows
     faults = [
         f"layer {layer}: u wrapped {wraps} and v clipped {clips} times on {len(data)} samples "
         f"of {name}, which training does not know; smaller weights or fewer steps avoid it"

@@ -8,11 +8,11 @@ Input.transform), and leaves it to the host to set the neurons' bias to that.
 from __future__ import annotations
 
 import re
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
+from esl_lava.arrays import Array
 from esl_lava.errors import DataError
 from esl_lava.network import Network
 
@@ -20,7 +20,7 @@ SLAYER_VALUES = (-4, 3)
 """SLAYER keeps a value in 8 bits of steps of 1/32: of whole numbers, these stay what they are."""
 
 
-def driven(network: Network, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def driven(network: Network, values: Array) -> Array:
     """Scale and shift a sample's values as the network's input block does.
 
     Args:
@@ -52,6 +52,16 @@ def has_transform(network: Network) -> bool:
     """Whether the network begins with an input block that scales and shifts its input."""
     injected = network.first.injects
     return injected and "input_weight" in network.provenance
+
+
+def without_transform(network: Network) -> Network:
+    """The network as it takes values to which weight and bias have been applied already."""
+    facts = {
+        fact: said
+        for fact, said in network.provenance.items()
+        if fact not in ("input_weight", "input_bias")
+    }
+    return replace(network, provenance=facts)
 
 
 def _whole(network: Network, fact: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from esl_lava import netfile
 from esl_lava.errors import ConfigError, FileError
-from esl_lava.experiments.account import Account, Findings, account
+from esl_lava.experiments.account import PROBES, Account, Findings, account
 from esl_lava.experiments.evaluate import evaluate, load_samples
 from esl_lava.experiments.export import export
 from esl_lava.experiments.price import DEFAULT_DEVICES, price
@@ -190,7 +190,7 @@ def find(run: RunDirectory, terms: Terms, tell: Tell) -> Findings:
     test = load_samples(network, experiment.data.name, "test", None)
     if terms.samples is not None:
         test.take(terms.samples)  # what cannot be is refused before the work
-    evaluation = evaluate(network, test, experiment.encoding)
+    evaluation = evaluate(network, test, experiment.encoding, probes=PROBES)
     prices = price(network, evaluation.result.counts, terms.devices)
     backends = (*BACKENDS, "lava") if terms.lava else BACKENDS
     verification = verify(run.model, run.net, samples=terms.samples, backends=backends)

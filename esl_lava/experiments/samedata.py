@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from esl_lava.data.datasets import Dataset
+from esl_lava.data.samples import Samples
 from esl_lava.errors import DataError
 
 SHOWN = 12
@@ -14,9 +14,9 @@ SHOWN = 12
 _logger = logging.getLogger(__name__)
 
 
-def digests(splits: Mapping[str, Dataset]) -> dict[str, str]:
+def digests(splits: Mapping[str, Samples]) -> dict[str, str]:
     """Split -> SHA-256 of what it holds, as a model records them."""
-    return {split: data.sha256 for split, data in splits.items()}
+    return {split: data.digest for split, data in splits.items()}
 
 
 def facts(recorded: Mapping[str, str]) -> dict[str, str]:
@@ -48,19 +48,19 @@ def refuse_others(where: object, recorded: Mapping[str, str], found: Mapping[str
             )
 
 
-def remark_others(recorded: str | None, data: Dataset, split: str) -> None:
+def remark_others(recorded: Mapping[str, str], data: Samples) -> None:
     """Say in the log where data of a name are not those of that name in the training.
 
     Args:
-        recorded: digest of the split, None where nobody recorded it.
-        data: all of the split here.
-        split: its name.
+        recorded: provenance of a network; it holds no digest where nobody recorded it.
+        data: all of a split here.
     """
-    if recorded is not None and data.sha256 != recorded:
+    trained = recorded.get(fact_name(str(data.split)))
+    if trained is not None and data.digest != trained:
         _logger.warning(
             "%s (%s): not the data that the training had by this name: SHA-256 %s..., then %s...",
             data.name,
-            split,
-            data.sha256[:SHOWN],
-            recorded[:SHOWN],
+            data.split,
+            data.digest[:SHOWN],
+            trained[:SHOWN],
         )

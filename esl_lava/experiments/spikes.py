@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from esl_lava import netfile
-from esl_lava.data.arrays import arranged, read_array
+from esl_lava.arrays import Array, Ints
+from esl_lava.data.arrays import SpikesFile, arranged, read_array
 from esl_lava.data.datasets import LOADERS
 from esl_lava.errors import ConfigError, DataError
-from esl_lava.experiments.input_block import driven, has_transform
+from esl_lava.experiments.input_block import has_transform, without_transform
 from esl_lava.network import Network
 from esl_lava.simulate.result import misplaced
 
@@ -61,7 +60,7 @@ def read_network(net: Path, file: Path | None, layout: Layout = PLAIN) -> Networ
     Args:
         net: netx HDF5.
         file: of spikes, if they come from one.
-        layout: of that file.
+        layout: of that file. With `drive` the network is one that takes its values as they are.
 
     Raises:
         ConfigError: when the network does not have what the layout says.
@@ -76,12 +75,14 @@ def read_network(net: Path, file: Path | None, layout: Layout = PLAIN) -> Networ
     if layout.input_shape is not None and network.input_shape != layout.input_shape:
         given = ",".join(map(str, layout.input_shape))
         raise ConfigError(f"--input-shape {given}: {net} takes input of {network.input_shape}")
-    if layout.drive and not has_transform(network):
+    if not layout.drive:
+        return network
+    if not has_transform(network):
         raise ConfigError(f"--drive: {net} does not begin with an input block")
-    return network
+    return without_transform(network)
 
 
-def _arranged(file: Path, layout: Layout) -> npt.NDArray[Any]:
+def _arranged(file: Path, layout: Layout) -> Array:
     array = read_array(file, "spikes")
     return array if layout.axes is None else arranged(array, layout.axes)
 
@@ -139,46 +140,12 @@ def refuse_others_options(
             )
 
 
-@dataclass(frozen=True, eq=False)
-class SpikesFile:
-    """Spikes of a file, mapped into memory; called with a slice, those samples' spikes.
-
-    Attributes:
-        array: (samples, T, ...) as the file and the user have it.
-        network: that takes them; its input block scales and shifts them.
-        drive: whether the file's are scaled and shifted already.
-    """
-
-    array: npt.NDArray[Any]
-    network: Network
-    drive: bool = False
-
-    @property
-    def samples(self) -> int:
-        """How many samples."""
-        return len(self.array)
-
-    @property
-    def steps(self) -> int:
-        """T."""
-        return int(self.array.shape[1])
-
-    def __call__(self, here: slice) -> npt.NDArray[Any]:
-        """(samples, T, inputs) of the samples `here`, in C order of what is behind T.
-
-        Raises:
-            DataError: for values that the network's input block cannot take.
-        """
-        some = self.array[here]
-        flat = some.reshape(*some.shape[:2], math.prod(some.shape[2:]))
-        return flat if self.drive else driven(self.network, flat)
-
-
 def read_spikes(
     network: Network,
     path: Path,
     samples: int | None = None,
     *,
+    labels: Path | None = None,
     layout: Layout = PLAIN,
     most: int | None = None,
 ) -> SpikesFile:
@@ -190,12 +157,13 @@ def read_spikes(
             network takes them; or with further axes, as `simulate.result.misplaced` has it.
         samples: how many of the first; by default `most`, or all where there are fewer or it
             is None.
+        labels: a .npy file of the classes of all of them, if known.
         layout: of the file.
         most: see `samples`.
 
     Raises:
         ConfigError: when the letters of `axes` are not those of the array's axes.
-        FileError, DataError: when it holds no such array, or not so many samples.
+        FileError, DataError: when a file holds no such array, or not so many samples.
     """
     axes = layout.axes
     array = _arranged(path, layout)
@@ -209,19 +177,26 @@ def read_spikes(
     if fault is not None and math.prod(array.shape[2:]) == network.inputs:
         other = "" if axes else "; --axes says which axis is which, such as NTHWC"
         raise DataError(f"{path}: {fault}{other}")
-    total = number_of(samples, most, len(array))
-    if not 1 <= total <= len(array):
-        raise DataError(f"cannot take {total} samples of {path}, which has {len(array)}")
-    return SpikesFile(array[:total], network, layout.drive)
+    shape = array.shape[2:] if array.ndim == 5 else network.input_shape
+    channels, rows, columns = (1, 1, *shape)[-3:]
+    classes = network.layers[-1].neurons
+    file = SpikesFile(
+        path,
+        array,
+        (channels, rows, columns),
+        classes,
+        None if labels is None else _read_labels(labels, len(array), classes),
+    )
+    return file.take(number_of(samples, most, len(array)))
 
 
-def read_labels(network: Network, path: Path, samples: int) -> npt.NDArray[Any]:
+def _read_labels(path: Path, samples: int, classes: int) -> Ints:
     """The labels of all samples of a file of spikes.
 
     Args:
-        network: that is to decide for them.
-        path: a .npy file of (samples,) integers, one of the network's classes each.
+        path: a .npy file of (samples,) integers, a class each.
         samples: how many the file of spikes has.
+        classes: that the network decides of.
 
     Raises:
         FileError, DataError: when it holds no such array.
@@ -231,14 +206,13 @@ def read_labels(network: Network, path: Path, samples: int) -> npt.NDArray[Any]:
         raise DataError(
             f"{path}: labels need shape ({samples},), one for each sample, not {labels.shape}"
         )
-    classes = network.layers[-1].neurons
     outside = np.flatnonzero((labels < 0) | (labels >= classes))
     if outside.size:
         raise DataError(
             f"{path}: label {labels[outside[0]]} of sample {outside[0]} is no class of the "
             f"network, which has 0..{classes - 1}"
         )
-    return labels
+    return labels.astype(np.int64)
 
 
 def number_of(samples: int | None, most: int | None, there: int) -> int:

@@ -25,7 +25,7 @@ from esl_lava.config import Experiment, read_toml
 from esl_lava.data.datasets import SPLITS, Dataset, load
 from esl_lava.errors import ConfigError, FileError, UserError
 from esl_lava.experiments import samedata
-from esl_lava.experiments.evaluate import encoding_of, evaluate, most_sops
+from esl_lava.experiments.evaluate import Probes, encoding_of, evaluate
 from esl_lava.experiments.export import export
 from esl_lava.experiments.rundir import RunDirectory
 from esl_lava.experiments.train import resume, train
@@ -141,7 +141,7 @@ def sweep(
         # What is wrong with one is mostly wrong with all: said once, before hours of work.
         splits = _splits(left[0])
         experiment, data = left[0].experiment, splits["train"]
-        topology = experiment.model.describe((data.images.shape[1],), data.classes)
+        topology = experiment.model.describe(data.shape, data.classes)
         count_connections(topology, experiment.sparsity)
         here = samedata.digests(splits)
         for cell in cells:
@@ -210,7 +210,8 @@ def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
     kept = saved.history[kept_epoch(saved.history)]
     network = export(run.model, run.net, overwrite=True).network
     test, encoding = splits["test"], encoding_of(network)
-    found = evaluate(network, test, encoding)
+    once = cell.experiment.model.kind == "single_spike"
+    found = evaluate(network, test, encoding, probes=Probes(sops=once))
     assert found.accuracy is not None  # a data set has labels
     outcome = Outcome(
         accuracy=found.accuracy,
@@ -220,9 +221,7 @@ def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
         sparse_density=_share(saved.masks),
         exploration=_share(saved.ever),
         sops_per_sample=found.result.counts.sops / found.samples,
-        most_sops=most_sops(network, test, encoding)
-        if cell.experiment.model.kind == "single_spike"
-        else None,
+        most_sops=None if found.sops is None else int(found.sops.max()),
         data=here,
     )
     replace_file(run.outcome, _OUTCOME.dump_json(outcome, indent=1) + b"\n")

@@ -100,10 +100,10 @@ def _splits(name: str) -> tuple[Dataset, Dataset]:
         DataError: when they cannot be read, or are not of one shape.
     """
     train_split, test = load(name, "train"), load(name, "test")
-    if train_split.image_shape != test.image_shape:
+    if train_split.shape != test.shape:
         raise DataError(
-            f"{name}: training images of shape {train_split.image_shape}, "
-            f"test images of shape {test.image_shape}"
+            f"{name}: training samples of shape {train_split.shape}, "
+            f"test samples of shape {test.shape}"
         )
     return train_split, test
 

@@ -23,7 +23,7 @@ from esl_lava.arrays import Array, Bytes, Ints
 from esl_lava.config import from_toml
 from esl_lava.data.config import Encoding
 from esl_lava.errors import BackendError, FileError
-from esl_lava.experiments.evaluate import encoded, load_samples
+from esl_lava.experiments.evaluate import load_samples
 from esl_lava.experiments.export import lowered
 from esl_lava.experiments.firing_times import TimeDifference, compare
 from esl_lava.experiments.integers import IntegerComparison, IntegerDifference, compare_integers
@@ -179,7 +179,7 @@ def verify(
     network = replace(network, steps=experiment.encoding.steps)
     name = experiment.data.name if dataset is None else dataset
     data = load_samples(network, name, "test", samples, VERIFIED_SAMPLES)
-    spikes = encoded(data, experiment.encoding)
+    spikes = np.ascontiguousarray(data.spikes(experiment.encoding))
     found: dict[str, Layers] = {}
     not_run = {}
     for backend in dict.fromkeys(backends):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from esl_lava.arrays import Array, Bytes, Floats, Ints
 from esl_lava.chip import DECAY_UNITY
+from esl_lava.engines.autograd import apply
 from esl_lava.kernels import causal
 from esl_lava.models.reference import TimeReference
 from esl_lava.network import Network
@@ -59,8 +60,7 @@ def firing_times(z: Tensor, weight: Tensor, groups: int = GROUPS) -> Tensor:
     Returns:
         (batch, n_post) exp of the firing times.
     """
-    z_out: Tensor = _FiringTimes.apply(z, weight, groups)
-    return z_out
+    return apply(_FiringTimes, z, weight, groups)
 
 
 class _FiringTimes(torch.autograd.Function):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from esl_lava.arrays import Ints
 from esl_lava.config import Experiment
-from esl_lava.data.datasets import Dataset
+from esl_lava.data.samples import TrainingSamples
 from esl_lava.models.build import SpikingNetwork
 from esl_lava.training.kinds import KINDS
 
@@ -33,7 +32,7 @@ class Examined:
 
 
 @torch.no_grad()
-def accuracy(experiment: Experiment, model: SpikingNetwork, data: Dataset) -> float:
+def accuracy(experiment: Experiment, model: SpikingNetwork, data: TrainingSamples) -> float:
     """Share of samples the network decides to be of their label, 0..1."""
     kind = KINDS[experiment.model.kind]
     right = sum(
@@ -44,7 +43,7 @@ def accuracy(experiment: Experiment, model: SpikingNetwork, data: Dataset) -> fl
 
 
 @torch.no_grad()
-def examine(experiment: Experiment, model: SpikingNetwork, data: Dataset) -> Examined:
+def examine(experiment: Experiment, model: SpikingNetwork, data: TrainingSamples) -> Examined:
     """As `accuracy`, and the neurons that never fire.
 
     Args:
@@ -63,15 +62,13 @@ def examine(experiment: Experiment, model: SpikingNetwork, data: Dataset) -> Exa
     return Examined(right / len(data), silent)
 
 
-def _batches(
-    experiment: Experiment, data: Dataset
-) -> Iterator[tuple[torch.Tensor, npt.NDArray[Any]]]:
+def _batches(experiment: Experiment, data: TrainingSamples) -> Iterator[tuple[torch.Tensor, Ints]]:
     """What the network takes, and labels."""
     encode = KINDS[experiment.model.kind].encode
     for first in range(0, len(data), BATCH):
-        part = slice(first, first + BATCH)
-        yield encode(experiment, data.images[part]), data.labels[part]
+        part = data.choose(slice(first, first + BATCH))
+        yield encode(experiment, part), part.labels
 
 
-def _right(decisions: torch.Tensor, labels: npt.NDArray[Any]) -> int:
+def _right(decisions: torch.Tensor, labels: Ints) -> int:
     return int(np.count_nonzero(decisions.numpy() == labels))

@@ -9,19 +9,15 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from esl_lava.chip import DECAY_UNITY
 from esl_lava.config import Experiment
-from esl_lava.data.encoders import encode, first_steps
+from esl_lava.data.samples import TrainingSamples
 from esl_lava.models.mlp import SpikingMLP
 from esl_lava.models.single_spike import SingleSpikeMLP, grid_step, window_end
 from esl_lava.training.adam import Adam
 from esl_lava.training.losses import first_spike, tet, weight_sum_cost
-
-Images = npt.NDArray[np.uint8]
-
 
 AnyNetwork = TypeVar("AnyNetwork", bound=torch.nn.Module)
 
@@ -31,7 +27,7 @@ class Kind(Generic[AnyNetwork]):
     """A kind of network, as its training sees it.
 
     Attributes:
-        encode: (experiment, images (batch, features)) -> what the network takes.
+        encode: (experiment, samples) -> what the network takes.
         loss: (network, its output, labels (batch,)) -> scalar, a mean over the batch.
         decide: the network's output -> (batch,) int64 class, -1 for none.
         outputs: (network, encoded batch) -> the output of every layer, the network's last.
@@ -43,8 +39,8 @@ class Kind(Generic[AnyNetwork]):
         adam: `training.engine` -> the optimiser.
     """
 
-    encode: Callable[[Experiment, Images], torch.Tensor]
     loss: Callable[[AnyNetwork, torch.Tensor, torch.Tensor], torch.Tensor]
+    encode: Callable[[Experiment, TrainingSamples], torch.Tensor]
     decide: Callable[[torch.Tensor], torch.Tensor]
     outputs: Callable[[AnyNetwork, torch.Tensor], list[torch.Tensor]]
     fired: Callable[[Experiment, list[torch.Tensor]], list[torch.Tensor]]
@@ -54,10 +50,10 @@ class Kind(Generic[AnyNetwork]):
     adam: Callable[[str], type[Adam] | type[torch.optim.Adam]]
 
 
-def _spikes(experiment: Experiment, images: Images) -> torch.Tensor:
-    """(batch, features, T) float of 0 and 1."""
-    encoding = experiment.encoding
-    return torch.from_numpy(encode(encoding.kind, images, encoding.steps)).float()
+def _spikes(experiment: Experiment, samples: TrainingSamples) -> torch.Tensor:
+    """(batch, inputs, T) float of 0 and 1, contiguous, as SLAYER has its axes."""
+    spikes = torch.from_numpy(samples.spikes(experiment.encoding))
+    return spikes.transpose(1, 2).float().contiguous()
 
 
 def _with_spike(experiment: Experiment, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -70,17 +66,16 @@ def _eight_bits(experiment: Experiment) -> tuple[float, float]:
     return -256 / 64, 254 / 64
 
 
-def input_times(experiment: Experiment, images: Images) -> torch.Tensor:
-    """(batch, features) float32: exp of the times at which inputs spike, infinity for never.
+def input_times(experiment: Experiment, samples: TrainingSamples) -> torch.Tensor:
+    """(batch, inputs) float32: exp of the times at which inputs spike, infinity for never.
 
     Steps of the encoder become times on the chip's grid (`grid_step`), so that training and
     chip see the same.
     """
     encoding = experiment.encoding
-    steps = first_steps(encoding.kind, encoding.steps)
-    times = np.exp(steps * grid_step(experiment.model.current_decay))
-    times[steps == encoding.steps] = np.inf
-    return torch.from_numpy(times.astype(np.float32)[images])
+    times = np.exp(np.arange(encoding.steps + 1) * grid_step(experiment.model.current_decay))
+    times[-1] = np.inf
+    return torch.from_numpy(times.astype(np.float32)[samples.first_steps(encoding)])
 
 
 def _first_spike_loss(model: SingleSpikeMLP, z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 
 from esl_lava.config import Experiment, to_toml
-from esl_lava.data.augment import shifted
-from esl_lava.data.datasets import Dataset, split_validation
+from esl_lava.data.datasets import split_validation
+from esl_lava.data.samples import TrainingSamples
 from esl_lava.errors import ConfigError, DataError, UserError
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.build import build_to_train
@@ -70,7 +70,7 @@ class Trainer:
     """
 
     def __init__(
-        self, experiment: Experiment, data: Dataset, checkpoint: SavedModel | None = None
+        self, experiment: Experiment, data: TrainingSamples, checkpoint: SavedModel | None = None
     ) -> None:
         self.experiment = experiment
         self.kind = KINDS[experiment.model.kind]
@@ -90,7 +90,7 @@ class Trainer:
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(experiment.seed)
-            topology = experiment.model.describe((data.images.shape[1],), data.classes)
+            topology = experiment.model.describe(data.shape, data.classes)
             self.model = build_to_train(experiment, topology)
         self._layers = {layer.name: layer.neurons for layer in topology.layers}
         trainable = [p for p in self.model.parameters() if p.requires_grad]
@@ -250,15 +250,15 @@ class Trainer:
         chosen = self._order[position * training.batch_size : (position + 1) * training.batch_size]
         if self.evolver.history and self.evolver.history[-1].iteration == self.iteration:
             self.evolver.record_silent(self._silent(chosen))
-        images = self._images(chosen, epoch, position)
-        part = self._loss_part(chosen, images)
+        batch = self._batch(chosen, epoch, position)
+        part = self._loss_part(batch)
         loss = ranks.total(part.detach())
         if not torch.isfinite(loss):
-            self._refuse_loss(loss.item(), images)
+            self._refuse_loss(loss.item(), batch)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(training, self.iteration, self.iterations)
         self.optimizer.zero_grad()
-        part.backward()
+        part.backward()  # type: ignore[no-untyped-call]
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         ranks.sum_gradients(trainable)
         if training.gradient_norm:
@@ -289,33 +289,29 @@ class Trainer:
         together = torch.linalg.vector_norm(torch.stack(list(by_layer.values())))
         scale_down(gradients.values(), sparse_weights(self.model).values(), together, limit)
 
-    def _images(
-        self, batch: npt.NDArray[np.int64], epoch: int, position: int
-    ) -> npt.NDArray[np.uint8]:
-        """The batch's images as this epoch shows them."""
-        images, pixels = self.train_data.images[batch], self.experiment.training.shift
+    def _batch(self, chosen: npt.NDArray[np.int64], epoch: int, position: int) -> TrainingSamples:
+        """The chosen samples as this epoch shows them."""
+        batch, pixels = self.train_data.choose(chosen), self.experiment.training.shift
         if pixels == 0:
-            return images
+            return batch
         generator = np.random.default_rng([self.experiment.seed, epoch, position])
-        return shifted(images, self.train_data.image_shape, pixels, generator)
+        return batch.shifted(pixels, generator)
 
-    def _loss_part(
-        self, batch: npt.NDArray[np.int64], images: npt.NDArray[np.uint8]
-    ) -> torch.Tensor:
+    def _loss_part(self, batch: TrainingSamples) -> torch.Tensor:
         """What this rank's share of a batch adds to the batch's mean loss."""
-        own = ranks.share(batch)
+        own = batch.choose(ranks.share(np.arange(len(batch))))
         if len(own) == 0:
             for weight in sparse_weights(self.model).values():
                 weight.had_no_samples()
             return torch.zeros((), requires_grad=True)  # a mean over nothing would be NaN
-        outputs = self.model(self.kind.encode(self.experiment, ranks.share(images)))
-        loss = self.kind.loss(self.model, outputs, torch.from_numpy(self.train_data.labels[own]))
+        outputs = self.model(self.kind.encode(self.experiment, own))
+        loss = self.kind.loss(self.model, outputs, torch.from_numpy(own.labels))
         return loss * (len(own) / len(batch))
 
     @torch.no_grad()
     def _silent(self, batch: npt.NDArray[np.int64]) -> dict[str, int]:
         """Hidden layer -> neurons without a spike in the first batch under new masks."""
-        encoded = self.kind.encode(self.experiment, self.train_data.images[batch])
+        encoded = self.kind.encode(self.experiment, self.train_data.choose(batch))
         fired = self.kind.fired(self.experiment, self.kind.outputs(self.model, encoded))
         silent = [int((~neurons).sum()) for neurons in fired]
         return dict(zip(self.model.topology.hidden_names, silent))
@@ -337,12 +333,12 @@ class Trainer:
             if clause:
                 raise self._diverged(f"{clause} after step {after}")
 
-    def _refuse_loss(self, loss: float, images: npt.NDArray[np.uint8]) -> None:
+    def _refuse_loss(self, loss: float, batch: TrainingSamples) -> None:
         """Refuse a loss that is not finite, with the layer where that can be told. Collective."""
         what = f"loss {loss} at step {self.iteration + 1}"
         with ranks.together():
             clause = health.broken(weight_layers(self.model), self.evolver.masks, {})
-            own = ranks.share(images)
+            own = batch.choose(ranks.share(np.arange(len(batch))))
             if clause is None and len(own):
                 with torch.no_grad():
                     encoded = self.kind.encode(self.experiment, own)

@@ -28,7 +28,7 @@ from esl_lava.devices import device_names, load_device
 from esl_lava.energy import by_connections, per_sample
 from esl_lava.energy.table1 import compute_table1
 from esl_lava.experiments import activity
-from esl_lava.experiments.evaluate import encoded, encoding_of, evaluate, load_samples
+from esl_lava.experiments.evaluate import encoding_of, evaluate, load_samples, measure
 from esl_lava.experiments.price import DEFAULT_DEVICES, price
 from esl_lava.network import (
     INTEGRATOR,
@@ -186,7 +186,7 @@ def test_networks_from_elsewhere(command: str, invoke: Command, tmp_path: Path) 
 def test_run_of_spikes_from_a_file(tiny: Any, invoke: Command, tmp_path: Path) -> None:
     network = netfile.read(tiny.net)
     data = load_samples(network, "digits", "test", 30)
-    np.save(tmp_path / "spikes.npy", encoded(data, encoding_of(network)).reshape(30, -1, 8, 8))
+    np.save(tmp_path / "spikes.npy", data.spikes(encoding_of(network)).reshape(30, -1, 8, 8))
     np.save(tmp_path / "labels.npy", data.labels)
     given = ("run", tiny.net, "--data", tmp_path / "spikes.npy")
     as_known = invoke("run", tiny.net, "--samples", 30, "--json").json
@@ -206,7 +206,7 @@ def test_samples_of_a_file_are_all_there_are_where_a_default_is_more(
     tiny: Any, invoke: Command, tmp_path: Path
 ) -> None:
     data = load_samples(netfile.read(tiny.net), "digits", "test", 3)
-    np.save(tmp_path / "spikes.npy", encoded(data, encoding_of(netfile.read(tiny.net))))
+    np.save(tmp_path / "spikes.npy", data.spikes(encoding_of(netfile.read(tiny.net))))
     done = invoke("map", tiny.net, "--data", tmp_path / "spikes.npy", "--json")
     assert done.code == 0, done.err
     assert done.json["samples"] == 3
@@ -218,7 +218,7 @@ def test_axes_of_a_file_may_be_in_any_order(
 ) -> None:
     network = netfile.read(tiny.net)
     data = load_samples(network, "digits", "test", 9)
-    spikes = encoded(data, encoding_of(network))
+    spikes = data.spikes(encoding_of(network))
     np.save(tmp_path / "flat.npy", spikes)
     np.save(tmp_path / "last.npy", spikes.reshape(9, 4, 2, 4, 8).transpose(0, 1, 3, 4, 2))
     np.save(tmp_path / "slayer.npy", spikes.transpose(0, 2, 1))
@@ -240,7 +240,7 @@ def test_other_data_of_the_same_name_are_remarked_beside_the_result(
     netfile.write(dataclasses.replace(network, provenance=other), net)
     remark = (
         "digits (test): not the data that the training had by this name: SHA-256 "
-        f"{load('digits', 'test').sha256[:12]}..., then abababababab..."
+        f"{load('digits', 'test').digest[:12]}..., then abababababab..."
     )
     for command, *line in (
         ("run", net),
@@ -358,7 +358,7 @@ def test_verify_with_lava(tiny: Any, program: Command) -> None:
     assert done.code == 0, done.err
     network = netfile.read(tiny.net)
     data = load_samples(network, "digits", "test", 5)
-    spikes = simulate(network, encoded(data, encoding_of(network)), record="all").counts.spikes
+    spikes = simulate(network, data.spikes(encoding_of(network)), record="all").counts.spikes
     assert spikes > 50
     assert done.json == {
         "samples_verified": 5,
@@ -379,7 +379,7 @@ def test_energy(tiny: Any, invoke: Command) -> None:
     values = invoke("energy", tiny.net, "--samples", 50, "--json").json
     network = netfile.read(tiny.net)
     data = load_samples(network, "digits", "test", 50)
-    counts = simulate(network, encoded(data, encoding_of(network))).counts
+    counts = simulate(network, data.spikes(encoding_of(network))).counts
     assert values["samples"] == 50
     assert values["sops_per_sample"] == counts.sops / 50
     assert values["neurobench"]["effective_acs"] == counts.sops / 50
@@ -399,7 +399,7 @@ def test_energy_as_a_program_of_its_own(tiny: Any, program: Command) -> None:
     assert done.code == 0, done.err
     network = netfile.read(tiny.net)
     data = load_samples(network, "digits", "test", 50)
-    counts = simulate(network, encoded(data, encoding_of(network))).counts
+    counts = simulate(network, data.spikes(encoding_of(network))).counts
     lines = [line.split() for line in done.out.splitlines()]
     for name, found in price(network, counts, chosen).items():
         charged = ", ".join(found.measured.used)
@@ -414,7 +414,7 @@ def test_energy_of_a_placed_network_charges_messages_and_active_updates(
     flags = ("--samples", 20, "--device", "loihi1_sanafe", "--map", "loihi1")
     values = invoke("energy", tiny.net, *flags, "--json").json
     network = netfile.read(tiny.net)
-    seen = activity.measure_samples(network, None, 20, None, None)
+    seen = measure(network, load_samples(network, "digits", "test", 20), encoding_of(network))
     placed = activity.place(network, "loihi1", activity=seen)
     assert placed.activity is not None
     expected = per_sample(placed.activity.counts, load_device("loihi1_sanafe"))
@@ -424,7 +424,7 @@ def test_energy_of_a_placed_network_charges_messages_and_active_updates(
     assert found["parts"]["messages"] == expected.messages > 0
     (apart,) = values["disagreements"]
     assert [apart["least"], apart["most"]] == found["joules_span"]
-    spikes = encoded(load_samples(network, "digits", "test", 20), encoding_of(network))
+    spikes = load_samples(network, "digits", "test", 20).spikes(encoding_of(network))
     np.save(tmp_path / "spikes.npy", spikes)
     of_file = invoke("energy", tiny.net, *flags, "--data", tmp_path / "spikes.npy", "--json").json
     assert of_file["devices"] == values["devices"]
@@ -479,7 +479,7 @@ def test_devices(invoke: Command, tmp_path: Path) -> None:
 def test_map(tiny: Any, invoke: Command, chip: str) -> None:
     values = invoke("map", tiny.net, "--chip", chip, "--samples", 10, "--json").json
     network = netfile.read(tiny.net)
-    seen = activity.measure_samples(network, None, 10, None, None)
+    seen = measure(network, load_samples(network, "digits", "test", 10), encoding_of(network))
     expected = activity.mapped_values(activity.place(network, chip, activity=seen))
     assert values == json.loads(json.dumps(expected))
     shown = invoke("map", tiny.net, "--chip", chip, "--samples", 10).out
@@ -748,7 +748,7 @@ def test_verify_for_people_and_its_failure(
 
     network = netfile.read(tiny.net)
     data = load_samples(network, "digits", "test", 5)
-    spikes = simulate(network, encoded(data, encoding_of(network)), record="all").spikes
+    spikes = simulate(network, data.spikes(encoding_of(network)), record="all").spikes
     busiest = int(spikes["hidden2"].sum(axis=(0, 1)).argmax())
     net = changed(tiny, tmp_path / "net.h5", "readout", post=7, pre=busiest, by=2)
     expected = verify.verify(tiny.model, net, samples=5, backends=("exact", "lava"), workers=2)

@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,16 @@ import pytest
 
 from esl_lava import netfile
 from esl_lava.energy import active_updates
-from esl_lava.errors import ConfigError, DataError
+from esl_lava.errors import ConfigError
 from esl_lava.experiments import activity
-from esl_lava.experiments.evaluate import encoded, encoding_of, evaluate, load_samples
+from esl_lava.experiments import evaluate as evaluations
+from esl_lava.experiments.evaluate import (
+    encoding_of,
+    evaluate,
+    load_samples,
+    measure,
+    read_inputs,
+)
 from esl_lava.network import INPUT
 from esl_lava.simulate import simulate
 
@@ -26,9 +32,9 @@ def test_activity_is_that_of_the_recorded_spikes(
     run: Any, monkeypatch: pytest.MonkeyPatch, portion: int
 ) -> None:
     network, data, encoding = run
-    monkeypatch.setattr(activity, "ENCODED_BYTES", portion)
-    found = activity.measure(network, data, encoding)
-    inputs = encoded(data, encoding)
+    monkeypatch.setattr(evaluations, "ENCODED_BYTES", portion)
+    found = measure(network, data, encoding)
+    inputs = data.spikes(encoding)
     whole = simulate(network, inputs, record="all")
     assert found.counts.layers == whole.counts.layers
     assert found.counts.layers == evaluate(network, data, encoding).result.counts.layers
@@ -41,7 +47,7 @@ def test_activity_is_that_of_the_recorded_spikes(
 
 def test_a_placed_network_says_what_flows(run: Any) -> None:
     network, data, encoding = run
-    seen = activity.measure(network, data, encoding)
+    seen = measure(network, data, encoding)
     found = activity.place(network, "loihi1", activity=seen)
     assert found.activity is not None
     assert found.traffic is not None
@@ -73,29 +79,18 @@ def test_a_placed_network_without_activity_says_where_it_lies(run: Any) -> None:
         activity.place(network, "loihi3")
 
 
-def test_samples_are_those_asked_for(run: Any) -> None:
-    network, data, encoding = run
-    found = activity.measure_samples(network, "digits", 20, None, None)
-    assert found.counts.layers == activity.measure(network, data, encoding).counts.layers
-    unknown = replace(network, provenance={})
-    with pytest.raises(ConfigError, match="names no encoding"):
-        activity.measure_samples(unknown, "digits", 20, None, None)
-
-
 @pytest.mark.parametrize("shape", [(64,), (1, 8, 8)])
 def test_a_file_of_spikes_is_measured_as_its_samples_are(
-    run: Any, tmp_path: Path, shape: tuple[int, ...]
+    run: Any, tiny: Any, tmp_path: Path, shape: tuple[int, ...]
 ) -> None:
     network, data, encoding = run
     path = tmp_path / "spikes.npy"
-    np.save(path, encoded(data, encoding).reshape(len(data), encoding.steps, *shape))
-    found = activity.measure_samples(network, str(path), 12, None, None)
-    expected = activity.measure(network, data.take(12), encoding)
+    np.save(path, data.spikes(encoding).reshape(len(data), encoding.steps, *shape))
+    same, some, none = read_inputs(tiny.net, str(path), samples=12)
+    assert none is None
+    found = measure(same, some, none)
+    expected = measure(network, data.take(12), encoding)
     assert found.counts == expected.counts
     assert {name: n.tolist() for name, n in found.spikes.items()} == {
         name: n.tolist() for name, n in expected.spikes.items()
     }
-    with pytest.raises(ConfigError, match="holds spikes: --encoder and --steps are for data sets"):
-        activity.measure_samples(network, str(path), None, "rate", None)
-    with pytest.raises(DataError, match="cannot take 21 samples of"):
-        activity.measure_samples(network, str(path), 21, None, None)

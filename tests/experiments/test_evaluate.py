@@ -1,22 +1,30 @@
 import re
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from esl_lava import netfile
 from esl_lava.config import Experiment, to_toml
 from esl_lava.data.config import Encoding
 from esl_lava.data.datasets import Dataset, load
-from esl_lava.data.encoders import encode
 from esl_lava.errors import BackendError, ConfigError, DataError
+from esl_lava.experiments import evaluate as evaluations
 from esl_lava.experiments.evaluate import (
+    Probes,
     data_name,
-    encoded,
     encoding_of,
     evaluate,
     load_samples,
+    measure,
+    read_inputs,
 )
-from esl_lava.network import INTEGRATOR, Connections, Convolution, Cuba, Network
+from esl_lava.network import INPUT, INTEGRATOR, Connections, Convolution, Cuba, Layer, Network
+from esl_lava.simulate import Result, simulate
 from tests.graphs import a_layer, a_network
 
 
@@ -32,7 +40,7 @@ def network(steps: int | None = None, **provenance: str) -> Network:
 
 def four_pixels() -> Dataset:
     images = np.array([[255, 0, 9, 9], [0, 255, 9, 9], [255, 255, 9, 9], [0, 255, 0, 0]], np.uint8)
-    return Dataset("four", images, np.array([0, 1, 1, 0]), 2, (2, 2))
+    return Dataset("four", images, np.array([0, 1, 1, 0]), 2, (2, 2), "test")
 
 
 def test_accuracy_and_counts_by_hand() -> None:
@@ -48,13 +56,6 @@ def test_accuracy_and_counts_by_hand() -> None:
     assert [layer.sops for layer in found.result.counts.layers] == [15, 15]
     assert found.seconds > 0
     assert not found.result.spikes
-
-
-def test_encoded_puts_time_before_features() -> None:
-    spikes = encoded(four_pixels(), Encoding(kind="rate", steps=5))
-    assert spikes.shape == (4, 5, 4)
-    assert spikes.flags.c_contiguous
-    assert np.array_equal(spikes, encode("rate", four_pixels().images, 5).transpose(0, 2, 1))
 
 
 def test_an_unknown_backend_is_named() -> None:
@@ -137,7 +138,7 @@ def test_images_of_another_shape_are_refused() -> None:
             assert len(load_samples(maps, "digits", "test", None)) == 357
             continue
         sentence = (
-            rf"digits has images of shape \(8, 8\), the network takes {re.escape(str(shape))}"
+            rf"digits has samples of shape \(1, 8, 8\), the network takes {re.escape(str(shape))}"
         )
         with pytest.raises(DataError, match=sentence):
             load_samples(maps, "digits", "test", None)
@@ -160,3 +161,120 @@ def test_a_default_means_at_most_as_many_as_there_are() -> None:
 def test_data_of_another_size_are_refused() -> None:
     with pytest.raises(DataError, match="digits has 64 features, the network 4 inputs"):
         load_samples(network(), "digits", "test", None)
+
+
+# --- what a pass records ------------------------------------------------------------------
+
+
+BRIGHT = Encoding(kind="constant", steps=3)
+
+
+def test_nothing_is_recorded_that_nobody_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def noting(*args: Any, record: Any, **options: Any) -> Result:
+        asked.append(record)
+        return simulate(*args, record=record, **options)
+
+    monkeypatch.setattr(evaluations, "simulate", noting)
+    found = evaluate(network(), four_pixels(), BRIGHT)
+    assert (found.activity, found.sops, found.first) == (None, None, None)
+    assert asked == [None]
+    evaluate(network(), four_pixels(), BRIGHT, probes=Probes(activity=3, first=True))
+    assert asked == [None, "all", None]
+
+
+def test_what_is_recorded_by_hand() -> None:
+    probes = Probes(activity=3, sops=True, first=True)
+    found = evaluate(network(), four_pixels(), BRIGHT, probes=probes)
+    # A bright pixel 0 or 1 makes two operations in each of three steps.
+    assert found.sops is not None
+    assert found.sops.tolist() == [6, 6, 12, 6]
+    assert found.activity is not None
+    assert found.activity.counts.samples == 3
+    assert found.activity.counts.sops == 24
+    assert found.activity.spikes[INPUT].tolist() == [[6, 6, 0, 0]]
+    assert found.activity.spikes["hidden1"].tolist() == [[6, 6]]
+    assert [detail.active_updates for detail in found.activity.counts.details] == [12, 12]
+    first = found.first
+    assert first is not None
+    assert first.inputs.tolist() == [[1, 0, 0, 0]] * 3
+    assert first.spikes["hidden1"].tolist() == [[1, 0]] * 3
+    assert first.readout is not None
+    assert first.readout.tolist() == [[128, 0], [256, 0], [384, 0]]
+    assert first.decision == 0
+
+
+@given(
+    activity=st.integers(0, 5), sops=st.booleans(), first=st.booleans(), limit=st.integers(1, 200)
+)
+def test_probes_and_portions_change_nothing(
+    activity: int, sops: bool, first: bool, limit: int
+) -> None:
+    plain = evaluate(network(), four_pixels(), BRIGHT)
+    everything = Probes(activity=activity, sops=True, first=True)
+    whole = evaluate(network(), four_pixels(), BRIGHT, probes=everything)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluations, "ENCODED_BYTES", limit)
+        probes = Probes(activity=activity, sops=sops, first=first)
+        found = evaluate(network(), four_pixels(), BRIGHT, probes=probes)
+    assert found.accuracy == plain.accuracy
+    assert found.result.counts == plain.result.counts
+    assert found.result.decisions.tolist() == plain.result.decisions.tolist()
+    assert not found.result.spikes
+    assert (found.activity is None) == (activity == 0)
+    if found.activity is not None:
+        some = four_pixels().take(min(activity, 4))
+        expected = measure(network(), some, BRIGHT)
+        assert found.activity.counts == expected.counts
+        for name, spikes in expected.spikes.items():
+            np.testing.assert_array_equal(found.activity.spikes[name], spikes)
+    if sops:
+        assert found.sops is not None
+        assert whole.sops is not None
+        assert found.sops.tolist() == whole.sops.tolist()
+        assert found.sops.sum() == found.result.counts.sops
+    assert (found.first is None) == (not first)
+
+
+def test_a_network_of_fewer_classes_can_be_measured() -> None:
+    data = replace(four_pixels(), classes=3)
+    assert measure(network(), data, BRIGHT).counts.samples == 4
+
+
+# --- what a user names ----------------------------------------------------------------------
+
+
+def test_inputs_are_those_named(tiny: Any, tmp_path: Path) -> None:
+    trained, data, encoding = read_inputs(tiny.net, samples=12)
+    assert (data.name, data.split, len(data)) == ("digits", "test", 12)
+    assert encoding == Encoding(kind="rate", steps=4)
+    assert len(read_inputs(tiny.net, most=20)[1]) == 20
+    path = tmp_path / "spikes.npy"
+    labels = tmp_path / "labels.npy"
+    np.save(path, data.spikes(encoding))
+    assert data.labels is not None
+    np.save(labels, data.labels)
+    network, file, none = read_inputs(tiny.net, str(path), labels=labels)
+    assert none is None
+    found = evaluate(network, file, none)
+    expected = evaluate(trained, data, encoding)
+    assert (found.dataset, found.split) == ("spikes.npy", None)
+    assert found.accuracy == expected.accuracy
+    assert found.result.counts == expected.result.counts
+    network, file, none = read_inputs(tiny.net, str(path), samples=5)
+    found = evaluate(network, file, none)
+    assert (found.samples, found.accuracy) == (5, None)
+    with pytest.raises(ConfigError, match="holds spikes: --encoder and --steps are for data sets"):
+        read_inputs(tiny.net, str(path), encoder="rate")
+    with pytest.raises(DataError, match="cannot take 13 samples of"):
+        read_inputs(tiny.net, str(path), samples=13)
+
+
+def test_a_stranger_needs_to_be_told_the_encoding(tmp_path: Path) -> None:
+    wide = Network((Layer("only", Connections.from_dense(np.ones((10, 64), int)), INTEGRATOR),))
+    netfile.write(wide, tmp_path / "net.h5")
+    with pytest.raises(ConfigError, match="names no encoding"):
+        read_inputs(tmp_path / "net.h5", "digits")
+    told = read_inputs(tmp_path / "net.h5", "digits", encoder="latency", steps=6)
+    assert told[2] == Encoding(kind="latency", steps=6)

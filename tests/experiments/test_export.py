@@ -54,9 +54,9 @@ def test_the_file_is_the_model(tiny: Any, saved: SavedModel, tmp_path: Path) -> 
     assert dict(found.network.provenance) == {
         "package_version": saved.package,
         "source_sha256": modelfile.digest(tiny.model),
-        "config": saved.config,
-        "train_data_sha256": load("digits", "train").sha256,
-        "test_data_sha256": load("digits", "test").sha256,
+        "config": to_toml(saved.config),
+        "train_data_sha256": load("digits", "train").digest,
+        "test_data_sha256": load("digits", "test").digest,
     }
 
 

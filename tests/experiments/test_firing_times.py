@@ -6,7 +6,7 @@ import pytest
 
 from esl_lava import modelfile, netfile
 from esl_lava.experiments import export
-from esl_lava.experiments.evaluate import encoded, encoding_of, load_samples
+from esl_lava.experiments.evaluate import encoding_of, load_samples
 from esl_lava.experiments.firing_times import compare
 from esl_lava.experiments.verify import verify
 from esl_lava.models.reference import TimeReference
@@ -34,8 +34,7 @@ def case(tiny_once: Any) -> Case:
     network = netfile.read(tiny_once.net)
     data = load_samples(network, "digits", "test", 40)
     model = restore(modelfile.read(tiny_once.model))
-    spikes = encoded(data, encoding_of(network))
-    return model.reference(spikes, network), network, spikes
+    return model, network, data.spikes(encoding_of(network))
 
 
 def test_chip_and_training_agree_within_the_bound(

@@ -8,13 +8,13 @@ from esl_lava.data.datasets import Dataset
 from esl_lava.errors import DataError
 from esl_lava.experiments import samedata
 
-ONE = Dataset("few", np.zeros((2, 4), np.uint8), np.array([0, 1]), 2, (2, 2))
+ONE = Dataset("few", np.zeros((2, 4), np.uint8), np.array([0, 1]), 2, (2, 2), "test")
 OTHER = replace(ONE, labels=np.array([1, 0]))
 
 
 def test_data_that_are_the_same_go_on() -> None:
     recorded = samedata.digests({"train": ONE, "test": OTHER})
-    assert recorded == {"train": ONE.sha256, "test": OTHER.sha256}
+    assert recorded == {"train": ONE.digest, "test": OTHER.digest}
     samedata.refuse_others("checkpoint.pt", recorded, recorded)
     samedata.refuse_others("checkpoint.pt", {}, recorded)
 
@@ -22,23 +22,24 @@ def test_data_that_are_the_same_go_on() -> None:
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_other_data_are_refused_by_split_and_digests(split: str) -> None:
     recorded = samedata.digests({"train": ONE, "test": ONE})
-    found = {**recorded, split: OTHER.sha256}
+    found = {**recorded, split: OTHER.digest}
     with pytest.raises(DataError) as caught:
         samedata.refuse_others("runs/a/checkpoint.pt", recorded, found)
     assert str(caught.value) == (
         f"runs/a/checkpoint.pt: made with other data: its {split} split has SHA-256 "
-        f"{ONE.sha256[:12]}..., the one here {OTHER.sha256[:12]}..."
+        f"{ONE.digest[:12]}..., the one here {OTHER.digest[:12]}..."
     )
 
 
 def test_other_data_are_remarked(caplog: pytest.LogCaptureFixture) -> None:
-    samedata.remark_others(None, ONE, "test")
-    samedata.remark_others(ONE.sha256, ONE, "test")
+    samedata.remark_others({}, ONE)
+    samedata.remark_others({"train_data_sha256": OTHER.digest}, ONE)
+    samedata.remark_others({"test_data_sha256": ONE.digest}, ONE)
     assert not caplog.records
-    samedata.remark_others(OTHER.sha256, ONE, "test")
+    samedata.remark_others({"test_data_sha256": OTHER.digest}, ONE)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage() == (
         "few (test): not the data that the training had by this name: SHA-256 "
-        f"{ONE.sha256[:12]}..., then {OTHER.sha256[:12]}..."
+        f"{ONE.digest[:12]}..., then {OTHER.digest[:12]}..."
     )

@@ -6,10 +6,10 @@ import pytest
 
 from esl_lava import netfile
 from esl_lava.errors import ConfigError, DataError, FileError
+from esl_lava.experiments.input_block import driven, without_transform
 from esl_lava.experiments.spikes import (
     Layout,
     parse_shape,
-    read_labels,
     read_network,
     read_spikes,
     refuse_others_options,
@@ -40,13 +40,14 @@ def path(tmp_path: Path) -> Path:
 def test_spikes_are_flat_in_the_networks_order(network: Network, axes: str, path: Path) -> None:
     np.save(path, np.einsum(f"ntchw->{axes.lower()}", SPIKES))
     found = read_spikes(network, path, layout=Layout(axes))
-    assert (found.samples, found.steps) == (5, 6)
-    np.testing.assert_array_equal(found(slice(1, 4)), SPIKES[1:4].reshape(3, 6, 24))
+    assert (len(found), found.steps, found.shape) == (5, 6, (2, 3, 4))
+    some = found.choose(slice(1, 4)).spikes()
+    np.testing.assert_array_equal(some, SPIKES[1:4].reshape(3, 6, 24))
 
 
 def test_what_says_its_shape_needs_no_letters(path: Path) -> None:
     np.save(path, SPIKES)
-    np.testing.assert_array_equal(read_spikes(MAPS, path)(slice(0, 5)), SPIKES.reshape(5, 6, 24))
+    np.testing.assert_array_equal(read_spikes(MAPS, path).spikes(), SPIKES.reshape(5, 6, 24))
 
 
 @pytest.mark.parametrize("network", [MAPS, FULL])
@@ -64,9 +65,9 @@ def test_letters_of_another_shape_are_refused(path: Path) -> None:
 
 def test_a_default_means_at_most_as_many_as_there_are(path: Path) -> None:
     np.save(path, SPIKES)
-    assert read_spikes(MAPS, path, most=3).samples == 3
-    assert read_spikes(MAPS, path, most=100).samples == 5
-    assert read_spikes(MAPS, path, 4, most=3).samples == 4
+    assert len(read_spikes(MAPS, path, most=3)) == 3
+    assert len(read_spikes(MAPS, path, most=100)) == 5
+    assert len(read_spikes(MAPS, path, 4, most=3)) == 4
     with pytest.raises(DataError, match=r"cannot take 6 samples of .*, which has 5"):
         read_spikes(MAPS, path, 6, most=100)
 
@@ -77,15 +78,21 @@ def test_a_sample_without_a_step_is_refused(path: Path) -> None:
         read_spikes(MAPS, path)
 
 
-def test_labels_are_classes_of_the_network(path: Path) -> None:
-    np.save(path, np.array([0, 2, 1]))
-    assert read_labels(FULL, path, 3).tolist() == [0, 2, 1]
-    with pytest.raises(DataError, match=r"labels need shape \(4,\), .* not \(3,\)"):
-        read_labels(FULL, path, 4)
-    for labels, said in (([1, 3, 2], "label 3 of sample 1"), ([0, 1, -1], "label -1 of sample 2")):
-        np.save(path, np.array(labels))
+def test_labels_are_classes_of_the_network(path: Path, tmp_path: Path) -> None:
+    np.save(path, SPIKES[:3])
+    labels = tmp_path / "labels.npy"
+    assert read_spikes(FULL, path, layout=Layout("NTCHW")).labels is None
+    np.save(labels, np.array([0, 2, 1], np.uint8))
+    found = read_spikes(FULL, path, 2, labels=labels, layout=Layout("NTCHW"))
+    assert found.labels is not None
+    assert (found.labels.tolist(), found.labels.dtype, found.classes) == ([0, 2], np.int64, 3)
+    np.save(labels, np.array([0, 2, 1, 1]))
+    with pytest.raises(DataError, match=r"labels need shape \(3,\), .* not \(4,\)"):
+        read_spikes(MAPS, path, labels=labels)
+    for given, said in (([1, 3, 2], "label 3 of sample 1"), ([0, 1, -1], "label -1 of sample 2")):
+        np.save(labels, np.array(given))
         with pytest.raises(DataError, match=f"{said} is no class of the network, which has 0..2"):
-            read_labels(FULL, path, 3)
+            read_spikes(FULL, path, labels=labels, layout=Layout("NTCHW"))
 
 
 def test_names_of_data() -> None:
@@ -173,18 +180,16 @@ def block(facts: dict[str, str]) -> Network:
 def test_an_input_block_scales_and_shifts_what_a_file_holds(path: Path) -> None:
     np.save(path, np.array([[[1, 0], [-4, 3]]]))
     scaling = block({"input_weight": "48", "input_bias": "8"})
-    found = read_spikes(scaling, path)
-    assert found(slice(0, 1)).tolist() == [[[56, 8], [-184, 152]]]
-    assert read_spikes(scaling, path, layout=Layout(drive=True))(slice(0, 1)).tolist() == [
-        [[1, 0], [-4, 3]]
-    ]
-    assert read_spikes(block({}), path)(slice(0, 1)).tolist() == [[[1, 0], [-4, 3]]]
+    found = read_spikes(scaling, path).spikes()
+    assert driven(scaling, found).tolist() == [[[56, 8], [-184, 152]]]
+    for plain in (without_transform(scaling), block({})):
+        assert driven(plain, found).tolist() == [[[1, 0], [-4, 3]]]
     for value in (4, -5):
         np.save(path, np.array([[[1, value]]]))
         with pytest.raises(
             DataError, match=rf"whole numbers in -4\.\.3.*found {value}; with --drive"
         ):
-            read_spikes(scaling, path)(slice(0, 1))
+            driven(scaling, read_spikes(scaling, path).spikes())
 
 
 def test_only_an_input_block_has_a_drive(tmp_path: Path) -> None:
@@ -198,4 +203,4 @@ def test_a_weight_that_a_stranger_wrote_is_a_number_or_refused(said: str, path: 
     np.save(path, np.array([[[1, 0]]]))
     for facts in ({"input_weight": said, "input_bias": "0"}, {"input_weight": "1"}):
         with pytest.raises(DataError, match="the network's file says input_"):
-            read_spikes(block(facts), path)(slice(0, 1))
+            driven(block(facts), read_spikes(block(facts), path).spikes())

@@ -174,7 +174,7 @@ def test_missing_test_data_are_noticed_before_the_training(
 
     for loader, message in (
         (no_test, "no test split"),
-        (wider_test, r"training images of shape \(8, 8\), test images of shape \(9, 9\)"),
+        (wider_test, r"training samples of shape \(1, 8, 8\), test samples of shape \(1, 9, 9\)"),
     ):
         monkeypatch.setattr(experiments, "load", loader)
         with pytest.raises(DataError, match=message):
@@ -212,7 +212,7 @@ def relabelled(split: str) -> Callable[[str, str], Dataset]:
 
 
 def digests() -> dict[str, str]:
-    return {split: load("digits", split).sha256 for split in ("train", "test")}
+    return {split: load("digits", split).digest for split in ("train", "test")}
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -225,7 +225,7 @@ def test_other_data_of_the_same_name_are_not_gone_on_with(
     before = (tmp_path / "checkpoint.pt").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(experiments, "load", relabelled(split))
-        other = experiments.load("digits", split).sha256
+        other = experiments.load("digits", split).digest
         said = (
             f"its {split} split has SHA-256 {digests()[split][:12]}..., the one here {other[:12]}"
         )

@@ -11,7 +11,6 @@ from esl_lava import modelfile, netfile
 from esl_lava.config import Experiment
 from esl_lava.data.datasets import load
 from esl_lava.errors import DataError, FileError
-from esl_lava.experiments.evaluate import encoded
 from esl_lava.experiments.verify import State, verify
 from esl_lava.models.restore import restore
 from esl_lava.network import INPUT, Connections, Input, Network
@@ -25,7 +24,7 @@ LAYERS = {"hidden1": 24, "hidden2": 12, "readout": 10}
 @pytest.fixture(scope="module")
 def expected(tiny: Any, experiment: Experiment) -> dict[str, npt.NDArray[np.int64]]:
     """What stock SLAYER does on the first samples."""
-    spikes = encoded(load("digits", "test").take(SAMPLES), experiment.encoding)
+    spikes = load("digits", "test").take(SAMPLES).spikes(experiment.encoding)
     network = netfile.read(tiny.net)
     return restore(modelfile.read(tiny.model)).reference(spikes, network).layers
 
@@ -122,7 +121,7 @@ def test_one_changed_readout_weight_is_found(
 
 def test_slayers_states_are_those_of_the_integer_network(tiny: Any, experiment: Experiment) -> None:
     model = restore(modelfile.read(tiny.model))
-    spikes = encoded(load("digits", "test").take(3), experiment.encoding)
+    spikes = load("digits", "test").take(3).spikes(experiment.encoding)
     trace = reference.simulate(netfile.read(tiny.net), spikes)
     for name in LAYERS:
         u, v = model.states(spikes, name)
@@ -142,7 +141,7 @@ def test_the_earliest_layer_is_named(tiny: Any, tmp_path: Path, experiment: Expe
     assert found.first is not None
     assert (found.first.layer, found.first.neuron) == ("hidden1", post)
     assert {found.first.expected, found.first.found} == {0, 1}
-    spikes = encoded(load("digits", "test").take(357), experiment.encoding)
+    spikes = load("digits", "test").take(357).spikes(experiment.encoding)
     sample, step = found.first.sample, found.first.step
     for path, state in ((tiny.net, found.first.expected_state), (net, found.first.found_state)):
         trace = reference.simulate(netfile.read(path), spikes[sample : sample + 1])

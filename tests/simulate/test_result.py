@@ -266,9 +266,9 @@ def test_an_evaluation_in_portions_is_one_run(monkeypatch):
     whole = evaluate.evaluate(NETWORK, data, Encoding(steps=5))
     sizes = []
 
-    def noting(network, spikes, backend):
+    def noting(network, spikes, backend, record):
         sizes.append(len(spikes))
-        return simulate(network, spikes, backend)
+        return simulate(network, spikes, backend, record)
 
     monkeypatch.setattr(evaluate, "ENCODED_BYTES", 3 * 5 * 6)
     monkeypatch.setattr(evaluate, "simulate", noting)

@@ -41,7 +41,7 @@ def gradient_growth(**training: Any) -> Experiment:
 def gradients(size: int, settings: Experiment | None = None) -> dict[str, torch.Tensor]:
     """The loss of an untrained model on the first samples, and its gradient by parameter."""
     trainer = Trainer(settings or experiment(), load("digits", "train").take(SAMPLES))
-    part = trainer._loss_part(np.arange(size), trainer.train_data.images[:size])
+    part = trainer._loss_part(trainer.train_data.take(size))
     part.backward()
     named = dict(trainer.model.named_parameters())
     ranks.sum_gradients(named.values())

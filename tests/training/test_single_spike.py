@@ -52,13 +52,14 @@ def trained(data: Dataset) -> tuple[Trainer, SavedModel]:
 
 def test_inputs_spike_at_times_of_the_grid() -> None:
     images = np.array([[0, 127, 128, 255]], np.uint8)
+    data = Dataset("one", images, np.array([0]), 2, (2, 2))
     late = math.exp(42 * grid_step(0.04))
     expected = torch.tensor([[late, late, 1, 1]], dtype=torch.float32)
-    assert torch.equal(input_times(experiment(), images), expected)
+    assert torch.equal(input_times(experiment(), data), expected)
     by_brightness = experiment(encoding={"kind": "latency", "steps": 3})
     step = grid_step(0.04)
     expected = torch.tensor([[math.inf, math.exp(step), math.exp(step), 1]])
-    assert torch.equal(input_times(by_brightness, images), expected.float())
+    assert torch.equal(input_times(by_brightness, data), expected.float())
 
 
 def test_the_first_spike_decides() -> None:
@@ -112,7 +113,7 @@ def test_silent_neurons_are_recorded_after_an_update(data: Dataset) -> None:
     with torch.no_grad():  # one that nothing excites, one that fires after the last step
         trainer.model.hidden1.weight[0] = -1.0
         trainer.model.hidden1.weight[1] = 1.001 / 64
-    inputs = KIND.encode(trainer.experiment, trainer.train_data.images)
+    inputs = KIND.encode(trainer.experiment, trainer.train_data)
     fired = KIND.fired(trainer.experiment, KIND.outputs(trainer.model, inputs))
     assert not fired[0][:2].any()
     stopped(trainer, 3)
@@ -166,7 +167,7 @@ def test_shifted_images_are_new_in_every_epoch_and_resumed_alike(data: Dataset) 
     batches = [len(batch) for batch in seen]
     assert batches == [30, 30, 12] * 3
     rows = [sample.numpy().tobytes() for batch in seen for sample in batch]
-    originals = {x.numpy().tobytes() for x in input_times(settings, trainer.train_data.images)}
+    originals = {x.numpy().tobytes() for x in input_times(settings, trainer.train_data)}
     kept = sum(row in originals for row in rows)
     assert 0 < kept < len(rows) / 3  # one in nine stays where it is
     checkpoint = stopped(Trainer(settings, data), 4).checkpoint()

@@ -198,7 +198,7 @@ def test_every_sample_is_used_once_an_epoch_the_last_batch_partial(data: Dataset
     trainer.run()
     assert [len(batch) for batch in batches] == [30, 30, 12] * 3
     epochs = [torch.cat(batches[i : i + 3]).numpy() for i in (0, 3, 6)]
-    expected = encode("rate", trainer.train_data.images, 3)
+    expected = encode("rate", trainer.train_data.images, 3).swapaxes(1, 2)
     orders = []
     for epoch in epochs:
         rows = [sample.tobytes() for sample in epoch.astype(np.uint8)]

@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from esl_lava.config import Encoding
+from esl_lava.data.arrays import SpikesFile
+from esl_lava.data.augment import shifted
+from esl_lava.data.datasets import Dataset
+from esl_lava.data.encoders import ENCODERS, encode
+from esl_lava.data.samples import Samples, TrainingSamples
+from esl_lava.errors import DataError
+
+PIXELS = hnp.arrays(np.uint8, st.tuples(st.integers(1, 4), st.just(6)))
+ENCODINGS = st.builds(Encoding, kind=st.sampled_from(list(ENCODERS)), steps=st.integers(1, 40))
+
+
+def images_of(pixels: npt.NDArray[np.uint8]) -> TrainingSamples:
+    """Images of two rows, as anybody beyond this room sees them."""
+    return Dataset("few", pixels, np.arange(len(pixels)) % 2, 2, (2, 3), "test")
+
+
+def file_of(array: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64] | None = None) -> Samples:
+    """Spikes of a file, as anybody beyond this room sees them."""
+    return SpikesFile(Path("some/spikes.npy"), array, (2, 1, 3), 4, labels)
+
+
+def test_what_images_say_of_themselves() -> None:
+    images = images_of(np.arange(18, dtype=np.uint8).reshape(3, 6))
+    assert (images.name, images.split, len(images), images.classes) == ("few", "test", 3, 2)
+    assert (images.shape, images.steps) == ((1, 2, 3), None)
+    picture = images.picture(1)
+    assert picture is not None
+    assert picture.tolist() == [[6, 7, 8], [9, 10, 11]]
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "shape"), [((6,), (1, 1, 6)), ((2, 3), (1, 2, 3)), ((3, 2, 1), (3, 2, 1))]
+)
+def test_a_shape_has_channels_rows_and_columns(
+    image_shape: tuple[int, ...], shape: tuple[int, int, int]
+) -> None:
+    images = Dataset("one", np.zeros((1, 6), np.uint8), np.array([0]), 2, image_shape)
+    assert images.shape == shape
+    assert (images.picture(0) is None) == (len(image_shape) != 2)
+
+
+@given(PIXELS, ENCODINGS, st.data())
+def test_images_become_spikes_sample_by_sample(
+    pixels: npt.NDArray[np.uint8], encoding: Encoding, data: st.DataObject
+) -> None:
+    images = images_of(pixels)
+    spikes = images.spikes(encoding)
+    assert spikes.shape == (len(pixels), encoding.steps, 6)
+    np.testing.assert_array_equal(spikes, encode(encoding.kind, pixels, encoding.steps))
+    chosen = data.draw(st.lists(st.integers(0, len(pixels) - 1), min_size=1))
+    some = images.choose(np.array(chosen))
+    np.testing.assert_array_equal(some.spikes(encoding), spikes[chosen])
+    assert some.labels.tolist() == images.labels[chosen].tolist()
+
+
+@given(PIXELS, ENCODINGS)
+def test_first_steps_are_those_of_the_first_spikes(
+    pixels: npt.NDArray[np.uint8], encoding: Encoding
+) -> None:
+    spikes = images_of(pixels).spikes(encoding)
+    first = np.where(spikes.any(axis=1), spikes.argmax(axis=1), encoding.steps)
+    np.testing.assert_array_equal(images_of(pixels).first_steps(encoding), first)
+
+
+def test_images_need_an_encoding() -> None:
+    with pytest.raises(DataError, match="few: images become spikes by an encoding, and none is"):
+        images_of(np.zeros((1, 6), np.uint8)).spikes(None)
+
+
+def test_images_are_moved_with_their_labels() -> None:
+    pixels = np.arange(30, dtype=np.uint8).reshape(5, 6)
+    moved = images_of(pixels).shifted(1, np.random.default_rng(4))
+    expected = shifted(pixels, (2, 3), 1, np.random.default_rng(4))
+    assert moved.labels.tolist() == images_of(pixels).labels.tolist()
+    for index, image in enumerate(expected):
+        picture = moved.picture(index)
+        assert picture is not None
+        np.testing.assert_array_equal(picture, image.reshape(2, 3))
+
+
+def test_what_a_file_says_of_itself() -> None:
+    array = np.random.default_rng(0).integers(0, 2, (5, 4, 2, 1, 3), np.uint8)
+    labels = np.array([0, 1, 2, 3, 0])
+    file = file_of(array, labels)
+    assert (file.name, file.split, len(file), file.classes) == ("spikes.npy", None, 5, 4)
+    assert (file.shape, file.steps, file.picture(0)) == ((2, 1, 3), 4, None)
+    np.testing.assert_array_equal(file.spikes(None), array.reshape(5, 4, 6))
+    some = file.choose(np.array([4, 1]))
+    np.testing.assert_array_equal(some.spikes(Encoding()), array[[4, 1]].reshape(2, 4, 6))
+    assert some.labels is not None
+    assert some.labels.tolist() == [0, 1]
+    assert file_of(array).take(2).labels is None
+
+
+def test_the_digest_of_a_file_is_that_of_all_it_holds() -> None:
+    array = np.zeros((2, 3, 6), np.uint8)
+    labels = np.array([0, 1])
+    alike = file_of(array.copy(), labels.copy())
+    assert file_of(array, labels).digest == alike.digest
+    changed = array.copy()
+    changed[1, 2, 5] = 1
+    others = [file_of(array), file_of(changed, labels), file_of(array, labels[::-1]), alike.take(1)]
+    assert len({alike.digest, *(other.digest for other in others)}) == 5
+
+
+@pytest.mark.parametrize("n", [-1, 0, 3])
+def test_a_file_gives_as_many_as_it_has(n: int) -> None:
+    file = file_of(np.zeros((2, 3, 6), np.uint8))
+    with pytest.raises(
+        DataError, match=rf"cannot take {n} samples of some/spikes.npy, which has 2"
+    ):
+        file.take(n)

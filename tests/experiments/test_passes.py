@@ -1,0 +1,78 @@
+"""A command simulates the same samples once: what it needs of them is asked of one pass."""
+
+import functools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esl_lava.experiments.sweep import Cell, sweep
+from esl_lava.experiments.verify import verify
+from esl_lava.modelfile import read
+from esl_lava.simulate import exact
+
+ALL = 357
+"""Test samples of the digits."""
+
+
+@pytest.fixture
+def simulated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many samples each call of the exact simulator ran."""
+    counted: list[int] = []
+    run = exact.run
+
+    @functools.wraps(run)
+    def counting(network: Any, inputs: Any, *args: Any) -> Any:
+        counted.append(len(inputs))
+        return run(network, inputs, *args)
+
+    monkeypatch.setattr(exact, "run", counting)
+    return counted
+
+
+@pytest.mark.parametrize(
+    ("command", "samples"),
+    [
+        ("run {net}", ALL),
+        ("run {net} --samples 30", 30),
+        ("energy {net}", ALL),
+        ("energy {net} --map loihi1", ALL),
+        ("energy {net} --map loihi1 --samples 20", 20),
+        ("map {net}", 100),
+        ("map {net} --samples 120", 120),
+        ("map {net} --no-spikes", 0),
+    ],
+)
+def test_a_command_runs_every_sample_once(
+    tiny: Any, invoke: Callable[..., Any], simulated: list[int], command: str, samples: int
+) -> None:
+    assert invoke(*command.format(net=tiny.net).split()).code == 0
+    assert sum(simulated) == samples
+
+
+def test_a_report_runs_the_split_once_and_what_it_verifies(
+    tiny: Any, invoke: Callable[..., Any], simulated: list[int], tmp_path: Path
+) -> None:
+    run = shutil.copytree(tiny.path, tmp_path / "run")
+    assert invoke("report", run, "--samples", 3).code == 0
+    # A verification compares runs of its own samples, each simulator's.
+    assert sum(simulated) == ALL + 3
+
+
+@pytest.mark.parametrize("kind", ["tiny", "tiny_once"])
+def test_a_cell_of_a_sweep_runs_the_split_once(
+    kind: str, request: pytest.FixtureRequest, simulated: list[int], tmp_path: Path
+) -> None:
+    finished = request.getfixturevalue(kind)
+    cell = Cell({}, read(finished.model).config)
+    shutil.copytree(finished.path, tmp_path / cell.name)
+    rows, faults = sweep([cell], tmp_path, print)
+    assert (len(rows), faults) == (1, [])
+    assert sum(simulated) == ALL
+
+
+def test_a_verification_runs_its_samples_once(tiny: Any, simulated: list[int]) -> None:
+    assert verify(tiny.model, tiny.net, samples=4, backends=("exact",)).total == 0
+    assert sum(simulated) == 4
