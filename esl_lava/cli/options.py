@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esl_lava.cli.output import SamplesLine
+from esl_lava.cli.progress import samples_shown
 from esl_lava.errors import ConfigError
+
+if TYPE_CHECKING:
+    from esl_lava.config import Experiment
+    from esl_lava.experiments.spikes import Layout
+    from esl_lava.results.evaluation import NetworkRun
 
 # typer reads these annotations at run time: Optional, as Python 3.10's typing has it.
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
@@ -79,8 +85,8 @@ def chosen_experiment(
     preset: str | None,
     config: Path | None,
     settings: list[str] | None,
-    named: Mapping[str, Any],
-) -> Any:
+    named: Mapping[str, object],
+) -> Experiment:
     """The experiment that `--preset` or `--config` names, with what other options change.
 
     Args:
@@ -101,7 +107,7 @@ def chosen_experiment(
     return configs.override(base, overrides)
 
 
-def layout_of(axes: str | None, input_shape: str | None, drive: bool) -> Any:
+def layout_of(axes: str | None, input_shape: str | None, drive: bool) -> Layout:
     """`experiments.spikes.Layout` of the options.
 
     Raises:
@@ -116,14 +122,14 @@ def evaluated(
     net: Path,
     data: str | None,
     labels: Path | None,
-    layout: Any,
+    layout: Layout,
     samples: int | None,
     encoder: str | None,
     steps: int | None,
     backend: str = "exact",
-    options: Mapping[str, Any] = MappingProxyType({}),
-) -> tuple[Any, Any]:
-    """The network of a file and its evaluation on samples of a data set or a file.
+    options: Mapping[str, object] = MappingProxyType({}),
+) -> NetworkRun:
+    """The network of a file, run on samples of a data set or a file.
 
     Args:
         net: net.h5.
@@ -134,15 +140,13 @@ def evaluated(
         encoder, steps: other than trained with; of a data set only.
         backend, options: what runs it.
 
-    Returns:
-        The network, and `experiments.evaluate.Evaluation`.
-
     Raises:
         ConfigError: when options do not belong to one another.
         FileError: when a file cannot be read as what it should be.
     """
     from esl_lava.experiments import evaluate as evaluations
     from esl_lava.experiments import spikes
+    from esl_lava.results.evaluation import NetworkRun
     from esl_lava.simulate import backend_options
 
     file = spikes.spikes_file(data)
@@ -152,27 +156,19 @@ def evaluated(
     network = spikes.read_network(net, file, layout)
     # Lava reads the file itself, so that a fault of our reader would show.
     own = {"path": net} if "path" in backend_options(backend) else {}
-    chosen: dict[str, Any] = {"backend": backend, "options": {**options, **own}}
-    chosen["show"] = SamplesLine()
-    if file is not None:
-        return network, evaluations.evaluate_spikes(
-            network, file, labels, layout=layout, samples=samples, **chosen
-        )
-    encoding = evaluations.encoding_of(network, encoder, steps)
-    name = evaluations.data_name(network, data)
-    test = evaluations.load_samples(network, name, "test", samples)
-    return network, evaluations.evaluate(network, test, encoding, **chosen)
-
-
-def run_values(network: Any, found: Any) -> dict[str, Any]:
-    """What `--json` says of a network that `evaluated` ran."""
-    counts = found.result.counts
-    return {
-        "accuracy": found.accuracy,
-        "samples": found.samples,
-        "density": network.density,
-        "weights": network.weights,
-        "connections": network.connections,
-        "seconds": found.seconds,
-        "sops_per_sample": counts.sops / counts.samples,
-    }
+    with samples_shown() as show:
+        how: dict[str, Any] = {
+            "backend": backend,
+            "options": {**options, **own},
+            "show": partial(show, ""),
+        }
+        if file is not None:
+            found = evaluations.evaluate_spikes(
+                network, file, labels, layout=layout, samples=samples, **how
+            )
+        else:
+            encoding = evaluations.encoding_of(network, encoder, steps)
+            name = evaluations.data_name(network, data)
+            test = evaluations.load_samples(network, name, "test", samples)
+            found = evaluations.evaluate(network, test, encoding, **how)
+    return NetworkRun(network, found)

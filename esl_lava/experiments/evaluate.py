@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +20,7 @@ from esl_lava.experiments.input_block import driven
 from esl_lava.experiments.samedata import fact_name, remark_others
 from esl_lava.experiments.spikes import PLAIN, Layout, number_of, read_labels, read_spikes
 from esl_lava.network import Network
+from esl_lava.results.evaluation import Evaluation
 from esl_lava.simulate import Result, backend_options, simulate
 from esl_lava.simulate.result import Progress, joined, sops_by_sample
 
@@ -27,27 +28,6 @@ ENCODED_BYTES = 64 << 20
 """Samples are encoded and run in portions whose spikes fit this, whatever their number."""
 
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """A network's run over samples of a data set.
-
-    Attributes:
-        dataset, split, backend: what was run where; a file of spikes has no split.
-        accuracy: share of samples decided right, 0..1; None where nobody knows what is.
-        samples: how many there were.
-        seconds: of the simulation, encoding and loading not included.
-        result: the run itself, without recorded spikes.
-    """
-
-    dataset: str
-    split: str | None
-    backend: str
-    accuracy: float | None
-    samples: int
-    seconds: float
-    result: Result
 
 
 def data_name(network: Network, given: str | None) -> str:

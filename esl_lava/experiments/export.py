@@ -6,6 +6,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from esl_lava import modelfile, netfile
 from esl_lava.chip import LOIHI1_REFRACTORY
@@ -18,6 +19,7 @@ from esl_lava.experiments.rundir import refuse_overwrite
 from esl_lava.export import check, lower, lower_single_spike, unbounded_layers
 from esl_lava.models.build import restore
 from esl_lava.network import Network
+from esl_lava.results.values import Keys
 from esl_lava.simulate import simulate
 
 RANGE_SAMPLES = 1000
@@ -35,6 +37,14 @@ class Exported:
         path: the file.
         size: its bytes.
     """
+
+    KEYS: ClassVar[Keys] = {
+        "density": "network.density",
+        "weights": "network.weights",
+        "connections": "network.connections",
+        "synapses": "network.synapses",
+        "bytes": "size",
+    }
 
     network: Network
     path: Path

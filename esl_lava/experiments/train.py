@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from esl_lava import modelfile
 from esl_lava.config import Experiment, to_toml
@@ -18,11 +18,14 @@ from esl_lava.experiments.rundir import RunDirectory, create
 from esl_lava.files import as_json, replace_file
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.build import restore
-from esl_lava.report.plots import plot_training
+from esl_lava.report.canvas import save as save_picture
+from esl_lava.report.pictures import draw_training
+from esl_lava.results.training import DetailedMoves, DetailedUpdate, read_history
+from esl_lava.results.values import Keys, as_values
 from esl_lava.sparsity.records import Update
 from esl_lava.training import ranks
 from esl_lava.training.evaluation import accuracy
-from esl_lava.training.trainer import Progress, Trainer
+from esl_lava.training.trainer import Trainer, TrainingProgress
 
 CHECKPOINT_SECONDS = 30.0
 """How much of a training a power cut may cost; its result does not depend on it."""
@@ -41,6 +44,14 @@ class Trained:
         seconds: the training took, from its start or resumption.
     """
 
+    KEYS: ClassVar[Keys] = {
+        "accuracy": "accuracy",
+        "samples": "samples",
+        "density": "density",
+        "connections": "connections",
+        "seconds": "seconds",
+    }
+
     run: RunDirectory
     model: SavedModel
     accuracy: float
@@ -50,7 +61,9 @@ class Trained:
     seconds: float
 
 
-def train(experiment: Experiment, directory: Path, show: Callable[[Progress], None]) -> Trained:
+def train(
+    experiment: Experiment, directory: Path, show: Callable[[TrainingProgress], None]
+) -> Trained:
     """Train `experiment` from the start into a new directory.
 
     Nothing is written before experiment and data are known to fit; then the first
@@ -72,7 +85,7 @@ def train(experiment: Experiment, directory: Path, show: Callable[[Progress], No
     return _finish(trainer, run, test, digests, show)
 
 
-def resume(directory: Path, show: Callable[[Progress], None]) -> Trained:
+def resume(directory: Path, show: Callable[[TrainingProgress], None]) -> Trained:
     """Go on with a training that was interrupted.
 
     Raises:
@@ -112,7 +125,7 @@ def _finish(
     run: RunDirectory,
     test: Dataset,
     digests: dict[str, str],
-    show: Callable[[Progress], None],
+    show: Callable[[TrainingProgress], None],
 ) -> Trained:
     """Train to the end; `digests` are those of the data, for all that is saved."""
     with ranks.together():
@@ -133,10 +146,10 @@ def _finish(
 
     model = replace(trainer.run(show, save, due), data=digests)
     seconds = time.perf_counter() - start
-    updates = [_described(update) for update in trainer.evolver.history]
+    updates = [as_values(_described(update)) for update in trainer.evolver.history]
     with ranks.together():
         if ranks.first():
-            plot_training(model.history, run.training_plot)
+            save_picture(draw_training(read_history(model.history)), run.training_plot)
             replace_file(run.updates, (as_json(updates, indent=1) + "\n").encode())
             modelfile.write(model, run.model)  # its presence says that the training is finished
             run.checkpoint.unlink(missing_ok=True)
@@ -151,22 +164,22 @@ def _finish(
     )
 
 
-def _described(update: Update) -> dict[str, Any]:
-    """An update as plain values with names, for people and scripts."""
+def _described(update: Update) -> DetailedUpdate:
+    """An update with names, for people and scripts."""
     silent = update.silent or {}
-    return {
-        "iteration": update.iteration,
-        "fraction": update.fraction,
-        "exploration": update.exploration,
-        "layers": {
-            layer.name: {
-                "pruned": layer.pruned,
-                "grown": layer.grown,
-                "connections": layer.connections,
-                "density": layer.density,
-                "exploration": layer.exploration,
-                "silent_neurons": silent.get(layer.name),
-            }
+    return DetailedUpdate(
+        update.iteration,
+        update.fraction,
+        update.exploration,
+        {
+            layer.name: DetailedMoves(
+                pruned=layer.pruned,
+                grown=layer.grown,
+                connections=layer.connections,
+                density=layer.density,
+                exploration=layer.exploration,
+                silent_neurons=silent.get(layer.name),
+            )
             for layer in update.layers
         },
-    }
+    )

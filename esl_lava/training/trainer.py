@@ -19,8 +19,9 @@ from esl_lava.data.datasets import Dataset, split_validation
 from esl_lava.engines.choice import network
 from esl_lava.errors import ConfigError, DataError, UserError
 from esl_lava.modelfile import SavedModel
-from esl_lava.models.history import kept_epoch
 from esl_lava.models.mlp import scale_initial_weights
+from esl_lava.results.training import Epoch, kept_epoch, read_history
+from esl_lava.results.values import as_values
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
 from esl_lava.training import health, ranks
 from esl_lava.training.adam import Adam
@@ -32,7 +33,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where a training stands, for whoever shows it.
 
     Attributes:
@@ -82,7 +83,7 @@ class Trainer:
         self.steps_per_epoch = math.ceil(len(self.train_data) / training.batch_size)
         self.iterations = training.epochs * self.steps_per_epoch
         self.iteration = 0
-        self.history: list[dict[str, Any]] = []
+        self.history: list[Epoch] = []
         self._losses: list[float] = []
         self._order: npt.NDArray[np.int64] | None = None
         self._best: dict[str, Any] = {}
@@ -132,7 +133,7 @@ class Trainer:
 
     def run(
         self,
-        show: Callable[[Progress], None] = lambda progress: None,
+        show: Callable[[TrainingProgress], None] = lambda progress: None,
         save: Callable[[SavedModel], None] = lambda checkpoint: None,
         due: Callable[[], bool] = lambda: False,
     ) -> SavedModel:
@@ -159,7 +160,7 @@ class Trainer:
                 # Before anybody can interrupt: a checkpoint without it would lack the epoch.
                 self._end_epoch(epoch + 1)
             show(
-                Progress(
+                TrainingProgress(
                     self.iteration,
                     self.iterations,
                     epoch + 1,
@@ -221,7 +222,7 @@ class Trainer:
             masks = {"masks": checkpoint.masks, "ever": checkpoint.ever}
             self.evolver.load_state_dict({**state["evolver"], **masks})
             self.iteration = state["iteration"]
-            self.history = list(checkpoint.history)
+            self.history = read_history(checkpoint.history)
             self._losses = list(state["losses"])
             self._best = state["best"]
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -234,7 +235,7 @@ class Trainer:
             weights=parts["weights"],
             masks=parts["masks"],
             ever=parts["ever"],
-            history=list(self.history),
+            history=[as_values(epoch) for epoch in self.history],
             state=state,
         )
 
@@ -363,16 +364,16 @@ class Trainer:
         weights = weight_layers(self.model)
         beyond = health.beyond_range(weights, self.evolver.masks, self.kind.ends(self.experiment))
         self.history.append(
-            {
-                "epoch": epoch,
-                "loss": sum(self._losses) / len(self._losses),
-                "validation_accuracy": examined.accuracy if len(held_back) else None,
-                "density": self.evolver.density,
-                "densities": self.evolver.densities(),
-                "exploration": self.evolver.exploration,
-                "silent": examined.silent,
-                "beyond_range": beyond,
-            }
+            Epoch(
+                epoch=epoch,
+                loss=sum(self._losses) / len(self._losses),
+                validation_accuracy=examined.accuracy if len(held_back) else None,
+                density=self.evolver.density,
+                densities=self.evolver.densities(),
+                exploration=self.evolver.exploration,
+                silent=examined.silent,
+                beyond_range=beyond,
+            )
         )
         before = self._complaints(epoch - 1)
         for short, sentence in self._complaints(epoch).items():

@@ -1,0 +1,64 @@
+"""A network's run over samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from esl_lava.network import Network
+from esl_lava.results.values import Keys
+from esl_lava.simulate import Result
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A network's run over samples of a data set.
+
+    Attributes:
+        dataset, split, backend: what was run where; a file of spikes has no split.
+        accuracy: share of samples decided right, 0..1; None where nobody knows what is.
+        samples: how many there were.
+        seconds: of the simulation, encoding and loading not included.
+        result: the run itself, without recorded spikes.
+    """
+
+    dataset: str
+    split: str | None
+    backend: str
+    accuracy: float | None
+    samples: int
+    seconds: float
+    result: Result
+
+    @property
+    def sops_per_sample(self) -> float:
+        """Synaptic operations of a mean sample."""
+        return self.result.counts.sops / self.result.counts.samples
+
+    @property
+    def spikes_per_sample(self) -> float:
+        """Spikes that the network's neurons emit on a mean sample."""
+        return self.result.counts.spikes / self.result.counts.samples
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkRun:
+    """A network of a file, and its run over samples.
+
+    Attributes:
+        network: what was run.
+        evaluation: the run.
+    """
+
+    KEYS: ClassVar[Keys] = {
+        "accuracy": "evaluation.accuracy",
+        "samples": "evaluation.samples",
+        "density": "network.density",
+        "weights": "network.weights",
+        "connections": "network.connections",
+        "seconds": "evaluation.seconds",
+        "sops_per_sample": "evaluation.sops_per_sample",
+    }
+
+    network: Network
+    evaluation: Evaluation
