@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LINKS = {"export": "../export", "hw_configs": "../hw_configs"}
 
 FLOORS = {
-    1: "arrays chip network connections arrivals counts devices config errors files interrupts kernels "
-    "hw_configs",
+    1: "arrays arrivals chip config connections counts devices errors files hw_configs interrupts "
+    "kernels network values",
     2: "netfile sparsity data",
     3: "engines simulate energy mapping modelfile",
     4: "models results",

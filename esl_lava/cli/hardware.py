@@ -123,7 +123,7 @@ def devices(
         from esl_lava.devices import device_names, load_device
         from esl_lava.report import hardware
         from esl_lava.results.price import DeviceFacts
-        from esl_lava.results.values import as_values
+        from esl_lava.values import as_values
 
         found = [load_device(name) for name in device or device_names()]
     if as_json:

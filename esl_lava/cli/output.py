@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from rich.console import RenderableType
 
-    from esl_lava.results.values import Values
+    from esl_lava.values import Values
 
 INTERRUPTED = 130
 """The exit code of a command stopped by Ctrl-C, as shells have it; typer returns it."""
@@ -44,7 +44,7 @@ def print_json(found: DataclassInstance | Values) -> None:
     Raises:
         DataError: where a number is not finite: JSON has none, and nothing is printed.
     """
-    from esl_lava.results.values import as_values
+    from esl_lava.values import as_values
 
     values = found if isinstance(found, dict) else as_values(found)
     print(as_json(values), flush=True)

@@ -200,7 +200,7 @@ def _draw(
     """Do the runs of a design, and print some keys of its JSON, or what `show` does."""
     with results_only():
         from esl_lava.experiments import figures
-        from esl_lava.results.values import as_values
+        from esl_lava.values import as_values
 
         if jobs == 0:
             raise ConfigError("--jobs 0: at least one process is needed; -1 is one a core")

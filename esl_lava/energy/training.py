@@ -36,6 +36,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from esl_lava.errors import DataError
+from esl_lava.values import Keys, keys
 
 ADAM_OPERATIONS = 12
 ADAM_BYTES = 7 * 4
@@ -116,15 +117,9 @@ class TrainingCost:
         neuron_updates: forward, the same in both; backward takes as many.
     """
 
-    KEYS: ClassVar[Mapping[str, str]] = {
-        "sparse": "sparse",
-        "dense_twin": "dense",
-        "neuron_updates": "neuron_updates",
-        "operations_ratio": "operations_ratio",
-        "event_ratio": "event_ratio",
-        "bytes_ratio": "bytes_ratio",
-    }
-    """Key in JSON -> attribute."""
+    KEYS: ClassVar[Keys] = keys(
+        "sparse dense_twin=dense neuron_updates operations_ratio event_ratio bytes_ratio"
+    )
 
     sparse: Work
     dense: Work

@@ -19,8 +19,8 @@ from esl_lava.experiments.rundir import refuse_overwrite
 from esl_lava.export import check, lower, lower_single_spike, unbounded_layers
 from esl_lava.models.build import restore
 from esl_lava.network import Network
-from esl_lava.results.values import Keys
 from esl_lava.simulate import simulate
+from esl_lava.values import Keys, keys
 
 RANGE_SAMPLES = 1000
 """Training samples run where the static bound cannot exclude an overflow."""
@@ -38,13 +38,9 @@ class Exported:
         size: its bytes.
     """
 
-    KEYS: ClassVar[Keys] = {
-        "density": "network.density",
-        "weights": "network.weights",
-        "connections": "network.connections",
-        "synapses": "network.synapses",
-        "bytes": "size",
-    }
+    KEYS: ClassVar[Keys] = keys(
+        "network.density network.weights network.connections network.synapses bytes=size"
+    )
 
     network: Network
     path: Path

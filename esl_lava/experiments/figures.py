@@ -17,7 +17,7 @@ from esl_lava.files import as_json, replace_file
 from esl_lava.report.canvas import save as save_picture
 from esl_lava.report.sweep_pictures import draw_by_eps, draw_by_rules, draw_methods, draw_table1
 from esl_lava.results.sweep import MeasuredTable1, Sweep, SweepRow
-from esl_lava.results.values import as_values
+from esl_lava.values import as_values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

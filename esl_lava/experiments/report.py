@@ -22,7 +22,7 @@ from esl_lava.experiments.verify import verify
 from esl_lava.files import as_json, replace_file
 from esl_lava.report import html
 from esl_lava.results.account import Account, Comparison, Place
-from esl_lava.results.values import Values, as_values
+from esl_lava.values import Values, as_values
 
 FORMAT, FORMAT_VERSION = "esl-lava report", 1
 

@@ -21,11 +21,11 @@ from esl_lava.models.build import restore
 from esl_lava.report.canvas import save as save_picture
 from esl_lava.report.pictures import draw_training
 from esl_lava.results.training import DetailedMoves, DetailedUpdate, read_history
-from esl_lava.results.values import Keys, as_values
 from esl_lava.sparsity.records import Update
 from esl_lava.training import ranks
 from esl_lava.training.evaluation import accuracy
 from esl_lava.training.trainer import Trainer, TrainingProgress
+from esl_lava.values import Keys, as_values, keys
 
 CHECKPOINT_SECONDS = 30.0
 """How much of a training a power cut may cost; its result does not depend on it."""
@@ -44,13 +44,7 @@ class Trained:
         seconds: the training took, from its start or resumption.
     """
 
-    KEYS: ClassVar[Keys] = {
-        "accuracy": "accuracy",
-        "samples": "samples",
-        "density": "density",
-        "connections": "connections",
-        "seconds": "seconds",
-    }
+    KEYS: ClassVar[Keys] = keys("accuracy samples density connections seconds")
 
     run: RunDirectory
     model: SavedModel

@@ -13,7 +13,7 @@ import math
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from esl_lava.mapping.regions import (
     running_totals,
 )
 from esl_lava.network import INPUT, Connections, Convolution, Injection, Layer, Network, parts
+from esl_lava.values import Keys, keys
 
 _Number = TypeVar("_Number", int, Ints)
 
@@ -55,6 +56,8 @@ class Core:
         region: its neurons.
         used: resource -> how much of it.
     """
+
+    KEYS: ClassVar[Keys] = keys("core=number chip region.channels region.rows region.columns used")
 
     chip: int
     number: int

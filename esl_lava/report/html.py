@@ -16,7 +16,7 @@ from esl_lava.report import canvas, pictures
 from esl_lava.report.tables import joules, percent
 from esl_lava.results.account import Account, Comparison
 from esl_lava.results.price import Stated
-from esl_lava.results.values import Values
+from esl_lava.values import Values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

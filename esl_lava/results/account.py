@@ -20,8 +20,8 @@ from esl_lava.results.evaluation import Evaluation
 from esl_lava.results.mapped import Mapped
 from esl_lava.results.price import Disagreement, Price, Stated, stated
 from esl_lava.results.training import Epoch, MaskUpdate, kept_epoch
-from esl_lava.results.values import MERGED, Keys
 from esl_lava.results.verification import Verification
+from esl_lava.values import Keys, keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Sample:
         decision: the network's; None where nothing decides.
     """
 
-    KEYS: ClassVar[Keys] = {"label": "label", "decision": "decision"}
+    KEYS: ClassVar[Keys] = keys("label decision")
 
     inputs: Array
     spikes: Mapping[str, Bytes]
@@ -57,7 +57,7 @@ class ShownLayer:
         connections: of it.
     """
 
-    KEYS: ClassVar[Keys] = {"layer": "layer", "fan_in": "fan_in", "fan_out": "fan_out"}
+    KEYS: ClassVar[Keys] = keys("layer fan_in fan_out")
 
     layer: str
     place: int
@@ -82,12 +82,7 @@ def _spread(counts: Array) -> tuple[int, float, int]:
 class ReportedPrice:
     """A price, with what a reader of the page needs of the device."""
 
-    KEYS: ClassVar[Keys] = {
-        MERGED: "price",
-        "title": "price.device.title",
-        "notes": "price.device.notes",
-        "constants": "constants",
-    }
+    KEYS: ClassVar[Keys] = keys("*=price price.device.title price.device.notes constants")
 
     price: Price
 
@@ -97,19 +92,16 @@ class ReportedPrice:
         return [one for one in stated(self.price.device) if one.key.startswith(("energy", "mem"))]
 
 
-TOTALS = ("samples_verified", "spikes_compared", "positions_compared", "differences")
-"""Keys of a verification that a run has as its own."""
-
-
 @dataclass(frozen=True)
 class ReportedVerification:
-    """A verification without its totals."""
+    """A verification without its totals, which the account has as its own."""
 
-    KEYS: ClassVar[Keys] = {
-        "reference": "found.reference",
-        "backends": "found.backends",
-        **{key: f"found.{at}" for key, at in Verification.KEYS.items() if key not in TOTALS},
-    }
+    KEYS: ClassVar[Keys] = keys(
+        "found.reference found.backends integers_compared=found.integers.compared "
+        "integers_that_differ=found.integers.total integer_differences=found.integers.sentences "
+        "differences_by_backend=found.differences found.not_run "
+        "first_difference=found.first_sentence firing_times=found.times"
+    )
 
     found: Verification
 
@@ -118,7 +110,7 @@ class ReportedVerification:
 class ReportedMap:
     """A network on a chip that holds it."""
 
-    KEYS: ClassVar[Keys] = {"fits": "fits", MERGED: "mapped"}
+    KEYS: ClassVar[Keys] = keys("fits *=mapped")
 
     mapped: Mapped
     fits: ClassVar[bool] = True
@@ -133,7 +125,7 @@ class Misfit:
         violations: of its limits, a sentence each.
     """
 
-    KEYS: ClassVar[Keys] = {"fits": "fits", "chip": "chip", "violations": "violations"}
+    KEYS: ClassVar[Keys] = keys("fits chip violations")
 
     chip: str
     violations: tuple[str, ...]
@@ -202,40 +194,17 @@ class Account:
         digests: SHA-256 of the model's file, and of what net.h5 means.
     """
 
-    KEYS: ClassVar[Keys] = {
-        "title": "title",
-        "accuracy": "evaluation.accuracy",
-        "samples": "evaluation.samples",
-        "dataset": "evaluation.dataset",
-        "split": "evaluation.split",
-        "model": "config.model.kind",
-        "steps": "config.encoding.steps",
-        "density": "network.density",
-        "sparse_density": "sparse_density",
-        "weights": "network.weights",
-        "connections": "network.connections",
-        "synapses": "network.synapses",
-        "sops_per_sample": "evaluation.sops_per_sample",
-        "spikes_per_sample": "evaluation.spikes_per_sample",
-        "layers": "evaluation.result.counts.layers",
-        "validation_accuracy": "kept.validation_accuracy",
-        "kept_epoch": "kept.epoch",
-        "history": "history",
-        "updates": "updates",
-        "connectivity": "layer",
-        "sample": "sample",
-        **{key: f"verification.{Verification.KEYS[key]}" for key in TOTALS},
-        "verification": "reported_verification",
-        "devices": "devices",
-        "disagreements": "disagreements",
-        "training": "cost",
-        "table1": "table1",
-        "core_maps": "core_maps",
-        "config": "config",
-        "config_toml": "config_toml",
-        "trained_by": "trained_by",
-        "digests": "digests",
-    }
+    KEYS: ClassVar[Keys] = keys(
+        "title evaluation.accuracy evaluation.samples evaluation.dataset evaluation.split "
+        "model=config.model.kind config.encoding.steps network.density sparse_density "
+        "network.weights network.connections network.synapses evaluation.sops_per_sample "
+        "evaluation.spikes_per_sample evaluation.result.counts.layers kept.validation_accuracy "
+        "kept_epoch=kept.epoch history updates connectivity=layer sample "
+        "samples_verified=verification.samples spikes_compared=verification.spikes "
+        "positions_compared=verification.positions differences=verification.total "
+        "verification=reported_verification devices disagreements training=cost table1 "
+        "core_maps config config_toml trained_by digests"
+    )
 
     config: Experiment
     trained_by: str

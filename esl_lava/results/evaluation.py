@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from esl_lava.network import Network
-from esl_lava.results.values import Keys
 from esl_lava.simulate import Result
+from esl_lava.values import Keys, keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,15 +50,10 @@ class NetworkRun:
         evaluation: the run.
     """
 
-    KEYS: ClassVar[Keys] = {
-        "accuracy": "evaluation.accuracy",
-        "samples": "evaluation.samples",
-        "density": "network.density",
-        "weights": "network.weights",
-        "connections": "network.connections",
-        "seconds": "evaluation.seconds",
-        "sops_per_sample": "evaluation.sops_per_sample",
-    }
+    KEYS: ClassVar[Keys] = keys(
+        "evaluation.accuracy evaluation.samples network.density network.weights "
+        "network.connections evaluation.seconds evaluation.sops_per_sample"
+    )
 
     network: Network
     evaluation: Evaluation

@@ -10,8 +10,7 @@ from esl_lava.arrays import Floats, Ints
 from esl_lava.counts import Counts
 from esl_lava.devices import Device
 from esl_lava.mapping import CoreMap, LayerBound, LayerMap, Traffic
-from esl_lava.mapping.partition import Core
-from esl_lava.results.values import MERGED, Keys
+from esl_lava.values import Keys, keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,22 +41,6 @@ class FormatUse:
 
 
 @dataclass(frozen=True)
-class CoreShare:
-    """A core, and the part of a layer that it holds."""
-
-    KEYS: ClassVar[Keys] = {
-        "core": "core.number",
-        "chip": "core.chip",
-        "channels": "core.region.channels",
-        "rows": "core.region.rows",
-        "columns": "core.region.columns",
-        "used": "core.used",
-    }
-
-    core: Core
-
-
-@dataclass(frozen=True)
 class MappedLayer:
     """A layer on its cores.
 
@@ -66,22 +49,11 @@ class MappedLayer:
         utilisation: resource -> (used, limit) of the core that uses most of it.
     """
 
-    KEYS: ClassVar[Keys] = {
-        "name": "layer.name",
-        "neurons": "layer.neurons",
-        "cores": "cores",
-        "format": "layer.form",
-        "weight_bits": "layer.weight_bits",
-        "weights": "layer.weights",
-        "connections": "layer.connections",
-        "density": "layer.density",
-        "by_format": "by_format",
-        "break_even_density": "layer.break_even",
-        "utilisation": "utilisation",
-        "binding": "layer.binding",
-        "one_core_fewer": "layer.fit",
-        "regions": "regions",
-    }
+    KEYS: ClassVar[Keys] = keys(
+        "layer.name layer.neurons cores format=layer.form layer.weight_bits layer.weights "
+        "layer.connections layer.density by_format break_even_density=layer.break_even "
+        "utilisation layer.binding one_core_fewer=layer.fit regions=layer.cores"
+    )
 
     layer: LayerMap
     utilisation: Mapping[str, tuple[int, int]]
@@ -96,26 +68,6 @@ class MappedLayer:
         """Format -> what the layer takes in it."""
         return {form: FormatUse(*use) for form, use in self.layer.words.items()}
 
-    @property
-    def regions(self) -> list[CoreShare]:
-        """Its cores in order."""
-        return [CoreShare(core) for core in self.layer.cores]
-
-
-@dataclass(frozen=True)
-class CoreBound:
-    """The core of a layer that decides how long a step takes."""
-
-    KEYS: ClassVar[Keys] = {
-        "layer": "bound.name",
-        "core": "bound.core",
-        "per_step": "bound.load",
-        "nanoseconds": "bound.nanoseconds",
-        "bound": "bound.state",
-    }
-
-    bound: LayerBound
-
 
 @dataclass(frozen=True, eq=False)
 class Flow:
@@ -128,13 +80,9 @@ class Flow:
         step_nanoseconds: floor of a step of the network, where the device states times.
     """
 
-    KEYS: ClassVar[Keys] = {
-        "samples": "counts.samples",
-        "messages_per_sample": "messages_per_sample",
-        "traffic_per_step": "traffic_per_step",
-        "step_nanoseconds": "step_nanoseconds",
-        "bounds": "core_bounds",
-    }
+    KEYS: ClassVar[Keys] = keys(
+        "counts.samples messages_per_sample traffic_per_step step_nanoseconds bounds"
+    )
 
     counts: Counts
     traffic: Traffic
@@ -151,11 +99,6 @@ class Flow:
         """(cores + 1, cores) messages of a mean step, as `Traffic.messages`."""
         return self.traffic.messages / (self.counts.samples * self.counts.steps)
 
-    @property
-    def core_bounds(self) -> list[CoreBound]:
-        """The cores that decide, layer by layer."""
-        return [CoreBound(bound) for bound in self.bounds]
-
 
 @dataclass(frozen=True, eq=False)
 class Mapped:
@@ -167,14 +110,9 @@ class Mapped:
         flow: between them, in the run that was measured; None without one.
     """
 
-    KEYS: ClassVar[Keys] = {
-        "chip": "core_map.chip",
-        "packing": "core_map.packing",
-        "cores": "core_map.cores",
-        "chips": "core_map.chips",
-        "layers": "layers",
-        MERGED: "flow",
-    }
+    KEYS: ClassVar[Keys] = keys(
+        "core_map.chip core_map.packing core_map.cores core_map.chips layers *=flow"
+    )
 
     device: Device
     core_map: CoreMap

@@ -10,7 +10,7 @@ from esl_lava.devices import DenseOperation, Device
 from esl_lava.energy import EnergyBreakdown
 from esl_lava.energy.training import TrainingCost
 from esl_lava.results.evaluation import NetworkRun
-from esl_lava.results.values import MERGED, OPTIONAL, Keys
+from esl_lava.values import OPTIONAL, Keys, keys
 
 PARTS = ("synapses", "neurons", "spikes", "messages", "static")
 """What an energy is made of: attributes of `EnergyBreakdown`."""
@@ -29,16 +29,11 @@ class Price:
             device multiplies.
     """
 
-    KEYS: ClassVar[Keys] = {
-        "joules_per_sample": "measured.total",
-        "joules_span": "measured.span",
-        "joules_by_connections": "by_connections",
-        "joules_as_ann": "as_ann",
-        "parts": "parts",
-        "charged": "measured.used",
-        "remarks": "measured.remarks",
-        "sources": "sources",
-    }
+    KEYS: ClassVar[Keys] = keys(
+        "joules_per_sample=measured.total joules_span=measured.span "
+        "joules_by_connections=by_connections joules_as_ann=as_ann parts "
+        "charged=measured.used measured.remarks sources"
+    )
 
     device: Device
     measured: EnergyBreakdown
@@ -84,13 +79,7 @@ class Bill:
         training: what the training took, where that was asked for.
     """
 
-    KEYS: ClassVar[Keys] = {
-        MERGED: "run",
-        "devices": "devices",
-        "disagreements": "disagreements",
-        "neurobench": "neurobench",
-        "training": "training",
-    }
+    KEYS: ClassVar[Keys] = keys("*=run devices disagreements neurobench training")
 
     run: NetworkRun
     devices: Mapping[str, Price]
@@ -160,14 +149,10 @@ def _sourced(key: str, value: str, constant: object) -> Stated:
 class DeviceFacts:
     """A device and everything its file states."""
 
-    KEYS: ClassVar[Keys] = {
-        **{
-            key: f"device.{key}"
-            for key in ("title", "maker", "process", "chip", "charges", "notes")
-        },
-        "constants": "constants",
-        "file": "device",
-    }
+    KEYS: ClassVar[Keys] = keys(
+        "device.title device.maker device.process device.chip device.charges device.notes "
+        "constants file=device"
+    )
 
     device: Device
 

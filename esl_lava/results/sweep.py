@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from esl_lava.energy.table1 import Measured, Table1
-from esl_lava.results.values import MERGED, Keys
+from esl_lava.values import Keys, keys
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,11 @@ class SweepRow:
         most_sops: of any sample of any seed, where it was counted.
     """
 
-    KEYS: ClassVar[Keys] = {
-        "settings": "settings",
-        "seeds": "seeds",
-        "accuracy": "accuracy",
-        "accuracy_spread": "spread",
-        "accuracies": "accuracies",
-        "validation_accuracy": "validation_accuracy",
-        "validation_accuracies": "validation",
-        "connections": "connections",
-        "density": "density",
-        "sparse_density": "sparse_density",
-        "exploration": "exploration",
-        "sops_per_sample": "sops",
-        "most_sops": "most_sops",
-    }
+    KEYS: ClassVar[Keys] = keys(
+        "settings seeds accuracy accuracy_spread=spread accuracies validation_accuracy "
+        "validation_accuracies=validation connections density sparse_density exploration "
+        "sops_per_sample=sops most_sops"
+    )
 
     settings: Mapping[str, str | float]
     seeds: tuple[int, ...]
@@ -148,13 +138,7 @@ class Sweep:
         table1: the paper's, where it stands beside.
     """
 
-    KEYS: ClassVar[Keys] = {
-        "figure": "figure",
-        "config": "config",
-        "rows": "rows",
-        "failed": "failed",
-        MERGED: "table1",
-    }
+    KEYS: ClassVar[Keys] = keys("figure config rows failed *=table1")
 
     figure: str
     config: str

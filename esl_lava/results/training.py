@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from esl_lava.errors import DataError
-from esl_lava.results.values import OPTIONAL
+from esl_lava.values import OPTIONAL
 
 
 @dataclass(frozen=True)

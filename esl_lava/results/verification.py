@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from esl_lava.results.values import Keys
+from esl_lava.values import Keys, keys
 
 
 @dataclass(frozen=True)
@@ -202,19 +202,13 @@ class Verification:
         times: of each layer where neurons fire once.
     """
 
-    KEYS: ClassVar[Keys] = {
-        "samples_verified": "samples",
-        "spikes_compared": "spikes",
-        "positions_compared": "positions",
-        "differences": "total",
-        "integers_compared": "integers.compared",
-        "integers_that_differ": "integers.total",
-        "integer_differences": "integers.sentences",
-        "differences_by_backend": "differences",
-        "not_run": "not_run",
-        "first_difference": "first_sentence",
-        "firing_times": "times",
-    }
+    KEYS: ClassVar[Keys] = keys(
+        "samples_verified=samples spikes_compared=spikes positions_compared=positions "
+        "differences=total integers_compared=integers.compared "
+        "integers_that_differ=integers.total integer_differences=integers.sentences "
+        "differences_by_backend=differences not_run first_difference=first_sentence "
+        "firing_times=times"
+    )
 
     dataset: str
     samples: int

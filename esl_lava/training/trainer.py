@@ -21,13 +21,13 @@ from esl_lava.errors import ConfigError, DataError, UserError
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.mlp import scale_initial_weights
 from esl_lava.results.training import Epoch, kept_epoch, read_history
-from esl_lava.results.values import as_values
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
 from esl_lava.training import health, ranks
 from esl_lava.training.adam import Adam
 from esl_lava.training.clipping import norms, scale_down
 from esl_lava.training.evaluation import BATCH, examine
 from esl_lava.training.kinds import KINDS
+from esl_lava.values import as_values
 
 _logger = logging.getLogger(__name__)
 

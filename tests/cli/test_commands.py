@@ -39,8 +39,8 @@ from esl_lava.network import (
     Layer,
     Network,
 )
-from esl_lava.results.values import as_values
 from esl_lava.simulate import Result, exact, simulate
+from esl_lava.values import as_values
 from tests.folders import contents
 from tests.netfile import test_others as others
 

@@ -12,8 +12,8 @@ from esl_lava.errors import ConfigError, DataError
 from esl_lava.experiments import activity
 from esl_lava.experiments.evaluate import encoded, encoding_of, evaluate, load_samples
 from esl_lava.network import INPUT
-from esl_lava.results.values import as_values
 from esl_lava.simulate import simulate
+from esl_lava.values import as_values
 
 
 @pytest.fixture(scope="module")

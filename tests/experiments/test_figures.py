@@ -8,7 +8,7 @@ from esl_lava.errors import UserError
 from esl_lava.experiments import figures
 from esl_lava.experiments.baselines import by_method
 from esl_lava.experiments.figures import Design
-from esl_lava.results.values import as_values
+from esl_lava.values import as_values
 
 
 def test_fig2_varies_eps(experiment: Experiment) -> None:

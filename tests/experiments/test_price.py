@@ -18,8 +18,8 @@ from esl_lava.experiments.price import (
     price,
 )
 from esl_lava.network import Connections, Cuba, Layer, Network
-from esl_lava.results.values import as_values
 from esl_lava.simulate import Result, simulate
+from esl_lava.values import as_values
 from tests.conftest import TinyRun
 
 CUSTOM = """\

@@ -12,7 +12,7 @@ from esl_lava.network import INPUT
 from esl_lava.report import hardware
 from esl_lava.results.mapped import Flow
 from esl_lava.results.price import DeviceFacts, Disagreement, Price, stated
-from esl_lava.results.values import as_values
+from esl_lava.values import as_values
 from tests.mapping.test_partition import paper
 from tests.report.test_tables import cells, text
 

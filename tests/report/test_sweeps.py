@@ -12,7 +12,7 @@ from esl_lava.report import canvas
 from esl_lava.report.sweep_pictures import draw_by_eps, draw_by_rules, draw_methods, draw_table1
 from esl_lava.report.sweeps import preferred, sweep_table
 from esl_lava.results.sweep import SweepRow
-from esl_lava.results.values import as_values
+from esl_lava.values import as_values
 
 
 def row(settings: dict[str, str | float], *accuracies: float) -> SweepRow:

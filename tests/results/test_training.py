@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from esl_lava.errors import DataError
 from esl_lava.results.training import Epoch, kept_epoch, read_history
-from esl_lava.results.values import as_values
+from esl_lava.values import as_values
 
 STORED: dict[str, Any] = {
     "epoch": 3,

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import esl_lava
-from esl_lava.results.values import MERGED, OPTIONAL, Keys, as_values, paths
+from esl_lava.values import MERGED, OPTIONAL, Keys, as_values, keys, paths
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Whole:
-    KEYS: ClassVar[Keys] = {"first": "part.name", MERGED: "other", "twice": "twice"}
+    KEYS: ClassVar[Keys] = keys("first=part.name *=other twice")
 
     part: Part
     other: Part | None
@@ -57,6 +57,13 @@ def test_fields_are_keys_unless_a_table_names_others() -> None:
         "counts": {"c": {"name": "d", "counts": []}},
         "twice": 4,
     }
+
+
+def test_a_table_of_keys() -> None:
+    table = keys("a b.c long=d e=f.g *=h")
+    assert list(table.items()) == [
+        *(("a", "a"), ("c", "b.c"), ("long", "d"), ("e", "f.g"), (MERGED, "h")),
+    ]
 
 
 def test_an_optional_field_has_no_key_where_it_is_none() -> None:
@@ -94,7 +101,7 @@ def test_what_json_has_no_form_for_is_refused(value: Any) -> None:
 def records() -> Iterator[type]:
     """Every class of the package that has a table of keys."""
     for found in pkgutil.walk_packages(esl_lava.__path__, "esl_lava."):
-        if found.name.split(".")[1] not in ("results", "experiments", "energy"):
+        if found.name.split(".")[1] not in ("results", "experiments", "energy", "mapping"):
             continue
         module = importlib.import_module(found.name)
         for _, kind in inspect.getmembers(module, inspect.isclass):

@@ -1,9 +1,8 @@
 """The one way from a record to JSON.
 
 A record is a dataclass. JSON has its fields under their names, unless its class has a table
-`KEYS`: key -> attribute, or attributes joined by dots where a part of the record holds it. The
-key `MERGED` stands for no key: the record there gives its own keys, and None gives none.
-A field with the metadata `OPTIONAL` has no key where it is None.
+`KEYS`, made by `keys`. The key `MERGED` stands for no key: the record there gives its own keys,
+and None gives none. A field with the metadata `OPTIONAL` has no key where it is None.
 """
 
 from __future__ import annotations
@@ -29,6 +28,16 @@ MERGED = "*"
 
 OPTIONAL = {"has no key where it is None": True}
 """Metadata of a field: `field(default=None, metadata=OPTIONAL)`."""
+
+
+def keys(words: str) -> Keys:
+    """A table of keys from words with blanks between them, in JSON's order.
+
+    A word is an attribute, or attributes joined by dots where a part of the record holds the
+    value; its key is the last of them. "key=attribute" gives it another.
+    """
+    pairs = (word.rpartition("=") for word in words.split())
+    return {key or path.rpartition(".")[2]: path for key, _, path in pairs}
 
 
 def as_values(record: DataclassInstance) -> Values:
