@@ -101,7 +101,7 @@ def test_what_json_has_no_form_for_is_refused(value: Any) -> None:
 def records() -> Iterator[type]:
     """Every class of the package that has a table of keys."""
     for found in pkgutil.walk_packages(esl_lava.__path__, "esl_lava."):
-        if found.name.split(".")[1] not in ("results", "experiments", "energy", "mapping"):
+        if found.name.split(".")[1] not in ("results", "experiments", "energy", "mapping", "sparsity"):
             continue
         module = importlib.import_module(found.name)
         for _, kind in inspect.getmembers(module, inspect.isclass):

@@ -44,9 +44,10 @@ def report(
     """Write a report on one run, or a comparison of several, as one page of HTML and JSON."""
     with results_only():
         from esl_lava.experiments import report as reports
+        from esl_lava.experiments.price import DEFAULT_DEVICES
         from esl_lava.report import tables
 
-        terms = reports.ReportTerms(tuple(device or reports.DEFAULT_DEVICES), samples, lava)
+        terms = reports.ReportTerms(tuple(device or DEFAULT_DEVICES), samples, lava)
         written = reports.write(runs, output, overwrite, terms, tell)
     if as_json:
         print_json(written.values)

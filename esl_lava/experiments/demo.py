@@ -16,7 +16,7 @@ from esl_lava.experiments.report import Written, put
 from esl_lava.experiments.rundir import create
 from esl_lava.experiments.train import train
 from esl_lava.experiments.verify import verify
-from esl_lava.report.canvas import save as save_picture
+from esl_lava.report.canvas import save_png
 from esl_lava.report.pictures import draw_raster
 from esl_lava.results.account import Account
 from esl_lava.training.trainer import TrainingProgress
@@ -69,5 +69,5 @@ def demo(
     prices = price(network, evaluation.result.counts, DEFAULT_DEVICES)
     findings = Findings(trained.model, network, test, evaluation, prices, verification)
     found = account(run, findings)
-    save_picture(draw_raster(found.sample), run.raster_plot)
+    save_png(draw_raster(found.sample), run.raster_plot)
     return Demo(found, put(run.page, [found], [directory.name]))

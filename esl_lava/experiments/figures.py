@@ -13,8 +13,8 @@ from esl_lava.energy.table1 import Measured, compute_table1, measured
 from esl_lava.errors import UserError
 from esl_lava.experiments.baselines import by_method
 from esl_lava.experiments.sweep import Cell, sweep
-from esl_lava.files import as_json, replace_file
-from esl_lava.report.canvas import save as save_picture
+from esl_lava.files import replace_json
+from esl_lava.report.canvas import save_png
 from esl_lava.report.sweep_pictures import draw_by_eps, draw_by_rules, draw_methods, draw_table1
 from esl_lava.results.sweep import MeasuredTable1, Sweep, SweepRow
 from esl_lava.values import as_values
@@ -134,7 +134,6 @@ def draw(
         raise UserError("\n".join(faults))
     beside = MeasuredTable1(compute_table1(), measured_rows(rows)) if design.table1 else None
     found = Sweep(design.name, to_toml(design.experiment), rows, faults, beside)
-    content = as_json(as_values(found), indent=1) + "\n"
-    replace_file(directory / f"{design.name}.json", content.encode())
-    save_picture(design.draw(rows), directory / f"{design.name}.png")
+    replace_json(directory / f"{design.name}.json", as_values(found))
+    save_png(design.draw(rows), directory / f"{design.name}.png")
     return found

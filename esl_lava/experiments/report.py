@@ -19,7 +19,7 @@ from esl_lava.experiments.export import export
 from esl_lava.experiments.price import DEFAULT_DEVICES, price
 from esl_lava.experiments.rundir import RunDirectory, refuse_overwrite
 from esl_lava.experiments.verify import verify
-from esl_lava.files import as_json, replace_file
+from esl_lava.files import replace_file, replace_json
 from esl_lava.report import html
 from esl_lava.results.account import Account, Comparison, Place
 from esl_lava.values import Values, as_values
@@ -139,7 +139,7 @@ def put(page: Path, accounts: Sequence[Account], names: Sequence[str]) -> Writte
         drawn=[html.draw_run(found, f"r{n}") for n, found in enumerate(accounts, 1)],
         compared={} if comparison is None else html.draw_comparison(accounts, comparison),
     )
-    replace_file(document, (as_json(values, indent=1) + "\n").encode())
+    replace_json(document, values)
     replace_file(page, text.encode())
     return Written(page, document, values, dict(zip(names, accounts)))
 

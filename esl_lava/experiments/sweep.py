@@ -26,12 +26,13 @@ from esl_lava.experiments.evaluate import encoding_of, evaluate, most_sops
 from esl_lava.experiments.export import export
 from esl_lava.experiments.rundir import RunDirectory
 from esl_lava.experiments.train import resume, train
-from esl_lava.files import replace_file
+from esl_lava.files import replace_json
 from esl_lava.interrupts import heeded
 from esl_lava.models.build import densified
 from esl_lava.results.sweep import Outcome, SweepRow
 from esl_lava.results.training import kept_epoch, read_history
 from esl_lava.training.trainer import Trainer, TrainingProgress
+from esl_lava.values import as_values
 
 SHOW_SECONDS = 60.0
 """How often a run in a sweep says where it stands."""
@@ -193,7 +194,7 @@ def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
         else None,
         data=here,
     )
-    replace_file(run.outcome, _OUTCOME.dump_json(outcome, indent=1) + b"\n")
+    replace_json(run.outcome, as_values(outcome))
     return outcome
 
 

@@ -15,13 +15,11 @@ from esl_lava.data.datasets import Dataset, load
 from esl_lava.errors import DataError, FileError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import RunDirectory, create
-from esl_lava.files import as_json, replace_file
+from esl_lava.files import replace_file, replace_json
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.build import restore
-from esl_lava.report.canvas import save as save_picture
+from esl_lava.report.canvas import save_png
 from esl_lava.report.pictures import draw_training
-from esl_lava.results.training import DetailedMoves, DetailedUpdate, read_history
-from esl_lava.sparsity.records import Update
 from esl_lava.training import ranks
 from esl_lava.training.evaluation import accuracy
 from esl_lava.training.trainer import Trainer, TrainingProgress
@@ -140,11 +138,10 @@ def _finish(
 
     model = replace(trainer.run(show, save, due), data=digests)
     seconds = time.perf_counter() - start
-    updates = [as_values(_described(update)) for update in trainer.evolver.history]
     with ranks.together():
         if ranks.first():
-            save_picture(draw_training(read_history(model.history)), run.training_plot)
-            replace_file(run.updates, (as_json(updates, indent=1) + "\n").encode())
+            save_png(draw_training(trainer.history), run.training_plot)
+            replace_json(run.updates, [as_values(u) for u in trainer.evolver.history])
             modelfile.write(model, run.model)  # its presence says that the training is finished
             run.checkpoint.unlink(missing_ok=True)
     return Trained(
@@ -155,25 +152,4 @@ def _finish(
         density=trainer.evolver.density,
         connections=sum(trainer.evolver.connections().values()),
         seconds=seconds,
-    )
-
-
-def _described(update: Update) -> DetailedUpdate:
-    """An update with names, for people and scripts."""
-    silent = update.silent or {}
-    return DetailedUpdate(
-        update.iteration,
-        update.fraction,
-        update.exploration,
-        {
-            layer.name: DetailedMoves(
-                pruned=layer.pruned,
-                grown=layer.grown,
-                connections=layer.connections,
-                density=layer.density,
-                exploration=layer.exploration,
-                silent_neurons=silent.get(layer.name),
-            )
-            for layer in update.layers
-        },
     )

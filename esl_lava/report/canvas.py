@@ -61,7 +61,7 @@ def figure(width: float, height: float) -> tuple[Figure, Axes]:
     return picture, axis
 
 
-def save(picture: Figure, path: Path) -> None:
+def save_png(picture: Figure, path: Path) -> None:
     """Write a figure as PNG; the same figure gives the same bytes.
 
     Raises:

@@ -94,7 +94,7 @@ class LayerMoves:
 
 @dataclass(frozen=True)
 class MaskUpdate:
-    """What an update of the masks moved.
+    """What an update of the masks moved, as `updates.json` keeps it.
 
     Attributes:
         iteration: optimiser steps done, from 1.
@@ -103,35 +103,3 @@ class MaskUpdate:
 
     iteration: int
     layers: Mapping[str, LayerMoves]
-
-
-@dataclass(frozen=True)
-class DetailedMoves(LayerMoves):
-    """What a training knows of an update in a layer, beside its moves.
-
-    Attributes:
-        density: connections over positions after it.
-        exploration: R_s, the share of positions that ever was a connection.
-        silent_neurons: without a spike in the batch after it, where that was counted.
-    """
-
-    density: float
-    exploration: float
-    silent_neurons: int | None
-
-
-@dataclass(frozen=True)
-class DetailedUpdate:
-    """An update of the masks as `updates.json` has it.
-
-    Attributes:
-        iteration: optimiser steps done, from 1.
-        fraction: of the connections that the schedule let it move.
-        exploration: R_s of all sparse layers together.
-        layers: name -> what is known of it.
-    """
-
-    iteration: int
-    fraction: float
-    exploration: float
-    layers: Mapping[str, DetailedMoves]

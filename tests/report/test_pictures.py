@@ -45,8 +45,8 @@ def raster(decision: int = 7) -> Figure:
 def test_the_same_run_gives_the_same_png(draw: Callable[[], Figure], tmp_path: Path) -> None:
     # Under another name: nothing of it enters the file.
     first, second = tmp_path / "a.png", tmp_path / "another"
-    canvas.save(draw(), first)
-    canvas.save(draw(), second)
+    canvas.save_png(draw(), first)
+    canvas.save_png(draw(), second)
     content = first.read_bytes()
     assert content.startswith(PNG)
     assert content == second.read_bytes()
@@ -63,7 +63,7 @@ def test_what_is_drawn_matters(tmp_path: Path) -> None:
     ]
     paths = [tmp_path / f"{number}.png" for number in range(len(pictures))]
     for picture, path in zip(pictures, paths):
-        canvas.save(picture, path)
+        canvas.save_png(picture, path)
     assert len({path.read_bytes() for path in paths}) == len(paths)
 
 
@@ -85,4 +85,4 @@ def test_the_kept_epoch_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_file_that_cannot_be_written_is_a_users_error(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot be written"):
-        canvas.save(training(), tmp_path / "missing" / "a.png")
+        canvas.save_png(training(), tmp_path / "missing" / "a.png")

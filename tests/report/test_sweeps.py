@@ -116,6 +116,6 @@ def test_the_same_rows_give_the_same_png(
 ) -> None:
     better = [dataclasses.replace(r, accuracies=(0.5,), seeds=(1,)) for r in rows[-1:]]
     for name, drawn in (("a", rows), ("b", rows), ("c", [*rows[:-1], *better])):
-        canvas.save(draw(drawn), tmp_path / name)
+        canvas.save_png(draw(drawn), tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert (tmp_path / "c").read_bytes() != (tmp_path / "a").read_bytes()
