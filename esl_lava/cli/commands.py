@@ -10,13 +10,17 @@ import typer
 from esl_lava.cli.launch import ranked
 from esl_lava.cli.options import (
     Axes,
+    Config,
     DataOrSpikes,
+    Density,
     Drive,
     Encoder,
+    Epochs,
     InputShape,
     Json,
     Net,
     Samples,
+    Settings,
     Steps,
     chosen_experiment,
     evaluated,
@@ -24,7 +28,7 @@ from esl_lava.cli.options import (
     layout_of,
 )
 from esl_lava.cli.output import print_json, print_tables, results_only, tell
-from esl_lava.cli.progress import samples_shown, training_shown
+from esl_lava.cli.progress import show_samples, show_training
 from esl_lava.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,7 +64,7 @@ def demo(
         from esl_lava.report import tables
 
         directory = output or next_free(Path("runs/demo"))
-        with training_shown() as show:
+        with show_training() as show:
             found = demos.demo(directory, show, tell, samples)
         account = found.account
     if as_json:
@@ -79,19 +83,11 @@ def train(
     preset: Annotated[
         str | None, typer.Option(help="An experiment that comes along: digits, mnist.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="An experiment as TOML.")] = None,
-    density: Annotated[
-        float | None,
-        typer.Option(
-            parser=finite, metavar="FLOAT", help="Of the layers made sparse (sparsity.density)."
-        ),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes (training.epochs).")] = None,
+    config: Config = None,
+    density: Density = None,
+    epochs: Epochs = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random (seed).")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any other field, e.g. --set model.hidden=[800]."),
-    ] = None,
+    settings: Settings = None,
     method: Annotated[
         str | None,
         typer.Option(help="A baseline instead: static, dense, small-dense, pruned."),
@@ -123,14 +119,14 @@ def train(
             others = (output, preset, config, settings, method, *named.values())
             if any(given is not None for given in others):
                 raise ConfigError("--resume goes on as the run began and takes no other option")
-            with training_shown() as show:
+            with show_training() as show:
                 trained = trainings.resume(resume, show)
         else:
             if output is None:
                 raise ConfigError("-o is missing: the new directory for the run")
             experiment = chosen_experiment(preset, config, settings, named)
             experiment = by_method(experiment, method or "esl")
-            with training_shown() as show:
+            with show_training() as show:
                 trained = trainings.train(experiment, output, show)
     if as_json:
         print_json(trained)
@@ -257,7 +253,7 @@ def verify(
         from esl_lava.report import tables
 
         chosen = tuple(backend or verifications.BACKENDS)
-        with samples_shown() as show:
+        with show_samples() as show:
             found = verifications.verify(model, net, data, samples, chosen, workers, show)
     if as_json:
         print_json(found)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esl_lava.cli.progress import samples_shown
+from esl_lava.cli.progress import show_samples
 from esl_lava.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,6 +79,20 @@ def finite(text: str) -> float:
     if not math.isfinite(number):
         raise typer.BadParameter(f"{text!r} is not a finite number.")
     return number
+
+
+Config = Annotated[Path | None, typer.Option(help="An experiment as TOML.")]
+Density = Annotated[
+    float | None,
+    typer.Option(
+        parser=finite, metavar="FLOAT", help="Of the layers made sparse (sparsity.density)."
+    ),
+]
+Epochs = Annotated[int | None, typer.Option(help="Passes (training.epochs).")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any other field, e.g. --set model.hidden=[800]."),
+]
 
 
 def chosen_experiment(
@@ -156,7 +170,7 @@ def evaluated(
     network = spikes.read_network(net, file, layout)
     # Lava reads the file itself, so that a fault of our reader would show.
     own = {"path": net} if "path" in backend_options(backend) else {}
-    with samples_shown() as show:
+    with show_samples() as show:
         how: dict[str, Any] = {
             "backend": backend,
             "options": {**options, **own},

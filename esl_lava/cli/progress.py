@@ -20,7 +20,7 @@ SAMPLES_DELAY = 1.0
 
 
 @contextlib.contextmanager
-def training_shown() -> Iterator[Callable[[TrainingProgress], None]]:
+def show_training() -> Iterator[Callable[[TrainingProgress], None]]:
     """Show a training's progress: live, or a line for each epoch."""
     with contextlib.closing(_Display()) as display:
 
@@ -36,7 +36,7 @@ def training_shown() -> Iterator[Callable[[TrainingProgress], None]]:
 
 
 @contextlib.contextmanager
-def samples_shown() -> Iterator[Callable[[str, int, int], None]]:
+def show_samples() -> Iterator[Callable[[str, int, int], None]]:
     """Show how many samples are done: live, or a line for each tenth without a terminal.
 
     What is given is a function of what runs (or no name), the samples that are done, and how

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from esl_lava.cli.options import Json, chosen_experiment, finite
+from esl_lava.cli.options import Config, Density, Epochs, Json, Settings, chosen_experiment
 from esl_lava.cli.output import print_json, print_tables, results_only, tell
 from esl_lava.errors import ConfigError, UserError
 
@@ -24,12 +24,6 @@ Output = Annotated[
     Path, typer.Option("-o", "--output", help="Directory of the runs; an unfinished one goes on.")
 ]
 Preset = Annotated[str | None, typer.Option(help="An experiment that comes along; default mnist.")]
-Config = Annotated[Path | None, typer.Option(help="An experiment as TOML.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes (training.epochs).")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Any other field, e.g. --set model.hidden=[800]."),
-]
 Seeds = Annotated[str, typer.Option(help="Of the runs at each setting, e.g. 1,2,3.")]
 Jobs = Annotated[
     int, typer.Option(help="Processes, each training on one thread; -1 is one a core.")
@@ -166,12 +160,7 @@ def baselines(
     methods: Annotated[
         str, typer.Option(help="Which, of esl, static, dense, small-dense, pruned.")
     ] = "esl,static,dense,small-dense,pruned",
-    density: Annotated[
-        float | None,
-        typer.Option(
-            parser=finite, metavar="FLOAT", help="Of the layers made sparse (sparsity.density)."
-        ),
-    ] = None,
+    density: Density = None,
     preset: Preset = None,
     config: Config = None,
     epochs: Epochs = None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -12,7 +11,7 @@ from rich.text import Text
 from esl_lava.devices import Device
 from esl_lava.energy.training import PHASES, TrainingCost
 from esl_lava.mapping import CoreMap
-from esl_lava.report.tables import facts, joules, number_table, percent
+from esl_lava.report.tables import facts, joules, number_table, percent, text_table
 from esl_lava.results.mapped import Flow
 from esl_lava.results.price import PARTS, Disagreement, Price, stated
 
@@ -22,7 +21,7 @@ MAIN = ("sop", "operation", "mac", "add")
 
 def device_overview(devices: Sequence[Device]) -> RenderableType:
     """A line for each device: what it is, how it is charged and its main constant."""
-    table = _texts("devices", "name", "title", "charges", "main constant", "kind")
+    table = text_table("devices", "name", "title", "charges", "main constant", "kind")
     for device in devices:
         named = {one.key[7:]: one for one in stated(device)}
         first = next((named[key] for key in MAIN if key in named), None)
@@ -38,7 +37,7 @@ def device_overview(devices: Sequence[Device]) -> RenderableType:
 
 def device_details(device: Device) -> RenderableType:
     """All constants and limits of a device with their sources, and its notes."""
-    table = _texts("", "constant", "value", "kind", "operating point", "source")
+    table = text_table("", "constant", "value", "kind", "operating point", "source")
     for one in stated(device):
         table.add_row(one.key, one.value, one.kind, one.operating_point, one.source)
     head = f"{device.name}: {device.title} ({device.maker})"
@@ -225,10 +224,3 @@ def disagreement(apart: Disagreement) -> Text:
     """A sentence on how far the files of a chip are apart."""
     span = f"{joules(apart.least)} to {joules(apart.most)} J a sample"
     return Text(f"- {apart.chip}: {span} by {', '.join(apart.devices)}.")
-
-
-def _texts(title: str, *headings: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table

@@ -226,10 +226,8 @@ def firing_times(layers: Sequence[LayerTimes]) -> RenderableType:
 
 def sources(prices: Mapping[str, Price]) -> Table:
     """Every constant of the devices, with its value, kind and source."""
-    table = Table(box=box.SIMPLE_HEAD, title="constants", title_justify="left")
-    for heading in ("device", "charge", "pJ", "kind", "source"):
-        # Folded: a source that ends in an ellipsis is none.
-        table.add_column(heading, justify="right" if heading == "pJ" else "left", overflow="fold")
+    table = text_table("constants", "device", "charge", "pJ", "kind", "source")
+    table.columns[2].justify = "right"
     for name, priced in prices.items():
         for key, constant in priced.device.constants.items():
             picojoules = f"{constant.joules(1) * 1e12:.3f}"
@@ -237,11 +235,17 @@ def sources(prices: Mapping[str, Price]) -> Table:
     return table
 
 
+def text_table(title: str, *headings: str) -> Table:
+    """A table of text, folded where it is narrow: a source that ends in an ellipsis is none."""
+    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
 def number_table(title: str, first: str, *numbers: str) -> Table:
     """A table whose first column is text, and whose other columns are numbers."""
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    table.add_column(first, overflow="fold")
-    for heading in numbers:
-        # Folded in a narrow terminal: a digit must not become an ellipsis.
-        table.add_column(heading, justify="right", overflow="fold")
+    table = text_table(title, first, *numbers)
+    for column in table.columns[1:]:
+        column.justify = "right"
     return table

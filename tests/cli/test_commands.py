@@ -834,7 +834,7 @@ def test_progress_on_a_terminal_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     from esl_lava.training.trainer import TrainingProgress
 
     shown = terminal(monkeypatch)
-    with progress.training_shown() as show:  # of a run resumed after 50 of 100 steps
+    with progress.show_training() as show:  # of a run resumed after 50 of 100 steps
         for iteration in (51, 52, 53, 100):
             show(TrainingProgress(iteration, 100, 1 + (iteration > 75), 2, 0.5))
     text = shown.getvalue()
@@ -849,7 +849,7 @@ def test_progress_without_a_terminal_is_a_line_an_epoch(
 
     clock = iter([0.0, 1.0, 2.0, 3.0, 8.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    with progress.training_shown() as show:  # of a run resumed after 4 of 20 steps
+    with progress.show_training() as show:  # of a run resumed after 4 of 20 steps
         for iteration in (5, 6, 10, 20):
             show(TrainingProgress(iteration, 20, 1 + (iteration > 10), 2, 0.5))
     assert capsys.readouterr().err.splitlines() == [
@@ -863,7 +863,7 @@ def test_samples_on_a_terminal_are_a_line_for_each_that_runs(
 ) -> None:
     shown = terminal(monkeypatch)
     delay = dict.fromkeys(("exact", "lava", "quick"), 0.0) | {"quick": 1.0}
-    with progress.samples_shown() as show:
+    with progress.show_samples() as show:
         for name in delay:
             monkeypatch.setattr(progress, "SAMPLES_DELAY", delay[name])
             for done in (0, 20, 40, 40):
@@ -1108,18 +1108,18 @@ INTERRUPTED_IN_THE_THIRD_EPOCH = """
 import os, signal, sys
 from contextlib import contextmanager
 from esl_lava.cli import app
-from esl_lava.cli.progress import training_shown
+from esl_lava.cli.progress import show_training
 
 @contextmanager
 def interrupting():
-    with training_shown() as show:
+    with show_training() as show:
         def told(progress):
             show(progress)
             if progress.iteration == 8:
                 os.kill(os.getpid(), signal.SIGINT)
         yield told
 
-app.commands.training_shown = interrupting
+app.commands.show_training = interrupting
 app.train_main()
 """
 
