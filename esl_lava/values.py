@@ -7,7 +7,7 @@ and None gives none. A field with the metadata `OPTIONAL` has no key where it is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypeAlias
@@ -18,7 +18,7 @@ from pydantic import BaseModel
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 Values: TypeAlias = "dict[str, Json]"
 """An object of JSON."""
 Keys: TypeAlias = Mapping[str, str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from esl_lava.errors import UserError
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from rich.console import RenderableType
 
-    from esl_lava.values import Values
+    from esl_lava.values import Json
 
 INTERRUPTED = 130
 """The exit code of a command stopped by Ctrl-C, as shells have it; typer returns it."""
@@ -38,7 +38,7 @@ def complain(error: UserError) -> None:
         tell(f"error: {line}")
 
 
-def print_json(found: DataclassInstance | Values) -> None:
+def print_json(found: DataclassInstance | Mapping[str, Json]) -> None:
     """Exactly one JSON object on standard output: a record, or what is made of several.
 
     Raises:
@@ -46,7 +46,7 @@ def print_json(found: DataclassInstance | Values) -> None:
     """
     from esl_lava.values import as_values
 
-    values = found if isinstance(found, dict) else as_values(found)
+    values = found if isinstance(found, Mapping) else as_values(found)
     print(as_json(values), flush=True)
 
 

@@ -90,7 +90,8 @@ def test_the_document_has_the_documented_keys(made: Made) -> None:
 
 
 def test_runs_of_both_kinds_are_compared(made: Made) -> None:
-    values = made.both.values
+    values = json.loads(made.both.document.read_text())
+    assert values == made.both.values
     assert [run["model"] for run in values["runs"]] == ["multi_spike", "single_spike"]
     assert values["runs"][1]["verification"]["reference"] == "training"
     assert values["runs"][1]["verification"]["firing_times"]

@@ -56,8 +56,9 @@ def test_the_same_run_gives_the_same_png(draw: Callable[[], Figure], tmp_path: P
 
 
 def test_what_is_drawn_matters(tmp_path: Path) -> None:
+    accuracies: list[list[float | None]] = [[0.5, 0.9], [0.5, 0.8], [None, None], [0.5]]
     pictures = [
-        *(draw_training(history(a)) for a in ([0.5, 0.9], [0.5, 0.8], [None, None], [0.5])),
+        *(draw_training(history(values)) for values in accuracies),
         raster(),
         raster(decision=3),
     ]

@@ -16,7 +16,7 @@ from esl_lava.sparsity.evolver import sparse_weights, weight_layers
 from esl_lava.sparsity.weights import SparseWeight
 from esl_lava.training.clipping import norms, scale_down
 from esl_lava.training.trainer import Trainer
-from tests.training.test_engines import by
+from tests.engines.test_choice import by
 from tests.training.test_single_spike import experiment as single_spike
 from tests.training.test_trainer import experiment, stopped
 

@@ -18,7 +18,7 @@ from esl_lava.results.training import Epoch
 from esl_lava.sparsity.evolver import weight_layers
 from esl_lava.training import health
 from esl_lava.training.trainer import Trainer, TrainingProgress
-from tests.training.test_engines import by
+from tests.engines.test_choice import by
 from tests.training.test_single_spike import experiment as single_spike
 from tests.training.test_trainer import experiment, same, stopped
 
