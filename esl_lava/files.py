@@ -40,6 +40,16 @@ def replace_file(path: Path, content: bytes) -> None:
             temporary.unlink()
 
 
+def replace_json(path: Path, values: Any) -> None:
+    """Put plain values at `path` as indented JSON, atomically.
+
+    Raises:
+        DataError: for a number that is not finite.
+        FileError: when the file cannot be written; the old one then stays.
+    """
+    replace_file(path, (as_json(values, indent=1) + "\n").encode())
+
+
 def as_json(values: Any, indent: int | None = None) -> str:
     """Plain values as JSON, which has no NaN and no infinity.
 

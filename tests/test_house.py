@@ -20,11 +20,11 @@ LINKS = {"export": "../export", "hw_configs": "../hw_configs"}
 
 FLOORS = {
     1: "arrays chip topology network connections trained arrivals counts devices errors files "
-    "interrupts kernels tomlfile hw_configs data.config sparsity.config models.config "
+    "interrupts kernels tomlfile values hw_configs data.config sparsity.config models.config "
     "training.config",
     2: "config netfile modelfile sparsity data",
     3: "engines simulate energy mapping",
-    4: "models",
+    4: "models results",
     5: "report training export",
     6: "experiments",
     7: "cli",
@@ -123,8 +123,8 @@ def test_imports_run_downward_only() -> None:
     [
         ("esl_lava.cli.app", "esl_lava.training.trainer.Trainer", True),
         ("esl_lava.training.trainer", "esl_lava.cli.output.tell", False),
-        ("esl_lava.report.plots", "esl_lava.training.trainer.Trainer", False),
-        ("esl_lava.report.plots", "esl_lava.report.tables.facts", True),
+        ("esl_lava.report.pictures", "esl_lava.training.trainer.Trainer", False),
+        ("esl_lava.report.pictures", "esl_lava.report.tables.facts", True),
         ("esl_lava.devices", "esl_lava.errors.FileError", True),
         ("esl_lava.devices", "esl_lava.data.datasets.load", False),
         ("esl_lava.kernels.cuba", "esl_lava.network.Network", False),

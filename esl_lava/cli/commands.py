@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from esl_lava.cli.launch import ranked
 from esl_lava.cli.options import (
     Axes,
+    Config,
     DataOrSpikes,
+    Density,
     Drive,
     Encoder,
+    Epochs,
     InputShape,
     Json,
     Net,
     Samples,
+    Settings,
     Steps,
     chosen_experiment,
     evaluated,
     finite,
     layout_of,
-    run_values,
 )
-from esl_lava.cli.output import (
-    SamplesLine,
-    print_json,
-    print_tables,
-    progress_line,
-    results_only,
-    tell,
-)
+from esl_lava.cli.output import print_json, print_tables, results_only, tell
+from esl_lava.cli.progress import show_samples, show_training
 from esl_lava.errors import ConfigError
+
+if TYPE_CHECKING:
+    from esl_lava.results.verification import Verification
 
 Data = Annotated[
     str | None,
@@ -66,28 +64,15 @@ def demo(
         from esl_lava.report import tables
 
         directory = output or next_free(Path("runs/demo"))
-        found = demos.demo(directory, progress_line(), tell, samples)
-        values = found.written.values
+        with show_training() as show:
+            found = demos.demo(directory, show, tell, samples)
+        account = found.account
     if as_json:
-        print_json({**values, "seconds": found.evaluation.seconds})
+        print_json({**found.written.values, "seconds": account.evaluation.seconds})
     else:
-        rows = [
-            ("accuracy of the integer network", tables.percent(values["accuracy"])),
-            ("on held-back test samples", f"{values['samples']:,}"),
-            ("density, all layers", tables.percent(values["density"])),
-            ("connections", f"{values['connections']:,}"),
-            ("samples verified on Lava", f"{values['samples_verified']:,}"),
-            ("spikes compared", f"{values['spikes_compared']:,}"),
-            ("differences", f"{values['differences']:,}"),
-            ("SOPs per sample", f"{values['sops_per_sample']:,.1f}"),
-        ]
-        rows += [
-            (f"joules per sample, {name}", tables.joules(device["joules_per_sample"]))
-            for name, device in values["devices"].items()
-        ]
         left = "config.toml, model.pt, net.h5, updates.json, report.html, report.json, plots"
-        print_tables(tables.facts(rows, f"left in {directory}: {left}"))
-    _fail_on(found.verification)
+        print_tables(tables.account(account, f"left in {directory}: {left}"))
+    _fail_on(account.verification)
 
 
 @ranked
@@ -98,19 +83,11 @@ def train(
     preset: Annotated[
         str | None, typer.Option(help="An experiment that comes along: digits, mnist.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="An experiment as TOML.")] = None,
-    density: Annotated[
-        float | None,
-        typer.Option(
-            parser=finite, metavar="FLOAT", help="Of the layers made sparse (sparsity.density)."
-        ),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes (training.epochs).")] = None,
+    config: Config = None,
+    density: Density = None,
+    epochs: Epochs = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random (seed).")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any other field, e.g. --set model.layers=800."),
-    ] = None,
+    settings: Settings = None,
     method: Annotated[
         str | None,
         typer.Option(help="A baseline instead: static, dense, small-dense, pruned."),
@@ -142,23 +119,17 @@ def train(
             others = (output, preset, config, settings, method, *named.values())
             if any(given is not None for given in others):
                 raise ConfigError("--resume goes on as the run began and takes no other option")
-            trained = trainings.resume(resume, progress_line())
+            with show_training() as show:
+                trained = trainings.resume(resume, show)
         else:
             if output is None:
                 raise ConfigError("-o is missing: the new directory for the run")
             experiment = chosen_experiment(preset, config, settings, named)
             experiment = by_method(experiment, method or "esl")
-            trained = trainings.train(experiment, output, progress_line())
+            with show_training() as show:
+                trained = trainings.train(experiment, output, show)
     if as_json:
-        print_json(
-            {
-                "accuracy": trained.accuracy,
-                "samples": trained.samples,
-                "density": trained.density,
-                "connections": trained.connections,
-                "seconds": trained.seconds,
-            }
-        )
+        print_json(trained)
         return
     print_tables(
         tables.facts(
@@ -188,15 +159,7 @@ def export(
         exported = exports.export(model, net, overwrite)
         network = exported.network
     if as_json:
-        print_json(
-            {
-                "density": network.density,
-                "weights": network.weights,
-                "connections": network.connections,
-                "synapses": network.synapses,
-                "bytes": exported.size,
-            }
-        )
+        print_json(exported)
         return
     print_tables(
         tables.facts(
@@ -251,30 +214,13 @@ def run(
         from esl_lava.report import tables
 
         layout = layout_of(axes, input_shape, drive)
-        network, found = evaluated(
-            net, data, labels, layout, samples, encoder, steps, backend, _given(options)
-        )
-    counts = found.result.counts
+        given = {name: value for name, value in options.items() if value is not None}
+        found = evaluated(net, data, labels, layout, samples, encoder, steps, backend, given)
     if as_json:
-        print_json(run_values(network, found))
+        print_json(found)
         return
     print_tables(
-        tables.facts(
-            [
-                *(
-                    [("accuracy", tables.percent(found.accuracy))]
-                    if found.accuracy is not None
-                    else []
-                ),
-                ("samples", f"{found.samples:,}"),
-                ("density, all layers", tables.percent(network.density)),
-                ("SOPs per sample", f"{counts.sops / counts.samples:,.1f}"),
-                ("seconds", f"{found.seconds:.2f}"),
-            ],
-            f"{net} on {found.dataset}{f' ({found.split})' if found.split else ''}, "
-            f"backend {backend}",
-        ),
-        tables.layer_counts(counts),
+        tables.network_run(found, str(net)), tables.layer_counts(found.evaluation.result.counts)
     )
 
 
@@ -306,42 +252,20 @@ def verify(
         from esl_lava.experiments import verify as verifications
         from esl_lava.report import tables
 
-        lines: dict[str, SamplesLine] = defaultdict(SamplesLine)
-        found = verifications.verify(
-            model,
-            net,
-            data,
-            samples,
-            tuple(backend or verifications.VERIFIED_BACKENDS),
-            workers,
-            lambda name, done, of: lines[name](done, of, f"{name}: "),
-        )
+        chosen = tuple(backend or verifications.VERIFIED_BACKENDS)
+        with show_samples() as show:
+            found = verifications.verify(model, net, data, samples, chosen, workers, show)
     if as_json:
-        print_json(verifications.verification_values(found))
+        print_json(found)
     else:
         print_tables(
-            tables.facts(
-                [
-                    ("integers compared", f"{found.integers.compared:,}"),
-                    ("integers that differ", f"{found.integers.total:,}"),
-                    ("samples verified", f"{found.samples:,}"),
-                    ("spikes compared", f"{found.spikes:,}"),
-                    ("positions compared (silent and readout too)", f"{found.positions:,}"),
-                    *((f"differences, {b}", f"{n:,}") for b, n in found.differences.items()),
-                ],
-                f"{net} against {found.reference}, {model}, on {found.dataset}",
-            ),
+            tables.verification(found, f"{net} against {found.reference}, {model}"),
             *([tables.firing_times(found.times)] if found.times else []),
         )
     _fail_on(found)
 
 
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that have been given."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _fail_on(verification: Any) -> None:
+def _fail_on(verification: Verification) -> None:
     """Exit code 1, with what differs, when a comparison failed."""
     if verification.total:
         for sentence in verification.sentences():

@@ -22,7 +22,6 @@ from esl_lava.cli.options import (
     evaluated,
     finite,
     layout_of,
-    run_values,
 )
 from esl_lava.cli.output import print_json, print_tables, results_only
 from esl_lava.errors import ConfigError
@@ -73,62 +72,45 @@ def energy(
     """Count synaptic operations on real spikes and price them on devices."""
     with results_only():
         from esl_lava.energy import neurobench
-        from esl_lava.experiments import price as prices_of
+        from esl_lava.experiments import activity
+        from esl_lava.experiments import price as prices
+        from esl_lava.experiments.price import cost_of_training
         from esl_lava.report import hardware, tables
+        from esl_lava.results.price import Bill
 
-        terms = prices_of.Terms(
-            constants=prices_of.parse_constants(constant or ()),
+        terms = prices.PriceTerms(
+            constants=prices.parse_constants(constant or ()),
             utilisation=utilisation,
             flops_per_mac=flops_per_mac,
             step_seconds=step_seconds,
         )
         layout = layout_of(axes, input_shape, drive)
         everything = 0 if chip is None else sys.maxsize
-        network, found = evaluated(
-            net, data, None, layout, samples, encoder, steps, measured=everything
-        )
-        counts = found.result.counts
-        mapped = None
+        found = evaluated(net, data, None, layout, samples, encoder, steps, measured=everything)
+        network, counts = found.network, found.evaluation.result.counts
         if chip is not None:
-            from esl_lava.experiments import activity
-
-            mapped = activity.place(network, chip, activity=found.activity)
-            assert mapped.activity is not None
-            counts = mapped.activity.counts
+            mapped = activity.place(network, chip, activity=found.evaluation.activity)
+            assert mapped.flow is not None
+            counts = mapped.flow.counts
             terms = replace(terms, chips=mapped.core_map.chips, cores=mapped.core_map.cores)
-        chosen = device or prices_of.DEFAULT_DEVICES
-        prices = dict(prices_of.price(network, counts, chosen, terms))
-        cost = None if training is None else prices_of.cost_of_training(training, network, counts)
-        apart = prices_of.disagreements(prices)
+        by_device = prices.price(network, counts, device or prices.DEFAULT_DEVICES, terms)
+        bill = Bill(
+            found,
+            by_device,
+            prices.disagreements(by_device),
+            neurobench=None if network.input_bits else neurobench.metrics(network, counts),
+            training=None if training is None else cost_of_training(training, network, counts),
+        )
     if as_json:
-        values = {**run_values(network, found), "devices": prices_of.device_values(prices)}
-        values["disagreements"] = [vars(one) for one in apart]
-        if not network.input_bits:
-            values["neurobench"] = neurobench.metrics(network, counts)
-        if cost is not None:
-            values["training"] = hardware.training_document(cost)
-        print_json(values)
+        print_json(bill)
         return
     print_tables(
         tables.layer_counts(counts),
-        tables.devices(
-            [
-                tables.DeviceRow(
-                    name, p.measured.total, p.by_connections, ", ".join(p.measured.used)
-                )
-                for name, p in prices.items()
-            ]
-        ),
-        hardware.further(prices),
-        *(hardware.disagreement(one.chip, one.devices, one.least, one.most) for one in apart),
-        *([] if cost is None else [hardware.training(cost)]),
-        tables.sources(
-            [
-                (name, key, stated)
-                for name, p in prices.items()
-                for key, stated in p.device.constants.items()
-            ]
-        ),
+        tables.devices(bill.devices),
+        hardware.further(bill.devices),
+        *map(hardware.disagreement, bill.disagreements),
+        *([] if bill.training is None else [hardware.training(bill.training)]),
+        tables.sources(bill.devices),
     )
 
 
@@ -142,10 +124,12 @@ def devices(
     with results_only():
         from esl_lava.devices import device_names, load_device
         from esl_lava.report import hardware
+        from esl_lava.results.price import DeviceFacts
+        from esl_lava.values import as_values
 
         found = [load_device(name) for name in device or device_names()]
     if as_json:
-        print_json({one.name: hardware.device_document(one) for one in found})
+        print_json({one.name: as_values(DeviceFacts(one)) for one in found})
         return
     print_tables(
         *([] if device else [hardware.device_overview(found)]),
@@ -216,10 +200,7 @@ def map_to_chip(
             network = read_network(net, spikes_file(data), layout)
         found = activity.place(network, chip, packing=packing, chips=chips, activity=seen)
     if as_json:
-        print_json(activity.mapped_values(found))
+        print_json(found)
         return
-    shown = [hardware.core_map(found.core_map)]
-    if found.traffic is not None and seen is not None:
-        sent = {name: n / seen.counts.samples for name, n in found.traffic.sent.items()}
-        shown.append(hardware.bounds(found.bounds, found.step_nanoseconds, sent))
-    print_tables(*shown)
+    flow = [] if found.flow is None else [hardware.flow(found.flow)]
+    print_tables(hardware.core_map(found.core_map), *flow)

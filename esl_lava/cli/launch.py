@@ -15,7 +15,7 @@ from esl_lava.cli.output import INTERRUPTED, complain
 from esl_lava.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
-    from torch.distributed import Store  # type: ignore[attr-defined]
+    from torch.distributed.distributed_c10d import Store
 
 Parameters = ParamSpec("Parameters")
 
@@ -37,11 +37,12 @@ def ranked(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
             command(*args, **kwargs)
             return
         from torch import distributed
+        from torch.distributed.rendezvous import rendezvous
 
         from esl_lava.training.ranks import leave
 
         try:
-            store, rank, count = next(distributed.rendezvous("env://"))  # type: ignore[attr-defined]
+            store, rank, count = next(rendezvous("env://"))
         except ValueError as error:
             raise ConfigError(f"WORLD_SIZE is {ranks}, but not set by torchrun: {error}") from None
         distributed.init_process_group("gloo", store=store, rank=rank, world_size=count)

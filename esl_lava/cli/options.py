@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esl_lava.cli.output import SamplesLine
+from esl_lava.cli.progress import show_samples
 from esl_lava.errors import ConfigError
+
+if TYPE_CHECKING:
+    from esl_lava.config import Experiment
+    from esl_lava.experiments.spikes import Layout
+    from esl_lava.results.evaluation import NetworkRun
 
 # typer reads these annotations at run time: Optional, as Python 3.10's typing has it.
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
@@ -75,12 +81,26 @@ def finite(text: str) -> float:
     return number
 
 
+Config = Annotated[Path | None, typer.Option(help="An experiment as TOML.")]
+Density = Annotated[
+    float | None,
+    typer.Option(
+        parser=finite, metavar="FLOAT", help="Of the layers made sparse (sparsity.density)."
+    ),
+]
+Epochs = Annotated[int | None, typer.Option(help="Passes (training.epochs).")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any other field, e.g. --set model.layers=800."),
+]
+
+
 def chosen_experiment(
     preset: str | None,
     config: Path | None,
     settings: list[str] | None,
-    named: Mapping[str, Any],
-) -> Any:
+    named: Mapping[str, object],
+) -> Experiment:
     """The experiment that `--preset` or `--config` names, with what other options change.
 
     Args:
@@ -101,7 +121,7 @@ def chosen_experiment(
     return configs.override(base, overrides)
 
 
-def layout_of(axes: str | None, input_shape: str | None, drive: bool) -> Any:
+def layout_of(axes: str | None, input_shape: str | None, drive: bool) -> Layout:
     """`experiments.spikes.Layout` of the options.
 
     Raises:
@@ -116,15 +136,15 @@ def evaluated(
     net: Path,
     data: str | None,
     labels: Path | None,
-    layout: Any,
+    layout: Layout,
     samples: int | None,
     encoder: str | None,
     steps: int | None,
     backend: str = "exact",
-    options: Mapping[str, Any] = MappingProxyType({}),
+    options: Mapping[str, object] = MappingProxyType({}),
     measured: int = 0,
-) -> tuple[Any, Any]:
-    """The network of a file and its evaluation on samples of a data set or a file.
+) -> NetworkRun:
+    """The network of a file, run on samples of a data set or a file.
 
     Args:
         net: net.h5.
@@ -136,14 +156,12 @@ def evaluated(
         backend, options: what runs it.
         measured: of so many of the first samples the neurons' activity is measured.
 
-    Returns:
-        The network, and `experiments.evaluate.Evaluation`.
-
     Raises:
         ConfigError: when options do not belong to one another.
         FileError: when a file cannot be read as what it should be.
     """
     from esl_lava.experiments import evaluate as evaluations
+    from esl_lava.results.evaluation import NetworkRun
     from esl_lava.simulate import backend_options
 
     network, chosen, encoding = evaluations.read_inputs(
@@ -151,26 +169,14 @@ def evaluated(
     )
     # Lava reads the file itself, so that a fault of our reader would show.
     own = {"path": net} if "path" in backend_options(backend) else {}
-    return network, evaluations.evaluate(
-        network,
-        chosen,
-        encoding,
-        backend=backend,
-        options={**options, **own},
-        show=SamplesLine(),
-        probes=evaluations.Probes(activity=measured),
-    )
-
-
-def run_values(network: Any, found: Any) -> dict[str, Any]:
-    """What `--json` says of a network that `evaluated` ran."""
-    counts = found.result.counts
-    return {
-        "accuracy": found.accuracy,
-        "samples": found.samples,
-        "density": network.density,
-        "weights": network.weights,
-        "connections": network.connections,
-        "seconds": found.seconds,
-        "sops_per_sample": counts.sops / counts.samples,
-    }
+    with show_samples() as show:
+        found = evaluations.evaluate(
+            network,
+            chosen,
+            encoding,
+            backend=backend,
+            options={**options, **own},
+            show=partial(show, ""),
+            probes=evaluations.Probes(activity=measured),
+        )
+    return NetworkRun(network, found)

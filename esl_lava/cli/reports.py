@@ -44,16 +44,20 @@ def report(
     """Write a report on one run, or a comparison of several, as one page of HTML and JSON."""
     with results_only():
         from esl_lava.experiments import report as reports
+        from esl_lava.experiments.price import DEFAULT_DEVICES
         from esl_lava.report import tables
 
-        terms = reports.Terms(tuple(device or reports.DEFAULT_DEVICES), samples, lava)
+        terms = reports.ReportTerms(tuple(device or DEFAULT_DEVICES), samples, lava)
         written = reports.write(runs, output, overwrite, terms, tell)
     if as_json:
-        print_json(dict(written.values))
+        print_json(written.values)
     else:
         rows = [
-            (run.get("label", run["title"]), f"{tables.percent(run['accuracy'])} right")
-            for run in written.runs
+            (
+                name if len(runs) > 1 else found.title,
+                f"{tables.percent(found.evaluation.accuracy or 0.0)} right",
+            )
+            for name, found in written.accounts.items()
         ]
         rows.append(("differences", f"{written.differences:,}"))
         print_tables(tables.facts(rows, f"written: {written.page}, {written.document}"))

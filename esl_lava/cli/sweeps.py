@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from esl_lava.cli.options import Json, chosen_experiment, finite
+from esl_lava.cli.options import Config, Density, Epochs, Json, Settings, chosen_experiment
 from esl_lava.cli.output import print_json, print_tables, results_only, tell
 from esl_lava.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from esl_lava.config import Experiment
+    from esl_lava.experiments.figures import Design
+    from esl_lava.results.sweep import Sweep
 
 T = TypeVar("T", str, int, float)
 
@@ -18,12 +24,6 @@ Output = Annotated[
     Path, typer.Option("-o", "--output", help="Directory of the runs; an unfinished one goes on.")
 ]
 Preset = Annotated[str | None, typer.Option(help="An experiment that comes along; default mnist.")]
-Config = Annotated[Path | None, typer.Option(help="An experiment as TOML.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes (training.epochs).")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Any other field, e.g. --set model.layers=800."),
-]
 Seeds = Annotated[str, typer.Option(help="Of the runs at each setting, e.g. 1,2,3.")]
 Jobs = Annotated[
     int, typer.Option(help="Processes, each training on one thread; -1 is one a core.")
@@ -40,6 +40,7 @@ FIG4 = {
 """Keys that a command varies -> the option that says how."""
 
 SINGLE_SPIKE = "mnist-single-spike"
+BASELINES = "the same experiment, trained in other ways"
 FIG2_PRESETS = {"multi-spike": "mnist", "single-spike": SINGLE_SPIKE}
 """Kinds of network -> the preset to begin from."""
 
@@ -65,8 +66,6 @@ def reproduce_table1(
     Trains and exports them, counts what they do on all test samples, and prints the paper's
     table beside it.
     """
-    from dataclasses import asdict
-
     from esl_lava.energy import table1
     from esl_lava.report import tables
 
@@ -75,7 +74,7 @@ def reproduce_table1(
         if any(given is not None for given in (preset, config, epochs, settings)):
             raise ConfigError("--counts-only trains nothing and takes no option of a training")
         if as_json:
-            print_json(asdict(by_counts))
+            print_json(by_counts)
         else:
             print_tables(tables.table1(by_counts))
         return
@@ -87,19 +86,14 @@ def reproduce_table1(
             raise ConfigError(
                 f"model.kind = {experiment.model.kind!r}: Table 1 is about single_spike networks"
             )
-        figure = figures.table1(experiment, _seeds(seeds))
-        _check_jobs(jobs)
-        rows, faults = figures.draw(figure, output, tell, jobs)
-        measured = figures.measured_rows(rows)
-    if as_json:
-        print_json({"rows": [row.plain() for row in rows], **figure.summary(rows)})
-    else:
+        design = figures.table1(experiment, _seeds(seeds))
+
+    def show(found: Sweep) -> None:
         print_tables(tables.table1(by_counts))
-        if measured:
-            print_tables(tables.table1_measured(measured, len(rows[0].seeds)))
-        tell(f"left in {output}: {figure.name}.json, {figure.name}.png, and every run")
-    if faults:
-        raise UserError("\n".join(faults))
+        if found.table1 is not None and found.table1.measured:
+            print_tables(tables.table1_measured(found.table1.measured, len(found.rows[0].seeds)))
+
+    _draw(design, output, jobs, as_json, show, keys=("rows", "paper", "measured"))
 
 
 def reproduce_fig2(
@@ -128,8 +122,8 @@ def reproduce_fig2(
             raise ConfigError(
                 f"--network {network}: the experiment's model.kind is {base.model.kind}"
             )
-        figure = figures.fig2(base, _list("eps", eps, float), _seeds(seeds))
-    _draw(figure, "Fig. 2: eps of Eq. 1", output, jobs, as_json)
+        design = figures.fig2(base, _list("eps", eps, float), _seeds(seeds))
+    _draw(design, output, jobs, as_json, partial(_print_rows, "Fig. 2: eps of Eq. 1"))
 
 
 def reproduce_fig4(
@@ -151,14 +145,14 @@ def reproduce_fig4(
     with results_only():
         from esl_lava.experiments import figures
 
-        figure = figures.fig4(
+        design = figures.fig4(
             _base(preset, config, epochs, settings, FIG4),
             _list("prune", prune, str),
             _list("growth", growth, str),
             _list("densities", densities, float),
             _seeds(seeds),
         )
-    _draw(figure, "Fig. 4: prune and growth rules", output, jobs, as_json)
+    _draw(design, output, jobs, as_json, partial(_print_rows, "Fig. 4: prune and growth rules"))
 
 
 def baselines(
@@ -166,12 +160,7 @@ def baselines(
     methods: Annotated[
         str, typer.Option(help="Which, of esl, static, dense, small-dense, pruned.")
     ] = "esl,static,dense,small-dense,pruned",
-    density: Annotated[
-        float | None,
-        typer.Option(
-            parser=finite, metavar="FLOAT", help="Of the layers made sparse (sparsity.density)."
-        ),
-    ] = None,
+    density: Density = None,
     preset: Preset = None,
     config: Config = None,
     epochs: Epochs = None,
@@ -185,36 +174,42 @@ def baselines(
         from esl_lava.experiments import figures
 
         experiment = _base(preset, config, epochs, settings, {"seed": "--seeds"}, density=density)
-        figure = figures.baselines(experiment, _list("methods", methods, str), _seeds(seeds))
-    _draw(figure, "the same experiment, trained in other ways", output, jobs, as_json)
+        design = figures.baselines(experiment, _list("methods", methods, str), _seeds(seeds))
+    _draw(design, output, jobs, as_json, partial(_print_rows, BASELINES))
 
 
-def _draw(figure: Any, title: str, output: Path, jobs: int, as_json: bool) -> None:
+def _draw(
+    design: Design,
+    output: Path,
+    jobs: int,
+    as_json: bool,
+    show: Callable[[Sweep], None],
+    keys: Sequence[str] = ("figure", "rows"),
+) -> None:
+    """Do the runs of a design, and print some keys of its JSON, or what `show` does."""
     with results_only():
         from esl_lava.experiments import figures
+        from esl_lava.values import as_values
 
-        _check_jobs(jobs)
-        rows, faults = figures.draw(figure, output, tell, jobs)
+        if jobs == 0:
+            raise ConfigError("--jobs 0: at least one process is needed; -1 is one a core")
+        found = figures.draw(design, output, tell, jobs)
     if as_json:
-        print_json({"figure": figure.name, "rows": [row.plain() for row in rows]})
+        values = as_values(found)
+        print_json({key: values[key] for key in keys})
     else:
-        _print(rows, title)
-        tell(f"left in {output}: {figure.name}.json, {figure.name}.png, and every run")
-    if faults:
-        raise UserError("\n".join(faults))
+        show(found)
+        tell(f"left in {output}: {design.name}.json, {design.name}.png, and every run")
+    if found.failed:
+        raise UserError("\n".join(found.failed))
 
 
-def _check_jobs(jobs: int) -> None:
-    if jobs == 0:
-        raise ConfigError("--jobs 0: at least one process is needed; -1 is one a core")
-
-
-def _print(rows: Any, title: str) -> None:
+def _print_rows(title: str, found: Sweep) -> None:
     from esl_lava.report import sweeps
 
-    print_tables(sweeps.sweep_table(rows, f"{title}; test: the exported integer networks"))
-    if "growth" in rows[0].settings:
-        for sentence in sweeps.preferred(rows):
+    print_tables(sweeps.sweep_table(found.rows, f"{title}; test: the exported integer networks"))
+    if "growth" in found.rows[0].settings:
+        for sentence in sweeps.preferred(found.rows):
             typer.echo(sentence)
 
 
@@ -226,7 +221,7 @@ def _base(
     varied: Mapping[str, str],
     default: str = "mnist",
     density: float | None = None,
-) -> Any:
+) -> Experiment:
     """The experiment the options name, nothing of which `varied` (key -> option) replaces.
 
     Where they name none, it is the preset `default`.

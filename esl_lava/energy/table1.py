@@ -50,7 +50,7 @@ PAPER = (
 
 
 @dataclass(frozen=True)
-class Row:
+class RecomputedRow:
     """A row of the paper beside its recomputation.
 
     Attributes:
@@ -92,7 +92,7 @@ class Table1:
         remarks: sentences on what does not add up in the paper's table.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[RecomputedRow, ...]
     remarks: tuple[str, ...]
 
 
@@ -185,7 +185,7 @@ def compute_table1() -> Table1:
     """Recompute the table's counts and energies, and say what does not add up."""
     gpu, truenorth = load_device("v100_paper"), load_device("truenorth_paper")
     rows = tuple(
-        Row(
+        RecomputedRow(
             paper=paper,
             connections=connections,
             density=connections / DENSE_CONNECTIONS,
@@ -207,7 +207,7 @@ def contradiction() -> str:
     )
 
 
-def _remarks(rows: tuple[Row, ...]) -> tuple[str, ...]:
+def _remarks(rows: tuple[RecomputedRow, ...]) -> tuple[str, ...]:
     dense, sparse = rows
     measured = by_connections(dense.connections, load_device("truenorth_measured"))
     return (

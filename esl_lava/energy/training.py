@@ -33,8 +33,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from esl_lava.errors import DataError
+from esl_lava.values import Keys, keys
 
 ADAM_OPERATIONS = 12
 ADAM_BYTES = 7 * 4
@@ -68,7 +70,7 @@ class TrainedLayer:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class TrainingSchedule:
     """How a training ran.
 
     Attributes:
@@ -115,6 +117,10 @@ class TrainingCost:
         neuron_updates: forward, the same in both; backward takes as many.
     """
 
+    KEYS: ClassVar[Keys] = keys(
+        "sparse dense_twin=dense neuron_updates operations_ratio event_ratio bytes_ratio"
+    )
+
     sparse: Work
     dense: Work
     neuron_updates: int
@@ -135,7 +141,7 @@ class TrainingCost:
         return sum(self.sparse.bytes.values()) / sum(self.dense.bytes.values())
 
 
-def training_cost(layers: Sequence[TrainedLayer], schedule: Schedule) -> TrainingCost:
+def training_cost(layers: Sequence[TrainedLayer], schedule: TrainingSchedule) -> TrainingCost:
     """Operations and bytes of a whole training, and of its dense twin.
 
     Args:
@@ -153,7 +159,7 @@ def training_cost(layers: Sequence[TrainedLayer], schedule: Schedule) -> Trainin
         )
     (number,) = epochs
     dense = [replace(layer, densities=[1.0] * number, moved=0) for layer in layers]
-    quiet = Schedule(schedule.samples, schedule.batch, schedule.steps, 0, "random")
+    quiet = TrainingSchedule(schedule.samples, schedule.batch, schedule.steps, 0, "random")
     neurons = sum(layer.neurons for layer in layers)
     return TrainingCost(
         sparse=_work(layers, schedule, stored_index=True),
@@ -162,7 +168,9 @@ def training_cost(layers: Sequence[TrainedLayer], schedule: Schedule) -> Trainin
     )
 
 
-def _work(layers: Sequence[TrainedLayer], schedule: Schedule, *, stored_index: bool) -> Work:
+def _work(
+    layers: Sequence[TrainedLayer], schedule: TrainingSchedule, *, stored_index: bool
+) -> Work:
     operations = dict.fromkeys(PHASES, 0.0)
     events = dict.fromkeys(PHASES, 0.0)
     moved = dict.fromkeys(PHASES, 0.0)
@@ -196,7 +204,7 @@ def _work(layers: Sequence[TrainedLayer], schedule: Schedule, *, stored_index: b
     return Work(operations, events, moved)
 
 
-def _ranked(layer: TrainedLayer, schedule: Schedule) -> float:
+def _ranked(layer: TrainedLayer, schedule: TrainingSchedule) -> float:
     """Operations of the gradients of absent connections, which some growth rules rank."""
     absent = layer.possible_connections * sum(1 - density for density in layer.densities)
     of_all_epochs = schedule.samples * schedule.steps * absent
@@ -208,7 +216,7 @@ def _ranked(layer: TrainedLayer, schedule: Schedule) -> float:
     return 0.0
 
 
-def _evolution(layer: TrainedLayer, schedule: Schedule, weights: float) -> float:
+def _evolution(layer: TrainedLayer, schedule: TrainingSchedule, weights: float) -> float:
     """Operations of all updates of the masks: what is scored, and what is moved."""
     if not schedule.updates or not layer.moved:
         return 0.0  # a layer that is never rewired

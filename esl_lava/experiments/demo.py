@@ -8,16 +8,18 @@ from pathlib import Path
 
 from esl_lava.data.datasets import load
 from esl_lava.experiments.account import PROBES, Findings, account
-from esl_lava.experiments.evaluate import Evaluation, encoding_of, evaluate
+from esl_lava.experiments.evaluate import encoding_of, evaluate
 from esl_lava.experiments.export import export
 from esl_lava.experiments.preset import load_preset
 from esl_lava.experiments.price import DEFAULT_DEVICES, price
 from esl_lava.experiments.report import Written, put
 from esl_lava.experiments.rundir import create
 from esl_lava.experiments.train import train
-from esl_lava.experiments.verify import Verification, verify
-from esl_lava.report.plots import plot_raster
-from esl_lava.training.trainer import Progress
+from esl_lava.experiments.verify import verify
+from esl_lava.report.canvas import save_png
+from esl_lava.report.pictures import draw_raster
+from esl_lava.results.account import Account
+from esl_lava.training.trainer import TrainingProgress
 
 VERIFIED_SAMPLES = 100
 
@@ -27,19 +29,17 @@ class Demo:
     """What the demo found.
 
     Attributes:
-        evaluation: of the exported network on the whole test split.
-        verification: of its first samples, Lava included.
-        written: the report, which says all of it.
+        account: of the run; its verification includes Lava.
+        written: the report on it.
     """
 
-    evaluation: Evaluation
-    verification: Verification
+    account: Account
     written: Written
 
 
 def demo(
     directory: Path,
-    show: Callable[[Progress], None],
+    show: Callable[[TrainingProgress], None],
     tell: Callable[[str], None],
     samples: int = VERIFIED_SAMPLES,
 ) -> Demo:
@@ -69,9 +69,5 @@ def demo(
     prices = price(network, evaluation.result.counts, DEFAULT_DEVICES)
     findings = Findings(trained.model, experiment, network, test, evaluation, prices, verification)
     found = account(run, findings)
-    one = found.shown
-    assert one.readout is not None
-    assert one.image is not None
-    plot_raster(one.inputs, one.spikes, one.readout, one.image, one.label, run.raster_plot)
-    written = put(run.page, [found], [directory.name])
-    return Demo(evaluation, verification, written)
+    save_png(draw_raster(found.sample), run.raster_plot)
+    return Demo(found, put(run.page, [found], [directory.name]))

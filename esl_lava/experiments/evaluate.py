@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from esl_lava.arrays import Array, Bytes, Int32s, Ints
+from esl_lava.arrays import Array
 from esl_lava.config import from_mapping, from_toml, override
 from esl_lava.data.config import Encoding
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.data.samples import Samples
 from esl_lava.errors import ConfigError, DataError
-from esl_lava.experiments.activity import Activity, Meter
+from esl_lava.experiments.activity import Meter
 from esl_lava.experiments.input_block import driven
 from esl_lava.experiments.samedata import remark_others
 from esl_lava.experiments.spikes import (
@@ -31,6 +31,8 @@ from esl_lava.experiments.spikes import (
     spikes_file,
 )
 from esl_lava.network import Network
+from esl_lava.results.evaluation import Evaluation, Recording
+from esl_lava.results.mapped import Activity
 from esl_lava.simulate import Result, backend_options, simulate
 from esl_lava.simulate.result import Progress, joined, sops_by_sample
 
@@ -61,48 +63,6 @@ class Probes:
 
 
 NO_PROBES = Probes()
-
-
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """One sample's run.
-
-    Attributes:
-        inputs: (T, inputs) spikes, or what drives the neurons of an input block.
-        spikes: firing layer -> (T, neurons).
-        readout: (T, classes) v of the integrator; None where the last layer fires.
-        decision: class, or `simulate.result.NO_DECISION`.
-    """
-
-    inputs: Array
-    spikes: Mapping[str, Bytes]
-    readout: Int32s | None
-    decision: int
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """A network's run over samples.
-
-    Attributes:
-        dataset, split, backend: what was run where; a file of spikes has no split.
-        accuracy: share of samples decided right, 0..1; None where nobody knows what is.
-        samples: how many there were.
-        seconds: of the simulation, encoding and loading not included.
-        result: the run itself, without recorded spikes.
-        activity, sops, first: what was probed, else None. `sops` is (samples,).
-    """
-
-    dataset: str
-    split: str | None
-    backend: str
-    accuracy: float | None
-    samples: int
-    seconds: float
-    result: Result
-    activity: Activity | None = None
-    sops: Ints | None = None
-    first: Recording | None = None
 
 
 def data_name(network: Network, given: str | None) -> str:

@@ -6,6 +6,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from esl_lava import modelfile, netfile
 from esl_lava.chip import LOIHI1_REFRACTORY
@@ -18,6 +19,7 @@ from esl_lava.export import check, lower, unbounded_layers
 from esl_lava.models.stored import load_model, trained_layers
 from esl_lava.network import Network
 from esl_lava.simulate import simulate
+from esl_lava.values import Keys, keys
 
 RANGE_SAMPLES = 1000
 """Training samples run where the static bound cannot exclude an overflow."""
@@ -34,6 +36,10 @@ class Exported:
         path: the file.
         size: its bytes.
     """
+
+    KEYS: ClassVar[Keys] = keys(
+        "network.density network.weights network.connections network.synapses bytes=size"
+    )
 
     network: Network
     path: Path

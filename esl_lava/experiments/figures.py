@@ -2,48 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from esl_lava.config import Experiment, override, to_toml
 from esl_lava.energy.table1 import Measured, compute_table1, measured
 from esl_lava.errors import UserError
 from esl_lava.experiments.baselines import by_method
 from esl_lava.experiments.sweep import Cell, sweep
-from esl_lava.files import as_json, replace_file
-from esl_lava.report.sweep_plots import plot_by_eps, plot_by_rules, plot_methods, plot_table1
-from esl_lava.report.sweeps import Row
+from esl_lava.files import replace_json
+from esl_lava.report.canvas import save_png
+from esl_lava.report.sweep_pictures import draw_by_eps, draw_by_rules, draw_methods, draw_table1
+from esl_lava.results.sweep import MeasuredTable1, Sweep, SweepRow
+from esl_lava.values import as_values
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
-class Figure:
+class Design:
     """A sweep to be drawn.
 
     Attributes:
         name: of the files it leaves, NAME.json and NAME.png.
         experiment: what every run shares but for what is varied.
         cells: its runs.
-        plot: draws the rows into a PNG.
-        summary: what else NAME.json says of the rows.
+        draw: makes a picture of the rows.
+        table1: whether the paper's Table 1 stands beside the rows.
     """
 
     name: str
     experiment: Experiment
     cells: tuple[Cell, ...]
-    plot: Callable[[Sequence[Row], Path], None]
-    summary: Callable[[Sequence[Row]], Mapping[str, Any]] = lambda rows: {}
+    draw: Callable[[Sequence[SweepRow]], Figure]
+    table1: bool = False
 
 
-def fig2(experiment: Experiment, eps: Sequence[float], seeds: Sequence[int]) -> Figure:
+def fig2(experiment: Experiment, eps: Sequence[float], seeds: Sequence[int]) -> Design:
     """Accuracy and connections over eps of Eq. 1 (ESL-SNNs, Fig. 2)."""
     cells = [
         Cell({"eps": value}, override(experiment, {"sparsity.eps": value, "seed": seed}))
         for value, seed in product(eps, seeds)
     ]
-    return Figure("fig2", experiment, tuple(cells), plot_by_eps)
+    return Design("fig2", experiment, tuple(cells), draw_by_eps)
 
 
 def fig4(
@@ -52,7 +57,7 @@ def fig4(
     growth: Sequence[str],
     densities: Sequence[float],
     seeds: Sequence[int],
-) -> Figure:
+) -> Design:
     """Every prune rule with every growth rule at several densities (ESL-SNNs, Fig. 4)."""
     cells = [
         Cell(
@@ -69,10 +74,10 @@ def fig4(
         )
         for density, pruned, grown, seed in product(densities, prune, growth, seeds)
     ]
-    return Figure("fig4", experiment, tuple(cells), plot_by_rules)
+    return Design("fig4", experiment, tuple(cells), draw_by_rules)
 
 
-def table1(experiment: Experiment, seeds: Sequence[int]) -> Figure:
+def table1(experiment: Experiment, seeds: Sequence[int]) -> Design:
     """Dense, sparse, and dense with the sparse network's number of parameters (Table 1).
 
     Args:
@@ -82,15 +87,12 @@ def table1(experiment: Experiment, seeds: Sequence[int]) -> Figure:
     return replace(
         baselines(experiment, ("dense", "esl", "small-dense"), seeds),
         name="table1",
-        plot=plot_table1,
-        summary=lambda rows: {
-            "paper": asdict(compute_table1()),
-            "measured": [asdict(row) for row in measured_rows(rows)],
-        },
+        draw=draw_table1,
+        table1=True,
     )
 
 
-def measured_rows(rows: Sequence[Row]) -> list[Measured]:
+def measured_rows(rows: Sequence[SweepRow]) -> list[Measured]:
     """The rows of Table 1, priced by both conventions; none where dense or sparse is missing."""
     by_method = {str(row.settings["method"]): row for row in rows}
     if not {"dense", "esl"} <= by_method.keys():
@@ -109,37 +111,29 @@ def measured_rows(rows: Sequence[Row]) -> list[Measured]:
     ]
 
 
-def baselines(experiment: Experiment, methods: Sequence[str], seeds: Sequence[int]) -> Figure:
+def baselines(experiment: Experiment, methods: Sequence[str], seeds: Sequence[int]) -> Design:
     """The experiment as it is, and trained in other ways (`by_method`), with the same seeds."""
     trained = {name: by_method(experiment, name) for name in methods}
     cells = [
         Cell({"method": name}, override(trained[name], {"seed": seed}))
         for name, seed in product(methods, seeds)
     ]
-    return Figure("baselines", experiment, tuple(cells), plot_methods)
+    return Design("baselines", experiment, tuple(cells), draw_methods)
 
 
 def draw(
-    figure: Figure, directory: Path, tell: Callable[[str], None], jobs: int | None = None
-) -> tuple[list[Row], list[str]]:
-    """Do what is left of the figure's runs, and write NAME.json and NAME.png beside them.
-
-    Returns:
-        The rows, and a sentence for every run that failed.
+    design: Design, directory: Path, tell: Callable[[str], None], jobs: int | None = None
+) -> Sweep:
+    """Do what is left of a design's runs, and write NAME.json and NAME.png beside them.
 
     Raises:
         UserError: as `sweep`, and when all runs failed.
     """
-    rows, faults = sweep(figure.cells, directory, tell, jobs)
+    rows, faults = sweep(design.cells, directory, tell, jobs)
     if not rows:
         raise UserError("\n".join(faults))
-    values = {
-        "figure": figure.name,
-        "config": to_toml(figure.experiment),
-        "rows": [row.plain() for row in rows],
-        "failed": faults,
-        **figure.summary(rows),
-    }
-    replace_file(directory / f"{figure.name}.json", (as_json(values, indent=1) + "\n").encode())
-    figure.plot(rows, directory / f"{figure.name}.png")
-    return rows, faults
+    beside = MeasuredTable1(compute_table1(), measured_rows(rows)) if design.table1 else None
+    found = Sweep(design.name, to_toml(design.experiment), rows, faults, beside)
+    replace_json(directory / f"{design.name}.json", as_values(found))
+    save_png(design.draw(rows), directory / f"{design.name}.png")
+    return found

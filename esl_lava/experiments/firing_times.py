@@ -9,7 +9,6 @@ the differences add up: those are measured.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,54 +19,12 @@ from esl_lava.export.time_grid import firing_band, unit_weights
 from esl_lava.models.reference import TimeReference
 from esl_lava.models.single_spike import firing_times, first_spikes, grid_step, steps_of, times_of
 from esl_lava.network import INPUT, Layer, Network
-from esl_lava.report.tables import LayerTimes
-
-
-@dataclass(frozen=True)
-class TimeDifference:
-    """A neuron that fires where truncation cannot explain it.
-
-    Attributes:
-        layer, sample, neuron: where.
-        found: the step in which it fires on the grid, T for none.
-        exact: the step into which its exact time falls, T for none.
-        earliest, latest: between which steps both have to be.
-    """
-
-    layer: str
-    sample: int
-    neuron: int
-    found: int
-    exact: int
-    earliest: int
-    latest: int
-
-    def __str__(self) -> str:
-        return (
-            f"exact: layer {self.layer}, neuron {self.neuron}, sample {self.sample}: fires at step "
-            f"{self.found}, training's exact time is in step {self.exact}, and truncation "
-            f"allows {self.earliest} to {self.latest}"
-        )
-
-
-@dataclass(frozen=True)
-class Times:
-    """The comparison of a network with its training.
-
-    Attributes:
-        layers: one for each.
-        outside: (sample, neuron) pairs outside of what truncation allows; 0 is proof.
-        first: the first of them, if any.
-    """
-
-    layers: tuple[LayerTimes, ...]
-    outside: int
-    first: TimeDifference | None
+from esl_lava.results.verification import LayerTimes, TimeComparison, TimeDifference
 
 
 def compare(
     trained: TimeReference, network: Network, inputs: Bytes, spikes: Mapping[str, Array]
-) -> Times:
+) -> TimeComparison:
     """Compare the steps in which neurons fire with the times of training.
 
     Args:
@@ -104,7 +61,7 @@ def compare(
                 drift=float(np.abs(found - float_steps)[both].mean()) if both.any() else 0.0,
             )
         )
-    return Times(tuple(layers), outside, first)
+    return TimeComparison(tuple(layers), outside, first)
 
 
 def exact_steps(layer: Layer, place: int, arriving: Array) -> Ints:

@@ -7,65 +7,12 @@ none of them comes near, changes no spike there, and the network all the same.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from esl_lava.arrays import Array
 from esl_lava.network import PARAMETERS, Input, Layer, Network
-
-
-@dataclass(frozen=True)
-class IntegerDifference:
-    """A quantity of a file's network that is not what the model lowers to.
-
-    Attributes:
-        layer: the layer's name; None for what belongs to the whole network.
-        quantity: what differs: "weight", "connection", "threshold", "bias", ...
-        count: how many values of it differ.
-        place: where the first of them is, such as "neuron 3, input 17"; empty for a quantity
-            that a layer or a network has once.
-        expected, found: the first of them, in the model and in the file.
-    """
-
-    layer: str | None
-    quantity: str
-    count: int
-    place: str
-    expected: int | str | None
-    found: int | str | None
-
-    def __str__(self) -> str:
-        of = f" of {self.place}" if self.place else ""
-        all_of_them = f" ({self.count:,} such differences)" if self.count > 1 else ""
-        return (
-            f"{self.where}: {self.quantity}{of} is {self.found} in the file, "
-            f"{self.expected} in the model{all_of_them}"
-        )
-
-    @property
-    def where(self) -> str:
-        """The layer or the network, in words."""
-        return "network" if self.layer is None else f"layer {self.layer}"
-
-
-@dataclass(frozen=True)
-class IntegerComparison:
-    """Two networks compared.
-
-    Attributes:
-        compared: integers of the model's network that were compared: weights, and what its
-            neurons have.
-        differences: one for each quantity of a layer in which the networks differ.
-    """
-
-    compared: int
-    differences: tuple[IntegerDifference, ...]
-
-    @property
-    def total(self) -> int:
-        """How many values differ."""
-        return sum(difference.count for difference in self.differences)
+from esl_lava.results.verification import IntegerComparison, IntegerDifference
 
 
 def compare_integers(expected: Network, found: Network) -> IntegerComparison:

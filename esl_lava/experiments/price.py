@@ -6,15 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from esl_lava.counts import Counts
 from esl_lava.devices import Device, load_device, with_constants, with_utilisation
-from esl_lava.energy import EnergyBreakdown, as_ann, by_connections, detailed, per_sample
-from esl_lava.energy.training import Schedule, TrainedLayer, TrainingCost, training_cost
+from esl_lava.energy import as_ann, by_connections, detailed, per_sample
+from esl_lava.energy.training import TrainedLayer, TrainingCost, TrainingSchedule, training_cost
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.experiments.rundir import RunDirectory, read_updates
 from esl_lava.network import Network
+from esl_lava.results.price import Disagreement, Price
+from esl_lava.results.training import read_history
 
 LONGEST_STEP = 1e9
 """Seconds; more than thirty years. What a device may draw in that time is still finite."""
@@ -23,7 +24,7 @@ DEFAULT_DEVICES = ("truenorth_paper", "v100_paper", "loihi1_davies2018", "loihi1
 
 
 @dataclass(frozen=True)
-class Terms:
+class PriceTerms:
     """What a user says about devices, over what their files say.
 
     Attributes:
@@ -52,27 +53,8 @@ class Terms:
             )
 
 
-@dataclass(frozen=True)
-class Price:
-    """One network on one device.
-
-    Attributes:
-        device: the device with its sources.
-        measured: joules per sample from the operations really executed.
-        by_connections: joules by the paper's convention, one operation per connection;
-            None for a device charged for memory, of which it knows nothing.
-        as_ann: joules of a dense network of the same shape that runs once, where the
-            device multiplies.
-    """
-
-    device: Device
-    measured: EnergyBreakdown
-    by_connections: float | None
-    as_ann: float | None
-
-
 def price(
-    network: Network, counts: Counts, devices: Sequence[str], terms: Terms | None = None
+    network: Network, counts: Counts, devices: Sequence[str], terms: PriceTerms | None = None
 ) -> Mapping[str, Price]:
     """Price counts on devices given by name or by path of a TOML file.
 
@@ -86,7 +68,7 @@ def price(
         UserError: for an unknown device, one that lacks a needed constant, or two different
             ones of the same name.
     """
-    terms = terms or Terms()
+    terms = terms or PriceTerms()
     counts = counts if counts.details else detailed(network, counts)
     seconds = None
     if terms.step_seconds is not None:
@@ -114,7 +96,7 @@ def price(
     return priced
 
 
-def _refuse_unused(terms: Terms, devices: Sequence[Device]) -> None:
+def _refuse_unused(terms: PriceTerms, devices: Sequence[Device]) -> None:
     """Refuse what the user says about devices of which there are none.
 
     Raises:
@@ -134,43 +116,7 @@ def _refuse_unused(terms: Terms, devices: Sequence[Device]) -> None:
             raise ConfigError(f"{option} says nothing here: no device of {names} {what}")
 
 
-def device_values(prices: Mapping[str, Price]) -> dict[str, dict[str, Any]]:
-    """Device name -> its joules, what they are made of, and the constants' sources."""
-    return {
-        name: {
-            "joules_per_sample": priced.measured.total,
-            "joules_span": priced.measured.span,
-            "joules_by_connections": priced.by_connections,
-            "joules_as_ann": priced.as_ann,
-            "parts": {
-                part: getattr(priced.measured, part)
-                for part in ("synapses", "neurons", "spikes", "messages", "static")
-            },
-            "charged": list(priced.measured.used),
-            "remarks": list(priced.measured.remarks),
-            "sources": {key: constant.source for key, constant in priced.device.constants.items()},
-        }
-        for name, priced in prices.items()
-    }
-
-
-@dataclass(frozen=True)
-class Disagreement:
-    """What the files of one chip say together.
-
-    Attributes:
-        chip: what they are about.
-        devices: their names.
-        least, most: joules per sample, spans included.
-    """
-
-    chip: str
-    devices: tuple[str, ...]
-    least: float
-    most: float
-
-
-def disagreements(prices: Mapping[str, Price]) -> list[Disagreement]:
+def disagreements(prices: Mapping[str, Price]) -> tuple[Disagreement, ...]:
     """Chips on which the priced files differ, or a file's own sources do."""
     chips: dict[str, list[Price]] = {}
     for priced in prices.values():
@@ -183,7 +129,7 @@ def disagreements(prices: Mapping[str, Price]) -> list[Disagreement]:
         if least < most:
             names = tuple(p.device.name for p in together)
             found.append(Disagreement(chip, names, least, most))
-    return found
+    return tuple(found)
 
 
 def parse_constants(texts: Sequence[str]) -> dict[str, float]:
@@ -222,12 +168,13 @@ def cost_of_training(model: Path, network: Network, counts: Counts) -> TrainingC
     saved, config = load_model(model)
     data = load(config.data.name, "train")
     kept, _ = split_validation(data, config.data.validation, config.seed)
-    updates = [u["layers"] for u in read_updates(RunDirectory(model.parent).updates)]
+    updates = read_updates(RunDirectory(model.parent).updates)
+    history = read_history(saved.history)
     names = [layer.name for layer in network.layers]
-    for entry in saved.history:
-        if sorted(entry["densities"]) != sorted(names):
+    for epoch in history:
+        if sorted(epoch.densities) != sorted(names):
             raise DataError(
-                f"{model} has layers {', '.join(sorted(entry['densities']))}, "
+                f"{model} has layers {', '.join(sorted(epoch.densities))}, "
                 f"the network {', '.join(sorted(names))}"
             )
     counts = counts if counts.details else detailed(network, counts)
@@ -239,12 +186,12 @@ def cost_of_training(model: Path, network: Network, counts: Counts) -> TrainingC
             positions=layer.possible,
             possible_connections=layer.possible_connections,
             rate=detail.in_spikes / (runs * detail.inputs),
-            densities=[entry["densities"][layer.name] for entry in saved.history],
-            moved=sum(update.get(layer.name, {"grown": 0})["grown"] for update in updates),
+            densities=[epoch.densities[layer.name] for epoch in history],
+            moved=sum(u.layers[layer.name].grown for u in updates if layer.name in u.layers),
         )
         for layer, detail in zip(counts.layers, counts.details)
     ]
-    schedule = Schedule(
+    schedule = TrainingSchedule(
         samples=len(kept),
         batch=config.training.batch_size,
         steps=config.encoding.steps,

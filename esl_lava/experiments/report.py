@@ -10,19 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from esl_lava import netfile
 from esl_lava.errors import ConfigError, FileError
-from esl_lava.experiments.account import PROBES, Account, Findings, account
+from esl_lava.experiments.account import PROBES, Findings, account
 from esl_lava.experiments.evaluate import evaluate, load_samples
 from esl_lava.experiments.export import export
 from esl_lava.experiments.price import DEFAULT_DEVICES, price
 from esl_lava.experiments.rundir import RunDirectory, refuse_overwrite
 from esl_lava.experiments.verify import verify
-from esl_lava.files import as_json, replace_file
+from esl_lava.files import replace_file, replace_json
 from esl_lava.models.stored import load_model
 from esl_lava.report import html
+from esl_lava.results.account import Account, Comparison, Place
+from esl_lava.values import Values, as_values
 
 FORMAT, FORMAT_VERSION = "esl-lava report", 1
 
@@ -36,7 +37,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Terms:
+class ReportTerms:
     """What is asked of a report.
 
     Attributes:
@@ -50,29 +51,29 @@ class Terms:
     lava: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Written:
     """A report's files.
 
     Attributes:
         page, document: HTML and JSON.
         values: what the JSON holds.
-        runs: what it says of each run.
+        accounts: name -> the account of a run.
     """
 
     page: Path
     document: Path
-    values: Mapping[str, Any]
-    runs: Sequence[Mapping[str, Any]]
+    values: Values
+    accounts: Mapping[str, Account]
 
     @property
     def differences(self) -> int:
         """Of all verifications together."""
-        return sum(run["differences"] for run in self.runs)
+        return sum(found.verification.total for found in self.accounts.values())
 
 
 def write(
-    runs: Sequence[Path], page: Path | None, overwrite: bool, terms: Terms, tell: Tell
+    runs: Sequence[Path], page: Path | None, overwrite: bool, terms: ReportTerms, tell: Tell
 ) -> Written:
     """Report on runs: a page, and its numbers as JSON beside it under the same name.
 
@@ -117,23 +118,31 @@ def put(page: Path, accounts: Sequence[Account], names: Sequence[str]) -> Writte
         FileError: when a file cannot be written.
     """
     versions = {name: version(name) for name in PACKAGES}
-    head = {"format": FORMAT, "format_version": FORMAT_VERSION, "versions": versions}
-    several = len(accounts) > 1
-    runs = [
-        {**({"label": name} if several else {}), **found.values}
-        for name, found in zip(names, accounts)
-    ]
-    comparison = compared(runs) if several else None
-    values = {**head, **({"runs": runs, "comparison": comparison} if several else runs[0])}
-    drawn = [
-        html.drawings(run, f"r{number}", found.sparse, found.image_shape, found.shown)
-        for number, (run, found) in enumerate(zip(runs, accounts), 1)
-    ]
-    text = html.page(runs, comparison, versions, drawn)
+    runs = [as_values(found) for found in accounts]
+    values: Values = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "versions": {**versions},
+    }
+    comparison = None
+    if len(runs) > 1:
+        comparison = compared(names, accounts)
+        runs = [{"label": name, **run} for name, run in zip(names, runs)]
+        values |= {"runs": [*runs], "comparison": as_values(comparison)}
+    else:
+        values |= runs[0]
     document = page.with_suffix(".json")
-    replace_file(document, (as_json(values, indent=1) + "\n").encode())
+    text = html.page(
+        runs,
+        comparison,
+        versions,
+        notes=html.footnotes(accounts),
+        drawn=[html.draw_run(found, f"r{n}") for n, found in enumerate(accounts, 1)],
+        compared={} if comparison is None else html.draw_comparison(accounts, comparison),
+    )
+    replace_json(document, values)
     replace_file(page, text.encode())
-    return Written(page, document, values, runs)
+    return Written(page, document, values, dict(zip(names, accounts)))
 
 
 def finished(path: Path) -> RunDirectory:
@@ -174,7 +183,7 @@ def labels(runs: Sequence[Path]) -> list[str]:
     ]
 
 
-def find(run: RunDirectory, terms: Terms, tell: Tell) -> Findings:
+def find(run: RunDirectory, terms: ReportTerms, tell: Tell) -> Findings:
     """Evaluate, price and verify a run.
 
     A `net.h5` that is missing is exported first.
@@ -197,35 +206,34 @@ def find(run: RunDirectory, terms: Terms, tell: Tell) -> Findings:
     return Findings(saved, experiment, network, test, evaluation, prices, verification)
 
 
-def compared(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """For each device: joules and accuracy of every run, and which of them nothing beats.
+def compared(names: Sequence[str], accounts: Sequence[Account]) -> Comparison:
+    """For each device: joules and accuracy of every run, and which of them nothing beats."""
+    datasets = [found.evaluation.dataset for found in accounts]
+    accuracies = [found.evaluation.accuracy or 0.0 for found in accounts]
+    devices = {}
+    for device in accounts[0].prices:
+        costs = [found.prices[device].measured.total for found in accounts]
+        best = unbeaten(datasets, costs, accuracies)
+        devices[device] = list(map(Place, names, costs, accuracies, best))
+    return Comparison(sorted(set(datasets)), devices)
+
+
+def unbeaten(
+    datasets: Sequence[str], costs: Sequence[float], accuracies: Sequence[float]
+) -> list[bool]:
+    """Which of some runs none beats: costs no more, reaches no less, and differs.
 
     Accuracies on different data sets do not compare: a run is beaten by those of its own.
-    """
-    datasets = [run["dataset"] for run in runs]
-    found: dict[str, list[dict[str, Any]]] = {}
-    for device in runs[0]["devices"]:
-        costs = [(run["devices"][device]["joules_per_sample"], run["accuracy"]) for run in runs]
-        found[device] = [
-            {
-                "run": run["label"],
-                "joules_per_sample": cost[0],
-                "accuracy": cost[1],
-                "pareto": not any(
-                    beats(other, cost)
-                    for other, dataset in zip(costs, datasets)
-                    if dataset == run["dataset"]
-                ),
-            }
-            for run, cost in zip(runs, costs)
-        ]
-    return {"datasets": sorted(set(datasets)), "devices": found}
-
-
-def beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Whether `one` costs no more than `other` and reaches no less, and differs.
 
     Args:
-        one, other: (cost, what is reached).
+        datasets, costs, accuracies: of every run.
     """
-    return one != other and one[0] <= other[0] and one[1] >= other[1]
+    runs = list(zip(datasets, costs, accuracies))
+
+    def beaten(dataset: str, cost: float, accuracy: float) -> bool:
+        return any(
+            other == dataset and c <= cost and a >= accuracy and (c, a) != (cost, accuracy)
+            for other, c, a in runs
+        )
+
+    return [not beaten(*run) for run in runs]

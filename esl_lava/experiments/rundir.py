@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from esl_lava.errors import FileError
 from esl_lava.files import is_unfinished
+from esl_lava.results.training import LayerMoves, MaskUpdate
 
 UPDATES_LIMIT = 1 << 28
 """Most bytes of an updates.json that is read."""
@@ -96,11 +96,8 @@ def refuse_overwrite(path: Path, overwrite: bool) -> None:
         raise FileError(f"{path}: {error.strerror}") from None
 
 
-def read_updates(path: Path) -> list[dict[str, Any]]:
-    """What every update of the masks did, of an `updates.json`.
-
-    Returns:
-        Of each update its `iteration`, and in `layers` by name `pruned`, `grown`, `connections`.
+def read_updates(path: Path) -> list[MaskUpdate]:
+    """What every update of the masks moved, of an `updates.json`.
 
     Raises:
         FileError: when it cannot be read, or is no such record.
@@ -114,13 +111,13 @@ def read_updates(path: Path) -> list[dict[str, Any]]:
         raise FileError(f"{path}: larger than the {UPDATES_LIMIT} bytes that are read")
     try:
         return [
-            {
-                "iteration": int(update["iteration"]),
-                "layers": {
-                    name: {key: int(layer[key]) for key in ("pruned", "grown", "connections")}
+            MaskUpdate(
+                int(update["iteration"]),
+                {
+                    name: LayerMoves(*(int(layer[k]) for k in ("pruned", "grown", "connections")))
                     for name, layer in update["layers"].items()
                 },
-            }
+            )
             for update in json.loads(content)
         ]
     except (

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import statistics
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +28,15 @@ from esl_lava.experiments.evaluate import Probes, encoding_of, evaluate
 from esl_lava.experiments.export import export
 from esl_lava.experiments.rundir import RunDirectory
 from esl_lava.experiments.train import resume, train
-from esl_lava.files import replace_file
+from esl_lava.files import replace_json
 from esl_lava.interrupts import heeded
-from esl_lava.models.history import kept_epoch
 from esl_lava.models.restore import densified
 from esl_lava.models.stored import load_model
-from esl_lava.report.sweeps import Row
+from esl_lava.results.sweep import Outcome, SweepRow
+from esl_lava.results.training import kept_epoch, read_history
 from esl_lava.sparsity.plan import count_connections
-from esl_lava.training.trainer import Progress
+from esl_lava.training.trainer import TrainingProgress
+from esl_lava.values import as_values
 
 SHOW_SECONDS = 60.0
 """How often a run in a sweep says where it stands."""
@@ -66,32 +66,6 @@ class Cell:
         return "_".join([*parts, f"seed-{self.experiment.seed}"])
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a run's exported network does on the test split, and what was known before.
-
-    Attributes:
-        accuracy: of the integer network, 0..1.
-        validation_accuracy: of the kept epoch; None where nothing is held back.
-        connections, density: of all weight layers.
-        sparse_density: weights over positions of the sparse layers.
-        exploration: R_s of the kept epoch, of the sparse layers.
-        sops_per_sample: counted on the test split.
-        most_sops: of its samples, if neurons fire once; they cannot exceed the connections.
-        data: digests of the splits it was trained and evaluated on; none in files from before.
-    """
-
-    accuracy: float
-    validation_accuracy: float | None
-    connections: int
-    density: float
-    sparse_density: float
-    exploration: float
-    sops_per_sample: float
-    most_sops: int | None = None
-    data: Mapping[str, str] = field(default_factory=dict)
-
-
 _OUTCOME = TypeAdapter(Outcome)
 
 
@@ -100,7 +74,7 @@ def sweep(
     directory: Path,
     tell: Callable[[str], None],
     jobs: int | None = None,
-) -> tuple[list[Row], list[str]]:
+) -> tuple[list[SweepRow], list[str]]:
     """Train, export and evaluate every cell that has not been yet.
 
     Each run trains on one thread, so that the numbers do not depend on `jobs`. What
@@ -207,7 +181,8 @@ def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
     else:
         train(cell.experiment, run.path, show)
     saved = densified(modelfile.read(run.model))
-    kept = saved.history[kept_epoch(saved.history)]
+    history = read_history(saved.history)
+    kept = history[kept_epoch(history)]
     network = export(run.model, run.net, overwrite=True).network
     test, encoding = splits["test"], encoding_of(network)
     once = cell.experiment.model.kind == "single_spike"
@@ -215,16 +190,16 @@ def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
     assert found.accuracy is not None  # a data set has labels
     outcome = Outcome(
         accuracy=found.accuracy,
-        validation_accuracy=kept["validation_accuracy"],
+        validation_accuracy=kept.validation_accuracy,
         connections=network.connections,
         density=network.density,
         sparse_density=_share(saved.masks),
         exploration=_share(saved.ever),
-        sops_per_sample=found.result.counts.sops / found.samples,
+        sops_per_sample=found.sops_per_sample,
         most_sops=None if found.sops is None else int(found.sops.max()),
         data=here,
     )
-    replace_file(run.outcome, _OUTCOME.dump_json(outcome, indent=1) + b"\n")
+    replace_json(run.outcome, as_values(outcome))
     return outcome
 
 
@@ -266,31 +241,18 @@ def _flat(experiment: Experiment) -> Iterator[tuple[str, object]]:
             yield key, value
 
 
-def _rows(cells: Sequence[Cell], outcomes: Mapping[str, Outcome]) -> list[Row]:
+def _rows(cells: Sequence[Cell], outcomes: Mapping[str, Outcome]) -> list[SweepRow]:
     grouped: dict[tuple[tuple[str, str | float], ...], list[Cell]] = {}
     for cell in cells:
         grouped.setdefault(tuple(cell.settings.items()), []).append(cell)
-    return [_row(group, [outcomes[cell.name] for cell in group]) for group in grouped.values()]
-
-
-def _row(cells: Sequence[Cell], outcomes: Sequence[Outcome]) -> Row:
-    first = outcomes[0]
-    return Row(
-        settings=dict(cells[0].settings),
-        seeds=tuple(cell.experiment.seed for cell in cells),
-        accuracies=tuple(found.accuracy for found in outcomes),
-        validation=tuple(found.validation_accuracy for found in outcomes),
-        connections=first.connections,
-        density=first.density,
-        sparse_density=first.sparse_density,
-        exploration=statistics.fmean(found.exploration for found in outcomes),
-        sops=statistics.fmean(found.sops_per_sample for found in outcomes),
-        most_sops=max(counted) if (counted := _known(outcomes)) else None,
-    )
-
-
-def _known(outcomes: Sequence[Outcome]) -> list[int]:
-    return [found.most_sops for found in outcomes if found.most_sops is not None]
+    return [
+        SweepRow.of(
+            dict(settings),
+            [cell.experiment.seed for cell in group],
+            [outcomes[cell.name] for cell in group],
+        )
+        for settings, group in grouped.items()
+    ]
 
 
 def _share(masks: Mapping[str, Array]) -> float:
@@ -317,7 +279,7 @@ class _Reporter:
         self._name = name
         self._shown = time.monotonic()
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: TrainingProgress) -> None:
         now = time.monotonic()
         if now - self._shown > SHOW_SECONDS:
             self._shown = now

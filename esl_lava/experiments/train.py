@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from esl_lava import modelfile
 from esl_lava.config import Experiment, to_toml
@@ -15,15 +15,16 @@ from esl_lava.data.datasets import Dataset, load
 from esl_lava.errors import DataError, FileError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import RunDirectory, create
-from esl_lava.files import as_json, replace_file
+from esl_lava.files import replace_file, replace_json
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.restore import restore
 from esl_lava.models.stored import load_model
-from esl_lava.report.plots import plot_training
-from esl_lava.sparsity.records import Update
+from esl_lava.report.canvas import save_png
+from esl_lava.report.pictures import draw_training
 from esl_lava.training import ranks
 from esl_lava.training.evaluation import accuracy
-from esl_lava.training.trainer import Progress, Trainer
+from esl_lava.training.trainer import Trainer, TrainingProgress
+from esl_lava.values import Keys, as_values, keys
 
 CHECKPOINT_SECONDS = 30.0
 """How much of a training a power cut may cost; its result does not depend on it."""
@@ -42,6 +43,8 @@ class Trained:
         seconds: the training took, from its start or resumption.
     """
 
+    KEYS: ClassVar[Keys] = keys("accuracy samples density connections seconds")
+
     run: RunDirectory
     model: SavedModel
     accuracy: float
@@ -51,7 +54,9 @@ class Trained:
     seconds: float
 
 
-def train(experiment: Experiment, directory: Path, show: Callable[[Progress], None]) -> Trained:
+def train(
+    experiment: Experiment, directory: Path, show: Callable[[TrainingProgress], None]
+) -> Trained:
     """Train `experiment` from the start into a new directory.
 
     Nothing is written before experiment and data are known to fit; then the first
@@ -73,7 +78,7 @@ def train(experiment: Experiment, directory: Path, show: Callable[[Progress], No
     return _finish(trainer, run, test, digests, show)
 
 
-def resume(directory: Path, show: Callable[[Progress], None]) -> Trained:
+def resume(directory: Path, show: Callable[[TrainingProgress], None]) -> Trained:
     """Go on with a training that was interrupted.
 
     Raises:
@@ -113,7 +118,7 @@ def _finish(
     run: RunDirectory,
     test: Dataset,
     digests: Mapping[str, str],
-    show: Callable[[Progress], None],
+    show: Callable[[TrainingProgress], None],
 ) -> Trained:
     """Train to the end; `digests` are those of the data, for all that is saved."""
     with ranks.together():
@@ -134,11 +139,10 @@ def _finish(
 
     model = replace(trainer.run(show, save, due), data=digests)
     seconds = time.perf_counter() - start
-    updates = [_described(update) for update in trainer.evolver.history]
     with ranks.together():
         if ranks.first():
-            plot_training(model.history, run.training_plot)
-            replace_file(run.updates, (as_json(updates, indent=1) + "\n").encode())
+            save_png(draw_training(trainer.history), run.training_plot)
+            replace_json(run.updates, [as_values(u) for u in trainer.evolver.history])
             modelfile.write(model, run.model)  # its presence says that the training is finished
             run.checkpoint.unlink(missing_ok=True)
     return Trained(
@@ -150,24 +154,3 @@ def _finish(
         connections=sum(trainer.evolver.connections().values()),
         seconds=seconds,
     )
-
-
-def _described(update: Update) -> dict[str, Any]:
-    """An update as plain values with names, for people and scripts."""
-    silent = update.silent or {}
-    return {
-        "iteration": update.iteration,
-        "fraction": update.fraction,
-        "exploration": update.exploration,
-        "layers": {
-            layer.name: {
-                "pruned": layer.pruned,
-                "grown": layer.grown,
-                "connections": layer.connections,
-                "density": layer.density,
-                "exploration": layer.exploration,
-                "silent_neurons": silent.get(layer.name),
-            }
-            for layer in update.layers
-        },
-    }

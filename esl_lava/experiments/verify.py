@@ -11,7 +11,7 @@ What is to be found the model itself says (`models.reference`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,21 @@ from esl_lava.data.config import Encoding
 from esl_lava.errors import BackendError, FileError
 from esl_lava.experiments.evaluate import load_samples
 from esl_lava.experiments.export import lowered
-from esl_lava.experiments.firing_times import TimeDifference, compare
-from esl_lava.experiments.integers import IntegerComparison, IntegerDifference, compare_integers
+from esl_lava.experiments.firing_times import compare
+from esl_lava.experiments.integers import compare_integers
 from esl_lava.models.reference import SpikeReference, Verifiable
 from esl_lava.models.restore import densified, restore
 from esl_lava.models.stored import load_model
 from esl_lava.network import Network
-from esl_lava.report.tables import LayerTimes
+from esl_lava.results.verification import (
+    Difference,
+    IntegerComparison,
+    IntegerDifference,
+    LayerTimes,
+    State,
+    TimeDifference,
+    Verification,
+)
 from esl_lava.simulate import Result, backend_options, lava_cpu, simulate
 
 Show = Callable[[str, int, int], None]
@@ -44,100 +52,6 @@ VERIFIED_BACKENDS = ("exact", "lava-models", "lava")
 
 VERIFIED_SAMPLES = 20
 """Compared where nobody says how many."""
-
-
-@dataclass(frozen=True)
-class State:
-    """A neuron's current and membrane before and after a step, in units of 2**-6 weights.
-
-    Attributes:
-        u_before, v_before: when the step began.
-        u, v: after it; v is 0 where the neuron fired.
-    """
-
-    u_before: int
-    v_before: int
-    u: int
-    v: int
-
-    def __str__(self) -> str:
-        return f"u {self.u_before} -> {self.u}, v {self.v_before} -> {self.v}"
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The first place where a simulator departs from SLAYER.
-
-    Attributes:
-        backend: which simulator.
-        layer: name of the earliest layer that differs.
-        sample, step, neuron: where in it, from 0; the earliest step of the first sample.
-        expected, found: a spike (0 or 1), or the readout's v in units of 2**-6 weights.
-        expected_state, found_state: the neuron's state in SLAYER and in the simulator.
-        reference: what the simulator was compared with.
-    """
-
-    backend: str
-    layer: str
-    sample: int
-    step: int
-    neuron: int
-    expected: int
-    found: int
-    expected_state: State
-    found_state: State
-    reference: str = "SLAYER"
-
-    def __str__(self) -> str:
-        return (
-            f"{self.backend}: layer {self.layer}, neuron {self.neuron}, sample {self.sample}, "
-            f"step {self.step}: {self.found} ({self.found_state}), "
-            f"but {self.reference} has {self.expected} ({self.expected_state})"
-        )
-
-
-@dataclass(frozen=True)
-class Verification:
-    """The outcome of a comparison.
-
-    Attributes:
-        dataset: where the samples come from.
-        samples: samples compared.
-        backends: the simulators compared with SLAYER.
-        reference: what the network was compared with.
-        spikes: spikes that were to be found in all layers of every simulator.
-        positions: (sample, step, neuron) places compared per simulator, silent ones and
-            the readout's values included.
-        differences: backend -> places that differ; where neurons fire once, also "training",
-            spikes outside of what rounding allows.
-        integers: net.h5 against what model.pt lowers to.
-        first: the first difference of spikes, if any.
-        not_run: backend -> why it could not run a file whose integers are not the model's.
-        times: of each layer where neurons fire once.
-    """
-
-    dataset: str
-    samples: int
-    backends: tuple[str, ...]
-    reference: str
-    spikes: int
-    positions: int
-    differences: Mapping[str, int]
-    integers: IntegerComparison
-    first: Difference | TimeDifference | None
-    times: tuple[LayerTimes, ...] = ()
-    not_run: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def total(self) -> int:
-        """All differences together; 0 is proof."""
-        return sum(self.differences.values()) + self.integers.total
-
-    def sentences(self) -> list[str]:
-        """What differs, one sentence for each quantity of a layer, then the first spike."""
-        first = [] if self.first is None else [str(self.first)]
-        unable = [f"{backend}: not run: {reason}" for backend, reason in self.not_run.items()]
-        return [*map(str, self.integers.differences), *first, *unable]
 
 
 def verify(
@@ -263,23 +177,6 @@ def _integers(ours: Encoding, expected: Network, network: Network) -> IntegerCom
     encodings = (f"{encoding.kind} in {encoding.steps} steps" for encoding in (ours, theirs))
     other = IntegerDifference(None, "encoding of samples", 1, "", *encodings)
     return replace(compared, differences=(other, *compared.differences))
-
-
-def verification_values(found: Verification) -> dict[str, Any]:
-    """A verification as plain values, for scripts."""
-    return {
-        "samples_verified": found.samples,
-        "spikes_compared": found.spikes,
-        "positions_compared": found.positions,
-        "differences": found.total,
-        "integers_compared": found.integers.compared,
-        "integers_that_differ": found.integers.total,
-        "integer_differences": [str(difference) for difference in found.integers.differences],
-        "differences_by_backend": dict(found.differences),
-        "not_run": dict(found.not_run),
-        "first_difference": None if found.first is None else str(found.first),
-        "firing_times": [asdict(layer) for layer in found.times],
-    }
 
 
 def _state(u: Array, v: Array, step: int, neuron: int) -> State:

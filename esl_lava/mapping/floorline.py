@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from esl_lava.devices import Device
 from esl_lava.mapping.partition import Core, CoreMap
 from esl_lava.mapping.traffic import Traffic
+from esl_lava.values import Keys, keys
 
 STATES: Mapping[str, tuple[str, ...]] = {
     "memory": ("sop",),
@@ -38,6 +40,8 @@ class LayerBound:
             states no times.
         state: the longest of these, or None.
     """
+
+    KEYS: ClassVar[Keys] = keys("layer=name core per_step=load nanoseconds bound=state")
 
     name: str
     core: int | None

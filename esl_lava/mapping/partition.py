@@ -13,7 +13,7 @@ import math
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from esl_lava.mapping.regions import (
     running_totals,
 )
 from esl_lava.network import INPUT, Layer, Network
+from esl_lava.values import Keys, keys
 
 _Number = TypeVar("_Number", int, Ints)
 
@@ -56,6 +57,8 @@ class Core:
         region: its neurons.
         used: resource -> how much of it.
     """
+
+    KEYS: ClassVar[Keys] = keys("core=number chip region.channels region.rows region.columns used")
 
     chip: int
     number: int

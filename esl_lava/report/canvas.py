@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from esl_lava.files import replace_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PNG_DPI = 160
+"""Pixels an inch of pictures that are no part of a page."""
 
 INK = "#1f2933"
 BLUE = "#2a6f97"
@@ -21,21 +27,41 @@ THEME = {INK: "ink", "#000000": "ink", BLUE: "blue", ORANGE: "orange", GREY: "gr
 """Colours of pictures within a page -> the page's name of them."""
 
 
-def figure(width: float, height: float, **grid: Any) -> tuple[Any, Any]:
-    """A figure that needs no display, and its axes."""
+def panels(
+    width: float,
+    height: float,
+    rows: int = 1,
+    columns: int = 1,
+    heights: Sequence[float] | None = None,
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure that needs no display, and the axes of its rows; a column has one x axis.
+
+    Args:
+        width, height: in inches.
+        rows, columns: of axes.
+        heights: of the rows, relative to one another; None: all the same.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     picture = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
     FigureCanvasAgg(picture)
-    axes = picture.subplots(**grid)
-    for axis in np.ravel(np.array(axes, dtype=object)):
+    grid = picture.subplots(
+        rows, columns, squeeze=False, sharex="col", gridspec_kw={"height_ratios": heights}
+    )
+    for axis in grid.flat:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(colors=INK, labelsize=8)
-    return picture, axes
+    return picture, grid.tolist()
 
 
-def save(picture: Any, path: Path) -> None:
+def figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of `panels` with one pair of axes."""
+    picture, [[axis]] = panels(width, height)
+    return picture, axis
+
+
+def save_png(picture: Figure, path: Path) -> None:
     """Write a figure as PNG; the same figure gives the same bytes.
 
     Raises:
@@ -43,11 +69,11 @@ def save(picture: Any, path: Path) -> None:
     """
     content = io.BytesIO()
     # Without this, matplotlib writes its version into the file.
-    picture.savefig(content, format="png", metadata={"Software": None})
+    picture.savefig(content, format="png", dpi=PNG_DPI, metadata={"Software": None})
     replace_file(path, content.getvalue())
 
 
-def svg(picture: Any, name: str) -> str:
+def svg(picture: Figure, name: str) -> str:
     """A figure as an `<svg>` element to stand within a page; the same figure, the same text.
 
     Colours of `THEME` become variables of the page's style sheet, so that the picture goes

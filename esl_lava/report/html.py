@@ -1,4 +1,4 @@
-"""The page of a report: plain values and pictures into one file of HTML.
+"""The page of a report: accounts and their pictures into one file of HTML.
 
 The page needs no network and no script. Whatever comes from a file is escaped; only the
 pictures of `esl_lava.report.pictures` go in as they are.
@@ -7,68 +7,38 @@ pictures of `esl_lava.report.pictures` go in as they are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from esl_lava.connections import Connections
-from esl_lava.report import pictures
-from esl_lava.report.pictures import Point, Shown
+from esl_lava.report import canvas, pictures
 from esl_lava.report.tables import joules, percent
+from esl_lava.results.account import Account, Comparison
+from esl_lava.results.price import Stated
+from esl_lava.values import Values
 
-
-def drawings(
-    run: Mapping[str, Any],
-    prefix: str,
-    sparse: tuple[str, int, Connections] | None,
-    image_shape: tuple[int, int] | None,
-    shown: Shown,
-) -> dict[str, Markup]:
-    """The pictures of a run: name -> its `<svg>` element.
-
-    Args:
-        run: as `report.json` has it.
-        prefix: unique within the page.
-        sparse: name, place in the network and connections of the layer to show.
-        image_shape: (rows, columns) of a sample, where it is an image.
-        shown: a sample, run.
-    """
-    history = run["history"]
-    found = {
-        "training": pictures.training(history, f"{prefix}-training"),
-        "densities": pictures.densities(history, f"{prefix}-densities"),
-        "raster": pictures.raster(shown, f"{prefix}-raster"),
-    }
-    if history[-1]["validation_accuracy"] is not None:
-        found["by_density"] = pictures.epochs_by_density(history, f"{prefix}-density")
-    if run["updates"]:
-        found["rewiring"] = pictures.rewiring(run["updates"], f"{prefix}-rewiring")
-    if shown.image is not None:
-        found["sample"] = pictures.sample(shown.image, f"{prefix}-sample")
-    if sparse is not None:
-        _, place, connections = sparse
-        if place == 0 and image_shape is not None:
-            found["incoming"] = pictures.incoming(connections, image_shape, f"{prefix}-incoming")
-            found["fields"] = pictures.fields(connections, image_shape, f"{prefix}-fields")
-        else:
-            found["matrix"] = pictures.matrix(connections, f"{prefix}-matrix")
-    return {name: Markup(text) for name, text in found.items()}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def page(
-    runs: Sequence[Mapping[str, Any]],
-    comparison: Mapping[str, Any] | None,
+    runs: Sequence[Values],
+    comparison: Comparison | None,
     versions: Mapping[str, str],
+    notes: Sequence[tuple[str, Stated]],
     drawn: Sequence[Mapping[str, Markup]],
+    compared: Mapping[str, Markup],
 ) -> str:
     """The page.
 
     Args:
-        runs: each as `report.json` has it.
+        runs: each as `report.json` has it, with a `label` where there are several.
         comparison: of them, where there are several.
         versions: package -> version.
+        notes: device and constant, as `footnotes` finds them.
         drawn: the pictures of each run.
+        compared: pictures across runs, where there are several.
     """
     environment = Environment(
         loader=PackageLoader("esl_lava.report"),
@@ -79,54 +49,78 @@ def page(
         keep_trailing_newline=True,
     )
     environment.filters |= {"percent": percent, "joules": joules, "words": _words}
-    notes = footnotes(runs)
+    numbers: dict[str, list[int]] = {}
+    for number, (device, _) in enumerate(notes, 1):
+        numbers.setdefault(device, []).append(number)
     return environment.get_template("report.html.j2").render(
         runs=runs,
         comparison=comparison,
         versions=versions,
         drawn=drawn,
         notes=notes,
-        note_numbers=_numbers(notes),
-        compared={} if comparison is None else _compared(runs, comparison),
+        note_numbers=numbers,
+        compared=compared,
     )
 
 
-def footnotes(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every constant of every device, once: device, key, value, kind, point, source."""
-    found: dict[tuple[str, ...], dict[str, Any]] = {}
-    for run in runs:
-        for name, device in run["devices"].items():
-            for constant in device["constants"]:
-                key = (name, constant["key"], constant["value"], constant["source"])
-                found.setdefault(key, {"device": name, **constant})
-    return list(found.values())
+def draw_run(run: Account, prefix: str) -> dict[str, Markup]:
+    """The pictures of a run: name -> its `<svg>` element.
+
+    Args:
+        run: whose.
+        prefix: unique within the page.
+    """
+    found = {
+        "training": pictures.draw_training(run.history),
+        "raster": pictures.draw_raster(run.sample),
+    }
+    if run.history[-1].validation_accuracy is not None:
+        found["by_density"] = pictures.draw_epochs_by_density(run.history)
+    if run.updates:
+        found["rewiring"] = pictures.draw_rewiring(run.updates)
+    if run.sample.image is not None:
+        found["sample"] = pictures.draw_sample(run.sample.image)
+    if run.layer is not None:
+        connections = run.layer.connections
+        if run.layer.place == 0 and run.image_shape is not None:
+            found["incoming"] = pictures.draw_incoming(connections, run.image_shape)
+            found["fields"] = pictures.draw_fields(connections, run.image_shape)
+        else:
+            found["matrix"] = pictures.draw_matrix(connections)
+    return _elements(found, prefix)
 
 
-def _numbers(notes: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
-    """Device -> the numbers of its footnotes, from 1."""
-    numbers: dict[str, list[int]] = {}
-    for number, note in enumerate(notes, 1):
-        numbers.setdefault(note["device"], []).append(number)
-    return numbers
+def footnotes(accounts: Sequence[Account]) -> list[tuple[str, Stated]]:
+    """(device, constant) of every energy constant of every device, once each."""
+    found = {}
+    for run in accounts:
+        for name, priced in run.devices.items():
+            found.update(dict.fromkeys((name, constant) for constant in priced.constants))
+    return list(found)
 
 
-def _compared(
-    runs: Sequence[Mapping[str, Any]], comparison: Mapping[str, Any]
-) -> dict[str, Markup]:
+def draw_comparison(accounts: Sequence[Account], comparison: Comparison) -> dict[str, Markup]:
     """Pictures across runs: accuracy against density, and against joules on each device."""
-    density = [
-        Point(f"{n}", run["density"] * 100, run["accuracy"]) for n, run in enumerate(runs, 1)
-    ]
-    found = {"density": pictures.scatter(density, "density, all layers (%)", "c-density")}
-    for index, (device, places) in enumerate(comparison["devices"].items(), 1):
-        points = [
-            Point(f"{n}", place["joules_per_sample"], place["accuracy"], place["pareto"])
-            for n, place in enumerate(places, 1)
-        ]
-        label = f"joules per sample, {pictures.plain(device)}"
-        joined = len(comparison["datasets"]) == 1
-        found[device] = pictures.scatter(points, label, f"c-{index}", front=True, joined=joined)
-    return {name: Markup(text) for name, text in found.items()}
+    density = [100 * run.network.density for run in accounts]
+    accuracies = [run.evaluation.accuracy or 0.0 for run in accounts]
+    found = {"density": pictures.draw_scatter(density, accuracies, "density, all layers (%)")}
+    for device, places in comparison.devices.items():
+        found[device] = pictures.draw_scatter(
+            [place.joules_per_sample for place in places],
+            accuracies,
+            f"joules per sample, {pictures.plain(device)}",
+            front=[place.pareto for place in places],
+            joined=len(comparison.datasets) == 1,
+        )
+    return _elements(found, "c")
+
+
+def _elements(drawn: Mapping[str, Figure], prefix: str) -> dict[str, Markup]:
+    """Every picture as an element of the page."""
+    return {
+        name: Markup(canvas.svg(picture, f"{prefix}-{number}"))
+        for number, (name, picture) in enumerate(drawn.items())
+    }
 
 
 def _words(name: str) -> str:

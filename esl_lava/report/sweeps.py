@@ -1,83 +1,18 @@
-"""The rows of a sweep, one for each setting over all its seeds: as a table and as plain values."""
+"""The rows of a sweep, one for each setting over all its seeds, as a table."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from esl_lava.report.tables import number_table
+from esl_lava.results.sweep import SweepRow
 
 
-@dataclass(frozen=True)
-class Row:
-    """What one setting reached.
-
-    Attributes:
-        settings: what was varied, name -> value.
-        seeds: of its runs; the tuples below are in their order.
-        accuracies: of the exported integer networks on the test split, 0..1.
-        validation: accuracy of the kept epochs on what was held back, or None.
-        connections: between two neurons of the whole network. The seeds share them, and
-        density, sparse_density: weights over positions, of the whole network; of the sparse
-            layers alone.
-        exploration: R_s, mean over the seeds.
-        sops: per sample, mean over the seeds.
-        most_sops: of any sample of any seed, where it was counted.
-    """
-
-    settings: Mapping[str, str | float]
-    seeds: tuple[int, ...]
-    accuracies: tuple[float, ...]
-    validation: tuple[float | None, ...]
-    connections: int
-    density: float
-    sparse_density: float
-    exploration: float
-    sops: float
-    most_sops: int | None = None
-
-    @property
-    def accuracy(self) -> float:
-        """Mean test accuracy."""
-        return statistics.fmean(self.accuracies)
-
-    @property
-    def spread(self) -> float | None:
-        """Sample standard deviation of the test accuracy; None of a single seed."""
-        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
-
-    @property
-    def validation_accuracy(self) -> float | None:
-        """Mean validation accuracy; None where a run held nothing back."""
-        known = [value for value in self.validation if value is not None]
-        return statistics.fmean(known) if len(known) == len(self.validation) else None
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {
-            "settings": dict(self.settings),
-            "seeds": list(self.seeds),
-            "accuracy": self.accuracy,
-            "accuracy_spread": self.spread,
-            "accuracies": list(self.accuracies),
-            "validation_accuracy": self.validation_accuracy,
-            "validation_accuracies": list(self.validation),
-            "connections": self.connections,
-            "density": self.density,
-            "sparse_density": self.sparse_density,
-            "exploration": self.exploration,
-            "sops_per_sample": self.sops,
-            "most_sops": self.most_sops,
-        }
-
-
-def preferred(rows: Sequence[Row]) -> list[str]:
+def preferred(rows: Sequence[SweepRow]) -> list[str]:
     """What validation prefers at each density, in sentences.
 
     Args:
@@ -100,12 +35,12 @@ def preferred(rows: Sequence[Row]) -> list[str]:
     return sentences
 
 
-def sweep_table(rows: Sequence[Row], title: str) -> RenderableType:
+def sweep_table(rows: Sequence[SweepRow], title: str) -> RenderableType:
     """A line for each setting: means over its seeds, +- the sample standard deviation.
 
     "sparse" is the density of the sparse layers, as it came out.
     """
-    columns: dict[str, Callable[[Row], str]] = {
+    columns: dict[str, Callable[[SweepRow], str]] = {
         name: partial(_setting, name) for name in rows[0].settings if name != "density"
     }
     columns |= {
@@ -128,6 +63,6 @@ def _hundredths(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.2f}"
 
 
-def _setting(name: str, row: Row) -> str:
+def _setting(name: str, row: SweepRow) -> str:
     value = row.settings[name]
     return value if isinstance(value, str) else f"{value:g}"

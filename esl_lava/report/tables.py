@@ -1,9 +1,8 @@
-"""Tables for the terminal, from plain values."""
+"""Tables for the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -11,48 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from esl_lava.counts import Counts
-from esl_lava.devices import DenseOperation, EventEnergy
 from esl_lava.energy.table1 import PAPER, Measured, Table1, changes, contradiction
-
-
-@dataclass(frozen=True)
-class DeviceRow:
-    """A device's line in the energy table.
-
-    Attributes:
-        name: as the device file is called.
-        measured: joules per sample from operations executed.
-        by_connections: joules by the paper's convention, or None where it says nothing.
-        charged: what the measured figure is made of.
-    """
-
-    name: str
-    measured: float
-    by_connections: float | None
-    charged: str
-
-
-@dataclass(frozen=True)
-class LayerTimes:
-    """How the firing steps of a layer compare with exact times.
-
-    Attributes:
-        layer: its name.
-        fired: (sample, neuron) pairs that fire on the grid.
-        moved: pairs whose step is not their exact time rounded up, given the same inputs and
-            weights: truncation.
-        furthest: by how many steps at most; a spike that is only in one counts from the last
-            step on.
-        lost: pairs that fire within the sample either in training or on the grid only.
-        drift: mean distance in steps between training and grid, of pairs that fire in both.
-    """
-
-    layer: str
-    fired: int
-    moved: int
-    furthest: int
-    lost: int
-    drift: float
+from esl_lava.results.account import Account
+from esl_lava.results.evaluation import NetworkRun
+from esl_lava.results.price import Price
+from esl_lava.results.verification import LayerTimes, Verification
 
 
 def joules(value: float) -> str:
@@ -73,6 +35,58 @@ def facts(rows: Iterable[tuple[str, str]], title: str) -> RenderableType:
     for name, value in rows:
         table.add_row(name, value)
     return Group(Text(title, no_wrap=True, overflow="ignore"), table)
+
+
+def account(found: Account, title: str) -> RenderableType:
+    """The main figures of a finished run."""
+    verified = found.verification
+    rows = [
+        ("accuracy of the integer network", percent(found.evaluation.accuracy or 0.0)),
+        ("on held-back test samples", f"{found.evaluation.samples:,}"),
+        ("density, all layers", percent(found.network.density)),
+        ("connections", f"{found.network.connections:,}"),
+        ("samples verified on Lava", f"{verified.samples:,}"),
+        ("spikes compared", f"{verified.spikes:,}"),
+        ("differences", f"{verified.total:,}"),
+        ("SOPs per sample", f"{found.evaluation.sops_per_sample:,.1f}"),
+    ]
+    rows += [
+        (f"joules per sample, {name}", joules(priced.measured.total))
+        for name, priced in found.prices.items()
+    ]
+    return facts(rows, title)
+
+
+def network_run(found: NetworkRun, net: str) -> RenderableType:
+    """What a network of a file did on samples."""
+    done = found.evaluation
+    known = [] if done.accuracy is None else [("accuracy", percent(done.accuracy))]
+    split = f" ({done.split})" if done.split else ""
+    return facts(
+        [
+            *known,
+            ("samples", f"{done.samples:,}"),
+            ("density, all layers", percent(found.network.density)),
+            ("SOPs per sample", f"{done.sops_per_sample:,.1f}"),
+            ("seconds", f"{done.seconds:.2f}"),
+        ],
+        f"{net} on {done.dataset}{split}, backend {done.backend}",
+    )
+
+
+def verification(found: Verification, title: str) -> RenderableType:
+    """How much was compared, and how much differs."""
+    return facts(
+        [
+            ("integers compared", f"{found.integers.compared:,}"),
+            ("integers that differ", f"{found.integers.total:,}"),
+            ("samples verified", f"{found.samples:,}"),
+            ("spikes compared", f"{found.spikes:,}"),
+            ("positions compared (silent and readout too)", f"{found.positions:,}"),
+            *((f"differences, {name}", f"{n:,}") for name, n in found.differences.items()),
+        ],
+        f"{title}, on {found.dataset}",
+    )
 
 
 def layer_counts(counts: Counts) -> Table:
@@ -105,13 +119,14 @@ def layer_counts(counts: Counts) -> Table:
     return table
 
 
-def devices(rows: Sequence[DeviceRow]) -> RenderableType:
+def devices(prices: Mapping[str, Price]) -> RenderableType:
     """Joules per device, measured beside the paper's convention, and what to think of it."""
     table = number_table("joules per sample", "device", "measured", "by connections")
     table.add_column("measured is charged for")
-    for row in rows:
-        paper = "-" if row.by_connections is None else joules(row.by_connections)
-        table.add_row(row.name, joules(row.measured), paper, row.charged)
+    for name, priced in prices.items():
+        paper = "-" if priced.by_connections is None else joules(priced.by_connections)
+        charged = ", ".join(priced.measured.used)
+        table.add_row(name, joules(priced.measured.total), paper, charged)
     return Group(table, Text(contradiction()))
 
 
@@ -209,29 +224,28 @@ def firing_times(layers: Sequence[LayerTimes]) -> RenderableType:
     )
 
 
-def sources(constants: Sequence[tuple[str, str, EventEnergy | DenseOperation]]) -> Table:
-    """Every constant used, with its value, kind and source.
+def sources(prices: Mapping[str, Price]) -> Table:
+    """Every constant of the devices, with its value, kind and source."""
+    table = text_table("constants", "device", "charge", "pJ", "kind", "source")
+    table.columns[2].justify = "right"
+    for name, priced in prices.items():
+        for key, constant in priced.device.constants.items():
+            picojoules = f"{constant.joules(1) * 1e12:.3f}"
+            table.add_row(name, key, picojoules, constant.kind, constant.source)
+    return table
 
-    Args:
-        constants: (device name, key, constant) each.
-    """
-    table = Table(box=box.SIMPLE_HEAD, title="constants", title_justify="left")
-    for heading in ("device", "charge", "pJ", "kind", "source"):
-        # Folded: a source that ends in an ellipsis is none.
-        side = "right" if heading == "pJ" else "left"
-        table.add_column(heading, justify=side, overflow="fold")  # type: ignore[arg-type]
-    for device, key, constant in constants:
-        table.add_row(
-            device, key, f"{constant.joules(1) * 1e12:.3f}", constant.kind, constant.source
-        )
+
+def text_table(title: str, *headings: str) -> Table:
+    """A table of text, folded where it is narrow: a source that ends in an ellipsis is none."""
+    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
     return table
 
 
 def number_table(title: str, first: str, *numbers: str) -> Table:
     """A table whose first column is text, and whose other columns are numbers."""
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    table.add_column(first, overflow="fold")
-    for heading in numbers:
-        # Folded in a narrow terminal: a digit must not become an ellipsis.
-        table.add_column(heading, justify="right", overflow="fold")
+    table = text_table(title, first, *numbers)
+    for column in table.columns[1:]:
+        column.justify = "right"
     return table

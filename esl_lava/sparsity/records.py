@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+from esl_lava.values import Keys, keys
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,18 @@ class LayerUpdate:
 
 
 @dataclass(frozen=True)
+class CountedUpdate:
+    """A layer's update, with the neurons that were silent after it where these were counted."""
+
+    KEYS: ClassVar[Keys] = keys(
+        "layer.pruned layer.grown layer.connections layer.density layer.exploration silent_neurons"
+    )
+
+    layer: LayerUpdate
+    silent_neurons: int | None
+
+
+@dataclass(frozen=True)
 class Update:
     """What one update did.
 
@@ -52,6 +66,8 @@ class Update:
             the training counted them (`MaskEvolver.record_silent`).
     """
 
+    KEYS: ClassVar[Keys] = keys("iteration fraction exploration layers=by_name")
+
     iteration: int
     fraction: float
     layers: tuple[LayerUpdate, ...]
@@ -61,6 +77,12 @@ class Update:
     def exploration(self) -> float:
         """R_s of all sparse layers together."""
         return sum(layer.ever for layer in self.layers) / sum(layer.size for layer in self.layers)
+
+    @property
+    def by_name(self) -> dict[str, CountedUpdate]:
+        """Layer name -> its record."""
+        silent = self.silent or {}
+        return {one.name: CountedUpdate(one, silent.get(one.name)) for one in self.layers}
 
     def plain(self) -> list[object]:
         """[iteration, fraction, [[pruned, grown, connections, ever], ...], silent]."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from esl_lava.results.training import Epoch
 from esl_lava.sparsity.arrays import count, count_broken
 
 MANY = 0.1
@@ -84,33 +84,32 @@ def beyond_range(
     return shares
 
 
-def complaints(entry: Mapping[str, Any], sizes: Mapping[str, int], beyond: str) -> dict[str, str]:
+def complaints(entry: Epoch, sizes: Mapping[str, int], beyond: str) -> dict[str, str]:
     """What an epoch's record says of layers that are dead or exploded.
 
     Args:
-        entry: of a training's history, with "epoch", and unless it is an older version's "silent"
-            and "beyond_range".
+        entry: of a training's history.
         sizes: layer name -> neurons.
         beyond: where weights out of range are, in words.
 
     Returns:
         What is wrong, in short -> a sentence.
     """
-    epoch = entry["epoch"]
-    samples = "training" if entry["validation_accuracy"] is None else "validation"
+    epoch = entry.epoch
+    samples = "training" if entry.validation_accuracy is None else "validation"
     dead = {
         f"silent {name}": (
             f"all {number} neurons of layer {name} were silent on every {samples} sample looked at "
             f"after epoch {epoch}"
         )
-        for name, number in entry.get("silent", {}).items()
+        for name, number in (entry.silent or {}).items()
         if number == sizes[name]
     }
     exploded = {
         f"beyond {name}": (
             f"{share:.1%} of the weights of layer {name} are {beyond} after epoch {epoch}"
         )
-        for name, share in entry.get("beyond_range", {}).items()
+        for name, share in (entry.beyond_range or {}).items()
         if share > MANY
     }
     return {**dead, **exploded}

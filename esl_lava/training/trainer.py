@@ -19,21 +19,22 @@ from esl_lava.data.samples import TrainingSamples
 from esl_lava.errors import ConfigError, DataError, UserError
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.build import build_to_train
-from esl_lava.models.history import kept_epoch
 from esl_lava.models.mlp import scale_initial_weights
 from esl_lava.models.restore import as_arrays, as_tensors
+from esl_lava.results.training import Epoch, kept_epoch, read_history
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
 from esl_lava.training import health, ranks
 from esl_lava.training.clipping import norms, scale_down
 from esl_lava.training.config import Training
 from esl_lava.training.evaluation import BATCH, examine
 from esl_lava.training.kinds import KINDS
+from esl_lava.values import as_values
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where a training stands, for whoever shows it.
 
     Attributes:
@@ -83,7 +84,7 @@ class Trainer:
         self.steps_per_epoch = math.ceil(len(self.train_data) / training.batch_size)
         self.iterations = training.epochs * self.steps_per_epoch
         self.iteration = 0
-        self.history: list[dict[str, Any]] = []
+        self.history: list[Epoch] = []
         self._losses: list[float] = []
         self._order: npt.NDArray[np.int64] | None = None
         self._best: dict[str, dict[str, torch.Tensor]] = {}
@@ -132,7 +133,7 @@ class Trainer:
 
     def run(
         self,
-        show: Callable[[Progress], None] = lambda progress: None,
+        show: Callable[[TrainingProgress], None] = lambda progress: None,
         save: Callable[[SavedModel], None] = lambda checkpoint: None,
         due: Callable[[], bool] = lambda: False,
     ) -> SavedModel:
@@ -159,7 +160,7 @@ class Trainer:
                 # Before anybody can interrupt: a checkpoint without it would lack the epoch.
                 self._end_epoch(epoch + 1)
             show(
-                Progress(
+                TrainingProgress(
                     self.iteration,
                     self.iterations,
                     epoch + 1,
@@ -222,7 +223,7 @@ class Trainer:
             evolver: Any = {**state["evolver"], **masks}
             self.evolver.load_state_dict(evolver)
             self.iteration = state["iteration"]
-            self.history = list(checkpoint.history)
+            self.history = read_history(checkpoint.history)
             self._losses = list(state["losses"])
             self._best = state["best"]
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -237,7 +238,7 @@ class Trainer:
             weights=as_arrays(parts["weights"]),
             masks=as_arrays(parts["masks"]),
             ever=as_arrays(parts["ever"]),
-            history=list(self.history),
+            history=[as_values(epoch) for epoch in self.history],
             state=as_arrays(state),
         )
 
@@ -362,16 +363,16 @@ class Trainer:
         weights = weight_layers(self.model)
         beyond = health.beyond_range(weights, self.evolver.masks, self.kind.ends(self.experiment))
         self.history.append(
-            {
-                "epoch": epoch,
-                "loss": sum(self._losses) / len(self._losses),
-                "validation_accuracy": examined.accuracy if len(held_back) else None,
-                "density": self.evolver.density,
-                "densities": self.evolver.densities(),
-                "exploration": self.evolver.exploration,
-                "silent": examined.silent,
-                "beyond_range": beyond,
-            }
+            Epoch(
+                epoch=epoch,
+                loss=sum(self._losses) / len(self._losses),
+                validation_accuracy=examined.accuracy if len(held_back) else None,
+                density=self.evolver.density,
+                densities=self.evolver.densities(),
+                exploration=self.evolver.exploration,
+                silent=examined.silent,
+                beyond_range=beyond,
+            )
         )
         before = self._complaints(epoch - 1)
         for short, sentence in self._complaints(epoch).items():

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from esl_lava import netfile
+from esl_lava.cli import progress
 from esl_lava.config import documentation, read_toml
 from esl_lava.data.config import Encoding
 from esl_lava.data.datasets import load
@@ -38,6 +39,7 @@ from esl_lava.network import (
     Injection,
 )
 from esl_lava.simulate import Result, exact, simulate
+from esl_lava.values import as_values
 from tests.folders import contents
 from tests.graphs import a_layer, a_network
 from tests.netfile import test_others as others
@@ -273,7 +275,6 @@ def test_run_on_lava_with_its_options(
     tiny: Any, invoke: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The options arrive; a run that takes its time shows how far it is."""
-    from esl_lava.cli import output
     from esl_lava.simulate import lava_cpu
 
     given: dict[str, Any] = {}
@@ -297,7 +298,7 @@ def test_run_on_lava_with_its_options(
 
     clock = iter(range(100))
     monkeypatch.setattr(lava_cpu, "run", instead_of_lava)
-    monkeypatch.setattr(output.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     line = ("run", tiny.net, "--samples", 20, "--backend", "lava")
     done = invoke(*line, "--workers", 2, "--sparse", "--deadline", 9)
     assert done.code == 0, done.err
@@ -416,8 +417,8 @@ def test_energy_of_a_placed_network_charges_messages_and_active_updates(
     network = netfile.read(tiny.net)
     seen = measure(network, load_samples(network, "digits", "test", 20), encoding_of(network))
     placed = activity.place(network, "loihi1", activity=seen)
-    assert placed.activity is not None
-    expected = per_sample(placed.activity.counts, load_device("loihi1_sanafe"))
+    assert placed.flow is not None
+    expected = per_sample(placed.flow.counts, load_device("loihi1_sanafe"))
     (found,) = values["devices"].values()
     assert found["joules_per_sample"] == expected.total
     assert {"neuron_update_inactive", "message"} <= set(found["charged"])
@@ -480,7 +481,7 @@ def test_map(tiny: Any, invoke: Command, chip: str) -> None:
     values = invoke("map", tiny.net, "--chip", chip, "--samples", 10, "--json").json
     network = netfile.read(tiny.net)
     seen = measure(network, load_samples(network, "digits", "test", 10), encoding_of(network))
-    expected = activity.mapped_values(activity.place(network, chip, activity=seen))
+    expected = as_values(activity.place(network, chip, activity=seen))
     assert values == json.loads(json.dumps(expected))
     shown = invoke("map", tiny.net, "--chip", chip, "--samples", 10).out
     assert f"{values['cores']} cores, 1 of {chip}" in shown
@@ -776,14 +777,15 @@ def test_demo_for_people(
     from esl_lava.experiments import demo as demos
     from esl_lava.experiments import report as reports
     from esl_lava.experiments.account import account
-    from esl_lava.experiments.integers import IntegerComparison, IntegerDifference
     from esl_lava.experiments.rundir import RunDirectory
+    from esl_lava.results.verification import IntegerComparison, IntegerDifference
 
     run = RunDirectory(tiny.path)
-    findings = reports.find(run, reports.Terms(samples=3), str)
+    findings = reports.find(run, reports.ReportTerms(samples=3), lambda line: None)
     network, evaluation = findings.network, findings.evaluation
-    written = reports.put(tmp_path / "page.html", [account(run, findings)], ["run"])
-    found = demos.Demo(evaluation, findings.verification, written)
+    whole = account(run, findings)
+    written = reports.put(tmp_path / "page.html", [whole], ["run"])
+    found = demos.Demo(whole, written)
     monkeypatch.setattr(demos, "demo", lambda *arguments: found)
     done = invoke("demo", "-o", tmp_path / "new")
     assert done.code == 0, done.err
@@ -799,7 +801,7 @@ def test_demo_for_people(
         "density, all layers": f"{100 * network.density:.2f} %",
         "connections": f"{network.connections:,}",
         "samples verified on Lava": "3",
-        "spikes compared": f"{found.verification.spikes:,}",
+        "spikes compared": f"{findings.verification.spikes:,}",
         "differences": "0",
         "SOPs per sample": f"{counts.sops / 357:,.1f}",
         **joules,
@@ -809,9 +811,9 @@ def test_demo_for_people(
 
     other = IntegerDifference("hidden1", "bias", 2, "neuron 3", 0, 1)
     compared = IntegerComparison(90, (other,))
-    broken = dataclasses.replace(found.verification, integers=compared)
+    broken = dataclasses.replace(findings.verification, integers=compared)
     written = dataclasses.replace(written, values={**written.values, "differences": 2})
-    found = demos.Demo(evaluation, broken, written)
+    found = demos.Demo(dataclasses.replace(whole, verification=broken), written)
     done = invoke("demo", "-o", tmp_path / "new", "--json")
     assert done.code == 1
     assert done.json["differences"] == 2
@@ -823,41 +825,57 @@ class Terminal(io.StringIO):
         return True
 
 
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """What standard error is from here on: a terminal."""
+    monkeypatch.setenv("TERM", "xterm")
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    return shown
+
+
 def test_progress_on_a_terminal_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from esl_lava.cli import output
-    from esl_lava.training.trainer import Progress
+    from esl_lava.training.trainer import TrainingProgress
 
-    clock = iter([0.0, 1.0, 1.05, 2.0, 4.0])
-    monkeypatch.setattr(output.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    show = output.progress_line()  # of a run resumed after 50 of 100 steps
-    for iteration in (51, 52, 53, 100):
-        show(Progress(iteration, 100, 1 + (iteration > 75), 2, 0.5))
-    lines = sys.stderr.getvalue().split("\r\x1b[K")  # type: ignore[attr-defined]
-    assert lines == [
-        "",
-        "     epoch 1/2  step 51/100  loss 0.5000  49 s left",
-        # Step 52 came too soon after to be shown.
-        "     epoch 1/2  step 53/100  loss 0.5000  31 s left",
-        "     epoch 2/2  step 100/100  loss 0.5000  0 s left\n",
+    shown = terminal(monkeypatch)
+    with progress.show_training() as show:  # of a run resumed after 50 of 100 steps
+        for iteration in (51, 52, 53, 100):
+            show(TrainingProgress(iteration, 100, 1 + (iteration > 75), 2, 0.5))
+    text = shown.getvalue()
+    assert "epoch 2/2  step 100/100  loss 0.5000" in text
+    assert text.count("\n") == 1  # the line is drawn anew in its place
+
+
+def test_progress_without_a_terminal_is_a_line_an_epoch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from esl_lava.training.trainer import TrainingProgress
+
+    clock = iter([0.0, 1.0, 2.0, 3.0, 8.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with progress.show_training() as show:  # of a run resumed after 4 of 20 steps
+        for iteration in (5, 6, 10, 20):
+            show(TrainingProgress(iteration, 20, 1 + (iteration > 10), 2, 0.5))
+    assert capsys.readouterr().err.splitlines() == [
+        "     epoch 1/2  step 10/20  loss 0.5000  5 s left",
+        "     epoch 2/2  step 20/20  loss 0.5000  0 s left",
     ]
 
 
-def test_samples_on_a_terminal_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from esl_lava.cli import output
-
-    clock = iter([0.0, 0.5, 2.0, 2.05, 4.0])
-    monkeypatch.setattr(output.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    show = output.SamplesLine()
-    for done in (5, 20, 20, 40):  # the first within a second, the third nothing new
-        show(done, 40, "lava: ")
-    lines = sys.stderr.getvalue().split("\r\x1b[K")  # type: ignore[attr-defined]
-    assert lines == [
-        "",
-        "     lava: 20/40 samples  2 s left",
-        "     lava: 40/40 samples  0 s left\n",
-    ]
+def test_samples_on_a_terminal_are_a_line_for_each_that_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown = terminal(monkeypatch)
+    delay = dict.fromkeys(("exact", "lava", "quick"), 0.0) | {"quick": 1.0}
+    with progress.show_samples() as show:
+        for name in delay:
+            monkeypatch.setattr(progress, "SAMPLES_DELAY", delay[name])
+            for done in (0, 20, 40, 40):
+                show(name, done, 40)
+    text = shown.getvalue()
+    assert "exact: 40/40 samples" in text
+    assert "lava: 40/40 samples" in text
+    assert "quick" not in text  # finished within a second
+    assert text.count("\n") == 2
 
 
 def test_a_path_is_not_markup(tiny: Any, invoke: Command, tmp_path: Path) -> None:
@@ -1091,16 +1109,20 @@ def test_every_fault_has_its_line(workplace: Path, invoke: Command) -> None:
 
 INTERRUPTED_IN_THE_THIRD_EPOCH = """
 import os, signal, sys
+from contextlib import contextmanager
 from esl_lava.cli import app
-from esl_lava.cli.output import ProgressLine
+from esl_lava.cli.progress import show_training
 
-class Interrupting(ProgressLine):
-    def __call__(self, progress):
-        super().__call__(progress)
-        if progress.iteration == 8:
-            os.kill(os.getpid(), signal.SIGINT)
+@contextmanager
+def interrupting():
+    with show_training() as show:
+        def told(progress):
+            show(progress)
+            if progress.iteration == 8:
+                os.kill(os.getpid(), signal.SIGINT)
+        yield told
 
-app.commands.progress_line = Interrupting
+app.commands.show_training = interrupting
 app.train_main()
 """
 

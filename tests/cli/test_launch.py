@@ -21,7 +21,7 @@ from esl_lava.cli import app, launch
 from esl_lava.errors import FileError
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.restore import restore
-from esl_lava.training.trainer import Progress, Trainer
+from esl_lava.training.trainer import Trainer, TrainingProgress
 from tests.conftest import Outcome, run_program
 
 RANKS = 2
@@ -77,8 +77,8 @@ def interrupted(rank: int, patch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the second epoch."""
     real = Trainer.run
 
-    def run(self: Trainer, show: Callable[[Progress], None], *rest: Any) -> SavedModel:
-        def interrupt(progress: Progress) -> None:
+    def run(self: Trainer, show: Callable[[TrainingProgress], None], *rest: Any) -> SavedModel:
+        def interrupt(progress: TrainingProgress) -> None:
             show(progress)
             if progress.iteration == 5:
                 raise KeyboardInterrupt

@@ -2,6 +2,8 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -58,9 +60,13 @@ def test_bad_runs_are_one_sentence(
 def test_a_difference_is_exit_code_1(
     tiny: TinyRun, invoke: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = {"title": "digits", "accuracy": 0.5, "differences": 3}
+    run: Any = SimpleNamespace(
+        title="digits",
+        evaluation=SimpleNamespace(accuracy=0.5),
+        verification=SimpleNamespace(total=3),
+    )
     page = tmp_path / "page.html"
-    written = reports.Written(page, page.with_suffix(".json"), run, [run])
+    written = reports.Written(page, page.with_suffix(".json"), {}, {"run": run})
     monkeypatch.setattr(reports, "write", lambda *_: written)
     done = invoke("report", tiny.path, "-o", tmp_path / "page.html", "--samples", 2)
     assert done.code == 1

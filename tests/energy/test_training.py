@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from esl_lava.energy.training import Schedule, TrainedLayer, training_cost
+from esl_lava.energy.training import TrainedLayer, TrainingSchedule, training_cost
 from esl_lava.errors import DataError
 
 # 10-20-4, two epochs of 30 samples in batches of 8 (four an epoch), five steps.
 FIRST = TrainedLayer("hidden", 20, 200, 200, 0.25, [0.5, 0.25], moved=7)
 LAST = TrainedLayer("readout", 4, 80, 80, 0.5, [1.0, 1.0])
-SCHEDULE = Schedule(samples=30, batch=8, steps=5, updates=3, growth="random")
+SCHEDULE = TrainingSchedule(samples=30, batch=8, steps=5, updates=3, growth="random")
 
 PRESENTED = 30 * 5
 CONNECTIONS = 200 * 0.75, 80 * 2  # summed over the epochs

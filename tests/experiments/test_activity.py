@@ -19,6 +19,7 @@ from esl_lava.experiments.evaluate import (
 )
 from esl_lava.network import INPUT
 from esl_lava.simulate import simulate
+from esl_lava.values import as_values
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +50,13 @@ def test_a_placed_network_says_what_flows(run: Any) -> None:
     network, data, encoding = run
     seen = measure(network, data, encoding)
     found = activity.place(network, "loihi1", activity=seen)
-    assert found.activity is not None
-    assert found.traffic is not None
-    assert found.activity.counts.messages == sum(
-        sent for name, sent in found.traffic.sent.items() if name != INPUT
-    )
-    assert found.activity.counts.input_messages == found.traffic.sent[INPUT]
-    assert found.step_nanoseconds is not None
-    assert found.step_nanoseconds > 600
-    values = activity.mapped_values(found)
+    assert found.flow is not None
+    sent = found.flow.traffic.sent
+    assert found.flow.counts.messages == sum(n for name, n in sent.items() if name != INPUT)
+    assert found.flow.counts.input_messages == sent[INPUT]
+    assert found.flow.step_nanoseconds is not None
+    assert found.flow.step_nanoseconds > 600
+    values: Any = as_values(found)
     assert json.loads(json.dumps(values))["cores"] == found.core_map.cores
     assert values["samples"] == 20
     assert [bound["layer"] for bound in values["bounds"]] == ["hidden1", "hidden2", "readout"]
@@ -69,7 +68,7 @@ def test_a_placed_network_says_what_flows(run: Any) -> None:
 
 def test_a_placed_network_without_activity_says_where_it_lies(run: Any) -> None:
     network, *_ = run
-    values = activity.mapped_values(activity.place(network, "loihi2", packing="netx"))
+    values: Any = as_values(activity.place(network, "loihi2", packing="netx"))
     assert "bounds" not in values
     assert values["packing"] == "netx"
     for layer in values["layers"]:

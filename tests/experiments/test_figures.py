@@ -7,7 +7,8 @@ from esl_lava.config import Experiment, from_toml, override
 from esl_lava.errors import UserError
 from esl_lava.experiments import figures
 from esl_lava.experiments.baselines import by_method
-from esl_lava.experiments.figures import Figure
+from esl_lava.experiments.figures import Design
+from esl_lava.values import as_values
 
 
 def test_fig2_varies_eps(experiment: Experiment) -> None:
@@ -54,18 +55,18 @@ def quick(experiment: Experiment) -> Experiment:
 def test_a_figure_leaves_its_rows_and_its_picture(
     quick: Experiment, name: str, tmp_path: Path
 ) -> None:
-    made: dict[str, Figure] = {
+    made: dict[str, Design] = {
         "fig2": figures.fig2(quick, [1.0, 2.0], [1]),
         "fig4": figures.fig4(quick, ["set"], ["random"], [0.2, 0.4], [1]),
         "baselines": figures.baselines(quick, ["static", "small-dense"], [1]),
     }
-    rows, faults = figures.draw(made[name], tmp_path, lambda line: None)
+    found = figures.draw(made[name], tmp_path, lambda line: None)
     values = json.loads((tmp_path / f"{name}.json").read_text())
     assert values["figure"] == name
-    assert values["failed"] == faults == []
+    assert values["failed"] == found.failed == []
     assert from_toml(values["config"]) == quick
-    assert values["rows"] == [row.plain() for row in rows]
-    assert len(rows) == 2
+    assert values["rows"] == [as_values(row) for row in found.rows]
+    assert len(found.rows) == 2
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     files = {path.name for path in tmp_path.iterdir()}
     assert files == {f"{name}.json", f"{name}.png", *(cell.name for cell in made[name].cells)}
@@ -77,7 +78,8 @@ def test_what_has_failed_is_on_record_beside_what_has_not(
     figure = figures.fig2(quick, [1.0, 2.0], [1])
     good, _ = figures.sweep(figure.cells[:1], tmp_path, lambda line: None)
     monkeypatch.setattr(figures, "sweep", lambda *given: (good, ["eps-2_seed-1: diverged"]))
-    assert figures.draw(figure, tmp_path, lambda line: None) == (good, ["eps-2_seed-1: diverged"])
+    found = figures.draw(figure, tmp_path, lambda line: None)
+    assert (found.rows, found.failed) == (good, ["eps-2_seed-1: diverged"])
     values = json.loads((tmp_path / "fig2.json").read_text())
     assert values["failed"] == ["eps-2_seed-1: diverged"]
     assert len(values["rows"]) == 1

@@ -11,15 +11,15 @@ from esl_lava.energy import as_ann, by_connections, detailed, per_sample
 from esl_lava.errors import ConfigError, DataError, FileError, UserError
 from esl_lava.experiments.price import (
     DEFAULT_DEVICES,
-    Terms,
+    PriceTerms,
     cost_of_training,
-    device_values,
     disagreements,
     parse_constants,
     price,
 )
 from esl_lava.network import Connections, Cuba, Network
 from esl_lava.simulate import Result, simulate
+from esl_lava.values import as_values
 from tests.conftest import TinyRun
 from tests.graphs import a_layer, a_network
 
@@ -74,16 +74,16 @@ def test_a_chip_without_energy_is_refused_until_it_is_given(
 ) -> None:
     with pytest.raises(ConfigError, match=f"device {name} states no constant"):
         price(network, result.counts, [name])
-    (found,) = price(network, result.counts, [name], Terms(constants={"sop": 2.0})).values()
+    (found,) = price(network, result.counts, [name], PriceTerms(constants={"sop": 2.0})).values()
     assert found.measured.total == result.counts.sops * 2 / 1e12 / 7
     assert found.measured.used == ("sop",)
 
 
 def test_terms_are_the_users(network: Network, result: Result) -> None:
     plain = price(network, result.counts, ["a100_sxm4"])["a100_sxm4"].measured.total
-    terms = Terms(utilisation=0.5, flops_per_mac=1)
+    terms = PriceTerms(utilisation=0.5, flops_per_mac=1)
     assert price(network, result.counts, ["a100_sxm4"], terms)["a100_sxm4"].measured.total == plain
-    static = Terms(step_seconds=1e-3, chips=3)
+    static = PriceTerms(step_seconds=1e-3, chips=3)
     prices = price(network, result.counts, ["loihi1_sanafe", "rolls"], static)
     assert prices["loihi1_sanafe"].measured.static == pytest.approx(0.104 * 3 * 4 * 1e-3)
     assert prices["rolls"].measured.static == 0
@@ -93,14 +93,18 @@ def test_terms_are_the_users(network: Network, result: Result) -> None:
 @pytest.mark.parametrize(
     ("terms", "devices", "said"),
     [
-        (Terms(utilisation=0.5), ["rolls"], "--utilisation says nothing here: no device of rolls"),
-        (Terms(flops_per_mac=2), ["cpu_i7_4960x"], "--flops-per-mac says nothing here"),
-        (Terms(constants={"sop": 1.0}), ["v100_paper"], "--constant says nothing here"),
-        (Terms(step_seconds=1.0), ["rolls"], "--step-seconds says nothing here"),
+        (
+            PriceTerms(utilisation=0.5),
+            ["rolls"],
+            "--utilisation says nothing here: no device of rolls",
+        ),
+        (PriceTerms(flops_per_mac=2), ["cpu_i7_4960x"], "--flops-per-mac says nothing here"),
+        (PriceTerms(constants={"sop": 1.0}), ["v100_paper"], "--constant says nothing here"),
+        (PriceTerms(step_seconds=1.0), ["rolls"], "--step-seconds says nothing here"),
     ],
 )
 def test_terms_that_would_be_ignored_are_refused(
-    network: Network, result: Result, terms: Terms, devices: list[str], said: str
+    network: Network, result: Result, terms: PriceTerms, devices: list[str], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         price(network, result.counts, devices, terms)
@@ -109,7 +113,7 @@ def test_terms_that_would_be_ignored_are_refused(
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 1.1e9, 1e308, math.inf, -math.inf, math.nan])
 def test_a_step_takes_a_time_that_can_be(seconds: float) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"a step of {seconds} s: a step takes")):
-        Terms(step_seconds=seconds)
+        PriceTerms(step_seconds=seconds)
 
 
 def test_constants_are_read_from_key_and_picojoules() -> None:
@@ -171,12 +175,13 @@ def test_a_training_of_another_network_or_a_damaged_record_is_refused(
 def test_the_defaults_are_those_of_the_paper_and_loihi(network: Network, result: Result) -> None:
     assert set(DEFAULT_DEVICES) <= set(device_names())
     assert {"truenorth_paper", "v100_paper"} < set(DEFAULT_DEVICES)
-    values = device_values(price(network, result.counts, DEFAULT_DEVICES))
+    prices = price(network, result.counts, DEFAULT_DEVICES)
+    values = {name: as_values(found) for name, found in prices.items()}
     assert tuple(values) == DEFAULT_DEVICES
     sanafe = load_device("loihi1_sanafe")
     assert values["loihi1_sanafe"] == {
         "joules_per_sample": per_sample(result.counts, sanafe).total,
-        "joules_span": per_sample(result.counts, sanafe).span,
+        "joules_span": list(per_sample(result.counts, sanafe).span or ()),
         "joules_by_connections": by_connections(network.connections, sanafe),
         "joules_as_ann": None,
         "parts": {

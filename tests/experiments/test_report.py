@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from esl_lava import netfile
 from esl_lava.errors import ConfigError, FileError
@@ -16,7 +18,7 @@ def quiet(_: str) -> None:
     pass
 
 
-TERMS = report.Terms(samples=3)
+TERMS = report.ReportTerms(samples=3)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def test_the_document_has_the_documented_keys(made: Made) -> None:
 
 
 def test_runs_of_both_kinds_are_compared(made: Made) -> None:
-    values = made.both.values
+    values = json.loads(made.both.document.read_text())
+    assert values == made.both.values
     assert [run["model"] for run in values["runs"]] == ["multi_spike", "single_spike"]
     assert values["runs"][1]["verification"]["reference"] == "training"
     assert values["runs"][1]["verification"]["firing_times"]
@@ -102,16 +105,21 @@ def test_runs_of_both_kinds_are_compared(made: Made) -> None:
 
 
 def test_pareto() -> None:
-    points = [("a", 1.0, 0.5), ("a", 2.0, 0.9), ("a", 3.0, 0.9), ("a", 2.0, 0.4), ("a", 1.0, 0.5)]
-    points += [("b", 9.0, 0.1)]  # of another data set: there is none to beat it
-    runs = [
-        {"label": "", "dataset": d, "accuracy": a, "devices": {"chip": {"joules_per_sample": j}}}
-        for d, j, a in points
-    ]
-    found = report.compared(runs)
-    assert found["datasets"] == ["a", "b"]
-    best = [place["pareto"] for place in found["devices"]["chip"]]
+    costs, accuracies = [1.0, 2.0, 3.0, 2.0, 1.0], [0.5, 0.9, 0.9, 0.4, 0.5]
+    # The last is of another data set: there is none to beat it.
+    best = report.unbeaten([*"aaaaab"], [*costs, 9.0], [*accuracies, 0.1])
     assert best == [True, True, False, False, True, True]
+
+
+points = st.tuples(st.sampled_from("ab"), st.integers(0, 5), st.integers(0, 5))
+
+
+@given(st.lists(points, min_size=1))
+def test_who_is_beaten_is_beaten_by_one_whom_nobody_beats(runs: list[tuple[str, int, int]]) -> None:
+    names, costs, accuracies = zip(*runs)
+    best = [run for run, first in zip(runs, report.unbeaten(names, costs, accuracies)) if first]
+    for name, cost, accuracy in runs:
+        assert any(n == name and c <= cost and a >= accuracy for n, c, a in best)
 
 
 def test_labels(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from esl_lava.experiments.evaluate import encoding_of, evaluate, load_samples
 from esl_lava.experiments.rundir import RunDirectory
 from esl_lava.experiments.sweep import Cell, sweep
 from esl_lava.netfile import read
-from esl_lava.report.sweeps import Row
+from esl_lava.results.sweep import SweepRow
 from tests.folders import contents
 
 
@@ -36,7 +36,9 @@ def cells(experiment: Experiment) -> list[Cell]:
 
 
 @pytest.fixture(scope="module")
-def finished(cells: list[Cell], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Row]]:
+def finished(
+    cells: list[Cell], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[SweepRow]]:
     """A sweep's directory, not to be written, and its rows."""
     folder = tmp_path_factory.mktemp("finished") / "sweep"
     told: list[str] = []
@@ -54,7 +56,9 @@ def test_names_say_what_varies(cells: list[Cell]) -> None:
     ]
 
 
-def test_rows_tell_what_the_runs_hold(cells: list[Cell], finished: tuple[Path, list[Row]]) -> None:
+def test_rows_tell_what_the_runs_hold(
+    cells: list[Cell], finished: tuple[Path, list[SweepRow]]
+) -> None:
     folder, rows = finished
     assert [row.settings for row in rows] == [{"density": 0.2}, {"density": 0.5}]
     for row, group in zip(rows, (cells[:2], cells[2:])):
@@ -82,7 +86,7 @@ def test_rows_tell_what_the_runs_hold(cells: list[Cell], finished: tuple[Path, l
 
 
 def test_finished_runs_are_not_done_again(
-    cells: list[Cell], finished: tuple[Path, list[Row]], monkeypatch: pytest.MonkeyPatch
+    cells: list[Cell], finished: tuple[Path, list[SweepRow]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, rows = finished
     before = contents(folder)
@@ -96,7 +100,7 @@ def test_finished_runs_are_not_done_again(
 
 def test_an_interrupted_sweep_goes_on_to_the_same_bits(
     cells: list[Cell],
-    finished: tuple[Path, list[Row]],
+    finished: tuple[Path, list[SweepRow]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -125,7 +129,7 @@ def test_an_interrupted_sweep_goes_on_to_the_same_bits(
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_workers_find_the_same_bits(
-    cells: list[Cell], finished: tuple[Path, list[Row]], tmp_path: Path, backend: str
+    cells: list[Cell], finished: tuple[Path, list[SweepRow]], tmp_path: Path, backend: str
 ) -> None:
     """Through `joblib.parallel_config`, as a cluster's backend would be chosen."""
     folder, rows = finished
@@ -156,7 +160,7 @@ def test_a_run_trains_on_one_thread_and_leaves_them_as_they_were(
 
 def test_a_relative_directory_is_the_callers(
     cells: list[Cell],
-    finished: tuple[Path, list[Row]],
+    finished: tuple[Path, list[SweepRow]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -169,7 +173,7 @@ def test_a_relative_directory_is_the_callers(
 
 @pytest.mark.parametrize("left", ["outcome.json", "model.pt", "checkpoint.pt"])
 def test_runs_of_another_experiment_are_left_alone(
-    cells: list[Cell], finished: tuple[Path, list[Row]], tmp_path: Path, left: str
+    cells: list[Cell], finished: tuple[Path, list[SweepRow]], tmp_path: Path, left: str
 ) -> None:
     """Noticed before any other cell is trained into the same directory."""
     folder, _ = finished
@@ -190,7 +194,7 @@ def test_runs_of_another_experiment_are_left_alone(
 
 @pytest.mark.parametrize("left", ["model.pt", "checkpoint.pt"])
 def test_a_model_tells_its_experiment_where_no_configuration_lies(
-    cells: list[Cell], finished: tuple[Path, list[Row]], tmp_path: Path, left: str
+    cells: list[Cell], finished: tuple[Path, list[SweepRow]], tmp_path: Path, left: str
 ) -> None:
     folder, _ = finished
     name = cells[0].name
@@ -204,7 +208,7 @@ def test_a_model_tells_its_experiment_where_no_configuration_lies(
 
 
 def test_a_damaged_outcome_is_named(
-    cells: list[Cell], finished: tuple[Path, list[Row]], tmp_path: Path
+    cells: list[Cell], finished: tuple[Path, list[SweepRow]], tmp_path: Path
 ) -> None:
     folder, _ = finished
     name = cells[0].name
@@ -219,7 +223,7 @@ def test_a_damaged_outcome_is_named(
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(
     cells: list[Cell],
-    finished: tuple[Path, list[Row]],
+    finished: tuple[Path, list[SweepRow]],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -265,7 +269,7 @@ def test_what_is_wrong_with_all_is_said_before_anything_is_made(
 
 def test_runs_of_other_data_are_not_mixed(
     cells: list[Cell],
-    finished: tuple[Path, list[Row]],
+    finished: tuple[Path, list[SweepRow]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -317,12 +321,12 @@ def test_a_directory_that_cannot_be_made(cells: list[Cell], tmp_path: Path) -> N
 def test_progress_is_told_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from esl_lava.training.trainer import Progress
+    from esl_lava.training.trainer import TrainingProgress
 
     now = iter([0.0, 30.0, 61.0, 90.0, 130.0])
     monkeypatch.setattr(sweeps.time, "monotonic", lambda: next(now))
     report = sweeps._Reporter("eps-60_seed-1")
     for step in range(1, 5):
-        report(Progress(step, 9, 1, 3, 0.5))
+        report(TrainingProgress(step, 9, 1, 3, 0.5))
     line = "eps-60_seed-1: epoch 1/3, loss 0.5000\n"
     assert capsys.readouterr().err == line * 2

@@ -17,7 +17,7 @@ from esl_lava.experiments import train as experiments
 from esl_lava.experiments.train import resume, train
 from esl_lava.models.restore import restore
 from esl_lava.training.evaluation import accuracy
-from esl_lava.training.trainer import Progress, Trainer
+from esl_lava.training.trainer import Trainer, TrainingProgress
 
 OUTPUTS = ["config.toml", "model.pt", "training.png", "updates.json"]
 
@@ -26,14 +26,14 @@ def listing(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def silent(progress: Progress) -> None:
+def silent(progress: TrainingProgress) -> None:
     pass
 
 
-def interrupted(after: int) -> Callable[[Progress], None]:
+def interrupted(after: int) -> Callable[[TrainingProgress], None]:
     """A `show` that interrupts as Ctrl-C does, after so many steps."""
 
-    def show(progress: Progress) -> None:
+    def show(progress: TrainingProgress) -> None:
         if progress.iteration == after:
             raise KeyboardInterrupt
 
@@ -47,7 +47,7 @@ def short(experiment: Experiment) -> Experiment:
 
 
 def test_a_run_is_complete_and_tells_the_truth(tmp_path: Path, short: Experiment) -> None:
-    shown: list[Progress] = []
+    shown: list[TrainingProgress] = []
     found = train(short, tmp_path / "run", shown.append)
     assert listing(tmp_path / "run") == OUTPUTS
     assert [p.iteration for p in shown] == [1, 2, 3, 4, 5, 6]
@@ -103,7 +103,7 @@ def test_a_spoilt_training_leaves_the_last_good_checkpoint(
         experiments, "Trainer", lambda *given: trainers.append(Trainer(*given)) or trainers[-1]
     )
 
-    def spoil(progress: Progress) -> None:
+    def spoil(progress: TrainingProgress) -> None:
         if progress.iteration == 5:
             trainers[0].model.hidden2.synapse.weight.data[0] = math.nan
 
@@ -122,7 +122,7 @@ def test_killed_before_the_end_was_written(
     """model.pt comes last: where it is, everything is."""
     plot = Mock(side_effect=KeyboardInterrupt)
     with monkeypatch.context() as patch:
-        patch.setattr(experiments, "plot_training", plot)
+        patch.setattr(experiments, "draw_training", plot)
         with pytest.raises(KeyboardInterrupt):
             train(short, tmp_path, silent)
     assert "model.pt" not in listing(tmp_path)

@@ -3,13 +3,16 @@ import json
 import numpy as np
 import pytest
 
+from esl_lava.counts import Counts
 from esl_lava.devices import device_names, load_device, with_utilisation
 from esl_lava.energy import EnergyBreakdown
-from esl_lava.energy.training import Schedule, TrainedLayer, training_cost
-from esl_lava.experiments.price import Price
+from esl_lava.energy.training import TrainedLayer, TrainingSchedule, training_cost
 from esl_lava.mapping import layer_bounds, map_network, step_nanoseconds, traffic
 from esl_lava.network import INPUT
 from esl_lava.report import hardware
+from esl_lava.results.mapped import Flow
+from esl_lava.results.price import DeviceFacts, Disagreement, Price, stated
+from esl_lava.values import as_values
 from tests.mapping.test_partition import paper
 from tests.report.test_tables import cells, text
 
@@ -22,30 +25,30 @@ def words(shown: str) -> str:
 def test_everything_a_file_states_is_listed_with_its_source(name: str) -> None:
     device = load_device(name)
     shown = words(text(hardware.device_details(device), 400))
-    for one in hardware.stated(device):
+    for one in stated(device):
         assert words(f"{one.key} {one.value} {one.kind} {one.operating_point}") in shown
         assert words(one.source) in shown
     for note in device.notes:
         assert words(note) in shown
-    document = hardware.device_document(device)
+    facts = DeviceFacts(device)
+    assert {f"energy.{key}" for key in device.constants} <= set(facts.constants)
+    document = as_values(facts)
     assert json.loads(json.dumps(document)) == document
-    keys = {f"energy.{key}" for key in device.constants}
-    assert keys <= set(document["constants"])  # type: ignore[call-overload]
 
 
 def test_values_show_how_they_came_about() -> None:
     gpu = with_utilisation(load_device("v100_pcie"), 0.1)
-    (operation,) = hardware.stated(gpu)
+    (operation,) = stated(gpu)
     assert operation.value == "357.143 pJ = 250 W / 1.4e+13 op/s, 2 op, 10 % of the peak"
-    stated = {one.key: one.value for one in hardware.stated(load_device("loihi1_sanafe"))}
-    assert stated["energy.sop"] == "33.6 pJ (24 to 35.5)"
-    assert stated["static"] == "0.104 W per chip"
-    assert stated["time.step"] == "600 ns"
-    limits = {one.key: one.value for one in hardware.stated(load_device("loihi1"))}
+    values = {one.key: one.value for one in stated(load_device("loihi1_sanafe"))}
+    assert values["energy.sop"] == "33.6 pJ (24 to 35.5)"
+    assert values["static"] == "0.104 W per chip"
+    assert values["time.step"] == "600 ns"
+    limits = {one.key: one.value for one in stated(load_device("loihi1"))}
     assert limits["capacity.synapse_words"] == "16,384"
-    prices = {one.key: one.value for one in hardware.stated(load_device("lemaire_int32"))}
+    prices = {one.key: one.value for one in stated(load_device("lemaire_int32"))}
     assert prices["memory"] == "13.2 pJ + 1.09e-05 pJ/bit an access"
-    points = {one.key: one.value for one in hardware.stated(load_device("lemaire_int32_piecewise"))}
+    points = {one.key: one.value for one in stated(load_device("lemaire_int32_piecewise"))}
     assert points["memory"].startswith("0 pJ at 0 bytes, 10 pJ at 8,192 bytes")
 
 
@@ -78,9 +81,11 @@ def test_bounds_are_shown_where_times_are_known(chip: str, said: str) -> None:
     network, device = paper(0.15), load_device(chip)
     found = map_network(network, device)
     spikes = {INPUT: np.ones((1, 784), np.int64), "hidden": np.ones((1, 800), np.int64)}
-    flow = traffic(network, found, spikes)
-    bounds = layer_bounds(found, flow, device, 10)
-    shown = text(hardware.bounds(bounds, step_nanoseconds(bounds, device), flow.sent))
+    sent = traffic(network, found, spikes)
+    bounds = layer_bounds(found, sent, device, 10)
+    counts = Counts(samples=1, steps=10, input_spikes=784, layers=())
+    flow = Flow(counts, sent, bounds, step_nanoseconds(bounds, device))
+    shown = text(hardware.flow(flow))
     assert said in shown
     (line,) = (cells(line) for line in shown.splitlines() if cells(line)[:1] == ["readout"])
     assert line[-1] == "0.0"
@@ -89,13 +94,13 @@ def test_bounds_are_shown_where_times_are_known(chip: str, said: str) -> None:
 
 def test_a_training_is_shown_beside_its_dense_twin() -> None:
     layer = TrainedLayer("a", 10, 200, 200, 0.25, [0.5], moved=5)
-    cost = training_cost([layer], Schedule(100, 10, 4, 2, "random"))
+    cost = training_cost([layer], TrainingSchedule(100, 10, 4, 2, "random"))
     shown = text(hardware.training(cost))
     lines = [cells(line) for line in shown.splitlines()]
     assert [line for line in lines if line[:1] == ["forward"]] == [
         ["forward", "4.00E+04", "1.00E+04", "8.00E+04", "5.20E+04", "5.20E+04"]
     ]
-    document = hardware.training_document(cost)
+    document = as_values(cost)
     assert document["operations_ratio"] == cost.operations_ratio
     assert json.loads(json.dumps(document)) == document
 
@@ -117,5 +122,5 @@ def test_parts_spans_and_remarks_of_energies() -> None:
     assert ["device", "synapses", "neurons", "least", "most", "as an ANN"] in lines
     assert ["chip", "1.00E-06", "2.00E-06", "1.00E-06", "4.00E-06", "-"] in lines
     assert ["gpu", "3.00E-06", "-", "-", "-", "5.00E-06"] in lines
-    said = hardware.disagreement("Loihi 1", ("a", "b"), 1e-6, 2e-6)
+    said = hardware.disagreement(Disagreement("Loihi 1", ("a", "b"), 1e-6, 2e-6))
     assert str(said) == "- Loihi 1: 1.00E-06 to 2.00E-06 J a sample by a, b."

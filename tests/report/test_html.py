@@ -1,43 +1,32 @@
 import functools
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
+from esl_lava.devices import load_device
+from esl_lava.energy import EnergyBreakdown
 from esl_lava.network import Connections
-from esl_lava.report import html, pictures
-from esl_lava.report.pictures import Point, Shown
+from esl_lava.report import canvas, html, pictures
+from esl_lava.results.account import Comparison, Place, ReportedPrice, Sample, ShownLayer
+from esl_lava.results.price import Price, Stated
+from esl_lava.results.training import Epoch, LayerMoves, MaskUpdate
 
 NASTY = '<script>alert("&")</script>'
 
 
 def run(**changes: Any) -> dict[str, Any]:
     """A run as `report.json` has it, with text from files that must not become markup."""
-    history = [
-        {
-            "epoch": epoch,
-            "loss": 1.0,
-            "validation_accuracy": 0.9,
-            "density": 0.5,
-            "densities": {"hidden$1": 0.4, "readout": 1.0},
-            "exploration": 0.5,
-        }
-        for epoch in (1, 2)
-    ]
-    constant = {
-        "key": "energy.sop",
-        "value": "23.6 pJ",
-        "kind": "measured",
-        "operating_point": "0.75 V",
-        "source": f"A paper {NASTY}",
-    }
     device = {
         "title": "a chip",
         "notes": [NASTY],
-        "constants": [constant],
         "joules_per_sample": 1.23e-6,
         "joules_span": [1e-6, 2e-6],
         "joules_by_connections": 3e-7,
@@ -71,8 +60,8 @@ def run(**changes: Any) -> dict[str, Any]:
         "layers": [layer],
         "validation_accuracy": 0.9,
         "kept_epoch": 2,
-        "history": history,
-        "updates": [{"iteration": 3, "layers": {"hidden$1": {"grown": 2}}}],
+        "history": [{}, {}],
+        "updates": [{}],
         "connectivity": {"layer": NASTY, "fan_in": [1, 1.5, 2], "fan_out": [0, 1.0, 3]},
         "sample": {"label": 3, "decision": None},
         "samples_verified": 4,
@@ -103,28 +92,45 @@ def run(**changes: Any) -> dict[str, Any]:
     }
 
 
-def written(runs: Sequence[dict[str, Any]], pictured: Sequence[Mapping[str, Any]]) -> str:
+CONSTANT = Stated("energy.sop", "23.6 pJ", "measured", "0.75 V", f"A paper {NASTY}")
+
+
+def written(runs: Sequence[dict[str, Any]], pictured: Sequence[Mapping[str, Markup]]) -> str:
     """The page on runs, compared where there are several."""
-    comparison = None
+    comparison, compared = None, {}
     if len(runs) > 1:
-        places = [
-            {"run": "a", "joules_per_sample": 1e-6 * n, "accuracy": r["accuracy"], "pareto": n == 1}
-            for n, r in enumerate(runs, 1)
-        ]
-        comparison = {"datasets": ["digits"], "devices": {"chip": places}}
-    return html.page(runs, comparison, {"esl_lava": "0.1.0"}, pictured)
+        places = [Place("a", 1e-6 * n, r["accuracy"], n == 1) for n, r in enumerate(runs, 1)]
+        comparison = Comparison(["digits"], {"chip": places})
+        compared = html.draw_comparison([account()] * len(runs), comparison)
+    versions = {"esl_lava": "0.1.0"}
+    return html.page(runs, comparison, versions, [("chip", CONSTANT)], pictured, compared)
 
 
-def shown(readout: bool = True) -> Shown:
+def sample(readout: bool = True) -> Sample:
     draw = np.random.default_rng(1)
-    return Shown(
+    return Sample(
         draw.integers(0, 2, (5, 4)).astype(np.uint8),
         {"hidden$1": draw.integers(0, 2, (5, 3)).astype(np.uint8)},
         draw.integers(0, 9000, (5, 10)).astype(np.int32) if readout else None,
         draw.integers(0, 256, (2, 2)).astype(np.uint8),
         3,
-        -1,
+        None,
     )
+
+
+def account(**changes: Any) -> Any:
+    """What pictures are drawn of."""
+    epochs = [Epoch(n, 1.0, 0.9, 0.5, {"hidden$1": 0.4, "readout": 1.0}, 0.5) for n in (1, 2)]
+    held = {
+        "history": epochs,
+        "updates": [MaskUpdate(3, {"hidden$1": LayerMoves(2, 2, 5)})],
+        "sample": sample(),
+        "layer": ShownLayer("hidden1", 0, layer()),
+        "image_shape": (2, 2),
+        "network": SimpleNamespace(density=0.5),
+        "evaluation": SimpleNamespace(accuracy=0.95),
+    }
+    return SimpleNamespace(**{**held, **changes})
 
 
 def layer() -> Connections:
@@ -133,9 +139,9 @@ def layer() -> Connections:
 
 
 @functools.cache
-def drawn(prefix: str) -> Mapping[str, Any]:
+def drawn(prefix: str) -> Mapping[str, Markup]:
     """The pictures of a run, which take most of the time of a page."""
-    return html.drawings(run(), prefix, ("hidden1", 0, layer()), (2, 2), shown())
+    return html.draw_run(account(), prefix)
 
 
 def page(*runs: dict[str, Any]) -> str:
@@ -230,31 +236,42 @@ def test_what_failed_is_said() -> None:
 
 
 def test_footnotes_are_numbered_once() -> None:
-    runs = [run(label="a"), run(label="b")]
-    notes = html.footnotes(runs)
-    assert [(note["device"], note["key"]) for note in notes] == [("chip", "energy.sop")]
-    assert page(*runs).count('<li id="note1">') == 1
+    joules = EnergyBreakdown("chip", 1e-6, 0.0, 0.0, ("sop",))
+    price = ReportedPrice(Price(load_device("rolls"), joules, None, None))
+    runs = [account(devices={"a": price}), account(devices={"a": price, "b": price})]
+    found = [(device, one.key) for device, one in html.footnotes(runs)]
+    assert found == [("a", "energy.sop"), ("b", "energy.sop")]
+    assert page(run(label="a"), run(label="b")).count('<li id="note1">') == 1
 
 
 def test_what_does_not_exist_is_not_drawn() -> None:
-    history = [{**entry, "validation_accuracy": None} for entry in run()["history"]]
-    bare = run(history=history, updates=[], validation_accuracy=None)
-    seen = Shown(**{**vars(shown(readout=False)), "image": None})
-    made = html.drawings(bare, "r", ("readout", 1, layer()), None, seen)
-    assert sorted(made) == ["densities", "matrix", "raster", "training"]
-    assert "Loss by epoch" in written([bare], [made])
+    bare = account(
+        history=[replace(epoch, validation_accuracy=None) for epoch in account().history],
+        updates=[],
+        sample=replace(sample(readout=False), image=None),
+        layer=ShownLayer("readout", 1, layer()),
+        image_shape=None,
+    )
+    made = html.draw_run(bare, "r")
+    assert sorted(made) == ["matrix", "raster", "training"]
+    assert "Loss by epoch" in written([run(validation_accuracy=None, updates=[])], [made])
+
+
+def svg(picture: Figure) -> str:
+    return canvas.svg(picture, "p")
 
 
 def test_receptive_fields_show_every_connection() -> None:
-    made = pictures.fields(layer(), (2, 2), "f")
+    made = svg(pictures.draw_fields(layer(), (2, 2)))
     assert made.count("<image") == 3  # a neuron each
-    assert pictures.incoming(layer(), (2, 2), "i").count("0 to 2") == 1
-    assert pictures.matrix(layer(), "m").count("<image") == 1
+    assert svg(pictures.draw_incoming(layer(), (2, 2))).count("0 to 2") == 1
+    assert svg(pictures.draw_matrix(layer())).count("<image") == 1
 
 
 def test_the_pareto_front_is_marked() -> None:
-    points = [Point("1", 1e-7, 0.9), Point("2", 1e-6, 0.95), Point("3", 2e-6, 0.8, False)]
-    made = pictures.scatter(points, "joules", "p", front=True, joined=True)
+    costs, accuracies = [1e-7, 1e-6, 2e-6], [0.9, 0.95, 0.8]
+    front = [True, True, False]
+    made = svg(pictures.draw_scatter(costs, accuracies, "joules", front=front, joined=True))
     marks = re.findall(r'<use [^>]*style="fill: var\(--(blue|orange)\)', made)
     assert marks == ["orange", "orange", "blue"]
 
@@ -268,7 +285,7 @@ def test_ticks_are_what_they_stand_for(value: float, text: str) -> None:
 
 
 def test_a_raster_says_its_steps_and_what_the_network_decides() -> None:
-    made = pictures.raster(shown(), "r")
-    assert ">decides nothing<" in made
+    made = svg(pictures.draw_raster(sample()))
+    assert ">decides nothing: wrong<" in made
     for step in range(1, 6):
         assert f">{step}</text>" in made

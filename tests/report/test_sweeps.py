@@ -5,15 +5,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
-from esl_lava.errors import FileError
-from esl_lava.report.sweep_plots import plot_by_eps, plot_by_rules, plot_methods
-from esl_lava.report.sweeps import Row, preferred, sweep_table
+from esl_lava.report import canvas
+from esl_lava.report.sweep_pictures import draw_by_eps, draw_by_rules, draw_methods, draw_table1
+from esl_lava.report.sweeps import preferred, sweep_table
+from esl_lava.results.sweep import SweepRow
+from esl_lava.values import as_values
 
 
-def row(settings: dict[str, str | float], *accuracies: float) -> Row:
-    return Row(
+def row(settings: dict[str, str | float], *accuracies: float) -> SweepRow:
+    return SweepRow(
         settings=settings,
         seeds=tuple(range(1, len(accuracies) + 1)),
         accuracies=accuracies,
@@ -34,7 +37,7 @@ RULES = [
 ]
 
 
-def text_of(rows: Sequence[Row], width: int = 100) -> list[str]:
+def text_of(rows: Sequence[SweepRow], width: int = 100) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
     console.print(sweep_table(rows, "a sweep"))
     assert isinstance(console.file, io.StringIO)
@@ -91,36 +94,28 @@ def test_validation_chooses_at_each_density_not_the_test_split() -> None:
 
 
 def test_a_setting_and_a_measured_figure_of_one_name_are_two() -> None:
-    plain = RULES[0].plain()
-    assert plain["settings"]["density"] == 0.01
+    plain = as_values(RULES[0])
+    assert plain["settings"] == dict(RULES[0].settings)
     assert plain["density"] == 0.1622
 
 
-PLOTS: list[tuple[Callable[[Sequence[Row], Path], None], list[Row]]] = [
-    (plot_by_eps, [row({"eps": eps}, 0.97, 0.98) for eps in (90.0, 10.0, 50.0)]),
-    (plot_by_eps, [row({"eps": 5.0}, 0.97)]),
-    (plot_by_rules, RULES),
-    (plot_by_rules, RULES[:1]),
-    (plot_methods, [row({"method": m}, 0.97, 0.98) for m in ("esl", "static", "dense")]),
-    (plot_methods, [row({"method": "esl"}, 0.97)]),
+DRAWN: list[tuple[Callable[[Sequence[SweepRow]], Figure], list[SweepRow]]] = [
+    (draw_by_eps, [row({"eps": eps}, 0.97, 0.98) for eps in (90.0, 10.0, 50.0)]),
+    (draw_by_eps, [row({"eps": 5.0}, 0.97)]),
+    (draw_by_rules, RULES),
+    (draw_by_rules, RULES[:1]),
+    (draw_methods, [row({"method": m}, 0.97, 0.98) for m in ("esl", "static", "dense")]),
+    (draw_methods, [row({"method": "esl"}, 0.97)]),
+    (draw_table1, [row({"method": m}, 0.97, 0.98) for m in ("dense", "esl")]),
 ]
 
 
-@pytest.mark.parametrize(("plot", "rows"), PLOTS)
+@pytest.mark.parametrize(("draw", "rows"), DRAWN)
 def test_the_same_rows_give_the_same_png(
-    plot: Callable[[Sequence[Row], Path], None], rows: list[Row], tmp_path: Path
+    draw: Callable[[Sequence[SweepRow]], Figure], rows: list[SweepRow], tmp_path: Path
 ) -> None:
-    plot(rows, tmp_path / "a.png")
-    plot(rows, tmp_path / "b.png")
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     better = [dataclasses.replace(r, accuracies=(0.5,), seeds=(1,)) for r in rows[-1:]]
-    plot([*rows[:-1], *better], tmp_path / "c.png")
-    assert (tmp_path / "c.png").read_bytes() != (tmp_path / "a.png").read_bytes()
-
-
-@pytest.mark.parametrize(("plot", "rows"), PLOTS[:1])
-def test_a_place_that_cannot_be_written(
-    plot: Callable[[Sequence[Row], Path], None], rows: list[Row], tmp_path: Path
-) -> None:
-    with pytest.raises(FileError, match="cannot be written"):
-        plot(rows, tmp_path / "missing" / "a.png")
+    for name, drawn in (("a", rows), ("b", rows), ("c", [*rows[:-1], *better])):
+        canvas.save_png(draw(drawn), tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "c").read_bytes() != (tmp_path / "a").read_bytes()

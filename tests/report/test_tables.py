@@ -5,8 +5,10 @@ from rich.console import Console, RenderableType
 
 from esl_lava.counts import Counts, LayerCounts
 from esl_lava.devices import load_device
+from esl_lava.energy import EnergyBreakdown
 from esl_lava.energy.table1 import compute_table1
 from esl_lava.report import tables
+from esl_lava.results.price import Price
 
 COUNTS = Counts(
     samples=4,
@@ -71,16 +73,17 @@ def test_layer_counts_are_per_sample() -> None:
 
 
 def test_devices_show_both_conventions_and_what_is_charged() -> None:
-    row = tables.DeviceRow("loihi", 1.234e-8, 5.678e-9, "sop, spike")
-    lines = [cells(line) for line in text(tables.devices([row])).splitlines()]
+    joules = EnergyBreakdown("loihi", 1.234e-8, 0.0, 0.0, ("sop", "spike"))
+    price = Price(load_device("loihi1_sanafe"), joules, 5.678e-9, None)
+    lines = [cells(line) for line in text(tables.devices({"loihi": price})).splitlines()]
     assert ["device", "measured", "by connections", "measured is charged for"] in lines
     assert ["loihi", "1.23E-08", "5.68E-09", "sop, spike"] in lines
 
 
 def test_sources_name_every_constant() -> None:
     device = load_device("loihi1_sanafe")
-    constants = [(device.name, key, constant) for key, constant in device.constants.items()]
-    shown = text(tables.sources(constants))
+    joules = EnergyBreakdown(device.name, 1e-8, 0.0, 0.0, ("sop",))
+    shown = text(tables.sources({device.name: Price(device, joules, None, None)}))
     for key, picojoules in (("sop", "33.600"), ("neuron_update", "72.800"), ("spike", "69.300")):
         line = next(line for line in shown.splitlines() if f" {key} " in line)
         assert cells(line)[:4] == ["loihi1_sanafe", key, picojoules, "fitted"]

@@ -4,7 +4,7 @@ import copy
 import logging
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,9 +14,10 @@ from esl_lava.config import Experiment, override
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.errors import ConfigError, UserError
 from esl_lava.modelfile import SavedModel
+from esl_lava.results.training import Epoch
 from esl_lava.sparsity.evolver import weight_layers
 from esl_lava.training import health
-from esl_lava.training.trainer import Progress, Trainer
+from esl_lava.training.trainer import Trainer, TrainingProgress
 from tests.engines.test_choice import by
 from tests.training.test_single_spike import experiment as single_spike
 from tests.training.test_trainer import experiment, same, stopped
@@ -36,10 +37,10 @@ def data() -> Dataset:
 
 def spoiling(
     trainer: Trainer, layer: str, after: int, value: float = math.nan
-) -> Callable[[Progress], None]:
+) -> Callable[[TrainingProgress], None]:
     """A `show` that spoils a connection's weight after that step."""
 
-    def show(progress: Progress) -> None:
+    def show(progress: TrainingProgress) -> None:
         if progress.iteration == after:
             weight = weight_layers(trainer.model)[layer].detach().view(-1)
             weight[weight.nonzero()[0]] = value
@@ -95,7 +96,7 @@ def test_a_moment_that_is_not_finite_is_refused(data: Dataset) -> None:
     """Its weight would never move again."""
     trainer = Trainer(experiment(sparsity={"t_iter": 1000}), data)
 
-    def show(progress: Progress) -> None:
+    def show(progress: TrainingProgress) -> None:
         if progress.iteration == 4:
             moments = trainer.optimizer.state[weight_layers(trainer.model)["hidden1"]]
             moments["exp_avg_sq"].masked_fill_(trainer.evolver.masks["hidden1"], math.inf)
@@ -160,7 +161,7 @@ def test_a_training_that_learns_warns_of_nothing(
     trainer.run()
     assert warnings(caplog) == []
     for entry in trainer.history:
-        assert entry["beyond_range"] == {"hidden1": 0.0, "hidden2": 0.0, "readout": 0.0}
+        assert entry.beyond_range == {"hidden1": 0.0, "hidden2": 0.0, "readout": 0.0}
 
 
 @every_kind
@@ -170,7 +171,7 @@ def test_weights_beyond_eight_bits_are_said(
     """The loss stays finite; said once a layer, and of the model that is kept."""
     trainer = Trainer(override(settings, {"training.learning_rate": 1000.0}), data)
     model = trainer.run()
-    assert finite(trainer.history)
+    assert finite(model.history)
     shares = model.history[0]["beyond_range"]
     assert all(share > 0.5 for share in shares.values())
     told = warnings(caplog)
@@ -221,14 +222,15 @@ def test_a_resumed_run_says_what_is_new(data: Dataset, caplog: pytest.LogCapture
 
 
 def test_complaints_of_a_record() -> None:
-    entry: dict[str, Any] = {"epoch": 2, "validation_accuracy": 0.1}
+    entry = Epoch(2, 1.0, 0.1, 0.2, {}, 0.2)
     known = ({"hidden1": 3, "readout": 2}, "beyond 1..2")
     assert health.complaints(entry, *known) == {}  # as older versions wrote it
-    entry |= {"silent": {"hidden1": 2}, "beyond_range": {"hidden1": 0.1, "readout": 0.25}}
+    shares = {"hidden1": 0.1, "readout": 0.25}
+    entry = replace(entry, silent={"hidden1": 2}, beyond_range=shares)
     assert list(health.complaints(entry, *known).values()) == [
         "25.0% of the weights of layer readout are beyond 1..2 after epoch 2"
     ]
-    entry["silent"]["hidden1"] = 3
+    entry = replace(entry, silent={"hidden1": 3})
     assert list(health.complaints(entry, *known)) == ["silent hidden1", "beyond readout"]
 
 

@@ -18,7 +18,7 @@ from esl_lava.errors import FileError, UserError
 from esl_lava.experiments import train as experiments
 from esl_lava.models.restore import as_tensors
 from esl_lava.training import ranks
-from esl_lava.training.trainer import Progress, Trainer
+from esl_lava.training.trainer import Trainer, TrainingProgress
 from tests.training.test_clipping import LIMIT, OF_TORCH, norms_of_connections
 from tests.training.test_single_spike import experiment as single_spike
 from tests.training.test_trainer import SAMPLES, experiment, poisoned, same, stop_at
@@ -194,7 +194,7 @@ def unwritable(rank: int, folder: Path) -> str:
 
 
 def refused(rank: int, folder: Path) -> str:
-    shown: list[Progress] = []
+    shown: list[TrainingProgress] = []
     with pytest.raises(UserError) as raised:
         experiments.train(experiment(), folder / "whole", shown.append)
     assert not shown

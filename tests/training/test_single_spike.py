@@ -76,7 +76,7 @@ def test_no_spike_is_wrong(data: Dataset) -> None:
 
 def test_the_network_learns(trained: tuple[Trainer, SavedModel], data: Dataset) -> None:
     trainer, _ = trained
-    assert trainer.history[-1]["loss"] < trainer.history[0]["loss"]
+    assert trainer.history[-1].loss < trainer.history[0].loss
     longer = experiment(training={"epochs": 40, "learning_rate": 0.01}, model={"layers": "40"})
     model = restore(Trainer(longer, data).run())
     assert accuracy(longer, model, data) > 0.9

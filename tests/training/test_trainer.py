@@ -20,7 +20,7 @@ from esl_lava.models.restore import restore
 from esl_lava.training import evaluation
 from esl_lava.training import trainer as training
 from esl_lava.training.evaluation import Examined, accuracy
-from esl_lava.training.trainer import Progress, Trainer, learning_rate
+from esl_lava.training.trainer import Trainer, TrainingProgress, learning_rate
 
 SAMPLES = 80  # 8 held back; 72 in batches of 30: 30, 30, 12
 STEPS_PER_EPOCH = 3
@@ -63,7 +63,7 @@ def same_model(a: SavedModel, b: SavedModel) -> bool:
     )
 
 
-def stop_at(progress: Progress, iteration: int) -> None:
+def stop_at(progress: TrainingProgress, iteration: int) -> None:
     if progress.iteration == iteration:
         raise KeyboardInterrupt
 
@@ -217,9 +217,9 @@ def test_the_held_back_samples_are_not_trained_on(data: Dataset) -> None:
 def test_progress_counts_steps_and_means_the_loss(data: Dataset) -> None:
     trainer = Trainer(experiment(), data)
     losses: list[float] = []
-    shown: list[Progress] = []
+    shown: list[TrainingProgress] = []
 
-    def show(progress: Progress) -> None:
+    def show(progress: TrainingProgress) -> None:
         shown.append(progress)
         losses.append(trainer._losses[-1])
 
@@ -229,7 +229,7 @@ def test_progress_counts_steps_and_means_the_loss(data: Dataset) -> None:
     assert [p.epoch for p in shown] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert shown[0].loss == losses[0]
     assert shown[4].loss == (losses[3] + losses[4]) / 2
-    assert [entry["loss"] for entry in trainer.history] == [shown[i].loss for i in (2, 5, 8)]
+    assert [epoch.loss for epoch in trainer.history] == [shown[i].loss for i in (2, 5, 8)]
 
 
 def test_learning_rate_by_hand() -> None:
@@ -271,9 +271,9 @@ def test_connections_stay_as_many_and_inactive_weights_zero(data: Dataset) -> No
     first, last = checkpoints[0], checkpoints[-1]
     assert any(not same(first.masks[name], last.masks[name]) for name in first.masks)
     for entry in trainer.history:
-        assert entry["density"] == (288 + 80) / (640 + 80 + 80)
-        assert entry["densities"] == {n: c / s for (n, c), s in zip(start.items(), (640, 80, 80))}
-    explored = [entry["exploration"] for entry in trainer.history]
+        assert entry.density == (288 + 80) / (640 + 80 + 80)
+        assert entry.densities == {n: c / s for (n, c), s in zip(start.items(), (640, 80, 80))}
+    explored = [epoch.exploration for epoch in trainer.history]
     assert explored == sorted(explored)
     assert explored[-1] > 0.4
 
@@ -427,7 +427,7 @@ def poisoned(data: Dataset, layer: str, value: float) -> tuple[Trainer, Callable
     """A trainer, and a `show` that spoils a weight of it after step 4."""
     trainer = Trainer(experiment(sparsity={"t_iter": 1000}), data)
 
-    def show(progress: Progress) -> None:
+    def show(progress: TrainingProgress) -> None:
         if progress.iteration == 4:
             weight = trainer.model.get_submodule(layer).synapse.weight
             with torch.no_grad():

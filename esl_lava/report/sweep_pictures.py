@@ -1,29 +1,28 @@
-"""Pictures of sweeps, as PNG: means over seeds, with every single run as a dot."""
+"""Pictures of sweeps: means over seeds, with every single run as a dot."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from esl_lava.report import canvas
-from esl_lava.report.sweeps import Row
+from esl_lava.results.sweep import SweepRow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = (canvas.BLUE, canvas.ORANGE, canvas.GREEN)
 
 
-def plot_by_eps(rows: Sequence[Row], path: Path) -> None:
+def draw_by_eps(rows: Sequence[SweepRow]) -> Figure:
     """Accuracy, and below it connections, over eps (ESL-SNNs, Fig. 2).
 
     Args:
         rows: with the setting "eps".
-        path: PNG to write.
-
-    Raises:
-        FileError: when it cannot be written.
     """
-    figure, (top, bottom) = canvas.figure(6, 5, nrows=2, sharex=True, height_ratios=[3, 2])
+    picture, ((top,), (bottom,)) = canvas.panels(6, 5, rows=2, heights=[3, 2])
     ordered = sorted(rows, key=lambda row: row.settings["eps"])
     eps = [row.settings["eps"] for row in ordered]
     _line(top, eps, ordered, color=canvas.BLUE)
@@ -35,10 +34,10 @@ def plot_by_eps(rows: Sequence[Row], path: Path) -> None:
     bottom.set_ylabel("connections")
     bottom.set_xlabel("eps (Eq. 1)")
     bottom.set_xticks(eps)
-    canvas.save(figure, path)
+    return picture
 
 
-def plot_by_rules(rows: Sequence[Row], path: Path) -> None:
+def draw_by_rules(rows: Sequence[SweepRow]) -> Figure:
     """Accuracy over growth rules, a line for each prune rule, a panel for each density.
 
     As in ESL-SNNs, Fig. 4, but every density has its own scale, so that rules can be told
@@ -46,20 +45,16 @@ def plot_by_rules(rows: Sequence[Row], path: Path) -> None:
 
     Args:
         rows: with the settings "density", "prune" and "growth".
-        path: PNG to write.
-
-    Raises:
-        FileError: when it cannot be written.
     """
     densities, prunes, growths = (
         list(dict.fromkeys(row.settings[key] for row in rows))
         for key in ("density", "prune", "growth")
     )
     width = 1.5 + max(2.0, 0.8 * len(growths)) * len(densities)
-    figure, panels = canvas.figure(width, 4, ncols=len(densities), squeeze=False)
-    for panel, density in zip(panels[0], densities):
+    picture, [panels] = canvas.panels(width, 4, columns=len(densities))
+    for panel, density in zip(panels, densities):
         panel.set_title(f"density {100 * float(density):g} %", fontsize=9, color=canvas.INK)
-        panel.set_xticks(range(len(growths)), growths, rotation=30, ha="right")
+        panel.set_xticks(range(len(growths)), map(str, growths), rotation=30, ha="right")
         panel.margins(x=0.15)
         for prune, colour in zip(prunes, COLOURS):
             line = [
@@ -69,22 +64,18 @@ def plot_by_rules(rows: Sequence[Row], path: Path) -> None:
             ]
             places = [growths.index(row.settings["growth"]) for row in line]
             _line(panel, places, line, color=colour, label=prune, linewidth=0.8)
-    panels[0][0].set_ylabel("test accuracy (%)")
-    panels[0][0].legend(title="prune", fontsize=8, title_fontsize=8, frameon=False)
-    canvas.save(figure, path)
+    panels[0].set_ylabel("test accuracy (%)")
+    panels[0].legend(title="prune", fontsize=8, title_fontsize=8, frameon=False)
+    return picture
 
 
-def plot_methods(rows: Sequence[Row], path: Path) -> None:
+def draw_methods(rows: Sequence[SweepRow]) -> Figure:
     """Accuracy of each way to train, beside its number of connections.
 
     Args:
         rows: with the setting "method".
-        path: PNG to write.
-
-    Raises:
-        FileError: when it cannot be written.
     """
-    figure, axis = canvas.figure(6, 1.2 + 0.5 * len(rows))
+    picture, axis = canvas.figure(6, 1.2 + 0.5 * len(rows))
     for place, row in enumerate(rows):
         axis.plot(
             [100 * value for value in row.accuracies],
@@ -106,22 +97,18 @@ def plot_methods(rows: Sequence[Row], path: Path) -> None:
     axis.margins(x=0.1)
     axis.set_xlabel("test accuracy (%); dots are seeds, bars their mean")
     axis.set_title("method, connections", fontsize=8, loc="left", color=canvas.INK)
-    canvas.save(figure, path)
+    return picture
 
 
-def plot_table1(rows: Sequence[Row], path: Path) -> None:
+def draw_table1(rows: Sequence[SweepRow]) -> Figure:
     """Accuracy over the operations of an inference, by connections and as counted.
 
     Grey dots are single seeds.
 
     Args:
         rows: with the setting "method".
-        path: PNG to write.
-
-    Raises:
-        FileError: when it cannot be written.
     """
-    figure, axis = canvas.figure(6, 3.6)
+    picture, axis = canvas.figure(6, 3.6)
     for row in rows:
         accuracy = 100 * row.accuracy
         seeds = [100 * value for value in row.accuracies]
@@ -148,10 +135,10 @@ def plot_table1(rows: Sequence[Row], path: Path) -> None:
     axis.margins(y=0.15)
     axis.set_xlabel("operations of an inference")
     axis.set_ylabel("test accuracy (%)")
-    canvas.save(figure, path)
+    return picture
 
 
-def _line(axis: Any, places: Sequence[Any], rows: Sequence[Row], **style: Any) -> None:
+def _line(axis: Axes, places: Sequence[Any], rows: Sequence[SweepRow], **style: Any) -> None:
     """Means as a line, single runs as dots."""
     axis.plot(places, [100 * row.accuracy for row in rows], marker="o", markersize=4, **style)
     for place, row in zip(places, rows):

@@ -1,0 +1,122 @@
+"""How far work has come, on standard error: a live line on a terminal, else a line now and then."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from esl_lava.cli.output import tell
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from esl_lava.training.trainer import TrainingProgress
+
+SAMPLES_DELAY = 1.0
+"""Seconds; nothing is shown of samples that are done within them."""
+
+
+@contextlib.contextmanager
+def show_training() -> Iterator[Callable[[TrainingProgress], None]]:
+    """Show a training's progress: live, or a line for each epoch."""
+    with contextlib.closing(_Display()) as display:
+
+        def show(now: TrainingProgress) -> None:
+            line = (
+                f"epoch {now.epoch}/{now.epochs}  step {now.iteration}/{now.iterations}  "
+                f"loss {now.loss:.4f}"
+            )
+            last_of_epoch = now.iteration * now.epochs % now.iterations == 0
+            display.show(line, now.iteration, now.iterations, last_of_epoch, now.iteration - 1)
+
+        yield show
+
+
+@contextlib.contextmanager
+def show_samples() -> Iterator[Callable[[str, int, int], None]]:
+    """Show how many samples are done: live, or a line for each tenth without a terminal.
+
+    What is given is a function of what runs (or no name), the samples that are done, and how
+    many there are.
+    """
+    with contextlib.ExitStack() as stack:
+        displays: dict[str, _Display] = {}
+        told: dict[str, int] = {}
+
+        def show(name: str, done: int, samples: int) -> None:
+            if name not in displays:
+                displays[name] = stack.enter_context(contextlib.closing(_Display(SAMPLES_DELAY)))
+            tenth = 10 * done // samples
+            due = done < samples and tenth > told.get(name, 0)
+            line = f"{name}: " if name else ""
+            if displays[name].show(f"{line}{done}/{samples} samples", done, samples, due):
+                told[name] = tenth
+
+        yield show
+
+
+class _Display:
+    """One piece of work, shown while it goes on.
+
+    Args:
+        delay: seconds in which nothing is shown.
+    """
+
+    def __init__(self, delay: float = 0.0) -> None:
+        self._delay = delay
+        self._start = time.monotonic()
+        self._before: int | None = None  # what was done when this was made
+        self._live = _live_line()
+        self._ended = False
+
+    def show(self, line: str, done: int, total: int, due: bool, before: int = 0) -> bool:
+        """Say where the work stands.
+
+        Args:
+            line: in words.
+            done, total: of it.
+            due: whether it is time for a line where no terminal is.
+            before: what somebody else had done before the first call.
+
+        Returns:
+            Whether it was shown.
+        """
+        elapsed = time.monotonic() - self._start
+        if self._before is None:
+            self._before = before
+        if self._ended or elapsed < self._delay or not done:
+            return False
+        if self._live is not None:
+            if not self._live.task_ids:
+                self._live.add_task("", total=total, completed=self._before)
+                self._live.start()
+            self._live.update(self._live.task_ids[0], completed=done, description=line)
+            if done == total:
+                self.close()
+        elif due:
+            left = elapsed / (done - self._before) * (total - done)
+            tell(f"     {line}  {left:.0f} s left")
+        return self._live is not None or due
+
+    def close(self) -> None:
+        """Leave the last state on the terminal."""
+        self._ended = True
+        if self._live is not None:
+            self._live.stop()
+
+
+def _live_line() -> Progress | None:
+    """A line that is drawn anew; None where standard error is no terminal that can."""
+    if not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if console.is_dumb_terminal:
+        return None
+    words = TextColumn("{task.description}", markup=False)
+    return Progress(BarColumn(20), words, TimeRemainingColumn(), console=console)

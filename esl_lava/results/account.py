@@ -1,0 +1,280 @@
+"""The account of a finished run: all that a report says of it; docs/report.md lists its keys.
+
+None of it depends on the clock or on where the run lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from esl_lava.arrays import Array, Bytes, Int32s
+from esl_lava.config import Experiment, to_toml
+from esl_lava.energy.table1 import PaperRow
+from esl_lava.energy.training import TrainingCost
+from esl_lava.network import Connections, Network
+from esl_lava.results.evaluation import Evaluation
+from esl_lava.results.mapped import Mapped
+from esl_lava.results.price import Disagreement, Price, Stated, stated
+from esl_lava.results.training import Epoch, MaskUpdate, kept_epoch
+from esl_lava.results.verification import Verification
+from esl_lava.values import Keys, keys
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One sample, as a network sees it.
+
+    Attributes:
+        inputs: (T, inputs) spikes.
+        spikes: layer name -> (T, neurons).
+        readout: (T, classes) v of the integrator, or None where the last layer fires.
+        image: (rows, columns) uint8, or None where the sample is no image.
+        label: the true class.
+        decision: the network's; None where nothing decides.
+    """
+
+    KEYS: ClassVar[Keys] = keys("label decision")
+
+    inputs: Array
+    spikes: Mapping[str, Bytes]
+    readout: Int32s | None
+    image: Bytes | None
+    label: int
+    decision: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class ShownLayer:
+    """The layer whose connections a report shows.
+
+    Attributes:
+        layer: its name.
+        place: in the network, from 0.
+        connections: of it.
+    """
+
+    KEYS: ClassVar[Keys] = keys("layer fan_in fan_out")
+
+    layer: str
+    place: int
+    connections: Connections
+
+    @property
+    def fan_in(self) -> tuple[int, float, int]:
+        """Least, mean and most connections of a neuron."""
+        return _spread(np.diff(self.connections.indptr))
+
+    @property
+    def fan_out(self) -> tuple[int, float, int]:
+        """Least, mean and most connections of an input."""
+        return _spread(np.bincount(self.connections.indices, minlength=self.connections.n_pre))
+
+
+def _spread(counts: Array) -> tuple[int, float, int]:
+    return int(counts.min()), float(counts.mean()), int(counts.max())
+
+
+@dataclass(frozen=True)
+class ReportedPrice:
+    """A price, with what a reader of the page needs of the device."""
+
+    KEYS: ClassVar[Keys] = keys("*=price price.device.title price.device.notes constants")
+
+    price: Price
+
+    @property
+    def constants(self) -> list[Stated]:
+        """What energies the device's file states."""
+        return [one for one in stated(self.price.device) if one.key.startswith(("energy", "mem"))]
+
+
+@dataclass(frozen=True)
+class ReportedVerification:
+    """A verification without its totals, which the account has as its own."""
+
+    KEYS: ClassVar[Keys] = keys(
+        "found.reference found.backends integers_compared=found.integers.compared "
+        "integers_that_differ=found.integers.total integer_differences=found.integers.sentences "
+        "differences_by_backend=found.differences found.not_run "
+        "first_difference=found.first_sentence firing_times=found.times"
+    )
+
+    found: Verification
+
+
+@dataclass(frozen=True, eq=False)
+class ReportedMap:
+    """A network on a chip that holds it."""
+
+    KEYS: ClassVar[Keys] = keys("fits *=mapped")
+
+    mapped: Mapped
+    fits: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """A network on a chip that cannot hold it.
+
+    Attributes:
+        chip: the device's name.
+        violations: of its limits, a sentence each.
+    """
+
+    KEYS: ClassVar[Keys] = keys("fits chip violations")
+
+    chip: str
+    violations: tuple[str, ...]
+    fits: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class OwnRow:
+    """A network of the size of the paper's Table 1, beside it.
+
+    Attributes:
+        accuracy: 0..1.
+        density: weights over positions.
+        connections: of the network.
+        sops: of a mean sample.
+        gpu, truenorth: joules by the paper's convention.
+        gpu_by_sops, truenorth_by_sops: joules with `sops` in the place of connections.
+    """
+
+    accuracy: float | None
+    density: float
+    connections: int
+    sops: float
+    gpu: float
+    truenorth: float
+    gpu_by_sops: float
+    truenorth_by_sops: float
+
+
+@dataclass(frozen=True)
+class BesideTable1:
+    """The paper's Table 1, and a network beside it.
+
+    Attributes:
+        paper: the rows as printed.
+        ours: the network.
+        remarks: on what does not add up in the table.
+    """
+
+    paper: tuple[PaperRow, ...]
+    ours: OwnRow
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Account:
+    """A run as a report has it.
+
+    Attributes:
+        config: the experiment.
+        trained_by: version of esl-lava that trained it.
+        network: exported from the model.
+        evaluation: of the network on the whole test split.
+        history: the epochs of the training.
+        updates: of its masks.
+        sparse_density: of the layers made sparse alone; None where there is none.
+        layer: whose connections are shown, if any is a matrix.
+        image_shape: (rows, columns) of a sample, where it is an image.
+        sample: the first of the test split, run.
+        verification: of some samples of that.
+        prices: device -> joules of the evaluation.
+        disagreements: among the prices.
+        cost: what the training took.
+        table1: the paper's beside the network; None where it is not the paper's network.
+        core_maps: chip -> where the network lies, or why it does not.
+        digests: SHA-256 of the model's file, and of what net.h5 means.
+    """
+
+    KEYS: ClassVar[Keys] = keys(
+        "title evaluation.accuracy evaluation.samples evaluation.dataset evaluation.split "
+        "model=config.model.kind config.encoding.steps network.density sparse_density "
+        "network.weights network.connections network.synapses evaluation.sops_per_sample "
+        "evaluation.spikes_per_sample evaluation.result.counts.layers kept.validation_accuracy "
+        "kept_epoch=kept.epoch history updates connectivity=layer sample "
+        "samples_verified=verification.samples spikes_compared=verification.spikes "
+        "positions_compared=verification.positions differences=verification.total "
+        "verification=reported_verification devices disagreements training=cost table1 "
+        "core_maps config config_toml trained_by digests"
+    )
+
+    config: Experiment
+    trained_by: str
+    network: Network
+    evaluation: Evaluation
+    history: Sequence[Epoch]
+    updates: Sequence[MaskUpdate]
+    sparse_density: float | None
+    layer: ShownLayer | None
+    image_shape: tuple[int, int] | None
+    sample: Sample
+    verification: Verification
+    prices: Mapping[str, Price]
+    disagreements: Sequence[Disagreement]
+    cost: TrainingCost
+    table1: BesideTable1 | None
+    core_maps: Mapping[str, ReportedMap | Misfit]
+    digests: Mapping[str, str]
+
+    @property
+    def title(self) -> str:
+        """The data set and the layers' sizes."""
+        sizes = (self.network.inputs, *(layer.neurons for layer in self.network.layers))
+        return f"{self.config.data.name}, {'-'.join(map(str, sizes))}"
+
+    @property
+    def kept(self) -> Epoch:
+        """The epoch whose weights were kept."""
+        return self.history[kept_epoch(self.history)]
+
+    @property
+    def reported_verification(self) -> ReportedVerification:
+        """The verification without its totals."""
+        return ReportedVerification(self.verification)
+
+    @property
+    def devices(self) -> dict[str, ReportedPrice]:
+        """Device -> its price, with what a reader needs of it."""
+        return {name: ReportedPrice(priced) for name, priced in self.prices.items()}
+
+    @property
+    def config_toml(self) -> str:
+        """The experiment as TOML."""
+        return to_toml(self.config)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A run among others, by what it costs on a device.
+
+    Attributes:
+        run: its name.
+        joules_per_sample, accuracy: where it lies; accuracy 0..1.
+        pareto: whether no run on its data set is at least as good in both and better in one.
+    """
+
+    run: str
+    joules_per_sample: float
+    accuracy: float
+    pareto: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs side by side.
+
+    Attributes:
+        datasets: the names of their data sets.
+        devices: device -> the place of every run.
+    """
+
+    datasets: Sequence[str]
+    devices: Mapping[str, Sequence[Place]]

@@ -1,0 +1,147 @@
+"""What a sweep found: an outcome for each run, a row for each setting over all its seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from esl_lava.energy.table1 import Measured, Table1
+from esl_lava.values import Keys, keys
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run's exported network does on the test split, and what was known before.
+
+    Attributes:
+        accuracy: of the integer network, 0..1.
+        validation_accuracy: of the kept epoch; None where nothing is held back.
+        connections, density: of all weight layers.
+        sparse_density: weights over positions of the sparse layers.
+        exploration: R_s of the kept epoch, of the sparse layers.
+        sops_per_sample: counted on the test split.
+        most_sops: of its samples, if neurons fire once; they cannot exceed the connections.
+        data: digests of the splits it was trained and evaluated on; none in files from before.
+    """
+
+    accuracy: float
+    validation_accuracy: float | None
+    connections: int
+    density: float
+    sparse_density: float
+    exploration: float
+    sops_per_sample: float
+    most_sops: int | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """What one setting reached.
+
+    Attributes:
+        settings: what was varied, name -> value.
+        seeds: of its runs; the tuples below are in their order.
+        accuracies: of the exported integer networks on the test split, 0..1.
+        validation: accuracy of the kept epochs on what was held back, or None.
+        connections: between two neurons of the whole network. The seeds share them, and
+        density, sparse_density: weights over positions, of the whole network; of the sparse
+            layers alone.
+        exploration: R_s, mean over the seeds.
+        sops: per sample, mean over the seeds.
+        most_sops: of any sample of any seed, where it was counted.
+    """
+
+    KEYS: ClassVar[Keys] = keys(
+        "settings seeds accuracy accuracy_spread=spread accuracies validation_accuracy "
+        "validation_accuracies=validation connections density sparse_density exploration "
+        "sops_per_sample=sops most_sops"
+    )
+
+    settings: Mapping[str, str | float]
+    seeds: tuple[int, ...]
+    accuracies: tuple[float, ...]
+    validation: tuple[float | None, ...]
+    connections: int
+    density: float
+    sparse_density: float
+    exploration: float
+    sops: float
+    most_sops: int | None = None
+
+    @classmethod
+    def of(
+        cls, settings: Mapping[str, str | float], seeds: Sequence[int], outcomes: Sequence[Outcome]
+    ) -> SweepRow:
+        """The row of some runs that differ in their seeds alone.
+
+        Args:
+            settings: what they share.
+            seeds, outcomes: of each, at least one.
+        """
+        first = outcomes[0]
+        counted = [found.most_sops for found in outcomes if found.most_sops is not None]
+        return cls(
+            settings=dict(settings),
+            seeds=tuple(seeds),
+            accuracies=tuple(found.accuracy for found in outcomes),
+            validation=tuple(found.validation_accuracy for found in outcomes),
+            connections=first.connections,
+            density=first.density,
+            sparse_density=first.sparse_density,
+            exploration=statistics.fmean(found.exploration for found in outcomes),
+            sops=statistics.fmean(found.sops_per_sample for found in outcomes),
+            most_sops=max(counted, default=None),
+        )
+
+    @property
+    def accuracy(self) -> float:
+        """Mean test accuracy."""
+        return statistics.fmean(self.accuracies)
+
+    @property
+    def spread(self) -> float | None:
+        """Sample standard deviation of the test accuracy; None of a single seed."""
+        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
+
+    @property
+    def validation_accuracy(self) -> float | None:
+        """Mean validation accuracy; None where a run held nothing back."""
+        known = [value for value in self.validation if value is not None]
+        return statistics.fmean(known) if len(known) == len(self.validation) else None
+
+
+@dataclass(frozen=True)
+class MeasuredTable1:
+    """The paper's Table 1, and networks trained here.
+
+    Attributes:
+        paper: recomputed from its connection counts.
+        measured: of the methods; none where the dense or the sparse network is missing.
+    """
+
+    paper: Table1
+    measured: Sequence[Measured]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a design's runs reached.
+
+    Attributes:
+        figure: name of the design.
+        config: what every run shares but for what is varied, as TOML.
+        rows: one for each setting, of the runs that did not fail.
+        failed: a sentence for every run that did.
+        table1: the paper's, where it stands beside.
+    """
+
+    KEYS: ClassVar[Keys] = keys("figure config rows failed *=table1")
+
+    figure: str
+    config: str
+    rows: Sequence[SweepRow]
+    failed: Sequence[str]
+    table1: MeasuredTable1 | None

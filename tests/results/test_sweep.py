@@ -1,0 +1,36 @@
+"""Rows of a sweep, by hand."""
+
+import pytest
+
+from esl_lava.results.sweep import Outcome, Sweep, SweepRow
+from esl_lava.values import as_values
+
+OUTCOMES = [
+    Outcome(0.9, 0.8, 100, 0.5, 0.4, exploration=0.6, sops_per_sample=10.0, most_sops=30),
+    Outcome(0.8, None, 100, 0.5, 0.4, exploration=0.8, sops_per_sample=20.0, most_sops=40),
+]
+
+
+def test_a_row_is_over_its_seeds() -> None:
+    row = SweepRow.of({"eps": 10.0}, [3, 4], OUTCOMES)
+    assert (row.seeds, row.accuracies, row.validation) == ((3, 4), (0.9, 0.8), (0.8, None))
+    assert (row.connections, row.density, row.sparse_density) == (100, 0.5, 0.4)
+    assert row.exploration == pytest.approx(0.7)
+    assert (row.sops, row.most_sops) == (15.0, 40)
+
+
+def test_most_operations_are_those_that_were_counted() -> None:
+    uncounted = Outcome(0.9, 0.8, 100, 0.5, 0.4, exploration=0.6, sops_per_sample=10.0)
+    assert SweepRow.of({}, [1], [uncounted]).most_sops is None
+    assert SweepRow.of({}, [1, 2], [uncounted, OUTCOMES[0]]).most_sops == 30
+
+
+def test_a_sweep_without_a_paper_beside_it_says_nothing_of_one() -> None:
+    row = SweepRow.of({"eps": 10.0}, [3, 4], OUTCOMES)
+    values = as_values(Sweep("fig2", "seed = 1", [row], [], None))
+    assert values == {
+        "figure": "fig2",
+        "config": "seed = 1",
+        "rows": [as_values(row)],
+        "failed": [],
+    }

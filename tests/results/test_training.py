@@ -1,0 +1,83 @@
+"""Epochs of a training, stored and read, and which of them is kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esl_lava.errors import DataError
+from esl_lava.results.training import Epoch, kept_epoch, read_history
+from esl_lava.values import as_values
+
+STORED: dict[str, Any] = {
+    "epoch": 3,
+    "loss": 0.5,
+    "validation_accuracy": None,
+    "density": 0.2,
+    "densities": {"hidden1": 0.1, "readout": 1.0},
+    "exploration": 0.3,
+    "silent": {"hidden1": 2},
+    "beyond_range": {"hidden1": 0.0, "readout": 0.25},
+}
+
+
+def history(accuracies: list[float | None], densities: list[float] | None = None) -> list[Epoch]:
+    return [
+        Epoch(number, 1.0, accuracy, density, {}, 0.1)
+        for number, (accuracy, density) in enumerate(
+            zip(accuracies, densities or [0.1] * len(accuracies)), 1
+        )
+    ]
+
+
+def test_what_is_stored_is_what_was_read() -> None:
+    epoch = Epoch.from_stored(STORED)
+    assert (epoch.epoch, epoch.densities["readout"], epoch.silent) == (3, 1.0, {"hidden1": 2})
+    assert list(as_values(epoch).items()) == list(STORED.items())  # in this order, too
+
+
+def test_older_records_stay_as_they_are() -> None:
+    """They know nothing of silent neurons and of weights out of range."""
+    older = {k: v for k, v in STORED.items() if k not in ("silent", "beyond_range")}
+    (epoch,) = read_history([older])
+    assert epoch.silent is None
+    assert as_values(epoch) == older
+
+
+@pytest.mark.parametrize("entry", [{}, {"epoch": 1, "loss": 2.0}])
+def test_what_is_no_epoch_is_refused(entry: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="the history holds an epoch with"):
+        read_history([STORED, entry])
+
+
+@given(st.lists(st.none() | st.floats(0, 1), min_size=1))
+def test_the_kept_epoch_is_the_latest_best(accuracies: list[float | None]) -> None:
+    kept = kept_epoch(history(accuracies))
+    reached = [accuracy or 0.0 for accuracy in accuracies]
+    assert reached[kept] == max(reached)
+    assert all(later < reached[kept] for later in reached[kept + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "kept"),
+    [
+        ([0.2], 0),
+        ([0.1, 0.5, 0.3], 1),
+        ([0.5, 0.5, 0.3], 1),  # the latest of equals
+        ([0.0, 0.0], 1),
+        ([None, None, None], 2),  # nothing held back: the last
+    ],
+)
+def test_by_hand(accuracies: list[float | None], kept: int) -> None:
+    assert kept_epoch(history(accuracies)) == kept
+
+
+def test_a_dense_epoch_is_no_candidate() -> None:
+    assert kept_epoch(history([0.9, 0.95, 0.4, 0.6, 0.5], [1, 1, 0.1, 0.1, 0.1])) == 3
+
+
+def test_in_the_dense_phase_the_best_of_it() -> None:
+    assert kept_epoch(history([0.9, 0.95, 0.94], [1, 1, 1])) == 1

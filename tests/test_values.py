@@ -1,0 +1,147 @@
+"""Records as JSON: one function, and the tables of keys that it follows."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import json
+import pkgutil
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import esl_lava
+from esl_lava.values import MERGED, OPTIONAL, Keys, as_values, keys, paths
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    counts: Any = ()
+
+
+@dataclass(frozen=True)
+class Whole:
+    KEYS: ClassVar[Keys] = keys("first=part.name *=other twice")
+
+    part: Part
+    other: Part | None
+    number: int = 2
+
+    @property
+    def twice(self) -> int:
+        return 2 * self.number
+
+
+@dataclass(frozen=True)
+class Sparing:
+    always: int | None = None
+    sometimes: int | None = field(default=None, metadata=OPTIONAL)
+
+
+def test_fields_are_keys_unless_a_table_names_others() -> None:
+    assert as_values(Part("a", (1, 2))) == {"name": "a", "counts": [1, 2]}
+    assert as_values(Whole(Part("a"), None)) == {"first": "a", "twice": 4}
+    merged = as_values(Whole(Part("a"), Part("b", {"c": Part("d")})))
+    assert merged == {
+        "first": "a",
+        "name": "b",
+        "counts": {"c": {"name": "d", "counts": []}},
+        "twice": 4,
+    }
+
+
+def test_a_table_of_keys() -> None:
+    table = keys("a b.c long=d e=f.g *=h")
+    assert list(table.items()) == [
+        *(("a", "a"), ("c", "b.c"), ("long", "d"), ("e", "f.g"), (MERGED, "h")),
+    ]
+
+
+def test_an_optional_field_has_no_key_where_it_is_none() -> None:
+    assert as_values(Sparing()) == {"always": None}
+    assert as_values(Sparing(1, 0)) == {"always": 1, "sometimes": 0}
+
+
+def test_arrays_become_lists() -> None:
+    found = as_values(Part("a", [np.arange(3), np.float32(0.5), {"x": np.zeros((1, 2))}]))
+    assert found["counts"] == [[0, 1, 2], 0.5, {"x": [[0.0, 0.0]]}]
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(plain)
+def test_plain_values_stay_as_they_are(value: Any) -> None:
+    values = as_values(Part("a", value))
+    assert values["counts"] == value
+    assert json.loads(json.dumps(values)) == values
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, Path("a"), Part])
+def test_what_json_has_no_form_for_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match="JSON has no form for a"):
+        as_values(Part("a", [value]))
+
+
+# --- the tables of all records: their paths exist, by the types of attributes ---------------
+
+
+def records() -> Iterator[type]:
+    """Every class of the package that has a table of keys."""
+    for found in pkgutil.walk_packages(esl_lava.__path__, "esl_lava."):
+        if found.name.split(".")[1] not in (
+            "results",
+            "experiments",
+            "energy",
+            "mapping",
+            "sparsity",
+        ):
+            continue
+        module = importlib.import_module(found.name)
+        for _, kind in inspect.getmembers(module, inspect.isclass):
+            if kind.__module__ == found.name and "KEYS" in vars(kind):
+                yield kind
+
+
+RECORDS = list(records())
+
+
+def kinds_of(kind: type, name: str) -> list[type]:
+    """The classes an attribute may have, None left out."""
+    hints = get_type_hints(kind)
+    if name in hints:
+        hint = hints[name]
+    else:
+        found = inspect.getattr_static(kind, name)
+        getter = found.fget if isinstance(found, property) else found.func  # a cached_property
+        hint = get_type_hints(getter)["return"]
+    union = get_origin(hint) in (Union, types.UnionType)
+    return [part for part in (get_args(hint) if union else (hint,)) if part is not type(None)]
+
+
+def test_all_records_are_found() -> None:
+    names = {kind.__name__ for kind in RECORDS}
+    assert {"Account", "Exported", "Trained", "TrainingCost", "Verification", "SweepRow"} <= names
+
+
+@pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: kind.__name__)
+def test_every_path_leads_to_an_attribute(kind: type) -> None:
+    table: Mapping[str, str] = paths(kind)
+    assert table
+    for key, path in table.items():
+        here = [kind]
+        for name in path.split("."):
+            here = [inner for one in here for inner in kinds_of(one, name)]
+        assert key != MERGED or all(dataclasses.is_dataclass(one) for one in here), path
