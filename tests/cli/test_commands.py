@@ -127,6 +127,7 @@ def test_run_as_a_program_of_its_own(tiny: Any, program: Command) -> None:
     network = netfile.read(tiny.net)
     data = load_samples(network, "digits", "test", 40)
     found = evaluate(network, data, encoding_of(network))
+    assert found.accuracy is not None
     assert f"{tiny.net} on digits (test), backend exact" in done.out.splitlines()
     shown = rows(done.out)
     assert shown["accuracy"] == f"{100 * found.accuracy:.2f} %"
@@ -795,6 +796,7 @@ def test_demo_for_people(
         f"joules per sample, {name}": f"{per_sample(counts, load_device(name)).total:.2E}"
         for name in DEFAULT_DEVICES
     }
+    assert evaluation.accuracy is not None
     assert shown == {
         "accuracy of the integer network": f"{100 * evaluation.accuracy:.2f} %",
         "on held-back test samples": "357",
