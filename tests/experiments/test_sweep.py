@@ -243,7 +243,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
 
 
 def test_a_finished_run_may_record_hidden_neurons(
-    cells: list[Cell], finished: tuple[Path, list[Row]], tmp_path: Path
+    cells: list[Cell], finished: tuple[Path, list[SweepRow]], tmp_path: Path
 ) -> None:
     folder, rows = finished
     shutil.copytree(folder, tmp_path / "sweep")
