@@ -12,11 +12,11 @@ from __future__ import annotations
 import numpy as np
 
 from esl_lava.arrays import Array, Bools, Int32s, Ints
-from esl_lava.network import Kind, Network
+from esl_lava.network import Connections, Network
 
 
 def fan_out(
-    part: Kind,
+    part: Connections,
     late: int | Int32s = 0,
     onto: Bools | None = None,
 ) -> Ints:

@@ -49,7 +49,7 @@ def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Connections:
+class Matrix:
     """The existing connections of a fully connected layer, compressed by output row.
 
     A connection may carry weight 0 (it was quantised away); it stays a connection.
@@ -100,10 +100,10 @@ class Connections:
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         # numpy forgets "read-only" in copies and pickles; the constructor does not.
-        return Connections, (self.n_post, self.n_pre, self.indptr, self.indices, self.weights)
+        return Matrix, (self.n_post, self.n_pre, self.indptr, self.indices, self.weights)
 
     @staticmethod
-    def from_dense(weights: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> Connections:
+    def from_dense(weights: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> Matrix:
         """Connections where `mask` (n_post, n_pre) is true, with `weights` of that shape.
 
         Without a mask every position is a connection.
@@ -122,7 +122,7 @@ class Connections:
         post, pre = np.nonzero(allowed)
         indptr = np.zeros(dense.shape[0] + 1, np.int64)
         np.cumsum(np.bincount(post, minlength=dense.shape[0]), out=indptr[1:])
-        return Connections(dense.shape[0], dense.shape[1], indptr, pre, dense[allowed])
+        return Matrix(dense.shape[0], dense.shape[1], indptr, pre, dense[allowed])
 
     @property
     def in_shape(self) -> tuple[int]:
@@ -220,7 +220,7 @@ class Connections:
             found[:, first:last] = spikes @ pattern.T > 0
         return found
 
-    def unrolled(self) -> Connections:
+    def unrolled(self) -> Matrix:
         """Itself: every synapse between two neurons is stored."""
         return self
 
@@ -412,7 +412,7 @@ class Convolution:
         inside = [np.flatnonzero((m >= 0) & (m < size)) for m in met]
         return [(m[there], there) for m, there in zip(met, inside)]
 
-    def unrolled(self) -> Connections:
+    def unrolled(self) -> Matrix:
         """Every connection between two neurons on its own; for small layers.
 
         Where the kernel has a weight of 0 but a connection, so has every place.
@@ -433,7 +433,7 @@ class Convolution:
         order = np.lexsort((pre, post))
         indptr = np.zeros(self.n_post + 1, np.int64)
         np.cumsum(np.bincount(post, minlength=self.n_post), out=indptr[1:])
-        return Connections(self.n_post, self.n_pre, indptr, pre[order], weights[order])
+        return Matrix(self.n_post, self.n_pre, indptr, pre[order], weights[order])
 
     def signed_sums(self) -> tuple[Ints, Ints]:
         """(channels,) sums of the negative and of the positive weights of an output's kernel.
@@ -563,10 +563,10 @@ class Injection:
         """(n, n_post) false."""
         return np.zeros((len(active), self.n_post), bool)
 
-    def unrolled(self) -> Connections:
+    def unrolled(self) -> Matrix:
         """No connection at all."""
         none = np.empty(0, np.int32)
-        return Connections(self.n_post, self.n_pre, np.zeros(self.n_post + 1, int), none, none)
+        return Matrix(self.n_post, self.n_pre, np.zeros(self.n_post + 1, int), none, none)
 
     def positions(self) -> Ints:
         """(0,): there are none."""
@@ -581,5 +581,5 @@ class Injection:
         return f"injection into {self.shape}"
 
 
-Kind = Connections | Convolution | Injection
+Connections = Matrix | Convolution | Injection
 """What brings input to a layer."""

@@ -28,7 +28,7 @@ import numpy as np
 
 from esl_lava.arrays import Int32s, Ints
 from esl_lava.chip import DECAY_UNITY, MAX_DELAY, MAX_REFRACTORY, NEVER
-from esl_lava.connections import Connections, Convolution, Injection, Kind, frozen
+from esl_lava.connections import Connections, Convolution, Injection, Matrix, frozen
 from esl_lava.topology import INPUT
 
 __all__ = [
@@ -39,8 +39,8 @@ __all__ = [
     "Cuba",
     "Injection",
     "Input",
-    "Kind",
     "Layer",
+    "Matrix",
     "Network",
 ]
 
@@ -131,7 +131,7 @@ class Input:
     """
 
     source: str
-    connections: Kind
+    connections: Connections
     delays: Int32s | None = None
 
     def __post_init__(self) -> None:
@@ -223,7 +223,7 @@ class Layer:
         return self.inputs[0].connections.out_shape
 
     @property
-    def kinds(self) -> tuple[Kind, ...]:
+    def wiring(self) -> tuple[Connections, ...]:
         """The connections of all inputs."""
         return tuple(given.connections for given in self.inputs)
 
@@ -335,7 +335,7 @@ class Network:
         return Network, (self.layers, self.steps, dict(self.provenance), self.input_bits)
 
     @property
-    def first(self) -> Kind:
+    def first(self) -> Connections:
         """The connections of the first layer's first input, which is the network's."""
         return self.layers[0].inputs[0].connections
 
@@ -356,27 +356,27 @@ class Network:
         return None if last.neuron.fires else last
 
     @property
-    def kinds(self) -> tuple[Kind, ...]:
+    def wiring(self) -> tuple[Connections, ...]:
         """The connections of all inputs of all layers."""
-        return tuple(kind for layer in self.layers for kind in layer.kinds)
+        return tuple(kind for layer in self.layers for kind in layer.wiring)
 
     @property
     def weights(self) -> int:
         """Weights of all layers together; of a kernel each once (see `connections`)."""
-        return sum(kind.stored for kind in self.kinds)
+        return sum(kind.stored for kind in self.wiring)
 
     @property
     def connections(self) -> int:
         """Connections between two neurons, of all layers together."""
-        return sum(kind.count for kind in self.kinds)
+        return sum(kind.count for kind in self.wiring)
 
     @property
     def synapses(self) -> int:
         """Connections whose integer weight is not 0, of all layers together."""
-        return sum(kind.synapses for kind in self.kinds)
+        return sum(kind.synapses for kind in self.wiring)
 
     @property
     def density(self) -> float:
         """Weights over positions of all layers together, 0..1."""
-        possible = sum(kind.possible for kind in self.kinds)
+        possible = sum(kind.possible for kind in self.wiring)
         return self.weights / possible if possible else 0.0

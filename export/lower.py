@@ -12,7 +12,7 @@ from esl_lava.arrays import Array, Int32s
 from esl_lava.chip import DECAY_UNITY, WEIGHT_SCALE
 from esl_lava.errors import LimitError
 from esl_lava.export.time_grid import grid_threshold, grid_weights
-from esl_lava.network import INPUT, INTEGRATOR, Connections, Cuba, Input, Layer, Network
+from esl_lava.network import INPUT, INTEGRATOR, Cuba, Input, Layer, Matrix, Network
 from esl_lava.trained import (
     CubaNeuron,
     DenseWeights,
@@ -141,10 +141,10 @@ def _lowered(layer: TrainedLayer, steps: int | None) -> Layer:
     return Layer(layer.name, tuple(inputs), neuron)
 
 
-def _connections(weights: Weights, rounding: Rounding) -> Connections:
+def _connections(weights: Weights, rounding: Rounding) -> Matrix:
     """The existing connections with integer weights."""
     integers = rounding(weights.values)
     if isinstance(weights, SparseWeights):
-        return Connections(weights.n_post, weights.n_pre, weights.starts, weights.pre, integers)
+        return Matrix(weights.n_post, weights.n_pre, weights.starts, weights.pre, integers)
     mask = None if weights.mask is None else weights.mask.reshape(weights.n_post, weights.n_pre)
-    return Connections.from_dense(integers.reshape(weights.n_post, weights.n_pre), mask)
+    return Matrix.from_dense(integers.reshape(weights.n_post, weights.n_pre), mask)

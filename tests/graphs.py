@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from esl_lava.arrays import Int32s
-from esl_lava.network import INPUT, Connections, Cuba, Input, Kind, Layer, Network
+from esl_lava.network import INPUT, Connections, Cuba, Input, Layer, Matrix, Network
 
 
 def a_layer(
     name: str,
-    connections: Kind,
+    connections: Connections,
     neuron: Cuba,
     bias: npt.ArrayLike | None = None,
     delays: npt.ArrayLike | None = None,
-    recurrent: Kind | None = None,
+    recurrent: Connections | None = None,
     skips: Sequence[Input] = (),
     source: str = INPUT,
 ) -> Layer:
@@ -44,7 +44,7 @@ def a_network(
     return Network(tuple(chained), steps, provenance or {}, input_bits)
 
 
-def matrix(layer: Layer) -> Connections:
+def matrix(layer: Layer) -> Matrix:
     """The connections of a layer's first input, one by one."""
     return layer.inputs[0].connections.unrolled()
 
@@ -64,7 +64,7 @@ class End(NamedTuple):
     """An input of a layer, and the steps after a spike until it arrives."""
 
     source: str
-    connections: Kind
+    connections: Connections
     late: int | Int32s
 
 

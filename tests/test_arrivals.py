@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from esl_lava.arrivals import by_steps_left, crossed, fan_out, latest, widened
-from esl_lava.network import INPUT, Connections, Cuba, Injection, Input
+from esl_lava.network import INPUT, Cuba, Injection, Input, Matrix
 from tests.graphs import a_layer, a_network, ends
 from tests.test_network import any_convolution
 
@@ -18,7 +18,7 @@ def test_fan_out_by_steps_left(seed):
     rng = np.random.default_rng(seed)
     part = any_convolution(seed)
     if seed % 3 == 0:
-        part = Connections.from_dense(rng.integers(-1, 2, (7, 5)))
+        part = Matrix.from_dense(rng.integers(-1, 2, (7, 5)))
     late = int(rng.integers(0, 3)) if seed % 2 else rng.integers(0, 5, part.n_post)
     found = fan_out(part, late)
     assert found.shape == (int(np.max(late)) + 1, part.n_pre)
@@ -54,8 +54,8 @@ def test_every_synapse_is_crossed_that_is_reached_in_time():
 
 
 def test_ends_of_a_network_and_when_their_spikes_arrive():
-    def full(n_post: int, n_pre: int) -> Connections:
-        return Connections.from_dense(np.ones((n_post, n_pre), int))
+    def full(n_post: int, n_pre: int) -> Matrix:
+        return Matrix.from_dense(np.ones((n_post, n_pre), int))
 
     first = a_layer("a", full(3, 2), Cuba(1, 1, 1), recurrent=full(3, 3))
     second = a_layer(

@@ -13,11 +13,11 @@ from esl_lava.counts import Counts, LayerCounts
 from esl_lava.network import (
     INPUT,
     INTEGRATOR,
-    Connections,
     Convolution,
     Cuba,
     Injection,
     Input,
+    Matrix,
 )
 from tests.graphs import a_layer, a_network
 from tests.netfile.networks import assert_same, random_convolution, random_network
@@ -26,11 +26,11 @@ LIF = Cuba(current_decay=4096, voltage_decay=2048, threshold=64)
 
 
 def layer(name="a", n_post=2, n_pre=3, neuron=LIF, bias=None):
-    return a_layer(name, Connections.from_dense(np.ones((n_post, n_pre), int)), neuron, bias)
+    return a_layer(name, Matrix.from_dense(np.ones((n_post, n_pre), int)), neuron, bias)
 
 
 def connections(indptr=(0, 2, 2, 3), indices=(0, 3, 1), weights=(5, 0, -7), n_post=3, n_pre=4):
-    return Connections(n_post, n_pre, indptr, indices, weights)
+    return Matrix(n_post, n_pre, indptr, indices, weights)
 
 
 shapes = hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)
@@ -48,7 +48,7 @@ def masked(draw):
 @given(masked())
 def test_dense_and_mask_come_back(given_):
     weights, mask = given_
-    c = Connections.from_dense(weights, mask)
+    c = Matrix.from_dense(weights, mask)
     assert np.array_equal(c.dense(), weights)
     assert np.array_equal(c.mask(), mask)
     assert (c.n_post, c.n_pre) == weights.shape
@@ -58,7 +58,7 @@ def test_dense_and_mask_come_back(given_):
     assert np.array_equal(c.fan_out(), np.count_nonzero(weights, axis=0))
     assert c.fan_out().shape == (c.n_pre,)
     assert np.array_equal(c.rows(), np.nonzero(mask)[0])
-    again = Connections(c.n_post, c.n_pre, c.indptr, c.indices, c.weights)
+    again = Matrix(c.n_post, c.n_pre, c.indptr, c.indices, c.weights)
     assert np.array_equal(again.dense(), weights)
     assert np.array_equal(again.mask(), mask)
 
@@ -66,7 +66,7 @@ def test_dense_and_mask_come_back(given_):
 @given(masked(), st.data())
 def test_any_disorder_within_a_row_is_refused(given_, data):
     weights, mask = given_
-    c = Connections.from_dense(weights, mask)
+    c = Matrix.from_dense(weights, mask)
     rows = c.rows().tolist()
     neighbours = [i for i in range(len(rows) - 1) if rows[i] == rows[i + 1]]
     assume(neighbours)
@@ -77,18 +77,18 @@ def test_any_disorder_within_a_row_is_refused(given_, data):
     doubled[first] = doubled[first + 1]
     for indices in (swapped, doubled):
         with pytest.raises(ValueError, match="strictly ascending"):
-            Connections(c.n_post, c.n_pre, c.indptr, indices, c.weights)
+            Matrix(c.n_post, c.n_pre, c.indptr, indices, c.weights)
 
 
 def test_rows_may_start_anywhere():
     # Index 3 then 0: a new row, not a disorder; empty rows at either end and between.
-    c = Connections(5, 4, [0, 0, 2, 2, 3, 3], [1, 3, 0], [4, 5, 6])
+    c = Matrix(5, 4, [0, 0, 2, 2, 3, 3], [1, 3, 0], [4, 5, 6])
     assert c.rows().tolist() == [1, 1, 3]
     assert c.dense().tolist() == [[0] * 4, [0, 4, 0, 5], [0] * 4, [6, 0, 0, 0], [0] * 4]
 
 
 def test_a_layer_without_connections():
-    c = Connections.from_dense(np.zeros((2, 3), int), np.zeros((2, 3), bool))
+    c = Matrix.from_dense(np.zeros((2, 3), int), np.zeros((2, 3), bool))
     assert (c.count, c.synapses, c.possible) == (0, 0, 6)
     assert not c.dense().any()
     assert not c.mask().any()
@@ -97,7 +97,7 @@ def test_a_layer_without_connections():
 
 
 def test_without_a_mask_zeros_are_connections():
-    c = Connections.from_dense([[0, 1], [0, 0]])
+    c = Matrix.from_dense([[0, 1], [0, 0]])
     assert (c.count, c.synapses) == (4, 1)
 
 
@@ -143,15 +143,15 @@ def test_only_integers(change):
 
 def test_from_dense_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match=r"shape \(outputs, inputs\)"):
-        Connections.from_dense([1, 2])
+        Matrix.from_dense([1, 2])
     with pytest.raises(ValueError, match=r"mask of shape \(1, 3\)"):
-        Connections.from_dense([[1, 2]], [[True, True, True]])
+        Matrix.from_dense([[1, 2]], [[True, True, True]])
     with pytest.raises(ValueError, match="outside the mask"):
-        Connections.from_dense([[1, 2]], [[True, False]])
+        Matrix.from_dense([[1, 2]], [[True, False]])
     with pytest.raises(ValueError, match="empty"):
-        Connections.from_dense(np.zeros((0, 3), int))
+        Matrix.from_dense(np.zeros((0, 3), int))
     with pytest.raises(TypeError):
-        Connections.from_dense([[1.0]])
+        Matrix.from_dense([[1.0]])
 
 
 def test_arrays_are_copied_and_read_only():
@@ -198,7 +198,7 @@ def test_copies_for_other_processes_are_read_only_too(again):
     assert (other.steps, other.provenance) == (8, {"a": "b"})
     for before, after in zip(network.layers, other.layers):
         assert (before.name, before.neuron) == (after.name, after.neuron)
-        (one,), (same,) = before.kinds, after.kinds
+        (one,), (same,) = before.wiring, after.wiring
         assert np.array_equal(one.unrolled().dense(), same.unrolled().dense())
         assert not same.weights.flags.writeable
     assert other.layers[0].bias.tolist() == [1, 2]
@@ -250,7 +250,7 @@ def test_the_shape_of_the_input_is_what_the_first_layer_says():
         (maps, (2, 3, 4)),
         (Injection((2, 3, 4)), (2, 3, 4)),
         (Injection((5,)), (5,)),
-        (Connections.from_dense(np.ones((2, 24), int)), (24,)),
+        (Matrix.from_dense(np.ones((2, 24), int)), (24,)),
     ):
         network = a_network((a_layer("first", connections, Cuba(0, 0, 1)),))
         assert network.input_shape == shape
@@ -470,22 +470,22 @@ def test_neurons_are_equal_by_value():
         ({"delays": [1]}, r"delays of shape \(1,\), not one value for each of 2"),
         ({"delays": [0, 63]}, "delay 63 is outside 0..62"),
         ({"delays": [-1, 0]}, "delay -1 is outside"),
-        ({"recurrent": Connections.from_dense([[1, 1]])}, "recurrent has 1 outputs for 2 neurons"),
-        ({"recurrent": Connections.from_dense([[1]] * 2)}, "recurrent has 1 inputs from 2 neurons"),
+        ({"recurrent": Matrix.from_dense([[1, 1]])}, "recurrent has 1 outputs for 2 neurons"),
+        ({"recurrent": Matrix.from_dense([[1]] * 2)}, "recurrent has 1 inputs from 2 neurons"),
         (
-            {"skips": [Input(INPUT, Connections.from_dense([[1, 1, 1]]))]},
+            {"skips": [Input(INPUT, Matrix.from_dense([[1, 1, 1]]))]},
             "skip from input has 1 outputs for 2 neurons",
         ),
     ],
 )
 def test_layers_that_do_not_fit_together(change, message):
     with pytest.raises(ValueError, match=f"layer a: {message}"):
-        a_layer("a", Connections.from_dense(np.ones((2, 3), int)), LIF, **change)
+        a_layer("a", Matrix.from_dense(np.ones((2, 3), int)), LIF, **change)
 
 
 def skipping(source, n_pre, name="b"):
-    skip = Input(source, Connections.from_dense(np.ones((4, n_pre), int)))
-    return a_layer(name, Connections.from_dense(np.ones((4, 2), int)), LIF, skips=[skip])
+    skip = Input(source, Matrix.from_dense(np.ones((4, n_pre), int)))
+    return a_layer(name, Matrix.from_dense(np.ones((4, 2), int)), LIF, skips=[skip])
 
 
 @pytest.mark.parametrize(
@@ -505,7 +505,7 @@ def test_skips_and_inputs_that_do_not_fit(layers, bits, message):
 
 
 def test_a_network_counts_all_its_parts():
-    recurrent = Connections.from_dense(np.ones((2, 2), int))
+    recurrent = Matrix.from_dense(np.ones((2, 2), int))
     maps = Convolution([[[[1, 0]]]], (1, 1, 3))
     first = a_layer("a", maps, LIF, recurrent=recurrent)
     network = a_network((first, skipping(INPUT, 3)))
@@ -523,7 +523,7 @@ def test_everything_is_copied_for_other_processes(again):
         network = random_network(seed)
         other = again(network)
         assert_same(other, network)
-        for part in other.kinds:
+        for part in other.wiring:
             array = getattr(part, "kernel", getattr(part, "indices", None))
             assert array is None or not array.flags.writeable
 

@@ -88,8 +88,8 @@ def _detail(layer: Layer, in_spikes: int) -> LayerDetail:
     decays = np.asarray(layer.neuron.voltage_decay), np.asarray(layer.neuron.current_decay)
     leaky = bool((decays[0] > 0).any() or (decays[1] < DECAY_UNITY).any())
     return LayerDetail(
-        inputs=sum(part.n_pre for part in layer.kinds),
-        nonzero=sum(part.nonzero for part in layer.kinds),
+        inputs=sum(part.n_pre for part in layer.wiring),
+        nonzero=sum(part.nonzero for part in layer.wiring),
         targets=first.targets,
         in_spikes=in_spikes,
         convolution=first.shares,

@@ -112,10 +112,10 @@ def connection_sparsity(network: Network) -> float:
 
     NeuroBench divides in float32; so does this.
     """
-    possible = sum(kind.possible for kind in network.kinds)
+    possible = sum(kind.possible for kind in network.wiring)
     if possible == 0:
         return 0.0
-    zeros = possible - sum(kind.nonzero for kind in network.kinds)
+    zeros = possible - sum(kind.nonzero for kind in network.wiring)
     return round(float(np.float32(zeros) / np.float32(possible)), 4)
 
 
@@ -129,7 +129,7 @@ def footprint(network: Network, value_bytes: int = 4) -> int:
         network: whose parameters.
         value_bytes: of a parameter: 4 for the float32 of a PyTorch model.
     """
-    values = sum(kind.possible for kind in network.kinds)
+    values = sum(kind.possible for kind in network.wiring)
     for layer in network.layers:
         if layer.bias is not None:
             channels = layer.bias.reshape(layer.shape[0], -1)

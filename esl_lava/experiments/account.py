@@ -16,7 +16,7 @@ from esl_lava.experiments.evaluate import Probes
 from esl_lava.experiments.price import cost_of_training, disagreements
 from esl_lava.experiments.rundir import RunDirectory, read_updates
 from esl_lava.modelfile import SavedModel
-from esl_lava.network import Connections, Network
+from esl_lava.network import Matrix, Network
 from esl_lava.results.account import (
     Account,
     BesideTable1,
@@ -100,7 +100,7 @@ def account(run: RunDirectory, found: Findings) -> Account:
     )
 
 
-def first_sparse(network: Network) -> tuple[str, int, Connections] | None:
+def first_sparse(network: Network) -> tuple[str, int, Matrix] | None:
     """Name, place and connections of the first layer that is not dense, else of the first.
 
     None where it is no matrix of connections.
@@ -108,7 +108,7 @@ def first_sparse(network: Network) -> tuple[str, int, Connections] | None:
     places = [
         (layer.name, index, matrix)
         for index, layer in enumerate(network.layers)
-        if isinstance(matrix := layer.inputs[0].connections, Connections)
+        if isinstance(matrix := layer.inputs[0].connections, Matrix)
     ]
     sparse = [found for found in places if found[2].stored < found[2].possible]
     return next(iter(sparse or places), None)

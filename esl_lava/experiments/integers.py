@@ -48,7 +48,7 @@ def compare_integers(expected: Network, found: Network) -> IntegerComparison:
             nothing = np.zeros(ours.neurons, np.int64)
             pair = values.get(quantity, nothing), others.get(quantity, nothing)
             differences += _compare_values(ours.name, quantity, *pair)
-        compared += sum(kind.stored for kind in ours.kinds)
+        compared += sum(kind.stored for kind in ours.wiring)
         compared += sum(value.size for value in values.values())
     return IntegerComparison(compared, tuple(differences))
 

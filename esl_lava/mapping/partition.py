@@ -256,7 +256,7 @@ def stored_bits(layer: Layer, capacity: Capacity) -> int:
     Raises:
         LimitError: where no width of the chip holds the layer's weights.
     """
-    values = np.concatenate([kind.weights for kind in layer.kinds])
+    values = np.concatenate([kind.weights for kind in layer.wiring])
     used = values[values != 0]
     if not used.size:
         return capacity.weight_bits[0]
@@ -518,15 +518,15 @@ def _layer_map(
     binding = max(limits, key=lambda name: max(c.used[name] for c in cores) / limits[name])
     bits = stored_bits(layer, capacity) + _delay_bits(layer)
     index = rule.index(max(region.neurons for region in plan.regions) - 1)
-    possible = sum(kind.possible for kind in layer.kinds)
+    possible = sum(kind.possible for kind in layer.wiring)
     return LayerMap(
         name=layer.name,
         neurons=layer.neurons,
         form=plan.form,
         weight_bits=stored_bits(layer, capacity),
-        weights=sum(kind.stored for kind in layer.kinds),
-        connections=sum(kind.count for kind in layer.kinds),
-        density=sum(kind.nonzero for kind in layer.kinds) / possible if possible else 0.0,
+        weights=sum(kind.stored for kind in layer.wiring),
+        connections=sum(kind.count for kind in layer.wiring),
+        density=sum(kind.nonzero for kind in layer.wiring) / possible if possible else 0.0,
         words={form: (other.words, len(other.regions)) for form, other in plans.items()},
         break_even={
             form: rule.break_even(form, bits, index) for form in rule.formats if form != DENSE
@@ -553,8 +553,8 @@ def _fit(layer: Layer, plan: _Plan, capacity: Capacity, rule: Packing) -> Fit | 
     if resource not in ("synapse_words", "words_per_axon"):
         pass
     elif plan.form != DENSE or first.shares or first.injects:
-        density = limit / used * sum(kind.nonzero for kind in layer.kinds)
-        density /= sum(kind.possible for kind in layer.kinds)
+        density = limit / used * sum(kind.nonzero for kind in layer.wiring)
+        density /= sum(kind.possible for kind in layer.wiring)
     else:
         room = capacity.synapse_words.value * rule.word_bits
         share = -(-layer.neurons // fewer)

@@ -12,7 +12,7 @@ import numpy as np
 
 from esl_lava.arrays import Bools, Ints
 from esl_lava.mapping.packing import Lists
-from esl_lava.network import Connections, Convolution, Kind, Layer
+from esl_lava.network import Connections, Convolution, Layer, Matrix
 
 Range = tuple[int, int]
 
@@ -161,7 +161,7 @@ class MatrixIndex:
         shape: of the layer.
     """
 
-    def __init__(self, matrix: Connections, shape: tuple[int, ...]) -> None:
+    def __init__(self, matrix: Matrix, shape: tuple[int, ...]) -> None:
         self.n_pre = matrix.n_pre
         self._matrix = matrix
         self._shape = shape
@@ -404,7 +404,7 @@ class KernelIndex:
 RegionIndex = MatrixIndex | KernelIndex
 
 
-def index_regions(connections: Kind, shape: tuple[int, ...]) -> RegionIndex:
+def index_regions(connections: Connections, shape: tuple[int, ...]) -> RegionIndex:
     """Lay out connections to a layer of this shape.
 
     A kernel shares lists of synapses where it makes the layer's maps.

@@ -12,7 +12,7 @@ from esl_lava.arrays import Int32s, Ints
 from esl_lava.errors import DataError
 from esl_lava.mapping.partition import CoreMap
 from esl_lava.mapping.regions import Region, RegionIndex, index_regions
-from esl_lava.network import INPUT, Kind, Network
+from esl_lava.network import INPUT, Connections, Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ def traffic(network: Network, core_map: CoreMap, spikes: Mapping[str, Ints]) -> 
 
 
 def _fan_out(
-    connections: Kind,
+    connections: Connections,
     late: int | Int32s,
     synapses: RegionIndex,
     region: Region,

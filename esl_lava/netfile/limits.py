@@ -22,7 +22,7 @@ from esl_lava.network import Layer, Network
 
 def has_synapses(layer: Layer) -> Iterator[str]:
     """A layer of zeros does not load: netx takes the logarithm of its largest weight."""
-    if _is_matrix(layer) and not any(kind.synapses for kind in layer.kinds):
+    if _is_matrix(layer) and not any(kind.synapses for kind in layer.wiring):
         yield "every weight is 0, which netx cannot load"
 
 
@@ -80,7 +80,7 @@ def bias_fits_thirteen_bits(layer: Layer) -> Iterator[str]:
 
 def convolutions_fit_lava(layer: Layer) -> Iterator[str]:
     """Sizes, strides, paddings, dilations and groups in signed 8 bits; Lava wraps others."""
-    for kind in layer.kinds:
+    for kind in layer.wiring:
         for name, number in kind.sliding.items():
             if number > LAVA_SLIDING:
                 yield f"{name} {number} exceeds {LAVA_SLIDING}, what Lava can hold"

@@ -41,7 +41,7 @@ from esl_lava.netfile.writer import (
     netx_type,
     source_in_netx,
 )
-from esl_lava.network import Connections, Convolution, Injection, Input, Kind, Layer, Network
+from esl_lava.network import Connections, Convolution, Injection, Input, Layer, Matrix, Network
 
 MAX_AXES = 8
 
@@ -215,7 +215,7 @@ class _Walk:
         if kind not in KINDS:
             raise RefusedError(f"type {kind!r} is not supported, only {', '.join(KINDS)}, flatten")
         shape = self._shape(group)
-        connections: Kind
+        connections: Connections
         if kind == "input":
             connections = Injection(shape)
         elif kind == "conv":
@@ -275,7 +275,7 @@ class _Walk:
         n_pre: int | None,
         beside: h5py.Group | None,
         zeros: str = "zero_connections",
-    ) -> Connections:
+    ) -> Matrix:
         """A weight matrix; older files have it in one dimension."""
         weight = self._weight(group, key)
         fits = weight.size and (
@@ -287,7 +287,7 @@ class _Walk:
             raise RefusedError(f"{key} of shape {weight.shape} does not feed {n_post} neurons")
         weight = weight.reshape(n_post, -1)
         self.positions -= weight.size
-        return Connections.from_dense(weight, _mask(weight, beside, zeros))
+        return Matrix.from_dense(weight, _mask(weight, beside, zeros))
 
     def _convolution(
         self, group: h5py.Group, beside: h5py.Group | None, in_shape: tuple[int, ...]
@@ -337,7 +337,7 @@ class _Walk:
         skips = []
         for index in range(len(stored)):
             group = subgroup(stored, str(index))
-            connections: Kind
+            connections: Connections
             if has(group, "in_shape"):
                 connections = self._convolution(group, group, self._in_shape(group))
             else:

@@ -29,7 +29,7 @@ from esl_lava.arrays import Array, Ints
 from esl_lava.errors import FileError, LimitError
 from esl_lava.files import replace_file
 from esl_lava.netfile.safe import MAX_TEXT
-from esl_lava.network import INPUT, Connections, Convolution, Input, Kind, Layer, Network
+from esl_lava.network import INPUT, Connections, Convolution, Input, Layer, Matrix, Network
 
 FORMAT_VERSION = 2
 GROUP = "esl_lava"
@@ -97,9 +97,9 @@ def _missing(layer: Layer, before: Layer | None) -> Iterator[str]:
         yield "connections from earlier layers"
     if layer.neuron.refractory:
         yield "refractory period"
-    if layer.recurrent is not None and not isinstance(connections, Connections):
+    if layer.recurrent is not None and not isinstance(connections, Matrix):
         yield "recurrent connections in a layer of feature maps or injected input"
-    if delays is not None and not isinstance(connections, Connections):
+    if delays is not None and not isinstance(connections, Matrix):
         yield "delays in a layer of feature maps or injected input"
     if delays is not None and layer.recurrent is not None:
         yield "delays in a recurrent layer"
@@ -110,7 +110,7 @@ def _missing(layer: Layer, before: Layer | None) -> Iterator[str]:
 
 
 def _too_large(network: Network) -> Iterator[str]:
-    by_layer = {layer: sum(kind.possible for kind in layer.kinds) for layer in network.layers}
+    by_layer = {layer: sum(kind.possible for kind in layer.wiring) for layer in network.layers}
     largest = max(network.layers, key=lambda layer: by_layer[layer])
     positions = sum(by_layer.values())
     if positions > MAX_POSITIONS:
@@ -172,8 +172,8 @@ def digest(network: Network) -> str:
     return sha.hexdigest()
 
 
-def _feed_connections(sha: hashlib._Hash, c: Kind) -> None:
-    if isinstance(c, Connections):
+def _feed_connections(sha: hashlib._Hash, c: Connections) -> None:
+    if isinstance(c, Matrix):
         _feed(sha, f"connections {c.n_post} {c.n_pre}")
         for array in (c.indptr, c.indices, c.weights):
             _feed_values(sha, array)
@@ -275,7 +275,7 @@ def _write_netx(layer: Layer, group: h5py.Group) -> None:
     group.create_dataset("neuron/gradedSpike", data=False)
 
 
-def _write_weights(c: Kind, group: h5py.Group) -> None:
+def _write_weights(c: Connections, group: h5py.Group) -> None:
     if isinstance(c, Convolution):
         group.create_dataset("inChannels", data=c.in_shape[0])
         group.create_dataset("outChannels", data=c.out_shape[0])
@@ -290,7 +290,7 @@ def _write_weights(c: Kind, group: h5py.Group) -> None:
         _write_matrix(c, group, "weight")
 
 
-def _write_matrix(c: Kind, group: h5py.Group, name: str) -> None:
+def _write_matrix(c: Connections, group: h5py.Group, name: str) -> None:
     matrix = c.unrolled()
     _deflated(group, name, matrix.dense(_smallest(np.append(matrix.weights, 0))))
 

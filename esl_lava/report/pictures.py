@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from esl_lava.arrays import Bytes, Floats, Int32s
-from esl_lava.connections import Connections
+from esl_lava.connections import Matrix
 from esl_lava.report import canvas
 from esl_lava.report.canvas import INK
 from esl_lava.results.account import Sample
@@ -192,7 +192,7 @@ def draw_epochs_by_density(history: Sequence[Epoch]) -> Figure:
     return picture
 
 
-def draw_incoming(connections: Connections, shape: tuple[int, int]) -> Figure:
+def draw_incoming(connections: Matrix, shape: tuple[int, int]) -> Figure:
     """How many connections every pixel of the input has.
 
     Args:
@@ -208,7 +208,7 @@ def draw_incoming(connections: Connections, shape: tuple[int, int]) -> Figure:
     return picture
 
 
-def draw_fields(connections: Connections, shape: tuple[int, int]) -> Figure:
+def draw_fields(connections: Matrix, shape: tuple[int, int]) -> Figure:
     """Receptive fields: the weights of some neurons, spread evenly over the layer.
 
     Args:
@@ -236,7 +236,7 @@ def draw_fields(connections: Connections, shape: tuple[int, int]) -> Figure:
     return picture
 
 
-def draw_matrix(connections: Connections) -> Figure:
+def draw_matrix(connections: Matrix) -> Figure:
     """The mask of a layer; where it is large, the density of blocks of it.
 
     Args:

@@ -15,7 +15,7 @@ from esl_lava.arrays import Array, Bytes, Int32s
 from esl_lava.config import Experiment, to_toml
 from esl_lava.energy.table1 import PaperRow
 from esl_lava.energy.training import TrainingCost
-from esl_lava.network import Connections, Network
+from esl_lava.network import Matrix, Network
 from esl_lava.results.evaluation import Evaluation
 from esl_lava.results.mapped import Mapped
 from esl_lava.results.price import Disagreement, Price, Stated, stated
@@ -61,7 +61,7 @@ class ShownLayer:
 
     layer: str
     place: int
-    connections: Connections
+    connections: Matrix
 
     @property
     def fan_in(self) -> tuple[int, float, int]:

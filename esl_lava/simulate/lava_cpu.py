@@ -64,7 +64,8 @@ def run(
             path = Path(folder) / "net.h5"
             netfile.write(network, path)
         return run_file(
-            *(path, network, inputs, record, deadline),
+            *(path, network, inputs, record),
+            deadline=deadline,
             states=states,
             sparse=sparse,
             workers=workers,

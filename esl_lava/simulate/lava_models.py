@@ -24,7 +24,7 @@ import numpy as np
 from esl_lava.arrays import Array, Bytes, Int32s
 from esl_lava.chip import LAVA_BIAS_BITS, LAVA_SLIDING, STATE_SHIFT
 from esl_lava.errors import BackendError
-from esl_lava.network import INPUT, Connections, Convolution, Input, Kind, Layer, Network
+from esl_lava.network import INPUT, Connections, Convolution, Input, Layer, Matrix, Network
 from esl_lava.simulate.result import Progress, Result, count, decide, decisive
 
 WEIGHTS = (-256, 255)
@@ -141,7 +141,7 @@ def _wide_bias(layer: Layer, inputs: Array) -> Iterator[str]:
             )
 
 
-def _wide_convolution(part: Kind, largest: int) -> Iterator[str]:
+def _wide_convolution(part: Connections, largest: int) -> Iterator[str]:
     """What Lava would make another number of, where inputs are at most `largest` in size."""
     widest = max(part.sliding.values())
     if widest > LAVA_SLIDING:
@@ -247,7 +247,7 @@ def _synapse(given: Input, bits: int, sparse: bool) -> _Synapse:
     return _Synapse(given.source, matrix, (connections.n_pre,))
 
 
-def _matrix(c: Connections, delays: Int32s | None, bits: int, sparse: bool) -> Any:
+def _matrix(c: Matrix, delays: Int32s | None, bits: int, sparse: bool) -> Any:
     from lava.proc.dense.models import PyDelayDenseModelBitAcc, PyDenseModelBitAcc
     from lava.proc.sparse.models import PyDelaySparseModelBitAcc, PySparseModelBitAcc
     from lava.utils.weightutils import SignMode

@@ -196,7 +196,7 @@ def layer_counts(
     layer: Layer, *, samples: int, steps: int, sops: int, spikes: int, returned: int
 ) -> LayerCounts:
     """The counts of one layer, its sizes filled in."""
-    brought = layer.kinds
+    brought = layer.wiring
     return LayerCounts(
         name=layer.name,
         neurons=layer.neurons,

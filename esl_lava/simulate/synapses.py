@@ -11,7 +11,7 @@ import numpy as np
 from esl_lava import arrivals
 from esl_lava.arrays import Array, Int32s, Ints
 from esl_lava.kernels import synapses as kernels
-from esl_lava.network import Connections, Convolution, Kind
+from esl_lava.network import Connections, Convolution, Matrix
 
 INT16_BOUND = 32767
 VECTOR = 16
@@ -48,7 +48,7 @@ MASKS_BYTES = 1 << 26
 """The largest memory for the masks of one thread."""
 
 
-def place_order(connections: Kind) -> Ints | None:
+def place_order(connections: Connections) -> Ints | None:
     """(n_post,) the output neuron at each place; None where they are in order.
 
     The maps that a kernel makes are simulated with their channels together, at
@@ -125,7 +125,7 @@ class Synapses:
 
     def __init__(
         self,
-        connections: Kind,
+        connections: Connections,
         arriving: Ints | None,
         late: int | Int32s = 0,
     ) -> None:
@@ -247,12 +247,12 @@ class Synapses:
             return self._rows(matrix, weights)
         return self._lists(matrix, weights)
 
-    def _rows(self, connections: Connections, weights: Array) -> _Rows:
+    def _rows(self, connections: Matrix, weights: Array) -> _Rows:
         rows = np.zeros((connections.n_pre, self.width), weights.dtype)
         rows[connections.indices, connections.rows()] = weights
         return _Rows(np.ascontiguousarray(rows[self._arriving]))
 
-    def _lists(self, connections: Connections, weights: Array) -> _Scattered:
+    def _lists(self, connections: Matrix, weights: Array) -> _Scattered:
         n_pre, n_post = connections.n_pre, connections.n_post
         present = np.flatnonzero(connections.weights)
         pre = connections.indices[present]
@@ -267,7 +267,7 @@ class Synapses:
         )
 
 
-def outgoing(connections: Connections, order: Ints | None) -> tuple[Array, Array, Array]:
+def outgoing(connections: Matrix, order: Ints | None) -> tuple[Array, Array, Array]:
     """The synapses by the place of the neuron they leave.
 
     Args:
@@ -315,7 +315,7 @@ class _Grid(NamedTuple):
     size: int
 
     @staticmethod
-    def of(connections: Kind) -> _Grid:
+    def of(connections: Connections) -> _Grid:
         """The grid of what meets any synapse."""
         if not isinstance(connections, Convolution):
             return _Grid(PIECE, connections.n_pre, 1, 1, 1, PIECE * connections.n_pre)
@@ -345,7 +345,7 @@ class _Grid(NamedTuple):
         weights = kernel[out, within, ky, kx]
         return self._lanes(place.ravel()[arriving], conv.out_shape, out, offset, weights)
 
-    def of_matrix(self, matrix: Connections, weights: Array, arriving: slice | Ints) -> _Lanes:
+    def of_matrix(self, matrix: Matrix, weights: Array, arriving: slice | Ints) -> _Lanes:
         """The synapses of each output neuron."""
         place = np.arange(matrix.n_pre) * self.lanes
         present = weights != 0

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from esl_lava import netfile
-from esl_lava.network import INTEGRATOR, Connections, Convolution, Cuba, Injection, Network
+from esl_lava.network import INTEGRATOR, Convolution, Cuba, Injection, Matrix, Network
 from esl_lava.simulate import simulate
 from tests.graphs import a_layer, a_network
 
@@ -44,8 +44,8 @@ def speedups() -> Iterator[tuple[str, list[float]]]:
 def _mlp() -> Iterator[tuple[str, list[float]]]:
     """784-800-10, hidden density 0.16, T = 32, a tenth of the inputs active."""
     rng = np.random.default_rng(0)
-    hidden = Connections.from_dense(*_thinned(rng, (800, 784), 0.16))
-    readout = Connections.from_dense(2 * rng.integers(-60, 61, (10, 800)))
+    hidden = Matrix.from_dense(*_thinned(rng, (800, 784), 0.16))
+    readout = Matrix.from_dense(2 * rng.integers(-60, 61, (10, 800)))
     network = a_network(
         (
             a_layer("hidden", hidden, Cuba(4096, 2048, 200)),

@@ -33,10 +33,10 @@ from esl_lava.experiments.evaluate import encoding_of, evaluate, load_samples, m
 from esl_lava.experiments.price import DEFAULT_DEVICES, price
 from esl_lava.network import (
     INTEGRATOR,
-    Connections,
     Convolution,
     Cuba,
     Injection,
+    Matrix,
 )
 from esl_lava.simulate import Result, exact, simulate
 from esl_lava.values import as_values
@@ -312,7 +312,7 @@ def test_run_on_lava_with_its_options(
 
 def test_a_layer_without_synapses_has_no_density(tmp_path: Path, invoke: Command) -> None:
     driven = a_layer("in", Injection((3,)), Cuba(4096, 4096, 5))
-    readout = a_layer("out", Connections.from_dense(np.full((2, 3), 2)), INTEGRATOR)
+    readout = a_layer("out", Matrix.from_dense(np.full((2, 3), 2)), INTEGRATOR)
     netfile.write(a_network((driven, readout), input_bits=8), tmp_path / "net.h5")
     np.save(tmp_path / "drive.npy", np.full((1, 4, 3), 200))
     done = invoke("run", tmp_path / "net.h5", "--data", tmp_path / "drive.npy")
@@ -326,7 +326,7 @@ def test_weights_and_connections_of_a_convolution(tmp_path: Path, invoke: Comman
     rng = np.random.default_rng(1)
     conv = Convolution(2 * rng.integers(1, 20, (8, 2, 3, 3)), (2, 48, 48), padding=(1, 1))
     mask = rng.random((10, conv.n_post)) < 0.01
-    readout = Connections.from_dense(2 * mask, mask)
+    readout = Matrix.from_dense(2 * mask, mask)
     layers = (
         a_layer("conv", conv, Cuba(4096, 2048, 60)),
         a_layer("readout", readout, INTEGRATOR),

@@ -6,7 +6,7 @@ from hypothesis import given as drawn
 from hypothesis import settings
 
 from esl_lava.energy import active_updates, detailed, with_activity, with_messages
-from esl_lava.network import INPUT, Connections, Cuba, Injection, Network
+from esl_lava.network import INPUT, Cuba, Injection, Matrix, Network
 from esl_lava.simulate import simulate
 from tests.graphs import a_layer, a_network, ends
 from tests.simulate.networks import Case, cases
@@ -73,9 +73,9 @@ def test_details_of_any_network(case: Case) -> None:
 def test_spikes_that_come_back_are_not_those_of_the_last_step() -> None:
     layer = a_layer(
         "own",
-        Connections.from_dense(np.full((2, 3), 40)),
+        Matrix.from_dense(np.full((2, 3), 40)),
         Cuba(4096, 4096, 30),
-        recurrent=Connections.from_dense([[2, 2], [0, 2]]),
+        recurrent=Matrix.from_dense([[2, 2], [0, 2]]),
     )
     inputs = np.zeros((2, 4, 3), np.uint8)
     inputs[0, [0, 3]] = 1  # both neurons fire in the first step and in the last

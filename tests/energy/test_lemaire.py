@@ -7,7 +7,7 @@ from esl_lava.devices import Device, load_device
 from esl_lava.energy import as_ann, detailed, per_sample
 from esl_lava.energy.lemaire import DENSE, SPARSE, LayerEnergy, Load, ann, loads, snn
 from esl_lava.errors import ConfigError
-from esl_lava.network import INTEGRATOR, Connections, Convolution, Cuba, Network
+from esl_lava.network import INTEGRATOR, Convolution, Cuba, Matrix, Network
 from esl_lava.simulate import simulate
 from tests.graphs import a_layer, a_network
 
@@ -136,7 +136,7 @@ def network() -> Network:
     return a_network(
         (
             a_layer("conv", conv, Cuba(4096, 2048, 20), bias=np.ones(144, np.int32)),
-            a_layer("readout", Connections.from_dense(weights, weights != 0), INTEGRATOR),
+            a_layer("readout", Matrix.from_dense(weights, weights != 0), INTEGRATOR),
         )
     )
 

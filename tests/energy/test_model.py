@@ -8,7 +8,7 @@ from esl_lava.counts import Counts, LayerCounts, LayerDetail
 from esl_lava.devices import Device, load_device, with_constants
 from esl_lava.energy import EnergyBreakdown, as_ann, by_connections, per_sample
 from esl_lava.errors import ConfigError, DataError
-from esl_lava.network import INTEGRATOR, Connections, Convolution, Cuba, Network
+from esl_lava.network import INTEGRATOR, Convolution, Cuba, Matrix, Network
 from esl_lava.simulate import simulate
 from tests.graphs import a_layer, a_network
 
@@ -176,7 +176,7 @@ def slid(density: float) -> tuple[Network, np.ndarray[Any, Any]]:
     kernel = 2 * rng.integers(1, 20, (8, 2, 3, 3))
     mask = rng.random(kernel.shape) < density
     conv = Convolution(kernel * mask, (2, 48, 48), padding=(1, 1), allowed=mask)
-    readout = Connections.from_dense(2 * rng.integers(1, 20, (3, conv.n_post)))
+    readout = Matrix.from_dense(2 * rng.integers(1, 20, (3, conv.n_post)))
     layers = (
         a_layer("conv", conv, Cuba(4096, 0, 1, refractory=9)),
         a_layer("r", readout, INTEGRATOR),

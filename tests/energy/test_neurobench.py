@@ -24,12 +24,12 @@ from esl_lava.errors import DataError
 from esl_lava.network import (
     INPUT,
     INTEGRATOR,
-    Connections,
     Convolution,
     Cuba,
     Injection,
     Input,
     Layer,
+    Matrix,
     Network,
 )
 from esl_lava.simulate import Result, simulate
@@ -54,7 +54,7 @@ class Neurons(torch.nn.Module):
         return fired
 
 
-def weighing(part: Connections | Convolution, chosen: Any, bias: Any) -> torch.nn.Module:
+def weighing(part: Matrix | Convolution, chosen: Any, bias: Any) -> torch.nn.Module:
     """Connections as a layer of torch: onto the `chosen` of its neurons, where it is no kernel."""
     if isinstance(part, Convolution):
         conv = torch.nn.Conv2d(
@@ -158,9 +158,9 @@ def masked(rng: np.random.Generator, shape: tuple[int, ...], density: float) -> 
 
 def mlp() -> tuple[Network, Any]:
     rng = np.random.default_rng(1)
-    hidden = Connections.from_dense(*masked(rng, (30, 40), 0.2))
-    second = Connections.from_dense(*masked(rng, (20, 30), 0.5))
-    readout = Connections.from_dense(*masked(rng, (5, 20), 1.0))
+    hidden = Matrix.from_dense(*masked(rng, (30, 40), 0.2))
+    second = Matrix.from_dense(*masked(rng, (20, 30), 0.5))
+    readout = Matrix.from_dense(*masked(rng, (5, 20), 1.0))
     network = a_network(
         (
             a_layer("hidden1", hidden, Cuba(4096, 2048, 30), bias=np.arange(30) % 3),
@@ -177,7 +177,7 @@ def conv() -> tuple[Network, Any]:
     first = Convolution(kernel, (2, 9, 8), (2, 1), (1, 1), allowed=allowed)
     kernel, allowed = masked(rng, (4, 3, 2, 3), 0.6)
     second = Convolution(kernel, first.out_shape, (1, 2), (0, 1), (2, 1), 2, allowed)
-    readout = Connections.from_dense(*masked(rng, (5, second.n_post), 0.3))
+    readout = Matrix.from_dense(*masked(rng, (5, second.n_post), 0.3))
     network = a_network(
         (
             a_layer("conv1", first, Cuba(4096, 2048, 40)),
@@ -202,17 +202,17 @@ def recurrent() -> tuple[Network, Any]:
         (
             a_layer(
                 "own",
-                Connections.from_dense(*masked(rng, (20, 15), 0.4)),
+                Matrix.from_dense(*masked(rng, (20, 15), 0.4)),
                 Cuba(4096, 2048, 60),
-                recurrent=Connections.from_dense(*own),
+                recurrent=Matrix.from_dense(*own),
             ),
             a_layer(
                 "again",
-                Connections.from_dense(*masked(rng, (9, 20), 0.4)),
+                Matrix.from_dense(*masked(rng, (9, 20), 0.4)),
                 Cuba(1000, 300, 50),
-                recurrent=Connections.from_dense(*second),
+                recurrent=Matrix.from_dense(*second),
             ),
-            a_layer("readout", Connections.from_dense(*masked(rng, (5, 9), 1.0)), INTEGRATOR),
+            a_layer("readout", Matrix.from_dense(*masked(rng, (5, 9), 1.0)), INTEGRATOR),
         )
     )
     return network, (rng.random((5, 6, 15)) < 0.4).astype(np.uint8)
@@ -220,8 +220,8 @@ def recurrent() -> tuple[Network, Any]:
 
 def delayed() -> tuple[Network, Any]:
     rng = np.random.default_rng(5)
-    hidden = Connections.from_dense(*masked(rng, (20, 15), 0.4))
-    readout = Connections.from_dense(*masked(rng, (5, 20), 0.7))
+    hidden = Matrix.from_dense(*masked(rng, (20, 15), 0.4))
+    readout = Matrix.from_dense(*masked(rng, (5, 20), 0.7))
     network = a_network(
         (
             a_layer("hidden", hidden, Cuba(4096, 2048, 20), delays=rng.integers(0, 9, 20)),
@@ -240,8 +240,8 @@ def skipped() -> tuple[Network, Any]:
     second = Convolution(kernel, first.out_shape, padding=(1, 1), allowed=allowed)
     kernel, allowed = masked(rng, (4, 2, 1, 1), 1.0)
     around = Convolution(kernel, first.in_shape, allowed=allowed)
-    readout = Connections.from_dense(*masked(rng, (5, 120), 0.3))
-    past = Connections.from_dense(*masked(rng, (5, 120), 0.2))
+    readout = Matrix.from_dense(*masked(rng, (5, 120), 0.3))
+    past = Matrix.from_dense(*masked(rng, (5, 120), 0.2))
     network = a_network(
         (
             a_layer("conv1", first, Cuba(4096, 2048, 40)),

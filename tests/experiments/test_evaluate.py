@@ -23,7 +23,7 @@ from esl_lava.experiments.evaluate import (
     measure,
     read_inputs,
 )
-from esl_lava.network import INPUT, INTEGRATOR, Connections, Convolution, Cuba, Layer, Network
+from esl_lava.network import INPUT, INTEGRATOR, Convolution, Cuba, Matrix, Network
 from esl_lava.simulate import Result, simulate
 from tests.graphs import a_layer, a_network
 
@@ -32,8 +32,8 @@ def network(steps: int | None = None, **provenance: str) -> Network:
     """Four inputs; hidden neurons repeat inputs 0 and 1; the readout sums each of them."""
     copies = np.array([[2, 0, 0, 0], [0, 2, 0, 0]])
     layers = (
-        a_layer("hidden1", Connections.from_dense(copies), Cuba(4096, 4096, 1)),
-        a_layer("readout", Connections.from_dense(np.array([[2, 0], [0, 2]])), INTEGRATOR),
+        a_layer("hidden1", Matrix.from_dense(copies), Cuba(4096, 4096, 1)),
+        a_layer("readout", Matrix.from_dense(np.array([[2, 0], [0, 2]])), INTEGRATOR),
     )
     return a_network(layers, steps, provenance)
 
@@ -120,7 +120,7 @@ def test_no_encoding_is_a_users_error(
 
 
 def test_samples_are_the_first_of_the_split() -> None:
-    wide = a_network((a_layer("only", Connections.from_dense(np.ones((2, 64), int)), INTEGRATOR),))
+    wide = a_network((a_layer("only", Matrix.from_dense(np.ones((2, 64), int)), INTEGRATOR),))
     some = load_samples(wide, "digits", "test", 7)
     assert np.array_equal(some.images, load("digits", "test").images[:7])
     assert len(load_samples(wide, "digits", "test", None)) == 357
@@ -151,7 +151,7 @@ def test_classes_that_the_network_does_not_have_are_refused() -> None:
 
 
 def test_a_default_means_at_most_as_many_as_there_are() -> None:
-    wide = a_network((a_layer("only", Connections.from_dense(np.ones((2, 64), int)), INTEGRATOR),))
+    wide = a_network((a_layer("only", Matrix.from_dense(np.ones((2, 64), int)), INTEGRATOR),))
     assert len(load_samples(wide, "digits", "test", None, 100)) == 100
     assert len(load_samples(wide, "digits", "test", None, 1000)) == 357
     with pytest.raises(DataError, match="cannot take 358 samples"):
@@ -272,7 +272,7 @@ def test_inputs_are_those_named(tiny: Any, tmp_path: Path) -> None:
 
 
 def test_a_stranger_needs_to_be_told_the_encoding(tmp_path: Path) -> None:
-    wide = Network((Layer("only", Connections.from_dense(np.ones((10, 64), int)), INTEGRATOR),))
+    wide = a_network((a_layer("only", Matrix.from_dense(np.ones((10, 64), int)), INTEGRATOR),))
     netfile.write(wide, tmp_path / "net.h5")
     with pytest.raises(ConfigError, match="names no encoding"):
         read_inputs(tmp_path / "net.h5", "digits")

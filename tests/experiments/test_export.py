@@ -54,7 +54,7 @@ def test_the_file_is_the_model(tiny: Any, saved: SavedModel, tmp_path: Path) -> 
     assert dict(found.network.provenance) == {
         "package_version": saved.package,
         "source_sha256": modelfile.digest(tiny.model),
-        "config": to_toml(saved.config),
+        "config": saved.config,
         "train_data_sha256": load("digits", "train").digest,
         "test_data_sha256": load("digits", "test").digest,
     }

@@ -34,7 +34,8 @@ def case(tiny_once: Any) -> Case:
     network = netfile.read(tiny_once.net)
     data = load_samples(network, "digits", "test", 40)
     model = restore(modelfile.read(tiny_once.model))
-    return model, network, data.spikes(encoding_of(network))
+    spikes = data.spikes(encoding_of(network))
+    return model.reference(spikes, network), network, spikes
 
 
 def test_chip_and_training_agree_within_the_bound(

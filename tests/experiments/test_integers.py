@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esl_lava.experiments.integers import compare_integers
-from esl_lava.network import INPUT, Connections, Convolution, Cuba, Injection, Input, Network
+from esl_lava.network import INPUT, Convolution, Cuba, Injection, Input, Matrix, Network
 from tests.graphs import a_layer, a_network
 from tests.simulate.networks import Case, cases
 
@@ -64,8 +64,8 @@ def test_zeros_are_as_good_as_nothing() -> None:
 
 
 def test_recurrence_and_skips() -> None:
-    square = Connections.from_dense(2 * np.eye(8, dtype=int), np.eye(8, dtype=bool))
-    other = Connections.from_dense(4 * np.eye(8, dtype=int), np.eye(8, dtype=bool))
+    square = Matrix.from_dense(2 * np.eye(8, dtype=int), np.eye(8, dtype=bool))
+    other = Matrix.from_dense(4 * np.eye(8, dtype=int), np.eye(8, dtype=bool))
     assert sentences(network(recurrent=square), network(recurrent=other)) == [
         "layer maps: recurrent weight of neuron 0, input 0 is 4 in the file, 2 in the model "
         "(8 such differences)"
@@ -106,7 +106,7 @@ def test_any_one_integer_changed_is_found(case: Case, seed: int) -> None:
     bias[rng.integers(layer.neurons)] ^= 1
     changed = [replace(layer, bias=bias)]
     first, *further = layer.inputs
-    if isinstance(first.connections, Connections) and first.connections.count:
+    if isinstance(first.connections, Matrix) and first.connections.count:
         weights = first.connections.weights.copy()
         weights[rng.integers(weights.size)] ^= 1
         first = replace(first, connections=replace(first.connections, weights=weights))

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from esl_lava.config import Experiment
+from esl_lava.experiments import demo as demos
 from esl_lava.experiments.sweep import Cell, sweep
 from esl_lava.experiments.verify import verify
-from esl_lava.modelfile import read
+from esl_lava.models.stored import load_model
 from esl_lava.simulate import exact
 
 ALL = 357
@@ -61,18 +63,34 @@ def test_a_report_runs_the_split_once_and_what_it_verifies(
     assert sum(simulated) == ALL + 3
 
 
+def test_the_demo_runs_the_split_once_and_what_it_verifies(
+    experiment: Experiment,
+    simulated: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(demos, "load_preset", lambda name: experiment)
+    monkeypatch.setattr(demos, "verify", functools.partial(verify, backends=("exact",)))
+    demos.demo(tmp_path / "run", lambda progress: None, lambda line: None, samples=3)
+    assert sum(simulated) == ALL + 3
+
+
 @pytest.mark.parametrize("kind", ["tiny", "tiny_once"])
 def test_a_cell_of_a_sweep_runs_the_split_once(
     kind: str, request: pytest.FixtureRequest, simulated: list[int], tmp_path: Path
 ) -> None:
     finished = request.getfixturevalue(kind)
-    cell = Cell({}, read(finished.model).config)
+    cell = Cell({}, load_model(finished.model)[1])
     shutil.copytree(finished.path, tmp_path / cell.name)
     rows, faults = sweep([cell], tmp_path, print)
     assert (len(rows), faults) == (1, [])
     assert sum(simulated) == ALL
 
 
-def test_a_verification_runs_its_samples_once(tiny: Any, simulated: list[int]) -> None:
-    assert verify(tiny.model, tiny.net, samples=4, backends=("exact",)).total == 0
+@pytest.mark.parametrize("kind", ["tiny", "tiny_once"])
+def test_a_verification_runs_its_samples_once(
+    kind: str, request: pytest.FixtureRequest, simulated: list[int]
+) -> None:
+    run = request.getfixturevalue(kind)
+    assert verify(run.model, run.net, samples=4, backends=("exact",)).total == 0
     assert sum(simulated) == 4

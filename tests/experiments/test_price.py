@@ -17,7 +17,7 @@ from esl_lava.experiments.price import (
     parse_constants,
     price,
 )
-from esl_lava.network import Connections, Cuba, Network
+from esl_lava.network import Cuba, Matrix, Network
 from esl_lava.simulate import Result, simulate
 from esl_lava.values import as_values
 from tests.conftest import TinyRun
@@ -43,7 +43,7 @@ def network() -> Network:
     weights = np.random.default_rng(1).integers(-3, 4, (5, 6)) * 2
     mask = weights != 0
     mask[0, 0] = True
-    return a_network((a_layer("only", Connections.from_dense(weights, mask), Cuba(4096, 2048, 2)),))
+    return a_network((a_layer("only", Matrix.from_dense(weights, mask), Cuba(4096, 2048, 2)),))
 
 
 @pytest.fixture(scope="module")

@@ -17,16 +17,16 @@ from esl_lava.experiments.spikes import (
 )
 from esl_lava.network import (
     INTEGRATOR,
-    Connections,
     Convolution,
     Cuba,
     Injection,
+    Matrix,
     Network,
 )
 from tests.graphs import a_layer, a_network
 
 MAPS = a_network((a_layer("maps", Convolution(np.full((2, 2, 1, 1), 2), (2, 3, 4)), INTEGRATOR),))
-FULL = a_network((a_layer("full", Connections.from_dense(np.ones((3, 24), int)), INTEGRATOR),))
+FULL = a_network((a_layer("full", Matrix.from_dense(np.ones((3, 24), int)), INTEGRATOR),))
 SPIKES = np.random.default_rng(0).integers(0, 2, (5, 6, 2, 3, 4), np.uint8)
 
 

@@ -13,7 +13,7 @@ from esl_lava.data.datasets import load
 from esl_lava.errors import DataError, FileError
 from esl_lava.experiments.verify import State, verify
 from esl_lava.models.restore import restore
-from esl_lava.network import INPUT, Connections, Input, Network
+from esl_lava.network import INPUT, Input, Matrix, Network
 from tests.graphs import a_layer, a_network, matrix, with_first, with_further
 from tests.simulate import reference
 
@@ -32,9 +32,7 @@ def expected(tiny: Any, experiment: Experiment) -> dict[str, npt.NDArray[np.int6
 def with_weights(network: Network, name: str, dense: npt.NDArray[np.int32]) -> Network:
     """The network with other weights in a layer; connections where they were, or non-zero."""
     layers = [
-        with_first(
-            layer, connections=Connections.from_dense(dense, matrix(layer).mask() | (dense != 0))
-        )
+        with_first(layer, connections=Matrix.from_dense(dense, matrix(layer).mask() | (dense != 0)))
         if layer.name == name
         else layer
         for layer in network.layers
@@ -156,7 +154,7 @@ def test_connections_are_compared_too(tiny: Any, tmp_path: Path) -> None:
     mask = matrix(first).mask()
     added = np.flatnonzero(~mask)[:3]
     mask.ravel()[added] = True  # three more, of weight 0
-    wider = a_layer(first.name, Connections.from_dense(matrix(first).dense(), mask), first.neuron)
+    wider = a_layer(first.name, Matrix.from_dense(matrix(first).dense(), mask), first.neuron)
     netfile.write(
         a_network((wider, *others), network.steps, network.provenance), tmp_path / "net.h5"
     )
@@ -198,8 +196,8 @@ def swapped(network: Network) -> Network:
     first, second, *others = network.layers
     order = np.arange(first.neurons)
     order[:2] = 1, 0
-    rows = Connections.from_dense(matrix(first).dense()[order], matrix(first).mask()[order])
-    columns = Connections.from_dense(
+    rows = Matrix.from_dense(matrix(first).dense()[order], matrix(first).mask()[order])
+    columns = Matrix.from_dense(
         matrix(second).dense()[:, order],
         matrix(second).mask()[:, order],
     )
@@ -217,7 +215,7 @@ def cut(network: Network) -> Network:
     at = np.flatnonzero(dense)[0]
     dense.ravel()[at], mask.ravel()[at] = 0, False
     first, *others = network.layers
-    first = with_first(first, connections=Connections.from_dense(dense, mask))
+    first = with_first(first, connections=Matrix.from_dense(dense, mask))
     return dataclasses.replace(network, layers=(first, *others))
 
 
@@ -227,7 +225,7 @@ def neuron(network: Network, **changes: Any) -> Network:
 
 def recurrent(network: Network) -> Network:
     silent = np.zeros((network.layers[0].neurons,) * 2, int)
-    own = Input(network.layers[0].name, Connections.from_dense(silent, silent == 0))
+    own = Input(network.layers[0].name, Matrix.from_dense(silent, silent == 0))
     return further_input(network, own)
 
 
@@ -349,7 +347,7 @@ def test_a_net_that_says_nothing_of_its_origin_is_verified_as_the_model_was_trai
 def test_files_of_different_networks_are_refused(tiny: Any, tmp_path: Path, fault: str) -> None:
     network = netfile.read(tiny.net)
     hidden1, hidden2, readout = network.layers
-    narrow = Connections.from_dense(matrix(hidden1).dense()[:, :60])
+    narrow = Matrix.from_dense(matrix(hidden1).dense()[:, :60])
     layers = {
         "width": (with_first(hidden1, connections=narrow), hidden2, readout),
         "name": (hidden1, dataclasses.replace(hidden2, name="other"), readout),

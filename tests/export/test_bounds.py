@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from esl_lava.chip import NEVER
 from esl_lava.export import unbounded_layers
 from esl_lava.export.bounds import StateBound, state_bound
-from esl_lava.network import INPUT, Connections, Convolution, Cuba, Injection, Input, Layer
+from esl_lava.network import INPUT, Convolution, Cuba, Injection, Input, Layer, Matrix
 from esl_lava.simulate import simulate
 from tests.graphs import a_layer, a_network
 from tests.netfile.networks import random_network
@@ -25,7 +25,7 @@ def fed_by(one: Layer, source: str) -> Layer:
 
 
 def layer(weights, bias=None, neuron=NEURON, name="hidden", mask=None) -> Layer:
-    return a_layer(name, Connections.from_dense(np.array(weights), mask), neuron, bias)
+    return a_layer(name, Matrix.from_dense(np.array(weights), mask), neuron, bias)
 
 
 def states(one: Layer, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -214,10 +214,8 @@ def test_bounds_of_convolutions_by_hand():
 
 
 def test_bounds_of_recurrent_and_injected_layers_by_hand():
-    recurrent = Connections.from_dense([[0, -7], [5, 0]])
-    one = a_layer(
-        "a", Connections.from_dense([[2], [-3]]), Cuba(4096, 4096, 9), recurrent=recurrent
-    )
+    recurrent = Matrix.from_dense([[0, -7], [5, 0]])
+    one = a_layer("a", Matrix.from_dense([[2], [-3]]), Cuba(4096, 4096, 9), recurrent=recurrent)
     assert state_bound(one, 3) == StateBound((-7 * 64, 5 * 64), (-7 * 64, 5 * 64))
     injected = a_layer("a", Injection((2,)), Cuba(0, 4096, [9, NEVER]), bias=[0, 100])
     assert state_bound(injected, 5) == StateBound((0, 0), (-64, 101 * 64))
@@ -225,7 +223,7 @@ def test_bounds_of_recurrent_and_injected_layers_by_hand():
 
 
 def test_a_neuron_that_never_fires_keeps_what_others_lose():
-    weights = Connections.from_dense([[10], [10]])
+    weights = Matrix.from_dense([[10], [10]])
     one = a_layer("a", weights, Cuba(4096, 0, [5, NEVER]))
     assert state_bound(one, 7).v == (0, 70 * 64)
 

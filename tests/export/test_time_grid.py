@@ -20,7 +20,7 @@ from esl_lava.export.time_grid import (
     unit_weights,
 )
 from esl_lava.models.single_spike import SingleSpikeMLP, first_spikes
-from esl_lava.network import Connections, Cuba, Network
+from esl_lava.network import Cuba, Matrix, Network
 from esl_lava.simulate import simulate
 from esl_lava.simulate.result import sops_by_sample
 from esl_lava.topology import describe
@@ -141,7 +141,7 @@ def test_truncation_is_bounded(decay: int, steps: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     weights = 2 * rng.integers(-127, 128, (3, 8))
     never = Cuba(decay, 0, 1 << 17, refractory=1)
-    layer = a_layer("a", Connections.from_dense(weights), never)
+    layer = a_layer("a", Matrix.from_dense(weights), never)
     inputs = (rng.random((2, steps, 8)) < 0.05).astype(np.uint8)
     found = simulate(a_network((layer,)), inputs, states="a").v["a"]
     u, v = np.zeros((2, 2, 3))

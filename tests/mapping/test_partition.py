@@ -12,11 +12,11 @@ from esl_lava.mapping import CoreMap, map_network
 from esl_lava.mapping.partition import RESOURCES, stored_bits
 from esl_lava.network import (
     INTEGRATOR,
-    Connections,
     Convolution,
     Cuba,
     Injection,
     Layer,
+    Matrix,
     Network,
 )
 from tests.graphs import a_layer, a_network
@@ -44,20 +44,20 @@ def chip(**limits: object) -> Device:
     )
 
 
-def random(shape: tuple[int, int], density: float, seed: int = 0) -> Connections:
+def random(shape: tuple[int, int], density: float, seed: int = 0) -> Matrix:
     """Exactly so many even weights of both signs, none of them 0."""
     rng = np.random.default_rng(seed)
     size = shape[0] * shape[1]
     mask = np.zeros(size, bool)
     mask[rng.permutation(size)[: round(density * size)]] = True
     weights = 2 * rng.integers(1, 127, size) * rng.choice((-1, 1), size)
-    return Connections.from_dense(np.where(mask, weights, 0).reshape(shape), mask.reshape(shape))
+    return Matrix.from_dense(np.where(mask, weights, 0).reshape(shape), mask.reshape(shape))
 
 
 SPIKING = Cuba(4096, 2048, 64)
 
 
-def layer(name: str, part: Connections, neuron: Cuba = SPIKING, **more: Any) -> Layer:
+def layer(name: str, part: Matrix, neuron: Cuba = SPIKING, **more: Any) -> Layer:
     return a_layer(name, part, neuron, **more)
 
 
@@ -164,7 +164,7 @@ def test_output_axons_count_destination_cores_and_chips() -> None:
 def test_a_sparse_neuron_sends_only_where_it_has_synapses() -> None:
     block = np.kron(np.eye(2, dtype=np.int32), np.ones((4, 3), np.int32)) * 2
     network = a_network(
-        (layer("a", random((6, 5), 1.0)), layer("b", Connections.from_dense(block, block != 0)))
+        (layer("a", random((6, 5), 1.0)), layer("b", Matrix.from_dense(block, block != 0)))
     )
     found = map_network(network, chip(neurons=4, synapse_words=100))
     assert len(found.layers[1].cores) == 2
@@ -201,13 +201,13 @@ def test_weights_are_stored_without_their_common_power_of_two(
 ) -> None:
     capacity = chip().capacity
     assert capacity is not None
-    part = Connections.from_dense(np.array([weights], np.int32))
+    part = Matrix.from_dense(np.array([weights], np.int32))
     expected = 2 if weights == [2, -2] else bits
     assert stored_bits(layer("a", part), capacity) == expected
 
 
 def test_weights_too_wide_are_refused_by_layer() -> None:
-    wide = layer("deep", Connections.from_dense(np.array([[257, -300]], np.int32)))
+    wide = layer("deep", Matrix.from_dense(np.array([[257, -300]], np.int32)))
     with pytest.raises(LimitError, match="layer deep: weights of 10 bits exceed 8 bits"):
         map_network(a_network((wide,)), load_device("loihi1"))
 
@@ -282,7 +282,7 @@ def test_the_width_that_would_save_a_core_does() -> None:
     width = hidden.fit.width
     assert width is not None
     dense = network.first.unrolled().dense()[:width]
-    narrow = a_layer("hidden1", Connections.from_dense(dense, dense != 0), SPIKING)
+    narrow = a_layer("hidden1", Matrix.from_dense(dense, dense != 0), SPIKING)
     assert len(map_network(a_network((narrow,)), device).layers[0].cores) <= hidden.fit.cores + 1
     assert hidden.fit.density is not None
     thin = map_network(paper(hidden.fit.density * 0.95), device).layers[0]

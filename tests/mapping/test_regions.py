@@ -15,7 +15,7 @@ from esl_lava.mapping.regions import (
     running_totals,
     splits,
 )
-from esl_lava.network import Connections, Convolution, Cuba, Injection
+from esl_lava.network import Convolution, Cuba, Injection, Matrix
 from tests.graphs import a_layer
 from tests.simulate.networks import Case, cases
 
@@ -36,7 +36,7 @@ def test_regions_share_out_every_synapse_of_any_layer(case: Case, cores: int) ->
         assert len(regions) >= min(cores, layer.neurons)
         members = np.concatenate([region.members(layer.shape) for region in regions])
         assert sorted(members) == list(range(layer.neurons))
-        for part in layer.kinds:
+        for part in layer.wiring:
             there, laid_out = unrolled(part), index_regions(part, layer.shape)
             for region in regions:
                 reach = laid_out.reach(region)
@@ -75,7 +75,7 @@ def check_lists(reach: Any, mine: Any, part: Any) -> None:
         tuple(lists.target[lists.owner == number] - lists.target[lists.owner == number][0])
         for number in range(len(lists.groups))
     }
-    if isinstance(part, Connections):
+    if isinstance(part, Matrix):
         assert reach.axons == np.count_nonzero(mine.any(axis=0)) == len(lists.groups)
         needed = {tuple(np.flatnonzero(column)) for column in mine.T if column.any()}
         assert stored == {tuple(t - some[0] for t in some) for some in needed}
@@ -128,7 +128,7 @@ def test_least_stored_is_what_lists_hold() -> None:
             assert synapses.flat[number] == len(lists.owner)
             # Lists without a synapse are not laid out.
             assert positions.flat[number] >= lists.widths.sum()
-    full = index_regions(Connections.from_dense(np.ones((3, 3), np.int32)), (3,))
+    full = index_regions(Matrix.from_dense(np.ones((3, 3), np.int32)), (3,))
     assert full.least_stored(Grid((3, 1, 1), (1, 1, 1)), every_position=True).tolist() == [[[0]]]
 
 

@@ -8,7 +8,7 @@ from esl_lava.arrivals import by_steps_left, latest
 from esl_lava.devices import Device, load_device
 from esl_lava.errors import DataError, LimitError
 from esl_lava.mapping import layer_bounds, map_network, step_nanoseconds, traffic
-from esl_lava.network import INPUT, INTEGRATOR, Connections, Injection, Network
+from esl_lava.network import INPUT, INTEGRATOR, Injection, Matrix, Network
 from esl_lava.simulate import simulate
 from tests.graphs import a_layer, a_network, ends
 from tests.mapping.test_partition import chip, layer, random
@@ -81,7 +81,7 @@ def test_traffic_by_hand() -> None:
 
 
 def test_what_arrives_after_the_last_step_is_no_message() -> None:
-    one = Connections.from_dense([[2], [2]])
+    one = Matrix.from_dense([[2], [2]])
     layer = a_layer("only", one, INTEGRATOR, delays=[0, 2])
     network = a_network((layer,))
     found = map_network(network, chip(neurons=1))

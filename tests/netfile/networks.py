@@ -10,12 +10,12 @@ from esl_lava.chip import NEVER
 from esl_lava.network import (
     INPUT,
     INTEGRATOR,
-    Connections,
     Convolution,
     Cuba,
     Injection,
     Input,
     Layer,
+    Matrix,
     Network,
 )
 from tests.graphs import a_layer, a_network
@@ -34,7 +34,7 @@ def random_network(seed: int, *, netx: bool = False) -> Network:
         kinds = ["dense"] + ["conv"] * 2 * (len(shape) == 3) + ["input"] * (index == 0)
         kinds += ["reshaped"] * (index > 0 and not netx)
         kind = rng.choice(kinds)
-        main: Connections | Convolution | Injection
+        main: Matrix | Convolution | Injection
         if kind == "dense":
             main = random_connections(rng, int(rng.integers(1, 8)), n_pre)
         elif kind == "input":
@@ -43,7 +43,7 @@ def random_network(seed: int, *, netx: bool = False) -> Network:
             main = random_convolution(rng, shape if kind == "conv" else (n_pre, 1, 1))
         out = a_layer(name, main, INTEGRATOR).shape
         n = main.n_post
-        dense = isinstance(main, Connections)
+        dense = isinstance(main, Matrix)
         recurrent = delays = bias = None
         if rng.random() < 0.3 and (dense or not netx):
             recurrent = random_connections(rng, n, n)
@@ -69,10 +69,10 @@ def random_network(seed: int, *, netx: bool = False) -> Network:
     return a_network(tuple(layers), steps, {"seed": str(seed)}, int(rng.integers(0, 25)))
 
 
-def random_connections(rng: np.random.Generator, n_post: int, n_pre: int) -> Connections:
+def random_connections(rng: np.random.Generator, n_post: int, n_pre: int) -> Matrix:
     """With connections of weight 0; netx reads weights of this range exactly."""
     mask = rng.random((n_post, n_pre)) < 0.7
-    return Connections.from_dense(2 * rng.integers(-128, 128, mask.shape) * mask, mask)
+    return Matrix.from_dense(2 * rng.integers(-128, 128, mask.shape) * mask, mask)
 
 
 def random_convolution(rng: np.random.Generator, in_shape: tuple[int, ...]) -> Convolution:
@@ -94,7 +94,7 @@ def random_convolution(rng: np.random.Generator, in_shape: tuple[int, ...]) -> C
 
 def _skip(
     rng: np.random.Generator, shape: tuple[int, ...], out: tuple[int, ...]
-) -> Connections | Convolution:
+) -> Matrix | Convolution:
     if len(shape) == 3 and shape == out and rng.random() < 0.7:
         kernel = rng.integers(-9, 9, (out[0], shape[0], 1, 1))
         return Convolution(kernel, shape)  # type: ignore[arg-type]
@@ -119,7 +119,7 @@ def assert_same(a: Any, b: Any) -> None:
         assert len(a) == len(b)
         for one, other in zip(a, b):
             assert_same(one, other)
-    elif isinstance(a, (Network, Layer, Connections, Convolution, Input, Cuba, Injection)):
+    elif isinstance(a, (Network, Layer, Matrix, Convolution, Input, Cuba, Injection)):
         for name in a.__dataclass_fields__:
             assert_same(getattr(a, name), getattr(b, name))
     else:

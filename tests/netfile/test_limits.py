@@ -6,12 +6,12 @@ from esl_lava.netfile import check
 from esl_lava.netfile.limits import NETX_RULES, RULES
 from esl_lava.network import (
     INTEGRATOR,
-    Connections,
     Convolution,
     Cuba,
     Injection,
     Input,
     Layer,
+    Matrix,
 )
 from tests.graphs import a_layer, a_network
 
@@ -19,7 +19,7 @@ NEURON = Cuba(4096, 2048, 64)
 
 
 def layer(weights, bias=None, neuron=NEURON, name="hidden", mask=None) -> Layer:
-    return a_layer(name, Connections.from_dense(np.array(weights), mask), neuron, bias)
+    return a_layer(name, Matrix.from_dense(np.array(weights), mask), neuron, bias)
 
 
 def violations(*layers: Layer) -> tuple[str, ...]:
@@ -84,8 +84,8 @@ def convolution(kernel, in_shape=(1, 4, 4), **geometry) -> Layer:
 def with_parts(recurrent, skip) -> tuple[Layer, Layer]:
     """Two layers of two neurons: one of synapses [[2, -2], [2, 2]], one with more parts."""
     first = layer([[2, -2], [2, 2]], name="first")
-    more = Connections.from_dense(recurrent)
-    skips = () if skip is None else (Input("first", Connections.from_dense(skip)),)
+    more = Matrix.from_dense(recurrent)
+    skips = () if skip is None else (Input("first", Matrix.from_dense(skip)),)
     return first, a_layer(
         "second", first.inputs[0].connections, NEURON, recurrent=more, skips=skips
     )
@@ -138,8 +138,8 @@ def test_recurrent_weights_and_those_of_skips():
     )
     # netx shifts both matrices by what the larger weights allow ...
     first = layer([[2, -2]] * 2, name="first")
-    weights = Connections.from_dense([[-256, 0], [0, 0]])
-    second = a_layer("second", weights, NEURON, recurrent=Connections.from_dense([[2, 2]] * 2))
+    weights = Matrix.from_dense([[-256, 0], [0, 0]])
+    second = a_layer("second", weights, NEURON, recurrent=Matrix.from_dense([[2, 2]] * 2))
     # ... and Lava judges each by its own sign.
     assert violations(first, second) == (
         "layer 1 (second): weight -256 (neuron 0, input 0) would count as -255 in Lava "
@@ -148,7 +148,7 @@ def test_recurrent_weights_and_those_of_skips():
 
 
 def test_what_only_netx_does_is_no_matter_where_netx_does_not_load():
-    zeros = Connections.from_dense([[0, 0]] * 2)
+    zeros = Matrix.from_dense([[0, 0]] * 2)
     first = layer([[2, -2]] * 2, name="first")
     one = a_layer("second", zeros, NEURON)
     assert violations(first, one) == (

@@ -25,11 +25,11 @@ from esl_lava.experiments.integers import compare_integers
 from esl_lava.netfile import reader, safe, writer
 from esl_lava.network import (
     INTEGRATOR,
-    Connections,
     Convolution,
     Cuba,
     Injection,
     Input,
+    Matrix,
     Network,
 )
 from tests.graphs import a_layer, a_network
@@ -47,10 +47,8 @@ def example() -> Network:
     weights = 2 * random.integers(-128, 128, (6, 5)) * mask
     weights[0], mask[0] = 0, [True, False, True, False, True]
     weights[3], mask[3] = 0, False
-    hidden = a_layer(
-        "hidden1", Connections.from_dense(weights, mask), LIF, [0, 1, -2, 900, -4000, 7]
-    )
-    readout = Connections.from_dense(random.integers(-9, 9, (3, 6)))
+    hidden = a_layer("hidden1", Matrix.from_dense(weights, mask), LIF, [0, 1, -2, 900, -4000, 7])
+    readout = Matrix.from_dense(random.integers(-9, 9, (3, 6)))
     return a_network((hidden, a_layer("readout", readout, INTEGRATOR)), 8, PROVENANCE)
 
 
@@ -92,7 +90,7 @@ def networks(draw):
         decay = st.integers(0, 4096)
         neuron = Cuba(draw(decay), draw(decay), draw(st.integers(1, NEVER - 1 + last)))
         bias = draw(st.none() | hnp.arrays(np.int32, n_post, elements=int32))
-        layers.append(a_layer(titles[index], Connections.from_dense(weights, mask), neuron, bias))
+        layers.append(a_layer(titles[index], Matrix.from_dense(weights, mask), neuron, bias))
     facts = st.dictionaries(names.filter(lambda n: n not in ("", ".") and "/" not in n), names)
     return a_network(layers, draw(st.none() | st.integers(1, 2**63 - 1)), draw(facts))
 
@@ -129,14 +127,14 @@ def test_zero_connections_at_the_edges(path, zeros):
     weights.ravel()[list(zeros)] = 0
     mask.ravel()[7] = False
     weights.ravel()[7] = 0
-    network = a_network((a_layer("a", Connections.from_dense(weights, mask), LIF),))
+    network = a_network((a_layer("a", Matrix.from_dense(weights, mask), LIF),))
     netfile.write(network, path)
     assert_same(netfile.read(path), network)
 
 
 def test_a_layer_without_connections_or_weights(path):
     for mask in (np.zeros((2, 3), bool), np.ones((2, 3), bool)):
-        network = a_network((a_layer("a", Connections.from_dense(mask * 0, mask), LIF),))
+        network = a_network((a_layer("a", Matrix.from_dense(mask * 0, mask), LIF),))
         netfile.write(network, path)
         assert_same(netfile.read(path), network)
 
@@ -165,7 +163,7 @@ def test_bytes_depend_on_the_network_only(tmp_path):
 
 def test_integers_in_the_smallest_type(path):
     def stored(weights, bias=None):
-        layer = a_layer("a", Connections.from_dense([weights]), LIF, bias)
+        layer = a_layer("a", Matrix.from_dense([weights]), LIF, bias)
         netfile.write(a_network((layer,)), path)
         with h5py.File(path) as file:
             group = file["layer/0"]
@@ -219,8 +217,8 @@ def test_the_digest_covers_everything():
     variants = [
         network,
         hidden_as(name="hidden"),
-        hidden_as(connections=Connections.from_dense(c.dense(), mask)),
-        hidden_as(connections=Connections.from_dense(weights, c.mask())),
+        hidden_as(connections=Matrix.from_dense(c.dense(), mask)),
+        hidden_as(connections=Matrix.from_dense(weights, c.mask())),
         hidden_as(neuron=Cuba(4001, 2048, 64)),
         hidden_as(neuron=Cuba(4000, 2049, 64)),
         hidden_as(neuron=Cuba(4000, 2048, 65)),
@@ -237,7 +235,7 @@ def test_the_digest_covers_everything():
 def test_the_digest_covers_every_feature():
     kernel = np.ones((2, 1, 2, 2), int)
     kernel[0, 0, 0, 0] = 0
-    square = Connections.from_dense(np.ones((8, 8), int))
+    square = Matrix.from_dense(np.ones((8, 8), int))
     convolutions = [
         Convolution(kernel, (1, 3, 3)),
         Convolution(kernel, (1, 3, 3), allowed=kernel != 0),
@@ -341,7 +339,7 @@ def test_places_that_cannot_be_written(tmp_path):
 
 def test_too_large_for_dense_matrices(path):
     side = 1 << 14
-    empty = Connections(side, side, np.zeros(side + 1, int), np.empty(0, int), np.empty(0, int))
+    empty = Matrix(side, side, np.zeros(side + 1, int), np.empty(0, int), np.empty(0, int))
     layers = (a_layer("a", empty, LIF), a_layer("b", empty, LIF))
     with pytest.raises(LimitError, match=rf"layer a: .*{2 * side**2} together, exceed {side**2}"):
         netfile.write(a_network(layers), path)
@@ -352,7 +350,7 @@ def test_too_large_for_dense_matrices(path):
 
 
 def test_more_neurons_or_layers_than_are_read(path):
-    one = Connections.from_dense([[2]])
+    one = Matrix.from_dense([[2]])
     wide = a_network((a_layer("a", Convolution([[[[1]]]], (1, 1 << 12, (1 << 11) + 1)), LIF),))
     deep = a_network([a_layer(f"{i}", one, LIF) for i in range(writer.MAX_LAYERS + 1)])
     for network, message in ((wide, "16785408 inputs and neurons"), (deep, "10001 layers")):

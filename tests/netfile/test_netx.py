@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from esl_lava import netfile
-from esl_lava.network import Connections, Convolution, Injection, Layer
+from esl_lava.network import Convolution, Injection, Layer, Matrix
 from tests.netfile.networks import random_network
 
 SAYS_ALL = [random_network(seed, netx=True) for seed in range(30)]
@@ -148,7 +148,7 @@ def test_what_netx_can_express_means_the_same_there(
 def test_these_networks_have_everything_netx_has() -> None:
     layers = [layer for network in SAYS_ALL for layer in network.layers]
     main = [layer.inputs[0].connections for layer in layers]
-    for kind in (Connections, Convolution, Injection):
+    for kind in (Matrix, Convolution, Injection):
         assert any(isinstance(part, kind) for part in main)
     assert any(isinstance(part, Convolution) and part.groups > 1 for part in main)
     for held in (

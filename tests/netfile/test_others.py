@@ -12,7 +12,7 @@ import pytest
 from esl_lava import netfile
 from esl_lava.chip import NEVER
 from esl_lava.errors import FileError
-from esl_lava.network import Connections, Convolution, Cuba, Injection
+from esl_lava.network import Convolution, Cuba, Injection, Matrix
 from tests.graphs import a_network
 from tests.simulate import reference
 
@@ -77,7 +77,7 @@ def test_every_kind_of_layer(path: Path) -> None:
     assert (conv.inputs[0].connections.stride, conv.inputs[0].connections.groups) == ((1, 2), 2)
     assert np.array_equal(conv.inputs[0].connections.mask(), KERNEL != 0)
     assert conv.neuron == Cuba(1024, 2048, 80)
-    assert isinstance(dense.inputs[0].connections, Connections)
+    assert isinstance(dense.inputs[0].connections, Matrix)
     assert np.array_equal(dense.inputs[0].connections.dense(), WEIGHT)
     assert recurrent.recurrent is not None
     assert np.array_equal(recurrent.recurrent.connections.unrolled().dense(), SQUARE)

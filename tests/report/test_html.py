@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from esl_lava.devices import load_device
 from esl_lava.energy import EnergyBreakdown
-from esl_lava.network import Connections
+from esl_lava.network import Matrix
 from esl_lava.report import canvas, html, pictures
 from esl_lava.results.account import Comparison, Place, ReportedPrice, Sample, ShownLayer
 from esl_lava.results.price import Price, Stated
@@ -133,9 +133,9 @@ def account(**changes: Any) -> Any:
     return SimpleNamespace(**{**held, **changes})
 
 
-def layer() -> Connections:
+def layer() -> Matrix:
     weights = np.array([[5, 0, -3, 0], [0, 0, 0, 1], [2, 0, 0, 0]])
-    return Connections.from_dense(weights, weights != 0)
+    return Matrix.from_dense(weights, weights != 0)
 
 
 @functools.cache

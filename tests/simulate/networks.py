@@ -16,12 +16,12 @@ from esl_lava.chip import DECAY_UNITY, MAX_DELAY, NEVER
 from esl_lava.network import (
     INPUT,
     INTEGRATOR,
-    Connections,
     Convolution,
     Cuba,
     Injection,
     Input,
     Layer,
+    Matrix,
     Network,
 )
 
@@ -124,12 +124,12 @@ KINDS = ("even", "odd", "positive", "negative", "tiny")
 
 def _connections(
     rng: np.random.Generator, n_post: int, n_pre: int, kind: str, density: float, netx: bool
-) -> Connections:
+) -> Matrix:
     mask = rng.random((n_post, n_pre)) < density
     weights = _weights(rng, mask.shape, kind, netx)
     if netx:
         mask.reshape(-1)[:2] = True
-    return Connections.from_dense(np.where(mask, weights, 0), mask)
+    return Matrix.from_dense(np.where(mask, weights, 0), mask)
 
 
 @st.composite
@@ -171,7 +171,7 @@ def _convolutions(draw: st.DrawFn, in_shape: tuple[int, int, int]) -> Convolutio
 
 
 @st.composite
-def _parts(draw: st.DrawFn, n_pre: int, n_post: int | None, netx: bool) -> Connections:
+def _parts(draw: st.DrawFn, n_pre: int, n_post: int | None, netx: bool) -> Matrix:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     return _connections(
         rng,
@@ -211,7 +211,7 @@ def _reach(layer: Layer, input_bits: int) -> int:
         layer.inputs[0].connections.kernel
         if isinstance(layer.inputs[0].connections, Convolution)
         else layer.inputs[0].connections.weights
-        if isinstance(layer.inputs[0].connections, Connections)
+        if isinstance(layer.inputs[0].connections, Matrix)
         else np.array([32])
     )
     return int(np.abs(weights).sum() / (3 * layer.shape[0])) << max(0, input_bits - 2)
@@ -221,7 +221,7 @@ def _delayable(draw: st.DrawFn, layer: Layer, netx: bool) -> bool:
     """Whether to let the layer have delays: not, with `netx`, where netx cannot say it."""
     main = layer.inputs[0].connections
     if netx:
-        return isinstance(main, Connections) and layer.recurrent is None
+        return isinstance(main, Matrix) and layer.recurrent is None
     # Lava delays no injected input; a delayed convolution takes its fully connected synapses.
     beyond = isinstance(main, Injection) or (
         isinstance(main, Convolution) and int(np.abs(main.kernel).max()) > 255
@@ -266,8 +266,8 @@ def cases(draw: st.DrawFn, netx: bool = False) -> Case:
             source = draw(st.sampled_from(sorted(shapes)))
         before = shapes[source]
         n_pre = int(np.prod(before))
-        main: Connections | Convolution | Injection
-        kinds = ["Connections"]
+        main: Matrix | Convolution | Injection
+        kinds = ["Matrix"]
         kinds += ["Convolution"] * (3 if _maps(before) else 0)
         kinds += ["Injection"] if index == 0 else []
         kind = draw(st.sampled_from(kinds))
@@ -291,7 +291,7 @@ def cases(draw: st.DrawFn, netx: bool = False) -> Case:
                 largest = (1 << 31) - 1  # Lava keeps 16 bits
             bias = rng.integers(-largest, largest + 1, per)
             layer = replace(layer, bias=np.repeat(bias, layer.neurons // per))
-        if (kind == "Connections" or not netx) and draw(st.integers(0, 3)) == 0:
+        if (kind == "Matrix" or not netx) and draw(st.integers(0, 3)) == 0:
             own = Input(layer.name, draw(_parts(layer.neurons, layer.neurons, netx)))
             layer = replace(layer, inputs=(*layer.inputs, own))
         if _delayable(draw, layer, netx) and draw(st.integers(0, 3)) == 0:

@@ -20,11 +20,11 @@ from esl_lava.chip import NEVER
 from esl_lava.network import (
     INPUT,
     INTEGRATOR,
-    Connections,
     Convolution,
     Cuba,
     Injection,
     Input,
+    Matrix,
     Network,
 )
 from esl_lava.simulate import exact, simulate, synapses
@@ -93,7 +93,7 @@ def layers(draw, name: str, n_pre: int, n_post: int, fires: bool):
     threshold = draw(THRESHOLDS) if fires else NEVER
     neuron = Cuba(draw(DECAYS), draw(DECAYS), threshold, draw(st.sampled_from([0, 0, 1, 2, 9])))
     bias = draw(st.none() | hnp.arrays(np.int32, n_post, elements=BIASES))
-    return a_layer(name, Connections.from_dense(np.where(mask, weights, 0), mask), neuron, bias)
+    return a_layer(name, Matrix.from_dense(np.where(mask, weights, 0), mask), neuron, bias)
 
 
 @st.composite
@@ -123,7 +123,7 @@ def test_equals_the_equations_where_numbers_overflow(run):
 
 
 def single(weights, neuron: Cuba, bias=None, mask=None) -> Network:
-    return a_network((a_layer("only", Connections.from_dense(weights, mask), neuron, bias),))
+    return a_network((a_layer("only", Matrix.from_dense(weights, mask), neuron, bias),))
 
 
 def test_u_wraps_and_v_clips_as_in_lava():
@@ -187,8 +187,8 @@ def test_extreme_biases_do_not_overflow():
 
 
 def test_graded_spikes():
-    skip = Input(INPUT, Connections.from_dense([[0, 1], [0, 0]]))
-    main = Connections.from_dense([[2, -4], [1, 0]])
+    skip = Input(INPUT, Matrix.from_dense([[0, 1], [0, 0]]))
+    main = Matrix.from_dense([[2, -4], [1, 0]])
     network = a_network((a_layer("only", main, Cuba(4096, 4096, 10), skips=(skip,)),), input_bits=3)
     inputs = np.array([[[7, -3], [0, -1], [-7, 0]]])
     result = simulate(network, inputs, states="all", record="all")
@@ -215,9 +215,9 @@ def test_injected_input_does_not_pass_through_u():
 def test_recurrent_spikes_arrive_a_step_later():
     layer = a_layer(
         "only",
-        Connections.from_dense([[2], [0]]),
+        Matrix.from_dense([[2], [0]]),
         Cuba(4096, 4096, 1),
-        recurrent=Connections.from_dense([[0, 0], [3, -1]]),
+        recurrent=Matrix.from_dense([[0, 0], [3, -1]]),
     )
     result = simulate(a_network((layer,)), [[[1], [0], [0], [0]]], record="all", states="all")
     assert result.spikes["only"][0].tolist() == [[1, 0], [0, 1], [0, 0], [0, 0]]
@@ -228,11 +228,11 @@ def test_recurrent_spikes_arrive_a_step_later():
 def test_delays_hold_back_what_is_fed_forward_only():
     layer = a_layer(
         "only",
-        Connections.from_dense([[1], [1], [1]]),
+        Matrix.from_dense([[1], [1], [1]]),
         Cuba(4096, 0, NEVER),
         bias=[10, 10, 10],
         delays=[0, 2, 62],
-        skips=(Input(INPUT, Connections.from_dense([[0], [100], [0]])),),
+        skips=(Input(INPUT, Matrix.from_dense([[0], [100], [0]])),),
     )
     result = simulate(a_network((layer,)), [[[1], [0], [0], [0]]], states="all")
     assert result.counts.sops == 2 + 1  # what is 62 steps late never arrives
@@ -263,7 +263,7 @@ def test_recurrent_synapses_name_neurons_of_feature_maps_channel_by_channel():
         "only",
         Convolution([[[[2]]], [[[2]]]], (1, 1, 2)),
         Cuba(4096, 4096, 1),
-        recurrent=Connections.from_dense(silencing),
+        recurrent=Matrix.from_dense(silencing),
     )
     result = simulate(a_network((layer,)), np.ones((1, 3, 1, 1, 2), int), record="all")
     assert result.spikes["only"][0].tolist() == [[1, 1, 1, 1], [1, 0, 1, 1], [1, 0, 1, 1]]
@@ -287,10 +287,8 @@ def test_rows_and_columns_without_connections():
     weights = np.array([[0, 0, 0], [0, 4, 0], [0, 0, 0]])
     network = a_network(
         (
-            a_layer("sparse", Connections.from_dense(weights, weights != 0), Cuba(4096, 0, 3)),
-            a_layer(
-                "none", Connections.from_dense(np.zeros((2, 3), int), np.zeros((2, 3))), INTEGRATOR
-            ),
+            a_layer("sparse", Matrix.from_dense(weights, weights != 0), Cuba(4096, 0, 3)),
+            a_layer("none", Matrix.from_dense(np.zeros((2, 3), int), np.zeros((2, 3))), INTEGRATOR),
         )
     )
     inputs = np.ones((2, 3, 3), np.uint8)
@@ -330,7 +328,7 @@ def test_the_readout_decides_by_its_last_step():
 
 def test_a_pause_after_a_spike():
     """u goes on, v stays 0, so does a wrap of u; v is not clipped while it is held."""
-    layer = a_layer("a", Connections.from_dense([[100]]), Cuba(0, 0, 50, refractory=2))
+    layer = a_layer("a", Matrix.from_dense([[100]]), Cuba(0, 0, 50, refractory=2))
     result = simulate(a_network((layer,)), np.ones((1, 7, 1), np.uint8), record="a", states="a")
     assert result.spikes["a"][0, :, 0].tolist() == [1, 0, 0, 1, 0, 0, 1]
     assert result.u["a"][0, :, 0].tolist() == [6400 * n for n in range(1, 8)]
@@ -340,7 +338,7 @@ def test_a_pause_after_a_spike():
 def test_the_first_spike_decides_and_then_the_highest_membrane():
     def decided(*rows: list[int], bias: list[int] | None = None) -> list[int]:
         """Of classes 0, 1 and 2, which inputs bring v as given, one sample a row."""
-        weights = Connections.from_dense(np.eye(3, dtype=int) * 2)
+        weights = Matrix.from_dense(np.eye(3, dtype=int) * 2)
         neurons = Cuba(4096, 0, 20, refractory=3)
         network = a_network((a_layer("out", weights, neurons, bias),), input_bits=8)
         steps = np.array(rows).reshape(len(rows), -1, 3)
@@ -357,11 +355,9 @@ def test_the_first_spike_decides_and_then_the_highest_membrane():
 def larger() -> tuple[Network, np.ndarray]:
     rng = np.random.default_rng(5)
 
-    def connections(n_post: int, n_pre: int, density: float) -> Connections:
+    def connections(n_post: int, n_pre: int, density: float) -> Matrix:
         mask = rng.random((n_post, n_pre)) < density
-        return Connections.from_dense(
-            np.where(mask, 2 * rng.integers(-60, 64, mask.shape), 0), mask
-        )
+        return Matrix.from_dense(np.where(mask, 2 * rng.integers(-60, 64, mask.shape), 0), mask)
 
     network = a_network(
         (
@@ -436,8 +432,8 @@ def spatial() -> tuple[Network, np.ndarray]:
 
     conv = Convolution(weights(6, 2, 3, 4), (4, 9, 8), (2, 1), (1, 2), (2, 1), groups=2)
     second = Convolution(weights(3, 6, 2, 2), conv.out_shape)
-    head = Connections.from_dense(weights(20, second.n_post))
-    skip = Input("conv", Connections.from_dense(weights(20, conv.n_post)))
+    head = Matrix.from_dense(weights(20, second.n_post))
+    skip = Input("conv", Matrix.from_dense(weights(20, conv.n_post)))
     decays = np.array([1000, 4096, 0, 300, 20, 4000])
     delays = np.arange(conv.n_post) % 4
     network = a_network(
@@ -491,7 +487,7 @@ def test_the_kernel_is_chosen_by_what_it_costs(density, active, sample_steps, fu
         return 2 * rng.integers(1, 60, shape) * (rng.random(shape) < density)
 
     for connections, expected in (
-        (Connections.from_dense(weights(800, 784)), full),
+        (Matrix.from_dense(weights(800, 784)), full),
         (Convolution(weights(64, 64, 3, 3), (64, 20, 20)), maps),
     ):
         chosen = Synapses(connections, None)
@@ -508,7 +504,7 @@ def test_int16_is_used_only_where_no_sum_can_leave_it():
         ([[65534]], True, 2),
         ([[65532, 4]], False, 2),
     ):
-        chosen = Synapses(Connections.from_dense(weights), None)
+        chosen = Synapses(Matrix.from_dense(weights), None)
         assert (chosen.exact16, chosen.unit) == (small, unit)
         ones = np.ones((1, 2, len(weights[0])), np.uint8)
         check_against_reference(single(weights, Cuba(4096, 0, NEVER)), ones)
@@ -611,9 +607,7 @@ def test_the_kernel_leaves_torchs_threads_alone() -> None:
 
 def test_simulations_in_several_threads_do_not_meet() -> None:
     rng = np.random.default_rng(5)
-    layer = a_layer(
-        "a", Connections.from_dense(2 * rng.integers(-60, 60, (30, 20))), Cuba(4096, 0, 9)
-    )
+    layer = a_layer("a", Matrix.from_dense(2 * rng.integers(-60, 60, (30, 20))), Cuba(4096, 0, 9))
     network = a_network((layer,))
     inputs = (rng.random((50, 6, 20)) < 0.3).astype(np.uint8)
     expected = simulate(network, inputs, record="all").spikes["a"]

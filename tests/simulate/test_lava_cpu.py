@@ -23,11 +23,11 @@ from esl_lava.errors import BackendError
 from esl_lava.network import (
     INPUT,
     INTEGRATOR,
-    Connections,
     Convolution,
     Cuba,
     Injection,
     Input,
+    Matrix,
     Network,
 )
 from esl_lava.simulate import lava_cpu, simulate
@@ -35,7 +35,7 @@ from tests.graphs import a_layer, a_network
 from tests.simulate import equality
 from tests.simulate.networks import Case
 
-TINY = a_network((a_layer("only", Connections.from_dense([[2, -2]]), Cuba(4096, 0, 1)),), 3)
+TINY = a_network((a_layer("only", Matrix.from_dense([[2, -2]]), Cuba(4096, 0, 1)),), 3)
 TINY_INPUT = np.ones((1, 3, 2), np.uint8)
 
 
@@ -127,10 +127,10 @@ def _nothing_is_printed(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def connections(rng, n_post: int, n_pre: int, density: float, low=-60, high=70) -> Connections:
+def connections(rng, n_post: int, n_pre: int, density: float, low=-60, high=70) -> Matrix:
     """Even weights; with `density` below 1, some connections are absent."""
     mask = rng.random((n_post, n_pre)) < density
-    return Connections.from_dense(np.where(mask, 2 * rng.integers(low, high, mask.shape), 0), mask)
+    return Matrix.from_dense(np.where(mask, 2 * rng.integers(low, high, mask.shape), 0), mask)
 
 
 def assert_lava_agrees(network: Network, inputs: np.ndarray, **options) -> None:
@@ -287,12 +287,12 @@ def test_random_networks_through_the_runtime():
 def test_what_netx_cannot_express_is_refused_before_lava_starts(monkeypatch):
     network = a_network(
         (
-            a_layer("a", Connections.from_dense([[2], [-2]]), Cuba(1, 1, 1)),
+            a_layer("a", Matrix.from_dense([[2], [-2]]), Cuba(1, 1, 1)),
             a_layer(
                 "b",
                 TINY.layers[0].inputs[0].connections,
                 Cuba(1, 1, 1),
-                skips=(Input(INPUT, Connections.from_dense([[2]])),),
+                skips=(Input(INPUT, Matrix.from_dense([[2]])),),
             ),
         )
     )
@@ -324,7 +324,7 @@ def test_at_least_one_worker():
     ],
 )
 def test_weights_that_lava_would_change_are_refused(weights, sentence):
-    network = a_network((a_layer("only", Connections.from_dense(weights), Cuba(4096, 0, 1)),))
+    network = a_network((a_layer("only", Matrix.from_dense(weights), Cuba(4096, 0, 1)),))
     with pytest.raises(BackendError, match=sentence):
         simulate(network, TINY_INPUT, backend="lava")
 
@@ -339,9 +339,7 @@ def test_lava_agrees_on_a_readout_and_where_u_wraps_and_v_clips():
     wrapping = Cuba(7, 400, 30_000)
     network = a_network(
         (
-            a_layer(
-                "wraps", Connections.from_dense(strong), wrapping, rng.integers(-4096, 4096, 14)
-            ),
+            a_layer("wraps", Matrix.from_dense(strong), wrapping, rng.integers(-4096, 4096, 14)),
             a_layer("middle", connections(rng, 8, 14, 0.5), Cuba(3333, 1, 150)),
             a_layer("readout", connections(rng, 4, 8, 0.9, low=-128, high=128), INTEGRATOR),
         )
@@ -383,7 +381,7 @@ def test_a_model_that_cannot_be_built_is_told_with_its_layer(tmp_path):
 
 
 def test_an_all_zero_layer_is_reported_with_lavas_reason(monkeypatch):
-    zeros = Connections.from_dense(np.zeros((1, 2), int))
+    zeros = Matrix.from_dense(np.zeros((1, 2), int))
     network = a_network((a_layer("only", zeros, Cuba(4096, 0, 1)),))
     with (
         Watch(monkeypatch) as watch,

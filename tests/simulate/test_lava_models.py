@@ -10,11 +10,11 @@ from esl_lava.errors import BackendError
 from esl_lava.network import (
     INPUT,
     INTEGRATOR,
-    Connections,
     Convolution,
     Cuba,
     Injection,
     Input,
+    Matrix,
 )
 from esl_lava.simulate import lava_models
 from tests.graphs import a_layer, a_network
@@ -25,8 +25,8 @@ FORGETFUL = Cuba(4096, 4096, 1)
 """Fires in the step in which more than 1 arrives."""
 
 
-def eye(n: int, weight: int = 2) -> Connections:
-    return Connections.from_dense(weight * np.eye(n, dtype=int))
+def eye(n: int, weight: int = 2) -> Matrix:
+    return Matrix.from_dense(weight * np.eye(n, dtype=int))
 
 
 def impulse(steps: int, n: int = 1) -> np.ndarray:
@@ -80,7 +80,7 @@ def test_samples_begin_from_rest_with_nothing_under_way():
                 Cuba(0, 0, 5),
                 bias=np.array([1, 0]),
                 delays=np.array([0, 2]),
-                recurrent=Connections.from_dense([[0, 4], [4, 0]]),
+                recurrent=Matrix.from_dense([[0, 4], [4, 0]]),
             ),
         )
     )
@@ -94,13 +94,13 @@ def test_samples_begin_from_rest_with_nothing_under_way():
 
 @pytest.mark.parametrize("sparse", [False, True])
 def test_one_delay_by_hand(sparse):
-    layer = a_layer("only", Connections.from_dense([[2], [2]]), FORGETFUL, delays=np.array([0, 3]))
+    layer = a_layer("only", Matrix.from_dense([[2], [2]]), FORGETFUL, delays=np.array([0, 3]))
     spikes = lava_models.run(a_network((layer,)), impulse(5), ("only",), sparse=sparse).spikes
     assert spikes["only"][0].T.tolist() == [[1, 0, 0, 0, 0], [0, 0, 0, 1, 0]]
 
 
 def test_counts_and_decisions():
-    network = a_network((a_layer("only", Connections.from_dense([[2, 0], [2, 2]]), FORGETFUL),))
+    network = a_network((a_layer("only", Matrix.from_dense([[2, 0], [2, 2]]), FORGETFUL),))
     result = lava_models.run(network, np.array([[[0, 1], [1, 0], [0, 1]]], np.uint8))
     assert result.spikes == {}
     assert result.decisions.tolist() == [1]

@@ -16,10 +16,10 @@ from esl_lava import netfile
 from esl_lava.errors import BackendError
 from esl_lava.network import (
     INTEGRATOR,
-    Connections,
     Convolution,
     Cuba,
     Injection,
+    Matrix,
     Network,
 )
 from esl_lava.simulate import loihi2
@@ -220,8 +220,8 @@ def mixed(bits=0) -> tuple[Network, np.ndarray]:
     rng = np.random.default_rng(5)
     kernel = 2 * rng.integers(-30, 40, (3, 2, 3, 2))
     convolution = Convolution(kernel, (2, 4, 5), (1, 2), (1, 0))
-    dense = Connections.from_dense(2 * rng.integers(-60, 64, (6, convolution.n_post)))
-    readout = Connections.from_dense(2 * rng.integers(-60, 64, (3, 6)))
+    dense = Matrix.from_dense(2 * rng.integers(-60, 64, (6, convolution.n_post)))
+    readout = Matrix.from_dense(2 * rng.integers(-60, 64, (3, 6)))
     network = a_network(
         (
             a_layer("maps", convolution, Cuba(2000, 300, 60)),
@@ -338,8 +338,8 @@ def test_without_the_extension(chip, monkeypatch, absent):
     assert chip.calls == []
 
 
-def eye(n: int) -> Connections:
-    return Connections.from_dense(2 * np.eye(n, dtype=int) - 1)
+def eye(n: int) -> Matrix:
+    return Matrix.from_dense(2 * np.eye(n, dtype=int) - 1)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from esl_lava.errors import BackendError, DataError
 from esl_lava.experiments import evaluate
 from esl_lava.network import (
     INTEGRATOR,
-    Connections,
     Convolution,
     Cuba,
     Injection,
     Input,
+    Matrix,
 )
 from esl_lava.simulate import BACKENDS, simulate
 from esl_lava.simulate.result import (
@@ -31,8 +31,8 @@ from tests.simulate.networks import cases
 
 NETWORK = a_network(
     (
-        a_layer("hidden", Connections.from_dense(np.full((3, 6), 4)), Cuba(4096, 0, 10)),
-        a_layer("readout", Connections.from_dense([[2, 0, -2], [2, 2, 2]]), INTEGRATOR),
+        a_layer("hidden", Matrix.from_dense(np.full((3, 6), 4)), Cuba(4096, 0, 10)),
+        a_layer("readout", Matrix.from_dense([[2, 0, -2], [2, 2, 2]]), INTEGRATOR),
     ),
     steps=5,
 )
@@ -102,7 +102,7 @@ MAPS = a_network(
     (a_layer("conv", Convolution(np.full((1, 2, 1, 1), 2), (2, 3, 4)), Cuba(4096, 4096, 1)),)
 )
 DRIVEN = a_network((a_layer("in", Injection((2, 3, 4)), Cuba(4096, 4096, 1)),))
-FULL = a_network((a_layer("full", Connections.from_dense(np.eye(24, dtype=int)), Cuba(0, 0, 1)),))
+FULL = a_network((a_layer("full", Matrix.from_dense(np.eye(24, dtype=int)), Cuba(0, 0, 1)),))
 
 
 @pytest.mark.parametrize("network", [MAPS, DRIVEN, FULL])
@@ -168,10 +168,10 @@ def test_decide():
     spikes = np.zeros((1, 300, 2), np.uint8)
     spikes[:, :, 0] = 1
     spikes[:, :100, 1] = 1
-    firing = a_layer("a", Connections.from_dense([[2], [2]]), Cuba(4096, 0, 10))
+    firing = a_layer("a", Matrix.from_dense([[2], [2]]), Cuba(4096, 0, 10))
     assert decide(firing, spikes).tolist() == [0]
     # A membrane clips at 2**23 - 1, which u can exceed by one: a tie, for the lower class.
-    once = a_layer("a", Connections.from_dense([[2], [2]]), Cuba(0, 0, 10, refractory=4))
+    once = a_layer("a", Matrix.from_dense([[2], [2]]), Cuba(0, 0, 10, refractory=4))
     u = np.array([[[(1 << 23) - 1, 1 << 23], [0, 0]]], np.int32)
     first = np.array([[[1, 1], [0, 0]]], np.uint8)
     assert decide(once, first, u, np.zeros_like(u)).tolist() == [0]
@@ -213,9 +213,9 @@ def test_count_from_spikes():
 
 
 def test_count_of_recurrent_synapses_and_skips():
-    recurrent = Connections.from_dense([[2, 0], [2, 2]])
-    skip = Input("input", Connections.from_dense([[2, 2, 0], [0, 0, 0]]))
-    first = Connections.from_dense([[2, 2, 2], [0, 2, 0]])
+    recurrent = Matrix.from_dense([[2, 0], [2, 2]])
+    skip = Input("input", Matrix.from_dense([[2, 2, 0], [0, 0, 0]]))
+    first = Matrix.from_dense([[2, 2, 2], [0, 2, 0]])
     layer = a_layer("only", first, Cuba(4096, 0, 10), recurrent=recurrent, skips=(skip,))
     inputs = np.array([[[5, 0, 0], [0, -3, 1]]])
     spikes = np.array([[[1, 0], [1, 1]]], np.uint8)
@@ -231,7 +231,7 @@ def test_count_of_recurrent_synapses_and_skips():
 
 def test_count_of_delayed_synapses():
     """A synapse is crossed when a spike arrives at it: not beyond the sample's last step."""
-    connections = Connections.from_dense([[2, 2], [2, 0], [2, 2]])
+    connections = Matrix.from_dense([[2, 2], [2, 0], [2, 2]])
     layer = a_layer("only", connections, INTEGRATOR, delays=[0, 1, 9])
     network = a_network((layer,))
     inputs = np.array([[[1, 0], [0, 0], [1, 1]], [[1, 1], [1, 1], [0, 0]]], np.uint8)
