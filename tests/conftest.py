@@ -78,7 +78,7 @@ def pytest_runtest_setup() -> None:
 class Outcome:
     """What a command left: exit code, standard output, standard error."""
 
-    code: int
+    code: int | str
     out: str
     err: str
 

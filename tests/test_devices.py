@@ -444,7 +444,7 @@ def test_a_device_may_state_no_constant_at_all(tmp_path: Path) -> None:
     assert device.constants == {}
 
 
-def numbers(table: dict[str, Any], place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def numbers(table: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The places of all numbers of a device file."""
     items = table.items() if isinstance(table, dict) else enumerate(table)
     for key, value in items:

@@ -89,7 +89,7 @@ def forbidden(found: Import) -> str | None:
     """Why an import is against the plan, or None."""
     if not found.imported.startswith("esl_lava."):
         return None
-    here, there = room(found.importer), room(found.imported)
+    here, there = room(found.importer), room(found.imported) or ""
     if here == there:
         return None
     if here is None:

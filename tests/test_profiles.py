@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import profiles
@@ -42,7 +42,7 @@ def test_examples_by_hand_are_others_in_every_run() -> None:
 def test_no_profile_looks_at_the_clock() -> None:
     for profile in (profiles.SAME, profiles.FUZZ):
         assert profile.deadline is None
-        assert profiles.HealthCheck.too_slow in profile.suppress_health_check
+        assert HealthCheck.too_slow in profile.suppress_health_check
 
 
 def test_torchs_own_generator_begins_alike_in_every_test() -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -46,10 +46,12 @@ they took two thirds."""
 SHORT = 1 << 15
 """Weights a thread rounds before another is worth waking."""
 
+Network = TypeVar("Network", bound=nn.Module)
+
 _logger = logging.getLogger(__name__)
 
 
-def accelerate(network: nn.Module) -> nn.Module:
+def accelerate(network: Network) -> Network:
     """Give every CUBA block of a SLAYER network its faster passes, in place.
 
     A block that cannot have them stays stock SLAYER's, as a line of the log says. So does, for

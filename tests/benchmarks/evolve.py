@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,10 +42,11 @@ def update_costs() -> Iterator[tuple[str, list[float]]]:
 def _stored_ratios(n_pre: int, n_post: int, density: float) -> list[float]:
     torch.manual_seed(0)
     masked, stored = nn.Linear(n_pre, n_post, bias=False), nn.Module()
-    stored.weight = SparseWeight(n_pre, n_post, lambda where: torch.randn(where.numel()))
+    weight = SparseWeight(n_pre, n_post, lambda where: torch.randn(where.numel()))
+    stored.weight = weight
     steps = [
         _updates(model, parameter, density)
-        for model, parameter in ((masked, masked.weight), (stored, stored.weight.values))
+        for model, parameter in ((masked, masked.weight), (stored, weight.values))
     ]
     ratios = []
     for _ in range(UPDATES):
@@ -53,11 +55,11 @@ def _stored_ratios(n_pre: int, n_post: int, density: float) -> list[float]:
     return ratios[UPDATES // 4 :]  # the first rounds also load code
 
 
-def _updates(model: nn.Module, parameter: nn.Parameter, density: float) -> Iterator[float]:
+def _updates(model: nn.Module, parameter: torch.Tensor, density: float) -> Iterator[float]:
     """Seconds of one update after the other."""
     optimizer = torch.optim.Adam([parameter])
-    settings = {"density": density, "t_iter": 1, "t_end": 10 * UPDATES}
-    evolver = MaskEvolver(model, optimizer, **settings, **DEFAULT)
+    settings: dict[str, Any] = {"density": density, "t_iter": 1, "t_end": 10 * UPDATES, **DEFAULT}
+    evolver = MaskEvolver(model, optimizer, **settings)
     while True:
         parameter.grad = torch.randn_like(parameter)
         optimizer.step()
@@ -68,7 +70,8 @@ def _ratios(rules: dict[str, str]) -> list[float]:
     torch.manual_seed(0)
     model = _vggsnn()
     optimizer = torch.optim.Adam(model.parameters())
-    evolver = MaskEvolver(model, optimizer, density=0.1, t_iter=1, t_end=1000, **rules)
+    settings: dict[str, Any] = {"density": 0.1, "t_iter": 1, "t_end": 1000, **rules}
+    evolver = MaskEvolver(model, optimizer, **settings)
     with torch.no_grad():
         for weight in weight_layers(model).values():
             weight.mul_(GAIN)

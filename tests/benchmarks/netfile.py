@@ -43,7 +43,7 @@ def _ratio(seed: int, data: Dataset) -> float:
         for layer in network.layers:
             mask = saved.masks.get(layer.name)
             if mask is not None:
-                stored = netfile.read(ours).layers[0].inputs[0].connections.mask()
+                stored = netfile.read(ours).first.unrolled().mask()
                 assert np.array_equal(stored, mask.reshape(stored.shape))
         with h5py.File(theirs, "w") as file:
             for index, name in enumerate((*model.hidden_names, "readout")):

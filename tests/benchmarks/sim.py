@@ -93,7 +93,7 @@ def _vgg() -> Iterator[tuple[str, list[float]]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.h5"
         netfile.write(network, path)
-        inputs = spikes.reshape(*spikes.shape[:2], *network.input_shape)  # type: ignore[union-attr]
+        inputs = spikes.reshape(*spikes.shape[:2], *network.input_shape)
         ratios = [
             _lava(path, inputs.transpose(0, 1, 4, 3, 2), 2) / _ours(network, spikes)
             for _ in range(ROUNDS)

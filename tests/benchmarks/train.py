@@ -9,6 +9,7 @@ Ratios are SLAYER's seconds, or another's, over ours.
 table of what `engine = "auto"` goes by.
 """
 
+import functools
 import itertools
 import json
 import statistics
@@ -101,6 +102,14 @@ def _mlp(hidden: tuple[int, ...], sparse_layers: tuple[str, ...] = ()) -> Spikin
     return SpikingMLP(
         describe("-".join(map(str, hidden)), (784,), CLASSES), sparse_layers=sparse_layers
     )
+
+
+def _tet(model: nn.Module, spikes: Tensor, labels: Tensor) -> Tensor:
+    return tet(model(spikes), labels)
+
+
+def _power(model: nn.Module, x: Tensor) -> Tensor:
+    return model(x).square().mean()
 
 
 def _liven(model: SpikingMLP, density: float) -> None:
@@ -240,7 +249,7 @@ def _sparse_mlp(hidden: tuple[int, ...], density: float, rounds: int) -> list[fl
     _agree([stock, ours], spikes)
     assert evolvers[0].density == evolvers[1].density
     steps = [
-        _step(model, lambda m=model: tet(m(spikes), labels), evolver.step, kind)
+        _step(model, functools.partial(_tet, model, spikes, labels), evolver.step, kind)
         for model, evolver, kind in (
             (ours, evolvers[1], Adam),
             (stock, evolvers[0], torch.optim.Adam),
@@ -264,7 +273,7 @@ def _sparse_conv(density: float) -> dict[str, list[float]]:
                 model[place].synapse.weight.mul_(density**-0.5).mul_(mask)
         weights = models[0][place].synapse.weight.detach().flatten()
         block = sparse.SparseConv(
-            neuron, n_pre, n_post, (3, 3), (1, 1), initial=lambda where, w=weights: w[where]
+            neuron, n_pre, n_post, (3, 3), (1, 1), initial=weights.__getitem__
         )
         block.neuron.threshold_eps = 1 / block.neuron.s_scale
         block.synapse.weight.begin(mask.flatten().nonzero().flatten())
@@ -275,7 +284,7 @@ def _sparse_conv(density: float) -> dict[str, list[float]]:
     assert torch.equal(outputs, few(x))
     assert 0.02 < outputs.mean() < 0.4
     steps = [
-        _step(m, lambda m=m: m(x).square().mean(), kind=kind)
+        _step(m, functools.partial(_power, m, x), kind=kind)
         for m, kind in ((few, Adam), (stock, torch.optim.Adam), (ours, Adam))
     ]
     return _ratios(steps[0], {"slayer": steps[1], "fused": steps[2]}, 3)
@@ -428,7 +437,7 @@ def _layer_ratio(
         dense.synapse.weight.mul_(4)
         stored.synapse.weight.values.mul_(density**-0.5 / n_pre**0.5)
     fast, few = (
-        _step(block, lambda block=block: block(x).square().mean(), kind=Adam)
+        _step(block, functools.partial(_power, block, x), kind=Adam)
         for block in (fused.accelerate(dense), stored)
     )
     return statistics.median(_ratios(few, {"fused": fast}, 3)["fused"])

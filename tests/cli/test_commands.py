@@ -738,7 +738,7 @@ def test_verify_for_people_and_its_failure(
         assert not options or options.pop("workers") == 2
         return exact.run(netfile.read(path), inputs, record, states)
 
-    monkeypatch.setattr(verify.lava_cpu, "run_file", instead_of_lava)
+    monkeypatch.setattr("esl_lava.simulate.lava_cpu.run_file", instead_of_lava)
     chosen = ("--samples", 5, "--backend", "exact", "--backend", "lava", "--workers", 2)
     good = invoke("verify", tiny.model, tiny.net, *chosen)
     assert good.code == 0

@@ -153,8 +153,12 @@ def outcomes(folder: Path, experiment: config.Experiment) -> list[dict[str, Outc
     short = {"training.epochs": 2, "training.batch_size": 432}  # two epochs of three steps
     (folder / "small.toml").write_text(config.to_toml(config.override(experiment, short)))
     # torchrun's agent holds the store, not rank 0.
-    store = distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
-    multiprocessing.spawn(run_rank, (str(folder), store.port), nprocs=RANKS)
+    store = distributed.TCPStore(  # type: ignore[attr-defined]
+        "localhost", 0, is_master=True, wait_for_workers=False
+    )
+    multiprocessing.spawn(  # type: ignore[attr-defined]
+        run_rank, (str(folder), store.port), nprocs=RANKS
+    )
     return [
         {name: Outcome(*left) for name, left in json.loads((folder / file).read_text()).items()}
         for file in ("0.json", "1.json")

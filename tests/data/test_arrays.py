@@ -2,6 +2,7 @@ import contextlib
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_only_what_is_used_is_read(tmp_path: Path) -> None:
 
 
 class Trap:
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         return (os.mkdir, ("trapped",))
 
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from esl_lava.config import Encoding
 from esl_lava.data.arrays import SpikesFile
 from esl_lava.data.augment import shifted
+from esl_lava.data.config import Encoding
 from esl_lava.data.datasets import Dataset
 from esl_lava.data.encoders import ENCODERS, encode
 from esl_lava.data.samples import Samples, TrainingSamples

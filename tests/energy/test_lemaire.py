@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,11 +102,9 @@ def test_a_leak_is_a_product_at_every_step_and_a_convolution_has_addresses() -> 
 
 def test_a_convolution_as_an_ann_by_hand() -> None:
     # 2 maps of 4 x 4, 3 kernels of 3 x 3 without padding: 3 maps of 2 x 2.
-    load = Load(
-        **{"name": "conv", "inputs": 32, "neurons": 12, "macs": 12 * 18, "positions": 54},
-        **{"nonzero": 54, "targets": 27, "steps": 1, "in_spikes": 0, "out_spikes": 0},
-        **{"sops": 0, "dense_sops": 0, "convolution": True},
-    )
+    sizes: dict[str, Any] = {"inputs": 32, "neurons": 12, "macs": 12 * 18, "positions": 54}
+    sizes |= {"nonzero": 54, "targets": 27, "steps": 1, "in_spikes": 0, "out_spikes": 0}
+    load = Load("conv", **sizes, sops=0, dense_sops=0, convolution=True)
     found = ann(load, load_device("lemaire_int32"))
 
     def access(words: int) -> float:
@@ -160,8 +159,8 @@ def test_loads_are_those_of_a_run() -> None:
     parts = [snn(load, device) for load in (conv, readout)]
     assert energy.total == pytest.approx(sum(part.total for part in parts))
     assert energy.used == ("add", "multiply", "memory")
-    (stored,) = energy.remarks
-    assert stored == f"weights stored: conv {parts[0].storage}, readout {parts[1].storage}"
+    (remark,) = energy.remarks
+    assert remark == f"weights stored: conv {parts[0].storage}, readout {parts[1].storage}"
     assert as_ann(counts, device) == sum(ann(load, device).total for load in (conv, readout))
 
 

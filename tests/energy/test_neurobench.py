@@ -139,7 +139,7 @@ class Torch(torch.nn.Module):
             for layer, found, arriving in zip(self.layers, self.ends, self.arriving):
                 brought = sum(
                     part(before[layer.name] if end.source == layer.name else now[end.source])
-                    for end, part in zip(found, arriving)  # type: ignore[call-overload]
+                    for end, part in zip(found, arriving)
                 )
                 if layer.neuron.fires:
                     now[layer.name] = self.neurons[layer.name](brought)

@@ -192,7 +192,8 @@ def test_a_checkpoint_of_other_sparse_weights_is_refused(data: Dataset) -> None:
     ):
         saved = trainer.checkpoint()
         name = f"hidden1.synapse.weight.{key}"
-        saved.weights[name] = wrong(saved.weights[name])
+        weights = {**saved.weights, name: wrong(saved.weights[name])}
+        saved = replace(saved, weights=weights)
         with pytest.raises(DataError, match="hidden1"):
             Trainer(by("sparse"), data, saved)
 

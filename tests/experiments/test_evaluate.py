@@ -174,7 +174,8 @@ def test_nothing_is_recorded_that_nobody_asks_for(monkeypatch: pytest.MonkeyPatc
 
     def noting(*args: Any, record: Any, **options: Any) -> Result:
         asked.append(record)
-        return simulate(*args, record=record, **options)
+        given: Any = {**options, "record": record}
+        return simulate(*args, **given)
 
     monkeypatch.setattr(evaluations, "simulate", noting)
     found = evaluate(network(), four_pixels(), BRIGHT)

@@ -15,7 +15,7 @@ from esl_lava.errors import DataError, FileError, LimitError
 from esl_lava.experiments import export as experiments
 from esl_lava.experiments.export import export, lowered
 from esl_lava.modelfile import SavedModel
-from tests.graphs import a_layer, a_network
+from tests.graphs import a_layer, a_network, matrix
 from tests.test_house import modules_after
 
 
@@ -47,9 +47,9 @@ def test_the_file_is_the_model(tiny: Any, saved: SavedModel, tmp_path: Path) -> 
         weight = saved.weights[f"{layer.name}.synapse.weight"][..., 0, 0, 0]
         # lava-dl's rule: even integers, half to even, in -256..254.
         integers = 2 * np.clip(np.rint(weight * 32), -128, 127)
-        assert np.array_equal(layer.inputs[0].connections.dense(), integers)
+        assert np.array_equal(matrix(layer).dense(), integers)
         mask = saved.masks.get(layer.name, weight == weight).reshape(weight.shape)
-        assert np.array_equal(layer.inputs[0].connections.mask(), mask)
+        assert np.array_equal(matrix(layer).mask(), mask)
     assert found.network.steps == 4
     assert dict(found.network.provenance) == {
         "package_version": saved.package,
@@ -206,7 +206,7 @@ def test_what_comes_back_is_compared_masks_included(
 ) -> None:
     network = lowered(tiny.model)
     first, *others = network.layers
-    c = first.inputs[0].connections
+    c = matrix(first)
     keep = np.arange(c.count) != np.flatnonzero(c.weights == 0)[0]  # one silent connection less
     post = c.rows()[keep]
     indptr = np.searchsorted(post, np.arange(c.n_post + 1))
@@ -216,7 +216,7 @@ def test_what_comes_back_is_compared_masks_included(
     other = a_network(
         (a_layer(first.name, thinner, first.neuron), *others), network.steps, network.provenance
     )
-    assert np.array_equal(other.layers[0].inputs[0].connections.dense(), c.dense())
+    assert np.array_equal(matrix(other.layers[0]).dense(), c.dense())
     monkeypatch.setattr(netfile, "read", lambda path: other)
     with pytest.raises(FileError, match="what was read back is not what was written"):
         export(tiny.model, tmp_path / "net.h5")
@@ -272,7 +272,7 @@ def test_a_strangers_model_is_refused_without_torch_too(saved: SavedModel, tmp_p
         f"{key}.pre": sparse.weights[f"{key}.pre"] + 60,
         f"{key}.starts": sparse.weights[f"{key}.starts"][::-1],
         f"{key}.values": sparse.weights[f"{key}.values"].astype(np.float64),
-        "hidden1.neuron.current_decay": np.float32([1.0]),
+        "hidden1.neuron.current_decay": np.array([1.0], np.float32),
     }
     for name, value in wrong.items():
         broken = dataclasses.replace(sparse, weights={**sparse.weights, name: value})

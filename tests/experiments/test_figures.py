@@ -8,6 +8,7 @@ from esl_lava.errors import UserError
 from esl_lava.experiments import figures
 from esl_lava.experiments.baselines import by_method
 from esl_lava.experiments.figures import Design
+from esl_lava.experiments.sweep import sweep
 from esl_lava.values import as_values
 
 
@@ -76,7 +77,7 @@ def test_what_has_failed_is_on_record_beside_what_has_not(
     quick: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figure = figures.fig2(quick, [1.0, 2.0], [1])
-    good, _ = figures.sweep(figure.cells[:1], tmp_path, lambda line: None)
+    good, _ = sweep(figure.cells[:1], tmp_path, lambda line: None)
     monkeypatch.setattr(figures, "sweep", lambda *given: (good, ["eps-2_seed-1: diverged"]))
     found = figures.draw(figure, tmp_path, lambda line: None)
     assert (found.rows, found.failed) == (good, ["eps-2_seed-1: diverged"])

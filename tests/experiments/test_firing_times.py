@@ -35,7 +35,9 @@ def case(tiny_once: Any) -> Case:
     data = load_samples(network, "digits", "test", 40)
     model = restore(modelfile.read(tiny_once.model))
     spikes = data.spikes(encoding_of(network))
-    return model.reference(spikes, network), network, spikes
+    trained = model.reference(spikes, network)
+    assert isinstance(trained, TimeReference)
+    return trained, network, spikes
 
 
 def test_chip_and_training_agree_within_the_bound(

@@ -85,7 +85,8 @@ def test_labels_are_classes_of_the_network(path: Path, tmp_path: Path) -> None:
     np.save(labels, np.array([0, 2, 1], np.uint8))
     found = read_spikes(FULL, path, 2, labels=labels, layout=Layout("NTCHW"))
     assert found.labels is not None
-    assert (found.labels.tolist(), found.labels.dtype, found.classes) == ([0, 2], np.int64, 3)
+    assert (found.labels.tolist(), found.classes) == ([0, 2], 3)
+    assert found.labels.dtype == np.int64
     np.save(labels, np.array([0, 2, 1, 1]))
     with pytest.raises(DataError, match=r"labels need shape \(3,\), .* not \(4,\)"):
         read_spikes(MAPS, path, labels=labels)
@@ -126,10 +127,10 @@ def test_options_belong_to_files_or_data_sets() -> None:
         refuse_others_options("a.npy", file, **{**none, **given})  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match=r"belongs to --data FILE\.npy"):
             refuse_others_options("digits", None, **{**none, **given})  # type: ignore[arg-type]
-    for given in ({"encoder": "rate"}, {"steps": 3}):  # type: ignore[dict-item]
-        refuse_others_options("digits", None, **{**none, **given})  # type: ignore[arg-type]
+    for own in ({"encoder": "rate"}, {"steps": 3}):
+        refuse_others_options("digits", None, **{**none, **own})  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match=r"a\.npy holds spikes"):
-            refuse_others_options("a.npy", file, **{**none, **given})  # type: ignore[arg-type]
+            refuse_others_options("a.npy", file, **{**none, **own})  # type: ignore[arg-type]
 
 
 def test_the_shape_of_the_input_is_the_files_the_datas_or_the_users(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from esl_lava.experiments import sweep as sweeps
 from esl_lava.experiments.evaluate import encoding_of, evaluate, load_samples
 from esl_lava.experiments.rundir import RunDirectory
 from esl_lava.experiments.sweep import Cell, sweep
+from esl_lava.experiments.train import train
 from esl_lava.netfile import read
 from esl_lava.results.sweep import SweepRow
 from tests.folders import contents
@@ -121,7 +123,7 @@ def test_an_interrupted_sweep_goes_on_to_the_same_bits(
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         with pytest.raises(KeyboardInterrupt):
-            sweeps.train(cells[2].experiment, tmp_path / cells[2].name, interrupt)
+            train(cells[2].experiment, tmp_path / cells[2].name, interrupt)
         torch.set_num_threads(threads)
     assert sweep(cells, tmp_path, lambda line: None) == (rows, [])
     assert contents(tmp_path) == contents(folder)
@@ -279,7 +281,7 @@ def test_runs_of_other_data_are_not_mixed(
 
     def other(name: str, split: str) -> Dataset:
         data = load(name, split)
-        return replace(data, images=255 - data.images)
+        return replace(data, images=(255 - data.images).astype(np.uint8))
 
     monkeypatch.setattr(sweeps, "load", other)
     again, faults = sweep(cells, tmp_path / "sweep", lambda line: None)
@@ -324,7 +326,7 @@ def test_progress_is_told_now_and_then(
     from esl_lava.training.trainer import TrainingProgress
 
     now = iter([0.0, 30.0, 61.0, 90.0, 130.0])
-    monkeypatch.setattr(sweeps.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
     report = sweeps._Reporter("eps-60_seed-1")
     for step in range(1, 5):
         report(TrainingProgress(step, 9, 1, 3, 0.5))

@@ -99,9 +99,12 @@ def test_a_spoilt_training_leaves_the_last_good_checkpoint(
     whole, spoilt = tmp_path / "whole", tmp_path / "spoilt"
     train(short, whole, silent)
     trainers: list[Trainer] = []
-    monkeypatch.setattr(
-        experiments, "Trainer", lambda *given: trainers.append(Trainer(*given)) or trainers[-1]
-    )
+
+    def noted(*given: Any) -> Trainer:
+        trainers.append(Trainer(*given))
+        return trainers[-1]
+
+    monkeypatch.setattr(experiments, "Trainer", noted)
 
     def spoil(progress: TrainingProgress) -> None:
         if progress.iteration == 5:
@@ -225,7 +228,7 @@ def test_other_data_of_the_same_name_are_not_gone_on_with(
     before = (tmp_path / "checkpoint.pt").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(experiments, "load", relabelled(split))
-        other = experiments.load("digits", split).digest
+        other = relabelled(split)("digits", split).digest
         said = (
             f"its {split} split has SHA-256 {digests()[split][:12]}..., the one here {other[:12]}"
         )

@@ -11,9 +11,11 @@ from esl_lava import modelfile, netfile
 from esl_lava.config import Experiment
 from esl_lava.data.datasets import load
 from esl_lava.errors import DataError, FileError
-from esl_lava.experiments.verify import State, verify
+from esl_lava.experiments.verify import verify
+from esl_lava.models.reference import SpikeReference
 from esl_lava.models.restore import restore
 from esl_lava.network import INPUT, Input, Matrix, Network
+from esl_lava.results.verification import Difference, State
 from tests.graphs import a_layer, a_network, matrix, with_first, with_further
 from tests.simulate import reference
 
@@ -26,7 +28,9 @@ def expected(tiny: Any, experiment: Experiment) -> dict[str, npt.NDArray[np.int6
     """What stock SLAYER does on the first samples."""
     spikes = load("digits", "test").take(SAMPLES).spikes(experiment.encoding)
     network = netfile.read(tiny.net)
-    return restore(modelfile.read(tiny.model)).reference(spikes, network).layers
+    found = restore(modelfile.read(tiny.model)).reference(spikes, network)
+    assert isinstance(found, SpikeReference)
+    return dict(found.layers)
 
 
 def with_weights(network: Network, name: str, dense: npt.NDArray[np.int32]) -> Network:
@@ -72,7 +76,7 @@ def test_slayer_layers_by_hand(expected: dict[str, npt.NDArray[np.int64]], tiny:
     assert {name: values.shape for name, values in expected.items()} == {
         name: (SAMPLES, 4, neurons) for name, neurons in LAYERS.items()
     }
-    weights = netfile.read(tiny.net).layers[-1].inputs[0].connections.dense().astype(np.int64)
+    weights = matrix(netfile.read(tiny.net).layers[-1]).dense().astype(np.int64)
     sums = (expected["hidden2"] @ weights.T).cumsum(axis=1)
     assert np.array_equal(expected["readout"], sums * 64)
 
@@ -136,7 +140,7 @@ def test_the_earliest_layer_is_named(tiny: Any, tmp_path: Path, experiment: Expe
     by = -2 * int(np.clip(dense[post, pre], -254, 254))
     net = changed(tiny, tmp_path / "net.h5", "hidden1", post, pre, by)
     found = verify(tiny.model, net, samples=357, backends=("exact",))
-    assert found.first is not None
+    assert isinstance(found.first, Difference)
     assert (found.first.layer, found.first.neuron) == ("hidden1", post)
     assert {found.first.expected, found.first.found} == {0, 1}
     spikes = load("digits", "test").take(357).spikes(experiment.encoding)
@@ -144,8 +148,8 @@ def test_the_earliest_layer_is_named(tiny: Any, tmp_path: Path, experiment: Expe
     for path, state in ((tiny.net, found.first.expected_state), (net, found.first.found_state)):
         trace = reference.simulate(netfile.read(path), spikes[sample : sample + 1])
         u, v = (values["hidden1"][0, :, post] for values in (trace.u, trace.v))
-        before = (u[step - 1], v[step - 1]) if step else (0, 0)
-        assert state == State(*before, u[step], v[step])
+        u_before, v_before = (u[step - 1], v[step - 1]) if step else (0, 0)
+        assert state == State(u_before, v_before, u[step], v[step])
 
 
 def test_connections_are_compared_too(tiny: Any, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from esl_lava.export import unbounded_layers
 from esl_lava.export.bounds import StateBound, state_bound
 from esl_lava.network import INPUT, Convolution, Cuba, Injection, Input, Layer, Matrix
 from esl_lava.simulate import simulate
-from tests.graphs import a_layer, a_network
+from tests.graphs import a_layer, a_network, matrix
 from tests.netfile.networks import random_network
 from tests.simulate import reference
 
@@ -30,7 +30,7 @@ def layer(weights, bias=None, neuron=NEURON, name="hidden", mask=None) -> Layer:
 
 def states(one: Layer, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """u and v before any reset, (T, neurons), in unlimited range; inputs (T, n_pre)."""
-    weights = one.inputs[0].connections.dense().astype(object)
+    weights = matrix(one).dense().astype(object)
     bias = np.zeros(one.neurons, int) if one.bias is None else one.bias
     u = v = np.zeros(one.neurons, object)
     all_u, all_v = [], []

@@ -36,7 +36,7 @@ def model(inputs: int, *weights: list[list[float]]) -> SingleSpikeMLP:
         describe("-".join(str(len(w)) for w in weights[:-1]), (inputs,), len(weights[-1]))
     )
     for layer, values in zip(network.layers(), weights):
-        layer.weight.data = torch.tensor(values)  # type: ignore[union-attr]
+        layer.weight.data = torch.tensor(values)
     return network
 
 
@@ -49,16 +49,16 @@ def lowered_once(
 def test_thresholds_and_weights_by_hand() -> None:
     # With a scale of 254 / 0.5 a weight of 0.5 becomes 254; a threshold of 1, divided by
     # 1 - a = 1/2, becomes 2 * 508.
-    weights = np.float32([0.5, -0.25, 0.001, 0.0])
+    weights = np.array([0.5, -0.25, 0.001, 0.0], np.float32)
     assert grid_threshold(weights, HALVING) == 1016
     assert grid_weights(weights, HALVING, 1016).tolist() == [254, -128, 0, 0]  # -127 to even
     # A negative weight may reach 256.
-    assert grid_threshold(np.float32([0.25, -0.5]), HALVING) == 1024
-    assert grid_weights(np.float32([-0.5]), HALVING, 1024).tolist() == [-256]
+    assert grid_threshold(np.array([0.25, -0.5], np.float32), HALVING) == 1024
+    assert grid_weights(np.array([-0.5], np.float32), HALVING, 1024).tolist() == [-256]
     # Tiny weights, and none at all, meet what a threshold can be.
-    assert grid_threshold(np.float32([1e-6]), HALVING) == (1 << 17) - 1
+    assert grid_threshold(np.array([1e-6], np.float32), HALVING) == (1 << 17) - 1
     assert grid_threshold(np.zeros(3, np.float32), HALVING) == (1 << 17) - 1
-    assert grid_threshold(np.float32([1e9]), HALVING) == 1
+    assert grid_threshold(np.array([1e9], np.float32), HALVING) == 1
 
 
 def test_a_neuron_fires_at_the_step_its_exact_time_falls_into() -> None:
@@ -66,7 +66,9 @@ def test_a_neuron_fires_at_the_step_its_exact_time_falls_into() -> None:
     # for 1.25: z = 5, t = 2.32 steps, the third; for 0.9 never.
     lowered = lowered_once(model(1, [[1.5], [1.25], [0.9]], [[1.0, 1.0, 1.0]]), 0.5, 6)
     hidden, readout = lowered.layers
-    assert hidden.neuron == Cuba(HALVING, 0, grid_threshold(np.float32([1.5]), HALVING), 5)
+    assert hidden.neuron == Cuba(
+        HALVING, 0, grid_threshold(np.array([1.5], np.float32), HALVING), 5
+    )
     inputs = np.zeros((2, 6, 1), np.uint8)
     inputs[0, 0] = inputs[1, 2] = 1
     spikes = simulate(lowered, inputs, record="all").spikes

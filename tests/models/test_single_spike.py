@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,7 +194,7 @@ def dyadic(draw):
     return tensor(*z), tensor(*weight)
 
 
-def both(z: torch.Tensor, weight: torch.Tensor, groups: int):
+def both(z: torch.Tensor, weight: torch.Tensor, groups: int) -> Any:
     """(z_out, gradient of z, gradient of the weights)."""
     z, weight = z.clone().requires_grad_(), weight.clone().requires_grad_()
     out = firing_times(z, weight, groups)
@@ -204,7 +205,7 @@ def both(z: torch.Tensor, weight: torch.Tensor, groups: int):
 @given(dyadic())
 @settings(deadline=None, max_examples=50)
 def test_grouped_inputs_give_what_sorted_ones_give(case) -> None:
-    (a, a_z, a_w), (b, b_z, b_w) = (both(*case, groups) for groups in (0, 99))
+    (a, a_z, a_w), (b, b_z, b_w) = (both(case[0], case[1], groups) for groups in (0, 99))
     assert torch.equal(a, b)  # sums are exact, whatever their order
     for one, other in ((a_z, b_z), (a_w, b_w)):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)

@@ -57,8 +57,10 @@ def random_network(seed: int, *, netx: bool = False) -> Network:
         for source in rng.choice(sorted(shapes), 0 if netx else rng.integers(0, 3)):
             skips.append(Input(str(source), _skip(rng, shapes[source], out)))
         refractory = 0 if netx else int(rng.choice([0, 0, 0, 1, 62]))
-        parameters = (_parameter(rng, n, out[0], high) for high in (4097, 4097, 30_000))
-        neuron = Cuba(*parameters, refractory=refractory)
+        current, voltage, threshold = (
+            _parameter(rng, n, out[0], high) for high in (4097, 4097, 30_000)
+        )
+        neuron = Cuba(current, voltage, threshold, refractory)
         layers.append(a_layer(name, main, neuron, bias, delays, recurrent, tuple(skips)))
         shape = shapes[name] = out
     if rng.random() < 0.3:

@@ -237,7 +237,7 @@ def exported(case: Export, path: Path) -> tuple[npt.NDArray[np.int64], list[Any]
     x = torch.randint(-4, 4, shape) if case.values else torch.rand(shape) < 0.5
     x = x.float()
     scaled = not (case.refused or "").startswith(r"layer 0 \(layer0\): weight -128")
-    outputs = []
+    outputs: list[Any] = []
     with torch.no_grad():
         for block in blocks:
             for name in ("synapse", "input_synapse", "recurrent_synapse"):

@@ -242,7 +242,7 @@ def test_the_shape_of_the_input(path: Path) -> None:
     with pytest.raises(FileError, match=r"layer 0 \(layer0\): the file does not say what shape"):
         netfile.read(path)
     network = netfile.read(path, input_shape=(2, 5, 5))
-    assert network.layers[0].inputs[0].connections.in_shape == (2, 5, 5)  # type: ignore[union-attr]
+    assert network.layers[0].inputs[0].connections.in_shape == (2, 5, 5)
     with pytest.raises(FileError, match=r"shape \(4, 3, 2\), but its kernel makes \(4, 4, 2\)"):
         netfile.read(path, input_shape=(2, 6, 5))
     # Where the file says it, there is nothing to say.

@@ -135,6 +135,7 @@ def _connections(
 @st.composite
 def _convolutions(draw: st.DrawFn, in_shape: tuple[int, int, int]) -> Convolution:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    weights: Any
     channels = in_shape[0]
     groups = draw(st.sampled_from([g for g in (1, 2, 3, channels) if channels % g == 0]))
     outputs = groups * draw(st.integers(1, 3 if groups == 1 else 2))
@@ -165,8 +166,9 @@ def _convolutions(draw: st.DrawFn, in_shape: tuple[int, int, int]) -> Convolutio
     if draw(st.booleans()):
         allowed = rng.random(shape) < 0.5
         weights = np.where(allowed, weights, 0)
+    (down, right), (top, left), (apart, aside) = stride, padding, dilation
     return Convolution(
-        weights, in_shape, tuple(stride), tuple(padding), tuple(dilation), groups, allowed
+        weights, in_shape, (down, right), (top, left), (apart, aside), groups, allowed
     )
 
 
@@ -202,7 +204,9 @@ def _neurons(draw: st.DrawFn, layer: Layer, reach: int) -> Cuba:
             values[index] = rng.integers(0, DECAY_UNITY + 1, length)
         else:
             values[index] = rng.integers(1, 2 * values[index] + 1, length).clip(max=NEVER - 1)
-    return Cuba(*values, refractory=draw(st.sampled_from((0, 0, 0, 1, 3, 100))))
+    current_decay, voltage_decay, threshold = values
+    refractory = draw(st.sampled_from((0, 0, 0, 1, 3, 100)))
+    return Cuba(current_decay, voltage_decay, threshold, refractory)
 
 
 def _reach(layer: Layer, input_bits: int) -> int:
@@ -296,7 +300,7 @@ def cases(draw: st.DrawFn, netx: bool = False) -> Case:
             layer = replace(layer, inputs=(*layer.inputs, own))
         if _delayable(draw, layer, netx) and draw(st.integers(0, 3)) == 0:
             longest = draw(st.sampled_from((0, 1, 3, MAX_DELAY)))
-            delays = rng.integers(0, longest + 1, layer.neurons)
+            delays = rng.integers(0, longest + 1, layer.neurons, np.int32)
             first = replace(layer.inputs[0], delays=delays)
             layer = replace(layer, inputs=(first, *layer.inputs[1:]))
         if not netx:
@@ -317,13 +321,13 @@ def _skips(draw: st.DrawFn, layer: Layer, shapes: dict[str, Shape]) -> tuple[Inp
             rng = np.random.default_rng(draw(st.integers(0, 2**32)))
             padding = draw(st.integers(0, 1))
             size = 1 + 2 * padding
-            kernel = rng.integers(-60, 90, (layer.shape[0], shape[0], size, size))
+            kernel = rng.integers(-60, 90, (layer.shape[0], shape[0], size, size), np.int32)
             skips.append(Input(source, Convolution(kernel, shape, padding=(padding, padding))))
         else:
             skips.append(Input(source, draw(_parts(int(np.prod(shape)), layer.neurons, False))))
     if skips and draw(st.integers(0, 4)) == 0:
         rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-        skips[-1] = replace(skips[-1], delays=rng.integers(0, 4, layer.neurons))
+        skips[-1] = replace(skips[-1], delays=rng.integers(0, 4, layer.neurons, np.int32))
     return tuple(skips)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esl_lava.network import INPUT, Convolution, Injection, Layer, Matrix, Network
+from esl_lava.network import INPUT, Connections, Convolution, Injection, Layer, Network
 
 Array = npt.NDArray[Any]
 
@@ -30,7 +30,7 @@ def trunc(values: Array) -> Array:
     return np.sign(values) * (np.abs(values) >> 12)
 
 
-def matrix(connections: Matrix | Convolution) -> Array:
+def matrix(connections: Connections) -> Array:
     """(n_post, n_pre) int64 weights."""
     return connections.unrolled().dense().astype(np.int64)
 

@@ -86,7 +86,7 @@ class Watch:
                 self.groups.append(worker.pid)
             return worker
 
-        monkeypatch.setattr(lava_cpu.subprocess, "Popen", noting)
+        monkeypatch.setattr("subprocess.Popen", noting)
 
     def __enter__(self) -> "Watch":
         self._watcher.start()

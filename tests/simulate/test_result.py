@@ -135,7 +135,7 @@ def test_recorded_layers():
     assert recorded_layers(NETWORK, None) == ()
     assert recorded_layers(NETWORK, "all") == ("hidden",)
     assert recorded_layers(NETWORK, "hidden") == ("hidden",)
-    assert recorded_layers(NETWORK, ["hidden"]) == ("hidden",)  # type: ignore[arg-type]
+    assert recorded_layers(NETWORK, ["hidden"]) == ("hidden",)
     for name in ("readout", "hidde"):
         sentence = f"no firing layer '{name}' to record; there are hidden"
         with pytest.raises(DataError, match=sentence):

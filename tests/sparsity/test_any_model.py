@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -63,14 +63,14 @@ def mlp(dtype: torch.dtype = torch.float32) -> nn.Module:
 
 def transposed() -> nn.Module:
     """A weight that does not lie row by row."""
-    model = mlp()
+    model: Any = mlp()
     model[0].weight = nn.Parameter(torch.randn(8, 12).t())
     assert not model[0].weight.is_contiguous()
     return model
 
 
 def channels_last() -> nn.Module:
-    model = nn.Sequential(nn.Conv2d(4, 6, 3), nn.Tanh(), nn.Conv2d(6, 4, 3))
+    model: Any = nn.Sequential(nn.Conv2d(4, 6, 3), nn.Tanh(), nn.Conv2d(6, 4, 3))
     model = model.to(memory_format=torch.channels_last)
     assert not model[0].weight.is_contiguous()
     return model
@@ -298,7 +298,7 @@ ZOO: dict[str, Case] = {
         settings={"keep_dense": ["0"]},
     ),
     "DataParallel": Case(lambda: nn.DataParallel(mlp())),
-    "compiled": Case(lambda: torch.compile(mlp(), backend="eager")),
+    "compiled": Case(lambda: cast(nn.Module, torch.compile(mlp(), backend="eager"))),
     # Numbers.
     "double": Case(lambda: mlp(torch.float64), lambda g: torch.randn(6, 8, generator=g).double()),
     "half": Case(
@@ -381,7 +381,7 @@ class Lion(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr})
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self, closure: Any = None) -> None:
         for group in self.param_groups:
             for p in group["params"]:
                 mean = self.state[p].setdefault("exp_avg", torch.zeros_like(p))

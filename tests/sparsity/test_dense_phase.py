@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -90,7 +91,8 @@ def test_resumed_is_as_uninterrupted(stop: int):
                 (model.state_dict(), optimizer.state_dict(), evolver.state_dict())
             )
             broken = pair()
-            for part, state in zip(broken, saved):
+            parts: tuple[Any, ...] = broken
+            for part, state in zip(parts, saved):
                 part.load_state_dict(state)
     assert same(weights(whole[0]), weights(broken[0]))
     assert same(whole[2].state_dict(), broken[2].state_dict())

@@ -2,6 +2,7 @@ import copy
 import io
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def evolver_of(model: nn.Module, optimizer: torch.optim.Optimizer, **settings) -
     return MaskEvolver(model, optimizer, **(given | settings))
 
 
-def same(a: object, b: object) -> bool:
+def same(a: Any, b: Any) -> bool:
     """Exact equality of nested containers and tensors, dtypes included."""
     if isinstance(a, torch.Tensor):
         return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)

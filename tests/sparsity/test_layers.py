@@ -117,7 +117,7 @@ def test_weight_layers_of_torchs_modules(model, expected):
             {"in_proj_weight": "", "bias_k": UNKNOWN, "bias_v": UNKNOWN, "out_proj": ""},
         ),
         (
-            nn.Sequential(nn.EmbeddingBag(5, 4), nn.LayerNorm((3, 4)), nn.BatchNorm1d(3)),
+            nn.Sequential(nn.EmbeddingBag(5, 4), nn.LayerNorm([3, 4]), nn.BatchNorm1d(3)),
             {"0": TABLE, "1": NORM, "1.bias": NORM},
         ),
         (nn.ModuleDict({"own": Own()}), {"own": "", "own.mixer": UNKNOWN, "own.map_bias": UNKNOWN}),

@@ -132,7 +132,7 @@ def gradient_for_growth(data: Dataset, engine: str, limit: float) -> Tensor:
         else:
             found.append(weight.grad.flatten().clone())
 
-    trainer.evolver.step = look  # type: ignore[assignment, method-assign]
+    trainer.evolver.step = look  # type: ignore[method-assign]
     stopped(trainer, 1)
     return found[0]
 

@@ -67,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def results(folder: Path) -> list[dict[str, Any]]:
     """What each rank found: [{scenario: result}] by rank."""
-    multiprocessing.spawn(run_rank, (str(folder),), nprocs=RANKS)
+    multiprocessing.spawn(run_rank, (str(folder),), nprocs=RANKS)  # type: ignore[attr-defined]
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
 
 

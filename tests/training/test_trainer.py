@@ -27,6 +27,11 @@ STEPS_PER_EPOCH = 3
 ITERATIONS = 9
 
 
+def images(samples: object) -> Any:
+    assert isinstance(samples, Dataset)
+    return samples.images
+
+
 def experiment(**sections: Any) -> Experiment:
     values: dict[str, Any] = {
         "seed": 3,
@@ -198,7 +203,7 @@ def test_every_sample_is_used_once_an_epoch_the_last_batch_partial(data: Dataset
     trainer.run()
     assert [len(batch) for batch in batches] == [30, 30, 12] * 3
     epochs = [torch.cat(batches[i : i + 3]).numpy() for i in (0, 3, 6)]
-    expected = encode("rate", trainer.train_data.images, 3).swapaxes(1, 2)
+    expected = encode("rate", images(trainer.train_data), 3).swapaxes(1, 2)
     orders = []
     for epoch in epochs:
         rows = [sample.tobytes() for sample in epoch.astype(np.uint8)]
@@ -210,8 +215,8 @@ def test_every_sample_is_used_once_an_epoch_the_last_batch_partial(data: Dataset
 def test_the_held_back_samples_are_not_trained_on(data: Dataset) -> None:
     trainer = Trainer(experiment(), data)
     assert (len(trainer.train_data), len(trainer.validation_data)) == (72, 8)
-    trained = {image.tobytes() for image in trainer.train_data.images}
-    assert not trained & {image.tobytes() for image in trainer.validation_data.images}
+    trained = {image.tobytes() for image in images(trainer.train_data)}
+    assert not trained & {image.tobytes() for image in images(trainer.validation_data)}
 
 
 def test_progress_counts_steps_and_means_the_loss(data: Dataset) -> None:
