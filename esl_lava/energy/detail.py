@@ -14,12 +14,7 @@ from esl_lava.network import INPUT, Layer, Network
 
 
 def detailed(network: Network, counts: Counts) -> Counts:
-    """Counts with the details that follow from the network alone.
-
-    Args:
-        network: the one that was run.
-        counts: of its run.
-    """
+    """Counts of a run with the details that follow from its network alone."""
     spikes = {INPUT: counts.input_spikes} | {layer.name: layer.spikes for layer in counts.layers}
     details = []
     for layer, counted in zip(network.layers, counts.layers):
