@@ -102,19 +102,6 @@ def running_totals(values: Ints, shape: tuple[int, ...]) -> Ints:
     return totals
 
 
-@dataclass(frozen=True, eq=False)
-class Reach:
-    """What some connections bring to a core.
-
-    Attributes:
-        lists: of synapses, as they are stored.
-        axons: input axons they take.
-    """
-
-    lists: Lists
-    axons: int
-
-
 def maps(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """A layer's shape as (channels, rows, columns)."""
     return shape if len(shape) == 3 else (shape[0], 1, 1)
@@ -123,8 +110,7 @@ def maps(shape: tuple[int, ...]) -> tuple[int, int, int]:
 @lru_cache(maxsize=1 << 14)
 def splits(length: int, number: int) -> tuple[Range, ...]:
     """`number` ranges that cover 0..length-1, of lengths that differ by 1 at most."""
-    bounds = [length * part // number for part in range(number + 1)]
-    return tuple(pairwise(bounds))
+    return tuple(pairwise(_bounds(length, number).tolist()))
 
 
 def partitions(layer: Layer, least: int, largest: int) -> Iterator[Grid]:
@@ -183,8 +169,8 @@ class MatrixIndex:
         here = target >= 0
         return pre[here], target[here]
 
-    def reach(self, region: Region) -> Reach:
-        """What they bring to the neurons of a region."""
+    def reach(self, region: Region) -> tuple[Lists, int]:
+        """Lists of the synapses onto the neurons of a region, and the input axons they take."""
         pre, target = self._within(region)
         fan_out = np.bincount(pre, minlength=self.n_pre).astype(np.int64)
         number = np.cumsum(fan_out > 0) - 1
@@ -196,7 +182,7 @@ class MatrixIndex:
             widths=np.full(axons, region.neurons, np.int64),
             runs=np.ones(axons, np.int64),
         )
-        return Reach(lists, axons)
+        return lists, axons
 
     def fan_out(self, region: Region) -> Ints:
         """(n_pre,) synapses of each input onto the neurons of a region."""
@@ -232,17 +218,16 @@ class KernelIndex:
     def __init__(self, kernel: Convolution) -> None:
         self.n_pre = kernel.n_pre
         self._part = kernel
-        self._taps: dict[tuple[int, int, bool], Ints] = {}
         self._spread: dict[Range, Ints] = {}
         self._stored: dict[Hashable, Ints] = {}
         self._alike: dict[Hashable, tuple[Hashable, ...]] = {}
         self._numbers: dict[tuple[int, Range], int] = {}
         self._ways: dict[Hashable, int] = {}
 
-    def reach(self, region: Region) -> Reach:
-        """What it brings to the neurons of a region; an axon is a place of the input maps."""
+    def reach(self, region: Region) -> tuple[Lists, int]:
+        """Lists of synapses, and input axons; an axon is a place of the input maps."""
         places = self.fan_out(region).reshape(self._part.in_shape).any(axis=0)
-        return Reach(self._shared(region), int(np.count_nonzero(places)))
+        return self._shared(region), int(np.count_nonzero(places))
 
     def fan_out(self, region: Region) -> Ints:
         """(n_pre,) synapses of each input onto the neurons of a region."""
@@ -319,14 +304,10 @@ class KernelIndex:
 
     def _per_tap(self, channels: Range, every_position: bool) -> Ints:
         """(rows, columns) of the kernel: synapses, or positions, at each."""
-        key = (*channels, every_position)
-        if key not in self._taps:
-            if every_position:
-                size = (channels[1] - channels[0]) * self._part.kernel.shape[1]
-                self._taps[key] = np.full(self._part.kernel.shape[2:], size, np.int64)
-            else:
-                self._taps[key] = self._spread_of(channels).sum(axis=0)
-        return self._taps[key]
+        if every_position:
+            size = (channels[1] - channels[0]) * self._part.kernel.shape[1]
+            return np.full(self._part.kernel.shape[2:], size, np.int64)
+        return np.asarray(self._spread_of(channels).sum(axis=0))
 
     def _like(self, axis: int, outputs: Range) -> int:
         """A number that ranges share whose inputs meet them in equal ways."""
@@ -339,10 +320,8 @@ class KernelIndex:
     def _spread_of(self, channels: Range) -> Ints:
         """(input channels, rows, columns) synapses onto these channels, by place in the kernel."""
         if channels not in self._spread:
-            part = self._part
             spread = np.count_nonzero(self._used[:, :, slice(*channels)], axis=2)
-            spread = spread.reshape(-1, *part.kernel.shape[2:])
-            self._spread[channels] = spread
+            self._spread[channels] = spread.reshape(-1, *self._part.kernel.shape[2:])
         return self._spread[channels]
 
     def _meeting(self, axis: int, outputs: Range) -> _Meetings:
