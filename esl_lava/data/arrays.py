@@ -62,11 +62,7 @@ class SpikesFile:
         return digest(self.shape, self.array, *labels)
 
     def take(self, n: int) -> SpikesFile:
-        """The first `n`.
-
-        Raises:
-            DataError: `n` is below 1 or above the number of samples.
-        """
+        """The first `n`; see `Samples`."""
         if not 1 <= n <= len(self):
             raise DataError(f"cannot take {n} samples of {self.path}, which has {len(self)}")
         return self.choose(slice(n))

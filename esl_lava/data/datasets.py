@@ -24,10 +24,9 @@ from typing import TypeVar
 import numpy as np
 
 from esl_lava.arrays import Bytes, Ints
-from esl_lava.data.augment import shifted
 from esl_lava.data.config import Encoding
 from esl_lava.data.encoders import encode, first_steps
-from esl_lava.data.idx import read_idx_with_digest
+from esl_lava.data.idx import read_idx
 from esl_lava.data.samples import Chosen, Samples, digest
 from esl_lava.errors import DataError
 
@@ -117,11 +116,7 @@ class Dataset:
         """An image has no length of its own."""
 
     def take(self, n: int) -> Dataset:
-        """The first `n` samples, sharing memory with these.
-
-        Raises:
-            DataError: `n` is below 1 or above the number of samples.
-        """
+        """The first `n` samples, sharing memory with these; see `Samples`."""
         if not 1 <= n <= len(self):
             raise DataError(
                 f"cannot take {n} samples of {self.name}: 1 to {len(self)} can be taken"
@@ -147,13 +142,27 @@ class Dataset:
         return first_steps(encoding.kind, encoding.steps)[self.images]
 
     def shifted(self, pixels: int, generator: np.random.Generator) -> Dataset:
-        """Every image moved by its own whole numbers of pixels; see `augment.shifted`.
+        """Every image moved by its own whole numbers of pixels, uniform in -pixels..pixels.
+
+        What leaves the frame is lost, what comes in is 0.
+
+        Args:
+            pixels: largest distance, vertically and horizontally; 0 moves nothing.
+            generator: gives (samples, 2) integers.
 
         Raises:
             DataError: when the images are not two-dimensional.
         """
-        moved = shifted(self.images, self.image_shape, pixels, generator)
-        return replace(self, images=moved)
+        shape = self.image_shape
+        if len(shape) != 2:
+            raise DataError(f"images of shape {shape} cannot be moved: two dimensions are needed")
+        around = (pixels, pixels)
+        framed = np.pad(self.images.reshape(-1, *shape), ((0, 0), around, around))
+        corners = generator.integers(0, 2 * pixels + 1, (len(self), 2))
+        rows, columns = (corners[:, [axis]] + np.arange(shape[axis]) for axis in (0, 1))
+        sample = np.arange(len(self))[:, None, None]
+        moved = framed[sample, rows[:, :, None], columns[:, None, :]]
+        return replace(self, images=moved.reshape(self.images.shape))
 
     def picture(self, index: int) -> Bytes | None:
         """(rows, columns) of an image; None where it has another shape."""
@@ -339,7 +348,7 @@ def _mnist_paths(folder: Path) -> dict[str, Path]:
 
 def _read_bytes(path: Path, axes: tuple[str, ...]) -> tuple[Bytes, str]:
     """The array, which must be uint8 with these axes, and the digest of an IDX file."""
-    array, digest = read_idx_with_digest(path)
+    array, digest = read_idx(path)
     if array.dtype != np.uint8 or array.ndim != len(axes):
         raise DataError(
             f"{path} needs unsigned bytes of shape ({', '.join(axes)}),"
