@@ -137,13 +137,10 @@ def measured(
     sops: float,
     most_sops: int,
 ) -> Measured:
-    """Price a network by both conventions.
+    """Price a network by both conventions; arguments are attributes of `Measured`.
 
     Args:
-        method: "dense", "esl" or "small-dense".
-        accuracy, dense_accuracy: of this network and of the dense one, 0..1.
-        connections, density: of it.
-        sops, most_sops: of an inference, on average and at most.
+        dense_accuracy: of the dense network.
     """
     gpu, truenorth = load_device("v100_paper"), load_device("truenorth_paper")
     return Measured(

@@ -155,9 +155,8 @@ def test_loads_are_those_of_a_run() -> None:
     # Weights are stored once, wherever their kernel slides.
     stored = np.count_nonzero(net.layers[0].inputs[0].connections.kernel)  # type: ignore[union-attr]
     assert found.nonzero == stored < 72 < counts.layers[0].synapses
-    assert (
-        conv.layer.possible_connections == 4 * 2 * (3 * 6 - 2) ** 2
-    )  # nine taps, less what padding meets
+    # Nine taps, less what padding meets.
+    assert conv.layer.possible_connections == 4 * 2 * (3 * 6 - 2) ** 2
     found = readout.detail
     assert (found.bias, found.leaky, found.targets) == (False, False, 5)
     assert readout.in_spikes == counts.layers[0].spikes / 4
