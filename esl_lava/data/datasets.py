@@ -200,10 +200,11 @@ def load(name: str, split: str) -> Dataset:
     C. J. C. Burges, "The MNIST database of handwritten digits".
     """
     if name not in LOADERS:
+        known = ", ".join(LOADERS)
         if "." in name or os.sep in name:
-            raise DataError(f"{name}: a file's name, where a data set's is needed: {_names()}")
+            raise DataError(f"{name}: a file's name, where a data set's is needed: {known}")
         nearest = difflib.get_close_matches(name.lower(), LOADERS, n=1, cutoff=0)[0]
-        raise DataError(f"unknown data set {name!r}: there are {_names()}; nearest is {nearest!r}")
+        raise DataError(f"unknown data set {name!r}: there are {known}; nearest is {nearest!r}")
     if split not in SPLITS:
         raise DataError(f"unknown split {split!r} of {name}: there are {', '.join(SPLITS)}")
     return replace(LOADERS[name](split), split=split)
@@ -296,10 +297,6 @@ LOADERS: Mapping[str, Callable[[str], Dataset]] = MappingProxyType(
     {"digits": _digits, "mnist": _mnist}
 )
 """The data sets by name; `load` checks the split it passes on, they do not."""
-
-
-def _names() -> str:
-    return ", ".join(LOADERS)
 
 
 def _mnist_folder() -> Path:

@@ -120,18 +120,14 @@ def partitions(layer: Layer, least: int, largest: int) -> Iterator[Grid]:
     shared by rows, columns and channels, few splits of channels first; others in equal
     ranges.
     """
-    channels, rows, columns = maps(layer.shape)
+    lengths = maps(layer.shape)
     for number in range(max(1, least), layer.neurons + 1):
-        for by_channel in _divisors(number):
-            if by_channel > channels:
-                continue
-            for by_row in _divisors(number // by_channel):
-                by_column = number // by_channel // by_row
-                shares = ((channels, by_channel), (rows, by_row), (columns, by_column))
-                if math.prod(-(-length // share) for length, share in shares) > largest:
-                    continue
-                if by_row <= rows and by_column <= columns:
-                    yield Grid((channels, rows, columns), (by_channel, by_row, by_column))
+        for channels in _divisors(number):
+            for rows in _divisors(number // channels):
+                grid = Grid(lengths, (channels, rows, number // channels // rows))
+                possible = all(share <= n for n, share in zip(lengths, grid.shares))
+                if possible and grid.largest <= largest:
+                    yield grid
 
 
 def _divisors(number: int) -> list[int]:
@@ -249,7 +245,7 @@ class KernelIndex:
         """(input channels, kinds of rows, of columns) synapses of an input onto a region."""
         rows, columns = self._meeting(0, region.rows), self._meeting(1, region.columns)
         spread = self._spread_of(region.channels)
-        return rows.met_by_kind() @ spread @ columns.met_by_kind().T
+        return rows.met @ spread @ columns.met.T
 
     def kind(self, region: Region) -> Hashable:
         """Equal for regions whose lists and numbers of axons are equal.
@@ -296,7 +292,7 @@ class KernelIndex:
                 [
                     self._per_tap(one, every_position)
                     if axis == 0
-                    else np.array(self._meeting(axis - 1, one).met, np.int64)
+                    else self._meeting(axis - 1, one).met.sum(axis=0)
                     for one in grid.ranges(axis)
                 ]
             )
@@ -410,21 +406,13 @@ class _Meetings:
         kinds: (inputs,) kind of each, -1 where no output of the range sees it.
         signs: of each kind, its (position of the kernel, output from the first it meets).
         inputs: of each kind.
-        met: of each position of the kernel, in how many kinds it is.
+        met: (kinds, positions of the kernel) 1 where inputs of a kind meet a position, else 0.
     """
 
     kinds: Ints
     signs: tuple[tuple[tuple[int, int], ...], ...]
     inputs: tuple[int, ...]
-    met: tuple[int, ...]
-
-    def met_by_kind(self) -> Ints:
-        """(kinds, positions of the kernel) 1 where inputs of a kind meet a position, else 0."""
-        found = np.zeros((len(self.signs), len(self.met)), np.int64)
-        for kind, sign in enumerate(self.signs):
-            for tap, _ in sign:
-                found[kind, tap] = 1
-        return found
+    met: Ints
 
 
 @lru_cache(maxsize=1 << 14)
@@ -444,6 +432,8 @@ def _meetings(
         lowest = min(out for _, out in meets)
         sign = tuple(sorted((tap, out - lowest) for tap, out in meets))
         kinds[place] = known.setdefault(sign, len(known))
-    met = (sum(any(k == tap for k, _ in sign) for sign in known) for tap in range(length))
+    met = np.zeros((len(known), length), np.int64)
+    for sign, kind in known.items():
+        met[kind, [tap for tap, _ in sign]] = 1
     inputs = np.bincount(kinds[kinds >= 0], minlength=len(known))
-    return _Meetings(kinds, tuple(known), tuple(inputs.tolist()), tuple(met))
+    return _Meetings(kinds, tuple(known), tuple(inputs.tolist()), met)
