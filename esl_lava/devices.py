@@ -242,12 +242,9 @@ class EventTime(_Sourced):
 
 
 class TimeTable(TomlTable):
-    """The `[time]` table: how long a core takes; an absent constant is unknown.
+    """The `[time]` table: how long a core takes for events as in `[energy]`.
 
     Attributes:
-        sop: one synaptic operation.
-        neuron_update: one neuron advanced by one step.
-        spike: one spike emitted.
         message_in, message_out: one message received, one sent to a destination core.
         step: of a time step whatever happens: the cores' synchronisation.
     """

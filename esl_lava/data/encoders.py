@@ -90,11 +90,7 @@ def encode(kind: str, images: Bytes, steps: int) -> Bytes:
 
 
 def first_steps(kind: str, steps: int) -> Ints:
-    """(256,) the step of the first spike of each pixel value; `steps` for none.
-
-    Raises:
-        DataError: as `encode`.
-    """
+    """(256,) the step of the first spike of each pixel value; `steps` for none."""
     trains = _trains(kind, steps)
     return np.where(trains.any(axis=1), trains.argmax(axis=1), steps)
 

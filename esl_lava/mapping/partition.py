@@ -155,19 +155,6 @@ class CoreMap:
         }
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """A layer's partition in one format."""
-
-    form: str
-    regions: list[Region]
-    used: list[dict[str, int]]
-
-    @property
-    def words(self) -> int:
-        return sum(used["synapse_words"] for used in self.used)
-
-
 _Later = dict[int, Ints]
 """Where a source's spikes go among the layers placed so far: chip, counted from the last one ->
 (neurons,) cores on it in which a neuron has a synapse."""
@@ -316,45 +303,43 @@ class _Placer:
         self._exceeded: tuple[str, int, int] | None = None
 
     def placed(self) -> LayerMap:
-        """The layer in the best of its plans; chips and cores are counted from the last one.
+        """The layer in its best format; chips and cores are counted from the last one.
 
         Raises:
-            LimitError: where there is no plan.
+            LimitError: where it fits in none.
         """
         layer, rule, plans = self._layer, self._rule, self._plans()
         if not plans:
             raise LimitError([self._refusal()])
-        plan = min(plans.values(), key=lambda plan: (len(plan.regions), plan.words))
-        count = len(plan.regions)
-        cores = (
-            Core(chip, self._start + count - 1 - number, region, used)
-            for number, (chip, region, used) in enumerate(
-                zip(self._chips(count).tolist(), plan.regions, plan.used)
-            )
-        )
-        index = rule.index(max(region.neurons for region in plan.regions) - 1)
+        words = {
+            form: (sum(core.used["synapse_words"] for core in cores), len(cores))
+            for form, cores in plans.items()
+        }
+        best = min(words, key=lambda form: words[form][::-1])
+        cores = plans[best]
+        index = rule.index(max(core.region.neurons for core in cores) - 1)
         possible = sum(kind.possible for kind in layer.wiring)
         return LayerMap(
             name=layer.name,
             neurons=layer.neurons,
-            form=plan.form,
+            form=best,
             weight_bits=self._weight_bits,
             weights=sum(kind.stored for kind in layer.wiring),
             connections=sum(kind.count for kind in layer.wiring),
             density=sum(kind.nonzero for kind in layer.wiring) / possible if possible else 0.0,
-            words={form: (other.words, len(other.regions)) for form, other in plans.items()},
+            words=words,
             break_even={
                 form: rule.break_even(form, self._bits, index)
                 for form in rule.formats
                 if form != DENSE
             },
             cores=tuple(cores),
-            binding=_fullest(self._limits, plan.used)[0],
-            fit=self._fit(plan),
+            binding=_fullest(self._limits, [core.used for core in cores])[0],
+            fit=self._fit(best, len(cores) - 1),
         )
 
-    def _plans(self) -> dict[str, _Plan]:
-        """Format -> its first partition in which every limit holds.
+    def _plans(self) -> dict[str, list[Core]]:
+        """Format -> cores of its first partition in which every limit holds.
 
         Formats that take four times the cores of the best, or more, are left out.
         """
@@ -363,7 +348,7 @@ class _Placer:
             -(-self._layer.neurons // self._limits["neurons"]),
             -(-sent // self._limits["output_axons"]),
         )
-        found: dict[str, _Plan] = {}
+        found: dict[str, list[Core]] = {}
         most = self._layer.neurons
         fewest = self._fewest_entries()
         for grid in partitions(self._layer, least, self._limits["neurons"]):
@@ -374,9 +359,9 @@ class _Placer:
             self._reached.clear()
             entries = self._entries(grid)
             for form in self._rule.formats:
-                used = None if form in found else self._try_out(grid, form, entries)
-                if used is not None:
-                    found[form] = _Plan(form, grid.regions(), used)
+                cores = None if form in found else self._try_out(grid, form, entries)
+                if cores is not None:
+                    found[form] = cores
                     most = min(most, 4 * len(grid) - 1)
         return found
 
@@ -385,8 +370,8 @@ class _Placer:
         grid = Grid((neurons, 1, 1), (1, 1, 1))
         return self._try_out(grid, form, self._entries(grid)) is not None
 
-    def _try_out(self, grid: Grid, form: str, entries: Ints) -> list[dict[str, int]] | None:
-        """What each core uses, or None where a limit does not hold (`_exceeded` says which)."""
+    def _try_out(self, grid: Grid, form: str, entries: Ints) -> list[Core] | None:
+        """The cores, or None where a limit does not hold (`_exceeded` says which)."""
         if self._exceeds("output_axons", entries):
             return None
         stored = sum(part.least_stored(grid, form == DENSE) for part in self._inputs)
@@ -399,8 +384,10 @@ class _Placer:
                 if used[name] > limit:
                     self._exceeded = (name, used[name], limit)
                     return None
+        chips, last = self._chips(len(grid)).tolist(), self._start + len(grid) - 1
         return [
-            self._use(region, form, int(sent)) for region, sent in zip(grid.regions(), entries.flat)
+            Core(chip, last - number, region, self._use(region, form, int(sent)))
+            for number, (chip, region, sent) in enumerate(zip(chips, grid.regions(), entries.flat))
         ]
 
     def _exceeds(self, name: str, used: Ints) -> bool:
@@ -509,32 +496,31 @@ class _Placer:
             self._brought[key] = axons, words, longest
         return self._brought[key]
 
-    def _fit(self, plan: _Plan) -> Fit | None:
-        """What would save a core; output axons apart, which depend on later layers."""
-        fewer = len(plan.regions) - 1
+    def _fit(self, form: str, fewer: int) -> Fit | None:
+        """What makes the layer fit fewer cores; output axons apart, as later layers decide them."""
         if fewer < 1:
             return None
         layer, rule = self._layer, self._rule
         alone = _Placer(layer, {}, self._capacity, rule, 0)
         grid = next(partitions(layer, fewer, layer.neurons))
-        resource, used, limit = alone._worst(grid, plan.form)
+        resource, used, limit = alone._worst(grid, form)
         width = None
         if maps(layer.shape)[1:] == (1, 1):
             most = min(layer.neurons, self._limits["neurons"])
             widths = range(most, 0, -1)  # those too many for a core come first
-            width = fewer * (most - bisect_left(widths, True, key=partial(alone._fits, plan.form)))
+            width = fewer * (most - bisect_left(widths, True, key=partial(alone._fits, form)))
         density = None
         first = layer.inputs[0].connections
         if resource not in ("synapse_words", "words_per_axon"):
             pass
-        elif plan.form != DENSE or first.shares or first.injects:
+        elif form != DENSE or first.shares or first.injects:
             density = limit / used * sum(kind.nonzero for kind in layer.wiring)
             density /= sum(kind.possible for kind in layer.wiring)
         else:
             room = self._limits["synapse_words"] * rule.word_bits
             share = -(-layer.neurons // fewer)
             index = rule.index(share - 1)
-            sparse = (form for form in rule.formats if form != DENSE)
-            each = min(rule.bits_per_synapse(form, self._bits, index) for form in sparse)
+            others = (other for other in rule.formats if other != DENSE)
+            each = min(rule.bits_per_synapse(other, self._bits, index) for other in others)
             density = min(1.0, room / (first.n_pre * share * each))
         return Fit(fewer, resource, used, limit, width, density)

@@ -79,11 +79,7 @@ class Grid:
         return [Region(c, y, x) for c, y, x in product(*map(self.ranges, range(3)))]
 
     def sums(self, totals: Ints) -> Ints:
-        """(channels, rows, columns) of the grid: what the neurons of each region sum up to.
-
-        Args:
-            totals: of the layer, as `running_totals` makes them.
-        """
+        """(channels, rows, columns) of the grid: sums of each region, from `running_totals`."""
         for axis, (length, share) in enumerate(zip(self.lengths, self.shares)):
             totals = np.diff(totals.take(_bounds(length, share), axis), axis=axis)
         return totals
