@@ -242,7 +242,7 @@ class EventTime(_Sourced):
 
 
 class TimeTable(TomlTable):
-    """The `[time]` table: how long a core takes for events as in `[energy]`.
+    """The `[time]` table: how long a core takes for events as in `[energy]`, where known.
 
     Attributes:
         message_in, message_out: one message received, one sent to a destination core.
