@@ -111,7 +111,7 @@ class Packing:
         highest = int(lists.target.max()) if len(lists.target) else 0
         index = self.index(highest)
         prefix = self.prefix_bits + (index if self.prefix_index and form != SPARSE else 0)
-        entries, stored, bits = _ENTRIES[form](self, lists, weight_bits, index)
+        entries, stored, bits = _entries(self, form, lists, weight_bits, index)
         words = np.where(sizes > 0, self.words(self, bits, prefix, entries, stored), 0)
         if self.grouped and len(words):
             longest = np.zeros(int(lists.groups.max()) + 1, np.int64)
@@ -153,16 +153,15 @@ def _entries_of(per_entry: int, sizes: Ints) -> Ints:
     return -(-sizes // per_entry) if per_entry else np.ones_like(sizes)
 
 
-def _dense(packing: Packing, lists: Lists, weight: int, index: int) -> tuple[Ints, Ints, int]:
-    entries = lists.runs * _entries_of(packing.per_entry, lists.widths // lists.runs)
-    return entries, lists.widths, weight
-
-
-def _sparse(packing: Packing, lists: Lists, weight: int, index: int) -> tuple[Ints, Ints, int]:
-    return _entries_of(packing.per_entry, lists.sizes), lists.sizes, weight + index
-
-
-def _runlength(packing: Packing, lists: Lists, weight: int, index: int) -> tuple[Ints, Ints, int]:
+def _entries(
+    packing: Packing, form: str, lists: Lists, weight: int, index: int
+) -> tuple[Ints, Ints, int]:
+    """Entries per list, stored synapses per list, bits per stored synapse."""
+    if form == DENSE:
+        entries = lists.runs * _entries_of(packing.per_entry, lists.widths // lists.runs)
+        return entries, lists.widths, weight
+    if form == SPARSE:
+        return _entries_of(packing.per_entry, lists.sizes), lists.sizes, weight + index
     owner, target = lists.owner, lists.target
     if not len(owner):
         none = np.zeros(len(lists.groups), np.int64)
@@ -177,14 +176,6 @@ def _runlength(packing: Packing, lists: Lists, weight: int, index: int) -> tuple
     widest = int(gaps[~first[1:]].max()) if not first[1:].all() else 0
     skip = min(max(SKIP_BITS[0], widest.bit_length()), SKIP_BITS[1])
     return per_list, lists.sizes, weight + skip
-
-
-_ENTRIES: Mapping[str, Callable[[Packing, Lists, int, int], tuple[Ints, Ints, int]]] = {
-    DENSE: _dense,
-    SPARSE: _sparse,
-    RUNLENGTH: _runlength,
-}
-"""Format -> entries per list, stored synapses per list, bits per stored synapse."""
 
 
 def _whole_words(packing: Packing, bits: int, prefix: int, entries: Ints, stored: Ints) -> Ints:
