@@ -52,8 +52,8 @@ _MNIST_DIGESTS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
-    """Labelled images.
+class Images:
+    """A data set of labelled images.
 
     Attributes:
         name: the data set's name.
@@ -115,7 +115,7 @@ class Dataset:
     def steps(self) -> None:
         """An image has no length of its own."""
 
-    def take(self, n: int) -> Dataset:
+    def take(self, n: int) -> Images:
         """The first `n` samples, sharing memory with these; see `Samples`."""
         if not 1 <= n <= len(self):
             raise DataError(
@@ -123,7 +123,7 @@ class Dataset:
             )
         return self.choose(slice(n))
 
-    def choose(self, chosen: Chosen) -> Dataset:
+    def choose(self, chosen: Chosen) -> Images:
         """Some of them; those of a slice share memory with these."""
         return replace(self, images=self.images[chosen], labels=self.labels[chosen])
 
@@ -141,7 +141,7 @@ class Dataset:
         """(samples, inputs) the step of each pixel's first spike; T where it has none."""
         return first_steps(encoding.kind, encoding.steps)[self.images]
 
-    def shifted(self, pixels: int, generator: np.random.Generator) -> Dataset:
+    def shifted(self, pixels: int, generator: np.random.Generator) -> Images:
         """Every image moved by its own whole numbers of pixels, uniform in -pixels..pixels.
 
         What leaves the frame is lost, what comes in is 0.
@@ -169,7 +169,7 @@ class Dataset:
         return self.images[index].reshape(self.image_shape) if len(self.image_shape) == 2 else None
 
 
-def load(name: str, split: str) -> Dataset:
+def load(name: str, split: str) -> Images:
     """The half `split` of the data set `name`.
 
     `digits`: the 1,797 handwritten digits of 8 x 8 pixels that scikit-learn brings along;
@@ -242,7 +242,7 @@ def split_validation(samples: S, fraction: float, seed: int) -> tuple[S, S]:
     return samples.choose(~drawn), samples.choose(drawn)
 
 
-def _digits(split: str) -> Dataset:
+def _digits(split: str) -> Images:
     import sklearn.datasets
 
     pixels, labels = sklearn.datasets.load_digits(return_X_y=True)
@@ -250,10 +250,10 @@ def _digits(split: str) -> Dataset:
     images = ((pixels.astype(np.int64) * 255 + 8) // 16).astype(np.uint8)
     in_test = np.arange(len(labels)) // 10 % 5 == 4
     chosen = in_test if split == "test" else ~in_test
-    return Dataset("digits", images[chosen], labels[chosen].astype(np.int64), 10, (8, 8))
+    return Images("digits", images[chosen], labels[chosen].astype(np.int64), 10, (8, 8))
 
 
-def _mnist(split: str) -> Dataset:
+def _mnist(split: str) -> Images:
     folder = _mnist_folder()
     paths = _mnist_paths(folder)
     images_name, labels_name = _MNIST_FILES[split]
@@ -284,7 +284,7 @@ def _mnist(split: str) -> Dataset:
             " and ".join(foreign),
             folder,
         )
-    return Dataset(
+    return Images(
         "mnist",
         images.reshape(len(images), -1),
         labels.astype(np.int64),
@@ -293,7 +293,7 @@ def _mnist(split: str) -> Dataset:
     )
 
 
-LOADERS: Mapping[str, Callable[[str], Dataset]] = MappingProxyType(
+LOADERS: Mapping[str, Callable[[str], Images]] = MappingProxyType(
     {"digits": _digits, "mnist": _mnist}
 )
 """The data sets by name; `load` checks the split it passes on, they do not."""

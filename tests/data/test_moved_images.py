@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esl_lava.data.datasets import Dataset
+from esl_lava.data.datasets import Images
 from esl_lava.errors import DataError
 
 
@@ -11,7 +11,7 @@ def shifted(
     images: np.ndarray, shape: tuple[int, ...], pixels: int, generator: np.random.Generator
 ) -> np.ndarray:
     labels = np.zeros(len(images), np.int64)
-    return Dataset("drawn", images, labels, 1, shape).shifted(pixels, generator).images
+    return Images("drawn", images, labels, 1, shape).shifted(pixels, generator).images
 
 
 class Fixed:
