@@ -36,15 +36,20 @@ MOST = 1e30
 products with counts finite."""
 
 Positive = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
+# TOML gives lists, and strict tuples refuse lists.
+_Points = Annotated[tuple[Annotated[float, Field(ge=0, le=1e18)], ...], Field(strict=False)]
 Count = Annotated[int, Field(gt=0, le=1 << 40)]
 
 
 class _Sourced(TomlTable):
     """What every constant carries besides its numbers.
 
-    Kinds: measured on the device; simulated before it existed; peak figures of its maker;
-    fitted to other figures; nominal, as its maker states it; analytical, from a model;
-    reported by others who do not say how it came about; assumed by the user.
+    Attributes:
+        kind: measured on the device; simulated before it existed; peak figures of its maker;
+            fitted to other figures; nominal, as its maker states it; analytical, from a model;
+            reported by others who do not say how it came about; assumed by the user.
+        operating_point: voltage, activity, rate or format it holds for.
+        source: where it is published, and through whom we know it.
     """
 
     kind: Literal[
@@ -65,12 +70,8 @@ class EventEnergy(_Sourced):
     """Energy of one event (a synaptic operation, a neuron update, a spike).
 
     Attributes:
-        value: energy of one event in `unit`.
+        value: energy of one event.
         low, high: least and most that sources or formats give, where they disagree.
-        unit: "pJ".
-        kind: how the value came about.
-        operating_point: voltage, activity or format it holds for.
-        source: where it is published, and through whom we know it.
     """
 
     value: Positive
@@ -112,9 +113,6 @@ class DenseOperation(_Sourced):
         ops_per_connection: operations charged for a connection: 1 as in Table 1 of
             ESL-SNNs, or 2 where a multiply-add is two operations.
         utilisation: share of the peak rate that is reached, 0..1; 1 is the best case.
-        kind: how the values came about.
-        operating_point: what the power and the rate hold for.
-        source: where they are published.
     """
 
     watts: Positive
@@ -187,12 +185,8 @@ class MemoryPrice(_Sourced):
     value_bits: Annotated[int, Field(ge=1, le=64)]
     pj: Positive | None = None
     pj_per_bit: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
-    at_bytes: Annotated[
-        tuple[Annotated[float, Field(ge=0, le=1e18)], ...] | None, Field(strict=False)
-    ] = None
-    pj_at: Annotated[
-        tuple[Annotated[float, Field(ge=0, le=1e18)], ...] | None, Field(strict=False)
-    ] = None
+    at_bytes: _Points | None = None
+    pj_at: _Points | None = None
     access_bits: Count | None = None
     known_to_bytes: Count
 
@@ -234,36 +228,23 @@ class MemoryPrice(_Sourced):
 
 
 class StaticPower(_Sourced):
-    """Power a device draws whatever it does.
-
-    Attributes:
-        watts: of one `per`.
-        per: "chip" or "core".
-    """
+    """Power that each chip, or each core, draws whatever it does."""
 
     watts: Positive
     per: Literal["chip", "core"]
 
 
 class EventTime(_Sourced):
-    """Time of one event on one core.
-
-    Attributes:
-        value: in `unit`.
-        unit: "ns".
-    """
+    """Time of one event on one core."""
 
     value: Positive
     unit: Literal["ns"]
 
 
 class TimeTable(TomlTable):
-    """The `[time]` table: how long a core takes; an absent constant is unknown.
+    """The `[time]` table: how long a core takes for events as in `[energy]`, where known.
 
     Attributes:
-        sop: one synaptic operation.
-        neuron_update: one neuron advanced by one step.
-        spike: one spike emitted.
         message_in, message_out: one message received, one sent to a destination core.
         step: of a time step whatever happens: the cores' synchronisation.
     """
@@ -345,7 +326,6 @@ class Device(TomlTable):
     process: Text | None = None
     chip: Text | None = None
     charges: Literal["events", "dense", "memory"] | None = None
-    # TOML gives a list, and a strict tuple refuses lists.
     notes: Annotated[tuple[Text, ...], Field(strict=False)] = ()
     energy: EnergyTable = EnergyTable()
     memory: MemoryPrice | None = None

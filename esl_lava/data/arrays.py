@@ -62,11 +62,7 @@ class SpikesFile:
         return digest(self.shape, self.array, *labels)
 
     def take(self, n: int) -> SpikesFile:
-        """The first `n`.
-
-        Raises:
-            DataError: `n` is below 1 or above the number of samples.
-        """
+        """The first `n`; see `Samples`."""
         if not 1 <= n <= len(self):
             raise DataError(f"cannot take {n} samples of {self.path}, which has {len(self)}")
         return self.choose(slice(n))
@@ -103,9 +99,18 @@ def read_array(path: Path, what: str) -> Array:
         # Nothing but its own format reaches numpy: `np.load` would try archives and pickles.
         if beginning != _MAGIC:
             raise FileError(f"{path}: {_NONE}")
-        array = _mapped(path)
+        # What is odd about a header is an error or does not matter.
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            array: Array = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
+    except FileError:
+        raise
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}") from None
+    # numpy evaluates the header as Python and makes a type and a shape of it: the tokenizer,
+    # the parser, numpy.dtype and mmap each have errors of their own.
+    except Exception:
+        raise FileError(f"{path}: {_NONE}") from None
     if array.dtype.kind not in "iub":
         raise FileError(f"{path}: {what} have to be integers, not {array.dtype}")
     return array
@@ -137,24 +142,3 @@ def arranged(array: Array, axes: str) -> Array:
     order = [letters.index(letter) for letter in "NTCHW" if letter in letters]
     turned = array.transpose(order)
     return turned if "C" in letters else turned[:, :, None]
-
-
-def _mapped(path: Path) -> Array:
-    """The array of a file that begins as numpy's do.
-
-    Raises:
-        FileError: when the rest is not numpy's.
-        OSError: when it cannot be read.
-    """
-    try:
-        # What is odd about a header is an error or does not matter.
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            array: Array = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
-            return array
-    except OSError:
-        raise
-    # numpy evaluates the header as Python and makes a type and a shape of it: the tokenizer,
-    # the parser, numpy.dtype and mmap each have errors of their own.
-    except Exception:
-        raise FileError(f"{path}: {_NONE}") from None

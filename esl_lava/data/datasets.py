@@ -24,10 +24,9 @@ from typing import TypeVar
 import numpy as np
 
 from esl_lava.arrays import Bytes, Ints
-from esl_lava.data.augment import shifted
 from esl_lava.data.config import Encoding
 from esl_lava.data.encoders import encode, first_steps
-from esl_lava.data.idx import read_idx_with_digest
+from esl_lava.data.idx import read_idx
 from esl_lava.data.samples import Chosen, Samples, digest
 from esl_lava.errors import DataError
 
@@ -53,8 +52,8 @@ _MNIST_DIGESTS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
-    """Labelled images.
+class Images:
+    """A data set of labelled images.
 
     Attributes:
         name: the data set's name.
@@ -116,19 +115,15 @@ class Dataset:
     def steps(self) -> None:
         """An image has no length of its own."""
 
-    def take(self, n: int) -> Dataset:
-        """The first `n` samples, sharing memory with these.
-
-        Raises:
-            DataError: `n` is below 1 or above the number of samples.
-        """
+    def take(self, n: int) -> Images:
+        """The first `n` samples, sharing memory with these; see `Samples`."""
         if not 1 <= n <= len(self):
             raise DataError(
                 f"cannot take {n} samples of {self.name}: 1 to {len(self)} can be taken"
             )
         return self.choose(slice(n))
 
-    def choose(self, chosen: Chosen) -> Dataset:
+    def choose(self, chosen: Chosen) -> Images:
         """Some of them; those of a slice share memory with these."""
         return replace(self, images=self.images[chosen], labels=self.labels[chosen])
 
@@ -146,21 +141,35 @@ class Dataset:
         """(samples, inputs) the step of each pixel's first spike; T where it has none."""
         return first_steps(encoding.kind, encoding.steps)[self.images]
 
-    def shifted(self, pixels: int, generator: np.random.Generator) -> Dataset:
-        """Every image moved by its own whole numbers of pixels; see `augment.shifted`.
+    def shifted(self, pixels: int, generator: np.random.Generator) -> Images:
+        """Every image moved by its own whole numbers of pixels, uniform in -pixels..pixels.
+
+        What leaves the frame is lost, what comes in is 0.
+
+        Args:
+            pixels: largest distance, vertically and horizontally; 0 moves nothing.
+            generator: gives (samples, 2) integers.
 
         Raises:
             DataError: when the images are not two-dimensional.
         """
-        moved = shifted(self.images, self.image_shape, pixels, generator)
-        return replace(self, images=moved)
+        shape = self.image_shape
+        if len(shape) != 2:
+            raise DataError(f"images of shape {shape} cannot be moved: two dimensions are needed")
+        around = (pixels, pixels)
+        framed = np.pad(self.images.reshape(-1, *shape), ((0, 0), around, around))
+        corners = generator.integers(0, 2 * pixels + 1, (len(self), 2))
+        rows, columns = (corners[:, [axis]] + np.arange(shape[axis]) for axis in (0, 1))
+        sample = np.arange(len(self))[:, None, None]
+        moved = framed[sample, rows[:, :, None], columns[:, None, :]]
+        return replace(self, images=moved.reshape(self.images.shape))
 
     def picture(self, index: int) -> Bytes | None:
         """(rows, columns) of an image; None where it has another shape."""
         return self.images[index].reshape(self.image_shape) if len(self.image_shape) == 2 else None
 
 
-def load(name: str, split: str) -> Dataset:
+def load(name: str, split: str) -> Images:
     """The half `split` of the data set `name`.
 
     `digits`: the 1,797 handwritten digits of 8 x 8 pixels that scikit-learn brings along;
@@ -191,10 +200,11 @@ def load(name: str, split: str) -> Dataset:
     C. J. C. Burges, "The MNIST database of handwritten digits".
     """
     if name not in LOADERS:
+        known = ", ".join(LOADERS)
         if "." in name or os.sep in name:
-            raise DataError(f"{name}: a file's name, where a data set's is needed: {_names()}")
+            raise DataError(f"{name}: a file's name, where a data set's is needed: {known}")
         nearest = difflib.get_close_matches(name.lower(), LOADERS, n=1, cutoff=0)[0]
-        raise DataError(f"unknown data set {name!r}: there are {_names()}; nearest is {nearest!r}")
+        raise DataError(f"unknown data set {name!r}: there are {known}; nearest is {nearest!r}")
     if split not in SPLITS:
         raise DataError(f"unknown split {split!r} of {name}: there are {', '.join(SPLITS)}")
     return replace(LOADERS[name](split), split=split)
@@ -232,7 +242,7 @@ def split_validation(samples: S, fraction: float, seed: int) -> tuple[S, S]:
     return samples.choose(~drawn), samples.choose(drawn)
 
 
-def _digits(split: str) -> Dataset:
+def _digits(split: str) -> Images:
     import sklearn.datasets
 
     pixels, labels = sklearn.datasets.load_digits(return_X_y=True)
@@ -240,10 +250,10 @@ def _digits(split: str) -> Dataset:
     images = ((pixels.astype(np.int64) * 255 + 8) // 16).astype(np.uint8)
     in_test = np.arange(len(labels)) // 10 % 5 == 4
     chosen = in_test if split == "test" else ~in_test
-    return Dataset("digits", images[chosen], labels[chosen].astype(np.int64), 10, (8, 8))
+    return Images("digits", images[chosen], labels[chosen].astype(np.int64), 10, (8, 8))
 
 
-def _mnist(split: str) -> Dataset:
+def _mnist(split: str) -> Images:
     folder = _mnist_folder()
     paths = _mnist_paths(folder)
     images_name, labels_name = _MNIST_FILES[split]
@@ -274,7 +284,7 @@ def _mnist(split: str) -> Dataset:
             " and ".join(foreign),
             folder,
         )
-    return Dataset(
+    return Images(
         "mnist",
         images.reshape(len(images), -1),
         labels.astype(np.int64),
@@ -283,14 +293,10 @@ def _mnist(split: str) -> Dataset:
     )
 
 
-LOADERS: Mapping[str, Callable[[str], Dataset]] = MappingProxyType(
+LOADERS: Mapping[str, Callable[[str], Images]] = MappingProxyType(
     {"digits": _digits, "mnist": _mnist}
 )
 """The data sets by name; `load` checks the split it passes on, they do not."""
-
-
-def _names() -> str:
-    return ", ".join(LOADERS)
 
 
 def _mnist_folder() -> Path:
@@ -339,7 +345,7 @@ def _mnist_paths(folder: Path) -> dict[str, Path]:
 
 def _read_bytes(path: Path, axes: tuple[str, ...]) -> tuple[Bytes, str]:
     """The array, which must be uint8 with these axes, and the digest of an IDX file."""
-    array, digest = read_idx_with_digest(path)
+    array, digest = read_idx(path)
     if array.dtype != np.uint8 or array.ndim != len(axes):
         raise DataError(
             f"{path} needs unsigned bytes of shape ({', '.join(axes)}),"

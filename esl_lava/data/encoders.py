@@ -2,6 +2,7 @@
 
 A pixel of 255 is full scale. Every encoder is deterministic and treats pixels apart, so
 each is a table of 256 spike trains, one per pixel value, in which the pixels are looked up.
+Of `steps` time steps, at least 1, an encoder makes the table (256, steps) of 0 and 1.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import numpy as np
 from esl_lava.arrays import Array, Bools, Bytes, Ints
 from esl_lava.errors import DataError
 
-FULL_SCALE = 255
-_PIXELS = np.arange(FULL_SCALE + 1, dtype=np.int64)[:, None]
+_FULL_SCALE = 255
+_PIXELS = np.arange(_FULL_SCALE + 1, dtype=np.int64)[:, None]
 
 
 def rate(steps: int) -> Array:
@@ -26,14 +27,8 @@ def rate(steps: int) -> Array:
     of full scale; at each step `v += pixel`; it spikes when `v >= 255`, then `v -= 255`. So
     the spikes of the first t steps are `t * pixel / 255` rounded to the nearest (255 is odd:
     there are no ties), and already the first step tells bright pixels from dark ones.
-
-    Args:
-        steps: number of time steps, at least 1.
-
-    Returns:
-        (256, steps) of 0 and 1.
     """
-    spikes_by_step = (np.arange(steps + 1) * _PIXELS + FULL_SCALE // 2) // FULL_SCALE
+    spikes_by_step = (np.arange(steps + 1) * _PIXELS + _FULL_SCALE // 2) // _FULL_SCALE
     return np.diff(spikes_by_step, axis=1)
 
 
@@ -42,28 +37,15 @@ def latency(steps: int) -> Array:
 
     The step, counted from 0, is `(255 - pixel) * (steps - 1) / 255` rounded to the nearest
     (255 is odd: there are no ties); so 255 spikes at step 0, and 1 near the last.
-
-    Args:
-        steps: number of time steps, at least 1.
-
-    Returns:
-        (256, steps) of 0 and 1.
     """
-    step = (2 * (FULL_SCALE - _PIXELS) * (steps - 1) + FULL_SCALE) // (2 * FULL_SCALE)
+    step = (2 * (_FULL_SCALE - _PIXELS) * (steps - 1) + _FULL_SCALE) // (2 * _FULL_SCALE)
     spikes: Bools = (np.arange(steps) == step) & (_PIXELS > 0)
     return spikes
 
 
 def constant(steps: int) -> Array:
-    """A spike at every step where the pixel is at least 128, else none.
-
-    Args:
-        steps: number of time steps, at least 1.
-
-    Returns:
-        (256, steps) of 0 and 1.
-    """
-    return np.broadcast_to(2 * _PIXELS > FULL_SCALE, (_PIXELS.size, steps))
+    """A spike at every step where the pixel is at least 128, else none."""
+    return np.broadcast_to(2 * _PIXELS > _FULL_SCALE, (_PIXELS.size, steps))
 
 
 def two_times(steps: int) -> Array:
@@ -71,14 +53,8 @@ def two_times(steps: int) -> Array:
 
     Mostafa's encoding of a binarised image. A third of the steps remains for what the last
     inputs set off.
-
-    Args:
-        steps: number of time steps, at least 1.
-
-    Returns:
-        (256, steps) of 0 and 1.
     """
-    step = np.where(2 * _PIXELS > FULL_SCALE, 0, 2 * steps // 3)
+    step = np.where(2 * _PIXELS > _FULL_SCALE, 0, 2 * steps // 3)
     spikes: Bools = np.arange(steps) == step
     return spikes
 
@@ -114,11 +90,7 @@ def encode(kind: str, images: Bytes, steps: int) -> Bytes:
 
 
 def first_steps(kind: str, steps: int) -> Ints:
-    """(256,) the step of the first spike of each pixel value; `steps` for none.
-
-    Raises:
-        DataError: as `encode`.
-    """
+    """(256,) the step of the first spike of each pixel value; `steps` for none."""
     trains = _trains(kind, steps)
     return np.where(trains.any(axis=1), trains.argmax(axis=1), steps)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -38,8 +37,8 @@ _MOST_DIMENSIONS = 32  # numpy 1 has no more
 _CHUNK = 1 << 20
 
 
-def read_idx(path: str | os.PathLike[str]) -> Array:
-    """The array in an IDX file.
+def read_idx(path: Path) -> tuple[Array, str]:
+    """The array in an IDX file, and the SHA-256 (hexadecimal) of the uncompressed file.
 
     Memory follows what the file really holds, and never exceeds what its header promises,
     however far a compressed file would expand.
@@ -48,19 +47,13 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
         path: a plain or gzip-compressed file, told apart by its first bytes.
 
     Returns:
-        A writable array of the file's shape, in native byte order: uint8, int8, int16,
-        int32, float32 or float64.
+        The array is writable, of the file's shape and in native byte order: uint8, int8,
+        int16, int32, float32 or float64.
 
     Raises:
         FileError: the file cannot be read, is no IDX file, promises more than `SIZE_LIMIT`
             bytes, holds fewer or more bytes than its header promises, or more than memory can.
     """
-    return read_idx_with_digest(path)[0]
-
-
-def read_idx_with_digest(path: str | os.PathLike[str]) -> tuple[Array, str]:
-    """As `read_idx`, with the SHA-256 (hexadecimal) of the uncompressed file."""
-    path = Path(path)
     try:
         with path.open("rb") as file:
             compressed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC

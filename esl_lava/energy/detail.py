@@ -10,21 +10,27 @@ import numpy as np
 from esl_lava.arrays import Array, Bools, Int32s
 from esl_lava.chip import DECAY_UNITY
 from esl_lava.counts import Counts, LayerDetail
-from esl_lava.network import INPUT, Layer, Network
+from esl_lava.network import INPUT, Network
 
 
 def detailed(network: Network, counts: Counts) -> Counts:
-    """Counts with the details that follow from the network alone.
-
-    Args:
-        network: the one that was run.
-        counts: of its run.
-    """
+    """Counts of a run with the details that follow from its network alone."""
     spikes = {INPUT: counts.input_spikes} | {layer.name: layer.spikes for layer in counts.layers}
     details = []
     for layer, counted in zip(network.layers, counts.layers):
-        coming = sum(spikes[given.source] for given in layer.feeding) + counted.returned
-        details.append(_detail(layer, coming))
+        first = layer.inputs[0].connections
+        voltage, current = map(np.asarray, (layer.neuron.voltage_decay, layer.neuron.current_decay))
+        details.append(
+            LayerDetail(
+                inputs=sum(part.n_pre for part in layer.wiring),
+                nonzero=sum(part.nonzero for part in layer.wiring),
+                targets=first.targets,
+                in_spikes=sum(spikes[given.source] for given in layer.feeding) + counted.returned,
+                convolution=first.shares,
+                bias=layer.bias is not None,
+                leaky=bool((voltage > 0).any() or (current < DECAY_UNITY).any()),
+            )
+        )
     return replace(counts, details=tuple(details))
 
 
@@ -81,21 +87,6 @@ def active_updates(network: Network, inputs: Array, spikes: Mapping[str, Array])
             reached |= _arriving(crossing, np.broadcast_to(layer.late(given), layer.neurons))
         found[layer.name] = int(np.count_nonzero(reached))
     return found
-
-
-def _detail(layer: Layer, in_spikes: int) -> LayerDetail:
-    first = layer.inputs[0].connections
-    decays = np.asarray(layer.neuron.voltage_decay), np.asarray(layer.neuron.current_decay)
-    leaky = bool((decays[0] > 0).any() or (decays[1] < DECAY_UNITY).any())
-    return LayerDetail(
-        inputs=sum(part.n_pre for part in layer.wiring),
-        nonzero=sum(part.nonzero for part in layer.wiring),
-        targets=first.targets,
-        in_spikes=in_spikes,
-        convolution=first.shares,
-        bias=layer.bias is not None,
-        leaky=leaky,
-    )
 
 
 def _arriving(crossing: Bools, late: Int32s) -> Bools:

@@ -20,8 +20,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from esl_lava.counts import Counts
-from esl_lava.devices import Device, MemoryPrice
+from esl_lava.counts import Counts, LayerCounts, LayerDetail
+from esl_lava.devices import Device
 from esl_lava.errors import ConfigError, DataError
 
 DENSE = "dense"
@@ -30,42 +30,33 @@ SPARSE = "sparse"
 
 @dataclass(frozen=True)
 class Load:
-    """What one sample does to one layer.
+    """A layer, and what a mean sample does to it.
 
     Attributes:
-        name: the layer's.
-        inputs, neurons: sizes of its input and output maps.
-        macs: multiply-accumulates of one dense pass.
-        positions: of the matrix or kernel: weights that are stored where zeros are too.
-        nonzero: weights that are not 0.
-        targets: positions a stored weight of one input can name.
+        layer, detail: counts of a run.
+        samples: of that run.
         steps: T.
-        in_spikes, out_spikes: theta_in, theta_out, summed over T.
-        sops: synaptic operations: spikes times existing synapses.
-        dense_sops: spikes times the synapses there would be if nothing were pruned.
-        convolution, bias, leaky: what kind of layer it is.
     """
 
-    name: str
-    inputs: int
-    neurons: int
-    macs: int
-    positions: int
-    nonzero: int
-    targets: int
+    layer: LayerCounts
+    detail: LayerDetail
+    samples: int
     steps: int
-    in_spikes: float
-    out_spikes: float
-    sops: float
-    dense_sops: float
-    convolution: bool = False
-    bias: bool = True
-    leaky: bool = False
+
+    @property
+    def in_spikes(self) -> float:
+        """theta_in, summed over T."""
+        return self.detail.in_spikes / self.samples
+
+    @property
+    def out_spikes(self) -> float:
+        """theta_out, summed over T."""
+        return self.layer.spikes / self.samples
 
     @property
     def index_bits(self) -> int:
         """Bits of the index beside a weight stored alone."""
-        return max(1, math.ceil(math.log2(self.targets)))
+        return max(1, math.ceil(math.log2(self.detail.targets)))
 
 
 @dataclass(frozen=True)
@@ -98,39 +89,17 @@ class LayerEnergy:
 
 
 def loads(counts: Counts) -> list[Load]:
-    """One sample's mean load of every layer.
-
-    Args:
-        counts: with details (`energy.detail.detailed`).
+    """The load of every layer.
 
     Raises:
-        DataError: without them.
+        DataError: without the details that `energy.detail.detailed` finds.
     """
     if len(counts.details) != len(counts.layers):
         raise DataError("memory cannot be charged: the counts carry no details of the layers")
-    found = []
-    for layer, detail in zip(counts.layers, counts.details):
-        rate = detail.in_spikes / counts.samples
-        found.append(
-            Load(
-                name=layer.name,
-                inputs=detail.inputs,
-                neurons=layer.neurons,
-                macs=layer.possible_connections,
-                positions=layer.possible,
-                nonzero=detail.nonzero,
-                targets=detail.targets,
-                steps=counts.steps,
-                in_spikes=rate,
-                out_spikes=layer.spikes / counts.samples,
-                sops=layer.sops / counts.samples,
-                dense_sops=rate * detail.targets,
-                convolution=detail.convolution,
-                bias=detail.bias,
-                leaky=detail.leaky,
-            )
-        )
-    return found
+    return [
+        Load(layer, detail, counts.samples, counts.steps)
+        for layer, detail in zip(counts.layers, counts.details)
+    ]
 
 
 def ann(load: Load, device: Device) -> LayerEnergy:
@@ -144,22 +113,22 @@ def ann(load: Load, device: Device) -> LayerEnergy:
         device: charged for memory.
     """
     bank = _Bank(device)
-    reads = load.macs if load.convolution else load.inputs
-    addresses = float(load.macs)
-    if load.convolution:
-        addresses = load.inputs + load.neurons + load.targets
-    biases = load.neurons if load.bias else 0
+    layer, detail = load.layer, load.detail
+    neurons, macs = layer.neurons, layer.possible_connections
+    reads = macs if detail.convolution else detail.inputs
+    addresses = detail.inputs + neurons + detail.targets if detail.convolution else macs
+    biases = neurons if detail.bias else 0
     return LayerEnergy(
-        name=load.name,
-        weights=bank.access(load.macs, bank.bits * load.positions),
+        name=layer.name,
+        weights=bank.access(macs, bank.bits * layer.possible),
         potential=0.0,
         bias=bank.access(biases, bank.bits * biases),
-        io=bank.access(reads, bank.bits * load.inputs)
-        + bank.access(load.neurons, bank.bits * load.neurons),
-        operations=bank.operations(load.macs, biases),
+        io=bank.access(reads, bank.bits * detail.inputs)
+        + bank.access(neurons, bank.bits * neurons),
+        operations=bank.operations(macs, biases),
         addressing=bank.operations(0, addresses),
         storage=DENSE,
-        extrapolated=bank.extrapolates(bank.bits * max(load.positions, load.inputs, load.neurons)),
+        extrapolated=bank.extrapolates(bank.bits * max(layer.possible, detail.inputs, neurons)),
     )
 
 
@@ -167,7 +136,7 @@ def snn(load: Load, device: Device, storage: str | None = None) -> LayerEnergy:
     """A layer of a spiking network, event by event.
 
     Args:
-        load: of one sample.
+        load: of a mean sample.
         device: charged for memory.
         storage: "dense": every position is stored and a spike reads all of its row, zeros
             too (the authors' setting); "sparse": weights that are not 0, with an index each;
@@ -181,24 +150,28 @@ def snn(load: Load, device: Device, storage: str | None = None) -> LayerEnergy:
     if storage not in (DENSE, SPARSE):
         raise ConfigError(f"storage {storage!r} is not {DENSE} or {SPARSE}")
     bank = _Bank(device)
-    events = load.sops if storage == SPARSE else load.dense_sops
-    width = bank.bits + (load.index_bits if storage == SPARSE else 0)
-    stored = width * (load.nonzero if storage == SPARSE else load.positions)
-    every_step = load.steps * load.neurons
-    biases = every_step if load.bias else 0
+    layer, detail = load.layer, load.detail
+    if storage == SPARSE:
+        events, width = layer.sops / load.samples, bank.bits + load.index_bits
+        stored = width * detail.nonzero
+    else:
+        events, width = load.in_spikes * detail.targets, bank.bits
+        stored = width * layer.possible
+    every_step = load.steps * layer.neurons
+    biases = every_step if detail.bias else 0
     # Read and written for every synaptic operation and at every step (Eq. 9, 10, 14, 15).
     potentials = 2 * (events + every_step)
     accumulations = events + biases + load.out_spikes
     return LayerEnergy(
-        name=load.name,
+        name=layer.name,
         weights=bank.access(events, stored, width),
-        potential=bank.access(potentials, bank.bits * load.neurons),
-        bias=bank.access(biases, bank.bits * (load.neurons if load.bias else 0)),
+        potential=bank.access(potentials, bank.bits * layer.neurons),
+        bias=bank.access(biases, bank.bits * (layer.neurons if detail.bias else 0)),
         io=bank.access(load.in_spikes + load.out_spikes, 0),  # through a FIFO of size 0
-        operations=bank.operations(every_step if load.leaky else 0, accumulations),
-        addressing=bank.operations(2 * load.in_spikes if load.convolution else 0, events),
+        operations=bank.operations(every_step if detail.leaky else 0, accumulations),
+        addressing=bank.operations(2 * load.in_spikes if detail.convolution else 0, events),
         storage=storage,
-        extrapolated=bank.extrapolates(max(stored, bank.bits * load.neurons)),
+        extrapolated=bank.extrapolates(max(stored, bank.bits * layer.neurons)),
     )
 
 
@@ -208,7 +181,7 @@ class _Bank:
     def __init__(self, device: Device) -> None:
         if device.memory is None:
             raise ConfigError(f"device {device.name} states no price of memory accesses")
-        self._memory: MemoryPrice = device.memory
+        self._memory = device.memory
         self._add = device.event("add").value
         self._multiply = device.event("multiply").value
         self.bits = device.memory.value_bits

@@ -7,7 +7,7 @@ AAAI 2023), which knows neither time nor activity; `per_sample` charges what a r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from esl_lava.counts import Counts
@@ -132,7 +132,7 @@ def per_sample(
     """
     if counts.samples < 1:
         raise DataError(f"energy per sample needs at least 1 sample, not {counts.samples}")
-    _main(device)  # refuses where it is unknown
+    device.constant(_main(device))  # refuses where it is unknown
     found = _CHARGE[device.charges](counts, device)
     if seconds is None:
         return found
@@ -145,17 +145,9 @@ def per_sample(
 
 
 def _main(device: Device) -> str:
-    """The energy key of what a device cannot do without.
-
-    Raises:
-        ConfigError: where it states none.
-    """
+    """The energy key of what a device cannot do without, whether or not it states one."""
     keys = _MAIN[device.charges]
-    for key in keys:
-        if key in device.constants:
-            return key
-    device.constant(keys[0])
-    raise AssertionError("a constant that is absent refuses")
+    return next((key for key in keys if key in device.constants), keys[0])
 
 
 def _events(counts: Counts, device: Device) -> EnergyBreakdown:
@@ -163,19 +155,17 @@ def _events(counts: Counts, device: Device) -> EnergyBreakdown:
     charged = _event_counts(counts, device)
     constants = {key: device.event(key) for key in charged}
 
-    def joules(keys: Sequence[str]) -> float:
-        return sum(constants[key].joules(charged[key]) / counts.samples for key in keys)
-
-    def given(*keys: str) -> list[str]:
-        return [key for key in keys if key in charged]
+    def joules(*keys: str) -> float:
+        given = [key for key in keys if key in charged]
+        return sum(constants[key].joules(charged[key]) / counts.samples for key in given)
 
     return EnergyBreakdown(
         device=device.name,
-        synapses=joules(["sop"]),
-        neurons=joules(given("neuron_update", "neuron_update_inactive")),
-        spikes=joules(given("spike")),
+        synapses=joules("sop"),
+        neurons=joules("neuron_update", "neuron_update_inactive"),
+        spikes=joules("spike"),
         used=tuple(key for key in device.constants if key in charged),
-        messages=joules(given("message")),
+        messages=joules("message"),
         span=_span(counts, device, charged, constants),
     )
 

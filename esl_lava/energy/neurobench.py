@@ -8,7 +8,7 @@ kept in the footprint.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -83,14 +83,11 @@ def metrics(network: Network, counts: Counts) -> dict[str, float]:
     Raises:
         DataError: for a network of graded inputs, as `synaptic_operations`.
     """
-    found = synaptic_operations(network, counts)
     return {
         "footprint": footprint(network),
         "connection_sparsity": connection_sparsity(network),
         "activation_sparsity": activation_sparsity(network, counts),
-        "effective_macs": found.effective_macs,
-        "effective_acs": found.effective_acs,
-        "dense": found.dense,
+        **asdict(synaptic_operations(network, counts)),
     }
 
 
@@ -119,15 +116,11 @@ def connection_sparsity(network: Network) -> float:
     return round(float(np.float32(zeros) / np.float32(possible)), 4)
 
 
-def footprint(network: Network, value_bytes: int = 4) -> int:
-    """Bytes of all weights, zeros included, and of all biases.
+def footprint(network: Network) -> int:
+    """Bytes of all weights, zeros included, and of all biases, 4 each as float32 of PyTorch.
 
     A bias is one value for each neuron, or for each channel where those of a channel are
     the same.
-
-    Args:
-        network: whose parameters.
-        value_bytes: of a parameter: 4 for the float32 of a PyTorch model.
     """
     values = sum(kind.possible for kind in network.wiring)
     for layer in network.layers:
@@ -135,4 +128,4 @@ def footprint(network: Network, value_bytes: int = 4) -> int:
             channels = layer.bias.reshape(layer.shape[0], -1)
             shared = (channels == channels[:, :1]).all()
             values += len(channels) if shared else layer.neurons
-    return values * value_bytes
+    return 4 * values

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from esl_lava.devices import load_device
 from esl_lava.energy.model import by_connections
+from esl_lava.values import Keys, keys
 
 INPUTS, HIDDEN, CLASSES = 784, 800, 10
 EPSILON = 60
@@ -67,21 +69,6 @@ class RecomputedRow:
     gpu_joules: float
     truenorth_joules: float
 
-    @property
-    def operations(self) -> str:
-        """The connections as the paper prints them."""
-        return f"{self.connections / 1000:.0f}K"
-
-    @property
-    def gpu(self) -> str:
-        """The energy on the GPU as the paper prints it."""
-        return f"{self.gpu_joules:.2E}"
-
-    @property
-    def truenorth(self) -> str:
-        """The energy on TrueNorth as the paper prints it."""
-        return f"{self.truenorth_joules:.2E}"
-
 
 @dataclass(frozen=True)
 class Table1:
@@ -102,64 +89,51 @@ class Measured:
 
     Attributes:
         method: "dense", "esl" or "small-dense".
-        paper: the row it is to be compared with, if the paper prints one.
         accuracy: test accuracy of the exported integer network, 0..1, mean over seeds.
         loss: by how much that is below the dense network's.
         connections, density: of the whole network; density as the paper counts it, over
             the connections of the dense network of its size.
-        gpu, truenorth: joules by the paper's convention, from connections.
         sops: synaptic operations of an inference, mean over all test samples.
         most_sops: of any test sample; at most `connections`.
-        gpu_by_sops, truenorth_by_sops: joules with `sops` in the place of connections.
     """
 
+    KEYS: ClassVar[Keys] = keys(
+        "method paper accuracy loss connections density gpu truenorth sops most_sops "
+        "gpu_by_sops truenorth_by_sops"
+    )
+
     method: str
-    paper: PaperRow | None
     accuracy: float
     loss: float
     connections: int
     density: float
-    gpu: float
-    truenorth: float
     sops: float
     most_sops: int
-    gpu_by_sops: float
-    truenorth_by_sops: float
 
+    @property
+    def paper(self) -> PaperRow | None:
+        """The row it is to be compared with, if the paper prints one."""
+        return dict(zip(("dense", "esl"), PAPER)).get(self.method)
 
-def measured(
-    method: str,
-    *,
-    accuracy: float,
-    dense_accuracy: float,
-    connections: int,
-    density: float,
-    sops: float,
-    most_sops: int,
-) -> Measured:
-    """Price a network by both conventions.
+    @property
+    def gpu(self) -> float:
+        """Joules by the paper's convention, from connections."""
+        return by_connections(self.connections, load_device("v100_paper"))
 
-    Args:
-        method: "dense", "esl" or "small-dense".
-        accuracy, dense_accuracy: of this network and of the dense one, 0..1.
-        connections, density: of it.
-        sops, most_sops: of an inference, on average and at most.
-    """
-    gpu, truenorth = load_device("v100_paper"), load_device("truenorth_paper")
-    return Measured(
-        method=method,
-        paper=dict(zip(("dense", "esl"), PAPER)).get(method),
-        accuracy=accuracy,
-        loss=dense_accuracy - accuracy,
-        connections=connections,
-        density=density,
-        gpu=by_connections(connections, gpu),
-        truenorth=by_connections(connections, truenorth),
-        sops=sops,
-        most_sops=most_sops,
-        gpu_by_sops=sops * gpu.constant("operation").joules(1),
-        truenorth_by_sops=sops * truenorth.constant("sop").joules(1),
-    )
+    @property
+    def truenorth(self) -> float:
+        """The same on TrueNorth."""
+        return by_connections(self.connections, load_device("truenorth_paper"))
+
+    @property
+    def gpu_by_sops(self) -> float:
+        """Joules with `sops` in the place of connections."""
+        return self.sops * by_connections(1, load_device("v100_paper"))
+
+    @property
+    def truenorth_by_sops(self) -> float:
+        """The same on TrueNorth."""
+        return self.sops * by_connections(1, load_device("truenorth_paper"))
 
 
 def changes(rows: Sequence[Measured]) -> tuple[str, ...]:
@@ -218,8 +192,8 @@ def _remarks(rows: tuple[RecomputedRow, ...]) -> tuple[str, ...]:
         "The TrueNorth constant is fitted to the table: the paper names none, and no published "
         "figure of the chip prints these cells. With the energy per synaptic event measured on "
         f"the whole chip (truenorth_measured) the dense network takes {measured:.2E} J, against "
-        f"{dense.gpu} J on the GPU.",
+        f"{dense.gpu_joules:.2E} J on the GPU.",
         "The GPU column assumes a GPU at its peak rate that skips absent connections; GPUs do "
         "not profit from unstructured sparsity by default, and a dense machine spends "
-        f"{dense.gpu} J on either row, not {sparse.gpu}.",
+        f"{dense.gpu_joules:.2E} J on either row, not {sparse.gpu_joules:.2E}.",
     )

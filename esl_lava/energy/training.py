@@ -159,7 +159,7 @@ def training_cost(layers: Sequence[TrainedLayer], schedule: TrainingSchedule) ->
         )
     (number,) = epochs
     dense = [replace(layer, densities=[1.0] * number, moved=0) for layer in layers]
-    quiet = TrainingSchedule(schedule.samples, schedule.batch, schedule.steps, 0, "random")
+    quiet = replace(schedule, updates=0, growth="random")
     neurons = sum(layer.neurons for layer in layers)
     return TrainingCost(
         sparse=_work(layers, schedule, stored_index=True),

@@ -15,7 +15,7 @@ import numpy as np
 from esl_lava.arrays import Array
 from esl_lava.config import from_mapping, from_toml, override
 from esl_lava.data.config import Encoding
-from esl_lava.data.datasets import Dataset, load
+from esl_lava.data.datasets import Images, load
 from esl_lava.data.samples import Samples
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.experiments.activity import Meter
@@ -95,7 +95,7 @@ def encoding_of(network: Network, kind: str | None = None, steps: int | None = N
 
 def load_samples(
     network: Network, name: str, split: str, samples: int | None, most: int | None = None
-) -> Dataset:
+) -> Images:
     """The first samples of a split, checked against the network's inputs.
 
     Where they are not those that the training had under this name, the log says so.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esl_lava.config import Experiment, override, to_toml
-from esl_lava.energy.table1 import Measured, compute_table1, measured
+from esl_lava.energy.table1 import Measured, compute_table1
 from esl_lava.errors import UserError
 from esl_lava.experiments.baselines import by_method
 from esl_lava.experiments.sweep import Cell, sweep
@@ -98,10 +98,10 @@ def measured_rows(rows: Sequence[SweepRow]) -> list[Measured]:
     if not {"dense", "esl"} <= by_method.keys():
         return []
     return [
-        measured(
+        Measured(
             method,
             accuracy=row.accuracy,
-            dense_accuracy=by_method["dense"].accuracy,
+            loss=by_method["dense"].accuracy - row.accuracy,
             connections=row.connections,
             density=row.density,
             sops=row.sops,

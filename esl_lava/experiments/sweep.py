@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from esl_lava import modelfile
 from esl_lava.arrays import Array
 from esl_lava.config import Experiment, read_toml
-from esl_lava.data.datasets import SPLITS, Dataset, load
+from esl_lava.data.datasets import SPLITS, Images, load
 from esl_lava.errors import ConfigError, FileError, UserError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.evaluate import Probes, encoding_of, evaluate
@@ -141,7 +141,7 @@ def sweep(
     return _rows([cell for cell in cells if cell.name in outcomes], outcomes), faults
 
 
-def _splits(cell: Cell) -> dict[str, Dataset]:
+def _splits(cell: Cell) -> dict[str, Images]:
     return {split: load(cell.experiment.data.name, split) for split in SPLITS}
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from esl_lava import modelfile
 from esl_lava.config import Experiment, to_toml
-from esl_lava.data.datasets import Dataset, load
+from esl_lava.data.datasets import Images, load
 from esl_lava.errors import DataError, FileError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import RunDirectory, create
@@ -98,7 +98,7 @@ def resume(directory: Path, show: Callable[[TrainingProgress], None]) -> Trained
     return _finish(Trainer(experiment, data, checkpoint), run, test, checkpoint.data, show)
 
 
-def _splits(name: str) -> tuple[Dataset, Dataset]:
+def _splits(name: str) -> tuple[Images, Images]:
     """Train and test split, both read before hours are spent on the first.
 
     Raises:
@@ -116,7 +116,7 @@ def _splits(name: str) -> tuple[Dataset, Dataset]:
 def _finish(
     trainer: Trainer,
     run: RunDirectory,
-    test: Dataset,
+    test: Images,
     digests: Mapping[str, str],
     show: Callable[[TrainingProgress], None],
 ) -> Trained:

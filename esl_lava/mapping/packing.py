@@ -24,11 +24,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from esl_lava.arrays import Ints
 from esl_lava.errors import ConfigError
-
-Ints = npt.NDArray[np.int64]
 
 DENSE, SPARSE, RUNLENGTH = "dense", "sparse", "runlength"
 MAX_GAP = 32
@@ -68,23 +66,23 @@ class Packing:
         word_bits: of a word of synapse memory.
         per_entry: most synapses of one entry; 0 where a list is one entry.
         prefix_bits: before every entry.
-        prefix_index: whether a dense or run-length entry also begins with an index.
         index_bits: widths an index can have, ascending; empty: any.
+        words: (packing, bits per synapse, of a prefix, entries, synapses) per list -> words.
         formats: the formats there are.
+        prefix_index: whether a dense or run-length entry also begins with an index.
         remote_axons: further output axon entries for a core on another chip.
-        words: (packing, bits per synapse, entries, synapses) per list -> words.
         grouped: whether lists of a group take as much as the longest.
     """
 
     word_bits: int
     per_entry: int
     prefix_bits: int
-    prefix_index: bool
     index_bits: tuple[int, ...]
-    formats: tuple[str, ...]
-    remote_axons: int
     words: Callable[[Packing, int, int, Ints, Ints], Ints]
-    grouped: bool
+    formats: tuple[str, ...] = (DENSE, SPARSE)
+    prefix_index: bool = False
+    remote_axons: int = 0
+    grouped: bool = False
 
     def index(self, highest: int) -> int:
         """Bits of an index that can name targets 0..highest.
@@ -93,11 +91,9 @@ class Packing:
             ConfigError: where no index is wide enough.
         """
         bits = max(1, int(highest).bit_length())
-        if not self.index_bits:
-            return bits
-        for width in self.index_bits:
-            if width >= bits:
-                return width
+        wide = [width for width in self.index_bits or (bits,) if width >= bits]
+        if wide:
+            return wide[0]
         raise ConfigError(
             f"target {highest} of a core takes an index of {bits} bits; the widest has "
             f"{self.index_bits[-1]}"
@@ -115,7 +111,7 @@ class Packing:
         highest = int(lists.target.max()) if len(lists.target) else 0
         index = self.index(highest)
         prefix = self.prefix_bits + (index if self.prefix_index and form != SPARSE else 0)
-        entries, stored, bits = _ENTRIES[form](self, lists, weight_bits, index)
+        entries, stored, bits = _entries(self, form, lists, weight_bits, index)
         words = np.where(sizes > 0, self.words(self, bits, prefix, entries, stored), 0)
         if self.grouped and len(words):
             longest = np.zeros(int(lists.groups.max()) + 1, np.int64)
@@ -157,16 +153,15 @@ def _entries_of(per_entry: int, sizes: Ints) -> Ints:
     return -(-sizes // per_entry) if per_entry else np.ones_like(sizes)
 
 
-def _dense(packing: Packing, lists: Lists, weight: int, index: int) -> tuple[Ints, Ints, int]:
-    entries = lists.runs * _entries_of(packing.per_entry, lists.widths // lists.runs)
-    return entries, lists.widths, weight
-
-
-def _sparse(packing: Packing, lists: Lists, weight: int, index: int) -> tuple[Ints, Ints, int]:
-    return _entries_of(packing.per_entry, lists.sizes), lists.sizes, weight + index
-
-
-def _runlength(packing: Packing, lists: Lists, weight: int, index: int) -> tuple[Ints, Ints, int]:
+def _entries(
+    packing: Packing, form: str, lists: Lists, weight: int, index: int
+) -> tuple[Ints, Ints, int]:
+    """Entries per list, stored synapses per list, bits per stored synapse."""
+    if form == DENSE:
+        entries = lists.runs * _entries_of(packing.per_entry, lists.widths // lists.runs)
+        return entries, lists.widths, weight
+    if form == SPARSE:
+        return _entries_of(packing.per_entry, lists.sizes), lists.sizes, weight + index
     owner, target = lists.owner, lists.target
     if not len(owner):
         none = np.zeros(len(lists.groups), np.int64)
@@ -181,14 +176,6 @@ def _runlength(packing: Packing, lists: Lists, weight: int, index: int) -> tuple
     widest = int(gaps[~first[1:]].max()) if not first[1:].all() else 0
     skip = min(max(SKIP_BITS[0], widest.bit_length()), SKIP_BITS[1])
     return per_list, lists.sizes, weight + skip
-
-
-_ENTRIES: Mapping[str, Callable[[Packing, Lists, int, int], tuple[Ints, Ints, int]]] = {
-    DENSE: _dense,
-    SPARSE: _sparse,
-    RUNLENGTH: _runlength,
-}
-"""Format -> entries per list, stored synapses per list, bits per stored synapse."""
 
 
 def _whole_words(packing: Packing, bits: int, prefix: int, entries: Ints, stored: Ints) -> Ints:
@@ -220,35 +207,21 @@ PACKINGS: Mapping[str, Packing] = {
         word_bits=64,
         per_entry=64,
         prefix_bits=10,
-        prefix_index=False,
         index_bits=(6, 7, 8, 9, 10, 11, 12),
-        formats=(DENSE, SPARSE),
-        remote_axons=0,
         words=_whole_words,
-        grouped=False,
     ),
     "nxtf": Packing(
         word_bits=64,
         per_entry=60,
         prefix_bits=10,
-        prefix_index=True,
         index_bits=(6, 7, 8, 9, 10),
-        formats=(DENSE, SPARSE, RUNLENGTH),
-        remote_axons=1,
         words=_streamed,
+        formats=(DENSE, SPARSE, RUNLENGTH),
+        prefix_index=True,
+        remote_axons=1,
         grouped=True,
     ),
-    "netx": Packing(
-        word_bits=32,
-        per_entry=0,
-        prefix_bits=0,
-        prefix_index=False,
-        index_bits=(),
-        formats=(DENSE, SPARSE),
-        remote_axons=0,
-        words=_one_more,
-        grouped=False,
-    ),
+    "netx": Packing(word_bits=32, per_entry=0, prefix_bits=0, index_bits=(), words=_one_more),
 }
 
 

@@ -10,20 +10,22 @@ then the fewest words.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import numpy as np
 
+from esl_lava.arrays import Ints
 from esl_lava.devices import Capacity, Device
 from esl_lava.errors import ConfigError, LimitError
-from esl_lava.mapping.packing import DENSE, Ints, Packing, packing
+from esl_lava.mapping.packing import DENSE, Lists, Packing, packing
 from esl_lava.mapping.regions import (
     Grid,
     Range,
-    Reach,
     Region,
     RegionIndex,
     index_regions,
@@ -33,8 +35,6 @@ from esl_lava.mapping.regions import (
 )
 from esl_lava.network import INPUT, Layer, Network
 from esl_lava.values import Keys, keys
-
-_Number = TypeVar("_Number", int, Ints)
 
 RESOURCES = (
     "neurons",
@@ -155,44 +155,21 @@ class CoreMap:
         }
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """A layer's partition in one format."""
-
-    form: str
-    regions: list[Region]
-    used: list[dict[str, int]]
-
-    @property
-    def words(self) -> int:
-        return sum(used["synapse_words"] for used in self.used)
+_Later = dict[int, Ints]
+"""Where a source's spikes go among the layers placed so far: chip, counted from the last one ->
+(neurons,) cores on it in which a neuron has a synapse."""
 
 
-@dataclass
-class _Later:
-    """Where a source's spikes go among the layers placed so far.
-
-    Attributes:
-        cores: chip, counted from the last one -> (neurons,) cores on it in which a neuron has
-            a synapse.
-    """
-
-    cores: dict[int, Ints] = field(default_factory=dict)
-
-    def add(self, chip: int, synapses: RegionIndex, region: Region) -> None:
-        """A core on `chip` that holds a region, and the synapses that reach it."""
-        if chip not in self.cores:
-            self.cores[chip] = np.zeros(synapses.n_pre, np.int64)
-        synapses.mark(self.cores[chip], region)
+def _add_core(later: _Later, chip: int, synapses: RegionIndex, region: Region) -> None:
+    """Add a core on `chip` that holds a region, and the synapses that reach it."""
+    synapses.mark(later.setdefault(chip, np.zeros(synapses.n_pre, np.int64)), region)
 
 
-class _Totals:
+def _totals(later: _Later, shape: tuple[int, ...]) -> tuple[dict[int, Ints], Ints]:
     """Running totals of the cores that each neuron of a layer reaches: on each chip, on all."""
-
-    def __init__(self, later: _Later, shape: tuple[int, ...]) -> None:
-        self.by_chip = {chip: running_totals(n, shape) for chip, n in later.cores.items()}
-        none = running_totals(np.zeros(math.prod(shape), np.int64), shape)
-        self.all = sum(self.by_chip.values(), none)
+    by_chip = {chip: running_totals(cores, shape) for chip, cores in later.items()}
+    none = running_totals(np.zeros(math.prod(shape), np.int64), shape)
+    return by_chip, sum(by_chip.values(), none)
 
 
 def map_network(
@@ -213,37 +190,37 @@ def map_network(
     if device.capacity is None:
         raise ConfigError(f"device {device.name} states no [capacity]: nothing can be mapped to it")
     capacity = device.capacity
-    rule = packing(packed or capacity.packing)
+    name, per_chip = packed or capacity.packing, capacity.cores.value
+    rule = packing(name)
     if rule.word_bits != capacity.word_bits:
         raise ConfigError(
-            f"packing {packed or capacity.packing} fills words of {rule.word_bits} bits, those "
+            f"packing {name} fills words of {rule.word_bits} bits, those "
             f"of {device.name} have {capacity.word_bits}"
         )
-    later: dict[str, _Later] = {layer.name: _Later() for layer in network.layers}
-    later[INPUT] = _Later()
-    done: list[tuple[Layer, _Plan, dict[str, _Plan], int]] = []
+    later: dict[str, _Later] = {name: {} for name in (INPUT, *(at.name for at in network.layers))}
+    done: list[LayerMap] = []
     start = 0
     for layer in reversed(network.layers):
-        placer = _Placer(layer, later[layer.name], capacity, rule, start)
-        plans = placer.plans()
-        if not plans:
-            raise LimitError([placer.refusal()])
-        best = min(plans.values(), key=lambda plan: (len(plan.regions), plan.words))
-        done.append((layer, best, plans, start))
-        _announce(layer, best.regions, start, capacity.cores.value, later)
-        start += len(best.regions)
-    limits = _limits(capacity)
+        done.append(_Placer(layer, later[layer.name], capacity, rule, start).placed())
+        for given in layer.feeding:
+            synapses = index_regions(given.connections, layer.shape)
+            for core in done[-1].cores:
+                _add_core(later[given.source], core.chip, synapses, core.region)
+        start += len(done[-1].cores)
+    last_chip = -(-start // per_chip) - 1
     layers = []
-    for layer, plan, plans, first in reversed(done):
-        layers.append(_layer_map(layer, plan, plans, first, start, capacity, rule, limits))
-    found_map = CoreMap(
-        device.name, packed or capacity.packing, limits, capacity.cores.value, tuple(layers)
-    )
+    for layer_map in reversed(done):
+        cores = [
+            replace(core, chip=last_chip - core.chip, number=start - 1 - core.number)
+            for core in layer_map.cores
+        ]
+        layers.append(replace(layer_map, cores=tuple(cores)))
+    found_map = CoreMap(device.name, name, _limits(capacity), per_chip, tuple(layers))
     if chips is not None and found_map.chips > chips:
-        most = max(found_map.layers, key=lambda layer: len(layer.cores))
+        most = max(layers, key=lambda layer: len(layer.cores))
         raise LimitError(
             [
-                f"network: cores {found_map.cores} exceed {chips * capacity.cores.value} "
+                f"network: cores {found_map.cores} exceed {chips * per_chip} "
                 f"({chips} of {device.name}); layer {most.name} takes {len(most.cores)} of them"
             ]
         )
@@ -282,6 +259,13 @@ def _limits(capacity: Capacity) -> dict[str, int]:
     return {name: limit.value for name, limit in limits.items() if limit is not None}
 
 
+def _fullest(limits: Mapping[str, int], uses: Sequence[Mapping[str, int]]) -> tuple[str, int, int]:
+    """(resource, used, limit) of what is exceeded most, or filled most, of some cores."""
+    most = {name: max(use[name] for use in uses) for name in limits}
+    name = max(limits, key=lambda name: most[name] / limits[name])
+    return name, most[name], limits[name]
+
+
 def _delay_bits(layer: Layer) -> int:
     """Bits of a synaptic delay: 3 to 6 (NxTF), or none without delays."""
     longest = max(0 if one.delays is None else int(one.delays.max()) for one in layer.inputs)
@@ -289,39 +273,82 @@ def _delay_bits(layer: Layer) -> int:
 
 
 class _Placer:
-    """Partitions of one layer, those behind it being placed."""
+    """Partitions of one layer, those behind it being placed.
+
+    Args:
+        layer: to place.
+        later: where its spikes go.
+        capacity, rule: of the chip.
+        start: cores behind the layer.
+    """
 
     def __init__(
         self, layer: Layer, later: _Later, capacity: Capacity, rule: Packing, start: int
     ) -> None:
         self._layer = layer
         self._later = later
+        self._capacity = capacity
         self._rule = rule
         self._start = start
         self._per_chip = capacity.cores.value
         self._limits = _limits(capacity)
-        self.bits = stored_bits(layer, capacity) + _delay_bits(layer)
+        self._weight_bits = stored_bits(layer, capacity)
+        self._bits = self._weight_bits + _delay_bits(layer)
         indices = [(one, index_regions(one.connections, layer.shape)) for one in layer.inputs]
         self._inputs = [index for _, index in indices]
         self._recurrent = next((index for one, index in indices if one is layer.recurrent), None)
-        self._reached: dict[Hashable, Reach] = {}
+        self._reached: dict[Hashable, tuple[Lists, int]] = {}
         self._brought: dict[Hashable, tuple[int, int, int]] = {}
-        self._totals = _Totals(later, layer.shape)
-        self.exceeded: tuple[str, int, int] | None = None
+        self._totals = _totals(later, layer.shape)
+        self._exceeded: tuple[str, int, int] | None = None
 
-    def plans(self) -> dict[str, _Plan]:
-        """Format -> its first partition in which every limit holds.
+    def placed(self) -> LayerMap:
+        """The layer in its best format; chips and cores are counted from the last one.
+
+        Raises:
+            LimitError: where it fits in none.
+        """
+        layer, rule, plans = self._layer, self._rule, self._plans()
+        if not plans:
+            raise LimitError([self._refusal()])
+        words = {
+            form: (sum(core.used["synapse_words"] for core in cores), len(cores))
+            for form, cores in plans.items()
+        }
+        best = min(words, key=lambda form: words[form][::-1])
+        cores = plans[best]
+        index = rule.index(max(core.region.neurons for core in cores) - 1)
+        possible = sum(kind.possible for kind in layer.wiring)
+        return LayerMap(
+            name=layer.name,
+            neurons=layer.neurons,
+            form=best,
+            weight_bits=self._weight_bits,
+            weights=sum(kind.stored for kind in layer.wiring),
+            connections=sum(kind.count for kind in layer.wiring),
+            density=sum(kind.nonzero for kind in layer.wiring) / possible if possible else 0.0,
+            words=words,
+            break_even={
+                form: rule.break_even(form, self._bits, index)
+                for form in rule.formats
+                if form != DENSE
+            },
+            cores=tuple(cores),
+            binding=_fullest(self._limits, [core.used for core in cores])[0],
+            fit=self._fit(best, len(cores) - 1),
+        )
+
+    def _plans(self) -> dict[str, list[Core]]:
+        """Format -> cores of its first partition in which every limit holds.
 
         Formats that take four times the cores of the best, or more, are left out.
         """
+        sent = sum(int(cores.sum()) for cores in self._later.values())
         least = max(
             -(-self._layer.neurons // self._limits["neurons"]),
-            -(
-                -sum(int(c.sum()) for c in self._later.cores.values())
-                // self._limits["output_axons"]
-            ),
+            -(-sent // self._limits["output_axons"]),
         )
-        found: dict[str, _Plan] = {}
+        found: dict[str, list[Core]] = {}
         most = self._layer.neurons
         fewest = self._fewest_entries()
         for grid in partitions(self._layer, least, self._limits["neurons"]):
@@ -332,40 +359,42 @@ class _Placer:
             self._reached.clear()
             entries = self._entries(grid)
             for form in self._rule.formats:
-                used = None if form in found else self._try_out(grid, form, entries)
-                if used is not None:
-                    found[form] = _Plan(form, grid.regions(), used)
+                cores = None if form in found else self._try_out(grid, form, entries)
+                if cores is not None:
+                    found[form] = cores
                     most = min(most, 4 * len(grid) - 1)
         return found
 
-    def fits(self, neurons: int, form: str) -> bool:
+    def _fits(self, form: str, neurons: int) -> bool:
         """Whether a core holds so many of the first neurons of a layer without maps."""
         grid = Grid((neurons, 1, 1), (1, 1, 1))
         return self._try_out(grid, form, self._entries(grid)) is not None
 
-    def _try_out(self, grid: Grid, form: str, entries: Ints) -> list[dict[str, int]] | None:
-        """What each core uses, or None where a limit does not hold (`exceeded` says which)."""
+    def _try_out(self, grid: Grid, form: str, entries: Ints) -> list[Core] | None:
+        """The cores, or None where a limit does not hold (`_exceeded` says which)."""
         if self._exceeds("output_axons", entries):
             return None
         stored = sum(part.least_stored(grid, form == DENSE) for part in self._inputs)
-        words = self._rule.least_words(form, self.bits, np.asarray(stored))
+        words = self._rule.least_words(form, self._bits, np.asarray(stored))
         if self._exceeds("synapse_words", words):
             return None
         for region in self._kinds(grid):
             used = self._use(region, form, 0)
             for name, limit in self._limits.items():
                 if used[name] > limit:
-                    self.exceeded = (name, used[name], limit)
+                    self._exceeded = (name, used[name], limit)
                     return None
+        chips, last = self._chips(len(grid)).tolist(), self._start + len(grid) - 1
         return [
-            self._use(region, form, int(sent)) for region, sent in zip(grid.regions(), entries.flat)
+            Core(chip, last - number, region, self._use(region, form, int(sent)))
+            for number, (chip, region, sent) in enumerate(zip(chips, grid.regions(), entries.flat))
         ]
 
     def _exceeds(self, name: str, used: Ints) -> bool:
-        """Whether a core uses more than the limit; the first that does is `exceeded`."""
+        """Whether a core uses more than the limit; the first that does is `_exceeded`."""
         over = used > self._limits[name]
         if over.any():
-            self.exceeded = (name, int(used.flat[over.argmax()]), self._limits[name])
+            self._exceeded = (name, int(used.flat[over.argmax()]), self._limits[name])
         return bool(over.any())
 
     def _kinds(self, grid: Grid) -> Iterator[Region]:
@@ -380,7 +409,7 @@ class _Placer:
             first.setdefault(kind, one)
         return list(first.values())
 
-    def worst(self, grid: Grid, form: str) -> tuple[str, int, int]:
+    def _worst(self, grid: Grid, form: str) -> tuple[str, int, int]:
         """(resource, used, limit) of what is exceeded most, or filled most.
 
         Where a list has more targets than an index can name, a core has too many neurons.
@@ -392,48 +421,46 @@ class _Placer:
             ]
         except ConfigError:
             return "neurons", grid.largest, self._limits["neurons"]
-        name = max(
-            self._limits, key=lambda name: max(use[name] for use in uses) / self._limits[name]
-        )
-        return name, max(use[name] for use in uses), self._limits[name]
+        return _fullest(self._limits, uses)
 
-    def refusal(self) -> str:
+    def _refusal(self) -> str:
         """Why no partition was found, in one sentence."""
-        resource, used, limit = self.exceeded or self._most_sent()
+        if self._exceeded is None:  # spikes sent alone rule every partition out
+            entries = sum(self._later.values(), np.zeros(self._layer.neurons, np.int64))
+            self._exceeded = "output_axons", int(entries.max()), self._limits["output_axons"]
+        resource, used, limit = self._exceeded
         return (
             f"layer {self._layer.name}: {resource.replace('_', ' ')} {used:,} of a core exceed "
             f"{limit:,}, even with one neuron on a core"
         )
 
-    def _most_sent(self) -> tuple[str, int, int]:
-        """(resource, used, limit) of output axons with one neuron on each core."""
-        entries = sum(self._later.cores.values(), np.zeros(self._layer.neurons, np.int64))
-        return "output_axons", int(entries.max()), self._limits["output_axons"]
-
     def _fewest_entries(self) -> int:
         """Entries of output axons that every neuron takes at least, wherever it lies."""
         found = np.zeros(self._layer.neurons, np.int64)
-        for chip, cores in self._later.cores.items():
+        for chip, cores in self._later.items():
             behind = chip < self._start // self._per_chip  # of which the layer has no core
             found += cores * (1 + self._rule.remote_axons * behind)
         return int(found.min())
 
+    def _chips(self, count: int) -> Ints:
+        """(count,) chip, counted from the last, of each core of the layer's `count`."""
+        return (self._start + count - 1 - np.arange(count)) // self._per_chip
+
     def _entries(self, grid: Grid) -> Ints:
         """(channels, rows, columns) of the grid: entries of output axons in each core."""
-        number = len(grid)
-        chips = _chip_from_last(self._start, number, np.arange(number), self._per_chip)
-        totals = self._totals
+        chips = self._chips(len(grid))
+        by_chip, everywhere = self._totals
         if self._recurrent is not None:
-            goes = _Later({chip: n.copy() for chip, n in self._later.cores.items()})
+            goes = {chip: cores.copy() for chip, cores in self._later.items()}
             for chip, region in zip(chips.tolist(), grid.regions()):
-                goes.add(chip, self._recurrent, region)
-            totals = _Totals(goes, self._layer.shape)
+                _add_core(goes, chip, self._recurrent, region)
+            by_chip, everywhere = _totals(goes, self._layer.shape)
         remote = self._rule.remote_axons
-        found = (1 + remote) * grid.sums(totals.all)
+        found = (1 + remote) * grid.sums(everywhere)
         chips = chips.reshape(grid.shares)
         for chip in range(int(chips.min()), int(chips.max()) + 1):
-            if remote and chip in totals.by_chip:
-                found -= remote * np.where(chips == chip, grid.sums(totals.by_chip[chip]), 0)
+            if remote and chip in by_chip:
+                found -= remote * np.where(chips == chip, grid.sums(by_chip[chip]), 0)
         return found
 
     def _use(self, region: Region, form: str, entries: int) -> dict[str, int]:
@@ -463,118 +490,37 @@ class _Placer:
         if key not in self._brought:
             if place not in self._reached:
                 self._reached[place] = synapses.reach(region)
-            reach = self._reached[place]
-            listed = self._rule.list_words(form, self.bits, reach.lists)
-            words, longest = (int(listed.sum()), int(listed.max())) if reach.axons else (0, 0)
-            self._brought[key] = reach.axons, words, longest
+            lists, axons = self._reached[place]
+            listed = self._rule.list_words(form, self._bits, lists)
+            words, longest = (int(listed.sum()), int(listed.max())) if axons else (0, 0)
+            self._brought[key] = axons, words, longest
         return self._brought[key]
 
-
-def _chip_from_last(start: int, count: int, number: _Number, per_chip: int) -> _Number:
-    """Chip, counted from the network's last, of core `number` of a layer's `count`.
-
-    `start` cores are behind the layer.
-    """
-    return (start + count - 1 - number) // per_chip
-
-
-def _announce(
-    layer: Layer,
-    regions: list[Region],
-    start: int,
-    per_chip: int,
-    later: dict[str, _Later],
-) -> None:
-    """Tell the sources of a layer which of their neurons reach which of its cores."""
-    for given in layer.feeding:
-        synapses = index_regions(given.connections, layer.shape)
-        for number, region in enumerate(regions):
-            chip = _chip_from_last(start, len(regions), number, per_chip)
-            later[given.source].add(chip, synapses, region)
-
-
-def _layer_map(
-    layer: Layer,
-    plan: _Plan,
-    plans: Mapping[str, _Plan],
-    first: int,
-    total: int,
-    capacity: Capacity,
-    rule: Packing,
-    limits: Mapping[str, int],
-) -> LayerMap:
-    per_chip = capacity.cores.value
-    chips = -(-total // per_chip)
-    count = len(plan.regions)
-    cores = tuple(
-        Core(
-            chip=chips - 1 - _chip_from_last(first, count, number, per_chip),
-            number=total - first - count + number,
-            region=region,
-            used=used,
-        )
-        for number, (region, used) in enumerate(zip(plan.regions, plan.used))
-    )
-    binding = max(limits, key=lambda name: max(c.used[name] for c in cores) / limits[name])
-    bits = stored_bits(layer, capacity) + _delay_bits(layer)
-    index = rule.index(max(region.neurons for region in plan.regions) - 1)
-    possible = sum(kind.possible for kind in layer.wiring)
-    return LayerMap(
-        name=layer.name,
-        neurons=layer.neurons,
-        form=plan.form,
-        weight_bits=stored_bits(layer, capacity),
-        weights=sum(kind.stored for kind in layer.wiring),
-        connections=sum(kind.count for kind in layer.wiring),
-        density=sum(kind.nonzero for kind in layer.wiring) / possible if possible else 0.0,
-        words={form: (other.words, len(other.regions)) for form, other in plans.items()},
-        break_even={
-            form: rule.break_even(form, bits, index) for form in rule.formats if form != DENSE
-        },
-        cores=cores,
-        binding=binding,
-        fit=_fit(layer, plan, capacity, rule),
-    )
-
-
-def _fit(layer: Layer, plan: _Plan, capacity: Capacity, rule: Packing) -> Fit | None:
-    """What would save a core; output axons apart, which depend on later layers."""
-    fewer = len(plan.regions) - 1
-    if fewer < 1:
-        return None
-    placer = _Placer(layer, _Later(), capacity, rule, 0)
-    grid = next(partitions(layer, fewer, layer.neurons))
-    resource, used, limit = placer.worst(grid, plan.form)
-    width = None
-    if maps(layer.shape)[1:] == (1, 1):
-        width = fewer * _widest(placer, layer, plan, capacity)
-    density = None
-    first = layer.inputs[0].connections
-    if resource not in ("synapse_words", "words_per_axon"):
-        pass
-    elif plan.form != DENSE or first.shares or first.injects:
-        density = limit / used * sum(kind.nonzero for kind in layer.wiring)
-        density /= sum(kind.possible for kind in layer.wiring)
-    else:
-        room = capacity.synapse_words.value * rule.word_bits
-        share = -(-layer.neurons // fewer)
-        index = rule.index(share - 1)
-        each = min(
-            rule.bits_per_synapse(form, placer.bits, index)
-            for form in rule.formats
-            if form != DENSE
-        )
-        density = min(1.0, room / (first.n_pre * share * each))
-    return Fit(fewer, resource, used, limit, width, density)
-
-
-def _widest(placer: _Placer, layer: Layer, plan: _Plan, capacity: Capacity) -> int:
-    """Most neurons of the layer, from its first on, that fit one core in the plan's format."""
-    fits, fails = 0, min(layer.neurons, capacity.neurons.value) + 1
-    while fails - fits > 1:
-        middle = (fits + fails) // 2
-        if placer.fits(middle, plan.form):
-            fits = middle
+    def _fit(self, form: str, fewer: int) -> Fit | None:
+        """What makes the layer fit fewer cores; output axons apart, as later layers decide them."""
+        if fewer < 1:
+            return None
+        layer, rule = self._layer, self._rule
+        alone = _Placer(layer, {}, self._capacity, rule, 0)
+        grid = next(partitions(layer, fewer, layer.neurons))
+        resource, used, limit = alone._worst(grid, form)
+        width = None
+        if maps(layer.shape)[1:] == (1, 1):
+            most = min(layer.neurons, self._limits["neurons"])
+            widths = range(most, 0, -1)  # those too many for a core come first
+            width = fewer * (most - bisect_left(widths, True, key=partial(alone._fits, form)))
+        density = None
+        first = layer.inputs[0].connections
+        if resource not in ("synapse_words", "words_per_axon"):
+            pass
+        elif form != DENSE or first.shares or first.injects:
+            density = limit / used * sum(kind.nonzero for kind in layer.wiring)
+            density /= sum(kind.possible for kind in layer.wiring)
         else:
-            fails = middle
-    return fits
+            room = self._limits["synapse_words"] * rule.word_bits
+            share = -(-layer.neurons // fewer)
+            index = rule.index(share - 1)
+            others = (other for other in rule.formats if other != DENSE)
+            each = min(rule.bits_per_synapse(other, self._bits, index) for other in others)
+            density = min(1.0, room / (first.n_pre * share * each))
+        return Fit(fewer, resource, used, limit, width, density)

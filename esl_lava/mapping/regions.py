@@ -79,11 +79,7 @@ class Grid:
         return [Region(c, y, x) for c, y, x in product(*map(self.ranges, range(3)))]
 
     def sums(self, totals: Ints) -> Ints:
-        """(channels, rows, columns) of the grid: what the neurons of each region sum up to.
-
-        Args:
-            totals: of the layer, as `running_totals` makes them.
-        """
+        """(channels, rows, columns) of the grid: sums of each region, from `running_totals`."""
         for axis, (length, share) in enumerate(zip(self.lengths, self.shares)):
             totals = np.diff(totals.take(_bounds(length, share), axis), axis=axis)
         return totals
@@ -102,19 +98,6 @@ def running_totals(values: Ints, shape: tuple[int, ...]) -> Ints:
     return totals
 
 
-@dataclass(frozen=True, eq=False)
-class Reach:
-    """What some connections bring to a core.
-
-    Attributes:
-        lists: of synapses, as they are stored.
-        axons: input axons they take.
-    """
-
-    lists: Lists
-    axons: int
-
-
 def maps(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """A layer's shape as (channels, rows, columns)."""
     return shape if len(shape) == 3 else (shape[0], 1, 1)
@@ -123,8 +106,7 @@ def maps(shape: tuple[int, ...]) -> tuple[int, int, int]:
 @lru_cache(maxsize=1 << 14)
 def splits(length: int, number: int) -> tuple[Range, ...]:
     """`number` ranges that cover 0..length-1, of lengths that differ by 1 at most."""
-    bounds = [length * part // number for part in range(number + 1)]
-    return tuple(pairwise(bounds))
+    return tuple(pairwise(_bounds(length, number).tolist()))
 
 
 def partitions(layer: Layer, least: int, largest: int) -> Iterator[Grid]:
@@ -134,18 +116,14 @@ def partitions(layer: Layer, least: int, largest: int) -> Iterator[Grid]:
     shared by rows, columns and channels, few splits of channels first; others in equal
     ranges.
     """
-    channels, rows, columns = maps(layer.shape)
+    lengths = maps(layer.shape)
     for number in range(max(1, least), layer.neurons + 1):
-        for by_channel in _divisors(number):
-            if by_channel > channels:
-                continue
-            for by_row in _divisors(number // by_channel):
-                by_column = number // by_channel // by_row
-                shares = ((channels, by_channel), (rows, by_row), (columns, by_column))
-                if math.prod(-(-length // share) for length, share in shares) > largest:
-                    continue
-                if by_row <= rows and by_column <= columns:
-                    yield Grid((channels, rows, columns), (by_channel, by_row, by_column))
+        for channels in _divisors(number):
+            for rows in _divisors(number // channels):
+                grid = Grid(lengths, (channels, rows, number // channels // rows))
+                possible = all(share <= n for n, share in zip(lengths, grid.shares))
+                if possible and grid.largest <= largest:
+                    yield grid
 
 
 def _divisors(number: int) -> list[int]:
@@ -183,8 +161,8 @@ class MatrixIndex:
         here = target >= 0
         return pre[here], target[here]
 
-    def reach(self, region: Region) -> Reach:
-        """What they bring to the neurons of a region."""
+    def reach(self, region: Region) -> tuple[Lists, int]:
+        """Lists of the synapses onto the neurons of a region, and the input axons they take."""
         pre, target = self._within(region)
         fan_out = np.bincount(pre, minlength=self.n_pre).astype(np.int64)
         number = np.cumsum(fan_out > 0) - 1
@@ -196,7 +174,7 @@ class MatrixIndex:
             widths=np.full(axons, region.neurons, np.int64),
             runs=np.ones(axons, np.int64),
         )
-        return Reach(lists, axons)
+        return lists, axons
 
     def fan_out(self, region: Region) -> Ints:
         """(n_pre,) synapses of each input onto the neurons of a region."""
@@ -232,17 +210,16 @@ class KernelIndex:
     def __init__(self, kernel: Convolution) -> None:
         self.n_pre = kernel.n_pre
         self._part = kernel
-        self._taps: dict[tuple[int, int, bool], Ints] = {}
         self._spread: dict[Range, Ints] = {}
         self._stored: dict[Hashable, Ints] = {}
         self._alike: dict[Hashable, tuple[Hashable, ...]] = {}
         self._numbers: dict[tuple[int, Range], int] = {}
         self._ways: dict[Hashable, int] = {}
 
-    def reach(self, region: Region) -> Reach:
-        """What it brings to the neurons of a region; an axon is a place of the input maps."""
+    def reach(self, region: Region) -> tuple[Lists, int]:
+        """Lists of synapses, and input axons; an axon is a place of the input maps."""
         places = self.fan_out(region).reshape(self._part.in_shape).any(axis=0)
-        return Reach(self._shared(region), int(np.count_nonzero(places)))
+        return self._shared(region), int(np.count_nonzero(places))
 
     def fan_out(self, region: Region) -> Ints:
         """(n_pre,) synapses of each input onto the neurons of a region."""
@@ -264,7 +241,7 @@ class KernelIndex:
         """(input channels, kinds of rows, of columns) synapses of an input onto a region."""
         rows, columns = self._meeting(0, region.rows), self._meeting(1, region.columns)
         spread = self._spread_of(region.channels)
-        return rows.met_by_kind() @ spread @ columns.met_by_kind().T
+        return rows.met @ spread @ columns.met.T
 
     def kind(self, region: Region) -> Hashable:
         """Equal for regions whose lists and numbers of axons are equal.
@@ -311,7 +288,7 @@ class KernelIndex:
                 [
                     self._per_tap(one, every_position)
                     if axis == 0
-                    else np.array(self._meeting(axis - 1, one).met, np.int64)
+                    else self._meeting(axis - 1, one).met.sum(axis=0)
                     for one in grid.ranges(axis)
                 ]
             )
@@ -319,14 +296,10 @@ class KernelIndex:
 
     def _per_tap(self, channels: Range, every_position: bool) -> Ints:
         """(rows, columns) of the kernel: synapses, or positions, at each."""
-        key = (*channels, every_position)
-        if key not in self._taps:
-            if every_position:
-                size = (channels[1] - channels[0]) * self._part.kernel.shape[1]
-                self._taps[key] = np.full(self._part.kernel.shape[2:], size, np.int64)
-            else:
-                self._taps[key] = self._spread_of(channels).sum(axis=0)
-        return self._taps[key]
+        if every_position:
+            size = (channels[1] - channels[0]) * self._part.kernel.shape[1]
+            return np.full(self._part.kernel.shape[2:], size, np.int64)
+        return np.asarray(self._spread_of(channels).sum(axis=0))
 
     def _like(self, axis: int, outputs: Range) -> int:
         """A number that ranges share whose inputs meet them in equal ways."""
@@ -339,10 +312,8 @@ class KernelIndex:
     def _spread_of(self, channels: Range) -> Ints:
         """(input channels, rows, columns) synapses onto these channels, by place in the kernel."""
         if channels not in self._spread:
-            part = self._part
             spread = np.count_nonzero(self._used[:, :, slice(*channels)], axis=2)
-            spread = spread.reshape(-1, *part.kernel.shape[2:])
-            self._spread[channels] = spread
+            self._spread[channels] = spread.reshape(-1, *self._part.kernel.shape[2:])
         return self._spread[channels]
 
     def _meeting(self, axis: int, outputs: Range) -> _Meetings:
@@ -431,21 +402,13 @@ class _Meetings:
         kinds: (inputs,) kind of each, -1 where no output of the range sees it.
         signs: of each kind, its (position of the kernel, output from the first it meets).
         inputs: of each kind.
-        met: of each position of the kernel, in how many kinds it is.
+        met: (kinds, positions of the kernel) 1 where inputs of a kind meet a position, else 0.
     """
 
     kinds: Ints
     signs: tuple[tuple[tuple[int, int], ...], ...]
     inputs: tuple[int, ...]
-    met: tuple[int, ...]
-
-    def met_by_kind(self) -> Ints:
-        """(kinds, positions of the kernel) 1 where inputs of a kind meet a position, else 0."""
-        found = np.zeros((len(self.signs), len(self.met)), np.int64)
-        for kind, sign in enumerate(self.signs):
-            for tap, _ in sign:
-                found[kind, tap] = 1
-        return found
+    met: Ints
 
 
 @lru_cache(maxsize=1 << 14)
@@ -465,6 +428,8 @@ def _meetings(
         lowest = min(out for _, out in meets)
         sign = tuple(sorted((tap, out - lowest) for tap, out in meets))
         kinds[place] = known.setdefault(sign, len(known))
-    met = (sum(any(k == tap for k, _ in sign) for sign in known) for tap in range(length))
+    met = np.zeros((len(known), length), np.int64)
+    for sign, kind in known.items():
+        met[kind, [tap for tap, _ in sign]] = 1
     inputs = np.bincount(kinds[kinds >= 0], minlength=len(known))
-    return _Meetings(kinds, tuple(known), tuple(inputs.tolist()), tuple(met))
+    return _Meetings(kinds, tuple(known), tuple(inputs.tolist()), met)

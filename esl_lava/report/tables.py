@@ -149,9 +149,9 @@ def table1(result: Table1) -> RenderableType:
             f"{row.connections:,}",
             f"{row.density:.4f}",
             row.paper.operations,
-            row.gpu,
+            joules(row.gpu_joules),
             row.paper.gpu,
-            row.truenorth,
+            joules(row.truenorth_joules),
             row.paper.truenorth,
         )
     return Group(table, *(Text(f"- {remark}") for remark in result.remarks))

@@ -10,7 +10,7 @@ import torch
 
 from esl_lava import netfile
 from esl_lava.config import Experiment, from_mapping
-from esl_lava.data.datasets import Dataset
+from esl_lava.data.datasets import Images
 from esl_lava.export import lower
 from esl_lava.models.restore import restore
 from esl_lava.models.stored import trained_layers
@@ -31,7 +31,7 @@ def file_sizes() -> Iterator[tuple[str, list[float]]]:
     yield "netfile.mlp_d016.vs_slayer", [_ratio(seed, data) for seed in SEEDS]
 
 
-def _ratio(seed: int, data: Dataset) -> float:
+def _ratio(seed: int, data: Images) -> float:
     experiment = _experiment(seed)
     saved = Trainer(experiment, data).run()
     model = restore(saved)

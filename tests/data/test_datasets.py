@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esl_lava.data.datasets import Dataset, load, split_validation
+from esl_lava.data.datasets import Images, load, split_validation
 from esl_lava.errors import DataError, FileError
 from tests.data.test_idx import idx_bytes
 from tests.mnist import DATA, needs_mnist
@@ -33,14 +33,14 @@ FILES = (
 )
 
 
-def numbered(n: int, features: int = 6, classes: int = 3) -> Dataset:
+def numbered(n: int, features: int = 6, classes: int = 3) -> Images:
     """`n` samples, each recognisable by its first pixel."""
     images = np.zeros((n, features), np.uint8)
     images[:, 0] = np.arange(n)
-    return Dataset("numbered", images, np.arange(n, dtype=np.int64) % classes, classes, (features,))
+    return Images("numbered", images, np.arange(n, dtype=np.int64) % classes, classes, (features,))
 
 
-# --- Dataset -----------------------------------------------------------------------------
+# --- Images ------------------------------------------------------------------------------
 
 
 def test_take_gives_the_first() -> None:
@@ -100,9 +100,9 @@ def test_misfits_are_refused(changes: dict[str, Any], message: str) -> None:
         "classes": 3,
         "image_shape": (2, 2),
     }
-    assert len(Dataset(**fitting)) == 2
+    assert len(Images(**fitting)) == 2
     with pytest.raises(DataError, match=message):
-        Dataset(**(fitting | changes))
+        Images(**(fitting | changes))
 
 
 # --- load: names -------------------------------------------------------------------------

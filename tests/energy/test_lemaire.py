@@ -1,9 +1,9 @@
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
+from esl_lava.counts import LayerCounts, LayerDetail
 from esl_lava.devices import Device, load_device
 from esl_lava.energy import as_ann, detailed, per_sample
 from esl_lava.energy.lemaire import DENSE, SPARSE, LayerEnergy, Load, ann, loads, snn
@@ -19,19 +19,17 @@ def full(name: str, inputs: int, neurons: int) -> Load:
     """A layer of 784-800-10, every input and neuron firing once, T = 1, no leak."""
     size = inputs * neurons
     return Load(
-        name=name,
-        inputs=inputs,
-        neurons=neurons,
-        macs=size,
-        positions=size,
-        nonzero=size,
-        targets=neurons,
+        LayerCounts(name, neurons, size, size, size, size, size, size, neurons, neurons),
+        LayerDetail(inputs, size, neurons, inputs, convolution=False, bias=True, leaky=False),
+        samples=1,
         steps=1,
-        in_spikes=inputs,
-        out_spikes=neurons,
-        sops=size,
-        dense_sops=size,
     )
+
+
+def sparse(load: Load, nonzero: int) -> Load:
+    """The same layer with so many weights that are not 0, each crossed once."""
+    layer, detail = replace(load.layer, sops=nonzero), replace(load.detail, nonzero=nonzero)
+    return replace(load, layer=layer, detail=detail)
 
 
 MLP = [full("hidden", 784, 800), full("readout", 800, 10)]
@@ -64,9 +62,8 @@ def test_the_snn_of_the_authors_settings() -> None:
 
 def test_sparsity_pays_in_reads_and_in_the_size_of_the_memory() -> None:
     dense = MLP[0]
-    sparse = replace(dense, nonzero=95_040, sops=95_040)
     device = load_device("lemaire_int32")
-    whole, stored = snn(dense, device, DENSE), snn(sparse, device, SPARSE)
+    whole, stored = snn(dense, device, DENSE), snn(sparse(dense, 95_040), device, SPARSE)
     # A sixth of the reads, each from a sixth of the memory, with 10 bits of index.
     assert dense.index_bits == 10
     access = 13.2 + 1.09e-5 * 95_040 * 42
@@ -82,7 +79,7 @@ def test_sparsity_pays_in_reads_and_in_the_size_of_the_memory() -> None:
 def test_the_cheaper_storage_is_taken() -> None:
     device = load_device("lemaire_int32")
     for nonzero, storage in ((95_040, SPARSE), (627_200, DENSE)):
-        load = replace(MLP[0], nonzero=nonzero, sops=nonzero)
+        load = sparse(MLP[0], nonzero)
         found = snn(load, device)
         assert found.storage == storage
         assert found.total == min(snn(load, device, way).total for way in (DENSE, SPARSE))
@@ -92,19 +89,25 @@ def test_the_cheaper_storage_is_taken() -> None:
 
 def test_a_leak_is_a_product_at_every_step_and_a_convolution_has_addresses() -> None:
     device = load_device("lemaire_int32")
-    still = snn(replace(MLP[1], steps=4), device)
-    leaky = snn(replace(MLP[1], steps=4, leaky=True), device)
+    readout = replace(MLP[1], steps=4)
+    still = snn(readout, device)
+    leaky = snn(replace(readout, detail=replace(readout.detail, leaky=True)), device)
     assert leaky.operations - still.operations == pytest.approx(4 * 10 * 3.2e-12)
-    slid = snn(replace(MLP[1], convolution=True), device)
+    kernel = replace(MLP[1].detail, convolution=True)
+    slid = snn(replace(MLP[1], detail=kernel), device)
     extra = slid.addressing - snn(MLP[1], device).addressing
     assert extra == pytest.approx(2 * 800 * 3.2e-12)  # Eq. 16: 2 theta_in products
 
 
 def test_a_convolution_as_an_ann_by_hand() -> None:
     # 2 maps of 4 x 4, 3 kernels of 3 x 3 without padding: 3 maps of 2 x 2.
-    sizes: dict[str, Any] = {"inputs": 32, "neurons": 12, "macs": 12 * 18, "positions": 54}
-    sizes |= {"nonzero": 54, "targets": 27, "steps": 1, "in_spikes": 0, "out_spikes": 0}
-    load = Load("conv", **sizes, sops=0, dense_sops=0, convolution=True)
+    connections = 12 * 18
+    load = Load(
+        LayerCounts("conv", 12, 54, 54, connections, connections, connections, 0, 12, 0),
+        LayerDetail(32, 54, 27, 0, convolution=True, bias=True, leaky=False),
+        samples=1,
+        steps=1,
+    )
     found = ann(load, load_device("lemaire_int32"))
 
     def access(words: int) -> float:
@@ -146,13 +149,16 @@ def test_loads_are_those_of_a_run() -> None:
     counts = detailed(net, simulate(net, inputs).counts)
     conv, readout = loads(counts)
     assert conv.in_spikes == inputs.sum() / 4
-    assert conv.sops == counts.layers[0].sops / 4
-    assert (conv.targets, conv.positions, conv.bias, conv.leaky) == (36, 72, True, True)
+    assert (conv.layer, conv.samples, conv.steps) == (counts.layers[0], 4, 3)
+    found = conv.detail
+    assert (found.targets, conv.layer.possible, found.bias, found.leaky) == (36, 72, True, True)
     # Weights are stored once, wherever their kernel slides.
     stored = np.count_nonzero(net.layers[0].inputs[0].connections.kernel)  # type: ignore[union-attr]
-    assert conv.nonzero == stored < 72 < counts.layers[0].synapses
-    assert conv.macs == 4 * 2 * (3 * 6 - 2) ** 2  # nine taps, less what padding meets
-    assert (readout.bias, readout.leaky, readout.targets) == (False, False, 5)
+    assert found.nonzero == stored < 72 < counts.layers[0].synapses
+    # Nine taps, less what padding meets.
+    assert conv.layer.possible_connections == 4 * 2 * (3 * 6 - 2) ** 2
+    found = readout.detail
+    assert (found.bias, found.leaky, found.targets) == (False, False, 5)
     assert readout.in_spikes == counts.layers[0].spikes / 4
     device = load_device("lemaire_int8")
     energy = per_sample(counts, device)

@@ -304,7 +304,7 @@ def test_counts_are_neurobenchs(case: str) -> None:
         model, predictions, (data, None)
     )
     assert connection_sparsity(network) == ConnectionSparsity()(model)
-    assert footprint(network, 8) == Footprint()(model)
+    assert 2 * footprint(network) == Footprint()(model)
 
 
 def test_metrics_of_spikes_need_no_inputs_and_of_graded_ones_do() -> None:

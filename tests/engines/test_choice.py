@@ -11,7 +11,7 @@ import torch
 
 from esl_lava import modelfile, netfile
 from esl_lava.config import Experiment, from_mapping
-from esl_lava.data.datasets import Dataset, load
+from esl_lava.data.datasets import Images, load
 from esl_lava.engines import fused
 from esl_lava.engines.choice import choose_stored
 from esl_lava.engines.slayer import slayer
@@ -28,7 +28,7 @@ from tests.training.test_trainer import experiment, same, same_model, stopped
 
 
 @pytest.fixture(scope="module")
-def data() -> Dataset:
+def data() -> Images:
     return load("digits", "train").take(80)
 
 
@@ -53,7 +53,7 @@ def dense_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("growth", ["random", "random_unfired", "gradient"])
-def test_engines_start_alike_and_stay_close(data: Dataset, growth: str) -> None:
+def test_engines_start_alike_and_stay_close(data: Images, growth: str) -> None:
     """Equal weights, masks and losses at first; then gradients differ by their sums' order."""
     trainers = {
         engine: Trainer(by(engine, sparsity={"growth": growth}), data)
@@ -74,7 +74,7 @@ def test_engines_start_alike_and_stay_close(data: Dataset, growth: str) -> None:
         assert (difference <= 1e-4 * moved.abs().max()).float().mean() > 0.99
 
 
-def test_blocks_are_the_engines(data: Dataset) -> None:
+def test_blocks_are_the_engines(data: Images) -> None:
     kinds = {
         engine: [type(block).__module__ for block in Trainer(by(engine), data).model.children()]
         for engine in ("slayer", "fused", "sparse")
@@ -84,7 +84,7 @@ def test_blocks_are_the_engines(data: Dataset) -> None:
     assert kinds["sparse"] == ["esl_lava.engines.sparse"] * 2 + [fused.__name__]
 
 
-def test_a_sparse_run_goes_on_to_the_same_bits(data: Dataset, tmp_path) -> None:
+def test_a_sparse_run_goes_on_to_the_same_bits(data: Images, tmp_path) -> None:
     whole = Trainer(by("sparse"), data)
     expected = whole.run()
     for after in (1, 4, 8):
@@ -96,7 +96,7 @@ def test_a_sparse_run_goes_on_to_the_same_bits(data: Dataset, tmp_path) -> None:
         assert same(again.checkpoint().state, whole.checkpoint().state)
 
 
-def test_no_tensor_of_a_sparse_layers_size_is_saved(data: Dataset) -> None:
+def test_no_tensor_of_a_sparse_layers_size_is_saved(data: Images) -> None:
     trainer = Trainer(by("sparse", model={"layers": "64-64"}, sparsity={"density": 0.05}), data)
     stopped(trainer, 3)
     saved = trainer.checkpoint()
@@ -119,7 +119,7 @@ def test_no_tensor_of_a_sparse_layers_size_is_saved(data: Dataset) -> None:
     assert generators
 
 
-def test_a_sparse_model_is_exported_as_its_dense_form(data: Dataset, tmp_path) -> None:
+def test_a_sparse_model_is_exported_as_its_dense_form(data: Images, tmp_path) -> None:
     saved = Trainer(by("sparse"), data).run()
     modelfile.write(saved, tmp_path / "model.pt")
     saved = modelfile.read(tmp_path / "model.pt")
@@ -134,7 +134,7 @@ def test_a_sparse_model_is_exported_as_its_dense_form(data: Dataset, tmp_path) -
         assert ever.sum() > dense.masks[name].sum()  # masks moved
 
 
-def test_auto_chooses_by_density_and_says_so(data: Dataset, caplog) -> None:
+def test_auto_chooses_by_density_and_says_so(data: Images, caplog) -> None:
     given = by(
         "auto",
         model={"layers": "400-400"},
@@ -153,7 +153,7 @@ def test_auto_chooses_by_density_and_says_so(data: Dataset, caplog) -> None:
     ("sparsity", "reason"),
     [({"growth": "momentum"}, "growth momentum"), ({"dense_epochs": 1}, "dense_epochs")],
 )
-def test_what_needs_dense_weights(data: Dataset, caplog, sparsity, reason) -> None:
+def test_what_needs_dense_weights(data: Images, caplog, sparsity, reason) -> None:
     with caplog.at_level(logging.INFO):
         assert stored(by("auto", sparsity=sparsity)) == ()
     assert reason in caplog.text
@@ -176,13 +176,13 @@ def test_neurons_that_fire_once_have_no_engines() -> None:
         )
 
 
-def test_each_engine_has_its_adam(data: Dataset) -> None:
+def test_each_engine_has_its_adam(data: Images) -> None:
     for engine, kind in (("slayer", torch.optim.Adam), ("fused", Adam), ("sparse", Adam)):
         assert type(Trainer(by(engine), data).optimizer) is kind
     assert type(Trainer(single_spike(), data).optimizer) is torch.optim.Adam
 
 
-def test_a_checkpoint_of_other_sparse_weights_is_refused(data: Dataset) -> None:
+def test_a_checkpoint_of_other_sparse_weights_is_refused(data: Images) -> None:
     trainer = stopped(Trainer(by("sparse"), data), 2)
     for key, wrong in (
         ("pre", lambda t: t[::-1].copy()),
@@ -198,7 +198,7 @@ def test_a_checkpoint_of_other_sparse_weights_is_refused(data: Dataset) -> None:
             Trainer(by("sparse"), data, saved)
 
 
-def test_a_checkpoint_of_another_record_of_past_connections_is_refused(data: Dataset) -> None:
+def test_a_checkpoint_of_another_record_of_past_connections_is_refused(data: Images) -> None:
     trainer = stopped(Trainer(by("sparse"), data), 2)
     for wrong in (
         np.array([9, 1, 20]),

@@ -1,7 +1,7 @@
 import pytest
 
 from esl_lava.config import Experiment, override
-from esl_lava.data.datasets import Dataset, load
+from esl_lava.data.datasets import Images, load
 from esl_lava.errors import ConfigError
 from esl_lava.experiments.baselines import METHODS, by_method
 from esl_lava.models.config import as_layers
@@ -9,15 +9,15 @@ from esl_lava.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
-def data() -> Dataset:
+def data() -> Images:
     return load("digits", "train").take(300)
 
 
-def connections(experiment: Experiment, data: Dataset) -> int:
+def connections(experiment: Experiment, data: Images) -> int:
     return sum(Trainer(experiment, data).evolver.connections().values())
 
 
-def test_static_starts_alike_and_is_never_rewired(experiment: Experiment, data: Dataset) -> None:
+def test_static_starts_alike_and_is_never_rewired(experiment: Experiment, data: Images) -> None:
     rewired, static = (Trainer(by_method(experiment, m), data) for m in ("esl", "static"))
     start = {name: mask.clone() for name, mask in static.evolver.masks.items()}
     assert all(bool((start[name] == rewired.evolver.masks[name]).all()) for name in start)
@@ -27,7 +27,7 @@ def test_static_starts_alike_and_is_never_rewired(experiment: Experiment, data: 
     assert any(bool((start[name] != rewired.evolver.masks[name]).any()) for name in start)
 
 
-def test_dense_has_every_connection(experiment: Experiment, data: Dataset) -> None:
+def test_dense_has_every_connection(experiment: Experiment, data: Images) -> None:
     dense = by_method(experiment, "dense")
     assert connections(dense, data) == 64 * 24 + 24 * 12 + 12 * 10
     by_eps = override(experiment, {"sparsity.eps": 3.0})
@@ -37,7 +37,7 @@ def test_dense_has_every_connection(experiment: Experiment, data: Dataset) -> No
 @pytest.mark.parametrize("density", [0.01, 0.1, 0.4, 0.9, 1.0])
 @pytest.mark.parametrize("hidden", [[24, 12], [40], [9, 30, 3]])
 def test_small_dense_is_the_narrowest_with_as_many_parameters(
-    experiment: Experiment, data: Dataset, density: float, hidden: list[int]
+    experiment: Experiment, data: Images, density: float, hidden: list[int]
 ) -> None:
     sparse = override(experiment, {"sparsity.density": density, "model.layers": as_layers(hidden)})
     small = by_method(sparse, "small-dense")
@@ -54,7 +54,7 @@ def test_small_dense_is_the_narrowest_with_as_many_parameters(
     assert widths == [max(1, round(n * widest / max(hidden))) for n in hidden]
 
 
-def test_pruned_ends_as_sparse_as_the_experiment(experiment: Experiment, data: Dataset) -> None:
+def test_pruned_ends_as_sparse_as_the_experiment(experiment: Experiment, data: Images) -> None:
     pruned = by_method(experiment, "pruned")
     assert pruned.sparsity.dense_epochs == 2
     trainer = Trainer(pruned, data)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from esl_lava import netfile
 from esl_lava.config import Experiment, to_toml
 from esl_lava.data.config import Encoding
-from esl_lava.data.datasets import Dataset, load
+from esl_lava.data.datasets import Images, load
 from esl_lava.errors import BackendError, ConfigError, DataError
 from esl_lava.experiments import evaluate as evaluations
 from esl_lava.experiments.evaluate import (
@@ -38,9 +38,9 @@ def network(steps: int | None = None, **provenance: str) -> Network:
     return a_network(layers, steps, provenance)
 
 
-def four_pixels() -> Dataset:
+def four_pixels() -> Images:
     images = np.array([[255, 0, 9, 9], [0, 255, 9, 9], [255, 255, 9, 9], [0, 255, 0, 0]], np.uint8)
-    return Dataset("four", images, np.array([0, 1, 1, 0]), 2, (2, 2), "test")
+    return Images("four", images, np.array([0, 1, 1, 0]), 2, (2, 2), "test")
 
 
 def test_accuracy_and_counts_by_hand() -> None:

@@ -4,11 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from esl_lava.data.datasets import Dataset
+from esl_lava.data.datasets import Images
 from esl_lava.errors import DataError
 from esl_lava.experiments import samedata
 
-ONE = Dataset("few", np.zeros((2, 4), np.uint8), np.array([0, 1]), 2, (2, 2), "test")
+ONE = Images("few", np.zeros((2, 4), np.uint8), np.array([0, 1]), 2, (2, 2), "test")
 OTHER = replace(ONE, labels=np.array([1, 0]))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from esl_lava import modelfile
 from esl_lava.config import Experiment, from_toml, override, read_toml
-from esl_lava.data.datasets import Dataset, load
+from esl_lava.data.datasets import Images, load
 from esl_lava.errors import ConfigError, DataError, FileError, UserError
 from esl_lava.experiments import train as experiments
 from esl_lava.experiments.train import resume, train
@@ -164,16 +164,16 @@ def test_what_does_not_fit_leaves_no_directory(
 def test_missing_test_data_are_noticed_before_the_training(
     tmp_path: Path, short: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_test(name: str, split: str) -> Dataset:
+    def no_test(name: str, split: str) -> Images:
         if split == "test":
             raise DataError("no test split")
         return load(name, split)
 
-    def wider_test(name: str, split: str) -> Dataset:
+    def wider_test(name: str, split: str) -> Images:
         data = load(name, split)
         if split == "train":
             return data
-        return Dataset(name, np.zeros((1, 81), np.uint8), data.labels[:1], 10, (9, 9))
+        return Images(name, np.zeros((1, 81), np.uint8), data.labels[:1], 10, (9, 9))
 
     for loader, message in (
         (no_test, "no test split"),
@@ -200,10 +200,10 @@ def test_resume_needs_an_unfinished_run(tmp_path: Path, short: Experiment, tiny:
 # --- data of the same name that are others --------------------------------------------------
 
 
-def relabelled(split: str) -> Callable[[str, str], Dataset]:
+def relabelled(split: str) -> Callable[[str, str], Images]:
     """`load`, but two samples of a split have one another's labels."""
 
-    def other(name: str, wanted: str) -> Dataset:
+    def other(name: str, wanted: str) -> Images:
         data = load(name, wanted)
         if wanted != split:
             return data

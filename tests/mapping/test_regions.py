@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from esl_lava.mapping.packing import Lists
 from esl_lava.mapping.regions import (
     Grid,
     Region,
@@ -39,10 +40,9 @@ def test_regions_share_out_every_synapse_of_any_layer(case: Case, cores: int) ->
         for part in layer.wiring:
             there, laid_out = unrolled(part), index_regions(part, layer.shape)
             for region in regions:
-                reach = laid_out.reach(region)
                 mine = there[region.members(layer.shape)]
                 assert laid_out.fan_out(region).tolist() == mine.sum(axis=0).tolist()
-                check_lists(reach, mine, part)
+                check_lists(*laid_out.reach(region), mine, part)
                 check_marks(laid_out, region, mine)
             check_kinds(laid_out, regions)
         values = np.arange(layer.neurons)
@@ -61,14 +61,13 @@ def check_kinds(laid_out: RegionIndex, regions: list[Region]) -> None:
     """Regions of a kind have the same lists and axons."""
     known: dict[Any, Any] = {}
     for region in regions:
-        reach = laid_out.reach(region)
-        lists = [column.tolist() for column in vars(reach.lists).values()]
-        assert known.setdefault(laid_out.kind(region), (lists, reach.axons)) == (lists, reach.axons)
+        lists, axons = laid_out.reach(region)
+        found = [column.tolist() for column in vars(lists).values()], axons
+        assert known.setdefault(laid_out.kind(region), found) == found
 
 
-def check_lists(reach: Any, mine: Any, part: Any) -> None:
+def check_lists(lists: Lists, axons: int, mine: Any, part: Any) -> None:
     """Every list is that of some inputs, and holds their targets."""
-    lists = reach.lists
     assert (np.diff(lists.owner) >= 0).all()
     assert ((np.diff(lists.target) > 0) | (np.diff(lists.owner) > 0)).all()
     stored = {
@@ -76,24 +75,24 @@ def check_lists(reach: Any, mine: Any, part: Any) -> None:
         for number in range(len(lists.groups))
     }
     if isinstance(part, Matrix):
-        assert reach.axons == np.count_nonzero(mine.any(axis=0)) == len(lists.groups)
+        assert axons == np.count_nonzero(mine.any(axis=0)) == len(lists.groups)
         needed = {tuple(np.flatnonzero(column)) for column in mine.T if column.any()}
         assert stored == {tuple(t - some[0] for t in some) for some in needed}
-    elif isinstance(part, Convolution) and reach.axons:
+    elif isinstance(part, Convolution) and axons:
         assert len(lists.groups) <= np.count_nonzero(mine.any(axis=0))
         places = mine.any(axis=0).reshape(part.in_shape).any(axis=0)
-        assert reach.axons <= np.count_nonzero(places) or part.out_shape[1:] == (1, 1)
+        assert axons <= np.count_nonzero(places) or part.out_shape[1:] == (1, 1)
 
 
 def test_inputs_inside_share_lists_and_those_at_borders_have_their_own() -> None:
     kernel = np.ones((2, 3, 3, 3), np.int32)
     part = Convolution(kernel, (3, 8, 8), padding=(1, 1))
     laid_out, region = index_regions(part, part.out_shape), Region((0, 2), (0, 8), (0, 8))
-    reach = laid_out.reach(region)
+    lists, axons = laid_out.reach(region)
     # Three kinds along an axis: first, middle and last inputs; three channels of each.
-    assert len(reach.lists.groups) == 3 * 3 * 3
-    assert reach.axons == 64
-    assert len(reach.lists.owner) == 3 * 2 * (2 + 3 + 2) ** 2
+    assert len(lists.groups) == 3 * 3 * 3
+    assert axons == 64
+    assert len(lists.owner) == 3 * 2 * (2 + 3 + 2) ** 2
     assert laid_out.fan_out(region).reshape(3, 8, 8)[0, 0].tolist() == [
         8,
         12,
@@ -108,9 +107,9 @@ def test_inputs_inside_share_lists_and_those_at_borders_have_their_own() -> None
 
 def test_a_stride_makes_kinds_of_its_own() -> None:
     part = Convolution(np.ones((1, 1, 2, 2), np.int32), (1, 8, 8), stride=(2, 2))
-    reach = index_regions(part, part.out_shape).reach(Region((0, 1), (0, 4), (0, 4)))
-    assert len(reach.lists.groups) == 4
-    assert len(reach.lists.owner) == 4
+    lists, _ = index_regions(part, part.out_shape).reach(Region((0, 1), (0, 4), (0, 4)))
+    assert len(lists.groups) == 4
+    assert len(lists.owner) == 4
 
 
 def test_least_stored_is_what_lists_hold() -> None:
@@ -124,7 +123,7 @@ def test_least_stored_is_what_lists_hold() -> None:
         positions = laid_out.least_stored(grid, every_position=True)
         assert synapses.shape == positions.shape == shares
         for number, region in enumerate(grid.regions()):
-            lists = laid_out.reach(region).lists
+            lists, _ = laid_out.reach(region)
             assert synapses.flat[number] == len(lists.owner)
             # Lists without a synapse are not laid out.
             assert positions.flat[number] >= lists.widths.sum()

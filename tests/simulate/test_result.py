@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 
 from esl_lava.data.config import Encoding
-from esl_lava.data.datasets import Dataset
+from esl_lava.data.datasets import Images
 from esl_lava.errors import BackendError, DataError
 from esl_lava.experiments import evaluate
 from esl_lava.network import (
@@ -262,7 +262,7 @@ def test_joined_lots_are_one_run(lots):
 
 def test_an_evaluation_in_portions_is_one_run(monkeypatch):
     images = np.random.default_rng(3).integers(0, 256, (7, 6)).astype(np.uint8)
-    data = Dataset("seven", images, np.array([0, 1, 1, 0, 1, 0, 0]), 2, (2, 3))
+    data = Images("seven", images, np.array([0, 1, 1, 0, 1, 0, 0]), 2, (2, 3))
     whole = evaluate.evaluate(NETWORK, data, Encoding(steps=5))
     sizes = []
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from esl_lava.config import Experiment, override
-from esl_lava.data.datasets import Dataset, load
+from esl_lava.data.datasets import Images, load
 from esl_lava.errors import UserError
 from esl_lava.experiments.preset import load_preset
 from esl_lava.sparsity.evolver import sparse_weights, weight_layers
@@ -28,7 +28,7 @@ OF_TORCH = 2e-3
 
 
 @pytest.fixture(scope="module")
-def data() -> Dataset:
+def data() -> Images:
     return load("digits", "train").take(80)
 
 
@@ -60,7 +60,7 @@ SETTINGS: dict[str, Experiment] = {
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_the_norm_is_that_of_connections(data: Dataset, settings: Experiment) -> None:
+def test_the_norm_is_that_of_connections(data: Images, settings: Experiment) -> None:
     assert min(norms_of_connections(Trainer(settings, data))) > 5 * LIMIT
     limited = override(settings, {"training.gradient_norm": LIMIT})
     found = norms_of_connections(Trainer(limited, data))
@@ -117,7 +117,7 @@ def test_where_all_are_connections_it_is_torchs(limit: float) -> None:
         assert torch.equal(parameter.grad, gradient)
 
 
-def gradient_for_growth(data: Dataset, engine: str, limit: float) -> Tensor:
+def gradient_for_growth(data: Images, engine: str, limit: float) -> Tensor:
     """Of hidden1, at every position, as the first update finds it."""
     sparsity = {"growth": "gradient", "t_iter": 1}
     settings = by(engine, training={"gradient_norm": limit}, sparsity=sparsity)
@@ -137,7 +137,7 @@ def gradient_for_growth(data: Dataset, engine: str, limit: float) -> Tensor:
     return found[0]
 
 
-def test_growth_sees_the_same_gradient_in_every_engine(data: Dataset) -> None:
+def test_growth_sees_the_same_gradient_in_every_engine(data: Images) -> None:
     """Where no connection is it is scaled by the factor of the others."""
     free = ~Trainer(by("fused"), data).evolver.masks["hidden1"].flatten()
     dense = {limit: gradient_for_growth(data, "fused", limit) for limit in (0.0, LIMIT)}
@@ -151,7 +151,7 @@ def test_growth_sees_the_same_gradient_in_every_engine(data: Dataset) -> None:
     torch.testing.assert_close(dense[LIMIT], dense[0.0] * factor)
 
 
-def test_a_gradient_kept_from_an_earlier_step_is_not_scaled_again(data: Dataset) -> None:
+def test_a_gradient_kept_from_an_earlier_step_is_not_scaled_again(data: Images) -> None:
     settings = by("sparse", training={"gradient_norm": LIMIT}, sparsity={"growth": "random"})
     trainer = stopped(Trainer(settings, data), 1)
     (weight, *_) = sparse_weights(trainer.model).values()
@@ -160,7 +160,7 @@ def test_a_gradient_kept_from_an_earlier_step_is_not_scaled_again(data: Dataset)
     assert weight.dense_gradient in (kept, None)
 
 
-def test_a_gradient_without_a_finite_norm_is_named(data: Dataset) -> None:
+def test_a_gradient_without_a_finite_norm_is_named(data: Images) -> None:
     """By the layer nearest to the readout: those below have it from there."""
     trainer = Trainer(experiment(training={"gradient_norm": 1.0}), data)
     for name in ("hidden1", "hidden2"):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from esl_lava.config import Experiment, override
-from esl_lava.data.datasets import Dataset, load
+from esl_lava.data.datasets import Images, load
 from esl_lava.errors import ConfigError, UserError
 from esl_lava.modelfile import SavedModel
 from esl_lava.results.training import Epoch
@@ -31,7 +31,7 @@ every_kind = pytest.mark.parametrize("settings", KINDS.values(), ids=KINDS)
 
 
 @pytest.fixture(scope="module")
-def data() -> Dataset:
+def data() -> Images:
     return load("digits", "train").take(80)
 
 
@@ -64,7 +64,7 @@ def finite(value: object) -> bool:
 
 @every_kind
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_spoilt_checkpoint_is_not_saved(data: Dataset, settings: Experiment, value) -> None:
+def test_a_spoilt_checkpoint_is_not_saved(data: Images, settings: Experiment, value) -> None:
     settings = override(settings, {"sparsity.t_iter": 1000})
     trainer = Trainer(settings, data)
     saved: list[SavedModel] = []
@@ -77,7 +77,7 @@ def test_a_spoilt_checkpoint_is_not_saved(data: Dataset, settings: Experiment, v
 
 
 @every_kind
-def test_the_layer_that_went_first_is_named(data: Dataset, settings: Experiment) -> None:
+def test_the_layer_that_went_first_is_named(data: Images, settings: Experiment) -> None:
     """Though those before it have it from its gradient, and are looked at only later."""
     trainer = Trainer(override(settings, {"sparsity.t_iter": 1000}), data)
     with pytest.raises(UserError, match="weights in layer hidden2 are NaN") as raised:
@@ -85,14 +85,14 @@ def test_the_layer_that_went_first_is_named(data: Dataset, settings: Experiment)
     assert "hidden1" not in str(raised.value)
 
 
-def test_masks_are_not_made_of_spoilt_weights(data: Dataset) -> None:
+def test_masks_are_not_made_of_spoilt_weights(data: Images) -> None:
     """The evolver would look at the first layer first."""
     trainer = Trainer(by("slayer", sparsity={"t_iter": 5}, training={"epochs": 9}), data)
     with pytest.raises(UserError, match="in layer hidden2 are NaN or infinite after step 5"):
         trainer.run(spoiling(trainer, "hidden2", 4))
 
 
-def test_a_moment_that_is_not_finite_is_refused(data: Dataset) -> None:
+def test_a_moment_that_is_not_finite_is_refused(data: Images) -> None:
     """Its weight would never move again."""
     trainer = Trainer(experiment(sparsity={"t_iter": 1000}), data)
 
@@ -106,7 +106,7 @@ def test_a_moment_that_is_not_finite_is_refused(data: Dataset) -> None:
         trainer.run(show, due=lambda: True)
 
 
-def test_a_spoilt_checkpoint_is_not_gone_on_from(data: Dataset) -> None:
+def test_a_spoilt_checkpoint_is_not_gone_on_from(data: Images) -> None:
     saved = stopped(Trainer(experiment(), data), 2).checkpoint()
     saved.weights["readout.synapse.weight"][0] = math.nan
     with pytest.raises(UserError, match="8 of 80 weights in layer readout are NaN or infinite"):
@@ -114,13 +114,13 @@ def test_a_spoilt_checkpoint_is_not_gone_on_from(data: Dataset) -> None:
 
 
 @every_kind
-def test_weights_that_are_infinite_from_the_start(data: Dataset, settings: Experiment) -> None:
+def test_weights_that_are_infinite_from_the_start(data: Images, settings: Experiment) -> None:
     """So that not even the first checkpoint holds them."""
     with pytest.raises(ConfigError, match=r"at the start: model.weight_scale 1e\+39 is too large"):
         Trainer(override(settings, {"model.weight_scale": 1e39}), data)
 
 
-def test_a_loss_is_traced_to_outputs(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_is_traced_to_outputs(data: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where all weights are finite."""
     trainer = Trainer(single_spike(), data)
     real = trainer.model.readout.forward
@@ -155,7 +155,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @every_kind
 def test_a_training_that_learns_warns_of_nothing(
-    data: Dataset, settings: Experiment, caplog: pytest.LogCaptureFixture
+    data: Images, settings: Experiment, caplog: pytest.LogCaptureFixture
 ) -> None:
     trainer = Trainer(settings, data)
     trainer.run()
@@ -166,7 +166,7 @@ def test_a_training_that_learns_warns_of_nothing(
 
 @every_kind
 def test_weights_beyond_eight_bits_are_said(
-    data: Dataset, settings: Experiment, caplog: pytest.LogCaptureFixture
+    data: Images, settings: Experiment, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The loss stays finite; said once a layer, and of the model that is kept."""
     trainer = Trainer(override(settings, {"training.learning_rate": 1000.0}), data)
@@ -191,7 +191,7 @@ def test_weights_beyond_eight_bits_are_said(
 @every_kind
 @pytest.mark.parametrize("validation", [0.1, 0.0])
 def test_silent_layers_are_said(
-    data: Dataset, settings: Experiment, validation: float, caplog: pytest.LogCaptureFixture
+    data: Images, settings: Experiment, validation: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = override(settings, {"training.learning_rate": 1e-9, "data.validation": validation})
     trainer = Trainer(settings, data)
@@ -208,7 +208,7 @@ def test_silent_layers_are_said(
     assert f"the model that is kept: {sentence} epoch 3" in told
 
 
-def test_a_resumed_run_says_what_is_new(data: Dataset, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_resumed_run_says_what_is_new(data: Images, caplog: pytest.LogCaptureFixture) -> None:
     settings = experiment(training={"learning_rate": 1000.0})
     whole = Trainer(settings, data).run()
     caplog.clear()
@@ -240,7 +240,7 @@ def test_shares_beyond_a_range_are_of_connections() -> None:
     assert health.beyond_range(weights, masks, (-4, 4)) == {"a": 2 / 3, "b": 0.0}
 
 
-def test_looking_changes_nothing(data: Dataset) -> None:
+def test_looking_changes_nothing(data: Images) -> None:
     trainer = stopped(Trainer(experiment(), data), 4)
     before = copy.deepcopy(trainer.checkpoint())
     trainer._refuse_broken(4)

@@ -10,7 +10,7 @@ import torch
 
 from esl_lava import modelfile
 from esl_lava.config import Experiment, to_toml
-from esl_lava.data.datasets import Dataset, load
+from esl_lava.data.datasets import Images, load
 from esl_lava.errors import FileError
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.restore import restore
@@ -40,19 +40,19 @@ def experiment(**sections: Any) -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def data() -> Dataset:
+def data() -> Images:
     return load("digits", "train").take(SAMPLES)
 
 
 @pytest.fixture(scope="module")
-def trained(data: Dataset) -> tuple[Trainer, SavedModel]:
+def trained(data: Images) -> tuple[Trainer, SavedModel]:
     trainer = Trainer(experiment(), data)
     return trainer, trainer.run()
 
 
 def test_inputs_spike_at_times_of_the_grid() -> None:
     images = np.array([[0, 127, 128, 255]], np.uint8)
-    data = Dataset("one", images, np.array([0]), 2, (2, 2))
+    data = Images("one", images, np.array([0]), 2, (2, 2))
     late = math.exp(42 * grid_step(0.04))
     expected = torch.tensor([[late, late, 1, 1]], dtype=torch.float32)
     assert torch.equal(input_times(experiment(), data), expected)
@@ -67,14 +67,14 @@ def test_the_first_spike_decides() -> None:
     assert KIND.decide(z).tolist() == [1, 1, -1]
 
 
-def test_no_spike_is_wrong(data: Dataset) -> None:
+def test_no_spike_is_wrong(data: Images) -> None:
     model = SingleSpikeMLP(describe("4", (64,), 10))
     with torch.no_grad():
         model.readout.weight.fill_(-1)
     assert accuracy(experiment(), model, data) == 0
 
 
-def test_the_network_learns(trained: tuple[Trainer, SavedModel], data: Dataset) -> None:
+def test_the_network_learns(trained: tuple[Trainer, SavedModel], data: Images) -> None:
     trainer, _ = trained
     assert trainer.history[-1].loss < trainer.history[0].loss
     longer = experiment(training={"epochs": 40, "learning_rate": 0.01}, model={"layers": "40"})
@@ -84,7 +84,7 @@ def test_the_network_learns(trained: tuple[Trainer, SavedModel], data: Dataset) 
 
 @pytest.mark.parametrize("after", [1, 2, 5, 6])
 def test_resumed_is_as_uninterrupted(
-    data: Dataset, trained: tuple[Trainer, SavedModel], tmp_path: Path, after: int
+    data: Images, trained: tuple[Trainer, SavedModel], tmp_path: Path, after: int
 ) -> None:
     path = tmp_path / "checkpoint.pt"
     modelfile.write(stopped(Trainer(experiment(), data), after).checkpoint(), path)
@@ -94,7 +94,7 @@ def test_resumed_is_as_uninterrupted(
 
 
 @pytest.mark.parametrize("growth", ["random_unfired", "momentum", "gradient"])
-def test_the_evolver_keeps_its_counts(data: Dataset, growth: str) -> None:
+def test_the_evolver_keeps_its_counts(data: Images, growth: str) -> None:
     trainer = Trainer(experiment(sparsity={"growth": growth, "t_iter": 1}), data)
     start = trainer.evolver.connections()
     assert list(trainer.evolver.masks) == ["hidden1", "hidden2"]
@@ -108,7 +108,7 @@ def test_the_evolver_keeps_its_counts(data: Dataset, growth: str) -> None:
     assert any(layer.grown for update in trainer.evolver.history for layer in update.layers)
 
 
-def test_silent_neurons_are_recorded_after_an_update(data: Dataset) -> None:
+def test_silent_neurons_are_recorded_after_an_update(data: Images) -> None:
     trainer = Trainer(experiment(sparsity={"t_iter": 2}), data)
     with torch.no_grad():  # one that nothing excites, one that fires after the last step
         trainer.model.hidden1.weight[0] = -1.0
@@ -123,7 +123,7 @@ def test_silent_neurons_are_recorded_after_an_update(data: Dataset) -> None:
     assert silent["hidden1"] >= 1
 
 
-def test_initial_weights_sum_alike_whatever_the_density(data: Dataset) -> None:
+def test_initial_weights_sum_alike_whatever_the_density(data: Images) -> None:
     for density in (0.25, 1.0):
         model = Trainer(experiment(sparsity={"density": density}), data).model
         sums = model.hidden1.weight.sum(1)
@@ -132,7 +132,7 @@ def test_initial_weights_sum_alike_whatever_the_density(data: Dataset) -> None:
 
 
 def test_a_saved_model_is_restored(
-    trained: tuple[Trainer, SavedModel], data: Dataset, tmp_path: Path
+    trained: tuple[Trainer, SavedModel], data: Images, tmp_path: Path
 ) -> None:
     modelfile.write(trained[1], tmp_path / "model.pt")
     saved = modelfile.read(tmp_path / "model.pt")
@@ -156,7 +156,7 @@ def test_weights_of_another_kind_are_refused(trained: tuple[Trainer, SavedModel]
         restore(SavedModel(saved.config, saved.weights, masks, {}))
 
 
-def test_shifted_images_are_new_in_every_epoch_and_resumed_alike(data: Dataset) -> None:
+def test_shifted_images_are_new_in_every_epoch_and_resumed_alike(data: Images) -> None:
     settings = experiment(training={"shift": 1})
     trainer = Trainer(settings, data)
     seen: list[torch.Tensor] = []

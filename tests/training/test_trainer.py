@@ -12,7 +12,7 @@ import torch
 from esl_lava import modelfile
 from esl_lava.arrays import Array
 from esl_lava.config import Experiment, from_mapping
-from esl_lava.data.datasets import Dataset, load
+from esl_lava.data.datasets import Images, load
 from esl_lava.data.encoders import encode
 from esl_lava.errors import ConfigError, DataError, UserError
 from esl_lava.modelfile import SavedModel
@@ -28,7 +28,7 @@ ITERATIONS = 9
 
 
 def images(samples: object) -> Any:
-    assert isinstance(samples, Dataset)
+    assert isinstance(samples, Images)
     return samples.images
 
 
@@ -46,7 +46,7 @@ def experiment(**sections: Any) -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def data() -> Dataset:
+def data() -> Images:
     return load("digits", "train").take(SAMPLES)
 
 
@@ -83,7 +83,7 @@ def stopped(trainer: Trainer, after: int) -> Trainer:
 # --- the same bits -----------------------------------------------------------------------
 
 
-def test_the_same_seed_gives_the_same_bits(data: Dataset) -> None:
+def test_the_same_seed_gives_the_same_bits(data: Images) -> None:
     first = Trainer(experiment(), data)
     a = first.run()
     torch.manual_seed(99)  # what others do to the global generator does not matter
@@ -95,14 +95,14 @@ def test_the_same_seed_gives_the_same_bits(data: Dataset) -> None:
     assert torch.equal(torch.random.get_rng_state(), before)  # nor does training touch it
 
 
-def test_another_seed_gives_other_weights_and_masks(data: Dataset) -> None:
+def test_another_seed_gives_other_weights_and_masks(data: Images) -> None:
     a, b = (Trainer(experiment(seed=seed), data).checkpoint() for seed in (3, 4))
     assert not same(a.weights["readout.synapse.weight"], b.weights["readout.synapse.weight"])
     assert not same(a.masks["hidden1"], b.masks["hidden1"])
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, bytes]:
+def uninterrupted(data: Images, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, bytes]:
     """A trainer that ran to its end, and the bytes of its model.pt."""
     trainer = Trainer(experiment(), data)
     path = tmp_path_factory.mktemp("uninterrupted") / "model.pt"
@@ -112,7 +112,7 @@ def uninterrupted(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tu
 
 @pytest.mark.parametrize("after", range(1, ITERATIONS + 1))
 def test_resumed_after_any_step_is_as_uninterrupted(
-    data: Dataset, uninterrupted: tuple[Trainer, bytes], tmp_path: Path, after: int
+    data: Images, uninterrupted: tuple[Trainer, bytes], tmp_path: Path, after: int
 ) -> None:
     reference, model_bytes = uninterrupted
     path = tmp_path / "checkpoint.pt"
@@ -128,7 +128,7 @@ def test_resumed_after_any_step_is_as_uninterrupted(
 
 
 def test_resumed_before_the_first_step_and_twice(
-    data: Dataset, uninterrupted: tuple[Trainer, bytes], tmp_path: Path
+    data: Images, uninterrupted: tuple[Trainer, bytes], tmp_path: Path
 ) -> None:
     path = tmp_path / "checkpoint.pt"
     modelfile.write(Trainer(experiment(), data).checkpoint(), path)
@@ -141,7 +141,7 @@ def test_resumed_before_the_first_step_and_twice(
     assert same_model(resumed.checkpoint(), uninterrupted[0].checkpoint())
 
 
-def test_a_checkpoint_is_a_snapshot(data: Dataset, uninterrupted: tuple[Trainer, bytes]) -> None:
+def test_a_checkpoint_is_a_snapshot(data: Images, uninterrupted: tuple[Trainer, bytes]) -> None:
     trainer = stopped(Trainer(experiment(), data), 4)
     kept = trainer.checkpoint()
     before = copy.deepcopy(kept)
@@ -154,21 +154,21 @@ def test_a_checkpoint_is_a_snapshot(data: Dataset, uninterrupted: tuple[Trainer,
     assert same_model(kept, before)
 
 
-def test_a_checkpoint_is_saved_after_every_epoch(data: Dataset) -> None:
+def test_a_checkpoint_is_saved_after_every_epoch(data: Images) -> None:
     saved: list[SavedModel] = []
     Trainer(experiment(), data).run(save=saved.append)
     assert [checkpoint.state["iteration"] for checkpoint in saved] == [3, 6, 9]
     assert [len(checkpoint.history) for checkpoint in saved] == [1, 2, 3]
 
 
-def test_a_checkpoint_is_saved_whenever_it_is_due(data: Dataset) -> None:
+def test_a_checkpoint_is_saved_whenever_it_is_due(data: Images) -> None:
     saved: list[SavedModel] = []
     answers = iter([True, False, False, True, False, False])  # not asked at the end of an epoch
     Trainer(experiment(), data).run(save=saved.append, due=lambda: next(answers))
     assert [checkpoint.state["iteration"] for checkpoint in saved] == [1, 3, 5, 6, 9]
 
 
-def test_silent_neurons_are_those_of_the_first_batch_under_new_masks(data: Dataset) -> None:
+def test_silent_neurons_are_those_of_the_first_batch_under_new_masks(data: Images) -> None:
     trainer = Trainer(experiment(), data)
     with torch.no_grad():  # two neurons that nothing excites, before and after the update
         trainer.model.hidden1.synapse.weight[:2] = -1.0
@@ -194,7 +194,7 @@ def test_silent_neurons_are_those_of_the_first_batch_under_new_masks(data: Datas
 # --- what a step does --------------------------------------------------------------------
 
 
-def test_every_sample_is_used_once_an_epoch_the_last_batch_partial(data: Dataset) -> None:
+def test_every_sample_is_used_once_an_epoch_the_last_batch_partial(data: Images) -> None:
     trainer = Trainer(experiment(), data)
     batches: list[torch.Tensor] = []
     trainer.model.register_forward_pre_hook(
@@ -212,14 +212,14 @@ def test_every_sample_is_used_once_an_epoch_the_last_batch_partial(data: Dataset
     assert orders[0] != orders[1] != orders[2]
 
 
-def test_the_held_back_samples_are_not_trained_on(data: Dataset) -> None:
+def test_the_held_back_samples_are_not_trained_on(data: Images) -> None:
     trainer = Trainer(experiment(), data)
     assert (len(trainer.train_data), len(trainer.validation_data)) == (72, 8)
     trained = {image.tobytes() for image in images(trainer.train_data)}
     assert not trained & {image.tobytes() for image in images(trainer.validation_data)}
 
 
-def test_progress_counts_steps_and_means_the_loss(data: Dataset) -> None:
+def test_progress_counts_steps_and_means_the_loss(data: Images) -> None:
     trainer = Trainer(experiment(), data)
     losses: list[float] = []
     shown: list[TrainingProgress] = []
@@ -247,7 +247,7 @@ def test_learning_rate_by_hand() -> None:
     assert learning_rate(settings, 1, 4) == pytest.approx(quarter, rel=1e-15)
 
 
-def test_the_optimiser_steps_with_that_learning_rate(data: Dataset) -> None:
+def test_the_optimiser_steps_with_that_learning_rate(data: Images) -> None:
     trainer = Trainer(experiment(), data)
     used: list[float] = []
     trainer.run(show=lambda progress: used.append(trainer.optimizer.param_groups[0]["lr"]))
@@ -257,7 +257,7 @@ def test_the_optimiser_steps_with_that_learning_rate(data: Dataset) -> None:
     assert used == sorted(used, reverse=True)
 
 
-def test_connections_stay_as_many_and_inactive_weights_zero(data: Dataset) -> None:
+def test_connections_stay_as_many_and_inactive_weights_zero(data: Images) -> None:
     trainer = Trainer(experiment(), data)
     start = trainer.evolver.connections()
     checkpoints = [trainer.checkpoint()]
@@ -283,7 +283,7 @@ def test_connections_stay_as_many_and_inactive_weights_zero(data: Dataset) -> No
     assert explored[-1] > 0.4
 
 
-def test_masks_stay_after_the_end_of_rewiring(data: Dataset) -> None:
+def test_masks_stay_after_the_end_of_rewiring(data: Images) -> None:
     trainer = Trainer(experiment(sparsity={"end": 0.5, "t_iter": 1}), data)
     masks: list[Mapping[str, Array]] = []
     trainer.run(show=lambda progress: masks.append(trainer.checkpoint().masks))
@@ -292,7 +292,7 @@ def test_masks_stay_after_the_end_of_rewiring(data: Dataset) -> None:
     assert moved == [True, True, False, False, False, False, False, False]
 
 
-def test_initial_weights_grow_as_the_fan_in_thins(data: Dataset) -> None:
+def test_initial_weights_grow_as_the_fan_in_thins(data: Images) -> None:
     sparse = Trainer(
         experiment(sparsity={"density": 0.25, "distribution": "uniform"}), data
     ).checkpoint()
@@ -333,7 +333,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     ],
 )
 def test_the_best_epoch_is_kept_the_latest_of_equals(
-    data: Dataset, monkeypatch: pytest.MonkeyPatch, accuracies: list[float], kept: int
+    data: Images, monkeypatch: pytest.MonkeyPatch, accuracies: list[float], kept: int
 ) -> None:
     scripted(monkeypatch, accuracies)
     epochs: list[SavedModel] = []
@@ -351,7 +351,7 @@ def test_the_best_epoch_is_kept_the_latest_of_equals(
 
 
 def test_without_validation_the_last_epoch_is_kept(
-    data: Dataset, monkeypatch: pytest.MonkeyPatch
+    data: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, [0.3, 0.9, 0.1])  # on samples that were trained on
     trainer = Trainer(experiment(data={"validation": 0.0}), data)
@@ -362,7 +362,7 @@ def test_without_validation_the_last_epoch_is_kept(
     assert [entry["validation_accuracy"] for entry in model.history] == [None] * 3
 
 
-def test_a_dense_epoch_is_not_kept(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dense_epoch_is_not_kept(data: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [0.8, 0.9, 0.2, 0.3, 0.1])
     settings = experiment(
         training={"epochs": 5, "batch_size": 40}, sparsity={"dense_epochs": 3, "alpha": 0.0}
@@ -375,7 +375,7 @@ def test_a_dense_epoch_is_not_kept(data: Dataset, monkeypatch: pytest.MonkeyPatc
     assert same(model.masks, epochs[3].masks)
 
 
-def test_resumed_in_a_dense_phase_is_as_uninterrupted(data: Dataset) -> None:
+def test_resumed_in_a_dense_phase_is_as_uninterrupted(data: Images) -> None:
     settings = experiment(sparsity={"dense_epochs": 1})
     whole = Trainer(settings, data).run()
     for after in (1, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 1):
@@ -384,7 +384,7 @@ def test_resumed_in_a_dense_phase_is_as_uninterrupted(data: Dataset) -> None:
 
 
 def test_masks_that_would_never_change_are_noticed(
-    data: Dataset, caplog: pytest.LogCaptureFixture
+    data: Images, caplog: pytest.LogCaptureFixture
 ) -> None:
     Trainer(experiment(), data)
     Trainer(experiment(sparsity={"t_iter": 8, "alpha": 0.0}), data)  # asked for: static
@@ -404,7 +404,7 @@ def test_masks_that_would_never_change_are_noticed(
     assert "the first update would be after step 8" in caplog.records[0].message
 
 
-def test_the_kept_model_has_the_accuracy_on_record(data: Dataset) -> None:
+def test_the_kept_model_has_the_accuracy_on_record(data: Images) -> None:
     trainer = Trainer(experiment(), data)
     model = trainer.run()
     best = max(entry["validation_accuracy"] for entry in model.history)
@@ -414,7 +414,7 @@ def test_the_kept_model_has_the_accuracy_on_record(data: Dataset) -> None:
 def test_accuracy_counts_by_the_summed_output(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "BATCH", 2)
     images = np.array([[0], [255], [255], [0], [255]], np.uint8)
-    data = Dataset("five", images, np.array([0, 1, 1, 1, 0]), 3, (1,))
+    data = Images("five", images, np.array([0, 1, 1, 1, 0]), 3, (1,))
 
     def model(spikes: torch.Tensor) -> torch.Tensor:
         """Class 1 by (-1, 2, 0) for a bright pixel; 0 and 1 equal for a dark one."""
@@ -428,7 +428,7 @@ def test_accuracy_counts_by_the_summed_output(monkeypatch: pytest.MonkeyPatch) -
 # --- what is refused ---------------------------------------------------------------------
 
 
-def poisoned(data: Dataset, layer: str, value: float) -> tuple[Trainer, Callable[..., None]]:
+def poisoned(data: Images, layer: str, value: float) -> tuple[Trainer, Callable[..., None]]:
     """A trainer, and a `show` that spoils a weight of it after step 4."""
     trainer = Trainer(experiment(sparsity={"t_iter": 1000}), data)
 
@@ -441,7 +441,7 @@ def poisoned(data: Dataset, layer: str, value: float) -> tuple[Trainer, Callable
     return trainer, show
 
 
-def test_a_loss_that_is_not_finite_is_a_users_error(data: Dataset) -> None:
+def test_a_loss_that_is_not_finite_is_a_users_error(data: Images) -> None:
     trainer, show = poisoned(data, "readout", math.nan)
     with pytest.raises(
         UserError,
@@ -452,7 +452,7 @@ def test_a_loss_that_is_not_finite_is_a_users_error(data: Dataset) -> None:
     assert trainer.iteration == 4
 
 
-def test_a_weight_that_is_not_finite_is_a_users_error(data: Dataset) -> None:
+def test_a_weight_that_is_not_finite_is_a_users_error(data: Images) -> None:
     # Forward, an infinite weight counts as the largest of 8 bits: the loss shows nothing.
     trainer, show = poisoned(data, "hidden1", math.inf)
     saved: list[SavedModel] = []
@@ -464,19 +464,19 @@ def test_a_weight_that_is_not_finite_is_a_users_error(data: Dataset) -> None:
     assert len(saved) == 1  # nothing spoilt was saved
 
 
-def test_nothing_to_train_on(data: Dataset) -> None:
-    empty = Dataset("none", data.images[:0], data.labels[:0], 10, (8, 8))
+def test_nothing_to_train_on(data: Images) -> None:
+    empty = Images("none", data.images[:0], data.labels[:0], 10, (8, 8))
     with pytest.raises(DataError, match="none: no sample is left to train on"):
         Trainer(experiment(data={"validation": 0.0}), empty)
 
 
-def test_an_unknown_layer_is_named(data: Dataset) -> None:
+def test_an_unknown_layer_is_named(data: Images) -> None:
     with pytest.raises(ConfigError, match="'hidden9'"):
         Trainer(experiment(sparsity={"keep_dense": ["hidden9"]}), data)
 
 
 def test_a_finished_model_is_no_checkpoint(
-    data: Dataset, uninterrupted: tuple[Trainer, bytes], tmp_path: Path
+    data: Images, uninterrupted: tuple[Trainer, bytes], tmp_path: Path
 ) -> None:
     path = tmp_path / "model.pt"
     path.write_bytes(uninterrupted[1])
@@ -498,7 +498,7 @@ def edited(checkpoint: SavedModel, part: str, value: object) -> SavedModel:
     )
 
 
-def test_a_checkpoint_that_does_not_fit_is_refused(data: Dataset) -> None:
+def test_a_checkpoint_that_does_not_fit_is_refused(data: Images) -> None:
     checkpoint = stopped(Trainer(experiment(), data), 2).checkpoint()
     with pytest.raises(DataError, match="of a training of 9 steps, this one has 6"):
         Trainer(experiment(), data.take(60), checkpoint)

@@ -3,8 +3,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esl_lava.data.augment import shifted
+from esl_lava.data.datasets import Images
 from esl_lava.errors import DataError
+
+
+def shifted(
+    images: np.ndarray, shape: tuple[int, ...], pixels: int, generator: np.random.Generator
+) -> np.ndarray:
+    labels = np.zeros(len(images), np.int64)
+    return Images("drawn", images, labels, 1, shape).shifted(pixels, generator).images
 
 
 class Fixed:
