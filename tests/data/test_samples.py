@@ -79,6 +79,7 @@ def test_images_need_an_encoding() -> None:
 def test_images_are_moved_with_their_labels() -> None:
     pixels = np.arange(30, dtype=np.uint8).reshape(5, 6)
     moved = images_of(pixels).shifted(1, np.random.default_rng(4))
+    assert isinstance(moved, Images)
     assert moved.labels.tolist() == images_of(pixels).labels.tolist()
     assert moved.images.tolist() != pixels.tolist()
     for index, image in enumerate(moved.images):
