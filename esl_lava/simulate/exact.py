@@ -70,15 +70,14 @@ class _Prepared:
         injected: whose values go to its membranes, None where nobody's do.
         order: None where its neurons are in order, else the neuron at each place.
         sizes: its counts when it has done nothing.
-        fires: whether its neurons can.
         item, unit: bytes of its sums, and what they are multiples of.
     """
 
     def __init__(self, layer: Layer, orders: Mapping[str, Ints | None], bits: int) -> None:
         self.layer = layer
         self.sizes = layer_counts(layer, samples=0, steps=0, sops=0, spikes=0, returned=0)
-        self.fires = layer.neuron.fires
         self.order = place_order(layer.inputs[0].connections)
+        place: slice | Ints = slice(None) if self.order is None else self.order
         self.parts: list[_Part] = []
         self.injected: Input | None = None
         for given in layer.feeding:
@@ -89,12 +88,14 @@ class _Prepared:
             graded = bits > 0 and given.source == INPUT
             kinds = ("scattered",) if graded else synapses.kinds()
             moved = _between(synapses.order, self.order)
-            self.parts.append(_Part(given.source, synapses, kinds, moved, self._placed(given)))
-        plain = len(layer.inputs) == 1 and self.injected is None and not (bits and self._from_input)
+            # A copy: numba would compile anew for what cannot be written.
+            delays = None if given.delays is None else given.delays[place].copy()
+            self.parts.append(_Part(given.source, synapses, kinds, moved, delays))
+        graded = bits > 0 and any(part.source == INPUT for part in self.parts)
+        plain = len(layer.inputs) == 1 and self.injected is None and not graded
         small = plain and self.parts[0].synapses.exact16
         self.item = 2 if small else 4
         self.unit = self.parts[0].synapses.unit if small else 1
-        place: slice | Ints = slice(None) if self.order is None else self.order
         self.bias = np.zeros(layer.neurons, np.int64)
         if layer.bias is not None:
             self.bias[:] = layer.bias[place]
@@ -108,19 +109,6 @@ class _Prepared:
         if layer.recurrent is not None:
             self.recurrent = outgoing(layer.recurrent.connections.unrolled(), self.order)
         self.width = max([p.synapses.width for p in self.parts], default=layer.neurons)
-
-    @property
-    def _from_input(self) -> bool:
-        return any(part.source == INPUT for part in self.parts)
-
-    def _placed(self, given: Input) -> Int32s | None:
-        """Its delays at the places of the neurons.
-
-        A copy: numba would compile anew for what cannot be written.
-        """
-        if given.delays is None:
-            return None
-        return given.delays.copy() if self.order is None else given.delays[self.order]
 
     def in_order(self, values: Array) -> Array:
         """(samples, T, neurons) values in the order of neurons."""
@@ -166,20 +154,24 @@ def run(
     record: tuple[str, ...] = (),
     states: tuple[str, ...] = (),
 ) -> Result:
-    """Simulate samples from rest.
-
-    Args:
-        network: any.
-        inputs: (samples, T, inputs) integers (`result.checked_input`).
-        record: names of firing layers whose spikes to keep.
-        states: names of layers whose u and v after each step to keep.
-    """
+    """Simulate samples from rest; arguments as of every backend's `run` (`simulate`)."""
     layers = prepare(network)
     samples, steps = inputs.shape[:2]
-    kept = _Kept(layers, samples, steps, record, states)
+    sizes = {layer.name: layer.neurons for layer in network.layers}
+
+    def empty(names: Iterable[str], dtype: type) -> dict[str, Array]:
+        return {name: np.empty((samples, steps, sizes[name]), dtype) for name in names}
+
+    last = () if network.readout is None else (network.readout.name,)
+    kept = {
+        "spikes": empty(record, np.uint8),
+        "u": empty(states, np.int32),
+        "v": empty({*states, *last}, np.int32),
+    }
+    decisions = np.empty(samples, np.int64)
     size = _chunk(layers, samples, steps)
     chunks = [slice(n, min(n + size, samples)) for n in range(0, samples, size)]
-    workers = [_Worker(layers, inputs, kept) for _ in range(min(THREADS, len(chunks)))]
+    workers = [_Worker(layers, inputs, kept, decisions) for _ in range(min(THREADS, len(chunks)))]
     if len(workers) == 1:
         for chunk in chunks:
             workers[0].run(chunk)
@@ -198,9 +190,9 @@ def run(
     for worker in workers:
         totals += worker.totals
     return Result(
-        spikes=kept.spikes,
-        readout=kept.readout,
-        decisions=kept.decisions,
+        spikes=kept["spikes"],
+        readout=kept["v"][last[0]] if last else None,
+        decisions=decisions,
         counts=Counts(
             samples,
             steps,
@@ -220,8 +212,8 @@ def run(
             prepared.layer.name: (wraps, clips)
             for prepared, (_, wraps, clips, *_) in zip(layers, totals.tolist())
         },
-        u=kept.u,
-        v={name: kept.v[name] for name in kept.u},
+        u=kept["u"],
+        v={name: kept["v"][name] for name in states},
     )
 
 
@@ -230,35 +222,6 @@ def _chunk(layers: list[_Prepared], samples: int, steps: int) -> int:
     bytes_each = sum(p.layer.neurons for p in layers) + max(p.width * p.item for p in layers)
     fitting = CHUNK_BYTES // (steps * bytes_each)
     return min(-(-samples // THREADS), max(fitting, -(-LANES // steps)))
-
-
-class _Kept:
-    """What is kept of all samples.
-
-    Attributes:
-        spikes, u, v: layer name -> (samples, T, neurons), as asked for.
-        readout: v of a last layer that never fires.
-        decisions: (samples,) int64.
-    """
-
-    def __init__(
-        self,
-        layers: list[_Prepared],
-        samples: int,
-        steps: int,
-        record: tuple[str, ...],
-        states: tuple[str, ...],
-    ) -> None:
-        def empty(names: Iterable[str], dtype: type) -> dict[str, Array]:
-            sizes = {prepared.layer.name: prepared.layer.neurons for prepared in layers}
-            return {name: np.empty((samples, steps, sizes[name]), dtype) for name in names}
-
-        last = None if layers[-1].fires else layers[-1].layer.name
-        self.spikes = empty(record, np.uint8)
-        self.u = empty(states, np.int32)
-        self.v = empty({*states, *([] if last is None else [last])}, np.int32)
-        self.readout = None if last is None else self.v[last]
-        self.decisions = np.empty(samples, np.int64)
 
 
 class _Worker:
@@ -270,19 +233,38 @@ class _Worker:
             of v, synaptic operations, spikes that came back to it.
     """
 
-    def __init__(self, layers: list[_Prepared], inputs: Array, kept: _Kept) -> None:
+    def __init__(
+        self,
+        layers: list[_Prepared],
+        inputs: Array,
+        kept: Mapping[str, Mapping[str, Array]],
+        decisions: Ints,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            layers: all of the network.
+            inputs: (samples, T, inputs), of all samples.
+            kept: "spikes", "u" and "v" -> layer name -> (samples, T, neurons), to be filled.
+            decisions: (samples,), to be filled.
+        """
         self.input_spikes = 0
         self.totals = np.zeros((len(layers), 5), np.int64)
         self._layers = layers
         self._inputs = inputs
         self._kept = kept
+        self._decisions = decisions
         self._memory: dict[str, Array] = {}
 
     def run(self, here: slice) -> None:
         """Run the samples `here` through all layers."""
-        kept = self._kept
-        arriving = {INPUT: _writable(self._inputs[here])}
-        spikes = {INPUT: _count(arriving[INPUT])}
+        inputs = self._inputs[here]
+        if not inputs.flags.writeable:  # numba would compile anew
+            inputs = inputs.copy()
+        arriving = {INPUT: inputs}
+        # numpy counts booleans much faster.
+        counted = inputs.view(bool) if inputs.dtype == np.uint8 else inputs
+        spikes = {INPUT: int(np.count_nonzero(counted))}
         self.input_spikes += spikes[INPUT]
         for prepared, total in zip(self._layers, self.totals):
             name, before = prepared.layer.name, int(total[0])
@@ -290,7 +272,7 @@ class _Worker:
             arriving[name] = outputs["spikes"]
             spikes[name] = int(total[0]) - before
         ordered = {what: prepared.in_order(values) for what, values in outputs.items()}
-        kept.decisions[here] = decide(prepared.layer, **ordered)
+        self._decisions[here] = decide(prepared.layer, **ordered)
 
     def _layer(
         self,
@@ -310,12 +292,11 @@ class _Worker:
             if prepared.injected.delays is not None:
                 delay(injected, prepared.injected.delays.copy())
             injected = _drive(prepared.bias + injected)
-        everywhere = {"spikes": self._kept.spikes, "u": self._kept.u, "v": self._kept.v}
         needed = ["spikes"]
         if prepared is self._layers[-1]:
             needed += decisive(prepared.layer, shape[1])
         outputs = {}
-        for what, kept in everywhere.items():
+        for what, kept in self._kept.items():
             dtype = np.uint8 if what == "spikes" else np.int32
             if name in kept and prepared.order is None:
                 outputs[what] = kept[name][here]
@@ -334,7 +315,7 @@ class _Worker:
             total,
         )
         if prepared.order is not None:
-            for what, kept in everywhere.items():
+            for what, kept in self._kept.items():
                 if name in kept:
                     kept[name][here] = prepared.in_order(outputs[what])
         return outputs
@@ -375,17 +356,6 @@ class _Worker:
         if what not in self._memory or self._memory[what].size < size:
             self._memory[what] = np.empty(size, np.uint8)
         return self._memory[what][:size].view(dtype).reshape(shape)
-
-
-def _writable(inputs: Array) -> Array:
-    """The inputs, or a copy where they cannot be written: numba would compile anew."""
-    return inputs if inputs.flags.writeable else inputs.copy()
-
-
-def _count(inputs: Array) -> int:
-    """How many spikes."""
-    # numpy counts booleans much faster.
-    return int(np.count_nonzero(inputs.view(bool) if inputs.dtype == np.uint8 else inputs))
 
 
 def _wrap(sums: Array, bound: int, coming: Array) -> int:

@@ -30,7 +30,6 @@ from esl_lava.simulate.result import Progress, Result, count, decide, decisive
 WEIGHTS = (-256, 255)
 """What Lava's fully connected synapses keep of a weight of mixed sign; others it clips."""
 
-
 CONVOLVED = (1 << 31) - 1
 """Lava convolves in float64; what it makes of a sum of more than 32 bits is undefined."""
 
@@ -47,10 +46,7 @@ def run(
     """Simulate samples from rest, one after the other.
 
     Args:
-        network: what it may hold that Lava cannot is refused.
-        inputs: (samples, T, inputs) integers (`result.checked_input`).
-        record: names of firing layers whose spikes to keep.
-        states: names of layers whose u and v after each step to keep.
+        network, inputs, record, states: as every backend's `run` (`simulate`).
         sparse: use Lava's sparse synapses instead of its dense ones.
         progress: told how far the run is; layers run one after the other.
 

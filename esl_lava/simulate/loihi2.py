@@ -99,9 +99,7 @@ def measure(
 
     Args:
         network: in netx's reach, without recurrent, delayed or injected layers.
-        inputs: (samples, T, inputs) integers (`result.checked_input`).
-        record: names of firing layers whose spikes to return. All are read, for counts.
-        states: names of layers whose u and v after each step to return.
+        inputs, record, states: as every backend's `run` (`simulate`).
         board: where the chip is; by default the first that SLURM has.
         wanted: what to measure, of `LOGGERS`; measuring slows a run.
 

@@ -113,35 +113,21 @@ def misplaced(network: Network, shape: tuple[int, ...]) -> str | None:
     )
 
 
-def recorded_layers(network: Network, record: Names) -> tuple[str, ...]:
-    """Names of the firing layers to record: "all", None (none), or given names.
+def chosen_layers(network: Network, names: Names, firing: bool = False) -> tuple[str, ...]:
+    """Names of layers, or of firing ones alone: "all", None (none), or given names.
 
     Raises:
-        DataError: for a name that is no firing layer of the network.
+        DataError: for a name that is no such layer of the network.
     """
-    if record is None:
+    if names is None:
         return ()
-    firing = tuple(layer.name for layer in network.layers if layer.neuron.fires)
-    return _chosen("firing layer", firing, record)
-
-
-def traced_layers(network: Network, states: Names) -> tuple[str, ...]:
-    """Names of the layers whose u and v to keep: "all", None (none), or given names.
-
-    Raises:
-        DataError: for a name that is no layer of the network.
-    """
-    if states is None:
-        return ()
-    return _chosen("layer", tuple(layer.name for layer in network.layers), states)
-
-
-def _chosen(what: str, known: tuple[str, ...], names: tuple[str, ...] | str) -> tuple[str, ...]:
+    known = tuple(layer.name for layer in network.layers if layer.neuron.fires or not firing)
     if names == "all":
         return known
     chosen = (names,) if isinstance(names, str) else tuple(names)
     for name in chosen:
         if name not in known:
+            what = "firing layer" if firing else "layer"
             raise DataError(f"no {what} {name!r} to record; there are {', '.join(known)}")
     return chosen
 

@@ -19,12 +19,11 @@ from esl_lava.network import (
 from esl_lava.simulate import BACKENDS, simulate
 from esl_lava.simulate.result import (
     checked_input,
+    chosen_layers,
     count,
     decide,
     joined,
-    recorded_layers,
     sops_by_sample,
-    traced_layers,
 )
 from tests.graphs import a_layer, a_network
 from tests.simulate.networks import cases
@@ -132,10 +131,10 @@ def test_unknown_backend():
 
 
 def test_recorded_layers():
-    assert recorded_layers(NETWORK, None) == ()
-    assert recorded_layers(NETWORK, "all") == ("hidden",)
-    assert recorded_layers(NETWORK, "hidden") == ("hidden",)
-    assert recorded_layers(NETWORK, ["hidden"]) == ("hidden",)  # type: ignore[arg-type]
+    assert chosen_layers(NETWORK, None, firing=True) == ()
+    assert chosen_layers(NETWORK, "all", firing=True) == ("hidden",)
+    assert chosen_layers(NETWORK, "hidden", firing=True) == ("hidden",)
+    assert chosen_layers(NETWORK, ["hidden"], firing=True) == ("hidden",)  # type: ignore[arg-type]
     for name in ("readout", "hidde"):
         sentence = f"no firing layer '{name}' to record; there are hidden"
         with pytest.raises(DataError, match=sentence):
@@ -143,9 +142,9 @@ def test_recorded_layers():
 
 
 def test_traced_layers():
-    assert traced_layers(NETWORK, None) == ()
-    assert traced_layers(NETWORK, "all") == ("hidden", "readout")
-    assert traced_layers(NETWORK, ("readout",)) == ("readout",)
+    assert chosen_layers(NETWORK, None) == ()
+    assert chosen_layers(NETWORK, "all") == ("hidden", "readout")
+    assert chosen_layers(NETWORK, ("readout",)) == ("readout",)
     with pytest.raises(DataError, match="no layer 'out' to record; there are hidden, readout"):
         simulate(NETWORK, ONES, states="out")
 
