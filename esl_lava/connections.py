@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -49,7 +49,15 @@ def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Matrix:
+class Frozen:
+    """What is copied and pickled through its constructor: numpy forgets "read-only" there."""
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), tuple(getattr(self, one.name) for one in fields(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix(Frozen):
     """The existing connections of a fully connected layer, compressed by output row.
 
     A connection may carry weight 0 (it was quantised away); it stays a connection.
@@ -98,10 +106,6 @@ class Matrix:
             if not ascending.all():
                 raise ValueError("input indices are not strictly ascending within a row")
 
-    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        # numpy forgets "read-only" in copies and pickles; the constructor does not.
-        return Matrix, (self.n_post, self.n_pre, self.indptr, self.indices, self.weights)
-
     @staticmethod
     def from_dense(weights: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> Matrix:
         """Connections where `mask` (n_post, n_pre) is true, with `weights` of that shape.
@@ -119,10 +123,8 @@ class Matrix:
             raise ValueError(f"mask of shape {allowed.shape}, weights of shape {dense.shape}")
         if (dense[~allowed] != 0).any():
             raise ValueError("a weight outside the mask is not zero")
-        post, pre = np.nonzero(allowed)
-        indptr = np.zeros(dense.shape[0] + 1, np.int64)
-        np.cumsum(np.bincount(post, minlength=dense.shape[0]), out=indptr[1:])
-        return Matrix(dense.shape[0], dense.shape[1], indptr, pre, dense[allowed])
+        indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(allowed, axis=1))])
+        return Matrix(*dense.shape, indptr, np.nonzero(allowed)[1], dense[allowed])
 
     @property
     def in_shape(self) -> tuple[int]:
@@ -193,7 +195,7 @@ class Matrix:
         """
         used = self.weights != 0
         if onto is not None:
-            used &= np.repeat(onto, np.diff(self.indptr))
+            used &= onto[self.rows()]
         return np.bincount(self.indices[used], minlength=self.n_pre).astype(np.int64)
 
     def signed_sums(self) -> tuple[Ints, Ints]:
@@ -239,7 +241,7 @@ class Matrix:
 
 
 @dataclass(frozen=True, eq=False)
-class Convolution:
+class Convolution(Frozen):
     """A kernel slid over feature maps, as torch's conv2d (cross-correlation, zero padding).
 
     A weight is a position of the kernel, and makes a connection at every place it slides to.
@@ -299,11 +301,6 @@ class Convolution:
             )
         if self.kernel[~self.mask()].any():
             raise ValueError("a weight outside the mask is not zero")
-
-    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        # numpy forgets "read-only" in copies and pickles; the constructor does not.
-        parts = (self.kernel, self.in_shape, self.stride, self.padding, self.dilation)
-        return Convolution, (*parts, self.groups, self.allowed)
 
     @property
     def out_shape(self) -> tuple[int, int, int]:
@@ -431,8 +428,7 @@ class Convolution:
         weights = np.broadcast_to(self.kernel[co, ci, ky, kx][:, None], pre.shape)
         pre, post, weights = pre[inside], post[inside], weights[inside]
         order = np.lexsort((pre, post))
-        indptr = np.zeros(self.n_post + 1, np.int64)
-        np.cumsum(np.bincount(post, minlength=self.n_post), out=indptr[1:])
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(post, minlength=self.n_post))])
         return Matrix(self.n_post, self.n_pre, indptr, pre[order], weights[order])
 
     def signed_sums(self) -> tuple[Ints, Ints]:
@@ -440,11 +436,8 @@ class Convolution:
 
         An output at the border of the maps meets only a part of it.
         """
-        kernel = self.kernel.reshape(len(self.kernel), -1)
-        negative, positive = (
-            f(kernel, 0).sum(axis=1, dtype=np.int64) for f in (np.minimum, np.maximum)
-        )
-        return negative, positive
+        kernel = self.kernel.reshape(len(self.kernel), -1).astype(np.int64)
+        return np.minimum(kernel, 0).sum(axis=1), np.maximum(kernel, 0).sum(axis=1)
 
     def reached(self, active: Bools) -> Bools:
         """(n, n_post) whether a spike of (n, n_pre) crosses a synapse to each output."""

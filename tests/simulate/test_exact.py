@@ -592,9 +592,9 @@ def test_the_kernel_leaves_torchs_threads_alone() -> None:
     # A training after a simulation would otherwise differ in its last bits.
     script = (
         "import numpy as np, torch\n"
-        "from esl_lava.network import Connections, Cuba, Input, Layer, Network\n"
+        "from esl_lava.network import Cuba, Input, Layer, Matrix, Network\n"
         "from esl_lava.simulate import simulate\n"
-        "one = Input('input', Connections.from_dense(np.array([[2, -4]])))\n"
+        "one = Input('input', Matrix.from_dense(np.array([[2, -4]])))\n"
         "simulate(Network((Layer('a', (one,), Cuba(4096, 0, 1)),)), np.ones((2, 4, 2), np.uint8))\n"
         "print(torch.get_num_threads())\n"
     )
