@@ -123,8 +123,9 @@ class Matrix(Frozen):
             raise ValueError(f"mask of shape {allowed.shape}, weights of shape {dense.shape}")
         if (dense[~allowed] != 0).any():
             raise ValueError("a weight outside the mask is not zero")
+        n_post, n_pre = dense.shape
         indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(allowed, axis=1))])
-        return Matrix(*dense.shape, indptr, np.nonzero(allowed)[1], dense[allowed])
+        return Matrix(n_post, n_pre, indptr, np.nonzero(allowed)[1], dense[allowed])
 
     @property
     def in_shape(self) -> tuple[int]:

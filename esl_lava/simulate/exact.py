@@ -24,7 +24,7 @@ from esl_lava.counts import Counts
 from esl_lava.kernels.cuba import run_neurons
 from esl_lava.kernels.synapses import delay
 from esl_lava.network import INPUT, Input, Layer, Network
-from esl_lava.simulate.result import Result, decide, decisive, layer_counts
+from esl_lava.simulate.result import Result, decide, decisive, layer_sizes
 from esl_lava.simulate.synapses import LANES, Synapses, outgoing, place_order
 
 CHUNK_BYTES = 4 << 20
@@ -75,7 +75,7 @@ class _Prepared:
 
     def __init__(self, layer: Layer, orders: Mapping[str, Ints | None], bits: int) -> None:
         self.layer = layer
-        self.sizes = layer_counts(layer, samples=0, steps=0, sops=0, spikes=0, returned=0)
+        self.sizes = layer_sizes(layer)
         self.order = place_order(layer.inputs[0].connections)
         place: slice | Ints = slice(None) if self.order is None else self.order
         self.parts: list[_Part] = []
@@ -255,40 +255,35 @@ class _Worker:
         self._kept = kept
         self._decisions = decisions
         self._memory: dict[str, Array] = {}
+        self._arriving: dict[str, Array] = {}  # (n, T, neurons) of the present chunk, by source
+        self._spikes: dict[str, int] = {}  # how many there are
 
     def run(self, here: slice) -> None:
         """Run the samples `here` through all layers."""
         inputs = self._inputs[here]
         if not inputs.flags.writeable:  # numba would compile anew
             inputs = inputs.copy()
-        arriving = {INPUT: inputs}
+        self._arriving = {INPUT: inputs}
         # numpy counts booleans much faster.
         counted = inputs.view(bool) if inputs.dtype == np.uint8 else inputs
-        spikes = {INPUT: int(np.count_nonzero(counted))}
-        self.input_spikes += spikes[INPUT]
+        self._spikes = {INPUT: int(np.count_nonzero(counted))}
+        self.input_spikes += self._spikes[INPUT]
         for prepared, total in zip(self._layers, self.totals):
             name, before = prepared.layer.name, int(total[0])
-            outputs = self._layer(prepared, arriving, spikes, here, total)
-            arriving[name] = outputs["spikes"]
-            spikes[name] = int(total[0]) - before
+            outputs = self._layer(prepared, here, total)
+            self._arriving[name] = outputs["spikes"]
+            self._spikes[name] = int(total[0]) - before
         ordered = {what: prepared.in_order(values) for what, values in outputs.items()}
         self._decisions[here] = decide(prepared.layer, **ordered)
 
-    def _layer(
-        self,
-        prepared: _Prepared,
-        arriving: Mapping[str, Array],
-        spikes: Mapping[str, int],
-        here: slice,
-        total: Ints,
-    ) -> dict[str, Array]:
+    def _layer(self, prepared: _Prepared, here: slice, total: Ints) -> dict[str, Array]:
         """Spikes of a layer for the samples `here`, and u and v where somebody needs them."""
         name = prepared.layer.name
-        shape = (*arriving[INPUT].shape[:2], prepared.layer.neurons)
-        sums = self._sums(prepared, arriving, spikes, total)
+        shape = (*self._arriving[INPUT].shape[:2], prepared.layer.neurons)
+        sums = self._sums(prepared, total)
         injected = _NO_TRACE
         if prepared.injected is not None:
-            injected = arriving[prepared.injected.source].astype(np.int32)
+            injected = self._arriving[prepared.injected.source].astype(np.int32)
             if prepared.injected.delays is not None:
                 delay(injected, prepared.injected.delays.copy())
             injected = _drive(prepared.bias + injected)
@@ -320,15 +315,9 @@ class _Worker:
                     kept[name][here] = prepared.in_order(outputs[what])
         return outputs
 
-    def _sums(
-        self,
-        prepared: _Prepared,
-        arriving: Mapping[str, Array],
-        spikes: Mapping[str, int],
-        total: Ints,
-    ) -> Array:
+    def _sums(self, prepared: _Prepared, total: Ints) -> Array:
         """(samples, T, width) weighted input of a layer, but for the recurrent one."""
-        shape = (*arriving[INPUT].shape[:2], prepared.width)
+        shape = (*self._arriving[INPUT].shape[:2], prepared.width)
         sample_steps = shape[0] * shape[1]
         sums = self._scratch("sums", shape, np.int16 if prepared.item == 2 else np.int32)
         if not prepared.parts:
@@ -336,8 +325,8 @@ class _Worker:
         neurons = prepared.layer.neurons
         for index, part in enumerate(prepared.parts):
             own = self._scratch("further", shape, sums.dtype.type) if index else sums
-            coming = arriving[part.source]
-            rate = spikes[part.source] / sample_steps
+            coming = self._arriving[part.source]
+            rate = self._spikes[part.source] / sample_steps
             kind = part.synapses.cheapest(part.kinds, own.itemsize, rate, sample_steps)
             total[3] += part.synapses.add(kind, coming, own)
             if part.synapses.connections.shares:

@@ -24,7 +24,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from esl_lava import netfile
 from esl_lava.arrays import Array
@@ -235,33 +234,29 @@ def _collected(
     states: tuple[str, ...],
 ) -> Result:
     """Put together what the workers wrote."""
-    samples, steps = inputs.shape[:2]
+    index = {layer.name: number for number, layer in enumerate(network.layers)}
 
-    def whole(name: str, index: int, dtype: npt.DTypeLike) -> Array:
-        shape = (samples, steps, network.layers[index].neurons)
-        values: Array = np.empty(shape, dtype)
+    def whole(what: str, layer: str) -> Array:
+        neurons = network.layers[index[layer]].neurons
+        dtype = np.uint8 if what == "spikes" else np.int32
+        values: Array = np.empty((*inputs.shape[:2], neurons), dtype)
         for job in jobs:
-            part: Array = np.fromfile(job.folder / f"{name}{index}", dtype)
+            part: Array = np.fromfile(job.folder / f"{what}{index[layer]}", dtype)
             values[job.first : job.last] = part.reshape(-1, *values.shape[1:])
         return values
 
-    named = {layer.name: index for index, layer in enumerate(network.layers)}
     spikes = {
-        name: whole("spikes", index, np.uint8)
-        for name, index in named.items()
-        if network.layers[index].neuron.fires
+        layer.name: whole("spikes", layer.name) for layer in network.layers if layer.neuron.fires
     }
     last = network.layers[-1]
-    deciding = {
-        name: whole(name, len(network.layers) - 1, np.int32) for name in decisive(last, steps)
-    }
+    deciding = {what: whole(what, last.name) for what in decisive(last, inputs.shape[1])}
     return Result(
         spikes={name: spikes[name] for name in record},
         readout=None if network.readout is None else deciding["v"],
         decisions=decide(last, spikes.get(last.name), **deciding),
         counts=count(network, inputs, spikes),
-        u={name: whole("u", named[name], np.int32) for name in states},
-        v={name: whole("v", named[name], np.int32) for name in states},
+        u={name: whole("u", name) for name in states},
+        v={name: whole("v", name) for name in states},
     )
 
 

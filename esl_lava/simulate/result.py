@@ -178,10 +178,8 @@ def decide(
     return np.where(fired.any(axis=1), decisions, NO_DECISION)
 
 
-def layer_counts(
-    layer: Layer, *, samples: int, steps: int, sops: int, spikes: int, returned: int
-) -> LayerCounts:
-    """The counts of one layer, its sizes filled in."""
+def layer_sizes(layer: Layer) -> LayerCounts:
+    """The counts of a layer that has done nothing."""
     brought = layer.wiring
     return LayerCounts(
         name=layer.name,
@@ -191,10 +189,9 @@ def layer_counts(
         possible_connections=sum(part.possible_connections for part in brought),
         connections=sum(part.count for part in brought),
         synapses=sum(part.synapses for part in brought),
-        sops=sops,
-        neuron_updates=layer.neurons * steps * samples,
-        spikes=spikes,
-        returned=returned,
+        sops=0,
+        neuron_updates=0,
+        spikes=0,
     )
 
 
@@ -227,10 +224,7 @@ def _sops(layer: Layer, active: Mapping[str, Array]) -> Ints:
 def count(network: Network, inputs: Array, spikes: Mapping[str, Bytes]) -> Counts:
     """Counts from the spikes of every firing layer: each crosses the synapses it arrives at.
 
-    Args:
-        network: whose counts.
-        inputs: (samples, T, inputs) integers; what is not 0 is a spike.
-        spikes: as `Result.spikes`, all firing layers present.
+    Arguments are as for `sops_by_sample`.
     """
     samples, steps = inputs.shape[:2]
     active = {INPUT: np.count_nonzero(inputs, axis=0)}  # (T, n), all samples together
@@ -241,10 +235,9 @@ def count(network: Network, inputs: Array, spikes: Mapping[str, Bytes]) -> Count
             active[layer.name] = spikes[layer.name].sum(axis=0, dtype=np.int64)
         emitted = active[layer.name].sum(axis=1)
         layers.append(
-            layer_counts(
-                layer,
-                samples=samples,
-                steps=steps,
+            replace(
+                layer_sizes(layer),
+                neuron_updates=layer.neurons * steps * samples,
                 sops=int(_sops(layer, active)),
                 spikes=int(emitted.sum()),
                 returned=0 if layer.recurrent is None else int(emitted[:-1].sum()),
