@@ -138,11 +138,6 @@ class Matrix(Frozen):
         return (self.n_post,)
 
     @property
-    def targets(self) -> int:
-        """How many positions a weight of one input can have."""
-        return self.n_post
-
-    @property
     def possible(self) -> int:
         """Number of positions, connected or not."""
         return self.n_post * self.n_pre
@@ -328,11 +323,6 @@ class Convolution(Frozen):
     def weights(self) -> Int32s:
         """(weights,) that the mask allows, in the kernel's order."""
         return self.kernel[self.mask()]
-
-    @property
-    def targets(self) -> int:
-        """How many positions a weight of one input can have: those of its group's kernels."""
-        return self.kernel.shape[0] // self.groups * math.prod(self.kernel.shape[2:])
 
     @property
     def possible(self) -> int:
@@ -532,11 +522,6 @@ class Injection:
     def out_shape(self) -> tuple[int, ...]:
         """As the layer's."""
         return self.shape
-
-    @property
-    def targets(self) -> int:
-        """As many as neurons, though no weight has one."""
-        return self.n_post
 
     @property
     def weights(self) -> Int32s:

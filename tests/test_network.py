@@ -509,7 +509,7 @@ def test_a_network_counts_all_its_parts():
     maps = Convolution([[[[1, 0]]]], (1, 1, 3))
     first = a_layer("a", maps, LIF, recurrent=recurrent)
     network = a_network((first, skipping(INPUT, 3)))
-    assert [part.possible for part in first.kinds] == [2, 4]
+    assert [part.possible for part in first.wiring] == [2, 4]
     # The kernel's two weights meet an input each at two places; one of them is 0.
     assert network.weights == 2 + 4 + 8 + 12
     assert (network.connections, network.synapses) == (4 + 4 + 8 + 12, 2 + 4 + 8 + 12)

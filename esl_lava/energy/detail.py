@@ -90,7 +90,7 @@ def _detail(layer: Layer, in_spikes: int) -> LayerDetail:
     return LayerDetail(
         inputs=sum(part.n_pre for part in layer.wiring),
         nonzero=sum(part.nonzero for part in layer.wiring),
-        targets=first.targets,
+        targets=first.n_post if first.injects else first.possible // first.in_shape[0],
         in_spikes=in_spikes,
         convolution=first.shares,
         bias=layer.bias is not None,

@@ -240,13 +240,10 @@ class _Worker:
         kept: Mapping[str, Mapping[str, Array]],
         decisions: Ints,
     ) -> None:
-        """Prepare.
+        """Of all samples are `inputs`, and what is to be filled.
 
-        Args:
-            layers: all of the network.
-            inputs: (samples, T, inputs), of all samples.
-            kept: "spikes", "u" and "v" -> layer name -> (samples, T, neurons), to be filled.
-            decisions: (samples,), to be filled.
+        `kept` is "spikes", "u" and "v" -> layer name -> (samples, T, neurons), `decisions`
+        are (samples,).
         """
         self.input_spikes = 0
         self.totals = np.zeros((len(layers), 5), np.int64)

@@ -118,17 +118,11 @@ class Synapses:
     """
 
     def __init__(
-        self,
-        connections: Connections,
-        arriving: Ints | None,
-        late: int | Int32s = 0,
+        self, connections: Connections, arriving: Ints | None, late: int | Int32s = 0
     ) -> None:
-        """Prepare.
+        """`arriving` is (n_pre,) the input neuron at each place, if out of order.
 
-        Args:
-            connections: to be summed.
-            arriving: (n_pre,) the input neuron at each place, if out of order.
-            late: steps until spikes arrive, at all neurons or at each, (n_post,).
+        `late` are the steps until spikes arrive, at all neurons or at each, (n_post,).
         """
         self.connections = connections
         self._arriving: slice | Ints = slice(None) if arriving is None else arriving
