@@ -103,10 +103,6 @@ class Cuba(Frozen):
         """Whether any membrane potential can exceed its threshold."""
         return bool(np.min(self.threshold) < NEVER)
 
-    def fires_once(self, steps: int) -> bool:
-        """Whether the pause after a spike lasts to the end of any sample of so many steps."""
-        return self.refractory >= max(1, steps - 1)
-
 
 INTEGRATOR = Cuba(current_decay=DECAY_UNITY, voltage_decay=0, threshold=NEVER)
 """The readout: v holds the running sum of the weighted input and never fires."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
 import numba
@@ -171,7 +171,10 @@ def run(
     decisions = np.empty(samples, np.int64)
     size = _chunk(layers, samples, steps)
     chunks = [slice(n, min(n + size, samples)) for n in range(0, samples, size)]
-    workers = [_Worker(layers, inputs, kept, decisions) for _ in range(min(THREADS, len(chunks)))]
+    workers = [
+        _Worker(layers, inputs, kept, decisions, np.zeros((len(layers), 5), np.int64))
+        for _ in range(min(THREADS, len(chunks)))
+    ]
     if len(workers) == 1:
         for chunk in chunks:
             workers[0].run(chunk)
@@ -186,9 +189,7 @@ def run(
         with ThreadPoolExecutor(len(workers)) as pool:
             # The results are waited for: map cancels what is left when one fails.
             list(pool.map(run_in_thread, chunks))
-    totals = np.zeros((len(layers), 5), np.int64)
-    for worker in workers:
-        totals += worker.totals
+    totals = np.sum([worker.totals for worker in workers], axis=0).tolist()
     return Result(
         spikes=kept["spikes"],
         readout=kept["v"][last[0]] if last else None,
@@ -205,12 +206,12 @@ def run(
                     spikes=spikes,
                     returned=returned,
                 )
-                for prepared, (spikes, _, _, sops, returned) in zip(layers, totals.tolist())
+                for prepared, (spikes, _, _, sops, returned) in zip(layers, totals)
             ),
         ),
         overflows={
             prepared.layer.name: (wraps, clips)
-            for prepared, (_, wraps, clips, *_) in zip(layers, totals.tolist())
+            for prepared, (_, wraps, clips, *_) in zip(layers, totals)
         },
         u=kept["u"],
         v={name: kept["v"][name] for name in states},
@@ -224,71 +225,65 @@ def _chunk(layers: list[_Prepared], samples: int, steps: int) -> int:
     return min(-(-samples // THREADS), max(fitting, -(-LANES // steps)))
 
 
+@dataclass(eq=False)
 class _Worker:
     """What runs chunks, one after the other, in memory of its own.
 
     Attributes:
-        input_spikes: that arrived so far.
+        layers, inputs: all of them, and of all samples.
+        kept: "spikes", "u" and "v" -> layer name -> (samples, T, neurons), to be filled.
+        decisions: (samples,), to be filled.
         totals: (layers, 5) int64, what each layer did so far: spikes, wraps of u, clips
             of v, synaptic operations, spikes that came back to it.
+        input_spikes: that arrived so far.
+        memory: see `_scratch`.
+        arriving, spikes: source -> (n, T, neurons) of the present chunk, and how many.
     """
 
-    def __init__(
-        self,
-        layers: list[_Prepared],
-        inputs: Array,
-        kept: Mapping[str, Mapping[str, Array]],
-        decisions: Ints,
-    ) -> None:
-        """Of all samples are `inputs`, and what is to be filled.
-
-        `kept` is "spikes", "u" and "v" -> layer name -> (samples, T, neurons), `decisions`
-        are (samples,).
-        """
-        self.input_spikes = 0
-        self.totals = np.zeros((len(layers), 5), np.int64)
-        self._layers = layers
-        self._inputs = inputs
-        self._kept = kept
-        self._decisions = decisions
-        self._memory: dict[str, Array] = {}
-        self._arriving: dict[str, Array] = {}  # (n, T, neurons) of the present chunk, by source
-        self._spikes: dict[str, int] = {}  # how many there are
+    layers: list[_Prepared]
+    inputs: Array
+    kept: Mapping[str, Mapping[str, Array]]
+    decisions: Ints
+    totals: Ints
+    input_spikes: int = 0
+    memory: dict[str, Array] = field(default_factory=dict)
+    arriving: dict[str, Array] = field(default_factory=dict)
+    spikes: dict[str, int] = field(default_factory=dict)
 
     def run(self, here: slice) -> None:
         """Run the samples `here` through all layers."""
-        inputs = self._inputs[here]
+        inputs = self.inputs[here]
         if not inputs.flags.writeable:  # numba would compile anew
             inputs = inputs.copy()
-        self._arriving = {INPUT: inputs}
+        self.arriving = {INPUT: inputs}
         # numpy counts booleans much faster.
         counted = inputs.view(bool) if inputs.dtype == np.uint8 else inputs
-        self._spikes = {INPUT: int(np.count_nonzero(counted))}
-        self.input_spikes += self._spikes[INPUT]
-        for prepared, total in zip(self._layers, self.totals):
+        self.spikes = {INPUT: int(np.count_nonzero(counted))}
+        self.input_spikes += self.spikes[INPUT]
+        for prepared, total in zip(self.layers, self.totals):
             name, before = prepared.layer.name, int(total[0])
             outputs = self._layer(prepared, here, total)
-            self._arriving[name] = outputs["spikes"]
-            self._spikes[name] = int(total[0]) - before
+            self.arriving[name] = outputs["spikes"]
+            self.spikes[name] = int(total[0]) - before
         ordered = {what: prepared.in_order(values) for what, values in outputs.items()}
-        self._decisions[here] = decide(prepared.layer, **ordered)
+        self.decisions[here] = decide(prepared.layer, **ordered)
 
     def _layer(self, prepared: _Prepared, here: slice, total: Ints) -> dict[str, Array]:
         """Spikes of a layer for the samples `here`, and u and v where somebody needs them."""
         name = prepared.layer.name
-        shape = (*self._arriving[INPUT].shape[:2], prepared.layer.neurons)
+        shape = (*self.arriving[INPUT].shape[:2], prepared.layer.neurons)
         sums = self._sums(prepared, total)
         injected = _NO_TRACE
         if prepared.injected is not None:
-            injected = self._arriving[prepared.injected.source].astype(np.int32)
+            injected = self.arriving[prepared.injected.source].astype(np.int32)
             if prepared.injected.delays is not None:
                 delay(injected, prepared.injected.delays.copy())
             injected = _drive(prepared.bias + injected)
         needed = ["spikes"]
-        if prepared is self._layers[-1]:
+        if prepared is self.layers[-1]:
             needed += decisive(prepared.layer, shape[1])
         outputs = {}
-        for what, kept in self._kept.items():
+        for what, kept in self.kept.items():
             dtype = np.uint8 if what == "spikes" else np.int32
             if name in kept and prepared.order is None:
                 outputs[what] = kept[name][here]
@@ -307,14 +302,14 @@ class _Worker:
             total,
         )
         if prepared.order is not None:
-            for what, kept in self._kept.items():
+            for what, kept in self.kept.items():
                 if name in kept:
                     kept[name][here] = prepared.in_order(outputs[what])
         return outputs
 
     def _sums(self, prepared: _Prepared, total: Ints) -> Array:
         """(samples, T, width) weighted input of a layer, but for the recurrent one."""
-        shape = (*self._arriving[INPUT].shape[:2], prepared.width)
+        shape = (*self.arriving[INPUT].shape[:2], prepared.width)
         sample_steps = shape[0] * shape[1]
         sums = self._scratch("sums", shape, np.int16 if prepared.item == 2 else np.int32)
         if not prepared.parts:
@@ -322,8 +317,8 @@ class _Worker:
         neurons = prepared.layer.neurons
         for index, part in enumerate(prepared.parts):
             own = self._scratch("further", shape, sums.dtype.type) if index else sums
-            coming = self._arriving[part.source]
-            rate = self._spikes[part.source] / sample_steps
+            coming = self.arriving[part.source]
+            rate = self.spikes[part.source] / sample_steps
             kind = part.synapses.cheapest(part.kinds, own.itemsize, rate, sample_steps)
             total[3] += part.synapses.add(kind, coming, own)
             if part.synapses.connections.shares:
@@ -339,9 +334,9 @@ class _Worker:
     def _scratch(self, what: str, shape: tuple[int, ...], dtype: type) -> Array:
         """An array in this worker's memory; one of the same name before is overwritten."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        if what not in self._memory or self._memory[what].size < size:
-            self._memory[what] = np.empty(size, np.uint8)
-        return self._memory[what][:size].view(dtype).reshape(shape)
+        if what not in self.memory or self.memory[what].size < size:
+            self.memory[what] = np.empty(size, np.uint8)
+        return self.memory[what][:size].view(dtype).reshape(shape)
 
 
 def _wrap(sums: Array, bound: int, coming: Array) -> int:

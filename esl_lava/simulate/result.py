@@ -136,8 +136,9 @@ def decisive(last: Layer, steps: int) -> tuple[str, ...]:
     """Which of "u" and "v" of the last layer `decide` needs, for samples of `steps`."""
     if not last.neuron.fires:
         return ("v",)
-    once = last.neuron.fires_once(steps) and not last.inputs[0].connections.injects
-    return ("u", "v") if once else ()
+    # The pause after a spike lasts to the end of any sample.
+    once = last.neuron.refractory >= max(1, steps - 1)
+    return ("u", "v") if once and not last.inputs[0].connections.injects else ()
 
 
 def decide(

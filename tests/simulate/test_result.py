@@ -22,6 +22,7 @@ from esl_lava.simulate.result import (
     chosen_layers,
     count,
     decide,
+    decisive,
     joined,
     sops_by_sample,
 )
@@ -158,6 +159,12 @@ def test_graded_spikes_are_checked_against_their_bits():
     for value in (8, -8):
         with pytest.raises(DataError, match=rf"integers in -7..7, found {value}"):
             checked_input(graded, value * ONES.astype(np.int64))
+
+
+def test_a_pause_to_the_end_makes_the_first_spike_decide():
+    for refractory, expected in ((62, [2, 2, 2, 0]), (0, [0, 0, 0, 0])):
+        last = a_layer("a", Matrix.from_dense([[1]]), Cuba(4096, 0, 5, refractory))
+        assert [len(decisive(last, steps)) for steps in (1, 2, 63, 64)] == expected
 
 
 def test_decide():
