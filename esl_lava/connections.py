@@ -144,7 +144,7 @@ class Matrix(Frozen):
 
     @property
     def stored(self) -> int:
-        """Number of weights (positions the mask allows): one for each connection."""
+        """Number of weights (positions the mask allows)."""
         return int(self.indices.size)
 
     @property
@@ -152,20 +152,8 @@ class Matrix(Frozen):
         """Number of weights that are not 0."""
         return int(np.count_nonzero(self.weights))
 
-    @property
-    def possible_connections(self) -> int:
-        """Number of connections if the mask allowed every position."""
-        return self.possible
-
-    @property
-    def count(self) -> int:
-        """Number of connections."""
-        return self.stored
-
-    @property
-    def synapses(self) -> int:
-        """Number of connections whose integer weight is not 0."""
-        return self.nonzero
+    # Each weight makes one connection.
+    possible_connections, count, synapses = possible, stored, nonzero
 
     def rows(self) -> Ints:
         """(connections,) output neuron of each entry."""
@@ -505,23 +493,15 @@ class Injection:
 
     @property
     def n_pre(self) -> int:
-        """Number of inputs."""
-        return math.prod(self.shape)
-
-    @property
-    def n_post(self) -> int:
-        """Number of neurons."""
+        """Number of inputs, and of neurons."""
         return math.prod(self.shape)
 
     @property
     def in_shape(self) -> tuple[int, ...]:
-        """As the layer's."""
+        """Of the inputs, and of the layer."""
         return self.shape
 
-    @property
-    def out_shape(self) -> tuple[int, ...]:
-        """As the layer's."""
-        return self.shape
+    n_post, out_shape = n_pre, in_shape
 
     @property
     def weights(self) -> Int32s:
