@@ -72,8 +72,3 @@ def crossed(spikes: Ints, synapses: Ints) -> Ints:
         synapses: (rows, n) as `fan_out` has them.
     """
     return np.einsum("...rn,rn->...", spikes, synapses)
-
-
-def widened(synapses: Ints, rows: int) -> Ints:
-    """What `fan_out` found, in at least as many rows as it has."""
-    return synapses[np.minimum(np.arange(rows), len(synapses) - 1)]

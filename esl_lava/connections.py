@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -49,7 +49,15 @@ def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Matrix:
+class Frozen:
+    """What is copied and pickled through its constructor: numpy forgets "read-only" there."""
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), tuple(getattr(self, one.name) for one in fields(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix(Frozen):
     """The existing connections of a fully connected layer, compressed by output row.
 
     A connection may carry weight 0 (it was quantised away); it stays a connection.
@@ -98,10 +106,6 @@ class Matrix:
             if not ascending.all():
                 raise ValueError("input indices are not strictly ascending within a row")
 
-    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        # numpy forgets "read-only" in copies and pickles; the constructor does not.
-        return Matrix, (self.n_post, self.n_pre, self.indptr, self.indices, self.weights)
-
     @staticmethod
     def from_dense(weights: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> Matrix:
         """Connections where `mask` (n_post, n_pre) is true, with `weights` of that shape.
@@ -119,10 +123,9 @@ class Matrix:
             raise ValueError(f"mask of shape {allowed.shape}, weights of shape {dense.shape}")
         if (dense[~allowed] != 0).any():
             raise ValueError("a weight outside the mask is not zero")
-        post, pre = np.nonzero(allowed)
-        indptr = np.zeros(dense.shape[0] + 1, np.int64)
-        np.cumsum(np.bincount(post, minlength=dense.shape[0]), out=indptr[1:])
-        return Matrix(dense.shape[0], dense.shape[1], indptr, pre, dense[allowed])
+        n_post, n_pre = dense.shape
+        indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(allowed, axis=1))])
+        return Matrix(n_post, n_pre, indptr, np.nonzero(allowed)[1], dense[allowed])
 
     @property
     def in_shape(self) -> tuple[int]:
@@ -135,18 +138,13 @@ class Matrix:
         return (self.n_post,)
 
     @property
-    def targets(self) -> int:
-        """How many positions a weight of one input can have."""
-        return self.n_post
-
-    @property
     def possible(self) -> int:
         """Number of positions, connected or not."""
         return self.n_post * self.n_pre
 
     @property
     def stored(self) -> int:
-        """Number of weights (positions the mask allows): one for each connection."""
+        """Number of weights (positions the mask allows)."""
         return int(self.indices.size)
 
     @property
@@ -154,20 +152,8 @@ class Matrix:
         """Number of weights that are not 0."""
         return int(np.count_nonzero(self.weights))
 
-    @property
-    def possible_connections(self) -> int:
-        """Number of connections if the mask allowed every position."""
-        return self.possible
-
-    @property
-    def count(self) -> int:
-        """Number of connections."""
-        return self.stored
-
-    @property
-    def synapses(self) -> int:
-        """Number of connections whose integer weight is not 0."""
-        return self.nonzero
+    # Each weight makes one connection.
+    possible_connections, count, synapses = possible, stored, nonzero
 
     def rows(self) -> Ints:
         """(connections,) output neuron of each entry."""
@@ -193,7 +179,7 @@ class Matrix:
         """
         used = self.weights != 0
         if onto is not None:
-            used &= np.repeat(onto, np.diff(self.indptr))
+            used &= onto[self.rows()]
         return np.bincount(self.indices[used], minlength=self.n_pre).astype(np.int64)
 
     def signed_sums(self) -> tuple[Ints, Ints]:
@@ -239,7 +225,7 @@ class Matrix:
 
 
 @dataclass(frozen=True, eq=False)
-class Convolution:
+class Convolution(Frozen):
     """A kernel slid over feature maps, as torch's conv2d (cross-correlation, zero padding).
 
     A weight is a position of the kernel, and makes a connection at every place it slides to.
@@ -300,11 +286,6 @@ class Convolution:
         if self.kernel[~self.mask()].any():
             raise ValueError("a weight outside the mask is not zero")
 
-    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        # numpy forgets "read-only" in copies and pickles; the constructor does not.
-        parts = (self.kernel, self.in_shape, self.stride, self.padding, self.dilation)
-        return Convolution, (*parts, self.groups, self.allowed)
-
     @property
     def out_shape(self) -> tuple[int, int, int]:
         """(channels, rows, columns) of the output."""
@@ -330,11 +311,6 @@ class Convolution:
     def weights(self) -> Int32s:
         """(weights,) that the mask allows, in the kernel's order."""
         return self.kernel[self.mask()]
-
-    @property
-    def targets(self) -> int:
-        """How many positions a weight of one input can have: those of its group's kernels."""
-        return self.kernel.shape[0] // self.groups * math.prod(self.kernel.shape[2:])
 
     @property
     def possible(self) -> int:
@@ -431,8 +407,7 @@ class Convolution:
         weights = np.broadcast_to(self.kernel[co, ci, ky, kx][:, None], pre.shape)
         pre, post, weights = pre[inside], post[inside], weights[inside]
         order = np.lexsort((pre, post))
-        indptr = np.zeros(self.n_post + 1, np.int64)
-        np.cumsum(np.bincount(post, minlength=self.n_post), out=indptr[1:])
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(post, minlength=self.n_post))])
         return Matrix(self.n_post, self.n_pre, indptr, pre[order], weights[order])
 
     def signed_sums(self) -> tuple[Ints, Ints]:
@@ -440,11 +415,8 @@ class Convolution:
 
         An output at the border of the maps meets only a part of it.
         """
-        kernel = self.kernel.reshape(len(self.kernel), -1)
-        negative, positive = (
-            f(kernel, 0).sum(axis=1, dtype=np.int64) for f in (np.minimum, np.maximum)
-        )
-        return negative, positive
+        kernel = self.kernel.reshape(len(self.kernel), -1).astype(np.int64)
+        return np.minimum(kernel, 0).sum(axis=1), np.maximum(kernel, 0).sum(axis=1)
 
     def reached(self, active: Bools) -> Bools:
         """(n, n_post) whether a spike of (n, n_pre) crosses a synapse to each output."""
@@ -521,28 +493,15 @@ class Injection:
 
     @property
     def n_pre(self) -> int:
-        """Number of inputs."""
-        return math.prod(self.shape)
-
-    @property
-    def n_post(self) -> int:
-        """Number of neurons."""
+        """Number of inputs, and of neurons."""
         return math.prod(self.shape)
 
     @property
     def in_shape(self) -> tuple[int, ...]:
-        """As the layer's."""
+        """Of the inputs, and of the layer."""
         return self.shape
 
-    @property
-    def out_shape(self) -> tuple[int, ...]:
-        """As the layer's."""
-        return self.shape
-
-    @property
-    def targets(self) -> int:
-        """As many as neurons, though no weight has one."""
-        return self.n_post
+    n_post, out_shape = n_pre, in_shape
 
     @property
     def weights(self) -> Int32s:

@@ -109,11 +109,6 @@ class Counts:
         return sum(layer.spikes for layer in self.layers)
 
     @property
-    def connections(self) -> int:
-        """Connections between two neurons, of all layers together."""
-        return sum(layer.connections for layer in self.layers)
-
-    @property
     def possible_connections(self) -> int:
         """Connections of all layers together if nothing were pruned."""
         return sum(layer.possible_connections for layer in self.layers)

@@ -28,7 +28,7 @@ import numpy as np
 
 from esl_lava.arrays import Int32s, Ints
 from esl_lava.chip import DECAY_UNITY, MAX_DELAY, MAX_REFRACTORY, NEVER
-from esl_lava.connections import Connections, Convolution, Injection, Matrix, frozen
+from esl_lava.connections import Connections, Convolution, Frozen, Injection, Matrix, frozen
 from esl_lava.topology import INPUT
 
 __all__ = [
@@ -44,12 +44,16 @@ __all__ = [
     "Network",
 ]
 
-PARAMETERS = ("current_decay", "voltage_decay", "threshold")
-"""What a neuron of `Cuba` may have for itself."""
+PARAMETERS = {
+    "current_decay": (0, DECAY_UNITY),
+    "voltage_decay": (0, DECAY_UNITY),
+    "threshold": (1, NEVER),
+}
+"""What a neuron of `Cuba` may have for itself, and the least and the largest value."""
 
 
 @dataclass(frozen=True, eq=False)
-class Cuba:
+class Cuba(Frozen):
     """Current-based leaky integrate-and-fire neurons.
 
     A parameter is an integer, shared in the layer, or (n,) integers: one for each neuron
@@ -75,8 +79,7 @@ class Cuba:
         object.__setattr__(self, "refractory", operator.index(self.refractory))
         if not 0 <= self.refractory <= MAX_REFRACTORY:
             raise ValueError(f"refractory {self.refractory} is outside 0..{MAX_REFRACTORY}")
-        limits = {"current_decay": (0, DECAY_UNITY), "voltage_decay": (0, DECAY_UNITY)}
-        for name, (low, high) in {**limits, "threshold": (1, NEVER)}.items():
+        for name, (low, high) in PARAMETERS.items():
             value = getattr(self, name)
             if np.ndim(value) == 0:
                 value = operator.index(value)
@@ -89,10 +92,6 @@ class Cuba:
             if outside.size:
                 raise ValueError(f"{name} {outside[0]} is outside {low}..{high}")
 
-    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        parts = (self.current_decay, self.voltage_decay, self.threshold)
-        return Cuba, (*parts, self.refractory)
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cuba) and all(
             np.array_equal(getattr(self, one.name), getattr(other, one.name))
@@ -104,17 +103,13 @@ class Cuba:
         """Whether any membrane potential can exceed its threshold."""
         return bool(np.min(self.threshold) < NEVER)
 
-    def fires_once(self, steps: int) -> bool:
-        """Whether the pause after a spike lasts to the end of any sample of so many steps."""
-        return self.refractory >= max(1, steps - 1)
-
 
 INTEGRATOR = Cuba(current_decay=DECAY_UNITY, voltage_decay=0, threshold=NEVER)
 """The readout: v holds the running sum of the weighted input and never fires."""
 
 
 @dataclass(frozen=True, eq=False)
-class Input:
+class Input(Frozen):
     """What feeds a layer from one place.
 
     Attributes:
@@ -138,12 +133,9 @@ class Input:
         if self.delays is not None:
             object.__setattr__(self, "delays", frozen(self.delays, np.int32))
 
-    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return Input, (self.source, self.connections, self.delays)
-
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class Layer(Frozen):
     """A group of neurons and all that feeds it.
 
     Attributes:
@@ -208,9 +200,6 @@ class Layer:
                 )
             if given.delays is not None:
                 raise ValueError("recurrent connections have no delays")
-
-    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return Layer, (self.name, self.inputs, self.neuron, self.bias)
 
     @property
     def neurons(self) -> int:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from esl_lava.arrivals import by_steps_left, crossed, fan_out, latest, widened
+from esl_lava.arrivals import by_steps_left, crossed, fan_out, latest
 from esl_lava.network import INPUT, Cuba, Injection, Input, Matrix
 from tests.graphs import a_layer, a_network, ends
 from tests.test_network import any_convolution
@@ -50,7 +50,6 @@ def test_every_synapse_is_crossed_that_is_reached_in_time():
     spikes = np.array([[[1, 1], [0, 2], [3, 0]], [[0, 0], [1, 0], [0, 1]]])
     assert crossed(spikes, synapses).tolist() == [1 + 4 + 15, 4 + 2]
     assert crossed(spikes[0], synapses) == 20
-    assert widened(synapses[:2], 4).tolist() == [[1, 0], [4, 2], [4, 2], [4, 2]]
 
 
 def test_ends_of_a_network_and_when_their_spikes_arrive():

@@ -24,7 +24,7 @@ def detailed(network: Network, counts: Counts) -> Counts:
             LayerDetail(
                 inputs=sum(part.n_pre for part in layer.wiring),
                 nonzero=sum(part.nonzero for part in layer.wiring),
-                targets=first.targets,
+                targets=first.n_post if first.injects else first.possible // first.in_shape[0],
                 in_spikes=sum(spikes[given.source] for given in layer.feeding) + counted.returned,
                 convolution=first.shares,
                 bias=layer.bias is not None,

@@ -40,7 +40,7 @@ from esl_lava.results.verification import (
     TimeDifference,
     Verification,
 )
-from esl_lava.simulate import Result, backend_options, lava_cpu, simulate
+from esl_lava.simulate import Result, backend_options, simulate
 
 Show = Callable[[str, int, int], None]
 """Told a backend, and how many samples it has finished of how many."""
@@ -196,8 +196,7 @@ def _run(
     **options: Any,
 ) -> Result:
     if backend == "lava":
-        firing = tuple(layer.name for layer in network.layers if layer.neuron.fires)
-        return lava_cpu.run_file(net_path, network, spikes, firing, states=states, **options)
+        options["path"] = net_path
     return simulate(network, spikes, backend, record="all", states=states, **options)
 
 

@@ -76,7 +76,8 @@ def traffic(network: Network, core_map: CoreMap, spikes: Mapping[str, Ints]) -> 
                         f"spikes of {source} are given by {len(spikes[source])} steps left, "
                         f"not by {len(fan_out)}, as layer {layer.name} needs"
                     )
-                fan_out = arrivals.widened(fan_out, len(spikes[source]))
+                # Its last row is of all that have at least so many steps left.
+                fan_out = fan_out[np.arange(len(spikes[source])).clip(max=len(fan_out) - 1)]
                 sops[core.number] += int(arrivals.crossed(spikes[source], fan_out))
                 crossing = np.where(fan_out > 0, spikes[source], 0).sum(axis=0)
                 np.add.at(messages[:, core.number], home[source], crossing)

@@ -24,6 +24,17 @@ FORMAT = "esl-lava model"
 FORMAT_VERSION = 1
 MAX_DEPTH = 32
 
+PARTS = {
+    "package": str,
+    "config": str,
+    "weights": dict,
+    "masks": dict,
+    "ever": dict,
+    "history": list,
+    "state": dict,
+}
+"""What a file always holds, in its order: fields of a `SavedModel`, and their types there."""
+
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SCALARS = (str, int, float, type(None))
 
@@ -67,17 +78,8 @@ def write(saved: SavedModel, path: Path) -> None:
     """
     from esl_lava.modelfile.packing import packed  # which needs torch
 
-    content: dict[str, object] = {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        "package": saved.package,
-        "config": saved.config,
-        "weights": saved.weights,
-        "masks": saved.masks,
-        "ever": saved.ever,
-        "history": saved.history,
-        "state": saved.state,
-    }
+    content = {"format": FORMAT, "version": FORMAT_VERSION}
+    content |= {part: getattr(saved, part) for part in PARTS}
     if saved.data:
         content["data"] = saved.data
     replace_file(path, packed(content))
@@ -103,16 +105,13 @@ def read(path: Path) -> SavedModel:
         raise FileError(
             f"{path}: format version {shown}, this esl-lava reads version {FORMAT_VERSION}"
         )
-    parts = {"package": str, "config": str, "history": list, "state": dict}
-    for key, kind in parts.items():
-        if not isinstance(content.get(key), kind):
+    for key, kind in PARTS.items():
+        part = content.get(key)
+        if key in ("weights", "masks", "ever"):
+            if not _is_table(part, np.ndarray):
+                raise FileError(f"{path}: part {key!r} is not a table of tensors")
+        elif not isinstance(part, kind):
             raise FileError(f"{path}: part {key!r} is missing or of the wrong kind")
-    for key in ("weights", "masks", "ever"):
-        table = content.get(key)
-        if not isinstance(table, dict) or not all(
-            isinstance(name, str) and isinstance(array, np.ndarray) for name, array in table.items()
-        ):
-            raise FileError(f"{path}: part {key!r} is not a table of tensors")
     if not all(isinstance(record, dict) for record in content["history"]) or not _holds(
         content["history"], _SCALARS, MAX_DEPTH
     ):
@@ -120,22 +119,17 @@ def read(path: Path) -> SavedModel:
     if not _holds(content["state"], (*_SCALARS, np.ndarray), MAX_DEPTH):
         raise FileError(f"{path}: part 'state' holds more than tensors and plain values")
     data = content.get("data", {})  # files from before there was any have none
-    if not isinstance(data, dict) or not all(
-        isinstance(split, str) and isinstance(digest, str) and _SHA256.fullmatch(digest)
-        for split, digest in data.items()
-    ):
+    if not _is_table(data, str) or not all(map(_SHA256.fullmatch, data.values())):
         raise FileError(f"{path}: part 'data' is not a table of digests")
     if fault := _faulty_masks(content["weights"], content["masks"], content["ever"]):
         raise FileError(f"{path}: {fault}")
-    return SavedModel(
-        config=content["config"],
-        weights=content["weights"],
-        masks=content["masks"],
-        ever=content["ever"],
-        history=content["history"],
-        state=content["state"],
-        package=content["package"],
-        data=data,
+    return SavedModel(**{part: content[part] for part in PARTS}, data=data)
+
+
+def _is_table(value: object, kind: type) -> bool:
+    """Whether a value is a dictionary with keys of text and values of a kind."""
+    return isinstance(value, dict) and all(
+        isinstance(key, str) and isinstance(item, kind) for key, item in value.items()
     )
 
 

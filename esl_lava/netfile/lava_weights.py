@@ -12,33 +12,20 @@ import numpy as np
 import numpy.typing as npt
 
 
-def effective_weights(weights: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-    """What each weight of a fully connected layer counts for in Lava's fixed point.
-
-    Args:
-        weights: (n_post, n_pre) integers with at least one non-zero entry.
-
-    Returns:
-        (n_post, n_pre) float64, exact. Lava rounds each sum of them down to an integer,
-        so that a fraction shows as soon as two spikes meet.
-    """
-    (effective,) = effective_together(weights)
-    return effective
-
-
-def effective_together(
+def effective_weights(
     *matrices: npt.NDArray[np.int32],
 ) -> tuple[npt.NDArray[np.float64], ...]:
-    """What the weights of matrices that netx shifts together count for in Lava.
+    """What the weights of fully connected matrices count for in Lava's fixed point.
 
-    So it loads the feed-forward and the recurrent weights of a recurrent layer, which
-    Lava then judges apart.
+    netx shifts them together. So it loads the feed-forward and the recurrent weights of a
+    recurrent layer, which Lava then judges apart.
 
     Args:
         matrices: (n_post, n_pre) integers each, not all of them zero.
 
     Returns:
-        As `effective_weights`, for each.
+        (n_post, n_pre) float64 each, exact. Lava rounds each sum of them down to an integer,
+        so that a fraction shows as soon as two spikes meet.
     """
     w = np.concatenate([matrix.astype(np.int64) for matrix in matrices], axis=1)
     low, high = int(w.min()), int(w.max())

@@ -15,7 +15,7 @@ import numpy as np
 
 from esl_lava.chip import BIAS_BITS, BIAS_RANGE, LAVA_SLIDING, WEIGHT_RANGE
 from esl_lava.errors import LimitError
-from esl_lava.netfile.lava_weights import effective_together
+from esl_lava.netfile.lava_weights import effective_weights
 from esl_lava.netfile.writer import beyond_netx
 from esl_lava.network import Layer, Network
 
@@ -56,7 +56,7 @@ def weights_survive_lava(layer: Layer) -> Iterator[str]:
         for matrix in matrices
     ]
     for name, matrix, before, after in zip(
-        ("weight", "recurrent weight"), matrices, written, effective_together(*written)
+        ("weight", "recurrent weight"), matrices, written, effective_weights(*written)
     ):
         changed = np.flatnonzero(after != before)
         if changed.size:

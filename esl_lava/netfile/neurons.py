@@ -45,31 +45,23 @@ def read_neuron(group: h5py.Group, shape: tuple[int, ...], kind: str) -> Cuba:
 def _parameter(neuron: h5py.Group, key: str, shape: tuple[int, ...]) -> Any:
     """An integer, or one for each neuron or channel."""
     values = integers(neuron, key, math.prod(shape), floats=False)
-    _check_type(values, key)
+    # Lava computes in the type found in the file (lava-nc 0.10.0, `proc/lif/models.py`): the
+    # threshold is shifted in its own type, and int64 with uint64 makes float64, without shift.
+    if values.dtype == np.uint64:
+        raise RefusedError(f"neuron/{key} is of type uint64, with which Lava hangs")
+    if key == "vThMant" and values.ndim and values.size:
+        largest, holds = int(values.max()), int(np.iinfo(values.dtype).max)
+        if largest << STATE_SHIFT > holds:
+            raise RefusedError(
+                f"neuron/{key} {largest} in an array of type {values.dtype}: Lava shifts it left "
+                f"by {STATE_SHIFT} bits in that type, which holds up to {holds}"
+            )
     if key == "vThMant" and (values <= 4 * NEVER).all():
         # v ends below NEVER, whatever lies beyond it; 2**18 - 1 is SLAYER's "never".
         values = np.minimum(values, NEVER)
     if values.ndim == 0 or (values.size == 1 and shape[0] != 1):
         return int(values.ravel()[0])
     return values if values.shape == shape[:1] else for_each_neuron(values, shape, key)
-
-
-def _check_type(values: Array, key: str) -> None:
-    """Refuse types in which Lava cannot compute: it does so in the type found in the file.
-
-    (lava-nc 0.10.0, `proc/lif/models.py`: the threshold is shifted in its own type, and int64
-    with uint64 makes float64, which has no shift.)
-    """
-    if values.dtype == np.uint64:
-        raise RefusedError(f"neuron/{key} is of type uint64, with which Lava hangs")
-    if key != "vThMant" or values.ndim == 0 or not values.size:
-        return
-    largest, holds = int(values.max()), int(np.iinfo(values.dtype).max)
-    if largest << STATE_SHIFT > holds:
-        raise RefusedError(
-            f"neuron/{key} {largest} in an array of type {values.dtype}: Lava shifts it left by "
-            f"{STATE_SHIFT} bits in that type, which holds up to {holds}"
-        )
 
 
 def for_each_neuron(values: Array, shape: tuple[int, ...], key: str) -> Array:

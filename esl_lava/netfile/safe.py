@@ -41,13 +41,16 @@ def subgroup(parent: h5py.Group, key: str) -> h5py.Group:
 
 def is_group(parent: h5py.Group, key: str) -> bool:
     """Whether the file itself has a group of that name."""
-    if not has(parent, key) or parent.id.links.get_info(key.encode()).type != h5py.h5l.TYPE_HARD:
-        return False
-    return isinstance(parent[key], h5py.Group)
+    return _is_own(parent, key) and isinstance(parent[key], h5py.Group)
+
+
+def _is_own(parent: h5py.Group, key: str) -> bool:
+    """Whether something of that name lies in the file itself."""
+    return has(parent, key) and parent.id.links.get_info(key.encode()).type == h5py.h5l.TYPE_HARD
 
 
 def _item(parent: h5py.Group, key: str) -> Any:
-    if not has(parent, key) or parent.id.links.get_info(key.encode()).type != h5py.h5l.TYPE_HARD:
+    if not _is_own(parent, key):
         raise RefusedError(f"{parent.name.rstrip('/')}/{key} is missing or a link")
     return parent[key]
 

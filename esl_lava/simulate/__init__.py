@@ -1,4 +1,10 @@
-"""From the integer network and spikes to spikes, decisions and counts."""
+"""From the integer network and spikes to spikes, decisions and counts.
+
+A backend is a module with `run(network, inputs, record, states, *, ...) -> Result`. Inputs are
+(samples, T, inputs) integers of `result.checked_input`; `record` and `states` name the firing
+layers whose spikes, and the layers whose u and v after each step, are to be kept. What may be
+given by name alone are options of the backend's own.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +18,7 @@ import numpy.typing as npt
 
 from esl_lava.errors import BackendError
 from esl_lava.network import Network
-from esl_lava.simulate.result import Names, Result, checked_input, recorded_layers, traced_layers
+from esl_lava.simulate.result import Names, Result, checked_input, chosen_layers
 
 __all__ = ["BACKENDS", "Result", "backend_options", "simulate"]
 
@@ -53,8 +59,8 @@ def simulate(
             or exceeds its deadline.
     """
     inputs = checked_input(network, spikes)
-    names = recorded_layers(network, record)
-    traced = traced_layers(network, states)
+    names = chosen_layers(network, record, firing=True)
+    traced = chosen_layers(network, states)
     known = backend_options(backend)
     if unknown := [name for name in options if name not in known]:
         raise BackendError(

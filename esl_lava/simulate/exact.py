@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
 import numba
@@ -24,7 +24,7 @@ from esl_lava.counts import Counts
 from esl_lava.kernels.cuba import run_neurons
 from esl_lava.kernels.synapses import delay
 from esl_lava.network import INPUT, Input, Layer, Network
-from esl_lava.simulate.result import Result, decide, decisive, layer_counts
+from esl_lava.simulate.result import Result, decide, decisive, layer_sizes
 from esl_lava.simulate.synapses import LANES, Synapses, outgoing, place_order
 
 CHUNK_BYTES = 4 << 20
@@ -70,15 +70,14 @@ class _Prepared:
         injected: whose values go to its membranes, None where nobody's do.
         order: None where its neurons are in order, else the neuron at each place.
         sizes: its counts when it has done nothing.
-        fires: whether its neurons can.
         item, unit: bytes of its sums, and what they are multiples of.
     """
 
     def __init__(self, layer: Layer, orders: Mapping[str, Ints | None], bits: int) -> None:
         self.layer = layer
-        self.sizes = layer_counts(layer, samples=0, steps=0, sops=0, spikes=0, returned=0)
-        self.fires = layer.neuron.fires
+        self.sizes = layer_sizes(layer)
         self.order = place_order(layer.inputs[0].connections)
+        place: slice | Ints = slice(None) if self.order is None else self.order
         self.parts: list[_Part] = []
         self.injected: Input | None = None
         for given in layer.feeding:
@@ -89,12 +88,14 @@ class _Prepared:
             graded = bits > 0 and given.source == INPUT
             kinds = ("scattered",) if graded else synapses.kinds()
             moved = _between(synapses.order, self.order)
-            self.parts.append(_Part(given.source, synapses, kinds, moved, self._placed(given)))
-        plain = len(layer.inputs) == 1 and self.injected is None and not (bits and self._from_input)
+            # A copy: numba would compile anew for what cannot be written.
+            delays = None if given.delays is None else given.delays[place].copy()
+            self.parts.append(_Part(given.source, synapses, kinds, moved, delays))
+        graded = bits > 0 and any(part.source == INPUT for part in self.parts)
+        plain = len(layer.inputs) == 1 and self.injected is None and not graded
         small = plain and self.parts[0].synapses.exact16
         self.item = 2 if small else 4
         self.unit = self.parts[0].synapses.unit if small else 1
-        place: slice | Ints = slice(None) if self.order is None else self.order
         self.bias = np.zeros(layer.neurons, np.int64)
         if layer.bias is not None:
             self.bias[:] = layer.bias[place]
@@ -108,19 +109,6 @@ class _Prepared:
         if layer.recurrent is not None:
             self.recurrent = outgoing(layer.recurrent.connections.unrolled(), self.order)
         self.width = max([p.synapses.width for p in self.parts], default=layer.neurons)
-
-    @property
-    def _from_input(self) -> bool:
-        return any(part.source == INPUT for part in self.parts)
-
-    def _placed(self, given: Input) -> Int32s | None:
-        """Its delays at the places of the neurons.
-
-        A copy: numba would compile anew for what cannot be written.
-        """
-        if given.delays is None:
-            return None
-        return given.delays.copy() if self.order is None else given.delays[self.order]
 
     def in_order(self, values: Array) -> Array:
         """(samples, T, neurons) values in the order of neurons."""
@@ -166,20 +154,27 @@ def run(
     record: tuple[str, ...] = (),
     states: tuple[str, ...] = (),
 ) -> Result:
-    """Simulate samples from rest.
-
-    Args:
-        network: any.
-        inputs: (samples, T, inputs) integers (`result.checked_input`).
-        record: names of firing layers whose spikes to keep.
-        states: names of layers whose u and v after each step to keep.
-    """
+    """Simulate samples from rest; arguments as of every backend's `run` (`simulate`)."""
     layers = prepare(network)
     samples, steps = inputs.shape[:2]
-    kept = _Kept(layers, samples, steps, record, states)
+    sizes = {layer.name: layer.neurons for layer in network.layers}
+
+    def empty(names: Iterable[str], dtype: type) -> dict[str, Array]:
+        return {name: np.empty((samples, steps, sizes[name]), dtype) for name in names}
+
+    last = () if network.readout is None else (network.readout.name,)
+    kept = {
+        "spikes": empty(record, np.uint8),
+        "u": empty(states, np.int32),
+        "v": empty({*states, *last}, np.int32),
+    }
+    decisions = np.empty(samples, np.int64)
     size = _chunk(layers, samples, steps)
     chunks = [slice(n, min(n + size, samples)) for n in range(0, samples, size)]
-    workers = [_Worker(layers, inputs, kept) for _ in range(min(THREADS, len(chunks)))]
+    workers = [
+        _Worker(layers, inputs, kept, decisions, np.zeros((len(layers), 5), np.int64))
+        for _ in range(min(THREADS, len(chunks)))
+    ]
     if len(workers) == 1:
         for chunk in chunks:
             workers[0].run(chunk)
@@ -194,13 +189,11 @@ def run(
         with ThreadPoolExecutor(len(workers)) as pool:
             # The results are waited for: map cancels what is left when one fails.
             list(pool.map(run_in_thread, chunks))
-    totals = np.zeros((len(layers), 5), np.int64)
-    for worker in workers:
-        totals += worker.totals
+    totals = np.sum([worker.totals for worker in workers], axis=0).tolist()
     return Result(
-        spikes=kept.spikes,
-        readout=kept.readout,
-        decisions=kept.decisions,
+        spikes=kept["spikes"],
+        readout=kept["v"][last[0]] if last else None,
+        decisions=decisions,
         counts=Counts(
             samples,
             steps,
@@ -213,15 +206,15 @@ def run(
                     spikes=spikes,
                     returned=returned,
                 )
-                for prepared, (spikes, _, _, sops, returned) in zip(layers, totals.tolist())
+                for prepared, (spikes, _, _, sops, returned) in zip(layers, totals)
             ),
         ),
         overflows={
             prepared.layer.name: (wraps, clips)
-            for prepared, (_, wraps, clips, *_) in zip(layers, totals.tolist())
+            for prepared, (_, wraps, clips, *_) in zip(layers, totals)
         },
-        u=kept.u,
-        v={name: kept.v[name] for name in kept.u},
+        u=kept["u"],
+        v={name: kept["v"][name] for name in states},
     )
 
 
@@ -232,90 +225,65 @@ def _chunk(layers: list[_Prepared], samples: int, steps: int) -> int:
     return min(-(-samples // THREADS), max(fitting, -(-LANES // steps)))
 
 
-class _Kept:
-    """What is kept of all samples.
-
-    Attributes:
-        spikes, u, v: layer name -> (samples, T, neurons), as asked for.
-        readout: v of a last layer that never fires.
-        decisions: (samples,) int64.
-    """
-
-    def __init__(
-        self,
-        layers: list[_Prepared],
-        samples: int,
-        steps: int,
-        record: tuple[str, ...],
-        states: tuple[str, ...],
-    ) -> None:
-        def empty(names: Iterable[str], dtype: type) -> dict[str, Array]:
-            sizes = {prepared.layer.name: prepared.layer.neurons for prepared in layers}
-            return {name: np.empty((samples, steps, sizes[name]), dtype) for name in names}
-
-        last = None if layers[-1].fires else layers[-1].layer.name
-        self.spikes = empty(record, np.uint8)
-        self.u = empty(states, np.int32)
-        self.v = empty({*states, *([] if last is None else [last])}, np.int32)
-        self.readout = None if last is None else self.v[last]
-        self.decisions = np.empty(samples, np.int64)
-
-
+@dataclass(eq=False)
 class _Worker:
     """What runs chunks, one after the other, in memory of its own.
 
     Attributes:
-        input_spikes: that arrived so far.
+        layers, inputs: all of them, and of all samples.
+        kept: "spikes", "u" and "v" -> layer name -> (samples, T, neurons), to be filled.
+        decisions: (samples,), to be filled.
         totals: (layers, 5) int64, what each layer did so far: spikes, wraps of u, clips
             of v, synaptic operations, spikes that came back to it.
+        input_spikes: that arrived so far.
+        memory: see `_scratch`.
+        arriving, spikes: source -> (n, T, neurons) of the present chunk, and how many.
     """
 
-    def __init__(self, layers: list[_Prepared], inputs: Array, kept: _Kept) -> None:
-        self.input_spikes = 0
-        self.totals = np.zeros((len(layers), 5), np.int64)
-        self._layers = layers
-        self._inputs = inputs
-        self._kept = kept
-        self._memory: dict[str, Array] = {}
+    layers: list[_Prepared]
+    inputs: Array
+    kept: Mapping[str, Mapping[str, Array]]
+    decisions: Ints
+    totals: Ints
+    input_spikes: int = 0
+    memory: dict[str, Array] = field(default_factory=dict)
+    arriving: dict[str, Array] = field(default_factory=dict)
+    spikes: dict[str, int] = field(default_factory=dict)
 
     def run(self, here: slice) -> None:
         """Run the samples `here` through all layers."""
-        kept = self._kept
-        arriving = {INPUT: _writable(self._inputs[here])}
-        spikes = {INPUT: _count(arriving[INPUT])}
-        self.input_spikes += spikes[INPUT]
-        for prepared, total in zip(self._layers, self.totals):
+        inputs = self.inputs[here]
+        if not inputs.flags.writeable:  # numba would compile anew
+            inputs = inputs.copy()
+        self.arriving = {INPUT: inputs}
+        # numpy counts booleans much faster.
+        counted = inputs.view(bool) if inputs.dtype == np.uint8 else inputs
+        self.spikes = {INPUT: int(np.count_nonzero(counted))}
+        self.input_spikes += self.spikes[INPUT]
+        for prepared, total in zip(self.layers, self.totals):
             name, before = prepared.layer.name, int(total[0])
-            outputs = self._layer(prepared, arriving, spikes, here, total)
-            arriving[name] = outputs["spikes"]
-            spikes[name] = int(total[0]) - before
+            outputs = self._layer(prepared, here, total)
+            self.arriving[name] = outputs["spikes"]
+            self.spikes[name] = int(total[0]) - before
         ordered = {what: prepared.in_order(values) for what, values in outputs.items()}
-        kept.decisions[here] = decide(prepared.layer, **ordered)
+        self.decisions[here] = decide(prepared.layer, **ordered)
 
-    def _layer(
-        self,
-        prepared: _Prepared,
-        arriving: Mapping[str, Array],
-        spikes: Mapping[str, int],
-        here: slice,
-        total: Ints,
-    ) -> dict[str, Array]:
+    def _layer(self, prepared: _Prepared, here: slice, total: Ints) -> dict[str, Array]:
         """Spikes of a layer for the samples `here`, and u and v where somebody needs them."""
         name = prepared.layer.name
-        shape = (*arriving[INPUT].shape[:2], prepared.layer.neurons)
-        sums = self._sums(prepared, arriving, spikes, total)
+        shape = (*self.arriving[INPUT].shape[:2], prepared.layer.neurons)
+        sums = self._sums(prepared, total)
         injected = _NO_TRACE
         if prepared.injected is not None:
-            injected = arriving[prepared.injected.source].astype(np.int32)
+            injected = self.arriving[prepared.injected.source].astype(np.int32)
             if prepared.injected.delays is not None:
                 delay(injected, prepared.injected.delays.copy())
             injected = _drive(prepared.bias + injected)
-        everywhere = {"spikes": self._kept.spikes, "u": self._kept.u, "v": self._kept.v}
         needed = ["spikes"]
-        if prepared is self._layers[-1]:
+        if prepared is self.layers[-1]:
             needed += decisive(prepared.layer, shape[1])
         outputs = {}
-        for what, kept in everywhere.items():
+        for what, kept in self.kept.items():
             dtype = np.uint8 if what == "spikes" else np.int32
             if name in kept and prepared.order is None:
                 outputs[what] = kept[name][here]
@@ -334,20 +302,14 @@ class _Worker:
             total,
         )
         if prepared.order is not None:
-            for what, kept in everywhere.items():
+            for what, kept in self.kept.items():
                 if name in kept:
                     kept[name][here] = prepared.in_order(outputs[what])
         return outputs
 
-    def _sums(
-        self,
-        prepared: _Prepared,
-        arriving: Mapping[str, Array],
-        spikes: Mapping[str, int],
-        total: Ints,
-    ) -> Array:
+    def _sums(self, prepared: _Prepared, total: Ints) -> Array:
         """(samples, T, width) weighted input of a layer, but for the recurrent one."""
-        shape = (*arriving[INPUT].shape[:2], prepared.width)
+        shape = (*self.arriving[INPUT].shape[:2], prepared.width)
         sample_steps = shape[0] * shape[1]
         sums = self._scratch("sums", shape, np.int16 if prepared.item == 2 else np.int32)
         if not prepared.parts:
@@ -355,8 +317,8 @@ class _Worker:
         neurons = prepared.layer.neurons
         for index, part in enumerate(prepared.parts):
             own = self._scratch("further", shape, sums.dtype.type) if index else sums
-            coming = arriving[part.source]
-            rate = spikes[part.source] / sample_steps
+            coming = self.arriving[part.source]
+            rate = self.spikes[part.source] / sample_steps
             kind = part.synapses.cheapest(part.kinds, own.itemsize, rate, sample_steps)
             total[3] += part.synapses.add(kind, coming, own)
             if part.synapses.connections.shares:
@@ -372,20 +334,9 @@ class _Worker:
     def _scratch(self, what: str, shape: tuple[int, ...], dtype: type) -> Array:
         """An array in this worker's memory; one of the same name before is overwritten."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        if what not in self._memory or self._memory[what].size < size:
-            self._memory[what] = np.empty(size, np.uint8)
-        return self._memory[what][:size].view(dtype).reshape(shape)
-
-
-def _writable(inputs: Array) -> Array:
-    """The inputs, or a copy where they cannot be written: numba would compile anew."""
-    return inputs if inputs.flags.writeable else inputs.copy()
-
-
-def _count(inputs: Array) -> int:
-    """How many spikes."""
-    # numpy counts booleans much faster.
-    return int(np.count_nonzero(inputs.view(bool) if inputs.dtype == np.uint8 else inputs))
+        if what not in self.memory or self.memory[what].size < size:
+            self.memory[what] = np.empty(size, np.uint8)
+        return self.memory[what][:size].view(dtype).reshape(shape)
 
 
 def _wrap(sums: Array, bound: int, coming: Array) -> int:

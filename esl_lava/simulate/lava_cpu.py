@@ -24,7 +24,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from esl_lava import netfile
 from esl_lava.arrays import Array
@@ -58,54 +57,30 @@ def run(
     deadline: float | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Run the file `path` that the network was read from, or one written for it: `run_file`."""
-    with tempfile.TemporaryDirectory(prefix="esl-lava-") as folder:
-        if path is None:
-            path = Path(folder) / "net.h5"
-            netfile.write(network, path)
-        return run_file(
-            *(path, network, inputs, record),
-            deadline=deadline,
-            states=states,
-            sparse=sparse,
-            workers=workers,
-            progress=progress,
-        )
-
-
-def run_file(
-    path: Path,
-    network: Network,
-    inputs: Array,
-    record: tuple[str, ...],
-    deadline: float | None = None,
-    *,
-    states: tuple[str, ...] = (),
-    sparse: bool = False,
-    workers: int = 1,
-    progress: Progress | None = None,
-) -> Result:
-    """Run `path` in plain `lava.lib.dl.netx.hdf5.Network`, samples back to back.
+    """Run plain `lava.lib.dl.netx.hdf5.Network`, samples back to back.
 
     Layers with a refractory period, which netx refuses, get neurons of ours.
 
     Args:
-        path: a netx file; Lava reads it itself.
-        network: what `netfile.read(path)` returned: names, sizes and fan-outs.
-        inputs: (samples, T, inputs) integers (`result.checked_input`).
-        record: names of firing layers whose spikes to return.
-        deadline: seconds until the workers are killed; by default generous for the size.
-        states: names of layers whose u and v after each step to return.
+        network, inputs, record, states: as every backend's `run` (`simulate`).
+        path: the netx file that the network was read from, which Lava reads itself; by default
+            one is written.
         sparse: let netx use Lava's sparse synapses in fully connected layers.
         workers: interpreters among which the samples are divided; Lava starts about two
             processes for each layer in each of them.
+        deadline: seconds until the workers are killed; by default generous for the size.
         progress: told how far the run is, a few times a second.
 
     Raises:
         BackendError: when netx cannot express the network, or Lava fails, dies, would run
             other weights or runs past the deadline.
     """
-    unrefractory = replace(network, layers=tuple(map(_unrefractory, network.layers)))
+    unrefractory = replace(
+        network,
+        layers=tuple(
+            replace(layer, neuron=replace(layer.neuron, refractory=0)) for layer in network.layers
+        ),
+    )
     if reasons := netfile.beyond_netx(unrefractory):
         raise BackendError(f"plain netx cannot run this network: {'; '.join(reasons)}")
     if reasons := tuple(too_wide(network, inputs)):
@@ -121,12 +96,14 @@ def run_file(
     if deadline is None:
         deadline = _allowance(network, int(inputs.shape[1]), max(np.diff(ends)), len(ends) - 1)
     with tempfile.TemporaryDirectory(prefix="esl-lava-") as folder:
-        if netfile.beyond_netx(network):
+        paused = bool(netfile.beyond_netx(network))
+        if paused:
             # Its file is one that netx refuses; the worker puts our neurons into this one.
             _logger.warning(
                 "lava: netx has no refractory period and refuses such a file: Lava runs a copy "
                 "of it without them, with neurons of ours that have them"
             )
+        if path is None or paused:
             path = Path(folder) / "net.h5"
             netfile.write(unrefractory, path)
         jobs = _jobs(Path(folder), path, network, inputs, states, sparse, ends)
@@ -173,12 +150,15 @@ def _jobs(
     steps = int(inputs.shape[1])
     np.save(folder / "inputs.npy", inputs)
     delayed = any(layer.inputs[0].delays is not None for layer in network.layers)
+    last = len(network.layers) - 1
+    deciding = list(decisive(network.layers[last], steps))
     shared: Task = {
         "parent": os.getpid(),
         "path": str(path.resolve()),
         "inputs": str(folder / "inputs.npy"),
         "input_bits": network.input_bits,
-        "input_shape": _input_shape(network),
+        # (columns, rows, channels), which netx has to be told where the file does not say it.
+        "input_shape": list(network.input_shape[::-1]) if network.first.shares else None,
         "injected": network.first.injects,
         "steps": steps,
         "interval": steps + delayed,
@@ -186,11 +166,13 @@ def _jobs(
         "first": 0,
         "last": len(inputs),
         "layers": [
-            _layer_task(folder, index, layer, _wanted_states(layer, network, states, steps))
+            _layer_task(
+                *(folder, index, layer),
+                ["u", "v"] if layer.name in states else deciding if index == last else [],
+            )
             for index, layer in enumerate(network.layers)
         ],
     }
-    last = len(network.layers) - 1
     watched, size = (f"v{last}", 4) if network.readout is not None else (f"spikes{last}", 1)
     jobs = []
     for number, (first, end) in enumerate(pairwise(ends)):
@@ -201,26 +183,11 @@ def _jobs(
     return jobs
 
 
-def _input_shape(network: Network) -> list[int] | None:
-    """What netx has to be told where the file does not say it: (columns, rows, channels)."""
-    return list(network.input_shape[::-1]) if network.first.shares else None
-
-
-def _unrefractory(layer: Layer) -> Layer:
-    return replace(layer, neuron=replace(layer.neuron, refractory=0))
-
-
-def _wanted_states(
-    layer: Layer, network: Network, states: tuple[str, ...], steps: int
-) -> list[str]:
-    """Which variables of a layer to read: those asked for, and those that decide."""
-    if layer.name in states:
-        return ["u", "v"]
-    return list(decisive(layer, steps)) if layer is network.layers[-1] else []
-
-
 def _layer_task(folder: Path, index: int, layer: Layer, states: list[str]) -> LayerTask:
-    """What a worker must know of a layer; stores the weights it is to find there."""
+    """What a worker must know of a layer, whose `states` are asked for or decide.
+
+    Stores the weights that the worker is to find there.
+    """
     weights, kernel = {}, None
     for name, given in (("synapse", layer.inputs[0]), ("synapse_rec", layer.recurrent)):
         connections = None if given is None else given.connections
@@ -267,33 +234,29 @@ def _collected(
     states: tuple[str, ...],
 ) -> Result:
     """Put together what the workers wrote."""
-    samples, steps = inputs.shape[:2]
+    index = {layer.name: number for number, layer in enumerate(network.layers)}
 
-    def whole(name: str, index: int, dtype: npt.DTypeLike) -> Array:
-        shape = (samples, steps, network.layers[index].neurons)
-        values: Array = np.empty(shape, dtype)
+    def whole(what: str, layer: str) -> Array:
+        neurons = network.layers[index[layer]].neurons
+        dtype = np.uint8 if what == "spikes" else np.int32
+        values: Array = np.empty((*inputs.shape[:2], neurons), dtype)
         for job in jobs:
-            part: Array = np.fromfile(job.folder / f"{name}{index}", dtype)
+            part: Array = np.fromfile(job.folder / f"{what}{index[layer]}", dtype)
             values[job.first : job.last] = part.reshape(-1, *values.shape[1:])
         return values
 
-    named = {layer.name: index for index, layer in enumerate(network.layers)}
     spikes = {
-        name: whole("spikes", index, np.uint8)
-        for name, index in named.items()
-        if network.layers[index].neuron.fires
+        layer.name: whole("spikes", layer.name) for layer in network.layers if layer.neuron.fires
     }
     last = network.layers[-1]
-    deciding = {
-        name: whole(name, len(network.layers) - 1, np.int32) for name in decisive(last, steps)
-    }
+    deciding = {what: whole(what, last.name) for what in decisive(last, inputs.shape[1])}
     return Result(
         spikes={name: spikes[name] for name in record},
         readout=None if network.readout is None else deciding["v"],
         decisions=decide(last, spikes.get(last.name), **deciding),
         counts=count(network, inputs, spikes),
-        u={name: whole("u", named[name], np.int32) for name in states},
-        v={name: whole("v", named[name], np.int32) for name in states},
+        u={name: whole("u", name) for name in states},
+        v={name: whole("v", name) for name in states},
     )
 
 
@@ -309,10 +272,11 @@ def _work(jobs: Sequence[Job], deadline: float, progress: Progress | None = None
         running = [started.enter_context(_Worker(job)) for job in jobs]
         started.callback(_ask_to_end, running)
         while running:
-            running[0].wait(min(0.1, max(0.0, end - time.monotonic())))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running[0].process.wait(min(0.1, max(0.0, end - time.monotonic())))
             for worker in running:
                 worker.check_failure()
-            for worker in [worker for worker in running if worker.ended()]:
+            for worker in [worker for worker in running if worker.process.poll() is not None]:
                 worker.check()
                 running.remove(worker)
             if progress is not None:
@@ -325,9 +289,10 @@ def _work(jobs: Sequence[Job], deadline: float, progress: Progress | None = None
 
 
 def _ask_to_end(workers: Sequence[_Worker]) -> None:
-    """Make all of them begin to end at the same time."""
+    """Make the processes of all of them begin to end at the same time."""
     for worker in workers:
-        worker.ask_to_end()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.process.pid, signal.SIGTERM)
 
 
 class _Worker(contextlib.AbstractContextManager["_Worker"]):
@@ -337,7 +302,7 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
         self._job = job
         self._log = job.folder / "log.txt"
         with self._log.open("wb") as output:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [sys.executable, "-m", "esl_lava.simulate.lava_worker", str(job.folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -347,21 +312,7 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
             )
 
     def __exit__(self, *_: object) -> None:
-        _end(self._process, grace=0.0 if self._process.poll() == 0 else GRACE_SECONDS)
-
-    def ask_to_end(self) -> None:
-        """Make its processes begin to end."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGTERM)
-
-    def wait(self, seconds: float) -> None:
-        """Return when it has ended, or after some time."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(seconds)
-
-    def ended(self) -> bool:
-        """Whether it has ended by itself."""
-        return self._process.poll() is not None
+        _end(self.process, grace=0.0 if self.process.poll() == 0 else GRACE_SECONDS)
 
     def check_failure(self) -> None:
         """Make sure that it has told of no failure; one of Lava's processes may have.
@@ -380,7 +331,7 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
             BackendError: if not.
         """
         self.check_failure()  # told between the last look and its end
-        status = self._process.returncode
+        status = self.process.returncode
         if status != 0 or not (self._job.folder / "done").exists():
             raise BackendError(f"Lava failed with exit status {status}{self.last_lines()}")
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import reduce
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,6 @@ from esl_lava.simulate.result import Progress, Result, count, decide, decisive
 
 WEIGHTS = (-256, 255)
 """What Lava's fully connected synapses keep of a weight of mixed sign; others it clips."""
-
 
 CONVOLVED = (1 << 31) - 1
 """Lava convolves in float64; what it makes of a sum of more than 32 bits is undefined."""
@@ -47,10 +46,7 @@ def run(
     """Simulate samples from rest, one after the other.
 
     Args:
-        network: what it may hold that Lava cannot is refused.
-        inputs: (samples, T, inputs) integers (`result.checked_input`).
-        record: names of firing layers whose spikes to keep.
-        states: names of layers whose u and v after each step to keep.
+        network, inputs, record, states: as every backend's `run` (`simulate`).
         sparse: use Lava's sparse synapses instead of its dense ones.
         progress: told how far the run is; layers run one after the other.
 
@@ -174,19 +170,16 @@ def _refused(layer: Layer) -> Iterator[str]:
 
 
 class _Wire:
-    """Stands for a channel: holds the last message, in the type Lava's ports send."""
+    """Stands for a channel: holds the last message, in the type Lava's ports send.
+
+    An in-port is stood for by a namespace: what its `recv` hands over is found when a model
+    asks for it.
+    """
 
     message: Int32s
 
     def send(self, data: Array) -> None:
         self.message = np.asarray(data).astype(np.int32)
-
-
-@dataclass(frozen=True)
-class _Inbox:
-    """Stands for an in-port: what it hands over is found when a model asks for it."""
-
-    recv: Callable[[], Array]
 
 
 def _built(model: type, parameters: Mapping[str, Any], **variables: Any) -> Any:
@@ -205,19 +198,14 @@ def _built(model: type, parameters: Mapping[str, Any], **variables: Any) -> Any:
 
 
 class _Synapse:
-    """A synapse model between flat arrays: what it sends is one step old.
-
-    Attributes:
-        source: name of the layer it listens to.
-        sent: where its output is found after a step.
-    """
+    """A synapse model between flat arrays, fed by the layer `source`: it sends a step late."""
 
     def __init__(self, source: str, model: Any, in_shape: tuple[int, ...]) -> None:
         self.source = source
-        self.sent = _Wire()
+        self._sent = _Wire()
         self._model = model
         self._in_shape = in_shape
-        model.a_out = self.sent
+        model.a_out = self._sent
 
     def reset(self) -> None:
         """Forget what is under way."""
@@ -228,12 +216,14 @@ class _Synapse:
     def step(self, received: Callable[[], Array]) -> None:
         """Send, then receive what the function returns, a flat array."""
         # Lava counts maps (column, row, channel); reversing all axes leads there and back.
-        self._model.s_in = _Inbox(lambda: received().astype(np.int32).reshape(self._in_shape).T)
+        self._model.s_in = SimpleNamespace(
+            recv=lambda: received().astype(np.int32).reshape(self._in_shape).T
+        )
         self._model.run_spk()
 
     def output(self) -> Int32s:
         """(neurons,) what was sent in the last step."""
-        return self.sent.message.T.ravel()
+        return self._sent.message.T.ravel()
 
 
 def _synapse(given: Input, bits: int, sparse: bool) -> _Synapse:
@@ -329,10 +319,11 @@ class _Stepped:
             built(given) for given in reversed(layer.feeding) if not given.connections.injects
         ]
         self._recurrent = None if layer.recurrent is None else built(layer.recurrent)
+        self._all = [*self._synapses, *filter(None, [self._recurrent])]
         self._bias = np.zeros(layer.neurons, np.int64) if layer.bias is None else layer.bias
         self._spikes = _Wire()
         self._neurons = _neurons(layer, self._bias)
-        self._neurons.a_in = _Inbox(self._summed)
+        self._neurons.a_in = SimpleNamespace(recv=self._summed)
         self._neurons.s_out = self._spikes
 
     def run(self, sources: Mapping[str, Array], spikes: Bytes, trace: Array) -> None:
@@ -343,7 +334,7 @@ class _Stepped:
             spikes: (T, neurons), to be filled.
             trace: (2, T, neurons), to be filled with u and v, or with nothing in it.
         """
-        for synapse in self._all():
+        for synapse in self._all:
             synapse.reset()
         for state in ("u", "v", "waiting"):
             if hasattr(self._neurons, state):
@@ -366,12 +357,9 @@ class _Stepped:
             if trace.shape[1]:
                 trace[:, t - 1] = self._neurons.u, self._neurons.v
 
-    def _all(self) -> list[_Synapse]:
-        return [*self._synapses, *([] if self._recurrent is None else [self._recurrent])]
-
     def _summed(self) -> Array:
         """What an in-port with several synapses hands over: their sum, element by element."""
-        sent = (synapse.output() for synapse in self._all())
+        sent = (synapse.output() for synapse in self._all)
         return reduce(np.add, sent, np.zeros(self._bias.shape, np.int16))
 
     def _fire(self) -> Int32s:

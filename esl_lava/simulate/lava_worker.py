@@ -32,6 +32,7 @@ import traceback
 import types
 from collections.abc import Callable
 from functools import wraps
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ParamSpec, TypedDict, TypeVar
 
@@ -157,12 +158,9 @@ def _tell_of_failures(net: Any, layers: list[LayerTask], job: Path) -> None:
 
         return told
 
-    def number_of_model(model: Any) -> int | None:
-        return int(model.model_id)
-
     for phase in PHASES:
         run = getattr(PyLoihiProcessModel, phase)
-        setattr(PyLoihiProcessModel, phase, telling(run, number_of_model))
+        setattr(PyLoihiProcessModel, phase, telling(run, attrgetter("model_id")))
 
     def number_of_builder(*_: object, **kwargs: object) -> int | None:
         return getattr(kwargs.get("builder"), "_model_id", None)
@@ -197,12 +195,9 @@ def _give_refractory(hdf5: Any, periods: list[int]) -> None:
     ordinary, left = hdf5.LIFReset, iter(periods)
 
     def neurons(**parameters: Any) -> Any:
-        period = next(left)
-        return (
-            RefractoryLIFReset(refractory=period, **parameters)
-            if period
-            else ordinary(**parameters)
-        )
+        if period := next(left):
+            return RefractoryLIFReset(refractory=period, **parameters)
+        return ordinary(**parameters)
 
     hdf5.LIFReset = neurons
 
@@ -213,31 +208,29 @@ def _attach(net: Any, task: Task, job: Path) -> None:
 
     from esl_lava.simulate.lava_processes.streams import Injector, Player, Probe, Recorder
 
-    first, last, interval = task["first"], task["last"], task["interval"]
+    first, last = task["first"], task["last"]
+    steps, interval = task["steps"], task["interval"]
     played = {"first": first, "last": last, "interval": interval}
     if task["injected"]:
         Injector(variable=net.in_layer.neuron.bias_mant, path=task["inputs"], **played)
     else:
         Player(shape=net.inp.shape, path=task["inputs"], **played).s_out.connect(net.inp)
-    written = {"samples": last - first, "steps": task["steps"], "interval": interval}
     for index, (layer, wanted) in enumerate(zip(net.layers, task["layers"])):
         # A Reset acts at the end of its step.
-        if wanted["recurrent"]:
-            reset = Reset(interval=task["interval"], offset=index)
-            reset.connect_var(layer.synapse_rec.a_buff)
-        if wanted["delayed"]:
-            reset = Reset(interval=task["interval"], offset=index - 1)
-            reset.connect_var(layer.synapse.a_buff)
+        for synapse, cleared, offset in (
+            ("synapse_rec", wanted["recurrent"], index),
+            ("synapse", wanted["delayed"], index - 1),
+        ):
+            if cleared:
+                Reset(interval=interval, offset=offset).connect_var(getattr(layer, synapse).a_buff)
+        written = {"layer": index, "samples": last - first, "steps": steps, "interval": interval}
         if wanted["spikes"]:
             path = str(job / f"spikes{index}")
-            recorder = Recorder(
-                shape=layer.out.shape, path=path, dtype="uint8", layer=index, **written
-            )
+            recorder = Recorder(shape=layer.out.shape, path=path, dtype="uint8", **written)
             layer.out.connect(recorder.a_in)
         for name in wanted["states"]:
             path = str(job / f"{name}{index}")
-            variable = getattr(layer.neuron, name)
-            Probe(variable=variable, path=path, dtype="int32", layer=index, **written)
+            Probe(variable=getattr(layer.neuron, name), path=path, dtype="int32", **written)
 
 
 def _check_weights(layer: Any, wanted: LayerTask, job: Path) -> None:

@@ -99,9 +99,7 @@ def measure(
 
     Args:
         network: in netx's reach, without recurrent, delayed or injected layers.
-        inputs: (samples, T, inputs) integers (`result.checked_input`).
-        record: names of firing layers whose spikes to return. All are read, for counts.
-        states: names of layers whose u and v after each step to return.
+        inputs, record, states: as every backend's `run` (`simulate`).
         board: where the chip is; by default the first that SLURM has.
         wanted: what to measure, of `LOGGERS`; measuring slows a run.
 
@@ -192,8 +190,7 @@ def _run(
         reset_interval=steps,
         reset_offset=1,
     )
-    convolved = network.first.shares
-    adapter = (PyToN3ConvAdapter if convolved else PyToNxAdapter)(
+    adapter = (PyToN3ConvAdapter if network.first.shares else PyToNxAdapter)(
         shape=net.inp.shape, num_message_bits=network.input_bits
     )
     player = source.RingBuffer(data=_played(inputs, net.inp.shape, total))
@@ -220,7 +217,7 @@ def _run(
     config = Loihi2HwCfg(callback_fxs=[*probes.values(), *loggers.values()])
     try:
         net.run(condition=RunSteps(num_steps=total), run_cfg=config)
-        seen = {name: (buffer.data.get(), np.uint8) for name, buffer in sinks.items()}
+        seen = {name: buffer.data.get() for name, buffer in sinks.items()}
     finally:
         net.stop()
 
@@ -237,7 +234,7 @@ def _run(
         shape = net.layers[index[layer]].out.shape
         return presented(series.reshape(*shape, -1), layer, np.int32)
 
-    spikes = {name: presented(values, name, dtype) for name, (values, dtype) in seen.items()}
+    spikes = {name: presented(values, name, np.uint8) for name, values in seen.items()}
     last = network.layers[-1]
     readout = probed("v", last.name) if network.readout is not None else None
     result = Result(

@@ -113,35 +113,21 @@ def misplaced(network: Network, shape: tuple[int, ...]) -> str | None:
     )
 
 
-def recorded_layers(network: Network, record: Names) -> tuple[str, ...]:
-    """Names of the firing layers to record: "all", None (none), or given names.
+def chosen_layers(network: Network, names: Names, firing: bool = False) -> tuple[str, ...]:
+    """Names of layers, or of firing ones alone: "all", None (none), or given names.
 
     Raises:
-        DataError: for a name that is no firing layer of the network.
+        DataError: for a name that is no such layer of the network.
     """
-    if record is None:
+    if names is None:
         return ()
-    firing = tuple(layer.name for layer in network.layers if layer.neuron.fires)
-    return _chosen("firing layer", firing, record)
-
-
-def traced_layers(network: Network, states: Names) -> tuple[str, ...]:
-    """Names of the layers whose u and v to keep: "all", None (none), or given names.
-
-    Raises:
-        DataError: for a name that is no layer of the network.
-    """
-    if states is None:
-        return ()
-    return _chosen("layer", tuple(layer.name for layer in network.layers), states)
-
-
-def _chosen(what: str, known: tuple[str, ...], names: tuple[str, ...] | str) -> tuple[str, ...]:
+    known = tuple(layer.name for layer in network.layers if layer.neuron.fires or not firing)
     if names == "all":
         return known
     chosen = (names,) if isinstance(names, str) else tuple(names)
     for name in chosen:
         if name not in known:
+            what = "firing layer" if firing else "layer"
             raise DataError(f"no {what} {name!r} to record; there are {', '.join(known)}")
     return chosen
 
@@ -150,8 +136,9 @@ def decisive(last: Layer, steps: int) -> tuple[str, ...]:
     """Which of "u" and "v" of the last layer `decide` needs, for samples of `steps`."""
     if not last.neuron.fires:
         return ("v",)
-    once = last.neuron.fires_once(steps) and not last.inputs[0].connections.injects
-    return ("u", "v") if once else ()
+    # The pause after a spike lasts to the end of any sample.
+    once = last.neuron.refractory >= max(1, steps - 1)
+    return ("u", "v") if once and not last.inputs[0].connections.injects else ()
 
 
 def decide(
@@ -192,10 +179,8 @@ def decide(
     return np.where(fired.any(axis=1), decisions, NO_DECISION)
 
 
-def layer_counts(
-    layer: Layer, *, samples: int, steps: int, sops: int, spikes: int, returned: int
-) -> LayerCounts:
-    """The counts of one layer, its sizes filled in."""
+def layer_sizes(layer: Layer) -> LayerCounts:
+    """The counts of a layer that has done nothing."""
     brought = layer.wiring
     return LayerCounts(
         name=layer.name,
@@ -205,10 +190,9 @@ def layer_counts(
         possible_connections=sum(part.possible_connections for part in brought),
         connections=sum(part.count for part in brought),
         synapses=sum(part.synapses for part in brought),
-        sops=sops,
-        neuron_updates=layer.neurons * steps * samples,
-        spikes=spikes,
-        returned=returned,
+        sops=0,
+        neuron_updates=0,
+        spikes=0,
     )
 
 
@@ -241,10 +225,7 @@ def _sops(layer: Layer, active: Mapping[str, Array]) -> Ints:
 def count(network: Network, inputs: Array, spikes: Mapping[str, Bytes]) -> Counts:
     """Counts from the spikes of every firing layer: each crosses the synapses it arrives at.
 
-    Args:
-        network: whose counts.
-        inputs: (samples, T, inputs) integers; what is not 0 is a spike.
-        spikes: as `Result.spikes`, all firing layers present.
+    Arguments are as for `sops_by_sample`.
     """
     samples, steps = inputs.shape[:2]
     active = {INPUT: np.count_nonzero(inputs, axis=0)}  # (T, n), all samples together
@@ -255,10 +236,9 @@ def count(network: Network, inputs: Array, spikes: Mapping[str, Bytes]) -> Count
             active[layer.name] = spikes[layer.name].sum(axis=0, dtype=np.int64)
         emitted = active[layer.name].sum(axis=1)
         layers.append(
-            layer_counts(
-                layer,
-                samples=samples,
-                steps=steps,
+            replace(
+                layer_sizes(layer),
+                neuron_updates=layer.neurons * steps * samples,
                 sops=int(_sops(layer, active)),
                 spikes=int(emitted.sum()),
                 returned=0 if layer.recurrent is None else int(emitted[:-1].sum()),

@@ -60,12 +60,6 @@ def place_order(connections: Connections) -> Ints | None:
     return maps.transpose(1, 2, 0).ravel()
 
 
-class _Rows(NamedTuple):
-    """Arguments of `kernels.add_rows`."""
-
-    rows: Array
-
-
 class _Runs(NamedTuple):
     """Arguments of `kernels.add_runs`."""
 
@@ -100,11 +94,11 @@ class _Lanes(NamedTuple):
     geometry: Array
 
 
-KERNELS: dict[str, tuple[type, Callable[..., None]]] = {
-    "rows": (_Rows, kernels.add_rows),
-    "runs": (_Runs, kernels.add_runs),
-    "scattered": (_Scattered, kernels.add_scattered),
-    "lanes": (_Lanes, kernels.add_lanes),
+KERNELS: dict[str, Callable[..., None]] = {
+    "rows": kernels.add_rows,
+    "runs": kernels.add_runs,
+    "scattered": kernels.add_scattered,
+    "lanes": kernels.add_lanes,
 }
 """Dense rows (fully connected only), runs of a kernel (convolutions only), single synapses,
 and single synapses for many sample-steps at once."""
@@ -124,17 +118,11 @@ class Synapses:
     """
 
     def __init__(
-        self,
-        connections: Connections,
-        arriving: Ints | None,
-        late: int | Int32s = 0,
+        self, connections: Connections, arriving: Ints | None, late: int | Int32s = 0
     ) -> None:
-        """Prepare.
+        """`arriving` is (n_pre,) the input neuron at each place, if out of order.
 
-        Args:
-            connections: to be summed.
-            arriving: (n_pre,) the input neuron at each place, if out of order.
-            late: steps until spikes arrive, at all neurons or at each, (n_post,).
+        `late` are the steps until spikes arrive, at all neurons or at each, (n_post,).
         """
         self.connections = connections
         self._arriving: slice | Ints = slice(None) if arriving is None else arriving
@@ -216,7 +204,7 @@ class Synapses:
         """
         crossed = np.empty(len(inputs), np.int64)
         tables = self.tables(kind, sums.itemsize)
-        KERNELS[kind][1](inputs, *tables, self.fan_out, sums, crossed)
+        KERNELS[kind](inputs, *tables, self.fan_out, sums, crossed)
         return int(crossed.sum())
 
     def tables(self, kind: str, size: int) -> tuple[Array, ...]:
@@ -238,40 +226,32 @@ class Synapses:
             slide = _Slide(self.connections, kernel, self._arriving)
             return slide.runs() if kind == "runs" else slide.scattered()
         matrix = self.connections.unrolled()
+        n_pre, n_post = matrix.n_pre, matrix.n_post
+        if kind == "scattered":
+            starts, targets, held = outgoing(matrix, None)
+            return _Scattered(
+                base=np.zeros(n_pre, np.uint32),
+                which=np.arange(n_pre, dtype=np.uint32)[self._arriving],
+                starts=starts,
+                targets=targets,
+                weights=(held // unit).astype(dtype),
+                canvas_rows=np.array([0, n_post, n_post], np.int64),
+            )
         weights: Array = (matrix.weights // unit).astype(dtype)
         if kind == "lanes":
             return self._grid.of_matrix(matrix, weights, self._arriving)
-        if kind == "rows":
-            if size == 2 and np.array_equal(weights, weights.astype(np.int8)):
-                weights = weights.astype(np.int8)
-            return self._rows(matrix, weights)
-        return self._lists(matrix, weights)
-
-    def _rows(self, connections: Matrix, weights: Array) -> _Rows:
-        rows = np.zeros((connections.n_pre, self.width), weights.dtype)
-        rows[connections.indices, connections.rows()] = weights
-        return _Rows(np.ascontiguousarray(rows[self._arriving]))
-
-    def _lists(self, connections: Matrix, weights: Array) -> _Scattered:
-        n_pre, n_post = connections.n_pre, connections.n_post
-        present = np.flatnonzero(connections.weights)
-        pre = connections.indices[present]
-        order = present[np.argsort(pre, kind="stable")]
-        return _Scattered(
-            base=np.zeros(n_pre, np.uint32),
-            which=np.arange(n_pre, dtype=np.uint32)[self._arriving],
-            starts=_starts(pre, n_pre),
-            targets=connections.rows()[order].astype(np.uint32),
-            weights=weights[order],
-            canvas_rows=np.array([0, n_post, n_post], np.int64),
-        )
+        if size == 2 and np.array_equal(weights, weights.astype(np.int8)):
+            weights = weights.astype(np.int8)
+        rows = np.zeros((n_pre, self.width), weights.dtype)
+        rows[matrix.indices, matrix.rows()] = weights
+        return (np.ascontiguousarray(rows[self._arriving]),)
 
 
 def outgoing(connections: Matrix, order: Ints | None) -> tuple[Array, Array, Array]:
     """The synapses by the place of the neuron they leave.
 
     Args:
-        connections: recurrent ones.
+        connections: any, or recurrent ones where there is an order.
         order: (n,) the neuron at each place; None where neurons are in order.
 
     Returns:

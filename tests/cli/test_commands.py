@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -146,13 +147,14 @@ def test_lava_runs_the_file_itself(
 
     ran = []
 
+    @wraps(lava_cpu.run)  # its options
     def instead_of_lava(
-        path: Path, network: Any, inputs: Any, record: Any, **options: Any
+        network: Any, inputs: Any, record: Any, states: Any, *, path: Path, **options: Any
     ) -> Result:
         ran.append(path)
         return exact.run(network, inputs, record)
 
-    monkeypatch.setattr(lava_cpu, "run_file", instead_of_lava)
+    monkeypatch.setattr(lava_cpu, "run", instead_of_lava)
     done = invoke("run", tiny.net, "--backend", "lava", "--samples", 3)
     assert done.code == 0, done.err
     assert ran == [tiny.net]
@@ -730,15 +732,17 @@ def test_verify_for_people_and_its_failure(
     tiny: Any, invoke: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from esl_lava.experiments import verify
+    from esl_lava.simulate import lava_cpu
     from tests.experiments.test_verify import changed
 
+    @wraps(lava_cpu.run)  # its options
     def instead_of_lava(
-        path: Path, network: Any, inputs: Any, record: Any, states: Any = (), **options: Any
+        network: Any, inputs: Any, record: Any, states: Any, *, path: Path, **options: Any
     ) -> Result:
         assert not options or options.pop("workers") == 2
         return exact.run(netfile.read(path), inputs, record, states)
 
-    monkeypatch.setattr("esl_lava.simulate.lava_cpu.run_file", instead_of_lava)
+    monkeypatch.setattr(lava_cpu, "run", instead_of_lava)
     chosen = ("--samples", 5, "--backend", "exact", "--backend", "lava", "--workers", 2)
     good = invoke("verify", tiny.model, tiny.net, *chosen)
     assert good.code == 0

@@ -193,7 +193,7 @@ def test_the_paper_counts_connections_between_neurons_of_a_convolution_too() -> 
     # 46 x 46 neurons see nine pixels of a map, 4 x 46 at the border six, the corners four.
     assert (conv.weights, conv.connections) == (144, 8 * 2 * (46 * 46 * 9 + 4 * 46 * 6 + 4 * 4))
     assert (conv.connections, readout.connections) == (322_624, 3 * 8 * 48 * 48)
-    assert network.connections == counts.connections == counts.possible_connections
+    assert network.connections == counts.possible_connections
     # Both columns speak of the same: a dense network is as expensive in either.
     multiplying = device(operation=peak(1))
     assert by_connections(network.connections, multiplying) == as_ann(counts, multiplying)

@@ -361,7 +361,7 @@ def test_what_a_process_model_raises_is_told_at_once(tmp_path, monkeypatch):
         Watch(monkeypatch) as watch,
         pytest.raises(BackendError) as caught,
     ):
-        lava_cpu.run_file(path, TINY, TINY_INPUT, (), 240)
+        lava_cpu.run(TINY, TINY_INPUT, path=path, deadline=240)
     assert str(caught.value).startswith(
         "Lava failed: neurons of layer only: TypeError: ufunc 'right_shift' not supported"
     )
@@ -377,7 +377,7 @@ def test_a_model_that_cannot_be_built_is_told_with_its_layer(tmp_path):
     with h5py.File(path, "a") as file:
         file["layer/0/bias"] = np.ones(3)  # of one neuron
     with pytest.raises(BackendError, match=r"^Lava failed: .*ValueError: .*broadcast"):
-        lava_cpu.run_file(path, TINY, TINY_INPUT, (), 240)
+        lava_cpu.run(TINY, TINY_INPUT, path=path, deadline=240)
 
 
 def test_an_all_zero_layer_is_reported_with_lavas_reason(monkeypatch):
@@ -413,7 +413,7 @@ from pathlib import Path
 from esl_lava import netfile
 from esl_lava.simulate import lava_cpu
 path = Path(sys.argv[1])
-lava_cpu.run_file(path, netfile.read(path), np.ones((1, 3, 2), np.uint8), (), deadline=600)
+lava_cpu.run(netfile.read(path), np.ones((1, 3, 2), np.uint8), path=path, deadline=600)
 """
 # Two processes that wait; the second may be as deaf as Python's resource tracker.
 TWO_THAT_WAIT = """
@@ -459,7 +459,7 @@ def test_no_worker_outlives_its_parent(tmp_path, fake_lava, signum):
 def run_tiny(tmp_path, deadline=600.0) -> None:
     path = tmp_path / "net.h5"
     netfile.write(TINY, path)
-    lava_cpu.run_file(path, TINY, TINY_INPUT, (), deadline)
+    lava_cpu.run(TINY, TINY_INPUT, path=path, deadline=deadline)
 
 
 def test_when_a_worker_fails_the_others_end(tmp_path, fake_lava, monkeypatch):
@@ -477,7 +477,7 @@ def test_when_a_worker_fails_the_others_end(tmp_path, fake_lava, monkeypatch):
         Watch(monkeypatch) as watch,
         pytest.raises(BackendError, match=r"^Lava failed: ValueError: the third sample$"),
     ):
-        lava_cpu.run_file(path, TINY, inputs, (), 600.0, workers=3)
+        lava_cpu.run(TINY, inputs, path=path, deadline=600.0, workers=3)
     assert len(watch.groups) == 3
     assert watch.left == []
 

@@ -52,7 +52,7 @@ def test_a_difference_is_found_and_told():
     equality.compare(Case(network, inputs), lava, totals)
     assert totals.differences == 2  # to the reference, and to the exact simulator
     assert totals.first.startswith(
-        "u of only, sample 0, step 1, neuron 1: Lava 129, reference 128 in Case(only Connections"
+        "u of only, sample 0, step 1, neuron 1: Lava 129, reference 128 in Case(only Matrix"
     )
 
 

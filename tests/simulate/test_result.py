@@ -19,12 +19,12 @@ from esl_lava.network import (
 from esl_lava.simulate import BACKENDS, simulate
 from esl_lava.simulate.result import (
     checked_input,
+    chosen_layers,
     count,
     decide,
+    decisive,
     joined,
-    recorded_layers,
     sops_by_sample,
-    traced_layers,
 )
 from tests.graphs import a_layer, a_network
 from tests.simulate.networks import cases
@@ -132,10 +132,10 @@ def test_unknown_backend():
 
 
 def test_recorded_layers():
-    assert recorded_layers(NETWORK, None) == ()
-    assert recorded_layers(NETWORK, "all") == ("hidden",)
-    assert recorded_layers(NETWORK, "hidden") == ("hidden",)
-    assert recorded_layers(NETWORK, ["hidden"]) == ("hidden",)
+    assert chosen_layers(NETWORK, None, firing=True) == ()
+    assert chosen_layers(NETWORK, "all", firing=True) == ("hidden",)
+    assert chosen_layers(NETWORK, "hidden", firing=True) == ("hidden",)
+    assert chosen_layers(NETWORK, ["hidden"], firing=True) == ("hidden",)
     for name in ("readout", "hidde"):
         sentence = f"no firing layer '{name}' to record; there are hidden"
         with pytest.raises(DataError, match=sentence):
@@ -143,9 +143,9 @@ def test_recorded_layers():
 
 
 def test_traced_layers():
-    assert traced_layers(NETWORK, None) == ()
-    assert traced_layers(NETWORK, "all") == ("hidden", "readout")
-    assert traced_layers(NETWORK, ("readout",)) == ("readout",)
+    assert chosen_layers(NETWORK, None) == ()
+    assert chosen_layers(NETWORK, "all") == ("hidden", "readout")
+    assert chosen_layers(NETWORK, ("readout",)) == ("readout",)
     with pytest.raises(DataError, match="no layer 'out' to record; there are hidden, readout"):
         simulate(NETWORK, ONES, states="out")
 
@@ -159,6 +159,12 @@ def test_graded_spikes_are_checked_against_their_bits():
     for value in (8, -8):
         with pytest.raises(DataError, match=rf"integers in -7..7, found {value}"):
             checked_input(graded, value * ONES.astype(np.int64))
+
+
+def test_a_pause_to_the_end_makes_the_first_spike_decide():
+    for refractory, expected in ((62, [2, 2, 2, 0]), (0, [0, 0, 0, 0])):
+        last = a_layer("a", Matrix.from_dense([[1]]), Cuba(4096, 0, 5, refractory))
+        assert [len(decisive(last, steps)) for steps in (1, 2, 63, 64)] == expected
 
 
 def test_decide():

@@ -35,15 +35,13 @@ class Player(AbstractProcess):
 
     Args:
         shape: of the port; maps are (columns, rows, channels).
-        path: of a .npy file, (samples, T, inputs) integers.
-        first, last: samples first:last are played.
-        interval: steps from the beginning of a sample to that of the next.
+        played: `path` of a .npy file, (samples, T, inputs) integers, of which the samples
+            `first`:`last` are played; `interval`, steps from the beginning of a sample to that
+            of the next.
     """
 
-    def __init__(
-        self, *, shape: tuple[int, ...], path: str, first: int, last: int, interval: int
-    ) -> None:
-        super().__init__(shape=shape, path=path, first=first, last=last, interval=interval)
+    def __init__(self, *, shape: tuple[int, ...], **played: str | int) -> None:
+        super().__init__(shape=shape, **played)
         self.s_out = OutPort(shape=shape)
 
 
@@ -54,8 +52,8 @@ class Injector(AbstractProcess):
         variable: the `bias_mant` of an input block.
     """
 
-    def __init__(self, *, variable: Var, path: str, first: int, last: int, interval: int) -> None:
-        super().__init__(shape=variable.shape, path=path, first=first, last=last, interval=interval)
+    def __init__(self, *, variable: Var, **played: str | int) -> None:
+        super().__init__(shape=variable.shape, **played)
         self.state = RefPort(variable.shape)
         self.state.connect_var(variable)
 
@@ -65,27 +63,13 @@ class Recorder(AbstractProcess):
 
     Args:
         shape: of the port; maps are (columns, rows, channels).
-        path: of a new file, (samples, T, neurons) of `dtype`.
-        dtype: name of a numpy type.
-        layer: number of the layer it listens to, counting from 0.
-        samples, steps, interval: how many samples, their T, and the steps from the
-            beginning of one to that of the next.
+        written: `path` of a new file, (samples, T, neurons) of `dtype`, a name of numpy's;
+            `layer`, the number of the layer it listens to, counting from 0; how many `samples`
+            there are, their `steps`, and the `interval` as of a `Player`.
     """
 
-    def __init__(
-        self,
-        *,
-        shape: tuple[int, ...],
-        path: str,
-        dtype: str,
-        layer: int,
-        samples: int,
-        steps: int,
-        interval: int,
-    ) -> None:
-        super().__init__(
-            path=path, dtype=dtype, layer=layer, samples=samples, steps=steps, interval=interval
-        )
+    def __init__(self, *, shape: tuple[int, ...], **written: str | int) -> None:
+        super().__init__(**written)
         self.a_in = InPort(shape=shape)
 
 
@@ -96,20 +80,8 @@ class Probe(AbstractProcess):
         variable: u or v of a layer's neurons.
     """
 
-    def __init__(
-        self,
-        *,
-        variable: Var,
-        path: str,
-        dtype: str,
-        layer: int,
-        samples: int,
-        steps: int,
-        interval: int,
-    ) -> None:
-        super().__init__(
-            path=path, dtype=dtype, layer=layer, samples=samples, steps=steps, interval=interval
-        )
+    def __init__(self, *, variable: Var, **written: str | int) -> None:
+        super().__init__(**written)
         self.state = RefPort(variable.shape)
         self.state.connect_var(variable)
 
