@@ -15,8 +15,7 @@ from torch import Tensor
 
 from esl_lava.errors import UserError
 from esl_lava.sparsity.arrays import find_above, find_smallest
-from esl_lava.sparsity.masks import sample_free
-from esl_lava.sparsity.sets import Excluded, PositionSet
+from esl_lava.sparsity.sets import Excluded, PositionSet, sample_free
 
 Scores = Callable[[slice | Tensor], Tensor]
 """(a slice or int64 tensor of flat positions) -> their values, float."""

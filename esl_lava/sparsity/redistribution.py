@@ -29,10 +29,12 @@ class Active:
     Attributes:
         values: (connections,) weights.
         momentum: what gives their (connections,) momentum scores (`optimizer.momentum`).
+        positions: (connections,) int64 flat positions.
     """
 
     values: Tensor
     momentum: Callable[[], Tensor]
+    positions: Tensor
 
 
 Statistic = Callable[[Active], float]

@@ -18,7 +18,7 @@ from esl_lava.sparsity.redistribution import (
 
 
 def active(values, momentum=()):
-    return Active(torch.tensor(values), lambda: torch.tensor(momentum))
+    return Active(torch.tensor(values), lambda: torch.tensor(momentum), torch.arange(len(values)))
 
 
 def shared(sizes, free, statistics, fraction=0.5, rule="magnitude"):
