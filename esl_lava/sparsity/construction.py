@@ -67,13 +67,7 @@ def check_layers(
     weights: Mapping[str, Layer],
     sparse: Mapping[str, Layer],
 ) -> None:
-    """Refuse weights that the rules or the optimiser cannot make sparse.
-
-    Args:
-        model: what the layers are in.
-        optimizer: what is to train them.
-        rules: the evolver's.
-        weights, sparse: what `layers.choose` chose.
+    """Refuse weights, as `layers.choose` chose them, that rules or optimiser cannot make sparse.
 
     Raises:
         ConfigError: naming the layer, or the optimiser.
@@ -116,9 +110,8 @@ def build_stores(
     """The layers to make sparse, with rank 0's connections and generators. Collective.
 
     Args:
-        found: everything that `layers.survey` found.
-        sparse: those to make sparse.
-        counts: the connections of each.
+        found, sparse: what `layers.survey` found, and of it what is to be sparse.
+        counts: the connections of each sparse layer.
         optimizer: what trains them.
         dense: whether they begin with all connections.
         seed: non-negative.

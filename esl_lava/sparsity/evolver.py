@@ -14,7 +14,7 @@ from esl_lava.sparsity.construction import Rules, build_stores, check_layers, ex
 from esl_lava.sparsity.density import allocate
 from esl_lava.sparsity.layers import choose, sparse_weights, survey, weight_layers
 from esl_lava.sparsity.records import State, Update
-from esl_lava.sparsity.schedule import SCHEDULES, Schedule
+from esl_lava.sparsity.schedule import SCHEDULES
 from esl_lava.sparsity.sets import PositionSet
 from esl_lava.sparsity.stores import DenseStore, SparseStore
 from esl_lava.sparsity.update import Updater, end_dense_phase
@@ -100,6 +100,7 @@ class MaskEvolver:
     Attributes:
         iteration: how often `step` was called.
         history: one record per update done.
+        schedule: when connections move, and what share of them.
         left_dense: name -> why, of every parameter of at least two dimensions that is not
             made sparse.
 
@@ -130,8 +131,9 @@ class MaskEvolver:
         t_dense: int = 0,
         seed: int = 0,
     ) -> None:
-        timing = look_up(SCHEDULES, "schedule", schedule)(alpha=alpha, t_iter=t_iter, t_end=t_end)
-        rules = Rules(timing, prune, growth, redistribution, t_dense)
+        timing = look_up(SCHEDULES, "schedule", schedule)
+        self.schedule = timing(alpha=alpha, t_iter=t_iter, t_end=t_end)
+        rules = Rules(self.schedule, prune, growth, redistribution, t_dense)
         if seed < 0:
             raise ConfigError(f"seed {seed} is negative")
         found = survey(model)
@@ -206,11 +208,6 @@ class MaskEvolver:
         if not self.history:
             raise ValueError("no update was done yet, there is no record to add to")
         self.history[-1] = replace(self.history[-1], silent=dict(silent))
-
-    @property
-    def schedule(self) -> Schedule:
-        """When connections move, and what share of them."""
-        return self._rules.schedule
 
     @property
     def masks(self) -> dict[str, Tensor]:
@@ -315,7 +312,8 @@ class MaskEvolver:
         if saved != wanted:
             raise ConfigError(f"the state has {saved} connections, this run {wanted}")
         for layer in masked:
-            layer.load(state["masks"][layer.name], state["ever"][layer.name])
+            layer.taken.tensor.copy_(state["masks"][layer.name])
+            layer.ever.tensor.copy_(state["ever"][layer.name])
         for kept, record in zip(stored, records):
             kept.ever = record
         for each in self._layers:

@@ -132,8 +132,3 @@ GROW: Mapping[str, GrowthRule] = MappingProxyType(
     }
 )
 """Growth rules by name."""
-
-SCORES: Mapping[str, Callable[[Site], Scores]] = MappingProxyType(
-    {"gradient": lambda site: site.gradient(), "momentum": lambda site: site.momentum()}
-)
-"""What the rules that go by scores go by."""

@@ -185,15 +185,14 @@ def choose(
             layer to be made sparse cannot be, with the reason.
     """
     dense, named = set(keep_dense), None if layers is None else set(layers)
-    for name in sorted(dense - set(found)):
-        raise ConfigError(
-            f"keep_dense names {name!r}, which is no weight layer; there are: {', '.join(found)}"
-        )
-    for name in sorted((named or set()) - set(found)):
-        raise ConfigError(
-            f"layers names {name!r}, which is no parameter of at least two dimensions; "
-            f"there are: {', '.join(found)}"
-        )
+    for argument, names, kind in (
+        ("keep_dense", dense, "weight layer"),
+        ("layers", named or set(), "parameter of at least two dimensions"),
+    ):
+        for name in sorted(names - set(found)):
+            raise ConfigError(
+                f"{argument} names {name!r}, which is no {kind}; there are: {', '.join(found)}"
+            )
     for name in sorted((named or set()) & dense):
         raise ConfigError(f"layer {name}: layers names it and keep_dense too")
     weights = {name: layer for name, layer in found.items() if not layer.other}

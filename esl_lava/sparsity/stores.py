@@ -17,6 +17,7 @@ from esl_lava.sparsity.arrays import count, keep, list_true, set_zero
 from esl_lava.sparsity.growth import Scores, Site
 from esl_lava.sparsity.layers import Layer
 from esl_lava.sparsity.optimizer import moments, momentum
+from esl_lava.sparsity.records import LayerUpdate
 from esl_lava.sparsity.redistribution import Active
 from esl_lava.sparsity.sets import Bitmap, Listed, Mask, Record, make_record, read
 from esl_lava.sparsity.weights import SparseWeight, carry
@@ -87,6 +88,10 @@ class Store(ABC):
     def moments(self) -> dict[str, Tensor]:
         """The optimiser's tensors of the parameter's shape; ConfigError for unknown ones."""
         return moments(self.optimizer, self.name, self.parameter)
+
+    def record(self, pruned: int, grown: int) -> LayerUpdate:
+        """What an update that moved so many connections did."""
+        return LayerUpdate(self.name, self.size, pruned, grown, self.taken.count, self.ever.count)
 
     def site(self) -> Site:
         """What a growth rule may look at."""
@@ -160,11 +165,6 @@ class DenseStore(Store):
         """Take connections away for good."""
         self.taken.remove(drop)
         set_zero(self.parameter.detach(), drop)
-
-    def load(self, mask: Tensor, ever: Tensor) -> None:
-        """Take over bool tensors of the weight's shape."""
-        self.taken.tensor.copy_(mask)
-        self.ever.tensor.copy_(ever)
 
     def _dense_gradient(self) -> Scores | None:
         gradient = self.parameter.grad

@@ -12,10 +12,10 @@ from esl_lava.errors import ConfigError, UserError
 from esl_lava.sparsity import ranks
 from esl_lava.sparsity.arrays import are_positions, count_broken
 from esl_lava.sparsity.construction import Rules
-from esl_lava.sparsity.growth import GROW, SCORES, uniformly
+from esl_lava.sparsity.growth import GROW, uniformly
 from esl_lava.sparsity.optimizer import gradients, has_momentum
 from esl_lava.sparsity.prune import PRUNE, closest_to_zero
-from esl_lava.sparsity.records import LayerUpdate, Update
+from esl_lava.sparsity.records import Update
 from esl_lava.sparsity.redistribution import REDISTRIBUTE, Active, share_out
 from esl_lava.sparsity.stores import ORDER, DenseStore, Store
 
@@ -64,22 +64,10 @@ class Updater:
         grows = [self._grown(layer, n, iteration) for layer, n in zip(layers, grown)]
         move(layers, drops, grows)
         self.waiting = False
-        moved = {
-            layer.name: (drop.numel(), grow.numel())
-            for layer, drop, grow in zip(layers, drops, grows)
-        }
-        records = [
-            LayerUpdate(
-                layer.name,
-                layer.size,
-                *moved.get(layer.name, (0, 0)),
-                layer.taken.count,
-                layer.ever.count,
-            )
-            for layer in self._layers
-        ]
+        moved = {layer: (len(drop), len(grow)) for layer, drop, grow in zip(layers, drops, grows)}
+        records = tuple(layer.record(*moved.get(layer, (0, 0))) for layer in self._layers)
         ranks.agree((layer.taken.tensor for layer in self._layers), "masks", iteration)
-        return Update(iteration, fraction, tuple(records))
+        return Update(iteration, fraction, records)
 
     def _must_wait(self, layers: Sequence[Store], iteration: int) -> bool:
         """Whether an update that is due has to wait for finite gradients."""
@@ -115,11 +103,11 @@ class Updater:
         """
         site = layer.site()
         grown = GROW[self._rules.growth](site, n)
-        scores = SCORES.get(self._rules.growth)
+        scores = {"gradient": site.gradient, "momentum": site.momentum}.get(self._rules.growth)
         # None of the free slots has a larger score than these.
         if n == 0 or scores is None:
             return grown
-        if scores(site)(grown).any():
+        if scores()(grown).any():
             self._blind.discard(layer.name)
             return grown
         some = any(bool(gradient.any()) for gradient in gradients(self._optimizer))
@@ -180,24 +168,21 @@ def end_dense_phase(layers: Sequence[DenseStore], iteration: int) -> Update:
         ConfigError: when a layer is frozen.
         UserError: when a weight is NaN or infinite, or ranks disagree.
     """
+    drops = []
     for layer in layers:
         if not layer.parameter.requires_grad:
             raise ConfigError(
                 f"layer {layer.name}: its weight is frozen at iteration {iteration}, "
                 "where the dense phase ends (t_dense) and weights go"
             )
-    drops = [
-        closest_to_zero(values, values.numel() - layer.connections)
-        for layer, values in [(layer, _held(layer, iteration).values) for layer in layers]
-    ]
+        values = _held(layer, iteration).values
+        drops.append(closest_to_zero(values, len(values) - layer.connections))
     ranks.agree(drops, "connections to prune", iteration)
-    records = []
     for layer, drop in zip(layers, drops):
         layer.thin(drop)
-        size = layer.size
-        records.append(LayerUpdate(layer.name, size, drop.numel(), 0, layer.connections, size))
+    records = tuple(layer.record(len(drop), 0) for layer, drop in zip(layers, drops))
     kept = sum(layer.connections for layer in layers) / sum(layer.size for layer in layers)
-    return Update(iteration, 1 - kept, tuple(records))
+    return Update(iteration, 1 - kept, records)
 
 
 def _held(layer: Store, iteration: int) -> Active:

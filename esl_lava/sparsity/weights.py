@@ -162,14 +162,15 @@ class SparseWeight(nn.Module):
             ValueError: when `drop` or `grow` is not like that. Nothing is changed then.
         """
         before, number = self.positions().numpy(), self.pre.numel()
-        places, at = (np.searchsorted(before, where.numpy()) for where in (drop, grow))
-        padded = np.append(before, -1)
+        places = np.searchsorted(before, drop.numpy())
+        both = np.append(before, grow.numpy())
+        order = np.argsort(both, kind="stable")  # finds the two runs and merges them
         sound = (
             number - drop.numel() + grow.numel() <= LARGEST
             and are_positions(drop, self.size)
             and are_positions(grow, self.size)
-            and np.array_equal(padded[places], drop.numpy())
-            and not (padded[at] == grow.numpy()).any()
+            and np.array_equal(np.append(before, -1)[places], drop.numpy())
+            and bool((np.diff(both[order]) > 0).all())
         )
         if not sound:
             raise ValueError(
@@ -177,14 +178,12 @@ class SparseWeight(nn.Module):
                 f"{grow.numel()} to grow are not ascending, or not among the existing and "
                 "the free ones"
             )
-        stays = np.ones(number + 1, bool)
+        stays = np.ones(both.size, bool)
         stays[places] = False
-        source = np.insert(np.arange(number), at, -1)
-        left = stays[source]  # the last, of what grows, is true
-        positions = np.insert(before, at, grow.numpy())[left]
-        kept = torch.from_numpy(source[left])
+        order = order[stays[order]]
+        kept = torch.from_numpy(np.where(order < number, order, -1))
         values = carry(self.values.detach(), kept)
-        self._exchange(values, *self._rows(torch.from_numpy(positions)))
+        self._exchange(values, *self._rows(torch.from_numpy(both[order])))
         return kept
 
     def extra_repr(self) -> str:
