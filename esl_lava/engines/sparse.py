@@ -223,7 +223,11 @@ class _Layer(torch.autograd.Function):
         size = np.float32(step)
         clamped = nonzeros.quantise(values.detach().numpy(), size, multiples)
         inputs = _lanes(x.detach(), int(offsets[-1]))
-        at, stride = _places(weight.pre.numpy(), offsets, steps * n)
+        # Where what each connection meets begins, and what that counts.
+        at, stride = weight.pre.numpy(), steps * n
+        if len(offsets) > 1:
+            channel, place = np.divmod(at, len(offsets))
+            at, stride = channel * np.int64(stride) + offsets[place], 1
         binary = inputs.dtype == np.int8
         graded = _NONE if binary else multiples * size
         spikes = torch.empty(weight.n_post, steps, n)
@@ -315,14 +319,6 @@ _NONE = np.empty(0, np.float32)
 _NO_OFFSET = np.zeros(1, np.int64)
 _STRAIGHT = np.empty(0, np.uint32)
 """For `add_weighted`: entries lie in the order of weights."""
-
-
-def _places(pre: Array, offsets: Ints, lanes: int) -> tuple[Array, int]:
-    """Where what each connection meets begins: (connections,) integers, and what they count."""
-    if len(offsets) == 1:
-        return pre, lanes
-    channel, place = np.divmod(pre, len(offsets))
-    return channel * np.int64(lanes) + offsets[place], 1
 
 
 def _everywhere(gradient: Tensor, inputs: Array, offsets: Ints, channels: int) -> Scores:

@@ -14,7 +14,7 @@ from esl_lava.sparsity.construction import Rules, build_stores, check_layers, ex
 from esl_lava.sparsity.density import allocate
 from esl_lava.sparsity.layers import choose, sparse_weights, survey, weight_layers
 from esl_lava.sparsity.records import State, Update
-from esl_lava.sparsity.schedule import SCHEDULES
+from esl_lava.sparsity.schedule import SCHEDULES, Schedule
 from esl_lava.sparsity.sets import PositionSet
 from esl_lava.sparsity.stores import DenseStore, SparseStore
 from esl_lava.sparsity.update import Updater, end_dense_phase
@@ -131,8 +131,8 @@ class MaskEvolver:
         t_dense: int = 0,
         seed: int = 0,
     ) -> None:
-        timing = look_up(SCHEDULES, "schedule", schedule)
-        self.schedule = timing(alpha=alpha, t_iter=t_iter, t_end=t_end)
+        decay = look_up(SCHEDULES, "schedule", schedule)
+        self.schedule = Schedule(decay, alpha, t_iter, t_end)
         rules = Rules(self.schedule, prune, growth, redistribution, t_dense)
         if seed < 0:
             raise ConfigError(f"seed {seed} is negative")
@@ -255,10 +255,8 @@ class MaskEvolver:
         """A snapshot from which a run goes on with identical bits.
 
         Returns:
-            Plain containers of numbers and tensors: iteration; masks and ever as the
-            attributes, and generators (uint8), by layer name; history as `Update.plain`;
-            whether an update waits. (The connections of a `SparseWeight` are in the model's
-            own state.)
+            Plain containers of numbers and tensors. (The connections of a `SparseWeight` are
+            in the model's own state.)
         """
         return {
             "iteration": self.iteration,

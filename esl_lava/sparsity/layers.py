@@ -120,7 +120,8 @@ def survey(model: nn.Module) -> dict[str, Layer]:
     Raises:
         ConfigError: when two would have the same name, or one has no shape yet.
     """
-    model = _inside(model)
+    while _wraps(model) or isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+        model = model.get_submodule("_orig_mod" if _wraps(model) else "module")
     tables = {id(p) for m in model.modules() if isinstance(m, _TABLES) for p in m.parameters()}
     found: dict[str, Layer] = {}
     for path, module in model.named_modules():
@@ -305,14 +306,3 @@ def _span(weight: Tensor) -> tuple[int, int]:
 def _wraps(module: nn.Module) -> bool:
     """Whether a module is what `torch.compile` puts around another."""
     return isinstance(module._modules.get("_orig_mod"), nn.Module)
-
-
-def _inside(model: nn.Module) -> nn.Module:
-    """A model without what is wrapped around it."""
-    while True:
-        if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
-            model = model.module
-        elif _wraps(model):
-            model = model._modules["_orig_mod"]  # type: ignore[assignment]
-        else:
-            return model

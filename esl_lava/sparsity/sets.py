@@ -281,14 +281,7 @@ def sample_free(taken: PositionSet, n: int, generator: torch.Generator) -> Tenso
 
 
 def draw(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Exactly `count` of `size` positions, uniformly without replacement.
-
-    Returns:
-        (count,) int64 positions, ascending, on the CPU.
-
-    Raises:
-        ValueError: when `count` is outside 0..size.
-    """
+    """Exactly `count` of `size` positions on the CPU, as `sample_free` where none is taken."""
     nothing = Listed(torch.empty(0, dtype=torch.int64), size)
     return sample_free(nothing, count, generator)
 

@@ -78,7 +78,7 @@ class Store(ABC):
         """Move connections: weights and optimiser moments of what grows are 0.
 
         Args:
-            drop, grow: int64 flat positions, as `masks.move` has checked them.
+            drop, grow: int64 flat positions, as `update.move` has checked them.
         """
 
     @abstractmethod

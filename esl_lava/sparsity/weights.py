@@ -117,12 +117,8 @@ class SparseWeight(nn.Module):
 
     def had_no_samples(self) -> None:
         """Let `dense_gradient` be 0: of a rank whose share of the batch was empty."""
-
-        def nothing(where: slice | Tensor) -> Tensor:
-            length = len(range(self.size)[where]) if isinstance(where, slice) else len(where)
-            return torch.zeros(length)
-
-        self.dense_gradient = nothing
+        zeros = torch.zeros(1).expand(self.size)
+        self.dense_gradient = lambda where: zeros[where]
 
     @torch.no_grad()
     def begin(self, positions: Tensor) -> None:
