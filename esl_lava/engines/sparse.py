@@ -119,11 +119,10 @@ class SparseConv(_Sparse):
     those of a dense kernel (out, in, rows, columns).
 
     Args:
-        neuron: parameters of a SLAYER CUBA neuron.
+        neuron: as for `SparseDense`.
         n_pre, n_post: input and output channels.
         kernel, padding: (rows, columns).
-        initial: weights to begin with, by flat position (`as_slayer_draws` of n_pre times the
-            kernel's size, `zeros`).
+        initial: as for `SparseDense`; `as_slayer_draws` of n_pre times the kernel's size.
     """
 
     def __init__(

@@ -116,12 +116,9 @@ def by_eps(shapes: Sequence[LayerShape], eps: float) -> list[int]:
 
 
 def by_layer(shapes: Sequence[LayerShape], densities: Mapping[str, float]) -> list[int]:
-    """A density of its own for each layer: round-half-up(density * weights) connections.
+    """A density of its own for each layer, by name: round-half-up(density * weights) connections.
 
-    Args:
-        shapes: the layers to make sparse.
-        densities: layer name -> density, of exactly these layers; a density counts as
-            the decimal it prints as.
+    A density counts as the decimal it prints as.
 
     Raises:
         ConfigError: when a layer is missing or unknown, or its density is outside (0, 1]
@@ -144,12 +141,8 @@ def by_density(shapes: Sequence[LayerShape], density: float, distribution: str) 
     """One density of all layers together: round-half-up(density * weights) connections in all.
 
     A full layer's excess goes to the others, every layer keeps at least one connection
-    (`apportion`). The density counts as the decimal it prints as.
-
-    Args:
-        shapes: the layers to make sparse.
-        density: connections over weights.
-        distribution: a name in `DISTRIBUTIONS`.
+    (`apportion`). The density counts as the decimal it prints as; `distribution` is a name in
+    `DISTRIBUTIONS`.
 
     Raises:
         ConfigError: when density is outside (0, 1] or gives fewer than one a layer.

@@ -173,19 +173,18 @@ class MaskEvolver:
         """
         self.iteration += 1
         self.apply_masks()
+        update = None
         try:
-            update = self._update()
+            if self.iteration == self._rules.t_dense:
+                # All are dense: a layer that stores only connections is refused.
+                update = end_dense_phase(self._dense, self.iteration)
+            elif self._is_due(self.iteration):
+                update = self._updater.rewire(self.iteration)
         finally:
             self._expect_gradients()
         if update is not None:
             self.history.append(update)
         return update
-
-    def _update(self) -> Update | None:
-        if self.iteration == self._rules.t_dense:
-            # All are dense: a layer that stores only connections is refused.
-            return end_dense_phase(self._dense, self.iteration)
-        return self._updater.rewire(self.iteration) if self._is_due(self.iteration) else None
 
     def _is_due(self, iteration: int) -> bool:
         """Whether masks are updated after an iteration, as the schedule has it or belatedly."""

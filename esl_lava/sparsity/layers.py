@@ -171,11 +171,9 @@ def sparse_weights(model: nn.Module) -> dict[str, SparseWeight]:
 def choose(
     found: Mapping[str, Layer], layers: Iterable[str] | None, keep_dense: Iterable[str]
 ) -> tuple[dict[str, Layer], dict[str, Layer]]:
-    """Which are weight layers, and which of these are to be sparse.
+    """Which of what `survey` found are weight layers, and which of these are to be sparse.
 
-    Args:
-        found: what `survey` found.
-        layers, keep_dense: as `MaskEvolver` takes them.
+    `layers` and `keep_dense` are those of `MaskEvolver`.
 
     Returns:
         Weight layers: those by themselves, then others that `layers` names. Sparse ones of

@@ -31,7 +31,6 @@ def check_optimizer(
     """Refuse an optimiser whose state is unknown, or that does not train the weights.
 
     Args:
-        optimizer: any.
         weights: name -> weight of the layers to make sparse.
         by_momentum: whether it is to keep momentum of them (SGD with momentum 0 does not).
 

@@ -170,11 +170,7 @@ class Bitmap(PositionSet):
 
 
 class Excluded(PositionSet):
-    """What one set holds or another, which has all of the first, lacks.
-
-    Args:
-        held, lacked: of one layer.
-    """
+    """What one set of a layer holds or another, which has all of the first, lacks."""
 
     def __init__(self, held: PositionSet, lacked: PositionSet) -> None:
         self.size = held.size

@@ -158,11 +158,7 @@ def move(layers: Sequence[Store], drops: Sequence[Tensor], grows: Sequence[Tenso
 
 
 def end_dense_phase(layers: Sequence[DenseStore], iteration: int) -> Update:
-    """Every layer keeps its largest weights, ties the higher index.
-
-    Args:
-        layers: all sparse layers of the network.
-        iteration: the one that ends the phase.
+    """Every sparse layer of the network keeps its largest weights, ties the higher index.
 
     Raises:
         ConfigError: when a layer is frozen.
