@@ -52,16 +52,11 @@ _logger = logging.getLogger(__name__)
 
 
 def accelerate(network: Network) -> Network:
-    """Give every CUBA block of a SLAYER network its faster passes, in place.
+    """Give every CUBA block of a SLAYER network its faster passes, in place; returns it.
 
     A block that cannot have them stays stock SLAYER's, as a line of the log says. So does, for
     the input at hand, a convolution of maps that torch's would die of (`FusedConv`).
-
-    Args:
-        network: of `slayer.block.cuba` blocks and anything else, which is left alone.
-
-    Returns:
-        The network.
+    What is no `slayer.block.cuba` block is left alone.
     """
     for name, module in network.named_modules():
         if not isinstance(module, slayer.block.cuba.AbstractCuba) or module.neuron is None:
@@ -269,27 +264,6 @@ def _find_gradients(weight: Tensor, flat: Tensor, by_z: Tensor) -> tuple[Tensor,
     return by_flat, by_weight
 
 
-def _weighted(synapse: nn.Module, step: float, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-    """Weighted input of a dense synapse, of x (batch, n_pre, T).
-
-    Returns:
-        It as it lies in memory, and the order of its dimensions that makes it
-        (batch, n_post, T).
-    """
-    weight = synapse.weight.flatten(1)
-    batch, n_pre, steps = x.shape
-    if len(weight) >= EVENT_WIDTH:
-        events = np.empty((steps, batch, n_pre), np.uint32)
-        counts = np.empty((steps, batch), np.int64)
-        source = x.detach().numpy()
-        binary = all(in_parts(lambda a, b: rows.list_events(source, a, b, events, counts), batch))
-        if binary and counts.sum() <= EVENT_ACTIVITY * x.numel():
-            z = apply(_Rows, x, weight, step, events.reshape(-1, n_pre), counts.reshape(-1))
-            return z.view(steps, batch, -1), (1, 2, 0)
-    axes = (1, 2, 0) if view_lanes(x) is None else (2, 0, 1)
-    return apply(_Product, x, weight, step), axes
-
-
 class _Fast:
     """What the three blocks share: when their own passes are taken.
 
@@ -298,7 +272,7 @@ class _Fast:
         told: whether the log has said that input kept stock SLAYER's passes.
     """
 
-    axes: int
+    axes: int = 3
     called: str = "network"
     told: bool = False
     delay_shift: bool
@@ -327,34 +301,45 @@ class _Fast:
         return True
 
     def _fast(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        spikes = fire(self.neuron, *self._weighted(x))
+        return slayer.block.base.step_delay(self, spikes) if self.delay_shift else spikes
+
+    def _weighted(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """Weighted input; here of a dense synapse, of x (batch, n_pre, T).
+
+        Returns:
+            It as it lies in memory, and the order of its dimensions that makes it
+            (batch, n_post, T).
+        """
+        weight = self.synapse.weight.flatten(1)
+        batch, n_pre, steps = x.shape
+        if len(weight) >= EVENT_WIDTH:
+            events = np.empty((steps, batch, n_pre), np.uint32)
+            counts = np.empty((steps, batch), np.int64)
+            source = x.detach().numpy()
+            binary = in_parts(lambda a, b: rows.list_events(source, a, b, events, counts), batch)
+            if all(binary) and counts.sum() <= EVENT_ACTIVITY * x.numel():
+                listed = events.reshape(-1, n_pre), counts.reshape(-1)
+                z = apply(_Rows, x, weight, self._step, *listed)
+                return z.view(steps, batch, -1), (1, 2, 0)
+        axes = (1, 2, 0) if view_lanes(x) is None else (2, 0, 1)
+        return apply(_Product, x, weight, self._step), axes
 
     @property
     def _step(self) -> float:
         """Distance of two weights on SLAYER's grid."""
         return 2 / float(self.neuron.w_scale)
 
-    def _spikes(self, z: Tensor, axes: tuple[int, ...]) -> Tensor:
-        spikes = fire(self.neuron, z, axes)
-        return slayer.block.base.step_delay(self, spikes) if self.delay_shift else spikes
-
 
 class FusedDense(_Fast, slayer.block.cuba.Dense):  # type: ignore[misc]
     """`slayer.block.cuba.Dense`, faster."""
-
-    axes = 3
-
-    def _fast(self, x: Tensor) -> Tensor:
-        return self._spikes(*_weighted(self.synapse, self._step, x))
 
 
 class FusedAffine(_Fast, slayer.block.cuba.Affine):  # type: ignore[misc]
     """`slayer.block.cuba.Affine` without dynamics, faster."""
 
-    axes = 3
-
     def _fast(self, x: Tensor) -> Tensor:
-        z, axes = _weighted(self.synapse, self._step, x)
+        z, axes = self._weighted(x)
         return z.permute(axes)
 
 
@@ -392,7 +377,7 @@ class FusedConv(_Fast, slayer.block.cuba.Conv):  # type: ignore[misc]
             )
         return False
 
-    def _fast(self, x: Tensor) -> Tensor:
+    def _weighted(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         batch, channels, height, width, steps = x.shape
         synapse = self.synapse
         flat = x.permute(4, 0, 1, 2, 3).reshape(steps * batch, channels, height, width)
@@ -409,7 +394,7 @@ class FusedConv(_Fast, slayer.block.cuba.Conv):  # type: ignore[misc]
             synapse.groups,
         )
         last = z.permute(0, 2, 3, 1).contiguous()
-        return self._spikes(last.view(steps, batch, *last.shape[1:]), (1, 4, 2, 3, 0))
+        return last.view(steps, batch, *last.shape[1:]), (1, 4, 2, 3, 0)
 
 
 _FASTER = {

@@ -23,18 +23,11 @@ from esl_lava.engines.neurons import Dynamics, TooWideError, take_shape
 from esl_lava.engines.slayer import slayer
 from esl_lava.engines.threads import in_parts
 from esl_lava.kernels import nonzeros, surrogate
+from esl_lava.sparsity.growth import Scores
 from esl_lava.sparsity.weights import SparseWeight
 
 DRAWN = 1 << 20
 """Initial weights drawn at a time."""
-
-
-class Synapse(nn.Module):
-    """Holds the weight where a SLAYER block's synapse does."""
-
-    def __init__(self, weight: SparseWeight) -> None:
-        super().__init__()
-        self.weight = weight
 
 
 class _Sparse(nn.Module):
@@ -43,7 +36,8 @@ class _Sparse(nn.Module):
     def __init__(self, neuron: Mapping[str, object], weight: SparseWeight) -> None:
         super().__init__()
         self.neuron = slayer.neuron.cuba.Neuron(**neuron)
-        self.synapse = Synapse(weight)
+        self.synapse = nn.Module()  # as a SLAYER block has it
+        self.synapse.weight = weight
 
     def _weighted(self, lanes: Tensor, offsets: Ints, dynamics: Dynamics | None) -> Tensor:
         """(n_post, T, n) spikes, or without dynamics weighted input, of (channels, T, n).
@@ -110,14 +104,10 @@ class SparseDense(_Sparse):
         In memory, neurons come first and time second.
         """
         lanes = x.permute(1, 2, 0)
-
-        def arranged(found: Tensor) -> Tensor:
-            return found.permute(2, 0, 1)
-
         if not self.spiking:
-            return arranged(self._weighted(lanes, _NO_OFFSET, None))
+            return self._weighted(lanes, _NO_OFFSET, None).permute(2, 0, 1)
         shape = torch.Size([self.synapse.weight.n_post])
-        return self._fired(lanes, _NO_OFFSET, shape, arranged)
+        return self._fired(lanes, _NO_OFFSET, shape, lambda found: found.permute(2, 0, 1))
 
 
 class SparseConv(_Sparse):
@@ -129,11 +119,10 @@ class SparseConv(_Sparse):
     those of a dense kernel (out, in, rows, columns).
 
     Args:
-        neuron: parameters of a SLAYER CUBA neuron.
+        neuron: as for `SparseDense`.
         n_pre, n_post: input and output channels.
         kernel, padding: (rows, columns).
-        initial: weights to begin with, by flat position (`as_slayer_draws` of n_pre times the
-            kernel's size, `zeros`).
+        initial: as for `SparseDense`; `as_slayer_draws` of n_pre times the kernel's size.
     """
 
     def __init__(
@@ -233,7 +222,11 @@ class _Layer(torch.autograd.Function):
         size = np.float32(step)
         clamped = nonzeros.quantise(values.detach().numpy(), size, multiples)
         inputs = _lanes(x.detach(), int(offsets[-1]))
-        at, stride = _places(weight.pre.numpy(), offsets, steps * n)
+        # Where what each connection meets begins, and what that counts.
+        at, stride = weight.pre.numpy(), steps * n
+        if len(offsets) > 1:
+            channel, place = np.divmod(at, len(offsets))
+            at, stride = channel * np.int64(stride) + offsets[place], 1
         binary = inputs.dtype == np.int8
         graded = _NONE if binary else multiples * size
         spikes = torch.empty(weight.n_post, steps, n)
@@ -299,7 +292,7 @@ class _Layer(torch.autograd.Function):
         for clamped in ctx.saved_tensors:
             by_values *= is_on_grid(clamped, ctx.step)
         if weight.wants_dense_gradient:
-            weight.dense_gradient = _Everywhere(torch.from_numpy(lanes), inputs, offsets, channels)
+            weight.dense_gradient = _everywhere(torch.from_numpy(lanes), inputs, offsets, channels)
         if not ctx.needs_input_grad[0]:
             return None, by_values, None, None, None, None
         columns, post, order = (array.numpy() for array in weight.by_pre())
@@ -327,15 +320,7 @@ _STRAIGHT = np.empty(0, np.uint32)
 """For `add_weighted`: entries lie in the order of weights."""
 
 
-def _places(pre: Array, offsets: Ints, lanes: int) -> tuple[Array, int]:
-    """Where what each connection meets begins: (connections,) integers, and what they count."""
-    if len(offsets) == 1:
-        return pre, lanes
-    channel, place = np.divmod(pre, len(offsets))
-    return channel * np.int64(lanes) + offsets[place], 1
-
-
-class _Everywhere:
+def _everywhere(gradient: Tensor, inputs: Array, offsets: Ints, channels: int) -> Scores:
     """The gradient at any flat positions, those of no connection too.
 
     A weight that does not exist is 0, which SLAYER's grid holds: its gradient passes.
@@ -344,38 +329,32 @@ class _Everywhere:
         gradient: (n_post, lanes), that of weighted input.
         inputs, offsets, channels: as `_Layer` has them.
     """
+    n_pre, lanes = channels * len(offsets), gradient.shape[1]
 
-    def __init__(self, gradient: Tensor, inputs: Array, offsets: Ints, channels: int) -> None:
-        self._gradient = gradient
-        self._inputs = inputs
-        self._offsets = offsets
-        self._channels = channels
+    @functools.cache
+    def shifted() -> list[Tensor]:
+        """For each place of the kernel (channels, lanes) input that it meets."""
+        values = torch.from_numpy(-inputs.astype(np.float32) if inputs.dtype == np.int8 else inputs)
+        return [
+            torch.as_strided(values, (channels, lanes), (lanes, 1), int(offset))
+            for offset in offsets
+        ]
 
-    def __call__(self, where: slice | Tensor) -> Tensor:
-        n_pre = self._channels * len(self._offsets)
+    def at(where: slice | Tensor) -> Tensor:
         if isinstance(where, slice):
             first, last = where.start // n_pre, -(-where.stop // n_pre)
-            places = [self._gradient[first:last] @ x.t() for x in self._shifted]
+            places = [gradient[first:last] @ x.t() for x in shifted()]
             rows = torch.stack(places, 2).view(-1)
             return rows[where.start - first * n_pre :][: where.stop - where.start]
         post, pre = where // n_pre, where % n_pre
-        channel, place = pre // len(self._offsets), pre % len(self._offsets)
+        channel, place = pre // len(offsets), pre % len(offsets)
         found = [
-            self._gradient[j] @ self._shifted[k][i]
+            gradient[j] @ shifted()[k][i]
             for j, i, k in zip(post.tolist(), channel.tolist(), place.tolist())
         ]
         return torch.stack(found) if found else torch.empty(0)
 
-    @functools.cached_property
-    def _shifted(self) -> list[Tensor]:
-        """For each place of the kernel (channels, lanes) input that it meets."""
-        inputs = self._inputs
-        values = torch.from_numpy(-inputs.astype(np.float32) if inputs.dtype == np.int8 else inputs)
-        lanes = self._gradient.shape[1]
-        return [
-            torch.as_strided(values, (self._channels, lanes), (lanes, 1), int(offset))
-            for offset in self._offsets
-        ]
+    return at
 
 
 def _lanes(x: Tensor, margin: int) -> Array:

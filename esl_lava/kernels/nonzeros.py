@@ -2,9 +2,9 @@
 
 Lanes, the rows of a batch's samples and steps (and places of a feature map), lie side by side,
 so that a connection costs a few vector operations: what it meets is a piece of `lanes` values
-that begins at `stride` times what `at` says. Connections are compressed by output neuron: neuron
-j owns entries starts[j]:starts[j + 1] of `at` and the weights; or, for the gradient of inputs, by
-input neuron, with the place of each weight in `order`.
+that begins at `stride` times what `at`, (connections,) int32 or int64, says. Connections are
+compressed by output neuron: neuron j owns entries starts[j]:starts[j + 1] of `at` and the
+weights; or, for the gradient of inputs, by input neuron, with the place of each weight in `order`.
 """
 
 import numpy as np
@@ -83,8 +83,6 @@ def add_masked(
 
     Args:
         masks: (n,) int8, all bits set in a spike.
-        at: (connections,) int32 or int64.
-        stride: what `at` counts.
         weights: (connections,) int16, multiples of `step`, -128 to 127.
         z: (n_post, lanes) float32, written.
     """
@@ -140,8 +138,6 @@ def add_weighted(
 
     Args:
         values: (n,) float32.
-        at: (connections,) int32 or int64.
-        stride: what `at` counts.
         order: (connections,) place of its weight; of length 0 where entries lie as weights do.
         weights: (connections,) float32.
         out: (neurons, lanes) float32, written.
@@ -192,8 +188,6 @@ def add_products(
     Args:
         gradient: (n_post, lanes) int32, the bits of the float32 gradient of weighted input.
         masks: (n,) int8, all bits set in a spike.
-        at: (connections,) int32 or int64.
-        stride: what `at` counts.
         out: (connections,) float32, written.
     """
     lanes = gradient.shape[1]
@@ -243,8 +237,6 @@ def add_graded_products(
     Args:
         gradient: (n_post, lanes) float32.
         x: (n,) float32.
-        at: (connections,) int32 or int64.
-        stride: what `at` counts.
         out: (connections,) float32, written.
     """
     for j in range(first, last):

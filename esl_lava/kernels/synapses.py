@@ -27,8 +27,7 @@ def add_rows(
 
     Args:
         rows: (n_pre, width) integers; a multiple of 16 wide, for the vector unit.
-        fan_out: as everywhere.
-        sums: (samples, T, width), written.
+        sums: (samples, T, width).
     """
     samples, steps, n_pre = inputs.shape
     width = rows.shape[1]
@@ -97,8 +96,6 @@ def add_runs(
             `base`, its length, and its first weight in `weights`.
         canvas_rows: (rows + 2,): where on the canvas each row of the sums begins, then the
             length of a row, then the canvas's size.
-        fan_out: as everywhere.
-        sums: (samples, T, n), written.
     """
     samples, steps, n_pre = inputs.shape
     rows = canvas_rows.size - 2
@@ -144,7 +141,7 @@ def add_scattered(
     """Each spike, or graded spike times its value, is added synapse by synapse.
 
     Args:
-        base, which, canvas_rows, fan_out, sums: as for `add_runs`.
+        base, which, canvas_rows: as for `add_runs`.
         starts: list l owns entries starts[l]:starts[l + 1].
         targets, weights: of each synapse its place on the canvas after `base`, its weight.
     """
@@ -199,9 +196,7 @@ def add_lanes(
         weights: of each synapse.
         geometry: lanes, rows of outputs, outputs in a row, distance of the pieces of two
             rows, size of the masks.
-        fan_out: as everywhere.
-        sums: (samples, T, n or more), written.
-        sops: as everywhere; here the sum alone has a meaning.
+        sops: here the sum alone has a meaning.
     """
     samples, steps, n_pre = inputs.shape
     lanes, rows, columns = geometry[0], geometry[1], geometry[2]

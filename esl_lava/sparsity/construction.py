@@ -13,14 +13,14 @@ from torch import nn
 
 from esl_lava.errors import ConfigError
 from esl_lava.sparsity import ranks
-from esl_lava.sparsity.growth import GROW, GrowthRule
+from esl_lava.sparsity.growth import GROW
 from esl_lava.sparsity.layers import Layer
-from esl_lava.sparsity.masks import draw
-from esl_lava.sparsity.optimizer import check_momentum, check_optimizer
-from esl_lava.sparsity.prune import PRUNE, PruneRule
-from esl_lava.sparsity.redistribution import REDISTRIBUTE, Statistic
-from esl_lava.sparsity.schedule import SCHEDULES, Schedule
-from esl_lava.sparsity.stores import DenseStore, SparseStore
+from esl_lava.sparsity.optimizer import check_optimizer
+from esl_lava.sparsity.prune import PRUNE
+from esl_lava.sparsity.redistribution import REDISTRIBUTE
+from esl_lava.sparsity.schedule import Schedule
+from esl_lava.sparsity.sets import draw
+from esl_lava.sparsity.stores import DenseStore, SparseStore, Store
 from esl_lava.sparsity.weights import SparseWeight
 
 _log = logging.getLogger(__name__)
@@ -34,58 +34,30 @@ class Rules:
 
     Attributes:
         schedule: when connections move, and what share of them.
-        prune: which go.
-        growth: the growth rule's name.
-        grow: where new ones appear.
-        statistic: what the layers share growth out by; None where each regrows its own.
-        by_momentum: whether one of the rules goes by momentum.
+        prune, growth, redistribution: names of the rules by which they do.
         t_dense: iterations trained dense before.
-    """
-
-    schedule: Schedule
-    prune: PruneRule
-    growth: str
-    grow: GrowthRule
-    statistic: Statistic | None
-    by_momentum: bool
-    t_dense: int
-
-    def is_due(self, iteration: int, waiting: bool) -> bool:
-        """Whether masks are updated after an iteration, as the schedule has it or belatedly."""
-        if iteration <= self.t_dense:
-            return False
-        return self.schedule.due(iteration) or (waiting and iteration <= self.schedule.t_end)
-
-
-def choose_rules(
-    prune: str,
-    growth: str,
-    redistribution: str,
-    schedule: str,
-    *,
-    alpha: float,
-    t_iter: int,
-    t_end: int,
-    t_dense: int,
-) -> Rules:
-    """The rules of these names; arguments are those of `MaskEvolver`.
 
     Raises:
         ConfigError: for an unknown name, or a value out of range.
     """
-    timing = _choose(SCHEDULES, "schedule", schedule)
-    rules = Rules(
-        schedule=timing(alpha=alpha, t_iter=t_iter, t_end=t_end),
-        prune=_choose(PRUNE, "prune rule", prune),
-        growth=growth,
-        grow=_choose(GROW, "growth rule", growth),
-        statistic=_choose(REDISTRIBUTE, "redistribution", redistribution),
-        by_momentum="momentum" in (growth, redistribution),
-        t_dense=t_dense,
-    )
-    if t_dense < 0:
-        raise ConfigError(f"t_dense {t_dense} is negative")
-    return rules
+
+    schedule: Schedule
+    prune: str
+    growth: str
+    redistribution: str
+    t_dense: int
+
+    def __post_init__(self) -> None:
+        look_up(PRUNE, "prune rule", self.prune)
+        look_up(GROW, "growth rule", self.growth)
+        look_up(REDISTRIBUTE, "redistribution", self.redistribution)
+        if self.t_dense < 0:
+            raise ConfigError(f"t_dense {self.t_dense} is negative")
+
+    @property
+    def by_momentum(self) -> bool:
+        """Whether one of the rules goes by momentum."""
+        return "momentum" in (self.growth, self.redistribution)
 
 
 def check_layers(
@@ -95,13 +67,7 @@ def check_layers(
     weights: Mapping[str, Layer],
     sparse: Mapping[str, Layer],
 ) -> None:
-    """Refuse weights that the rules or the optimiser cannot make sparse.
-
-    Args:
-        model: what the layers are in.
-        optimizer: what is to train them.
-        rules: the evolver's.
-        weights, sparse: what `layers.choose` chose.
+    """Refuse weights, as `layers.choose` chose them, that rules or optimiser cannot make sparse.
 
     Raises:
         ConfigError: naming the layer, or the optimiser.
@@ -111,13 +77,25 @@ def check_layers(
         f"t_dense {rules.t_dense}": rules.t_dense > 0,
     }
     for name, layer in weights.items():
-        if isinstance(layer.weight, SparseWeight):
-            dense = {**needs, "keep_dense": name not in sparse}
-            _check_stored(name, layer.weight, model, [what for what in dense if dense[what]])
+        if not isinstance(layer.weight, SparseWeight):
+            continue
+        for rule, dense in {**needs, "keep_dense": name not in sparse}.items():
+            if dense:
+                raise ConfigError(
+                    f"layer {name}: {rule} needs weights or moments of connections that do not "
+                    "exist, and this layer stores only the existing ones"
+                )
+        if isinstance(model, nn.parallel.DistributedDataParallel):
+            raise ConfigError(
+                f"layer {name}: DistributedDataParallel cannot follow weights that change in number"
+            )
+        if layer.parameter.device.type != "cpu":
+            raise ConfigError(
+                f"layer {name}: its connections are on {layer.parameter.device}; "
+                "layers that store only these train on the CPU"
+            )
     trained = {name: layer.parameter for name, layer in sparse.items()}
-    check_optimizer(optimizer, trained)
-    if rules.by_momentum:
-        check_momentum(optimizer, trained)
+    check_optimizer(optimizer, trained, by_momentum=rules.by_momentum)
 
 
 def build_stores(
@@ -128,34 +106,31 @@ def build_stores(
     *,
     dense: bool,
     seed: int,
-) -> list[DenseStore | SparseStore]:
+) -> list[Store]:
     """The layers to make sparse, with rank 0's connections and generators. Collective.
 
     Args:
-        found: everything that `layers.survey` found.
-        sparse: those to make sparse.
-        counts: the connections of each.
+        found, sparse: what `layers.survey` found, and of it what is to be sparse.
+        counts: the connections of each sparse layer.
         optimizer: what trains them.
         dense: whether they begin with all connections.
         seed: non-negative.
     """
-    stores: list[DenseStore | SparseStore] = []
+    stores: list[Store] = []
     # Places do not depend on what is chosen; what is no weight layer by itself comes last.
     places = sorted(found, key=lambda name: bool(found[name].other))
     for (name, layer), number in zip(sparse.items(), counts):
-        generator = _generator(seed, places.index(name))
+        # The same in every process and on every platform.
+        drawn = np.random.SeedSequence([seed, places.index(name)]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(drawn[0]))
         device = layer.parameter.device
         where = None
         if not dense:
             where = draw(number, layer.size, generator).to(device)
             where = ranks.take_first(where, device)
         generator.set_state(ranks.take_first(generator.get_state(), device))
-        kept = (layer, optimizer, number, generator)
-        if isinstance(layer.weight, SparseWeight):
-            assert where is not None  # t_dense is refused
-            stores.append(SparseStore(*kept, layer.weight, where))
-        else:
-            stores.append(DenseStore(*kept, layer.parameter, where))
+        kind = SparseStore if isinstance(layer.weight, SparseWeight) else DenseStore
+        stores.append(kind(layer, optimizer, number, generator, where))
     return stores
 
 
@@ -182,41 +157,8 @@ def explain_dense(
     return left
 
 
-def _check_stored(name: str, weight: SparseWeight, model: nn.Module, rules: list[str]) -> None:
-    """Refuse what a layer that stores only its connections cannot do.
-
-    Args:
-        name: the layer's.
-        weight: its connections.
-        model: the model the layer is in.
-        rules: those given that need weights or moments of all possible connections.
-
-    Raises:
-        ConfigError: naming the layer and the rule.
-    """
-    for rule in rules:
-        raise ConfigError(
-            f"layer {name}: {rule} needs weights or moments of connections that do not exist, "
-            "and this layer stores only the existing ones"
-        )
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        raise ConfigError(
-            f"layer {name}: DistributedDataParallel cannot follow weights that change in number"
-        )
-    if weight.values.device.type != "cpu":
-        raise ConfigError(
-            f"layer {name}: its connections are on {weight.values.device}; "
-            "layers that store only these train on the CPU"
-        )
-
-
-def _choose(table: Mapping[str, T], what: str, name: str) -> T:
+def look_up(table: Mapping[str, T], what: str, name: str) -> T:
+    """The entry of a table of rules; ConfigError for an unknown name."""
     if name not in table:
         raise ConfigError(f"unknown {what} {name!r}; known: {', '.join(table)}")
     return table[name]
-
-
-def _generator(seed: int, place: int) -> torch.Generator:
-    """A CPU generator for one layer, the same in every process and on every platform."""
-    state = np.random.SeedSequence([seed, place]).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0]))

@@ -111,68 +111,14 @@ def by_eps(shapes: Sequence[LayerShape], eps: float) -> list[int]:
     """
     if not 0 < eps < math.inf:
         raise ConfigError(f"eps {eps} is not a positive number")
-    counts = []
-    for shape in shapes:
-        count = min(shape.size, round_half_up(_decimal(eps) * _erdos_renyi(shape)))
-        if count < 1:
-            raise ConfigError(
-                f"eps {eps} gives layer {shape.name} none of its {shape.size} connections, "
-                "at least 1 is needed"
-            )
-        counts.append(count)
-    return counts
-
-
-def er(shapes: Sequence[LayerShape], density: float) -> list[int]:
-    """Erdos-Renyi by density: connections of each layer, round(density * weights) in all.
-
-    Proportions are those of Eq. 1; a full layer's excess goes to the others, every layer
-    keeps at least one connection (`apportion`). The total is rounded half up; density
-    counts as the decimal it prints as.
-
-    Raises:
-        ConfigError: when density is outside (0, 1] or gives fewer than one a layer.
-    """
-    sizes = [shape.size for shape in shapes]
-    return apportion(_total(shapes, density), [_erdos_renyi(shape) for shape in shapes], sizes)
-
-
-def erk(shapes: Sequence[LayerShape], density: float) -> list[int]:
-    """Erdos-Renyi-Kernel by density: as `er`, but kernel lengths count too.
-
-    A layer's density is in proportion to (n_pre + n_post + sum of kernel lengths) / size
-    (Evci et al. 2020, "Rigging the Lottery", section 3). Their rule takes layers that
-    exceed density 1 out one after the other and scales the rest up again; `apportion`
-    ends at the same densities. Rounding, the minimum of one a layer and errors are those
-    of `er`.
-
-    Raises:
-        ConfigError: when density is outside (0, 1] or gives fewer than one a layer.
-    """
-    sizes = [shape.size for shape in shapes]
-    weights = [Fraction(shape.n_pre + shape.n_post + sum(shape.kernel)) for shape in shapes]
-    return apportion(_total(shapes, density), weights, sizes)
-
-
-def uniform(shapes: Sequence[LayerShape], density: float) -> list[int]:
-    """The same density in every layer, round(density * weights) connections in all.
-
-    Rounding, the minimum of one a layer and errors are those of `er`.
-
-    Raises:
-        ConfigError: when density is outside (0, 1] or gives fewer than one a layer.
-    """
-    sizes = [shape.size for shape in shapes]
-    return apportion(_total(shapes, density), [Fraction(size) for size in sizes], sizes)
+    wanted = [min(Fraction(shape.size), _decimal(eps) * er(shape)) for shape in shapes]
+    return [_round_one(f"eps {eps}", shape, w) for shape, w in zip(shapes, wanted)]
 
 
 def by_layer(shapes: Sequence[LayerShape], densities: Mapping[str, float]) -> list[int]:
-    """A density of its own for each layer: round-half-up(density * weights) connections.
+    """A density of its own for each layer, by name: round-half-up(density * weights) connections.
 
-    Args:
-        shapes: the layers to make sparse.
-        densities: layer name -> density, of exactly these layers; a density counts as
-            the decimal it prints as.
+    A density counts as the decimal it prints as.
 
     Raises:
         ConfigError: when a layer is missing or unknown, or its density is outside (0, 1]
@@ -187,22 +133,56 @@ def by_layer(shapes: Sequence[LayerShape], densities: Mapping[str, float]) -> li
         density = densities[shape.name]
         if not 0 < density <= 1:
             raise ConfigError(f"layer {shape.name}: density {density} is outside (0, 1]")
-        count = round_half_up(_decimal(density) * shape.size)
-        if count < 1:
-            raise ConfigError(
-                f"density {density} gives layer {shape.name} none of its {shape.size} "
-                "connections, at least 1 is needed"
-            )
-        counts.append(count)
+        counts.append(_round_one(f"density {density}", shape, _decimal(density) * shape.size))
     return counts
 
 
-Distribution = Callable[[Sequence[LayerShape], float], list[int]]
+def by_density(shapes: Sequence[LayerShape], density: float, distribution: str) -> list[int]:
+    """One density of all layers together: round-half-up(density * weights) connections in all.
 
-DISTRIBUTIONS: Mapping[str, Distribution] = MappingProxyType(
+    A full layer's excess goes to the others, every layer keeps at least one connection
+    (`apportion`). The density counts as the decimal it prints as; `distribution` is a name in
+    `DISTRIBUTIONS`.
+
+    Raises:
+        ConfigError: when density is outside (0, 1] or gives fewer than one a layer.
+    """
+    if not 0 < density <= 1:
+        raise ConfigError(f"density {density} is outside (0, 1]")
+    sizes = [shape.size for shape in shapes]
+    total = round_half_up(_decimal(density) * sum(sizes))
+    if total < len(shapes):
+        raise ConfigError(
+            f"density {density} gives {total} of {sum(sizes)} connections to {len(shapes)} "
+            "layers, each needs at least 1"
+        )
+    return apportion(total, [DISTRIBUTIONS[distribution](shape) for shape in shapes], sizes)
+
+
+def er(shape: LayerShape) -> Fraction:
+    """Erdos-Renyi: connections of the layer for eps = 1 (Eq. 1 times size), not capped."""
+    return Fraction((shape.n_pre + shape.n_post) * shape.size, shape.n_pre * shape.n_post)
+
+
+def erk(shape: LayerShape) -> Fraction:
+    """Erdos-Renyi-Kernel: n_pre + n_post + sum of kernel lengths.
+
+    Evci et al. 2020, "Rigging the Lottery", section 3. Their rule takes layers that exceed
+    density 1 out one after the other and scales the rest up again; `apportion` ends at the
+    same densities.
+    """
+    return Fraction(shape.n_pre + shape.n_post + sum(shape.kernel))
+
+
+def uniform(shape: LayerShape) -> Fraction:
+    """The same density in every layer."""
+    return Fraction(shape.size)
+
+
+DISTRIBUTIONS: Mapping[str, Callable[[LayerShape], Fraction]] = MappingProxyType(
     {"er": er, "erk": erk, "uniform": uniform}
 )
-"""How a density is spread over layers, by name. Density 1 is the dense net in each."""
+"""In proportion to what layers share connections, by name. Density 1 is the dense net in each."""
 
 
 def allocate(
@@ -227,7 +207,7 @@ def allocate(
         listed = ", ".join(f"{name} ({value})" for name, value in given.items())
         raise ConfigError(f"exactly one of {listed} is needed")
     if density is not None:
-        return DISTRIBUTIONS[distribution](shapes, density)
+        return by_density(shapes, density, distribution)
     if distribution != "er":
         raise ConfigError(
             f"distribution {distribution!r} spreads a density; eps and densities say "
@@ -236,23 +216,15 @@ def allocate(
     return by_eps(shapes, eps) if eps is not None else by_layer(shapes, densities or {})
 
 
-def _erdos_renyi(shape: LayerShape) -> Fraction:
-    """Connections of the layer for eps = 1 (Eq. 1 times size), not capped."""
-    return Fraction((shape.n_pre + shape.n_post) * shape.size, shape.n_pre * shape.n_post)
-
-
-def _total(shapes: Sequence[LayerShape], density: float) -> int:
-    """Connections of all layers together at `density`; refuses impossible ones."""
-    if not 0 < density <= 1:
-        raise ConfigError(f"density {density} is outside (0, 1]")
-    possible = sum(shape.size for shape in shapes)
-    total = round_half_up(_decimal(density) * possible)
-    if total < len(shapes):
+def _round_one(what: str, shape: LayerShape, wanted: Fraction) -> int:
+    """A layer's connections, rounded; refuses none, which `what` would give it."""
+    count = round_half_up(wanted)
+    if count < 1:
         raise ConfigError(
-            f"density {density} gives {total} of {possible} connections to {len(shapes)} "
-            "layers, each needs at least 1"
+            f"{what} gives layer {shape.name} none of its {shape.size} connections, "
+            "at least 1 is needed"
         )
-    return total
+    return count
 
 
 def _decimal(value: float) -> Fraction:

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from esl_lava.errors import ConfigError
-from esl_lava.sparsity.construction import build_stores, check_layers, choose_rules, explain_dense
+from esl_lava.sparsity.arrays import count
+from esl_lava.sparsity.construction import Rules, build_stores, check_layers, explain_dense, look_up
 from esl_lava.sparsity.density import allocate
 from esl_lava.sparsity.layers import choose, sparse_weights, survey, weight_layers
-from esl_lava.sparsity.records import Update
-from esl_lava.sparsity.schedule import Schedule
+from esl_lava.sparsity.records import State, Update
+from esl_lava.sparsity.schedule import SCHEDULES, Schedule
 from esl_lava.sparsity.sets import PositionSet
-from esl_lava.sparsity.state import State, load_layers
-from esl_lava.sparsity.stores import DenseStore
+from esl_lava.sparsity.stores import DenseStore, SparseStore
 from esl_lava.sparsity.update import Updater, end_dense_phase
 
 __all__ = ["MaskEvolver", "allocate", "sparse_weights", "weight_layers"]
@@ -100,6 +100,7 @@ class MaskEvolver:
     Attributes:
         iteration: how often `step` was called.
         history: one record per update done.
+        schedule: when connections move, and what share of them.
         left_dense: name -> why, of every parameter of at least two dimensions that is not
             made sparse.
 
@@ -130,10 +131,9 @@ class MaskEvolver:
         t_dense: int = 0,
         seed: int = 0,
     ) -> None:
-        rules = choose_rules(
-            prune, growth, redistribution, schedule,
-            alpha=alpha, t_iter=t_iter, t_end=t_end, t_dense=t_dense,
-        )  # fmt: skip
+        decay = look_up(SCHEDULES, "schedule", schedule)
+        self.schedule = Schedule(decay, alpha, t_iter, t_end)
+        rules = Rules(self.schedule, prune, growth, redistribution, t_dense)
         if seed < 0:
             raise ConfigError(f"seed {seed} is negative")
         found = survey(model)
@@ -173,22 +173,23 @@ class MaskEvolver:
         """
         self.iteration += 1
         self.apply_masks()
+        update = None
         try:
-            update = self._update()
+            if self.iteration == self._rules.t_dense:
+                # All are dense: a layer that stores only connections is refused.
+                update = end_dense_phase(self._dense, self.iteration)
+            elif self._is_due(self.iteration):
+                update = self._updater.rewire(self.iteration)
         finally:
             self._expect_gradients()
         if update is not None:
             self.history.append(update)
         return update
 
-    def _update(self) -> Update | None:
-        if self.iteration == self._rules.t_dense:
-            # All are dense: a layer that stores only connections is refused.
-            return end_dense_phase(self._dense, self.iteration)
-        return self._updater.rewire(self.iteration) if self._is_due(self.iteration) else None
-
     def _is_due(self, iteration: int) -> bool:
-        return self._rules.is_due(iteration, self._updater.waiting)
+        """Whether masks are updated after an iteration, as the schedule has it or belatedly."""
+        late = self._updater.waiting and iteration <= self.schedule.t_end
+        return iteration > self._rules.t_dense and (self.schedule.due(iteration) or late)
 
     def record_silent(self, silent: Mapping[str, int]) -> None:
         """Add to the last update's record how many neurons of each layer stayed silent.
@@ -206,11 +207,6 @@ class MaskEvolver:
         if not self.history:
             raise ValueError("no update was done yet, there is no record to add to")
         self.history[-1] = replace(self.history[-1], silent=dict(silent))
-
-    @property
-    def schedule(self) -> Schedule:
-        """When connections move, and what share of them."""
-        return self._rules.schedule
 
     @property
     def masks(self) -> dict[str, Tensor]:
@@ -258,10 +254,8 @@ class MaskEvolver:
         """A snapshot from which a run goes on with identical bits.
 
         Returns:
-            Plain containers of numbers and tensors: iteration; masks and ever as the
-            attributes, and generators (uint8), by layer name; history as `Update.plain`;
-            whether an update waits. (The connections of a `SparseWeight` are in the model's
-            own state.)
+            Plain containers of numbers and tensors. (The connections of a `SparseWeight` are
+            in the model's own state.)
         """
         return {
             "iteration": self.iteration,
@@ -286,7 +280,41 @@ class MaskEvolver:
                 from this evolver's, or a layer's connections are not among those that
                 ever were. Nothing is changed then.
         """
-        load_layers(state, self._layers, dense=state["iteration"] < self._rules.t_dense)
+        names, masked = [layer.name for layer in self._layers], self._dense
+        stored = [layer for layer in self._layers if isinstance(layer, SparseStore)]
+        for part, tensors, due in (
+            ("masks", state["masks"], [layer.name for layer in masked]),
+            ("ever", state["ever"], names),
+            ("generators", state["generators"], names),
+        ):
+            if list(tensors) != due:
+                raise ConfigError(
+                    f"the state's {part} are of layers {', '.join(tensors)}, "
+                    f"the sparse layers are {', '.join(due) or 'none'}"
+                )
+        for part, tensors in (("masks", state["masks"]), ("ever", state["ever"])):
+            for layer in masked:
+                tensor, shape = tensors[layer.name], layer.taken.tensor.shape
+                if tensor.shape != shape or tensor.dtype != torch.bool:
+                    raise ConfigError(
+                        f"layer {layer.name}: the state's {part} have shape "
+                        f"{tuple(tensor.shape)} of {tensor.dtype}, "
+                        f"not {tuple(shape)} of torch.bool"
+                    )
+        records = [layer.read_record(state["ever"][layer.name]) for layer in stored]
+        saved = sum(count(mask) for mask in state["masks"].values())
+        saved += sum(layer.taken.count for layer in stored)
+        dense = state["iteration"] < self._rules.t_dense
+        wanted = sum(layer.size if dense else layer.connections for layer in self._layers)
+        if saved != wanted:
+            raise ConfigError(f"the state has {saved} connections, this run {wanted}")
+        for layer in masked:
+            layer.taken.tensor.copy_(state["masks"][layer.name])
+            layer.ever.tensor.copy_(state["ever"][layer.name])
+        for kept, record in zip(stored, records):
+            kept.ever = record
+        for each in self._layers:
+            each.generator.set_state(state["generators"][each.name].cpu())
         self.iteration = int(state["iteration"])
         sizes = {layer.name: layer.size for layer in self._layers}
         self.history = [Update.from_plain(values, sizes) for values in state["history"]]
@@ -309,10 +337,11 @@ class MaskEvolver:
             layer.hold()
 
     def _expect_gradients(self) -> None:
-        """Tell layers whether the next iteration grows by gradient."""
+        """Tell layers what to keep in the backward pass of the next iteration."""
         due = self._rules.growth == "gradient" and self._is_due(self.iteration + 1)
         for layer in self._layers:
-            layer.expect_gradient(due)
+            if isinstance(layer, SparseStore):
+                layer.weight.wants_dense_gradient = due
 
 
 def _share(sets: Sequence[PositionSet]) -> float:

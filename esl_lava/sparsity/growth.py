@@ -15,8 +15,7 @@ from torch import Tensor
 
 from esl_lava.errors import UserError
 from esl_lava.sparsity.arrays import find_above, find_smallest
-from esl_lava.sparsity.masks import sample_free
-from esl_lava.sparsity.sets import Excluded, PositionSet
+from esl_lava.sparsity.sets import Excluded, PositionSet, sample_free
 
 Scores = Callable[[slice | Tensor], Tensor]
 """(a slice or int64 tensor of flat positions) -> their values, float."""
@@ -70,29 +69,11 @@ def unfired_first(site: Site, n: int) -> Tensor:
     return torch.cat([site.ever.free(), again]).sort().values
 
 
-def by_gradient(site: Site, n: int) -> Tensor:
-    """The `n` free slots of the largest gradient magnitude (Evci et al. 2020)."""
-    return find_top(site, site.gradient(), n)
-
-
-def by_momentum(site: Site, n: int) -> Tensor:
-    """The `n` free slots of the largest momentum magnitude (Dettmers & Zettlemoyer 2019)."""
-    return find_top(site, site.momentum(), n)
-
-
 def find_top(site: Site, scores: Scores, n: int) -> Tensor:
     """The `n` free slots of the largest |score|, ties to the lower flat index.
 
     Streams over blocks of positions and keeps those that may still be among the first n:
     scratch space is of the order of a block and n, whatever the layer's size.
-
-    Args:
-        site: the layer.
-        scores: of any sign.
-        n: 0 <= n <= free slots.
-
-    Returns:
-        (n,) int64 flat positions, ascending.
 
     Raises:
         UserError: when a free slot's score is NaN or infinite.
@@ -128,13 +109,9 @@ GROW: Mapping[str, GrowthRule] = MappingProxyType(
     {
         "random": uniformly,
         "random_unfired": unfired_first,
-        "gradient": by_gradient,
-        "momentum": by_momentum,
+        # The largest magnitudes: Evci et al. 2020; Dettmers & Zettlemoyer 2019.
+        "gradient": lambda site, n: find_top(site, site.gradient(), n),
+        "momentum": lambda site, n: find_top(site, site.momentum(), n),
     }
 )
 """Growth rules by name."""
-
-SCORES: Mapping[str, Callable[[Site], Scores]] = MappingProxyType(
-    {"gradient": lambda site: site.gradient(), "momentum": lambda site: site.momentum()}
-)
-"""What the rules that go by scores go by."""

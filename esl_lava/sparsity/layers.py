@@ -120,7 +120,8 @@ def survey(model: nn.Module) -> dict[str, Layer]:
     Raises:
         ConfigError: when two would have the same name, or one has no shape yet.
     """
-    model = _inside(model)
+    while _wraps(model) or isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+        model = model.get_submodule("_orig_mod" if _wraps(model) else "module")
     tables = {id(p) for m in model.modules() if isinstance(m, _TABLES) for p in m.parameters()}
     found: dict[str, Layer] = {}
     for path, module in model.named_modules():
@@ -170,11 +171,9 @@ def sparse_weights(model: nn.Module) -> dict[str, SparseWeight]:
 def choose(
     found: Mapping[str, Layer], layers: Iterable[str] | None, keep_dense: Iterable[str]
 ) -> tuple[dict[str, Layer], dict[str, Layer]]:
-    """Which are weight layers, and which of these are to be sparse.
+    """Which of what `survey` found are weight layers, and which of these are to be sparse.
 
-    Args:
-        found: what `survey` found.
-        layers, keep_dense: as `MaskEvolver` takes them.
+    `layers` and `keep_dense` are those of `MaskEvolver`.
 
     Returns:
         Weight layers: those by themselves, then others that `layers` names. Sparse ones of
@@ -185,15 +184,14 @@ def choose(
             layer to be made sparse cannot be, with the reason.
     """
     dense, named = set(keep_dense), None if layers is None else set(layers)
-    for name in sorted(dense - set(found)):
-        raise ConfigError(
-            f"keep_dense names {name!r}, which is no weight layer; there are: {', '.join(found)}"
-        )
-    for name in sorted((named or set()) - set(found)):
-        raise ConfigError(
-            f"layers names {name!r}, which is no parameter of at least two dimensions; "
-            f"there are: {', '.join(found)}"
-        )
+    for argument, names, kind in (
+        ("keep_dense", dense, "weight layer"),
+        ("layers", named or set(), "parameter of at least two dimensions"),
+    ):
+        for name in sorted(names - set(found)):
+            raise ConfigError(
+                f"{argument} names {name!r}, which is no {kind}; there are: {', '.join(found)}"
+            )
     for name in sorted((named or set()) & dense):
         raise ConfigError(f"layer {name}: layers names it and keep_dense too")
     weights = {name: layer for name, layer in found.items() if not layer.other}
@@ -306,14 +304,3 @@ def _span(weight: Tensor) -> tuple[int, int]:
 def _wraps(module: nn.Module) -> bool:
     """Whether a module is what `torch.compile` puts around another."""
     return isinstance(module._modules.get("_orig_mod"), nn.Module)
-
-
-def _inside(model: nn.Module) -> nn.Module:
-    """A model without what is wrapped around it."""
-    while True:
-        if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
-            model = model.module
-        elif _wraps(model):
-            model = model._modules["_orig_mod"]  # type: ignore[assignment]
-        else:
-            return model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -10,11 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from esl_lava.errors import ConfigError
-from esl_lava.sparsity.arrays import count_broken, widen
+from esl_lava.sparsity.arrays import widen
 from esl_lava.sparsity.growth import Scores
-
-_Named = Mapping[str, Any]
-"""What an optimiser keeps of a weight, or the settings of a group of them."""
 
 _ADAM = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
@@ -28,12 +25,14 @@ MOMENTS: Mapping[type[torch.optim.Optimizer], tuple[str, ...]] = MappingProxyTyp
 """Per-weight state of each supported optimiser; zeroed where a connection grows."""
 
 
-def check_optimizer(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter]) -> None:
+def check_optimizer(
+    optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter], *, by_momentum: bool
+) -> None:
     """Refuse an optimiser whose state is unknown, or that does not train the weights.
 
     Args:
-        optimizer: any.
         weights: name -> weight of the layers to make sparse.
+        by_momentum: whether it is to keep momentum of them (SGD with momentum 0 does not).
 
     Raises:
         ConfigError: naming the optimiser and the known ones, or the layers.
@@ -58,22 +57,13 @@ def check_optimizer(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.P
             "frozen after the evolver was built keeps its mask"
         )
     for name, group in groups.items():
-        if group is not None and group.get("differentiable"):
+        settings = group or {}
+        if settings.get("differentiable"):
             raise ConfigError(
                 f"layer {name}: the optimiser is to be differentiable, and masks are set in "
                 "place, which no gradient follows"
             )
-
-
-def check_momentum(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter]) -> None:
-    """Refuse an optimiser that keeps no momentum of some weight (SGD with momentum 0).
-
-    Raises:
-        ConfigError: naming the layer.
-    """
-    for name, weight in weights.items():
-        group = _group(optimizer, weight)
-        if group is not None and group.get("momentum") == 0:
+        if by_momentum and settings.get("momentum") == 0:
             raise ConfigError(
                 f"layer {name}: {type(optimizer).__name__} with momentum 0 keeps no momentum "
                 "to grow or redistribute by"
@@ -85,14 +75,14 @@ def has_momentum(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> bool
     return optimizer.state.get(weight, {}).get(MOMENTS[_kind(optimizer)][0]) is not None
 
 
-def has_gradient(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether a gradient of a parameter the optimiser trains is not 0, on this rank."""
-    return any(bool(gradient.any()) for gradient in _gradients(optimizer))
-
-
-def has_broken_gradient(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether a gradient of a parameter the optimiser trains is NaN or infinite, on this rank."""
-    return any(count_broken(gradient) > 0 for gradient in _gradients(optimizer))
+def gradients(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
+    """What the last backward pass left of parameters the optimiser trains, on this rank."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            gradient = parameter.grad
+            if gradient is not None:
+                dense = gradient.layout == torch.strided
+                yield (gradient if dense else gradient.coalesce().values()).detach()
 
 
 def moments(optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) -> dict[str, Tensor]:
@@ -131,38 +121,15 @@ def momentum(optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) 
             f"layer {name}: {type(optimizer).__name__} holds no momentum of its weight; "
             "step it before the masks are updated"
         )
-    return _MOMENTUM[_kind(optimizer)](state, group)
-
-
-def _buffer(state: _Named, group: _Named) -> Scores:
-    buffer = state["momentum_buffer"].reshape(-1)
-    return lambda where: buffer[where].abs()
-
-
-def _adam_step(state: _Named, group: _Named) -> Scores:
-    mean, square = state["exp_avg"].reshape(-1), state["exp_avg_sq"].reshape(-1)
-    eps = group["eps"]
+    mean = state[MOMENTS[_kind(optimizer)][0]].reshape(-1)
+    if "exp_avg_sq" not in state:
+        return lambda where: mean[where].abs()
+    square, eps = state["exp_avg_sq"].reshape(-1), group["eps"]
     # In half precision eps would be 0, and a score of what never had a gradient 0 / 0.
     return lambda where: widen(mean[where]).abs() / (widen(square[where]).sqrt() + eps)
 
 
-_MOMENTUM: Mapping[type[torch.optim.Optimizer], Callable[[_Named, _Named], Scores]] = (
-    MappingProxyType(
-        {torch.optim.SGD: _buffer, torch.optim.Adam: _adam_step, torch.optim.AdamW: _adam_step}
-    )
-)
-
-
-def _gradients(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            gradient = parameter.grad
-            if gradient is not None:
-                dense = gradient.layout == torch.strided
-                yield (gradient if dense else gradient.coalesce().values()).detach()
-
-
-def _group(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> _Named | None:
+def _group(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> Mapping[str, Any] | None:
     """The parameter group that holds the weight."""
     for group in optimizer.param_groups:
         if any(weight is parameter for parameter in group["params"]):

@@ -27,8 +27,8 @@ class PruneRule:
         numbers: (active values of each layer, fraction in 0..1, caps, limit) ->
             connections each layer is to give up: at most its cap, at most `limit`
             together. A cap is at most the layer's connections.
-        pick: (active values of one layer, n) -> (n,) int64 indices into these values,
-            ascending; ties go to the lower index.
+        pick: (active values of one layer without NaN, n of them at most) -> (n,) int64
+            indices into these values, ascending; ties go to the lower index.
     """
 
     numbers: Callable[[Sequence[Tensor], float, Sequence[int], int], list[int]]
@@ -91,13 +91,6 @@ def set_tails(values: Tensor, n: int) -> Tensor:
     sizes by largest remainder, an exact tie to the positive tail; each tail loses its
     values closest to 0. (Mocanu et al. 2018, step "weights removal": there zeros go on
     top of the fraction, which would let the number of connections drift.)
-
-    Args:
-        values: (k,) active values without NaN.
-        n: 0 <= n <= k.
-
-    Returns:
-        (n,) int64 indices into `values`, ascending.
     """
     chosen = values == 0
     zeros = count(chosen)
@@ -113,15 +106,7 @@ def set_tails(values: Tensor, n: int) -> Tensor:
 
 
 def closest_to_zero(values: Tensor, n: int) -> Tensor:
-    """The `n` values smallest in magnitude; exact zeros first, ties to the lower index.
-
-    Args:
-        values: (k,) active values without NaN.
-        n: 0 <= n <= k.
-
-    Returns:
-        (n,) int64 indices into `values`, ascending.
-    """
+    """The `n` values smallest in magnitude; exact zeros first, ties to the lower index."""
     return find_smallest(values.abs(), n)
 
 

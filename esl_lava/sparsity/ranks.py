@@ -2,7 +2,7 @@
 
 Every function does nothing, or returns its argument, where `torch.distributed` is not
 initialised. All are collective: every rank of the default process group calls them in
-the same order.
+the same order, with the `device` from which the group communicates.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def take_first(tensor: Tensor, device: torch.device) -> Tensor:
     """Rank 0's tensor, of the same shape and dtype on every rank.
 
     Args:
-        tensor: contiguous, of a dtype of numbers or bool, anywhere.
-        device: where the process group communicates.
+        tensor: contiguous, of a dtype of numbers or bool, on any device.
+        device: the group's.
     """
     if count() == 1:
         return tensor
@@ -47,12 +47,7 @@ def average(tensor: Tensor) -> Tensor:
 
 
 def find_any(truths: Sequence[bool], device: torch.device) -> list[bool]:
-    """Which of some truths hold on any rank.
-
-    Args:
-        truths: as many on every rank.
-        device: where the process group communicates.
-    """
+    """Which of some truths, as many on every rank, hold on any."""
     if count() == 1:
         return list(truths)
     numbers = torch.tensor([int(truth) for truth in truths], device=device)

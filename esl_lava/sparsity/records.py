@@ -1,12 +1,35 @@
-"""What updates of the masks did, as plain values."""
+"""What updates of the masks did, and snapshots of an evolver, as plain values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from esl_lava.values import Keys, keys
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import NotRequired
+
+
+class State(TypedDict):
+    """A snapshot of an evolver.
+
+    Attributes:
+        iteration: optimiser iterations done.
+        masks, ever: as the attributes of `MaskEvolver`.
+        generators: layer name -> (n,) uint8 state of its generator.
+        history: records as `Update.plain`.
+        waiting: whether an update waits; older snapshots lack it.
+    """
+
+    iteration: int
+    masks: dict[str, Tensor]
+    ever: dict[str, Tensor]
+    generators: dict[str, Tensor]
+    history: list[list[object]]
+    waiting: NotRequired[bool]
 
 
 @dataclass(frozen=True)

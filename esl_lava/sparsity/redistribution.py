@@ -29,40 +29,27 @@ class Active:
     Attributes:
         values: (connections,) weights.
         momentum: what gives their (connections,) momentum scores (`optimizer.momentum`).
+        positions: (connections,) int64 flat positions.
     """
 
     values: Tensor
     momentum: Callable[[], Tensor]
+    positions: Tensor
 
 
 Statistic = Callable[[Active], float]
 """A layer's weight in the sharing, at least 0."""
 
 
-def mean_momentum(active: Active) -> float:
-    """Mean momentum score."""
-    return _mean(active.momentum())
-
-
-def mean_magnitude(active: Active) -> float:
-    """Mean |weight|."""
-    return _mean(active.values.abs())
-
-
-def nonzero(active: Active) -> float:
-    """Number of weights that are not 0."""
-    return float(active.values.count_nonzero())
-
-
 REDISTRIBUTE: Mapping[str, Statistic | None] = MappingProxyType(
     {
         "none": None,
-        "momentum": mean_momentum,
-        "magnitude": mean_magnitude,
-        "nonzero": nonzero,
+        "momentum": lambda active: _mean(active.momentum()),
+        "magnitude": lambda active: _mean(active.values.abs()),
+        "nonzero": lambda active: float(active.values.count_nonzero()),
     }
 )
-"""Statistics by name."""
+"""Statistics by name: mean momentum score, mean |weight|, number of weights that are not 0."""
 
 
 def share_out(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -15,6 +15,7 @@ class Schedule:
     """An update every `t_iter` optimiser iterations up to `t_end`, none after.
 
     Attributes:
+        decay: how the fraction falls, of `SCHEDULES`.
         alpha: fraction at step 0, within 0..1; with 0 nothing moves.
         t_iter: iterations between updates, at least 1.
         t_end: last iteration of rewiring, at least 1.
@@ -23,6 +24,7 @@ class Schedule:
         ConfigError: when a value is out of range.
     """
 
+    decay: Callable[[Schedule, int], float]
     alpha: float
     t_iter: int
     t_end: int
@@ -36,35 +38,25 @@ class Schedule:
                 raise ConfigError(f"{name} {value} is below 1")
 
     def fraction(self, step: int) -> float:
-        """Share of the connections to move at `step`."""
-        raise NotImplementedError
+        """Share of the connections to move at `step`; 0 after `t_end`."""
+        return self.decay(self, step) if step <= self.t_end else 0.0
 
     def due(self, step: int) -> bool:
         """Whether masks are updated after optimiser iteration `step` (the first is 1)."""
         return step % self.t_iter == 0 and 0 < step <= self.t_end
 
 
-@dataclass(frozen=True)
-class CosineDecay(Schedule):
-    """The paper's Eq. 2; it is exactly 0 at t_end: an update that falls there moves nothing."""
-
-    def fraction(self, step: int) -> float:
-        """The value alpha / 2 * (1 + cos(pi * step / t_end)); 0 from t_end on."""
-        if step > self.t_end:
-            return 0.0
-        return self.alpha / 2 * (1 + math.cos(math.pi * step / self.t_end))
+def cosine(schedule: Schedule, step: int) -> float:
+    """The paper's Eq. 2, alpha / 2 * (1 + cos(pi * step / t_end)): exactly 0 at t_end."""
+    return schedule.alpha / 2 * (1 + math.cos(math.pi * step / schedule.t_end))
 
 
-@dataclass(frozen=True)
-class Constant(Schedule):
+def constant(schedule: Schedule, step: int) -> float:
     """The same fraction at every update, the one at t_end included."""
-
-    def fraction(self, step: int) -> float:
-        """Alpha up to t_end, 0 after."""
-        return self.alpha if step <= self.t_end else 0.0
+    return schedule.alpha
 
 
-SCHEDULES: Mapping[str, type[Schedule]] = MappingProxyType(
-    {"cosine": CosineDecay, "constant": Constant}
+SCHEDULES: Mapping[str, Callable[[Schedule, int], float]] = MappingProxyType(
+    {"cosine": cosine, "constant": constant}
 )
-"""Schedules by name."""
+"""How the fraction falls until t_end, by name."""

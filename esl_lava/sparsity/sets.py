@@ -1,4 +1,4 @@
-"""Sets of a layer's flat positions: what growth asks of taken slots and of past ones.
+"""Sets of a layer's flat positions, what growth asks of taken slots and of past ones; draws.
 
 `Mask` is a dense bool, `Listed` a list and `Bitmap` one bit a position. All answer alike, so a
 rule picks the same slots over each. A `Record` is a set that grows, and `tensor` the form in
@@ -170,11 +170,7 @@ class Bitmap(PositionSet):
 
 
 class Excluded(PositionSet):
-    """What one set holds or another lacks.
-
-    Args:
-        held, lacked: of one layer.
-    """
+    """What one set of a layer holds or another, which has all of the first, lacks."""
 
     def __init__(self, held: PositionSet, lacked: PositionSet) -> None:
         self.size = held.size
@@ -184,8 +180,8 @@ class Excluded(PositionSet):
 
     @property
     def count(self) -> int:
-        """Counted block by block."""
-        return sum(count(self.block(part)) for part in self.blocks())
+        """Without counting either again."""
+        return self._held.count + self.size - self._lacked.count
 
     def contains(self, where: Tensor) -> Tensor:
         """(k,) bool."""
@@ -240,6 +236,50 @@ def unite(first: Tensor, second: Tensor) -> Tensor:
     # A stable sort finds the two runs and merges them.
     both = np.sort(np.concatenate([first.numpy(), second.numpy()]), kind="stable")
     return torch.from_numpy(both[np.diff(both, prepend=-1) > 0])
+
+
+def sample_free(taken: PositionSet, n: int, generator: torch.Generator) -> Tensor:
+    """Draw `n` of the positions that are not in `taken`, uniformly, none twice.
+
+    Positions are drawn one after the other and kept when free, so no dense random field
+    is made; where that would mostly miss, the free slots are listed instead. Scratch
+    space is of the order of n, and where slots are listed of the number free. What kind
+    of set `taken` is makes no difference to the result.
+
+    Args:
+        taken: any set, on any device.
+        n: 0 <= n <= free positions.
+        generator: a CPU generator; its state and the arguments fix the result.
+
+    Returns:
+        (n,) int64 positions, ascending, on the device of `taken`.
+
+    Raises:
+        ValueError: when fewer than `n` positions are free.
+    """
+    size = taken.size
+    free = size - taken.count
+    if not 0 <= n <= free:
+        raise ValueError(f"{n} positions asked for, {free} of {size} are free")
+    # Listing is bounded: free < size / 4 means mostly taken, 2 n > free means mostly wanted.
+    if 4 * free < size or 2 * n > free:
+        slots = taken.free()
+        order = torch.randperm(free, generator=generator)[:n]
+        return slots.index_select(0, order.to(slots.device)).sort().values
+    found = torch.empty(0, dtype=torch.int64)
+    while found.numel() < n:
+        # Never more draws than are missing: a round cannot overshoot, so nothing is cut
+        # off and the set is that of the first n distinct free draws, hence uniform.
+        drawn = torch.randint(size, (n - found.numel(),), generator=generator)
+        drawn.numpy().sort()
+        found = unite(found, drawn[~taken.contains(drawn).cpu()])
+    return found.to(taken.device)
+
+
+def draw(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Exactly `count` of `size` positions on the CPU, as `sample_free` where none is taken."""
+    nothing = Listed(torch.empty(0, dtype=torch.int64), size)
+    return sample_free(nothing, count, generator)
 
 
 def _bytes(size: int) -> int:

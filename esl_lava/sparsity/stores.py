@@ -6,32 +6,21 @@ The evolver, which decides what moves, sees either through the same few methods.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from esl_lava.errors import ConfigError
 from esl_lava.sparsity import ranks
 from esl_lava.sparsity.arrays import count, keep, list_true, set_zero
 from esl_lava.sparsity.growth import Scores, Site
 from esl_lava.sparsity.layers import Layer
-from esl_lava.sparsity.optimizer import has_momentum, moments, momentum
+from esl_lava.sparsity.optimizer import moments, momentum
+from esl_lava.sparsity.records import LayerUpdate
 from esl_lava.sparsity.redistribution import Active
-from esl_lava.sparsity.sets import Bitmap, Listed, Mask, PositionSet, Record, make_record, read
-from esl_lava.sparsity.weights import SparseWeight
-
-
-@dataclass(frozen=True, eq=False)
-class Held(Active):
-    """A layer's connections at one moment, in order of position.
-
-    Attributes:
-        positions: (connections,) int64 flat positions.
-    """
-
-    positions: Tensor
-
+from esl_lava.sparsity.sets import Bitmap, Listed, Mask, Record, make_record, read
+from esl_lava.sparsity.weights import SparseWeight, carry
 
 ORDER = (
     "the order of calls is optimizer.zero_grad(), loss.backward(), optimizer.step(), "
@@ -40,42 +29,36 @@ ORDER = (
 """What whoever lost gradients has to know."""
 
 
+@dataclass(eq=False)
 class Store(ABC):
     """A sparse layer: its weight, and what the evolver owns for it.
 
-    Args:
+    Attributes:
         layer: where the model has it.
         optimizer: what trains the weight.
         connections: the number it is to have, once it is sparse.
         generator: the layer's own.
-
-    Attributes:
-        name: as errors print it.
-        parameter: what the optimiser trains.
-        size: number of possible connections.
         ever: where a connection ever was.
+        name: as errors print it.
+        size: number of possible connections.
+        parameter: what the optimiser trains.
     """
 
-    parameter: nn.Parameter
-    ever: Record
+    layer: Layer
+    optimizer: torch.optim.Optimizer
+    connections: int
+    generator: torch.Generator
+    where: InitVar[Tensor | None]
+    """(connections,) int64 positions to begin with; None for all."""
+    ever: Record = field(init=False)
 
-    def __init__(
-        self,
-        layer: Layer,
-        optimizer: torch.optim.Optimizer,
-        connections: int,
-        generator: torch.Generator,
-    ) -> None:
-        self.name = layer.name
-        self.size = layer.size
-        self._layer = layer
-        self.connections = connections
-        self.generator = generator
-        self._optimizer = optimizer
+    def __post_init__(self, where: Tensor | None) -> None:
+        self.name, self.size = self.layer.name, self.layer.size
+        self.parameter = self.layer.parameter
 
     @property
     @abstractmethod
-    def taken(self) -> PositionSet:
+    def taken(self) -> Mask | Listed:
         """Where a connection is now."""
 
     @abstractmethod
@@ -87,7 +70,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def held(self) -> Held:
+    def held(self) -> Active:
         """The connections now."""
 
     @abstractmethod
@@ -95,16 +78,8 @@ class Store(ABC):
         """Move connections: weights and optimiser moments of what grows are 0.
 
         Args:
-            drop, grow: int64 flat positions, as `masks.move` has checked them.
+            drop, grow: int64 flat positions, as `update.move` has checked them.
         """
-
-    @abstractmethod
-    def expect_gradient(self, wanted: bool) -> None:
-        """Whether `gradient` is asked for after the next backward pass."""
-
-    @abstractmethod
-    def wiring(self) -> list[Tensor]:
-        """Tensors that differ where connections do."""
 
     @abstractmethod
     def _dense_gradient(self) -> Scores | None:
@@ -112,17 +87,11 @@ class Store(ABC):
 
     def moments(self) -> dict[str, Tensor]:
         """The optimiser's tensors of the parameter's shape; ConfigError for unknown ones."""
-        return moments(self._optimizer, self.name, self.parameter)
+        return moments(self.optimizer, self.name, self.parameter)
 
-    @property
-    def trained(self) -> bool:
-        """Whether its weight is trained now; a frozen layer is not rewired."""
-        return self.parameter.requires_grad
-
-    @property
-    def has_momentum(self) -> bool:
-        """Whether the optimiser keeps momentum of it by now."""
-        return has_momentum(self._optimizer, self.parameter)
+    def record(self, pruned: int, grown: int) -> LayerUpdate:
+        """What an update that moved so many connections did."""
+        return LayerUpdate(self.name, self.size, pruned, grown, self.taken.count, self.ever.count)
 
     def site(self) -> Site:
         """What a growth rule may look at."""
@@ -137,7 +106,7 @@ class Store(ABC):
 
     def momentum(self) -> Scores:
         """Momentum scores by place in the parameter (`optimizer.momentum`)."""
-        return momentum(self._optimizer, self.name, self.parameter)
+        return momentum(self.optimizer, self.name, self.parameter)
 
     def gradient(self) -> Scores:
         """Gradient by flat position, the mean over all ranks.
@@ -152,31 +121,17 @@ class Store(ABC):
 
 
 class DenseStore(Store):
-    """A mask on a dense weight of any shape.
-
-    Args:
-        weight: where the optimiser and the model have it.
-        where: (connections,) int64 positions to begin with; None for all.
-    """
+    """A mask on a dense weight of any shape."""
 
     ever: Mask
 
-    def __init__(
-        self,
-        layer: Layer,
-        optimizer: torch.optim.Optimizer,
-        connections: int,
-        generator: torch.Generator,
-        weight: nn.Parameter,
-        where: Tensor | None,
-    ) -> None:
-        super().__init__(layer, optimizer, connections, generator)
-        self.parameter = weight
-        mask = torch.full(weight.shape, where is None, device=weight.device)
+    def __post_init__(self, where: Tensor | None) -> None:
+        super().__post_init__(where)
+        weight = self.parameter
+        self._taken = Mask(torch.full(weight.shape, where is None, device=weight.device))
         if where is not None:
-            mask.view(-1).index_fill_(0, where, True)
-        self._taken = Mask(mask)
-        self.ever = Mask(mask.clone())
+            self._taken.add(where)
+        self.ever = Mask(self._taken.tensor.clone())
 
     @property
     def taken(self) -> Mask:
@@ -186,13 +141,13 @@ class DenseStore(Store):
     def hold(self) -> None:
         """One pass over the weight."""
         mask = self.taken.tensor
-        self._layer.check(mask.shape, mask.device)
-        keep(self.parameter.detach(), self.taken.tensor)
+        self.layer.check(mask.shape, mask.device)
+        keep(self.parameter.detach(), mask)
 
-    def held(self) -> Held:
+    def held(self) -> Active:
         """Lists the mask."""
         where = list_true(self.taken.tensor)
-        return Held(
+        return Active(
             values=self.parameter.detach().reshape(-1).index_select(0, where),
             momentum=lambda: self.momentum()(where),
             positions=where,
@@ -211,18 +166,6 @@ class DenseStore(Store):
         self.taken.remove(drop)
         set_zero(self.parameter.detach(), drop)
 
-    def load(self, mask: Tensor, ever: Tensor) -> None:
-        """Take over bool tensors of the weight's shape."""
-        self.taken.tensor.copy_(mask)
-        self.ever.tensor.copy_(ever)
-
-    def expect_gradient(self, wanted: bool) -> None:
-        """The gradient of a dense weight is there anyway."""
-
-    def wiring(self) -> list[Tensor]:
-        """The mask."""
-        return [self.taken.tensor]
-
     def _dense_gradient(self) -> Scores | None:
         gradient = self.parameter.grad
         if gradient is None:
@@ -232,31 +175,19 @@ class DenseStore(Store):
 
 
 class SparseStore(Store):
-    """The connections of a `SparseWeight`.
-
-    Args:
-        weight: it begins with the connections of `where` and rank 0's initial weights.
-        where: (connections,) int64 positions.
-    """
+    """The connections of a `SparseWeight`, which begins with rank 0's initial weights."""
 
     ever: Listed | Bitmap
 
-    def __init__(
-        self,
-        layer: Layer,
-        optimizer: torch.optim.Optimizer,
-        connections: int,
-        generator: torch.Generator,
-        weight: SparseWeight,
-        where: Tensor,
-    ) -> None:
-        super().__init__(layer, optimizer, connections, generator)
-        self.parameter = weight.values
-        self.weight = weight
-        weight.begin(where)
-        values = weight.values.detach()
+    def __post_init__(self, where: Tensor | None) -> None:
+        super().__post_init__(where)
+        assert isinstance(self.layer.weight, SparseWeight)
+        assert where is not None  # a dense phase is refused
+        self.weight = self.layer.weight
+        self.weight.begin(where)
+        values = self.parameter.detach()
         values.copy_(ranks.take_first(values, values.device))
-        self.ever = make_record(where, weight.size)
+        self.ever = make_record(where, self.size)
 
     @property
     def taken(self) -> Listed:
@@ -265,11 +196,11 @@ class SparseStore(Store):
 
     def hold(self) -> None:
         """There are no other weights."""
-        self._layer.check(self.weight.shape, torch.device("cpu"))
+        self.layer.check(self.weight.shape, torch.device("cpu"))
 
-    def held(self) -> Held:
+    def held(self) -> Active:
         """As they are stored."""
-        return Held(
+        return Active(
             values=self.weight.values.detach(),
             momentum=lambda: self.momentum()(slice(None)),
             positions=self.weight.positions(),
@@ -278,9 +209,9 @@ class SparseStore(Store):
     def rewire(self, drop: Tensor, grow: Tensor) -> None:
         """Exchanges weights, moments and the record of past connections."""
         before = self.moments()
-        moved = self.weight.rewire(drop, grow)
+        source = self.weight.rewire(drop, grow)
         for key, moment in before.items():
-            self._optimizer.state[self.parameter][key] = moved.carry(moment)
+            self.optimizer.state[self.parameter][key] = carry(moment, source)
         self.ever = self.ever.add(grow)
 
     def read_record(self, tensor: Tensor) -> Listed | Bitmap:
@@ -300,14 +231,6 @@ class SparseStore(Store):
                 "(load the model's state first)"
             )
         return record
-
-    def expect_gradient(self, wanted: bool) -> None:
-        """Tell the layer what to keep in its next backward pass."""
-        self.weight.wants_dense_gradient = wanted
-
-    def wiring(self) -> list[Tensor]:
-        """Rows and columns."""
-        return [self.weight.starts, self.weight.pre]
 
     def _dense_gradient(self) -> Scores | None:
         return self.weight.dense_gradient

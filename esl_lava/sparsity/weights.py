@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,24 +14,15 @@ from esl_lava.sparsity.arrays import are_positions
 from esl_lava.trained import LARGEST, faulty_sparse
 
 
-@dataclass(frozen=True, eq=False)
-class Moved:
-    """Where connections were before they changed.
+def carry(old: Tensor, source: Tensor) -> Tensor:
+    """One number a connection after a rewiring: 0 where a connection grew.
 
-    Attributes:
-        source: (connections,) int64 index into the values before; -1 where one grew.
+    Args:
+        old: (connections before,), any dtype.
+        source: what `SparseWeight.rewire` returned.
     """
-
-    source: Tensor
-
-    def carry(self, old: Tensor) -> Tensor:
-        """One number a connection, in the new order: 0 where a connection grew.
-
-        Args:
-            old: (connections before,), any dtype.
-        """
-        padded = np.append(old.numpy(), old.new_zeros(1).numpy())  # which -1 is the index of
-        return torch.from_numpy(padded[self.source.numpy()])
+    padded = np.append(old.numpy(), old.new_zeros(1).numpy())  # which -1 is the index of
+    return torch.from_numpy(padded[source.numpy()])
 
 
 class SparseWeight(nn.Module):
@@ -127,12 +117,8 @@ class SparseWeight(nn.Module):
 
     def had_no_samples(self) -> None:
         """Let `dense_gradient` be 0: of a rank whose share of the batch was empty."""
-
-        def nothing(where: slice | Tensor) -> Tensor:
-            length = len(range(self.size)[where]) if isinstance(where, slice) else len(where)
-            return torch.zeros(length)
-
-        self.dense_gradient = nothing
+        zeros = torch.zeros(1).expand(self.size)
+        self.dense_gradient = lambda where: zeros[where]
 
     @torch.no_grad()
     def begin(self, positions: Tensor) -> None:
@@ -156,7 +142,7 @@ class SparseWeight(nn.Module):
         self._exchange(values, starts, pre)
 
     @torch.no_grad()
-    def rewire(self, drop: Tensor, grow: Tensor) -> Moved:
+    def rewire(self, drop: Tensor, grow: Tensor) -> Tensor:
         """Drop some connections and grow others, with weight 0.0; the rest keep theirs.
 
         Args:
@@ -165,20 +151,22 @@ class SparseWeight(nn.Module):
                 even one that is dropped.
 
         Returns:
-            What moves optimiser moments alike.
+            (connections,) int64 index of each into those before, -1 where one grew: `carry`
+            moves optimiser moments alike.
 
         Raises:
             ValueError: when `drop` or `grow` is not like that. Nothing is changed then.
         """
         before, number = self.positions().numpy(), self.pre.numel()
-        places, at = (np.searchsorted(before, where.numpy()) for where in (drop, grow))
-        padded = np.append(before, -1)
+        places = np.searchsorted(before, drop.numpy())
+        both = np.append(before, grow.numpy())
+        order = np.argsort(both, kind="stable")  # finds the two runs and merges them
         sound = (
             number - drop.numel() + grow.numel() <= LARGEST
             and are_positions(drop, self.size)
             and are_positions(grow, self.size)
-            and np.array_equal(padded[places], drop.numpy())
-            and not (padded[at] == grow.numpy()).any()
+            and np.array_equal(np.append(before, -1)[places], drop.numpy())
+            and bool((np.diff(both[order]) > 0).all())
         )
         if not sound:
             raise ValueError(
@@ -186,14 +174,13 @@ class SparseWeight(nn.Module):
                 f"{grow.numel()} to grow are not ascending, or not among the existing and "
                 "the free ones"
             )
-        stays = np.ones(number + 1, bool)
+        stays = np.ones(both.size, bool)
         stays[places] = False
-        source = np.insert(np.arange(number), at, -1)
-        left = stays[source]  # the last, of what grows, is true
-        positions = np.insert(before, at, grow.numpy())[left]
-        moved = Moved(torch.from_numpy(source[left]))
-        self._exchange(moved.carry(self.values.detach()), *self._rows(torch.from_numpy(positions)))
-        return moved
+        order = order[stays[order]]
+        kept = torch.from_numpy(np.where(order < number, order, -1))
+        values = carry(self.values.detach(), kept)
+        self._exchange(values, *self._rows(torch.from_numpy(both[order])))
+        return kept
 
     def extra_repr(self) -> str:
         """What printing a model shows."""

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from fractions import Fraction
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -11,13 +12,13 @@ from esl_lava.sparsity.density import (
     DISTRIBUTIONS,
     LayerShape,
     apportion,
+    by_density,
     by_eps,
     by_layer,
-    er,
-    erk,
     round_shares,
-    uniform,
 )
+
+er, erk, uniform = (partial(by_density, distribution=name) for name in ("er", "erk", "uniform"))
 
 
 def dense(name: str, n_pre: int, n_post: int) -> LayerShape:
@@ -165,9 +166,9 @@ def test_a_density_is_met_exactly(shapes, density, name):
     total = int(Fraction(repr(density)) * possible + Fraction(1, 2))
     if total < len(shapes):
         with pytest.raises(ConfigError, match="each needs at least 1"):
-            DISTRIBUTIONS[name](shapes, density)
+            by_density(shapes, density, name)
         return
-    counts = DISTRIBUTIONS[name](shapes, density)
+    counts = by_density(shapes, density, name)
     assert sum(counts) == total
     assert all(1 <= count <= shape.size for count, shape in zip(counts, shapes))
 
@@ -194,14 +195,14 @@ def test_er_proportions_hold_between_the_bounds(shapes, density):
 @settings(deadline=None)
 @given(shapes_lists, st.sampled_from(sorted(DISTRIBUTIONS)))
 def test_density_1_is_the_dense_net(shapes, name):
-    assert DISTRIBUTIONS[name](shapes, 1.0) == [shape.size for shape in shapes]
+    assert by_density(shapes, 1.0, name) == [shape.size for shape in shapes]
 
 
 @pytest.mark.parametrize("density", [0, -0.1, 1.5, float("nan"), float("inf")])
 @pytest.mark.parametrize("name", sorted(DISTRIBUTIONS))
 def test_impossible_density(name, density):
     with pytest.raises(ConfigError, match=rf"density {density} is outside \(0, 1\]"):
-        DISTRIBUTIONS[name]([HIDDEN], density)
+        by_density([HIDDEN], density, name)
 
 
 @pytest.mark.parametrize("eps", [0, -3, float("nan"), float("inf")])

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esl_lava.sparsity.masks import draw, move, sample_free
-from esl_lava.sparsity.sets import Mask
+from esl_lava.sparsity.sets import Mask, draw, sample_free
+from esl_lava.sparsity.update import move
 
 NOWHERE = torch.tensor([], dtype=torch.int64)
 

@@ -10,15 +10,12 @@ from esl_lava.sparsity.prune import PRUNE
 from esl_lava.sparsity.redistribution import (
     REDISTRIBUTE,
     Active,
-    mean_magnitude,
-    mean_momentum,
-    nonzero,
     share_out,
 )
 
 
 def active(values, momentum=()):
-    return Active(torch.tensor(values), lambda: torch.tensor(momentum))
+    return Active(torch.tensor(values), lambda: torch.tensor(momentum), torch.arange(len(values)))
 
 
 def shared(sizes, free, statistics, fraction=0.5, rule="magnitude"):
@@ -30,17 +27,16 @@ def shared(sizes, free, statistics, fraction=0.5, rule="magnitude"):
 
 def test_statistics_by_hand():
     layer = active([0.5, -1.5, 0.0, -0.0], [1.0, 2.0, 4.0, 1.0])
-    assert mean_magnitude(layer) == 0.5
-    assert mean_momentum(layer) == 2.0
-    assert nonzero(layer) == 2.0
-    assert math.isnan(mean_magnitude(active([])))
-    assert nonzero(active([])) == 0
-    assert dict(REDISTRIBUTE) == {
-        "none": None,
-        "momentum": mean_momentum,
-        "magnitude": mean_magnitude,
-        "nonzero": nonzero,
-    }
+
+    def statistics(active):
+        return {name: rule(active) for name, rule in REDISTRIBUTE.items() if rule}
+
+    assert statistics(layer) == {"momentum": 2.0, "magnitude": 0.5, "nonzero": 2.0}
+    nothing = statistics(active([]))
+    assert math.isnan(nothing["momentum"])
+    assert math.isnan(nothing["magnitude"])
+    assert nothing["nonzero"] == 0
+    assert REDISTRIBUTE["none"] is None
 
 
 def test_each_layer_regrows_its_own():

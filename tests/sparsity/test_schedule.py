@@ -4,11 +4,11 @@ import math
 import pytest
 
 from esl_lava.errors import ConfigError
-from esl_lava.sparsity.schedule import SCHEDULES, Constant, CosineDecay
+from esl_lava.sparsity.schedule import SCHEDULES, Schedule, constant, cosine
 
 
 def test_fraction_by_hand():
-    decay = CosineDecay(alpha=0.3, t_iter=10, t_end=300)
+    decay = Schedule(cosine, alpha=0.3, t_iter=10, t_end=300)
     assert decay.fraction(0) == 0.3
     assert decay.fraction(100) == 0.15 * (1 + math.cos(math.pi * 100 / 300))
     assert decay.fraction(100) == pytest.approx(0.225)  # cos(pi/3) is 1/2 up to rounding
@@ -19,21 +19,21 @@ def test_fraction_by_hand():
 
 
 def test_constant_until_the_end():
-    constant = Constant(alpha=0.3, t_iter=10, t_end=300)
-    assert [constant.fraction(step) for step in (0, 10, 299, 300, 301)] == [0.3] * 4 + [0]
-    assert constant.due(300)
-    assert not constant.due(310)
+    steady = Schedule(constant, alpha=0.3, t_iter=10, t_end=300)
+    assert [steady.fraction(step) for step in (0, 10, 299, 300, 301)] == [0.3] * 4 + [0]
+    assert steady.due(300)
+    assert not steady.due(310)
 
 
 def test_the_table():
-    assert dict(SCHEDULES) == {"cosine": CosineDecay, "constant": Constant}
+    assert dict(SCHEDULES) == {"cosine": cosine, "constant": constant}
 
 
 def test_due():
-    decay = CosineDecay(alpha=0.3, t_iter=10, t_end=35)
+    decay = Schedule(cosine, alpha=0.3, t_iter=10, t_end=35)
     assert [step for step in range(60) if decay.due(step)] == [10, 20, 30]
-    assert CosineDecay(alpha=0.3, t_iter=5, t_end=10).due(10)
-    assert not any(CosineDecay(alpha=0.3, t_iter=11, t_end=10).due(step) for step in range(40))
+    assert Schedule(cosine, alpha=0.3, t_iter=5, t_end=10).due(10)
+    assert not any(Schedule(cosine, alpha=0.3, t_iter=11, t_end=10).due(step) for step in range(40))
 
 
 @pytest.mark.parametrize(
@@ -48,9 +48,9 @@ def test_due():
 )
 def test_out_of_range(change, message):
     with pytest.raises(ConfigError, match=message):
-        CosineDecay(**({"alpha": 0.3, "t_iter": 10, "t_end": 100} | change))
+        Schedule(cosine, **({"alpha": 0.3, "t_iter": 10, "t_end": 100} | change))
 
 
 def test_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        CosineDecay(0.3, 10, 100).alpha = 0.5
+        Schedule(cosine, 0.3, 10, 100).alpha = 0.5

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from esl_lava.sparsity import sets
 from esl_lava.sparsity.arrays import find_above, find_smallest
 from esl_lava.sparsity.growth import Site, unfired_first
-from esl_lava.sparsity.masks import sample_free
 from esl_lava.sparsity.sets import (
     Bitmap,
     Excluded,
@@ -18,6 +17,7 @@ from esl_lava.sparsity.sets import (
     PositionSet,
     make_record,
     read,
+    sample_free,
     unite,
 )
 from esl_lava.sparsity.weights import SparseWeight
