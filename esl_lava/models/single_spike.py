@@ -23,7 +23,6 @@ from esl_lava.kernels import causal
 from esl_lava.models.reference import TimeReference
 from esl_lava.network import Network
 from esl_lava.topology import LayerSpec, Topology
-from esl_lava.trained import DenseWeights, OneSpikeNeuron, TrainedLayer, refuse_unknown
 
 GROUPS = 4
 """Up to so many distinct input times are summed by matrix products; more are sorted."""
@@ -268,7 +267,6 @@ class SingleSpikeMLP(nn.Module):
     def __init__(self, topology: Topology) -> None:
         super().__init__()
         self.topology = topology
-        self.hidden_names = topology.hidden_names
         for layer in topology.layers:
             self.add_module(layer.name, LAYERS[layer.kind](layer))
 
@@ -294,28 +292,6 @@ class SingleSpikeMLP(nn.Module):
             z = layer(z)
             outputs.append(z)
         return outputs
-
-    def trained_layers(
-        self, current_decay: float, masks: Mapping[str, Array] | None = None
-    ) -> tuple[TrainedLayer, ...]:
-        """The layers as arrays, which share the memory of the weights.
-
-        Args:
-            current_decay: share of the current lost per step, which sets the grid.
-            masks: layer name -> numbers of the weight's shape, 0 where there is no connection;
-                a layer without one has every connection.
-
-        Raises:
-            ValueError: for a mask of no layer.
-        """
-        masks = masks or {}
-        refuse_unknown(masks, self.topology.names)
-        layers = []
-        for spec, layer in zip(self.topology.layers, self.layers()):
-            weights = DenseWeights(layer.weight.detach().cpu().numpy(), masks.get(spec.name))
-            neuron = OneSpikeNeuron(current_decay)
-            layers.append(TrainedLayer(spec.name, {spec.source: weights}, neuron))
-        return tuple(layers)
 
     def reference(self, inputs: Bytes, network: Network) -> TimeReference:
         """Into which steps of the network's grid the firing times of training fall.
