@@ -171,25 +171,20 @@ def parse_setting(text: str) -> tuple[str, object]:
     return key.strip(), value
 
 
-def documentation() -> Iterator[tuple[str, str, str]]:
+def documentation(
+    section: type[TomlTable] = Experiment, prefix: str = ""
+) -> Iterator[tuple[str, str, str]]:
     """(dotted key, default, description) of every field, in order; of each kind of model."""
-    yield from _document(Experiment, "")
-
-
-def _document(section: type[TomlTable], prefix: str) -> Iterator[tuple[str, str, str]]:
     for name, field in section.model_fields.items():
         tables = tomlfile.tables_of(field.annotation)
         for table in tables:
-            yield from _document(table, f"{prefix}{name}.")
+            yield from documentation(table, f"{prefix}{name}.")
         if not tables:
             default = None if field.is_required() else field.get_default()
             if isinstance(default, tuple):
                 default = list(default)
-            yield (
-                f"{prefix}{name}",
-                "" if default is None else str(default),
-                field.description or "",
-            )
+            shown = "" if default is None else str(default)
+            yield f"{prefix}{name}", shown, field.description or ""
 
 
 def _nearest(key: str, table: type[TomlTable]) -> str:

@@ -82,8 +82,3 @@ def place(
     counted = with_messages(counts, sent.sent)
     flow = Flow(counted, sent, bounds, step_nanoseconds(bounds, device))
     return Mapped(device, core_map, flow)
-
-
-def _counted(result: Result) -> Result:
-    """A result without what it recorded: counts are all that is joined."""
-    return replace(result, spikes={}, readout=None)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from esl_lava.errors import FileError
 from esl_lava.files import is_unfinished
-from esl_lava.results.training import LayerMoves, MaskUpdate
+from esl_lava.results.training import MaskUpdate
 
 UPDATES_LIMIT = 1 << 28
 """Most bytes of an updates.json that is read."""
+
+_UPDATES = TypeAdapter(list[MaskUpdate])
 
 
 @dataclass(frozen=True)
@@ -110,18 +113,6 @@ def read_updates(path: Path) -> list[MaskUpdate]:
     if len(content) > UPDATES_LIMIT:
         raise FileError(f"{path}: larger than the {UPDATES_LIMIT} bytes that are read")
     try:
-        return [
-            MaskUpdate(
-                int(update["iteration"]),
-                {
-                    name: LayerMoves(*(int(layer[k]) for k in ("pruned", "grown", "connections")))
-                    for name, layer in update["layers"].items()
-                },
-            )
-            for update in json.loads(content)
-        ]
-    except (
-        *(ValueError, TypeError, KeyError, AttributeError),
-        *(OverflowError, RecursionError, MemoryError),
-    ):
+        return _UPDATES.validate_json(content)
+    except (ValidationError, MemoryError):
         raise FileError(f"{path}: is not a record of updates of masks") from None

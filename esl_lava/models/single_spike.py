@@ -201,12 +201,11 @@ def first_spikes(spikes: Array) -> Ints:
 
 
 def times_of(spikes: Array, step: float, place: int) -> Floats:
-    """(samples, neurons) exp of the times of a layer's first spikes, infinity for none.
+    """(samples, neurons) exp of the times of first spikes, infinity for none.
 
     Args:
-        spikes: (samples, T, neurons) of the grid.
-        step: of the grid, as `grid_step`.
-        place: of the layer, as `window_end`.
+        spikes: (samples, T, neurons) of a layer.
+        step, place: as `window_end`.
     """
     steps = first_spikes(spikes)
     return np.where(steps < spikes.shape[1], np.exp((steps + place) * step), np.inf)
@@ -217,8 +216,7 @@ def steps_of(z: Tensor, step: float, place: int, steps: int) -> Ints:
 
     Args:
         z: exp of the times, float64.
-        step: of the grid, as `grid_step`.
-        place: of the layer, as `window_end`.
+        step, place: as `window_end`.
         steps: T, which stands for no time and for those after the sample.
     """
     with np.errstate(invalid="ignore"):
@@ -270,10 +268,6 @@ class SingleSpikeMLP(nn.Module):
         for layer in topology.layers:
             self.add_module(layer.name, LAYERS[layer.kind](layer))
 
-    def layers(self) -> list[nn.Module]:
-        """The layers in order, the readout last."""
-        return [self.get_submodule(name) for name in self.topology.names]
-
     def forward(self, z: Tensor) -> Tensor:
         """Exp of the readout's firing times.
 
@@ -283,13 +277,13 @@ class SingleSpikeMLP(nn.Module):
         Returns:
             (batch, classes), infinity where a class stays silent.
         """
-        return self.layer_times(z)[-1]
+        return self.layer_outputs(z)[-1]
 
-    def layer_times(self, z: Tensor) -> list[Tensor]:
+    def layer_outputs(self, z: Tensor) -> list[Tensor]:
         """Exp of each layer's firing times, (batch, neurons) each, the readout's last."""
         outputs = []
-        for layer in self.layers():
-            z = layer(z)
+        for name in self.topology.names:
+            z = self.get_submodule(name)(z)
             outputs.append(z)
         return outputs
 
@@ -303,7 +297,7 @@ class SingleSpikeMLP(nn.Module):
         step = grid_step(int(network.layers[0].neuron.current_decay) / DECAY_UNITY)
         z = torch.from_numpy(times_of(inputs, step, 0)).to(self.readout.weight.dtype)
         with torch.no_grad():
-            times = self.layer_times(z)
+            times = self.layer_outputs(z)
         steps = {
             layer.name: steps_of(z.double(), step, place, inputs.shape[1])
             for place, (layer, z) in enumerate(zip(network.layers, times), 1)

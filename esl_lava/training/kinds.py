@@ -30,9 +30,8 @@ class Kind(Generic[AnyNetwork]):
         encode: (experiment, samples) -> what the network takes.
         loss: (network, its output, labels (batch,)) -> scalar, a mean over the batch.
         decide: the network's output -> (batch,) int64 class, -1 for none.
-        outputs: (network, encoded batch) -> the output of every layer, the network's last.
-        fired: (experiment, these outputs) -> for each layer that fires, in order, which of its
-            neurons had a spike: (neurons,) bool.
+        fired: (experiment, the output of every layer) -> for each layer that fires, in order,
+            which of its neurons had a spike: (neurons,) bool.
         thinning: density of a layer -> divisor of its initial weights.
         ends: experiment -> least and largest weight of which the network makes a difference.
         beyond: where weights beyond them are, in words.
@@ -42,7 +41,6 @@ class Kind(Generic[AnyNetwork]):
     loss: Callable[[AnyNetwork, torch.Tensor, torch.Tensor], torch.Tensor]
     encode: Callable[[Experiment, TrainingSamples], torch.Tensor]
     decide: Callable[[torch.Tensor], torch.Tensor]
-    outputs: Callable[[AnyNetwork, torch.Tensor], list[torch.Tensor]]
     fired: Callable[[Experiment, list[torch.Tensor]], list[torch.Tensor]]
     thinning: Callable[[float], float]
     ends: Callable[[Experiment], tuple[float, float]]
@@ -108,7 +106,6 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
             encode=_spikes,
             loss=lambda model, outputs, labels: tet(outputs, labels),
             decide=lambda outputs: outputs.sum(dim=2).argmax(dim=1),
-            outputs=lambda model, spikes: model.layer_outputs(spikes),
             fired=_with_spike,
             thinning=math.sqrt,
             ends=_eight_bits,
@@ -119,7 +116,6 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
             encode=input_times,
             loss=_first_spike_loss,
             decide=_earliest,
-            outputs=lambda model, z: model.layer_times(z),
             fired=_within_the_window,
             thinning=lambda density: density,
             ends=_one_spike_decides,

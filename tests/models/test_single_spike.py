@@ -285,7 +285,7 @@ def test_the_network_is_its_layers_one_after_another() -> None:
         "readout.weight": (3, 4),
     }
     z = 1 + 5 * torch.rand(2, 6)
-    times = model.layer_times(z)
+    times = model.layer_outputs(z)
     assert [tuple(t.shape) for t in times] == [(2, 5), (2, 4), (2, 3)]
     assert torch.equal(model(z), times[-1])
     assert torch.equal(times[1], firing_times(times[0], model.hidden2.weight))
