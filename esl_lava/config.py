@@ -65,15 +65,14 @@ def from_mapping(values: Mapping[str, object]) -> Experiment:
     try:
         return tomlfile.validate(Experiment, values, _nearest)
     except tomlfile.Faults as faults:
-        raise ConfigError(str(faults)) from None
+        raise ConfigError("\n".join(faults.args)) from None
 
 
 def from_toml(text: str, origin: str = "configuration", *, recorded: bool = False) -> Experiment:
     """Parse and validate TOML.
 
     Args:
-        text: to read.
-        origin: names it in errors.
+        origin: names the text in errors.
         recorded: whether it is what a run wrote down, in whatever form files hold it, and not
             what a user asks for.
 

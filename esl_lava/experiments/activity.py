@@ -23,11 +23,7 @@ TRAFFIC_SAMPLES = 100
 
 
 class Meter:
-    """Adds up what neurons do, portion by portion of the samples.
-
-    Args:
-        network: whose neurons they are.
-    """
+    """Adds up what the neurons of a network do, portion by portion of the samples."""
 
     def __init__(self, network: Network) -> None:
         self._network = network

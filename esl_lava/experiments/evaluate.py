@@ -19,11 +19,11 @@ from esl_lava.data.datasets import Dataset, load
 from esl_lava.data.samples import Samples
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.experiments.activity import Meter
-from esl_lava.experiments.input_block import driven
 from esl_lava.experiments.samedata import remark_others
 from esl_lava.experiments.spikes import (
     PLAIN,
     Layout,
+    driven,
     number_of,
     read_network,
     read_spikes,
@@ -98,13 +98,8 @@ def load_samples(
 ) -> Dataset:
     """The first samples of a split, checked against the network's inputs.
 
-    Where they are not those that the training had under this name, the log says so.
-
-    Args:
-        network: that is to take them.
-        name, split: of the data set.
-        samples: how many; by default `most`, or all where there are fewer or it is None.
-        most: see there.
+    Where they are not those that the training had under this name, the log says so. `number_of`
+    says how many they are.
 
     Raises:
         DataError: when they do not fit, or there are not so many.
@@ -139,9 +134,7 @@ def read_inputs(
         data: a data set, of which the test split is taken, or the path of a .npy file of
             spikes; by default the data set that the network was trained on.
         labels, layout: of a file: its samples' classes, and what its axes and values are.
-        samples: how many of the first; by default `most`, or all where there are fewer or it
-            is None.
-        most: see `samples`.
+        samples, most: how many of the first, as `number_of`.
         encoder, steps: of a data set: other than as trained.
 
     Returns:

@@ -35,10 +35,8 @@ class Trained:
     """A finished training.
 
     Attributes:
-        run: its directory.
-        model: the model that was kept.
-        accuracy: of the kept model through SLAYER on the whole test split, 0..1.
-        samples: how many test samples that were.
+        model: that was kept.
+        accuracy: of that model through SLAYER on the whole test split of so many samples, 0..1.
         density, connections: of all weight layers together.
         seconds: the training took, from its start or resumption.
     """
@@ -99,11 +97,7 @@ def resume(directory: Path, show: Callable[[TrainingProgress], None]) -> Trained
 
 
 def _splits(name: str) -> tuple[Dataset, Dataset]:
-    """Train and test split, both read before hours are spent on the first.
-
-    Raises:
-        DataError: when they cannot be read, or are not of one shape.
-    """
+    """Train and test split, both read before hours are spent on the first."""
     train_split, test = load(name, "train"), load(name, "test")
     if train_split.shape != test.shape:
         raise DataError(

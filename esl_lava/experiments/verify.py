@@ -69,8 +69,7 @@ def verify(
     the model was trained on, unless `dataset` names others.
 
     Args:
-        model_path: a trained model.
-        net_path: what was exported of it.
+        model_path, net_path: a trained model, and what was exported of it.
         dataset: whose test split to use.
         samples: how many of its first; by default `VERIFIED_SAMPLES`, or all where there are fewer.
         backends: the simulators.

@@ -25,8 +25,6 @@ def build(
     """A network with torch's current generator's initial weights.
 
     Args:
-        config: its kind and its neurons.
-        topology: its layers.
         sparse_layers: names of layers of which only connections are stored, of a
             multi_spike network; they begin without any.
         initial: what gives these their weights.

@@ -177,12 +177,7 @@ BLOCKS: Mapping[str, Callable[[LayerSpec, dict[str, float], Initial | None], nn.
 
 
 def scale_initial_weights(model: nn.Module, factors: dict[str, float]) -> None:
-    """Multiply the named layers' weights, e.g. by 1/sqrt(density) for a thinned fan-in.
-
-    Args:
-        model: any network; its weights are changed in place.
-        factors: layer name -> factor.
-    """
+    """Multiply the named layers' weights in place, by 1/sqrt(density) for a thinned fan-in, say."""
     weights = weight_layers(model)
     with torch.no_grad():
         for name, factor in factors.items():

@@ -185,12 +185,8 @@ def window_end(step: float, steps: int, place: int) -> float:
     """Exp of the last time at which a layer's spike is one within the sample.
 
     Step n of the layer at `place` (0 for the inputs, 1 for the first hidden layer) is the time
-    (n + place) step, as each layer's potential is looked at one step after what it sums.
-
-    Args:
-        step: of the grid, as `grid_step`.
-        steps: T of the sample.
-        place: of the layer.
+    (n + place) step, as each layer's potential is looked at one step after what it sums; `step` is
+    that of the grid (`grid_step`), `steps` T of the sample.
     """
     return math.exp((steps - 1 + place) * step)
 
@@ -227,9 +223,6 @@ def steps_of(z: Tensor, step: float, place: int, steps: int) -> Ints:
 class SingleSpikeLayer(nn.Module):
     """Weights of non-leaky neurons with an exponential synaptic current (Eq. 3).
 
-    Args:
-        n_pre, n_post: numbers of inputs and neurons.
-
     Attributes:
         weight: (n_post, n_pre) in units of the threshold; at first uniform from 0 to
             `INITIAL_SUM` 2 / n_pre, so that a neuron's weights sum to about `INITIAL_SUM`.
@@ -256,10 +249,7 @@ LAYERS: Mapping[str, Callable[[LayerSpec], nn.Module]] = MappingProxyType({"dens
 class SingleSpikeMLP(nn.Module):
     """Fully connected layers `hidden1`, `hidden2`, ..., `readout` that all fire once (Eq. 5).
 
-    The class whose readout neuron fires first is the answer.
-
-    Args:
-        topology: its layers, at least one hidden.
+    There is at least one hidden layer. The class whose readout neuron fires first is the answer.
     """
 
     def __init__(self, topology: Topology) -> None:

@@ -140,11 +140,7 @@ def layers_of(
 
 
 def _checked_topology(weights: Mapping[str, Array], config: Model, kind: _Kind) -> Topology:
-    """The layers as the configuration has them, on inputs and classes as the weights have them.
-
-    Raises:
-        FileError: when a weight has another shape.
-    """
+    """The layers as the configuration has them, on inputs and classes as the weights have them."""
     names = [layer.name for layer in config.describe((1,), 1).weighted]
     found = [_shape(weights, kind, name) for name in names]
     first, last = found[0], found[-1]
@@ -177,11 +173,7 @@ def _shape(weights: Mapping[str, Array], kind: _Kind, name: str) -> tuple[int, .
 def _check_entries(
     weights: Mapping[str, Array], config: Model, kind: _Kind, topology: Topology
 ) -> None:
-    """That a state dict has what it should, and holds the configuration's constants.
-
-    Raises:
-        FileError: naming an entry.
-    """
+    """Refuse a state dict that lacks an entry, or holds others than the configuration's."""
     held = {name: np.array([_held(getattr(config, name))]) for name in kind.decays}
     due: dict[str, Array | None] = {}  # what is to be there, and its value where that is known
     for name in topology.names:
@@ -208,11 +200,7 @@ def _check_entries(
 
 
 def _check_masks(entries: Mapping[str, Array], masks: Mapping[str, Array], kind: _Kind) -> None:
-    """That masks are those of dense weights, which are 0 where pruned.
-
-    Raises:
-        FileError: naming a layer.
-    """
+    """Refuse masks that are not of dense weights, and weights other than 0 where pruned."""
     for name, mask in masks.items():
         weight = entries.get(f"{name}{kind.key}")
         if weight is None or weight.shape != mask.shape:

@@ -54,16 +54,6 @@ def _spikes(experiment: Experiment, samples: TrainingSamples) -> torch.Tensor:
     return spikes.transpose(1, 2).float().contiguous()
 
 
-def _with_spike(experiment: Experiment, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
-    *hidden, _ = outputs
-    return [spikes.sum(dim=(0, 2)) > 0 for spikes in hidden]
-
-
-def _eight_bits(experiment: Experiment) -> tuple[float, float]:
-    """The ends of SLAYER's grid, of even integers / 64."""
-    return -256 / 64, 254 / 64
-
-
 def input_times(experiment: Experiment, samples: TrainingSamples) -> torch.Tensor:
     """(batch, inputs) float32: exp of the times at which inputs spike, infinity for never.
 
@@ -74,10 +64,6 @@ def input_times(experiment: Experiment, samples: TrainingSamples) -> torch.Tenso
     times = np.exp(np.arange(encoding.steps + 1) * grid_step(experiment.model.current_decay))
     times[-1] = np.inf
     return torch.from_numpy(times.astype(np.float32)[samples.first_steps(encoding)])
-
-
-def _first_spike_loss(model: SingleSpikeMLP, z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return first_spike(z, labels) + weight_sum_cost(model.parameters())  # all of them weights
 
 
 def _earliest(z: torch.Tensor) -> torch.Tensor:
@@ -106,15 +92,17 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
             encode=_spikes,
             loss=lambda model, outputs, labels: tet(outputs, labels),
             decide=lambda outputs: outputs.sum(dim=2).argmax(dim=1),
-            fired=_with_spike,
+            fired=lambda _, outputs: [spikes.sum(dim=(0, 2)) > 0 for spikes in outputs[:-1]],
             thinning=math.sqrt,
-            ends=_eight_bits,
+            ends=lambda _: (-256 / 64, 254 / 64),  # of SLAYER's grid, even integers / 64
             beyond="beyond the range of 8 bits",
             adam=lambda engine: torch.optim.Adam if engine == "slayer" else Adam,
         ),
         "single_spike": Kind[SingleSpikeMLP](
             encode=input_times,
-            loss=_first_spike_loss,
+            loss=lambda model, z, labels: (
+                first_spike(z, labels) + weight_sum_cost(model.parameters())  # all of them weights
+            ),
             decide=_earliest,
             fired=_within_the_window,
             thinning=lambda density: density,

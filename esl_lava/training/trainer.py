@@ -232,9 +232,7 @@ class Trainer:
     ) -> SavedModel:
         return SavedModel(
             config=to_toml(self.experiment),
-            weights=as_arrays(parts["weights"]),
-            masks=as_arrays(parts["masks"]),
-            ever=as_arrays(parts["ever"]),
+            **as_arrays(parts),  # weights, masks and ever
             history=[as_values(epoch) for epoch in self.history],
             state=as_arrays(state),
         )
@@ -315,12 +313,7 @@ class Trainer:
         return dict(zip(self.model.topology.hidden_names, silent))
 
     def _refuse_broken(self, after: int) -> None:
-        """Refuse weights or moments that are not finite after that step. Collective.
-
-        Raises:
-            ConfigError: before the first step.
-            UserError: naming the layer that went first.
-        """
+        """Refuse weights or moments that are not finite after that step. Collective."""
         weights = weight_layers(self.model)
         with ranks.together():
             moments = health.moments(self.optimizer, weights)
