@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -74,12 +75,8 @@ def create(path: Path) -> RunDirectory:
 
 def next_free(path: Path) -> Path:
     """`path`, or the first of path-2, path-3, ... that does not exist."""
-    candidate = path
-    number = 2
-    while candidate.exists():
-        candidate = path.with_name(f"{path.name}-{number}")
-        number += 1
-    return candidate
+    numbered = (path.with_name(f"{path.name}-{number}") for number in count(2))
+    return next(place for place in chain([path], numbered) if not place.exists())
 
 
 def refuse_overwrite(path: Path, overwrite: bool) -> None:
