@@ -10,7 +10,7 @@ from esl_lava.engines.choice import choose_stored
 from esl_lava.engines.fused import accelerate
 from esl_lava.models.config import Model, MultiSpike, SingleSpike
 from esl_lava.models.mlp import Initial, SpikingMLP
-from esl_lava.models.single_spike import SingleSpikeMLP
+from esl_lava.models.one_spike import SingleSpikeMLP
 from esl_lava.topology import Topology
 
 SpikingNetwork = SpikingMLP | SingleSpikeMLP

@@ -15,7 +15,7 @@ from esl_lava.chip import DECAY_UNITY
 from esl_lava.config import Experiment
 from esl_lava.data.samples import TrainingSamples
 from esl_lava.models.mlp import SpikingMLP
-from esl_lava.models.single_spike import SingleSpikeMLP, grid_step, window_end
+from esl_lava.models.one_spike import SingleSpikeMLP, grid_step, window_end
 from esl_lava.training.adam import Adam
 from esl_lava.training.losses import first_spike, tet, weight_sum_cost
 

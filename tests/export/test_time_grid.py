@@ -19,7 +19,7 @@ from esl_lava.export.time_grid import (
     truncation,
     unit_weights,
 )
-from esl_lava.models.single_spike import SingleSpikeMLP, first_spikes
+from esl_lava.models.one_spike import SingleSpikeMLP, first_spikes
 from esl_lava.network import Cuba, Matrix, Network
 from esl_lava.simulate import simulate
 from esl_lava.simulate.result import sops_by_sample

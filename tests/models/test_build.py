@@ -6,7 +6,7 @@ from esl_lava.models import stored
 from esl_lava.models.build import build
 from esl_lava.models.config import NETWORKS
 from esl_lava.models.mlp import BLOCKS
-from esl_lava.models.single_spike import LAYERS
+from esl_lava.models.one_spike import LAYERS
 from esl_lava.topology import LAYER_KINDS
 from esl_lava.training.kinds import KINDS
 

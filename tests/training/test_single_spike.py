@@ -13,8 +13,8 @@ from esl_lava.config import Experiment, to_toml
 from esl_lava.data.datasets import Dataset, load
 from esl_lava.errors import FileError
 from esl_lava.modelfile import SavedModel
+from esl_lava.models.one_spike import SingleSpikeMLP, grid_step
 from esl_lava.models.restore import restore
-from esl_lava.models.single_spike import SingleSpikeMLP, grid_step
 from esl_lava.topology import describe
 from esl_lava.training.evaluation import examine
 from esl_lava.training.kinds import KINDS, input_times

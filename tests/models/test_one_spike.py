@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from esl_lava.errors import FileError
 from esl_lava.export import lower
 from esl_lava.models.config import SingleSpike
-from esl_lava.models.restore import as_arrays
-from esl_lava.models.single_spike import (
+from esl_lava.models.one_spike import (
     SingleSpikeMLP,
     distinct_times,
     firing_times,
@@ -22,6 +21,7 @@ from esl_lava.models.single_spike import (
     steps_of,
     times_of,
 )
+from esl_lava.models.restore import as_arrays
 from esl_lava.models.stored import layers_of
 from esl_lava.topology import describe
 
