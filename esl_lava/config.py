@@ -65,15 +65,14 @@ def from_mapping(values: Mapping[str, object]) -> Experiment:
     try:
         return tomlfile.validate(Experiment, values, _nearest)
     except tomlfile.Faults as faults:
-        raise ConfigError(str(faults)) from None
+        raise ConfigError("\n".join(faults.args)) from None
 
 
 def from_toml(text: str, origin: str = "configuration", *, recorded: bool = False) -> Experiment:
     """Parse and validate TOML.
 
     Args:
-        text: to read.
-        origin: names it in errors.
+        origin: names the text in errors.
         recorded: whether it is what a run wrote down, in whatever form files hold it, and not
             what a user asks for.
 
@@ -171,25 +170,20 @@ def parse_setting(text: str) -> tuple[str, object]:
     return key.strip(), value
 
 
-def documentation() -> Iterator[tuple[str, str, str]]:
+def documentation(
+    section: type[TomlTable] = Experiment, prefix: str = ""
+) -> Iterator[tuple[str, str, str]]:
     """(dotted key, default, description) of every field, in order; of each kind of model."""
-    yield from _document(Experiment, "")
-
-
-def _document(section: type[TomlTable], prefix: str) -> Iterator[tuple[str, str, str]]:
     for name, field in section.model_fields.items():
         tables = tomlfile.tables_of(field.annotation)
         for table in tables:
-            yield from _document(table, f"{prefix}{name}.")
+            yield from documentation(table, f"{prefix}{name}.")
         if not tables:
             default = None if field.is_required() else field.get_default()
             if isinstance(default, tuple):
                 default = list(default)
-            yield (
-                f"{prefix}{name}",
-                "" if default is None else str(default),
-                field.description or "",
-            )
+            shown = "" if default is None else str(default)
+            yield f"{prefix}{name}", shown, field.description or ""
 
 
 def _nearest(key: str, table: type[TomlTable]) -> str:

@@ -474,7 +474,7 @@ def _validated(content: Mapping[str, object], where: str) -> Device:
     try:
         return tomlfile.validate(Device, content, _known)
     except tomlfile.Faults as faults:
-        raise ConfigError(f"{where}: {'; '.join(faults.sentences)}") from None
+        raise ConfigError(f"{where}: {'; '.join(faults.args)}") from None
 
 
 def _known(key: str, table: type[TomlTable]) -> str:

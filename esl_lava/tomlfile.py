@@ -50,13 +50,9 @@ Hint = Callable[[str, type[TomlTable]], str]
 class Faults(Exception):  # noqa: N818
     """Why values are not those of a table; whoever knows where they are from says so.
 
-    Attributes:
-        sentences: one for each fault, at most `MAX_FAULTS` and how many more there are.
+    Its arguments are sentences, one for each fault: at most `MAX_FAULTS`, and how many more there
+    are.
     """
-
-    def __init__(self, sentences: Iterator[str]) -> None:
-        self.sentences = tuple(sentences)
-        super().__init__("\n".join(self.sentences))
 
 
 def read_text(file: Path | Traversable, where: str) -> str:
@@ -101,10 +97,9 @@ def validate(table: type[AnyTable], values: Mapping[str, object], hint: Hint) ->
     try:
         return table.model_validate(dict(values))
     except ValidationError as error:
-        raise Faults(_sentences(table, error.errors(), hint)) from None
+        raise Faults(*_sentences(table, error.errors(), hint)) from None
     except (ValueError, RecursionError):  # pydantic's own, not about a key
-        message = "a number of thousands of digits, or tables nested as deeply"
-        raise Faults(iter([message])) from None
+        raise Faults("a number of thousands of digits, or tables nested as deeply") from None
 
 
 def tables_of(annotation: object) -> tuple[type[TomlTable], ...]:

@@ -126,30 +126,21 @@ LAYER_KINDS: Mapping[str, LayerKind] = MappingProxyType(
 """The kinds of layers by name."""
 
 
-def name_layers(notation: str) -> tuple[str, ...]:
-    """Names of the layers that the notation describes, the readout last.
-
-    Raises:
-        ConfigError: for a token that is no layer, or more than `MAX_LAYERS`.
-    """
-    return (*(f"hidden{index}" for index, _ in enumerate(_tokens(notation), 1)), READOUT)
-
-
 def describe(notation: str, input_shape: Shape, classes: int) -> Topology:
     """The network of a notation on data of that shape, each layer fed by the one before.
 
     Raises:
-        ConfigError: as `name_layers`.
+        ConfigError: for a token that is no layer, or more than `MAX_LAYERS`.
     """
-    *names, readout = name_layers(notation)
     layers: list[LayerSpec] = []
     source, shape = INPUT, input_shape
-    for name, (kind, token) in zip(names, _tokens(notation)):
+    for number, (kind, token) in enumerate(_tokens(notation), 1):
+        name = f"hidden{number}"
         output, weight = LAYER_KINDS[kind].shapes(token, shape)
         layers.append(LayerSpec(name, kind, source, shape, output, weight))
         source, shape = name, output
     weight = (classes, math.prod(shape))
-    layers.append(LayerSpec(readout, "dense", source, shape, (classes,), weight))
+    layers.append(LayerSpec(READOUT, "dense", source, shape, (classes,), weight))
     return Topology(input_shape, tuple(layers))
 
 
@@ -168,7 +159,6 @@ def narrow(notation: str, width: int) -> str:
 
 
 def _tokens(notation: str) -> list[tuple[str, re.Match[str]]]:
-    """(kind, match) of each token."""
     texts = notation.split("-", MAX_LAYERS)
     if len(texts) > MAX_LAYERS:
         raise ConfigError(f"more than {MAX_LAYERS} layers")

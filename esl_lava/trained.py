@@ -1,12 +1,12 @@
 """Trained layers, as arrays: what stands between a network that learns and integers.
 
-A torch network answers with these (`trained_layers`), a `model.pt` gives them without torch
-(`models.stored`), and `export.lower` makes the integer network of them.
+`models.stored` makes these, without torch, of what a `model.pt` or the state dict of a network
+holds, and `export.lower` makes the integer network of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,16 +121,6 @@ class TrainedLayer:
     name: str
     inputs: Mapping[str, Weights]
     neuron: Neuron
-
-
-def refuse_unknown(masks: Collection[str], layers: Collection[str]) -> None:
-    """Refuse masks of no layer of dense weights, by their names.
-
-    Raises:
-        ValueError: naming them and the layers.
-    """
-    if unknown := sorted(set(masks) - set(layers)):
-        raise ValueError(f"masks for {', '.join(unknown)}, but layers are {', '.join(layers)}")
 
 
 def faulty_sparse(

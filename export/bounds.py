@@ -59,7 +59,7 @@ def state_bound(layer: Layer, steps: int, input_bits: int = 0) -> StateBound:
     bias = np.zeros(1, np.int64) if layer.bias is None else layer.bias.astype(np.int64)
     parameters = (neuron.current_decay, neuron.voltage_decay, neuron.threshold)
     low, high, bias, i_decay, v_decay, threshold = _alike(
-        layer, (low, high, bias, *(np.atleast_1d(np.asarray(p, np.int64)) for p in parameters))
+        (low, high, bias, *(np.atleast_1d(np.asarray(p, np.int64)) for p in parameters))
     )
     fires = threshold < NEVER
     reached = []
@@ -92,29 +92,28 @@ def _reach(layer: Layer, input_bits: int) -> tuple[Ints, Ints, int]:
         if given.source == INPUT and graded:  # of either sign
             positive = graded * (positive - negative)
             negative = -positive
-        low, high = _sum(layer, low, negative), _sum(layer, high, positive)
+        low, high = _sum(low, negative), _sum(high, positive)
     return low, high, injected
 
 
-def _sum(layer: Layer, one: Ints, other: Ints) -> Ints:
+def _sum(*columns: Ints) -> Ints:
     """The sum of values per neuron, per channel or shared, as long as it has to be."""
-    size = max(one.size, other.size)
-    return _spread(layer, one, size) + _spread(layer, other, size)
+    total: Ints = _spread(columns).sum(axis=0)
+    return total
 
 
-def _spread(layer: Layer, values: Ints, size: int) -> Ints:
-    """`values` for each of `size` neurons or channels of the layer."""
-    return values if values.size == size else np.repeat(values, size // values.size)
+def _spread(columns: tuple[Ints, ...]) -> Ints:
+    """(columns, n) values of n neurons or channels, those per channel or shared repeated."""
+    size = max(column.size for column in columns)
+    return np.stack([np.repeat(column, size // column.size) for column in columns])
 
 
-def _alike(layer: Layer, columns: tuple[Ints, ...]) -> list[Ints]:
+def _alike(columns: tuple[Ints, ...]) -> list[Ints]:
     """The columns at one length, neurons in which all are alike taken once.
 
     A layer of feature maps has few kinds of neurons, one for each channel as a rule.
     """
-    size = max(column.size for column in columns)
-    table = np.stack([_spread(layer, column, size) for column in columns])
-    return list(np.unique(table, axis=1))
+    return list(np.unique(_spread(columns), axis=1))
 
 
 def _decayed(state: Ints, decay: Ints) -> Ints:

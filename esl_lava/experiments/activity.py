@@ -23,11 +23,7 @@ TRAFFIC_SAMPLES = 100
 
 
 class Meter:
-    """Adds up what neurons do, portion by portion of the samples.
-
-    Args:
-        network: whose neurons they are.
-    """
+    """Adds up what the neurons of a network do, portion by portion of the samples."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -82,8 +78,3 @@ def place(
     counted = with_messages(counts, sent.sent)
     flow = Flow(counted, sent, bounds, step_nanoseconds(bounds, device))
     return Mapped(device, core_map, flow)
-
-
-def _counted(result: Result) -> Result:
-    """A result without what it recorded: counts are all that is joined."""
-    return replace(result, spikes={}, readout=None)

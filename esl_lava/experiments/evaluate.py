@@ -19,11 +19,11 @@ from esl_lava.data.datasets import Images, load
 from esl_lava.data.samples import Samples
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.experiments.activity import Meter
-from esl_lava.experiments.input_block import driven
 from esl_lava.experiments.samedata import remark_others
 from esl_lava.experiments.spikes import (
     PLAIN,
     Layout,
+    driven,
     number_of,
     read_network,
     read_spikes,
@@ -98,13 +98,8 @@ def load_samples(
 ) -> Images:
     """The first samples of a split, checked against the network's inputs.
 
-    Where they are not those that the training had under this name, the log says so.
-
-    Args:
-        network: that is to take them.
-        name, split: of the data set.
-        samples: how many; by default `most`, or all where there are fewer or it is None.
-        most: see there.
+    Where they are not those that the training had under this name, the log says so. `number_of`
+    says how many they are.
 
     Raises:
         DataError: when they do not fit, or there are not so many.
@@ -139,9 +134,7 @@ def read_inputs(
         data: a data set, of which the test split is taken, or the path of a .npy file of
             spikes; by default the data set that the network was trained on.
         labels, layout: of a file: its samples' classes, and what its axes and values are.
-        samples: how many of the first; by default `most`, or all where there are fewer or it
-            is None.
-        most: see `samples`.
+        samples, most: how many of the first, as `number_of`.
         encoder, steps: of a data set: other than as trained.
 
     Returns:
@@ -170,8 +163,9 @@ def evaluate(
     options: Mapping[str, object] = NO_OPTIONS,
     show: Progress | None = None,
     probes: Probes = NO_PROBES,
+    judged: bool = True,
 ) -> Evaluation:
-    """Run samples once, compare decisions with labels, and record what is asked for.
+    """Run samples once, in portions, compare decisions with labels, and record what is asked for.
 
     Args:
         network: what to run.
@@ -180,44 +174,16 @@ def evaluate(
         backend, options: as `simulate`.
         show: told how far the run is.
         probes: what is recorded.
+        judged: whether labels, where there are any, are looked at.
 
     Raises:
         DataError, BackendError: as `simulate`; for classes that the network does not have.
     """
     classes = network.layers[-1].neurons
-    if samples.classes > classes:
+    if judged and samples.classes > classes:
         raise DataError(
             f"{samples.name} has {samples.classes} classes, the network decides of {classes}"
         )
-    found = _pass(network, samples, encoding, backend, options, show, probes)
-    if samples.labels is None:
-        return found
-    right = int((found.result.decisions == samples.labels).sum())
-    return replace(found, accuracy=right / len(samples))
-
-
-def measure(network: Network, samples: Samples, encoding: Encoding | None) -> Activity:
-    """Run samples once and say what every neuron does, whatever the network decides.
-
-    Raises:
-        DataError, BackendError: as `simulate`.
-    """
-    probes = Probes(activity=len(samples))
-    found = _pass(network, samples, encoding, "exact", NO_OPTIONS, None, probes)
-    assert found.activity is not None
-    return found.activity
-
-
-def _pass(
-    network: Network,
-    samples: Samples,
-    encoding: Encoding | None,
-    backend: str,
-    options: Mapping[str, object],
-    show: Progress | None,
-    probes: Probes,
-) -> Evaluation:
-    """Run samples once, in portions, and record what is asked for; labels are not looked at."""
     seconds = 0.0
     results, sops = [], []
     meter = Meter(network) if probes.activity else None
@@ -240,18 +206,34 @@ def _pass(
         if probes.first and here.start == 0:
             first = _first(inputs, result)
         results.append(replace(result, spikes={}))
+    result = joined(results)
+    accuracy = None
+    if judged and samples.labels is not None:
+        accuracy = int((result.decisions == samples.labels).sum()) / len(samples)
     return Evaluation(
         dataset=samples.name,
         split=samples.split,
         backend=backend,
-        accuracy=None,
+        accuracy=accuracy,
         samples=len(samples),
         seconds=seconds,
-        result=joined(results),
+        result=result,
         activity=None if meter is None else meter.activity(),
         sops=np.concatenate(sops) if sops else None,
         first=first,
     )
+
+
+def measure(network: Network, samples: Samples, encoding: Encoding | None) -> Activity:
+    """Run samples once and say what every neuron does, whatever the network decides.
+
+    Raises:
+        DataError, BackendError: as `simulate`.
+    """
+    probes = Probes(activity=len(samples))
+    activity = evaluate(network, samples, encoding, probes=probes, judged=False).activity
+    assert activity is not None
+    return activity
 
 
 def _portions(

@@ -29,13 +29,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """A written network.
-
-    Attributes:
-        network: as read back from the file.
-        path: the file.
-        size: its bytes.
-    """
+    """A network as read back from the file at `path`, of `size` bytes, that was written."""
 
     KEYS: ClassVar[Keys] = keys(
         "network.density network.weights network.connections network.synapses bytes=size"
@@ -100,8 +94,7 @@ def lowered(model_path: Path) -> Network:
 def _check_range(network: Network) -> None:
     """Where weights alone do not exclude an overflow of u or v, let data decide, and say so.
 
-    Raises:
-        LimitError: when the data do overflow a layer.
+    Data that do overflow a layer are a LimitError.
     """
     assert network.steps is not None
     unsure = unbounded_layers(network, network.steps)

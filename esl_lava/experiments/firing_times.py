@@ -16,8 +16,8 @@ import torch
 from esl_lava.arrays import Array, Bytes, Ints
 from esl_lava.chip import DECAY_UNITY
 from esl_lava.export.time_grid import firing_band, unit_weights
+from esl_lava.models.one_spike import firing_times, first_spikes, grid_step, steps_of, times_of
 from esl_lava.models.reference import TimeReference
-from esl_lava.models.single_spike import firing_times, first_spikes, grid_step, steps_of, times_of
 from esl_lava.network import INPUT, Layer, Network
 from esl_lava.results.verification import LayerTimes, TimeComparison, TimeDifference
 

@@ -31,13 +31,12 @@ def compare_integers(expected: Network, found: Network) -> IntegerComparison:
     if _layers(expected) != _layers(found):
         raise ValueError(f"layers {_layers(found)} are not {_layers(expected)}")
     differences = []
-    if found.steps not in (None, expected.steps):
-        differences.append(
-            IntegerDifference(None, "number of steps", 1, "", expected.steps, found.steps)
-        )
-    if found.input_bits != expected.input_bits:
-        bits = expected.input_bits, found.input_bits
-        differences.append(IntegerDifference(None, "number of input bits", 1, "", *bits))
+    for what, due, said in (
+        ("number of steps", expected.steps, found.steps or expected.steps),
+        ("number of input bits", expected.input_bits, found.input_bits),
+    ):
+        if due != said:
+            differences.append(IntegerDifference(None, what, 1, "", due, said))
     compared = 0
     for ours, theirs in zip(expected.layers, found.layers):
         mine, other = _named(ours), _named(theirs)

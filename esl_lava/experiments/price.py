@@ -70,9 +70,7 @@ def price(
     """
     terms = terms or PriceTerms()
     counts = counts if counts.details else detailed(network, counts)
-    seconds = None
-    if terms.step_seconds is not None:
-        seconds = terms.step_seconds * counts.steps
+    seconds = None if terms.step_seconds is None else terms.step_seconds * counts.steps
     loaded = [(name, load_device(name)) for name in devices]
     _refuse_unused(terms, [device for _, device in loaded])
     priced: dict[str, Price] = {}
@@ -97,11 +95,7 @@ def price(
 
 
 def _refuse_unused(terms: PriceTerms, devices: Sequence[Device]) -> None:
-    """Refuse what the user says about devices of which there are none.
-
-    Raises:
-        ConfigError: naming the option and why it would be ignored.
-    """
+    """Refuse what the user says about devices of which there are none, with a ConfigError."""
     dense = any(device.energy.operation is not None for device in devices)
     events = any(device.charges in (None, "events") for device in devices)
     static = any(device.static is not None for device in devices)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
 
 from esl_lava.errors import FileError
 from esl_lava.files import is_unfinished
-from esl_lava.results.training import LayerMoves, MaskUpdate
+from esl_lava.results.training import MaskUpdate
 
 UPDATES_LIMIT = 1 << 28
 """Most bytes of an updates.json that is read."""
+
+_UPDATES = TypeAdapter(list[MaskUpdate])
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,8 @@ def create(path: Path) -> RunDirectory:
 
 def next_free(path: Path) -> Path:
     """`path`, or the first of path-2, path-3, ... that does not exist."""
-    candidate = path
-    number = 2
-    while candidate.exists():
-        candidate = path.with_name(f"{path.name}-{number}")
-        number += 1
-    return candidate
+    numbered = (path.with_name(f"{path.name}-{number}") for number in count(2))
+    return next(place for place in chain([path], numbered) if not place.exists())
 
 
 def refuse_overwrite(path: Path, overwrite: bool) -> None:
@@ -110,18 +110,6 @@ def read_updates(path: Path) -> list[MaskUpdate]:
     if len(content) > UPDATES_LIMIT:
         raise FileError(f"{path}: larger than the {UPDATES_LIMIT} bytes that are read")
     try:
-        return [
-            MaskUpdate(
-                int(update["iteration"]),
-                {
-                    name: LayerMoves(*(int(layer[k]) for k in ("pruned", "grown", "connections")))
-                    for name, layer in update["layers"].items()
-                },
-            )
-            for update in json.loads(content)
-        ]
-    except (
-        *(ValueError, TypeError, KeyError, AttributeError),
-        *(OverflowError, RecursionError, MemoryError),
-    ):
+        return _UPDATES.validate_json(content)
+    except (ValidationError, MemoryError):
         raise FileError(f"{path}: is not a record of updates of masks") from None

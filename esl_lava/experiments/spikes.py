@@ -1,9 +1,10 @@
-"""Spikes of a user's own, from a file, and what they have to be for a network."""
+"""Spikes of a user's own, from a file, and what they have to be and to drive in a network."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from esl_lava.arrays import Array, Ints
 from esl_lava.data.arrays import SpikesFile, arranged, read_array
 from esl_lava.data.datasets import LOADERS
 from esl_lava.errors import ConfigError, DataError
-from esl_lava.experiments.input_block import has_transform, without_transform
 from esl_lava.network import Network
 from esl_lava.simulate.result import misplaced
+
+SLAYER_VALUES = (-4, 3)
+"""SLAYER keeps a value in 8 bits of steps of 1/32: of whole numbers, these stay what they are."""
 
 
 @dataclass(frozen=True)
@@ -118,16 +121,10 @@ def refuse_others_options(
     layout: Layout,
     labels: Path | None = None,
 ) -> None:
-    """Refuse options that say nothing about the kind of data there are.
+    """Refuse options that say nothing about the kind of data there are, with a ConfigError.
 
-    Args:
-        data: as the user names them.
-        file: of spikes, as `spikes_file` makes of it.
-        encoder, steps: of data sets.
-        layout, labels: of files.
-
-    Raises:
-        ConfigError: naming the option.
+    An encoder and steps belong to data sets, a layout and labels to a file of spikes (`file`,
+    which `spikes_file` makes of `data`).
     """
     if file is not None and (encoder is not None or steps is not None):
         raise ConfigError(f"{data} holds spikes: --encoder and --steps are for data sets")
@@ -155,11 +152,9 @@ def read_spikes(
         network: that is to take them.
         path: a .npy file of (samples, T, inputs) integers, 0 or 1, or graded spikes where the
             network takes them; or with further axes, as `simulate.result.misplaced` has it.
-        samples: how many of the first; by default `most`, or all where there are fewer or it
-            is None.
+        samples, most: how many of the first, as `number_of`.
         labels: a .npy file of the classes of all of them, if known.
         layout: of the file.
-        most: see `samples`.
 
     Raises:
         ConfigError: when the letters of `axes` are not those of the array's axes.
@@ -191,16 +186,7 @@ def read_spikes(
 
 
 def _read_labels(path: Path, samples: int, classes: int) -> Ints:
-    """The labels of all samples of a file of spikes.
-
-    Args:
-        path: a .npy file of (samples,) integers, a class each.
-        samples: how many the file of spikes has.
-        classes: that the network decides of.
-
-    Raises:
-        FileError, DataError: when it holds no such array.
-    """
+    """(samples,) int64 labels, of a .npy file of integers in 0..classes-1."""
     labels = read_array(path, "labels")
     if labels.shape != (samples,):
         raise DataError(
@@ -216,7 +202,60 @@ def _read_labels(path: Path, samples: int, classes: int) -> Ints:
 
 
 def number_of(samples: int | None, most: int | None, there: int) -> int:
-    """How many samples to take: what was asked for, or the default, if there are so many."""
+    """How many samples to take: `samples`, else `most`; all if they are fewer, or it is None."""
     if samples is not None:
         return samples
     return there if most is None else min(most, there)
+
+
+def driven(network: Network, values: Array) -> Array:
+    """Scale and shift a sample's values as the network's input block does.
+
+    SLAYER's block (lava-dl 0.6.0, `slayer/block/base.py`, AbstractInput) takes a sample's values
+    x and makes weight * x + bias of them; netx only stores weight and bias
+    (`netx/blocks/process.py`, Input.transform), and leaves it to the host to set the neurons'
+    bias to that.
+
+    Args:
+        network: as read from a file.
+        values: (samples, T, ...) integers.
+
+    Returns:
+        What `simulate` injects, int32; the values themselves where there is no input block.
+
+    Raises:
+        DataError: where a value is not one that SLAYER's block keeps as it is, or the file's
+            weight or bias is no number of 16 bits.
+    """
+    if not has_transform(network):
+        return values
+    low, high = SLAYER_VALUES
+    found = int(values.min()), int(values.max())
+    if found[0] < low or found[1] > high:
+        raise DataError(
+            f"an input block's values are whole numbers in {low}..{high}, which SLAYER keeps as "
+            f"they are, found {found[0] if found[0] < low else found[1]}; with --drive values are "
+            "what drives its neurons, weight and bias already applied"
+        )
+    weight, bias = (_whole(network, f"input_{key}") for key in ("weight", "bias"))
+    return (weight * values.astype(np.int32) + bias).astype(np.int32)
+
+
+def has_transform(network: Network) -> bool:
+    """Whether the network begins with an input block that scales and shifts its input."""
+    return network.first.injects and "input_weight" in network.provenance
+
+
+def without_transform(network: Network) -> Network:
+    """The network as it takes values to which weight and bias have been applied already."""
+    applied = ("input_weight", "input_bias")
+    facts = {fact: said for fact, said in network.provenance.items() if fact not in applied}
+    return replace(network, provenance=facts)
+
+
+def _whole(network: Network, fact: str) -> int:
+    """A number that the file tells as a text; a stranger may have written any other."""
+    said = network.provenance.get(fact, "")
+    if not re.fullmatch(r"-?[0-9]{1,5}", said):
+        raise DataError(f"the network's file says {fact} {said[:20]!r}, not a number of 16 bits")
+    return int(said)

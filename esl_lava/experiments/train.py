@@ -22,7 +22,7 @@ from esl_lava.models.stored import load_model
 from esl_lava.report.canvas import save_png
 from esl_lava.report.pictures import draw_training
 from esl_lava.training import ranks
-from esl_lava.training.evaluation import accuracy
+from esl_lava.training.evaluation import examine
 from esl_lava.training.trainer import Trainer, TrainingProgress
 from esl_lava.values import Keys, as_values, keys
 
@@ -35,10 +35,8 @@ class Trained:
     """A finished training.
 
     Attributes:
-        run: its directory.
-        model: the model that was kept.
-        accuracy: of the kept model through SLAYER on the whole test split, 0..1.
-        samples: how many test samples that were.
+        model: that was kept.
+        accuracy: of that model through SLAYER on the whole test split of so many samples, 0..1.
         density, connections: of all weight layers together.
         seconds: the training took, from its start or resumption.
     """
@@ -148,7 +146,7 @@ def _finish(
     return Trained(
         run=run,
         model=model,
-        accuracy=accuracy(trainer.experiment, restore(model), test),
+        accuracy=examine(trainer.experiment, restore(model), test).accuracy,
         samples=len(test),
         density=trainer.evolver.density,
         connections=sum(trainer.evolver.connections().values()),

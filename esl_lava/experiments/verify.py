@@ -27,7 +27,7 @@ from esl_lava.experiments.evaluate import load_samples
 from esl_lava.experiments.export import lowered
 from esl_lava.experiments.firing_times import compare
 from esl_lava.experiments.integers import compare_integers
-from esl_lava.models.reference import SpikeReference, Verifiable
+from esl_lava.models.reference import SpikeReference, TimeReference
 from esl_lava.models.restore import densified, restore
 from esl_lava.models.stored import load_model
 from esl_lava.network import Network
@@ -69,8 +69,7 @@ def verify(
     the model was trained on, unless `dataset` names others.
 
     Args:
-        model_path: a trained model.
-        net_path: what was exported of it.
+        model_path, net_path: a trained model, and what was exported of it.
         dataset: whose test split to use.
         samples: how many of its first; by default `VERIFIED_SAMPLES`, or all where there are fewer.
         backends: the simulators.
@@ -85,7 +84,7 @@ def verify(
         raise BackendError(f"{workers} workers, but no backend among {', '.join(backends)} has any")
     network = netfile.read(net_path)
     saved, experiment = load_model(model_path)
-    model: Verifiable = restore(densified(saved))  # as stock SLAYER takes it
+    model = restore(densified(saved))  # as stock SLAYER takes it
     exported = lowered(model_path)
     _check_same_shape(exported, network, net_path)
     integers = _integers(experiment.encoding, exported, network)
@@ -108,7 +107,7 @@ def verify(
             if not integers.total:
                 raise
             not_run[backend] = str(error)  # a wrong file may be one that nothing can run
-    reference = model.reference(spikes, exported)
+    reference: SpikeReference | TimeReference = model.reference(spikes, exported)
     first: Difference | TimeDifference | None = None
     differences = {}
     times: tuple[LayerTimes, ...] = ()
@@ -208,11 +207,7 @@ def _layers(network: Network, result: Result) -> Layers:
 
 
 def _check_same_shape(exported: Network, network: Network, net_path: Path) -> None:
-    """Refuse files that cannot be of one network.
-
-    Raises:
-        FileError: naming the layers of both.
-    """
+    """Refuse files that cannot be of one network, with a FileError that names the layers."""
     theirs, ours = (
         ", ".join(
             f"{layer.name} {layer.inputs[0].connections.n_pre}-{layer.neurons}"

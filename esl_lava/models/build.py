@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from types import MappingProxyType
+from collections.abc import Collection
 
 from esl_lava.config import Experiment
 from esl_lava.engines import sparse
 from esl_lava.engines.choice import choose_stored
 from esl_lava.engines.fused import accelerate
-from esl_lava.models.config import Model, MultiSpike
+from esl_lava.models.config import Model, MultiSpike, SingleSpike
 from esl_lava.models.mlp import Initial, SpikingMLP
-from esl_lava.models.single_spike import SingleSpikeMLP
+from esl_lava.models.one_spike import SingleSpikeMLP
 from esl_lava.topology import Topology
 
 SpikingNetwork = SpikingMLP | SingleSpikeMLP
@@ -26,13 +25,18 @@ def build(
     """A network with torch's current generator's initial weights.
 
     Args:
-        config: its kind and its neurons.
-        topology: its layers.
         sparse_layers: names of layers of which only connections are stored, of a
             multi_spike network; they begin without any.
         initial: what gives these their weights.
     """
-    return _KINDS[config.kind](config, topology, sparse_layers, initial)
+    match config:
+        case MultiSpike():
+            return SpikingMLP(topology, config, sparse_layers, initial)
+        case SingleSpike():
+            if sparse_layers:
+                names = ", ".join(sparse_layers)
+                raise ValueError(f"layers {names} of neurons that fire once are dense")
+            return SingleSpikeMLP(topology)
 
 
 def build_to_train(experiment: Experiment, topology: Topology) -> SpikingNetwork:
@@ -50,33 +54,3 @@ def build_to_train(experiment: Experiment, topology: Topology) -> SpikingNetwork
     if engine != "slayer":
         accelerate(model)  # finds no blocks in other networks
     return model
-
-
-def _multi_spike(
-    config: Model, topology: Topology, sparse_layers: Collection[str], initial: Initial
-) -> SpikingMLP:
-    assert isinstance(config, MultiSpike)
-    return SpikingMLP(
-        topology,
-        current_decay=config.current_decay,
-        voltage_decay=config.voltage_decay,
-        threshold=config.threshold,
-        tau_grad=config.tau_grad,
-        scale_grad=config.scale_grad,
-        sparse_layers=sparse_layers,
-        initial=initial,
-    )
-
-
-def _single_spike(
-    config: Model, topology: Topology, sparse_layers: Collection[str], initial: Initial
-) -> SingleSpikeMLP:
-    if sparse_layers:
-        raise ValueError(f"layers {', '.join(sparse_layers)} of neurons that fire once are dense")
-    return SingleSpikeMLP(topology)
-
-
-_KINDS: Mapping[str, Callable[[Model, Topology, Collection[str], Initial], SpikingNetwork]] = (
-    MappingProxyType({"multi_spike": _multi_spike, "single_spike": _single_spike})
-)
-"""What builds a network, by `model.kind`."""

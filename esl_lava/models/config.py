@@ -14,7 +14,7 @@ from esl_lava.chip import DECAY_UNITY
 from esl_lava.data.config import Encoding
 from esl_lava.errors import ConfigError
 from esl_lava.tomlfile import Fraction, Positive, TomlTable, shorten
-from esl_lava.topology import MAX_LAYERS, MAX_WIDTH, Shape, Topology, describe, name_layers
+from esl_lava.topology import MAX_LAYERS, MAX_WIDTH, Shape, Topology, describe
 from esl_lava.training.config import Training
 
 MAX_TIME_CONSTANTS = 20
@@ -41,7 +41,7 @@ class _Network(TomlTable):
     @classmethod
     def _layers_are_known(cls, layers: str) -> str:
         try:
-            name_layers(layers)
+            describe(layers, (1,), 1)
         except ConfigError as error:
             raise ValueError(f"model.layers: {error}") from None
         return layers

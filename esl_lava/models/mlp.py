@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from itertools import takewhile
 from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import nn
 
-from esl_lava.arrays import Array, Bytes, Floats, Ints
-from esl_lava.chip import DECAY_UNITY, STATE_SHIFT, WEIGHT_SCALE
+from esl_lava.arrays import Bytes, Floats, Ints
+from esl_lava.chip import STATE_SHIFT, WEIGHT_SCALE
 from esl_lava.engines import sparse
 from esl_lava.engines.slayer import slayer
+from esl_lava.models.config import MultiSpike
 from esl_lava.models.reference import SpikeReference
 from esl_lava.network import Network
 from esl_lava.sparsity.evolver import weight_layers
-from esl_lava.sparsity.weights import SparseWeight
-from esl_lava.topology import LayerSpec, Topology
-from esl_lava.trained import (
-    CubaNeuron,
-    DenseWeights,
-    Neuron,
-    ReadoutNeuron,
-    SparseWeights,
-    TrainedLayer,
-    Weights,
-    refuse_unknown,
-)
+from esl_lava.topology import READOUT, LayerSpec, Topology
 
 Initial = Callable[[int, int], Callable[[torch.Tensor], torch.Tensor]]
 """(n_pre, n_post) -> weights to begin with, by flat position."""
@@ -47,10 +38,7 @@ class SpikingMLP(nn.Module):
 
     Args:
         topology: its layers, at least one hidden.
-        current_decay, voltage_decay: fraction lost per step, 0..1.
-        threshold: firing threshold; weights are in the same unit.
-        tau_grad, scale_grad: the surrogate gradient of a spike by its potential v is
-            scale_grad / (2 tau_grad) * exp(-|v - threshold| / tau_grad).
+        config: of its neurons.
         sparse_layers: names of layers of which only connections are stored
             (`engines/sparse.SparseDense`); they begin without any.
         initial: what gives these their weights.
@@ -62,26 +50,20 @@ class SpikingMLP(nn.Module):
     def __init__(
         self,
         topology: Topology,
-        *,
-        current_decay: float = 1.0,
-        voltage_decay: float = 0.5,
-        threshold: float = 1.0,
-        tau_grad: float = 0.5,
-        scale_grad: float = 1.0,
+        config: MultiSpike,
         sparse_layers: Collection[str] = (),
         initial: Initial = sparse.as_slayer_draws,
     ) -> None:
         super().__init__()
         neuron: dict[str, float] = {
-            "threshold": threshold,
-            "current_decay": current_decay,
-            "voltage_decay": voltage_decay,
+            "threshold": config.threshold,
+            "current_decay": config.current_decay,
+            "voltage_decay": config.voltage_decay,
             # SLAYER takes its two in other units: "tau_grad=1" is a width of 100 thresholds.
-            "tau_grad": tau_grad / (threshold * slayer.neuron.cuba.TAU_RHO_MULT),
-            "scale_grad": scale_grad / slayer.neuron.cuba.SCALE_RHO_MULT,
+            "tau_grad": config.tau_grad / (config.threshold * slayer.neuron.cuba.TAU_RHO_MULT),
+            "scale_grad": config.scale_grad / slayer.neuron.cuba.SCALE_RHO_MULT,
         }
         self.topology = topology
-        self.hidden_names = topology.hidden_names
         if unknown := sorted(set(sparse_layers) - set(topology.names)):
             raise ValueError(
                 f"sparse layers {', '.join(unknown)}: there are {', '.join(topology.names)}"
@@ -90,10 +72,6 @@ class SpikingMLP(nn.Module):
             stored = initial if layer.name in sparse_layers else None
             # A copy of the parameters each: some blocks write into theirs.
             self.add_module(layer.name, BLOCKS[layer.kind](layer, dict(neuron), stored))
-
-    def hidden_blocks(self) -> list[nn.Module]:
-        """The spiking blocks in order."""
-        return [self.get_submodule(name) for name in self.hidden_names]
 
     def forward(self, spikes: torch.Tensor) -> torch.Tensor:
         """O(t), the readout's weighted input at each step.
@@ -109,46 +87,14 @@ class SpikingMLP(nn.Module):
     def layer_outputs(self, spikes: torch.Tensor) -> list[torch.Tensor]:
         """Spikes of each hidden layer (batch, neurons, T), then O(t) as `forward`."""
         outputs = []
-        for block in self.hidden_blocks():
+        for block in self._blocks().values():
             spikes = block(spikes)
             outputs.append(spikes)
-        outputs.append(self.readout(spikes))
         return outputs
 
     def _blocks(self) -> dict[str, nn.Module]:
         """Layer name -> its block, in order."""
         return {name: self.get_submodule(name) for name in self.topology.names}
-
-    def trained_layers(self, masks: Mapping[str, Array] | None = None) -> tuple[TrainedLayer, ...]:
-        """The layers as arrays, which share the memory of the weights.
-
-        Args:
-            masks: layer name -> numbers of the weight's shape, 0 where there is no connection;
-                a layer without one has every connection, or those its sparse weight says.
-
-        Raises:
-            ValueError: for a mask of no layer of dense weights.
-        """
-        masks, blocks = masks or {}, self._blocks()
-        kept = {name: block.synapse.weight for name, block in blocks.items()}
-        refuse_unknown(masks, [n for n in kept if not isinstance(kept[n], SparseWeight)])
-        layers = []
-        for spec, (name, weight) in zip(self.topology.layers, kept.items()):
-            weights: Weights
-            if isinstance(weight, SparseWeight):
-                starts, pre = weight.starts.numpy(), weight.pre.numpy()
-                values = weight.values.detach().numpy()
-                weights = SparseWeights(weight.n_pre, starts, pre, values)
-            else:
-                weights = DenseWeights(weight.detach().cpu().numpy(), masks.get(name))
-            neuron: Neuron = ReadoutNeuron()
-            if not spec.readout:
-                slayers = blocks[name].neuron
-                decays = (slayers.current_decay, slayers.voltage_decay)
-                current, voltage = (decay.item() / DECAY_UNITY for decay in decays)
-                neuron = CubaNeuron(current, voltage, slayers.threshold)
-            layers.append(TrainedLayer(name, {spec.source: weights}, neuron))
-        return tuple(layers)
 
     def reference(self, inputs: Bytes, network: Network) -> SpikeReference:
         """SLAYER's spikes of each hidden layer, and the running sum of its readout as v.
@@ -161,7 +107,7 @@ class SpikingMLP(nn.Module):
             outputs = dict(zip(self._blocks(), self.layer_outputs(_by_channel(inputs))))
         layers = {
             name: _by_step(output).astype(np.int64)
-            if name in self.hidden_names
+            if name != READOUT
             else _running_sum(_by_step(output))
             for name, output in outputs.items()
         }
@@ -180,12 +126,10 @@ class SpikingMLP(nn.Module):
         block = self.get_submodule(layer)
         with torch.no_grad():
             arriving = _by_channel(inputs)
-            for name, before in self._blocks().items():
-                if name == layer:
-                    break
+            for before in takewhile(lambda before: before is not block, self._blocks().values()):
                 arriving = before(arriving)
             output = _by_step(block(arriving))
-            if layer not in self.hidden_names:  # which holds no current
+            if layer == READOUT:  # which holds no current
                 weighted = (output * WEIGHT_SCALE).astype(np.int64) << STATE_SHIFT
                 return weighted, _running_sum(output)
             current, voltage = block.neuron.dynamics(block.synapse(arriving))
@@ -233,12 +177,7 @@ BLOCKS: Mapping[str, Callable[[LayerSpec, dict[str, float], Initial | None], nn.
 
 
 def scale_initial_weights(model: nn.Module, factors: dict[str, float]) -> None:
-    """Multiply the named layers' weights, e.g. by 1/sqrt(density) for a thinned fan-in.
-
-    Args:
-        model: any network; its weights are changed in place.
-        factors: layer name -> factor.
-    """
+    """Multiply the named layers' weights in place, by 1/sqrt(density) for a thinned fan-in, say."""
     weights = weight_layers(model)
     with torch.no_grad():
         for name, factor in factors.items():

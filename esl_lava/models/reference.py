@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from esl_lava.arrays import Array, Bytes, Ints
-from esl_lava.network import Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,18 +40,3 @@ class TimeReference:
 
     name: str
     steps: Mapping[str, Ints]
-
-
-Reference = SpikeReference | TimeReference
-
-
-class Verifiable(Protocol):
-    """A model that says what is to be found."""
-
-    def reference(self, inputs: Bytes, network: Network) -> Reference:
-        """What the model does on samples.
-
-        Args:
-            inputs: (samples, T, inputs) spikes.
-            network: the integer network that the model lowers to.
-        """

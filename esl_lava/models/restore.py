@@ -81,11 +81,7 @@ def _weights(saved: SavedModel) -> dict[str, Weights]:
 
 
 def _ever(saved: SavedModel, name: str, weights: Weights) -> sets.Record | None:
-    """The ever-active set of a sparse layer, where there is one.
-
-    Raises:
-        FileError: when it is none of so many positions.
-    """
+    """The ever-active set of a sparse layer, where there is one."""
     if name not in saved.ever:
         return None
     try:

@@ -99,25 +99,38 @@ _PARTS = ("values", "starts", "pre", "sides")
 
 
 def trained_layers(saved: SavedModel) -> tuple[TrainedLayer, ...]:
-    """The layers of a saved model, once its parts are known to fit its configuration.
+    """As `layers_of`, of a saved model."""
+    config = from_toml(saved.config, recorded=True).model
+    return layers_of(config, saved.weights, saved.masks)
+
+
+def layers_of(
+    config: Model, entries: Mapping[str, Array], masks: Mapping[str, Array]
+) -> tuple[TrainedLayer, ...]:
+    """The layers of a network, once its parts are known to fit its configuration.
+
+    Args:
+        config: of the network.
+        entries: of its state dict, whose memory the layers share.
+        masks: layer name -> numbers of the weight's shape, 0 where there is no connection; a
+            layer without one has every connection, or those that a sparse weight says.
 
     Raises:
-        FileError: when weights or masks do not fit it.
+        FileError: when entries or masks do not fit it.
     """
-    config = from_toml(saved.config, recorded=True).model
     kind = _KINDS[config.kind]
-    topology = _checked_topology(saved.weights, config, kind)
-    _check_entries(saved.weights, config, kind, topology)
-    _check_masks(saved, kind)
+    topology = _checked_topology(entries, config, kind)
+    _check_entries(entries, config, kind, topology)
+    _check_masks(entries, masks, kind)
     layers = []
     for layer in topology.layers:
         name, (n_post, n_pre) = layer.name, layer.weight_shape
         key = f"{name}{kind.key}"
         weights: Weights
-        if key in saved.weights:
-            weights = DenseWeights(saved.weights[key], saved.masks.get(name))
+        if key in entries:
+            weights = DenseWeights(entries[key], masks.get(name))
         else:
-            parts = {part: saved.weights[f"{key}.{part}"] for part in _PARTS}
+            parts = {part: entries[f"{key}.{part}"] for part in _PARTS}
             if fault := faulty_sparse(n_post, n_pre, **parts):
                 raise FileError(f"{key}: {fault}")
             weights = SparseWeights(n_pre, parts["starts"], parts["pre"], parts["values"])
@@ -127,11 +140,7 @@ def trained_layers(saved: SavedModel) -> tuple[TrainedLayer, ...]:
 
 
 def _checked_topology(weights: Mapping[str, Array], config: Model, kind: _Kind) -> Topology:
-    """The layers as the configuration has them, on inputs and classes as the weights have them.
-
-    Raises:
-        FileError: when a weight has another shape.
-    """
+    """The layers as the configuration has them, on inputs and classes as the weights have them."""
     names = [layer.name for layer in config.describe((1,), 1).weighted]
     found = [_shape(weights, kind, name) for name in names]
     first, last = found[0], found[-1]
@@ -164,11 +173,7 @@ def _shape(weights: Mapping[str, Array], kind: _Kind, name: str) -> tuple[int, .
 def _check_entries(
     weights: Mapping[str, Array], config: Model, kind: _Kind, topology: Topology
 ) -> None:
-    """That a state dict has what it should, and holds the configuration's constants.
-
-    Raises:
-        FileError: naming an entry.
-    """
+    """Refuse a state dict that lacks an entry, or holds others than the configuration's."""
     held = {name: np.array([_held(getattr(config, name))]) for name in kind.decays}
     due: dict[str, Array | None] = {}  # what is to be there, and its value where that is known
     for name in topology.names:
@@ -194,14 +199,10 @@ def _check_entries(
             raise FileError(f"{key} is {found.tolist()}, its configuration says {value.tolist()}")
 
 
-def _check_masks(saved: SavedModel, kind: _Kind) -> None:
-    """That masks are those of dense weights, which are 0 where pruned.
-
-    Raises:
-        FileError: naming a layer.
-    """
-    for name, mask in saved.masks.items():
-        weight = saved.weights.get(f"{name}{kind.key}")
+def _check_masks(entries: Mapping[str, Array], masks: Mapping[str, Array], kind: _Kind) -> None:
+    """Refuse masks that are not of dense weights, and weights other than 0 where pruned."""
+    for name, mask in masks.items():
+        weight = entries.get(f"{name}{kind.key}")
         if weight is None or weight.shape != mask.shape:
             raise FileError(f"the mask of {name} does not fit its weights")
         if np.count_nonzero(weight[mask == 0]):

@@ -12,15 +12,11 @@ from esl_lava.sparsity.weights import SparseWeight
 
 
 def norms(gradients: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Euclidean norm of each layer's gradient, over its connections.
+    """Layer name -> Euclidean norm of its gradient over its connections, a scalar.
 
     Args:
         gradients: layer name -> gradient of its weight, or of the connections it stores.
-        masks: layer name -> bool of the gradient's shape; without one every weight is a
-            connection.
-
-    Returns:
-        Layer name -> scalar.
+        masks: layer name -> bool of the gradient's shape; without one all are connections.
     """
     return {
         name: torch.linalg.vector_norm(_of_connections(gradient, masks.get(name)))

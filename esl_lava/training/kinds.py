@@ -15,7 +15,7 @@ from esl_lava.chip import DECAY_UNITY
 from esl_lava.config import Experiment
 from esl_lava.data.samples import TrainingSamples
 from esl_lava.models.mlp import SpikingMLP
-from esl_lava.models.single_spike import SingleSpikeMLP, grid_step, window_end
+from esl_lava.models.one_spike import SingleSpikeMLP, grid_step, window_end
 from esl_lava.training.adam import Adam
 from esl_lava.training.losses import first_spike, tet, weight_sum_cost
 
@@ -30,9 +30,8 @@ class Kind(Generic[AnyNetwork]):
         encode: (experiment, samples) -> what the network takes.
         loss: (network, its output, labels (batch,)) -> scalar, a mean over the batch.
         decide: the network's output -> (batch,) int64 class, -1 for none.
-        outputs: (network, encoded batch) -> the output of every layer, the network's last.
-        fired: (experiment, these outputs) -> for each layer that fires, in order, which of its
-            neurons had a spike: (neurons,) bool.
+        fired: (experiment, the output of every layer) -> for each layer that fires, in order,
+            which of its neurons had a spike: (neurons,) bool.
         thinning: density of a layer -> divisor of its initial weights.
         ends: experiment -> least and largest weight of which the network makes a difference.
         beyond: where weights beyond them are, in words.
@@ -42,7 +41,6 @@ class Kind(Generic[AnyNetwork]):
     loss: Callable[[AnyNetwork, torch.Tensor, torch.Tensor], torch.Tensor]
     encode: Callable[[Experiment, TrainingSamples], torch.Tensor]
     decide: Callable[[torch.Tensor], torch.Tensor]
-    outputs: Callable[[AnyNetwork, torch.Tensor], list[torch.Tensor]]
     fired: Callable[[Experiment, list[torch.Tensor]], list[torch.Tensor]]
     thinning: Callable[[float], float]
     ends: Callable[[Experiment], tuple[float, float]]
@@ -56,16 +54,6 @@ def _spikes(experiment: Experiment, samples: TrainingSamples) -> torch.Tensor:
     return spikes.transpose(1, 2).float().contiguous()
 
 
-def _with_spike(experiment: Experiment, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
-    *hidden, _ = outputs
-    return [spikes.sum(dim=(0, 2)) > 0 for spikes in hidden]
-
-
-def _eight_bits(experiment: Experiment) -> tuple[float, float]:
-    """The ends of SLAYER's grid, of even integers / 64."""
-    return -256 / 64, 254 / 64
-
-
 def input_times(experiment: Experiment, samples: TrainingSamples) -> torch.Tensor:
     """(batch, inputs) float32: exp of the times at which inputs spike, infinity for never.
 
@@ -76,10 +64,6 @@ def input_times(experiment: Experiment, samples: TrainingSamples) -> torch.Tenso
     times = np.exp(np.arange(encoding.steps + 1) * grid_step(experiment.model.current_decay))
     times[-1] = np.inf
     return torch.from_numpy(times.astype(np.float32)[samples.first_steps(encoding)])
-
-
-def _first_spike_loss(model: SingleSpikeMLP, z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return first_spike(z, labels) + weight_sum_cost(model.parameters())  # all of them weights
 
 
 def _earliest(z: torch.Tensor) -> torch.Tensor:
@@ -108,18 +92,18 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
             encode=_spikes,
             loss=lambda model, outputs, labels: tet(outputs, labels),
             decide=lambda outputs: outputs.sum(dim=2).argmax(dim=1),
-            outputs=lambda model, spikes: model.layer_outputs(spikes),
-            fired=_with_spike,
+            fired=lambda _, outputs: [spikes.sum(dim=(0, 2)) > 0 for spikes in outputs[:-1]],
             thinning=math.sqrt,
-            ends=_eight_bits,
+            ends=lambda _: (-256 / 64, 254 / 64),  # of SLAYER's grid, even integers / 64
             beyond="beyond the range of 8 bits",
             adam=lambda engine: torch.optim.Adam if engine == "slayer" else Adam,
         ),
         "single_spike": Kind[SingleSpikeMLP](
             encode=input_times,
-            loss=_first_spike_loss,
+            loss=lambda model, z, labels: (
+                first_spike(z, labels) + weight_sum_cost(model.parameters())  # all of them weights
+            ),
             decide=_earliest,
-            outputs=lambda model, z: model.layer_times(z),
             fired=_within_the_window,
             thinning=lambda density: density,
             ends=_one_spike_decides,

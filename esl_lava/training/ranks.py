@@ -17,7 +17,7 @@ from torch import distributed as dist
 
 from esl_lava.arrays import Array
 from esl_lava.errors import UserError
-from esl_lava.sparsity.ranks import count
+from esl_lava.sparsity.ranks import count, take_first
 
 SETTLING = 0.1
 """Seconds in which gloo's threads drop what they hold of the last exchange."""
@@ -62,11 +62,7 @@ def sum_gradients(parameters: Iterable[torch.Tensor]) -> None:
 
 def first_says(answer: bool) -> bool:
     """Rank 0's answer, on every rank. Collective."""
-    if count() == 1:
-        return answer
-    said = torch.tensor(answer, dtype=torch.uint8)  # no process group transports bool
-    dist.broadcast(said, 0)
-    return bool(said)
+    return bool(take_first(torch.tensor(answer), torch.device("cpu")))
 
 
 @contextlib.contextmanager

@@ -100,17 +100,7 @@ class Trainer:
         self.evolver = MaskEvolver(
             self.model,
             self.optimizer,
-            density=sparsity.density,
-            eps=sparsity.eps,
-            densities=sparsity.densities,
-            distribution=sparsity.distribution,
-            keep_dense=sparsity.keep_dense,
-            prune=sparsity.prune,
-            growth=sparsity.growth,
-            redistribution=sparsity.redistribution,
-            schedule=sparsity.schedule,
-            alpha=sparsity.alpha,
-            t_iter=sparsity.t_iter,
+            **sparsity.model_dump(exclude={"end", "dense_epochs"}),
             t_end=max(1, round(sparsity.end * self.iterations)),
             t_dense=sparsity.dense_epochs * self.steps_per_epoch,
             seed=experiment.seed,
@@ -178,11 +168,7 @@ class Trainer:
     def checkpoint(self) -> SavedModel:
         """A snapshot of everything needed to go on from here to the same bits."""
         evolver: dict[str, Any] = {**self.evolver.state_dict()}
-        now = {
-            "weights": {key: value.clone() for key, value in self.model.state_dict().items()},
-            "masks": evolver.pop("masks"),
-            "ever": evolver.pop("ever"),
-        }
+        del evolver["masks"], evolver["ever"]  # a model's own parts
         state = {
             "iteration": self.iteration,
             "iterations": self.iterations,
@@ -191,7 +177,18 @@ class Trainer:
             "evolver": evolver,
             "best": self._best,
         }
-        return self._saved(now, state)
+        return self._saved(self._copied_parts(), state)
+
+    def _copied_parts(self) -> dict[str, dict[str, torch.Tensor]]:
+        parts = {
+            "weights": self.model.state_dict(),
+            "masks": self.evolver.masks,
+            "ever": self.evolver.ever,
+        }
+        return {
+            part: {name: tensor.clone() for name, tensor in tensors.items()}
+            for part, tensors in parts.items()
+        }
 
     def _warn_if_static(self) -> None:
         """Every rule gives the same result where none is ever asked."""
@@ -235,9 +232,7 @@ class Trainer:
     ) -> SavedModel:
         return SavedModel(
             config=to_toml(self.experiment),
-            weights=as_arrays(parts["weights"]),
-            masks=as_arrays(parts["masks"]),
-            ever=as_arrays(parts["ever"]),
+            **as_arrays(parts),  # weights, masks and ever
             history=[as_values(epoch) for epoch in self.history],
             state=as_arrays(state),
         )
@@ -313,17 +308,12 @@ class Trainer:
     def _silent(self, batch: npt.NDArray[np.int64]) -> dict[str, int]:
         """Hidden layer -> neurons without a spike in the first batch under new masks."""
         encoded = self.kind.encode(self.experiment, self.train_data.choose(batch))
-        fired = self.kind.fired(self.experiment, self.kind.outputs(self.model, encoded))
+        fired = self.kind.fired(self.experiment, self.model.layer_outputs(encoded))
         silent = [int((~neurons).sum()) for neurons in fired]
         return dict(zip(self.model.topology.hidden_names, silent))
 
     def _refuse_broken(self, after: int) -> None:
-        """Refuse weights or moments that are not finite after that step. Collective.
-
-        Raises:
-            ConfigError: before the first step.
-            UserError: naming the layer that went first.
-        """
+        """Refuse weights or moments that are not finite after that step. Collective."""
         weights = weight_layers(self.model)
         with ranks.together():
             moments = health.moments(self.optimizer, weights)
@@ -343,7 +333,7 @@ class Trainer:
             if clause is None and len(own):
                 with torch.no_grad():
                     encoded = self.kind.encode(self.experiment, own)
-                    outputs = self.kind.outputs(self.model, encoded)
+                    outputs = self.model.layer_outputs(encoded)
                 clause = health.not_numbers(dict(zip(self._layers, outputs)))
             if clause:
                 raise self._diverged(f"{what}, {clause}")
@@ -379,11 +369,7 @@ class Trainer:
             if short not in before:
                 _logger.warning("%s", sentence)
         if kept_epoch(self.history) == len(self.history) - 1:
-            self._best = {
-                "weights": {key: value.clone() for key, value in self.model.state_dict().items()},
-                "masks": {key: value.clone() for key, value in self.evolver.masks.items()},
-                "ever": {key: value.clone() for key, value in self.evolver.ever.items()},
-            }
+            self._best = self._copied_parts()
 
     def _complaints(self, epoch: int) -> dict[str, str]:
         """What the record of an epoch, counted from 1, says of dead and exploded layers."""

@@ -46,7 +46,7 @@ def _ratio(seed: int, data: Images) -> float:
                 stored = netfile.read(ours).first.unrolled().mask()
                 assert np.array_equal(stored, mask.reshape(stored.shape))
         with h5py.File(theirs, "w") as file:
-            for index, name in enumerate((*model.hidden_names, "readout")):
+            for index, name in enumerate((*model.topology.hidden_names, "readout")):
                 model.get_submodule(name).export_hdf5(file.create_group(f"layer/{index}"))
         return theirs.stat().st_size / ours.stat().st_size
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from esl_lava.engines import fused, sparse
 from esl_lava.engines.slayer import slayer
+from esl_lava.models.config import MultiSpike
 from esl_lava.models.mlp import SpikingMLP, scale_initial_weights
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
 from esl_lava.topology import describe
@@ -100,7 +101,9 @@ def _step(
 def _mlp(hidden: tuple[int, ...], sparse_layers: tuple[str, ...] = ()) -> SpikingMLP:
     torch.manual_seed(0)
     return SpikingMLP(
-        describe("-".join(map(str, hidden)), (784,), CLASSES), sparse_layers=sparse_layers
+        describe("-".join(map(str, hidden)), (784,), CLASSES),
+        MultiSpike(),
+        sparse_layers=sparse_layers,
     )
 
 
@@ -114,7 +117,7 @@ def _power(model: nn.Module, x: Tensor) -> Tensor:
 
 def _liven(model: SpikingMLP, density: float) -> None:
     """Scale a thinned network's weights so that every layer spikes."""
-    factors = dict.fromkeys(model.hidden_names, 4 / density**0.5)
+    factors = dict.fromkeys(model.topology.hidden_names, 4 / density**0.5)
     scale_initial_weights(model, {**factors, "readout": 4})
 
 

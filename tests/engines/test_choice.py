@@ -21,7 +21,7 @@ from esl_lava.models.restore import densified, restore
 from esl_lava.models.stored import trained_layers
 from esl_lava.sparsity.evolver import sparse_weights, weight_layers
 from esl_lava.training.adam import Adam
-from esl_lava.training.evaluation import accuracy
+from esl_lava.training.evaluation import examine
 from esl_lava.training.trainer import Trainer
 from tests.training.test_single_spike import experiment as single_spike
 from tests.training.test_trainer import experiment, same, same_model, stopped
@@ -127,7 +127,7 @@ def test_a_sparse_model_is_exported_as_its_dense_form(data: Images, tmp_path) ->
     networks = [lower(trained_layers(model)) for model in (saved, dense)]
     assert netfile.digest(networks[0]) == netfile.digest(networks[1])
     assert networks[0].density < 0.6
-    found = [accuracy(by("sparse"), restore(model), data) for model in (saved, dense)]
+    found = [examine(by("sparse"), restore(model), data).accuracy for model in (saved, dense)]
     assert found[0] == found[1]
     for name, ever in dense.ever.items():
         assert (ever | ~dense.masks[name]).all()

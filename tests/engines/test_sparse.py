@@ -11,6 +11,7 @@ from esl_lava.engines import sparse
 from esl_lava.engines.fused import accelerate
 from esl_lava.engines.slayer import slayer
 from esl_lava.kernels import nonzeros
+from esl_lava.models.config import MultiSpike
 from esl_lava.models.mlp import SpikingMLP
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights
 from esl_lava.topology import describe
@@ -126,10 +127,10 @@ def test_initial_weights_are_those_of_the_slayer_block(monkeypatch):
     monkeypatch.setattr(sparse, "DRAWN", 50)  # several blocks
     masks = {"hidden1": torch.rand(9, 30) < 0.4, "hidden2": torch.rand(7, 9) < 0.4}
     torch.manual_seed(5)
-    stock = SpikingMLP(describe("9-7", (30,), 3))
+    stock = SpikingMLP(describe("9-7", (30,), 3), MultiSpike())
     after = torch.rand(1)
     torch.manual_seed(5)
-    ours = SpikingMLP(describe("9-7", (30,), 3), sparse_layers=["hidden1", "hidden2"])
+    ours = SpikingMLP(describe("9-7", (30,), 3), MultiSpike(), sparse_layers=["hidden1", "hidden2"])
     assert torch.equal(torch.rand(1), after)
     assert torch.equal(stock.readout.synapse.weight, ours.readout.synapse.weight)
     for name, weight in sparse_weights(ours).items():
@@ -141,9 +142,9 @@ def test_initial_weights_are_those_of_the_slayer_block(monkeypatch):
 
 def test_a_sparse_readout_integrates():
     torch.manual_seed(0)
-    stock = SpikingMLP(describe("70", (20,), 6))
+    stock = SpikingMLP(describe("70", (20,), 6), MultiSpike())
     torch.manual_seed(0)
-    ours = accelerate(SpikingMLP(describe("70", (20,), 6), sparse_layers=["readout"]))
+    ours = accelerate(SpikingMLP(describe("70", (20,), 6), MultiSpike(), sparse_layers=["readout"]))
     weight = ours.readout.synapse.weight
     weight.begin(torch.arange(6 * 70))
     x = spikes(np.random.default_rng(0), (3, 20, 5), 0.4)
@@ -156,7 +157,7 @@ def test_a_sparse_readout_integrates():
 
 def test_sparse_layers_must_exist():
     with pytest.raises(ValueError, match="hidden3"):
-        SpikingMLP(describe("3-3", (4,), 2), sparse_layers=["hidden3"])
+        SpikingMLP(describe("3-3", (4,), 2), MultiSpike(), sparse_layers=["hidden3"])
 
 
 @given(

@@ -6,14 +6,15 @@ import pytest
 
 from esl_lava import netfile
 from esl_lava.errors import ConfigError, DataError, FileError
-from esl_lava.experiments.input_block import driven, without_transform
 from esl_lava.experiments.spikes import (
     Layout,
+    driven,
     parse_shape,
     read_network,
     read_spikes,
     refuse_others_options,
     spikes_file,
+    without_transform,
 )
 from esl_lava.network import (
     INTEGRATOR,

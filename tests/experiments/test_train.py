@@ -16,7 +16,7 @@ from esl_lava.errors import ConfigError, DataError, FileError, UserError
 from esl_lava.experiments import train as experiments
 from esl_lava.experiments.train import resume, train
 from esl_lava.models.restore import restore
-from esl_lava.training.evaluation import accuracy
+from esl_lava.training.evaluation import examine
 from esl_lava.training.trainer import Trainer, TrainingProgress
 
 OUTPUTS = ["config.toml", "model.pt", "training.png", "updates.json"]
@@ -59,7 +59,7 @@ def test_a_run_is_complete_and_tells_the_truth(tmp_path: Path, short: Experiment
     assert len(stored.history) == 2
     test = load("digits", "test")
     assert found.samples == len(test) == 357
-    assert found.accuracy == accuracy(short, restore(stored), test)
+    assert found.accuracy == examine(short, restore(stored), test).accuracy
     masks = sum(int(mask.sum()) for mask in stored.masks.values())
     assert masks == round(0.4 * (64 * 24 + 24 * 12))
     assert found.connections == masks + 120

@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esl_lava.engines.slayer import slayer
-from esl_lava.errors import LimitError
+from esl_lava.errors import FileError, LimitError
 from esl_lava.export import lower
 from esl_lava.export.lower import integer_decay, integer_threshold, integer_weights
+from esl_lava.models.config import MultiSpike
 from esl_lava.models.mlp import SpikingMLP
 from esl_lava.models.restore import as_arrays
+from esl_lava.models.stored import layers_of
 from esl_lava.network import INTEGRATOR, Cuba, Network
 from esl_lava.simulate import simulate
 from esl_lava.topology import describe
@@ -103,14 +105,12 @@ def test_decays_and_thresholds_are_slayers():
 @pytest.mark.parametrize("decays", [(1.0, 0.5), (0.1, 0.03), (0.0, 1.0), (1 / 3, 0.0)])
 @pytest.mark.parametrize("threshold", [1 / 64, 0.95, 3.25])
 def test_lowered_neurons_are_slayers_device_parameters(decays, threshold):
-    model = SpikingMLP(
-        describe("4-3", (5,), 2),
-        current_decay=decays[0],
-        voltage_decay=decays[1],
-        threshold=threshold,
-    )
-    network = lower(model.trained_layers())
-    for layer, block in zip(network.layers, model.hidden_blocks()):
+    # A threshold of 0.95 is none that a user can have.
+    fields = dict(zip(("current_decay", "voltage_decay"), decays))
+    config = MultiSpike.model_construct(layers="4-3", threshold=threshold, **fields)
+    model = SpikingMLP(config.describe((5,), 2), config)
+    network = lower(layers_of(config, as_arrays(model.state_dict()), {}))
+    for layer, block in zip(network.layers, (model.hidden1, model.hidden2)):
         expected = block.neuron.device_params
         assert layer.neuron.current_decay == expected["iDecay"]
         assert layer.neuron.voltage_decay == expected["vDecay"]
@@ -118,6 +118,13 @@ def test_lowered_neurons_are_slayers_device_parameters(decays, threshold):
     assert network.layers[-1].neuron == INTEGRATOR
     assert [layer.name for layer in network.layers] == ["hidden1", "hidden2", "readout"]
     assert all(layer.bias is None for layer in network.layers)
+
+
+def trained_layers(model: SpikingMLP, masks=None, **neuron) -> tuple[TrainedLayer, ...]:
+    """The layers of a network with such neurons, by what its state dict holds."""
+    hidden = "-".join(str(layer.neurons) for layer in model.topology.layers if not layer.readout)
+    config = MultiSpike(layers=hidden, **neuron)
+    return layers_of(config, as_arrays(model.state_dict()), masks or {})
 
 
 def scaled(model: SpikingMLP, gain: float) -> SpikingMLP:
@@ -130,50 +137,50 @@ def scaled(model: SpikingMLP, gain: float) -> SpikingMLP:
 
 def test_lowering_reads_only():
     torch.manual_seed(0)
-    model = SpikingMLP(describe("4", (5,), 2))
+    model = SpikingMLP(describe("4", (5,), 2), MultiSpike())
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    network = lower(model.trained_layers(), steps=7, provenance={"source": "test"})
+    network = lower(trained_layers(model), steps=7, provenance={"source": "test"})
     assert (network.steps, dict(network.provenance)) == (7, {"source": "test"})
     after = model.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert lower(model.trained_layers()).steps is None
+    assert lower(trained_layers(model)).steps is None
 
 
 def test_masks_are_kept_even_where_a_weight_rounds_to_nothing():
-    model = SpikingMLP(describe("2", (3,), 2))
+    model = SpikingMLP(describe("2", (3,), 2), MultiSpike())
     hidden = model.hidden1.synapse.weight
     weight = torch.tensor([[1.0, 0.0, 0.004], [-0.0, -1.0, 0.0]])
     mask = torch.tensor([[True, True, True], [False, True, False]])
     with torch.no_grad():
         hidden.copy_(weight.reshape(hidden.shape))
-    network = lower(model.trained_layers({"hidden1": mask.reshape(hidden.shape).numpy()}))
+    network = lower(trained_layers(model, {"hidden1": mask.reshape(hidden.shape).numpy()}))
     connections, readout = (layer.inputs[0].connections for layer in network.layers)
     np.testing.assert_array_equal(connections.mask(), mask.numpy())
     assert connections.dense().tolist() == [[64, 0, 0], [0, -64, 0]]
     assert (connections.count, connections.synapses) == (4, 2)
     assert readout.count == readout.possible  # without a mask every connection exists
     by_number = lower(
-        model.trained_layers({"hidden1": mask.numpy().astype(np.uint8).reshape(hidden.shape)})
+        trained_layers(model, {"hidden1": mask.numpy().astype(np.uint8).reshape(hidden.shape)})
     )
     np.testing.assert_array_equal(by_number.layers[0].inputs[0].connections.mask(), mask.numpy())
 
 
 def test_unusable_layers_are_all_named():
-    torch.manual_seed(0)
-    model = SpikingMLP(describe("4-4", (4,), 3))
-    masks = {}
-    with torch.no_grad():
-        for name in ("hidden1", "hidden2"):
-            weight = model.get_submodule(name).synapse.weight
-            masks[name] = torch.ones_like(weight).bool()
-            masks[name].flatten()[:2] = False
-            weight[~masks[name]] = 0
-        model.hidden1.synapse.weight.flatten()[1] = 1e-30  # stray, though it rounds to 0
-        model.hidden2.synapse.weight.flatten()[2] = float("nan")
-        model.hidden2.synapse.weight.flatten()[3] = float("-inf")
-        model.readout.synapse.weight.flatten()[5] = float("inf")
+    rng = np.random.default_rng(0)
+    layers = []
+    for name, source in (("hidden1", "input"), ("hidden2", "hidden1"), ("readout", "hidden2")):
+        values = rng.normal(size=(4, 4, 1, 1, 1)).astype(np.float32)
+        mask = np.ones_like(values, bool)
+        if name != "readout":
+            mask.flat[:2] = False
+            values[~mask] = 0
+        layers.append(TrainedLayer(name, {source: DenseWeights(values, mask)}, CUBA))
+    first, second, third = (weights for layer in layers for weights in layer.inputs.values())
+    first.values.flat[1] = 1e-30  # stray, though it rounds to 0
+    second.values.flat[2:4] = np.nan, -np.inf
+    third.values.flat[5] = np.inf
     with pytest.raises(LimitError) as caught:
-        lower(model.trained_layers(as_arrays(masks)))
+        lower(layers)
     assert caught.value.violations == (
         "layer hidden1: 1 pruned connections have a weight other than 0",
         "layer hidden2: 2 weights are NaN or infinite",
@@ -182,9 +189,9 @@ def test_unusable_layers_are_all_named():
 
 
 def test_a_mask_of_no_layer():
-    model = SpikingMLP(describe("2", (2,), 2))
-    with pytest.raises(ValueError, match="masks for hidden_1, but layers are hidden1, readout"):
-        model.trained_layers({"hidden_1": np.ones((2, 2))})
+    model = SpikingMLP(describe("2", (2,), 2), MultiSpike())
+    with pytest.raises(FileError, match="the mask of hidden_1 does not fit its weights"):
+        trained_layers(model, {"hidden_1": np.ones((2, 2))})
 
 
 def trained(name: str, source: str, weights: np.ndarray, neuron=CUBA) -> TrainedLayer:
@@ -264,7 +271,7 @@ def assert_same_spikes(model: SpikingMLP, network: Network, inputs: np.ndarray) 
         outputs = model.layer_outputs(torch.from_numpy(inputs).float().permute(0, 2, 1))
     result = simulate(network, inputs, record="all")
     trained = [output.permute(0, 2, 1).numpy() for output in outputs]
-    assert list(result.spikes) == list(model.hidden_names)
+    assert list(result.spikes) == list(model.topology.hidden_names)
     for spikes, expected in zip(result.spikes.values(), trained):
         np.testing.assert_array_equal(spikes, expected)
     # O(t) in weights; v in 1/64 integer weights, which are 1/64 weights.
@@ -287,34 +294,33 @@ def assert_same_spikes(model: SpikingMLP, network: Network, inputs: np.ndarray) 
 )
 def test_simulated_spikes_are_slayers(hidden, current_decay, voltage_decay, threshold, gain):
     rates = []
+    neuron = {
+        "current_decay": current_decay,
+        "voltage_decay": voltage_decay,
+        "threshold": threshold,
+    }
     for seed in range(3):
         torch.manual_seed(seed)
-        model = scaled(
-            SpikingMLP(
-                describe("-".join(map(str, hidden)), (24,), 6),
-                current_decay=current_decay,
-                voltage_decay=voltage_decay,
-                threshold=threshold,
-            ),
-            gain,
-        )
+        topology = describe("-".join(map(str, hidden)), (24,), 6)
+        model = scaled(SpikingMLP(topology, MultiSpike(**neuron)), gain)
         rng = np.random.default_rng(seed)
         inputs = (rng.random((6, 12, 24)) < 0.4).astype(np.uint8)
-        rates.append(assert_same_spikes(model, lower(model.trained_layers(), steps=12), inputs))
+        network = lower(trained_layers(model, **neuron), steps=12)
+        rates.append(assert_same_spikes(model, network, inputs))
     assert (np.array(rates) > 0.02).all(), "silent layers prove nothing"
 
 
 def test_simulated_spikes_of_a_masked_network_are_slayers():
     torch.manual_seed(1)
-    model = scaled(SpikingMLP(describe("40-30", (24,), 6)), 10)
+    model = scaled(SpikingMLP(describe("40-30", (24,), 6), MultiSpike()), 10)
     generator = torch.Generator().manual_seed(2)
     masks = {}
     with torch.no_grad():
-        for name in model.hidden_names:
+        for name in model.topology.hidden_names:
             weight = model.get_submodule(name).synapse.weight
             masks[name] = torch.rand(weight.shape, generator=generator) < 0.2
             weight.mul_(masks[name])
-    network = lower(model.trained_layers(as_arrays(masks)))
+    network = lower(trained_layers(model, as_arrays(masks)))
     assert network.layers[0].inputs[0].connections.count == int(masks["hidden1"].sum())
     inputs = (np.random.default_rng(0).random((8, 10, 24)) < 0.4).astype(np.uint8)
     assert min(assert_same_spikes(model, network, inputs)) > 0.02
@@ -323,13 +329,15 @@ def test_simulated_spikes_of_a_masked_network_are_slayers():
 # Above 64, SLAYER's default `threshold_eps` is lost in float32.
 @pytest.mark.parametrize(("threshold", "weight"), [(1.0, 0.5), (1.0, 1.0), (100.0, 2.0)])
 def test_a_potential_exactly_at_the_threshold_does_not_fire(threshold, weight):
-    model = SpikingMLP(describe("1", (1,), 1), voltage_decay=0.0, threshold=threshold)
+    model = SpikingMLP(describe("1", (1,), 1), MultiSpike(voltage_decay=0.0, threshold=threshold))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.fill_(weight)
     steps = round(threshold / weight) + 1  # the last input but one reaches the threshold
     rate = assert_same_spikes(
-        model, lower(model.trained_layers()), np.ones((1, steps, 1), np.uint8)
+        model,
+        lower(trained_layers(model, voltage_decay=0.0, threshold=threshold)),
+        np.ones((1, steps, 1), np.uint8),
     )
     assert rate == [pytest.approx(1 / steps)]

@@ -19,11 +19,12 @@ from esl_lava.export.time_grid import (
     truncation,
     unit_weights,
 )
-from esl_lava.models.single_spike import SingleSpikeMLP, first_spikes
+from esl_lava.models.one_spike import SingleSpikeMLP, first_spikes
 from esl_lava.network import Cuba, Matrix, Network
 from esl_lava.simulate import simulate
 from esl_lava.simulate.result import sops_by_sample
 from esl_lava.topology import describe
+from esl_lava.trained import DenseWeights, OneSpikeNeuron, TrainedLayer
 from tests.graphs import a_layer, a_network
 
 HALVING = 2048
@@ -35,15 +36,20 @@ def model(inputs: int, *weights: list[list[float]]) -> SingleSpikeMLP:
     network = SingleSpikeMLP(
         describe("-".join(str(len(w)) for w in weights[:-1]), (inputs,), len(weights[-1]))
     )
-    for layer, values in zip(network.layers(), weights):
-        layer.weight.data = torch.tensor(values)
+    for name, values in zip(network.topology.names, weights):
+        network.get_submodule(name).weight.data = torch.tensor(values)
     return network
 
 
 def lowered_once(
     network: SingleSpikeMLP, decay: float, steps: int, masks: Mapping[str, Array] | None = None
 ) -> Network:
-    return lower(network.trained_layers(decay, masks or {}), steps=steps)
+    layers = []
+    for spec in network.topology.layers:
+        values = network.get_submodule(spec.name).weight.detach().numpy()
+        weights = DenseWeights(values, (masks or {}).get(spec.name))
+        layers.append(TrainedLayer(spec.name, {spec.source: weights}, OneSpikeNeuron(decay)))
+    return lower(layers, steps=steps)
 
 
 def test_thresholds_and_weights_by_hand() -> None:

@@ -2,12 +2,11 @@ import pytest
 import torch
 
 from esl_lava.config import from_toml
-from esl_lava.models import build as build_module
 from esl_lava.models import stored
 from esl_lava.models.build import build
 from esl_lava.models.config import NETWORKS
 from esl_lava.models.mlp import BLOCKS
-from esl_lava.models.single_spike import LAYERS
+from esl_lava.models.one_spike import LAYERS
 from esl_lava.topology import LAYER_KINDS
 from esl_lava.training.kinds import KINDS
 
@@ -38,7 +37,7 @@ def test_build_follows_the_configuration():
         "hidden2.synapse.weight": (3, 4, 1, 1, 1),
         "readout.synapse.weight": (2, 3, 1, 1, 1),
     }
-    for block in model.hidden_blocks():
+    for block in (model.hidden1, model.hidden2):
         assert block.neuron.current_decay.item() == 0.75 * 4096
         assert block.neuron.voltage_decay.item() == 0.25 * 4096
         assert block.neuron.threshold == 1.5
@@ -68,7 +67,7 @@ def test_the_same_generator_state_gives_the_same_weights():
 
 
 def test_every_kind_stands_in_every_table():
-    assert [*NETWORKS] == [*build_module._KINDS] == [*stored._KINDS] == [*KINDS]
+    assert [*NETWORKS] == [*stored._KINDS] == [*KINDS]
     for kind, section in NETWORKS.items():
         assert section.model_fields["kind"].default == kind
     assert [*LAYER_KINDS] == [*BLOCKS] == [*LAYERS]

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from esl_lava.models.config import MultiSpike
 from esl_lava.models.mlp import SpikingMLP, scale_initial_weights
 from esl_lava.topology import describe
 
@@ -59,12 +60,12 @@ def test_spikes_are_those_of_the_integer_equations(
     generator = torch.Generator().manual_seed(seed)
     model = SpikingMLP(
         describe("-".join(map(str, hidden)), (inputs,), classes),
-        current_decay=current_decay,
-        voltage_decay=voltage_decay,
-        threshold=threshold / 64,
+        MultiSpike(
+            current_decay=current_decay, voltage_decay=voltage_decay, threshold=threshold / 64
+        ),
     )
     with torch.no_grad():
-        for name in (*model.hidden_names, "readout"):
+        for name in (*model.topology.hidden_names, "readout"):
             weight = model.get_submodule(name).synapse.weight
             # Some beyond what 8 bits hold, on both sides.
             weight.copy_(torch.randn(weight.shape, generator=generator) * 1.5)
@@ -73,7 +74,7 @@ def test_spikes_are_those_of_the_integer_equations(
     decays = round(current_decay * 4096), round(voltage_decay * 4096)
     for sample in range(2):
         arriving = spikes[sample].int().tolist()
-        for name, output in zip(model.hidden_names, outputs):
+        for name, output in zip(model.topology.hidden_names, outputs):
             weights = quantised(model.get_submodule(name).synapse.weight)
             arriving = brute_force(weights, arriving, *decays, threshold)
             assert output[sample].tolist() == arriving, name
@@ -84,7 +85,7 @@ def test_spikes_are_those_of_the_integer_equations(
 def test_the_brute_force_test_sees_spikes():
     """The comparison above is not one of silence with silence."""
     torch.manual_seed(0)
-    model = SpikingMLP(describe("8-8", (6,), 3), threshold=1.0)
+    model = SpikingMLP(describe("8-8", (6,), 3), MultiSpike(threshold=1.0))
     scale_initial_weights(model, {"hidden1": 4.0, "hidden2": 4.0})
     first, second, _ = model.layer_outputs((torch.rand(4, 6, 10) < 0.5).float())
     assert 0.1 < first.mean() < 0.9
@@ -94,19 +95,17 @@ def test_the_brute_force_test_sees_spikes():
 @pytest.mark.parametrize("hidden", [(5,), (5, 4), (2, 3, 4)])
 def test_shapes(hidden):
     torch.manual_seed(0)
-    model = SpikingMLP(describe("-".join(map(str, hidden)), (7,), 3))
+    model = SpikingMLP(describe("-".join(map(str, hidden)), (7,), 3), MultiSpike())
     spikes = (torch.rand(2, 7, 6) < 0.5).float()
     outputs = model.layer_outputs(spikes)
     assert [tuple(o.shape) for o in outputs] == [(2, n, 6) for n in (*hidden, 3)]
     assert torch.equal(model(spikes), outputs[-1])
     assert all(set(o.unique().tolist()) <= {0.0, 1.0} for o in outputs[:-1])
-    assert model.hidden_names == tuple(f"hidden{i + 1}" for i in range(len(hidden)))
-    assert model.hidden_blocks() == [model.get_submodule(n) for n in model.hidden_names]
 
 
 def test_no_layer_delays_its_spikes():
     """All of a sample's T steps reach the readout: nothing is shifted."""
-    model = SpikingMLP(describe("1-1", (1,), 1), voltage_decay=1.0)
+    model = SpikingMLP(describe("1-1", (1,), 1), MultiSpike(voltage_decay=1.0))
     with torch.no_grad():
         for name in ("hidden1", "hidden2", "readout"):
             model.get_submodule(name).synapse.weight.fill_(2.0)
@@ -118,7 +117,7 @@ def test_no_layer_delays_its_spikes():
 def test_reaching_the_threshold_is_not_exceeding_it():
     """The chip fires when v > threshold; SLAYER's own comparison is >=."""
     for threshold in (1.0, 100.0):  # beyond 64, float32 has no room for SLAYER's epsilon
-        model = SpikingMLP(describe("1", (32,), 1), threshold=threshold)
+        model = SpikingMLP(describe("1", (32,), 1), MultiSpike(threshold=threshold))
         with torch.no_grad():
             model.hidden1.synapse.weight.fill_(threshold / 32)
         spikes = torch.ones(1, 32, 1)
@@ -130,7 +129,7 @@ def test_reaching_the_threshold_is_not_exceeding_it():
 
 def test_samples_do_not_see_each_other():
     torch.manual_seed(1)
-    model = SpikingMLP(describe("8", (6,), 3), voltage_decay=0.1)
+    model = SpikingMLP(describe("8", (6,), 3), MultiSpike(voltage_decay=0.1))
     spikes = (torch.rand(5, 6, 10) < 0.5).float()
     together = model(spikes)
     assert torch.equal(model(spikes), together), "no state is left over"
@@ -143,7 +142,9 @@ def test_samples_do_not_see_each_other():
 )
 def test_surrogate_gradient(weight, threshold, tau, scale):
     """One neuron, one step: v is the weight, O is twice the spike."""
-    model = SpikingMLP(describe("1", (1,), 1), threshold=threshold, tau_grad=tau, scale_grad=scale)
+    model = SpikingMLP(
+        describe("1", (1,), 1), MultiSpike(threshold=threshold, tau_grad=tau, scale_grad=scale)
+    )
     with torch.no_grad():
         model.hidden1.synapse.weight.fill_(weight)
         model.readout.synapse.weight.fill_(2.0)
@@ -157,7 +158,7 @@ def test_surrogate_gradient(weight, threshold, tau, scale):
 
 def test_gradient_reaches_every_layer():
     torch.manual_seed(0)
-    model = SpikingMLP(describe("8-7", (6,), 3))
+    model = SpikingMLP(describe("8-7", (6,), 3), MultiSpike())
     scale_initial_weights(model, {"hidden1": 3.0, "hidden2": 3.0})
     model((torch.rand(4, 6, 5) < 0.5).float()).square().sum().backward()
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
@@ -167,7 +168,7 @@ def test_gradient_reaches_every_layer():
 
 def test_scale_initial_weights():
     torch.manual_seed(0)
-    model = SpikingMLP(describe("8-7", (6,), 3))
+    model = SpikingMLP(describe("8-7", (6,), 3), MultiSpike())
     before = {key: value.clone() for key, value in model.state_dict().items()}
     scale_initial_weights(model, {"hidden1": 2.0})
     for key, value in model.state_dict().items():

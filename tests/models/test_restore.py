@@ -14,7 +14,7 @@ from esl_lava.export import lower
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.build import build
 from esl_lava.models.restore import as_arrays, as_tensors, densified, restore
-from esl_lava.models.stored import load_model, trained_layers
+from esl_lava.models.stored import layers_of, load_model, trained_layers
 from esl_lava.netfile import digest
 from esl_lava.trained import DenseWeights, SparseWeights
 
@@ -261,7 +261,8 @@ def test_a_model_comes_with_its_experiment(tmp_path):
 
 def test_the_file_and_the_network_have_the_same_layers():
     for model in (saved(masks={"hidden2": torch.ones(3, 4, 1, 1, 1)}), stored()):
-        from_file, from_torch = trained_layers(model), restore(model).trained_layers(model.masks)
+        entries = as_arrays(restore(model).state_dict())
+        from_file, from_torch = trained_layers(model), layers_of(CONFIG.model, entries, model.masks)
         for mine, theirs in zip(from_file, from_torch):
             assert (mine.name, mine.neuron) == (theirs.name, theirs.neuron)
             assert list(mine.inputs) == list(theirs.inputs)

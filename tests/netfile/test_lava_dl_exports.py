@@ -17,7 +17,7 @@ import pytest
 
 from esl_lava import netfile
 from esl_lava.errors import FileError
-from esl_lava.experiments.input_block import driven
+from esl_lava.experiments.spikes import driven
 from esl_lava.network import Network
 from esl_lava.simulate import lava_cpu, simulate
 

@@ -13,10 +13,10 @@ from esl_lava.config import Experiment, to_toml
 from esl_lava.data.datasets import Images, load
 from esl_lava.errors import FileError
 from esl_lava.modelfile import SavedModel
+from esl_lava.models.one_spike import SingleSpikeMLP, grid_step
 from esl_lava.models.restore import restore
-from esl_lava.models.single_spike import SingleSpikeMLP, grid_step
 from esl_lava.topology import describe
-from esl_lava.training.evaluation import accuracy
+from esl_lava.training.evaluation import examine
 from esl_lava.training.kinds import KINDS, input_times
 from esl_lava.training.trainer import Trainer
 from tests.training.test_trainer import SAMPLES, same_model, stopped
@@ -71,7 +71,7 @@ def test_no_spike_is_wrong(data: Images) -> None:
     model = SingleSpikeMLP(describe("4", (64,), 10))
     with torch.no_grad():
         model.readout.weight.fill_(-1)
-    assert accuracy(experiment(), model, data) == 0
+    assert examine(experiment(), model, data).accuracy == 0
 
 
 def test_the_network_learns(trained: tuple[Trainer, SavedModel], data: Images) -> None:
@@ -79,7 +79,7 @@ def test_the_network_learns(trained: tuple[Trainer, SavedModel], data: Images) -
     assert trainer.history[-1].loss < trainer.history[0].loss
     longer = experiment(training={"epochs": 40, "learning_rate": 0.01}, model={"layers": "40"})
     model = restore(Trainer(longer, data).run())
-    assert accuracy(longer, model, data) > 0.9
+    assert examine(longer, model, data).accuracy > 0.9
 
 
 @pytest.mark.parametrize("after", [1, 2, 5, 6])
@@ -114,7 +114,7 @@ def test_silent_neurons_are_recorded_after_an_update(data: Images) -> None:
         trainer.model.hidden1.weight[0] = -1.0
         trainer.model.hidden1.weight[1] = 1.001 / 64
     inputs = KIND.encode(trainer.experiment, trainer.train_data)
-    fired = KIND.fired(trainer.experiment, KIND.outputs(trainer.model, inputs))
+    fired = KIND.fired(trainer.experiment, trainer.model.layer_outputs(inputs))
     assert not fired[0][:2].any()
     stopped(trainer, 3)
     silent = trainer.evolver.history[0].silent
@@ -140,7 +140,7 @@ def test_a_saved_model_is_restored(
     assert isinstance(model, SingleSpikeMLP)
     assert set(saved.weights) == {"hidden1.weight", "hidden2.weight", "readout.weight"}
     best = max(entry["validation_accuracy"] for entry in saved.history)
-    assert accuracy(experiment(), model, trained[0].validation_data) == best
+    assert examine(experiment(), model, trained[0].validation_data).accuracy == best
 
 
 def test_weights_of_another_kind_are_refused(trained: tuple[Trainer, SavedModel]) -> None:

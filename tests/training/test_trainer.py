@@ -17,9 +17,10 @@ from esl_lava.data.encoders import encode
 from esl_lava.errors import ConfigError, DataError, UserError
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.restore import restore
+from esl_lava.topology import describe
 from esl_lava.training import evaluation
 from esl_lava.training import trainer as training
-from esl_lava.training.evaluation import Examined, accuracy
+from esl_lava.training.evaluation import Examined, examine
 from esl_lava.training.trainer import Trainer, TrainingProgress, learning_rate
 
 SAMPLES = 80  # 8 held back; 72 in batches of 30: 30, 30, 12
@@ -408,7 +409,7 @@ def test_the_kept_model_has_the_accuracy_on_record(data: Images) -> None:
     trainer = Trainer(experiment(), data)
     model = trainer.run()
     best = max(entry["validation_accuracy"] for entry in model.history)
-    assert accuracy(experiment(), restore(model), trainer.validation_data) == best
+    assert examine(experiment(), restore(model), trainer.validation_data).accuracy == best
 
 
 def test_accuracy_counts_by_the_summed_output(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,13 +417,19 @@ def test_accuracy_counts_by_the_summed_output(monkeypatch: pytest.MonkeyPatch) -
     images = np.array([[0], [255], [255], [0], [255]], np.uint8)
     data = Images("five", images, np.array([0, 1, 1, 1, 0]), 3, (1,))
 
-    def model(spikes: torch.Tensor) -> torch.Tensor:
+    class Model:
         """Class 1 by (-1, 2, 0) for a bright pixel; 0 and 1 equal for a dark one."""
-        bright = spikes.amax(dim=(1, 2))[:, None, None]
-        return torch.tensor([[[0.0, 0, 0], [-1, 2, 0], [-9, 0, 0]]]) * bright
+
+        topology = describe("1", (1,), 3)
+
+        def layer_outputs(self, spikes: torch.Tensor) -> list[torch.Tensor]:
+            bright = spikes.amax(dim=(1, 2))[:, None, None]
+            readout = torch.tensor([[[0.0, 0, 0], [-1, 2, 0], [-9, 0, 0]]]) * bright
+            return [torch.zeros_like(bright), readout]
 
     # Right: the first (a tie, to the lower class), the second and the third.
-    assert accuracy(experiment(), model, data) == 3 / 5  # type: ignore[arg-type]
+    found = examine(experiment(), Model(), data)  # type: ignore[arg-type]
+    assert found == Examined(3 / 5, {"hidden1": 1})
 
 
 # --- what is refused ---------------------------------------------------------------------

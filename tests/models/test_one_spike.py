@@ -10,8 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from esl_lava.errors import FileError
 from esl_lava.export import lower
-from esl_lava.models.single_spike import (
+from esl_lava.models.config import SingleSpike
+from esl_lava.models.one_spike import (
     SingleSpikeMLP,
     distinct_times,
     firing_times,
@@ -20,6 +22,8 @@ from esl_lava.models.single_spike import (
     steps_of,
     times_of,
 )
+from esl_lava.models.restore import as_arrays
+from esl_lava.models.stored import layers_of
 from esl_lava.topology import describe
 
 INF = math.inf
@@ -276,14 +280,13 @@ def test_distinct_times() -> None:
 def test_the_network_is_its_layers_one_after_another() -> None:
     torch.manual_seed(0)
     model = SingleSpikeMLP(describe("5-4", (6,), 3))
-    assert model.hidden_names == ("hidden1", "hidden2")
     assert {name: tuple(p.shape) for name, p in model.named_parameters()} == {
         "hidden1.weight": (5, 6),
         "hidden2.weight": (4, 5),
         "readout.weight": (3, 4),
     }
     z = 1 + 5 * torch.rand(2, 6)
-    times = model.layer_times(z)
+    times = model.layer_outputs(z)
     assert [tuple(t.shape) for t in times] == [(2, 5), (2, 4), (2, 3)]
     assert torch.equal(model(z), times[-1])
     assert torch.equal(times[1], firing_times(times[0], model.hidden2.weight))
@@ -317,7 +320,9 @@ def test_reference_and_layers_of_a_network_by_hand() -> None:
     model = SingleSpikeMLP(describe("2", (1,), 1))
     model.hidden1.weight.data = torch.tensor([[1.5], [0.5]])
     model.readout.weight.data = torch.tensor([[2.0, 1.0]])
-    layers = model.trained_layers(0.5, {"hidden1": np.array([[1], [1]])})
+    config = SingleSpike(layers="2", current_decay=0.5)
+    weights = as_arrays(model.state_dict())
+    layers = layers_of(config, weights, {"hidden1": np.array([[1], [1]])})
     assert [(layer.name, *layer.inputs) for layer in layers] == [
         ("hidden1", "input"),
         ("readout", "hidden1"),
@@ -330,5 +335,5 @@ def test_reference_and_layers_of_a_network_by_hand() -> None:
         "hidden1": [[1, 6]],
         "readout": [[1]],
     }
-    with pytest.raises(ValueError, match="masks for other, but layers are hidden1, readout"):
-        model.trained_layers(0.5, {"other": np.ones((2, 1))})
+    with pytest.raises(FileError, match="the mask of other does not fit its weights"):
+        layers_of(config, weights, {"other": np.ones((2, 1))})

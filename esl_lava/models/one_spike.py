@@ -23,7 +23,6 @@ from esl_lava.kernels import causal
 from esl_lava.models.reference import TimeReference
 from esl_lava.network import Network
 from esl_lava.topology import LayerSpec, Topology
-from esl_lava.trained import DenseWeights, OneSpikeNeuron, TrainedLayer, refuse_unknown
 
 GROUPS = 4
 """Up to so many distinct input times are summed by matrix products; more are sorted."""
@@ -186,12 +185,8 @@ def window_end(step: float, steps: int, place: int) -> float:
     """Exp of the last time at which a layer's spike is one within the sample.
 
     Step n of the layer at `place` (0 for the inputs, 1 for the first hidden layer) is the time
-    (n + place) step, as each layer's potential is looked at one step after what it sums.
-
-    Args:
-        step: of the grid, as `grid_step`.
-        steps: T of the sample.
-        place: of the layer.
+    (n + place) step, as each layer's potential is looked at one step after what it sums; `step` is
+    that of the grid (`grid_step`), `steps` T of the sample.
     """
     return math.exp((steps - 1 + place) * step)
 
@@ -202,12 +197,11 @@ def first_spikes(spikes: Array) -> Ints:
 
 
 def times_of(spikes: Array, step: float, place: int) -> Floats:
-    """(samples, neurons) exp of the times of a layer's first spikes, infinity for none.
+    """(samples, neurons) exp of the times of first spikes, infinity for none.
 
     Args:
-        spikes: (samples, T, neurons) of the grid.
-        step: of the grid, as `grid_step`.
-        place: of the layer, as `window_end`.
+        spikes: (samples, T, neurons) of a layer.
+        step, place: as `window_end`.
     """
     steps = first_spikes(spikes)
     return np.where(steps < spikes.shape[1], np.exp((steps + place) * step), np.inf)
@@ -218,8 +212,7 @@ def steps_of(z: Tensor, step: float, place: int, steps: int) -> Ints:
 
     Args:
         z: exp of the times, float64.
-        step: of the grid, as `grid_step`.
-        place: of the layer, as `window_end`.
+        step, place: as `window_end`.
         steps: T, which stands for no time and for those after the sample.
     """
     with np.errstate(invalid="ignore"):
@@ -229,9 +222,6 @@ def steps_of(z: Tensor, step: float, place: int, steps: int) -> Ints:
 
 class SingleSpikeLayer(nn.Module):
     """Weights of non-leaky neurons with an exponential synaptic current (Eq. 3).
-
-    Args:
-        n_pre, n_post: numbers of inputs and neurons.
 
     Attributes:
         weight: (n_post, n_pre) in units of the threshold; at first uniform from 0 to
@@ -259,22 +249,14 @@ LAYERS: Mapping[str, Callable[[LayerSpec], nn.Module]] = MappingProxyType({"dens
 class SingleSpikeMLP(nn.Module):
     """Fully connected layers `hidden1`, `hidden2`, ..., `readout` that all fire once (Eq. 5).
 
-    The class whose readout neuron fires first is the answer.
-
-    Args:
-        topology: its layers, at least one hidden.
+    There is at least one hidden layer. The class whose readout neuron fires first is the answer.
     """
 
     def __init__(self, topology: Topology) -> None:
         super().__init__()
         self.topology = topology
-        self.hidden_names = topology.hidden_names
         for layer in topology.layers:
             self.add_module(layer.name, LAYERS[layer.kind](layer))
-
-    def layers(self) -> list[nn.Module]:
-        """The layers in order, the readout last."""
-        return [self.get_submodule(name) for name in self.topology.names]
 
     def forward(self, z: Tensor) -> Tensor:
         """Exp of the readout's firing times.
@@ -285,37 +267,15 @@ class SingleSpikeMLP(nn.Module):
         Returns:
             (batch, classes), infinity where a class stays silent.
         """
-        return self.layer_times(z)[-1]
+        return self.layer_outputs(z)[-1]
 
-    def layer_times(self, z: Tensor) -> list[Tensor]:
+    def layer_outputs(self, z: Tensor) -> list[Tensor]:
         """Exp of each layer's firing times, (batch, neurons) each, the readout's last."""
         outputs = []
-        for layer in self.layers():
-            z = layer(z)
+        for name in self.topology.names:
+            z = self.get_submodule(name)(z)
             outputs.append(z)
         return outputs
-
-    def trained_layers(
-        self, current_decay: float, masks: Mapping[str, Array] | None = None
-    ) -> tuple[TrainedLayer, ...]:
-        """The layers as arrays, which share the memory of the weights.
-
-        Args:
-            current_decay: share of the current lost per step, which sets the grid.
-            masks: layer name -> numbers of the weight's shape, 0 where there is no connection;
-                a layer without one has every connection.
-
-        Raises:
-            ValueError: for a mask of no layer.
-        """
-        masks = masks or {}
-        refuse_unknown(masks, self.topology.names)
-        layers = []
-        for spec, layer in zip(self.topology.layers, self.layers()):
-            weights = DenseWeights(layer.weight.detach().cpu().numpy(), masks.get(spec.name))
-            neuron = OneSpikeNeuron(current_decay)
-            layers.append(TrainedLayer(spec.name, {spec.source: weights}, neuron))
-        return tuple(layers)
 
     def reference(self, inputs: Bytes, network: Network) -> TimeReference:
         """Into which steps of the network's grid the firing times of training fall.
@@ -327,7 +287,7 @@ class SingleSpikeMLP(nn.Module):
         step = grid_step(int(network.layers[0].neuron.current_decay) / DECAY_UNITY)
         z = torch.from_numpy(times_of(inputs, step, 0)).to(self.readout.weight.dtype)
         with torch.no_grad():
-            times = self.layer_times(z)
+            times = self.layer_outputs(z)
         steps = {
             layer.name: steps_of(z.double(), step, place, inputs.shape[1])
             for place, (layer, z) in enumerate(zip(network.layers, times), 1)
