@@ -75,7 +75,7 @@ def energy(
         from esl_lava.experiments import activity
         from esl_lava.experiments import price as prices
         from esl_lava.experiments.price import cost_of_training
-        from esl_lava.report import hardware, tables
+        from esl_lava.report import tables
         from esl_lava.results.price import Bill
 
         terms = prices.PriceTerms(
@@ -107,9 +107,9 @@ def energy(
     print_tables(
         tables.layer_counts(counts),
         tables.devices(bill.devices),
-        hardware.further(bill.devices),
-        *map(hardware.disagreement, bill.disagreements),
-        *([] if bill.training is None else [hardware.training(bill.training)]),
+        tables.further(bill.devices),
+        *map(tables.disagreement, bill.disagreements),
+        *([] if bill.training is None else [tables.training(bill.training)]),
         tables.sources(bill.devices),
     )
 
@@ -123,7 +123,7 @@ def devices(
     """List devices with their constants and limits, and where these come from."""
     with results_only():
         from esl_lava.devices import device_names, load_device
-        from esl_lava.report import hardware
+        from esl_lava.report import tables
         from esl_lava.results.price import DeviceFacts
         from esl_lava.values import as_values
 
@@ -132,8 +132,8 @@ def devices(
         print_json({one.name: as_values(DeviceFacts(one)) for one in found})
         return
     print_tables(
-        *([] if device else [hardware.device_overview(found)]),
-        *(hardware.device_details(one) for one in found),
+        *([] if device else [tables.device_overview(found)]),
+        *(tables.device_details(one) for one in found),
     )
 
 
@@ -174,7 +174,7 @@ def map_to_chip(
         from esl_lava.experiments import activity
         from esl_lava.experiments import evaluate as evaluations
         from esl_lava.experiments.spikes import read_network, spikes_file
-        from esl_lava.report import hardware
+        from esl_lava.report import tables
 
         measuring = {"--samples": samples, "--encoder": encoder, "--steps": steps}
         measuring["--drive"] = drive or None
@@ -202,5 +202,5 @@ def map_to_chip(
     if as_json:
         print_json(found)
         return
-    flow = [] if found.flow is None else [hardware.flow(found.flow)]
-    print_tables(hardware.core_map(found.core_map), *flow)
+    flow = [] if found.flow is None else [tables.flow(found.flow)]
+    print_tables(tables.core_map(found.core_map), *flow)

@@ -205,11 +205,11 @@ def _draw(
 
 
 def _print_rows(title: str, found: Sweep) -> None:
-    from esl_lava.report import sweeps
+    from esl_lava.report import tables
 
-    print_tables(sweeps.sweep_table(found.rows, f"{title}; test: the exported integer networks"))
+    print_tables(tables.sweep_table(found.rows, f"{title}; test: the exported integer networks"))
     if "growth" in found.rows[0].settings:
-        for sentence in sweeps.preferred(found.rows):
+        for sentence in tables.preferred(found.rows):
             typer.echo(sentence)
 
 
