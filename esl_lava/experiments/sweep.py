@@ -283,8 +283,5 @@ class _Reporter:
         now = time.monotonic()
         if now - self._shown > SHOW_SECONDS:
             self._shown = now
-            print(
-                f"{self._name}: epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.4f}",
-                file=sys.stderr,
-                flush=True,
-            )
+            where = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.4f}"
+            _say(f"{self._name}: {where}")

@@ -28,19 +28,6 @@ class Activity:
 
 
 @dataclass(frozen=True)
-class FormatUse:
-    """What a layer takes in a format of synapse memory.
-
-    Attributes:
-        words: of synapse memory.
-        cores: that hold them.
-    """
-
-    words: int
-    cores: int
-
-
-@dataclass(frozen=True)
 class MappedLayer:
     """A layer on its cores.
 
@@ -64,9 +51,12 @@ class MappedLayer:
         return len(self.layer.cores)
 
     @property
-    def by_format(self) -> dict[str, FormatUse]:
-        """Format -> what the layer takes in it."""
-        return {form: FormatUse(*use) for form, use in self.layer.words.items()}
+    def by_format(self) -> dict[str, dict[str, int]]:
+        """Format -> what the layer takes in it: words of synapse memory, and their cores."""
+        return {
+            form: {"words": words, "cores": cores}
+            for form, (words, cores) in self.layer.words.items()
+        }
 
 
 @dataclass(frozen=True, eq=False)

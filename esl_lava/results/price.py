@@ -140,6 +140,11 @@ def stated(device: Device) -> list[Stated]:
     return found
 
 
+def energies(device: Device) -> list[Stated]:
+    """What energies a device file states."""
+    return [one for one in stated(device) if one.key.startswith(("energy", "mem"))]
+
+
 def _sourced(key: str, value: str, constant: object) -> Stated:
     said = (str(getattr(constant, name)) for name in ("kind", "operating_point", "source"))
     return Stated(key, value, *said)
