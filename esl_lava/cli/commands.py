@@ -93,9 +93,8 @@ def train(
 
     if help_config:
         for key, default, description in configs.documentation():
-            typer.echo(
-                f"{key} = {default}\n    {description}" if default else f"{key}\n    {description}"
-            )
+            head = f"{key} = {default}" if default else key
+            typer.echo(f"{head}\n    {description}")
         return
     with results_only():
         from esl_lava.experiments import train as trainings

@@ -19,24 +19,21 @@ from esl_lava.report.canvas import save_png
 from esl_lava.report.pictures import draw_raster
 from esl_lava.training.trainer import TrainingProgress
 
-VERIFIED_SAMPLES = 100
-
 
 def demo(
     directory: Path,
     show: Callable[[TrainingProgress], None],
     tell: Callable[[str], None],
-    samples: int = VERIFIED_SAMPLES,
+    samples: int = 100,
 ) -> Written:
     """Run the demo into a new directory; the report on it has verified Lava too.
+
+    Raises UserError as its parts do.
 
     Args:
         show: given the training's progress.
         tell: given a line before each part.
         samples: test samples verified on Lava.
-
-    Raises:
-        UserError: as the parts do.
     """
     experiment = load_preset("digits")
     test = load(experiment.data.name, "test")

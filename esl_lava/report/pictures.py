@@ -206,14 +206,15 @@ def draw_matrix(connections: Matrix) -> Figure:
 
 
 def draw_raster(shown: Sample) -> Figure:
-    """One sample: the image, the spikes of input and layers, and what decides."""
-    trains = {"input": shown.inputs, **shown.spikes}
-    panels = len(trains) + (shown.readout is not None)
+    """One sample: the spikes of input and layers, and what decides."""
+    run = shown.run
+    trains = {"input": run.inputs, **run.spikes}
+    panels = len(trains) + (run.readout is not None)
     ratios = [1 + 0.3 * np.log2(train.shape[1] / 16 + 1) for train in trains.values()]
-    ratios += [2.2] * (shown.readout is not None)
+    ratios += [2.2] * (run.readout is not None)
     picture, grid = canvas.panels(WIDTH, 0.6 + 0.95 * panels, panels, heights=ratios)
     axes = list(chain(*grid))
-    steps = shown.inputs.shape[0]
+    steps = run.inputs.shape[0]
     for axis, (layer, train) in zip(axes, trains.items()):
         tint = POSITIVE if layer == "input" else NEGATIVE
         share = _pooled(np.abs(train.T) / max(1, np.abs(train).max()))
@@ -228,8 +229,8 @@ def draw_raster(shown: Sample) -> Figure:
         axis.set_ylabel(f"{plain(layer)}\n({train.shape[1]})", fontsize=8)
         number = int(np.count_nonzero(train))
         axis.set_title(f"{number:,} spikes", fontsize=8, loc="right", color=INK, pad=2)
-    if shown.readout is not None:
-        _sums(axes[-1], shown.readout, shown.decision)
+    if run.readout is not None:
+        _sums(axes[-1], run.readout, shown.decision)
     last = axes[-1]
     decision = "nothing" if shown.decision is None else shown.decision
     right = "right" if shown.decision == shown.label else "wrong"

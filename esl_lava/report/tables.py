@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -476,20 +475,22 @@ def sweep_table(rows: Sequence[SweepRow], title: str) -> RenderableType:
 
     "sparse" is the density of the sparse layers, as it came out.
     """
-    columns: dict[str, Callable[[SweepRow], str]] = {
-        name: partial(_setting, name) for name in rows[0].settings if name != "density"
-    }
-    columns |= {
-        "sparse %": lambda row: _hundredths(row.sparse_density),
-        "test %": lambda row: _hundredths(row.accuracy),
-        "+-": lambda row: _hundredths(row.spread),
-        "valid. %": lambda row: _hundredths(row.validation_accuracy),
-        "R_s %": lambda row: _hundredths(row.exploration),
-        "connections": lambda row: f"{row.connections:,}",
-        "SOPs": lambda row: f"{row.sops:,.0f}",
-    }
-    cells = ([show(row) for show in columns.values()] for row in rows)
-    table = table_of("", ", ".join(columns), cells, narrow=True)
+    varied = [name for name in rows[0].settings if name != "density"]
+    measured = ("sparse %", "test %", "+-", "valid. %", "R_s %", "connections", "SOPs")
+    cells = (
+        (
+            *(_setting(row.settings[name]) for name in varied),
+            _hundredths(row.sparse_density),
+            _hundredths(row.accuracy),
+            _hundredths(row.spread),
+            _hundredths(row.validation_accuracy),
+            _hundredths(row.exploration),
+            f"{row.connections:,}",
+            f"{row.sops:,.0f}",
+        )
+        for row in rows
+    )
+    table = table_of("", ", ".join([*varied, *measured]), cells, narrow=True)
     return Group(Text(title), table)  # as a table's own, it would be broken at its width
 
 
@@ -497,6 +498,5 @@ def _hundredths(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.2f}"
 
 
-def _setting(name: str, row: SweepRow) -> str:
-    value = row.settings[name]
+def _setting(value: str | float) -> str:
     return value if isinstance(value, str) else f"{value:g}"

@@ -11,16 +11,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from esl_lava.arrays import Array, Bytes, Int32s
+from esl_lava.arrays import Array, Bytes
 from esl_lava.config import Experiment, to_toml
 from esl_lava.energy.table1 import PaperRow
 from esl_lava.energy.training import TrainingCost
 from esl_lava.network import Matrix, Network
-from esl_lava.results.evaluation import Evaluation
+from esl_lava.results.evaluation import Evaluation, Recording
 from esl_lava.results.mapped import Mapped
 from esl_lava.results.price import Disagreement, Price, energies
 from esl_lava.results.training import Epoch, MaskUpdate, kept_epoch
 from esl_lava.results.verification import Verification
+from esl_lava.simulate.result import NO_DECISION
 from esl_lava.values import Keys, as_values, keys
 
 
@@ -29,22 +30,21 @@ class Sample:
     """One sample, as a network sees it.
 
     Attributes:
-        inputs: (T, inputs) spikes.
-        spikes: layer name -> (T, neurons).
-        readout: (T, classes) v of the integrator, or None where the last layer fires.
+        run: of the network on it.
         image: (rows, columns) uint8, or None where the sample is no image.
         label: the true class.
-        decision: the network's; None where nothing decides.
     """
 
     KEYS: ClassVar[Keys] = keys("label decision")
 
-    inputs: Array
-    spikes: Mapping[str, Bytes]
-    readout: Int32s | None
+    run: Recording
     image: Bytes | None
     label: int
-    decision: int | None
+
+    @property
+    def decision(self) -> int | None:
+        """The class that the network decides on; None where nothing decides."""
+        return None if self.run.decision == NO_DECISION else self.run.decision
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from esl_lava.arrays import Floats, Ints
 from esl_lava.counts import Counts
-from esl_lava.devices import Device
 from esl_lava.mapping import CoreMap, LayerBound, LayerMap, Traffic
 from esl_lava.values import Keys, keys
 
@@ -95,7 +94,6 @@ class Mapped:
     """A network on a chip.
 
     Attributes:
-        device: the chip.
         core_map: which cores hold it.
         flow: between them, in the run that was measured; None without one.
     """
@@ -104,7 +102,6 @@ class Mapped:
         "core_map.chip core_map.packing core_map.cores core_map.chips layers *=flow"
     )
 
-    device: Device
     core_map: CoreMap
     flow: Flow | None = None
 

@@ -16,8 +16,10 @@ from esl_lava.energy import EnergyBreakdown
 from esl_lava.network import Matrix
 from esl_lava.report import canvas, html, pictures
 from esl_lava.results.account import Comparison, Place, Sample, ShownLayer
+from esl_lava.results.evaluation import Recording
 from esl_lava.results.price import Price, Stated
 from esl_lava.results.training import Epoch, LayerMoves, MaskUpdate
+from esl_lava.simulate.result import NO_DECISION
 
 NASTY = '<script>alert("&")</script>'
 
@@ -108,14 +110,13 @@ def written(runs: Sequence[dict[str, Any]], pictured: Sequence[Mapping[str, Mark
 
 def sample(readout: bool = True) -> Sample:
     draw = np.random.default_rng(1)
-    return Sample(
+    run = Recording(
         draw.integers(0, 2, (5, 4)).astype(np.uint8),
         {"hidden$1": draw.integers(0, 2, (5, 3)).astype(np.uint8)},
         draw.integers(0, 9000, (5, 10)).astype(np.int32) if readout else None,
-        draw.integers(0, 256, (2, 2)).astype(np.uint8),
-        3,
-        None,
+        NO_DECISION,
     )
+    return Sample(run, draw.integers(0, 256, (2, 2)).astype(np.uint8), 3)
 
 
 def account(**changes: Any) -> Any:
