@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -142,7 +141,7 @@ def evaluated(
     encoder: str | None,
     steps: int | None,
     backend: str = "exact",
-    options: Mapping[str, object] = MappingProxyType({}),
+    options: Mapping[str, object] | None = None,
     measured: int = 0,
 ) -> NetworkRun:
     """The network of a file, run on samples of a data set or a file.
@@ -170,7 +169,7 @@ def evaluated(
             chosen,
             encoding,
             backend=backend,
-            options={**options, **own},
+            options={**(options or {}), **own},
             show=partial(show, ""),
             probes=evaluations.Probes(activity=measured),
         )
