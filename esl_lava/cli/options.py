@@ -73,10 +73,11 @@ Steps = Annotated[
 
 def number(purpose: str) -> OptionInfo:
     """An option that takes a number; NaN and infinity are none."""
-    return typer.Option(parser=_finite, metavar="FLOAT", help=purpose)
+    return typer.Option(parser=finite, metavar="FLOAT", help=purpose)
 
 
-def _finite(text: str) -> float:
+def finite(text: str) -> float:
+    """A number given on the command line, or `typer.BadParameter`."""
     with contextlib.suppress(ValueError):
         if math.isfinite(value := float(text)):
             return value
