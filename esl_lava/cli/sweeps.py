@@ -171,6 +171,7 @@ def baselines(
 def _draw(design: Design, output: Path, jobs: int, as_json: bool, title: str = "") -> None:
     """Do the runs of a design, and print its rows under a title, or Table 1 where it has one."""
     with results_only():
+        from rich.console import Group
         from rich.text import Text
 
         from esl_lava.experiments import figures
@@ -191,7 +192,7 @@ def _draw(design: Design, output: Path, jobs: int, as_json: bool, title: str = "
         shown = [tables.sweep_table(rows, f"{title}; test: the exported integer networks")]
         if "growth" in rows[0].settings:
             sentences = tables.preferred(rows)
-            shown += [Text(line, no_wrap=True, overflow="ignore") for line in sentences]
+            shown.append(Group(*(Text(s, no_wrap=True, overflow="ignore") for s in sentences)))
     answer(as_json, {key: values[key] for key in keys}, *shown)
     if not as_json:
         tell(f"left in {output}: {design.name}.json, {design.name}.png, and every run")
