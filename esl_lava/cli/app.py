@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import typer
 
-from esl_lava.cli import commands, hardware, reports, sweeps
+from esl_lava.cli import commands, sweeps
 from esl_lava.cli.output import INTERRUPTED, complain
 from esl_lava.errors import UserError
 from esl_lava.interrupts import heeded
@@ -37,10 +37,10 @@ app.command()(commands.train)
 app.command()(commands.export)
 app.command()(commands.run)
 app.command()(commands.verify)
-app.command()(hardware.energy)
-app.command()(hardware.devices)
-app.command("map")(hardware.map_to_chip)
-app.command()(reports.report)
+app.command()(commands.energy)
+app.command()(commands.devices)
+app.command("map")(commands.map_to_chip)
+app.command()(commands.report)
 app.command()(sweeps.baselines)
 app.add_typer(reproduce, name="reproduce")
 
@@ -89,4 +89,4 @@ def main() -> None:
 train_main = _single(commands.train)
 export_main = _single(commands.export)
 run_main = _single(commands.run)
-energy_main = _single(hardware.energy)
+energy_main = _single(commands.energy)

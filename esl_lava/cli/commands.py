@@ -1,33 +1,20 @@
-"""The commands of one network's way: train, export, run, verify, and all of it as a demo."""
+"""The commands of one network.
+
+Train, export, run, verify, price, map to a chip, report, and all as a demo; and the devices.
+"""
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from esl_lava.cli import options
 from esl_lava.cli.launch import ranked
-from esl_lava.cli.options import (
-    Axes,
-    Config,
-    DataOrSpikes,
-    Density,
-    Drive,
-    Encoder,
-    Epochs,
-    InputShape,
-    Json,
-    Net,
-    Samples,
-    Settings,
-    Steps,
-    chosen_experiment,
-    evaluated,
-    finite,
-    layout_of,
-)
-from esl_lava.cli.output import print_json, print_tables, results_only, tell
+from esl_lava.cli.output import answer, results_only, tell
 from esl_lava.cli.progress import show_samples, show_training
 from esl_lava.errors import ConfigError
 
@@ -55,7 +42,7 @@ def demo(
         typer.Option("-o", "--output", help="New directory; default runs/demo, or the next free."),
     ] = None,
     samples: Annotated[int, typer.Option(help="Test samples verified on Lava.")] = 100,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train, export, run, verify, price and report on a sparse network: the embedded digits."""
     with results_only():
@@ -65,13 +52,14 @@ def demo(
 
         directory = output or next_free(Path("runs/demo"))
         with show_training() as show:
-            found = demos.demo(directory, show, tell, samples)
-        account = found.account
-    if as_json:
-        print_json({**found.written.values, "seconds": account.evaluation.seconds})
-    else:
+            written = demos.demo(directory, show, tell, samples)
+        (account,) = written.accounts.values()
         left = "config.toml, model.pt, net.h5, updates.json, report.html, report.json, plots"
-        print_tables(tables.account(account, f"left in {directory}: {left}"))
+    answer(
+        as_json,
+        {**written.values, "seconds": account.evaluation.seconds},
+        tables.account(account, f"left in {directory}: {left}"),
+    )
     _fail_on(account.verification)
 
 
@@ -83,11 +71,11 @@ def train(
     preset: Annotated[
         str | None, typer.Option(help="An experiment that comes along: digits, mnist.")
     ] = None,
-    config: Config = None,
-    density: Density = None,
-    epochs: Epochs = None,
+    config: options.Config = None,
+    density: options.Density = None,
+    epochs: options.Epochs = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random (seed).")] = None,
-    settings: Settings = None,
+    settings: options.Settings = None,
     method: Annotated[
         str | None,
         typer.Option(help="A baseline instead: static, dense, small-dense, pruned."),
@@ -98,16 +86,15 @@ def train(
     help_config: Annotated[
         bool, typer.Option("--help-config", help="Explain every field of an experiment.")
     ] = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train a sparse network from scratch into a run directory."""
     from esl_lava import config as configs
 
     if help_config:
         for key, default, description in configs.documentation():
-            typer.echo(
-                f"{key} = {default}\n    {description}" if default else f"{key}\n    {description}"
-            )
+            head = f"{key} = {default}" if default else key
+            typer.echo(f"{head}\n    {description}")
         return
     with results_only():
         from esl_lava.experiments import train as trainings
@@ -124,14 +111,13 @@ def train(
         else:
             if output is None:
                 raise ConfigError("-o is missing: the new directory for the run")
-            experiment = chosen_experiment(preset, config, settings, named)
+            experiment = options.chosen_experiment(preset, config, settings, named)
             experiment = by_method(experiment, method or "esl")
             with show_training() as show:
                 trained = trainings.train(experiment, output, show)
-    if as_json:
-        print_json(trained)
-        return
-    print_tables(
+    answer(
+        as_json,
+        trained,
         tables.facts(
             [
                 ("test accuracy", tables.percent(trained.accuracy)),
@@ -141,7 +127,7 @@ def train(
                 ("seconds", f"{trained.seconds:.0f}"),
             ],
             f"trained: {trained.run.model}",
-        )
+        ),
     )
 
 
@@ -149,7 +135,7 @@ def export(
     model: Model,
     net: Annotated[Path, typer.Argument(help="The netx HDF5 file to write.")],
     overwrite: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write a trained model as netx HDF5 that Lava loads."""
     with results_only():
@@ -158,10 +144,9 @@ def export(
 
         exported = exports.export(model, net, overwrite)
         network = exported.network
-    if as_json:
-        print_json(exported)
-        return
-    print_tables(
+    answer(
+        as_json,
+        exported,
         tables.facts(
             [
                 ("layers", f"{len(network.layers)}"),
@@ -172,18 +157,18 @@ def export(
                 ("bytes", f"{exported.size:,}"),
             ],
             f"exported: {net}",
-        )
+        ),
     )
 
 
 def run(
-    net: Net,
-    data: DataOrSpikes = None,
+    net: options.Net,
+    data: options.DataOrSpikes = None,
     labels: Labels = None,
-    axes: Axes = None,
-    input_shape: InputShape = None,
-    drive: Drive = False,
-    samples: Samples = None,
+    axes: options.Axes = None,
+    input_shape: options.InputShape = None,
+    drive: options.Drive = False,
+    samples: options.Samples = None,
     backend: Annotated[
         str,
         typer.Option(
@@ -191,8 +176,8 @@ def run(
             "its runtime) or loihi2 (needs Lava's Loihi extension; untested on silicon)"
         ),
     ] = "exact",
-    encoder: Encoder = None,
-    steps: Steps = None,
+    encoder: options.Encoder = None,
+    steps: options.Steps = None,
     workers: Workers = None,
     sparse: Annotated[
         bool | None,
@@ -200,33 +185,27 @@ def run(
     ] = None,
     deadline: Annotated[
         float | None,
-        typer.Option(
-            parser=finite,
-            metavar="FLOAT",
-            help="Seconds until Lava is stopped; by default generous for the size.",
-        ),
+        options.number("Seconds until Lava is stopped; by default generous for the size."),
     ] = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Run an exported network over test samples and count what it does."""
-    options = {"workers": workers, "sparse": sparse, "deadline": deadline}
+    limits = {"workers": workers, "sparse": sparse, "deadline": deadline}
     with results_only():
         from esl_lava.report import tables
 
-        layout = layout_of(axes, input_shape, drive)
-        given = {name: value for name, value in options.items() if value is not None}
-        found = evaluated(net, data, labels, layout, samples, encoder, steps, backend, given)
-    if as_json:
-        print_json(found)
-        return
-    print_tables(
-        tables.network_run(found, str(net)), tables.layer_counts(found.evaluation.result.counts)
-    )
+        layout = options.layout_of(axes, input_shape, drive)
+        given = {name: value for name, value in limits.items() if value is not None}
+        found = options.evaluated(
+            net, data, labels, layout, samples, encoder, steps, backend, given
+        )
+    counts = found.evaluation.result.counts
+    answer(as_json, found, tables.network_run(found, str(net)), tables.layer_counts(counts))
 
 
 def verify(
     model: Model,
-    net: Net,
+    net: options.Net,
     data: Data = None,
     samples: Annotated[
         int | None,
@@ -237,7 +216,7 @@ def verify(
         typer.Option(help="One to compare; may be repeated; by default all but loihi2."),
     ] = None,
     workers: Workers = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Prove that a file is its model's, and that SLAYER, our simulator and Lava agree.
 
@@ -255,14 +234,235 @@ def verify(
         chosen = tuple(backend or verifications.VERIFIED_BACKENDS)
         with show_samples() as show:
             found = verifications.verify(model, net, data, samples, chosen, workers, show)
-    if as_json:
-        print_json(found)
-    else:
-        print_tables(
-            tables.verification(found, f"{net} against {found.reference}, {model}"),
-            *([tables.firing_times(found.times)] if found.times else []),
-        )
+    answer(
+        as_json,
+        found,
+        tables.verification(found, f"{net} against {found.reference}, {model}"),
+        *([tables.firing_times(found.times)] if found.times else []),
+    )
     _fail_on(found)
+
+
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run directories; several are compared.", metavar="RUN...")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="The page; its numbers go beside it as .json. Default: report.html in the "
+            "run's directory.",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the files if they exist.")] = False,
+    device: options.Devices = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            help="The first N test samples are verified; default 20, or all where there are fewer.",
+            min=1,
+        ),
+    ] = None,
+    lava: Annotated[
+        bool, typer.Option("--lava", help="Verify on Lava itself too, which takes longer.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write a report on one run, or a comparison of several, as one page of HTML and JSON."""
+    with results_only():
+        from esl_lava.experiments import report as reports
+        from esl_lava.experiments.price import DEFAULT_DEVICES
+        from esl_lava.report import tables
+
+        terms = reports.ReportTerms(tuple(device or DEFAULT_DEVICES), samples, lava)
+        written = reports.write(runs, output, overwrite, terms, tell)
+    rows = [
+        (
+            name if len(runs) > 1 else found.title,
+            f"{tables.percent(found.evaluation.accuracy or 0.0)} right",
+        )
+        for name, found in written.accounts.items()
+    ]
+    rows.append(("differences", f"{written.differences:,}"))
+    title = f"written: {written.page}, {written.document}"
+    answer(as_json, written.values, tables.facts(rows, title))
+    if written.differences:
+        tell("a verification found differences: the page names the first")
+        raise typer.Exit(1)
+
+
+def energy(
+    net: options.Net,
+    data: options.DataOrSpikes = None,
+    axes: options.Axes = None,
+    input_shape: options.InputShape = None,
+    drive: options.Drive = False,
+    samples: options.Samples = None,
+    device: options.Devices = None,
+    encoder: options.Encoder = None,
+    steps: options.Steps = None,
+    chip: Annotated[
+        str | None,
+        typer.Option(
+            "--map", help="Place on this chip first: messages and active updates are charged too."
+        ),
+    ] = None,
+    constant: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=PICOJOULES of your own, for chips charged by events."),
+    ] = None,
+    utilisation: Annotated[
+        float | None,
+        options.number("Share of its peak a GPU reaches, 0..1."),
+    ] = None,
+    flops_per_mac: Annotated[
+        int | None, typer.Option(help="Operations a GPU is charged for a connection, 1 or 2.")
+    ] = None,
+    step_seconds: Annotated[
+        float | None,
+        options.number("A step takes: charges static power for it."),
+    ] = None,
+    training: Annotated[
+        Path | None,
+        typer.Option(help="The model.pt it came from: what its training took."),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Count synaptic operations on real spikes and price them on devices."""
+    with results_only():
+        from esl_lava.energy import neurobench
+        from esl_lava.experiments import activity
+        from esl_lava.experiments import price as prices
+        from esl_lava.report import tables
+        from esl_lava.results.price import Bill
+
+        terms = prices.PriceTerms(
+            constants=prices.parse_constants(constant or ()),
+            utilisation=utilisation,
+            flops_per_mac=flops_per_mac,
+            step_seconds=step_seconds,
+        )
+        layout = options.layout_of(axes, input_shape, drive)
+        everything = 0 if chip is None else sys.maxsize
+        found = options.evaluated(
+            net, data, None, layout, samples, encoder, steps, measured=everything
+        )
+        network, counts = found.network, found.evaluation.result.counts
+        if chip is not None:
+            mapped = activity.place(network, chip, activity=found.evaluation.activity)
+            assert mapped.flow is not None
+            counts = mapped.flow.counts
+            terms = replace(terms, chips=mapped.core_map.chips, cores=mapped.core_map.cores)
+        by_device = prices.price(network, counts, device or prices.DEFAULT_DEVICES, terms)
+        bill = Bill(
+            found,
+            by_device,
+            prices.disagreements(by_device),
+            neurobench=None if network.input_bits else neurobench.metrics(network, counts),
+            training=None
+            if training is None
+            else prices.cost_of_training(training, network, counts),
+        )
+    answer(
+        as_json,
+        bill,
+        tables.layer_counts(counts),
+        tables.devices(bill.devices),
+        tables.further(bill.devices),
+        *map(tables.disagreement, bill.disagreements),
+        *([] if bill.training is None else [tables.training(bill.training)]),
+        tables.sources(bill.devices),
+    )
+
+
+def devices(
+    device: Annotated[
+        list[str] | None, typer.Argument(help="Names or TOML files; default: all that come along.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """List devices with their constants and limits, and where these come from."""
+    with results_only():
+        from esl_lava.devices import device_names, load_device
+        from esl_lava.report import tables
+        from esl_lava.results.price import DeviceFacts
+        from esl_lava.values import as_values
+
+        found = [load_device(name) for name in device or device_names()]
+    answer(
+        as_json,
+        {one.name: as_values(DeviceFacts(one)) for one in found},
+        *([] if device else [tables.device_overview(found)]),
+        *(tables.device_details(one) for one in found),
+    )
+
+
+def map_to_chip(
+    net: options.Net,
+    chip: Annotated[
+        str, typer.Option(help="loihi1, loihi2, or a TOML file with a [capacity].")
+    ] = "loihi2",
+    packing: Annotated[
+        str | None,
+        typer.Option(help="How synapses are packed: nxtf, nengo-loihi, netx; default the chip's."),
+    ] = None,
+    chips: Annotated[
+        int | None, typer.Option(help="Chips there are; default as many as it takes.")
+    ] = None,
+    spikes: Annotated[
+        bool,
+        typer.Option(help="Measure spikes on test samples: traffic and the time of a step."),
+    ] = True,
+    data: options.DataOrSpikes = None,
+    axes: options.Axes = None,
+    input_shape: options.InputShape = None,
+    drive: options.Drive = False,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples",
+            help="Test samples that spikes are measured on; default 100, or all where there are "
+            "fewer.",
+        ),
+    ] = None,
+    encoder: options.Encoder = None,
+    steps: options.Steps = None,
+    as_json: options.Json = False,
+) -> None:
+    """Say on how many cores a network fits, what binds, and what a step takes at least."""
+    with results_only():
+        from esl_lava.experiments import activity
+        from esl_lava.experiments import evaluate as evaluations
+        from esl_lava.experiments.spikes import read_network, spikes_file
+        from esl_lava.report import tables
+
+        measuring = {"--samples": samples, "--encoder": encoder, "--steps": steps}
+        measuring["--drive"] = drive or None
+        for option, given in measuring.items():
+            if not spikes and given is not None:
+                raise ConfigError(
+                    f"{option} belongs to measured spikes, which --no-spikes leaves out"
+                )
+        layout = options.layout_of(axes, input_shape, drive)
+        seen = None
+        if spikes:
+            network, presented, encoding = evaluations.read_inputs(
+                net,
+                data,
+                layout=layout,
+                samples=samples,
+                most=activity.TRAFFIC_SAMPLES,
+                encoder=encoder,
+                steps=steps,
+            )
+            seen = evaluations.measure(network, presented, encoding)
+        else:
+            network = read_network(net, spikes_file(data), layout)
+        found = activity.place(network, chip, packing=packing, chips=chips, activity=seen)
+    flow = [] if found.flow is None else [tables.flow(found.flow)]
+    answer(as_json, found, tables.core_map(found.core_map), *flow)
 
 
 def _fail_on(verification: Verification) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.models import OptionInfo
 
 from esl_lava.cli.progress import show_samples
 from esl_lava.errors import ConfigError
@@ -57,6 +58,10 @@ Samples = Annotated[
     int | None, typer.Option("--samples", help="Use the first N test samples; default all.")
 ]
 Net = Annotated[Path, typer.Argument(help="An exported network, net.h5.")]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option("--device", help="A device's name or TOML file; may be repeated."),
+]
 Encoder = Annotated[
     str | None,
     typer.Option("--encoder", help="rate, latency, constant or two_times; by default as trained."),
@@ -66,27 +71,23 @@ Steps = Annotated[
 ]
 
 
-def finite(text: str) -> float:
-    """A number given on the command line: the parser of every option that takes one.
+def number(purpose: str) -> OptionInfo:
+    """An option that takes a number; NaN and infinity are none."""
+    return typer.Option(parser=finite, metavar="FLOAT", help=purpose)
 
-    Raises:
-        typer.BadParameter: for what is none, NaN and infinity included.
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise typer.BadParameter(f"{text!r} is not a finite number.")
-    return number
+
+def finite(text: str) -> float:
+    """A number given on the command line, or `typer.BadParameter`."""
+    with contextlib.suppress(ValueError):
+        if math.isfinite(value := float(text)):
+            return value
+    raise typer.BadParameter(f"{text!r} is not a finite number.")
 
 
 Config = Annotated[Path | None, typer.Option(help="An experiment as TOML.")]
 Density = Annotated[
     float | None,
-    typer.Option(
-        parser=finite, metavar="FLOAT", help="Of the layers made sparse (sparsity.density)."
-    ),
+    number("Of the layers made sparse (sparsity.density)."),
 ]
 Epochs = Annotated[int | None, typer.Option(help="Passes (training.epochs).")]
 Settings = Annotated[
@@ -141,24 +142,18 @@ def evaluated(
     encoder: str | None,
     steps: int | None,
     backend: str = "exact",
-    options: Mapping[str, object] = MappingProxyType({}),
+    options: Mapping[str, object] | None = None,
     measured: int = 0,
 ) -> NetworkRun:
     """The network of a file, run on samples of a data set or a file.
 
     Args:
-        net: net.h5.
-        data: a data set's name, or a .npy file of spikes; None: the one trained on.
-        labels: a .npy file of the classes of the samples in a file.
-        layout: `experiments.spikes.Layout` of a file.
-        samples: the first so many; None: all.
-        encoder, steps: other than trained with; of a data set only.
+        net, data, labels, layout, samples, encoder, steps: as `evaluate.read_inputs`.
         backend, options: what runs it.
         measured: of so many of the first samples the neurons' activity is measured.
 
     Raises:
-        ConfigError: when options do not belong to one another.
-        FileError: when a file cannot be read as what it should be.
+        UserError: as `evaluate.read_inputs` and `evaluate.evaluate`.
     """
     from esl_lava.experiments import evaluate as evaluations
     from esl_lava.results.evaluation import NetworkRun
@@ -175,7 +170,7 @@ def evaluated(
             chosen,
             encoding,
             backend=backend,
-            options={**options, **own},
+            options={**(options or {}), **own},
             show=partial(show, ""),
             probes=evaluations.Probes(activity=measured),
         )

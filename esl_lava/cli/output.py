@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TextIO
 
 from esl_lava.errors import UserError
 from esl_lava.files import as_json
@@ -20,11 +20,9 @@ INTERRUPTED = 130
 """The exit code of a command stopped by Ctrl-C, as shells have it; typer returns it."""
 
 
-@contextlib.contextmanager
-def results_only() -> Iterator[None]:
+def results_only() -> contextlib.redirect_stdout[TextIO]:
     """Send what libraries print to standard error while a command works."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def tell(line: str) -> None:
@@ -38,22 +36,27 @@ def complain(error: UserError) -> None:
         tell(f"error: {line}")
 
 
-def print_json(found: DataclassInstance | Mapping[str, Json]) -> None:
-    """Exactly one JSON object on standard output: a record, or what is made of several.
+def answer(
+    in_json: bool, found: DataclassInstance | Mapping[str, Json], *tables: RenderableType
+) -> None:
+    """What a command found, on standard output.
+
+    Args:
+        in_json: whether as exactly one JSON object, else as tables: these are as wide as the
+            terminal, or 100 columns in a file.
+        found: a record, or what is made of several.
+        tables: the same for people.
 
     Raises:
         DataError: where a number is not finite: JSON has none, and nothing is printed.
     """
-    from esl_lava.values import as_values
-
-    values = found if isinstance(found, Mapping) else as_values(found)
-    print(as_json(values), flush=True)
-
-
-def print_tables(*tables: RenderableType) -> None:
-    """Tables on standard output, as wide as the terminal, or 100 columns in a file."""
     from rich.console import Console
 
+    from esl_lava.values import as_values
+
+    if in_json:
+        print(as_json(found if isinstance(found, Mapping) else as_values(found)), flush=True)
+        return
     width = None if sys.stdout.isatty() else 100
     # What a path or a device file holds is text, not markup.
     console = Console(width=width, highlight=False, markup=False, emoji=False)

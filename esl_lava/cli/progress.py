@@ -29,8 +29,7 @@ def show_training() -> Iterator[Callable[[TrainingProgress], None]]:
                 f"epoch {now.epoch}/{now.epochs}  step {now.iteration}/{now.iterations}  "
                 f"loss {now.loss:.4f}"
             )
-            last_of_epoch = now.iteration * now.epochs % now.iterations == 0
-            display.show(line, now.iteration, now.iterations, last_of_epoch, now.iteration - 1)
+            display.show(line, now.iteration, now.iterations, now.epochs, now.iteration - 1)
 
         yield show
 
@@ -44,16 +43,13 @@ def show_samples() -> Iterator[Callable[[str, int, int], None]]:
     """
     with contextlib.ExitStack() as stack:
         displays: dict[str, _Display] = {}
-        told: dict[str, int] = {}
 
         def show(name: str, done: int, samples: int) -> None:
             if name not in displays:
                 displays[name] = stack.enter_context(contextlib.closing(_Display(SAMPLES_DELAY)))
-            tenth = 10 * done // samples
-            due = done < samples and tenth > told.get(name, 0)
             line = f"{name}: " if name else ""
-            if displays[name].show(f"{line}{done}/{samples} samples", done, samples, due):
-                told[name] = tenth
+            parts = 10 if done < samples else 0  # the end needs no line
+            displays[name].show(f"{line}{done}/{samples} samples", done, samples, parts)
 
         yield show
 
@@ -69,26 +65,24 @@ class _Display:
         self._delay = delay
         self._start = time.monotonic()
         self._before: int | None = None  # what was done when this was made
+        self._told = 0
         self._live = _live_line()
         self._ended = False
 
-    def show(self, line: str, done: int, total: int, due: bool, before: int = 0) -> bool:
+    def show(self, line: str, done: int, total: int, parts: int, before: int = 0) -> None:
         """Say where the work stands.
 
         Args:
             line: in words.
             done, total: of it.
-            due: whether it is time for a line where no terminal is.
+            parts: where no terminal is, a line is told after each of so many equal parts.
             before: what somebody else had done before the first call.
-
-        Returns:
-            Whether it was shown.
         """
         elapsed = time.monotonic() - self._start
         if self._before is None:
-            self._before = before
+            self._before, self._told = before, before * parts // total
         if self._ended or elapsed < self._delay or not done:
-            return False
+            return
         if self._live is not None:
             if not self._live.task_ids:
                 self._live.add_task("", total=total, completed=self._before)
@@ -96,10 +90,10 @@ class _Display:
             self._live.update(self._live.task_ids[0], completed=done, description=line)
             if done == total:
                 self.close()
-        elif due:
+        elif done * parts // total > self._told:
+            self._told = done * parts // total
             left = elapsed / (done - self._before) * (total - done)
             tell(f"     {line}  {left:.0f} s left")
-        return self._live is not None or due
 
     def close(self) -> None:
         """Leave the last state on the terminal."""

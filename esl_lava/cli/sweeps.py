@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from esl_lava.cli.options import Config, Density, Epochs, Json, Settings, chosen_experiment
-from esl_lava.cli.output import print_json, print_tables, results_only, tell
+from esl_lava.cli.output import answer, results_only, tell
 from esl_lava.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from esl_lava.config import Experiment
     from esl_lava.experiments.figures import Design
-    from esl_lava.results.sweep import Sweep
 
 T = TypeVar("T", str, int, float)
 
@@ -40,7 +38,6 @@ FIG4 = {
 """Keys that a command varies -> the option that says how."""
 
 SINGLE_SPIKE = "mnist-single-spike"
-BASELINES = "the same experiment, trained in other ways"
 FIG2_PRESETS = {"multi-spike": "mnist", "single-spike": SINGLE_SPIKE}
 """Kinds of network -> the preset to begin from."""
 
@@ -69,14 +66,11 @@ def reproduce_table1(
     from esl_lava.energy import table1
     from esl_lava.report import tables
 
-    by_counts = table1.compute_table1()
     if counts_only:
         if any(given is not None for given in (preset, config, epochs, settings)):
             raise ConfigError("--counts-only trains nothing and takes no option of a training")
-        if as_json:
-            print_json(by_counts)
-        else:
-            print_tables(tables.table1(by_counts))
+        by_counts = table1.compute_table1()
+        answer(as_json, by_counts, tables.table1(by_counts))
         return
     with results_only():
         from esl_lava.experiments import figures
@@ -86,14 +80,8 @@ def reproduce_table1(
             raise ConfigError(
                 f"model.kind = {experiment.model.kind!r}: Table 1 is about single_spike networks"
             )
-        design = figures.table1(experiment, _seeds(seeds))
-
-    def show(found: Sweep) -> None:
-        print_tables(tables.table1(by_counts))
-        if found.table1 is not None and found.table1.measured:
-            print_tables(tables.table1_measured(found.table1.measured, len(found.rows[0].seeds)))
-
-    _draw(design, output, jobs, as_json, show, keys=("rows", "paper", "measured"))
+        design = figures.table1(experiment, _list("seeds", seeds, int))
+    _draw(design, output, jobs, as_json)
 
 
 def reproduce_fig2(
@@ -122,8 +110,8 @@ def reproduce_fig2(
             raise ConfigError(
                 f"--network {network}: the experiment's model.kind is {base.model.kind}"
             )
-        design = figures.fig2(base, _list("eps", eps, float), _seeds(seeds))
-    _draw(design, output, jobs, as_json, partial(_print_rows, "Fig. 2: eps of Eq. 1"))
+        design = figures.fig2(base, _list("eps", eps, float), _list("seeds", seeds, int))
+    _draw(design, output, jobs, as_json, "Fig. 2: eps of Eq. 1")
 
 
 def reproduce_fig4(
@@ -150,9 +138,9 @@ def reproduce_fig4(
             _list("prune", prune, str),
             _list("growth", growth, str),
             _list("densities", densities, float),
-            _seeds(seeds),
+            _list("seeds", seeds, int),
         )
-    _draw(design, output, jobs, as_json, partial(_print_rows, "Fig. 4: prune and growth rules"))
+    _draw(design, output, jobs, as_json, "Fig. 4: prune and growth rules")
 
 
 def baselines(
@@ -174,43 +162,42 @@ def baselines(
         from esl_lava.experiments import figures
 
         experiment = _base(preset, config, epochs, settings, {"seed": "--seeds"}, density=density)
-        design = figures.baselines(experiment, _list("methods", methods, str), _seeds(seeds))
-    _draw(design, output, jobs, as_json, partial(_print_rows, BASELINES))
+        design = figures.baselines(
+            experiment, _list("methods", methods, str), _list("seeds", seeds, int)
+        )
+    _draw(design, output, jobs, as_json, "the same experiment, trained in other ways")
 
 
-def _draw(
-    design: Design,
-    output: Path,
-    jobs: int,
-    as_json: bool,
-    show: Callable[[Sweep], None],
-    keys: Sequence[str] = ("figure", "rows"),
-) -> None:
-    """Do the runs of a design, and print some keys of its JSON, or what `show` does."""
+def _draw(design: Design, output: Path, jobs: int, as_json: bool, title: str = "") -> None:
+    """Do the runs of a design, and print its rows under a title, or Table 1 where it has one."""
     with results_only():
+        from rich.console import Group
+        from rich.text import Text
+
         from esl_lava.experiments import figures
+        from esl_lava.report import tables
         from esl_lava.values import as_values
 
         if jobs == 0:
             raise ConfigError("--jobs 0: at least one process is needed; -1 is one a core")
         found = figures.draw(design, output, tell, jobs)
-    if as_json:
-        values = as_values(found)
-        print_json({key: values[key] for key in keys})
+    rows, values = found.rows, as_values(found)
+    keys = ["figure", "rows"]
+    if found.paper is not None:
+        shown = [tables.table1(found.paper)]
+        if found.measured:
+            shown.append(tables.table1_measured(found.measured, len(rows[0].seeds)))
+        keys = ["rows", "paper", "measured"]
     else:
-        show(found)
+        shown = [tables.sweep_table(rows, f"{title}; test: the exported integer networks")]
+        if "growth" in rows[0].settings:
+            sentences = tables.preferred(rows)
+            shown.append(Group(*(Text(s, no_wrap=True, overflow="ignore") for s in sentences)))
+    answer(as_json, {key: values[key] for key in keys}, *shown)
+    if not as_json:
         tell(f"left in {output}: {design.name}.json, {design.name}.png, and every run")
     if found.failed:
         raise UserError("\n".join(found.failed))
-
-
-def _print_rows(title: str, found: Sweep) -> None:
-    from esl_lava.report import sweeps
-
-    print_tables(sweeps.sweep_table(found.rows, f"{title}; test: the exported integer networks"))
-    if "growth" in found.rows[0].settings:
-        for sentence in sweeps.preferred(found.rows):
-            typer.echo(sentence)
 
 
 def _base(
@@ -235,10 +222,6 @@ def _base(
     return chosen_experiment(
         preset, config, settings, {"training.epochs": epochs, "sparsity.density": density}
     )
-
-
-def _seeds(text: str) -> list[int]:
-    return _list("seeds", text, int)
 
 
 def _list(option: str, text: str, kind: Callable[[str], T]) -> list[T]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from esl_lava import modelfile, netfile
 from esl_lava.config import Experiment
@@ -17,17 +16,9 @@ from esl_lava.experiments.price import cost_of_training, disagreements
 from esl_lava.experiments.rundir import RunDirectory, read_updates
 from esl_lava.modelfile import SavedModel
 from esl_lava.network import Matrix, Network
-from esl_lava.results.account import (
-    Account,
-    BesideTable1,
-    Misfit,
-    OwnRow,
-    ReportedMap,
-    Sample,
-    ShownLayer,
-)
+from esl_lava.results.account import Account, BesideTable1, Misfit, OwnRow, Sample, ShownLayer
 from esl_lava.results.evaluation import Evaluation
-from esl_lava.results.mapped import Activity
+from esl_lava.results.mapped import Activity, Mapped
 from esl_lava.results.price import Price
 from esl_lava.results.training import read_history
 from esl_lava.results.verification import Verification
@@ -39,59 +30,50 @@ PROBES = Probes(activity=TRAFFIC_SAMPLES, first=True)
 """What the evaluation of a run records for its account."""
 
 
-@dataclass(frozen=True, eq=False)
-class Findings:
-    """What was computed of a run.
+def account(
+    run: RunDirectory,
+    saved: SavedModel,
+    experiment: Experiment,
+    network: Network,
+    test: TrainingSamples,
+    evaluation: Evaluation,
+    prices: Mapping[str, Price],
+    verification: Verification,
+) -> Account:
+    """All that a report says of a run.
 
-    Attributes:
-        saved: the trained model.
-        experiment: that made it.
+    What is not given is computed: the cores of every chip, the cost of the training.
+
+    Args:
+        run: where it lies.
+        saved, experiment: the trained model, and what made it.
         network: exported from it.
         test: the whole test split.
         evaluation: of the network on that, with `PROBES`.
         prices: device -> joules of that.
         verification: of some samples of that.
-    """
-
-    saved: SavedModel
-    experiment: Experiment
-    network: Network
-    test: TrainingSamples
-    evaluation: Evaluation
-    prices: Mapping[str, Price]
-    verification: Verification
-
-
-def account(run: RunDirectory, found: Findings) -> Account:
-    """All that a report says of a run.
-
-    What the findings do not hold is computed: the cores of every chip, the cost of the
-    training.
 
     Raises:
         UserError: where files of the run are missing or damaged.
     """
-    saved, network, test = found.saved, found.network, found.test
-    layer = first_sparse(network)
-    seen = found.evaluation.activity
+    seen, first = evaluation.activity, evaluation.first
     assert seen is not None
-    sample = first_sample(found)
+    assert first is not None
     return Account(
-        config=found.experiment,
+        config=experiment,
         trained_by=saved.package,
         network=network,
-        evaluation=found.evaluation,
+        evaluation=evaluation,
         history=read_history(saved.history),
         updates=read_updates(run.updates),
         sparse_density=_sparse_density(saved, network),
-        layer=None if layer is None else ShownLayer(*layer),
-        image_shape=None if sample.image is None else (len(sample.image), len(sample.image.T)),
-        sample=sample,
-        verification=found.verification,
-        prices=found.prices,
-        disagreements=disagreements(found.prices),
-        cost=cost_of_training(run.model, network, found.evaluation.result.counts),
-        table1=_beside_table1(network, test, found.evaluation),
+        layer=_shown_layer(network),
+        sample=Sample(first, test.picture(0), int(test.labels[0])),
+        verification=verification,
+        prices=prices,
+        disagreements=disagreements(prices),
+        cost=cost_of_training(run.model, network, evaluation.result.counts),
+        table1=_beside_table1(network, test, evaluation),
         core_maps={chip: _mapped(network, chip, seen) for chip in CHIPS},
         digests={
             "model.pt": modelfile.digest(run.model),
@@ -100,32 +82,15 @@ def account(run: RunDirectory, found: Findings) -> Account:
     )
 
 
-def first_sparse(network: Network) -> tuple[str, int, Matrix] | None:
-    """Name, place and connections of the first layer that is not dense, else of the first.
-
-    None where it is no matrix of connections.
-    """
-    places = [
-        (layer.name, index, matrix)
-        for index, layer in enumerate(network.layers)
+def _shown_layer(network: Network) -> ShownLayer | None:
+    """The first layer that is not dense, else the first; None where it is no matrix."""
+    matrices = [
+        ShownLayer(layer.name, place, matrix)
+        for place, layer in enumerate(network.layers)
         if isinstance(matrix := layer.inputs[0].connections, Matrix)
     ]
-    sparse = [found for found in places if found[2].stored < found[2].possible]
-    return next(iter(sparse or places), None)
-
-
-def first_sample(found: Findings) -> Sample:
-    """The first test sample, as the evaluation ran it."""
-    one = found.evaluation.first
-    assert one is not None
-    return Sample(
-        inputs=one.inputs,
-        spikes=one.spikes,
-        readout=one.readout,
-        image=found.test.picture(0),
-        label=int(found.test.labels[0]),
-        decision=one.decision if one.decision >= 0 else None,
-    )
+    sparse = [one for one in matrices if one.connections.stored < one.connections.possible]
+    return next(iter(sparse or matrices), None)
 
 
 def _sparse_density(saved: SavedModel, network: Network) -> float | None:
@@ -158,9 +123,9 @@ def _beside_table1(
     return BesideTable1(table1.PAPER, ours, table1.compute_table1().remarks)
 
 
-def _mapped(network: Network, chip: str, seen: Activity) -> ReportedMap | Misfit:
+def _mapped(network: Network, chip: str, seen: Activity) -> Mapped | Misfit:
     """Where the network lies on a chip, or why it does not fit."""
     try:
-        return ReportedMap(place(network, chip, activity=seen))
+        return place(network, chip, activity=seen)
     except LimitError as error:
         return Misfit(chip, tuple(error.violations))

@@ -71,10 +71,10 @@ def place(
     device = load_device(chip)
     core_map = map_network(network, device, packed=packing, chips=chips)
     if activity is None:
-        return Mapped(device, core_map)
+        return Mapped(core_map)
     sent = traffic(network, core_map, activity.spikes)
     counts = activity.counts
     bounds = layer_bounds(core_map, sent, device, counts.samples * counts.steps)
     counted = with_messages(counts, sent.sent)
     flow = Flow(counted, sent, bounds, step_nanoseconds(bounds, device))
-    return Mapped(device, core_map, flow)
+    return Mapped(core_map, flow)

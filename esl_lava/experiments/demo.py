@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from esl_lava.data.datasets import load
-from esl_lava.experiments.account import PROBES, Findings, account
+from esl_lava.experiments.account import PROBES, account
 from esl_lava.experiments.evaluate import encoding_of, evaluate
 from esl_lava.experiments.export import export
 from esl_lava.experiments.preset import load_preset
@@ -18,40 +17,23 @@ from esl_lava.experiments.train import train
 from esl_lava.experiments.verify import verify
 from esl_lava.report.canvas import save_png
 from esl_lava.report.pictures import draw_raster
-from esl_lava.results.account import Account
 from esl_lava.training.trainer import TrainingProgress
-
-VERIFIED_SAMPLES = 100
-
-
-@dataclass(frozen=True, eq=False)
-class Demo:
-    """What the demo found.
-
-    Attributes:
-        account: of the run; its verification includes Lava.
-        written: the report on it.
-    """
-
-    account: Account
-    written: Written
 
 
 def demo(
     directory: Path,
     show: Callable[[TrainingProgress], None],
     tell: Callable[[str], None],
-    samples: int = VERIFIED_SAMPLES,
-) -> Demo:
-    """Run the demo into a new directory.
+    samples: int = 100,
+) -> Written:
+    """Run the demo into a new directory; the report on it has verified Lava too.
+
+    Raises UserError as its parts do.
 
     Args:
         show: given the training's progress.
         tell: given a line before each part.
         samples: test samples verified on Lava.
-
-    Raises:
-        UserError: as the parts do.
     """
     experiment = load_preset("digits")
     test = load(experiment.data.name, "test")
@@ -67,7 +49,6 @@ def demo(
     verification = verify(run.model, run.net, samples=samples)
     tell("4/4  counting operations and joules, and writing the report")
     prices = price(network, evaluation.result.counts, DEFAULT_DEVICES)
-    findings = Findings(trained.model, experiment, network, test, evaluation, prices, verification)
-    found = account(run, findings)
+    found = account(run, trained.model, experiment, network, test, evaluation, prices, verification)
     save_png(draw_raster(found.sample), run.raster_plot)
-    return Demo(found, put(run.page, [found], [directory.name]))
+    return put(run.page, [found], [directory.name])

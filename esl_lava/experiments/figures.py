@@ -15,8 +15,8 @@ from esl_lava.experiments.baselines import by_method
 from esl_lava.experiments.sweep import Cell, sweep
 from esl_lava.files import replace_json
 from esl_lava.report.canvas import save_png
-from esl_lava.report.sweep_pictures import draw_by_eps, draw_by_rules, draw_methods, draw_table1
-from esl_lava.results.sweep import MeasuredTable1, Sweep, SweepRow
+from esl_lava.report.pictures import draw_by_eps, draw_by_rules, draw_methods, draw_table1
+from esl_lava.results.sweep import Sweep, SweepRow
 from esl_lava.values import as_values
 
 if TYPE_CHECKING:
@@ -44,11 +44,7 @@ class Design:
 
 def fig2(experiment: Experiment, eps: Sequence[float], seeds: Sequence[int]) -> Design:
     """Accuracy and connections over eps of Eq. 1 (ESL-SNNs, Fig. 2)."""
-    cells = [
-        Cell({"eps": value}, override(experiment, {"sparsity.eps": value, "seed": seed}))
-        for value, seed in product(eps, seeds)
-    ]
-    return Design("fig2", experiment, tuple(cells), draw_by_eps)
+    return Design("fig2", experiment, _vary(experiment, seeds, eps=eps), draw_by_eps)
 
 
 def fig4(
@@ -59,22 +55,25 @@ def fig4(
     seeds: Sequence[int],
 ) -> Design:
     """Every prune rule with every growth rule at several densities (ESL-SNNs, Fig. 4)."""
-    cells = [
+    cells = _vary(experiment, seeds, density=densities, prune=prune, growth=growth)
+    return Design("fig4", experiment, cells, draw_by_rules)
+
+
+def _vary(
+    experiment: Experiment, seeds: Sequence[int], **values: Sequence[str | float]
+) -> tuple[Cell, ...]:
+    """A run for each combination of values of fields of [sparsity], with each seed."""
+    return tuple(
         Cell(
-            {"density": density, "prune": pruned, "growth": grown},
+            dict(zip(values, chosen)),
             override(
                 experiment,
-                {
-                    "sparsity.density": density,
-                    "sparsity.prune": pruned,
-                    "sparsity.growth": grown,
-                    "seed": seed,
-                },
+                {f"sparsity.{name}": value for name, value in zip(values, chosen)} | {"seed": seed},
             ),
         )
-        for density, pruned, grown, seed in product(densities, prune, growth, seeds)
-    ]
-    return Design("fig4", experiment, tuple(cells), draw_by_rules)
+        for chosen in product(*values.values())
+        for seed in seeds
+    )
 
 
 def table1(experiment: Experiment, seeds: Sequence[int]) -> Design:
@@ -92,7 +91,7 @@ def table1(experiment: Experiment, seeds: Sequence[int]) -> Design:
     )
 
 
-def measured_rows(rows: Sequence[SweepRow]) -> list[Measured]:
+def _measured_rows(rows: Sequence[SweepRow]) -> list[Measured]:
     """The rows of Table 1, priced by both conventions; none where dense or sparse is missing."""
     by_method = {str(row.settings["method"]): row for row in rows}
     if not {"dense", "esl"} <= by_method.keys():
@@ -132,8 +131,9 @@ def draw(
     rows, faults = sweep(design.cells, directory, tell, jobs)
     if not rows:
         raise UserError("\n".join(faults))
-    beside = MeasuredTable1(compute_table1(), measured_rows(rows)) if design.table1 else None
-    found = Sweep(design.name, to_toml(design.experiment), rows, faults, beside)
+    found = Sweep(design.name, to_toml(design.experiment), rows, faults)
+    if design.table1:
+        found = replace(found, paper=compute_table1(), measured=_measured_rows(rows))
     replace_json(directory / f"{design.name}.json", as_values(found))
     save_png(design.draw(rows), directory / f"{design.name}.png")
     return found

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from esl_lava import netfile
 from esl_lava.errors import ConfigError, FileError
-from esl_lava.experiments.account import PROBES, Findings, account
+from esl_lava.experiments.account import PROBES, account
 from esl_lava.experiments.evaluate import evaluate, load_samples
 from esl_lava.experiments.export import export
 from esl_lava.experiments.price import DEFAULT_DEVICES, price
@@ -102,7 +102,7 @@ def write(
     accounts = []
     for run in checked:
         tell(f"{run.path}: evaluating, pricing, mapping and verifying")
-        accounts.append(account(run, find(run, terms, tell)))
+        accounts.append(find(run, terms, tell))
     return put(page, accounts, names)
 
 
@@ -183,10 +183,8 @@ def labels(runs: Sequence[Path]) -> list[str]:
     ]
 
 
-def find(run: RunDirectory, terms: ReportTerms, tell: Tell) -> Findings:
-    """Evaluate, price and verify a run.
-
-    A `net.h5` that is missing is exported first.
+def find(run: RunDirectory, terms: ReportTerms, tell: Tell) -> Account:
+    """Evaluate, price, map and verify a run. A `net.h5` that is missing is exported first.
 
     Raises:
         UserError: as evaluation, pricing and verification do.
@@ -203,7 +201,7 @@ def find(run: RunDirectory, terms: ReportTerms, tell: Tell) -> Findings:
     prices = price(network, evaluation.result.counts, terms.devices)
     backends = (*BACKENDS, "lava") if terms.lava else BACKENDS
     verification = verify(run.model, run.net, samples=terms.samples, backends=backends)
-    return Findings(saved, experiment, network, test, evaluation, prices, verification)
+    return account(run, saved, experiment, network, test, evaluation, prices, verification)
 
 
 def compared(names: Sequence[str], accounts: Sequence[Account]) -> Comparison:

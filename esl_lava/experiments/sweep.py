@@ -167,7 +167,7 @@ def _say(line: str) -> None:
 
 def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
     """Do what is left to do for a cell."""
-    show = _Reporter(cell.name)
+    show = _reporter(cell.name)
     splits = _splits(cell)
     here = samedata.digests(splits)
     if os.path.exists(run.model):  # unlike Path.exists, false for an impossible name
@@ -272,19 +272,14 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-class _Reporter:
-    """Says on standard error, now and then, where a run stands."""
+def _reporter(name: str) -> Callable[[TrainingProgress], None]:
+    """What says on standard error, now and then, where a run stands."""
+    shown = time.monotonic()
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._shown = time.monotonic()
+    def show(now: TrainingProgress) -> None:
+        nonlocal shown
+        if time.monotonic() - shown > SHOW_SECONDS:
+            shown = time.monotonic()
+            _say(f"{name}: epoch {now.epoch}/{now.epochs}, loss {now.loss:.4f}")
 
-    def __call__(self, progress: TrainingProgress) -> None:
-        now = time.monotonic()
-        if now - self._shown > SHOW_SECONDS:
-            self._shown = now
-            print(
-                f"{self._name}: epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.4f}",
-                file=sys.stderr,
-                flush=True,
-            )
+    return show

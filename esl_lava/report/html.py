@@ -15,7 +15,7 @@ from markupsafe import Markup
 from esl_lava.report import canvas, pictures
 from esl_lava.report.tables import joules, percent
 from esl_lava.results.account import Account, Comparison
-from esl_lava.results.price import Stated
+from esl_lava.results.price import Stated, energies
 from esl_lava.values import Values
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def page(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": percent, "joules": joules, "words": _words}
+    environment.filters |= {"percent": percent, "joules": joules}
     numbers: dict[str, list[int]] = {}
     for number, (device, _) in enumerate(notes, 1):
         numbers.setdefault(device, []).append(number)
@@ -64,12 +64,7 @@ def page(
 
 
 def draw_run(run: Account, prefix: str) -> dict[str, Markup]:
-    """The pictures of a run: name -> its `<svg>` element.
-
-    Args:
-        run: whose.
-        prefix: unique within the page.
-    """
+    """The pictures of a run: name -> its `<svg>` element; `prefix` is unique in the page."""
     found = {
         "training": pictures.draw_training(run.history),
         "raster": pictures.draw_raster(run.sample),
@@ -78,13 +73,14 @@ def draw_run(run: Account, prefix: str) -> dict[str, Markup]:
         found["by_density"] = pictures.draw_epochs_by_density(run.history)
     if run.updates:
         found["rewiring"] = pictures.draw_rewiring(run.updates)
-    if run.sample.image is not None:
-        found["sample"] = pictures.draw_sample(run.sample.image)
+    image = run.sample.image
+    if image is not None:
+        found["sample"] = pictures.draw_sample(image)
     if run.layer is not None:
         connections = run.layer.connections
-        if run.layer.place == 0 and run.image_shape is not None:
-            found["incoming"] = pictures.draw_incoming(connections, run.image_shape)
-            found["fields"] = pictures.draw_fields(connections, run.image_shape)
+        if run.layer.place == 0 and image is not None:
+            found["incoming"] = pictures.draw_incoming(connections, image.shape)
+            found["fields"] = pictures.draw_fields(connections, image.shape)
         else:
             found["matrix"] = pictures.draw_matrix(connections)
     return _elements(found, prefix)
@@ -92,11 +88,13 @@ def draw_run(run: Account, prefix: str) -> dict[str, Markup]:
 
 def footnotes(accounts: Sequence[Account]) -> list[tuple[str, Stated]]:
     """(device, constant) of every energy constant of every device, once each."""
-    found = {}
-    for run in accounts:
-        for name, priced in run.devices.items():
-            found.update(dict.fromkeys((name, constant) for constant in priced.constants))
-    return list(found)
+    found = (
+        (name, constant)
+        for run in accounts
+        for name, priced in run.prices.items()
+        for constant in energies(priced.device)
+    )
+    return list(dict.fromkeys(found))
 
 
 def draw_comparison(accounts: Sequence[Account], comparison: Comparison) -> dict[str, Markup]:
@@ -121,8 +119,3 @@ def _elements(drawn: Mapping[str, Figure], prefix: str) -> dict[str, Markup]:
         name: Markup(canvas.svg(picture, f"{prefix}-{number}"))
         for number, (name, picture) in enumerate(drawn.items())
     }
-
-
-def _words(name: str) -> str:
-    """A key as people read it."""
-    return name.replace("_", " ")

@@ -1,14 +1,15 @@
-"""Pictures of a run: matplotlib figures, saved as a part of a page or as PNG by `canvas`.
+"""Pictures of runs and sweeps: matplotlib figures, saved in a page or as PNG by `canvas`.
 
-They are about a phone wide, so that their text can be read there; a page on a wide screen
-puts two beside one another.
+Those of a run are about a phone wide, so that their text can be read there; a page on a wide
+screen puts two beside one another. Those of a sweep show means over seeds, and single runs as
+dots.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
-from typing import TYPE_CHECKING, Literal
+from itertools import chain, cycle, pairwise
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from esl_lava.connections import Matrix
 from esl_lava.report import canvas
 from esl_lava.report.canvas import INK
 from esl_lava.results.account import Sample
+from esl_lava.results.sweep import SweepRow
 from esl_lava.results.training import Epoch, MaskUpdate, kept_epoch
 
 if TYPE_CHECKING:
@@ -57,12 +59,9 @@ def tick(value: float) -> str:
 
 
 def draw_training(history: Sequence[Epoch]) -> Figure:
-    """Validation accuracy (else the loss) over epochs, with the epoch that was kept.
+    """Validation accuracy (else the loss) over epochs (at least one), and which was kept.
 
     Below, the density of every layer, and R_s of the sparse ones.
-
-    Args:
-        history: at least one epoch.
     """
     picture, ((top,), (bottom,)) = canvas.panels(WIDTH, 5, rows=2)
     epochs = [epoch.epoch for epoch in history]
@@ -72,48 +71,31 @@ def draw_training(history: Sequence[Epoch]) -> Figure:
     if known:
         kept = kept_epoch(history)
         top.plot(epochs[kept], values[kept], "o", color=canvas.ORANGE, fillstyle="none")
-        _note(top, f"kept: epoch {epochs[kept]}, {values[kept]:.2f} %", canvas.ORANGE)
+        _note(top, f"kept: epoch {epochs[kept]}, {values[kept]:.2f} %")
     top.set_ylabel("validation accuracy (%)" if known else "loss")
-    for index, layer in enumerate(history[-1].densities):
+    for layer, shade in zip(history[-1].densities, cycle(SHADES)):
         shares = [100 * epoch.densities[layer] for epoch in history]
-        shade = SHADES[index % len(SHADES)]
         bottom.plot(epochs, shares, color=shade, linewidth=1.4, label=plain(layer))
     overall = [100 * epoch.density for epoch in history]
     bottom.plot(epochs, overall, "--", color=INK, linewidth=1, label="all layers")
     explored = [100 * epoch.exploration for epoch in history]
     bottom.plot(epochs, explored, ":", color=INK, linewidth=1.2, label="explored (R_s)")
-    bottom.set_ylim(0, 105)
-    bottom.set_ylabel("share of positions (%)")
-    bottom.set_xlabel("epoch")
+    bottom.set(ylim=(0, 105), ylabel="share of positions (%)", xlabel="epoch")
     bottom.xaxis.set_major_locator(_whole_numbers())
-    _legend(bottom, 3)
+    _legend(bottom)
     return picture
 
 
 def draw_rewiring(updates: Sequence[MaskUpdate]) -> Figure:
-    """Connections each update of the masks grew, by layer.
-
-    Args:
-        updates: at least one.
-    """
+    """Connections each update of the masks (at least one) grew, by layer."""
     picture, axis = canvas.figure(WIDTH, 2.9)
     iterations = [update.iteration for update in updates]
-    for index, layer in enumerate(updates[-1].layers):
+    for layer, shade in zip(updates[-1].layers, cycle(SHADES)):
         grown = [update.layers[layer].grown for update in updates]
-        shade = SHADES[index % len(SHADES)]
-        axis.plot(
-            iterations,
-            grown,
-            color=shade,
-            marker=".",
-            markersize=4,
-            linewidth=1.2,
-            label=plain(layer),
-        )
-    axis.set_ylim(0, None)
-    axis.set_ylabel("connections moved")
-    axis.set_xlabel("iteration")
-    _legend(axis, 3)
+        line = axis.plot(iterations, grown, color=shade, linewidth=1.2, label=plain(layer))
+        line[0].set(marker=".", markersize=4)
+    axis.set(ylim=(0, None), ylabel="connections moved", xlabel="iteration")
+    _legend(axis)
     return picture
 
 
@@ -145,13 +127,7 @@ def draw_scatter(
     for number, (x, y, first) in enumerate(zip(costs, shares, marked), 1):
         axis.plot(x, y, "o", color=canvas.ORANGE if first else canvas.BLUE, markersize=5)
         axis.annotate(
-            f"{number}",
-            (x, y),
-            textcoords="offset points",
-            xytext=(0, 6),
-            ha="center",
-            fontsize=8,
-            color=INK,
+            f"{number}", (x, y), (0, 6), textcoords="offset points", ha="center", size=8, color=INK
         )
     if max(costs) > 3 * min(costs):
         axis.set_xscale("log")
@@ -161,59 +137,38 @@ def draw_scatter(
         axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: tick(x)))
     axis.margins(x=0.2, y=0.25)
-    axis.set_xlabel(axis_label)
-    axis.set_ylabel("accuracy (%)")
+    axis.set(xlabel=axis_label, ylabel="accuracy (%)")
     return picture
 
 
 def draw_epochs_by_density(history: Sequence[Epoch]) -> Figure:
-    """Every epoch by the density of all layers and its validation accuracy.
-
-    Args:
-        history: at least one epoch, with validation accuracies.
-    """
+    """Every epoch (at least one) by the density of all layers and its validation accuracy."""
     picture, axis = canvas.figure(WIDTH, 2.9)
     last = max(1, len(history) - 1)
     shares = [(100 * e.density, 100 * (e.validation_accuracy or 0)) for e in history]
     for index, at in enumerate(shares):
-        axis.plot(
-            *at,
-            "o",
-            color=canvas.BLUE,
-            alpha=0.4 + 0.5 * index / last,
-            markersize=4,
-        )
+        axis.plot(*at, "o", color=canvas.BLUE, alpha=0.4 + 0.5 * index / last, markersize=4)
     at = shares[kept_epoch(history)]
     axis.plot(*at, "o", color=canvas.ORANGE, fillstyle="none", markersize=8)
-    _note(axis, f"kept: {at[0]:.2f} % dense, {at[1]:.2f} % right", canvas.ORANGE)
-    axis.set_xlim(0, 105)
-    axis.set_xlabel("density, all layers (%)")
-    axis.set_ylabel("validation accuracy (%)")
+    _note(axis, f"kept: {at[0]:.2f} % dense, {at[1]:.2f} % right")
+    axis.set(xlim=(0, 105), xlabel="density, all layers (%)", ylabel="validation accuracy (%)")
     return picture
 
 
-def draw_incoming(connections: Matrix, shape: tuple[int, int]) -> Figure:
-    """How many connections every pixel of the input has.
-
-    Args:
-        connections: of the layer that the image feeds.
-        shape: (rows, columns) of the image.
-    """
+def draw_incoming(connections: Matrix, shape: tuple[int, ...]) -> Figure:
+    """How many connections of a layer every pixel of its input has, of `shape` (rows, columns)."""
     picture, axis = canvas.figure(WIDTH, 3.2)
     counts = np.bincount(connections.indices, minlength=connections.n_pre).reshape(shape)
     _image(axis, _tinted(counts / max(1, counts.max()), POSITIVE))
-    axis.set_title(
-        f"connections of an input: {counts.min():,} to {counts.max():,}", fontsize=8, color=INK
-    )
+    title = f"connections of an input: {counts.min():,} to {counts.max():,}"
+    axis.set_title(title, fontsize=8, color=INK)
     return picture
 
 
-def draw_fields(connections: Matrix, shape: tuple[int, int]) -> Figure:
+def draw_fields(connections: Matrix, shape: tuple[int, ...]) -> Figure:
     """Receptive fields: the weights of some neurons, spread evenly over the layer.
 
-    Args:
-        connections: of the layer that the image feeds.
-        shape: (rows, columns) of the image.
+    Its input is an image of `shape` (rows, columns).
     """
     number = min(FIELDS, connections.n_post)
     chosen = [index * connections.n_post // number for index in range(number)]
@@ -237,11 +192,7 @@ def draw_fields(connections: Matrix, shape: tuple[int, int]) -> Figure:
 
 
 def draw_matrix(connections: Matrix) -> Figure:
-    """The mask of a layer; where it is large, the density of blocks of it.
-
-    Args:
-        connections: of the layer.
-    """
+    """The mask of a layer; where it is large, the density of blocks of it."""
     picture, axis = canvas.figure(WIDTH, 3.2)
     sides = connections.n_post, connections.n_pre
     shown = tuple(min(MATRIX_SIDE, side) for side in sides)
@@ -250,20 +201,20 @@ def draw_matrix(connections: Matrix) -> Figure:
     counts = np.bincount(rows * shown[1] + columns, minlength=shown[0] * shown[1])
     share = counts.reshape(shown) / max(1, counts.max())
     _image(axis, _tinted(share, POSITIVE), aspect="auto")
-    axis.set_xlabel(f"{sides[1]:,} inputs")
-    axis.set_ylabel(f"{sides[0]:,} neurons")
+    axis.set(xlabel=f"{sides[1]:,} inputs", ylabel=f"{sides[0]:,} neurons")
     return picture
 
 
 def draw_raster(shown: Sample) -> Figure:
-    """One sample: the image, the spikes of input and layers, and what decides."""
-    trains = {"input": shown.inputs, **shown.spikes}
-    panels = len(trains) + (shown.readout is not None)
+    """One sample: the spikes of input and layers, and what decides."""
+    run = shown.run
+    trains = {"input": run.inputs, **run.spikes}
+    panels = len(trains) + (run.readout is not None)
     ratios = [1 + 0.3 * np.log2(train.shape[1] / 16 + 1) for train in trains.values()]
-    ratios += [2.2] * (shown.readout is not None)
+    ratios += [2.2] * (run.readout is not None)
     picture, grid = canvas.panels(WIDTH, 0.6 + 0.95 * panels, panels, heights=ratios)
     axes = list(chain(*grid))
-    steps = shown.inputs.shape[0]
+    steps = run.inputs.shape[0]
     for axis, (layer, train) in zip(axes, trains.items()):
         tint = POSITIVE if layer == "input" else NEGATIVE
         share = _pooled(np.abs(train.T) / max(1, np.abs(train).max()))
@@ -278,8 +229,8 @@ def draw_raster(shown: Sample) -> Figure:
         axis.set_ylabel(f"{plain(layer)}\n({train.shape[1]})", fontsize=8)
         number = int(np.count_nonzero(train))
         axis.set_title(f"{number:,} spikes", fontsize=8, loc="right", color=INK, pad=2)
-    if shown.readout is not None:
-        _sums(axes[-1], shown.readout, shown.decision)
+    if run.readout is not None:
+        _sums(axes[-1], run.readout, shown.decision)
     last = axes[-1]
     decision = "nothing" if shown.decision is None else shown.decision
     right = "right" if shown.decision == shown.label else "wrong"
@@ -297,24 +248,124 @@ def draw_sample(image: Bytes) -> Figure:
     return picture
 
 
+def draw_by_eps(rows: Sequence[SweepRow]) -> Figure:
+    """Accuracy, and below it connections, over the setting "eps" (ESL-SNNs, Fig. 2)."""
+    picture, ((top,), (bottom,)) = canvas.panels(6, 5, rows=2, heights=[3, 2])
+    ordered = sorted(rows, key=lambda row: row.settings["eps"])
+    eps = [row.settings["eps"] for row in ordered]
+    _line(top, eps, ordered, color=canvas.BLUE)
+    top.set_ylabel("test accuracy (%)")
+    gap = min((float(b) - float(a) for a, b in pairwise(eps)), default=1.0)
+    connections = [row.connections for row in ordered]
+    bars = bottom.bar(eps, connections, width=0.6 * gap, color=canvas.GREY)
+    bottom.bar_label(bars, [f"{n:,}" for n in connections], fontsize=7, color=INK)
+    bottom.set_ylabel("connections")
+    bottom.set_xlabel("eps (Eq. 1)")
+    bottom.set_xticks(eps)
+    return picture
+
+
+def draw_by_rules(rows: Sequence[SweepRow]) -> Figure:
+    """Accuracy over growth rules, a line for each prune rule, a panel for each density.
+
+    As in ESL-SNNs, Fig. 4, but every density has its own scale, so that rules can be told
+    apart where all of them do well.
+
+    Args:
+        rows: with the settings "density", "prune" and "growth".
+    """
+    densities, prunes, growths = (
+        list(dict.fromkeys(row.settings[key] for row in rows))
+        for key in ("density", "prune", "growth")
+    )
+    width = 1.5 + max(2.0, 0.8 * len(growths)) * len(densities)
+    picture, [panels] = canvas.panels(width, 4, columns=len(densities))
+    for panel, density in zip(panels, densities):
+        panel.set_title(f"density {100 * float(density):g} %", fontsize=9, color=INK)
+        panel.set_xticks(range(len(growths)), map(str, growths), rotation=30, ha="right")
+        panel.margins(x=0.15)
+        for prune, colour in zip(prunes, SHADES):
+            line = [
+                row
+                for row in rows
+                if (row.settings["density"], row.settings["prune"]) == (density, prune)
+            ]
+            places = [growths.index(row.settings["growth"]) for row in line]
+            _line(panel, places, line, color=colour, label=prune, linewidth=0.8)
+    panels[0].set_ylabel("test accuracy (%)")
+    panels[0].legend(title="prune", fontsize=8, title_fontsize=8, frameon=False)
+    return picture
+
+
+def draw_methods(rows: Sequence[SweepRow]) -> Figure:
+    """Accuracy of each way to train (the setting "method"), beside its connections."""
+    picture, axis = canvas.figure(6, 1.2 + 0.5 * len(rows))
+    for place, row in enumerate(rows):
+        seeds = [100 * value for value in row.accuracies]
+        axis.plot(seeds, [place] * len(seeds), ".", color=canvas.GREY)
+        axis.plot(100 * row.accuracy, place, "|", color=canvas.BLUE, markersize=18)
+        above = 100 * row.accuracy, place - 0.25
+        axis.annotate(f"{above[0]:.2f} %", above, ha="center", fontsize=7, color=canvas.BLUE)
+    names = [f"{row.settings['method']}\n{row.connections:,}" for row in rows]
+    axis.set_yticks(range(len(rows)), names)
+    axis.set_ylim(len(rows) - 0.5, -0.7)
+    axis.margins(x=0.1)
+    axis.set_xlabel("test accuracy (%); dots are seeds, bars their mean")
+    axis.set_title("method, connections", fontsize=8, loc="left", color=INK)
+    return picture
+
+
+def draw_table1(rows: Sequence[SweepRow]) -> Figure:
+    """Accuracy of each way to train (the setting "method") over the operations of an inference.
+
+    These are by connections and as counted. Grey dots are single seeds.
+    """
+    picture, axis = canvas.figure(6, 3.6)
+    for row in rows:
+        accuracy = 100 * row.accuracy
+        seeds = [100 * value for value in row.accuracies]
+        axis.plot([row.connections] * len(seeds), seeds, ".", color=canvas.GREY, markersize=4)
+        axis.plot([row.sops, row.connections], [accuracy] * 2, "-", color=canvas.GREY, linewidth=1)
+        axis.plot(row.connections, accuracy, "o", color=canvas.BLUE)
+        axis.plot(row.sops, accuracy, "o", color=canvas.ORANGE)
+        said, place = f"{row.settings['method']}, {accuracy:.2f} %", (row.connections, accuracy)
+        axis.annotate(
+            said, place, (10, 0), textcoords="offset points", va="center", size=8, color=INK
+        )
+    axis.plot([], [], "o", color=canvas.BLUE, label="connections (the paper's count)")
+    axis.plot([], [], "o", color=canvas.ORANGE, label="synaptic operations, counted")
+    axis.legend(fontsize=8, frameon=False, loc="lower right")
+    axis.set_xscale("log")
+    operations = [value for row in rows for value in (row.sops, row.connections)]
+    axis.set_xlim(0.6 * min(operations), 3 * max(operations))  # room for the names
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.margins(y=0.15)
+    axis.set(xlabel="operations of an inference", ylabel="test accuracy (%)")
+    return picture
+
+
+def _line(axis: Axes, places: Sequence[Any], rows: Sequence[SweepRow], **style: Any) -> None:
+    """Means as a line, single runs as dots."""
+    axis.plot(places, [100 * row.accuracy for row in rows], marker="o", markersize=4, **style)
+    for place, row in zip(places, rows):
+        if len(row.accuracies) > 1:
+            values = [100 * value for value in row.accuracies]
+            axis.plot([place] * len(values), values, ".", color=style["color"], markersize=3)
+
+
 def _sums(axis: Axes, readout: Int32s, decision: int | None) -> None:
     steps = np.arange(1, len(readout) + 1)
     sums = readout / 64 / 64  # v carries 6 bits below weights, those 6 below 1
     for number in range(readout.shape[1]):
-        chosen = number == decision
-        axis.plot(
-            steps,
-            sums[:, number],
-            color=canvas.ORANGE if chosen else canvas.GREY,
-            linewidth=2 if chosen else 1,
-            zorder=2 if chosen else 1,
-        )
+        colour, weight = (canvas.ORANGE, 2) if number == decision else (canvas.GREY, 1)
+        axis.plot(steps, sums[:, number], color=colour, linewidth=weight, zorder=weight)
     if decision is not None:
+        last = steps[-1], sums[-1, decision]
         axis.annotate(
             f"{decision}",
-            (steps[-1], sums[-1, decision]),
+            last,
+            (4, 0),
             textcoords="offset points",
-            xytext=(4, 0),
             color=canvas.ORANGE,
             va="center",
         )
@@ -357,20 +408,13 @@ def _tinted(share: Floats, colour: tuple[float, float, float]) -> Floats:
     return np.dstack([*(np.full(share.shape, part) for part in colour), share])
 
 
-def _note(axis: Axes, text: str, colour: str) -> None:
+def _note(axis: Axes, text: str) -> None:
     axis.annotate(
-        text, (0.98, 0.06), xycoords="axes fraction", ha="right", color=colour, fontsize=8
+        text, (0.98, 0.06), xycoords="axes fraction", ha="right", color=canvas.ORANGE, fontsize=8
     )
 
 
-def _legend(axis: Axes, columns: int) -> None:
-    axis.legend(
-        fontsize=8,
-        frameon=False,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1),
-        ncols=columns,
-        labelcolor=INK,
-        handlelength=1.4,
-        columnspacing=1,
-    )
+def _legend(axis: Axes) -> None:
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 3}
+    style = {"fontsize": 8, "frameon": False, "labelcolor": INK}
+    axis.legend(**place, **style, handlelength=1.4, columnspacing=1)

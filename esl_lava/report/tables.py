@@ -10,11 +10,19 @@ from rich.table import Table
 from rich.text import Text
 
 from esl_lava.counts import Counts
+from esl_lava.devices import Device
 from esl_lava.energy.table1 import PAPER, Measured, Table1, changes, contradiction
+from esl_lava.energy.training import PHASES, TrainingCost
+from esl_lava.mapping import CoreMap, LayerMap
 from esl_lava.results.account import Account
 from esl_lava.results.evaluation import NetworkRun
-from esl_lava.results.price import Price
+from esl_lava.results.mapped import Flow
+from esl_lava.results.price import PARTS, Disagreement, Price, stated
+from esl_lava.results.sweep import SweepRow
 from esl_lava.results.verification import LayerTimes, Verification
+
+MAIN = ("sop", "operation", "mac", "add")
+"""Energy keys by which a device is listed, whichever it states."""
 
 
 def joules(value: float) -> str:
@@ -35,6 +43,34 @@ def facts(rows: Iterable[tuple[str, str]], title: str) -> RenderableType:
     for name, value in rows:
         table.add_row(name, value)
     return Group(Text(title, no_wrap=True, overflow="ignore"), table)
+
+
+def table_of(
+    title: str,
+    headings: str,
+    rows: Iterable[Iterable[str]],
+    numbers: slice = slice(1, None),
+    narrow: bool = False,
+) -> Table:
+    """A table; text is folded where it is narrow: a source that ends in an ellipsis is none.
+
+    Args:
+        title: above it, or "".
+        headings: of its columns, with ", " between them.
+        rows: the cells of each.
+        numbers: which columns stand at the right.
+        narrow: whether columns stand close, so that nine fit the hundred of a file.
+    """
+    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
+    if narrow:
+        table.padding = (0, 1, 0, 0)
+    for heading in headings.split(", "):
+        table.add_column(heading, overflow="fold")
+    for column in table.columns[numbers]:
+        column.justify = "right"
+    for cells in rows:
+        table.add_row(*cells)
+    return table
 
 
 def account(found: Account, title: str) -> RenderableType:
@@ -91,21 +127,8 @@ def verification(found: Verification, title: str) -> RenderableType:
 
 def layer_counts(counts: Counts) -> Table:
     """Weights, connections, SOPs, spikes and neuron updates per layer; run figures per sample."""
-    table = number_table(
-        "per layer; run figures per sample",
-        "layer",
-        "neurons",
-        "weights",
-        "density",
-        "connections",
-        "synapses",
-        "SOPs",
-        "spikes",
-        "updates",
-    )
-    table.padding = (0, 1, 0, 0)  # nine columns in the hundred of a file
-    for layer in counts.layers:
-        table.add_row(
+    rows = (
+        (
             layer.name,
             f"{layer.neurons:,}",
             f"{layer.weights:,}",
@@ -116,35 +139,31 @@ def layer_counts(counts: Counts) -> Table:
             f"{layer.spikes / counts.samples:,.1f}",
             f"{layer.neuron_updates // counts.samples:,}",
         )
-    return table
+        for layer in counts.layers
+    )
+    headings = "layer, neurons, weights, density, connections, synapses, SOPs, spikes, updates"
+    return table_of("per layer; run figures per sample", headings, rows, narrow=True)
 
 
 def devices(prices: Mapping[str, Price]) -> RenderableType:
     """Joules per device, measured beside the paper's convention, and what to think of it."""
-    table = number_table("joules per sample", "device", "measured", "by connections")
-    table.add_column("measured is charged for")
-    for name, priced in prices.items():
-        paper = "-" if priced.by_connections is None else joules(priced.by_connections)
-        charged = ", ".join(priced.measured.used)
-        table.add_row(name, joules(priced.measured.total), paper, charged)
-    return Group(table, Text(contradiction()))
+    rows = (
+        (
+            name,
+            joules(priced.measured.total),
+            "-" if priced.by_connections is None else joules(priced.by_connections),
+            ", ".join(priced.measured.used),
+        )
+        for name, priced in prices.items()
+    )
+    headings = "device, measured, by connections, measured is charged for"
+    return Group(table_of("joules per sample", headings, rows, slice(1, 3)), Text(contradiction()))
 
 
 def table1(result: Table1) -> RenderableType:
     """The paper's Table 1 by its convention, the printed figures beside ours."""
-    table = number_table(
-        "Table 1 of ESL-SNNs from its connection counts (784-800-10, MNIST)",
-        "network",
-        "connections",
-        "density",
-        "paper's 'FLOPS'",
-        "GPU (J)",
-        "paper",
-        "TrueNorth (J)",
-        "paper",
-    )
-    for row in result.rows:
-        table.add_row(
+    rows = (
+        (
             row.paper.model,
             f"{row.connections:,}",
             f"{row.density:.4f}",
@@ -154,6 +173,13 @@ def table1(result: Table1) -> RenderableType:
             joules(row.truenorth_joules),
             row.paper.truenorth,
         )
+        for row in result.rows
+    )
+    table = table_of(
+        "Table 1 of ESL-SNNs from its connection counts (784-800-10, MNIST)",
+        "network, connections, density, paper's 'FLOPS', GPU (J), paper, TrueNorth (J), paper",
+        rows,
+    )
     return Group(table, *(Text(f"- {remark}") for remark in result.remarks))
 
 
@@ -164,50 +190,56 @@ def table1_measured(rows: Sequence[Measured], seeds: int) -> RenderableType:
         rows: of the methods, the dense one first.
         seeds: over which they are means.
     """
-    found = number_table(
-        f"test accuracy of the exported integer networks, mean of {seeds} seeds",
-        *("network", "test %", "paper", "loss", "paper", "density", "paper", "connections"),
-    )
-    energy = number_table(
-        "joules of an inference: by connections (the paper's convention), by operations counted",
-        *("network", "GPU", "paper", "counted", "TrueNorth", "paper", "counted", "SOPs", "most"),
-    )
-    energy.padding = (0, 1, 0, 0)  # nine columns in the hundred of a file
+    found, energy = [], []
     for row in rows:
         paper = row.paper
         loss = "" if paper is None else f"{float(PAPER[0].accuracy) - float(paper.accuracy):.2f}"
-        found.add_row(
-            row.method,
-            f"{100 * row.accuracy:.2f}",
-            paper.accuracy if paper else "",
-            f"{100 * row.loss:.2f}",
-            loss,
-            f"{row.density:.4f}",
-            paper.density if paper else "",
-            f"{row.connections:,}",
+        found.append(
+            (
+                row.method,
+                f"{100 * row.accuracy:.2f}",
+                paper.accuracy if paper else "",
+                f"{100 * row.loss:.2f}",
+                loss,
+                f"{row.density:.4f}",
+                paper.density if paper else "",
+                f"{row.connections:,}",
+            )
         )
-        energy.add_row(
-            row.method,
-            joules(row.gpu),
-            paper.gpu if paper else "",
-            joules(row.gpu_by_sops),
-            joules(row.truenorth),
-            paper.truenorth if paper else "",
-            joules(row.truenorth_by_sops),
-            f"{row.sops:,.0f}",
-            f"{row.most_sops:,}",
+        energy.append(
+            (
+                row.method,
+                joules(row.gpu),
+                paper.gpu if paper else "",
+                joules(row.gpu_by_sops),
+                joules(row.truenorth),
+                paper.truenorth if paper else "",
+                joules(row.truenorth_by_sops),
+                f"{row.sops:,.0f}",
+                f"{row.most_sops:,}",
+            )
         )
-    return Group(found, energy, *(Text(f"- {sentence}") for sentence in changes(rows)))
+    return Group(
+        table_of(
+            f"test accuracy of the exported integer networks, mean of {seeds} seeds",
+            "network, test %, paper, loss, paper, density, paper, connections",
+            found,
+        ),
+        table_of(
+            "joules of an inference: by connections (the paper's convention), by operations "
+            "counted",
+            "network, GPU, paper, counted, TrueNorth, paper, counted, SOPs, most",
+            energy,
+            narrow=True,
+        ),
+        *(Text(f"- {sentence}") for sentence in changes(rows)),
+    )
 
 
 def firing_times(layers: Sequence[LayerTimes]) -> RenderableType:
     """How far the steps of spikes lie from training's exact times."""
-    table = number_table(
-        "firing steps against exact times",
-        *("layer", "spikes", "moved", "by steps", "lost or new", "mean drift"),
-    )
-    for layer in layers:
-        table.add_row(
+    rows = (
+        (
             layer.layer,
             f"{layer.fired:,}",
             f"{layer.moved:,}",
@@ -215,8 +247,11 @@ def firing_times(layers: Sequence[LayerTimes]) -> RenderableType:
             f"{layer.lost:,}",
             f"{layer.drift:.3f}",
         )
+        for layer in layers
+    )
+    headings = "layer, spikes, moved, by steps, lost or new, mean drift"
     return Group(
-        table,
+        table_of("firing steps against exact times", headings, rows),
         Text(
             "moved: not the exact time rounded up, given the same inputs and weights; lost, drift: "
             "against training with its own weights, through all layers, in steps"
@@ -226,26 +261,242 @@ def firing_times(layers: Sequence[LayerTimes]) -> RenderableType:
 
 def sources(prices: Mapping[str, Price]) -> Table:
     """Every constant of the devices, with its value, kind and source."""
-    table = text_table("constants", "device", "charge", "pJ", "kind", "source")
-    table.columns[2].justify = "right"
+    rows = (
+        (name, key, f"{constant.joules(1) * 1e12:.3f}", constant.kind, constant.source)
+        for name, priced in prices.items()
+        for key, constant in priced.device.constants.items()
+    )
+    return table_of("constants", "device, charge, pJ, kind, source", rows, slice(2, 3))
+
+
+def device_overview(devices: Sequence[Device]) -> RenderableType:
+    """A line for each device: what it is, how it is charged and its main constant."""
+    rows = []
+    for device in devices:
+        named = {one.key[7:]: one for one in stated(device)}
+        first = next((named[key] for key in MAIN if key in named), None)
+        main, kind = "unknown", ""
+        if first is not None:
+            main, kind = f"{first.key[7:]} {first.value.split(' = ')[0]}", first.kind
+        rows.append((device.name, device.title, device.charges or "nothing", main, kind))
+    return table_of("devices", "name, title, charges, main constant, kind", rows, slice(0))
+
+
+def device_details(device: Device) -> RenderableType:
+    """All constants and limits of a device with their sources, and its notes."""
+    rows = (
+        (one.key, one.value, one.kind, one.operating_point, one.source) for one in stated(device)
+    )
+    table = table_of("", "constant, value, kind, operating point, source", rows, slice(0))
+    head = f"{device.name}: {device.title} ({device.maker})"
+    return Group(Text(head), table, *(Text(f"- {note}") for note in device.notes))
+
+
+def core_map(found: CoreMap) -> RenderableType:
+    """Cores per layer, what binds, formats, and what would save a core."""
+    rows = (
+        (
+            layer.name,
+            f"{layer.neurons:,}",
+            f"{layer.connections:,}",
+            f"{layer.weights:,}",
+            percent(layer.density),
+            f"{layer.weight_bits}",
+            f"{len(layer.cores)}",
+            layer.form,
+            layer.binding.replace("_", " "),
+        )
+        for layer in found.layers
+    )
+    cores = table_of(
+        f"{found.cores} cores, {found.chips} of {found.chip} (packing {found.packing})",
+        "layer, neurons, connections, weights, not 0, weight bits, cores, format, binds",
+        rows,
+        narrow=True,
+    )
+    formats = table_of(
+        "synapse memory by format; each beats dense below its break-even density",
+        "layer, format, words, cores, break-even",
+        (
+            (
+                layer.name,
+                form,
+                f"{words:,}",
+                f"{cores}",
+                percent(layer.break_even[form]) if form in layer.break_even else "-",
+            )
+            for layer in found.layers
+            for form, (words, cores) in layer.words.items()
+        ),
+    )
+    used = table_of(
+        "used, in the layer's fullest core",
+        ", ".join(["layer", *(name.replace("_", " ") for name in found.limits)]),
+        (
+            (layer.name, *(f"{used:,}" for used, _ in found.utilisation(layer).values()))
+            for layer in found.layers
+        ),
+    )
+    used.add_section()
+    used.add_row("limit of a core", *(f"{limit:,}" for limit in found.limits.values()))
+    return Group(cores, formats, used, *(Text(_hint(layer)) for layer in found.layers if layer.fit))
+
+
+def _hint(layer: LayerMap) -> str:
+    """What would save a core of a layer."""
+    fit = layer.fit
+    assert fit is not None
+    ways = []
+    if fit.width is not None:
+        ways.append(f"{fit.width:,} neurons")
+    if fit.density is not None:
+        ways.append(f"a density of about {percent(fit.density)}")
+    return (
+        f"- {layer.name}: on {fit.cores} {'core' if fit.cores == 1 else 'cores'} "
+        f"{fit.resource.replace('_', ' ')} would be {fit.used:,} of {fit.limit:,}"
+    ) + (f"; {' or '.join(ways)} would fit" if ways else "")
+
+
+def flow(found: Flow) -> RenderableType:
+    """The floor of every layer, what bounds it, and messages per sample."""
+    messages = found.messages_per_sample
+    rows = (
+        (
+            bound.name,
+            "most" if bound.core is None else f"{bound.core}",
+            f"{bound.load['sop']:,.1f}",
+            f"{bound.load['neuron_update']:,.0f}",
+            f"{bound.load['message_in']:,.1f}",
+            *(
+                f"{bound.nanoseconds[part]:,.0f}" if bound.nanoseconds else "-"
+                for part in ("memory", "compute", "traffic")
+            ),
+            bound.state or "unknown",
+            f"{messages[bound.name]:,.1f}",
+        )
+        for bound in found.bounds
+    )
+    table = table_of(
+        "a mean step of the core that decides; messages per sample of the layer",
+        "layer, core, SOPs, updates, messages in, memory ns, compute ns, traffic ns, bound by, "
+        "messages out",
+        rows,
+    )
+    said = (
+        "A step takes an unknown time: the device states none."
+        if found.step_nanoseconds is None
+        else f"A step takes at least {found.step_nanoseconds:,.0f} ns, synchronisation included: "
+        "a floor, with nothing queueing and no hops between cores."
+    )
+    return Group(table, Text(said))
+
+
+def training(cost: TrainingCost) -> RenderableType:
+    """Operations and bytes of a training by phase, beside its dense twin."""
+    sparse, dense = cost.sparse, cost.dense
+    works = (
+        *(sparse.operations, sparse.event_operations, dense.operations),
+        *(sparse.bytes, dense.bytes),
+    )
+    table = table_of(
+        "training, all epochs: a machine that profits from every zero, and the dense twin",
+        "phase, operations, spikes only, dense twin, bytes, dense twin",
+        ((phase, *(f"{work[phase]:.2E}" for work in works)) for phase in PHASES),
+    )
+    shares = facts(
+        [
+            ("operations against the dense twin's", percent(cost.operations_ratio)),
+            ("where only spikes cost", percent(cost.event_ratio)),
+            ("bytes against the dense twin's", percent(cost.bytes_ratio)),
+            ("neuron updates, forward and backward each", f"{cost.neuron_updates:,}"),
+        ],
+        "as a share",
+    )
+    return Group(table, shares)
+
+
+def further(prices: Mapping[str, Price]) -> RenderableType:
+    """What a measured energy is made of, its span, and a dense network's beside it.
+
+    What no device has has no column.
+    """
+    headings = (*PARTS, "least", "most", "as an ANN")
+    cells: dict[str, list[float | None]] = {heading: [] for heading in headings}
+    remarks = []
     for name, priced in prices.items():
-        for key, constant in priced.device.constants.items():
-            picojoules = f"{constant.joules(1) * 1e12:.3f}"
-            table.add_row(name, key, picojoules, constant.kind, constant.source)
-    return table
+        found = priced.measured
+        for part, share in priced.parts.items():
+            cells[part].append(share or None)
+        least, most = found.span or (None, None)
+        cells["least"].append(least)
+        cells["most"].append(most)
+        cells["as an ANN"].append(priced.as_ann)
+        remarks += [Text(f"- {name}: {remark}") for remark in found.remarks]
+    shown = {heading: column for heading, column in cells.items() if any(column)}
+    title = "joules per sample: parts, span where sources disagree, a dense network run once"
+    rows = (
+        (name, *("-" if value is None else joules(value) for value in row))
+        for name, *row in zip(prices, *shown.values())
+    )
+    return Group(table_of(title, ", ".join(["device", *shown]), rows), *remarks)
 
 
-def text_table(title: str, *headings: str) -> Table:
-    """A table of text, folded where it is narrow: a source that ends in an ellipsis is none."""
-    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
+def disagreement(apart: Disagreement) -> Text:
+    """A sentence on how far the files of a chip are apart."""
+    span = f"{joules(apart.least)} to {joules(apart.most)} J a sample"
+    return Text(f"- {apart.chip}: {span} by {', '.join(apart.devices)}.")
 
 
-def number_table(title: str, first: str, *numbers: str) -> Table:
-    """A table whose first column is text, and whose other columns are numbers."""
-    table = text_table(title, first, *numbers)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    return table
+def preferred(rows: Sequence[SweepRow]) -> list[str]:
+    """What validation prefers at each density, in sentences.
+
+    Args:
+        rows: with the setting "density". Where a density has a single row, or a row without
+            validation, nothing is said of it.
+    """
+    sentences = []
+    for density in dict.fromkeys(row.settings["density"] for row in rows):
+        group = [row for row in rows if row.settings["density"] == density]
+        reached = [row.validation_accuracy for row in group]
+        if len(group) < 2 or None in reached:
+            continue
+        best = [
+            f"{', '.join(f'{k} {v}' for k, v in row.settings.items() if k != 'density')} "
+            f"({_hundredths(row.accuracy)} % on the test split)"
+            for row, value in zip(group, reached)
+            if value == max(known for known in reached if known is not None)
+        ]
+        sentences.append(f"at density {density:g} validation prefers {' and '.join(best)}")
+    return sentences
+
+
+def sweep_table(rows: Sequence[SweepRow], title: str) -> RenderableType:
+    """A line for each setting: means over its seeds, +- the sample standard deviation.
+
+    "sparse" is the density of the sparse layers, as it came out.
+    """
+    varied = [name for name in rows[0].settings if name != "density"]
+    measured = ("sparse %", "test %", "+-", "valid. %", "R_s %", "connections", "SOPs")
+    cells = (
+        (
+            *(_setting(row.settings[name]) for name in varied),
+            _hundredths(row.sparse_density),
+            _hundredths(row.accuracy),
+            _hundredths(row.spread),
+            _hundredths(row.validation_accuracy),
+            _hundredths(row.exploration),
+            f"{row.connections:,}",
+            f"{row.sops:,.0f}",
+        )
+        for row in rows
+    )
+    table = table_of("", ", ".join([*varied, *measured]), cells, narrow=True)
+    return Group(Text(title), table)  # as a table's own, it would be broken at its width
+
+
+def _hundredths(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.2f}"
+
+
+def _setting(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:g}"

@@ -11,17 +11,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from esl_lava.arrays import Array, Bytes, Int32s
+from esl_lava.arrays import Array, Bytes
 from esl_lava.config import Experiment, to_toml
 from esl_lava.energy.table1 import PaperRow
 from esl_lava.energy.training import TrainingCost
 from esl_lava.network import Matrix, Network
-from esl_lava.results.evaluation import Evaluation
+from esl_lava.results.evaluation import Evaluation, Recording
 from esl_lava.results.mapped import Mapped
-from esl_lava.results.price import Disagreement, Price, Stated, stated
+from esl_lava.results.price import Disagreement, Price, energies
 from esl_lava.results.training import Epoch, MaskUpdate, kept_epoch
 from esl_lava.results.verification import Verification
-from esl_lava.values import Keys, keys
+from esl_lava.simulate.result import NO_DECISION
+from esl_lava.values import Keys, as_values, keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,22 +30,21 @@ class Sample:
     """One sample, as a network sees it.
 
     Attributes:
-        inputs: (T, inputs) spikes.
-        spikes: layer name -> (T, neurons).
-        readout: (T, classes) v of the integrator, or None where the last layer fires.
+        run: of the network on it.
         image: (rows, columns) uint8, or None where the sample is no image.
         label: the true class.
-        decision: the network's; None where nothing decides.
     """
 
     KEYS: ClassVar[Keys] = keys("label decision")
 
-    inputs: Array
-    spikes: Mapping[str, Bytes]
-    readout: Int32s | None
+    run: Recording
     image: Bytes | None
     label: int
-    decision: int | None
+
+    @property
+    def decision(self) -> int | None:
+        """The class that the network decides on; None where nothing decides."""
+        return None if self.run.decision == NO_DECISION else self.run.decision
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,44 +79,6 @@ def _spread(counts: Array) -> tuple[int, float, int]:
 
 
 @dataclass(frozen=True)
-class ReportedPrice:
-    """A price, with what a reader of the page needs of the device."""
-
-    KEYS: ClassVar[Keys] = keys("*=price price.device.title price.device.notes constants")
-
-    price: Price
-
-    @property
-    def constants(self) -> list[Stated]:
-        """What energies the device's file states."""
-        return [one for one in stated(self.price.device) if one.key.startswith(("energy", "mem"))]
-
-
-@dataclass(frozen=True)
-class ReportedVerification:
-    """A verification without its totals, which the account has as its own."""
-
-    KEYS: ClassVar[Keys] = keys(
-        "found.reference found.backends integers_compared=found.integers.compared "
-        "integers_that_differ=found.integers.total integer_differences=found.integers.sentences "
-        "differences_by_backend=found.differences found.not_run "
-        "first_difference=found.first_sentence firing_times=found.times"
-    )
-
-    found: Verification
-
-
-@dataclass(frozen=True, eq=False)
-class ReportedMap:
-    """A network on a chip that holds it."""
-
-    KEYS: ClassVar[Keys] = keys("fits *=mapped")
-
-    mapped: Mapped
-    fits: ClassVar[bool] = True
-
-
-@dataclass(frozen=True)
 class Misfit:
     """A network on a chip that cannot hold it.
 
@@ -125,11 +87,8 @@ class Misfit:
         violations: of its limits, a sentence each.
     """
 
-    KEYS: ClassVar[Keys] = keys("fits chip violations")
-
     chip: str
     violations: tuple[str, ...]
-    fits: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -183,7 +142,6 @@ class Account:
         updates: of its masks.
         sparse_density: of the layers made sparse alone; None where there is none.
         layer: whose connections are shown, if any is a matrix.
-        image_shape: (rows, columns) of a sample, where it is an image.
         sample: the first of the test split, run.
         verification: of some samples of that.
         prices: device -> joules of the evaluation.
@@ -203,7 +161,7 @@ class Account:
         "samples_verified=verification.samples spikes_compared=verification.spikes "
         "positions_compared=verification.positions differences=verification.total "
         "verification=reported_verification devices disagreements training=cost table1 "
-        "core_maps config config_toml trained_by digests"
+        "core_maps=reported_maps config config_toml trained_by digests"
     )
 
     config: Experiment
@@ -214,14 +172,13 @@ class Account:
     updates: Sequence[MaskUpdate]
     sparse_density: float | None
     layer: ShownLayer | None
-    image_shape: tuple[int, int] | None
     sample: Sample
     verification: Verification
     prices: Mapping[str, Price]
     disagreements: Sequence[Disagreement]
     cost: TrainingCost
     table1: BesideTable1 | None
-    core_maps: Mapping[str, ReportedMap | Misfit]
+    core_maps: Mapping[str, Mapped | Misfit]
     digests: Mapping[str, str]
 
     @property
@@ -236,14 +193,32 @@ class Account:
         return self.history[kept_epoch(self.history)]
 
     @property
-    def reported_verification(self) -> ReportedVerification:
-        """The verification without its totals."""
-        return ReportedVerification(self.verification)
+    def reported_verification(self) -> dict[str, object]:
+        """The verification without its totals, which the account has as its own."""
+        found, own = self.verification, {"samples", "spikes", "positions", "total"}
+        told = {key: value for key, value in as_values(found).items() if found.KEYS[key] not in own}
+        return {"reference": found.reference, "backends": found.backends, **told}
 
     @property
-    def devices(self) -> dict[str, ReportedPrice]:
-        """Device -> its price, with what a reader needs of it."""
-        return {name: ReportedPrice(priced) for name, priced in self.prices.items()}
+    def devices(self) -> dict[str, dict[str, object]]:
+        """Device -> its price, with what a reader of the page needs of the device."""
+        return {
+            name: {
+                **as_values(price),
+                "title": price.device.title,
+                "notes": price.device.notes,
+                "constants": energies(price.device),
+            }
+            for name, price in self.prices.items()
+        }
+
+    @property
+    def reported_maps(self) -> dict[str, dict[str, object]]:
+        """Chip -> where the network lies and that it fits, or why it does not."""
+        return {
+            chip: {"fits": isinstance(found, Mapped), **as_values(found)}
+            for chip, found in self.core_maps.items()
+        }
 
     @property
     def config_toml(self) -> str:

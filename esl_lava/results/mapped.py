@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from esl_lava.arrays import Floats, Ints
 from esl_lava.counts import Counts
-from esl_lava.devices import Device
 from esl_lava.mapping import CoreMap, LayerBound, LayerMap, Traffic
 from esl_lava.values import Keys, keys
 
@@ -25,19 +24,6 @@ class Activity:
 
     counts: Counts
     spikes: dict[str, Ints]
-
-
-@dataclass(frozen=True)
-class FormatUse:
-    """What a layer takes in a format of synapse memory.
-
-    Attributes:
-        words: of synapse memory.
-        cores: that hold them.
-    """
-
-    words: int
-    cores: int
 
 
 @dataclass(frozen=True)
@@ -64,9 +50,12 @@ class MappedLayer:
         return len(self.layer.cores)
 
     @property
-    def by_format(self) -> dict[str, FormatUse]:
-        """Format -> what the layer takes in it."""
-        return {form: FormatUse(*use) for form, use in self.layer.words.items()}
+    def by_format(self) -> dict[str, dict[str, int]]:
+        """Format -> what the layer takes in it: words of synapse memory, and their cores."""
+        return {
+            form: {"words": words, "cores": cores}
+            for form, (words, cores) in self.layer.words.items()
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +94,6 @@ class Mapped:
     """A network on a chip.
 
     Attributes:
-        device: the chip.
         core_map: which cores hold it.
         flow: between them, in the run that was measured; None without one.
     """
@@ -114,7 +102,6 @@ class Mapped:
         "core_map.chip core_map.packing core_map.cores core_map.chips layers *=flow"
     )
 
-    device: Device
     core_map: CoreMap
     flow: Flow | None = None
 

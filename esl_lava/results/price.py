@@ -135,13 +135,17 @@ def stated(device: Device) -> list[Stated]:
     if device.capacity is not None:
         for key, limit in device.capacity:
             if hasattr(limit, "source"):
-                value = f"{limit.value:,}"
-                found.append(Stated(f"capacity.{key}", value, limit.kind, "", limit.source))
+                found.append(_sourced(f"capacity.{key}", f"{limit.value:,}", limit))
     return found
 
 
+def energies(device: Device) -> list[Stated]:
+    """What energies a device file states."""
+    return [one for one in stated(device) if one.key.startswith(("energy", "mem"))]
+
+
 def _sourced(key: str, value: str, constant: object) -> Stated:
-    said = (str(getattr(constant, name)) for name in ("kind", "operating_point", "source"))
+    said = (str(getattr(constant, name, "")) for name in ("kind", "operating_point", "source"))
     return Stated(key, value, *said)
 
 

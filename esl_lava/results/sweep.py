@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from esl_lava.energy.table1 import Measured, Table1
-from esl_lava.values import Keys, keys
+from esl_lava.values import OPTIONAL, Keys, keys
 
 
 @dataclass(frozen=True)
@@ -114,19 +114,6 @@ class SweepRow:
 
 
 @dataclass(frozen=True)
-class MeasuredTable1:
-    """The paper's Table 1, and networks trained here.
-
-    Attributes:
-        paper: recomputed from its connection counts.
-        measured: of the methods; none where the dense or the sparse network is missing.
-    """
-
-    paper: Table1
-    measured: Sequence[Measured]
-
-
-@dataclass(frozen=True)
 class Sweep:
     """What a design's runs reached.
 
@@ -135,13 +122,14 @@ class Sweep:
         config: what every run shares but for what is varied, as TOML.
         rows: one for each setting, of the runs that did not fail.
         failed: a sentence for every run that did.
-        table1: the paper's, where it stands beside.
+        paper: its Table 1 from connection counts, where that stands beside.
+        measured: the rows of that table by our networks; none where the dense or the sparse
+            network is missing.
     """
-
-    KEYS: ClassVar[Keys] = keys("figure config rows failed *=table1")
 
     figure: str
     config: str
     rows: Sequence[SweepRow]
     failed: Sequence[str]
-    table1: MeasuredTable1 | None
+    paper: Table1 | None = field(default=None, metadata=OPTIONAL)
+    measured: Sequence[Measured] | None = field(default=None, metadata=OPTIONAL)

@@ -36,29 +36,23 @@ class Epoch:
     silent: Mapping[str, int] | None = field(default=None, metadata=OPTIONAL)
     beyond_range: Mapping[str, float] | None = field(default=None, metadata=OPTIONAL)
 
-    @classmethod
-    def from_stored(cls, entry: Mapping[str, Any]) -> Epoch:
-        """The record in an entry of a model.pt's history.
-
-        Raises:
-            DataError: where the entry is no such record.
-        """
-        known = {one.name for one in fields(cls)}
-        try:
-            return cls(**{key: value for key, value in entry.items() if key in known})
-        except TypeError:
-            raise DataError(
-                f"the history holds an epoch with {', '.join(map(str, entry)) or 'nothing'}"
-            ) from None
-
 
 def read_history(entries: Iterable[Mapping[str, Any]]) -> list[Epoch]:
-    """The epochs of a stored history, in order.
+    """The epochs of a model.pt's history, in order.
 
     Raises:
         DataError: where an entry is no record of an epoch.
     """
-    return [Epoch.from_stored(entry) for entry in entries]
+    known = {one.name for one in fields(Epoch)}
+    history = []
+    for entry in entries:
+        try:
+            history.append(Epoch(**{key: entry[key] for key in entry if key in known}))
+        except TypeError:
+            raise DataError(
+                f"the history holds an epoch with {', '.join(map(str, entry)) or 'nothing'}"
+            ) from None
+    return history
 
 
 def kept_epoch(history: Sequence[Epoch]) -> int:

@@ -32,15 +32,11 @@ class IntegerDifference:
     def __str__(self) -> str:
         of = f" of {self.place}" if self.place else ""
         all_of_them = f" ({self.count:,} such differences)" if self.count > 1 else ""
+        where = "network" if self.layer is None else f"layer {self.layer}"
         return (
-            f"{self.where}: {self.quantity}{of} is {self.found} in the file, "
+            f"{where}: {self.quantity}{of} is {self.found} in the file, "
             f"{self.expected} in the model{all_of_them}"
         )
-
-    @property
-    def where(self) -> str:
-        """The layer or the network, in words."""
-        return "network" if self.layer is None else f"layer {self.layer}"
 
 
 @dataclass(frozen=True)

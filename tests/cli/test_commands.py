@@ -781,17 +781,14 @@ def test_demo_for_people(
     """What is printed of a demo, which is here made of the tiny run."""
     from esl_lava.experiments import demo as demos
     from esl_lava.experiments import report as reports
-    from esl_lava.experiments.account import account
     from esl_lava.experiments.rundir import RunDirectory
     from esl_lava.results.verification import IntegerComparison, IntegerDifference
 
     run = RunDirectory(tiny.path)
-    findings = reports.find(run, reports.ReportTerms(samples=3), lambda line: None)
-    network, evaluation = findings.network, findings.evaluation
-    whole = account(run, findings)
+    whole = reports.find(run, reports.ReportTerms(samples=3), lambda line: None)
+    network, evaluation = whole.network, whole.evaluation
     written = reports.put(tmp_path / "page.html", [whole], ["run"])
-    found = demos.Demo(whole, written)
-    monkeypatch.setattr(demos, "demo", lambda *arguments: found)
+    monkeypatch.setattr(demos, "demo", lambda *arguments: written)
     done = invoke("demo", "-o", tmp_path / "new")
     assert done.code == 0, done.err
     counts = evaluation.result.counts
@@ -807,7 +804,7 @@ def test_demo_for_people(
         "density, all layers": f"{100 * network.density:.2f} %",
         "connections": f"{network.connections:,}",
         "samples verified on Lava": "3",
-        "spikes compared": f"{findings.verification.spikes:,}",
+        "spikes compared": f"{whole.verification.spikes:,}",
         "differences": "0",
         "SOPs per sample": f"{counts.sops / 357:,.1f}",
         **joules,
@@ -817,9 +814,12 @@ def test_demo_for_people(
 
     other = IntegerDifference("hidden1", "bias", 2, "neuron 3", 0, 1)
     compared = IntegerComparison(90, (other,))
-    broken = dataclasses.replace(findings.verification, integers=compared)
-    written = dataclasses.replace(written, values={**written.values, "differences": 2})
-    found = demos.Demo(dataclasses.replace(whole, verification=broken), written)
+    broken = dataclasses.replace(whole.verification, integers=compared)
+    written = dataclasses.replace(
+        written,
+        values={**written.values, "differences": 2},
+        accounts={"run": dataclasses.replace(whole, verification=broken)},
+    )
     done = invoke("demo", "-o", tmp_path / "new", "--json")
     assert done.code == 1
     assert done.json["differences"] == 2

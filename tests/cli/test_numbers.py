@@ -196,7 +196,7 @@ def test_json_of_a_number_that_is_not_finite_is_refused_by_its_place(
 ) -> None:
     values = {"devices": {"chip": {"joules": [1.0, float("nan")]}}}
     with pytest.raises(DataError, match=r"devices\.chip\.joules\.1 is nan, which is not a finite"):
-        output.print_json(values)
+        output.answer(True, values)
     assert capsys.readouterr().out == ""
 
 

@@ -9,7 +9,7 @@ from esl_lava.energy import EnergyBreakdown
 from esl_lava.energy.training import TrainedLayer, TrainingSchedule, training_cost
 from esl_lava.mapping import layer_bounds, map_network, step_nanoseconds, traffic
 from esl_lava.network import INPUT
-from esl_lava.report import hardware
+from esl_lava.report import tables
 from esl_lava.results.mapped import Flow
 from esl_lava.results.price import DeviceFacts, Disagreement, Price, stated
 from esl_lava.values import as_values
@@ -24,7 +24,7 @@ def words(shown: str) -> str:
 @pytest.mark.parametrize("name", device_names())
 def test_everything_a_file_states_is_listed_with_its_source(name: str) -> None:
     device = load_device(name)
-    shown = words(text(hardware.device_details(device), 400))
+    shown = words(text(tables.device_details(device), 400))
     for one in stated(device):
         assert words(f"{one.key} {one.value} {one.kind} {one.operating_point}") in shown
         assert words(one.source) in shown
@@ -54,7 +54,7 @@ def test_values_show_how_they_came_about() -> None:
 
 def test_the_overview_names_the_main_constant_or_that_there_is_none() -> None:
     devices = [load_device(name) for name in ("cpu_i7_4960x", "loihi2", "rolls")]
-    lines = [cells(line) for line in text(hardware.device_overview(devices), 150).splitlines()]
+    lines = [cells(line) for line in text(tables.device_overview(devices), 150).splitlines()]
     assert any(line[:1] == ["cpu_i7_4960x"] and "mac 8,600 pJ" in line for line in lines)
     assert any(line[:1] == ["loihi2"] and line[-2:] == ["nothing", "unknown"] for line in lines)
     assert any(line[:1] == ["rolls"] and "sop 0.077 pJ" in line for line in lines)
@@ -62,7 +62,7 @@ def test_the_overview_names_the_main_constant_or_that_there_is_none() -> None:
 
 def test_a_core_map_shows_cores_formats_limits_and_what_would_help() -> None:
     found = map_network(paper(1.0), load_device("loihi1"), packed="nengo-loihi")
-    shown = text(hardware.core_map(found))
+    shown = text(tables.core_map(found))
     lines = [cells(line) for line in shown.splitlines()]
     assert "7 cores, 1 of loihi1 (packing nengo-loihi)" in shown
     assert [
@@ -85,7 +85,7 @@ def test_bounds_are_shown_where_times_are_known(chip: str, said: str) -> None:
     bounds = layer_bounds(found, sent, device, 10)
     counts = Counts(samples=1, steps=10, input_spikes=784, layers=())
     flow = Flow(counts, sent, bounds, step_nanoseconds(bounds, device))
-    shown = text(hardware.flow(flow))
+    shown = text(tables.flow(flow))
     assert said in shown
     (line,) = (cells(line) for line in shown.splitlines() if cells(line)[:1] == ["readout"])
     assert line[-1] == "0.0"
@@ -95,7 +95,7 @@ def test_bounds_are_shown_where_times_are_known(chip: str, said: str) -> None:
 def test_a_training_is_shown_beside_its_dense_twin() -> None:
     layer = TrainedLayer("a", 10, 200, 200, 0.25, [0.5], moved=5)
     cost = training_cost([layer], TrainingSchedule(100, 10, 4, 2, "random"))
-    shown = text(hardware.training(cost))
+    shown = text(tables.training(cost))
     lines = [cells(line) for line in shown.splitlines()]
     assert [line for line in lines if line[:1] == ["forward"]] == [
         ["forward", "4.00E+04", "1.00E+04", "8.00E+04", "5.20E+04", "5.20E+04"]
@@ -110,7 +110,7 @@ def test_parts_spans_and_remarks_of_energies() -> None:
         *("chip", 1e-6, 2e-6, 0.0, ("sop",)), span=(1e-6, 4e-6), remarks=("mind this",)
     )
     priced = Price(load_device("rolls"), found, 1e-6, None)
-    shown = text(hardware.further({"chip": priced}))
+    shown = text(tables.further({"chip": priced}))
     # A part that nothing is charged for has no column.
     lines = [cells(line) for line in shown.splitlines()]
     assert ["device", "synapses", "neurons", "least", "most"] in lines
@@ -118,9 +118,9 @@ def test_parts_spans_and_remarks_of_energies() -> None:
     assert "- chip: mind this" in shown
     plain = EnergyBreakdown(*("gpu", 3e-6, 0.0, 0.0, ("operation",)))
     both = {"chip": priced, "gpu": Price(load_device("rolls"), plain, 1e-6, 5e-6)}
-    lines = [cells(line) for line in text(hardware.further(both)).splitlines()]
+    lines = [cells(line) for line in text(tables.further(both)).splitlines()]
     assert ["device", "synapses", "neurons", "least", "most", "as an ANN"] in lines
     assert ["chip", "1.00E-06", "2.00E-06", "1.00E-06", "4.00E-06", "-"] in lines
     assert ["gpu", "3.00E-06", "-", "-", "-", "5.00E-06"] in lines
-    said = hardware.disagreement(Disagreement("Loihi 1", ("a", "b"), 1e-6, 2e-6))
+    said = tables.disagreement(Disagreement("Loihi 1", ("a", "b"), 1e-6, 2e-6))
     assert str(said) == "- Loihi 1: 1.00E-06 to 2.00E-06 J a sample by a, b."

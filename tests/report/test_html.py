@@ -15,9 +15,11 @@ from esl_lava.devices import load_device
 from esl_lava.energy import EnergyBreakdown
 from esl_lava.network import Matrix
 from esl_lava.report import canvas, html, pictures
-from esl_lava.results.account import Comparison, Place, ReportedPrice, Sample, ShownLayer
+from esl_lava.results.account import Comparison, Place, Sample, ShownLayer
+from esl_lava.results.evaluation import Recording
 from esl_lava.results.price import Price, Stated
 from esl_lava.results.training import Epoch, LayerMoves, MaskUpdate
+from esl_lava.simulate.result import NO_DECISION
 
 NASTY = '<script>alert("&")</script>'
 
@@ -108,14 +110,13 @@ def written(runs: Sequence[dict[str, Any]], pictured: Sequence[Mapping[str, Mark
 
 def sample(readout: bool = True) -> Sample:
     draw = np.random.default_rng(1)
-    return Sample(
+    run = Recording(
         draw.integers(0, 2, (5, 4)).astype(np.uint8),
         {"hidden$1": draw.integers(0, 2, (5, 3)).astype(np.uint8)},
         draw.integers(0, 9000, (5, 10)).astype(np.int32) if readout else None,
-        draw.integers(0, 256, (2, 2)).astype(np.uint8),
-        3,
-        None,
+        NO_DECISION,
     )
+    return Sample(run, draw.integers(0, 256, (2, 2)).astype(np.uint8), 3)
 
 
 def account(**changes: Any) -> Any:
@@ -126,7 +127,6 @@ def account(**changes: Any) -> Any:
         "updates": [MaskUpdate(3, {"hidden$1": LayerMoves(2, 2, 5)})],
         "sample": sample(),
         "layer": ShownLayer("hidden1", 0, layer()),
-        "image_shape": (2, 2),
         "network": SimpleNamespace(density=0.5),
         "evaluation": SimpleNamespace(accuracy=0.95),
     }
@@ -237,8 +237,8 @@ def test_what_failed_is_said() -> None:
 
 def test_footnotes_are_numbered_once() -> None:
     joules = EnergyBreakdown("chip", 1e-6, 0.0, 0.0, ("sop",))
-    price = ReportedPrice(Price(load_device("rolls"), joules, None, None))
-    runs = [account(devices={"a": price}), account(devices={"a": price, "b": price})]
+    price = Price(load_device("rolls"), joules, None, None)
+    runs = [account(prices={"a": price}), account(prices={"a": price, "b": price})]
     found = [(device, one.key) for device, one in html.footnotes(runs)]
     assert found == [("a", "energy.sop"), ("b", "energy.sop")]
     assert page(run(label="a"), run(label="b")).count('<li id="note1">') == 1
@@ -250,7 +250,6 @@ def test_what_does_not_exist_is_not_drawn() -> None:
         updates=[],
         sample=replace(sample(readout=False), image=None),
         layer=ShownLayer("readout", 1, layer()),
-        image_shape=None,
     )
     made = html.draw_run(bare, "r")
     assert sorted(made) == ["matrix", "raster", "training"]

@@ -12,6 +12,7 @@ from esl_lava.errors import FileError
 from esl_lava.report import canvas
 from esl_lava.report.pictures import draw_raster, draw_training
 from esl_lava.results.account import Sample
+from esl_lava.results.evaluation import Recording
 from esl_lava.results.training import Epoch
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -38,7 +39,7 @@ def raster(decision: int = 7) -> Figure:
         "hidden2": np.zeros((6, 5), np.uint8),  # a silent layer
     }
     inputs = draw.integers(0, 2, (6, 64)).astype(np.uint8)
-    return draw_raster(Sample(inputs, spikes, readout, None, 7, decision))
+    return draw_raster(Sample(Recording(inputs, spikes, readout, decision), None, 7))
 
 
 @pytest.mark.parametrize("draw", [training, raster])

@@ -27,7 +27,7 @@ def test_most_operations_are_those_that_were_counted() -> None:
 
 def test_a_sweep_without_a_paper_beside_it_says_nothing_of_one() -> None:
     row = SweepRow.of({"eps": 10.0}, [3, 4], OUTCOMES)
-    values = as_values(Sweep("fig2", "seed = 1", [row], [], None))
+    values = as_values(Sweep("fig2", "seed = 1", [row], []))
     assert values == {
         "figure": "fig2",
         "config": "seed = 1",

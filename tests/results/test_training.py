@@ -34,7 +34,7 @@ def history(accuracies: list[float | None], densities: list[float] | None = None
 
 
 def test_what_is_stored_is_what_was_read() -> None:
-    epoch = Epoch.from_stored(STORED)
+    (epoch,) = read_history([STORED])
     assert (epoch.epoch, epoch.densities["readout"], epoch.silent) == (3, 1.0, {"hidden1": 2})
     assert list(as_values(epoch).items()) == list(STORED.items())  # in this order, too
 
