@@ -185,7 +185,8 @@ def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
     kept = history[kept_epoch(history)]
     network = export(run.model, run.net, overwrite=True).network
     test, encoding = splits["test"], encoding_of(network)
-    once = cell.experiment.model.kind == "single_spike"
+    pause = max(1, encoding.steps - 1)  # to the end of the sample: neurons fire once
+    once = all(layer.neuron.refractory >= pause for layer in network.layers)
     found = evaluate(network, test, encoding, probes=Probes(sops=once))
     assert found.accuracy is not None  # a data set has labels
     outcome = Outcome(
@@ -276,10 +277,11 @@ def _reporter(name: str) -> Callable[[TrainingProgress], None]:
     """What says on standard error, now and then, where a run stands."""
     shown = time.monotonic()
 
-    def show(now: TrainingProgress) -> None:
+    def show(progress: TrainingProgress) -> None:
         nonlocal shown
-        if time.monotonic() - shown > SHOW_SECONDS:
-            shown = time.monotonic()
-            _say(f"{name}: epoch {now.epoch}/{now.epochs}, loss {now.loss:.4f}")
+        now = time.monotonic()
+        if now - shown > SHOW_SECONDS:
+            shown = now
+            _say(f"{name}: epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.4f}")
 
     return show

@@ -327,7 +327,7 @@ def test_progress_is_told_now_and_then(
 
     now = iter([0.0, 30.0, 61.0, 90.0, 130.0])
     monkeypatch.setattr("time.monotonic", lambda: next(now))
-    report = sweeps._Reporter("eps-60_seed-1")
+    report = sweeps._reporter("eps-60_seed-1")
     for step in range(1, 5):
         report(TrainingProgress(step, 9, 1, 3, 0.5))
     line = "eps-60_seed-1: epoch 1/3, loss 0.5000\n"
