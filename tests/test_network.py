@@ -17,7 +17,9 @@ from esl_lava.network import (
     Cuba,
     Injection,
     Input,
+    Layer,
     Matrix,
+    Network,
 )
 from tests.graphs import a_layer, a_network
 from tests.netfile.networks import assert_same, random_convolution, random_network
@@ -536,3 +538,39 @@ def test_refractory_periods() -> None:
             Cuba(4096, 0, 5, wrong)
     with pytest.raises(TypeError):
         Cuba(4096, 0, 5, 2.5)  # type: ignore[arg-type]
+
+
+def test_inputs_that_a_layer_cannot_have() -> None:
+    square = Matrix.from_dense(np.ones((2, 2), int))
+    first, own = Input(INPUT, square), Input("a", square)
+    for inputs, message in (
+        ((), "needs a first input that is not itself"),
+        ((own, first), "needs a first input that is not itself"),
+        ((first, own, own), "2 of its inputs are recurrent, more than 1"),
+        ((first, Input("a", square, [1, 1])), "recurrent connections have no delays"),  # type: ignore[arg-type]
+        ((first, Input(INPUT, Injection((2,)))), "injected input has to be its first input"),
+        ((first, Input(INPUT, square, [0, 63])), "delay 63 is outside 0..62"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ValueError, match=f"layer a: .*{message}"):
+            Layer("a", inputs, LIF)
+
+
+def test_a_layer_that_never_fires_feeds_no_other() -> None:
+    square = Matrix.from_dense(np.ones((2, 2), int))
+    silent = Layer("a", (Input(INPUT, square),), INTEGRATOR)
+    other = Layer("b", (Input("a", square),), LIF)
+    with pytest.raises(ValueError, match="layer a never fires but feeds layer b"):
+        Network((silent, other))
+
+
+def test_late_is_said_of_every_input() -> None:
+    square = Matrix.from_dense(np.ones((2, 2), int))
+    late = Input(INPUT, square, np.array([3, 0], np.int32))
+    layer = Layer("a", (Input(INPUT, square), late, Input("a", square)), LIF)
+    steps = [np.ravel(layer.late(given)).tolist() for given in layer.inputs]
+    assert steps == [[0], [3, 0], [1]]
+    assert [name for name, _ in layer.named()] == [
+        "weight",
+        "weight of the skip from input",
+        "recurrent weight",
+    ]
