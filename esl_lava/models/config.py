@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from esl_lava.chip import DECAY_UNITY
+from esl_lava.chip import DECAY_UNITY, WEIGHT_SCALE
 from esl_lava.data.config import Encoding
 from esl_lava.errors import ConfigError
 from esl_lava.tomlfile import Fraction, Positive, TomlTable, shorten
@@ -72,7 +72,7 @@ class MultiSpike(_Network):
     voltage_decay: Fraction = Field(
         0.5, description="share of the membrane potential lost per step; 0.5 is tau = 0.5 (Eq. 7)"
     )
-    threshold: Annotated[float, Field(ge=1 / 64, lt=2048, allow_inf_nan=False)] = Field(
+    threshold: Annotated[float, Field(ge=1 / WEIGHT_SCALE, lt=2048, allow_inf_nan=False)] = Field(
         1.0, description="firing threshold, in units of the weights; a multiple of 1/64"
     )
     tau_grad: Positive = Field(
@@ -89,9 +89,9 @@ class MultiSpike(_Network):
     @field_validator("threshold")
     @classmethod
     def _threshold_is_on_the_grid(cls, threshold: float) -> float:
-        if (threshold * 64) % 1:
+        if (threshold * WEIGHT_SCALE) % 1:
             raise ValueError(
-                f"model.threshold {threshold} is not a multiple of 1/64, "
+                f"model.threshold {threshold} is not a multiple of 1/{WEIGHT_SCALE}, "
                 "so the chip could not hold it"
             )
         return threshold

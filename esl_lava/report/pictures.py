@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from esl_lava.arrays import Bytes, Floats, Int32s
+from esl_lava.chip import STATE_SHIFT, WEIGHT_SCALE
 from esl_lava.connections import Matrix
 from esl_lava.report import canvas
 from esl_lava.report.canvas import INK
@@ -355,7 +356,7 @@ def _line(axis: Axes, places: Sequence[Any], rows: Sequence[SweepRow], **style: 
 
 def _sums(axis: Axes, readout: Int32s, decision: int | None) -> None:
     steps = np.arange(1, len(readout) + 1)
-    sums = readout / 64 / 64  # v carries 6 bits below weights, those 6 below 1
+    sums = readout / (1 << STATE_SHIFT) / WEIGHT_SCALE
     for number in range(readout.shape[1]):
         colour, weight = (canvas.ORANGE, 2) if number == decision else (canvas.GREY, 1)
         axis.plot(steps, sums[:, number], color=colour, linewidth=weight, zorder=weight)

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
-from esl_lava.chip import DECAY_UNITY
+from esl_lava.chip import DECAY_UNITY, WEIGHT_RANGE, WEIGHT_SCALE
 from esl_lava.config import Experiment
 from esl_lava.data.samples import TrainingSamples
 from esl_lava.models.mlp import SpikingMLP
@@ -94,7 +94,7 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
             decide=lambda outputs: outputs.sum(dim=2).argmax(dim=1),
             fired=lambda _, outputs: [spikes.sum(dim=(0, 2)) > 0 for spikes in outputs[:-1]],
             thinning=math.sqrt,
-            ends=lambda _: (-256 / 64, 254 / 64),  # of SLAYER's grid, even integers / 64
+            ends=lambda _: (WEIGHT_RANGE[0] / WEIGHT_SCALE, WEIGHT_RANGE[1] / WEIGHT_SCALE),
             beyond="beyond the range of 8 bits",
             adam=lambda engine: torch.optim.Adam if engine == "slayer" else Adam,
         ),
