@@ -27,6 +27,10 @@ class BackendError(UserError):
     """A simulator is missing, failed or ran past its deadline."""
 
 
+class PackageError(UserError):
+    """A package that only some commands need is not installed."""
+
+
 class LimitError(UserError):
     """A network breaks limits of netx, Lava or the chip; carries *all* violations.
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from operator import attrgetter
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel
@@ -34,7 +33,8 @@ def keys(words: str) -> Keys:
     """A table of keys from words with blanks between them, in JSON's order.
 
     A word is an attribute, or attributes joined by dots where a part of the record holds the
-    value; its key is the last of them. "key=attribute" gives it another.
+    value, which is null where that part is None; its key is the last of them. "key=attribute"
+    gives it another.
     """
     pairs = (word.rpartition("=") for word in words.split())
     return {key or path.rpartition(".")[2]: path for key, _, path in pairs}
@@ -48,7 +48,9 @@ def as_values(record: DataclassInstance) -> Values:
     """
     values: Values = {}
     for key, path in paths(type(record)).items():
-        found = attrgetter(path)(record)
+        found: Any = record
+        for name in path.split("."):
+            found = None if found is None else getattr(found, name)
         if key != MERGED:
             values[key] = _plain(found)
         elif found is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import tomli
@@ -17,7 +18,9 @@ def lowest(requirement: str) -> str:
 
 if __name__ == "__main__":
     project = tomli.loads(Path("pyproject.toml").read_text())["project"]
-    found = [*map(lowest, (*project["dependencies"], *project["optional-dependencies"]["dev"]))]
+    extras = project["optional-dependencies"]
+    named = [*project["dependencies"], *chain(*map(extras.get, ("lava", "train", "report", "dev")))]
+    found = [lowest(one) for one in named if not one.startswith("esl-lava[")]
     # torchaudio, which neurobench needs, fits one torch only, and says so nowhere.
     found += [pin.replace("torch", "torchaudio") for pin in found if pin.startswith("torch==")]
     print("\n".join(found))

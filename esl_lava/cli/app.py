@@ -15,6 +15,7 @@ from esl_lava.cli import commands, sweeps
 from esl_lava.cli.output import INTERRUPTED, complain
 from esl_lava.errors import UserError
 from esl_lava.interrupts import heeded
+from esl_lava.packages import missing
 
 
 def _typer(purpose: str | None = None) -> typer.Typer:
@@ -61,6 +62,12 @@ def _guarded(program: Callable[..., int | None]) -> None:
             status = program(standalone_mode=False)
     except UserError as error:
         complain(error)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        unmet = missing(error)
+        if unmet is None:
+            raise
+        complain(unmet)
         sys.exit(2)
     except typer.TyperException as error:  # unknown options, missing arguments
         print(f"error: {error.format_message()}", file=sys.stderr)

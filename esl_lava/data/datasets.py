@@ -1,20 +1,19 @@
 """Data sets of labelled 8-bit images, by name.
 
-`digits` comes with scikit-learn. `mnist` is read from the folder `$ESL_LAVA_DATA/mnist`,
+`digits` comes with this package. `mnist` is read from the folder `$ESL_LAVA_DATA/mnist`,
 else downloaded once into the user's cache. A split is the same on every machine.
 """
 
 from __future__ import annotations
 
-import contextlib
 import difflib
+import hashlib
 import http.client
 import logging
 import math
 import os
-import sys
-import zlib
-from collections.abc import Callable, Mapping
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +27,8 @@ from esl_lava.data.config import Encoding
 from esl_lava.data.encoders import encode, first_steps
 from esl_lava.data.idx import read_idx
 from esl_lava.data.samples import Chosen, Samples, digest
-from esl_lava.errors import DataError
+from esl_lava.errors import DataError, FileError
+from esl_lava.files import replace_file
 
 DATA_VARIABLE = "ESL_LAVA_DATA"
 """The environment variable that names the folder of data sets."""
@@ -41,8 +41,17 @@ _MNIST_FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
-# SHA-256 of the uncompressed files; the MD5s of the four .gz files they were computed from
-# are those that torchvision 0.18 publishes (`torchvision/datasets/mnist.py`).
+MNIST_ADDRESS = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+"""Where MNIST is downloaded from: the mirror of torchvision 0.18 (`datasets/mnist.py`)."""
+
+_MNIST_LIMIT = 16 << 20  # bytes; the largest archive has 9,912,422
+# SHA-256 of the archives whose MD5s torchvision 0.18 publishes, and of what is in them.
+_MNIST_ARCHIVES = {
+    "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
 _MNIST_DIGESTS = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -172,7 +181,7 @@ class Images:
 def load(name: str, split: str) -> Images:
     """The half `split` of the data set `name`.
 
-    `digits`: the 1,797 handwritten digits of 8 x 8 pixels that scikit-learn brings along;
+    `digits`: 1,797 handwritten digits of 8 x 8 pixels, the same as scikit-learn's;
     pixels of 0..16 become `round(pixel * 255 / 16)`. The split is fixed: in blocks of ten
     consecutive samples, every fifth block is test (357 samples), the rest train (1,440).
     The samples come writer by writer in cycles (much the same sequence of about 130 labels
@@ -181,8 +190,8 @@ def load(name: str, split: str) -> Images:
 
     `mnist`: MNIST, or any data set in IDX files of the same names, which are
     `{train,t10k}-{images-idx3,labels-idx1}-ubyte`, each with or without `.gz`, in
-    `$ESL_LAVA_DATA/mnist`. Where there is no such folder, torchvision downloads MNIST into
-    the user's cache. All four files must be there, as the classes are those of both splits
+    `$ESL_LAVA_DATA/mnist`. Where there is no such folder, MNIST is downloaded into the user's
+    cache. All four files must be there, as the classes are those of both splits
     together: 0..n, each with a sample. Files of `split` that are not MNIST's are accepted
     with a warning in the log.
 
@@ -195,9 +204,9 @@ def load(name: str, split: str) -> Images:
             or its images and labels do not fit.
         FileError: a file of mnist is malformed.
 
-    Sources: `sklearn.datasets.load_digits`, the test set of the UCI data set "Optical
-    Recognition of Handwritten Digits" (E. Alpaydin, C. Kaynak, 1998); Y. LeCun, C. Cortes,
-    C. J. C. Burges, "The MNIST database of handwritten digits".
+    Sources: the test set of the UCI data set "Optical Recognition of Handwritten Digits"
+    (E. Alpaydin, C. Kaynak, 1998; `digits-licence.txt`); Y. LeCun, C. Cortes, C. J. C. Burges,
+    "The MNIST database of handwritten digits".
     """
     if name not in LOADERS:
         known = ", ".join(LOADERS)
@@ -243,9 +252,8 @@ def split_validation(samples: S, fraction: float, seed: int) -> tuple[S, S]:
 
 
 def _digits(split: str) -> Images:
-    import sklearn.datasets
-
-    pixels, labels = sklearn.datasets.load_digits(return_X_y=True)
+    with np.load(Path(__file__).with_name("digits.npz")) as file:
+        pixels, labels = file["pixels"], file["labels"]
     # Half up in integers; the only tie, 8 -> 127.5, goes to 128 by rounding to even as well.
     images = ((pixels.astype(np.int64) * 255 + 8) // 16).astype(np.uint8)
     in_test = np.arange(len(labels)) // 10 % 5 == 4
@@ -307,27 +315,28 @@ def _mnist_folder() -> Path:
 
     import platformdirs
 
-    cache = Path(platformdirs.user_cache_dir("esl-lava"))
-    folder = cache / "MNIST" / "raw"  # where torchvision puts the files
-    # The unzipped files come last: where one lacks, the download is not finished.
-    if not all((folder / name).is_file() for name in _MNIST_DIGESTS):
-        _download_mnist(cache)
+    folder = Path(platformdirs.user_cache_dir("esl-lava")) / "MNIST" / "raw"
+    missing = [name for name in _MNIST_DIGESTS if not _either(folder, name)]
+    if missing:
+        _download_mnist(missing, folder)
     return folder
 
 
-def _download_mnist(cache: Path) -> None:
-    from torchvision.datasets import MNIST
-
+def _download_mnist(names: Iterable[str], folder: Path) -> None:
+    """Put the files `names` of the published MNIST, as .gz, into `folder`."""
+    _logger.info("downloading MNIST (11 MB) into %s", folder)
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # stdout belongs to the commands
-            MNIST(str(cache), train=True, download=True)
-    # What a name, a connection, an answer and a damaged archive can be wrong in.
-    except (
-        *(OSError, RuntimeError, ValueError, http.client.HTTPException),
-        *(EOFError, zlib.error),
-    ) as error:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            with urllib.request.urlopen(f"{MNIST_ADDRESS}{name}.gz", timeout=60) as answer:
+                content = answer.read(_MNIST_LIMIT)
+            if hashlib.sha256(content).hexdigest() != _MNIST_ARCHIVES[name]:
+                raise ValueError(f"{MNIST_ADDRESS}{name}.gz is not the published file")
+            replace_file(folder / f"{name}.gz", content)
+    # What a name, a connection and an answer can be wrong in.
+    except (OSError, ValueError, FileError, http.client.HTTPException) as error:
         raise DataError(
-            f"MNIST cannot be downloaded into {cache} ({error}): set {DATA_VARIABLE}"
+            f"MNIST cannot be downloaded into {folder} ({error}): set {DATA_VARIABLE}"
             f" (now {os.environ.get(DATA_VARIABLE)!r}) to a folder with mnist/ in it"
         ) from error
 
@@ -336,11 +345,15 @@ def _mnist_paths(folder: Path) -> dict[str, Path]:
     """The path of each file; the .gz, whose checksum tells damage, where there are both."""
     paths = {}
     for name in _MNIST_DIGESTS:
-        there = [path for path in (folder / f"{name}.gz", folder / name) if path.is_file()]
-        if not there:
+        path = _either(folder, name)
+        if path is None:
             raise DataError(f"{folder} lacks the file {name}.gz (or {name})")
-        paths[name] = there[0]
+        paths[name] = path
     return paths
+
+
+def _either(folder: Path, name: str) -> Path | None:
+    return next((p for p in (folder / f"{name}.gz", folder / name) if p.is_file()), None)
 
 
 def _read_bytes(path: Path, axes: tuple[str, ...]) -> tuple[Bytes, str]:

@@ -38,7 +38,7 @@ def account(
     test: TrainingSamples,
     evaluation: Evaluation,
     prices: Mapping[str, Price],
-    verification: Verification,
+    verification: Verification | None,
 ) -> Account:
     """All that a report says of a run.
 
@@ -51,7 +51,7 @@ def account(
         test: the whole test split.
         evaluation: of the network on that, with `PROBES`.
         prices: device -> joules of that.
-        verification: of some samples of that.
+        verification: of some samples of that, if there is one.
 
     Raises:
         UserError: where files of the run are missing or damaged.

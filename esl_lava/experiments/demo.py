@@ -39,7 +39,7 @@ def demo(
     test = load(experiment.data.name, "test")
     test.take(samples)  # what cannot be is refused before the training
     create(directory)
-    tell("1/4  training a sparse network from scratch on scikit-learn's digits")
+    tell("1/4  training a sparse network from scratch on 8x8 handwritten digits")
     trained = train(experiment, directory, show)
     run = trained.run
     tell("2/4  exporting integers to net.h5 and running the whole test split exactly")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from markupsafe import Markup
 
 from esl_lava import netfile
 from esl_lava.errors import ConfigError, FileError
@@ -18,9 +20,9 @@ from esl_lava.experiments.evaluate import evaluate, load_samples
 from esl_lava.experiments.export import export
 from esl_lava.experiments.price import DEFAULT_DEVICES, price
 from esl_lava.experiments.rundir import RunDirectory, refuse_overwrite
-from esl_lava.experiments.verify import verify
 from esl_lava.files import replace_file, replace_json
 from esl_lava.models.stored import load_model
+from esl_lava.packages import is_installed, needed
 from esl_lava.report import html
 from esl_lava.results.account import Account, Comparison, Place
 from esl_lava.values import Values, as_values
@@ -31,7 +33,7 @@ BACKENDS = ("exact", "lava-models")
 """Verified always; Lava itself takes longer and is asked for."""
 
 PACKAGES = ("esl_lava", "lava-nc", "lava-dl", "torch", "numpy", "numba", "h5py", "matplotlib")
-"""Whose versions a report states."""
+"""Whose versions a report states, where they are installed."""
 
 Tell = Callable[[str], None]
 
@@ -67,9 +69,11 @@ class Written:
     accounts: Mapping[str, Account]
 
     @property
-    def differences(self) -> int:
-        """Of all verifications together."""
-        return sum(found.verification.total for found in self.accounts.values())
+    def differences(self) -> int | None:
+        """Of all verifications together; None where nothing was verified."""
+        verified = [found.verification for found in self.accounts.values()]
+        totals = [found.total for found in verified if found is not None]
+        return sum(totals) if totals else None
 
 
 def write(
@@ -117,7 +121,7 @@ def put(page: Path, accounts: Sequence[Account], names: Sequence[str]) -> Writte
     Raises:
         FileError: when a file cannot be written.
     """
-    versions = {name: version(name) for name in PACKAGES}
+    versions = {name: found for name in PACKAGES if (found := _version(name)) is not None}
     runs = [as_values(found) for found in accounts]
     values: Values = {
         "format": FORMAT,
@@ -131,18 +135,30 @@ def put(page: Path, accounts: Sequence[Account], names: Sequence[str]) -> Writte
         values |= {"runs": [*runs], "comparison": as_values(comparison)}
     else:
         values |= runs[0]
+    drawn: list[dict[str, Markup]] = [{} for _ in accounts]
+    across: dict[str, Markup] = {}
+    if is_installed("matplotlib"):
+        drawn = [html.draw_run(found, f"r{n}") for n, found in enumerate(accounts, 1)]
+        across = {} if comparison is None else html.draw_comparison(accounts, comparison)
     document = page.with_suffix(".json")
     text = html.page(
         runs,
         comparison,
         versions,
         notes=html.footnotes(accounts),
-        drawn=[html.draw_run(found, f"r{n}") for n, found in enumerate(accounts, 1)],
-        compared={} if comparison is None else html.draw_comparison(accounts, comparison),
+        drawn=drawn,
+        compared=across,
     )
     replace_json(document, values)
     replace_file(page, text.encode())
     return Written(page, document, values, dict(zip(names, accounts)))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def finished(path: Path) -> RunDirectory:
@@ -199,8 +215,16 @@ def find(run: RunDirectory, terms: ReportTerms, tell: Tell) -> Account:
         test.take(terms.samples)  # what cannot be is refused before the work
     evaluation = evaluate(network, test, experiment.encoding, probes=PROBES)
     prices = price(network, evaluation.result.counts, terms.devices)
-    backends = (*BACKENDS, "lava") if terms.lava else BACKENDS
-    verification = verify(run.model, run.net, samples=terms.samples, backends=backends)
+    verification = None
+    if is_installed("lava"):  # and torch with it
+        from esl_lava.experiments.verify import verify
+
+        backends = (*BACKENDS, "lava") if terms.lava else BACKENDS
+        verification = verify(run.model, run.net, samples=terms.samples, backends=backends)
+    elif terms.lava or terms.samples is not None:
+        raise needed("lava")
+    else:
+        tell(f"{run.net}: not verified, as {needed('lava')}")
     return account(run, saved, experiment, network, test, evaluation, prices, verification)
 
 

@@ -81,11 +81,14 @@ def account(found: Account, title: str) -> RenderableType:
         ("on held-back test samples", f"{found.evaluation.samples:,}"),
         ("density, all layers", percent(found.network.density)),
         ("connections", f"{found.network.connections:,}"),
-        ("samples verified on Lava", f"{verified.samples:,}"),
-        ("spikes compared", f"{verified.spikes:,}"),
-        ("differences", f"{verified.total:,}"),
-        ("SOPs per sample", f"{found.evaluation.sops_per_sample:,.1f}"),
     ]
+    if verified is not None:
+        rows += [
+            ("samples verified on Lava", f"{verified.samples:,}"),
+            ("spikes compared", f"{verified.spikes:,}"),
+            ("differences", f"{verified.total:,}"),
+        ]
+    rows.append(("SOPs per sample", f"{found.evaluation.sops_per_sample:,.1f}"))
     rows += [
         (f"joules per sample, {name}", joules(priced.measured.total))
         for name, priced in found.prices.items()

@@ -143,7 +143,7 @@ class Account:
         sparse_density: of the layers made sparse alone; None where there is none.
         layer: whose connections are shown, if any is a matrix.
         sample: the first of the test split, run.
-        verification: of some samples of that.
+        verification: of some samples of that; None where what it needs is not installed.
         prices: device -> joules of the evaluation.
         disagreements: among the prices.
         cost: what the training took.
@@ -173,7 +173,7 @@ class Account:
     sparse_density: float | None
     layer: ShownLayer | None
     sample: Sample
-    verification: Verification
+    verification: Verification | None
     prices: Mapping[str, Price]
     disagreements: Sequence[Disagreement]
     cost: TrainingCost
@@ -193,8 +193,10 @@ class Account:
         return self.history[kept_epoch(self.history)]
 
     @property
-    def reported_verification(self) -> dict[str, object]:
+    def reported_verification(self) -> dict[str, object] | None:
         """The verification without its totals, which the account has as its own."""
+        if self.verification is None:
+            return None
         found, own = self.verification, {"samples", "spikes", "positions", "total"}
         told = {key: value for key, value in as_values(found).items() if found.KEYS[key] not in own}
         return {"reference": found.reference, "backends": found.backends, **told}

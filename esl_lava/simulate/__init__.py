@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from esl_lava.errors import BackendError
 from esl_lava.network import Network
+from esl_lava.packages import is_installed, needed
 from esl_lava.simulate.result import Names, Result, checked_input, chosen_layers
 
 __all__ = ["BACKENDS", "Result", "backend_options", "simulate"]
@@ -57,6 +58,7 @@ def simulate(
         DataError: when the spikes or names do not fit the network.
         BackendError: for an unknown backend or an option it does not have, or when it fails
             or exceeds its deadline.
+        PackageError: where the backend is Lava's and Lava is not installed.
     """
     inputs = checked_input(network, spikes)
     names = chosen_layers(network, record, firing=True)
@@ -67,6 +69,8 @@ def simulate(
             f"backend {backend} has no option {unknown[0]!r}; "
             f"it has {', '.join(known) if known else 'none'}"
         )
+    if backend != "exact" and not is_installed("lava"):
+        raise needed("lava")
     result: Result = _backend(backend).run(network, inputs, names, traced, **options)
     return result
 

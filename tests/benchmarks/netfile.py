@@ -23,7 +23,7 @@ SEEDS = (1, 2)
 def file_sizes() -> Iterator[tuple[str, list[float]]]:
     """784-800-10 at hidden density 0.16, trained on MNIST: bytes of SLAYER's file over ours.
 
-    Without ESL_LAVA_DATA there is no MNIST to train on, and torchvision fetches it.
+    Without ESL_LAVA_DATA there is no MNIST to train on, and it is downloaded.
     """
     from esl_lava.data.datasets import load
 

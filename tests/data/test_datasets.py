@@ -2,14 +2,15 @@ import functools
 import gzip
 import http.client
 import http.server
+import io
 import logging
 import os
 import subprocess
 import sys
 import threading
-import types
 import urllib.error
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from esl_lava.data import datasets
 from esl_lava.data.datasets import Images, load, split_validation
 from esl_lava.errors import DataError, FileError
 from tests.data.test_idx import idx_bytes
@@ -133,9 +135,8 @@ def test_unknown_splits_are_refused(name: str) -> None:
 
 
 def test_digits_split() -> None:
-    import sklearn.datasets
-
-    pixels, labels = sklearn.datasets.load_digits(return_X_y=True)
+    with np.load(Path(datasets.__file__).with_name("digits.npz")) as file:
+        pixels, labels = file["pixels"], file["labels"]
     train, test = load("digits", "train"), load("digits", "test")
     assert (len(train), len(test)) == (1440, 357)
     for half in (train, test):
@@ -153,6 +154,14 @@ def test_digits_split() -> None:
             start = 50 * block
             np.testing.assert_array_equal(whole[start : start + 40], kept[40 * block :][:40])
             np.testing.assert_array_equal(whole[start + 40 : start + 50], tested[10 * block :][:10])
+
+
+def test_the_digits_are_those_of_scikit_learn() -> None:
+    """The digests were taken of `sklearn.datasets.load_digits`, version 1.7.2."""
+    assert [load("digits", split).digest for split in ("train", "test")] == [
+        "f64abc0375e02b1ceeeca371a93609cc52e079122335a120b45578b5eb424588",
+        "fa24223b2d56950236fae864a1b426d5024abafc6007ca4b4d638da7bf1dcd28",
+    ]
 
 
 def test_digits_use_the_whole_range() -> None:
@@ -288,7 +297,7 @@ def test_nothing_heavy_is_imported_for_a_folder(write: Callable[..., Path]) -> N
     code = (
         "import sys; from esl_lava.data.datasets import load; import esl_lava.data.encoders;"
         "assert len(load('mnist', 'train')) == 6;"
-        "print(sorted({'torch', 'torchvision', 'sklearn', 'scipy', 'lava'} & set(sys.modules)))"
+        "print(sorted({'torch', 'scipy', 'lava'} & set(sys.modules)))"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
@@ -308,41 +317,62 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "esl-lava"
 
 
-def pretend_torchvision(monkeypatch: pytest.MonkeyPatch, mnist: Callable[..., None]) -> None:
-    module = types.ModuleType("torchvision.datasets")
-    module.MNIST = mnist  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", module)
+@pytest.fixture
+def internet(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The addresses asked for, each answered by `$ESL_LAVA_DATA/mnist` or by nothing."""
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Handler, directory=f"{DATA}/mnist")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setattr(datasets, "MNIST_ADDRESS", f"http://127.0.0.1:{server.server_port}/")
+        yield asked
+        server.shutdown()
 
 
+@needs_mnist
 @pytest.mark.parametrize("variable", [None, "", "without-mnist"])
 def test_without_a_folder_it_is_downloaded_once(
     cache: Path,
+    internet: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
     variable: str | None,
 ) -> None:
-    calls = []
-
-    def mnist(root: str, train: bool, download: bool) -> None:
-        calls.append((root, train, download))
-        print("Downloading")
-        raw = Path(root) / "MNIST" / "raw"
-        raw.mkdir(parents=True)
-        for name, array in small_mnist().items():
-            (raw / name).write_bytes(idx_bytes(array))
-
-    pretend_torchvision(monkeypatch, mnist)
     if variable is not None:
         monkeypatch.setenv("ESL_LAVA_DATA", variable)
-    assert (len(load("mnist", "train")), len(load("mnist", "test"))) == (6, 4)
-    assert calls == [(str(cache), True, True)]
+    assert (len(load("mnist", "train")), len(load("mnist", "test"))) == (60_000, 10_000)
+    assert internet == [f"/{name}.gz" for name in FILES]
     assert capsys.readouterr().out == ""
+    assert not caplog.records
+    # What is lacking, alone, is fetched again.
+    (cache / "MNIST" / "raw" / f"{FILES[1]}.gz").unlink()
+    assert len(load("mnist", "test")) == 10_000
+    assert internet[4:] == [f"/{FILES[1]}.gz"]
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, content: bytes | Exception) -> None:
+    def urlopen(address: str, timeout: float) -> io.BytesIO:
+        if isinstance(content, Exception):
+            raise content
+        return io.BytesIO(content)
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
 
 
 @pytest.mark.parametrize(
     "failure",
     [
-        RuntimeError("Error downloading train-images-idx3-ubyte.gz"),
         urllib.error.URLError("no route to host"),
         PermissionError(13, "Permission denied"),
         http.client.IncompleteRead(b"half"),
@@ -351,10 +381,7 @@ def test_without_a_folder_it_is_downloaded_once(
 def test_a_failed_download_tells_what_to_do(
     cache: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
-    def mnist(root: str, train: bool, download: bool) -> None:
-        raise failure
-
-    pretend_torchvision(monkeypatch, mnist)
+    answer(monkeypatch, failure)
     with pytest.raises(DataError) as caught:
         load("mnist", "train")
     message = str(caught.value)
@@ -363,26 +390,20 @@ def test_a_failed_download_tells_what_to_do(
     assert "set ESL_LAVA_DATA (now None) to a folder with mnist/ in it" in message
 
 
-@needs_mnist
-def test_torchvision_downloads_what_is_read(
-    cache: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
+def test_what_is_not_the_published_mnist_is_not_kept(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real torchvision, its mirror replaced by a local one of the user's folder."""
-    from torchvision.datasets import MNIST
+    answer(monkeypatch, gzip.compress(idx_bytes(small_mnist()[FILES[0]])))
+    with pytest.raises(DataError, match=f"{FILES[0]}.gz is not the published file"):
+        load("mnist", "train")
+    assert not [path for path in cache.rglob("*") if path.is_file()]
 
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=f"{DATA}/mnist")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
-        monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
-        assert len(load("mnist", "test")) == 10_000
-        server.shutdown()
-    assert (cache / "MNIST" / "raw" / FILES[0]).is_file()
-    assert capsys.readouterr().out == ""
-    assert not caplog.records
+
+def test_a_cache_that_cannot_be_made_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.parent.write_bytes(b"a file")
+    answer(monkeypatch, b"")
+    with pytest.raises(DataError, match=f"cannot be downloaded into {cache}"):
+        load("mnist", "train")
 
 
 # --- the real MNIST ----------------------------------------------------------------------

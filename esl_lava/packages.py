@@ -1,0 +1,39 @@
+"""Packages that only some commands need, and what installs them."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from types import MappingProxyType
+
+from esl_lava.errors import PackageError
+
+EXTRAS = MappingProxyType(
+    {
+        "joblib": "train",
+        "lava": "lava",
+        "matplotlib": "report",
+        "networkx": "lava",
+        "scipy": "lava",
+        "torch": "train",
+    }
+)
+"""Package, as it is imported -> the extra of esl-lava that brings it."""
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported; it is not imported for that."""
+    return find_spec(package) is not None
+
+
+def missing(error: ModuleNotFoundError) -> PackageError | None:
+    """The error that says how to install what was not found; None where it is no extra's."""
+    package = (error.name or "").partition(".")[0]
+    return None if package not in EXTRAS or is_installed(package) else needed(package)
+
+
+def needed(package: str) -> PackageError:
+    """The error that says how to install a package of `EXTRAS`."""
+    return PackageError(
+        f"this needs the package {package}, which is not installed: "
+        f"pip install 'esl-lava[{EXTRAS[package]}]'"
+    )
