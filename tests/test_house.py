@@ -231,7 +231,7 @@ def test_config_names_what_the_tables_hold() -> None:
 
 # --- what is imported when: looked at from outside, in fresh interpreters ---------------
 
-HEAVY = ("torch", "lava", "numpy", "matplotlib", "pydantic", "numba", "scipy")
+HEAVY = ("torch", "lava", "numpy", "matplotlib", "pydantic", "numba")
 
 WRAPPER = """\
 import contextlib, io, sys
@@ -279,4 +279,4 @@ def test_help_is_light() -> None:
 def test_exact_runs_never_import_torch(tiny, command: list[str]) -> None:
     loaded = modules_after(command[0], tiny.net, "--samples", 5, *command[1:])
     assert "numba" in loaded
-    assert not loaded & {"torch", "lava", "matplotlib", "scipy"}
+    assert not loaded & {"torch", "lava", "matplotlib"}
