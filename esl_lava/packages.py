@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from types import MappingProxyType
 
@@ -19,6 +20,9 @@ EXTRAS = MappingProxyType(
 )
 """Package, as it is imported -> the extra of esl-lava that brings it."""
 
+LAVA_ENDS = (3, 11)
+"""The first Python that lava-nc 0.10.0 and lava-dl 0.6.0 cannot be installed on."""
+
 
 def is_installed(package: str) -> bool:
     """Whether a package can be imported; it is not imported for that."""
@@ -32,8 +36,10 @@ def missing(error: ModuleNotFoundError) -> PackageError | None:
 
 
 def needed(package: str) -> PackageError:
-    """The error that says how to install a package of `EXTRAS`."""
-    return PackageError(
-        f"this needs the package {package}, which is not installed: "
-        f"pip install 'esl-lava[{EXTRAS[package]}]'"
-    )
+    """The error that says how to get a package of `EXTRAS`."""
+    extra = EXTRAS[package]
+    if extra in ("lava", "train") and sys.version_info >= LAVA_ENDS:
+        how = "training and Lava need Python 3.10"
+    else:
+        how = f"pip install 'esl-lava[{extra}]'"
+    return PackageError(f"this needs the package {package}, which is not installed: {how}")

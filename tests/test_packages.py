@@ -20,6 +20,16 @@ def test_the_development_environment_has_them_all(package: str) -> None:
     assert is_installed(package)
 
 
+def test_what_no_extra_can_bring_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esl_lava.packages.LAVA_ENDS", (3, 10))
+    for package in ("torch", "lava"):
+        assert str(needed(package)) == (
+            f"this needs the package {package}, which is not installed: "
+            "training and Lava need Python 3.10"
+        )
+    assert "pip install 'esl-lava[report]'" in str(needed("matplotlib"))
+
+
 def test_what_is_not_ours_to_explain_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing(not_found("esl_lava.nothing")) is None
     assert missing(ModuleNotFoundError("without a name")) is None
