@@ -42,4 +42,4 @@ def needed(package: str) -> PackageError:
         how = "training and Lava need Python 3.10"
     else:
         how = f"pip install 'esl-lava[{extra}]'"
-    return PackageError(f"this needs the package {package}, which is not installed: {how}")
+    return PackageError(f"the package {package} is not installed: {how}")

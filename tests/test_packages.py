@@ -24,8 +24,7 @@ def test_what_no_extra_can_bring_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("esl_lava.packages.LAVA_ENDS", (3, 10))
     for package in ("torch", "lava"):
         assert str(needed(package)) == (
-            f"this needs the package {package}, which is not installed: "
-            "training and Lava need Python 3.10"
+            f"the package {package} is not installed: training and Lava need Python 3.10"
         )
     assert "pip install 'esl-lava[report]'" in str(needed("matplotlib"))
 
@@ -37,6 +36,4 @@ def test_what_is_not_ours_to_explain_stays_as_it_is(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("esl_lava.packages.is_installed", lambda package: False)
     error = missing(not_found("lava.magma"))
     assert str(error) == str(needed("lava"))
-    assert str(error) == (
-        "this needs the package lava, which is not installed: pip install 'esl-lava[lava]'"
-    )
+    assert str(error) == ("the package lava is not installed: pip install 'esl-lava[lava]'")

@@ -202,9 +202,15 @@ def labels(runs: Sequence[Path]) -> list[str]:
 def find(run: RunDirectory, terms: ReportTerms, tell: Tell) -> Account:
     """Evaluate, price, map and verify a run. A `net.h5` that is missing is exported first.
 
+    Where Lava is not installed nothing is verified.
+
     Raises:
+        PackageError: where a verification is asked for, and Lava is not installed.
         UserError: as evaluation, pricing and verification do.
     """
+    verifying = is_installed("lava")  # and torch with it
+    if not verifying and (terms.lava or terms.samples is not None):
+        raise needed("lava")
     saved, experiment = load_model(run.model)
     if not run.net.exists():
         tell(f"{run.net}: was missing and is exported")
@@ -216,13 +222,11 @@ def find(run: RunDirectory, terms: ReportTerms, tell: Tell) -> Account:
     evaluation = evaluate(network, test, experiment.encoding, probes=PROBES)
     prices = price(network, evaluation.result.counts, terms.devices)
     verification = None
-    if is_installed("lava"):  # and torch with it
+    if verifying:
         from esl_lava.experiments.verify import verify
 
         backends = (*BACKENDS, "lava") if terms.lava else BACKENDS
         verification = verify(run.model, run.net, samples=terms.samples, backends=backends)
-    elif terms.lava or terms.samples is not None:
-        raise needed("lava")
     else:
         tell(f"{run.net}: not verified, as {needed('lava')}")
     return account(run, saved, experiment, network, test, evaluation, prices, verification)

@@ -74,7 +74,7 @@ def test_a_report_says_what_it_could_not_do(tiny: TinyRun, tmp_path: Path) -> No
     )
     assert (light.code, full.code) == (0, 0), light.err
     assert "not verified" in light.out
-    assert "not verified, as this needs the package lava" in light.err
+    assert "not verified, as the package lava is not installed" in light.err
     page = (tmp_path / "run" / "report.html").read_text()
     assert "There are no pictures, as matplotlib was not installed." in page
     assert "<svg" not in page
@@ -96,6 +96,19 @@ def test_a_report_says_what_it_could_not_do(tiny: TinyRun, tmp_path: Path) -> No
     }
 
 
+def test_runs_are_compared_without_pictures(
+    tiny: TinyRun, tiny_once: TinyRun, tmp_path: Path
+) -> None:
+    for name, run in (("a", tiny), ("b", tiny_once)):
+        shutil.copytree(run.path, tmp_path / name)
+    done = esl("report", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "both.html")
+    assert done.code == 0, done.err
+    page = (tmp_path / "both.html").read_text()
+    assert page.count("not verified") == 2
+    assert "<figure" not in page
+    assert "There are no pictures" in page
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -109,6 +122,7 @@ def test_a_report_says_what_it_could_not_do(tiny: TinyRun, tmp_path: Path) -> No
         "run NET --backend lava-models",
         "run NET --backend loihi2",
         "report RUN --lava",
+        "report RUN --samples 5",
     ],
 )
 def test_what_a_command_lacks_is_named(tiny: TinyRun, tmp_path: Path, command: str) -> None:

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from esl_lava import modelfile
-from esl_lava.config import from_toml
 from esl_lava.errors import FileError
 from esl_lava.export import lower
 from esl_lava.modelfile import SavedModel
@@ -17,24 +16,7 @@ from esl_lava.models.restore import as_arrays, as_tensors, densified, restore
 from esl_lava.models.stored import layers_of, load_model, trained_layers
 from esl_lava.netfile import digest
 from esl_lava.trained import DenseWeights, SparseWeights
-
-TOML = """
-[sparsity]
-density = 0.5
-[model]
-layers = "4-3"
-current_decay = 0.75
-voltage_decay = 0.25
-threshold = 1.5
-tau_grad = 0.25
-scale_grad = 3.0
-"""
-CONFIG = from_toml(TOML)
-
-
-def network(seed=0, inputs=5, classes=2):
-    torch.manual_seed(seed)
-    return build(CONFIG.model, CONFIG.model.describe((inputs,), classes))
+from tests.models.test_build import CONFIG, TOML, network
 
 
 def saved(toml=TOML, masks=None, drop=(), **weights) -> SavedModel:
