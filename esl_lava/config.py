@@ -127,7 +127,8 @@ def override(experiment: Experiment, settings: Mapping[str, object]) -> Experime
     """The experiment with dotted keys replaced, e.g. {"training.epochs": 5}.
 
     Setting one of `sparsity.density`, `sparsity.eps` and `sparsity.densities` (or a key in
-    it) removes the others. Another `model.kind` keeps the fields that it has too.
+    it) removes the others. A changed `model.kind` keeps the values of the fields that both
+    kinds have, and drops the others.
 
     Raises:
         ConfigError: as `from_mapping`.

@@ -24,7 +24,6 @@ MAX_LAYERS = 64
 MAX_WIDTH = 1 << 20
 MAX_SHOWN = 40
 """Characters of a token that an error shows."""
-
 Shape = tuple[int, ...]
 
 _WIDTH = re.compile("(?<![^-])[0-9]+")
@@ -171,8 +170,8 @@ def _match(text: str) -> tuple[str, re.Match[str]]:
     for name, kind in LAYER_KINDS.items():
         if token := kind.pattern.fullmatch(text):
             width = _WIDTH.match(text)
-            if width and not 1 <= int(width[0][:8]) <= MAX_WIDTH:
+            if width and not 1 <= int(width[0].lstrip("0")[:8] or 0) <= MAX_WIDTH:
                 raise ConfigError(f"{shown} is not within 1 to {MAX_WIDTH}")
             return name, token
     known = ", ".join(kind.meaning for kind in LAYER_KINDS.values())
-    raise ConfigError(f"{shown} is no layer; there are {known}")
+    raise ConfigError(f"{shown} is no layer; a layer is written {known}")

@@ -67,7 +67,7 @@ def test_a_layer_takes_what_the_one_before_gives(
 @pytest.mark.parametrize(
     ("notation", "said"),
     [
-        ("", "'' is no layer; there are 800 (neurons of a fully connected layer)"),
+        ("", "'' is no layer; a layer is written 800 (neurons of a fully connected layer)"),
         ("8--5", "'' is no layer"),
         ("-8", "'' is no layer"),
         ("8 - 5", "'8 ' is no layer"),
@@ -78,6 +78,7 @@ def test_a_layer_takes_what_the_one_before_gives(
         ("8\n", "is no layer"),
         ("0", "'0' is not within 1 to 1048576"),
         ("5-1048577", "'1048577' is not within 1 to 1048576"),
+        ("000000000", "is not within 1 to"),
         ("9" * 9000, "is not within 1 to"),
         ("x" * 9000, "is no layer"),
         ("-".join("1" * 65), "more than 64 layers"),

@@ -437,7 +437,11 @@ def map_to_chip(
     with results_only():
         from esl_lava.experiments import activity
         from esl_lava.experiments import evaluate as evaluations
-        from esl_lava.experiments.spikes import read_network, spikes_file
+        from esl_lava.experiments.spikes import (
+            read_network,
+            refuse_others_options,
+            spikes_file,
+        )
         from esl_lava.report import tables
 
         measuring = {"--samples": samples, "--encoder": encoder, "--steps": steps}
@@ -461,7 +465,13 @@ def map_to_chip(
             )
             seen = evaluations.measure(network, presented, encoding)
         else:
-            network = read_network(net, spikes_file(data), layout)
+            file = spikes_file(data)
+            if data is not None and file is None:
+                raise ConfigError(
+                    f"--data {data} belongs to measured spikes, which --no-spikes leaves out"
+                )
+            refuse_others_options(data, file, encoder=None, steps=None, layout=layout)
+            network = read_network(net, file, layout)
         found = activity.place(network, chip, packing=packing, chips=chips, activity=seen)
     flow = [] if found.flow is None else [tables.flow(found.flow)]
     answer(as_json, found, tables.core_map(found.core_map), *flow)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from esl_lava.errors import DataError
 from esl_lava.values import OPTIONAL
@@ -23,8 +26,9 @@ class Epoch:
         densities: layer name -> the same of each.
         exploration: R_s of the sparse layers.
         silent: layer name -> neurons without a spike on all samples looked at; None in
-            records from before it was counted, as
-        beyond_range: layer name -> share of its weights out of range, 0..1.
+            records from before it was counted.
+        beyond_range: layer name -> share of its weights out of range, 0..1; None in records
+            from before it was counted.
     """
 
     epoch: int
@@ -37,6 +41,9 @@ class Epoch:
     beyond_range: Mapping[str, float] | None = field(default=None, metadata=OPTIONAL)
 
 
+_EPOCH = TypeAdapter(Epoch)
+
+
 def read_history(entries: Iterable[Mapping[str, Any]]) -> list[Epoch]:
     """The epochs of a model.pt's history, in order.
 
@@ -46,8 +53,15 @@ def read_history(entries: Iterable[Mapping[str, Any]]) -> list[Epoch]:
     known = {one.name for one in fields(Epoch)}
     history = []
     for entry in entries:
+        values = {key: entry[key] for key in entry if key in known}
         try:
-            history.append(Epoch(**{key: entry[key] for key in entry if key in known}))
+            history.append(Epoch(**values))
+            _EPOCH.validate_json(json.dumps(values), strict=True)
+        except ValidationError as error:
+            place = ".".join(map(str, error.errors()[0]["loc"]))
+            raise DataError(
+                f"the history holds an epoch whose {place} is of another kind than it has to be"
+            ) from None
         except TypeError:
             raise DataError(
                 f"the history holds an epoch with {', '.join(map(str, entry)) or 'nothing'}"

@@ -945,6 +945,8 @@ BAD = [
     ("energy {net} --utilisation 2", "energy.operation.utilisation = 2.0"),
     ("energy {net} --flops-per-mac 3", "ops_per_connection = 3"),
     ("map {net} --no-spikes --samples 3", "--samples belongs to measured spikes, which --no-sp"),
+    ("map {net} --no-spikes --data mnist", "--data mnist belongs to measured spikes, which --no-s"),
+    ("map {net} --no-spikes --axes NTC", "--axes NTC belongs to --data FILE.npy"),
     ("map {net} --no-spikes --steps 3", "--steps belongs to measured spikes, which --no-spikes"),
     ("energy {net} --step-seconds -1", "a step of -1.0 s: a step takes more than 0 s"),
     ("energy {net} --device rolls --utilisation 1", "--utilisation says nothing here"),

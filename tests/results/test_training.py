@@ -53,6 +53,23 @@ def test_what_is_no_epoch_is_refused(entry: dict[str, Any]) -> None:
         read_history([STORED, entry])
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("densities", 5),
+        ("densities", {"hidden1": "a"}),
+        ("loss", "x"),
+        ("validation_accuracy", "0.5"),
+        ("exploration", None),
+        ("silent", 3),
+        ("density", "q"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(field: str, value: object) -> None:
+    with pytest.raises(DataError, match=f"an epoch whose {field}.* is of another kind"):
+        read_history([STORED, {**STORED, field: value}])
+
+
 @given(st.lists(st.none() | st.floats(0, 1), min_size=1))
 def test_the_kept_epoch_is_the_latest_best(accuracies: list[float | None]) -> None:
     kept = kept_epoch(history(accuracies))
