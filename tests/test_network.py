@@ -574,3 +574,13 @@ def test_late_is_said_of_every_input() -> None:
         "weight of the skip from input",
         "recurrent weight",
     ]
+
+
+@pytest.mark.parametrize("block", [1, 7, 1 << 22])
+def test_what_spikes_reach_whatever_the_block(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esl_lava.connections.BLOCK", block)
+    rng = np.random.default_rng(0)
+    weights = rng.integers(-1, 2, (5, 3))
+    active = rng.random((4, 3)) < 0.5
+    wanted = (active[:, None] & (weights != 0)).any(axis=2)
+    np.testing.assert_array_equal(Matrix.from_dense(weights).reached(active), wanted)

@@ -20,6 +20,10 @@ def test_the_development_environment_has_them_all(package: str) -> None:
     assert is_installed(package)
 
 
+def test_what_is_not_there_is_not_installed() -> None:
+    assert not is_installed("no_package_of_this_name")
+
+
 def test_what_no_extra_can_bring_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("esl_lava.packages.LAVA_ENDS", (3, 10))
     for package in ("torch", "lava"):

@@ -32,7 +32,7 @@ class Part:
 class Whole:
     KEYS: ClassVar[Keys] = keys("first=part.name *=other twice")
 
-    part: Part
+    part: Part | None
     other: Part | None
     number: int = 2
 
@@ -50,6 +50,7 @@ class Sparing:
 def test_fields_are_keys_unless_a_table_names_others() -> None:
     assert as_values(Part("a", (1, 2))) == {"name": "a", "counts": [1, 2]}
     assert as_values(Whole(Part("a"), None)) == {"first": "a", "twice": 4}
+    assert as_values(Whole(None, None)) == {"first": None, "twice": 4}
     merged = as_values(Whole(Part("a"), Part("b", {"c": Part("d")})))
     assert merged == {
         "first": "a",

@@ -352,6 +352,13 @@ def test_weights_and_connections_of_a_convolution(tmp_path: Path, invoke: Comman
     assert found["joules_as_ann"] == by_connections(322_624 + readout.possible, paper)
     on_chip = ("map", *given, "--chip", "loihi1", "--samples", 2)
     (of_conv, _) = invoke(*on_chip, "--json").json["layers"]
+    assert (
+        list(of_conv)
+        == (
+            "name neurons cores format weight_bits weights connections density by_format "
+            "break_even_density utilisation binding one_core_fewer regions"
+        ).split()
+    )
     assert (of_conv["weights"], of_conv["connections"]) == (144, 322_624)
     shown = [line.split() for line in invoke(*on_chip).out.splitlines()]
     assert next(line for line in shown if line[:1] == ["conv"])[1:4] == ["18,432", "322,624", "144"]

@@ -17,6 +17,14 @@ def test_a_row_is_over_its_seeds() -> None:
     assert (row.connections, row.density, row.sparse_density) == (100, 0.5, 0.4)
     assert row.exploration == pytest.approx(0.7)
     assert (row.sops, row.most_sops) == (15.0, 40)
+    assert (
+        list(as_values(row))
+        == (
+            "settings seeds accuracy accuracy_spread accuracies validation_accuracy "
+            "validation_accuracies connections density sparse_density exploration sops_per_sample "
+            "most_sops"
+        ).split()
+    )
 
 
 def test_most_operations_are_those_that_were_counted() -> None:
