@@ -42,7 +42,12 @@ FIG2_PRESETS = {"multi-spike": "mnist", "single-spike": SINGLE_SPIKE}
 """Kinds of network -> the preset to begin from."""
 
 
+TRAINS = ("output", "preset", "config", "epochs", "seeds", "settings", "jobs")
+"""Parameters of `reproduce_table1` that say something of a training."""
+
+
 def reproduce_table1(
+    context: typer.Context,
     output: Output = Path("runs/table1"),
     counts_only: Annotated[
         bool,
@@ -67,7 +72,8 @@ def reproduce_table1(
     from esl_lava.report import tables
 
     if counts_only:
-        if any(given is not None for given in (preset, config, epochs, settings)):
+        sources = map(context.get_parameter_source, TRAINS)
+        if any(source is not None and source.name != "DEFAULT" for source in sources):
             raise ConfigError("--counts-only trains nothing and takes no option of a training")
         by_counts = table1.compute_table1()
         answer(as_json, by_counts, tables.table1(by_counts))

@@ -1032,6 +1032,9 @@ BAD = [
     ("reproduce table2", "No such command 'table2'"),
     ("reproduce table1 --config {config}", "model.kind = 'multi_spike': Table 1 is about single"),
     ("reproduce table1 --counts-only --epochs 2", "--counts-only trains nothing"),
+    ("reproduce table1 --counts-only --seeds 1", "--counts-only trains nothing"),
+    ("reproduce table1 --counts-only --jobs 1", "--counts-only trains nothing"),
+    ("reproduce table1 --counts-only -o runs/x", "--counts-only trains nothing"),
     ("reproduce table1 --preset digits-single-spike --jobs 0 -o new", "--jobs 0"),
     ("reproduce fig2 -o new --network two-spike", "--network 'two-spike': there are multi-spike"),
     (
