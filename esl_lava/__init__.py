@@ -1,1 +1,6 @@
 """Sparse spiking networks: trained from scratch, exported exactly, priced honestly."""
+
+from esl_lava.lava_repairs import install
+
+install()
+del install

@@ -29,6 +29,7 @@ NETX = """
 import sys
 from pathlib import Path
 import numpy as np
+import esl_lava  # repairs Lava
 from lava.lib.dl.netx.hdf5 import Network
 from lava.proc.conv.utils import conv
 

@@ -1,0 +1,128 @@
+"""Lava on Pythons and packages younger than it: each repair, by what it makes possible."""
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from lava.lib.dl.netx.hdf5 import Network
+from lava.lib.dl.slayer.utils import quantize
+from lava.magma.core.process.ports.ports import ReshapePort
+
+from esl_lava import lava_repairs
+from esl_lava.engines.slayer import slayer
+from tests.conftest import run_program
+
+ENDS = [-8.0, -4.01, -4.0, -3.99, 0.3, 3.96, 3.96875, 3.98, 8.0]
+"""Weights at, within and beyond the ends of SLAYER's grid, -256/64 and 254/64."""
+
+
+def python(program: str) -> Any:
+    """What a program of its own leaves."""
+    return run_program("python", "-W", "ignore", "-c", program)
+
+
+def test_lava_imports_wherever_the_package_was_imported_first() -> None:
+    done = python("import esl_lava; from lava.lib.dl import netx, slayer; slayer.block.cuba.Dense")
+    assert done.code == 0, done.err
+
+
+def test_without_the_repairs_later_pythons_refuse_it() -> None:
+    done = python("from lava.lib.dl import netx")
+    if sys.version_info < (3, 11):
+        assert done.code == 0, done.err
+    else:
+        assert "ValueError: mutable default <class 'lava.magma.compiler.var_model." in done.err
+
+
+def test_slayer_needs_no_opencv() -> None:
+    program = "import sys; sys.modules['cv2'] = None; {} from lava.lib.dl import slayer"
+    assert "ModuleNotFoundError" in python(program.format("")).err
+    done = python(program.format("import esl_lava;") + "; print(slayer.object_detection.__doc__)")
+    assert done.code == 0, done.err
+    assert done.out.endswith("Replaced by esl_lava.lava_repairs.\n")
+
+
+def test_nothing_of_lava_is_imported_by_the_repairs() -> None:
+    done = python("import sys, esl_lava; print([m for m in sys.modules if m[:4] == 'lava'])")
+    assert done.out == "[]\n"
+
+
+def test_modules_without_a_fault_are_left_to_others() -> None:
+    assert lava_repairs._Finder.find_spec("lava.lib.dl.slayer.utils") is None
+    before = list(sys.meta_path)
+    lava_repairs.install()  # once more
+    assert sys.meta_path == before
+
+
+def test_dataclasses_are_as_ever_afterwards() -> None:
+    import dataclasses
+
+    module = ModuleType("a_module")
+    original = dataclasses.dataclass
+    with lava_repairs.hash_dataclasses(module):
+        made: Any = dataclasses.dataclass(type("Made", (), {"__module__": "a_module"}))
+        other: Any = dataclasses.dataclass(type("Other", (), {"__module__": "another"}))
+    assert hash(made()) == hash(made())
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(other())
+    assert dataclasses.dataclass is original
+
+
+def test_ports_are_reshaped() -> None:
+    port = ReshapePort((2, 3), old_shape=(6,))
+    forth, back = port.get_transform_func_fwd(), port.get_transform_func_bwd()
+    assert forth(np.arange(6)).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert back(forth(np.arange(6))).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_netx_reads_integers_that_have_axes(tmp_path: Path) -> None:
+    """As lava-dl stores the weight and the bias of an input block."""
+    path = tmp_path / "net.h5"
+    with h5py.File(path, "w") as file:
+        layer = file.create_group("layer/0")
+        layer["type"], layer["shape"] = "input", [4]
+        layer["weight"], layer["bias"] = np.array([3]), np.array([[5]])
+        neuron = {"type": "CUBA", "iDecay": 1024, "vDecay": 128, "vThMant": 80}
+        for key, value in {**neuron, "refDelay": 1, "gradedSpike": False}.items():
+            layer[f"neuron/{key}"] = value
+    assert Network(net_config=str(path)).in_layer.transform == {"weight": 3, "bias": 5}
+
+
+def rounded(function: Any, descale: bool) -> tuple[list[float], list[float]]:
+    """Weights rounded to 8 bits, and the gradients of `ENDS`."""
+    weights = torch.tensor(ENDS, requires_grad=True)
+    neuron = slayer.neuron.cuba.Neuron(threshold=1.0, current_decay=1.0, voltage_decay=0.5)
+    out = function(neuron, weights, descale)
+    out.sum().backward()
+    assert weights.grad is not None
+    return out.tolist(), weights.grad.tolist()
+
+
+@pytest.mark.parametrize("descale", [False, True])
+def test_weights_at_the_ends_of_the_grid_learn(descale: bool) -> None:
+    stock = type(slayer.neuron.cuba.Neuron(1.0, 1.0, 0.5)).quantize_8bit
+    weights, gradients = rounded(stock, descale)
+    unit = 64 if descale else 1
+    assert weights == [
+        unit * w for w in (-4, -4, -4, -4, 0.3125, 3.96875, 3.96875, 3.96875, 3.96875)
+    ]
+    assert gradients == [0, *[unit] * 7, 0]  # -4.01 and 3.98 are rounded before they are bounded
+    assert rounded(lava_repairs.quantise_to_8_bits, descale) == (weights, gradients)
+
+
+@pytest.mark.parametrize("gradient", [0.0, 1.0])
+def test_slayers_own_rounding_stays_where_clamp_is_as_it_was(gradient: float) -> None:
+    bound: Any = SimpleNamespace(grad=gradient, clamp=lambda *ends: bound, backward=lambda: None)
+    neuron = SimpleNamespace(quantize_8bit=quantize)
+    module: Any = SimpleNamespace(
+        torch=SimpleNamespace(ones=lambda *size, requires_grad: bound), Neuron=neuron
+    )
+    with lava_repairs.learn_at_the_ends(module):
+        pass
+    repaired = neuron.quantize_8bit is lava_repairs.quantise_to_8_bits
+    assert repaired == (gradient == 0)
