@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.benchmarks.evolve import update_costs
 from tests.benchmarks.netfile import file_sizes
+from tests.benchmarks.neurobench import agreement
 from tests.benchmarks.sim import speedups as simulation
 from tests.benchmarks.train import speedups as training
 
@@ -20,6 +21,7 @@ Benchmark = Callable[[], Iterator[tuple[str, list[float]]]]
 BENCHMARKS: dict[str, Benchmark] = {
     "evolve": update_costs,
     "netfile": file_sizes,
+    "neurobench": agreement,
     "sim": simulation,
     "train": training,
 }

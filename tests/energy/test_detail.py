@@ -36,7 +36,7 @@ def by_hand(network: Network, inputs: Any, spikes: Any) -> dict[str, int]:
                         there = sent == delay
                         active = given[sample, delay].ravel() != 0
                         reached[there] += pattern(part)[there] @ active
-                number += np.count_nonzero(reached)
+                number += int(np.count_nonzero(reached))
         found[layer.name] = number
     return found
 
@@ -89,7 +89,7 @@ def test_spikes_that_come_back_are_not_those_of_the_last_step() -> None:
 
 
 def test_activity_and_messages_are_filled_in_by_layer() -> None:
-    from tests.energy.test_neurobench import mlp
+    from tests.energy.neurobench_cases import mlp
 
     network, inputs = mlp()
     counts = detailed(network, simulate(network, inputs).counts)
