@@ -46,19 +46,20 @@ def _parameter(neuron: h5py.Group, key: str, shape: tuple[int, ...]) -> Any:
     """An integer, or one for each neuron or channel."""
     values = integers(neuron, key, math.prod(shape), floats=False)
     # Lava computes in the type found in the file (lava-nc 0.10.0, `proc/lif/models.py`): the
-    # threshold is shifted in its own type, and int64 with uint64 makes float64, without shift.
+    # threshold is shifted in its own type (a single number since numpy 2 only), and int64 with
+    # uint64 makes float64, without shift.
     if values.dtype == np.uint64:
         raise RefusedError(f"neuron/{key} is of type uint64, with which Lava hangs")
-    if key == "vThMant" and values.ndim and values.size:
+    if key == "vThMant" and values.size:
         largest, holds = int(values.max()), int(np.iinfo(values.dtype).max)
         if largest << STATE_SHIFT > holds:
             raise RefusedError(
-                f"neuron/{key} {largest} in an array of type {values.dtype}: Lava shifts it left "
+                f"neuron/{key} {largest} of type {values.dtype}: Lava shifts it left "
                 f"by {STATE_SHIFT} bits in that type, which holds up to {holds}"
             )
     if key == "vThMant" and (values <= 4 * NEVER).all():
         # v ends below NEVER, whatever lies beyond it; 2**18 - 1 is SLAYER's "never".
-        values = np.minimum(values, NEVER)
+        values = np.minimum(values, NEVER, dtype=np.int64)
     if values.ndim == 0 or (values.size == 1 and shape[0] != 1):
         return int(values.ravel()[0])
     return values if values.shape == shape[:1] else for_each_neuron(values, shape, key)

@@ -93,7 +93,7 @@ SAME = {
     "unused delays of a convolution": {"1/delay": np.zeros(4, np.float32)},
     "a parameter in a list": {"1/neuron/iDecay": [1024], "3/neuron/vDecay": [2048]},
     "other spelling": {"1/neuron/type": "CUBA", "1/type": "conv", "3/neuron/gradedSpike": False},
-    "narrow thresholds that fit": {"1/neuron/vThMant": np.uint8(80), "3/neuron/vThMant": [80]},
+    "narrow thresholds that fit": {"1/neuron/vThMant": np.int16(80), "3/neuron/vThMant": [80]},
     "a narrow list that fits": {"1/neuron/vThMant": np.array([80], np.int16)},
     "integers": {"1/weight": KERNEL.astype(np.int16), "3/weight": WEIGHT.astype(np.int64)},
 }
@@ -170,10 +170,11 @@ REFUSED = [
     (
         {"3/neuron/vThMant": np.full(5, 100, np.uint8)},
         3,
-        "neuron/vThMant 100 in an array of type uint8: Lava shifts it left by 6 bits in that "
+        "neuron/vThMant 100 of type uint8: Lava shifts it left by 6 bits in that "
         "type, which holds up to 255",
     ),
-    ({"1/neuron/vThMant": np.full(4, 600, np.int16)}, 1, "neuron/vThMant 600 in an array of typ"),
+    ({"1/neuron/vThMant": np.full(4, 600, np.int16)}, 1, "neuron/vThMant 600 of type int16: Lav"),
+    ({"1/neuron/vThMant": np.uint8(80)}, 1, "neuron/vThMant 80 of type uint8: Lava shifts it"),
     ({"1/shape": [4, 3, 3]}, 1, "shape (4, 3, 3), but its kernel makes (4, 3, 2)"),
     ({"0/shape": [2, 5]}, 1, "in_shape (2, 5) is not 3 numbers"),
     ({"0/shape": [3, 5, 5]}, 1, "does not fit 3 input channels"),
