@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
-import tomli
 import tomli_w
 from pydantic import Field, model_validator
 
@@ -163,12 +162,7 @@ def parse_setting(text: str) -> tuple[str, object]:
     key, separator, raw = text.partition("=")
     if not separator or not key.strip():
         raise ConfigError(f"setting {text!r} is not of the form key=value")
-    try:
-        parsed = tomli.loads(f"value = {raw}")
-    except (ValueError, RecursionError):  # no TOML, or an integer of thousands of digits
-        parsed = {}
-    value = parsed["value"] if parsed.keys() == {"value"} else raw.strip()
-    return key.strip(), value
+    return key.strip(), tomlfile.parse_value(raw)
 
 
 def documentation(

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from importlib.abc import Traversable
 from pathlib import Path
-from typing import Annotated, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
-import tomli
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from esl_lava.errors import ConfigError, FileError
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
+
 MAX_BYTES = 1 << 20
 """A TOML file may have at most this many bytes."""
+
+MAX_DOTS = 100
+"""A line of a TOML text may have at most this many dots.
+
+Python's own `tomllib` takes memory in the square of the parts of a dotted key, and builds tables
+so deep that whoever walks them overflows the stack.
+"""
 
 MAX_FAULTS = 20
 """So many faults of a file are named."""
@@ -81,11 +94,28 @@ def parse(text: str, where: str) -> dict[str, object]:
         ConfigError: naming the place of what is no TOML.
     """
     try:
-        return tomli.loads(text)
+        return _load(text)
     except ValueError as error:  # also an integer with too many digits
         raise ConfigError(f"{where}: not valid TOML: {error}") from None
     except RecursionError:
         raise ConfigError(f"{where}: not valid TOML: nested too deeply") from None
+
+
+def parse_value(text: str) -> object:
+    """The TOML value that a text is, or the text itself where it is none, as a bare word."""
+    try:
+        parsed = _load(f"value = {text}")
+    except (ValueError, RecursionError):  # no TOML, or an integer of thousands of digits
+        parsed = {}
+    return parsed["value"] if parsed.keys() == {"value"} else text.strip()
+
+
+def _load(text: str) -> dict[str, object]:
+    """The values of a TOML text; ValueError or RecursionError where it is none."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > MAX_DOTS and not line.startswith("#"):
+            raise ValueError(f"more than {MAX_DOTS} dots (at line {number})")
+    return tomllib.loads(text)
 
 
 def validate(table: type[AnyTable], values: Mapping[str, object], hint: Hint) -> AnyTable:

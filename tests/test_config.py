@@ -352,6 +352,8 @@ def test_bad_toml_names_the_place(text, place):
         "seed = " + "[" * 100_000,
         f"seed{'.a' * 100_000} = 1",
         f"seed{'.a' * 500} = 1",
+        f"seed{'.a' * 100} = 1",
+        f"seed{' . a' * 101} = 1",
         "a = {" * 50_000,
         f"[training]\nlearning_rate = 1{'0' * 400}",
         f"[model]\nhidden = [{'0,' * 20_000}]",
