@@ -43,6 +43,8 @@ learning_rate = 0.02
 """
 
 
+COMPILING = "INFO: compiling kernels, once for this installation: some seconds\n"
+
 TINY_ONCE = """\
 seed = 3
 
@@ -76,11 +78,17 @@ def pytest_runtest_setup() -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left: exit code, standard output, standard error."""
+    """What a command left: exit code, standard output, standard error.
+
+    Not whether it had to compile kernels, which depends on what ran before.
+    """
 
     code: int | str
     out: str
     err: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "err", self.err.replace(COMPILING, ""))
 
     @property
     def json(self) -> dict[str, Any]:

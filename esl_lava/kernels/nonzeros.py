@@ -12,7 +12,7 @@ from numba import njit
 
 from esl_lava.arrays import Array
 from esl_lava.kernels.grid import multiple
-from esl_lava.kernels.surrogate import Neuron, Surrogate, as_float, spike, spike_gradient
+from esl_lava.kernels.surrogate import Neuron, Surrogate, spike, spike_gradient
 
 LANES = 2048
 """Lanes summed at a time."""
@@ -203,10 +203,10 @@ def add_products(
                 m2, m3 = here[stride * at[e + 2] :], here[stride * at[e + 3] :]
                 s0, s1, s2, s3 = zero, zero, zero, zero
                 for k in range(size):
-                    s0 += as_float(np.int32(g[k] & np.int32(m0[k])))  # type: ignore[call-arg]
-                    s1 += as_float(np.int32(g[k] & np.int32(m1[k])))
-                    s2 += as_float(np.int32(g[k] & np.int32(m2[k])))
-                    s3 += as_float(np.int32(g[k] & np.int32(m3[k])))
+                    s0 += np.int32(g[k] & np.int32(m0[k])).view(np.float32)
+                    s1 += np.int32(g[k] & np.int32(m1[k])).view(np.float32)
+                    s2 += np.int32(g[k] & np.int32(m2[k])).view(np.float32)
+                    s3 += np.int32(g[k] & np.int32(m3[k])).view(np.float32)
                 out[e] += s0
                 out[e + 1] += s1
                 out[e + 2] += s2
@@ -216,7 +216,7 @@ def add_products(
                 m0 = here[stride * at[e] :]
                 s0 = zero
                 for k in range(size):
-                    s0 += as_float(np.int32(g[k] & np.int32(m0[k])))  # type: ignore[call-arg]
+                    s0 += np.int32(g[k] & np.int32(m0[k])).view(np.float32)
                 out[e] += s0
                 e += 1
 

@@ -3,10 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
-from numba.core.base import BaseContext
-from numba.extending import intrinsic
+from numba import njit
 
 from esl_lava.arrays import Array
 from esl_lava.kernels.cuba import decayed
@@ -59,18 +56,6 @@ _P = tuple(map(np.float32, (1.3926176e-3, 8.363173e-3, 4.1666556e-2, 1.6666578e-
 _ONE = np.float32(1)
 
 
-@intrinsic
-def as_float(typing_context: object, bits: object) -> tuple[object, object]:
-    """The float32 of these 32 bits."""
-
-    def generate(
-        context: BaseContext, builder: ir.IRBuilder, signature: object, arguments: list[ir.Value]
-    ) -> ir.Value:
-        return builder.bitcast(arguments[0], ir.FloatType())
-
-    return types.float32(types.int32), generate
-
-
 @njit(inline="always")
 def _exp(x: np.float32) -> np.float32:
     """exp(x) for x <= 0, in operations that vectorise; exp(-60) for what is less."""
@@ -78,9 +63,7 @@ def _exp(x: np.float32) -> np.float32:
     n = np.rint(x * _LOG2_E)
     r = (x - n * _LN2_HIGH) - n * _LN2_LOW
     p = (((_P[0] * r + _P[1]) * r + _P[2]) * r + _P[3]) * r + _P[4]
-    power: np.float32 = as_float(  # type: ignore[call-arg]
-        np.int32((np.int32(n) + _BIAS) << _MANTISSA)
-    )
+    power = np.int32((np.int32(n) + _BIAS) << _MANTISSA).view(np.float32)
     return (p * (r * r) + r + _ONE) * power
 
 
