@@ -1,25 +1,38 @@
-# `make demo` and `make test` need git, make and a Python 3.10 to be found (on the path,
-# through pyenv, or through uv, which fetches one); they set up .venv/ themselves.
+# `make demo` and `make test` need git, make and a Python 3.10 to 3.13 to be found (on the path,
+# through pyenv, or through uv, which fetches one); they set up .venv/ themselves, with the newest
+# or with PYTHON (`make test PYTHON=3.12`); VENV is another folder for it.
 
-BIN := .venv/bin
-READY := .venv/.ready
+VENV := .venv
+PYTHON :=
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready$(subst /,-,$(PYTHON))
 
-.PHONY: help setup demo test test-lowest fuzz lint format bench clean
+# What has to be the same on every stack: Lava and SLAYER against ours, and files.
+EXACT := tests/simulate tests/netfile tests/modelfile tests/models tests/engines tests/export \
+    tests/experiments/test_verify.py tests/test_lava_repairs.py tests/test_stacks.py
+
+.PHONY: help setup demo test exactness test-lowest fuzz lint format constraints bench clean
 help:
 	@echo "make demo    train, export, run, verify, price and report on a sparse network (minutes)"
-	@echo "make test    check style and types, run all tests"
+	@echo "make test    check style and types, run all tests; PYTHON=3.12 for that version"
+	@echo "make exactness    the tests that compare with Lava and SLAYER, and those of files"
 	@echo "make fuzz    property tests with other examples in every run; ONLY=folder, ROUNDS=number"
 	@echo "make test-lowest    all tests with the lowest versions of pyproject.toml; ONLY=folder"
 	@echo "make bench   measure; ONLY=prefix runs those benchmarks whose name starts so"
-	@echo "make setup   create .venv/ with exact versions"
+	@echo "make setup   create .venv/ with exact versions; PYTHON=3.12 for that version"
+	@echo "make constraints    renew those versions, with uv"
 	@echo "make lint    check style and types;  make format  rewrites style"
 	@echo "make clean   remove what was built, .venv/ and runs/ excepted"
 
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt tools/setup.sh
-	sh tools/setup.sh
+	VENV=$(VENV) PYTHON=$(PYTHON) sh tools/setup.sh
 	touch $(READY)
+
+constraints:
+	UV_CUSTOM_COMPILE_COMMAND="make constraints" uv pip compile --quiet --universal --upgrade \
+	    --python-version 3.10 --all-extras --no-annotate pyproject.toml -o constraints.txt
 
 demo: $(READY)
 	$(BIN)/esl demo
@@ -37,6 +50,9 @@ format: $(READY)
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 	$(BIN)/pytest --nbmake notebooks
+
+exactness: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal $(EXACT)
 
 # `make test` draws the same examples always. This draws others, and many; what it finds it keeps
 # in .hypothesis/ and tries again first, until it is mended.

@@ -125,7 +125,8 @@ class Matrix(Frozen):
             raise ValueError("a weight outside the mask is not zero")
         n_post, n_pre = dense.shape
         indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(allowed, axis=1))])
-        return Matrix(n_post, n_pre, indptr, np.nonzero(allowed)[1], dense[allowed])
+        pre: Array = np.nonzero(allowed)[1]
+        return Matrix(n_post, n_pre, indptr, pre, dense[allowed])
 
     @property
     def in_shape(self) -> tuple[int]:

@@ -10,6 +10,7 @@ from esl_lava.errors import PackageError
 
 EXTRAS = MappingProxyType(
     {
+        "asteval": "lava",
         "joblib": "train",
         "lava": "lava",
         "matplotlib": "report",
@@ -20,26 +21,35 @@ EXTRAS = MappingProxyType(
 )
 """Package, as it is imported -> the extra of esl-lava that brings it."""
 
-LAVA_ENDS = (3, 11)
-"""The first Python that lava-nc 0.10.0 and lava-dl 0.6.0 cannot be installed on."""
+LAVA = "lava.lib.dl"
+"""lava-dl as it is imported; lava-nc comes with it."""
+
+PINS_END = (3, 11)
+"""The first Python on which pip installs Lava without its pins only."""
+
+PAST_PINS = "pip install --no-deps --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0"
+"""What installs Lava there, beside the extra `lava`, which brings what it imports."""
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package can be imported; it is not imported for that."""
-    return find_spec(package) is not None
+    """Whether a package can be imported; it is not imported for that, but what it is part of."""
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of what it is part of
+        return False
 
 
 def missing(error: ModuleNotFoundError) -> PackageError | None:
     """The error that says how to install what was not found; None where it is no extra's."""
-    package = (error.name or "").partition(".")[0]
-    return None if package not in EXTRAS or is_installed(package) else needed(package)
+    name = error.name or ""
+    package = name.partition(".")[0]
+    wanted = LAVA if package == "lava" else package
+    return None if package not in EXTRAS or is_installed(wanted) else needed(package)
 
 
 def needed(package: str) -> PackageError:
     """The error that says how to get a package of `EXTRAS`."""
-    extra = EXTRAS[package]
-    if extra in ("lava", "train") and sys.version_info >= LAVA_ENDS:
-        how = "training and Lava need Python 3.10"
-    else:
-        how = f"pip install 'esl-lava[{extra}]'"
+    how = f"pip install 'esl-lava[{EXTRAS[package]}]'"
+    if package == "lava" and sys.version_info >= PINS_END:
+        how = f"{how}, then {PAST_PINS}"
     return PackageError(f"the package {package} is not installed: {how}")

@@ -125,7 +125,7 @@ def _faults(layer: TrainedLayer, known: Collection[str]) -> Iterator[str]:
                 continue
             stray = 0
             if weights.mask is not None:
-                stray = np.count_nonzero(weights.values.ravel()[weights.mask.ravel() == 0])
+                stray = int(np.count_nonzero(weights.values.ravel()[weights.mask.ravel() == 0]))
             if stray:
                 yield f"{stray} pruned connections have a weight other than 0"
         if broken := np.count_nonzero(~np.isfinite(weights.values)):

@@ -4,7 +4,7 @@ from importlib.metadata import metadata
 
 import pytest
 
-from esl_lava.packages import EXTRAS, is_installed, missing, needed
+from esl_lava.packages import EXTRAS, LAVA, PAST_PINS, is_installed, missing, needed
 
 
 def not_found(name: str) -> ModuleNotFoundError:
@@ -22,15 +22,29 @@ def test_the_development_environment_has_them_all(package: str) -> None:
 
 def test_what_is_not_there_is_not_installed() -> None:
     assert not is_installed("no_package_of_this_name")
+    assert not is_installed("no_package_of_this_name.inside")
+    assert is_installed(LAVA)
 
 
-def test_what_no_extra_can_bring_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("esl_lava.packages.LAVA_ENDS", (3, 10))
-    for package in ("torch", "lava"):
-        assert str(needed(package)) == (
-            f"the package {package} is not installed: training and Lava need Python 3.10"
-        )
-    assert "pip install 'esl-lava[report]'" in str(needed("matplotlib"))
+@pytest.mark.parametrize(
+    ("package", "pins_end", "how"),
+    [
+        ("lava", (4, 0), "pip install 'esl-lava[lava]'"),
+        ("lava", (3, 0), f"pip install 'esl-lava[lava]', then {PAST_PINS}"),
+        ("torch", (3, 0), "pip install 'esl-lava[train]'"),
+        ("matplotlib", (3, 0), "pip install 'esl-lava[report]'"),
+    ],
+)
+def test_what_installs_a_package_is_said(
+    monkeypatch: pytest.MonkeyPatch, package: str, pins_end: tuple[int, int], how: str
+) -> None:
+    monkeypatch.setattr("esl_lava.packages.PINS_END", pins_end)
+    assert str(needed(package)) == f"the package {package} is not installed: {how}"
+
+
+def test_one_half_of_lava_is_not_lava(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esl_lava.packages.is_installed", lambda package: package != LAVA)
+    assert str(missing(not_found("lava.lib"))) == str(needed("lava"))
 
 
 def test_what_is_not_ours_to_explain_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,4 +54,3 @@ def test_what_is_not_ours_to_explain_stays_as_it_is(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("esl_lava.packages.is_installed", lambda package: False)
     error = missing(not_found("lava.magma"))
     assert str(error) == str(needed("lava"))
-    assert str(error) == ("the package lava is not installed: pip install 'esl-lava[lava]'")

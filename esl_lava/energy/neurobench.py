@@ -63,7 +63,7 @@ def synaptic_operations(
             f"run of {counts.samples} and {counts.steps}"
         )
     macs = 0
-    graded = (np.abs(given.astype(np.int64)) > 1).any(axis=(0, 2))
+    graded = np.any(np.abs(given.astype(np.int64)) > 1, axis=(0, 2))
     active = np.count_nonzero(given, axis=0) * graded[:, None]  # (T, n)
     for layer in network.layers:
         for coming in layer.inputs:

@@ -17,8 +17,9 @@ Backward = TypeVar("Backward", bound=Callable[..., object])
 
 def once_differentiable(backward: Backward) -> Backward:
     """Refuse to differentiate a backward pass, which kernels cannot be."""
-    refusing: Backward = function.once_differentiable(backward)  # type: ignore[no-untyped-call]
-    return refusing
+    refusing: Any = function.once_differentiable(backward)  # type: ignore[no-untyped-call]
+    found: Backward = refusing
+    return found
 
 
 def apply(passes: type[torch.autograd.Function], *arguments: object) -> Tensor:

@@ -277,7 +277,7 @@ class _Fast:
     told: bool = False
     delay_shift: bool
     neuron: CubaNeuron
-    synapse: nn.Module
+    synapse: Any
     mask: Tensor | None
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ class _Sparse(nn.Module):
     def __init__(self, neuron: Mapping[str, object], weight: SparseWeight) -> None:
         super().__init__()
         self.neuron = slayer.neuron.cuba.Neuron(**neuron)
-        self.synapse = nn.Module()  # as a SLAYER block has it
+        self.synapse: Any = nn.Module()  # as a SLAYER block has it
         self.synapse.weight = weight
 
     def _weighted(self, lanes: Tensor, offsets: Ints, dynamics: Dynamics | None) -> Tensor:

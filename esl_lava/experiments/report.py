@@ -22,7 +22,7 @@ from esl_lava.experiments.price import DEFAULT_DEVICES, price
 from esl_lava.experiments.rundir import RunDirectory, refuse_overwrite
 from esl_lava.files import replace_file, replace_json
 from esl_lava.models.stored import load_model
-from esl_lava.packages import is_installed, needed
+from esl_lava.packages import LAVA, is_installed, needed
 from esl_lava.report import html
 from esl_lava.results.account import Account, Comparison, Place
 from esl_lava.values import Values, as_values
@@ -208,7 +208,7 @@ def find(run: RunDirectory, terms: ReportTerms, tell: Tell) -> Account:
         PackageError: where a verification is asked for, and Lava is not installed.
         UserError: as evaluation, pricing and verification do.
     """
-    verifying = is_installed("lava")  # and torch with it
+    verifying = is_installed(LAVA)
     if not verifying and (terms.lava or terms.samples is not None):
         raise needed("lava")
     saved, experiment = load_model(run.model)

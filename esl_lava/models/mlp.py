@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from itertools import takewhile
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,7 +93,7 @@ class SpikingMLP(nn.Module):
             outputs.append(spikes)
         return outputs
 
-    def _blocks(self) -> dict[str, nn.Module]:
+    def _blocks(self) -> dict[str, Any]:
         """Layer name -> its block, in order."""
         return {name: self.get_submodule(name) for name in self.topology.names}
 
@@ -123,7 +124,7 @@ class SpikingMLP(nn.Module):
         Returns:
             Two arrays (samples, T, neurons); v is 0 where the neuron has just fired.
         """
-        block = self.get_submodule(layer)
+        block = self._blocks()[layer]
         with torch.no_grad():
             arriving = _by_channel(inputs)
             for before in takewhile(lambda before: before is not block, self._blocks().values()):

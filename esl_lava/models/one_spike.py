@@ -285,7 +285,8 @@ class SingleSpikeMLP(nn.Module):
             network: the integer network that the model lowers to.
         """
         step = grid_step(int(network.layers[0].neuron.current_decay) / DECAY_UNITY)
-        z = torch.from_numpy(times_of(inputs, step, 0)).to(self.readout.weight.dtype)
+        dtype = self.get_parameter("readout.weight").dtype
+        z = torch.from_numpy(times_of(inputs, step, 0)).to(dtype)
         with torch.no_grad():
             times = self.layer_outputs(z)
         steps = {

@@ -416,6 +416,6 @@ def _note(axis: Axes, text: str) -> None:
 
 
 def _legend(axis: Axes) -> None:
-    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 3}
-    style = {"fontsize": 8, "frameon": False, "labelcolor": INK}
+    place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 3}
+    style: dict[str, Any] = {"fontsize": 8, "frameon": False, "labelcolor": INK}
     axis.legend(**place, **style, handlelength=1.4, columnspacing=1)

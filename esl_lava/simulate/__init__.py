@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from esl_lava.errors import BackendError
 from esl_lava.network import Network
-from esl_lava.packages import is_installed, needed
+from esl_lava.packages import LAVA, is_installed, needed
 from esl_lava.simulate.result import Names, Result, checked_input, chosen_layers
 
 __all__ = ["BACKENDS", "Result", "backend_options", "simulate"]
@@ -69,7 +69,7 @@ def simulate(
             f"backend {backend} has no option {unknown[0]!r}; "
             f"it has {', '.join(known) if known else 'none'}"
         )
-    if backend != "exact" and not is_installed("lava"):
+    if backend != "exact" and not is_installed(LAVA):
         raise needed("lava")
     result: Result = _backend(backend).run(network, inputs, names, traced, **options)
     return result

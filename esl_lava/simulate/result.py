@@ -172,7 +172,7 @@ def decide(
     if last.bias is not None:
         membrane += last.bias.astype(np.int64) << STATE_SHIFT
     membrane = membrane.clip(1 - STATE_LIMIT, STATE_LIMIT - 1)  # where v clips
-    fired = spikes.any(axis=1)
+    fired = np.any(spikes, axis=1)
     step = np.where(fired, first, spikes.shape[1])
     leading = fired & (step == step.min(axis=1, keepdims=True))
     decisions = np.where(leading, membrane, -STATE_LIMIT).argmax(axis=1)

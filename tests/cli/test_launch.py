@@ -113,17 +113,17 @@ SCENARIOS: dict[str, tuple[tuple[str, ...], Prepare]] = {
 }
 
 
-def run_rank(rank: int, folder: str, port: int) -> None:
-    """All scenarios as rank `rank`: what each left, as JSON."""
+def run_rank(rank: int, folder: str, ports: list[int]) -> None:
+    """All scenarios as rank `rank`, each with a store at its own port: what each left, as JSON."""
     torch.set_num_threads(1)
     os.chdir(folder)
     os.environ |= {
         **{"WORLD_SIZE": str(RANKS), "RANK": str(rank), "TORCHELASTIC_USE_AGENT_STORE": "True"},
-        **{"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)},
+        **{"MASTER_ADDR": "localhost", "TORCHELASTIC_RESTART_COUNT": "0"},
     }
     found = {}
-    for number, (name, (arguments, prepare)) in enumerate(SCENARIOS.items()):
-        os.environ["TORCHELASTIC_RESTART_COUNT"] = str(number)  # separates them in the store
+    for port, (name, (arguments, prepare)) in zip(ports, SCENARIOS.items()):
+        os.environ["MASTER_PORT"] = str(port)
         out, err, code = io.StringIO(), io.StringIO(), None
         with (
             pytest.MonkeyPatch.context() as patch,
@@ -152,12 +152,15 @@ def outcomes(folder: Path, experiment: config.Experiment) -> list[dict[str, Outc
     """What each scenario left, by rank."""
     short = {"training.epochs": 2, "training.batch_size": 432}  # two epochs of three steps
     (folder / "small.toml").write_text(config.to_toml(config.override(experiment, short)))
-    # torchrun's agent holds the store, not rank 0.
-    store = distributed.TCPStore(  # type: ignore[attr-defined]
-        "localhost", 0, is_master=True, wait_for_workers=False
-    )
+    # torchrun's agent holds the store of each attempt, not rank 0.
+    stores = [
+        distributed.TCPStore(  # type: ignore[attr-defined]
+            "localhost", 0, is_master=True, wait_for_workers=False
+        )
+        for _ in SCENARIOS
+    ]
     multiprocessing.spawn(  # type: ignore[attr-defined]
-        run_rank, (str(folder), store.port), nprocs=RANKS
+        run_rank, (str(folder), [store.port for store in stores]), nprocs=RANKS
     )
     return [
         {name: Outcome(*left) for name, left in json.loads((folder / file).read_text()).items()}

@@ -1,16 +1,24 @@
-"""What runs where torch, Lava, matplotlib and what comes with them are not installed."""
+"""What runs where torch, Lava, matplotlib and what comes with them are not installed.
 
+Twice: in this environment, where they are kept from being imported, and in a new one outside
+the repository, into which the package's wheel was installed with nothing but what it requires.
+"""
+
+import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from esl_lava.packages import EXTRAS
-from tests.conftest import Outcome, TinyRun, run_program
+from tests.conftest import COMPILING, Outcome, TinyRun, run_program
 
+ROOT = Path(__file__).resolve().parents[2]
 NOT_INSTALLED = (*EXTRAS, "cv2", "sklearn", "torchvision")
 
 # A module that is None cannot be imported, and `find_spec` does not find it.
@@ -21,16 +29,73 @@ from esl_lava.cli.app import main
 main()
 """
 
+Esl = Callable[..., Outcome]
 
-def esl(*args: object) -> Outcome:
-    """A command line where the packages of `NOT_INSTALLED` are not."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, ",".join(NOT_INSTALLED), *map(str, args)],
+
+def outcome(command: list[object], **options: object) -> Outcome:
+    done = subprocess.run(  # type: ignore[call-overload]
+        list(map(str, command)),
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
+        **options,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def blocked(*args: object) -> Outcome:
+    """A command line where the packages of `NOT_INSTALLED` cannot be imported."""
+    return outcome([sys.executable, "-c", PROGRAM, ",".join(NOT_INSTALLED), *args])
+
+
+def sources(folder: Path) -> Path:
+    """A copy of what the wheel is built of, in which nothing was built before."""
+    copy = folder / "sources"
+    copy.mkdir()
+    for name in ("LICENSE", "README.md", "pyproject.toml"):
+        shutil.copy(ROOT / name, copy)
+    for name in ("esl_lava", "export", "hw_configs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=ignored)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """An environment that holds the wheel and what it requires, made once for all workers."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    python = shared / "wheel" / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    with (shared / "wheel.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first worker makes it, the others wait
+        if not python.exists():
+            built = outcome(
+                [*pip, "wheel", "--no-deps", "--wheel-dir", shared / "built", sources(shared)]
+            )
+            assert built.code == 0, built.err
+            made = outcome([sys.executable, "-m", "venv", "--without-pip", python.parents[1]])
+            assert made.code == 0, made.err
+            (archive,) = (shared / "built").glob("esl_lava-*.whl")
+            constraints = ROOT / "constraints.txt"
+            installed = outcome(
+                [*pip, "--python", python, "install", "--constraint", constraints, archive]
+            )
+            assert installed.code == 0, installed.err
+    return python
+
+
+@pytest.fixture(params=["blocked", "wheel"])
+def esl(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Esl:
+    """A command line without what only some commands need."""
+    if request.param == "blocked":
+        return blocked
+    script = request.getfixturevalue("wheel").with_name("esl")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return lambda *args: outcome(
+        [script, *args], cwd=tmp_path_factory.getbasetemp(), env=environment
+    )
 
 
 def lasting(printed: str) -> object:
@@ -53,20 +118,20 @@ def lasting(printed: str) -> object:
         "reproduce table1 --counts-only --json",
     ],
 )
-def test_commands_that_say_the_same(tiny: TinyRun, command: str) -> None:
+def test_commands_that_say_the_same(esl: Esl, tiny: TinyRun, command: str) -> None:
     args = [{"NET": tiny.net, "MODEL": tiny.model}.get(word, word) for word in command.split()]
     light, full = esl(*args), run_program("esl", *args)
     assert (light.code, full.code) == (0, 0), light.err
     assert lasting(light.out) == lasting(full.out)
 
 
-def test_export_writes_the_same_file(tiny: TinyRun, tmp_path: Path) -> None:
+def test_export_writes_the_same_file(esl: Esl, tiny: TinyRun, tmp_path: Path) -> None:
     done = esl("export", tiny.model, tmp_path / "net.h5")
     assert done.code == 0, done.err
     assert (tmp_path / "net.h5").read_bytes() == tiny.net.read_bytes()
 
 
-def test_a_report_says_what_it_could_not_do(tiny: TinyRun, tmp_path: Path) -> None:
+def test_a_report_says_what_it_could_not_do(esl: Esl, tiny: TinyRun, tmp_path: Path) -> None:
     shutil.copytree(tiny.path, tmp_path / "run")
     light, full = (
         esl("report", tmp_path / "run"),
@@ -99,7 +164,7 @@ def test_a_report_says_what_it_could_not_do(tiny: TinyRun, tmp_path: Path) -> No
 
 
 def test_runs_are_compared_without_pictures(
-    tiny: TinyRun, tiny_once: TinyRun, tmp_path: Path
+    esl: Esl, tiny: TinyRun, tiny_once: TinyRun, tmp_path: Path
 ) -> None:
     for name, run in (("a", tiny), ("b", tiny_once)):
         shutil.copytree(run.path, tmp_path / name)
@@ -127,7 +192,9 @@ def test_runs_are_compared_without_pictures(
         "report RUN --samples 5",
     ],
 )
-def test_what_a_command_lacks_is_named(tiny: TinyRun, tmp_path: Path, command: str) -> None:
+def test_what_a_command_lacks_is_named(
+    esl: Esl, tiny: TinyRun, tmp_path: Path, command: str
+) -> None:
     places = {"NET": tiny.net, "MODEL": tiny.model, "RUN": tiny.path}
     args = [places.get(word, word) for word in command.split()]
     if args[0] in ("train", "demo", "baselines", "reproduce"):
@@ -141,3 +208,26 @@ def test_what_a_command_lacks_is_named(tiny: TinyRun, tmp_path: Path, command: s
     assert "Traceback" not in done.err
     assert "is not installed: pip install 'esl-lava[" in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_wheel_brings_no_more_than_it_requires(wheel: Path) -> None:
+    names = ", ".join(map(repr, NOT_INSTALLED))
+    program = f"""
+from importlib.util import find_spec
+import esl_lava, pathlib
+print([name for name in ({names}) if find_spec(name)], pathlib.Path(esl_lava.__file__).parent)
+"""
+    done = outcome([wheel, "-c", program], cwd=wheel.parent)
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"[] {wheel.parents[1]}")
+
+
+def test_compiling_kernels_is_told_once(tiny: TinyRun, tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "esl_lava", "run", tiny.net]
+    first, second = (
+        subprocess.run(command, capture_output=True, text=True, env=environment) for _ in range(2)
+    )
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert first.stderr.count(COMPILING) == 1
+    assert COMPILING not in second.stderr

@@ -127,7 +127,7 @@ def test_initial_weights_sum_alike_whatever_the_density(data: Images) -> None:
     for density in (0.25, 1.0):
         model = Trainer(experiment(sparsity={"density": density}), data).model
         sums = model.hidden1.weight.sum(1)
-        assert 2.5 < float(sums.mean()) < 5.5
+        assert 2.5 < float(sums.detach().mean()) < 5.5
         assert (model.hidden1.weight >= 0).all()
 
 
