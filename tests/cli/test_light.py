@@ -158,6 +158,7 @@ def test_a_report_says_what_it_could_not_do(esl: Esl, tiny: TinyRun, tmp_path: P
     assert {key for key in ours if ours[key] is None} >= verified
     assert all(whole[key] is not None for key in verified)  # where Lava is, it verifies unasked
     assert whole["differences"] == 0
+    assert ours.pop("versions").items() <= whole.pop("versions").items()
     assert {k: v for k, v in ours.items() if k not in verified} == {
         k: v for k, v in whole.items() if k not in verified
     }
