@@ -37,7 +37,7 @@ def check_optimizer(
     Raises:
         ConfigError: naming the optimiser and the known ones, or the layers.
     """
-    if _kind(optimizer) not in MOMENTS:
+    if type(optimizer) not in MOMENTS:
         raise ConfigError(
             f"optimiser {type(optimizer).__name__} keeps state we do not know; "
             f"known: {', '.join(known.__name__ for known in MOMENTS)}"
@@ -72,7 +72,7 @@ def check_optimizer(
 
 def has_momentum(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> bool:
     """Whether the optimiser keeps momentum of a weight by now: it made a step with it."""
-    return optimizer.state.get(weight, {}).get(MOMENTS[_kind(optimizer)][0]) is not None
+    return optimizer.state.get(weight, {}).get(MOMENTS[type(optimizer)][0]) is not None
 
 
 def gradients(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
@@ -91,7 +91,7 @@ def moments(optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) -
     Raises:
         ConfigError: when there is one of an unknown kind.
     """
-    known = MOMENTS[_kind(optimizer)]
+    known = MOMENTS[type(optimizer)]
     found = {}
     for key, value in optimizer.state.get(weight, {}).items():
         if isinstance(value, Tensor) and value.shape == weight.shape:
@@ -121,7 +121,7 @@ def momentum(optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) 
             f"layer {name}: {type(optimizer).__name__} holds no momentum of its weight; "
             "step it before the masks are updated"
         )
-    mean = state[MOMENTS[_kind(optimizer)][0]].reshape(-1)
+    mean = state[MOMENTS[type(optimizer)][0]].reshape(-1)
     if "exp_avg_sq" not in state:
         return lambda where: mean[where].abs()
     square, eps = state["exp_avg_sq"].reshape(-1), group["eps"]
@@ -140,9 +140,3 @@ def _group(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> Mapping[st
 def _likewise(names: Sequence[str]) -> str:
     """The names behind the first, as the rest of a sentence about it."""
     return f" (likewise {', '.join(names[1:])})" if len(names) > 1 else ""
-
-
-def _kind(optimizer: torch.optim.Optimizer) -> type[torch.optim.Optimizer]:
-    """The class whose state an optimiser keeps: its own, or the one it says (`keeps_state_of`)."""
-    kind: type[torch.optim.Optimizer] = getattr(optimizer, "keeps_state_of", type(optimizer))
-    return kind

@@ -29,7 +29,7 @@ from esl_lava.models.config import MultiSpike
 from esl_lava.models.mlp import SpikingMLP, scale_initial_weights
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
 from esl_lava.topology import describe
-from esl_lava.training.adam import Adam
+from esl_lava.training.kinds import fused_adam
 from esl_lava.training.losses import tet
 
 ROUNDS = 9
@@ -145,7 +145,9 @@ def _fused_mlp(steps: int) -> Measured:
         "snntorch": _snntorch(spikes, labels),
         "norse": _norse(spikes, labels),
     }
-    measured = _ratios(_step(ours, lambda: tet(ours(spikes), labels), kind=Adam), others, ROUNDS)
+    measured = _ratios(
+        _step(ours, lambda: tet(ours(spikes), labels), kind=fused_adam), others, ROUNDS
+    )
     name = f"train.fused.mlp_t{steps}"
     yield name, measured.pop("slayer")
     for other, ratios in measured.items():
@@ -218,7 +220,7 @@ def _fused_conv(channels: tuple[int, ...], batch: int) -> list[float]:
     outputs = stock(x)
     assert torch.equal(outputs, ours(x))
     assert 0.02 < outputs.mean() < 0.4
-    step = _step(ours, lambda: ours(x).square().mean(), kind=Adam)
+    step = _step(ours, lambda: ours(x).square().mean(), kind=fused_adam)
     other = _step(stock, lambda: stock(x).square().mean())
     return _ratios(step, {"slayer": other}, 3)["slayer"]
 
@@ -254,7 +256,7 @@ def _sparse_mlp(hidden: tuple[int, ...], density: float, rounds: int) -> list[fl
     steps = [
         _step(model, functools.partial(_tet, model, spikes, labels), evolver.step, kind)
         for model, evolver, kind in (
-            (ours, evolvers[1], Adam),
+            (ours, evolvers[1], fused_adam),
             (stock, evolvers[0], torch.optim.Adam),
         )
     ]
@@ -288,7 +290,7 @@ def _sparse_conv(density: float) -> dict[str, list[float]]:
     assert 0.02 < outputs.mean() < 0.4
     steps = [
         _step(m, functools.partial(_power, m, x), kind=kind)
-        for m, kind in ((few, Adam), (stock, torch.optim.Adam), (ours, Adam))
+        for m, kind in ((few, fused_adam), (stock, torch.optim.Adam), (ours, fused_adam))
     ]
     return _ratios(steps[0], {"slayer": steps[1], "fused": steps[2]}, 3)
 
@@ -313,7 +315,7 @@ def _bytes_per_connection() -> float:
     _static(model, 0.1)
     _liven(model, 0.1)
     spikes, labels = _batch(784, 4)
-    optimizer = Adam(model.parameters(), lr=0.001)
+    optimizer = fused_adam(model.parameters(), lr=0.001)
     tet(model(spikes), labels).backward()
     optimizer.step()
     weight = sparse_weights(model)["hidden2"]
@@ -325,7 +327,7 @@ def _bytes_per_connection() -> float:
 
 def _train(model: nn.Module, names: tuple[str, ...], density: float, inputs: int) -> None:
     """Ten steps, then one update of the masks by random growth."""
-    optimizer = Adam(model.parameters(), lr=0.001)
+    optimizer = fused_adam(model.parameters(), lr=0.001)
     evolver = MaskEvolver(
         model,
         optimizer,
@@ -440,7 +442,7 @@ def _layer_ratio(
         dense.synapse.weight.mul_(4)
         stored.synapse.weight.values.mul_(density**-0.5 / n_pre**0.5)
     fast, few = (
-        _step(block, functools.partial(_power, block, x), kind=Adam)
+        _step(block, functools.partial(_power, block, x), kind=fused_adam)
         for block in (fused.accelerate(dense), stored)
     )
     return statistics.median(_ratios(few, {"fused": fast}, 3)["fused"])
