@@ -22,8 +22,12 @@ READOUT = "readout"
 
 MAX_LAYERS = 64
 MAX_WIDTH = 1 << 20
+MAX_DENSE = 1 << 28
+"""Positions of a layer's weights that are held dense: 1 GiB."""
+
 MAX_SHOWN = 40
 """Characters of a token that an error shows."""
+
 Shape = tuple[int, ...]
 
 _WIDTH = re.compile("(?<![^-])[0-9]+")

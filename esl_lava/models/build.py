@@ -8,10 +8,11 @@ from esl_lava.config import Experiment
 from esl_lava.engines import sparse
 from esl_lava.engines.choice import choose_stored
 from esl_lava.engines.fused import accelerate
+from esl_lava.errors import ConfigError
 from esl_lava.models.config import Model, MultiSpike, SingleSpike
 from esl_lava.models.mlp import Initial, SpikingMLP
 from esl_lava.models.one_spike import SingleSpikeMLP
-from esl_lava.topology import Topology
+from esl_lava.topology import MAX_DENSE, Topology
 
 SpikingNetwork = SpikingMLP | SingleSpikeMLP
 
@@ -28,7 +29,21 @@ def build(
         sparse_layers: names of layers of which only connections are stored, of a
             multi_spike network; they begin without any.
         initial: what gives these their weights.
+
+    Raises:
+        ConfigError: for a layer with more positions than a dense weight may have.
     """
+    for layer in topology.layers:
+        if layer.name not in sparse_layers and layer.positions > MAX_DENSE:
+            instead = (
+                '; training.engine = "sparse" stores only connections'
+                if isinstance(config, MultiSpike)
+                else ""
+            )
+            raise ConfigError(
+                f"model.layers: layer {layer.name} has {layer.positions} positions, more than the "
+                f"{MAX_DENSE} of a dense weight{instead}"
+            )
     match config:
         case MultiSpike():
             return SpikingMLP(topology, config, sparse_layers, initial)

@@ -16,10 +16,8 @@ from esl_lava.modelfile import SavedModel
 from esl_lava.models.build import SpikingNetwork, build
 from esl_lava.models.stored import trained_layers
 from esl_lava.sparsity import sets
+from esl_lava.topology import MAX_DENSE
 from esl_lava.trained import SparseWeights, Weights
-
-MAX_DENSE = 1 << 28
-"""Positions of a layer's weights that are made dense: 1 GiB."""
 
 
 def restore(saved: SavedModel) -> SpikingNetwork:

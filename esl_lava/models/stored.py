@@ -205,5 +205,7 @@ def _check_masks(entries: Mapping[str, Array], masks: Mapping[str, Array], kind:
         weight = entries.get(f"{name}{kind.key}")
         if weight is None or weight.shape != mask.shape:
             raise FileError(f"the mask of {name} does not fit its weights")
-        if np.count_nonzero(weight[mask == 0]):
-            raise FileError(f"layer {name}: a pruned connection has a weight other than 0")
+        pruned = weight[mask == 0]
+        if pruned.any():
+            value = pruned[pruned != 0][0]
+            raise FileError(f"layer {name}: a pruned connection has a weight other than 0: {value}")

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from esl_lava.config import from_toml
+from esl_lava.errors import ConfigError
 from esl_lava.models import stored
 from esl_lava.models.build import build
 from esl_lava.models.config import NETWORKS
@@ -27,6 +28,23 @@ CONFIG = from_toml(TOML)
 def network(seed=0, inputs=5, classes=2):
     torch.manual_seed(seed)
     return build(CONFIG.model, CONFIG.model.describe((inputs,), classes))
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_layer_too_large_to_be_dense_is_refused(kind):
+    options = {"kind": kind, "layers": "20000-20000", "current_decay": 0.5}
+    config = NETWORKS[kind](**options)
+    described = config.describe((5,), 2)
+    said = "model.layers: layer hidden2 has 400000000 positions, more than the 268435456 of a dense"
+    with pytest.raises(ConfigError, match=said) as refused:
+        build(config, described)
+    assert ('training.engine = "sparse"' in str(refused.value)) == (kind == "multi_spike")
+
+
+def test_a_layer_of_which_only_connections_are_stored_may_be_larger():
+    config = NETWORKS["multi_spike"](layers="20000-20000")
+    model = build(config, config.describe((5,), 2), sparse_layers=["hidden2"])
+    assert model.hidden2.synapse.weight.size == 20000 * 20000
 
 
 def test_build_follows_the_configuration():
