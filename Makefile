@@ -68,8 +68,7 @@ test-lowest: $(READY)
 	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -n 2 --dist worksteal $(or $(ONLY),tests)
 
 bench: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    --constraint constraints.txt --editable '.[bench]'
+	EXTRAS=dev,bench VENV=$(VENV) sh tools/setup.sh
 	$(BIN)/python -m tests.benchmarks $(ONLY)
 
 clean:

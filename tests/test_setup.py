@@ -21,7 +21,10 @@ case "$*" in
     *sysconfig*) echo "$(dirname "$0")/../site";;
     "-m venv"*) mkdir -p "$3/bin" "$3/site/tests"; cp "$0" "$3/bin/python"; : > "$3/pyvenv.cfg";;
     *--dry-run*) echo '    "url": "file:///torch-2.13.0{build}-cp311-cp311-linux_x86_64.whl",';;
-    "-m pip"*) echo "$@" >> installed;;
+    "-m pip"*)
+        echo "pip speaks" >&2
+        [ ! -e offline ] || exit 1
+        echo "$@" >> installed;;
 esac
 """
 TOOLS = ("sh", "sed", "head", "rm", "mkdir", "cp", "dirname")
@@ -145,6 +148,13 @@ def test_what_cannot_be_had_is_said(ground: Ground, wanted: str, sentence: str) 
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith(sentence)
     assert not (ground.folder / ".venv").exists()
+
+
+def test_why_pip_fails_is_shown(ground: Ground) -> None:
+    ground.put("3.12")
+    (ground.folder / "offline").touch()
+    done = ground.setup()
+    assert (done.code, done.err) == (1, "pip speaks\n")
 
 
 def test_a_folder_that_is_no_environment_is_left_alone(ground: Ground) -> None:

@@ -2,6 +2,7 @@
 # Create .venv/ (or $VENV) with the exact versions of constraints.txt.
 #
 # PYTHON is a version (3.12) or a program; without it the newest supported Python that is found.
+# EXTRAS are those of pyproject.toml that are installed, `dev` by default.
 set -eu
 venv=${VENV:-.venv}
 wanted=${PYTHON:-}
@@ -72,20 +73,24 @@ if [ ! -d "$venv" ]; then
 fi
 python=$venv/bin/python
 
-install() {
-    "$python" -m pip install --quiet --disable-pip-version-check "$@"
+install() {  # what pip says of Lava's pins is no news; it is shown where pip fails
+    if ! said=$("$python" -m pip install --quiet --disable-pip-version-check "$@" 2>&1); then
+        echo "$said" >&2
+        exit 1
+    fi
 }
 
 # Of the builds of torch that pip finds it prefers one for CPUs, which takes a third of the disk.
-torch=$(install --dry-run --ignore-installed --no-deps --report - --constraint constraints.txt \
-            torch 2>/dev/null | sed -n 's/^ *"url": ".*\/torch-\([^/-]*\)-.*/\1/p' | sed 's/%2B/+/' | head -n 1)
+found=$("$python" -m pip install --quiet --dry-run --ignore-installed --no-deps --report - \
+            --constraint constraints.txt torch 2>/dev/null || true)
+torch=$(echo "$found" | sed -n 's/%2B/+/; s/^ *"url": ".*\/torch-\([^/-]*\)-.*/\1/p' | head -n 1)
 case $torch in
     *+cpu) size="about 2 GB";;
     *) size="about 6 GB on Linux: this build brings CUDA";;
 esac
 echo "setup: $venv with $("$python" -V), torch ${torch:-of constraints.txt} ($size); some minutes"
 
-install --constraint constraints.txt --editable '.[dev]'
+install --constraint constraints.txt --editable ".[${EXTRAS:-dev}]"
 if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     # Lava's own pins end with Python 3.10; what it imports has just been installed.
     install --no-deps --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0
