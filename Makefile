@@ -62,9 +62,9 @@ fuzz: $(READY)
 	        --hypothesis-profile fuzz $(or $(ONLY),tests) || exit 1; \
 	done
 
-# In an environment of its own, build/lowest/, of about 6 GB.
+# In an environment of its own, build/lowest/.
 test-lowest: $(READY)
-	sh tools/lowest.sh
+	VENV=$(VENV) sh tools/lowest.sh
 	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -n 2 --dist worksteal $(or $(ONLY),tests)
 
 bench: $(READY)

@@ -1,26 +1,31 @@
-"""The lowest versions that pyproject.toml allows, as constraints for pip: `>=` as `==`."""
+"""The lowest versions that pyproject.toml allows this Python, `>=` as `==`, as constraints for pip."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-import tomli
 from packaging.requirements import Requirement
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
-def lowest(requirement: str) -> str:
-    """A requirement as the lowest version that it allows, e.g. rich>=13 as rich==13."""
-    wanted = Requirement(requirement)
-    (version,) = (s.version for s in wanted.specifier if s.operator in (">=", "=="))
-    return f"{wanted.name}=={version}"
+EXTRAS = ("lava", "train", "report", "dev")
+
+
+def lowest(requirements: Iterable[str]) -> Iterator[str]:
+    """Of each requirement of this Python its lowest version, e.g. of rich>=13 rich==13."""
+    for wanted in map(Requirement, requirements):
+        if wanted.name != "esl-lava" and (wanted.marker is None or wanted.marker.evaluate()):
+            (version,) = (s.version for s in wanted.specifier if s.operator in (">=", "=="))
+            yield f"{wanted.name}=={version}"
 
 
 if __name__ == "__main__":
-    project = tomli.loads(Path("pyproject.toml").read_text())["project"]
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    named = [*project["dependencies"], *chain(*map(extras.get, ("lava", "train", "report", "dev")))]
-    found = [lowest(one) for one in named if not one.startswith("esl-lava[")]
-    # torchaudio, which neurobench needs, fits one torch only, and says so nowhere.
-    found += [pin.replace("torch", "torchaudio") for pin in found if pin.startswith("torch==")]
-    print("\n".join(found))
+    print("\n".join(lowest(chain(project["dependencies"], *map(extras.get, EXTRAS)))))

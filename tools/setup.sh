@@ -2,10 +2,11 @@
 # Create .venv/ (or $VENV) with the exact versions of constraints.txt.
 #
 # PYTHON is a version (3.12) or a program; without it the newest supported Python that is found.
-# EXTRAS are those of pyproject.toml that are installed, `dev` by default.
+# EXTRAS are those of pyproject.toml that are installed, `dev` by default; CONSTRAINTS is another file.
 set -eu
 venv=${VENV:-.venv}
 wanted=${PYTHON:-}
+constraints=${CONSTRAINTS:-constraints.txt}
 supported="3.13 3.12 3.11 3.10"
 
 version_of() {  # the x.y of a program, where it is a Python that can make environments
@@ -82,15 +83,15 @@ install() {  # what pip says of Lava's pins is no news; it is shown where pip fa
 
 # Of the builds of torch that pip finds it prefers one for CPUs, which takes a third of the disk.
 found=$("$python" -m pip install --quiet --dry-run --ignore-installed --no-deps --report - \
-            --constraint constraints.txt torch 2>/dev/null || true)
+            --constraint "$constraints" torch 2>/dev/null || true)
 torch=$(echo "$found" | sed -n 's/%2B/+/; s/^ *"url": ".*\/torch-\([^/-]*\)-.*/\1/p' | head -n 1)
 case $torch in
     *+cpu) size="about 2 GB";;
     *) size="about 6 GB on Linux: this build brings CUDA";;
 esac
-echo "setup: $venv with $("$python" -V), torch ${torch:-of constraints.txt} ($size); some minutes"
+echo "setup: $venv with $("$python" -V), torch ${torch:-of $constraints} ($size); some minutes"
 
-install --constraint constraints.txt --editable ".[${EXTRAS:-dev}]"
+install --constraint "$constraints" --editable ".[${EXTRAS:-dev}]"
 if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     # Lava's own pins end with Python 3.10; what it imports has just been installed.
     install --no-deps --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0
