@@ -1,4 +1,4 @@
-"""The lowest versions that pyproject.toml allows this Python, `>=` as `==`, as constraints for pip."""
+"""Constraints for pip: the lowest versions that pyproject.toml allows this Python."""
 
 from __future__ import annotations
 
