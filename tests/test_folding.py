@@ -1,0 +1,169 @@
+"""The range rule: the largest threshold with which nothing leaves what the chip holds."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esl_lava.chip import STATE_LIMIT, STATE_SHIFT
+from esl_lava.folding import (
+    LARGEST_BIAS,
+    LARGEST_STATE,
+    LARGEST_WEIGHT,
+    Span,
+    fold,
+    fold_readout,
+)
+
+SPIKES = Span(0, 1, 1.0)
+
+
+def test_a_layer_by_hand() -> None:
+    """Weights 1 and -1/2 with gain 2, bias 1/4: the weight of 254 sets the threshold."""
+    folded = fold([[1.0, -0.5]], [2.0], [0.25], SPIKES, 0.5)
+    assert folded is not None
+    assert folded.threshold == 127  # 2 * 127 = 254
+    assert folded.weights.tolist() == [[254, -128]]  # -127 is a tie of two even numbers
+    assert folded.bias.tolist() == [32]  # 31.75
+    assert folded.scale.tolist() == [1 / 254]
+
+
+def test_pooled_spikes_and_pixels_have_their_units() -> None:
+    four = fold([[0.25]], [1.0], [0.0], Span(0, 4, 0.25), 0.5)
+    pixel = fold([[0.25]], [1.0], [0.0], Span(-16, 15, 1 / 16), 0.5)
+    assert four is not None
+    assert pixel is not None
+    assert (four.threshold, pixel.threshold) == (254 * 16, 254 * 64)
+    assert four.weights.tolist() == pixel.weights.tolist() == [[254]]
+
+
+@pytest.mark.parametrize(
+    ("weights", "bias", "span", "threshold"),
+    [
+        ([[0.1]], [8.0], SPIKES, 511),  # 4095 / 8
+        ([[0.001]], [0.0], SPIKES, LARGEST_STATE),
+        ([[0.5] * 4000], [0.0], SPIKES, 65),  # v reaches 2000.5 thresholds
+        ([[-1.0] * 2000], [0.0], SPIKES, 32),  # v goes down to -4000 thresholds
+        ([[1.0]], [0.0], Span(0, 1000, 1.0), 130),  # not 131, whose weight is the even 132
+    ],
+)
+def test_what_binds(weights: list[list[float]], bias: list[float], span: Span, threshold: int):
+    folded = fold(weights, np.ones(1), bias, span, 0.5)
+    assert folded is not None
+    assert folded.threshold == threshold
+
+
+def test_a_gain_of_zero_and_a_negative_one() -> None:
+    folded = fold([[1.0, -1.0]] * 2, [0.0, -1.0], [0.5, 0.0], SPIKES, 0.5)
+    assert folded is not None
+    assert folded.weights.tolist() == [[0, 0], [-254, 254]]
+    assert math.isnan(folded.scale[0])
+    assert folded.scale[1] == -1 / 254
+
+
+def test_where_no_threshold_serves() -> None:
+    assert fold(np.ones((1, 200_000)), [1.0], [0.0], SPIKES, 0.5) is None
+    assert fold([[1.0]], [1.0], [5000.0], SPIKES, 0.5) is None
+
+
+@st.composite
+def layers(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n_post, n_pre = draw(st.integers(1, 4)), draw(st.sampled_from([1, 3, 30, 3000]))
+    size = draw(st.sampled_from([0.01, 1.0, 50.0]))
+    weights = rng.normal(draw(st.sampled_from([-1.0, 0.0, 1.0])), 1.0, (n_post, n_pre)) * size
+    weights[rng.random(weights.shape) < draw(st.sampled_from([0.0, 0.9]))] = 0
+    gain = rng.normal(0, draw(st.sampled_from([0.01, 1.0])), n_post)
+    bias = rng.normal(0, draw(st.sampled_from([0.0, 1.0, 30.0])), n_post)
+    span = draw(st.sampled_from([SPIKES, Span(0, 4, 0.25), Span(-16, 15, 1 / 16)]))
+    return weights, gain, bias, span, draw(st.sampled_from([0.5, 1.0, 0.25]))
+
+
+@given(layer=layers(), seed=st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_no_input_leaves_what_the_chip_holds(layer, seed: int) -> None:
+    weights, gain, bias, span, decay = layer
+    folded = fold(weights, gain, bias, span, decay)
+    if folded is None:
+        return
+    assert np.abs(folded.weights).max() <= LARGEST_WEIGHT
+    assert not (folded.weights % 2).any()
+    assert np.abs(folded.bias).max() <= LARGEST_BIAS
+    assert not folded.weights[weights == 0].any()
+    # The worst inputs of each sign, and any, step by step as the chip does it.
+    rng = np.random.default_rng(seed)
+    ends = np.where(folded.weights > 0, span.high, span.low)
+    others = np.where(folded.weights > 0, span.low, span.high)
+    keep = 4096 - round(decay * 4096)
+    v = np.zeros(len(weights), np.int64)
+    for _ in range(40):
+        kind = rng.integers(0, 3)
+        x = (ends, others, rng.integers(span.low, span.high + 1, weights.shape))[kind]
+        a = (folded.weights * x).sum(axis=1)
+        assert np.abs(a << STATE_SHIFT).max() < STATE_LIMIT
+        v = np.sign(v) * (np.abs(v) * keep >> 12) + ((a + folded.bias) << STATE_SHIFT)
+        assert np.abs(v).max() < STATE_LIMIT
+        v[v > folded.threshold << STATE_SHIFT] = 0
+
+
+@given(layer=layers())
+@settings(max_examples=60, deadline=None)
+def test_integers_are_the_floats_rounded_and_no_larger_threshold_serves(layer) -> None:
+    weights, gain, bias, span, decay = layer
+    folded = fold(weights, gain, bias, span, decay)
+    if folded is None:
+        return
+    exact = weights * (gain * span.unit)[:, None] * folded.threshold
+    assert np.abs(exact - folded.weights).max() <= 1 + 1e-9
+    assert np.abs(bias * folded.threshold - folded.bias).max() <= 0.5 + 1e-9
+    # With one of 3 % more some range is left: of floats, as rounding is less than that.
+    more = folded.threshold * 1.03 + 2
+    scaled = weights * (gain * span.unit)[:, None]
+    low = np.minimum(scaled, 0).sum(1) * span.high + np.maximum(scaled, 0).sum(1) * span.low
+    high = np.maximum(scaled, 0).sum(1) * span.high + np.minimum(scaled, 0).sum(1) * span.low
+    size = np.abs(bias)
+    assert (
+        np.abs(scaled).max() * more > LARGEST_WEIGHT
+        or size.max() * more > LARGEST_BIAS
+        or max(-low.min(), high.max()) * more > LARGEST_STATE
+        or ((size - low) / decay).max() * more > LARGEST_STATE
+        or ((high + size).max() + 1 - decay) * more > LARGEST_STATE
+        or more > LARGEST_STATE
+    )
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    n_pre=st.sampled_from([1, 10, 5000]),
+    steps=st.sampled_from([1, 4, 300]),
+    span=st.sampled_from([SPIKES, Span(0, 64, 1 / 64)]),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_readout_never_clips(seed: int, n_pre: int, steps: int, span: Span) -> None:
+    weights = np.random.default_rng(seed).normal(0, 1, (4, n_pre))
+    folded = fold_readout(weights, span, steps)
+    if folded is None:
+        assert np.abs(weights).sum(axis=1).max() * steps * span.high > LARGEST_STATE
+        return
+    integers = folded.weights.astype(np.int64)
+    for sign in (1, -1):
+        most = np.maximum(sign * integers, 0).sum(axis=1).max() * span.high * steps
+        assert most << STATE_SHIFT < STATE_LIMIT
+    step = 1 if np.abs(integers).max() <= 127 else 2
+    assert np.abs(weights / folded.scale - integers).max() <= step / 2 + 1e-6
+
+
+def test_a_readout_by_hand() -> None:
+    folded = fold_readout([[1.0, -0.5]], SPIKES, 4)
+    assert folded is not None
+    assert folded.weights.tolist() == [[254, -128]]
+    assert folded.scale == 1 / 254
+    narrow = fold_readout(np.full((1, 1000), 0.5), SPIKES, 4)
+    assert narrow is not None
+    assert np.unique(narrow.weights).tolist() == [32]  # 131,071 / 4,000 = 32.8; rounded up it clips
+    zero = fold_readout(np.zeros((2, 3)), SPIKES, 4)
+    assert zero is not None
+    assert not zero.weights.any()
+    assert fold_readout(np.ones((1, 200_000)), SPIKES, 4) is None
