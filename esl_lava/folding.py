@@ -82,6 +82,41 @@ class FoldedReadout:
     scale: float
 
 
+def span_of(pool: int, bits: int = 0) -> Span:
+    """What the integers of an input can be of which a layer was trained on means of squares.
+
+    Args:
+        pool: side of the squares, whose integers are summed.
+        bits: 0 of spikes; else of signed pixels -2**(bits - 1) to 2**(bits - 1) - 1, trained on
+            as fractions of 2**(bits - 1).
+    """
+    size = pool * pool
+    if not bits:
+        return Span(0, size, 1 / size)
+    half = 1 << (bits - 1)
+    return Span(-half * size, (half - 1) * size, 1 / (half * size))
+
+
+def gain_and_bias(
+    gamma: npt.ArrayLike,
+    beta: npt.ArrayLike,
+    mean: npt.ArrayLike,
+    variance: npt.ArrayLike,
+    epsilon: float,
+) -> tuple[Floats, Floats]:
+    """What a batch normalisation with fixed statistics does: z becomes gain z + bias.
+
+    Args:
+        gamma, beta, mean, variance: (channels,).
+        epsilon: added to the variance.
+    """
+    scale, shift, centre, spread = (
+        np.asarray(part, np.float64) for part in (gamma, beta, mean, variance)
+    )
+    gain = scale / np.sqrt(spread + epsilon)
+    return gain, shift - gain * centre
+
+
 def fold(
     weights: npt.ArrayLike,
     gain: npt.ArrayLike,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from esl_lava.arrays import Array, Int32s, Ints
+from esl_lava.arrays import Array, Floats, Int32s, Ints
 
 LARGEST = 2**31 - 1
 """Neurons on a side, and connections, that an int32 can tell apart."""
@@ -48,7 +48,43 @@ class ReadoutNeuron:
     """Neurons that never fire and sum their input."""
 
 
-Neuron = CubaNeuron | OneSpikeNeuron | ReadoutNeuron
+@dataclass(frozen=True, eq=False)
+class NormalisedNeuron:
+    """Neurons without synaptic filter behind a batch normalisation; their threshold is 1.
+
+    Attributes:
+        voltage_decay: fraction lost per step, above 0.
+        gain, bias: (channels,) float64; an input z becomes gain z + bias.
+    """
+
+    voltage_decay: float
+    gain: Floats
+    bias: Floats
+
+
+@dataclass(frozen=True)
+class NormalisedReadout:
+    """Neurons that never fire and sum their input, of a network of normalised layers."""
+
+
+Neuron = CubaNeuron | OneSpikeNeuron | ReadoutNeuron | NormalisedNeuron | NormalisedReadout
+
+
+@dataclass(frozen=True)
+class Sliding:
+    """How weights meet feature maps.
+
+    Attributes:
+        source_shape: (channels, rows, columns) of what feeds them.
+        pool: side of the squares of it that are summed first.
+        stride, padding: of the kernels over the sums; a stride of 0 where the weights are no
+            kernels but meet every sum.
+    """
+
+    source_shape: tuple[int, int, int]
+    pool: int = 1
+    stride: int = 0
+    padding: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,11 +152,14 @@ class TrainedLayer:
         name: of the layer.
         inputs: what feeds it -> by what weights: `network.INPUT` or an earlier layer.
         neuron: what its neurons are.
+        sliding: how the weights of its only input meet feature maps; None where neither
+            kernels nor pools are there.
     """
 
     name: str
     inputs: Mapping[str, Weights]
     neuron: Neuron
+    sliding: Sliding | None = None
 
 
 def faulty_sparse(

@@ -11,6 +11,7 @@ import numpy as np
 from esl_lava.arrays import Array, Int32s
 from esl_lava.chip import DECAY_UNITY, WEIGHT_SCALE
 from esl_lava.errors import LimitError
+from esl_lava.export import normalised
 from esl_lava.export.time_grid import grid_threshold, grid_weights
 from esl_lava.network import INPUT, INTEGRATOR, Cuba, Input, Layer, Matrix, Network
 from esl_lava.trained import (
@@ -87,6 +88,7 @@ def lower(
     *,
     steps: int | None = None,
     provenance: Mapping[str, str] | None = None,
+    input_bits: int = 0,
 ) -> Network:
     """The integer network that trained layers stand for.
 
@@ -94,11 +96,14 @@ def lower(
         layers: in order; not changed.
         steps: T the network is presented a sample; neurons that fire once need it.
         provenance: text facts to carry along.
+        input_bits: 0 of spikes; else of signed pixels, -2**(bits - 1) to 2**(bits - 1) - 1, of
+            which normalised layers were trained on fractions.
 
     Raises:
         LimitError: naming all layers that the integer network cannot express, and those whose
             weights are not finite, or not 0 where pruned.
-        ValueError: where neurons fire once and nobody says in how many steps.
+        ValueError: where neurons fire once, or layers are normalised, and nobody says in how many
+            steps.
     """
     known = [INPUT]
     faults = []
@@ -107,12 +112,20 @@ def lower(
         known.append(layer.name)
     if faults:
         raise LimitError(faults)
-    return Network(tuple(_lowered(layer, steps) for layer in layers), steps, provenance or {})
+    lowered = tuple(
+        normalised.lowered(layer, steps, input_bits)
+        if isinstance(layer.neuron, normalised.NEURONS)
+        else _lowered(layer, steps)
+        for layer in layers
+    )
+    return Network(lowered, steps, provenance or {}, input_bits)
 
 
 def _faults(layer: TrainedLayer, known: Collection[str]) -> Iterator[str]:
     """What of a layer cannot be expressed or is unsound, a clause each."""
-    if type(layer.neuron) not in _RULES:
+    if isinstance(layer.neuron, normalised.NEURONS):
+        yield from normalised.faults(layer)
+    elif type(layer.neuron) not in _RULES:
         yield f"neurons of type {type(layer.neuron).__name__} have no integers"
     for source in layer.inputs:
         if source not in known:
@@ -120,7 +133,8 @@ def _faults(layer: TrainedLayer, known: Collection[str]) -> Iterator[str]:
     for weights in layer.inputs.values():
         if isinstance(weights, DenseWeights):
             shape = weights.values.shape
-            if len(shape) < 2 or any(length != 1 for length in shape[2:]):
+            flat = len(shape) >= 2 and all(length == 1 for length in shape[2:])
+            if not flat and not isinstance(layer.neuron, normalised.NEURONS):
                 yield f"a weight of shape {shape} is not of a fully connected layer"
                 continue
             stray = 0

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from esl_lava.config import Experiment
+from esl_lava.data.config import Encoding
 from esl_lava.engines import sparse
 from esl_lava.engines.choice import choose_stored
 from esl_lava.engines.fused import accelerate
 from esl_lava.errors import ConfigError
-from esl_lava.models.config import Model, MultiSpike, SingleSpike
+from esl_lava.models.config import Convolutional, Model, MultiSpike, SingleSpike
+from esl_lava.models.convolutional import SpikingCNN
 from esl_lava.models.mlp import Initial, SpikingMLP
 from esl_lava.models.one_spike import SingleSpikeMLP
 from esl_lava.topology import MAX_DENSE, Topology
 
-SpikingNetwork = SpikingMLP | SingleSpikeMLP
+SpikingNetwork = SpikingMLP | SingleSpikeMLP | SpikingCNN
 
 
 def build(
@@ -22,6 +24,7 @@ def build(
     topology: Topology,
     sparse_layers: Collection[str] = (),
     initial: Initial = sparse.as_slayer_draws,
+    encoding: Encoding | None = None,
 ) -> SpikingNetwork:
     """A network with torch's current generator's initial weights.
 
@@ -29,6 +32,7 @@ def build(
         sparse_layers: names of layers of which only connections are stored, of a
             multi_spike network; they begin without any.
         initial: what gives these their weights.
+        encoding: of the samples, which a convolutional network has to know.
 
     Raises:
         ConfigError: for a layer with more positions than a dense weight may have.
@@ -52,6 +56,10 @@ def build(
                 names = ", ".join(sparse_layers)
                 raise ValueError(f"layers {names} of neurons that fire once are dense")
             return SingleSpikeMLP(topology)
+        case Convolutional():
+            if sparse_layers or encoding is None:
+                raise ValueError("a convolutional network stores dense weights, of an encoding")
+            return SpikingCNN(topology, config, encoding.steps)
 
 
 def build_to_train(experiment: Experiment, topology: Topology) -> SpikingNetwork:
@@ -65,7 +73,7 @@ def build_to_train(experiment: Experiment, topology: Topology) -> SpikingNetwork
     """
     engine = experiment.training.engine
     stored = choose_stored(engine, topology, experiment.sparsity)
-    model = build(experiment.model, topology, stored)
+    model = build(experiment.model, topology, stored, encoding=experiment.encoding)
     if engine != "slayer":
         accelerate(model)  # finds no blocks in other networks
     return model

@@ -6,7 +6,7 @@ import datetime
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -14,7 +14,15 @@ from esl_lava.chip import DECAY_UNITY, WEIGHT_SCALE
 from esl_lava.data.config import Encoding
 from esl_lava.errors import ConfigError
 from esl_lava.tomlfile import Fraction, Positive, TomlTable, shorten
-from esl_lava.topology import MAX_LAYERS, MAX_WIDTH, Shape, Topology, describe
+from esl_lava.topology import (
+    FULLY_CONNECTED,
+    MAX_LAYERS,
+    MAX_WIDTH,
+    Shape,
+    Topology,
+    check_notation,
+    describe,
+)
 from esl_lava.training.config import Training
 
 MAX_TIME_CONSTANTS = 20
@@ -30,6 +38,9 @@ def _as_notation(value: object) -> object:
 class _Network(TomlTable):
     """What networks of every kind have."""
 
+    tokens: ClassVar[tuple[str, ...]] = FULLY_CONNECTED
+    """The kinds of layers that there may be."""
+
     kind: str
     layers: Annotated[str, BeforeValidator(_as_notation)] = Field(
         "128",
@@ -41,14 +52,14 @@ class _Network(TomlTable):
     @classmethod
     def _layers_are_known(cls, layers: str) -> str:
         try:
-            describe(layers, (1,), 1)
+            check_notation(layers, cls.tokens)
         except ConfigError as error:
             raise ValueError(f"model.layers: {error}") from None
         return layers
 
     def describe(self, input_shape: Shape, classes: int) -> Topology:
         """The network's layers on data of that shape."""
-        return describe(self.layers, input_shape, classes)
+        return describe(self.layers, input_shape, classes, self.tokens)
 
     def check_beside(self, encoding: Encoding, training: Training) -> None:
         """Refuse other sections that this kind of network cannot have beside it.
@@ -149,8 +160,50 @@ class SingleSpike(_Network):
             )
 
 
-NETWORKS: Mapping[str, type[MultiSpike | SingleSpike]] = MappingProxyType(
-    {"multi_spike": MultiSpike, "single_spike": SingleSpike}
+class Convolutional(_Network):
+    """Convolutions and dense layers behind batch normalisations, and an integrator to read."""
+
+    tokens: ClassVar[tuple[str, ...]] = ("dense", "conv", "pool", "global_pool")
+
+    kind: Literal["convolutional"] = Field(
+        "convolutional",
+        description="convolutions and fully connected layers whose input is normalised over "
+        "batch and time, and a non-spiking integrator to read",
+    )
+    layers: Annotated[str, BeforeValidator(_as_notation)] = Field(
+        "16C3-AP2-32C3-AP2",
+        description="the layers between input and readout, in order: 16C3 is a convolution of "
+        "16 kernels of 3 x 3 (16C3S2 with stride 2), AP2 an average pool, GAP one of whole maps, "
+        "100 a fully connected layer",
+    )
+    voltage_decay: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
+        0.5, description="share of the membrane potential lost per step; 0.5 is tau = 0.5 (Eq. 7)"
+    )
+    tau_grad: Positive = Field(
+        0.5,
+        description="width tau of the surrogate gradient scale / (2 tau) exp(-|v - 1| / tau), in "
+        "thresholds",
+    )
+    scale_grad: Positive = Field(1.0, description="scale of the surrogate gradient")
+    weight_scale: Positive = Field(
+        1.0,
+        description="factor on the initial weights of the hidden layers, besides 1/sqrt(density)",
+    )
+
+    def check_beside(self, encoding: Encoding, training: Training) -> None:
+        """Refuse engines that do not serve normalised layers.
+
+        Raises:
+            ValueError: naming key, value and what is needed.
+        """
+        if training.engine != "fused":
+            raise ValueError(
+                f"training.engine {training.engine}: a convolutional network is trained by fused"
+            )
+
+
+NETWORKS: Mapping[str, type[MultiSpike | SingleSpike | Convolutional]] = MappingProxyType(
+    {"multi_spike": MultiSpike, "single_spike": SingleSpike, "convolutional": Convolutional}
 )
 """The section of each kind of network."""
 
@@ -179,6 +232,7 @@ def _with_kind(values: object) -> object:
 
 
 Model = Annotated[
-    Annotated[MultiSpike | SingleSpike, Field(discriminator="kind")], BeforeValidator(_with_kind)
+    Annotated[MultiSpike | SingleSpike | Convolutional, Field(discriminator="kind")],
+    BeforeValidator(_with_kind),
 ]
 """The section, of the kind that its `kind` names."""

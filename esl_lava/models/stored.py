@@ -15,7 +15,8 @@ from esl_lava.chip import DECAY_UNITY
 from esl_lava.config import Experiment, from_toml
 from esl_lava.errors import ConfigError, FileError
 from esl_lava.modelfile import SavedModel
-from esl_lava.models.config import Model, MultiSpike
+from esl_lava.models.config import Convolutional, Model, MultiSpike
+from esl_lava.models.stored_convolutional import convolutional_layers
 from esl_lava.tomlfile import MAX_BYTES
 from esl_lava.topology import Topology
 from esl_lava.trained import (
@@ -118,6 +119,8 @@ def layers_of(
     Raises:
         FileError: when entries or masks do not fit it.
     """
+    if isinstance(config, Convolutional):
+        return convolutional_layers(config, entries, masks)
     kind = _KINDS[config.kind]
     topology = _checked_topology(entries, config, kind)
     _check_entries(entries, config, kind, topology)

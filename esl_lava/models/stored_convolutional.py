@@ -1,0 +1,111 @@
+"""A saved convolutional network without torch: whether its parts fit, its trained layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from esl_lava.arrays import Array
+from esl_lava.errors import ConfigError, FileError
+from esl_lava.folding import gain_and_bias
+from esl_lava.models.config import Convolutional
+from esl_lava.topology import LayerSpec, Topology
+from esl_lava.trained import (
+    DenseWeights,
+    NormalisedNeuron,
+    NormalisedReadout,
+    Sliding,
+    TrainedLayer,
+)
+
+WEIGHT = "synapse.weight"
+NORM = ("weight", "bias", "running_mean", "running_var")
+BATCHES = "num_batches_tracked"
+EPSILON = 1e-5
+"""Added to a variance by the batch normalisations."""
+
+
+def convolutional_layers(
+    config: Convolutional, entries: Mapping[str, Array], masks: Mapping[str, Array]
+) -> tuple[TrainedLayer, ...]:
+    """As `stored.layers_of`."""
+    topology = _topology(config, entries)
+    due = dict(_due(topology))
+    for key in sorted(due.keys() | entries.keys()):
+        if key not in due or key not in entries:
+            raise FileError(
+                f"the model's weights and its configuration (layers = '{config.layers}') "
+                f"disagree about {key}"
+            )
+        dtype, shape = due[key]
+        if entries[key].dtype != dtype or entries[key].shape != shape:
+            raise FileError(
+                f"{key} is {entries[key].dtype} of shape {entries[key].shape}, its "
+                f"configuration needs {np.dtype(dtype)} of shape {shape}"
+            )
+    for name, mask in masks.items():
+        weight = entries.get(f"{name}.{WEIGHT}")
+        if weight is None or weight.shape != mask.shape:
+            raise FileError(f"the mask of {name} does not fit its weights")
+        pruned = weight[mask == 0]
+        if pruned.any():
+            value = pruned[pruned != 0][0]
+            raise FileError(f"layer {name}: a pruned connection has a weight other than 0: {value}")
+    shapes = {layer.name: layer.output_shape for layer in topology.layers}
+    return tuple(
+        _layer(layer, shapes.get(layer.source, topology.input_shape), config, entries, masks)
+        for layer in topology.layers
+    )
+
+
+def _topology(config: Convolutional, entries: Mapping[str, Array]) -> Topology:
+    """The layers, on inputs of the shape that is saved and classes as the readout has."""
+    shape, readout = entries.get("input_shape"), entries.get(f"readout.{WEIGHT}")
+    if (
+        shape is None
+        or readout is None
+        or shape.dtype != np.int64
+        or shape.shape != (3,)
+        or readout.ndim != 5
+        or not 0 < shape.min() <= shape.max() < 1 << 16
+    ):
+        raise FileError("the model's weights are not those of a convolutional network")
+    channels, rows, columns = map(int, shape)
+    try:
+        return config.describe((channels, rows, columns), len(readout))
+    except ConfigError as error:
+        raise FileError(f"the model's layers do not fit its input: {error}") from None
+
+
+def _due(topology: Topology) -> list[tuple[str, tuple[type, tuple[int, ...]]]]:
+    """What the state dict holds: key, and type and shape."""
+    due: list[tuple[str, tuple[type, tuple[int, ...]]]] = [("input_shape", (np.int64, (3,)))]
+    for layer in topology.layers:
+        kernel = layer.weight_shape[2:] or (1, 1)
+        due.append((f"{layer.name}.{WEIGHT}", (np.float32, (*layer.weight_shape[:2], *kernel, 1))))
+        if not layer.readout:
+            channels = layer.weight_shape[:1]
+            due += [(f"{layer.name}.norm.{part}", (np.float32, channels)) for part in NORM]
+            due.append((f"{layer.name}.norm.{BATCHES}", (np.int64, ())))
+    return due
+
+
+def _layer(
+    layer: LayerSpec,
+    source_shape: tuple[int, ...],
+    config: Convolutional,
+    entries: Mapping[str, Array],
+    masks: Mapping[str, Array],
+) -> TrainedLayer:
+    name = layer.name
+    weights = DenseWeights(entries[f"{name}.{WEIGHT}"], masks.get(name))
+    channels, rows, columns = (*source_shape, 1, 1)[:3]
+    sliding = Sliding((channels, rows, columns), layer.pool, layer.stride, layer.padding)
+    if layer.kind == "dense":
+        sliding = Sliding((channels, rows, columns), layer.pool)
+    if layer.readout:
+        return TrainedLayer(name, {layer.source: weights}, NormalisedReadout(), sliding)
+    parts = (entries[f"{name}.norm.{part}"] for part in NORM)
+    neuron = NormalisedNeuron(config.voltage_decay, *gain_and_bias(*parts, EPSILON))
+    return TrainedLayer(name, {layer.source: weights}, neuron, sliding)
