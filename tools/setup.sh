@@ -95,6 +95,14 @@ install --constraint "$constraints" --editable ".[${EXTRAS:-dev}]"
 if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     # Lava's own pins end with Python 3.10; what it imports has just been installed.
     install --no-deps --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0
-    # Lava's own tests, 110 MB, lie where they would be imported as `tests`.
-    rm -rf "$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tests"
 fi
+
+# Lava's own tests, 110 MB, lie where they would be imported as `tests`. Of them our tests read
+# networks and recordings, which are kept elsewhere.
+theirs=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tests
+if [ -d "$theirs/lava/lib/dl/netx" ]; then
+    rm -rf "$venv/share/lava-dl"
+    mkdir -p "$venv/share/lava-dl"
+    mv "$theirs/lava/lib/dl/netx" "$venv/share/lava-dl/netx"
+fi
+rm -rf "$theirs"
