@@ -14,7 +14,7 @@ from esl_lava.engines import sparse
 from esl_lava.errors import FileError
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.build import SpikingNetwork, build
-from esl_lava.models.stored import trained_layers
+from esl_lava.models.stored import topology_of, trained_layers
 from esl_lava.sparsity import sets
 from esl_lava.topology import MAX_DENSE
 from esl_lava.trained import SparseWeights, Weights
@@ -33,13 +33,14 @@ def restore(saved: SavedModel) -> SpikingNetwork:
     stored = [name for name, found in weights.items() if isinstance(found, SparseWeights)]
     for name in stored:
         _ever(saved, name, weights[name])
-    first, *_, last = weights.values()
-    config = from_toml(saved.config, recorded=True).model
-    topology = config.describe((first.n_pre,), last.n_post)
+    experiment = from_toml(saved.config, recorded=True)
+    topology = topology_of(experiment.model, saved.weights)
     with torch.random.fork_rng(devices=[]):
-        model = build(config, topology, stored, lambda *_: sparse.zeros)
+        model = build(
+            experiment.model, topology, stored, lambda *_: sparse.zeros, experiment.encoding
+        )
     model.load_state_dict(as_tensors(saved.weights))
-    return model
+    return model.eval()
 
 
 def densified(saved: SavedModel) -> SavedModel:

@@ -16,7 +16,7 @@ from esl_lava.config import Experiment, from_toml
 from esl_lava.errors import ConfigError, FileError
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.config import Convolutional, Model, MultiSpike
-from esl_lava.models.stored_convolutional import convolutional_layers
+from esl_lava.models.stored_convolutional import convolutional_layers, convolutional_topology
 from esl_lava.tomlfile import MAX_BYTES
 from esl_lava.topology import Topology
 from esl_lava.trained import (
@@ -140,6 +140,17 @@ def layers_of(
         neuron = kind.neuron(config, layer.readout)
         layers.append(TrainedLayer(name, {layer.source: weights}, neuron))
     return tuple(layers)
+
+
+def topology_of(config: Model, entries: Mapping[str, Array]) -> Topology:
+    """The layers as the configuration has them, on inputs and classes as a state dict has them.
+
+    Raises:
+        FileError: when the shapes of its weights do not fit the configuration.
+    """
+    if isinstance(config, Convolutional):
+        return convolutional_topology(config, entries)
+    return _checked_topology(entries, config, _KINDS[config.kind])
 
 
 def _checked_topology(weights: Mapping[str, Array], config: Model, kind: _Kind) -> Topology:

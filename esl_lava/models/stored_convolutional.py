@@ -30,7 +30,7 @@ def convolutional_layers(
     config: Convolutional, entries: Mapping[str, Array], masks: Mapping[str, Array]
 ) -> tuple[TrainedLayer, ...]:
     """As `stored.layers_of`."""
-    topology = _topology(config, entries)
+    topology = convolutional_topology(config, entries)
     due = dict(_due(topology))
     for key in sorted(due.keys() | entries.keys()):
         if key not in due or key not in entries:
@@ -59,8 +59,12 @@ def convolutional_layers(
     )
 
 
-def _topology(config: Convolutional, entries: Mapping[str, Array]) -> Topology:
-    """The layers, on inputs of the shape that is saved and classes as the readout has."""
+def convolutional_topology(config: Convolutional, entries: Mapping[str, Array]) -> Topology:
+    """The layers, on inputs of the shape that is saved and classes as the readout has.
+
+    Raises:
+        FileError: when there is no such shape or readout, or the layers do not fit it.
+    """
     shape, readout = entries.get("input_shape"), entries.get(f"readout.{WEIGHT}")
     if (
         shape is None

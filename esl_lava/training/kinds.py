@@ -14,6 +14,7 @@ import torch
 from esl_lava.chip import DECAY_UNITY, WEIGHT_RANGE, WEIGHT_SCALE
 from esl_lava.config import Experiment
 from esl_lava.data.samples import TrainingSamples
+from esl_lava.models.convolutional import SpikingCNN
 from esl_lava.models.mlp import SpikingMLP
 from esl_lava.models.one_spike import SingleSpikeMLP, grid_step, window_end
 from esl_lava.training.losses import first_spike, tet, weight_sum_cost
@@ -101,6 +102,16 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
             ends=lambda _: (WEIGHT_RANGE[0] / WEIGHT_SCALE, WEIGHT_RANGE[1] / WEIGHT_SCALE),
             beyond="beyond the range of 8 bits",
             adam=lambda engine: torch.optim.Adam if engine == "slayer" else fused_adam,
+        ),
+        "convolutional": Kind[SpikingCNN](
+            encode=_spikes,
+            loss=lambda model, outputs, labels: tet(outputs, labels),
+            decide=lambda outputs: outputs.sum(dim=2).argmax(dim=1),
+            fired=lambda _, outputs: [spikes.sum(dim=(0, 2)) > 0 for spikes in outputs[:-1]],
+            thinning=math.sqrt,
+            ends=lambda _: (-math.inf, math.inf),
+            beyond="",  # none are: the range rule scales them
+            adam=lambda engine: fused_adam,
         ),
         "single_spike": Kind[SingleSpikeMLP](
             encode=input_times,

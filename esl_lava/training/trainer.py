@@ -308,7 +308,9 @@ class Trainer:
     def _silent(self, batch: npt.NDArray[np.int64]) -> dict[str, int]:
         """Hidden layer -> neurons without a spike in the first batch under new masks."""
         encoded = self.kind.encode(self.experiment, self.train_data.choose(batch))
+        self.model.eval()
         fired = self.kind.fired(self.experiment, self.model.layer_outputs(encoded))
+        self.model.train()
         silent = [int((~neurons).sum()) for neurons in fired]
         return dict(zip(self.model.topology.hidden_names, silent))
 
