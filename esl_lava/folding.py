@@ -18,6 +18,7 @@ The larger it is, the less is rounded. docs/convolutions.md derives the bounds.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,24 +98,16 @@ def span_of(pool: int, bits: int = 0) -> Span:
     return Span(-half * size, (half - 1) * size, 1 / (half * size))
 
 
-def gain_and_bias(
-    gamma: npt.ArrayLike,
-    beta: npt.ArrayLike,
-    mean: npt.ArrayLike,
-    variance: npt.ArrayLike,
-    epsilon: float,
-) -> tuple[Floats, Floats]:
+def gain_and_bias(normalisation: Iterable[npt.ArrayLike], epsilon: float) -> tuple[Floats, Floats]:
     """What a batch normalisation with fixed statistics does: z becomes gain z + bias.
 
     Args:
-        gamma, beta, mean, variance: (channels,).
+        normalisation: gamma, beta, mean and variance, (channels,) each.
         epsilon: added to the variance.
     """
-    scale, shift, centre, spread = (
-        np.asarray(part, np.float64) for part in (gamma, beta, mean, variance)
-    )
-    gain = scale / np.sqrt(spread + epsilon)
-    return gain, shift - gain * centre
+    gamma, beta, mean, variance = (np.asarray(part, np.float64) for part in normalisation)
+    gain = gamma / np.sqrt(variance + epsilon)
+    return gain, beta - gain * mean
 
 
 def fold(
@@ -184,8 +177,8 @@ def fold_readout(weights: npt.ArrayLike, span: Span, steps: int) -> FoldedReadou
 
 def _reach(weights: npt.NDArray[np.generic], span: Span) -> tuple[Floats, Floats]:
     """(n_post,) the least and the largest sum of weights times an input within its span."""
-    negative = np.minimum(weights, 0).sum(axis=1)  # type: ignore[operator]
-    positive = np.maximum(weights, 0).sum(axis=1)  # type: ignore[operator]
+    negative = np.minimum(weights, 0).sum(axis=1)
+    positive = np.maximum(weights, 0).sum(axis=1)
     return negative * span.high + positive * span.low, positive * span.high + negative * span.low
 
 

@@ -76,9 +76,9 @@ class Normalised(nn.Module):
 
     def gain_and_bias(self) -> tuple[Floats, Floats]:
         """What the normalisation does with its running statistics."""
-        assert self.norm is not None
-        parts = (self.norm.weight, self.norm.bias, self.norm.running_mean, self.norm.running_var)
-        return gain_and_bias(*(part.detach().numpy() for part in parts), EPSILON)
+        norm: Any = self.norm
+        parts = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        return gain_and_bias((part.detach().numpy() for part in parts), EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes, or of a readout weighted input, of the source's output.

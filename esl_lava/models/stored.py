@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +16,14 @@ from esl_lava.chip import DECAY_UNITY
 from esl_lava.config import Experiment, from_toml
 from esl_lava.errors import ConfigError, FileError
 from esl_lava.modelfile import SavedModel
-from esl_lava.models.config import Convolutional, Model, MultiSpike
-from esl_lava.models.stored_convolutional import convolutional_layers, convolutional_topology
+from esl_lava.models.config import Model, MultiSpike, SingleSpike
+from esl_lava.models.stored_convolutional import (
+    check_masks,
+    convolutional_layers,
+    convolutional_topology,
+)
 from esl_lava.tomlfile import MAX_BYTES
-from esl_lava.topology import Topology
+from esl_lava.topology import LayerSpec, Topology
 from esl_lava.trained import (
     LARGEST,
     CubaNeuron,
@@ -82,18 +87,11 @@ def _cuba(config: Model, readout: bool) -> Neuron:
 
 
 def _once(config: Model, readout: bool) -> Neuron:
+    assert isinstance(config, SingleSpike)
     return OneSpikeNeuron(config.current_decay)
 
 
 _DECAYS = ("current_decay", "voltage_decay")
-
-_KINDS: Mapping[str, _Kind] = MappingProxyType(
-    {
-        "multi_spike": _Kind(".synapse.weight", (1, 1, 1), True, _DECAYS, _cuba),
-        "single_spike": _Kind(".weight", (), False, (), _once),
-    }
-)
-"""The kinds of networks by `model.kind`."""
 
 _PARTS = ("values", "starts", "pre", "sides")
 """What a state dict keeps of a sparse weight."""
@@ -119,27 +117,7 @@ def layers_of(
     Raises:
         FileError: when entries or masks do not fit it.
     """
-    if isinstance(config, Convolutional):
-        return convolutional_layers(config, entries, masks)
-    kind = _KINDS[config.kind]
-    topology = _checked_topology(entries, config, kind)
-    _check_entries(entries, config, kind, topology)
-    _check_masks(entries, masks, kind)
-    layers = []
-    for layer in topology.layers:
-        name, (n_post, n_pre) = layer.name, layer.weight_shape
-        key = f"{name}{kind.key}"
-        weights: Weights
-        if key in entries:
-            weights = DenseWeights(entries[key], masks.get(name))
-        else:
-            parts = {part: entries[f"{key}.{part}"] for part in _PARTS}
-            if fault := faulty_sparse(n_post, n_pre, **parts):
-                raise FileError(f"{key}: {fault}")
-            weights = SparseWeights(n_pre, parts["starts"], parts["pre"], parts["values"])
-        neuron = kind.neuron(config, layer.readout)
-        layers.append(TrainedLayer(name, {layer.source: weights}, neuron))
-    return tuple(layers)
+    return READERS[config.kind].layers(config, entries, masks)
 
 
 def topology_of(config: Model, entries: Mapping[str, Array]) -> Topology:
@@ -148,9 +126,59 @@ def topology_of(config: Model, entries: Mapping[str, Array]) -> Topology:
     Raises:
         FileError: when the shapes of its weights do not fit the configuration.
     """
-    if isinstance(config, Convolutional):
-        return convolutional_topology(config, entries)
-    return _checked_topology(entries, config, _KINDS[config.kind])
+    return READERS[config.kind].topology(config, entries)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How networks of a kind are read from what was saved; see `topology_of`, `layers_of`."""
+
+    topology: Callable[[Any, Mapping[str, Array]], Topology]
+    layers: Callable[[Any, Mapping[str, Array], Mapping[str, Array]], tuple[TrainedLayer, ...]]
+
+
+def _of_matrices(kind: _Kind) -> Reader:
+    """Of fully connected layers, each fed by the one before."""
+
+    def layers(
+        config: Model, entries: Mapping[str, Array], masks: Mapping[str, Array]
+    ) -> tuple[TrainedLayer, ...]:
+        topology = _checked_topology(entries, config, kind)
+        _check_entries(entries, config, kind, topology)
+        check_masks(entries, masks, kind.key)
+        return tuple(_layer(layer, config, kind, entries, masks) for layer in topology.layers)
+
+    return Reader(lambda config, entries: _checked_topology(entries, config, kind), layers)
+
+
+def _layer(
+    layer: LayerSpec,
+    config: Model,
+    kind: _Kind,
+    entries: Mapping[str, Array],
+    masks: Mapping[str, Array],
+) -> TrainedLayer:
+    name, (n_post, n_pre) = layer.name, layer.weight_shape
+    key = f"{name}{kind.key}"
+    weights: Weights
+    if key in entries:
+        weights = DenseWeights(entries[key], masks.get(name))
+    else:
+        parts = {part: entries[f"{key}.{part}"] for part in _PARTS}
+        if fault := faulty_sparse(n_post, n_pre, **parts):
+            raise FileError(f"{key}: {fault}")
+        weights = SparseWeights(n_pre, parts["starts"], parts["pre"], parts["values"])
+    return TrainedLayer(name, {layer.source: weights}, kind.neuron(config, layer.readout))
+
+
+READERS: Mapping[str, Reader] = MappingProxyType(
+    {
+        "multi_spike": _of_matrices(_Kind(".synapse.weight", (1, 1, 1), True, _DECAYS, _cuba)),
+        "single_spike": _of_matrices(_Kind(".weight", (), False, (), _once)),
+        "convolutional": Reader(convolutional_topology, convolutional_layers),
+    }
+)
+"""The kinds of networks by `model.kind`."""
 
 
 def _checked_topology(weights: Mapping[str, Array], config: Model, kind: _Kind) -> Topology:
@@ -211,15 +239,3 @@ def _check_entries(
             )
         if value is not None and found != value:
             raise FileError(f"{key} is {found.tolist()}, its configuration says {value.tolist()}")
-
-
-def _check_masks(entries: Mapping[str, Array], masks: Mapping[str, Array], kind: _Kind) -> None:
-    """Refuse masks that are not of dense weights, and weights other than 0 where pruned."""
-    for name, mask in masks.items():
-        weight = entries.get(f"{name}{kind.key}")
-        if weight is None or weight.shape != mask.shape:
-            raise FileError(f"the mask of {name} does not fit its weights")
-        pruned = weight[mask == 0]
-        if pruned.any():
-            value = pruned[pruned != 0][0]
-            raise FileError(f"layer {name}: a pruned connection has a weight other than 0: {value}")

@@ -44,19 +44,33 @@ def convolutional_layers(
                 f"{key} is {entries[key].dtype} of shape {entries[key].shape}, its "
                 f"configuration needs {np.dtype(dtype)} of shape {shape}"
             )
+    check_masks(entries, masks, f".{WEIGHT}")
+    shapes = {layer.name: layer.output_shape for layer in topology.layers}
+    return tuple(
+        _layer(layer, shapes.get(layer.source, topology.input_shape), config, entries, masks)
+        for layer in topology.layers
+    )
+
+
+def check_masks(entries: Mapping[str, Array], masks: Mapping[str, Array], key: str) -> None:
+    """Refuse masks that are not of dense weights, and weights other than 0 where pruned.
+
+    Args:
+        entries: of a state dict.
+        masks: layer name -> numbers, 0 where there is no connection.
+        key: what follows a layer's name where the state dict keeps its weight.
+
+    Raises:
+        FileError: naming the layer.
+    """
     for name, mask in masks.items():
-        weight = entries.get(f"{name}.{WEIGHT}")
+        weight = entries.get(f"{name}{key}")
         if weight is None or weight.shape != mask.shape:
             raise FileError(f"the mask of {name} does not fit its weights")
         pruned = weight[mask == 0]
         if pruned.any():
             value = pruned[pruned != 0][0]
             raise FileError(f"layer {name}: a pruned connection has a weight other than 0: {value}")
-    shapes = {layer.name: layer.output_shape for layer in topology.layers}
-    return tuple(
-        _layer(layer, shapes.get(layer.source, topology.input_shape), config, entries, masks)
-        for layer in topology.layers
-    )
 
 
 def convolutional_topology(config: Convolutional, entries: Mapping[str, Array]) -> Topology:
@@ -111,5 +125,5 @@ def _layer(
     if layer.readout:
         return TrainedLayer(name, {layer.source: weights}, NormalisedReadout(), sliding)
     parts = (entries[f"{name}.norm.{part}"] for part in NORM)
-    neuron = NormalisedNeuron(config.voltage_decay, *gain_and_bias(*parts, EPSILON))
+    neuron = NormalisedNeuron(config.voltage_decay, *gain_and_bias(parts, EPSILON))
     return TrainedLayer(name, {layer.source: weights}, neuron, sliding)

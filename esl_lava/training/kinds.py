@@ -14,6 +14,7 @@ import torch
 from esl_lava.chip import DECAY_UNITY, WEIGHT_RANGE, WEIGHT_SCALE
 from esl_lava.config import Experiment
 from esl_lava.data.samples import TrainingSamples
+from esl_lava.models.config import SingleSpike
 from esl_lava.models.convolutional import SpikingCNN
 from esl_lava.models.mlp import SpikingMLP
 from esl_lava.models.one_spike import SingleSpikeMLP, grid_step, window_end
@@ -59,6 +60,11 @@ def _spikes(experiment: Experiment, samples: TrainingSamples) -> torch.Tensor:
     return spikes.transpose(1, 2).float().contiguous()
 
 
+def _current_decay(experiment: Experiment) -> float:
+    assert isinstance(experiment.model, SingleSpike)
+    return experiment.model.current_decay
+
+
 def input_times(experiment: Experiment, samples: TrainingSamples) -> torch.Tensor:
     """(batch, inputs) float32: exp of the times at which inputs spike, infinity for never.
 
@@ -66,7 +72,7 @@ def input_times(experiment: Experiment, samples: TrainingSamples) -> torch.Tenso
     chip see the same.
     """
     encoding = experiment.encoding
-    times = np.exp(np.arange(encoding.steps + 1) * grid_step(experiment.model.current_decay))
+    times = np.exp(np.arange(encoding.steps + 1) * grid_step(_current_decay(experiment)))
     times[-1] = np.inf
     return torch.from_numpy(times.astype(np.float32)[samples.first_steps(encoding)])
 
@@ -78,7 +84,7 @@ def _earliest(z: torch.Tensor) -> torch.Tensor:
 
 def _within_the_window(experiment: Experiment, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
     """A spike after the last step is none on the chip."""
-    step, steps = grid_step(experiment.model.current_decay), experiment.encoding.steps
+    step, steps = grid_step(_current_decay(experiment)), experiment.encoding.steps
     return [
         times.amin(dim=0) <= window_end(step, steps, place)
         for place, times in enumerate(outputs, 1)
@@ -87,7 +93,7 @@ def _within_the_window(experiment: Experiment, outputs: list[torch.Tensor]) -> l
 
 def _one_spike_decides(experiment: Experiment) -> tuple[float, float]:
     """What a spike must weigh to bring the threshold, or take it, within the step it comes in."""
-    alone = DECAY_UNITY / round(experiment.model.current_decay * DECAY_UNITY)
+    alone = DECAY_UNITY / round(_current_decay(experiment) * DECAY_UNITY)
     return -alone, alone
 
 
@@ -103,16 +109,6 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
             beyond="beyond the range of 8 bits",
             adam=lambda engine: torch.optim.Adam if engine == "slayer" else fused_adam,
         ),
-        "convolutional": Kind[SpikingCNN](
-            encode=_spikes,
-            loss=lambda model, outputs, labels: tet(outputs, labels),
-            decide=lambda outputs: outputs.sum(dim=2).argmax(dim=1),
-            fired=lambda _, outputs: [spikes.sum(dim=(0, 2)) > 0 for spikes in outputs[:-1]],
-            thinning=math.sqrt,
-            ends=lambda _: (-math.inf, math.inf),
-            beyond="",  # none are: the range rule scales them
-            adam=lambda engine: fused_adam,
-        ),
         "single_spike": Kind[SingleSpikeMLP](
             encode=input_times,
             loss=lambda model, z, labels: (
@@ -124,6 +120,16 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
             ends=_one_spike_decides,
             beyond="so large that one spike alone decides whether a neuron fires, beyond",
             adam=lambda engine: torch.optim.Adam,
+        ),
+        "convolutional": Kind[SpikingCNN](
+            encode=_spikes,
+            loss=lambda model, outputs, labels: tet(outputs, labels),
+            decide=lambda outputs: outputs.sum(dim=2).argmax(dim=1),
+            fired=lambda _, outputs: [spikes.sum(dim=(0, 2)) > 0 for spikes in outputs[:-1]],
+            thinning=math.sqrt,
+            ends=lambda _: (-math.inf, math.inf),
+            beyond="",  # none are: the range rule scales them
+            adam=lambda engine: fused_adam,
         ),
     }
 )
