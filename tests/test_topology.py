@@ -14,6 +14,7 @@ from esl_lava.topology import (
     MAX_LAYERS,
     MAX_WIDTH,
     LayerSpec,
+    check_notation,
     describe,
     narrow,
     widest,
@@ -125,3 +126,92 @@ def test_a_description_needs_no_arrays() -> None:
     code = "import sys, esl_lava.topology; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "numpy", "pydantic"} & set(done.stdout.split())
+
+
+# --- convolutions --------------------------------------------------------------------------
+
+MAPS = ("dense", "conv", "pool", "global_pool")
+
+
+def test_a_network_of_convolutions() -> None:
+    topology = describe("32C3-AP2-64C5S2-AP2-100", (3, 32, 32), 10, MAPS)
+    assert topology.names == ("conv1", "conv2", "hidden1", "readout")
+    assert [layer.source for layer in topology.layers] == [INPUT, "conv1", "conv2", "hidden1"]
+    assert [layer.output_shape for layer in topology.layers] == [
+        (32, 32, 32),
+        (64, 8, 8),
+        (100,),
+        (10,),
+    ]
+    assert [layer.weight_shape for layer in topology.layers] == [
+        (32, 3, 3, 3),
+        (64, 32, 5, 5),
+        (100, 64 * 4 * 4),
+        (10, 100),
+    ]
+    assert [(layer.stride, layer.padding, layer.pool) for layer in topology.layers] == [
+        (1, 1, 1),
+        (2, 2, 2),
+        (1, 0, 2),
+        (1, 0, 1),
+    ]
+
+
+def test_whole_maps_are_pooled_and_pools_multiply() -> None:
+    (_, readout) = describe("8C3-GAP", (1, 12, 12), 5, MAPS).layers
+    assert (readout.pool, readout.weight_shape) == (12, (5, 8))
+    (_, readout) = describe("8C3-AP2-AP3", (1, 12, 12), 5, MAPS).layers
+    assert (readout.pool, readout.weight_shape) == (6, (5, 8 * 2 * 2))
+
+
+def test_a_pool_before_neurons_may_leave_out_rows() -> None:
+    (_, readout) = describe("8C3-AP2", (1, 9, 8), 5, MAPS).layers
+    assert (readout.pool, readout.weight_shape) == (2, (5, 8 * 4 * 4))
+
+
+@pytest.mark.parametrize(
+    ("notation", "shape", "sentence"),
+    [
+        ("8C3", (784,), "8C3 needs feature maps, and is fed by 784 neurons"),
+        ("20-8C3", (1, 8, 8), "8C3 needs feature maps, and is fed by 20 neurons"),
+        ("8C4", (1, 8, 8), "8C4: a kernel has an odd side of 1 to 31"),
+        ("8C33", (1, 8, 8), "8C33: a kernel has an odd side of 1 to 31"),
+        ("8C3S4", (1, 8, 8), "8C3S4: a stride is within 1 and the kernel's side, 3"),
+        ("8C3-AP2-8C3", (2, 34, 34), None),
+        ("8C3-AP2-8C3-AP2-8C3", (2, 34, 34), "AP2 on maps of 17 x 17 leaves out rows or columns"),
+        ("AP9", (1, 8, 8), "AP9 on maps of 8 x 8: a pool has a side of 2 to 8"),
+        ("AP1", (1, 8, 8), "AP1 on maps of 8 x 8: a pool has a side of 2 to 8"),
+        ("8C3-GAP", (1, 8, 9), "GAP on maps of 8 x 9: they are to be square"),
+        ("8C3-8P2", (1, 8, 8), "'8P2' is no layer; a layer is written 800 "),
+        ("0C3", (1, 8, 8), "'0C3' is not within 1 to 1048576"),
+    ],
+)
+def test_what_does_not_fit_the_maps_is_refused(
+    notation: str, shape: tuple[int, ...], sentence: str | None
+) -> None:
+    if sentence is None:
+        describe(notation, shape, 10, MAPS)
+        return
+    with pytest.raises(ConfigError) as refused:
+        describe(notation, shape, 10, MAPS)
+    assert str(refused.value).startswith(sentence)
+
+
+def test_a_network_of_matrices_has_no_convolutions() -> None:
+    with pytest.raises(ConfigError, match="'8C3' is no layer; a layer is written 800 "):
+        describe("8C3", (1, 8, 8), 10)
+
+
+def test_pools_alone_are_no_network() -> None:
+    with pytest.raises(ConfigError, match="there is no layer with weights"):
+        check_notation("AP2-GAP", MAPS)
+
+
+@given(st.integers(1, 30), st.sampled_from([1, 3, 5]), st.integers(1, 3), st.integers(5, 40))
+def test_maps_have_the_size_that_torch_gives_them(
+    channels: int, kernel: int, stride: int, side: int
+) -> None:
+    stride = min(stride, kernel)
+    (layer, _) = describe(f"{channels}C{kernel}S{stride}", (2, side, side + 1), 3, MAPS).layers
+    rows, columns = (len(range(0, length, stride)) for length in (side, side + 1))
+    assert layer.output_shape == (channels, rows, columns)

@@ -1,0 +1,251 @@
+"""Convolutional networks: what is judged in training is what stock SLAYER and the chip do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from esl_lava import modelfile, netfile
+from esl_lava.config import from_mapping
+from esl_lava.data.config import Encoding
+from esl_lava.data.datasets import load
+from esl_lava.errors import FileError, LimitError
+from esl_lava.experiments.verify import verify
+from esl_lava.export import check, lower
+from esl_lava.models.build import build
+from esl_lava.models.config import Convolutional
+from esl_lava.models.convolutional import SpikingCNN
+from esl_lava.models.restore import as_arrays, restore
+from esl_lava.models.stored import layers_of, trained_layers
+from esl_lava.network import Convolution, Matrix, Network
+from esl_lava.simulate import simulate
+from esl_lava.training.trainer import Trainer
+
+NETWORKS = {
+    "pools, a stride, a dense layer": ("6C3-AP2-8C3-AP2-8C3S2-12", (2, 16, 16), 4),
+    "whole maps are pooled": ("6C5-GAP", (1, 8, 8), 6),
+    "a pool of the input": ("AP2-6C3", (1, 8, 8), 4),
+    "pools that leave out rows": ("4C3-8C1-AP2-AP2", (3, 9, 10), 5),
+    "no kernels": ("20-10", (1, 6, 6), 7),
+}
+
+
+def learnt(notation: str, shape: tuple[int, ...], steps: int, seed: int = 1) -> SpikingCNN:
+    """A network with statistics of spikes, and scales, shifts and signs of its normalisations."""
+    torch.manual_seed(seed)
+    config = Convolutional(layers=notation)
+    model = build(config, config.describe(shape, 10), encoding=Encoding(steps=steps))
+    assert isinstance(model, SpikingCNN)
+    for _ in range(20):
+        model(by_channel(drawn(shape, steps)))
+    for name in model.topology.hidden_names:
+        norm: Any = model.get_submodule(name).norm
+        norm.weight.data = 0.7 * torch.randn(norm.weight.shape)
+        norm.bias.data = 0.5 * torch.randn(norm.bias.shape)
+        norm.running_var.mul_(0.5)
+    return model.eval()
+
+
+def drawn(shape: tuple[int, ...], steps: int, samples: int = 5) -> Any:
+    """(samples, T, inputs) spikes."""
+    rng = np.random.default_rng(0)
+    return (rng.random((samples, steps, int(np.prod(shape)))) < 0.3).astype(np.uint8)
+
+
+def by_channel(spikes: Any) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(spikes.swapaxes(1, 2))).float()
+
+
+def lowered(model: SpikingCNN, config: Convolutional, steps: int) -> Network:
+    return lower(layers_of(config, as_arrays(model.state_dict()), {}), steps=steps)
+
+
+@pytest.mark.parametrize("case", NETWORKS)
+def test_evaluation_slayer_and_simulator_agree(case: str) -> None:
+    notation, shape, steps = NETWORKS[case]
+    model, spikes = learnt(notation, shape, steps), drawn(shape, steps)
+    network = lowered(model, Convolutional(layers=notation), steps)
+    check(network)
+    result = simulate(network, spikes, record="all", states="all")
+    assert result.u is not None
+    assert result.v is not None
+    reference = model.reference(spikes, network)
+    with torch.no_grad():
+        outputs = model.layer_outputs(by_channel(spikes))
+    for name, output in zip(model.topology.names, outputs):
+        found = output.permute(0, 2, 1).numpy().astype(np.int64)
+        u, v = model.states(spikes, name)
+        assert np.array_equal(u, result.u[name])
+        assert np.array_equal(v, result.v[name])
+        if name == "readout":
+            assert np.array_equal(found.cumsum(axis=1) << 6, result.v[name])
+            assert np.array_equal(reference.layers[name], result.v[name])
+            assert np.array_equal(found.sum(axis=1).argmax(axis=1), result.decisions)
+        else:
+            assert np.array_equal(found, result.spikes[name])
+            assert np.array_equal(reference.layers[name], result.spikes[name])
+    assert 0.02 < outputs[0].mean() < 0.6
+
+
+@pytest.mark.parametrize("backend", ["lava-models", "lava"])
+def test_lava_agrees(backend: str, tmp_path: Path) -> None:
+    notation, shape, steps = NETWORKS["pools, a stride, a dense layer"]
+    network = lowered(learnt(notation, shape, steps), Convolutional(layers=notation), steps)
+    spikes = drawn(shape, steps, samples=2)
+    ours = simulate(network, spikes, record="all")
+    theirs = simulate(network, spikes, backend=backend, record="all")
+    for name, fired in ours.spikes.items():
+        assert np.array_equal(fired, theirs.spikes[name])
+    assert np.array_equal(ours.readout, theirs.readout)
+
+
+def test_pools_are_folded_into_kernels_and_rows() -> None:
+    model = learnt("6C3-AP2-8C3-AP2", (1, 8, 8), 4)
+    conv1, conv2, readout = lowered(model, Convolutional(layers="6C3-AP2-8C3-AP2"), 4).layers
+    first, second, last = (layer.inputs[0].connections for layer in (conv1, conv2, readout))
+    assert isinstance(first, Convolution)
+    assert isinstance(second, Convolution)
+    assert isinstance(last, Matrix)
+    assert (first.kernel.shape, first.stride, first.padding) == ((6, 1, 3, 3), (1, 1), (1, 1))
+    assert (second.kernel.shape, second.stride, second.padding) == ((8, 6, 6, 6), (2, 2), (2, 2))
+    assert np.array_equal(second.kernel[..., ::2, ::2], second.kernel[..., 1::2, 1::2])
+    assert (last.n_post, last.n_pre) == (10, 8 * 4 * 4)
+    assert conv1.bias is not None
+    assert np.array_equal(conv1.bias.reshape(6, 64), np.repeat(conv1.bias[::64, None], 64, 1))
+
+
+def test_training_normalises_what_the_rounded_weights_bring() -> None:
+    torch.manual_seed(0)
+    config = Convolutional(layers="4C3")
+    model: Any = build(config, config.describe((1, 6, 6), 3), encoding=Encoding(steps=5))
+    spikes = by_channel(drawn((1, 6, 6), 5))
+    block = model.conv1
+    folded = block.folded()
+    weight = torch.from_numpy(folded.weights * folded.scale[:, None]).float().view(4, 1, 3, 3)
+    assert (weight - block.synapse.weight[..., 0]).abs().max() < 1 / 100
+    maps = spikes.view(5, 1, 6, 6, 5).permute(4, 0, 1, 2, 3).flatten(0, 1)
+    z = torch.nn.functional.conv2d(maps, weight, padding=1)
+    mean, variance = z.mean((0, 2, 3)), z.var((0, 2, 3), unbiased=False)
+    model(spikes).sum().backward()
+    assert torch.allclose(block.norm.running_mean, 0.1 * mean, atol=1e-6)
+    assert block.synapse.weight.grad.abs().min() > 0
+    assert variance.min() > 0
+
+
+def test_a_normalisation_that_scales_by_zero_learns() -> None:
+    torch.manual_seed(0)
+    config = Convolutional(layers="4C3")
+    model: Any = build(config, config.describe((1, 6, 6), 3), encoding=Encoding(steps=5))
+    model.conv1.norm.weight.data[1] = 0
+    model(by_channel(drawn((1, 6, 6), 5))).sum().backward()
+    assert model.conv1.norm.weight.grad[1] != 0
+    assert model.conv1.folded().weights[1].any() is np.False_
+
+
+EXPERIMENT = {
+    "seed": 2,
+    "encoding": {"steps": 3},
+    "model": {"kind": "convolutional", "layers": "4C3-AP2-8C3"},
+    "sparsity": {"density": 0.4, "keep_dense": ["conv1", "readout"], "t_iter": 4},
+    "training": {"epochs": 4, "batch_size": 30, "learning_rate": 0.01},
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained network and its net.h5, in a folder."""
+    folder = tmp_path_factory.mktemp("convolutional")
+    experiment = from_mapping(EXPERIMENT)
+    model = Trainer(experiment, load("digits", "train").take(400)).run()
+    modelfile.write(model, folder / "model.pt")
+    network = lower(trained_layers(modelfile.read(folder / "model.pt")), steps=3)
+    netfile.write(network, folder / "net.h5")
+    return folder
+
+
+def test_a_trained_network_is_verified(saved: Path) -> None:
+    found = verify(saved / "model.pt", saved / "net.h5", samples=5, backends=("exact",))
+    assert found.differences == {"exact": 0}
+    assert found.integers.differences == ()
+    assert found.spikes > 500
+
+
+def test_a_trained_network_keeps_its_density_and_is_restored(saved: Path) -> None:
+    model = modelfile.read(saved / "model.pt")
+    mask = model.masks["conv2"]
+    assert mask.shape == (8, 4, 3, 3, 1)
+    assert mask.sum() == round(0.4 * mask.size)
+    assert [*model.masks] == ["conv2"]
+    network = restore(model)
+    assert not network.training
+    again = modelfile.read(saved / "model.pt")
+    for name, entry in network.state_dict().items():
+        assert np.array_equal(entry.numpy(), again.weights[name])
+
+
+def test_the_trainer_says_what_the_simulator_decides(saved: Path) -> None:
+    experiment = from_mapping(EXPERIMENT)
+    data = load("digits", "test")
+    network = netfile.read(saved / "net.h5")
+    decisions = simulate(network, data.spikes(experiment.encoding)).decisions
+    model = restore(modelfile.read(saved / "model.pt"))
+    with torch.no_grad():
+        sums = model(by_channel(data.spikes(experiment.encoding))).sum(dim=2)
+    assert np.array_equal(sums.argmax(dim=1).numpy(), decisions)
+
+
+def without(entries: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: entry for name, entry in entries.items() if name not in names}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda e: without(e, "input_shape"), "not those of a convolutional network"),
+        (lambda e: e | {"input_shape": np.array([1, 8])}, "not those of a convolutional network"),
+        (
+            lambda e: e | {"input_shape": np.array([1, 9, 9])},
+            "the model's layers do not fit its input: AP2 on maps of 9 x 9 leaves out rows",
+        ),
+        (
+            lambda e: without(e, "conv2.norm.running_var"),
+            r"\(layers = '4C3-AP2-8C3'\) disagree about conv2.norm.running_var",
+        ),
+        (
+            lambda e: e | {"conv1.norm.bias": np.zeros(5, np.float32)},
+            r"conv1.norm.bias is float32 of shape \(5,\), its configuration needs float32 of sh",
+        ),
+        (
+            lambda e: e | {"conv1.synapse.weight": np.zeros((4, 1, 3, 3), np.float32)},
+            r"conv1.synapse.weight is float32 of shape \(4, 1, 3, 3\)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(saved: Path, change: Any, sentence: str) -> None:
+    model = modelfile.read(saved / "model.pt")
+    config = from_mapping(EXPERIMENT).model
+    with pytest.raises(FileError, match=sentence):
+        layers_of(config, change(dict(model.weights)), model.masks)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("conv2.norm.running_var", np.nan, "layer conv2: 16 numbers of its normalisation are NaN"),
+        ("conv1.norm.bias", 5000.0, "layer conv1: no threshold keeps its weights, biases and"),
+        ("conv1.synapse.weight", np.inf, "layer conv1: 36 weights are NaN or infinite"),
+    ],
+)
+def test_what_has_no_integers_is_refused(
+    saved: Path, key: str, value: float, sentence: str
+) -> None:
+    model = modelfile.read(saved / "model.pt")
+    entries = {**model.weights, key: np.full_like(model.weights[key], value)}
+    layers = layers_of(from_mapping(EXPERIMENT).model, entries, model.masks)
+    with pytest.raises(LimitError, match=sentence):
+        lower(layers, steps=3)
