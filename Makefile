@@ -17,7 +17,7 @@ help:
 	@echo "make test    check style and types, run all tests; PYTHON=3.12 for that version"
 	@echo "make exactness    the tests that compare with Lava and SLAYER, and those of files"
 	@echo "make fuzz    property tests with other examples in every run; ONLY=folder, ROUNDS=number"
-	@echo "make test-lowest    all tests with the lowest versions of pyproject.toml; ONLY=folder"
+	@echo "make test-lowest PYTHON=3.11    all tests with the lowest versions allowed; ONLY=folder"
 	@echo "make bench   measure; ONLY=prefix runs those benchmarks whose name starts so"
 	@echo "make setup   create .venv/ with exact versions; PYTHON=3.12 for that version"
 	@echo "make constraints    renew those versions, with uv"

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 20
 """A TOML file may have at most this many bytes."""
 
-MAX_DOTS = 100
-"""A line of a TOML text may have at most this many dots.
+MAX_PARTS = 100
+"""A dotted key of a TOML text may have at most this many parts.
 
 Python's own `tomllib` takes memory in the square of the parts of a dotted key, and builds tables
 so deep that whoever walks them overflows the stack.
@@ -113,9 +113,17 @@ def parse_value(text: str) -> object:
 def _load(text: str) -> dict[str, object]:
     """The values of a TOML text; ValueError or RecursionError where it is none."""
     for number, line in enumerate(text.split("\n"), 1):
-        if line.count(".") > MAX_DOTS and not line.startswith("#"):
-            raise ValueError(f"more than {MAX_DOTS} dots (at line {number})")
+        if _parts_of_keys(line.strip()) > MAX_PARTS:
+            raise ValueError(f"a key of more than {MAX_PARTS} parts (at line {number})")
     return tomllib.loads(text)
+
+
+def _parts_of_keys(line: str) -> int:
+    """At least as many as the longest dotted key of a line has: its dots before a `=`."""
+    if line.startswith("#"):
+        return 0
+    keys = [line] if line.startswith("[") else line.split("=")[:-1]
+    return 1 + max((key.count(".") for key in keys), default=0)
 
 
 def validate(table: type[AnyTable], values: Mapping[str, object], hint: Hint) -> AnyTable:

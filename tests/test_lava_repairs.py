@@ -1,5 +1,6 @@
 """Lava on Pythons and packages younger than it: each repair, by what it makes possible."""
 
+import pickle
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -45,6 +46,39 @@ def test_slayer_needs_no_opencv() -> None:
     done = python(program.format("import esl_lava;") + "; print(slayer.object_detection.__doc__)")
     assert done.code == 0, done.err
     assert done.out.endswith("Replaced by esl_lava.lava_repairs.\n")
+
+
+def test_what_was_imported_before_is_repaired_too() -> None:
+    done = python(
+        "import dataclasses as d; o = d.dataclass; d.dataclass = lambda c=None, /, **k: "
+        "o(c, **k, unsafe_hash=True) if c else o(**k)\n"  # so that it can be imported at all
+        "from lava.magma.core.process.ports.ports import ReshapePort\n"
+        "import esl_lava, numpy\n"
+        "print(ReshapePort((2, 3), old_shape=(6,)).get_transform_func_fwd()(numpy.arange(6)))"
+    )
+    assert done.code == 0, done.err
+    assert done.out == "[[0 1 2]\n [3 4 5]]\n"
+
+
+def test_a_stand_in_for_opencv_is_taken_for_it() -> None:
+    program = (
+        "import sys, types, esl_lava\n"
+        "for name in ('cv2', 'torchvision'): sys.modules[name] = types.ModuleType(name)\n"
+        "from lava.lib.dl.slayer import object_detection"
+    )
+    assert "stand" not in python(program).err
+    assert "__spec__ is None" not in python(program).err
+
+
+def test_a_repaired_neuron_is_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = type(slayer.neuron.cuba.Neuron(1.0, 1.0, 0.5))
+    monkeypatch.setattr(kind, "quantize_8bit", lava_repairs.quantise_to_8_bits)
+    block = slayer.block.cuba.Dense(
+        {"threshold": 1.0, "current_decay": 1, "voltage_decay": 1}, 3, 2
+    )
+    again = pickle.loads(pickle.dumps(block))
+    assert torch.equal(again.synapse.weight, block.synapse.weight)
+    assert again.synapse.pre_hook_fx.__name__ == "quantize_8bit"
 
 
 def test_nothing_of_lava_is_imported_by_the_repairs() -> None:

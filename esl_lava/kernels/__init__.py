@@ -18,10 +18,10 @@ class _CompilationNotice(event.Listener):
 
     def on_start(self, event: event.Event) -> None:
         """A function is not in numba's cache."""
-        compiled = event.data["dispatcher"].py_func.__module__
+        compiled = event.data["dispatcher"].py_func.__module__ or ""
         if not self.told and compiled.startswith("esl_lava."):
             self.told = True
-            _logger.info("compiling kernels, once for this installation: some seconds")
+            _logger.info("compiling kernels that are used for the first time: some seconds")
 
     def on_end(self, event: event.Event) -> None:
         """It is compiled."""
