@@ -70,8 +70,13 @@ def take_integers_from_arrays(module: ModuleType) -> Iterator[None]:
 def learn_at_the_ends(module: ModuleType) -> Iterator[None]:
     """Let `quantize_8bit` pass the gradient of weights that lie on the ends of the grid."""
     yield
-    bound = module.torch.ones(1, requires_grad=True)
-    bound.clamp(0, 1).backward()
+    torch = module.torch
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):  # whatever holds where SLAYER is imported
+        bound = torch.ones(1, device="cpu", requires_grad=True)
+        bound.clamp(0, 1).backward()
     if not bound.grad:
         module.Neuron.quantize_8bit = quantise_to_8_bits
 

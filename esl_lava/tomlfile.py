@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 20
 """A TOML file may have at most this many bytes."""
 
-MAX_PARTS = 100
-"""A dotted key of a TOML text may have at most this many parts.
+MAX_DOTS = 100
+"""A dotted key of a TOML text may have at most this many dots.
 
-Python's own `tomllib` takes memory in the square of the parts of a dotted key, and builds tables
-so deep that whoever walks them overflows the stack.
+Python's own `tomllib` takes time and memory in the square of a key's dots, and builds tables so
+deep that whoever walks them overflows the stack.
 """
 
 MAX_FAULTS = 20
@@ -113,17 +113,21 @@ def parse_value(text: str) -> object:
 def _load(text: str) -> dict[str, object]:
     """The values of a TOML text; ValueError or RecursionError where it is none."""
     for number, line in enumerate(text.split("\n"), 1):
-        if _parts_of_keys(line.strip()) > MAX_PARTS:
-            raise ValueError(f"a key of more than {MAX_PARTS} parts (at line {number})")
+        if _dots(line.strip()) > MAX_DOTS:
+            raise ValueError(f"more than {MAX_DOTS} dots that may be of one key (at line {number})")
     return tomllib.loads(text)
 
 
-def _parts_of_keys(line: str) -> int:
-    """At least as many as the longest dotted key of a line has: its dots before a `=`."""
+def _dots(line: str) -> int:
+    """At least as many as one dotted key of a line has.
+
+    A comma or a comment ends a key, but in quotation marks: where there are any, all dots count.
+    """
     if line.startswith("#"):
         return 0
-    keys = [line] if line.startswith("[") else line.split("=")[:-1]
-    return 1 + max((key.count(".") for key in keys), default=0)
+    if '"' in line or "'" in line:
+        return line.count(".")
+    return max(part.count(".") for part in line.partition("#")[0].split(","))
 
 
 def validate(table: type[AnyTable], values: Mapping[str, object], hint: Hint) -> AnyTable:

@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -60,14 +61,16 @@ def test_what_was_imported_before_is_repaired_too() -> None:
     assert done.out == "[[0 1 2]\n [3 4 5]]\n"
 
 
-def test_a_stand_in_for_opencv_is_taken_for_it() -> None:
-    program = (
-        "import sys, types, esl_lava\n"
-        "for name in ('cv2', 'torchvision'): sys.modules[name] = types.ModuleType(name)\n"
-        "from lava.lib.dl.slayer import object_detection"
-    )
-    assert "stand" not in python(program).err
-    assert "__spec__ is None" not in python(program).err
+def test_a_stand_in_for_a_package_is_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "a_stand_in", ModuleType("a_stand_in"))
+    assert lava_repairs._is_there("a_stand_in")
+    assert not lava_repairs._is_there("no_package_of_this_name")
+
+
+@pytest.mark.parametrize("mode", ["no_grad", "inference_mode"])
+def test_slayer_may_be_imported_where_no_gradients_are_kept(mode: str) -> None:
+    done = python(f"import esl_lava, torch\nwith torch.{mode}(): from lava.lib.dl import slayer")
+    assert done.code == 0, done.err
 
 
 def test_a_repaired_neuron_is_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,9 +156,12 @@ def test_weights_at_the_ends_of_the_grid_learn(descale: bool) -> None:
 def test_slayers_own_rounding_stays_where_clamp_is_as_it_was(gradient: float) -> None:
     bound: Any = SimpleNamespace(grad=gradient, clamp=lambda *ends: bound, backward=lambda: None)
     neuron = SimpleNamespace(quantize_8bit=quantize)
-    module: Any = SimpleNamespace(
-        torch=SimpleNamespace(ones=lambda *size, requires_grad: bound), Neuron=neuron
+    stub = SimpleNamespace(
+        ones=lambda *size, device, requires_grad: bound,
+        enable_grad=nullcontext,
+        inference_mode=nullcontext,
     )
+    module: Any = SimpleNamespace(torch=stub, Neuron=neuron)
     with lava_repairs.learn_at_the_ends(module):
         pass
     repaired = neuron.quantize_8bit is lava_repairs.quantise_to_8_bits

@@ -5,6 +5,7 @@ there. What is not kept yet is compiled when it is first called; the log says so
 """
 
 import logging
+from typing import Any
 
 from numba.core import event
 
@@ -27,4 +28,5 @@ class _CompilationNotice(event.Listener):
         """It is compiled."""
 
 
-event.register("numba:compile", _CompilationNotice())  # type: ignore[no-untyped-call]
+_register: Any = event.register  # numba has no types
+_register("numba:compile", _CompilationNotice())
