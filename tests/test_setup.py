@@ -15,14 +15,16 @@ PYTHON = """\
 #!/bin/sh
 # Python {version}
 case "$*" in
-    *ensurepip*) echo {version};;
+    *ensurepip*|*print*sys.version*) echo {version};;
     -V) echo "Python {version}.0";;
     *"< (3, 11)"*) [ {version} != 3.10 ];;
     *sysconfig*) echo "$(dirname "$0")/../site";;
-    "-m venv"*)
-        mkdir -p "$3/bin" "$3/site/tests/lava/lib/dl/netx/networks"
-        cp "$0" "$3/bin/python"
-        : > "$3/pyvenv.cfg";;
+    "-m venv --clear"*)
+        rm -rf "$4"
+        mkdir -p "$4/bin" "$4/site/tests/lava/lib/dl/netx/networks"
+        cp "$0" "$4/bin/python"
+        : > "$4/pyvenv.cfg";;
+    *"pip --version") [ ! -e "$(dirname "$0")/../broken" ];;
     *--dry-run*) echo '    "url": "file:///torch-2.13.0{build}-cp311-cp311-linux_x86_64.whl",';;
     "-m pip"*)
         echo "pip speaks" >&2
@@ -127,6 +129,28 @@ def test_a_version_or_a_program_can_be_wanted(ground: Ground) -> None:
         assert ground.version == found
 
 
+def test_an_environment_stays_where_the_wanted_python_is_not_found(ground: Ground) -> None:
+    ground.put("3.11")
+    ground.setup()
+    done = ground.setup(PYTHON="3.12")
+    assert done.code == 1
+    assert ground.version == "3.11"
+
+
+def test_an_environment_without_pip_is_made_anew(ground: Ground) -> None:
+    ground.put("3.11")
+    ground.setup()
+    (ground.folder / ".venv/broken").touch()
+    assert ground.setup().code == 0
+    assert not (ground.folder / ".venv/broken").exists()
+
+
+def test_of_an_unknown_build_nothing_is_said(ground: Ground) -> None:
+    ground.put("3.11").write_text(PYTHON.format(version="3.11", build="").replace("url", "none"))
+    done = ground.setup()
+    assert done.out == "setup: .venv with Python 3.11.0, torch of constraints.txt; some minutes\n"
+
+
 def test_pyenvs_pythons_are_found(ground: Ground) -> None:
     ground.put("3.10")
     ground.put("3.12", path=".pyenv/versions/3.12.1/bin/python")
@@ -137,7 +161,7 @@ def test_pyenvs_pythons_are_found(ground: Ground) -> None:
 def test_uv_is_asked_for_one_where_there_is_none(ground: Ground) -> None:
     paper = ground.put("3.13", path="fetched")
     uv = ground.bin / "uv"
-    uv.write_text(f'#!/bin/sh\nwhile [ $# -gt 1 ]; do shift; done\n{paper} -m venv "$1"\n')
+    uv.write_text(f'#!/bin/sh\nwhile [ $# -gt 1 ]; do shift; done\n{paper} -m venv --clear "$1"\n')
     uv.chmod(0o755)
     assert ground.setup().code == 0
     assert ground.version == "3.13"
