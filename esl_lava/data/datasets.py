@@ -22,9 +22,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from esl_lava.arrays import Bytes, Ints
+from esl_lava.arrays import Array, Bytes, Ints
 from esl_lava.data.config import Encoding
-from esl_lava.data.encoders import encode, first_steps
+from esl_lava.data.encoders import encode, first_steps, graded
 from esl_lava.data.idx import read_idx
 from esl_lava.data.samples import Chosen, Samples, digest
 from esl_lava.errors import DataError, FileError
@@ -136,18 +136,29 @@ class Images:
         """Some of them; those of a slice share memory with these."""
         return replace(self, images=self.images[chosen], labels=self.labels[chosen])
 
-    def spikes(self, encoding: Encoding | None) -> Bytes:
-        """(samples, T, inputs) of 0 and 1; see `encode`.
+    def spikes(self, encoding: Encoding | None) -> Array:
+        """(samples, T, inputs) uint8 of 0 and 1, see `encode`; int8 of direct coding, see `graded`.
 
         Raises:
             DataError: without an encoding.
         """
         if encoding is None:
             raise DataError(f"{self.name}: images become spikes by an encoding, and none is given")
+        if encoding.bits is not None:
+            return graded(self.images, encoding.steps, encoding.bits)
         return encode(encoding.kind, self.images, encoding.steps)
 
     def first_steps(self, encoding: Encoding) -> Ints:
-        """(samples, inputs) the step of each pixel's first spike; T where it has none."""
+        """(samples, inputs) the step of each pixel's first spike; T where it has none.
+
+        Raises:
+            DataError: of direct coding, which gives pixels and no spikes.
+        """
+        if encoding.bits is not None:
+            raise DataError(
+                f"{self.name}: encoding.kind {encoding.kind!r} gives pixels at every step, "
+                "which have no first spike"
+            )
         return first_steps(encoding.kind, encoding.steps)[self.images]
 
     def shifted(self, pixels: int, generator: np.random.Generator) -> Images:

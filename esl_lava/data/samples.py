@@ -70,7 +70,7 @@ class Samples(Protocol):
         """Some of them; those of a slice share memory with these."""
 
     def spikes(self, encoding: Encoding | None) -> Array:
-        """(samples, T, inputs) integers: 0 and 1, or graded spikes as a file has them.
+        """(samples, T, inputs) integers: 0 and 1, or graded as a file or direct coding has them.
 
         Args:
             encoding: how samples become spikes; None where they have `steps` of their own.
@@ -91,7 +91,11 @@ class TrainingSamples(Samples, Protocol):
         """(samples,) classes, 0..classes-1."""
 
     def first_steps(self, encoding: Encoding) -> Ints:
-        """(samples, inputs) the step of each input's first spike; T where it has none."""
+        """(samples, inputs) the step of each input's first spike; T where it has none.
+
+        Raises:
+            DataError: where the encoding makes no spikes.
+        """
 
     def shifted(self, pixels: int, generator: np.random.Generator) -> Self:
         """Every sample moved by its own whole numbers of pixels, uniform in -pixels..pixels.
