@@ -69,7 +69,8 @@ class Images:
         images: (samples, features) uint8, 0..255.
         labels: (samples,) int64, 0..classes-1.
         classes: number of classes.
-        image_shape: the shape whose flattening a row of `images` is.
+        image_shape: the shape whose flattening a row of `images` is: (features,), (rows, columns)
+            or (channels, rows, columns).
         split: "train" or "test", of which they are; None where that is not known.
 
     Raises:
@@ -164,29 +165,58 @@ class Images:
     def shifted(self, pixels: int, generator: np.random.Generator) -> Images:
         """Every image moved by its own whole numbers of pixels, uniform in -pixels..pixels.
 
-        What leaves the frame is lost, what comes in is 0.
+        What leaves the frame is lost, what comes in is 0. Channels move together. It is the
+        random crop of an image around which `pixels` zeros were put.
 
         Args:
             pixels: largest distance, vertically and horizontally; 0 moves nothing.
             generator: gives (samples, 2) integers.
 
         Raises:
-            DataError: when the images are not two-dimensional.
+            DataError: when the images have no rows and columns.
         """
-        shape = self.image_shape
-        if len(shape) != 2:
-            raise DataError(f"images of shape {shape} cannot be moved: two dimensions are needed")
+        planes = self._planes("moved")
         around = (pixels, pixels)
-        framed = np.pad(self.images.reshape(-1, *shape), ((0, 0), around, around))
-        corners = generator.integers(0, 2 * pixels + 1, (len(self), 2))
-        rows, columns = (corners[:, [axis]] + np.arange(shape[axis]) for axis in (0, 1))
-        sample = np.arange(len(self))[:, None, None]
-        moved = framed[sample, rows[:, :, None], columns[:, None, :]]
+        framed = np.pad(planes, ((0, 0), (0, 0), around, around))
+        top, left = generator.integers(0, 2 * pixels + 1, (len(self), 2)).T
+        frames = np.lib.stride_tricks.sliding_window_view(framed, self.shape[1:], (2, 3))
+        moved = frames[np.arange(len(self)), :, top, left]
         return replace(self, images=moved.reshape(self.images.shape))
 
+    def flipped(self, generator: np.random.Generator) -> Images:
+        """Every image as it is or, with a chance of one half, its mirror image, left to right.
+
+        Args:
+            generator: gives (samples,) integers, 1 for a mirror image.
+
+        Raises:
+            DataError: when the images have no rows and columns.
+        """
+        planes = self._planes("mirrored")
+        turned = generator.integers(0, 2, len(self)).astype(bool)
+        images = np.where(turned[:, None, None, None], planes[..., ::-1], planes)
+        return replace(self, images=images.reshape(self.images.shape))
+
+    def _planes(self, change: str) -> Bytes:
+        """The images as (samples, channels, rows, columns); `change` is wanted of them."""
+        if len(self.image_shape) not in (2, 3):
+            raise DataError(
+                f"images of shape {self.image_shape} cannot be {change}: rows and columns are "
+                "needed, with or without channels"
+            )
+        return self.images.reshape(len(self), *self.shape)
+
     def picture(self, index: int) -> Bytes | None:
-        """(rows, columns) of an image; None where it has another shape."""
-        return self.images[index].reshape(self.image_shape) if len(self.image_shape) == 2 else None
+        """What a person sees of an image: (rows, columns), or (rows, columns, 3) in colour.
+
+        Three channels are red, green and blue; with other numbers of channels, and without
+        rows, there is no picture: None.
+        """
+        channels, rows, columns = self.shape
+        if channels not in (1, 3) or len(self.image_shape) == 1:
+            return None
+        planes = self.images[index].reshape(channels, rows, columns)
+        return planes[0] if channels == 1 else planes.transpose(1, 2, 0)
 
 
 def load(name: str, split: str) -> Images:

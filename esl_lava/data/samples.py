@@ -80,7 +80,10 @@ class Samples(Protocol):
         """
 
     def picture(self, index: int) -> Bytes | None:
-        """(rows, columns) what a person sees of a sample; None where it is no picture."""
+        """What a person sees of a sample; None where it is no picture.
+
+        (rows, columns) uint8, 255 is the brightest; in colour (rows, columns, 3), red, green, blue.
+        """
 
 
 class TrainingSamples(Samples, Protocol):
@@ -102,6 +105,13 @@ class TrainingSamples(Samples, Protocol):
 
         Raises:
             DataError: where samples have no rows to be moved along.
+        """
+
+    def flipped(self, generator: np.random.Generator) -> Self:
+        """Every sample as it is or, with a chance of one half, mirrored left to right.
+
+        Raises:
+            DataError: where samples have no rows.
         """
 
 

@@ -31,7 +31,7 @@ class Sample:
 
     Attributes:
         run: of the network on it.
-        image: (rows, columns) uint8, or None where the sample is no image.
+        image: uint8 (rows, columns), in colour (rows, columns, 3); None where it is no image.
         label: the true class.
     """
 

@@ -45,7 +45,24 @@ def test_a_shape_has_channels_rows_and_columns(
 ) -> None:
     images = Images("one", np.zeros((1, 6), np.uint8), np.array([0]), 2, image_shape)
     assert images.shape == shape
-    assert (images.picture(0) is None) == (len(image_shape) != 2)
+    assert (images.picture(0) is None) == (len(image_shape) == 1)
+
+
+def test_a_picture_is_what_a_person_sees() -> None:
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 12)
+
+    def picture(*image_shape: int) -> npt.NDArray[np.uint8] | None:
+        return Images("two", pixels, np.array([0, 1]), 2, image_shape).picture(1)
+
+    grey, one, colour = picture(3, 4), picture(1, 3, 4), picture(3, 2, 2)
+    assert grey is not None
+    assert one is not None
+    assert colour is not None
+    assert grey.tolist() == one.tolist() == pixels[1].reshape(3, 4).tolist()
+    assert colour.shape == (2, 2, 3)
+    assert colour[0, 1].tolist() == [13, 17, 21]  # red, green and blue of the second pixel
+    assert picture(2, 3, 2) is None  # two channels
+    assert picture(12) is None
 
 
 @given(PIXELS, ENCODINGS, st.data())
