@@ -57,7 +57,7 @@ def experiments(draw):
     text = st.text(st.characters(blacklist_categories=["Cs"]))
     sections = {
         "data": {
-            "name": st.sampled_from(["digits", "mnist"]),
+            "name": st.sampled_from(["digits", "mnist", "cifar10", "cifar100"]),
             "validation": st.floats(0, 1, exclude_max=True),
         },
         "encoding": {

@@ -15,7 +15,9 @@ DIRECT_BITS = 5
 class Data(TomlTable):
     """Where samples come from."""
 
-    name: Literal["digits", "mnist"] = Field("digits", description="data set")
+    name: Literal["digits", "mnist", "cifar10", "cifar10_subset", "cifar100"] = Field(
+        "digits", description="data set"
+    )
     validation: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
         0.1,
         description="share of the training split held back to choose the epoch that is kept; "

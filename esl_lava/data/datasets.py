@@ -1,7 +1,8 @@
 """Data sets of labelled 8-bit images, by name.
 
 `digits` comes with this package. `mnist` is read from the folder `$ESL_LAVA_DATA/mnist`,
-else downloaded once into the user's cache. A split is the same on every machine.
+else downloaded once into the user's cache; `cifar10`, `cifar10_subset` and `cifar100` are read
+from `$ESL_LAVA_DATA` alone. A split is the same on every machine.
 """
 
 from __future__ import annotations
@@ -23,15 +24,14 @@ from typing import TypeVar
 import numpy as np
 
 from esl_lava.arrays import Array, Bytes, Ints
+from esl_lava.data import cifar
 from esl_lava.data.config import Encoding
 from esl_lava.data.encoders import encode, first_steps, graded
+from esl_lava.data.folders import DATA_VARIABLE, cache_folder, own_folder
 from esl_lava.data.idx import read_idx
 from esl_lava.data.samples import Chosen, Samples, digest
 from esl_lava.errors import DataError, FileError
 from esl_lava.files import replace_file
-
-DATA_VARIABLE = "ESL_LAVA_DATA"
-"""The environment variable that names the folder of data sets."""
 
 SPLITS = ("train", "test")
 
@@ -65,7 +65,8 @@ class Images:
     """A data set of labelled images.
 
     Attributes:
-        name: the data set's name.
+        name: what accuracies on it are labelled: the data set's key in `LOADERS`, or another
+            name where they are not to be taken for those of the data set itself.
         images: (samples, features) uint8, 0..255.
         labels: (samples,) int64, 0..classes-1.
         classes: number of classes.
@@ -236,14 +237,25 @@ def load(name: str, split: str) -> Images:
     together: 0..n, each with a sample. Files of `split` that are not MNIST's are accepted
     with a warning in the log.
 
+    `cifar10`: colour images of shape (3, 32, 32), red, green and blue; ten classes by the
+    alphabet, airplane 0 to truck 9. In `$ESL_LAVA_DATA/cifar10` it takes the first it finds of
+    the published python version (`cifar-10-batches-py/`, or `cifar-10-python.tar.gz`) and a
+    tree of JPEG files (`cifar10_jpeg_train_test.tar.gz`, or `train/<class>/NNNN.jpg` and
+    `test/` unpacked), which is lossy and therefore named "CIFAR-10 (JPEG)"; see `jpegs`.
+
+    `cifar10_subset`: some of its images as they are, `cifar10_lossless_subset.npz` in that folder.
+
+    `cifar100`: as `cifar10`, with its 100 fine classes, from `cifar-100-python/` or
+    `cifar-100-python.tar.gz` in `$ESL_LAVA_DATA/cifar100`.
+
     Args:
         name: a key of `LOADERS`.
         split: "train" or "test".
 
     Raises:
-        DataError: unknown name or split; a file of mnist is missing, its download fails,
+        DataError: unknown name or split; a file is missing, the download of mnist fails,
             or its images and labels do not fit.
-        FileError: a file of mnist is malformed.
+        FileError: a file is malformed or too large.
 
     Sources: the test set of the UCI data set "Optical Recognition of Handwritten Digits"
     (E. Alpaydin, C. Kaynak, 1998; `digits-licence.txt`); Y. LeCun, C. Cortes, C. J. C. Burges,
@@ -342,21 +354,37 @@ def _mnist(split: str) -> Images:
     )
 
 
+def _cifar10(split: str) -> Images:
+    label, images, labels = cifar.cifar10(split)
+    return Images(label, images, labels, 10, cifar.SHAPE)
+
+
+def _cifar10_subset(split: str) -> Images:
+    return Images("cifar10_subset", *cifar.cifar10_subset(split), 10, cifar.SHAPE)
+
+
+def _cifar100(split: str) -> Images:
+    return Images("cifar100", *cifar.cifar100(split), 100, cifar.SHAPE)
+
+
 LOADERS: Mapping[str, Callable[[str], Images]] = MappingProxyType(
-    {"digits": _digits, "mnist": _mnist}
+    {
+        "digits": _digits,
+        "mnist": _mnist,
+        "cifar10": _cifar10,
+        "cifar10_subset": _cifar10_subset,
+        "cifar100": _cifar100,
+    }
 )
 """The data sets by name; `load` checks the split it passes on, they do not."""
 
 
 def _mnist_folder() -> Path:
     """The user's folder if there is one, else that of the download, made on first use."""
-    data = os.environ.get(DATA_VARIABLE)
-    if data and (Path(data) / "mnist").is_dir():
-        return Path(data) / "mnist"
-
-    import platformdirs
-
-    folder = Path(platformdirs.user_cache_dir("esl-lava")) / "MNIST" / "raw"
+    own = own_folder("mnist")
+    if own is not None:
+        return own
+    folder = cache_folder() / "MNIST" / "raw"
     missing = [name for name in _MNIST_DIGESTS if not _either(folder, name)]
     if missing:
         _download_mnist(missing, folder)

@@ -185,7 +185,7 @@ class Account:
     def title(self) -> str:
         """The data set and the layers' sizes."""
         sizes = (self.network.inputs, *(layer.neurons for layer in self.network.layers))
-        return f"{self.config.data.name}, {'-'.join(map(str, sizes))}"
+        return f"{self.evaluation.dataset}, {'-'.join(map(str, sizes))}"
 
     @property
     def kept(self) -> Epoch:

@@ -220,6 +220,17 @@ def in_colour(samples: int) -> Images:
     return Images("colour", pixels, np.arange(samples) % 3, 3, (3, 4, 5))
 
 
+@pytest.mark.filterwarnings("error")
+def test_pixels_are_coded_directly() -> None:
+    settings = experiment(encoding={"kind": "direct", "steps": 3, "bits": 4})
+    trainer = Trainer(settings, in_colour(20))
+    shown = trainer.kind.encode(settings, trainer.train_data.take(6))
+    pixels = images(trainer.train_data.take(6)).astype(int)
+    assert shown.dtype == torch.float32
+    assert shown.tolist() == np.repeat((pixels // 16 - 8)[:, :, None], 3, axis=2).tolist()
+    assert math.isfinite(float(trainer.run().history[-1]["loss"]))
+
+
 @pytest.mark.parametrize(
     ("how", "unchanged"), [({"flip": True}, 1 / 2), ({"shift": 1}, 1 / 9), ({}, 1)]
 )
