@@ -17,8 +17,8 @@ help:
 	@echo "make test    check style and types, run all tests; PYTHON=3.12 for that version"
 	@echo "make exactness    the tests that compare with Lava and SLAYER, and those of files"
 	@echo "make fuzz    property tests with other examples in every run; ONLY=folder, ROUNDS=number"
-	@echo "make test-lowest    all tests with the lowest versions of pyproject.toml; ONLY=folder"
-	@echo "make bench   measure; ONLY=prefix runs those benchmarks whose name starts so"
+	@echo "make test-lowest PYTHON=3.11    all tests with the lowest versions allowed; ONLY=folder"
+	@echo "make bench   measure (Python 3.11 or later); ONLY=prefix runs benchmarks named so"
 	@echo "make setup   create .venv/ with exact versions; PYTHON=3.12 for that version"
 	@echo "make constraints    renew those versions, with uv"
 	@echo "make lint    check style and types;  make format  rewrites style"
@@ -27,7 +27,7 @@ help:
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt tools/setup.sh
-	VENV=$(VENV) PYTHON=$(PYTHON) sh tools/setup.sh
+	VENV="$(VENV)" PYTHON="$(PYTHON)" sh tools/setup.sh
 	touch $(READY)
 
 constraints:
@@ -64,11 +64,11 @@ fuzz: $(READY)
 
 # In an environment of its own, build/lowest/.
 test-lowest: $(READY)
-	VENV=$(VENV) sh tools/lowest.sh
+	VENV="$(VENV)" sh tools/lowest.sh
 	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -n 2 --dist worksteal $(or $(ONLY),tests)
 
 bench: $(READY)
-	EXTRAS=dev,bench VENV=$(VENV) sh tools/setup.sh
+	EXTRAS=dev,bench VENV="$(VENV)" sh tools/setup.sh
 	$(BIN)/python -m tests.benchmarks $(ONLY)
 
 clean:

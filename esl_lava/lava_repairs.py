@@ -1,7 +1,7 @@
 """lava-nc 0.10.0 and lava-dl 0.6.0, the last releases, on Pythons and packages younger than they.
 
 `install()`, which `import esl_lava` calls, repairs single modules of Lava when they are
-imported, before or after anything else of Lava. Nothing is imported by that, and no installed
+imported, or at once where they have been already. Nothing is imported by that, and no installed
 file is changed. `REPAIRS` is the list.
 """
 
@@ -70,8 +70,13 @@ def take_integers_from_arrays(module: ModuleType) -> Iterator[None]:
 def learn_at_the_ends(module: ModuleType) -> Iterator[None]:
     """Let `quantize_8bit` pass the gradient of weights that lie on the ends of the grid."""
     yield
-    bound = module.torch.ones(1, requires_grad=True)
-    bound.clamp(0, 1).backward()
+    torch = module.torch
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):  # whatever holds where SLAYER is imported
+        bound = torch.ones(1, device="cpu", requires_grad=True)
+        bound.clamp(0, 1).backward()
     if not bound.grad:
         module.Neuron.quantize_8bit = quantise_to_8_bits
 
@@ -93,6 +98,10 @@ def quantise_to_8_bits(neuron: Any, weight: Any, descale: bool = False) -> Any:
     weight = torch.where(weight < lowest, lowest, weight)
     weight = torch.where(weight > highest, highest, weight)
     return weight * neuron.w_scale if descale else weight
+
+
+# A method is pickled by its name.
+quantise_to_8_bits.__name__ = quantise_to_8_bits.__qualname__ = "quantize_8bit"
 
 
 @dataclass(frozen=True)
@@ -142,6 +151,14 @@ class _EmptyLoader(Loader):
         module.__doc__ = "Replaced by esl_lava.lava_repairs."
 
 
+def _is_there(package: str) -> bool:
+    """Whether a package can be imported."""
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # somebody's stand-in among the imported modules
+        return True
+
+
 class _Finder:
     """Finds the modules of `REPAIRS` and `UNUSED`, for `sys.meta_path`."""
 
@@ -149,7 +166,7 @@ class _Finder:
     def find_spec(
         name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name == UNUSED and not all(map(find_spec, WANTED_BY_UNUSED)):
+        if name == UNUSED and not all(map(_is_there, WANTED_BY_UNUSED)):
             return importlib.machinery.ModuleSpec(name, _EmptyLoader())
         if name not in REPAIRS:
             return None
@@ -160,6 +177,10 @@ class _Finder:
 
 
 def install() -> None:
-    """Repair Lava in this process, wherever it will be imported."""
+    """Repair Lava in this process, wherever it will be imported or was."""
     if _Finder not in sys.meta_path:
         sys.meta_path.insert(0, _Finder)
+    for name, repair in REPAIRS.items():
+        if name in sys.modules:
+            with repair.around(sys.modules[name]):
+                pass

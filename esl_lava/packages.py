@@ -26,7 +26,7 @@ LAVA = "lava.lib.dl"
 """lava-dl as it is imported; lava-nc comes with it."""
 
 PINS_END = (3, 11)
-"""The first Python on which pip installs Lava without its pins only."""
+"""The first Python that Lava's own pins do not allow."""
 
 PAST_PINS = "pip install --no-deps --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0"
 """What installs Lava there, beside the extra `lava`, which brings what it imports."""
@@ -50,7 +50,9 @@ def missing(error: ModuleNotFoundError) -> PackageError | None:
 
 def needed(package: str) -> PackageError:
     """The error that says how to get a package of `EXTRAS`."""
-    how = f"pip install 'esl-lava[{EXTRAS[package]}]'"
-    if package == "lava" and sys.version_info >= PINS_END:
+    extra = EXTRAS[package]
+    how = f"pip install 'esl-lava[{extra}]'"
+    lacks_lava = extra in ("lava", "train") and not is_installed(LAVA)
+    if lacks_lava and sys.version_info >= PINS_END:
         how = f"{how}, then {PAST_PINS}"
     return PackageError(f"the package {package} is not installed: {how}")

@@ -23,10 +23,10 @@ MAX_BYTES = 1 << 20
 """A TOML file may have at most this many bytes."""
 
 MAX_DOTS = 100
-"""A line of a TOML text may have at most this many dots.
+"""A dotted key of a TOML text may have at most this many dots.
 
-Python's own `tomllib` takes memory in the square of the parts of a dotted key, and builds tables
-so deep that whoever walks them overflows the stack.
+Python's own `tomllib` takes time and memory in the square of a key's dots, and builds tables so
+deep that whoever walks them overflows the stack.
 """
 
 MAX_FAULTS = 20
@@ -113,9 +113,21 @@ def parse_value(text: str) -> object:
 def _load(text: str) -> dict[str, object]:
     """The values of a TOML text; ValueError or RecursionError where it is none."""
     for number, line in enumerate(text.split("\n"), 1):
-        if line.count(".") > MAX_DOTS and not line.startswith("#"):
-            raise ValueError(f"more than {MAX_DOTS} dots (at line {number})")
+        if _dots(line.strip()) > MAX_DOTS:
+            raise ValueError(f"more than {MAX_DOTS} dots that may be of one key (at line {number})")
     return tomllib.loads(text)
+
+
+def _dots(line: str) -> int:
+    """At least as many as one dotted key of a line has.
+
+    A comma or a comment ends a key, but in quotation marks: where there are any, all dots count.
+    """
+    if line.startswith("#"):
+        return 0
+    if '"' in line or "'" in line:
+        return line.count(".")
+    return max(part.count(".") for part in line.partition("#")[0].split(","))
 
 
 def validate(table: type[AnyTable], values: Mapping[str, object], hint: Hint) -> AnyTable:

@@ -43,7 +43,7 @@ learning_rate = 0.02
 """
 
 
-COMPILING = "INFO: compiling kernels, once for this installation: some seconds\n"
+COMPILING = "INFO: compiling kernels that are used for the first time: some seconds\n"
 
 TINY_ONCE = """\
 seed = 3

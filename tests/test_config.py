@@ -358,6 +358,12 @@ def test_bad_toml_names_the_place(text, place):
         f"seed{'.a' * 500} = 1",
         f"seed{'.a' * 100} = 1",
         f"seed{' . a' * 101} = 1",
+        f"seed{'.a' * 400_000}",  # no value
+        f"data = {{x{'.a' * 400_000}",
+        f"'=,#'{'.a' * 400_000}",
+        f'data = {{x = """\n""", a{".a" * 400_000} = ""}}',
+        f"data = {{x{'.a' * 100_000} = 1}}",
+        f"[data{'.a' * 100_000}]",
         "a = {" * 50_000,
         f"[training]\nlearning_rate = 1{'0' * 400}",
         f"[model]\nhidden = [{'0,' * 20_000}]",
@@ -375,6 +381,13 @@ def test_monstrous_toml_is_one_error(text):
     message = fault(text)
     assert len(message.split("\n")) <= 21
     assert len(message) < 5000
+
+
+def test_dots_that_are_no_keys_are_many_as_you_like():
+    comment = f"   # {'.' * 500}"
+    text = f"{LEAST}\n{comment}\n[data]\nvalidation = 0.1 {comment}"
+    assert from_toml(text) == from_toml(LEAST)
+    assert parse_setting(f"a=[{'0.5, ' * 200}]") == ("a", [0.5] * 200)
 
 
 def test_a_mapping_may_be_monstrous_too():

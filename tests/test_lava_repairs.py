@@ -1,6 +1,8 @@
 """Lava on Pythons and packages younger than it: each repair, by what it makes possible."""
 
+import pickle
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -45,6 +47,41 @@ def test_slayer_needs_no_opencv() -> None:
     done = python(program.format("import esl_lava;") + "; print(slayer.object_detection.__doc__)")
     assert done.code == 0, done.err
     assert done.out.endswith("Replaced by esl_lava.lava_repairs.\n")
+
+
+def test_what_was_imported_before_is_repaired_too() -> None:
+    done = python(
+        "import dataclasses as d; o = d.dataclass; d.dataclass = lambda c=None, /, **k: "
+        "o(c, **k, unsafe_hash=True) if c else o(**k)\n"  # so that it can be imported at all
+        "from lava.magma.core.process.ports.ports import ReshapePort\n"
+        "import esl_lava, numpy\n"
+        "print(ReshapePort((2, 3), old_shape=(6,)).get_transform_func_fwd()(numpy.arange(6)))"
+    )
+    assert done.code == 0, done.err
+    assert done.out == "[[0 1 2]\n [3 4 5]]\n"
+
+
+def test_a_stand_in_for_a_package_is_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "a_stand_in", ModuleType("a_stand_in"))
+    assert lava_repairs._is_there("a_stand_in")
+    assert not lava_repairs._is_there("no_package_of_this_name")
+
+
+@pytest.mark.parametrize("mode", ["no_grad", "inference_mode"])
+def test_slayer_may_be_imported_where_no_gradients_are_kept(mode: str) -> None:
+    done = python(f"import esl_lava, torch\nwith torch.{mode}(): from lava.lib.dl import slayer")
+    assert done.code == 0, done.err
+
+
+def test_a_repaired_neuron_is_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = type(slayer.neuron.cuba.Neuron(1.0, 1.0, 0.5))
+    monkeypatch.setattr(kind, "quantize_8bit", lava_repairs.quantise_to_8_bits)
+    block = slayer.block.cuba.Dense(
+        {"threshold": 1.0, "current_decay": 1, "voltage_decay": 1}, 3, 2
+    )
+    again = pickle.loads(pickle.dumps(block))
+    assert torch.equal(again.synapse.weight, block.synapse.weight)
+    assert again.synapse.pre_hook_fx.__name__ == "quantize_8bit"
 
 
 def test_nothing_of_lava_is_imported_by_the_repairs() -> None:
@@ -119,9 +156,12 @@ def test_weights_at_the_ends_of_the_grid_learn(descale: bool) -> None:
 def test_slayers_own_rounding_stays_where_clamp_is_as_it_was(gradient: float) -> None:
     bound: Any = SimpleNamespace(grad=gradient, clamp=lambda *ends: bound, backward=lambda: None)
     neuron = SimpleNamespace(quantize_8bit=quantize)
-    module: Any = SimpleNamespace(
-        torch=SimpleNamespace(ones=lambda *size, requires_grad: bound), Neuron=neuron
+    stub = SimpleNamespace(
+        ones=lambda *size, device, requires_grad: bound,
+        enable_grad=nullcontext,
+        inference_mode=nullcontext,
     )
+    module: Any = SimpleNamespace(torch=stub, Neuron=neuron)
     with lava_repairs.learn_at_the_ends(module):
         pass
     repaired = neuron.quantize_8bit is lava_repairs.quantise_to_8_bits

@@ -31,7 +31,7 @@ def test_what_is_not_there_is_not_installed() -> None:
     [
         ("lava", (4, 0), "pip install 'esl-lava[lava]'"),
         ("lava", (3, 0), f"pip install 'esl-lava[lava]', then {PAST_PINS}"),
-        ("torch", (3, 0), "pip install 'esl-lava[train]'"),
+        ("torch", (3, 0), f"pip install 'esl-lava[train]', then {PAST_PINS}"),
         ("matplotlib", (3, 0), "pip install 'esl-lava[report]'"),
     ],
 )
@@ -39,7 +39,13 @@ def test_what_installs_a_package_is_said(
     monkeypatch: pytest.MonkeyPatch, package: str, pins_end: tuple[int, int], how: str
 ) -> None:
     monkeypatch.setattr("esl_lava.packages.PINS_END", pins_end)
+    monkeypatch.setattr("esl_lava.packages.is_installed", lambda package: False)
     assert str(needed(package)) == f"the package {package} is not installed: {how}"
+
+
+def test_what_lava_imports_is_enough_where_lava_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esl_lava.packages.PINS_END", (3, 0))
+    assert str(needed("torch")).endswith("pip install 'esl-lava[train]'")
 
 
 def test_one_half_of_lava_is_not_lava(monkeypatch: pytest.MonkeyPatch) -> None:

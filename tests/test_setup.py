@@ -15,11 +15,16 @@ PYTHON = """\
 #!/bin/sh
 # Python {version}
 case "$*" in
-    *ensurepip*) echo {version};;
+    *ensurepip*|*print*sys.version*) echo {version};;
     -V) echo "Python {version}.0";;
     *"< (3, 11)"*) [ {version} != 3.10 ];;
     *sysconfig*) echo "$(dirname "$0")/../site";;
-    "-m venv"*) mkdir -p "$3/bin" "$3/site/tests"; cp "$0" "$3/bin/python"; : > "$3/pyvenv.cfg";;
+    "-m venv --clear"*)
+        rm -rf "$4"
+        mkdir -p "$4/bin" "$4/site/tests/lava/lib/dl/netx/networks"
+        cp "$0" "$4/bin/python"
+        : > "$4/pyvenv.cfg";;
+    *"pip --version") [ ! -e "$(dirname "$0")/../broken" ];;
     *--dry-run*) echo '    "url": "file:///torch-2.13.0{build}-cp311-cp311-linux_x86_64.whl",';;
     "-m pip"*)
         echo "pip speaks" >&2
@@ -27,7 +32,7 @@ case "$*" in
         echo "$@" >> installed;;
 esac
 """
-TOOLS = ("sh", "sed", "head", "rm", "mkdir", "cp", "dirname")
+TOOLS = ("sh", "sed", "head", "rm", "mkdir", "cp", "mv", "dirname")
 
 
 class Ground:
@@ -90,21 +95,28 @@ def test_a_build_with_cuda_is_said(ground: Ground) -> None:
     assert "torch 2.13.0 (about 6 GB on Linux: this build brings CUDA)" in ground.setup().out
 
 
-def test_lava_is_installed_past_its_pins_and_without_its_tests(ground: Ground) -> None:
+def test_lava_is_installed_past_its_pins(ground: Ground) -> None:
     ground.put("3.11")
     ground.setup()
     project, lava = ground.installed
     assert project.endswith("--constraint constraints.txt --editable .[dev]")
     assert lava.endswith("--no-deps --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0")
-    assert (ground.folder / ".venv/site").is_dir()
-    assert not (ground.folder / ".venv/site/tests").exists()
 
 
 def test_on_python_310_lava_comes_with_its_own_pins(ground: Ground) -> None:
     ground.put("3.10")
     ground.setup()
     assert len(ground.installed) == 1
-    assert (ground.folder / ".venv/site/tests").is_dir()
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.13"])
+def test_lavas_own_tests_go_and_their_networks_stay(ground: Ground, version: str) -> None:
+    ground.put(version)
+    for _ in range(2):  # again with nothing left to do
+        ground.setup()
+        assert (ground.folder / ".venv/site").is_dir()
+        assert not (ground.folder / ".venv/site/tests").exists()
+        assert (ground.folder / ".venv/share/lava-dl/netx/networks").is_dir()
 
 
 def test_a_version_or_a_program_can_be_wanted(ground: Ground) -> None:
@@ -117,6 +129,28 @@ def test_a_version_or_a_program_can_be_wanted(ground: Ground) -> None:
         assert ground.version == found
 
 
+def test_an_environment_stays_where_the_wanted_python_is_not_found(ground: Ground) -> None:
+    ground.put("3.11")
+    ground.setup()
+    done = ground.setup(PYTHON="3.12")
+    assert done.code == 1
+    assert ground.version == "3.11"
+
+
+def test_an_environment_without_pip_is_made_anew(ground: Ground) -> None:
+    ground.put("3.11")
+    ground.setup()
+    (ground.folder / ".venv/broken").touch()
+    assert ground.setup().code == 0
+    assert not (ground.folder / ".venv/broken").exists()
+
+
+def test_of_an_unknown_build_nothing_is_said(ground: Ground) -> None:
+    ground.put("3.11").write_text(PYTHON.format(version="3.11", build="").replace("url", "none"))
+    done = ground.setup()
+    assert done.out == "setup: .venv with Python 3.11.0, torch of constraints.txt; some minutes\n"
+
+
 def test_pyenvs_pythons_are_found(ground: Ground) -> None:
     ground.put("3.10")
     ground.put("3.12", path=".pyenv/versions/3.12.1/bin/python")
@@ -127,7 +161,7 @@ def test_pyenvs_pythons_are_found(ground: Ground) -> None:
 def test_uv_is_asked_for_one_where_there_is_none(ground: Ground) -> None:
     paper = ground.put("3.13", path="fetched")
     uv = ground.bin / "uv"
-    uv.write_text(f'#!/bin/sh\nwhile [ $# -gt 1 ]; do shift; done\n{paper} -m venv "$1"\n')
+    uv.write_text(f'#!/bin/sh\nwhile [ $# -gt 1 ]; do shift; done\n{paper} -m venv --clear "$1"\n')
     uv.chmod(0o755)
     assert ground.setup().code == 0
     assert ground.version == "3.13"

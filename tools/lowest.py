@@ -28,4 +28,5 @@ def lowest(requirements: Iterable[str]) -> Iterator[str]:
 if __name__ == "__main__":
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
+    print(f"# for Python {sys.version_info.major}.{sys.version_info.minor}")
     print("\n".join(lowest(chain(project["dependencies"], *map(extras.get, EXTRAS)))))

@@ -42,36 +42,36 @@ for version in ${versions:-none}; do
     fi
 done
 
-# An environment that is there stays, but where another Python is wanted.
-there=$(version_of "$venv/bin/python")
+# An environment that is there stays, but where another Python is wanted or it lacks pip.
+there=none
+if "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    there=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+fi
 case " $versions " in
-    *" ${there:-none} "*) ;;
+    *" $there "*) ;;
     *)
         if [ -d "$venv" ] && [ ! -f "$venv/pyvenv.cfg" ]; then
             echo "setup: $venv is there, and no environment of Python: choose another VENV" >&2
             exit 1
         fi
-        rm -rf "$venv";;
-esac
-if [ ! -d "$venv" ]; then
-    python=
-    for version in $versions; do
-        python=$(find_python "$version")
-        case $wanted in ""|[0-9]*) ;; *) python=$wanted;; esac
+        python=
+        for version in $versions; do
+            python=$(find_python "$version")
+            case $wanted in ""|[0-9]*) ;; *) python=$wanted;; esac
+            if [ -n "$python" ]; then
+                break
+            fi
+        done
         if [ -n "$python" ]; then
-            break
-        fi
-    done
-    if [ -n "$python" ]; then
-        "$python" -m venv "$venv"
-    elif command -v uv >/dev/null 2>&1; then
-        uv venv --quiet --seed --python "${versions%% *}" "$venv"
-    else
-        echo "setup: found none of Python $versions: put one on the path (python3.13, say), or" \
-             "install it with pyenv, or install uv, which fetches one" >&2
-        exit 1
-    fi
-fi
+            "$python" -m venv --clear "$venv"
+        elif command -v uv >/dev/null 2>&1; then
+            uv venv --quiet --clear --seed --python "${versions%% *}" "$venv"
+        else
+            echo "setup: found none of Python $versions: put one on the path (python3.13, say), or" \
+                 "install it with pyenv, or install uv, which fetches one" >&2
+            exit 1
+        fi;;
+esac
 python=$venv/bin/python
 
 install() {  # what pip says of Lava's pins is no news; it is shown where pip fails
@@ -86,15 +86,24 @@ found=$("$python" -m pip install --quiet --dry-run --ignore-installed --no-deps 
             --constraint "$constraints" torch 2>/dev/null || true)
 torch=$(echo "$found" | sed -n 's/%2B/+/; s/^ *"url": ".*\/torch-\([^/-]*\)-.*/\1/p' | head -n 1)
 case $torch in
-    *+cpu) size="about 2 GB";;
-    *) size="about 6 GB on Linux: this build brings CUDA";;
+    "") build="torch of $constraints";;
+    *+cpu) build="torch $torch (about 2 GB)";;
+    *) build="torch $torch (about 6 GB on Linux: this build brings CUDA)";;
 esac
-echo "setup: $venv with $("$python" -V), torch ${torch:-of $constraints} ($size); some minutes"
+echo "setup: $venv with $("$python" -V), $build; some minutes"
 
 install --constraint "$constraints" --editable ".[${EXTRAS:-dev}]"
 if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     # Lava's own pins end with Python 3.10; what it imports has just been installed.
     install --no-deps --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0
-    # Lava's own tests, 110 MB, lie where they would be imported as `tests`.
-    rm -rf "$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tests"
 fi
+
+# Lava's own tests, 110 MB, lie where they would be imported as `tests`. Of them our tests read
+# networks and recordings, which are kept elsewhere.
+theirs=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tests
+if [ -d "$theirs/lava/lib/dl/netx" ]; then
+    rm -rf "$venv/share/lava-dl"
+    mkdir -p "$venv/share/lava-dl"
+    mv "$theirs/lava/lib/dl/netx" "$venv/share/lava-dl/netx"
+fi
+rm -rf "$theirs"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -17,12 +17,11 @@ Backward = TypeVar("Backward", bound=Callable[..., object])
 
 def once_differentiable(backward: Backward) -> Backward:
     """Refuse to differentiate a backward pass, which kernels cannot be."""
-    refusing: Any = function.once_differentiable(backward)  # type: ignore[no-untyped-call]
-    found: Backward = refusing
-    return found
+    refuse_twice: Any = function.once_differentiable
+    return cast(Backward, refuse_twice(backward))
 
 
 def apply(passes: type[torch.autograd.Function], *arguments: object) -> Tensor:
     """What the forward pass of a function makes of its arguments."""
-    made: Tensor = passes.apply(*arguments)  # type: ignore[no-untyped-call]
-    return made
+    compute: Any = passes.apply
+    return cast(Tensor, compute(*arguments))

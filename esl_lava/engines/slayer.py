@@ -1,7 +1,7 @@
 """SLAYER, imported without its remarks: `from esl_lava.engines.slayer import slayer`.
 
 lava-dl 0.6.0 prints about CUDA and camera toolboxes when imported, some of it on the
-standard output that scripts read.
+standard output that scripts read; and torch built with CUDA logs that there is no device.
 """
 
 import contextlib
@@ -12,8 +12,12 @@ from typing import Protocol
 import torch
 
 _remarks = io.StringIO()
+_compiler = logging.getLogger("torch.utils.cpp_extension")
+_level = _compiler.level
+_compiler.setLevel(logging.ERROR)
 with contextlib.redirect_stdout(_remarks), contextlib.redirect_stderr(_remarks):
     from lava.lib.dl import slayer
+_compiler.setLevel(_level)
 
 for _line in _remarks.getvalue().splitlines():
     logging.getLogger(__name__).debug("%s", _line)

@@ -5,6 +5,7 @@ there. What is not kept yet is compiled when it is first called; the log says so
 """
 
 import logging
+from typing import Any
 
 from numba.core import event
 
@@ -18,13 +19,14 @@ class _CompilationNotice(event.Listener):
 
     def on_start(self, event: event.Event) -> None:
         """A function is not in numba's cache."""
-        compiled = event.data["dispatcher"].py_func.__module__
+        compiled = event.data["dispatcher"].py_func.__module__ or ""
         if not self.told and compiled.startswith("esl_lava."):
             self.told = True
-            _logger.info("compiling kernels, once for this installation: some seconds")
+            _logger.info("compiling kernels that are used for the first time: some seconds")
 
     def on_end(self, event: event.Event) -> None:
         """It is compiled."""
 
 
-event.register("numba:compile", _CompilationNotice())  # type: ignore[no-untyped-call]
+_register: Any = event.register  # numba has no types
+_register("numba:compile", _CompilationNotice())

@@ -46,10 +46,14 @@ def _parameter(neuron: h5py.Group, key: str, shape: tuple[int, ...]) -> Any:
     """An integer, or one for each neuron or channel."""
     values = integers(neuron, key, math.prod(shape), floats=False)
     # Lava computes in the type found in the file (lava-nc 0.10.0, `proc/lif/models.py`): the
-    # threshold is shifted in its own type (a single number since numpy 2 only), and int64 with
-    # uint64 makes float64, without shift.
+    # threshold is shifted in its own type (a single number since numpy 2 only), a decay is taken
+    # from 4096 in it, and int64 with uint64 makes float64, without shift.
     if values.dtype == np.uint64:
         raise RefusedError(f"neuron/{key} is of type uint64, with which Lava hangs")
+    if key != "vThMant" and np.iinfo(values.dtype).max < DECAY_UNITY:
+        raise RefusedError(
+            f"neuron/{key} is of type {values.dtype}, from which Lava takes {DECAY_UNITY}"
+        )
     if key == "vThMant" and values.size:
         largest, holds = int(values.max()), int(np.iinfo(values.dtype).max)
         if largest << STATE_SHIFT > holds:

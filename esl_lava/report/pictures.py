@@ -160,7 +160,7 @@ def draw_incoming(connections: Matrix, shape: tuple[int, ...]) -> Figure:
     """How many connections of a layer every pixel of its input has, of `shape` (rows, columns)."""
     picture, axis = canvas.figure(WIDTH, 3.2)
     counts = np.bincount(connections.indices, minlength=connections.n_pre).reshape(shape)
-    _image(axis, _tinted(counts / max(1, counts.max()), POSITIVE))
+    _image(axis, _tinted(counts / max(1, int(counts.max())), POSITIVE))
     title = f"connections of an input: {counts.min():,} to {counts.max():,}"
     axis.set_title(title, fontsize=8, color=INK)
     return picture
@@ -200,7 +200,7 @@ def draw_matrix(connections: Matrix) -> Figure:
     rows = connections.rows() * shown[0] // sides[0]
     columns = connections.indices.astype(np.int64) * shown[1] // sides[1]
     counts = np.bincount(rows * shown[1] + columns, minlength=shown[0] * shown[1])
-    share = counts.reshape(shown) / max(1, counts.max())
+    share = counts.reshape(shown) / max(1, int(counts.max()))
     _image(axis, _tinted(share, POSITIVE), aspect="auto")
     axis.set(xlabel=f"{sides[1]:,} inputs", ylabel=f"{sides[0]:,} neurons")
     return picture

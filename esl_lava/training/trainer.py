@@ -215,7 +215,10 @@ class Trainer:
                     f"has {self.iterations}: the data are not those it began with"
                 )
             self.model.load_state_dict(as_tensors(checkpoint.weights))
+            fused = self.optimizer.defaults["fused"]  # which another version of torch may not have
             self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+            for group in self.optimizer.param_groups:
+                group["fused"] = fused
             masks = as_tensors({"masks": checkpoint.masks, "ever": checkpoint.ever})
             evolver: Any = {**state["evolver"], **masks}
             self.evolver.load_state_dict(evolver)

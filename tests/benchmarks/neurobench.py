@@ -102,9 +102,8 @@ class Torch(torch.nn.Module):
     def __init__(self, network: Network, behind: bool = False) -> None:
         super().__init__()
         self.layers = network.layers
-        self.arriving: Any
         self.ends = [ends(layer) for layer in network.layers]
-        self.arriving = torch.nn.ModuleList(
+        self.arriving: Any = torch.nn.ModuleList(
             torch.nn.ModuleList(Arriving(end, layer, behind) for end in found)
             for layer, found in zip(network.layers, self.ends)
         )

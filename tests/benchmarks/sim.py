@@ -8,7 +8,6 @@ in its input, and its counts, are included.
 `python -m tests.benchmarks.sim FILE INPUTS STEPS SPARSE DRIVEN` is the process for Lava.
 """
 
-import importlib.metadata
 import itertools
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from esl_lava import netfile
 from esl_lava.network import INTEGRATOR, Convolution, Cuba, Injection, Matrix, Network
 from esl_lava.simulate import simulate
 from tests.graphs import a_layer, a_network
+from tests.lava_networks import FOLDER
 
 ROUNDS = 3
 REPEATS = 3
@@ -103,7 +103,7 @@ def _vgg() -> Iterator[tuple[str, list[float]]]:
 
 def _pilotnet() -> Iterator[tuple[str, list[float]]]:
     """The network of a steering car that lava-dl's wheel carries, its input layer included."""
-    path = _packaged("tests/lava/lib/dl/netx/gts/pilotnet_lif/network.net")
+    path = FOLDER / "gts/pilotnet_lif/network.net"
     image = np.load(path.parent / "image.npy")
     network = netfile.read(path)
     assert isinstance(network.layers[0].inputs[0].connections, Injection)
@@ -112,14 +112,6 @@ def _pilotnet() -> Iterator[tuple[str, list[float]]]:
     inputs = np.broadcast_to(frame, (32, 16, frame.size))
     ratios = [_lava(path, image, 32, driven=True) / _ours(network, inputs) for _ in range(ROUNDS)]
     yield "sim.pilotnet.batch.vs_lava", ratios
-
-
-def _packaged(name: str) -> Path:
-    """A file of lava-dl's wheel; found without the seconds that importing Lava takes."""
-    for file in importlib.metadata.files("lava-dl") or ():
-        if str(file) == name:
-            return Path(str(file.locate()))
-    raise FileNotFoundError(f"the installed lava-dl has no {name}")
 
 
 def _thinned(rng: np.random.Generator, shape: tuple[int, ...], density: float) -> Any:

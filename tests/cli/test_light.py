@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,8 +33,8 @@ main()
 Esl = Callable[..., Outcome]
 
 
-def outcome(command: list[object], **options: object) -> Outcome:
-    done = subprocess.run(  # type: ignore[call-overload]
+def outcome(command: list[object], **options: Any) -> Outcome:
+    done = subprocess.run(
         list(map(str, command)),
         capture_output=True,
         text=True,
@@ -41,6 +42,11 @@ def outcome(command: list[object], **options: object) -> Outcome:
         **options,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def alone() -> dict[str, str]:
+    """The variables of a process that sees nothing but its own environment."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
 
 def blocked(*args: object) -> Outcome:
@@ -92,7 +98,7 @@ def esl(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     if request.param == "blocked":
         return blocked
     script = request.getfixturevalue("wheel").with_name("esl")
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment = alone()
     return lambda *args: outcome(
         [script, *args], cwd=tmp_path_factory.getbasetemp(), env=environment
     )
@@ -218,7 +224,7 @@ from importlib.util import find_spec
 import esl_lava, pathlib
 print([name for name in ({names}) if find_spec(name)], pathlib.Path(esl_lava.__file__).parent)
 """
-    done = outcome([wheel, "-c", program], cwd=wheel.parent)
+    done = outcome([wheel, "-c", program], cwd=wheel.parent, env=alone())
     assert done.code == 0, done.err
     assert done.out.startswith(f"[] {wheel.parents[1]}")
 

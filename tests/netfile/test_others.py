@@ -174,6 +174,8 @@ REFUSED = [
         "type, which holds up to 255",
     ),
     ({"1/neuron/vThMant": np.full(4, 600, np.int16)}, 1, "neuron/vThMant 600 of type int16: Lav"),
+    ({"3/neuron/iDecay": np.uint8(7)}, 3, "neuron/iDecay is of type uint8, from which Lava take"),
+    ({"3/neuron/vDecay": np.ones(5, np.int8)}, 3, "neuron/vDecay is of type int8, from which La"),
     ({"1/neuron/vThMant": np.uint8(80)}, 1, "neuron/vThMant 80 of type uint8: Lava shifts it"),
     ({"1/shape": [4, 3, 3]}, 1, "shape (4, 3, 3), but its kernel makes (4, 3, 2)"),
     ({"0/shape": [2, 5]}, 1, "in_shape (2, 5) is not 3 numbers"),

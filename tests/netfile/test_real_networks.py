@@ -5,7 +5,6 @@ Nothing here is skipped: a lava-dl without these files is not the one we promise
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
 from pathlib import Path
 
@@ -21,10 +20,10 @@ from esl_lava.data.datasets import load
 from esl_lava.errors import FileError
 from esl_lava.network import Cuba, Injection
 from esl_lava.simulate import simulate
+from tests.lava_networks import FOLDER
 from tests.mnist import needs_mnist
 from tests.netfile.networks import assert_same
 
-FOLDER = Path(str(importlib.metadata.distribution("lava-dl").locate_file("tests/lava/lib/dl/netx")))
 MNIST = FOLDER / "mnist.net"
 TINY = FOLDER / "tiny.net"
 NTIDIGITS = FOLDER / "gts/ntidigits/ntidigits.net"

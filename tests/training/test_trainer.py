@@ -128,6 +128,19 @@ def test_resumed_after_any_step_is_as_uninterrupted(
     assert (tmp_path / "model.pt").read_bytes() == model_bytes
 
 
+@pytest.mark.parametrize("engine", ["fused", "slayer"])
+def test_a_checkpoint_of_another_torch_is_resumed_with_this_ones_adam(
+    data: Images, engine: str
+) -> None:
+    """Torch has a fused Adam for CPUs from 2.4 on, and a checkpoint says which it was."""
+    trainer = stopped(Trainer(experiment(training={"engine": engine}), data), 2)
+    ours = trainer.optimizer.param_groups[0]["fused"]
+    checkpoint = trainer.checkpoint()
+    checkpoint.state["optimizer"]["param_groups"][0]["fused"] = not ours
+    resumed = Trainer(experiment(training={"engine": engine}), data, checkpoint)
+    assert resumed.optimizer.param_groups[0]["fused"] == ours
+
+
 def test_resumed_before_the_first_step_and_twice(
     data: Images, uninterrupted: tuple[Trainer, bytes], tmp_path: Path
 ) -> None:
