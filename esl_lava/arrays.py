@@ -14,6 +14,7 @@ Bools = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
 """8-bit pixels, and spikes of 0 and 1."""
 
+Int8s = npt.NDArray[np.int8]
 Int32s = npt.NDArray[np.int32]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -127,7 +127,7 @@ def override(experiment: Experiment, settings: Mapping[str, object]) -> Experime
 
     Setting one of `sparsity.density`, `sparsity.eps` and `sparsity.densities` (or a key in
     it) removes the others. A changed `model.kind` keeps the values of the fields that both
-    kinds have, and drops the others.
+    kinds have, and drops the others; so does a changed `encoding.kind` with `encoding.bits`.
 
     Raises:
         ConfigError: as `from_mapping`.
@@ -142,6 +142,8 @@ def override(experiment: Experiment, settings: Mapping[str, object]) -> Experime
         if key == "model.kind" and isinstance(value, str) and value in NETWORKS:
             fields = NETWORKS[value].model_fields
             values["model"] = {k: v for k, v in values["model"].items() if k in fields}
+        if key == "encoding.kind" and value != "direct":
+            values["encoding"].pop("bits", None)
     for key, value in settings.items():
         *tables, last = key.split(".")
         table: object = values

@@ -10,6 +10,7 @@ from esl_lava.errors import PackageError
 
 EXTRAS = MappingProxyType(
     {
+        "PIL": "train",
         "asteval": "lava",
         "joblib": "train",
         "lava": "lava",

@@ -57,11 +57,11 @@ def experiments(draw):
     text = st.text(st.characters(blacklist_categories=["Cs"]))
     sections = {
         "data": {
-            "name": st.sampled_from(["digits", "mnist"]),
+            "name": st.sampled_from(["digits", "mnist", "cifar10", "cifar100"]),
             "validation": st.floats(0, 1, exclude_max=True),
         },
         "encoding": {
-            "kind": st.sampled_from(["rate", "latency", "constant"]),
+            "kind": st.sampled_from(["rate", "latency", "constant", "direct"]),
             "steps": st.integers(1, 4096),
         },
         "model": {
@@ -106,7 +106,8 @@ def test_defaults_are_written_out():
     text = to_toml(from_toml(LEAST))
     for key in documented("multi_spike"):
         last = key.rpartition(".")[2]
-        absent = key in ("sparsity.eps", "sparsity.densities")  # LEAST gives a density
+        # LEAST gives a density, and does not code directly.
+        absent = key in ("sparsity.eps", "sparsity.densities", "encoding.bits")
         assert (f"\n{last} = " in f"\n{text}") != absent, key
 
 
@@ -144,7 +145,7 @@ def test_documented_defaults_are_the_defaults(text):
         table, _, last = key.rpartition(".")
         value = (tree[table] if table else tree)[last]
         if default == "":
-            assert key.startswith("sparsity.") or key == "model.current_decay"
+            assert key.startswith("sparsity.") or key in ("model.current_decay", "encoding.bits")
         elif f"\n{last} = " not in text:
             assert default == str(list(value) if isinstance(value, tuple) else value), key
 
@@ -190,6 +191,9 @@ def test_unknown_keys_cannot_forge_output():
         (LEAST + "t_iter = 0", ["sparsity.t_iter", "0", "equal to 1"]),
         (LEAST + "[encoding]\nsteps = 5000", ["encoding.steps", "5000", "4096"]),
         (LEAST + "[encoding]\nkind = 'burst'", ["encoding.kind", "burst", "'latency'"]),
+        (LEAST + "[encoding]\nkind = 'direct'\nbits = 1", ["encoding.bits", "1", "equal to 2"]),
+        (LEAST + "[encoding]\nkind = 'direct'\nbits = 9", ["encoding.bits", "9", "equal to 8"]),
+        (LEAST + "[encoding]\nbits = 5", ["encoding.bits 5", "'rate'", "only 'direct' has bits"]),
         (LEAST + "[data]\nvalidation = 1", ["data.validation", "1", "less than 1"]),
         (LEAST + "[model]\nlayers = '0'", ["model.layers", "'0'", "1 to 1048576"]),
         (LEAST + "[model]\nlayers = '5-2097152'", ["model.layers", "2097152", "1048576"]),
@@ -547,6 +551,22 @@ def test_another_kind_keeps_what_it_has_too():
     for wrong in ("spike", 3, [1], None):
         with pytest.raises(ConfigError, match=r"model\.kind = "):
             override(wide, {"model.kind": wrong})
+
+
+def test_bits_come_and_go_with_direct_coding():
+    plain = from_toml(LEAST)
+    assert plain.encoding.bits is None
+    assert "bits" not in to_toml(plain)
+    direct = override(plain, {"encoding.kind": "direct"})
+    assert direct.encoding.bits == 5
+    assert "bits = 5" in to_toml(direct)  # a default that changes does not change what was run
+    few = override(direct, {"encoding.bits": 3})
+    assert override(few, {"encoding.steps": 2}).encoding.bits == 3
+    assert override(few, {"encoding.kind": "direct"}).encoding.bits == 3
+    assert override(few, {"encoding.kind": "rate"}).encoding == plain.encoding
+    for both in ({"encoding.kind": "rate", "encoding.bits": 4}, {"encoding.bits": 4}):
+        with pytest.raises(ConfigError, match=r"^encoding\.bits 4: encoding\.kind 'rate' makes"):
+            override(plain, both)
 
 
 RECORDED = """

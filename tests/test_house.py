@@ -220,7 +220,7 @@ def test_config_names_what_the_tables_hold() -> None:
 
     for section, field, table in (
         (Data, "name", LOADERS),
-        (Encoding, "kind", ENCODERS),
+        (Encoding, "kind", (*ENCODERS, "direct")),
         (Sparsity, "distribution", DISTRIBUTIONS),
         (Sparsity, "prune", PRUNE),
         (Sparsity, "growth", GROW),

@@ -56,7 +56,8 @@ def _overview(context: typer.Context) -> None:
 def _guarded(program: Callable[..., int | None]) -> None:
     """Run a command line; a user's error becomes one sentence a line and exit code 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    for told in ("esl_lava.engines.choice", "esl_lava.kernels"):  # what `auto` chose; compilation
+    # What `auto` chose; compilation; pictures being decoded.
+    for told in ("esl_lava.engines.choice", "esl_lava.kernels", "esl_lava.data.jpegs"):
         logging.getLogger(told).setLevel(logging.INFO)
     try:
         with heeded():

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 Data = Annotated[
     str | None,
-    typer.Option("--data", help="Data set (digits, mnist); by default the one trained on."),
+    typer.Option(
+        "--data", help="Data set (digits, mnist, cifar10, ...); by default the one trained on."
+    ),
 ]
 Labels = Annotated[
     Path | None,
@@ -123,6 +125,7 @@ def train(
             [
                 ("test accuracy", tables.percent(trained.accuracy)),
                 ("test samples", f"{trained.samples:,}"),
+                ("data set", trained.dataset),
                 ("density, all layers", tables.percent(trained.density)),
                 ("connections", f"{trained.connections:,}"),
                 ("seconds", f"{trained.seconds:.0f}"),

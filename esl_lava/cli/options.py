@@ -26,8 +26,9 @@ DataOrSpikes = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help="Data set (digits, mnist), by default the one trained on; or a .npy file of "
-        "spikes, integers of shape (samples, T, inputs) or (samples, T, channels, rows, columns).",
+        help="Data set (digits, mnist, cifar10, ...), by default the one trained on; or a .npy "
+        "file of spikes, integers of shape (samples, T, inputs) or (samples, T, channels, rows, "
+        "columns).",
     ),
 ]
 Axes = Annotated[

@@ -1,7 +1,8 @@
 """Data sets of labelled 8-bit images, by name.
 
 `digits` comes with this package. `mnist` is read from the folder `$ESL_LAVA_DATA/mnist`,
-else downloaded once into the user's cache. A split is the same on every machine.
+else downloaded once into the user's cache; `cifar10`, `cifar10_subset` and `cifar100` are read
+from `$ESL_LAVA_DATA` alone. A split is the same on every machine.
 """
 
 from __future__ import annotations
@@ -22,16 +23,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from esl_lava.arrays import Bytes, Ints
+from esl_lava.arrays import Array, Bytes, Ints
+from esl_lava.data import cifar
 from esl_lava.data.config import Encoding
-from esl_lava.data.encoders import encode, first_steps
+from esl_lava.data.encoders import encode, first_steps, graded
+from esl_lava.data.folders import DATA_VARIABLE, cache_folder, own_folder
 from esl_lava.data.idx import read_idx
 from esl_lava.data.samples import Chosen, Samples, digest
 from esl_lava.errors import DataError, FileError
 from esl_lava.files import replace_file
-
-DATA_VARIABLE = "ESL_LAVA_DATA"
-"""The environment variable that names the folder of data sets."""
 
 SPLITS = ("train", "test")
 
@@ -65,11 +65,13 @@ class Images:
     """A data set of labelled images.
 
     Attributes:
-        name: the data set's name.
+        name: what accuracies on it are labelled: the data set's key in `LOADERS`, or another
+            name where they are not to be taken for those of the data set itself.
         images: (samples, features) uint8, 0..255.
         labels: (samples,) int64, 0..classes-1.
         classes: number of classes.
-        image_shape: the shape whose flattening a row of `images` is.
+        image_shape: the shape whose flattening a row of `images` is: (features,), (rows, columns)
+            or (channels, rows, columns).
         split: "train" or "test", of which they are; None where that is not known.
 
     Raises:
@@ -136,46 +138,86 @@ class Images:
         """Some of them; those of a slice share memory with these."""
         return replace(self, images=self.images[chosen], labels=self.labels[chosen])
 
-    def spikes(self, encoding: Encoding | None) -> Bytes:
-        """(samples, T, inputs) of 0 and 1; see `encode`.
+    def spikes(self, encoding: Encoding | None) -> Array:
+        """(samples, T, inputs) uint8 of 0 and 1, see `encode`; int8 of direct coding, see `graded`.
 
         Raises:
             DataError: without an encoding.
         """
         if encoding is None:
             raise DataError(f"{self.name}: images become spikes by an encoding, and none is given")
+        if encoding.bits is not None:
+            return graded(self.images, encoding.steps, encoding.bits)
         return encode(encoding.kind, self.images, encoding.steps)
 
     def first_steps(self, encoding: Encoding) -> Ints:
-        """(samples, inputs) the step of each pixel's first spike; T where it has none."""
+        """(samples, inputs) the step of each pixel's first spike; T where it has none.
+
+        Raises:
+            DataError: of direct coding, which gives pixels and no spikes.
+        """
+        if encoding.bits is not None:
+            raise DataError(
+                f"{self.name}: encoding.kind {encoding.kind!r} gives pixels at every step, "
+                "which have no first spike"
+            )
         return first_steps(encoding.kind, encoding.steps)[self.images]
 
     def shifted(self, pixels: int, generator: np.random.Generator) -> Images:
         """Every image moved by its own whole numbers of pixels, uniform in -pixels..pixels.
 
-        What leaves the frame is lost, what comes in is 0.
+        What leaves the frame is lost, what comes in is 0. Channels move together. It is the
+        random crop of an image around which `pixels` zeros were put.
 
         Args:
             pixels: largest distance, vertically and horizontally; 0 moves nothing.
             generator: gives (samples, 2) integers.
 
         Raises:
-            DataError: when the images are not two-dimensional.
+            DataError: when the images have no rows and columns.
         """
-        shape = self.image_shape
-        if len(shape) != 2:
-            raise DataError(f"images of shape {shape} cannot be moved: two dimensions are needed")
+        planes = self._planes("moved")
         around = (pixels, pixels)
-        framed = np.pad(self.images.reshape(-1, *shape), ((0, 0), around, around))
-        corners = generator.integers(0, 2 * pixels + 1, (len(self), 2))
-        rows, columns = (corners[:, [axis]] + np.arange(shape[axis]) for axis in (0, 1))
-        sample = np.arange(len(self))[:, None, None]
-        moved = framed[sample, rows[:, :, None], columns[:, None, :]]
+        framed = np.pad(planes, ((0, 0), (0, 0), around, around))
+        top, left = generator.integers(0, 2 * pixels + 1, (len(self), 2)).T
+        frames = np.lib.stride_tricks.sliding_window_view(framed, self.shape[1:], (2, 3))
+        moved = frames[np.arange(len(self)), :, top, left]
         return replace(self, images=moved.reshape(self.images.shape))
 
+    def flipped(self, generator: np.random.Generator) -> Images:
+        """Every image as it is or, with a chance of one half, its mirror image, left to right.
+
+        Args:
+            generator: gives (samples,) integers, 1 for a mirror image.
+
+        Raises:
+            DataError: when the images have no rows and columns.
+        """
+        planes = self._planes("mirrored")
+        turned = generator.integers(0, 2, len(self)).astype(bool)
+        images = np.where(turned[:, None, None, None], planes[..., ::-1], planes)
+        return replace(self, images=images.reshape(self.images.shape))
+
+    def _planes(self, change: str) -> Bytes:
+        """The images as (samples, channels, rows, columns); `change` is wanted of them."""
+        if len(self.image_shape) not in (2, 3):
+            raise DataError(
+                f"images of shape {self.image_shape} cannot be {change}: rows and columns are "
+                "needed, with or without channels"
+            )
+        return self.images.reshape(len(self), *self.shape)
+
     def picture(self, index: int) -> Bytes | None:
-        """(rows, columns) of an image; None where it has another shape."""
-        return self.images[index].reshape(self.image_shape) if len(self.image_shape) == 2 else None
+        """What a person sees of an image: (rows, columns), or (rows, columns, 3) in colour.
+
+        Three channels are red, green and blue; with other numbers of channels, and without
+        rows, there is no picture: None.
+        """
+        channels, rows, columns = self.shape
+        if channels not in (1, 3) or len(self.image_shape) == 1:
+            return None
+        planes = self.images[index].reshape(channels, rows, columns)
+        return planes[0] if channels == 1 else planes.transpose(1, 2, 0)
 
 
 def load(name: str, split: str) -> Images:
@@ -195,14 +237,25 @@ def load(name: str, split: str) -> Images:
     together: 0..n, each with a sample. Files of `split` that are not MNIST's are accepted
     with a warning in the log.
 
+    `cifar10`: colour images of shape (3, 32, 32), red, green and blue; ten classes by the
+    alphabet, airplane 0 to truck 9. In `$ESL_LAVA_DATA/cifar10` it takes the first it finds of
+    the published python version (`cifar-10-batches-py/`, or `cifar-10-python.tar.gz`) and a
+    tree of JPEG files (`cifar10_jpeg_train_test.tar.gz`, or `train/<class>/NNNN.jpg` and
+    `test/` unpacked), which is lossy and therefore named "CIFAR-10 (JPEG)"; see `jpegs`.
+
+    `cifar10_subset`: some of its images as they are, `cifar10_lossless_subset.npz` in that folder.
+
+    `cifar100`: as `cifar10`, with its 100 fine classes, from `cifar-100-python/` or
+    `cifar-100-python.tar.gz` in `$ESL_LAVA_DATA/cifar100`.
+
     Args:
         name: a key of `LOADERS`.
         split: "train" or "test".
 
     Raises:
-        DataError: unknown name or split; a file of mnist is missing, its download fails,
+        DataError: unknown name or split; a file is missing, the download of mnist fails,
             or its images and labels do not fit.
-        FileError: a file of mnist is malformed.
+        FileError: a file is malformed or too large.
 
     Sources: the test set of the UCI data set "Optical Recognition of Handwritten Digits"
     (E. Alpaydin, C. Kaynak, 1998; `digits-licence.txt`); Y. LeCun, C. Cortes, C. J. C. Burges,
@@ -301,21 +354,37 @@ def _mnist(split: str) -> Images:
     )
 
 
+def _cifar10(split: str) -> Images:
+    label, images, labels = cifar.cifar10(split)
+    return Images(label, images, labels, 10, cifar.SHAPE)
+
+
+def _cifar10_subset(split: str) -> Images:
+    return Images("cifar10_subset", *cifar.cifar10_subset(split), 10, cifar.SHAPE)
+
+
+def _cifar100(split: str) -> Images:
+    return Images("cifar100", *cifar.cifar100(split), 100, cifar.SHAPE)
+
+
 LOADERS: Mapping[str, Callable[[str], Images]] = MappingProxyType(
-    {"digits": _digits, "mnist": _mnist}
+    {
+        "digits": _digits,
+        "mnist": _mnist,
+        "cifar10": _cifar10,
+        "cifar10_subset": _cifar10_subset,
+        "cifar100": _cifar100,
+    }
 )
 """The data sets by name; `load` checks the split it passes on, they do not."""
 
 
 def _mnist_folder() -> Path:
     """The user's folder if there is one, else that of the download, made on first use."""
-    data = os.environ.get(DATA_VARIABLE)
-    if data and (Path(data) / "mnist").is_dir():
-        return Path(data) / "mnist"
-
-    import platformdirs
-
-    folder = Path(platformdirs.user_cache_dir("esl-lava")) / "MNIST" / "raw"
+    own = own_folder("mnist")
+    if own is not None:
+        return own
+    folder = cache_folder() / "MNIST" / "raw"
     missing = [name for name in _MNIST_DIGESTS if not _either(folder, name)]
     if missing:
         _download_mnist(missing, folder)

@@ -1,8 +1,11 @@
-"""Encoders: images of 8-bit pixels to binary spikes, in integer arithmetic.
+"""Encoders: images of 8-bit pixels to what a network is given, in integer arithmetic.
 
-A pixel of 255 is full scale. Every encoder is deterministic and treats pixels apart, so
-each is a table of 256 spike trains, one per pixel value, in which the pixels are looked up.
-Of `steps` time steps, at least 1, an encoder makes the table (256, steps) of 0 and 1.
+A pixel of 255 is full scale. Every encoder is deterministic and treats pixels apart.
+
+Most make binary spikes: each of `ENCODERS` is a table of 256 spike trains, one per pixel value,
+in which the pixels are looked up. Of `steps` time steps, at least 1, it makes the table
+(256, steps) of 0 and 1. Direct coding (`graded`) gives every step the pixel itself, as a signed
+integer of few bits.
 """
 
 from __future__ import annotations
@@ -13,10 +16,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from esl_lava.arrays import Array, Bools, Bytes, Ints
+from esl_lava.arrays import Array, Bools, Bytes, Int8s, Ints
 from esl_lava.errors import DataError
 
 _FULL_SCALE = 255
+_PIXEL_BITS = 8
 _PIXELS = np.arange(_FULL_SCALE + 1, dtype=np.int64)[:, None]
 
 
@@ -62,7 +66,7 @@ def two_times(steps: int) -> Array:
 ENCODERS: Mapping[str, Callable[[int], Array]] = MappingProxyType(
     {"rate": rate, "latency": latency, "constant": constant, "two_times": two_times}
 )
-"""The encoders by name: the number of steps -> the spike train of each pixel value."""
+"""Those to binary spikes by name: the number of steps -> the spike train of each pixel value."""
 
 
 def encode(kind: str, images: Bytes, steps: int) -> Bytes:
@@ -81,12 +85,35 @@ def encode(kind: str, images: Bytes, steps: int) -> Bytes:
         DataError: unknown `kind`, `steps` below 1, or images of another type or shape.
     """
     trains = _trains(kind, steps)
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
-        given = getattr(images, "dtype", type(images).__name__)
-        raise DataError(f"images to encode need a numpy array of uint8, not {given}")
-    if images.ndim != 2:
-        raise DataError(f"images to encode need shape (batch, features), not {images.shape}")
+    _refuse_others(images)
     return np.take(trains, images, axis=0).swapaxes(1, 2)
+
+
+def graded(images: Bytes, steps: int, bits: int) -> Int8s:
+    """Every pixel as a signed integer of `bits` bits, the same at every step (direct coding).
+
+    It is `(pixel >> (8 - bits)) - 2**(bits - 1)`, in two's complement from `-2**(bits - 1)`, for
+    a black pixel, to `2**(bits - 1) - 1`: -16..15 for 5 bits.
+
+    Args:
+        images: (batch, features) uint8, 255 is full scale.
+        steps: number of time steps, at least 1.
+        bits: 1..8.
+
+    Returns:
+        (batch, steps, features) int8. It takes the memory of one step: a view that repeats it,
+        and can therefore not be written to.
+
+    Raises:
+        DataError: `steps` or `bits` out of range, or images of another type or shape.
+    """
+    _refuse_steps(steps)
+    if not 1 <= bits <= _PIXEL_BITS:
+        raise DataError(f"graded input of a pixel has 1 to {_PIXEL_BITS} bits, not {bits}")
+    _refuse_others(images)
+    values = (_PIXELS[:, 0] >> (_PIXEL_BITS - bits)) - (1 << (bits - 1))
+    step = np.take(values.astype(np.int8), images)
+    return np.broadcast_to(step[:, None], (len(step), steps, step.shape[1]))
 
 
 def first_steps(kind: str, steps: int) -> Ints:
@@ -102,6 +129,19 @@ def _trains(kind: str, steps: int) -> Bytes:
         raise DataError(
             f"unknown encoder {kind!r}: there are {', '.join(ENCODERS)}; nearest is {nearest!r}"
         )
+    _refuse_steps(steps)
+    return ENCODERS[kind](steps).astype(np.uint8)
+
+
+def _refuse_steps(steps: int) -> None:
     if steps < 1:
         raise DataError(f"an encoder needs at least 1 step, not {steps}")
-    return ENCODERS[kind](steps).astype(np.uint8)
+
+
+def _refuse_others(images: Bytes) -> None:
+    """Refuse what are no images, whatever the types say."""
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        given = getattr(images, "dtype", type(images).__name__)
+        raise DataError(f"images to encode need a numpy array of uint8, not {given}")
+    if images.ndim != 2:
+        raise DataError(f"images to encode need shape (batch, features), not {images.shape}")

@@ -70,7 +70,7 @@ class Samples(Protocol):
         """Some of them; those of a slice share memory with these."""
 
     def spikes(self, encoding: Encoding | None) -> Array:
-        """(samples, T, inputs) integers: 0 and 1, or graded spikes as a file has them.
+        """(samples, T, inputs) integers: 0 and 1, or graded as a file or direct coding has them.
 
         Args:
             encoding: how samples become spikes; None where they have `steps` of their own.
@@ -80,7 +80,10 @@ class Samples(Protocol):
         """
 
     def picture(self, index: int) -> Bytes | None:
-        """(rows, columns) what a person sees of a sample; None where it is no picture."""
+        """What a person sees of a sample; None where it is no picture.
+
+        (rows, columns) uint8, 255 is the brightest; in colour (rows, columns, 3), red, green, blue.
+        """
 
 
 class TrainingSamples(Samples, Protocol):
@@ -91,13 +94,24 @@ class TrainingSamples(Samples, Protocol):
         """(samples,) classes, 0..classes-1."""
 
     def first_steps(self, encoding: Encoding) -> Ints:
-        """(samples, inputs) the step of each input's first spike; T where it has none."""
+        """(samples, inputs) the step of each input's first spike; T where it has none.
+
+        Raises:
+            DataError: where the encoding makes no spikes.
+        """
 
     def shifted(self, pixels: int, generator: np.random.Generator) -> Self:
         """Every sample moved by its own whole numbers of pixels, uniform in -pixels..pixels.
 
         Raises:
             DataError: where samples have no rows to be moved along.
+        """
+
+    def flipped(self, generator: np.random.Generator) -> Self:
+        """Every sample as it is or, with a chance of one half, mirrored left to right.
+
+        Raises:
+            DataError: where samples have no rows.
         """
 
 

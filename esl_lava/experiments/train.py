@@ -37,16 +37,18 @@ class Trained:
     Attributes:
         model: that was kept.
         accuracy: of that model through SLAYER on the whole test split of so many samples, 0..1.
+        dataset: what that split is called where accuracies are labelled.
         density, connections: of all weight layers together.
         seconds: the training took, from its start or resumption.
     """
 
-    KEYS: ClassVar[Keys] = keys("accuracy samples density connections seconds")
+    KEYS: ClassVar[Keys] = keys("accuracy samples dataset density connections seconds")
 
     run: RunDirectory
     model: SavedModel
     accuracy: float
     samples: int
+    dataset: str
     density: float
     connections: int
     seconds: float
@@ -148,6 +150,7 @@ def _finish(
         model=model,
         accuracy=examine(trainer.experiment, restore(model), test).accuracy,
         samples=len(test),
+        dataset=test.name,
         density=trainer.evolver.density,
         connections=sum(trainer.evolver.connections().values()),
         seconds=seconds,

@@ -78,7 +78,7 @@ def draw_run(run: Account, prefix: str) -> dict[str, Markup]:
         found["sample"] = pictures.draw_sample(image)
     if run.layer is not None:
         connections = run.layer.connections
-        if run.layer.place == 0 and image is not None:
+        if run.layer.place == 0 and image is not None and image.ndim == 2:
             found["incoming"] = pictures.draw_incoming(connections, image.shape)
             found["fields"] = pictures.draw_fields(connections, image.shape)
         else:

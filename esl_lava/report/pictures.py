@@ -243,9 +243,10 @@ def draw_raster(shown: Sample) -> Figure:
 
 
 def draw_sample(image: Bytes) -> Figure:
-    """A sample's image, dark where it is bright."""
+    """A sample's image, dark where it is bright; one in colour as it is."""
     picture, axis = canvas.figure(1.2, 1.2)
-    _image(axis, _tinted(image / 255, (0.5, 0.5, 0.5)))
+    in_colour = image.ndim == 3
+    _image(axis, image / 255 if in_colour else _tinted(image / 255, (0.5, 0.5, 0.5)))
     return picture
 
 

@@ -31,7 +31,7 @@ class Sample:
 
     Attributes:
         run: of the network on it.
-        image: (rows, columns) uint8, or None where the sample is no image.
+        image: uint8 (rows, columns), in colour (rows, columns, 3); None where it is no image.
         label: the true class.
     """
 
@@ -185,7 +185,7 @@ class Account:
     def title(self) -> str:
         """The data set and the layers' sizes."""
         sizes = (self.network.inputs, *(layer.neurons for layer in self.network.layers))
-        return f"{self.config.data.name}, {'-'.join(map(str, sizes))}"
+        return f"{self.evaluation.dataset}, {'-'.join(map(str, sizes))}"
 
     @property
     def kept(self) -> Epoch:

@@ -39,3 +39,8 @@ class Training(TomlTable):
         description="pixels by which every training image is moved at random, up or down and "
         "left or right, anew in each epoch; 0 trains on the images as they are",
     )
+    flip: bool = Field(
+        False,
+        description="whether every training image is mirrored, left to right, with a chance of one "
+        "half, anew in each epoch",
+    )

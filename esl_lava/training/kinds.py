@@ -55,8 +55,9 @@ def fused_adam(weights: Iterable[torch.nn.Parameter], lr: float) -> torch.optim.
 
 
 def _spikes(experiment: Experiment, samples: TrainingSamples) -> torch.Tensor:
-    """(batch, inputs, T) float of 0 and 1, contiguous, as SLAYER has its axes."""
-    spikes = torch.from_numpy(samples.spikes(experiment.encoding))
+    """(batch, inputs, T) float of 0 and 1 or of pixels, contiguous, as SLAYER has its axes."""
+    given = samples.spikes(experiment.encoding)
+    spikes = torch.from_numpy(np.require(given, requirements="W"))  # torch warns of what is not
     return spikes.transpose(1, 2).float().contiguous()
 
 

@@ -290,11 +290,11 @@ class Trainer:
 
     def _batch(self, chosen: npt.NDArray[np.int64], epoch: int, position: int) -> TrainingSamples:
         """The chosen samples as this epoch shows them."""
-        batch, pixels = self.train_data.choose(chosen), self.experiment.training.shift
-        if pixels == 0:
-            return batch
+        batch, training = self.train_data.choose(chosen), self.experiment.training
         generator = np.random.default_rng([self.experiment.seed, epoch, position])
-        return batch.shifted(pixels, generator)
+        if training.shift:
+            batch = batch.shifted(training.shift, generator)
+        return batch.flipped(generator) if training.flip else batch
 
     def _loss_part(self, batch: TrainingSamples) -> torch.Tensor:
         """What this rank's share of a batch adds to the batch's mean loss."""

@@ -64,7 +64,8 @@ def rows(text: str) -> dict[str, str]:
 
 def test_train(tiny: Any) -> None:
     values = tiny.trained.json
-    assert set(values) == {"accuracy", "samples", "density", "connections", "seconds"}
+    assert set(values) == {"accuracy", "samples", "dataset", "density", "connections", "seconds"}
+    assert values["dataset"] == "digits"
     assert values["samples"] == 357
     assert 0.5 < values["accuracy"] <= 1
     assert values["connections"] == round(0.4 * (64 * 24 + 24 * 12)) + 120
@@ -731,7 +732,7 @@ def test_train_for_people(tiny: Any, invoke: Command, tmp_path: Path) -> None:
     shown = rows(done.out)
     assert shown["connections"] == f"{64 * 8 // 2 + 80}"
     assert shown["density, all layers"] == f"{100 * (256 + 80) / (512 + 80):.2f} %"
-    assert shown["test samples"] == "357"
+    assert (shown["test samples"], shown["data set"]) == ("357", "digits")
     assert re.fullmatch(r"\d+\.\d\d %", shown["test accuracy"])
 
 

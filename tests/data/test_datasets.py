@@ -115,7 +115,8 @@ def test_unknown_names_are_refused_with_the_nearest(name: str, nearest: str) -> 
     with pytest.raises(DataError) as caught:
         load(name, "train")
     assert str(caught.value) == (
-        f"unknown data set '{name}': there are digits, mnist; nearest is '{nearest}'"
+        f"unknown data set '{name}': there are digits, mnist, cifar10, cifar10_subset, cifar100; "
+        f"nearest is '{nearest}'"
     )
 
 

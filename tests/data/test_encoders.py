@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from esl_lava.data.encoders import ENCODERS, encode, first_steps
+from esl_lava.data.encoders import ENCODERS, encode, first_steps, graded
 from esl_lava.errors import DataError
 
 ALL_PIXELS = np.arange(256, dtype=np.uint8)[None]
@@ -155,3 +155,46 @@ def test_no_steps_are_refused(kind: str, steps: int) -> None:
 def test_other_images_are_refused(wrong: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         encode("rate", wrong, 4)
+
+
+# --- direct coding -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bits", "pixels"),
+    [
+        (5, {0: -16, 7: -16, 8: -15, 127: -1, 128: 0, 135: 0, 136: 1, 247: 14, 248: 15, 255: 15}),
+        (8, {0: -128, 1: -127, 127: -1, 128: 0, 255: 127}),
+        (2, {0: -2, 63: -2, 64: -1, 128: 0, 191: 0, 192: 1, 255: 1}),
+        (1, {0: -1, 127: -1, 128: 0, 255: 0}),
+    ],
+)
+def test_graded_pixels_by_hand(bits: int, pixels: dict[int, int]) -> None:
+    found = graded(np.array([list(pixels)], np.uint8), 1, bits)
+    assert found.dtype == np.int8
+    assert found[0, 0].tolist() == list(pixels.values())
+
+
+@given(images, step_counts, st.integers(1, 8))
+def test_graded_pixels_are_the_same_at_every_step(
+    pixels: npt.NDArray[np.uint8], steps: int, bits: int
+) -> None:
+    found = graded(pixels, steps, bits)
+    assert found.shape == (len(pixels), steps, pixels.shape[1])
+    expected = (pixels.astype(int) >> (8 - bits)) - (1 << (bits - 1))
+    assert (found == expected[:, None]).all()
+    assert found.strides[1] == 0  # one step's memory
+    assert not found.flags.writeable
+
+
+@pytest.mark.parametrize("bits", [-1, 0, 9])
+def test_bits_that_a_pixel_has_not_are_refused(bits: int) -> None:
+    with pytest.raises(DataError, match=f"has 1 to 8 bits, not {bits}"):
+        graded(ALL_PIXELS, 2, bits)
+
+
+def test_graded_input_needs_steps_and_images() -> None:
+    with pytest.raises(DataError, match="at least 1 step, not 0"):
+        graded(ALL_PIXELS, 0, 5)
+    with pytest.raises(DataError, match="uint8, not int64"):
+        graded(ALL_PIXELS.astype(np.int64), 2, 5)

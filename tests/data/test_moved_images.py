@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -54,6 +56,81 @@ def test_shape_values_and_seed(batch: int, height: int, width: int, pixels: int)
         assert (moved == images).all()
 
 
-def test_other_shapes_are_refused() -> None:
-    with pytest.raises(DataError, match=r"images of shape \(6,\) cannot be moved"):
-        shifted(np.zeros((1, 6), np.uint8), (6,), 1, np.random.default_rng(1))
+SHAPES = st.one_of(
+    st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 6)),
+)
+
+
+@given(st.integers(0, 5), SHAPES, st.integers(0, 7), st.integers(0, 9))
+def test_a_shift_is_a_crop_of_an_image_with_zeros_around(
+    batch: int, shape: tuple[int, ...], pixels: int, seed: int
+) -> None:
+    """By loops, with the same draws: the rule that every training with `shift` followed."""
+    images = np.random.default_rng(1).integers(0, 256, (batch, *shape)).astype(np.uint8)
+    corners = np.random.default_rng(seed).integers(0, 2 * pixels + 1, (batch, 2))
+    expected = np.zeros_like(images)
+    height, width = shape[-2:]
+    for sample, (top, left) in enumerate(corners):
+        for row in range(height):
+            for column in range(width):
+                from_row, from_column = row + top - pixels, column + left - pixels
+                if 0 <= from_row < height and 0 <= from_column < width:
+                    here = images[sample, ..., from_row, from_column]
+                    expected[sample, ..., row, column] = here
+    flat = images.reshape(batch, int(np.prod(shape)))
+    found = shifted(flat, shape, pixels, np.random.default_rng(seed))
+    np.testing.assert_array_equal(found, expected.reshape(flat.shape))
+
+
+def drawn(images: np.ndarray, shape: tuple[int, ...]) -> Images:
+    return Images("drawn", images, np.arange(len(images)), max(1, len(images)), shape)
+
+
+class Coins:
+    """A generator that says which images are turned, and checks what it is asked."""
+
+    def __init__(self, *turned: int) -> None:
+        self.turned = np.array(turned)
+
+    def integers(self, low: int, high: int, samples: int) -> np.ndarray:
+        assert (low, high, samples) == (0, 2, len(self.turned))
+        return self.turned
+
+
+def test_mirror_images_by_hand() -> None:
+    images = drawn(np.array([[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12]], np.uint8), (2, 3))
+    turned = images.flipped(Coins(1, 0))  # type: ignore[arg-type]
+    assert turned.images.dtype == np.uint8
+    assert turned.images.tolist() == [[3, 2, 1, 6, 5, 4], [7, 8, 9, 10, 11, 12]]
+    assert turned.labels.tolist() == [0, 1]
+
+
+@given(st.integers(0, 6), SHAPES, st.integers(0, 9))
+def test_every_image_is_itself_or_its_mirror_image(
+    batch: int, shape: tuple[int, ...], seed: int
+) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (batch, *shape)).astype(np.uint8)
+    given = drawn(images.reshape(batch, int(np.prod(shape))), shape)
+    turned = given.flipped(np.random.default_rng(seed)).images
+    coins = np.random.default_rng(seed).integers(0, 2, batch)
+    for sample, coin, found in zip(images, coins, turned.reshape(images.shape)):
+        np.testing.assert_array_equal(found, np.flip(sample, -1) if coin else sample)
+
+
+def test_about_half_of_many_images_are_turned() -> None:
+    images = np.tile(np.array([[1, 2]], np.uint8), (10_000, 1))
+    turned = drawn(images, (1, 2)).flipped(np.random.default_rng(3)).images
+    assert 0.48 < (turned[:, 0] == 2).mean() < 0.52
+
+
+@pytest.mark.parametrize("shape", [(6,), (1, 1, 2, 3)])
+def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    images = drawn(np.zeros((1, 6), np.uint8), shape)
+    generator = np.random.default_rng(1)
+    with pytest.raises(
+        DataError, match=rf"images of shape {re.escape(str(shape))} cannot be moved"
+    ):
+        images.shifted(1, generator)
+    with pytest.raises(DataError, match="cannot be mirrored: rows and columns are needed"):
+        images.flipped(generator)

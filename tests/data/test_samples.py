@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from esl_lava.data.arrays import SpikesFile
 from esl_lava.data.config import Encoding
 from esl_lava.data.datasets import Images
-from esl_lava.data.encoders import ENCODERS, encode
+from esl_lava.data.encoders import ENCODERS, encode, graded
 from esl_lava.data.samples import Samples, TrainingSamples
 from esl_lava.errors import DataError
 
@@ -45,7 +45,24 @@ def test_a_shape_has_channels_rows_and_columns(
 ) -> None:
     images = Images("one", np.zeros((1, 6), np.uint8), np.array([0]), 2, image_shape)
     assert images.shape == shape
-    assert (images.picture(0) is None) == (len(image_shape) != 2)
+    assert (images.picture(0) is None) == (len(image_shape) == 1)
+
+
+def test_a_picture_is_what_a_person_sees() -> None:
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 12)
+
+    def picture(*image_shape: int) -> npt.NDArray[np.uint8] | None:
+        return Images("two", pixels, np.array([0, 1]), 2, image_shape).picture(1)
+
+    grey, one, colour = picture(3, 4), picture(1, 3, 4), picture(3, 2, 2)
+    assert grey is not None
+    assert one is not None
+    assert colour is not None
+    assert grey.tolist() == one.tolist() == pixels[1].reshape(3, 4).tolist()
+    assert colour.shape == (2, 2, 3)
+    assert colour[0, 1].tolist() == [13, 17, 21]  # red, green and blue of the second pixel
+    assert picture(2, 3, 2) is None  # two channels
+    assert picture(12) is None
 
 
 @given(PIXELS, ENCODINGS, st.data())
@@ -69,6 +86,24 @@ def test_first_steps_are_those_of_the_first_spikes(
     spikes = images_of(pixels).spikes(encoding)
     first = np.where(spikes.any(axis=1), spikes.argmax(axis=1), encoding.steps)
     np.testing.assert_array_equal(images_of(pixels).first_steps(encoding), first)
+
+
+@given(PIXELS, st.integers(1, 40), st.integers(2, 8))
+def test_direct_coding_gives_the_pixels_at_every_step(
+    pixels: npt.NDArray[np.uint8], steps: int, bits: int
+) -> None:
+    encoding = Encoding(kind="direct", steps=steps, bits=bits)
+    spikes = images_of(pixels).spikes(encoding)
+    assert spikes.dtype == np.int8
+    np.testing.assert_array_equal(spikes, graded(pixels, steps, bits))
+    assert -(2 ** (bits - 1)) <= spikes.min()
+    assert spikes.max() < 2 ** (bits - 1)
+
+
+def test_direct_coding_has_no_first_spikes() -> None:
+    images = images_of(np.zeros((1, 6), np.uint8))
+    with pytest.raises(DataError, match=r"few: encoding\.kind 'direct' gives pixels at every step"):
+        images.first_steps(Encoding(kind="direct"))
 
 
 def test_images_need_an_encoding() -> None:

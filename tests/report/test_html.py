@@ -256,6 +256,17 @@ def test_what_does_not_exist_is_not_drawn() -> None:
     assert "Loss by epoch" in written([run(validation_accuracy=None, updates=[])], [made])
 
 
+def test_colours_are_drawn_as_they_are_and_no_fields_of_them() -> None:
+    """The rows of a layer's weights are planes of colours, not pictures."""
+    image = np.random.default_rng(1).integers(0, 256, (2, 2, 3)).astype(np.uint8)
+    in_colour = account(sample=replace(sample(), image=image))
+    assert {"matrix", "sample"} <= html.draw_run(in_colour, "r").keys()
+    assert not html.draw_run(in_colour, "r").keys() & {"incoming", "fields"}
+    assert html.draw_run(account(), "r").keys() >= {"incoming", "fields"}
+    (drawn,) = pictures.draw_sample(image).axes[0].get_images()
+    assert np.asarray(drawn.get_array()).tolist() == image.tolist()
+
+
 def svg(picture: Figure) -> str:
     return canvas.svg(picture, "p")
 

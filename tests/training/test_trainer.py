@@ -226,6 +226,67 @@ def test_every_sample_is_used_once_an_epoch_the_last_batch_partial(data: Images)
     assert orders[0] != orders[1] != orders[2]
 
 
+def in_colour(samples: int) -> Images:
+    """Images of three channels, no two of which are alike, nor mirror images."""
+    draw = np.random.default_rng(5)
+    pixels = draw.integers(0, 256, (samples, 3 * 4 * 5)).astype(np.uint8)
+    return Images("colour", pixels, np.arange(samples) % 3, 3, (3, 4, 5))
+
+
+@pytest.mark.filterwarnings("error")
+def test_pixels_are_coded_directly() -> None:
+    settings = experiment(encoding={"kind": "direct", "steps": 3, "bits": 4})
+    trainer = Trainer(settings, in_colour(20))
+    shown = trainer.kind.encode(settings, trainer.train_data.take(6))
+    pixels = images(trainer.train_data.take(6)).astype(int)
+    assert shown.dtype == torch.float32
+    assert shown.tolist() == np.repeat((pixels // 16 - 8)[:, :, None], 3, axis=2).tolist()
+    assert math.isfinite(float(trainer.run().history[-1]["loss"]))
+
+
+@pytest.mark.parametrize(
+    ("how", "unchanged"), [({"flip": True}, 1 / 2), ({"shift": 1}, 1 / 9), ({}, 1)]
+)
+def test_images_are_changed_anew_in_every_epoch_and_resumed_alike(
+    how: dict[str, Any], unchanged: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = experiment(training=how | {"epochs": 4})
+    given = in_colour(SAMPLES)
+    shown: list[Array] = []
+    encoded = Images.spikes
+
+    def spikes(self: Images, encoding: Any) -> Array:
+        if torch.is_grad_enabled():
+            shown.append(self.images)
+        return encoded(self, encoding)
+
+    monkeypatch.setattr(Images, "spikes", spikes)
+    trainer = Trainer(settings, given)
+    model = trainer.run()
+    rows = [image.tobytes() for batch in shown for image in batch]
+    originals = {image.tobytes() for image in images(trainer.train_data)}
+    kept = sum(row in originals for row in rows) / len(rows)
+    assert len(rows) == 4 * 72
+    assert abs(kept - unchanged) <= (0 if unchanged == 1 else 0.1)
+    epochs = [set(rows[start : start + 72]) for start in (0, 72)]
+    assert (epochs[0] == epochs[1]) == (unchanged == 1)
+    first = [*shown]
+    shown.clear()
+    assert same_model(Trainer(settings, given).run(), model)
+    assert same(shown, first)
+    checkpoint = stopped(Trainer(settings, given), 4).checkpoint()
+    assert same_model(Trainer(settings, given, checkpoint).run(), model)
+
+
+def test_moved_images_are_mirrored_too() -> None:
+    settings = experiment(training={"shift": 2, "flip": True})
+    trainer = Trainer(settings, in_colour(SAMPLES))
+    chosen = np.arange(30)
+    generator = np.random.default_rng([settings.seed, 1, 2])
+    expected = trainer.train_data.choose(chosen).shifted(2, generator).flipped(generator)
+    assert same(images(trainer._batch(chosen, 1, 2)), images(expected))
+
+
 def test_the_held_back_samples_are_not_trained_on(data: Images) -> None:
     trainer = Trainer(experiment(), data)
     assert (len(trainer.train_data), len(trainer.validation_data)) == (72, 8)

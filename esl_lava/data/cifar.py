@@ -1,0 +1,249 @@
+"""CIFAR-10 and CIFAR-100 in the forms in which people have them, from `$ESL_LAVA_DATA`.
+
+Images have 32 x 32 pixels of three colours; they are given as (samples, 3072) uint8, counted by
+channel (red, green, blue), row and column. Nothing is downloaded.
+
+Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from esl_lava.arrays import Array, Bytes, Ints
+from esl_lava.data import batches, jpegs
+from esl_lava.data.archives import read_members
+from esl_lava.data.folders import DATA_VARIABLE, own_folder
+from esl_lava.errors import DataError, FileError
+
+SHAPE = (3, jpegs.SIDE, jpegs.SIDE)
+"""Of an image: channels, rows, columns."""
+
+JPEG_ARCHIVE = "cifar10_jpeg_train_test.tar.gz"
+SUBSET = "cifar10_lossless_subset.npz"
+SUBSET_LIMIT = 192 << 20
+"""Most bytes of an array in the subset's file; all of CIFAR-10 would have 184,320,000."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _PythonVersion:
+    """How the published python version of a data set is laid out.
+
+    Attributes:
+        folder, archive: in which its files are.
+        splits: split -> its files, in order.
+        key: of the labels in them.
+        classes: how many there are.
+        published: file -> MD5 of the published one, as torchvision 0.18 has them.
+    """
+
+    folder: str
+    archive: str
+    splits: Mapping[str, Sequence[str]]
+    key: str
+    classes: int
+    published: Mapping[str, str]
+
+
+_CIFAR10 = _PythonVersion(
+    folder="cifar-10-batches-py",
+    archive="cifar-10-python.tar.gz",
+    splits=MappingProxyType(
+        {"train": tuple(f"data_batch_{n}" for n in range(1, 6)), "test": ("test_batch",)}
+    ),
+    key="labels",
+    classes=10,
+    published=MappingProxyType(
+        {
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+            "test_batch": "40351d587109b95175f43aff81a1287e",
+        }
+    ),
+)
+_CIFAR100 = _PythonVersion(
+    folder="cifar-100-python",
+    archive="cifar-100-python.tar.gz",
+    splits=MappingProxyType({"train": ("train",), "test": ("test",)}),
+    key="fine_labels",
+    classes=100,
+    published=MappingProxyType(
+        {
+            "train": "16019d7e3df5f24257cddd939b257f8d",
+            "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+        }
+    ),
+)
+
+
+def cifar10(split: str) -> tuple[str, Bytes, Ints]:
+    """A split of CIFAR-10: its python version, else a tree of JPEG files.
+
+    Args:
+        split: "train" or "test".
+
+    Returns:
+        What accuracies on it are to be labelled, as JPEG is lossy; images, (samples, 3072) uint8;
+        labels, (samples,) int64 in 0..9, by the alphabet: airplane is 0, truck 9.
+
+    Raises:
+        DataError: when there is neither, or a file is missing.
+        FileError: when a file is damaged, too large, or of another kind.
+    """
+    folder = own_folder("cifar10")
+    if folder is not None:
+        place = _place(folder, _CIFAR10)
+        if place is not None:
+            return "cifar10", *_python_version(place, _CIFAR10, split)
+        if (folder / JPEG_ARCHIVE).is_file():
+            return jpegs.NAME, *jpegs.read_split(folder / JPEG_ARCHIVE, split)
+        if (folder / split).is_dir():
+            return jpegs.NAME, *jpegs.read_split(folder, split)
+    raise _absent(
+        "cifar10", f"{_CIFAR10.folder}/, {_CIFAR10.archive}, {JPEG_ARCHIVE}, or train/ and test/"
+    )
+
+
+def cifar100(split: str) -> tuple[Bytes, Ints]:
+    """Images and fine labels, 0..99, of a split of CIFAR-100; otherwise as `cifar10`."""
+    folder = own_folder("cifar100")
+    place = None if folder is None else _place(folder, _CIFAR100)
+    if place is None:
+        raise _absent("cifar100", f"{_CIFAR100.folder}/ or {_CIFAR100.archive}")
+    return _python_version(place, _CIFAR100, split)
+
+
+def cifar10_subset(split: str) -> tuple[Bytes, Ints]:
+    """Some of CIFAR-10's own images, with their labels 0..9, in the order of their file.
+
+    The file, an archive of numpy's, holds `x_train`, `y_train`, `x_test` and `y_test`: images of
+    shape (samples, 32, 32, 3) uint8 and labels of shape (samples,), integers.
+
+    Raises:
+        DataError: when there is no such file.
+        FileError: when it is damaged, too large, or holds other arrays.
+    """
+    folder = own_folder("cifar10")
+    if folder is None or not (folder / SUBSET).is_file():
+        raise _absent("cifar10_subset", SUBSET, "cifar10")
+    path = folder / SUBSET
+    images, labels = (_array(path, f"{part}_{split}") for part in "xy")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (*SHAPE[1:], 3):
+        raise FileError(
+            f"{path}: x_{split} needs type uint8 and shape (samples, 32, 32, 3), "
+            f"not {images.dtype} and {images.shape}"
+        )
+    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1] or labels.size == 0:
+        raise FileError(
+            f"{path}: y_{split} needs integers of shape ({len(images)},), at least one, "
+            f"not {labels.dtype} of {labels.shape}"
+        )
+    outside = labels[(labels < 0) | (labels >= len(jpegs.CLASSES))]
+    if outside.size:
+        raise FileError(f"{path}: label {outside[0]} of y_{split} is not in 0..9")
+    planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return planes.reshape(len(planes), math.prod(SHAPE)), labels.astype(np.int64)
+
+
+def _absent(name: str, wanted: str, folder: str | None = None) -> DataError:
+    return DataError(
+        f"{name} is not downloaded: set {DATA_VARIABLE} (now {os.environ.get(DATA_VARIABLE)!r}) "
+        f"to a folder in whose {folder or name}/ is {wanted}"
+    )
+
+
+def _place(folder: Path, version: _PythonVersion) -> Path | None:
+    """Where the python version is: its folder, its archive, or nowhere."""
+    if (folder / version.folder).is_dir():
+        return folder / version.folder
+    return folder / version.archive if (folder / version.archive).is_file() else None
+
+
+def _python_version(place: Path, version: _PythonVersion, split: str) -> tuple[Bytes, Ints]:
+    """Images and labels of a split, its files one after another."""
+    read = _in_archive if place.is_file() else _in_folder
+    parts, foreign = {}, []
+    for name, raw in read(place, version, version.splits[split]):
+        where = f"{place}: {name}"
+        features = math.prod(SHAPE)
+        parts[name] = batches.read_batch(raw, where, version.key, features, version.classes)
+        if hashlib.md5(raw, usedforsecurity=False).hexdigest() != version.published[name]:
+            foreign.append(name)
+    missing = [name for name in version.splits[split] if name not in parts]
+    if missing:
+        raise DataError(f"{place} lacks the file {missing[0]}")
+    if foreign:
+        _logger.warning(
+            "%s in %s: not the published data set, other data of this format",
+            *(" and ".join(foreign), place),
+        )
+    images, labels = zip(*(parts[name] for name in version.splits[split]))
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def _in_folder(
+    place: Path, version: _PythonVersion, wanted: Sequence[str]
+) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the files that are there."""
+    for name in wanted:
+        path = place / name
+        if not path.exists():
+            continue
+        try:
+            with path.open("rb") as file:
+                raw = file.read(batches.MOST_BYTES + 1)
+        except OSError as error:
+            raise FileError(f"{path} cannot be read: {error.strerror or error}") from None
+        yield name, raw
+
+
+def _in_archive(
+    place: Path, version: _PythonVersion, wanted: Sequence[str]
+) -> Iterator[tuple[str, bytes]]:
+    """The same of the published archive, in which other files lie beside them."""
+
+    def limit_of(name: str) -> int | None:
+        folder, _, file = name.removeprefix("./").rpartition("/")
+        if folder != version.folder:
+            return None
+        return batches.MOST_BYTES if file in wanted else 0
+
+    for name, raw in read_members(place, limit_of, 2 * batches.MOST_BYTES):
+        yield name.rpartition("/")[2], raw
+
+
+def _array(path: Path, name: str) -> Array:
+    """An array of numpy's archive, which holds at most `SUBSET_LIMIT` bytes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = archive.getinfo(f"{name}.npy").file_size
+            if size > SUBSET_LIMIT:
+                raise FileError(f"{path}: {name} has {size} bytes, the limit is {SUBSET_LIMIT}")
+        with np.load(path, allow_pickle=False) as arrays:
+            found = arrays[name]
+    except FileError:
+        raise
+    except KeyError:
+        raise FileError(f"{path}: holds no array {name}") from None
+    # A zip file, what packs it and numpy's headers each have errors of their own.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise FileError(f"{path}: {name} cannot be read: {reason}") from None
+    if not isinstance(found, np.ndarray):
+        raise FileError(f"{path}: {name} is no array")
+    return found
