@@ -13,19 +13,26 @@ and the chip, with integers X = x / unit, W and B and a threshold Theta (`networ
 Multiplied by Theta the first is the second with W = w gain unit Theta and B = bias Theta, up to
 rounding. So the threshold is the only number to choose: the largest with which every weight,
 bias, current and membrane of every neuron stays within what the chip holds, whatever the input.
-The larger it is, the less is rounded. docs/convolutions.md derives the bounds.
+The larger it is, the less is rounded. Where several inputs are added, each has its own gain and
+unit, and the bias is one; spikes that are added as they are weigh Theta. docs/convolutions.md
+derives the bounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from esl_lava.arrays import Floats, Int32s
+from esl_lava.arrays import Array, Floats, Int32s, Ints
 from esl_lava.chip import BIAS_RANGE, NEVER
+from esl_lava.kernels.rounding import measure_rows, round_rows
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 LARGEST_WEIGHT = 254
 """Of either sign: a negative gain turns the sign of a weight, and 256 has none but the minus."""
@@ -52,34 +59,96 @@ class Span:
     unit: float
 
 
+class Rows(Protocol):
+    """Weights by output channel, in whatever memory."""
+
+    def measure(self) -> tuple[Floats, Floats, Floats]:
+        """Of each row the largest size, the sum of negative and that of positive weights."""
+
+    def rounded(self, factors: Floats, step: int) -> Self:
+        """The multiples of `step` closest to each row times its factor, ties to even ones."""
+
+
+AnyRows = TypeVar("AnyRows", bound=Rows)
+
+
 @dataclass(frozen=True, eq=False)
-class FoldedLayer:
+class HostRows:
+    """Weights in arrays: every one, or those of existing connections alone.
+
+    Attributes:
+        values: (n,) float32, float64 or int32; row i is values[starts[i]:starts[i + 1]].
+        starts: (rows + 1,) int64.
+    """
+
+    values: Array
+    starts: Ints
+
+    @classmethod
+    def of(cls, weights: npt.ArrayLike) -> HostRows:
+        """All weights of an array, (rows, ...)."""
+        array = np.asarray(weights)
+        values = np.ascontiguousarray(array).reshape(-1)
+        rows = len(array)
+        return cls(values, np.arange(rows + 1) * (values.size // max(rows, 1)))
+
+    def measure(self) -> tuple[Floats, Floats, Floats]:
+        """See `Rows`."""
+        found = np.empty((3, len(self.starts) - 1))
+        measure_rows(self.values, self.starts, *found)
+        largest, below, above = found
+        return largest, below, above
+
+    def rounded(self, factors: Floats, step: int) -> HostRows:
+        """See `Rows`; int32."""
+        out = np.empty(self.values.shape, np.int32)
+        round_rows(self.values, self.starts, factors, step, out)
+        return HostRows(out, self.starts)
+
+
+@dataclass(frozen=True, eq=False)
+class Weighing(Generic[AnyRows]):
+    """Weights that bring a layer one of its inputs.
+
+    Attributes:
+        rows: one for each output channel, finite, 0 where pruned.
+        gain: (channels,) finite, of the normalisation behind them.
+        span: of the input.
+    """
+
+    rows: AnyRows
+    gain: Floats
+    span: Span
+
+
+@dataclass(frozen=True, eq=False)
+class FoldedLayer(Generic[AnyRows]):
     """The integers of a layer whose neurons fire.
 
     Attributes:
-        weights: as they were given in shape, int32.
-        bias: (n_post,) int32.
-        threshold: Theta.
-        scale: (n_post,) float64: a trained weight is about `scale` times its integer; NaN where
-            the gain is 0, and every integer with it.
+        rows: the weights of each input, as they were given.
+        bias: (channels,) int32.
+        threshold: Theta, one, or (channels,) int32.
+        scales: for each input (channels,) float64: a trained weight is about `scale` times its
+            integer; NaN where the gain is 0, and every integer with it.
     """
 
-    weights: Int32s
+    rows: tuple[AnyRows, ...]
     bias: Int32s
-    threshold: int
-    scale: Floats
+    threshold: int | Int32s
+    scales: tuple[Floats, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class FoldedReadout:
+class FoldedReadout(Generic[AnyRows]):
     """The integers of a readout, which sums over the steps of a sample and never fires.
 
     Attributes:
-        weights: as they were given in shape, int32.
+        rows: the weights, as they were given.
         scale: a trained weight is about `scale` times its integer.
     """
 
-    weights: Int32s
+    rows: AnyRows
     scale: float
 
 
@@ -111,106 +180,145 @@ def gain_and_bias(normalisation: Iterable[npt.ArrayLike], epsilon: float) -> tup
 
 
 def fold(
-    weights: npt.ArrayLike,
-    gain: npt.ArrayLike,
+    inputs: Sequence[Weighing[AnyRows]],
     bias: npt.ArrayLike,
-    span: Span,
     voltage_decay: float,
-) -> FoldedLayer | None:
+    *,
+    identity: bool = False,
+    per_channel: bool = False,
+) -> FoldedLayer[AnyRows] | None:
     """The integers of a layer of neurons without synaptic filter.
 
     Args:
-        weights: (n_post, ...) finite, 0 where pruned; what follows the first axis meets one
-            neuron.
-        gain, bias: (n_post,) finite, see above; the threshold is 1.
-        span: of the input.
+        inputs: what is weighed and added, at least one.
+        bias: (channels,) finite, see above, the sum over inputs; the threshold is 1.
         voltage_decay: d, the share of v lost per step, above 0.
+        identity: whether spikes of a layer of the same shape are added too, one to one; the
+            threshold is then even, as the weights are that make it up.
+        per_channel: whether each channel has a threshold of its own, instead of one for all.
 
     Returns:
         None where no threshold of at least 1 keeps the ranges.
     """
-    w = np.asarray(weights, np.float64)
-    gain, bias = np.asarray(gain, np.float64), np.asarray(bias, np.float64)
-    scaled = (w.reshape(len(w), -1).T * (gain * span.unit)).T
-    threshold = _largest_threshold(scaled, bias, span, voltage_decay)
-    while threshold >= 1:
-        integers = 2 * np.rint(scaled * (threshold / 2)).astype(np.int64)
-        shifts = np.rint(bias * threshold).astype(np.int64)
-        if _fits(integers, shifts, threshold, span, voltage_decay):
+    shift = np.asarray(bias, np.float64)
+    gains = [np.asarray(part.gain, np.float64) * part.span.unit for part in inputs]
+    scaled = [_scaled(part, gain) for part, gain in zip(inputs, gains)]
+    added = 1.0 if identity else 0.0  # thresholds that the identity brings at most
+    bounds = _largest_thresholds(scaled, shift, added, voltage_decay)
+    thresholds = np.floor(bounds if per_channel else np.full_like(bounds, bounds.min()))
+    while (thresholds := thresholds - thresholds % (2 if identity else 1)).min() >= 1:
+        rows = tuple(part.rows.rounded(gain * thresholds, 2) for part, gain in zip(inputs, gains))
+        shifts = np.rint(shift * thresholds)
+        measured = [_reach(part.span, found.measure()) for part, found in zip(inputs, rows)]
+        fits = _fits(measured, shifts, thresholds, added, voltage_decay)
+        if fits.all():
             with np.errstate(divide="ignore"):
-                scale = np.where(gain == 0, np.nan, 1 / (gain * span.unit * threshold))
-            shaped = integers.astype(np.int32).reshape(w.shape)
-            return FoldedLayer(shaped, shifts.astype(np.int32), threshold, scale)
-        threshold -= 1 + threshold // 512  # rounded up, integers may need a little more room
+                scales = tuple(
+                    np.where(gain == 0, np.nan, 1 / (gain * thresholds)) for gain in gains
+                )
+            chosen = thresholds.astype(np.int32)
+            threshold = chosen if per_channel else int(chosen[0])
+            return FoldedLayer(rows, shifts.astype(np.int32), threshold, scales)
+        # Rounded up, integers may need a little more room.
+        lower = thresholds - 1 - thresholds // 512
+        thresholds = np.where(fits, thresholds, lower) if per_channel else lower
     return None
 
 
-def fold_readout(weights: npt.ArrayLike, span: Span, steps: int) -> FoldedReadout | None:
+def fold_readout(rows: AnyRows, span: Span, steps: int) -> FoldedReadout[AnyRows] | None:
     """The integers of a readout: v, the sum of `steps` steps, stays within what the chip holds.
 
     Args:
-        weights: (n_post, n_pre) finite, 0 where pruned.
+        rows: one for each class, finite, 0 where pruned.
         span: of the input.
         steps: T.
 
     Returns:
         None where that leaves no integer of any weight but 0.
     """
-    w = np.asarray(weights, np.float64)
-    largest = float(np.abs(w).max(initial=0))
+    measured = rows.measure()
+    classes = len(measured[0])
+    largest = float(measured[0].max(initial=0))
     if not largest:
-        return FoldedReadout(np.zeros(w.shape, np.int32), 1.0)
-    low, high = _reach(w, span)
+        return FoldedReadout(rows.rounded(np.ones(classes), 1), 1.0)
     factor = LARGEST_WEIGHT / largest
-    if (most := steps * max(-low.min(initial=0), high.max(initial=0))) > 0:
+    if (most := steps * _reach(span, measured).most.max()) > 0:
         factor = min(factor, LARGEST_STATE / most)
     while (most := factor * largest) >= 0.5:
-        step = 1 if most <= FINE_WEIGHT else 2
-        integers = step * np.rint(w * (factor / step)).astype(np.int64)
-        low, high = _reach(integers, span)
-        reached = steps * max(-int(low.min(initial=0)), int(high.max(initial=0)))
-        if reached <= LARGEST_STATE and np.abs(integers).max() <= LARGEST_WEIGHT:
-            return FoldedReadout(integers.astype(np.int32), 1 / factor)
+        found = rows.rounded(np.full(classes, factor), 1 if most <= FINE_WEIGHT else 2)
+        reach = _reach(span, found.measure())
+        if steps * reach.most.max() <= LARGEST_STATE and reach.largest.max() <= LARGEST_WEIGHT:
+            return FoldedReadout(found, 1 / factor)
         factor *= 511 / 512
     return None
 
 
-def _reach(weights: npt.NDArray[np.generic], span: Span) -> tuple[Floats, Floats]:
-    """(n_post,) the least and the largest sum of weights times an input within its span."""
-    negative = np.minimum(weights, 0).sum(axis=1)
-    positive = np.maximum(weights, 0).sum(axis=1)
-    return negative * span.high + positive * span.low, positive * span.high + negative * span.low
+@dataclass(frozen=True, eq=False)
+class _Reach:
+    """Of each row (channels,): its largest weight, and the least and largest sum it can bring."""
+
+    largest: Floats
+    low: Floats
+    high: Floats
+
+    @property
+    def most(self) -> Floats:
+        """The largest size of a sum."""
+        return np.maximum(-self.low, self.high)
 
 
-def _largest_threshold(scaled: Floats, bias: Floats, span: Span, decay: float) -> int:
-    """The largest that all ranges admit before rounding, which are proportional to it."""
-    low, high = _reach(scaled, span)
-    size = np.abs(bias)
-    per_threshold = (
-        (LARGEST_WEIGHT, np.abs(scaled).max(initial=0)),
-        (LARGEST_BIAS, size.max(initial=0)),
-        (LARGEST_STATE, max(-low.min(initial=0), high.max(initial=0))),
-        (LARGEST_STATE, ((size - low) / decay).max(initial=0)),
-        (LARGEST_STATE, (high + size).max(initial=0) + 1 - decay),
-        (LARGEST_STATE, 1),
+def _reach(span: Span, measured: tuple[Floats, Floats, Floats]) -> _Reach:
+    largest, below, above = measured
+    return _Reach(
+        largest, below * span.high + above * span.low, above * span.high + below * span.low
     )
-    return int(min(limit / needed for limit, needed in per_threshold if needed > 0))
+
+
+def _scaled(part: Weighing[AnyRows], gain: Floats) -> _Reach:
+    """As `_reach`, of weights times the gain of their row."""
+    largest, below, above = part.rows.measure()
+    size = np.abs(gain)
+    turned = gain < 0
+    below, above = np.where(turned, -above, below) * size, np.where(turned, -below, above) * size
+    return _reach(part.span, (largest * size, below, above))
+
+
+def _largest_thresholds(
+    inputs: Sequence[_Reach], bias: Floats, added: float, decay: float
+) -> Floats:
+    """(channels,) the largest that all ranges admit before rounding, all proportional to it."""
+    low, high = _sums(inputs, added)
+    size = np.abs(bias)
+    needed = [
+        (LARGEST_BIAS, size),
+        (LARGEST_STATE, np.maximum(-low, high)),
+        (LARGEST_STATE, (size - low) / decay),
+        (LARGEST_STATE, np.maximum(high + size + 1 - decay, 1)),
+    ]
+    needed += [(LARGEST_WEIGHT, part.largest) for part in inputs]
+    with np.errstate(divide="ignore"):
+        found: Floats = np.min([limit / share for limit, share in needed], axis=0)
+    return found
 
 
 def _fits(
-    weights: npt.NDArray[np.int64],
-    bias: npt.NDArray[np.int64],
-    threshold: int,
-    span: Span,
-    decay: float,
-) -> bool:
-    """Whether integers keep every range whatever the input (`docs/convolutions.md`)."""
-    low, high = _reach(weights, span)
+    inputs: Sequence[_Reach], bias: Floats, threshold: Floats, added: float, decay: float
+) -> npt.NDArray[np.bool_]:
+    """(channels,) whether integers keep every range whatever the input (docs/convolutions.md)."""
+    low, high = _sums(inputs, added * threshold)
     size = np.abs(bias)
-    return bool(
-        np.abs(weights).max(initial=0) <= LARGEST_WEIGHT
-        and size.max(initial=0) <= LARGEST_BIAS
-        and max(-low.min(initial=0), high.max(initial=0)) <= LARGEST_STATE
-        and ((size - low) / decay).max(initial=0) <= LARGEST_STATE
-        and (high + size).max(initial=0) + (1 - decay) * threshold <= LARGEST_STATE
+    fits: npt.NDArray[np.bool_] = (
+        (size <= LARGEST_BIAS)
+        & (np.maximum(-low, high) <= LARGEST_STATE)
+        & ((size - low) / decay <= LARGEST_STATE)
+        & (high + size + (1 - decay) * threshold <= LARGEST_STATE)
     )
+    for part in inputs:
+        fits &= part.largest <= LARGEST_WEIGHT
+    return fits
+
+
+def _sums(inputs: Sequence[_Reach], added: float | Floats) -> tuple[Floats, Floats]:
+    """Least and largest sum of all inputs."""
+    low = np.sum([part.low for part in inputs], axis=0)
+    return low, np.sum([part.high for part in inputs], axis=0) + added

@@ -50,16 +50,17 @@ class ReadoutNeuron:
 
 @dataclass(frozen=True, eq=False)
 class NormalisedNeuron:
-    """Neurons without synaptic filter behind a batch normalisation; their threshold is 1.
+    """Neurons without synaptic filter behind batch normalisations; their threshold is 1.
 
     Attributes:
         voltage_decay: fraction lost per step, above 0.
-        gain, bias: (channels,) float64; an input z becomes gain z + bias.
+        bias: (channels,) float64, what the normalisations of all inputs add.
+        per_channel: whether each channel has an integer threshold of its own.
     """
 
     voltage_decay: float
-    gain: Floats
     bias: Floats
+    per_channel: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,21 +146,44 @@ Weights = DenseWeights | SparseWeights
 
 
 @dataclass(frozen=True, eq=False)
+class NormalisedWeights:
+    """Weights of feature maps, and what a normalisation makes of their sums.
+
+    Attributes:
+        name: that of the layer, or of the shortcut; masks go by it.
+        weights: of kernels (n_post, channels, rows, columns, 1), or of a fully connected layer.
+        sliding: how they meet the maps.
+        gain: (n_post,) float64, a factor on each sum; None where none is normalised.
+    """
+
+    name: str
+    weights: Weights
+    sliding: Sliding
+    gain: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Spikes of a layer of the same shape, each of which brings its neuron one threshold."""
+
+
+Fed = Weights | NormalisedWeights | Identity
+"""What an input comes through."""
+
+
+@dataclass(frozen=True, eq=False)
 class TrainedLayer:
     """A layer as it was trained.
 
     Attributes:
         name: of the layer.
-        inputs: what feeds it -> by what weights: `network.INPUT` or an earlier layer.
+        inputs: what feeds it, `network.INPUT` or an earlier layer -> what that comes through.
         neuron: what its neurons are.
-        sliding: how the weights of its only input meet feature maps; None where neither
-            kernels nor pools are there.
     """
 
     name: str
-    inputs: Mapping[str, Weights]
+    inputs: Mapping[str, Fed]
     neuron: Neuron
-    sliding: Sliding | None = None
 
 
 def faulty_sparse(

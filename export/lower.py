@@ -17,7 +17,9 @@ from esl_lava.network import INPUT, INTEGRATOR, Cuba, Input, Layer, Matrix, Netw
 from esl_lava.trained import (
     CubaNeuron,
     DenseWeights,
+    Identity,
     Neuron,
+    NormalisedWeights,
     OneSpikeNeuron,
     ReadoutNeuron,
     SparseWeights,
@@ -127,32 +129,46 @@ def _faults(layer: TrainedLayer, known: Collection[str]) -> Iterator[str]:
         yield from normalised.faults(layer)
     elif type(layer.neuron) not in _RULES:
         yield f"neurons of type {type(layer.neuron).__name__} have no integers"
+    elif len(_plain(layer)) < len(layer.inputs):
+        yield f"neurons of type {type(layer.neuron).__name__} take plain weights only"
     for source in layer.inputs:
         if source not in known:
             yield f"it is fed by {source}, which is not before it"
-    for weights in layer.inputs.values():
-        if isinstance(weights, DenseWeights):
-            shape = weights.values.shape
-            flat = len(shape) >= 2 and all(length == 1 for length in shape[2:])
-            if not flat and not isinstance(layer.neuron, normalised.NEURONS):
+    for fed in layer.inputs.values():
+        if isinstance(fed, NormalisedWeights):
+            yield from _weight_faults(fed.weights)
+        elif not isinstance(fed, Identity):
+            shape = fed.values.shape
+            if isinstance(fed, DenseWeights) and (len(shape) < 2 or max(shape[2:], default=1) > 1):
                 yield f"a weight of shape {shape} is not of a fully connected layer"
-                continue
-            stray = 0
-            if weights.mask is not None:
-                stray = int(np.count_nonzero(weights.values.ravel()[weights.mask.ravel() == 0]))
-            if stray:
-                yield f"{stray} pruned connections have a weight other than 0"
-        if broken := np.count_nonzero(~np.isfinite(weights.values)):
-            yield f"{broken} weights are NaN or infinite"
+            else:
+                yield from _weight_faults(fed)
+
+
+def _weight_faults(weights: Weights) -> Iterator[str]:
+    if isinstance(weights, DenseWeights) and weights.mask is not None:
+        pruned = weights.values.ravel()[weights.mask.ravel() == 0]
+        if stray := int(np.count_nonzero(pruned)):
+            yield f"{stray} pruned connections have a weight other than 0"
+    if broken := np.count_nonzero(~np.isfinite(weights.values)):
+        yield f"{broken} weights are NaN or infinite"
 
 
 def _lowered(layer: TrainedLayer, steps: int | None) -> Layer:
-    every = np.concatenate([weights.values.ravel() for weights in layer.inputs.values()])
+    weights = _plain(layer)
+    every = np.concatenate([one.values.ravel() for one in weights.values()])
     neuron, rounding = _RULES[type(layer.neuron)](layer.neuron, every, steps)
-    inputs = (
-        Input(source, _connections(weights, rounding)) for source, weights in layer.inputs.items()
-    )
+    inputs = (Input(source, _connections(one, rounding)) for source, one in weights.items())
     return Layer(layer.name, tuple(inputs), neuron)
+
+
+def _plain(layer: TrainedLayer) -> dict[str, Weights]:
+    """What feeds a layer, and its weights, without normalisations and identities."""
+    return {
+        source: one
+        for source, one in layer.inputs.items()
+        if isinstance(one, (DenseWeights, SparseWeights))
+    }
 
 
 def _connections(weights: Weights, rounding: Rounding) -> Matrix:

@@ -6,15 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from esl_lava.arrays import Array, Bools
+from esl_lava.arrays import Array, Bools, Int32s
 from esl_lava.chip import DECAY_UNITY
 from esl_lava.errors import LimitError
-from esl_lava.folding import fold, fold_readout, span_of
+from esl_lava.folding import LARGEST_WEIGHT, HostRows, Weighing, fold, fold_readout, span_of
 from esl_lava.network import INPUT, INTEGRATOR, Convolution, Cuba, Input, Layer, Matrix
 from esl_lava.trained import (
     DenseWeights,
+    Identity,
     NormalisedNeuron,
     NormalisedReadout,
+    NormalisedWeights,
     Sliding,
     TrainedLayer,
 )
@@ -25,20 +27,23 @@ NEURONS = (NormalisedNeuron, NormalisedReadout)
 
 def faults(layer: TrainedLayer) -> Iterator[str]:
     """What of a normalised layer cannot be expressed, a clause each."""
-    if len(layer.inputs) != 1 or layer.sliding is None:
-        yield "it is not fed by one source through kernels or pools that are known"
-        return
-    (weights,) = layer.inputs.values()
-    if not isinstance(weights, DenseWeights):
-        yield "only connections are stored, which is not lowered yet"
-        return
+    weighted = [one for one in layer.inputs.values() if isinstance(one, NormalisedWeights)]
+    others = [one for one in layer.inputs.values() if not isinstance(one, NormalisedWeights)]
+    readout = isinstance(layer.neuron, NormalisedReadout)
+    if not weighted or len(others) > 1 or not all(isinstance(one, Identity) for one in others):
+        yield "it is not fed by normalised weights, and at most one identity beside them"
+    elif readout and len(layer.inputs) > 1:
+        yield "a readout has one input"
+    for one in weighted:
+        if not isinstance(one.weights, DenseWeights):
+            yield "only connections are stored, which is not lowered yet"
+        if one.gain is None and not readout:
+            yield "it has weights without a gain"
+    parts = [one.gain for one in weighted if one.gain is not None]
     if isinstance(layer.neuron, NormalisedNeuron):
-        broken = sum(
-            int(np.count_nonzero(~np.isfinite(part)))
-            for part in (layer.neuron.gain, layer.neuron.bias)
-        )
-        if broken:
-            yield f"{broken} numbers of its normalisation are NaN or infinite"
+        parts.append(layer.neuron.bias)
+    if broken := sum(int(np.count_nonzero(~np.isfinite(part))) for part in parts):
+        yield f"{broken} numbers of its normalisation are NaN or infinite"
 
 
 def lowered(layer: TrainedLayer, steps: int | None, input_bits: int) -> Layer:
@@ -48,27 +53,33 @@ def lowered(layer: TrainedLayer, steps: int | None, input_bits: int) -> Layer:
         LimitError: where no threshold keeps what the chip holds.
         ValueError: where nobody says the steps that a readout sums over.
     """
-    ((source, weights),) = layer.inputs.items()
-    sliding = layer.sliding
-    assert isinstance(weights, DenseWeights)
-    assert sliding is not None
-    mask = np.ones(weights.values.shape, bool) if weights.mask is None else weights.mask != 0
-    mask = mask.reshape(weights.values.shape)
-    span = span_of(sliding.pool, input_bits if source == INPUT else 0)
-    values = weights.values.reshape(weights.n_post, -1)
+    weighted = {
+        source: one for source, one in layer.inputs.items() if isinstance(one, NormalisedWeights)
+    }
+    spans = {
+        source: span_of(one.sliding.pool, input_bits if source == INPUT else 0)
+        for source, one in weighted.items()
+    }
     if isinstance(layer.neuron, NormalisedReadout):
+        ((source, one),) = weighted.items()
         if steps is None:
             raise ValueError("a readout of normalised layers needs the number of steps")
-        readout = fold_readout(values, span, steps)
+        readout = fold_readout(_rows(one), spans[source], steps)
         if readout is None:
             raise LimitError(
                 [f"layer {layer.name}: no integers of its weights keep v within the chip's range"]
             )
-        connections = connect(readout.weights.reshape(mask.shape), mask, sliding)
-        return Layer(layer.name, (Input(source, connections),), INTEGRATOR)
+        return Layer(layer.name, (_input(source, one, readout.rows),), INTEGRATOR)
     neuron = layer.neuron
     assert isinstance(neuron, NormalisedNeuron)
-    folded = fold(values, neuron.gain, neuron.bias, span, neuron.voltage_decay)
+    (added,) = layer.inputs.keys() - weighted.keys() or (None,)
+    folded = fold(
+        [Weighing(_rows(one), _gain(one), spans[source]) for source, one in weighted.items()],
+        neuron.bias,
+        neuron.voltage_decay,
+        identity=added is not None,
+        per_channel=neuron.per_channel,
+    )
     if folded is None:
         raise LimitError(
             [
@@ -76,11 +87,41 @@ def lowered(layer: TrainedLayer, steps: int | None, input_bits: int) -> Layer:
                 "the chip's ranges"
             ]
         )
-    connections = connect(folded.weights.reshape(mask.shape), mask, sliding)
-    decay = round(neuron.voltage_decay * DECAY_UNITY)
+    inputs = [
+        _input(source, one, rows) for (source, one), rows in zip(weighted.items(), folded.rows)
+    ]
+    connections = inputs[0].connections
+    if added is not None:
+        assert isinstance(connections, Convolution)
+        thresholds = np.broadcast_to(folded.threshold, folded.bias.shape)
+        inputs += [Input(added, one) for one in add_spikes(thresholds, connections.out_shape)]
     bias = np.repeat(folded.bias, connections.n_post // len(folded.bias))
-    cuba = Cuba(DECAY_UNITY, decay, folded.threshold)
-    return Layer(layer.name, (Input(source, connections),), cuba, bias)
+    decay = round(neuron.voltage_decay * DECAY_UNITY)
+    return Layer(layer.name, tuple(inputs), Cuba(DECAY_UNITY, decay, folded.threshold), bias)
+
+
+def add_spikes(weights: Int32s, shape: tuple[int, int, int]) -> list[Convolution]:
+    """Connections that together bring every neuron the spikes of its like, times a weight.
+
+    Args:
+        weights: (channels,) even integers of at least 2, as large as they like.
+        shape: (channels, rows, columns) of both layers.
+
+    Returns:
+        As many as one weight after the other needs, as none is beyond `LARGEST_WEIGHT`; a
+        channel that needs fewer has no connections in the last ones.
+    """
+    halves = weights.astype(np.int64) // 2
+    most = LARGEST_WEIGHT // 2
+    number = int(-(-halves.max() // most))
+    own = np.eye(len(weights), dtype=bool)[:, :, None, None]
+    found = []
+    for place in range(number):
+        part = (2 * np.clip(halves - place * most, 0, most)).astype(np.int32)
+        allowed = own & (part > 0)[:, None, None, None]
+        kernel = allowed * part[:, None, None, None]
+        found.append(Convolution(kernel.astype(np.int32), shape, (1, 1), (0, 0), allowed=allowed))
+    return found
 
 
 def connect(integers: Array, mask: Bools, sliding: Sliding) -> Convolution | Matrix:
@@ -112,6 +153,23 @@ def connect(integers: Array, mask: Bools, sliding: Sliding) -> Convolution | Mat
         (sliding.padding * p,) * 2,
         allowed=allowed,
     )
+
+
+def _input(source: str, one: NormalisedWeights, rows: HostRows) -> Input:
+    assert isinstance(one.weights, DenseWeights)
+    shape, mask = one.weights.values.shape, one.weights.mask
+    allowed = np.ones(shape, bool) if mask is None else (mask != 0).reshape(shape)
+    return Input(source, connect(rows.values.reshape(shape), allowed, one.sliding))
+
+
+def _rows(one: NormalisedWeights) -> HostRows:
+    assert isinstance(one.weights, DenseWeights)
+    return HostRows.of(one.weights.values)
+
+
+def _gain(one: NormalisedWeights) -> Array:
+    assert one.gain is not None
+    return one.gain
 
 
 def _repeated(array: Array, p: int) -> Array:

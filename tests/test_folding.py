@@ -1,6 +1,9 @@
 """The range rule: the largest threshold with which nothing leaves what the chip holds."""
 
 import math
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +15,41 @@ from esl_lava.folding import (
     LARGEST_BIAS,
     LARGEST_STATE,
     LARGEST_WEIGHT,
+    HostRows,
     Span,
-    fold,
-    fold_readout,
+    Weighing,
 )
+from esl_lava.folding import fold as fold_inputs
+from esl_lava.folding import fold_readout as fold_rows
 
 SPIKES = Span(0, 1, 1.0)
+
+
+@dataclass
+class Folded:
+    """What one input and one threshold fold to, in arrays of the weights' shape."""
+
+    weights: Any
+    bias: Any
+    threshold: Any
+    scale: Any
+
+
+def fold(weights, gain, bias, span, decay, **options) -> Folded | None:
+    """The range rule of a layer with one input."""
+    rows = HostRows.of(weights)
+    found = fold_inputs([Weighing(rows, np.asarray(gain), span)], bias, decay, **options)
+    if found is None:
+        return None
+    integers = found.rows[0].values.reshape(np.shape(weights))
+    return Folded(integers, found.bias, found.threshold, found.scales[0])
+
+
+def fold_readout(weights, span, steps) -> Any:
+    found = fold_rows(HostRows.of(weights), span, steps)
+    if found is None:
+        return None
+    return SimpleNamespace(weights=found.rows.values.reshape(np.shape(weights)), scale=found.scale)
 
 
 def test_a_layer_by_hand() -> None:
@@ -167,3 +199,74 @@ def test_a_readout_by_hand() -> None:
     assert zero is not None
     assert not zero.weights.any()
     assert fold_readout(np.ones((1, 200_000)), SPIKES, 4) is None
+
+
+@st.composite
+def sums(draw):
+    """Two inputs of a layer, of other spans, whether spikes are added, and how thresholds are."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    channels = draw(st.integers(1, 4))
+    parts = []
+    for _ in range(2):
+        n_pre = draw(st.sampled_from([1, 30, 1000]))
+        weights = rng.normal(0, draw(st.sampled_from([0.05, 1.0, 5.0])), (channels, n_pre))
+        span = draw(st.sampled_from([SPIKES, Span(0, 4, 0.25), Span(-16, 15, 1 / 16)]))
+        parts.append((weights, rng.normal(0, 1, channels), span))
+    bias = rng.normal(0, 1, channels)
+    return parts, bias, draw(st.booleans()), draw(st.booleans())
+
+
+@given(layer=sums(), seed=st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_sums_of_inputs_keep_the_ranges(layer, seed: int) -> None:
+    parts, bias, identity, per_channel = layer
+    inputs = [Weighing(HostRows.of(weights), gain, span) for weights, gain, span in parts]
+    folded = fold_inputs(inputs, bias, 0.5, identity=identity, per_channel=per_channel)
+    if folded is None:
+        return
+    threshold = np.broadcast_to(folded.threshold, bias.shape)
+    assert per_channel or isinstance(folded.threshold, int)
+    assert threshold.min() >= 1
+    assert not (identity and (threshold % 2).any())
+    rng = np.random.default_rng(seed)
+    v = np.zeros(len(bias), np.int64)
+    for _ in range(40):
+        a = threshold * rng.integers(0, 2) if identity else np.zeros(len(bias), np.int64)
+        most = rng.integers(0, 2)
+        for (weights, gain, span), rows, scale in zip(parts, folded.rows, folded.scales):
+            integers = rows.values.reshape(weights.shape)
+            exact = weights * (gain * span.unit * threshold)[:, None]
+            assert np.abs(exact - integers).max() <= 1 + 1e-9
+            assert np.abs(integers).max() <= LARGEST_WEIGHT
+            assert np.allclose(scale * gain * span.unit * threshold, 1)
+            a = a + (integers * np.where((integers > 0) == most, span.high, span.low)).sum(axis=1)
+        assert np.abs(a << STATE_SHIFT).max() < STATE_LIMIT
+        v = np.sign(v) * (np.abs(v) >> 1) + ((a + folded.bias) << STATE_SHIFT)
+        assert np.abs(v).max() < STATE_LIMIT
+        v[v > threshold << STATE_SHIFT] = 0
+
+
+def test_each_channel_may_have_its_own_threshold() -> None:
+    weights, gain = [[1.0], [0.01], [0.5]], np.ones(3)
+    folded = fold(weights, gain, np.zeros(3), SPIKES, 0.5, per_channel=True)
+    assert folded is not None
+    assert folded.threshold.tolist() == [254, 25400, 508]
+    assert folded.weights.tolist() == [[254]] * 3
+    alone = fold(weights, gain, np.zeros(3), SPIKES, 0.5)
+    assert alone is not None
+    assert alone.threshold == 254
+
+
+def test_stored_connections_fold_as_the_dense_rows_that_hold_them() -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(5, 40)) * (rng.random((5, 40)) < 0.2)
+    mask = weights != 0
+    starts = np.concatenate([[0], mask.sum(axis=1).cumsum()])
+    stored = HostRows(weights[mask], starts)
+    gain, bias = rng.normal(size=5), rng.normal(size=5)
+    found = fold_inputs([Weighing(stored, gain, SPIKES)], bias, 0.5)
+    dense = fold(weights, gain, bias, SPIKES, 0.5)
+    assert found is not None
+    assert dense is not None
+    assert found.threshold == dense.threshold
+    assert np.array_equal(found.rows[0].values, dense.weights[mask])

@@ -10,7 +10,7 @@ from esl_lava.config import Experiment, override
 from esl_lava.data.datasets import load
 from esl_lava.errors import ConfigError
 from esl_lava.sparsity.plan import count_connections
-from esl_lava.topology import describe, narrow, widest
+from esl_lava.topology import widest
 
 
 def static(experiment: Experiment) -> Experiment:
@@ -33,15 +33,17 @@ def small_dense(experiment: Experiment) -> Experiment:
         DataError: when the data set, whose shape decides, cannot be read.
     """
     data = load(experiment.data.name, "train")
-    layers, shape = experiment.model.layers, data.shape
-    sparse = describe(layers, shape, data.classes)
+    model, shape = experiment.model, data.shape
+    sparse = model.describe(shape, data.classes)
     budget = sum(count_connections(sparse, experiment.sparsity).values())
 
     def weights(width: int) -> int:
-        return describe(narrow(layers, width), shape, data.classes).positions
+        narrower = model.model_copy(update=dict(model.narrowed(width)))
+        return narrower.describe(shape, data.classes).positions
 
-    width = bisect_left(range(widest(layers)), budget, key=weights)
-    return override(dense(experiment), {"model.layers": narrow(layers, width)})
+    width = bisect_left(range(widest(model.notation)), budget, key=weights)
+    fields = {f"model.{key}": value for key, value in model.narrowed(width).items()}
+    return override(dense(experiment), fields)
 
 
 def pruned(experiment: Experiment) -> Experiment:

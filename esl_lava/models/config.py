@@ -18,10 +18,13 @@ from esl_lava.topology import (
     FULLY_CONNECTED,
     MAX_LAYERS,
     MAX_WIDTH,
+    NAMED,
     Shape,
     Topology,
     check_notation,
     describe,
+    narrow,
+    scale_widths,
 )
 from esl_lava.training.config import Training
 
@@ -41,6 +44,9 @@ class _Network(TomlTable):
     tokens: ClassVar[tuple[str, ...]] = FULLY_CONNECTED
     """The kinds of layers that there may be."""
 
+    named: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Notations that have a name."""
+
     kind: str
     layers: Annotated[str, BeforeValidator(_as_notation)] = Field(
         "128",
@@ -52,14 +58,23 @@ class _Network(TomlTable):
     @classmethod
     def _layers_are_known(cls, layers: str) -> str:
         try:
-            check_notation(layers, cls.tokens)
+            check_notation(cls.named.get(layers, layers), cls.tokens)
         except ConfigError as error:
             raise ValueError(f"model.layers: {error}") from None
         return layers
 
+    @property
+    def notation(self) -> str:
+        """The layers between input and readout, each written out."""
+        return self.layers
+
     def describe(self, input_shape: Shape, classes: int) -> Topology:
         """The network's layers on data of that shape."""
-        return describe(self.layers, input_shape, classes, self.tokens)
+        return describe(self.notation, input_shape, classes, self.tokens)
+
+    def narrowed(self, width: int) -> Mapping[str, object]:
+        """The fields of a network like this whose widest layer has `width` neurons or channels."""
+        return {"layers": narrow(self.notation, width)}
 
     def check_beside(self, encoding: Encoding, training: Training) -> None:
         """Refuse other sections that this kind of network cannot have beside it.
@@ -163,7 +178,8 @@ class SingleSpike(_Network):
 class Convolutional(_Network):
     """Convolutions and dense layers behind batch normalisations, and an integrator to read."""
 
-    tokens: ClassVar[tuple[str, ...]] = ("dense", "conv", "pool", "global_pool")
+    tokens: ClassVar[tuple[str, ...]] = ("dense", "conv", "residual", "pool", "global_pool")
+    named: ClassVar[Mapping[str, str]] = NAMED
 
     kind: Literal["convolutional"] = Field(
         "convolutional",
@@ -173,10 +189,18 @@ class Convolutional(_Network):
     layers: Annotated[str, BeforeValidator(_as_notation)] = Field(
         "16C3-AP2-32C3-AP2",
         description="the layers between input and readout, in order: 16C3 is a convolution of "
-        "16 kernels of 3 x 3 (16C3S2 with stride 2), AP2 an average pool, GAP one of whole maps, "
-        "100 a fully connected layer",
+        "16 kernels of 3 x 3 (16C3S2 with stride 2), R32 a residual block of two of 32 (R32S2 with "
+        "stride 2), AP2 an average pool, GAP one of whole maps, 100 a fully connected layer; or a "
+        f"name: {', '.join(NAMED)}",
     )
-    voltage_decay: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
+    width: Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)] = Field(
+        1.0, description="factor on the number of channels or neurons of every layer"
+    )
+    thresholds: Literal["layer", "channel"] = Field(
+        "layer",
+        description="which neurons share an integer threshold: those of a layer, or of a channel",
+    )
+    voltage_decay: Annotated[float, Field(ge=1 / DECAY_UNITY, le=1, allow_inf_nan=False)] = Field(
         0.5, description="share of the membrane potential lost per step; 0.5 is tau = 0.5 (Eq. 7)"
     )
     tau_grad: Positive = Field(
@@ -189,6 +213,20 @@ class Convolutional(_Network):
         1.0,
         description="factor on the initial weights of the hidden layers, besides 1/sqrt(density)",
     )
+
+    @property
+    def held_decay(self) -> float:
+        """The voltage decay as the chip holds it, in 1/4096."""
+        return round(self.voltage_decay * DECAY_UNITY) / DECAY_UNITY
+
+    @property
+    def notation(self) -> str:
+        """The layers between input and readout, each written out in its width."""
+        return scale_widths(self.named.get(self.layers, self.layers), self.width)
+
+    def narrowed(self, width: int) -> Mapping[str, object]:
+        """The fields of a network like this whose widest layer has `width` neurons or channels."""
+        return {**super().narrowed(width), "width": 1.0}
 
     def check_beside(self, encoding: Encoding, training: Training) -> None:
         """Refuse engines that do not serve normalised layers.

@@ -3,7 +3,7 @@
 In training a layer convolves with weights rounded to the chip's (straight through), normalises
 over batch and time, and fires above 1. When the network is evaluated (`eval()`), a layer is the
 integer layer that it lowers to: the range rule (`folding.fold`) of its weights and running
-statistics, in SLAYER's arithmetic. docs/convolutions.md derives it.
+statistics, in integers. docs/convolutions.md derives it.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from esl_lava.arrays import Bytes, Floats, Ints
-from esl_lava.chip import STATE_SHIFT, WEIGHT_SCALE
+from esl_lava.arrays import Array, Bytes, Floats, Ints
+from esl_lava.chip import DECAY_UNITY, STATE_SHIFT, WEIGHT_SCALE
+from esl_lava.engines.integers import integrate, weighted, weighted_sums
 from esl_lava.engines.neurons import fire
 from esl_lava.engines.slayer import slayer
 from esl_lava.folding import (
     FoldedLayer,
     FoldedReadout,
+    HostRows,
     Span,
+    Weighing,
     fold,
     fold_readout,
     gain_and_bias,
@@ -30,49 +32,33 @@ from esl_lava.folding import (
 )
 from esl_lava.models.config import Convolutional
 from esl_lava.models.reference import SpikeReference
-from esl_lava.models.stored_convolutional import EPSILON
+from esl_lava.models.stored_convolutional import EPSILON, sum_shifts
 from esl_lava.network import Network
 from esl_lava.topology import INPUT, READOUT, LayerSpec, Topology
 
+Folded = FoldedLayer[HostRows] | FoldedReadout[HostRows]
 
-class Normalised(nn.Module):
-    """A layer of weights, a batch normalisation over batch and time, and neurons.
 
-    A readout has neither normalisation nor neurons that fire.
+class NormalisedInput(nn.Module):
+    """Weights, and the batch normalisation of what they bring; a readout has none.
 
     Args:
-        layer: its place in the network.
-        config: of its neurons.
+        layer: whose they are, or the shortcut.
         span: of its input.
-        steps: T.
     """
 
-    def __init__(self, layer: LayerSpec, config: Convolutional, span: Span, steps: int) -> None:
+    def __init__(self, layer: LayerSpec, span: Span) -> None:
         super().__init__()
-        self.layer, self.config, self.span, self.steps = layer, config, span, steps
+        self.layer, self.span = layer, span
         shape = (*layer.weight_shape, 1) if layer.kind == "conv" else (*layer.weight_shape, 1, 1, 1)
         self.synapse: Any = nn.Module()  # as a SLAYER block has it
         self.synapse.weight = nn.Parameter(torch.empty(shape))
         nn.init.kaiming_uniform_(self.synapse.weight, a=5**0.5)
         self.norm = None if layer.readout else nn.BatchNorm1d(shape[0], eps=EPSILON)
 
-    def folded(self) -> FoldedLayer | FoldedReadout:
-        """The integers of this layer, by its weights and running statistics now.
-
-        Raises:
-            ValueError: naming the layer, where the range rule finds none.
-        """
-        weights = self.synapse.weight.detach().numpy()
-        flat = weights.reshape(len(weights), -1)
-        found: FoldedLayer | FoldedReadout | None
-        if self.norm is None:
-            found = fold_readout(flat, self.span, self.steps)
-        else:
-            gain, bias = self.gain_and_bias()
-            found = fold(flat, gain, bias, self.span, self.config.voltage_decay)
-        if found is None:
-            raise ValueError(f"layer {self.layer.name}: no threshold keeps the chip's ranges")
-        return found
+    def rows(self) -> HostRows:
+        """The weights by output channel, in their own memory."""
+        return HostRows.of(self.synapse.weight.detach().numpy())
 
     def gain_and_bias(self) -> tuple[Floats, Floats]:
         """What the normalisation does with its running statistics."""
@@ -80,59 +66,136 @@ class Normalised(nn.Module):
         parts = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
         return gain_and_bias((part.detach().numpy() for part in parts), EPSILON)
 
+    def integers(self, rows: HostRows) -> Tensor:
+        """Folded rows as a weight, float32."""
+        return torch.from_numpy(rows.values).float().view_as(self.synapse.weight)
+
+    def rounded(self, rows: HostRows, scale: Floats | float) -> Tensor:
+        """The trained weight rounded to `scale` times an integer, in units of the input's integers.
+
+        Gradients pass as if it had not been rounded.
+        """
+        weight = self.synapse.weight
+        factors = torch.as_tensor(scale, dtype=weight.dtype).view(-1, 1, 1, 1, 1)
+        value = torch.where(factors.isnan(), weight.detach(), self.integers(rows) * factors)
+        return (weight + (value - weight.detach())) * self.span.unit
+
+    def normalised(self, z: Tensor) -> Tensor:
+        """Sums (T, batch, channels, ...) normalised over batch and time."""
+        norm: Any = self.norm
+        found: Tensor = norm(z.reshape(-1, z.shape[2], z[0, 0, 0].numel())).view(z.shape)
+        return found
+
+
+class SpikingCNN(nn.Module):
+    """Normalised layers, and a readout that sums its weighted input.
+
+    Args:
+        topology: its layers, at least one before the readout.
+        config: of its neurons.
+        steps: T.
+        input_bits: 0 of spikes; else of signed pixels (`folding.span_of`).
+    """
+
+    def __init__(
+        self, topology: Topology, config: Convolutional, steps: int, input_bits: int = 0
+    ) -> None:
+        super().__init__()
+        self.topology, self.config, self.steps = topology, config, steps
+        self.register_buffer("input_shape", torch.tensor(topology.input_shape))
+        for part in topology.weighted:
+            span = span_of(part.pool, input_bits if part.source == INPUT else 0)
+            self.add_module(part.name, NormalisedInput(part, span))
+
     def forward(self, x: Tensor) -> Tensor:
-        """Spikes, or of a readout weighted input, of the source's output.
+        """The readout's weighted input at each step, (batch, classes, T).
+
+        In training in the units of its weights, in evaluation an integer.
 
         Args:
-            x: (T, batch, channels, rows, columns) or (T, batch, inputs) float32.
-
-        Returns:
-            (T, batch, *output shape). While the network is evaluated a readout's are integers.
+            x: (batch, inputs, T) float32; of a stride of 0 over T where all steps are alike.
         """
-        folded = self.folded()
-        if self.training:
-            return self._trained(x, folded)
-        return self._evaluated(x, folded)
+        return self.layer_outputs(x)[-1]
 
-    def _trained(self, x: Tensor, folded: FoldedLayer | FoldedReadout) -> Tensor:
-        weight = self.synapse.weight
-        flat = weight.detach().view(len(weight), -1)
-        integers = torch.from_numpy(folded.weights).to(flat.dtype)
-        scale = torch.as_tensor(folded.scale, dtype=flat.dtype).reshape(-1, 1)
-        rounded = torch.where(scale.isnan(), flat, integers * scale)
-        straight = weight + (rounded - flat).view_as(weight)
-        z = self._weighted(x * self.span.unit, straight)
-        if self.norm is None:
-            return z
-        steps, batch, channels = z.shape[:3]
-        z = self.norm(z.reshape(steps * batch, channels, -1)).view(z.shape)
-        return self._fired(z, 1.0)
+    def layer_outputs(self, x: Tensor) -> list[Tensor]:
+        """What each layer puts out, (batch, neurons, T); of the readout as `forward`."""
+        steps = x if x.stride(2) else x[..., :1]  # what is always alike is weighted once
+        maps = steps.permute(2, 0, 1).reshape(steps.shape[2], len(x), *self.topology.input_shape)
+        outputs = {INPUT: maps}
+        run = self._trained if self.training else self._evaluated
+        for layer in self.topology.layers:
+            outputs[layer.name] = run(layer, outputs, x.shape[2])
+        del outputs[INPUT]
+        return [output.flatten(2).permute(1, 2, 0) for output in outputs.values()]
 
-    def _evaluated(self, x: Tensor, folded: FoldedLayer | FoldedReadout) -> Tensor:
-        integers = torch.from_numpy(folded.weights).float().view_as(self.synapse.weight)
-        z = self._weighted(x, integers)  # whole numbers below 2**24
-        if isinstance(folded, FoldedReadout):
-            return z
-        bias = torch.from_numpy(folded.bias).float()
-        z = (z + bias.view(-1, *(1,) * (z.ndim - 3))) / WEIGHT_SCALE
-        return self._fired(z, folded.threshold / WEIGHT_SCALE)
+    def folded(self, layer: LayerSpec) -> Folded:
+        """The integers of a layer, by its weights and running statistics now.
 
-    def _weighted(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Sums over the squares of a pool, then over the weights."""
-        steps, batch, *source = x.shape
-        maps = x.reshape(steps * batch, *source)
-        if self.layer.pool > 1:
-            maps = functional.avg_pool2d(maps, self.layer.pool, divisor_override=1)
-        if self.layer.kind == "conv":
-            z = functional.conv2d(
-                maps, weight.squeeze(4), None, self.layer.stride, self.layer.padding
-            )
+        Raises:
+            ValueError: naming the layer, where the range rule finds none.
+        """
+        parts = self._parts(layer)
+        found: Folded | None
+        if layer.readout:
+            found = fold_readout(parts[0].rows(), parts[0].span, self.steps)
         else:
-            z = functional.linear(maps.flatten(1), weight.flatten(1))
-        return z.view(steps, batch, *self.layer.output_shape)
+            gains, shifts = zip(*(part.gain_and_bias() for part in parts))
+            found = fold(
+                [Weighing(part.rows(), gain, part.span) for part, gain in zip(parts, gains)],
+                sum_shifts(shifts),
+                self.config.held_decay,
+                identity=bool(layer.identity),
+                per_channel=self.config.thresholds == "channel",
+            )
+        if found is None:
+            raise ValueError(f"layer {layer.name}: no threshold keeps the chip's ranges")
+        return found
 
-    def neuron(self, threshold: float) -> Any:
-        """SLAYER's CUBA neurons of this layer, with what the chip compares."""
+    def _parts(self, layer: LayerSpec) -> list[NormalisedInput]:
+        """What weighs a layer's inputs: its own weights, and those of its shortcut."""
+        named: Any = (layer.name, *([layer.shortcut.name] if layer.shortcut else []))
+        return [self.get_submodule(name) for name in named]  # type: ignore[misc]
+
+    def _trained(self, layer: LayerSpec, outputs: dict[str, Tensor], steps: int) -> Tensor:
+        folded = self.folded(layer)
+        if isinstance(folded, FoldedReadout):
+            (part,) = self._parts(layer)
+            return _by_steps(
+                weighted, outputs[layer.source], part.rounded(folded.rows, folded.scale), layer
+            )
+        total: Tensor | None = None
+        for part, rows, scale in zip(self._parts(layer), folded.rows, folded.scales):
+            weight = part.rounded(rows, scale)
+            z = part.normalised(_by_steps(weighted, outputs[part.layer.source], weight, part.layer))
+            total = z if total is None else total + z
+        assert total is not None
+        if layer.identity:
+            total = total + outputs[layer.identity]
+        total = total.expand(steps, *total.shape[1:])
+        axes = (1, *range(2, total.ndim), 0)
+        spikes = fire(self._neuron(1.0), total.contiguous(), axes)
+        return spikes.permute(total.ndim - 1, *range(total.ndim - 1))
+
+    def _evaluated(self, layer: LayerSpec, outputs: dict[str, Tensor], steps: int) -> Tensor:
+        folded = self.folded(layer)
+        parts = self._parts(layer)
+        rows = (folded.rows,) if isinstance(folded, FoldedReadout) else folded.rows
+        total: Any = sum(
+            _by_steps(weighted_sums, outputs[part.layer.source], part.integers(one), part.layer)
+            for part, one in zip(parts, rows)
+        )
+        if isinstance(folded, FoldedReadout):
+            return total
+        threshold = torch.as_tensor(folded.threshold)
+        shape = (-1, *(1,) * (total.ndim - 3))
+        if layer.identity:
+            total += outputs[layer.identity] * threshold.view(shape)
+        total += torch.from_numpy(folded.bias).view(shape)
+        decay = round(self.config.voltage_decay * DECAY_UNITY)
+        return integrate(total.expand(steps, *total.shape[1:]), threshold, decay)
+
+    def _neuron(self, threshold: float) -> Any:
+        """SLAYER's CUBA neurons, with what the chip compares."""
         config = self.config
         neuron = slayer.neuron.cuba.Neuron(
             threshold=threshold,
@@ -144,10 +207,84 @@ class Normalised(nn.Module):
         neuron.threshold_eps = 1 / neuron.s_scale
         return neuron
 
-    def _fired(self, z: Tensor, threshold: float) -> Tensor:
-        axes = (1, *range(2, z.ndim), 0)
-        spikes = fire(self.neuron(threshold), z.contiguous(), axes)
-        return spikes.permute(z.ndim - 1, *range(z.ndim - 1))
+    def reference(self, inputs: Bytes, network: Network) -> SpikeReference:
+        """Spikes of each layer by stock SLAYER blocks, and the running sum of the readout as v.
+
+        Args:
+            inputs: (samples, T, inputs) integers.
+            network: the integer network; it has the units that all have.
+        """
+        layers: dict[str, Ints] = {}
+        with torch.no_grad():
+            outputs = self._stock_outputs(inputs)
+        for name, output in outputs.items():
+            found = _by_step(output)
+            if name == READOUT:
+                found = (found * WEIGHT_SCALE).cumsum(axis=1) * (1 << STATE_SHIFT)
+            layers[name] = np.rint(found).astype(np.int64)
+        return SpikeReference("SLAYER", layers, self.states)
+
+    def states(self, inputs: Bytes, layer: str) -> tuple[Ints, Ints]:
+        """What u and v of a layer are after each step in SLAYER, in units of 2**-6 weights.
+
+        Args:
+            inputs: (samples, T, inputs) integers.
+            layer: its name.
+
+        Returns:
+            Two arrays (samples, T, neurons); v is 0 where the neuron has just fired.
+        """
+        scale = WEIGHT_SCALE << STATE_SHIFT
+        (spec,) = (one for one in self.topology.layers if one.name == layer)
+        with torch.no_grad():
+            outputs = self._stock_outputs(inputs)
+            arriving = {INPUT: self._maps(inputs), **outputs}
+            stock = self._stock(spec)
+            summed = stock.weighted(arriving)
+            if not stock.neurons:
+                sums = np.rint(_by_step(summed) * scale).astype(np.int64)
+                return sums, sums.cumsum(axis=1)
+            found = [neuron.dynamics(part) for neuron, part in stock.split(summed)]
+            current, voltage = (torch.cat(parts, 1) for parts in zip(*found))
+        u, v = (np.rint(_by_step(state) * scale).astype(np.int64) for state in (current, voltage))
+        bias = np.concatenate([neuron.norm.bias.double().numpy() for neuron in stock.neurons])
+        u -= np.rint(np.repeat(bias * scale, u.shape[2] // len(bias))).astype(np.int64)
+        return u, np.where(_by_step(outputs[layer]) != 0, 0, v)
+
+    def _maps(self, inputs: Bytes) -> Tensor:
+        """(samples, T, inputs) as SLAYER has maps, (samples, channels, rows, columns, T)."""
+        samples, steps, _ = inputs.shape
+        maps = torch.from_numpy(np.ascontiguousarray(inputs.swapaxes(1, 2))).float()
+        return maps.view(samples, *self.topology.input_shape, steps)
+
+    def _stock_outputs(self, inputs: Bytes) -> dict[str, Tensor]:
+        outputs = {INPUT: self._maps(inputs)}
+        for layer in self.topology.layers:
+            stock = self._stock(layer)
+            summed = stock.weighted(outputs)
+            fired = [neuron(part) for neuron, part in stock.split(summed)]
+            outputs[layer.name] = torch.cat(fired, 1) if fired else summed
+        del outputs[INPUT]
+        return outputs
+
+    def _stock(self, layer: LayerSpec) -> _StockLayer:
+        """SLAYER's own synapses and neurons of a layer, with its integers."""
+        folded = self.folded(layer)
+        parts = self._parts(layer)
+        rows = (folded.rows,) if isinstance(folded, FoldedReadout) else folded.rows
+        synapses = [(part.layer, _stock_synapse(part, one)) for part, one in zip(parts, rows)]
+        if isinstance(folded, FoldedReadout):
+            return _StockLayer(synapses, "", torch.empty(0), [])
+        bias = torch.from_numpy(folded.bias).float() / WEIGHT_SCALE
+        thresholds = np.atleast_1d(folded.threshold) / WEIGHT_SCALE
+        neurons = []
+        for threshold, shift in zip(thresholds, bias.tensor_split(len(thresholds))):
+            neuron = self._neuron(float(threshold))
+            neuron.norm = Bias(shift)
+            neurons.append(neuron)
+        for _, synapse in synapses:
+            synapse.pre_hook_fx = neurons[0].quantize_8bit
+        return _StockLayer(synapses, layer.identity, torch.as_tensor(thresholds).float(), neurons)
 
 
 class Bias(nn.Module):
@@ -166,145 +303,76 @@ class Bias(nn.Module):
         return x + self.bias.view(-1, *(1,) * (x.ndim - 2))
 
 
-class SpikingCNN(nn.Module):
-    """Normalised layers, and a readout that sums its weighted input.
+class _StockLayer:
+    """Stock SLAYER's synapses of every input of a layer, and its neurons.
 
     Args:
-        topology: its layers, at least one before the readout.
-        config: of its neurons.
-        steps: T.
-        input_bits: 0 of spikes; else of signed pixels (`folding.span_of`).
+        synapses: of each input that is weighed.
+        identity: whose spikes are added as they are; none where it is empty.
+        thresholds: (1,) or (channels,), what such a spike weighs.
+        neurons: one for all channels or for each; none of a readout.
     """
 
     def __init__(
-        self, topology: Topology, config: Convolutional, steps: int, input_bits: int = 0
+        self,
+        synapses: list[tuple[LayerSpec, Any]],
+        identity: str,
+        thresholds: Tensor,
+        neurons: list[Any],
     ) -> None:
-        super().__init__()
-        self.topology = topology
-        self.register_buffer("input_shape", torch.tensor(topology.input_shape))
-        for layer in topology.layers:
-            span = span_of(layer.pool, input_bits if layer.source == INPUT else 0)
-            self.add_module(layer.name, Normalised(layer, config, span, steps))
+        self.synapses, self.identity = synapses, identity
+        self.thresholds, self.neurons = thresholds, neurons
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The readout's weighted input at each step, (batch, classes, T).
+    def weighted(self, outputs: dict[str, Tensor]) -> Tensor:
+        """The sum of what all inputs bring, of what the layers before put out."""
+        total: Any = sum(
+            synapse(_shaped(outputs[layer.source], layer)) for layer, synapse in self.synapses
+        )
+        if self.identity:
+            total = total + outputs[self.identity] * self.thresholds.view(-1, 1, 1, 1)
+        found: Tensor = total
+        return found
 
-        Args:
-            x: (batch, inputs, T) float; see `Normalised.forward` for the result's units.
-        """
-        return self.layer_outputs(x)[-1]
-
-    def layer_outputs(self, x: Tensor) -> list[Tensor]:
-        """What each layer puts out, (batch, neurons, T); of the readout as `forward`."""
-        batch, _, steps = x.shape
-        maps = x.permute(2, 0, 1).reshape(steps, batch, *self.topology.input_shape)
-        outputs = []
-        for block in self._blocks().values():
-            maps = block(maps)
-            outputs.append(maps.flatten(2).permute(1, 2, 0))
-        return outputs
-
-    def _blocks(self) -> dict[str, Any]:
-        """Layer name -> its block, in order."""
-        return {name: self.get_submodule(name) for name in self.topology.names}
-
-    def reference(self, inputs: Bytes, network: Network) -> SpikeReference:
-        """Spikes of each layer by stock SLAYER blocks, and the running sum of the readout as v.
-
-        Args:
-            inputs: (samples, T, inputs) integers.
-            network: the integer network; it has the units that all have.
-        """
-        layers: dict[str, Ints] = {}
-        with torch.no_grad():
-            outputs = self._stock_outputs(inputs)
-        for name, output in outputs.items():
-            found = output.flatten(1, -2).swapaxes(1, 2).double().numpy()
-            if name == READOUT:
-                found = (found * WEIGHT_SCALE).cumsum(axis=1) * (1 << STATE_SHIFT)
-            layers[name] = np.rint(found).astype(np.int64)
-        return SpikeReference("SLAYER", layers, self.states)
-
-    def states(self, inputs: Bytes, layer: str) -> tuple[Ints, Ints]:
-        """What u and v of a layer are after each step in SLAYER, in units of 2**-6 weights.
-
-        Args:
-            inputs: (samples, T, inputs) integers.
-            layer: its name.
-
-        Returns:
-            Two arrays (samples, T, neurons); v is 0 where the neuron has just fired.
-        """
-        scale = WEIGHT_SCALE << STATE_SHIFT
-        with torch.no_grad():
-            outputs = self._stock_outputs(inputs)
-            names = list(outputs)
-            place = names.index(layer)
-            arriving = outputs[names[place - 1]] if place else self._maps(inputs)
-            synapse, neuron = self._stock(layer)
-            weighted = synapse(self._shaped(arriving, layer))
-            if neuron is None:
-                sums = np.rint(_by_step(weighted) * scale).astype(np.int64)
-                return sums, sums.cumsum(axis=1)
-            current, voltage = neuron.dynamics(weighted)
-        u, v = (np.rint(_by_step(state) * scale).astype(np.int64) for state in (current, voltage))
-        bias = neuron.norm.bias.double().numpy() * scale
-        u -= np.rint(np.repeat(bias, u.shape[2] // len(bias))).astype(np.int64)
-        return u, np.where(_by_step(outputs[layer]) != 0, 0, v)
-
-    def _maps(self, inputs: Bytes) -> Tensor:
-        """(samples, T, inputs) as SLAYER has maps, (samples, channels, rows, columns, T)."""
-        samples, steps, _ = inputs.shape
-        maps = torch.from_numpy(np.ascontiguousarray(inputs.swapaxes(1, 2))).float()
-        return maps.view(samples, *self.topology.input_shape, steps)
-
-    def _stock_outputs(self, inputs: Bytes) -> dict[str, Tensor]:
-        maps = self._maps(inputs)
-        outputs = {}
-        for name in self.topology.names:
-            synapse, neuron = self._stock(name)
-            weighted = synapse(self._shaped(maps, name))
-            maps = weighted if neuron is None else neuron(weighted)
-            outputs[name] = maps
-        return outputs
-
-    def _shaped(self, maps: Tensor, name: str) -> Tensor:
-        """Maps for a kernel; for a fully connected layer without the rows that no pool sees."""
-        layer: LayerSpec = self._blocks()[name].layer
-        if layer.kind == "conv" or maps.ndim == 3:
-            return maps
-        rows, columns = (side // layer.pool * layer.pool for side in maps.shape[2:4])
-        return maps[:, :, :rows, :columns].flatten(1, 3)
-
-    def _stock(self, name: str) -> tuple[Any, Any]:
-        """SLAYER's own synapse and neurons of a layer, with its integers; no neurons to read."""
-        block: Normalised = self._blocks()[name]
-        layer, folded, p = block.layer, block.folded(), block.layer.pool
-        weight = torch.from_numpy(folded.weights).float().view_as(block.synapse.weight)
-        weight = weight / WEIGHT_SCALE
-        synapse: Any
-        if layer.kind == "conv":
-            outputs, channels, side = weight.shape[:3]
-            synapse = slayer.synapse.Conv(
-                channels, outputs, side * p, layer.stride * p, layer.padding * p
-            )
-            repeated = weight.repeat_interleave(p, 2).repeat_interleave(p, 3)
-        else:
-            repeated = weight.view(len(weight), *layer.input_shape)
-            if p > 1:
-                repeated = repeated.repeat_interleave(p, 2).repeat_interleave(p, 3)
-            repeated = repeated.reshape(len(weight), -1, 1, 1, 1)
-            synapse = slayer.synapse.Dense(repeated.shape[1], len(weight))
-        synapse.weight.data = repeated
-        if isinstance(folded, FoldedReadout):
-            return synapse, None
-        neuron = block.neuron(folded.threshold / WEIGHT_SCALE)
-        synapse.pre_hook_fx = neuron.quantize_8bit
-        neuron.norm = Bias(torch.from_numpy(folded.bias).float() / WEIGHT_SCALE)
-        return synapse, neuron
+    def split(self, summed: Tensor) -> list[tuple[Any, Tensor]]:
+        """Each object of neurons and the channels that are its."""
+        parts = summed.tensor_split(max(len(self.neurons), 1), 1)
+        return list(zip(self.neurons, parts))
 
 
-def _by_step(values: Tensor) -> Floats:
+def _stock_synapse(part: NormalisedInput, rows: HostRows) -> Any:
+    layer, p = part.layer, part.layer.pool
+    weight = part.integers(rows) / WEIGHT_SCALE
+    if layer.kind == "conv":
+        outputs, channels, side = weight.shape[:3]
+        synapse = slayer.synapse.Conv(
+            channels, outputs, side * p, layer.stride * p, layer.padding * p
+        )
+        repeated = weight.repeat_interleave(p, 2).repeat_interleave(p, 3)
+    else:
+        repeated = weight.view(len(weight), *layer.input_shape)
+        if p > 1:
+            repeated = repeated.repeat_interleave(p, 2).repeat_interleave(p, 3)
+        repeated = repeated.reshape(len(weight), -1, 1, 1, 1)
+        synapse = slayer.synapse.Dense(repeated.shape[1], len(weight))
+    synapse.weight.data = repeated
+    return synapse
+
+
+def _shaped(maps: Tensor, layer: LayerSpec) -> Tensor:
+    """Maps for a kernel; for a fully connected layer without the rows that no pool sees."""
+    if layer.kind == "conv" or maps.ndim == 3:
+        return maps
+    rows, columns = (side // layer.pool * layer.pool for side in maps.shape[2:4])
+    return maps[:, :, :rows, :columns].flatten(1, 3)
+
+
+def _by_steps(operation: Any, maps: Tensor, weight: Tensor, layer: LayerSpec) -> Tensor:
+    """An operation on (n, ...) of (T, batch, ...)."""
+    found: Tensor = operation(maps.flatten(0, 1), weight, layer)
+    return found.view(*maps.shape[:2], *found.shape[1:])
+
+
+def _by_step(values: Tensor) -> Array:
     """(samples, ..., T) of SLAYER as (samples, T, neurons)."""
-    found: Floats = values.flatten(1, -2).swapaxes(1, 2).double().numpy()
+    found: Array = values.flatten(1, -2).swapaxes(1, 2).double().numpy()
     return found

@@ -17,7 +17,7 @@ from esl_lava.models.build import SpikingNetwork, build
 from esl_lava.models.stored import topology_of, trained_layers
 from esl_lava.sparsity import sets
 from esl_lava.topology import MAX_DENSE
-from esl_lava.trained import SparseWeights, Weights
+from esl_lava.trained import Identity, NormalisedWeights, SparseWeights, Weights
 
 
 def restore(saved: SavedModel) -> SpikingNetwork:
@@ -73,10 +73,15 @@ def densified(saved: SavedModel) -> SavedModel:
 
 
 def _weights(saved: SavedModel) -> dict[str, Weights]:
-    """Layer name -> its weights, known to fit the configuration."""
-    return {
-        layer.name: weights for layer in trained_layers(saved) for weights in layer.inputs.values()
-    }
+    """Name of a layer or shortcut -> its weights, known to fit the configuration."""
+    found = {}
+    for layer in trained_layers(saved):
+        for fed in layer.inputs.values():
+            if isinstance(fed, NormalisedWeights):
+                found[fed.name] = fed.weights
+            elif not isinstance(fed, Identity):
+                found[layer.name] = fed
+    return found
 
 
 def _ever(saved: SavedModel, name: str, weights: Weights) -> sets.Record | None:

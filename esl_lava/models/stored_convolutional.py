@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from esl_lava.arrays import Array
+from esl_lava.arrays import Array, Floats
 from esl_lava.errors import ConfigError, FileError
 from esl_lava.folding import gain_and_bias
 from esl_lava.models.config import Convolutional
-from esl_lava.topology import LayerSpec, Topology
+from esl_lava.topology import INPUT, LayerSpec, Topology
 from esl_lava.trained import (
     DenseWeights,
+    Fed,
+    Identity,
     NormalisedNeuron,
     NormalisedReadout,
+    NormalisedWeights,
     Sliding,
     TrainedLayer,
 )
@@ -46,10 +49,8 @@ def convolutional_layers(
             )
     check_masks(entries, masks, f".{WEIGHT}")
     shapes = {layer.name: layer.output_shape for layer in topology.layers}
-    return tuple(
-        _layer(layer, shapes.get(layer.source, topology.input_shape), config, entries, masks)
-        for layer in topology.layers
-    )
+    shapes[INPUT] = topology.input_shape
+    return tuple(_layer(layer, shapes, config, entries, masks) for layer in topology.layers)
 
 
 def check_masks(entries: Mapping[str, Array], masks: Mapping[str, Array], key: str) -> None:
@@ -99,7 +100,7 @@ def convolutional_topology(config: Convolutional, entries: Mapping[str, Array]) 
 def _due(topology: Topology) -> list[tuple[str, tuple[type, tuple[int, ...]]]]:
     """What the state dict holds: key, and type and shape."""
     due: list[tuple[str, tuple[type, tuple[int, ...]]]] = [("input_shape", (np.int64, (3,)))]
-    for layer in topology.layers:
+    for layer in topology.weighted:
         kernel = layer.weight_shape[2:] or (1, 1)
         due.append((f"{layer.name}.{WEIGHT}", (np.float32, (*layer.weight_shape[:2], *kernel, 1))))
         if not layer.readout:
@@ -111,19 +112,38 @@ def _due(topology: Topology) -> list[tuple[str, tuple[type, tuple[int, ...]]]]:
 
 def _layer(
     layer: LayerSpec,
-    source_shape: tuple[int, ...],
+    shapes: Mapping[str, tuple[int, ...]],
     config: Convolutional,
     entries: Mapping[str, Array],
     masks: Mapping[str, Array],
 ) -> TrainedLayer:
-    name = layer.name
-    weights = DenseWeights(entries[f"{name}.{WEIGHT}"], masks.get(name))
-    channels, rows, columns = (*source_shape, 1, 1)[:3]
-    sliding = Sliding((channels, rows, columns), layer.pool, layer.stride, layer.padding)
-    if layer.kind == "dense":
-        sliding = Sliding((channels, rows, columns), layer.pool)
+    inputs: dict[str, Fed] = {}
+    shifts = []
+    for part in filter(None, (layer, layer.shortcut)):
+        weights = DenseWeights(entries[f"{part.name}.{WEIGHT}"], masks.get(part.name))
+        gain = None
+        if not layer.readout:
+            gain, shift = normalisation_of(part.name, entries)
+            shifts.append(shift)
+        channels, rows, columns = (*shapes[part.source], 1, 1)[:3]
+        stride = 0 if part.kind == "dense" else part.stride
+        sliding = Sliding((channels, rows, columns), part.pool, stride, part.padding)
+        inputs[part.source] = NormalisedWeights(part.name, weights, sliding, gain)
     if layer.readout:
-        return TrainedLayer(name, {layer.source: weights}, NormalisedReadout(), sliding)
-    parts = (entries[f"{name}.norm.{part}"] for part in NORM)
-    neuron = NormalisedNeuron(config.voltage_decay, *gain_and_bias(parts, EPSILON))
-    return TrainedLayer(name, {layer.source: weights}, neuron, sliding)
+        return TrainedLayer(layer.name, inputs, NormalisedReadout())
+    if layer.identity:
+        inputs[layer.identity] = Identity()
+    per_channel = config.thresholds == "channel"
+    neuron = NormalisedNeuron(config.held_decay, sum_shifts(shifts), per_channel)
+    return TrainedLayer(layer.name, inputs, neuron)
+
+
+def normalisation_of(name: str, entries: Mapping[str, Array]) -> tuple[Floats, Floats]:
+    """Gain and bias of a weight layer's normalisation (`folding.gain_and_bias`)."""
+    return gain_and_bias((entries[f"{name}.norm.{part}"] for part in NORM), EPSILON)
+
+
+def sum_shifts(shifts: Sequence[Floats]) -> Floats:
+    """The bias of a layer, (channels,), from those of the normalisations of its inputs."""
+    total: Floats = np.sum(shifts, axis=0)
+    return total
