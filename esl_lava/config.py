@@ -38,6 +38,21 @@ class Experiment(TomlTable):
     sparsity: Sparsity
     training: Training = Training()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _first_layers_stay_dense(cls, values: object) -> object:
+        """What a kind of network keeps dense where nobody says: some have more than the readout."""
+        if not isinstance(values, dict):
+            return values
+        model, sparsity = values.get("model"), values.get("sparsity")
+        if not (isinstance(model, dict) and isinstance(sparsity, dict)):
+            return values
+        kind = NETWORKS.get(str(model.get("kind")))
+        if kind is None or "keep_dense" in sparsity:
+            return values
+        layers = model.get("layers", kind.model_fields["layers"].default)
+        return {**values, "sparsity": {**sparsity, "keep_dense": kind.kept_dense(layers)}}
+
     @model_validator(mode="after")
     def _kinds_fit(self) -> Experiment:
         self.model.check_beside(self.encoding, self.training)
@@ -128,12 +143,15 @@ def override(experiment: Experiment, settings: Mapping[str, object]) -> Experime
     Setting one of `sparsity.density`, `sparsity.eps` and `sparsity.densities` (or a key in
     it) removes the others. A changed `model.kind` keeps the values of the fields that both
     kinds have, and drops the others; so does a changed `encoding.kind` with `encoding.bits`.
+    Layers kept dense as nobody said which are those of the new network.
 
     Raises:
         ConfigError: as `from_mapping`.
     """
     values = experiment.model_dump(mode="json", exclude_none=True)
     budgets = {"density", "eps", "densities"}
+    if experiment.sparsity.keep_dense == experiment.model.kept_dense(experiment.model.layers):
+        del values["sparsity"]["keep_dense"]
     for key, value in settings.items():
         section, chosen, *_ = [*key.split("."), ""]
         if section == "sparsity" and chosen in budgets:

@@ -13,10 +13,12 @@ from esl_lava.topology import (
     INPUT,
     MAX_LAYERS,
     MAX_WIDTH,
+    NAMED,
     LayerSpec,
     check_notation,
     describe,
     narrow,
+    scale_widths,
     widest,
 )
 
@@ -120,6 +122,77 @@ def test_the_widest_of_narrower_layers_is_the_width(hidden: list[int], width: in
     narrower = [int(text) for text in narrow(notation, width).split("-")]
     assert max(narrower) == max(1, width)
     assert all(1 <= few <= many for few, many in zip(narrower, hidden))
+
+
+CONVOLUTIONAL = ("dense", "conv", "residual", "pool", "global_pool")
+
+
+def test_residual_blocks_add_what_came_before_them() -> None:
+    topology = describe("16C3-R16-R32S2-AP2-R32-GAP-12", (3, 16, 16), 10, CONVOLUTIONAL)
+    layers = {layer.name: layer for layer in topology.layers}
+    assert topology.names == (*(f"conv{i}" for i in range(1, 8)), "hidden1", "readout")
+    assert [layer.output_shape for layer in topology.layers] == [
+        *[(16, 16, 16)] * 3,
+        *[(32, 8, 8)] * 2,
+        *[(32, 4, 4)] * 2,
+        (12,),
+        (10,),
+    ]
+    assert [layer.identity for layer in topology.layers if layer.identity] == ["conv1"]
+    assert layers["conv3"].identity == "conv1"
+    assert layers["conv5"].shortcut == LayerSpec(
+        "shortcut5", "conv", "conv3", (16, 16, 16), (32, 8, 8), (32, 16, 1, 1), 2
+    )
+    # Behind a pool come sums of spikes: as many maps of the same size, and yet no identity.
+    assert layers["conv7"].shortcut == LayerSpec(
+        "shortcut7", "conv", "conv5", (32, 4, 4), (32, 4, 4), (32, 32, 1, 1), 1, 0, 2
+    )
+    assert layers["hidden1"].pool == 4
+    names = [layer.name for layer in topology.weighted]
+    assert names.index("shortcut5") == names.index("conv5") + 1
+    assert topology.positions == sum(layer.positions for layer in topology.weighted)
+    first = describe("R3", (3, 8, 8), 10, CONVOLUTIONAL).layers[1]
+    assert first.identity == ""  # pixels are no spikes
+    assert first.shortcut is not None
+
+
+@pytest.mark.parametrize(
+    ("notation", "said"),
+    [
+        ("16C3-AP2-R16", "AP2 on maps of 9 x 9 leaves out rows or columns"),
+        ("R16S4", "R16S4: a stride is within 1 and the kernel's side, 3"),
+        ("8-R16", "R16 needs feature maps, and is fed by 8 neurons"),
+        ("R0", "'R0' is not within 1 to 1048576"),
+        ("AP2-GAP", "there is no layer with weights"),
+    ],
+)
+def test_blocks_that_do_not_fit(notation: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_notation(notation, CONVOLUTIONAL)
+        describe(notation, (3, 9, 9), 10, CONVOLUTIONAL)
+    assert said in str(caught.value)
+
+
+def test_networks_of_the_literature() -> None:
+    """Weights as TET's code counts them; neurons of facts measured at full width."""
+    vgg = describe(NAMED["vggsnn"], (2, 48, 48), 10, CONVOLUTIONAL)
+    assert vgg.positions == 9_217_152 + 46_080
+    assert sum(layer.neurons for layer in vgg.layers) == 921_610
+    strided = describe(NAMED["vggsnn_strided"], (2, 48, 48), 10, CONVOLUTIONAL)
+    assert strided.positions == vgg.positions
+    assert strided.layers[-1].input_shape == (512, 3, 3)
+    resnet = describe(NAMED["resnet19"], (3, 32, 32), 10, CONVOLUTIONAL)
+    weight_layers = [layer for layer in resnet.weighted if not layer.name.startswith("shortcut")]
+    assert len(weight_layers) == 19
+    assert resnet.layers[-2].pool == 8
+    assert sum(bool(layer.shortcut) for layer in resnet.layers) == 3
+
+
+def test_widths_are_scaled_in_every_token() -> None:
+    assert scale_widths("64C3-R128S2-AP2-GAP-100", 0.25) == "16C3-R32S2-AP2-GAP-25"
+    assert scale_widths("2C3-800", 0.1) == "1C3-80"
+    assert widest("64C3-R128S2-AP32-100") == 128
+    assert narrow("64C3-R128S2-AP32-100", 32) == "16C3-R32S2-AP32-25"
 
 
 def test_a_description_needs_no_arrays() -> None:

@@ -37,7 +37,7 @@ def build(
     Raises:
         ConfigError: for a layer with more positions than a dense weight may have.
     """
-    for layer in topology.layers:
+    for layer in topology.weighted:
         if layer.name not in sparse_layers and layer.positions > MAX_DENSE:
             instead = (
                 '; training.engine = "sparse" stores only connections'

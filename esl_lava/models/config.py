@@ -19,12 +19,14 @@ from esl_lava.topology import (
     MAX_LAYERS,
     MAX_WIDTH,
     NAMED,
+    READOUT,
     Shape,
     Topology,
     check_notation,
     describe,
     narrow,
     scale_widths,
+    width_of,
 )
 from esl_lava.training.config import Training
 
@@ -53,6 +55,11 @@ class _Network(TomlTable):
         description="the layers between input and readout, in order: 800-400 are two fully "
         "connected ones of 800 and 400 neurons",
     )
+
+    @classmethod
+    def kept_dense(cls, layers: object) -> tuple[str, ...]:
+        """Names of the layers that keep every connection where nobody says which."""
+        return (READOUT,)
 
     @field_validator("layers")
     @classmethod
@@ -166,6 +173,11 @@ class SingleSpike(_Network):
                 f"training.engine {training.engine} means nothing to a single_spike network: "
                 "its passes are its own"
             )
+        if training.tet_lambda:
+            raise ValueError(
+                f"training.tet_lambda {training.tet_lambda} means nothing to a single_spike "
+                "network: its loss is Eq. 6"
+            )
         duration = -encoding.steps * math.log1p(-self.current_decay)
         if duration > MAX_TIME_CONSTANTS:
             raise ValueError(
@@ -213,6 +225,15 @@ class Convolutional(_Network):
         1.0,
         description="factor on the initial weights of the hidden layers, besides 1/sqrt(density)",
     )
+
+    @classmethod
+    def kept_dense(cls, layers: object) -> tuple[str, ...]:
+        """The first layer, where it is not the only one before the readout, and the readout."""
+        tokens = cls.named.get(str(layers), str(layers)).split("-")
+        wide = [token for token in tokens if width_of(token)]
+        if len(wide) < 2 and not "".join(wide).startswith("R"):
+            return (READOUT,)
+        return ("hidden1" if wide[0].isdigit() else "conv1", READOUT)
 
     @property
     def held_decay(self) -> float:

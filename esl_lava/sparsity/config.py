@@ -29,7 +29,9 @@ class Sparsity(TomlTable):
         "kernel's lengths too, uniform alike",
     )
     keep_dense: Annotated[tuple[str, ...], Strict(False)] = Field(
-        ("readout",), description="layers that keep every connection (the paper's classifier)"
+        ("readout",),
+        description="layers that keep every connection (the paper's classifier; where nothing is "
+        "said of a convolutional network its first layer too)",
     )
     prune: Literal["set", "magnitude", "global_magnitude"] = Field(
         "set",

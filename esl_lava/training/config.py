@@ -28,6 +28,11 @@ class Training(TomlTable):
     learning_rate: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = Field(
         0.001, description="Adam's at the start"
     )
+    tet_lambda: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
+        0.0,
+        description="lambda of TET's loss, the share of the mean squared distance of O(t) from "
+        "the threshold; the rest is Eq. 10",
+    )
     gradient_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0,
         description="largest Euclidean norm of the gradient of all connections together, above "

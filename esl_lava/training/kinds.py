@@ -14,7 +14,7 @@ import torch
 from esl_lava.chip import DECAY_UNITY, WEIGHT_RANGE, WEIGHT_SCALE
 from esl_lava.config import Experiment
 from esl_lava.data.samples import TrainingSamples
-from esl_lava.models.config import SingleSpike
+from esl_lava.models.config import MultiSpike, SingleSpike
 from esl_lava.models.convolutional import SpikingCNN
 from esl_lava.models.mlp import SpikingMLP
 from esl_lava.models.one_spike import SingleSpikeMLP, grid_step, window_end
@@ -29,7 +29,7 @@ class Kind(Generic[AnyNetwork]):
 
     Attributes:
         encode: (experiment, samples) -> what the network takes.
-        loss: (network, its output, labels (batch,)) -> scalar, a mean over the batch.
+        loss: (experiment, network, its output, labels (batch,)) -> scalar, a mean over the batch.
         decide: the network's output -> (batch,) int64 class, -1 for none.
         fired: (experiment, the output of every layer) -> for each layer that fires, in order,
             which of its neurons had a spike: (neurons,) bool.
@@ -39,7 +39,7 @@ class Kind(Generic[AnyNetwork]):
         adam: `training.engine` -> what makes the optimiser of weights and a learning rate.
     """
 
-    loss: Callable[[AnyNetwork, torch.Tensor, torch.Tensor], torch.Tensor]
+    loss: Callable[[Experiment, AnyNetwork, torch.Tensor, torch.Tensor], torch.Tensor]
     encode: Callable[[Experiment, TrainingSamples], torch.Tensor]
     decide: Callable[[torch.Tensor], torch.Tensor]
     fired: Callable[[Experiment, list[torch.Tensor]], list[torch.Tensor]]
@@ -59,6 +59,14 @@ def _spikes(experiment: Experiment, samples: TrainingSamples) -> torch.Tensor:
     given = samples.spikes(experiment.encoding)
     spikes = torch.from_numpy(np.require(given, requirements="W"))  # torch warns of what is not
     return spikes.transpose(1, 2).float().contiguous()
+
+
+def _tet(
+    experiment: Experiment, model: torch.nn.Module, outputs: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
+    config = experiment.model
+    threshold = config.threshold if isinstance(config, MultiSpike) else 1.0
+    return tet(outputs, labels, experiment.training.tet_lambda, threshold)
 
 
 def _current_decay(experiment: Experiment) -> float:
@@ -102,7 +110,7 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
     {
         "multi_spike": Kind[SpikingMLP](
             encode=_spikes,
-            loss=lambda model, outputs, labels: tet(outputs, labels),
+            loss=_tet,
             decide=lambda outputs: outputs.sum(dim=2).argmax(dim=1),
             fired=lambda _, outputs: [spikes.sum(dim=(0, 2)) > 0 for spikes in outputs[:-1]],
             thinning=math.sqrt,
@@ -112,7 +120,7 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
         ),
         "single_spike": Kind[SingleSpikeMLP](
             encode=input_times,
-            loss=lambda model, z, labels: (
+            loss=lambda _, model, z, labels: (
                 first_spike(z, labels) + weight_sum_cost(model.parameters())  # all of them weights
             ),
             decide=_earliest,
@@ -124,7 +132,7 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
         ),
         "convolutional": Kind[SpikingCNN](
             encode=_spikes,
-            loss=lambda model, outputs, labels: tet(outputs, labels),
+            loss=_tet,
             decide=lambda outputs: outputs.sum(dim=2).argmax(dim=1),
             fired=lambda _, outputs: [spikes.sum(dim=(0, 2)) > 0 for spikes in outputs[:-1]],
             thinning=math.sqrt,

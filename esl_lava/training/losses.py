@@ -6,18 +6,28 @@ import torch
 from torch.nn import functional
 
 
-def tet(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def tet(
+    outputs: torch.Tensor, labels: torch.Tensor, share: float = 0.0, target: float = 1.0
+) -> torch.Tensor:
     """Temporal efficient training, Eq. 10: the mean over t of CE(O(t), y).
+
+    With a share lambda above 0 the whole loss of Deng et al. (ICLR 2022, Eq. 11 to 13):
+    (1 - lambda) times that and lambda times the mean of (O(t) - target)**2.
 
     Args:
         outputs: (batch, classes, T) float, O(t) at each step.
         labels: (batch,) int64.
+        share: lambda, 0..1.
+        target: phi, the firing threshold in the units of O(t).
 
     Returns:
         Scalar, the mean over batch and steps.
     """
     steps = outputs.shape[-1]
-    return functional.cross_entropy(outputs, labels[:, None].expand(-1, steps))
+    loss = functional.cross_entropy(outputs, labels[:, None].expand(-1, steps))
+    if not share:
+        return loss
+    return (1 - share) * loss + share * (outputs - target).square().mean()
 
 
 LATE = 8.0

@@ -304,7 +304,8 @@ class Trainer:
                 weight.had_no_samples()
             return torch.zeros((), requires_grad=True)  # a mean over nothing would be NaN
         outputs = self.model(self.kind.encode(self.experiment, own))
-        loss = self.kind.loss(self.model, outputs, torch.from_numpy(own.labels))
+        labels = torch.from_numpy(own.labels)
+        loss = self.kind.loss(self.experiment, self.model, outputs, labels)
         return loss * (len(own) / len(batch))
 
     @torch.no_grad()

@@ -67,3 +67,12 @@ def test_the_cost_of_weights_that_sum_to_less_than_one() -> None:
     cost.backward()
     assert first.grad is not None
     assert torch.equal(first.grad, -SUM_COST * torch.tensor([[1.0, 1], [0, 0], [1, 1]]))
+
+
+def test_tet_with_lambda_draws_outputs_to_the_threshold() -> None:
+    outputs = torch.tensor([[[2.0, 0.0], [0.0, 1.0]]], dtype=torch.float64)  # (1, 2 classes, T = 2)
+    labels = torch.tensor([0])
+    distance = (1 + 1 + 1 + 0) / 4  # of 2, 0, 0, 1 from 1
+    expected = 0.75 * tet(outputs, labels).item() + 0.25 * distance
+    assert tet(outputs, labels, 0.25).item() == pytest.approx(expected, rel=1e-15)
+    assert tet(outputs, labels, 1.0, 2.0).item() == (0 + 4 + 4 + 1) / 4
