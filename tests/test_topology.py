@@ -167,9 +167,12 @@ def test_residual_blocks_add_what_came_before_them() -> None:
     ],
 )
 def test_blocks_that_do_not_fit(notation: str, said: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+    def describe_checked() -> None:
         check_notation(notation, CONVOLUTIONAL)
         describe(notation, (3, 9, 9), 10, CONVOLUTIONAL)
+
+    with pytest.raises(ConfigError) as caught:
+        describe_checked()
     assert said in str(caught.value)
 
 

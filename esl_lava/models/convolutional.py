@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from esl_lava.arrays import Array, Bytes, Floats, Ints
 from esl_lava.chip import DECAY_UNITY, STATE_SHIFT, WEIGHT_SCALE
 from esl_lava.engines.integers import integrate, weighted, weighted_sums
+from esl_lava.engines.native import DeviceRows, Leak, normalise
+from esl_lava.engines.native import fire as native_fire
+from esl_lava.engines.native import reduced_precision as native_sums
 from esl_lava.engines.neurons import fire
 from esl_lava.engines.slayer import slayer
 from esl_lava.folding import (
@@ -36,7 +39,8 @@ from esl_lava.models.stored_convolutional import EPSILON, sum_shifts
 from esl_lava.network import Network
 from esl_lava.topology import INPUT, READOUT, LayerSpec, Topology
 
-Folded = FoldedLayer[HostRows] | FoldedReadout[HostRows]
+ChannelRows = HostRows | DeviceRows
+Folded = FoldedLayer[ChannelRows] | FoldedReadout[ChannelRows]
 
 
 class NormalisedInput(nn.Module):
@@ -56,27 +60,30 @@ class NormalisedInput(nn.Module):
         nn.init.kaiming_uniform_(self.synapse.weight, a=5**0.5)
         self.norm = None if layer.readout else nn.BatchNorm1d(shape[0], eps=EPSILON)
 
-    def rows(self) -> HostRows:
+    def rows(self) -> ChannelRows:
         """The weights by output channel, in their own memory."""
-        return HostRows.of(self.synapse.weight.detach().numpy())
+        weight = self.synapse.weight.detach()
+        if weight.device.type == "cpu":
+            return HostRows.of(weight.numpy())
+        return DeviceRows(weight.flatten(1))
 
     def gain_and_bias(self) -> tuple[Floats, Floats]:
         """What the normalisation does with its running statistics."""
         norm: Any = self.norm
         parts = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        return gain_and_bias((part.detach().numpy() for part in parts), EPSILON)
+        return gain_and_bias((part.detach().cpu().numpy() for part in parts), EPSILON)
 
-    def integers(self, rows: HostRows) -> Tensor:
+    def integers(self, rows: ChannelRows) -> Tensor:
         """Folded rows as a weight, float32."""
-        return torch.from_numpy(rows.values).float().view_as(self.synapse.weight)
+        return torch.as_tensor(rows.values).float().view_as(self.synapse.weight)
 
-    def rounded(self, rows: HostRows, scale: Floats | float) -> Tensor:
+    def rounded(self, rows: ChannelRows, scale: Floats | float) -> Tensor:
         """The trained weight rounded to `scale` times an integer, in units of the input's integers.
 
         Gradients pass as if it had not been rounded.
         """
         weight = self.synapse.weight
-        factors = torch.as_tensor(scale, dtype=weight.dtype).view(-1, 1, 1, 1, 1)
+        factors = torch.as_tensor(scale, dtype=weight.dtype).to(weight.device).view(-1, 1, 1, 1, 1)
         value = torch.where(factors.isnan(), weight.detach(), self.integers(rows) * factors)
         return (weight + (value - weight.detach())) * self.span.unit
 
@@ -95,6 +102,10 @@ class SpikingCNN(nn.Module):
         config: of its neurons.
         steps: T.
         input_bits: 0 of spikes; else of signed pixels (`folding.span_of`).
+
+    Attributes:
+        native: whether training passes are plain torch's (`engines/native.py`) on a CPU too; on
+            other devices they always are.
     """
 
     def __init__(
@@ -102,6 +113,7 @@ class SpikingCNN(nn.Module):
     ) -> None:
         super().__init__()
         self.topology, self.config, self.steps = topology, config, steps
+        self.native = False
         self.register_buffer("input_shape", torch.tensor(topology.input_shape))
         for part in topology.weighted:
             span = span_of(part.pool, input_bits if part.source == INPUT else 0)
@@ -163,15 +175,24 @@ class SpikingCNN(nn.Module):
             return _by_steps(
                 weighted, outputs[layer.source], part.rounded(folded.rows, folded.scale), layer
             )
-        total: Tensor | None = None
+        total: Any = 0
+        native = self.native or self.input_shape.device.type != "cpu"
         for part, rows, scale in zip(self._parts(layer), folded.rows, folded.scales):
             weight = part.rounded(rows, scale)
-            z = part.normalised(_by_steps(weighted, outputs[part.layer.source], weight, part.layer))
-            total = z if total is None else total + z
-        assert total is not None
+            if native:
+                with native_sums(weight):
+                    z = _by_steps(weighted, outputs[part.layer.source], weight, part.layer)
+                total = total + normalise(z.float(), part.norm)
+            else:
+                z = _by_steps(weighted, outputs[part.layer.source], weight, part.layer)
+                total = total + part.normalised(z)
         if layer.identity:
             total = total + outputs[layer.identity]
         total = total.expand(steps, *total.shape[1:])
+        if native:
+            config = self.config
+            leak = Leak(1 - config.held_decay, config.tau_grad, config.scale_grad)
+            return native_fire(total, leak)
         axes = (1, *range(2, total.ndim), 0)
         spikes = fire(self._neuron(1.0), total.contiguous(), axes)
         return spikes.permute(total.ndim - 1, *range(total.ndim - 1))
@@ -186,11 +207,11 @@ class SpikingCNN(nn.Module):
         )
         if isinstance(folded, FoldedReadout):
             return total
-        threshold = torch.as_tensor(folded.threshold)
+        threshold = torch.as_tensor(folded.threshold).to(total.device)
         shape = (-1, *(1,) * (total.ndim - 3))
         if layer.identity:
             total += outputs[layer.identity] * threshold.view(shape)
-        total += torch.from_numpy(folded.bias).view(shape)
+        total += torch.from_numpy(folded.bias).to(total.device).view(shape)
         decay = round(self.config.voltage_decay * DECAY_UNITY)
         return integrate(total.expand(steps, *total.shape[1:]), threshold, decay)
 
@@ -339,7 +360,7 @@ class _StockLayer:
         return list(zip(self.neurons, parts))
 
 
-def _stock_synapse(part: NormalisedInput, rows: HostRows) -> Any:
+def _stock_synapse(part: NormalisedInput, rows: ChannelRows) -> Any:
     layer, p = part.layer, part.layer.pool
     weight = part.integers(rows) / WEIGHT_SCALE
     if layer.kind == "conv":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from esl_lava import modelfile, netfile
 from esl_lava.config import from_mapping
@@ -24,6 +26,7 @@ from esl_lava.models.restore import as_arrays, restore
 from esl_lava.models.stored import layers_of, trained_layers
 from esl_lava.network import Convolution, Matrix, Network
 from esl_lava.simulate import simulate
+from esl_lava.training.losses import tet
 from esl_lava.training.trainer import Trainer
 
 NETWORKS = {
@@ -95,6 +98,51 @@ def test_evaluation_slayer_and_simulator_agree(
             assert np.array_equal(found, result.spikes[name])
             assert np.array_equal(reference.layers[name], result.spikes[name])
     assert 0.02 < outputs[0].mean() < 0.6
+
+
+def test_spikes_bear_what_a_device_makes_of_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another algorithm's error in every sum, and weights and inputs of 16 bits."""
+    notation, shape, steps = NETWORKS["residual blocks"]
+    config = Convolutional(layers=notation)
+    model, spikes = learnt(config, shape, steps), by_channel(drawn(shape, steps))
+    with torch.no_grad():
+        expected = model.layer_outputs(spikes)
+    generator = torch.Generator().manual_seed(1)
+
+    def noisy(operation: Any) -> Any:
+        def computed(maps: torch.Tensor, weight: torch.Tensor, *others: Any) -> torch.Tensor:
+            narrow = (part.bfloat16().float() for part in (maps, weight))
+            found: torch.Tensor = operation(*narrow, *others)
+            return found + 0.8 * torch.rand(found.shape, generator=generator) - 0.4
+
+        return computed
+
+    for name in ("conv2d", "linear"):
+        monkeypatch.setattr(functional, name, noisy(getattr(functional, name)))
+    with torch.no_grad():
+        found = model.layer_outputs(spikes)
+    for ours, theirs in zip(found, expected):
+        assert torch.equal(ours, theirs)
+    assert expected[-1].abs().max() > 0
+
+
+def test_passes_of_torch_alone_train_as_the_kernels_do() -> None:
+    notation, shape, steps = NETWORKS["residual blocks"]
+    config = Convolutional(layers=notation)
+    torch.manual_seed(0)
+    ours: Any = build(config, config.describe(shape, 10), encoding=Encoding(steps=steps))
+    theirs = copy.deepcopy(ours)
+    theirs.native = True
+    spikes, labels = by_channel(drawn(shape, steps)), torch.arange(5)
+    first, second = (model.layer_outputs(spikes)[0] for model in (ours, theirs))
+    # A neuron within a rounding of its threshold may fire in one and not in the other.
+    assert (first != second).float().mean() < 1e-3
+    for name, buffer in ours.named_buffers():
+        if name.startswith("conv1.norm.running"):
+            torch.testing.assert_close(buffer, theirs.get_buffer(name), rtol=1e-5, atol=1e-6)
+    tet(theirs(spikes), labels).backward()
+    for weight in theirs.parameters():
+        assert weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("backend", ["lava-models", "lava"])

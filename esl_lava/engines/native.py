@@ -1,0 +1,140 @@
+"""Passes of a normalised layer by operations of torch alone, for devices without our kernels.
+
+A GPU trains by them: without SLAYER's compiled extension, and with nothing that has to wait for
+the CPU but the few numbers a channel has. They run on a CPU too, where tests compare them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.distributed.nn import functional as collective
+
+from esl_lava.arrays import Floats
+from esl_lava.engines.autograd import Context, apply, once_differentiable
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceRows:
+    """Weights by output channel where a tensor is (`folding.Rows`).
+
+    Attributes:
+        values: (rows, n) float32 or int32.
+    """
+
+    values: Tensor
+
+    def measure(self) -> tuple[Floats, Floats, Floats]:
+        """Of each row the largest size, the sum of negative and that of positive weights."""
+        wide = self.values.double()
+        found = torch.stack(
+            (wide.abs().amax(1), wide.clamp(max=0).sum(1), wide.clamp(min=0).sum(1))
+        )
+        largest, below, above = found.cpu().numpy()
+        return largest, below, above
+
+    def rounded(self, factors: Floats, step: int) -> DeviceRows:
+        """The multiples of `step` closest to each row times its factor, int32, ties to even."""
+        by_row = torch.from_numpy(factors / step).to(self.values.device)[:, None]
+        return DeviceRows((self.values.double() * by_row).round_().int() * step)
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Neurons without synaptic filter that fire above 1, and their surrogate gradient.
+
+    Attributes:
+        keep: share of v that a step keeps.
+        tau, scale: the surrogate is scale / (2 tau) exp(-|v - 1| / tau).
+    """
+
+    keep: float
+    tau: float
+    scale: float
+
+
+class _Fire(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Context, currents: Tensor, leak: Leak) -> Tensor:
+        v_trace, spikes = torch.empty_like(currents), torch.empty_like(currents)
+        v = torch.zeros_like(currents[0])
+        for current, before_reset, spike in zip(currents, v_trace, spikes):
+            torch.add(current, v, alpha=leak.keep, out=before_reset)
+            torch.gt(before_reset, 1, out=spike)
+            v = before_reset * (1 - spike)
+        ctx.save_for_backward(v_trace)
+        ctx.leak = leak
+        return spikes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, None]:
+        (v_trace,) = ctx.saved_tensors
+        leak = ctx.leak
+        surrogate = (
+            (v_trace - 1).abs_().mul_(-1 / leak.tau).exp_().mul_(leak.scale / (2 * leak.tau))
+        )
+        by_currents = surrogate.mul_(gradient)
+        for step in range(len(by_currents) - 1, 0, -1):
+            by_currents[step - 1].add_(by_currents[step], alpha=leak.keep)
+        return by_currents, None
+
+
+def fire(currents: Tensor, leak: Leak) -> Tensor:
+    """Spikes of a layer from rest; gradients pass over resets, as in SLAYER.
+
+    Args:
+        currents: (T, ...) float32.
+
+    Returns:
+        Like `currents`, 0 or 1.
+    """
+    return apply(_Fire, currents, leak)
+
+
+def normalise(z: Tensor, norm: Any) -> Tensor:
+    """Batch normalisation over all axes but the channels', over all ranks together.
+
+    Args:
+        z: (T, batch, channels, ...) float32.
+        norm: the `BatchNorm1d` of its parameters, whose running statistics are brought up to date.
+
+    Returns:
+        Like `z`.
+    """
+    axes = [axis for axis in range(z.ndim) if axis != 2]
+    count = torch.full((1,), z.numel() // z.shape[2], dtype=torch.float64, device=z.device)
+    shape = (1, 1, -1, *(1,) * (z.ndim - 3))
+    total = z.sum(axes, dtype=torch.float64)
+    mean = _over_ranks(total) / (n := _over_ranks(count))
+    squares = (z - mean.float().view(shape)).square().sum(axes, dtype=torch.float64)
+    variance = _over_ranks(squares) / n
+    with torch.no_grad():
+        unbiased = variance * n / (n - 1).clamp(min=1)
+        norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
+        norm.running_var.lerp_(unbiased.to(norm.running_var), norm.momentum)
+        norm.num_batches_tracked += 1
+    gain = norm.weight / (variance.float() + norm.eps).sqrt()
+    found: Tensor = (z - mean.float().view(shape)) * gain.view(shape) + norm.bias.view(shape)
+    return found
+
+
+def _over_ranks(tensor: Tensor) -> Tensor:
+    """The sum over the ranks of the default process group, through which gradients pass."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return tensor
+    summed: Tensor = collective.all_reduce(tensor)  # type: ignore[no-untyped-call]
+    return summed
+
+
+def reduced_precision(tensor: Tensor) -> torch.autocast:
+    """A context in which sums of a tensor's device take its fast 16-bit units, where it has any.
+
+    Only training may enter it: a result of 16 bits is not the integer that the chip has.
+    """
+    kind = tensor.device.type
+    return torch.autocast(kind, torch.bfloat16, kind == "cuda" and torch.cuda.is_bf16_supported())
