@@ -100,23 +100,29 @@ def train(
             typer.echo(f"{head}\n    {description}")
         return
     with results_only():
-        from esl_lava.experiments import train as trainings
         from esl_lava.experiments.baselines import by_method
-        from esl_lava.report import tables
+        from esl_lava.experiments.layers import check_layers
 
         named = {"sparsity.density": density, "training.epochs": epochs, "seed": seed}
         if resume is not None:
             others = (output, preset, config, settings, method, *named.values())
             if any(given is not None for given in others):
                 raise ConfigError("--resume goes on as the run began and takes no other option")
-            with show_training() as show:
-                trained = trainings.resume(resume, show)
+        elif output is None:
+            raise ConfigError("-o is missing: the new directory for the run")
         else:
-            if output is None:
-                raise ConfigError("-o is missing: the new directory for the run")
             experiment = options.chosen_experiment(preset, config, settings, named)
+            check_layers(experiment)
             experiment = by_method(experiment, method or "esl")
-            with show_training() as show:
+
+        # Seconds of imports, which a fault above is not to wait for.
+        from esl_lava.experiments import train as trainings
+        from esl_lava.report import tables
+
+        with show_training() as show:
+            if resume is not None:
+                trained = trainings.resume(resume, show)
+            elif output is not None:
                 trained = trainings.train(experiment, output, show)
     answer(
         as_json,

@@ -26,8 +26,8 @@ LAST_WORDS = timedelta(seconds=10)
 def ranked(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
     """Make a command one rank of several where torchrun started it, of which one speaks.
 
-    The ranks form a gloo process group while the command runs. All but rank 0 print
-    nothing; an error that all of them have is told once.
+    The ranks form a process group while the command runs: gloo's, and NCCL's between GPUs. All
+    but rank 0 print nothing; an error that all of them have is told once.
     """
 
     @functools.wraps(command)
@@ -36,7 +36,7 @@ def ranked(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
         if ranks == "1":
             command(*args, **kwargs)
             return
-        from torch import distributed
+        from torch import cuda, distributed
         from torch.distributed.rendezvous import rendezvous
 
         from esl_lava.training.ranks import leave
@@ -45,7 +45,8 @@ def ranked(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
             store, rank, count = next(rendezvous("env://"))
         except ValueError as error:
             raise ConfigError(f"WORLD_SIZE is {ranks}, but not set by torchrun: {error}") from None
-        distributed.init_process_group("gloo", store=store, rank=rank, world_size=count)
+        transports = "cpu:gloo,cuda:nccl" if cuda.is_available() else "gloo"
+        distributed.init_process_group(transports, store=store, rank=rank, world_size=count)
         try:
             with _silence() if rank else contextlib.nullcontext():
                 command(*args, **kwargs)

@@ -378,6 +378,17 @@ LOADERS: Mapping[str, Callable[[str], Images]] = MappingProxyType(
 )
 """The data sets by name; `load` checks the split it passes on, they do not."""
 
+SHAPES: Mapping[str, tuple[tuple[int, int, int], int]] = MappingProxyType(
+    {
+        "digits": ((1, 8, 8), 10),
+        "mnist": ((1, 28, 28), 10),
+        "cifar10": (cifar.SHAPE, 10),
+        "cifar10_subset": (cifar.SHAPE, 10),
+        "cifar100": (cifar.SHAPE, 100),
+    }
+)
+"""Shape of a sample and number of classes of each, known before anything is read."""
+
 
 def _mnist_folder() -> Path:
     """The user's folder if there is one, else that of the download, made on first use."""

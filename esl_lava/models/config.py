@@ -89,6 +89,11 @@ class _Network(TomlTable):
         Raises:
             ValueError: naming key, value and what is needed.
         """
+        if training.device == "cuda":
+            raise ValueError(
+                f"training.device cuda: a {self.kind} network is trained on the CPU; cuda serves "
+                "convolutional ones"
+            )
 
 
 class MultiSpike(_Network):
@@ -162,6 +167,7 @@ class SingleSpike(_Network):
         Raises:
             ValueError: naming key, value and what is needed.
         """
+        super().check_beside(encoding, training)
         once = ("latency", "two_times")
         if encoding.kind not in once:
             raise ValueError(

@@ -22,6 +22,11 @@ class Training(TomlTable):
         "kernels; slayer, as they are; sparse, storing only connections of the layers made sparse; "
         "auto, fused or sparse for each layer by its density and size",
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="where the steps are computed: cuda, a GPU, serves convolutional networks; "
+        "auto takes it for these where there is one",
+    )
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = Field(
         100, description="samples per optimiser step; a last partial batch is used too"
     )

@@ -34,12 +34,12 @@ def examine(experiment: Experiment, model: SpikingNetwork, data: TrainingSamples
     """Let a network decide of samples, at least one, and look which neurons fire."""
     kind = KINDS[experiment.model.kind]
     right, fired = 0, None
-    learning = model.training
+    learning, device = model.training, next(model.parameters()).device
     model.eval()
     for first in range(0, len(data), BATCH):
         part = data.choose(slice(first, first + BATCH))
-        outputs = model.layer_outputs(kind.encode(experiment, part))
-        right += int(np.count_nonzero(kind.decide(outputs[-1]).numpy() == part.labels))
+        outputs = model.layer_outputs(kind.encode(experiment, part).to(device))
+        right += int(np.count_nonzero(kind.decide(outputs[-1]).cpu().numpy() == part.labels))
         now = kind.fired(experiment, outputs)
         fired = now if fired is None else [a | b for a, b in zip(fired, now)]
     model.train(learning)

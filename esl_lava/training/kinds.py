@@ -37,6 +37,8 @@ class Kind(Generic[AnyNetwork]):
         ends: experiment -> least and largest weight of which the network makes a difference.
         beyond: where weights beyond them are, in words.
         adam: `training.engine` -> what makes the optimiser of weights and a learning rate.
+        on_gpu: whether its passes run on a GPU.
+        exchanges: whether ranks exchange numbers in every pass, also one without samples.
     """
 
     loss: Callable[[Experiment, AnyNetwork, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -47,6 +49,8 @@ class Kind(Generic[AnyNetwork]):
     ends: Callable[[Experiment], tuple[float, float]]
     beyond: str
     adam: Callable[[str], Callable[..., torch.optim.Adam]]
+    on_gpu: bool = False
+    exchanges: bool = False
 
 
 def fused_adam(weights: Iterable[torch.nn.Parameter], lr: float) -> torch.optim.Adam:
@@ -139,6 +143,8 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
             ends=lambda _: (-math.inf, math.inf),
             beyond="",  # none are: the range rule scales them
             adam=lambda engine: fused_adam,
+            on_gpu=True,
+            exchanges=True,
         ),
     }
 )

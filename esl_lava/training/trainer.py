@@ -16,6 +16,7 @@ import torch
 from esl_lava.config import Experiment, to_toml
 from esl_lava.data.datasets import split_validation
 from esl_lava.data.samples import TrainingSamples
+from esl_lava.engines.device import choose_device
 from esl_lava.errors import ConfigError, DataError, UserError
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.build import build_to_train
@@ -92,7 +93,8 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(experiment.seed)
             topology = experiment.model.describe(data.shape, data.classes)
-            self.model = build_to_train(experiment, topology)
+            self.device = choose_device(training.device, self.kind.on_gpu)
+            self.model = build_to_train(experiment, topology).to(self.device)
         self._layers = {layer.name: layer.neurons for layer in topology.layers}
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = self.kind.adam(training.engine)(trainable, lr=training.learning_rate)
@@ -302,16 +304,19 @@ class Trainer:
         if len(own) == 0:
             for weight in sparse_weights(self.model).values():
                 weight.had_no_samples()
-            return torch.zeros((), requires_grad=True)  # a mean over nothing would be NaN
-        outputs = self.model(self.kind.encode(self.experiment, own))
-        labels = torch.from_numpy(own.labels)
+            if not self.kind.exchanges:
+                return torch.zeros((), requires_grad=True)  # a mean over nothing would be NaN
+        outputs = self.model(self.kind.encode(self.experiment, own).to(self.device))
+        if len(own) == 0:
+            return outputs.sum()
+        labels = torch.from_numpy(own.labels).to(self.device)
         loss = self.kind.loss(self.experiment, self.model, outputs, labels)
         return loss * (len(own) / len(batch))
 
     @torch.no_grad()
     def _silent(self, batch: npt.NDArray[np.int64]) -> dict[str, int]:
         """Hidden layer -> neurons without a spike in the first batch under new masks."""
-        encoded = self.kind.encode(self.experiment, self.train_data.choose(batch))
+        encoded = self.kind.encode(self.experiment, self.train_data.choose(batch)).to(self.device)
         self.model.eval()
         fired = self.kind.fired(self.experiment, self.model.layer_outputs(encoded))
         self.model.train()

@@ -1,0 +1,56 @@
+"""Layers that do not fit a data set are refused before anything slow happens."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from esl_lava.config import from_mapping
+from esl_lava.data.datasets import SHAPES, load
+from esl_lava.errors import ConfigError
+from esl_lava.experiments.layers import check_layers
+
+NETWORK = {"model": {"kind": "convolutional"}, "sparsity": {"density": 0.5}}
+
+
+def test_the_shape_of_the_digits_is_theirs() -> None:
+    digits = load("digits", "train")
+    assert SHAPES["digits"] == (digits.shape, digits.classes)
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ("8C3-AP2-8C3-AP2-AP2-8C3", None),
+        ("8C3-AP3-8C3", "AP3 on maps of 8 x 8 leaves out rows or columns, which 8C3 behind it"),
+        ("AP16-8C3", "AP16 on maps of 8 x 8: a pool has a side of 2 to 8"),
+    ],
+)
+def test_layers_are_held_against_the_data(layers: str, said: str | None) -> None:
+    experiment = from_mapping({**NETWORK, "model": {"kind": "convolutional", "layers": layers}})
+    if said is None:
+        check_layers(experiment)
+        return
+    with pytest.raises(ConfigError, match=said):
+        check_layers(experiment)
+
+
+def test_a_training_is_refused_without_importing_torch(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from esl_lava.cli.app import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n    print(end.code, 'torch' in sys.modules)"
+    )
+    settings = ("model.kind=convolutional", "model.layers=8C3-AP3-8C3")
+    options = [part for setting in settings for part in ("--set", setting)]
+    command = [sys.executable, "-c", program, "train", "--preset", "digits", *options]
+    done = subprocess.run(
+        [*command, "-o", str(tmp_path / "run")], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["2", "False"]
+    assert "leaves out rows or columns" in done.stderr
+    assert not (tmp_path / "run").exists()
