@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from esl_lava.arrays import Array, Bools
-from esl_lava.chip import DECAY_UNITY
+from esl_lava.chip import DECAY_UNITY, SPIKE_RANGE
 from esl_lava.errors import LimitError
 from esl_lava.folding import fold, fold_readout, span_of
 from esl_lava.network import INPUT, INTEGRATOR, Convolution, Cuba, Input, Layer, Matrix
@@ -41,7 +41,7 @@ def faults(layer: TrainedLayer) -> Iterator[str]:
             yield f"{broken} numbers of its normalisation are NaN or infinite"
 
 
-def lowered(layer: TrainedLayer, steps: int | None, input_bits: int) -> Layer:
+def lowered(layer: TrainedLayer, steps: int | None, input_range: tuple[int, int]) -> Layer:
     """The integer layer of a normalised one without `faults`.
 
     Raises:
@@ -54,7 +54,7 @@ def lowered(layer: TrainedLayer, steps: int | None, input_bits: int) -> Layer:
     assert sliding is not None
     mask = np.ones(weights.values.shape, bool) if weights.mask is None else weights.mask != 0
     mask = mask.reshape(weights.values.shape)
-    span = span_of(sliding.pool, input_bits if source == INPUT else 0)
+    span = span_of(sliding.pool, input_range if source == INPUT else SPIKE_RANGE)
     values = weights.values.reshape(weights.n_post, -1)
     if isinstance(layer.neuron, NormalisedReadout):
         if steps is None:

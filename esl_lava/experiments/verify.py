@@ -173,9 +173,14 @@ def _integers(ours: Encoding, expected: Network, network: Network) -> IntegerCom
     theirs = from_toml(network.provenance["config"], recorded=True).encoding
     if ours == theirs:
         return compared
-    encodings = (f"{encoding.kind} in {encoding.steps} steps" for encoding in (ours, theirs))
+    encodings = (_in_words(encoding) for encoding in (ours, theirs))
     other = IntegerDifference(None, "encoding of samples", 1, "", *encodings)
     return replace(compared, differences=(other, *compared.differences))
+
+
+def _in_words(encoding: Encoding) -> str:
+    bits = "" if encoding.bits is None else f" of {encoding.bits} bits"
+    return f"{encoding.kind}{bits} in {encoding.steps} steps"
 
 
 def _state(u: Array, v: Array, step: int, neuron: int) -> State:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from esl_lava.arrays import Bytes, Floats, Ints
-from esl_lava.chip import STATE_SHIFT, WEIGHT_SCALE
+from esl_lava.chip import SPIKE_RANGE, STATE_SHIFT, WEIGHT_SCALE
 from esl_lava.engines.neurons import fire
 from esl_lava.engines.slayer import slayer
 from esl_lava.folding import (
@@ -173,17 +173,21 @@ class SpikingCNN(nn.Module):
         topology: its layers, at least one before the readout.
         config: of its neurons.
         steps: T.
-        input_bits: 0 of spikes; else of signed pixels (`folding.span_of`).
+        input_range: the least and the largest value of an input (`folding.span_of`).
     """
 
     def __init__(
-        self, topology: Topology, config: Convolutional, steps: int, input_bits: int = 0
+        self,
+        topology: Topology,
+        config: Convolutional,
+        steps: int,
+        input_range: tuple[int, int] = SPIKE_RANGE,
     ) -> None:
         super().__init__()
         self.topology = topology
         self.register_buffer("input_shape", torch.tensor(topology.input_shape))
         for layer in topology.layers:
-            span = span_of(layer.pool, input_bits if layer.source == INPUT else 0)
+            span = span_of(layer.pool, input_range if layer.source == INPUT else SPIKE_RANGE)
             self.add_module(layer.name, Normalised(layer, config, span, steps))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -491,7 +491,7 @@ def test_accuracy_counts_by_the_summed_output(monkeypatch: pytest.MonkeyPatch) -
     images = np.array([[0], [255], [255], [0], [255]], np.uint8)
     data = Images("five", images, np.array([0, 1, 1, 1, 0]), 3, (1,))
 
-    class Model:
+    class Model(torch.nn.Module):
         """Class 1 by (-1, 2, 0) for a bright pixel; 0 and 1 equal for a dark one."""
 
         topology = describe("1", (1,), 3)
