@@ -89,7 +89,7 @@ def verify(
     _check_same_shape(exported, network, net_path)
     integers = _integers(experiment.encoding, exported, network)
     # Samples are presented as the model says; a file that says otherwise has been named.
-    network = replace(network, steps=experiment.encoding.steps)
+    network = replace(network, steps=experiment.encoding.steps, input_range=exported.input_range)
     name = experiment.data.name if dataset is None else dataset
     data = load_samples(network, name, "test", samples, VERIFIED_SAMPLES)
     spikes = np.ascontiguousarray(data.spikes(experiment.encoding))

@@ -16,7 +16,7 @@ from esl_lava.data.config import Encoding
 from esl_lava.data.datasets import load
 from esl_lava.errors import FileError, LimitError
 from esl_lava.experiments.verify import verify
-from esl_lava.export import check, lower
+from esl_lava.export import check, lower, unbounded_layers
 from esl_lava.models.build import build
 from esl_lava.models.config import Convolutional
 from esl_lava.models.convolutional import SpikingCNN
@@ -35,14 +35,14 @@ NETWORKS = {
 }
 
 
-def learnt(notation: str, shape: tuple[int, ...], steps: int, seed: int = 1) -> SpikingCNN:
-    """A network with statistics of spikes, and scales, shifts and signs of its normalisations."""
+def learnt(notation: str, shape: tuple[int, ...], encoding: Encoding, seed: int = 1) -> SpikingCNN:
+    """A network with statistics of input, and scales, shifts and signs of its normalisations."""
     torch.manual_seed(seed)
     config = Convolutional(layers=notation)
-    model = build(config, config.describe(shape, 10), encoding=Encoding(steps=steps))
+    model = build(config, config.describe(shape, 10), encoding=encoding)
     assert isinstance(model, SpikingCNN)
     for _ in range(20):
-        model(by_channel(drawn(shape, steps)))
+        model(by_channel(drawn(shape, encoding)))
     for name in model.topology.hidden_names:
         norm: Any = model.get_submodule(name).norm
         norm.weight.data = 0.7 * torch.randn(norm.weight.shape)
@@ -51,26 +51,43 @@ def learnt(notation: str, shape: tuple[int, ...], steps: int, seed: int = 1) -> 
     return model.eval()
 
 
-def drawn(shape: tuple[int, ...], steps: int, samples: int = 5) -> Any:
-    """(samples, T, inputs) spikes."""
+def drawn(shape: tuple[int, ...], encoding: Encoding, samples: int = 5) -> Any:
+    """(samples, T, inputs) spikes, or pixels that are the same at every step."""
     rng = np.random.default_rng(0)
-    return (rng.random((samples, steps, int(np.prod(shape)))) < 0.3).astype(np.uint8)
+    inputs = (samples, encoding.steps, int(np.prod(shape)))
+    if encoding.bits is None:
+        return (rng.random(inputs) < 0.3).astype(np.uint8)
+    low, high = encoding.input_range
+    pixels = rng.integers(low, high + 1, (samples, 1, inputs[2]), np.int8)
+    pixels[0], pixels[1] = low, high  # what bounds are about
+    return np.broadcast_to(pixels, inputs)
+
+
+def coded(bits: int | None, steps: int) -> Encoding:
+    """Spikes, or direct coding of so many bits."""
+    return (
+        Encoding(steps=steps) if bits is None else Encoding(kind="direct", steps=steps, bits=bits)
+    )
 
 
 def by_channel(spikes: Any) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(spikes.swapaxes(1, 2))).float()
 
 
-def lowered(model: SpikingCNN, config: Convolutional, steps: int) -> Network:
-    return lower(layers_of(config, as_arrays(model.state_dict()), {}), steps=steps)
+def lowered(model: SpikingCNN, notation: str, encoding: Encoding) -> Network:
+    layers = layers_of(Convolutional(layers=notation), as_arrays(model.state_dict()), {})
+    return lower(layers, steps=encoding.steps, input_range=encoding.input_range)
 
 
+@pytest.mark.parametrize("bits", [None, 5, 8])
 @pytest.mark.parametrize("case", NETWORKS)
-def test_evaluation_slayer_and_simulator_agree(case: str) -> None:
+def test_evaluation_slayer_and_simulator_agree(case: str, bits: int | None) -> None:
     notation, shape, steps = NETWORKS[case]
-    model, spikes = learnt(notation, shape, steps), drawn(shape, steps)
-    network = lowered(model, Convolutional(layers=notation), steps)
+    encoding = coded(bits, steps)
+    model, spikes = learnt(notation, shape, encoding), drawn(shape, encoding)
+    network = lowered(model, notation, encoding)
     check(network)
+    assert unbounded_layers(network, steps) == ()  # the range rule has seen to it
     result = simulate(network, spikes, record="all", states="all")
     assert result.u is not None
     assert result.v is not None
@@ -92,11 +109,13 @@ def test_evaluation_slayer_and_simulator_agree(case: str) -> None:
     assert 0.02 < outputs[0].mean() < 0.6
 
 
+@pytest.mark.parametrize("bits", [None, 5])
 @pytest.mark.parametrize("backend", ["lava-models", "lava"])
-def test_lava_agrees(backend: str, tmp_path: Path) -> None:
+def test_lava_agrees(backend: str, bits: int | None) -> None:
     notation, shape, steps = NETWORKS["pools, a stride, a dense layer"]
-    network = lowered(learnt(notation, shape, steps), Convolutional(layers=notation), steps)
-    spikes = drawn(shape, steps, samples=2)
+    encoding = coded(bits, steps)
+    network = lowered(learnt(notation, shape, encoding), notation, encoding)
+    spikes = drawn(shape, encoding, samples=3)
     ours = simulate(network, spikes, record="all")
     theirs = simulate(network, spikes, backend=backend, record="all")
     for name, fired in ours.spikes.items():
@@ -105,8 +124,9 @@ def test_lava_agrees(backend: str, tmp_path: Path) -> None:
 
 
 def test_pools_are_folded_into_kernels_and_rows() -> None:
-    model = learnt("6C3-AP2-8C3-AP2", (1, 8, 8), 4)
-    conv1, conv2, readout = lowered(model, Convolutional(layers="6C3-AP2-8C3-AP2"), 4).layers
+    encoding = Encoding(steps=4)
+    model = learnt("6C3-AP2-8C3-AP2", (1, 8, 8), encoding)
+    conv1, conv2, readout = lowered(model, "6C3-AP2-8C3-AP2", encoding).layers
     first, second, last = (layer.inputs[0].connections for layer in (conv1, conv2, readout))
     assert isinstance(first, Convolution)
     assert isinstance(second, Convolution)
@@ -123,7 +143,7 @@ def test_training_normalises_what_the_rounded_weights_bring() -> None:
     torch.manual_seed(0)
     config = Convolutional(layers="4C3")
     model: Any = build(config, config.describe((1, 6, 6), 3), encoding=Encoding(steps=5))
-    spikes = by_channel(drawn((1, 6, 6), 5))
+    spikes = by_channel(drawn((1, 6, 6), Encoding(steps=5)))
     block = model.conv1
     folded = block.folded()
     weight = torch.from_numpy(folded.weights * folded.scale[:, None]).float().view(4, 1, 3, 3)
@@ -142,7 +162,7 @@ def test_a_normalisation_that_scales_by_zero_learns() -> None:
     config = Convolutional(layers="4C3")
     model: Any = build(config, config.describe((1, 6, 6), 3), encoding=Encoding(steps=5))
     model.conv1.norm.weight.data[1] = 0
-    model(by_channel(drawn((1, 6, 6), 5))).sum().backward()
+    model(by_channel(drawn((1, 6, 6), Encoding(steps=5)))).sum().backward()
     assert model.conv1.norm.weight.grad[1] != 0
     assert model.conv1.folded().weights[1].any() is np.False_
 

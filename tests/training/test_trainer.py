@@ -21,6 +21,7 @@ from esl_lava.topology import describe
 from esl_lava.training import evaluation
 from esl_lava.training import trainer as training
 from esl_lava.training.evaluation import Examined, examine
+from esl_lava.training.kinds import KINDS
 from esl_lava.training.trainer import Trainer, TrainingProgress, learning_rate
 
 SAMPLES = 80  # 8 held back; 72 in batches of 30: 30, 30, 12
@@ -240,8 +241,13 @@ def test_pixels_are_coded_directly() -> None:
     shown = trainer.kind.encode(settings, trainer.train_data.take(6))
     pixels = images(trainer.train_data.take(6)).astype(int)
     assert shown.dtype == torch.float32
+    assert shown.is_contiguous()
     assert shown.tolist() == np.repeat((pixels // 16 - 8)[:, :, None], 3, axis=2).tolist()
     assert math.isfinite(float(trainer.run().history[-1]["loss"]))
+    # Of a convolutional network one step lies in memory.
+    once = KINDS["convolutional"].encode(settings, trainer.train_data.take(6))
+    assert torch.equal(once, shown)
+    assert once.untyped_storage().nbytes() == 4 * pixels.size
 
 
 @pytest.mark.parametrize(
