@@ -36,11 +36,15 @@ WEIGHT_RANGE = (-256, 254)
 BIAS_RANGE = (-4096, 4095)
 """A bias is a signed mantissa of 13 bits."""
 
-BIAS_BITS = 12
-"""An injected input is a bias; 13 bits are 12 and a sign."""
+SPIKE_RANGE = (0, 1)
+"""The least and the largest value of an input at one step, where inputs are binary spikes."""
+
+MESSAGE_BITS = 24
+"""The size of a graded spike, its sign apart, has at most so many: what Lava's ports say of
+themselves (`lava/proc/conv/models.py`, `s_in`), though Lava does not look."""
 
 LAVA_SLIDING = 127
 """Lava's convolution keeps kernel sizes, strides, paddings, dilations and groups in 8 bits."""
 
-LAVA_BIAS_BITS = 15
-"""Lava's simulator holds a bias in 16 bits, one of them the sign."""
+LAVA_BIAS_RANGE = (-(1 << 15), (1 << 15) - 1)
+"""Lava's simulator holds a bias in 16 bits."""

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esl_lava.arrays import Array, Floats, Int32s, Ints
-from esl_lava.chip import BIAS_RANGE, NEVER
+from esl_lava.chip import BIAS_RANGE, NEVER, SPIKE_RANGE
 from esl_lava.kernels.rounding import measure_rows, round_rows
 
 if TYPE_CHECKING:
@@ -152,19 +152,17 @@ class FoldedReadout(Generic[AnyRows]):
     scale: float
 
 
-def span_of(pool: int, bits: int = 0) -> Span:
+def span_of(pool: int, values: tuple[int, int] = SPIKE_RANGE) -> Span:
     """What the integers of an input can be of which a layer was trained on means of squares.
 
     Args:
         pool: side of the squares, whose integers are summed.
-        bits: 0 of spikes; else of signed pixels -2**(bits - 1) to 2**(bits - 1) - 1, trained on
-            as fractions of 2**(bits - 1).
+        values: the least and the largest integer; it was trained on fractions of the larger in
+            size: of 16, where signed pixels are -16..15.
     """
     size = pool * pool
-    if not bits:
-        return Span(0, size, 1 / size)
-    half = 1 << (bits - 1)
-    return Span(-half * size, (half - 1) * size, 1 / (half * size))
+    low, high = values
+    return Span(low * size, high * size, 1 / (max(-low, high) * size))
 
 
 def gain_and_bias(normalisation: Iterable[npt.ArrayLike], epsilon: float) -> tuple[Floats, Floats]:

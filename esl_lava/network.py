@@ -27,7 +27,14 @@ from types import MappingProxyType
 import numpy as np
 
 from esl_lava.arrays import Int32s, Ints
-from esl_lava.chip import DECAY_UNITY, MAX_DELAY, MAX_REFRACTORY, NEVER
+from esl_lava.chip import (
+    DECAY_UNITY,
+    MAX_DELAY,
+    MAX_REFRACTORY,
+    MESSAGE_BITS,
+    NEVER,
+    SPIKE_RANGE,
+)
 from esl_lava.connections import Connections, Convolution, Frozen, Injection, Matrix, frozen
 from esl_lava.topology import INPUT
 
@@ -265,8 +272,9 @@ class Network:
             network's file does not say.
         provenance: text facts stored with the network (format and package version,
             digest of the source checkpoint, configuration as TOML).
-        input_bits: 0 where inputs are spikes, 0 or 1; else inputs are integers (graded
-            spikes) of so many bits and a sign, 1..24.
+        input_range: the least and the largest value of an input at one step, at most and at
+            least 0: (0, 1) of binary spikes; of others (graded spikes) whatever 24 bits and a
+            sign hold.
 
     Raises:
         ValueError, TypeError: when layers do not fit together, or `steps` is no integer.
@@ -275,7 +283,7 @@ class Network:
     layers: tuple[Layer, ...]
     steps: int | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
-    input_bits: int = 0
+    input_range: tuple[int, int] = SPIKE_RANGE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -289,9 +297,14 @@ class Network:
         names = [layer.name for layer in self.layers]
         if len(set(names)) != len(names):
             raise ValueError(f"layer names are not unique: {', '.join(names)}")
-        object.__setattr__(self, "input_bits", operator.index(self.input_bits))
-        if not 0 <= self.input_bits <= 24:
-            raise ValueError(f"inputs of {self.input_bits} bits are outside 0..24")
+        low, high = (operator.index(end) for end in self.input_range)
+        object.__setattr__(self, "input_range", (low, high))
+        largest = (1 << MESSAGE_BITS) - 1
+        if not -largest <= low <= 0 <= high <= largest or low == high:
+            raise ValueError(
+                f"inputs in {low}..{high}: a range has 0 in it and another number, and lies within "
+                f"{-largest}..{largest}"
+            )
         self._check_sources()
 
     def _check_sources(self) -> None:
@@ -321,7 +334,7 @@ class Network:
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         # A read-only view of a dictionary cannot be pickled.
-        return Network, (self.layers, self.steps, dict(self.provenance), self.input_bits)
+        return Network, (self.layers, self.steps, dict(self.provenance), self.input_range)
 
     @property
     def first(self) -> Connections:
@@ -337,6 +350,12 @@ class Network:
     def input_shape(self) -> tuple[int, ...]:
         """(channels, rows, columns) of the input; (inputs,) where the first layer says no more."""
         return self.first.in_shape
+
+    @property
+    def message_bits(self) -> int:
+        """Bits of an input's size, its sign apart; 0 where inputs are spikes, as Lava has it."""
+        low, high = self.input_range
+        return 0 if self.input_range == SPIKE_RANGE else max(-low, high).bit_length()
 
     @property
     def readout(self) -> Layer | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from esl_lava.arrays import Ints
-from esl_lava.chip import DECAY_UNITY, NEVER, STATE_LIMIT, STATE_SHIFT
+from esl_lava.chip import DECAY_UNITY, NEVER, SPIKE_RANGE, STATE_LIMIT, STATE_SHIFT
 from esl_lava.network import INPUT, Layer, Network
 
 _FAR = 1 << 40  # no state of interest, and its product with a decay fits int64
@@ -40,7 +40,7 @@ class StateBound:
         )
 
 
-def state_bound(layer: Layer, steps: int, input_bits: int = 0) -> StateBound:
+def state_bound(layer: Layer, steps: int, input_range: tuple[int, int] = SPIKE_RANGE) -> StateBound:
     """Bounds by reachability: positive and negative weights taken apart.
 
     The lowest and highest input is repeated `steps` times; what delays and recurrent
@@ -52,10 +52,10 @@ def state_bound(layer: Layer, steps: int, input_bits: int = 0) -> StateBound:
     Args:
         layer: its neurons and all that feeds them.
         steps: T.
-        input_bits: of the network, for what comes from its input.
+        input_range: of the network, for what comes from its input.
     """
     neuron = layer.neuron
-    low, high, injected = _reach(layer, input_bits)
+    low, high, injected = _reach(layer, input_range)
     bias = np.zeros(1, np.int64) if layer.bias is None else layer.bias.astype(np.int64)
     parameters = (neuron.current_decay, neuron.voltage_decay, neuron.threshold)
     low, high, bias, i_decay, v_decay, threshold = _alike(
@@ -64,8 +64,8 @@ def state_bound(layer: Layer, steps: int, input_bits: int = 0) -> StateBound:
     fires = threshold < NEVER
     reached = []
     for a, drive, furthest, after in (
-        (low, bias - injected, np.min, np.zeros_like(threshold)),
-        (high, bias + injected, np.max, threshold << STATE_SHIFT),
+        (low, bias + injected[0], np.min, np.zeros_like(threshold)),
+        (high, bias + injected[1], np.max, threshold << STATE_SHIFT),
     ):
         u, v = np.zeros_like(low), np.zeros_like(low)
         most_u = most_v = 0
@@ -80,19 +80,17 @@ def state_bound(layer: Layer, steps: int, input_bits: int = 0) -> StateBound:
     return StateBound((u_low, u_high), (v_low, v_high))
 
 
-def _reach(layer: Layer, input_bits: int) -> tuple[Ints, Ints, int]:
-    """Least and greatest input of a step per neuron or channel, and the most injected."""
-    graded = (1 << input_bits) - 1 if input_bits else 0
-    injected = 0
+def _reach(layer: Layer, input_range: tuple[int, int]) -> tuple[Ints, Ints, tuple[int, int]]:
+    """Least and greatest input of a step per neuron or channel, and least and most injected."""
+    injected = (0, 0)
     low = high = np.zeros(1, np.int64)
     for given in layer.inputs:
+        least, most = input_range if given.source == INPUT else SPIKE_RANGE
         if given.connections.injects:
-            injected = max(1, graded)
+            injected = least, most
         negative, positive = given.connections.signed_sums()
-        if given.source == INPUT and graded:  # of either sign
-            positive = graded * (positive - negative)
-            negative = -positive
-        low, high = _sum(low, negative), _sum(high, positive)
+        low = _sum(low, most * negative + least * positive)
+        high = _sum(high, most * positive + least * negative)
     return low, high, injected
 
 
@@ -131,5 +129,5 @@ def unbounded_layers(network: Network, steps: int) -> tuple[str, ...]:
     return tuple(
         layer.name
         for layer in network.layers
-        if not state_bound(layer, steps, network.input_bits).safe
+        if not state_bound(layer, steps, network.input_range).safe
     )

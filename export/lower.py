@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from esl_lava.arrays import Array, Int32s
-from esl_lava.chip import DECAY_UNITY, WEIGHT_SCALE
+from esl_lava.chip import DECAY_UNITY, SPIKE_RANGE, WEIGHT_SCALE
 from esl_lava.errors import LimitError
 from esl_lava.export import normalised
 from esl_lava.export.time_grid import grid_threshold, grid_weights
@@ -90,7 +90,7 @@ def lower(
     *,
     steps: int | None = None,
     provenance: Mapping[str, str] | None = None,
-    input_bits: int = 0,
+    input_range: tuple[int, int] = SPIKE_RANGE,
 ) -> Network:
     """The integer network that trained layers stand for.
 
@@ -98,8 +98,8 @@ def lower(
         layers: in order; not changed.
         steps: T the network is presented a sample; neurons that fire once need it.
         provenance: text facts to carry along.
-        input_bits: 0 of spikes; else of signed pixels, -2**(bits - 1) to 2**(bits - 1) - 1, of
-            which normalised layers were trained on fractions.
+        input_range: the least and the largest value of an input at one step; normalised layers
+            were trained on fractions of it (`folding.span_of`).
 
     Raises:
         LimitError: naming all layers that the integer network cannot express, and those whose
@@ -115,12 +115,12 @@ def lower(
     if faults:
         raise LimitError(faults)
     lowered = tuple(
-        normalised.lowered(layer, steps, input_bits)
+        normalised.lowered(layer, steps, input_range)
         if isinstance(layer.neuron, normalised.NEURONS)
         else _lowered(layer, steps)
         for layer in layers
     )
-    return Network(lowered, steps, provenance or {}, input_bits)
+    return Network(lowered, steps, provenance or {}, input_range)
 
 
 def _faults(layer: TrainedLayer, known: Collection[str]) -> Iterator[str]:

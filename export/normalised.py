@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from esl_lava.arrays import Array, Bools, Int32s
-from esl_lava.chip import DECAY_UNITY
+from esl_lava.chip import DECAY_UNITY, SPIKE_RANGE
 from esl_lava.errors import LimitError
 from esl_lava.folding import LARGEST_WEIGHT, HostRows, Weighing, fold, fold_readout, span_of
 from esl_lava.network import INPUT, INTEGRATOR, Convolution, Cuba, Input, Layer, Matrix
@@ -46,7 +46,7 @@ def faults(layer: TrainedLayer) -> Iterator[str]:
         yield f"{broken} numbers of its normalisation are NaN or infinite"
 
 
-def lowered(layer: TrainedLayer, steps: int | None, input_bits: int) -> Layer:
+def lowered(layer: TrainedLayer, steps: int | None, input_range: tuple[int, int]) -> Layer:
     """The integer layer of a normalised one without `faults`.
 
     Raises:
@@ -57,7 +57,7 @@ def lowered(layer: TrainedLayer, steps: int | None, input_bits: int) -> Layer:
         source: one for source, one in layer.inputs.items() if isinstance(one, NormalisedWeights)
     }
     spans = {
-        source: span_of(one.sliding.pool, input_bits if source == INPUT else 0)
+        source: span_of(one.sliding.pool, input_range if source == INPUT else SPIKE_RANGE)
         for source, one in weighted.items()
     }
     if isinstance(layer.neuron, NormalisedReadout):

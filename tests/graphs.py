@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from esl_lava.arrays import Int32s
+from esl_lava.chip import SPIKE_RANGE
 from esl_lava.network import INPUT, Connections, Cuba, Input, Layer, Matrix, Network
 
 
@@ -32,7 +33,7 @@ def a_network(
     layers: Sequence[Layer],
     steps: int | None = None,
     provenance: Mapping[str, str] | None = None,
-    input_bits: int = 0,
+    input_range: tuple[int, int] = SPIKE_RANGE,
 ) -> Network:
     """A network in which the first input of each layer is the layer before."""
     chained = []
@@ -41,7 +42,7 @@ def a_network(
         first, *further = layer.inputs
         chained.append(replace(layer, inputs=(replace(first, source=before), *further)))
         before = layer.name
-    return Network(tuple(chained), steps, provenance or {}, input_bits)
+    return Network(tuple(chained), steps, provenance or {}, input_range)
 
 
 def matrix(layer: Layer) -> Matrix:

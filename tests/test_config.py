@@ -304,6 +304,7 @@ def test_a_single_spike_network():
     [
         ("two_times", "rate", "encoding.kind rate: a single_spike network needs inputs that spike"),
         ("two_times", "constant", "encoding.kind constant: a single_spike network needs inputs"),
+        ("two_times", "direct", "encoding.kind direct: a single_spike network needs inputs that"),
         ("decay = 0.04", "decay = 1.0", "model.current_decay 1.0: a single_spike network needs a"),
         ("decay = 0.04", "decay = 0.0001", "model.current_decay 0.0001: a single_spike network"),
         ("current_decay = 0.04", "", "model.current_decay is missing"),

@@ -18,6 +18,7 @@ from esl_lava.folding import (
     HostRows,
     Span,
     Weighing,
+    span_of,
 )
 from esl_lava.folding import fold as fold_inputs
 from esl_lava.folding import fold_readout as fold_rows
@@ -69,6 +70,21 @@ def test_pooled_spikes_and_pixels_have_their_units() -> None:
     assert pixel is not None
     assert (four.threshold, pixel.threshold) == (254 * 16, 254 * 64)
     assert four.weights.tolist() == pixel.weights.tolist() == [[254]]
+
+
+@pytest.mark.parametrize(
+    ("pool", "values", "span"),
+    [
+        (1, (0, 1), SPIKES),
+        (2, (0, 1), Span(0, 4, 1 / 4)),
+        (1, (-16, 15), Span(-16, 15, 1 / 16)),
+        (2, (-16, 15), Span(-64, 60, 1 / 64)),
+        (1, (0, 3), Span(0, 3, 1 / 3)),
+        (1, (-1, 7), Span(-1, 7, 1 / 7)),
+    ],
+)
+def test_spans_of_means_of_fractions(pool: int, values: tuple[int, int], span: Span) -> None:
+    assert span_of(pool, values) == span
 
 
 @pytest.mark.parametrize(

@@ -490,20 +490,35 @@ def skipping(source, n_pre, name="b"):
     return a_layer(name, Matrix.from_dense(np.ones((4, 2), int)), LIF, skips=[skip])
 
 
+SPIKES = (0, 1)
+
+
 @pytest.mark.parametrize(
-    ("layers", "bits", "message"),
+    ("layers", "ends", "message"),
     [
-        ((layer("a"), skipping("c", 4)), 0, "layer b: 'c' feeds it, but is not before it"),
-        ((layer("a"), skipping("a", 3)), 0, "layer b expects 3 inputs from a, which has 2 neurons"),
-        ((layer("a"), skipping(INPUT, 2)), 0, "layer b expects 2 inputs from input, which has 3"),
-        ((layer("a"), a_layer("b", Injection((2,)), LIF)), 0, "layer b takes injected input"),
-        ((layer("a"),), 25, "inputs of 25 bits are outside 0..24"),
-        ((layer("a"),), -1, "inputs of -1 bits"),
+        ((layer("a"), skipping("c", 4)), SPIKES, "layer b: 'c' feeds it, but is not before it"),
+        (
+            (layer("a"), skipping("a", 3)),
+            SPIKES,
+            "layer b expects 3 inputs from a, which has 2 neurons",
+        ),
+        (
+            (layer("a"), skipping(INPUT, 2)),
+            SPIKES,
+            "layer b expects 2 inputs from input, which has 3",
+        ),
+        ((layer("a"), a_layer("b", Injection((2,)), LIF)), SPIKES, "layer b takes injected input"),
+        ((layer("a"),), (0, 1 << 24), "inputs in 0..16777216: a range has 0 in it and another"),
+        ((layer("a"),), (-(1 << 24), 0), "and lies within -16777215..16777215"),
+        ((layer("a"),), (1, 3), "inputs in 1..3: "),
+        ((layer("a"),), (-3, -1), "inputs in -3..-1: "),
+        ((layer("a"),), (0, 0), "inputs in 0..0: "),
+        ((layer("a"),), (0,), "not enough values"),
     ],
 )
-def test_skips_and_inputs_that_do_not_fit(layers, bits, message):
+def test_skips_and_inputs_that_do_not_fit(layers, ends, message):
     with pytest.raises(ValueError, match=message):
-        a_network(layers, input_bits=bits)
+        a_network(layers, input_range=ends)
 
 
 def test_a_network_counts_all_its_parts():

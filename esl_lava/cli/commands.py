@@ -371,7 +371,7 @@ def energy(
             found,
             by_device,
             prices.disagreements(by_device),
-            neurobench=None if network.input_bits else neurobench.metrics(network, counts),
+            neurobench=None if network.message_bits else neurobench.metrics(network, counts),
             training=None
             if training is None
             else prices.cost_of_training(training, network, counts),

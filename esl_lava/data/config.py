@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from esl_lava.chip import SPIKE_RANGE
 from esl_lava.tomlfile import TomlTable
 
 DIRECT_BITS = 5
@@ -43,6 +44,14 @@ class Encoding(TomlTable):
         description=f"of direct coding alone, {DIRECT_BITS} where nothing is said: a pixel becomes "
         "(pixel >> (8 - bits)) - 2^(bits - 1), for 5 bits -16..15",
     )
+
+    @property
+    def input_range(self) -> tuple[int, int]:
+        """The least and the largest value that it gives a network's input at one step."""
+        if self.bits is None:
+            return SPIKE_RANGE
+        half = 1 << (self.bits - 1)
+        return -half, half - 1
 
     @model_validator(mode="before")
     @classmethod

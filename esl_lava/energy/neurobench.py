@@ -52,7 +52,7 @@ def synaptic_operations(
         DataError: when `inputs` are not those that were counted, or missing.
     """
     if inputs is None:
-        if network.input_bits:
+        if network.message_bits:
             raise DataError("operations on graded inputs are told apart by their values: give them")
         inputs = np.zeros((counts.samples, counts.steps, 0), np.uint8)
     given = np.asarray(inputs)

@@ -34,7 +34,7 @@ from esl_lava.network import Network
 from esl_lava.results.evaluation import Evaluation, Recording
 from esl_lava.results.mapped import Activity
 from esl_lava.simulate import Result, backend_options, simulate
-from esl_lava.simulate.result import Progress, joined, sops_by_sample
+from esl_lava.simulate.result import Progress, checked_input, joined, sops_by_sample
 
 ENCODED_BYTES = 64 << 20
 """Samples are encoded and run in portions whose spikes fit this, whatever their number."""
@@ -192,8 +192,8 @@ def evaluate(
         own: dict[str, Any] = dict(options)
         if show is not None and "progress" in backend_options(backend):
             own["progress"] = lambda done, _, before=here.start: show(before + done, len(samples))
-        given = samples.choose(here).spikes(encoding)
-        inputs = np.ascontiguousarray(driven(network, given))
+        # Once and for all in the type and order that simulators take.
+        inputs = checked_input(network, driven(network, samples.choose(here).spikes(encoding)))
         start = time.perf_counter()
         result = simulate(network, inputs, backend, record="all" if recorded else None, **own)
         seconds += time.perf_counter() - start
@@ -245,12 +245,13 @@ def _portions(
     """
     steps = samples.choose(slice(1)).spikes(encoding).shape[1]
     widest = max(network.inputs, *(layer.neurons for layer in network.layers))
+    taken = network.inputs * (4 if network.message_bits else 1)  # bytes, of `checked_input`
     total = len(samples)
     recorded = probes.recorded(total)
     start = 0
     for stop in sorted({min(probes.activity, total), recorded, total} - {0}):
         kept = start < recorded
-        each = steps * (4 * widest if kept else network.inputs)
+        each = steps * (4 * widest if kept else taken)
         size = max(1, ENCODED_BYTES // max(1, each))
         for begin in range(start, stop, size):
             yield slice(begin, min(begin + size, stop)), kept

@@ -78,7 +78,12 @@ def lowered(model_path: Path) -> Network:
         "config": to_toml(experiment),
         **samedata.facts(saved.data),
     }
-    network = lower(trained_layers(saved), steps=steps, provenance=provenance)
+    network = lower(
+        trained_layers(saved),
+        steps=steps,
+        provenance=provenance,
+        input_range=experiment.encoding.input_range,
+    )
     pause = max(layer.neuron.refractory for layer in network.layers)
     if pause > LOIHI1_REFRACTORY:
         _logger.warning(

@@ -33,7 +33,7 @@ def compare_integers(expected: Network, found: Network) -> IntegerComparison:
     differences = []
     for what, due, said in (
         ("number of steps", expected.steps, found.steps or expected.steps),
-        ("number of input bits", expected.input_bits, found.input_bits),
+        ("range of inputs", _ends(expected), _ends(found)),
     ):
         if due != said:
             differences.append(IntegerDifference(None, what, 1, "", due, said))
@@ -50,6 +50,11 @@ def compare_integers(expected: Network, found: Network) -> IntegerComparison:
         compared += sum(kind.stored for kind in ours.wiring)
         compared += sum(value.size for value in values.values())
     return IntegerComparison(compared, tuple(differences))
+
+
+def _ends(network: Network) -> str:
+    low, high = network.input_range
+    return f"{low}..{high}"
 
 
 def _layers(network: Network) -> list[tuple[str, int]]:

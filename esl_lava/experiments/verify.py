@@ -89,7 +89,7 @@ def verify(
     _check_same_shape(exported, network, net_path)
     integers = _integers(experiment.encoding, exported, network)
     # Samples are presented as the model says; a file that says otherwise has been named.
-    network = replace(network, steps=experiment.encoding.steps)
+    network = replace(network, steps=experiment.encoding.steps, input_range=exported.input_range)
     name = experiment.data.name if dataset is None else dataset
     data = load_samples(network, name, "test", samples, VERIFIED_SAMPLES)
     spikes = np.ascontiguousarray(data.spikes(experiment.encoding))
@@ -173,9 +173,14 @@ def _integers(ours: Encoding, expected: Network, network: Network) -> IntegerCom
     theirs = from_toml(network.provenance["config"], recorded=True).encoding
     if ours == theirs:
         return compared
-    encodings = (f"{encoding.kind} in {encoding.steps} steps" for encoding in (ours, theirs))
+    encodings = (_in_words(encoding) for encoding in (ours, theirs))
     other = IntegerDifference(None, "encoding of samples", 1, "", *encodings)
     return replace(compared, differences=(other, *compared.differences))
+
+
+def _in_words(encoding: Encoding) -> str:
+    bits = "" if encoding.bits is None else f" of {encoding.bits} bits"
+    return f"{encoding.kind}{bits} in {encoding.steps} steps"
 
 
 def _state(u: Array, v: Array, step: int, neuron: int) -> State:

@@ -59,7 +59,7 @@ def build(
         case Convolutional():
             if sparse_layers or encoding is None:
                 raise ValueError("a convolutional network stores dense weights, of an encoding")
-            return SpikingCNN(topology, config, encoding.steps)
+            return SpikingCNN(topology, config, encoding.steps, encoding.input_range)
 
 
 def build_to_train(experiment: Experiment, topology: Topology) -> SpikingNetwork:

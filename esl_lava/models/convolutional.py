@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from esl_lava.arrays import Array, Bytes, Floats, Ints
-from esl_lava.chip import DECAY_UNITY, STATE_SHIFT, WEIGHT_SCALE
+from esl_lava.chip import DECAY_UNITY, SPIKE_RANGE, STATE_SHIFT, WEIGHT_SCALE
 from esl_lava.engines.integers import integrate, weighted, weighted_sums
 from esl_lava.engines.native import DeviceRows, Leak, normalise
 from esl_lava.engines.native import fire as native_fire
@@ -101,7 +101,7 @@ class SpikingCNN(nn.Module):
         topology: its layers, at least one before the readout.
         config: of its neurons.
         steps: T.
-        input_bits: 0 of spikes; else of signed pixels (`folding.span_of`).
+        input_range: the least and the largest value of an input (`folding.span_of`).
 
     Attributes:
         native: whether training passes are plain torch's (`engines/native.py`) on a CPU too; on
@@ -109,14 +109,18 @@ class SpikingCNN(nn.Module):
     """
 
     def __init__(
-        self, topology: Topology, config: Convolutional, steps: int, input_bits: int = 0
+        self,
+        topology: Topology,
+        config: Convolutional,
+        steps: int,
+        input_range: tuple[int, int] = SPIKE_RANGE,
     ) -> None:
         super().__init__()
         self.topology, self.config, self.steps = topology, config, steps
         self.native = False
         self.register_buffer("input_shape", torch.tensor(topology.input_shape))
         for part in topology.weighted:
-            span = span_of(part.pool, input_bits if part.source == INPUT else 0)
+            span = span_of(part.pool, input_range if part.source == INPUT else SPIKE_RANGE)
             self.add_module(part.name, NormalisedInput(part, span))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from esl_lava.chip import BIAS_BITS, BIAS_RANGE, LAVA_SLIDING, WEIGHT_RANGE
+from esl_lava.chip import BIAS_RANGE, LAVA_SLIDING, WEIGHT_RANGE
 from esl_lava.errors import LimitError
 from esl_lava.netfile.lava_weights import effective_weights
 from esl_lava.netfile.writer import beyond_netx
@@ -117,10 +117,11 @@ def check(network: Network) -> None:
     """
     broken = violations(network)
     first = network.layers[0]
-    if network.first.injects and network.input_bits > BIAS_BITS:
+    (low, high), (least, most) = network.input_range, BIAS_RANGE
+    if network.first.injects and not least <= low <= high <= most:
         broken.append(
-            f"layer 0 ({first.name}): injected input of {network.input_bits} bits exceeds "
-            f"{BIAS_BITS} (13-bit mantissa)"
+            f"layer 0 ({first.name}): injected input in {low}..{high} is outside {least}..{most} "
+            "(13-bit mantissa)"
         )
     if broken:
         raise LimitError(broken)

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from esl_lava.arrays import Array, Bools
-from esl_lava.chip import LAVA_BIAS_BITS
+from esl_lava.chip import LAVA_BIAS_RANGE, MESSAGE_BITS, SPIKE_RANGE
 from esl_lava.connections import frozen
 from esl_lava.errors import FileError
 from esl_lava.netfile.limits import violations
@@ -39,6 +39,7 @@ from esl_lava.netfile.writer import (
     MAX_TEXTS,
     digest,
     netx_type,
+    range_of_bits,
     source_in_netx,
 )
 from esl_lava.network import Connections, Convolution, Injection, Input, Layer, Matrix, Network
@@ -108,12 +109,20 @@ def _network(
     walk = _Walk(blocks, subgroup(ours, "layer"))
     layers = walk.layers(len(blocks))
     steps = attribute(ours, "steps", int) if "steps" in ours.attrs else None
-    bits = attribute(ours, "input_bits", int)
-    network = Network(tuple(layers), steps, _provenance(ours), bits)
+    network = Network(tuple(layers), steps, _provenance(ours), _input_range(ours))
     if digest(network) != attribute(ours, "digest", str):
         raise RefusedError("its digest does not match its data: the file was changed or damaged")
     kept = [layer for layer, place in zip(layers, walk.places) if place < groups]
-    return Network(tuple(kept), steps, network.provenance, bits)
+    return replace(network, layers=tuple(kept))
+
+
+def _input_range(ours: h5py.Group) -> tuple[int, int]:
+    if "input_low" in ours.attrs:
+        return attribute(ours, "input_low", int), attribute(ours, "input_high", int)
+    bits = attribute(ours, "input_bits", int)
+    if not 0 <= bits <= MESSAGE_BITS:
+        raise RefusedError(f"inputs of {bits} bits are outside 0..{MESSAGE_BITS}")
+    return range_of_bits(bits)
 
 
 def _of_others(
@@ -122,8 +131,8 @@ def _of_others(
     """The network of a file that lava-dl or a hand wrote."""
     walk = _Walk(blocks, given=input_shape)
     layers = walk.layers(groups)
-    bits = LAVA_BIAS_BITS if layers[0].inputs[0].connections.injects else 0
-    network = Network(tuple(layers), None, walk.facts, bits)
+    injects = layers[0].inputs[0].connections.injects
+    network = Network(tuple(layers), None, walk.facts, LAVA_BIAS_RANGE if injects else SPIKE_RANGE)
     if broken := violations(network):
         raise RefusedError("; ".join(broken))
     return network

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esl_lava.arrays import Array, Ints
+from esl_lava.chip import SPIKE_RANGE
 from esl_lava.errors import FileError, LimitError
 from esl_lava.files import replace_file
 from esl_lava.netfile.safe import MAX_TEXT
@@ -149,7 +150,8 @@ def digest(network: Network) -> str:
     for key in sorted(network.provenance):
         _feed(sha, key)
         _feed(sha, network.provenance[key])
-    _feed(sha, f"steps={network.steps} input_bits={network.input_bits}")
+    inputs = " ".join(f"{key}={value}" for key, value in _input_as_stored(network).items())
+    _feed(sha, f"steps={network.steps} {inputs}")
     for before, layer in zip((None, *network.layers), network.layers):
         first, skips, recurrent = layer.inputs[0], layer.feeding[1:], layer.recurrent
         _feed(sha, layer.name)
@@ -170,6 +172,23 @@ def digest(network: Network) -> str:
             if skip.delays is not None:
                 _feed_values(sha, skip.delays)
     return sha.hexdigest()
+
+
+def range_of_bits(bits: int) -> tuple[int, int]:
+    """What `input_bits` of a file means: 0 spikes, else integers of so many bits and a sign."""
+    return (1 - (1 << bits), (1 << bits) - 1) if bits else SPIKE_RANGE
+
+
+def _input_as_stored(network: Network) -> dict[str, int]:
+    """The attributes that say what inputs can be.
+
+    A range that `input_bits` can say is said by it, as in files from before there were others,
+    whose digests and bytes stay what they were.
+    """
+    if network.input_range == range_of_bits(network.message_bits):
+        return {"input_bits": network.message_bits}
+    low, high = network.input_range
+    return {"input_low": low, "input_high": high}
 
 
 def _feed_connections(sha: hashlib._Hash, c: Connections) -> None:
@@ -207,7 +226,7 @@ def _write(network: Network, file: h5py.File) -> None:
     ours = file.create_group(GROUP)
     ours.attrs["format_version"] = FORMAT_VERSION
     ours.attrs["digest"] = _text(digest(network))
-    ours.attrs["input_bits"] = network.input_bits
+    ours.attrs.update(_input_as_stored(network))
     if network.steps is not None:
         ours.attrs["steps"] = network.steps
     for key, value in sorted(network.provenance.items()):

@@ -73,7 +73,7 @@ class _Prepared:
         item, unit: bytes of its sums, and what they are multiples of.
     """
 
-    def __init__(self, layer: Layer, orders: Mapping[str, Ints | None], bits: int) -> None:
+    def __init__(self, layer: Layer, orders: Mapping[str, Ints | None], graded: bool) -> None:
         self.layer = layer
         self.sizes = layer_sizes(layer)
         self.order = place_order(layer.inputs[0].connections)
@@ -85,14 +85,14 @@ class _Prepared:
                 self.injected = given
                 continue
             synapses = Synapses(given.connections, orders[given.source], layer.late(given))
-            graded = bits > 0 and given.source == INPUT
-            kinds = ("scattered",) if graded else synapses.kinds()
+            valued = graded and given.source == INPUT
+            kinds = ("scattered",) if valued else synapses.kinds()
             moved = _between(synapses.order, self.order)
             # A copy: numba would compile anew for what cannot be written.
             delays = None if given.delays is None else given.delays[place].copy()
             self.parts.append(_Part(given.source, synapses, kinds, moved, delays))
-        graded = bits > 0 and any(part.source == INPUT for part in self.parts)
-        plain = len(layer.inputs) == 1 and self.injected is None and not graded
+        valued = graded and any(part.source == INPUT for part in self.parts)
+        plain = len(layer.inputs) == 1 and self.injected is None and not valued
         small = plain and self.parts[0].synapses.exact16
         self.item = 2 if small else 4
         self.unit = self.parts[0].synapses.unit if small else 1
@@ -142,7 +142,7 @@ def prepare(network: Network) -> list[_Prepared]:
         orders: dict[str, Ints | None] = {INPUT: None}
         layers = []
         for layer in network.layers:
-            layers.append(_Prepared(layer, orders, network.input_bits))
+            layers.append(_Prepared(layer, orders, network.message_bits > 0))
             orders[layer.name] = layers[-1].order
         _prepared[network] = layers
     return _prepared[network]

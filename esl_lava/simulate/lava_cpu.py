@@ -156,7 +156,7 @@ def _jobs(
         "parent": os.getpid(),
         "path": str(path.resolve()),
         "inputs": str(folder / "inputs.npy"),
-        "input_bits": network.input_bits,
+        "message_bits": network.message_bits,
         # (columns, rows, channels), which netx has to be told where the file does not say it.
         "input_shape": list(network.input_shape[::-1]) if network.first.shares else None,
         "injected": network.first.injects,

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from esl_lava.arrays import Array, Bytes, Int32s
-from esl_lava.chip import LAVA_BIAS_BITS, LAVA_SLIDING, STATE_SHIFT
+from esl_lava.chip import LAVA_BIAS_RANGE, LAVA_SLIDING, STATE_SHIFT
 from esl_lava.errors import BackendError
 from esl_lava.network import INPUT, Connections, Convolution, Input, Layer, Matrix, Network
 from esl_lava.simulate.result import Progress, Result, count, decide, decisive
@@ -67,7 +67,7 @@ def run(
         shape = (samples, steps, layer.neurons)
         spikes = np.empty(shape, np.uint8)
         trace = np.empty((2, *shape) if traced else (2, samples, 0, 0), np.int32)
-        stepped = _Stepped(layer, network.input_bits, sparse)
+        stepped = _Stepped(layer, network.message_bits, sparse)
         for sample in range(samples):
             sources = {name: array[sample] for name, array in arriving.items()}
             stepped.run(sources, spikes[sample], trace[:, sample])
@@ -128,7 +128,7 @@ def _wide_bias(layer: Layer, inputs: Array) -> Iterator[str]:
     if layer.inputs[0].connections.injects:
         driven = bias + np.stack([inputs.min(axis=(0, 1)), inputs.max(axis=(0, 1))])
         low, high = min(low, int(driven.min())), max(high, int(driven.max()))
-    least, most = -1 << LAVA_BIAS_BITS, (1 << LAVA_BIAS_BITS) - 1
+    least, most = LAVA_BIAS_RANGE
     for value in sorted({low, high}):
         if not least <= value <= most:
             yield (
@@ -308,9 +308,9 @@ def _neurons(layer: Layer, bias: Array) -> Any:
 class _Stepped:
     """A layer as Lava's models: synapses into one neuron port, and the neurons."""
 
-    def __init__(self, layer: Layer, input_bits: int, sparse: bool) -> None:
+    def __init__(self, layer: Layer, message_bits: int, sparse: bool) -> None:
         def built(given: Input) -> _Synapse:
-            return _synapse(given, input_bits if given.source == INPUT else 0, sparse)
+            return _synapse(given, message_bits if given.source == INPUT else 0, sparse)
 
         injected = [given.source for given in layer.feeding if given.connections.injects]
         self._injected = injected[0] if injected else None

@@ -66,7 +66,7 @@ class Task(TypedDict):
     parent: int
     path: str
     inputs: str
-    input_bits: int
+    message_bits: int
     input_shape: list[int] | None
     injected: bool
     steps: int
@@ -99,7 +99,7 @@ def main(job: Path) -> None:
     with contextlib.redirect_stdout(remarks):  # of netx, about weights it clips
         net = netx.hdf5.Network(
             net_config=task["path"],
-            input_message_bits=task["input_bits"],
+            input_message_bits=task["message_bits"],
             input_shape=task["input_shape"] and tuple(task["input_shape"]),
             reset_interval=task["interval"],
             reset_offset=1,

@@ -186,12 +186,12 @@ def _run(
     total = samples * steps + len(network.layers)
     net = netx.hdf5.Network(
         net_config=str(path),
-        input_message_bits=network.input_bits,
+        input_message_bits=network.message_bits,
         reset_interval=steps,
         reset_offset=1,
     )
     adapter = (PyToN3ConvAdapter if network.first.shares else PyToNxAdapter)(
-        shape=net.inp.shape, num_message_bits=network.input_bits
+        shape=net.inp.shape, num_message_bits=network.message_bits
     )
     player = source.RingBuffer(data=_played(inputs, net.inp.shape, total))
     player.s_out.connect(adapter.inp)

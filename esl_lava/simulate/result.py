@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from esl_lava.arrays import Array, Bytes, Int32s, Ints
 from esl_lava.arrivals import by_steps_left, crossed, fan_out
-from esl_lava.chip import DECAY_UNITY, STATE_LIMIT, STATE_SHIFT
+from esl_lava.chip import DECAY_UNITY, SPIKE_RANGE, STATE_LIMIT, STATE_SHIFT
 from esl_lava.counts import Counts, LayerCounts
 from esl_lava.errors import DataError
 from esl_lava.network import INPUT, Layer, Network
@@ -72,14 +72,13 @@ def checked_input(network: Network, spikes: npt.ArrayLike) -> Array:
         raise DataError(fault)
     if network.steps is not None and steps != network.steps:
         raise DataError(f"spikes have {steps} steps, the network is presented {network.steps}")
-    bits = network.input_bits
-    least, most = (1 - (1 << bits), (1 << bits) - 1) if bits else (0, 1)
-    if array.dtype != bool:
-        low, high = int(array.min()), int(array.max())
-        if low < least or high > most:
-            allowed = f"integers in {least}..{most}" if bits else "0 or 1"
-            raise DataError(f"spikes must be {allowed}, found {low if low < least else high}")
-    dtype = np.int32 if bits else np.uint8
+    least, most = network.input_range
+    low, high = int(array.min()), int(array.max())
+    if low < least or high > most:
+        binary = network.input_range == SPIKE_RANGE
+        allowed = "0 or 1" if binary else f"integers in {least}..{most}"
+        raise DataError(f"spikes must be {allowed}, found {low if low < least else high}")
+    dtype = np.int32 if network.message_bits else np.uint8
     return np.ascontiguousarray(array.reshape(samples, steps, inputs), dtype)
 
 

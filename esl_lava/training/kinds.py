@@ -60,9 +60,17 @@ def fused_adam(weights: Iterable[torch.nn.Parameter], lr: float) -> torch.optim.
 
 def _spikes(experiment: Experiment, samples: TrainingSamples) -> torch.Tensor:
     """(batch, inputs, T) float of 0 and 1 or of pixels, contiguous, as SLAYER has its axes."""
-    given = samples.spikes(experiment.encoding)
+    return _inputs(experiment, samples).contiguous()
+
+
+def _inputs(experiment: Experiment, samples: TrainingSamples) -> torch.Tensor:
+    """(batch, inputs, T) float; what is the same at every step has the memory of one, repeated."""
+    given = samples.spikes(experiment.encoding).swapaxes(1, 2)
+    if given.strides[2] == 0:
+        step = torch.from_numpy(given[:, :, 0].astype(np.float32))
+        return step[:, :, None].expand(*given.shape)
     spikes = torch.from_numpy(np.require(given, requirements="W"))  # torch warns of what is not
-    return spikes.transpose(1, 2).float().contiguous()
+    return spikes.float().contiguous()
 
 
 def _tet(
@@ -135,7 +143,7 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
             adam=lambda engine: torch.optim.Adam,
         ),
         "convolutional": Kind[SpikingCNN](
-            encode=_spikes,
+            encode=_inputs,
             loss=_tet,
             decide=lambda outputs: outputs.sum(dim=2).argmax(dim=1),
             fired=lambda _, outputs: [spikes.sum(dim=(0, 2)) > 0 for spikes in outputs[:-1]],

@@ -316,7 +316,7 @@ def test_run_on_lava_with_its_options(
 def test_a_layer_without_synapses_has_no_density(tmp_path: Path, invoke: Command) -> None:
     driven = a_layer("in", Injection((3,)), Cuba(4096, 4096, 5))
     readout = a_layer("out", Matrix.from_dense(np.full((2, 3), 2)), INTEGRATOR)
-    netfile.write(a_network((driven, readout), input_bits=8), tmp_path / "net.h5")
+    netfile.write(a_network((driven, readout), input_range=(-255, 255)), tmp_path / "net.h5")
     np.save(tmp_path / "drive.npy", np.full((1, 4, 3), 200))
     done = invoke("run", tmp_path / "net.h5", "--data", tmp_path / "drive.npy")
     assert done.code == 0, done.err

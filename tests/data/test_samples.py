@@ -100,6 +100,19 @@ def test_direct_coding_gives_the_pixels_at_every_step(
     assert spikes.max() < 2 ** (bits - 1)
 
 
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        *(Encoding(kind=kind, steps=9) for kind in ENCODERS),
+        *(Encoding(kind="direct", bits=b) for b in range(2, 9)),
+    ],
+)
+def test_an_encoding_says_the_range_of_what_it_makes(encoding: Encoding) -> None:
+    every = images_of(np.arange(256, dtype=np.uint8)[:, None].repeat(6, axis=1))
+    spikes = every.spikes(encoding)
+    assert (spikes.min(), spikes.max()) == encoding.input_range
+
+
 def test_direct_coding_has_no_first_spikes() -> None:
     images = images_of(np.zeros((1, 6), np.uint8))
     with pytest.raises(DataError, match=r"few: encoding\.kind 'direct' gives pixels at every step"):

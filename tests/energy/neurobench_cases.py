@@ -51,7 +51,7 @@ def graded() -> tuple[Network, Any]:
     network, _ = mlp()
     given = np.random.default_rng(3).integers(-4, 5, (6, 7, 40))
     given[:, 2] = given[:, 2].clip(-1, 1)  # a call whose inputs are not graded
-    return replace(network, input_bits=3), given
+    return replace(network, input_range=(-4, 4)), given
 
 
 def recurrent() -> tuple[Network, Any]:
@@ -113,7 +113,8 @@ def skipped() -> tuple[Network, Any]:
 
 def graded_and_delayed() -> tuple[Network, Any]:
     network, _ = delayed()
-    return replace(network, input_bits=3), np.random.default_rng(7).integers(-4, 5, (5, 6, 15))
+    inputs = np.random.default_rng(7).integers(-4, 5, (5, 6, 15))
+    return replace(network, input_range=(-4, 4)), inputs
 
 
 CASES = {

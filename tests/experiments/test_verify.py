@@ -293,8 +293,8 @@ TAMPERED: dict[str, tuple[Callable[[Network], Network], str]] = {
     ),
     "steps": (lambda n: dataclasses.replace(n, steps=n.steps + 1), "network: number of steps is "),
     "graded input": (
-        lambda n: dataclasses.replace(n, input_bits=1),
-        "network: number of input bits is 1 in the file, 0 in the model",
+        lambda n: dataclasses.replace(n, input_range=(-16, 15)),
+        "network: range of inputs is -16..15 in the file, 0..1 in the model",
     ),
     "encoding": (slower, "network: encoding of samples is "),
 }

@@ -184,14 +184,13 @@ def test_bounds_over_very_many_steps_do_not_overflow_themselves():
 @pytest.mark.parametrize("seed", range(40))
 def test_no_network_leaves_its_bounds(seed):
     drawn = random_network(seed)
-    network = a_network(drawn.layers, None, {}, drawn.input_bits % 4)
     rng = np.random.default_rng(seed)
-    most = max(1, (1 << network.input_bits) - 1)
-    low = -most if network.input_bits else 0
-    inputs = rng.integers(low, most + 1, (1, 64, network.inputs))
+    low, high = ((0, 1), (-7, 7), (-4, 3), (0, 5), (-2, 0))[seed % 5]
+    network = a_network(drawn.layers, None, {}, (low, high))
+    inputs = rng.integers(low, high + 1, (1, 64, network.inputs))
     trace = reference.simulate(network, inputs)
     for one in network.layers:
-        bound = state_bound(one, 64, network.input_bits)
+        bound = state_bound(one, 64, network.input_range)
         if bound.safe:
             assert trace.overflows[one.name] == (0, 0)
             # v is 0 where a neuron has just fired, so it may only fall short of the bound.
@@ -205,12 +204,17 @@ def test_bounds_of_convolutions_by_hand():
     assert state_bound(one, 1) == StateBound((-32 * 64, 24 * 64), (-35 * 64, 21 * 64))
     assert state_bound(one, 2) == StateBound((-32 * 64, 24 * 64), (-70 * 64, 42 * 64))
     # Graded input of either sign, up to 3: channel 0 may sum to 7 * 3, channel 1 to 56 * 3.
-    graded = state_bound(one, 1, 2)
+    even = (-3, 3)
+    graded = state_bound(one, 1, even)
     assert graded == StateBound((-168 * 64, 168 * 64), (-171 * 64, 165 * 64))
-    assert state_bound(fed_by(one, "layer0"), 1, 2) == state_bound(one, 1)
+    # Pixels of -4..3: channel 1 may sum to 24 * -4 - 32 * 3 and to 24 * 3 + 32 * 4.
+    pixels = state_bound(one, 1, (-4, 3))
+    assert pixels == StateBound((-192 * 64, 200 * 64), (-195 * 64, 197 * 64))
+    assert state_bound(one, 1, (0, 3)).u == (-96 * 64, 72 * 64)
+    assert state_bound(fed_by(one, "layer0"), 1, even) == state_bound(one, 1)
     more = replace(one, inputs=(*one.inputs, Input(INPUT, one.inputs[0].connections)), bias=bias)
     assert state_bound(more, 1).u == (-64 * 64, 48 * 64)
-    assert state_bound(fed_by(more, "layer0"), 1, 2).u == ((-168 - 32) * 64, (168 + 24) * 64)
+    assert state_bound(fed_by(more, "layer0"), 1, even).u == ((-168 - 32) * 64, (168 + 24) * 64)
 
 
 def test_bounds_of_recurrent_and_injected_layers_by_hand():
@@ -218,8 +222,8 @@ def test_bounds_of_recurrent_and_injected_layers_by_hand():
     one = a_layer("a", Matrix.from_dense([[2], [-3]]), Cuba(4096, 4096, 9), recurrent=recurrent)
     assert state_bound(one, 3) == StateBound((-7 * 64, 5 * 64), (-7 * 64, 5 * 64))
     injected = a_layer("a", Injection((2,)), Cuba(0, 4096, [9, NEVER]), bias=[0, 100])
-    assert state_bound(injected, 5) == StateBound((0, 0), (-64, 101 * 64))
-    assert state_bound(injected, 5, 12) == StateBound((0, 0), (-4095 * 64, 4195 * 64))
+    assert state_bound(injected, 5) == StateBound((0, 0), (0, 101 * 64))
+    assert state_bound(injected, 5, (-4095, 4095)) == StateBound((0, 0), (-4095 * 64, 4195 * 64))
 
 
 def test_a_neuron_that_never_fires_keeps_what_others_lose():

@@ -230,7 +230,7 @@ def test_injected_input_takes_neurons_only() -> None:
             a_layer("image", Injection((10,)), Cuba(4096, 4096, 1)),
             layer("a", random((4, 10), 1.0)),
         ),
-        input_bits=8,
+        input_range=(-255, 255),
     )
     used = map_network(network, chip()).layers[0].cores[0].used
     assert [used[name] for name in RESOURCES[:5]] == [10, 0, 10, 0, 0]

@@ -18,7 +18,7 @@ from esl_lava.data.config import Encoding
 from esl_lava.data.datasets import load
 from esl_lava.errors import FileError, LimitError
 from esl_lava.experiments.verify import verify
-from esl_lava.export import check, lower
+from esl_lava.export import check, lower, unbounded_layers
 from esl_lava.models.build import build
 from esl_lava.models.config import Convolutional
 from esl_lava.models.convolutional import SpikingCNN
@@ -40,13 +40,13 @@ NETWORKS = {
 }
 
 
-def learnt(config: Convolutional, shape: tuple[int, ...], steps: int, seed: int = 1) -> SpikingCNN:
-    """A network with statistics of spikes, and scales, shifts and signs of its normalisations."""
-    torch.manual_seed(seed)
-    model = build(config, config.describe(shape, 10), encoding=Encoding(steps=steps))
+def learnt(config: Convolutional, shape: tuple[int, ...], encoding: Encoding) -> SpikingCNN:
+    """A network with statistics of input, and scales, shifts and signs of its normalisations."""
+    torch.manual_seed(1)
+    model = build(config, config.describe(shape, 10), encoding=encoding)
     assert isinstance(model, SpikingCNN)
     for _ in range(20):
-        model(by_channel(drawn(shape, steps)))
+        model(by_channel(drawn(shape, encoding)))
     for part in model.topology.weighted[:-1]:
         norm: Any = model.get_submodule(part.name).norm
         norm.weight.data = 0.7 * torch.randn(norm.weight.shape)
@@ -55,30 +55,47 @@ def learnt(config: Convolutional, shape: tuple[int, ...], steps: int, seed: int 
     return model.eval()
 
 
-def drawn(shape: tuple[int, ...], steps: int, samples: int = 5) -> Any:
-    """(samples, T, inputs) spikes."""
+def drawn(shape: tuple[int, ...], encoding: Encoding, samples: int = 5) -> Any:
+    """(samples, T, inputs) spikes, or pixels that are the same at every step."""
     rng = np.random.default_rng(0)
-    return (rng.random((samples, steps, int(np.prod(shape)))) < 0.3).astype(np.uint8)
+    inputs = (samples, encoding.steps, int(np.prod(shape)))
+    if encoding.bits is None:
+        return (rng.random(inputs) < 0.3).astype(np.uint8)
+    low, high = encoding.input_range
+    pixels = rng.integers(low, high + 1, (samples, 1, inputs[2]), np.int8)
+    pixels[0], pixels[1] = low, high  # what bounds are about
+    return np.broadcast_to(pixels, inputs)
+
+
+def coded(bits: int | None, steps: int) -> Encoding:
+    """Spikes, or direct coding of so many bits."""
+    return (
+        Encoding(steps=steps) if bits is None else Encoding(kind="direct", steps=steps, bits=bits)
+    )
 
 
 def by_channel(spikes: Any) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(spikes.swapaxes(1, 2))).float()
 
 
-def lowered(model: SpikingCNN, config: Convolutional, steps: int) -> Network:
-    return lower(layers_of(config, as_arrays(model.state_dict()), {}), steps=steps)
+def lowered(model: SpikingCNN, encoding: Encoding) -> Network:
+    layers = layers_of(model.config, as_arrays(model.state_dict()), {})
+    return lower(layers, steps=encoding.steps, input_range=encoding.input_range)
 
 
-@pytest.mark.parametrize("thresholds", ["layer", "channel"])
+@pytest.mark.parametrize(
+    ("thresholds", "bits"), [("layer", None), ("layer", 5), ("layer", 8), ("channel", 5)]
+)
 @pytest.mark.parametrize("case", NETWORKS)
 def test_evaluation_slayer_and_simulator_agree(
-    case: str, thresholds: Literal["layer", "channel"]
+    case: str, thresholds: Literal["layer", "channel"], bits: int | None
 ) -> None:
     notation, shape, steps = NETWORKS[case]
-    config = Convolutional(layers=notation, thresholds=thresholds)
-    model, spikes = learnt(config, shape, steps), drawn(shape, steps)
-    network = lowered(model, config, steps)
+    config, encoding = Convolutional(layers=notation, thresholds=thresholds), coded(bits, steps)
+    model, spikes = learnt(config, shape, encoding), drawn(shape, encoding)
+    network = lowered(model, encoding)
     check(network)
+    assert unbounded_layers(network, steps) == ()  # the range rule has seen to it
     result = simulate(network, spikes, record="all", states="all")
     assert result.u is not None
     assert result.v is not None
@@ -104,7 +121,8 @@ def test_spikes_bear_what_a_device_makes_of_sums(monkeypatch: pytest.MonkeyPatch
     """Another algorithm's error in every sum, and weights and inputs of 16 bits."""
     notation, shape, steps = NETWORKS["residual blocks"]
     config = Convolutional(layers=notation)
-    model, spikes = learnt(config, shape, steps), by_channel(drawn(shape, steps))
+    encoding = coded(5, steps)
+    model, spikes = learnt(config, shape, encoding), by_channel(drawn(shape, encoding))
     with torch.no_grad():
         expected = model.layer_outputs(spikes)
     generator = torch.Generator().manual_seed(1)
@@ -126,6 +144,23 @@ def test_spikes_bear_what_a_device_makes_of_sums(monkeypatch: pytest.MonkeyPatch
     assert expected[-1].abs().max() > 0
 
 
+def test_pixels_that_stay_are_weighted_once() -> None:
+    """The same numbers whether the first layer sees one step or all of them."""
+    config, encoding, shape = Convolutional(layers="6C3-AP2-R8"), coded(5, 3), (3, 8, 8)
+    model = learnt(config, shape, encoding)
+    every = by_channel(drawn(shape, encoding))
+    once = every[..., :1].expand(every.shape)
+    assert once.stride(2) == 0
+    for ours, theirs in zip(model.layer_outputs(once), model.layer_outputs(every)):
+        assert torch.equal(ours, theirs)
+    first, second = (copy.deepcopy(model).train() for _ in range(2))
+    outputs = first.layer_outputs(once), second.layer_outputs(every)
+    assert outputs[0][0].shape == outputs[1][0].shape
+    # Means of as many numbers, and of three times as many, in float32.
+    means = (network.get_buffer("conv1.norm.running_mean") for network in (first, second))
+    torch.testing.assert_close(*means, rtol=1e-5, atol=1e-6)
+
+
 def test_passes_of_torch_alone_train_as_the_kernels_do() -> None:
     notation, shape, steps = NETWORKS["residual blocks"]
     config = Convolutional(layers=notation)
@@ -133,7 +168,7 @@ def test_passes_of_torch_alone_train_as_the_kernels_do() -> None:
     ours: Any = build(config, config.describe(shape, 10), encoding=Encoding(steps=steps))
     theirs = copy.deepcopy(ours)
     theirs.native = True
-    spikes, labels = by_channel(drawn(shape, steps)), torch.arange(5)
+    spikes, labels = by_channel(drawn(shape, Encoding(steps=steps))), torch.arange(5)
     first, second = (model.layer_outputs(spikes)[0] for model in (ours, theirs))
     # A neuron within a rounding of its threshold may fire in one and not in the other.
     assert (first != second).float().mean() < 1e-3
@@ -145,12 +180,13 @@ def test_passes_of_torch_alone_train_as_the_kernels_do() -> None:
         assert weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("bits", [None, 5])
 @pytest.mark.parametrize("backend", ["lava-models", "lava"])
-def test_lava_agrees(backend: str, tmp_path: Path) -> None:
+def test_lava_agrees(backend: str, bits: int | None) -> None:
     notation, shape, steps = NETWORKS["pools, a stride, a dense layer"]
-    config = Convolutional(layers=notation)
-    network = lowered(learnt(config, shape, steps), config, steps)
-    spikes = drawn(shape, steps, samples=2)
+    encoding = coded(bits, steps)
+    network = lowered(learnt(Convolutional(layers=notation), shape, encoding), encoding)
+    spikes = drawn(shape, encoding, samples=3)
     ours = simulate(network, spikes, record="all")
     theirs = simulate(network, spikes, backend=backend, record="all")
     for name, fired in ours.spikes.items():
@@ -160,7 +196,8 @@ def test_lava_agrees(backend: str, tmp_path: Path) -> None:
 
 def test_pools_are_folded_into_kernels_and_rows() -> None:
     config = Convolutional(layers="6C3-AP2-8C3-AP2")
-    conv1, conv2, readout = lowered(learnt(config, (1, 8, 8), 4), config, 4).layers
+    encoding = Encoding(steps=4)
+    conv1, conv2, readout = lowered(learnt(config, (1, 8, 8), encoding), encoding).layers
     first, second, last = (layer.inputs[0].connections for layer in (conv1, conv2, readout))
     assert isinstance(first, Convolution)
     assert isinstance(second, Convolution)
@@ -177,7 +214,7 @@ def test_training_normalises_what_the_rounded_weights_bring() -> None:
     torch.manual_seed(0)
     config = Convolutional(layers="4C3")
     model: Any = build(config, config.describe((1, 6, 6), 3), encoding=Encoding(steps=5))
-    spikes = by_channel(drawn((1, 6, 6), 5))
+    spikes = by_channel(drawn((1, 6, 6), Encoding(steps=5)))
     block = model.conv1
     folded = model.folded(block.layer)
     integers = folded.rows[0].values.reshape(4, -1)
@@ -197,7 +234,7 @@ def test_a_normalisation_that_scales_by_zero_learns() -> None:
     config = Convolutional(layers="4C3")
     model: Any = build(config, config.describe((1, 6, 6), 3), encoding=Encoding(steps=5))
     model.conv1.norm.weight.data[1] = 0
-    model(by_channel(drawn((1, 6, 6), 5))).sum().backward()
+    model(by_channel(drawn((1, 6, 6), Encoding(steps=5)))).sum().backward()
     assert model.conv1.norm.weight.grad[1] != 0
     assert not model.folded(model.conv1.layer).rows[0].values.reshape(4, -1)[1].any()
 

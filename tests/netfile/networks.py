@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from esl_lava.chip import NEVER
+from esl_lava.chip import NEVER, SPIKE_RANGE
+from esl_lava.netfile.writer import range_of_bits
 from esl_lava.network import (
     INPUT,
     INTEGRATOR,
@@ -68,7 +69,13 @@ def random_network(seed: int, *, netx: bool = False) -> Network:
             a_layer("readout", random_connections(rng, 3, int(np.prod(shape))), INTEGRATOR)
         )
     steps = int(rng.integers(1, 99)) if rng.random() < 0.5 else None
-    return a_network(tuple(layers), steps, {"seed": str(seed)}, int(rng.integers(0, 25)))
+    bits = int(rng.integers(0, 25))
+    ends = range_of_bits(bits)
+    if rng.random() < 0.5:  # not of either sign alike, as pixels and counts
+        ends = -(1 << bits) * int(rng.integers(0, 2)), (1 << bits) - 1
+    if not -(1 << 24) < ends[0] < ends[1]:
+        ends = SPIKE_RANGE
+    return a_network(tuple(layers), steps, {"seed": str(seed)}, ends)
 
 
 def random_connections(rng: np.random.Generator, n_post: int, n_pre: int) -> Matrix:

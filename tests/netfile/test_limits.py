@@ -124,10 +124,12 @@ def test_other_layers_that_do_not(one, sentence):
 
 def test_injected_input_is_a_bias():
     one = a_layer("in", Injection((3,)), NEURON)
-    check(a_network((one,), input_bits=12))
-    check(a_network((layer([[2, -2]]),), input_bits=13))
-    with pytest.raises(LimitError, match=r"layer 0 \(in\): injected input of 13 bits exceeds 12"):
-        check(a_network((one,), input_bits=13))
+    check(a_network((one,), input_range=(-4096, 4095)))
+    check(a_network((layer([[2, -2]]),), input_range=(-4097, 4096)))
+    for low, high in ((-4097, 0), (0, 4096)):
+        sentence = rf"layer 0 \(in\): injected input in {low}..{high} is outside -4096..4095"
+        with pytest.raises(LimitError, match=sentence):
+            check(a_network((one,), input_range=(low, high)))
 
 
 def test_recurrent_weights_and_those_of_skips():

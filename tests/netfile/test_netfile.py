@@ -259,8 +259,10 @@ def test_the_digest_covers_every_feature():
         a_network((a_layer("a", convolutions[0], neuron),)) for neuron in neuron_parameters
     ]
     variants += [
-        a_network((first,), input_bits=1),
-        a_network((first,), input_bits=2),
+        a_network((first,), input_range=(-1, 1)),
+        a_network((first,), input_range=(-3, 3)),
+        a_network((first,), input_range=(-4, 3)),
+        a_network((first,), input_range=(0, 3)),
         a_network((a_layer("a", convolutions[0], LIF, delays=[0] * 8),)),
         a_network((a_layer("a", convolutions[0], LIF, delays=[1] * 8),)),
         a_network((a_layer("a", convolutions[0], LIF, bias=[1] * 8),)),
@@ -597,6 +599,8 @@ def test_our_own_group_is_checked_too(written, name, value, reason):
         ("esl_lava", "steps", h5py.Empty("i8"), "is not a int"),
         ("esl_lava", "input_bits", None, "input_bits of /esl_lava is missing"),
         ("esl_lava", "input_bits", -1, "inputs of -1 bits are outside"),
+        ("esl_lava", "input_bits", 25, "inputs of 25 bits are outside 0..24"),
+        ("esl_lava", "input_bits", 1 << 62, "bits are outside 0..24"),
         ("esl_lava", "input_bits", 3, "does not match"),
         ("esl_lava/layer/0", "type", None, "type of /esl_lava/layer/0 is missing"),
         ("esl_lava/layer/0", "type", np.bytes_("flatten"), "type 'flatten' is not supported"),
@@ -612,6 +616,62 @@ def test_our_own_attributes_are_checked_too(written, group, key, value, reason):
         if value is not None:
             file[group].attrs[key] = value
     assert reason in refusal(written)
+
+
+def of_inputs(ends: tuple[int, int]) -> Network:
+    return a_network((a_layer("a", Matrix.from_dense([[2, -4]]), LIF),), input_range=ends)
+
+
+@pytest.mark.parametrize(
+    ("bits", "ends", "digest"),
+    [
+        (0, (0, 1), "9abca6562a46498ac5e92d54b31b9c0e9e817775c01cf2a358688cbf9e2cd9d0"),
+        (1, (-1, 1), "5c6919b3cb760f3bdc08760ad61c466856452c0662851ee53c4d30cb1f3f2c13"),
+        (3, (-7, 7), "46b0a3d7e939f0df466af1f9cbc52b7aa24e031032f0960bcf5fa734c5d06b3a"),
+        (
+            24,
+            (1 - (1 << 24), (1 << 24) - 1),
+            "1e6274e3c5399950c5a547a71c6005a0fd5c03cec7345b2f34db81699e28c6f2",
+        ),
+    ],
+)
+def test_bits_of_inputs_mean_what_they_meant(path, bits, ends, digest):
+    """Digests are those of a revision that knew no other ranges."""
+    network = of_inputs(ends)
+    assert netfile.digest(network) == digest
+    netfile.write(network, path)
+    with h5py.File(path) as file:
+        assert file["esl_lava"].attrs["input_bits"] == bits
+        assert "input_low" not in file["esl_lava"].attrs
+    assert_same(netfile.read(path), network)
+
+
+@pytest.mark.parametrize("ends", [(-16, 15), (0, 2), (-1, 0), (-15, 16), (0, (1 << 24) - 1)])
+def test_other_ranges_of_inputs_come_back(path, ends):
+    netfile.write(of_inputs(ends), path)
+    with h5py.File(path) as file:
+        assert "input_bits" not in file["esl_lava"].attrs  # which would mean another range
+    assert netfile.read(path).input_range == ends
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("input_low", None, "attribute input_bits of /esl_lava is missing"),
+        ("input_high", None, "attribute input_high of /esl_lava is missing"),
+        ("input_low", -15, "does not match"),
+        ("input_high", 16, "does not match"),
+        ("input_low", 1, "inputs in 1..15: a range has 0 in it"),
+        ("input_low", -16.0, "is not a int"),
+    ],
+)
+def test_ranges_of_inputs_are_checked(path, key, value, reason):
+    netfile.write(of_inputs((-16, 15)), path)
+    with h5py.File(path, "r+") as file:
+        del file["esl_lava"].attrs[key]
+        if value is not None:
+            file["esl_lava"].attrs[key] = value
+    assert reason in refusal(path)
 
 
 def test_numbers_of_layers(written, path):

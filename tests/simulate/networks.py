@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
-from esl_lava.chip import DECAY_UNITY, MAX_DELAY, NEVER
+from esl_lava.chip import DECAY_UNITY, MAX_DELAY, NEVER, SPIKE_RANGE
 from esl_lava.network import (
     INPUT,
     INTEGRATOR,
@@ -40,7 +40,7 @@ class Case:
 
     def __repr__(self) -> str:
         layers = "; ".join(describe(layer) for layer in self.network.layers)
-        return f"Case({layers}; input {self.inputs.shape} {self.network.input_bits} bits)"
+        return f"Case({layers}; input {self.inputs.shape} in {self.network.input_range})"
 
 
 def describe(layer: Layer) -> str:
@@ -60,7 +60,7 @@ def _further(layer: Layer) -> list[str]:
 
 def features(network: Network) -> set[str]:
     """Names of what a network makes use of, to tell what a set of examples covers."""
-    found = {"graded input"} if network.input_bits else set()
+    found = {"graded input"} if network.message_bits else set()
     if network.readout is not None:
         found.add("readout")
     for before, layer in zip((INPUT, *(one.name for one in network.layers)), network.layers):
@@ -209,7 +209,7 @@ def _neurons(draw: st.DrawFn, layer: Layer, reach: int) -> Cuba:
     return Cuba(current_decay, voltage_decay, threshold, refractory)
 
 
-def _reach(layer: Layer, input_bits: int) -> int:
+def _reach(layer: Layer, largest: int) -> int:
     """About the input a neuron gets when a third of its synapses are active."""
     weights = (
         layer.inputs[0].connections.kernel
@@ -218,7 +218,7 @@ def _reach(layer: Layer, input_bits: int) -> int:
         if isinstance(layer.inputs[0].connections, Matrix)
         else np.array([32])
     )
-    return int(np.abs(weights).sum() / (3 * layer.shape[0])) << max(0, input_bits - 2)
+    return int(np.abs(weights).sum() / (3 * layer.shape[0])) << max(0, largest.bit_length() - 2)
 
 
 def _delayable(draw: st.DrawFn, layer: Layer, netx: bool) -> bool:
@@ -255,7 +255,8 @@ def cases(draw: st.DrawFn, netx: bool = False) -> Case:
             recurrence only.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    bits = draw(st.sampled_from((0, 0, 0, 1, 4, 7, 10 if netx or not draw(RARELY) else 24)))
+    most = (1 << (10 if netx or not draw(RARELY) else 24)) - 1
+    ends = draw(st.sampled_from((*[SPIKE_RANGE] * 3, (-1, 1), (0, 15), (-64, 63), (-most, most))))
     maps = draw(st.sampled_from((True, True, False)))
     shape: Shape = (draw(st.integers(2, 20)),)
     if maps:
@@ -282,8 +283,7 @@ def cases(draw: st.DrawFn, netx: bool = False) -> Case:
         else:
             main = draw(_parts(n_pre, None, netx))
         layer = Layer(name, (Input(source, main),), INTEGRATOR)
-        input_bits = bits if source == INPUT else 0
-        reach = _reach(layer, input_bits)
+        reach = _reach(layer, max(-ends[0], ends[1]) if source == INPUT else 1)
         last = index == depth - 1
         layer = replace(layer, neuron=draw(_neurons(layer, reach)))
         if last and draw(st.booleans()):
@@ -307,7 +307,7 @@ def cases(draw: st.DrawFn, netx: bool = False) -> Case:
             layer = replace(layer, inputs=(*layer.inputs, *draw(_skips(layer, shapes))))
         layers.append(layer)
         shapes[name] = layer.shape
-    network = Network(tuple(layers), None, {}, bits)
+    network = Network(tuple(layers), None, {}, ends)
     return Case(network, draw(_inputs(network)))
 
 
@@ -339,7 +339,7 @@ def _inputs(draw: st.DrawFn, network: Network) -> npt.NDArray[Any]:
         steps += MAX_DELAY
     shape = (draw(st.integers(1, 3)), steps, network.inputs)
     active = rng.random(shape) < draw(st.sampled_from((0.1, 0.4, 0.9)))
-    if network.input_bits == 0:
+    if network.input_range == SPIKE_RANGE:
         return active.astype(np.uint8)
-    limit = 1 << network.input_bits
-    return np.where(active, rng.integers(1 - limit, limit, shape), 0).astype(np.int32)
+    low, high = network.input_range
+    return np.where(active, rng.integers(low, high + 1, shape), 0).astype(np.int32)

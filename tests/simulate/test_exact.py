@@ -189,7 +189,8 @@ def test_extreme_biases_do_not_overflow():
 def test_graded_spikes():
     skip = Input(INPUT, Matrix.from_dense([[0, 1], [0, 0]]))
     main = Matrix.from_dense([[2, -4], [1, 0]])
-    network = a_network((a_layer("only", main, Cuba(4096, 4096, 10), skips=(skip,)),), input_bits=3)
+    layer = a_layer("only", main, Cuba(4096, 4096, 10), skips=(skip,))
+    network = a_network((layer,), input_range=(-7, 7))
     inputs = np.array([[[7, -3], [0, -1], [-7, 0]]])
     result = simulate(network, inputs, states="all", record="all")
     # 14 + 12 - 3 and 7; 4 - 1; -14 and -7.
@@ -203,7 +204,7 @@ def test_graded_spikes():
 
 def test_injected_input_does_not_pass_through_u():
     layer = a_layer("only", Injection((2,)), Cuba(0, 0, 6), [1, 0], [0, 1])
-    network = a_network((layer,), input_bits=4)
+    network = a_network((layer,), input_range=(0, 5))
     result = simulate(network, [[[2, 5], [3, 2], [0, 0]]], record="all", states="all")
     assert not result.u["only"].any()
     # 3, then 3 + 4 fires; the second is late by a step: 0, 5, then 5 + 2 fires.
@@ -340,7 +341,7 @@ def test_the_first_spike_decides_and_then_the_highest_membrane():
         """Of classes 0, 1 and 2, which inputs bring v as given, one sample a row."""
         weights = Matrix.from_dense(np.eye(3, dtype=int) * 2)
         neurons = Cuba(4096, 0, 20, refractory=3)
-        network = a_network((a_layer("out", weights, neurons, bias),), input_bits=8)
+        network = a_network((a_layer("out", weights, neurons, bias),), input_range=(0, 255))
         steps = np.array(rows).reshape(len(rows), -1, 3)
         return simulate(network, steps // 2).decisions.tolist()
 

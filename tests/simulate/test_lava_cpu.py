@@ -233,7 +233,7 @@ def test_injected_maps_convolutions_delays_recurrence_and_every_state():
             ),
             a_layer("readout", connections(rng, 3, 6, 1.0), INTEGRATOR),
         ),
-        input_bits=7,
+        input_range=(-20, 59),
     )
     inputs = rng.integers(-20, 60, (3, 8, 70)).astype(np.int32)
     assert_every_state_agrees(network, inputs)
@@ -253,7 +253,7 @@ def test_graded_maps_into_sparse_synapses():
             ),
             a_layer("last", connections(rng, 4, 7, 0.9), Cuba(4096, 0, 120)),
         ),
-        input_bits=3,
+        input_range=(-7, 7),
     )
     inputs = (rng.integers(-7, 8, (3, 6, 24)) * (rng.random((3, 6, 24)) < 0.6)).astype(np.int32)
     assert_every_state_agrees(network, inputs, sparse=True)

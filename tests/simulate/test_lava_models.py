@@ -168,7 +168,7 @@ def test_convolutions_keep_any_weight_and_wrap_sums():
 
 def test_sums_that_lavas_convolution_has_no_number_for_are_refused():
     conv = Convolution(np.array([[[[300, -1]]]]), (1, 1, 2))
-    network = a_network((a_layer("only", conv, FORGETFUL),), None, {}, 24)
+    network = a_network((a_layer("only", conv, FORGETFUL),), input_range=(1 - (1 << 24), 0))
     inputs = np.zeros((1, 1, 2), np.int32)
     inputs[0, 0, 1] = 1 - (1 << 24)
     with pytest.raises(BackendError, match=r"layer only: .* beyond 2147483647, .* 5049941715"):

@@ -215,7 +215,7 @@ def chip(monkeypatch):
     return chip
 
 
-def mixed(bits=0) -> tuple[Network, np.ndarray]:
+def mixed(ends=(0, 1)) -> tuple[Network, np.ndarray]:
     """Maps, then neurons, then a readout."""
     rng = np.random.default_rng(5)
     kernel = 2 * rng.integers(-30, 40, (3, 2, 3, 2))
@@ -229,15 +229,15 @@ def mixed(bits=0) -> tuple[Network, np.ndarray]:
             a_layer("readout", readout, INTEGRATOR),
         ),
         steps=6,
-        input_bits=bits,
+        input_range=ends,
     )
     inputs = (rng.random((4, 6, 40)) < 0.4).astype(np.uint8)
-    return network, inputs if not bits else inputs.astype(np.int32) * 3
+    return network, inputs if ends[1] == 1 else inputs.astype(np.int32) * 3
 
 
-@pytest.mark.parametrize("bits", [0, 3])
-def test_results_are_those_of_the_chip_with_latencies_hidden(chip, bits):
-    network, inputs = mixed(bits)
+@pytest.mark.parametrize(("ends", "bits"), [((0, 1), 0), ((0, 7), 3), ((-4, 3), 3)])
+def test_results_are_those_of_the_chip_with_latencies_hidden(chip, ends, bits):
+    network, inputs = mixed(ends)
     ours = reference.simulate(network, inputs)
     theirs = loihi2.run(network, inputs, ("neurons",), ("maps", "readout"))
     assert ours.spikes["neurons"].any()

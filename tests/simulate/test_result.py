@@ -150,15 +150,25 @@ def test_traced_layers():
         simulate(NETWORK, ONES, states="out")
 
 
-def test_graded_spikes_are_checked_against_their_bits():
-    graded = a_network(NETWORK.layers, 5, input_bits=3)
-    spikes = np.where(np.arange(6) == 2, -7, 7 * ONES.astype(np.int64))
+@pytest.mark.parametrize("ends", [(-7, 7), (-16, 15), (0, 3), (-5, 0)])
+def test_graded_spikes_are_checked_against_their_range(ends: tuple[int, int]) -> None:
+    graded = a_network(NETWORK.layers, 5, input_range=ends)
+    low, high = ends
+    spikes = np.where(np.arange(6) == 2, low, high * ONES.astype(np.int64))
     checked = checked_input(graded, spikes)
     assert checked.dtype == np.int32
     np.testing.assert_array_equal(checked, spikes)
-    for value in (8, -8):
-        with pytest.raises(DataError, match=rf"integers in -7..7, found {value}"):
+    for value in (low - 1, high + 1):
+        with pytest.raises(DataError, match=rf"integers in {low}\.\.{high}, found {value}$"):
             checked_input(graded, value * ONES.astype(np.int64))
+
+
+def test_pixels_that_repeat_in_memory_are_laid_out() -> None:
+    pixels = np.arange(-3, 3, dtype=np.int8)
+    repeated = np.broadcast_to(pixels, (2, 5, 6))
+    checked = checked_input(a_network(NETWORK.layers, 5, input_range=(-4, 3)), repeated)
+    assert checked.flags.c_contiguous
+    np.testing.assert_array_equal(checked, repeated)
 
 
 def test_a_pause_to_the_end_makes_the_first_spike_decide():
@@ -225,7 +235,7 @@ def test_count_of_recurrent_synapses_and_skips():
     layer = a_layer("only", first, Cuba(4096, 0, 10), recurrent=recurrent, skips=(skip,))
     inputs = np.array([[[5, 0, 0], [0, -3, 1]]])
     spikes = np.array([[[1, 0], [1, 1]]], np.uint8)
-    counts = count(a_network((layer,), input_bits=4), inputs, {"only": spikes})
+    counts = count(a_network((layer,), input_range=(-3, 5)), inputs, {"only": spikes})
     # Fan-outs of inputs 1, 2, 1 and by the skip 1, 1, 0; of neurons 2, 1. The two spikes of
     # the last step would come back when the sample is over.
     assert counts.input_spikes == 3

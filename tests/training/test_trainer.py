@@ -21,6 +21,7 @@ from esl_lava.topology import describe
 from esl_lava.training import evaluation
 from esl_lava.training import trainer as training
 from esl_lava.training.evaluation import Examined, examine
+from esl_lava.training.kinds import KINDS
 from esl_lava.training.trainer import Trainer, TrainingProgress, learning_rate
 
 SAMPLES = 80  # 8 held back; 72 in batches of 30: 30, 30, 12
@@ -240,8 +241,13 @@ def test_pixels_are_coded_directly() -> None:
     shown = trainer.kind.encode(settings, trainer.train_data.take(6))
     pixels = images(trainer.train_data.take(6)).astype(int)
     assert shown.dtype == torch.float32
+    assert shown.is_contiguous()
     assert shown.tolist() == np.repeat((pixels // 16 - 8)[:, :, None], 3, axis=2).tolist()
     assert math.isfinite(float(trainer.run().history[-1]["loss"]))
+    # Of a convolutional network one step lies in memory.
+    once = KINDS["convolutional"].encode(settings, trainer.train_data.take(6))
+    assert torch.equal(once, shown)
+    assert once.untyped_storage().nbytes() == 4 * pixels.size
 
 
 @pytest.mark.parametrize(
@@ -491,14 +497,18 @@ def test_accuracy_counts_by_the_summed_output(monkeypatch: pytest.MonkeyPatch) -
     images = np.array([[0], [255], [255], [0], [255]], np.uint8)
     data = Images("five", images, np.array([0, 1, 1, 1, 0]), 3, (1,))
 
-    class Model:
+    class Model(torch.nn.Module):
         """Class 1 by (-1, 2, 0) for a bright pixel; 0 and 1 equal for a dark one."""
 
         topology = describe("1", (1,), 3)
 
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
         def layer_outputs(self, spikes: torch.Tensor) -> list[torch.Tensor]:
             bright = spikes.amax(dim=(1, 2))[:, None, None]
-            readout = torch.tensor([[[0.0, 0, 0], [-1, 2, 0], [-9, 0, 0]]]) * bright
+            readout = torch.tensor([[[0.0, 0, 0], [-1, 2, 0], [-9, 0, 0]]]) * bright * self.scale
             return [torch.zeros_like(bright), readout]
 
     # Right: the first (a tie, to the lower class), the second and the third.
