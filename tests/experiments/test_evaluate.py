@@ -238,6 +238,29 @@ def test_probes_and_portions_change_nothing(
     assert (found.first is None) == (not first)
 
 
+@pytest.mark.parametrize("most", [0, 2])
+def test_portions_of_graded_input_fit_too(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """One step's memory, repeated, becomes four bytes for each step and input."""
+    graded = replace(network(), input_range=(-16, 15))
+    encoding, probes = Encoding(kind="direct", steps=3), Probes(activity=most, first=True)
+    whole = evaluate(graded, four_pixels(), encoding, probes=probes)
+    given = []
+
+    def noting(network: Network, inputs: Any, *args: Any, **options: Any) -> Result:
+        given.append(inputs)
+        return simulate(network, inputs, *args, **options)
+
+    monkeypatch.setattr(evaluations, "simulate", noting)
+    monkeypatch.setattr(evaluations, "ENCODED_BYTES", 2 * 3 * 4 * 4)
+    found = evaluate(graded, four_pixels(), encoding, probes=probes)
+    assert max(inputs.nbytes for inputs in given) == 2 * 3 * 4 * 4
+    assert np.array_equal(np.concatenate(given), four_pixels().spikes(encoding))
+    assert found.result.counts == whole.result.counts
+    assert found.result.decisions.tolist() == whole.result.decisions.tolist()
+    assert found.first is not None
+    assert found.first.inputs.tolist() == [[15, -16, -15, -15]] * 3
+
+
 def test_a_network_of_fewer_classes_can_be_measured() -> None:
     data = replace(four_pixels(), classes=3)
     assert measure(network(), data, BRIGHT).counts.samples == 4

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from esl_lava import netfile
+from esl_lava.chip import LAVA_BIAS_RANGE
 from esl_lava.errors import ConfigError, DataError, FileError
 from esl_lava.experiments.spikes import (
     Layout,
@@ -176,7 +177,7 @@ def test_shapes_that_are_none(words: str) -> None:
 def block(facts: dict[str, str]) -> Network:
     """A network whose first layer is an input block."""
     layers = (a_layer("in", Injection((2,)), Cuba(4096, 4096, 50)),)
-    return a_network(layers, None, facts, 15)
+    return a_network(layers, None, facts, LAVA_BIAS_RANGE)
 
 
 def test_an_input_block_scales_and_shifts_what_a_file_holds(path: Path) -> None:
