@@ -8,6 +8,7 @@ statistics, in SLAYER's arithmetic. docs/convolutions.md derives it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch.nn import functional
 from esl_lava.arrays import Bytes, Floats, Ints
 from esl_lava.chip import STATE_SHIFT, WEIGHT_SCALE
 from esl_lava.engines.neurons import fire
+from esl_lava.engines.normalised import follow, neuron_of, normalise_and_fire
 from esl_lava.engines.slayer import slayer
 from esl_lava.folding import (
     FoldedLayer,
@@ -32,6 +34,7 @@ from esl_lava.models.config import Convolutional
 from esl_lava.models.reference import SpikeReference
 from esl_lava.models.stored_convolutional import EPSILON
 from esl_lava.network import Network
+from esl_lava.sparsity.ranks import add_up
 from esl_lava.topology import INPUT, READOUT, LayerSpec, Topology
 
 
@@ -45,10 +48,15 @@ class Normalised(nn.Module):
         config: of its neurons.
         span: of its input.
         steps: T.
+
+    Attributes:
+        pool_behind: side of the squares over which it sums its spikes while it trains, as
+            whatever takes them does that first.
     """
 
     def __init__(self, layer: LayerSpec, config: Convolutional, span: Span, steps: int) -> None:
         super().__init__()
+        self.pool_behind = 1
         self.layer, self.config, self.span, self.steps = layer, config, span, steps
         shape = (*layer.weight_shape, 1) if layer.kind == "conv" else (*layer.weight_shape, 1, 1, 1)
         self.synapse: Any = nn.Module()  # as a SLAYER block has it
@@ -101,12 +109,22 @@ class Normalised(nn.Module):
         scale = torch.as_tensor(folded.scale, dtype=flat.dtype).reshape(-1, 1)
         rounded = torch.where(scale.isnan(), flat, integers * scale)
         straight = weight + (rounded - flat).view_as(weight)
-        z = self._weighted(x * self.span.unit, straight)
+        z = self._weighted(x, straight * self.span.unit)
         if self.norm is None:
             return z
-        steps, batch, channels = z.shape[:3]
-        z = self.norm(z.reshape(steps * batch, channels, -1)).view(z.shape)
-        return self._fired(z, 1.0)
+        norm: Any = self.norm
+        config = self.config
+        spikes, statistics = normalise_and_fire(
+            z,
+            norm.weight,
+            norm.bias,
+            norm.eps,
+            neuron_of(config.voltage_decay, config.tau_grad, config.scale_grad),
+            pool=self.pool_behind,
+            reduce=add_up,
+        )
+        follow(norm, statistics)
+        return spikes
 
     def _evaluated(self, x: Tensor, folded: FoldedLayer | FoldedReadout) -> Tensor:
         integers = torch.from_numpy(folded.weights).float().view_as(self.synapse.weight)
@@ -121,9 +139,11 @@ class Normalised(nn.Module):
         """Sums over the squares of a pool, then over the weights."""
         steps, batch, *source = x.shape
         maps = x.reshape(steps * batch, *source)
-        if self.layer.pool > 1:
+        if self.layer.pool > 1 and maps.shape[1:] != self.layer.input_shape:
             maps = functional.avg_pool2d(maps, self.layer.pool, divisor_override=1)
         if self.layer.kind == "conv":
+            # Kernels that torch 2.3 gets wrong so (`engines.fused.FusedConv`) have no layer here.
+            maps = maps.contiguous(memory_format=torch.channels_last)
             z = functional.conv2d(
                 maps, weight.squeeze(4), None, self.layer.stride, self.layer.padding
             )
@@ -185,6 +205,9 @@ class SpikingCNN(nn.Module):
         for layer in topology.layers:
             span = span_of(layer.pool, input_bits if layer.source == INPUT else 0)
             self.add_module(layer.name, Normalised(layer, config, span, steps))
+        for layer in topology.layers[1:]:
+            source: Any = self.get_submodule(layer.source)
+            source.pool_behind = layer.pool
 
     def forward(self, x: Tensor) -> Tensor:
         """The readout's weighted input at each step, (batch, classes, T).
@@ -192,17 +215,21 @@ class SpikingCNN(nn.Module):
         Args:
             x: (batch, inputs, T) float; see `Normalised.forward` for the result's units.
         """
-        return self.layer_outputs(x)[-1]
+        for maps in self._each_output(x):
+            last = maps
+        return last.flatten(2).permute(1, 2, 0)
 
     def layer_outputs(self, x: Tensor) -> list[Tensor]:
         """What each layer puts out, (batch, neurons, T); of the readout as `forward`."""
+        return [maps.flatten(2).permute(1, 2, 0) for maps in self._each_output(x)]
+
+    def _each_output(self, x: Tensor) -> Iterator[Tensor]:
+        """What each layer puts out, (T, batch, *output shape), with channels last in memory."""
         batch, _, steps = x.shape
         maps = x.permute(2, 0, 1).reshape(steps, batch, *self.topology.input_shape)
-        outputs = []
         for block in self._blocks().values():
             maps = block(maps)
-            outputs.append(maps.flatten(2).permute(1, 2, 0))
-        return outputs
+            yield maps
 
     def _blocks(self) -> dict[str, Any]:
         """Layer name -> its block, in order."""

@@ -137,6 +137,24 @@ def test_training_normalises_what_the_rounded_weights_bring() -> None:
     assert variance.min() > 0
 
 
+def test_layers_that_sum_their_own_spikes_learn_the_same() -> None:
+    notation, shape, steps = NETWORKS["pools that leave out rows"]
+    inputs, found = by_channel(drawn(shape, steps)), []
+    for alone in (False, True):
+        model: Any = learnt(notation, shape, steps).train()
+        assert model.conv2.pool_behind == 4
+        if alone:
+            for block in model.children():
+                block.pool_behind = 1
+        out = model(inputs)
+        (out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum().backward()
+        found.append([out.detach(), *(weight.grad for weight in model.parameters())])
+    for mine, other in zip(*found):
+        # Sums in float32, in another order.
+        assert torch.allclose(mine, other, rtol=0, atol=1e-5 * float(other.abs().max()))
+    assert all(part.count_nonzero() for part in found[0])
+
+
 def test_a_normalisation_that_scales_by_zero_learns() -> None:
     torch.manual_seed(0)
     config = Convolutional(layers="4C3")
