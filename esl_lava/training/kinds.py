@@ -37,6 +37,7 @@ class Kind(Generic[AnyNetwork]):
         ends: experiment -> least and largest weight of which the network makes a difference.
         beyond: where weights beyond them are, in words.
         adam: `training.engine` -> what makes the optimiser of weights and a learning rate.
+        collective: whether passes in training add up over ranks, also of one without samples.
     """
 
     loss: Callable[[AnyNetwork, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -47,6 +48,7 @@ class Kind(Generic[AnyNetwork]):
     ends: Callable[[Experiment], tuple[float, float]]
     beyond: str
     adam: Callable[[str], Callable[..., torch.optim.Adam]]
+    collective: bool = False
 
 
 def fused_adam(weights: Iterable[torch.nn.Parameter], lr: float) -> torch.optim.Adam:
@@ -131,6 +133,7 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
             ends=lambda _: (-math.inf, math.inf),
             beyond="",  # none are: the range rule scales them
             adam=lambda engine: fused_adam,
+            collective=True,
         ),
     }
 )

@@ -299,11 +299,13 @@ class Trainer:
     def _loss_part(self, batch: TrainingSamples) -> torch.Tensor:
         """What this rank's share of a batch adds to the batch's mean loss."""
         own = batch.choose(ranks.share(np.arange(len(batch))))
-        if len(own) == 0:
+        if len(own) == 0 and not self.kind.collective:
             for weight in sparse_weights(self.model).values():
                 weight.had_no_samples()
             return torch.zeros((), requires_grad=True)  # a mean over nothing would be NaN
         outputs = self.model(self.kind.encode(self.experiment, own))
+        if len(own) == 0:
+            return outputs.sum()
         loss = self.kind.loss(self.model, outputs, torch.from_numpy(own.labels))
         return loss * (len(own) / len(batch))
 
@@ -335,7 +337,7 @@ class Trainer:
         with ranks.together():
             clause = health.broken(weight_layers(self.model), self.evolver.masks, {})
             own = batch.choose(ranks.share(np.arange(len(batch))))
-            if clause is None and len(own):
+            if clause is None and len(own) and not self.kind.collective:
                 with torch.no_grad():
                     encoded = self.kind.encode(self.experiment, own)
                     outputs = self.model.layer_outputs(encoded)
