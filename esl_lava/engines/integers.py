@@ -24,15 +24,16 @@ def weighted(maps: Tensor, weight: Tensor, layer: LayerSpec) -> Tensor:
     """What a layer's weights make of what feeds it.
 
     Args:
-        maps: (n, *input shape before its pool).
+        maps: (n, *shape of its source), or already summed over the squares of its pool.
         weight: (n_post, channels, rows, columns, 1) of kernels, (n_post, n_pre, 1, 1, 1) of a
             fully connected layer.
 
     Returns:
         (n, *output shape).
     """
-    summed = sum_pools(maps, layer.pool)
+    summed = maps if maps.shape[1:] == layer.input_shape else sum_pools(maps, layer.pool)
     if layer.kind == "conv":
+        summed = summed.contiguous(memory_format=torch.channels_last)
         return functional.conv2d(summed, weight.squeeze(4), None, layer.stride, layer.padding)
     return functional.linear(summed.flatten(1), weight.flatten(1))
 

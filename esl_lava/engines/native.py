@@ -16,6 +16,7 @@ from torch.distributed.nn import functional as collective
 
 from esl_lava.arrays import Floats
 from esl_lava.engines.autograd import Context, apply, once_differentiable
+from esl_lava.kernels.normalised import Neuron
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,57 +44,42 @@ class DeviceRows:
         return DeviceRows((self.values.double() * by_row).round_().int() * step)
 
 
-@dataclass(frozen=True)
-class Leak:
-    """Neurons without synaptic filter that fire above 1, and their surrogate gradient.
-
-    Attributes:
-        keep: share of v that a step keeps.
-        tau, scale: the surrogate is scale / (2 tau) exp(-|v - 1| / tau).
-    """
-
-    keep: float
-    tau: float
-    scale: float
-
-
 class _Fire(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Context, currents: Tensor, leak: Leak) -> Tensor:
+    def forward(ctx: Context, currents: Tensor, neuron: Neuron) -> Tensor:
         v_trace, spikes = torch.empty_like(currents), torch.empty_like(currents)
         v = torch.zeros_like(currents[0])
         for current, before_reset, spike in zip(currents, v_trace, spikes):
-            torch.add(current, v, alpha=leak.keep, out=before_reset)
+            torch.add(current, v, alpha=float(neuron.keep), out=before_reset)
             torch.gt(before_reset, 1, out=spike)
             v = before_reset * (1 - spike)
         ctx.save_for_backward(v_trace)
-        ctx.leak = leak
+        ctx.neuron = neuron
         return spikes
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, None]:
         (v_trace,) = ctx.saved_tensors
-        leak = ctx.leak
-        surrogate = (
-            (v_trace - 1).abs_().mul_(-1 / leak.tau).exp_().mul_(leak.scale / (2 * leak.tau))
-        )
+        keep, slope, rate = map(float, ctx.neuron)
+        surrogate = (v_trace - 1).abs_().mul_(-rate).exp_().mul_(slope)
         by_currents = surrogate.mul_(gradient)
         for step in range(len(by_currents) - 1, 0, -1):
-            by_currents[step - 1].add_(by_currents[step], alpha=leak.keep)
+            by_currents[step - 1].add_(by_currents[step], alpha=keep)
         return by_currents, None
 
 
-def fire(currents: Tensor, leak: Leak) -> Tensor:
+def fire(currents: Tensor, neuron: Neuron) -> Tensor:
     """Spikes of a layer from rest; gradients pass over resets, as in SLAYER.
 
     Args:
         currents: (T, ...) float32.
+        neuron: see `engines.normalised.neuron_of`.
 
     Returns:
         Like `currents`, 0 or 1.
     """
-    return apply(_Fire, currents, leak)
+    return apply(_Fire, currents, neuron)
 
 
 def normalise(z: Tensor, norm: Any) -> Tensor:

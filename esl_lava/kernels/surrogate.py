@@ -57,7 +57,7 @@ _ONE = np.float32(1)
 
 
 @njit(inline="always")
-def _exp(x: np.float32) -> np.float32:
+def exp_below_0(x: np.float32) -> np.float32:
     """exp(x) for x <= 0, in operations that vectorise; exp(-60) for what is less."""
     x = max(x, _SMALLEST)
     n = np.rint(x * _LOG2_E)
@@ -148,7 +148,7 @@ def spike_gradient(
                 v = v_trace[group, t, first : first + width]
                 o = out[group, t, first : first + width]
                 for j in range(width):
-                    surrogate = slope * _exp(-abs(v[j] - threshold) / tau)
+                    surrogate = slope * exp_below_0(-abs(v[j] - threshold) / tau)
                     b[j] = keep_voltage * b[j] + surrogate * g[j]
                     a[j] = keep_current * a[j] + b[j]
                     o[j] = a[j]

@@ -17,10 +17,8 @@ from torch import Tensor, nn
 from esl_lava.arrays import Array, Bytes, Floats, Ints
 from esl_lava.chip import DECAY_UNITY, SPIKE_RANGE, STATE_SHIFT, WEIGHT_SCALE
 from esl_lava.engines.integers import integrate, weighted, weighted_sums
-from esl_lava.engines.native import DeviceRows, Leak, normalise
-from esl_lava.engines.native import fire as native_fire
-from esl_lava.engines.native import reduced_precision as native_sums
-from esl_lava.engines.neurons import fire
+from esl_lava.engines.native import DeviceRows, fire, normalise, reduced_precision
+from esl_lava.engines.normalised import follow, neuron_of, normalise_and_fire
 from esl_lava.engines.slayer import slayer
 from esl_lava.folding import (
     FoldedLayer,
@@ -37,6 +35,7 @@ from esl_lava.models.config import Convolutional
 from esl_lava.models.reference import SpikeReference
 from esl_lava.models.stored_convolutional import EPSILON, sum_shifts
 from esl_lava.network import Network
+from esl_lava.sparsity.ranks import add_up
 from esl_lava.topology import INPUT, READOUT, LayerSpec, Topology
 
 ChannelRows = HostRows | DeviceRows
@@ -87,12 +86,6 @@ class NormalisedInput(nn.Module):
         value = torch.where(factors.isnan(), weight.detach(), self.integers(rows) * factors)
         return (weight + (value - weight.detach())) * self.span.unit
 
-    def normalised(self, z: Tensor) -> Tensor:
-        """Sums (T, batch, channels, ...) normalised over batch and time."""
-        norm: Any = self.norm
-        found: Tensor = norm(z.reshape(-1, z.shape[2], z[0, 0, 0].numel())).view(z.shape)
-        return found
-
 
 class SpikingCNN(nn.Module):
     """Normalised layers, and a readout that sums its weighted input.
@@ -122,6 +115,8 @@ class SpikingCNN(nn.Module):
         for part in topology.weighted:
             span = span_of(part.pool, input_range if part.source == INPUT else SPIKE_RANGE)
             self.add_module(part.name, NormalisedInput(part, span))
+        # All that takes a layer's spikes first sums them over squares of one side.
+        self._pools = {layer.source: layer.pool for layer in topology.layers}
 
     def forward(self, x: Tensor) -> Tensor:
         """The readout's weighted input at each step, (batch, classes, T).
@@ -134,7 +129,10 @@ class SpikingCNN(nn.Module):
         return self.layer_outputs(x)[-1]
 
     def layer_outputs(self, x: Tensor) -> list[Tensor]:
-        """What each layer puts out, (batch, neurons, T); of the readout as `forward`."""
+        """What each layer puts out, (batch, neurons, T); of the readout as `forward`.
+
+        In training a layer may put out sums of its spikes, where a pool follows.
+        """
         steps = x if x.stride(2) else x[..., :1]  # what is always alike is weighted once
         maps = steps.permute(2, 0, 1).reshape(steps.shape[2], len(x), *self.topology.input_shape)
         outputs = {INPUT: maps}
@@ -179,27 +177,28 @@ class SpikingCNN(nn.Module):
             return _by_steps(
                 weighted, outputs[layer.source], part.rounded(folded.rows, folded.scale), layer
             )
-        total: Any = 0
-        native = self.native or self.input_shape.device.type != "cpu"
-        for part, rows, scale in zip(self._parts(layer), folded.rows, folded.scales):
+        config = self.config
+        neuron = neuron_of(config.held_decay, config.tau_grad, config.scale_grad)
+        parts = self._parts(layer)
+        sums = []
+        for part, rows, scale in zip(parts, folded.rows, folded.scales):
             weight = part.rounded(rows, scale)
-            if native:
-                with native_sums(weight):
-                    z = _by_steps(weighted, outputs[part.layer.source], weight, part.layer)
-                total = total + normalise(z.float(), part.norm)
-            else:
+            with reduced_precision(weight):
                 z = _by_steps(weighted, outputs[part.layer.source], weight, part.layer)
-                total = total + part.normalised(z)
+            sums.append(z.float())
+        alone = len(parts) == 1 and not layer.identity
+        if alone and not self.native and self.input_shape.device.type == "cpu":
+            norm: Any = parts[0].norm
+            z = sums[0].expand(steps, *sums[0].shape[1:])
+            given = (z, norm.weight, norm.bias, norm.eps, neuron)
+            pool = self._pools.get(layer.name, 1)
+            spikes, found = normalise_and_fire(*given, pool=pool, reduce=add_up)
+            follow(norm, found)
+            return spikes
+        total: Any = sum(normalise(z, part.norm) for part, z in zip(parts, sums))
         if layer.identity:
             total = total + outputs[layer.identity]
-        total = total.expand(steps, *total.shape[1:])
-        if native:
-            config = self.config
-            leak = Leak(1 - config.held_decay, config.tau_grad, config.scale_grad)
-            return native_fire(total, leak)
-        axes = (1, *range(2, total.ndim), 0)
-        spikes = fire(self._neuron(1.0), total.contiguous(), axes)
-        return spikes.permute(total.ndim - 1, *range(total.ndim - 1))
+        return fire(total.expand(steps, *total.shape[1:]), neuron)
 
     def _evaluated(self, layer: LayerSpec, outputs: dict[str, Tensor], steps: int) -> Tensor:
         folded = self.folded(layer)

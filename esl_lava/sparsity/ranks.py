@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from esl_lava.arrays import Floats
 from esl_lava.errors import UserError
 
 
@@ -44,6 +45,16 @@ def average(tensor: Tensor) -> Tensor:
     total = tensor.clone()
     dist.all_reduce(total)
     return total / count()
+
+
+def add_up(values: Floats) -> None:
+    """Replace an array by its sum over all ranks: bit for bit the same on each.
+
+    Args:
+        values: contiguous; the group communicates from the CPU.
+    """
+    if count() > 1:
+        dist.all_reduce(torch.from_numpy(values))
 
 
 def find_any(truths: Sequence[bool], device: torch.device) -> list[bool]:

@@ -38,7 +38,7 @@ class Kind(Generic[AnyNetwork]):
         beyond: where weights beyond them are, in words.
         adam: `training.engine` -> what makes the optimiser of weights and a learning rate.
         on_gpu: whether its passes run on a GPU.
-        exchanges: whether ranks exchange numbers in every pass, also one without samples.
+        collective: whether passes in training add up over ranks, also of one without samples.
     """
 
     loss: Callable[[Experiment, AnyNetwork, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -50,7 +50,7 @@ class Kind(Generic[AnyNetwork]):
     beyond: str
     adam: Callable[[str], Callable[..., torch.optim.Adam]]
     on_gpu: bool = False
-    exchanges: bool = False
+    collective: bool = False
 
 
 def fused_adam(weights: Iterable[torch.nn.Parameter], lr: float) -> torch.optim.Adam:
@@ -152,7 +152,7 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
             beyond="",  # none are: the range rule scales them
             adam=lambda engine: fused_adam,
             on_gpu=True,
-            exchanges=True,
+            collective=True,
         ),
     }
 )

@@ -301,11 +301,10 @@ class Trainer:
     def _loss_part(self, batch: TrainingSamples) -> torch.Tensor:
         """What this rank's share of a batch adds to the batch's mean loss."""
         own = batch.choose(ranks.share(np.arange(len(batch))))
-        if len(own) == 0:
+        if len(own) == 0 and not self.kind.collective:
             for weight in sparse_weights(self.model).values():
                 weight.had_no_samples()
-            if not self.kind.exchanges:
-                return torch.zeros((), requires_grad=True)  # a mean over nothing would be NaN
+            return torch.zeros((), requires_grad=True)  # a mean over nothing would be NaN
         outputs = self.model(self.kind.encode(self.experiment, own).to(self.device))
         if len(own) == 0:
             return outputs.sum()
@@ -341,7 +340,7 @@ class Trainer:
         with ranks.together():
             clause = health.broken(weight_layers(self.model), self.evolver.masks, {})
             own = batch.choose(ranks.share(np.arange(len(batch))))
-            if clause is None and len(own):
+            if clause is None and len(own) and not self.kind.collective:
                 with torch.no_grad():
                     encoded = self.kind.encode(self.experiment, own)
                     outputs = self.model.layer_outputs(encoded)

@@ -12,7 +12,7 @@ from torch import distributed as dist
 from torch import multiprocessing
 
 from esl_lava import modelfile
-from esl_lava.config import Experiment
+from esl_lava.config import Experiment, from_mapping
 from esl_lava.data.datasets import load
 from esl_lava.errors import FileError, UserError
 from esl_lava.experiments import train as experiments
@@ -29,6 +29,16 @@ LIMITED = [
     for engine in ("slayer", "fused", "sparse")
 ]
 """Trainings under a limit on the gradient's norm."""
+
+CONVOLUTIONAL = from_mapping(
+    {
+        "seed": 3,
+        "encoding": {"steps": 3},
+        "model": {"kind": "convolutional", "layers": "4C3-AP2-6C3-12"},
+        "sparsity": {"density": 0.4, "t_iter": 2},
+        "training": {"epochs": 3, "batch_size": 30},
+    }
+)
 
 BATCHES = (30, 13, 1)
 """Shares of 15 and 15, 7 and 6, 1 and none."""
@@ -80,6 +90,7 @@ def run_rank(rank: int, folder: str) -> None:
         basics,
         gradients_of,
         of_single_spikes,
+        of_convolutions,
         resumed,
         stored,
         limited,
@@ -116,6 +127,10 @@ def gradients_of(rank: int, folder: Path) -> list[dict[str, torch.Tensor]]:
 
 def of_single_spikes(rank: int, folder: Path) -> list[dict[str, torch.Tensor]]:
     return [gradients(size, single_spike()) for size in BATCHES]
+
+
+def of_convolutions(rank: int, folder: Path) -> list[dict[str, torch.Tensor]]:
+    return [gradients(size, CONVOLUTIONAL) for size in BATCHES]
 
 
 def resumed(rank: int, folder: Path) -> list[Any]:
@@ -239,6 +254,21 @@ def test_the_gradient_of_single_spikes_is_that_of_the_whole_batch(
     for name, gradient in expected.items():
         assert torch.equal(of_ranks[0][name], of_ranks[1][name])
         # float32 sums in another order, divided by differences of sums close to 1.
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(of_ranks[0][name], gradient, rtol=0, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("index", range(len(BATCHES)))
+def test_convolutions_are_normalised_by_the_whole_batch(
+    results: list[dict[str, Any]], index: int
+) -> None:
+    expected = gradients(BATCHES[index], CONVOLUTIONAL)
+    of_ranks = [found["of_convolutions"][index] for found in results]
+    assert len(expected) == 1 + 3 * 3 + 1
+    assert expected["conv1.synapse.weight"].count_nonzero() > 0
+    for name, gradient in expected.items():
+        assert torch.equal(of_ranks[0][name], of_ranks[1][name])
+        # float32 sums in another order; where the batch is one sample, of what cancels.
         scale = float(gradient.abs().max())
         torch.testing.assert_close(of_ranks[0][name], gradient, rtol=0, atol=1e-4 * scale)
 
