@@ -25,11 +25,16 @@ def show_training() -> Iterator[Callable[[TrainingProgress], None]]:
     with contextlib.closing(_Display()) as display:
 
         def show(now: TrainingProgress) -> None:
-            line = (
-                f"epoch {now.epoch}/{now.epochs}  step {now.iteration}/{now.iterations}  "
-                f"loss {now.loss:.4f}"
-            )
-            display.show(line, now.iteration, now.iterations, now.epochs, now.iteration - 1)
+            words = [
+                f"epoch {now.epoch}/{now.epochs}",
+                f"step {now.iteration}/{now.iterations}",
+                f"loss {now.loss:.4f}",
+            ]
+            if now.validation_accuracy is not None:
+                words.append(f"validation {now.validation_accuracy:.2%}")
+            words.append(f"density {now.density:.2%}")
+            line, before = "  ".join(words), now.iteration - 1
+            display.show(line, now.iteration, now.iterations, now.epochs, before, now.batch)
 
         yield show
 
@@ -69,7 +74,9 @@ class _Display:
         self._live = _live_line()
         self._ended = False
 
-    def show(self, line: str, done: int, total: int, parts: int, before: int = 0) -> None:
+    def show(
+        self, line: str, done: int, total: int, parts: int, before: int = 0, samples: int = 0
+    ) -> None:
         """Say where the work stands.
 
         Args:
@@ -77,12 +84,15 @@ class _Display:
             done, total: of it.
             parts: where no terminal is, a line is told after each of so many equal parts.
             before: what somebody else had done before the first call.
+            samples: of a unit of the work; where there are any, their rate is told.
         """
         elapsed = time.monotonic() - self._start
         if self._before is None:
             self._before, self._told = before, before * parts // total
         if self._ended or elapsed < self._delay or not done:
             return
+        if samples and elapsed:
+            line += f"  {(done - self._before) * samples / elapsed:,.0f} samples/s"
         if self._live is not None:
             if not self._live.task_ids:
                 self._live.add_task("", total=total, completed=self._before)

@@ -13,7 +13,10 @@ from esl_lava.models.build import SpikingNetwork
 from esl_lava.training.kinds import KINDS
 
 BATCH = 500
-"""Samples a network is given at a time."""
+"""Samples a network is given at a time, at most."""
+
+ROOM = 1 << 26
+"""Spikes of all layers that are held at a time: 256 MiB."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,10 @@ def examine(experiment: Experiment, model: SpikingNetwork, data: TrainingSamples
     right, fired = 0, None
     learning, device = model.training, next(model.parameters()).device
     model.eval()
-    for first in range(0, len(data), BATCH):
-        part = data.choose(slice(first, first + BATCH))
+    neurons = sum(layer.neurons for layer in model.topology.layers)
+    size = max(1, min(BATCH, ROOM // (neurons * experiment.encoding.steps)))
+    for first in range(0, len(data), size):
+        part = data.choose(slice(first, first + size))
         outputs = model.layer_outputs(kind.encode(experiment, part).to(device))
         right += int(np.count_nonzero(kind.decide(outputs[-1]).cpu().numpy() == part.labels))
         now = kind.fired(experiment, outputs)

@@ -42,6 +42,9 @@ class TrainingProgress:
         iteration, iterations: optimiser steps done and to do in all.
         epoch, epochs: the current epoch, from 1, and how many there are.
         loss: mean loss of the current epoch so far.
+        validation_accuracy: after the last finished epoch, 0..1; None where there is none.
+        density: connections over positions of all weight layers, then.
+        batch: samples of a step.
     """
 
     iteration: int
@@ -49,6 +52,9 @@ class TrainingProgress:
     epoch: int
     epochs: int
     loss: float
+    validation_accuracy: float | None
+    density: float
+    batch: int
 
 
 class Trainer:
@@ -144,6 +150,7 @@ class Trainer:
                 where masks, an epoch's record or a checkpoint are to be made of them: `save`
                 is given none such.
         """
+        density = self.evolver.density
         while self.iteration < self.iterations:
             epoch, position = divmod(self.iteration, self.steps_per_epoch)
             self._step(epoch, position)
@@ -158,6 +165,9 @@ class Trainer:
                     epoch + 1,
                     self.experiment.training.epochs,
                     sum(self._losses) / len(self._losses),
+                    self.history[-1].validation_accuracy if self.history else None,
+                    self.history[-1].density if self.history else density,
+                    self.experiment.training.batch_size,
                 )
             )
             if last_of_epoch or due():

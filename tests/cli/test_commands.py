@@ -853,9 +853,9 @@ def test_progress_on_a_terminal_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     shown = terminal(monkeypatch)
     with progress.show_training() as show:  # of a run resumed after 50 of 100 steps
         for iteration in (51, 52, 53, 100):
-            show(TrainingProgress(iteration, 100, 1 + (iteration > 75), 2, 0.5))
+            show(TrainingProgress(iteration, 100, 1 + (iteration > 75), 2, 0.5, 0.9, 0.1, 10))
     text = shown.getvalue()
-    assert "epoch 2/2  step 100/100  loss 0.5000" in text
+    assert "epoch 2/2  step 100/100  loss 0.5000  validation 90.00%  density 10.00%" in text
     assert text.count("\n") == 1  # the line is drawn anew in its place
 
 
@@ -868,10 +868,13 @@ def test_progress_without_a_terminal_is_a_line_an_epoch(
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     with progress.show_training() as show:  # of a run resumed after 4 of 20 steps
         for iteration in (5, 6, 10, 20):
-            show(TrainingProgress(iteration, 20, 1 + (iteration > 10), 2, 0.5))
+            accuracy = 0.875 if iteration >= 10 else None
+            show(TrainingProgress(iteration, 20, 1 + (iteration > 10), 2, 0.5, accuracy, 0.1, 100))
     assert capsys.readouterr().err.splitlines() == [
-        "     epoch 1/2  step 10/20  loss 0.5000  5 s left",
-        "     epoch 2/2  step 20/20  loss 0.5000  0 s left",
+        "     epoch 1/2  step 10/20  loss 0.5000  validation 87.50%  density 10.00%  200 samples/s  "
+        "5 s left",
+        "     epoch 2/2  step 20/20  loss 0.5000  validation 87.50%  density 10.00%  200 samples/s  "
+        "0 s left",
     ]
 
 

@@ -329,6 +329,6 @@ def test_progress_is_told_now_and_then(
     monkeypatch.setattr("time.monotonic", lambda: next(now))
     report = sweeps._reporter("eps-60_seed-1")
     for step in range(1, 5):
-        report(TrainingProgress(step, 9, 1, 3, 0.5))
+        report(TrainingProgress(step, 9, 1, 3, 0.5, None, 0.1, 10))
     line = "eps-60_seed-1: epoch 1/3, loss 0.5000\n"
     assert capsys.readouterr().err == line * 2
