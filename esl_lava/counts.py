@@ -15,8 +15,8 @@ class LayerCounts:
     Attributes:
         name: the layer's name.
         neurons: neurons in the layer.
-        possible: positions of its matrices and kernels.
-        weights: positions the mask allows; of a kernel each once.
+        possible: positions of the weights that were trained (`network.Origin`).
+        weights: of these, positions the mask allows; of a kernel each once.
         possible_connections: connections if the mask allowed every position.
         connections: between two neurons.
         synapses: connections whose integer weight is not 0.
@@ -52,6 +52,7 @@ class LayerDetail:
 
     Attributes:
         inputs: neurons or input channels its synapses come from.
+        positions: of its matrices and kernels.
         nonzero: weights that are not 0; of a kernel each once.
         targets: positions a stored weight of one input can name: neurons, or positions
             of a kernel.
@@ -65,6 +66,7 @@ class LayerDetail:
     """
 
     inputs: int
+    positions: int
     nonzero: int
     targets: int
     in_spikes: int

@@ -49,6 +49,7 @@ __all__ = [
     "Layer",
     "Matrix",
     "Network",
+    "Origin",
 ]
 
 PARAMETERS = {
@@ -115,6 +116,25 @@ INTEGRATOR = Cuba(current_decay=DECAY_UNITY, voltage_decay=0, threshold=NEVER)
 """The readout: v holds the running sum of the weighted input and never fires."""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The weights that connections were made of, where these hold other numbers of them.
+
+    A pool that is folded into a kernel repeats each of its weights; spikes of a residual block are
+    added through connections that nobody trained.
+
+    Attributes:
+        name: of the trained weights: that of the layer, or of a shortcut; empty where there are
+            none.
+        weights: that their mask allows.
+        positions: that there are.
+    """
+
+    name: str
+    weights: int
+    positions: int
+
+
 @dataclass(frozen=True, eq=False)
 class Input(Frozen):
     """What feeds a layer from one place.
@@ -126,19 +146,40 @@ class Input(Frozen):
         delays: (n_post,) int32, 0..62: steps by which what comes is late at each neuron, or
             None. (SLAYER's axonal delay of a neuron's spikes is the same shift, where the
             neuron has no bias.)
+        origin: of the connections; None where weights are those that they hold.
 
     Raises:
-        ValueError, TypeError: when the delays are no integers of 32 bits. What they have to be
-            besides, the layer checks, which has a name.
+        ValueError, TypeError: when the delays are no integers of 32 bits, or the connections
+            cannot be of the origin. What delays have to be besides, the layer checks, which has
+            a name.
     """
 
     source: str
     connections: Connections
     delays: Int32s | None = None
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         if self.delays is not None:
             object.__setattr__(self, "delays", frozen(self.delays, np.int32))
+        if self.origin is not None:
+            weights, positions = self.origin.weights, self.origin.positions
+            held = self.connections.stored, self.connections.possible
+            if not (0 <= weights <= positions <= held[1] and weights <= held[0]):
+                raise ValueError(
+                    f"connections of {held[0]} weights at {held[1]} positions cannot be made of "
+                    f"{weights} at {positions}"
+                )
+
+    @property
+    def weights(self) -> int:
+        """Weights that were trained, or that the connections hold."""
+        return self.connections.stored if self.origin is None else self.origin.weights
+
+    @property
+    def positions(self) -> int:
+        """Positions of these weights."""
+        return self.connections.possible if self.origin is None else self.origin.positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -370,8 +411,8 @@ class Network:
 
     @property
     def weights(self) -> int:
-        """Weights of all layers together; of a kernel each once (see `connections`)."""
-        return sum(kind.stored for kind in self.wiring)
+        """Weights of all layers together, each once (see `connections`, `Origin`)."""
+        return sum(given.weights for layer in self.layers for given in layer.inputs)
 
     @property
     def connections(self) -> int:
@@ -386,5 +427,5 @@ class Network:
     @property
     def density(self) -> float:
         """Weights over positions of all layers together, 0..1."""
-        possible = sum(kind.possible for kind in self.wiring)
-        return self.weights / possible if possible else 0.0
+        positions = sum(given.positions for layer in self.layers for given in layer.inputs)
+        return self.weights / positions if positions else 0.0

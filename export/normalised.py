@@ -10,7 +10,7 @@ from esl_lava.arrays import Array, Bools, Int32s
 from esl_lava.chip import DECAY_UNITY, SPIKE_RANGE
 from esl_lava.errors import LimitError
 from esl_lava.folding import LARGEST_WEIGHT, HostRows, Weighing, fold, fold_readout, span_of
-from esl_lava.network import INPUT, INTEGRATOR, Convolution, Cuba, Input, Layer, Matrix
+from esl_lava.network import INPUT, INTEGRATOR, Convolution, Cuba, Input, Layer, Matrix, Origin
 from esl_lava.trained import (
     DenseWeights,
     Identity,
@@ -69,7 +69,7 @@ def lowered(layer: TrainedLayer, steps: int | None, input_range: tuple[int, int]
             raise LimitError(
                 [f"layer {layer.name}: no integers of its weights keep v within the chip's range"]
             )
-        return Layer(layer.name, (_input(source, one, readout.rows),), INTEGRATOR)
+        return Layer(layer.name, (_input(layer.name, source, one, readout.rows),), INTEGRATOR)
     neuron = layer.neuron
     assert isinstance(neuron, NormalisedNeuron)
     (added,) = layer.inputs.keys() - weighted.keys() or (None,)
@@ -88,13 +88,17 @@ def lowered(layer: TrainedLayer, steps: int | None, input_range: tuple[int, int]
             ]
         )
     inputs = [
-        _input(source, one, rows) for (source, one), rows in zip(weighted.items(), folded.rows)
+        _input(layer.name, source, one, rows)
+        for (source, one), rows in zip(weighted.items(), folded.rows)
     ]
     connections = inputs[0].connections
     if added is not None:
         assert isinstance(connections, Convolution)
         thresholds = np.broadcast_to(folded.threshold, folded.bias.shape)
-        inputs += [Input(added, one) for one in add_spikes(thresholds, connections.out_shape)]
+        inputs += [
+            Input(added, one, origin=Origin("", 0, 0))
+            for one in add_spikes(thresholds, connections.out_shape)
+        ]
     bias = np.repeat(folded.bias, connections.n_post // len(folded.bias))
     decay = round(neuron.voltage_decay * DECAY_UNITY)
     return Layer(layer.name, tuple(inputs), Cuba(DECAY_UNITY, decay, folded.threshold), bias)
@@ -155,11 +159,14 @@ def connect(integers: Array, mask: Bools, sliding: Sliding) -> Convolution | Mat
     )
 
 
-def _input(source: str, one: NormalisedWeights, rows: HostRows) -> Input:
+def _input(layer: str, source: str, one: NormalisedWeights, rows: HostRows) -> Input:
     assert isinstance(one.weights, DenseWeights)
     shape, mask = one.weights.values.shape, one.weights.mask
     allowed = np.ones(shape, bool) if mask is None else (mask != 0).reshape(shape)
-    return Input(source, connect(rows.values.reshape(shape), allowed, one.sliding))
+    connections = connect(rows.values.reshape(shape), allowed, one.sliding)
+    origin = Origin(one.name, int(np.count_nonzero(allowed)), allowed.size)
+    plain = layer == one.name and origin.positions == connections.possible
+    return Input(source, connections, origin=None if plain else origin)
 
 
 def _rows(one: NormalisedWeights) -> HostRows:

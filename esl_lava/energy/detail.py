@@ -23,6 +23,7 @@ def detailed(network: Network, counts: Counts) -> Counts:
         details.append(
             LayerDetail(
                 inputs=sum(part.n_pre for part in layer.wiring),
+                positions=sum(part.possible for part in layer.wiring),
                 nonzero=sum(part.nonzero for part in layer.wiring),
                 targets=first.n_post if first.injects else first.possible // first.in_shape[0],
                 in_spikes=sum(spikes[given.source] for given in layer.feeding) + counted.returned,

@@ -120,7 +120,7 @@ def ann(load: Load, device: Device) -> LayerEnergy:
     biases = neurons if detail.bias else 0
     return LayerEnergy(
         name=layer.name,
-        weights=bank.access(macs, bank.bits * layer.possible),
+        weights=bank.access(macs, bank.bits * detail.positions),
         potential=0.0,
         bias=bank.access(biases, bank.bits * biases),
         io=bank.access(reads, bank.bits * detail.inputs)
@@ -128,7 +128,7 @@ def ann(load: Load, device: Device) -> LayerEnergy:
         operations=bank.operations(macs, biases),
         addressing=bank.operations(0, addresses),
         storage=DENSE,
-        extrapolated=bank.extrapolates(bank.bits * max(layer.possible, detail.inputs, neurons)),
+        extrapolated=bank.extrapolates(bank.bits * max(detail.positions, detail.inputs, neurons)),
     )
 
 
@@ -156,7 +156,7 @@ def snn(load: Load, device: Device, storage: str | None = None) -> LayerEnergy:
         stored = width * detail.nonzero
     else:
         events, width = load.in_spikes * detail.targets, bank.bits
-        stored = width * layer.possible
+        stored = width * detail.positions
     every_step = load.steps * layer.neurons
     biases = every_step if detail.bias else 0
     # Read and written for every synaptic operation and at every step (Eq. 9, 10, 14, 15).

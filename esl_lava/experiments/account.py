@@ -95,9 +95,14 @@ def _shown_layer(network: Network) -> ShownLayer | None:
 
 def _sparse_density(saved: SavedModel, network: Network) -> float | None:
     """Of the layers made sparse alone; None where there is none."""
-    masked = [layer.inputs[0].connections for layer in network.layers if layer.name in saved.masks]
-    possible = sum(part.possible for part in masked)
-    return sum(part.stored for part in masked) / possible if possible else None
+    masked = [
+        given
+        for layer in network.layers
+        for given in layer.inputs
+        if (given.origin.name if given.origin else layer.name) in saved.masks
+    ]
+    positions = sum(given.positions for given in masked)
+    return sum(given.weights for given in masked) / positions if positions else None
 
 
 def _beside_table1(

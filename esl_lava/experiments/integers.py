@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from esl_lava.arrays import Array
-from esl_lava.network import PARAMETERS, Input, Layer, Network
+from esl_lava.network import PARAMETERS, Input, Layer, Network, Origin
 from esl_lava.results.verification import IntegerComparison, IntegerDifference
 
 
@@ -97,6 +97,12 @@ def _compare_values(
         yield IntegerDifference(layer, quantity, different.size, place, *values)
 
 
+def _made_of(origin: Origin | None) -> str:
+    if origin is None:
+        return "the weights themselves"
+    return f"{origin.weights} weights of {origin.positions} of {origin.name or 'none'}"
+
+
 def _compare_inputs(
     layer: str, name: str, expected: Input | None, found: Input | None
 ) -> Iterator[IntegerDifference]:
@@ -107,6 +113,9 @@ def _compare_inputs(
         kind = name.replace("weight", "connections", 1)
         yield IntegerDifference(layer, f"shape of {kind}", max(1, *there), "", *shapes)
         return
+    if expected.origin != found.origin:
+        made = (_made_of(one.origin) for one in (expected, found))
+        yield IntegerDifference(layer, f"what was trained of the {name}", 1, "", *made)
     if expected.source != found.source:
         sources = expected.source, found.source
         yield IntegerDifference(layer, f"source of the {name}", 1, "", *sources)

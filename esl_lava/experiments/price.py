@@ -13,7 +13,7 @@ from esl_lava.energy import as_ann, by_connections, detailed, per_sample
 from esl_lava.energy.training import TrainedLayer, TrainingCost, TrainingSchedule, training_cost
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.experiments.rundir import RunDirectory, read_updates
-from esl_lava.network import Network
+from esl_lava.network import INPUT, Input, Layer, Network
 from esl_lava.results.price import Disagreement, Price
 from esl_lava.results.training import read_history
 
@@ -126,6 +126,12 @@ def disagreements(prices: Mapping[str, Price]) -> tuple[Disagreement, ...]:
     return tuple(found)
 
 
+def _trained(layer: Layer) -> list[tuple[str, Input]]:
+    """Names of the weights that were trained for a layer, and what they became."""
+    named = [(given.origin.name if given.origin else layer.name, given) for given in layer.inputs]
+    return [(name, given) for name, given in named if name]
+
+
 def parse_constants(texts: Sequence[str]) -> dict[str, float]:
     """Energy key -> pJ, from texts "key=pJ".
 
@@ -164,26 +170,30 @@ def cost_of_training(model: Path, network: Network, counts: Counts) -> TrainingC
     kept, _ = split_validation(data, config.data.validation, config.seed)
     updates = read_updates(RunDirectory(model.parent).updates)
     history = read_history(saved.history)
-    names = [layer.name for layer in network.layers]
+    names = [name for layer in network.layers for name, _ in _trained(layer)]
     for epoch in history:
         if sorted(epoch.densities) != sorted(names):
             raise DataError(
                 f"{model} has layers {', '.join(sorted(epoch.densities))}, "
                 f"the network {', '.join(sorted(names))}"
             )
-    counts = counts if counts.details else detailed(network, counts)
     runs = counts.samples * counts.steps
+    spikes = {INPUT: counts.input_spikes} | {layer.name: layer.spikes for layer in counts.layers}
     layers = [
         TrainedLayer(
-            name=layer.name,
+            name=name,
             neurons=layer.neurons,
-            positions=layer.possible,
-            possible_connections=layer.possible_connections,
-            rate=detail.in_spikes / (runs * detail.inputs),
-            densities=[epoch.densities[layer.name] for epoch in history],
-            moved=sum(u.layers[layer.name].grown for u in updates if layer.name in u.layers),
+            positions=given.positions,
+            # Squares of a pool are summed before anything is weighed.
+            possible_connections=given.connections.possible_connections
+            * given.positions
+            // max(1, given.connections.possible),
+            rate=spikes[given.source] / (runs * given.connections.n_pre),
+            densities=[epoch.densities[name] for epoch in history],
+            moved=sum(u.layers[name].grown for u in updates if name in u.layers),
         )
-        for layer, detail in zip(counts.layers, counts.details)
+        for layer in network.layers
+        for name, given in _trained(layer)
     ]
     schedule = TrainingSchedule(
         samples=len(kept),

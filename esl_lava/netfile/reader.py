@@ -42,7 +42,16 @@ from esl_lava.netfile.writer import (
     range_of_bits,
     source_in_netx,
 )
-from esl_lava.network import Connections, Convolution, Injection, Input, Layer, Matrix, Network
+from esl_lava.network import (
+    Connections,
+    Convolution,
+    Injection,
+    Input,
+    Layer,
+    Matrix,
+    Network,
+    Origin,
+)
 
 MAX_AXES = 8
 
@@ -250,7 +259,8 @@ class _Walk:
         source = source_in_netx(self.last)
         if beside is not None and "source" in beside.attrs:
             source = attribute(beside, "source", str)
-        first = Input(source, connections, self._delays(group, kind, shape, beside))
+        delays = self._delays(group, kind, shape, beside)
+        first = Input(source, connections, delays, _origin(beside))
         bias = None
         if kind == "input" and beside is None:
             self._note_transform(group)
@@ -355,7 +365,8 @@ class _Walk:
             delays = None
             if has(group, "delay"):
                 delays = frozen(integers(group, "delay", connections.n_post), np.int32)
-            skips.append(Input(attribute(group, "source", str), connections, delays))
+            source = attribute(group, "source", str)
+            skips.append(Input(source, connections, delays, _origin(group)))
         return tuple(skips)
 
     # --- What belongs to neurons. ---
@@ -407,6 +418,14 @@ def _kind(group: h5py.Group) -> str:
     if len(group) == 0:
         raise RefusedError("the group is empty, as lava-dl leaves it for what it cannot export")
     return text(group, "type")
+
+
+def _origin(beside: h5py.Group | None) -> Origin | None:
+    """What connections were made of, where that is said."""
+    if beside is None or "trained_name" not in beside.attrs:
+        return None
+    numbers = (attribute(beside, f"trained_{key}", int) for key in ("weights", "positions"))
+    return Origin(attribute(beside, "trained_name", str), *numbers)
 
 
 def _mask(weight: Array, beside: h5py.Group | None, key: str) -> Bools:

@@ -163,6 +163,7 @@ def digest(network: Network) -> str:
         if layer.neuron.refractory:  # not in the digests of files from before there was any
             _feed(sha, f"refractory={layer.neuron.refractory}")
         _feed_values(sha, first.delays)
+        _feed_origin(sha, first)
         _feed(sha, f"recurrent={recurrent is not None} skips={len(skips)}")
         if recurrent is not None:
             _feed_connections(sha, recurrent.connections)
@@ -171,6 +172,7 @@ def digest(network: Network) -> str:
             _feed_connections(sha, skip.connections)
             if skip.delays is not None:
                 _feed_values(sha, skip.delays)
+            _feed_origin(sha, skip)
     return sha.hexdigest()
 
 
@@ -202,6 +204,12 @@ def _feed_connections(sha: hashlib._Hash, c: Connections) -> None:
         _feed_values(sha, c.mask())
     else:
         _feed(sha, f"injection {c.out_shape}")
+
+
+def _feed_origin(sha: hashlib._Hash, given: Input) -> None:
+    if given.origin is not None:  # not in the digests of files from before there was any
+        origin = given.origin
+        _feed(sha, f"origin={origin.weights} of {origin.positions} {origin.name}")
 
 
 def _feed_values(sha: hashlib._Hash, values: Array | int | None) -> None:
@@ -321,6 +329,7 @@ def _write_beside(layer: Layer, before: Layer | None, beside: h5py.Group) -> Non
         _compressed(beside, "zero_connections", _zero_connections(first))
     if first.source != source_in_netx(before):
         beside.attrs["source"] = _text(first.source)
+    _write_origin(first, beside)
     if taken_otherwise(layer, before):
         beside.create_dataset("in_shape", data=np.array(first.connections.in_shape))
     if layer.recurrent is not None:
@@ -332,8 +341,16 @@ def _write_beside(layer: Layer, before: Layer | None, beside: h5py.Group) -> Non
             group.create_dataset("in_shape", data=np.array(skip.connections.in_shape))
         if skip.delays is not None:
             _compressed(group, "delay", skip.delays)
+        _write_origin(skip, group)
         _write_weights(skip.connections, group)
         _compressed(group, "zero_connections", _zero_connections(skip))
+
+
+def _write_origin(given: Input, group: h5py.Group) -> None:
+    if given.origin is not None:
+        group.attrs["trained_name"] = _text(given.origin.name)
+        group.attrs["trained_weights"] = given.origin.weights
+        group.attrs["trained_positions"] = given.origin.positions
 
 
 def _in_lavas_order(values: Array, shape: tuple[int, ...]) -> Array:

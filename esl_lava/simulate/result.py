@@ -184,8 +184,8 @@ def layer_sizes(layer: Layer) -> LayerCounts:
     return LayerCounts(
         name=layer.name,
         neurons=layer.neurons,
-        possible=sum(part.possible for part in brought),
-        weights=sum(part.stored for part in brought),
+        possible=sum(given.positions for given in layer.inputs),
+        weights=sum(given.weights for given in layer.inputs),
         possible_connections=sum(part.possible_connections for part in brought),
         connections=sum(part.count for part in brought),
         synapses=sum(part.synapses for part in brought),

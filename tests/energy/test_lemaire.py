@@ -20,7 +20,7 @@ def full(name: str, inputs: int, neurons: int) -> Load:
     size = inputs * neurons
     return Load(
         LayerCounts(name, neurons, size, size, size, size, size, size, neurons, neurons),
-        LayerDetail(inputs, size, neurons, inputs, convolution=False, bias=True, leaky=False),
+        LayerDetail(inputs, size, size, neurons, inputs, convolution=False, bias=True, leaky=False),
         samples=1,
         steps=1,
     )
@@ -104,7 +104,7 @@ def test_a_convolution_as_an_ann_by_hand() -> None:
     connections = 12 * 18
     load = Load(
         LayerCounts("conv", 12, 54, 54, connections, connections, connections, 0, 12, 0),
-        LayerDetail(32, 54, 27, 0, convolution=True, bias=True, leaky=False),
+        LayerDetail(32, 54, 54, 27, 0, convolution=True, bias=True, leaky=False),
         samples=1,
         steps=1,
     )

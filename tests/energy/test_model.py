@@ -114,8 +114,8 @@ def test_counts_of_no_sample_refuse() -> None:
 
 
 def with_details(counts: Counts) -> Counts:
-    first = LayerDetail(3, 5, 4, 1000, False, True, False, active_updates=30, messages=8)
-    second = LayerDetail(4, 8, 6, 10, True, False, True, active_updates=15, messages=0)
+    first = LayerDetail(3, 12, 5, 4, 1000, False, True, False, active_updates=30, messages=8)
+    second = LayerDetail(4, 8, 8, 6, 10, True, False, True, active_updates=15, messages=0)
     return replace(counts, details=(first, second), input_messages=12)
 
 
