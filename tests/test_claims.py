@@ -34,8 +34,11 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     "`lava` runs the file itself through netx on Lava's CPU simulator": (
         "cli/test_commands.py::test_lava_runs_the_file_itself",
     ),
-    "it runs a copy without it, with neurons of ours, and says so": (
+    "what netx refuses, residual connections and refractory periods among it, it builds of Lava's "
+    "processes itself, and says so": (
+        "simulate/test_lava_cpu.py::test_a_residual_network",
         "simulate/test_lava_cpu.py::test_neurons_that_pause_and_decide_by_their_first_spike",
+        "simulate/test_lava_cpu.py::test_random_networks_that_netx_refuses",
     ),
     "All return the same result": (
         "simulate/test_lava_models.py::test_random_networks_equal_ours",

@@ -1,4 +1,7 @@
-"""Lava's CPU simulator behind a deadline: plain netx in fresh, killable interpreters.
+"""Lava's CPU simulator behind a deadline, in fresh, killable interpreters.
+
+Plain netx builds the network from its file. What netx cannot express and so refuses
+(`netfile.beyond_netx`), we build of the same processes (`lava_builder`).
 
 Lava must not share our process: importing it sets the multiprocessing start method, a
 fault inside a process model hangs `run()` for ever, and its forks must not follow
@@ -13,13 +16,14 @@ import json
 import logging
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,14 +33,14 @@ from esl_lava import netfile
 from esl_lava.arrays import Array
 from esl_lava.errors import BackendError
 from esl_lava.network import Convolution, Layer, Network
-from esl_lava.simulate.lava_models import too_wide
+from esl_lava.simulate.lava_models import refused, too_wide
 from esl_lava.simulate.lava_worker import LayerTask, Task
 from esl_lava.simulate.result import Progress, Result, count, decide, decisive
 
 STARTUP_SECONDS = 300.0
 """Importing Lava, and torch with it, and compiling; seconds unless a machine is crowded."""
 SECONDS_PER_LAYER_STEP = 0.02
-"""Allowance per step and layer: ten times what a slow, shared core was seen to need."""
+"""Allowance per step and input of a layer: ten times what a slow, shared core was seen to need."""
 SECONDS_PER_CONVOLVED_VALUE = 2e-7
 """Lava convolves every pair of maps by itself and before striding; ten times what was seen."""
 _logger = logging.getLogger(__name__)
@@ -57,33 +61,24 @@ def run(
     deadline: float | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Run plain `lava.lib.dl.netx.hdf5.Network`, samples back to back.
-
-    Layers with a refractory period, which netx refuses, get neurons of ours.
+    """Run plain `lava.lib.dl.netx.hdf5.Network`, or what netx refuses; samples back to back.
 
     Args:
         network, inputs, record, states: as every backend's `run` (`simulate`).
-        path: the netx file that the network was read from, which Lava reads itself; by default
+        path: the netx file that the network was read from, which netx reads itself; by default
             one is written.
-        sparse: let netx use Lava's sparse synapses in fully connected layers.
+        sparse: use Lava's sparse synapses in fully connected layers.
         workers: interpreters among which the samples are divided; Lava starts about two
-            processes for each layer in each of them.
+            processes for each layer, and up to two for each skip, in each of them.
         deadline: seconds until the workers are killed; by default generous for the size.
         progress: told how far the run is, a few times a second.
 
     Raises:
-        BackendError: when netx cannot express the network, or Lava fails, dies, would run
-            other weights or runs past the deadline.
+        BackendError: when Lava cannot hold the network, or fails, dies, would run other
+            weights or runs past the deadline.
     """
-    unrefractory = replace(
-        network,
-        layers=tuple(
-            replace(layer, neuron=replace(layer.neuron, refractory=0)) for layer in network.layers
-        ),
-    )
-    if reasons := netfile.beyond_netx(unrefractory):
-        raise BackendError(f"plain netx cannot run this network: {'; '.join(reasons)}")
-    if reasons := tuple(too_wide(network, inputs)):
+    beyond = netfile.beyond_netx(network)
+    if reasons := (*too_wide(network, inputs), *(refused(network) if beyond else ())):
         raise BackendError("; ".join(reasons))
     samples = len(inputs)
     if workers < 1:
@@ -96,16 +91,16 @@ def run(
     if deadline is None:
         deadline = _allowance(network, int(inputs.shape[1]), max(np.diff(ends)), len(ends) - 1)
     with tempfile.TemporaryDirectory(prefix="esl-lava-") as folder:
-        paused = bool(netfile.beyond_netx(network))
-        if paused:
-            # Its file is one that netx refuses; the worker puts our neurons into this one.
+        if beyond:
             _logger.warning(
-                "lava: netx has no refractory period and refuses such a file: Lava runs a copy "
-                "of it without them, with neurons of ours that have them"
+                "lava: netx refuses this network, so we build it of Lava's processes: %s",
+                "; ".join(beyond),
             )
-        if path is None or paused:
+            path = Path(folder) / "network.pickle"
+            path.write_bytes(pickle.dumps(network))
+        elif path is None:
             path = Path(folder) / "net.h5"
-            netfile.write(unrefractory, path)
+            netfile.write(network, path)
         jobs = _jobs(Path(folder), path, network, inputs, states, sparse, ends)
         _work(jobs, deadline, progress)
         return _collected(jobs, network, inputs, record, states)
@@ -149,12 +144,14 @@ def _jobs(
     """Write what the workers share, and a task for each."""
     steps = int(inputs.shape[1])
     np.save(folder / "inputs.npy", inputs)
-    delayed = any(layer.inputs[0].delays is not None for layer in network.layers)
+    netx = not netfile.beyond_netx(network)
+    delayed = any(given.delays is not None for layer in network.layers for given in layer.inputs)
     last = len(network.layers) - 1
     deciding = list(decisive(network.layers[last], steps))
     shared: Task = {
         "parent": os.getpid(),
         "path": str(path.resolve()),
+        "netx": netx,
         "inputs": str(folder / "inputs.npy"),
         "message_bits": network.message_bits,
         # (columns, rows, channels), which netx has to be told where the file does not say it.
@@ -167,7 +164,7 @@ def _jobs(
         "last": len(inputs),
         "layers": [
             _layer_task(
-                *(folder, index, layer),
+                *(folder, index, layer, netx),
                 ["u", "v"] if layer.name in states else deciding if index == last else [],
             )
             for index, layer in enumerate(network.layers)
@@ -183,14 +180,14 @@ def _jobs(
     return jobs
 
 
-def _layer_task(folder: Path, index: int, layer: Layer, states: list[str]) -> LayerTask:
+def _layer_task(folder: Path, index: int, layer: Layer, netx: bool, states: list[str]) -> LayerTask:
     """What a worker must know of a layer, whose `states` are asked for or decide.
 
-    Stores the weights that the worker is to find there.
+    Stores the weights that the worker is to find there, where netx builds the layer.
     """
     weights, kernel = {}, None
     for name, given in (("synapse", layer.inputs[0]), ("synapse_rec", layer.recurrent)):
-        connections = None if given is None else given.connections
+        connections = None if given is None or not netx else given.connections
         if isinstance(connections, Convolution):
             kernel = f"kernel{index}.npy"
             np.save(folder / kernel, connections.kernel)
@@ -201,7 +198,6 @@ def _layer_task(folder: Path, index: int, layer: Layer, states: list[str]) -> La
         "name": layer.name,
         "spikes": layer.neuron.fires,
         "states": states,
-        "refractory": layer.neuron.refractory,
         "recurrent": layer.recurrent is not None,
         "delayed": layer.inputs[0].delays is not None,
         "weights": weights,
@@ -211,16 +207,16 @@ def _layer_task(folder: Path, index: int, layer: Layer, states: list[str]) -> La
 
 def _allowance(network: Network, steps: int, samples: int, workers: int) -> float:
     """Seconds until workers with so many samples each are taken for stuck."""
-    per_step = SECONDS_PER_LAYER_STEP * len(network.layers)
-    for layer in network.layers:
-        first = layer.inputs[0]
-        kind = first.connections
+    per_step = 0.0
+    for given in (given for layer in network.layers for given in layer.inputs):
+        kind = given.connections
+        per_step += SECONDS_PER_LAYER_STEP
         if kind.shares:
-            outputs, inputs = layer.shape[0], kind.in_shape[0]
+            outputs, inputs = kind.out_shape[0], kind.in_shape[0]
             pixels = kind.n_pre // inputs
             per_step += SECONDS_PER_CONVOLVED_VALUE * kind.possible * pixels
             per_step += SECONDS_PER_LAYER_STEP * outputs * inputs / 20
-        if first.delays is not None:  # Lava rebuilds a matrix for each of 63 delays
+        if given.delays is not None:  # Lava rebuilds a matrix for each of 63 delays
             per_step += SECONDS_PER_CONVOLVED_VALUE * 63 * kind.possible
     crowding = max(1.0, workers / (os.cpu_count() or 1))
     return STARTUP_SECONDS + crowding * per_step * samples * (steps + 1)

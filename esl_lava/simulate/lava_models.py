@@ -53,9 +53,7 @@ def run(
     Raises:
         BackendError: naming the layer and what of it Lava cannot express.
     """
-    reasons = [*too_wide(network, inputs)]
-    reasons += [reason for layer in network.layers for reason in _refused(layer)]
-    if reasons:
+    if reasons := (*too_wide(network, inputs), *refused(network)):
         raise BackendError("; ".join(reasons))
     _import_lava()
     samples, steps = inputs.shape[:2]
@@ -153,8 +151,13 @@ def _wide_convolution(part: Connections, largest: int) -> Iterator[str]:
         )
 
 
+def refused(network: Network) -> Iterator[str]:
+    """What else of a network the models would take for something else, or have no place for."""
+    for layer in network.layers:
+        yield from _refused(layer)
+
+
 def _refused(layer: Layer) -> Iterator[str]:
-    """What else of a layer the models would take for something else, or have no place for."""
     for name, given in layer.named():
         if given.connections.injects and given.delays is not None:
             yield f"layer {layer.name}: Lava delays what synapses bring, not injected input"
@@ -240,67 +243,95 @@ def _synapse(given: Input, bits: int, sparse: bool) -> _Synapse:
 def _matrix(c: Matrix, delays: Int32s | None, bits: int, sparse: bool) -> Any:
     from lava.proc.dense.models import PyDelayDenseModelBitAcc, PyDenseModelBitAcc
     from lava.proc.sparse.models import PyDelaySparseModelBitAcc, PySparseModelBitAcc
-    from lava.utils.weightutils import SignMode
-    from scipy.sparse import csr_matrix
 
-    def stored(values: Array) -> Any:
-        present = c.weights != 0
-        places = (c.rows()[present], c.indices[present])
-        matrix = csr_matrix((values[present], places), (c.n_post, c.n_pre), dtype=np.int32)
-        return matrix if sparse else matrix.toarray()
-
-    # Nine bits of mixed sign truncate nothing; what netx finds for odd weights.
-    parameters = {"sign_mode": SignMode.MIXED, "num_weight_bits": 9, "weight_exp": 0}
-    shared = {"weights": stored(c.weights), "num_message_bits": np.array([bits])}
+    shared = {"weights": stored(c, c.weights, sparse), "num_message_bits": np.array([bits])}
     if delays is None:
         model = PySparseModelBitAcc if sparse else PyDenseModelBitAcc
-        return _built(model, parameters, a_buff=np.zeros(c.n_post), **shared)
-    late = stored(delays[c.rows()])
+        return _built(model, exact_weights(), a_buff=np.zeros(c.n_post), **shared)
+    late = stored(c, delays[c.rows()], sparse)
     model = PyDelaySparseModelBitAcc if sparse else PyDelayDenseModelBitAcc
     under_way = np.zeros((c.n_post, int(delays.max()) + 1))
-    return _built(model, parameters, a_buff=under_way, delays=late, **shared)
+    return _built(model, exact_weights(), a_buff=under_way, delays=late, **shared)
+
+
+def exact_weights() -> dict[str, Any]:
+    """How Lava's fully connected synapses are told to keep every weight of `WEIGHTS`.
+
+    Nine bits of mixed sign truncate nothing; what netx finds for odd weights.
+    """
+    from lava.utils.weightutils import SignMode
+
+    return {"sign_mode": SignMode.MIXED, "num_weight_bits": 9, "weight_exp": 0}
+
+
+def stored(c: Matrix, values: Array, sparse: bool) -> Any:
+    """(n_post, n_pre) values of the synapses as Lava takes them, an array or a csr_matrix.
+
+    Args:
+        values: (weights,) one for each position of the matrix; those of weight 0 are left out.
+    """
+    from scipy.sparse import csr_matrix
+
+    present = c.weights != 0
+    places = (c.rows()[present], c.indices[present])
+    matrix = csr_matrix((values[present], places), (c.n_post, c.n_pre), dtype=np.int32)
+    return matrix if sparse else matrix.toarray()
 
 
 def _convolution(c: Convolution, bits: int) -> Any:
     from lava.proc.conv.models import PyConvModelFixed
 
-    # As netx turns torch's kernels over (lava/lib/dl/netx/hdf5.py, create_conv).
-    kernel = c.kernel[:, :, ::-1, ::-1].transpose(0, 3, 2, 1)
+    slid = slid_in_lava(c)
     return _built(
         PyConvModelFixed,
         {},
-        weight=kernel,
-        kernel_size=np.array(kernel.shape[1:3]),
-        stride=np.array(c.stride[::-1]),
-        padding=np.array(c.padding[::-1]),
-        dilation=np.array(c.dilation[::-1]),
-        groups=np.array([c.groups]),
+        kernel_size=np.array(slid["weight"].shape[1:3]),
         num_message_bits=np.array([bits]),
         weight_exp=np.array([0]),
         num_weight_bits=np.array([8]),
         a_buf=np.zeros(c.out_shape[::-1]),
+        **(slid | {"groups": np.array([c.groups])}),
     )
 
 
-def _neurons(layer: Layer, bias: Array) -> Any:
+def slid_in_lava(c: Convolution) -> dict[str, Any]:
+    """A kernel and how it slides, by the names Lava's `Conv` and its models have for them.
+
+    Lava convolves maps of (columns, rows, channels); netx turns torch's kernels over
+    (lava/lib/dl/netx/hdf5.py, create_conv).
+    """
+    return {
+        "weight": c.kernel[:, :, ::-1, ::-1].transpose(0, 3, 2, 1),
+        "stride": np.array(c.stride[::-1]),
+        "padding": np.array(c.padding[::-1]),
+        "dilation": np.array(c.dilation[::-1]),
+        "groups": c.groups,
+    }
+
+
+def neuron_in_lava(layer: Layer) -> dict[str, Array]:
+    """(neurons,) parameters of a layer's neurons, by Lava's names."""
+    return {
+        "du": layer.parameter("current_decay") - 1,  # the models add 1
+        "dv": layer.parameter("voltage_decay"),
+        "vth": layer.parameter("threshold"),
+        "bias_mant": np.zeros(layer.neurons, np.int64) if layer.bias is None else layer.bias,
+        "bias_exp": np.full(layer.neurons, STATE_SHIFT),
+    }
+
+
+def _neurons(layer: Layer) -> Any:
     """The model of a layer's neurons: Lava's, or ours with a refractory period."""
     from lava.proc.lif.models import PyLifModelBitAcc
 
-    variables = {
-        "u": np.zeros(layer.neurons),
-        "v": np.zeros(layer.neurons),
-        "du": layer.parameter("current_decay") - 1,  # the model adds 1
-        "dv": layer.parameter("voltage_decay"),
-        "vth": layer.parameter("threshold"),
-        "bias_mant": bias,
-        "bias_exp": np.full(layer.neurons, STATE_SHIFT),
-    }
+    rest = np.zeros(layer.neurons)
+    variables = {"u": rest, "v": rest, **neuron_in_lava(layer)}
     if not layer.neuron.refractory:
         return _built(PyLifModelBitAcc, {}, **variables)
     from esl_lava.simulate.lava_processes.neurons import PyRefractoryLIFReset
 
     parameters = {"refractory": layer.neuron.refractory, "reset_interval": 2, "reset_offset": 0}
-    model = _built(PyRefractoryLIFReset, parameters, waiting=np.zeros(layer.neurons), **variables)
+    model = _built(PyRefractoryLIFReset, parameters, waiting=rest, **variables)
     model.time_step = 1  # where its clock stays: to reset is up to `_Stepped.run`
     return model
 
@@ -322,7 +353,7 @@ class _Stepped:
         self._all = [*self._synapses, *filter(None, [self._recurrent])]
         self._bias = np.zeros(layer.neurons, np.int64) if layer.bias is None else layer.bias
         self._spikes = _Wire()
-        self._neurons = _neurons(layer, self._bias)
+        self._neurons = _neurons(layer)
         self._neurons.a_in = SimpleNamespace(recv=self._summed)
         self._neurons.s_out = self._spikes
 

@@ -24,6 +24,7 @@ import contextlib
 import io
 import json
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -36,6 +37,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, ParamSpec, TypedDict, TypeVar
 
+from esl_lava.simulate import lava_builder
+from esl_lava.simulate.lava_builder import Group, forget
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -46,14 +50,13 @@ PHASES = ("_spike", "_pre_mgmt", "_lrn", "_post_mgmt", "_host")
 class LayerTask(TypedDict):
     """What a worker must know of a layer.
 
-    `weights` (name of netx's synapse -> file) and `kernel` (file) are what Lava is to hold;
-    `states` are the variables to record, `spikes` says whether the layer's spikes are.
+    `states` are the variables to record, `spikes` says whether the layer's spikes are. What
+    netx built is compared with `weights` (name of its synapse -> file) and `kernel` (file).
     """
 
     name: str
     spikes: bool
     states: list[str]
-    refractory: int
     recurrent: bool
     delayed: bool
     weights: dict[str, str]
@@ -61,10 +64,14 @@ class LayerTask(TypedDict):
 
 
 class Task(TypedDict):
-    """`job.json`: samples `first`:`last` of `inputs`, each of `steps`, `interval` apart."""
+    """`job.json`: samples `first`:`last` of `inputs`, each of `steps`, `interval` apart.
+
+    `path` is of the netx file that plain netx builds, or of the pickled network that we do.
+    """
 
     parent: int
     path: str
+    netx: bool
     inputs: str
     message_bits: int
     input_shape: list[int] | None
@@ -86,35 +93,71 @@ def main(job: Path) -> None:
     task: Task = json.loads((job / "job.json").read_text())
     threading.Thread(target=_end_with, args=(task["parent"],), daemon=True).start()
 
-    # lava-dl's remarks about absent devices would pass for the cause of a failure.
+    # What netx says of weights, and lava-dl of absent devices, would pass for the cause of a
+    # failure.
     remarks = io.StringIO()
     with contextlib.redirect_stdout(remarks), contextlib.redirect_stderr(remarks):
-        _spare_slayer()
-        from lava.lib.dl import netx
+        network, groups = _by_netx(task, job) if task["netx"] else _by_us(task)
         from lava.magma.core.run_conditions import RunSteps
         from lava.magma.core.run_configs import Loihi2SimCfg
 
-    layers = task["layers"]
-    _give_refractory(netx.hdf5, [layer["refractory"] for layer in layers])
-    with contextlib.redirect_stdout(remarks):  # of netx, about weights it clips
-        net = netx.hdf5.Network(
-            net_config=task["path"],
-            input_message_bits=task["message_bits"],
-            input_shape=task["input_shape"] and tuple(task["input_shape"]),
-            reset_interval=task["interval"],
-            reset_offset=1,
-            sparse_fc_layer=task["sparse"],
-        )
-    if len(net.layers) != len(layers):
-        raise UnlikeFileError(f"netx built {len(net.layers)} layers of {len(layers)}")
-    for layer, wanted in zip(net.layers, layers):
-        _check_weights(layer, wanted, job)
-    _tell_of_failures(net, layers, job)
-    _attach(net, task, job)
-    steps = (task["last"] - task["first"]) * task["interval"] + len(layers)
-    net.run(condition=RunSteps(num_steps=steps), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
-    net.stop()
+    _tell_of_failures(groups, task["layers"], job)
+    _record(groups, task, job)
+    steps = (task["last"] - task["first"]) * task["interval"] + len(groups)
+    network.run(condition=RunSteps(num_steps=steps), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+    network.stop()
     (job / "done").touch()
+
+
+def _by_netx(task: Task, job: Path) -> tuple[Any, list[Group]]:
+    """What plain netx makes of the file, input and resets connected: its process, the layers.
+
+    Raises:
+        UnlikeFileError: where that is not what we read.
+    """
+    _spare_slayer()
+    from lava.lib.dl import netx
+
+    from esl_lava.simulate.lava_processes.streams import Injector, Player
+
+    interval = task["interval"]
+    net = netx.hdf5.Network(
+        net_config=task["path"],
+        input_message_bits=task["message_bits"],
+        input_shape=task["input_shape"] and tuple(task["input_shape"]),
+        reset_interval=interval,
+        reset_offset=1,
+        sparse_fc_layer=task["sparse"],
+    )
+    if len(net.layers) != len(task["layers"]):
+        raise UnlikeFileError(f"netx built {len(net.layers)} layers of {len(task['layers'])}")
+    if task["injected"]:
+        Injector(variable=net.in_layer.neuron.bias_mant, **_played(task))
+    else:
+        Player(shape=net.inp.shape, **_played(task)).s_out.connect(net.inp)
+    groups = []
+    for index, (layer, wanted) in enumerate(zip(net.layers, task["layers"])):
+        _check_weights(layer, wanted, job)
+        if wanted["recurrent"]:
+            forget(layer.synapse_rec, index, interval)
+        if wanted["delayed"]:
+            forget(layer.synapse, index - 1, interval)
+        named = [name for name in ("synapse", "synapse_rec") if hasattr(layer, name)]
+        synapses = tuple(getattr(layer, name) for name in named)
+        groups.append(Group(layer.neuron, layer.out, synapses))
+    return net, groups
+
+
+def _by_us(task: Task) -> tuple[Any, list[Group]]:
+    """What we build where netx cannot: a process of the network, the layers."""
+    network = pickle.loads(Path(task["path"]).read_bytes())
+    groups = lava_builder.build(network, _played(task), task["sparse"])
+    return groups[0].neurons, groups
+
+
+def _played(task: Task) -> dict[str, Any]:
+    """Parameters of what plays the samples."""
+    return {"path": task["inputs"], **{key: task[key] for key in ("first", "last", "interval")}}
 
 
 def tell_failure(job: Path, sentence: str) -> None:
@@ -132,7 +175,7 @@ def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _tell_of_failures(net: Any, layers: list[LayerTask], job: Path) -> None:
+def _tell_of_failures(groups: list[Group], layers: list[LayerTask], job: Path) -> None:
     """Have every process model tell what it raises, and of which layer it is.
 
     Lava forks its processes, which so inherit what is wrapped here.
@@ -141,10 +184,10 @@ def _tell_of_failures(net: Any, layers: list[LayerTask], job: Path) -> None:
     from lava.magma.runtime import runtime
 
     owners = {}
-    for layer, wanted in zip(net.layers, layers):
-        for part, what in (("neuron", "neurons"), ("synapse", "synapses")):
-            if hasattr(layer, part):
-                owners[getattr(layer, part).id] = f"{what} of layer {wanted['name']}"
+    for group, wanted in zip(groups, layers):
+        owners[group.neurons.id] = f"neurons of layer {wanted['name']}"
+        for synapse in group.synapses:
+            owners[synapse.id] = f"synapses of layer {wanted['name']}"
 
     def telling(run: Callable[P, T], number: Callable[P, int | None]) -> Callable[P, T]:
         @wraps(run)
@@ -180,57 +223,24 @@ def _spare_slayer() -> None:
     sys.modules[module.__name__] = module
 
 
-def _give_refractory(hdf5: Any, periods: list[int]) -> None:
-    """Let netx build our neurons, which pause after a spike, where a layer has a period.
+def _record(groups: list[Group], task: Task, job: Path) -> None:
+    """Connect what writes spikes and states to files."""
+    from esl_lava.simulate.lava_processes.streams import Probe, Recorder
 
-    Args:
-        hdf5: netx's module, which makes the neurons of one layer after the other by the
-            name `LIFReset` in it.
-        periods: of each layer, 0 where it has none.
-    """
-    if not any(periods):
-        return
-    from esl_lava.simulate.lava_processes.neurons import RefractoryLIFReset
-
-    ordinary, left = hdf5.LIFReset, iter(periods)
-
-    def neurons(**parameters: Any) -> Any:
-        if period := next(left):
-            return RefractoryLIFReset(refractory=period, **parameters)
-        return ordinary(**parameters)
-
-    hdf5.LIFReset = neurons
-
-
-def _attach(net: Any, task: Task, job: Path) -> None:
-    """Connect what plays, resets and records."""
-    from lava.proc.io.reset import Reset
-
-    from esl_lava.simulate.lava_processes.streams import Injector, Player, Probe, Recorder
-
-    first, last = task["first"], task["last"]
-    steps, interval = task["steps"], task["interval"]
-    played = {"first": first, "last": last, "interval": interval}
-    if task["injected"]:
-        Injector(variable=net.in_layer.neuron.bias_mant, path=task["inputs"], **played)
-    else:
-        Player(shape=net.inp.shape, path=task["inputs"], **played).s_out.connect(net.inp)
-    for index, (layer, wanted) in enumerate(zip(net.layers, task["layers"])):
-        # A Reset acts at the end of its step.
-        for synapse, cleared, offset in (
-            ("synapse_rec", wanted["recurrent"], index),
-            ("synapse", wanted["delayed"], index - 1),
-        ):
-            if cleared:
-                Reset(interval=interval, offset=offset).connect_var(getattr(layer, synapse).a_buff)
-        written = {"layer": index, "samples": last - first, "steps": steps, "interval": interval}
+    for index, (group, wanted) in enumerate(zip(groups, task["layers"])):
+        written = {
+            "layer": index,
+            "samples": task["last"] - task["first"],
+            "steps": task["steps"],
+            "interval": task["interval"],
+        }
         if wanted["spikes"]:
             path = str(job / f"spikes{index}")
-            recorder = Recorder(shape=layer.out.shape, path=path, dtype="uint8", **written)
-            layer.out.connect(recorder.a_in)
+            recorder = Recorder(shape=group.spikes.shape, path=path, dtype="uint8", **written)
+            group.spikes.connect(recorder.a_in)
         for name in wanted["states"]:
             path = str(job / f"{name}{index}")
-            Probe(variable=getattr(layer.neuron, name), path=path, dtype="int32", **written)
+            Probe(variable=getattr(group.neurons, name), path=path, dtype="int32", **written)
 
 
 def _check_weights(layer: Any, wanted: LayerTask, job: Path) -> None:

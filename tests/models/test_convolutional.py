@@ -180,10 +180,17 @@ def test_passes_of_torch_alone_train_as_the_kernels_do() -> None:
         torch.testing.assert_close(buffer, theirs.get_buffer(name), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("bits", [None, 5])
+@pytest.mark.parametrize(
+    ("case", "bits"),
+    [
+        ("pools, a stride, a dense layer", None),
+        ("pools, a stride, a dense layer", 5),
+        ("residual blocks", 5),
+    ],
+)
 @pytest.mark.parametrize("backend", ["lava-models", "lava"])
-def test_lava_agrees(backend: str, bits: int | None) -> None:
-    notation, shape, steps = NETWORKS["pools, a stride, a dense layer"]
+def test_lava_agrees(backend: str, case: str, bits: int | None) -> None:
+    notation, shape, steps = NETWORKS[case]
     encoding = coded(bits, steps)
     network = lowered(learnt(Convolutional(layers=notation), shape, encoding), encoding)
     spikes = drawn(shape, encoding, samples=3)

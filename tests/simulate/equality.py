@@ -1,11 +1,12 @@
 """Random networks in our simulator and in Lava: `python -m tests.simulate.equality 300`.
 
-Lava's own process models, stepped in this process, or with `--runtime` Lava itself, its
-compiler, processes and channels, through netx files; both with dense and sparse synapses
-in turn. Every spike, u and v of every layer is compared with our exact simulator and with
-the reference in plain numpy. Where a network holds what Lava refuses, such as a delay of
-injected input or a weight of 20 bits, the exact simulator is compared with the reference
-alone. Prints totals; exits with 1 if anything differs.
+Lava's own process models, stepped in this process, or Lava itself, its compiler, processes
+and channels: with `--runtime netx` through netx files, with `--runtime ours` networks that netx
+refuses and we build; all with dense and sparse synapses in turn. Every spike, u and v of every
+layer is compared with our exact simulator and with the reference in plain numpy. Where a network
+holds what Lava's models refuse, such as a delay of injected input or a weight of 20 bits, the
+exact simulator is compared with the reference alone. Prints totals; exits with 1 if anything
+differs.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import hypothesis
 import numpy as np
 from hypothesis import HealthCheck, Phase
 
+from esl_lava import netfile
 from esl_lava.errors import BackendError
 from esl_lava.simulate import exact, lava_cpu, lava_models
 from esl_lava.simulate.result import Result
@@ -83,6 +85,14 @@ def by_runtime(case: Case, number: int) -> Result:
         sparse=number % 2 == 1,
         workers=2 if number % 3 == 2 else 1,
     )
+
+
+def by_builder(case: Case, number: int) -> Result:
+    """Lava's runtime on what netx refuses and we build; other networks are not counted."""
+    hypothesis.assume(netfile.beyond_netx(case.network))
+    hypothesis.assume(not [*lava_models.refused(case.network)])
+    hypothesis.assume(not [*lava_models.too_wide(case.network, case.inputs)])
+    return by_runtime(case, number)
 
 
 def _all(case: Case) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -164,15 +174,18 @@ def check(count: int, run: Run, netx: bool, seed: int = 0) -> Totals:
     return totals
 
 
+RUNTIME: dict[str, Run] = {"netx": by_runtime, "ours": by_builder}
+
+
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int, help="number of random networks")
-    parser.add_argument("--runtime", action="store_true", help="through Lava's own runtime")
+    parser.add_argument("--runtime", choices=RUNTIME, help="Lava's own; who builds the network")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
-    run = by_runtime if chosen.runtime else by_models
-    totals = check(chosen.count, run, chosen.runtime, chosen.seed)
+    run = RUNTIME[chosen.runtime] if chosen.runtime else by_models
+    totals = check(chosen.count, run, run is by_runtime, chosen.seed)
     print(totals)
     return int(totals.differences > 0 or totals.cases < chosen.count)
 

@@ -186,7 +186,7 @@ def _parts(draw: st.DrawFn, n_pre: int, n_post: int | None, netx: bool) -> Matri
 
 
 @st.composite
-def _neurons(draw: st.DrawFn, layer: Layer, reach: int) -> Cuba:
+def _neurons(draw: st.DrawFn, layer: Layer, reach: int, netx: bool) -> Cuba:
     """Dynamics that fire neither never nor always, for input of about `reach`."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     decays = (0, 1, 7, 400, 2000, 4095, DECAY_UNITY)
@@ -205,7 +205,7 @@ def _neurons(draw: st.DrawFn, layer: Layer, reach: int) -> Cuba:
         else:
             values[index] = rng.integers(1, 2 * values[index] + 1, length).clip(max=NEVER - 1)
     current_decay, voltage_decay, threshold = values
-    refractory = draw(st.sampled_from((0, 0, 0, 1, 3, 100)))
+    refractory = 0 if netx else draw(st.sampled_from((0, 0, 0, 1, 3, 100)))
     return Cuba(current_decay, voltage_decay, threshold, refractory)
 
 
@@ -251,8 +251,8 @@ def cases(draw: st.DrawFn, netx: bool = False) -> Case:
     Args:
         draw: given by hypothesis.
         netx: only what a netx file can say, with weights that netx loads exactly: no
-            skips, no recurrence in feature maps; delays in fully connected layers without
-            recurrence only.
+            skips, no refractory periods, no recurrence in feature maps; delays in fully
+            connected layers without recurrence only.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     most = (1 << (10 if netx or not draw(RARELY) else 24)) - 1
@@ -285,7 +285,7 @@ def cases(draw: st.DrawFn, netx: bool = False) -> Case:
         layer = Layer(name, (Input(source, main),), INTEGRATOR)
         reach = _reach(layer, max(-ends[0], ends[1]) if source == INPUT else 1)
         last = index == depth - 1
-        layer = replace(layer, neuron=draw(_neurons(layer, reach)))
+        layer = replace(layer, neuron=draw(_neurons(layer, reach, netx)))
         if last and draw(st.booleans()):
             layer = replace(layer, neuron=_neverfiring(draw, layer.neuron))
         if draw(st.booleans()) and not (netx and kind == "Injection"):

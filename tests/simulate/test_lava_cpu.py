@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -32,7 +33,7 @@ from esl_lava.network import (
 )
 from esl_lava.simulate import lava_cpu, simulate
 from tests.graphs import a_layer, a_network
-from tests.simulate import equality
+from tests.simulate import equality, residual
 from tests.simulate.networks import Case
 
 TINY = a_network((a_layer("only", Matrix.from_dense([[2, -2]]), Cuba(4096, 0, 1)),), 3)
@@ -274,7 +275,8 @@ def test_neurons_that_pause_and_decide_by_their_first_spike(caplog):
     assert (ours.spikes["short"].sum(axis=1) > 1).any()
     assert ours.spikes["once"].sum(axis=1).max() == 1
     assert set(lava_cpu.run(network, inputs).decisions) == set(ours.decisions)
-    assert "Lava runs a copy of it without them, with neurons of ours that have them" in caplog.text
+    assert "netx refuses this network, so we build it of Lava's processes" in caplog.text
+    assert "layer once: netx has no refractory period" in caplog.text
     assert len(set(ours.decisions.tolist())) > 1
 
 
@@ -284,23 +286,70 @@ def test_random_networks_through_the_runtime():
     assert totals.differences == 0, totals
 
 
-def test_what_netx_cannot_express_is_refused_before_lava_starts(monkeypatch):
+def test_random_networks_that_netx_refuses():
+    totals = equality.check(4, equality.by_builder, netx=False, seed=5)
+    assert totals.cases == 4
+    assert totals.differences == 0, totals
+
+
+def test_a_residual_network(caplog):
+    network, inputs = residual.resnet()
+    assert len(network.layers[2].inputs) == 1 + 3  # an identity of more than two weights
+    assert_every_state_agrees(network, inputs)
+    for name, spikes in simulate(network, inputs, record="all").spikes.items():
+        assert 0.05 < spikes.mean() < 0.6, f"{name} does not tell much"
+    for name in ("block1.2", "block2.2"):
+        assert f"layer {name}: netx has no connections from earlier layers" in caplog.text
+
+
+@pytest.mark.parametrize("steps", [2, 5])
+def test_skips_from_everywhere(steps):
+    network, inputs = residual.from_everywhere(steps)
+    assert_every_state_agrees(network, inputs)
+    assert_lava_agrees(network, inputs, sparse=True, workers=2)
+
+
+def test_what_else_netx_refuses():
+    """A bias beside injected input, recurrent maps, delays in maps and in a skip."""
+    rng = np.random.default_rng(11)
+    same = {"in_shape": (2, 4, 5), "padding": (1, 1)}
+    maps = Convolution(2 * rng.integers(-30, 45, (2, 2, 3, 3)), **same)
+    again = Convolution(2 * rng.integers(-30, 30, (2, 2, 3, 3)), **same)
     network = a_network(
         (
-            a_layer("a", Matrix.from_dense([[2], [-2]]), Cuba(1, 1, 1)),
             a_layer(
-                "b",
-                TINY.layers[0].inputs[0].connections,
-                Cuba(1, 1, 1),
-                skips=(Input(INPUT, Matrix.from_dense([[2]])),),
+                "injected", Injection((2, 4, 5)), Cuba(1000, 400, 40), rng.integers(-9, 20, 40)
             ),
-        )
+            a_layer(
+                "maps",
+                maps,
+                Cuba(2000, 300, 150),
+                rng.integers(-20, 30, 40),
+                delays=rng.integers(0, 4, 40),
+                recurrent=again,
+                skips=[Input(INPUT, connections(rng, 40, 40, 0.1), rng.integers(0, 3, 40))],
+            ),
+            a_layer(
+                "pausing",
+                connections(rng, 6, 40, 0.5),
+                Cuba(3000, 100, 200, refractory=1),
+                skips=[Input("injected", connections(rng, 6, 40, 0.3))],
+            ),
+        ),
+        input_range=(-63, 63),
     )
+    inputs = rng.integers(-10, 30, (3, 7, 40)).astype(np.int32)
+    assert_every_state_agrees(network, inputs)
+
+
+def test_what_lava_cannot_hold_is_refused_before_it_starts(monkeypatch):
+    skip = Input(INPUT, Matrix.from_dense([[2, 400]]))
+    network = a_network((replace(TINY.layers[0], inputs=(*TINY.layers[0].inputs, skip)),))
     with (
         Watch(monkeypatch) as watch,
-        pytest.raises(BackendError, match="plain netx cannot run this network: layer b: netx has"),
+        pytest.raises(BackendError, match=r"layer only: skip from input: .* would clip 400"),
     ):
-        simulate(network, np.ones((1, 3, 1), np.uint8), backend="lava")
+        simulate(network, TINY_INPUT, backend="lava")
     assert watch.groups == []
 
 
@@ -368,6 +417,32 @@ def test_what_a_process_model_raises_is_told_at_once(tmp_path, monkeypatch):
     assert (watch.left, watch.segments_left) == ([], set())
     assert watch.most > 3  # Lava's own processes were there to be stopped
     assert watch.segments
+
+
+def test_what_a_model_of_what_we_built_raises_is_told_with_its_layer(tmp_path, monkeypatch):
+    """Lava's convolution fails in its second step; what comes first at start-up sees to that."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import esl_lava\n"
+        "import lava.proc.conv.utils as utils\n"
+        "calls, whole = [], utils.conv\n"
+        "def conv(given, kernel, *geometry):\n"
+        "    calls.append(kernel)\n"
+        "    if kernel.shape[1:3] == (1, 1) and len(calls) == 2:\n"
+        "        raise ArithmeticError('it does not converge')\n"
+        "    return whole(given, kernel, *geometry)\n"
+        "utils.conv = conv\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    network, inputs = residual.resnet(samples=1)
+    with (
+        Watch(monkeypatch) as watch,
+        pytest.raises(BackendError) as caught,
+    ):
+        lava_cpu.run(network, inputs, deadline=240)
+    told = "Lava failed: synapses of layer block{}.2: ArithmeticError: it does not converge"
+    assert str(caught.value) in (told.format(1), told.format(2))  # who is first
+    assert (watch.left, watch.segments_left) == ([], set())
+    assert watch.most > 3
 
 
 def test_a_model_that_cannot_be_built_is_told_with_its_layer(tmp_path):

@@ -45,15 +45,18 @@ class Player(AbstractProcess):
         self.s_out = OutPort(shape=shape)
 
 
-class Injector(AbstractProcess):
-    """Drives a bias with the steps of samples, in place of a `Player`; see there.
+class Injector(Player):
+    """A `Player` that also drives a bias with each step.
 
     Args:
-        variable: the `bias_mant` of an input block.
+        variable: the `bias_mant` of the neurons that inputs are injected into.
+        bias: what these have besides, of the variable's shape, or one for all.
+        played: as of a `Player`.
     """
 
-    def __init__(self, *, variable: Var, **played: str | int) -> None:
+    def __init__(self, *, variable: Var, bias: Array | int = 0, **played: str | int) -> None:
         super().__init__(shape=variable.shape, **played)
+        self.proc_params["bias"] = bias
         self.state = RefPort(variable.shape)
         self.state.connect_var(variable)
 
@@ -141,9 +144,17 @@ class PyPlayer(_Source):
 @requires(CPU)
 @tag("fixed_pt")
 class PyInjector(_Source):
-    """Behaviour of an Injector: what it writes at the end of a step acts in the next."""
+    """Behaviour of an Injector: what it writes at the end of a step acts in the next.
 
+    So it acts when what is sent in the step arrives behind a synapse.
+    """
+
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
     state: PyRefPort = LavaPyType(PyRefPort.VEC_DENSE, np.int32)
+
+    def run_spk(self) -> None:
+        """Send the step."""
+        self.s_out.send(self.values())
 
     def post_guard(self) -> bool:
         """Whether to write after this step: always."""
@@ -151,7 +162,7 @@ class PyInjector(_Source):
 
     def run_post_mgmt(self) -> None:
         """Write the step."""
-        self.state.write(self.values())
+        self.state.write(self.values() + self.proc_params["bias"])
         self.state.wait()  # else it may act one step late
 
 
