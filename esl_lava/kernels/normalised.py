@@ -89,6 +89,7 @@ def _fold(by_lane: Array, out: Array) -> None:
 
 @njit(nogil=True)
 def _add(values: Array, out: Array) -> None:
+    """Add a tile to another."""
     for j in range(out.size):
         out[j] += values[j]
 
