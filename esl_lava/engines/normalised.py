@@ -66,6 +66,7 @@ def normalise_and_fire(
     epsilon: float,
     neuron: Neuron,
     *,
+    steps: int | None = None,
     pool: int = 1,
     reduce: Reduce | None = None,
 ) -> tuple[Tensor, Statistics]:
@@ -81,30 +82,40 @@ def normalise_and_fire(
         gamma, beta: (channels,) float32, scale and shift.
         epsilon: added to the variance.
         neuron: see `neuron_of`.
+        steps: T of input that is the same at every step, and z of one.
         pool: side of squares over which spikes are summed, of z (T, batch, channels, rows,
             columns); rows and columns that fill none are left out.
         reduce: of several ranks, each with its share of the batch, which may be empty.
 
     Returns:
-        Spikes 0 and 1 like `z`, in memory too, or their sums (T, batch, channels, rows // pool,
-        columns // pool) with channels last in memory; statistics over the batch of all ranks.
+        Spikes 0 and 1 (T, batch, channels, ...), in memory like `z`, or their sums (T, batch,
+        channels, rows // pool, columns // pool) with channels last in memory; statistics over
+        the batch of all ranks.
 
     Raises:
-        ValueError: for input that is not float32 on the CPU, or none at all.
+        ValueError: for input that is not float32 on the CPU, of another number of steps, or none.
     """
     if z.dtype != torch.float32 or z.device.type != "cpu":
         raise ValueError(f"weighted input is {z.dtype} on {z.device}, not torch.float32 on the CPU")
-    steps, _, channels = z.shape[:3]
+    given, _, channels = z.shape[:3]
+    steps = given if steps is None else steps
+    if given not in (1, steps):
+        raise ValueError(f"weighted input of {given} steps is for neither 1 nor {steps}")
     by_channel = pool == 1 and z.movedim(2, 0).is_contiguous()
     place = 0 if by_channel and not z.movedim(2, -1).is_contiguous() else -1
     moved = z.movedim(2, place).contiguous()
     groups = channels if place == 0 else 1
-    grouped = moved.view(groups, steps, moved.numel() // (groups * steps))
+    grouped = moved.view(groups, given, moved.numel() // (groups * given))
     tiling = normalised.tiled(channels // groups, steps, grouped.shape[2])
-    plan = _Squares(tiling, tuple(moved.shape), pool) if pool > 1 else _Plan(tiling)
-    found = _statistics(grouped.detach().numpy(), tiling, reduce)
+    plan = _Plan(tiling, steps)
+    if pool > 1:
+        plan = _Squares(tiling, steps, tuple(moved.shape[1:]), pool)
+    found = _statistics(grouped.detach().numpy(), plan, reduce)
     spikes = apply(_Passes, grouped, gamma, beta, epsilon, neuron, found, plan, reduce)
-    return (spikes if pool > 1 else spikes.view(moved.shape)).movedim(place, 2), found
+    if pool == 1:
+        time = 1 if place == 0 else 0
+        spikes = spikes.view(*moved.shape[:time], steps, *moved.shape[time + 1 :])
+    return spikes.movedim(place, 2), found
 
 
 def follow(norm: nn.BatchNorm1d, found: Statistics) -> None:
@@ -121,12 +132,12 @@ def follow(norm: nn.BatchNorm1d, found: Statistics) -> None:
     running.num_batches_tracked += 1
 
 
-def _statistics(z: Array, tiling: Tiling, reduce: Reduce | None) -> Statistics:
-    """Those of (groups, T, n) over T and what of n is a channel's."""
-    sums = _room_for_sums(z, tiling)
-    _by_blocks(lambda part: normalised.add_up(z, part, tiling, sums), z, tiling)
+def _statistics(z: Array, plan: _Plan, reduce: Reduce | None) -> Statistics:
+    """Those of (groups, T or 1, n) over all steps and what of n is a channel's."""
+    sums = _room_for_sums(z, plan.tiling)
+    _by_blocks(lambda part: normalised.add_up(z, part, plan.tiling, sums), z, plan.tiling)
     total, squares = _summed(sums)
-    together = np.concatenate(([z.size // len(total)], total, squares))
+    together = np.concatenate(([z.size // len(total)], total, squares)) * plan.repeats(z)
     if reduce:
         reduce(together)
     count = int(together[0])
@@ -138,17 +149,28 @@ def _statistics(z: Array, tiling: Tiling, reduce: Reduce | None) -> Statistics:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How the passes of neurons (groups, T, n) are shared out: by groups, or one's blocks."""
+    """How the passes of neurons (groups, T, n) are shared out: by groups, or one's blocks.
+
+    Attributes:
+        tiling: of n.
+        steps: T.
+    """
 
     tiling: Tiling
+    steps: int
+
+    def repeats(self, z: Array) -> int:
+        """How often each step of weighted input (groups, T or 1, n) is met."""
+        return self.steps // z.shape[1]
 
     def by_group(self, values: Floats) -> Array:
         """(groups, channels) float32 of values of all channels."""
         return values.astype(np.float32).reshape(-1, self.tiling.channels)
 
     def fire(self, z: Array, gain: Array, shift: Array, keep: np.float32) -> Tensor:
-        """Spikes like z, by gain and shift (groups, channels)."""
-        spikes = torch.empty(z.shape)
+        """Spikes (groups, T, n), by gain and shift (groups, channels)."""
+        groups, _, n = z.shape
+        spikes = torch.empty(groups, self.steps, n)
         target = spikes.numpy()
         _by_blocks(
             lambda part: normalised.fire(z, part, self.tiling, gain, shift, keep, target),
@@ -177,7 +199,7 @@ class _Squares(_Plan):
     """The same where spikes are summed over squares: by samples.
 
     Attributes:
-        maps: (T, batch, rows, columns, channels) that z is of.
+        maps: (batch, rows, columns, channels) of a step.
         side: of a square.
     """
 
@@ -185,20 +207,20 @@ class _Squares(_Plan):
     side: int
 
     @property
-    def sums(self) -> tuple[int, ...]:
-        """The shape of sums over squares."""
-        steps, batch, rows, columns, channels = self.maps
-        return steps, batch, rows // self.side, columns // self.side, channels
+    def pooled(self) -> tuple[int, ...]:
+        """The shape of a step's sums over squares."""
+        batch, rows, columns, channels = self.maps
+        return batch, rows // self.side, columns // self.side, channels
 
     def fire(self, z: Array, gain: Array, shift: Array, keep: np.float32) -> Tensor:
-        """Sums over squares."""
-        sums = torch.empty(self.sums)
-        maps, target = _by_row(z, self.maps), _by_row(sums.numpy(), self.sums)
+        """Sums over squares, (T, batch, rows // side, columns // side, channels)."""
+        sums = torch.empty(self.steps, *self.pooled)
+        maps, target = _by_row(z[0], self.maps), _by_row(sums.numpy(), self.pooled)
         in_parts(
             lambda first, last: normalised.fire_and_pool(
                 maps, first, last, self.side, gain[0], shift[0], keep, target
             ),
-            self.maps[1],
+            len(maps[0]),
         )
         return sums
 
@@ -206,10 +228,10 @@ class _Squares(_Plan):
         self, gradient: Array, z: Array, constants: Constants, neuron: Neuron, by_input: Array
     ) -> Floats:
         """`pooled_gradients` into `by_input`; its sums."""
-        _, batch, _, _, channels = self.maps
+        batch, _, _, channels = self.maps
         sums = np.empty((1, batch, 2, channels))
-        by_sums = _by_row(gradient, self.sums)
-        maps, target = _by_row(z, self.maps), _by_row(by_input, self.maps)
+        by_sums = _by_row(gradient, self.pooled)
+        maps, target = _by_row(z[0], self.maps), _by_row(by_input[0], self.maps)
         gain, shift, mean = (values[0] for values in constants)
         in_parts(
             lambda first, last: normalised.pooled_gradients(
@@ -220,13 +242,14 @@ class _Squares(_Plan):
         return sums
 
 
-def _by_row(values: Array, shape: tuple[int, ...]) -> Array:
-    """(T, batch, rows, columns * channels) of values of that shape."""
-    return values.reshape(*shape[:3], shape[3] * shape[4])
+def _by_row(values: Array, maps: tuple[int, ...]) -> Array:
+    """(steps, batch, rows, columns * channels) of steps of maps."""
+    batch, rows, columns, channels = maps
+    return values.reshape(len(values), batch, rows, columns * channels)
 
 
 class _Passes(torch.autograd.Function):
-    """From weighted input (groups, T, n) to spikes or their sums."""
+    """From weighted input (groups, T or 1, n) to spikes or their sums."""
 
     @staticmethod
     def forward(
@@ -263,9 +286,10 @@ class _Passes(torch.autograd.Function):
         if ctx.reduce:
             ctx.reduce(together)
         total, product = together / found.count
+        repeats = plan.repeats(source)
         slope = -gain * inverse**2 * product
         shift = -gain * total - slope * found.mean
-        factors = plan.by_group(gain), plan.by_group(slope), plan.by_group(shift)
+        factors = tuple(map(plan.by_group, (gain, repeats * slope, repeats * shift)))
         _by_blocks(
             lambda part: normalised.input_gradients(source, part, plan.tiling, factors, target),
             source,

@@ -4,7 +4,8 @@ Arrays of neurons are (groups, T, n) float32, contiguous. The n neurons of a gro
 channels in turn: weighted input with time first and channels last is one group of many channels,
 with channels first and time second it is one group for each channel. What belongs to channels is
 (groups, channels). Where spikes are summed over the squares of a pool at once, arrays are (T,
-samples, rows, columns * channels), and what belongs to channels is (channels,).
+samples, rows, columns * channels), and what belongs to channels is (channels,). Weighted input that
+is the same at every step is given once, with an axis of 1 in the place of T.
 
 Sums over all values of a channel are taken in blocks that do not depend on who computes them, and
 the blocks' sums in float64, so that the number of threads does not change a bit.
@@ -87,6 +88,13 @@ def _fold(by_lane: Array, out: Array) -> None:
 
 
 @njit(nogil=True)
+def _add(values: Array, out: Array) -> None:
+    """Add a tile to another."""
+    for j in range(out.size):
+        out[j] += values[j]
+
+
+@njit(nogil=True)
 def _charge(z: Array, gain: Array, shift: Array, keep: np.float32, v: Array, left: Array) -> None:
     """One step of a tile: v before its reset, from what the last step left, and what is left.
 
@@ -163,11 +171,12 @@ def fire(
     """Run neurons from rest: v <- keep v + (gain z + shift); where v > 1 a spike, and v <- 0.
 
     Args:
-        z: (groups, T, n).
+        z: (groups, T or 1, n).
         gain, shift: (groups, channels) float32.
-        spikes: like `z`, written: 0 or 1.
+        spikes: (groups, T, n) float32, written: 0 or 1.
     """
-    _, steps, n = z.shape
+    _, steps, n = spikes.shape
+    given = z.shape[1]
     state = np.empty(tiling.width, np.float32)
     for group in range(part[0], part[1]):
         gains = _repeated(gain[group], tiling.width)
@@ -179,7 +188,7 @@ def fire(
             left[:] = 0
             for t in range(steps):
                 s = spikes[group, t, first:last]
-                _charge(z[group, t, first:last], gains, shifts, keep, s, left)
+                _charge(z[group, t % given, first:last], gains, shifts, keep, s, left)
                 for j in range(s.size):
                     s[j] = _ONE if s[j] > _ONE else _ZERO
 
@@ -198,15 +207,18 @@ def fire_gradients(
     """From the gradient by spikes to that by normalised input; resets are passed over.
 
     Args:
-        by_spikes, z: (groups, T, n).
+        by_spikes: (groups, T, n) float32.
+        z: (groups, T or 1, n).
         constants: gain and shift as for `fire`, and the mean of z, (groups, channels).
-        by_input: like `z`, written.
-        sums: (groups, blocks, 2, channels) float64, written for the part: of `by_input` over
+        by_input: like `z`, written; where that is given once the sum over steps.
+        sums: (groups, blocks, 2, channels) float64, written for the part: of the gradient over
             all values of a channel, and of it times z less its mean.
     """
-    _, steps, n = z.shape
+    _, steps, n = by_spikes.shape
+    given = z.shape[1]
     width = tiling.width
     trace, state = np.empty((steps, width), np.float32), np.empty(width, np.float32)
+    at_step = np.empty(width, np.float32)
     total, product = np.zeros(width, np.float32), np.zeros(width, np.float32)
     for group in range(part[0], part[1]):
         gain = _repeated(constants[0][group], width)
@@ -220,12 +232,17 @@ def fire_gradients(
                 b[:] = 0
                 for t in range(steps):
                     v = trace[t, : last - first]
-                    _charge(z[group, t, first:last], gain, shift, neuron.keep, v, b)
+                    _charge(z[group, t % given, first:last], gain, shift, neuron.keep, v, b)
                 b[:] = 0
+                if given < steps:
+                    by_input[group, 0, first:last] = 0
                 for t in range(steps - 1, -1, -1):
-                    g, x = by_spikes[group, t, first:last], z[group, t, first:last]
-                    v, out = trace[t, : last - first], by_input[group, t, first:last]
-                    _descend(g, x, v, mean, neuron, b, out, total, product)
+                    g, x = by_spikes[group, t, first:last], z[group, t % given, first:last]
+                    v, out = trace[t, : last - first], by_input[group, t % given, first:last]
+                    y = out if given == steps else at_step[: last - first]
+                    _descend(g, x, v, mean, neuron, b, y, total, product)
+                    if given < steps:
+                        _add(y, out)
             sums[group, block] = 0
             _fold(total, sums[group, block, 0])
             _fold(product, sums[group, block, 1])
@@ -295,12 +312,12 @@ def fire_and_pool(
     """What `fire` does, of samples first:last, and the sums of spikes over squares.
 
     Args:
-        z: (T, samples, rows, columns * channels).
+        z: (T or 1, samples, rows, columns * channels).
         side: of a square; rows and columns that fill none are left out.
         gain, shift: (channels,) float32.
         sums: (T, samples, rows // side, columns // side * channels) float32, written.
     """
-    steps, width = len(z), z.shape[3]
+    steps, given, width = len(sums), len(z), z.shape[3]
     gains, shifts = _repeated(gain, width), _repeated(shift, width)
     left, v = np.empty((side, width), np.float32), np.empty(width, np.float32)
     column = np.empty(width, np.float32)
@@ -310,7 +327,8 @@ def fire_and_pool(
             for t in range(steps):
                 column[:] = 0
                 for place in range(side):
-                    _charge(z[t, k, row * side + place], gains, shifts, keep, v, left[place])
+                    x = z[t % given, k, row * side + place]
+                    _charge(x, gains, shifts, keep, v, left[place])
                     for j in range(width):
                         column[j] += _ONE if v[j] > _ONE else _ZERO
                 _squeeze(column, gain.size, side, sums[t, k, row])
@@ -332,11 +350,12 @@ def pooled_gradients(
 
     Args:
         by_sums: like `sums` of `fire_and_pool`.
-        z, by_input: (T, samples, rows, columns * channels); the second is written.
+        z, by_input: (T or 1, samples, rows, columns * channels); the second is written.
         constants: gain, shift and mean, (channels,).
         sums: (1, samples, 2, channels) float64, written for the samples, as there.
     """
-    steps, _, rows, width = z.shape
+    steps = len(by_sums)
+    given, _, rows, width = z.shape
     channels = constants[0].size
     gain, shift, mean = (
         _repeated(constants[0], width),
@@ -344,7 +363,7 @@ def pooled_gradients(
         _repeated(constants[2], width),
     )
     v, g = np.empty((steps, width), np.float32), np.empty((steps, width), np.float32)
-    b = np.empty(width, np.float32)
+    b, at_step = np.empty(width, np.float32), np.empty(width, np.float32)
     total, product = np.zeros(width, np.float32), np.zeros(width, np.float32)
     together = max(1, TERMS // steps)
     for k in range(first, last):
@@ -357,11 +376,16 @@ def pooled_gradients(
                     _stretch(by_sums[t, k, row // side], channels, side, g[t])
             b[:] = 0
             for t in range(steps):
-                _charge(z[t, k, row], gain, shift, neuron.keep, v[t], b)
+                _charge(z[t % given, k, row], gain, shift, neuron.keep, v[t], b)
             b[:] = 0
+            if given < steps:
+                by_input[0, k, row] = 0
             for t in range(steps - 1, -1, -1):
-                x, out = z[t, k, row], by_input[t, k, row]
-                _descend(g[t], x, v[t], mean, neuron, b, out, total, product)
+                x, out = z[t % given, k, row], by_input[t % given, k, row]
+                y = out if given == steps else at_step
+                _descend(g[t], x, v[t], mean, neuron, b, y, total, product)
+                if given < steps:
+                    _add(y, out)
             if (row + 1) % together == 0 or row + 1 == rows:
                 _fold(total, sums[0, k, 0])
                 _fold(product, sums[0, k, 1])
