@@ -189,10 +189,16 @@ class SpikingCNN(nn.Module):
         alone = len(parts) == 1 and not layer.identity
         if alone and not self.native and self.input_shape.device.type == "cpu":
             norm: Any = parts[0].norm
-            z = sums[0].expand(steps, *sums[0].shape[1:])
-            given = (z, norm.weight, norm.bias, norm.eps, neuron)
-            pool = self._pools.get(layer.name, 1)
-            spikes, found = normalise_and_fire(*given, pool=pool, reduce=add_up)
+            spikes, found = normalise_and_fire(
+                sums[0],
+                norm.weight,
+                norm.bias,
+                norm.eps,
+                neuron,
+                steps=steps,
+                pool=self._pools.get(layer.name, 1),
+                reduce=add_up,
+            )
             follow(norm, found)
             return spikes
         total: Any = sum(normalise(z, part.norm) for part, z in zip(parts, sums))

@@ -65,7 +65,7 @@ def resnet(seed: int = 0, samples: int = 3, steps: int = 4) -> tuple[Network, Sp
         Layer("readout", (Input("block2.2", Matrix.from_dense(pooled)),), INTEGRATOR),
     )
     pixels = rng.integers(-15, 16, (samples, 1, 3 * 64), np.int32)
-    return Network(layers, steps, {}, 4), np.repeat(pixels, steps, axis=1)
+    return Network(layers, steps, {}, (-15, 15)), np.repeat(pixels, steps, axis=1)
 
 
 def from_everywhere(steps: int, seed: int = 1, samples: int = 4) -> tuple[Network, Spikes]:
