@@ -133,6 +133,7 @@ def train(
                 ("test samples", f"{trained.samples:,}"),
                 ("data set", trained.dataset),
                 ("density, all layers", tables.percent(trained.density)),
+                ("weights", f"{trained.weights:,}"),
                 ("connections", f"{trained.connections:,}"),
                 ("seconds", f"{trained.seconds:.0f}"),
             ],

@@ -15,10 +15,12 @@ from esl_lava.data.datasets import Images, load
 from esl_lava.errors import DataError, FileError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import RunDirectory, create
+from esl_lava.export import lower
 from esl_lava.files import replace_file, replace_json
 from esl_lava.modelfile import SavedModel
+from esl_lava.models.config import Convolutional
 from esl_lava.models.restore import restore
-from esl_lava.models.stored import load_model
+from esl_lava.models.stored import load_model, trained_layers
 from esl_lava.report.canvas import save_png
 from esl_lava.report.pictures import draw_training
 from esl_lava.training import ranks
@@ -36,13 +38,14 @@ class Trained:
 
     Attributes:
         model: that was kept.
-        accuracy: of that model through SLAYER on the whole test split of so many samples, 0..1.
+        accuracy: of that model in integers on the whole test split of so many samples, 0..1.
         dataset: what that split is called where accuracies are labelled.
-        density, connections: of all weight layers together.
+        density, weights: of all weight layers together.
+        connections: that the weights make, as `esl_lava.connections` counts them.
         seconds: the training took, from its start or resumption.
     """
 
-    KEYS: ClassVar[Keys] = keys("accuracy samples dataset density connections seconds")
+    KEYS: ClassVar[Keys] = keys("accuracy samples dataset density weights connections seconds")
 
     run: RunDirectory
     model: SavedModel
@@ -50,6 +53,7 @@ class Trained:
     samples: int
     dataset: str
     density: float
+    weights: int
     connections: int
     seconds: float
 
@@ -113,6 +117,15 @@ def _splits(name: str) -> tuple[Images, Images]:
     return train_split, test
 
 
+def _connections(experiment: Experiment, model: SavedModel) -> int:
+    """Connections of a network whose weights make other numbers of them; else 0."""
+    if not isinstance(experiment.model, Convolutional):
+        return 0
+    encoding = experiment.encoding
+    layers = trained_layers(model)
+    return lower(layers, steps=encoding.steps, input_range=encoding.input_range).connections
+
+
 def _finish(
     trainer: Trainer,
     run: RunDirectory,
@@ -152,6 +165,7 @@ def _finish(
         samples=len(test),
         dataset=test.name,
         density=trainer.evolver.density,
-        connections=sum(trainer.evolver.connections().values()),
+        weights=(weights := sum(trainer.evolver.connections().values())),
+        connections=_connections(trainer.experiment, model) or weights,
         seconds=seconds,
     )

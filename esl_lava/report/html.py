@@ -76,7 +76,9 @@ def draw_run(run: Account, prefix: str) -> dict[str, Markup]:
     image = run.sample.image
     if image is not None:
         found["sample"] = pictures.draw_sample(image)
-    if run.layer is not None:
+    if run.kernels:
+        found["kernels"] = pictures.draw_kernels(run.kernels)
+    elif run.layer is not None:
         connections = run.layer.connections
         if run.layer.place == 0 and image is not None and image.ndim == 2:
             found["incoming"] = pictures.draw_incoming(connections, image.shape)

@@ -7,8 +7,8 @@ dots.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain, cycle, pairwise
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -38,6 +38,12 @@ RASTER_ROWS = 80
 
 MATRIX_SIDE = 400
 """Most rows and columns of a matrix that are shown one by one; more are pooled."""
+
+KERNEL_COLUMNS = 3
+"""Layers whose kernels are shown beside one another."""
+
+KERNEL_SIDE = 128
+"""Most rows and columns of kernels that are shown one by one; more are pooled."""
 
 SHADES = (canvas.BLUE, canvas.ORANGE, canvas.GREEN, canvas.GREY)
 
@@ -74,7 +80,7 @@ def draw_training(history: Sequence[Epoch]) -> Figure:
         top.plot(epochs[kept], values[kept], "o", color=canvas.ORANGE, fillstyle="none")
         _note(top, f"kept: epoch {epochs[kept]}, {values[kept]:.2f} %")
     top.set_ylabel("validation accuracy (%)" if known else "loss")
-    for layer, shade in zip(history[-1].densities, cycle(SHADES)):
+    for layer, shade in zip(history[-1].densities, _shades(len(history[-1].densities))):
         shares = [100 * epoch.densities[layer] for epoch in history]
         bottom.plot(epochs, shares, color=shade, linewidth=1.4, label=plain(layer))
     overall = [100 * epoch.density for epoch in history]
@@ -91,7 +97,7 @@ def draw_rewiring(updates: Sequence[MaskUpdate]) -> Figure:
     """Connections each update of the masks (at least one) grew, by layer."""
     picture, axis = canvas.figure(WIDTH, 2.9)
     iterations = [update.iteration for update in updates]
-    for layer, shade in zip(updates[-1].layers, cycle(SHADES)):
+    for layer, shade in zip(updates[-1].layers, _shades(len(updates[-1].layers))):
         grown = [update.layers[layer].grown for update in updates]
         line = axis.plot(iterations, grown, color=shade, linewidth=1.2, label=plain(layer))
         line[0].set(marker=".", markersize=4)
@@ -190,6 +196,37 @@ def draw_fields(connections: Matrix, shape: tuple[int, ...]) -> Figure:
         _image(axis, tint.reshape(*shape, 4))
         axis.set_title(f"{neuron}", fontsize=8, color=INK, pad=2)
     return picture
+
+
+def draw_kernels(kernels: Mapping[str, Floats]) -> Figure:
+    """The share of every kernel that exists, by layer.
+
+    Args:
+        kernels: name of a layer or shortcut, at least one -> (kernels, channels) shares 0..1.
+    """
+    rows = -(-len(kernels) // KERNEL_COLUMNS)
+    columns = min(KERNEL_COLUMNS, len(kernels))
+    picture, grid = canvas.panels(WIDTH, 0.2 + 1.5 * rows, rows, columns)
+    axes = list(chain(*grid))
+    for axis in axes[len(kernels) :]:
+        axis.set_axis_off()
+    for axis, (name, shares) in zip(axes, kernels.items()):
+        _image(axis, _tinted(_blocks(shares), POSITIVE), aspect="auto")
+        axis.set_title(f"{plain(name)}: {shares.mean():.1%}", fontsize=8, color=INK, pad=2)
+        axis.set_ylabel(f"{shares.shape[0]} x {shares.shape[1]}", fontsize=7)
+    return picture
+
+
+def _blocks(shares: Floats) -> Floats:
+    """At most `KERNEL_SIDE` rows and columns: means of blocks."""
+    for axis in (0, 1):
+        size = shares.shape[axis]
+        if size > KERNEL_SIDE:
+            starts = np.arange(KERNEL_SIDE) * size // KERNEL_SIDE
+            sizes = np.diff(np.append(starts, size))
+            sums = np.add.reduceat(shares, starts, axis=axis)
+            shares = sums / (sizes[:, None] if axis == 0 else sizes)
+    return shares
 
 
 def draw_matrix(connections: Matrix) -> Figure:
@@ -414,6 +451,15 @@ def _note(axis: Axes, text: str) -> None:
     axis.annotate(
         text, (0.98, 0.06), xycoords="axes fraction", ha="right", color=canvas.ORANGE, fontsize=8
     )
+
+
+def _shades(number: int) -> Iterable[Any]:
+    """Colours of so many lines, each with its own; of many in the order of the layers."""
+    if number <= len(SHADES):
+        return SHADES
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](place / number) for place in range(number)]
 
 
 def _legend(axis: Axes) -> None:

@@ -11,11 +11,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from esl_lava.arrays import Array, Bytes
+from esl_lava.arrays import Array, Bytes, Floats
 from esl_lava.config import Experiment, to_toml
 from esl_lava.energy.table1 import PaperRow
 from esl_lava.energy.training import TrainingCost
-from esl_lava.network import Matrix, Network
+from esl_lava.models.config import Convolutional
+from esl_lava.network import Convolution, Matrix, Network
 from esl_lava.results.evaluation import Evaluation, Recording
 from esl_lava.results.mapped import Mapped
 from esl_lava.results.price import Disagreement, Price, energies
@@ -183,9 +184,22 @@ class Account:
 
     @property
     def title(self) -> str:
-        """The data set and the layers' sizes."""
+        """The data set and the layers: as they were written, or fully connected ones by size."""
+        if isinstance(self.config.model, Convolutional):
+            return f"{self.evaluation.dataset}, {self.config.model.layers}"
         sizes = (self.network.inputs, *(layer.neurons for layer in self.network.layers))
         return f"{self.evaluation.dataset}, {'-'.join(map(str, sizes))}"
+
+    @property
+    def kernels(self) -> dict[str, Floats]:
+        """Name of trained kernels -> share of each that exists, (kernels, channels) 0..1."""
+        return {
+            given.origin.name if given.origin else layer.name: given.connections.mask().mean((2, 3))
+            for layer in self.network.layers
+            for given in layer.inputs
+            if isinstance(given.connections, Convolution)
+            and (given.origin is None or given.origin.name)
+        }
 
     @property
     def kept(self) -> Epoch:
