@@ -211,7 +211,7 @@ def draw_kernels(kernels: Mapping[str, Floats]) -> Figure:
     for axis in axes[len(kernels) :]:
         axis.set_axis_off()
     for axis, (name, shares) in zip(axes, kernels.items()):
-        _image(axis, _tinted(_blocks(shares), POSITIVE), aspect="auto")
+        _image(axis, _tinted(_blocks(shares), POSITIVE), "auto", extent=(0, 1, 0, 1))
         axis.set_title(f"{plain(name)}: {shares.mean():.1%}", fontsize=8, color=INK, pad=2)
         axis.set_ylabel(f"{shares.shape[0]} x {shares.shape[1]}", fontsize=7)
     return picture
