@@ -15,6 +15,7 @@ from tests.benchmarks.netfile import file_sizes
 from tests.benchmarks.neurobench import agreement
 from tests.benchmarks.sim import speedups as simulation
 from tests.benchmarks.train import speedups as training
+from tests.benchmarks.train_conv import speedups as convolutions
 
 Benchmark = Callable[[], Iterator[tuple[str, list[float]]]]
 
@@ -24,6 +25,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "neurobench": agreement,
     "sim": simulation,
     "train": training,
+    "train.conv": convolutions,
 }
 """First part of its names -> benchmark."""
 
@@ -31,10 +33,11 @@ BENCHMARKS: dict[str, Benchmark] = {
 def main(prefix: str) -> int:
     """Run the benchmarks whose names start with `prefix`; 2 when there is none."""
     measured = {}
-    for part, benchmark in BENCHMARKS.items():
-        if not (part.startswith(prefix) or prefix.startswith(part)):
-            continue
-        for name, ratios in benchmark():
+    parts = [part for part in BENCHMARKS if part.startswith(prefix)]
+    if not parts:  # the longest that the names begin with
+        parts = sorted(filter(prefix.startswith, BENCHMARKS), key=len)[-1:]
+    for part in parts:
+        for name, ratios in BENCHMARKS[part]():
             if not name.startswith(prefix):
                 continue
             measured[name] = {

@@ -51,7 +51,7 @@ def speedups() -> Measured:
         yield from json.loads(done.stdout).items()
 
 
-def _ratios(ours: Step, others: dict[str, Step], rounds: int) -> dict[str, list[float]]:
+def ratios_of(ours: Step, others: dict[str, Step], rounds: int) -> dict[str, list[float]]:
     """Seconds of each other over ours, a round each; the first of the rounds warms up."""
     ratios: dict[str, list[float]] = {name: [] for name in others}
     for place in range(1 + rounds):
@@ -80,7 +80,7 @@ def _batch(inputs: int, steps: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(spikes).float(), torch.from_numpy(rng.integers(0, CLASSES, BATCH))
 
 
-def _step(
+def step_of(
     model: nn.Module,
     loss: Callable[[], Tensor],
     after: Step = lambda: None,
@@ -140,13 +140,13 @@ def _fused_mlp(steps: int) -> Measured:
         _liven(model, 1)
     _agree([stock, ours], spikes)
     others = {
-        "slayer": _step(stock, lambda: tet(stock(spikes), labels)),
+        "slayer": step_of(stock, lambda: tet(stock(spikes), labels)),
         "spikingjelly": _spikingjelly(spikes, labels),
         "snntorch": _snntorch(spikes, labels),
         "norse": _norse(spikes, labels),
     }
-    measured = _ratios(
-        _step(ours, lambda: tet(ours(spikes), labels), kind=fused_adam), others, ROUNDS
+    measured = ratios_of(
+        step_of(ours, lambda: tet(ours(spikes), labels), kind=fused_adam), others, ROUNDS
     )
     name = f"train.fused.mlp_t{steps}"
     yield name, measured.pop("slayer")
@@ -172,7 +172,7 @@ def _spikingjelly(spikes: Tensor, labels: Tensor) -> Step:
         functional.reset_net(model)
         return _mean_loss(model(x), labels)
 
-    return _step(model, loss)
+    return step_of(model, loss)
 
 
 def _snntorch(spikes: Tensor, labels: Tensor) -> Step:
@@ -190,7 +190,7 @@ def _snntorch(spikes: Tensor, labels: Tensor) -> Step:
             outputs.append(readout(fired))
         return _mean_loss(torch.stack(outputs), labels)
 
-    return _step(nn.ModuleList([hidden, readout]), loss)
+    return step_of(nn.ModuleList([hidden, readout]), loss)
 
 
 def _norse(spikes: Tensor, labels: Tensor) -> Step:
@@ -208,7 +208,7 @@ def _norse(spikes: Tensor, labels: Tensor) -> Step:
             outputs.append(readout(fired))
         return _mean_loss(torch.stack(outputs), labels)
 
-    return _step(nn.ModuleList([hidden, readout]), loss)
+    return step_of(nn.ModuleList([hidden, readout]), loss)
 
 
 def _fused_conv(channels: tuple[int, ...], batch: int) -> list[float]:
@@ -220,9 +220,9 @@ def _fused_conv(channels: tuple[int, ...], batch: int) -> list[float]:
     outputs = stock(x)
     assert torch.equal(outputs, ours(x))
     assert 0.02 < outputs.mean() < 0.4
-    step = _step(ours, lambda: ours(x).square().mean(), kind=fused_adam)
-    other = _step(stock, lambda: stock(x).square().mean())
-    return _ratios(step, {"slayer": other}, 3)["slayer"]
+    step = step_of(ours, lambda: ours(x).square().mean(), kind=fused_adam)
+    other = step_of(stock, lambda: stock(x).square().mean())
+    return ratios_of(step, {"slayer": other}, 3)["slayer"]
 
 
 def _convolutions(channels: tuple[int, ...]) -> nn.Sequential:
@@ -254,13 +254,13 @@ def _sparse_mlp(hidden: tuple[int, ...], density: float, rounds: int) -> list[fl
     _agree([stock, ours], spikes)
     assert evolvers[0].density == evolvers[1].density
     steps = [
-        _step(model, functools.partial(_tet, model, spikes, labels), evolver.step, kind)
+        step_of(model, functools.partial(_tet, model, spikes, labels), evolver.step, kind)
         for model, evolver, kind in (
             (ours, evolvers[1], fused_adam),
             (stock, evolvers[0], torch.optim.Adam),
         )
     ]
-    return _ratios(steps[0], {"slayer": steps[1]}, rounds)["slayer"]
+    return ratios_of(steps[0], {"slayer": steps[1]}, rounds)["slayer"]
 
 
 def _sparse_conv(density: float) -> dict[str, list[float]]:
@@ -289,10 +289,10 @@ def _sparse_conv(density: float) -> dict[str, list[float]]:
     assert torch.equal(outputs, few(x))
     assert 0.02 < outputs.mean() < 0.4
     steps = [
-        _step(m, functools.partial(_power, m, x), kind=kind)
+        step_of(m, functools.partial(_power, m, x), kind=kind)
         for m, kind in ((few, fused_adam), (stock, torch.optim.Adam), (ours, fused_adam))
     ]
-    return _ratios(steps[0], {"slayer": steps[1], "fused": steps[2]}, 3)
+    return ratios_of(steps[0], {"slayer": steps[1], "fused": steps[2]}, 3)
 
 
 def _static(model: SpikingMLP, density: float) -> MaskEvolver:
@@ -442,10 +442,10 @@ def _layer_ratio(
         dense.synapse.weight.mul_(4)
         stored.synapse.weight.values.mul_(density**-0.5 / n_pre**0.5)
     fast, few = (
-        _step(block, functools.partial(_power, block, x), kind=fused_adam)
+        step_of(block, functools.partial(_power, block, x), kind=fused_adam)
         for block in (fused.accelerate(dense), stored)
     )
-    return statistics.median(_ratios(few, {"fused": fast}, 3)["fused"])
+    return statistics.median(ratios_of(few, {"fused": fast}, 3)["fused"])
 
 
 if __name__ == "__main__":
