@@ -141,6 +141,18 @@ class SparseWeights:
         """Output neurons."""
         return len(self.starts) - 1
 
+    def densified(self, shape: tuple[int, ...]) -> DenseWeights:
+        """The same connections in a weight for every position, 0 and masked elsewhere.
+
+        Args:
+            shape: of the dense weight, n_post * n_pre elements; of a kernel
+                (n_post, channels, rows, columns, 1), whose places are the n_pre inputs.
+        """
+        where = np.repeat(np.arange(self.n_post), np.diff(self.starts)) * self.n_pre + self.pre
+        values, mask = (np.zeros(self.n_post * self.n_pre, kind) for kind in (np.float32, np.bool_))
+        values[where], mask[where] = self.values, True
+        return DenseWeights(values.reshape(shape), mask.reshape(shape))
+
 
 Weights = DenseWeights | SparseWeights
 

@@ -31,11 +31,11 @@ def choose_stored(engine: str, topology: Topology, sparsity: Sparsity) -> tuple[
     if engine == "sparse":
         return tuple(shape.name for shape in shapes)
     for reason, applies in {
-        "sparsity.growth momentum": sparsity.growth == "momentum",
-        "sparsity.dense_epochs": sparsity.dense_epochs > 0,
+        "sparsity.growth momentum needs every step's dense gradient": sparsity.growth == "momentum",
+        "sparsity.dense_epochs needs dense weights": sparsity.dense_epochs > 0,
     }.items():
         if applies:
-            _logger.info("engine auto: fused in every layer, as %s needs dense weights", reason)
+            _logger.info("engine auto: fused in every layer, as %s", reason)
             return ()
     counts = count_connections(topology, sparsity)
     chosen = []

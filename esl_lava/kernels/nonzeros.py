@@ -4,7 +4,7 @@ Lanes, the rows of a batch's samples and steps (and places of a feature map), li
 so that a connection costs a few vector operations: what it meets is a piece of `lanes` values
 that begins at `stride` times what `at`, (connections,) int32 or int64, says. Connections are
 compressed by output neuron: neuron j owns entries starts[j]:starts[j + 1] of `at` and the
-weights; or, for the gradient of inputs, by input neuron, with the place of each weight in `order`.
+weights; or, for the gradient of inputs, by input neuron.
 """
 
 import numpy as np
@@ -15,75 +15,144 @@ from esl_lava.kernels.grid import multiple
 from esl_lava.kernels.surrogate import Neuron, Surrogate, spike, spike_gradient
 
 LANES = 2048
-"""Lanes summed at a time."""
+"""Lanes summed at a time, of inputs of 8 bits."""
+
+FLOATS = 512
+"""Lanes summed at a time, of values of 32 bits: what all neurons have there is to fit a cache."""
+
+OTHER = 128
+"""For inputs that are no integers of 8 bits."""
 
 NEAR = 1 << 15
 """Values of neurons that two kernels in turn find in a cache."""
 
 _TERMS = 8
-_SHORT = 248
-"""Weights of at most 128 whose sum fits 16 bits, a multiple of _TERMS."""
+_LOW, _HIGH = np.float32(-127), np.float32(127)
 
 
 @njit(cache=True, nogil=True)
-def mark(x: Array, masks: Array) -> bool:
-    """Mark which inputs that lie by lanes already spike.
+def mark(x: Array, small: Array) -> int:
+    """Inputs that lie by lanes already, as integers of 8 bits.
 
     Args:
         x: (n,) float32.
-        masks: (n,) int8, written: all bits set where x is not 0.
+        small: (n,) int8, written; right where the result is not `OTHER`.
 
     Returns:
-        Whether all of x is 0 or 1.
+        The size of the largest, or `OTHER` where not all of x are integers within -127..127.
     """
-    other = np.int32(0)
+    largest, other = np.int32(0), np.int32(0)
     for k in range(x.size):
-        fired = np.int32(x[k] != 0)
-        other |= fired ^ np.int32(x[k] == 1)
-        masks[k] = np.int8(-fired)
-    return bool(other == 0)
+        value = np.int32(min(max(x[k], _LOW), _HIGH))
+        other |= np.int32(np.float32(value) != x[k])
+        largest = max(largest, np.int32(abs(value)))
+        small[k] = np.int8(value)
+    return OTHER if other else int(largest)
 
 
 @njit(cache=True, nogil=True)
-def mark_turned(x: Array, first: int, last: int, masks: Array) -> bool:
+def mark_turned(x: Array, first: int, last: int, small: Array) -> int:
     """`mark` inputs first:last of what lies by samples.
 
     Args:
         x: (samples, n_pre, T) float32 of any strides.
-        masks: (n_pre, T, samples) int8, written.
+        small: (n_pre, T, samples) int8, written.
 
     Returns:
-        Whether all of x is 0 or 1.
+        What `mark` does.
     """
     samples, steps = x.shape[0], x.shape[2]
-    other = np.int32(0)
+    lanes = np.empty((steps, samples), np.float32)
+    largest = 0
     for i in range(first, last):
         for t in range(steps):
             for n in range(samples):
-                value = x[n, i, t]
-                fired = np.int32(value != 0)
-                other |= fired ^ np.int32(value == 1)
-                masks[i, t, n] = np.int8(-fired)
-    return bool(other == 0)
+                lanes[t, n] = x[n, i, t]
+        largest = max(largest, mark(lanes.reshape(-1), small[i].reshape(-1)))
+    return largest
+
+
+def terms_at_once(weight: int, x: int, fan_in: int) -> int:
+    """How many products may be summed in 16 bits, a multiple of 8.
+
+    Args:
+        weight, x: sizes of the largest weight and of the largest input.
+        fan_in: most connections of a neuron.
+
+    Returns:
+        0 where that is none, or where 32 bits do not hold all of them.
+    """
+    if weight * x * fan_in > np.iinfo(np.int32).max:
+        return 0
+    return int(np.iinfo(np.int16).max // max(weight * x, 1) // _TERMS * _TERMS)
 
 
 @njit(cache=True, nogil=True)
-def add_masked(
-    masks: Array,
+def sum_small(
+    here: Array,
+    at: Array,
+    stride: int,
+    weights: Array,
+    part: tuple[int, int],
+    terms: int,
+    short: Array,
+    wide: Array,
+) -> None:
+    """The weighted input of one neuron, in `size` lanes: exact.
+
+    Args:
+        here: int8 inputs from the first of these lanes on.
+        weights: (connections,) int16.
+        part: the neuron's first entry, and the one behind its last.
+        terms: see `terms_at_once`.
+        short: (size,) int16, for the kernel's own use.
+        wide: (size,) int32, written.
+    """
+    wide[:] = 0
+    for begin in range(part[0], part[1], terms):
+        stop = min(part[1], begin + terms)
+        short[:] = 0
+        e = begin
+        while e + _TERMS <= stop:
+            x0, x1 = here[stride * at[e] :], here[stride * at[e + 1] :]
+            x2, x3 = here[stride * at[e + 2] :], here[stride * at[e + 3] :]
+            x4, x5 = here[stride * at[e + 4] :], here[stride * at[e + 5] :]
+            x6, x7 = here[stride * at[e + 6] :], here[stride * at[e + 7] :]
+            w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
+            w4, w5, w6, w7 = weights[e + 4], weights[e + 5], weights[e + 6], weights[e + 7]
+            for k in range(wide.size):
+                short[k] += ((w0 * x0[k] + w1 * x1[k]) + (w2 * x2[k] + w3 * x3[k])) + (
+                    (w4 * x4[k] + w5 * x5[k]) + (w6 * x6[k] + w7 * x7[k])
+                )
+            e += _TERMS
+        while e < stop:
+            x0, w0 = here[stride * at[e] :], weights[e]
+            for k in range(wide.size):
+                short[k] += w0 * x0[k]
+            e += 1
+        for k in range(wide.size):
+            wide[k] += short[k]
+
+
+@njit(cache=True, nogil=True)
+def add_small(
+    small: Array,
     at: Array,
     stride: int,
     starts: Array,
     weights: Array,
+    terms: int,
     step: np.float32,
     first: int,
     last: int,
     z: Array,
 ) -> None:
-    """The weighted input of neurons first:last from binary spikes: exact.
+    """The weighted input of neurons first:last from integers of 8 bits: exact.
 
     Args:
-        masks: (n,) int8, all bits set in a spike.
-        weights: (connections,) int16, multiples of `step`, -128 to 127.
+        small: (n,) int8.
+        weights: (connections,) int16, multiples of `step`.
+        terms: see `terms_at_once`, at least 8.
         z: (n_post, lanes) float32, written.
     """
     lanes = z.shape[1]
@@ -91,35 +160,51 @@ def add_masked(
     wides = np.empty(LANES, np.int32)
     for begin in range(0, lanes, LANES):
         size = min(lanes - begin, LANES)
-        short, wide, here = shorts[:size], wides[:size], masks[begin:]
+        wide = wides[:size]
         for j in range(first, last):
-            wide[:] = 0
-            for part in range(starts[j], starts[j + 1], _SHORT):
-                stop = min(starts[j + 1], part + _SHORT)
-                short[:] = 0
-                e = part
-                while e + _TERMS <= stop:
-                    m0, m1 = here[stride * at[e] :], here[stride * at[e + 1] :]
-                    m2, m3 = here[stride * at[e + 2] :], here[stride * at[e + 3] :]
-                    m4, m5 = here[stride * at[e + 4] :], here[stride * at[e + 5] :]
-                    m6, m7 = here[stride * at[e + 6] :], here[stride * at[e + 7] :]
-                    w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
-                    w4, w5, w6, w7 = weights[e + 4], weights[e + 5], weights[e + 6], weights[e + 7]
-                    for k in range(size):
-                        short[k] += (
-                            ((w0 & m0[k]) + (w1 & m1[k])) + ((w2 & m2[k]) + (w3 & m3[k]))
-                        ) + (((w4 & m4[k]) + (w5 & m5[k])) + ((w6 & m6[k]) + (w7 & m7[k])))
-                    e += _TERMS
-                while e < stop:
-                    m0, w0 = here[stride * at[e] :], weights[e]
-                    for k in range(size):
-                        short[k] += w0 & m0[k]
-                    e += 1
-                for k in range(size):
-                    wide[k] += short[k]
+            part = starts[j], starts[j + 1]
+            sum_small(small[begin:], at, stride, weights, part, terms, shorts[:size], wide)
             out = z[j, begin : begin + size]
             for k in range(size):
                 out[k] = np.float32(wide[k]) * step
+
+
+@njit(cache=True, nogil=True)
+def sum_weighted(
+    here: Array,
+    at: Array,
+    stride: int,
+    weights: Array,
+    part: tuple[int, int],
+    out: Array,
+) -> None:
+    """Sums of weights times values of one neuron, in `size` lanes.
+
+    Args:
+        here: float32 values from the first of these lanes on.
+        weights: (connections,) float32.
+        part: the neuron's first entry, and the one behind its last.
+        out: (size,) float32, written.
+    """
+    out[:] = 0
+    e = part[0]
+    while e + _TERMS <= part[1]:
+        v0, v1 = here[stride * at[e] :], here[stride * at[e + 1] :]
+        v2, v3 = here[stride * at[e + 2] :], here[stride * at[e + 3] :]
+        v4, v5 = here[stride * at[e + 4] :], here[stride * at[e + 5] :]
+        v6, v7 = here[stride * at[e + 6] :], here[stride * at[e + 7] :]
+        w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
+        w4, w5, w6, w7 = weights[e + 4], weights[e + 5], weights[e + 6], weights[e + 7]
+        for k in range(out.size):
+            out[k] += ((w0 * v0[k] + w1 * v1[k]) + (w2 * v2[k] + w3 * v3[k])) + (
+                (w4 * v4[k] + w5 * v5[k]) + (w6 * v6[k] + w7 * v7[k])
+            )
+        e += _TERMS
+    while e < part[1]:
+        v0, w0 = here[stride * at[e] :], weights[e]
+        for k in range(out.size):
+            out[k] += w0 * v0[k]
+        e += 1
 
 
 @njit(cache=True, nogil=True)
@@ -128,7 +213,6 @@ def add_weighted(
     at: Array,
     stride: int,
     starts: Array,
-    order: Array,
     weights: Array,
     first: int,
     last: int,
@@ -138,91 +222,19 @@ def add_weighted(
 
     Args:
         values: (n,) float32.
-        order: (connections,) place of its weight; of length 0 where entries lie as weights do.
         weights: (connections,) float32.
         out: (neurons, lanes) float32, written.
     """
     lanes = out.shape[1]
-    straight = order.size == 0
-    w = np.empty(_TERMS, np.float32)
-    for begin in range(0, lanes, LANES):
-        size, here = min(lanes - begin, LANES), values[begin:]
+    for begin in range(0, lanes, FLOATS):
+        size = min(lanes - begin, FLOATS)
         for j in range(first, last):
-            a = out[j, begin : begin + size]
-            a[:] = 0
-            e = starts[j]
-            while e + _TERMS <= starts[j + 1]:
-                for k in range(_TERMS):
-                    w[k] = weights[e + k] if straight else weights[order[e + k]]
-                v0, v1 = here[stride * at[e] :], here[stride * at[e + 1] :]
-                v2, v3 = here[stride * at[e + 2] :], here[stride * at[e + 3] :]
-                v4, v5 = here[stride * at[e + 4] :], here[stride * at[e + 5] :]
-                v6, v7 = here[stride * at[e + 6] :], here[stride * at[e + 7] :]
-                w0, w1, w2, w3, w4, w5, w6, w7 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
-                for k in range(size):
-                    a[k] += ((w0 * v0[k] + w1 * v1[k]) + (w2 * v2[k] + w3 * v3[k])) + (
-                        (w4 * v4[k] + w5 * v5[k]) + (w6 * v6[k] + w7 * v7[k])
-                    )
-                e += _TERMS
-            while e < starts[j + 1]:
-                v0 = here[stride * at[e] :]
-                w0 = weights[e] if straight else weights[order[e]]
-                for k in range(size):
-                    a[k] += w0 * v0[k]
-                e += 1
+            part, sums = (starts[j], starts[j + 1]), out[j, begin : begin + size]
+            sum_weighted(values[begin:], at, stride, weights, part, sums)
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def add_products(
-    gradient: Array,
-    masks: Array,
-    at: Array,
-    stride: int,
-    starts: Array,
-    first: int,
-    last: int,
-    out: Array,
-) -> None:
-    """The gradient of the weights of neurons first:last, of connections only: sums over spikes.
-
-    Args:
-        gradient: (n_post, lanes) int32, the bits of the float32 gradient of weighted input.
-        masks: (n,) int8, all bits set in a spike.
-        out: (connections,) float32, written.
-    """
-    lanes = gradient.shape[1]
-    zero = np.float32(0)
-    out[starts[first] : starts[last]] = 0
-    for begin in range(0, lanes, LANES):
-        size, here = min(lanes - begin, LANES), masks[begin:]
-        for j in range(first, last):
-            g = gradient[j, begin : begin + size]
-            e = starts[j]
-            while e + 4 <= starts[j + 1]:
-                m0, m1 = here[stride * at[e] :], here[stride * at[e + 1] :]
-                m2, m3 = here[stride * at[e + 2] :], here[stride * at[e + 3] :]
-                s0, s1, s2, s3 = zero, zero, zero, zero
-                for k in range(size):
-                    s0 += np.int32(g[k] & np.int32(m0[k])).view(np.float32)
-                    s1 += np.int32(g[k] & np.int32(m1[k])).view(np.float32)
-                    s2 += np.int32(g[k] & np.int32(m2[k])).view(np.float32)
-                    s3 += np.int32(g[k] & np.int32(m3[k])).view(np.float32)
-                out[e] += s0
-                out[e + 1] += s1
-                out[e + 2] += s2
-                out[e + 3] += s3
-                e += 4
-            while e < starts[j + 1]:
-                m0 = here[stride * at[e] :]
-                s0 = zero
-                for k in range(size):
-                    s0 += np.int32(g[k] & np.int32(m0[k])).view(np.float32)
-                out[e] += s0
-                e += 1
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def add_graded_products(
     gradient: Array,
     x: Array,
     at: Array,
@@ -232,30 +244,52 @@ def add_graded_products(
     last: int,
     out: Array,
 ) -> None:
-    """As `add_products` of inputs that are not binary.
+    """The gradient of the weights of neurons first:last, of connections only.
 
     Args:
-        gradient: (n_post, lanes) float32.
-        x: (n,) float32.
+        gradient: (n_post, lanes) float32, that of weighted input.
+        x: (n,) int8 or float32 inputs.
         out: (connections,) float32, written.
     """
-    for j in range(first, last):
-        g = gradient[j]
-        for e in range(starts[j], starts[j + 1]):
-            row = x[stride * at[e] :]
-            total = np.float32(0)
-            for k in range(g.size):
-                total += g[k] * row[k]
-            out[e] = total
+    lanes = gradient.shape[1]
+    zero = np.float32(0)
+    out[starts[first] : starts[last]] = 0
+    for begin in range(0, lanes, LANES):
+        size, here = min(lanes - begin, LANES), x[begin:]
+        for j in range(first, last):
+            g = gradient[j, begin : begin + size]
+            e = starts[j]
+            while e + 4 <= starts[j + 1]:
+                x0, x1 = here[stride * at[e] :], here[stride * at[e + 1] :]
+                x2, x3 = here[stride * at[e + 2] :], here[stride * at[e + 3] :]
+                s0, s1, s2, s3 = zero, zero, zero, zero
+                for k in range(size):
+                    s0 += g[k] * np.float32(x0[k])
+                    s1 += g[k] * np.float32(x1[k])
+                    s2 += g[k] * np.float32(x2[k])
+                    s3 += g[k] * np.float32(x3[k])
+                out[e] += s0
+                out[e + 1] += s1
+                out[e + 2] += s2
+                out[e + 3] += s3
+                e += 4
+            while e < starts[j + 1]:
+                x0 = here[stride * at[e] :]
+                s0 = zero
+                for k in range(size):
+                    s0 += g[k] * np.float32(x0[k])
+                out[e] += s0
+                e += 1
 
 
 @njit(cache=True, nogil=True)
 def fire(
-    masks: Array,
+    small: Array,
     at: Array,
     stride: int,
     starts: Array,
     weights: Array,
+    terms: int,
     step: np.float32,
     neuron: Neuron,
     first: int,
@@ -263,7 +297,7 @@ def fire(
     v: Array,
     spikes: Array,
 ) -> bool:
-    """Neurons first:last from binary spikes to spikes: `add_masked`, then `spike`.
+    """Neurons first:last from integers of 8 bits to spikes: `add_small`, then `spike`.
 
     Args:
         v: (n_post, T, n) float32, written as `spike` leaves it.
@@ -278,7 +312,7 @@ def fire(
     block = _block(steps * n, last - first)
     for a in range(first, last, block):
         b = min(last, a + block)
-        add_masked(masks, at, stride, starts, weights, step, a, b, z)
+        add_small(small, at, stride, starts, weights, terms, step, a, b, z)
         within &= spike(v, (a, b, 0, n), neuron, spikes)
     return within
 
@@ -288,7 +322,7 @@ def fire_gradients(
     by_spikes: Array,
     v: Array,
     neuron: Surrogate,
-    masks: Array,
+    small: Array,
     at: Array,
     stride: int,
     starts: Array,
@@ -305,12 +339,12 @@ def fire_gradients(
         by_weights: (connections,) float32, written.
     """
     _, steps, n = v.shape
-    bits = by_z.reshape(-1, steps * n).view(np.int32)
+    lanes = by_z.reshape(-1, steps * n)
     block = _block(steps * n, last - first)
     for a in range(first, last, block):
         b = min(last, a + block)
         spike_gradient(by_spikes, (a, b, 0, n), v, neuron, by_z)
-        add_products(bits, masks, at, stride, starts, a, b, by_weights)
+        add_products(lanes, small, at, stride, starts, a, b, by_weights)
 
 
 @njit(inline="always")

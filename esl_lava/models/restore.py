@@ -63,10 +63,9 @@ def densified(saved: SavedModel) -> SavedModel:
         prefix, shape = f"{name}.synapse.weight", (n_post, n_pre, 1, 1, 1)
         for key in ("values", "starts", "pre", "sides"):
             del weights[f"{prefix}.{key}"]
-        where = np.repeat(np.arange(n_post), np.diff(stored.starts)) * n_pre + stored.pre
-        dense, mask = np.zeros(n_post * n_pre, np.float32), np.zeros(n_post * n_pre, np.bool_)
-        dense[where], mask[where] = stored.values, True
-        weights[prefix], masks[name] = dense.reshape(shape), mask.reshape(shape)
+        dense = stored.densified(shape)
+        assert dense.mask is not None
+        weights[prefix], masks[name] = dense.values, dense.mask
         if (record := _ever(saved, name, stored)) is not None:
             ever[name] = record.block(slice(0, record.size)).numpy().reshape(shape).copy()
     return replace(saved, weights=weights, masks=masks, ever=ever)

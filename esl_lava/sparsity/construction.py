@@ -27,6 +27,10 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+MAX_MOMENTS = 1 << 26
+"""Positions of a layer that stores only connections up to which it may grow by momentum: two
+moments of each are 512 MiB."""
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -72,19 +76,21 @@ def check_layers(
     Raises:
         ConfigError: naming the layer, or the optimiser.
     """
-    needs = {
-        f"growth {rules.growth!r}": rules.growth == "momentum",
-        f"t_dense {rules.t_dense}": rules.t_dense > 0,
-    }
+    needs = {f"t_dense {rules.t_dense}": rules.t_dense > 0}
     for name, layer in weights.items():
         if not isinstance(layer.weight, SparseWeight):
             continue
         for rule, dense in {**needs, "keep_dense": name not in sparse}.items():
             if dense:
                 raise ConfigError(
-                    f"layer {name}: {rule} needs weights or moments of connections that do not "
-                    "exist, and this layer stores only the existing ones"
+                    f"layer {name}: {rule} needs weights of connections that do not exist, and "
+                    "this layer stores only the existing ones"
                 )
+        if rules.growth == "momentum" and layer.size > MAX_MOMENTS:
+            raise ConfigError(
+                f"layer {name}: growth 'momentum' needs moments of all its {layer.size} positions, "
+                f"and layers that store only connections keep {MAX_MOMENTS} at most"
+            )
         if isinstance(model, nn.parallel.DistributedDataParallel):
             raise ConfigError(
                 f"layer {name}: DistributedDataParallel cannot follow weights that change in number"

@@ -62,8 +62,11 @@ class MaskEvolver:
     a mask's would be with the same weights, gradients and seed; weights and moments move
     with them. Growth by gradient asks for `dense_gradient` block by block, and
     `wants_dense_gradient` is true before the backward pass of an iteration that ends with
-    an update. Growth by momentum and a dense phase, which need what is not stored, are
-    refused, as is DistributedDataParallel; without it, average `values.grad` over ranks.
+    an update. Growth by momentum asks for it after every step of the optimiser up to `t_end`,
+    and keeps moments of all positions meanwhile; what scales `values.grad` after a backward
+    pass is to scale `dense_gradient` too, and neither is to be scaled by a GradScaler. A dense
+    phase, which needs weights that are not stored, is refused, as is DistributedDataParallel;
+    without it, average `values.grad` over ranks.
 
     Everything random comes from one CPU generator a layer, seeded by (seed, the layer's
     place among the weight layers): the same seed gives the same masks on every device.
@@ -149,6 +152,8 @@ class MaskEvolver:
         self._sizes = {name: layer.size for name, layer in weights.items()}
         self._layers = build_stores(found, sparse, counts, optimizer, dense=t_dense > 0, seed=seed)
         self._updater = Updater(self._layers, rules, optimizer)
+        if rules.growth == "momentum":
+            optimizer.register_step_post_hook(lambda *_: self._note_step())
         self.apply_masks()
         self._expect_gradients()
         self.left_dense = explain_dense(found, sparse, keep_dense, warn=layers is None)
@@ -173,6 +178,8 @@ class MaskEvolver:
         """
         self.iteration += 1
         self.apply_masks()
+        for layer in self._stored:
+            layer.follow()
         update = None
         try:
             if self.iteration == self._rules.t_dense:
@@ -257,7 +264,7 @@ class MaskEvolver:
             Plain containers of numbers and tensors. (The connections of a `SparseWeight` are
             in the model's own state.)
         """
-        return {
+        state: State = {
             "iteration": self.iteration,
             "masks": {name: mask.clone() for name, mask in self.masks.items()},
             "ever": {name: ever.clone() for name, ever in self.ever.items()},
@@ -265,6 +272,12 @@ class MaskEvolver:
             "history": [update.plain() for update in self.history],
             "waiting": self._updater.waiting,
         }
+        if self._follows:
+            state["moments"] = {
+                layer.name: {key: part.clone() for key, part in layer.elsewhere.tensors.items()}
+                for layer in self._stored
+            }
+        return state
 
     @torch.no_grad()
     def load_state_dict(self, state: State) -> None:
@@ -280,13 +293,16 @@ class MaskEvolver:
                 from this evolver's, or a layer's connections are not among those that
                 ever were. Nothing is changed then.
         """
-        names, masked = [layer.name for layer in self._layers], self._dense
-        stored = [layer for layer in self._layers if isinstance(layer, SparseStore)]
-        for part, tensors, due in (
+        names, masked, stored = [layer.name for layer in self._layers], self._dense, self._stored
+        moments = state.get("moments", {})
+        parts: list[tuple[str, Mapping[str, object], list[str]]] = [
             ("masks", state["masks"], [layer.name for layer in masked]),
             ("ever", state["ever"], names),
             ("generators", state["generators"], names),
-        ):
+        ]
+        if self._rules.growth == "momentum" and state["iteration"] < self.schedule.t_end:
+            parts.append(("moments", moments, [layer.name for layer in stored]))
+        for part, tensors, due in parts:
             if list(tensors) != due:
                 raise ConfigError(
                     f"the state's {part} are of layers {', '.join(tensors)}, "
@@ -302,6 +318,7 @@ class MaskEvolver:
                         f"not {tuple(shape)} of torch.bool"
                     )
         records = [layer.read_record(state["ever"][layer.name]) for layer in stored]
+        followed = [layer.read_moments(moments.get(layer.name, {})) for layer in stored]
         saved = sum(count(mask) for mask in state["masks"].values())
         saved += sum(layer.taken.count for layer in stored)
         dense = state["iteration"] < self._rules.t_dense
@@ -311,8 +328,8 @@ class MaskEvolver:
         for layer in masked:
             layer.taken.tensor.copy_(state["masks"][layer.name])
             layer.ever.tensor.copy_(state["ever"][layer.name])
-        for kept, record in zip(stored, records):
-            kept.ever = record
+        for kept, record, tensors in zip(stored, records, followed):
+            kept.ever, kept.elsewhere.tensors = record, tensors
         for each in self._layers:
             each.generator.set_state(state["generators"][each.name].cpu())
         self.iteration = int(state["iteration"])
@@ -325,6 +342,20 @@ class MaskEvolver:
     @property
     def _dense(self) -> list[DenseStore]:
         return [layer for layer in self._layers if isinstance(layer, DenseStore)]
+
+    @property
+    def _stored(self) -> list[SparseStore]:
+        return [layer for layer in self._layers if isinstance(layer, SparseStore)]
+
+    @property
+    def _follows(self) -> bool:
+        """Whether stored connections keep moments of all positions for an update to come."""
+        by_momentum = self._rules.growth == "momentum"
+        return by_momentum and bool(self._stored) and self.iteration < self.schedule.t_end
+
+    def _note_step(self) -> None:
+        for layer in self._stored:
+            layer.note_step()
 
     @torch.no_grad()
     def apply_masks(self) -> None:
@@ -339,9 +370,10 @@ class MaskEvolver:
     def _expect_gradients(self) -> None:
         """Tell layers what to keep in the backward pass of the next iteration."""
         due = self._rules.growth == "gradient" and self._is_due(self.iteration + 1)
-        for layer in self._layers:
-            if isinstance(layer, SparseStore):
-                layer.weight.wants_dense_gradient = due
+        for layer in self._stored:
+            layer.weight.wants_dense_gradient = due or self._follows
+            if not self._follows:
+                layer.elsewhere.tensors = {}
 
 
 def _share(sets: Sequence[PositionSet]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from esl_lava.errors import ConfigError
 from esl_lava.sparsity.arrays import widen
 from esl_lava.sparsity.growth import Scores
+from esl_lava.sparsity.sets import BLOCK
 
 _ADAM = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
@@ -117,16 +119,84 @@ def momentum(optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) 
     group = _group(optimizer, weight)
     state = optimizer.state.get(weight, {})
     if group is None or not has_momentum(optimizer, weight):
-        raise ConfigError(
-            f"layer {name}: {type(optimizer).__name__} holds no momentum of its weight; "
-            "step it before the masks are updated"
-        )
+        raise _without_momentum(optimizer, name)
+    return _scores(optimizer, group, state)
+
+
+class DenseMoments:
+    """The moments that a weight would have at every position if it were not stored sparsely.
+
+    Those of connections go on here as if these did not exist, and are not to be asked for.
+
+    Attributes:
+        tensors: by their key in the optimiser's state, (size,) float32; none before a step.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.tensors: dict[str, Tensor] = {}
+
+    def step(self, optimizer: torch.optim.Optimizer, weight: nn.Parameter, by: Scores) -> None:
+        """Make the step that the optimiser made with a weight, here with zeros.
+
+        The optimiser's own code makes it, block by block, so moments have a dense weight's bits.
+
+        Args:
+            by: the gradient at any position.
+        """
+        known = MOMENTS[type(optimizer)]
+        others = {k: v for k, v in optimizer.state[weight].items() if k not in known}
+        still = {"lr": 0.0, "weight_decay": 0.0, "amsgrad": False}
+        group = {k: still.get(k, v) for k, v in (_group(optimizer, weight) or {}).items()}
+        kept: dict[str, list[Tensor]] = {}
+        for start in range(0, self.size, BLOCK):
+            part = slice(start, min(self.size, start + BLOCK))
+            zeros = nn.Parameter(torch.zeros(part.stop - part.start))
+            zeros.grad = by(part)
+            twin = type(optimizer)([{**group, "params": [zeros]}], lr=0.0)  # type: ignore[call-arg]
+            if self.tensors:
+                moments = {key: tensor[part] for key, tensor in self.tensors.items()}
+                twin.state[zeros] = {**copy.deepcopy(others), **moments}
+            twin.step()
+            for key in twin.state[zeros].keys() - others.keys():
+                kept.setdefault(key, []).append(twin.state[zeros][key])
+        if not self.tensors:
+            self.tensors = {key: torch.cat(blocks) for key, blocks in kept.items()}
+
+    def exchange(self, drop: Tensor, dropped: Mapping[str, Tensor], grow: Tensor) -> None:
+        """Take in the moments of connections that go, and let those that grow begin at 0.
+
+        Args:
+            drop, grow: int64 positions.
+            dropped: moments of the first.
+        """
+        for key, tensor in self.tensors.items():
+            tensor[drop] = dropped[key]
+            tensor[grow] = 0
+
+    def momentum(self, optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) -> Scores:
+        """As the function `momentum`, at any position without a connection."""
+        if not self.tensors:
+            raise _without_momentum(optimizer, name)
+        return _scores(optimizer, _group(optimizer, weight) or {}, self.tensors)
+
+
+def _scores(
+    optimizer: torch.optim.Optimizer, group: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> Scores:
     mean = state[MOMENTS[type(optimizer)][0]].reshape(-1)
     if "exp_avg_sq" not in state:
         return lambda where: mean[where].abs()
     square, eps = state["exp_avg_sq"].reshape(-1), group["eps"]
     # In half precision eps would be 0, and a score of what never had a gradient 0 / 0.
     return lambda where: widen(mean[where]).abs() / (widen(square[where]).sqrt() + eps)
+
+
+def _without_momentum(optimizer: torch.optim.Optimizer, name: str) -> ConfigError:
+    return ConfigError(
+        f"layer {name}: {type(optimizer).__name__} holds no momentum of its weight; "
+        "step it before the masks are updated"
+    )
 
 
 def _group(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> Mapping[str, Any] | None:

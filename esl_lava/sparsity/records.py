@@ -22,6 +22,8 @@ class State(TypedDict):
         generators: layer name -> (n,) uint8 state of its generator.
         history: records as `Update.plain`.
         waiting: whether an update waits; older snapshots lack it.
+        moments: where stored connections grow by momentum, layer name -> moments at every
+            position (`optimizer.DenseMoments`).
     """
 
     iteration: int
@@ -30,6 +32,7 @@ class State(TypedDict):
     generators: dict[str, Tensor]
     history: list[list[object]]
     waiting: NotRequired[bool]
+    moments: NotRequired[dict[str, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)

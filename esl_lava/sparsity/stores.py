@@ -6,6 +6,7 @@ The evolver, which decides what moves, sees either through the same few methods.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
 
 import torch
@@ -16,7 +17,7 @@ from esl_lava.sparsity import ranks
 from esl_lava.sparsity.arrays import count, keep, list_true, set_zero
 from esl_lava.sparsity.growth import Scores, Site
 from esl_lava.sparsity.layers import Layer
-from esl_lava.sparsity.optimizer import moments, momentum
+from esl_lava.sparsity.optimizer import MOMENTS, DenseMoments, moments, momentum
 from esl_lava.sparsity.records import LayerUpdate
 from esl_lava.sparsity.redistribution import Active
 from esl_lava.sparsity.sets import Bitmap, Listed, Mask, Record, make_record, read
@@ -85,6 +86,10 @@ class Store(ABC):
     def _dense_gradient(self) -> Scores | None:
         """Gradient of the last backward pass at any positions, on this rank."""
 
+    @abstractmethod
+    def _dense_momentum(self) -> Scores:
+        """As `momentum`, by flat position, where no connection is."""
+
     def moments(self) -> dict[str, Tensor]:
         """The optimiser's tensors of the parameter's shape; ConfigError for unknown ones."""
         return moments(self.optimizer, self.name, self.parameter)
@@ -101,7 +106,7 @@ class Store(ABC):
             ever=self.ever,
             generator=self.generator,
             gradient=self.gradient,
-            momentum=self.momentum,
+            momentum=self._dense_momentum,
         )
 
     def momentum(self) -> Scores:
@@ -173,9 +178,16 @@ class DenseStore(Store):
         flat = gradient.reshape(-1)
         return lambda where: flat[where]
 
+    def _dense_momentum(self) -> Scores:
+        return self.momentum()
+
 
 class SparseStore(Store):
-    """The connections of a `SparseWeight`, which begins with rank 0's initial weights."""
+    """The connections of a `SparseWeight`, which begins with rank 0's initial weights.
+
+    Attributes:
+        elsewhere: moments at every position, which `follow` keeps up to date.
+    """
 
     ever: Listed | Bitmap
 
@@ -188,6 +200,8 @@ class SparseStore(Store):
         values = self.parameter.detach()
         values.copy_(ranks.take_first(values, values.device))
         self.ever = make_record(where, self.size)
+        self.elsewhere = DenseMoments(self.size)
+        self._stepped = False
 
     @property
     def taken(self) -> Listed:
@@ -208,11 +222,45 @@ class SparseStore(Store):
 
     def rewire(self, drop: Tensor, grow: Tensor) -> None:
         """Exchanges weights, moments and the record of past connections."""
-        before = self.moments()
+        before, places = self.moments(), torch.searchsorted(self.weight.positions(), drop)
+        dropped = {key: moment[places] for key, moment in before.items()}
+        self.elsewhere.exchange(drop, dropped, grow)
         source = self.weight.rewire(drop, grow)
         for key, moment in before.items():
             self.optimizer.state[self.parameter][key] = carry(moment, source)
         self.ever = self.ever.add(grow)
+
+    def note_step(self) -> None:
+        """Note that the optimiser made a step, which `follow` is to take in."""
+        self._stepped |= self.weight.wants_dense_gradient and self.parameter.grad is not None
+
+    def follow(self) -> None:
+        """Let the moments of all positions go on as those of connections did.
+
+        Raises:
+            ConfigError: when the layer gave no gradient.
+        """
+        if self._stepped:
+            self._stepped = False
+            self.elsewhere.step(self.optimizer, self.parameter, self.gradient())
+            self.weight.dense_gradient = None  # which holds what the layer was fed
+
+    def read_moments(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Moments at every position, copied from a state.
+
+        Raises:
+            ConfigError: when they are not of this layer and its optimiser.
+        """
+        for key, tensor in tensors.items():
+            known = MOMENTS[type(self.optimizer)]
+            if key not in known or tensor.shape != (self.size,) or tensor.dtype != torch.float32:
+                raise ConfigError(
+                    f"layer {self.name}: the state's moments {key!r} have shape "
+                    f"{tuple(tensor.shape)} of {tensor.dtype}, not those of "
+                    f"{type(self.optimizer).__name__}, {', '.join(known)}, "
+                    f"({self.size},) of torch.float32"
+                )
+        return {key: tensor.clone() for key, tensor in tensors.items()}
 
     def read_record(self, tensor: Tensor) -> Listed | Bitmap:
         """Its past connections from a state.
@@ -234,3 +282,6 @@ class SparseStore(Store):
 
     def _dense_gradient(self) -> Scores | None:
         return self.weight.dense_gradient
+
+    def _dense_momentum(self) -> Scores:
+        return self.elsewhere.momentum(self.optimizer, self.name, self.parameter)

@@ -51,7 +51,7 @@ def dense_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("growth", ["random", "random_unfired", "gradient"])
+@pytest.mark.parametrize("growth", ["random", "random_unfired", "gradient", "momentum"])
 def test_engines_start_alike_and_stay_close(data: Images, growth: str) -> None:
     """Equal weights, masks and losses at first; then gradients differ by their sums' order."""
     trainers = {
@@ -83,14 +83,16 @@ def test_blocks_are_the_engines(data: Images) -> None:
     assert kinds["sparse"] == ["esl_lava.engines.sparse"] * 2 + [fused.__name__]
 
 
-def test_a_sparse_run_goes_on_to_the_same_bits(data: Images, tmp_path) -> None:
-    whole = Trainer(by("sparse"), data)
+@pytest.mark.parametrize("growth", ["random", "momentum"])
+def test_a_sparse_run_goes_on_to_the_same_bits(data: Images, tmp_path, growth: str) -> None:
+    run = by("sparse", sparsity={"growth": growth})
+    whole = Trainer(run, data)
     expected = whole.run()
     for after in (1, 4, 8):
-        halted = stopped(Trainer(by("sparse"), data), after)
+        halted = stopped(Trainer(run, data), after)
         modelfile.write(halted.checkpoint(), tmp_path / "checkpoint.pt")
         saved = modelfile.read(tmp_path / "checkpoint.pt")
-        again = Trainer(by("sparse"), data, saved)
+        again = Trainer(run, data, saved)
         assert same_model(again.run(), expected)
         assert same(again.checkpoint().state, whole.checkpoint().state)
 
@@ -150,14 +152,20 @@ def test_auto_chooses_by_density_and_says_so(data: Images, caplog) -> None:
 
 @pytest.mark.parametrize(
     ("sparsity", "reason"),
-    [({"growth": "momentum"}, "growth momentum"), ({"dense_epochs": 1}, "dense_epochs")],
+    [
+        ({"growth": "momentum"}, "growth momentum needs every step's dense gradient"),
+        ({"dense_epochs": 1}, "dense_epochs needs dense weights"),
+    ],
 )
-def test_what_needs_dense_weights(data: Images, caplog, sparsity, reason) -> None:
+def test_what_auto_leaves_dense(caplog, sparsity, reason) -> None:
     with caplog.at_level(logging.INFO):
         assert stored(by("auto", sparsity=sparsity)) == ()
     assert reason in caplog.text
+
+
+def test_a_dense_phase_needs_dense_weights(data: Images) -> None:
     with pytest.raises(ConfigError, match="hidden1"):
-        Trainer(by("sparse", sparsity=sparsity), data)
+        Trainer(by("sparse", sparsity={"dense_epochs": 1}), data)
 
 
 def test_neurons_that_fire_once_have_no_engines() -> None:

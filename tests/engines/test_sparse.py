@@ -247,7 +247,7 @@ def test_input_that_does_not_fit_is_refused():
             ours(wrong)
     neuron = {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5}
     maps = sparse.SparseConv(neuron, 2, 3, (3, 3), (0, 0), initial=sparse.zeros)
-    with pytest.raises(ValueError, match="which takes 2"):
+    with pytest.raises(ValueError, match="which takes 18"):
         maps(torch.zeros(1, 3, 5, 5, 2))
     with pytest.raises(ValueError, match="smaller than the kernel"):
         maps(torch.zeros(1, 2, 2, 5, 2))

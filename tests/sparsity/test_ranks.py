@@ -82,10 +82,14 @@ def averaged(rank):
 
 
 def stored(rank):
+    return {growth: stored_run(rank, growth) for growth in ("gradient", "momentum")}
+
+
+def stored_run(rank, growth):
     """Layers that store their connections, on data of the rank's own, gradients averaged."""
     model = models((9, 8, 4), seed=rank)[1]
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    rules = {"growth": "gradient", "redistribution": "magnitude"}
+    rules = {"growth": growth, "redistribution": "magnitude"}
     evolver = MaskEvolver(model, optimizer, density=0.3, t_iter=2, t_end=99, seed=rank, **rules)
     for i in range(6):
         x = torch.randn(8, 9, generator=torch.Generator().manual_seed(10 * i + rank))
@@ -170,10 +174,11 @@ def test_ranks_hold_the_same_masks(results):
 
 
 def test_ranks_hold_the_same_stored_connections(results):
-    assert same(results[0]["stored"], results[1]["stored"])
-    records = [layers for _, _, layers, _ in results[0]["stored"][2]["history"]]
-    assert len(records) == 3
-    assert all(sum(grown for _, grown, _, _ in layers) > 0 for layers in records)
+    for growth, state in results[0]["stored"].items():
+        assert same(state, results[1]["stored"][growth])
+        records = [layers for _, _, layers, _ in state[2]["history"]]
+        assert len(records) == 3
+        assert all(sum(grown for _, grown, _, _ in layers) > 0 for layers in records)
 
 
 def test_stored_connections_are_not_for_ddp(results):

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from esl_lava.errors import ConfigError, UserError
+from esl_lava.sparsity import construction
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
 from tests.sparsity.test_evolver import same
 from tests.sparsity.twins import Stored, Twins, models, unpacked
@@ -125,7 +126,7 @@ def test_dense_and_stored_layers_in_one_network():
     assert torch.equal(masked.layer1.weight, mixed.layer1.weight)
 
 
-@pytest.mark.parametrize("growth", ["random", "random_unfired", "gradient"])
+@pytest.mark.parametrize("growth", ["random", "random_unfired", "gradient", "momentum"])
 @pytest.mark.parametrize("stop", [0, 3, 5])
 def test_resume_is_bit_identical(growth, stop):
     rules = {
@@ -222,9 +223,8 @@ def test_states_of_other_layers_are_refused():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"growth": "momentum"}, "layer layer0: growth 'momentum' needs weights or moments of"),
-        ({"t_dense": 5}, "layer layer0: t_dense 5 needs weights or moments of connections that"),
-        ({"keep_dense": ["layer1"]}, "layer layer1: keep_dense needs weights or moments of"),
+        ({"t_dense": 5}, "layer layer0: t_dense 5 needs weights of connections that do not exist"),
+        ({"keep_dense": ["layer1"]}, "layer layer1: keep_dense needs weights of connections"),
     ],
 )
 def test_what_needs_all_weights_is_refused(settings, message):
@@ -235,20 +235,110 @@ def test_what_needs_all_weights_is_refused(settings, message):
     assert same(model.state_dict(), before)
 
 
-def test_other_devices_are_refused():
-    model = models((12, 9, 4))[1].to("meta")
-    with pytest.raises(ConfigError, match="layer layer0: its connections are on meta; layers"):
-        evolver_of(model, sgd(model.parameters()))
+def test_moments_of_very_many_positions_are_refused(monkeypatch):
+    assert construction.MAX_MOMENTS == 1 << 26
+    monkeypatch.setattr(construction, "MAX_MOMENTS", 107)
+    with pytest.raises(ConfigError, match="layer layer0: growth 'momentum' needs moments of all i"):
+        stored_of(growth="momentum")
+    monkeypatch.setattr(construction, "MAX_MOMENTS", 108)
+    assert sum(stored_of(growth="momentum")[2].connections().values()) == 43
 
 
-def test_a_missing_gradient_is_refused_before_anything_moves():
-    model, optimizer, evolver = stored_of(growth="gradient", t_iter=1)
+def test_growth_by_momentum_by_hand():
+    """What a position without a connection was given, and what a connection had that went."""
+    model = Stored(4, 1, lambda at: torch.zeros(at.numel()))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.5)
+    rules = {"prune": "magnitude", "growth": "momentum", "schedule": "constant"}
+    evolver = MaskEvolver(model, optimizer, density=0.25, alpha=1.0, t_iter=2, t_end=4, **rules)
+    weight = model.weight
+    weight.begin(torch.tensor([1]))
+
+    def step(gradient: list[float]) -> int:
+        assert weight.wants_dense_gradient
+        by = torch.tensor(gradient)
+        weight.values.grad = by[weight.positions()]
+        weight.dense_gradient = lambda where: by[where]
+        optimizer.step()
+        evolver.step()
+        (where,) = weight.positions().tolist()
+        return where
+
+    # Momenta 1, 9, 2, 0; then 3.5, 4.5, -4, 1: the connection's own counts for nothing.
+    assert step([1.0, 9, 2, 0]) == 1
+    assert step([3.0, 0, -5, 1]) == 2
+    # Momenta 1.75, 2.25, 0 and then 1, 0.5; what went goes on with what it had.
+    assert step([0.0, 0, 1, 0]) == 2
+    assert step([0.0, 0, 0, 0]) == 1
+    assert not weight.wants_dense_gradient
+
+
+def test_steps_that_are_left_out_leave_momenta_as_they_are():
+    model, optimizer, evolver = stored_of(growth="momentum", t_iter=3)
+    train_step(model, optimizer, 0)
+    evolver.step()
+    before = copy.deepcopy(evolver.state_dict()["moments"])
+    assert before["layer0"]["momentum_buffer"].shape == (108,)
+    optimizer.zero_grad()
+    (model(torch.ones(1, 12)) - 0.5).square().sum().backward()
+    evolver.step()
+    assert same(evolver.state_dict()["moments"], before)
+    # Of a layer that is frozen the optimiser steps nothing.
+    model.layer1.weight.values.requires_grad_(False)
+    train_step(model, optimizer, 1)
+    evolver.step()
+    after = evolver.state_dict()["moments"]
+    assert not same(after["layer0"], before["layer0"])
+    assert same(after["layer1"], before["layer1"])
+
+
+@pytest.mark.parametrize("growth", ["gradient", "momentum"])
+def test_a_layer_that_gives_no_gradient_is_refused(growth):
+    model, optimizer, evolver = stored_of(growth=growth, t_iter=1)
     train_step(model, optimizer, 0)
     model.layer1.weight.dense_gradient = None
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(ConfigError, match="layer layer1: its weight has no gradient to grow by"):
         evolver.step()
     assert same(model.state_dict(), before)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda moments: moments.pop("layer1"), "the state's moments are of layers layer0, the s"),
+        (
+            lambda moments: moments["layer1"].update(exp_avg=torch.zeros(36)),
+            r"layer layer1: the state's moments 'exp_avg' have shape \(36,\) of torch.float32, not",
+        ),
+        (
+            lambda moments: moments["layer0"].update(momentum_buffer=torch.zeros(107)),
+            r"layer layer0: the state's moments 'momentum_buffer' have shape \(107,\)",
+        ),
+    ],
+)
+def test_moments_of_others_are_refused(change, message):
+    model, optimizer, evolver = stored_of(growth="momentum")
+    train_step(model, optimizer, 0)
+    evolver.step()
+    state = copy.deepcopy(evolver.state_dict())
+    before = copy.deepcopy(state)
+    change(state["moments"])
+    with pytest.raises(ConfigError, match=message):
+        evolver.load_state_dict(state)
+    assert same(evolver.state_dict(), before)
+    del state["moments"]
+    with pytest.raises(ConfigError, match="the state's moments are of layers , the sparse layers"):
+        evolver.load_state_dict(state)
+    # Where none are needed any more, or never were.
+    state["iteration"] = 20
+    evolver.load_state_dict(state)
+    stored_of()[2].load_state_dict(before)
+
+
+def test_other_devices_are_refused():
+    model = models((12, 9, 4))[1].to("meta")
+    with pytest.raises(ConfigError, match="layer layer0: its connections are on meta; layers"):
+        evolver_of(model, sgd(model.parameters()))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -300,6 +390,7 @@ import resource
 
 import torch
 
+from esl_lava.sparsity import construction
 from esl_lava.sparsity.evolver import MaskEvolver
 from esl_lava.sparsity.weights import SparseWeight
 

@@ -23,7 +23,7 @@ class Stored(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight = self.weight
         dense = torch.zeros(weight.size).index_put((weight.positions(),), weight.values)
-        if weight.wants_dense_gradient:
+        if weight.wants_dense_gradient and dense.requires_grad:
             dense.register_hook(lambda gradient: _give(weight, gradient.clone()))
         return nn.functional.linear(x, dense.view(weight.shape))
 

@@ -1,0 +1,35 @@
+"""Trained layers as arrays."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esl_lava.trained import DenseWeights, SparseWeights, faulty_sparse
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.lists(st.integers(1, 4), min_size=2, max_size=5),
+    density=st.sampled_from([0.0, 0.3, 1.0]),
+    seed=st.integers(0, 2**31),
+)
+def test_stored_connections_are_those_of_a_masked_weight(shape, density, seed):
+    rng = np.random.default_rng(seed)
+    mask = rng.random(shape) < density
+    values = np.where(mask, rng.standard_normal(shape), 0).astype(np.float32)
+    rows = mask.reshape(len(mask), -1)
+    starts = np.append(0, rows.sum(axis=1).cumsum())
+    pre = np.nonzero(rows)[1].astype(np.int32)
+    parts = {"values": values[mask], "starts": starts, "pre": pre}
+    assert faulty_sparse(*rows.shape, **parts, sides=np.array(rows.shape)) is None
+    found = SparseWeights(rows.shape[1], starts, pre, values[mask]).densified(tuple(shape))
+    assert found.values.dtype == np.float32
+    assert np.array_equal(found.values, values)
+    assert found.mask is not None
+    assert np.array_equal(found.mask, mask)
+
+
+def test_a_mask_of_another_size_is_refused():
+    with pytest.raises(ValueError, match=r"a mask of shape \(3,\) for weights of shape \(2, 2\)"):
+        DenseWeights(np.zeros((2, 2)), np.zeros(3))
