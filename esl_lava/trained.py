@@ -17,6 +17,10 @@ LARGEST = 2**31 - 1
 """Neurons on a side, and connections, that an int32 can tell apart."""
 
 
+SPARSE_PARTS = ("values", "starts", "pre", "sides")
+"""What a state dict keeps of a weight of which only connections are stored (`faulty_sparse`)."""
+
+
 @dataclass(frozen=True)
 class CubaNeuron:
     """Current-based leaky neurons that fire any number of times.
@@ -163,15 +167,24 @@ class NormalisedWeights:
 
     Attributes:
         name: that of the layer, or of the shortcut; masks go by it.
-        weights: of kernels (n_post, channels, rows, columns, 1), or of a fully connected layer.
+        weights: of kernels, or of a fully connected layer.
+        shape: of a dense weight: (n_post, channels, rows, columns, 1) or (n_post, n_pre, 1, 1, 1).
         sliding: how they meet the maps.
         gain: (n_post,) float64, a factor on each sum; None where none is normalised.
     """
 
     name: str
     weights: Weights
+    shape: tuple[int, ...]
     sliding: Sliding
     gain: Floats | None = None
+
+    @property
+    def dense(self) -> DenseWeights:
+        """The weights at every position."""
+        if isinstance(self.weights, SparseWeights):
+            return self.weights.densified(self.shape)
+        return self.weights
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from esl_lava.errors import LimitError
 from esl_lava.folding import LARGEST_WEIGHT, HostRows, Weighing, fold, fold_readout, span_of
 from esl_lava.network import INPUT, INTEGRATOR, Convolution, Cuba, Input, Layer, Matrix, Origin
 from esl_lava.trained import (
-    DenseWeights,
     Identity,
     NormalisedNeuron,
     NormalisedReadout,
@@ -35,8 +34,6 @@ def faults(layer: TrainedLayer) -> Iterator[str]:
     elif readout and len(layer.inputs) > 1:
         yield "a readout has one input"
     for one in weighted:
-        if not isinstance(one.weights, DenseWeights):
-            yield "only connections are stored, which is not lowered yet"
         if one.gain is None and not readout:
             yield "it has weights without a gain"
     parts = [one.gain for one in weighted if one.gain is not None]
@@ -160,8 +157,7 @@ def connect(integers: Array, mask: Bools, sliding: Sliding) -> Convolution | Mat
 
 
 def _input(layer: str, source: str, one: NormalisedWeights, rows: HostRows) -> Input:
-    assert isinstance(one.weights, DenseWeights)
-    shape, mask = one.weights.values.shape, one.weights.mask
+    shape, mask = one.shape, one.dense.mask
     allowed = np.ones(shape, bool) if mask is None else (mask != 0).reshape(shape)
     connections = connect(rows.values.reshape(shape), allowed, one.sliding)
     origin = Origin(one.name, int(np.count_nonzero(allowed)), allowed.size)
@@ -170,8 +166,7 @@ def _input(layer: str, source: str, one: NormalisedWeights, rows: HostRows) -> I
 
 
 def _rows(one: NormalisedWeights) -> HostRows:
-    assert isinstance(one.weights, DenseWeights)
-    return HostRows.of(one.weights.values)
+    return HostRows.of(one.dense.values)
 
 
 def _gain(one: NormalisedWeights) -> Array:

@@ -29,8 +29,8 @@ def build(
     """A network with torch's current generator's initial weights.
 
     Args:
-        sparse_layers: names of layers of which only connections are stored, of a
-            multi_spike network; they begin without any.
+        sparse_layers: names of layers of which only connections are stored, not of a
+            single_spike network; they begin without any.
         initial: what gives these their weights.
         encoding: of the samples, which a convolutional network has to know.
 
@@ -41,7 +41,7 @@ def build(
         if layer.name not in sparse_layers and layer.positions > MAX_DENSE:
             instead = (
                 '; training.engine = "sparse" stores only connections'
-                if isinstance(config, MultiSpike)
+                if not isinstance(config, SingleSpike)
                 else ""
             )
             raise ConfigError(
@@ -57,9 +57,10 @@ def build(
                 raise ValueError(f"layers {names} of neurons that fire once are dense")
             return SingleSpikeMLP(topology)
         case Convolutional():
-            if sparse_layers or encoding is None:
-                raise ValueError("a convolutional network stores dense weights, of an encoding")
-            return SpikingCNN(topology, config, encoding.steps, encoding.input_range)
+            if encoding is None:
+                raise ValueError("a convolutional network needs the encoding of its samples")
+            given = (encoding.steps, encoding.input_range, sparse_layers, initial)
+            return SpikingCNN(topology, config, *given)
 
 
 def build_to_train(experiment: Experiment, topology: Topology) -> SpikingNetwork:

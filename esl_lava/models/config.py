@@ -256,14 +256,20 @@ class Convolutional(_Network):
         return {**super().narrowed(width), "width": 1.0}
 
     def check_beside(self, encoding: Encoding, training: Training) -> None:
-        """Refuse engines that do not serve normalised layers.
+        """Refuse an engine that has no normalised layers, and one that a GPU has not.
 
         Raises:
             ValueError: naming key, value and what is needed.
         """
-        if training.engine != "fused":
+        if training.engine == "slayer":
             raise ValueError(
-                f"training.engine {training.engine}: a convolutional network is trained by fused"
+                "training.engine slayer: a convolutional network is trained by fused, sparse or "
+                "auto; evaluation compares it with stock SLAYER"
+            )
+        if training.device == "cuda" and training.engine != "fused":
+            raise ValueError(
+                f"training.engine {training.engine} computes on the CPU; training.device cuda "
+                "needs fused"
             )
 
 

@@ -8,6 +8,9 @@ statistics, in integers. docs/convolutions.md derives it.
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,8 @@ from esl_lava.engines.integers import integrate, weighted, weighted_sums
 from esl_lava.engines.native import DeviceRows, fire, normalise, reduced_precision
 from esl_lava.engines.normalised import follow, neuron_of, normalise_and_fire
 from esl_lava.engines.slayer import slayer
+from esl_lava.engines.sparse import as_slayer_draws
+from esl_lava.engines.sparse_maps import Rounded, weigh
 from esl_lava.folding import (
     FoldedLayer,
     FoldedReadout,
@@ -32,10 +37,12 @@ from esl_lava.folding import (
     span_of,
 )
 from esl_lava.models.config import Convolutional
+from esl_lava.models.mlp import Initial
 from esl_lava.models.reference import SpikeReference
-from esl_lava.models.stored_convolutional import EPSILON, sum_shifts
+from esl_lava.models.stored_convolutional import EPSILON, dense_shape, sum_shifts
 from esl_lava.network import Network
 from esl_lava.sparsity.ranks import add_up
+from esl_lava.sparsity.weights import SparseWeight
 from esl_lava.topology import INPUT, READOUT, LayerSpec, Topology
 
 ChannelRows = HostRows | DeviceRows
@@ -48,19 +55,35 @@ class NormalisedInput(nn.Module):
     Args:
         layer: whose they are, or the shortcut.
         span: of its input.
+        stored: where only connections are stored, what gives them initial weights, of inputs and
+            outputs (`sparse.as_slayer_draws`); they begin without any.
     """
 
-    def __init__(self, layer: LayerSpec, span: Span) -> None:
+    def __init__(self, layer: LayerSpec, span: Span, stored: Initial | None = None) -> None:
         super().__init__()
         self.layer, self.span = layer, span
-        shape = (*layer.weight_shape, 1) if layer.kind == "conv" else (*layer.weight_shape, 1, 1, 1)
+        self.shape = dense_shape(layer)
         self.synapse: Any = nn.Module()  # as a SLAYER block has it
-        self.synapse.weight = nn.Parameter(torch.empty(shape))
-        nn.init.kaiming_uniform_(self.synapse.weight, a=5**0.5)
-        self.norm = None if layer.readout else nn.BatchNorm1d(shape[0], eps=EPSILON)
+        if stored is None:
+            self.synapse.weight = nn.Parameter(torch.empty(self.shape))
+            nn.init.kaiming_uniform_(self.synapse.weight, a=5**0.5)
+        else:
+            n_post, n_pre = self.shape[0], math.prod(self.shape[1:])
+            initial = stored(n_pre, n_post)
+            weight = SparseWeight(n_pre, n_post, initial, kernel=layer.weight_shape[2:])
+            self.synapse.weight = weight
+        self.norm = None if layer.readout else nn.BatchNorm1d(self.shape[0], eps=EPSILON)
+
+    @property
+    def stored(self) -> SparseWeight | None:
+        """The weight where only its connections are stored."""
+        weight = self.synapse.weight
+        return weight if isinstance(weight, SparseWeight) else None
 
     def rows(self) -> ChannelRows:
         """The weights by output channel, in their own memory."""
+        if self.stored is not None:
+            return HostRows(self.stored.values.detach().numpy(), self.stored.starts.numpy())
         weight = self.synapse.weight.detach()
         if weight.device.type == "cpu":
             return HostRows.of(weight.numpy())
@@ -73,8 +96,36 @@ class NormalisedInput(nn.Module):
         return gain_and_bias((part.detach().cpu().numpy() for part in parts), EPSILON)
 
     def integers(self, rows: ChannelRows) -> Tensor:
-        """Folded rows as a weight, float32."""
-        return torch.as_tensor(rows.values).float().view_as(self.synapse.weight)
+        """Folded rows as a weight for every position, float32."""
+        values = torch.as_tensor(rows.values).float()
+        if self.stored is None:
+            return values.view(self.shape)
+        every = torch.zeros(math.prod(self.shape))
+        every[self.stored.positions()] = values
+        return every.view(self.shape)
+
+    def sums(self, maps: Tensor, rows: ChannelRows, scale: Floats | float) -> Tensor:
+        """Sums, in training, of weights rounded to `scale` times an integer, and inputs.
+
+        Gradients pass as if weights had not been rounded.
+
+        Args:
+            maps: (T, batch, *shape of the source), or already summed over the squares of a pool.
+            rows: folded.
+        """
+        if self.stored is None:
+            weight = self.rounded(rows, scale)
+            with contextlib.nullcontext() if self.norm is None else reduced_precision(weight):
+                return _by_steps(weighted, maps, weight, self.layer).float()
+        layer = self.layer
+        pool = 1 if maps.shape[2:] == layer.input_shape else layer.pool
+        scales = np.broadcast_to(np.asarray(scale), (self.shape[0],))
+        integers = np.asarray(rows.values).astype(np.int16)
+        sliding = {}
+        if layer.kind == "conv":
+            sliding = {"stride": (layer.stride,) * 2, "padding": (layer.padding,) * 2}
+        rounded = Rounded(integers, scales, self.span.unit)
+        return weigh(maps.movedim(2, 0), self.stored, rounded, pool=pool, **sliding).movedim(0, 2)
 
     def rounded(self, rows: ChannelRows, scale: Floats | float) -> Tensor:
         """The trained weight rounded to `scale` times an integer, in units of the input's integers.
@@ -95,6 +146,8 @@ class SpikingCNN(nn.Module):
         config: of its neurons.
         steps: T.
         input_range: the least and the largest value of an input (`folding.span_of`).
+        sparse_layers: names of layers and shortcuts of which only connections are stored.
+        initial: what gives these their weights, of inputs and outputs.
 
     Attributes:
         native: whether training passes are plain torch's (`engines/native.py`) on a CPU too; on
@@ -107,6 +160,8 @@ class SpikingCNN(nn.Module):
         config: Convolutional,
         steps: int,
         input_range: tuple[int, int] = SPIKE_RANGE,
+        sparse_layers: Collection[str] = (),
+        initial: Initial = as_slayer_draws,
     ) -> None:
         super().__init__()
         self.topology, self.config, self.steps = topology, config, steps
@@ -114,7 +169,8 @@ class SpikingCNN(nn.Module):
         self.register_buffer("input_shape", torch.tensor(topology.input_shape))
         for part in topology.weighted:
             span = span_of(part.pool, input_range if part.source == INPUT else SPIKE_RANGE)
-            self.add_module(part.name, NormalisedInput(part, span))
+            stored = initial if part.name in sparse_layers else None
+            self.add_module(part.name, NormalisedInput(part, span, stored))
         # All that takes a layer's spikes first sums them over squares of one side.
         self._pools = {layer.source: layer.pool for layer in topology.layers}
 
@@ -174,18 +230,14 @@ class SpikingCNN(nn.Module):
         folded = self.folded(layer)
         if isinstance(folded, FoldedReadout):
             (part,) = self._parts(layer)
-            return _by_steps(
-                weighted, outputs[layer.source], part.rounded(folded.rows, folded.scale), layer
-            )
+            return part.sums(outputs[layer.source], folded.rows, folded.scale)
         config = self.config
         neuron = neuron_of(config.held_decay, config.tau_grad, config.scale_grad)
         parts = self._parts(layer)
-        sums = []
-        for part, rows, scale in zip(parts, folded.rows, folded.scales):
-            weight = part.rounded(rows, scale)
-            with reduced_precision(weight):
-                z = _by_steps(weighted, outputs[part.layer.source], weight, part.layer)
-            sums.append(z.float())
+        sums = [
+            part.sums(outputs[part.layer.source], rows, scale)
+            for part, rows, scale in zip(parts, folded.rows, folded.scales)
+        ]
         alone = len(parts) == 1 and not layer.identity
         if alone and not self.native and self.input_shape.device.type == "cpu":
             norm: Any = parts[0].norm
@@ -196,7 +248,8 @@ class SpikingCNN(nn.Module):
                 norm.eps,
                 neuron,
                 steps=steps,
-                pool=self._pools.get(layer.name, 1),
+                # What lies by channels is pooled where it is taken.
+                pool=1 if parts[0].stored is not None else self._pools.get(layer.name, 1),
                 reduce=add_up,
             )
             follow(norm, found)

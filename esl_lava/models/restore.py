@@ -30,9 +30,9 @@ def restore(saved: SavedModel) -> SpikingNetwork:
         FileError: when weights, masks or ever-active sets do not fit the saved configuration.
     """
     weights = _weights(saved)  # checked before anything of the configuration's size is allocated
-    stored = [name for name, found in weights.items() if isinstance(found, SparseWeights)]
+    stored = [name for name, (found, _) in weights.items() if isinstance(found, SparseWeights)]
     for name in stored:
-        _ever(saved, name, weights[name])
+        _ever(saved, name, weights[name][0])
     experiment = from_toml(saved.config, recorded=True)
     topology = topology_of(experiment.model, saved.weights)
     with torch.random.fork_rng(devices=[]):
@@ -51,7 +51,7 @@ def densified(saved: SavedModel) -> SavedModel:
             not sound (`restore`).
     """
     weights, masks, ever = dict(saved.weights), dict(saved.masks), dict(saved.ever)
-    for name, stored in _weights(saved).items():
+    for name, (stored, shape) in _weights(saved).items():
         if not isinstance(stored, SparseWeights):
             continue
         n_post, n_pre = stored.n_post, stored.n_pre
@@ -60,7 +60,7 @@ def densified(saved: SavedModel) -> SavedModel:
                 f"layer {name}: {n_post} x {n_pre} positions are more than the "
                 f"{MAX_DENSE} of a dense weight"
             )
-        prefix, shape = f"{name}.synapse.weight", (n_post, n_pre, 1, 1, 1)
+        prefix = f"{name}.synapse.weight"
         for key in ("values", "starts", "pre", "sides"):
             del weights[f"{prefix}.{key}"]
         dense = stored.densified(shape)
@@ -71,15 +71,15 @@ def densified(saved: SavedModel) -> SavedModel:
     return replace(saved, weights=weights, masks=masks, ever=ever)
 
 
-def _weights(saved: SavedModel) -> dict[str, Weights]:
-    """Name of a layer or shortcut -> its weights, known to fit the configuration."""
+def _weights(saved: SavedModel) -> dict[str, tuple[Weights, tuple[int, ...]]]:
+    """Name of a layer or shortcut -> its weights, known to fit it, and the shape of dense ones."""
     found = {}
     for layer in trained_layers(saved):
         for fed in layer.inputs.values():
             if isinstance(fed, NormalisedWeights):
-                found[fed.name] = fed.weights
+                found[fed.name] = fed.weights, fed.shape
             elif not isinstance(fed, Identity):
-                found[layer.name] = fed
+                found[layer.name] = fed, (fed.n_post, fed.n_pre, 1, 1, 1)
     return found
 
 

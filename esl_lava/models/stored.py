@@ -26,6 +26,7 @@ from esl_lava.tomlfile import MAX_BYTES
 from esl_lava.topology import LayerSpec, Topology
 from esl_lava.trained import (
     LARGEST,
+    SPARSE_PARTS,
     CubaNeuron,
     DenseWeights,
     Neuron,
@@ -92,9 +93,6 @@ def _once(config: Model, readout: bool) -> Neuron:
 
 
 _DECAYS = ("current_decay", "voltage_decay")
-
-_PARTS = ("values", "starts", "pre", "sides")
-"""What a state dict keeps of a sparse weight."""
 
 
 def trained_layers(saved: SavedModel) -> tuple[TrainedLayer, ...]:
@@ -164,7 +162,7 @@ def _layer(
     if key in entries:
         weights = DenseWeights(entries[key], masks.get(name))
     else:
-        parts = {part: entries[f"{key}.{part}"] for part in _PARTS}
+        parts = {part: entries[f"{key}.{part}"] for part in SPARSE_PARTS}
         if fault := faulty_sparse(n_post, n_pre, **parts):
             raise FileError(f"{key}: {fault}")
         weights = SparseWeights(n_pre, parts["starts"], parts["pre"], parts["values"])
@@ -220,7 +218,7 @@ def _check_entries(
     due: dict[str, Array | None] = {}  # what is to be there, and its value where that is known
     for name in topology.names:
         key = f"{name}{kind.key}"
-        due |= {key: None} if key in weights else {f"{key}.{part}": None for part in _PARTS}
+        due |= {key: None} if key in weights else {f"{key}.{part}": None for part in SPARSE_PARTS}
         due |= {f"{name}.neuron.{decay}": value for decay, value in held.items()}
     for key in sorted(due.keys() | weights.keys()):
         if key not in due or key not in weights:

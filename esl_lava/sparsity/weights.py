@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from esl_lava.arrays import Array, Bools, Ints
+from esl_lava.arrays import Ints
 from esl_lava.sparsity.arrays import are_positions
 from esl_lava.trained import LARGEST, faulty_sparse
 
@@ -114,21 +114,6 @@ class SparseWeight(nn.Module):
             rows = np.repeat(np.arange(self.n_post, dtype=np.int32), self.starts.diff().numpy())
             self._columns = starts, torch.from_numpy(rows)[order], order.to(torch.int32)
         return self._columns
-
-    def in_rows(self) -> tuple[Array, Bools]:
-        """The weights of each output neuron in a row, in order, and zeros behind the last.
-
-        What rounds a layer by all that a neuron meets (`folding.fold`) takes these as it takes a
-        dense weight, and its integers are the connections' where the second array is true.
-
-        Returns:
-            (n_post, most connections of a neuron) float32, and bool, where a connection is.
-        """
-        counts = self.starts.diff().numpy()
-        inside = np.arange(counts.max()) < counts[:, None]
-        rows = np.zeros(inside.shape, np.float32)
-        rows[inside] = self.values.detach().numpy()
-        return rows, inside
 
     def had_no_samples(self) -> None:
         """Let `dense_gradient` be 0: of a rank whose share of the batch was empty."""

@@ -99,7 +99,9 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(experiment.seed)
             topology = experiment.model.describe(data.shape, data.classes)
-            self.device = choose_device(training.device, self.kind.on_gpu)
+            self.device = choose_device(
+                training.device, self.kind.on_gpu and training.engine == "fused"
+            )
             self.model = build_to_train(experiment, topology).to(self.device)
         self._layers = {layer.name: layer.neurons for layer in topology.layers}
         trainable = [p for p in self.model.parameters() if p.requires_grad]

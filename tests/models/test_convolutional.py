@@ -17,12 +17,13 @@ from esl_lava.config import from_mapping
 from esl_lava.data.config import Encoding
 from esl_lava.data.datasets import load
 from esl_lava.errors import FileError, LimitError
+from esl_lava.experiments.export import export
 from esl_lava.experiments.verify import verify
 from esl_lava.export import check, lower, unbounded_layers
 from esl_lava.models.build import build
 from esl_lava.models.config import Convolutional
 from esl_lava.models.convolutional import SpikingCNN
-from esl_lava.models.restore import as_arrays, restore
+from esl_lava.models.restore import as_arrays, densified, restore
 from esl_lava.models.stored import layers_of, trained_layers
 from esl_lava.network import Convolution, Matrix, Network
 from esl_lava.simulate import simulate
@@ -314,6 +315,78 @@ def test_the_trainer_says_what_the_simulator_decides(saved: Path) -> None:
     with torch.no_grad():
         sums = model(by_channel(data.spikes(experiment.encoding))).sum(dim=2)
     assert np.array_equal(sums.argmax(dim=1).numpy(), decisions)
+
+
+STORED = {
+    **EXPERIMENT,
+    "encoding": {"kind": "direct", "steps": 3, "bits": 4},
+    "model": {"kind": "convolutional", "layers": "4C3-R8S2-AP2-12"},
+    "sparsity": {"density": 0.4, "keep_dense": ["conv1"], "t_iter": 4, "growth": "momentum"},
+    "training": {"epochs": 3, "batch_size": 20, "learning_rate": 0.02},
+}
+
+
+def stored(engine: str) -> Trainer:
+    training = {**STORED["training"], "engine": engine}  # type: ignore[dict-item]
+    data = load("digits", "train").take(200)
+    return Trainer(from_mapping({**STORED, "training": training}), data)
+
+
+def test_what_stores_connections_only_trains_as_masks_do() -> None:
+    """Convolutions behind pools and strides, a shortcut, dense layers and the readout."""
+    sparse, fused = stored("sparse"), stored("fused")
+    names = [part.name for part in fused.model.topology.weighted][1:]
+    data = fused.train_data.take(20)
+    inputs, labels = fused.kind.encode(fused.experiment, data), torch.from_numpy(data.labels)
+    for trainer in (sparse, fused):
+        tet(trainer.model(inputs), labels).backward()
+    for name in names:
+        weight = sparse.model.get_submodule(name).synapse.weight
+        dense = fused.model.get_submodule(name).synapse.weight
+        places = weight.positions()
+        assert torch.equal(fused.evolver.masks[name].flatten().nonzero().flatten(), places)
+        assert torch.equal(weight.values, dense.flatten()[places])
+        gradient = dense.grad.flatten()[places]
+        # Sums of some hundred float32 in other orders, through up to five layers.
+        close = {"rtol": 1e-3, "atol": 1e-4 * float(gradient.abs().max())}
+        torch.testing.assert_close(weight.values.grad, gradient, **close)
+
+
+def test_what_stores_connections_only_is_exported_and_resumed(tmp_path: Path) -> None:
+    states: list[modelfile.SavedModel] = []
+    whole = stored("sparse")
+    model = whole.run(save=states.append)
+    again = stored("sparse")
+    resumed = Trainer(again.experiment, load("digits", "train").take(200), states[0]).run()
+    for name, entry in model.weights.items():
+        assert np.array_equal(entry, resumed.weights[name])
+    modelfile.write(model, tmp_path / "model.pt")
+    assert "conv2.synapse.weight.values" in modelfile.read(tmp_path / "model.pt").weights
+    export(tmp_path / "model.pt", tmp_path / "net.h5")
+    backends = ("exact", "lava-models")
+    found = verify(tmp_path / "model.pt", tmp_path / "net.h5", samples=4, backends=backends)
+    assert found.differences == {"exact": 0, "lava-models": 0}
+    assert found.integers.differences == ()
+    assert found.spikes > 500
+    dense = densified(model)
+    assert dense.masks["shortcut3"].shape == (8, 4, 1, 1, 1)
+    network = restore(dense)
+    data = load("digits", "test").take(50)
+    inputs = whole.kind.encode(whole.experiment, data)
+    with torch.no_grad():
+        assert torch.equal(network(inputs), restore(model)(inputs))
+
+
+def test_a_damaged_stored_kernel_is_refused() -> None:
+    trainer = stored("sparse")
+    entries = as_arrays(trainer.model.state_dict())
+    config = trainer.experiment.model
+    assert len(layers_of(config, entries, {})) == 5
+    entries["conv2.synapse.weight.pre"] = entries["conv2.synapse.weight.pre"] + 36
+    with pytest.raises(
+        FileError, match=r"conv2\.synapse\.weight: an input neuron is outside 0\.\.35"
+    ):
+        layers_of(config, entries, {})
 
 
 def without(entries: Mapping[str, Any], *names: str) -> dict[str, Any]:
