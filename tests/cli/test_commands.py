@@ -64,7 +64,9 @@ def rows(text: str) -> dict[str, str]:
 
 def test_train(tiny: Any) -> None:
     values = tiny.trained.json
-    assert set(values) == {"accuracy", "samples", "dataset", "density", "connections", "seconds"}
+    told = {"accuracy", "samples", "dataset", "density", "weights", "connections", "seconds"}
+    assert set(values) == told
+    assert values["weights"] == values["connections"]  # where every layer is fully connected
     assert values["dataset"] == "digits"
     assert values["samples"] == 357
     assert 0.5 < values["accuracy"] <= 1

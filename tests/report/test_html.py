@@ -127,10 +127,23 @@ def account(**changes: Any) -> Any:
         "updates": [MaskUpdate(3, {"hidden$1": LayerMoves(2, 2, 5)})],
         "sample": sample(),
         "layer": ShownLayer("hidden1", 0, layer()),
+        "kernels": {},
         "network": SimpleNamespace(density=0.5),
         "evaluation": SimpleNamespace(accuracy=0.95),
     }
     return SimpleNamespace(**{**held, **changes})
+
+
+def test_kernels_are_drawn_in_place_of_a_matrix() -> None:
+    shares = np.linspace(0, 1, 6).reshape(3, 2)
+    wide = np.full((200, 300), 0.5)  # more rows and columns than are shown one by one
+    kernels = {"conv1": shares, "conv2": wide, "shortcut2": shares, "conv3": shares}
+    found = html.draw_run(account(kernels=kernels), "a")
+    assert "matrix" not in found
+    assert "conv2: 50.0%" in found["kernels"]
+    assert "shortcut2: 50.0%" in found["kernels"]
+    assert found["kernels"].count("<image") == 4
+    assert "kernels" not in html.draw_run(account(), "a")
 
 
 def layer() -> Matrix:

@@ -8,7 +8,7 @@ def test_a_run_is_called_by_what_its_accuracy_is_of() -> None:
     """Not by the key of the data in its configuration: that is the same for JPEG files."""
     layers = [SimpleNamespace(neurons=n) for n in (128, 10)]
     found: Any = SimpleNamespace(
-        config=SimpleNamespace(data=SimpleNamespace(name="cifar10")),
+        config=SimpleNamespace(data=SimpleNamespace(name="cifar10"), model=None),
         evaluation=SimpleNamespace(dataset="CIFAR-10 (JPEG)"),
         network=SimpleNamespace(inputs=3072, layers=layers),
     )
