@@ -273,16 +273,26 @@ def test_each_channel_may_have_its_own_threshold() -> None:
     assert alone.threshold == 254
 
 
-def test_stored_connections_fold_as_the_dense_rows_that_hold_them() -> None:
-    rng = np.random.default_rng(0)
-    weights = rng.normal(size=(5, 40)) * (rng.random((5, 40)) < 0.2)
-    mask = weights != 0
+@given(
+    seed=st.integers(0, 2**32),
+    n_post=st.integers(1, 8),
+    n_pre=st.integers(1, 60),
+    density=st.floats(0, 1),
+)
+@settings(max_examples=40, deadline=None)
+def test_stored_connections_fold_as_the_dense_rows_that_hold_them(
+    seed: int, n_post: int, n_pre: int, density: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random((n_post, n_pre)) < density
+    weights = np.where(mask, rng.normal(size=mask.shape), 0).astype(np.float32)
     starts = np.concatenate([[0], mask.sum(axis=1).cumsum()])
     stored = HostRows(weights[mask], starts)
-    gain, bias = rng.normal(size=5), rng.normal(size=5)
+    gain, bias = rng.normal(size=n_post), rng.normal(size=n_post)
     found = fold_inputs([Weighing(stored, gain, SPIKES)], bias, 0.5)
     dense = fold(weights, gain, bias, SPIKES, 0.5)
     assert found is not None
     assert dense is not None
     assert found.threshold == dense.threshold
     assert np.array_equal(found.rows[0].values, dense.weights[mask])
+    assert np.array_equal(found.scales[0], dense.scale)

@@ -1,14 +1,12 @@
 import copy
 import re
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from esl_lava.folding import fold, span_of
 from esl_lava.sparsity.weights import SparseWeight, carry
 
 NOWHERE = torch.tensor([], dtype=torch.int64)
@@ -219,32 +217,3 @@ def test_states_of_other_kinds_are_refused():
     state = weight_of([1, 2]).state_dict()
     with pytest.raises(RuntimeError, match=r"Unexpected key\(s\) in state_dict: \"other\""):
         weight_of([0]).load_state_dict({**state, "other": state["pre"]})
-
-
-def test_rows_by_hand():
-    rows, inside = weight_of([1, 2, 3], 3, 3).in_rows()
-    assert rows.tolist() == [[1, 2], [3, 0], [0, 0]]
-    assert inside.tolist() == [[True, True], [True, False], [False, False]]
-    empty, nowhere = weight_of([]).in_rows()
-    assert empty.shape == nowhere.shape == (2, 0)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 8), st.integers(1, 8), st.floats(0, 1), st.integers(0, 2**31))
-def test_the_range_rule_takes_rows_as_it_takes_a_dense_weight(n_pre, n_post, density, seed):
-    rng = np.random.default_rng(seed)
-    # Multiples of 1 / 1024 and powers of two, so that sums are exact in any order.
-    dense = (
-        rng.integers(-500, 500, (n_post, n_pre)) / 1024 * (rng.random((n_post, n_pre)) < density)
-    )
-    gain, bias = 2.0 ** rng.integers(-3, 3, n_post), rng.integers(-64, 64, n_post) / 64
-    where = np.flatnonzero(dense)
-    weight = SparseWeight(n_pre, n_post, lambda at: torch.from_numpy(dense).float().flatten()[at])
-    weight.begin(torch.from_numpy(where))
-    rows, inside = weight.in_rows()
-    whole, ours = (fold(w, gain, bias, span_of(2), 0.5) for w in (dense, rows))
-    assert whole is not None
-    assert ours is not None
-    assert whole.threshold == ours.threshold
-    assert np.array_equal(whole.scale, ours.scale)
-    assert np.array_equal(whole.weights.flatten()[where], ours.weights[inside])
