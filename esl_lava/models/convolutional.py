@@ -118,6 +118,10 @@ class NormalisedInput(nn.Module):
             with contextlib.nullcontext() if self.norm is None else reduced_precision(weight):
                 return _by_steps(weighted, maps, weight, self.layer).float()
         layer = self.layer
+        if not maps.shape[1]:  # of a rank without samples; the backward pass is to go on
+            self.stored.had_no_samples()
+            nothing = maps.sum() + 0 * self.stored.values.sum()
+            return nothing.expand(len(maps), 0, *layer.output_shape)
         pool = 1 if maps.shape[2:] == layer.input_shape else layer.pool
         scales = np.broadcast_to(np.asarray(scale), (self.shape[0],))
         integers = np.asarray(rows.values).astype(np.int16)

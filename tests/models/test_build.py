@@ -38,7 +38,7 @@ def test_a_layer_too_large_to_be_dense_is_refused(kind):
     said = "model.layers: layer hidden2 has 400000000 positions, more than the 268435456 of a dense"
     with pytest.raises(ConfigError, match=said) as refused:
         build(config, described)
-    assert ('training.engine = "sparse"' in str(refused.value)) == (kind == "multi_spike")
+    assert ('training.engine = "sparse"' in str(refused.value)) == (kind != "single_spike")
 
 
 def test_a_layer_of_which_only_connections_are_stored_may_be_larger():

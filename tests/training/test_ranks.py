@@ -40,6 +40,15 @@ CONVOLUTIONAL = from_mapping(
     }
 )
 
+STORED = from_mapping(
+    {
+        **CONVOLUTIONAL.model_dump(mode="json", exclude_none=True),
+        "training": {"epochs": 1, "batch_size": 30, "engine": "sparse"},
+        "sparsity": {"density": 0.4, "t_iter": 2, "growth": "momentum", "keep_dense": ["conv1"]},
+    }
+)
+"""The same, of which only connections are stored, but in the first layer."""
+
 BATCHES = (30, 13, 1)
 """Shares of 15 and 15, 7 and 6, 1 and none."""
 
@@ -91,6 +100,7 @@ def run_rank(rank: int, folder: str) -> None:
         gradients_of,
         of_single_spikes,
         of_convolutions,
+        of_stored,
         resumed,
         stored,
         limited,
@@ -127,6 +137,10 @@ def gradients_of(rank: int, folder: Path) -> list[dict[str, torch.Tensor]]:
 
 def of_single_spikes(rank: int, folder: Path) -> list[dict[str, torch.Tensor]]:
     return [gradients(size, single_spike()) for size in BATCHES]
+
+
+def of_stored(rank: int, folder: Path) -> list[dict[str, torch.Tensor]]:
+    return [gradients(size, STORED) for size in BATCHES]
 
 
 def of_convolutions(rank: int, folder: Path) -> list[dict[str, torch.Tensor]]:
@@ -266,6 +280,20 @@ def test_convolutions_are_normalised_by_the_whole_batch(
     of_ranks = [found["of_convolutions"][index] for found in results]
     assert len(expected) == 1 + 3 * 3 + 1
     assert expected["conv1.synapse.weight"].count_nonzero() > 0
+    for name, gradient in expected.items():
+        assert torch.equal(of_ranks[0][name], of_ranks[1][name])
+        # float32 sums in another order; where the batch is one sample, of what cancels.
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(of_ranks[0][name], gradient, rtol=0, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("index", range(len(BATCHES)))
+def test_stored_convolutions_learn_by_the_whole_batch(
+    results: list[dict[str, Any]], index: int
+) -> None:
+    expected = gradients(BATCHES[index], STORED)
+    of_ranks = [found["of_stored"][index] for found in results]
+    assert expected["conv2.synapse.weight.values"].count_nonzero() > 0
     for name, gradient in expected.items():
         assert torch.equal(of_ranks[0][name], of_ranks[1][name])
         # float32 sums in another order; where the batch is one sample, of what cancels.
