@@ -41,6 +41,10 @@ LARGEST_BIAS = BIAS_RANGE[1]
 LARGEST_STATE = NEVER - 1
 """u and v over 64 may have this size: v clips one above, u wraps."""
 
+NO_THRESHOLD = "no threshold keeps its weights, biases and potentials within the chip's ranges"
+NO_READOUT = "no integers of its weights keep v within the chip's range"
+"""Of a layer: why `fold` or `fold_readout` found nothing, in a clause."""
+
 FINE_WEIGHT = 127
 """Weights up to this size may be odd; larger ones are even."""
 

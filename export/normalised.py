@@ -9,7 +9,16 @@ import numpy as np
 from esl_lava.arrays import Array, Bools, Int32s
 from esl_lava.chip import DECAY_UNITY, SPIKE_RANGE
 from esl_lava.errors import LimitError
-from esl_lava.folding import LARGEST_WEIGHT, HostRows, Weighing, fold, fold_readout, span_of
+from esl_lava.folding import (
+    LARGEST_WEIGHT,
+    NO_READOUT,
+    NO_THRESHOLD,
+    HostRows,
+    Weighing,
+    fold,
+    fold_readout,
+    span_of,
+)
 from esl_lava.network import INPUT, INTEGRATOR, Convolution, Cuba, Input, Layer, Matrix, Origin
 from esl_lava.trained import (
     Identity,
@@ -63,9 +72,7 @@ def lowered(layer: TrainedLayer, steps: int | None, input_range: tuple[int, int]
             raise ValueError("a readout of normalised layers needs the number of steps")
         readout = fold_readout(_rows(one), spans[source], steps)
         if readout is None:
-            raise LimitError(
-                [f"layer {layer.name}: no integers of its weights keep v within the chip's range"]
-            )
+            raise LimitError([f"layer {layer.name}: {NO_READOUT}"])
         return Layer(layer.name, (_input(layer.name, source, one, readout.rows),), INTEGRATOR)
     neuron = layer.neuron
     assert isinstance(neuron, NormalisedNeuron)
@@ -78,12 +85,7 @@ def lowered(layer: TrainedLayer, steps: int | None, input_range: tuple[int, int]
         per_channel=neuron.per_channel,
     )
     if folded is None:
-        raise LimitError(
-            [
-                f"layer {layer.name}: no threshold keeps its weights, biases and potentials within "
-                "the chip's ranges"
-            ]
-        )
+        raise LimitError([f"layer {layer.name}: {NO_THRESHOLD}"])
     inputs = [
         _input(layer.name, source, one, rows)
         for (source, one), rows in zip(weighted.items(), folded.rows)

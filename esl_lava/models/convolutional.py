@@ -25,7 +25,10 @@ from esl_lava.engines.normalised import follow, neuron_of, normalise_and_fire
 from esl_lava.engines.slayer import slayer
 from esl_lava.engines.sparse import as_slayer_draws
 from esl_lava.engines.sparse_maps import Rounded, weigh
+from esl_lava.errors import LimitError
 from esl_lava.folding import (
+    NO_READOUT,
+    NO_THRESHOLD,
     FoldedLayer,
     FoldedReadout,
     HostRows,
@@ -186,13 +189,17 @@ class SpikingCNN(nn.Module):
         Args:
             x: (batch, inputs, T) float32; of a stride of 0 over T where all steps are alike.
         """
-        return self.layer_outputs(x)[-1]
+        return _by_channel(self._maps_of_layers(x)[READOUT])
 
     def layer_outputs(self, x: Tensor) -> list[Tensor]:
         """What each layer puts out, (batch, neurons, T); of the readout as `forward`.
 
         In training a layer may put out sums of its spikes, where a pool follows.
         """
+        return [_by_channel(maps) for maps in self._maps_of_layers(x).values()]
+
+    def _maps_of_layers(self, x: Tensor) -> dict[str, Tensor]:
+        """Layer name -> what it puts out, (T, batch, *output shape), pooled where it pools."""
         steps = x if x.stride(2) else x[..., :1]  # what is always alike is weighted once
         maps = steps.permute(2, 0, 1).reshape(steps.shape[2], len(x), *self.topology.input_shape)
         outputs = {INPUT: maps}
@@ -200,13 +207,13 @@ class SpikingCNN(nn.Module):
         for layer in self.topology.layers:
             outputs[layer.name] = run(layer, outputs, x.shape[2])
         del outputs[INPUT]
-        return [output.flatten(2).permute(1, 2, 0) for output in outputs.values()]
+        return outputs
 
     def folded(self, layer: LayerSpec) -> Folded:
         """The integers of a layer, by its weights and running statistics now.
 
         Raises:
-            ValueError: naming the layer, where the range rule finds none.
+            LimitError: naming the layer, where the range rule finds none.
         """
         parts = self._parts(layer)
         found: Folded | None
@@ -222,7 +229,8 @@ class SpikingCNN(nn.Module):
                 per_channel=self.config.thresholds == "channel",
             )
         if found is None:
-            raise ValueError(f"layer {layer.name}: no threshold keeps the chip's ranges")
+            why = NO_READOUT if layer.readout else NO_THRESHOLD
+            raise LimitError([f"layer {layer.name}: {why}"])
         return found
 
     def _parts(self, layer: LayerSpec) -> list[NormalisedInput]:
@@ -457,6 +465,11 @@ def _by_steps(operation: Any, maps: Tensor, weight: Tensor, layer: LayerSpec) ->
     """An operation on (n, ...) of (T, batch, ...)."""
     found: Tensor = operation(maps.flatten(0, 1), weight, layer)
     return found.view(*maps.shape[:2], *found.shape[1:])
+
+
+def _by_channel(maps: Tensor) -> Tensor:
+    """(T, batch, ...) as (batch, neurons, T)."""
+    return maps.flatten(2).permute(1, 2, 0)
 
 
 def _by_step(values: Tensor) -> Array:

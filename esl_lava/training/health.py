@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from esl_lava.results.training import Epoch
 from esl_lava.sparsity.arrays import count, count_broken
@@ -46,6 +46,27 @@ def broken(
                     f"{number} of {values.numel()} {what}{of_optimiser} in layer {name} "
                     "are NaN or infinite"
                 )
+    return None
+
+
+def broken_beside(
+    model: nn.Module, optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor]
+) -> str | None:
+    """What of a model is not finite beside its weights, in a clause: of its normalisations.
+
+    Args:
+        model: its parameters and buffers.
+        optimizer: of its parameters.
+        weights: layer name -> its weight, which `broken` is asked about.
+    """
+    known = {id(weight) for weight in weights.values()}
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if id(tensor) in known or not tensor.is_floating_point():
+            continue
+        state = optimizer.state.get(tensor, {}) if isinstance(tensor, nn.Parameter) else {}
+        for held in (tensor, *(part for part in state.values() if isinstance(part, Tensor))):
+            if number := count_broken(held.detach()):
+                return f"{number} of {held.numel()} numbers of {name} are NaN or infinite"
     return None
 
 

@@ -17,7 +17,7 @@ from esl_lava.config import Experiment, to_toml
 from esl_lava.data.datasets import split_validation
 from esl_lava.data.samples import TrainingSamples
 from esl_lava.engines.device import choose_device
-from esl_lava.errors import ConfigError, DataError, UserError
+from esl_lava.errors import ConfigError, DataError, LimitError, UserError
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.build import build_to_train
 from esl_lava.models.mlp import scale_initial_weights
@@ -148,18 +148,23 @@ class Trainer:
             The model of the epoch that `kept_epoch` names.
 
         Raises:
-            UserError: when the loss is no longer finite, or when weights or moments are not
-                where masks, an epoch's record or a checkpoint are to be made of them: `save`
-                is given none such.
+            UserError: when the loss is no longer finite, when weights or moments are not where
+                masks, an epoch's record or a checkpoint are to be made of them, so that `save`
+                is given none such, or when a layer has no integers.
         """
         density = self.evolver.density
         while self.iteration < self.iterations:
             epoch, position = divmod(self.iteration, self.steps_per_epoch)
-            self._step(epoch, position)
             last_of_epoch = position + 1 == self.steps_per_epoch
-            if last_of_epoch:
-                # Before anybody can interrupt: a checkpoint without it would lack the epoch.
-                self._end_epoch(epoch + 1)
+            try:
+                self._step(epoch, position)
+                if last_of_epoch:
+                    # Before anybody can interrupt: a checkpoint without it would lack the epoch.
+                    self._end_epoch(epoch + 1)
+            except LimitError as error:  # of every rank, as all have the same weights
+                if self.iteration == 0:
+                    raise
+                raise self._diverged(f"{error} after step {self.iteration}") from None
             show(
                 TrainingProgress(
                     self.iteration,
@@ -340,6 +345,7 @@ class Trainer:
         with ranks.together():
             moments = health.moments(self.optimizer, weights)
             clause = health.broken(weights, self.evolver.masks, moments)
+            clause = clause or health.broken_beside(self.model, self.optimizer, weights)
             if clause and after == 0:
                 scale = self.experiment.model.weight_scale
                 raise ConfigError(f"{clause} at the start: model.weight_scale {scale} is too large")
