@@ -158,8 +158,9 @@ class DenseMoments:
                 moments = {key: tensor[part] for key, tensor in self.tensors.items()}
                 twin.state[zeros] = {**copy.deepcopy(others), **moments}
             twin.step()
-            for key in twin.state[zeros].keys() - others.keys():
-                kept.setdefault(key, []).append(twin.state[zeros][key])
+            for key, moment in twin.state[zeros].items():
+                if key not in others:
+                    kept.setdefault(key, []).append(moment)
         if not self.tensors:
             self.tensors = {key: torch.cat(blocks) for key, blocks in kept.items()}
 

@@ -55,5 +55,19 @@ def scale_down(
             weight.dense_gradient = _scaled(weight.dense_gradient, factor)
 
 
-def _scaled(scores: Scores, factor: Tensor) -> Scores:
+def _scaled(scores: Scores, factor: Tensor | int) -> Scores:
     return lambda where: scores(where) * factor
+
+
+def scale_up(stored: Iterable[SparseWeight], ranks: int) -> None:
+    """Make gradients of no connection those of the whole batch, once they are averaged over ranks.
+
+    Those of connections are summed, as each rank's loss is its part of the batch's.
+
+    Args:
+        stored: weights of layers that store only connections.
+        ranks: how many there are.
+    """
+    for weight in stored:
+        if ranks > 1 and weight.wants_dense_gradient and weight.dense_gradient is not None:
+            weight.dense_gradient = _scaled(weight.dense_gradient, ranks)

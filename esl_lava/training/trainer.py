@@ -24,8 +24,9 @@ from esl_lava.models.mlp import scale_initial_weights
 from esl_lava.models.restore import as_arrays, as_tensors
 from esl_lava.results.training import Epoch, kept_epoch, read_history
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
+from esl_lava.sparsity.ranks import count
 from esl_lava.training import health, ranks
-from esl_lava.training.clipping import norms, scale_down
+from esl_lava.training.clipping import norms, scale_down, scale_up
 from esl_lava.training.config import Training
 from esl_lava.training.evaluation import BATCH, examine
 from esl_lava.training.kinds import KINDS
@@ -279,6 +280,7 @@ class Trainer:
         part.backward()  # type: ignore[no-untyped-call]
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         ranks.sum_gradients(trainable)
+        scale_up(sparse_weights(self.model).values(), count())
         if training.gradient_norm:
             self._limit_gradient(training.gradient_norm)
         self.optimizer.step()

@@ -68,6 +68,14 @@ def gradients(size: int, settings: Experiment | None = None) -> dict[str, torch.
     return {"loss": ranks.total(part.detach()), **found}
 
 
+def moments_of_momentum() -> dict[str, torch.Tensor]:
+    """Momentum at every position after a step that rewires nothing."""
+    trainer = Trainer(STORED, load("digits", "train").take(SAMPLES))
+    trainer._step(0, 0)
+    moments: Any = trainer.evolver.state_dict()["moments"]
+    return {f"{name} {key}": part for name, parts in moments.items() for key, part in parts.items()}
+
+
 @contextlib.contextmanager
 def few_samples() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
@@ -101,6 +109,7 @@ def run_rank(rank: int, folder: str) -> None:
         of_single_spikes,
         of_convolutions,
         of_stored,
+        of_momentum,
         resumed,
         stored,
         limited,
@@ -141,6 +150,10 @@ def of_single_spikes(rank: int, folder: Path) -> list[dict[str, torch.Tensor]]:
 
 def of_stored(rank: int, folder: Path) -> list[dict[str, torch.Tensor]]:
     return [gradients(size, STORED) for size in BATCHES]
+
+
+def of_momentum(rank: int, folder: Path) -> dict[str, torch.Tensor]:
+    return moments_of_momentum()
 
 
 def of_convolutions(rank: int, folder: Path) -> list[dict[str, torch.Tensor]]:
@@ -299,6 +312,17 @@ def test_stored_convolutions_learn_by_the_whole_batch(
         # float32 sums in another order; where the batch is one sample, of what cancels.
         scale = float(gradient.abs().max())
         torch.testing.assert_close(of_ranks[0][name], gradient, rtol=0, atol=1e-4 * scale)
+
+
+def test_momentum_of_what_does_not_exist_is_the_whole_batchs(results: list[dict[str, Any]]) -> None:
+    expected = moments_of_momentum()
+    assert {"conv2 exp_avg", "conv2 exp_avg_sq", "hidden1 exp_avg"} <= expected.keys()
+    for name, moment in expected.items():
+        assert moment.count_nonzero() > moment.numel() / 2  # where nothing is too
+        for found in results:
+            # float32 sums in another order, and their squares.
+            atol = 1e-4 * float(moment.abs().max())
+            torch.testing.assert_close(found["of_momentum"][name], moment, rtol=0, atol=atol)
 
 
 def test_an_interrupted_run_resumes_to_the_same_bits(
