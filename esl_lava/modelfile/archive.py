@@ -1,26 +1,23 @@
 """What a zip-format torch file of tensors and plain containers holds, without torch.
 
-Nothing is unpickled and no code runs: an interpreter of the few opcodes torch writes for such
-data rebuilds it. torch's own `weights_only` loader (2.3) would let a small file claim tensors
-of any size, and Python's unpickler would hash what it is told to, however deep, as a
-dictionary's key.
+Nothing is unpickled and no code runs (`pickles.py`). torch's own `weights_only` loader (2.3) would
+let a small file claim tensors of any size.
 """
 
 from __future__ import annotations
 
 import math
-import pickletools
 import struct
 import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from esl_lava.arrays import Array
 from esl_lava.errors import FileError
+from esl_lava.pickles import Dialect, Name, RefusedError, rebuild
 
 MAX_PICKLE_BYTES = 16 << 20
 MAX_ENTRIES = 100_000
@@ -41,19 +38,7 @@ STORAGES = {
 
 _TENSOR = "torch._utils _rebuild_tensor_v2"
 _DICTIONARY = "collections OrderedDict"  # torch's empty table of hooks
-
-_Kind = TypeVar("_Kind")
-
-
-class _RefusedError(Exception):
-    """Why the content is refused, without the file's name."""
-
-
-@dataclass(frozen=True)
-class _Name:
-    """What a pickle calls by its name; never looked up."""
-
-    text: str
+_LITERALS = ("LONG1", "BINFLOAT", "BINUNICODE")
 
 
 @dataclass(frozen=True)
@@ -81,13 +66,13 @@ class _Archive:
     def storage(self, pid: object) -> _Storage:
         """The storage torch describes as (kind, class, key, device, elements)."""
         match pid:
-            case ("storage", _Name(name), str(key), str(), int(numel)) if name in STORAGES:
+            case ("storage", Name(name), str(key), str(), int(numel)) if name in STORAGES:
                 return _Storage(STORAGES[name], f"{self.root}/data/{key}", numel)
-        raise _RefusedError("a storage is not described as torch does")
+        raise RefusedError("a storage is not described as torch does")
 
     def call(self, function: object, arguments: object) -> object:
         """The two calls torch writes: a tensor, and an empty dictionary."""
-        name = function.text if isinstance(function, _Name) else None
+        name = function.text if isinstance(function, Name) else None
         match arguments:
             case tuple(()) if name == _DICTIONARY:
                 return {}
@@ -95,31 +80,31 @@ class _Archive:
                 name == _TENSOR
             ):
                 return self.tensor(storage, offset, size, stride)
-        raise _RefusedError("it calls what torch does not call for plain tensors")
+        raise RefusedError("it calls what torch does not call for plain tensors")
 
     def tensor(
         self, storage: _Storage, offset: int, size: tuple[object, ...], stride: tuple[object, ...]
     ) -> Array:
         """A contiguous tensor that lies within its storage, as an array of its own."""
         if len(size) != len(stride) or len(size) > MAX_DIMENSIONS:
-            raise _RefusedError("a tensor is not described as torch does")
+            raise RefusedError("a tensor is not described as torch does")
         lengths, strides = _sizes(size), _sizes(stride)
         _sizes((storage.numel, offset))
         numel = math.prod(lengths)
         contiguous = [math.prod(lengths[i + 1 :]) for i in range(len(lengths))]
         # Without elements every stride is right, along a length of 1 too.
         if numel and any(n > 1 and s != c for n, s, c in zip(lengths, strides, contiguous)):
-            raise _RefusedError("a tensor is not contiguous")
+            raise RefusedError("a tensor is not contiguous")
         entry = self.file.getinfo(storage.entry)
         length = storage.numel * np.dtype(storage.dtype).itemsize
         if entry.file_size != length or offset + numel > storage.numel:
-            raise _RefusedError("a tensor is larger than its data")
+            raise RefusedError("a tensor is larger than its data")
         self.budget -= length
         if self.budget < 0:
-            raise _RefusedError("its tensors are larger than the file")
+            raise RefusedError("its tensors are larger than the file")
         raw = np.frombuffer(self.file.read(entry), np.uint8)
         if storage.dtype is np.bool_ and (raw > 1).any():
-            raise _RefusedError("a truth value is neither 0 nor 1")
+            raise RefusedError("a truth value is neither 0 nor 1")
         flat: Array = raw.view(storage.dtype)[offset : offset + numel]
         return flat.reshape(lengths).copy()
 
@@ -128,7 +113,7 @@ def _sizes(numbers: tuple[object, ...]) -> tuple[int, ...]:
     """The same, known to be integers that can say how large something is."""
     sizes = tuple(n for n in numbers if type(n) is int and 0 <= n <= sys.maxsize)
     if len(sizes) != len(numbers):
-        raise _RefusedError("a tensor is not described as torch does")
+        raise RefusedError("a tensor is not described as torch does")
     return sizes
 
 
@@ -146,7 +131,7 @@ def load(path: Path) -> object:
                 return _content(archive, path.stat().st_size)
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}") from None
-    except _RefusedError as error:
+    except RefusedError as error:
         raise FileError(f"{path}: {error}") from None
     except (
         zipfile.BadZipFile,
@@ -170,87 +155,13 @@ def _content(archive: zipfile.ZipFile, size: int) -> object:
         e for e in entries if e.filename.count("/") == 1 and e.filename.endswith("/data.pkl")
     ]
     if len(entries) > MAX_ENTRIES or len(pickles) != 1:
-        raise _RefusedError("a zip file, but not one torch wrote")
+        raise RefusedError("a zip file, but not one torch wrote")
     if any(e.compress_type != zipfile.ZIP_STORED for e in entries):
-        raise _RefusedError("compressed entries, which torch never writes")
+        raise RefusedError("compressed entries, which torch never writes")
     if pickles[0].file_size > MAX_PICKLE_BYTES:
-        raise _RefusedError(f"its index is larger than {MAX_PICKLE_BYTES} bytes")
+        raise RefusedError(f"its index is larger than {MAX_PICKLE_BYTES} bytes")
     root = pickles[0].filename.split("/")[0]
-    return _rebuild(archive.read(pickles[0]), _Archive(archive, root, size))
-
-
-def _rebuild(raw: bytes, archive: _Archive) -> object:
-    """Interpret the opcodes torch writes for tensors and plain containers.
-
-    Only text and names may be referred to twice: what is built is a tree, no larger than
-    its description.
-
-    Raises:
-        _RefusedError: naming another opcode, or what else is refused.
-        LookupError, TypeError, ValueError: for a damaged pickle.
-    """
-    stack: list[object] = []
-    marks: list[int] = []
-    memo: dict[object, object] = {}
-
-    def cut(start: int) -> list[object]:
-        items = stack[start:]
-        del stack[start:]
-        return items
-
-    for opcode, argument, _ in pickletools.genops(raw):
-        match opcode.name:
-            case "PROTO":
-                pass
-            case "STOP":
-                break
-            case "MARK":
-                marks.append(len(stack))
-            case "NONE":
-                stack.append(None)
-            case "NEWTRUE" | "NEWFALSE":
-                stack.append(opcode.name == "NEWTRUE")
-            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE":
-                stack.append(argument)
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                stack.append(tuple(cut(-int(opcode.name[-1]))))
-            case "TUPLE":
-                stack.append(tuple(cut(marks.pop())))
-            case "EMPTY_LIST":
-                stack.append([])
-            case "APPEND" | "APPENDS":
-                items = cut(-1 if opcode.name == "APPEND" else marks.pop())
-                _container(list, stack[-1]).extend(items)
-            case "EMPTY_DICT":
-                stack.append({})
-            case "SETITEM" | "SETITEMS":
-                items = cut(-2 if opcode.name == "SETITEM" else marks.pop())
-                if any(type(key) not in (str, int) for key in items[::2]):
-                    raise _RefusedError("a key is neither text nor an integer")
-                _container(dict, stack[-1]).update(zip(items[::2], items[1::2]))
-            case "GLOBAL":
-                if argument not in STORAGES and argument not in (_TENSOR, _DICTIONARY):
-                    raise _RefusedError(f"it needs {str(argument)[:80]!r}, which is refused")
-                stack.append(_Name(argument))
-            case "BINPERSID":
-                stack.append(archive.storage(stack.pop()))
-            case "REDUCE":
-                function, arguments = cut(-2)
-                stack.append(archive.call(function, arguments))
-            case "BINPUT" | "LONG_BINPUT":
-                memo[argument] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                if not isinstance(memo[argument], (str, _Name)):
-                    raise _RefusedError("it refers twice to the same object")
-                stack.append(memo[argument])
-            case _:
-                raise _RefusedError(f"it has opcode {opcode.name}, which is refused")
-    return stack.pop()
-
-
-def _container(kind: type[_Kind], value: object) -> _Kind:
-    if type(value) is not kind:
-        raise _RefusedError(f"items are added to a {type(value).__name__}")
-    return value
+    around = _Archive(archive, root, size)
+    names = {*STORAGES, _TENSOR, _DICTIONARY}
+    dialect = Dialect(_LITERALS, names, around.call, refer=around.storage)
+    return rebuild(archive.read(pickles[0]), dialect)
