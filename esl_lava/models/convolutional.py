@@ -17,12 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from esl_lava.arrays import Array, Bytes, Floats, Ints
-from esl_lava.chip import DECAY_UNITY, SPIKE_RANGE, STATE_SHIFT, WEIGHT_SCALE
+from esl_lava.arrays import Bytes, Floats
+from esl_lava.chip import DECAY_UNITY, SPIKE_RANGE
 from esl_lava.engines.integers import integrate, weighted, weighted_sums
 from esl_lava.engines.native import DeviceRows, fire, normalise, reduced_precision
 from esl_lava.engines.normalised import follow, neuron_of, normalise_and_fire
-from esl_lava.engines.slayer import slayer
 from esl_lava.engines.sparse import as_slayer_draws
 from esl_lava.engines.sparse_maps import Rounded, weigh
 from esl_lava.errors import LimitError
@@ -42,6 +41,7 @@ from esl_lava.folding import (
 from esl_lava.models.config import Convolutional
 from esl_lava.models.mlp import Initial
 from esl_lava.models.reference import SpikeReference
+from esl_lava.models.stock import IntegerLayer, StockNetwork
 from esl_lava.models.stored_convolutional import EPSILON, dense_shape, sum_shifts
 from esl_lava.network import Network
 from esl_lava.sparsity.ranks import add_up
@@ -289,176 +289,27 @@ class SpikingCNN(nn.Module):
         decay = round(self.config.voltage_decay * DECAY_UNITY)
         return integrate(total.expand(steps, *total.shape[1:]), threshold, decay)
 
-    def _neuron(self, threshold: float) -> Any:
-        """SLAYER's CUBA neurons, with what the chip compares."""
-        config = self.config
-        neuron = slayer.neuron.cuba.Neuron(
-            threshold=threshold,
-            current_decay=1.0,
-            voltage_decay=config.voltage_decay,
-            tau_grad=config.tau_grad / (threshold * slayer.neuron.cuba.TAU_RHO_MULT),
-            scale_grad=config.scale_grad / slayer.neuron.cuba.SCALE_RHO_MULT,
-        )
-        neuron.threshold_eps = 1 / neuron.s_scale
-        return neuron
-
     def reference(self, inputs: Bytes, network: Network) -> SpikeReference:
-        """Spikes of each layer by stock SLAYER blocks, and the running sum of the readout as v.
+        """What stock SLAYER's blocks of the same integers do (`stock.StockNetwork`).
 
         Args:
             inputs: (samples, T, inputs) integers.
             network: the integer network; it has the units that all have.
         """
-        layers: dict[str, Ints] = {}
-        with torch.no_grad():
-            outputs = self._stock_outputs(inputs)
-        for name, output in outputs.items():
-            found = _by_step(output)
-            if name == READOUT:
-                found = (found * WEIGHT_SCALE).cumsum(axis=1) * (1 << STATE_SHIFT)
-            layers[name] = np.rint(found).astype(np.int64)
-        return SpikeReference("SLAYER", layers, self.states)
+        stock = StockNetwork(
+            self.topology,
+            self.config.voltage_decay,
+            {layer.name: self._integer_layer(layer) for layer in self.topology.layers},
+        )
+        return SpikeReference("SLAYER", stock.layers(inputs), stock.states)
 
-    def states(self, inputs: Bytes, layer: str) -> tuple[Ints, Ints]:
-        """What u and v of a layer are after each step in SLAYER, in units of 2**-6 weights.
-
-        Args:
-            inputs: (samples, T, inputs) integers.
-            layer: its name.
-
-        Returns:
-            Two arrays (samples, T, neurons); v is 0 where the neuron has just fired.
-        """
-        scale = WEIGHT_SCALE << STATE_SHIFT
-        (spec,) = (one for one in self.topology.layers if one.name == layer)
-        with torch.no_grad():
-            outputs = self._stock_outputs(inputs)
-            arriving = {INPUT: self._maps(inputs), **outputs}
-            stock = self._stock(spec)
-            summed = stock.weighted(arriving)
-            if not stock.neurons:
-                sums = np.rint(_by_step(summed) * scale).astype(np.int64)
-                return sums, sums.cumsum(axis=1)
-            found = [neuron.dynamics(part) for neuron, part in stock.split(summed)]
-            current, voltage = (torch.cat(parts, 1) for parts in zip(*found))
-        u, v = (np.rint(_by_step(state) * scale).astype(np.int64) for state in (current, voltage))
-        bias = np.concatenate([neuron.norm.bias.double().numpy() for neuron in stock.neurons])
-        u -= np.rint(np.repeat(bias * scale, u.shape[2] // len(bias))).astype(np.int64)
-        return u, np.where(_by_step(outputs[layer]) != 0, 0, v)
-
-    def _maps(self, inputs: Bytes) -> Tensor:
-        """(samples, T, inputs) as SLAYER has maps, (samples, channels, rows, columns, T)."""
-        samples, steps, _ = inputs.shape
-        maps = torch.from_numpy(np.ascontiguousarray(inputs.swapaxes(1, 2))).float()
-        return maps.view(samples, *self.topology.input_shape, steps)
-
-    def _stock_outputs(self, inputs: Bytes) -> dict[str, Tensor]:
-        outputs = {INPUT: self._maps(inputs)}
-        for layer in self.topology.layers:
-            stock = self._stock(layer)
-            summed = stock.weighted(outputs)
-            fired = [neuron(part) for neuron, part in stock.split(summed)]
-            outputs[layer.name] = torch.cat(fired, 1) if fired else summed
-        del outputs[INPUT]
-        return outputs
-
-    def _stock(self, layer: LayerSpec) -> _StockLayer:
-        """SLAYER's own synapses and neurons of a layer, with its integers."""
+    def _integer_layer(self, layer: LayerSpec) -> IntegerLayer:
         folded = self.folded(layer)
         parts = self._parts(layer)
-        rows = (folded.rows,) if isinstance(folded, FoldedReadout) else folded.rows
-        synapses = [(part.layer, _stock_synapse(part, one)) for part, one in zip(parts, rows)]
         if isinstance(folded, FoldedReadout):
-            return _StockLayer(synapses, "", torch.empty(0), [])
-        bias = torch.from_numpy(folded.bias).float() / WEIGHT_SCALE
-        thresholds = np.atleast_1d(folded.threshold) / WEIGHT_SCALE
-        neurons = []
-        for threshold, shift in zip(thresholds, bias.tensor_split(len(thresholds))):
-            neuron = self._neuron(float(threshold))
-            neuron.norm = Bias(shift)
-            neurons.append(neuron)
-        for _, synapse in synapses:
-            synapse.pre_hook_fx = neurons[0].quantize_8bit
-        return _StockLayer(synapses, layer.identity, torch.as_tensor(thresholds).float(), neurons)
-
-
-class Bias(nn.Module):
-    """What SLAYER's neurons add to their current, in the place of its normalisations.
-
-    Args:
-        bias: (channels,) in units of weighted input.
-    """
-
-    def __init__(self, bias: Tensor) -> None:
-        super().__init__()
-        self.bias = bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        """X (batch, channels, ..., T) plus the bias of its channel."""
-        return x + self.bias.view(-1, *(1,) * (x.ndim - 2))
-
-
-class _StockLayer:
-    """Stock SLAYER's synapses of every input of a layer, and its neurons.
-
-    Args:
-        synapses: of each input that is weighed.
-        identity: whose spikes are added as they are; none where it is empty.
-        thresholds: (1,) or (channels,), what such a spike weighs.
-        neurons: one for all channels or for each; none of a readout.
-    """
-
-    def __init__(
-        self,
-        synapses: list[tuple[LayerSpec, Any]],
-        identity: str,
-        thresholds: Tensor,
-        neurons: list[Any],
-    ) -> None:
-        self.synapses, self.identity = synapses, identity
-        self.thresholds, self.neurons = thresholds, neurons
-
-    def weighted(self, outputs: dict[str, Tensor]) -> Tensor:
-        """The sum of what all inputs bring, of what the layers before put out."""
-        total: Any = sum(
-            synapse(_shaped(outputs[layer.source], layer)) for layer, synapse in self.synapses
-        )
-        if self.identity:
-            total = total + outputs[self.identity] * self.thresholds.view(-1, 1, 1, 1)
-        found: Tensor = total
-        return found
-
-    def split(self, summed: Tensor) -> list[tuple[Any, Tensor]]:
-        """Each object of neurons and the channels that are its."""
-        parts = summed.tensor_split(max(len(self.neurons), 1), 1)
-        return list(zip(self.neurons, parts))
-
-
-def _stock_synapse(part: NormalisedInput, rows: ChannelRows) -> Any:
-    layer, p = part.layer, part.layer.pool
-    weight = part.integers(rows) / WEIGHT_SCALE
-    if layer.kind == "conv":
-        outputs, channels, side = weight.shape[:3]
-        synapse = slayer.synapse.Conv(
-            channels, outputs, side * p, layer.stride * p, layer.padding * p
-        )
-        repeated = weight.repeat_interleave(p, 2).repeat_interleave(p, 3)
-    else:
-        repeated = weight.view(len(weight), *layer.input_shape)
-        if p > 1:
-            repeated = repeated.repeat_interleave(p, 2).repeat_interleave(p, 3)
-        repeated = repeated.reshape(len(weight), -1, 1, 1, 1)
-        synapse = slayer.synapse.Dense(repeated.shape[1], len(weight))
-    synapse.weight.data = repeated
-    return synapse
-
-
-def _shaped(maps: Tensor, layer: LayerSpec) -> Tensor:
-    """Maps for a kernel; for a fully connected layer without the rows that no pool sees."""
-    if layer.kind == "conv" or maps.ndim == 3:
-        return maps
-    rows, columns = (side // layer.pool * layer.pool for side in maps.shape[2:4])
-    return maps[:, :, :rows, :columns].flatten(1, 3)
+            return IntegerLayer([parts[0].integers(folded.rows)])
+        weights = [part.integers(rows) for part, rows in zip(parts, folded.rows)]
+        return IntegerLayer(weights, folded.bias, np.atleast_1d(folded.threshold))
 
 
 def _by_steps(operation: Any, maps: Tensor, weight: Tensor, layer: LayerSpec) -> Tensor:
@@ -470,9 +321,3 @@ def _by_steps(operation: Any, maps: Tensor, weight: Tensor, layer: LayerSpec) ->
 def _by_channel(maps: Tensor) -> Tensor:
     """(T, batch, ...) as (batch, neurons, T)."""
     return maps.flatten(2).permute(1, 2, 0)
-
-
-def _by_step(values: Tensor) -> Array:
-    """(samples, ..., T) of SLAYER as (samples, T, neurons)."""
-    found: Array = values.flatten(1, -2).swapaxes(1, 2).double().numpy()
-    return found

@@ -105,7 +105,7 @@ def test_evaluation_slayer_and_simulator_agree(
         outputs = model.layer_outputs(by_channel(spikes))
     for name, output in zip(model.topology.names, outputs):
         found = output.permute(0, 2, 1).numpy().astype(np.int64)
-        u, v = model.states(spikes, name)
+        u, v = reference.states(spikes, name)
         assert np.array_equal(u, result.u[name])
         assert np.array_equal(v, result.v[name])
         if name == "readout":
@@ -116,6 +116,26 @@ def test_evaluation_slayer_and_simulator_agree(
             assert np.array_equal(found, result.spikes[name])
             assert np.array_equal(reference.layers[name], result.spikes[name])
     assert 0.02 < outputs[0].mean() < 0.6
+
+
+@pytest.mark.parametrize("decay", [0.05, 0.3, 0.75, 1.0])
+def test_any_voltage_decay_is_the_chips(decay: float) -> None:
+    """Half of v is a special case of float32; here are other shares, and none."""
+    notation, shape, steps = "6C3-AP2-R8", (2, 8, 8), 6
+    config, encoding = Convolutional(layers=notation, voltage_decay=decay), coded(None, steps)
+    model, spikes = learnt(config, shape, encoding), drawn(shape, encoding)
+    for part in model.topology.weighted[:-1]:
+        model.get_submodule(part.name).norm.bias.data += 0.5  # or deep layers are silent
+    network = lowered(model, encoding)
+    result = simulate(network, spikes, record="all")
+    reference = model.reference(spikes, network).layers
+    with torch.no_grad():
+        outputs = model.layer_outputs(by_channel(spikes))
+    for name, output in zip(model.topology.hidden_names, outputs):
+        found = output.permute(0, 2, 1).numpy()
+        assert found.any()
+        assert np.array_equal(found, result.spikes[name])
+        assert np.array_equal(reference[name], result.spikes[name])
 
 
 def test_spikes_bear_what_a_device_makes_of_sums(monkeypatch: pytest.MonkeyPatch) -> None:
