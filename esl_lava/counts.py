@@ -78,6 +78,21 @@ class LayerDetail:
 
 
 @dataclass(frozen=True)
+class Added:
+    """What neurons add that a mapping needs, of all samples and steps.
+
+    Attributes:
+        sops, neuron_updates, spikes: of neurons that the network does not have.
+        messages: they send.
+    """
+
+    sops: int = 0
+    neuron_updates: int = 0
+    spikes: int = 0
+    messages: int = 0
+
+
+@dataclass(frozen=True)
 class Counts:
     """Counts of a run of `samples` samples, `steps` steps each.
 
@@ -86,6 +101,7 @@ class Counts:
         layers: one entry per layer in order.
         details: one for each layer where `energy.detail.detailed` filled them in, else empty.
         input_messages: input spikes times destination cores, where the network is mapped.
+        added: by neurons that a chip needs besides, where the network is mapped.
     """
 
     samples: int
@@ -94,6 +110,7 @@ class Counts:
     layers: tuple[LayerCounts, ...]
     details: tuple[LayerDetail, ...] = ()
     input_messages: int | None = None
+    added: Added = Added()
 
     @property
     def sops(self) -> int:

@@ -272,6 +272,19 @@ class Limit(TomlTable):
     source: Text
 
 
+class Feature(TomlTable):
+    """What a chip can do, or cannot.
+
+    Attributes:
+        value: whether it can.
+        kind, source: as of a `Limit`.
+    """
+
+    value: bool
+    kind: Literal["specified", "compiler", "reported"]
+    source: Text
+
+
 class Capacity(TomlTable):
     """The `[capacity]` table: what a chip holds.
 
@@ -284,6 +297,10 @@ class Capacity(TomlTable):
         synapse_formats: kinds of lists per core.
         neuron_groups: per core, each of neurons with parameters in common.
         words_per_axon: of one input axon's list of synapses.
+        shared_axons: whether several neurons may send to one input axon of a core, and axons
+            name one list of synapses; absent: each neuron has its own.
+        graded_spikes: bits of the value that a spike carries, its sign included; absent: a
+            spike carries none.
     """
 
     packing: Text
@@ -297,6 +314,8 @@ class Capacity(TomlTable):
     synapse_formats: Limit | None = None
     neuron_groups: Limit | None = None
     words_per_axon: Limit | None = None
+    shared_axons: Feature | None = None
+    graded_spikes: Limit | None = None
 
 
 class Device(TomlTable):

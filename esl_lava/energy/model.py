@@ -115,7 +115,8 @@ def per_sample(
     `neuron_update` and spikes x `spike` where it states these; where the counts say how
     many updates were active, the others x `neuron_update_inactive`; where they say how
     many messages there were, these x `message`. Spikes are those the
-    network's neurons emit: input spikes come from outside, at a cost no device file
+    network's neurons emit, and those that a mapping adds: input spikes come from
+    outside, at a cost no device file
     states, and are charged only for the synapses they cross, and as messages. A dense
     device is charged every possible connection at every step, spikes or not; a device
     charged for memory as `lemaire.snn` says.
@@ -172,13 +173,20 @@ def _events(counts: Counts, device: Device) -> EnergyBreakdown:
 
 def _event_counts(counts: Counts, device: Device) -> dict[str, int]:
     """Energy key -> how many events of it there were, for those that can be charged."""
+    added = counts.added
     events = {"sop": counts.sops, "neuron_update": counts.neuron_updates, "spike": counts.spikes}
     active, messages = counts.active_updates, counts.messages
     if active is not None and "neuron_update_inactive" in device.constants:
         events["neuron_update"] = active
         events["neuron_update_inactive"] = counts.neuron_updates - active
+    for key, further in (
+        ("sop", added.sops),
+        ("neuron_update", added.neuron_updates),  # something reaches them in nearly every step
+        ("spike", added.spikes),
+    ):
+        events[key] += further
     if messages is not None:
-        events["message"] = messages + (counts.input_messages or 0)
+        events["message"] = messages + added.messages + (counts.input_messages or 0)
     return {key: number for key, number in events.items() if key in device.constants}
 
 

@@ -10,9 +10,17 @@ import numpy as np
 
 from esl_lava.arrays import Array, Ints
 from esl_lava.arrivals import by_steps_left, latest
+from esl_lava.counts import Added
 from esl_lava.devices import load_device
 from esl_lava.energy import active_updates, detailed, with_activity, with_messages
-from esl_lava.mapping import layer_bounds, map_network, step_nanoseconds, traffic
+from esl_lava.mapping import (
+    CoreMap,
+    Traffic,
+    layer_bounds,
+    map_network,
+    step_nanoseconds,
+    traffic,
+)
 from esl_lava.network import INPUT, Network
 from esl_lava.results.mapped import Activity, Flow, Mapped
 from esl_lava.simulate import Result
@@ -72,9 +80,22 @@ def place(
     core_map = map_network(network, device, packed=packing, chips=chips)
     if activity is None:
         return Mapped(core_map)
-    sent = traffic(network, core_map, activity.spikes)
     counts = activity.counts
-    bounds = layer_bounds(core_map, sent, device, counts.samples * counts.steps)
-    counted = with_messages(counts, sent.sent)
+    steps = counts.samples * counts.steps
+    sent = traffic(core_map, activity.spikes, steps)
+    bounds = layer_bounds(core_map, sent, device, steps)
+    counted = replace(with_messages(counts, sent.sent), added=_added(core_map, sent, steps))
     flow = Flow(counted, sent, bounds, step_nanoseconds(bounds, device))
     return Mapped(core_map, flow)
+
+
+def _added(core_map: CoreMap, sent: Traffic, steps: int) -> Added:
+    """What the neurons add among which a fan-in is spread: sums are sent in every step, at most."""
+    spreads = [layer.spread for layer in core_map.layers if layer.spread is not None]
+    spikes = steps * sum(spread.messages for spread in spreads)
+    return Added(
+        sops=spikes,
+        neuron_updates=steps * sum(spread.neurons for spread in spreads),
+        spikes=spikes,
+        messages=sum(sent.sent[name] for name in core_map.sums),
+    )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from esl_lava.devices import Device
-from esl_lava.mapping.partition import Core, CoreMap
+from esl_lava.mapping.placement import Core, CoreMap
 from esl_lava.mapping.traffic import Traffic
 from esl_lava.values import Keys, keys
 

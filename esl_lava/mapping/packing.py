@@ -14,7 +14,15 @@ synapse, *runlength* the distance from the last target and a weight.
   none over; lists of a group padded to the longest.
 - `netx`: Loihi 2 as saved logs of Lava's compiler show it: about a word of 32 bits for
   every 32 bits of weights and one more for each axon. Sparse lists are in none of these
-  logs: an index beside every weight is an assumption.
+  logs: an index beside every weight is an assumption. A kernel has a list for each input
+  channel and position, wherever a core's neurons lie: 576 for 64 x 64 x 3 x 3 (pilotnet_snn),
+  and fewer words for it than are counted here.
+
+Entries of output axons: one for a neuron and a core that it sends to (`nxtf`: and one more for
+a core on another chip). A place of feature maps in front of a kernel has entries for all its
+channels: two where its axons are of 32 bits (`nengo-loihi`, `nxtf`), one in Lava's logs
+(yolo_kp: 28 of the axon map for 4 x 7 places of 128 channels). NxTF itself shares axons only
+where a place sends to a single core; nengo-loihi does so for several.
 """
 
 from __future__ import annotations
@@ -71,6 +79,10 @@ class Packing:
         formats: the formats there are.
         prefix_index: whether a dense or run-length entry also begins with an index.
         remote_axons: further output axon entries for a core on another chip.
+        population_axons: output axon entries for a core of a place of feature maps, whose
+            channels have them in common.
+        by_tap: whether a kernel has a list for each input channel and position, wherever it
+            lies, instead of one for each way in which inputs meet it.
         grouped: whether lists of a group take as much as the longest.
     """
 
@@ -82,6 +94,8 @@ class Packing:
     formats: tuple[str, ...] = (DENSE, SPARSE)
     prefix_index: bool = False
     remote_axons: int = 0
+    population_axons: int = 1
+    by_tap: bool = False
     grouped: bool = False
 
     def index(self, highest: int) -> int:
@@ -119,11 +133,13 @@ class Packing:
             words = np.where(sizes > 0, longest[lists.groups], 0)
         return words
 
-    def least_words(self, form: str, weight_bits: int, stored: Ints) -> Ints:
-        """Words that so many stored synapses take at least, whatever their lists."""
+    def least_words(self, form: str, weight_bits: int, stored: Ints, lists: Ints) -> Ints:
+        """Words that so many stored synapses take at least, in so many lists at least."""
         index = {DENSE: 0, SPARSE: (self.index_bits or (1,))[0], RUNLENGTH: SKIP_BITS[0]}[form]
         prefixes = stored // self.per_entry * self.prefix_bits if self.per_entry else 0
-        return -(-(stored * (weight_bits + index) + prefixes) // self.word_bits)
+        words = -(-(stored * (weight_bits + index) + prefixes) // self.word_bits)
+        least: Ints = words + lists if self.words is _one_more else np.maximum(words, lists)
+        return least
 
     def bits_per_synapse(
         self, form: str, weight_bits: int, index_bits: int, skip_bits: int = SKIP_BITS[1]
@@ -209,6 +225,7 @@ PACKINGS: Mapping[str, Packing] = {
         prefix_bits=10,
         index_bits=(6, 7, 8, 9, 10, 11, 12),
         words=_whole_words,
+        population_axons=2,
     ),
     "nxtf": Packing(
         word_bits=64,
@@ -219,9 +236,17 @@ PACKINGS: Mapping[str, Packing] = {
         formats=(DENSE, SPARSE, RUNLENGTH),
         prefix_index=True,
         remote_axons=1,
+        population_axons=2,
         grouped=True,
     ),
-    "netx": Packing(word_bits=32, per_entry=0, prefix_bits=0, index_bits=(), words=_one_more),
+    "netx": Packing(
+        word_bits=32,
+        per_entry=0,
+        prefix_bits=0,
+        index_bits=(),
+        words=_one_more,
+        by_tap=True,
+    ),
 }
 
 

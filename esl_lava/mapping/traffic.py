@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from esl_lava import arrivals
-from esl_lava.arrays import Int32s, Ints
+from esl_lava.arrays import Bools, Int32s, Ints
 from esl_lava.errors import DataError
-from esl_lava.mapping.partition import CoreMap
-from esl_lava.mapping.regions import Region, RegionIndex, index_regions
-from esl_lava.network import INPUT, Connections, Network
+from esl_lava.mapping.placement import CoreMap
+from esl_lava.mapping.regions import KernelIndex, Region, RegionIndex, index_regions, maps
+from esl_lava.network import INPUT, Connections
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,28 +33,38 @@ class Traffic:
     sent: Mapping[str, int]
 
 
-def traffic(network: Network, core_map: CoreMap, spikes: Mapping[str, Ints]) -> Traffic:
+def traffic(core_map: CoreMap, spikes: Mapping[str, Ints], steps: int) -> Traffic:
     """Messages and synaptic operations of every core.
 
     A spike is sent once to every core in which it crosses a synapse, its own core included
-    where a layer is recurrent; what arrives nowhere within its sample is not counted.
+    where a layer is recurrent; behind a kernel, to every core in which any neuron of its place
+    and core has a synapse. What arrives nowhere within its sample is not counted. Neurons that
+    sum a part of another one's fan-in are taken to send in every step, the most they can.
 
     Args:
-        network: as it was mapped.
-        core_map: where it lies.
+        core_map: of the network.
         spikes: layer name, and `network.INPUT` -> (rows, neurons) spikes of a run, as
             `arrivals.by_steps_left` has them; `arrivals.latest(network) + 1` rows at least.
+        steps: of that run, all samples together.
 
     Raises:
         DataError: where spikes of a layer that feeds another are missing, or too few rows.
     """
-    cores = core_map.cores
+    cores, network = core_map.cores, core_map.network
     home = {INPUT: np.full(network.inputs, cores)}
+    shapes = {INPUT: maps(network.input_shape)}
+    shares = {INPUT: [(0, shapes[INPUT][0])]}
+    spikes = dict(spikes)
     for layer, place in zip(network.layers, core_map.layers):
         where = np.empty(layer.neurons, np.int64)
         for core in place.cores:
             where[core.region.members(layer.shape)] = core.number
-        home[layer.name] = where
+        home[layer.name], shapes[layer.name] = where, maps(layer.shape)
+        shares[layer.name] = sorted({core.region.channels for core in place.cores})
+        if layer.name in core_map.sums:
+            rows = max((len(known) for known in spikes.values()), default=1)
+            spikes[layer.name] = np.zeros((rows, layer.neurons), np.int64)
+            spikes[layer.name][-1] = steps
     silent = {layer.name for layer in network.layers if not layer.neuron.fires}
     messages = np.zeros((cores + 1, cores), np.int64)
     sops = np.zeros(cores, np.int64)
@@ -79,13 +89,32 @@ def traffic(network: Network, core_map: CoreMap, spikes: Mapping[str, Ints]) -> 
                 # Its last row is of all that have at least so many steps left.
                 fan_out = fan_out[np.arange(len(spikes[source])).clip(max=len(fan_out) - 1)]
                 sops[core.number] += int(arrivals.crossed(spikes[source], fan_out))
-                crossing = np.where(fan_out > 0, spikes[source], 0).sum(axis=0)
+                sent_on = fan_out > 0
+                if isinstance(synapses, KernelIndex) and synapses.in_shape == shapes[source]:
+                    sent_on = _populations(sent_on, shapes[source], shares[source])
+                crossing = np.where(sent_on, spikes[source], 0).sum(axis=0)
                 np.add.at(messages[:, core.number], home[source], crossing)
     sent = {INPUT: int(messages[cores].sum())}
     for place in core_map.layers:
         own = [core.number for core in place.cores]
         sent[place.name] = int(messages[own].sum())
     return Traffic(messages, sops, emitted, sent)
+
+
+def _populations(
+    reached: Bools, shape: tuple[int, int, int], shares: Sequence[tuple[int, int]]
+) -> Bools:
+    """(rows, n_pre) whether any neuron of the same place and core is reached.
+
+    Args:
+        reached: (rows, n_pre) whether a neuron is.
+        shape: channels, rows and columns of these.
+        shares: channels that cores hold.
+    """
+    found = reached.reshape(-1, *shape).copy()
+    for first, last in shares:
+        found[:, first:last] = found[:, first:last].any(axis=1, keepdims=True)
+    return found.reshape(reached.shape)
 
 
 def _fan_out(

@@ -342,7 +342,15 @@ def core_map(found: CoreMap) -> RenderableType:
     )
     used.add_section()
     used.add_row("limit of a core", *(f"{limit:,}" for limit in found.limits.values()))
-    return Group(cores, formats, used, *(Text(_hint(layer)) for layer in found.layers if layer.fit))
+    remarks = [_hint(layer) for layer in found.layers if layer.fit]
+    remarks += [f"- {at.name}: {at.spread.said}" for at in found.layers if at.spread]
+    waiting = [f"{at.name} ({at.waits})" for at in found.layers if at.waits]
+    if waiting:
+        remarks.append(
+            "- steps that spikes on a shorter way wait for the longest, counted as synaptic "
+            f"delays (where kernels have none, relay neurons, which are not): {', '.join(waiting)}"
+        )
+    return Group(cores, formats, used, *map(Text, remarks))
 
 
 def _hint(layer: LayerMap) -> str:
@@ -391,6 +399,8 @@ def flow(found: Flow) -> RenderableType:
         else f"A step takes at least {found.step_nanoseconds:,.0f} ns, synchronisation included: "
         "a floor, with nothing queueing and no hops between cores."
     )
+    if found.counts.added.messages:
+        said += " Sums of parts of a fan-in are counted as sent in every step: at most so often."
     return Group(table, Text(said))
 
 

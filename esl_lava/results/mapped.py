@@ -38,7 +38,8 @@ class MappedLayer:
     KEYS: ClassVar[Keys] = keys(
         "layer.name layer.neurons cores format=layer.form layer.weight_bits layer.weights "
         "layer.connections layer.density by_format break_even_density=layer.break_even "
-        "utilisation layer.binding one_core_fewer=layer.fit regions=layer.cores"
+        "utilisation layer.binding one_core_fewer=layer.fit layer.waits layer.spread "
+        "regions=layer.cores"
     )
 
     layer: LayerMap

@@ -105,6 +105,10 @@ class Stated:
     source: str
 
 
+FEATURES = ("shared_axons",)
+"""Keys of a `[capacity]` that say whether the chip can do something."""
+
+
 def stated(device: Device) -> list[Stated]:
     """Everything a device file states, in the file's order."""
     found = []
@@ -135,7 +139,8 @@ def stated(device: Device) -> list[Stated]:
     if device.capacity is not None:
         for key, limit in device.capacity:
             if hasattr(limit, "source"):
-                found.append(_sourced(f"capacity.{key}", f"{limit.value:,}", limit))
+                said = ("no", "yes")[limit.value] if key in FEATURES else f"{limit.value:,}"
+                found.append(_sourced(f"capacity.{key}", said, limit))
     return found
 
 

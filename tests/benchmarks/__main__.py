@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.benchmarks.evolve import update_costs
+from tests.benchmarks.map import seconds as mapping
 from tests.benchmarks.netfile import file_sizes
 from tests.benchmarks.neurobench import agreement
 from tests.benchmarks.sim import speedups as simulation
@@ -21,6 +22,7 @@ Benchmark = Callable[[], Iterator[tuple[str, list[float]]]]
 
 BENCHMARKS: dict[str, Benchmark] = {
     "evolve": update_costs,
+    "map": mapping,
     "netfile": file_sizes,
     "neurobench": agreement,
     "sim": simulation,

@@ -1,4 +1,5 @@
 import json
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,9 @@ import numpy as np
 import pytest
 
 from esl_lava import netfile
-from esl_lava.energy import active_updates
+from esl_lava.counts import Added
+from esl_lava.devices import load_device
+from esl_lava.energy import active_updates, per_sample
 from esl_lava.errors import ConfigError
 from esl_lava.experiments import activity
 from esl_lava.experiments import evaluate as evaluations
@@ -64,6 +67,34 @@ def test_a_placed_network_says_what_flows(run: Any) -> None:
     assert flow.shape == (values["cores"] + 1, values["cores"])
     per_sample = flow.sum() * encoding.steps
     assert per_sample == pytest.approx(sum(values["messages_per_sample"].values()))
+
+
+def test_what_a_spread_fan_in_sends_is_counted(run: Any, tmp_path: Path) -> None:
+    network, data, encoding = run
+    chip = resources.files("esl_lava.hw_configs").joinpath("loihi2.toml").read_text()
+    narrow = tmp_path / "narrow.toml"
+    narrow.write_text(chip.replace("input_axons]\nvalue = 16000", "input_axons]\nvalue = 12"))
+    seen = measure(network, data, encoding)
+    found = activity.place(network, narrow, activity=seen)
+    flow = found.flow
+    assert flow is not None
+    spreads = {place.name: place.spread for place in found.core_map.layers if place.spread}
+    assert "hidden1.sums" in found.core_map.sums
+    steps = 20 * encoding.steps
+    added = flow.counts.added
+    assert added.neuron_updates == steps * sum(spread.neurons for spread in spreads.values())
+    messages = steps * sum(spread.messages for spread in spreads.values())
+    assert added.messages == messages  # each sum goes to one core
+    assert added.sops == added.spikes == messages
+    assert flow.counts.sops == seen.counts.sops
+    assert sum(flow.traffic.sops) == seen.counts.sops + messages
+    assert sum(flow.messages_per_sample.values()) * 20 == pytest.approx(flow.traffic.messages.sum())
+    price = load_device("loihi1_sanafe")
+    plain = activity.place(network, "loihi2", activity=seen).flow
+    assert plain is not None
+    assert plain.counts.added == Added()
+    more = per_sample(flow.counts, price), per_sample(plain.counts, price)
+    assert more[0].synapses - more[1].synapses == pytest.approx(messages / 20 * 33.6e-12)
 
 
 def test_a_placed_network_without_activity_says_where_it_lies(run: Any) -> None:

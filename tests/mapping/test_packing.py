@@ -119,7 +119,7 @@ def test_no_list_takes_less_than_its_floor_nor_less_when_it_grows(data: st.DataO
     given_lists = lists([targets], width)
     taken = int(packed.list_words(form, bits, given_lists)[0])
     stored = width if form == DENSE else len(targets)
-    assert taken >= packed.least_words(form, bits, np.array(stored))
+    assert taken >= packed.least_words(form, bits, np.array(stored), np.array(1))
     assert taken * packed.word_bits >= stored * bits
     if form == SPARSE and len(targets) > 1:
         fewer = lists([targets[:-1]], width)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from esl_lava.devices import Device, load_device
 from esl_lava.errors import ConfigError, LimitError
 from esl_lava.mapping import CoreMap, map_network
-from esl_lava.mapping.partition import RESOURCES, stored_bits
+from esl_lava.mapping.placement import RESOURCES
+from esl_lava.mapping.placer import stored_bits
 from esl_lava.network import (
     INTEGRATOR,
     Convolution,
@@ -108,10 +109,11 @@ def check(network: Network, found: CoreMap) -> None:
     """Every neuron lies in one core, every limit holds, and cores count up."""
     numbers = [core.number for place in found.layers for core in place.cores]
     assert numbers == list(range(found.cores))
+    assert {each.name for each in network.layers} <= {place.name for place in found.layers}
     chips = [core.chip for place in found.layers for core in place.cores]
     assert chips == sorted(chips)
     assert set(chips) == set(range(found.chips))
-    for each, place in zip(network.layers, found.layers):
+    for each, place in zip(found.network.layers, found.layers):
         members = [core.region.members(each.shape) for core in place.cores]
         assert sorted(np.concatenate(members)) == list(range(each.neurons))
         for core in place.cores:
@@ -135,6 +137,9 @@ def test_limits_hold_in_every_core_of_any_network(
         neurons=data.draw(st.integers(2, 20)),
         output_axons=data.draw(st.integers(20, 60)),
         synapse_words=data.draw(st.integers(20, 120)),
+        input_axons=data.draw(st.integers(3, 100)),
+        shared_axons=data.draw(st.booleans()),
+        **data.draw(st.sampled_from(({}, {"graded_spikes": 24}))),
     )
     try:
         found = map_network(case.network, device)
@@ -143,6 +148,12 @@ def test_limits_hold_in_every_core_of_any_network(
         assert re.match(r"layer \w+: [a-z ]+ [\d,]+ (of a core exceed|bits exceed)", refusal)
         return
     check(case.network, found)
+    placed = {place.name: place for place in found.layers}
+    for each in case.network.layers:
+        spread = placed[each.name].spread
+        holding = placed[each.name if spread is None or not spread.layer else spread.layer]
+        assert holding.connections == sum(kind.count for kind in each.wiring)
+        assert holding.weights >= sum(kind.stored for kind in each.wiring)
 
 
 def test_output_axons_count_destination_cores_and_chips() -> None:
@@ -236,6 +247,25 @@ def test_injected_input_takes_neurons_only() -> None:
     assert [used[name] for name in RESOURCES[:5]] == [10, 0, 10, 0, 0]
 
 
+def test_a_population_has_its_entries_in_common() -> None:
+    """A place of two channels sends to the cores that see it: two entries each, three far away."""
+    shape = (2, 4, 4)
+    first = Convolution(np.full((2, 1, 1, 1), 2), (1, 4, 4))
+    second = Convolution(np.full((3, 2, 1, 1), 2), shape)
+    network = a_network((layer("a", first), layer("b", second)))
+    near = map_network(network, chip(neurons=32, packing="nxtf", cores=8))
+    assert [len(place.cores) for place in near.layers] == [1, 2]
+    # Columns 0 and 1 go to one core, 2 and 3 to the other.
+    assert near.layers[0].cores[0].used["output_axons"] == 16 * 2
+    far = map_network(network, chip(neurons=32, packing="nxtf", cores=2))
+    assert far.layers[0].cores[0].used["output_axons"] == 16 * 3
+    # Through a matrix every neuron has its own.
+    matrix = a_network((layer("a", first), layer("b", second.unrolled())))
+    alone = map_network(matrix, chip(neurons=32, packing="nxtf", cores=8))
+    assert [len(place.cores) for place in alone.layers] == [1, 2]
+    assert alone.layers[0].cores[0].used["output_axons"] == 32 * 2
+
+
 @pytest.mark.parametrize(
     ("limits", "said"),
     [
@@ -321,15 +351,23 @@ def convolutions(side: int, channels: tuple[int, ...]) -> Network:
 
 
 def test_deep_convolutions_lie_as_when_every_region_was_tried() -> None:
-    """Cores and words that the search found before it skipped regions of one kind."""
-    found = map_network(convolutions(20, (32, 48, 64, 64)), load_device("loihi1"))
-    assert [
-        (place.form, len(place.cores), place.words[place.form][0]) for place in found.layers
-    ] == [
-        ("runlength", 14, 1766),
-        ("runlength", 20, 24736),
-        ("dense", 6, 384),
-        ("runlength", 12, 39525),
-        ("sparse", 7, 13035),
-        ("sparse", 2, 512),
-    ]
+    """Cores and words that the search found before it skipped regions of one kind.
+
+    The four positions of a pool have one weight: a chip that shares lists stores a fourth.
+    """
+    device = load_device("loihi1")
+    assert device.capacity is not None
+    own = device.capacity.model_copy(update={"shared_axons": None})
+    for capacity, pools in ((device.capacity, (240, 128)), (own, (960, 512))):
+        chosen = device.model_copy(update={"capacity": capacity})
+        found = map_network(convolutions(20, (32, 48, 64, 64)), chosen)
+        assert [
+            (place.form, len(place.cores), place.words[place.form][0]) for place in found.layers
+        ] == [
+            ("runlength", 14, 1766),
+            ("runlength", 20, 24736),
+            ("sparse", 5, pools[0]),
+            ("sparse", 7, 9433),
+            ("sparse", 7, 13035),
+            ("sparse", 2, pools[1]),
+        ]

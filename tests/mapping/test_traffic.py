@@ -8,7 +8,8 @@ from esl_lava.arrivals import by_steps_left, latest
 from esl_lava.devices import Device, load_device
 from esl_lava.errors import DataError, LimitError
 from esl_lava.mapping import layer_bounds, map_network, step_nanoseconds, traffic
-from esl_lava.network import INPUT, INTEGRATOR, Injection, Matrix, Network
+from esl_lava.mapping.regions import maps
+from esl_lava.network import INPUT, INTEGRATOR, Convolution, Injection, Matrix, Network
 from esl_lava.simulate import simulate
 from tests.graphs import a_layer, a_network, ends
 from tests.mapping.test_partition import chip, layer, random
@@ -32,7 +33,7 @@ def test_traffic_of_any_network_is_that_of_its_spikes(case: Case) -> None:
         return
     rows = latest(case.network) + 1
     left = {name: by_steps_left(s.sum(axis=0), rows) for name, s in spikes.items()}
-    found = traffic(case.network, found_map, left)
+    found = traffic(found_map, left, inputs.shape[0] * inputs.shape[1])
     assert found.sops.sum() == counts.sops
     assert found.spikes.sum() == counts.spikes
     expected = np.zeros_like(found.messages)
@@ -51,13 +52,22 @@ def test_traffic_of_any_network_is_that_of_its_spikes(case: Case) -> None:
                 for core in place.cores:
                     members = core.region.members(each.shape)
                     crossing = there[members][in_time[members]].any(axis=0)
+                    if isinstance(part, Convolution) and maps(each.shape) == part.out_shape:
+                        crossing = populations(crossing, part, home[source])
                     sent = spikes[source][:, t].sum(axis=0)
                     np.add.at(expected[:, core.number], home[source][crossing], sent[crossing])
     assert found.messages.tolist() == expected.tolist()
     assert sum(found.sent.values()) == found.messages.sum()
 
 
-def pair() -> tuple[Network, Any, dict[str, Any]]:
+def populations(crossing: Any, part: Convolution, home: Any) -> Any:
+    """Whether any neuron of the same place and core crosses a synapse."""
+    places = np.arange(part.n_pre) % (part.in_shape[1] * part.in_shape[2])
+    together = {(p, h) for p, h in zip(places[crossing], home[crossing])}
+    return np.array([(p, h) in together for p, h in zip(places, home)])
+
+
+def pair() -> tuple[Any, dict[str, Any]]:
     """Five inputs onto six neurons in a core, onto eight in two; and spikes of ten steps."""
     network = a_network((layer("a", random((6, 5), 1.0)), layer("b", random((8, 6), 1.0))))
     found = map_network(network, chip(neurons=6, synapse_words=14))
@@ -66,18 +76,18 @@ def pair() -> tuple[Network, Any, dict[str, Any]]:
         "a": np.array([[1, 2, 3, 0, 0, 0]]),
         "b": np.array([[5, 0, 0, 0, 0, 0, 0, 7]]),
     }
-    return network, found, spikes
+    return found, spikes
 
 
 def test_traffic_by_hand() -> None:
-    network, found_map, spikes = pair()
-    found = traffic(network, found_map, spikes)
+    found_map, spikes = pair()
+    found = traffic(found_map, spikes, 10)
     assert found.messages.tolist() == [[0, 6, 6], [0, 0, 0], [0, 0, 0], [14, 0, 0]]
     assert found.sops.tolist() == [84, 24, 24]
     assert found.spikes.tolist() == [6, 5, 7]
     assert found.sent == {INPUT: 14, "a": 12, "b": 0}
     with pytest.raises(DataError, match="no spikes of a are given, which feeds layer b"):
-        traffic(network, found_map, {INPUT: spikes[INPUT]})
+        traffic(found_map, {INPUT: spikes[INPUT]}, 10)
 
 
 def test_what_arrives_after_the_last_step_is_no_message() -> None:
@@ -87,9 +97,9 @@ def test_what_arrives_after_the_last_step_is_no_message() -> None:
     found = map_network(network, chip(neurons=1))
     assert found.cores == 2
     sent = np.array([[5], [7], [11]])  # with no, one and at least two steps left
-    assert traffic(network, found, {INPUT: sent}).messages.tolist() == [[0, 0], [0, 0], [23, 11]]
+    assert traffic(found, {INPUT: sent}, 23).messages.tolist() == [[0, 0], [0, 0], [23, 11]]
     with pytest.raises(DataError, match="spikes of input are given by 1 steps left, not by 3"):
-        traffic(network, found, {INPUT: sent[:1]})
+        traffic(found, {INPUT: sent[:1]}, 23)
 
 
 def timed(**nanoseconds: float) -> Device:
@@ -100,8 +110,8 @@ def timed(**nanoseconds: float) -> Device:
 
 
 def test_floors_by_hand() -> None:
-    network, found_map, spikes = pair()
-    found = traffic(network, found_map, spikes)
+    found_map, spikes = pair()
+    found = traffic(found_map, spikes, 10)
     device = timed(sop=2.0, neuron_update=1.0, spike=10.0, message_in=3.0, message_out=1.0, step=5)
     first, second = layer_bounds(found_map, found, device, steps=10)
     assert first.nanoseconds == pytest.approx(
@@ -119,9 +129,9 @@ def test_floors_by_hand() -> None:
 
 
 def test_without_times_there_are_loads_but_no_floors() -> None:
-    network, found_map, spikes = pair()
+    found_map, spikes = pair()
     device = load_device("loihi2")
-    bounds = layer_bounds(found_map, traffic(network, found_map, spikes), device, 10)
+    bounds = layer_bounds(found_map, traffic(found_map, spikes, 10), device, 10)
     assert [bound.floor for bound in bounds] == [None, None]
     assert bounds[1].load == {
         **{"sop": 2.4, "neuron_update": 4.0, "spike": 0.7},
@@ -129,3 +139,18 @@ def test_without_times_there_are_loads_but_no_floors() -> None:
     }
     assert bounds[1].core is None
     assert step_nanoseconds(bounds, device) is None
+
+
+def test_sums_are_sent_in_every_step_at_most() -> None:
+    """Ten inputs onto three neurons, five to each of two cores of sums, in seven steps."""
+    network = a_network((layer("a", random((3, 10), 1.0)), layer("b", random((4, 3), 1.0))))
+    found_map = map_network(network, chip(input_axons=6, graded_spikes=24))
+    sums, a, b = found_map.layers
+    assert [len(place.cores) for place in (sums, a, b)] == [2, 1, 1]
+    spikes = {INPUT: np.array([[4, 0, 0, 0, 0, 0, 0, 0, 0, 1]]), "a": np.array([[0, 2, 0]])}
+    found = traffic(found_map, spikes, steps=7)
+    # Every input has three synapses, in one core of sums; each sum has one.
+    assert found.sops.tolist() == [4 * 3, 1 * 3, 6 * 7, 2 * 4]
+    assert found.spikes.tolist() == [3 * 7, 3 * 7, 2, 0]
+    assert found.sent == {INPUT: 5, "a.sums": 6 * 7, "a": 2, "b": 0}
+    assert found.messages[0].tolist() == [0, 0, 3 * 7, 0]

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,12 +9,14 @@ from esl_lava.devices import device_names, load_device, with_utilisation
 from esl_lava.energy import EnergyBreakdown
 from esl_lava.energy.training import TrainedLayer, TrainingSchedule, training_cost
 from esl_lava.mapping import layer_bounds, map_network, step_nanoseconds, traffic
-from esl_lava.network import INPUT
+from esl_lava.network import INPUT, Input
 from esl_lava.report import tables
-from esl_lava.results.mapped import Flow
+from esl_lava.results.mapped import Flow, Mapped
 from esl_lava.results.price import DeviceFacts, Disagreement, Price, stated
 from esl_lava.values import as_values
-from tests.mapping.test_partition import paper
+from tests.graphs import a_network
+from tests.mapping.test_partition import chip as small
+from tests.mapping.test_partition import layer, paper, random
 from tests.report.test_tables import cells, text
 
 
@@ -76,12 +79,28 @@ def test_a_core_map_shows_cores_formats_limits_and_what_would_help() -> None:
     assert "16,384" in shown
 
 
+def test_a_core_map_says_how_a_fan_in_is_spread_and_what_waits() -> None:
+    last = layer("b", random((4, 3), 1.0), skips=(Input(INPUT, random((4, 10), 1.0)),))
+    network = a_network((layer("a", random((3, 10), 1.0)), last))
+    found = map_network(network, small(input_axons=6, graded_spikes=24))
+    shown = words(text(tables.core_map(found), 400))
+    spread = {place.name: place.spread for place in found.layers}
+    assert spread["a"] is not None
+    assert f"- a: {spread['a'].said} - b: " in shown
+    assert "which are not): b.sums (2)" in shown
+    document: Any = as_values(Mapped(found))
+    assert json.loads(json.dumps(document)) == document
+    (a,) = [one for one in document["layers"] if one["name"] == "a"]
+    assert a["spread"]["parts"] == 2
+    assert a["spread"]["said"] == spread["a"].said
+
+
 @pytest.mark.parametrize(("chip", "said"), [("loihi1", "at least"), ("loihi2", "unknown time")])
 def test_bounds_are_shown_where_times_are_known(chip: str, said: str) -> None:
     network, device = paper(0.15), load_device(chip)
     found = map_network(network, device)
     spikes = {INPUT: np.ones((1, 784), np.int64), "hidden": np.ones((1, 800), np.int64)}
-    sent = traffic(network, found, spikes)
+    sent = traffic(found, spikes, 10)
     bounds = layer_bounds(found, sent, device, 10)
     counts = Counts(samples=1, steps=10, input_spikes=784, layers=())
     flow = Flow(counts, sent, bounds, step_nanoseconds(bounds, device))

@@ -1,0 +1,272 @@
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esl_lava.devices import load_device
+from esl_lava.errors import LimitError
+from esl_lava.mapping import map_network, spreading
+from esl_lava.network import INTEGRATOR, Convolution, Cuba, Input, Layer, Matrix, Network
+from esl_lava.simulate import simulate
+from tests.convnets import resnet19, vggsnn
+from tests.graphs import a_layer, a_network
+from tests.mapping.test_partition import SPIKING, check, chip, layer, random
+from tests.simulate.networks import Case, cases
+
+
+def dense(part: Any) -> Any:
+    return part.unrolled().dense()
+
+
+@given(cases(), st.data())
+@settings(max_examples=40, deadline=None)
+def test_parts_hold_every_synapse_once_and_add_up(case: Case, data: st.DataObject) -> None:
+    for one in case.network.layers:
+        if spreading.neurons_fault(one, case.network, 32) is not None:
+            continue
+        parts = data.draw(st.integers(1, min(4, spreading.most_parts(one))))
+        sums, joined = spreading.by_neurons(one, parts, "sums")
+        assert sums.neurons == parts * one.neurons
+        assert (joined.neuron, joined.shape) == (one.neuron, one.shape)
+        join = dense(joined.inputs[0].connections)
+        assert np.unique(join).tolist() in ([0, 1], [1])
+        assert join.sum() == parts * one.neurons
+        for given_input, cut in zip(one.inputs, sums.inputs):
+            assert given_input.source == cut.source
+            whole, in_parts = dense(given_input.connections), dense(cut.connections)
+            assert (join @ in_parts).tolist() == whole.tolist()
+            assert np.count_nonzero(in_parts) == np.count_nonzero(whole)
+            for name in ("stored", "count", "synapses", "nonzero"):
+                found = getattr(cut.connections, name)
+                assert found == getattr(given_input.connections, name), name
+
+
+@given(cases(), st.integers(2, 4))
+@settings(max_examples=40, deadline=None)
+def test_the_host_adds_what_the_readout_held(case: Case, parts: int) -> None:
+    readout = case.network.readout
+    if readout is None or spreading.host_fault(readout) is not None:
+        return
+    if parts > spreading.most_parts(readout):
+        return
+    steps = case.inputs.shape[1]
+    timed = replace(case.network, steps=steps)
+    spread = replace(timed, layers=(*timed.layers[:-1], spreading.on_the_host(readout, parts)))
+    whole = simulate(timed, case.inputs).readout
+    found = simulate(spread, case.inputs).readout
+    assert whole is not None
+    assert found is not None
+    added = found.reshape(*whole.shape[:2], parts, -1).astype(np.int64).sum(axis=2)
+    if spreading.host_is_proven(readout, timed):
+        assert added.tolist() == whole.reshape(added.shape).tolist()
+
+
+def test_parts_that_are_proven_add_up_to_the_readout() -> None:
+    """A bias, delays and decays of 0 or all: the host finds the same integers."""
+    rng = np.random.default_rng(1)
+    for current_decay in (0, 4096):
+        weights = rng.integers(-100, 100, (3, 12))
+        neuron = replace(INTEGRATOR, current_decay=current_decay)
+        one = a_layer(
+            "readout", Matrix.from_dense(weights), neuron, bias=[5, -7, 0], delays=[0, 2, 1]
+        )
+        network = Network((one,), steps=6)
+        assert spreading.host_is_proven(one, network)
+        spread = Network((spreading.on_the_host(one, 3),), steps=6)
+        spikes = rng.integers(0, 2, (4, 6, 12))
+        whole, parts = (simulate(each, spikes).readout for each in (network, spread))
+        assert whole is not None
+        assert parts is not None
+        assert whole.any()
+        assert parts.reshape(4, 6, 3, 3).sum(axis=2).tolist() == whole.tolist()
+    large = replace(network, steps=1 << 14)
+    assert not spreading.host_is_proven(one, large)
+    assert not spreading.host_is_proven(one, replace(network, steps=None))
+
+
+def toy(**limits: object) -> Any:
+    return chip(neurons=20, cores=16, **limits)
+
+
+def test_a_readout_just_over_the_limit_lies_on_two_cores() -> None:
+    """Ten inputs, three neurons, six input axons a core: five inputs on each of two cores."""
+    network = a_network((layer("readout", random((3, 10), 1.0), INTEGRATOR),), steps=4)
+    found = map_network(network, toy(input_axons=6))
+    check(network, found)
+    (place,) = found.layers
+    assert [core.used["input_axons"] for core in place.cores] == [5, 5]
+    assert [core.region.channels for core in place.cores] == [(0, 3), (3, 6)]
+    spread = place.spread
+    assert spread is not None
+    assert (spread.by, spread.parts, spread.fan_in) == ("host", 2, 10)
+    assert (spread.resource, spread.used, spread.limit) == ("input_axons", 10, 6)
+    assert (spread.neurons, spread.messages, spread.steps, spread.layer) == (3, 0, 0, None)
+    assert spread.proven
+    assert spread.said == (
+        "a fan-in of up to 10 is spread over 2 parts, as input axons would be 10 of 6 with one "
+        "neuron on a core: each neuron is there 2 times (3 neurons more), and the host adds the "
+        "2 potentials that it reads for one; no message and no step more"
+    )
+    # A hundred inputs fit as they are.
+    assert map_network(network, toy(input_axons=10)).layers[0].spread is None
+
+
+def test_a_readout_is_spread_where_that_takes_fewer_cores() -> None:
+    """20 words: 20 lists of 8 x 6 + 10 bits take one each, 10 lists of 13 neurons two."""
+    network = a_network((layer("readout", random((13, 20), 1.0), INTEGRATOR),), steps=1 << 14)
+    (place,) = map_network(network, toy(synapse_words=20)).layers
+    assert len(place.cores) == 2
+    spread = place.spread
+    assert spread is not None
+    assert (spread.parts, spread.unspread, spread.resource, spread.proven) == (2, 3, None, False)
+    assert "as it takes 3 cores as it is" in spread.said
+    assert spread.said.endswith("; exact where no potential clips")
+
+
+def test_neurons_sum_for_one_that_fires_where_spikes_carry_a_value() -> None:
+    network = a_network((layer("a", random((3, 10), 1.0)), layer("b", random((4, 3), 1.0))))
+    found = map_network(network, toy(input_axons=6, graded_spikes=24))
+    check(network, found)
+    sums, a, b = found.layers
+    assert [place.name for place in found.layers] == ["a.sums", "a", "b"]
+    assert found.sums == ("a.sums",)
+    assert [core.used["input_axons"] for core in sums.cores] == [5, 5]
+    assert (sums.neurons, sums.connections, sums.density) == (6, 30, 1.0)
+    (core,) = a.cores
+    assert (core.used["input_axons"], core.used["neurons"], a.weight_bits) == (6, 3, 1)
+    # Every sum goes to the neuron it is of, every neuron of a to the core of b.
+    assert [core.used["output_axons"] for core in (*sums.cores, core)] == [3, 3, 3]
+    spread = a.spread
+    assert spread is not None
+    assert (spread.by, spread.parts, spread.layer) == ("neurons", 2, "a.sums")
+    assert (spread.neurons, spread.messages, spread.steps, spread.proven) == (6, 6, 1, True)
+    assert spread.said == (
+        "a fan-in of up to 10 is spread over 2 parts, as input axons would be 10 of 6 with one "
+        "neuron on a core: each neuron gets the sums of 2 others as graded spikes (layer a.sums, "
+        "6 neurons more); at most 6 messages a step and 1 step of latency more; netx builds no "
+        "such layer"
+    )
+    assert b.spread is None
+
+
+def test_a_kernel_is_spread_over_its_input_channels() -> None:
+    """Six channels of 3 x 3 positions: 54 lists of a word, and 30 words a core."""
+    kernel = Convolution(np.full((2, 6, 3, 3), 2), (6, 4, 4), padding=(1, 1))
+    network = a_network((layer("conv", kernel),))
+    found = map_network(network, chip(packing="netx", synapse_words=70, graded_spikes=24, cores=99))
+    check(network, found)
+    sums, conv = found.layers
+    assert conv.spread is not None
+    # A list takes two words: 108 of 70. Three channels each leave 54.
+    assert (conv.spread.resource, conv.spread.used) == ("synapse_words", 108)
+    assert (conv.spread.parts, sums.neurons) == (2, 64)
+    assert {core.used["synapse_words"] for core in sums.cores} == {54}
+    assert sums.connections == kernel.count
+    assert conv.connections == 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "limits", "said"),
+    [
+        (
+            {},
+            {},
+            "layer a: input axons 10 of a core exceed 6, even with one neuron on a core; its "
+            "fan-in cannot be spread, as its neurons fire and spikes of this chip carry no sums; "
+            "a density of at most about 0.6 would fit",
+        ),
+        (
+            {"recurrent": random((3, 3), 1.0)},
+            {"graded_spikes": 24},
+            "layer a: input axons 13 of a core exceed 6, even with one neuron on a core; its "
+            "fan-in cannot be spread, as its neurons fire and its neurons are recurrent; "
+            "a density of at most about 0.46 would fit",
+        ),
+        (
+            {},
+            {"graded_spikes": 9},
+            "layer a: input axons 10 of a core exceed 6, even with one neuron on a core; its "
+            "fan-in cannot be spread, as its neurons fire and a sum may reach {most}, more than a "
+            "spike of 9 bits carries; a density of at most about 0.6 would fit",
+        ),
+        (
+            {"neuron": Cuba(4096, 2048, 1 << 17)},
+            {},
+            "layer a: input axons 10 of a core exceed 6, even with one neuron on a core; its "
+            "fan-in cannot be spread, as its neurons decay, which rounds and spikes of this chip "
+            "carry no sums; a density of at most about 0.6 would fit",
+        ),
+    ],
+)
+def test_what_cannot_be_spread_is_refused_with_what_would_fit(
+    changes: dict[str, Any], limits: dict[str, object], said: str
+) -> None:
+    given_layer = {"neuron": SPIKING, **changes}
+    network = a_network((layer("a", random((3, 10), 1.0), **given_layer),))
+    with pytest.raises(LimitError) as caught:
+        map_network(network, toy(input_axons=6, **limits))
+    weights = np.sort(network.first.unrolled().dense(), axis=1)
+    most = max(weights.clip(0).sum(axis=1).max(), -weights.clip(None, 0).sum(axis=1).min())
+    assert str(caught.value) == said.format(most=most)
+
+
+def test_a_pool_of_neurons_is_named_where_it_would_fit() -> None:
+    """Sums of 2 x 2 places, folded: 24 inputs with the weights of 6."""
+    sums = np.arange(2, 2 + 12).reshape(2, 6)
+    network = a_network((layer("a", Matrix.from_dense(sums.repeat(4, axis=1))),))
+    with pytest.raises(LimitError) as caught:
+        map_network(network, toy(input_axons=10))
+    assert str(caught.value).endswith(
+        "a density of at most about 0.41 or neurons that pool before it (about 6 are left then) "
+        "would fit"
+    )
+    # Where axons are shared the six lists are six axons.
+    (place,) = map_network(network, toy(input_axons=10, shared_axons=True)).layers
+    assert [core.used["input_axons"] for core in place.cores] == [6]
+
+
+def test_the_density_that_is_named_fits() -> None:
+    device = toy(input_axons=30)
+    for seed in range(5):
+        full = a_network((layer("a", random((4, 80), 1.0, seed)),))
+        with pytest.raises(LimitError) as caught:
+            map_network(full, device)
+        named = re.search(r"at most about ([\d.]+) would", str(caught.value))
+        assert named is not None
+        rows = np.zeros((4, 80), np.int32)
+        rows[:, : int(float(named[1]) * 80)] = 2
+        fits = a_network((layer("a", Matrix.from_dense(rows, rows != 0)),))
+        assert map_network(fits, device).cores
+
+
+def test_a_name_that_is_taken_is_made_another() -> None:
+    layers: tuple[Layer, ...] = (
+        layer("a.sums", random((9, 2), 1.0)),
+        layer("a", random((2, 9), 1.0)),
+    )
+    found = map_network(a_network(layers), toy(input_axons=5, graded_spikes=24))
+    assert [place.name for place in found.layers] == ["a.sums", "a.sums_", "a"]
+
+
+def test_what_skips_a_layer_that_others_sum_for_waits_a_step_more() -> None:
+    wide = random((4, 12), 1.0)
+    skip = Input("a", Matrix.from_dense(np.eye(2, 12, dtype=np.int32), np.eye(2, 12) > 0))
+    last = layer("c", random((2, 4), 1.0), skips=(skip,))
+    network = a_network((layer("a", random((12, 2), 1.0)), layer("b", wide), last))
+    plain = map_network(network, toy(input_axons=16, graded_spikes=24)).layers
+    spread = map_network(network, toy(input_axons=8, graded_spikes=24)).layers
+    assert [(place.name, place.waits) for place in plain] == [("a", 0), ("b", 0), ("c", 1)]
+    assert [(place.name, place.waits) for place in spread] == [
+        *(("a", 0), ("b.sums", 0), ("b", 0)),
+        ("c", 2),
+    ]
+
+
+@pytest.mark.parametrize("name", ["loihi1", "loihi2"])
+@pytest.mark.parametrize("network", [vggsnn(0.1, width=0.25), resnet19(0.1, width=0.5)])
+def test_convolutional_networks_lie_within_every_limit(name: str, network: Network) -> None:
+    check(network, map_network(network, load_device(name)))
