@@ -1,5 +1,7 @@
 """VGGSNN and ResNet-19 as integer networks with random weights, as training would leave them.
 
+The first layer and the readout are dense.
+
 Average pools are folded into the kernel, or the matrix, behind them (`export.normalised`): a
 3 x 3 kernel becomes 6 x 6 with stride and padding 2, a row of a matrix repeats each weight.
 """
@@ -25,7 +27,7 @@ class Draw:
     """Weights of a density, drawn layer by layer.
 
     Args:
-        density: share of the positions of every layer that have a weight.
+        density: share of the positions of a layer that have a weight, where it is not dense.
         seed: of the draws.
     """
 
@@ -33,34 +35,36 @@ class Draw:
         self._density = density
         self._rng = np.random.default_rng(seed)
 
-    def _weights(self, shape: tuple[int, ...]) -> tuple[Any, Any]:
-        mask = self._rng.random(shape) < self._density
+    def _weights(self, shape: tuple[int, ...], dense: bool) -> tuple[Any, Any]:
+        mask = self._rng.random(shape) < (1.0 if dense else self._density)
         weights = 2 * self._rng.integers(1, 128, shape) * self._rng.choice((-1, 1), shape)
         return np.where(mask, weights, 0).astype(np.int32), mask
 
     def kernel(
-        self, source: Shape, channels: int, side: int = 3, pool: int = 1, stride: int = 1
+        self,
+        source: Shape,
+        channels: int,
+        side: int = 3,
+        pool: int = 1,
+        stride: int = 1,
+        dense: bool = False,
     ) -> Any:
         """A kernel over the sums of `pool` x `pool` squares of a layer's maps."""
-        weights, mask = self._weights((channels, source[0], side, side, 1))
+        weights, mask = self._weights((channels, source[0], side, side, 1), dense)
         return connect(weights, mask, Sliding(source, pool, stride, side // 2))
 
-    def rows(self, source: Shape, outputs: int, pool: int) -> Any:
+    def rows(self, source: Shape, outputs: int, pool: int, dense: bool = False) -> Any:
         """A matrix over the sums of `pool` x `pool` squares of a layer's maps."""
         sums = source[0] * (source[1] // pool) * (source[2] // pool)
-        weights, mask = self._weights((outputs, sums, 1, 1, 1))
+        weights, mask = self._weights((outputs, sums, 1, 1, 1), dense)
         return connect(weights, mask, Sliding(source, pool))
-
-    def matrix(self, n_pre: int, outputs: int) -> Any:
-        """A matrix over a layer without maps."""
-        return self.rows((n_pre, 1, 1), outputs, 1)
 
 
 def vggsnn(density: float = 0.1, *, width: float = 1.0, side: int = 48, seed: int = 0) -> Network:
     """64-128-AP-256-256-AP-512-512-AP-512-512-AP and a readout of 10, over two polarities.
 
     Args:
-        density: of every layer.
+        density: of the layers between the first one and the readout.
         width: share of the channels.
         side: rows and columns of the input.
         seed: of the weights.
@@ -71,12 +75,13 @@ def vggsnn(density: float = 0.1, *, width: float = 1.0, side: int = 48, seed: in
     source, pool = INPUT, 1
     for pair in ((64, 128), (256, 256), (512, 512), (512, 512)):
         for channels in pair:
-            kernel = draw.kernel(shape, round(width * channels), pool=pool)
+            wide, first = round(width * channels), not layers
+            kernel = draw.kernel(shape, wide, pool=pool, dense=first)
             name = f"conv{len(layers) + 1}"
             layers.append(Layer(name, (Input(source, kernel),), NEURON))
             source, shape, pool = name, kernel.out_shape, 1
         pool = 2
-    rows = draw.rows(shape, 10, pool)
+    rows = draw.rows(shape, 10, pool, dense=True)
     return Network((*layers, Layer("readout", (Input(source, rows),), INTEGRATOR)), steps=10)
 
 
@@ -87,13 +92,13 @@ def resnet19(density: float = 0.1, *, width: float = 1.0, side: int = 32, seed: 
     as many weights on the own place as make up the threshold.
 
     Args:
-        density: of every layer.
+        density: of the layers between the first one and the readout.
         width: share of the channels.
         side: rows and columns of the input.
         seed: of the weights.
     """
     draw = Draw(density, seed)
-    kernel = draw.kernel((3, side, side), round(width * 64))
+    kernel = draw.kernel((3, side, side), round(width * 64), dense=True)
     layers = [Layer("stem", (Input(INPUT, kernel),), NEURON)]
     for number, (blocks, channels, first) in enumerate(((3, 128, 1), (3, 256, 2), (2, 512, 2)), 1):
         for block in range(blocks):
@@ -117,6 +122,6 @@ def resnet19(density: float = 0.1, *, width: float = 1.0, side: int = 32, seed: 
     maps: Any = layers[-1].shape
     fc = draw.rows(maps, round(width * 256), maps[1])
     layers.append(Layer("fc", (Input(layers[-1].name, fc),), NEURON))
-    readout = draw.matrix(fc.n_post, 10)
+    readout = draw.rows((fc.n_post, 1, 1), 10, 1, dense=True)
     layers.append(Layer("readout", (Input("fc", readout),), INTEGRATOR))
-    return replace(Network(tuple(layers), steps=4), input_bits=4)
+    return replace(Network(tuple(layers), steps=4), input_range=(-16, 15))

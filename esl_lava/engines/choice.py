@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from esl_lava.sparsity.config import Sparsity
+from esl_lava.sparsity.density import LayerShape
 from esl_lava.sparsity.plan import choose_sparse, count_connections
 from esl_lava.topology import Topology
 
-SMALL = 1 << 18
-"""Positions of a layer below which its cost is mostly not that of its weights."""
-
-BREAK_EVEN, BREAK_EVEN_SMALL = 0.2, 0.3
-"""Density from which on storing only connections no longer pays, of any layer and of a small
-one: where 4 and 16 steps, with and without a gradient of the input, agree best
+BREAK_EVENS: Mapping[str, Sequence[tuple[int, float]]] = MappingProxyType(
+    {
+        "matrix": ((1 << 18, 0.2), (0, 0.3)),
+        "normalised matrix": ((0, 0.05),),
+        "normalised kernel": ((1 << 20, 0.2), (1 << 16, 0.1), (0, 0.0)),
+    }
+)
+"""Kind of layer -> (positions, density from which on storing only connections no longer pays of a
+layer that has so many), the largest first. Of matrices where 4 and 16 steps, with and without a
+gradient of the input, agree best; of normalised layers from the step of a whole network
 (`docs/performance.md`)."""
 
 _logger = logging.getLogger(__name__)
 
 
-def choose_stored(engine: str, topology: Topology, sparsity: Sparsity) -> tuple[str, ...]:
+def choose_stored(
+    engine: str, topology: Topology, sparsity: Sparsity, *, normalised: bool = False
+) -> tuple[str, ...]:
     """Names of the layers of which only connections are to be stored.
+
+    Args:
+        engine: of `training.engine`.
+        topology: of the network.
+        sparsity: says how dense its layers are.
+        normalised: whether a normalisation is behind their weights.
 
     Raises:
         ConfigError: as `count_connections`.
@@ -41,7 +56,7 @@ def choose_stored(engine: str, topology: Topology, sparsity: Sparsity) -> tuple[
     chosen = []
     for shape in shapes:
         density = counts[shape.name] / shape.size
-        break_even = BREAK_EVEN_SMALL if shape.size < SMALL else BREAK_EVEN
+        break_even = _break_even(shape, normalised)
         if pays := density < break_even:
             chosen.append(shape.name)
         _logger.info(
@@ -54,3 +69,10 @@ def choose_stored(engine: str, topology: Topology, sparsity: Sparsity) -> tuple[
             break_even,
         )
     return tuple(chosen)
+
+
+def _break_even(shape: LayerShape, normalised: bool) -> float:
+    kind = "matrix"
+    if normalised:
+        kind = "normalised kernel" if shape.kernel else "normalised matrix"
+    return next(density for positions, density in BREAK_EVENS[kind] if shape.size >= positions)

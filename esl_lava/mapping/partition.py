@@ -75,7 +75,15 @@ def map_network(
         ]
         layers.append(replace(place, cores=tuple(cores)))
     as_placed = replace(network, layers=tuple(layer for layer, _ in reversed(placed)))
-    found = CoreMap(device.name, name, limits_of(capacity), per_chip, tuple(layers), as_placed)
+    found = CoreMap(
+        chip=device.name,
+        packing=name,
+        limits=limits_of(capacity),
+        cores_per_chip=per_chip,
+        layers=tuple(layers),
+        network=as_placed,
+        carries_values=capacity.graded_spikes is not None,
+    )
     if chips is not None and found.chips > chips:
         most = max(layers, key=lambda layer: len(layer.cores))
         raise LimitError(

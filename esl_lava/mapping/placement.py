@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from esl_lava.mapping.regions import Region
-from esl_lava.network import Network
+from esl_lava.network import INPUT, Network
 from esl_lava.values import Keys, keys
 
 RESOURCES = (
@@ -170,6 +170,7 @@ class CoreMap:
         cores_per_chip: of the device.
         layers: in order.
         network: as it is placed: with the parts, and the layers of sums, of what is spread.
+        carries_values: whether spikes of the chip carry a value.
     """
 
     chip: str
@@ -178,6 +179,7 @@ class CoreMap:
     cores_per_chip: int
     layers: tuple[LayerMap, ...]
     network: Network
+    carries_values: bool
 
     @property
     def cores(self) -> int:
@@ -194,6 +196,31 @@ class CoreMap:
         """Names of the layers that sum a part of another one's fan-in."""
         spread = [layer.spread for layer in self.layers if layer.spread is not None]
         return tuple(one.layer for one in spread if one.layer is not None)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a number of cores does not say, in a sentence each."""
+        said = [f"{at.name}: {at.spread.said}" for at in self.layers if at.spread is not None]
+        waiting = [f"{at.name} ({at.waits})" for at in self.layers if at.waits]
+        if waiting:
+            said.append(
+                "steps that spikes on a shorter way wait for the longest, counted as synaptic "
+                "delays (where kernels have none, relay neurons, which are not): "
+                + ", ".join(waiting)
+            )
+        taking = [
+            layer.name
+            for layer in self.network.layers
+            if any(one.source == INPUT and not one.connections.injects for one in layer.inputs)
+        ]
+        if self.network.message_bits and taking and not self.carries_values:
+            low, high = self.network.input_range
+            said.append(
+                f"inputs are integers from {low} to {high}, and spikes of this chip carry no "
+                f"value: the host has to weigh and sum them for {', '.join(taking)}, or they have "
+                "to be coded as binary spikes"
+            )
+        return said
 
     def utilisation(self, layer: LayerMap) -> dict[str, tuple[int, int]]:
         """Resource -> (used, limit), of the core of the layer that uses most of it."""

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from esl_lava.arrays import Array, Ints
-from esl_lava.chip import DECAY_UNITY, NEVER
+from esl_lava.chip import DECAY_UNITY, NEVER, SPIKE_RANGE
 from esl_lava.mapping.regions import distinct_lists, first_equal, maps, synapses_of_outputs
 from esl_lava.network import (
     INPUT,
@@ -84,11 +84,10 @@ def largest_sum(layer: Layer, network: Network) -> int:
     low = high = 0
     for given in layer.inputs:
         negative, positive = given.connections.signed_sums()
-        if given.source == INPUT and network.input_bits:  # integers of either sign
-            either = ((1 << network.input_bits) - 1) * int((positive - negative).max())
-            low, high = low + either, high + either
-        else:
-            low, high = low - int(negative.min()), high + int(positive.max())
+        least, most = network.input_range if given.source == INPUT else SPIKE_RANGE
+        up, down = max(most, 0), max(-least, 0)
+        low += int((down * positive - up * negative).max())
+        high += int((up * positive - down * negative).max())
     return max(low, high)
 
 

@@ -73,7 +73,8 @@ def build_to_train(experiment: Experiment, topology: Topology) -> SpikingNetwork
         ConfigError: when `auto` cannot tell how dense layers are to be.
     """
     engine = experiment.training.engine
-    stored = choose_stored(engine, topology, experiment.sparsity)
+    normalised = isinstance(experiment.model, Convolutional)
+    stored = choose_stored(engine, topology, experiment.sparsity, normalised=normalised)
     model = build(experiment.model, topology, stored, encoding=experiment.encoding)
     if engine != "slayer":
         accelerate(model)  # finds no blocks in other networks

@@ -342,15 +342,8 @@ def core_map(found: CoreMap) -> RenderableType:
     )
     used.add_section()
     used.add_row("limit of a core", *(f"{limit:,}" for limit in found.limits.values()))
-    remarks = [_hint(layer) for layer in found.layers if layer.fit]
-    remarks += [f"- {at.name}: {at.spread.said}" for at in found.layers if at.spread]
-    waiting = [f"{at.name} ({at.waits})" for at in found.layers if at.waits]
-    if waiting:
-        remarks.append(
-            "- steps that spikes on a shorter way wait for the longest, counted as synaptic "
-            f"delays (where kernels have none, relay neurons, which are not): {', '.join(waiting)}"
-        )
-    return Group(cores, formats, used, *map(Text, remarks))
+    remarks = [_hint(layer) for layer in found.layers if layer.fit] + found.remarks
+    return Group(cores, formats, used, *(Text(f"- {remark}") for remark in remarks))
 
 
 def _hint(layer: LayerMap) -> str:
@@ -363,7 +356,7 @@ def _hint(layer: LayerMap) -> str:
     if fit.density is not None:
         ways.append(f"a density of about {percent(fit.density)}")
     return (
-        f"- {layer.name}: on {fit.cores} {'core' if fit.cores == 1 else 'cores'} "
+        f"{layer.name}: on {fit.cores} {'core' if fit.cores == 1 else 'cores'} "
         f"{fit.resource.replace('_', ' ')} would be {fit.used:,} of {fit.limit:,}"
     ) + (f"; {' or '.join(ways)} would fit" if ways else "")
 

@@ -100,7 +100,8 @@ class Mapped:
     """
 
     KEYS: ClassVar[Keys] = keys(
-        "core_map.chip core_map.packing core_map.cores core_map.chips layers *=flow"
+        "core_map.chip core_map.packing core_map.cores core_map.chips layers "
+        "core_map.remarks *=flow"
     )
 
     core_map: CoreMap

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.benchmarks.evolve import update_costs
-from tests.benchmarks.map import seconds as mapping
+from tests.benchmarks.map import placements as mapping
 from tests.benchmarks.netfile import file_sizes
 from tests.benchmarks.neurobench import agreement
 from tests.benchmarks.sim import speedups as simulation

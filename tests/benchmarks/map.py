@@ -1,4 +1,4 @@
-"""Seconds that it takes to place convolutional networks of the paper on chips."""
+"""Seconds that it takes to place convolutional networks of the paper on chips, and cores."""
 
 import time
 from collections.abc import Iterator
@@ -16,15 +16,19 @@ NETWORKS = {
 }
 
 
-def seconds() -> Iterator[tuple[str, list[float]]]:
+def placements() -> Iterator[tuple[str, list[float]]]:
     """VGGSNN over 48 x 48 x 2 and ResNet-19 over 32 x 32 x 3, a tenth of their weights."""
     for name, make in NETWORKS.items():
         network = make()
         for chip in ("loihi1", "loihi2"):
-            yield f"map.{name}_d010.{chip}", [_placed(network, chip) for _ in range(ROUNDS)]
+            placed = [_place(network, chip) for _ in range(ROUNDS)]
+            seconds, cores = (list(part) for part in zip(*placed))
+            yield f"map.{name}_d010.{chip}.seconds", seconds
+            yield f"map.{name}_d010.{chip}.cores", cores
 
 
-def _placed(network: Network, chip: str) -> float:
+def _place(network: Network, chip: str) -> tuple[float, float]:
+    """(seconds, cores)."""
     start = time.perf_counter()
-    map_network(network, load_device(chip))
-    return time.perf_counter() - start
+    found = map_network(network, load_device(chip))
+    return time.perf_counter() - start, float(found.cores)

@@ -4,14 +4,18 @@ A step is forward, backward and Adam on a batch of pixels that are the same at e
 with batch normalisation behind every convolution, and as many threads as there are cores.
 Contenders take turns within a round. Ratios are another's seconds over ours.
 
-`python -m tests.benchmarks.train_conv NAME` prints what one of its processes measures.
+`python -m tests.benchmarks.train_conv NAME` prints what one of its processes measures, and
+`python -m tests.benchmarks.train_conv break_even` from which density on a layer of which only
+connections are stored costs a step of its network more than a dense one.
 """
 
+import functools
 import itertools
 import json
+import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +24,8 @@ from torch import Tensor, nn
 from esl_lava.config import from_mapping
 from esl_lava.engines.slayer import slayer
 from esl_lava.models.build import build_to_train
-from esl_lava.topology import NAMED
+from esl_lava.sparsity.evolver import MaskEvolver
+from esl_lava.topology import LAYER_KINDS, NAMED, describe
 from esl_lava.training.kinds import fused_adam
 from esl_lava.training.losses import tet
 from tests.benchmarks.train import Measured, Step, ratios_of, step_of
@@ -37,30 +42,51 @@ def speedups() -> Measured:
         yield from json.loads(done.stdout).items()
 
 
-def _pixels(shape: tuple[int, int, int], batch: int, steps: int) -> tuple[Tensor, Tensor]:
+def _pixels(shape: tuple[int, int, int], batch: int) -> tuple[Tensor, Tensor]:
     """(batch, *shape) whole numbers -16..15, and labels."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(-16, 16, (batch, *shape), generator=generator).float()
     return pixels, torch.randint(0, CLASSES, (batch,), generator=generator)
 
 
-def _ours(notation: str, pixels: Tensor, labels: Tensor, steps: int, bits: int | None) -> Step:
-    encoding = (
-        {"steps": steps} if bits is None else {"steps": steps, "kind": "direct", "bits": bits}
-    )
+def _ours(
+    notation: str,
+    pixels: Tensor,
+    labels: Tensor,
+    steps: int,
+    *,
+    density: float = 1.0,
+    engine: str = "fused",
+    keep_dense: Sequence[str] = ("conv1", "readout"),
+    distribution: str = "erk",
+) -> Step:
+    """A step of ours; below density 1 with masks that stay."""
     experiment = from_mapping(
         {
-            "encoding": encoding,
+            "encoding": {"kind": "direct", "bits": 5, "steps": steps},
             "model": {"kind": "convolutional", "layers": notation},
-            "sparsity": {"density": 1.0},
+            "sparsity": {
+                "density": density,
+                "distribution": distribution,
+                "keep_dense": keep_dense,
+                "alpha": 0.0,
+            },
+            "training": {"engine": engine},
         }
     )
     torch.manual_seed(0)
     shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
     model = build_to_train(experiment, experiment.model.describe(shape, CLASSES)).train()
+    evolver = MaskEvolver(
+        model,
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        **experiment.sparsity.model_dump(exclude={"end", "dense_epochs"}),
+        t_end=1,
+    )
+    assert abs(evolver.sparse_density - density) < 1e-3
     x = pixels.flatten(1)[..., None].expand(-1, -1, steps)
     assert model.layer_outputs(x)[0].mean() > 0.01
-    return step_of(model, lambda: tet(model(x), labels), kind=fused_adam)
+    return step_of(model, lambda: tet(model(x), labels), evolver.step, fused_adam)
 
 
 def _channels(notation: str, first: int) -> Iterator[tuple[int, int, bool]]:
@@ -187,27 +213,78 @@ def _norse(notation: str, pixels: Tensor, labels: Tensor, steps: int) -> Step:
 
 def _small() -> Measured:
     """`cifar10-small` dense, T = 2, batch 100."""
-    given = (SMALL, *_pixels((3, 32, 32), 100, 2), 2)
+    given = (SMALL, *_pixels((3, 32, 32), 100), 2)
     others = {
         "slayer": _slayer(*given),
         "spikingjelly": _spikingjelly(*given),
         "snntorch": _snntorch(*given),
         "norse": _norse(*given),
     }
-    for other, ratios in ratios_of(_ours(*given, 5), others, 5).items():
+    for other, ratios in ratios_of(_ours(*given), others, 5).items():
         yield f"train.conv.small.vs_{other}", ratios
 
 
+def _small_sparse() -> Measured:
+    """`cifar10-small` with a tenth of two layers' weights, against our own dense step."""
+    given = (SMALL, *_pixels((3, 32, 32), 100), 2)
+    sparse = _ours(*given, density=0.1, engine="sparse")
+    ratios = ratios_of(sparse, {"dense": _ours(*given)}, 5)
+    yield "train.conv.small_d010.vs_dense", ratios["dense"]
+
+
 def _vggsnn() -> Measured:
-    """VGGSNN on 2 x 48 x 48, dense, T = 4, batch 4."""
-    given = (NAMED["vggsnn"], *_pixels((2, 48, 48), 4, 4), 4)
-    ratios = ratios_of(_ours(*given, 5), {"slayer": _slayer(*given)}, 3)
-    yield "train.conv.vggsnn.vs_slayer", ratios["slayer"]
+    """VGGSNN on 2 x 48 x 48, T = 4, batch 4: dense, and with a tenth of six layers' weights."""
+    given = (NAMED["vggsnn"], *_pixels((2, 48, 48), 4), 4)
+    others = {"slayer": _slayer(*given), "dense": _ours(*given)}
+    ratios = ratios_of(_ours(*given, density=0.1, engine="sparse"), others, 3)
+    yield "train.conv.vggsnn_d010.vs_slayer", ratios["slayer"]
+    yield "train.conv.vggsnn_d010.vs_dense", ratios["dense"]
 
 
-_ALONE: dict[str, Callable[[], Measured]] = {"small": _small, "vggsnn": _vggsnn}
+_ALONE: dict[str, Callable[[], Measured]] = {
+    "small": _small,
+    "small_d010": _small_sparse,
+    "vggsnn": _vggsnn,
+}
 """What has a process of its own."""
 
 
+_LAST: dict[str, tuple[str, tuple[int, int, int], int, int]] = {
+    "32 x   64, 16 x 16": ("32C3-AP2-64C3-AP2", (3, 32, 32), 100, 2),
+    "64 x  128,   8 x 8": ("32C3-AP2-64C3-AP2-128C3-AP2", (3, 32, 32), 100, 2),
+    "128 x 256, 12 x 12": ("16C3-AP2-AP2-128C3-256C3-AP2-AP2", (2, 48, 48), 16, 4),
+    "256 x 512,   6 x 6": ("16C3-AP2-AP2-AP2-256C3-512C3-AP2", (2, 48, 48), 16, 4),
+    "2048 x 256, matrix": ("32C3-AP2-64C3-AP2-128C3-AP2-256", (3, 32, 32), 100, 2),
+}
+"""Channels and maps of a network's last layer -> layers, shape of a sample, batch, T."""
+
+
+def _break_even() -> None:
+    """Seconds of a step with a dense last layer over one of which connections are stored."""
+    torch.set_num_threads(1)
+    print("last layer          density: dense / stored")
+    for name, (notation, shape, batch, steps) in _LAST.items():
+        layers = describe(notation, shape, CLASSES, LAYER_KINDS).weighted
+        *others, _, readout = (layer.name for layer in layers)
+        made = functools.partial(
+            _ours,
+            notation,
+            *_pixels(shape, batch),
+            steps,
+            keep_dense=(*others, readout),
+            distribution="uniform",
+        )
+        dense = made()
+        print(name, end="  ", flush=True)
+        for density in (0.05, 0.1, 0.2, 0.3):
+            stored = made(density=density, engine="sparse")
+            ratio = statistics.median(ratios_of(stored, {"dense": dense}, 5)["dense"])
+            print(f"{density}: {ratio:.2f}  ", end="", flush=True)
+        print()
+
+
 if __name__ == "__main__":
-    print(json.dumps(dict(_ALONE[sys.argv[1]]())))
+    if sys.argv[1] == "break_even":
+        _break_even()
+    else:
+        print(json.dumps(dict(_ALONE[sys.argv[1]]())))

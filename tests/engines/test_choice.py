@@ -19,7 +19,9 @@ from esl_lava.errors import ConfigError, DataError
 from esl_lava.export.lower import lower
 from esl_lava.models.restore import densified, restore
 from esl_lava.models.stored import trained_layers
+from esl_lava.sparsity.config import Sparsity
 from esl_lava.sparsity.evolver import sparse_weights, weight_layers
+from esl_lava.topology import LAYER_KINDS, describe
 from esl_lava.training.evaluation import examine
 from esl_lava.training.trainer import Trainer
 from tests.training.test_single_spike import experiment as single_spike
@@ -148,6 +150,26 @@ def test_auto_chooses_by_density_and_says_so(data: Images, caplog) -> None:
     for hidden, expected in ((100, ("hidden1",)), (5000, ())):
         wide = by("auto", model={"layers": str(hidden)}, sparsity={"density": 0.25})
         assert stored(wide) == expected
+
+
+def test_auto_stores_kernels_where_their_network_gains() -> None:
+    """Layers of 18,432, 147,456 and 1,179,648 positions and a matrix of 655,360."""
+    topology = describe("32C3-64C3-256C3-512C3-AP2-AP2-20", (3, 32, 32), 10, LAYER_KINDS)
+    found = {
+        density: choose_stored(
+            "auto",
+            topology,
+            Sparsity(density=density, distribution="uniform", keep_dense=("conv1", "readout")),
+            normalised=True,
+        )
+        for density in (0.01, 0.09, 0.15, 0.25)
+    }
+    assert found == {
+        0.01: ("conv3", "conv4", "hidden1"),
+        0.09: ("conv3", "conv4"),
+        0.15: ("conv4",),
+        0.25: (),
+    }
 
 
 @pytest.mark.parametrize(

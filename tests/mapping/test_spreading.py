@@ -88,6 +88,23 @@ def test_parts_that_are_proven_add_up_to_the_readout() -> None:
     assert not spreading.host_is_proven(one, replace(network, steps=None))
 
 
+@pytest.mark.parametrize(
+    ("input_range", "most"),
+    [
+        ((0, 1), 12),  # 5 + 7, of neuron 1
+        ((0, 3), 36),
+        ((-16, 15), 2 * 15 + 12 * 16),  # neuron 1 at -16, -16 and 15
+    ],
+)
+def test_the_largest_sum_is_of_inputs_at_their_ends(
+    input_range: tuple[int, int], most: int
+) -> None:
+    """Neuron 0 has weights -9 and 0, neuron 1 has 5, 7 and -2; any part counts alone."""
+    weights = np.array([[-9, 0, 0], [5, 7, -2]])
+    one = layer("a", Matrix.from_dense(weights, weights != 0))
+    assert spreading.largest_sum(one, Network((one,), input_range=input_range)) == most
+
+
 def toy(**limits: object) -> Any:
     return chip(neurons=20, cores=16, **limits)
 

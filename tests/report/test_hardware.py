@@ -88,11 +88,26 @@ def test_a_core_map_says_how_a_fan_in_is_spread_and_what_waits() -> None:
     assert spread["a"] is not None
     assert f"- a: {spread['a'].said} - b: " in shown
     assert "which are not): b.sums (2)" in shown
+    assert "carry no value" not in shown
     document: Any = as_values(Mapped(found))
     assert json.loads(json.dumps(document)) == document
     (a,) = [one for one in document["layers"] if one["name"] == "a"]
     assert a["spread"]["parts"] == 2
     assert a["spread"]["said"] == spread["a"].said
+    assert document["remarks"] == found.remarks
+    assert f"a: {spread['a'].said}" in found.remarks
+
+
+def test_a_chip_of_binary_spikes_says_what_its_host_must_do_with_pixels() -> None:
+    part = random((3, 10), 1.0)
+    layers = (layer("a", part), layer("b", random((4, 3), 1.0)))
+    pixels = a_network(layers, input_range=(-16, 15))
+    assert map_network(pixels, small()).remarks == [
+        "inputs are integers from -16 to 15, and spikes of this chip carry no value: the host has "
+        "to weigh and sum them for a, or they have to be coded as binary spikes"
+    ]
+    assert not map_network(pixels, small(graded_spikes=24)).remarks
+    assert not map_network(a_network(layers), small()).remarks
 
 
 @pytest.mark.parametrize(("chip", "said"), [("loihi1", "at least"), ("loihi2", "unknown time")])

@@ -44,6 +44,7 @@ def run(**changes: Any) -> dict[str, Any]:
     fits = {
         **{"fits": True, "cores": 1, "chips": 1, "packing": "nxtf", "step_nanoseconds": None},
         "layers": [{**core, "utilisation": {"synapse_words": [20, 100]}}],
+        "remarks": [NASTY],
     }
     return {
         "label": NASTY,
