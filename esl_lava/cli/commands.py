@@ -72,7 +72,11 @@ def train(
         Path | None, typer.Option("-o", "--output", help="New directory for the run.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="An experiment that comes along: digits, mnist.")
+        str | None,
+        typer.Option(
+            help="An experiment that comes along, such as digits, mnist or cifar10-small; "
+            "a name that does not exist lists all."
+        ),
     ] = None,
     config: options.Config = None,
     density: options.Density = None,
