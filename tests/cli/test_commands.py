@@ -359,7 +359,7 @@ def test_weights_and_connections_of_a_convolution(tmp_path: Path, invoke: Comman
         list(of_conv)
         == (
             "name neurons cores format weight_bits weights connections density by_format "
-            "break_even_density utilisation binding one_core_fewer regions"
+            "break_even_density utilisation binding one_core_fewer waits spread regions"
         ).split()
     )
     assert (of_conv["weights"], of_conv["connections"]) == (144, 322_624)
