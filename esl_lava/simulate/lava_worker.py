@@ -27,6 +27,7 @@ import os
 import pickle
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -161,9 +162,14 @@ def _played(task: Task) -> dict[str, Any]:
 
 
 def tell_failure(job: Path, sentence: str) -> None:
-    """Leave the cause of a failure for `lava_cpu`; the first one stays."""
-    written = job / f"failure.{os.getpid()}"
-    written.write_text(" ".join(sentence.split()))
+    """Leave the cause of a failure for `lava_cpu`; the first one stays.
+
+    A process may fail more than once. Each time it writes a file of its own: to write the first
+    one again would empty, for a moment, what `lava_cpu` reads.
+    """
+    handle, written = tempfile.mkstemp(prefix="failure.", dir=job)
+    with os.fdopen(handle, "w") as file:
+        file.write(" ".join(sentence.split()))
     with contextlib.suppress(FileExistsError):
         os.link(written, job / "failure")  # appears with all that is in it
 

@@ -32,6 +32,7 @@ from esl_lava.network import (
     Network,
 )
 from esl_lava.simulate import lava_cpu, simulate
+from esl_lava.simulate.lava_worker import tell_failure
 from tests.graphs import a_layer, a_network
 from tests.simulate import equality, residual
 from tests.simulate.networks import Case
@@ -417,6 +418,14 @@ def test_what_a_process_model_raises_is_told_at_once(tmp_path, monkeypatch):
     assert (watch.left, watch.segments_left) == ([], set())
     assert watch.most > 3  # Lava's own processes were there to be stopped
     assert watch.segments
+
+
+def test_the_first_failure_stays_whole_when_a_process_fails_again(tmp_path):
+    tell_failure(tmp_path, "the first\n cause")
+    with (tmp_path / "failure").open() as opened:
+        tell_failure(tmp_path, "another one, which is longer than the first")
+        assert opened.read() == "the first cause"
+    assert (tmp_path / "failure").read_text() == "the first cause"
 
 
 def test_what_a_model_of_what_we_built_raises_is_told_with_its_layer(tmp_path, monkeypatch):
