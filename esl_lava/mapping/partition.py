@@ -21,7 +21,7 @@ from esl_lava.mapping.destinations import Destinations
 from esl_lava.mapping.packing import Packing, packing
 from esl_lava.mapping.placement import CoreMap, LayerMap, Spread
 from esl_lava.mapping.placer import Placer, limits_of
-from esl_lava.mapping.regions import index_regions
+from esl_lava.mapping.synapse_lists import index_regions
 from esl_lava.mapping.waiting import waits
 from esl_lava.network import INPUT, Input, Layer, Network
 

@@ -16,16 +16,8 @@ from esl_lava.errors import ConfigError, LimitError
 from esl_lava.mapping.destinations import Destinations
 from esl_lava.mapping.packing import DENSE, Lists, Packing
 from esl_lava.mapping.placement import RESOURCES, Core, Fit, LayerMap
-from esl_lava.mapping.regions import (
-    Grid,
-    Range,
-    Region,
-    RegionIndex,
-    index_regions,
-    maps,
-    partitions,
-    synapses_of_outputs,
-)
+from esl_lava.mapping.regions import Grid, Range, Region, maps, partitions
+from esl_lava.mapping.synapse_lists import RegionIndex, index_regions, synapses_of_outputs
 from esl_lava.network import Layer
 
 
@@ -195,7 +187,7 @@ class Placer:
             if len(grid) > most or len(found) == len(self._rule.formats):
                 break
             self._reached.clear()
-            entries = self._entries(grid)
+            entries = self._entries_that_decide(grid)
             for form in self._rule.formats:
                 cores = None if form in found else self._try_out(grid, form, entries)
                 if cores is not None:
@@ -206,7 +198,7 @@ class Placer:
     def _fits(self, form: str, neurons: int) -> bool:
         """Whether a core holds so many of the first neurons of a layer without maps."""
         grid = Grid((neurons, 1, 1), (1, 1, 1))
-        return self._try_out(grid, form, self._entries(grid)) is not None
+        return self._try_out(grid, form, self._entries_that_decide(grid)) is not None
 
     def _try_out(self, grid: Grid, form: str, entries: Ints) -> list[Core] | None:
         """The cores, or None where a limit does not hold (`_exceeded` says which)."""
@@ -221,6 +213,7 @@ class Placer:
                 if used[name] > limit:
                     self._exceeded = (name, used[name], limit)
                     return None
+        entries = self._entries(grid)
         chips, last = self._chips(len(grid)).tolist(), self._start + len(grid) - 1
         return [
             Core(chip, last - number, region, self._use(region, form, int(sent)))
@@ -312,15 +305,20 @@ class Placer:
         """(count,) chip, counted from the last, of each core of the layer's `count`."""
         return (self._start + count - 1 - np.arange(count)) // self._per_chip
 
-    def _entries(self, grid: Grid) -> Ints:
-        """(channels, rows, columns) of the grid: entries of output axons in each core."""
+    def _entries_that_decide(self, grid: Grid) -> Ints:
+        """What no core exceeds where that holds the limit, which is quick; else the entries."""
+        most = self._entries(grid, at_most=True)
+        return most if (most <= self._limits["output_axons"]).all() else self._entries(grid)
+
+    def _entries(self, grid: Grid, at_most: bool = False) -> Ints:
+        """(channels, rows, columns) of the grid: entries of output axons, as `Totals.entries`."""
         chips = self._chips(len(grid))
         totals = self._totals
         if self._recurrent is not None:
             goes = self._later.copy()
             goes.add(self._recurrent, zip(chips.tolist(), grid.regions()))
             totals = goes.totals()
-        return totals.entries(grid, chips.reshape(grid.shares))
+        return totals.entries(grid, chips.reshape(grid.shares), at_most)
 
     def _use(self, region: Region, form: str, entries: int) -> dict[str, int]:
         axons = words = formats = longest = 0

@@ -23,7 +23,8 @@ import numpy as np
 
 from esl_lava.arrays import Array, Ints
 from esl_lava.chip import DECAY_UNITY, NEVER, SPIKE_RANGE
-from esl_lava.mapping.regions import distinct_lists, first_equal, maps, synapses_of_outputs
+from esl_lava.mapping.regions import maps
+from esl_lava.mapping.synapse_lists import distinct_lists, first_equal, synapses_of_outputs
 from esl_lava.network import (
     INPUT,
     PARAMETERS,
@@ -66,7 +67,7 @@ def neurons_fault(layer: Layer, network: Network, bits: int | None) -> str | Non
     if bits is None:
         return "spikes of this chip carry no sums"
     most = largest_sum(layer, network)
-    if most >= 1 << (bits - 1):
+    if most.bit_length() >= bits:  # a device file may say any number of bits
         return f"a sum may reach {most:,}, more than a spike of {bits} bits carries"
     return _structure_fault(layer)
 

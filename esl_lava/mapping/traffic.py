@@ -11,7 +11,8 @@ from esl_lava import arrivals
 from esl_lava.arrays import Bools, Int32s, Ints
 from esl_lava.errors import DataError
 from esl_lava.mapping.placement import CoreMap
-from esl_lava.mapping.regions import KernelIndex, Region, RegionIndex, index_regions, maps
+from esl_lava.mapping.regions import Region, maps
+from esl_lava.mapping.synapse_lists import KernelIndex, RegionIndex, index_regions
 from esl_lava.network import INPUT, Connections
 
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from esl_lava.mapping.destinations import Destinations
 from esl_lava.mapping.packing import PACKINGS
-from esl_lava.mapping.regions import Grid, Region, index_regions, maps, partitions
+from esl_lava.mapping.regions import Grid, Region, maps, partitions
+from esl_lava.mapping.synapse_lists import index_regions
 from esl_lava.network import INPUT, Convolution, Injection, Matrix
 from tests.simulate.networks import Case, cases
 
@@ -50,13 +51,14 @@ def test_entries_are_those_of_all_neurons_of_any_network(
                 goes.add(index_regions(one.connections, layer.shape), cores)
                 behind.append((one.connections, layer.shape, cores))
         lengths = maps(shape)
-        shares = tuple(data.draw(st.integers(1, min(n, 3))) for n in lengths)
-        grid = Grid(lengths, shares)  # type: ignore[arg-type]
+        channels, rows, columns = (data.draw(st.integers(1, min(n, 3))) for n in lengths)
+        grid = Grid(lengths, (channels, rows, columns))
         chips = np.array(
             data.draw(st.lists(st.integers(0, 2), min_size=len(grid), max_size=len(grid)))
         )
         totals = goes.copy().totals()
-        entries = totals.entries(grid, chips.reshape(shares))
+        entries = totals.entries(grid, chips.reshape(grid.shares))
+        assert (totals.entries(grid, chips.reshape(grid.shares), at_most=True) >= entries).all()
         assert entries.ravel().tolist() == brute(shape, behind, grid, chips, rule)
         assert totals.least <= entries.sum()
         alone = Grid(lengths, lengths)

@@ -105,6 +105,15 @@ def test_the_largest_sum_is_of_inputs_at_their_ends(
     assert spreading.largest_sum(one, Network((one,), input_range=input_range)) == most
 
 
+def test_a_spike_may_have_any_number_of_bits() -> None:
+    """A sum of 12 takes four bits and a sign; a device file may claim a trillion."""
+    weights = np.array([[5, 7, -2]])
+    one = layer("a", Matrix.from_dense(weights, weights != 0))
+    network = Network((one,))
+    for bits, fits in ((4, False), (5, True), (1 << 40, True)):
+        assert (spreading.neurons_fault(one, network, bits) is None) == fits
+
+
 def toy(**limits: object) -> Any:
     return chip(neurons=20, cores=16, **limits)
 
