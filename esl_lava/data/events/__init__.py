@@ -1,0 +1,1 @@
+"""Recordings of event cameras: files, what they hold, and frames of them."""

@@ -1,0 +1,141 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esl_lava.data.events.aedat import open_aedat
+from esl_lava.data.events.recording import EventFile, survey
+from esl_lava.errors import DataError, FileError
+from tests.data.events.files import HEADER, aedat
+from tests.given import needs, path_of
+
+
+def read(content: bytes) -> list[tuple[int, int, int, bool]]:
+    """(time, row, column, ON) of all events."""
+    chunks = open_aedat(EventFile.of_bytes("some.aedat", content)).chunks()
+    return [
+        row
+        for one in chunks
+        for row in zip(*(part.tolist() for part in (one.times, one.rows, one.columns, one.on)))
+    ]
+
+
+def test_axes_are_a_pictures() -> None:
+    """Column 0 is the left one, which jAER counts from the right, and row 0 the top one."""
+    content = aedat([(0, 5), (1, 5), (127 << 1, 6), (127 << 8, 7), (3 << 8 | 10 << 1, 9)])
+    assert read(content) == [
+        (5, 127, 127, True),
+        (5, 127, 127, False),
+        (6, 127, 0, True),
+        (7, 0, 127, True),
+        (9, 124, 117, True),
+    ]
+
+
+def test_special_events_are_no_pixels() -> None:
+    assert read(aedat([(1 << 15, 1), (0, 2), (1 << 15 | 7, 3)])) == [(2, 127, 127, True)]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 100])
+def test_times_have_no_sign_and_begin_again(chunk: int, monkeypatch: Any) -> None:
+    monkeypatch.setattr("esl_lava.data.events.aedat.CHUNK", chunk)
+    last = (1 << 32) - 1
+    content = aedat([(0, 1 << 31), (0, last), (0, 0), (0, 10), (0, last), (0, 3)])
+    found = [time - (1 << 31) for time, *_ in read(content)]
+    assert found == [
+        0,
+        (1 << 31) - 1,
+        1 << 31,
+        (1 << 31) + 10,
+        3 * (1 << 31) - 1,
+        3 * (1 << 31) + 3,
+    ]
+
+
+@given(st.lists(st.integers(0, 1 << 40), max_size=30), st.integers(1, 7))
+def test_times_that_never_wait_long_are_found_again(times: list[int], chunk: int) -> None:
+    """A time is right as long as two events are less than 2^31 microseconds apart."""
+    gaps = [time % (1 << 31) for time in times]
+    true = np.cumsum(gaps).tolist()
+    content = aedat([(2, time % (1 << 32)) for time in true])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("esl_lava.data.events.aedat.CHUNK", chunk)
+        assert [time for time, *_ in read(content)] == true
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "some.aedat is no AEDAT 2.0 file: it does not begin with #!AER-DAT2.0"),
+        (b"#!AER-DAT3.1\r\n", "is no AEDAT 2.0 file"),
+        (HEADER[:-9], "some.aedat is damaged: it ends inside its header"),
+        (aedat([(0, 1)])[:-3], "some.aedat is damaged: 5 bytes follow its header, and an event"),
+        (aedat([(0, 1), (1 << 16, 2)]), "event 2 has the address 0x10000, and a DVS128's have 16"),
+        (aedat([(0, 9), (0, 4)]), "event 2 is 5 microseconds before the one in front of it"),
+        (
+            HEADER.replace(b"DVS128", b"DAVIS240C"),
+            "is of the camera 'ch.unizh.ini.jaer.chip.retina.DAVIS240C', not of a DVS128",
+        ),
+        (HEADER + b"#" + b"x" * (1 << 20), "has a header of more than 1048576 bytes"),
+    ],
+)
+def test_what_is_damaged_or_foreign_is_refused(content: bytes, said: str) -> None:
+    with pytest.raises(FileError) as caught:
+        read(content)
+    assert said in str(caught.value)
+
+
+def test_a_recording_without_events_is_refused() -> None:
+    with pytest.raises(DataError, match=r"some\.aedat holds no event"):
+        survey(open_aedat(EventFile.of_bytes("some.aedat", HEADER)))
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="is no regular file"):
+        EventFile.of_path(tmp_path)
+    with pytest.raises(FileError, match="cannot be read: No such file"):
+        open_aedat(EventFile.of_path(tmp_path / "none.aedat"))
+
+
+REAL = {
+    "Caixa": (201_523, 18_491_949),
+    "Caneca": (351_217, 20_540_076),
+    "Celular": (307_531, 17_164_914),
+    "Estilete": (314_257, 18_378_445),
+    "Lapiseira": (126_164, 18_507_653),
+    "Mouse": (293_096, 18_425_300),
+    "Tesoura": (143_655, 18_762_697),
+}
+"""Name -> events, and microseconds from the first to the last."""
+
+
+@needs("dvs128_objects")
+@pytest.mark.parametrize("name", REAL)
+def test_real_recordings(name: str) -> None:
+    path = path_of("dvs128_objects") / f"{name}.aedat"
+    found = survey(open_aedat(EventFile.of_path(path)))
+    assert (found.events, found.last - found.first) == REAL[name]
+    assert found.events == found.by_pixel.sum()
+
+
+@needs("dvs128_objects")
+def test_a_real_recording_that_is_cut_off_is_refused() -> None:
+    content = (path_of("dvs128_objects") / "Mouse.aedat").read_bytes()
+    sizes = np.random.default_rng(1).integers(0, len(content), 40)
+    for size in sizes[(len(content) - sizes) % 8 > 0].tolist():
+        with pytest.raises(FileError) as caught:
+            survey(open_aedat(EventFile.of_bytes("Mouse.aedat", content[:size])))
+        assert str(caught.value).count("Mouse.aedat") == 1
+        assert "\n" not in str(caught.value)
+
+
+@needs("dvs128_objects")
+def test_a_real_recording_that_is_cut_behind_an_event_is_a_shorter_one() -> None:
+    """Nothing in the format could tell."""
+    content = (path_of("dvs128_objects") / "Mouse.aedat").read_bytes()
+    for missing in (1, 1000, 293_095):
+        file = EventFile.of_bytes("Mouse.aedat", content[: len(content) - 8 * missing])
+        assert survey(open_aedat(file)).events == 293_096 - missing
