@@ -15,7 +15,7 @@ import tomli_w
 from pydantic import Field, model_validator
 
 from esl_lava import tomlfile
-from esl_lava.data.config import Data, Encoding
+from esl_lava.data.config import EVENT_SETS, Data, Encoding
 from esl_lava.errors import ConfigError
 from esl_lava.models.config import NETWORKS, Model, MultiSpike, as_layers
 from esl_lava.sparsity.config import Sparsity
@@ -55,6 +55,12 @@ class Experiment(TomlTable):
 
     @model_validator(mode="after")
     def _kinds_fit(self) -> Experiment:
+        recorded, framed = self.data.name in EVENT_SETS, self.encoding.kind == "frames"
+        if recorded != framed:
+            raise ValueError(
+                f"encoding.kind {self.encoding.kind!r}: data.name {self.data.name!r} holds "
+                + ("recordings, which need 'frames'" if recorded else "images, and has no 'frames'")
+            )
         self.model.check_beside(self.encoding, self.training)
         return self
 
@@ -207,6 +213,10 @@ def _nearest(key: str, table: type[TomlTable]) -> str:
     if key in known:
         return f": model.kind {table.model_fields['kind'].default!r} does not have it"
     known += sorted({name.partition(".")[0] for name in known})
-    by_last = {name.rpartition(".")[2]: name for name in known}
-    near = difflib.get_close_matches(key.rpartition(".")[2], by_last, n=1)
-    return f"; did you mean {by_last[near[0]]}?" if near else ""
+    place, _, last = key.rpartition(".")
+    beside = [name for name in known if name.rpartition(".")[0] == place]
+    for names in (beside, known):  # what is in the same table is meant sooner
+        by_last = {name.rpartition(".")[2]: name for name in names}
+        if near := difflib.get_close_matches(last, by_last, n=1):
+            return f"; did you mean {by_last[near[0]]}?"
+    return ""

@@ -102,12 +102,16 @@ def test_toml_and_back(experiment):
     assert override(experiment, {}) == experiment
 
 
+FRAMES = LEAST + "[data]\nname = 'nmnist'\n[encoding]\nkind = 'frames'\n"
+OF_SOME_ENCODINGS = tuple(f"encoding.{name}" for name in ("bits", "split", "crop", "side"))
+
+
 def test_defaults_are_written_out():
     text = to_toml(from_toml(LEAST))
     for key in documented("multi_spike"):
         last = key.rpartition(".")[2]
         # LEAST gives a density, and does not code directly.
-        absent = key in ("sparsity.eps", "sparsity.densities", "encoding.bits")
+        absent = key in ("sparsity.eps", "sparsity.densities", *OF_SOME_ENCODINGS)
         assert (f"\n{last} = " in f"\n{text}") != absent, key
 
 
@@ -145,7 +149,8 @@ def test_documented_defaults_are_the_defaults(text):
         table, _, last = key.rpartition(".")
         value = (tree[table] if table else tree)[last]
         if default == "":
-            assert key.startswith("sparsity.") or key in ("model.current_decay", "encoding.bits")
+            others = ("model.current_decay", *OF_SOME_ENCODINGS)
+            assert key.startswith("sparsity.") or key in others
         elif f"\n{last} = " not in text:
             assert default == str(list(value) if isinstance(value, tuple) else value), key
 
@@ -193,7 +198,15 @@ def test_unknown_keys_cannot_forge_output():
         (LEAST + "[encoding]\nkind = 'burst'", ["encoding.kind", "burst", "'latency'"]),
         (LEAST + "[encoding]\nkind = 'direct'\nbits = 1", ["encoding.bits", "1", "equal to 2"]),
         (LEAST + "[encoding]\nkind = 'direct'\nbits = 9", ["encoding.bits", "9", "equal to 8"]),
-        (LEAST + "[encoding]\nbits = 5", ["encoding.bits 5", "'rate'", "only 'direct' has bits"]),
+        (FRAMES + "crop = -1", ["encoding.crop", "-1", "greater than or equal to 0"]),
+        (FRAMES + "side = 0", ["encoding.side", "0", "greater than or equal to 1"]),
+        (LEAST + "[encoding]\nside = 4", ["encoding.side 4", "only encoding.kind 'frames'"]),
+        (LEAST + "[encoding]\nkind = 'frames'", ["'digits' holds images", "no 'frames'"]),
+        (LEAST + "[data]\nname = 'nmnist'", ["'rate'", "recordings, which need 'frames'"]),
+        (
+            LEAST + "[encoding]\nbits = 5",
+            ["encoding.bits 5", "'rate'", "only 'direct' and 'frames'"],
+        ),
         (LEAST + "[data]\nvalidation = 1", ["data.validation", "1", "less than 1"]),
         (LEAST + "[model]\nlayers = '0'", ["model.layers", "'0'", "1 to 1048576"]),
         (LEAST + "[model]\nlayers = '5-2097152'", ["model.layers", "2097152", "1048576"]),
@@ -565,6 +578,14 @@ def test_bits_come_and_go_with_direct_coding():
     assert override(few, {"encoding.steps": 2}).encoding.bits == 3
     assert override(few, {"encoding.kind": "direct"}).encoding.bits == 3
     assert override(few, {"encoding.kind": "rate"}).encoding == plain.encoding
+    framed = from_toml(FRAMES)
+    assert (framed.encoding.split, framed.encoding.crop) == ("time", 0)
+    assert (framed.encoding.side, framed.encoding.bits) == (None, None)
+    assert framed.encoding.input_range == (0, 1)
+    assert from_toml(to_toml(framed)) == framed
+    counted = override(framed, {"encoding.bits": 3, "encoding.split": "number"})
+    assert (counted.encoding.input_range, counted.encoding.split) == ((0, 7), "number")
+
     for both in ({"encoding.kind": "rate", "encoding.bits": 4}, {"encoding.bits": 4}):
         with pytest.raises(ConfigError, match=r"^encoding\.bits 4: encoding\.kind 'rate' makes"):
             override(plain, both)

@@ -210,23 +210,30 @@ def test_every_module_says_what_it_is_for() -> None:
 
 
 def test_config_names_what_the_tables_hold() -> None:
-    from esl_lava.data.config import Data, Encoding
-    from esl_lava.data.datasets import LOADERS
+    from esl_lava.data.catalogue import NAMES
+    from esl_lava.data.config import EVENT_SETS, Data, Encoding
     from esl_lava.data.encoders import ENCODERS
+    from esl_lava.data.events.frames import SPLITS
+    from esl_lava.data.events.sets import EVENT_LOADERS
     from esl_lava.sparsity.config import Sparsity
     from esl_lava.sparsity.density import DISTRIBUTIONS
     from esl_lava.sparsity.growth import GROW
     from esl_lava.sparsity.prune import PRUNE
 
     for section, field, table in (
-        (Data, "name", LOADERS),
-        (Encoding, "kind", (*ENCODERS, "direct")),
+        (Data, "name", NAMES),
+        (Encoding, "kind", (*ENCODERS, "direct", "frames")),
+        (Encoding, "split", SPLITS),
         (Sparsity, "distribution", DISTRIBUTIONS),
         (Sparsity, "prune", PRUNE),
         (Sparsity, "growth", GROW),
     ):
         literal = section.model_fields[field].annotation
-        assert get_args(literal) == tuple(table), field
+        names = get_args(literal)
+        if type(None) in names:
+            names = get_args(names[0])
+        assert names == tuple(table), field
+    assert tuple(EVENT_LOADERS) == EVENT_SETS
 
 
 # --- what is imported when: looked at from outside, in fresh interpreters ---------------

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from esl_lava.chip import SPIKE_RANGE
 from esl_lava.tomlfile import TomlTable
+
+EVENT_SETS = ("nmnist", "nmnist_subset")
+"""Data sets whose samples are recordings of an event camera: they become frames."""
 
 DIRECT_BITS = 5
 """Bits of a pixel in direct coding, where the configuration does not say it."""
@@ -16,9 +21,9 @@ DIRECT_BITS = 5
 class Data(TomlTable):
     """Where samples come from."""
 
-    name: Literal["digits", "mnist", "cifar10", "cifar10_subset", "cifar100"] = Field(
-        "digits", description="data set"
-    )
+    name: Literal[
+        "digits", "mnist", "cifar10", "cifar10_subset", "cifar100", "nmnist", "nmnist_subset"
+    ] = Field("digits", description="data set")
     validation: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
         0.1,
         description="share of the training split held back to choose the epoch that is kept; "
@@ -29,20 +34,37 @@ class Data(TomlTable):
 class Encoding(TomlTable):
     """How a sample becomes binary spikes, or graded input."""
 
-    kind: Literal["rate", "latency", "constant", "two_times", "direct"] = Field(
+    kind: Literal["rate", "latency", "constant", "two_times", "direct", "frames"] = Field(
         "rate",
         description="rate: integrate-and-fire on the pixel; latency: one spike, earlier the "
         "brighter; constant: pixels of at least half scale spike at every step; two_times: "
         "every pixel spikes once, of at least half scale at step 0, else at 2/3 of steps; "
-        "direct: the pixel itself at every step, as a signed integer of encoding.bits bits",
+        "direct: the pixel itself at every step, as a signed integer of encoding.bits bits; "
+        "frames: the events of each of T portions of a recording, by polarity and pixel",
     )
     steps: Annotated[int, Field(ge=1, le=4096)] = Field(
         8, description="T, the number of steps a sample is presented"
     )
     bits: Annotated[int, Field(ge=2, le=8)] | None = Field(
         None,
-        description=f"of direct coding alone, {DIRECT_BITS} where nothing is said: a pixel becomes "
-        "(pixel >> (8 - bits)) - 2^(bits - 1), for 5 bits -16..15",
+        description=f"of direct coding, {DIRECT_BITS} where nothing is said: a pixel becomes "
+        "(pixel >> (8 - bits)) - 2^(bits - 1), for 5 bits -16..15; of frames: events are counted "
+        "up to 2^bits - 1, and where nothing is said frames are binary",
+    )
+    split: Literal["time", "number"] | None = Field(
+        None,
+        description="of frames alone, time where nothing is said: portions of a recording are of "
+        "one duration (time) or of one number of events (number)",
+    )
+    crop: Annotated[int, Field(ge=0, le=1024)] | None = Field(
+        None,
+        description="of frames alone: pixels left out along each border of the sensor, 0 where "
+        "nothing is said",
+    )
+    side: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None,
+        description="of frames alone: rows and columns of a frame, into which the sensor's pixels "
+        "are put together; all of them where nothing is said",
     )
 
     @property
@@ -50,22 +72,35 @@ class Encoding(TomlTable):
         """The least and the largest value that it gives a network's input at one step."""
         if self.bits is None:
             return SPIKE_RANGE
+        if self.kind == "frames":
+            return 0, (1 << self.bits) - 1
         half = 1 << (self.bits - 1)
         return -half, half - 1
 
     @model_validator(mode="before")
     @classmethod
-    def _bits_are_written_out(cls, values: object) -> object:
-        """What a run writes down says how many bits there were."""
-        if isinstance(values, dict) and values.get("kind") == "direct":
-            return {**values, "bits": DIRECT_BITS if (b := values.get("bits")) is None else b}
-        return values
+    def _defaults_are_written_out(cls, values: object) -> object:
+        """What a run writes down says what a kind took where nothing was said."""
+        if not isinstance(values, dict):
+            return values
+        defaults = _DEFAULTS.get(str(values.get("kind")), {})
+        return {**values, **{k: v for k, v in defaults.items() if values.get(k) is None}}
 
     @model_validator(mode="after")
-    def _bits_are_of_direct_coding(self) -> Encoding:
-        if self.kind != "direct" and self.bits is not None:
+    def _fields_are_of_their_kind(self) -> Encoding:
+        if self.kind not in ("direct", "frames") and self.bits is not None:
             raise ValueError(
                 f"encoding.bits {self.bits}: encoding.kind {self.kind!r} makes binary spikes, "
-                "only 'direct' has bits"
+                "only 'direct' and 'frames' have bits"
             )
+        for name in ("split", "crop", "side"):
+            value = getattr(self, name)
+            if self.kind != "frames" and value is not None:
+                raise ValueError(f"encoding.{name} {value!r}: only encoding.kind 'frames' has it")
         return self
+
+
+_DEFAULTS: Mapping[str, Mapping[str, object]] = MappingProxyType(
+    {"direct": {"bits": DIRECT_BITS}, "frames": {"split": "time", "crop": 0}}
+)
+"""Kind of encoding -> its fields' values where nothing is said."""

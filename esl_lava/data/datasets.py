@@ -7,7 +7,6 @@ from `$ESL_LAVA_DATA` alone. A split is the same on every machine.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import http.client
 import logging
@@ -262,11 +261,7 @@ def load(name: str, split: str) -> Images:
     "The MNIST database of handwritten digits".
     """
     if name not in LOADERS:
-        known = ", ".join(LOADERS)
-        if "." in name or os.sep in name:
-            raise DataError(f"{name}: a file's name, where a data set's is needed: {known}")
-        nearest = difflib.get_close_matches(name.lower(), LOADERS, n=1, cutoff=0)[0]
-        raise DataError(f"unknown data set {name!r}: there are {known}; nearest is {nearest!r}")
+        raise DataError(f"unknown data set of images {name!r}: there are {', '.join(LOADERS)}")
     if split not in SPLITS:
         raise DataError(f"unknown split {split!r} of {name}: there are {', '.join(SPLITS)}")
     return replace(LOADERS[name](split), split=split)

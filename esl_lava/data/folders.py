@@ -11,9 +11,15 @@ DATA_VARIABLE = "ESL_LAVA_DATA"
 
 def own_folder(name: str) -> Path | None:
     """The user's folder `$ESL_LAVA_DATA/name`; None where there is none."""
+    path = own_path(name)
+    return path if path is not None and path.is_dir() else None
+
+
+def own_path(name: str) -> Path | None:
+    """The user's file or folder `$ESL_LAVA_DATA/name`; None where there is none."""
     data = os.environ.get(DATA_VARIABLE)
-    folder = Path(data) / name if data else None
-    return folder if folder is not None and folder.is_dir() else None
+    path = Path(data) / name if data else None
+    return path if path is not None and path.exists() else None
 
 
 def cache_folder() -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from esl_lava.config import Experiment, override
-from esl_lava.data.datasets import load
+from esl_lava.data.catalogue import load
 from esl_lava.errors import ConfigError
 from esl_lava.sparsity.plan import count_connections
 from esl_lava.topology import widest
@@ -32,7 +32,7 @@ def small_dense(experiment: Experiment) -> Experiment:
     Raises:
         DataError: when the data set, whose shape decides, cannot be read.
     """
-    data = load(experiment.data.name, "train")
+    data = load(experiment.data.name, "train", experiment.encoding)
     model, shape = experiment.model, data.shape
     sparse = model.describe(shape, data.classes)
     budget = sum(count_connections(sparse, experiment.sparsity).values())

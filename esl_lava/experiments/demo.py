@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from esl_lava.data.datasets import load
+from esl_lava.data.catalogue import load
 from esl_lava.experiments.account import PROBES, account
 from esl_lava.experiments.evaluate import encoding_of, evaluate
 from esl_lava.experiments.export import export
@@ -36,7 +36,7 @@ def demo(
         samples: test samples verified on Lava.
     """
     experiment = load_preset("digits")
-    test = load(experiment.data.name, "test")
+    test = load(experiment.data.name, "test", experiment.encoding)
     test.take(samples)  # what cannot be is refused before the training
     create(directory)
     tell("1/4  training a sparse network from scratch on 8x8 handwritten digits")

@@ -14,9 +14,9 @@ import numpy as np
 
 from esl_lava.arrays import Array
 from esl_lava.config import from_mapping, from_toml, override
+from esl_lava.data.catalogue import load
 from esl_lava.data.config import Encoding
-from esl_lava.data.datasets import Images, load
-from esl_lava.data.samples import Samples
+from esl_lava.data.samples import Samples, TrainingSamples
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.experiments.activity import Meter
 from esl_lava.experiments.samedata import remark_others
@@ -94,17 +94,23 @@ def encoding_of(network: Network, kind: str | None = None, steps: int | None = N
 
 
 def load_samples(
-    network: Network, name: str, split: str, samples: int | None, most: int | None = None
-) -> Images:
+    network: Network,
+    name: str,
+    split: str,
+    samples: int | None,
+    most: int | None = None,
+    *,
+    encoding: Encoding | None = None,
+) -> TrainingSamples:
     """The first samples of a split, checked against the network's inputs.
 
-    Where they are not those that the training had under this name, the log says so. `number_of`
-    says how many they are.
+    Where they are not those that the training had under this name, the log says so. `encoding`
+    makes frames of recordings; `number_of` says how many samples they are.
 
     Raises:
         DataError: when they do not fit, or there are not so many.
     """
-    data = load(name, split)
+    data = load(name, split, encoding)
     features = math.prod(data.shape)
     if features != network.inputs:
         raise DataError(f"{name} has {features} features, the network {network.inputs} inputs")
@@ -151,7 +157,8 @@ def read_inputs(
         spikes = read_spikes(network, file, samples, labels=labels, layout=layout, most=most)
         return network, spikes, None
     encoding = encoding_of(network, encoder, steps)
-    return network, load_samples(network, data_name(network, data), "test", samples, most), encoding
+    name = data_name(network, data)
+    return network, load_samples(network, name, "test", samples, most, encoding=encoding), encoding
 
 
 def evaluate(

@@ -11,7 +11,7 @@ from typing import ClassVar
 from esl_lava import modelfile, netfile
 from esl_lava.chip import LOIHI1_REFRACTORY
 from esl_lava.config import from_toml, to_toml
-from esl_lava.data.datasets import load
+from esl_lava.data.catalogue import load
 from esl_lava.errors import DataError, FileError, LimitError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import refuse_overwrite
@@ -109,7 +109,7 @@ def _check_range(network: Network) -> None:
     name = experiment.data.name
     layers = ", ".join(unsure)
     try:
-        data = load(name, "train")
+        data = load(name, "train", experiment.encoding)
     except DataError as error:
         _logger.warning(
             "%s: some input could overflow u or v, and no data tell whether it happens: %s",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from esl_lava.config import Experiment
-from esl_lava.data.datasets import SHAPES
+from esl_lava.data.catalogue import shape_and_classes
 
 
 def check_layers(experiment: Experiment) -> None:
@@ -12,4 +12,4 @@ def check_layers(experiment: Experiment) -> None:
     Raises:
         ConfigError: as `topology.describe`.
     """
-    experiment.model.describe(*SHAPES[experiment.data.name])
+    experiment.model.describe(*shape_and_classes(experiment.data.name, experiment.encoding))

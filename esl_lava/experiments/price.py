@@ -162,11 +162,12 @@ def cost_of_training(model: Path, network: Network, counts: Counts) -> TrainingC
     Raises:
         FileError, DataError: when files are missing, damaged or of another network.
     """
-    from esl_lava.data.datasets import load, split_validation
+    from esl_lava.data.catalogue import load
+    from esl_lava.data.datasets import split_validation
     from esl_lava.models.stored import load_model
 
     saved, config = load_model(model)
-    data = load(config.data.name, "train")
+    data = load(config.data.name, "train", config.encoding)
     kept, _ = split_validation(data, config.data.validation, config.seed)
     updates = read_updates(RunDirectory(model.parent).updates)
     history = read_history(saved.history)

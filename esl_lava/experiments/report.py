@@ -216,7 +216,7 @@ def find(run: RunDirectory, terms: ReportTerms, tell: Tell) -> Account:
         tell(f"{run.net}: was missing and is exported")
         export(run.model, run.net)
     network = netfile.read(run.net)
-    test = load_samples(network, experiment.data.name, "test", None)
+    test = load_samples(network, experiment.data.name, "test", None, encoding=experiment.encoding)
     if terms.samples is not None:
         test.take(terms.samples)  # what cannot be is refused before the work
     evaluation = evaluate(network, test, experiment.encoding, probes=PROBES)

@@ -21,7 +21,9 @@ from pydantic import TypeAdapter, ValidationError
 from esl_lava import modelfile
 from esl_lava.arrays import Array
 from esl_lava.config import Experiment, read_toml
-from esl_lava.data.datasets import SPLITS, Images, load
+from esl_lava.data.catalogue import load
+from esl_lava.data.datasets import SPLITS
+from esl_lava.data.samples import TrainingSamples
 from esl_lava.errors import ConfigError, FileError, UserError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.evaluate import Probes, encoding_of, evaluate
@@ -141,8 +143,9 @@ def sweep(
     return _rows([cell for cell in cells if cell.name in outcomes], outcomes), faults
 
 
-def _splits(cell: Cell) -> dict[str, Images]:
-    return {split: load(cell.experiment.data.name, split) for split in SPLITS}
+def _splits(cell: Cell) -> dict[str, TrainingSamples]:
+    name, encoding = cell.experiment.data.name, cell.experiment.encoding
+    return {split: load(name, split, encoding) for split in SPLITS}
 
 
 def _attempt(cell: Cell, directory: Path) -> tuple[str, Outcome | str]:

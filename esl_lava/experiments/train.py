@@ -11,7 +11,8 @@ from typing import ClassVar
 
 from esl_lava import modelfile
 from esl_lava.config import Experiment, to_toml
-from esl_lava.data.datasets import Images, load
+from esl_lava.data.catalogue import load
+from esl_lava.data.samples import TrainingSamples
 from esl_lava.errors import DataError, FileError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import RunDirectory, create
@@ -71,7 +72,7 @@ def train(
         UserError: as `Trainer`.
     """
     with ranks.together():
-        data, test = _splits(experiment.data.name)
+        data, test = _splits(experiment)
         digests = samedata.digests({"train": data, "test": test})
     trainer = Trainer(experiment, data)
     run = RunDirectory(directory)
@@ -95,20 +96,21 @@ def resume(directory: Path, show: Callable[[TrainingProgress], None]) -> Trained
         if os.path.exists(run.model):  # unlike Path.exists, false for an impossible name
             raise FileError(f"{run.model}: exists, so this training is finished")
         checkpoint, experiment = load_model(run.checkpoint)
-        data, test = _splits(experiment.data.name)
+        data, test = _splits(experiment)
         found = samedata.digests({"train": data, "test": test})
         samedata.refuse_others(run.checkpoint, checkpoint.data, found)
     # What nobody recorded at the start stays unknown.
     return _finish(Trainer(experiment, data, checkpoint), run, test, checkpoint.data, show)
 
 
-def _splits(name: str) -> tuple[Images, Images]:
+def _splits(experiment: Experiment) -> tuple[TrainingSamples, TrainingSamples]:
     """Train and test split, both read before hours are spent on the first.
 
     Raises:
         DataError: when they cannot be read, or are not of one shape.
     """
-    train_split, test = load(name, "train"), load(name, "test")
+    name, encoding = experiment.data.name, experiment.encoding
+    train_split, test = load(name, "train", encoding), load(name, "test", encoding)
     if train_split.shape != test.shape:
         raise DataError(
             f"{name}: training samples of shape {train_split.shape}, "
@@ -129,7 +131,7 @@ def _connections(experiment: Experiment, model: SavedModel) -> int:
 def _finish(
     trainer: Trainer,
     run: RunDirectory,
-    test: Images,
+    test: TrainingSamples,
     digests: Mapping[str, str],
     show: Callable[[TrainingProgress], None],
 ) -> Trained:

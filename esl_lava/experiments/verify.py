@@ -91,7 +91,9 @@ def verify(
     # Samples are presented as the model says; a file that says otherwise has been named.
     network = replace(network, steps=experiment.encoding.steps, input_range=exported.input_range)
     name = experiment.data.name if dataset is None else dataset
-    data = load_samples(network, name, "test", samples, VERIFIED_SAMPLES)
+    data = load_samples(
+        network, name, "test", samples, VERIFIED_SAMPLES, encoding=experiment.encoding
+    )
     spikes = np.ascontiguousarray(data.spikes(experiment.encoding))
     found: dict[str, Layers] = {}
     not_run = {}

@@ -1,0 +1,136 @@
+"""Frames of labelled recordings as samples that a network can be trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from esl_lava.arrays import Array, Bytes, Ints
+from esl_lava.data.config import Encoding
+from esl_lava.data.samples import Chosen, digest
+from esl_lava.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class EventFrames:
+    """A data set of recordings, each as T frames.
+
+    Attributes:
+        name: what accuracies on it are labelled.
+        frames: (samples, T, 2, rows, columns) uint8, OFF events first; it may lie in a file.
+        labels: (samples,) int64, 0..classes-1.
+        classes: number of classes.
+        encoding: how the frames were made.
+        split: "train" or "test", of which they are.
+
+    Raises:
+        DataError: when the arrays are not of these types, shapes and ranges.
+    """
+
+    name: str
+    frames: Bytes
+    labels: Ints
+    classes: int
+    encoding: Encoding
+    split: str | None = None
+
+    def __post_init__(self) -> None:
+        shape, steps = self.frames.shape, self.encoding.steps
+        if self.frames.dtype != np.uint8 or len(shape) != 5 or shape[1] != steps:
+            raise DataError(
+                f"frames of {self.name} need type uint8 and shape (samples, {steps}, 2, rows, "
+                f"columns), not {self.frames.dtype} and {shape}"
+            )
+        if self.labels.shape != shape[:1]:
+            raise DataError(
+                f"{self.name} has {shape[0]} recordings but labels of shape {self.labels.shape}"
+            )
+        outside = self.labels[(self.labels < 0) | (self.labels >= self.classes)]
+        if outside.size:
+            raise DataError(f"label {outside[0]} of {self.name} is not in 0..{self.classes - 1}")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of frames, labels and their shapes, hexadecimal."""
+        return digest(self.shape, self.frames, self.labels.astype("<i8", copy=False))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(polarities, rows, columns)."""
+        polarities, rows, columns = self.frames.shape[2:]
+        return polarities, rows, columns
+
+    @property
+    def steps(self) -> None:
+        """The encoding says how many frames there are."""
+
+    def take(self, n: int) -> EventFrames:
+        """The first `n` samples, sharing memory with these; see `Samples`."""
+        if not 1 <= n <= len(self):
+            raise DataError(
+                f"cannot take {n} samples of {self.name}: 1 to {len(self)} can be taken"
+            )
+        return self.choose(slice(n))
+
+    def choose(self, chosen: Chosen) -> EventFrames:
+        """Some of them; those of a slice share memory with these."""
+        return replace(self, frames=self.frames[chosen], labels=self.labels[chosen])
+
+    def spikes(self, encoding: Encoding | None) -> Array:
+        """(samples, T, inputs) uint8, as they were made.
+
+        Raises:
+            DataError: of another encoding, which would need the recordings.
+        """
+        self._refuse_other(encoding)
+        return self.frames.reshape(*self.frames.shape[:2], -1)
+
+    def first_steps(self, encoding: Encoding) -> Ints:
+        """(samples, inputs) the first frame in which an input is not 0; T where there is none."""
+        there = self.spikes(encoding) > 0
+        return np.where(there.any(axis=1), there.argmax(axis=1), self.encoding.steps)
+
+    def shifted(self, pixels: int, generator: np.random.Generator) -> EventFrames:
+        """All frames of a recording moved by whole numbers of pixels, as `Images.shifted` does.
+
+        Args:
+            pixels: largest distance, vertically and horizontally; 0 moves nothing.
+            generator: gives (samples, 2) integers.
+        """
+        _, rows, columns = self.shape
+        around = (pixels, pixels)
+        framed = np.pad(self.frames, ((0, 0), (0, 0), (0, 0), around, around))
+        moved = np.empty_like(self.frames)
+        for one, whole, (top, left) in zip(
+            moved, framed, generator.integers(0, 2 * pixels + 1, (len(self), 2)).tolist()
+        ):
+            one[:] = whole[..., top : top + rows, left : left + columns]
+        return replace(self, frames=moved)
+
+    def flipped(self, generator: np.random.Generator) -> EventFrames:
+        """Every recording as it is or, with a chance of one half, mirrored left to right.
+
+        Args:
+            generator: gives (samples,) integers, 1 for a mirror image.
+        """
+        turned = generator.integers(0, 2, len(self)).astype(bool)
+        turned = turned[:, None, None, None, None]
+        return replace(self, frames=np.where(turned, self.frames[..., ::-1], self.frames))
+
+    def picture(self, index: int) -> Bytes:
+        """(rows, columns) uint8: 128 where nothing happened, brighter for ON, darker for OFF."""
+        off, on = self.frames[index].astype(np.int64).sum(axis=0)
+        balance = on - off
+        most = max(1, int(np.abs(balance).max()))
+        return (128 + balance * 127 // most).astype(np.uint8)
+
+    def _refuse_other(self, encoding: Encoding | None) -> None:
+        if encoding != self.encoding:
+            raise DataError(
+                f"{self.name}: these frames were made by another encoding than the one asked for"
+            )
