@@ -1,0 +1,166 @@
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from esl_lava.data.catalogue import load
+from esl_lava.data.config import Encoding
+from esl_lava.data.events import prepare, sets
+from esl_lava.errors import DataError, FileError
+from tests.data.events.files import atis
+from tests.given import needs
+
+ENCODING = Encoding(kind="frames", steps=2, crop=1, bits=8)
+Member = tuple[str, bytes]
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESL_LAVA_DATA", str(tmp_path))
+    monkeypatch.setattr(prepare, "cache_folder", lambda: tmp_path / "cache")
+
+
+def recording(row: int) -> bytes:
+    """An event in each of two frames, in one row."""
+    return atis([(0, row, 5, 1), (100, row, 6, 0)])
+
+
+def archive(folder: Path, members: list[Member]) -> None:
+    with tarfile.open(folder / sets.SUBSET, "w:gz") as file:
+        for name, content in members:
+            info = tarfile.TarInfo(f"nmnist_small/{name}")
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+
+
+SUBSET: list[Member] = [
+    ("train1K.txt", b"#sample #class\n1\t5\n2\t0\n3\t9\n\n"),
+    ("test100.txt", b"#sample #class\r\n60001\t7\r\n"),
+    ("3.bs2", recording(3)),
+    ("1.bs2", recording(1)),
+    ("60001.bs2", recording(9)),
+    ("2.bs2", recording(2)),
+]
+
+
+def test_the_subset_is_in_the_order_of_its_list(tmp_path: Path) -> None:
+    archive(tmp_path, SUBSET)
+    data = load("nmnist_subset", "train", ENCODING)
+    assert data.labels.tolist() == [5, 0, 9]
+    assert (data.name, data.split, data.shape) == ("nmnist_subset", "train", (2, 32, 32))
+    spikes = data.spikes(ENCODING).reshape(3, 2, 2, 32, 32)
+    for index in range(3):  # a row less, as one is left out
+        assert np.argwhere(spikes[index]).tolist() == [[0, 1, index, 4], [1, 0, index, 5]]
+    assert load("nmnist_subset", "test", ENCODING).labels.tolist() == [7]
+
+
+def folders(root: Path, digits: range = range(10)) -> None:
+    for split, each in (("Train", 2), ("Test", 1)):
+        for digit in digits:
+            folder = root / "nmnist" / split / str(digit)
+            folder.mkdir(parents=True)
+            for number in range(each):
+                (folder / f"{number:05}.bin").write_bytes(recording(digit + 1))
+
+
+def test_the_whole_set_is_mixed_in_a_fixed_order(tmp_path: Path) -> None:
+    folders(tmp_path)
+    data = load("nmnist", "train", ENCODING)
+    assert len(data) == 20
+    assert sorted(data.labels.tolist()) == [digit for digit in range(10) for _ in range(2)]
+    assert data.labels.tolist() != sorted(data.labels.tolist())
+    rows = np.argwhere(data.spikes(ENCODING).reshape(20, 2, 2, 32, 32)[:, 0, 1])[:, 1]
+    assert rows.tolist() == data.labels.tolist()
+    assert load("nmnist", "train", ENCODING).labels.tolist() == data.labels.tolist()
+    assert len(load("nmnist", "test", ENCODING)) == 10
+
+
+def kept(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "cache" / "frames").iterdir())
+
+
+def test_frames_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders(tmp_path)
+    first = load("nmnist", "train", ENCODING)
+    (file,) = kept(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "make_frames", None)
+        again = load("nmnist", "train", ENCODING)
+    assert again.digest == first.digest
+    load("nmnist", "train", Encoding(kind="frames", steps=1))
+    assert len(kept(tmp_path)) == 2
+    # A recording that is another one now, and a file of the cache that is damaged.
+    (tmp_path / "nmnist" / "Train" / "0" / "00000.bin").write_bytes(recording(20))
+    changed = tmp_path / "nmnist" / "Train" / "1" / "00000.bin"
+    changed.write_bytes(atis([(0, 8, 8, 1), (5, 8, 8, 1), (9, 8, 8, 1)]))
+    assert load("nmnist", "train", ENCODING).digest != first.digest
+    assert len(kept(tmp_path)) == 3
+    file.write_bytes(file.read_bytes()[:200])
+    assert load("nmnist", "train", ENCODING).labels.tolist() == first.labels.tolist()
+
+
+def test_without_a_cache_frames_are_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders(tmp_path)
+    with_cache = load("nmnist", "test", ENCODING).digest
+    blocked = tmp_path / "file"
+    blocked.write_bytes(b"")
+    monkeypatch.setattr(prepare, "cache_folder", lambda: blocked)
+    assert load("nmnist", "test", ENCODING).digest == with_cache
+    assert "frames are not kept" in caplog.text
+
+
+def test_nothing_is_kept_of_a_set_with_a_damaged_recording(tmp_path: Path) -> None:
+    folders(tmp_path)
+    damaged = tmp_path / "nmnist" / "Test" / "3" / "00000.bin"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.raises(FileError, match=r"00000\.bin is damaged: it has 9 bytes"):
+        load("nmnist", "test", ENCODING)
+    assert kept(tmp_path) == []
+
+
+def faults() -> Iterator[tuple[list[Member], str]]:
+    yield SUBSET[1:], "lacks the file train1K.txt"
+    yield SUBSET[:-1], "lacks the file 2.bs2"
+    yield [*SUBSET, ("notes.md", b"")], "its member 'nmnist_small/notes.md' is not of this data set"
+    yield [("train1K.txt", b"#\n1 x\n"), *SUBSET[1:]], "needs lines of a number and a digit, not '1"
+    yield [("train1K.txt", b"#\n"), *SUBSET[1:]], "needs lines of a number and a digit, not ''"
+
+
+@pytest.mark.parametrize(("members", "said"), list(faults()))
+def test_an_archive_of_something_else_is_refused(
+    tmp_path: Path, members: list[Member], said: str
+) -> None:
+    archive(tmp_path, members)
+    with pytest.raises(FileError) as caught:
+        load("nmnist_subset", "train", ENCODING)
+    assert said in str(caught.value)
+
+
+def test_what_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"nmnist_subset needs nmnist_small\.tar\.gz in the folder"):
+        load("nmnist_subset", "test", ENCODING)
+    with pytest.raises(DataError, match="data set nmnist needs Test/0 to Test/9 with"):
+        load("nmnist", "test", ENCODING)
+    folders(tmp_path, range(4))
+    with pytest.raises(DataError, match=r"holds no \.bin file"):
+        load("nmnist", "test", ENCODING)
+    monkeypatch.delenv("ESL_LAVA_DATA")
+    with pytest.raises(DataError, match="data set nmnist needs"):
+        load("nmnist", "train", ENCODING)
+
+
+@needs("nmnist_small.tar.gz")
+def test_the_real_subset(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.given import path_of
+
+    monkeypatch.setenv("ESL_LAVA_DATA", str(path_of("")))
+    encoding = Encoding(kind="frames", steps=3, crop=1, side=16)
+    data = load("nmnist_subset", "test", encoding)
+    assert len(data) == 100
+    assert np.bincount(data.labels).min() > 3
+    assert 0.05 < data.spikes(encoding).mean() < 0.6
