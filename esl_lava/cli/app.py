@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import typer
 
-from esl_lava.cli import commands, sweeps
+from esl_lava.cli import commands, recordings, sweeps
 from esl_lava.cli.output import INTERRUPTED, complain
 from esl_lava.errors import UserError
 from esl_lava.interrupts import heeded
@@ -42,6 +42,7 @@ app.command()(commands.energy)
 app.command()(commands.devices)
 app.command("map")(commands.map_to_chip)
 app.command()(commands.report)
+app.command()(recordings.events)
 app.command()(sweeps.baselines)
 app.add_typer(reproduce, name="reproduce")
 

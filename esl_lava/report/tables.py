@@ -18,6 +18,7 @@ from esl_lava.results.account import Account
 from esl_lava.results.evaluation import NetworkRun
 from esl_lava.results.mapped import Flow
 from esl_lava.results.price import PARTS, Disagreement, Price, stated
+from esl_lava.results.recording import HOT, Recorded
 from esl_lava.results.sweep import SweepRow
 from esl_lava.results.verification import LayerTimes, Verification
 
@@ -506,3 +507,25 @@ def _hundredths(share: float | None) -> str:
 
 def _setting(value: str | float) -> str:
     return value if isinstance(value, str) else f"{value:g}"
+
+
+def recorded(found: Recorded, name: str) -> RenderableType:
+    """What a recording holds."""
+    contents = found.contents
+    rows, columns = found.sensor
+    steps, _, high, wide = found.shape
+    described = [
+        ("events", f"{contents.events:,}"),
+        ("seconds", f"{contents.seconds:.6f}"),
+        ("events a second", "-" if contents.rate is None else f"{contents.rate:,.0f}"),
+        ("ON events", percent(contents.on_share)),
+        ("sensor", f"{rows} x {columns}"),
+        ("pixels with an event", f"{found.active_pixels:,}"),
+        (f"hot pixels (from {HOT} times their mean)", f"{found.hot_pixels:,}"),
+    ]
+    described += [
+        (f"  row {row}, column {column}", f"{count:,} events")
+        for row, column, count in found.hottest
+    ]
+    described.append(("frames", f"{steps} of {high} x {wide}"))
+    return facts(described, name)

@@ -676,7 +676,7 @@ def test_without_a_command_there_is_help_but_no_success(program: Command) -> Non
     assert (done.code, done.out) == (2, "")
     for command in (
         *("demo", "train", "export", "run", "verify", "energy", "devices", "map", "report"),
-        "reproduce",
+        *("events", "reproduce"),
     ):
         assert f"\n  {command} " in done.err
 
