@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from esl_lava.chip import SPIKE_RANGE
 from esl_lava.tomlfile import TomlTable
 
-EVENT_SETS = ("nmnist", "nmnist_subset")
+EVENT_SETS = ("nmnist", "nmnist_subset", "moving_digits")
 """Data sets whose samples are recordings of an event camera: they become frames."""
 
 DIRECT_BITS = 5
@@ -22,7 +22,14 @@ class Data(TomlTable):
     """Where samples come from."""
 
     name: Literal[
-        "digits", "mnist", "cifar10", "cifar10_subset", "cifar100", "nmnist", "nmnist_subset"
+        "digits",
+        "mnist",
+        "cifar10",
+        "cifar10_subset",
+        "cifar100",
+        "nmnist",
+        "nmnist_subset",
+        "moving_digits",
     ] = Field("digits", description="data set")
     validation: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
         0.1,

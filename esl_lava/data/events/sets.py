@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
+from esl_lava.arrays import Bytes
+from esl_lava.data import datasets
 from esl_lava.data.archives import read_members
 from esl_lava.data.config import Encoding
 from esl_lava.data.events import atis
+from esl_lava.data.events.camera import record, saccades
 from esl_lava.data.events.frames import Framing
 from esl_lava.data.events.prepare import prepare
 from esl_lava.data.events.recording import EventFile, EventRecording
@@ -154,10 +158,57 @@ def _recordings(
         yield atis.open_atis(EventFile.of_bytes(f"{path}: {name}", content[name]))
 
 
+def _moving_digits(split: str, encoding: Encoding) -> EventFrames:
+    digits = datasets.load("digits", split)
+    frames = prepare(
+        "moving_digits",
+        (split, *MOVING),
+        len(digits),
+        lambda: (_moved(image, split, place) for place, image in enumerate(digits.images)),
+        framing_of(encoding),
+    )
+    return EventFrames("moving_digits", frames, digits.labels, DIGITS, encoding)
+
+
+def _moved(image: Bytes, split: str, place: int) -> EventRecording:
+    """An image of `digits`, twice as large, that moves along three lines in front of a camera."""
+    generator = np.random.default_rng((datasets.SPLITS.index(split), place))
+    large = np.pad(image.reshape(8, 8).repeat(2, axis=0).repeat(2, axis=1), MOVING.reach + 1)
+    events = record(
+        large,
+        saccades(MOVING.reach, generator),
+        MOVING.interval,
+        threshold=MOVING.threshold,
+        noise=MOVING.noise,
+        generator=generator,
+    )
+    rows, columns = large.shape
+    return EventRecording(f"moving_digits {split} {place}", rows, columns, lambda: iter([events]))
+
+
+class Moving(NamedTuple):
+    """How `moving_digits` moves.
+
+    Attributes:
+        reach: pixels of a move along an axis.
+        interval: microseconds for 1/16 of a move.
+        threshold: of the logarithm of the brightness.
+        noise: events per pixel and second by chance.
+    """
+
+    reach: int = 3
+    interval: int = 2_000
+    threshold: float = 0.3
+    noise: float = 2.0
+
+
+MOVING = Moving()
+
 EVENT_LOADERS: Mapping[str, EventSet] = MappingProxyType(
     {
         "nmnist": EventSet(atis.SIDE, atis.SIDE, DIGITS, _nmnist),
         "nmnist_subset": EventSet(atis.SIDE, atis.SIDE, DIGITS, _nmnist_subset),
+        "moving_digits": EventSet(24, 24, DIGITS, _moving_digits),
     }
 )
 """The data sets by name."""

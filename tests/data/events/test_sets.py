@@ -1,3 +1,4 @@
+import hashlib
 import io
 import tarfile
 from collections.abc import Iterator
@@ -6,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from esl_lava.data import datasets
 from esl_lava.data.catalogue import load
 from esl_lava.data.config import Encoding
 from esl_lava.data.events import prepare, sets
@@ -164,3 +166,17 @@ def test_the_real_subset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(data) == 100
     assert np.bincount(data.labels).min() > 3
     assert 0.05 < data.spikes(encoding).mean() < 0.6
+
+
+def test_digits_move_in_front_of_a_model_of_a_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No recordings are needed, and a seed makes the same events everywhere."""
+    monkeypatch.delenv("ESL_LAVA_DATA")
+    encoding = Encoding(kind="frames", steps=3, bits=8)
+    digits = datasets.load("digits", "test").take(6)
+    monkeypatch.setattr(datasets, "load", lambda name, split: digits)
+    data = load("moving_digits", "test", encoding)
+    assert data.labels.tolist() == digits.labels.tolist()
+    assert data.shape == (2, 24, 24)
+    counts = data.spikes(encoding).reshape(6, 3, 2, 24, 24).sum(axis=(1, 2))
+    assert counts.sum(axis=(1, 2)).min() > 1_000
+    assert hashlib.sha256(counts.astype("<i8").tobytes()).hexdigest().startswith("3870c1cc4c72e714")
