@@ -19,40 +19,49 @@ class EventFrames:
 
     Attributes:
         name: what accuracies on it are labelled.
-        frames: (samples, T, 2, rows, columns) uint8, OFF events first; it may lie in a file.
+        kept: (recordings, T, 2, rows, columns) uint8, OFF events first; it may lie in a file,
+            and is read where it is needed.
         labels: (samples,) int64, 0..classes-1.
         classes: number of classes.
         encoding: how the frames were made.
         split: "train" or "test", of which they are.
+        places: (samples,) which of the recordings are the samples; None: all, in order.
 
     Raises:
         DataError: when the arrays are not of these types, shapes and ranges.
     """
 
     name: str
-    frames: Bytes
+    kept: Bytes
     labels: Ints
     classes: int
     encoding: Encoding
     split: str | None = None
+    places: Ints | None = None
 
     def __post_init__(self) -> None:
-        shape, steps = self.frames.shape, self.encoding.steps
-        if self.frames.dtype != np.uint8 or len(shape) != 5 or shape[1] != steps:
+        shape, steps = self.kept.shape, self.encoding.steps
+        if self.kept.dtype != np.uint8 or len(shape) != 5 or shape[1] != steps:
             raise DataError(
                 f"frames of {self.name} need type uint8 and shape (samples, {steps}, 2, rows, "
-                f"columns), not {self.frames.dtype} and {shape}"
+                f"columns), not {self.kept.dtype} and {shape}"
             )
-        if self.labels.shape != shape[:1]:
+        samples = len(self.kept) if self.places is None else len(self.places)
+        if self.labels.shape != (samples,):
             raise DataError(
-                f"{self.name} has {shape[0]} recordings but labels of shape {self.labels.shape}"
+                f"{self.name} has {samples} recordings but labels of shape {self.labels.shape}"
             )
         outside = self.labels[(self.labels < 0) | (self.labels >= self.classes)]
         if outside.size:
             raise DataError(f"label {outside[0]} of {self.name} is not in 0..{self.classes - 1}")
 
     def __len__(self) -> int:
-        return len(self.frames)
+        return len(self.labels)
+
+    @property
+    def frames(self) -> Bytes:
+        """(samples, T, 2, rows, columns) uint8, OFF events first."""
+        return self.kept if self.places is None else self.kept[self.places]
 
     @cached_property
     def digest(self) -> str:
@@ -62,7 +71,7 @@ class EventFrames:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(polarities, rows, columns)."""
-        polarities, rows, columns = self.frames.shape[2:]
+        polarities, rows, columns = self.kept.shape[2:]
         return polarities, rows, columns
 
     @property
@@ -78,8 +87,9 @@ class EventFrames:
         return self.choose(slice(n))
 
     def choose(self, chosen: Chosen) -> EventFrames:
-        """Some of them; those of a slice share memory with these."""
-        return replace(self, frames=self.frames[chosen], labels=self.labels[chosen])
+        """Some of them, of which no frame is read yet."""
+        places = np.arange(len(self)) if self.places is None else self.places
+        return replace(self, labels=self.labels[chosen], places=places[chosen])
 
     def spikes(self, encoding: Encoding | None) -> Array:
         """(samples, T, inputs) uint8, as they were made.
@@ -88,7 +98,7 @@ class EventFrames:
             DataError: of another encoding, which would need the recordings.
         """
         self._refuse_other(encoding)
-        return self.frames.reshape(*self.frames.shape[:2], -1)
+        return self.frames.reshape(len(self), self.encoding.steps, -1)
 
     def first_steps(self, encoding: Encoding) -> Ints:
         """(samples, inputs) the first frame in which an input is not 0; T where there is none."""
@@ -105,12 +115,12 @@ class EventFrames:
         _, rows, columns = self.shape
         around = (pixels, pixels)
         framed = np.pad(self.frames, ((0, 0), (0, 0), (0, 0), around, around))
-        moved = np.empty_like(self.frames)
+        moved = np.empty((len(self), *self.kept.shape[1:]), np.uint8)
         for one, whole, (top, left) in zip(
             moved, framed, generator.integers(0, 2 * pixels + 1, (len(self), 2)).tolist()
         ):
             one[:] = whole[..., top : top + rows, left : left + columns]
-        return replace(self, frames=moved)
+        return replace(self, kept=moved, places=None)
 
     def flipped(self, generator: np.random.Generator) -> EventFrames:
         """Every recording as it is or, with a chance of one half, mirrored left to right.
@@ -120,11 +130,13 @@ class EventFrames:
         """
         turned = generator.integers(0, 2, len(self)).astype(bool)
         turned = turned[:, None, None, None, None]
-        return replace(self, frames=np.where(turned, self.frames[..., ::-1], self.frames))
+        frames = self.frames
+        return replace(self, kept=np.where(turned, frames[..., ::-1], frames), places=None)
 
     def picture(self, index: int) -> Bytes:
         """(rows, columns) uint8: 128 where nothing happened, brighter for ON, darker for OFF."""
-        off, on = self.frames[index].astype(np.int64).sum(axis=0)
+        place = index if self.places is None else self.places[index]
+        off, on = self.kept[place].astype(np.int64).sum(axis=0)
         balance = on - off
         most = max(1, int(np.abs(balance).max()))
         return (128 + balance * 127 // most).astype(np.uint8)

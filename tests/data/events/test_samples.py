@@ -29,7 +29,11 @@ def test_spikes_are_the_frames() -> None:
 
 def test_some_of_them() -> None:
     data = some()
-    assert data.take(2).frames.base is not None
+    assert data.take(2).frames.tolist() == data.frames[:2].tolist()
+    assert data.choose(np.arange(4) > 1).take(1).labels.tolist() == [0]
+    assert data.choose(slice(1, None)).choose(np.array([2, 0])).labels.tolist() == [1, 1]
+    assert data.choose(slice(1, None)).picture(1).tolist() == data.picture(2).tolist()
+    assert data.choose(slice(0, 4)).digest == data.digest
     assert data.choose(np.array([3, 0])).labels.tolist() == [1, 0]
     assert data.choose(np.array([3, 0])).frames.tolist() == data.frames[[3, 0]].tolist()
     for number in (0, 5):
@@ -77,17 +81,33 @@ def test_a_picture_is_brighter_where_events_are_on() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"frames": np.zeros((2, 3, 2, 4), np.uint8)}, r"shape \(samples, 3, 2, rows, columns\)"),
-        ({"frames": np.zeros((2, 4, 2, 4, 4), np.uint8)}, r"shape \(samples, 3, 2"),
-        ({"frames": np.zeros((2, 3, 2, 4, 4), np.int8)}, "need type uint8"),
+        ({"kept": np.zeros((2, 3, 2, 4), np.uint8)}, r"shape \(samples, 3, 2, rows, columns\)"),
+        ({"kept": np.zeros((2, 4, 2, 4, 4), np.uint8)}, r"shape \(samples, 3, 2"),
+        ({"kept": np.zeros((2, 3, 2, 4, 4), np.int8)}, "need type uint8"),
         ({"labels": np.zeros(3, np.int64)}, r"2 recordings but labels of shape \(3,\)"),
         ({"labels": np.array([0, 2])}, r"label 2 of set is not in 0\.\.1"),
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, Any], said: str) -> None:
     given: dict[str, Any] = {
-        "frames": np.zeros((2, 3, 2, 4, 4), np.uint8),
+        "kept": np.zeros((2, 3, 2, 4, 4), np.uint8),
         "labels": np.zeros(2, np.int64),
     }
     with pytest.raises(DataError, match=said):
         EventFrames("set", classes=2, encoding=ENCODING, **(given | change))
+
+
+def test_no_frame_is_read_before_it_is_needed() -> None:
+    class Counting(np.ndarray):
+        read = 0
+
+        def __getitem__(self, key: Any) -> Any:
+            Counting.read += 1
+            return super().__getitem__(key)
+
+    kept = np.zeros((9, 3, 2, 4, 4), np.uint8).view(Counting)
+    data = EventFrames("set", kept, np.zeros(9, np.int64), 1, ENCODING)
+    some = data.choose(np.arange(9) % 2 == 0).take(3)
+    assert (Counting.read, len(some)) == (0, 3)
+    assert some.spikes(ENCODING).shape == (3, 3, 32)
+    assert Counting.read == 1
