@@ -51,10 +51,11 @@ def write(network: Network, path: Path) -> None:
     """Write `network` whole or not at all; the same network gives the same bytes.
 
     Raises:
-        LimitError: when the layers are too many, or too large for netx's dense matrices.
+        LimitError: when the layers are too many, or too large for netx's dense matrices, or a
+            layer is recurrent through a kernel.
         FileError: when the file cannot be written, or cannot hold a name or text.
     """
-    if violations := list(_too_large(network)):
+    if violations := [*_too_large(network), *_recurrent_kernels(network)]:
         raise LimitError(violations)
     content = io.BytesIO()
     try:
@@ -108,6 +109,15 @@ def _missing(layer: Layer, before: Layer | None) -> Iterator[str]:
         yield "bias beside injected input"
     if before is not None and taken_otherwise(layer, before):
         yield f"convolution of {before.shape} neurons taken as {connections.in_shape}"
+
+
+def _recurrent_kernels(network: Network) -> Iterator[str]:
+    for layer in network.layers:
+        if layer.recurrent is not None and not isinstance(layer.recurrent.connections, Matrix):
+            yield (
+                f"layer {layer.name}: its recurrent connections are a kernel, and the file holds "
+                "them as a matrix only (`unrolled()` makes one)"
+            )
 
 
 def _too_large(network: Network) -> Iterator[str]:

@@ -351,6 +351,19 @@ def test_too_large_for_dense_matrices(path):
     assert not path.exists()
 
 
+def test_a_recurrent_kernel_is_refused_and_its_matrix_is_not(path):
+    """The file has a place for a matrix alone: read back, a kernel would be another network."""
+    kernel = Convolution(np.full((2, 2, 1, 1), 2), (2, 3, 3))
+    maps = Convolution(np.full((2, 1, 3, 3), 2), (1, 3, 3), padding=(1, 1))
+    network = a_network((a_layer("a", maps, LIF, recurrent=kernel),))
+    with pytest.raises(LimitError, match="layer a: its recurrent connections are a kernel"):
+        netfile.write(network, path)
+    assert not path.exists()
+    network = a_network((a_layer("a", maps, LIF, recurrent=kernel.unrolled()),))
+    netfile.write(network, path)
+    assert_same(netfile.read(path), network)
+
+
 def test_more_neurons_or_layers_than_are_read(path):
     one = Matrix.from_dense([[2]])
     wide = a_network((a_layer("a", Convolution([[[[1]]]], (1, 1 << 12, (1 << 11) + 1)), LIF),))
