@@ -31,6 +31,8 @@ def _typer(purpose: str | None = None) -> typer.Typer:
 app = _typer("Train sparse spiking networks, export them to Lava, run and price them.")
 reproduce = _typer("Recompute results of the ESL-SNNs paper.")
 reproduce.command("table1")(sweeps.reproduce_table1)
+reproduce.command("table2")(sweeps.reproduce_table2)
+reproduce.command("fig3")(sweeps.reproduce_fig3)
 reproduce.command("fig2")(sweeps.reproduce_fig2)
 reproduce.command("fig4")(sweeps.reproduce_fig4)
 app.command()(commands.demo)

@@ -1,20 +1,30 @@
-"""The commands that train many networks: the paper's Fig. 2 and 4, and the baselines."""
+"""The commands that train many networks: the paper's tables and figures, and the baselines."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from esl_lava.cli.options import Config, Density, Epochs, Json, Settings, chosen_experiment
+from esl_lava.cli.options import (
+    Config,
+    Density,
+    Epochs,
+    Json,
+    Settings,
+    chosen_experiment,
+    number,
+)
 from esl_lava.cli.output import answer, results_only, tell
 from esl_lava.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from esl_lava.config import Experiment
     from esl_lava.experiments.figures import Design
+    from esl_lava.experiments.scales import Setting
 
 T = TypeVar("T", str, int, float)
 
@@ -22,6 +32,14 @@ Output = Annotated[
     Path, typer.Option("-o", "--output", help="Directory of the runs; an unfinished one goes on.")
 ]
 Preset = Annotated[str | None, typer.Option(help="An experiment that comes along; default mnist.")]
+Scale = Annotated[
+    str | None,
+    typer.Option(
+        "--scale",
+        help="small: on two cores within an hour or two; paper: the paper's networks, data and "
+        "epochs, which need a GPU.",
+    ),
+]
 Seeds = Annotated[str, typer.Option(help="Of the runs at each setting, e.g. 1,2,3.")]
 Jobs = Annotated[
     int, typer.Option(help="Processes, each training on one thread; -1 is one a core.")
@@ -35,6 +53,9 @@ FIG4 = {
     "sparsity.growth": "--growth",
     **dict.fromkeys(BUDGETS, "--densities"),
 }
+FIG3 = {**FIG4, **dict.fromkeys(("sparsity.prune", "sparsity.growth"), "esl reproduce fig4")}
+FIG3["sparsity.redistribution"] = "esl train"
+TABLE2 = {"seed": "--seeds", **dict.fromkeys(BUDGETS, "--scale")}
 """Keys that a command varies -> the option that says how."""
 
 SINGLE_SPIKE = "mnist-single-spike"
@@ -120,33 +141,112 @@ def reproduce_fig2(
     _draw(design, output, jobs, as_json, "Fig. 2: eps of Eq. 1")
 
 
+def reproduce_table2(
+    output: Output = Path("runs/table2"),
+    scale: Scale = "small",
+    parts: Annotated[
+        str | None,
+        typer.Option("--parts", help="Which parts of the table, e.g. nmnist; default all."),
+    ] = None,
+    epochs: Epochs = None,
+    seeds: Seeds = "1,2",
+    settings: Settings = None,
+    jobs: Jobs = -1,
+    as_json: Json = False,
+) -> None:
+    """Table 2: convolutional networks, dense and sparse, beside the paper's."""
+    with results_only():
+        from esl_lava.experiments import figures, scales
+
+        scale = scale or scales.SMALL
+        scales.check_scale(scale)
+        known = {part.name: part for part in scales.TABLE2[scale]}
+        chosen = _list("parts", parts, str) if parts is not None else list(known)
+        for name in chosen:
+            if name not in known:
+                raise ConfigError(f"--parts {name!r}: --scale {scale} has {', '.join(known)}")
+        changes = _changes(settings, epochs, TABLE2)
+        design = figures.table2(
+            [known[name] for name in chosen], changes, _list("seeds", seeds, int)
+        )
+    _draw(design, output, jobs, as_json, f"Table 2, --scale {scale}: exported integer networks")
+
+
+def reproduce_fig3(
+    output: Output = Path("runs/fig3"),
+    scale: Scale = None,
+    densities: Annotated[
+        str, typer.Option(help="Densities of the sparse layers (Fig. 3a).")
+    ] = "0.1,0.3,0.5,0.7,0.9,1",
+    traced: Annotated[
+        float, number("Density of the run whose layers are followed (Fig. 3b).")
+    ] = 0.1,
+    preset: Preset = None,
+    config: Config = None,
+    epochs: Epochs = None,
+    seeds: Seeds = "1,2",
+    settings: Settings = None,
+    jobs: Jobs = -1,
+    as_json: Json = False,
+) -> None:
+    """Fig. 3: accuracy over density, and the densities of layers over training.
+
+    Without --preset and --config it is --scale small.
+    """
+    with results_only():
+        from esl_lava.experiments import figures, scales
+
+        if preset is None and config is None:
+            scale = scale or scales.SMALL
+        base, remarks = _scaled(scale, scales.FIG3, preset, config, epochs, settings, FIG3)
+        design = figures.fig3(
+            base, _list("densities", densities, float), traced, _list("seeds", seeds, int)
+        )
+    title = f"Fig. 3{_at(scale)}: accuracy over density, and a run whose layers share"
+    _draw(replace(design, remarks=remarks), output, jobs, as_json, title)
+
+
 def reproduce_fig4(
     output: Output = Path("runs/fig4"),
+    scale: Scale = None,
     prune: Annotated[str, typer.Option(help="Prune rules.")] = "set,magnitude",
     growth: Annotated[
         str, typer.Option(help="Growth rules.")
     ] = "random,random_unfired,gradient,momentum",
-    densities: Annotated[str, typer.Option(help="Densities of the sparse layers.")] = "0.1,0.01",
+    densities: Annotated[
+        str | None,
+        typer.Option(
+            help="Densities of the sparse layers; default 0.1,0.01, with --scale 1,0.1,0.01."
+        ),
+    ] = None,
     preset: Preset = None,
     config: Config = None,
     epochs: Epochs = None,
-    seeds: Seeds = "1",
+    seeds: Annotated[
+        str | None, typer.Option(help="Of the runs at each setting; default 1, with --scale 1,2.")
+    ] = None,
     settings: Settings = None,
     jobs: Jobs = -1,
     as_json: Json = False,
 ) -> None:
     """Fig. 4: every prune rule with every growth rule, at several densities."""
     with results_only():
-        from esl_lava.experiments import figures
+        from esl_lava.experiments import figures, scales
 
+        base, remarks = _scaled(scale, scales.FIG4, preset, config, epochs, settings, FIG4)
         design = figures.fig4(
-            _base(preset, config, epochs, settings, FIG4),
+            base,
             _list("prune", prune, str),
             _list("growth", growth, str),
-            _list("densities", densities, float),
-            _list("seeds", seeds, int),
+            _list("densities", densities or ("1,0.1,0.01" if scale else "0.1,0.01"), float),
+            _list("seeds", seeds or ("1,2" if scale else "1"), int),
         )
-    _draw(design, output, jobs, as_json, "Fig. 4: prune and growth rules")
+    title = f"Fig. 4{_at(scale)}: prune and growth rules"
+    _draw(replace(design, remarks=remarks), output, jobs, as_json, title)
+
+
+def _at(scale: str | None) -> str:
+    return f", --scale {scale}" if scale else ""
 
 
 def baselines(
@@ -196,9 +296,15 @@ def _draw(design: Design, output: Path, jobs: int, as_json: bool, title: str = "
         keys = ["rows", "paper", "measured"]
     else:
         shown = [tables.sweep_table(rows, f"{title}; test: the exported integer networks")]
-        if "growth" in rows[0].settings:
+        if found.trained is not None:
+            keys = ["trained", "published"]
+            shown = [tables.table2(found.trained, found.published or (), title)]
+        elif "growth" in rows[0].settings:
             sentences = tables.preferred(rows)
             shown.append(Group(*(Text(s, no_wrap=True, overflow="ignore") for s in sentences)))
+    if found.remarks is not None:
+        keys.append("remarks")
+        shown.append(Text("\n".join(found.remarks)))
     answer(as_json, {key: values[key] for key in keys}, *shown)
     if not as_json:
         tell(f"left in {output}: {design.name}.json, {design.name}.png, and every run")
@@ -219,15 +325,53 @@ def _base(
 
     Where they name none, it is the preset `default`.
     """
-    for text in settings or ():
-        key = text.partition("=")[0].strip()
-        if key in varied:
-            raise ConfigError(f"--set {key}: this command varies it; use {varied[key]}")
+    _refuse_varied(settings, varied)
     if preset is None and config is None:
         preset = default
     return chosen_experiment(
         preset, config, settings, {"training.epochs": epochs, "sparsity.density": density}
     )
+
+
+def _refuse_varied(settings: list[str] | None, varied: Mapping[str, str]) -> None:
+    """Refuse `--set` of a key that the command varies."""
+    for text in settings or ():
+        key = text.partition("=")[0].strip()
+        if key in varied:
+            raise ConfigError(f"--set {key}: this command varies it; use {varied[key]}")
+
+
+def _scaled(
+    scale: str | None,
+    scales: Mapping[str, Setting],
+    preset: str | None,
+    config: Path | None,
+    epochs: int | None,
+    settings: list[str] | None,
+    varied: Mapping[str, str],
+) -> tuple[Experiment, tuple[str, ...]]:
+    """The experiment of a scale, or without one that of `_base`; and remarks on it."""
+    if scale is None:
+        return _base(preset, config, epochs, settings, varied), ()
+    from esl_lava.config import override
+    from esl_lava.experiments.scales import check_scale
+
+    check_scale(scale)
+    if preset is not None or config is not None:
+        raise ConfigError(f"--scale {scale}: says which experiment; give no --preset or --config")
+    chosen, changes = scales[scale], _changes(settings, epochs, varied)
+    return override(chosen.experiment(), changes), (chosen.remark,)
+
+
+def _changes(
+    settings: list[str] | None, epochs: int | None, varied: Mapping[str, str]
+) -> dict[str, object]:
+    """Dotted key -> value, of `--set` and `--epochs`."""
+    from esl_lava.config import parse_setting
+
+    _refuse_varied(settings, varied)
+    changes = dict(parse_setting(text) for text in settings or ())
+    return changes if epochs is None else {**changes, "training.epochs": epochs}
 
 
 def _list(option: str, text: str, kind: Callable[[str], T]) -> list[T]:

@@ -96,7 +96,8 @@ def sweep(
         not fail; and for every run that did its name and the reason.
 
     Raises:
-        ConfigError: when two cells have one name, or the masks of the first cannot be drawn.
+        ConfigError: when two cells have one name, or the masks of the first that is left with
+            some data cannot be drawn.
         DataError: when what is finished was made with other data than what is left would be.
         FileError: when the directory holds runs of another experiment, or cannot be made.
         UserError: when the system ended a worker.
@@ -113,15 +114,15 @@ def sweep(
             left.append(cell)
         else:
             outcomes[cell.name] = known
-    if left:
-        # What is wrong with one is mostly wrong with all: said once, before hours of work.
-        splits = _splits(left[0])
-        experiment, data = left[0].experiment, splits["train"]
+    # What is wrong with one is mostly wrong with all of its data: said once, before hours of work.
+    for first in {_samples_of(cell): cell for cell in reversed(left)}.values():
+        splits = _splits(first)
+        experiment, data = first.experiment, splits["train"]
         topology = experiment.model.describe(data.shape, data.classes)
         count_connections(topology, experiment.sparsity)
         here = samedata.digests(splits)
         for cell in cells:
-            if cell.name in outcomes:
+            if cell.name in outcomes and _samples_of(cell) == _samples_of(first):
                 where = RunDirectory(directory / cell.name).outcome
                 samedata.refuse_others(where, outcomes[cell.name].data, here)
     try:
@@ -141,6 +142,11 @@ def sweep(
     faults = [f"{name}: {outcome}" for name, outcome in found if isinstance(outcome, str)]
     outcomes |= {name: outcome for name, outcome in found if not isinstance(outcome, str)}
     return _rows([cell for cell in cells if cell.name in outcomes], outcomes), faults
+
+
+def _samples_of(cell: Cell) -> tuple[str, str]:
+    """What decides on a cell's samples, so that two can be compared."""
+    return cell.experiment.data.name, cell.experiment.encoding.model_dump_json()
 
 
 def _splits(cell: Cell) -> dict[str, TrainingSamples]:
@@ -200,6 +206,7 @@ def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
         sparse_density=_share(saved.masks),
         exploration=_share(saved.ever),
         sops_per_sample=found.sops_per_sample,
+        weights=network.weights,
         most_sops=None if found.sops is None else int(found.sops.max()),
         data=here,
     )

@@ -1,14 +1,13 @@
-"""Pictures of runs and sweeps: matplotlib figures, saved in a page or as PNG by `canvas`.
+"""Pictures of runs: matplotlib figures, saved in a page or as PNG by `canvas`.
 
-Those of a run are about a phone wide, so that their text can be read there; a page on a wide
-screen puts two beside one another. Those of a sweep show means over seeds, and single runs as
-dots.
+They are about a phone wide, so that their text can be read there; a page on a wide screen puts
+two beside one another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,7 +18,6 @@ from esl_lava.connections import Matrix
 from esl_lava.report import canvas
 from esl_lava.report.canvas import INK
 from esl_lava.results.account import Sample
-from esl_lava.results.sweep import SweepRow
 from esl_lava.results.training import Epoch, MaskUpdate, kept_epoch
 
 if TYPE_CHECKING:
@@ -80,7 +78,7 @@ def draw_training(history: Sequence[Epoch]) -> Figure:
         top.plot(epochs[kept], values[kept], "o", color=canvas.ORANGE, fillstyle="none")
         _note(top, f"kept: epoch {epochs[kept]}, {values[kept]:.2f} %")
     top.set_ylabel("validation accuracy (%)" if known else "loss")
-    for layer, shade in zip(history[-1].densities, _shades(len(history[-1].densities))):
+    for layer, shade in zip(history[-1].densities, shades(len(history[-1].densities))):
         shares = [100 * epoch.densities[layer] for epoch in history]
         bottom.plot(epochs, shares, color=shade, linewidth=1.4, label=plain(layer))
     overall = [100 * epoch.density for epoch in history]
@@ -88,8 +86,8 @@ def draw_training(history: Sequence[Epoch]) -> Figure:
     explored = [100 * epoch.exploration for epoch in history]
     bottom.plot(epochs, explored, ":", color=INK, linewidth=1.2, label="explored (R_s)")
     bottom.set(ylim=(0, 105), ylabel="share of positions (%)", xlabel="epoch")
-    bottom.xaxis.set_major_locator(_whole_numbers())
-    _legend(bottom)
+    bottom.xaxis.set_major_locator(whole_numbers())
+    legend(bottom)
     return picture
 
 
@@ -97,12 +95,12 @@ def draw_rewiring(updates: Sequence[MaskUpdate]) -> Figure:
     """Connections each update of the masks (at least one) grew, by layer."""
     picture, axis = canvas.figure(WIDTH, 2.9)
     iterations = [update.iteration for update in updates]
-    for layer, shade in zip(updates[-1].layers, _shades(len(updates[-1].layers))):
+    for layer, shade in zip(updates[-1].layers, shades(len(updates[-1].layers))):
         grown = [update.layers[layer].grown for update in updates]
         line = axis.plot(iterations, grown, color=shade, linewidth=1.2, label=plain(layer))
         line[0].set(marker=".", markersize=4)
     axis.set(ylim=(0, None), ylabel="connections moved", xlabel="iteration")
-    _legend(axis)
+    legend(axis)
     return picture
 
 
@@ -273,7 +271,7 @@ def draw_raster(shown: Sample) -> Figure:
     decision = "nothing" if shown.decision is None else shown.decision
     right = "right" if shown.decision == shown.label else "wrong"
     last.set_title(f"decides {decision}: {right}", fontsize=8, loc="left", color=INK, pad=2)
-    last.xaxis.set_major_locator(_whole_numbers())
+    last.xaxis.set_major_locator(whole_numbers())
     last.tick_params(bottom=True, labelbottom=True)
     last.set_xlabel("step")
     return picture
@@ -285,111 +283,6 @@ def draw_sample(image: Bytes) -> Figure:
     in_colour = image.ndim == 3
     _image(axis, image / 255 if in_colour else _tinted(image / 255, (0.5, 0.5, 0.5)))
     return picture
-
-
-def draw_by_eps(rows: Sequence[SweepRow]) -> Figure:
-    """Accuracy, and below it connections, over the setting "eps" (ESL-SNNs, Fig. 2)."""
-    picture, ((top,), (bottom,)) = canvas.panels(6, 5, rows=2, heights=[3, 2])
-    ordered = sorted(rows, key=lambda row: row.settings["eps"])
-    eps = [row.settings["eps"] for row in ordered]
-    _line(top, eps, ordered, color=canvas.BLUE)
-    top.set_ylabel("test accuracy (%)")
-    gap = min((float(b) - float(a) for a, b in pairwise(eps)), default=1.0)
-    connections = [row.connections for row in ordered]
-    bars = bottom.bar(eps, connections, width=0.6 * gap, color=canvas.GREY)
-    bottom.bar_label(bars, [f"{n:,}" for n in connections], fontsize=7, color=INK)
-    bottom.set_ylabel("connections")
-    bottom.set_xlabel("eps (Eq. 1)")
-    bottom.set_xticks(eps)
-    return picture
-
-
-def draw_by_rules(rows: Sequence[SweepRow]) -> Figure:
-    """Accuracy over growth rules, a line for each prune rule, a panel for each density.
-
-    As in ESL-SNNs, Fig. 4, but every density has its own scale, so that rules can be told
-    apart where all of them do well.
-
-    Args:
-        rows: with the settings "density", "prune" and "growth".
-    """
-    densities, prunes, growths = (
-        list(dict.fromkeys(row.settings[key] for row in rows))
-        for key in ("density", "prune", "growth")
-    )
-    width = 1.5 + max(2.0, 0.8 * len(growths)) * len(densities)
-    picture, [panels] = canvas.panels(width, 4, columns=len(densities))
-    for panel, density in zip(panels, densities):
-        panel.set_title(f"density {100 * float(density):g} %", fontsize=9, color=INK)
-        panel.set_xticks(range(len(growths)), map(str, growths), rotation=30, ha="right")
-        panel.margins(x=0.15)
-        for prune, colour in zip(prunes, SHADES):
-            line = [
-                row
-                for row in rows
-                if (row.settings["density"], row.settings["prune"]) == (density, prune)
-            ]
-            places = [growths.index(row.settings["growth"]) for row in line]
-            _line(panel, places, line, color=colour, label=prune, linewidth=0.8)
-    panels[0].set_ylabel("test accuracy (%)")
-    panels[0].legend(title="prune", fontsize=8, title_fontsize=8, frameon=False)
-    return picture
-
-
-def draw_methods(rows: Sequence[SweepRow]) -> Figure:
-    """Accuracy of each way to train (the setting "method"), beside its connections."""
-    picture, axis = canvas.figure(6, 1.2 + 0.5 * len(rows))
-    for place, row in enumerate(rows):
-        seeds = [100 * value for value in row.accuracies]
-        axis.plot(seeds, [place] * len(seeds), ".", color=canvas.GREY)
-        axis.plot(100 * row.accuracy, place, "|", color=canvas.BLUE, markersize=18)
-        above = 100 * row.accuracy, place - 0.25
-        axis.annotate(f"{above[0]:.2f} %", above, ha="center", fontsize=7, color=canvas.BLUE)
-    names = [f"{row.settings['method']}\n{row.connections:,}" for row in rows]
-    axis.set_yticks(range(len(rows)), names)
-    axis.set_ylim(len(rows) - 0.5, -0.7)
-    axis.margins(x=0.1)
-    axis.set_xlabel("test accuracy (%); dots are seeds, bars their mean")
-    axis.set_title("method, connections", fontsize=8, loc="left", color=INK)
-    return picture
-
-
-def draw_table1(rows: Sequence[SweepRow]) -> Figure:
-    """Accuracy of each way to train (the setting "method") over the operations of an inference.
-
-    These are by connections and as counted. Grey dots are single seeds.
-    """
-    picture, axis = canvas.figure(6, 3.6)
-    for row in rows:
-        accuracy = 100 * row.accuracy
-        seeds = [100 * value for value in row.accuracies]
-        axis.plot([row.connections] * len(seeds), seeds, ".", color=canvas.GREY, markersize=4)
-        axis.plot([row.sops, row.connections], [accuracy] * 2, "-", color=canvas.GREY, linewidth=1)
-        axis.plot(row.connections, accuracy, "o", color=canvas.BLUE)
-        axis.plot(row.sops, accuracy, "o", color=canvas.ORANGE)
-        said, place = f"{row.settings['method']}, {accuracy:.2f} %", (row.connections, accuracy)
-        axis.annotate(
-            said, place, (10, 0), textcoords="offset points", va="center", size=8, color=INK
-        )
-    axis.plot([], [], "o", color=canvas.BLUE, label="connections (the paper's count)")
-    axis.plot([], [], "o", color=canvas.ORANGE, label="synaptic operations, counted")
-    axis.legend(fontsize=8, frameon=False, loc="lower right")
-    axis.set_xscale("log")
-    operations = [value for row in rows for value in (row.sops, row.connections)]
-    axis.set_xlim(0.6 * min(operations), 3 * max(operations))  # room for the names
-    axis.xaxis.set_major_formatter("{x:,.0f}")
-    axis.margins(y=0.15)
-    axis.set(xlabel="operations of an inference", ylabel="test accuracy (%)")
-    return picture
-
-
-def _line(axis: Axes, places: Sequence[Any], rows: Sequence[SweepRow], **style: Any) -> None:
-    """Means as a line, single runs as dots."""
-    axis.plot(places, [100 * row.accuracy for row in rows], marker="o", markersize=4, **style)
-    for place, row in zip(places, rows):
-        if len(row.accuracies) > 1:
-            values = [100 * value for value in row.accuracies]
-            axis.plot([place] * len(values), values, ".", color=style["color"], markersize=3)
 
 
 def _sums(axis: Axes, readout: Int32s, decision: int | None) -> None:
@@ -411,7 +304,8 @@ def _sums(axis: Axes, readout: Int32s, decision: int | None) -> None:
     axis.set_ylabel("readout\n(running sum)", fontsize=8)
 
 
-def _whole_numbers() -> MaxNLocator:
+def whole_numbers() -> MaxNLocator:
+    """Ticks at whole numbers alone."""
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(nbins="auto", integer=True)
@@ -453,7 +347,7 @@ def _note(axis: Axes, text: str) -> None:
     )
 
 
-def _shades(number: int) -> Iterable[Any]:
+def shades(number: int) -> Iterable[Any]:
     """Colours of so many lines, each with its own; of many in the order of the layers."""
     if number <= len(SHADES):
         return SHADES
@@ -462,7 +356,8 @@ def _shades(number: int) -> Iterable[Any]:
     return [colormaps["viridis"](place / number) for place in range(number)]
 
 
-def _legend(axis: Axes) -> None:
+def legend(axis: Axes) -> None:
+    """A legend above the axes."""
     place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 3}
     style: dict[str, Any] = {"fontsize": 8, "frameon": False, "labelcolor": INK}
     axis.legend(**place, **style, handlelength=1.4, columnspacing=1)

@@ -20,6 +20,7 @@ from esl_lava.results.mapped import Flow
 from esl_lava.results.price import PARTS, Disagreement, Price, stated
 from esl_lava.results.recording import HOT, Recorded
 from esl_lava.results.sweep import SweepRow
+from esl_lava.results.table2 import Published, Trained
 from esl_lava.results.verification import LayerTimes, Verification
 
 MAIN = ("sop", "operation", "mac", "add")
@@ -499,6 +500,47 @@ def sweep_table(rows: Sequence[SweepRow], title: str) -> RenderableType:
     )
     table = table_of("", ", ".join([*varied, *measured]), cells, narrow=True)
     return Group(Text(title), table)  # as a table's own, it would be broken at its width
+
+
+def table2(
+    trained: Sequence[Trained], published: Sequence[Published], title: str
+) -> RenderableType:
+    """Networks of ours by the columns of the paper's Table 2, and below them its own rows."""
+    ours = (
+        (
+            row.part,
+            row.dataset,
+            row.layers,
+            f"{row.steps}",
+            f"{row.epochs}",
+            f"{row.density:g}",
+            f"{row.weights:,}",
+            _hundredths(row.accuracy),
+            _hundredths(row.spread),
+            _hundredths(row.loss),
+        )
+        for row in trained
+    )
+    printed = (
+        (
+            row.dataset,
+            row.network or "",
+            row.method,
+            "" if row.density is None else f"{row.density:g}",
+            _hundredths(row.accuracy),
+            _hundredths(row.loss),
+        )
+        for row in published
+    )
+    headings = "part, data, network, T, epochs, density, weights, test %, +-, loss"
+    return Group(
+        Text(title),
+        table_of("", headings, ours, numbers=slice(3, None), narrow=True),
+        Text("Table 2 as printed in the paper"),
+        table_of(
+            "", "data, network, method, density, test %, loss", printed, numbers=slice(3, None)
+        ),
+    )
 
 
 def _hundredths(share: float | None) -> str:

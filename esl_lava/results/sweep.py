@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from esl_lava.energy.table1 import Measured, Table1
+from esl_lava.results.table2 import Published, Trained
 from esl_lava.values import OPTIONAL, Keys, keys
+
+NO_RULE = "none"
+"""The setting "prune" or "growth" of a dense network, where no rule has anything to move."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Outcome:
         sparse_density: weights over positions of the sparse layers.
         exploration: R_s of the kept epoch, of the sparse layers.
         sops_per_sample: counted on the test split.
+        weights: of all weight layers; None in files from before they were counted.
         most_sops: of its samples, if neurons fire once; they cannot exceed the connections.
         data: digests of the splits it was trained and evaluated on; none in files from before.
     """
@@ -33,6 +38,7 @@ class Outcome:
     sparse_density: float
     exploration: float
     sops_per_sample: float
+    weights: int | None = None
     most_sops: int | None = None
     data: Mapping[str, str] = field(default_factory=dict)
 
@@ -51,12 +57,13 @@ class SweepRow:
             layers alone.
         exploration: R_s, mean over the seeds.
         sops: per sample, mean over the seeds.
+        weights: of the whole network, where they were counted.
         most_sops: of any sample of any seed, where it was counted.
     """
 
     KEYS: ClassVar[Keys] = keys(
         "settings seeds accuracy accuracy_spread=spread accuracies validation_accuracy "
-        "validation_accuracies=validation connections density sparse_density exploration "
+        "validation_accuracies=validation connections weights density sparse_density exploration "
         "sops_per_sample=sops most_sops"
     )
 
@@ -69,6 +76,7 @@ class SweepRow:
     sparse_density: float
     exploration: float
     sops: float
+    weights: int | None = None
     most_sops: int | None = None
 
     @classmethod
@@ -93,6 +101,7 @@ class SweepRow:
             sparse_density=first.sparse_density,
             exploration=statistics.fmean(found.exploration for found in outcomes),
             sops=statistics.fmean(found.sops_per_sample for found in outcomes),
+            weights=first.weights,
             most_sops=max(counted, default=None),
         )
 
@@ -119,17 +128,25 @@ class Sweep:
 
     Attributes:
         figure: name of the design.
-        config: what every run shares but for what is varied, as TOML.
+        config: what every run shares but for what is varied, as TOML; none where they share less.
         rows: one for each setting, of the runs that did not fail.
         failed: a sentence for every run that did.
         paper: its Table 1 from connection counts, where that stands beside.
         measured: the rows of that table by our networks; none where the dense or the sparse
             network is missing.
+        published: the paper's Table 2, where that stands beside.
+        trained: the rows of that table by our networks.
+        densities: of each layer after each epoch of one run, where they are drawn.
+        remarks: sentences on what the reader of a table has to know.
     """
 
     figure: str
-    config: str
+    config: str | None
     rows: Sequence[SweepRow]
     failed: Sequence[str]
     paper: Table1 | None = field(default=None, metadata=OPTIONAL)
     measured: Sequence[Measured] | None = field(default=None, metadata=OPTIONAL)
+    published: Sequence[Published] | None = field(default=None, metadata=OPTIONAL)
+    trained: Sequence[Trained] | None = field(default=None, metadata=OPTIONAL)
+    densities: Sequence[Mapping[str, float]] | None = field(default=None, metadata=OPTIONAL)
+    remarks: Sequence[str] | None = field(default=None, metadata=OPTIONAL)

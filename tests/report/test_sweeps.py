@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from esl_lava.report import canvas
-from esl_lava.report.pictures import draw_by_eps, draw_by_rules, draw_methods, draw_table1
+from esl_lava.report.sweeps import draw_by_eps, draw_by_rules, draw_methods, draw_table1
 from esl_lava.report.tables import preferred, sweep_table
 from esl_lava.results.sweep import SweepRow
 from esl_lava.values import as_values
