@@ -11,12 +11,14 @@ from esl_lava.errors import PackageError
 EXTRAS = MappingProxyType(
     {
         "PIL": "train",
+        "aedat": "events",
         "asteval": "lava",
         "joblib": "train",
         "lava": "lava",
         "matplotlib": "report",
         "networkx": "lava",
         "scipy": "lava",
+        "tonic": "events",
         "torch": "train",
     }
 )

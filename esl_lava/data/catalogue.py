@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-from dataclasses import replace
 
 from esl_lava.data import datasets
 from esl_lava.data.config import Encoding
@@ -42,7 +41,7 @@ def load(name: str, split: str, encoding: Encoding | None = None) -> TrainingSam
         )
     if encoding is None or encoding.kind != "frames":
         raise DataError(f"{name} holds recordings: they need encoding.kind 'frames'")
-    return replace(EVENT_LOADERS[name].load(split, encoding), split=split)
+    return EVENT_LOADERS[name].load(name, split, encoding)
 
 
 def shape_and_classes(name: str, encoding: Encoding) -> tuple[tuple[int, int, int], int]:

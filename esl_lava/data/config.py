@@ -11,7 +11,15 @@ from pydantic import Field, model_validator
 from esl_lava.chip import SPIKE_RANGE
 from esl_lava.tomlfile import TomlTable
 
-EVENT_SETS = ("nmnist", "nmnist_subset", "moving_digits")
+EVENT_SETS = (
+    "nmnist",
+    "nmnist_subset",
+    "dvs_cifar10",
+    "dvs_cifar10_tet",
+    "dvs_gesture",
+    "shd",
+    "moving_digits",
+)
 """Data sets whose samples are recordings of an event camera: they become frames."""
 
 DIRECT_BITS = 5
@@ -29,6 +37,10 @@ class Data(TomlTable):
         "cifar100",
         "nmnist",
         "nmnist_subset",
+        "dvs_cifar10",
+        "dvs_cifar10_tet",
+        "dvs_gesture",
+        "shd",
         "moving_digits",
     ] = Field("digits", description="data set")
     validation: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
@@ -71,7 +83,12 @@ class Encoding(TomlTable):
     side: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None,
         description="of frames alone: rows and columns of a frame, into which the sensor's pixels "
-        "are put together; all of them where nothing is said",
+        "are put together; all of them where nothing is said; a single row of sensors stays one",
+    )
+    skip_damaged: bool | None = Field(
+        None,
+        description="of frames alone: whether damaged recordings are left out, with a warning; "
+        "where nothing is said they are refused",
     )
 
     @property
@@ -100,7 +117,7 @@ class Encoding(TomlTable):
                 f"encoding.bits {self.bits}: encoding.kind {self.kind!r} makes binary spikes, "
                 "only 'direct' and 'frames' have bits"
             )
-        for name in ("split", "crop", "side"):
+        for name in ("split", "crop", "side", "skip_damaged"):
             value = getattr(self, name)
             if self.kind != "frames" and value is not None:
                 raise ValueError(f"encoding.{name} {value!r}: only encoding.kind 'frames' has it")
@@ -108,6 +125,9 @@ class Encoding(TomlTable):
 
 
 _DEFAULTS: Mapping[str, Mapping[str, object]] = MappingProxyType(
-    {"direct": {"bits": DIRECT_BITS}, "frames": {"split": "time", "crop": 0}}
+    {
+        "direct": {"bits": DIRECT_BITS},
+        "frames": {"split": "time", "crop": 0, "skip_damaged": False},
+    }
 )
 """Kind of encoding -> its fields' values where nothing is said."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from esl_lava.data.events import prepare, sets
+from esl_lava.data.events import nmnist, prepare
 from tests.data.events.files import HEADER, aedat, atis
 from tests.data.events.test_sets import archive
 
@@ -119,7 +119,7 @@ def test_recordings_are_trained_on_and_verified(
             *((f"{number}.bs2", _stripes(number)) for number in numbers),
         ],
     )
-    assert sets.SUBSET == "nmnist_small.tar.gz"
+    assert nmnist.SUBSET == "nmnist_small.tar.gz"
     settings = ("encoding.bits=2", "encoding.steps=3", "training.batch_size=2")
     given = [word for setting in settings for word in ("--set", setting)]
     given += ["--set", 'model.layers="4C3-AP2-4C3-AP2"']

@@ -7,12 +7,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from esl_lava.data.events.aedat import open_aedat
+from esl_lava.data.events.aedat4 import open_aedat4
 from esl_lava.data.events.atis import open_atis
 from esl_lava.data.events.recording import EventFile, EventRecording
 from esl_lava.errors import FileError
 
 READERS: Mapping[str, Callable[[EventFile], EventRecording]] = MappingProxyType(
-    {".aedat": open_aedat, ".bin": open_atis, ".bs2": open_atis}
+    {".aedat": open_aedat, ".aedat4": open_aedat4, ".bin": open_atis, ".bs2": open_atis}
 )
 """How a file's name ends -> what opens it."""
 

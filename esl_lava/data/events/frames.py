@@ -35,18 +35,24 @@ class Framing:
     side: int | None = None
     most: int = 1
 
-    def shape_of(self, rows: int, columns: int) -> tuple[int, int, int]:
-        """(polarities, rows, columns) of a frame of a sensor.
+    def shape_of(self, rows: int, columns: int, polarities: int) -> tuple[int, int, int]:
+        """(polarities, rows, columns) of a frame of a sensor; a single row stays one.
 
         Raises:
             DataError: where nothing is left of the sensor, or frames would be larger than it.
         """
-        left = [n - 2 * self.crop for n in (rows, columns)]
-        if min(left) < 1:
+        high, wide = self.left_of(rows), self.left_of(columns)
+        if min(high, wide) < 1:
             raise DataError(f"a crop of {self.crop} leaves nothing of {rows} x {columns} pixels")
-        if self.side is not None and self.side > min(left):
-            raise DataError(f"frames of side {self.side} are larger than {left[0]} x {left[1]}")
-        return 2, *([self.side] * 2 if self.side else left)  # type: ignore[return-value]
+        if self.side is None:
+            return polarities, high, wide
+        if self.side > wide or 1 < high < self.side:
+            raise DataError(f"frames of side {self.side} are larger than {high} x {wide}")
+        return polarities, min(high, self.side), self.side
+
+    def left_of(self, pixels: int) -> int:
+        """What the crop leaves of the pixels along an axis; a single one is not cropped."""
+        return pixels - 2 * self.crop if pixels > 1 else pixels
 
 
 def _by_time(events: Events, before: int, span: Span, steps: int) -> Ints:
@@ -108,20 +114,24 @@ def make_frames(recording: EventRecording, framing: Framing) -> Bytes:
         FileError: where the file is damaged.
         DataError: where there are fewer events than frames, or frames of this size are too many.
     """
-    steps, shape = framing.steps, framing.shape_of(recording.rows, recording.columns)
+    steps = framing.steps
+    shape = framing.shape_of(recording.rows, recording.columns, recording.polarities)
     counts = np.zeros(_cells(recording, steps, shape), np.uint32)
     span = measure(recording)
     if span.events < steps:
         raise DataError(f"{recording.name} holds {span.events} events, fewer than {steps} frames")
     portion_of, before = SPLITS[framing.split], 0
-    _, rows, columns = shape
+    polarities, rows, columns = shape
+    high, wide = framing.left_of(recording.rows), framing.left_of(recording.columns)
+    above = (recording.rows - high) // 2
     for events in recording.chunks():
         portion = portion_of(events, before, span, steps)
         before += len(events)
-        row = (events.rows - framing.crop) * rows // (recording.rows - 2 * framing.crop)
-        column = (events.columns - framing.crop) * columns // (recording.columns - 2 * framing.crop)
+        row = (events.rows - above) * rows // high
+        column = (events.columns - framing.crop) * columns // wide
+        plane = portion if polarities == 1 else portion * 2 + events.on
         inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
-        place = ((portion * 2 + events.on) * rows + row) * columns + column
+        place = (plane * rows + row) * columns + column
         np.add.at(counts, place[inside], 1)
     return np.minimum(counts, framing.most).astype(np.uint8).reshape(steps, *shape)
 

@@ -92,12 +92,14 @@ class EventRecording:
         rows, columns: of the sensor.
         chunks: reads the file from its beginning, in portions of at most `CHUNK` events. It
             raises FileError naming file and place where the file is damaged.
+        polarities: 2, or 1 where events have none and all count as ON.
     """
 
     name: str
     rows: int
     columns: int
     chunks: Callable[[], Iterator[Events]]
+    polarities: int = 2
 
 
 @dataclass(frozen=True, eq=False)

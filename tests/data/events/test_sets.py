@@ -10,8 +10,9 @@ import pytest
 from esl_lava.data import datasets
 from esl_lava.data.catalogue import load
 from esl_lava.data.config import Encoding
-from esl_lava.data.events import prepare, sets
+from esl_lava.data.events import nmnist, prepare
 from esl_lava.errors import DataError, FileError
+from esl_lava.progress import shown_by
 from tests.data.events.files import atis
 from tests.given import needs
 
@@ -31,7 +32,7 @@ def recording(row: int) -> bytes:
 
 
 def archive(folder: Path, members: list[Member]) -> None:
-    with tarfile.open(folder / sets.SUBSET, "w:gz") as file:
+    with tarfile.open(folder / nmnist.SUBSET, "w:gz") as file:
         for name, content in members:
             info = tarfile.TarInfo(f"nmnist_small/{name}")
             info.size = len(content)
@@ -87,19 +88,20 @@ def kept(tmp_path: Path) -> list[Path]:
 def test_frames_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders(tmp_path)
     first = load("nmnist", "train", ENCODING)
-    (file,) = kept(tmp_path)
+    whole, file = sorted(kept(tmp_path), key=lambda path: path.stat().st_size)
+    assert whole.name == f"{file.stem}-whole.npy"
     with monkeypatch.context() as patch:
         patch.setattr(prepare, "make_frames", None)
         again = load("nmnist", "train", ENCODING)
     assert again.digest == first.digest
     load("nmnist", "train", Encoding(kind="frames", steps=1))
-    assert len(kept(tmp_path)) == 2
+    assert len(kept(tmp_path)) == 4
     # A recording that is another one now, and a file of the cache that is damaged.
     (tmp_path / "nmnist" / "Train" / "0" / "00000.bin").write_bytes(recording(20))
     changed = tmp_path / "nmnist" / "Train" / "1" / "00000.bin"
     changed.write_bytes(atis([(0, 8, 8, 1), (5, 8, 8, 1), (9, 8, 8, 1)]))
     assert load("nmnist", "train", ENCODING).digest != first.digest
-    assert len(kept(tmp_path)) == 3
+    assert len(kept(tmp_path)) == 6
     file.write_bytes(file.read_bytes()[:200])
     assert load("nmnist", "train", ENCODING).labels.tolist() == first.labels.tolist()
 
@@ -123,6 +125,50 @@ def test_nothing_is_kept_of_a_set_with_a_damaged_recording(tmp_path: Path) -> No
     with pytest.raises(FileError, match=r"00000\.bin is damaged: it has 9 bytes"):
         load("nmnist", "test", ENCODING)
     assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_damaged_recordings_are_left_out_where_the_user_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, cached: bool
+) -> None:
+    folders(tmp_path)
+    if not cached:
+        (tmp_path / "file").write_bytes(b"")
+        monkeypatch.setattr(prepare, "cache_folder", lambda: tmp_path / "file")
+    whole = load("nmnist", "test", ENCODING)
+    places = [whole.labels.tolist().index(label) for label in (3, 8)]
+    for label in (3, 8):
+        damaged = tmp_path / "nmnist" / "Test" / f"{label}" / "00000.bin"
+        damaged.write_bytes(damaged.read_bytes()[:-1])
+    skipping = ENCODING.model_copy(update={"skip_damaged": True})
+    for _ in range(2):  # as it is made, and as it is kept
+        rest = load("nmnist", "test", skipping)
+        assert rest.labels.tolist() == np.delete(whole.labels, places).tolist()
+        expected = np.delete(whole.spikes(ENCODING), places, axis=0)
+        assert np.array_equal(rest.spikes(skipping), expected)
+    left_out = [r.getMessage() for r in caplog.records if "is left out" in r.getMessage()]
+    assert len(left_out) == (2 if cached else 4)
+    assert all("is damaged: it has 9 bytes" in message for message in left_out)
+    with pytest.raises(FileError, match="is damaged: it has 9 bytes"):
+        load("nmnist", "test", ENCODING)
+
+
+def test_a_set_of_damaged_recordings_is_refused(tmp_path: Path) -> None:
+    folders(tmp_path)
+    for path in (tmp_path / "nmnist" / "Test").glob("*/*.bin"):
+        path.write_bytes(b"123")
+    with pytest.raises(DataError, match="nmnist: all of its 10 recordings are damaged"):
+        load("nmnist", "test", ENCODING.model_copy(update={"skip_damaged": True}))
+    assert kept(tmp_path) == []
+
+
+def test_progress_is_told_while_frames_are_made(tmp_path: Path) -> None:
+    folders(tmp_path)
+    told: list[tuple[str, int, int]] = []
+    with shown_by(lambda *now: told.append(now)):
+        load("nmnist", "test", ENCODING)
+        load("nmnist", "test", ENCODING)  # which are there already
+    assert told == [("nmnist: frames", done, 10) for done in range(1, 11)]
 
 
 def faults() -> Iterator[tuple[list[Member], str]]:

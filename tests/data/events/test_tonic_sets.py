@@ -1,0 +1,112 @@
+"""Sets as tonic leaves them on the disk: small ones, made here, that tonic itself reads."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from esl_lava.data.catalogue import load, shape_and_classes
+from esl_lava.data.config import Encoding
+from esl_lava.data.events import prepare
+from esl_lava.errors import DataError, FileError
+
+ENCODING = Encoding(kind="frames", steps=2, bits=8)
+TRAIN = "ibmGestureTrain"
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESL_LAVA_DATA", str(tmp_path))
+    monkeypatch.setattr(prepare, "cache_folder", lambda: tmp_path / "cache")
+
+
+def gestures(root: Path, files: int = 110) -> Path:
+    """Recordings of x, y, polarity and milliseconds: gesture g of person p has 1 + g events."""
+    folder = root / "DVSGesture"
+    (folder / TRAIN).mkdir(parents=True)
+    (folder / f"{TRAIN}.tar.gz").write_bytes(b"")
+    for place in range(files):
+        person, gesture = divmod(place, 11)
+        where = folder / TRAIN / f"user{person:02}_led"
+        where.mkdir(exist_ok=True)
+        events = [(gesture, person, n % 2, n) for n in range(2 + gesture)]
+        np.save(where / f"{gesture}.npy", np.array(events, np.float64))
+    return folder
+
+
+def test_gestures_as_tonic_lists_them(tmp_path: Path) -> None:
+    gestures(tmp_path)
+    data = load("dvs_gesture", "train", ENCODING)
+    assert (len(data), data.shape, data.classes) == (110, (2, 128, 128), 11)
+    assert np.bincount(data.labels).tolist() == [10] * 11
+    assert data.labels.tolist() != sorted(data.labels.tolist())
+    counts = data.spikes(ENCODING).reshape(110, 2, 2, 128, 128).astype(np.int64)
+    people = set()
+    for label, count in zip(data.labels.tolist(), counts):
+        assert count.sum() == 2 + label
+        _, _, row, column = np.argwhere(count).T
+        assert set(column) == {label}
+        people.add((label, int(row[0])))
+    assert len(people) == 110
+    assert shape_and_classes("dvs_gesture", ENCODING) == ((2, 128, 128), 11)
+
+
+def test_nothing_is_downloaded(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"needs the folder DVSGesture of \$ESL_LAVA_DATA: tonic"):
+        load("dvs_gesture", "train", ENCODING)
+    folder = gestures(tmp_path, 20)
+    with pytest.raises(DataError) as caught:
+        load("dvs_gesture", "train", ENCODING)
+    assert str(caught.value) == (
+        f"data set dvs_gesture is not whole in {folder}: "
+        "tonic.datasets.DVSGesture(save_to=FOLDER, train=True) downloads it to FOLDER"
+    )
+
+
+def test_damaged_gestures_are_named(tmp_path: Path) -> None:
+    folder = gestures(tmp_path)
+    file = folder / TRAIN / "user03_led" / "5.npy"
+    whole = file.read_bytes()
+    for content, sentence in (
+        (whole[:-8], "cannot be read by tonic: "),
+        (b"", "cannot be read by tonic: "),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(FileError) as caught:
+            load("dvs_gesture", "train", ENCODING)
+        assert "dvs_gesture, item " in str(caught.value)
+        assert sentence in str(caught.value)
+    for event, sentence in (
+        ((128, 0, 1, 9), "event 3 is in row 0, column 128 of a sensor of 128 x 128"),
+        ((0, 0, 1, -9), "event 3 is 10000 microseconds before the one in front of it"),
+    ):
+        np.save(file, np.array([(0, 0, 1, 0), (0, 0, 1, 1), event], np.float64))
+        with pytest.raises(FileError, match=sentence):
+            load("dvs_gesture", "train", ENCODING)
+
+
+def test_heidelberg_digits_have_one_row_and_one_polarity(tmp_path: Path) -> None:
+    folder = tmp_path / "SHD"
+    folder.mkdir()
+    (folder / "shd_test.h5.zip").write_bytes(b"")
+    times = [np.array([0.0, 0.1, 0.5]), np.array([0.2, 0.4])]
+    units = [np.array([0, 699, 350]), np.array([70, 70])]
+    with h5py.File(folder / "shd_test.h5", "w") as file:
+        for name, values, kind in (("times", times, "f2"), ("units", units, "u2")):
+            stored = file.create_dataset(f"spikes/{name}", 2, h5py.vlen_dtype(np.dtype(kind)))
+            for place, value in enumerate(values):
+                stored[place] = value
+        file["labels"] = np.array([19, 3], np.uint16)
+        file["extra/keys"] = np.array([b"zero"])
+        file["extra/speaker"] = np.array([1, 2])
+    data = load("shd", "test", ENCODING)
+    assert (data.shape, data.classes) == ((1, 1, 700), 20)
+    found = {
+        label: np.argwhere(frames).tolist()
+        for label, frames in zip(data.labels.tolist(), data.spikes(ENCODING))
+    }
+    assert found == {19: [[0, 0], [0, 699], [1, 350]], 3: [[0, 70], [1, 70]]}
+    narrow = ENCODING.model_copy(update={"side": 70})
+    assert load("shd", "test", narrow).shape == (1, 1, 70)
+    assert shape_and_classes("shd", narrow)[0] == (1, 1, 70)
