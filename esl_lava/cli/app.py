@@ -13,9 +13,11 @@ import typer
 
 from esl_lava.cli import commands, recordings, sweeps
 from esl_lava.cli.output import INTERRUPTED, complain
+from esl_lava.cli.progress import show_samples
 from esl_lava.errors import UserError
 from esl_lava.interrupts import heeded
 from esl_lava.packages import missing
+from esl_lava.progress import shown_by
 
 
 def _typer(purpose: str | None = None) -> typer.Typer:
@@ -63,7 +65,7 @@ def _guarded(program: Callable[..., int | None]) -> None:
     for told in ("esl_lava.engines.choice", "esl_lava.kernels", "esl_lava.data.jpegs"):
         logging.getLogger(told).setLevel(logging.INFO)
     try:
-        with heeded():
+        with heeded(), show_samples("recordings") as show, shown_by(show):
             status = program(standalone_mode=False)
     except UserError as error:
         complain(error)

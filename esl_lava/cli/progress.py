@@ -40,11 +40,14 @@ def show_training() -> Iterator[Callable[[TrainingProgress], None]]:
 
 
 @contextlib.contextmanager
-def show_samples() -> Iterator[Callable[[str, int, int], None]]:
+def show_samples(what: str = "samples") -> Iterator[Callable[[str, int, int], None]]:
     """Show how many samples are done: live, or a line for each tenth without a terminal.
 
     What is given is a function of what runs (or no name), the samples that are done, and how
     many there are.
+
+    Args:
+        what: is counted.
     """
     with contextlib.ExitStack() as stack:
         displays: dict[str, _Display] = {}
@@ -54,7 +57,7 @@ def show_samples() -> Iterator[Callable[[str, int, int], None]]:
                 displays[name] = stack.enter_context(contextlib.closing(_Display(SAMPLES_DELAY)))
             line = f"{name}: " if name else ""
             parts = 10 if done < samples else 0  # the end needs no line
-            displays[name].show(f"{line}{done}/{samples} samples", done, samples, parts)
+            displays[name].show(f"{line}{done}/{samples} {what}", done, samples, parts)
 
         yield show
 

@@ -45,7 +45,8 @@ class EventSet:
             DataError, FileError: as `find` and `prepare`.
         """
         skip = bool(encoding.skip_damaged)
-        frames, labels = prepare(name, self.find(split), framing_of(encoding), skip)
+        found, framing = self.find(split), framing_of(encoding)
+        frames, labels = prepare(f"{name}-{split}", found, framing, skip)
         return EventFrames(name, frames, labels, self.classes, encoding, split)
 
 

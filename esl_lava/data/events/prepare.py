@@ -50,7 +50,7 @@ def prepare(
     where it is needed. Where the cache cannot be written they are held in memory.
 
     Args:
-        name: of the data set.
+        name: of the data set and its half.
         recordings: what frames are made of; none is opened where frames are kept.
         framing: how frames are made.
         skip_damaged: leave damaged recordings out, with a warning.
@@ -64,7 +64,6 @@ def prepare(
     kept = _kept(path, recordings, framing)
     if kept is not None:
         return kept
-    _logger.info("%s: frames of %s recordings are made once", name, f"{len(recordings.labels):,}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=path.parent))

@@ -157,7 +157,7 @@ def test_a_set_of_damaged_recordings_is_refused(tmp_path: Path) -> None:
     folders(tmp_path)
     for path in (tmp_path / "nmnist" / "Test").glob("*/*.bin"):
         path.write_bytes(b"123")
-    with pytest.raises(DataError, match="nmnist: all of its 10 recordings are damaged"):
+    with pytest.raises(DataError, match="nmnist-test: all of its 10 recordings are damaged"):
         load("nmnist", "test", ENCODING.model_copy(update={"skip_damaged": True}))
     assert kept(tmp_path) == []
 
@@ -168,7 +168,7 @@ def test_progress_is_told_while_frames_are_made(tmp_path: Path) -> None:
     with shown_by(lambda *now: told.append(now)):
         load("nmnist", "test", ENCODING)
         load("nmnist", "test", ENCODING)  # which are there already
-    assert told == [("nmnist: frames", done, 10) for done in range(1, 11)]
+    assert told == [("nmnist-test: frames", done, 10) for done in range(1, 11)]
 
 
 def faults() -> Iterator[tuple[list[Member], str]]:
