@@ -74,7 +74,7 @@ def test_pictures(program: Command, recording: Path, tmp_path: Path) -> None:
         ("a.aedat", HEADER, (), "a.aedat holds no event"),
         ("a.aedat", b"#!AER-DAT3.1\n", (), "is no AEDAT 2.0 file"),
         ("a.bin", atis(EVENTS)[:-1], (), "a.bin is damaged: it has 499 bytes"),
-        ("a.raw", b"", (), "is told by the end of its name, which is one of .aedat, .bin, .bs2"),
+        ("a.raw", b"", (), "is told by the end of its name, which is one of .aedat, .aedat4, .bin"),
         ("a.bin", atis(EVENTS), ("--split", "sum"), "--split 'sum': there are time, number"),
         ("a.bin", atis(EVENTS), ("--frames", "101"), "holds 100 events, fewer than 101 frames"),
         ("a.bin", atis(EVENTS), ("--crop", "17"), "a crop of 17 leaves nothing"),
@@ -103,22 +103,50 @@ def _stripes(number: int) -> bytes:
     return atis([(t, t % (number + 8), t * 7 % 34, t % 2) for t in range(900)])
 
 
-def test_recordings_are_trained_on_and_verified(
-    invoke: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Counts up to 3 as graded input, on their way to Lava."""
-    monkeypatch.setenv("ESL_LAVA_DATA", str(tmp_path))
-    monkeypatch.setattr(prepare, "cache_folder", lambda: tmp_path / "cache")
+def _small_set(folder: Path) -> None:
     numbers = range(1, 25)
     lines = "".join(f"{number}\t{number % 10}\n" for number in numbers)
     archive(
-        tmp_path,
+        folder,
         [
             ("train1K.txt", b"#\n" + lines.encode()),
             ("test100.txt", b"#\n" + lines.encode()),
             *((f"{number}.bs2", _stripes(number)) for number in numbers),
         ],
     )
+
+
+def test_table2_of_recordings(
+    invoke: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ESL_LAVA_DATA", str(tmp_path))
+    monkeypatch.setattr(prepare, "cache_folder", lambda: tmp_path / "cache")
+    _small_set(tmp_path)
+    line = "reproduce table2 --parts nmnist --epochs 2 --jobs 1 --set model.layers=4C3-AP4-4C3"
+    given = (*line.split(), "--set", "encoding.steps=2", "-o")
+    done = invoke(*given, tmp_path / "runs")
+    assert done.code == 0, done.err
+    assert "Table 2, --scale small: exported integer networks" in done.out
+    assert "1,000 recordings of N-MNIST" in done.out
+    values = invoke(*given, tmp_path / "runs", "--json").json
+    assert set(values) == {"trained", "published", "remarks"}
+    dense, sparse = values["trained"]
+    assert (dense["part"], dense["density"], sparse["density"]) == ("nmnist", 1.0, 0.1)
+    assert (dense["epochs"], dense["steps"], dense["layers"]) == (2, 2, "4C3-AP4-4C3")
+    assert dense["weights"] == 2 * 4 * 9 + 4 * 4 * 9 + 4 * 64 * 10
+    assert sparse["weights"] == 2 * 4 * 9 + round(0.1 * 4 * 4 * 9) + 4 * 64 * 10
+    differ = [a - b for a, b in zip(dense["accuracies"], sparse["accuracies"])]
+    assert sparse["loss"] == pytest.approx(sum(differ) / 2, abs=1e-12)  # a mean of floats
+    assert (tmp_path / "runs" / "table2.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_recordings_are_trained_on_and_verified(
+    invoke: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counts up to 3 as graded input, on their way to Lava."""
+    monkeypatch.setenv("ESL_LAVA_DATA", str(tmp_path))
+    monkeypatch.setattr(prepare, "cache_folder", lambda: tmp_path / "cache")
+    _small_set(tmp_path)
     assert nmnist.SUBSET == "nmnist_small.tar.gz"
     settings = ("encoding.bits=2", "encoding.steps=3", "training.batch_size=2")
     given = [word for setting in settings for word in ("--set", setting)]

@@ -10,6 +10,7 @@ import pytest
 from esl_lava import modelfile, netfile
 from esl_lava.arrays import Array
 from esl_lava.config import from_toml, override, to_toml
+from esl_lava.data.config import Encoding
 from esl_lava.data.datasets import load
 from esl_lava.errors import DataError, FileError, LimitError
 from esl_lava.experiments import export as experiments
@@ -176,7 +177,7 @@ def test_without_data_the_warning_says_so(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def none(name: str, split: str) -> None:
+    def none(name: str, split: str, encoding: Encoding) -> None:
         raise DataError(f"{name} is not here")
 
     monkeypatch.setattr(experiments, "load", none)

@@ -14,6 +14,7 @@ import torch
 
 from esl_lava import modelfile
 from esl_lava.config import Experiment, from_toml, override
+from esl_lava.data.config import Encoding
 from esl_lava.data.datasets import Images, load
 from esl_lava.errors import ConfigError, DataError, FileError, UserError
 from esl_lava.experiments import sweep as sweeps
@@ -279,7 +280,7 @@ def test_runs_of_other_data_are_not_mixed(
     folder, rows = finished
     shutil.copytree(folder, tmp_path / "sweep")
 
-    def other(name: str, split: str) -> Images:
+    def other(name: str, split: str, encoding: Encoding) -> Images:
         data = load(name, split)
         return replace(data, images=(255 - data.images).astype(np.uint8))
 

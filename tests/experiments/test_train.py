@@ -11,6 +11,7 @@ import pytest
 
 from esl_lava import modelfile
 from esl_lava.config import Experiment, from_toml, override, read_toml
+from esl_lava.data.config import Encoding
 from esl_lava.data.datasets import Images, load
 from esl_lava.errors import ConfigError, DataError, FileError, UserError
 from esl_lava.experiments import train as experiments
@@ -164,12 +165,12 @@ def test_what_does_not_fit_leaves_no_directory(
 def test_missing_test_data_are_noticed_before_the_training(
     tmp_path: Path, short: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_test(name: str, split: str) -> Images:
+    def no_test(name: str, split: str, encoding: Encoding) -> Images:
         if split == "test":
             raise DataError("no test split")
         return load(name, split)
 
-    def wider_test(name: str, split: str) -> Images:
+    def wider_test(name: str, split: str, encoding: Encoding) -> Images:
         data = load(name, split)
         if split == "train":
             return data
@@ -200,10 +201,10 @@ def test_resume_needs_an_unfinished_run(tmp_path: Path, short: Experiment, tiny:
 # --- data of the same name that are others --------------------------------------------------
 
 
-def relabelled(split: str) -> Callable[[str, str], Images]:
+def relabelled(split: str) -> Callable[[str, str, Encoding], Images]:
     """`load`, but two samples of a split have one another's labels."""
 
-    def other(name: str, wanted: str) -> Images:
+    def other(name: str, wanted: str, encoding: Encoding) -> Images:
         data = load(name, wanted)
         if wanted != split:
             return data

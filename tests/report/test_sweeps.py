@@ -9,9 +9,17 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from esl_lava.report import canvas
-from esl_lava.report.sweeps import draw_by_eps, draw_by_rules, draw_methods, draw_table1
-from esl_lava.report.tables import preferred, sweep_table
-from esl_lava.results.sweep import SweepRow
+from esl_lava.report.sweeps import (
+    draw_by_density,
+    draw_by_eps,
+    draw_by_rules,
+    draw_methods,
+    draw_table1,
+    draw_table2,
+)
+from esl_lava.report.tables import preferred, sweep_table, table2
+from esl_lava.results.sweep import Sweep, SweepRow
+from esl_lava.results.table2 import PUBLISHED, Trained
 from esl_lava.values import as_values
 
 
@@ -99,11 +107,60 @@ def test_a_setting_and_a_measured_figure_of_one_name_are_two() -> None:
     assert plain["density"] == 0.1622
 
 
+TRAINED = [
+    Trained("small", "cifar10", "8C3-AP2", 2, 5, density, 1234, sum(each) / 2, 0.007, each, loss)
+    for density, each, loss in ((1.0, (0.8, 0.81), None), (0.1, (0.78, 0.79), 0.02))
+]
+
+
+def test_table2_says_every_figure() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(table2(TRAINED, PUBLISHED, "Table 2"))
+    assert isinstance(console.file, io.StringIO)
+    lines = [line.split() for line in console.file.getvalue().splitlines()]
+    assert "small cifar10 8C3-AP2 2 5 1 1,234 80.50 0.70".split() in lines
+    assert "small cifar10 8C3-AP2 2 5 0.1 1,234 78.50 0.70 2.00".split() in lines
+    assert "DVS-CIFAR10 VGGSNN ESL-SNNs 0.1 78.30 0.28".split() in lines
+    for one in PUBLISHED:  # a loss is that of the row above it
+        if one.method == "ESL-SNNs":
+            whole = PUBLISHED[PUBLISHED.index(one) - 1]
+            assert (whole.method, whole.density, whole.dataset) == ("TET", 1.0, one.dataset)
+            assert one.loss == pytest.approx(whole.accuracy - one.accuracy, abs=1e-12)  # of floats
+
+
+def test_sweeps_that_tell_more_than_rows_are_drawn(tmp_path: Path) -> None:
+    rules = {"growth": "random_unfired", "redistribution": "none"}
+    rows = [row({"density": d, **rules}, 0.75, 0.5) for d in (1.0, 0.3)]
+    densities = [{"conv1": 1.0, "conv2": 0.1 * n} for n in range(4)]
+    fig3 = Sweep("fig3", "", rows, [], densities=densities)
+    both = Sweep("table2", None, [], [], published=PUBLISHED, trained=TRAINED)
+    drawn = {
+        "fig3": draw_by_density(fig3),
+        "fig3_failed": draw_by_density(dataclasses.replace(fig3, densities=None)),
+        "table2": draw_table2(both),
+        "table2_dense_failed": draw_table2(dataclasses.replace(both, trained=TRAINED[1:])),
+    }
+    for name, picture in drawn.items():
+        canvas.save_png(picture, tmp_path / name)
+    assert len({(tmp_path / name).read_bytes() for name in drawn}) == 4
+    left, right = drawn["fig3"].axes
+    assert left.lines[0].get_xydata().tolist() == [[0.3, 62.5], [1.0, 62.5]]
+    assert [line.get_ydata()[-1] for line in right.lines] == [100.0, pytest.approx(30)]
+    names = [label.get_text() for label in drawn["table2"].axes[0].get_yticklabels()]
+    assert names == ["small", *(f"the paper's {name}" for name in PAPERS)]
+
+
+PAPERS = ("CIFAR-10", "CIFAR-100", "DVS-CIFAR10")
+
 DRAWN: list[tuple[Callable[[Sequence[SweepRow]], Figure], list[SweepRow]]] = [
     (draw_by_eps, [row({"eps": eps}, 0.97, 0.98) for eps in (90.0, 10.0, 50.0)]),
     (draw_by_eps, [row({"eps": 5.0}, 0.97)]),
     (draw_by_rules, RULES),
     (draw_by_rules, RULES[:1]),
+    (
+        draw_by_rules,
+        [row({"density": 1.0, "prune": "none", "growth": "none"}, 0.97, 0.98), *RULES[:4]],
+    ),
     (draw_methods, [row({"method": m}, 0.97, 0.98) for m in ("esl", "static", "dense")]),
     (draw_methods, [row({"method": "esl"}, 0.97)]),
     (draw_table1, [row({"method": m}, 0.97, 0.98) for m in ("dense", "esl")]),

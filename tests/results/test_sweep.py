@@ -6,23 +6,28 @@ from esl_lava.results.sweep import Outcome, Sweep, SweepRow
 from esl_lava.values import as_values
 
 OUTCOMES = [
-    Outcome(0.9, 0.8, 100, 0.5, 0.4, exploration=0.6, sops_per_sample=10.0, most_sops=30),
-    Outcome(0.8, None, 100, 0.5, 0.4, exploration=0.8, sops_per_sample=20.0, most_sops=40),
+    Outcome(
+        0.9, 0.8, 100, 0.5, 0.4, exploration=0.6, sops_per_sample=10.0, weights=60, most_sops=30
+    ),
+    Outcome(
+        0.8, None, 100, 0.5, 0.4, exploration=0.8, sops_per_sample=20.0, weights=60, most_sops=40
+    ),
 ]
 
 
 def test_a_row_is_over_its_seeds() -> None:
     row = SweepRow.of({"eps": 10.0}, [3, 4], OUTCOMES)
     assert (row.seeds, row.accuracies, row.validation) == ((3, 4), (0.9, 0.8), (0.8, None))
-    assert (row.connections, row.density, row.sparse_density) == (100, 0.5, 0.4)
+    assert (row.connections, row.weights) == (100, 60)
+    assert (row.density, row.sparse_density) == (0.5, 0.4)
     assert row.exploration == pytest.approx(0.7)
     assert (row.sops, row.most_sops) == (15.0, 40)
     assert (
         list(as_values(row))
         == (
             "settings seeds accuracy accuracy_spread accuracies validation_accuracy "
-            "validation_accuracies connections density sparse_density exploration sops_per_sample "
-            "most_sops"
+            "validation_accuracies connections weights density sparse_density exploration "
+            "sops_per_sample most_sops"
         ).split()
     )
 
