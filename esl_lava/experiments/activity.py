@@ -54,7 +54,7 @@ class Meter:
             spikes = by_steps_left(by_step, self._rows)
             self._spikes[name] = self._spikes[name] + spikes if name in self._spikes else spikes
         # Counts are all that is joined.
-        self._results.append(replace(result, spikes={}, readout=None))
+        self._results.append(replace(result, spikes={}, fired={}, readout=None))
 
     def activity(self) -> Activity:
         """Of all that was added."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from esl_lava.arrays import Array
+from esl_lava.arrays import Array, Ints
 from esl_lava.config import from_mapping, from_toml, override
 from esl_lava.data.catalogue import load
 from esl_lava.data.config import Encoding
@@ -32,6 +32,7 @@ from esl_lava.experiments.spikes import (
 )
 from esl_lava.network import Network
 from esl_lava.results.evaluation import Evaluation, Recording
+from esl_lava.results.firing import firing_of
 from esl_lava.results.mapped import Activity
 from esl_lava.simulate import Result, backend_options, simulate
 from esl_lava.simulate.result import Progress, checked_input, joined, sops_by_sample
@@ -193,6 +194,7 @@ def evaluate(
         )
     seconds = 0.0
     results, sops = [], []
+    fired: dict[str, Ints] = {}
     meter = Meter(network) if probes.activity else None
     first = None
     for here, recorded in _portions(network, samples, encoding, probes):
@@ -212,8 +214,10 @@ def evaluate(
             sops.append(sops_by_sample(network, inputs, result.spikes))
         if probes.first and here.start == 0:
             first = _first(inputs, result)
-        results.append(replace(result, spikes={}))
-    result = joined(results)
+        for name, spikes in result.fired.items():  # of all: no portion need keep its own
+            fired[name] = fired[name] + spikes if name in fired else spikes
+        results.append(replace(result, spikes={}, fired={}))
+    result = replace(joined(results), fired=fired)
     accuracy = None
     if judged and samples.labels is not None:
         accuracy = int((result.decisions == samples.labels).sum()) / len(samples)
@@ -225,6 +229,7 @@ def evaluate(
         samples=len(samples),
         seconds=seconds,
         result=result,
+        firing=firing_of(network, result),
         activity=None if meter is None else meter.activity(),
         sops=np.concatenate(sops) if sops else None,
         first=first,

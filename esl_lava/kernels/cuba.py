@@ -12,6 +12,9 @@ _HALF = _I(1 << 23)
 _TOP = _I((1 << 23) - 1)
 _BOTTOM = _I(1 - (1 << 23))
 
+MOST = 255
+"""Steps whose spikes a byte can count."""
+
 
 @njit(inline="always")
 def decayed(x: np.int32, keep: np.uint32) -> np.int32:
@@ -43,6 +46,14 @@ def _integrated(
     return x, y, min(max(y, _BOTTOM), _TOP), _I(above + below)
 
 
+@njit(inline="always")
+def _release(held: Array, fired: Array) -> None:
+    """Add the bytes to the counts, and begin anew."""
+    for j in range(held.size):
+        fired[j] += held[j]
+        held[j] = 0
+
+
 @njit(cache=True, nogil=True)
 def run_neurons(
     sums: Array,
@@ -60,6 +71,7 @@ def run_neurons(
     u_trace: Array,
     v_trace: Array,
     totals: Array,
+    fired: Array,
 ) -> None:
     """Run every sample from rest.
 
@@ -82,8 +94,11 @@ def run_neurons(
         totals: (5,) int64, added to: spikes, wraps of u, clips of v, synapses crossed by
             recurrent spikes, and how many of these there are: nothing receives the spikes of
             a sample's last step.
+        fired: (n,) int64, added to: spikes of each neuron.
     """
     samples, steps, n = spikes.shape
+    held = np.zeros(n, np.uint8)  # spikes since they were last added to `fired`
+    rows = 0
     recurrent = starts.size > 0
     scale = _I(shift)
     pause = _I(refractory)
@@ -98,7 +113,7 @@ def run_neurons(
             s = spikes[sample, t]
             if injected.shape[0] > 0:
                 drive[:] = injected[sample, t]
-            fired = _I(0)
+            emitted = _I(0)
             wraps = _I(0)
             clips = _I(0)
             if pause:
@@ -116,7 +131,7 @@ def run_neurons(
                     awake = _I(waiting[j] == 0)
                     clips = _I(clips + _I(_I(z != y) & awake))
                     spike = _I(_I(z > threshold[j]) & awake)
-                    fired = _I(fired + spike)
+                    emitted = _I(emitted + spike)
                     s[j] = np.uint8(spike)
                     v[j] = _I(z & -_I(awake & _I(spike ^ _I(1))))
                     waiting[j] = _I(
@@ -136,10 +151,17 @@ def run_neurons(
                     u[j] = x
                     clips = _I(clips + _I(z != y))
                     spike = _I(z > threshold[j])
-                    fired = _I(fired + spike)
+                    emitted = _I(emitted + spike)
                     s[j] = np.uint8(spike)
                     v[j] = _I(z & _I(spike - _I(1)))
-            totals[0] += fired
+            # In bytes, while the step's spikes are in the cache nearest by.
+            for j in range(n):
+                held[j] = np.uint8(held[j] + s[j])
+            rows += 1
+            if rows == MOST:
+                _release(held, fired)
+                rows = 0
+            totals[0] += emitted
             totals[1] += wraps
             totals[2] += clips
             if u_trace.shape[0] > 0:
@@ -154,3 +176,4 @@ def run_neurons(
                     totals[3] += starts[i + np.uint32(1)] - starts[i]
                     for e in range(starts[i], starts[i + np.uint32(1)]):
                         sums[sample, t + 1, targets[e]] += weights[e]
+    _release(held, fired)

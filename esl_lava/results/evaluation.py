@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from esl_lava.arrays import Array, Bytes, Int32s, Ints
 from esl_lava.network import Network
+from esl_lava.results.firing import LayerFiring
 from esl_lava.results.mapped import Activity
 from esl_lava.simulate import Result
 from esl_lava.values import Keys, keys
@@ -40,6 +41,7 @@ class Evaluation:
         samples: how many there were.
         seconds: of the simulation, encoding and loading not included.
         result: the run itself, without recorded spikes.
+        firing: of each layer that fires, what its neurons did.
         activity, sops, first: what was probed, else None. `sops` is (samples,).
     """
 
@@ -50,6 +52,7 @@ class Evaluation:
     samples: int
     seconds: float
     result: Result
+    firing: tuple[LayerFiring, ...]
     activity: Activity | None = None
     sops: Ints | None = None
     first: Recording | None = None
@@ -76,7 +79,7 @@ class NetworkRun:
 
     KEYS: ClassVar[Keys] = keys(
         "evaluation.accuracy evaluation.samples network.density network.weights "
-        "network.connections evaluation.seconds evaluation.sops_per_sample"
+        "network.connections evaluation.seconds evaluation.sops_per_sample evaluation.firing"
     )
 
     network: Network

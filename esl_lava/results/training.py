@@ -27,6 +27,9 @@ class Epoch:
         exploration: R_s of the sparse layers.
         silent: layer name -> neurons without a spike on all samples looked at; None in
             records from before it was counted.
+        saturated: of the same samples, layer name -> neurons that fire at every step of each;
+            without the layers whose neurons can fire only once.
+        rates: of the same samples, layer name -> spikes of a mean neuron at a mean step, 0..1.
         beyond_range: layer name -> share of its weights out of range, 0..1; None in records
             from before it was counted.
     """
@@ -38,6 +41,8 @@ class Epoch:
     densities: Mapping[str, float]
     exploration: float
     silent: Mapping[str, int] | None = field(default=None, metadata=OPTIONAL)
+    saturated: Mapping[str, int] | None = field(default=None, metadata=OPTIONAL)
+    rates: Mapping[str, float] | None = field(default=None, metadata=OPTIONAL)
     beyond_range: Mapping[str, float] | None = field(default=None, metadata=OPTIONAL)
 
 

@@ -10,7 +10,7 @@ Arithmetic is Lava's: int32, which wraps around, with the sums of a convolution 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
@@ -111,12 +111,12 @@ class _Prepared:
         self.width = max([p.synapses.width for p in self.parts], default=layer.neurons)
 
     def in_order(self, values: Array) -> Array:
-        """(samples, T, neurons) values in the order of neurons."""
+        """(..., neurons) values in the order of neurons."""
         if self.order is None:
             return values
         channels, rows, columns = self.layer.shape
-        maps = values.reshape(*values.shape[:2], rows, columns, channels)
-        return maps.transpose(0, 1, 4, 2, 3).reshape(values.shape)
+        maps = values.reshape(*values.shape[:-1], rows, columns, channels)
+        return np.moveaxis(maps, -1, -3).reshape(values.shape)
 
 
 def _between(source: Ints | None, target: Ints | None) -> Ints | None:
@@ -172,7 +172,14 @@ def run(
     size = _chunk(layers, samples, steps)
     chunks = [slice(n, min(n + size, samples)) for n in range(0, samples, size)]
     workers = [
-        _Worker(layers, inputs, kept, decisions, np.zeros((len(layers), 5), np.int64))
+        _Worker(
+            layers,
+            inputs,
+            kept,
+            decisions,
+            np.zeros((len(layers), 5), np.int64),
+            [np.zeros(prepared.layer.neurons, np.int64) for prepared in layers],
+        )
         for _ in range(min(THREADS, len(chunks)))
     ]
     if len(workers) == 1:
@@ -209,6 +216,11 @@ def run(
                 for prepared, (spikes, _, _, sops, returned) in zip(layers, totals)
             ),
         ),
+        fired={
+            prepared.layer.name: prepared.in_order(np.sum(spikes, axis=0))
+            for prepared, spikes in zip(layers, zip(*(worker.fired for worker in workers)))
+            if prepared.layer.neuron.fires
+        },
         overflows={
             prepared.layer.name: (wraps, clips)
             for prepared, (_, wraps, clips, *_) in zip(layers, totals)
@@ -235,6 +247,8 @@ class _Worker:
         decisions: (samples,), to be filled.
         totals: (layers, 5) int64, what each layer did so far: spikes, wraps of u, clips
             of v, synaptic operations, spikes that came back to it.
+        fired: for each layer (neurons,) int64, what each neuron fired so far; as they lie in
+            the kernels' order.
         input_spikes: that arrived so far.
         memory: see `_scratch`.
         arriving, spikes: source -> (n, T, neurons) of the present chunk, and how many.
@@ -245,6 +259,7 @@ class _Worker:
     kept: Mapping[str, Mapping[str, Array]]
     decisions: Ints
     totals: Ints
+    fired: Sequence[Ints]
     input_spikes: int = 0
     memory: dict[str, Array] = field(default_factory=dict)
     arriving: dict[str, Array] = field(default_factory=dict)
@@ -260,15 +275,17 @@ class _Worker:
         counted = inputs.view(bool) if inputs.dtype == np.uint8 else inputs
         self.spikes = {INPUT: int(np.count_nonzero(counted))}
         self.input_spikes += self.spikes[INPUT]
-        for prepared, total in zip(self.layers, self.totals):
+        for prepared, total, fired in zip(self.layers, self.totals, self.fired):
             name, before = prepared.layer.name, int(total[0])
-            outputs = self._layer(prepared, here, total)
+            outputs = self._layer(prepared, here, total, fired)
             self.arriving[name] = outputs["spikes"]
             self.spikes[name] = int(total[0]) - before
         ordered = {what: prepared.in_order(values) for what, values in outputs.items()}
         self.decisions[here] = decide(prepared.layer, **ordered)
 
-    def _layer(self, prepared: _Prepared, here: slice, total: Ints) -> dict[str, Array]:
+    def _layer(
+        self, prepared: _Prepared, here: slice, total: Ints, fired: Ints
+    ) -> dict[str, Array]:
         """Spikes of a layer for the samples `here`, and u and v where somebody needs them."""
         name = prepared.layer.name
         shape = (*self.arriving[INPUT].shape[:2], prepared.layer.neurons)
@@ -300,6 +317,7 @@ class _Worker:
             outputs.get("u", _NO_TRACE),
             outputs.get("v", _NO_TRACE),
             total,
+            fired,
         )
         if prepared.order is not None:
             for what, kept in self.kept.items():

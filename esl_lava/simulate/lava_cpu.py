@@ -35,7 +35,7 @@ from esl_lava.errors import BackendError
 from esl_lava.network import Convolution, Layer, Network
 from esl_lava.simulate.lava_models import refused, too_wide
 from esl_lava.simulate.lava_worker import LayerTask, Task
-from esl_lava.simulate.result import Progress, Result, count, decide, decisive
+from esl_lava.simulate.result import Progress, Result, by_neuron, count, decide, decisive
 
 STARTUP_SECONDS = 300.0
 """Importing Lava, and torch with it, and compiling; seconds unless a machine is crowded."""
@@ -251,6 +251,7 @@ def _collected(
         readout=None if network.readout is None else deciding["v"],
         decisions=decide(last, spikes.get(last.name), **deciding),
         counts=count(network, inputs, spikes),
+        fired=by_neuron(spikes),
         u={name: whole("u", name) for name in states},
         v={name: whole("v", name) for name in states},
     )

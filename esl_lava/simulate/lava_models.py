@@ -25,7 +25,7 @@ from esl_lava.arrays import Array, Bytes, Int32s
 from esl_lava.chip import LAVA_BIAS_RANGE, LAVA_SLIDING, STATE_SHIFT
 from esl_lava.errors import BackendError
 from esl_lava.network import INPUT, Connections, Convolution, Input, Layer, Matrix, Network
-from esl_lava.simulate.result import Progress, Result, count, decide, decisive
+from esl_lava.simulate.result import Progress, Result, by_neuron, count, decide, decisive
 
 WEIGHTS = (-256, 255)
 """What Lava's fully connected synapses keep of a weight of mixed sign; others it clips."""
@@ -80,6 +80,7 @@ def run(
         readout=None if network.readout is None else trace[1],
         decisions=decide(layer, spikes, *trace),
         counts=count(network, inputs, firing),
+        fired=by_neuron(firing),
         u=u,
         v=v,
     )

@@ -33,7 +33,7 @@ from esl_lava import netfile
 from esl_lava.arrays import Array, Int32s
 from esl_lava.errors import BackendError
 from esl_lava.network import Layer, Network
-from esl_lava.simulate.result import Result, count, decide
+from esl_lava.simulate.result import Result, by_neuron, count, decide
 
 LOGGERS = {
     "power": "Loihi2Power",
@@ -242,6 +242,7 @@ def _run(
         readout=readout,
         decisions=decide(last, spikes.get(last.name), v=readout),
         counts=count(network, inputs, spikes),
+        fired=by_neuron(spikes),
         u={name: probed("u", name) for name in states},
         v={name: probed("v", name) for name in states},
     )

@@ -32,6 +32,7 @@ class Result:
             times 2**6), or None where the last layer fires.
         decisions: (samples,) int64 classes, or `NO_DECISION`; see `decide`.
         counts: spikes, synaptic operations and neuron updates per layer.
+        fired: firing layer -> (neurons,) int64, the spikes of each neuron in all samples.
         overflows: layer name -> (wraps of u, clips of v); empty where the backend cannot
             tell.
         u, v: layer name -> (samples, T, neurons) int32 after each step, for each layer
@@ -42,6 +43,7 @@ class Result:
     readout: Int32s | None
     decisions: Ints
     counts: Counts
+    fired: Mapping[str, Ints] = field(default_factory=dict)
     overflows: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     u: Mapping[str, Int32s] = field(default_factory=dict)
     v: Mapping[str, Int32s] = field(default_factory=dict)
@@ -246,6 +248,11 @@ def count(network: Network, inputs: Array, spikes: Mapping[str, Bytes]) -> Count
     return Counts(samples, steps, int(active[INPUT].sum()), tuple(layers))
 
 
+def by_neuron(spikes: Mapping[str, Bytes]) -> dict[str, Ints]:
+    """Layer name -> (neurons,) spikes of each neuron, of (samples, T, neurons) of each layer."""
+    return {name: fired.sum(axis=(0, 1), dtype=np.int64) for name, fired in spikes.items()}
+
+
 def joined(results: Sequence[Result]) -> Result:
     """The runs of several lots of samples as one run of all, in their order.
 
@@ -281,6 +288,10 @@ def joined(results: Sequence[Result]) -> Result:
             sum(result.counts.input_spikes for result in results),
             layers,
         ),
+        fired={
+            name: np.sum([result.fired[name] for result in results], axis=0)
+            for name in first.fired
+        },
         overflows={
             name: tuple(map(sum, zip(*(result.overflows[name] for result in results))))  # type: ignore[misc]
             for name in first.overflows

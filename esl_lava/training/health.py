@@ -106,7 +106,7 @@ def beyond_range(
 
 
 def complaints(entry: Epoch, sizes: Mapping[str, int], beyond: str) -> dict[str, str]:
-    """What an epoch's record says of layers that are dead or exploded.
+    """What an epoch's record says of layers that are dead, constant or exploded.
 
     Args:
         entry: of a training's history.
@@ -126,6 +126,14 @@ def complaints(entry: Epoch, sizes: Mapping[str, int], beyond: str) -> dict[str,
         for name, number in (entry.silent or {}).items()
         if number == sizes[name]
     }
+    constant = {
+        f"saturated {name}": (
+            f"all {number} neurons of layer {name} fired at every step of every {samples} sample "
+            f"looked at after epoch {epoch}"
+        )
+        for name, number in (entry.saturated or {}).items()
+        if number == sizes[name]
+    }
     exploded = {
         f"beyond {name}": (
             f"{share:.1%} of the weights of layer {name} are {beyond} after epoch {epoch}"
@@ -133,4 +141,4 @@ def complaints(entry: Epoch, sizes: Mapping[str, int], beyond: str) -> dict[str,
         for name, share in (entry.beyond_range or {}).items()
         if share > MANY
     }
-    return {**dead, **exploded}
+    return {**dead, **constant, **exploded}

@@ -32,7 +32,8 @@ class Kind(Generic[AnyNetwork]):
         loss: (experiment, network, its output, labels (batch,)) -> scalar, a mean over the batch.
         decide: the network's output -> (batch,) int64 class, -1 for none.
         fired: (experiment, the output of every layer) -> for each layer that fires, in order,
-            which of its neurons had a spike: (neurons,) bool.
+            the spikes of each neuron: (neurons,) int64.
+        once: whether a neuron fires at most once in a sample.
         thinning: density of a layer -> divisor of its initial weights.
         ends: experiment -> least and largest weight of which the network makes a difference.
         beyond: where weights beyond them are, in words.
@@ -49,6 +50,7 @@ class Kind(Generic[AnyNetwork]):
     ends: Callable[[Experiment], tuple[float, float]]
     beyond: str
     adam: Callable[[str], Callable[..., torch.optim.Adam]]
+    once: bool = False
     on_gpu: bool = False
     collective: bool = False
 
@@ -103,11 +105,16 @@ def _earliest(z: torch.Tensor) -> torch.Tensor:
     return torch.where(z_first.isfinite(), index, -1)
 
 
+def _each(_: Experiment, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Spikes are added up by float, over a sample's steps at first: exact up to 2**24."""
+    return [spikes.sum(dim=2).sum(dim=0, dtype=torch.float64).long() for spikes in outputs[:-1]]
+
+
 def _within_the_window(experiment: Experiment, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
     """A spike after the last step is none on the chip."""
     step, steps = grid_step(_current_decay(experiment)), experiment.encoding.steps
     return [
-        times.amin(dim=0) <= window_end(step, steps, place)
+        (times <= window_end(step, steps, place)).sum(dim=0)
         for place, times in enumerate(outputs, 1)
     ]
 
@@ -124,7 +131,7 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
             encode=_spikes,
             loss=_tet,
             decide=lambda outputs: outputs.sum(dim=2).argmax(dim=1),
-            fired=lambda _, outputs: [spikes.sum(dim=(0, 2)) > 0 for spikes in outputs[:-1]],
+            fired=_each,
             thinning=math.sqrt,
             ends=lambda _: (WEIGHT_RANGE[0] / WEIGHT_SCALE, WEIGHT_RANGE[1] / WEIGHT_SCALE),
             beyond="beyond the range of 8 bits",
@@ -137,6 +144,7 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
             ),
             decide=_earliest,
             fired=_within_the_window,
+            once=True,
             thinning=lambda density: density,
             ends=_one_spike_decides,
             beyond="so large that one spike alone decides whether a neuron fires, beyond",
@@ -146,7 +154,7 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
             encode=_inputs,
             loss=_tet,
             decide=lambda outputs: outputs.sum(dim=2).argmax(dim=1),
-            fired=lambda _, outputs: [spikes.sum(dim=(0, 2)) > 0 for spikes in outputs[:-1]],
+            fired=_each,
             thinning=math.sqrt,
             ends=lambda _: (-math.inf, math.inf),
             beyond="",  # none are: the range rule scales them

@@ -338,7 +338,7 @@ class Trainer:
         self.model.eval()
         fired = self.kind.fired(self.experiment, self.model.layer_outputs(encoded))
         self.model.train()
-        silent = [int((~neurons).sum()) for neurons in fired]
+        silent = [int((spikes == 0).sum()) for spikes in fired]
         return dict(zip(self.model.topology.hidden_names, silent))
 
     def _refuse_broken(self, after: int) -> None:
@@ -380,7 +380,7 @@ class Trainer:
         held_back = self.validation_data
         some = self.train_data.take(min(BATCH, len(self.train_data)))
         examined = examine(self.experiment, self.model, held_back if len(held_back) else some)
-        weights = weight_layers(self.model)
+        weights, firing = weight_layers(self.model), examined.firing
         beyond = health.beyond_range(weights, self.evolver.masks, self.kind.ends(self.experiment))
         self.history.append(
             Epoch(
@@ -390,7 +390,9 @@ class Trainer:
                 density=self.evolver.density,
                 densities=self.evolver.densities(),
                 exploration=self.evolver.exploration,
-                silent=examined.silent,
+                silent={one.layer: one.silent for one in firing},
+                saturated={one.layer: one.saturated for one in firing if one.saturated is not None},
+                rates={one.layer: one.rate for one in firing},
                 beyond_range=beyond,
             )
         )
