@@ -143,6 +143,7 @@ def train(
             ],
             f"trained: {trained.run.model}",
         ),
+        *([tables.layer_firing(trained.firing)] if trained.firing else []),
     )
 
 
@@ -214,8 +215,14 @@ def run(
         found = options.evaluated(
             net, data, labels, layout, samples, encoder, steps, backend, given
         )
-    counts = found.evaluation.result.counts
-    answer(as_json, found, tables.network_run(found, str(net)), tables.layer_counts(counts))
+    done = found.evaluation
+    answer(
+        as_json,
+        found,
+        tables.network_run(found, str(net)),
+        tables.layer_counts(done.result.counts),
+        *([tables.layer_firing(done.firing)] if done.firing else []),
+    )
 
 
 def verify(

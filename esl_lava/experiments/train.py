@@ -24,6 +24,7 @@ from esl_lava.models.restore import restore
 from esl_lava.models.stored import load_model, trained_layers
 from esl_lava.report.canvas import save_png
 from esl_lava.report.pictures import draw_training
+from esl_lava.results.firing import LayerFiring
 from esl_lava.training import ranks
 from esl_lava.training.evaluation import examine
 from esl_lava.training.trainer import Trainer, TrainingProgress
@@ -44,9 +45,13 @@ class Trained:
         density, weights: of all weight layers together.
         connections: that the weights make, as `esl_lava.connections` counts them.
         seconds: the training took, from its start or resumption.
+        firing: of each layer that fires, what its neurons did on that split: of the pass that
+            `accuracy` is of.
     """
 
-    KEYS: ClassVar[Keys] = keys("accuracy samples dataset density weights connections seconds")
+    KEYS: ClassVar[Keys] = keys(
+        "accuracy samples dataset density weights connections seconds firing"
+    )
 
     run: RunDirectory
     model: SavedModel
@@ -57,6 +62,7 @@ class Trained:
     weights: int
     connections: int
     seconds: float
+    firing: tuple[LayerFiring, ...]
 
 
 def train(
@@ -160,14 +166,16 @@ def _finish(
             replace_json(run.updates, [as_values(u) for u in trainer.evolver.history])
             modelfile.write(model, run.model)  # its presence says that the training is finished
             run.checkpoint.unlink(missing_ok=True)
+    examined = examine(trainer.experiment, restore(model), test)
     return Trained(
         run=run,
         model=model,
-        accuracy=examine(trainer.experiment, restore(model), test).accuracy,
+        accuracy=examined.accuracy,
         samples=len(test),
         dataset=test.name,
         density=trainer.evolver.density,
         weights=(weights := sum(trainer.evolver.connections().values())),
         connections=_connections(trainer.experiment, model) or weights,
         seconds=seconds,
+        firing=examined.firing,
     )

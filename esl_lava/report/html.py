@@ -69,6 +69,9 @@ def draw_run(run: Account, prefix: str) -> dict[str, Markup]:
         "training": pictures.draw_training(run.history),
         "raster": pictures.draw_raster(run.sample),
     }
+    rates = {one.layer: run.evaluation.rates(one) for one in run.evaluation.firing}
+    if any(layer.min() < layer.max() for layer in rates.values()):
+        found["rates"] = pictures.draw_rates(rates)
     if run.history[-1].validation_accuracy is not None:
         found["by_density"] = pictures.draw_epochs_by_density(run.history)
     if run.updates:

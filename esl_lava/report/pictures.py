@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 WIDTH = 4.4
 """Inches of a picture; at 72 units an inch it is shown at about its size on a phone."""
 
+RATES_SHOWN = 200
+"""Most neurons of a layer whose rates are shown one by one."""
+
 FIELDS = 15
 """Neurons whose receptive fields are shown."""
 
@@ -66,7 +69,8 @@ def tick(value: float) -> str:
 def draw_training(history: Sequence[Epoch]) -> Figure:
     """Validation accuracy (else the loss) over epochs (at least one), and which was kept.
 
-    Below, the density of every layer, and R_s of the sparse ones.
+    Below, the density of every layer, and R_s of the sparse ones. Above stand layers whose
+    neurons all say the same in that epoch, if any do.
     """
     picture, ((top,), (bottom,)) = canvas.panels(WIDTH, 5, rows=2)
     epochs = [epoch.epoch for epoch in history]
@@ -77,6 +81,8 @@ def draw_training(history: Sequence[Epoch]) -> Figure:
         kept = kept_epoch(history)
         top.plot(epochs[kept], values[kept], "o", color=canvas.ORANGE, fillstyle="none")
         _note(top, f"kept: epoch {epochs[kept]}, {values[kept]:.2f} %")
+    if lost := _lost(history[kept_epoch(history)]):
+        top.set_title("\n".join(map(plain, lost)), fontsize=8, loc="left", color=canvas.ORANGE)
     top.set_ylabel("validation accuracy (%)" if known else "loss")
     for layer, shade in zip(history[-1].densities, shades(len(history[-1].densities))):
         shares = [100 * epoch.densities[layer] for epoch in history]
@@ -88,6 +94,39 @@ def draw_training(history: Sequence[Epoch]) -> Figure:
     bottom.set(ylim=(0, 105), ylabel="share of positions (%)", xlabel="epoch")
     bottom.xaxis.set_major_locator(whole_numbers())
     legend(bottom)
+    return picture
+
+
+def _lost(epoch: Epoch) -> list[str]:
+    """Which layers told nothing, as none of their neurons fired or all did at every step."""
+    rates, steady = epoch.rates or {}, epoch.saturated or {}
+    return [f"{layer}: all neurons silent" for layer, rate in rates.items() if rate == 0] + [
+        f"{layer}: all neurons fire at every step" for layer in steady if rates.get(layer) == 1
+    ]
+
+
+def draw_rates(rates: Mapping[str, Floats]) -> Figure:
+    """How often neurons fire: those of every layer in order, the busiest at the left.
+
+    Args:
+        rates: layer name, at least one -> (neurons,) spikes at a mean step, 0..1.
+    """
+    picture, axis = canvas.figure(WIDTH, 2.9)
+    for (layer, found), shade in zip(rates.items(), shades(len(rates))):
+        falling = np.sort(found)[::-1]
+        # Each neuron is a stretch of the axis; of many some, evenly, the ends among them.
+        shown = np.unique(np.linspace(0, len(falling) - 1, RATES_SHOWN).astype(int))
+        left = 100 * shown / len(falling)
+        axis.step(
+            [*left, 100],
+            [*falling[shown], falling[-1]],
+            where="post",
+            color=shade,
+            linewidth=1.4,
+            label=plain(layer),
+        )
+    axis.set(xlim=(0, 100), ylim=(0, None), xlabel="neurons (%)", ylabel="spikes per step")
+    legend(axis)
     return picture
 
 

@@ -16,6 +16,7 @@ from esl_lava.energy.training import PHASES, TrainingCost
 from esl_lava.mapping import CoreMap, LayerMap
 from esl_lava.results.account import Account
 from esl_lava.results.evaluation import NetworkRun
+from esl_lava.results.firing import LayerFiring
 from esl_lava.results.mapped import Flow
 from esl_lava.results.price import PARTS, Disagreement, Price, stated
 from esl_lava.results.recording import HOT, Recorded
@@ -148,6 +149,39 @@ def layer_counts(counts: Counts) -> Table:
     )
     headings = "layer, neurons, weights, density, connections, synapses, SOPs, spikes, updates"
     return table_of("per layer; run figures per sample", headings, rows, narrow=True)
+
+
+def layer_firing(firing: Sequence[LayerFiring]) -> Table:
+    """How many neurons of every layer are silent or saturated, and how often they fire.
+
+    Maps have a column where a layer has any.
+    """
+    maps = any(found.silent_maps is not None for found in firing)
+    rows = (
+        (
+            found.layer,
+            f"{found.neurons:,}",
+            _of(found.silent, found.neurons),
+            *([f"{found.silent_maps:,}" if found.silent_maps is not None else ""] if maps else []),
+            "" if found.saturated is None else _of(found.saturated, found.neurons),
+            f"{found.rate:.4f}",
+            f"{found.largest_rate:.4f}",
+            f"{found.spikes_per_sample:,.1f}",
+        )
+        for found in firing
+    )
+    shown = "silent, silent maps" if maps else "silent"
+    headings = f"layer, neurons, {shown}, saturated, mean rate, largest rate, spikes"
+    return table_of(
+        "what neurons fire; rates by neuron and step, spikes per sample",
+        headings,
+        rows,
+        narrow=True,
+    )
+
+
+def _of(number: int, total: int) -> str:
+    return f"{number:,} ({percent(number / total)})" if number else "0"
 
 
 def devices(prices: Mapping[str, Price]) -> RenderableType:

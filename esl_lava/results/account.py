@@ -18,6 +18,7 @@ from esl_lava.energy.training import TrainingCost
 from esl_lava.models.config import Convolutional
 from esl_lava.network import Convolution, Matrix, Network
 from esl_lava.results.evaluation import Evaluation, Recording
+from esl_lava.results.firing import remarks
 from esl_lava.results.mapped import Mapped
 from esl_lava.results.price import Disagreement, Price, energies
 from esl_lava.results.training import Epoch, MaskUpdate, kept_epoch
@@ -157,7 +158,8 @@ class Account:
         "title evaluation.accuracy evaluation.samples evaluation.dataset evaluation.split "
         "model=config.model.kind config.encoding.steps network.density sparse_density "
         "network.weights network.connections network.synapses evaluation.sops_per_sample "
-        "evaluation.spikes_per_sample evaluation.result.counts.layers kept.validation_accuracy "
+        "evaluation.spikes_per_sample evaluation.result.counts.layers evaluation.firing "
+        "firing_remarks kept.validation_accuracy "
         "kept_epoch=kept.epoch history updates connectivity=layer sample "
         "samples_verified=verification.samples spikes_compared=verification.spikes "
         "positions_compared=verification.positions differences=verification.total "
@@ -200,6 +202,11 @@ class Account:
             if isinstance(given.connections, Convolution)
             and (given.origin is None or given.origin.name)
         }
+
+    @property
+    def firing_remarks(self) -> list[str]:
+        """On layers of which many neurons are silent or saturated, a sentence each."""
+        return remarks(self.network, self.evaluation.firing)
 
     @property
     def kept(self) -> Epoch:

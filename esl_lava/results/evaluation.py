@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from esl_lava.arrays import Array, Bytes, Int32s, Ints
+from esl_lava.arrays import Array, Bytes, Floats, Int32s, Ints
 from esl_lava.network import Network
 from esl_lava.results.firing import LayerFiring
 from esl_lava.results.mapped import Activity
@@ -61,6 +61,10 @@ class Evaluation:
     def sops_per_sample(self) -> float:
         """Synaptic operations of a mean sample."""
         return self.result.counts.sops / self.result.counts.samples
+
+    def rates(self, layer: LayerFiring) -> Floats:
+        """(neurons,) of a layer of `firing`: spikes of each neuron at a mean step, 0..1."""
+        return self.result.fired[layer.layer] / (layer.samples * layer.steps)
 
     @property
     def spikes_per_sample(self) -> float:

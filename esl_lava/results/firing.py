@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from esl_lava.arrays import Ints
-from esl_lava.network import Network
+from esl_lava.network import Layer, Network
 from esl_lava.simulate import Result
 from esl_lava.values import OPTIONAL, Keys, keys
 
@@ -119,21 +119,29 @@ def remarks(network: Network, firing: Sequence[LayerFiring]) -> list[str]:
     sentences = []
     for found in firing:
         if found.silent >= MANY * found.neurons:
-            said = f"layer {found.layer}: {_share(found.silent, found)} of its neurons never fire"
-            if found.silent_maps is not None:
-                maps = layers[found.layer].shape[0]
-                said += f"; {found.silent_maps} of its {maps} maps have no neuron that fires"
-                if found.silent_maps:
-                    said += ": their kernels cost memory and do nothing"
-            elif not layers[found.layer].inputs[0].connections.injects:
-                said += ": their weights cost memory and do nothing"
-            sentences.append(said)
+            sentences.append(
+                f"layer {found.layer}: {_share(found.silent, found)} of its neurons never fire"
+                + _idle(layers[found.layer], found)
+            )
         if (found.saturated or 0) >= MANY * found.neurons:
             sentences.append(
                 f"layer {found.layer}: {_share(found.saturated or 0, found)} of its neurons fire "
                 "as often as they can in every sample: their spikes cost energy and tell nothing"
             )
     return sentences
+
+
+def _idle(layer: Layer, found: LayerFiring) -> str:
+    """What silent neurons cost, as the end of a sentence: only some have weights of their own."""
+    own = not layer.inputs[0].connections.injects
+    if own and found.silent_maps:
+        return (
+            f", among them {found.silent_maps} of its {layer.shape[0]} maps as a whole: the "
+            "kernels of these cost memory and do nothing"
+        )
+    if own and found.silent_maps is None:
+        return ": their weights cost memory and do nothing"
+    return ": their updates cost energy and do nothing"
 
 
 def _share(number: int, found: LayerFiring) -> str:
