@@ -65,11 +65,17 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "experiments/test_samedata.py::test_other_data_are_refused_by_split_and_digests",
         "experiments/test_samedata.py::test_other_data_are_remarked",
     ),
-    "A training that destroys its network, by NaN, silent layers or weights out of range, says so "
-    "by layer, and what is not finite is never saved": (
+    "A training that destroys its network, by NaN, silent or saturated layers or weights out of range, "
+    "says so by layer, and what is not finite is never saved": (
         "training/test_health.py::test_a_spoilt_checkpoint_is_not_saved",
         "training/test_health.py::test_silent_layers_are_said",
+        "training/test_health.py::test_saturated_layers_are_said",
         "training/test_health.py::test_weights_beyond_eight_bits_are_said",
+    ),
+    "Every backend counts the same": (
+        "results/test_firing.py::test_equal_to_recorded_spikes",
+        "simulate/test_lava_models.py::test_random_networks_equal_ours",
+        "simulate/test_lava_cpu.py::test_random_networks_through_the_runtime",
     ),
     "spikes, and so the function that is trained, are the same": (
         "training/test_clipping.py::test_engines_train_the_same_function",

@@ -289,8 +289,7 @@ def joined(results: Sequence[Result]) -> Result:
             layers,
         ),
         fired={
-            name: np.sum([result.fired[name] for result in results], axis=0)
-            for name in first.fired
+            name: np.sum([result.fired[name] for result in results], axis=0) for name in first.fired
         },
         overflows={
             name: tuple(map(sum, zip(*(result.overflows[name] for result in results))))  # type: ignore[misc]

@@ -64,8 +64,8 @@ def rows(text: str) -> dict[str, str]:
 
 def test_train(tiny: Any) -> None:
     values = tiny.trained.json
-    told = {"accuracy", "samples", "dataset", "density", "weights", "connections", "seconds"}
-    assert set(values) == told
+    told = "accuracy samples dataset density weights connections seconds firing".split()
+    assert list(values) == told
     assert values["weights"] == values["connections"]  # where every layer is fully connected
     assert values["dataset"] == "digits"
     assert values["samples"] == 357
@@ -121,7 +121,22 @@ def test_run(tiny: Any, invoke: Command) -> None:
         "weights": network.weights,
         "connections": network.connections,
         "sops_per_sample": found.result.counts.sops / 357,
+        # Of SLAYER's network as well.
+        "firing": tiny.trained.json["firing"],
     }
+    spikes = simulate(network, data.spikes(encoding_of(network)), record="all").spikes
+    assert values["firing"] == [
+        {
+            "layer": name,
+            "neurons": own.shape[2],
+            "silent": int((own.sum(axis=(0, 1)) == 0).sum()),
+            "saturated": int(own.all(axis=(0, 1)).sum()),
+            "rate": int(own.sum(dtype=int)) / own.size,
+            "largest_rate": int(own.sum(axis=(0, 1), dtype=int).max()) / (357 * 4),
+            "spikes_per_sample": int(own.sum(dtype=int)) / 357,
+        }
+        for name, own in spikes.items()
+    ]
 
 
 def test_run_as_a_program_of_its_own(tiny: Any, program: Command) -> None:
@@ -138,8 +153,14 @@ def test_run_as_a_program_of_its_own(tiny: Any, program: Command) -> None:
     assert shown["samples"] == "40"
     assert shown["SOPs per sample"] == f"{found.result.counts.sops / 40:,.1f}"
     for layer in found.result.counts.layers:
-        (line,) = (line for line in done.out.splitlines() if f" {layer.name} " in line)
+        line = next(line for line in done.out.splitlines() if f" {layer.name} " in line)
         assert f"{layer.sops / 40:,.1f}" in line.split()
+    table = done.out[done.out.index("what neurons fire") :]
+    for one in found.firing:
+        (line,) = (line for line in table.splitlines() if f" {one.layer} " in line)
+        numbers = (f"{one.rate:.4f}", f"{one.largest_rate:.4f}", f"{one.spikes_per_sample:,.1f}")
+        assert tuple(line.split()[-3:]) == numbers
+    assert max(map(len, done.out.splitlines())) <= max(100, len(str(tiny.net)) + 50)
 
 
 def test_lava_runs_the_file_itself(
@@ -322,8 +343,9 @@ def test_a_layer_without_synapses_has_no_density(tmp_path: Path, invoke: Command
     np.save(tmp_path / "drive.npy", np.full((1, 4, 3), 200))
     done = invoke("run", tmp_path / "net.h5", "--data", tmp_path / "drive.npy")
     assert done.code == 0, done.err
-    (line,) = (line for line in done.out.splitlines() if " in " in f"{line} ")
+    line, fired = (line for line in done.out.splitlines() if " in " in f"{line} ")
     assert line.split() == ["in", "3", "0", "0", "0", "0.0", "12.0", "12"]
+    assert fired.split() == ["in", "3", "0", "3", "(100.00", "%)", "1.0000", "1.0000", "12.0"]
 
 
 def test_weights_and_connections_of_a_convolution(tmp_path: Path, invoke: Command) -> None:
@@ -347,7 +369,8 @@ def test_weights_and_connections_of_a_convolution(tmp_path: Path, invoke: Comman
         assert (values["weights"], values["connections"]) == (weights, connections)
         assert values["density"] == weights / (144 + readout.possible)
         shown = [line.split() for line in invoke(command, *given).out.splitlines()]
-        (line,) = (line for line in shown if line[:1] == ["conv"])
+        line, *fired = (line for line in shown if line[:1] == ["conv"])
+        assert len(fired) == (command == "run")
         assert line[1:7] == ["18,432", "144", "100.00", "%", "322,624", "322,624"]
     paper = load_device("v100_paper")
     found = values["devices"]["v100_paper"]
@@ -611,6 +634,11 @@ def test_run_and_verify_networks_that_fire_once(tiny_once: Any, invoke: Command)
     # The grid rounds times up, and training knows of it only in the inputs.
     assert abs(values["accuracy"] - tiny_once.trained.json["accuracy"]) < 0.05
     assert 0 < values["sops_per_sample"] <= values["connections"]
+    assert [layer["layer"] for layer in values["firing"]] == ["hidden1", "hidden2", "readout"]
+    for own in (values, tiny_once.trained.json):
+        for layer in own["firing"]:
+            assert layer["saturated"] is None
+            assert 0 < layer["rate"] <= layer["largest_rate"] <= 1 / 21
     chosen = ("--samples", 6, "--backend", "exact", "--backend", "lava-models")
     shown = invoke("verify", tiny_once.model, tiny_once.net, *chosen)
     assert shown.code == 0, shown.err
@@ -736,6 +764,7 @@ def test_train_for_people(tiny: Any, invoke: Command, tmp_path: Path) -> None:
     assert shown["density, all layers"] == f"{100 * (256 + 80) / (512 + 80):.2f} %"
     assert (shown["test samples"], shown["data set"]) == ("357", "digits")
     assert re.fullmatch(r"\d+\.\d\d %", shown["test accuracy"])
+    assert [line.split()[:2] for line in done.out.splitlines()[-2:]] == [["hidden1", "8"], []]
 
 
 def test_verify_for_people_and_its_failure(

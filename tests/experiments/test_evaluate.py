@@ -224,6 +224,10 @@ def test_probes_and_portions_change_nothing(
     assert found.accuracy == plain.accuracy
     assert found.result.counts == plain.result.counts
     assert found.result.decisions.tolist() == plain.result.decisions.tolist()
+    assert found.firing == plain.firing
+    assert {name: fired.tolist() for name, fired in found.result.fired.items()} == {
+        name: fired.tolist() for name, fired in plain.result.fired.items()
+    }
     assert not found.result.spikes
     assert (found.activity is None) == (activity == 0)
     if found.activity is not None:

@@ -12,6 +12,8 @@ from esl_lava import netfile
 from esl_lava.errors import ConfigError, FileError
 from esl_lava.experiments import account, report
 from esl_lava.experiments.evaluate import encoding_of, evaluate, load_samples
+from esl_lava.results.firing import remarks
+from esl_lava.values import as_values
 
 
 def quiet(_: str) -> None:
@@ -74,6 +76,11 @@ def test_the_document_holds_what_the_run_found(made: Made, tiny: Any) -> None:
     assert run["verification"]["differences_by_backend"] == {"exact": 0, "lava-models": 0}
     assert run["spikes_compared"] > 0
     assert len(run["updates"]) == len(json.loads((tiny.path / "updates.json").read_text()))
+    assert run["firing"] == [as_values(layer) for layer in found.firing]
+    assert run["firing_remarks"] == remarks(network, found.firing)
+    last = run["history"][-1]
+    assert set(last["silent"]) == set(last["saturated"]) == {"hidden1", "hidden2"}
+    assert all(0 < rate < 1 for rate in last["rates"].values())
     assert run["table1"] is None  # not the paper's network
     assert all(run["core_maps"][chip]["fits"] for chip in account.CHIPS)
     assert run["config_toml"] == (tiny.path / "config.toml").read_text()

@@ -16,10 +16,12 @@ from esl_lava.energy import EnergyBreakdown
 from esl_lava.network import Matrix
 from esl_lava.report import canvas, html, pictures
 from esl_lava.results.account import Comparison, Place, Sample, ShownLayer
-from esl_lava.results.evaluation import Recording
+from esl_lava.results.evaluation import Evaluation, Recording
+from esl_lava.results.firing import layer_firing
 from esl_lava.results.price import Price, Stated
 from esl_lava.results.training import Epoch, LayerMoves, MaskUpdate
 from esl_lava.simulate.result import NO_DECISION
+from esl_lava.values import as_values
 
 NASTY = '<script>alert("&")</script>'
 
@@ -61,6 +63,8 @@ def run(**changes: Any) -> dict[str, Any]:
         "synapses": 40,
         "sops_per_sample": 10.0,
         "layers": [layer],
+        "firing": [],
+        "firing_remarks": [],
         "validation_accuracy": 0.9,
         "kept_epoch": 2,
         "history": [{}, {}],
@@ -130,7 +134,7 @@ def account(**changes: Any) -> Any:
         "layer": ShownLayer("hidden1", 0, layer()),
         "kernels": {},
         "network": SimpleNamespace(density=0.5),
-        "evaluation": SimpleNamespace(accuracy=0.95),
+        "evaluation": SimpleNamespace(accuracy=0.95, firing=()),
     }
     return SimpleNamespace(**{**held, **changes})
 
@@ -217,6 +221,36 @@ def test_weights_and_connections_stand_apart() -> None:
     assert "48 connections; 40 synapses; 6 weights" in words
     assert "3 6 50.00 % 48 10 2.0" in words  # density is of weights; figures per sample
     assert "50.00 % 6 48 10 0" in " ".join(re.sub("<[^>]*>", " ", page(run(), run())).split())
+
+
+def test_neurons_of_layers_are_said_and_drawn() -> None:
+    firing = [
+        layer_firing("conv1", np.array([0, 0, 3, 8]), 2, 4, maps=2),
+        layer_firing("hidden1", np.array([1, 2]), 2, 4, refractory=4),
+    ]
+    values = [as_values(layer) for layer in firing]
+    said = ["layer conv1: 50 % of its neurons never fire"]
+    fired = {"conv1": np.array([0, 0, 3, 8]), "hidden1": np.array([1, 2])}
+    seen = Evaluation("digits", "test", "exact", 0.9, 2, 1.0, result(fired), tuple(firing))
+    made = html.draw_run(account(evaluation=seen), "r")
+    assert ">conv1<" in made["rates"]
+    text = written([run(firing=values, firing_remarks=said)], [made])
+    assert '<td>conv1</td><td>4</td><td>2 (<span class="unbroken">50.00 %</span>)</td>' in text
+    assert "<p>Layer conv1: 50 % of its neurons never fire.</p>" in text
+    assert "<td>0.3438</td><td>1.0000</td><td>5.5</td>" in text
+    (once,) = re.findall("<tr><td>hidden1</td>.*?</tr>", text, re.DOTALL)
+    cells = re.findall("<td>(.*?)</td>", once)
+    assert cells == ["hidden1", "2", "0", "", "-", "0.1875", "0.2500", "1.5"]
+    assert "How often the neurons of every layer fire" in text
+    # Where all neurons fire alike there is nothing to draw, and where none can nothing to say.
+    even = replace(seen, result=result({"conv1": np.ones(4), "hidden1": np.ones(2)}))
+    assert "rates" not in html.draw_run(account(evaluation=even), "r")
+    assert "<h3>Neurons</h3>" in text
+    assert "<h3>Neurons</h3>" not in page(run())
+
+
+def result(fired: dict[str, Any]) -> Any:
+    return SimpleNamespace(fired=fired)
 
 
 def test_text_from_files_is_escaped() -> None:

@@ -1,6 +1,7 @@
 """Pictures of a run as PNG; tests/report/test_html.py has them as parts of a page."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 
 from esl_lava.errors import FileError
 from esl_lava.report import canvas
-from esl_lava.report.pictures import draw_raster, draw_training
+from esl_lava.report.pictures import RATES_SHOWN, draw_raster, draw_rates, draw_training
 from esl_lava.results.account import Sample
 from esl_lava.results.evaluation import Recording
 from esl_lava.results.training import Epoch
@@ -42,7 +43,12 @@ def raster(decision: int = 7) -> Figure:
     return draw_raster(Sample(Recording(inputs, spikes, readout, decision), None, 7))
 
 
-@pytest.mark.parametrize("draw", [training, raster])
+def rates() -> Figure:
+    draw = np.random.default_rng(1)
+    return draw_rates({"conv1": draw.random(5000) ** 3, "$": np.zeros(1)})
+
+
+@pytest.mark.parametrize("draw", [training, raster, rates])
 def test_the_same_run_gives_the_same_png(draw: Callable[[], Figure], tmp_path: Path) -> None:
     # Under another name: nothing of it enters the file.
     first, second = tmp_path / "a.png", tmp_path / "another"
@@ -83,6 +89,33 @@ def test_the_kept_epoch_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     training()  # epochs 2 and 3 are equal: the latest, as the trainer keeps it
     raster()
     assert notes == ["kept: epoch 3, 90.00 %", "7"]
+
+
+def test_rates_fall_from_the_busiest_neuron_to_the_quietest() -> None:
+    found = {"few": np.array([0.0, 0.5, 1.0, 0.25]), "many": np.arange(1001) / 1000}
+    (axis,) = draw_rates(found).axes
+    few, many = axis.lines
+    assert few.get_label() == "few"
+    assert few.get_xdata(orig=True).tolist() == [0, 25, 50, 75, 100]  # type: ignore[union-attr]
+    assert few.get_ydata(orig=True).tolist() == [1, 0.5, 0.25, 0, 0]  # type: ignore[union-attr]
+    assert len(np.asarray(many.get_xdata())) == RATES_SHOWN + 1
+    assert np.asarray(many.get_ydata())[[0, -1]].tolist() == [1, 0]
+
+
+def test_layers_that_tell_nothing_are_named_of_the_kept_epoch() -> None:
+    def titled(**known: Any) -> str:
+        epochs = history([0.5, 0.9, 0.7])
+        epochs[1] = replace(epochs[1], **known)
+        return draw_training(epochs).axes[0].get_title(loc="left")
+
+    assert titled() == ""  # as older versions recorded it
+    steady = {"hidden1": 0, "hidden2": 3}
+    assert titled(saturated=steady, rates={"hidden1": 0.1, "hidden2": 0.9}) == ""
+    assert titled(saturated=steady, rates={"hidden1": 0.0, "hidden2": 1.0}).split("\n") == [
+        "hidden1: all neurons silent",
+        "hidden2: all neurons fire at every step",
+    ]
+    assert titled(saturated={}, rates={"hidden1": 1.0}) == ""  # once, in the only step
 
 
 def test_a_file_that_cannot_be_written_is_a_users_error(tmp_path: Path) -> None:

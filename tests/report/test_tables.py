@@ -1,5 +1,6 @@
 import io
 
+import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
@@ -8,6 +9,7 @@ from esl_lava.devices import load_device
 from esl_lava.energy import EnergyBreakdown
 from esl_lava.energy.table1 import compute_table1
 from esl_lava.report import tables
+from esl_lava.results.firing import layer_firing
 from esl_lava.results.price import Price
 
 COUNTS = Counts(
@@ -70,6 +72,35 @@ def test_layer_counts_are_per_sample() -> None:
         *("10", "2,560", "100.00 %", "2,560", "2,501"),
         *("2,499.8", "0.0", "80"),
     ]
+
+
+FIRING = (
+    layer_firing("conv1", np.array([0, 0, 4, 32]), 4, 8, maps=2),
+    layer_firing("hidden1", np.array([1, 3]), 4, 8, refractory=8),
+)
+
+
+def test_layers_have_their_silent_and_saturated_neurons() -> None:
+    lines = text(tables.layer_firing(FIRING)).splitlines()
+    shown = {cells(line)[0]: cells(line)[1:] for line in lines if cells(line)}
+    assert shown["layer"] == [
+        *("neurons", "silent", "silent maps", "saturated"),
+        *("mean rate", "largest rate", "spikes"),
+    ]
+    assert shown["conv1"] == [
+        *("4", "2 (50.00 %)", "1", "1 (25.00 %)", "0.2812", "1.0000", "9.0"),
+    ]
+    assert shown["hidden1"] == ["2", "0", "0.0625", "0.0938", "1.0"]  # no maps, fires once
+    assert "silent maps" not in text(tables.layer_firing(FIRING[1:]))
+
+
+def test_layers_of_large_networks_fit_a_file() -> None:
+    fired = np.zeros(65_536, np.int64)
+    fired[0], fired[1:40_000] = 10_000 * 4, 10_000
+    shown = text(tables.layer_firing([layer_firing("shortcut12", fired, 10_000, 4, maps=64)]))
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= 100
+    (line,) = (line for line in shown.splitlines() if "shortcut12" in line)
+    assert cells(line)[1:3] == ["65,536", "25,536 (38.96 %)"]  # not folded
 
 
 def test_devices_show_both_conventions_and_what_is_charged() -> None:

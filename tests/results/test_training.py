@@ -20,6 +20,8 @@ STORED: dict[str, Any] = {
     "densities": {"hidden1": 0.1, "readout": 1.0},
     "exploration": 0.3,
     "silent": {"hidden1": 2},
+    "saturated": {"hidden1": 1},
+    "rates": {"hidden1": 0.25},
     "beyond_range": {"hidden1": 0.0, "readout": 0.25},
 }
 
@@ -40,11 +42,13 @@ def test_what_is_stored_is_what_was_read() -> None:
 
 
 def test_older_records_stay_as_they_are() -> None:
-    """They know nothing of silent neurons and of weights out of range."""
-    older = {k: v for k, v in STORED.items() if k not in ("silent", "beyond_range")}
-    (epoch,) = read_history([older])
-    assert epoch.silent is None
-    assert as_values(epoch) == older
+    """They know nothing of weights out of range, of silent neurons or of saturated ones."""
+    for unknown in (("saturated", "rates"), ("saturated", "rates", "silent", "beyond_range")):
+        older = {k: v for k, v in STORED.items() if k not in unknown}
+        (epoch,) = read_history([older])
+        assert epoch.saturated is epoch.rates is None
+        assert (epoch.silent is None) == ("silent" in unknown)
+        assert as_values(epoch) == older
 
 
 @pytest.mark.parametrize("entry", [{}, {"epoch": 1, "loss": 2.0}])
@@ -62,6 +66,8 @@ def test_what_is_no_epoch_is_refused(entry: dict[str, Any]) -> None:
         ("validation_accuracy", "0.5"),
         ("exploration", None),
         ("silent", 3),
+        ("saturated", {"hidden1": 0.5}),
+        ("rates", {"hidden1": "a"}),
         ("density", "q"),
     ],
 )

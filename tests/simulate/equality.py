@@ -131,6 +131,9 @@ def compare(case: Case, lava: Result | None, totals: Totals) -> None:
             case, totals, "v", ("Lava", {last: lava.readout}), ("exact", {last: ours.readout})
         )
     assert lava.counts == ours.counts
+    assert list(lava.fired) == list(ours.fired)
+    for name, fired in ours.fired.items():
+        np.testing.assert_array_equal(lava.fired[name], fired)
     np.testing.assert_array_equal(lava.decisions, ours.decisions)
 
 

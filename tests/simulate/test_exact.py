@@ -374,7 +374,7 @@ def assert_same(one, other) -> None:
     assert list(one.spikes) == list(other.spikes)
     for name, spikes in one.spikes.items():
         np.testing.assert_array_equal(spikes, other.spikes[name])
-    for values, others in ((one.u, other.u), (one.v, other.v)):
+    for values, others in ((one.u, other.u), (one.v, other.v), (one.fired, other.fired)):
         assert list(values) == list(others)
         for name in values:
             np.testing.assert_array_equal(values[name], others[name])

@@ -208,6 +208,27 @@ def test_silent_layers_are_said(
     assert f"the model that is kept: {sentence} epoch 3" in told
 
 
+def test_saturated_layers_are_said(data: Images, caplog: pytest.LogCaptureFixture) -> None:
+    settings = experiment(training={"learning_rate": 1e-9}, model={"threshold": 1 / 64})
+    trainer = Trainer(settings, data)
+    with torch.no_grad():  # a spike is enough for a neuron to fire, and each step has some
+        for weight in weight_layers(trainer.model).values():
+            weight.abs_()
+    model = trainer.run()
+    last = model.history[-1]
+    assert last["saturated"] == {"hidden1": 10, "hidden2": 8}
+    assert last["rates"] == {"hidden1": 1, "hidden2": 1}
+    assert last["silent"] == {"hidden1": 0, "hidden2": 0}
+    sentences = [
+        f"all {number} neurons of layer {name} fired at every step of every validation sample "
+        "looked at after epoch"
+        for name, number in last["saturated"].items()
+    ]
+    assert warnings(caplog) == [f"{sentence} 1" for sentence in sentences] + [
+        f"the model that is kept: {sentence} 3" for sentence in sentences
+    ]
+
+
 def test_a_resumed_run_says_what_is_new(data: Images, caplog: pytest.LogCaptureFixture) -> None:
     settings = experiment(training={"learning_rate": 1000.0})
     whole = Trainer(settings, data).run()
@@ -230,7 +251,14 @@ def test_complaints_of_a_record() -> None:
     assert list(health.complaints(entry, *known).values()) == [
         "25.0% of the weights of layer readout are beyond 1..2 after epoch 2"
     ]
-    entry = replace(entry, silent={"hidden1": 3})
+    entry = replace(entry, saturated={"hidden1": 2})
+    assert list(health.complaints(entry, *known)) == ["beyond readout"]
+    constant = replace(entry, saturated={"hidden1": 3}, beyond_range={})
+    assert health.complaints(constant, *known) == {
+        "saturated hidden1": "all 3 neurons of layer hidden1 fired at every step of every "
+        "validation sample looked at after epoch 2"
+    }
+    entry = replace(entry, saturated={}, silent={"hidden1": 3})
     assert list(health.complaints(entry, *known)) == ["silent hidden1", "beyond readout"]
 
 

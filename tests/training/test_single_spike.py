@@ -116,6 +116,7 @@ def test_silent_neurons_are_recorded_after_an_update(data: Images) -> None:
     inputs = KIND.encode(trainer.experiment, trainer.train_data)
     fired = KIND.fired(trainer.experiment, trainer.model.layer_outputs(inputs))
     assert not fired[0][:2].any()
+    assert 0 < fired[0].max() <= len(trainer.train_data)  # once in a sample
     stopped(trainer, 3)
     silent = trainer.evolver.history[0].silent
     assert silent is not None

@@ -17,6 +17,7 @@ from esl_lava.data.encoders import encode
 from esl_lava.errors import ConfigError, DataError, UserError
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.restore import restore
+from esl_lava.results.firing import layer_firing
 from esl_lava.topology import describe
 from esl_lava.training import evaluation
 from esl_lava.training import trainer as training
@@ -401,7 +402,7 @@ def test_initial_weights_grow_as_the_fan_in_thins(data: Images) -> None:
 def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     """Validation accuracies to be found, one an epoch."""
     answers = iter(values)
-    monkeypatch.setattr(training, "examine", lambda *arguments: Examined(next(answers), {}))
+    monkeypatch.setattr(training, "examine", lambda *arguments: Examined(next(answers), ()))
 
 
 @pytest.mark.parametrize(
@@ -513,7 +514,8 @@ def test_accuracy_counts_by_the_summed_output(monkeypatch: pytest.MonkeyPatch) -
 
     # Right: the first (a tie, to the lower class), the second and the third.
     found = examine(experiment(), Model(), data)  # type: ignore[arg-type]
-    assert found == Examined(3 / 5, {"hidden1": 1})
+    steps = experiment().encoding.steps
+    assert found == Examined(3 / 5, (layer_firing("hidden1", np.zeros(1, int), 5, steps),))
 
 
 # --- what is refused ---------------------------------------------------------------------
