@@ -65,8 +65,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "experiments/test_samedata.py::test_other_data_are_refused_by_split_and_digests",
         "experiments/test_samedata.py::test_other_data_are_remarked",
     ),
-    "A training that destroys its network, by NaN, silent or saturated layers or weights out of range, "
-    "says so by layer, and what is not finite is never saved": (
+    "A training that destroys its network, by NaN, silent or saturated layers or weights out of "
+    "range, says so by layer, and what is not finite is never saved": (
         "training/test_health.py::test_a_spoilt_checkpoint_is_not_saved",
         "training/test_health.py::test_silent_layers_are_said",
         "training/test_health.py::test_saturated_layers_are_said",
