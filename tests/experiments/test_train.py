@@ -229,7 +229,7 @@ def test_other_data_of_the_same_name_are_not_gone_on_with(
     before = (tmp_path / "checkpoint.pt").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(experiments, "load", relabelled(split))
-        other = relabelled(split)("digits", split).digest
+        other = relabelled(split)("digits", split, Encoding()).digest
         said = (
             f"its {split} split has SHA-256 {digests()[split][:12]}..., the one here {other[:12]}"
         )
