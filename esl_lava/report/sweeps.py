@@ -50,8 +50,8 @@ def draw_by_rules(rows: Sequence[SweepRow]) -> Figure:
         list(dict.fromkeys(row.settings[key] for row in ruled))
         for key in ("density", "prune", "growth")
     )
-    width = 1.5 + max(2.0, 0.8 * len(growths)) * len(densities)
-    picture, [panels] = canvas.panels(width, 4, columns=len(densities))
+    width = 1.5 + max(2.0, 0.8 * len(growths)) * max(1, len(densities))
+    picture, [panels] = canvas.panels(width, 4, columns=max(1, len(densities)))
     for panel, density in zip(panels, densities):
         panel.set_title(f"density {100 * float(density):g} %", fontsize=9, color=INK)
         panel.set_xticks(range(len(growths)), map(str, growths), rotation=30, ha="right")

@@ -161,6 +161,7 @@ DRAWN: list[tuple[Callable[[Sequence[SweepRow]], Figure], list[SweepRow]]] = [
         draw_by_rules,
         [row({"density": 1.0, "prune": "none", "growth": "none"}, 0.97, 0.98), *RULES[:4]],
     ),
+    (draw_by_rules, [row({"density": 1.0, "prune": "none", "growth": "none"}, 0.97, 0.98)]),
     (draw_methods, [row({"method": m}, 0.97, 0.98) for m in ("esl", "static", "dense")]),
     (draw_methods, [row({"method": "esl"}, 0.97)]),
     (draw_table1, [row({"method": m}, 0.97, 0.98) for m in ("dense", "esl")]),

@@ -32,7 +32,7 @@ def find_whole(split: str) -> Recordings:
     Raises:
         DataError: where the folders are not there.
     """
-    folder = own_folder("nmnist")
+    folder = own_folder("nmnist") or own_folder("NMNIST")  # as tonic calls it
     root = None if folder is None else folder / _FOLDERS[split]
     if root is None or not root.is_dir():
         raise DataError(

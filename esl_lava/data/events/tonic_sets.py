@@ -8,15 +8,21 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from esl_lava.arrays import Ints
+from esl_lava.data.events.eventset import state_of
 from esl_lava.data.events.prepare import Recordings
 from esl_lava.data.events.recording import EventRecording, Events, check_times
 from esl_lava.data.folders import DATA_VARIABLE, own_folder
 from esl_lava.errors import DataError, FileError
+
+_UNREADABLE = (OSError, ValueError, IndexError, KeyError, EOFError)
+"""What tonic, and numpy and h5py within it, raise of files that are damaged."""
 
 
 @dataclass(frozen=True)
@@ -26,29 +32,27 @@ class TonicSet:
     Attributes:
         kind: its name in `tonic.datasets`, which is also the folder's.
         rows, columns: of the sensor.
-        labels: the labels of all items, without their events.
+        contents: the labels of all items, without their events, and the files that hold them.
     """
 
     kind: str
     rows: int
     columns: int
-    labels: Callable[[Any], Ints]
+    contents: Callable[[Any], tuple[Ints, list[Path]]]
 
 
-def _targets(given: Any) -> Ints:
-    return np.array(given.targets, np.int64)
+def _a_file_each(given: Any) -> tuple[Ints, list[Path]]:
+    return np.array(given.targets, np.int64), [Path(path) for path in given.data]
 
 
-def _stored_labels(given: Any) -> Ints:
-    import h5py
-
-    path = f"{given.location_on_system}/{given.data_filename}"
+def _one_file(given: Any) -> tuple[Ints, list[Path]]:
+    path = Path(given.location_on_system, given.data_filename)
     with h5py.File(path, "r") as file:
-        return np.asarray(file["labels"][()], np.int64)
+        return np.asarray(file["labels"][()], np.int64), [path]
 
 
-GESTURE = TonicSet("DVSGesture", 128, 128, _targets)
-SHD = TonicSet("SHD", 1, 700, _stored_labels)
+GESTURE = TonicSet("DVSGesture", 128, 128, _a_file_each)
+SHD = TonicSet("SHD", 1, 700, _one_file)
 
 
 def find(name: str, known: TonicSet, split: str) -> Recordings:
@@ -56,6 +60,7 @@ def find(name: str, known: TonicSet, split: str) -> Recordings:
 
     Raises:
         DataError: where they are not in the user's folder of data as tonic leaves them.
+        FileError: where tonic cannot read what lists them.
         PackageError: where tonic is not installed.
     """
     import tonic.datasets  # it takes a while, and only these sets need it
@@ -73,11 +78,13 @@ def find(name: str, known: TonicSet, split: str) -> Recordings:
 
     # tonic would download what it misses; its folder has the name of the class.
     offline = type(known.kind, (kind,), {"download": refuse})
-    given = offline(save_to=str(folder.parent), train=split == "train")
-    labels = known.labels(given)
+    try:
+        given = offline(save_to=str(folder.parent), train=split == "train")
+        labels, files = known.contents(given)
+    except _UNREADABLE as error:
+        raise FileError(f"data set {name} in {folder} cannot be read by tonic: {error}") from None
     order = np.random.default_rng(len(labels)).permutation(len(labels))
-    state = folder.stat()
-    key = (str(folder), split, state.st_mtime_ns, labels.tobytes().hex())
+    key = (split, *((str(file), *state_of(file)) for file in files))
     openers = [functools.partial(_open, name, known, given, int(item)) for item in order]
     return Recordings(key, openers, labels[order])
 
@@ -91,7 +98,7 @@ def _open(name: str, known: TonicSet, given: Any, item: int) -> EventRecording:
     called = f"{name}, item {item} of {known.kind}"
     try:
         events, _ = given[item]
-    except (OSError, ValueError, IndexError, KeyError, EOFError) as error:
+    except _UNREADABLE as error:
         raise FileError(f"{called} cannot be read by tonic: {error}") from None
     return EventRecording(
         called,

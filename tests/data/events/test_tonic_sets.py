@@ -86,6 +86,24 @@ def test_damaged_gestures_are_named(tmp_path: Path) -> None:
             load("dvs_gesture", "train", ENCODING)
 
 
+def test_a_damaged_file_of_a_whole_set_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "SHD"
+    folder.mkdir()
+    (folder / "shd_train.h5.zip").write_bytes(b"")
+    (folder / "shd_train.h5").write_bytes(b"no HDF5")
+    with pytest.raises(FileError, match=r"data set shd in .*SHD cannot be read by tonic: "):
+        load("shd", "train", ENCODING)
+
+
+def test_another_recording_of_the_same_name_is_read_anew(tmp_path: Path) -> None:
+    folder = gestures(tmp_path)
+    first = load("dvs_gesture", "train", ENCODING).digest
+    assert load("dvs_gesture", "train", ENCODING).digest == first
+    events = np.array([(5, 5, 1, 0), (5, 5, 1, 1), (5, 5, 1, 2)], np.float64)
+    np.save(folder / TRAIN / "user03_led" / "5.npy", events)
+    assert load("dvs_gesture", "train", ENCODING).digest != first
+
+
 def test_heidelberg_digits_have_one_row_and_one_polarity(tmp_path: Path) -> None:
     folder = tmp_path / "SHD"
     folder.mkdir()
