@@ -64,7 +64,8 @@ def draw_by_rules(rows: Sequence[SweepRow]) -> Figure:
             ]
             places = [growths.index(row.settings["growth"]) for row in line]
             _line(panel, places, line, color=colour, label=prune, linewidth=0.8)
-        for row in dense:
+    for row in dense:
+        for panel in panels:
             panel.axhline(100 * row.accuracy, color=canvas.GREY, linestyle="--", label="dense")
     panels[0].set_ylabel("test accuracy (%)")
     panels[0].legend(title="prune", fontsize=8, title_fontsize=8, frameon=False)
