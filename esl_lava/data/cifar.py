@@ -12,7 +12,6 @@ import hashlib
 import logging
 import math
 import os
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from esl_lava.arrays import Array, Bytes, Ints
+from esl_lava.arrays import Bytes, Ints
 from esl_lava.data import batches, jpegs
 from esl_lava.data.archives import read_members
 from esl_lava.data.folders import DATA_VARIABLE, own_folder
+from esl_lava.data.npz import read_member
 from esl_lava.errors import DataError, FileError
 
 SHAPE = (3, jpegs.SIDE, jpegs.SIDE)
@@ -142,7 +142,9 @@ def cifar10_subset(split: str) -> tuple[Bytes, Ints]:
     if folder is None or not (folder / SUBSET).is_file():
         raise _absent("cifar10_subset", SUBSET, "cifar10")
     path = folder / SUBSET
-    images, labels = (_array(path, f"{part}_{split}") for part in "xy")
+    images, labels = (
+        read_member(path, f"{part}_{split}", SUBSET_LIMIT) for part in "xy"
+    )
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (*SHAPE[1:], 3):
         raise FileError(
             f"{path}: x_{split} needs type uint8 and shape (samples, 32, 32, 3), "
@@ -225,25 +227,3 @@ def _in_archive(
 
     for name, raw in read_members(place, limit_of, 2 * batches.MOST_BYTES):
         yield name.rpartition("/")[2], raw
-
-
-def _array(path: Path, name: str) -> Array:
-    """An array of numpy's archive, which holds at most `SUBSET_LIMIT` bytes."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = archive.getinfo(f"{name}.npy").file_size
-            if size > SUBSET_LIMIT:
-                raise FileError(f"{path}: {name} has {size} bytes, the limit is {SUBSET_LIMIT}")
-        with np.load(path, allow_pickle=False) as arrays:
-            found = arrays[name]
-    except FileError:
-        raise
-    except KeyError:
-        raise FileError(f"{path}: holds no array {name}") from None
-    # A zip file, what packs it and numpy's headers each have errors of their own.
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise FileError(f"{path}: {name} cannot be read: {reason}") from None
-    if not isinstance(found, np.ndarray):
-        raise FileError(f"{path}: {name} is no array")
-    return found

@@ -28,6 +28,7 @@ from esl_lava.data.config import Encoding
 from esl_lava.data.encoders import encode, first_steps, graded
 from esl_lava.data.folders import DATA_VARIABLE, cache_folder, own_folder
 from esl_lava.data.idx import read_idx
+from esl_lava.data.moves import mirrored, moved
 from esl_lava.data.samples import Chosen, Samples, digest
 from esl_lava.errors import DataError, FileError
 from esl_lava.files import replace_file
@@ -175,13 +176,8 @@ class Images:
         Raises:
             DataError: when the images have no rows and columns.
         """
-        planes = self._planes("moved")
-        around = (pixels, pixels)
-        framed = np.pad(planes, ((0, 0), (0, 0), around, around))
-        top, left = generator.integers(0, 2 * pixels + 1, (len(self), 2)).T
-        frames = np.lib.stride_tricks.sliding_window_view(framed, self.shape[1:], (2, 3))
-        moved = frames[np.arange(len(self)), :, top, left]
-        return replace(self, images=moved.reshape(self.images.shape))
+        images = moved(self._planes("moved"), pixels, generator)
+        return replace(self, images=images.reshape(self.images.shape))
 
     def flipped(self, generator: np.random.Generator) -> Images:
         """Every image as it is or, with a chance of one half, its mirror image, left to right.
@@ -192,9 +188,7 @@ class Images:
         Raises:
             DataError: when the images have no rows and columns.
         """
-        planes = self._planes("mirrored")
-        turned = generator.integers(0, 2, len(self)).astype(bool)
-        images = np.where(turned[:, None, None, None], planes[..., ::-1], planes)
+        images = mirrored(self._planes("mirrored"), generator)
         return replace(self, images=images.reshape(self.images.shape))
 
     def _planes(self, change: str) -> Bytes:
