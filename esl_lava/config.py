@@ -15,7 +15,7 @@ import tomli_w
 from pydantic import Field, model_validator
 
 from esl_lava import tomlfile
-from esl_lava.data.config import EVENT_SETS, Data, Encoding
+from esl_lava.data.config import EVENT_SETS, OWN, Data, Encoding
 from esl_lava.errors import ConfigError
 from esl_lava.models.config import NETWORKS, Model, MultiSpike, as_layers
 from esl_lava.sparsity.config import Sparsity
@@ -56,7 +56,9 @@ class Experiment(TomlTable):
     @model_validator(mode="after")
     def _kinds_fit(self) -> Experiment:
         recorded, framed = self.data.name in EVENT_SETS, self.encoding.kind == "frames"
-        if recorded != framed:
+        if self.data.name == OWN:
+            self.encoding.refuse_making_of_frames()
+        elif recorded != framed:
             raise ValueError(
                 f"encoding.kind {self.encoding.kind!r}: data.name {self.data.name!r} holds "
                 + ("recordings, which need 'frames'" if recorded else "images, and has no 'frames'")
@@ -148,7 +150,8 @@ def override(experiment: Experiment, settings: Mapping[str, object]) -> Experime
 
     Setting one of `sparsity.density`, `sparsity.eps` and `sparsity.densities` (or a key in
     it) removes the others. A changed `model.kind` keeps the values of the fields that both
-    kinds have, and drops the others; so does a changed `encoding.kind` with `encoding.bits`.
+    kinds have, and drops the others; so does a changed `encoding.kind` with what only some kinds
+    have. Setting `data.name` drops `data.folder`.
     Layers kept dense as nobody said which are those of the new network.
 
     Raises:
@@ -166,8 +169,11 @@ def override(experiment: Experiment, settings: Mapping[str, object]) -> Experime
         if key == "model.kind" and isinstance(value, str) and value in NETWORKS:
             fields = NETWORKS[value].model_fields
             values["model"] = {k: v for k, v in values["model"].items() if k in fields}
-        if key == "encoding.kind" and value != "direct":
-            values["encoding"].pop("bits", None)
+        if key == "data.name":
+            values["data"].pop("folder", None)
+        if key == "encoding.kind" and value != experiment.encoding.kind:
+            for field in ("bits", "split", "crop", "side"):
+                values["encoding"].pop(field, None)
     for key, value in settings.items():
         *tables, last = key.split(".")
         table: object = values

@@ -87,6 +87,8 @@ def train(
         str | None,
         typer.Option(help="A baseline instead: static, dense, small-dense, pruned."),
     ] = None,
+    data_folder: options.DataFolder = None,
+    data_module: options.DataModule = None,
     resume: Annotated[
         Path | None, typer.Option(help="Go on in this directory of an interrupted run.")
     ] = None,
@@ -107,17 +109,26 @@ def train(
         from esl_lava.experiments.baselines import by_method
         from esl_lava.experiments.layers import check_layers
 
-        named = {"sparsity.density": density, "training.epochs": epochs, "seed": seed}
+        named: dict[str, object] = {
+            "sparsity.density": density,
+            "training.epochs": epochs,
+            "seed": seed,
+        }
+        own = options.own_samples(data_folder, data_module)
         if resume is not None:
             others = (output, preset, config, settings, method, *named.values())
             if any(given is not None for given in others):
-                raise ConfigError("--resume goes on as the run began and takes no other option")
+                raise ConfigError(
+                    "--resume goes on as the run began and takes no other option, but "
+                    "--data-folder or --data-module for samples of your own"
+                )
         elif output is None:
             raise ConfigError("-o is missing: the new directory for the run")
         else:
+            named |= options.own_settings(data_folder, data_module)
             experiment = options.chosen_experiment(preset, config, settings, named)
             check_layers(experiment)
-            experiment = by_method(experiment, method or "esl")
+            experiment = by_method(experiment, method or "esl", own)
 
         # Seconds of imports, which a fault above is not to wait for.
         from esl_lava.experiments import train as trainings
@@ -125,9 +136,9 @@ def train(
 
         with show_training() as show:
             if resume is not None:
-                trained = trainings.resume(resume, show)
+                trained = trainings.resume(resume, show, own)
             elif output is not None:
-                trained = trainings.train(experiment, output, show)
+                trained = trainings.train(experiment, output, show, own)
     answer(
         as_json,
         trained,
@@ -151,6 +162,8 @@ def export(
     model: Model,
     net: Annotated[Path, typer.Argument(help="The netx HDF5 file to write.")],
     overwrite: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
+    data_folder: options.DataFolder = None,
+    data_module: options.DataModule = None,
     as_json: options.Json = False,
 ) -> None:
     """Write a trained model as netx HDF5 that Lava loads."""
@@ -158,7 +171,8 @@ def export(
         from esl_lava.experiments import export as exports
         from esl_lava.report import tables
 
-        exported = exports.export(model, net, overwrite)
+        own = options.own_samples(data_folder, data_module)
+        exported = exports.export(model, net, overwrite, own)
         network = exported.network
     answer(
         as_json,
@@ -180,6 +194,8 @@ def export(
 def run(
     net: options.Net,
     data: options.DataOrSpikes = None,
+    data_folder: options.DataFolder = None,
+    data_module: options.DataModule = None,
     labels: Labels = None,
     axes: options.Axes = None,
     input_shape: options.InputShape = None,
@@ -212,8 +228,9 @@ def run(
 
         layout = options.layout_of(axes, input_shape, drive)
         given = {name: value for name, value in limits.items() if value is not None}
+        own = options.own_samples(data_folder, data_module)
         found = options.evaluated(
-            net, data, labels, layout, samples, encoder, steps, backend, given
+            net, data, labels, layout, samples, encoder, steps, backend, given, own=own
         )
     done = found.evaluation
     answer(
@@ -229,6 +246,8 @@ def verify(
     model: Model,
     net: options.Net,
     data: Data = None,
+    data_folder: options.DataFolder = None,
+    data_module: options.DataModule = None,
     samples: Annotated[
         int | None,
         typer.Option(help="The first N test samples; default 20, or all where there are fewer."),
@@ -254,8 +273,9 @@ def verify(
         from esl_lava.report import tables
 
         chosen = tuple(backend or verifications.VERIFIED_BACKENDS)
+        own = options.own_samples(data_folder, data_module)
         with show_samples() as show:
-            found = verifications.verify(model, net, data, samples, chosen, workers, show)
+            found = verifications.verify(model, net, data, samples, chosen, workers, show, own)
     answer(
         as_json,
         found,
@@ -279,6 +299,8 @@ def report(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace the files if they exist.")] = False,
+    data_folder: options.DataFolder = None,
+    data_module: options.DataModule = None,
     device: options.Devices = None,
     samples: Annotated[
         int | None,
@@ -298,7 +320,8 @@ def report(
         from esl_lava.experiments.price import DEFAULT_DEVICES
         from esl_lava.report import tables
 
-        terms = reports.ReportTerms(tuple(device or DEFAULT_DEVICES), samples, lava)
+        own = options.own_samples(data_folder, data_module)
+        terms = reports.ReportTerms(tuple(device or DEFAULT_DEVICES), samples, lava, own)
         written = reports.write(runs, output, overwrite, terms, tell)
     rows = [
         (
@@ -319,6 +342,8 @@ def report(
 def energy(
     net: options.Net,
     data: options.DataOrSpikes = None,
+    data_folder: options.DataFolder = None,
+    data_module: options.DataModule = None,
     axes: options.Axes = None,
     input_shape: options.InputShape = None,
     drive: options.Drive = False,
@@ -369,8 +394,9 @@ def energy(
         )
         layout = options.layout_of(axes, input_shape, drive)
         everything = 0 if chip is None else sys.maxsize
+        own = options.own_samples(data_folder, data_module)
         found = options.evaluated(
-            net, data, None, layout, samples, encoder, steps, measured=everything
+            net, data, None, layout, samples, encoder, steps, measured=everything, own=own
         )
         network, counts = found.network, found.evaluation.result.counts
         if chip is not None:
@@ -386,7 +412,7 @@ def energy(
             neurobench=None if network.message_bits else neurobench.metrics(network, counts),
             training=None
             if training is None
-            else prices.cost_of_training(training, network, counts),
+            else prices.cost_of_training(training, network, counts, own),
         )
     answer(
         as_json,
@@ -439,6 +465,8 @@ def map_to_chip(
         typer.Option(help="Measure spikes on test samples: traffic and the time of a step."),
     ] = True,
     data: options.DataOrSpikes = None,
+    data_folder: options.DataFolder = None,
+    data_module: options.DataModule = None,
     axes: options.Axes = None,
     input_shape: options.InputShape = None,
     drive: options.Drive = False,
@@ -465,8 +493,13 @@ def map_to_chip(
         )
         from esl_lava.report import tables
 
-        measuring = {"--samples": samples, "--encoder": encoder, "--steps": steps}
+        measuring: dict[str, object] = {
+            "--samples": samples,
+            "--encoder": encoder,
+            "--steps": steps,
+        }
         measuring["--drive"] = drive or None
+        measuring |= {"--data-folder": data_folder, "--data-module": data_module}
         for option, given in measuring.items():
             if not spikes and given is not None:
                 raise ConfigError(
@@ -483,6 +516,7 @@ def map_to_chip(
                 most=activity.TRAFFIC_SAMPLES,
                 encoder=encoder,
                 steps=steps,
+                own=options.own_samples(data_folder, data_module),
             )
             seen = evaluations.measure(network, presented, encoding)
         else:

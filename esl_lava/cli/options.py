@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from esl_lava.errors import ConfigError
 
 if TYPE_CHECKING:
     from esl_lava.config import Experiment
+    from esl_lava.data.own import Own
     from esl_lava.experiments.spikes import Layout
     from esl_lava.results.evaluation import NetworkRun
 
@@ -72,6 +74,25 @@ Steps = Annotated[
 ]
 
 
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-folder",
+        help="A folder of your own samples: train.npz and test.npz of arrays samples and labels, "
+        "or train_samples.npy, train_labels.npy and the same of test.",
+    ),
+]
+DataModule = Annotated[
+    str | None,
+    typer.Option(
+        "--data-module",
+        metavar="FILE.py:FUNCTION",
+        help="A function of your own that gives samples: called with 'train' or 'test', it returns "
+        "a torch Dataset or a pair (samples, labels). The file is run.",
+    ),
+]
+
+
 def number(purpose: str) -> OptionInfo:
     """An option that takes a number; NaN and infinity are none."""
     return typer.Option(parser=finite, metavar="FLOAT", help=purpose)
@@ -120,7 +141,42 @@ def chosen_experiment(
     base = configs.read_toml(config) if config is not None else load_preset(preset or "")
     overrides = dict(configs.parse_setting(text) for text in settings or ())
     overrides |= {key: value for key, value in named.items() if value is not None}
-    return configs.override(base, overrides)
+    experiment = configs.override(base, overrides)
+    if (folder := experiment.data.folder) is None:
+        return experiment
+    # What is recorded is to be found from wherever later commands are called.
+    place = {"data.name": experiment.data.name, "data.folder": os.path.abspath(folder)}
+    return configs.override(experiment, place)
+
+
+def own_settings(folder: Path | None, module: str | None) -> dict[str, object]:
+    """What an experiment says of samples by `--data-folder` and `--data-module`.
+
+    It names a folder, but never a module: what a file says is not run.
+    """
+    if folder is None and module is None:
+        return {}
+    return {"data.name": "own", "data.folder": None if folder is None else str(folder)}
+
+
+def own_samples(folder: Path | None, module: str | None) -> Own | None:
+    """Where samples of the user's own come from, by `--data-folder` and `--data-module`.
+
+    Raises:
+        ConfigError: for both at once, or a module that is not of the form FILE.py:FUNCTION.
+        DataError, FileError: as `data.modules.of_module`.
+    """
+    if folder is not None and module is not None:
+        raise ConfigError("give one of --data-folder and --data-module")
+    if module is not None:
+        from esl_lava.data.modules import of_module
+
+        return of_module(module)
+    if folder is None:
+        return None
+    from esl_lava.data.own import of_folder
+
+    return of_folder(folder)
 
 
 def layout_of(axes: str | None, input_shape: str | None, drive: bool) -> Layout:
@@ -145,11 +201,12 @@ def evaluated(
     backend: str = "exact",
     options: Mapping[str, object] | None = None,
     measured: int = 0,
+    own: Own | None = None,
 ) -> NetworkRun:
     """The network of a file, run on samples of a data set or a file.
 
     Args:
-        net, data, labels, layout, samples, encoder, steps: as `evaluate.read_inputs`.
+        net, data, labels, layout, samples, encoder, steps, own: as `evaluate.read_inputs`.
         backend, options: what runs it.
         measured: of so many of the first samples the neurons' activity is measured.
 
@@ -161,17 +218,24 @@ def evaluated(
     from esl_lava.simulate import backend_options
 
     network, chosen, encoding = evaluations.read_inputs(
-        net, data, labels=labels, layout=layout, samples=samples, encoder=encoder, steps=steps
+        net,
+        data,
+        labels=labels,
+        layout=layout,
+        samples=samples,
+        encoder=encoder,
+        steps=steps,
+        own=own,
     )
     # Lava reads the file itself, so that a fault of our reader would show.
-    own = {"path": net} if "path" in backend_options(backend) else {}
+    file = {"path": net} if "path" in backend_options(backend) else {}
     with show_samples() as show:
         found = evaluations.evaluate(
             network,
             chosen,
             encoding,
             backend=backend,
-            options={**(options or {}), **own},
+            options={**(options or {}), **file},
             show=partial(show, ""),
             probes=evaluations.Probes(activity=measured),
         )

@@ -11,12 +11,14 @@ import typer
 
 from esl_lava.cli.options import (
     Config,
+    DataFolder,
     Density,
     Epochs,
     Json,
     Settings,
     chosen_experiment,
     number,
+    own_settings,
 )
 from esl_lava.cli.output import answer, results_only, tell
 from esl_lava.errors import ConfigError, UserError
@@ -255,6 +257,8 @@ def baselines(
         str, typer.Option(help="Which, of esl, static, dense, small-dense, pruned.")
     ] = "esl,static,dense,small-dense,pruned",
     density: Density = None,
+    data_folder: DataFolder = None,
+    data_module: Annotated[str | None, typer.Option("--data-module", hidden=True)] = None,
     preset: Preset = None,
     config: Config = None,
     epochs: Epochs = None,
@@ -267,7 +271,14 @@ def baselines(
     with results_only():
         from esl_lava.experiments import figures
 
-        experiment = _base(preset, config, epochs, settings, {"seed": "--seeds"}, density=density)
+        if data_module is not None:
+            raise ConfigError(
+                "--data-module: the runs of a sweep are processes of their own, which take samples "
+                "from a folder alone: --data-folder FOLDER"
+            )
+        experiment = _base(
+            preset, config, epochs, settings, {"seed": "--seeds"}, density=density, own=data_folder
+        )
         design = figures.baselines(
             experiment, _list("methods", methods, str), _list("seeds", seeds, int)
         )
@@ -320,17 +331,17 @@ def _base(
     varied: Mapping[str, str],
     default: str = "mnist",
     density: float | None = None,
+    own: Path | None = None,
 ) -> Experiment:
     """The experiment the options name, nothing of which `varied` (key -> option) replaces.
 
-    Where they name none, it is the preset `default`.
+    Where they name none, it is the preset `default`. Samples come from the folder `own`, if any.
     """
     _refuse_varied(settings, varied)
     if preset is None and config is None:
         preset = default
-    return chosen_experiment(
-        preset, config, settings, {"training.epochs": epochs, "sparsity.density": density}
-    )
+    named = {"training.epochs": epochs, "sparsity.density": density, **own_settings(own, None)}
+    return chosen_experiment(preset, config, settings, named)
 
 
 def _refuse_varied(settings: list[str] | None, varied: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""All data sets by name: of images (`datasets`) and of recordings (`events.sets`)."""
+"""All data sets by name: of images (`datasets`), of recordings (`events.sets`), and `own`."""
 
 from __future__ import annotations
 
@@ -6,25 +6,49 @@ import difflib
 import os
 
 from esl_lava.data import datasets
-from esl_lava.data.config import Encoding
+from esl_lava.data.config import OWN, Data, Encoding
 from esl_lava.data.events.sets import EVENT_LOADERS
+from esl_lava.data.own import NEEDED, Own, of_folder
 from esl_lava.data.samples import TrainingSamples
 from esl_lava.errors import DataError
 
-NAMES = (*datasets.LOADERS, *EVENT_LOADERS)
+NAMES = (*datasets.LOADERS, *EVENT_LOADERS, OWN)
 
 
-def load(name: str, split: str, encoding: Encoding | None = None) -> TrainingSamples:
+def samples_of(
+    data: Data, split: str, encoding: Encoding, own: Own | None = None
+) -> TrainingSamples:
+    """The half `split` of what an experiment says.
+
+    Args:
+        data: the experiment's section.
+        split, encoding: as `load`.
+        own: where the user's own samples come from; None: from the folder that `data` names. Of
+            data sets by name it says nothing.
+
+    Raises:
+        DataError, FileError: as `load`.
+    """
+    if own is None and data.folder is not None:
+        own = of_folder(data.folder)
+    return load(data.name, split, encoding, own)
+
+
+def load(
+    name: str, split: str, encoding: Encoding | None = None, own: Own | None = None
+) -> TrainingSamples:
     """The half `split` of a data set.
 
     Args:
         name: one of `NAMES`.
         split: "train" or "test".
         encoding: how recordings become frames; images are read as they are.
+        own: where the samples of the name `own` come from.
 
     Raises:
         DataError: unknown name or split; files are missing or do not fit each other; recordings
-            without an encoding of frames.
+            without an encoding of frames; nobody says where own samples come from, or they do
+            not fit the encoding.
         FileError: a file is malformed or too large.
     """
     if name not in NAMES:
@@ -39,6 +63,10 @@ def load(name: str, split: str, encoding: Encoding | None = None) -> TrainingSam
         raise DataError(
             f"unknown split {split!r} of {name}: there are {', '.join(datasets.SPLITS)}"
         )
+    if name == OWN:
+        if own is None:
+            raise DataError(NEEDED)
+        return own.samples(split, encoding)
     if encoding is None or encoding.kind != "frames":
         raise DataError(f"{name} holds recordings: they need encoding.kind 'frames'")
     return EVENT_LOADERS[name].load(name, split, encoding)
@@ -47,7 +75,7 @@ def load(name: str, split: str, encoding: Encoding | None = None) -> TrainingSam
 def shape_and_classes(name: str, encoding: Encoding) -> tuple[tuple[int, int, int], int]:
     """(channels, rows, columns) of a data set's samples, and its number of classes.
 
-    It is known before anything is read.
+    It is known before anything is read, but of `own`.
 
     Raises:
         DataError: as `Framing.shape_of`.

@@ -142,9 +142,7 @@ def cifar10_subset(split: str) -> tuple[Bytes, Ints]:
     if folder is None or not (folder / SUBSET).is_file():
         raise _absent("cifar10_subset", SUBSET, "cifar10")
     path = folder / SUBSET
-    images, labels = (
-        read_member(path, f"{part}_{split}", SUBSET_LIMIT) for part in "xy"
-    )
+    images, labels = (read_member(path, f"{part}_{split}", SUBSET_LIMIT) for part in "xy")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (*SHAPE[1:], 3):
         raise FileError(
             f"{path}: x_{split} needs type uint8 and shape (samples, 32, 32, 3), "

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from esl_lava.chip import SPIKE_RANGE
-from esl_lava.tomlfile import TomlTable
+from esl_lava.tomlfile import TomlTable, shorten
 
 EVENT_SETS = (
     "nmnist",
@@ -21,6 +21,9 @@ EVENT_SETS = (
     "moving_digits",
 )
 """Data sets whose samples are recordings of an event camera: they become frames."""
+
+OWN = "own"
+"""Name of what is no data set that we know, but the user's own samples."""
 
 DIRECT_BITS = 5
 """Bits of a pixel in direct coding, where the configuration does not say it."""
@@ -42,12 +45,28 @@ class Data(TomlTable):
         "dvs_gesture",
         "shd",
         "moving_digits",
-    ] = Field("digits", description="data set")
+        "own",
+    ] = Field("digits", description="data set; own: arrays of the user's, see folder")
+    folder: str | None = Field(
+        None,
+        description="of own alone: the folder that holds train.npz and test.npz, each of arrays "
+        "samples and labels, or train_samples.npy, train_labels.npy and the same of test; where "
+        "nothing is said, whoever trains gives the samples",
+    )
     validation: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
         0.1,
         description="share of the training split held back to choose the epoch that is kept; "
         "0 keeps the last epoch",
     )
+
+    @model_validator(mode="after")
+    def _only_own_samples_lie_in_a_folder(self) -> Data:
+        if self.folder is not None and self.name != OWN:
+            raise ValueError(
+                f"data.folder {shorten(self.folder)}: data.name is {self.name!r}, only {OWN!r} has "
+                "a folder"
+            )
+        return self
 
 
 class Encoding(TomlTable):
@@ -59,7 +78,8 @@ class Encoding(TomlTable):
         "brighter; constant: pixels of at least half scale spike at every step; two_times: "
         "every pixel spikes once, of at least half scale at step 0, else at 2/3 of steps; "
         "direct: the pixel itself at every step, as a signed integer of encoding.bits bits; "
-        "frames: the events of each of T portions of a recording, by polarity and pixel",
+        "frames: the events of each of T portions of a recording, by polarity and pixel, or own "
+        "samples of T frames as they are",
     )
     steps: Annotated[int, Field(ge=1, le=4096)] = Field(
         8, description="T, the number of steps a sample is presented"
@@ -100,6 +120,20 @@ class Encoding(TomlTable):
             return 0, (1 << self.bits) - 1
         half = 1 << (self.bits - 1)
         return -half, half - 1
+
+    def refuse_making_of_frames(self) -> None:
+        """Refuse what says how frames are made: own samples are frames already, or pictures.
+
+        Raises:
+            ValueError: with the field and its value.
+        """
+        for name, plain in (("split", "time"), ("crop", 0), ("side", None)):
+            value = getattr(self, name)
+            if self.kind == "frames" and value != plain:
+                raise ValueError(
+                    f"encoding.{name} {value!r}: data.name {OWN!r} holds frames, which are taken "
+                    "as they are"
+                )
 
     @model_validator(mode="before")
     @classmethod

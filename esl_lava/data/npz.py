@@ -57,12 +57,12 @@ def read_member(path: Path, name: str, limit: int) -> Array:
 
 def _read(stream: IO[bytes], most: int) -> Array:
     """The array in a member of `most` bytes."""
-    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(stream)
     if version not in _HEADERS:
         raise _RefusedError(f"is of version {version} of numpy's format, which numbers do not need")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is odd about a header is an error or does not matter
-        shape, by_columns, dtype = _HEADERS[version](stream)  # type: ignore[no-untyped-call]
+        shape, by_columns, dtype = _HEADERS[version](stream)
     if dtype.hasobject:
         raise _RefusedError("holds Python objects, which are never read")
     size = math.prod(shape) * dtype.itemsize

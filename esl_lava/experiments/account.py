@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from esl_lava import modelfile, netfile
 from esl_lava.config import Experiment
+from esl_lava.data.own import Own
 from esl_lava.data.samples import TrainingSamples
 from esl_lava.devices import load_device
 from esl_lava.energy import by_connections, table1
@@ -39,6 +40,7 @@ def account(
     evaluation: Evaluation,
     prices: Mapping[str, Price],
     verification: Verification | None,
+    own: Own | None = None,
 ) -> Account:
     """All that a report says of a run.
 
@@ -52,6 +54,7 @@ def account(
         evaluation: of the network on that, with `PROBES`.
         prices: device -> joules of that.
         verification: of some samples of that, if there is one.
+        own: where the training's samples come from, where these were the user's own.
 
     Raises:
         UserError: where files of the run are missing or damaged.
@@ -72,7 +75,7 @@ def account(
         verification=verification,
         prices=prices,
         disagreements=disagreements(prices),
-        cost=cost_of_training(run.model, network, evaluation.result.counts),
+        cost=cost_of_training(run.model, network, evaluation.result.counts, own),
         table1=_beside_table1(network, test, evaluation),
         core_maps={chip: _mapped(network, chip, seen) for chip in CHIPS},
         digests={

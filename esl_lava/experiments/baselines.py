@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from esl_lava.config import Experiment, override
-from esl_lava.data.catalogue import load
+from esl_lava.data.catalogue import samples_of
+from esl_lava.data.own import Own
 from esl_lava.errors import ConfigError
 from esl_lava.sparsity.plan import count_connections
 from esl_lava.topology import widest
@@ -23,7 +24,7 @@ def dense(experiment: Experiment) -> Experiment:
     return override(static(experiment), {"sparsity.density": 1.0})
 
 
-def small_dense(experiment: Experiment) -> Experiment:
+def small_dense(experiment: Experiment, own: Own | None = None) -> Experiment:
     """Dense layers, narrower, with the parameters of the sparse network.
 
     All hidden layers shrink by one factor, to the narrowest that have at least as many
@@ -32,7 +33,7 @@ def small_dense(experiment: Experiment) -> Experiment:
     Raises:
         DataError: when the data set, whose shape decides, cannot be read.
     """
-    data = load(experiment.data.name, "train", experiment.encoding)
+    data = samples_of(experiment.data, "train", experiment.encoding, own)
     model, shape = experiment.model, data.shape
     sparse = model.describe(shape, data.classes)
     budget = sum(count_connections(sparse, experiment.sparsity).values())
@@ -61,24 +62,29 @@ def pruned(experiment: Experiment) -> Experiment:
     return override(static(experiment), {"sparsity.dense_epochs": dense_epochs})
 
 
-METHODS: Mapping[str, Callable[[Experiment], Experiment]] = MappingProxyType(
+METHODS: Mapping[str, Callable[[Experiment, Own | None], Experiment]] = MappingProxyType(
     {
-        "esl": lambda experiment: experiment,
-        "static": static,
-        "dense": dense,
+        "esl": lambda experiment, _: experiment,
+        "static": lambda experiment, _: static(experiment),
+        "dense": lambda experiment, _: dense(experiment),
         "small-dense": small_dense,
-        "pruned": pruned,
+        "pruned": lambda experiment, _: pruned(experiment),
     }
 )
-"""Ways to train an experiment by name: as it says, and the baselines."""
+"""Ways to train an experiment by name: as it says, and the baselines; own samples as they take."""
 
 
-def by_method(experiment: Experiment, name: str) -> Experiment:
+def by_method(experiment: Experiment, name: str, own: Own | None = None) -> Experiment:
     """The experiment trained another way: same data, seed, budget of epochs and settings.
+
+    Args:
+        experiment: as it is.
+        name: a key of `METHODS`.
+        own: where its samples come from, where these are the user's own and in no folder.
 
     Raises:
         ConfigError: for an unknown name, or where the experiment has no such baseline.
     """
     if name not in METHODS:
         raise ConfigError(f"unknown method {name!r}; there are {', '.join(METHODS)}")
-    return METHODS[name](experiment)
+    return METHODS[name](experiment, own)

@@ -15,7 +15,8 @@ import numpy as np
 from esl_lava.arrays import Array, Ints
 from esl_lava.config import from_mapping, from_toml, override
 from esl_lava.data.catalogue import load
-from esl_lava.data.config import Encoding
+from esl_lava.data.config import OWN, Data, Encoding
+from esl_lava.data.own import Own, of_folder
 from esl_lava.data.samples import Samples, TrainingSamples
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.experiments.activity import Meter
@@ -74,23 +75,43 @@ def data_name(network: Network, given: str | None) -> str:
     """
     if given is not None:
         return given
-    if "config" not in network.provenance:
+    trained = _trained_on(network)
+    if trained is None:
         raise ConfigError("the network file does not say on which data it was trained; name them")
-    return from_toml(network.provenance["config"], recorded=True).data.name
+    return trained.name
 
 
-def encoding_of(network: Network, kind: str | None = None, steps: int | None = None) -> Encoding:
+def _trained_on(network: Network) -> Data | None:
+    """The data that the network was trained on; None where its file does not say it."""
+    if "config" not in network.provenance:
+        return None
+    return from_toml(network.provenance["config"], recorded=True).data
+
+
+def encoding_of(
+    network: Network,
+    kind: str | None = None,
+    steps: int | None = None,
+    data: str | None = None,
+) -> Encoding:
     """How samples become spikes for this network: as trained, unless said otherwise.
+
+    Args:
+        network: as read from its file.
+        kind, steps: what is said otherwise.
+        data: the data set; own samples may be of another kind than those trained on.
 
     Raises:
         ConfigError: when neither the file nor the arguments say it, or they are no encoding.
     """
-    given = {"encoding.kind": kind, "encoding.steps": steps}
-    given = {key: value for key, value in given.items() if value is not None}
+    said = {"encoding.kind": kind, "encoding.steps": steps}
+    given: dict[str, object] = {key: value for key, value in said.items() if value is not None}
+    if "config" not in network.provenance and len(given) < 2:
+        raise ConfigError("the network file names no encoding; give --encoder and --steps")
+    if data == OWN:
+        given["data.name"] = OWN
     if "config" in network.provenance:
         return override(from_toml(network.provenance["config"], recorded=True), given).encoding
-    if len(given) < 2:
-        raise ConfigError("the network file names no encoding; give --encoder and --steps")
     return override(from_mapping({"sparsity": {"density": 1}}), given).encoding
 
 
@@ -102,24 +123,30 @@ def load_samples(
     most: int | None = None,
     *,
     encoding: Encoding | None = None,
+    own: Own | None = None,
 ) -> TrainingSamples:
     """The first samples of a split, checked against the network's inputs.
 
     Where they are not those that the training had under this name, the log says so. `encoding`
-    makes frames of recordings; `number_of` says how many samples they are.
+    makes frames of recordings; `number_of` says how many samples they are. Samples of the name
+    `own` come from `own`, else from the folder in which they lay in the training.
 
     Raises:
         DataError: when they do not fit, or there are not so many.
     """
-    data = load(name, split, encoding)
+    trained = _trained_on(network)
+    known = trained is not None and trained.name == name
+    if own is None and known and trained is not None and trained.folder is not None:
+        own = of_folder(trained.folder)
+    data = load(name, split, encoding, own)
     features = math.prod(data.shape)
     if features != network.inputs:
-        raise DataError(f"{name} has {features} features, the network {network.inputs} inputs")
-    if "config" in network.provenance and name == data_name(network, None):
+        raise DataError(f"{data.name} has {features} features, the network {network.inputs} inputs")
+    if known:
         remark_others(network.provenance, data)
     taken = network.input_shape
     if len(taken) > 1 and (1, *taken)[-3:] != data.shape:
-        raise DataError(f"{name} has samples of shape {data.shape}, the network takes {taken}")
+        raise DataError(f"{data.name} has samples of shape {data.shape}, the network takes {taken}")
     return data.take(number_of(samples, most, len(data)))
 
 
@@ -133,6 +160,7 @@ def read_inputs(
     most: int | None = None,
     encoder: str | None = None,
     steps: int | None = None,
+    own: Own | None = None,
 ) -> tuple[Network, Samples, Encoding | None]:
     """A network from a file, and what a user wants it to be presented.
 
@@ -143,6 +171,7 @@ def read_inputs(
         labels, layout: of a file: its samples' classes, and what its axes and values are.
         samples, most: how many of the first, as `number_of`.
         encoder, steps: of a data set: other than as trained.
+        own: where samples of the user's own come from, in place of `data`.
 
     Returns:
         The network, the samples, and how they become spikes, None where they are such.
@@ -151,15 +180,20 @@ def read_inputs(
         ConfigError: where options do not belong to such data, or are missing.
         FileError, DataError: as `read_network`, `read_spikes` and `load_samples`.
     """
+    if own is not None:
+        if data not in (None, OWN):
+            raise ConfigError(f"--data {data} names other data than {own.name}; give one of them")
+        data = OWN
     file = spikes_file(data)
     refuse_others_options(data, file, encoder=encoder, steps=steps, layout=layout, labels=labels)
     network = read_network(net, file, layout)
     if file is not None:
         spikes = read_spikes(network, file, samples, labels=labels, layout=layout, most=most)
         return network, spikes, None
-    encoding = encoding_of(network, encoder, steps)
     name = data_name(network, data)
-    return network, load_samples(network, name, "test", samples, most, encoding=encoding), encoding
+    encoding = encoding_of(network, encoder, steps, name)
+    found = load_samples(network, name, "test", samples, most, encoding=encoding, own=own)
+    return network, found, encoding
 
 
 def evaluate(

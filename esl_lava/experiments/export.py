@@ -11,8 +11,10 @@ from typing import ClassVar
 from esl_lava import modelfile, netfile
 from esl_lava.chip import LOIHI1_REFRACTORY
 from esl_lava.config import from_toml, to_toml
-from esl_lava.data.catalogue import load
-from esl_lava.errors import DataError, FileError, LimitError
+from esl_lava.data.catalogue import samples_of
+from esl_lava.data.config import OWN
+from esl_lava.data.own import Own
+from esl_lava.errors import ConfigError, DataError, FileError, LimitError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import refuse_overwrite
 from esl_lava.export import check, lower, unbounded_layers
@@ -40,13 +42,22 @@ class Exported:
     size: int
 
 
-def export(model_path: Path, net_path: Path, overwrite: bool = False) -> Exported:
+def export(
+    model_path: Path, net_path: Path, overwrite: bool = False, own: Own | None = None
+) -> Exported:
     """Write the integer network of a trained model as netx HDF5.
 
     Everything is checked before anything is written; what was written is read back and
     compared, masks included.
 
+    Args:
+        model_path, net_path: what is read and what is written.
+        overwrite: whether that may be replaced.
+        own: where the samples come from that the network was trained on, where these were the
+            user's own: they decide where an overflow is possible.
+
     Raises:
+        ConfigError: when own samples are given, and the training had others.
         FileError: for files that cannot be read, would be overwritten, or are the same.
         LimitError: with every limit the network breaks.
     """
@@ -55,7 +66,7 @@ def export(model_path: Path, net_path: Path, overwrite: bool = False) -> Exporte
     refuse_overwrite(net_path, overwrite)
     network = lowered(model_path)
     check(network)
-    _check_range(network)
+    _check_range(network, own)
     netfile.write(network, net_path)
     stored = netfile.read(net_path)
     if netfile.digest(stored) != netfile.digest(network):
@@ -96,20 +107,22 @@ def lowered(model_path: Path) -> Network:
     return network
 
 
-def _check_range(network: Network) -> None:
+def _check_range(network: Network, own: Own | None) -> None:
     """Where weights alone do not exclude an overflow of u or v, let data decide, and say so.
 
     Data that do overflow a layer are a LimitError.
     """
     assert network.steps is not None
+    experiment = from_toml(network.provenance["config"], recorded=True)
+    name = experiment.data.name
+    if own is not None and name != OWN:
+        raise ConfigError(f"{own.name} was given, and the training had data.name {name!r}")
     unsure = unbounded_layers(network, network.steps)
     if not unsure:
         return
-    experiment = from_toml(network.provenance["config"], recorded=True)
-    name = experiment.data.name
     layers = ", ".join(unsure)
     try:
-        data = load(name, "train", experiment.encoding)
+        data = samples_of(experiment.data, "train", experiment.encoding, own)
     except DataError as error:
         _logger.warning(
             "%s: some input could overflow u or v, and no data tell whether it happens: %s",
@@ -122,7 +135,7 @@ def _check_range(network: Network) -> None:
     overflows = simulate(network, data.spikes(experiment.encoding)).overflows
     faults = [
         f"layer {layer}: u wrapped {wraps} and v clipped {clips} times on {len(data)} samples "
-        f"of {name}, which training does not know; smaller weights or fewer steps avoid it"
+        f"of {data.name}, which training does not know; smaller weights or fewer steps avoid it"
         for layer, (wraps, clips) in overflows.items()
         if wraps or clips
     ]
@@ -132,5 +145,5 @@ def _check_range(network: Network) -> None:
         "%s: some input could overflow u or v; none of %d training samples of %s did",
         layers,
         len(data),
-        name,
+        data.name,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from esl_lava.counts import Counts
+from esl_lava.data.own import Own
 from esl_lava.devices import Device, load_device, with_constants, with_utilisation
 from esl_lava.energy import as_ann, by_connections, detailed, per_sample
 from esl_lava.energy.training import TrainedLayer, TrainingCost, TrainingSchedule, training_cost
@@ -151,23 +152,26 @@ def parse_constants(texts: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def cost_of_training(model: Path, network: Network, counts: Counts) -> TrainingCost:
+def cost_of_training(
+    model: Path, network: Network, counts: Counts, own: Own | None = None
+) -> TrainingCost:
     """What the training of a network took, and its dense twin's.
 
     Args:
         model: the finished model.pt; `updates.json` is read beside it.
         network: exported from it.
         counts: of a run of it, whose rates of spikes stand for those of the training.
+        own: where the training's samples come from, where these were the user's own.
 
     Raises:
         FileError, DataError: when files are missing, damaged or of another network.
     """
-    from esl_lava.data.catalogue import load
+    from esl_lava.data.catalogue import samples_of
     from esl_lava.data.datasets import split_validation
     from esl_lava.models.stored import load_model
 
     saved, config = load_model(model)
-    data = load(config.data.name, "train", config.encoding)
+    data = samples_of(config.data, "train", config.encoding, own)
     kept, _ = split_validation(data, config.data.validation, config.seed)
     updates = read_updates(RunDirectory(model.parent).updates)
     history = read_history(saved.history)

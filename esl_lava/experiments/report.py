@@ -14,6 +14,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 from esl_lava import netfile
+from esl_lava.data.config import OWN
+from esl_lava.data.own import Own
 from esl_lava.errors import ConfigError, FileError
 from esl_lava.experiments.account import PROBES, account
 from esl_lava.experiments.evaluate import evaluate, load_samples
@@ -46,11 +48,13 @@ class ReportTerms:
         devices: names or paths of those to price on.
         samples: test samples to verify; None as `verify` has it.
         lava: whether Lava itself is among what is verified.
+        own: where samples come from, of the runs that were trained on the user's own.
     """
 
     devices: tuple[str, ...] = DEFAULT_DEVICES
     samples: int | None = None
     lava: bool = False
+    own: Own | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +93,8 @@ def write(
         tell: given a line before each run.
 
     Raises:
-        ConfigError: when several runs have no page named, or a run is named twice.
+        ConfigError: when several runs have no page named, a run is named twice, or own samples
+            are given and no run had any.
         FileError: for what is no finished run, and for files that exist.
         UserError: as evaluation, pricing and verification do.
     """
@@ -101,6 +106,11 @@ def write(
         raise ConfigError(f"{page}: the page cannot end in .json, as its numbers do; use .html")
     names = labels(runs)
     checked = [finished(path) for path in runs]
+    if terms.own is not None:
+        trained_on = [load_model(run.model)[1].data.name for run in checked]
+        if OWN not in trained_on:
+            had = ", ".join(dict.fromkeys(trained_on))
+            raise ConfigError(f"{terms.own.name} was given, and no run had it: they had {had}")
     for path in (page, page.with_suffix(".json")):
         refuse_overwrite(path, overwrite)
     accounts = []
@@ -212,11 +222,14 @@ def find(run: RunDirectory, terms: ReportTerms, tell: Tell) -> Account:
     if not verifying and (terms.lava or terms.samples is not None):
         raise needed("lava")
     saved, experiment = load_model(run.model)
+    own = terms.own if experiment.data.name == OWN else None
     if not run.net.exists():
         tell(f"{run.net}: was missing and is exported")
-        export(run.model, run.net)
+        export(run.model, run.net, own=own)
     network = netfile.read(run.net)
-    test = load_samples(network, experiment.data.name, "test", None, encoding=experiment.encoding)
+    test = load_samples(
+        network, experiment.data.name, "test", None, encoding=experiment.encoding, own=own
+    )
     if terms.samples is not None:
         test.take(terms.samples)  # what cannot be is refused before the work
     evaluation = evaluate(network, test, experiment.encoding, probes=PROBES)
@@ -226,10 +239,10 @@ def find(run: RunDirectory, terms: ReportTerms, tell: Tell) -> Account:
         from esl_lava.experiments.verify import verify
 
         backends = (*BACKENDS, "lava") if terms.lava else BACKENDS
-        verification = verify(run.model, run.net, samples=terms.samples, backends=backends)
+        verification = verify(run.model, run.net, samples=terms.samples, backends=backends, own=own)
     else:
         tell(f"{run.net}: not verified, as {needed('lava')}")
-    return account(run, saved, experiment, network, test, evaluation, prices, verification)
+    return account(run, saved, experiment, network, test, evaluation, prices, verification, own)
 
 
 def compared(names: Sequence[str], accounts: Sequence[Account]) -> Comparison:

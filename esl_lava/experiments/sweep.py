@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from esl_lava import modelfile
 from esl_lava.arrays import Array
 from esl_lava.config import Experiment, read_toml
-from esl_lava.data.catalogue import load
+from esl_lava.data.catalogue import samples_of
 from esl_lava.data.datasets import SPLITS
 from esl_lava.data.samples import TrainingSamples
 from esl_lava.errors import ConfigError, FileError, UserError
@@ -144,14 +144,15 @@ def sweep(
     return _rows([cell for cell in cells if cell.name in outcomes], outcomes), faults
 
 
-def _samples_of(cell: Cell) -> tuple[str, str]:
+def _samples_of(cell: Cell) -> tuple[str, str | None, str]:
     """What decides on a cell's samples, so that two can be compared."""
-    return cell.experiment.data.name, cell.experiment.encoding.model_dump_json()
+    data = cell.experiment.data
+    return data.name, data.folder, cell.experiment.encoding.model_dump_json()
 
 
 def _splits(cell: Cell) -> dict[str, TrainingSamples]:
-    name, encoding = cell.experiment.data.name, cell.experiment.encoding
-    return {split: load(name, split, encoding) for split in SPLITS}
+    data, encoding = cell.experiment.data, cell.experiment.encoding
+    return {split: samples_of(data, split, encoding) for split in SPLITS}
 
 
 def _attempt(cell: Cell, directory: Path) -> tuple[str, Outcome | str]:

@@ -11,9 +11,11 @@ from typing import ClassVar
 
 from esl_lava import modelfile
 from esl_lava.config import Experiment, to_toml
-from esl_lava.data.catalogue import load
+from esl_lava.data.catalogue import samples_of
+from esl_lava.data.config import OWN
+from esl_lava.data.own import Own
 from esl_lava.data.samples import TrainingSamples
-from esl_lava.errors import DataError, FileError
+from esl_lava.errors import ConfigError, DataError, FileError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import RunDirectory, create
 from esl_lava.export import lower
@@ -66,19 +68,29 @@ class Trained:
 
 
 def train(
-    experiment: Experiment, directory: Path, show: Callable[[TrainingProgress], None]
+    experiment: Experiment,
+    directory: Path,
+    show: Callable[[TrainingProgress], None],
+    own: Own | None = None,
 ) -> Trained:
     """Train `experiment` from the start into a new directory.
 
     Nothing is written before experiment and data are known to fit; then the first
     checkpoint is, so that an interrupted training can always go on.
 
+    Args:
+        experiment: what to train.
+        directory: the new one.
+        show: given the training's progress.
+        own: where samples come from, of the data set `own`; the run does not record it.
+
     Raises:
+        ConfigError: when own samples are given to an experiment of another data set.
         FileError: when the directory holds something already.
         UserError: as `Trainer`.
     """
     with ranks.together():
-        data, test = _splits(experiment)
+        data, test = _splits(experiment, own)
         digests = samedata.digests({"train": data, "test": test})
     trainer = Trainer(experiment, data)
     run = RunDirectory(directory)
@@ -89,10 +101,18 @@ def train(
     return _finish(trainer, run, test, digests, show)
 
 
-def resume(directory: Path, show: Callable[[TrainingProgress], None]) -> Trained:
+def resume(
+    directory: Path, show: Callable[[TrainingProgress], None], own: Own | None = None
+) -> Trained:
     """Go on with a training that was interrupted.
 
+    Args:
+        directory: of the run.
+        show: given the training's progress.
+        own: as `train`; where the run recorded a folder, it takes its place.
+
     Raises:
+        ConfigError: as `train`.
         FileError: when the directory holds no checkpoint.
         DataError: when the data are not those it began with.
         UserError: as `Trainer`.
@@ -102,24 +122,29 @@ def resume(directory: Path, show: Callable[[TrainingProgress], None]) -> Trained
         if os.path.exists(run.model):  # unlike Path.exists, false for an impossible name
             raise FileError(f"{run.model}: exists, so this training is finished")
         checkpoint, experiment = load_model(run.checkpoint)
-        data, test = _splits(experiment)
+        data, test = _splits(experiment, own)
         found = samedata.digests({"train": data, "test": test})
         samedata.refuse_others(run.checkpoint, checkpoint.data, found)
     # What nobody recorded at the start stays unknown.
     return _finish(Trainer(experiment, data, checkpoint), run, test, checkpoint.data, show)
 
 
-def _splits(experiment: Experiment) -> tuple[TrainingSamples, TrainingSamples]:
+def _splits(experiment: Experiment, own: Own | None) -> tuple[TrainingSamples, TrainingSamples]:
     """Train and test split, both read before hours are spent on the first.
 
     Raises:
+        ConfigError: when own samples are given, and the experiment has others.
         DataError: when they cannot be read, or are not of one shape.
     """
     name, encoding = experiment.data.name, experiment.encoding
-    train_split, test = load(name, "train", encoding), load(name, "test", encoding)
+    if own is not None and name != OWN:
+        raise ConfigError(f"data.name {name!r}: {own.name} was given, which is data.name {OWN!r}")
+    train_split, test = (
+        samples_of(experiment.data, split, encoding, own) for split in ("train", "test")
+    )
     if train_split.shape != test.shape:
         raise DataError(
-            f"{name}: training samples of shape {train_split.shape}, "
+            f"{train_split.name}: training samples of shape {train_split.shape}, "
             f"test samples of shape {test.shape}"
         )
     return train_split, test

@@ -21,8 +21,9 @@ import numpy as np
 from esl_lava import netfile
 from esl_lava.arrays import Array, Bytes, Ints
 from esl_lava.config import from_toml
-from esl_lava.data.config import Encoding
-from esl_lava.errors import BackendError, FileError
+from esl_lava.data.config import OWN, Encoding
+from esl_lava.data.own import Own
+from esl_lava.errors import BackendError, ConfigError, FileError
 from esl_lava.experiments.evaluate import load_samples
 from esl_lava.experiments.export import lowered
 from esl_lava.experiments.firing_times import compare
@@ -62,6 +63,7 @@ def verify(
     backends: tuple[str, ...] = VERIFIED_BACKENDS,
     workers: int | None = None,
     show: Show | None = None,
+    own: Own | None = None,
 ) -> Verification:
     """Compare training as in `model_path` with simulators run from `net_path`.
 
@@ -75,8 +77,10 @@ def verify(
         backends: the simulators.
         workers: interpreters that run Lava at the same time; by default 1.
         show: told backend and progress.
+        own: where samples of the user's own come from, in place of `dataset`.
 
     Raises:
+        ConfigError: when both are given.
         FileError: when a file cannot be read, or one was not exported from the other.
         DataError, BackendError: as `simulate`; where workers are given, but no backend has any.
     """
@@ -90,9 +94,11 @@ def verify(
     integers = _integers(experiment.encoding, exported, network)
     # Samples are presented as the model says; a file that says otherwise has been named.
     network = replace(network, steps=experiment.encoding.steps, input_range=exported.input_range)
-    name = experiment.data.name if dataset is None else dataset
+    if own is not None and dataset not in (None, OWN):
+        raise ConfigError(f"--data {dataset} names other data than {own.name}; give one of them")
+    name = OWN if own is not None else dataset or experiment.data.name
     data = load_samples(
-        network, name, "test", samples, VERIFIED_SAMPLES, encoding=experiment.encoding
+        network, name, "test", samples, VERIFIED_SAMPLES, encoding=experiment.encoding, own=own
     )
     spikes = np.ascontiguousarray(data.spikes(experiment.encoding))
     found: dict[str, Layers] = {}
