@@ -111,7 +111,7 @@ def test_defaults_are_written_out():
     for key in documented("multi_spike"):
         last = key.rpartition(".")[2]
         # LEAST gives a density, and does not code directly.
-        absent = key in ("sparsity.eps", "sparsity.densities", *OF_SOME_ENCODINGS)
+        absent = key in ("data.folder", "sparsity.eps", "sparsity.densities", *OF_SOME_ENCODINGS)
         assert (f"\n{last} = " in f"\n{text}") != absent, key
 
 
@@ -149,7 +149,7 @@ def test_documented_defaults_are_the_defaults(text):
         table, _, last = key.rpartition(".")
         value = (tree[table] if table else tree)[last]
         if default == "":
-            others = ("model.current_decay", *OF_SOME_ENCODINGS)
+            others = ("data.folder", "model.current_decay", *OF_SOME_ENCODINGS)
             assert key.startswith("sparsity.") or key in others
         elif f"\n{last} = " not in text:
             assert default == str(list(value) if isinstance(value, tuple) else value), key
@@ -420,6 +420,37 @@ def test_override_replaces_values_and_converts_as_toml():
     assert (changed.training.epochs, changed.seed, changed.model.layers) == (3, 9, "5-6")
     assert experiment == from_toml(LEAST)
     assert override(experiment, {"data": {"name": "mnist"}}).data.name == "mnist"
+
+
+def test_own_samples_may_lie_in_a_folder():
+    experiment = from_toml(LEAST)
+    own = override(experiment, {"data.name": "own", "data.folder": "some/where"})
+    assert (own.data.name, own.data.folder) == ("own", "some/where")
+    assert from_toml(to_toml(own)) == own
+    # Whoever says other data leaves the folder out; so does who gives own samples anew.
+    assert override(own, {"data.name": "digits"}) == experiment
+    assert override(own, {"data.name": "own"}).data.folder is None
+    assert override(own, {"training.epochs": 3}).data == own.data
+    with pytest.raises(ConfigError, match=r"^data\.folder 'x': data\.name is 'digits', only 'own'"):
+        override(experiment, {"data.folder": "x"})
+
+
+def test_own_samples_are_pictures_or_frames_as_they_are():
+    own = override(from_toml(LEAST), {"data.name": "own"})
+    framed = override(own, {"encoding.kind": "frames", "encoding.bits": 3})
+    assert framed.encoding.input_range == (0, 7)
+    for field, value in (("split", "number"), ("crop", 1), ("side", 8)):
+        with pytest.raises(ConfigError, match=rf"^encoding\.{field} {value!r}: data\.name 'own' "):
+            override(framed, {f"encoding.{field}": value})
+
+
+def test_another_encoding_drops_what_only_some_have():
+    framed = override(
+        from_toml(LEAST), {"data.name": "nmnist", "encoding.kind": "frames", "encoding.bits": 2}
+    )
+    assert override(framed, {"encoding.kind": "frames"}) == framed
+    changed = override(framed, {"data.name": "digits", "encoding.kind": "rate"})
+    assert changed == from_toml(LEAST)
 
 
 def test_override_of_one_budget_removes_the_other():

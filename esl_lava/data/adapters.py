@@ -100,6 +100,22 @@ def from_torch(
 
     Raises:
         DataError: for items of other kinds, naming the first.
+
+    Example:
+        Pictures of a bright left or right half, for a training as `experiments.train.train` does
+        it with `own=Own("halves", splits.__getitem__)`.
+
+        >>> import torch
+        >>> from torch.utils.data import TensorDataset
+        >>> from esl_lava.data.config import Encoding
+        >>> pictures = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[0.5, 0.0]]])
+        >>> halves = TensorDataset(pictures, torch.tensor([0, 1, 0]))
+        >>> samples = from_torch(halves, name="halves", classes=2)
+        >>> splits = {"train": samples, "test": samples.take(2)}
+        >>> samples.shape, samples.classes, len(samples)
+        ((1, 1, 2), 2, 3)
+        >>> samples.spikes(Encoding(kind="rate", steps=4))[2].tolist()
+        [[1, 0], [0, 0], [1, 0], [0, 0]]
     """
     return as_samples(collect(dataset, name), name=name, classes=classes, split=split)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,7 +40,7 @@ def of_module(text: str) -> Own:
     if not colon or not file.endswith(".py") or not name.isidentifier():
         raise ConfigError(f"--data-module {text}: needs FILE.py:FUNCTION, such as mine.py:load")
     path = Path(file).absolute()
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileError(f"{file}: no such file")
     with _told(path, file):
         module = _imported(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +100,7 @@ def of_folder(folder: str | Path) -> Own:
     those of the training split. Accuracies are labelled "own (NAME)" by the folder's name.
     """
     place = Path(folder)
-    name = "".join(c if c.isprintable() else "?" for c in place.resolve().name)
+    name = "".join(c if c.isprintable() else "?" for c in os.path.basename(os.path.abspath(place)))
     return Own(f"{OWN} ({name})", lambda split: _read(place, split), lambda: _classes_in(place))
 
 
@@ -183,13 +184,14 @@ def _classes_in(folder: Path) -> int:
 def _part(folder: Path, split: str, what: str) -> tuple[Array, str]:
     """One array of a split, and what names it."""
     archive, file = folder / f"{split}.npz", folder / f"{split}_{what}.npy"
-    there = [path for path in (archive, file) if path.is_file()]
+    # Unlike those of Path, false for an impossible name.
+    there = [path for path in (archive, file) if os.path.isfile(path)]
     if len(there) == 2:
         raise DataError(f"{folder} holds {archive.name} and {file.name}: one of them is needed")
     if there == [archive]:
         return read_member(archive, what, ARCHIVE_LIMIT), f"{archive}: {what}"
     if there == [file]:
         return read_array(file, what), f"{file}: {what}"
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise DataError(f"{folder}: no such folder; it is to hold arrays of samples and labels")
     raise DataError(f"{folder} holds neither {file.name} nor {archive.name}")
