@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ def broken(split):
 
 CONVOLUTIONAL = """\
 seed = 5
+
+[data]
+name = "own"
 
 [encoding]
 kind = "frames"
@@ -171,7 +175,12 @@ def test_no_file_names_a_module(by_module: tuple[Path, Outcome], mine: Path) -> 
     ],
 )
 def test_commands_take_the_module_again_and_say_so(
-    by_module: tuple[Path, Outcome], mine: Path, invoke: Command, tmp_path: Path, command: str
+    by_module: tuple[Path, Outcome],
+    mine: Path,
+    invoke: Command,
+    tmp_path: Path,
+    command: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     args = command.format(run=by_module[0], new=tmp_path / "page").split()
     lacking = invoke(*args)
@@ -183,9 +192,8 @@ def test_commands_take_the_module_again_and_say_so(
     assert list(tmp_path.iterdir()) == []
     done = invoke(*args, "--data-module", f"{mine}/mine.py:digits", "--json")
     assert done.code == 0, done.err
-    assert "WARNING" not in done.err
+    assert not caplog.records
     assert done.json
-    # The same samples from elsewhere are the same: they are known by their digest, but for axes.
     done = invoke(*args, "--data-folder", mine / "pictures", "--json", *overwriting(command))
     assert done.code == 0, done.err
 
@@ -195,7 +203,11 @@ def overwriting(command: str) -> list[str]:
 
 
 def test_it_is_the_users_samples_that_run(
-    by_module: tuple[Path, Outcome], mine: Path, tmp_path: Path, invoke: Command
+    by_module: tuple[Path, Outcome],
+    mine: Path,
+    tmp_path: Path,
+    invoke: Command,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     run, trained = by_module
     given = ("--data-module", f"{mine}/mine.py:digits")
@@ -204,6 +216,7 @@ def test_it_is_the_users_samples_that_run(
     verified = invoke("verify", run / "model.pt", run / "net.h5", *given, "--json").json
     assert verified["differences"] == 0
     assert verified["spikes_compared"] > 0
+    assert not caplog.records
     few = tmp_path / "few"
     few.mkdir()
     digits = load("digits", "test").take(7)
@@ -211,7 +224,8 @@ def test_it_is_the_users_samples_that_run(
         np.savez(few / split, samples=digits.images.reshape(-1, 1, 8, 8), labels=digits.labels)
     done = invoke("run", run / "net.h5", "--data-folder", few, "--json")
     assert done.json["samples"] == 7
-    assert "not the data that the training had by this name" in done.err
+    (record,) = caplog.records
+    assert "not the data that the training had by this name" in record.getMessage()
 
 
 def test_a_network_of_another_data_set_runs_on_own_samples(
@@ -231,7 +245,7 @@ def test_a_network_of_another_data_set_runs_on_own_samples(
 def test_resumed_to_the_same_bits(
     by_module: tuple[Path, Outcome], mine: Path, tmp_path: Path, invoke: Command
 ) -> None:
-    """A checkpoint in the midst of the training, as a power cut leaves it."""
+    """From a checkpoint in the midst of the training, as a power cut leaves it."""
     finished, _ = by_module
     saved, experiment = load_model(finished / "model.pt")
     checkpoints: list[Any] = []
@@ -239,8 +253,6 @@ def test_resumed_to_the_same_bits(
     Trainer(experiment, digits).run(save=checkpoints.append)
     run = tmp_path / "run"
     run.mkdir()
-    from dataclasses import replace
-
     modelfile.write(replace(checkpoints[1], data=saved.data), run / "checkpoint.pt")
     lacking = invoke("train", "--resume", run)
     assert (lacking.code, "give --data-folder FOLDER, or --data-module" in lacking.err) == (2, True)
@@ -292,10 +304,11 @@ def test_baselines_of_a_folder(mine: Path, tmp_path: Path, invoke: Command) -> N
     out = ("-o", tmp_path / "out", "--methods", "static,small-dense")
     done = invoke(*given, *out, "--data-folder", mine / "pictures", "--json")
     assert done.code == 0, done.err
-    assert [row["method"] for row in done.json["rows"]] == ["static", "small-dense"]
+    assert [row["settings"]["method"] for row in done.json["rows"]] == ["static", "small-dense"]
     again = invoke(*given, *out, "--data-folder", mine / "pictures", "--json")
     assert "2 of 2 runs are finished already" in again.err
-    other = invoke(*given, *out, "--data-folder", mine / "frames")
+    shutil.copytree(mine / "pictures", tmp_path / "copy")
+    other = invoke(*given, *out, "--data-folder", tmp_path / "copy")
     assert (other.code, "holds a run with data.folder = " in other.err) == (2, True)
     refused = invoke(*given, *out, "--data-module", f"{mine}/mine.py:digits")
     assert refused.code == 2
@@ -320,7 +333,7 @@ def test_baselines_of_a_folder(mine: Path, tmp_path: Path, invoke: Command) -> N
         ),
         (
             "--data-module {mine}/mine.py:broken",
-            "{mine}/mine.py, line 23: RuntimeError: no train t",
+            "{mine}/mine.py, line 24: RuntimeError: no train t",
         ),
         ("--data-module {mine}/none.py:load", "{mine}/none.py: no such file"),
         ("--data-module {mine}/mine.py", "--data-module {mine}/mine.py: needs FILE.py:FUNCTION"),
