@@ -20,6 +20,7 @@ from esl_lava import netfile
 from esl_lava.config import read_toml
 from esl_lava.data.arrays import read_array
 from esl_lava.data.idx import read_idx
+from esl_lava.data.npz import read_member
 from esl_lava.devices import load_device
 from esl_lava.errors import UserError
 from esl_lava.experiments.rundir import read_updates
@@ -27,6 +28,7 @@ from esl_lava.models.stored import load_model
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "spikes.npy": lambda path: read_array(path, "spikes"),
+    "samples.npz": lambda path: read_member(path, "arr_0", 1 << 20),
     "images-idx3-ubyte.gz": read_idx,
     "model.pt": load_model,
     "net.h5": netfile.read,

@@ -10,7 +10,7 @@ import pytest
 from esl_lava import modelfile, netfile
 from esl_lava.arrays import Array
 from esl_lava.config import from_toml, override, to_toml
-from esl_lava.data.config import Encoding
+from esl_lava.data.config import Data
 from esl_lava.data.datasets import load
 from esl_lava.errors import DataError, FileError, LimitError
 from esl_lava.experiments import export as experiments
@@ -177,10 +177,10 @@ def test_without_data_the_warning_says_so(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def none(name: str, split: str, encoding: Encoding) -> None:
-        raise DataError(f"{name} is not here")
+    def none(data: Data, split: str, *_: object) -> None:
+        raise DataError(f"{data.name} is not here")
 
-    monkeypatch.setattr(experiments, "load", none)
+    monkeypatch.setattr(experiments, "samples_of", none)
     model = loud(saved, tmp_path / "model.pt", hidden=2.0)
     with caplog.at_level(logging.WARNING):
         export(model, tmp_path / "net.h5")
@@ -194,7 +194,7 @@ def test_small_weights_need_no_data_and_no_warning(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delattr(experiments, "load")
+    monkeypatch.delattr(experiments, "samples_of")
     export(tiny.model, tmp_path / "net.h5")
     assert not caplog.records
 

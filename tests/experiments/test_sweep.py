@@ -14,7 +14,7 @@ import torch
 
 from esl_lava import modelfile
 from esl_lava.config import Experiment, from_toml, override
-from esl_lava.data.config import Encoding
+from esl_lava.data.config import Data
 from esl_lava.data.datasets import Images, load
 from esl_lava.errors import ConfigError, DataError, FileError, UserError
 from esl_lava.experiments import sweep as sweeps
@@ -280,11 +280,11 @@ def test_runs_of_other_data_are_not_mixed(
     folder, rows = finished
     shutil.copytree(folder, tmp_path / "sweep")
 
-    def other(name: str, split: str, encoding: Encoding) -> Images:
-        data = load(name, split)
-        return replace(data, images=(255 - data.images).astype(np.uint8))
+    def other(data: Data, split: str, *_: object) -> Images:
+        digits = load(data.name, split)
+        return replace(digits, images=(255 - digits.images).astype(np.uint8))
 
-    monkeypatch.setattr(sweeps, "load", other)
+    monkeypatch.setattr(sweeps, "samples_of", other)
     again, faults = sweep(cells, tmp_path / "sweep", lambda line: None)
     assert (again, faults) == (rows, [])  # nothing is left to do, and no data are needed
     run = RunDirectory(tmp_path / "sweep" / cells[0].name)

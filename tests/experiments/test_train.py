@@ -11,7 +11,7 @@ import pytest
 
 from esl_lava import modelfile
 from esl_lava.config import Experiment, from_toml, override, read_toml
-from esl_lava.data.config import Encoding
+from esl_lava.data.config import Data
 from esl_lava.data.datasets import Images, load
 from esl_lava.errors import ConfigError, DataError, FileError, UserError
 from esl_lava.experiments import train as experiments
@@ -165,22 +165,22 @@ def test_what_does_not_fit_leaves_no_directory(
 def test_missing_test_data_are_noticed_before_the_training(
     tmp_path: Path, short: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_test(name: str, split: str, encoding: Encoding) -> Images:
+    def no_test(data: Data, split: str, *_: object) -> Images:
         if split == "test":
             raise DataError("no test split")
-        return load(name, split)
+        return load(data.name, split)
 
-    def wider_test(name: str, split: str, encoding: Encoding) -> Images:
-        data = load(name, split)
+    def wider_test(data: Data, split: str, *_: object) -> Images:
+        digits = load(data.name, split)
         if split == "train":
-            return data
-        return Images(name, np.zeros((1, 81), np.uint8), data.labels[:1], 10, (9, 9))
+            return digits
+        return Images(data.name, np.zeros((1, 81), np.uint8), digits.labels[:1], 10, (9, 9))
 
     for loader, message in (
         (no_test, "no test split"),
         (wider_test, r"training samples of shape \(1, 8, 8\), test samples of shape \(1, 9, 9\)"),
     ):
-        monkeypatch.setattr(experiments, "load", loader)
+        monkeypatch.setattr(experiments, "samples_of", loader)
         with pytest.raises(DataError, match=message):
             train(short, tmp_path / "run", silent)
         assert listing(tmp_path) == []
@@ -201,16 +201,16 @@ def test_resume_needs_an_unfinished_run(tmp_path: Path, short: Experiment, tiny:
 # --- data of the same name that are others --------------------------------------------------
 
 
-def relabelled(split: str) -> Callable[[str, str, Encoding], Images]:
-    """`load`, but two samples of a split have one another's labels."""
+def relabelled(split: str) -> Callable[..., Images]:
+    """`samples_of`, but two samples of a split have one another's labels."""
 
-    def other(name: str, wanted: str, encoding: Encoding) -> Images:
-        data = load(name, wanted)
+    def other(data: Data, wanted: str, *_: object) -> Images:
+        digits = load(data.name, wanted)
         if wanted != split:
-            return data
-        labels = data.labels.copy()
+            return digits
+        labels = digits.labels.copy()
         labels[:2] = labels[1::-1]
-        return replace(data, labels=labels)
+        return replace(digits, labels=labels)
 
     return other
 
@@ -228,8 +228,8 @@ def test_other_data_of_the_same_name_are_not_gone_on_with(
     assert modelfile.read(tmp_path / "checkpoint.pt").data == digests()
     before = (tmp_path / "checkpoint.pt").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(experiments, "load", relabelled(split))
-        other = relabelled(split)("digits", split, Encoding()).digest
+        patch.setattr(experiments, "samples_of", relabelled(split))
+        other = relabelled(split)(Data(), split).digest
         said = (
             f"its {split} split has SHA-256 {digests()[split][:12]}..., the one here {other[:12]}"
         )
@@ -247,6 +247,6 @@ def test_what_was_not_recorded_at_the_start_stays_unknown(
         train(short, tmp_path, interrupted(4))
     path = tmp_path / "checkpoint.pt"
     modelfile.write(replace(modelfile.read(path), data={}), path)
-    monkeypatch.setattr(experiments, "load", relabelled("train"))
+    monkeypatch.setattr(experiments, "samples_of", relabelled("train"))
     resume(tmp_path, silent)
     assert modelfile.read(tmp_path / "model.pt").data == {}

@@ -13,7 +13,8 @@ from torch import multiprocessing
 
 from esl_lava import modelfile
 from esl_lava.config import Experiment, from_mapping
-from esl_lava.data.datasets import load
+from esl_lava.data.config import Data
+from esl_lava.data.datasets import Images, load
 from esl_lava.errors import FileError, UserError
 from esl_lava.experiments import train as experiments
 from esl_lava.models.restore import as_tensors
@@ -78,8 +79,11 @@ def moments_of_momentum() -> dict[str, torch.Tensor]:
 
 @contextlib.contextmanager
 def few_samples() -> Iterator[pytest.MonkeyPatch]:
+    def few(data: Data, split: str, *_: object) -> Images:
+        return load(data.name, split).take(SAMPLES)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiments, "load", lambda *which: load(*which[:2]).take(SAMPLES))
+        patch.setattr(experiments, "samples_of", few)
         yield patch
 
 
