@@ -1071,7 +1071,7 @@ BAD = [
     ("baselines -o new --config {config} --methods esl,small", "unknown method 'small'"),
     ("baselines -o new --config {config} --seeds 1,-2", "seed = -2"),
     ("reproduce", "Missing command"),
-    ("reproduce table2", "No such command 'table2'"),
+    ("reproduce table3", "No such command 'table3'"),
     ("reproduce table1 --config {config}", "model.kind = 'multi_spike': Table 1 is about single"),
     ("reproduce table1 --counts-only --epochs 2", "--counts-only trains nothing"),
     ("reproduce table1 --counts-only --seeds 1", "--counts-only trains nothing"),
