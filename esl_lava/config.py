@@ -15,7 +15,7 @@ import tomli_w
 from pydantic import Field, model_validator
 
 from esl_lava import tomlfile
-from esl_lava.data.config import EVENT_SETS, OWN, Data, Encoding
+from esl_lava.data.config import EVENT_SETS, OF_FRAMES, OWN, Data, Encoding
 from esl_lava.errors import ConfigError
 from esl_lava.models.config import NETWORKS, Model, MultiSpike, as_layers
 from esl_lava.sparsity.config import Sparsity
@@ -172,7 +172,7 @@ def override(experiment: Experiment, settings: Mapping[str, object]) -> Experime
         if key == "data.name":
             values["data"].pop("folder", None)
         if key == "encoding.kind" and value != experiment.encoding.kind:
-            for field in ("bits", "split", "crop", "side"):
+            for field in ("bits", *OF_FRAMES):
                 values["encoding"].pop(field, None)
     for key, value in settings.items():
         *tables, last = key.split(".")

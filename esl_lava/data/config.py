@@ -25,6 +25,9 @@ EVENT_SETS = (
 OWN = "own"
 """Name of what is no data set that we know, but the user's own samples."""
 
+OF_FRAMES = ("split", "crop", "side", "skip_damaged")
+"""Fields of an encoding that say how recordings become frames."""
+
 DIRECT_BITS = 5
 """Bits of a pixel in direct coding, where the configuration does not say it."""
 
@@ -127,9 +130,9 @@ class Encoding(TomlTable):
         Raises:
             ValueError: with the field and its value.
         """
-        for name, plain in (("split", "time"), ("crop", 0), ("side", None)):
+        for name in OF_FRAMES:
             value = getattr(self, name)
-            if self.kind == "frames" and value != plain:
+            if self.kind == "frames" and value != _DEFAULTS["frames"].get(name):
                 raise ValueError(
                     f"encoding.{name} {value!r}: data.name {OWN!r} holds frames, which are taken "
                     "as they are"
@@ -151,7 +154,7 @@ class Encoding(TomlTable):
                 f"encoding.bits {self.bits}: encoding.kind {self.kind!r} makes binary spikes, "
                 "only 'direct' and 'frames' have bits"
             )
-        for name in ("split", "crop", "side", "skip_damaged"):
+        for name in OF_FRAMES:
             value = getattr(self, name)
             if self.kind != "frames" and value is not None:
                 raise ValueError(f"encoding.{name} {value!r}: only encoding.kind 'frames' has it")
