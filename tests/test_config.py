@@ -12,6 +12,7 @@ from esl_lava.config import (
     read_toml,
     to_toml,
 )
+from esl_lava.data.config import OF_FRAMES
 from esl_lava.errors import ConfigError, FileError
 from esl_lava.models.config import as_layers
 from esl_lava.tomlfile import MAX_BYTES
@@ -103,7 +104,7 @@ def test_toml_and_back(experiment):
 
 
 FRAMES = LEAST + "[data]\nname = 'nmnist'\n[encoding]\nkind = 'frames'\n"
-OF_SOME_ENCODINGS = tuple(f"encoding.{name}" for name in ("bits", "split", "crop", "side"))
+OF_SOME_ENCODINGS = tuple(f"encoding.{name}" for name in ("bits", *OF_FRAMES))
 
 
 def test_defaults_are_written_out():
