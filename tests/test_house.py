@@ -19,7 +19,7 @@ LINKS = {"export": "../export", "hw_configs": "../hw_configs"}
 
 FLOORS = {
     1: "arrays chip folding topology network connections trained arrivals counts devices errors "
-    "files interrupts kernels lava_repairs packages pickles tomlfile values hw_configs "
+    "files interrupts kernels lava_repairs packages pickles progress tomlfile values hw_configs "
     "data.config sparsity.config models.config training.config",
     2: "config netfile modelfile sparsity data",
     3: "engines simulate energy mapping",
