@@ -13,6 +13,7 @@ EXTRAS = MappingProxyType(
         "PIL": "train",
         "aedat": "events",
         "asteval": "lava",
+        "distributed": "cluster",
         "joblib": "train",
         "lava": "lava",
         "matplotlib": "report",

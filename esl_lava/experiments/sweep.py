@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import socket
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import Any, TypeAlias
 
+import joblib
 import numpy as np
 import torch
-from joblib import Parallel, delayed
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.parallel import get_active_backend
 from pydantic import TypeAdapter, ValidationError
 
 from esl_lava import modelfile
@@ -29,21 +33,37 @@ from esl_lava.experiments import samedata
 from esl_lava.experiments.evaluate import Probes, encoding_of, evaluate
 from esl_lava.experiments.export import export
 from esl_lava.experiments.rundir import RunDirectory
+from esl_lava.experiments.states import going_on, write_state
 from esl_lava.experiments.train import resume, train
+from esl_lava.experiments.workers import VISIBLE, Crew, Ended, Worker, gpus, side_by_side
 from esl_lava.files import replace_json
 from esl_lava.interrupts import heeded
 from esl_lava.models.restore import densified
 from esl_lava.models.stored import load_model
-from esl_lava.results.sweep import Outcome, SweepRow
+from esl_lava.results.sweep import Outcome, RunState, Stage, SweepRow
 from esl_lava.results.training import kept_epoch, read_history
 from esl_lava.sparsity.plan import count_connections
+from esl_lava.training.kinds import KINDS
 from esl_lava.training.trainer import TrainingProgress
 from esl_lava.values import as_values
 
 SHOW_SECONDS = 60.0
 """How often a run in a sweep says where it stands."""
 
-_PROCESS = threading.Lock()
+STATE_SECONDS = 2.0
+"""How often it writes that down."""
+
+TRIES = 3
+"""How often a run is begun or goes on in one sweep, where its process is killed each time."""
+
+MARKER_SECONDS = 10
+"""How long a machine of a cluster waits until it sees a sweep's directory."""
+
+LOCAL = ("LokyBackend", "MultiprocessingBackend", "SequentialBackend", "ThreadingBackend")
+"""Classes of joblib whose workers are on this machine: what is killed is then seen from here."""
+
+LOST = ("KilledWorker",)
+"""Classes of Dask's errors that say that what did a run was lost several times."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +88,9 @@ class Cell:
         return "_".join([*parts, f"seed-{self.experiment.seed}"])
 
 
+_Found: TypeAlias = Outcome | str
+"""Of a run: what it reached, or why it failed."""
+
 _OUTCOME = TypeAdapter(Outcome)
 
 
@@ -76,20 +99,25 @@ def sweep(
     directory: Path,
     tell: Callable[[str], None],
     jobs: int | None = None,
+    lines: bool = True,
 ) -> tuple[list[SweepRow], list[str]]:
     """Train, export and evaluate every cell that has not been yet.
 
     Each run trains on one thread, so that the numbers do not depend on `jobs`. What
     an interrupted sweep has finished is not done again, and what it has begun goes on.
+    Where more than one is done at the same time, each is in a process of its own; when
+    that is killed, the run goes on in another, up to `TRIES` times in all. Runs that want a GPU
+    have one each to themselves, and there are no more of them at a time than GPUs.
 
     Args:
         cells: of distinct names.
         directory: holds a run directory for each; one that workers share when
             `joblib.parallel_config` names a cluster.
-        tell: given a line about what is finished already; what goes on is said by the workers,
-            on their standard error.
+        tell: given a line about what is finished already.
         jobs: processes, as joblib counts them: -1 is one a core, None what
-            `joblib.parallel_config` says, or else 1.
+            `joblib.parallel_config` says, or else 1. A cluster has as many as it has threads.
+        lines: whether what goes on is said on standard error where it is done. It can be
+            read through `states.read_states` too.
 
     Returns:
         A row for every distinct settings, in the order of the cells, over the runs that did
@@ -100,7 +128,7 @@ def sweep(
             some data cannot be drawn.
         DataError: when what is finished was made with other data than what is left would be.
         FileError: when the directory holds runs of another experiment, or cannot be made.
-        UserError: when the system ended a worker.
+        UserError: when a cluster lost what did a run, again and again.
     """
     doubled = [name for name, times in Counter(cell.name for cell in cells).items() if times > 1]
     if doubled:
@@ -131,14 +159,8 @@ def sweep(
         raise FileError(f"{directory}: cannot be made: {error.strerror}") from None
     if outcomes:
         tell(f"{len(outcomes)} of {len(cells)} runs are finished already")
-    workers = jobs if jobs is None or jobs < 0 else min(jobs, max(1, len(left)))
-    try:
-        found = Parallel(n_jobs=workers)(delayed(_attempt)(cell, directory) for cell in left)
-    except TerminatedWorkerError:
-        raise UserError(
-            "the system ended a worker, perhaps for want of memory; the same command with "
-            "fewer --jobs goes on where it was"
-        ) from None
+    with going_on(directory, [cell.name for cell in cells]) as marker:
+        found = _spread(left, _Place(directory, marker, lines), jobs)
     faults = [f"{name}: {outcome}" for name, outcome in found if isinstance(outcome, str)]
     outcomes |= {name: outcome for name, outcome in found if not isinstance(outcome, str)}
     return _rows([cell for cell in cells if cell.name in outcomes], outcomes), faults
@@ -155,29 +177,159 @@ def _splits(cell: Cell) -> dict[str, TrainingSamples]:
     return {split: samples_of(data, split, encoding) for split in SPLITS}
 
 
-def _attempt(cell: Cell, directory: Path) -> tuple[str, Outcome | str]:
-    """A cell's name and outcome, or the sentence of what the user must mend.
+@dataclass(frozen=True)
+class _Place:
+    """Where the runs of a sweep are done.
 
-    Torch's generator and number of threads, and standard output, belong to the whole process:
-    where workers are threads, one after the other has them.
+    Attributes:
+        directory: of the sweep.
+        marker: a file that is there as long as the sweep goes on.
+        lines: whether where they stand is said on standard error.
+        far: whether whoever does them may outlive the sweep.
     """
-    with _PROCESS, contextlib.redirect_stdout(sys.stderr), _one_thread(), heeded():
+
+    directory: Path
+    marker: Path
+    lines: bool
+    far: bool = False
+
+
+def _spread(cells: Sequence[Cell], place: _Place, jobs: int | None) -> list[tuple[str, _Found]]:
+    """What was found of each cell, by whatever workers there are."""
+    if not cells:
+        return []
+    backend, configured = get_active_backend()
+    if type(backend).__name__ not in LOCAL:
+        # All at once, one by one: what joins the cluster later finds work too.
+        pool = joblib.Parallel(pre_dispatch="all", batch_size=1)
         try:
-            outcome = _outcome(cell, RunDirectory(directory / cell.name))
+            return pool(joblib.delayed(_far)(cell, replace(place, far=True)) for cell in cells)
+        except Exception as error:
+            if type(error).__name__ not in LOST:
+                raise
+            raise UserError(
+                f"the cluster lost what did a run; the same command goes on where it was ({error})"
+            ) from None
+    wanted = joblib.effective_n_jobs(configured if jobs is None else jobs)
+    devices = _gpus() if any(map(wants_gpu, cells)) else ()
+    count = side_by_side(wanted, len(cells), devices)
+    if count == 1:
+        return [(cell.name, _attempt(cell, place)) for cell in cells]
+    with contextlib.closing(Crew(devices)) as crew:
+        # Threads, each of which waits for a process that does its run.
+        pool = joblib.Parallel(count, backend="threading", pre_dispatch="all", batch_size=1)
+        return pool(joblib.delayed(_kept)(cell, place, crew) for cell in cells)
+
+
+def wants_gpu(cell: Cell) -> bool:
+    """Whether a cell trains on a GPU where there is one."""
+    training = cell.experiment.training
+    served = KINDS[cell.experiment.model.kind].on_gpu and training.engine == "fused"
+    return training.device == "cuda" or (training.device == "auto" and served)
+
+
+@cache
+def _gpus() -> tuple[str, ...]:
+    return gpus(os.environ.get(VISIBLE), torch.cuda.device_count())
+
+
+@cache
+def _crew() -> Crew:
+    """That of a process in a cluster, for all its threads and sweeps."""
+    return Crew(_gpus())
+
+
+def _kept(cell: Cell, place: _Place, crew: Crew) -> tuple[str, _Found]:
+    """A cell's name and what was found of it in a process, or in the next when it is killed."""
+    on_gpu = wants_gpu(cell)
+    for left in reversed(range(TRIES)):
+        try:
+            with crew.worker(on_gpu) as worker, _ends_with_the_sweep(worker, place):
+                return cell.name, worker.do(_attempt, cell, place)
+        except Ended as ended:
+            if crew.closed or not os.path.exists(place.marker):
+                break
+            again = f"; it goes on in another, which may happen {left} times more" if left else ""
+            _say(f"{cell.name}: the process {ended}{again}")
+            fault = f"the process {ended}, {TRIES} times, perhaps for want of memory"
+    else:
+        fault += "; the same command with fewer --jobs goes on where it was"
+        write_state(place.directory, _state_of(cell, "failed", reason=fault))
+        return cell.name, fault
+    return cell.name, "the sweep was ended"
+
+
+def _far(cell: Cell, place: _Place) -> tuple[str, _Found]:
+    """As `_kept`, on a machine of a cluster."""
+    for _ in range(MARKER_SECONDS):
+        if os.path.exists(place.marker):
+            return _kept(cell, place, _crew())
+        time.sleep(1)
+    return cell.name, (
+        f"{place.directory}: is not seen on {socket.gethostname()}; the machines of a cluster "
+        "must share the directory of a sweep"
+    )
+
+
+@contextlib.contextmanager
+def _ends_with_the_sweep(worker: Worker, place: _Place) -> Iterator[None]:
+    """Within it a worker far from the sweep ends when that does, whatever ended it."""
+    if not place.far:
+        yield
+        return
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(1):
+            if not os.path.exists(place.marker):
+                worker.close()
+                return
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watching.join()
+
+
+def _attempt(cell: Cell, place: _Place) -> _Found:
+    """A cell's outcome, or the sentence of what the user must mend.
+
+    Torch's generator and number of threads, and standard output, belong to the whole process.
+    """
+    state = _state_of(cell, "running", began=time.time())
+    write_state(place.directory, state)
+    report = _reporter(state, place)
+    with contextlib.redirect_stdout(sys.stderr), _one_thread(), heeded():
+        try:
+            outcome = _outcome(cell, RunDirectory(place.directory / cell.name), report)
         except UserError as error:
-            _say(f"{cell.name}: failed")
-            return cell.name, str(error)
-        _say(f"{cell.name}: {100 * outcome.accuracy:.2f} % on the test split")
-        return cell.name, outcome
+            found: _Found = str(error)
+            state, line = replace(state, stage="failed", reason=found), "failed"
+        else:
+            found = outcome
+            state = replace(state, stage="done", accuracy=outcome.accuracy)
+            line = f"{100 * outcome.accuracy:.2f} % on the test split"
+    write_state(place.directory, replace(state, ended=time.time()))
+    if place.lines:
+        _say(f"{cell.name}: {line}")
+    return found
+
+
+def _state_of(cell: Cell, stage: Stage, **known: Any) -> RunState:
+    return RunState(cell.name, stage, socket.gethostname(), **known)
 
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _outcome(cell: Cell, run: RunDirectory) -> Outcome:
+def _outcome(
+    cell: Cell, run: RunDirectory, show: Callable[[TrainingProgress], None]
+) -> Outcome:
     """Do what is left to do for a cell."""
-    show = _reporter(cell.name)
     splits = _splits(cell)
     here = samedata.digests(splits)
     if os.path.exists(run.model):  # unlike Path.exists, false for an impossible name
@@ -284,15 +436,21 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _reporter(name: str) -> Callable[[TrainingProgress], None]:
-    """What says on standard error, now and then, where a run stands."""
+def _reporter(state: RunState, place: _Place) -> Callable[[TrainingProgress], None]:
+    """What says, now and then, where a run stands: in its file, and on standard error."""
     shown = time.monotonic()
+    written = -math.inf
 
     def show(progress: TrainingProgress) -> None:
-        nonlocal shown
+        nonlocal shown, written
         now = time.monotonic()
-        if now - shown > SHOW_SECONDS:
+        if now - written > STATE_SECONDS:
+            written = now
+            loss = progress.loss if math.isfinite(progress.loss) else None
+            at = replace(state, epoch=progress.epoch, epochs=progress.epochs, loss=loss)
+            write_state(place.directory, at)
+        if place.lines and now - shown > SHOW_SECONDS:
             shown = now
-            _say(f"{name}: epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.4f}")
+            _say(f"{state.name}: epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.4f}")
 
     return show

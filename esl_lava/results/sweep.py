@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from esl_lava.energy.table1 import Measured, Table1
 from esl_lava.results.table2 import Published, Trained
@@ -41,6 +41,37 @@ class Outcome:
     weights: int | None = None
     most_sops: int | None = None
     data: Mapping[str, str] = field(default_factory=dict)
+
+
+Stage = Literal["waiting", "running", "done", "done before", "failed"]
+"""Of a run in a sweep: done before is what an earlier sweep did."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run of a sweep stands.
+
+    Attributes:
+        name: of its directory.
+        stage: as `Stage`.
+        host: the machine that does it, or did.
+        began, ended: seconds since 1970; None where it was not or nobody knows.
+        epoch, epochs: the current one, from 1, and how many there are; None before the first step.
+        loss: mean of the current epoch so far; None before, and where it is not finite.
+        accuracy: of the exported network on the test split, 0..1, when it is done.
+        reason: why it failed.
+    """
+
+    name: str
+    stage: Stage
+    host: str | None = None
+    began: float | None = None
+    ended: float | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    loss: float | None = None
+    accuracy: float | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
