@@ -48,6 +48,7 @@ app.command("map")(commands.map_to_chip)
 app.command()(commands.report)
 app.command()(recordings.events)
 app.command()(sweeps.baselines)
+app.command()(sweeps.sweep)
 app.add_typer(reproduce, name="reproduce")
 
 

@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING
 from esl_lava.cli.output import tell
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console, RenderableType
     from rich.progress import Progress
 
     from esl_lava.training.trainer import TrainingProgress
 
 SAMPLES_DELAY = 1.0
 """Seconds; nothing is shown of samples that are done within them."""
+
+SWEEP_RATE = 1
+"""How often in a second the table of a sweep is drawn anew."""
+
+FRAME_ROWS = 7
+"""Rows of a terminal that such a table needs beside those of the runs."""
 
 
 @contextlib.contextmanager
@@ -60,6 +69,40 @@ def show_samples(what: str = "samples") -> Iterator[Callable[[str, int, int], No
             displays[name].show(f"{line}{done}/{samples} {what}", done, samples, parts)
 
         yield show
+
+
+@contextlib.contextmanager
+def show_sweep(directory: Path) -> Iterator[bool]:
+    """Show where each run of a sweep stands, in a live table; gives whether there is one.
+
+    Without a terminal there is none, and whoever does the runs says lines.
+
+    Args:
+        directory: of the sweep that goes on within this.
+    """
+    console = _terminal()
+    if console is None:
+        yield False
+        return
+    from rich.live import Live
+    from rich.text import Text
+
+    from esl_lava.errors import FileError
+    from esl_lava.experiments.states import is_going, read_states
+    from esl_lava.report.tables import run_states
+
+    last: RenderableType = Text("")
+
+    def table() -> RenderableType:
+        nonlocal last
+        with contextlib.suppress(FileError):  # before the sweep has begun
+            if is_going(directory):  # else the table is an earlier sweep's
+                most = max(1, console.height - FRAME_ROWS)
+                last = run_states(read_states(directory), time.time(), most=most)
+        return last
+
+    with Live(get_renderable=table, console=console, refresh_per_second=SWEEP_RATE):
+        yield True
 
 
 class _Display:
@@ -117,13 +160,20 @@ class _Display:
 
 def _live_line() -> Progress | None:
     """A line that is drawn anew; None where standard error is no terminal that can."""
+    console = _terminal()
+    if console is None:
+        return None
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    words = TextColumn("{task.description}", markup=False)
+    return Progress(BarColumn(20), words, TimeRemainingColumn(), console=console)
+
+
+def _terminal() -> Console | None:
+    """Standard error, where it is a terminal on which lines can be drawn anew."""
     if not sys.stderr.isatty():
         return None
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    if console.is_dumb_terminal:
-        return None
-    words = TextColumn("{task.description}", markup=False)
-    return Progress(BarColumn(20), words, TimeRemainingColumn(), console=console)
+    return None if console.is_dumb_terminal else console

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +22,14 @@ from esl_lava.cli.options import (
     own_settings,
 )
 from esl_lava.cli.output import answer, results_only, tell
+from esl_lava.cli.progress import show_sweep
 from esl_lava.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from esl_lava.config import Experiment
     from esl_lava.experiments.figures import Design
     from esl_lava.experiments.scales import Setting
+    from esl_lava.values import Values
 
 T = TypeVar("T", str, int, float)
 
@@ -44,7 +47,18 @@ Scale = Annotated[
 ]
 Seeds = Annotated[str, typer.Option(help="Of the runs at each setting, e.g. 1,2,3.")]
 Jobs = Annotated[
-    int, typer.Option(help="Processes, each training on one thread; -1 is one a core.")
+    int | None,
+    typer.Option(
+        help="Processes, each training on one thread; default -1, one a core. Of networks that "
+        "train on GPUs one for each GPU at most."
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        help="A Dask scheduler, e.g. tcp://host:8786, whose workers do the runs in place of this "
+        "machine; all of them share the output directory."
+    ),
 ]
 
 BUDGETS = ("sparsity.density", "sparsity.eps", "sparsity.densities")
@@ -65,7 +79,7 @@ FIG2_PRESETS = {"multi-spike": "mnist", "single-spike": SINGLE_SPIKE}
 """Kinds of network -> the preset to begin from."""
 
 
-TRAINS = ("output", "preset", "config", "epochs", "seeds", "settings", "jobs")
+TRAINS = ("output", "preset", "config", "epochs", "seeds", "settings", "jobs", "cluster")
 """Parameters of `reproduce_table1` that say something of a training."""
 
 
@@ -83,7 +97,8 @@ def reproduce_table1(
     epochs: Epochs = None,
     seeds: Seeds = "1,2",
     settings: Settings = None,
-    jobs: Jobs = -1,
+    jobs: Jobs = None,
+    cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
     """Table 1: dense, sparse and small dense networks of neurons that fire once.
@@ -110,7 +125,7 @@ def reproduce_table1(
                 f"model.kind = {experiment.model.kind!r}: Table 1 is about single_spike networks"
             )
         design = figures.table1(experiment, _list("seeds", seeds, int))
-    _draw(design, output, jobs, as_json)
+    _draw(design, output, jobs, cluster, as_json)
 
 
 def reproduce_fig2(
@@ -125,7 +140,8 @@ def reproduce_fig2(
     epochs: Epochs = None,
     seeds: Seeds = "1",
     settings: Settings = None,
-    jobs: Jobs = -1,
+    jobs: Jobs = None,
+    cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
     """Fig. 2: accuracy and connections over eps, of exported integer networks."""
@@ -140,7 +156,7 @@ def reproduce_fig2(
                 f"--network {network}: the experiment's model.kind is {base.model.kind}"
             )
         design = figures.fig2(base, _list("eps", eps, float), _list("seeds", seeds, int))
-    _draw(design, output, jobs, as_json, "Fig. 2: eps of Eq. 1")
+    _draw(design, output, jobs, cluster, as_json, "Fig. 2: eps of Eq. 1")
 
 
 def reproduce_table2(
@@ -153,7 +169,8 @@ def reproduce_table2(
     epochs: Epochs = None,
     seeds: Seeds = "1,2",
     settings: Settings = None,
-    jobs: Jobs = -1,
+    jobs: Jobs = None,
+    cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
     """Table 2: convolutional networks, dense and sparse, beside the paper's."""
@@ -171,7 +188,8 @@ def reproduce_table2(
         design = figures.table2(
             [known[name] for name in chosen], changes, _list("seeds", seeds, int)
         )
-    _draw(design, output, jobs, as_json, f"Table 2, --scale {scale}: exported integer networks")
+    title = f"Table 2, --scale {scale}: exported integer networks"
+    _draw(design, output, jobs, cluster, as_json, title)
 
 
 def reproduce_fig3(
@@ -188,7 +206,8 @@ def reproduce_fig3(
     epochs: Epochs = None,
     seeds: Seeds = "1,2",
     settings: Settings = None,
-    jobs: Jobs = -1,
+    jobs: Jobs = None,
+    cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
     """Fig. 3: accuracy over density, and the densities of layers over training.
@@ -205,7 +224,7 @@ def reproduce_fig3(
             base, _list("densities", densities, float), traced, _list("seeds", seeds, int)
         )
     title = f"Fig. 3{_at(scale)}: accuracy over density, and a run whose layers share"
-    _draw(replace(design, remarks=remarks), output, jobs, as_json, title)
+    _draw(replace(design, remarks=remarks), output, jobs, cluster, as_json, title)
 
 
 def reproduce_fig4(
@@ -228,7 +247,8 @@ def reproduce_fig4(
         str | None, typer.Option(help="Of the runs at each setting; default 1, with --scale 1,2.")
     ] = None,
     settings: Settings = None,
-    jobs: Jobs = -1,
+    jobs: Jobs = None,
+    cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
     """Fig. 4: every prune rule with every growth rule, at several densities."""
@@ -244,7 +264,7 @@ def reproduce_fig4(
             _list("seeds", seeds or ("1,2" if scale else "1"), int),
         )
     title = f"Fig. 4{_at(scale)}: prune and growth rules"
-    _draw(replace(design, remarks=remarks), output, jobs, as_json, title)
+    _draw(replace(design, remarks=remarks), output, jobs, cluster, as_json, title)
 
 
 def _at(scale: str | None) -> str:
@@ -264,7 +284,8 @@ def baselines(
     epochs: Epochs = None,
     seeds: Seeds = "1,2,3",
     settings: Settings = None,
-    jobs: Jobs = -1,
+    jobs: Jobs = None,
+    cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
     """Compare an experiment with what it has to beat, on the same data, seeds and epochs."""
@@ -282,10 +303,34 @@ def baselines(
         design = figures.baselines(
             experiment, _list("methods", methods, str), _list("seeds", seeds, int)
         )
-    _draw(design, output, jobs, as_json, "the same experiment, trained in other ways")
+    _draw(design, output, jobs, cluster, as_json, "the same experiment, trained in other ways")
 
 
-def _draw(design: Design, output: Path, jobs: int, as_json: bool, title: str = "") -> None:
+def sweep(
+    directory: Annotated[Path, typer.Argument(help="Of a sweep's runs.")],
+    as_json: Json = False,
+) -> None:
+    """Where the runs of a sweep stand, one that goes on elsewhere too."""
+    import time
+
+    from esl_lava.experiments.states import is_going, read_states
+    from esl_lava.report import tables
+    from esl_lava.values import as_values
+
+    states, going = read_states(directory), is_going(directory)
+    title = f"{directory}, {'a sweep that goes on' if going else 'where no sweep goes on'}"
+    found: Values = {"going": going, "runs": [as_values(state) for state in states]}
+    answer(as_json, found, tables.run_states(states, time.time(), title))
+
+
+def _draw(
+    design: Design,
+    output: Path,
+    jobs: int | None,
+    cluster: str | None,
+    as_json: bool,
+    title: str = "",
+) -> None:
     """Do the runs of a design, and print its rows under a title, or Table 1 where it has one."""
     with results_only():
         from rich.console import Group
@@ -297,7 +342,11 @@ def _draw(design: Design, output: Path, jobs: int, as_json: bool, title: str = "
 
         if jobs == 0:
             raise ConfigError("--jobs 0: at least one process is needed; -1 is one a core")
-        found = figures.draw(design, output, tell, jobs)
+        if cluster is not None and jobs is not None:
+            raise ConfigError(f"--jobs {jobs}: with --cluster its workers do the runs")
+        with _joined(cluster), show_sweep(output) as live:
+            jobs = -1 if jobs is None and cluster is None else jobs
+            found = figures.draw(design, output, tell, jobs, lines=not live)
     rows, values = found.rows, as_values(found)
     keys = ["figure", "rows"]
     if found.paper is not None:
@@ -321,6 +370,15 @@ def _draw(design: Design, output: Path, jobs: int, as_json: bool, title: str = "
         tell(f"left in {output}: {design.name}.json, {design.name}.png, and every run")
     if found.failed:
         raise UserError("\n".join(found.failed))
+
+
+def _joined(cluster: str | None) -> contextlib.AbstractContextManager[None]:
+    """Within it sweeps are done by a cluster, if any is named."""
+    if cluster is None:
+        return contextlib.nullcontext()
+    from esl_lava.experiments.cluster import joined
+
+    return joined(cluster)
 
 
 def _base(

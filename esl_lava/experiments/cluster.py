@@ -40,11 +40,14 @@ def joined(address: str) -> Iterator[None]:
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, TypeError, ValueError) as error:
-        raise BackendError(f"--cluster {address}: no Dask scheduler answers there ({error})") from None
+        raise BackendError(
+            f"--cluster {address}: no Dask scheduler answers there ({error})"
+        ) from None
     with client:
         if not client.scheduler_info()["workers"]:
             raise BackendError(
-                f"--cluster {address}: the scheduler has no workers; start some: dask worker {address}"
+                f"--cluster {address}: the scheduler has no workers; "
+                f"dask worker {address} starts some"
             )
         with joblib.parallel_config(backend=_Cluster(client=client)):
             yield

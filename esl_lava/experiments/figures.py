@@ -244,14 +244,22 @@ def baselines(experiment: Experiment, methods: Sequence[str], seeds: Sequence[in
 
 
 def draw(
-    design: Design, directory: Path, tell: Callable[[str], None], jobs: int | None = None
+    design: Design,
+    directory: Path,
+    tell: Callable[[str], None],
+    jobs: int | None = None,
+    lines: bool = True,
 ) -> Sweep:
     """Do what is left of a design's runs, and write NAME.json and NAME.png beside them.
+
+    Args:
+        design: what is done.
+        directory, tell, jobs, lines: as `sweep`.
 
     Raises:
         UserError: as `sweep`, and when all runs failed.
     """
-    rows, faults = sweep(design.cells, directory, tell, jobs)
+    rows, faults = sweep(design.cells, directory, tell, jobs, lines)
     if not rows:
         raise UserError("\n".join(faults))
     shared = None if design.experiment is None else to_toml(design.experiment)

@@ -35,7 +35,7 @@ from esl_lava.experiments.export import export
 from esl_lava.experiments.rundir import RunDirectory
 from esl_lava.experiments.states import going_on, write_state
 from esl_lava.experiments.train import resume, train
-from esl_lava.experiments.workers import VISIBLE, Crew, Ended, Worker, gpus, side_by_side
+from esl_lava.experiments.workers import VISIBLE, Crew, EndedError, Worker, gpus, side_by_side
 from esl_lava.files import replace_json
 from esl_lava.interrupts import heeded
 from esl_lava.models.restore import densified
@@ -246,7 +246,7 @@ def _kept(cell: Cell, place: _Place, crew: Crew) -> tuple[str, _Found]:
         try:
             with crew.worker(on_gpu) as worker, _ends_with_the_sweep(worker, place):
                 return cell.name, worker.do(_attempt, cell, place)
-        except Ended as ended:
+        except EndedError as ended:
             if crew.closed or not os.path.exists(place.marker):
                 break
             again = f"; it goes on in another, which may happen {left} times more" if left else ""
@@ -302,16 +302,16 @@ def _attempt(cell: Cell, place: _Place) -> _Found:
     state = _state_of(cell, "running", began=time.time())
     write_state(place.directory, state)
     report = _reporter(state, place)
+    found: _Found
     with contextlib.redirect_stdout(sys.stderr), _one_thread(), heeded():
         try:
-            outcome = _outcome(cell, RunDirectory(place.directory / cell.name), report)
+            found = _outcome(cell, RunDirectory(place.directory / cell.name), report)
         except UserError as error:
-            found: _Found = str(error)
-            state, line = replace(state, stage="failed", reason=found), "failed"
+            found, line = str(error), "failed"
+            state = replace(state, stage="failed", reason=str(error))
         else:
-            found = outcome
-            state = replace(state, stage="done", accuracy=outcome.accuracy)
-            line = f"{100 * outcome.accuracy:.2f} % on the test split"
+            line = f"{100 * found.accuracy:.2f} % on the test split"
+            state = replace(state, stage="done", accuracy=found.accuracy)
     write_state(place.directory, replace(state, ended=time.time()))
     if place.lines:
         _say(f"{cell.name}: {line}")
@@ -326,9 +326,7 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _outcome(
-    cell: Cell, run: RunDirectory, show: Callable[[TrainingProgress], None]
-) -> Outcome:
+def _outcome(cell: Cell, run: RunDirectory, show: Callable[[TrainingProgress], None]) -> Outcome:
     """Do what is left to do for a cell."""
     splits = _splits(cell)
     here = samedata.digests(splits)
@@ -451,6 +449,8 @@ def _reporter(state: RunState, place: _Place) -> Callable[[TrainingProgress], No
             write_state(place.directory, at)
         if place.lines and now - shown > SHOW_SECONDS:
             shown = now
-            _say(f"{state.name}: epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.4f}")
+            _say(
+                f"{state.name}: epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.4f}"
+            )
 
     return show

@@ -33,7 +33,7 @@ _SIZE = struct.Struct("<Q")
 _PROGRAM = "from esl_lava.experiments.workers import serve; serve()"
 
 
-class Ended(Exception):
+class EndedError(Exception):
     """A process ended before it answered; the text says by what."""
 
 
@@ -80,7 +80,7 @@ class Worker:
     """
 
     def __init__(self, device: str | None = None) -> None:
-        environment = {**{name: "1" for name in THREADS}, **os.environ}
+        environment = {**dict.fromkeys(THREADS, "1"), **os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
         if device is not None:
             environment[VISIBLE] = device
@@ -103,7 +103,7 @@ class Worker:
             given: its arguments, which can be pickled, as can the result.
 
         Raises:
-            Ended: when the process ends before.
+            EndedError: when the process ends before.
             RuntimeError: when the function raises; its traceback is the text.
         """
         assert self._process.stdin is not None
@@ -116,7 +116,7 @@ class Worker:
         except (EOFError, OSError, ValueError, pickle.UnpicklingError):  # in an answer, or closed
             code = self._process.wait()
             self._said.join()
-            raise Ended(ending(code)) from None
+            raise EndedError(ending(code)) from None
         if not good:
             raise RuntimeError(f"in a worker:\n{answer}")
         return answer
@@ -151,13 +151,13 @@ class Crew:
 
     @contextlib.contextmanager
     def worker(self, on_gpu: bool = False) -> Iterator[Worker]:
-        """A worker that nobody else has; one that raised `Ended` is not kept.
+        """A worker that nobody else has; one that raised `EndedError` is not kept.
 
         Args:
             on_gpu: give it one of the GPUs, if any, as soon as there is one that nobody else has.
 
         Raises:
-            Ended: when the crew has been closed.
+            EndedError: when the crew has been closed.
         """
         device = self._free.get() if on_gpu and self._shared else None
         try:
@@ -175,7 +175,7 @@ class Crew:
                 self._free.put(device)
 
     def close(self) -> None:
-        """End all workers, at once; whoever waits for one is told `Ended`."""
+        """End all workers, at once; whoever waits for one is told `EndedError`."""
         with self._lock:
             self.closed = True
             idle, self._idle = self._idle, []
@@ -188,14 +188,14 @@ class Crew:
     def _take(self, device: str | None) -> Worker:
         with self._lock:
             if self.closed:
-                raise Ended("was not begun")
-            for place, (bound, worker, timer) in enumerate(self._idle):
-                if bound == device:
-                    del self._idle[place]
-                    timer.cancel()
-                    break
-            else:
+                raise EndedError("was not begun")
+            entry = next((entry for entry in self._idle if entry[0] == device), None)
+            if entry is None:
                 worker = Worker(device)
+            else:
+                self._idle.remove(entry)
+                _, worker, timer = entry
+                timer.cancel()
             self._busy.add(worker)
             return worker
 

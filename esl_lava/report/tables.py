@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
@@ -20,7 +21,7 @@ from esl_lava.results.firing import LayerFiring
 from esl_lava.results.mapped import Flow
 from esl_lava.results.price import PARTS, Disagreement, Price, stated
 from esl_lava.results.recording import HOT, Recorded
-from esl_lava.results.sweep import SweepRow
+from esl_lava.results.sweep import RunState, Stage, SweepRow
 from esl_lava.results.table2 import Published, Trained
 from esl_lava.results.verification import LayerTimes, Verification
 
@@ -534,6 +535,55 @@ def sweep_table(rows: Sequence[SweepRow], title: str) -> RenderableType:
     )
     table = table_of("", ", ".join([*varied, *measured]), cells, narrow=True)
     return Group(Text(title), table)  # as a table's own, it would be broken at its width
+
+
+SHOWN_FIRST: tuple[Stage, ...] = ("running", "failed", "waiting", "done", "done before")
+"""Stages of runs in the order in which a table that cannot hold all runs takes them."""
+
+
+def run_states(
+    states: Sequence[RunState], now: float, title: str = "", most: int | None = None
+) -> RenderableType:
+    """Where each run of a sweep stands, in their order, under how many stand where.
+
+    Args:
+        states: of the runs.
+        now: seconds since 1970.
+        title: above it, or "".
+        most: runs that are shown; None is all.
+    """
+    counted = Counter(state.stage for state in states)
+    stages = ", ".join(f"{counted[stage]} {stage}" for stage in SHOWN_FIRST if counted[stage])
+    places = sorted(range(len(states)), key=lambda n: SHOWN_FIRST.index(states[n].stage))
+    shown = [states[place] for place in sorted(places[:most])]
+    cells = (
+        (state.name, state.stage, _stands(state), _elapsed(state, now), state.host or "")
+        for state in shown
+    )
+    table = table_of("", "run, state, , elapsed, machine", cells, slice(3, 4), narrow=True)
+    left = len(states) - len(shown)
+    more = [Text(f"and {left} other runs")] if left else []
+    return Group(Text(f"{title}: {stages}" if title else stages), table, *more)
+
+
+def _stands(state: RunState) -> str:
+    """How far a run has come, or why not."""
+    if state.reason is not None:
+        return state.reason
+    if state.accuracy is not None:
+        return f"{percent(state.accuracy)} on the test split"
+    if state.epoch is None:
+        return ""
+    loss = "" if state.loss is None else f", loss {state.loss:.4f}"
+    return f"epoch {state.epoch}/{state.epochs}{loss}"
+
+
+def _elapsed(state: RunState, now: float) -> str:
+    """Hours, minutes and seconds since a run began, or until it ended; clocks may differ."""
+    if state.began is None:
+        return ""
+    seconds = max(0, round((now if state.ended is None else state.ended) - state.began))
+    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
 def table2(
