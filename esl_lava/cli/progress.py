@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Progress
 
+    from esl_lava.results.sweep import RunState
     from esl_lava.training.trainer import TrainingProgress
 
 SAMPLES_DELAY = 1.0
@@ -88,21 +89,28 @@ def show_sweep(directory: Path) -> Iterator[bool]:
     from rich.text import Text
 
     from esl_lava.errors import FileError
-    from esl_lava.experiments.states import is_going, read_states
+    from esl_lava.experiments.states import is_going, read_states, settled
     from esl_lava.report.tables import run_states
 
-    last: RenderableType = Text("")
+    seen: list[RunState] = []  # of this sweep, not of an earlier one
+    most = max(1, console.height - FRAME_ROWS)
 
     def table() -> RenderableType:
-        nonlocal last
+        nonlocal seen
         with contextlib.suppress(FileError):  # before the sweep has begun
-            if is_going(directory):  # else the table is an earlier sweep's
-                most = max(1, console.height - FRAME_ROWS)
-                last = run_states(read_states(directory), time.time(), most=most)
-        return last
+            states = read_states(directory)
+            if is_going(directory):  # still, so that no state was missing
+                seen = states
+        return run_states(seen, time.time(), most=most) if seen else Text("")
 
-    with Live(get_renderable=table, console=console, refresh_per_second=SWEEP_RATE):
-        yield True
+    with Live(console=console, refresh_per_second=SWEEP_RATE, get_renderable=table):
+        try:
+            yield True
+        finally:
+            if seen:
+                now = time.time()
+                ended = zip(seen, read_states(directory), strict=True)
+                seen = [settled(last, left, now) for last, left in ended]
 
 
 class _Display:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -63,14 +64,27 @@ def _state(directory: Path, name: str, going: bool) -> RunState:
     told = None
     with contextlib.suppress(OSError, ValidationError):
         told = _STATE.validate_json(_place(directory, name).read_bytes())
-    with contextlib.suppress(OSError, ValidationError):
-        outcome = _OUTCOME.validate_json((RunDirectory(directory / name).outcome).read_bytes())
-        if told is not None and told.stage == "done":
-            return told
-        return RunState(name, "done before" if going else "done", accuracy=outcome.accuracy)
-    if told is not None and (told.stage == "failed" or (told.stage == "running" and going)):
+    if going and told is not None:
         return told
-    return RunState(name, "waiting")
+    with contextlib.suppress(OSError, ValidationError):
+        outcome = _OUTCOME.validate_json(RunDirectory(directory / name).outcome.read_bytes())
+        return RunState(name, "done before" if going else "done", accuracy=outcome.accuracy)
+    return told if told is not None and told.stage == "failed" else RunState(name, "waiting")
+
+
+def settled(last: RunState, left: RunState, now: float) -> RunState:
+    """Where a run stands when its sweep has ended.
+
+    Args:
+        last: what was read while it went on.
+        left: what is read afterwards, which does not say how long it took.
+        now: seconds since 1970.
+    """
+    if left.stage == "waiting":
+        return left
+    if last.stage in ("done before", "done", "failed"):
+        return last
+    return replace(last, stage=left.stage, accuracy=left.accuracy, reason=left.reason, ended=now)
 
 
 @contextlib.contextmanager
@@ -99,11 +113,10 @@ def going_on(directory: Path, names: Sequence[str]) -> Iterator[Path]:
         yield marker
     finally:
         with contextlib.suppress(OSError):
+            marker.unlink()  # first: as long as it is there, so is every state
             for name in names:
-                path = _place(directory, name)
-                if path.exists() and _state(directory, name, going=True).stage != "failed":
-                    path.unlink()
-            marker.unlink()
+                if _state(directory, name, going=True).stage != "failed":
+                    _place(directory, name).unlink(missing_ok=True)
             states.rmdir()  # only where nothing failed
 
 

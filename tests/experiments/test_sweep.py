@@ -1,7 +1,11 @@
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +23,13 @@ from esl_lava.data.datasets import Images, load
 from esl_lava.errors import ConfigError, DataError, FileError, UserError
 from esl_lava.experiments import sweep as sweeps
 from esl_lava.experiments.evaluate import encoding_of, evaluate, load_samples
+from esl_lava.experiments.preset import load_preset
 from esl_lava.experiments.rundir import RunDirectory
+from esl_lava.experiments.states import is_going, read_states
 from esl_lava.experiments.sweep import Cell, sweep
 from esl_lava.experiments.train import train
 from esl_lava.netfile import read
-from esl_lava.results.sweep import SweepRow
+from esl_lava.results.sweep import RunState, SweepRow
 from tests.folders import contents
 
 
@@ -296,16 +302,163 @@ def test_runs_of_other_data_are_not_mixed(
     assert fault.startswith(f"{cells[0].name}: {run.model}: made with other data: its train split")
 
 
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def _killed_once(cell: Cell, place: Any) -> Any:
+    """Each cell's first process is killed in its training, after a checkpoint."""
+    run = RunDirectory(place.directory / cell.name)
+    if os.path.exists(run.checkpoint):
+        return attempt(cell, place)
+
+    def killed(progress: Any) -> None:
+        if progress.iteration == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("esl_lava.experiments.train.CHECKPOINT_SECONDS", 0.0)
+        patched.setattr(sweeps, "_reporter", lambda *_: killed)
+        return attempt(cell, place)
 
 
-def test_a_worker_the_system_ends_is_a_users_error(
+def _always_killed(cell: Cell, place: Any) -> Any:
+    """As the system does with the first cell for want of memory; says how often."""
+    if cell.name == "density-0.2_seed-1":
+        with (place.directory.parent / "begun").open("a") as file:
+            file.write(".")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return attempt(cell, place)
+
+
+attempt = sweeps._attempt
+
+
+def test_a_run_whose_process_is_killed_goes_on_in_another(
+    cells: list[Cell],
+    finished: tuple[Path, list[SweepRow]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, rows = finished
+    monkeypatch.setattr(sweeps, "_attempt", _killed_once)
+    assert sweep(cells[:2], tmp_path, lambda line: None, jobs=2) == (rows[:1], [])
+    for cell in cells[:2]:
+        assert contents(tmp_path / cell.name) == contents(folder / cell.name)
+    said = capsys.readouterr().err.splitlines()
+    line = "the process was ended by SIGKILL; it goes on in another, which may happen 2 times more"
+    assert sorted(one for one in said if "SIGKILL" in one) == [
+        f"{cell.name}: {line}" for cell in cells[:2]
+    ]
+
+
+def test_a_run_whose_process_is_always_killed_fails_and_the_others_go_on(
+    cells: list[Cell],
+    finished: tuple[Path, list[SweepRow]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, rows = finished
+    monkeypatch.setattr(sweeps, "_attempt", _always_killed)
+    found, faults = sweep(cells[:3], tmp_path / "sweep", lambda line: None, jobs=2)
+    assert faults == [
+        f"{cells[0].name}: the process was ended by SIGKILL, 3 times, perhaps for want of memory; "
+        "the same command with fewer --jobs goes on where it was"
+    ]
+    assert (tmp_path / "begun").read_text() == "." * sweeps.TRIES
+    assert [row.seeds for row in found] == [(2,), (1,)]
+    assert [row.accuracies for row in found] == [rows[0].accuracies[1:], rows[1].accuracies[:1]]
+    states = read_states(tmp_path / "sweep")
+    assert [state.stage for state in states] == ["failed", "done", "done"]
+    assert f"{cells[0].name}: {states[0].reason}" == faults[0]
+    monkeypatch.undo()
+    assert sweep(cells, tmp_path / "sweep", lambda line: None) == (rows, [])
+    assert contents(tmp_path / "sweep") == contents(folder)
+
+
+def _broken(cell: Cell, place: Any) -> None:
+    raise ZeroDivisionError("a bug of ours")
+
+
+def test_a_bug_in_a_worker_shows_its_traceback(
     cells: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeps, "delayed", lambda attempt: lambda *given: (_die, (), {}))
-    with pytest.raises(UserError, match="the system ended a worker"):
+    monkeypatch.setattr(sweeps, "_attempt", _broken)
+    with pytest.raises(RuntimeError, match=r"in _broken[\s\S]*ZeroDivisionError: a bug of ours"):
         sweep(cells, tmp_path, lambda line: None, jobs=2)
+    assert not (tmp_path / ".states").exists()
+
+
+def _names_its_gpu(cell: Cell, place: Any) -> str:
+    """Which GPU a run has, and that no other has it meanwhile."""
+    gpu = os.environ["CUDA_VISIBLE_DEVICES"]
+    mine = place.directory / gpu
+    mine.mkdir()
+    time.sleep(0.3)
+    mine.rmdir()
+    return gpu
+
+
+def test_runs_that_train_on_gpus_have_one_each_to_themselves(
+    cells: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPUs are made up, their hand-out is not."""
+    monkeypatch.setattr(sweeps, "_gpus", lambda: ("2", "GPU-5"))
+    monkeypatch.setattr(sweeps, "wants_gpu", lambda cell: True)
+    monkeypatch.setattr(sweeps, "_attempt", _names_its_gpu)
+    _, faults = sweep(cells, tmp_path, lambda line: None, jobs=4)
+    assert [fault.partition(": ")[0] for fault in faults] == [cell.name for cell in cells]
+    assert {fault.partition(": ")[2] for fault in faults} == {"2", "GPU-5"}
+
+
+def test_which_runs_want_a_gpu(cells: list[Cell]) -> None:
+    convolutional = load_preset("cifar10-small")
+    assert not sweeps.wants_gpu(cells[0])
+    for device in ("auto", "cpu", "cuda"):
+        asking = Cell({}, override(convolutional, {"training.device": device}))
+        assert sweeps.wants_gpu(asking) == (device != "cpu")
+    stored = override(convolutional, {"training.engine": "sparse"})
+    assert not sweeps.wants_gpu(Cell({}, stored))
+
+
+def test_states_are_told_while_it_goes_on(
+    cells: list[Cell],
+    finished: tuple[Path, list[SweepRow]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, rows = finished
+    monkeypatch.setattr(sweeps, "STATE_SECONDS", -1.0)
+    monkeypatch.setattr(sweeps, "SHOW_SECONDS", -1.0)
+    shutil.copytree(folder / cells[0].name, tmp_path / cells[0].name)
+    seen = []
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(FileError):  # before it has begun
+                seen.append([one for one in read_states(tmp_path) if is_going(tmp_path)])
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        sweep(cells, tmp_path, lambda line: None, lines=False)
+    finally:
+        stop.set()
+        looking.join()
+    assert capsys.readouterr().err == ""
+    stages = [[state.stage for state in states] for states in seen if states]
+    assert {row[0] for row in stages} == {"done before"}
+    for place in (1, 2, 3):
+        passed = [row[place] for row in stages]
+        order = ["waiting", "running", "done"]
+        assert passed == sorted(passed, key=order.index)
+        assert set(passed) >= {"running"}
+    running = [one for states in seen for one in states if one.stage == "running"]
+    assert {one.epochs for one in running} == {None, 1}
+    assert all(one.loss > 0 for one in running if one.epoch is not None)
+    assert all(one.host == socket.gethostname() and one.began is not None for one in running)
+    done = [one for states in seen for one in states if one.stage == "done"]
+    assert all(one.ended >= one.began for one in done)
+    assert {one.accuracy for one in done} <= {a for row in rows for a in row.accuracies}
 
 
 def test_two_runs_of_one_name_are_refused(cells: list[Cell], tmp_path: Path) -> None:
@@ -328,7 +481,9 @@ def test_progress_is_told_now_and_then(
 
     now = iter([0.0, 30.0, 61.0, 90.0, 130.0])
     monkeypatch.setattr("time.monotonic", lambda: next(now))
-    report = sweeps._reporter("eps-60_seed-1")
+    monkeypatch.setattr(sweeps, "write_state", lambda *_: None)
+    place = sweeps._Place(Path("nowhere"), Path("nothing"), lines=True)
+    report = sweeps._reporter(RunState("eps-60_seed-1", "running"), place)
     for step in range(1, 5):
         report(TrainingProgress(step, 9, 1, 3, 0.5, None, 0.1, 10))
     line = "eps-60_seed-1: epoch 1/3, loss 0.5000\n"

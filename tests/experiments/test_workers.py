@@ -1,5 +1,6 @@
 """Processes that do one thing after the other, and who gets which GPU."""
 
+import itertools
 import os
 import signal
 import sys
@@ -23,7 +24,6 @@ from esl_lava.experiments.workers import (
     gpus,
     side_by_side,
 )
-
 
 # --- what workers do; found there under its name ------------------------------------------
 
@@ -199,7 +199,7 @@ def test_each_run_has_a_gpu_to_itself() -> None:
     assert {device for device, _, _ in found} == {"0", "7"}
     for device in ("0", "7"):
         times = sorted((begun, ended) for seen, begun, ended in found if seen == device)
-        assert all(ended <= begun for (_, ended), (begun, _) in zip(times, times[1:]))
+        assert all(ended <= begun for (_, ended), (begun, _) in itertools.pairwise(times))
 
 
 def test_a_gpu_comes_back_from_a_worker_that_was_killed() -> None:
