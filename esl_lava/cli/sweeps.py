@@ -56,8 +56,8 @@ Jobs = Annotated[
 Cluster = Annotated[
     str | None,
     typer.Option(
-        help="A Dask scheduler, e.g. tcp://host:8786, whose workers do the runs in place of this "
-        "machine; all of them share the output directory."
+        help="A cluster that does the runs in place of this machine, and shares the output "
+        "directory: of Dask, e.g. tcp://host:8786; of Ray, ray or e.g. ray://host:10001."
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""A Dask cluster that does the runs of a sweep, through joblib."""
+"""A cluster of Dask or Ray that does the runs of a sweep, through joblib."""
 
 from __future__ import annotations
 
@@ -8,14 +8,33 @@ from collections.abc import Iterator
 import joblib
 from joblib._dask import DaskDistributedBackend
 
-from esl_lava.errors import BackendError
+from esl_lava.errors import BackendError, PackageError
 from esl_lava.packages import is_installed, needed
 
 CONNECT_SECONDS = 10.0
-"""How long a scheduler is waited for."""
+"""How long a scheduler of Dask is waited for."""
+
+RAY = "ray"
+"""The address of the Ray cluster that this machine is part of; others begin with ray://."""
 
 
-class _Cluster(DaskDistributedBackend):
+@contextlib.contextmanager
+def joined(address: str) -> Iterator[None]:
+    """Within it the runs of a sweep go to the workers of a cluster.
+
+    Args:
+        address: of a Dask scheduler, e.g. "tcp://host:8786"; or of a Ray cluster, "ray" or e.g.
+            "ray://host:10001".
+
+    Raises:
+        BackendError: when no cluster answers there, or it has no workers.
+        PackageError: when Dask or Ray is not installed.
+    """
+    with _ray(address) if address.partition("://")[0] == RAY else _dask(address):
+        yield
+
+
+class _Dask(DaskDistributedBackend):
     """Joblib's, but that a cluster of a single thread serves too, in place of this process."""
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
@@ -23,16 +42,7 @@ class _Cluster(DaskDistributedBackend):
 
 
 @contextlib.contextmanager
-def joined(address: str) -> Iterator[None]:
-    """Within it the runs of a sweep go to the workers of a Dask scheduler.
-
-    Args:
-        address: of the scheduler, e.g. "tcp://host:8786".
-
-    Raises:
-        BackendError: when no scheduler answers there, or it has no workers.
-        PackageError: when Dask is not installed.
-    """
+def _dask(address: str) -> Iterator[None]:
     if not is_installed("distributed"):
         raise needed("distributed")
     from distributed import Client
@@ -49,5 +59,27 @@ def joined(address: str) -> Iterator[None]:
                 f"--cluster {address}: the scheduler has no workers; "
                 f"dask worker {address} starts some"
             )
-        with joblib.parallel_config(backend=_Cluster(client=client)):
+        with joblib.parallel_config(backend=_Dask(client=client)):
             yield
+
+
+@contextlib.contextmanager
+def _ray(address: str) -> Iterator[None]:
+    if not is_installed("ray"):
+        raise PackageError("the package ray is not installed: pip install 'ray[client]'")
+    import ray
+    from ray.util.joblib import register_ray
+
+    try:
+        ray.init("auto" if address == RAY else address, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise BackendError(f"--cluster {address}: no Ray cluster answers there ({error})") from None
+    try:
+        count = int(ray.cluster_resources().get("CPU", 0))
+        if count < 2:  # of one, joblib would do the runs here
+            raise BackendError(f"--cluster {address}: it has {count} CPUs, at least 2 are needed")
+        register_ray()
+        with joblib.parallel_config("ray", n_jobs=count):
+            yield
+    finally:
+        ray.shutdown()

@@ -80,10 +80,8 @@ def settled(last: RunState, left: RunState, now: float) -> RunState:
         left: what is read afterwards, which does not say how long it took.
         now: seconds since 1970.
     """
-    if left.stage == "waiting":
-        return left
-    if last.stage in ("done before", "done", "failed"):
-        return last
+    if last.stage != "running":
+        return last if left.stage == "waiting" or last.ended else left
     return replace(last, stage=left.stage, accuracy=left.accuracy, reason=left.reason, ended=now)
 
 

@@ -62,8 +62,11 @@ MARKER_SECONDS = 10
 LOCAL = ("LokyBackend", "MultiprocessingBackend", "SequentialBackend", "ThreadingBackend")
 """Classes of joblib whose workers are on this machine: what is killed is then seen from here."""
 
-LOST = ("KilledWorker",)
-"""Classes of Dask's errors that say that what did a run was lost several times."""
+LOST = (
+    *("KilledWorker", "FutureCancelledError", "CancelledError"),  # of Dask
+    *("ActorDiedError", "RayActorError"),
+)
+"""Classes of errors that say that what did a run was lost; Dask has then tried several times."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,8 @@ def _spread(cells: Sequence[Cell], place: _Place, jobs: int | None) -> list[tupl
             if type(error).__name__ not in LOST:
                 raise
             raise UserError(
-                f"the cluster lost what did a run; the same command goes on where it was ({error})"
+                "the cluster lost what did a run; the same command goes on where it was "
+                f"({type(error).__name__}: {str(error).partition(chr(10))[0]})"
             ) from None
     wanted = joblib.effective_n_jobs(configured if jobs is None else jobs)
     devices = _gpus() if any(map(wants_gpu, cells)) else ()
