@@ -81,7 +81,7 @@ def settled(last: RunState, left: RunState, now: float) -> RunState:
         now: seconds since 1970.
     """
     if last.stage != "running":
-        return last if left.stage == "waiting" or last.ended else left
+        return left if last.stage == "waiting" else last
     return replace(last, stage=left.stage, accuracy=left.accuracy, reason=left.reason, ended=now)
 
 

@@ -1,9 +1,10 @@
 """Runs of a sweep on a cluster: of Dask, on this machine; of Ray, where it is installed."""
 
+import contextlib
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def scheduler() -> Iterator[str]:
     """Of two workers, each a process of one thread."""
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as made:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as made:
         yield made.scheduler_address
 
 
@@ -47,6 +48,19 @@ def test_the_same_bits_come_from_a_cluster(
     assert contents(tmp_path / "far") == contents(tmp_path / "here")
 
 
+@contextlib.contextmanager
+def attempting(scheduler: str, attempt: Callable[[Cell, Any], Any]) -> Iterator[None]:
+    """Within it a cluster's workers do something else with each cell."""
+    from distributed import Client
+
+    with Client(scheduler, set_as_default=False) as client:
+        client.run(setattr, sweeps, "_attempt", attempt)
+        try:
+            yield
+        finally:
+            client.run(setattr, sweeps, "_attempt", sweeps._attempt)
+
+
 def _in_a_worker(cell: Cell, place: Any) -> str:
     """Which process does a run, and which keeps it."""
     return f"{os.getpid()} {os.getppid()}"
@@ -60,12 +74,11 @@ def _killed(cell: Cell, place: Any) -> str:
 
 
 def test_runs_are_done_by_the_clusters_workers(
-    cells: list[Cell], scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cells: list[Cell], scheduler: str, tmp_path: Path
 ) -> None:
     from distributed import Client
 
-    monkeypatch.setattr(sweeps, "_attempt", _in_a_worker)
-    with joined(scheduler):
+    with attempting(scheduler, _in_a_worker), joined(scheduler):
         _, faults = sweep(cells, tmp_path, lambda line: None)
     with Client(scheduler, set_as_default=False) as client:
         workers = set(client.run(os.getpid).values())
@@ -76,29 +89,33 @@ def test_runs_are_done_by_the_clusters_workers(
 
 
 def test_a_run_that_is_always_killed_fails_and_the_others_go_on(
-    cells: list[Cell], scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cells: list[Cell], scheduler: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(sweeps, "_attempt", _killed)
-    with joined(scheduler):
+    with attempting(scheduler, _killed), joined(scheduler):
         _, faults = sweep(cells, tmp_path, lambda line: None)
     assert ["SIGKILL, 3 times" in fault for fault in faults] == [False, True, False]
 
 
-def _raises_lost(cell: Cell, place: Any) -> None:
-    from distributed import KilledWorker
-
-    raise KilledWorker("a task", "a worker", 3)
+def _kills_what_keeps_it(cell: Cell, place: Any) -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    signal.pause()
 
 
 def test_a_cluster_that_loses_its_workers_is_one_sentence(
-    cells: list[Cell], scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cells: list[Cell], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(sweeps, "_far", _raises_lost)
+    """One of Dask's own; it gives up after several losses, here after the first."""
+    import dask
+    from distributed import LocalCluster
+
     with (
-        joined(scheduler),
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as made,
+        attempting(made.scheduler_address, _kills_what_keeps_it),
+        joined(made.scheduler_address),
         pytest.raises(UserError, match=r"the cluster lost .* goes on where it was \(KilledWorker"),
     ):
-        sweep(cells, tmp_path, lambda line: None)
+        sweep(cells[:1], tmp_path, lambda line: None)
     assert not (tmp_path / ".states").exists()
 
 
@@ -170,7 +187,7 @@ def test_a_scheduler_without_workers() -> None:
     from distributed import LocalCluster
 
     with (
-        LocalCluster(n_workers=0, dashboard_address=None) as made,
+        LocalCluster(n_workers=0, dashboard_address=":0") as made,
         pytest.raises(BackendError, match="the scheduler has no workers; dask worker tcp://"),
         joined(made.scheduler_address),
     ):

@@ -52,14 +52,20 @@ def test_states_of_a_sweep_from_its_begin_to_its_end(tmp_path: Path) -> None:
     ]
     with going_on(tmp_path, NAMES[2:]):  # what failed is tried again
         assert read_states(tmp_path) == waiting[2:]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a_seed-1", "b_seed-1", "cells.json"]
+    left = ["a_seed-1", "b_seed-1", "cells.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, FileError])
 def test_what_an_interrupted_sweep_leaves(tmp_path: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), going_on(tmp_path, NAMES):
-        write_state(tmp_path, RunState("b_seed-1", "running"))
-        raise error
+
+    def interrupted() -> None:
+        with going_on(tmp_path, NAMES):
+            write_state(tmp_path, RunState("b_seed-1", "running"))
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
     assert not is_going(tmp_path)
     assert read_states(tmp_path) == [RunState(name, "waiting") for name in NAMES]
     assert [path.name for path in tmp_path.iterdir()] == ["cells.json"]
