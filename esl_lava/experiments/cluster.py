@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
 
 import joblib
 from joblib._dask import DaskDistributedBackend
@@ -35,10 +37,22 @@ def joined(address: str) -> Iterator[None]:
 
 
 class _Dask(DaskDistributedBackend):
-    """Joblib's, but that a cluster of a single thread serves too, in place of this process."""
+    """Joblib's, but for two things."""
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """At least 2: with one joblib would do the runs in this process."""
         return max(2, super().effective_n_jobs(n_jobs))
+
+    def submit(self, func: Any, callback: Callable[[Any], None]) -> Future[Any]:
+        """Also say when Dask gives a task up; joblib's would wait for ever."""
+        job: Future[Any] = super().submit(func, callback)
+
+        def given_up(done: Future[Any]) -> None:
+            if (error := done.exception()) is not None:
+                callback(error)
+
+        job.add_done_callback(given_up)
+        return job
 
 
 @contextlib.contextmanager
