@@ -562,8 +562,9 @@ def run_states(
     )
     table = table_of("", "run, state, , elapsed, machine", cells, slice(3, 4), narrow=True)
     left = len(states) - len(shown)
-    more = [Text(f"and {left} other runs")] if left else []
-    return Group(Text(f"{title}: {stages}" if title else stages), table, *more)
+    more = [Text(f"and {left} more")] if left else []
+    head = Text(f"{title}: {stages}" if title else stages, no_wrap=True, overflow="ignore")
+    return Group(head, table, *more)
 
 
 def _stands(state: RunState) -> str:

@@ -1077,6 +1077,11 @@ BAD = [
     ("reproduce table1 --counts-only --seeds 1", "--counts-only trains nothing"),
     ("reproduce table1 --counts-only --jobs 1", "--counts-only trains nothing"),
     ("reproduce table1 --counts-only -o runs/x", "--counts-only trains nothing"),
+    ("reproduce table1 --counts-only --cluster ray", "--counts-only trains nothing"),
+    ("baselines -o new --config {config} --cluster x --jobs 2", "--jobs 2: with --cluster its"),
+    ("baselines -o new --config {config} --cluster x", "--cluster x: no Dask scheduler answers"),
+    ("sweep", "Missing argument 'directory'"),
+    ("sweep {folder}", "cells.json: cannot be read (No such file or directory)"),
     ("reproduce table1 --preset digits-single-spike --jobs 0 -o new", "--jobs 0"),
     ("reproduce fig2 -o new --network two-spike", "--network 'two-spike': there are multi-spike"),
     (

@@ -11,6 +11,7 @@ from esl_lava.energy.table1 import compute_table1
 from esl_lava.report import tables
 from esl_lava.results.firing import layer_firing
 from esl_lava.results.price import Price
+from esl_lava.results.sweep import RunState
 
 COUNTS = Counts(
     samples=4,
@@ -148,3 +149,40 @@ def test_a_narrow_terminal_loses_no_digit(width: int) -> None:
 
 def test_names_are_not_markup() -> None:
     assert "[bold]net[/x].h5 :heart:" in text(tables.facts([], "[bold]net[/x].h5 :heart:"))
+
+
+STATES = [
+    RunState("a", "done before", accuracy=0.5),
+    RunState("b", "done", "there", began=100.0, ended=3761.4, epoch=9, epochs=9, accuracy=0.98765),
+    RunState("c", "running", "here", began=900.0, epoch=3, epochs=9, loss=0.25),
+    RunState("d", "running", "here", began=1005.0),  # of a clock that is ahead
+    RunState("e", "running", "here", began=999.0, epoch=1, epochs=9),
+    RunState("f", "failed", "here", began=1.0, ended=2.0, reason="it is so"),
+    RunState("g", "waiting"),
+    RunState("h", "waiting"),
+]
+
+
+def test_states_of_runs() -> None:
+    title, _, _, _, *lines = text(tables.run_states(STATES, 1000.0, "x")).splitlines()
+    assert title == "x: 3 running, 1 failed, 2 waiting, 1 done, 1 done before"
+    assert [cells(line) for line in lines if line.strip()] == [
+        ["a", "done before", "50.00 % on the test split"],
+        ["b", "done", "98.77 % on the test split", "1:01:01", "there"],
+        ["c", "running", "epoch 3/9, loss 0.2500", "0:01:40", "here"],
+        ["d", "running", "0:00:00", "here"],
+        ["e", "running", "epoch 1/9", "0:00:01", "here"],
+        ["f", "failed", "it is so", "0:00:01", "here"],
+        ["g", "waiting"],
+        ["h", "waiting"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("most", "shown"), [(1, "c"), (3, "cde"), (4, "cdef"), (5, "cdefg"), (7, "bcdefgh")]
+)
+def test_a_table_that_cannot_hold_all_runs_shows_those_at_work(most: int, shown: str) -> None:
+    title, _, _, _, *lines = text(tables.run_states(STATES, 1000.0, most=most)).splitlines()
+    assert title.startswith("3 running")
+    assert [line.split()[0] for line in lines if line.strip()] == [*shown, "and"]
+    assert lines[-1] == f"and {8 - most} more"
