@@ -88,7 +88,6 @@ def show_sweep(directory: Path) -> Iterator[bool]:
     from rich.live import Live
     from rich.text import Text
 
-    from esl_lava.errors import FileError
     from esl_lava.experiments.states import is_going, read_states, settled
     from esl_lava.report.tables import run_states
 
@@ -97,7 +96,7 @@ def show_sweep(directory: Path) -> Iterator[bool]:
 
     def table() -> RenderableType:
         nonlocal seen
-        with contextlib.suppress(FileError):  # before the sweep has begun
+        if is_going(directory):
             states = read_states(directory)
             if is_going(directory):  # still, so that no state was missing
                 seen = states

@@ -102,9 +102,9 @@ def going_on(directory: Path, names: Sequence[str]) -> Iterator[Path]:
     try:
         states.mkdir(exist_ok=True)
         _going(directory)
-        marker.touch()
         for name in names:
             _place(directory, name).unlink(missing_ok=True)
+        marker.touch()  # last: where it is, all the rest is this sweep's
     except OSError as error:
         raise FileError(f"{states}: cannot be written: {error.strerror}") from None
     try:

@@ -164,7 +164,8 @@ def test_a_figure_leaves_its_rows_and_its_picture(
     assert len(found.rows) == 2
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     files = {path.name for path in tmp_path.iterdir()}
-    assert files == {f"{name}.json", f"{name}.png", *(cell.name for cell in made[name].cells)}
+    names = {cell.name for cell in made[name].cells}
+    assert files == {"cells.json", f"{name}.json", f"{name}.png", *names}
 
 
 def test_what_has_failed_is_on_record_beside_what_has_not(
