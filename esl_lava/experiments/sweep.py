@@ -91,6 +91,8 @@ class Cell:
         return "_".join([*parts, f"seed-{self.experiment.seed}"])
 
 
+_ONE = threading.Lock()
+
 _Found: TypeAlias = Outcome | str
 """Of a run: what it reached, or why it failed."""
 
@@ -239,7 +241,7 @@ def _gpus() -> tuple[str, ...]:
 
 @cache
 def _crew() -> Crew:
-    """That of a process in a cluster, for all its threads and sweeps."""
+    """That of a process in a cluster, for all its threads and sweeps; asked for under `_ONE`."""
     return Crew(_gpus())
 
 
@@ -267,7 +269,9 @@ def _far(cell: Cell, place: _Place) -> tuple[str, _Found]:
     """As `_kept`, on a machine of a cluster."""
     for _ in range(MARKER_SECONDS):
         if os.path.exists(place.marker):
-            return _kept(cell, place, _crew())
+            with _ONE:  # two crews would hand out each GPU twice
+                crew = _crew()
+            return _kept(cell, place, crew)
         time.sleep(1)
     return cell.name, (
         f"{place.directory}: is not seen on {socket.gethostname()}; the machines of a cluster "
