@@ -115,7 +115,7 @@ def fig4(
 
     At a density of 1 no rule has anything to move: the dense network is trained once.
     """
-    sparse = [density for density in densities if density < 1]
+    sparse = [density for density in densities if density != 1]
     cells = _vary(experiment, seeds, density=sparse, prune=prune, growth=growth)
     if len(sparse) < len(densities):
         alone: dict[str, str | float] = {"density": 1.0, "prune": NO_RULE, "growth": NO_RULE}

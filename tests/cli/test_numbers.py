@@ -15,6 +15,7 @@ from esl_lava.cli.app import app, reproduce
 from esl_lava.config import documentation
 from esl_lava.errors import DataError
 from tests.cli.test_commands import is_one_error
+from tests.data.events.files import atis
 from tests.folders import contents
 
 Command = Callable[..., Any]
@@ -29,9 +30,12 @@ LINES = {
     "energy": "energy run/net.h5 --samples 2 --device loihi1_sanafe --device v100_paper",
     "map": "map run/net.h5 --chip loihi1",
     "report": "report run -o new.html",
+    "events": "events run/one.bs2",
     "baselines": "baselines -o new --config run/config.toml",
     "reproduce table1": "reproduce table1 -o new --preset digits-single-spike",
+    "reproduce table2": "reproduce table2 -o new --parts nmnist",
     "reproduce fig2": "reproduce fig2 -o new --config run/config.toml",
+    "reproduce fig3": "reproduce fig3 -o new --config run/config.toml",
     "reproduce fig4": "reproduce fig4 -o new --config run/config.toml",
 }
 """A good line of every command that takes numbers."""
@@ -41,6 +45,9 @@ TEXTS = [
     ("run", "--input-shape", "1,{},8"),
     ("reproduce fig2", "--eps", "10,{}"),
     ("reproduce fig2", "--seeds", "1,{}"),
+    ("reproduce table2", "--seeds", "{}"),
+    ("reproduce fig3", "--densities", "0.2,{}"),
+    ("reproduce fig3", "--seeds", "1,{}"),
     ("reproduce fig4", "--densities", "0.2,{}"),
     ("reproduce fig4", "--seeds", "{}"),
     ("baselines", "--seeds", "{}"),
@@ -125,6 +132,7 @@ def test_every_number_of_a_command_is_in_the_table() -> None:
 def workplace(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny.path, tmp_path / "run")
+    (tmp_path / "run" / "one.bs2").write_bytes(atis([(time, 1, 1, 1) for time in range(9)]))
     return tmp_path
 
 
