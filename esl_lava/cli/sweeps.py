@@ -144,7 +144,7 @@ def reproduce_fig2(
     cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
-    """Fig. 2: accuracy and connections over eps, of exported integer networks."""
+    """Figure 2: accuracy and connections over eps, of exported integer networks."""
     with results_only():
         from esl_lava.experiments import figures
 
@@ -210,7 +210,7 @@ def reproduce_fig3(
     cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
-    """Fig. 3: accuracy over density, and the densities of layers over training.
+    """Figure 3: accuracy over density, and the densities of layers over training.
 
     Without --preset and --config it is --scale small.
     """
@@ -251,7 +251,7 @@ def reproduce_fig4(
     cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
-    """Fig. 4: every prune rule with every growth rule, at several densities."""
+    """Figure 4: every prune rule with every growth rule, at several densities."""
     with results_only():
         from esl_lava.experiments import figures, scales
 
