@@ -594,7 +594,6 @@ def table2(
     ours = (
         (
             row.part,
-            row.dataset,
             row.layers,
             f"{row.steps}",
             f"{row.epochs}",
@@ -617,10 +616,10 @@ def table2(
         )
         for row in published
     )
-    headings = "part, data, network, T, epochs, density, weights, test %, +-, loss"
+    headings = "part, network, T, epochs, density, weights, test %, +-, loss"
     return Group(
         Text(title),
-        table_of("", headings, ours, numbers=slice(3, None), narrow=True),
+        table_of("", headings, ours, numbers=slice(2, None), narrow=True),
         Text("Table 2 as printed in the paper"),
         table_of(
             "", "data, network, method, density, test %, loss", printed, numbers=slice(3, None)

@@ -118,8 +118,8 @@ def test_table2_says_every_figure() -> None:
     console.print(table2(TRAINED, PUBLISHED, "Table 2"))
     assert isinstance(console.file, io.StringIO)
     lines = [line.split() for line in console.file.getvalue().splitlines()]
-    assert "small cifar10 8C3-AP2 2 5 1 1,234 80.50 0.70".split() in lines
-    assert "small cifar10 8C3-AP2 2 5 0.1 1,234 78.50 0.70 2.00".split() in lines
+    assert "small 8C3-AP2 2 5 1 1,234 80.50 0.70".split() in lines
+    assert "small 8C3-AP2 2 5 0.1 1,234 78.50 0.70 2.00".split() in lines
     assert "DVS-CIFAR10 VGGSNN ESL-SNNs 0.1 78.30 0.28".split() in lines
     for one in PUBLISHED:  # a loss is that of the row above it
         if one.method == "ESL-SNNs":
