@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from esl_lava.chip import SPIKE_RANGE
 from esl_lava.tomlfile import TomlTable, shorten
 
-EVENT_SETS = (
+EventSetName = Literal[
     "nmnist",
     "nmnist_subset",
     "dvs_cifar10",
@@ -19,7 +19,8 @@ EVENT_SETS = (
     "dvs_gesture",
     "shd",
     "moving_digits",
-)
+]
+EVENT_SETS: tuple[str, ...] = get_args(EventSetName)
 """Data sets whose samples are recordings of an event camera: they become frames."""
 
 OWN = "own"
@@ -41,13 +42,7 @@ class Data(TomlTable):
         "cifar10",
         "cifar10_subset",
         "cifar100",
-        "nmnist",
-        "nmnist_subset",
-        "dvs_cifar10",
-        "dvs_cifar10_tet",
-        "dvs_gesture",
-        "shd",
-        "moving_digits",
+        EventSetName,
         "own",
     ] = Field("digits", description="data set; own: arrays of the user's, see folder")
     folder: str | None = Field(

@@ -9,6 +9,7 @@ import numpy as np
 
 from esl_lava.arrays import Array, Bytes, Ints
 from esl_lava.data.config import Encoding
+from esl_lava.data.moves import mirrored, moved
 from esl_lava.data.samples import Chosen, digest
 from esl_lava.errors import DataError
 
@@ -19,8 +20,8 @@ class EventFrames:
 
     Attributes:
         name: what accuracies on it are labelled.
-        kept: (recordings, T, 2, rows, columns) uint8, OFF events first; it may lie in a file,
-            and is read where it is needed.
+        kept: (recordings, T, polarities, rows, columns) uint8, OFF events first; it may lie in a
+            file, and is read where it is needed.
         labels: (samples,) int64, 0..classes-1.
         classes: number of classes.
         encoding: how the frames were made.
@@ -60,7 +61,7 @@ class EventFrames:
 
     @property
     def frames(self) -> Bytes:
-        """(samples, T, 2, rows, columns) uint8, OFF events first."""
+        """(samples, T, polarities, rows, columns) uint8, OFF events first."""
         return self.kept if self.places is None else self.kept[self.places]
 
     @cached_property
@@ -106,40 +107,31 @@ class EventFrames:
         return np.where(there.any(axis=1), there.argmax(axis=1), self.encoding.steps)
 
     def shifted(self, pixels: int, generator: np.random.Generator) -> EventFrames:
-        """All frames of a recording moved by whole numbers of pixels, as `Images.shifted` does.
-
-        Args:
-            pixels: largest distance, vertically and horizontally; 0 moves nothing.
-            generator: gives (samples, 2) integers.
-        """
-        _, rows, columns = self.shape
-        around = (pixels, pixels)
-        framed = np.pad(self.frames, ((0, 0), (0, 0), (0, 0), around, around))
-        moved = np.empty((len(self), *self.kept.shape[1:]), np.uint8)
-        for one, whole, (top, left) in zip(
-            moved, framed, generator.integers(0, 2 * pixels + 1, (len(self), 2)).tolist()
-        ):
-            one[:] = whole[..., top : top + rows, left : left + columns]
-        return replace(self, kept=moved, places=None)
+        """All frames of a recording moved by the same numbers of pixels; see `moves.moved`."""
+        return self._changed(moved(self._planes(), pixels, generator))
 
     def flipped(self, generator: np.random.Generator) -> EventFrames:
-        """Every recording as it is or, with a chance of one half, mirrored left to right.
-
-        Args:
-            generator: gives (samples,) integers, 1 for a mirror image.
-        """
-        turned = generator.integers(0, 2, len(self)).astype(bool)
-        turned = turned[:, None, None, None, None]
-        frames = self.frames
-        return replace(self, kept=np.where(turned, frames[..., ::-1], frames), places=None)
+        """Every recording as it is or mirrored, with equal chances; see `moves.mirrored`."""
+        return self._changed(mirrored(self._planes(), generator))
 
     def picture(self, index: int) -> Bytes:
-        """(rows, columns) uint8: 128 where nothing happened, brighter for ON, darker for OFF."""
+        """(rows, columns) uint8: 128 where nothing happened, brighter for ON, darker for OFF.
+
+        Where events have one polarity, all of them count as ON.
+        """
         place = index if self.places is None else self.places[index]
-        off, on = self.kept[place].astype(np.int64).sum(axis=0)
-        balance = on - off
+        *off, on = self.kept[place].astype(np.int64).sum(axis=0)
+        balance = on - sum(off)
         most = max(1, int(np.abs(balance).max()))
         return (128 + balance * 127 // most).astype(np.uint8)
+
+    def _planes(self) -> Bytes:
+        """(samples, T * polarities, rows, columns)."""
+        return self.frames.reshape(len(self), -1, *self.shape[1:])
+
+    def _changed(self, planes: Bytes) -> EventFrames:
+        kept = planes.reshape(len(self), *self.kept.shape[1:])
+        return replace(self, kept=kept, places=None)
 
     def _refuse_other(self, encoding: Encoding | None) -> None:
         if encoding != self.encoding:

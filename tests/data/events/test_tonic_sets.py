@@ -125,6 +125,9 @@ def test_heidelberg_digits_have_one_row_and_one_polarity(tmp_path: Path) -> None
         for label, frames in zip(data.labels.tolist(), data.spikes(ENCODING))
     }
     assert found == {19: [[0, 0], [0, 699], [1, 350]], 3: [[0, 70], [1, 70]]}
+    one = data.picture(data.labels.tolist().index(19))  # all events are ON
+    assert np.argwhere(one != 128).tolist() == [[0, 0], [0, 350], [0, 699]]
+    assert set(one[one != 128].tolist()) == {255}
     narrow = ENCODING.model_copy(update={"side": 70})
     assert load("shd", "test", narrow).shape == (1, 1, 70)
     assert shape_and_classes("shd", narrow)[0] == (1, 1, 70)
