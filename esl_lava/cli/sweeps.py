@@ -177,7 +177,7 @@ def reproduce_table2(
     with results_only():
         from esl_lava.experiments import figures, scales
 
-        scale = scale or scales.SMALL
+        scale = scales.SMALL if scale is None else scale
         scales.check_scale(scale)
         known = {part.name: part for part in scales.TABLE2[scale]}
         chosen = _list("parts", parts, str) if parts is not None else list(known)
@@ -218,7 +218,7 @@ def reproduce_fig3(
         from esl_lava.experiments import figures, scales
 
         if preset is None and config is None:
-            scale = scale or scales.SMALL
+            scale = scales.SMALL if scale is None else scale
         base, remarks = _scaled(scale, scales.FIG3, preset, config, epochs, settings, FIG3)
         design = figures.fig3(
             base, _list("densities", densities, float), traced, _list("seeds", seeds, int)
@@ -255,13 +255,14 @@ def reproduce_fig4(
     with results_only():
         from esl_lava.experiments import figures, scales
 
+        default_densities, default_seeds = ("1,0.1,0.01", "1,2") if scale else ("0.1,0.01", "1")
         base, remarks = _scaled(scale, scales.FIG4, preset, config, epochs, settings, FIG4)
         design = figures.fig4(
             base,
             _list("prune", prune, str),
             _list("growth", growth, str),
-            _list("densities", densities or ("1,0.1,0.01" if scale else "0.1,0.01"), float),
-            _list("seeds", seeds or ("1,2" if scale else "1"), int),
+            _list("densities", default_densities if densities is None else densities, float),
+            _list("seeds", default_seeds if seeds is None else seeds, int),
         )
     title = f"Fig. 4{_at(scale)}: prune and growth rules"
     _draw(replace(design, remarks=remarks), output, jobs, cluster, as_json, title)
@@ -423,13 +424,13 @@ def _scaled(
     if scale is None:
         return _base(preset, config, epochs, settings, varied), ()
     from esl_lava.config import override
-    from esl_lava.experiments.scales import check_scale
+    from esl_lava.experiments.scales import changed, check_scale
 
     check_scale(scale)
     if preset is not None or config is not None:
         raise ConfigError(f"--scale {scale}: says which experiment; give no --preset or --config")
     chosen, changes = scales[scale], _changes(settings, epochs, varied)
-    return override(chosen.experiment(), changes), (chosen.remark,)
+    return override(chosen.experiment(), changes), (chosen.remark, *changed(changes))
 
 
 def _changes(

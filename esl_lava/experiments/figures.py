@@ -15,7 +15,7 @@ from esl_lava.energy.table1 import Measured, compute_table1
 from esl_lava.errors import UserError
 from esl_lava.experiments.baselines import by_method
 from esl_lava.experiments.rundir import RunDirectory
-from esl_lava.experiments.scales import Part
+from esl_lava.experiments.scales import Part, changed
 from esl_lava.experiments.sweep import Cell, sweep
 from esl_lava.files import replace_json
 from esl_lava.report.canvas import save_png
@@ -186,7 +186,8 @@ def table2(parts: Sequence[Part], settings: Mapping[str, object], seeds: Sequenc
         trained = [_trained(row, experiment, found) for row, experiment in rows]
         return replace(found, published=PUBLISHED, trained=trained)
 
-    remarks = tuple(part.setting.remark for part in parts if part.setting.remark)
+    said = (part.setting.remark for part in parts if part.setting.remark)
+    remarks = (*said, *changed(settings))
     return Design("table2", tuple(cells), draw_table2, complete=beside, remarks=remarks)
 
 

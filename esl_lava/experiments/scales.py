@@ -145,6 +145,18 @@ FIG4: Mapping[str, Setting] = MappingProxyType(
 """Scale -> what Fig. 4 varies."""
 
 
+def changed(changes: Mapping[str, object]) -> tuple[str, ...]:
+    """A sentence on what a user changed in a scale; none where nothing is changed.
+
+    Args:
+        changes: dotted key -> value.
+    """
+    if not changes:
+        return ()
+    said = ", ".join(f"{key} = {value}" for key, value in changes.items())
+    return (f"Not as this scale has it, where the sentences above say otherwise: {said}.",)
+
+
 def check_scale(scale: str) -> None:
     """Refuse what is no scale.
 

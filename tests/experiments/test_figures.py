@@ -89,7 +89,11 @@ def test_table2_trains_every_part_dense_and_sparse() -> None:
     assert sparse.sparsity.density == 0.25
     dense = override(by_method(sparse, "dense"), {"seed": 1})
     assert design.cells[0].experiment == dense
-    assert design.remarks == ("A remark.",)
+    assert design.remarks == (
+        "A remark.",
+        "Not as this scale has it, where the sentences above say otherwise: training.epochs = 2.",
+    )
+    assert figures.table2([PART], {}, [1]).remarks == ("A remark.",)
 
 
 def test_table2_compares_with_the_dense_network_of_the_same_seeds(tmp_path: Path) -> None:
