@@ -11,18 +11,18 @@ def moved(planes: Bytes, pixels: int, generator: np.random.Generator) -> Bytes:
     """Every sample moved by its own whole numbers of pixels, uniform in -pixels..pixels.
 
     What leaves a plane is lost, what comes in is 0. A sample's planes move together. It is the
-    random crop of a picture around which `pixels` zeros were put. A single row stays where it is:
-    all of it would be lost.
+    random crop of a picture around which `pixels` zeros were put. A single row is not moved up or
+    down and a single column not sideways: all of it would be lost.
 
     Args:
         planes: (samples, planes, rows, columns).
         pixels: largest distance, vertically and horizontally; 0 moves nothing.
         generator: gives (samples, 2) integers.
     """
-    above = pixels if planes.shape[2] > 1 else 0
-    framed = np.pad(planes, ((0, 0), (0, 0), (above, above), (pixels, pixels)))
+    above, beside = (pixels if length > 1 else 0 for length in planes.shape[2:])
+    framed = np.pad(planes, ((0, 0), (0, 0), (above, above), (beside, beside)))
     top, left = generator.integers(0, 2 * pixels + 1, (len(planes), 2)).T
-    top = np.minimum(top, 2 * above)
+    top, left = np.minimum(top, 2 * above), np.minimum(left, 2 * beside)
     windows = np.lib.stride_tricks.sliding_window_view(framed, planes.shape[2:], (2, 3))
     return windows[np.arange(len(planes)), :, top, left]
 
