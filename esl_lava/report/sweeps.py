@@ -115,7 +115,8 @@ def draw_table2(found: Sweep) -> Figure:
         axis.plot(ends, [height] * 2, "-", color=canvas.GREY, linewidth=1)
         for place, colour in zip(ends, (canvas.BLUE, canvas.ORANGE)):
             axis.plot(place, height, "o", color=colour, fillstyle="full" if ours else "none")
-        said = f"{ends[1] - ends[0]:+.2f} at a density of {sparse.density:g}"
+        # The table's figure: a difference of the rounded ends may be another.
+        said = f"{-100 * (sparse.loss or 0.0):+.2f} at a density of {sparse.density:g}"
         for end in (whole_row, sparse):
             if isinstance(end, Trained):
                 seeds = [100 * value for value in end.accuracies]

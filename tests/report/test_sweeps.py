@@ -113,6 +113,22 @@ TRAINED = [
 ]
 
 
+def test_table_2_and_its_picture_print_one_loss() -> None:
+    """The mean loss of these seeds lies half-way between two hundredths."""
+    dense, sparse = (0.7573, 0.7541), (0.7086, 0.7139)
+    loss = sum(a - b for a, b in zip(dense, sparse)) / 2
+    rows = [
+        dataclasses.replace(TRAINED[0], accuracies=dense, accuracy=sum(dense) / 2),
+        dataclasses.replace(TRAINED[1], accuracies=sparse, accuracy=sum(sparse) / 2, loss=loss),
+    ]
+    console = Console(file=io.StringIO(), width=100)
+    console.print(table2(rows, (), ""))
+    assert isinstance(console.file, io.StringIO)
+    assert " 4.44 " in console.file.getvalue()
+    picture = draw_table2(Sweep("table2", None, [], [], published=(), trained=rows))
+    assert [text.get_text() for text in picture.axes[0].texts] == ["-4.44 at a density of 0.1"]
+
+
 def test_table2_says_every_figure() -> None:
     console = Console(file=io.StringIO(), width=100)
     console.print(table2(TRAINED, PUBLISHED, "Table 2"))
