@@ -86,8 +86,8 @@ def from_mapping(values: Mapping[str, object]) -> Experiment:
     """
     try:
         return tomlfile.validate(Experiment, values, _nearest)
-    except tomlfile.Faults as faults:
-        raise ConfigError("\n".join(faults.args)) from None
+    except tomlfile.Faults as error:
+        raise ConfigError.of(error.faults) from None
 
 
 def from_toml(text: str, origin: str = "configuration", *, recorded: bool = False) -> Experiment:
@@ -103,10 +103,9 @@ def from_toml(text: str, origin: str = "configuration", *, recorded: bool = Fals
     """
     values = tomlfile.parse(text, origin)
     try:
-        return from_mapping(_upgrade(values) if recorded else values)
-    except ConfigError as error:
-        located = [f"{origin}: {line}" for line in str(error).split("\n")]
-        raise ConfigError("\n".join(located)) from None
+        return tomlfile.validate(Experiment, _upgrade(values) if recorded else values, _nearest)
+    except tomlfile.Faults as error:
+        raise ConfigError.of(error.located(origin)) from None
 
 
 def read_toml(path: Path, *, recorded: bool = False) -> Experiment:

@@ -492,8 +492,8 @@ def _parse(file: Traversable, where: str) -> Device:
 def _validated(content: Mapping[str, object], where: str) -> Device:
     try:
         return tomlfile.validate(Device, content, _known)
-    except tomlfile.Faults as faults:
-        raise ConfigError(f"{where}: {'; '.join(faults.args)}") from None
+    except tomlfile.Faults as error:
+        raise ConfigError.of(error.located(where)) from None
 
 
 def _known(key: str, table: type[TomlTable]) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from esl_lava.errors import ConfigError, FileError
+from esl_lava.errors import MAX_SHOWN, Code, ConfigError, Fault, FileError, shorten
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,17 +31,17 @@ deep that whoever walks them overflows the stack.
 """
 
 MAX_FAULTS = 20
-"""So many faults of a file are named."""
-
-MAX_SHOWN = 60
-"""Characters of a key or value that a sentence shows."""
+"""An error names at most this many faults of a file."""
 
 _MESSAGES = {
     "model_type": "should be a table",
     "model_attributes_type": "should be a table",
     "tuple_type": "should be a list",
 }
-"""pydantic's type of a fault -> what to say instead of its Python words."""
+"""pydantic's type of a fault -> a message in place of pydantic's Python words."""
+
+_BOUNDS = ("ge", "gt", "le", "lt", "expected", "max_length", "min_length")
+"""Names under which pydantic keeps the limit that a value breaks."""
 
 
 class TomlTable(BaseModel):
@@ -61,11 +62,37 @@ Hint = Callable[[str, type[TomlTable]], str]
 
 
 class Faults(Exception):  # noqa: N818
-    """Why values are not those of a table; whoever knows where they are from says so.
+    """The faults of the values of a table: at most `MAX_FAULTS`, and one that counts the others.
 
-    Its arguments are sentences, one for each fault: at most `MAX_FAULTS`, and how many more there
-    are.
+    The caller knows where the values come from and makes an error of the faults.
     """
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__("\n".join(fault.sentence for fault in faults))
+        self.faults = faults
+
+    def located(self, where: str) -> tuple[Fault, ...]:
+        """The faults as those of a file. Each sentence begins with the name of the file."""
+        return tuple(
+            replace(fault, sentence=f"{where}: {fault.sentence}", file=where)
+            for fault in self.faults
+        )
+
+
+class FieldError(ValueError):
+    """A fault that a validator of a table finds, with the fields of a `Fault`."""
+
+    def __init__(
+        self,
+        sentence: str,
+        code: Code,
+        *,
+        key: str | None = None,
+        value: object = None,
+        limit: object = None,
+    ) -> None:
+        super().__init__(sentence)
+        self.fault = Fault(sentence, code, key, value, limit)
 
 
 def read_text(file: Path | Traversable, where: str) -> str:
@@ -78,13 +105,20 @@ def read_text(file: Path | Traversable, where: str) -> str:
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise FileError(f"{where}: {error.strerror}") from None
+        raise FileError(f"{where}: {error.strerror}", "unreadable", file=where) from None
     if len(raw) > MAX_BYTES:
-        raise FileError(f"{where}: larger than the {MAX_BYTES} bytes a TOML file may have")
+        raise FileError(
+            f"{where}: the file has more than the {MAX_BYTES} bytes that a TOML file may have",
+            "too-large",
+            limit=MAX_BYTES,
+            file=where,
+        )
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise FileError(f"{where}: not UTF-8 text (byte {error.start})") from None
+        raise FileError(
+            f"{where}: not UTF-8 text (byte {error.start})", "damaged", file=where
+        ) from None
 
 
 def parse(text: str, where: str) -> dict[str, object]:
@@ -96,9 +130,11 @@ def parse(text: str, where: str) -> dict[str, object]:
     try:
         return _load(text)
     except ValueError as error:  # also an integer with too many digits
-        raise ConfigError(f"{where}: not valid TOML: {error}") from None
+        raise ConfigError(f"{where}: not valid TOML: {error}", "damaged", file=where) from None
     except RecursionError:
-        raise ConfigError(f"{where}: not valid TOML: nested too deeply") from None
+        raise ConfigError(
+            f"{where}: not valid TOML: nested too deeply", "damaged", file=where
+        ) from None
 
 
 def parse_value(text: str) -> object:
@@ -134,14 +170,15 @@ def validate(table: type[AnyTable], values: Mapping[str, object], hint: Hint) ->
     """The values as that table.
 
     Raises:
-        Faults: a sentence per fault, with key, value and limit.
+        Faults: one for each fault, with key, value and limit.
     """
     try:
         return table.model_validate(dict(values))
     except ValidationError as error:
-        raise Faults(*_sentences(table, error.errors(), hint)) from None
+        raise Faults(*_faults(table, error.errors(), hint)) from None
     except (ValueError, RecursionError):  # pydantic's own, not about a key
-        raise Faults("a number of thousands of digits, or tables nested as deeply") from None
+        sentence = "a number has thousands of digits, or tables are nested thousands deep"
+        raise Faults(Fault(sentence, "too-large")) from None
 
 
 def tables_of(annotation: object) -> tuple[type[TomlTable], ...]:
@@ -150,30 +187,44 @@ def tables_of(annotation: object) -> tuple[type[TomlTable], ...]:
     return tuple(c for c in choices if isinstance(c, type) and issubclass(c, TomlTable))
 
 
-def _sentences(root: type[TomlTable], faults: list[ErrorDetails], hint: Hint) -> Iterator[str]:
-    inner = {fault["loc"][:end] for fault in faults for end in range(len(fault["loc"]))}
+def _faults(root: type[TomlTable], details: list[ErrorDetails], hint: Hint) -> Iterator[Fault]:
+    inner = {detail["loc"][:end] for detail in details for end in range(len(detail["loc"]))}
     # A list whose items are at fault is also said to have too few.
-    faults = [fault for fault in faults if fault["loc"] not in inner]
-    for fault in faults[:MAX_FAULTS]:
-        yield _sentence(root, fault, hint)
-    if len(faults) > MAX_FAULTS:
-        yield f"and {len(faults) - MAX_FAULTS} more faults"
+    details = [detail for detail in details if detail["loc"] not in inner]
+    for detail in details[:MAX_FAULTS]:
+        yield _fault(root, detail, hint)
+    if len(details) > MAX_FAULTS:
+        more = len(details) - MAX_FAULTS
+        yield Fault(f"and {more} more faults", "too-large", value=more, limit=MAX_FAULTS)
 
 
-def _sentence(root: type[TomlTable], fault: ErrorDetails, hint: Hint) -> str:
-    parts, table = _place(root, fault["loc"])
+def _fault(root: type[TomlTable], detail: ErrorDetails, hint: Hint) -> Fault:
+    parts, table = _place(root, detail["loc"])
     key = ".".join(parts)
-    kind = fault["type"]
+    kind, value = detail["type"], detail["input"]
     if kind == "extra_forbidden":
         shown = key if key.isprintable() and len(key) <= MAX_SHOWN else shorten(key)
-        return f"unknown key {shown}{hint(key, table)}"
+        return Fault(f"unknown key {shown}{hint(key, table)}", "unknown", shown)
     if kind == "value_error":  # a sentence of ours
-        return str(fault["ctx"]["error"])
+        error = detail["ctx"]["error"]
+        return error.fault if isinstance(error, FieldError) else Fault(str(error), "range")
     if kind == "missing":
-        return f"{key} is missing"
-    message = _MESSAGES.get(kind, fault["msg"])
+        return Fault(f"{key} is missing", "missing", key)
+    message = _MESSAGES.get(kind, detail["msg"])
     message = message[0].lower() + message[1:]
-    return f"{key} = {shorten(fault['input'])}: {message}" if key else message
+    sentence = f"{key} = {shorten(value)}: {message}" if key else message
+    bounds = detail.get("ctx", {})
+    limit = next((bounds[name] for name in _BOUNDS if name in bounds), None)
+    return Fault(sentence, _code(kind), key or None, value, limit)
+
+
+def _code(kind: str) -> Code:
+    """The code of a fault that pydantic calls `kind`."""
+    if kind == "finite_number":
+        return "not-finite"
+    if kind == "literal_error":
+        return "unknown"
+    return "type" if kind.endswith(("_type", "_parsing")) else "range"
 
 
 def _place(root: type[TomlTable], loc: tuple[int | str, ...]) -> tuple[list[str], type[TomlTable]]:
@@ -190,12 +241,3 @@ def _place(root: type[TomlTable], loc: tuple[int | str, ...]) -> tuple[list[str]
         field = table.model_fields.get(str(step)) if choices else None
         choices = tables_of(field.annotation) if field else ()
     return parts, table
-
-
-def shorten(value: object) -> str:
-    """What an error shows of a value, at most `MAX_SHOWN` characters of it."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # thousands of digits, or of nested tables
-        return f"({type(value).__name__})"
-    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."

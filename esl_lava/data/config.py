@@ -9,7 +9,8 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, model_validator
 
 from esl_lava.chip import SPIKE_RANGE
-from esl_lava.tomlfile import TomlTable, shorten
+from esl_lava.errors import shorten
+from esl_lava.tomlfile import TomlTable
 
 EventSetName = Literal[
     "nmnist",

@@ -12,8 +12,8 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from esl_lava.chip import DECAY_UNITY, WEIGHT_SCALE
 from esl_lava.data.config import Encoding
-from esl_lava.errors import ConfigError
-from esl_lava.tomlfile import Fraction, Positive, TomlTable, shorten
+from esl_lava.errors import ConfigError, shorten
+from esl_lava.tomlfile import Fraction, Positive, TomlTable
 from esl_lava.topology import (
     FULLY_CONNECTED,
     MAX_LAYERS,
