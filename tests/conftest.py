@@ -70,6 +70,19 @@ gradient_norm = 1.0
 """
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--docs", action="store_true", help="Run the commands of README and docs.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests that run a page of the docs, unless they are asked for."""
+    if config.getoption("--docs"):
+        return
+    pages = [item for item in items if item.get_closest_marker("docs")]
+    config.hook.pytest_deselected(items=pages)
+    items[:] = [item for item in items if item not in pages]
+
+
 def pytest_runtest_setup() -> None:
     """What draws from torch's own generator, which torch seeds by chance, draws the same."""
     if "torch" in sys.modules:
