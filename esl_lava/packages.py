@@ -19,6 +19,7 @@ EXTRAS = MappingProxyType(
         "matplotlib": "report",
         "networkx": "lava",
         "scipy": "lava",
+        "tensorboard": "tensorboard",
         "tonic": "events",
         "torch": "train",
     }
@@ -58,4 +59,6 @@ def needed(package: str) -> PackageError:
     lacks_lava = extra in ("lava", "train") and not is_installed(LAVA)
     if lacks_lava and sys.version_info >= PINS_END:
         how = f"{how}, then {PAST_PINS}"
-    return PackageError(f"the package {package} is not installed: {how}")
+    return PackageError(
+        f"the package {package} is not installed: {how}", "package", key=package, limit=how
+    )

@@ -14,11 +14,13 @@ import typer
 
 from esl_lava.cli import options
 from esl_lava.cli.launch import ranked
-from esl_lava.cli.output import answer, results_only, tell
+from esl_lava.cli.output import answer, results_only, tell, warn
 from esl_lava.cli.progress import show_samples, show_training
 from esl_lava.errors import ConfigError
 
 if TYPE_CHECKING:
+    from esl_lava.config import Experiment
+    from esl_lava.data.own import Own
     from esl_lava.results.verification import Verification
 
 Data = Annotated[
@@ -92,6 +94,14 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(help="Go on in this directory of an interrupted run.")
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Build the network, time a few steps, and print shapes, connections, cores, "
+            "memory and the estimated time. Nothing is written.",
+        ),
+    ] = False,
     help_config: Annotated[
         bool, typer.Option("--help-config", help="Explain every field of an experiment.")
     ] = False,
@@ -115,6 +125,12 @@ def train(
             "seed": seed,
         }
         own = options.own_samples(data_folder, data_module)
+        if resume is not None and dry_run:
+            raise ConfigError(
+                "--dry-run: a training that is resumed has begun already; leave out --resume",
+                "conflict",
+                key="--dry-run",
+            )
         if resume is not None:
             others = (output, preset, config, settings, method, *named.values())
             if any(given is not None for given in others):
@@ -122,7 +138,7 @@ def train(
                     "--resume goes on as the run began and takes no other option, but "
                     "--data-folder or --data-module for samples of your own"
                 )
-        elif output is None:
+        elif output is None and not dry_run:
             raise ConfigError("-o is missing: the new directory for the run")
         else:
             named |= options.own_settings(data_folder, data_module)
@@ -130,6 +146,10 @@ def train(
             check_layers(experiment)
             experiment = by_method(experiment, method or "esl", own)
 
+    if dry_run:
+        _print_plan(experiment, output, own, as_json)
+        return
+    with results_only():
         # Seconds of imports, which a fault above is not to wait for.
         from esl_lava.experiments import train as trainings
         from esl_lava.report import tables
@@ -335,7 +355,7 @@ def report(
     title = f"written: {written.page}, {written.document}"
     answer(as_json, written.values, tables.facts(rows, title))
     if differences:
-        tell("a verification found differences: the page names the first")
+        warn("a verification found differences: the page names the first")
         raise typer.Exit(1)
 
 
@@ -532,9 +552,25 @@ def map_to_chip(
     answer(as_json, found, tables.core_map(found.core_map), *flow)
 
 
+def _print_plan(
+    experiment: Experiment, output: Path | None, own: Own | None, as_json: bool
+) -> None:
+    """Print what the training of an experiment would be."""
+    with results_only():
+        from esl_lava.experiments.rundir import check_free
+
+        if output is not None:
+            check_free(output)
+        from esl_lava.experiments.dryrun import plan
+        from esl_lava.report.plan import show_plan
+
+        planned = plan(experiment, own)
+    answer(as_json, planned, show_plan(planned))
+
+
 def _fail_on(verification: Verification) -> None:
     """Exit code 1, with what differs, when a comparison failed."""
     if verification.total:
         for sentence in verification.sentences():
-            tell(f"difference: {sentence}")
+            warn(f"difference: {sentence}")
         raise typer.Exit(1)

@@ -25,15 +25,35 @@ def results_only() -> contextlib.redirect_stdout[TextIO]:
     return contextlib.redirect_stdout(sys.stderr)
 
 
+_quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Choose whether `tell` and progress stay silent."""
+    global _quiet
+    _quiet = quiet
+
+
+def is_quiet() -> bool:
+    """Whether only results, warnings and errors are printed."""
+    return _quiet
+
+
 def tell(line: str) -> None:
-    """A line about what happens, on standard error."""
+    """Print a line about the work on standard error, unless `--quiet` was given."""
+    if not _quiet:
+        warn(line)
+
+
+def warn(line: str) -> None:
+    """Print a line on standard error, whatever was chosen."""
     print(line, file=sys.stderr, flush=True)
 
 
 def complain(error: UserError) -> None:
     """What a user did wrong, on standard error: a sentence a line."""
     for line in str(error).splitlines():
-        tell(f"error: {line}")
+        warn(f"error: {line}")
 
 
 def answer(

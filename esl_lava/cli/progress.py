@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from esl_lava.cli.output import tell
+from esl_lava.cli.output import is_quiet, tell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,7 +142,7 @@ class _Display:
         elapsed = time.monotonic() - self._start
         if self._before is None:
             self._before, self._told = before, before * parts // total
-        if self._ended or elapsed < self._delay or not done:
+        if is_quiet() or self._ended or elapsed < self._delay or not done:
             return
         if samples and elapsed:
             line += f"  {(done - self._before) * samples / elapsed:,.0f} samples/s"
@@ -178,7 +178,7 @@ def _live_line() -> Progress | None:
 
 def _terminal() -> Console | None:
     """Standard error, where it is a terminal on which lines can be drawn anew."""
-    if not sys.stderr.isatty():
+    if is_quiet() or not sys.stderr.isatty():
         return None
     from rich.console import Console
 

@@ -62,15 +62,26 @@ def create(path: Path) -> RunDirectory:
     Raises:
         FileError: when something is there already, or it cannot be made.
     """
+    check_free(path)
     try:
-        if path.exists() and not (path.is_dir() and all(map(is_unfinished, path.iterdir()))):
-            raise FileError(
-                f"{path}: already holds something; choose another directory or remove it"
-            )
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"{path}: cannot be made: {error.strerror}") from None
     return RunDirectory(path)
+
+
+def check_free(path: Path) -> None:
+    """Refuse a directory that holds something else than unfinished files.
+
+    Raises:
+        FileError: when something is there already, or it cannot be read.
+    """
+    try:
+        free = not path.exists() or (path.is_dir() and all(map(is_unfinished, path.iterdir())))
+    except OSError as error:
+        raise FileError(f"{path}: cannot be made: {error.strerror}") from None
+    if not free:
+        raise FileError(f"{path}: already holds something; choose another directory or remove it")
 
 
 def next_free(path: Path) -> Path:

@@ -18,6 +18,7 @@ from esl_lava.data.samples import TrainingSamples
 from esl_lava.errors import ConfigError, DataError, FileError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import RunDirectory, create
+from esl_lava.experiments.scalars import check_log, open_log
 from esl_lava.export import lower
 from esl_lava.files import replace_file, replace_json
 from esl_lava.modelfile import SavedModel
@@ -89,8 +90,9 @@ def train(
         FileError: when the directory holds something already.
         UserError: as `Trainer`.
     """
+    check_log(experiment)
     with ranks.together():
-        data, test = _splits(experiment, own)
+        data, test = load_splits(experiment, own)
         digests = samedata.digests({"train": data, "test": test})
     trainer = Trainer(experiment, data)
     run = RunDirectory(directory)
@@ -122,14 +124,14 @@ def resume(
         if os.path.exists(run.model):  # unlike Path.exists, false for an impossible name
             raise FileError(f"{run.model}: exists, so this training is finished")
         checkpoint, experiment = load_model(run.checkpoint)
-        data, test = _splits(experiment, own)
+        data, test = load_splits(experiment, own)
         found = samedata.digests({"train": data, "test": test})
         samedata.refuse_others(run.checkpoint, checkpoint.data, found)
     # What nobody recorded at the start stays unknown.
     return _finish(Trainer(experiment, data, checkpoint), run, test, checkpoint.data, show)
 
 
-def _splits(experiment: Experiment, own: Own | None) -> tuple[TrainingSamples, TrainingSamples]:
+def load_splits(experiment: Experiment, own: Own | None) -> tuple[TrainingSamples, TrainingSamples]:
     """Train and test split, both read before hours are spent on the first.
 
     Raises:
@@ -183,7 +185,13 @@ def _finish(
     def due() -> bool:
         return ranks.first_says(time.perf_counter() - saved > CHECKPOINT_SECONDS)
 
-    model = replace(trainer.run(show, save, due), data=digests)
+    def show_and_log(progress: TrainingProgress) -> None:
+        show(progress)
+        if progress.iteration % trainer.steps_per_epoch == 0:
+            log(trainer.history)
+
+    with open_log(trainer.experiment, run.path, len(trainer.history)) as log:
+        model = replace(trainer.run(show_and_log, save, due), data=digests)
     seconds = time.perf_counter() - start
     with ranks.together():
         if ranks.first():

@@ -49,6 +49,11 @@ class Training(TomlTable):
         description="pixels by which every training image is moved at random, up or down and "
         "left or right, anew in each epoch; 0 trains on the images as they are",
     )
+    log: Literal["none", "tensorboard"] = Field(
+        "none",
+        description="Scalars of every epoch beside esl-lava's own record: tensorboard writes them "
+        "into the folder tensorboard of the run.",
+    )
     flip: bool = Field(
         False,
         description="whether every training image is mirrored, left to right, with a chance of one "
