@@ -57,8 +57,8 @@ class Block:
 
 
 def all_pages() -> list[Path]:
-    """README and every page of the docs."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    """README and every page of the docs, without those that `make docs` makes."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(text: str) -> list[Block]:
