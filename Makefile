@@ -11,16 +11,21 @@ READY := $(VENV)/.ready$(subst /,-,$(PYTHON))
 EXACT := tests/simulate tests/netfile tests/modelfile tests/models tests/engines tests/export \
     tests/experiments/test_verify.py tests/test_lava_repairs.py tests/test_stacks.py
 
-.PHONY: help setup demo test exactness test-lowest fuzz lint format constraints bench clean
+.PHONY: help setup demo check test test-docs docs exactness test-lowest fuzz lint format \
+    constraints bench release clean
 help:
 	@echo "make demo    train, export, run, verify, price and report on a sparse network (minutes)"
+	@echo "make check   check style and types, run the fast tests: under a minute"
 	@echo "make test    check style and types, run all tests; PYTHON=3.12 for that version"
+	@echo "make test-docs    run every command and snippet of README and docs, and the notebooks"
+	@echo "make docs    build the site into build/site/"
 	@echo "make exactness    the tests that compare with Lava and SLAYER, and those of files"
 	@echo "make fuzz    property tests with other examples in every run; ONLY=folder, ROUNDS=number"
 	@echo "make test-lowest PYTHON=3.11    all tests with the lowest versions allowed; ONLY=folder"
 	@echo "make bench   measure (Python 3.11 or later); ONLY=prefix runs benchmarks named so"
 	@echo "make setup   create .venv/ with exact versions; PYTHON=3.12 for that version"
 	@echo "make constraints    renew those versions, with uv"
+	@echo "make release build sdist and wheel into dist/ and try them in empty environments"
 	@echo "make lint    check style and types;  make format  rewrites style"
 	@echo "make clean   remove what was built, .venv/ and runs/ excepted"
 
@@ -47,9 +52,21 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 # Two workers on one thread each: torch and numba would otherwise fight for the cores.
+check: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
-	$(BIN)/pytest --nbmake notebooks
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --cov
+
+test-docs: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --docs --nbmake tests/documentation notebooks
+
+docs: $(READY)
+	$(BIN)/python tools/reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+release: $(READY)
+	VENV="$(VENV)" sh tools/release.sh
 
 exactness: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal $(EXACT)
