@@ -274,7 +274,7 @@ class Placer:
         if used > limit:
             return resource, used, limit
         if self._exceeded is None:  # spikes sent alone rule every partition out
-            most = self._later.most_of_a_neuron()
+            most = self._later.most_entries_of_neuron()
             return "output_axons", most, self._limits["output_axons"]
         return self._exceeded
 

@@ -63,7 +63,7 @@ def test_entries_are_those_of_all_neurons_of_any_network(
         assert totals.least <= entries.sum()
         alone = Grid(lengths, lengths)
         apart = np.full(lengths, 9)
-        assert goes.most_of_a_neuron() == totals.entries(alone, apart).max()
+        assert goes.most_entries_of_neuron() == totals.entries(alone, apart).max()
 
 
 def test_places_and_neurons_by_hand() -> None:
