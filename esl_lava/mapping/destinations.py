@@ -207,7 +207,9 @@ class Totals:
         targets: the cores of each layer behind a kernel.
     """
 
-    def __init__(self, rule: Packing, neurons: _CoreNumbers | None, targets: list[_TargetCores]) -> None:
+    def __init__(
+        self, rule: Packing, neurons: _CoreNumbers | None, targets: list[_TargetCores]
+    ) -> None:
         self._remote = rule.remote_axons
         self._population = rule.population_axons
         self._neurons = neurons

@@ -95,9 +95,9 @@ def map_network(
     if chips is not None and core_map.chips > chips:
         most = max(layers, key=lambda layer: len(layer.cores))
         raise LimitError(
-            f"network: it takes {core_map.cores} cores, more than the {chips * per_chip} cores on "
-            f"{chips} chips of {device.name}; layer {most.name} takes the most, "
-            f"{len(most.cores)} cores, and is limited by {most.binding.replace('_', ' ')}",
+            f"the network takes {core_map.cores} cores, more than the limit of "
+            f"{chips * per_chip} (chips of {device.name}: {chips}); layer {most.name} takes the "
+            f"most, {len(most.cores)} cores, and is limited by {most.binding.replace('_', ' ')}",
             "limit",
             key="chips",
             value=core_map.cores,
@@ -129,7 +129,7 @@ def _place_layers(
             placed.append((one, place))
             start += len(place.cores)
             for incoming in one.feeding:
-                if incoming.source in later:  # the layer of a layer of sums is added in `_in_parts`
+                if incoming.source in later:  # `_in_parts` adds the cores for sums
                     _add_cores(later[incoming.source], incoming, one, place)
     return placed
 
@@ -150,9 +150,7 @@ def _rounded_down(share: float) -> float:
     return math.floor(share / unit) * unit
 
 
-def _add_cores(
-    destinations: Destinations, incoming: Input, layer: Layer, place: LayerMap
-) -> None:
+def _add_cores(destinations: Destinations, incoming: Input, layer: Layer, place: LayerMap) -> None:
     """Add the cores of a placed layer to the destinations of one of its sources."""
     synapses = index_regions(incoming.connections, layer.shape)
     destinations.add(synapses, [(core.chip, core.region) for core in place.cores])
@@ -286,7 +284,7 @@ class _Task:
         return [(layer, replace(place, spread=spread, fit=None)), *before]
 
     def _in_parts(self, by: str, parts: int, most: int | None) -> _Placed | None:
-        """Place the layer in parts, and its layer of sums, on at most `most` cores, or return None."""
+        """Place the layer in parts, with its sums, on at most `most` cores, or return None."""
         if by == "host":
             layer = spreading.on_the_host(self.layer, parts)
             place = self._place(layer, self.later, self.start, self.waits, most, parts)
@@ -344,5 +342,8 @@ class _Task:
         ways = [f"a density of at most about {_rounded_down(density * limit / used):g}"]
         left = -(-used * spreading.unlike(layer) // 1)
         if not placer.shared and left < used:
-            ways.append(f"a spiking pool in front of it (which leaves about {left:,.0f})")
+            ways.append(
+                f"a spiking pool in front of it (which leaves about {left:,.0f} "
+                f"{resource.replace('_', ' ')})"
+            )
         return f"{sentence}; {' or '.join(ways)} would fit"

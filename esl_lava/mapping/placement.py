@@ -109,7 +109,8 @@ class Spread:
                 f"{self.resource.replace('_', ' ')} of {self.limit:,}"
             )
         start = (
-            f"a fan-in of up to {self.fan_in:,} is spread over {self.parts} parts because {reason}: "
+            f"a fan-in of up to {self.fan_in:,} is spread over {self.parts} parts, "
+            f"because {reason}: "
         )
         if self.layer is not None:
             return (

@@ -13,6 +13,7 @@ from esl_lava.mapping import map_network, spreading
 from esl_lava.network import INTEGRATOR, Convolution, Cuba, Input, Layer, Matrix, Network
 from esl_lava.simulate import simulate
 from tests.convnets import resnet19, vggsnn
+from tests.faults import refused
 from tests.graphs import a_layer, a_network
 from tests.mapping.test_partition import SPIKING, check, chip, layer, random
 from tests.simulate.networks import Case, cases
@@ -133,9 +134,9 @@ def test_a_readout_just_over_the_limit_lies_on_two_cores() -> None:
     assert (spread.neurons, spread.messages, spread.steps, spread.layer) == (3, 0, 0, None)
     assert spread.proven
     assert spread.said == (
-        "a fan-in of up to 10 is spread over 2 parts, as input axons would be 10 of 6 with one "
-        "neuron on a core: each neuron is there 2 times (3 neurons more), and the host adds the "
-        "2 potentials that it reads for one; no message and no step more"
+        "a fan-in of up to 10 is spread over 2 parts, because one neuron alone on a core would "
+        "take 10 input axons of 6: each neuron lies on the chip 2 times (3 added neurons), and the "
+        "host adds the 2 potentials of each neuron; this adds no message and no step"
     )
     # A hundred inputs fit as they are.
     assert map_network(network, toy(input_axons=10)).layers[0].spread is None
@@ -149,7 +150,7 @@ def test_a_readout_is_spread_where_that_takes_fewer_cores() -> None:
     spread = place.spread
     assert spread is not None
     assert (spread.parts, spread.unspread, spread.resource, spread.proven) == (2, 3, None, False)
-    assert "as it takes 3 cores as it is" in spread.said
+    assert "because the layer takes 3 cores otherwise" in spread.said
     assert spread.said.endswith("; exact where no potential clips")
 
 
@@ -171,10 +172,10 @@ def test_neurons_sum_for_one_that_fires_where_spikes_carry_a_value() -> None:
     assert (spread.by, spread.parts, spread.layer) == ("neurons", 2, "a.sums")
     assert (spread.neurons, spread.messages, spread.steps, spread.proven) == (6, 6, 1, True)
     assert spread.said == (
-        "a fan-in of up to 10 is spread over 2 parts, as input axons would be 10 of 6 with one "
-        "neuron on a core: each neuron gets the sums of 2 others as graded spikes (layer a.sums, "
-        "6 neurons more); at most 6 messages a step and 1 step of latency more; netx builds no "
-        "such layer"
+        "a fan-in of up to 10 is spread over 2 parts, because one neuron alone on a core would "
+        "take 10 input axons of 6: each neuron receives the sums of 2 added neurons as graded "
+        "spikes (layer a.sums, 6 added neurons); this adds at most 6 messages in a step and 1 step "
+        "of latency; netx cannot build such a layer"
     )
     assert b.spread is None
 
@@ -196,48 +197,41 @@ def test_a_kernel_is_spread_over_its_input_channels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "limits", "said"),
+    ("changes", "limits", "used", "reasons", "density"),
     [
-        (
-            {},
-            {},
-            "layer a: input axons 10 of a core exceed 6, even with one neuron on a core; its "
-            "fan-in cannot be spread, as its neurons fire and spikes of this chip carry no sums; "
-            "a density of at most about 0.6 would fit",
-        ),
+        ({}, {}, 10, "its neurons fire and spikes of this chip carry no value", 0.6),
         (
             {"recurrent": random((3, 3), 1.0)},
             {"graded_spikes": 24},
-            "layer a: input axons 13 of a core exceed 6, even with one neuron on a core; its "
-            "fan-in cannot be spread, as its neurons fire and its neurons are recurrent; "
-            "a density of at most about 0.46 would fit",
+            *(13, "its neurons fire and its neurons are recurrent", 0.46),
         ),
         (
             {},
             {"graded_spikes": 9},
-            "layer a: input axons 10 of a core exceed 6, even with one neuron on a core; its "
-            "fan-in cannot be spread, as its neurons fire and a sum may reach {most}, more than a "
-            "spike of 9 bits carries; a density of at most about 0.6 would fit",
+            10,
+            "its neurons fire and a sum may reach {most}, which a spike of 9 bits cannot carry",
+            0.6,
         ),
         (
             {"neuron": Cuba(4096, 2048, 1 << 17)},
             {},
-            "layer a: input axons 10 of a core exceed 6, even with one neuron on a core; its "
-            "fan-in cannot be spread, as its neurons decay, which rounds and spikes of this chip "
-            "carry no sums; a density of at most about 0.6 would fit",
+            10,
+            "its neurons decay with rounding and spikes of this chip carry no value",
+            0.6,
         ),
     ],
 )
 def test_what_cannot_be_spread_is_refused_with_what_would_fit(
-    changes: dict[str, Any], limits: dict[str, object], said: str
+    changes: dict[str, Any], limits: dict[str, object], used: int, reasons: str, density: float
 ) -> None:
     given_layer = {"neuron": SPIKING, **changes}
     network = a_network((layer("a", random((3, 10), 1.0), **given_layer),))
-    with pytest.raises(LimitError) as caught:
+    with refused(LimitError, "limit", layer="a", key="input axons", value=used, limit=6) as caught:
         map_network(network, toy(input_axons=6, **limits))
     weights = np.sort(network.first.unrolled().dense(), axis=1)
     most = max(weights.clip(0).sum(axis=1).max(), -weights.clip(None, 0).sum(axis=1).min())
-    assert str(caught.value) == said.format(most=most)
+    assert f"because {reasons.format(most=most)}; " in str(caught.value)
+    assert str(caught.value).endswith(f" a density of at most about {density} would fit")
 
 
 def test_a_pool_of_neurons_is_named_where_it_would_fit() -> None:
@@ -247,8 +241,8 @@ def test_a_pool_of_neurons_is_named_where_it_would_fit() -> None:
     with pytest.raises(LimitError) as caught:
         map_network(network, toy(input_axons=10))
     assert str(caught.value).endswith(
-        "a density of at most about 0.41 or neurons that pool before it (about 6 are left then) "
-        "would fit"
+        "a density of at most about 0.41 or a spiking pool in front of it (which leaves about 6 "
+        "input axons) would fit"
     )
     # Where axons are shared the six lists are six axons.
     (place,) = map_network(network, toy(input_axons=10, shared_axons=True)).layers

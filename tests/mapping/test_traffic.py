@@ -11,6 +11,7 @@ from esl_lava.mapping import layer_bounds, map_network, step_nanoseconds, traffi
 from esl_lava.mapping.regions import maps
 from esl_lava.network import INPUT, INTEGRATOR, Convolution, Injection, Matrix, Network
 from esl_lava.simulate import simulate
+from tests.faults import refused
 from tests.graphs import a_layer, a_network, ends
 from tests.mapping.test_partition import chip, layer, random
 from tests.simulate.networks import Case, cases
@@ -86,7 +87,7 @@ def test_traffic_by_hand() -> None:
     assert found.sops.tolist() == [84, 24, 24]
     assert found.spikes.tolist() == [6, 5, 7]
     assert found.sent == {INPUT: 14, "a": 12, "b": 0}
-    with pytest.raises(DataError, match="no spikes of a are given, which feeds layer b"):
+    with refused(DataError, "missing", key="spikes", value="a", layer="b"):
         traffic(found_map, {INPUT: spikes[INPUT]}, 10)
 
 
@@ -98,7 +99,7 @@ def test_what_arrives_after_the_last_step_is_no_message() -> None:
     assert found.cores == 2
     sent = np.array([[5], [7], [11]])  # with no, one and at least two steps left
     assert traffic(found, {INPUT: sent}, 23).messages.tolist() == [[0, 0], [0, 0], [23, 11]]
-    with pytest.raises(DataError, match="spikes of input are given by 1 steps left, not by 3"):
+    with refused(DataError, "shape", key="spikes", value=1, limit=3, layer="only"):
         traffic(found, {INPUT: sent[:1]}, 23)
 
 

@@ -1,9 +1,8 @@
-import pytest
-
 from esl_lava.errors import LimitError
 from esl_lava.mapping import map_network
 from esl_lava.mapping.waiting import waits
 from esl_lava.network import Input, Network
+from tests.faults import refused
 from tests.graphs import a_network
 from tests.mapping.test_partition import chip, layer, random
 
@@ -38,5 +37,5 @@ def test_what_waits_takes_bits_of_its_synapses() -> None:
 
 
 def test_what_waits_too_long_is_refused() -> None:
-    with pytest.raises(LimitError, match=r"layer l64: a delay of 63 steps exceeds 62; 63 of them"):
+    with refused(LimitError, "limit", layer="l64", key="delay", value=63, limit=62):
         map_network(chain(65, "l0"), chip(cores=100))
