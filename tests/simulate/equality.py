@@ -90,8 +90,8 @@ def by_runtime(case: Case, number: int) -> Result:
 def by_builder(case: Case, number: int) -> Result:
     """Lava's runtime on what netx refuses and we build; other networks are not counted."""
     hypothesis.assume(netfile.beyond_netx(case.network))
-    hypothesis.assume(not [*lava_models.refused(case.network)])
-    hypothesis.assume(not [*lava_models.too_wide(case.network, case.inputs)])
+    hypothesis.assume(not [*lava_models.model_faults(case.network)])
+    hypothesis.assume(not [*lava_models.range_faults(case.network, case.inputs)])
     return by_runtime(case, number)
 
 

@@ -6,6 +6,7 @@ the real one takes seconds.
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,7 +33,8 @@ from esl_lava.network import (
     Network,
 )
 from esl_lava.simulate import lava_cpu, simulate
-from esl_lava.simulate.lava_worker import tell_failure
+from esl_lava.simulate.lava_worker import write_failure
+from tests.faults import refused
 from tests.graphs import a_layer, a_network
 from tests.simulate import equality, residual
 from tests.simulate.networks import Case
@@ -345,35 +347,38 @@ def test_what_lava_cannot_hold_is_refused_before_it_starts(monkeypatch):
     network = a_network((replace(TINY.layers[0], inputs=(*TINY.layers[0].inputs, skip)),))
     with (
         Watch(monkeypatch) as watch,
-        pytest.raises(BackendError, match=r"layer only: skip from input: .* would clip 400"),
+        refused(BackendError, "range", layer="only", key="weight", value=400, limit=255) as caught,
     ):
         simulate(network, TINY_INPUT, backend="lava")
+    assert "skip from input" in str(caught.value)
     assert watch.groups == []
 
 
 def test_a_bias_that_lava_would_wrap_is_refused():
     layer = a_layer("a", TINY.layers[0].inputs[0].connections, Cuba(1, 1, 1), np.array([40000]))
-    with pytest.raises(BackendError, match=r"layer a: .* and would wrap 40000"):
+    with refused(BackendError, "range", layer="a", key="bias", value=40000, limit=32767):
         lava_cpu.run(a_network((layer,)), TINY_INPUT)
 
 
 def test_at_least_one_worker():
-    with pytest.raises(BackendError, match="0 workers cannot run Lava; at least 1 is needed"):
+    with refused(BackendError, "range", key="workers", value=0, limit=1):
         lava_cpu.run(TINY, TINY_INPUT, workers=0)
 
 
 @pytest.mark.parametrize(
-    ("weights", "sentence"),
+    ("weights", "detail"),
     [
         # netx takes the sign for mixed, the model for negative.
-        ([[0, -128]], "layer only: Lava would run weight -64 instead of -128 from input 1"),
-        ([[-2, 400]], "layer only: Lava would run weight 254 instead of 400 from input 1 to n"),
+        ([[0, -128]], "weight -64 instead of -128 from input 1"),
+        ([[-2, 400]], "weight 254 instead of 400 from input 1"),
     ],
 )
-def test_weights_that_lava_would_change_are_refused(weights, sentence):
+def test_weights_that_lava_would_change_are_refused(weights, detail):
     network = a_network((a_layer("only", Matrix.from_dense(weights), Cuba(4096, 0, 1)),))
-    with pytest.raises(BackendError, match=sentence):
+    with refused(BackendError, "failed") as caught:
         simulate(network, TINY_INPUT, backend="lava")
+    assert "layer only" in str(caught.value)
+    assert detail in str(caught.value)
 
 
 def test_lava_agrees_on_a_readout_and_where_u_wraps_and_v_clips():
@@ -406,7 +411,7 @@ def test_what_a_process_model_raises_is_told_at_once(tmp_path, monkeypatch):
         file["layer/0/neuron/iDecay"] = 2000.0
     with (
         Watch(monkeypatch) as watch,
-        pytest.raises(BackendError) as caught,
+        refused(BackendError, "failed") as caught,
     ):
         lava_cpu.run(TINY, TINY_INPUT, path=path, deadline=240)
     assert str(caught.value).startswith(
@@ -417,9 +422,9 @@ def test_what_a_process_model_raises_is_told_at_once(tmp_path, monkeypatch):
 
 
 def test_the_first_failure_stays_whole_when_a_process_fails_again(tmp_path):
-    tell_failure(tmp_path, "the first\n cause")
+    write_failure(tmp_path, "the first\n cause")
     with (tmp_path / "failure").open() as opened:
-        tell_failure(tmp_path, "another one, which is longer than the first")
+        write_failure(tmp_path, "another one, which is longer than the first")
         assert opened.read() == "the first cause"
     assert (tmp_path / "failure").read_text() == "the first cause"
 
@@ -441,7 +446,7 @@ def test_what_a_model_of_what_we_built_raises_is_told_with_its_layer(tmp_path, m
     network, inputs = residual.resnet(samples=1)
     with (
         Watch(monkeypatch) as watch,
-        pytest.raises(BackendError) as caught,
+        refused(BackendError, "failed") as caught,
     ):
         lava_cpu.run(network, inputs, deadline=240)
     told = "Lava failed: synapses of layer block{}.2: ArithmeticError: it does not converge"
@@ -456,8 +461,9 @@ def test_a_model_that_cannot_be_built_is_told_with_its_layer(tmp_path):
     netfile.write(TINY, path)
     with h5py.File(path, "a") as file:
         file["layer/0/bias"] = np.ones(3)  # of one neuron
-    with pytest.raises(BackendError, match=r"^Lava failed: .*ValueError: .*broadcast"):
+    with refused(BackendError, "failed") as caught:
         lava_cpu.run(TINY, TINY_INPUT, path=path, deadline=240)
+    assert re.match("Lava failed: .*ValueError: .*broadcast", str(caught.value))
 
 
 def test_an_all_zero_layer_is_reported_with_lavas_reason(monkeypatch):
@@ -465,9 +471,10 @@ def test_an_all_zero_layer_is_reported_with_lavas_reason(monkeypatch):
     network = a_network((a_layer("only", zeros, Cuba(4096, 0, 1)),))
     with (
         Watch(monkeypatch) as watch,
-        pytest.raises(BackendError, match=r"^Lava failed: OverflowError: cannot"),
+        refused(BackendError, "failed") as caught,
     ):
         simulate(network, TINY_INPUT, backend="lava")
+    assert str(caught.value).startswith("Lava failed: OverflowError: cannot")
     assert watch.left == []
 
 
@@ -555,9 +562,10 @@ def test_when_a_worker_fails_the_others_end(tmp_path, fake_lava, monkeypatch):
     inputs = np.repeat(TINY_INPUT, 3, axis=0)
     with (
         Watch(monkeypatch) as watch,
-        pytest.raises(BackendError, match=r"^Lava failed: ValueError: the third sample$"),
+        refused(BackendError, "failed") as caught,
     ):
         lava_cpu.run(TINY, inputs, path=path, deadline=600.0, workers=3)
+    assert str(caught.value) == "Lava failed: ValueError: the third sample"
     assert len(watch.groups) == 3
     assert watch.left == []
 
@@ -575,15 +583,16 @@ def test_when_a_worker_fails_the_others_end(tmp_path, fake_lava, monkeypatch):
         ("import os; os.kill(os.getpid(), 9)", "Lava failed with exit status -9$"),
         (
             "import os; os.write(2, b'a\\n\\n b \\nc\\n\\xff d'); os._exit(3)",
-            r"said:  b  \| c \| \ufffd d",
+            r"exit status 3; .*:  b  \| c \| \ufffd d$",
         ),
         ("print('Toolbox', 'not found'); raise SystemExit(2)", r"^Lava failed: SystemExit: 2$"),
     ],
 )
 def test_a_failing_worker(tmp_path, fake_lava, monkeypatch, statements, sentence):
     fake_lava(statements)
-    with Watch(monkeypatch) as watch, pytest.raises(BackendError, match=sentence) as caught:
+    with Watch(monkeypatch) as watch, refused(BackendError, "failed") as caught:
         run_tiny(tmp_path)
+    assert re.search(sentence, str(caught.value))
     assert "Toolbox not found" not in str(caught.value)  # said while importing
     assert watch.left == []
 
@@ -592,11 +601,11 @@ def test_what_a_stuck_worker_said_last_is_told(tmp_path, fake_lava, monkeypatch)
     fake_lava("import os, time; os.write(1, b'waiting for a chip\\n'); time.sleep(600)")
     monkeypatch.setattr(lava_cpu, "GRACE_SECONDS", 0.5)
     for deadline in (2, 30, 300):  # the later ones where a busy machine says nothing in time
-        with pytest.raises(BackendError, match=f"within {deadline} s and was stopped") as caught:
+        with refused(BackendError, "timeout", key="deadline", limit=deadline) as caught:
             run_tiny(tmp_path, deadline)
-        if "said" in str(caught.value):
+        if "output" in str(caught.value):
             break
-    assert str(caught.value).endswith("was stopped; it last said: waiting for a chip")
+    assert str(caught.value).endswith("was stopped; its last output: waiting for a chip")
 
 
 def test_modules_in_the_working_folder_are_not_imported(tmp_path, fake_lava, monkeypatch):
@@ -604,8 +613,9 @@ def test_modules_in_the_working_folder_are_not_imported(tmp_path, fake_lava, mon
     for name in ("json.py", "h5py.py", "numpy.py"):
         (tmp_path / name).write_text("raise ValueError('a stranger')")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BackendError, match="the right one"):
+    with refused(BackendError, "failed") as caught:
         run_tiny(tmp_path)
+    assert "the right one" in str(caught.value)
 
 
 def test_the_deadline_grows_with_the_work(monkeypatch):
