@@ -17,7 +17,7 @@ PARTS = ("weights", "potential", "bias", "io", "operations", "addressing")
 
 
 def full(name: str, inputs: int, neurons: int) -> Load:
-    """A layer of 784-800-10, every input and neuron firing once, T = 1, no leak."""
+    """Return a layer of 784-800-10. Every input and neuron fires once, T = 1, without leak."""
     size = inputs * neurons
     return Load(
         LayerCounts(name, neurons, size, size, size, size, size, size, neurons, neurons),
@@ -28,7 +28,7 @@ def full(name: str, inputs: int, neurons: int) -> Load:
 
 
 def sparse(load: Load, nonzero: int) -> Load:
-    """The same layer with so many weights that are not 0, each crossed once."""
+    """Return the layer with `nonzero` weights that are not 0, each crossed once."""
     layer, detail = replace(load.layer, sops=nonzero), replace(load.detail, nonzero=nonzero)
     return replace(load, layer=layer, detail=detail)
 

@@ -1,4 +1,4 @@
-"""Our counts against those of neurobench 2.3.0, on the same integer networks and spikes."""
+"""Compare counts with those of neurobench 2.3.0 for the same integer networks and spikes."""
 
 import json
 from dataclasses import replace

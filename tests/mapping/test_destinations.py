@@ -13,7 +13,7 @@ from tests.simulate.networks import Case, cases
 
 
 def brute(shape: Any, behind: Any, grid: Grid, chips: Any, rule: Any) -> list[int]:
-    """Entries of each core, from the connections of every neuron to every core."""
+    """Count the entries of each core from the connections of every neuron to every core."""
     found = []
     for region, chip in zip(grid.regions(), chips.flat):
         members = region.members(shape)

@@ -29,7 +29,7 @@ def words(packed: Any, form: str, targets: list[int], width: int) -> int:
 
 
 def test_bits_per_synapse_of_both_code_bases() -> None:
-    """The figures that follow from them by hand, at 8-bit weights."""
+    """Figures computed by hand from the code of nengo-loihi and NxTF, for 8-bit weights."""
     assert NENGO.bits_per_synapse(DENSE, 8, 10) == 9.0  # 64 * 8 + 10 in 9 words
     assert NENGO.bits_per_synapse(SPARSE, 8, 10) == 19.0  # 64 * 18 + 10 in 19 words
     figures = {DENSE: 8.33, SPARSE: 18.17, RUNLENGTH: 13.33}

@@ -26,7 +26,7 @@ from tests.simulate.networks import Case, cases
 
 
 def chip(**limits: object) -> Device:
-    """A chip of small limits; `packing` and `cores` may be given too."""
+    """Return a chip with small limits. `limits` may also hold `packing` and `cores`."""
     source = {"kind": "specified", "source": "s"}
     given: dict[str, Any] = {
         **{"cores": 4, "neurons": 64, "input_axons": 100, "output_axons": 200},
@@ -47,7 +47,7 @@ def chip(**limits: object) -> Device:
 
 
 def random(shape: tuple[int, int], density: float, seed: int = 0) -> Matrix:
-    """Exactly so many even weights of both signs, none of them 0."""
+    """Return a matrix with a share `density` of even weights of both signs, none of them 0."""
     rng = np.random.default_rng(seed)
     size = shape[0] * shape[1]
     mask = np.zeros(size, bool)
@@ -107,7 +107,7 @@ def test_run_length_saves_what_indices_cost() -> None:
 
 
 def check(network: Network, found: CoreMap) -> None:
-    """Every neuron lies in one core, every limit holds, and cores count up."""
+    """Assert that every neuron lies in one core, every limit holds, and cores are in order."""
     numbers = [core.number for place in found.layers for core in place.cores]
     assert numbers == list(range(found.cores))
     assert {each.name for each in network.layers} <= {place.name for place in found.layers}
@@ -162,14 +162,14 @@ def test_limits_hold_in_every_core_of_any_network(
 
 
 def test_output_axons_count_destination_cores_and_chips() -> None:
-    # Every one of 6 neurons goes to both cores of 4 neurons each.
+    # Each of the 6 neurons sends to both cores, which hold 4 neurons each.
     hidden, behind = random((6, 5), 1.0), random((8, 6), 1.0)
     network = a_network((layer("a", hidden), layer("b", behind)))
     near = map_network(network, chip(neurons=6, packing="nxtf", synapse_words=14, cores=8))
     first, second = near.layers
     assert [len(first.cores), len(second.cores)] == [1, 2]
     assert first.cores[0].used["output_axons"] == 12
-    # The last two cores fill a chip of their own: an entry more for each.
+    # The last two cores fill a chip of their own: one more entry for each of them.
     far = map_network(network, chip(neurons=6, packing="nxtf", synapse_words=14, cores=2))
     assert far.layers[0].cores[0].used["output_axons"] == 24
     assert (far.chips, far.layers[0].cores[0].chip) == (2, 0)
@@ -253,18 +253,18 @@ def test_injected_input_takes_neurons_only() -> None:
 
 
 def test_a_population_has_its_entries_in_common() -> None:
-    """A place of two channels sends to the cores that see it: two entries each, three far away."""
+    """A place of two channels has two entries for each target core, three if it is remote."""
     shape = (2, 4, 4)
     first = Convolution(np.full((2, 1, 1, 1), 2), (1, 4, 4))
     second = Convolution(np.full((3, 2, 1, 1), 2), shape)
     network = a_network((layer("a", first), layer("b", second)))
     near = map_network(network, chip(neurons=32, packing="nxtf", cores=8))
     assert [len(place.cores) for place in near.layers] == [1, 2]
-    # Columns 0 and 1 go to one core, 2 and 3 to the other.
+    # Columns 0 and 1 send to one core, columns 2 and 3 to the other.
     assert near.layers[0].cores[0].used["output_axons"] == 16 * 2
     far = map_network(network, chip(neurons=32, packing="nxtf", cores=2))
     assert far.layers[0].cores[0].used["output_axons"] == 16 * 3
-    # Through a matrix every neuron has its own.
+    # Through a matrix every neuron has entries of its own.
     matrix = a_network((layer("a", first), layer("b", second.unrolled())))
     alone = map_network(matrix, chip(neurons=32, packing="nxtf", cores=8))
     assert [len(place.cores) for place in alone.layers] == [1, 2]

@@ -67,7 +67,7 @@ def test_the_host_adds_what_the_readout_held(case: Case, parts: int) -> None:
 
 
 def test_parts_that_are_proven_add_up_to_the_readout() -> None:
-    """A bias, delays and decays of 0 or all: the host finds the same integers."""
+    """With a bias, delays and decays of 0 or 1 the sums of the host are the same integers."""
     rng = np.random.default_rng(1)
     for current_decay in (0, 4096):
         weights = rng.integers(-100, 100, (3, 12))
@@ -100,14 +100,14 @@ def test_parts_that_are_proven_add_up_to_the_readout() -> None:
 def test_the_largest_sum_is_of_inputs_at_their_ends(
     input_range: tuple[int, int], most: int
 ) -> None:
-    """Neuron 0 has weights -9 and 0, neuron 1 has 5, 7 and -2; any part counts alone."""
+    """Neuron 0 has the weights -9 and 0, neuron 1 has 5, 7 and -2. Every part counts alone."""
     weights = np.array([[-9, 0, 0], [5, 7, -2]])
     one = layer("a", Matrix.from_dense(weights, weights != 0))
     assert spreading.largest_sum(one, Network((one,), input_range=input_range)) == most
 
 
 def test_a_spike_may_have_any_number_of_bits() -> None:
-    """A sum of 12 takes four bits and a sign; a device file may claim a trillion."""
+    """A sum of 12 takes four bits and a sign. A device file may state a trillion bits."""
     weights = np.array([[5, 7, -2]])
     one = layer("a", Matrix.from_dense(weights, weights != 0))
     network = Network((one,))
@@ -120,7 +120,7 @@ def toy(**limits: object) -> Any:
 
 
 def test_a_readout_just_over_the_limit_lies_on_two_cores() -> None:
-    """Ten inputs, three neurons, six input axons a core: five inputs on each of two cores."""
+    """Ten inputs to three neurons, six input axons per core: each core has five inputs."""
     network = a_network((layer("readout", random((3, 10), 1.0), INTEGRATOR),), steps=4)
     found = map_network(network, toy(input_axons=6))
     check(network, found)
@@ -138,7 +138,7 @@ def test_a_readout_just_over_the_limit_lies_on_two_cores() -> None:
         "take 10 input axons of 6: each neuron lies on the chip 2 times (3 added neurons), and the "
         "host adds the 2 potentials of each neuron; this adds no message and no step"
     )
-    # A hundred inputs fit as they are.
+    # With ten input axons per core the readout fits without spreading.
     assert map_network(network, toy(input_axons=10)).layers[0].spread is None
 
 
@@ -165,7 +165,7 @@ def test_neurons_sum_for_one_that_fires_where_spikes_carry_a_value() -> None:
     assert (sums.neurons, sums.connections, sums.density) == (6, 30, 1.0)
     (core,) = a.cores
     assert (core.used["input_axons"], core.used["neurons"], a.weight_bits) == (6, 3, 1)
-    # Every sum goes to the neuron it is of, every neuron of a to the core of b.
+    # Every sum is sent to its neuron, and every neuron of a sends to the core of b.
     assert [core.used["output_axons"] for core in (*sums.cores, core)] == [3, 3, 3]
     spread = a.spread
     assert spread is not None
@@ -181,14 +181,14 @@ def test_neurons_sum_for_one_that_fires_where_spikes_carry_a_value() -> None:
 
 
 def test_a_kernel_is_spread_over_its_input_channels() -> None:
-    """Six channels of 3 x 3 positions: 54 lists of a word, and 30 words a core."""
+    """Six channels of 3 x 3 positions have 54 lists, of two words each, and a core has 70 words."""
     kernel = Convolution(np.full((2, 6, 3, 3), 2), (6, 4, 4), padding=(1, 1))
     network = a_network((layer("conv", kernel),))
     found = map_network(network, chip(packing="netx", synapse_words=70, graded_spikes=24, cores=99))
     check(network, found)
     sums, conv = found.layers
     assert conv.spread is not None
-    # A list takes two words: 108 of 70. Three channels each leave 54.
+    # The lists take 108 words. Parts of three channels take 54.
     assert (conv.spread.resource, conv.spread.used) == ("synapse_words", 108)
     assert (conv.spread.parts, sums.neurons) == (2, 64)
     assert {core.used["synapse_words"] for core in sums.cores} == {54}
@@ -235,7 +235,7 @@ def test_what_cannot_be_spread_is_refused_with_what_would_fit(
 
 
 def test_a_pool_of_neurons_is_named_where_it_would_fit() -> None:
-    """Sums of 2 x 2 places, folded: 24 inputs with the weights of 6."""
+    """A folded 2 x 2 pool: 24 inputs have the weights of 6."""
     sums = np.arange(2, 2 + 12).reshape(2, 6)
     network = a_network((layer("a", Matrix.from_dense(sums.repeat(4, axis=1))),))
     with pytest.raises(LimitError) as caught:
@@ -244,7 +244,7 @@ def test_a_pool_of_neurons_is_named_where_it_would_fit() -> None:
         "a density of at most about 0.41 or a spiking pool in front of it (which leaves about 6 "
         "input axons) would fit"
     )
-    # Where axons are shared the six lists are six axons.
+    # If axons are shared, the six lists take six axons.
     (place,) = map_network(network, toy(input_axons=10, shared_axons=True)).layers
     assert [core.used["input_axons"] for core in place.cores] == [6]
 

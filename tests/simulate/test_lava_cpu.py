@@ -1,7 +1,7 @@
-"""Lava itself, through plain netx: the same spikes as ours, and every way it can fail.
+"""Test Lava itself through plain netx: equal spikes, and every way in which it can fail.
 
-A fake `lava` package stands in where only our handling of the worker is tested; importing
-the real one takes seconds.
+Tests of the worker's handling alone use a fake `lava` package, because importing the real one takes
+seconds.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ TINY_INPUT = np.ones((1, 3, 2), np.uint8)
 
 
 def processes(group: int) -> list[int]:
-    """Living processes of a process group; those that only wait to be reaped are dead."""
+    """Return the living processes of a process group, without those that wait to be reaped."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -56,7 +56,7 @@ def processes(group: int) -> list[int]:
 
 
 def shared_memory(pid: int) -> set[str]:
-    """Names under /dev/shm that a process has mapped."""
+    """Return the names under /dev/shm that a process has mapped."""
     with contextlib.suppress(OSError):
         lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
         return {line.split("/dev/shm/")[1].split()[0] for line in lines if "/dev/shm/" in line}
@@ -64,7 +64,7 @@ def shared_memory(pid: int) -> set[str]:
 
 
 def gone(group: int, seconds: float = 300.0) -> bool:
-    """Whether a process group has no living process, now or in a moment."""
+    """Return whether all processes of a group end within some seconds."""
     end = time.monotonic() + seconds
     while processes(group):
         if time.monotonic() > end:
@@ -74,7 +74,7 @@ def gone(group: int, seconds: float = 300.0) -> bool:
 
 
 class Watch:
-    """What the workers started within the context were, and what they leave behind."""
+    """A context that records the workers started in it, and the processes that they leave."""
 
     def __init__(self, monkeypatch) -> None:
         self.groups: list[int] = []
@@ -129,7 +129,7 @@ def _nothing_is_printed(capfd):
 
 
 def connections(rng, n_post: int, n_pre: int, density: float, low=-60, high=70) -> Matrix:
-    """Even weights; with `density` below 1, some connections are absent."""
+    """Draw even weights. With `density` below 1 some connections are absent."""
     mask = rng.random((n_post, n_pre)) < density
     return Matrix.from_dense(np.where(mask, 2 * rng.integers(low, high, mask.shape), 0), mask)
 
@@ -151,7 +151,7 @@ def assert_lava_agrees(network: Network, inputs: np.ndarray, **options) -> None:
 
 
 def biased() -> tuple[Network, np.ndarray]:
-    """Biases in every layer: neurons fire before a first input arrives, if not reset."""
+    """Every layer has biases: without resets, neurons would fire before the first input."""
     rng = np.random.default_rng(3)
     network = a_network(
         (
@@ -193,7 +193,7 @@ def test_several_workers_and_their_progress(monkeypatch):
 
 
 def assert_every_state_agrees(network: Network, inputs: np.ndarray, **options) -> None:
-    """Spikes, u, v of all layers, with our simulator and the reference."""
+    """Compare spikes, u and v of all layers with the exact simulator and the reference."""
     names = tuple(layer.name for layer in network.layers)
     firing = tuple(layer.name for layer in network.layers if layer.neuron.fires)
     lava = lava_cpu.run(network, inputs, firing, names, **options)
@@ -261,7 +261,7 @@ def test_graded_maps_into_sparse_synapses():
 
 
 def test_neurons_that_pause_and_decide_by_their_first_spike(caplog):
-    """Ours in Lava: a pause that ends within the sample, one that does not, and resets."""
+    """esl-lava's neuron in Lava: a pause that ends within the sample, a longer one, and resets."""
     rng = np.random.default_rng(10)
     network = a_network(
         (
@@ -310,7 +310,7 @@ def test_skips_from_everywhere(steps):
 
 
 def test_what_else_netx_refuses():
-    """A bias beside injected input, recurrent maps, delays in maps and in a skip."""
+    """Test a bias with injected input, recurrent maps, and delays in maps and in a skip."""
     rng = np.random.default_rng(11)
     same = {"in_shape": (2, 4, 5), "padding": (1, 1)}
     maps = Convolution(2 * rng.integers(-30, 45, (2, 2, 3, 3)), **same)
@@ -368,7 +368,7 @@ def test_at_least_one_worker():
 @pytest.mark.parametrize(
     ("weights", "detail"),
     [
-        # netx takes the sign for mixed, the model for negative.
+        # netx treats the sign as mixed, and the model treats it as negative.
         ([[0, -128]], "weight -64 instead of -128 from input 1"),
         ([[-2, 400]], "weight 254 instead of 400 from input 1"),
     ],
@@ -383,7 +383,7 @@ def test_weights_that_lava_would_change_are_refused(weights, detail):
 
 def test_lava_agrees_on_a_readout_and_where_u_wraps_and_v_clips():
     rng = np.random.default_rng(4)
-    # Rows of one sign, up to 100 * 256 << 6 a step and u kept: u wraps, v clips.
+    # Rows of one sign add up to 100 * 256 << 6 in a step, and u is kept: u wraps, v clips.
     strong = np.zeros((14, 100), int)
     strong[:6] = 2 * rng.integers(100, 128, (6, 100))
     strong[6:] = 2 * rng.integers(-50, 52, (8, 100))
@@ -403,7 +403,7 @@ def test_lava_agrees_on_a_readout_and_where_u_wraps_and_v_clips():
 
 
 def test_what_a_process_model_raises_is_told_at_once(tmp_path, monkeypatch):
-    """Lava itself would wait for ever, and print nothing."""
+    """Lava itself would wait for ever and print nothing."""
     path = tmp_path / "hangs.h5"
     netfile.write(TINY, path)
     with h5py.File(path, "a") as file:  # a decay of float type makes a process model fail
@@ -430,7 +430,7 @@ def test_the_first_failure_stays_whole_when_a_process_fails_again(tmp_path):
 
 
 def test_what_a_model_of_what_we_built_raises_is_told_with_its_layer(tmp_path, monkeypatch):
-    """Lava's convolution fails in its second step; what comes first at start-up sees to that."""
+    """`sitecustomize` makes Lava's convolution fail in its second step."""
     (tmp_path / "sitecustomize.py").write_text(
         "import esl_lava\n"
         "import lava.proc.conv.utils as utils\n"
@@ -456,7 +456,7 @@ def test_what_a_model_of_what_we_built_raises_is_told_with_its_layer(tmp_path, m
 
 
 def test_a_model_that_cannot_be_built_is_told_with_its_layer(tmp_path):
-    """Lava says "1 Exception(s) occurred. See output above for details."."""
+    """Lava itself reports only "1 Exception(s) occurred. See output above for details."."""
     path = tmp_path / "net.h5"
     netfile.write(TINY, path)
     with h5py.File(path, "a") as file:
@@ -480,7 +480,7 @@ def test_an_all_zero_layer_is_reported_with_lavas_reason(monkeypatch):
 
 @pytest.fixture
 def fake_lava(tmp_path, monkeypatch):
-    """Makes the worker import a `lava` whose netx runs the given statements."""
+    """Make the worker import a `lava` whose netx runs some statements."""
 
     def install(statements: str) -> None:
         package = tmp_path / "fake" / "lava" / "lib" / "dl"

@@ -1,4 +1,4 @@
-"""Lava's own process models, stepped in this process, against ours and by hand."""
+"""Compare Lava's own process models in this process with the simulator and by hand."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ from tests.simulate import equality
 from tests.simulate.networks import Case
 
 FORGETFUL = Cuba(4096, 4096, 1)
-"""Fires in the step in which more than 1 arrives."""
+"""A neuron that fires in a step if more than 1 arrives."""
 
 
 def eye(n: int, weight: int = 2) -> Matrix:
@@ -31,7 +31,7 @@ def eye(n: int, weight: int = 2) -> Matrix:
 
 
 def impulse(steps: int, n: int = 1) -> np.ndarray:
-    """One sample in which the first input is active in the first step."""
+    """Return one sample in which the first input is active in the first step."""
     inputs = np.zeros((1, steps, n), np.uint8)
     inputs[0, 0, 0] = 1
     return inputs

@@ -1,7 +1,7 @@
-"""The Loihi 2 backend up to the calls into Lava's extension, which stand-ins answer.
+"""Test the Loihi 2 backend up to its calls into Lava's extension, which fakes answer.
 
-The stand-ins compute with the reference in plain numpy and give back what a chip would that
-behaves as Lava's CPU simulator does: each layer late by one step more.
+The fakes compute with the reference in plain numpy. They return the values of a chip that behaves
+as Lava's CPU simulator does: each layer is one step later than the layer before.
 """
 
 import enum
@@ -35,7 +35,7 @@ class Generation(enum.Enum):
 
 
 class Port:
-    """Of any process: knows its shape and what it was connected to."""
+    """A port of a process, with its shape and the ports to which it is connected."""
 
     def __init__(self, owner, shape):
         self.owner = owner
@@ -47,7 +47,7 @@ class Port:
 
 
 class Chip:
-    """Everything the stand-ins share: what was asked of them, and what the chip would do."""
+    """The state that the fakes share: their calls and the behaviour of the chip."""
 
     def __init__(self):
         self.network = None
@@ -58,7 +58,7 @@ class Chip:
         self.sinks = []
 
     def perform(self, data, steps):
-        """Run what the player holds: samples back to back, then nothing."""
+        """Run the data of the player: samples without a gap, then zeros."""
         network = self.network
         interval = self.calls[0]["reset_interval"]
         samples = (data.shape[-1] - len(network.layers)) // interval
@@ -69,16 +69,16 @@ class Chip:
         return reference.simulate(network, inputs)
 
     def late(self, values, layer, shape, steps):
-        """(*shape, steps) as Lava has it, from (samples, T, neurons) of a layer."""
+        """Return (*shape, steps) values as in Lava, from (samples, T, neurons) of a layer."""
         flat = values.reshape(-1, *shape[::-1])
-        seen = np.full((steps, *shape[::-1]), 1, values.dtype)  # before and after: rubbish
+        seen = np.full((steps, *shape[::-1]), 1, values.dtype)  # arbitrary values before and after
         seen[layer + 1 : layer + 1 + len(flat)] = flat
         return seen.T
 
 
 @pytest.fixture
 def chip(monkeypatch):
-    """Modules of Lava and its extension as far as the backend uses them."""
+    """Install fakes of the modules of Lava and its extension that the backend uses."""
     chip = Chip()
 
     class Block:
@@ -217,7 +217,7 @@ def chip(monkeypatch):
 
 
 def mixed(ends=(0, 1)) -> tuple[Network, np.ndarray]:
-    """Maps, then neurons, then a readout."""
+    """Build feature maps, then neurons, then a readout."""
     rng = np.random.default_rng(5)
     kernel = 2 * rng.integers(-30, 40, (3, 2, 3, 2))
     convolution = Convolution(kernel, (2, 4, 5), (1, 2), (1, 0))

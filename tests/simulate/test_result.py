@@ -244,7 +244,7 @@ def test_count_of_recurrent_synapses_and_skips():
 
 
 def test_count_of_delayed_synapses():
-    """A synapse is crossed when a spike arrives at it: not beyond the sample's last step."""
+    """A spike that would arrive after the sample's last step crosses no synapse."""
     connections = Matrix.from_dense([[2, 2], [2, 0], [2, 2]])
     layer = a_layer("only", connections, INTEGRATOR, delays=[0, 1, 9])
     network = a_network((layer,))
