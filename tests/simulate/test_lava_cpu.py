@@ -275,7 +275,7 @@ def test_neurons_that_pause_and_decide_by_their_first_spike(caplog):
     assert (ours.spikes["short"].sum(axis=1) > 1).any()
     assert ours.spikes["once"].sum(axis=1).max() == 1
     assert set(lava_cpu.run(network, inputs).decisions) == set(ours.decisions)
-    assert "netx refuses this network, so we build it of Lava's processes" in caplog.text
+    assert "netx refuses this network, so esl-lava builds it of Lava's processes" in caplog.text
     assert "layer once: netx has no refractory period" in caplog.text
     assert len(set(ours.decisions.tolist())) > 1
 
