@@ -107,13 +107,13 @@ def map_network(
     return core_map
 
 
-_Placed = list[tuple[Layer, LayerMap]]
+_Placement = list[tuple[Layer, LayerMap]]
 """Pairs (layer as placed, its cores), the last layer first."""
 
 
 def _place_layers(
     network: Network, capacity: Capacity, rule: Packing, late: Mapping[str, int]
-) -> _Placed:
+) -> _Placement:
     """Place every layer. Chips and cores are counted from the last one.
 
     Raises:
@@ -121,7 +121,7 @@ def _place_layers(
     """
     shapes = {INPUT: network.input_shape, **{at.name: at.shape for at in network.layers}}
     later = {name: Destinations(shape, rule) for name, shape in shapes.items()}
-    placed: _Placed = []
+    placed: _Placement = []
     start = 0
     for layer in reversed(network.layers):
         task = _Task(network, layer, later[layer.name], capacity, rule, start, late[layer.name])
@@ -134,7 +134,7 @@ def _place_layers(
     return placed
 
 
-def _count_cores(placed: _Placed) -> int:
+def _count_cores(placed: _Placement) -> int:
     return sum(len(place.cores) for _, place in placed)
 
 
@@ -177,7 +177,7 @@ class _Task:
     start: int
     waits: int
 
-    def place(self) -> _Placed:
+    def place(self) -> _Placement:
         """Place the layer unchanged, or spread its fan-in if a neuron does not fit a core.
 
         Sums on the host cost nothing on the chip. A readout is therefore also spread if that takes
@@ -190,7 +190,7 @@ class _Task:
         place = placer.place()
         host, neurons = self._faults()
         if place is not None:
-            alone: _Placed = [(self.layer, place)]
+            alone: _Placement = [(self.layer, place)]
             cores = len(place.cores)
             return alone if host else self._spread("host", None, 2, cores) or alone
         resource, used, limit = placer.exceeded()
@@ -218,7 +218,7 @@ class _Task:
 
     def _spread(
         self, by: str, exceeded: tuple[str, int, int] | None, first: int, unspread: int | None
-    ) -> _Placed | None:
+    ) -> _Placement | None:
         """Place the layer in the number of parts that takes the fewest cores of those tried.
 
         The number of parts grows by half from one trial to the next. Then some numbers below the
@@ -236,7 +236,7 @@ class _Task:
         """
         worth = WORTH if by == "neurons" else 1.0
         cores: dict[int, int] = {}  # number of parts -> cores
-        kept: dict[int, _Placed] = {}
+        kept: dict[int, _Placement] = {}
 
         def try_parts(parts: int) -> None:
             least = min(cores.values(), default=None if unspread is None else unspread - 1)
@@ -283,7 +283,7 @@ class _Task:
         )
         return [(layer, replace(place, spread=spread, fit=None)), *before]
 
-    def _in_parts(self, by: str, parts: int, most: int | None) -> _Placed | None:
+    def _in_parts(self, by: str, parts: int, most: int | None) -> _Placement | None:
         """Place the layer in parts, with its sums, on at most `most` cores, or return None."""
         if by == "host":
             layer = spreading.on_the_host(self.layer, parts)

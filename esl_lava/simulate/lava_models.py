@@ -118,7 +118,9 @@ def _input_prefix(weight_name: str) -> str:
     """Return the prefix of a sentence about an input, from the name of its weights."""
     if weight_name == "weight":
         return ""
-    return weight_name.removeprefix("weight of the ").replace(" weight", " input") + ": "
+    if weight_name == "recurrent weight":
+        return "recurrent input: "
+    return weight_name.removeprefix("weight of the ") + ": "
 
 
 def _bias_faults(layer: Layer, inputs: Array) -> Iterator[Fault]:
