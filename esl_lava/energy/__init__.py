@@ -1,4 +1,4 @@
-"""Counts times the constants of a device: joules."""
+"""Compute joules: the counts of a run times the energy constants of a device."""
 
 from esl_lava.energy.detail import active_updates, detailed, with_activity, with_messages
 from esl_lava.energy.model import EnergyBreakdown, as_ann, by_connections, per_sample

@@ -1,4 +1,4 @@
-"""What a network and its spikes add to the counts of a run."""
+"""Add details of the network and its spikes to the counts of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from esl_lava.network import INPUT, Network
 
 
 def detailed(network: Network, counts: Counts) -> Counts:
-    """Counts of a run with the details that follow from its network alone."""
+    """Return the counts of a run with the details that follow from its network alone."""
     spikes = {INPUT: counts.input_spikes} | {layer.name: layer.spikes for layer in counts.layers}
     details = []
     for layer, counted in zip(network.layers, counts.layers):
@@ -26,7 +26,7 @@ def detailed(network: Network, counts: Counts) -> Counts:
                 positions=sum(part.possible for part in layer.wiring),
                 nonzero=sum(part.nonzero for part in layer.wiring),
                 targets=first.n_post if first.injects else first.possible // first.in_shape[0],
-                in_spikes=sum(spikes[given.source] for given in layer.feeding) + counted.returned,
+                in_spikes=sum(spikes[one.source] for one in layer.feeding) + counted.returned,
                 convolution=first.shares,
                 bias=layer.bias is not None,
                 leaky=bool((voltage > 0).any() or (current < DECAY_UNITY).any()),
@@ -36,11 +36,11 @@ def detailed(network: Network, counts: Counts) -> Counts:
 
 
 def with_activity(counts: Counts, active: Mapping[str, int]) -> Counts:
-    """Detailed counts with the active updates per layer, of the same samples.
+    """Return detailed counts with the active updates of each layer.
 
     Args:
-        counts: as `detailed` returns them.
-        active: layer name -> as `active_updates` returns them, summed over samples.
+        counts: counts as `detailed` returns them.
+        active: layer name -> active updates of the same samples, as `active_updates` returns them.
     """
     details = tuple(
         replace(detail, active_updates=active[layer.name])
@@ -50,11 +50,12 @@ def with_activity(counts: Counts, active: Mapping[str, int]) -> Counts:
 
 
 def with_messages(counts: Counts, messages: Mapping[str, int]) -> Counts:
-    """Detailed counts with the messages per layer, of the same samples.
+    """Return detailed counts with the messages of each layer.
 
     Args:
-        counts: as `detailed` returns them.
-        messages: layer name, and `network.INPUT` -> spikes times destination cores.
+        counts: counts as `detailed` returns them.
+        messages: layer name or `network.INPUT` -> spikes times destination cores, of the same
+            samples.
     """
     details = tuple(
         replace(detail, messages=messages[layer.name])
@@ -64,43 +65,44 @@ def with_messages(counts: Counts, messages: Mapping[str, int]) -> Counts:
 
 
 def active_updates(network: Network, inputs: Array, spikes: Mapping[str, Array]) -> dict[str, int]:
-    """Neuron updates in which at least one synaptic operation arrived at the neuron.
+    """Count the neuron updates in which at least one synaptic operation arrived at the neuron.
 
     Args:
-        network: the one that was run.
-        inputs: (samples, T, inputs) integers; what is not 0 is a spike.
-        spikes: layer name -> (samples, T, neurons), all firing layers.
+        network: the network that was run.
+        inputs: (samples, T, inputs) integers. Every value that is not 0 is a spike.
+        spikes: layer name -> (samples, T, neurons) spikes of every firing layer.
 
     Returns:
         Layer name -> updates, summed over samples and steps.
     """
-    found = {}
+    updates = {}
     silent = {layer.name for layer in network.layers if not layer.neuron.fires}
     samples, steps = inputs.shape[:2]
     for layer in network.layers:
         reached = np.zeros((samples, steps, layer.neurons), bool)
-        for given in layer.inputs:
-            if given.connections.injects or given.source in silent:
+        for incoming in layer.inputs:
+            if incoming.connections.injects or incoming.source in silent:
                 continue
-            coming = inputs if given.source == INPUT else spikes[given.source]
-            active = coming.reshape(samples * steps, -1) != 0
-            crossing = given.connections.reached(active).reshape(reached.shape)
-            reached |= _arriving(crossing, np.broadcast_to(layer.late(given), layer.neurons))
-        found[layer.name] = int(np.count_nonzero(reached))
-    return found
+            sent = inputs if incoming.source == INPUT else spikes[incoming.source]
+            active = sent.reshape(samples * steps, -1) != 0
+            crossing = incoming.connections.reached(active).reshape(reached.shape)
+            reached |= _arrivals(crossing, np.broadcast_to(layer.late(incoming), layer.neurons))
+        updates[layer.name] = int(np.count_nonzero(reached))
+    return updates
 
 
-def _arriving(crossing: Bools, late: Int32s) -> Bools:
-    """(samples, T, n) what arrives in each step, of what sets out to neurons in each.
+def _arrivals(crossing: Bools, late: Int32s) -> Bools:
+    """Return (samples, T, n) whether a spike arrives at each neuron in each step.
 
     Args:
-        crossing: (samples, T, n).
-        late: (n,) steps that it takes; what takes too many never arrives.
+        crossing: (samples, T, n) whether a spike to each neuron is sent in each step.
+        late: (n,) the delay of each neuron in steps. Spikes that would arrive after the sample are
+            lost.
     """
     steps = crossing.shape[1]
-    found = np.zeros_like(crossing)
+    arriving = np.zeros_like(crossing)
     for delay in np.unique(late):
         if delay < steps:
-            there = late == delay
-            found[:, delay:, there] = crossing[:, : steps - delay, there]
-    return found
+            neurons = late == delay
+            arriving[:, delay:, neurons] = crossing[:, : steps - delay, neurons]
+    return arriving

@@ -1,18 +1,19 @@
 """Operations and memory accesses of a layer, after Lemaire et al. 2022.
 
-Equations of E. Lemaire et al., "An Analytical Estimation of Spiking Neural Networks Energy
-Efficiency" (arXiv 2210.13107), as their laboratory's code has them (qualia-plugin-snn,
-`postprocessing/EnergyEstimationMetric.py`); equation numbers are those its docstrings name.
-An access costs by the size of the memory it hits; an operation by its kind.
+The equations are those of E. Lemaire et al., "An Analytical Estimation of Spiking Neural Networks
+Energy Efficiency" (arXiv 2210.13107), as implemented in the code of their laboratory
+(qualia-plugin-snn, `postprocessing/EnergyEstimationMetric.py`). The equation numbers are those in
+the docstrings of that code. The cost of a memory access depends on the size of the memory, and the
+cost of an operation depends on its kind.
 
-Departures, of which `DENSE` takes back the first:
-- A spike costs the synapses it really crosses (SOPs), not Nout or Cout x K of them, and
-  weights are stored without zeros and with an index each, where that is cheaper.
-- Accumulations of a fully connected layer are theta_in x Nout + T x Nout + theta_out; the
-  paper's Eq. 2.4 counts them Nin times and leaves out the reset (the code's authors say so).
-- Addressing is theta_in x Nout (Eq. 17.2) and theta_in x Cout x K (Eq. 16.3); their code
-  computes something smaller in both cases.
-- Operations on a bias are counted where there is one.
+This module differs from that code in four points. Storage `DENSE` restores the first:
+- A spike costs the synapses that it really crosses (SOPs), not Nout or Cout x K synapses. Weights
+  are stored without zeros and with an index each, if this is cheaper.
+- The accumulations of a fully connected layer are theta_in x Nout + T x Nout + theta_out. Eq. 2.4
+  of the paper counts them Nin times and omits the reset, as the authors of the code state.
+- Addressing is theta_in x Nout (Eq. 17.2) and theta_in x Cout x K (Eq. 16.3). The code computes a
+  smaller number in both cases.
+- Operations on a bias are counted only if the layer has one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 
 from esl_lava.counts import Counts, LayerCounts, LayerDetail
 from esl_lava.devices import Device
-from esl_lava.errors import ConfigError, DataError
+from esl_lava.errors import ConfigError, DataError, shorten
 
 DENSE = "dense"
 SPARSE = "sparse"
@@ -30,12 +31,12 @@ SPARSE = "sparse"
 
 @dataclass(frozen=True)
 class Load:
-    """A layer, and what a mean sample does to it.
+    """The counts of a layer, from which the loads of a mean sample follow.
 
     Attributes:
-        layer, detail: counts of a run.
-        samples: of that run.
-        steps: T.
+        layer, detail: counts of the layer in a run.
+        samples: number of samples of that run.
+        steps: T, the steps of a sample.
     """
 
     layer: LayerCounts
@@ -45,30 +46,31 @@ class Load:
 
     @property
     def in_spikes(self) -> float:
-        """theta_in, summed over T."""
+        """theta_in: input spikes of a mean sample, summed over T."""
         return self.detail.in_spikes / self.samples
 
     @property
     def out_spikes(self) -> float:
-        """theta_out, summed over T."""
+        """theta_out: output spikes of a mean sample, summed over T."""
         return self.layer.spikes / self.samples
 
     @property
     def index_bits(self) -> int:
-        """Bits of the index beside a weight stored alone."""
+        """Bits of the index that sparse storage keeps with each weight."""
         return max(1, math.ceil(math.log2(self.detail.targets)))
 
 
 @dataclass(frozen=True)
 class LayerEnergy:
-    """Joules of a layer for one sample.
+    """The energy of a layer for one sample, in joules.
 
     Attributes:
-        name: the layer's.
-        weights, potential, bias, io: accesses to these memories; io are inputs and outputs.
-        operations, addressing: arithmetic.
+        name: name of the layer.
+        weights, potential, bias, io: energy of accesses to these memories; io is the memory of
+            inputs and outputs.
+        operations, addressing: energy of arithmetic.
         storage: "dense" or "sparse", how weights are stored.
-        extrapolated: whether a memory is larger than its price is known for.
+        extrapolated: whether a memory is larger than the largest one with a known price.
     """
 
     name: str
@@ -83,19 +85,23 @@ class LayerEnergy:
 
     @property
     def total(self) -> float:
-        """All parts together, in joules."""
+        """Sum of all parts, in joules."""
         memory = self.weights + self.potential + self.bias + self.io
         return memory + self.operations + self.addressing
 
 
 def loads(counts: Counts) -> list[Load]:
-    """The load of every layer.
+    """Return the load of every layer.
 
     Raises:
-        DataError: without the details that `energy.detail.detailed` finds.
+        DataError: if the counts lack the details that `energy.detail.detailed` adds.
     """
     if len(counts.details) != len(counts.layers):
-        raise DataError("memory cannot be charged: the counts carry no details of the layers")
+        raise DataError(
+            "counts: the details of the layers, which a memory model needs, are missing",
+            "missing",
+            key="counts",
+        )
     return [
         Load(layer, detail, counts.samples, counts.steps)
         for layer, detail in zip(counts.layers, counts.details)
@@ -103,14 +109,15 @@ def loads(counts: Counts) -> list[Load]:
 
 
 def ann(load: Load, device: Device) -> LayerEnergy:
-    """A dense layer of the same shape in an artificial network: one pass, no zeros skipped.
+    """Compute the energy of a dense artificial layer of the same shape in one pass.
 
-    Inputs are read Nin times (Eq. 4), or once for every product of a convolution (Eq. 3),
-    weights once for every product (Eq. 6), outputs written once (Eq. 11, 12).
+    No zeros are skipped. Inputs are read Nin times (Eq. 4), or once for every product of a
+    convolution (Eq. 3). Weights are read once for every product (Eq. 6). Outputs are written once
+    (Eq. 11, 12).
 
     Args:
-        load: of which only sizes count.
-        device: charged for memory.
+        load: the layer, of which only the sizes count.
+        device: a device that is charged for memory.
     """
     bank = _Bank(device)
     layer, detail = load.layer, load.detail
@@ -133,22 +140,28 @@ def ann(load: Load, device: Device) -> LayerEnergy:
 
 
 def snn(load: Load, device: Device, storage: str | None = None) -> LayerEnergy:
-    """A layer of a spiking network, event by event.
+    """Compute the energy of a spiking layer from its events.
 
     Args:
-        load: of a mean sample.
-        device: charged for memory.
-        storage: "dense": every position is stored and a spike reads all of its row, zeros
-            too (the authors' setting); "sparse": weights that are not 0, with an index each;
-            None: the cheaper of the two.
+        load: the load of a mean sample.
+        device: a device that is charged for memory.
+        storage: "dense" stores every position, and a spike reads its whole row with zeros (the
+            authors' setting); "sparse" stores the weights that are not 0, with an index each;
+            None takes the cheaper of the two.
 
     Raises:
-        ConfigError: for another storage, or a device that is not charged for memory.
+        ConfigError: if the storage is another, or the device is not charged for memory.
     """
     if storage is None:
         return min((snn(load, device, way) for way in (SPARSE, DENSE)), key=lambda e: e.total)
     if storage not in (DENSE, SPARSE):
-        raise ConfigError(f"storage {storage!r} is not {DENSE} or {SPARSE}")
+        raise ConfigError(
+            f"storage {shorten(storage)} is unknown; the known storages are {DENSE} and {SPARSE}",
+            "unknown",
+            key="storage",
+            value=storage,
+            limit=f"{DENSE}, {SPARSE}",
+        )
     bank = _Bank(device)
     layer, detail = load.layer, load.detail
     if storage == SPARSE:
@@ -159,7 +172,7 @@ def snn(load: Load, device: Device, storage: str | None = None) -> LayerEnergy:
         stored = width * detail.positions
     every_step = load.steps * layer.neurons
     biases = every_step if detail.bias else 0
-    # Read and written for every synaptic operation and at every step (Eq. 9, 10, 14, 15).
+    # Potentials are read and written in every synaptic operation and step (Eq. 9, 10, 14, 15).
     potentials = 2 * (events + every_step)
     accumulations = events + biases + load.out_spikes
     return LayerEnergy(
@@ -167,7 +180,7 @@ def snn(load: Load, device: Device, storage: str | None = None) -> LayerEnergy:
         weights=bank.access(events, stored, width),
         potential=bank.access(potentials, bank.bits * layer.neurons),
         bias=bank.access(biases, bank.bits * (layer.neurons if detail.bias else 0)),
-        io=bank.access(load.in_spikes + load.out_spikes, 0),  # through a FIFO of size 0
+        io=bank.access(load.in_spikes + load.out_spikes, 0),  # a FIFO of size 0
         operations=bank.operations(every_step if detail.leaky else 0, accumulations),
         addressing=bank.operations(2 * load.in_spikes if detail.convolution else 0, events),
         storage=storage,
@@ -176,24 +189,29 @@ def snn(load: Load, device: Device, storage: str | None = None) -> LayerEnergy:
 
 
 class _Bank:
-    """Prices of a device charged for memory, in joules."""
+    """Prices, in joules, of a device that is charged for memory."""
 
     def __init__(self, device: Device) -> None:
         if device.memory is None:
-            raise ConfigError(f"device {device.name} states no price of memory accesses")
+            raise ConfigError(
+                f"device {device.name} states no [memory] prices",
+                "unsupported",
+                key="memory",
+                value=device.name,
+            )
         self._memory = device.memory
         self._add = device.event("add").value
         self._multiply = device.event("multiply").value
         self.bits = device.memory.value_bits
 
     def access(self, values: float, memory_bits: float, width: int | None = None) -> float:
-        """Moving `values` values of `width` bits from or to a memory of so many bits."""
+        """Return the cost to move `values` values of `width` bits from or to a memory."""
         return self._memory.picojoules(values, width or self.bits, memory_bits) / 1e12
 
     def operations(self, macs: float, accumulations: float) -> float:
-        """Multiply-accumulates and accumulations."""
+        """Return the cost of multiply-accumulates and accumulations."""
         return (macs * (self._multiply + self._add) + accumulations * self._add) / 1e12
 
     def extrapolates(self, memory_bits: float) -> bool:
-        """Whether a memory is larger than the price of an access is known for."""
+        """Return whether a memory is larger than the largest one with a known price."""
         return memory_bits > 8 * self._memory.known_to_bytes

@@ -1,8 +1,8 @@
-"""Energy of a run: counts times the constants of a device file, nothing hidden.
+"""Compute the energy of a run: its counts times the constants of a device file.
 
-Conventions, not to be mixed: `by_connections` is the paper's (Table 1 of ESL-SNNs,
-AAAI 2023), which knows neither time nor activity; `per_sample` charges what a run did;
-`as_ann` what a dense network of the same shape takes in one pass.
+There are three conventions, whose results must not be mixed. `by_connections` is the convention of
+the paper (Table 1 of ESL-SNNs, AAAI 2023), which ignores time and activity. `per_sample` charges
+the events of a run. `as_ann` charges one pass of a dense network of the same shape.
 """
 
 from __future__ import annotations
@@ -21,29 +21,33 @@ _MAIN: Mapping[str | None, tuple[str, ...]] = {
     "memory": ("add",),
     None: ("sop",),
 }
-"""What a device cannot do without, by its way of charging: the first is asked for by name."""
+"""`charges` of a device -> its main energy keys, of which it must state one.
+
+An error names the first key.
+"""
 
 
 @dataclass(frozen=True)
 class EnergyBreakdown:
-    """Energy of one sample in joules, the mean over a run.
+    """The energy of one sample in joules, as the mean over a run.
 
-    A part the device has no constant for is 0: unknown, or included in another
-    constant, as the device's notes say. `used` tells which constants were charged.
+    A part without a constant of the device is 0: its energy is unknown, or included in another
+    constant, as the device's notes say. `used` lists the constants that were charged.
 
     Attributes:
-        device: the device's name.
-        synapses: synaptic operations, or all operations of a dense machine; with their
-            weights and addresses, where memory is charged.
-        neurons: neuron updates; accesses to potentials and biases, where memory is charged.
-        spikes: spikes emitted by the network's neurons; reading and writing spikes, where
-            memory is charged.
+        device: name of the device.
+        synapses: energy of synaptic operations, or of all operations of a dense machine. If
+            memory is charged, it includes accesses to weights, and addressing.
+        neurons: energy of neuron updates. If memory is charged, it is the energy of accesses to
+            potentials and biases.
+        spikes: energy of the spikes that the network's neurons emit. If memory is charged, it is
+            the energy to read and write spikes.
         used: the energy keys of the device that were charged.
-        messages: spikes sent to other cores, of a mapped network.
-        static: power drawn whatever happens, over the time that was asked for.
-        span: (least, most) total where a constant's sources disagree or an update may be
-            active or not; None where there is nothing to disagree on.
-        remarks: what to know about the figure.
+        messages: energy of spikes sent to other cores by a mapped network.
+        static: static power times the requested time.
+        span: (least, most) total, if the sources of a constant disagree or it is unknown which
+            updates were active; otherwise None.
+        remarks: notes on the figure.
     """
 
     device: str
@@ -58,46 +62,48 @@ class EnergyBreakdown:
 
     @property
     def total(self) -> float:
-        """All parts together, in joules."""
+        """Sum of all parts, in joules."""
         return self.synapses + self.neurons + self.spikes + self.messages + self.static
 
 
 def by_connections(connections: int, device: Device) -> float:
-    """Joules of an inference by the paper's convention: each connection costs once.
+    """Compute the joules of an inference by the paper's convention: each connection costs once.
 
-    No time steps and no activity enter. Where inputs and neurons fire at most once in a
-    sample, it is an upper bound on what the synaptic operations cost: a spike crosses each
-    of its connections once. On a dense machine it assumes that absent connections cost
-    nothing, which `per_sample` does not.
+    Time steps and activity are ignored. If inputs and neurons fire at most once in a sample, the
+    result is an upper bound of the energy of the synaptic operations, because a spike crosses each
+    of its connections once. For a dense machine it assumes that absent connections cost nothing,
+    which `per_sample` does not assume.
 
     Args:
-        connections: of the network, between two neurons (`Network.connections`): of a
-            kernel as many as its weights make, not its weights.
-        device: charges its `sop`, or its `operation` or `mac` where it is dense.
+        connections: number of connections between two neurons (`Network.connections`). A kernel
+            counts with the connections that its weights make, not with its weights.
+        device: a device with the constant `sop`, or `operation` or `mac` if it is dense.
 
     Raises:
-        ConfigError: when the device does not state that constant, or is charged for memory,
-            which this convention does not know.
+        ConfigError: if the device does not state that constant, or is charged for memory.
     """
     if device.charges == "memory":
         raise ConfigError(
-            f"device {device.name} is charged for memory, of which the convention of one "
-            "operation per connection knows nothing"
+            f'device {device.name} has charges = "memory", but one operation per connection '
+            "does not include memory",
+            "unsupported",
+            key="charges",
+            value=device.charges,
         )
     return device.constant(_main(device)).joules(connections)
 
 
 def as_ann(counts: Counts, device: Device) -> float | None:
-    """Joules of a dense network of the same shape that runs once, without spikes or time.
+    """Compute the joules of one pass of a dense artificial network of the same shape.
 
     Every possible connection is one multiply-accumulate.
 
     Args:
-        counts: with details for a device charged for memory.
-        device: charges its `operation` or `mac`, or memory.
+        counts: counts of a run. They need details if the device is charged for memory.
+        device: a device with the constant `operation` or `mac`, or charged for memory.
 
     Returns:
-        None where the device states neither: it does not multiply.
+        The energy, or None if the device states neither and therefore does not multiply.
     """
     if device.charges == "memory":
         layers = [lemaire.ann(load, device) for load in lemaire.loads(counts)]
@@ -109,56 +115,67 @@ def as_ann(counts: Counts, device: Device) -> float | None:
 def per_sample(
     counts: Counts, device: Device, *, seconds: float | None = None, chips: int = 1, cores: int = 1
 ) -> EnergyBreakdown:
-    """Energy of one sample, from what a run really did.
+    """Compute the mean energy of one sample from the counts of a run.
 
-    An event-driven device is charged SOPs x `sop`, and neuron updates x
-    `neuron_update` and spikes x `spike` where it states these; where the counts say how
-    many updates were active, the others x `neuron_update_inactive`; where they say how
-    many messages there were, these x `message`. Spikes are those the
-    network's neurons emit, and those that a mapping adds: input spikes come from
-    outside, at a cost no device file
-    states, and are charged only for the synapses they cross, and as messages. A dense
-    device is charged every possible connection at every step, spikes or not; a device
-    charged for memory as `lemaire.snn` says.
+    An event-driven device is charged SOPs x `sop`, neuron updates x `neuron_update` and spikes x
+    `spike`, as far as it states these constants. If the counts include active updates, inactive
+    updates are charged `neuron_update_inactive`. If they include messages, these are charged
+    `message`. Spikes are those that the network's neurons, and the neurons that a mapping adds,
+    emit. Input spikes come from outside, at a cost that no device file states. They are charged
+    only for the synapses that they cross, and as messages. A dense device is charged for every
+    possible connection at every step, whether or not a spike arrives. A device that is charged for
+    memory is charged as in `lemaire.snn`.
 
     Args:
-        counts: of at least one sample; with details for a device charged for memory.
-        device: needs `sop`, or `operation` or `mac` where it is dense.
-        seconds: a sample takes; None charges no static power.
-        chips, cores: that draw static power.
+        counts: counts of at least one sample. They need details if the device is charged for
+            memory.
+        device: a device with the constant `sop`, or `operation` or `mac` if it is dense.
+        seconds: duration of a sample; None charges no static power.
+        chips, cores: numbers of chips and cores that draw static power.
 
     Raises:
-        ConfigError: when the device does not state a constant that is needed.
-        DataError: when the counts cover no sample, or lack the details.
+        ConfigError: if the device does not state a constant that is needed.
+        DataError: if the counts cover no sample, or lack the details.
     """
     if counts.samples < 1:
-        raise DataError(f"energy per sample needs at least 1 sample, not {counts.samples}")
-    device.constant(_main(device))  # refuses where it is unknown
-    found = _CHARGE[device.charges](counts, device)
+        raise DataError(
+            f"samples {counts.samples}: the energy per sample needs at least 1 sample",
+            "range",
+            key="samples",
+            value=counts.samples,
+            limit=1,
+        )
+    device.constant(_main(device))  # raises if it is unknown
+    energy = _CHARGE[device.charges](counts, device)
     if seconds is None:
-        return found
+        return energy
     if device.static is None:
-        raise ConfigError(f"device {device.name} states no static power: it is unknown")
+        raise ConfigError(
+            f"device {device.name} states no [static] power, so it cannot be charged",
+            "unsupported",
+            key="static",
+            value=device.name,
+        )
     units = {"chip": chips, "core": cores}[device.static.per]
     static = device.static.watts * seconds * units
-    span = None if found.span is None else (found.span[0] + static, found.span[1] + static)
-    return replace(found, static=static, span=span)
+    span = None if energy.span is None else (energy.span[0] + static, energy.span[1] + static)
+    return replace(energy, static=static, span=span)
 
 
 def _main(device: Device) -> str:
-    """The energy key of what a device cannot do without, whether or not it states one."""
+    """Return the main energy key of a device, even if the device does not state it."""
     keys = _MAIN[device.charges]
     return next((key for key in keys if key in device.constants), keys[0])
 
 
 def _events(counts: Counts, device: Device) -> EnergyBreakdown:
-    """An event-driven chip."""
+    """Charge an event-driven chip."""
     charged = _event_counts(counts, device)
     constants = {key: device.event(key) for key in charged}
 
     def joules(*keys: str) -> float:
-        given = [key for key in keys if key in charged]
-        return sum(constants[key].joules(charged[key]) / counts.samples for key in given)
+        present = [key for key in keys if key in charged]
+        return sum(constants[key].joules(charged[key]) / counts.samples for key in present)
 
     return EnergyBreakdown(
         device=device.name,
@@ -172,7 +189,7 @@ def _events(counts: Counts, device: Device) -> EnergyBreakdown:
 
 
 def _event_counts(counts: Counts, device: Device) -> dict[str, int]:
-    """Energy key -> how many events of it there were, for those that can be charged."""
+    """Return energy key -> number of events, for the events that can be charged."""
     added = counts.added
     events = {"sop": counts.sops, "neuron_update": counts.neuron_updates, "spike": counts.spikes}
     active, messages = counts.active_updates, counts.messages
@@ -181,7 +198,7 @@ def _event_counts(counts: Counts, device: Device) -> dict[str, int]:
         events["neuron_update_inactive"] = counts.neuron_updates - active
     for key, further in (
         ("sop", added.sops),
-        ("neuron_update", added.neuron_updates),  # something reaches them in nearly every step
+        ("neuron_update", added.neuron_updates),  # a spike reaches them in nearly every step
         ("spike", added.spikes),
     ):
         events[key] += further
@@ -193,12 +210,12 @@ def _event_counts(counts: Counts, device: Device) -> dict[str, int]:
 def _span(
     counts: Counts, device: Device, charged: Mapping[str, int], constants: Mapping[str, EventEnergy]
 ) -> tuple[float, float] | None:
-    """(least, most) joules of a sample, or None where they are the same."""
+    """Return (least, most) joules of a sample, or None if they are equal."""
     least = sum(constants[key].least * number for key, number in charged.items())
     most = sum(constants[key].most * number for key, number in charged.items())
     idle = device.energy.neuron_update_inactive
     if idle is not None and "neuron_update_inactive" not in charged:
-        # Not counted: all updates may have been inactive.
+        # Active updates were not counted: all updates may have been inactive.
         least += (idle.least - constants["neuron_update"].least) * charged["neuron_update"]
     if least == most:
         return None
@@ -206,7 +223,7 @@ def _span(
 
 
 def _dense(counts: Counts, device: Device) -> EnergyBreakdown:
-    """A machine that executes every possible connection at every step."""
+    """Charge a machine that executes every possible connection at every step."""
     main = _main(device)
     runs = counts.steps * counts.samples
     joules = {main: device.constant(main).joules(counts.possible_connections * runs)}
@@ -222,15 +239,15 @@ def _dense(counts: Counts, device: Device) -> EnergyBreakdown:
 
 
 def _memory(counts: Counts, device: Device) -> EnergyBreakdown:
-    """Operations and memory after Lemaire et al. 2022, weights stored the cheaper way."""
+    """Charge operations and memory after Lemaire et al. 2022, with the cheaper storage."""
     layers = [lemaire.snn(load, device) for load in lemaire.loads(counts)]
     stored = ", ".join(f"{layer.name} {layer.storage}" for layer in layers)
-    remarks = [f"weights stored: {stored}"]
+    remarks = [f"storage of the weights: {stored}"]
     beyond = [layer.name for layer in layers if layer.extrapolated]
     if beyond and device.memory is not None:
         remarks.append(
-            f"beyond the {device.memory.known_to_bytes:,} bytes of memory that the price of an "
-            f"access is known for: {', '.join(beyond)}"
+            f"layers with a memory of more than {device.memory.known_to_bytes:,} bytes, for which "
+            f"the price of an access is extrapolated: {', '.join(beyond)}"
         )
     return EnergyBreakdown(
         device=device.name,

@@ -1,9 +1,9 @@
-"""The complexity metrics of NeuroBench, from our counts and networks.
+"""Compute the complexity metrics of NeuroBench from counts and networks of esl-lava.
 
-Definitions of neurobench 2.3.0 (Yik et al., "NeuroBench", Nature Communications 2025;
-`neurobench/metrics/`); a test compares them with that package on the same networks and data.
-They are independent of hardware: all zeros are left out of effective operations, and all
-kept in the footprint.
+The definitions are those of neurobench 2.3.0 (Yik et al., "NeuroBench", Nature Communications 2025;
+`neurobench/metrics/`). A test compares the results with that package on the same networks and
+data. The metrics are independent of hardware: effective operations omit all zeros, and the
+footprint includes all zeros.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from esl_lava.network import INPUT, Network
 
 @dataclass(frozen=True)
 class SynapticOperations:
-    """Operations of a mean sample, summed over steps; those of a bias are not counted.
+    """The operations of a mean sample, summed over steps, without operations on a bias.
 
     Attributes:
-        effective_macs: non-zero inputs times non-zero weights, where inputs are graded.
-        effective_acs: the same where they are -1, 0 and 1.
-        dense: of all inputs and weights, zero or not.
+        effective_macs: products of non-zero graded inputs and non-zero weights.
+        effective_acs: the same number for inputs that are -1, 0 or 1.
+        dense: operations of all inputs and weights, zeros included.
     """
 
     effective_macs: float
@@ -37,38 +37,47 @@ class SynapticOperations:
 def synaptic_operations(
     network: Network, counts: Counts, inputs: Array | None = None
 ) -> SynapticOperations:
-    """NeuroBench's `synaptic_operations`, a step of all samples being one call.
+    """Compute NeuroBench's `synaptic_operations`. One step of all samples is one call.
 
-    Whether inputs are graded is decided by their values in each call, as there. NeuroBench
-    counts what goes into a torch layer: where a delay stands before the layer that weighs its
-    spikes, what arrives within the sample, as we do; where it stands behind, all that is sent.
+    The values of the inputs in each call decide whether inputs are graded, as in NeuroBench.
+    NeuroBench counts the inputs of a torch layer. If a delay lies in front of the layer that
+    weights its spikes, it counts the spikes that arrive within the sample, as this function does.
+    If the delay lies behind that layer, it counts all spikes that are sent.
 
     Args:
-        network: the one that was run.
-        counts: of its run on `inputs`.
-        inputs: (samples, T, inputs) integers; needed where the network takes graded ones.
+        network: the network that was run.
+        counts: counts of its run on `inputs`.
+        inputs: (samples, T, inputs) integers. They are needed if the network takes graded inputs.
 
     Raises:
-        DataError: when `inputs` are not those that were counted, or missing.
+        DataError: if `inputs` are missing, or have another shape than those of the run.
     """
     if inputs is None:
         if network.message_bits:
-            raise DataError("operations on graded inputs are told apart by their values: give them")
+            raise DataError(
+                "inputs: the values of graded inputs decide the kind of operation, but are missing",
+                "missing",
+                key="inputs",
+            )
         inputs = np.zeros((counts.samples, counts.steps, 0), np.uint8)
-    given = np.asarray(inputs)
-    given = given.reshape(*given.shape[:2], int(np.prod(given.shape[2:])))
-    if given.shape[:2] != (counts.samples, counts.steps):
+    values = np.asarray(inputs)
+    values = values.reshape(*values.shape[:2], int(np.prod(values.shape[2:])))
+    if values.shape[:2] != (counts.samples, counts.steps):
         raise DataError(
-            f"inputs of {given.shape[0]} samples and {given.shape[1]} steps are not those of a "
-            f"run of {counts.samples} and {counts.steps}"
+            f"inputs: {values.shape[0]} samples of {values.shape[1]} steps do not match the counts "
+            f"of {counts.samples} samples of {counts.steps} steps",
+            "mismatch",
+            key="inputs",
+            value=values.shape[:2],
+            limit=(counts.samples, counts.steps),
         )
     macs = 0
-    graded = np.any(np.abs(given.astype(np.int64)) > 1, axis=(0, 2))
-    active = np.count_nonzero(given, axis=0) * graded[:, None]  # (T, n)
+    graded = np.any(np.abs(values.astype(np.int64)) > 1, axis=(0, 2))
+    active = np.count_nonzero(values, axis=0) * graded[:, None]  # (T, n)
     for layer in network.layers:
-        for coming in layer.inputs:
-            if coming.source == INPUT and graded.any():
-                synapses = fan_out(coming.connections, layer.late(coming))
+        for incoming in layer.inputs:
+            if incoming.source == INPUT and graded.any():
+                synapses = fan_out(incoming.connections, layer.late(incoming))
                 macs += int(crossed(by_steps_left(active, len(synapses)), synapses))
     return SynapticOperations(
         effective_macs=macs / counts.samples,
@@ -78,10 +87,10 @@ def synaptic_operations(
 
 
 def metrics(network: Network, counts: Counts) -> dict[str, float]:
-    """All metrics of a network of spikes, under NeuroBench's names.
+    """Compute all metrics of a network with binary inputs, under NeuroBench's names.
 
     Raises:
-        DataError: for a network of graded inputs, as `synaptic_operations`.
+        DataError: if the network takes graded inputs.
     """
     return {
         "footprint": footprint(network),
@@ -92,9 +101,9 @@ def metrics(network: Network, counts: Counts) -> dict[str, float]:
 
 
 def activation_sparsity(network: Network, counts: Counts) -> float:
-    """Share of neurons' outputs, over all steps and samples, that are no spike.
+    """Compute the share of outputs of firing layers, over all steps and samples, without a spike.
 
-    Of layers that fire; 0 where there is none.
+    It is 0 if no layer fires.
     """
     firing = {layer.name for layer in network.layers if layer.neuron.fires}
     layers = [layer for layer in counts.layers if layer.name in firing]
@@ -105,9 +114,9 @@ def activation_sparsity(network: Network, counts: Counts) -> float:
 
 
 def connection_sparsity(network: Network) -> float:
-    """Share of weights that are 0, of a shared kernel each once, to four decimals.
+    """Compute the share of weights that are 0, to four decimals.
 
-    NeuroBench divides in float32; so does this.
+    A weight of a kernel counts once. The division is in float32, as in NeuroBench.
     """
     possible = sum(kind.possible for kind in network.wiring)
     if possible == 0:
@@ -117,10 +126,10 @@ def connection_sparsity(network: Network) -> float:
 
 
 def footprint(network: Network) -> int:
-    """Bytes of all weights, zeros included, and of all biases, 4 each as float32 of PyTorch.
+    """Compute the bytes of all weights, zeros included, and all biases.
 
-    A bias is one value for each neuron, or for each channel where those of a channel are
-    the same.
+    Each value has 4 bytes, as float32 in PyTorch. A layer has one bias for each neuron, or one for
+    each channel if all neurons of a channel have the same bias.
     """
     values = sum(kind.possible for kind in network.wiring)
     for layer in network.layers:

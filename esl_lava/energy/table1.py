@@ -1,9 +1,9 @@
-"""Table 1 of ESL-SNNs (Shen et al., AAAI 2023, arXiv 2306.03693) by counts.
+"""Recompute Table 1 of ESL-SNNs (Shen et al., AAAI 2023, arXiv 2306.03693) from counts.
 
-The table's "FLOPS" are connections: 784-800-10, no biases, the hidden layer drawn by
-Eq. 1 with epsilon = 60 and the output layer dense. Its energies are connections times
-one constant per device, which the paper does not name; `v100_paper` and
-`truenorth_paper` are the constants that print its digits.
+The "FLOPS" of the table are connections of a network 784-800-10 without biases. Its hidden layer
+is drawn by Eq. 1 with epsilon = 60, and its output layer is dense. The energies of the table are
+connections times one constant per device. The paper does not name these constants. The device
+files `v100_paper` and `truenorth_paper` state constants that reproduce the printed digits.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ EPSILON = 60
 
 DENSE_CONNECTIONS = INPUTS * HIDDEN + HIDDEN * CLASSES
 SPARSE_CONNECTIONS = EPSILON * (INPUTS + HIDDEN) + HIDDEN * CLASSES
-"""Eq. 1's expected number of hidden connections, and the dense output layer."""
+"""The number of hidden connections that Eq. 1 expects, plus the dense output layer."""
 
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row as the paper prints it.
+    """A row of the table as the paper prints it.
 
     Attributes:
         model: name of the model.
@@ -53,14 +53,14 @@ PAPER = (
 
 @dataclass(frozen=True)
 class RecomputedRow:
-    """A row of the paper beside its recomputation.
+    """A row of the paper and its recomputation.
 
     Attributes:
         paper: the row as printed.
-        connections: connections of the network.
+        connections: number of connections of the network.
         density: connections over possible connections, both layers together.
-        gpu_joules: energy on `v100_paper`.
-        truenorth_joules: energy on `truenorth_paper`.
+        gpu_joules: energy on `v100_paper` in joules.
+        truenorth_joules: energy on `truenorth_paper` in joules.
     """
 
     paper: PaperRow
@@ -75,8 +75,8 @@ class Table1:
     """The recomputed table.
 
     Attributes:
-        rows: dense, then sparse.
-        remarks: sentences on what does not add up in the paper's table.
+        rows: the dense row, then the sparse row.
+        remarks: sentences on inconsistencies of the paper's table.
     """
 
     rows: tuple[RecomputedRow, ...]
@@ -85,16 +85,16 @@ class Table1:
 
 @dataclass(frozen=True)
 class Measured:
-    """A network of ours beside the paper's.
+    """A network trained here, for comparison with a row of the paper.
 
     Attributes:
         method: "dense", "esl" or "small-dense".
         accuracy: test accuracy of the exported integer network, 0..1, mean over seeds.
-        loss: by how much that is below the dense network's.
-        connections, density: of the whole network; density as the paper counts it, over
-            the connections of the dense network of its size.
+        loss: the accuracy of the dense network minus this accuracy.
+        connections: number of connections of the whole network.
+        density: connections over those of the dense network of its size, as in the paper.
         sops: synaptic operations of an inference, mean over all test samples.
-        most_sops: of any test sample; at most `connections`.
+        most_sops: the most synaptic operations of a test sample; at most `connections`.
     """
 
     KEYS: ClassVar[Keys] = keys(
@@ -112,51 +112,53 @@ class Measured:
 
     @property
     def paper(self) -> PaperRow | None:
-        """The row it is to be compared with, if the paper prints one."""
+        """The row of the paper to compare with, or None if the paper prints none."""
         return dict(zip(("dense", "esl"), PAPER)).get(self.method)
 
     @property
     def gpu(self) -> float:
-        """Joules by the paper's convention, from connections."""
+        """Joules on the GPU by the paper's convention, from connections."""
         return by_connections(self.connections, load_device("v100_paper"))
 
     @property
     def truenorth(self) -> float:
-        """The same on TrueNorth."""
+        """Joules on TrueNorth by the paper's convention, from connections."""
         return by_connections(self.connections, load_device("truenorth_paper"))
 
     @property
     def gpu_by_sops(self) -> float:
-        """Joules with `sops` in the place of connections."""
+        """Joules on the GPU from `sops` in place of connections."""
         return self.sops * by_connections(1, load_device("v100_paper"))
 
     @property
     def truenorth_by_sops(self) -> float:
-        """The same on TrueNorth."""
+        """Joules on TrueNorth from `sops` in place of connections."""
         return self.sops * by_connections(1, load_device("truenorth_paper"))
 
 
 def changes(rows: Sequence[Measured]) -> tuple[str, ...]:
-    """What counting operations changes, in sentences.
+    """Return sentences that compare counts of operations with counts of connections.
 
     Args:
-        rows: with methods "dense" and "esl" among them.
+        rows: networks, among them those of the methods "dense" and "esl".
     """
     by_method = {row.method: row for row in rows}
     dense, sparse = by_method["dense"], by_method["esl"]
     crossed = [100 * row.sops / row.connections for row in (dense, sparse)]
     return (
-        f"In an inference the dense network crosses {crossed[0]:.1f} % of its connections, the "
-        f"sparse one {crossed[1]:.1f} %; no sample takes more than {dense.most_sops:,} and "
-        f"{sparse.most_sops:,} operations. Neurons fire at most once, so that connections bound "
-        "the operations, as the paper's convention supposes.",
-        f"By connections the sparse network takes {dense.truenorth / sparse.truenorth:.2f} times "
-        f"less energy than the dense one, by operations {dense.sops / sparse.sops:.2f} times less.",
+        f"In an inference, spikes cross {crossed[0]:.1f} % of the connections of the dense network "
+        f"and {crossed[1]:.1f} % of those of the sparse one. A sample takes at most "
+        f"{dense.most_sops:,} operations in the dense network and {sparse.most_sops:,} in the "
+        "sparse one. Neurons fire at most once, so the number of connections is an upper bound on "
+        "the operations, as the paper's convention assumes.",
+        "Counted by connections, the sparse network takes "
+        f"{dense.truenorth / sparse.truenorth:.2f} times less energy than the dense one. Counted "
+        f"by operations, it takes {dense.sops / sparse.sops:.2f} times less.",
     )
 
 
 def compute_table1() -> Table1:
-    """Recompute the table's counts and energies, and say what does not add up."""
+    """Recompute the counts and energies of the table, and list its inconsistencies."""
     gpu, truenorth = load_device("v100_paper"), load_device("truenorth_paper")
     rows = tuple(
         RecomputedRow(
@@ -172,12 +174,12 @@ def compute_table1() -> Table1:
 
 
 def contradiction() -> str:
-    """The sentence on the paper's text against its own table."""
+    """Return the sentence on the contradiction between the paper's text and its table."""
     dense, sparse = (float(row.gpu) / float(row.truenorth) for row in PAPER)
     return (
-        'The text of ESL-SNNs puts TrueNorth "about one order of magnitude" below the GPU, which '
-        f"contradicts its Table 1: the energies there differ by a factor of {dense:.2f} (dense) "
-        f"and {sparse:.2f} (sparse)."
+        'According to the text of ESL-SNNs, TrueNorth takes "about one order of magnitude" less '
+        "energy than the GPU. This contradicts its Table 1, where the energies differ by a factor "
+        f"of {dense:.2f} (dense) and {sparse:.2f} (sparse)."
     )
 
 
@@ -185,15 +187,15 @@ def _remarks(rows: tuple[RecomputedRow, ...]) -> tuple[str, ...]:
     dense, sparse = rows
     measured = by_connections(dense.connections, load_device("truenorth_measured"))
     return (
-        'The "FLOPS" column counts connections: no time steps, no firing rates, no separate '
-        "multiplication and addition. Where inputs and neurons fire at most once it is an upper "
-        "bound on the synaptic operations of an inference.",
+        'The "FLOPS" column counts connections. It ignores time steps and firing rates, and does '
+        "not count multiplications and additions separately. If inputs and neurons fire at most "
+        "once, it is an upper bound on the synaptic operations of an inference.",
         contradiction(),
-        "The TrueNorth constant is fitted to the table: the paper names none, and no published "
-        "figure of the chip prints these cells. With the energy per synaptic event measured on "
-        f"the whole chip (truenorth_measured) the dense network takes {measured:.2E} J, against "
-        f"{dense.gpu_joules:.2E} J on the GPU.",
-        "The GPU column assumes a GPU at its peak rate that skips absent connections; GPUs do "
-        "not profit from unstructured sparsity by default, and a dense machine spends "
-        f"{dense.gpu_joules:.2E} J on either row, not {sparse.gpu_joules:.2E}.",
+        "The TrueNorth constant is fitted to the table: the paper names no constant, and no "
+        "published figure of the chip gives these cells. With the energy per synaptic event "
+        "measured on the whole chip (truenorth_measured), the dense network takes "
+        f"{measured:.2E} J, compared with {dense.gpu_joules:.2E} J on the GPU.",
+        "The GPU column assumes a GPU at its peak rate that skips absent connections. GPUs do "
+        "not profit from unstructured sparsity by default. A dense machine spends "
+        f"{dense.gpu_joules:.2E} J on either row, not {sparse.gpu_joules:.2E} J.",
     )

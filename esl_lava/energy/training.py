@@ -1,31 +1,33 @@
-"""Operations and bytes of a training run, against its dense twin.
+"""Compute the operations and bytes of a training run and of its dense twin.
 
-From what a run recorded: the density of every layer in every epoch, what the updates of the
-masks moved, and the rates of spikes (of the trained network: they stand for the whole run).
-A dense twin is the same network, data and number of epochs with every connection, and
-without evolution. Per layer with c connections of N possible ones, which w weights of p
-positions make, S samples an epoch in batches, T steps, rate r of spikes per input and step:
+The numbers follow from the records of a run: the density of every layer in every epoch, the
+connections that the mask updates moved, and the spike rates. The spike rates of the trained network
+are used for the whole run. The dense twin is the same network, data and number of epochs with every
+connection and without evolution. A layer has c of N possible connections, which w weights of p
+positions make. An epoch has S samples in batches. A sample has T steps, and r is the rate of spikes
+per input and step. The operations are:
 
     phase      sparse, every step   sparse, events only   dense twin
     forward    S T c                S T c r               S T N
     backward   S T c (1 + b)        S T c (r + b)         S T N (1 + b)
     update     12 w a batch         12 w a batch          12 p a batch
-    evolution  w + moved an update; p more where growth ranks all positions
+    evolution  w + moved an update; p more if growth ranks all positions
 
-w is c and p is N but for kernels. b is 0 in the first layer, which hands no error down, and 1
-in others. The gradient of a weight is an error times an input spike, so that without a spike
-there is nothing to add; errors themselves are not sparse. Growth by gradient takes the dense
-gradient in its iterations, S T N / batches each; growth by momentum in all of them. 12
-operations are Adam's for one weight. Operations are multiply-accumulates or accumulations.
+Except in kernels, w is c and p is N. b is 0 in the first layer, which passes no error back, and 1
+in the others. The gradient of a weight is an error times an input spike, so a step without a spike
+adds nothing. Errors themselves are not sparse. Growth by gradient computes the dense gradient in
+the iterations that grow, with S T N / batches operations each. Growth by momentum computes it in
+every iteration. Adam takes 12 operations for one weight. Operations are multiply-accumulates or
+accumulations.
 
-Bytes: weights, gradients and Adam's two moments are float32, a stored weight has a 4-byte
-index, a spike 1 byte; weights are read once per batch and step in either direction,
-gradients read and written, spikes and potentials written forward and read backward; an
-update reads weight, gradient and moments and writes all but the gradient; an update of the
-masks reads the weights and reads and writes a byte of mask for every position.
+Bytes: weights, gradients and Adam's two moments are float32. A stored weight has a 4-byte index,
+and a spike has 1 byte. Weights are read once per batch and step in each direction. Gradients are
+read and written. Spikes and potentials are written in the forward pass and read in the backward
+pass. An update reads weight, gradient and moments, and writes weight and moments. A mask update
+reads the weights, and reads and writes a byte of mask for every position.
 
-Figures of a machine that profits from every zero, as a bound: PyTorch's masked dense
-training does the operations of the dense twin.
+The figures are a bound: they describe a machine that profits from every zero. PyTorch's masked
+dense training takes the operations of the dense twin.
 """
 
 from __future__ import annotations
@@ -47,17 +49,17 @@ PHASES = ("forward", "backward", "update", "evolution")
 
 @dataclass(frozen=True)
 class TrainedLayer:
-    """What a training recorded of a layer.
+    """The record of a layer in a training.
 
     Attributes:
-        name: the layer's.
-        neurons: it has.
-        positions: of its weights, of a kernel each once.
-        possible_connections: between two neurons, if nothing were pruned: `positions`
-            where the layer is fully connected.
+        name: name of the layer.
+        neurons: number of neurons.
+        positions: number of positions of its weights. A position of a kernel counts once.
+        possible_connections: number of connections if nothing were pruned. It equals `positions`
+            if the layer is fully connected.
         rate: spikes per input and step, 0..1.
-        densities: weights over positions, one for each epoch.
-        moved: connections grown, all updates of the masks together.
+        densities: weights over positions, one value for each epoch.
+        moved: number of connections grown in all mask updates.
     """
 
     name: str
@@ -71,14 +73,14 @@ class TrainedLayer:
 
 @dataclass(frozen=True)
 class TrainingSchedule:
-    """How a training ran.
+    """The schedule of a training.
 
     Attributes:
-        samples: per epoch.
-        batch: samples an optimiser step.
-        steps: T.
-        updates: of the masks.
-        growth: the rule, a name of `sparsity.growth.GROW`.
+        samples: samples of an epoch.
+        batch: samples of an optimiser step.
+        steps: T, the steps of a sample.
+        updates: number of mask updates.
+        growth: the growth rule, a name in `sparsity.growth.GROW`.
     """
 
     samples: int
@@ -89,17 +91,17 @@ class TrainingSchedule:
 
     @property
     def batches(self) -> int:
-        """Optimiser steps an epoch."""
+        """Number of optimiser steps of an epoch."""
         return math.ceil(self.samples / self.batch)
 
 
 @dataclass(frozen=True)
 class Work:
-    """Operations and bytes of a training by phase (`PHASES`).
+    """The operations and bytes of a training in each phase (`PHASES`).
 
     Attributes:
-        operations: phase -> operations where every step costs every connection.
-        event_operations: the same where only spikes cost, in the phases they reach.
+        operations: phase -> operations if every connection costs in every step.
+        event_operations: phase -> operations if a connection costs only when a spike crosses it.
         bytes: phase -> bytes moved.
     """
 
@@ -110,11 +112,12 @@ class Work:
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """A training and its dense twin.
+    """The cost of a training and of its dense twin.
 
     Attributes:
-        sparse, dense: the work of either.
-        neuron_updates: forward, the same in both; backward takes as many.
+        sparse, dense: the work of the training, and of its dense twin.
+        neuron_updates: neuron updates of the forward pass, equal in both. The backward pass takes
+            as many.
     """
 
     KEYS: ClassVar[Keys] = keys(
@@ -132,7 +135,7 @@ class TrainingCost:
 
     @property
     def event_ratio(self) -> float:
-        """The same where the sparse training pays for spikes only."""
+        """The same ratio if connections of the sparse training cost only when spikes cross them."""
         return sum(self.sparse.event_operations.values()) / sum(self.dense.operations.values())
 
     @property
@@ -142,20 +145,24 @@ class TrainingCost:
 
 
 def training_cost(layers: Sequence[TrainedLayer], schedule: TrainingSchedule) -> TrainingCost:
-    """Operations and bytes of a whole training, and of its dense twin.
+    """Compute the operations and bytes of a whole training, and of its dense twin.
 
     Args:
-        layers: in order, with as many densities each as there were epochs.
-        schedule: of the training.
+        layers: the layers in order. Each has one density for each epoch.
+        schedule: the schedule of the training.
 
     Raises:
-        DataError: when layers do not record the same epochs, at least one.
+        DataError: if the layers do not have the same number of densities, or have none.
     """
     epochs = {len(layer.densities) for layer in layers}
     if len(epochs) != 1 or 0 in epochs:
+        recorded = ", ".join(f"{layer.name} {len(layer.densities)}" for layer in layers)
         raise DataError(
-            "a training's cost needs the density of every layer in every epoch; recorded are "
-            + ", ".join(f"{layer.name} {len(layer.densities)}" for layer in layers)
+            "densities: every layer needs a density for every epoch, and at least one; the numbers "
+            f"of recorded densities are {recorded}",
+            "mismatch",
+            key="densities",
+            value=recorded,
         )
     (number,) = epochs
     dense = [replace(layer, densities=[1.0] * number, moved=0) for layer in layers]
@@ -171,13 +178,14 @@ def training_cost(layers: Sequence[TrainedLayer], schedule: TrainingSchedule) ->
 def _work(
     layers: Sequence[TrainedLayer], schedule: TrainingSchedule, *, stored_index: bool
 ) -> Work:
+    """Compute the work of a training. With `stored_index` each weight has an index."""
     operations = dict.fromkeys(PHASES, 0.0)
     events = dict.fromkeys(PHASES, 0.0)
     moved = dict.fromkeys(PHASES, 0.0)
     presented = schedule.samples * schedule.steps
     for position, layer in enumerate(layers):
-        down = 1 if position else 0
-        # Weights summed over epochs: every term is linear in them.
+        down = 1 if position else 0  # whether the layer passes an error back
+        # Every term is linear in the weights, so they are summed over epochs.
         weights = layer.positions * sum(layer.densities)
         epochs = len(layer.densities)
         batches = schedule.batches
@@ -205,7 +213,7 @@ def _work(
 
 
 def _ranked(layer: TrainedLayer, schedule: TrainingSchedule) -> float:
-    """Operations of the gradients of absent connections, which some growth rules rank."""
+    """Compute the operations of the gradients of absent connections, which some rules rank."""
     absent = layer.possible_connections * sum(1 - density for density in layer.densities)
     of_all_epochs = schedule.samples * schedule.steps * absent
     if schedule.growth == "momentum":
@@ -217,7 +225,7 @@ def _ranked(layer: TrainedLayer, schedule: TrainingSchedule) -> float:
 
 
 def _evolution(layer: TrainedLayer, schedule: TrainingSchedule, weights: float) -> float:
-    """Operations of all updates of the masks: what is scored, and what is moved."""
+    """Compute the operations of all mask updates: scoring and moving connections."""
     if not schedule.updates or not layer.moved:
         return 0.0  # a layer that is never rewired
     scored = layer.positions if schedule.growth in ("gradient", "momentum") else 0

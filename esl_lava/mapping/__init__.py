@@ -1,4 +1,4 @@
-"""Network times device: cores, and what they do."""
+"""Map a network to the cores of a chip, and count the traffic between the cores."""
 
 from esl_lava.mapping.floorline import LayerBound, layer_bounds, step_nanoseconds
 from esl_lava.mapping.partition import map_network

@@ -1,11 +1,11 @@
-"""The least time a step takes on a mapped network, and what bounds it.
+"""A lower bound of the time that a step takes on a mapped network, and its bottleneck.
 
-After the floorline model (Yik et al., "Modeling and Optimizing Performance Bottlenecks for
-Neuromorphic Accelerators", arXiv 2511.21549, 2025): cores keep step with one another, so that
-the fullest core decides; within it weights are fetched, neurons computed and messages
-moved, and the longest of the three is the floor. What they overlap, and how messages
-queue, comes on top: a bound, not an estimate. Loads are means over the steps of a run, and
-the mean of a maximum is never below the maximum of means.
+The bound follows the floorline model (Yik et al., "Modeling and Optimizing Performance Bottlenecks
+for Neuromorphic Accelerators", arXiv 2511.21549, 2025). All cores wait for each other in every
+step, so the slowest core decides. A core fetches weights, computes neurons and moves messages.
+The longest of the three times is the floor of the core. Imperfect overlap of the three and queues
+of messages add to it: the floor is a bound, not an estimate. Loads are means over the steps of a
+run, and the mean of a maximum is never below the maximum of the means.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ STATES: Mapping[str, tuple[str, ...]] = {
     "compute": ("neuron_update", "spike"),
     "traffic": ("message_in", "message_out"),
 }
-"""What bounds a core, and the events it is made of: keys of a device's `[time]`."""
+"""Bottleneck of a core -> the events that make up its time: keys of a device's `[time]`."""
 
 
 @dataclass(frozen=True)
 class LayerBound:
-    """The floor of a layer's cores.
+    """The floor of the cores of a layer.
 
     Attributes:
-        name: the layer's.
-        core: number of the core that decides.
-        load: event -> of that core in a mean step: `sop`, `neuron_update`, `spike`,
-            `message_in`, `message_out`. Without times, the most of any core each.
-        nanoseconds: "memory", "compute", "traffic" -> of that core; None where the device
-            states no times.
-        state: the longest of these, or None.
+        name: name of the layer.
+        core: number of the slowest core; None if the device states no times.
+        load: event -> events of that core in a mean step. The events are `sop`, `neuron_update`,
+            `spike`, `message_in` and `message_out`. Without times, each is the largest of any core.
+        nanoseconds: "memory", "compute", "traffic" -> time of that core; None if the device states
+            no times.
+        state: the key of the longest of these times, or None.
     """
 
     KEYS: ClassVar[Keys] = keys("layer=name core per_step=load nanoseconds bound=state")
@@ -51,20 +51,21 @@ class LayerBound:
 
     @property
     def floor(self) -> float | None:
-        """Nanoseconds that a step takes at least."""
+        """The least nanoseconds that a step takes, or None."""
         return None if self.nanoseconds is None else max(self.nanoseconds.values())
 
 
 def layer_bounds(
     core_map: CoreMap, traffic: Traffic, device: Device, steps: int
 ) -> tuple[LayerBound, ...]:
-    """The floor of every layer.
+    """Compute the floor of every layer.
 
     Args:
         core_map: where the network lies.
-        traffic: of a run.
-        device: whose times count; an absent one counts as 0, none at all as unknown.
-        steps: of that run, all samples together.
+        traffic: the events of a run.
+        device: the device whose times count. A time that is absent counts as 0. If all are absent,
+            the floor is unknown.
+        steps: steps of that run, summed over samples.
     """
     return tuple(
         _bound(layer.name, layer.cores, traffic, device, steps) for layer in core_map.layers
@@ -72,7 +73,7 @@ def layer_bounds(
 
 
 def step_nanoseconds(bounds: tuple[LayerBound, ...], device: Device) -> float | None:
-    """The floor of a step of the whole network, synchronisation included, or None."""
+    """Compute the floor of a step of the whole network with its synchronisation, or None."""
     floors = [bound.floor for bound in bounds if bound.floor is not None]
     if len(floors) != len(bounds):
         return None
@@ -88,16 +89,16 @@ def _bound(
         events = next(iter(loads.values())).keys()
         most = {event: max(load[event] for load in loads.values()) for event in events}
         return LayerBound(name, None, most, None, None)
-    taken = {
+    durations = {
         number: {
             state: sum(load[event] * times.get(event, 0.0) for event in events)
             for state, events in STATES.items()
         }
         for number, load in loads.items()
     }
-    number = max(taken, key=lambda number: max(taken[number].values()))
-    found = taken[number]
-    return LayerBound(name, number, loads[number], found, max(found, key=lambda s: found[s]))
+    number = max(durations, key=lambda number: max(durations[number].values()))
+    slowest = durations[number]
+    return LayerBound(name, number, loads[number], slowest, max(slowest, key=lambda s: slowest[s]))
 
 
 def _load(core: Core, traffic: Traffic, steps: int) -> dict[str, float]:

@@ -1,28 +1,28 @@
-"""How lists of synapses are packed into a core's memory, in one table.
+"""The rules by which lists of synapses are packed into the memory of a core.
 
-A list is what one input axon (or, where a kernel is shared, one input channel at one
-phase of the kernel) brings to a core: synapses onto targets 0..width-1 of that core.
-Formats: *dense* stores a weight for every target, *sparse* a target and a weight for each
-synapse, *runlength* the distance from the last target and a weight.
+A list holds the synapses from one input axon onto targets 0..width-1 of a core. If a kernel is
+shared, a list belongs to one input channel at one phase of the kernel. There are three formats:
+*dense* stores a weight for every target, *sparse* stores a target and a weight for each synapse,
+and *runlength* stores the distance from the last target and a weight.
 
-- `nengo-loihi` (nengo_loihi/block.py, SynapseConfig.bits_per_axon): entries of up to 64
-  synapses, 10 bits before each, every entry in words of its own. Its sparse matrices are
-  stored as if dense, with no bit for an index; here indices are charged.
-- `nxtf` (nxsdk_modules_ncl/dnn/src/data_structures.py, SynEntry, SynapseGroup): entries of
-  up to 60 synapses, 10 bits before each, dense and run-length ones with an index; a gap of
-  32 targets starts a new entry; a further word where the last has less than 6 bits left or
-  none over; lists of a group padded to the longest.
-- `netx`: Loihi 2 as saved logs of Lava's compiler show it: about a word of 32 bits for
-  every 32 bits of weights and one more for each axon. Sparse lists are in none of these
-  logs: an index beside every weight is an assumption. A kernel has a list for each input
-  channel and position, wherever a core's neurons lie: 576 for 64 x 64 x 3 x 3 (pilotnet_snn),
-  and fewer words for it than are counted here.
+- `nengo-loihi` (nengo_loihi/block.py, SynapseConfig.bits_per_axon): an entry has up to 64
+  synapses, with 10 bits before it, and fills words of its own. nengo-loihi stores sparse matrices
+  as if they were dense, without bits for an index. Here indices are counted.
+- `nxtf` (nxsdk_modules_ncl/dnn/src/data_structures.py, SynEntry, SynapseGroup): an entry has up to
+  60 synapses, with 10 bits before it. Dense and run-length entries also begin with an index. A gap
+  of 32 targets starts a new entry. A list takes one more word if its last word is full or has
+  fewer than 6 bits left. Lists of a group are padded to the longest.
+- `netx`: Loihi 2, as saved logs of Lava's compiler show it. A list takes about a word of 32 bits
+  for every 32 bits of weights, and one more word for each axon. These logs contain no sparse lists:
+  the index beside every weight is an assumption. A kernel has a list for each input channel and
+  position, wherever the neurons of a core lie: 576 lists for 64 x 64 x 3 x 3 (pilotnet_snn). The
+  log shows fewer words for this kernel than are counted here.
 
-Entries of output axons: one for a neuron and a core that it sends to (`nxtf`: and one more for
-a core on another chip). A place of feature maps in front of a kernel has entries for all its
-channels: two where its axons are of 32 bits (`nengo-loihi`, `nxtf`), one in Lava's logs
-(yolo_kp: 28 of the axon map for 4 x 7 places of 128 channels). NxTF itself shares axons only
-where a place sends to a single core; nengo-loihi does so for several.
+Output axon entries: a neuron has one entry for each core that it sends to. With `nxtf` it has one
+more entry if that core is on another chip. A place of feature maps in front of a kernel shares its
+entries among all its channels: two entries where axons have 32 bits (`nengo-loihi`, `nxtf`), and
+one in Lava's logs (yolo_kp: 28 entries of the axon map for 4 x 7 places of 128 channels). NxTF
+itself shares axons only if a place sends to a single core. nengo-loihi shares them for several.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from esl_lava.arrays import Ints
-from esl_lava.errors import ConfigError
+from esl_lava.errors import ConfigError, shorten
 
 DENSE, SPARSE, RUNLENGTH = "dense", "sparse", "runlength"
 MAX_GAP = 32
-"""A distance between targets that no skip field holds."""
+"""The smallest distance between targets that no skip field can hold."""
 SKIP_BITS = (2, 5)
+"""The least and the most bits of a skip field."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +48,11 @@ class Lists:
     """The lists of synapses of one core.
 
     Attributes:
-        owner: (synapses,) list of each synapse, ascending.
-        target: (synapses,) its target within the core, ascending in a list.
-        groups: (lists,) group of each list, whose lists nxtf makes equally long.
-        widths: (lists,) targets a dense list covers.
-        runs: (lists,) stretches of neighbouring targets these are in, equally long.
+        owner: (synapses,) the list of each synapse, ascending.
+        target: (synapses,) the target of each synapse within the core, ascending in a list.
+        groups: (lists,) the group of each list. nxtf makes the lists of a group equally long.
+        widths: (lists,) the number of targets that a dense list covers.
+        runs: (lists,) the number of equally long runs of neighbouring targets in a dense list.
     """
 
     owner: Ints
@@ -62,28 +63,29 @@ class Lists:
 
     @property
     def sizes(self) -> Ints:
-        """(lists,) synapses in each."""
+        """(lists,) the number of synapses in each list."""
         return np.bincount(self.owner, minlength=len(self.groups)).astype(np.int64)
 
 
 @dataclass(frozen=True)
 class Packing:
-    """A way to pack lists.
+    """A rule to pack lists of synapses.
 
     Attributes:
-        word_bits: of a word of synapse memory.
-        per_entry: most synapses of one entry; 0 where a list is one entry.
-        prefix_bits: before every entry.
-        index_bits: widths an index can have, ascending; empty: any.
-        words: (packing, bits per synapse, of a prefix, entries, synapses) per list -> words.
-        formats: the formats there are.
+        word_bits: bits of a word of synapse memory.
+        per_entry: the most synapses of one entry; 0 if a list is one entry.
+        prefix_bits: bits before every entry.
+        index_bits: the widths that an index can have, ascending; empty: any width.
+        words: (packing, bits per synapse, bits of a prefix, entries, synapses) of each list ->
+            words of each list.
+        formats: the formats that this rule has.
         prefix_index: whether a dense or run-length entry also begins with an index.
-        remote_axons: further output axon entries for a core on another chip.
-        population_axons: output axon entries for a core of a place of feature maps, whose
-            channels have them in common.
+        remote_axons: additional output axon entries for a core on another chip.
+        population_axons: output axon entries for each core that a place of feature maps sends
+            to. The channels of the place share them.
         by_tap: whether a kernel has a list for each input channel and position, wherever it
             lies, instead of one for each way in which inputs meet it.
-        grouped: whether lists of a group take as much as the longest.
+        grouped: whether every list of a group takes as many words as the longest.
     """
 
     word_bits: int
@@ -99,27 +101,30 @@ class Packing:
     grouped: bool = False
 
     def index(self, highest: int) -> int:
-        """Bits of an index that can name targets 0..highest.
+        """Return the bits of an index that can name targets 0..highest.
 
         Raises:
-            ConfigError: where no index is wide enough.
+            ConfigError: if no index is wide enough.
         """
         bits = max(1, int(highest).bit_length())
         wide = [width for width in self.index_bits or (bits,) if width >= bits]
         if wide:
             return wide[0]
         raise ConfigError(
-            f"target {highest} of a core takes an index of {bits} bits; the widest has "
-            f"{self.index_bits[-1]}"
+            f"target {highest} of a core needs an index of {bits} bits, but the widest index of "
+            f"this packing has {self.index_bits[-1]} bits",
+            "limit",
+            value=bits,
+            limit=self.index_bits[-1],
         )
 
     def list_words(self, form: str, weight_bits: int, lists: Lists) -> Ints:
-        """(lists,) words of each list; an empty list takes none.
+        """Return (lists,) the words of each list. An empty list takes none.
 
         Args:
             form: one of `formats`.
-            weight_bits: of a weight and its delay.
-            lists: of one core.
+            weight_bits: bits of a weight and its delay.
+            lists: the lists of one core.
         """
         sizes = lists.sizes
         highest = int(lists.target.max()) if len(lists.target) else 0
@@ -134,7 +139,7 @@ class Packing:
         return words
 
     def least_words(self, form: str, weight_bits: int, stored: Ints, lists: Ints) -> Ints:
-        """Words that so many stored synapses take at least, in so many lists at least."""
+        """Return a lower bound of the words of `stored` synapses in at least `lists` lists."""
         index = {DENSE: 0, SPARSE: (self.index_bits or (1,))[0], RUNLENGTH: SKIP_BITS[0]}[form]
         prefixes = stored // self.per_entry * self.prefix_bits if self.per_entry else 0
         words = -(-(stored * (weight_bits + index) + prefixes) // self.word_bits)
@@ -144,9 +149,10 @@ class Packing:
     def bits_per_synapse(
         self, form: str, weight_bits: int, index_bits: int, skip_bits: int = SKIP_BITS[1]
     ) -> float:
-        """Bits a synapse takes in a full entry, rounding to words apart.
+        """Return the bits per synapse of a full entry, or per position of a dense entry.
 
-        Of a dense entry it is bits per position.
+        Entries are rounded up to whole words only if the packing stores every entry in words of
+        its own.
         """
         index = 0 if form == DENSE else index_bits if form == SPARSE else skip_bits
         prefix = self.prefix_bits + (index_bits if self.prefix_index and form != SPARSE else 0)
@@ -160,7 +166,7 @@ class Packing:
     def break_even(
         self, form: str, weight_bits: int, index_bits: int, skip_bits: int = SKIP_BITS[1]
     ) -> float:
-        """Density below which `form` takes less memory than dense."""
+        """Return the density below which `form` takes less memory than dense lists."""
         dense = self.bits_per_synapse(DENSE, weight_bits, index_bits)
         return dense / self.bits_per_synapse(form, weight_bits, index_bits, skip_bits)
 
@@ -172,7 +178,7 @@ def _entries_of(per_entry: int, sizes: Ints) -> Ints:
 def _entries(
     packing: Packing, form: str, lists: Lists, weight: int, index: int
 ) -> tuple[Ints, Ints, int]:
-    """Entries per list, stored synapses per list, bits per stored synapse."""
+    """Return entries per list, stored synapses per list, and bits per stored synapse."""
     if form == DENSE:
         entries = lists.runs * _entries_of(packing.per_entry, lists.widths // lists.runs)
         return entries, lists.widths, weight
@@ -195,18 +201,21 @@ def _entries(
 
 
 def _whole_words(packing: Packing, bits: int, prefix: int, entries: Ints, stored: Ints) -> Ints:
-    """Every entry in words of its own: full ones and the rest, or equal ones."""
+    """Return the words if every entry fills words of its own.
+
+    A list has full entries and a rest. If the rest is empty, its entries are equally long.
+    """
     rest = stored - (entries - 1) * packing.per_entry
     full = -(-(packing.per_entry * bits + prefix) // packing.word_bits)
     filled = (entries - 1) * full - (-(rest * bits + prefix) // packing.word_bits)
     each = -(-stored // np.maximum(entries, 1))
     equal = entries * -(-(each * bits + prefix) // packing.word_bits)
-    taken: Ints = np.where(rest > 0, filled, equal)
-    return taken
+    words: Ints = np.where(rest > 0, filled, equal)
+    return words
 
 
 def _streamed(packing: Packing, bits: int, prefix: int, entries: Ints, stored: Ints) -> Ints:
-    """Entries after one another, and a word more where the last is nearly full or full."""
+    """Return the words of consecutive entries, with one more if the last word is almost full."""
     total = entries * prefix + stored * bits
     over = total % packing.word_bits
     more: Ints = ((over == 0) | (over >= packing.word_bits - 5)).astype(np.int64)
@@ -214,7 +223,7 @@ def _streamed(packing: Packing, bits: int, prefix: int, entries: Ints, stored: I
 
 
 def _one_more(packing: Packing, bits: int, prefix: int, entries: Ints, stored: Ints) -> Ints:
-    """Words of the weights, and one for the axon."""
+    """Return the words of the weights, and one more for the axon."""
     return -(-stored * bits // packing.word_bits) + 1
 
 
@@ -251,11 +260,18 @@ PACKINGS: Mapping[str, Packing] = {
 
 
 def packing(name: str) -> Packing:
-    """A packing by name.
+    """Return a packing by name.
 
     Raises:
-        ConfigError: for an unknown name.
+        ConfigError: if the name is unknown.
     """
     if name not in PACKINGS:
-        raise ConfigError(f"unknown packing {name!r}; there are {', '.join(PACKINGS)}")
+        names = ", ".join(PACKINGS)
+        raise ConfigError(
+            f"unknown packing {shorten(name)}; the known packings are {names}",
+            "unknown",
+            key="packing",
+            value=name,
+            limit=names,
+        )
     return PACKINGS[name]

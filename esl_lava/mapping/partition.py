@@ -1,11 +1,10 @@
-"""Which cores a network takes: every layer shared among as few as its limits allow.
+"""Divide a network among cores: each layer takes as few cores as the limits allow.
 
-Layers are placed from the last to the first, as the entries of a neuron's output axons
-depend on the cores it sends to. Cores hold one layer each, and fill one chip after the
-other. An even share is tried for one core, two, three and so on: the first number that
-respects every limit in every core is taken, in the format that takes the fewest cores and
-then the fewest words. Where a single neuron takes more than a core holds, its fan-in is spread
-over several (`spreading`).
+Layers are placed from the last to the first, because the output axon entries of a neuron depend
+on the cores that it sends to. A core holds one layer. Cores fill one chip after the other. An even
+division is tried for one core, two cores, three cores and so on. The first number of cores that
+keeps every limit is taken, in the format with the fewest cores and then the fewest words. If a
+single neuron exceeds a core, its fan-in is spread over several cores (`spreading`).
 """
 
 from __future__ import annotations
@@ -26,44 +25,53 @@ from esl_lava.mapping.waiting import waits
 from esl_lava.network import INPUT, Input, Layer, Network
 
 SPREADABLE = ("input_axons", "synapse_words")
-"""What a part of a fan-in takes less of."""
+"""The resources of which a part of a fan-in uses less than the whole fan-in."""
 TRIALS = 6
-"""Numbers of parts that are tried below the best one, about."""
+"""About this many numbers of parts are tried below the best one."""
 WORTH = 1.25
-"""Cores that fewer parts of a fan-in are worth, where each part sends its sum."""
+"""Factor of the fewest cores that is accepted for fewer parts, if each part sends its sum."""
 
 
 def map_network(
     network: Network, device: Device, *, packed: str | None = None, chips: int | None = None
 ) -> CoreMap:
-    """Share a network among cores so that every limit of every core holds.
+    """Divide a network among cores so that every core keeps every limit.
 
     Args:
-        network: what to place.
-        device: with a capacity.
+        network: the network to place.
+        device: a device with a capacity.
         packed: name of a packing other than the device's own.
-        chips: that there are; None: as many as it takes.
+        chips: number of available chips; None: no limit.
 
     Raises:
-        ConfigError: where the device has no capacity, or there is no such packing.
-        LimitError: naming layer, resource, used and limit of what cannot be placed.
+        ConfigError: if the device has no capacity, or the packing is unknown or does not match.
+        LimitError: if a layer cannot be placed. The sentence names layer, resource, use and limit.
     """
     if device.capacity is None:
-        raise ConfigError(f"device {device.name} states no [capacity]: nothing can be mapped to it")
+        raise ConfigError(
+            f"device {device.name} states no [capacity], so no network can be mapped to it",
+            "unsupported",
+            key="capacity",
+            value=device.name,
+        )
     capacity = device.capacity
     name, per_chip = packed or capacity.packing, capacity.cores.value
     rule = packing(name)
     if rule.word_bits != capacity.word_bits:
         raise ConfigError(
-            f"packing {name} fills words of {rule.word_bits} bits, those "
-            f"of {device.name} have {capacity.word_bits}"
+            f"packing {name} fills words of {rule.word_bits} bits, but the words of {device.name} "
+            f"have {capacity.word_bits} bits",
+            "conflict",
+            key="packing",
+            value=rule.word_bits,
+            limit=capacity.word_bits,
         )
     summed: frozenset[str] = frozenset()
     while True:
         late = waits(network, summed)
-        placed = _placed(network, capacity, rule, late)
+        placed = _place_layers(network, capacity, rule, late)
         summed |= {layer.name for layer, place in placed if place.spread and place.spread.steps}
-        if waits(network, summed) == late:  # else delays take more bits than was reckoned with
+        if waits(network, summed) == late:  # otherwise delays need more bits than assumed
             break
     start = sum(len(place.cores) for _, place in placed)
     last_chip = -(-start // per_chip) - 1
@@ -75,7 +83,7 @@ def map_network(
         ]
         layers.append(replace(place, cores=tuple(cores)))
     as_placed = replace(network, layers=tuple(layer for layer, _ in reversed(placed)))
-    found = CoreMap(
+    core_map = CoreMap(
         chip=device.name,
         packing=name,
         limits=limits_of(capacity),
@@ -84,78 +92,81 @@ def map_network(
         network=as_placed,
         carries_values=capacity.graded_spikes is not None,
     )
-    if chips is not None and found.chips > chips:
+    if chips is not None and core_map.chips > chips:
         most = max(layers, key=lambda layer: len(layer.cores))
         raise LimitError(
-            [
-                f"network: cores {found.cores} exceed {chips * per_chip} "
-                f"({chips} of {device.name}); layer {most.name} takes {len(most.cores)} of them, "
-                f"{most.binding.replace('_', ' ')} bind there"
-            ]
+            f"the network takes {core_map.cores} cores, more than the limit of "
+            f"{chips * per_chip} (chips of {device.name}: {chips}); layer {most.name} takes the "
+            f"most, {len(most.cores)} cores, and is limited by {most.binding.replace('_', ' ')}",
+            "limit",
+            key="chips",
+            value=core_map.cores,
+            limit=chips * per_chip,
+            layer=most.name,
         )
-    return found
+    return core_map
 
 
-_Placed = list[tuple[Layer, LayerMap]]
-"""Layers as they are placed, and where they lie, the last one first."""
+_Placement = list[tuple[Layer, LayerMap]]
+"""Pairs (layer as placed, its cores), the last layer first."""
 
 
-def _placed(
+def _place_layers(
     network: Network, capacity: Capacity, rule: Packing, late: Mapping[str, int]
-) -> _Placed:
-    """Where each layer lies; chips and cores are counted from the last one.
+) -> _Placement:
+    """Place every layer. Chips and cores are counted from the last one.
 
     Raises:
-        LimitError: naming what cannot be placed.
+        LimitError: if a layer cannot be placed.
     """
     shapes = {INPUT: network.input_shape, **{at.name: at.shape for at in network.layers}}
     later = {name: Destinations(shape, rule) for name, shape in shapes.items()}
-    done: _Placed = []
+    placed: _Placement = []
     start = 0
     for layer in reversed(network.layers):
         task = _Task(network, layer, later[layer.name], capacity, rule, start, late[layer.name])
-        for one, place in task.placed():
-            done.append((one, place))
+        for one, place in task.place():
+            placed.append((one, place))
             start += len(place.cores)
-            for given in one.feeding:
-                if given.source in later:  # a layer of sums has sent to its own already
-                    _send(later[given.source], given, one, place)
-    return done
+            for incoming in one.feeding:
+                if incoming.source in later:  # `_in_parts` adds the cores for sums
+                    _add_cores(later[incoming.source], incoming, one, place)
+    return placed
 
 
-def _cores(placed: _Placed) -> int:
+def _count_cores(placed: _Placement) -> int:
     return sum(len(place.cores) for _, place in placed)
 
 
 def _best(cores: Mapping[int, int], worth: float) -> int:
-    """The fewest parts of those that take `worth` times the fewest cores at most."""
+    """Return the fewest parts that take at most `worth` times the fewest cores."""
     least = min(cores.values())
     return min(parts for parts, taken in cores.items() if taken <= worth * least)
 
 
 def _rounded_down(share: float) -> float:
-    """To two digits."""
+    """Round down to two digits."""
     unit = 10.0 ** (math.floor(math.log10(share)) - 1)
     return math.floor(share / unit) * unit
 
 
-def _send(to: Destinations, given: Input, layer: Layer, place: LayerMap) -> None:
-    """Add the cores of a placed layer to where the spikes of one of its sources go."""
-    synapses = index_regions(given.connections, layer.shape)
-    to.add(synapses, [(core.chip, core.region) for core in place.cores])
+def _add_cores(destinations: Destinations, incoming: Input, layer: Layer, place: LayerMap) -> None:
+    """Add the cores of a placed layer to the destinations of one of its sources."""
+    synapses = index_regions(incoming.connections, layer.shape)
+    destinations.add(synapses, [(core.chip, core.region) for core in place.cores])
 
 
 @dataclass(frozen=True)
 class _Task:
-    """A layer to place, those behind it being placed.
+    """The placement of one layer, after the layers behind it have been placed.
 
     Attributes:
-        network: the layer's.
-        layer: to place.
-        later: where its spikes go.
-        capacity, rule: of the chip.
-        start: cores behind the layer.
-        waits: steps that a spike waits at most on its way to it.
+        network: the network of the layer.
+        layer: the layer to place.
+        later: the cores that its spikes go to.
+        capacity, rule: capacity and packing of the chip.
+        start: number of cores behind the layer.
+        waits: the most steps that a spike on a shorter path to the layer waits.
     """
 
     network: Network
@@ -166,32 +177,40 @@ class _Task:
     start: int
     waits: int
 
-    def placed(self) -> _Placed:
-        """The layer as it is, or spread where a neuron does not fit a core.
+    def place(self) -> _Placement:
+        """Place the layer unchanged, or spread its fan-in if a neuron does not fit a core.
 
-        What the host adds costs nothing on the chip: a readout is spread where that takes
-        fewer cores, too.
+        Sums on the host cost nothing on the chip. A readout is therefore also spread if that takes
+        fewer cores.
 
         Raises:
-            LimitError: where it does not fit.
+            LimitError: if the layer does not fit.
         """
         placer = Placer(self.layer, self.later, self.capacity, self.rule, self.start, self.waits)
-        place = placer.placed()
+        place = placer.place()
         host, neurons = self._faults()
         if place is not None:
-            alone: _Placed = [(self.layer, place)]
+            alone: _Placement = [(self.layer, place)]
             cores = len(place.cores)
             return alone if host else self._spread("host", None, 2, cores) or alone
         resource, used, limit = placer.exceeded()
         if resource in SPREADABLE and not (host and neurons):
             by = "neurons" if host else "host"
-            found = self._spread(by, (resource, used, limit), max(2, -(-used // limit)), None)
-            if found is not None:
-                return found
-        raise LimitError([self._refusal(placer, host, neurons)])
+            spread = self._spread(by, (resource, used, limit), max(2, -(-used // limit)), None)
+            if spread is not None:
+                return spread
+        sentence = self._refusal(placer, host, neurons)
+        raise LimitError(
+            sentence,
+            "limit",
+            key=resource.replace("_", " "),
+            value=used,
+            limit=limit,
+            layer=self.layer.name,
+        )
 
     def _faults(self) -> tuple[str | None, str | None]:
-        """Why the fan-in cannot be spread by the host, and by neurons, or None each."""
+        """Return why the host, and why added neurons, cannot sum the parts; None if they can."""
         bits = self.capacity.graded_spikes
         return spreading.host_fault(self.layer), spreading.neurons_fault(
             self.layer, self.network, None if bits is None else bits.value
@@ -199,48 +218,52 @@ class _Task:
 
     def _spread(
         self, by: str, exceeded: tuple[str, int, int] | None, first: int, unspread: int | None
-    ) -> _Placed | None:
-        """The layer in the parts that take the fewest cores of those tried, or None.
+    ) -> _Placement | None:
+        """Place the layer in the number of parts that takes the fewest cores of those tried.
 
-        Numbers of parts that grow by half are tried, then some below the best one. Where sums are
-        sent, fewer parts, that is fewer messages, are worth cores: `WORTH` times the fewest.
+        The number of parts grows by half from one trial to the next. Then some numbers below the
+        best one are tried. If sums are sent, fewer parts mean fewer messages: the fewest parts that
+        take at most `WORTH` times the fewest cores are chosen.
 
         Args:
             by: "host" or "neurons".
-            exceeded: (resource, used, limit) of one neuron on a core; None where it fits.
-            first: number of parts to try.
-            unspread: cores that the layer takes as it is, of which fewer have to do.
+            exceeded: (resource, used, limit) of one neuron alone on a core; None if it fits.
+            first: the first number of parts to try.
+            unspread: cores that the layer takes without spreading. Fewer cores must suffice.
+
+        Returns:
+            The placed layers, or None if no number of parts fits.
         """
         worth = WORTH if by == "neurons" else 1.0
-        known: dict[int, int] = {}
-        kept: dict[int, _Placed] = {}
+        cores: dict[int, int] = {}  # number of parts -> cores
+        kept: dict[int, _Placement] = {}
 
-        def tried(parts: int) -> None:
-            least = min(known.values(), default=None if unspread is None else unspread - 1)
+        def try_parts(parts: int) -> None:
+            least = min(cores.values(), default=None if unspread is None else unspread - 1)
             if least is not None and parts > worth * least:  # each part takes a core at least
                 return
-            found = self._in_parts(by, parts, None if least is None else int(worth * least))
-            if found is not None:
-                known[parts] = _cores(found)
-                if _best(known, worth) == parts:
+            placed = self._in_parts(by, parts, None if least is None else int(worth * least))
+            if placed is not None:
+                cores[parts] = _count_cores(placed)
+                if _best(cores, worth) == parts:
                     kept.clear()  # kernels in parts are large
-                    kept[parts] = found
+                    kept[parts] = placed
 
         series = [first]
         while series[-1] < (most := spreading.most_parts(self.layer)):
             series.append(min(most, series[-1] + max(1, series[-1] // 2)))
         for parts in series:
-            tried(parts)
-        if not known:
+            try_parts(parts)
+        if not cores:
             return None
-        above = _best(known, worth)
+        above = _best(cores, worth)
         below = range(max((one for one in series if one < above), default=above) + 1, above)
         for parts in below[:: max(1, len(below) // TRIALS)]:
-            tried(parts)
-        best = _best(known, worth)
-        found = kept.get(best) or self._in_parts(by, best, known[best])
-        assert found is not None
-        (layer, place), *before = found
+            try_parts(parts)
+        best = _best(cores, worth)
+        placed = kept.get(best) or self._in_parts(by, best, cores[best])
+        assert placed is not None
+        (layer, place), *before = placed
         resource, used, limit = exceeded or (None, None, None)
         summing = by == "neurons"
         added = (best if summing else best - 1) * self.layer.neurons
@@ -260,12 +283,12 @@ class _Task:
         )
         return [(layer, replace(place, spread=spread, fit=None)), *before]
 
-    def _in_parts(self, by: str, parts: int, most: int | None) -> _Placed | None:
-        """The layer in parts, and the one that sums for it, on `most` cores together, or None."""
+    def _in_parts(self, by: str, parts: int, most: int | None) -> _Placement | None:
+        """Place the layer in parts, with its sums, on at most `most` cores, or return None."""
         if by == "host":
             layer = spreading.on_the_host(self.layer, parts)
             place = self._place(layer, self.later, self.start, self.waits, most, parts)
-            return None if place is None else [(layer, self._counted(place))]
+            return None if place is None else [(layer, self._with_density(place))]
         name = f"{self.layer.name}.sums"
         while name in {layer.name for layer in self.network.layers}:
             name += "_"
@@ -273,12 +296,12 @@ class _Task:
         place = self._place(layer, self.later, self.start, 0, most)
         if place is None:
             return None
-        taken = len(place.cores)
+        used = len(place.cores)
         later = Destinations(sums.shape, self.rule)
-        _send(later, layer.inputs[0], layer, place)
-        left = None if most is None else most - taken
-        before = self._place(sums, later, self.start + taken, self.waits, left, parts)
-        return None if before is None else [(layer, place), (sums, self._counted(before))]
+        _add_cores(later, layer.inputs[0], layer, place)
+        left = None if most is None else most - used
+        before = self._place(sums, later, self.start + used, self.waits, left, parts)
+        return None if before is None else [(layer, place), (sums, self._with_density(before))]
 
     def _place(
         self,
@@ -290,31 +313,37 @@ class _Task:
         parts: int = 1,
     ) -> LayerMap | None:
         placer = Placer(layer, later, self.capacity, self.rule, start, waiting, parts)
-        return placer.placed(most)
+        return placer.place(most)
 
-    def _counted(self, place: LayerMap) -> LayerMap:
-        """With the density that the layer has: its parts have positions of the others, too."""
+    def _with_density(self, place: LayerMap) -> LayerMap:
+        """Return the record with the density of the whole layer.
+
+        Each part also has the positions of the other parts, so that its own density is too low.
+        """
         kinds = self.layer.wiring
         possible = sum(kind.possible for kind in kinds)
         return replace(place, density=sum(kind.nonzero for kind in kinds) / possible, fit=None)
 
     def _refusal(self, placer: Placer, host: str | None, neurons: str | None) -> str:
-        """Why the layer does not fit, why it cannot be spread, and what would fit."""
+        """Return a sentence: why the layer does not fit, why it is not spread, what would fit."""
         resource, used, limit = placer.exceeded()
         layer = self.layer
-        said = (
-            f"layer {layer.name}: {resource.replace('_', ' ')} {used:,} of a core exceed "
-            f"{limit:,}, even with one neuron on a core"
+        sentence = (
+            f"layer {layer.name}: one neuron alone on a core takes {used:,} "
+            f"{resource.replace('_', ' ')}, more than the limit of {limit:,}"
         )
         if resource not in SPREADABLE:
-            return said
+            return sentence
         if host and neurons:
-            said += f"; its fan-in cannot be spread, as {host}"
-            said += "" if host == neurons else f" and {neurons}"
+            sentence += f"; its fan-in cannot be spread, because {host}"
+            sentence += "" if host == neurons else f" and {neurons}"
         kinds = layer.wiring
         density = sum(kind.nonzero for kind in kinds) / sum(kind.possible for kind in kinds)
         ways = [f"a density of at most about {_rounded_down(density * limit / used):g}"]
         left = -(-used * spreading.unlike(layer) // 1)
         if not placer.shared and left < used:
-            ways.append(f"neurons that pool before it (about {left:,.0f} are left then)")
-        return f"{said}; {' or '.join(ways)} would fit"
+            ways.append(
+                f"a spiking pool in front of it (which leaves about {left:,.0f} "
+                f"{resource.replace('_', ' ')})"
+            )
+        return f"{sentence}; {' or '.join(ways)} would fit"

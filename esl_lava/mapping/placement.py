@@ -1,4 +1,4 @@
-"""Where a network lies: the records of a mapping."""
+"""The records of a mapping: the cores on which a network lies."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ RESOURCES = (
     "neuron_groups",
     "words_per_axon",
 )
-"""What a core may run out of; `Capacity` has a limit of each, or none."""
+"""The limited resources of a core. `Capacity` may have a limit of each."""
 
 
 @dataclass(frozen=True)
 class Core:
-    """A core's share of a layer.
+    """A core and the share of a layer that it holds.
 
     Attributes:
-        chip, number: counted from 0 in the order of layers; `number` over all chips.
-        region: its neurons.
-        used: resource -> how much of it.
+        chip: number of the chip, from 0 in the order of layers.
+        number: number of the core, from 0 in the order of layers, counted over all chips.
+        region: the neurons of the core.
+        used: resource -> amount that the core uses.
     """
 
     KEYS: ClassVar[Keys] = keys("core=number chip region.channels region.rows region.columns used")
@@ -42,14 +43,14 @@ class Core:
 
 @dataclass(frozen=True)
 class Fit:
-    """What would save a layer one core, to first order.
+    """The changes that would make a layer fit one core fewer, to first order.
 
     Attributes:
-        cores: one fewer than it takes.
-        resource: what is exceeded then.
-        used, limit: of it, in the fullest core.
-        width: neurons that would fit, at the density the layer has; None where it has maps.
-        density: at which the layer would fit at its width; None where no density helps.
+        cores: one core fewer than the layer takes.
+        resource: the resource that would be exceeded on these cores.
+        used, limit: use and limit of this resource in the fullest core.
+        width: number of neurons that would fit at the layer's density; None if it has feature maps.
+        density: the density at which the layer would fit at its width; None if no density helps.
     """
 
     cores: int
@@ -62,23 +63,23 @@ class Fit:
 
 @dataclass(frozen=True)
 class Spread:
-    """How the fan-in of a layer's neurons lies on more than one core.
+    """A fan-in that is spread over several cores.
 
     Attributes:
-        by: "host": a neuron lies on several cores, each holds the sum over a part of the fan-in,
-            and the host adds what it reads; "neurons": further neurons have a part each and
-            send its sum as a graded spike.
-        parts: of the fan-in.
-        fan_in: synapses of the neuron that has most.
-        resource, used, limit: what one neuron takes alone on a core; None where the layer
-            fits as it is, on more cores.
-        unspread: cores that it takes as it is; None where it does not fit.
-        layer: name of the layer of further neurons; None where the host adds.
-        neurons: on the chip, more than the layer has.
-        messages: at most, more in a step.
-        steps: of latency, more.
-        proven: whether the sum is proven to be what one core would hold: the host's is it where
-            no v clips, which many steps of large weights may not exclude.
+        by: "host" if each neuron lies on several cores, each core sums a part of the fan-in, and
+            the host adds the potentials that it reads. "neurons" if added neurons sum a part each
+            and send the sum as a graded spike.
+        parts: number of parts of the fan-in.
+        fan_in: the largest number of synapses of a neuron.
+        resource, used, limit: the resource that a neuron alone on a core would exceed; None if the
+            layer fits without spreading, on more cores.
+        unspread: cores that the layer takes without spreading; None if it does not fit.
+        layer: name of the layer of added neurons; None if the host adds.
+        neurons: number of neurons added on the chip.
+        messages: the most messages that are added in a step.
+        steps: steps of latency that are added.
+        proven: whether the sum is proven to equal the sum of a single core. The sum of the host
+            is equal if no v clips, which large weights over many steps may not exclude.
     """
 
     KEYS: ClassVar[Keys] = keys(
@@ -100,47 +101,51 @@ class Spread:
 
     @property
     def said(self) -> str:
-        """What is done, why, and what it costs, in a sentence about the layer."""
-        why = f"it takes {self.unspread} cores as it is"
+        """A sentence on how the fan-in is spread, the reason and the cost."""
+        reason = f"the layer takes {self.unspread} cores otherwise"
         if self.resource is not None:
-            why = (
-                f"{self.resource.replace('_', ' ')} would be {self.used:,} of {self.limit:,} with "
-                "one neuron on a core"
+            reason = (
+                f"one neuron alone on a core would take {self.used:,} "
+                f"{self.resource.replace('_', ' ')} of {self.limit:,}"
             )
-        found = f"a fan-in of up to {self.fan_in:,} is spread over {self.parts} parts, as {why}: "
+        start = (
+            f"a fan-in of up to {self.fan_in:,} is spread over {self.parts} parts, "
+            f"because {reason}: "
+        )
         if self.layer is not None:
             return (
-                f"{found}each neuron gets the sums of {self.parts} others as graded spikes (layer "
-                f"{self.layer}, {self.neurons:,} neurons more); at most {self.messages:,} messages "
-                f"a step and {self.steps} step of latency more; netx builds no such layer"
+                f"{start}each neuron receives the sums of {self.parts} added neurons as graded "
+                f"spikes (layer {self.layer}, {self.neurons:,} added neurons); this adds at most "
+                f"{self.messages:,} messages in a step and {self.steps} step of latency; netx "
+                "cannot build such a layer"
             )
-        found += (
-            f"each neuron is there {self.parts} times ({self.neurons:,} neurons more), and the "
-            f"host adds the {self.parts} potentials that it reads for one; no message and no "
-            "step more"
+        sentence = (
+            f"{start}each neuron lies on the chip {self.parts} times ({self.neurons:,} added "
+            f"neurons), and the host adds the {self.parts} potentials of each neuron; this adds no "
+            "message and no step"
         )
-        return found if self.proven else f"{found}; exact where no potential clips"
+        return sentence if self.proven else f"{sentence}; exact where no potential clips"
 
 
 @dataclass(frozen=True)
 class LayerMap:
-    """Where a layer lies.
+    """The cores of a layer.
 
     Attributes:
-        name: the layer's.
-        neurons: that lie on its cores.
-        form: the format its synapses are stored in.
-        weight_bits: of a stored weight, its delay's not included.
-        weights, connections: it has, as `esl_lava.connections` counts them.
-        density: share of its positions whose weight is not 0: what synapse memory holds.
-        words: format -> (words of synapse memory, cores) it takes; without formats that
-            take at least four times the cores of the best.
-        break_even: format -> density below which it takes less memory than dense.
-        cores: in order.
-        binding: the resource its fullest core has least of.
-        fit: what would save a core; None where it takes one, or is spread.
-        waits: steps that a spike waits at most on its way to it, for one on a longer way.
-        spread: how its fan-in lies on several cores; None where it does not.
+        name: name of the layer.
+        neurons: number of neurons on its cores.
+        form: the format in which its synapses are stored.
+        weight_bits: bits of a stored weight, without those of its delay.
+        weights, connections: numbers of weights and connections, as in `esl_lava.connections`.
+        density: share of its positions whose weight is not 0. Only these need synapse memory.
+        words: format -> (words of synapse memory, cores). Formats that take at least four times
+            the cores of the best one are left out.
+        break_even: format -> density below which it takes less memory than dense lists.
+        cores: the cores in order.
+        binding: the resource of which its fullest core uses the largest share.
+        fit: the changes that would save a core; None if it takes one core, or is spread.
+        waits: the most steps that a spike on a shorter path to the layer waits.
+        spread: how its fan-in is spread over several cores; None if it is not.
     """
 
     name: str
@@ -161,15 +166,15 @@ class LayerMap:
 
 @dataclass(frozen=True)
 class CoreMap:
-    """Where a network lies.
+    """The cores of a network.
 
     Attributes:
         chip: name of the device.
-        packing: name of the rule of packing.
+        packing: name of the packing.
         limits: resource -> limit of a core.
-        cores_per_chip: of the device.
-        layers: in order.
-        network: as it is placed: with the parts, and the layers of sums, of what is spread.
+        cores_per_chip: number of cores of a chip of the device.
+        layers: the layers in order.
+        network: the network as placed. A layer that is spread has its parts or its layer of sums.
         carries_values: whether spikes of the chip carry a value.
     """
 
@@ -183,47 +188,47 @@ class CoreMap:
 
     @property
     def cores(self) -> int:
-        """Cores used."""
+        """Number of cores used."""
         return sum(len(layer.cores) for layer in self.layers)
 
     @property
     def chips(self) -> int:
-        """Chips used."""
+        """Number of chips used."""
         return -(-self.cores // self.cores_per_chip)
 
     @property
     def sums(self) -> tuple[str, ...]:
-        """Names of the layers that sum a part of another one's fan-in."""
+        """Names of the layers whose neurons sum parts of the fan-in of another layer."""
         spread = [layer.spread for layer in self.layers if layer.spread is not None]
         return tuple(one.layer for one in spread if one.layer is not None)
 
     @property
     def remarks(self) -> list[str]:
-        """What a number of cores does not say, in a sentence each."""
-        said = [f"{at.name}: {at.spread.said}" for at in self.layers if at.spread is not None]
+        """Sentences on facts that the number of cores does not show."""
+        sentences = [f"{at.name}: {at.spread.said}" for at in self.layers if at.spread is not None]
         waiting = [f"{at.name} ({at.waits})" for at in self.layers if at.waits]
         if waiting:
-            said.append(
-                "steps that spikes on a shorter way wait for the longest, counted as synaptic "
-                "delays (where kernels have none, relay neurons, which are not): "
-                + ", ".join(waiting)
+            sentences.append(
+                "spikes on a shorter path wait for those on the longest path (steps in brackets); "
+                "the wait is counted as a synaptic delay, and relay neurons, which convolutions "
+                "without delays need, are not counted: " + ", ".join(waiting)
             )
-        taking = [
+        receivers = [
             layer.name
             for layer in self.network.layers
             if any(one.source == INPUT and not one.connections.injects for one in layer.inputs)
         ]
-        if self.network.message_bits and taking and not self.carries_values:
+        if self.network.message_bits and receivers and not self.carries_values:
             low, high = self.network.input_range
-            said.append(
-                f"inputs are integers from {low} to {high}, and spikes of this chip carry no "
-                f"value: the host has to weigh and sum them for {', '.join(taking)}, or they have "
-                "to be coded as binary spikes"
+            sentences.append(
+                f"inputs are integers from {low} to {high}, but spikes of this chip carry no "
+                f"value: the host must weight and sum the inputs for {', '.join(receivers)}, or "
+                "the inputs must be coded as binary spikes"
             )
-        return said
+        return sentences
 
     def utilisation(self, layer: LayerMap) -> dict[str, tuple[int, int]]:
-        """Resource -> (used, limit), of the core of the layer that uses most of it."""
+        """Return resource -> (used, limit) of the core of the layer that uses most of it."""
         return {
             name: (max(core.used[name] for core in layer.cores), limit)
             for name, limit in self.limits.items()

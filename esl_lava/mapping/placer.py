@@ -1,4 +1,4 @@
-"""The cores of one layer, those behind it being placed."""
+"""Place one layer on cores, after the layers behind it have been placed."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from esl_lava.network import Layer
 
 
 def stored_bits(layer: Layer, capacity: Capacity) -> int:
-    """Bits of a stored weight, sign included, once a common power of two is taken out.
+    """Return the bits of a stored weight, with its sign and without the common power of two.
 
     Raises:
-        LimitError: where no width of the chip holds the layer's weights.
+        LimitError: if no width of the chip holds the layer's weights.
     """
     values = np.concatenate([kind.weights for kind in layer.wiring])
     used = values[values != 0]
@@ -43,58 +43,67 @@ def stored_bits(layer: Layer, capacity: Capacity) -> int:
     for width in capacity.weight_bits:
         if width >= bits:
             return width
+    widest = capacity.weight_bits[-1]
     raise LimitError(
-        [f"layer {layer.name}: weights of {bits} bits exceed {capacity.weight_bits[-1]} bits"]
+        f"layer {layer.name}: its weights need {bits} bits, more than the limit of {widest} bits",
+        "limit",
+        key="weights",
+        value=bits,
+        limit=widest,
+        layer=layer.name,
     )
 
 
 def limits_of(capacity: Capacity) -> dict[str, int]:
-    """Resource -> limit of a core, of those that the chip's file states."""
+    """Return resource -> limit of a core, for the limits that the device file states."""
     limits = {name: getattr(capacity, name) for name in RESOURCES}
     return {name: limit.value for name, limit in limits.items() if limit is not None}
 
 
 def _fullest(limits: Mapping[str, int], uses: Sequence[Mapping[str, int]]) -> tuple[str, int, int]:
-    """(resource, used, limit) of what is exceeded most, or filled most, of some cores."""
+    """Return (resource, used, limit) of the resource that some cores exceed, or fill, most."""
     most = {name: max(use[name] for use in uses) for name in limits}
     name = max(limits, key=lambda name: most[name] / limits[name])
     return name, most[name], limits[name]
 
 
 def _delay_bits(layer: Layer, waits: int) -> int:
-    """Bits of a synaptic delay: 3 to 6 (NxTF), or none without delays.
+    """Return the bits of a synaptic delay: 3 to 6 (NxTF), or 0 without delays.
 
     Raises:
-        LimitError: where a spike is on its way for more steps than a synapse can be late.
+        LimitError: if a spike is delayed by more steps than a synapse allows.
     """
     longest = max(0 if one.delays is None else int(one.delays.max()) for one in layer.inputs)
     longest += waits
     if longest > MAX_DELAY:
         raise LimitError(
-            [
-                f"layer {layer.name}: a delay of {longest} steps exceeds {MAX_DELAY}; "
-                f"{waits} of them are for what comes on a longer way"
-            ]
+            f"layer {layer.name}: a delay of {longest} steps exceeds the limit of {MAX_DELAY}; in "
+            f"{waits} of these steps the spike waits for spikes on a longer path",
+            "limit",
+            key="delay",
+            value=longest,
+            limit=MAX_DELAY,
+            layer=layer.name,
         )
     return max(3, longest.bit_length()) if longest else 0
 
 
 class Placer:
-    """Partitions of one layer, those behind it being placed.
+    """Place one layer on cores, after the layers behind it have been placed.
 
     Args:
-        layer: to place.
-        later: where its spikes go.
-        capacity, rule: of the chip.
-        start: cores behind the layer.
-        waits: steps that a spike waits at most on its way to it.
-        parts: that its channels, or neurons, are in: a core holds none of two.
+        layer: the layer to place.
+        later: the cores that its spikes go to.
+        capacity, rule: capacity and packing of the chip.
+        start: number of cores behind the layer.
+        waits: the most steps that a spike on a shorter path to the layer waits.
+        parts: number of parts of its channels, or neurons. No core holds neurons of two parts.
 
     Attributes:
         shared: whether several neurons may send to one input axon.
 
     Raises:
-        LimitError: where no width of the chip holds its weights, or its delays.
+        LimitError: if no width of the chip holds its weights, or its delays.
     """
 
     def __init__(
@@ -126,17 +135,17 @@ class Placer:
         self._inputs = [index for _, index in indices]
         self._recurrent = next((index for one, index in indices if one is layer.recurrent), None)
         self._reached: dict[Hashable, tuple[Lists, int]] = {}
-        self._brought: dict[Hashable, tuple[int, int, int]] = {}
+        self._costs: dict[Hashable, tuple[int, int, int]] = {}
         self._totals = later.totals()
         self._exceeded: tuple[str, int, int] | None = None
 
-    def placed(self, most: int | None = None) -> LayerMap | None:
-        """The layer in its best format, or None where it fits in none.
+    def place(self, most: int | None = None) -> LayerMap | None:
+        """Place the layer in its best format. Return None if it fits in no format.
 
         Chips and cores are counted from the last one.
 
         Args:
-            most: cores that there are for it; None: as many as it takes.
+            most: number of cores available to the layer; None: no limit.
         """
         layer, rule = self._layer, self._rule
         plans = self._plans(layer.neurons if most is None else min(most, layer.neurons))
@@ -171,37 +180,37 @@ class Placer:
         )
 
     def _plans(self, most: int) -> dict[str, list[Core]]:
-        """Format -> cores of its first partition, of `most` at most, in which every limit holds.
+        """Return format -> cores of the first partition, of at most `most`, that keeps all limits.
 
-        Formats that take four times the cores of the best, or more, are left out.
+        Formats that take at least four times the cores of the best one are left out.
         """
         least = max(
             -(-self._layer.neurons // self._limits["neurons"]),
             -(-self._totals.least // self._limits["output_axons"]),
         )
-        found: dict[str, list[Core]] = {}
+        plans: dict[str, list[Core]] = {}
         _, used, limit = self._alone()
         if used > limit:
-            return found
+            return plans
         for grid in partitions(self._layer, least, self._limits["neurons"], self._parts):
-            if len(grid) > most or len(found) == len(self._rule.formats):
+            if len(grid) > most or len(plans) == len(self._rule.formats):
                 break
             self._reached.clear()
             entries = self._entries_that_decide(grid)
             for form in self._rule.formats:
-                cores = None if form in found else self._try_out(grid, form, entries)
+                cores = None if form in plans else self._try_out(grid, form, entries)
                 if cores is not None:
-                    found[form] = cores
+                    plans[form] = cores
                     most = min(most, 4 * len(grid) - 1)
-        return found
+        return plans
 
     def _fits(self, form: str, neurons: int) -> bool:
-        """Whether a core holds so many of the first neurons of a layer without maps."""
+        """Return whether a core holds the first `neurons` neurons of a layer without maps."""
         grid = Grid((neurons, 1, 1), (1, 1, 1))
         return self._try_out(grid, form, self._entries_that_decide(grid)) is not None
 
     def _try_out(self, grid: Grid, form: str, entries: Ints) -> list[Core] | None:
-        """The cores, or None where a limit does not hold (`_exceeded` says which)."""
+        """Return the cores, or None if one exceeds a limit. `_exceeded` then names the limit."""
         if self._exceeds("output_axons", entries):
             return None
         for some in (True, False):
@@ -221,20 +230,20 @@ class Placer:
         ]
 
     def _least_words(self, grid: Grid, form: str, some: bool) -> Ints:
-        """Words that each region of a grid takes at least, or of some of its channels' ranges."""
+        """Return a lower bound of the words of each region, or of some ranges of channels."""
         least = [part.least(grid, form == DENSE, some) for part in self._inputs]
         stored, lists = (np.sum(part, axis=0) for part in zip(*least))
         return self._rule.least_words(form, self._bits, stored, lists)
 
     def _exceeds(self, name: str, used: Ints) -> bool:
-        """Whether a core uses more than the limit; the first that does is `_exceeded`."""
+        """Return whether a core exceeds the limit. The first such core sets `_exceeded`."""
         over = used > self._limits[name]
         if over.any():
             self._exceeded = (name, int(used.flat[over.argmax()]), self._limits[name])
         return bool(over.any())
 
     def _kinds(self, grid: Grid) -> Iterator[Region]:
-        """The first region of every kind, in the grid's order."""
+        """Yield the first region of every kind, in the order of the grid."""
         rows, columns = (self._first_of_kinds(grid, axis) for axis in (1, 2))
         return (Region(c, y, x) for c, y, x in product(grid.ranges(0), rows, columns))
 
@@ -246,14 +255,14 @@ class Placer:
         return list(first.values())
 
     def _at_least(self, grid: Grid, form: str) -> float:
-        """What share of the neurons or synapse words of a core a grid takes at least."""
+        """Return a lower bound of the share of a core's neurons or words that a grid uses."""
         words = self._least_words(grid, form, some=True).max() / self._limits["synapse_words"]
         return max(float(words), grid.largest / self._limits["neurons"])
 
     def _worst(self, grid: Grid, form: str) -> tuple[str, int, int]:
-        """(resource, used, limit) of what is exceeded most, or filled most.
+        """Return (resource, used, limit) of the resource that the grid exceeds, or fills, most.
 
-        Where a list has more targets than an index can name, a core has too many neurons.
+        If a list has more targets than an index can name, the core has too many neurons.
         """
         try:
             uses = [
@@ -265,32 +274,34 @@ class Placer:
         return _fullest(self._limits, uses)
 
     def exceeded(self) -> tuple[str, int, int]:
-        """(resource, used, limit) of what a core has too little of, once the layer fits in none.
+        """Return (resource, used, limit) of the limit that prevents the layer from fitting.
 
-        Of the neuron with most synapses, alone on a core in the best format, if that rules it out;
-        else of what ruled the last partition out.
+        If the neuron with the most synapses does not fit alone on a core in the best format, it is
+        the limit that this neuron exceeds. Otherwise it is the limit that the last partition
+        exceeded.
         """
         resource, used, limit = self._alone()
         if used > limit:
             return resource, used, limit
-        if self._exceeded is None:  # spikes sent alone rule every partition out
-            most = self._later.most_of_a_neuron()
+        if self._exceeded is None:  # output axons alone rule every partition out
+            most = self._later.most_entries_of_neuron()
             return "output_axons", most, self._limits["output_axons"]
         return self._exceeded
 
     def _alone(self) -> tuple[str, int, int]:
-        """(resource, used, limit) of what the neuron with most synapses takes most of, alone.
+        """Return (resource, used, limit) of the neuron with the most synapses, alone on a core.
 
-        In the format in which it takes least: a core with more neurons takes no less.
+        It is the resource that this neuron fills most, in the format in which it takes the least.
+        A core with more neurons takes no less.
         """
         region = self._heaviest()
         worst = [
             _fullest(self._limits, [self._use(region, form, 0)]) for form in self._rule.formats
         ]
-        return min(worst, key=lambda found: found[1] / found[2])
+        return min(worst, key=lambda use: use[1] / use[2])
 
     def _heaviest(self) -> Region:
-        """The neuron with most synapses, or one amid the maps of the channel with most."""
+        """Return the neuron with the most synapses. In feature maps it lies near the centre."""
         shape = maps(self._layer.shape)
         load = np.zeros(shape, np.int64)
         for kind in self._layer.wiring:
@@ -302,32 +313,33 @@ class Placer:
         return Region(*((i, i + 1) for i in place))
 
     def _chips(self, count: int) -> Ints:
-        """(count,) chip, counted from the last, of each core of the layer's `count`."""
+        """Return (count,) the chip of each of the layer's `count` cores, from the last chip."""
         return (self._start + count - 1 - np.arange(count)) // self._per_chip
 
     def _entries_that_decide(self, grid: Grid) -> Ints:
-        """What no core exceeds where that holds the limit, which is quick; else the entries."""
+        """Return the quick upper bound of the entries if it keeps the limit, else the entries."""
         most = self._entries(grid, at_most=True)
         return most if (most <= self._limits["output_axons"]).all() else self._entries(grid)
 
     def _entries(self, grid: Grid, at_most: bool = False) -> Ints:
-        """(channels, rows, columns) of the grid: entries of output axons, as `Totals.entries`."""
+        """Count the output axon entries in each core of the grid, as `Totals.entries` does."""
         chips = self._chips(len(grid))
         totals = self._totals
         if self._recurrent is not None:
-            goes = self._later.copy()
-            goes.add(self._recurrent, zip(chips.tolist(), grid.regions()))
-            totals = goes.totals()
+            destinations = self._later.copy()
+            destinations.add(self._recurrent, zip(chips.tolist(), grid.regions()))
+            totals = destinations.totals()
         return totals.entries(grid, chips.reshape(grid.shares), at_most)
 
     def _use(self, region: Region, form: str, entries: int) -> dict[str, int]:
+        """Return resource -> amount that a core with this region uses."""
         axons = words = formats = longest = 0
         for number, synapses in enumerate(self._inputs):
-            taken, filled, most = self._bring(number, synapses, region, form)
-            axons += taken
-            words += filled
-            formats += taken > 0
-            longest = max(longest, most)
+            own_axons, own_words, longest_list = self._cost_of_input(number, synapses, region, form)
+            axons += own_axons
+            words += own_words
+            formats += own_axons > 0
+            longest = max(longest, longest_list)
         return {
             "neurons": region.neurons,
             "input_axons": axons,
@@ -338,25 +350,25 @@ class Placer:
             "words_per_axon": longest,
         }
 
-    def _bring(
+    def _cost_of_input(
         self, number: int, synapses: RegionIndex, region: Region, form: str
     ) -> tuple[int, int, int]:
-        """(axons, words, words of the longest list) that an input brings to a region."""
+        """Return (axons, words, words of the longest list) of an input's synapses in a region."""
         place = (number, synapses.kind(region))
         key = (*place, form)
-        if key not in self._brought:
+        if key not in self._costs:
             if place not in self._reached:
                 self._reached[place] = synapses.reach(region)
             lists, axons = self._reached[place]
             listed = self._rule.list_words(form, self._bits, lists)
             words, longest = (int(listed.sum()), int(listed.max())) if axons else (0, 0)
-            self._brought[key] = axons, words, longest
-        return self._brought[key]
+            self._costs[key] = axons, words, longest
+        return self._costs[key]
 
     def _fit(self, form: str, fewer: int) -> Fit | None:
-        """What makes the layer fit fewer cores; output axons apart, as later layers decide them.
+        """Return the changes that make the layer fit `fewer` cores, without regard to output axons.
 
-        None where nothing else is exceeded.
+        Later layers decide the output axons. Return None if no other limit is exceeded.
         """
         if fewer < 1:
             return None
@@ -373,7 +385,7 @@ class Placer:
         width = None
         if maps(layer.shape)[1:] == (1, 1):
             most = min(layer.neurons, self._limits["neurons"])
-            widths = range(most, 0, -1)  # those too many for a core come first
+            widths = range(most, 0, -1)  # widths that exceed a core come first
             width = fewer * (most - bisect_left(widths, True, key=partial(alone._fits, form)))
         density = None
         first = layer.inputs[0].connections

@@ -1,4 +1,4 @@
-"""A core's share of a layer, and the ways to share a layer among cores."""
+"""The share of a layer that a core holds, and the ways to divide a layer among cores."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from esl_lava.arrays import Ints
 from esl_lava.network import Layer
 
 SOME = 4
-"""Ranges of channels, about, that tell a partition that may fit from one that cannot."""
+"""About this many ranges of channels are checked first, to rule a partition out quickly."""
 
 Range = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Region:
-    """Neurons of a layer in one core: a box of channels, rows and columns.
+    """The neurons of a layer in one core: a box of channels, rows and columns.
 
-    A layer without feature maps has one row and one column, and its neurons as channels.
+    In a layer without feature maps each neuron is a channel of one row and one column.
 
     Attributes:
-        channels, rows, columns: (first, behind the last).
+        channels, rows, columns: (first, last + 1).
     """
 
     channels: Range
@@ -41,12 +41,12 @@ class Region:
 
     @property
     def neurons(self) -> int:
-        """How many there are."""
+        """Number of neurons."""
         channels, rows, columns = self.shape
         return channels * rows * columns
 
     def members(self, shape: tuple[int, ...]) -> Ints:
-        """(neurons,) their places in a layer of this shape, in C order."""
+        """Return (neurons,) their flat indices in a layer of this shape, in C order."""
         _, rows, columns = maps(shape)
         c, y, x = (np.arange(*pair) for pair in (self.channels, self.rows, self.columns))
         return ((c[:, None, None] * rows + y[:, None]) * columns + x).ravel()
@@ -54,11 +54,11 @@ class Region:
 
 @dataclass(frozen=True)
 class Grid:
-    """A layer shared among cores, evenly along every axis.
+    """A layer divided among cores, evenly along every axis.
 
     Attributes:
         lengths: channels, rows and columns of the layer.
-        shares: how many ranges each of these is split into.
+        shares: number of ranges that each of these is split into.
     """
 
     lengths: tuple[int, int, int]
@@ -69,29 +69,33 @@ class Grid:
 
     @property
     def largest(self) -> int:
-        """Neurons of the largest region."""
+        """Number of neurons of the largest region."""
         return math.prod(-(-n // share) for n, share in zip(self.lengths, self.shares))
 
     def ranges(self, axis: int) -> tuple[Range, ...]:
-        """Of channels (axis 0), rows (1) or columns (2)."""
+        """Return the ranges of channels (axis 0), rows (1) or columns (2)."""
         return splits(self.lengths[axis], self.shares[axis])
 
     def regions(self) -> list[Region]:
-        """The region of every core, columns fastest."""
+        """Return the region of every core. Columns vary fastest."""
         return [Region(c, y, x) for c, y, x in product(*map(self.ranges, range(3)))]
 
     def sums(self, totals: Ints) -> Ints:
-        """(channels, rows, columns) of the grid: sums of each region, from `running_totals`."""
+        """Return (channels, rows, columns) of the grid: the sum over each region of `totals`.
+
+        Args:
+            totals: as `running_totals` returns them.
+        """
         for axis in range(3):
             totals = np.diff(totals.take(self.bounds(axis), axis), axis=axis)
         return totals
 
     def chosen(self, some: bool) -> slice:
-        """All ranges of channels, or about `SOME` of them."""
+        """Return a slice of all ranges of channels, or of about `SOME` of them."""
         return slice(None, None, max(1, self.shares[0] // SOME) if some else 1)
 
     def bounds(self, axis: int) -> Ints:
-        """(shares + 1,) where the ranges of an axis begin, and where the last one ends."""
+        """Return (shares + 1,) the start of each range of an axis, and the end of the last."""
         return _bounds(self.lengths[axis], self.shares[axis])
 
 
@@ -101,7 +105,7 @@ def _bounds(length: int, number: int) -> Ints:
 
 
 def running_totals(values: Ints, shape: tuple[int, ...]) -> Ints:
-    """Sums over all boxes from a layer's first neuron on; one longer along every axis."""
+    """Return the sums over all boxes from a layer's first neuron on, one longer on every axis."""
     totals = np.pad(values.reshape(maps(shape)), ((1, 0), (1, 0), (1, 0)))
     for axis in range(3):
         totals = totals.cumsum(axis=axis)
@@ -109,28 +113,28 @@ def running_totals(values: Ints, shape: tuple[int, ...]) -> Ints:
 
 
 def maps(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """A layer's shape as (channels, rows, columns)."""
+    """Return a layer's shape as (channels, rows, columns)."""
     return shape if len(shape) == 3 else (shape[0], 1, 1)
 
 
 @lru_cache(maxsize=1 << 14)
 def splits(length: int, number: int) -> tuple[Range, ...]:
-    """`number` ranges that cover 0..length-1, of lengths that differ by 1 at most."""
+    """Return `number` ranges that cover 0..length-1. Their lengths differ by at most 1."""
     return tuple(pairwise(_bounds(length, number).tolist()))
 
 
 def partitions(layer: Layer, least: int, largest: int, parts: int = 1) -> Iterator[Grid]:
-    """Ways to share a layer among cores, by their number, from `least` on.
+    """Yield the ways to divide a layer among cores, in order of the number of cores.
 
-    None of them has a region of more than `largest` neurons. Neurons of feature maps are
-    shared by rows, columns and channels, few splits of channels first; others in equal
-    ranges.
+    Feature maps are divided by rows, columns and channels, with few splits of channels first.
+    Other layers are divided into equal ranges of neurons.
 
     Args:
-        layer: to share.
-        least: number of cores.
-        largest: number of neurons of a region.
-        parts: that the channels, or neurons, are in, equally long: none lies in two of them.
+        layer: the layer to divide.
+        least: the smallest number of cores.
+        largest: the largest number of neurons of a region.
+        parts: number of equally long parts of the channels, or neurons. No region lies in two
+            parts.
     """
     lengths = maps(layer.shape)
     for number in range(max(1, -(-least // parts)) * parts, layer.neurons + 1, parts):

@@ -1,15 +1,15 @@
-"""Layers whose neurons have a larger fan-in than a core holds, in parts.
+"""Split the fan-in of a layer into parts if a neuron's fan-in exceeds a core.
 
-A neuron's synapses lie on its own core: what arrives there is what it adds up. Two ways lead past
-that, which give the same integers:
+The synapses of a neuron lie on the neuron's own core. There are two ways to spread them over
+several cores. Both give the same integers:
 
-- *by the host*: a readout that only sums, without a decay, lies on several cores, each with a part
-  of its fan-in. The host, which reads its potentials anyway, adds them.
-- *by neurons*: further neurons, each with a part of the fan-in of one neuron, send the sum of a
-  step as a graded spike (as Lava's `GradedVec`), which their neuron takes with a weight of 1, one
-  step later. It needs spikes that carry a value: Loihi 2.
+- *by the host*: a readout that only sums, without decay, lies on several cores, each with a part
+  of the fan-in. The host reads its potentials in any case, and adds them.
+- *by neurons*: added neurons sum a part each of the fan-in of one neuron. They send the sum of a
+  step as a graded spike (as Lava's `GradedVec`). The neuron receives it with a weight of 1, one
+  step later. This needs spikes that carry a value: Loihi 2.
 
-Binary spikes cannot carry a sum: on Loihi 1 a layer that fires has no such way.
+Binary spikes cannot carry a sum. On Loihi 1 a layer that fires cannot be spread.
 """
 
 from __future__ import annotations
@@ -38,41 +38,42 @@ from esl_lava.network import (
 )
 
 LARGEST = 1 << 26
-"""Positions of a layer's kernels in parts, at most: a quarter of a gigabyte."""
+"""The most positions of a layer's kernels in parts: a quarter of a gigabyte."""
 
 SUMMING = Cuba(current_decay=DECAY_UNITY, voltage_decay=DECAY_UNITY, threshold=1)
-"""Stands for a neuron that sends the sum of its input: it forgets everything in each step."""
+"""Model of a neuron that sends the sum of its input of a step. It keeps no state."""
 
 
 def host_fault(layer: Layer) -> str | None:
-    """Why the host cannot add the parts of a layer, or None."""
+    """Return why the host cannot add the parts of a layer, or None if it can."""
     neuron = layer.neuron
     if neuron.fires:
         return "its neurons fire"
     if np.any(np.asarray(neuron.voltage_decay) > 0) or not np.all(
         np.isin(neuron.current_decay, (0, DECAY_UNITY))
     ):
-        return "its neurons decay, which rounds"
+        return "its neurons decay with rounding"
     return _structure_fault(layer)
 
 
 def neurons_fault(layer: Layer, network: Network, bits: int | None) -> str | None:
-    """Why no further neurons can sum for a layer, or None.
+    """Return why added neurons cannot sum for a layer, or None if they can.
 
     Args:
-        layer: of the network.
-        network: says how large inputs are.
-        bits: of the value that a spike carries, its sign included, or None.
+        layer: a layer of the network.
+        network: the network, which gives the range of inputs.
+        bits: bits of the value that a spike carries, with its sign; None if it carries none.
     """
     if bits is None:
-        return "spikes of this chip carry no sums"
+        return "spikes of this chip carry no value"
     most = largest_sum(layer, network)
     if most.bit_length() >= bits:  # a device file may say any number of bits
-        return f"a sum may reach {most:,}, more than a spike of {bits} bits carries"
+        return f"a sum may reach {most:,}, which a spike of {bits} bits cannot carry"
     return _structure_fault(layer)
 
 
 def _structure_fault(layer: Layer) -> str | None:
+    """Return why the inputs of a layer cannot be split, or None if they can."""
     if layer.recurrent is not None:
         return "its neurons are recurrent"
     if any(kind.injects for kind in layer.wiring):
@@ -81,11 +82,11 @@ def _structure_fault(layer: Layer) -> str | None:
 
 
 def largest_sum(layer: Layer, network: Network) -> int:
-    """What the weighted input of a neuron, or of any part of it, cannot exceed in a step."""
+    """Return an upper bound of the weighted input of a neuron, or a part of it, in a step."""
     low = high = 0
-    for given in layer.inputs:
-        negative, positive = given.connections.signed_sums()
-        least, most = network.input_range if given.source == INPUT else SPIKE_RANGE
+    for incoming in layer.inputs:
+        negative, positive = incoming.connections.signed_sums()
+        least, most = network.input_range if incoming.source == INPUT else SPIKE_RANGE
         up, down = max(most, 0), max(-least, 0)
         low += int((down * positive - up * negative).max())
         high += int((up * positive - down * negative).max())
@@ -93,35 +94,36 @@ def largest_sum(layer: Layer, network: Network) -> int:
 
 
 def host_is_proven(layer: Layer, network: Network) -> bool:
-    """Whether the steps and weights exclude that any part's v leaves its range."""
+    """Return whether steps and weights prove that the v of every part stays in its range."""
     if network.steps is None:
         return False
     bias = 0 if layer.bias is None else int(np.abs(layer.bias.astype(np.int64)).max())
-    held = network.steps if np.any(np.asarray(layer.neuron.current_decay) == 0) else 1
-    return network.steps * (held * largest_sum(layer, network) + bias) < NEVER
+    summed = network.steps if np.any(np.asarray(layer.neuron.current_decay) == 0) else 1
+    return network.steps * (summed * largest_sum(layer, network) + bias) < NEVER
 
 
 def fan_in(layer: Layer) -> int:
-    """Synapses of the neuron that has most, at most."""
+    """Return an upper bound of the synapses of the neuron with the most synapses."""
     return sum(int(synapses_of_outputs(kind).max()) for kind in layer.wiring)
 
 
 def most_parts(layer: Layer) -> int:
-    """Parts that a fan-in can have at most: of channels in front of a kernel, else of inputs.
+    """Return the most parts that a fan-in can have: its input channels, or inputs of a matrix.
 
-    Kernels in parts are as many times as large: no larger ones are tried than `LARGEST`.
+    A kernel in n parts is n times as large. Its size is limited to `LARGEST`.
     """
     kernels = sum(
         kind.possible * kind.groups for kind in layer.wiring if isinstance(kind, Convolution)
     )
-    units = sum(len(_of_units(kind)) for kind in layer.wiring)
+    units = sum(len(_unit_loads(kind)) for kind in layer.wiring)
     return min(units, LARGEST // kernels) if kernels else units
 
 
 def unlike(layer: Layer) -> float:
-    """The share of its inputs, or of its kernel's positions, that a spiking pool would leave.
+    """Return the share of inputs, or kernel positions, that a spiking pool in front would leave.
 
-    Those of a folded pool have the same weights; where several inputs feed the layer, all count.
+    The inputs of a folded pool have the same weights. The share is 1 if several inputs feed the
+    layer.
     """
     if len(layer.inputs) > 1:
         return 1.0
@@ -130,17 +132,19 @@ def unlike(layer: Layer) -> float:
         along = [len(set(first_equal(kind.kernel, axis))) for axis in (2, 3)]
         return math.prod(along) / math.prod(kind.kernel.shape[2:])
     matrix = kind.unrolled()
-    there = matrix.weights != 0
-    pre, post, weights = matrix.indices[there], matrix.rows()[there], matrix.weights[there]
+    present = matrix.weights != 0
+    pre, post = matrix.indices[present], matrix.rows()[present]
+    weights = matrix.weights[present]
     order = np.lexsort((post, pre))
     owner = np.cumsum(np.diff(pre[order], prepend=-1) > 0) - 1
     return float(distinct_lists(owner, post[order], weights[order]).mean())
 
 
 def on_the_host(layer: Layer, parts: int) -> Layer:
-    """A layer that lies on several cores, part by part; a neuron's bias is in the first.
+    """Return a layer with one copy of its neurons for each part of its fan-in.
 
-    Neurons are counted (part, neuron), where there are maps (part, channel, row, column).
+    The neurons have the order (part, neuron), or (part, channel, row, column) in feature maps. The
+    first copy has the bias.
     """
     bias = layer.bias
     if bias is not None:
@@ -149,7 +153,7 @@ def on_the_host(layer: Layer, parts: int) -> Layer:
 
 
 def by_neurons(layer: Layer, parts: int, name: str) -> tuple[Layer, Layer]:
-    """A layer of further neurons called `name`, counted as in `on_the_host`, and the layer."""
+    """Return a layer of sums called `name`, in the order of `on_the_host`, and the layer itself."""
     sums = Layer(name, _in_parts(layer, parts), SUMMING)
     wide, rows, columns = maps(layer.shape)
     weights = np.tile(np.eye(wide, dtype=np.int32), parts)
@@ -161,7 +165,7 @@ def by_neurons(layer: Layer, parts: int, name: str) -> tuple[Layer, Layer]:
 
 
 def _repeated(neuron: Cuba, parts: int) -> Cuba:
-    """Parameters of every neuron, or channel, once for each part."""
+    """Return the parameters of every neuron, or channel, repeated for each part."""
     lists: dict[str, Any] = {
         name: np.tile(value, parts)
         for name in PARAMETERS
@@ -171,26 +175,26 @@ def _repeated(neuron: Cuba, parts: int) -> Cuba:
 
 
 def _in_parts(layer: Layer, parts: int) -> tuple[Input, ...]:
-    """The inputs onto (part, neuron): each part meets a range of channels, or of inputs.
+    """Return the inputs of the neurons (part, neuron). A part has a range of channels, or inputs.
 
-    All inputs together are cut where about as many synapses lie in each part.
+    The cuts give each part about the same number of synapses, summed over all inputs.
     """
-    loads = [_of_units(kind) for kind in layer.wiring]
+    loads = [_unit_loads(kind) for kind in layer.wiring]
     before = np.cumsum(np.concatenate([[0], *loads]))
     cuts = np.searchsorted(before, before[-1] * np.arange(1, parts) / parts)
     bounds = np.concatenate([[0], cuts, [len(before) - 1]])
     inputs, first = [], 0
-    for given, load in zip(layer.inputs, loads):
+    for incoming, load in zip(layer.inputs, loads):
         ranges = np.clip(bounds - first, 0, len(load)).tolist()
         pairs = list(pairwise(ranges))
-        delays = None if given.delays is None else np.tile(given.delays, parts)
-        inputs.append(Input(given.source, _cut(given.connections, pairs), delays))
+        delays = None if incoming.delays is None else np.tile(incoming.delays, parts)
+        inputs.append(Input(incoming.source, _cut(incoming.connections, pairs), delays))
         first += len(load)
     return tuple(inputs)
 
 
-def _of_units(kind: Connections) -> Ints:
-    """Weights that are not 0 of each input channel of a kernel, or of each input."""
+def _unit_loads(kind: Connections) -> Ints:
+    """Return the number of weights that are not 0 of each input channel, or input of a matrix."""
     if not isinstance(kind, Convolution):
         return kind.fan_out()
     used = np.count_nonzero(kind.kernel, axis=(2, 3)).reshape(kind.groups, -1, kind.kernel.shape[1])
@@ -198,7 +202,7 @@ def _of_units(kind: Connections) -> Ints:
 
 
 def _cut(kind: Connections, ranges: list[tuple[int, int]]) -> Connections:
-    """Connections onto (range, output), of the inputs or channels of each range alone."""
+    """Return connections onto (range, output), each with the inputs or channels of its range."""
     if isinstance(kind, Convolution):
         return _cut_kernel(kind, ranges)
     matrix = kind.unrolled()
@@ -216,6 +220,7 @@ def _cut(kind: Connections, ranges: list[tuple[int, int]]) -> Connections:
 
 
 def _cut_kernel(kind: Convolution, ranges: list[tuple[int, int]]) -> Convolution:
+    """Return a kernel onto (range, channel), each with the input channels of its range."""
     kernel, allowed = (_ungrouped(part, kind.groups) for part in (kind.kernel, kind.mask()))
     inside = np.zeros((len(ranges), 1, kernel.shape[1], 1, 1), bool)
     for one, (low, high) in zip(inside, ranges):
@@ -230,7 +235,7 @@ def _cut_kernel(kind: Convolution, ranges: list[tuple[int, int]]) -> Convolution
 
 
 def _ungrouped(part: Array, groups: int) -> Array:
-    """(outputs, input channels, rows, columns) of a kernel, or a mask, in groups."""
+    """Return (outputs, all input channels, rows, columns) of a grouped kernel, or its mask."""
     each, share = len(part) // groups, part.shape[1]
     whole = np.zeros((len(part), groups * share, *part.shape[2:]), part.dtype)
     for group in range(groups):

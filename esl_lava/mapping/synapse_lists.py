@@ -1,4 +1,4 @@
-"""The lists of synapses that reach a core's share of a layer, and the axons they take."""
+"""The lists of synapses that a core stores for its share of a layer, and their input axons."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ from esl_lava.mapping.regions import Grid, Range, Region, maps, running_totals
 from esl_lava.network import Connections, Convolution, Matrix
 
 KEPT = 1 << 24
-"""Counts by place in a kernel that are kept at a time: 128 MB."""
+"""The most counts, by position in a kernel, that are cached at a time: 128 MB."""
 
 _Sign = tuple[tuple[int, int], ...]
-"""What an input meets along an axis: positions of a kernel, and outputs from the first on."""
+"""How an input meets a kernel along an axis: pairs (position of the kernel, output index).
+
+The output index counts from the first output that the input meets.
+"""
 
 
 class MatrixIndex:
-    """A matrix of a layer, laid out so that what reaches a region is found quickly.
+    """An index of a layer's matrix that finds the synapses onto a region quickly.
 
-    Every input has an input axon of its own in each core, and a list of synapses there. Where
-    axons are shared, inputs whose lists in a core are equal have one.
+    Every input has an input axon of its own and a list of synapses in each core. If axons are
+    shared, inputs with equal lists in a core have one axon.
 
     Args:
-        matrix: connections to the layer's neurons; without any where input is injected.
-        shape: of the layer.
-        shared: whether several inputs may have one axon.
+        matrix: connections to the layer's neurons. It is empty if the input is injected.
+        shape: shape of the layer.
+        shared: whether several inputs may share an axon.
     """
 
     def __init__(self, matrix: Matrix, shape: tuple[int, ...], shared: bool = False) -> None:
@@ -41,13 +44,14 @@ class MatrixIndex:
 
     @cached_property
     def _by_output(self) -> tuple[Ints, Ints, Ints]:
-        """Where the synapses of each output start, and (input, weight) of each, ascending."""
-        there = self._matrix.weights != 0
-        starts = np.concatenate([[0], np.cumsum(there)])[self._matrix.indptr]
-        return starts, self._matrix.indices[there].astype(np.int64), self._matrix.weights[there]
+        """The start of each output's synapses, and input and weight of every synapse."""
+        present = self._matrix.weights != 0
+        starts = np.concatenate([[0], np.cumsum(present)])[self._matrix.indptr]
+        inputs = self._matrix.indices[present].astype(np.int64)
+        return starts, inputs, self._matrix.weights[present]
 
     def _within(self, region: Region) -> tuple[Ints, Ints, Ints]:
-        """(input, place within the region, weight) of every synapse onto it, ascending."""
+        """Return input, target in the region and weight of every synapse, in order of inputs."""
         starts, pre, weights = self._by_output
         members = region.members(self._shape)
         first, sizes = starts[members], starts[members + 1] - starts[members]
@@ -58,7 +62,7 @@ class MatrixIndex:
         return pre[chosen], target[order], weights[chosen]
 
     def reach(self, region: Region) -> tuple[Lists, int]:
-        """Lists of the synapses onto the neurons of a region, and the input axons they take."""
+        """Return the lists of synapses onto a region, and the number of their input axons."""
         pre, target, weights = self._within(region)
         owner = np.cumsum(np.diff(pre, prepend=-1) > 0) - 1
         if self._is_shared:
@@ -76,24 +80,27 @@ class MatrixIndex:
         return lists, axons
 
     def fan_out(self, region: Region) -> Ints:
-        """(n_pre,) synapses of each input onto the neurons of a region."""
+        """Return (n_pre,) the synapses of each input onto the neurons of a region."""
         return np.bincount(self._within(region)[0], minlength=self._matrix.n_pre).astype(np.int64)
 
     def kind(self, region: Region) -> Hashable:
-        """Equal for regions whose lists and numbers of axons are equal."""
+        """Return a key. Regions with equal keys have equal lists and numbers of axons."""
         return region
 
     def alike(self, grid: Grid, axis: int) -> tuple[Hashable, ...]:
-        """Equal for ranges of rows (axis 1) or columns (2) that make regions of one kind."""
+        """Return a key for each range of rows (axis 1) or columns (2).
+
+        Regions whose ranges have equal keys are of one kind.
+        """
         return grid.ranges(axis)
 
     def least(self, grid: Grid, every_position: bool, some: bool) -> tuple[Ints, Ints]:
-        """Weights that each region of a grid stores at least, and lists, without laying them out.
+        """Return lower bounds of the stored weights and the lists of each region of a grid.
 
-        Where inputs share an axon and a list nothing is known of them, but that there may be none.
+        The lists are not built. If inputs share axons and lists, both bounds are 0.
         """
         stored = grid.sums(self._totals) * (not self._is_shared)
-        # A region has a list for each synapse of any of its neurons: of the mean one, at least.
+        # A region has at least as many lists as one of its neurons has synapses: take the mean.
         sizes = [np.diff(grid.bounds(axis)) for axis in range(3)]
         lists = -(-stored // np.einsum("a,b,c->abc", *sizes))
         chosen = grid.chosen(some)
@@ -106,13 +113,13 @@ class MatrixIndex:
 
 @dataclass(frozen=True, eq=False)
 class Populations:
-    """What joins the maps in front of a kernel to a core.
+    """The synapses that join the maps in front of a kernel to a core.
 
     Attributes:
         synapses: (channels of the source, rows, columns of the kernel) whether a channel has a
             synapse at a position.
         rows, columns: (rows or columns of the source, positions of the kernel along the axis)
-            which positions a place meets.
+            whether a place meets a position.
     """
 
     synapses: Bools
@@ -120,22 +127,23 @@ class Populations:
     columns: Bools
 
     def reached(self, positions: Bools) -> Bools:
-        """(rows, columns) of the source: places that meet any of (rows, columns) positions."""
+        """Return (rows, columns) of the source: whether each place meets any of the positions."""
         rows, columns = self.rows.astype(np.int64), self.columns.astype(np.int64)
         return np.asarray(rows @ positions.astype(np.int64) @ columns.T > 0)
 
 
 class KernelIndex:
-    """A kernel that makes the maps of a layer, laid out so that regions are found quickly.
+    """An index of a layer's kernel that finds the synapses onto a region quickly.
 
-    It answers as `MatrixIndex`. An input axon is a place of the input maps, a population whose
-    spikes say of which channel they are. Where lists are shared, positions of the kernel that
-    have the same weights, as a folded pool makes them, store these once.
+    It has the methods of `MatrixIndex`. An input axon is a place of the input maps: a population
+    whose spikes carry their channel. If lists are shared, positions of the kernel with the same
+    weights, which a folded pool has, store these weights once.
 
     Args:
-        kernel: its `out_shape` is the layer's.
-        shared: whether lists of the same weights are stored once.
-        by_tap: whether a list is of a position of the kernel, whatever its inputs meet besides.
+        kernel: a kernel whose `out_shape` is the shape of the layer.
+        shared: whether lists with the same weights are stored once.
+        by_tap: whether each position of the kernel has a list of its own, whatever other positions
+            its inputs meet.
     """
 
     def __init__(self, kernel: Convolution, shared: bool = False, by_tap: bool = False) -> None:
@@ -154,20 +162,20 @@ class KernelIndex:
         self._ways: dict[Hashable, int] = {}
 
     def reach(self, region: Region) -> tuple[Lists, int]:
-        """Lists of synapses, and input axons; an axon is a place of the input maps."""
-        found = self.populations(region)
-        places = found.reached(np.asarray(found.synapses.any(axis=0)))
+        """Return the lists of synapses onto a region, and the number of their input axons."""
+        populations = self.populations(region)
+        places = populations.reached(np.asarray(populations.synapses.any(axis=0)))
         return self._laid_out(region), int(np.count_nonzero(places))
 
     def fan_out(self, region: Region) -> Ints:
-        """(n_pre,) synapses of each input onto the neurons of a region."""
+        """Return (n_pre,) the synapses of each input onto the neurons of a region."""
         rows, columns = self._meeting(0, region.rows), self._meeting(1, region.columns)
-        # What no tap meets has kind -1: the last row and column, which are 0.
+        # An input that meets no position has kind -1, which selects the last row or column: 0.
         counts = np.pad(self._counts(region), ((0, 0), (0, 1), (0, 1)))
         return np.asarray(counts[:, rows.kinds[:, None], columns.kinds]).ravel()
 
     def populations(self, region: Region) -> Populations:
-        """What joins the inputs to a region."""
+        """Return the populations in front of a region."""
         return Populations(
             self._spread_of(region.channels) > 0,
             self._met_by_place(0, region.rows),
@@ -175,21 +183,21 @@ class KernelIndex:
         )
 
     def _met_by_place(self, axis: int, outputs: Range) -> Bools:
-        """(inputs, positions of the kernel) along an axis, which of them an input meets."""
+        """Return (inputs, positions) along an axis: whether an input meets a kernel position."""
         meeting = self._meeting(axis, outputs)
-        # What no position meets has kind -1: the last row, where there is none.
+        # An input that meets no position has kind -1, which selects the last row: no position.
         return np.asarray(np.pad(meeting.met > 0, ((0, 1), (0, 0)))[meeting.kinds])
 
     def _counts(self, region: Region) -> Ints:
-        """(input channels, kinds of rows, of columns) synapses of an input onto a region."""
+        """Return (input channels, row kinds, column kinds) synapses of an input onto a region."""
         rows, columns = self._meeting(0, region.rows), self._meeting(1, region.columns)
         spread = self._spread_of(region.channels)
         return rows.met @ spread @ columns.met.T
 
     def kind(self, region: Region) -> Hashable:
-        """Equal for regions whose lists and numbers of axons are equal.
+        """Return a key. Regions with equal keys have equal lists and numbers of axons.
 
-        Regions of a feature map away from its borders differ by where they lie alone.
+        Regions away from the borders of a feature map differ only in their place.
         """
         rows, columns = (
             self._like(axis, of) for axis, of in ((0, region.rows), (1, region.columns))
@@ -197,7 +205,10 @@ class KernelIndex:
         return region.channels, region.shape[2], rows, columns
 
     def alike(self, grid: Grid, axis: int) -> tuple[Hashable, ...]:
-        """Equal for ranges of rows (axis 1) or columns (2) that make regions of one kind."""
+        """Return a key for each range of rows (axis 1) or columns (2).
+
+        Regions whose ranges have equal keys are of one kind.
+        """
         ranges = grid.ranges(axis)
         key = axis, grid.lengths[axis], grid.shares[axis]
         if key not in self._alike:
@@ -207,12 +218,12 @@ class KernelIndex:
         return self._alike[key]
 
     def least(self, grid: Grid, every_position: bool, some: bool) -> tuple[Ints, Ints]:
-        """Weights that each region of a grid stores at least, and lists, without laying them out.
+        """Return lower bounds of the stored weights and the lists of each region of a grid.
 
         Args:
-            grid: of regions.
-            every_position: count positions, as dense lists do, instead of synapses.
-            some: whether to look at some ranges of channels only, which is quick.
+            grid: grid of regions.
+            every_position: whether to count positions, as dense lists do, instead of synapses.
+            some: whether to check only some ranges of channels, which is quick.
         """
         rows, columns = (self._listed(grid, axis) for axis in (1, 2))
         synapses, lists = self._counted(grid, some)
@@ -220,22 +231,22 @@ class KernelIndex:
             widths = np.diff(grid.bounds(0))[grid.chosen(some)]
             synapses = widths[:, None, None] * lists
         stored = rows @ synapses @ columns.T
-        # Unless each position of the kernel has a list, one has many of them.
+        # Without `by_tap` a list covers several positions: 0 is the only simple bound.
         return stored, rows @ lists @ columns.T if self._by_tap else np.zeros_like(stored)
 
     def _listed(self, grid: Grid, axis: int) -> Ints:
-        """(ranges, positions of the kernel) how often each is in lists of rows (1), columns (2)."""
+        """Return (ranges, positions): how often lists of rows (1) or columns (2) hold each."""
         key = axis, grid.lengths[axis], grid.shares[axis]
         if key not in self._often:
-            found = np.zeros((grid.shares[axis], len(self._equal[axis - 1])), np.int64)
-            for one, outputs in zip(found, grid.ranges(axis)):
+            often = np.zeros((grid.shares[axis], len(self._equal[axis - 1])), np.int64)
+            for one, outputs in zip(often, grid.ranges(axis)):
                 signs = self._signs(axis - 1, outputs)
                 np.add.at(one, [tap for sign in signs for tap, _ in sign], 1)
-            self._often[key] = found
+            self._often[key] = often
         return self._often[key]
 
     def _counted(self, grid: Grid, some: bool) -> tuple[Ints, Ints]:
-        """(ranges of channels, rows, columns of the kernel) synapses, and inputs with any."""
+        """Return (channel ranges, rows, columns of the kernel) synapses, and inputs with any."""
         key = grid.lengths[0], grid.shares[0], some
         if key not in self._counts_of:
             spread = [self._spread_of(one) for one in grid.ranges(0)[grid.chosen(some)]]
@@ -246,14 +257,14 @@ class KernelIndex:
         return self._counts_of[key]
 
     def _signs(self, axis: int, outputs: Range) -> tuple[_Sign, ...]:
-        """What the lists of a range of rows (axis 0) or columns (1) hold."""
+        """Return the signs of the lists of a range of rows (axis 0) or columns (1)."""
         signs = self._meeting(axis, outputs).signs
         if not self._by_tap:
             return signs
         return tuple(((tap, 0),) for tap in sorted({tap for sign in signs for tap, _ in sign}))
 
     def _like(self, axis: int, outputs: Range) -> int:
-        """A number that ranges share whose inputs meet them in equal ways."""
+        """Return a number. Ranges whose inputs meet them in equal ways have equal numbers."""
         if (axis, outputs) not in self._numbers:
             meetings = self._meeting(axis, outputs)
             ways = (axis, meetings.signs, meetings.inputs)
@@ -261,7 +272,7 @@ class KernelIndex:
         return self._numbers[axis, outputs]
 
     def _spread_of(self, channels: Range) -> Ints:
-        """(input channels, rows, columns) synapses onto these channels, by place in the kernel."""
+        """Return (input channels, rows, columns of the kernel) synapses onto these channels."""
         if channels not in self._spread:
             if len(self._spread) * self._used[0].size > KEPT:
                 self._spread.clear()
@@ -270,14 +281,14 @@ class KernelIndex:
         return self._spread[channels]
 
     def _meeting(self, axis: int, outputs: Range) -> _Meetings:
-        """How the inputs meet a range of rows (axis 0) or columns (1)."""
+        """Return how the inputs meet a range of rows (axis 0) or columns (1)."""
         part = self._part
         steps = part.stride[axis], part.padding[axis], part.dilation[axis]
         return _meetings(part.in_shape[1 + axis], self._equal[axis], *steps, outputs)
 
     @cached_property
     def _used(self) -> Bools:
-        """(channels, input channels, positions of the kernel) whether there is a synapse."""
+        """(channels, input channels, positions of the kernel) whether a synapse exists."""
         part = self._part
         outputs, share, *size = part.kernel.shape
         used = np.zeros((outputs, part.in_shape[0], math.prod(size)), bool)
@@ -287,12 +298,12 @@ class KernelIndex:
         return used
 
     def _laid_out(self, region: Region) -> Lists:
-        """Lists of a kernel: one for each input channel and way the kernel meets the region.
+        """Return the lists of a kernel: one for each input channel and way to meet the region.
 
-        Inputs of a channel that meet the same positions of the kernel share a list; those near
+        Inputs of a channel that meet the same positions of the kernel share a list. Inputs near
         the region's border, or at another phase of the stride, have lists of their own, unless
-        each position of the kernel has one. An axon is a place of the input maps: the channel
-        travels with the spike.
+        each position of the kernel has a list. An axon is a place of the input maps: the spike
+        carries the channel.
         """
         part = self._part
         channels_in = part.in_shape[0]
@@ -332,15 +343,15 @@ RegionIndex = MatrixIndex | KernelIndex
 def index_regions(
     connections: Connections, shape: tuple[int, ...], shared: bool = False, by_tap: bool = False
 ) -> RegionIndex:
-    """Lay out connections to a layer of this shape.
+    """Return an index of the connections to a layer.
 
-    A kernel shares lists of synapses among places where it makes the layer's maps.
+    A kernel whose output maps are the layer's maps shares lists of synapses among places.
 
     Args:
-        connections: to the layer.
-        shape: of the layer.
-        shared: whether several inputs may have one axon, and equal lists are stored once.
-        by_tap: whether each position of a kernel has a list, as `KernelIndex` says.
+        connections: connections to the layer.
+        shape: shape of the layer.
+        shared: whether several inputs may share an axon, and equal lists are stored once.
+        by_tap: whether each position of a kernel has a list, as in `KernelIndex`.
     """
     if isinstance(connections, Convolution) and maps(shape) == connections.out_shape:
         return KernelIndex(connections, shared, by_tap)
@@ -348,7 +359,7 @@ def index_regions(
 
 
 def synapses_of_outputs(kind: Connections) -> Ints:
-    """(n_post,) weights that are not 0 of each output, or (channels,) of a kernel."""
+    """Return (n_post,) the weights that are not 0 of each output, or (channels,) of a kernel."""
     if isinstance(kind, Convolution):
         return np.count_nonzero(kind.kernel.reshape(len(kind.kernel), -1), axis=1)
     matrix = kind.unrolled()
@@ -356,11 +367,11 @@ def synapses_of_outputs(kind: Connections) -> Ints:
 
 
 def distinct_lists(owner: Ints, target: Ints, weights: Ints) -> Bools:
-    """(lists,) the first of all lists that have the same synapses, and those of none before.
+    """Return (lists,) whether each list is the first one with its synapses.
 
     Args:
-        owner: (synapses,) list of each, ascending, none empty.
-        target, weights: (synapses,) of each, in one order in every list.
+        owner: (synapses,) the list of each synapse, ascending. No list is empty.
+        target, weights: (synapses,) target and weight, in the same order in every list.
     """
     starts = np.flatnonzero(np.diff(owner, prepend=-1))
     if not len(starts):
@@ -373,7 +384,7 @@ def distinct_lists(owner: Ints, target: Ints, weights: Ints) -> Bools:
         sums = np.add.reduceat(keys ^ (keys >> np.uint64(31)), starts)
     _, first, same = np.unique(sums, return_index=True, return_inverse=True)
     like = first[same]
-    # Equal sums are no proof: lists are compared, synapse by synapse.
+    # Equal sums do not prove equal lists: compare the lists synapse by synapse.
     within = np.arange(len(owner)) - starts[owner]
     other = np.minimum(starts[like[owner]] + within, len(owner) - 1)
     differs = (target != target[other]) | (weights != weights[other])
@@ -382,7 +393,7 @@ def distinct_lists(owner: Ints, target: Ints, weights: Ints) -> Bools:
 
 
 def first_equal(kernel: Array, axis: int) -> tuple[int, ...]:
-    """Of each position along an axis of a kernel, the first with the same weights."""
+    """Return, for each position along an axis of a kernel, the first one with equal weights."""
     slices = np.moveaxis(kernel, axis, 0)
     return tuple(
         next(first for first, other in enumerate(slices) if np.array_equal(one, other))
@@ -391,7 +402,7 @@ def first_equal(kernel: Array, axis: int) -> tuple[int, ...]:
 
 
 def _groups(part: Convolution, channels: Range) -> Iterator[tuple[int, int, int]]:
-    """(group, first, behind the last) of the groups that some output channels belong to."""
+    """Yield (group, first, last + 1) of the groups that some output channels belong to."""
     per_group = part.kernel.shape[0] // part.groups
     for group in range(part.groups):
         low, high = max(channels[0], group * per_group), min(channels[1], (group + 1) * per_group)
@@ -401,12 +412,12 @@ def _groups(part: Convolution, channels: Range) -> Iterator[tuple[int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class _Meetings:
-    """How the inputs along an axis meet a range of outputs.
+    """The ways in which the inputs along an axis meet a range of outputs.
 
     Attributes:
-        kinds: (inputs,) kind of each, -1 where no output of the range sees it.
-        signs: of each kind, its (position of the kernel, output from the first it meets).
-        inputs: of each kind.
+        kinds: (inputs,) the kind of each input, -1 if no output of the range sees it.
+        signs: the sign of each kind.
+        inputs: the number of inputs of each kind.
         met: (kinds, positions of the kernel) how often inputs of a kind meet a position.
     """
 
@@ -425,16 +436,23 @@ def _meetings(
     dilation: int,
     outputs: Range,
 ) -> _Meetings:
-    """Of an axis of `size` inputs under a kernel whose positions are called by these numbers."""
+    """Return how `size` inputs along an axis meet a kernel.
+
+    Args:
+        size: number of inputs.
+        positions: the number of each position of the kernel. Equal positions have equal numbers.
+        stride, padding, dilation: those of the kernel along the axis.
+        outputs: range of outputs.
+    """
     kinds = np.full(size, -1, np.int64)
     known: dict[_Sign, int] = {}
-    found: dict[int, list[tuple[int, int]]] = {}
+    meetings: dict[int, list[tuple[int, int]]] = {}
     for out in range(*outputs):
-        for tap, called in enumerate(positions):
+        for tap, number in enumerate(positions):
             place = out * stride - padding + tap * dilation
             if 0 <= place < size:
-                found.setdefault(place, []).append((called, out))
-    for place, meets in found.items():
+                meetings.setdefault(place, []).append((number, out))
+    for place, meets in meetings.items():
         lowest = min(out for _, out in meets)
         sign = tuple(sorted((tap, out - lowest) for tap, out in meets))
         kinds[place] = known.setdefault(sign, len(known))

@@ -1,4 +1,4 @@
-"""What a mapped network's cores do and send one another, from measured spikes."""
+"""The operations of the cores of a mapped network and their messages, from measured spikes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from esl_lava.network import INPUT, Connections
 
 @dataclass(frozen=True, eq=False)
 class Traffic:
-    """A run's events by core.
+    """The events of a run in each core.
 
     Attributes:
-        messages: (cores + 1, cores) spikes sent from core to core, one for every
-            destination core of a spike that arrives; the last row is of spikes from outside.
+        messages: (cores + 1, cores) messages from each core (row) to each core (column). A spike
+            that arrives is one message to each of its destination cores. The last row holds the
+            spikes from outside.
         sops: (cores,) synaptic operations.
-        spikes: (cores,) spikes emitted.
-        sent: layer name, and `network.INPUT` -> messages sent.
+        spikes: (cores,) emitted spikes.
+        sent: layer name or `network.INPUT` -> messages that it sends.
     """
 
     messages: Ints
@@ -35,21 +36,23 @@ class Traffic:
 
 
 def traffic(core_map: CoreMap, spikes: Mapping[str, Ints], steps: int) -> Traffic:
-    """Messages and synaptic operations of every core.
+    """Count the messages and the synaptic operations of every core.
 
-    A spike is sent once to every core in which it crosses a synapse, its own core included
-    where a layer is recurrent; behind a kernel, to every core in which any neuron of its place
-    and core has a synapse. What arrives nowhere within its sample is not counted. Neurons that
-    sum a part of another one's fan-in are taken to send in every step, the most they can.
+    A spike is sent once to every core in which it crosses a synapse. In a recurrent layer this
+    includes the spike's own core. In front of a kernel a spike is sent to every core in which any
+    neuron of the same place and core has a synapse. A spike that reaches no neuron within its
+    sample is not counted. Neurons that sum a part of another neuron's fan-in are assumed to send
+    in every step, which is the most they can send.
 
     Args:
-        core_map: of the network.
-        spikes: layer name, and `network.INPUT` -> (rows, neurons) spikes of a run, as
-            `arrivals.by_steps_left` has them; `arrivals.latest(network) + 1` rows at least.
-        steps: of that run, all samples together.
+        core_map: where the network lies.
+        spikes: layer name or `network.INPUT` -> (rows, neurons) spikes of a run, as
+            `arrivals.by_steps_left` returns them. It needs at least
+            `arrivals.latest(network) + 1` rows.
+        steps: steps of that run, summed over samples.
 
     Raises:
-        DataError: where spikes of a layer that feeds another are missing, or too few rows.
+        DataError: if the spikes of a layer that feeds another are missing or have too few rows.
     """
     cores, network = core_map.cores, core_map.network
     home = {INPUT: np.full(network.inputs, cores)}
@@ -73,21 +76,32 @@ def traffic(core_map: CoreMap, spikes: Mapping[str, Ints], steps: int) -> Traffi
     for layer, place in zip(network.layers, core_map.layers):
         if layer.name in spikes:
             np.add.at(emitted, home[layer.name], spikes[layer.name].sum(axis=0))
-        for given in layer.inputs:
-            source, late = given.source, layer.late(given)
+        for incoming in layer.inputs:
+            source, late = incoming.source, layer.late(incoming)
             if source in silent:
                 continue
             if source not in spikes:
-                raise DataError(f"no spikes of {source} are given, which feeds layer {layer.name}")
-            synapses = index_regions(given.connections, layer.shape)
+                raise DataError(
+                    f"spikes: the spikes of {source}, which feeds layer {layer.name}, are missing",
+                    "missing",
+                    key="spikes",
+                    value=source,
+                    layer=layer.name,
+                )
+            synapses = index_regions(incoming.connections, layer.shape)
             for core in place.cores:
-                fan_out = _fan_out(given.connections, late, synapses, core.region, layer.shape)
+                fan_out = _fan_out(incoming.connections, late, synapses, core.region, layer.shape)
                 if len(spikes[source]) < len(fan_out):
                     raise DataError(
-                        f"spikes of {source} are given by {len(spikes[source])} steps left, "
-                        f"not by {len(fan_out)}, as layer {layer.name} needs"
+                        f"spikes: the array of {source} has {len(spikes[source])} rows of steps "
+                        f"left, but layer {layer.name} needs at least {len(fan_out)}",
+                        "shape",
+                        key="spikes",
+                        value=len(spikes[source]),
+                        limit=len(fan_out),
+                        layer=layer.name,
                     )
-                # Its last row is of all that have at least so many steps left.
+                # The last row counts all spikes with at least that many steps left.
                 fan_out = fan_out[np.arange(len(spikes[source])).clip(max=len(fan_out) - 1)]
                 sops[core.number] += int(arrivals.crossed(spikes[source], fan_out))
                 sent_on = fan_out > 0
@@ -105,17 +119,17 @@ def traffic(core_map: CoreMap, spikes: Mapping[str, Ints], steps: int) -> Traffi
 def _populations(
     reached: Bools, shape: tuple[int, int, int], shares: Sequence[tuple[int, int]]
 ) -> Bools:
-    """(rows, n_pre) whether any neuron of the same place and core is reached.
+    """Return (rows, n_pre) whether any neuron of the same place and core reaches a target.
 
     Args:
-        reached: (rows, n_pre) whether a neuron is.
-        shape: channels, rows and columns of these.
-        shares: channels that cores hold.
+        reached: (rows, n_pre) whether each neuron reaches a target.
+        shape: channels, rows and columns of the source layer.
+        shares: the range of channels that each core of the source holds.
     """
-    found = reached.reshape(-1, *shape).copy()
+    together = reached.reshape(-1, *shape).copy()
     for first, last in shares:
-        found[:, first:last] = found[:, first:last].any(axis=1, keepdims=True)
-    return found.reshape(reached.shape)
+        together[:, first:last] = together[:, first:last].any(axis=1, keepdims=True)
+    return together.reshape(reached.shape)
 
 
 def _fan_out(
@@ -125,11 +139,11 @@ def _fan_out(
     region: Region,
     shape: tuple[int, ...],
 ) -> Ints:
-    """(rows, n_pre) synapses onto the neurons of a region, as `arrivals.fan_out`."""
+    """Return (rows, n_pre) synapses onto the neurons of a region, as `arrivals.fan_out` does."""
     if isinstance(late, int):
-        found = np.zeros((late + 1, connections.n_pre), np.int64)
-        found[-1] = synapses.fan_out(region)
-        return found
+        counts = np.zeros((late + 1, connections.n_pre), np.int64)
+        counts[-1] = synapses.fan_out(region)
+        return counts
     onto = np.zeros(connections.n_post, bool)
     onto[region.members(shape)] = True
     return arrivals.fan_out(connections, late, onto)

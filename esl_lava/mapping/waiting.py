@@ -1,7 +1,8 @@
-"""The steps that spikes wait on a chip, where a layer is reached on ways of several lengths.
+"""The steps that spikes wait on a chip where paths of different lengths lead to one layer.
 
-In the integer network spikes of a step meet in that step. On a chip each layer adds a step, and so
-do neurons that sum for one; what comes on a shorter way has to wait for the longer one.
+In the integer network all spikes of a step arrive in that step. On a chip each layer adds a step
+of latency. Neurons that sum for a layer add a step, too. Spikes on a shorter path therefore wait
+for those on the longest path.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from esl_lava.network import INPUT, Network
 
 
 def waits(network: Network, summed: Collection[str] = ()) -> dict[str, int]:
-    """Layer name -> steps that a spike on the shortest way to it waits for the longest.
+    """Return layer name -> steps that a spike on the shortest path waits for the longest path.
 
     Args:
-        network: as it is, without further neurons.
-        summed: names of layers for which further neurons sum.
+        network: the integer network, without added neurons.
+        summed: names of layers for which added neurons sum.
     """
-    done = {INPUT: 0}
-    found = {}
+    latency = {INPUT: 0}
+    waiting = {}
     for layer in network.layers:
-        arrivals = [done[given.source] for given in layer.feeding]
-        found[layer.name] = max(arrivals) - min(arrivals)
-        done[layer.name] = max(arrivals) + 1 + (layer.name in summed)
-    return found
+        arrivals = [latency[one.source] for one in layer.feeding]
+        waiting[layer.name] = max(arrivals) - min(arrivals)
+        latency[layer.name] = max(arrivals) + 1 + (layer.name in summed)
+    return waiting

@@ -1,9 +1,9 @@
-"""From the integer network and spikes to spikes, decisions and counts.
+"""Simulate the integer network: from input spikes to spikes, decisions and counts.
 
-A backend is a module with `run(network, inputs, record, states, *, ...) -> Result`. Inputs are
-(samples, T, inputs) integers of `result.checked_input`; `record` and `states` name the firing
-layers whose spikes, and the layers whose u and v after each step, are to be kept. What may be
-given by name alone are options of the backend's own.
+A backend is a module with `run(network, inputs, record, states, *, ...) -> Result`. The inputs are
+(samples, T, inputs) integers of `result.checked_input`. `record` names the firing layers whose
+spikes are kept. `states` names the layers whose u and v after each step are kept. Keyword-only
+parameters are options of the backend.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from esl_lava.errors import BackendError
+from esl_lava.errors import BackendError, shorten
 from esl_lava.network import Network
 from esl_lava.packages import LAVA, is_installed, needed
 from esl_lava.simulate.result import Names, Result, checked_input, chosen_layers
@@ -31,7 +31,7 @@ _MODULES = {
 }
 
 BACKENDS = tuple(_MODULES)
-"""Our simulator; Lava's CPU simulator; Lava's process models without its runtime; a chip."""
+"""esl-lava's simulator; Lava's CPU simulator; Lava's process models without runtime; a chip."""
 
 
 def simulate(
@@ -45,20 +45,20 @@ def simulate(
     """Run samples through a network, each from rest.
 
     Args:
-        network: what to run.
-        spikes: (samples, T, inputs) integers 0 or 1, or graded spikes where the network
-            takes them; or with further axes for the inputs, whose shape has to be that of
-            the network (`result.misplaced`).
+        network: the network to run.
+        spikes: (samples, T, inputs) integers 0 or 1, or graded spikes if the network takes them.
+            The inputs may have several axes, whose lengths must be those of the network
+            (`result.misplaced`).
         backend: one of `BACKENDS`.
-        record: firing layers whose spikes to keep: names, "all" or None.
-        states: layers whose u and v after each step to keep: names, "all" or None.
-        options: of the backend's own `run`, such as `workers` and `sparse` of "lava".
+        record: firing layers whose spikes are kept: names, "all" or None.
+        states: layers whose u and v after each step are kept: names, "all" or None.
+        options: options of the backend's `run`, for example `workers` and `sparse` of "lava".
 
     Raises:
-        DataError: when the spikes or names do not fit the network.
-        BackendError: for an unknown backend or an option it does not have, or when it fails
-            or exceeds its deadline.
-        PackageError: where the backend is Lava's and Lava is not installed.
+        DataError: if the spikes or names do not fit the network.
+        BackendError: if the backend or an option is unknown, or the backend fails or exceeds its
+            deadline.
+        PackageError: if the backend is Lava's and Lava is not installed.
     """
     inputs = checked_input(network, spikes)
     names = chosen_layers(network, record, firing=True)
@@ -66,8 +66,11 @@ def simulate(
     known = backend_options(backend)
     if unknown := [name for name in options if name not in known]:
         raise BackendError(
-            f"backend {backend} has no option {unknown[0]!r}; "
-            f"it has {', '.join(known) if known else 'none'}"
+            f"backend {backend} has no option {unknown[0]!r}; its options: "
+            f"{', '.join(known) or 'none'}",
+            "unknown",
+            key=unknown[0],
+            limit=", ".join(known),
         )
     if backend != "exact" and not is_installed(LAVA):
         raise needed("lava")
@@ -77,10 +80,10 @@ def simulate(
 
 @cache
 def backend_options(backend: str) -> tuple[str, ...]:
-    """Names of the options of a backend's own.
+    """Return the names of the options of a backend.
 
     Raises:
-        BackendError: for an unknown backend.
+        BackendError: if the backend is unknown.
     """
     parameters = inspect.signature(_backend(backend).run).parameters.values()
     return tuple(p.name for p in parameters if p.kind == p.KEYWORD_ONLY)
@@ -88,7 +91,14 @@ def backend_options(backend: str) -> tuple[str, ...]:
 
 @cache
 def _backend(name: str) -> ModuleType:
-    """A backend's module; what it needs is imported with it, and only then."""
+    """Import the module of a backend, and with it the packages that only this backend needs."""
     if name not in _MODULES:
-        raise BackendError(f"unknown backend {name!r}; there are {', '.join(BACKENDS)}")
+        names = ", ".join(BACKENDS)
+        raise BackendError(
+            f"unknown backend {shorten(name)}; the known backends are {names}",
+            "unknown",
+            key="backend",
+            value=name,
+            limit=names,
+        )
     return importlib.import_module(f"esl_lava.simulate.{_MODULES[name]}")

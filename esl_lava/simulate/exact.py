@@ -1,10 +1,10 @@
-"""Our simulator: the integer network's own arithmetic, layer by layer, in numba.
+"""esl-lava's simulator: the exact arithmetic of the integer network in numba kernels.
 
-A layer runs over whole samples, all steps, before the next begins: what it needs are the
-spikes of earlier layers, whose later steps do not depend on it. Spikes pass between layers
-as bytes; feature maps keep their channels together there (`synapses.map_order`). Samples
-run in chunks, one for each thread at a time.
-Arithmetic is Lava's: int32, which wraps around, with the sums of a convolution in 24 bits.
+A layer runs over all steps of its samples before the next layer begins. This is possible because
+a layer needs only the spikes of earlier layers, and these never depend on it. Spikes pass between
+layers as bytes. In feature maps the channels of a place lie together (`synapses.place_order`).
+Samples run in chunks, one chunk for each thread at a time. The arithmetic is Lava's: int32 that
+wraps around, with the sums of a convolution in 24 bits.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from esl_lava.counts import Counts
 from esl_lava.kernels.cuba import run_neurons
 from esl_lava.kernels.synapses import delay
 from esl_lava.network import INPUT, Input, Layer, Network
-from esl_lava.simulate.result import Result, decide, decisive, layer_sizes
+from esl_lava.simulate.result import Result, decide, deciding_states, layer_sizes
 from esl_lava.simulate.synapses import LANES, Synapses, outgoing, place_order
 
 CHUNK_BYTES = 4 << 20
-"""Samples run in chunks of about this much memory, so that a processor's cache holds it."""
+"""A chunk of samples takes about this much memory, so that it fits a processor's cache."""
 
 THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set at run time
-"""Chunks that run at the same time: one on each processor, unless NUMBA_NUM_THREADS is set."""
+"""Number of concurrent chunks: one for each processor, unless NUMBA_NUM_THREADS is set."""
 
 CONV_LIMIT = 1 << 23
-"""The sums of a convolution wrap around beyond -2**23..2**23 - 1."""
+"""The sums of a convolution wrap around outside -2**23..2**23 - 1."""
 
 LARGEST_DRIVE = 1 << 24
-"""A bias beyond this clips v whatever u is, so no larger one need be kept."""
+"""A larger bias clips v for every u, so biases are limited to this size."""
 
 _NONE = np.empty(0, np.uint32)
 _NO_TRACE = np.empty((0, 0, 0), np.int32)
@@ -45,14 +45,14 @@ _NO_TRACE = np.empty((0, 0, 0), np.int32)
 
 @dataclass(eq=False)
 class _Part:
-    """An input of a layer that comes through synapses.
+    """An input of a layer through synapses.
 
     Attributes:
-        source: whose spikes it brings.
-        synapses: through which.
-        kinds: the kernels that can sum them.
-        place: where among their sums those of the layer's neurons are, if elsewhere.
-        delays: (neurons,) steps by which each sum is late, if any is.
+        source: name of the source of its spikes.
+        synapses: the synapses, laid out for the kernels.
+        kinds: names of the kernels that can sum these synapses.
+        place: the place of each neuron's sum among the sums, or None if they have the same order.
+        delays: (neurons,) delay of each sum in steps, or None.
     """
 
     source: str
@@ -62,15 +62,16 @@ class _Part:
     delays: Int32s | None
 
 
-class _Prepared:
-    """A layer as the kernels want it.
+class _PreparedLayer:
+    """A layer with its data laid out for the kernels.
 
     Attributes:
-        parts: its inputs through synapses; the recurrent one is apart.
-        injected: whose values go to its membranes, None where nobody's do.
-        order: None where its neurons are in order, else the neuron at each place.
-        sizes: its counts when it has done nothing.
-        item, unit: bytes of its sums, and what they are multiples of.
+        parts: its inputs through synapses, without the recurrent one.
+        injected: the input whose values are injected into its membranes, or None.
+        order: the neuron at each place, or None if the neurons are in order.
+        sizes: its counts before a run.
+        item: bytes of one of its sums.
+        unit: the number that divides all of its sums.
     """
 
     def __init__(self, layer: Layer, orders: Mapping[str, Ints | None], graded: bool) -> None:
@@ -80,17 +81,17 @@ class _Prepared:
         place: slice | Ints = slice(None) if self.order is None else self.order
         self.parts: list[_Part] = []
         self.injected: Input | None = None
-        for given in layer.feeding:
-            if given.connections.injects:
-                self.injected = given
+        for incoming in layer.feeding:
+            if incoming.connections.injects:
+                self.injected = incoming
                 continue
-            synapses = Synapses(given.connections, orders[given.source], layer.late(given))
-            valued = graded and given.source == INPUT
+            synapses = Synapses(incoming.connections, orders[incoming.source], layer.late(incoming))
+            valued = graded and incoming.source == INPUT
             kinds = ("scattered",) if valued else synapses.kinds()
             moved = _between(synapses.order, self.order)
-            # A copy: numba would compile anew for what cannot be written.
-            delays = None if given.delays is None else given.delays[place].copy()
-            self.parts.append(_Part(given.source, synapses, kinds, moved, delays))
+            # Copy, because numba would compile again for a read-only array.
+            delays = None if incoming.delays is None else incoming.delays[place].copy()
+            self.parts.append(_Part(incoming.source, synapses, kinds, moved, delays))
         valued = graded and any(part.source == INPUT for part in self.parts)
         plain = len(layer.inputs) == 1 and self.injected is None and not valued
         small = plain and self.parts[0].synapses.exact16
@@ -111,7 +112,7 @@ class _Prepared:
         self.width = max([p.synapses.width for p in self.parts], default=layer.neurons)
 
     def in_order(self, values: Array) -> Array:
-        """(..., neurons) values in the order of neurons."""
+        """Return (..., neurons) values in the order of neurons."""
         if self.order is None:
             return values
         channels, rows, columns = self.layer.shape
@@ -120,29 +121,29 @@ class _Prepared:
 
 
 def _between(source: Ints | None, target: Ints | None) -> Ints | None:
-    """Where in the order `source` the neurons of the order `target` are; None if there."""
+    """Return the place in order `source` of each neuron of order `target`; None if equal."""
     if source is None and target is None:
         return None
     size = len(source if source is not None else target)  # type: ignore[arg-type]
     places = np.arange(size) if source is None else np.argsort(source)
-    found = places if target is None else places[target]
-    return None if np.array_equal(found, np.arange(size)) else found
+    moved = places if target is None else places[target]
+    return None if np.array_equal(moved, np.arange(size)) else moved
 
 
 def _drive(bias: Ints) -> Int32s:
     return (bias.clip(-LARGEST_DRIVE, LARGEST_DRIVE) << STATE_SHIFT).astype(np.int32)
 
 
-_prepared: WeakKeyDictionary[Network, list[_Prepared]] = WeakKeyDictionary()
+_prepared: WeakKeyDictionary[Network, list[_PreparedLayer]] = WeakKeyDictionary()
 
 
-def prepare(network: Network) -> list[_Prepared]:
-    """The network laid out for the kernels; kept as long as the network is."""
+def prepare(network: Network) -> list[_PreparedLayer]:
+    """Lay out a network for the kernels. The result is kept as long as the network exists."""
     if network not in _prepared:
         orders: dict[str, Ints | None] = {INPUT: None}
         layers = []
         for layer in network.layers:
-            layers.append(_Prepared(layer, orders, network.message_bits > 0))
+            layers.append(_PreparedLayer(layer, orders, network.message_bits > 0))
             orders[layer.name] = layers[-1].order
         _prepared[network] = layers
     return _prepared[network]
@@ -154,7 +155,7 @@ def run(
     record: tuple[str, ...] = (),
     states: tuple[str, ...] = (),
 ) -> Result:
-    """Simulate samples from rest; arguments as of every backend's `run` (`simulate`)."""
+    """Simulate samples from rest. The arguments are those of every backend (`simulate`)."""
     layers = prepare(network)
     samples, steps = inputs.shape[:2]
     sizes = {layer.name: layer.neurons for layer in network.layers}
@@ -194,7 +195,7 @@ def run(
             idle.append(worker)
 
         with ThreadPoolExecutor(len(workers)) as pool:
-            # The results are waited for: map cancels what is left when one fails.
+            # Wait for the results: map cancels the remaining chunks when one fails.
             list(pool.map(run_in_thread, chunks))
     totals = np.sum([worker.totals for worker in workers], axis=0).tolist()
     return Result(
@@ -230,8 +231,8 @@ def run(
     )
 
 
-def _chunk(layers: list[_Prepared], samples: int, steps: int) -> int:
-    """How many samples to run at a time: as memory says, but all lanes of a vector."""
+def _chunk(layers: list[_PreparedLayer], samples: int, steps: int) -> int:
+    """Return the samples of a chunk: as many as memory allows, and at least a full vector."""
     bytes_each = sum(p.layer.neurons for p in layers) + max(p.width * p.item for p in layers)
     fitting = CHUNK_BYTES // (steps * bytes_each)
     return min(-(-samples // THREADS), max(fitting, -(-LANES // steps)))
@@ -239,22 +240,24 @@ def _chunk(layers: list[_Prepared], samples: int, steps: int) -> int:
 
 @dataclass(eq=False)
 class _Worker:
-    """What runs chunks, one after the other, in memory of its own.
+    """A worker that runs chunks one after the other in memory of its own.
 
     Attributes:
-        layers, inputs: all of them, and of all samples.
-        kept: "spikes", "u" and "v" -> layer name -> (samples, T, neurons), to be filled.
-        decisions: (samples,), to be filled.
-        totals: (layers, 5) int64, what each layer did so far: spikes, wraps of u, clips
-            of v, synaptic operations, spikes that came back to it.
-        fired: for each layer (neurons,) int64, what each neuron fired so far; as they lie in
-            the kernels' order.
-        input_spikes: that arrived so far.
-        memory: see `_scratch`.
-        arriving, spikes: source -> (n, T, neurons) of the present chunk, and how many.
+        layers: all layers of the network.
+        inputs: the inputs of all samples.
+        kept: "spikes", "u" and "v" -> layer name -> (samples, T, neurons) array to fill.
+        decisions: (samples,) array to fill.
+        totals: (layers, 5) int64, the sums of each layer so far: spikes, wraps of u, clips of v,
+            synaptic operations, spikes that returned to the layer.
+        fired: for each layer (neurons,) int64, the spikes of each neuron so far, in the order of
+            the kernels.
+        input_spikes: number of input spikes so far.
+        memory: arrays that `_scratch` reuses.
+        arriving: source -> (n, T, neurons) spikes of the current chunk.
+        spikes: source -> number of spikes of the current chunk.
     """
 
-    layers: list[_Prepared]
+    layers: list[_PreparedLayer]
     inputs: Array
     kept: Mapping[str, Mapping[str, Array]]
     decisions: Ints
@@ -265,28 +268,28 @@ class _Worker:
     arriving: dict[str, Array] = field(default_factory=dict)
     spikes: dict[str, int] = field(default_factory=dict)
 
-    def run(self, here: slice) -> None:
-        """Run the samples `here` through all layers."""
-        inputs = self.inputs[here]
-        if not inputs.flags.writeable:  # numba would compile anew
+    def run(self, chunk: slice) -> None:
+        """Run the samples `chunk` through all layers."""
+        inputs = self.inputs[chunk]
+        if not inputs.flags.writeable:  # numba would compile again for a read-only array
             inputs = inputs.copy()
         self.arriving = {INPUT: inputs}
-        # numpy counts booleans much faster.
+        # numpy counts booleans much faster than integers.
         counted = inputs.view(bool) if inputs.dtype == np.uint8 else inputs
         self.spikes = {INPUT: int(np.count_nonzero(counted))}
         self.input_spikes += self.spikes[INPUT]
         for prepared, total, fired in zip(self.layers, self.totals, self.fired):
             name, before = prepared.layer.name, int(total[0])
-            outputs = self._layer(prepared, here, total, fired)
+            outputs = self._layer(prepared, chunk, total, fired)
             self.arriving[name] = outputs["spikes"]
             self.spikes[name] = int(total[0]) - before
-        ordered = {what: prepared.in_order(values) for what, values in outputs.items()}
-        self.decisions[here] = decide(prepared.layer, **ordered)
+        ordered = {kind: prepared.in_order(values) for kind, values in outputs.items()}
+        self.decisions[chunk] = decide(prepared.layer, **ordered)
 
     def _layer(
-        self, prepared: _Prepared, here: slice, total: Ints, fired: Ints
+        self, prepared: _PreparedLayer, chunk: slice, total: Ints, fired: Ints
     ) -> dict[str, Array]:
-        """Spikes of a layer for the samples `here`, and u and v where somebody needs them."""
+        """Return the spikes of a layer for the samples `chunk`, and u and v if they are needed."""
         name = prepared.layer.name
         shape = (*self.arriving[INPUT].shape[:2], prepared.layer.neurons)
         sums = self._sums(prepared, total)
@@ -298,17 +301,17 @@ class _Worker:
             injected = _drive(prepared.bias + injected)
         needed = ["spikes"]
         if prepared is self.layers[-1]:
-            needed += decisive(prepared.layer, shape[1])
+            needed += deciding_states(prepared.layer, shape[1])
         outputs = {}
-        for what, kept in self.kept.items():
-            dtype = np.uint8 if what == "spikes" else np.int32
+        for kind, kept in self.kept.items():
+            dtype = np.uint8 if kind == "spikes" else np.int32
             if name in kept and prepared.order is None:
-                outputs[what] = kept[name][here]
-            elif name in kept or what in needed:
-                outputs[what] = self._scratch(f"{what} of {name}", shape, dtype)
+                outputs[kind] = kept[name][chunk]
+            elif name in kept or kind in needed:
+                outputs[kind] = self._scratch(f"{kind} of {name}", shape, dtype)
         run_neurons(
             sums,
-            STATE_SHIFT + prepared.unit - 1,  # a unit is 1 or 2, no or one bit more
+            STATE_SHIFT + prepared.unit - 1,  # unit 1 needs no further bit, unit 2 needs one
             injected,
             *prepared.neuron,
             prepared.layer.neuron.refractory,
@@ -320,13 +323,13 @@ class _Worker:
             fired,
         )
         if prepared.order is not None:
-            for what, kept in self.kept.items():
+            for kind, kept in self.kept.items():
                 if name in kept:
-                    kept[name][here] = prepared.in_order(outputs[what])
+                    kept[name][chunk] = prepared.in_order(outputs[kind])
         return outputs
 
-    def _sums(self, prepared: _Prepared, total: Ints) -> Array:
-        """(samples, T, width) weighted input of a layer, but for the recurrent one."""
+    def _sums(self, prepared: _PreparedLayer, total: Ints) -> Array:
+        """Return the (samples, T, width) weighted input of a layer, without the recurrent one."""
         shape = (*self.arriving[INPUT].shape[:2], prepared.width)
         sample_steps = shape[0] * shape[1]
         sums = self._scratch("sums", shape, np.int16 if prepared.item == 2 else np.int32)
@@ -335,12 +338,12 @@ class _Worker:
         neurons = prepared.layer.neurons
         for index, part in enumerate(prepared.parts):
             own = self._scratch("further", shape, sums.dtype.type) if index else sums
-            coming = self.arriving[part.source]
+            incoming = self.arriving[part.source]
             rate = self.spikes[part.source] / sample_steps
             kind = part.synapses.cheapest(part.kinds, own.itemsize, rate, sample_steps)
-            total[3] += part.synapses.add(kind, coming, own)
+            total[3] += part.synapses.add(kind, incoming, own)
             if part.synapses.connections.shares:
-                total[1] += _wrap(own[:, :, :neurons], part.synapses.bound, coming)
+                total[1] += _wrap(own[:, :, :neurons], part.synapses.bound, incoming)
             if part.place is not None:
                 own[:, :, :neurons] = own[:, :, part.place]
             if part.delays is not None:
@@ -349,18 +352,18 @@ class _Worker:
                 sums[:, :, :neurons] += own[:, :, :neurons]
         return sums
 
-    def _scratch(self, what: str, shape: tuple[int, ...], dtype: type) -> Array:
-        """An array in this worker's memory; one of the same name before is overwritten."""
+    def _scratch(self, name: str, shape: tuple[int, ...], dtype: type) -> Array:
+        """Return an array in this worker's memory. It overwrites the last one of this name."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        if what not in self.memory or self.memory[what].size < size:
-            self.memory[what] = np.empty(size, np.uint8)
-        return self.memory[what][:size].view(dtype).reshape(shape)
+        if name not in self.memory or self.memory[name].size < size:
+            self.memory[name] = np.empty(size, np.uint8)
+        return self.memory[name][:size].view(dtype).reshape(shape)
 
 
-def _wrap(sums: Array, bound: int, coming: Array) -> int:
-    """Wrap the sums of a convolution around at 24 bits, in place; how many were."""
-    if coming.dtype != np.uint8:
-        bound *= int(np.abs(coming.astype(np.int64)).max())
+def _wrap(sums: Array, bound: int, incoming: Array) -> int:
+    """Wrap the sums of a convolution around at 24 bits in place, and count the wrapped sums."""
+    if incoming.dtype != np.uint8:
+        bound *= int(np.abs(incoming.astype(np.int64)).max())
     if bound < CONV_LIMIT:
         return 0
     wrapped = (sums << 8) >> 8

@@ -1,12 +1,12 @@
-"""Lava's CPU simulator behind a deadline, in fresh, killable interpreters.
+"""Run Lava's CPU simulator with a deadline, in fresh interpreters that can be killed.
 
-Plain netx builds the network from its file. What netx cannot express and so refuses
-(`netfile.beyond_netx`), we build of the same processes (`lava_builder`).
+Plain netx builds the network from its file. If netx refuses the network (`netfile.beyond_netx`),
+`lava_builder` builds it of the same processes.
 
-Lava must not share our process: importing it sets the multiprocessing start method, a
-fault inside a process model hangs `run()` for ever, and its forks must not follow
-numba's or torch's threads. So workers run there, each with a share of the samples, and
-whatever happens to them becomes a result or one `BackendError`.
+Lava must not share this process: importing it sets the multiprocessing start method, an error
+inside a process model makes `run()` hang for ever, and its forks must not follow threads of numba
+or torch. Lava therefore runs in workers, each with a share of the samples. Every outcome becomes a
+result or one `BackendError`.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from esl_lava import netfile
 from esl_lava.arrays import Array
 from esl_lava.errors import BackendError
 from esl_lava.network import Convolution, Layer, Network
-from esl_lava.simulate.lava_models import refused, too_wide
+from esl_lava.simulate.lava_models import model_faults, range_faults
 from esl_lava.simulate.lava_worker import LayerTask, Task
-from esl_lava.simulate.result import Progress, Result, by_neuron, count, decide, decisive
+from esl_lava.simulate.result import Progress, Result, by_neuron, count, decide, deciding_states
 
 STARTUP_SECONDS = 300.0
-"""Importing Lava, and torch with it, and compiling; seconds unless a machine is crowded."""
+"""Allowance to import Lava and torch, and to compile. It takes seconds on an idle machine."""
 SECONDS_PER_LAYER_STEP = 0.02
-"""Allowance per step and input of a layer: ten times what a slow, shared core was seen to need."""
+"""Allowance per step and input of a layer: ten times the time measured on a slow, shared core."""
 SECONDS_PER_CONVOLVED_VALUE = 2e-7
-"""Lava convolves every pair of maps by itself and before striding; ten times what was seen."""
+"""Lava convolves every pair of maps, and strides afterwards. Ten times the measured time."""
 _logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 3.0
-"""From asking a failed worker's processes to end until they are killed."""
+"""Seconds from the request that a failed worker's processes end until they are killed."""
 
 
 def run(
@@ -61,31 +61,43 @@ def run(
     deadline: float | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Run plain `lava.lib.dl.netx.hdf5.Network`, or what netx refuses; samples back to back.
+    """Run plain `lava.lib.dl.netx.hdf5.Network`, or a network that netx refuses.
+
+    Samples follow each other without a gap.
 
     Args:
-        network, inputs, record, states: as every backend's `run` (`simulate`).
-        path: the netx file that the network was read from, which netx reads itself; by default
-            one is written.
-        sparse: use Lava's sparse synapses in fully connected layers.
-        workers: interpreters among which the samples are divided; Lava starts about two
-            processes for each layer, and up to two for each skip, in each of them.
-        deadline: seconds until the workers are killed; by default generous for the size.
-        progress: told how far the run is, a few times a second.
+        network, inputs, record, states: as in every backend's `run` (`simulate`).
+        path: the netx file that the network was read from. netx reads it itself. By default a
+            file is written.
+        sparse: whether to use Lava's sparse synapses in fully connected layers.
+        workers: number of interpreters that share the samples. In each of them Lava starts about
+            two processes for each layer, and up to two for each skip.
+        deadline: seconds until the workers are killed. The default is generous for the size.
+        progress: a function that is called a few times a second.
 
     Raises:
-        BackendError: when Lava cannot hold the network, or fails, dies, would run other
-            weights or runs past the deadline.
+        BackendError: if Lava cannot express the network, fails, dies, would run other weights or
+            exceeds the deadline.
     """
     beyond = netfile.beyond_netx(network)
-    if reasons := (*too_wide(network, inputs), *(refused(network) if beyond else ())):
-        raise BackendError("; ".join(reasons))
+    if faults := [*range_faults(network, inputs), *(model_faults(network) if beyond else ())]:
+        raise BackendError.of(faults)
     samples = len(inputs)
     if workers < 1:
-        raise BackendError(f"{workers} workers cannot run Lava; at least 1 is needed")
+        raise BackendError(
+            f"workers {workers}: at least 1 is needed",
+            "range",
+            key="workers",
+            value=workers,
+            limit=1,
+        )
     if deadline is not None and not 0 < deadline < math.inf:
         raise BackendError(
-            f"a deadline of {deadline} s is not one; it has to be above 0, and finite"
+            f"deadline {deadline}: it must be a finite number of seconds above 0",
+            "range" if math.isfinite(deadline) else "not-finite",
+            key="deadline",
+            value=deadline,
+            limit=0,
         )
     ends = np.linspace(0, samples, min(workers, samples) + 1).astype(int).tolist()
     if deadline is None:
@@ -93,7 +105,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="esl-lava-") as folder:
         if beyond:
             _logger.warning(
-                "lava: netx refuses this network, so we build it of Lava's processes: %s",
+                "lava: netx refuses this network, so esl-lava builds it of Lava's processes: %s",
                 "; ".join(beyond),
             )
             path = Path(folder) / "network.pickle"
@@ -103,18 +115,18 @@ def run(
             netfile.write(network, path)
         jobs = _jobs(Path(folder), path, network, inputs, states, sparse, ends)
         _work(jobs, deadline, progress)
-        return _collected(jobs, network, inputs, record, states)
+        return _collect(jobs, network, inputs, record, states)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one worker is to do.
+    """The job of one worker.
 
     Attributes:
-        folder: where it finds its task and leaves what it has done.
-        first, last: its samples, first:last of all.
-        bytes_per_sample: by which `watched` grows.
-        watched: a file that tells how far it is.
+        folder: the folder of its task and its results.
+        first, last: its samples are first:last of all samples.
+        watched: name of a file that grows with every sample.
+        bytes_per_sample: bytes by which this file grows.
     """
 
     folder: Path
@@ -124,7 +136,7 @@ class Job:
     bytes_per_sample: int
 
     def finished(self) -> int:
-        """How many samples are done."""
+        """Return the number of finished samples."""
         try:
             size = (self.folder / self.watched).stat().st_size
         except FileNotFoundError:
@@ -141,20 +153,20 @@ def _jobs(
     sparse: bool,
     ends: Sequence[int],
 ) -> list[Job]:
-    """Write what the workers share, and a task for each."""
+    """Write the inputs and a task for each worker."""
     steps = int(inputs.shape[1])
     np.save(folder / "inputs.npy", inputs)
     netx = not netfile.beyond_netx(network)
-    delayed = any(given.delays is not None for layer in network.layers for given in layer.inputs)
+    delayed = any(one.delays is not None for layer in network.layers for one in layer.inputs)
     last = len(network.layers) - 1
-    deciding = list(decisive(network.layers[last], steps))
+    deciding = list(deciding_states(network.layers[last], steps))
     shared: Task = {
         "parent": os.getpid(),
         "path": str(path.resolve()),
         "netx": netx,
         "inputs": str(folder / "inputs.npy"),
         "message_bits": network.message_bits,
-        # (columns, rows, channels), which netx has to be told where the file does not say it.
+        # (columns, rows, channels), which netx needs if the file does not contain it.
         "input_shape": list(network.input_shape[::-1]) if network.first.shares else None,
         "injected": network.first.injects,
         "steps": steps,
@@ -181,13 +193,13 @@ def _jobs(
 
 
 def _layer_task(folder: Path, index: int, layer: Layer, netx: bool, states: list[str]) -> LayerTask:
-    """What a worker must know of a layer, whose `states` are asked for or decide.
+    """Return the task of a worker for a layer, whose `states` are recorded.
 
-    Stores the weights that the worker is to find there, where netx builds the layer.
+    If netx builds the layer, write the weights that the worker compares with those of netx.
     """
     weights, kernel = {}, None
-    for name, given in (("synapse", layer.inputs[0]), ("synapse_rec", layer.recurrent)):
-        connections = None if given is None or not netx else given.connections
+    for name, incoming in (("synapse", layer.inputs[0]), ("synapse_rec", layer.recurrent)):
+        connections = None if incoming is None or not netx else incoming.connections
         if isinstance(connections, Convolution):
             kernel = f"kernel{index}.npy"
             np.save(folder / kernel, connections.kernel)
@@ -206,38 +218,38 @@ def _layer_task(folder: Path, index: int, layer: Layer, netx: bool, states: list
 
 
 def _allowance(network: Network, steps: int, samples: int, workers: int) -> float:
-    """Seconds until workers with so many samples each are taken for stuck."""
+    """Compute the seconds until workers with `samples` samples each are considered stuck."""
     per_step = 0.0
-    for given in (given for layer in network.layers for given in layer.inputs):
-        kind = given.connections
+    for incoming in (one for layer in network.layers for one in layer.inputs):
+        kind = incoming.connections
         per_step += SECONDS_PER_LAYER_STEP
         if kind.shares:
             outputs, inputs = kind.out_shape[0], kind.in_shape[0]
             pixels = kind.n_pre // inputs
             per_step += SECONDS_PER_CONVOLVED_VALUE * kind.possible * pixels
             per_step += SECONDS_PER_LAYER_STEP * outputs * inputs / 20
-        if given.delays is not None:  # Lava rebuilds a matrix for each of 63 delays
+        if incoming.delays is not None:  # Lava rebuilds a matrix for each of 63 delays
             per_step += SECONDS_PER_CONVOLVED_VALUE * 63 * kind.possible
     crowding = max(1.0, workers / (os.cpu_count() or 1))
     return STARTUP_SECONDS + crowding * per_step * samples * (steps + 1)
 
 
-def _collected(
+def _collect(
     jobs: Sequence[Job],
     network: Network,
     inputs: Array,
     record: tuple[str, ...],
     states: tuple[str, ...],
 ) -> Result:
-    """Put together what the workers wrote."""
+    """Join the files that the workers wrote."""
     index = {layer.name: number for number, layer in enumerate(network.layers)}
 
-    def whole(what: str, layer: str) -> Array:
+    def whole(kind: str, layer: str) -> Array:
         neurons = network.layers[index[layer]].neurons
-        dtype = np.uint8 if what == "spikes" else np.int32
+        dtype = np.uint8 if kind == "spikes" else np.int32
         values: Array = np.empty((*inputs.shape[:2], neurons), dtype)
         for job in jobs:
-            part: Array = np.fromfile(job.folder / f"{what}{index[layer]}", dtype)
+            part: Array = np.fromfile(job.folder / f"{kind}{index[layer]}", dtype)
             values[job.first : job.last] = part.reshape(-1, *values.shape[1:])
         return values
 
@@ -245,7 +257,7 @@ def _collected(
         layer.name: whole("spikes", layer.name) for layer in network.layers if layer.neuron.fires
     }
     last = network.layers[-1]
-    deciding = {what: whole(what, last.name) for what in decisive(last, inputs.shape[1])}
+    deciding = {kind: whole(kind, last.name) for kind in deciding_states(last, inputs.shape[1])}
     return Result(
         spikes={name: spikes[name] for name in record},
         readout=None if network.readout is None else deciding["v"],
@@ -258,10 +270,10 @@ def _collected(
 
 
 def _work(jobs: Sequence[Job], deadline: float, progress: Progress | None = None) -> None:
-    """Run a worker on each job; end the process groups of all afterwards.
+    """Run a worker for each job, and end the process groups of all workers afterwards.
 
     Raises:
-        BackendError: with the cause that the first worker to fail has told.
+        BackendError: with the cause of the first worker that fails.
     """
     total = jobs[-1].last
     end = time.monotonic() + deadline
@@ -279,21 +291,24 @@ def _work(jobs: Sequence[Job], deadline: float, progress: Progress | None = None
             if progress is not None:
                 progress(sum(job.finished() for job in jobs), total)
             if running and time.monotonic() > end:
-                said = running[0].last_lines()
+                output = running[0].last_lines()
                 raise BackendError(
-                    f"Lava did not finish within {deadline:.0f} s and was stopped{said}"
+                    f"Lava exceeded the deadline of {deadline:.0f} s and was stopped{output}",
+                    "timeout",
+                    key="deadline",
+                    limit=deadline,
                 )
 
 
 def _ask_to_end(workers: Sequence[_Worker]) -> None:
-    """Make the processes of all of them begin to end at the same time."""
+    """Ask the processes of all workers to end at the same time."""
     for worker in workers:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(worker.process.pid, signal.SIGTERM)
 
 
 class _Worker(contextlib.AbstractContextManager["_Worker"]):
-    """A fresh interpreter in a process group of its own, none of which outlives the context."""
+    """A fresh interpreter in a process group of its own, which does not outlive the context."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -312,38 +327,40 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
         _end(self.process, grace=0.0 if self.process.poll() == 0 else GRACE_SECONDS)
 
     def check_failure(self) -> None:
-        """Make sure that it has told of no failure; one of Lava's processes may have.
+        """Check whether the worker, or one of Lava's processes, has written a failure.
 
         Raises:
-            BackendError: with the cause.
+            BackendError: with the cause, if there is a failure.
         """
         with contextlib.suppress(FileNotFoundError):
             cause = (self._job.folder / "failure").read_text(errors="replace")
-            raise BackendError(f"Lava failed: {cause}")
+            raise BackendError(f"Lava failed: {cause}", "failed")
 
     def check(self) -> None:
-        """Make sure that it has ended well.
+        """Check whether the worker has ended without a failure.
 
         Raises:
-            BackendError: if not.
+            BackendError: if it has failed.
         """
-        self.check_failure()  # told between the last look and its end
+        self.check_failure()  # it may have failed between the last check and its end
         status = self.process.returncode
         if status != 0 or not (self._job.folder / "done").exists():
-            raise BackendError(f"Lava failed with exit status {status}{self.last_lines()}")
+            raise BackendError(
+                f"Lava failed with exit status {status}{self.last_lines()}", "failed", value=status
+            )
 
     def last_lines(self) -> str:
-        """The end of what it printed, as a part of a sentence."""
+        """Return the last lines of the worker's output, as a part of a sentence."""
         lines = self._log.read_text(errors="replace").splitlines()
         tail = [line for line in lines if line.strip()][-3:]
-        return f"; it last said: {' | '.join(tail)}" if tail else ""
+        return f"; its last output: {' | '.join(tail)}" if tail else ""
 
 
 def _end(worker: subprocess.Popen[bytes], grace: float) -> None:
-    """Leave no process of the worker's group; Lava's own children may outlive it.
+    """End all processes of the worker's group. Lava's children may outlive the worker.
 
-    Python's resource tracker ignores SIGTERM and, once the others are gone, frees the
-    shared memory they leave in /dev/shm; it gets `grace` seconds for that.
+    Python's resource tracker ignores SIGTERM. When the other processes have ended, it frees the
+    shared memory that they leave in /dev/shm. It gets `grace` seconds for that.
     """
     try:
         with contextlib.suppress(ProcessLookupError):
@@ -351,7 +368,7 @@ def _end(worker: subprocess.Popen[bytes], grace: float) -> None:
             patience = time.monotonic() + grace
             while time.monotonic() < patience:
                 worker.poll()
-                os.killpg(worker.pid, 0)  # raises when the group is gone
+                os.killpg(worker.pid, 0)  # raises an error when the group has ended
                 time.sleep(0.02)
     finally:
         with contextlib.suppress(ProcessLookupError):

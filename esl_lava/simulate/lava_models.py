@@ -1,14 +1,13 @@
-"""Lava's own process models, stepped here one by one, without Lava's runtime.
+"""Run Lava's own process models step by step, without Lava's runtime.
 
-What computes is the code of lava-nc itself (`PyLifModelBitAcc`, `PyDenseModelBitAcc`,
-`PySparseModelBitAcc`, their delayed kin, `PyConvModelFixed`), built by Lava's own
-`PyProcessBuilder`; what is missing are its compiler, processes and channels. So this
-says what Lava's arithmetic does with a network, several times faster than Lava does and
-without its ways to hang. What the runtime adds (netx, resets, latencies) is for
-`lava_cpu` to show.
+The code of lava-nc itself computes (`PyLifModelBitAcc`, `PyDenseModelBitAcc`,
+`PySparseModelBitAcc`, their variants with delays, `PyConvModelFixed`). Lava's own
+`PyProcessBuilder` builds the models. Lava's compiler, processes and channels are not used. This
+shows the result of Lava's arithmetic, several times faster than Lava, and it cannot hang. It does
+not test netx, resets and latencies, which `lava_cpu` tests.
 
-A synapse model sends what it received one step earlier. Each layer runs over a whole
-sample before the next begins, and so its latency, and how far a skip reaches, vanish.
+A synapse model sends in a step the sum of the spikes that it received one step earlier. Each layer
+runs over a whole sample before the next layer begins, so latencies and delay lines do not matter.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ import numpy as np
 
 from esl_lava.arrays import Array, Bytes, Int32s
 from esl_lava.chip import LAVA_BIAS_RANGE, LAVA_SLIDING, STATE_SHIFT
-from esl_lava.errors import BackendError
+from esl_lava.errors import BackendError, Fault
 from esl_lava.network import INPUT, Connections, Convolution, Input, Layer, Matrix, Network
-from esl_lava.simulate.result import Progress, Result, by_neuron, count, decide, decisive
+from esl_lava.simulate.result import Progress, Result, by_neuron, count, decide, deciding_states
 
 WEIGHTS = (-256, 255)
-"""What Lava's fully connected synapses keep of a weight of mixed sign; others it clips."""
+"""The range of a weight of mixed sign in Lava's fully connected synapses. Lava clips others."""
 
 CONVOLVED = (1 << 31) - 1
-"""Lava convolves in float64; what it makes of a sum of more than 32 bits is undefined."""
+"""The largest sum of a convolution. Lava sums in float64; larger sums do not fit 32 bits."""
 
 
 def run(
@@ -46,29 +45,29 @@ def run(
     """Simulate samples from rest, one after the other.
 
     Args:
-        network, inputs, record, states: as every backend's `run` (`simulate`).
-        sparse: use Lava's sparse synapses instead of its dense ones.
-        progress: told how far the run is; layers run one after the other.
+        network, inputs, record, states: as in every backend's `run` (`simulate`).
+        sparse: whether to use Lava's sparse synapses instead of its dense ones.
+        progress: a function that is called during the run. Layers run one after the other.
 
     Raises:
-        BackendError: naming the layer and what of it Lava cannot express.
+        BackendError: if Lava cannot express a layer.
     """
-    if reasons := (*too_wide(network, inputs), *refused(network)):
-        raise BackendError("; ".join(reasons))
+    if faults := [*range_faults(network, inputs), *model_faults(network)]:
+        raise BackendError.of(faults)
     _import_lava()
     samples, steps = inputs.shape[:2]
     arriving: dict[str, Array] = {INPUT: inputs}
     u, v = {}, {}
     for index, layer in enumerate(network.layers):
         last = layer is network.layers[-1]
-        traced = layer.name in states or (last and decisive(layer, steps))
+        traced = layer.name in states or (last and deciding_states(layer, steps))
         shape = (samples, steps, layer.neurons)
         spikes = np.empty(shape, np.uint8)
         trace = np.empty((2, *shape) if traced else (2, samples, 0, 0), np.int32)
-        stepped = _Stepped(layer, network.message_bits, sparse)
+        models = _LayerModels(layer, network.message_bits, sparse)
         for sample in range(samples):
             sources = {name: array[sample] for name, array in arriving.items()}
-            stepped.run(sources, spikes[sample], trace[:, sample])
+            models.run(sources, spikes[sample], trace[:, sample])
             if progress is not None:
                 progress((index * samples + sample + 1) // len(network.layers), samples)
         if layer.name in states:
@@ -87,10 +86,10 @@ def run(
 
 
 def _import_lava() -> None:
-    """Import Lava's models; undo what that does to every user of multiprocessing.
+    """Import Lava's models, and restore the start method of multiprocessing.
 
-    The import sets the start method "fork" for the whole process, and fails where a
-    program has chosen one before.
+    The import sets the start method "fork" for the whole process. It fails if the program has
+    chosen a start method before.
     """
     chosen = multiprocessing.get_start_method(allow_none=True)
     multiprocessing.set_start_method(None, force=True)
@@ -103,25 +102,29 @@ def _import_lava() -> None:
         multiprocessing.set_start_method(chosen, force=True)
 
 
-def too_wide(network: Network, inputs: Array) -> Iterator[str]:
-    """What of a network Lava, with its runtime or without, would wrap without a word."""
+def range_faults(network: Network, inputs: Array) -> Iterator[Fault]:
+    """Yield the numbers of a network that Lava would wrap silently, with or without its runtime."""
     largest = int(np.abs(inputs, dtype=np.int64).max())
     for layer in network.layers:
-        yield from _wide_bias(layer, inputs)
-        for name, given in layer.named():
-            if given.connections.shares:
-                reach = largest if given.source == INPUT else 1
-                for reason in _wide_convolution(given.connections, reach):
-                    yield f"layer {layer.name}: {_of_input(name)}{reason}"
+        yield from _bias_faults(layer, inputs)
+        for name, incoming in layer.named():
+            if incoming.connections.shares:
+                reach = largest if incoming.source == INPUT else 1
+                place = f"layer {layer.name}: {_input_prefix(name)}"
+                yield from _convolution_faults(incoming.connections, reach, place, layer.name)
 
 
-def _of_input(name: str) -> str:
-    """The beginning of a sentence about an input whose weight is called `name`."""
-    own = name.removesuffix("weight")
-    return own if own != name else f"{name.removeprefix('weight of the ')}: "
+def _input_prefix(weight_name: str) -> str:
+    """Return the prefix of a sentence about an input, from the name of its weights."""
+    if weight_name == "weight":
+        return ""
+    if weight_name == "recurrent weight":
+        return "recurrent input: "
+    return weight_name.removeprefix("weight of the ") + ": "
 
 
-def _wide_bias(layer: Layer, inputs: Array) -> Iterator[str]:
+def _bias_faults(layer: Layer, inputs: Array) -> Iterator[Fault]:
+    """Yield a fault for each bias, injected input included, outside Lava's range."""
     bias = np.zeros(1, np.int64) if layer.bias is None else layer.bias.astype(np.int64)
     low, high = int(bias.min()), int(bias.max())
     if layer.inputs[0].connections.injects:
@@ -130,54 +133,84 @@ def _wide_bias(layer: Layer, inputs: Array) -> Iterator[str]:
     least, most = LAVA_BIAS_RANGE
     for value in sorted({low, high}):
         if not least <= value <= most:
-            yield (
-                f"layer {layer.name}: Lava keeps a bias within {least}..{most}, "
-                f"and would wrap {value}"
+            yield Fault(
+                f"layer {layer.name}: Lava keeps a bias within {least}..{most} "
+                f"and would wrap {value}",
+                "range",
+                key="bias",
+                value=value,
+                limit=least if value < least else most,
+                layer=layer.name,
             )
 
 
-def _wide_convolution(part: Connections, largest: int) -> Iterator[str]:
-    """What Lava would make another number of, where inputs are at most `largest` in size."""
-    widest = max(part.sliding.values())
-    if widest > LAVA_SLIDING:
-        yield (
-            f"Lava keeps the numbers of a convolution up to {LAVA_SLIDING}, and would wrap {widest}"
+def _convolution_faults(part: Connections, largest: int, place: str, layer: str) -> Iterator[Fault]:
+    """Yield the numbers of a convolution that Lava would change.
+
+    Args:
+        part: the convolution.
+        largest: the largest absolute value of its inputs.
+        place: the beginning of a sentence.
+        layer: name of the layer.
+    """
+    key, value = max(part.sliding.items(), key=lambda item: item[1])
+    if value > LAVA_SLIDING:
+        yield Fault(
+            f"{place}Lava keeps the {key} of a convolution up to {LAVA_SLIDING} "
+            f"and would wrap {value}",
+            "range",
+            key=key,
+            value=value,
+            limit=LAVA_SLIDING,
+            layer=layer,
         )
     negative, positive = part.signed_sums()
     reached = largest * int((positive - negative).max())
     if reached > CONVOLVED:
-        yield (
-            f"Lava has no number for sums of a convolution beyond {CONVOLVED}, and weights and "
-            f"inputs could reach {reached}"
+        yield Fault(
+            f"{place}Lava cannot represent sums of a convolution beyond {CONVOLVED}, but these "
+            f"weights and inputs could reach {reached}",
+            "range",
+            value=reached,
+            limit=CONVOLVED,
+            layer=layer,
         )
 
 
-def refused(network: Network) -> Iterator[str]:
-    """What else of a network the models would take for something else, or have no place for."""
+def model_faults(network: Network) -> Iterator[Fault]:
+    """Yield the parts of a network that Lava's process models would change or cannot express."""
     for layer in network.layers:
-        yield from _refused(layer)
+        yield from _model_faults(layer)
 
 
-def _refused(layer: Layer) -> Iterator[str]:
-    for name, given in layer.named():
-        if given.connections.injects and given.delays is not None:
-            yield f"layer {layer.name}: Lava delays what synapses bring, not injected input"
-        if given.connections.shares and given.delays is None:
-            continue  # of a kernel Lava keeps every weight
-        weights = given.connections.weights
+def _model_faults(layer: Layer) -> Iterator[Fault]:
+    for name, incoming in layer.named():
+        if incoming.connections.injects and incoming.delays is not None:
+            yield Fault(
+                f"layer {layer.name}: Lava cannot delay injected input, only spikes of synapses",
+                "unsupported",
+                layer=layer.name,
+            )
+        if incoming.connections.shares and incoming.delays is None:
+            continue  # Lava keeps every weight of a kernel
+        weights = incoming.connections.weights
         for weight in sorted({int(weights.min()), int(weights.max())} if weights.size else ()):
             if not WEIGHTS[0] <= weight <= WEIGHTS[1]:
-                yield (
-                    f"layer {layer.name}: {_of_input(name)}Lava's fully connected synapses keep "
-                    f"weights within {WEIGHTS[0]}..{WEIGHTS[1]}, and would clip {weight}"
+                yield Fault(
+                    f"layer {layer.name}: {_input_prefix(name)}Lava's fully connected synapses "
+                    f"keep a weight within {WEIGHTS[0]}..{WEIGHTS[1]} and would clip {weight}",
+                    "range",
+                    key="weight",
+                    value=weight,
+                    limit=WEIGHTS[0] if weight < WEIGHTS[0] else WEIGHTS[1],
+                    layer=layer.name,
                 )
 
 
 class _Wire:
-    """Stands for a channel: holds the last message, in the type Lava's ports send.
+    """A replacement for a channel. It holds the last message, in the type of Lava's ports.
 
-    An in-port is stood for by a namespace: what its `recv` hands over is found when a model
-    asks for it.
+    A namespace replaces an in-port. Its `recv` computes the message when a model asks for it.
     """
 
     message: Int32s
@@ -186,8 +219,8 @@ class _Wire:
         self.message = np.asarray(data).astype(np.int32)
 
 
-def _built(model: type, parameters: Mapping[str, Any], **variables: Any) -> Any:
-    """A process model as Lava's runtime would build it, ports excepted."""
+def _build(model: type, parameters: Mapping[str, Any], **variables: Any) -> Any:
+    """Build a process model as Lava's runtime does, but without ports."""
     from lava.magma.compiler.builders.py_builder import PyProcessBuilder
     from lava.magma.compiler.utils import VarInitializer
 
@@ -202,7 +235,7 @@ def _built(model: type, parameters: Mapping[str, Any], **variables: Any) -> Any:
 
 
 class _Synapse:
-    """A synapse model between flat arrays, fed by the layer `source`: it sends a step late."""
+    """A synapse model between flat arrays, fed by the layer `source`. It sends one step late."""
 
     def __init__(self, source: str, model: Any, in_shape: tuple[int, ...]) -> None:
         self.source = source
@@ -212,64 +245,66 @@ class _Synapse:
         model.a_out = self._sent
 
     def reset(self) -> None:
-        """Forget what is under way."""
+        """Clear the spikes that have not arrived yet."""
         for name in ("a_buff", "a_buf"):
             if hasattr(self._model, name):
                 getattr(self._model, name)[...] = 0
 
     def step(self, received: Callable[[], Array]) -> None:
-        """Send, then receive what the function returns, a flat array."""
-        # Lava counts maps (column, row, channel); reversing all axes leads there and back.
+        """Send, then receive the flat array that the function returns."""
+        # Lava's maps are (column, row, channel): transposing reverses the axes, and again back.
         self._model.s_in = SimpleNamespace(
             recv=lambda: received().astype(np.int32).reshape(self._in_shape).T
         )
         self._model.run_spk()
 
     def output(self) -> Int32s:
-        """(neurons,) what was sent in the last step."""
+        """Return (neurons,) the values sent in the last step."""
         return self._sent.message.T.ravel()
 
 
-def _synapse(given: Input, bits: int, sparse: bool) -> _Synapse:
-    """The synapse model for an input whose values are graded in `bits`, or spikes."""
-    connections = given.connections
-    if isinstance(connections, Convolution) and given.delays is None:
+def _synapse(incoming: Input, bits: int, sparse: bool) -> _Synapse:
+    """Build the synapse model of an input with graded values of `bits` bits, or spikes for 0."""
+    connections = incoming.connections
+    if isinstance(connections, Convolution) and incoming.delays is None:
         model = _convolution(connections, bits)
-        return _Synapse(given.source, model, connections.in_shape)
-    # Lava has no delayed convolution.
-    matrix = _matrix(connections.unrolled(), given.delays, bits, sparse or connections.shares)
-    return _Synapse(given.source, matrix, (connections.n_pre,))
+        return _Synapse(incoming.source, model, connections.in_shape)
+    # Lava has no convolution with delays.
+    matrix = _matrix(connections.unrolled(), incoming.delays, bits, sparse or connections.shares)
+    return _Synapse(incoming.source, matrix, (connections.n_pre,))
 
 
 def _matrix(c: Matrix, delays: Int32s | None, bits: int, sparse: bool) -> Any:
     from lava.proc.dense.models import PyDelayDenseModelBitAcc, PyDenseModelBitAcc
     from lava.proc.sparse.models import PyDelaySparseModelBitAcc, PySparseModelBitAcc
 
-    shared = {"weights": stored(c, c.weights, sparse), "num_message_bits": np.array([bits])}
+    shared = {"weights": matrix_in_lava(c, c.weights, sparse), "num_message_bits": np.array([bits])}
     if delays is None:
         model = PySparseModelBitAcc if sparse else PyDenseModelBitAcc
-        return _built(model, exact_weights(), a_buff=np.zeros(c.n_post), **shared)
-    late = stored(c, delays[c.rows()], sparse)
+        return _build(model, exact_weights(), a_buff=np.zeros(c.n_post), **shared)
+    late = matrix_in_lava(c, delays[c.rows()], sparse)
     model = PyDelaySparseModelBitAcc if sparse else PyDelayDenseModelBitAcc
-    under_way = np.zeros((c.n_post, int(delays.max()) + 1))
-    return _built(model, exact_weights(), a_buff=under_way, delays=late, **shared)
+    buffer = np.zeros((c.n_post, int(delays.max()) + 1))
+    return _build(model, exact_weights(), a_buff=buffer, delays=late, **shared)
 
 
 def exact_weights() -> dict[str, Any]:
-    """How Lava's fully connected synapses are told to keep every weight of `WEIGHTS`.
+    """Return the parameters with which Lava's fully connected synapses keep all `WEIGHTS`.
 
-    Nine bits of mixed sign truncate nothing; what netx finds for odd weights.
+    Nine bits of mixed sign truncate no weight. netx finds the same parameters for odd weights.
     """
     from lava.utils.weightutils import SignMode
 
     return {"sign_mode": SignMode.MIXED, "num_weight_bits": 9, "weight_exp": 0}
 
 
-def stored(c: Matrix, values: Array, sparse: bool) -> Any:
-    """(n_post, n_pre) values of the synapses as Lava takes them, an array or a csr_matrix.
+def matrix_in_lava(c: Matrix, values: Array, sparse: bool) -> Any:
+    """Return (n_post, n_pre) values of the synapses as Lava takes them.
 
     Args:
-        values: (weights,) one for each position of the matrix; those of weight 0 are left out.
+        c: the connections.
+        values: (weights,) one value for each weight. Values of weights that are 0 are left out.
+        sparse: whether to return a csr_matrix in place of an array.
     """
     from scipy.sparse import csr_matrix
 
@@ -282,23 +317,23 @@ def stored(c: Matrix, values: Array, sparse: bool) -> Any:
 def _convolution(c: Convolution, bits: int) -> Any:
     from lava.proc.conv.models import PyConvModelFixed
 
-    slid = slid_in_lava(c)
-    return _built(
+    parameters = kernel_in_lava(c)
+    return _build(
         PyConvModelFixed,
         {},
-        kernel_size=np.array(slid["weight"].shape[1:3]),
+        kernel_size=np.array(parameters["weight"].shape[1:3]),
         num_message_bits=np.array([bits]),
         weight_exp=np.array([0]),
         num_weight_bits=np.array([8]),
         a_buf=np.zeros(c.out_shape[::-1]),
-        **(slid | {"groups": np.array([c.groups])}),
+        **(parameters | {"groups": np.array([c.groups])}),
     )
 
 
-def slid_in_lava(c: Convolution) -> dict[str, Any]:
-    """A kernel and how it slides, by the names Lava's `Conv` and its models have for them.
+def kernel_in_lava(c: Convolution) -> dict[str, Any]:
+    """Return a kernel and its geometry under the parameter names of Lava's `Conv`.
 
-    Lava convolves maps of (columns, rows, channels); netx turns torch's kernels over
+    Lava convolves maps of (columns, rows, channels). netx flips torch's kernels
     (lava/lib/dl/netx/hdf5.py, create_conv).
     """
     return {
@@ -311,9 +346,9 @@ def slid_in_lava(c: Convolution) -> dict[str, Any]:
 
 
 def neuron_in_lava(layer: Layer) -> dict[str, Array]:
-    """(neurons,) parameters of a layer's neurons, by Lava's names."""
+    """Return the (neurons,) parameters of a layer's neurons under Lava's names."""
     return {
-        "du": layer.parameter("current_decay") - 1,  # the models add 1
+        "du": layer.parameter("current_decay") - 1,  # Lava's models add 1
         "dv": layer.parameter("voltage_decay"),
         "vth": layer.parameter("threshold"),
         "bias_mant": np.zeros(layer.neurons, np.int64) if layer.bias is None else layer.bias,
@@ -322,49 +357,49 @@ def neuron_in_lava(layer: Layer) -> dict[str, Array]:
 
 
 def _neurons(layer: Layer) -> Any:
-    """The model of a layer's neurons: Lava's, or ours with a refractory period."""
+    """Build the model of a layer's neurons: Lava's, or esl-lava's with a refractory period."""
     from lava.proc.lif.models import PyLifModelBitAcc
 
     rest = np.zeros(layer.neurons)
     variables = {"u": rest, "v": rest, **neuron_in_lava(layer)}
     if not layer.neuron.refractory:
-        return _built(PyLifModelBitAcc, {}, **variables)
+        return _build(PyLifModelBitAcc, {}, **variables)
     from esl_lava.simulate.lava_processes.neurons import PyRefractoryLIFReset
 
     parameters = {"refractory": layer.neuron.refractory, "reset_interval": 2, "reset_offset": 0}
-    model = _built(PyRefractoryLIFReset, parameters, waiting=rest, **variables)
-    model.time_step = 1  # where its clock stays: to reset is up to `_Stepped.run`
+    model = _build(PyRefractoryLIFReset, parameters, waiting=rest, **variables)
+    model.time_step = 1  # the clock stands still: `_LayerModels.run` resets
     return model
 
 
-class _Stepped:
-    """A layer as Lava's models: synapses into one neuron port, and the neurons."""
+class _LayerModels:
+    """The models of a layer: its neurons, and synapses that send to one port of the neurons."""
 
     def __init__(self, layer: Layer, message_bits: int, sparse: bool) -> None:
-        def built(given: Input) -> _Synapse:
-            return _synapse(given, message_bits if given.source == INPUT else 0, sparse)
+        def build(incoming: Input) -> _Synapse:
+            return _synapse(incoming, message_bits if incoming.source == INPUT else 0, sparse)
 
-        injected = [given.source for given in layer.feeding if given.connections.injects]
+        injected = [one.source for one in layer.feeding if one.connections.injects]
         self._injected = injected[0] if injected else None
-        # In netx's order: what comes from further back is connected first.
+        # In netx's order: the farthest source is connected first.
         self._synapses = [
-            built(given) for given in reversed(layer.feeding) if not given.connections.injects
+            build(one) for one in reversed(layer.feeding) if not one.connections.injects
         ]
-        self._recurrent = None if layer.recurrent is None else built(layer.recurrent)
+        self._recurrent = None if layer.recurrent is None else build(layer.recurrent)
         self._all = [*self._synapses, *filter(None, [self._recurrent])]
         self._bias = np.zeros(layer.neurons, np.int64) if layer.bias is None else layer.bias
         self._spikes = _Wire()
         self._neurons = _neurons(layer)
-        self._neurons.a_in = SimpleNamespace(recv=self._summed)
+        self._neurons.a_in = SimpleNamespace(recv=self._sum)
         self._neurons.s_out = self._spikes
 
     def run(self, sources: Mapping[str, Array], spikes: Bytes, trace: Array) -> None:
         """Run a sample.
 
         Args:
-            sources: name -> (T, neurons) of all that is before this layer.
-            spikes: (T, neurons), to be filled.
-            trace: (2, T, neurons), to be filled with u and v, or with nothing in it.
+            sources: name -> (T, neurons) spikes of every earlier layer and the input.
+            spikes: (T, neurons) array for the spikes of this layer.
+            trace: (2, T, neurons) array for u and v, or an array with T = 0.
         """
         for synapse in self._all:
             synapse.reset()
@@ -377,20 +412,20 @@ class _Stepped:
                 source = sources[synapse.source]
                 arriving = source[t] if t < steps else np.zeros_like(source[0])
                 synapse.step(lambda arriving=arriving: arriving)  # type: ignore[misc]
-            if t == 0:  # nothing has passed a synapse yet
+            if t == 0:  # no spike has passed a synapse yet
                 continue
             if self._injected is not None:
                 self._neurons.bias_mant[:] = self._bias + sources[self._injected][t - 1]
             if self._recurrent is None:
                 self._fire()
-            else:  # it sends before, and receives after the neurons have fired
+            else:  # it sends before the neurons fire, and receives afterwards
                 self._recurrent.step(self._fire)
             spikes[t - 1] = self._spikes.message
             if trace.shape[1]:
                 trace[:, t - 1] = self._neurons.u, self._neurons.v
 
-    def _summed(self) -> Array:
-        """What an in-port with several synapses hands over: their sum, element by element."""
+    def _sum(self) -> Array:
+        """Return the sum of all synapses, as an in-port with several sources receives it."""
         sent = (synapse.output() for synapse in self._all)
         return reduce(np.add, sent, np.zeros(self._bias.shape, np.int16))
 

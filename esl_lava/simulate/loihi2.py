@@ -1,21 +1,21 @@
-"""Loihi 2, through Lava's extension for it. UNTESTED ON SILICON.
+"""Run a network on Loihi 2 through Lava's extension for it. UNTESTED ON SILICON.
 
-The extension (lava-loihi) is Intel's to give and not at hand where this was written, so
-what follows is tested up to the calls into it, with stand-ins for its modules. It does
-what netx's hardware tutorials do (lava-dl, `tutorials/lava/lib/dl/netx`: oxford,
-pilotnet_snn, yolo_kp):
+Only Intel distributes the extension (lava-loihi), and it was not available when this module was
+written. The module is tested up to its calls into the extension, with replacements for the
+extension's modules. It follows netx's hardware tutorials (lava-dl, `tutorials/lava/lib/dl/netx`:
+oxford, pilotnet_snn, yolo_kp):
 
-- plain netx builds the network; `Loihi2HwCfg` chooses the models for neurocores;
-- embedded adapters carry spikes from the host onto the chip and back;
+- plain netx builds the network, and `Loihi2HwCfg` chooses the models for neurocores;
+- embedded adapters carry spikes from the host to the chip and back;
 - probes of the extension read u and v on the chip;
-- its loggers measure time, power and activity as callbacks of the run.
+- loggers of the extension measure time, power and activity as callbacks of the run.
 
-lava-dl's own hardware test of the pilotnet network, driven through an adapter, expects
-the values that the CPU simulator has at the same step. So samples are taken to stream back
-to back with the resets of `lava_worker`; what leaks between samples of recurrent and
-delayed layers cannot be cleared on the chip, and such layers are refused.
+lava-dl's own hardware test of the pilotnet network, driven through an adapter, expects the values
+of the CPU simulator at the same step. This module therefore assumes that samples can follow each
+other without a gap, with the resets of `lava_worker`. The buffers of recurrent and delayed synapses
+cannot be cleared on the chip between samples, so such layers are refused.
 
-Lava runs in the calling process here: the extension's probes and loggers are objects of it.
+Lava runs in the calling process here, because the extension's probes and loggers live in it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import numpy as np
 
 from esl_lava import netfile
 from esl_lava.arrays import Array, Int32s
-from esl_lava.errors import BackendError
+from esl_lava.errors import BackendError, Fault, shorten
 from esl_lava.network import Layer, Network
 from esl_lava.simulate.result import Result, by_neuron, count, decide
 
@@ -41,17 +41,17 @@ LOGGERS = {
     "memory": "Loihi2Memory",
     "activity": "Loihi2Activity",
 }
-"""What can be measured, and the class of `lava.utils.loihi2_profiler` that measures it."""
+"""Quantity -> the class of `lava.utils.loihi2_profiler` that measures it."""
 
 
 @dataclass(frozen=True)
 class Board:
-    """Where the chip is.
+    """The location of the chip.
 
     Attributes:
-        address: of a board's host on the network; None where SLURM finds one.
-        partition, board: of SLURM's, one of them or neither.
-        generation: of the chip, a name of `lava.utils.loihi.ChipGeneration`.
+        address: network address of a board's host; None if SLURM finds the board.
+        partition, board: SLURM's partition or board, or neither.
+        generation: generation of the chip, a name of `lava.utils.loihi.ChipGeneration`.
     """
 
     address: str | None = None
@@ -62,13 +62,13 @@ class Board:
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """What the extension's loggers found.
+    """The measurements of the extension's loggers.
 
     Attributes:
-        steps: of the run, the latency of the layers included.
-        loggers: name of `LOGGERS` -> the logger. What it knows are attributes that the
-            extension defines; the tutorials read `avg_time_per_step` (microseconds),
-            `total_power` and `vdd_power` (watts, series), `spikes_in` and `syn_ops`.
+        steps: steps of the run, with the latency of the layers.
+        loggers: name in `LOGGERS` -> the logger. The extension defines its attributes. The
+            tutorials read `avg_time_per_step` (microseconds), `total_power` and `vdd_power` (series
+            in watts), `spikes_in` and `syn_ops`.
     """
 
     steps: int
@@ -83,7 +83,7 @@ def run(
     *,
     board: Board | None = None,
 ) -> Result:
-    """Run samples on a chip; see `measure`."""
+    """Run samples on a chip, as `measure` does."""
     return measure(network, inputs, record, states, board, ())[0]
 
 
@@ -93,55 +93,69 @@ def measure(
     record: tuple[str, ...] = (),
     states: tuple[str, ...] = (),
     board: Board | None = None,
-    wanted: tuple[str, ...] = tuple(LOGGERS),
+    quantities: tuple[str, ...] = tuple(LOGGERS),
 ) -> tuple[Result, Measurements]:
-    """Run samples on a chip, back to back, and measure on the way.
+    """Run samples on a chip without a gap between them, and measure the run.
 
     Args:
-        network: in netx's reach, without recurrent, delayed or injected layers.
-        inputs, record, states: as every backend's `run` (`simulate`).
-        board: where the chip is; by default the first that SLURM has.
-        wanted: what to measure, of `LOGGERS`; measuring slows a run.
+        network: a network that netx can express, without recurrent, delayed or injected layers.
+        inputs, record, states: as in every backend's `run` (`simulate`).
+        board: the location of the chip. The default is SLURM's first board.
+        quantities: names in `LOGGERS` to measure. Measuring slows a run.
 
     Raises:
-        BackendError: without the extension, when the network cannot be expressed, the
-            board is out of reach or the extension fails.
+        BackendError: if the extension is not installed or fails, the network cannot be expressed,
+            or the board cannot be reached.
     """
-    reasons = [*netfile.beyond_netx(network), *filter(None, map(_refusal, network.layers))]
-    if reasons:
-        raise BackendError(f"Loihi 2 cannot run this network: {'; '.join(reasons)}")
-    for name in wanted:
+    faults = [
+        Fault(f"Loihi 2 cannot run this network: {reason}", "unsupported")
+        for reason in netfile.beyond_netx(network)
+    ]
+    faults += filter(None, map(_layer_fault, network.layers))
+    if faults:
+        raise BackendError.of(faults)
+    for name in quantities:
         if name not in LOGGERS:
-            raise BackendError(f"nothing measures {name!r}; there are {', '.join(LOGGERS)}")
-    _reach(board or Board())
+            names = ", ".join(LOGGERS)
+            raise BackendError(
+                f"quantities: {shorten(name)} cannot be measured; the known ones are {names}",
+                "unknown",
+                key="quantities",
+                value=name,
+                limit=names,
+            )
+    _connect_board(board or Board())
     with tempfile.TemporaryDirectory(prefix="esl-loihi2-") as folder:
         path = Path(folder) / "net.h5"
         netfile.write(network, path)
         try:
-            return _run(path, network, inputs, record, states, wanted)
+            return _run(path, network, inputs, record, states, quantities)
         except Exception as error:
-            raise BackendError(f"Loihi 2 failed: {type(error).__name__}: {error}") from error
+            cause = " ".join(f"{type(error).__name__}: {error}".split())
+            raise BackendError(f"Loihi 2 failed: {cause}", "failed") from error
 
 
-def _refusal(layer: Layer) -> str | None:
-    """Why a layer cannot run on the chip with samples back to back, or None."""
+def _layer_fault(layer: Layer) -> Fault | None:
+    """Return why a layer cannot run on the chip without a gap between samples, or None."""
     first = layer.inputs[0]
+    reason = None
     if first.connections.injects:
-        return f"layer {layer.name}: injected input is written by the host, step by step"
-    for what, present in (("recurrent", layer.recurrent), ("delayed", first.delays)):
-        if present is not None:
-            return (
-                f"layer {layer.name}: what is under way in {what} synapses on the chip "
-                "cannot be cleared between samples"
-            )
-    return None
+        reason = "the host would have to write injected input step by step"
+    elif layer.recurrent is not None:
+        reason = "recurrent synapses cannot be cleared on the chip between samples"
+    elif first.delays is not None:
+        reason = "synapses with delays cannot be cleared on the chip between samples"
+    if reason is None:
+        return None
+    sentence = f"Loihi 2 cannot run this network: layer {layer.name}: {reason}"
+    return Fault(sentence, "unsupported", layer=layer.name)
 
 
-def _reach(board: Board) -> None:
-    """Tell the extension where the chip is.
+def _connect_board(board: Board) -> None:
+    """Give the extension the location of the chip.
 
     Raises:
-        BackendError: without the extension, or when there is no such board.
+        BackendError: if the extension is not installed, or the board does not exist.
     """
     try:
         loihi = importlib.import_module("lava.utils.loihi")
@@ -150,8 +164,10 @@ def _reach(board: Board) -> None:
         installed = False
     if not installed:
         raise BackendError(
-            "Loihi 2 needs Lava's extension for it (lava-loihi, from Intel's Neuromorphic "
-            "Research Community), which is not installed"
+            "Loihi 2 needs Lava's extension lava-loihi (from Intel's Neuromorphic Research "
+            "Community), which is not installed",
+            "package",
+            value="lava-loihi",
         )
     try:
         generation = loihi.ChipGeneration[board.generation]
@@ -161,9 +177,21 @@ def _reach(board: Board) -> None:
             loihi.use_slurm_host(board.partition, board.board, loihi_gen=generation)
     except KeyError:
         known = ", ".join(chip.name for chip in loihi.ChipGeneration)
-        raise BackendError(f"no Loihi generation {board.generation!r}; there are {known}") from None
+        raise BackendError(
+            f"unknown generation {shorten(board.generation)} of Loihi; the known ones are {known}",
+            "unknown",
+            key="generation",
+            value=board.generation,
+            limit=known,
+        ) from None
     except (ValueError, ImportError) as error:
-        raise BackendError(f"no Loihi 2 board: {error}") from error
+        cause = " ".join(str(error).split())
+        raise BackendError(
+            f"no board with Loihi 2 can be reached: {cause}",
+            "not-found",
+            key="board",
+            value=board.address or board.board or board.partition,
+        ) from error
 
 
 def _run(
@@ -172,8 +200,9 @@ def _run(
     inputs: Array,
     record: tuple[str, ...],
     states: tuple[str, ...],
-    wanted: tuple[str, ...],
+    quantities: tuple[str, ...],
 ) -> tuple[Result, Measurements]:
+    """Build the network from its file, run it on the chip, and read its results."""
     from lava.lib.dl import netx
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2HwCfg
@@ -193,7 +222,7 @@ def _run(
     adapter = (PyToN3ConvAdapter if network.first.shares else PyToNxAdapter)(
         shape=net.inp.shape, num_message_bits=network.message_bits
     )
-    player = source.RingBuffer(data=_played(inputs, net.inp.shape, total))
+    player = source.RingBuffer(data=_ring_buffer(inputs, net.inp.shape, total))
     player.s_out.connect(adapter.inp)
     adapter.out.connect(net.inp)
     sinks = {}
@@ -211,20 +240,20 @@ def _run(
         if layer.name in states or (name == "v" and layer is network.readout)
     }
     loggers = {}
-    for name in wanted:
+    for name in quantities:
         options = {"num_steps": total} if name == "power" else {}
         loggers[name] = getattr(loihi2_profiler, LOGGERS[name])(**options)
     config = Loihi2HwCfg(callback_fxs=[*probes.values(), *loggers.values()])
     try:
         net.run(condition=RunSteps(num_steps=total), run_cfg=config)
-        seen = {name: buffer.data.get() for name, buffer in sinks.items()}
+        recorded = {name: buffer.data.get() for name, buffer in sinks.items()}
     finally:
         net.stop()
 
     index = {layer.name: number for number, layer in enumerate(network.layers)}
 
     def presented(values: Array, name: str, dtype: type) -> Array:
-        """(samples, T, neurons) of (*shape, steps): layer i is late by i + 1 steps."""
+        """Return (samples, T, neurons) of (*shape, steps). Layer i is late by i + 1 steps."""
         late = index[name] + 1
         kept = np.asarray(values).T[late : late + samples * steps]  # maps: (step, c, h, w)
         return kept.astype(dtype).reshape(samples, steps, -1)
@@ -234,7 +263,7 @@ def _run(
         shape = net.layers[index[layer]].out.shape
         return presented(series.reshape(*shape, -1), layer, np.int32)
 
-    spikes = {name: presented(values, name, np.uint8) for name, values in seen.items()}
+    spikes = {name: presented(values, name, np.uint8) for name, values in recorded.items()}
     last = network.layers[-1]
     readout = probed("v", last.name) if network.readout is not None else None
     result = Result(
@@ -249,8 +278,8 @@ def _run(
     return result, Measurements(total, loggers)
 
 
-def _played(inputs: Array, shape: tuple[int, ...], total: int) -> Int32s:
-    """(*shape, total) values for a ring buffer; maps are (columns, rows, channels) in Lava."""
+def _ring_buffer(inputs: Array, shape: tuple[int, ...], total: int) -> Int32s:
+    """Return (*shape, total) values for a ring buffer, with maps as (columns, rows, channels)."""
     data = np.zeros((total, *shape[::-1]), np.int32)
     data[: inputs.shape[0] * inputs.shape[1]] = inputs.reshape(-1, *shape[::-1])
     return data.T

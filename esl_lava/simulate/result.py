@@ -1,4 +1,4 @@
-"""What every simulator returns, and the counts that follow from recorded spikes."""
+"""The result of every simulator, and the counts that follow from recorded spikes."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from esl_lava.arrays import Array, Bytes, Int32s, Ints
 from esl_lava.arrivals import by_steps_left, crossed, fan_out
 from esl_lava.chip import DECAY_UNITY, SPIKE_RANGE, STATE_LIMIT, STATE_SHIFT
 from esl_lava.counts import Counts, LayerCounts
-from esl_lava.errors import DataError
+from esl_lava.errors import DataError, shorten
 from esl_lava.network import INPUT, Layer, Network
 
 Names = tuple[str, ...] | str | None
 NO_DECISION = -1
-"""The class of a sample that nothing decides."""
+"""The class of a sample without a decision."""
 Progress = Callable[[int, int], None]
-"""Called with the numbers of samples finished and of all."""
+"""A function that is called with the numbers of finished samples and of all samples."""
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A run of a network, latencies hidden: index t is the sample's own step t.
+    """The result of a run, without latencies: index t is the sample's own step t.
 
     Attributes:
         spikes: layer name -> (samples, T, neurons) uint8, for each recorded layer.
         readout: (samples, T, classes) int32, the integrator's v after each step (weights
-            times 2**6), or None where the last layer fires.
+            times 2**6), or None if the last layer fires.
         decisions: (samples,) int64 classes, or `NO_DECISION`; see `decide`.
-        counts: spikes, synaptic operations and neuron updates per layer.
+        counts: spikes, synaptic operations and neuron updates of each layer.
         fired: firing layer -> (neurons,) int64, the spikes of each neuron in all samples.
-        overflows: layer name -> (wraps of u, clips of v); empty where the backend cannot
-            tell.
-        u, v: layer name -> (samples, T, neurons) int32 after each step, for each layer
-            whose states were asked for; v is 0 where the neuron has just fired.
+        overflows: layer name -> (wraps of u, clips of v). It is empty if the backend cannot count
+            them.
+        u, v: layer name -> (samples, T, neurons) int32 after each step, for each layer whose
+            states are kept. v is 0 if the neuron has just fired.
     """
 
     spikes: Mapping[str, Bytes]
@@ -50,75 +50,116 @@ class Result:
 
 
 def checked_input(network: Network, spikes: npt.ArrayLike) -> Array:
-    """`spikes` as (samples, T, inputs), C-contiguous; for further axes see `misplaced`.
+    """Return spikes as a C-contiguous array (samples, T, inputs).
+
+    `misplaced` says which further axes are possible.
 
     Returns:
-        uint8 of zeros and ones or, where the network takes graded spikes, int32.
+        uint8 of zeros and ones, or int32 if the network takes graded spikes.
 
     Raises:
-        DataError: naming the shape, type or value that does not fit.
+        DataError: if the shape, the type or a value does not fit the network.
     """
     array = np.asarray(spikes)
-    if array.ndim < 3 or array.dtype.kind not in "iub":
+    if array.ndim < 3:
         raise DataError(
-            f"spikes need shape (samples, T, inputs) and integer type, "
-            f"not {array.shape} {array.dtype}"
+            f"spikes need shape (samples, T, inputs), not {shorten(array.shape)}",
+            "shape",
+            key="spikes",
+            value=array.shape,
+        )
+    if array.dtype.kind not in "iub":
+        raise DataError(
+            f"spikes need an integer type, not {array.dtype}",
+            "type",
+            key="spikes",
+            value=str(array.dtype),
         )
     samples, steps = array.shape[:2]
     if samples < 1 or steps < 1:
-        raise DataError(f"spikes of shape {array.shape} hold no sample or no step")
+        raise DataError(
+            f"spikes of shape {shorten(array.shape)} hold no sample or no step",
+            "shape",
+            key="spikes",
+            value=array.shape,
+        )
     inputs = int(np.prod(array.shape[2:]))
     if inputs != network.inputs:
-        raise DataError(f"spikes have {inputs} channels, the network has {network.inputs} inputs")
+        raise DataError(
+            f"spikes have {inputs} channels, but the network has {network.inputs} inputs",
+            "mismatch",
+            key="spikes",
+            value=inputs,
+            limit=network.inputs,
+        )
     if fault := misplaced(network, array.shape):
-        raise DataError(fault)
+        raise DataError(
+            fault, "shape", key="spikes", value=array.shape[2:], limit=network.input_shape
+        )
     if network.steps is not None and steps != network.steps:
-        raise DataError(f"spikes have {steps} steps, the network is presented {network.steps}")
+        raise DataError(
+            f"spikes have {steps} steps, but the network takes {network.steps} steps",
+            "mismatch",
+            key="spikes",
+            value=steps,
+            limit=network.steps,
+        )
     least, most = network.input_range
     low, high = int(array.min()), int(array.max())
     if low < least or high > most:
         binary = network.input_range == SPIKE_RANGE
         allowed = "0 or 1" if binary else f"integers in {least}..{most}"
-        raise DataError(f"spikes must be {allowed}, found {low if low < least else high}")
+        value, limit = (low, least) if low < least else (high, most)
+        raise DataError(
+            f"spikes must be {allowed}, but one value is {value}",
+            "range",
+            key="spikes",
+            value=value,
+            limit=limit,
+        )
     dtype = np.int32 if network.message_bits else np.uint8
     return np.ascontiguousarray(array.reshape(samples, steps, inputs), dtype)
 
 
 def misplaced(network: Network, shape: tuple[int, ...]) -> str | None:
-    """Why axes of spikes cannot be told to be where the network has its own; None if they can.
+    """Return why the axes of spikes may differ from the network's axes, or None if they match.
 
-    Right is (samples, T, inputs), where inputs are counted in C order: channel, row, column.
-    With further axes,
+    The shape (samples, T, inputs) always matches. Its inputs are in C order: channel, row, column.
+    Further axes have these rules:
 
-    - what a convolution or an input block takes has to have its shape: channels, rows, columns;
-    - a fully connected layer knows no shape. It takes axes of which at most two are longer
-      than 1: rows and columns, of one channel, whatever the place of that. With three there
-      would be several orders, all of one size.
+    - A convolution or an input block takes axes of its own shape: channels, rows, columns.
+    - A fully connected layer has no shape. It takes axes of which at most two are longer than 1:
+      the rows and columns of one channel. Three longer axes could have several orders.
 
     Args:
-        network: which takes `network.inputs` of them.
-        shape: (samples, T, ...) of spikes.
+        network: the network that takes the spikes.
+        shape: (samples, T, ...) shape of the spikes, with `network.inputs` inputs.
 
     Returns:
-        A sentence with the shape found and the shape taken.
+        A sentence with the shape of the spikes and the shape that the network takes.
     """
-    found, taken = shape[2:], network.input_shape
-    if len(found) == 1 or found == taken:
+    axes, expected = shape[2:], network.input_shape
+    if len(axes) == 1 or axes == expected:
         return None
-    if len(taken) == 1 and sum(length > 1 for length in found) <= 2:
+    if len(expected) == 1 and sum(length > 1 for length in axes) <= 2:
         return None
-    known = "" if len(taken) == 1 else f"{taken} (channels, rows, columns), or "
+    maps = "" if len(expected) == 1 else f"the axes {expected} (channels, rows, columns), or "
     return (
-        f"spikes of shape {shape} are {found} at a step; the network takes {known}"
-        f"{network.inputs} inputs in one axis, counted by channel, row and column"
+        f"spikes of shape {shape} have the axes {axes} in a step, but the network takes {maps}"
+        f"{network.inputs} inputs on one axis in the order channel, row, column"
     )
 
 
 def chosen_layers(network: Network, names: Names, firing: bool = False) -> tuple[str, ...]:
-    """Names of layers, or of firing ones alone: "all", None (none), or given names.
+    """Return the names of the layers to keep.
+
+    Args:
+        network: the network of the layers.
+        names: names, "all", or None for no layer.
+        firing: whether only firing layers are allowed.
 
     Raises:
-        DataError: for a name that is no such layer of the network.
+        DataError: if a name is not that of an allowed layer.
     """
     if names is None:
         return ()
@@ -128,16 +169,23 @@ def chosen_layers(network: Network, names: Names, firing: bool = False) -> tuple
     chosen = (names,) if isinstance(names, str) else tuple(names)
     for name in chosen:
         if name not in known:
-            what = "firing layer" if firing else "layer"
-            raise DataError(f"no {what} {name!r} to record; there are {', '.join(known)}")
+            key, kind = ("record", "firing layer") if firing else ("states", "layer")
+            raise DataError(
+                f"{key}: the network has no {kind} {shorten(name)}; its {kind}s: "
+                f"{', '.join(known) or 'none'}",
+                "unknown",
+                key=key,
+                value=name,
+                limit=", ".join(known),
+            )
     return chosen
 
 
-def decisive(last: Layer, steps: int) -> tuple[str, ...]:
-    """Which of "u" and "v" of the last layer `decide` needs, for samples of `steps`."""
+def deciding_states(last: Layer, steps: int) -> tuple[str, ...]:
+    """Return which of "u" and "v" of the last layer `decide` needs for samples of `steps`."""
     if not last.neuron.fires:
         return ("v",)
-    # The pause after a spike lasts to the end of any sample.
+    # Whether the pause after a spike lasts to the end of the sample.
     once = last.neuron.refractory >= max(1, steps - 1)
     return ("u", "v") if once and not last.inputs[0].connections.injects else ()
 
@@ -145,34 +193,34 @@ def decisive(last: Layer, steps: int) -> tuple[str, ...]:
 def decide(
     last: Layer, spikes: Bytes | None, u: Int32s | None = None, v: Int32s | None = None
 ) -> Ints:
-    """Class per sample, -1 where there is none.
+    """Return the class of each sample, or -1 without a decision.
 
-    A last layer that never fires decides by its final v. Where neurons can fire only once in
-    a sample, the first spike decides, of several in one step that of the highest membrane;
-    no spike is no decision. Otherwise the numbers of spikes do. What is still a tie goes to
-    the lower class.
+    If the last layer never fires, its final v decides. If its neurons can fire only once in a
+    sample, the first spike decides. Of several spikes in one step, the spike of the highest
+    membrane decides. Without a spike there is no decision. Otherwise the numbers of spikes decide.
+    A remaining tie goes to the lower class.
 
     Args:
         last: the network's last layer.
-        spikes: (samples, T, neurons) of it, if it can fire.
-        u, v: of it, of the same shape, as `decisive` says.
+        spikes: (samples, T, neurons) spikes of this layer, if it can fire.
+        u, v: (samples, T, neurons) states of this layer, as `deciding_states` requires.
     """
     if not last.neuron.fires:
         assert v is not None
         return v[:, -1].argmax(axis=1)
     assert spikes is not None
-    if not decisive(last, spikes.shape[1]):
+    if not deciding_states(last, spikes.shape[1]):
         return spikes.sum(axis=1, dtype=np.int64).argmax(axis=1)
     assert u is not None
     assert v is not None
-    first = spikes.argmax(axis=1)  # the step of the spike, 0 where there is none
+    first = spikes.argmax(axis=1)  # the step of the spike, 0 without a spike
     rows, neurons = np.indices(first.shape)
     before = np.where(first > 0, v[rows, first - 1, neurons], 0).astype(np.int64)
     kept = before * (DECAY_UNITY - last.parameter("voltage_decay"))
     membrane = np.sign(kept) * (np.abs(kept) >> 12) + u[rows, first, neurons]
     if last.bias is not None:
         membrane += last.bias.astype(np.int64) << STATE_SHIFT
-    membrane = membrane.clip(1 - STATE_LIMIT, STATE_LIMIT - 1)  # where v clips
+    membrane = membrane.clip(1 - STATE_LIMIT, STATE_LIMIT - 1)  # v clips here
     fired = np.any(spikes, axis=1)
     step = np.where(fired, first, spikes.shape[1])
     leading = fired & (step == step.min(axis=1, keepdims=True))
@@ -181,16 +229,16 @@ def decide(
 
 
 def layer_sizes(layer: Layer) -> LayerCounts:
-    """The counts of a layer that has done nothing."""
-    brought = layer.wiring
+    """Return the counts of a layer before a run."""
+    wiring = layer.wiring
     return LayerCounts(
         name=layer.name,
         neurons=layer.neurons,
-        possible=sum(given.positions for given in layer.inputs),
-        weights=sum(given.weights for given in layer.inputs),
-        possible_connections=sum(part.possible_connections for part in brought),
-        connections=sum(part.count for part in brought),
-        synapses=sum(part.synapses for part in brought),
+        possible=sum(incoming.positions for incoming in layer.inputs),
+        weights=sum(incoming.weights for incoming in layer.inputs),
+        possible_connections=sum(part.possible_connections for part in wiring),
+        connections=sum(part.count for part in wiring),
+        synapses=sum(part.synapses for part in wiring),
         sops=0,
         neuron_updates=0,
         spikes=0,
@@ -198,12 +246,12 @@ def layer_sizes(layer: Layer) -> LayerCounts:
 
 
 def sops_by_sample(network: Network, inputs: Array, spikes: Mapping[str, Bytes]) -> Ints:
-    """(samples,) synaptic operations of each, from the spikes of every firing layer.
+    """Count the synaptic operations of each sample, (samples,), from spikes.
 
     Args:
-        network: whose they are.
-        inputs: (samples, T, inputs) integers; what is not 0 is a spike.
-        spikes: as `Result.spikes`, all firing layers present.
+        network: the network that was run.
+        inputs: (samples, T, inputs) integers. Every value that is not 0 is a spike.
+        spikes: spikes of all firing layers, as `Result.spikes`.
     """
     active = {INPUT: inputs != 0, **spikes}
     total = np.zeros(len(inputs), np.int64)
@@ -213,20 +261,20 @@ def sops_by_sample(network: Network, inputs: Array, spikes: Mapping[str, Bytes])
 
 
 def _sops(layer: Layer, active: Mapping[str, Array]) -> Ints:
-    """(...) synaptic operations of a layer, from (..., T, n) spikes of all that fire."""
+    """Count the synaptic operations (...) of a layer, from (..., T, n) spikes of its sources."""
     total = np.zeros((), np.int64)
-    for given in layer.inputs:
-        if given.source in active:
-            synapses = fan_out(given.connections, layer.late(given))
-            arriving = by_steps_left(active[given.source], len(synapses))
+    for incoming in layer.inputs:
+        if incoming.source in active:
+            synapses = fan_out(incoming.connections, layer.late(incoming))
+            arriving = by_steps_left(active[incoming.source], len(synapses))
             total = total + crossed(arriving, synapses)
     return total
 
 
 def count(network: Network, inputs: Array, spikes: Mapping[str, Bytes]) -> Counts:
-    """Counts from the spikes of every firing layer: each crosses the synapses it arrives at.
+    """Return the counts of a run from the spikes of every firing layer.
 
-    Arguments are as for `sops_by_sample`.
+    The arguments are those of `sops_by_sample`.
     """
     samples, steps = inputs.shape[:2]
     active = {INPUT: np.count_nonzero(inputs, axis=0)}  # (T, n), all samples together
@@ -249,14 +297,14 @@ def count(network: Network, inputs: Array, spikes: Mapping[str, Bytes]) -> Count
 
 
 def by_neuron(spikes: Mapping[str, Bytes]) -> dict[str, Ints]:
-    """Layer name -> (neurons,) spikes of each neuron, of (samples, T, neurons) of each layer."""
+    """Return layer name -> (neurons,) sums of the (samples, T, neurons) spikes of each layer."""
     return {name: fired.sum(axis=(0, 1), dtype=np.int64) for name, fired in spikes.items()}
 
 
 def joined(results: Sequence[Result]) -> Result:
-    """The runs of several lots of samples as one run of all, in their order.
+    """Join the results of several portions of samples into one result, in their order.
 
-    All have to be of the same network, with the same steps and the same things kept.
+    All results must have the same network, the same steps and the same recorded layers.
     """
     first = results[0]
     if len(results) == 1:
@@ -272,8 +320,8 @@ def joined(results: Sequence[Result]) -> Result:
         for same in zip(*(result.counts.layers for result in results))
     )
 
-    def whole(what: str) -> dict[str, Array]:
-        kept = [getattr(result, what) for result in results]
+    def whole(field_name: str) -> dict[str, Array]:
+        kept = [getattr(result, field_name) for result in results]
         return {name: np.concatenate([part[name] for part in kept]) for name in kept[0]}
 
     return Result(

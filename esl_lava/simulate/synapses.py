@@ -1,4 +1,4 @@
-"""Synapses laid out for the kernels, and the choice of the kernel by what it costs."""
+"""Lay out synapses for the kernels, and choose the kernel with the lowest cost."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from esl_lava.network import Connections, Convolution, Matrix
 
 INT16_BOUND = 32767
 VECTOR = 16
-"""Dense rows are padded to a multiple of so many weights."""
+"""Dense rows are padded to a multiple of this number of weights."""
 MAX_ROWS = 1 << 28
-"""Weights of the largest dense matrix that is worth its memory."""
+"""The most weights of a dense matrix that is worth its memory."""
 
-# Nanoseconds on one core, fitted to measured times of layers of many sizes, densities and
-# rates; by the bytes of a stored weight where they matter.
+# Nanoseconds on one core, fitted to measured times of layers of many sizes, densities and rates.
+# A table has one value for each number of bytes of a stored weight.
 COST_INPUT = 0.3
-"""To look whether an input spikes."""
+"""Cost to check whether an input spikes."""
 COST_SPIKE = 3.0
-"""To fetch a spike, and to begin a row."""
+"""Cost to fetch a spike and to begin a row."""
 COST_ROW_WEIGHT = {1: 0.03, 2: 0.045, 4: 0.09}
-"""To add a weight in a dense row."""
+"""Cost to add a weight in a dense row."""
 COST_RUN = 10.0
-"""To begin a run."""
+"""Cost to begin a run."""
 COST_RUN_WEIGHT = {2: 0.04, 4: 0.085}
-"""To add a weight in a run."""
+"""Cost to add a weight in a run."""
 COST_SYNAPSE = 0.9
-"""To add a single synapse."""
+"""Cost to add a single synapse."""
 COST_CANVAS = 0.6
-"""To clear a place of a canvas and cut it out."""
+"""Cost to clear a place of a canvas and to copy it."""
 COST_LANE = {2: 0.08, 4: 0.11}
-"""To add a synapse in one of many lanes."""
+"""Cost to add a synapse in one of many lanes."""
 COST_TURN = 1.4
-"""To turn an input or a sum of one lane."""
+"""Cost to transpose an input or a sum of one lane."""
 
 LANES = 16
 """The least number of lanes: a vector of int16."""
 PIECE = 64
-"""Synapses are met in pieces of at least so many lanes."""
+"""Synapses are added in pieces of at least this number of lanes."""
 MASKS_BYTES = 1 << 26
-"""The largest memory for the masks of one thread."""
+"""The most bytes for the masks of one thread."""
 
 
 def place_order(connections: Connections) -> Ints | None:
-    """(n_post,) the output neuron at each place; None where they are in order.
+    """Return (n_post,) the output neuron at each place, or None if they are in order.
 
-    The maps that a kernel makes are simulated with their channels together, at
-    (row, column, channel); neurons are counted as (channel, row, column).
+    The output maps of a kernel are simulated in the order (row, column, channel). Neurons have the
+    order (channel, row, column).
     """
     if not connections.shares:
         return None
@@ -100,19 +100,22 @@ KERNELS: dict[str, Callable[..., None]] = {
     "scattered": kernels.add_scattered,
     "lanes": kernels.add_lanes,
 }
-"""Dense rows (fully connected only), runs of a kernel (convolutions only), single synapses,
-and single synapses for many sample-steps at once."""
+"""Name -> kernel.
+
+Dense rows serve only full connections, and runs serve only convolutions. The others add single
+synapses: "lanes" adds each synapse for many sample-steps at once.
+"""
 
 
 class Synapses:
-    """One set of connections, ready to be summed.
+    """The synapses of one set of connections, laid out for the kernels.
 
     Attributes:
-        connections: whose sums these are.
-        order: None where sums come in the order of neurons, else the neuron at each place.
-        bound: the largest size a sum of spikes can have.
-        unit: what weights of int16 are divided by: 2 where all are even, else 1.
-        exact16: whether sums of spikes stay within int16 in that unit.
+        connections: the connections.
+        order: the neuron at each place of the sums, or None if the sums are in order.
+        bound: the largest absolute value of a sum of spikes.
+        unit: the divisor of int16 weights: 2 if all weights are even, else 1.
+        exact16: whether sums of spikes in this unit fit int16.
         fan_out: (rows, n_pre) synapses that a spike of the input at each place crosses, by the
             steps that are left to it (`arrivals.fan_out`).
     """
@@ -120,9 +123,12 @@ class Synapses:
     def __init__(
         self, connections: Connections, arriving: Ints | None, late: int | Int32s = 0
     ) -> None:
-        """`arriving` is (n_pre,) the input neuron at each place, if out of order.
+        """Lay out connections.
 
-        `late` are the steps until spikes arrive, at all neurons or at each, (n_post,).
+        Args:
+            connections: the connections.
+            arriving: (n_pre,) the input neuron at each place, or None if they are in order.
+            late: steps until spikes arrive, one value or (n_post,) values.
         """
         self.connections = connections
         self._arriving: slice | Ints = slice(None) if arriving is None else arriving
@@ -131,7 +137,7 @@ class Synapses:
         self.bound = int((positive - negative).max())
         self.unit = 1 if (connections.weights & 1).any() else 2
         self.exact16 = self.bound // self.unit <= INT16_BOUND
-        # Contiguous: numba would compile anew for what is not.
+        # Make it contiguous, because numba would compile again for another layout.
         table = arrivals.fan_out(connections, late)[:, self._arriving]
         self.fan_out = np.ascontiguousarray(table)
         self._crossings = int(self.fan_out[-1].sum())
@@ -142,11 +148,11 @@ class Synapses:
 
     @property
     def width(self) -> int:
-        """Columns that sums need: those of dense rows are padded."""
+        """Number of columns of the sums, with the padding of dense rows."""
         return -(-self.connections.n_post // VECTOR) * VECTOR
 
     def kinds(self) -> tuple[str, ...]:
-        """The kernels that can sum these."""
+        """Return the names of the kernels that can sum these synapses."""
         if self.connections.shares:
             kinds: tuple[str, ...] = ("runs", "scattered")
         elif self.connections.possible <= MAX_ROWS:
@@ -156,19 +162,19 @@ class Synapses:
         return (*kinds, "lanes") if 4 * self._grid.size <= MASKS_BYTES else kinds
 
     def cost(self, kind: str, size: int, spikes: float, sample_steps: int) -> float:
-        """Nanoseconds that a sample-step takes on one core, about.
+        """Estimate the nanoseconds of a sample-step on one core.
 
         Args:
             kind: one of `kinds`.
             size: bytes of a sum.
-            spikes: arriving in a sample-step.
-            sample_steps: to be run together.
+            spikes: mean number of input spikes of a sample-step.
+            sample_steps: number of sample-steps that run together.
         """
         if kind == "lanes":
             lanes = self._grid.lanes
             wasted = -(-sample_steps // lanes) * lanes / sample_steps
-            turned = COST_TURN * (self.connections.n_pre + self.connections.n_post)
-            return wasted * (turned + COST_LANE[size] * self._crossings)
+            transposed = COST_TURN * (self.connections.n_pre + self.connections.n_post)
+            return wasted * (transposed + COST_LANE[size] * self._crossings)
         if (kind, size) not in self._per_spike:
             self._per_spike[kind, size] = self._cost_of_spike(kind, size)
         fixed = COST_INPUT * self.connections.n_pre
@@ -177,7 +183,7 @@ class Synapses:
         return fixed + spikes * self._per_spike[kind, size]
 
     def cheapest(self, kinds: tuple[str, ...], size: int, spikes: float, sample_steps: int) -> str:
-        """The one of `kinds` that costs least; arguments as for `cost`."""
+        """Return the cheapest of `kinds`. The arguments are those of `cost`."""
         if len(kinds) == 1:
             return kinds[0]
         return min(kinds, key=lambda kind: self.cost(kind, size, spikes, sample_steps))
@@ -195,12 +201,12 @@ class Synapses:
         return COST_SPIKE + COST_SYNAPSE * self._crossings / self.connections.n_pre
 
     def add(self, kind: str, inputs: Array, sums: Array) -> int:
-        """Fill `sums` with the weighted sums of `inputs`; how many synapses were crossed.
+        """Fill `sums` with the weighted sums of `inputs`, and count the synapses crossed.
 
         Args:
-            kind: one of `kinds`; "scattered" where inputs are graded.
+            kind: one of `kinds`; "scattered" if inputs are graded.
             inputs: (samples, T, n_pre) uint8 of 0 and 1, or int32.
-            sums: (samples, T, width) int16, in units of `unit` where `exact16`, or int32.
+            sums: (samples, T, width) int16 in units of `unit` if `exact16`, or int32.
         """
         crossed = np.empty(len(inputs), np.int64)
         tables = self.tables(kind, sums.itemsize)
@@ -208,16 +214,16 @@ class Synapses:
         return int(crossed.sum())
 
     def tables(self, kind: str, size: int) -> tuple[Array, ...]:
-        """The arguments of a kernel that are made of weights, for sums of `size` bytes."""
+        """Return the arguments of a kernel that hold its weights, for sums of `size` bytes."""
         key = kind, size
         if key in self._tables:
             return self._tables[key]
         with self._lock:
             if key not in self._tables:
-                self._tables[key] = self._laid_out(kind, size)
+                self._tables[key] = self._lay_out(kind, size)
         return self._tables[key]
 
-    def _laid_out(self, kind: str, size: int) -> tuple[Array, ...]:
+    def _lay_out(self, kind: str, size: int) -> tuple[Array, ...]:
         unit, dtype = (self.unit, np.int16) if size == 2 else (1, np.int32)
         if isinstance(self.connections, Convolution):
             kernel = (self.connections.kernel // unit).astype(dtype)
@@ -228,13 +234,13 @@ class Synapses:
         matrix = self.connections.unrolled()
         n_pre, n_post = matrix.n_pre, matrix.n_post
         if kind == "scattered":
-            starts, targets, held = outgoing(matrix, None)
+            starts, targets, values = outgoing(matrix, None)
             return _Scattered(
                 base=np.zeros(n_pre, np.uint32),
                 which=np.arange(n_pre, dtype=np.uint32)[self._arriving],
                 starts=starts,
                 targets=targets,
-                weights=(held // unit).astype(dtype),
+                weights=(values // unit).astype(dtype),
                 canvas_rows=np.array([0, n_post, n_post], np.int64),
             )
         weights: Array = (matrix.weights // unit).astype(dtype)
@@ -248,14 +254,14 @@ class Synapses:
 
 
 def outgoing(connections: Matrix, order: Ints | None) -> tuple[Array, Array, Array]:
-    """The synapses by the place of the neuron they leave.
+    """Return the synapses in the order of the neurons that they leave.
 
     Args:
-        connections: any, or recurrent ones where there is an order.
-        order: (n,) the neuron at each place; None where neurons are in order.
+        connections: the connections. They must be recurrent if an order is given.
+        order: (n,) the neuron at each place, or None if the neurons are in order.
 
     Returns:
-        starts, targets (uint32 places) and int32 weights.
+        Starts, targets (uint32 places) and int32 weights.
     """
     present = connections.weights != 0
     pre, post = connections.indices[present], connections.rows()[present]
@@ -268,23 +274,26 @@ def outgoing(connections: Matrix, order: Ints | None) -> tuple[Array, Array, Arr
 
 
 def _starts(keys: Array, lists: int) -> Array:
-    """Where each list begins when entries are sorted by their list's number."""
+    """Return the start of each list if entries are sorted by the number of their list."""
     starts = np.zeros(lists + 1, np.uint32)
     starts[1:] = np.cumsum(np.bincount(keys, minlength=lists))
     return starts
 
 
 class _Grid(NamedTuple):
-    """The masks of all inputs, for `kernels.add_lanes`.
+    """The layout of the masks of all inputs for `kernels.add_lanes`.
 
-    An input lies at (row, channel, rest, quotient, lane), its padded column divided by the
-    stride: for neighbouring outputs a weight meets neighbouring quotients. Fully connected
-    inputs are channels of a map of one pixel.
+    An input lies at (row, channel, rest, quotient, lane), where rest and quotient are those of its
+    padded column divided by the stride. A weight then meets neighbouring quotients for neighbouring
+    outputs. Fully connected inputs are channels of a map of one pixel.
 
     Attributes:
-        lanes: sample-steps side by side.
-        channels, stride, rests, width: of inputs, of rows, of columns, quotients.
-        size: places of the grid, lanes included.
+        lanes: number of sample-steps side by side.
+        channels: number of input channels.
+        stride: stride of the rows.
+        rests: number of rests, which is the stride of the columns.
+        width: number of quotients.
+        size: number of places of the grid, lanes included.
     """
 
     lanes: int
@@ -296,7 +305,7 @@ class _Grid(NamedTuple):
 
     @staticmethod
     def of(connections: Connections) -> _Grid:
-        """The grid of what meets any synapse."""
+        """Return the grid of all inputs that meet a synapse."""
         if not isinstance(connections, Convolution):
             return _Grid(PIECE, connections.n_pre, 1, 1, 1, PIECE * connections.n_pre)
         (_, rows, columns), (down, right) = connections.out_shape, connections.stride
@@ -308,12 +317,12 @@ class _Grid(NamedTuple):
         return _Grid(lanes, channels, down, right, width, height * channels * right * width * lanes)
 
     def at(self, row: Array, channel: Array, column: Array) -> Array:
-        """Where the lanes of a padded row and column begin."""
+        """Return the place of the first lane of a padded row and column."""
         place = (row * self.channels + channel) * self.rests + column % self.rests
         return (place * self.width + column // self.rests) * self.lanes
 
     def of_kernel(self, conv: Convolution, kernel: Array, arriving: slice | Ints) -> _Lanes:
-        """The synapses of each output channel."""
+        """Return the synapses of each output channel of a kernel."""
         channel, row, column = np.indices(conv.in_shape)
         row, column = (n + p for n, p in zip((row, column), conv.padding))
         place = self.at(row, channel, column)
@@ -326,7 +335,7 @@ class _Grid(NamedTuple):
         return self._lanes(place.ravel()[arriving], conv.out_shape, out, offset, weights)
 
     def of_matrix(self, matrix: Matrix, weights: Array, arriving: slice | Ints) -> _Lanes:
-        """The synapses of each output neuron."""
+        """Return the synapses of each output neuron of a matrix."""
         place = np.arange(matrix.n_pre) * self.lanes
         present = weights != 0
         offset = matrix.indices[present] * np.int64(self.lanes)
@@ -336,7 +345,7 @@ class _Grid(NamedTuple):
     def _lanes(
         self, place: Ints, shape: tuple[int, int, int], out: Ints, offset: Ints, weights: Array
     ) -> _Lanes:
-        """Synapses by the output channel they go to, a multiple of eight for each."""
+        """Return the synapses by output channel, padded to a multiple of eight for each."""
         outputs, rows, columns = shape
         count = np.bincount(out, minlength=outputs)
         starts = np.concatenate([[0], np.cumsum(-(-count // 8) * 8)])
@@ -352,11 +361,11 @@ class _Grid(NamedTuple):
 
 
 class _Slide:
-    """Where the weights of a kernel fall on a canvas that holds every place it reaches.
+    """The places of a kernel's weights on a canvas that covers every place the kernel reaches.
 
-    An input of channel c at row y meets, of the kernel's rows, those k for which
-    `y + padding - k * dilation` is a multiple of the stride; so inputs of one channel whose
-    padded row and column leave the same rests have the same list of weights, each at a
+    An input of channel c at row y meets those rows k of the kernel for which
+    `y + padding - k * dilation` is a multiple of the stride. Inputs of one channel whose padded row
+    and column leave the same rests therefore have the same list of weights. Each weight lies at a
     fixed distance on the canvas, which is (rows, columns, channels).
     """
 
@@ -370,7 +379,7 @@ class _Slide:
         for axis in (0, 1):
             stride, size = conv.stride[axis], conv.in_shape[1 + axis]
             reach = np.arange(taps[axis]) * conv.dilation[axis]
-            back = reach // stride  # a tap so far back comes that many outputs earlier
+            back = reach // stride  # outputs by which a tap comes earlier
             quotients, rest = np.divmod(np.arange(size) + conv.padding[axis], stride)
             before = max(0, int(back.max() - quotients[0]))
             bases.append(quotients + before - back.max())
@@ -390,13 +399,13 @@ class _Slide:
         self.canvas_rows = np.array([*first, length, extents[0] * self.row], np.int64)
 
     def _list_and_offset(self, channel: Array, ky: Array, kx: Array) -> tuple[Array, Array]:
-        """The list a tap belongs to, and its distance on the canvas from an input's base."""
+        """Return the list of a tap, and its distance on the canvas from an input's base."""
         (down, rest_y), (right, rest_x) = self.steps
         number = (channel * self.stride[0] + rest_y[ky]) * self.stride[1] + rest_x[kx]
         return number, down[ky] * self.row + right[kx] * len(self.kernel)
 
     def scattered(self) -> _Scattered:
-        """Single weights."""
+        """Return the single weights."""
         out, within, ky, kx = np.nonzero(self.kernel)
         number, offset = self._list_and_offset(out // self.own * self.share + within, ky, kx)
         offset = offset + out % self.own
@@ -411,9 +420,9 @@ class _Slide:
         )
 
     def runs(self) -> _Runs:
-        """All output channels of a tap together, and of neighbouring taps where they touch."""
+        """Return runs: all output channels of a tap, joined with those of adjacent taps."""
         by_tap = self.kernel.reshape(self.groups, self.own, *self.kernel.shape[1:])
-        by_tap = by_tap.transpose(0, 2, 3, 4, 1)  # (group, input of it, ky, kx, output of it)
+        by_tap = by_tap.transpose(0, 2, 3, 4, 1)  # (group, its input, ky, kx, its output)
         group, within, ky, kx = np.nonzero(by_tap.any(axis=4))
         number, offset = self._list_and_offset(group * self.share + within, ky, kx)
         order = np.lexsort((offset, number))

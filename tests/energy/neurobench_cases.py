@@ -1,4 +1,4 @@
-"""Networks and inputs whose operations were counted by the neurobench package."""
+"""Networks and inputs whose operations the neurobench package has counted."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,7 @@ from tests.graphs import a_layer, a_network
 
 
 def masked(rng: np.random.Generator, shape: tuple[int, ...], density: float) -> Any:
-    """Even weights and their mask; some allowed weights are 0."""
+    """Draw even weights and their mask. Some allowed weights are 0."""
     mask = rng.random(shape) < density
     return np.where(mask, 2 * rng.integers(-20, 24, shape), 0), mask
 
@@ -91,7 +91,7 @@ def delayed() -> tuple[Network, Any]:
 
 
 def skipped() -> tuple[Network, Any]:
-    """Skips by a kernel and by a matrix."""
+    """Build skips through a kernel and through a matrix."""
     rng = np.random.default_rng(10)
     kernel, allowed = masked(rng, (4, 2, 3, 3), 0.5)
     first = Convolution(kernel, (2, 6, 5), padding=(1, 1), allowed=allowed)

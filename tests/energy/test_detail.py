@@ -20,7 +20,7 @@ def pattern(part: Any) -> np.ndarray[Any, Any]:
 
 
 def by_hand(network: Network, inputs: Any, spikes: Any) -> dict[str, int]:
-    """Active updates, sample by sample, step by step, neuron by neuron."""
+    """Count active updates sample by sample, step by step, neuron by neuron."""
     found = {}
     for layer in network.layers:
         number = 0

@@ -10,13 +10,14 @@ from esl_lava.energy.lemaire import DENSE, SPARSE, LayerEnergy, Load, ann, loads
 from esl_lava.errors import ConfigError
 from esl_lava.network import INTEGRATOR, Convolution, Cuba, Matrix, Network
 from esl_lava.simulate import simulate
+from tests.faults import refused
 from tests.graphs import a_layer, a_network
 
 PARTS = ("weights", "potential", "bias", "io", "operations", "addressing")
 
 
 def full(name: str, inputs: int, neurons: int) -> Load:
-    """A layer of 784-800-10, every input and neuron firing once, T = 1, no leak."""
+    """Return a layer of 784-800-10. Every input and neuron fires once, T = 1, without leak."""
     size = inputs * neurons
     return Load(
         LayerCounts(name, neurons, size, size, size, size, size, size, neurons, neurons),
@@ -27,7 +28,7 @@ def full(name: str, inputs: int, neurons: int) -> Load:
 
 
 def sparse(load: Load, nonzero: int) -> Load:
-    """The same layer with so many weights that are not 0, each crossed once."""
+    """Return the layer with `nonzero` weights that are not 0, each crossed once."""
     layer, detail = replace(load.layer, sops=nonzero), replace(load.detail, nonzero=nonzero)
     return replace(load, layer=layer, detail=detail)
 
@@ -83,7 +84,7 @@ def test_the_cheaper_storage_is_taken() -> None:
         found = snn(load, device)
         assert found.storage == storage
         assert found.total == min(snn(load, device, way).total for way in (DENSE, SPARSE))
-    with pytest.raises(ConfigError, match="storage 'csr' is not dense or sparse"):
+    with refused(ConfigError, "unknown", key="storage", value="csr"):
         snn(MLP[0], device, "csr")
 
 
@@ -166,7 +167,7 @@ def test_loads_are_those_of_a_run() -> None:
     assert energy.total == pytest.approx(sum(part.total for part in parts))
     assert energy.used == ("add", "multiply", "memory")
     (remark,) = energy.remarks
-    assert remark == f"weights stored: conv {parts[0].storage}, readout {parts[1].storage}"
+    assert remark == f"storage of the weights: conv {parts[0].storage}, readout {parts[1].storage}"
     assert as_ann(counts, device) == sum(ann(load, device).total for load in (conv, readout))
 
 
@@ -176,10 +177,10 @@ def test_a_memory_beyond_what_is_known_is_remarked() -> None:
     small = Device.model_validate(content)
     net = network()
     counts = detailed(net, simulate(net, np.ones((1, 2, 72), np.uint8)).counts)
-    assert "beyond the 40 bytes" in per_sample(counts, small).remarks[1]
+    assert "more than 40 bytes" in per_sample(counts, small).remarks[1]
     assert "conv, readout" in per_sample(counts, small).remarks[1]
 
 
 def test_a_device_without_memory_is_refused() -> None:
-    with pytest.raises(ConfigError, match="device rolls states no price of memory"):
+    with refused(ConfigError, "unsupported", key="memory", value="rolls"):
         snn(MLP[0], load_device("rolls"))

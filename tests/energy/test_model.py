@@ -10,6 +10,7 @@ from esl_lava.energy import EnergyBreakdown, as_ann, by_connections, per_sample
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.network import INTEGRATOR, Convolution, Cuba, Matrix, Network
 from esl_lava.simulate import simulate
+from tests.faults import refused
 from tests.graphs import a_layer, a_network
 
 # 3-4-2 for two samples of five steps. The device constants below are small integers and
@@ -101,7 +102,7 @@ def test_an_unknown_constant_refuses(charges: str, energy: dict[str, object], un
     poor = Device.model_validate(
         {"name": "poor", "title": "t", "maker": "m", "charges": charges, "energy": energy}
     )
-    message = rf"device poor states no constant energy\.{unknown}"
+    message = rf"poor.* energy\.{unknown}"
     with pytest.raises(ConfigError, match=message):
         per_sample(COUNTS, poor)
     with pytest.raises(ConfigError, match=message):
@@ -109,7 +110,7 @@ def test_an_unknown_constant_refuses(charges: str, energy: dict[str, object], un
 
 
 def test_counts_of_no_sample_refuse() -> None:
-    with pytest.raises(DataError, match="at least 1 sample, not 0"):
+    with refused(DataError, "range", key="samples", value=0, limit=1):
         per_sample(Counts(0, 5, 0, ()), load_device("truenorth_measured"))
 
 
@@ -172,7 +173,7 @@ def test_static_power_is_charged_for_a_time_that_is_named() -> None:
     whole = Device.model_validate({**ranged, "static": {**STATIC, "per": "chip"}})
     found = per_sample(COUNTS, whole, seconds=2.0, chips=2)
     assert found.span == (1.0 + 30e-12, 1.0 + 60e-12)
-    with pytest.raises(ConfigError, match="device mine states no static power"):
+    with refused(ConfigError, "unsupported", key="static", value="mine"):
         per_sample(COUNTS, device(sop=pj(2)), seconds=1.0)
 
 
@@ -249,16 +250,16 @@ def test_an_event_driven_chip_has_no_dense_network_unless_it_multiplies() -> Non
 def test_loihi_2_refuses_joules_until_it_is_given_constants() -> None:
     chip = load_device("loihi2")
     for ask in (lambda: per_sample(COUNTS, chip), lambda: by_connections(10, chip)):
-        with pytest.raises(ConfigError, match=r"loihi2 states no constant energy\.sop: it is unkn"):
+        with pytest.raises(ConfigError, match=r"loihi2.* energy\.sop"):
             ask()
     assert per_sample(COUNTS, with_constants(chip, {"sop": 2.0})).total == 30e-12
 
 
 def test_memory_cannot_be_charged_without_details_nor_by_connections() -> None:
     chip = load_device("lemaire_int32")
-    with pytest.raises(DataError, match="no details of the layers"):
+    with refused(DataError, "missing", key="counts"):
         per_sample(COUNTS, chip)
-    with pytest.raises(ConfigError, match="is charged for memory"):
+    with refused(ConfigError, "unsupported", key="charges", value="memory"):
         by_connections(10, chip)
 
 

@@ -1,4 +1,4 @@
-"""Our counts against those of neurobench 2.3.0, on the same integer networks and spikes."""
+"""Compare counts with those of neurobench 2.3.0 for the same integer networks and spikes."""
 
 import json
 from dataclasses import replace
@@ -21,6 +21,7 @@ from esl_lava.network import INTEGRATOR
 from esl_lava.simulate import Result, simulate
 from esl_lava.simulate.result import count
 from tests.energy.neurobench_cases import CASES, conv, delayed, graded, mlp
+from tests.faults import refused
 from tests.graphs import a_network
 
 THEIRS = json.loads((Path(__file__).parent / "neurobench.json").read_text())
@@ -59,7 +60,7 @@ def test_metrics_of_spikes_need_no_inputs_and_of_graded_ones_do() -> None:
         assert found["connection_sparsity"] == theirs["ConnectionSparsity"]
         assert found["activation_sparsity"] == activation_sparsity(network, counts)
     network, inputs = graded()
-    with pytest.raises(DataError, match="told apart by their values"):
+    with refused(DataError, "missing", key="inputs"):
         metrics(network, simulate(network, inputs).counts)
 
 
@@ -83,7 +84,7 @@ def test_a_delay_behind_the_weights_hides_what_never_arrives() -> None:
 def test_inputs_have_to_be_those_of_the_run() -> None:
     network, inputs = mlp()
     counts = simulate(network, inputs).counts
-    with pytest.raises(DataError, match="5 samples and 7 steps are not those of a run of 6 and 7"):
+    with refused(DataError, "mismatch", key="inputs", value=(5, 7), limit=(6, 7)):
         synaptic_operations(network, counts, inputs[:5])
 
 

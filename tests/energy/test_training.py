@@ -4,6 +4,7 @@ import pytest
 
 from esl_lava.energy.training import TrainedLayer, TrainingSchedule, training_cost
 from esl_lava.errors import DataError
+from tests.faults import refused
 
 # 10-20-4, two epochs of 30 samples in batches of 8 (four an epoch), five steps.
 FIRST = TrainedLayer("hidden", 20, 200, 200, 0.25, [0.5, 0.25], moved=7)
@@ -87,7 +88,7 @@ def test_a_dense_training_costs_what_its_twin_does_but_for_indices() -> None:
 
 
 def test_epochs_have_to_be_recorded_for_all_layers() -> None:
-    with pytest.raises(DataError, match="hidden 2, readout 1"):
+    with refused(DataError, "mismatch", key="densities", value="hidden 2, readout 1"):
         training_cost([FIRST, replace(LAST, densities=[1.0])], SCHEDULE)
-    with pytest.raises(DataError, match="hidden 0"):
+    with refused(DataError, "mismatch", key="densities", value="hidden 0"):
         training_cost([replace(FIRST, densities=[])], SCHEDULE)

@@ -13,7 +13,7 @@ from tests.simulate.networks import Case, cases
 
 
 def brute(shape: Any, behind: Any, grid: Grid, chips: Any, rule: Any) -> list[int]:
-    """Entries of each core, from the connections of every neuron to every core."""
+    """Count the entries of each core from the connections of every neuron to every core."""
     found = []
     for region, chip in zip(grid.regions(), chips.flat):
         members = region.members(shape)
@@ -63,7 +63,7 @@ def test_entries_are_those_of_all_neurons_of_any_network(
         assert totals.least <= entries.sum()
         alone = Grid(lengths, lengths)
         apart = np.full(lengths, 9)
-        assert goes.most_of_a_neuron() == totals.entries(alone, apart).max()
+        assert goes.most_entries_of_neuron() == totals.entries(alone, apart).max()
 
 
 def test_places_and_neurons_by_hand() -> None:

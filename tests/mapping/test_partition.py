@@ -1,4 +1,3 @@
-import re
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,14 @@ from esl_lava.network import (
     Matrix,
     Network,
 )
+from tests.faults import check as check_fault
+from tests.faults import refused
 from tests.graphs import a_layer, a_network
 from tests.simulate.networks import Case, cases
 
 
 def chip(**limits: object) -> Device:
-    """A chip of small limits; `packing` and `cores` may be given too."""
+    """Return a chip with small limits. `limits` may also hold `packing` and `cores`."""
     source = {"kind": "specified", "source": "s"}
     given: dict[str, Any] = {
         **{"cores": 4, "neurons": 64, "input_axons": 100, "output_axons": 200},
@@ -46,7 +47,7 @@ def chip(**limits: object) -> Device:
 
 
 def random(shape: tuple[int, int], density: float, seed: int = 0) -> Matrix:
-    """Exactly so many even weights of both signs, none of them 0."""
+    """Return a matrix with a share `density` of even weights of both signs, none of them 0."""
     rng = np.random.default_rng(seed)
     size = shape[0] * shape[1]
     mask = np.zeros(size, bool)
@@ -106,7 +107,7 @@ def test_run_length_saves_what_indices_cost() -> None:
 
 
 def check(network: Network, found: CoreMap) -> None:
-    """Every neuron lies in one core, every limit holds, and cores count up."""
+    """Assert that every neuron lies in one core, every limit holds, and cores are in order."""
     numbers = [core.number for place in found.layers for core in place.cores]
     assert numbers == list(range(found.cores))
     assert {each.name for each in network.layers} <= {place.name for place in found.layers}
@@ -144,8 +145,12 @@ def test_limits_hold_in_every_core_of_any_network(
     try:
         found = map_network(case.network, device)
     except LimitError as error:
-        refusal = str(error)
-        assert re.match(r"layer \w+: [a-z ]+ [\d,]+ (of a core exceed|bits exceed)", refusal)
+        (fault,) = error.faults
+        check_fault(fault, "limit")
+        assert fault.layer in {each.name for each in case.network.layers}
+        assert isinstance(fault.value, int)
+        assert isinstance(fault.limit, int)
+        assert fault.value > fault.limit
         return
     check(case.network, found)
     placed = {place.name: place for place in found.layers}
@@ -157,14 +162,14 @@ def test_limits_hold_in_every_core_of_any_network(
 
 
 def test_output_axons_count_destination_cores_and_chips() -> None:
-    # Every one of 6 neurons goes to both cores of 4 neurons each.
+    # Each of the 6 neurons sends to both cores, which hold 4 neurons each.
     hidden, behind = random((6, 5), 1.0), random((8, 6), 1.0)
     network = a_network((layer("a", hidden), layer("b", behind)))
     near = map_network(network, chip(neurons=6, packing="nxtf", synapse_words=14, cores=8))
     first, second = near.layers
     assert [len(first.cores), len(second.cores)] == [1, 2]
     assert first.cores[0].used["output_axons"] == 12
-    # The last two cores fill a chip of their own: an entry more for each.
+    # The last two cores fill a chip of their own: one more entry for each of them.
     far = map_network(network, chip(neurons=6, packing="nxtf", synapse_words=14, cores=2))
     assert far.layers[0].cores[0].used["output_axons"] == 24
     assert (far.chips, far.layers[0].cores[0].chip) == (2, 0)
@@ -219,7 +224,7 @@ def test_weights_are_stored_without_their_common_power_of_two(
 
 def test_weights_too_wide_are_refused_by_layer() -> None:
     wide = layer("deep", Matrix.from_dense(np.array([[257, -300]], np.int32)))
-    with pytest.raises(LimitError, match="layer deep: weights of 10 bits exceed 8 bits"):
+    with refused(LimitError, "limit", layer="deep", key="weights", value=10, limit=8):
         map_network(a_network((wide,)), load_device("loihi1"))
 
 
@@ -248,18 +253,18 @@ def test_injected_input_takes_neurons_only() -> None:
 
 
 def test_a_population_has_its_entries_in_common() -> None:
-    """A place of two channels sends to the cores that see it: two entries each, three far away."""
+    """A place of two channels has two entries for each target core, three if it is remote."""
     shape = (2, 4, 4)
     first = Convolution(np.full((2, 1, 1, 1), 2), (1, 4, 4))
     second = Convolution(np.full((3, 2, 1, 1), 2), shape)
     network = a_network((layer("a", first), layer("b", second)))
     near = map_network(network, chip(neurons=32, packing="nxtf", cores=8))
     assert [len(place.cores) for place in near.layers] == [1, 2]
-    # Columns 0 and 1 go to one core, 2 and 3 to the other.
+    # Columns 0 and 1 send to one core, columns 2 and 3 to the other.
     assert near.layers[0].cores[0].used["output_axons"] == 16 * 2
     far = map_network(network, chip(neurons=32, packing="nxtf", cores=2))
     assert far.layers[0].cores[0].used["output_axons"] == 16 * 3
-    # Through a matrix every neuron has its own.
+    # Through a matrix every neuron has entries of its own.
     matrix = a_network((layer("a", first), layer("b", second.unrolled())))
     alone = map_network(matrix, chip(neurons=32, packing="nxtf", cores=8))
     assert [len(place.cores) for place in alone.layers] == [1, 2]
@@ -267,14 +272,14 @@ def test_a_population_has_its_entries_in_common() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "said"),
+    ("limits", "resource", "used"),
     [
-        ({"input_axons": 4}, "layer a: input axons 5 of a core exceed 4, even with one neuron"),
-        ({"words_per_axon": 1, "synapse_words": 4}, "layer a: synapse words 5 of a core exceed 4"),
-        ({"output_axons": 1}, "layer a: output axons 2 of a core exceed 1, even with one neuron"),
+        ({"input_axons": 4}, "input axons", 5),
+        ({"synapse_words": 4, "words_per_axon": 1}, "synapse words", 5),
+        ({"output_axons": 1}, "output axons", 2),
     ],
 )
-def test_what_never_fits_is_named(limits: dict[str, int], said: str) -> None:
+def test_what_never_fits_is_named(limits: dict[str, int], resource: str, used: int) -> None:
     network = a_network((layer("a", random((6, 5), 1.0)), layer("b", random((8, 6), 1.0))))
     given = {"neurons": 6, **limits}
     if "output_axons" in limits:
@@ -283,7 +288,8 @@ def test_what_never_fits_is_named(limits: dict[str, int], said: str) -> None:
         network = a_network(network.layers[:1])
     if "synapse_words" in limits:
         network = a_network(network.layers[:1])
-    with pytest.raises(LimitError, match=said):
+    limit = next(iter(limits.values()))
+    with refused(LimitError, "limit", layer="a", key=resource, value=used, limit=limit):
         map_network(network, chip(**given))
 
 
@@ -291,16 +297,18 @@ def test_too_few_chips_are_named() -> None:
     device = chip(neurons=4, cores=2)
     network = a_network((layer("a", random((6, 5), 1.0)), layer("b", random((8, 6), 1.0))))
     assert map_network(network, device, chips=2).cores == 4
-    with pytest.raises(LimitError, match=r"cores 4 exceed 2 \(1 of small\); layer a takes 2"):
+    with refused(LimitError, "limit", key="chips", value=4, limit=2, layer="a") as caught:
         map_network(network, device, chips=1)
+    assert "2 cores" in str(caught.value)
 
 
 def test_a_chip_without_capacity_or_with_other_words_is_refused() -> None:
     network = a_network((layer("a", random((6, 5), 1.0)),))
-    with pytest.raises(ConfigError, match=r"device rolls states no \[capacity\]"):
+    with refused(ConfigError, "unsupported", key="capacity", value="rolls"):
         map_network(network, load_device("rolls"))
-    with pytest.raises(ConfigError, match="fills words of 32 bits, those of loihi1 have 64"):
+    with refused(ConfigError, "conflict", key="packing", value=32, limit=64) as caught:
         map_network(network, load_device("loihi1"), packed="netx")
+    assert "loihi1" in str(caught.value)
 
 
 def test_the_width_that_would_save_a_core_does() -> None:

@@ -33,7 +33,7 @@ def test_members_are_places_in_the_layer(shape: tuple[int, ...]) -> None:
 
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 12), st.integers(1, 20))
 def test_no_region_lies_in_two_parts(parts: int, each: int, least: int, largest: int) -> None:
-    """Channels in equal parts: a border between two is a border between regions."""
+    """A border between two parts of the channels is also a border between regions."""
     conv = Convolution(np.ones((parts * each, 1, 1, 1), np.int32), (1, 2, 3))
     layer = a_layer("conv", conv, Cuba(0, 0, 1))
     for grid in partitions(layer, least, largest, parts):

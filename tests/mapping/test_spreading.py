@@ -13,6 +13,7 @@ from esl_lava.mapping import map_network, spreading
 from esl_lava.network import INTEGRATOR, Convolution, Cuba, Input, Layer, Matrix, Network
 from esl_lava.simulate import simulate
 from tests.convnets import resnet19, vggsnn
+from tests.faults import refused
 from tests.graphs import a_layer, a_network
 from tests.mapping.test_partition import SPIKING, check, chip, layer, random
 from tests.simulate.networks import Case, cases
@@ -66,7 +67,7 @@ def test_the_host_adds_what_the_readout_held(case: Case, parts: int) -> None:
 
 
 def test_parts_that_are_proven_add_up_to_the_readout() -> None:
-    """A bias, delays and decays of 0 or all: the host finds the same integers."""
+    """With a bias, delays and decays of 0 or 1 the sums of the host are the same integers."""
     rng = np.random.default_rng(1)
     for current_decay in (0, 4096):
         weights = rng.integers(-100, 100, (3, 12))
@@ -99,14 +100,14 @@ def test_parts_that_are_proven_add_up_to_the_readout() -> None:
 def test_the_largest_sum_is_of_inputs_at_their_ends(
     input_range: tuple[int, int], most: int
 ) -> None:
-    """Neuron 0 has weights -9 and 0, neuron 1 has 5, 7 and -2; any part counts alone."""
+    """Neuron 0 has the weights -9 and 0, neuron 1 has 5, 7 and -2. Every part counts alone."""
     weights = np.array([[-9, 0, 0], [5, 7, -2]])
     one = layer("a", Matrix.from_dense(weights, weights != 0))
     assert spreading.largest_sum(one, Network((one,), input_range=input_range)) == most
 
 
 def test_a_spike_may_have_any_number_of_bits() -> None:
-    """A sum of 12 takes four bits and a sign; a device file may claim a trillion."""
+    """A sum of 12 takes four bits and a sign. A device file may state a trillion bits."""
     weights = np.array([[5, 7, -2]])
     one = layer("a", Matrix.from_dense(weights, weights != 0))
     network = Network((one,))
@@ -119,7 +120,7 @@ def toy(**limits: object) -> Any:
 
 
 def test_a_readout_just_over_the_limit_lies_on_two_cores() -> None:
-    """Ten inputs, three neurons, six input axons a core: five inputs on each of two cores."""
+    """Ten inputs to three neurons, six input axons per core: each core has five inputs."""
     network = a_network((layer("readout", random((3, 10), 1.0), INTEGRATOR),), steps=4)
     found = map_network(network, toy(input_axons=6))
     check(network, found)
@@ -133,11 +134,11 @@ def test_a_readout_just_over_the_limit_lies_on_two_cores() -> None:
     assert (spread.neurons, spread.messages, spread.steps, spread.layer) == (3, 0, 0, None)
     assert spread.proven
     assert spread.said == (
-        "a fan-in of up to 10 is spread over 2 parts, as input axons would be 10 of 6 with one "
-        "neuron on a core: each neuron is there 2 times (3 neurons more), and the host adds the "
-        "2 potentials that it reads for one; no message and no step more"
+        "a fan-in of up to 10 is spread over 2 parts, because one neuron alone on a core would "
+        "take 10 input axons of 6: each neuron lies on the chip 2 times (3 added neurons), and the "
+        "host adds the 2 potentials of each neuron; this adds no message and no step"
     )
-    # A hundred inputs fit as they are.
+    # With ten input axons per core the readout fits without spreading.
     assert map_network(network, toy(input_axons=10)).layers[0].spread is None
 
 
@@ -149,7 +150,7 @@ def test_a_readout_is_spread_where_that_takes_fewer_cores() -> None:
     spread = place.spread
     assert spread is not None
     assert (spread.parts, spread.unspread, spread.resource, spread.proven) == (2, 3, None, False)
-    assert "as it takes 3 cores as it is" in spread.said
+    assert "because the layer takes 3 cores otherwise" in spread.said
     assert spread.said.endswith("; exact where no potential clips")
 
 
@@ -164,30 +165,30 @@ def test_neurons_sum_for_one_that_fires_where_spikes_carry_a_value() -> None:
     assert (sums.neurons, sums.connections, sums.density) == (6, 30, 1.0)
     (core,) = a.cores
     assert (core.used["input_axons"], core.used["neurons"], a.weight_bits) == (6, 3, 1)
-    # Every sum goes to the neuron it is of, every neuron of a to the core of b.
+    # Every sum is sent to its neuron, and every neuron of a sends to the core of b.
     assert [core.used["output_axons"] for core in (*sums.cores, core)] == [3, 3, 3]
     spread = a.spread
     assert spread is not None
     assert (spread.by, spread.parts, spread.layer) == ("neurons", 2, "a.sums")
     assert (spread.neurons, spread.messages, spread.steps, spread.proven) == (6, 6, 1, True)
     assert spread.said == (
-        "a fan-in of up to 10 is spread over 2 parts, as input axons would be 10 of 6 with one "
-        "neuron on a core: each neuron gets the sums of 2 others as graded spikes (layer a.sums, "
-        "6 neurons more); at most 6 messages a step and 1 step of latency more; netx builds no "
-        "such layer"
+        "a fan-in of up to 10 is spread over 2 parts, because one neuron alone on a core would "
+        "take 10 input axons of 6: each neuron receives the sums of 2 added neurons as graded "
+        "spikes (layer a.sums, 6 added neurons); this adds at most 6 messages in a step and 1 step "
+        "of latency; netx cannot build such a layer"
     )
     assert b.spread is None
 
 
 def test_a_kernel_is_spread_over_its_input_channels() -> None:
-    """Six channels of 3 x 3 positions: 54 lists of a word, and 30 words a core."""
+    """Six channels of 3 x 3 positions have 54 lists, of two words each, and a core has 70 words."""
     kernel = Convolution(np.full((2, 6, 3, 3), 2), (6, 4, 4), padding=(1, 1))
     network = a_network((layer("conv", kernel),))
     found = map_network(network, chip(packing="netx", synapse_words=70, graded_spikes=24, cores=99))
     check(network, found)
     sums, conv = found.layers
     assert conv.spread is not None
-    # A list takes two words: 108 of 70. Three channels each leave 54.
+    # The lists take 108 words. Parts of three channels take 54.
     assert (conv.spread.resource, conv.spread.used) == ("synapse_words", 108)
     assert (conv.spread.parts, sums.neurons) == (2, 64)
     assert {core.used["synapse_words"] for core in sums.cores} == {54}
@@ -196,61 +197,54 @@ def test_a_kernel_is_spread_over_its_input_channels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "limits", "said"),
+    ("changes", "limits", "used", "reasons", "density"),
     [
-        (
-            {},
-            {},
-            "layer a: input axons 10 of a core exceed 6, even with one neuron on a core; its "
-            "fan-in cannot be spread, as its neurons fire and spikes of this chip carry no sums; "
-            "a density of at most about 0.6 would fit",
-        ),
+        ({}, {}, 10, "its neurons fire and spikes of this chip carry no value", 0.6),
         (
             {"recurrent": random((3, 3), 1.0)},
             {"graded_spikes": 24},
-            "layer a: input axons 13 of a core exceed 6, even with one neuron on a core; its "
-            "fan-in cannot be spread, as its neurons fire and its neurons are recurrent; "
-            "a density of at most about 0.46 would fit",
+            *(13, "its neurons fire and its neurons are recurrent", 0.46),
         ),
         (
             {},
             {"graded_spikes": 9},
-            "layer a: input axons 10 of a core exceed 6, even with one neuron on a core; its "
-            "fan-in cannot be spread, as its neurons fire and a sum may reach {most}, more than a "
-            "spike of 9 bits carries; a density of at most about 0.6 would fit",
+            10,
+            "its neurons fire and a sum may reach {most}, which a spike of 9 bits cannot carry",
+            0.6,
         ),
         (
             {"neuron": Cuba(4096, 2048, 1 << 17)},
             {},
-            "layer a: input axons 10 of a core exceed 6, even with one neuron on a core; its "
-            "fan-in cannot be spread, as its neurons decay, which rounds and spikes of this chip "
-            "carry no sums; a density of at most about 0.6 would fit",
+            10,
+            "its neurons decay with rounding and spikes of this chip carry no value",
+            0.6,
         ),
     ],
 )
 def test_what_cannot_be_spread_is_refused_with_what_would_fit(
-    changes: dict[str, Any], limits: dict[str, object], said: str
+    changes: dict[str, Any], limits: dict[str, object], used: int, reasons: str, density: float
 ) -> None:
     given_layer = {"neuron": SPIKING, **changes}
     network = a_network((layer("a", random((3, 10), 1.0), **given_layer),))
-    with pytest.raises(LimitError) as caught:
+    with refused(LimitError, "limit", layer="a", key="input axons", value=used, limit=6) as caught:
         map_network(network, toy(input_axons=6, **limits))
     weights = np.sort(network.first.unrolled().dense(), axis=1)
     most = max(weights.clip(0).sum(axis=1).max(), -weights.clip(None, 0).sum(axis=1).min())
-    assert str(caught.value) == said.format(most=most)
+    assert f"because {reasons.format(most=most)}; " in str(caught.value)
+    assert str(caught.value).endswith(f" a density of at most about {density} would fit")
 
 
 def test_a_pool_of_neurons_is_named_where_it_would_fit() -> None:
-    """Sums of 2 x 2 places, folded: 24 inputs with the weights of 6."""
+    """A folded 2 x 2 pool: 24 inputs have the weights of 6."""
     sums = np.arange(2, 2 + 12).reshape(2, 6)
     network = a_network((layer("a", Matrix.from_dense(sums.repeat(4, axis=1))),))
     with pytest.raises(LimitError) as caught:
         map_network(network, toy(input_axons=10))
     assert str(caught.value).endswith(
-        "a density of at most about 0.41 or neurons that pool before it (about 6 are left then) "
-        "would fit"
+        "a density of at most about 0.41 or a spiking pool in front of it (which leaves about 6 "
+        "input axons) would fit"
     )
-    # Where axons are shared the six lists are six axons.
+    # If axons are shared, the six lists take six axons.
     (place,) = map_network(network, toy(input_axons=10, shared_axons=True)).layers
     assert [core.used["input_axons"] for core in place.cores] == [6]
 

@@ -48,7 +48,7 @@ def test_regions_share_out_every_synapse_of_any_layer(case: Case, cores: int) ->
 
 
 def check_kinds(laid_out: RegionIndex, regions: list[Region]) -> None:
-    """Regions of a kind have the same lists and axons."""
+    """Assert that regions of a kind have the same lists and axons."""
     known: dict[Any, Any] = {}
     for region in regions:
         lists, axons = laid_out.reach(region)
@@ -57,7 +57,7 @@ def check_kinds(laid_out: RegionIndex, regions: list[Region]) -> None:
 
 
 def check_lists(lists: Lists, axons: int, mine: Any, part: Any) -> None:
-    """Every list is that of some inputs, and holds their targets."""
+    """Assert that every list belongs to some inputs and holds their targets."""
     assert (np.diff(lists.owner) >= 0).all()
     assert ((np.diff(lists.target) > 0) | (np.diff(lists.owner) > 0)).all()
     stored = {
@@ -140,7 +140,7 @@ def test_inputs_with_equal_lists_share_an_axon_in_each_core() -> None:
     both, first, second = (
         laid_out.reach(Region(channels)) for channels in ((0, 2), (0, 1), (1, 2))
     )
-    # Inputs 0 and 1 alike, 2, and 4; the first neuron alone does not tell 0, 1 and 2 apart.
+    # The lists of inputs 0 and 1 are equal. In the first neuron alone, those of 0, 1 and 2 are.
     assert [axons for _, axons in (both, first, second)] == [3, 2, 3]
     lists, _ = both
     assert lists.owner.tolist() == [0, 0, 1, 1, 2, 2]
@@ -186,7 +186,7 @@ def test_a_folded_pool_stores_each_weight_once_where_lists_are_shared() -> None:
 
 
 def test_positions_of_a_kernel_have_a_list_each_wherever_it_lies() -> None:
-    """PilotNet's last convolution, 64 to 64 channels: 576 lists in Lava's log."""
+    """PilotNet's last convolution, from 64 to 64 channels, has 576 lists in Lava's log."""
     kernel = np.ones((64, 64, 3, 3), np.int32)
     part = Convolution(kernel, (64, 4, 22))
     laid_out = index_regions(part, part.out_shape, by_tap=True)

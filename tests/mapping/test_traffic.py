@@ -11,13 +11,14 @@ from esl_lava.mapping import layer_bounds, map_network, step_nanoseconds, traffi
 from esl_lava.mapping.regions import maps
 from esl_lava.network import INPUT, INTEGRATOR, Convolution, Injection, Matrix, Network
 from esl_lava.simulate import simulate
+from tests.faults import refused
 from tests.graphs import a_layer, a_network, ends
 from tests.mapping.test_partition import chip, layer, random
 from tests.simulate.networks import Case, cases
 
 
 def totals(network: Network, inputs: Any) -> tuple[Any, Any]:
-    """Counts of a run, and its spikes."""
+    """Return the counts of a run and its spikes."""
     result = simulate(network, inputs, record="all")
     return result.counts, {INPUT: inputs != 0, **result.spikes}
 
@@ -61,14 +62,14 @@ def test_traffic_of_any_network_is_that_of_its_spikes(case: Case) -> None:
 
 
 def populations(crossing: Any, part: Convolution, home: Any) -> Any:
-    """Whether any neuron of the same place and core crosses a synapse."""
+    """Return whether any neuron of the same place and core crosses a synapse."""
     places = np.arange(part.n_pre) % (part.in_shape[1] * part.in_shape[2])
     together = {(p, h) for p, h in zip(places[crossing], home[crossing])}
     return np.array([(p, h) in together for p, h in zip(places, home)])
 
 
 def pair() -> tuple[Any, dict[str, Any]]:
-    """Five inputs onto six neurons in a core, onto eight in two; and spikes of ten steps."""
+    """Map five inputs to six neurons in one core, to eight in two cores; spikes of ten steps."""
     network = a_network((layer("a", random((6, 5), 1.0)), layer("b", random((8, 6), 1.0))))
     found = map_network(network, chip(neurons=6, synapse_words=14))
     spikes = {
@@ -86,7 +87,7 @@ def test_traffic_by_hand() -> None:
     assert found.sops.tolist() == [84, 24, 24]
     assert found.spikes.tolist() == [6, 5, 7]
     assert found.sent == {INPUT: 14, "a": 12, "b": 0}
-    with pytest.raises(DataError, match="no spikes of a are given, which feeds layer b"):
+    with refused(DataError, "missing", key="spikes", value="a", layer="b"):
         traffic(found_map, {INPUT: spikes[INPUT]}, 10)
 
 
@@ -98,7 +99,7 @@ def test_what_arrives_after_the_last_step_is_no_message() -> None:
     assert found.cores == 2
     sent = np.array([[5], [7], [11]])  # with no, one and at least two steps left
     assert traffic(found, {INPUT: sent}, 23).messages.tolist() == [[0, 0], [0, 0], [23, 11]]
-    with pytest.raises(DataError, match="spikes of input are given by 1 steps left, not by 3"):
+    with refused(DataError, "shape", key="spikes", value=1, limit=3, layer="only"):
         traffic(found, {INPUT: sent[:1]}, 23)
 
 
@@ -142,14 +143,14 @@ def test_without_times_there_are_loads_but_no_floors() -> None:
 
 
 def test_sums_are_sent_in_every_step_at_most() -> None:
-    """Ten inputs onto three neurons, five to each of two cores of sums, in seven steps."""
+    """Ten inputs to three neurons: two cores of sums take five inputs each, in seven steps."""
     network = a_network((layer("a", random((3, 10), 1.0)), layer("b", random((4, 3), 1.0))))
     found_map = map_network(network, chip(input_axons=6, graded_spikes=24))
     sums, a, b = found_map.layers
     assert [len(place.cores) for place in (sums, a, b)] == [2, 1, 1]
     spikes = {INPUT: np.array([[4, 0, 0, 0, 0, 0, 0, 0, 0, 1]]), "a": np.array([[0, 2, 0]])}
     found = traffic(found_map, spikes, steps=7)
-    # Every input has three synapses, in one core of sums; each sum has one.
+    # Every input has three synapses in one core of sums. Each sum has one synapse.
     assert found.sops.tolist() == [4 * 3, 1 * 3, 6 * 7, 2 * 4]
     assert found.spikes.tolist() == [3 * 7, 3 * 7, 2, 0]
     assert found.sent == {INPUT: 5, "a.sums": 6 * 7, "a": 2, "b": 0}

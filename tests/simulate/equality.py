@@ -1,12 +1,11 @@
-"""Random networks in our simulator and in Lava: `python -m tests.simulate.equality 300`.
+"""Compare random networks in esl-lava and in Lava: `python -m tests.simulate.equality 300`.
 
-Lava's own process models, stepped in this process, or Lava itself, its compiler, processes
-and channels: with `--runtime netx` through netx files, with `--runtime ours` networks that netx
-refuses and we build; all with dense and sparse synapses in turn. Every spike, u and v of every
-layer is compared with our exact simulator and with the reference in plain numpy. Where a network
-holds what Lava's models refuse, such as a delay of injected input or a weight of 20 bits, the
-exact simulator is compared with the reference alone. Prints totals; exits with 1 if anything
-differs.
+By default Lava's own process models run step by step in this process. With `--runtime netx` Lava
+itself runs netx files. With `--runtime ours` Lava runs networks that netx refuses and esl-lava
+builds. Dense and sparse synapses alternate. Every spike, u and v of every layer is compared with
+the exact simulator and with the reference in plain numpy. If Lava's models refuse a network, for
+example for a delay of injected input or a weight of 20 bits, the exact simulator is compared with
+the reference alone. The command prints totals, and exits with 1 if any value differs.
 """
 
 from __future__ import annotations
@@ -30,22 +29,23 @@ from tests.simulate import networks, reference
 from tests.simulate.networks import Case, cases
 
 Run = Callable[[Case, int], Result | None]
-"""Lava on a case, given the number of the case; None where Lava refuses its network."""
+"""Run Lava on a case with its number. The result is None if Lava refuses the network."""
 
 
 @dataclass
 class Totals:
-    """What was compared and how it came out.
+    """The totals of all comparisons.
 
     Attributes:
-        cases: networks run.
-        refused: networks that Lava cannot run, so that only ours and the reference did.
-        compared: "spikes", "u" and "v" -> numbers of values of Lava, each compared twice,
-            or of ours, compared with the reference, where Lava refuses.
-        differences: of all of them.
-        first: the first of these in words.
-        silent, layers: of all firing layers, how many never fired.
-        features: how many networks had which.
+        cases: number of networks.
+        refused: number of networks that Lava refuses, so that only the exact simulator and the
+            reference ran.
+        compared: "spikes", "u" and "v" -> number of compared values. A value of Lava is compared
+            twice. If Lava refuses, a value of the exact simulator is compared with the reference.
+        differences: number of differences.
+        first: a sentence on the first difference.
+        silent, layers: numbers of firing layers that never fired, and of all firing layers.
+        features: name of a feature -> number of networks with it.
     """
 
     cases: int = 0
@@ -62,14 +62,16 @@ class Totals:
         lines = [f"{self.cases} networks; {values} compared; {self.differences} differences"]
         if self.first is not None:
             lines.append(f"first difference: {self.first}")
-        lines.append(f"{self.refused} networks hold what Lava refuses: ours and the reference only")
+        lines.append(
+            f"{self.refused} networks that Lava refuses: exact simulator and reference only"
+        )
         lines.append(f"{self.silent} of {self.layers} firing layers never fired")
         lines += [f"{count:6} with {name}" for name, count in self.features.most_common()]
         return "\n".join(lines)
 
 
 def by_models(case: Case, number: int) -> Result | None:
-    """Lava's process models in this process; None where they refuse the network."""
+    """Run Lava's process models in this process. Return None if they refuse the network."""
     try:
         return lava_models.run(case.network, case.inputs, *_all(case), sparse=number % 2 == 1)
     except BackendError:
@@ -77,7 +79,7 @@ def by_models(case: Case, number: int) -> Result | None:
 
 
 def by_runtime(case: Case, number: int) -> Result:
-    """Lava's runtime; every third time with two workers."""
+    """Run Lava's runtime, every third time with two workers."""
     return lava_cpu.run(
         case.network,
         case.inputs,
@@ -88,10 +90,10 @@ def by_runtime(case: Case, number: int) -> Result:
 
 
 def by_builder(case: Case, number: int) -> Result:
-    """Lava's runtime on what netx refuses and we build; other networks are not counted."""
+    """Run Lava's runtime on networks that netx refuses. Other networks are not counted."""
     hypothesis.assume(netfile.beyond_netx(case.network))
-    hypothesis.assume(not [*lava_models.refused(case.network)])
-    hypothesis.assume(not [*lava_models.too_wide(case.network, case.inputs)])
+    hypothesis.assume(not [*lava_models.model_faults(case.network)])
+    hypothesis.assume(not [*lava_models.range_faults(case.network, case.inputs)])
     return by_runtime(case, number)
 
 
@@ -102,7 +104,7 @@ def _all(case: Case) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def compare(case: Case, lava: Result | None, totals: Totals) -> None:
-    """Add a case to the totals; without Lava's result, ours is compared with the reference."""
+    """Compare the results of a case, and add them to the totals."""
     totals.cases += 1
     totals.features.update(networks.features(case.network))
     slow = reference.simulate(case.network, case.inputs)
@@ -113,14 +115,14 @@ def compare(case: Case, lava: Result | None, totals: Totals) -> None:
         totals.layers += 1
         totals.silent += not values.any()
     for quantity in ("spikes", "u", "v"):
-        found = getattr(tested, quantity)
-        totals.compared[quantity] += sum(values.size for values in found.values())
+        by_layer = getattr(tested, quantity)
+        totals.compared[quantity] += sum(values.size for values in by_layer.values())
         _add_differences(
-            case, totals, quantity, (name, found), ("reference", getattr(slow, quantity))
+            case, totals, quantity, (name, by_layer), ("reference", getattr(slow, quantity))
         )
         if lava is not None:
             _add_differences(
-                case, totals, quantity, (name, found), ("exact", getattr(ours, quantity))
+                case, totals, quantity, (name, by_layer), ("exact", getattr(ours, quantity))
             )
     if lava is None:
         return
@@ -144,21 +146,21 @@ def _add_differences(
     tested: tuple[str, Mapping[str, Any]],
     expected: tuple[str, Mapping[str, Any]],
 ) -> None:
-    """Count where values of a simulator, by layer, are not those of another."""
+    """Count the values of a simulator that differ from those of another, by layer."""
     for layer, values in tested[1].items():
-        wanted = expected[1][layer]
-        wrong = np.argwhere(values != wanted)
+        expected_values = expected[1][layer]
+        wrong = np.argwhere(values != expected_values)
         totals.differences += len(wrong)
         if len(wrong) and totals.first is None:
             where = tuple(wrong[0])
             totals.first = (
                 f"{quantity} of {layer}, sample {where[0]}, step {where[1]}, neuron {where[2]}: "
-                f"{tested[0]} {values[where]}, {expected[0]} {wanted[where]} in {case}"
+                f"{tested[0]} {values[where]}, {expected[0]} {expected_values[where]} in {case}"
             )
 
 
 def check(count: int, run: Run, netx: bool, seed: int = 0) -> Totals:
-    """Compare `count` random cases, only such as netx can express if `netx`."""
+    """Compare `count` random cases. With `netx` all of them can be expressed by netx."""
     totals = Totals()
 
     @hypothesis.seed(seed)
@@ -181,11 +183,15 @@ RUNTIME: dict[str, Run] = {"netx": by_runtime, "ours": by_builder}
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int, help="number of random networks")
-    parser.add_argument("--runtime", choices=RUNTIME, help="Lava's own; who builds the network")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIME,
+        help="run Lava's runtime, with networks built by netx or by esl-lava",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
     chosen = parser.parse_args()
     run = RUNTIME[chosen.runtime] if chosen.runtime else by_models
     totals = check(chosen.count, run, run is by_runtime, chosen.seed)

@@ -1,6 +1,7 @@
-"""Random networks of every kind a `Network` can be, with inputs: a hypothesis strategy.
+"""A hypothesis strategy: random networks of every kind of `Network`, with inputs.
 
-Hypothesis draws the structure, a seed the numbers, so that examples shrink by structure.
+Hypothesis draws the structure and a seed. The seed draws the numbers, so that examples shrink by
+structure.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from esl_lava.network import (
 Shape = tuple[int, ...]
 
 RARELY = st.integers(0, 24).map(lambda n: n == 24)
-"""What only our network allows is drawn now and then: Lava refuses networks that hold it."""
+"""Features that Lava refuses are drawn rarely."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Case:
-    """A network and (samples, T, inputs) input for it."""
+    """A network and its (samples, T, inputs) input."""
 
     network: Network
     inputs: npt.NDArray[Any]
@@ -44,7 +45,7 @@ class Case:
 
 
 def describe(layer: Layer) -> str:
-    """A layer in a few words, for the message of a failing example."""
+    """Describe a layer in a few words, for the message of a failing example."""
     kind = type(layer.inputs[0].connections).__name__
     has = _further(layer)
     has += [f"skip from {skip.source}" for skip in layer.feeding[1:]]
@@ -53,13 +54,13 @@ def describe(layer: Layer) -> str:
 
 
 def _further(layer: Layer) -> list[str]:
-    """What a layer has beside connections and neurons."""
-    held = {"bias": layer.bias, "delays": layer.inputs[0].delays, "recurrent": layer.recurrent}
-    return [name for name, value in held.items() if value is not None]
+    """Return the names of a layer's optional parts."""
+    optional = {"bias": layer.bias, "delays": layer.inputs[0].delays, "recurrent": layer.recurrent}
+    return [name for name, value in optional.items() if value is not None]
 
 
 def features(network: Network) -> set[str]:
-    """Names of what a network makes use of, to tell what a set of examples covers."""
+    """Return the names of the features of a network, to show the coverage of examples."""
     found = {"graded input"} if network.message_bits else set()
     if network.readout is not None:
         found.add("readout")
@@ -102,7 +103,7 @@ def features(network: Network) -> set[str]:
 
 
 def _weights(rng: np.random.Generator, shape: Shape, kind: str, netx: bool) -> Any:
-    """Integer weights of a kind; with `netx`, such as netx keeps exactly."""
+    """Draw integer weights of a kind. With `netx` they are weights that netx keeps exactly."""
     low, high, step = {
         "even": (-128, 128, 2),
         "odd": (-127, 128, 1),
@@ -112,14 +113,14 @@ def _weights(rng: np.random.Generator, shape: Shape, kind: str, netx: bool) -> A
         "huge": (-(1 << 20), 1 << 20, 1),
     }[kind]
     weights = step * rng.integers(low, high, shape)
-    if netx:  # which gets matrices of one sign wrong, and of zeros not at all, and clips 255
+    if netx:  # it changes matrices of one sign, fails for zeros, and clips 255
         weights = weights.clip(max=254)
         weights.reshape(-1)[:2] = 2, -2
     return weights
 
 
 KINDS = ("even", "odd", "positive", "negative", "tiny")
-"""Weights that Lava's fully connected synapses hold; "huge" ones only our network does."""
+"""Kinds of weights that Lava's fully connected synapses keep. They do not keep "huge" ones."""
 
 
 def _connections(
@@ -187,7 +188,7 @@ def _parts(draw: st.DrawFn, n_pre: int, n_post: int | None, netx: bool) -> Matri
 
 @st.composite
 def _neurons(draw: st.DrawFn, layer: Layer, reach: int, netx: bool) -> Cuba:
-    """Dynamics that fire neither never nor always, for input of about `reach`."""
+    """Draw dynamics that fire neither never nor always for an input of about `reach`."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     decays = (0, 1, 7, 400, 2000, 4095, DECAY_UNITY)
     values: list[Any] = [
@@ -210,7 +211,7 @@ def _neurons(draw: st.DrawFn, layer: Layer, reach: int, netx: bool) -> Cuba:
 
 
 def _reach(layer: Layer, largest: int) -> int:
-    """About the input a neuron gets when a third of its synapses are active."""
+    """Estimate the input of a neuron if a third of its synapses are active."""
     weights = (
         layer.inputs[0].connections.kernel
         if isinstance(layer.inputs[0].connections, Convolution)
@@ -222,11 +223,11 @@ def _reach(layer: Layer, largest: int) -> int:
 
 
 def _delayable(draw: st.DrawFn, layer: Layer, netx: bool) -> bool:
-    """Whether to let the layer have delays: not, with `netx`, where netx cannot say it."""
+    """Draw whether the layer may have delays. With `netx` it must be possible in a netx file."""
     main = layer.inputs[0].connections
     if netx:
         return isinstance(main, Matrix) and layer.recurrent is None
-    # Lava delays no injected input; a delayed convolution takes its fully connected synapses.
+    # Lava cannot delay injected input. A convolution with delays takes fully connected synapses.
     beyond = isinstance(main, Injection) or (
         isinstance(main, Convolution) and int(np.abs(main.kernel).max()) > 255
     )
@@ -234,7 +235,7 @@ def _delayable(draw: st.DrawFn, layer: Layer, netx: bool) -> bool:
 
 
 def _neverfiring(draw: st.DrawFn, neuron: Cuba) -> Cuba:
-    """A readout: the plain integrator, or any dynamics under a threshold out of reach."""
+    """Draw a readout: the plain integrator, or other dynamics that never reach the threshold."""
     if draw(st.booleans()):
         return INTEGRATOR
     return replace(neuron, threshold=NEVER)
@@ -246,13 +247,13 @@ def _maps(shape: Shape) -> bool:
 
 @st.composite
 def cases(draw: st.DrawFn, netx: bool = False) -> Case:
-    """Networks with inputs.
+    """Draw networks with inputs.
 
     Args:
-        draw: given by hypothesis.
-        netx: only what a netx file can say, with weights that netx loads exactly: no
-            skips, no refractory periods, no recurrence in feature maps; delays in fully
-            connected layers without recurrence only.
+        draw: hypothesis's function.
+        netx: whether a netx file must be able to express the network, with weights that netx loads
+            exactly. Then there are no skips, no refractory periods and no recurrence in feature
+            maps, and only fully connected layers without recurrence have delays.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     most = (1 << (10 if netx or not draw(RARELY) else 24)) - 1
@@ -335,7 +336,7 @@ def _skips(draw: st.DrawFn, layer: Layer, shapes: dict[str, Shape]) -> tuple[Inp
 def _inputs(draw: st.DrawFn, network: Network) -> npt.NDArray[Any]:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     steps = draw(st.integers(1, 9))
-    if draw(st.integers(0, 9)) == 0:  # longer than the longest delay, so that it brings something
+    if draw(st.integers(0, 9)) == 0:  # longer than the longest delay, so that delayed spikes arrive
         steps += MAX_DELAY
     shape = (draw(st.integers(1, 3)), steps, network.inputs)
     active = rng.random(shape) < draw(st.sampled_from((0.1, 0.4, 0.9)))

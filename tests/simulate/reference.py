@@ -1,9 +1,9 @@
-"""The integer network in plain, slow numpy: what the fast simulator is compared with.
+"""A slow reference of the integer network in plain numpy, for comparison with the simulators.
 
-One step at a time, layer by layer, one sum per synapse matrix. Values are int64, brought
-to the widths of lava-nc 0.10.0 where it stores them: sums of a convolution are wrapped to
-24 bits (`lava/proc/conv/models.py`, PyConvModelFixed: `signed_clamp`), all others and u
-to 32 (`lava/proc/dense/models.py`, `lava/proc/lif/models.py`).
+It runs one step at a time, layer by layer, with one sum for each synapse matrix. Values are int64,
+reduced to the widths in which lava-nc 0.10.0 stores them. Sums of a convolution wrap to 24 bits
+(`lava/proc/conv/models.py`, PyConvModelFixed: `signed_clamp`). All other sums and u wrap to 32 bits
+(`lava/proc/dense/models.py`, `lava/proc/lif/models.py`).
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ Array = npt.NDArray[Any]
 
 
 def wrapped(values: Array, bits: int) -> Array:
-    """Signed integers of so many bits, as hardware keeps them."""
+    """Wrap values to signed integers of `bits` bits, as hardware does."""
     half = 1 << (bits - 1)
     return (values + half) % (2 * half) - half
 
 
 def trunc(values: Array) -> Array:
-    """`values` over 4096, rounded toward zero."""
+    """Divide values by 4096, rounded toward zero."""
     return np.sign(values) * (np.abs(values) >> 12)
 
 
 def matrix(connections: Connections) -> Array:
-    """(n_post, n_pre) int64 weights."""
+    """Return the (n_post, n_pre) int64 weights."""
     return connections.unrolled().dense().astype(np.int64)
 
 
 @dataclass(eq=False)
 class Trace:
-    """What a reference run did, by layer name; arrays are (samples, T, neurons)."""
+    """The values of a reference run by layer name. Arrays are (samples, T, neurons)."""
 
     spikes: dict[str, Array] = field(default_factory=dict)
     u: dict[str, Array] = field(default_factory=dict)
@@ -64,18 +64,18 @@ def simulate(network: Network, inputs: Array) -> Trace:
 
 
 def _layer(layer: Layer, arriving: dict[str, Array], trace: Trace, sample: int) -> Array:
-    """One layer over one sample's steps; its spikes (T, neurons)."""
+    """Run one layer over the steps of one sample, and return its spikes (T, neurons)."""
     steps = len(arriving[INPUT])
     injected = np.zeros((steps, layer.neurons), np.int64)
     sums = []
     crossed = wraps = clips = 0
     recurrent = np.zeros((layer.neurons, layer.neurons), np.int64)
-    for given in layer.inputs:
-        connections, delays = given.connections, given.delays
-        if given.source == layer.name:
+    for incoming in layer.inputs:
+        connections, delays = incoming.connections, incoming.delays
+        if incoming.source == layer.name:
             recurrent = matrix(connections)
             continue
-        active = arriving[given.source]
+        active = arriving[incoming.source]
         if isinstance(connections, Injection):
             injected = late(active, delays)
             continue
@@ -95,7 +95,7 @@ def _layer(layer: Layer, arriving: dict[str, Array], trace: Trace, sample: int) 
         u = wrapped(trunc(u * keep_u) + wrapped(a << 6, 32), 32)
         above, below = u > 2**23, u <= -(2**23)
         u = wrapped(u - (above.astype(np.int64) << 24) + (below.astype(np.int64) << 24), 32)
-        # A bias this large clips v at once; the clip below is that of the simulator.
+        # A bias of this size clips v at once. The simulator clips the bias in the same way.
         drive = np.clip(bias + injected[t], -(2**24), 2**24)
         v = wrapped(trunc(v * keep_v) + u + (drive << 6), 32)
         wraps += int(above.sum() + below.sum())
@@ -105,7 +105,7 @@ def _layer(layer: Layer, arriving: dict[str, Array], trace: Trace, sample: int) 
         s = (v > threshold).astype(np.int64)
         v = np.where(s, 0, v)
         waiting = np.where(s, layer.neuron.refractory, np.maximum(waiting - 1, 0))
-        if t + 1 < steps:  # what would arrive later arrives nowhere
+        if t + 1 < steps:  # a spike of the last step arrives after the sample
             crossed += int(s @ (recurrent != 0).sum(axis=0))
         trace.spikes[layer.name][sample, t] = s
         trace.u[layer.name][sample, t] = u
@@ -117,7 +117,7 @@ def _layer(layer: Layer, arriving: dict[str, Array], trace: Trace, sample: int) 
 
 
 def decision(network: Network, trace: Trace, sample: int) -> int:
-    """The class of a sample, -1 for none."""
+    """Return the class of a sample, or -1 without a decision."""
     last = network.layers[-1]
     spikes = trace.spikes[last.name][sample]
     steps = len(spikes)
@@ -138,7 +138,7 @@ def decision(network: Network, trace: Trace, sample: int) -> int:
 
 
 def late(values: Array, delays: Array | None) -> Array:
-    """(T, n) values, each column `delays` of it steps later."""
+    """Return (T, n) values, with each column later by its delay."""
     if delays is None:
         return values
     shifted = np.zeros_like(values)

@@ -1,4 +1,4 @@
-"""Networks with residual inputs: a narrow ResNet, and layers fed from everywhere before."""
+"""Networks with residual inputs: a narrow ResNet, and layers with skips from all earlier layers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from esl_lava.network import INPUT, INTEGRATOR, Convolution, Cuba, Input, Layer,
 Spikes = npt.NDArray[Any]
 
 LARGEST = 254
-"""Of a weight; what weighs more is shared among parallel inputs."""
+"""The largest weight. A larger one is divided among parallel inputs."""
 
 
 def identity(source: str, channels: int, side: int, threshold: int) -> list[Input]:
-    """A shortcut that weighs exactly `threshold`, in as many inputs as eight bits need."""
+    """Return an identity shortcut of weight `threshold`, in as many inputs as 8 bits need."""
     parts = [LARGEST] * (threshold // LARGEST)
     parts += [threshold % LARGEST] if threshold % LARGEST else []
     eye = np.eye(channels, dtype=int)[:, :, None, None]
@@ -24,10 +24,10 @@ def identity(source: str, channels: int, side: int, threshold: int) -> list[Inpu
 
 
 def resnet(seed: int = 0, samples: int = 3, steps: int = 4) -> tuple[Network, Spikes]:
-    """A stem, a block with an identity, one of stride 2 with a 1x1 shortcut, a pooled readout.
+    """Build a stem, an identity block, a stride-2 block with a 1x1 shortcut, a pooled readout.
 
-    Inputs are pixels of 4 bits and a sign, the same in each step, on 8x8; weights, thresholds
-    and biases are of the sizes that training leaves.
+    Inputs are 8 x 8 pixels of 4 bits and a sign, which repeat in each step. Weights, thresholds and
+    biases have the sizes that training produces.
     """
     rng = np.random.default_rng(seed)
     half = 2048
@@ -69,7 +69,7 @@ def resnet(seed: int = 0, samples: int = 3, steps: int = 4) -> tuple[Network, Sp
 
 
 def from_everywhere(steps: int, seed: int = 1, samples: int = 4) -> tuple[Network, Spikes]:
-    """Skips over one and more layers, from the input, into the readout; a branch; biases."""
+    """Build skips over one or more layers, from the input and into the readout, and a branch."""
     rng = np.random.default_rng(seed)
 
     def brings(source: str, n_post: int, n_pre: int) -> Input:

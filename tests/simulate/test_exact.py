@@ -1,4 +1,4 @@
-"""The exact simulator against its own equations, written again in plain numpy."""
+"""Compare the exact simulator with its equations, written again in plain numpy."""
 
 import gc
 import os

@@ -1,6 +1,6 @@
-"""What makes spikes of different layers arrive together: a delay line.
+"""A delay line, which makes the spikes of different layers arrive in the same step.
 
-Lava's own delays are those of fully connected synapses; convolutions have none.
+In Lava only fully connected synapses have delays. Convolutions have none.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 
 class DelayLine(AbstractProcess):
-    """Sends what it received so many steps earlier; zeros at first.
+    """A process that sends the values that it received `steps` steps earlier, at first zeros.
 
-    It is never reset: samples that follow each other in it follow each other behind it.
+    It is never reset, because consecutive samples remain consecutive.
 
     Args:
-        shape: of both ports.
-        steps: at least 1.
+        shape: shape of both ports.
+        steps: the delay in steps, at least 1.
     """
 
     def __init__(self, *, shape: tuple[int, ...], steps: int) -> None:
@@ -39,17 +39,17 @@ class DelayLine(AbstractProcess):
 @requires(CPU)
 @tag("fixed_pt")
 class PyDelayLine(PyLoihiProcessModel):
-    """Behaviour of a DelayLine."""
+    """The process model of `DelayLine`."""
 
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
 
     def __init__(self, proc_params: dict[str, Any]) -> None:
         super().__init__(proc_params)
-        nothing = np.zeros(proc_params["shape"], np.int32)
-        self._under_way = deque([nothing] * proc_params["steps"])
+        zeros = np.zeros(proc_params["shape"], np.int32)
+        self._buffer = deque([zeros] * proc_params["steps"])
 
     def run_spk(self) -> None:
-        """A step: sends before it receives, as Lava's synapses do."""
-        self.s_out.send(self._under_way.popleft())
-        self._under_way.append(self.s_in.recv())
+        """Run a step: send, then receive, as Lava's synapses do."""
+        self.s_out.send(self._buffer.popleft())
+        self._buffer.append(self.s_in.recv())

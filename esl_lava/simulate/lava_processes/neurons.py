@@ -1,6 +1,7 @@
-"""The neuron Lava lacks in fixed point: CUBA with a refractory period.
+"""A fixed-point CUBA neuron with a refractory period, which Lava lacks.
 
-Lava's own `LIFRefractory` (lava-nc 0.10.0) is float only, and netx ignores the period.
+Lava's own `LIFRefractory` (lava-nc 0.10.0) exists only in floating point, and netx ignores the
+period.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from lava.proc.lif.process import LIFReset
 
 
 class RefractoryLIFReset(LIFReset):
-    """Lava's `LIFReset`, whose neurons pause after a spike.
+    """Lava's `LIFReset` with neurons that pause after a spike.
 
     Args:
-        shape: of the neurons.
-        refractory: steps after a spike in which v stays 0, while u goes on.
-        parameters: those of `LIFReset`. What is under way of a pause ends with a reset.
+        shape: shape of the neurons.
+        refractory: steps after a spike in which v stays 0, while u continues.
+        parameters: parameters of `LIFReset`. A reset also ends a pause.
     """
 
     def __init__(self, *, shape: tuple[int, ...], refractory: int, **parameters: Any) -> None:
@@ -38,10 +39,10 @@ class RefractoryLIFReset(LIFReset):
 @requires(CPU)
 @tag("fixed_pt")
 class PyRefractoryLIFReset(AbstractPyLifModelFixed):
-    """Behaviour of a RefractoryLIFReset: Lava's own arithmetic, and a pause.
+    """The process model of `RefractoryLIFReset`: Lava's own arithmetic, and a pause.
 
-    What it does beside the pause is what `PyLifResetModelBitAcc` does, from which Lava
-    lets no model of another Process inherit.
+    Apart from the pause it computes the same as `PyLifResetModelBitAcc`. Lava does not allow the
+    model of another Process to inherit from that class.
     """
 
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
@@ -55,7 +56,7 @@ class PyRefractoryLIFReset(AbstractPyLifModelFixed):
         self._offset = proc_params["reset_offset"] % self._interval
 
     def run_spk(self) -> None:
-        """A step."""
+        """Run a step."""
         arriving = self.a_in.recv()
         if self.time_step % self._interval == self._offset:
             for state in (self.u, self.v, self.waiting):

@@ -1,15 +1,14 @@
-"""Lava Processes that stream samples from a file into a network and what it does into files.
+"""Lava Processes that stream samples from a file into a network, and its spikes into files.
 
-Lava's own sources and sinks hold a whole run as a Var, and a Var is read one message an
-element, 12-20 us each: for most networks longer than the run itself. A message of a port
-is an array.
+Lava's own sources and sinks hold a whole run as a Var. Lava reads a Var element by element, with
+one message of 12-20 us for each: for most networks this takes longer than the run itself. A
+message of a port is a whole array.
 
-Lava's compiler imports every module it finds beside that of a Process: keep this package
-to modules of Processes, without side effects. Only the process in which Lava runs imports
-it.
+Lava's compiler imports every module in the folder of a Process. This package therefore contains
+only modules of Processes, without side effects. Only the process in which Lava runs imports it.
 
-Lava's `time_step` begins at 1. A sample's step t reaches layer i of a network (counting
-from 0) at `sample * interval + t + i + 2` by that clock.
+Lava's `time_step` begins at 1. A sample's step t reaches layer i of a network, counted from 0, at
+`time_step` `sample * interval + t + i + 2`.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ from esl_lava.arrays import Array, Int32s
 
 
 class Player(AbstractProcess):
-    """Sends the steps of samples, one each step; nothing between samples and after them.
+    """A process that sends one step of a sample in each step, and zeros between samples.
 
     Args:
-        shape: of the port; maps are (columns, rows, channels).
-        played: `path` of a .npy file, (samples, T, inputs) integers, of which the samples
-            `first`:`last` are played; `interval`, steps from the beginning of a sample to that
-            of the next.
+        shape: shape of the port. Maps are (columns, rows, channels).
+        played: `path` of a .npy file with (samples, T, inputs) integers; `first` and `last`, of
+            which the samples `first`:`last` are sent; `interval`, the steps from the beginning of
+            a sample to the beginning of the next one.
     """
 
     def __init__(self, *, shape: tuple[int, ...], **played: str | int) -> None:
@@ -46,12 +45,12 @@ class Player(AbstractProcess):
 
 
 class Injector(Player):
-    """A `Player` that also drives a bias with each step.
+    """A `Player` that also adds each step to the bias of neurons.
 
     Args:
-        variable: the `bias_mant` of the neurons that inputs are injected into.
-        bias: what these have besides, of the variable's shape, or one for all.
-        played: as of a `Player`.
+        variable: the `bias_mant` of the neurons that receive the injected input.
+        bias: the neurons' own bias, of the variable's shape, or one value for all.
+        played: parameters of a `Player`.
     """
 
     def __init__(self, *, variable: Var, bias: Array | int = 0, **played: str | int) -> None:
@@ -62,13 +61,13 @@ class Injector(Player):
 
 
 class Recorder(AbstractProcess):
-    """Writes what arrives while samples are presented to a file.
+    """A process that writes the spikes of a layer to a file while samples are presented.
 
     Args:
-        shape: of the port; maps are (columns, rows, channels).
-        written: `path` of a new file, (samples, T, neurons) of `dtype`, a name of numpy's;
-            `layer`, the number of the layer it listens to, counting from 0; how many `samples`
-            there are, their `steps`, and the `interval` as of a `Player`.
+        shape: shape of the port. Maps are (columns, rows, channels).
+        written: `path` of a new file with (samples, T, neurons) values; their `dtype`, a name of
+            numpy; `layer`, the number of the recorded layer, from 0; the number of `samples`, their
+            `steps`, and the `interval` of the `Player`.
     """
 
     def __init__(self, *, shape: tuple[int, ...], **written: str | int) -> None:
@@ -77,10 +76,11 @@ class Recorder(AbstractProcess):
 
 
 class Probe(AbstractProcess):
-    """Writes a variable's value after each step to a file, as a `Recorder` does.
+    """A process that writes the value of a variable after each step to a file.
 
     Args:
         variable: u or v of a layer's neurons.
+        written: parameters of a `Recorder`.
     """
 
     def __init__(self, *, variable: Var, **written: str | int) -> None:
@@ -90,7 +90,7 @@ class Probe(AbstractProcess):
 
 
 class _Source(PyLoihiProcessModel):
-    """What `Player` and `Injector` share: the values of a step, as the port has them."""
+    """Base of the models of `Player` and `Injector`, which provides the values of a step."""
 
     def __init__(self, proc_params: dict[str, Any]) -> None:
         super().__init__(proc_params)
@@ -98,7 +98,7 @@ class _Source(PyLoihiProcessModel):
         self._shape = tuple(proc_params["shape"])
 
     def values(self) -> Int32s:
-        """The present step's."""
+        """Return the values of the current step, in the shape of the port."""
         sample, step = divmod(self.time_step - 1, self.proc_params["interval"])
         sample += self.proc_params["first"]
         if sample >= self.proc_params["last"] or step >= self._file.shape[1]:
@@ -107,22 +107,22 @@ class _Source(PyLoihiProcessModel):
 
 
 class _Writer(PyLoihiProcessModel):
-    """What `Recorder` and `Probe` share: a file that grows while samples are presented."""
+    """Base of the models of `Recorder` and `Probe`, which writes values to a file."""
 
     def __init__(self, proc_params: dict[str, Any]) -> None:
         super().__init__(proc_params)
         self._file: BinaryIO | None = None
 
     def presented(self) -> bool:
-        """Whether the layer's present step belongs to a sample."""
+        """Return whether the layer's current step belongs to a sample."""
         late = self.time_step - 2 - self.proc_params["layer"]
         sample, step = divmod(late, self.proc_params["interval"])
         return 0 <= sample < self.proc_params["samples"] and step < self.proc_params["steps"]
 
     def write(self, values: Array) -> None:
-        """Append values, maps in the order (channels, rows, columns)."""
+        """Append values to the file. Maps are written in the order (channels, rows, columns)."""
         if self._file is None:
-            # Unbuffered: Lava's processes end without closing files.
+            # The file is unbuffered, because Lava's processes end without closing files.
             self._file = open(self.proc_params["path"], "wb", buffering=0)  # noqa: SIM115
         self._file.write(values.T.astype(self.proc_params["dtype"]).tobytes())
 
@@ -131,12 +131,12 @@ class _Writer(PyLoihiProcessModel):
 @requires(CPU)
 @tag("fixed_pt")
 class PyPlayer(_Source):
-    """Behaviour of a Player."""
+    """The process model of `Player`."""
 
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
 
     def run_spk(self) -> None:
-        """Send the step."""
+        """Send the values of the step."""
         self.s_out.send(self.values())
 
 
@@ -144,38 +144,39 @@ class PyPlayer(_Source):
 @requires(CPU)
 @tag("fixed_pt")
 class PyInjector(_Source):
-    """Behaviour of an Injector: what it writes at the end of a step acts in the next.
+    """The process model of `Injector`.
 
-    So it acts when what is sent in the step arrives behind a synapse.
+    A value that it writes at the end of a step acts in the next step. Values that it sends in the
+    same step then arrive behind a synapse.
     """
 
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
     state: PyRefPort = LavaPyType(PyRefPort.VEC_DENSE, np.int32)
 
     def run_spk(self) -> None:
-        """Send the step."""
+        """Send the values of the step."""
         self.s_out.send(self.values())
 
     def post_guard(self) -> bool:
-        """Whether to write after this step: always."""
+        """Return that the model writes after every step."""
         return True
 
     def run_post_mgmt(self) -> None:
-        """Write the step."""
+        """Write the values of the step."""
         self.state.write(self.values() + self.proc_params["bias"])
-        self.state.wait()  # else it may act one step late
+        self.state.wait()  # otherwise the value may act one step late
 
 
 @implements(proc=Recorder, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
 class PyRecorder(_Writer):
-    """Behaviour of a Recorder."""
+    """The process model of `Recorder`."""
 
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
 
     def run_spk(self) -> None:
-        """Receive the step, and write it where it belongs to a sample."""
+        """Receive the step, and write it if it belongs to a sample."""
         values = self.a_in.recv()
         if self.presented():
             self.write(values)
@@ -185,14 +186,14 @@ class PyRecorder(_Writer):
 @requires(CPU)
 @tag("fixed_pt")
 class PyProbe(_Writer):
-    """Behaviour of a Probe."""
+    """The process model of `Probe`."""
 
     state: PyRefPort = LavaPyType(PyRefPort.VEC_DENSE, np.int32)
 
     def post_guard(self) -> bool:
-        """Whether to read after this step."""
+        """Return whether the model reads after this step."""
         return self.presented()
 
     def run_post_mgmt(self) -> None:
-        """Read and write."""
+        """Read the variable, and write its value to the file."""
         self.write(self.state.read())
