@@ -12,7 +12,7 @@ from esl_lava.config import (
     read_toml,
     to_toml,
 )
-from esl_lava.data.config import OF_FRAMES
+from esl_lava.data.config import FRAME_FIELDS
 from esl_lava.errors import ConfigError, FileError
 from esl_lava.models.config import as_layers
 from esl_lava.tomlfile import MAX_BYTES
@@ -104,7 +104,7 @@ def test_toml_and_back(experiment):
 
 
 FRAMES = LEAST + "[data]\nname = 'nmnist'\n[encoding]\nkind = 'frames'\n"
-OF_SOME_ENCODINGS = tuple(f"encoding.{name}" for name in ("bits", *OF_FRAMES))
+OF_SOME_ENCODINGS = tuple(f"encoding.{name}" for name in ("bits", *FRAME_FIELDS))
 
 
 def test_defaults_are_written_out():
@@ -455,13 +455,13 @@ def test_another_encoding_drops_what_only_some_have():
 
 
 def test_override_of_one_budget_removes_the_other():
-    by_density = from_toml("[sparsity]\ndensity = 0.1\nalpha = 0.5")
-    by_eps = override(by_density, {"sparsity.eps": 20})
-    assert (by_eps.sparsity.density, by_eps.sparsity.eps) == (None, 20.0)
-    assert by_eps.sparsity.alpha == 0.5
-    assert override(by_eps, {"sparsity.density": 0.1}) == by_density
+    allocate_by_density = from_toml("[sparsity]\ndensity = 0.1\nalpha = 0.5")
+    allocate_by_eps = override(allocate_by_density, {"sparsity.eps": 20})
+    assert (allocate_by_eps.sparsity.density, allocate_by_eps.sparsity.eps) == (None, 20.0)
+    assert allocate_by_eps.sparsity.alpha == 0.5
+    assert override(allocate_by_eps, {"sparsity.density": 0.1}) == allocate_by_density
     with pytest.raises(ConfigError, match="exactly one"):
-        override(by_density, {"sparsity.density": 0.2, "sparsity.eps": 20})
+        override(allocate_by_density, {"sparsity.density": 0.2, "sparsity.eps": 20})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The configuration section `[sparsity]`. Its rules are the entries of the tables in this package."""
+"""The configuration section `[sparsity]`. It names rules of the tables in this package."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from esl_lava.tomlfile import FieldError, Fraction, TomlTable
 
 
 class Sparsity(TomlTable):
-    """The number of weights that the masks allow, and the rules that rewire them."""
+    """The number of weights in the sparse layers, and the rules that rewire them."""
 
     density: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = Field(
         None,
-        description="Density of the sparse layers: weights that the masks allow over positions, "
-        "of all sparse layers together.",
+        description="Density of the sparse layers together: weights over positions.",
     )
     eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         None,

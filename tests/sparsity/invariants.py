@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from esl_lava.sparsity.evolver import MaskEvolver
-from esl_lava.sparsity.layers import survey
+from esl_lava.sparsity.layers import find_layers
 from esl_lava.sparsity.records import Update
 
 
@@ -38,7 +38,7 @@ def snapshots(
 
 def parameters(model: nn.Module, evolver: MaskEvolver) -> dict[str, nn.Parameter]:
     """Name -> weight of each layer with a mask."""
-    return {name: layer.parameter for name, layer in survey(model).items() if name in evolver.masks}
+    return {name: layer.parameter for name, layer in find_layers(model).items() if name in evolver.masks}
 
 
 def moments(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> dict[str, torch.Tensor]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from esl_lava.errors import ConfigError, UserError
 from esl_lava.sparsity import MaskEvolver
-from esl_lava.sparsity.layers import survey
+from esl_lava.sparsity.layers import find_layers
 from tests.sparsity.test_evolver import mlp, same, train_step, weights
 
 LOG = "esl_lava.sparsity"
@@ -354,7 +354,7 @@ def test_a_weight_that_was_replaced_is_noticed_at_the_next_step(change, message)
 
 
 def test_a_weight_that_moved_is_named():
-    layer = survey(mlp())["layer0"]
+    layer = find_layers(mlp())["layer0"]
     message = "layer layer0: its weight moved to cpu, its mask is on meta; build the evolver after"
     with pytest.raises(ConfigError, match=message):
         layer.check(torch.Size((9, 12)), torch.device("meta"))

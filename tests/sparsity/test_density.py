@@ -12,13 +12,13 @@ from esl_lava.sparsity.density import (
     DISTRIBUTIONS,
     LayerShape,
     apportion,
-    by_density,
-    by_eps,
-    by_layer,
+    allocate_by_density,
+    allocate_by_eps,
+    allocate_by_layer,
     round_shares,
 )
 
-er, erk, uniform = (partial(by_density, distribution=name) for name in ("er", "erk", "uniform"))
+er, erk, uniform = (partial(allocate_by_density, distribution=name) for name in ("er", "erk", "uniform"))
 
 
 def dense(name: str, n_pre: int, n_post: int) -> LayerShape:
@@ -41,16 +41,16 @@ shapes_lists = st.lists(
 
 
 def test_eps_60_gives_the_paper_95040_connections():
-    assert by_eps([HIDDEN], 60) == [95_040]
+    assert allocate_by_eps([HIDDEN], 60) == [95_040]
 
 
 def test_eps_counts_by_hand():
     # 800 x 10 at eps 60 would be 48,600 of 8,000: the cap at probability 1.
-    assert by_eps([HIDDEN, READOUT], 60) == [95_040, 8_000]
-    assert by_eps([dense("a", 3, 2)], 0.3) == [2]  # 1.5 rounds up
-    assert by_eps([dense("a", 3, 2)], 0.29) == [1]  # 1.45
+    assert allocate_by_eps([HIDDEN, READOUT], 60) == [95_040, 8_000]
+    assert allocate_by_eps([dense("a", 3, 2)], 0.3) == [2]  # 1.5 rounds up
+    assert allocate_by_eps([dense("a", 3, 2)], 0.29) == [1]  # 1.45
     # 4 x 6 channels, 3 x 3 kernel: p = 10 / 24 of 216 weights.
-    assert by_eps([LayerShape("conv", 4, 6, (3, 3))], 1) == [90]
+    assert allocate_by_eps([LayerShape("conv", 4, 6, (3, 3))], 1) == [90]
 
 
 def test_er_by_hand():
@@ -122,8 +122,8 @@ def test_erk_is_rigls_iteration(shapes, percent):
 
 
 def test_explicit_densities():
-    assert by_layer([HIDDEN, READOUT], {"readout": 1, "hidden1": 0.05}) == [31_360, 8_000]
-    assert by_layer([dense("a", 5, 1)], {"a": 0.3}) == [2]  # 1.5 as written
+    assert allocate_by_layer([HIDDEN, READOUT], {"readout": 1, "hidden1": 0.05}) == [31_360, 8_000]
+    assert allocate_by_layer([dense("a", 5, 1)], {"a": 0.3}) == [2]  # 1.5 as written
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_explicit_densities():
 )
 def test_impossible_explicit_densities(densities, message):
     with pytest.raises(ConfigError, match=message):
-        by_layer([HIDDEN], densities)
+        allocate_by_layer([HIDDEN], densities)
 
 
 def test_uniform_ties_go_to_the_lower_layer():
@@ -166,9 +166,9 @@ def test_a_density_is_met_exactly(shapes, density, name):
     total = int(Fraction(repr(density)) * possible + Fraction(1, 2))
     if total < len(shapes):
         with pytest.raises(ConfigError, match="each needs at least 1"):
-            by_density(shapes, density, name)
+            allocate_by_density(shapes, density, name)
         return
-    counts = by_density(shapes, density, name)
+    counts = allocate_by_density(shapes, density, name)
     assert sum(counts) == total
     assert all(1 <= count <= shape.size for count, shape in zip(counts, shapes))
 
@@ -195,25 +195,25 @@ def test_er_proportions_hold_between_the_bounds(shapes, density):
 @settings(deadline=None)
 @given(shapes_lists, st.sampled_from(sorted(DISTRIBUTIONS)))
 def test_density_1_is_the_dense_net(shapes, name):
-    assert by_density(shapes, 1.0, name) == [shape.size for shape in shapes]
+    assert allocate_by_density(shapes, 1.0, name) == [shape.size for shape in shapes]
 
 
 @pytest.mark.parametrize("density", [0, -0.1, 1.5, float("nan"), float("inf")])
 @pytest.mark.parametrize("name", sorted(DISTRIBUTIONS))
 def test_impossible_density(name, density):
     with pytest.raises(ConfigError, match=rf"density {density} is outside \(0, 1\]"):
-        by_density([HIDDEN], density, name)
+        allocate_by_density([HIDDEN], density, name)
 
 
 @pytest.mark.parametrize("eps", [0, -3, float("nan"), float("inf")])
 def test_impossible_eps(eps):
     with pytest.raises(ConfigError, match=f"eps {eps} is not a positive number"):
-        by_eps([HIDDEN], eps)
+        allocate_by_eps([HIDDEN], eps)
 
 
 def test_too_few_connections_name_the_values():
     with pytest.raises(ConfigError, match=r"eps 0\.0001 gives layer hidden1 none of its 627200"):
-        by_eps([HIDDEN], 0.0001)
+        allocate_by_eps([HIDDEN], 0.0001)
     with pytest.raises(ConfigError, match="density 1e-06 gives 1 of 635200 connections to 2 layer"):
         er([HIDDEN, READOUT], 1e-6)
     with pytest.raises(ConfigError, match="layer a of 0 inputs"):

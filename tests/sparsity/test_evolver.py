@@ -12,7 +12,7 @@ from torch import nn
 
 from esl_lava.errors import ConfigError, UserError
 from esl_lava.sparsity.evolver import MaskEvolver, weight_layers
-from esl_lava.sparsity.prune import set_tails
+from esl_lava.sparsity.prune import pick_tails
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.05),
@@ -128,7 +128,7 @@ def test_pruned_are_what_the_rule_picks():
     for k, mask in masks.items():
         values = before[k][mask]
         n = int(values.numel() * 0.25 + 0.5)
-        gone = mask.view(-1).nonzero().view(-1)[set_tails(values, n)]
+        gone = mask.view(-1).nonzero().view(-1)[pick_tails(values, n)]
         assert (mask & ~evolver.masks[k]).view(-1).nonzero().view(-1).tolist() == gone.tolist()
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from esl_lava.errors import ConfigError, UserError
 from esl_lava.sparsity import growth, sets
-from esl_lava.sparsity.growth import GROW, Site, unfired_first, uniformly
+from esl_lava.sparsity.growth import GROW, Site, draw_unfired, draw_random
 from esl_lava.sparsity.sets import Mask
 
 
@@ -31,13 +31,13 @@ def site(mask, ever=None, *, seed=0, gradient=None, momentum=None):
 
 def test_the_table():
     assert list(GROW) == ["random", "random_unfired", "gradient", "momentum"]
-    assert (GROW["random"], GROW["random_unfired"]) == (uniformly, unfired_first)
+    assert (GROW["random"], GROW["random_unfired"]) == (draw_random, draw_unfired)
 
 
 def test_random_takes_any_free_slot():
     seen = set()
     for seed in range(40):
-        grown = uniformly(site([1, 0, 0, 1, 0], seed=seed), 2).tolist()
+        grown = draw_random(site([1, 0, 0, 1, 0], seed=seed), 2).tolist()
         assert len(grown) == 2
         seen |= {tuple(grown)}
     assert seen == {(1, 2), (1, 4), (2, 4)}
@@ -46,17 +46,17 @@ def test_random_takes_any_free_slot():
 def test_unfired_by_hand():
     mask, ever = [1, 0, 0, 1, 0, 0], [1, 0, 1, 1, 0, 1]
     # Never active: 1 and 4. Free and once active: 2 and 5.
-    assert unfired_first(site(mask, ever), 0).tolist() == []
-    assert unfired_first(site(mask, ever), 2).tolist() == [1, 4]
-    assert {tuple(unfired_first(site(mask, ever, seed=s), 1).tolist()) for s in range(20)} == {
+    assert draw_unfired(site(mask, ever), 0).tolist() == []
+    assert draw_unfired(site(mask, ever), 2).tolist() == [1, 4]
+    assert {tuple(draw_unfired(site(mask, ever, seed=s), 1).tolist()) for s in range(20)} == {
         (1,),
         (4,),
     }
-    assert {tuple(unfired_first(site(mask, ever, seed=s), 3).tolist()) for s in range(20)} == {
+    assert {tuple(draw_unfired(site(mask, ever, seed=s), 3).tolist()) for s in range(20)} == {
         (1, 2, 4),
         (1, 4, 5),
     }
-    assert unfired_first(site(mask, ever), 4).tolist() == [1, 2, 4, 5]
+    assert draw_unfired(site(mask, ever), 4).tolist() == [1, 2, 4, 5]
 
 
 @settings(deadline=None)
@@ -65,7 +65,7 @@ def test_unfired_properties(slots, data):
     mask = [active for active, _ in slots]
     ever = [active or once for active, once in slots]
     n = data.draw(st.integers(0, mask.count(False)))
-    grown = unfired_first(site(mask, ever), n).tolist()
+    grown = draw_unfired(site(mask, ever), n).tolist()
     assert grown == sorted(set(grown))
     assert len(grown) == n
     assert not any(mask[i] for i in grown)

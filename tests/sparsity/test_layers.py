@@ -8,7 +8,7 @@ from torch import nn
 
 from esl_lava.errors import ConfigError
 from esl_lava.sparsity import MaskEvolver, weight_layers
-from esl_lava.sparsity.layers import survey
+from esl_lava.sparsity.layers import find_layers
 
 TABLE, NORM, SHARED, UNKNOWN = (
     "a lookup table",
@@ -62,7 +62,7 @@ def evolver_of(model, **settings):
 
 
 def kinds(model):
-    return {name: layer.other for name, layer in survey(model).items()}
+    return {name: layer.exclusion for name, layer in find_layers(model).items()}
 
 
 def test_every_parameter_of_two_dimensions_is_found():
@@ -80,7 +80,7 @@ def test_every_parameter_of_two_dimensions_is_found():
         "head": "",
     }
     matrices = {id(p) for p in model.parameters() if p.dim() > 1}
-    assert {id(layer.weight) for layer in survey(model).values()} == matrices
+    assert {id(layer.weight) for layer in find_layers(model).values()} == matrices
     assert list(weight_layers(model)) == [name for name, other in found.items() if not other]
 
 
@@ -130,11 +130,11 @@ def test_others_and_why(model, expected):
 
 def test_wrappers_change_no_name():
     model = Language()
-    plain = list(survey(model))
-    assert list(survey(nn.DataParallel(model))) == plain
-    assert list(survey(torch.compile(model, backend="eager"))) == plain
+    plain = list(find_layers(model))
+    assert list(find_layers(nn.DataParallel(model))) == plain
+    assert list(find_layers(torch.compile(model, backend="eager"))) == plain
     model.head = torch.compile(model.head, backend="eager")
-    assert list(survey(model)) == plain
+    assert list(find_layers(model)) == plain
 
 
 def test_what_stays_dense_is_named_and_not_counted(caplog):

@@ -13,11 +13,11 @@ class Wiring:
     """The least of a layer that moves."""
 
     def __init__(self, mask: torch.Tensor) -> None:
-        self.taken = Mask(mask)
+        self.active = Mask(mask)
 
     def rewire(self, drop: torch.Tensor, grow: torch.Tensor) -> None:
-        self.taken.remove(drop)
-        self.taken.add(grow)
+        self.active.remove(drop)
+        self.active.add(grow)
 
 
 def moved(masks, drops, grows):

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from esl_lava.sparsity import sets
 from esl_lava.sparsity.arrays import find_above, find_smallest
-from esl_lava.sparsity.growth import Site, unfired_first
+from esl_lava.sparsity.growth import Site, draw_unfired
 from esl_lava.sparsity.sets import (
     Bitmap,
-    Excluded,
-    Listed,
+    ExclusionSet,
+    PositionList,
     Mask,
     PositionSet,
     make_record,
@@ -41,8 +41,8 @@ def kinds(held: list[int], n_pre: int, n_post: int) -> dict[str, PositionSet]:
     bits = np.packbits(mask.view(-1).numpy(), bitorder="little")
     return {
         "mask": Mask(mask),
-        "connections": Listed(weight.positions(), size),
-        "list": Listed(where(held), size),
+        "connections": PositionList(weight.positions(), size),
+        "list": PositionList(where(held), size),
         "bitmap": Bitmap(torch.from_numpy(bits), size),
     }
 
@@ -70,7 +70,7 @@ def test_all_kinds_answer_alike(given_set, block, data):
             parts = list(taken.blocks())
             assert [b for part in parts for b in taken.block(part).tolist()] == bools
             assert taken.free().tolist() == [i for i in range(size) if not bools[i]]
-            if isinstance(taken, Mask | Listed | Bitmap):
+            if isinstance(taken, Mask | PositionList | Bitmap):
                 wider = taken.add(where(more))
                 assert wider.count == len({*held, *more})
                 assert wider.free().tolist() == sorted({*range(size)} - {*held, *more})
@@ -86,7 +86,7 @@ def test_excluded(given_set, data):
     for taken, past in zip(
         kinds(held, n_pre, n_post).values(), kinds(ever, n_pre, n_post).values()
     ):
-        both = Excluded(taken, past)
+        both = ExclusionSet(taken, past)
         assert both.count == size - len(free)
         assert both.free().tolist() == free
         asked = torch.arange(size)
@@ -142,13 +142,13 @@ def test_unfired_growth_does_not_depend_on_the_kind(given_set, seed, data):
     grown = []
     for mask, record in (("mask", "mask"), ("connections", "list"), ("connections", "bitmap")):
         site = Site("a", masks[mask], past[record], generator(seed), lambda: None, lambda: None)
-        grown.append(unfired_first(site, n).tolist())
+        grown.append(draw_unfired(site, n).tolist())
     assert grown[0] == grown[1] == grown[2]
 
 
 def test_draws_of_a_layer_too_large_for_32_bits():
     size = 2**33 + 7
-    taken = Listed(where([0, 5, size - 1]), size)
+    taken = PositionList(where([0, 5, size - 1]), size)
     drawn = sample_free(taken, 1000, generator(0))
     assert drawn.numel() == 1000
     assert (drawn[1:] > drawn[:-1]).all()
@@ -159,9 +159,9 @@ def test_draws_of_a_layer_too_large_for_32_bits():
 def test_a_record_is_the_smaller_of_list_and_bitmap():
     # 128 positions: 16 bytes as a bitmap, so two listed ones at most.
     record = make_record(where([3]), 128)
-    assert isinstance(record, Listed)
+    assert isinstance(record, PositionList)
     record = record.add(where([100]))
-    assert isinstance(record, Listed)
+    assert isinstance(record, PositionList)
     assert record.tensor.tolist() == [3, 100]
     assert record.add(where([3, 100])).tensor.tolist() == [3, 100]
     record = record.add(where([8, 100]))
@@ -170,7 +170,7 @@ def test_a_record_is_the_smaller_of_list_and_bitmap():
     assert record.count == 3
     assert record.add(where([0, 1])).count == 5
     # As large as the bitmap: still listed.
-    assert isinstance(make_record(where([0, 1]), 121), Listed)
+    assert isinstance(make_record(where([0, 1]), 121), PositionList)
     assert isinstance(make_record(where([0, 1]), 120), Bitmap)
 
 
