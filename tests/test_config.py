@@ -455,13 +455,13 @@ def test_another_encoding_drops_what_only_some_have():
 
 
 def test_override_of_one_budget_removes_the_other():
-    allocate_by_density = from_toml("[sparsity]\ndensity = 0.1\nalpha = 0.5")
-    allocate_by_eps = override(allocate_by_density, {"sparsity.eps": 20})
-    assert (allocate_by_eps.sparsity.density, allocate_by_eps.sparsity.eps) == (None, 20.0)
-    assert allocate_by_eps.sparsity.alpha == 0.5
-    assert override(allocate_by_eps, {"sparsity.density": 0.1}) == allocate_by_density
+    by_density = from_toml("[sparsity]\ndensity = 0.1\nalpha = 0.5")
+    by_eps = override(by_density, {"sparsity.eps": 20})
+    assert (by_eps.sparsity.density, by_eps.sparsity.eps) == (None, 20.0)
+    assert by_eps.sparsity.alpha == 0.5
+    assert override(by_eps, {"sparsity.density": 0.1}) == by_density
     with pytest.raises(ConfigError, match="exactly one"):
-        override(allocate_by_density, {"sparsity.density": 0.2, "sparsity.eps": 20})
+        override(by_density, {"sparsity.density": 0.2, "sparsity.eps": 20})
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,9 @@ def snapshots(
 
 def parameters(model: nn.Module, evolver: MaskEvolver) -> dict[str, nn.Parameter]:
     """Name -> weight of each layer with a mask."""
-    return {name: layer.parameter for name, layer in find_layers(model).items() if name in evolver.masks}
+    return {
+        name: layer.parameter for name, layer in find_layers(model).items() if name in evolver.masks
+    }
 
 
 def moments(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> dict[str, torch.Tensor]:

@@ -11,20 +11,25 @@ from esl_lava.errors import ConfigError
 from esl_lava.sparsity.density import (
     DISTRIBUTIONS,
     LayerShape,
-    apportion,
+    allocate,
     allocate_by_density,
     allocate_by_eps,
     allocate_by_layer,
+    apportion,
     round_shares,
 )
+from tests.faults import check, refused
 
-er, erk, uniform = (partial(allocate_by_density, distribution=name) for name in ("er", "erk", "uniform"))
+er, erk, uniform = (
+    partial(allocate_by_density, distribution=name) for name in ("er", "erk", "uniform")
+)
 
 
 def dense(name: str, n_pre: int, n_post: int) -> LayerShape:
     return LayerShape(name, n_pre, n_post)
 
 
+NAN = float("nan")
 HIDDEN = dense("hidden1", 784, 800)
 READOUT = dense("readout", 800, 10)
 
@@ -127,17 +132,21 @@ def test_explicit_densities():
 
 
 @pytest.mark.parametrize(
-    ("densities", "message"),
+    ("densities", "code", "fields"),
     [
-        ({}, "densities lacks 'hidden1'; the sparse layers are hidden1$"),
-        ({"hidden1": 0.1, "hidden2": 0.1}, "densities names 'hidden2'; the sparse layers are hid"),
-        ({"hidden1": 0.0}, r"layer hidden1: density 0\.0 is outside \(0, 1\]"),
-        ({"hidden1": float("nan")}, r"layer hidden1: density nan is outside \(0, 1\]"),
-        ({"hidden1": 1e-7}, "density 1e-07 gives layer hidden1 none of its 627200"),
+        ({}, "missing", {"layer": "hidden1", "limit": ("hidden1",)}),
+        (
+            {"hidden1": 0.1, "hidden2": 0.1},
+            "unknown",
+            {"value": "hidden2", "limit": ("hidden1",)},
+        ),
+        ({"hidden1": 0.0}, "range", {"layer": "hidden1", "value": 0.0, "limit": 1}),
+        ({"hidden1": NAN}, "range", {"layer": "hidden1", "limit": 1}),
+        ({"hidden1": 1e-7}, "range", {"layer": "hidden1", "value": 1e-7}),
     ],
 )
-def test_impossible_explicit_densities(densities, message):
-    with pytest.raises(ConfigError, match=message):
+def test_impossible_explicit_densities(densities, code, fields):
+    with refused(ConfigError, code, key="densities", **fields):
         allocate_by_layer([HIDDEN], densities)
 
 
@@ -165,7 +174,7 @@ def test_a_density_is_met_exactly(shapes, density, name):
     possible = sum(shape.size for shape in shapes)
     total = int(Fraction(repr(density)) * possible + Fraction(1, 2))
     if total < len(shapes):
-        with pytest.raises(ConfigError, match="each needs at least 1"):
+        with refused(ConfigError, "range", key="density", value=density):
             allocate_by_density(shapes, density, name)
         return
     counts = allocate_by_density(shapes, density, name)
@@ -198,26 +207,43 @@ def test_density_1_is_the_dense_net(shapes, name):
     assert allocate_by_density(shapes, 1.0, name) == [shape.size for shape in shapes]
 
 
-@pytest.mark.parametrize("density", [0, -0.1, 1.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("density", [0, -0.1, 1.5, NAN, float("inf")])
 @pytest.mark.parametrize("name", sorted(DISTRIBUTIONS))
 def test_impossible_density(name, density):
-    with pytest.raises(ConfigError, match=rf"density {density} is outside \(0, 1\]"):
+    value = pytest.approx(density, nan_ok=True)
+    with refused(ConfigError, "range", key="density", value=value, limit=1):
         allocate_by_density([HIDDEN], density, name)
 
 
-@pytest.mark.parametrize("eps", [0, -3, float("nan"), float("inf")])
+@pytest.mark.parametrize("eps", [0, -3, NAN, float("inf")])
 def test_impossible_eps(eps):
-    with pytest.raises(ConfigError, match=f"eps {eps} is not a positive number"):
+    with refused(ConfigError, "range", key="eps", value=pytest.approx(eps, nan_ok=True)):
         allocate_by_eps([HIDDEN], eps)
 
 
 def test_too_few_connections_name_the_values():
-    with pytest.raises(ConfigError, match=r"eps 0\.0001 gives layer hidden1 none of its 627200"):
+    with refused(ConfigError, "range", key="eps", value=0.0001, layer="hidden1") as caught:
         allocate_by_eps([HIDDEN], 0.0001)
-    with pytest.raises(ConfigError, match="density 1e-06 gives 1 of 635200 connections to 2 layer"):
+    assert "627200" in str(caught.value)
+    with refused(ConfigError, "range", key="density", value=1e-6) as caught:
         er([HIDDEN, READOUT], 1e-6)
-    with pytest.raises(ConfigError, match="layer a of 0 inputs"):
+    assert "1 of 635200 connections to 2 layers" in str(caught.value)
+    with refused(ConfigError, "shape", layer="a", value=(0, 3), limit=1):
         LayerShape("a", 0, 3)
+
+
+def test_keys_carry_the_section_that_they_stand_in():
+    cases = (
+        ("density", (2.0, None, None, "er")),
+        ("eps", (None, -1.0, None, "er")),
+        ("densities", (None, None, {"hidden1": 3.0}, "er")),
+        ("distribution", (0.5, None, None, "magic")),
+    )
+    for key, arguments in cases:
+        with pytest.raises(ConfigError) as caught:
+            allocate([HIDDEN], *arguments, section="sparsity.")
+        (fault,) = caught.value.faults
+        check(fault, fault.code, key=f"sparsity.{key}")
 
 
 def test_density_and_schedule_import_without_torch():

@@ -5,15 +5,16 @@ from hypothesis import strategies as st
 
 from esl_lava.errors import ConfigError, UserError
 from esl_lava.sparsity import growth, sets
-from esl_lava.sparsity.growth import GROW, Site, draw_unfired, draw_random
+from esl_lava.sparsity.growth import GROW, Site, draw_random, draw_unfired
 from esl_lava.sparsity.sets import Mask
+from tests.faults import refused
 
 
 def site(mask, ever=None, *, seed=0, gradient=None, momentum=None):
     def scores(values):
         def give():
             if values is None:
-                raise ConfigError("none here")
+                raise ConfigError("there are no scores", "missing")
             return lambda where: torch.tensor(values, dtype=torch.float32)[where]
 
         return give
@@ -121,7 +122,7 @@ def test_scratch_space_is_bounded():
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_broken_scores_name_the_layer(value):
     place = site([0, 1, 0, 0], gradient=[1, 2, value, value])
-    with pytest.raises(UserError, match="layer layer: 2 of the scores to grow by are NaN or inf"):
+    with refused(UserError, "not-finite", layer="layer", value=2):
         GROW["gradient"](place, 1)
     # A score of what is taken does not matter.
     assert GROW["gradient"](site([0, 1, 0], gradient=[1, value, 2]), 1).tolist() == [2]
@@ -130,5 +131,5 @@ def test_broken_scores_name_the_layer(value):
 @pytest.mark.parametrize("name", ["gradient", "momentum"])
 @pytest.mark.parametrize("n", [0, 1])
 def test_missing_scores_are_refused(name, n):
-    with pytest.raises(ConfigError, match="none here"):
+    with refused(ConfigError, "missing"):
         GROW[name](site([0, 1]), n)

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from esl_lava.sparsity.arrays import find_smallest
 from esl_lava.sparsity.prune import (
     PRUNE,
-    pick_smallest,
-    count_per_layer,
     count_globally,
+    count_per_layer,
+    pick_smallest,
     pick_tails,
 )
 
@@ -168,7 +168,7 @@ def test_global_magnitude_walks_one_ranking(layers, fraction, limit):
 
 
 def test_the_table():
-    rules = {name: (rule.numbers, rule.pick) for name, rule in PRUNE.items()}
+    rules = {name: (rule.count, rule.pick) for name, rule in PRUNE.items()}
     assert rules == {
         "set": (count_per_layer, pick_tails),
         "magnitude": (count_per_layer, pick_smallest),

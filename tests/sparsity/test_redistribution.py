@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 from esl_lava.sparsity.prune import PRUNE
 from esl_lava.sparsity.redistribution import (
     REDISTRIBUTE,
-    Active,
+    ActiveWeights,
     share_out,
 )
 
 
 def active(values, momentum=()):
-    return Active(torch.tensor(values), lambda: torch.tensor(momentum), torch.arange(len(values)))
+    return ActiveWeights(
+        torch.tensor(values), lambda: torch.tensor(momentum), torch.arange(len(values))
+    )
 
 
 def shared(sizes, free, statistics, fraction=0.5, rule="magnitude"):
@@ -95,8 +97,8 @@ def test_useless_statistics_fall_back_with_a_warning(statistics, free, caplog):
     (record,) = caplog.records
     assert record.name == "esl_lava.sparsity.redistribution"
     assert record.getMessage() == (
-        f"no proportions to share 15 connections out by: layer0 {statistics[0]}, "
-        f"layer1 {statistics[1]}; each layer regrows its own"
+        f"the statistics of the layers cannot divide 15 connections: layer0 {statistics[0]}, "
+        f"layer1 {statistics[1]}; each layer grows as many connections as it prunes"
     )
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from esl_lava.errors import ConfigError
 from esl_lava.sparsity.schedule import SCHEDULES, Schedule, constant, cosine
+from tests.faults import refused
 
 
 def test_fraction_by_hand():
@@ -21,8 +22,8 @@ def test_fraction_by_hand():
 def test_constant_until_the_end():
     steady = Schedule(constant, alpha=0.3, t_iter=10, t_end=300)
     assert [steady.fraction(step) for step in (0, 10, 299, 300, 301)] == [0.3] * 4 + [0]
-    assert steady.due(300)
-    assert not steady.due(310)
+    assert steady.is_due(300)
+    assert not steady.is_due(310)
 
 
 def test_the_table():
@@ -31,24 +32,23 @@ def test_the_table():
 
 def test_due():
     decay = Schedule(cosine, alpha=0.3, t_iter=10, t_end=35)
-    assert [step for step in range(60) if decay.due(step)] == [10, 20, 30]
-    assert Schedule(cosine, alpha=0.3, t_iter=5, t_end=10).due(10)
-    assert not any(Schedule(cosine, alpha=0.3, t_iter=11, t_end=10).due(step) for step in range(40))
+    assert [step for step in range(60) if decay.is_due(step)] == [10, 20, 30]
+    assert Schedule(cosine, alpha=0.3, t_iter=5, t_end=10).is_due(10)
+    never = Schedule(cosine, alpha=0.3, t_iter=11, t_end=10)
+    assert not any(never.is_due(step) for step in range(40))
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"alpha": -0.1}, "alpha -0.1"),
-        ({"alpha": 1.1}, "alpha 1.1"),
-        ({"alpha": math.nan}, "alpha nan"),
-        ({"t_iter": 0}, "t_iter 0"),
-        ({"t_end": 0}, "t_end 0"),
-    ],
+    ("key", "value"), [("alpha", -0.1), ("alpha", 1.1), ("t_iter", 0), ("t_end", 0)]
 )
-def test_out_of_range(change, message):
-    with pytest.raises(ConfigError, match=message):
-        Schedule(cosine, **({"alpha": 0.3, "t_iter": 10, "t_end": 100} | change))
+def test_out_of_range(key, value):
+    with refused(ConfigError, "range", key=key, value=value, limit=1):
+        Schedule(cosine, **({"alpha": 0.3, "t_iter": 10, "t_end": 100} | {key: value}))
+
+
+def test_alpha_is_a_number():
+    with refused(ConfigError, "range", key="alpha", limit=1):
+        Schedule(cosine, math.nan, 10, 100)
 
 
 def test_frozen():

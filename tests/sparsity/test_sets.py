@@ -12,8 +12,8 @@ from esl_lava.sparsity.growth import Site, draw_unfired
 from esl_lava.sparsity.sets import (
     Bitmap,
     ExclusionSet,
-    PositionList,
     Mask,
+    PositionList,
     PositionSet,
     make_record,
     read,
@@ -186,9 +186,12 @@ def test_records_are_read_back():
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [
-        (torch.zeros(2, dtype=torch.uint8), "has shape (2,) of torch.uint8, neither a bitmap (3,)"),
-        (torch.zeros(3, dtype=torch.bool), "has shape (3,) of torch.bool, neither"),
-        (torch.zeros(1, 1, dtype=torch.int64), "has shape (1, 1) of torch.int64, neither"),
+        (
+            torch.zeros(2, dtype=torch.uint8),
+            "has the shape (2,) of torch.uint8; it must be a bitmap (3,)",
+        ),
+        (torch.zeros(3, dtype=torch.bool), "has the shape (3,) of torch.bool"),
+        (torch.zeros(1, 1, dtype=torch.int64), "has the shape (1, 1) of torch.int64"),
         (torch.tensor([0, 0, 16], dtype=torch.uint8), "sets bits beyond the last of 20 positions"),
         (where([1, 1]), "lists positions that do not ascend within 0..19"),
         (where([4, 1]), "lists positions that do not ascend within 0..19"),

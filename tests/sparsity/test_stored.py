@@ -3,7 +3,6 @@
 import ast
 import copy
 import io
-import re
 import subprocess
 import sys
 
@@ -14,6 +13,7 @@ from torch import nn
 from esl_lava.errors import ConfigError, UserError
 from esl_lava.sparsity import construction
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
+from tests.faults import refused
 from tests.sparsity.test_evolver import same
 from tests.sparsity.twins import Stored, Twins, models, unpacked
 
@@ -176,22 +176,22 @@ def test_a_snapshot_does_not_follow_the_run():
 
 
 @pytest.mark.parametrize(
-    ("ever", "message"),
+    ("ever", "missing"),
     [
-        (torch.zeros(13, dtype=torch.uint8), "has shape (13,) of torch.uint8, neither a bitmap"),
-        (torch.full((14,), 255, dtype=torch.uint8), "sets bits beyond the last of 108 positions"),
-        (torch.tensor([4, 4]), "lists positions that do not ascend within 0..107"),
-        (torch.tensor([5, 108]), "lists positions that do not ascend within 0..107"),
-        (torch.zeros(14, dtype=torch.uint8), "lacks 27 of the layer's connections (load the mod"),
-        (torch.ones(9, 12, dtype=torch.bool), "has shape (9, 12) of torch.bool, neither"),
+        (torch.zeros(13, dtype=torch.uint8), None),  # a bitmap of another length
+        (torch.full((14,), 255, dtype=torch.uint8), None),  # bits beyond the last position
+        (torch.tensor([4, 4]), None),
+        (torch.tensor([5, 108]), None),
+        (torch.zeros(14, dtype=torch.uint8), 27),
+        (torch.ones(9, 12, dtype=torch.bool), None),
     ],
 )
-def test_foreign_records_are_refused(ever, message):
+def test_foreign_records_are_refused(ever, missing):
     _, _, evolver = stored_of()
     state = evolver.state_dict()
     before = copy.deepcopy(state)
     state["ever"]["layer0"] = ever
-    with pytest.raises(ConfigError, match="layer layer0: the state's ever " + re.escape(message)):
+    with refused(ConfigError, "mismatch", key="ever", layer="layer0", value=missing):
         evolver.load_state_dict(state)
     assert same(evolver.state_dict(), before)
 
@@ -200,37 +200,33 @@ def test_states_of_other_layers_are_refused():
     _, _, evolver = stored_of()
     before = evolver.state_dict()
     dense = models((12, 9, 4))[0]
-    others = {
-        "the state's masks are of layers layer0, layer1, the sparse layers are none": evolver_of(
-            dense, sgd(dense.parameters())
-        ).state_dict(),
-        "the state's ever are of layers layer0, layer1, layer2, the": stored_of(
-            widths=(12, 9, 8, 4)
-        )[2].state_dict(),
-    }
-    for message, state in others.items():
-        with pytest.raises(ConfigError, match=message):
-            evolver.load_state_dict(state)
+    layers = ("layer0", "layer1")
+    masked = evolver_of(dense, sgd(dense.parameters())).state_dict()
+    with refused(ConfigError, "mismatch", key="masks", value=layers, limit=()):
+        evolver.load_state_dict(masked)
+    deeper = stored_of(widths=(12, 9, 8, 4))[2].state_dict()
+    with refused(ConfigError, "mismatch", key="ever", value=(*layers, "layer2"), limit=layers):
+        evolver.load_state_dict(deeper)
     # A model's state of another density.
     denser, _, state = stored_of(density=0.5)
     model, _, evolver = stored_of()
     model.load_state_dict(denser.state_dict())
-    with pytest.raises(ConfigError, match="the state has 72 connections, this run 43"):
+    with refused(ConfigError, "mismatch", key="masks", value=72, limit=43):
         evolver.load_state_dict(state.state_dict())
     assert same(evolver.state_dict(), before)
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "fields"),
     [
-        ({"t_dense": 5}, "layer layer0: t_dense 5 needs weights of connections that do not exist"),
-        ({"keep_dense": ["layer1"]}, "layer layer1: keep_dense needs weights of connections"),
+        ({"t_dense": 5}, {"key": "t_dense", "value": 5, "layer": "layer0"}),
+        ({"keep_dense": ["layer1"]}, {"key": "keep_dense", "layer": "layer1"}),
     ],
 )
-def test_what_needs_all_weights_is_refused(settings, message):
+def test_what_needs_all_weights_is_refused(settings, fields):
     model = models((12, 9, 4))[1]
     before = model.state_dict()
-    with pytest.raises(ConfigError, match=message):
+    with refused(ConfigError, "unsupported", **fields):
         evolver_of(model, sgd(model.parameters()), **settings)
     assert same(model.state_dict(), before)
 
@@ -238,7 +234,8 @@ def test_what_needs_all_weights_is_refused(settings, message):
 def test_moments_of_very_many_positions_are_refused(monkeypatch):
     assert construction.MAX_MOMENTS == 1 << 26
     monkeypatch.setattr(construction, "MAX_MOMENTS", 107)
-    with pytest.raises(ConfigError, match="layer layer0: growth 'momentum' needs moments of all i"):
+    fields = {"key": "growth", "value": 108, "limit": 107, "layer": "layer0"}
+    with refused(ConfigError, "too-large", **fields):
         stored_of(growth="momentum")
     monkeypatch.setattr(construction, "MAX_MOMENTS", 108)
     assert sum(stored_of(growth="momentum")[2].connections().values()) == 43
@@ -297,37 +294,37 @@ def test_a_layer_that_gives_no_gradient_is_refused(growth):
     train_step(model, optimizer, 0)
     model.layer1.weight.dense_gradient = None
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(ConfigError, match="layer layer1: its weight has no gradient to grow by"):
+    with refused(ConfigError, "missing", layer="layer1"):
         evolver.step()
     assert same(model.state_dict(), before)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "fields"),
     [
-        (lambda moments: moments.pop("layer1"), "the state's moments are of layers layer0, the s"),
+        (lambda moments: moments.pop("layer1"), {"value": ("layer0",)}),
         (
             lambda moments: moments["layer1"].update(exp_avg=torch.zeros(36)),
-            r"layer layer1: the state's moments 'exp_avg' have shape \(36,\) of torch.float32, not",
+            {"layer": "layer1", "value": "exp_avg"},
         ),
         (
             lambda moments: moments["layer0"].update(momentum_buffer=torch.zeros(107)),
-            r"layer layer0: the state's moments 'momentum_buffer' have shape \(107,\)",
+            {"layer": "layer0", "value": "momentum_buffer"},
         ),
     ],
 )
-def test_moments_of_others_are_refused(change, message):
+def test_moments_of_others_are_refused(change, fields):
     model, optimizer, evolver = stored_of(growth="momentum")
     train_step(model, optimizer, 0)
     evolver.step()
     state = copy.deepcopy(evolver.state_dict())
     before = copy.deepcopy(state)
     change(state["moments"])
-    with pytest.raises(ConfigError, match=message):
+    with refused(ConfigError, "mismatch", key="moments", **fields):
         evolver.load_state_dict(state)
     assert same(evolver.state_dict(), before)
     del state["moments"]
-    with pytest.raises(ConfigError, match="the state's moments are of layers , the sparse layers"):
+    with refused(ConfigError, "mismatch", key="moments", value=()):
         evolver.load_state_dict(state)
     # Where none are needed any more, or never were.
     state["iteration"] = 20
@@ -337,7 +334,7 @@ def test_moments_of_others_are_refused(change, message):
 
 def test_other_devices_are_refused():
     model = models((12, 9, 4))[1].to("meta")
-    with pytest.raises(ConfigError, match="layer layer0: its connections are on meta; layers"):
+    with refused(ConfigError, "unsupported", layer="layer0", value="meta", limit="cpu"):
         evolver_of(model, sgd(model.parameters()))
 
 
@@ -351,13 +348,14 @@ def test_diverged_weights_and_gradients_name_their_layer(value):
     scores[free] = value
     weight.dense_gradient = lambda where: scores[where]
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(UserError, match="layer layer1: 1 of the scores to grow by are NaN"):
+    with refused(UserError, "not-finite", layer="layer1", value=1):
         evolver.step()
     assert same(model.state_dict(), before)
     with torch.no_grad():
         weight.values[3] = value
-    with pytest.raises(UserError, match="layer layer1: 1 of 16 active weights are NaN or"):
+    with refused(UserError, "not-finite", layer="layer1", value=1) as caught:
         evolver.step()
+    assert "1 of 16 active weights" in str(caught.value)
 
 
 def test_unknown_optimiser_state_is_refused_before_anything_moves():
@@ -366,7 +364,7 @@ def test_unknown_optimiser_state_is_refused_before_anything_moves():
     values = model.layer1.weight.values
     optimizer.state[values]["exotic"] = torch.zeros_like(values)
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(ConfigError, match="layer layer1: optimiser state 'exotic' is unknown"):
+    with refused(ConfigError, "unknown", layer="layer1", value="exotic"):
         evolver.step()
     assert same(model.state_dict(), before)
 
