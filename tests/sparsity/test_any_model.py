@@ -442,7 +442,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], Callable[..., torch.optim.Opti
         "unsupported",
     ),
 }
-"""Name -> model, optimiser, code of the fault of layer 0; `test_layers` has more weights that no mask could hold."""
+"""Name -> model, optimiser, code of the fault of layer 0. `test_layers` has more such weights."""
 
 
 @pytest.mark.parametrize("name", REFUSED)
