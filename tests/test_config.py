@@ -33,7 +33,7 @@ current_decay = 0.04
 
 
 def faults(text: str) -> tuple[Fault, ...]:
-    """The faults of a text; each is one line that begins with the name of the file."""
+    """Return the faults of a text. Each is one line that begins with the name of the file."""
     with pytest.raises(ConfigError) as caught:
         from_toml(text, "run.toml")
     for fault in caught.value.faults:
@@ -44,7 +44,7 @@ def faults(text: str) -> tuple[Fault, ...]:
 
 
 def only(text: str) -> Fault:
-    """The one fault of a text."""
+    """Return the only fault of a text."""
     (fault,) = faults(text)
     return fault
 
@@ -124,13 +124,13 @@ def test_defaults_are_written_out():
     text = to_toml(from_toml(LEAST))
     for key in documented("multi_spike"):
         last = key.rpartition(".")[2]
-        # LEAST gives a density, and does not code directly.
+        # LEAST has a density and no direct coding.
         absent = key in ("data.folder", "sparsity.eps", "sparsity.densities", *OF_SOME_ENCODINGS)
         assert (f"\n{last} = " in f"\n{text}") != absent, key
 
 
 def documented(kind: str) -> dict[str, tuple[str, str]]:
-    """Key -> (default, description), of the model's fields those of a kind."""
+    """Return key -> (default, description), with the model fields of one kind of network."""
     fields: dict[str, tuple[str, str]] = {}
     current = ""
     for key, default, description in documentation():
@@ -322,7 +322,7 @@ def test_types_are_those_of_toml(key, value):
     fault = only(f"{key} = {value}\nsparsity.density = 0.1")
     assert fault.code in ("type", "unknown")
     assert fault.key is not None
-    assert fault.key.startswith(key)  # of a list its item
+    assert fault.key.startswith(key)  # the key of an item of a list is longer
 
 
 def test_integers_are_floats_and_arrays_are_tuples():
@@ -442,7 +442,7 @@ def test_bad_toml_names_the_place(text, place):
     "text",
     [
         f"seed = {'9' * 6000}",  # more digits than Python reads
-        f"seed = 0x{'f' * 100_000}",  # read, but not to be shown in decimal
+        f"seed = 0x{'f' * 100_000}",  # readable, but too long to print in decimal
         "seed = " + "[" * 100_000,
         f"seed{'.a' * 100_000} = 1",
         f"seed{'.a' * 500} = 1",
@@ -503,7 +503,7 @@ def test_own_samples_may_lie_in_a_folder():
     own = override(experiment, {"data.name": "own", "data.folder": "some/where"})
     assert (own.data.name, own.data.folder) == ("own", "some/where")
     assert from_toml(to_toml(own)) == own
-    # Whoever says other data leaves the folder out; so does who gives own samples anew.
+    # Setting data.name removes the folder.
     assert override(own, {"data.name": "digits"}) == experiment
     assert override(own, {"data.name": "own"}).data.folder is None
     assert override(own, {"training.epochs": 3}).data == own.data
@@ -686,7 +686,9 @@ def test_bits_come_and_go_with_direct_coding():
     assert "bits" not in to_toml(plain)
     direct = override(plain, {"encoding.kind": "direct"})
     assert direct.encoding.bits == 5
-    assert "bits = 5" in to_toml(direct)  # a default that changes does not change what was run
+    assert "bits = 5" in to_toml(
+        direct
+    )  # a later change of the default does not change a recorded run
     few = override(direct, {"encoding.bits": 3})
     assert override(few, {"encoding.steps": 2}).encoding.bits == 3
     assert override(few, {"encoding.kind": "direct"}).encoding.bits == 3
@@ -743,7 +745,7 @@ def test_recorded_configurations_stay_readable(tmp_path):
     for experiment in (once, again):
         assert from_toml(to_toml(experiment), recorded=True) == experiment
         assert from_toml(to_toml(experiment)) == experiment
-    only(RECORDED)  # asked for, not recorded
+    only(RECORDED)  # a fault in the text of a user
 
 
 @pytest.mark.parametrize(

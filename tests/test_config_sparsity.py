@@ -1,4 +1,4 @@
-"""The Sparsity section: its rules are the evolver's, and one budget is given."""
+"""The section [sparsity]: its rules are those of the evolver, and it has one budget."""
 
 import typing
 

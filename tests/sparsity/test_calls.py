@@ -1,4 +1,4 @@
-"""What the loop around the evolver does: skipped steps, frozen layers, lost gradients."""
+"""Training loops around the evolver: skipped steps, frozen layers, missing gradients."""
 
 import io
 import logging
@@ -38,7 +38,7 @@ def warnings(caplog):
     return [record.getMessage() for record in caplog.records if record.name.startswith(LOG)]
 
 
-# --- steps that GradScaler leaves out --------------------------------------------------
+# --- steps that GradScaler skips -------------------------------------------------------
 
 
 class Scaled:
@@ -57,7 +57,7 @@ class Scaled:
         self.optimizer.zero_grad()
         x = torch.randn(8, 12, generator=torch.Generator().manual_seed(i))
         loss = (self.model(x) - 0.5).square().sum()
-        # The overflow of a backward pass in half precision, when and where we want it.
+        # Simulates the overflow of a backward pass in half precision.
         if i < self.skipped:
             loss = loss * float("inf")
         self.scaler.scale(loss).backward()
@@ -75,7 +75,7 @@ def test_an_update_waits_for_the_step_that_is_made(growth, clip, caplog):
     caplog.set_level(logging.WARNING, logger=LOG)
     run = Scaled(3, clip=clip, growth=growth)
     before = copies(run.evolver.masks)
-    # Due after the second iteration, the third of which is left out too.
+    # An update is due after the second iteration; the third step is skipped too.
     assert [run.step(i) for i in range(3)] == [None] * 3
     assert same(before, run.evolver.masks)
     assert warnings(caplog) == [
@@ -85,7 +85,7 @@ def test_an_update_waits_for_the_step_that_is_made(growth, clip, caplog):
     update = run.step(3)
     assert update.iteration == 4
     assert moved(update) > 0
-    # From then on the schedule's own iterations.
+    # Later updates follow the schedule.
     assert [u is not None for u in (run.step(i) for i in range(4, 8))] == [False, True, False, True]
     assert len(warnings(caplog)) == 1
 
@@ -144,7 +144,7 @@ def test_an_older_state_has_no_update_waiting():
 @pytest.mark.parametrize("optimiser", [torch.optim.SGD, torch.optim.Adam])
 @pytest.mark.parametrize("growth", ["random", "gradient"])
 def test_a_step_with_broken_gradients_is_a_divergence(optimiser, growth):
-    """Without a GradScaler the step is made, and weights are NaN."""
+    """Without a GradScaler the optimiser makes the step, and weights become NaN."""
     model = mlp()
     optimizer = optimiser(model.parameters(), lr=0.1)
     evolver = evolver_of(model, optimizer, t_iter=1, growth=growth)
@@ -157,7 +157,7 @@ def test_a_step_with_broken_gradients_is_a_divergence(optimiser, growth):
     assert same(before, evolver.masks)
 
 
-# --- layers that are not trained -------------------------------------------------------
+# --- frozen layers ---------------------------------------------------------------------
 
 
 def test_a_frozen_layer_is_refused_before_it_is_touched():
@@ -169,7 +169,7 @@ def test_a_frozen_layer_is_refused_before_it_is_touched():
         evolver_of(model, sgd(model))
     assert "layer1" in str(caught.value)
     assert same(weights(model), before)
-    # As named it stays, bit for bit.
+    # A layer in keep_dense does not change by a single bit.
     optimizer = sgd(model)
     evolver = evolver_of(model, optimizer, keep_dense=["layer0", "layer1"])
     for i in range(6):
@@ -247,7 +247,7 @@ def test_a_dense_phase_cannot_end_on_a_frozen_layer():
     assert same(before, weights(model))
 
 
-# --- gradients that are not there ------------------------------------------------------
+# --- missing gradients -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("set_to_none", [False, True])
@@ -271,7 +271,7 @@ def test_gradients_zeroed_before_the_step_are_refused(set_to_none, widths):
 
 @pytest.mark.parametrize("growth", ["gradient", "momentum"])
 def test_a_dead_layer_grows_at_random_and_is_named(growth, caplog):
-    """No sample reaches layer1: its inputs are 0, and so are its weights' gradients."""
+    """The inputs of layer1 are 0, and so are the gradients of its weights."""
     caplog.set_level(logging.WARNING, logger=LOG)
 
     def run(seed):
@@ -284,7 +284,7 @@ def test_a_dead_layer_grows_at_random_and_is_named(growth, caplog):
         evolver = evolver_of(model, optimizer, t_iter=1, growth=growth, seed=seed)
         lives = []
         for i in range(6):
-            if i == 4:  # it comes to life
+            if i == 4:  # the layer gets inputs other than 0
                 with torch.no_grad():
                     model.layer0.bias.fill_(1.0)
             before = evolver.masks["layer1"].clone()
@@ -299,18 +299,18 @@ def test_a_dead_layer_grows_at_random_and_is_named(growth, caplog):
     first, second, other = run(1), run(1), run(2)
     assert first == second
     assert first != other
-    # Not the lowest positions, of which all scores were the same.
+    # Equal scores do not lead to the lowest positions.
     assert all(grown != lowest for grown, lowest in first[:4])
     messages = [
         text
         for text in warnings(caplog)
         if f"layer layer1: its {growth} is 0 at all free positions (a dead layer?)" in text
     ]
-    assert len(messages) == 3  # once a run, not at every update
+    assert len(messages) == 3  # once per run, not at every update
     assert all(text.startswith("iteration 1: ") for text in messages)
 
 
-# --- weights that are no longer what they were -----------------------------------------
+# --- replaced weights ------------------------------------------------------------------
 
 
 def replace(model):
@@ -330,7 +330,7 @@ def cut(model):
 
 
 def move(model):
-    model.to("meta")  # where parameters cannot move in place, as they do to a GPU
+    model.to("meta")  # a parameter cannot move there in place, in contrast to a GPU
 
 
 @pytest.mark.parametrize(

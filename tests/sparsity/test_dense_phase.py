@@ -22,7 +22,7 @@ def of(model: nn.Module, optimizer: torch.optim.Optimizer, **settings) -> MaskEv
 
 
 def test_by_hand():
-    """Of six weights the two farthest from 0 stay; of a tie, the one behind."""
+    """The two of six weights farthest from 0 stay; at a tie the higher index stays."""
     model = nn.Linear(3, 2, bias=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     evolver = of(model, optimizer, density=2 / 6, t_dense=1)
@@ -55,7 +55,7 @@ def test_dense_until_then_and_sparse_from_then():
             assert evolver.connections() == sizes
             assert same(weights(model), trained)
             continue
-        # As sparse as a network that was sparse from the first step, layer by layer.
+        # Each layer has as many connections as in a network that is sparse from the start.
         assert evolver.connections() == planned.connections()
         for name, weight in weights(model).items():
             assert (weight[~evolver.masks[name]] == 0).all()

@@ -84,14 +84,14 @@ def test_erk_by_hand():
     assert erk(shapes, 46 / 86) == [24, 22]
     # Without the kernel: 32 * 12 / 32 : 54 * 5 / 6 = 12 : 45.
     assert er(shapes, 38 / 86) == [8, 30]
-    # 12 : 11 of 70 would be 36.5 : 33.5: the first is full, the rest is the second's.
+    # 12 : 11 of 70 would be 36.5 : 33.5. The first layer is full, the second gets the rest.
     assert erk(shapes, 70 / 86) == [32, 38]
     # Without kernels both rules are the same.
     assert erk([HIDDEN, READOUT], 0.1) == er([HIDDEN, READOUT], 0.1)
 
 
 def rigl(shapes, density):
-    """Densities as RigL finds them: full layers taken out one after the other."""
+    """Return the densities of RigL, which removes full layers one by one."""
     full = set()
     while True:
         rest = [s for s in shapes if s.name not in full]
@@ -120,7 +120,7 @@ def test_erk_is_rigls_iteration(shapes, percent):
     total = sum(counts)
     expected = rigl(shapes, Fraction(total, possible))
     if min(expected[s.name] * s.size for s in shapes) < 1:
-        return  # RigL may leave a layer without connections, we do not
+        return  # RigL may leave a layer without connections, `apportion` does not
     for shape, count in zip(shapes, counts):
         # Largest remainder: the exact share rounded down or up.
         assert abs(count - expected[shape.name] * shape.size) < 1
@@ -162,7 +162,7 @@ def test_largest_remainder_by_hand():
     assert apportion(7, [Fraction(1), Fraction(1), Fraction(8)], [9, 9, 3]) == [2, 2, 3]
     # The rest of 8 is shared 2.5 : 2.5.
     assert apportion(8, [Fraction(1), Fraction(1), Fraction(8)], [9, 9, 3]) == [3, 2, 3]
-    # With nothing due to anyone, full layers and layers of weight 0 get none.
+    # Full layers and layers of weight 0 get nothing.
     assert apportion(5, [Fraction(1), Fraction(0), Fraction(3)], [9, 9, 0], least=0) == [5, 0, 0]
     assert apportion(4, [Fraction(1), Fraction(0), Fraction(3)], [9, 9, 9], least=0) == [1, 0, 3]
     assert apportion(0, [Fraction(1), Fraction(1)], [9, 0], least=0) == [0, 0]

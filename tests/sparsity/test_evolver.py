@@ -63,7 +63,7 @@ def evolver_of(model: nn.Module, optimizer: torch.optim.Optimizer, **settings) -
 
 
 def same(a: Any, b: Any) -> bool:
-    """Exact equality of nested containers and tensors, dtypes included."""
+    """Check the exact equality of nested containers and tensors, including dtypes."""
     if isinstance(a, torch.Tensor):
         return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
     if isinstance(a, dict):
@@ -105,7 +105,7 @@ def test_training_keeps_every_invariant(name):
                 assert torch.equal(mask, before[k])
             assert torch.equal(evolver.ever[k], ever[k])
             for key, moment in moments(model, optimizer)[k].items():
-                # Zero where a connection grew, untouched elsewhere.
+                # 0 at grown connections, unchanged at all other positions.
                 reset += int(old[k][key][grown].count_nonzero())
                 assert torch.equal(moment, old[k][key].masked_fill(grown, 0.0))
     assert moved > 0
@@ -208,7 +208,7 @@ def test_full_layers_and_fraction_zero_move_nothing(density, alpha):
         train_step(plain, other, i)
     still = density == 1.0 or alpha == 0.0
     assert same(before, evolver.masks) is still
-    # At density 1 the training is the plain one, bit for bit.
+    # At density 1 the training equals a dense training, bit for bit.
     assert same(weights(model), weights(plain)) is (density == 1.0)
 
 
@@ -219,7 +219,7 @@ def test_nearly_full_layer_moves_at_most_its_free_slots():
     free = ~evolver.masks["weight"]
     update = evolver.step()
     assert update.layers[0].grown == 3
-    # All free slots were taken, none of them is free now.
+    # All free positions became connections.
     assert evolver.masks["weight"][free].all()
     assert update.exploration == 1.0
     assert evolver.exploration == 1.0
@@ -295,7 +295,7 @@ def test_resume_is_bit_identical(name, stop):
         evolver.step()
 
     saved.seek(0)
-    # weights_only: nothing in it but tensors and plain containers.
+    # weights_only: the file contains only tensors and plain containers.
     parts = torch.load(saved, weights_only=True)
     again = fresh(1)
     for part, state in zip(again, parts):

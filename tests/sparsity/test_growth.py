@@ -78,7 +78,7 @@ def test_largest_magnitudes_by_hand(name):
     def grown(mask, scores, n):
         return GROW[name](site(mask, **{name: scores}), n).tolist()
 
-    # The largest of all, 9, is taken already; the sign does not count.
+    # The largest score, 9, belongs to a connection; the sign does not count.
     assert grown([0, 1, 0, 0, 0], [1, 9, -3, 2, 0], 2) == [2, 3]
     # Ties go to the lower position.
     assert grown([0, 1, 0, 0, 0], [1, 1, -1, 1, 1], 3) == [0, 2, 3]
@@ -104,7 +104,7 @@ def test_streaming_is_the_stable_sort(slots, block, data):
 
 
 def test_scratch_space_is_bounded():
-    # No more than a block is ever asked for.
+    # Growth never requests more than a block.
     asked = []
     size, block = 5000, 512
 
@@ -124,7 +124,7 @@ def test_broken_scores_name_the_layer(value):
     place = site([0, 1, 0, 0], gradient=[1, 2, value, value])
     with refused(UserError, "not-finite", layer="layer", value=2):
         GROW["gradient"](place, 1)
-    # A score of what is taken does not matter.
+    # The score of a connection does not matter.
     assert GROW["gradient"](site([0, 1, 0], gradient=[1, value, 2]), 1).tolist() == [2]
 
 

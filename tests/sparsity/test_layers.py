@@ -1,4 +1,4 @@
-"""What of a model is made sparse, what is left dense and named, and what is refused."""
+"""Layers of a model: which become sparse, which stay dense, and which are refused."""
 
 import logging
 
@@ -20,7 +20,7 @@ TABLE, NORM, SHARED, UNKNOWN = (
 
 
 class Language(nn.Module):
-    """A small language model: what most people's models are made of."""
+    """A small language model of common modules."""
 
     def __init__(self, tied: bool = False) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Language(nn.Module):
 
 
 class Own(nn.Module):
-    """A layer as somebody writes one: a weight, and parameters of other names."""
+    """A user-defined layer: a weight, and parameters of other names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Own(nn.Module):
 
 
 class Filter(nn.Module):
-    """A weight that nobody trains."""
+    """A layer whose weight is a buffer."""
 
     def __init__(self) -> None:
         super().__init__()

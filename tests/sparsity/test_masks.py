@@ -10,7 +10,7 @@ NOWHERE = torch.tensor([], dtype=torch.int64)
 
 
 class Wiring:
-    """The least of a layer that moves."""
+    """The smallest layer that `move` accepts."""
 
     def __init__(self, mask: torch.Tensor) -> None:
         self.active = Mask(mask)
@@ -89,7 +89,7 @@ def test_sampling_is_uniform(size, filled, n):
 
 
 def test_pairs_are_uniform():
-    # Every pair of 6 positions equally likely, which single frequencies do not show.
+    # Every pair of 6 positions is equally likely, which single frequencies do not show.
     gen = generator(4)
     counts: dict[tuple[int, ...], int] = {}
     for _ in range(3000):
@@ -113,10 +113,10 @@ def test_move_between_layers():
     moved(masks, [torch.tensor([0, 1]), NOWHERE], [torch.tensor([2]), torch.tensor([1])])
     assert [mask.tolist() for mask in masks] == [[False, False, True], [[True], [True]]]
     before = [mask.clone() for mask in masks]
-    # Layer by layer as many, but in all one more.
+    # The totals over the layers differ by one.
     with pytest.raises(AssertionError, match="1 connections dropped but 2 grown"):
         moved(masks, [torch.tensor([2]), NOWHERE], [torch.tensor([0, 1]), NOWHERE])
-    # The first layer is fine, the second is not: neither changes.
+    # The first layer is valid, the second is not: no layer changes.
     with pytest.raises(AssertionError, match="a grown position was a connection"):
         moved(masks, [torch.tensor([2]), NOWHERE], [NOWHERE, torch.tensor([0])])
     assert all(torch.equal(mask, old) for mask, old in zip(masks, before))

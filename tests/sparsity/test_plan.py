@@ -1,4 +1,4 @@
-"""Connections that layers are to have, counted from their shapes alone."""
+"""Number of connections of layers, computed from their shapes alone."""
 
 import torch
 from hypothesis import given, settings

@@ -21,8 +21,8 @@ def picked(values, n):
 
 
 def test_set_counts_each_tail_on_its_own():
-    # Six positives, three negatives; a third of each tail goes, though every negative
-    # is nearer to 0 than every positive.
+    # Six positives and three negatives: each tail loses a third, although every negative value
+    # is closer to 0 than every positive value.
     values = [0.9, -0.01, 0.5, 0.6, -0.03, 0.7, 0.8, -0.02, 1.0]
     assert picked(values, 3) == [1, 2, 3]
     assert picked(values, 6) == [1, 2, 3, 5, 6, 7]
@@ -136,7 +136,7 @@ def together(layers, fraction, caps=None, limit=10**9):
 def test_global_magnitude_ranks_all_layers():
     layers = [[0.1, -0.2, 5], [1, -2, 3, -4, 6, 7, 8]]
     assert together(layers, 0.2) == [2, 0]
-    # The third of the first layer is its last: the second layer loses one more.
+    # The first layer keeps its last connection, so the second layer loses one more.
     assert together(layers, 0.6) == [2, 4]
     assert together(layers, 1.0) == [2, 6]
     assert together(layers, 0.6, caps=[1, 10]) == [1, 5]

@@ -16,7 +16,7 @@ RANKS = 2
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """What each rank found: [{scenario: result}] by rank."""
+    """Return the results of each rank: [{scenario: result}]."""
     folder = tmp_path_factory.mktemp("ranks")
     multiprocessing.spawn(run_rank, (str(folder),), nprocs=RANKS)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
@@ -33,7 +33,7 @@ def run_rank(rank, folder):
 
 
 def distributed_run(rank, growth, steps, seed, state=None):
-    """A run under DDP on data of the rank's own."""
+    """Train under DDP. Each rank has its own data."""
     model = nn.parallel.DistributedDataParallel(mlp(seed, (9, 8, 4)))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     rules = {"prune": "set", "growth": growth, "redistribution": "momentum"}
@@ -51,7 +51,7 @@ def distributed_run(rank, growth, steps, seed, state=None):
 
 
 def trained(rank):
-    # Seeds differ: weights come from rank 0 by DDP, masks and generators by the evolver.
+    # The seeds differ: DDP sends the weights of rank 0, the evolver its masks and generators.
     return {g: distributed_run(rank, g, range(6), rank) for g in ("random", "gradient", "momentum")}
 
 
@@ -61,7 +61,7 @@ def resumed(rank):
 
 
 def averaged(rank):
-    """Which slots grow by gradients that differ between ranks, without DDP."""
+    """Return the positions that grow by gradients that differ between ranks, without DDP."""
     model = nn.Linear(6, 1, bias=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     evolver = MaskEvolver(
@@ -84,7 +84,7 @@ def stored(rank):
 
 
 def stored_run(rank, growth):
-    """Layers that store their connections, on data of the rank's own, gradients averaged."""
+    """Train layers that store their connections. Each rank has its own data."""
     model = models((9, 8, 4), seed=rank)[1]
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     rules = {"growth": growth, "redistribution": "magnitude"}
@@ -144,7 +144,7 @@ def tampered(rank):
 
 
 def skipped(rank):
-    """What an overflow on rank 1 alone does to both, and gradients that are 0 on both."""
+    """Make an overflow on rank 1 alone, and then gradients that are 0 on both ranks."""
     model = mlp(0, (9, 8, 4))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     evolver = MaskEvolver(model, optimizer, density=0.3, t_iter=1, t_end=9, growth="gradient")
@@ -202,7 +202,7 @@ def test_growth_reads_the_mean_gradient(results):
     [("drifted", "connections to prune", True), ("tampered", "masks", False)],
 )
 def test_ranks_that_disagree_are_told(results, scenario, subject, unmoved):
-    # Every rank raises, so that none waits for the others.
+    # Every rank raises, so no rank waits for the others.
     for rank in range(RANKS):
         code, sentence, same_masks = results[rank][scenario]
         assert code == "mismatch"

@@ -32,7 +32,7 @@ def generator(seed: int) -> torch.Generator:
 
 
 def kinds(held: list[int], n_pre: int, n_post: int) -> dict[str, PositionSet]:
-    """The same set, four times."""
+    """Return the same set in four forms."""
     size = n_pre * n_post
     mask = torch.zeros(n_post, n_pre, dtype=torch.bool)
     mask.view(-1)[held] = True
@@ -96,7 +96,7 @@ def test_excluded(given_set, data):
 @settings(deadline=None)
 @given(held_sets, st.integers(0, 2**32), st.data())
 def test_draws_do_not_depend_on_the_kind(given_set, seed, data):
-    """Nor on how they are made: these are a dense mask's, one draw after the other."""
+    """Compare with the draws of a dense mask, made one by one."""
     (n_pre, n_post), held = given_set
     size = n_pre * n_post
     free = size - len(held)
@@ -120,7 +120,7 @@ def test_drawn_and_listed_slots_do_not_depend_on_the_kind(filled, n):
 
 
 def dense_draws(held: list[int], size: int, n: int, seed: int) -> tuple[list[int], torch.Tensor]:
-    """What is drawn, by sets of integers; the generator's state after it."""
+    """Draw with Python sets; return the positions and the state of the generator."""
     gen = generator(seed)
     slots = [i for i in range(size) if i not in held]
     if 4 * len(slots) < size or 2 * n > len(slots):
@@ -157,7 +157,7 @@ def test_draws_of_a_layer_too_large_for_32_bits():
 
 
 def test_a_record_is_the_smaller_of_list_and_bitmap():
-    # 128 positions: 16 bytes as a bitmap, so two listed ones at most.
+    # A bitmap of 128 positions has 16 bytes, as many as a list of two positions.
     record = make_record(where([3]), 128)
     assert isinstance(record, PositionList)
     record = record.add(where([100]))
@@ -169,7 +169,7 @@ def test_a_record_is_the_smaller_of_list_and_bitmap():
     assert record.tensor.tolist() == [8, 1, *[0] * 10, 16, 0, 0, 0]
     assert record.count == 3
     assert record.add(where([0, 1])).count == 5
-    # As large as the bitmap: still listed.
+    # A list as large as the bitmap stays a list.
     assert isinstance(make_record(where([0, 1]), 121), PositionList)
     assert isinstance(make_record(where([0, 1]), 120), Bitmap)
 
@@ -179,7 +179,7 @@ def test_records_are_read_back():
         again = read(record.tensor.clone(), 128)
         assert type(again) is type(record)
         assert again.free().tolist() == record.free().tolist()
-    # A list longer than the bitmap would be.
+    # A list larger than the bitmap becomes a bitmap.
     assert isinstance(read(where([0, 1, 2]), 128), Bitmap)
 
 

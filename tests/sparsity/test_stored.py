@@ -1,4 +1,4 @@
-"""The evolver over layers that store only their connections."""
+"""The evolver with layers that store only their connections."""
 
 import ast
 import copy
@@ -28,7 +28,7 @@ def evolver_of(model: nn.Module, optimizer: torch.optim.Optimizer, **settings) -
 
 
 def stored_of(seed: int = 0, widths: tuple[int, ...] = (12, 9, 4), **settings):
-    """(model, optimizer, evolver)."""
+    """Return a model, its optimiser and its evolver."""
     model = models(widths, seed)[1]
     optimizer = settings.pop("optimizer", sgd)(model.parameters())
     return model, optimizer, evolver_of(model, optimizer, seed=seed, **settings)
@@ -82,7 +82,7 @@ def test_one_update_by_hand():
     optimizer.state[weight.values]["momentum_buffer"] = torch.tensor([1.0, 2, 3, 4])
     assert evolver.step() is None
     assert weight.wants_dense_gradient
-    # The largest gradients of all are those of active weights.
+    # Connections have the largest gradients, which do not count.
     scores = torch.tensor([9.0, 9, -3, 1, 2, 0, 9, 9])
     weight.dense_gradient = lambda where: scores[where]
     (record,) = evolver.step().layers
@@ -95,7 +95,7 @@ def test_one_update_by_hand():
 
 
 def test_dense_and_stored_layers_in_one_network():
-    """Each keeps its own form; together they are what two masked layers would be."""
+    """Each layer keeps its form, and the network evolves as one with two masked layers."""
     masked, stored = models((12, 9, 4))
     mixed = copy.deepcopy(stored)
     mixed.layer1 = copy.deepcopy(masked.layer1)
@@ -207,7 +207,7 @@ def test_states_of_other_layers_are_refused():
     deeper = stored_of(widths=(12, 9, 8, 4))[2].state_dict()
     with refused(ConfigError, "mismatch", key="ever", value=(*layers, "layer2"), limit=layers):
         evolver.load_state_dict(deeper)
-    # A model's state of another density.
+    # The state of a model with another density.
     denser, _, state = stored_of(density=0.5)
     model, _, evolver = stored_of()
     model.load_state_dict(denser.state_dict())
@@ -242,7 +242,7 @@ def test_moments_of_very_many_positions_are_refused(monkeypatch):
 
 
 def test_growth_by_momentum_by_hand():
-    """What a position without a connection was given, and what a connection had that went."""
+    """Moments of free positions, and of connections that are pruned."""
     model = Stored(4, 1, lambda at: torch.zeros(at.numel()))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.5)
     rules = {"prune": "magnitude", "growth": "momentum", "schedule": "constant"}
@@ -260,10 +260,10 @@ def test_growth_by_momentum_by_hand():
         (where,) = weight.positions().tolist()
         return where
 
-    # Momenta 1, 9, 2, 0; then 3.5, 4.5, -4, 1: the connection's own counts for nothing.
+    # Momenta 1, 9, 2, 0; then 3.5, 4.5, -4, 1. The momentum of the connection does not count.
     assert step([1.0, 9, 2, 0]) == 1
     assert step([3.0, 0, -5, 1]) == 2
-    # Momenta 1.75, 2.25, 0 and then 1, 0.5; what went goes on with what it had.
+    # Momenta 1.75, 2.25, 0 and then 1, 0.5. A pruned connection keeps its momentum.
     assert step([0.0, 0, 1, 0]) == 2
     assert step([0.0, 0, 0, 0]) == 1
     assert not weight.wants_dense_gradient
@@ -279,7 +279,7 @@ def test_steps_that_are_left_out_leave_momenta_as_they_are():
     (model(torch.ones(1, 12)) - 0.5).square().sum().backward()
     evolver.step()
     assert same(evolver.state_dict()["moments"], before)
-    # Of a layer that is frozen the optimiser steps nothing.
+    # The optimiser makes no step for a frozen layer.
     model.layer1.weight.values.requires_grad_(False)
     train_step(model, optimizer, 1)
     evolver.step()
@@ -326,7 +326,7 @@ def test_moments_of_others_are_refused(change, fields):
     del state["moments"]
     with refused(ConfigError, "mismatch", key="moments", value=()):
         evolver.load_state_dict(state)
-    # Where none are needed any more, or never were.
+    # Moments are not needed after t_end, or with another growth rule.
     state["iteration"] = 20
     evolver.load_state_dict(state)
     stored_of()[2].load_state_dict(before)
@@ -377,7 +377,7 @@ def test_the_record_of_a_sparse_layer_is_a_list_until_a_bitmap_is_smaller():
         assert twins.differences() == []
         ever = evolver.ever["layer0"]
         sizes.append(ever.numel() if ever.dtype == torch.int64 else None)
-    # 3000 positions are 375 bytes, or 46 listed ones; there are 30 and 15 more each time.
+    # A bitmap of 3000 positions has 375 bytes, as a list of 46. Each update adds 15 to the 30.
     assert sizes[0] in (44, 45)
     assert sizes[1:] == [None] * 8
     assert evolver.ever["layer0"].shape == (375,)
@@ -411,14 +411,14 @@ def evolve(side, growth):
 
 
 for growth in ("random", "random_unfired"):
-    evolve(64, growth)  # loads what there is to load
+    evolve(64, growth)  # imports and allocations of the first call
 before = peak()
 print([evolve(65536, "random"), evolve(65536, "random_unfired"), peak() - before])
 """
 
 
 def test_a_very_large_layer_is_drawn_and_evolved_in_little_memory():
-    """Its mask would take 4 GiB, its weight 16, its record 512 MiB as a bitmap."""
+    """A mask would take 4 GiB, a dense weight 16 GiB, and the record 512 MiB as a bitmap."""
     done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, check=True)
     *updates, mebibytes = ast.literal_eval(done.stdout)
     for connections, grown, ever, last in updates:

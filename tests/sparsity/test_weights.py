@@ -13,7 +13,7 @@ NOWHERE = torch.tensor([], dtype=torch.int64)
 
 
 def weight_of(positions: list[int], n_pre: int = 3, n_post: int = 2) -> SparseWeight:
-    """Weights 1, 2, ... in order of position."""
+    """Return a module with the weights 1, 2, ... in order of position."""
     weight = SparseWeight(n_pre, n_post, lambda at: torch.arange(1.0, at.numel() + 1))
     weight.begin(torch.tensor(positions, dtype=torch.int64))
     return weight
@@ -174,7 +174,7 @@ def test_a_state_of_another_number_of_connections_loads():
         assert weight["synapse"].positions().tolist() == held
         assert values.tolist() == [float(i + 1) for i in range(len(held))]
         assert weight["synapse"].by_pre()[1] is not columns[1]
-        # The state is a copy's.
+        # A rewiring does not change the loaded state.
         weight["synapse"].rewire(NOWHERE, where([i for i in range(6) if i not in held]))
         assert all(torch.equal(state[key], kept[key]) for key in kept)
 
