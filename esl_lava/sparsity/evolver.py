@@ -202,7 +202,7 @@ class MaskEvolver:
     def _is_due(self, iteration: int) -> bool:
         """Check whether an update follows an iteration, by the schedule or because one waits."""
         overdue = self._updater.waiting and iteration <= self.schedule.t_end
-        return iteration > self._rules.t_dense and (self.schedule.is_due(iteration) or overdue)
+        return iteration > self._rules.t_dense and (self.schedule.due(iteration) or overdue)
 
     def record_silent(self, silent: Mapping[str, int]) -> None:
         """Add the number of silent neurons of each layer to the record of the last update.

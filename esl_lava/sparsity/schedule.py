@@ -49,7 +49,7 @@ class Schedule:
         """Return the share of the connections to move at `step`; 0 after `t_end`."""
         return self.decay(self, step) if step <= self.t_end else 0.0
 
-    def is_due(self, step: int) -> bool:
+    def due(self, step: int) -> bool:
         """Check whether an update follows optimiser iteration `step` (the first is 1)."""
         return step % self.t_iter == 0 and 0 < step <= self.t_end
 

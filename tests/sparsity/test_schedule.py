@@ -22,8 +22,8 @@ def test_fraction_by_hand():
 def test_constant_until_the_end():
     steady = Schedule(constant, alpha=0.3, t_iter=10, t_end=300)
     assert [steady.fraction(step) for step in (0, 10, 299, 300, 301)] == [0.3] * 4 + [0]
-    assert steady.is_due(300)
-    assert not steady.is_due(310)
+    assert steady.due(300)
+    assert not steady.due(310)
 
 
 def test_the_table():
@@ -32,10 +32,10 @@ def test_the_table():
 
 def test_due():
     decay = Schedule(cosine, alpha=0.3, t_iter=10, t_end=35)
-    assert [step for step in range(60) if decay.is_due(step)] == [10, 20, 30]
-    assert Schedule(cosine, alpha=0.3, t_iter=5, t_end=10).is_due(10)
+    assert [step for step in range(60) if decay.due(step)] == [10, 20, 30]
+    assert Schedule(cosine, alpha=0.3, t_iter=5, t_end=10).due(10)
     never = Schedule(cosine, alpha=0.3, t_iter=11, t_end=10)
-    assert not any(never.is_due(step) for step in range(40))
+    assert not any(never.due(step) for step in range(40))
 
 
 @pytest.mark.parametrize(
