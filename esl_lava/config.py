@@ -100,7 +100,7 @@ def from_mapping(values: Mapping[str, object]) -> Experiment:
             and limit. The sentence for an unknown key suggests the nearest known key.
     """
     try:
-        return tomlfile.validate(Experiment, values, _nearest)
+        return tomlfile.validate(Experiment, values, _suggest)
     except tomlfile.Faults as error:
         raise ConfigError.of(error.faults) from None
 
@@ -119,7 +119,7 @@ def from_toml(text: str, origin: str = "configuration", *, recorded: bool = Fals
     """
     values = tomlfile.parse(text, origin)
     try:
-        return tomlfile.validate(Experiment, _upgrade(values) if recorded else values, _nearest)
+        return tomlfile.validate(Experiment, _upgrade(values) if recorded else values, _suggest)
     except tomlfile.Faults as error:
         raise ConfigError.of(error.located(origin)) from None
 
@@ -237,7 +237,7 @@ def documentation(
             yield f"{prefix}{name}", shown, field.description or ""
 
 
-def _nearest(key: str, table: type[TomlTable]) -> str:
+def _suggest(key: str, table: type[TomlTable]) -> str:
     """Return the hint for an unknown key: "; did you mean X?", or an empty text.
 
     X is the known key or table whose last part is most similar to the last part of `key`.

@@ -185,7 +185,7 @@ def validate(table: type[AnyTable], values: Mapping[str, object], hint: Hint) ->
     try:
         return table.model_validate(dict(values))
     except ValidationError as error:
-        raise Faults(*_faults(table, error.errors(), hint)) from None
+        raise Faults(*_make_faults(table, error.errors(), hint)) from None
     except (ValueError, RecursionError):  # of pydantic itself, without a key
         sentence = "a number has thousands of digits, or tables are nested thousands deep"
         raise Faults(Fault(sentence, "too-large")) from None
@@ -197,19 +197,19 @@ def tables_of(annotation: object) -> tuple[type[TomlTable], ...]:
     return tuple(c for c in choices if isinstance(c, type) and issubclass(c, TomlTable))
 
 
-def _faults(root: type[TomlTable], details: list[ErrorDetails], hint: Hint) -> Iterator[Fault]:
+def _make_faults(root: type[TomlTable], details: list[ErrorDetails], hint: Hint) -> Iterator[Fault]:
     inner = {detail["loc"][:end] for detail in details for end in range(len(detail["loc"]))}
     # pydantic also reports that a list with faulty items has too few items.
     details = [detail for detail in details if detail["loc"] not in inner]
     for detail in details[:MAX_FAULTS]:
-        yield _fault(root, detail, hint)
+        yield _make_fault(root, detail, hint)
     if len(details) > MAX_FAULTS:
         more = len(details) - MAX_FAULTS
         yield Fault(f"{more} more faults are not shown", "too-large", value=more, limit=MAX_FAULTS)
 
 
-def _fault(root: type[TomlTable], detail: ErrorDetails, hint: Hint) -> Fault:
-    parts, table = _place(root, detail["loc"])
+def _make_fault(root: type[TomlTable], detail: ErrorDetails, hint: Hint) -> Fault:
+    parts, table = _locate(root, detail["loc"])
     path = ".".join(parts)
     key = path if path.isprintable() and len(path) <= MAX_SHOWN else shorten(path)
     kind, value = detail["type"], detail["input"]
@@ -225,10 +225,10 @@ def _fault(root: type[TomlTable], detail: ErrorDetails, hint: Hint) -> Fault:
     sentence = f"{key} = {shorten(value)}: {message}" if key else message
     bounds = detail.get("ctx", {})
     limit = next((bounds[name] for name in _BOUNDS if name in bounds), None)
-    return Fault(sentence, _code(kind), key or None, value, limit)
+    return Fault(sentence, _choose_code(kind), key or None, value, limit)
 
 
-def _code(kind: str) -> Code:
+def _choose_code(kind: str) -> Code:
     """Return the code of a fault of pydantic's type `kind`."""
     if kind == "finite_number":
         return "not-finite"
@@ -237,7 +237,7 @@ def _code(kind: str) -> Code:
     return "type" if kind.endswith(("_type", "_parsing")) else "range"
 
 
-def _place(root: type[TomlTable], loc: tuple[int | str, ...]) -> tuple[list[str], type[TomlTable]]:
+def _locate(root: type[TomlTable], loc: tuple[int | str, ...]) -> tuple[list[str], type[TomlTable]]:
     """Return the parts of a fault's key as the user wrote it, and the table of the last part."""
     parts: list[str] = []
     table = root

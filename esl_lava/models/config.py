@@ -34,7 +34,7 @@ MAX_TIME_CONSTANTS = 20
 """Longest sample of a single_spike network. Its sums contain exponentials of the spike times."""
 
 
-def _as_notation(value: object) -> object:
+def _restore_notation(value: object) -> object:
     """Return layers as text: on a command line TOML reads 800 as a number, 1200-10-12 as a date."""
     number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 32
     return str(value) if number or type(value) is datetime.date else value
@@ -50,7 +50,7 @@ class _Network(TomlTable):
     """Name -> notation of a network that has a name."""
 
     kind: str
-    layers: Annotated[str, BeforeValidator(_as_notation)] = Field(
+    layers: Annotated[str, BeforeValidator(_restore_notation)] = Field(
         "128",
         description="Layers between the input and the readout, in order: 800-400 is two fully "
         "connected layers of 800 and 400 neurons.",
@@ -252,7 +252,7 @@ class Convolutional(_Network):
         "connected layer is normalised over batch and time, and the readout is an integrator that "
         "does not spike.",
     )
-    layers: Annotated[str, BeforeValidator(_as_notation)] = Field(
+    layers: Annotated[str, BeforeValidator(_restore_notation)] = Field(
         "16C3-AP2-32C3-AP2",
         description="Layers between the input and the readout, in order. 16C3: a convolution of "
         "16 kernels of 3 x 3 (16C3S2: with stride 2). R32: a residual block of two convolutions of "
@@ -349,7 +349,7 @@ def as_layers(hidden: object) -> str | None:
     return "-".join(map(str, hidden))
 
 
-def _with_kind(values: object) -> object:
+def _fill_in_kind(values: object) -> object:
     """Return the table with its kind; refuse the former key `hidden` and explain the new key."""
     if not isinstance(values, dict):
         return values
@@ -376,6 +376,6 @@ def _with_kind(values: object) -> object:
 
 Model = Annotated[
     Annotated[MultiSpike | SingleSpike | Convolutional, Field(discriminator="kind")],
-    BeforeValidator(_with_kind),
+    BeforeValidator(_fill_in_kind),
 ]
 """The section `[model]`: the table that its field `kind` selects."""

@@ -137,15 +137,17 @@ def find_layers(model: nn.Module) -> dict[str, Layer]:
     Raises:
         ConfigError: if two layers have the same name, or a weight has no shape yet.
     """
-    while _wraps(model) or isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
-        model = model.get_submodule("_orig_mod" if _wraps(model) else "module")
+    while _is_compiled(model) or isinstance(
+        model, nn.parallel.DistributedDataParallel | nn.DataParallel
+    ):
+        model = model.get_submodule("_orig_mod" if _is_compiled(model) else "module")
     tables = {id(p) for m in model.modules() if isinstance(m, _TABLES) for p in m.parameters()}
     layers: dict[str, Layer] = {}
     for path, module in model.named_modules():
-        if _wraps(module) or isinstance(module, ParametrizationList | SparseWeight):
+        if _is_compiled(module) or isinstance(module, ParametrizationList | SparseWeight):
             continue
         path = ".".join(part for part in path.split(".") if part != "_orig_mod")
-        for attribute, weight, exclusion in _matrices(module, tables):
+        for attribute, weight, exclusion in _find_matrices(module, tables):
             if any(weight is layer.weight for layer in layers.values()):
                 continue
             name = f"{path}.{attribute}" if path else attribute
@@ -258,7 +260,7 @@ def choose_layers(
     return weights, sparse
 
 
-def _matrices(
+def _find_matrices(
     module: nn.Module, tables: set[int]
 ) -> Iterator[tuple[str, Tensor | SparseWeight, str]]:
     """Yield (attribute, weight, exclusion as in `Layer`) of a module's own parameters."""
@@ -348,6 +350,6 @@ def _span(weight: Tensor) -> tuple[int, int]:
     return start, start + (last + 1) * weight.element_size() if start else start
 
 
-def _wraps(module: nn.Module) -> bool:
+def _is_compiled(module: nn.Module) -> bool:
     """Check whether a module is the wrapper of `torch.compile`."""
     return isinstance(module._modules.get("_orig_mod"), nn.Module)

@@ -49,7 +49,7 @@ def check_optimizer(
             value=type(optimizer).__name__,
             limit=tuple(known.__name__ for known in MOMENTS),
         )
-    groups = {name: _group(optimizer, weight) for name, weight in weights.items()}
+    groups = {name: _find_group(optimizer, weight) for name, weight in weights.items()}
     foreign = [name for name, group in groups.items() if group is None]
     if foreign:
         raise ConfigError(
@@ -134,11 +134,11 @@ def momentum(optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) 
     Raises:
         ConfigError: if the optimiser has no momentum, because it made no step with the weight.
     """
-    group = _group(optimizer, weight)
+    group = _find_group(optimizer, weight)
     state = optimizer.state.get(weight, {})
     if group is None or not has_momentum(optimizer, weight):
         raise _missing_momentum(optimizer, name)
-    return _scores(optimizer, group, state)
+    return _momentum_scores(optimizer, group, state)
 
 
 class DenseMoments:
@@ -171,7 +171,7 @@ class DenseMoments:
         known = MOMENTS[type(optimizer)]
         others = {k: v for k, v in optimizer.state[weight].items() if k not in known}
         no_change = {"lr": 0.0, "weight_decay": 0.0, "amsgrad": False}
-        group = {k: no_change.get(k, v) for k, v in (_group(optimizer, weight) or {}).items()}
+        group = {k: no_change.get(k, v) for k, v in (_find_group(optimizer, weight) or {}).items()}
         blocks: dict[str, list[Tensor]] = {}
         for start in range(0, self.size, BLOCK):
             part = slice(start, min(self.size, start + BLOCK))
@@ -204,10 +204,10 @@ class DenseMoments:
         """Return the momentum scores of free positions, as the function `momentum`."""
         if not self.tensors:
             raise _missing_momentum(optimizer, name)
-        return _scores(optimizer, _group(optimizer, weight) or {}, self.tensors)
+        return _momentum_scores(optimizer, _find_group(optimizer, weight) or {}, self.tensors)
 
 
-def _scores(
+def _momentum_scores(
     optimizer: torch.optim.Optimizer, group: Mapping[str, Any], state: Mapping[str, Tensor]
 ) -> Scores:
     mean = state[MOMENTS[type(optimizer)][0]].reshape(-1)
@@ -227,7 +227,7 @@ def _missing_momentum(optimizer: torch.optim.Optimizer, name: str) -> ConfigErro
     )
 
 
-def _group(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> Mapping[str, Any] | None:
+def _find_group(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> Mapping[str, Any] | None:
     """Return the parameter group of the weight; None if there is none."""
     for group in optimizer.param_groups:
         if any(weight is parameter for parameter in group["params"]):
