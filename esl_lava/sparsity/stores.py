@@ -37,7 +37,7 @@ class Store(ABC):
     Attributes:
         layer: the layer in the model.
         optimizer: the optimiser that trains the weight.
-        connections: the number of connections after a dense phase, if there is one.
+        connections: the number of connections once the layer is sparse.
         generator: the random generator of the layer.
         ever: the positions that were ever a connection.
         name: the name of the layer.
