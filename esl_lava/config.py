@@ -1,7 +1,8 @@
 """The configuration of an experiment: one tree of tables, TOML in and TOML out.
 
-Each section stands in the room whose tables it names; here they are put together. Every field
-is documented once, where it is declared; `esl train --help-config` prints these texts.
+Each section is declared in the package whose rules it configures. This module combines the
+sections. The description of a field stands beside its declaration, and
+`esl train --help-config` prints it.
 """
 
 from __future__ import annotations
@@ -15,22 +16,24 @@ import tomli_w
 from pydantic import Field, model_validator
 
 from esl_lava import tomlfile
-from esl_lava.data.config import EVENT_SETS, OF_FRAMES, OWN, Data, Encoding
+from esl_lava.data.config import EVENT_SETS, FRAME_FIELDS, OWN, Data, Encoding
 from esl_lava.errors import ConfigError
 from esl_lava.models.config import NETWORKS, Model, MultiSpike, as_layers
 from esl_lava.sparsity.config import Sparsity
-from esl_lava.tomlfile import TomlTable
+from esl_lava.tomlfile import FieldError, TomlTable
 from esl_lava.training.config import Training
 
 _ONLY_VALUES = {"voltage_decay": 0.0, "threshold": 1.0, "tau_grad": 0.5, "scale_grad": 1.0}
-"""What files may record of a single_spike network beside its fields, and each one's value."""
+"""Former fields of a single_spike network that recorded files may hold -> their only value."""
 
 
 class Experiment(TomlTable):
-    """Everything a run depends on, besides the data and the versions."""
+    """All settings that a run depends on, except the data and the versions of the software."""
 
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = Field(
-        1, description="of weights, masks, shuffling and the validation split"
+        1,
+        description="Random seed of the initial weights, the masks, the shuffling and the "
+        "validation split.",
     )
     data: Data = Data()
     encoding: Encoding = Encoding()
@@ -40,8 +43,8 @@ class Experiment(TomlTable):
 
     @model_validator(mode="before")
     @classmethod
-    def _first_layers_stay_dense(cls, values: object) -> object:
-        """What a kind of network keeps dense where nobody says: some have more than the readout."""
+    def _fill_in_dense_layers(cls, values: object) -> object:
+        """Fill in `sparsity.keep_dense`, whose default depends on the kind of network."""
         if not isinstance(values, dict):
             return values
         model, sparsity = values.get("model"), values.get("sparsity")
@@ -51,83 +54,96 @@ class Experiment(TomlTable):
         if kind is None or "keep_dense" in sparsity:
             return values
         layers = model.get("layers", kind.model_fields["layers"].default)
-        return {**values, "sparsity": {**sparsity, "keep_dense": kind.kept_dense(layers)}}
+        return {**values, "sparsity": {**sparsity, "keep_dense": kind.default_dense_layers(layers)}}
 
     @model_validator(mode="after")
-    def _kinds_fit(self) -> Experiment:
-        recorded, framed = self.data.name in EVENT_SETS, self.encoding.kind == "frames"
+    def _check_combinations(self) -> Experiment:
+        has_events, makes_frames = self.data.name in EVENT_SETS, self.encoding.kind == "frames"
         if self.data.name == OWN:
-            self.encoding.refuse_making_of_frames()
-        elif recorded != framed:
-            raise ValueError(
+            self.encoding.check_own_samples()
+        elif has_events != makes_frames:
+            raise FieldError(
                 f"encoding.kind {self.encoding.kind!r}: data.name {self.data.name!r} holds "
-                + ("recordings, which need 'frames'" if recorded else "images, and has no 'frames'")
+                + (
+                    "event recordings, which need the kind 'frames'"
+                    if has_events
+                    else "images, which the kind 'frames' cannot encode"
+                ),
+                "conflict",
+                key="encoding.kind",
+                value=self.encoding.kind,
+                limit="frames" if has_events else None,
             )
-        self.model.check_beside(self.encoding, self.training)
+        self.model.check_sections(self.encoding, self.training)
         return self
 
     @model_validator(mode="after")
-    def _sparse_in_the_end(self) -> Experiment:
+    def _check_dense_epochs(self) -> Experiment:
         dense, epochs = self.sparsity.dense_epochs, self.training.epochs
         if dense >= epochs:
-            raise ValueError(
+            raise FieldError(
                 f"sparsity.dense_epochs {dense} is not below training.epochs {epochs}: "
-                "the network would never become sparse"
+                "the network would never become sparse",
+                "conflict",
+                key="sparsity.dense_epochs",
+                value=dense,
+                limit=epochs - 1,
             )
         return self
 
 
 def from_mapping(values: Mapping[str, object]) -> Experiment:
-    """Validate nested plain values.
+    """Validate nested plain values and return the experiment.
 
     Raises:
-        ConfigError: one sentence per fault, with key, value and limit; an unknown key
-            comes with the nearest known one.
+        ConfigError: if a key or a value is wrong. There is one fault for each, with key, value
+            and limit. The sentence for an unknown key suggests the nearest known key.
     """
     try:
-        return tomlfile.validate(Experiment, values, _nearest)
+        return tomlfile.validate(Experiment, values, _suggest)
     except tomlfile.Faults as error:
         raise ConfigError.of(error.faults) from None
 
 
 def from_toml(text: str, origin: str = "configuration", *, recorded: bool = False) -> Experiment:
-    """Parse and validate TOML.
+    """Parse and validate TOML and return the experiment.
 
     Args:
-        origin: names the text in errors.
-        recorded: whether it is what a run wrote down, in whatever form files hold it, and not
-            what a user asks for.
+        text: the TOML text.
+        origin: the name of the text in errors.
+        recorded: whether an earlier run wrote the text. Such a text may have any form that
+            existing files hold; the text of a user must have the current form.
 
     Raises:
-        ConfigError: on a syntax error (with its place) or a fault `from_mapping` names.
+        ConfigError: on a syntax error, with its line, or a fault as in `from_mapping`.
     """
     values = tomlfile.parse(text, origin)
     try:
-        return tomlfile.validate(Experiment, _upgrade(values) if recorded else values, _nearest)
+        return tomlfile.validate(Experiment, _upgrade(values) if recorded else values, _suggest)
     except tomlfile.Faults as error:
         raise ConfigError.of(error.located(origin)) from None
 
 
 def read_toml(path: Path, *, recorded: bool = False) -> Experiment:
-    """The experiment in a TOML file, as `from_toml`.
+    """Read the experiment in a TOML file, as `from_toml` does.
 
     Raises:
-        FileError: when the file cannot be read or is too large.
-        ConfigError: as `from_toml`.
+        FileError: if the file cannot be read or is too large.
+        ConfigError: as in `from_toml`.
     """
     return from_toml(tomlfile.read_text(path, str(path)), str(path), recorded=recorded)
 
 
 def to_toml(experiment: Experiment) -> str:
-    """The experiment as TOML, defaults written out, absent values left out."""
+    """Return the experiment as TOML. It contains the defaults and omits fields without a value."""
     return tomli_w.dumps(experiment.model_dump(mode="json", exclude_none=True))
 
 
 def _upgrade(values: Mapping[str, object]) -> Mapping[str, object]:
-    """Recorded values as today's tables have them.
+    """Convert recorded values to the current form.
 
-    Files may hold hidden layers as a list of their neurons, and of a single_spike network the
-    fields of the other kind, with the one value that was allowed.
+    A recorded file may give the hidden layers as a list of their widths. For a single_spike
+    network it may contain the fields of the other kind, with the only value that was allowed.
     """
     model = values.get("model")
     if not isinstance(model, dict):
@@ -145,20 +161,26 @@ def _upgrade(values: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def override(experiment: Experiment, settings: Mapping[str, object]) -> Experiment:
-    """The experiment with dotted keys replaced, e.g. {"training.epochs": 5}.
+    """Return the experiment with the values of dotted keys replaced.
 
-    Setting one of `sparsity.density`, `sparsity.eps` and `sparsity.densities` (or a key in
-    it) removes the others. A changed `model.kind` keeps the values of the fields that both
-    kinds have, and drops the others; so does a changed `encoding.kind` with what only some kinds
-    have. Setting `data.name` drops `data.folder`.
-    Layers kept dense as nobody said which are those of the new network.
+    Setting `sparsity.density`, `sparsity.eps` or `sparsity.densities` (or a key in it) removes
+    the other two. A new `model.kind` keeps the values of the fields that both kinds have and
+    removes the other fields. A new `encoding.kind` removes the fields that only some kinds have.
+    Setting `data.name` removes `data.folder`. If `sparsity.keep_dense` has its default value, it
+    becomes the default of the new network.
+
+    Args:
+        experiment: the experiment; it is not changed.
+        settings: dotted key -> new value, for example {"training.epochs": 5}.
 
     Raises:
-        ConfigError: as `from_mapping`.
+        ConfigError: as in `from_mapping`.
     """
     values = experiment.model_dump(mode="json", exclude_none=True)
     budgets = {"density", "eps", "densities"}
-    if experiment.sparsity.keep_dense == experiment.model.kept_dense(experiment.model.layers):
+    if experiment.sparsity.keep_dense == experiment.model.default_dense_layers(
+        experiment.model.layers
+    ):
         del values["sparsity"]["keep_dense"]
     for key, value in settings.items():
         section, chosen, *_ = [*key.split("."), ""]
@@ -171,7 +193,7 @@ def override(experiment: Experiment, settings: Mapping[str, object]) -> Experime
         if key == "data.name":
             values["data"].pop("folder", None)
         if key == "encoding.kind" and value != experiment.encoding.kind:
-            for field in ("bits", *OF_FRAMES):
+            for field in ("bits", *FRAME_FIELDS):
                 values["encoding"].pop(field, None)
     for key, value in settings.items():
         *tables, last = key.split(".")
@@ -179,27 +201,30 @@ def override(experiment: Experiment, settings: Mapping[str, object]) -> Experime
         for name in tables:
             table = table.setdefault(name, {}) if isinstance(table, dict) else None
         if not isinstance(table, dict):
-            raise ConfigError(f"{key}: {'.'.join(tables)} is a value, not a table")
+            parent = ".".join(tables)
+            raise ConfigError(f"{key}: {parent} is a value, not a table", "unknown", key=key)
         table[last] = value
     return from_mapping(values)
 
 
 def parse_setting(text: str) -> tuple[str, object]:
-    """`key=value` with a TOML value (a bare word counts as a string) -> (key, value).
+    """Return the key and the value of the text `key=value`.
+
+    The value is TOML; a bare word is a string.
 
     Raises:
-        ConfigError: when there is no '='.
+        ConfigError: if the text has no '=' or no key.
     """
     key, separator, raw = text.partition("=")
     if not separator or not key.strip():
-        raise ConfigError(f"setting {text!r} is not of the form key=value")
+        raise ConfigError(f"setting {text!r} is not of the form key=value", "type", value=text)
     return key.strip(), tomlfile.parse_value(raw)
 
 
 def documentation(
     section: type[TomlTable] = Experiment, prefix: str = ""
 ) -> Iterator[tuple[str, str, str]]:
-    """(dotted key, default, description) of every field, in order; of each kind of model."""
+    """Yield (dotted key, default, description) of every field of every kind of model."""
     for name, field in section.model_fields.items():
         tables = tomlfile.tables_of(field.annotation)
         for table in tables:
@@ -212,15 +237,18 @@ def documentation(
             yield f"{prefix}{name}", shown, field.description or ""
 
 
-def _nearest(key: str, table: type[TomlTable]) -> str:
-    """'; did you mean X?' of the known key or table whose last part is most like that of `key`."""
+def _suggest(key: str, table: type[TomlTable]) -> str:
+    """Return the hint for an unknown key: "; did you mean X?", or an empty text.
+
+    X is the known key or table whose last part is most similar to the last part of `key`.
+    """
     known = list(dict.fromkeys(name for name, _, _ in documentation()))
     if key in known:
-        return f": model.kind {table.model_fields['kind'].default!r} does not have it"
+        return f": model.kind {table.model_fields['kind'].default!r} does not have this key"
     known += sorted({name.partition(".")[0] for name in known})
-    place, _, last = key.rpartition(".")
-    beside = [name for name in known if name.rpartition(".")[0] == place]
-    for names in (beside, known):  # what is in the same table is meant sooner
+    parent, _, last = key.rpartition(".")
+    siblings = [name for name in known if name.rpartition(".")[0] == parent]
+    for names in (siblings, known):  # a key of the same table is more likely meant
         by_last = {name.rpartition(".")[2]: name for name in names}
         if near := difflib.get_close_matches(last, by_last, n=1):
             return f"; did you mean {by_last[near[0]]}?"

@@ -1,4 +1,4 @@
-"""TOML as typed tables: a text read safely, and what is wrong with it in sentences."""
+"""TOML as typed tables: reads a text safely, and reports its faults with key, value and limit."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ MAX_BYTES = 1 << 20
 MAX_DOTS = 100
 """A dotted key of a TOML text may have at most this many dots.
 
-Python's own `tomllib` takes time and memory in the square of a key's dots, and builds tables so
-deep that whoever walks them overflows the stack.
+The time and memory of Python's own `tomllib` grow with the square of the number of dots in a
+key. The nested tables that it builds are so deep that code which walks them overflows the stack.
 """
 
 MAX_FAULTS = 20
-"""An error names at most this many faults of a file."""
+"""An error names at most this many faults of a file; one more fault counts the rest."""
 
 _MESSAGES = {
     "model_type": "should be a table",
     "model_attributes_type": "should be a table",
     "tuple_type": "should be a list",
 }
-"""pydantic's type of a fault -> a message in place of pydantic's Python words."""
+"""pydantic's type of a fault -> our message. pydantic's own message names Python types."""
 
 _BOUNDS = ("ge", "gt", "le", "lt", "expected", "max_length", "min_length")
-"""Names under which pydantic keeps the limit that a value breaks."""
+"""Keys of an error's context under which pydantic keeps the limit that a value breaks."""
 
 
 class TomlTable(BaseModel):
-    """A table of a TOML file: immutable, unknown keys refused.
+    """A table of a TOML file. It is immutable and refuses unknown keys.
 
-    TOML has types, so "8" or true is no number and 1.0 no integer; an integer is a float,
-    and a list is a tuple where the field is marked as not strict.
+    The types are those of TOML: "8" and true are not numbers, and 1.0 is not an integer. An
+    integer is accepted as a float. A list is accepted as a tuple if the field is not strict.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -58,13 +58,13 @@ Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 AnyTable = TypeVar("AnyTable", bound=TomlTable)
 Hint = Callable[[str, type[TomlTable]], str]
-"""(unknown key, dotted; the table it stands in) -> what follows the key in a sentence."""
+"""(dotted unknown key, table that contains it) -> text that follows the key in the sentence."""
 
 
 class Faults(Exception):  # noqa: N818
-    """The faults of the values of a table: at most `MAX_FAULTS`, and one that counts the others.
+    """Faults of the values of a table: at most `MAX_FAULTS`, and one that counts the others.
 
-    The caller knows where the values come from and makes an error of the faults.
+    The caller knows the origin of the values and raises a `UserError` with these faults.
     """
 
     def __init__(self, *faults: Fault) -> None:
@@ -72,7 +72,7 @@ class Faults(Exception):  # noqa: N818
         self.faults = faults
 
     def located(self, where: str) -> tuple[Fault, ...]:
-        """The faults as those of a file. Each sentence begins with the name of the file."""
+        """Return the faults with `where` as their file. Each sentence begins with its name."""
         return tuple(
             replace(fault, sentence=f"{where}: {fault.sentence}", file=where)
             for fault in self.faults
@@ -80,7 +80,7 @@ class Faults(Exception):  # noqa: N818
 
 
 class FieldError(ValueError):
-    """A fault that a validator of a table finds, with the fields of a `Fault`."""
+    """A fault that a validator of a table raises, with the fields of a `Fault`."""
 
     def __init__(
         self,
@@ -96,10 +96,14 @@ class FieldError(ValueError):
 
 
 def read_text(file: Path | Traversable, where: str) -> str:
-    """The text of a file; `where` names it in errors.
+    """Return the text of a file.
+
+    Args:
+        file: the file.
+        where: the name of the file in errors.
 
     Raises:
-        FileError: when it cannot be read, has more than `MAX_BYTES` or is not UTF-8.
+        FileError: if the file cannot be read, has more than `MAX_BYTES` or is not UTF-8.
     """
     try:
         with file.open("rb") as stream:
@@ -108,7 +112,7 @@ def read_text(file: Path | Traversable, where: str) -> str:
         raise FileError(f"{where}: {error.strerror}", "unreadable", file=where) from None
     if len(raw) > MAX_BYTES:
         raise FileError(
-            f"{where}: the file has more than the {MAX_BYTES} bytes that a TOML file may have",
+            f"{where}: the file has more than {MAX_BYTES} bytes, the limit of a TOML file",
             "too-large",
             limit=MAX_BYTES,
             file=where,
@@ -117,47 +121,48 @@ def read_text(file: Path | Traversable, where: str) -> str:
         return raw.decode()
     except UnicodeDecodeError as error:
         raise FileError(
-            f"{where}: not UTF-8 text (byte {error.start})", "damaged", file=where
+            f"{where}: byte {error.start} is not UTF-8 text", "damaged", file=where
         ) from None
 
 
 def parse(text: str, where: str) -> dict[str, object]:
-    """The values of a TOML text.
+    """Return the values of a TOML text; `where` names it in errors.
 
     Raises:
-        ConfigError: naming the place of what is no TOML.
+        ConfigError: if the text is not valid TOML, with the line.
     """
     try:
         return _load(text)
-    except ValueError as error:  # also an integer with too many digits
+    except ValueError as error:  # includes an integer with too many digits
         raise ConfigError(f"{where}: not valid TOML: {error}", "damaged", file=where) from None
     except RecursionError:
         raise ConfigError(
-            f"{where}: not valid TOML: nested too deeply", "damaged", file=where
+            f"{where}: not valid TOML: values are nested too deeply", "damaged", file=where
         ) from None
 
 
 def parse_value(text: str) -> object:
-    """The TOML value that a text is, or the text itself where it is none, as a bare word."""
+    """Return the TOML value that a text denotes, or the text itself, such as a bare word."""
     try:
         parsed = _load(f"value = {text}")
-    except (ValueError, RecursionError):  # no TOML, or an integer of thousands of digits
+    except (ValueError, RecursionError):  # not TOML, or an integer of thousands of digits
         parsed = {}
     return parsed["value"] if parsed.keys() == {"value"} else text.strip()
 
 
 def _load(text: str) -> dict[str, object]:
-    """The values of a TOML text; ValueError or RecursionError where it is none."""
+    """Return the values of a TOML text; raise ValueError or RecursionError if it is not TOML."""
     for number, line in enumerate(text.split("\n"), 1):
-        if _dots(line.strip()) > MAX_DOTS:
-            raise ValueError(f"more than {MAX_DOTS} dots that may be of one key (at line {number})")
+        if _count_dots(line.strip()) > MAX_DOTS:
+            raise ValueError(f"more than {MAX_DOTS} dots, the limit of one key (at line {number})")
     return tomllib.loads(text)
 
 
-def _dots(line: str) -> int:
-    """At least as many as one dotted key of a line has.
+def _count_dots(line: str) -> int:
+    """Return an upper bound on the number of dots in one dotted key of a line.
 
-    A comma or a comment ends a key, but in quotation marks: where there are any, all dots count.
+    A comma or a comment ends a key, except in quotation marks. In a line with quotation marks
+    all dots count.
     """
     if line.startswith("#"):
         return 0
@@ -167,45 +172,50 @@ def _dots(line: str) -> int:
 
 
 def validate(table: type[AnyTable], values: Mapping[str, object], hint: Hint) -> AnyTable:
-    """The values as that table.
+    """Return the values as an instance of the table.
+
+    Args:
+        table: the class of the table.
+        values: the values by key.
+        hint: the text that follows an unknown key.
 
     Raises:
-        Faults: one for each fault, with key, value and limit.
+        Faults: one fault for each wrong key or value, with key, value and limit.
     """
     try:
         return table.model_validate(dict(values))
     except ValidationError as error:
-        raise Faults(*_faults(table, error.errors(), hint)) from None
-    except (ValueError, RecursionError):  # pydantic's own, not about a key
+        raise Faults(*_make_faults(table, error.errors(), hint)) from None
+    except (ValueError, RecursionError):  # of pydantic itself, without a key
         sentence = "a number has thousands of digits, or tables are nested thousands deep"
         raise Faults(Fault(sentence, "too-large")) from None
 
 
 def tables_of(annotation: object) -> tuple[type[TomlTable], ...]:
-    """The tables that a field of this type can hold, more than one where `kind` decides."""
+    """Return the tables that a field of this type can hold: several if `kind` selects one."""
     choices = (annotation, *get_args(annotation))
     return tuple(c for c in choices if isinstance(c, type) and issubclass(c, TomlTable))
 
 
-def _faults(root: type[TomlTable], details: list[ErrorDetails], hint: Hint) -> Iterator[Fault]:
+def _make_faults(root: type[TomlTable], details: list[ErrorDetails], hint: Hint) -> Iterator[Fault]:
     inner = {detail["loc"][:end] for detail in details for end in range(len(detail["loc"]))}
-    # A list whose items are at fault is also said to have too few.
+    # pydantic also reports that a list with faulty items has too few items.
     details = [detail for detail in details if detail["loc"] not in inner]
     for detail in details[:MAX_FAULTS]:
-        yield _fault(root, detail, hint)
+        yield _make_fault(root, detail, hint)
     if len(details) > MAX_FAULTS:
         more = len(details) - MAX_FAULTS
-        yield Fault(f"and {more} more faults", "too-large", value=more, limit=MAX_FAULTS)
+        yield Fault(f"{more} more faults are not shown", "too-large", value=more, limit=MAX_FAULTS)
 
 
-def _fault(root: type[TomlTable], detail: ErrorDetails, hint: Hint) -> Fault:
-    parts, table = _place(root, detail["loc"])
-    key = ".".join(parts)
+def _make_fault(root: type[TomlTable], detail: ErrorDetails, hint: Hint) -> Fault:
+    parts, table = _locate(root, detail["loc"])
+    path = ".".join(parts)
+    key = path if path.isprintable() and len(path) <= MAX_SHOWN else shorten(path)
     kind, value = detail["type"], detail["input"]
     if kind == "extra_forbidden":
-        shown = key if key.isprintable() and len(key) <= MAX_SHOWN else shorten(key)
-        return Fault(f"unknown key {shown}{hint(key, table)}", "unknown", shown)
-    if kind == "value_error":  # a sentence of ours
+        return Fault(f"unknown key {key}{hint(path, table)}", "unknown", key)
+    if kind == "value_error":  # raised by a validator of ours
         error = detail["ctx"]["error"]
         return error.fault if isinstance(error, FieldError) else Fault(str(error), "range")
     if kind == "missing":
@@ -215,11 +225,11 @@ def _fault(root: type[TomlTable], detail: ErrorDetails, hint: Hint) -> Fault:
     sentence = f"{key} = {shorten(value)}: {message}" if key else message
     bounds = detail.get("ctx", {})
     limit = next((bounds[name] for name in _BOUNDS if name in bounds), None)
-    return Fault(sentence, _code(kind), key or None, value, limit)
+    return Fault(sentence, _choose_code(kind), key or None, value, limit)
 
 
-def _code(kind: str) -> Code:
-    """The code of a fault that pydantic calls `kind`."""
+def _choose_code(kind: str) -> Code:
+    """Return the code of a fault of pydantic's type `kind`."""
     if kind == "finite_number":
         return "not-finite"
     if kind == "literal_error":
@@ -227,13 +237,13 @@ def _code(kind: str) -> Code:
     return "type" if kind.endswith(("_type", "_parsing")) else "range"
 
 
-def _place(root: type[TomlTable], loc: tuple[int | str, ...]) -> tuple[list[str], type[TomlTable]]:
-    """The parts of a fault's key as the user wrote it, and the table in which the last stands."""
+def _locate(root: type[TomlTable], loc: tuple[int | str, ...]) -> tuple[list[str], type[TomlTable]]:
+    """Return the parts of a fault's key as the user wrote it, and the table of the last part."""
     parts: list[str] = []
     table = root
     choices: tuple[type[TomlTable], ...] = (root,)
     for step in loc:
-        if len(choices) > 1:  # pydantic names the choice in its place, a user nowhere
+        if len(choices) > 1:  # pydantic adds the kind as a step, which is not in the user's key
             choices = tuple(c for c in choices if c.model_fields["kind"].default == step)
             continue
         table = choices[0] if choices else table

@@ -12,10 +12,11 @@ from esl_lava.config import (
     read_toml,
     to_toml,
 )
-from esl_lava.data.config import OF_FRAMES
-from esl_lava.errors import ConfigError, FileError
+from esl_lava.data.config import FRAME_FIELDS
+from esl_lava.errors import ConfigError, Fault, FileError
 from esl_lava.models.config import as_layers
 from esl_lava.tomlfile import MAX_BYTES
+from tests.faults import check, refused
 
 LEAST = "[sparsity]\ndensity = 0.1\n"
 
@@ -31,12 +32,21 @@ current_decay = 0.04
 """
 
 
-def fault(text: str) -> str:
+def faults(text: str) -> tuple[Fault, ...]:
+    """Return the faults of a text. Each is one line that begins with the name of the file."""
     with pytest.raises(ConfigError) as caught:
         from_toml(text, "run.toml")
-    message = str(caught.value)
-    assert all(line.startswith("run.toml: ") for line in message.split("\n"))
-    return message
+    for fault in caught.value.faults:
+        check(fault, fault.code, file="run.toml")
+        assert fault.sentence.startswith("run.toml: ")
+    assert str(caught.value).split("\n") == [fault.sentence for fault in caught.value.faults]
+    return caught.value.faults
+
+
+def only(text: str) -> Fault:
+    """Return the only fault of a text."""
+    (fault,) = faults(text)
+    return fault
 
 
 def plain(experiment: Experiment) -> dict:
@@ -45,6 +55,9 @@ def plain(experiment: Experiment) -> dict:
 
 positive = st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False)
 fraction = st.floats(0, 1)
+
+
+CONVOLUTIONAL = LEAST + "[model]\nkind = 'convolutional'\n[training]\n"
 
 
 @st.composite
@@ -104,28 +117,28 @@ def test_toml_and_back(experiment):
 
 
 FRAMES = LEAST + "[data]\nname = 'nmnist'\n[encoding]\nkind = 'frames'\n"
-OF_SOME_ENCODINGS = tuple(f"encoding.{name}" for name in ("bits", *OF_FRAMES))
+OF_SOME_ENCODINGS = tuple(f"encoding.{name}" for name in ("bits", *FRAME_FIELDS))
 
 
 def test_defaults_are_written_out():
     text = to_toml(from_toml(LEAST))
     for key in documented("multi_spike"):
         last = key.rpartition(".")[2]
-        # LEAST gives a density, and does not code directly.
+        # LEAST has a density and no direct coding.
         absent = key in ("data.folder", "sparsity.eps", "sparsity.densities", *OF_SOME_ENCODINGS)
         assert (f"\n{last} = " in f"\n{text}") != absent, key
 
 
 def documented(kind: str) -> dict[str, tuple[str, str]]:
-    """Key -> (default, description), of the model's fields those of a kind."""
-    found: dict[str, tuple[str, str]] = {}
+    """Return key -> (default, description), with the model fields of one kind of network."""
+    fields: dict[str, tuple[str, str]] = {}
     current = ""
     for key, default, description in documentation():
         current = default if key == "model.kind" else current
         if not key.startswith("model.") or current == kind:
-            assert key not in found, "once"
-            found[key] = default, description
-    return found
+            assert key not in fields, "once"
+            fields[key] = default, description
+    return fields
 
 
 @pytest.mark.parametrize("text", [LEAST, SINGLE])
@@ -139,7 +152,9 @@ def test_every_field_is_documented_once(text):
     }
     fields = documented(experiment.model.kind)
     assert set(fields) == expected
-    assert all(description.strip() for _, description in fields.values())
+    for key, (_, description) in fields.items():
+        assert description[0].isupper(), key
+        assert description.endswith("."), key
 
 
 @pytest.mark.parametrize("text", [LEAST, SINGLE])
@@ -171,62 +186,108 @@ def test_documented_defaults_are_the_defaults(text):
     ],
 )
 def test_unknown_keys_suggest_the_nearest(text, near):
-    assert f"; did you mean {near}?" in fault(text)
+    suggested = [f for f in faults(text) if f"; did you mean {near}?" in f.sentence]
+    assert [f.code for f in suggested] == ["unknown"]
 
 
 def test_unknown_keys_without_a_near_one_suggest_nothing():
-    assert "unknown key sparsity.foo\n" in fault("[sparsity]\nfoo = 3\n[model]\nbar = 1") + "\n"
-    message = fault("[sparsity]\ndensity = 1\nfoo.bar = 3")
-    assert message == "run.toml: unknown key sparsity.foo"
+    key, *_ = [f for f in faults("[sparsity]\nfoo = 3\n[model]\nbar = 1") if "foo" in f.sentence]
+    assert key.sentence.endswith("unknown key sparsity.foo")
+    fault = only("[sparsity]\ndensity = 1\nfoo.bar = 3")
+    check(fault, "unknown", key="sparsity.foo")
+    assert fault.sentence == "run.toml: unknown key sparsity.foo"
 
 
 def test_unknown_keys_cannot_forge_output():
-    message = fault(f'"a\\nb\\u001b[31m" = 1\n{LEAST}')
-    assert "\x1b" not in message
-    assert "\n" not in message
-    assert len(fault(f"{'x' * 5000} = 1\n{LEAST}")) < 200
+    for text in (
+        f'"a\\nb\\u001b[31m" = 1\n{LEAST}',
+        '[sparsity.densities]\n"a\\nb\\u001b[31m" = 2',
+    ):
+        sentence = only(text).sentence
+        assert "\x1b" not in sentence
+        assert "\n" not in sentence
+    assert len(only(f"{'x' * 5000} = 1\n{LEAST}").sentence) < 200
+    assert len(only(f"[sparsity.densities]\n{'x' * 5000} = 2").sentence) < 250
 
 
 @pytest.mark.parametrize(
-    ("text", "parts"),
+    ("text", "code", "key", "value", "limit"),
     [
-        ("[sparsity]\ndensity = 0", ["sparsity.density", "0", "greater than 0"]),
-        ("[sparsity]\ndensity = 1.5", ["sparsity.density", "1.5", "equal to 1"]),
-        ("[sparsity]\ndensity = 1e-400", ["sparsity.density", "0.0", "greater than 0"]),
-        (LEAST + "alpha = -0.1", ["sparsity.alpha", "-0.1", "equal to 0"]),
-        (LEAST + "t_iter = 0", ["sparsity.t_iter", "0", "equal to 1"]),
-        (LEAST + "[encoding]\nsteps = 5000", ["encoding.steps", "5000", "4096"]),
-        (LEAST + "[encoding]\nkind = 'burst'", ["encoding.kind", "burst", "'latency'"]),
-        (LEAST + "[encoding]\nkind = 'direct'\nbits = 1", ["encoding.bits", "1", "equal to 2"]),
-        (LEAST + "[encoding]\nkind = 'direct'\nbits = 9", ["encoding.bits", "9", "equal to 8"]),
-        (FRAMES + "crop = -1", ["encoding.crop", "-1", "greater than or equal to 0"]),
-        (FRAMES + "side = 0", ["encoding.side", "0", "greater than or equal to 1"]),
-        (LEAST + "[encoding]\nside = 4", ["encoding.side 4", "only encoding.kind 'frames'"]),
-        (LEAST + "[encoding]\nkind = 'frames'", ["'digits' holds images", "no 'frames'"]),
-        (LEAST + "[data]\nname = 'nmnist'", ["'rate'", "recordings, which need 'frames'"]),
+        ("[sparsity]\ndensity = 0", "range", "sparsity.density", 0, 0),
+        ("[sparsity]\ndensity = 1.5", "range", "sparsity.density", 1.5, 1),
+        ("[sparsity]\ndensity = 1e-400", "range", "sparsity.density", 0.0, 0),
+        (LEAST + "alpha = -0.1", "range", "sparsity.alpha", -0.1, 0),
+        (LEAST + "t_iter = 0", "range", "sparsity.t_iter", 0, 1),
+        (LEAST + "[encoding]\nsteps = 5000", "range", "encoding.steps", 5000, 4096),
+        (LEAST + "[encoding]\nkind = 'direct'\nbits = 1", "range", "encoding.bits", 1, 2),
+        (LEAST + "[encoding]\nkind = 'direct'\nbits = 9", "range", "encoding.bits", 9, 8),
+        (FRAMES + "crop = -1", "range", "encoding.crop", -1, 0),
+        (FRAMES + "side = 0", "range", "encoding.side", 0, 1),
+        (LEAST + "[encoding]\nside = 4", "conflict", "encoding.side", 4, None),
         (
-            LEAST + "[encoding]\nbits = 5",
-            ["encoding.bits 5", "'rate'", "only 'direct' and 'frames'"],
+            LEAST + "[encoding]\nkind = 'frames'",
+            *("conflict", "encoding.kind", "frames", None),
         ),
-        (LEAST + "[data]\nvalidation = 1", ["data.validation", "1", "less than 1"]),
-        (LEAST + "[model]\nlayers = '0'", ["model.layers", "'0'", "1 to 1048576"]),
-        (LEAST + "[model]\nlayers = '5-2097152'", ["model.layers", "2097152", "1048576"]),
-        (LEAST + "[model]\nlayers = ''", ["model.layers", "'' is no layer", "800"]),
-        (LEAST + "[model]\nlayers = '8-5X3'", ["model.layers", "'5X3' is no layer", "800"]),
-        (LEAST + f"[model]\nlayers = '{'-'.join('1' * 65)}'", ["model.layers", "than 64"]),
-        (LEAST + "[model]\nlayers = -5", ["model.layers", "'' is no layer"]),
-        (LEAST + "[model]\nthreshold = 2048", ["model.threshold", "2048", "less than 2048"]),
-        (LEAST + "[training]\nlearning_rate = 0", ["training.learning_rate", "0", "than 0"]),
-        (LEAST + "[training]\nlearning_rate = 1e38", ["training.learning_rate", "1e+38", "1000"]),
-        ("seed = 9223372036854775808\n" + LEAST, ["seed", "9223372036854775808", "less than"]),
-        ("seed = -1\n" + LEAST, ["seed", "-1", "equal to 0"]),
+        (
+            LEAST + "[data]\nname = 'nmnist'",
+            *("conflict", "encoding.kind", "rate", "frames"),
+        ),
+        (LEAST + "[encoding]\nbits = 5", "conflict", "encoding.bits", 5, None),
+        (LEAST + "[data]\nvalidation = 1", "range", "data.validation", 1, 1),
+        (LEAST + "[data]\nfolder = 'x'", "conflict", "data.folder", "x", None),
+        (LEAST + "[model]\nthreshold = 2048", "range", "model.threshold", 2048, 2048),
+        (LEAST + "[training]\nlearning_rate = 0", "range", "training.learning_rate", 0, 0),
+        (
+            LEAST + "[training]\nlearning_rate = 1e38",
+            *("range", "training.learning_rate", 1e38, 1000),
+        ),
+        ("seed = 9223372036854775808\n" + LEAST, "range", "seed", 1 << 63, 1 << 63),
+        ("seed = -1\n" + LEAST, "range", "seed", -1, 0),
+        (
+            LEAST + "dense_epochs = 5\n[training]\nepochs = 5",
+            *("conflict", "sparsity.dense_epochs", 5, 4),
+        ),
+        (
+            LEAST + "[training]\ndevice = 'cuda'",
+            *("unsupported", "training.device", "cuda", "cpu"),
+        ),
+        (
+            CONVOLUTIONAL + "engine = 'slayer'",
+            *("conflict", "training.engine", "slayer", ("fused", "sparse", "auto")),
+        ),
+        (
+            CONVOLUTIONAL + "device = 'cuda'\nengine = 'sparse'",
+            *("conflict", "training.engine", "sparse", "fused"),
+        ),
     ],
 )
-def test_out_of_range_names_key_value_and_limit(text, parts):
-    message = fault(text)
-    assert "\n" not in message
+def test_faults_name_key_value_and_limit(text, code, key, value, limit):
+    fault = only(text)
+    check(fault, code, key=key, value=value, limit=limit)
+    assert str(value) in fault.sentence
+
+
+@pytest.mark.parametrize(
+    ("layers", "parts"),
+    [
+        ("'0'", ["'0'", "1048576"]),
+        ("'5-2097152'", ["2097152", "1048576"]),
+        ("''", ["''"]),
+        ("'8-5X3'", ["'5X3'"]),
+        (f"'{'-'.join('1' * 65)}'", ["64"]),
+        ("-5", ["''"]),
+    ],
+)
+def test_layers_that_are_none_are_named(layers, parts):
+    fault = only(f"{LEAST}[model]\nlayers = {layers}")
+    check(fault, fault.code, key="model.layers")
     for part in parts:
-        assert part in message
+        assert part in fault.sentence
+
+
+@pytest.mark.parametrize("key", ["encoding.kind", "model.kind", "sparsity.growth"])
+def test_names_that_are_unknown(key):
+    check(only(f"sparsity.density = 0.1\n{key} = 'burst'"), "unknown", key=key, value="burst")
 
 
 @pytest.mark.parametrize(
@@ -258,9 +319,10 @@ def test_out_of_range_names_key_value_and_limit(text, parts):
     ],
 )
 def test_types_are_those_of_toml(key, value):
-    message = fault(f"{key} = {value}\nsparsity.density = 0.1")
-    assert "\n" not in message, "one fault, one sentence"
-    assert f"{key}" in message
+    fault = only(f"{key} = {value}\nsparsity.density = 0.1")
+    assert fault.code in ("type", "unknown")
+    assert fault.key is not None
+    assert fault.key.startswith(key)  # the key of an item of a list is longer
 
 
 def test_integers_are_floats_and_arrays_are_tuples():
@@ -290,9 +352,7 @@ def test_integers_are_floats_and_arrays_are_tuples():
 )
 def test_floats_are_finite(key, value):
     budget = "" if key in ("sparsity.density", "sparsity.eps") else "sparsity.density = 0.1"
-    message = fault(f"{key} = {value}\n{budget}")
-    assert key in message
-    assert "finite" in message
+    check(only(f"{key} = {value}\n{budget}"), "not-finite", key=key)
 
 
 @pytest.mark.parametrize("threshold", [1 / 64, 0.5, 1, 1.015625, 2047 + 63 / 64])
@@ -302,8 +362,8 @@ def test_thresholds_on_the_grid(threshold):
 
 @pytest.mark.parametrize("threshold", [0.3, 1.01, 1 / 64 + 1e-15, 2047.99])
 def test_thresholds_off_the_grid(threshold):
-    message = fault(f"{LEAST}[model]\nthreshold = {threshold}")
-    assert f"model.threshold {threshold} is not a multiple of 1/64" in message
+    fault = only(f"{LEAST}[model]\nthreshold = {threshold}")
+    check(fault, "range", key="model.threshold", value=threshold, limit="multiple of 1/64")
 
 
 def test_a_single_spike_network():
@@ -314,38 +374,51 @@ def test_a_single_spike_network():
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("old", "new", "code", "key", "value"),
     [
-        ("two_times", "rate", "encoding.kind rate: a single_spike network needs inputs that spike"),
-        ("two_times", "constant", "encoding.kind constant: a single_spike network needs inputs"),
-        ("two_times", "direct", "encoding.kind direct: a single_spike network needs inputs that"),
-        ("decay = 0.04", "decay = 1.0", "model.current_decay 1.0: a single_spike network needs a"),
-        ("decay = 0.04", "decay = 0.0001", "model.current_decay 0.0001: a single_spike network"),
-        ("current_decay = 0.04", "", "model.current_decay is missing"),
         *(
-            (
-                "[model]",
-                f"[model]\n{key} = 2",
-                f"unknown key model.{key}: model.kind 'single_spike'",
-            )
-            for key in ("voltage_decay", "threshold", "tau_grad", "scale_grad")
+            ("two_times", kind, "conflict", "encoding.kind", kind)
+            for kind in ("rate", "constant", "direct")
         ),
-        ("[model]", "[model]\ntreshold = 2", "unknown key model.treshold; did you mean model.thr"),
-        ("steps = 63", "steps = 490", "encoding.steps 490 with model.current_decay 0.04 last 20.0"),
+        ("decay = 0.04", "decay = 1.0", "range", "model.current_decay", 1.0),
+        ("decay = 0.04", "decay = 0.0001", "range", "model.current_decay", 0.0001),
+        ("current_decay = 0.04", "", "missing", "model.current_decay", None),
+        *(
+            ("[model]", f"[model]\n{key} = 2", "unknown", f"model.{key}", None)
+            for key in ("voltage_decay", "threshold", "tau_grad", "scale_grad", "treshold")
+        ),
+        ("steps = 63", "steps = 490", "conflict", "encoding.steps", 490),
+        ('"single_spike"', '"spike"', "unknown", "model.kind", "spike"),
+        ("[model]", "[training]\nengine = 'auto'\n[model]", "conflict", "training.engine", "auto"),
         (
-            '"single_spike"',
-            '"spike"',
-            "model.kind = 'spike': input should be 'multi_spike' or 'single_spike'",
+            "[model]",
+            "[training]\ntet_lambda = 0.5\n[model]",
+            "conflict",
+            "training.tet_lambda",
+            0.5,
         ),
     ],
 )
-def test_what_a_single_spike_network_cannot_be(old, new, message):
+def test_what_a_single_spike_network_cannot_be(old, new, code, key, value):
     assert old in SINGLE
-    assert message in fault(SINGLE.replace(old, new))
+    check(only(SINGLE.replace(old, new)), code, key=key, value=value)
+
+
+def test_the_longest_sample_of_a_single_spike_network_is_the_limit():
+    fault = only(SINGLE.replace("steps = 63", "steps = 490"))
+    assert fault.limit == 489
+    assert from_toml(SINGLE.replace("steps = 63", "steps = 489")).encoding.steps == 489
+
+
+def test_a_field_of_another_kind_is_not_a_spelling_mistake():
+    threshold = only(SINGLE.replace("[model]", "[model]\nthreshold = 2"))
+    assert "'single_spike' does not have" in threshold.sentence
+    treshold = only(SINGLE.replace("[model]", "[model]\ntreshold = 2"))
+    assert treshold.sentence.endswith("; did you mean model.threshold?")
 
 
 def test_a_budget_is_needed():
-    assert "sparsity is missing" in fault("seed = 1")
+    check(only("seed = 1"), "missing", key="sparsity")
 
 
 @pytest.mark.parametrize(
@@ -360,14 +433,16 @@ def test_a_budget_is_needed():
     ],
 )
 def test_bad_toml_names_the_place(text, place):
-    assert place in fault(text)
+    fault = only(text)
+    check(fault, "damaged")
+    assert place in fault.sentence
 
 
 @pytest.mark.parametrize(
     "text",
     [
         f"seed = {'9' * 6000}",  # more digits than Python reads
-        f"seed = 0x{'f' * 100_000}",  # read, but not to be shown in decimal
+        f"seed = 0x{'f' * 100_000}",  # readable, but too long to print in decimal
         "seed = " + "[" * 100_000,
         f"seed{'.a' * 100_000} = 1",
         f"seed{'.a' * 500} = 1",
@@ -393,9 +468,9 @@ def test_bad_toml_names_the_place(text, place):
     ids=lambda text: text[:12],
 )
 def test_monstrous_toml_is_one_error(text):
-    message = fault(text)
-    assert len(message.split("\n")) <= 21
-    assert len(message) < 5000
+    sentences = [fault.sentence for fault in faults(text)]
+    assert len(sentences) <= 21
+    assert len("\n".join(sentences)) < 5000
 
 
 def test_dots_that_are_no_keys_are_many_as_you_like():
@@ -428,11 +503,11 @@ def test_own_samples_may_lie_in_a_folder():
     own = override(experiment, {"data.name": "own", "data.folder": "some/where"})
     assert (own.data.name, own.data.folder) == ("own", "some/where")
     assert from_toml(to_toml(own)) == own
-    # Whoever says other data leaves the folder out; so does who gives own samples anew.
+    # Setting data.name removes the folder.
     assert override(own, {"data.name": "digits"}) == experiment
     assert override(own, {"data.name": "own"}).data.folder is None
     assert override(own, {"training.epochs": 3}).data == own.data
-    with pytest.raises(ConfigError, match=r"^data\.folder 'x': data\.name is 'digits', only 'own'"):
+    with refused(ConfigError, "conflict", key="data.folder", value="x"):
         override(experiment, {"data.folder": "x"})
 
 
@@ -441,7 +516,7 @@ def test_own_samples_are_pictures_or_frames_as_they_are():
     framed = override(own, {"encoding.kind": "frames", "encoding.bits": 3})
     assert framed.encoding.input_range == (0, 7)
     for field, value in (("split", "number"), ("crop", 1), ("side", 8)):
-        with pytest.raises(ConfigError, match=rf"^encoding\.{field} {value!r}: data\.name 'own' "):
+        with refused(ConfigError, "conflict", key=f"encoding.{field}", value=value):
             override(framed, {f"encoding.{field}": value})
 
 
@@ -460,24 +535,28 @@ def test_override_of_one_budget_removes_the_other():
     assert (by_eps.sparsity.density, by_eps.sparsity.eps) == (None, 20.0)
     assert by_eps.sparsity.alpha == 0.5
     assert override(by_eps, {"sparsity.density": 0.1}) == by_density
-    with pytest.raises(ConfigError, match="exactly one"):
+    with refused(ConfigError, "conflict", key="sparsity.density"):
         override(by_density, {"sparsity.density": 0.2, "sparsity.eps": 20})
 
 
 @pytest.mark.parametrize(
-    ("settings_", "message"),
+    ("key", "value", "code", "shown"),
     [
-        ({"training.epoch": 3}, r"unknown key training.epoch; did you mean training.epochs\?"),
-        ({"seed.x": 3}, "seed.x: seed is a value, not a table"),
-        ({"seed.x.y": 3}, "seed.x.y: seed.x is a value, not a table"),
-        ({"training.epochs": True}, "training.epochs = True"),
-        ({"": 3}, "unknown key"),
-        ({"..": 3}, "unknown key"),
+        ("training.epoch", 3, "unknown", "did you mean training.epochs?"),
+        ("seed.x", 3, "unknown", "seed is a value, not a table"),
+        ("seed.x.y", 3, "unknown", "seed.x is a value, not a table"),
+        ("training.epochs", True, "type", "True"),
+        ("", 3, "unknown", "unknown key"),
+        ("..", 3, "unknown", "unknown key"),
     ],
 )
-def test_override_refuses(settings_, message):
-    with pytest.raises(ConfigError, match=message):
-        override(from_toml(LEAST), settings_)
+def test_override_refuses(key, value, code, shown):
+    with pytest.raises(ConfigError) as caught:
+        override(from_toml(LEAST), {key: value})
+    (fault,) = caught.value.faults
+    check(fault, code)
+    assert shown in fault.sentence
+    assert fault.key in (key, key.partition(".")[0])
 
 
 @pytest.mark.parametrize(
@@ -502,7 +581,7 @@ def test_parse_setting(text, expected):
 
 @pytest.mark.parametrize("text", ["", "seed", "=3", "  = 3"])
 def test_parse_setting_needs_key_and_value(text):
-    with pytest.raises(ConfigError, match="key=value"):
+    with refused(ConfigError, "type", value=text):
         parse_setting(text)
 
 
@@ -538,21 +617,22 @@ def test_read_toml(tmp_path):
     path.write_bytes(b"seed = 5\r\n" + LEAST.encode())
     assert read_toml(path).seed == 5
     path.write_bytes(b"sede = 5\n" + LEAST.encode())
-    with pytest.raises(ConfigError, match=r"run\.toml: unknown key sede; did you mean seed\?"):
+    with refused(ConfigError, "unknown", key="sede", file=str(path)):
         read_toml(path)
 
 
 def test_read_toml_refuses_files(tmp_path):
     path = tmp_path / "run.toml"
-    with pytest.raises(FileError, match="No such file"):
+    with refused(FileError, "unreadable", file=str(path)):
         read_toml(path)
-    with pytest.raises(FileError, match="directory"):
+    with refused(FileError, "unreadable", file=str(tmp_path)):
         read_toml(tmp_path)
     path.write_bytes(b'seed = "\xff"')
-    with pytest.raises(FileError, match=r"not UTF-8 text \(byte 8\)"):
+    with refused(FileError, "damaged", file=str(path)) as caught:
         read_toml(path)
+    assert "byte 8" in str(caught.value)
     path.write_bytes(LEAST.encode().ljust(MAX_BYTES + 1, b"#"))
-    with pytest.raises(FileError, match=str(MAX_BYTES)):
+    with refused(FileError, "too-large", file=str(path), limit=MAX_BYTES):
         read_toml(path)
 
 
@@ -568,10 +648,11 @@ def test_sections_are_immutable():
     ("hidden", "layers"), [("[24, 12]", "24-12"), ("[8]", "8"), ("8", "800-400"), ("[]", "800-400")]
 )
 def test_hidden_widths_are_told_how_they_are_written(hidden, layers):
-    told = f'run.toml: model.hidden: hidden layers are written model.layers = "{layers}"'
-    assert fault(f"{LEAST}[model]\nhidden = {hidden}") == told
+    fault = only(f"{LEAST}[model]\nhidden = {hidden}")
+    check(fault, "unknown", key="model.hidden")
+    assert fault.sentence.endswith(f'model.layers = "{layers}"')
     _, value = parse_setting(f"model.hidden={hidden}")
-    with pytest.raises(ConfigError, match="hidden layers are written model"):
+    with refused(ConfigError, "unknown", key="model.hidden", value=value):
         override(from_toml(LEAST), {"model.hidden": value})
 
 
@@ -595,7 +676,7 @@ def test_another_kind_keeps_what_it_has_too():
     assert (back.model.layers, back.model.current_decay) == ("9-8", 0.05)
     assert back.model.threshold == 1.0
     for wrong in ("spike", 3, [1], None):
-        with pytest.raises(ConfigError, match=r"model\.kind = "):
+        with refused(ConfigError, "unknown", key="model.kind", value=wrong):
             override(wide, {"model.kind": wrong})
 
 
@@ -605,7 +686,9 @@ def test_bits_come_and_go_with_direct_coding():
     assert "bits" not in to_toml(plain)
     direct = override(plain, {"encoding.kind": "direct"})
     assert direct.encoding.bits == 5
-    assert "bits = 5" in to_toml(direct)  # a default that changes does not change what was run
+    assert "bits = 5" in to_toml(
+        direct
+    )  # a later change of the default does not change a recorded run
     few = override(direct, {"encoding.bits": 3})
     assert override(few, {"encoding.steps": 2}).encoding.bits == 3
     assert override(few, {"encoding.kind": "direct"}).encoding.bits == 3
@@ -619,7 +702,7 @@ def test_bits_come_and_go_with_direct_coding():
     assert (counted.encoding.input_range, counted.encoding.split) == ((0, 7), "number")
 
     for both in ({"encoding.kind": "rate", "encoding.bits": 4}, {"encoding.bits": 4}):
-        with pytest.raises(ConfigError, match=r"^encoding\.bits 4: encoding\.kind 'rate' makes"):
+        with refused(ConfigError, "conflict", key="encoding.bits", value=4):
             override(plain, both)
 
 
@@ -662,21 +745,22 @@ def test_recorded_configurations_stay_readable(tmp_path):
     for experiment in (once, again):
         assert from_toml(to_toml(experiment), recorded=True) == experiment
         assert from_toml(to_toml(experiment)) == experiment
-    fault(RECORDED)  # asked for, not recorded
+    only(RECORDED)  # a fault in the text of a user
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("old", "new", "key"),
     [
-        ("threshold = 1.0", "threshold = 2.0", "unknown key model.threshold"),
-        ("voltage_decay = 0.0", "voltage_decay = 0.5", "unknown key model.voltage_decay"),
+        ("threshold = 1.0", "threshold = 2.0", "model.threshold"),
+        ("voltage_decay = 0.0", "voltage_decay = 0.5", "model.voltage_decay"),
         ("    24,\n", "    0,\n", "model.hidden"),
         ("    24,\n", "    24.5,\n", "model.hidden"),
         ("[model]", "[model]\nlayers = '3'", "model.hidden"),
-        ("[model]", "[modle]", "unknown key modle"),
+        ("[model]", "[modle]", "modle"),
     ],
 )
-def test_recorded_configurations_are_checked_too(old, new, message):
+def test_recorded_configurations_are_checked_too(old, new, key):
     assert old in RECORDED
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError) as caught:
         from_toml(RECORDED.replace(old, new), recorded=True)
+    assert ("unknown", key) in [(fault.code, fault.key) for fault in caught.value.faults]

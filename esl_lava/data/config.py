@@ -1,4 +1,4 @@
-"""The sections of a configuration about samples: which, and how they become spikes."""
+"""The configuration sections `[data]` and `[encoding]`: the samples and how they become spikes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from esl_lava.chip import SPIKE_RANGE
 from esl_lava.errors import shorten
-from esl_lava.tomlfile import TomlTable
+from esl_lava.tomlfile import FieldError, TomlTable
 
 EventSetName = Literal[
     "nmnist",
@@ -22,20 +22,20 @@ EventSetName = Literal[
     "moving_digits",
 ]
 EVENT_SETS: tuple[str, ...] = get_args(EventSetName)
-"""Data sets whose samples are recordings of an event camera: they become frames."""
+"""Data sets whose samples are recordings of an event sensor. They are encoded as frames."""
 
 OWN = "own"
-"""Name of what is no data set that we know, but the user's own samples."""
+"""The `data.name` of the user's own samples."""
 
-OF_FRAMES = ("split", "crop", "side", "skip_damaged")
-"""Fields of an encoding that say how recordings become frames."""
+FRAME_FIELDS = ("split", "crop", "side", "skip_damaged")
+"""Fields of `[encoding]` that describe how recordings become frames."""
 
 DIRECT_BITS = 5
-"""Bits of a pixel in direct coding, where the configuration does not say it."""
+"""Default number of bits of a pixel in direct coding."""
 
 
 class Data(TomlTable):
-    """Where samples come from."""
+    """The data set and its validation split."""
 
     name: Literal[
         "digits",
@@ -45,74 +45,85 @@ class Data(TomlTable):
         "cifar100",
         EventSetName,
         "own",
-    ] = Field("digits", description="data set; own: arrays of the user's, see folder")
+    ] = Field(
+        "digits",
+        description="Name of the data set. own: the user's own samples, which data.folder holds.",
+    )
     folder: str | None = Field(
         None,
-        description="of own alone: the folder that holds train.npz and test.npz, each of arrays "
-        "samples and labels, or train_samples.npy, train_labels.npy and the same of test; where "
-        "nothing is said, whoever trains gives the samples",
+        description='Folder of the user\'s own samples; only data.name = "own" has one. The '
+        "folder holds train.npz and test.npz, each with the arrays samples and labels, or "
+        "train_samples.npy, train_labels.npy, test_samples.npy and test_labels.npy. Without a "
+        "folder, a Python module or the caller of the training passes the samples.",
     )
     validation: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
         0.1,
-        description="share of the training split held back to choose the epoch that is kept; "
-        "0 keeps the last epoch",
+        description="Share of the training split that is held out for validation. The epoch with "
+        "the best validation accuracy is kept. 0 keeps the last epoch.",
     )
 
     @model_validator(mode="after")
-    def _only_own_samples_lie_in_a_folder(self) -> Data:
+    def _check_folder(self) -> Data:
         if self.folder is not None and self.name != OWN:
-            raise ValueError(
-                f"data.folder {shorten(self.folder)}: data.name is {self.name!r}, only {OWN!r} has "
-                "a folder"
+            raise FieldError(
+                f"data.folder {shorten(self.folder)}: data.name is {self.name!r}, and only "
+                f"{OWN!r} has a folder",
+                "conflict",
+                key="data.folder",
+                value=self.folder,
             )
         return self
 
 
 class Encoding(TomlTable):
-    """How a sample becomes binary spikes, or graded input."""
+    """The encoding of a sample as binary spikes or as graded input."""
 
     kind: Literal["rate", "latency", "constant", "two_times", "direct", "frames"] = Field(
         "rate",
-        description="rate: integrate-and-fire on the pixel; latency: one spike, earlier the "
-        "brighter; constant: pixels of at least half scale spike at every step; two_times: "
-        "every pixel spikes once, of at least half scale at step 0, else at 2/3 of steps; "
-        "direct: the pixel itself at every step, as a signed integer of encoding.bits bits; "
-        "frames: the events of each of T portions of a recording, by polarity and pixel, or own "
-        "samples of T frames as they are",
+        description="Encoding of a sample. rate: a pixel drives an integrate-and-fire neuron. "
+        "latency: a pixel spikes once, and a brighter pixel spikes earlier. constant: a pixel of "
+        "at least half the full scale spikes at every step. two_times: every pixel spikes once, "
+        "at step 0 if it has at least half the full scale, otherwise at 2/3 of the steps. direct: "
+        "a pixel is the input at every step, as a signed integer of encoding.bits bits. frames: a "
+        "recording is split into T frames of events by polarity and pixel; own samples of T "
+        "frames are used unchanged.",
     )
     steps: Annotated[int, Field(ge=1, le=4096)] = Field(
-        8, description="T, the number of steps a sample is presented"
+        8, description="Number of time steps T for which a sample is presented."
     )
     bits: Annotated[int, Field(ge=2, le=8)] | None = Field(
         None,
-        description=f"of direct coding, {DIRECT_BITS} where nothing is said: a pixel becomes "
-        "(pixel >> (8 - bits)) - 2^(bits - 1), for 5 bits -16..15; of frames: events are counted "
-        "up to 2^bits - 1, and where nothing is said frames are binary",
+        description="Number of bits of an input value; only direct and frames have it. direct: a "
+        f"pixel becomes (pixel >> (8 - bits)) - 2^(bits - 1), which is -16..15 for 5 bits; the "
+        f"default is {DIRECT_BITS}. frames: a value counts up to 2^bits - 1 events; by default "
+        "frames are binary.",
     )
     split: Literal["time", "number"] | None = Field(
         None,
-        description="of frames alone, time where nothing is said: portions of a recording are of "
-        "one duration (time) or of one number of events (number)",
+        description="Rule that splits a recording into frames; only frames has it. time: all "
+        "frames have the same duration (the default). number: all frames have the same number of "
+        "events.",
     )
     crop: Annotated[int, Field(ge=0, le=1024)] | None = Field(
         None,
-        description="of frames alone: pixels left out along each border of the sensor, 0 where "
-        "nothing is said",
+        description="Number of pixels that are cut off at each border of the sensor; only frames "
+        "has it. The default is 0.",
     )
     side: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None,
-        description="of frames alone: rows and columns of a frame, into which the sensor's pixels "
-        "are put together; all of them where nothing is said; a single row of sensors stays one",
+        description="Number of rows and columns of a frame, into which the pixels of the sensor "
+        "are merged; only frames has it. By default a frame has all pixels of the sensor. A "
+        "sensor of a single row stays a single row.",
     )
     skip_damaged: bool | None = Field(
         None,
-        description="of frames alone: whether damaged recordings are left out, with a warning; "
-        "where nothing is said they are refused",
+        description="Whether damaged recordings are left out with a warning; only frames has it. "
+        "By default a damaged recording is an error.",
     )
 
     @property
     def input_range(self) -> tuple[int, int]:
-        """The least and the largest value that it gives a network's input at one step."""
+        """The smallest and the largest value of a network's input at one step."""
         if self.bits is None:
             return SPIKE_RANGE
         if self.kind == "frames":
@@ -120,40 +131,55 @@ class Encoding(TomlTable):
         half = 1 << (self.bits - 1)
         return -half, half - 1
 
-    def refuse_making_of_frames(self) -> None:
-        """Refuse what says how frames are made: own samples are frames already, or pictures.
+    def check_own_samples(self) -> None:
+        """Check that no field describes how to make frames of the user's own samples.
+
+        The user's own samples are frames already, or images.
 
         Raises:
-            ValueError: with the field and its value.
+            FieldError: with the field and its value.
         """
-        for name in OF_FRAMES:
-            value = getattr(self, name)
-            if self.kind == "frames" and value != _DEFAULTS["frames"].get(name):
-                raise ValueError(
-                    f"encoding.{name} {value!r}: data.name {OWN!r} holds frames, which are taken "
-                    "as they are"
+        for name in FRAME_FIELDS:
+            value, default = getattr(self, name), _DEFAULTS["frames"].get(name)
+            if self.kind == "frames" and value != default:
+                raise FieldError(
+                    f"encoding.{name} {value!r}: data.name {OWN!r} holds frames, which are used "
+                    "unchanged",
+                    "conflict",
+                    key=f"encoding.{name}",
+                    value=value,
+                    limit=default,
                 )
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_are_written_out(cls, values: object) -> object:
-        """What a run writes down says what a kind took where nothing was said."""
+    def _fill_in_defaults(cls, values: object) -> object:
+        """Fill in the defaults of the kind, so that a run records the values it used."""
         if not isinstance(values, dict):
             return values
         defaults = _DEFAULTS.get(str(values.get("kind")), {})
         return {**values, **{k: v for k, v in defaults.items() if values.get(k) is None}}
 
     @model_validator(mode="after")
-    def _fields_are_of_their_kind(self) -> Encoding:
+    def _check_kind(self) -> Encoding:
         if self.kind not in ("direct", "frames") and self.bits is not None:
-            raise ValueError(
-                f"encoding.bits {self.bits}: encoding.kind {self.kind!r} makes binary spikes, "
-                "only 'direct' and 'frames' have bits"
+            raise FieldError(
+                f"encoding.bits {self.bits}: encoding.kind {self.kind!r} makes binary spikes, and "
+                "only 'direct' and 'frames' have bits",
+                "conflict",
+                key="encoding.bits",
+                value=self.bits,
             )
-        for name in OF_FRAMES:
+        for name in FRAME_FIELDS:
             value = getattr(self, name)
             if self.kind != "frames" and value is not None:
-                raise ValueError(f"encoding.{name} {value!r}: only encoding.kind 'frames' has it")
+                raise FieldError(
+                    f"encoding.{name} {value!r}: only encoding.kind 'frames' has this field, and "
+                    f"the kind is {self.kind!r}",
+                    "conflict",
+                    key=f"encoding.{name}",
+                    value=value,
+                )
         return self
 
 
@@ -163,4 +189,4 @@ _DEFAULTS: Mapping[str, Mapping[str, object]] = MappingProxyType(
         "frames": {"split": "time", "crop": 0, "skip_damaged": False},
     }
 )
-"""Kind of encoding -> its fields' values where nothing is said."""
+"""Kind of encoding -> default values of its fields."""

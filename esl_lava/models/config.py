@@ -1,4 +1,4 @@
-"""The section of a configuration about the network, one for each kind of it."""
+"""The configuration section `[model]`: one table for each kind of network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from esl_lava.chip import DECAY_UNITY, WEIGHT_SCALE
 from esl_lava.data.config import Encoding
 from esl_lava.errors import ConfigError, shorten
-from esl_lava.tomlfile import Fraction, Positive, TomlTable
+from esl_lava.tomlfile import FieldError, Fraction, Positive, TomlTable
 from esl_lava.topology import (
     FULLY_CONNECTED,
     MAX_LAYERS,
@@ -31,210 +31,263 @@ from esl_lava.topology import (
 from esl_lava.training.config import Training
 
 MAX_TIME_CONSTANTS = 20
-"""How long a sample of single spikes may last: times enter sums as their exponentials."""
+"""Longest sample of a single_spike network. Its sums contain exponentials of the spike times."""
 
 
-def _as_notation(value: object) -> object:
-    """What TOML took `layers=800` or `layers=1200-10-12` on a command line for, as text again."""
+def _restore_notation(value: object) -> object:
+    """Return layers as text: on a command line TOML reads 800 as a number, 1200-10-12 as a date."""
     number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 32
     return str(value) if number or type(value) is datetime.date else value
 
 
 class _Network(TomlTable):
-    """What networks of every kind have."""
+    """The fields and checks of every kind of network."""
 
     tokens: ClassVar[tuple[str, ...]] = FULLY_CONNECTED
-    """The kinds of layers that there may be."""
+    """Kinds of layers that the network may have."""
 
     named: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    """Notations that have a name."""
+    """Name -> notation of a network that has a name."""
 
     kind: str
-    layers: Annotated[str, BeforeValidator(_as_notation)] = Field(
+    layers: Annotated[str, BeforeValidator(_restore_notation)] = Field(
         "128",
-        description="the layers between input and readout, in order: 800-400 are two fully "
-        "connected ones of 800 and 400 neurons",
+        description="Layers between the input and the readout, in order: 800-400 is two fully "
+        "connected layers of 800 and 400 neurons.",
     )
 
     @classmethod
-    def kept_dense(cls, layers: object) -> tuple[str, ...]:
-        """Names of the layers that keep every connection where nobody says which."""
+    def default_dense_layers(cls, layers: object) -> tuple[str, ...]:
+        """Return the default of `sparsity.keep_dense`."""
         return (READOUT,)
 
     @field_validator("layers")
     @classmethod
-    def _layers_are_known(cls, layers: str) -> str:
+    def _check_layers(cls, layers: str) -> str:
         try:
             check_notation(cls.named.get(layers, layers), cls.tokens)
         except ConfigError as error:
-            raise ValueError(f"model.layers: {error}") from None
+            fault = error.faults[0]
+            prefix = "" if fault.key == "model.layers" else "model.layers: "
+            raise FieldError(
+                prefix + fault.sentence,
+                fault.code,
+                key="model.layers",
+                value=layers if fault.value is None else fault.value,
+                limit=fault.limit,
+            ) from None
         return layers
 
     @property
     def notation(self) -> str:
-        """The layers between input and readout, each written out."""
+        """The notation of the layers between the input and the readout."""
         return self.layers
 
     def describe(self, input_shape: Shape, classes: int) -> Topology:
-        """The network's layers on data of that shape."""
+        """Return the topology of the network for data of that shape."""
         return describe(self.notation, input_shape, classes, self.tokens)
 
     def narrowed(self, width: int) -> Mapping[str, object]:
-        """The fields of a network like this whose widest layer has `width` neurons or channels."""
+        """Return the changed fields of a network whose widest layer has `width` neurons.
+
+        In a convolution `width` is the number of channels.
+        """
         return {"layers": narrow(self.notation, width)}
 
-    def check_beside(self, encoding: Encoding, training: Training) -> None:
-        """Refuse other sections that this kind of network cannot have beside it.
+    def check_sections(self, encoding: Encoding, training: Training) -> None:
+        """Check that the other sections suit this kind of network.
 
         Raises:
-            ValueError: naming key, value and what is needed.
+            FieldError: with key, value and the values that are allowed.
         """
         if training.device == "cuda":
-            raise ValueError(
-                f"training.device cuda: a {self.kind} network is trained on the CPU; cuda serves "
-                "convolutional ones"
+            raise FieldError(
+                f"training.device cuda: a {self.kind} network trains on the CPU; only a "
+                "convolutional network trains on a GPU",
+                "unsupported",
+                key="training.device",
+                value="cuda",
+                limit="cpu",
             )
 
 
 class MultiSpike(_Network):
-    """CUBA layers whose neurons fire any number of times, and an integrator to read."""
+    """A network of CUBA neurons that fire any number of times, with an integrator as readout."""
 
     kind: Literal["multi_spike"] = Field(
         "multi_spike",
-        description="CUBA hidden layers that fire any number of times, and a non-spiking "
-        "integrator to read",
+        description="Kind of network. multi_spike: the hidden layers have CUBA neurons that fire "
+        "any number of times, and the readout is an integrator that does not spike.",
     )
     current_decay: Fraction = Field(
-        1.0, description="share of the synaptic current lost per step; 1 is no synaptic filter"
+        1.0,
+        description="Share of the synaptic current that is lost per step. 1 means no synaptic "
+        "filter.",
     )
     voltage_decay: Fraction = Field(
-        0.5, description="share of the membrane potential lost per step; 0.5 is tau = 0.5 (Eq. 7)"
+        0.5,
+        description="Share of the membrane potential that is lost per step. 0.5 is tau = 0.5 in "
+        "Eq. 7.",
     )
     threshold: Annotated[float, Field(ge=1 / WEIGHT_SCALE, lt=2048, allow_inf_nan=False)] = Field(
-        1.0, description="firing threshold, in units of the weights; a multiple of 1/64"
+        1.0, description="Firing threshold in units of the weights, a multiple of 1/64."
     )
     tau_grad: Positive = Field(
         0.5,
-        description="width tau of the surrogate gradient scale / (2 tau) exp(-|v - threshold| / "
-        "tau), in units of the weights",
+        description="Width tau of the surrogate gradient scale / (2 tau) exp(-|v - threshold| / "
+        "tau), in units of the weights.",
     )
-    scale_grad: Positive = Field(1.0, description="scale of the surrogate gradient")
+    scale_grad: Positive = Field(1.0, description="Scale of the surrogate gradient.")
     weight_scale: Positive = Field(
         1.0,
-        description="factor on the initial weights of the hidden layers, besides 1/sqrt(density)",
+        description="Factor on the initial weights of the hidden layers, in addition to "
+        "1/sqrt(density).",
     )
 
     @field_validator("threshold")
     @classmethod
-    def _threshold_is_on_the_grid(cls, threshold: float) -> float:
+    def _check_threshold(cls, threshold: float) -> float:
         if (threshold * WEIGHT_SCALE) % 1:
-            raise ValueError(
+            raise FieldError(
                 f"model.threshold {threshold} is not a multiple of 1/{WEIGHT_SCALE}, "
-                "so the chip could not hold it"
+                "so the chip cannot store it",
+                "range",
+                key="model.threshold",
+                value=threshold,
+                limit=f"multiple of 1/{WEIGHT_SCALE}",
             )
         return threshold
 
 
 class SingleSpike(_Network):
-    """Layers whose neurons fire at most once; the class that fires first is the answer."""
+    """A network whose neurons fire at most once. The class that fires first is the decision."""
 
     kind: Literal["single_spike"] = Field(
         "single_spike",
-        description="every neuron fires at most once (Eq. 3), the first of the readout decides",
+        description="Kind of network. single_spike: every neuron fires at most once (Eq. 3), and "
+        "the readout neuron that fires first is the decision.",
     )
     current_decay: Fraction = Field(
-        description=f"share of the synaptic current lost per step, {1 / DECAY_UNITY:.5f} to "
-        f"{1 - 1 / DECAY_UNITY:.5f}"
+        description="Share of the synaptic current that is lost per step, from "
+        f"{1 / DECAY_UNITY:.5f} to {1 - 1 / DECAY_UNITY:.5f}."
     )
     weight_scale: Positive = Field(
         1.0,
-        description="factor on the initial weights of the hidden layers, besides 1/density",
+        description="Factor on the initial weights of the hidden layers, in addition to 1/density.",
     )
 
     @field_validator("current_decay")
     @classmethod
-    def _current_decays(cls, decay: float) -> float:
+    def _check_current_decay(cls, decay: float) -> float:
         if not 0.5 / DECAY_UNITY < decay < 1 - 0.5 / DECAY_UNITY:
-            raise ValueError(
-                f"model.current_decay {decay}: a single_spike network needs a "
-                f"decaying current, {1 / DECAY_UNITY:.5f} to {1 - 1 / DECAY_UNITY:.5f}"
+            limit = f"{1 / DECAY_UNITY:.5f} to {1 - 1 / DECAY_UNITY:.5f}"
+            raise FieldError(
+                f"model.current_decay {decay}: a single_spike network needs a current that "
+                f"decays, {limit}",
+                "range",
+                key="model.current_decay",
+                value=decay,
+                limit=limit,
             )
         return decay
 
-    def check_beside(self, encoding: Encoding, training: Training) -> None:
-        """Refuse inputs that spike again, the engines of SLAYER's blocks, and endless samples.
+    def check_sections(self, encoding: Encoding, training: Training) -> None:
+        """Check that inputs spike once, that no engine is chosen, and that samples are short.
 
         Raises:
-            ValueError: naming key, value and what is needed.
+            FieldError: with key, value and the values that are allowed.
         """
-        super().check_beside(encoding, training)
-        once = ("latency", "two_times")
-        if encoding.kind not in once:
-            raise ValueError(
+        super().check_sections(encoding, training)
+        kinds = ("latency", "two_times")
+        if encoding.kind not in kinds:
+            raise FieldError(
                 f"encoding.kind {encoding.kind}: a single_spike network needs inputs that "
-                f"spike at most once, {' or '.join(once)}"
+                f"spike at most once, {' or '.join(kinds)}",
+                "conflict",
+                key="encoding.kind",
+                value=encoding.kind,
+                limit=kinds,
             )
         if training.engine != "fused":
-            raise ValueError(
-                f"training.engine {training.engine} means nothing to a single_spike network: "
-                "its passes are its own"
+            raise FieldError(
+                f"training.engine {training.engine}: a single_spike network has an engine of its "
+                "own; leave the value fused",
+                "conflict",
+                key="training.engine",
+                value=training.engine,
+                limit="fused",
             )
         if training.tet_lambda:
-            raise ValueError(
-                f"training.tet_lambda {training.tet_lambda} means nothing to a single_spike "
-                "network: its loss is Eq. 6"
+            raise FieldError(
+                f"training.tet_lambda {training.tet_lambda}: the loss of a single_spike network "
+                "is Eq. 6, which has no tet_lambda; leave the value 0",
+                "conflict",
+                key="training.tet_lambda",
+                value=training.tet_lambda,
+                limit=0,
             )
         duration = -encoding.steps * math.log1p(-self.current_decay)
         if duration > MAX_TIME_CONSTANTS:
-            raise ValueError(
-                f"encoding.steps {encoding.steps} with model.current_decay "
-                f"{self.current_decay} last {duration:.1f} time constants of the current, "
-                f"a single_spike network {MAX_TIME_CONSTANTS} at most: smaller steps or fewer"
+            raise FieldError(
+                f"encoding.steps {encoding.steps} with model.current_decay {self.current_decay}: "
+                f"a sample lasts {duration:.1f} time constants of the current, and a single_spike "
+                f"network allows {MAX_TIME_CONSTANTS}; reduce encoding.steps or "
+                "model.current_decay",
+                "conflict",
+                key="encoding.steps",
+                value=encoding.steps,
+                limit=math.floor(MAX_TIME_CONSTANTS / -math.log1p(-self.current_decay)),
             )
 
 
 class Convolutional(_Network):
-    """Convolutions and dense layers behind batch normalisations, and an integrator to read."""
+    """A network of convolutions and fully connected layers whose input is batch-normalised."""
 
     tokens: ClassVar[tuple[str, ...]] = ("dense", "conv", "residual", "pool", "global_pool")
     named: ClassVar[Mapping[str, str]] = NAMED
 
     kind: Literal["convolutional"] = Field(
         "convolutional",
-        description="convolutions and fully connected layers whose input is normalised over "
-        "batch and time, and a non-spiking integrator to read",
+        description="Kind of network. convolutional: the input of every convolution and fully "
+        "connected layer is normalised over batch and time, and the readout is an integrator that "
+        "does not spike.",
     )
-    layers: Annotated[str, BeforeValidator(_as_notation)] = Field(
+    layers: Annotated[str, BeforeValidator(_restore_notation)] = Field(
         "16C3-AP2-32C3-AP2",
-        description="the layers between input and readout, in order: 16C3 is a convolution of "
-        "16 kernels of 3 x 3 (16C3S2 with stride 2), R32 a residual block of two of 32 (R32S2 with "
-        "stride 2), AP2 an average pool, GAP one of whole maps, 100 a fully connected layer; or a "
-        f"name: {', '.join(NAMED)}",
+        description="Layers between the input and the readout, in order. 16C3: a convolution of "
+        "16 kernels of 3 x 3 (16C3S2: with stride 2). R32: a residual block of two convolutions of "
+        "32 kernels (R32S2: with stride 2). AP2: an average pool of 2 x 2. GAP: an average pool "
+        "over the whole map. 100: a fully connected layer of 100 neurons. Or the name of a "
+        f"network: {', '.join(NAMED)}.",
     )
     width: Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)] = Field(
-        1.0, description="factor on the number of channels or neurons of every layer"
+        1.0, description="Factor on the number of channels or neurons of every layer."
     )
     thresholds: Literal["layer", "channel"] = Field(
         "layer",
-        description="which neurons share an integer threshold: those of a layer, or of a channel",
+        description="Group of neurons that share an integer threshold: all neurons of a layer or "
+        "of a channel.",
     )
     voltage_decay: Annotated[float, Field(ge=1 / DECAY_UNITY, le=1, allow_inf_nan=False)] = Field(
-        0.5, description="share of the membrane potential lost per step; 0.5 is tau = 0.5 (Eq. 7)"
+        0.5,
+        description="Share of the membrane potential that is lost per step. 0.5 is tau = 0.5 in "
+        "Eq. 7.",
     )
     tau_grad: Positive = Field(
         0.5,
-        description="width tau of the surrogate gradient scale / (2 tau) exp(-|v - 1| / tau), in "
-        "thresholds",
+        description="Width tau of the surrogate gradient scale / (2 tau) exp(-|v - 1| / tau), in "
+        "units of the threshold.",
     )
-    scale_grad: Positive = Field(1.0, description="scale of the surrogate gradient")
+    scale_grad: Positive = Field(1.0, description="Scale of the surrogate gradient.")
     weight_scale: Positive = Field(
         1.0,
-        description="factor on the initial weights of the hidden layers, besides 1/sqrt(density)",
+        description="Factor on the initial weights of the hidden layers, in addition to "
+        "1/sqrt(density).",
     )
 
     @classmethod
-    def kept_dense(cls, layers: object) -> tuple[str, ...]:
-        """The first layer, where it is not the only one before the readout, and the readout."""
+    def default_dense_layers(cls, layers: object) -> tuple[str, ...]:
+        """Return the readout, and the first layer unless it is the only one before the readout."""
         tokens = cls.named.get(str(layers), str(layers)).split("-")
         wide = [token for token in tokens if width_of(token)]
         if len(wide) < 2 and not "".join(wide).startswith("R"):
@@ -243,44 +296,52 @@ class Convolutional(_Network):
 
     @property
     def held_decay(self) -> float:
-        """The voltage decay as the chip holds it, in 1/4096."""
+        """The voltage decay rounded to the 1/4096 grid of the chip."""
         return round(self.voltage_decay * DECAY_UNITY) / DECAY_UNITY
 
     @property
     def notation(self) -> str:
-        """The layers between input and readout, each written out in its width."""
+        """The notation of the layers between the input and the readout, with their final widths."""
         return scale_widths(self.named.get(self.layers, self.layers), self.width)
 
     def narrowed(self, width: int) -> Mapping[str, object]:
-        """The fields of a network like this whose widest layer has `width` neurons or channels."""
+        """Return the changed fields of a network whose widest layer has that `width`."""
         return {**super().narrowed(width), "width": 1.0}
 
-    def check_beside(self, encoding: Encoding, training: Training) -> None:
-        """Refuse an engine that has no normalised layers, and one that a GPU has not.
+    def check_sections(self, encoding: Encoding, training: Training) -> None:
+        """Check that the engine has normalised layers and runs on the device.
 
         Raises:
-            ValueError: naming key, value and what is needed.
+            FieldError: with key, value and the values that are allowed.
         """
         if training.engine == "slayer":
-            raise ValueError(
-                "training.engine slayer: a convolutional network is trained by fused, sparse or "
-                "auto; evaluation compares it with stock SLAYER"
+            raise FieldError(
+                "training.engine slayer: a convolutional network trains with the engine fused, "
+                "sparse or auto; evaluation compares it with stock SLAYER",
+                "conflict",
+                key="training.engine",
+                value="slayer",
+                limit=("fused", "sparse", "auto"),
             )
         if training.device == "cuda" and training.engine != "fused":
-            raise ValueError(
-                f"training.engine {training.engine} computes on the CPU; training.device cuda "
-                "needs fused"
+            raise FieldError(
+                f"training.engine {training.engine} runs on the CPU only; training.device cuda "
+                "needs the engine fused",
+                "conflict",
+                key="training.engine",
+                value=training.engine,
+                limit="fused",
             )
 
 
 NETWORKS: Mapping[str, type[MultiSpike | SingleSpike | Convolutional]] = MappingProxyType(
     {"multi_spike": MultiSpike, "single_spike": SingleSpike, "convolutional": Convolutional}
 )
-"""The section of each kind of network."""
+"""Kind of network -> its table."""
 
 
 def as_layers(hidden: object) -> str | None:
-    """The notation of a list of the hidden layers' neurons; None where it is no such list."""
+    """Return the notation of a list of hidden widths; None if the value is not such a list."""
     if not isinstance(hidden, list) or not 1 <= len(hidden) <= MAX_LAYERS:
         return None
     if not all(type(width) is int and 1 <= width <= MAX_WIDTH for width in hidden):
@@ -288,22 +349,33 @@ def as_layers(hidden: object) -> str | None:
     return "-".join(map(str, hidden))
 
 
-def _with_kind(values: object) -> object:
-    """A table with its kind; one that still speaks of hidden widths is told how to."""
+def _fill_in_kind(values: object) -> object:
+    """Return the table with its kind; refuse the former key `hidden` and explain the new key."""
     if not isinstance(values, dict):
         return values
     if "hidden" in values:
         layers = as_layers(values["hidden"]) or "800-400"
-        raise ValueError(f'model.hidden: hidden layers are written model.layers = "{layers}"')
+        raise FieldError(
+            f'model.hidden is not a key; write the hidden layers as model.layers = "{layers}"',
+            "unknown",
+            key="model.hidden",
+            value=values["hidden"],
+        )
     kind = values.get("kind", "multi_spike")
     if not isinstance(kind, str) or kind not in NETWORKS:
-        known = " or ".join(map(repr, NETWORKS))
-        raise ValueError(f"model.kind = {shorten(kind)}: input should be {known}")
+        kinds = ", ".join(map(repr, NETWORKS))
+        raise FieldError(
+            f"model.kind = {shorten(kind)}: the kind is one of {kinds}",
+            "unknown",
+            key="model.kind",
+            value=kind,
+            limit=tuple(NETWORKS),
+        )
     return {**values, "kind": kind}
 
 
 Model = Annotated[
     Annotated[MultiSpike | SingleSpike | Convolutional, Field(discriminator="kind")],
-    BeforeValidator(_with_kind),
+    BeforeValidator(_fill_in_kind),
 ]
-"""The section, of the kind that its `kind` names."""
+"""The section `[model]`: the table that its field `kind` selects."""

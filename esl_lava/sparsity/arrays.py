@@ -1,4 +1,4 @@
-"""Operations on tensors: on a CPU by numpy where torch takes several times as long."""
+"""Operations on tensors. On a CPU they use numpy where torch takes several times as long."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from torch import Tensor
 
 
 def list_true(mask: Tensor) -> Tensor:
-    """(n,) int64 flat positions where a contiguous bool is true, ascending."""
+    """Return the (n,) int64 flat positions where a contiguous bool tensor is true, ascending."""
     if mask.device.type == "cpu":
         return torch.from_numpy(np.flatnonzero(mask.numpy()))
     return mask.view(-1).nonzero().view(-1)
 
 
 def count(mask: Tensor) -> int:
-    """How many elements of a bool are true."""
+    """Count the true elements of a bool tensor."""
     if mask.device.type == "cpu":
         return int(np.count_nonzero(mask.numpy()))
     return int(mask.count_nonzero())
 
 
 def count_broken(values: Tensor) -> int:
-    """How many numbers are NaN or infinite."""
+    """Count the values that are NaN or infinite."""
     if values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64):
         return values.numel() - int(np.count_nonzero(np.isfinite(values.numpy())))
     return values.numel() - count(values.isfinite())
 
 
 def widen(values: Tensor) -> Tensor:
-    """The same numbers in at least single precision, in which half ones are exact."""
+    """Return the values in at least single precision, which holds half precision exactly."""
     return values if values.dtype == torch.float64 else values.float()
 
 
 def are_positions(where: Tensor, size: int) -> bool:
-    """Whether (k,) integers are strictly ascending within 0..size-1."""
+    """Check whether (k,) integers are strictly ascending within 0..size-1."""
     if where.numel() == 0:
         return True
     ascending = bool((where[1:] > where[:-1]).all())
@@ -42,7 +42,7 @@ def are_positions(where: Tensor, size: int) -> bool:
 
 
 def find_smallest(values: Tensor, n: int) -> Tensor:
-    """(n,) int64 indices of the smallest of some numbers, ascending; ties to the lower index.
+    """Return the (n,) int64 indices of the `n` smallest values, ascending; ties: lower index first.
 
     Args:
         values: (k,) without NaN, any floating dtype.
@@ -58,31 +58,31 @@ def find_smallest(values: Tensor, n: int) -> Tensor:
     return list_true(chosen)
 
 
-def find_above(scores: Tensor, taken: Tensor, least: float) -> tuple[Tensor, Tensor, int]:
-    """Where a score's magnitude is above a bound, and how large it is there.
+def find_above(scores: Tensor, taken: Tensor, bound: float) -> tuple[Tensor, Tensor, int]:
+    """Return the free indices where the magnitude of a score exceeds a bound.
 
     Args:
         scores: (k,), any floating dtype.
-        taken: (k,) bool, which scores do not count.
-        least: the bound.
+        taken: (k,) bool, true at the indices to skip.
+        bound: the bound.
 
     Returns:
-        (n,) int64 indices, ascending; (n,) magnitudes there; the number of scores not taken
-        that are NaN or infinite.
+        (n,) int64 indices, ascending; (n,) magnitudes at these indices; the number of free
+        scores that are NaN or infinite.
     """
-    sizes = widen(scores).abs()
-    found = list_true(sizes > least)
-    found = found[~taken[found]]
-    broken = count_broken(sizes) and count(~sizes.isfinite() & ~taken)
-    return found, sizes[found], broken
+    magnitudes = widen(scores).abs()
+    indices = list_true(magnitudes > bound)
+    indices = indices[~taken[indices]]
+    broken = count_broken(magnitudes) and count(~magnitudes.isfinite() & ~taken)
+    return indices, magnitudes[indices], broken
 
 
 def set_zero(tensor: Tensor, where: Tensor) -> None:
-    """Set elements to 0, in place.
+    """Set elements of a tensor to 0, in place.
 
     Args:
-        tensor: any memory layout (channels last, for one).
-        where: (n,) int64 positions, flat in the order of the tensor's dimensions.
+        tensor: any memory layout, for example channels last.
+        where: (n,) int64 flat positions in the order of the tensor's dimensions.
     """
     if tensor.is_contiguous():
         tensor.view(-1).index_fill_(0, where, 0)
@@ -90,11 +90,11 @@ def set_zero(tensor: Tensor, where: Tensor) -> None:
         tensor[torch.unravel_index(where, tensor.shape)] = 0
 
 
-def keep(tensor: Tensor, mask: Tensor) -> None:
-    """Set to +0.0 what a mask of the tensor's shape excludes, in place.
+def apply_mask(tensor: Tensor, mask: Tensor) -> None:
+    """Set the elements that a mask of the tensor's shape excludes to +0.0, in place.
 
-    A product of bit patterns: one of floats would leave -0.0 and NaN behind, and filling
-    takes five times as long.
+    The function multiplies bit patterns. A product of floats would leave -0.0 and NaN, and
+    filling takes five times as long.
     """
     bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
     tensor.view(bits).mul_(mask)

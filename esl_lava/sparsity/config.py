@@ -1,4 +1,4 @@
-"""The section of a configuration about connections, whose rules are those of this room's tables."""
+"""The configuration section `[sparsity]`. It names rules of the tables in this package."""
 
 from __future__ import annotations
 
@@ -6,69 +6,88 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict, model_validator
 
-from esl_lava.tomlfile import Fraction, TomlTable
+from esl_lava.tomlfile import FieldError, Fraction, TomlTable
 
 
 class Sparsity(TomlTable):
-    """Which connections exist and how they are rewired."""
+    """The number of weights in the sparse layers, and the rules that rewire them."""
 
     density: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = Field(
-        None, description="connections over positions of the sparse layers together"
+        None,
+        description="Density of the sparse layers together: weights over positions.",
     )
     eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        None, description="Erdos-Renyi parameter of Eq. 1, in place of density"
+        None,
+        description="Erdos-Renyi parameter eps of Eq. 1. It replaces density.",
     )
     densities: dict[str, Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]] | None = Field(
         None,
-        description="in place of density, one for each sparse layer by name: "
-        "{hidden1 = 0.05, hidden2 = 0.2}",
+        description="Density of each sparse layer by name, for example "
+        "{hidden1 = 0.05, hidden2 = 0.2}. It replaces density.",
     )
     distribution: Literal["er", "erk", "uniform"] = Field(
         "er",
-        description="how density is shared between layers: er as Eq. 1 scales, erk with the "
-        "kernel's lengths too, uniform alike",
+        description="Rule that distributes density over the layers. er: in proportion to Eq. 1. "
+        "erk: as er, with the kernel lengths. uniform: the same density in every layer.",
     )
     keep_dense: Annotated[tuple[str, ...], Strict(False)] = Field(
         ("readout",),
-        description="layers that keep every connection (the paper's classifier; where nothing is "
-        "said of a convolutional network its first layer too)",
+        description="Names of the layers that stay dense. The default is the readout, as in the "
+        "paper; in a convolutional network it is the first layer and the readout.",
     )
     prune: Literal["set", "magnitude", "global_magnitude"] = Field(
         "set",
-        description="which connections go, of those closest to 0: set takes from positive and "
-        "negative ones alike, magnitude ranks a layer, global_magnitude the whole network",
+        description="Rule that chooses the weights to prune, always those closest to 0. set: the "
+        "same share of the positive and of the negative weights. magnitude: the smallest |weight| "
+        "of each layer. global_magnitude: the smallest |weight| of the whole network.",
     )
     growth: Literal["random", "random_unfired", "gradient", "momentum"] = Field(
         "random",
-        description="which connections come: random; random_unfired, those never active first; "
-        "those of the largest gradient or momentum of the optimiser",
+        description="Rule that chooses the weights to grow. random: uniformly at random. "
+        "random_unfired: at random, positions that were never active first. gradient: the largest "
+        "|gradient|. momentum: the largest |momentum| of the optimiser.",
     )
     redistribution: Literal["none", "momentum", "magnitude", "nonzero"] = Field(
         "none",
-        description="how layers share what is grown: none, each regrows its own; in proportion "
-        "to the mean momentum or magnitude of its weights, or to how many are not 0",
+        description="Rule that distributes the grown weights over the layers. none: each layer "
+        "grows as many as it pruned. momentum, magnitude: in proportion to the mean momentum or "
+        "the mean |weight| of a layer. nonzero: in proportion to the number of weights that are "
+        "not 0.",
     )
     schedule: Literal["cosine", "constant"] = Field(
-        "cosine", description="how alpha falls: cosine as Eq. 2, or not at all until end"
+        "cosine",
+        description="Schedule of the share of weights that an update moves. cosine: it falls from "
+        "alpha to 0 as in Eq. 2. constant: it stays alpha until end.",
     )
-    alpha: Fraction = Field(0.3, description="share of the connections moved at first (Eq. 2)")
+    alpha: Fraction = Field(
+        0.3, description="Share alpha of the weights that an update moves at the start (Eq. 2)."
+    )
     t_iter: Annotated[int, Field(ge=1)] = Field(
-        200, description="T_iter, optimiser steps between two updates of the masks"
+        200, description="Number T_iter of optimiser steps between two updates of the masks."
     )
     end: Fraction = Field(
-        0.75, description="share of the training's steps after which masks stay (T_end, Eq. 2)"
+        0.75,
+        description="Share of the training steps after which the masks no longer change (T_end in "
+        "Eq. 2).",
     )
     dense_epochs: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="epochs trained dense at first, after which every sparse layer keeps its "
-        "largest weights; 0 is sparse from scratch",
+        description="Number of epochs of dense training at the start. After them every sparse "
+        "layer keeps its largest weights. 0 trains sparse from scratch.",
     )
 
     @model_validator(mode="after")
-    def _one_budget(self) -> Sparsity:
-        budgets = (self.density, self.eps, self.densities)
-        if sum(budget is not None for budget in budgets) != 1:
-            raise ValueError(
-                "exactly one of sparsity.density, sparsity.eps and sparsity.densities is needed"
+    def _check_budget(self) -> Sparsity:
+        keys = [
+            f"sparsity.{name}"
+            for name in ("density", "eps", "densities")
+            if getattr(self, name) is not None
+        ]
+        if len(keys) != 1:
+            raise FieldError(
+                "exactly one of sparsity.density, sparsity.eps and sparsity.densities is needed; "
+                + (f"the configuration has {' and '.join(keys)}" if keys else "none is given"),
+                "conflict" if keys else "missing",
+                key=keys[0] if keys else "sparsity.density",
             )
         return self

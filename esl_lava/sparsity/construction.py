@@ -1,4 +1,4 @@
-"""What an evolver is built of: its rules, by name, and its layers, each checked and drawn."""
+"""Construction of an evolver: look up its rules, check its layers and draw their connections."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_MOMENTS = 1 << 26
-"""Positions of a layer that stores only connections up to which it may grow by momentum: two
-moments of each are 512 MiB."""
+"""A layer that stores only connections may grow by momentum up to this many positions. The two
+moments of all these positions take 512 MiB."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How a network evolves.
+    """Schedule and rules by which the masks of a network evolve.
 
     Attributes:
-        schedule: when connections move, and what share of them.
-        prune, growth, redistribution: names of the rules by which they do.
-        t_dense: iterations trained dense before.
+        schedule: the iterations of the updates, and the share of connections that they move.
+        prune, growth, redistribution: names of the rules.
+        t_dense: number of iterations of dense training at the start.
 
     Raises:
-        ConfigError: for an unknown name, or a value out of range.
+        ConfigError: for an unknown name or a value out of range.
     """
 
     schedule: Schedule
@@ -52,15 +52,21 @@ class Rules:
     t_dense: int
 
     def __post_init__(self) -> None:
-        look_up(PRUNE, "prune rule", self.prune)
-        look_up(GROW, "growth rule", self.growth)
+        look_up(PRUNE, "prune", self.prune)
+        look_up(GROW, "growth", self.growth)
         look_up(REDISTRIBUTE, "redistribution", self.redistribution)
         if self.t_dense < 0:
-            raise ConfigError(f"t_dense {self.t_dense} is negative")
+            raise ConfigError(
+                f"t_dense {self.t_dense} is negative",
+                "range",
+                key="t_dense",
+                value=self.t_dense,
+                limit=0,
+            )
 
     @property
-    def by_momentum(self) -> bool:
-        """Whether one of the rules goes by momentum."""
+    def uses_momentum(self) -> bool:
+        """Whether one of the rules uses the momentum of the optimiser."""
         return "momentum" in (self.growth, self.redistribution)
 
 
@@ -71,41 +77,66 @@ def check_layers(
     weights: Mapping[str, Layer],
     sparse: Mapping[str, Layer],
 ) -> None:
-    """Refuse weights, as `layers.choose` chose them, that rules or optimiser cannot make sparse.
+    """Check that the rules and the optimiser can make the chosen layers sparse.
+
+    Args:
+        model: the model.
+        optimizer: the optimiser of the weights.
+        rules: the rules of the evolver.
+        weights: the weight layers by name, as `layers.choose_layers` returns them.
+        sparse: the layers of `weights` that become sparse.
 
     Raises:
-        ConfigError: naming the layer, or the optimiser.
+        ConfigError: with the name of the layer or of the optimiser.
     """
-    needs = {f"t_dense {rules.t_dense}": rules.t_dense > 0}
     for name, layer in weights.items():
         if not isinstance(layer.weight, SparseWeight):
             continue
-        for rule, dense in {**needs, "keep_dense": name not in sparse}.items():
-            if dense:
+        for key, value, needs_dense in (
+            ("t_dense", rules.t_dense, rules.t_dense > 0),
+            ("keep_dense", name, name not in sparse),
+        ):
+            if needs_dense:
                 raise ConfigError(
-                    f"layer {name}: {rule} needs weights of connections that do not exist, and "
-                    "this layer stores only the existing ones"
+                    f"layer {name}: {key} {value} needs the weights of all positions, and this "
+                    "layer stores only its connections",
+                    "unsupported",
+                    key=key,
+                    value=value,
+                    layer=name,
                 )
         if rules.growth == "momentum" and layer.size > MAX_MOMENTS:
             raise ConfigError(
-                f"layer {name}: growth 'momentum' needs moments of all its {layer.size} positions, "
-                f"and layers that store only connections keep {MAX_MOMENTS} at most"
+                f"layer {name}: growth 'momentum' needs moments of all {layer.size} positions, "
+                f"and a layer that stores only connections allows {MAX_MOMENTS}",
+                "too-large",
+                key="growth",
+                value=layer.size,
+                limit=MAX_MOMENTS,
+                layer=name,
             )
         if isinstance(model, nn.parallel.DistributedDataParallel):
             raise ConfigError(
-                f"layer {name}: DistributedDataParallel cannot follow weights that change in number"
+                f"layer {name}: DistributedDataParallel does not support a weight whose number of "
+                "stored connections changes",
+                "unsupported",
+                layer=name,
             )
         if layer.parameter.device.type != "cpu":
             raise ConfigError(
-                f"layer {name}: its connections are on {layer.parameter.device}; "
-                "layers that store only these train on the CPU"
+                f"layer {name}: its connections are on the device {layer.parameter.device}; a "
+                "layer that stores only connections trains on the CPU",
+                "unsupported",
+                value=str(layer.parameter.device),
+                limit="cpu",
+                layer=name,
             )
-    trained = {name: layer.parameter for name, layer in sparse.items()}
-    check_optimizer(optimizer, trained, by_momentum=rules.by_momentum)
+    parameters = {name: layer.parameter for name, layer in sparse.items()}
+    check_optimizer(optimizer, parameters, uses_momentum=rules.uses_momentum)
 
 
 def build_stores(
-    found: Mapping[str, Layer],
+    candidates: Mapping[str, Layer],
     sparse: Mapping[str, Layer],
     counts: Sequence[int],
     optimizer: torch.optim.Optimizer,
@@ -113,58 +144,86 @@ def build_stores(
     dense: bool,
     seed: int,
 ) -> list[Store]:
-    """The layers to make sparse, with rank 0's connections and generators. Collective.
+    """Build the stores of the sparse layers. All ranks call this function together.
+
+    Every rank gets the connections and the generators of rank 0.
 
     Args:
-        found, sparse: what `layers.survey` found, and of it what is to be sparse.
-        counts: the connections of each sparse layer.
-        optimizer: what trains them.
-        dense: whether they begin with all connections.
-        seed: non-negative.
+        candidates: the layers that `layers.find_layers` returns.
+        sparse: the layers of `candidates` that become sparse.
+        counts: the number of connections of each sparse layer.
+        optimizer: the optimiser of their weights.
+        dense: whether all positions are connections at the start.
+        seed: the random seed, not negative.
     """
     stores: list[Store] = []
-    # Places do not depend on what is chosen; what is no weight layer by itself comes last.
-    places = sorted(found, key=lambda name: bool(found[name].other))
-    for (name, layer), number in zip(sparse.items(), counts):
-        # The same in every process and on every platform.
-        drawn = np.random.SeedSequence([seed, places.index(name)]).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(drawn[0]))
+    # The seed of a layer depends on its place among all candidates, whichever of them are sparse.
+    # Weight layers come first.
+    places = sorted(candidates, key=lambda name: bool(candidates[name].exclusion))
+    for (name, layer), count in zip(sparse.items(), counts):
+        # The layer seed is the same in every process and on every platform.
+        layer_seed = np.random.SeedSequence([seed, places.index(name)]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(layer_seed[0]))
         device = layer.parameter.device
-        where = None
+        positions = None
         if not dense:
-            where = draw(number, layer.size, generator).to(device)
-            where = ranks.take_first(where, device)
+            positions = draw(count, layer.size, generator).to(device)
+            positions = ranks.take_first(positions, device)
         generator.set_state(ranks.take_first(generator.get_state(), device))
         kind = SparseStore if isinstance(layer.weight, SparseWeight) else DenseStore
-        stores.append(kind(layer, optimizer, number, generator, where))
+        stores.append(kind(layer, optimizer, count, generator, positions))
     return stores
 
 
 def explain_dense(
-    found: Mapping[str, Layer],
+    candidates: Mapping[str, Layer],
     sparse: Mapping[str, Layer],
     keep_dense: set[str],
     *,
     warn: bool,
 ) -> dict[str, str]:
-    """Name -> why, of what is not made sparse; a warning names what nobody asked to keep so."""
-    left = {
-        name: "kept dense as asked" if name in keep_dense else layer.other or "not in layers"
-        for name, layer in found.items()
+    """Return the reason for each layer that stays dense, by name.
+
+    Args:
+        candidates: the layers that `layers.find_layers` returns.
+        sparse: the layers of `candidates` that become sparse.
+        keep_dense: the names of layers that the user keeps dense.
+        warn: whether to log a warning that names the layers that the user did not mention.
+    """
+    reasons = {
+        name: "named by keep_dense" if name in keep_dense else layer.exclusion or "not in layers"
+        for name, layer in candidates.items()
         if name not in sparse
     }
-    unasked = [f"{name} ({why})" for name, why in left.items() if warn and name not in keep_dense]
-    if unasked:
+    unmentioned = [
+        f"{name} ({reason})" for name, reason in reasons.items() if warn and name not in keep_dense
+    ]
+    if unmentioned:
         _log.warning(
-            "left dense and not counted: %s; layers makes one sparse, keep_dense says "
-            "that it is to stay so",
-            ", ".join(unasked),
+            "these parameters stay dense and do not count in the density: %s; name a parameter in "
+            "layers to make it sparse, or in keep_dense to avoid this warning",
+            ", ".join(unmentioned),
         )
-    return left
+    return reasons
 
 
-def look_up(table: Mapping[str, T], what: str, name: str) -> T:
-    """The entry of a table of rules; ConfigError for an unknown name."""
+def look_up(table: Mapping[str, T], key: str, name: str) -> T:
+    """Return the entry of a table of rules.
+
+    Args:
+        table: the rules by name.
+        key: the argument that names the rule.
+        name: the name of the rule.
+
+    Raises:
+        ConfigError: for an unknown name.
+    """
     if name not in table:
-        raise ConfigError(f"unknown {what} {name!r}; known: {', '.join(table)}")
+        raise ConfigError(
+            f"{key} {name!r} is unknown; known are {', '.join(table)}",
+            "unknown",
+            key=key,
+            value=name,
+            limit=tuple(table),
+        )
     return table[name]

@@ -1,4 +1,4 @@
-"""How many connections each layer starts with: exact integers, never expectations."""
+"""Number of connections of each layer at the start: exact integers, not expected values."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from esl_lava.errors import ConfigError
 
 @dataclass(frozen=True)
 class LayerShape:
-    """What an allocation needs to know about a weight layer.
+    """Name and dimensions of a weight layer.
 
     Attributes:
-        name: as errors print it.
-        n_pre, n_post: input and output neurons; channels of a convolution.
-        kernel: lengths of a convolution's kernel; none in a fully connected layer.
+        name: the name of the layer.
+        n_pre, n_post: number of input and output neurons, or of channels of a convolution.
+        kernel: lengths of the kernel of a convolution; empty for a fully connected layer.
 
     Raises:
-        ConfigError: when the layer has no weights.
+        ConfigError: if the layer has no positions.
     """
 
     name: str
@@ -32,34 +32,38 @@ class LayerShape:
     def __post_init__(self) -> None:
         if min(self.n_pre, self.n_post, *self.kernel, 1) < 1:
             raise ConfigError(
-                f"layer {self.name} of {self.n_pre} inputs, {self.n_post} outputs "
-                f"and {self.size} weights is empty"
+                f"layer {self.name}: {self.n_pre} inputs, {self.n_post} outputs and kernel lengths "
+                f"{list(self.kernel)} give no weights; each must be at least 1",
+                "shape",
+                value=(self.n_pre, self.n_post, *self.kernel),
+                limit=1,
+                layer=self.name,
             )
 
     @property
     def size(self) -> int:
-        """Number of weights."""
+        """Number of positions."""
         return self.n_pre * self.n_post * math.prod(self.kernel)
 
 
 def round_half_up(value: Fraction) -> int:
-    """The nearest integer, halves upwards."""
+    """Round to the nearest integer; halves round up."""
     return math.floor(value + Fraction(1, 2))
 
 
 def round_shares(shares: Sequence[Fraction]) -> list[int]:
-    """Integers with the same sum as `shares`, each share rounded down or up.
+    """Round each share down or up so that the integers have the same sum.
 
-    Largest remainder: those with the largest fractional parts are rounded up, ties to
-    the lower index.
+    This is the largest remainder method: the shares with the largest fractional parts are
+    rounded up. At a tie the lower index comes first.
 
     Args:
-        shares: non-negative; their sum is an integer.
+        shares: non-negative numbers whose sum is an integer.
     """
     counts = [math.floor(share) for share in shares]
-    left = round_half_up(sum(shares, Fraction(0))) - sum(counts)
+    missing = round_half_up(sum(shares, Fraction(0))) - sum(counts)
     by_remainder = sorted(range(len(shares)), key=lambda i: counts[i] - shares[i])
-    for i in by_remainder[:left]:
+    for i in by_remainder[:missing]:
         counts[i] += 1
     return counts
 
@@ -67,18 +71,18 @@ def round_shares(shares: Sequence[Fraction]) -> list[int]:
 def apportion(
     total: int, weights: Sequence[Fraction], caps: Sequence[int], least: int = 1
 ) -> list[int]:
-    """Integers that sum to `total`, in proportion to `weights`, each within least..cap.
+    """Divide `total` among layers in proportion to `weights`; each gets between least and cap.
 
-    What exceeds a cap goes to the other layers in proportion to their weights: the
-    exact shares are `clamp(scale * weight, least, cap)` with the one scale at which they
-    sum to `total`; `round_shares` makes integers of them.
+    The excess of a layer over its cap goes to the other layers in proportion to their weights.
+    The exact shares are `clamp(scale * weight, least, cap)`, with the one scale at which their
+    sum is `total`. `round_shares` rounds them to integers.
 
     Args:
-        total: between `least` in every layer and the sum of the caps.
-        weights: one number a layer, positive; with `least` 0 a layer may have weight 0
-            and gets none, and `total` is at most the sum of the others' caps.
-        caps: one integer a layer, at least `least`.
-        least: what every layer gets.
+        total: at least `least` per layer, and at most the sum of the caps.
+        weights: one positive number per layer. With `least` 0 a layer may have weight 0; it
+            gets 0, and `total` is at most the sum of the caps of the other layers.
+        caps: one integer per layer, at least `least`.
+        least: the smallest number of a layer.
     """
 
     def shares(scale: Fraction) -> list[Fraction]:
@@ -86,8 +90,8 @@ def apportion(
             min(max(scale * w, Fraction(least)), Fraction(cap)) for w, cap in zip(weights, caps)
         ]
 
-    # The sum of the shares is linear in the scale between the scales at which a layer
-    # meets one of its bounds, so the scale wanted is found without iteration.
+    # Between the scales at which a layer reaches one of its bounds, the sum of the shares is
+    # linear in the scale. So the scale for `total` needs no iteration.
     bounds = [b / w for w, cap in zip(weights, caps) if w for b in (least, cap)]
     knots = sorted({Fraction(0), *bounds})
     right = next(i for i, knot in enumerate(knots) if sum(shares(knot)) >= total)
@@ -99,90 +103,139 @@ def apportion(
     return round_shares(shares(scale))
 
 
-def by_eps(shapes: Sequence[LayerShape], eps: float) -> list[int]:
-    """Erdos-Renyi by eps: connections of each layer.
+def allocate_by_eps(shapes: Sequence[LayerShape], eps: float, section: str = "") -> list[int]:
+    """Return the connections of each layer for the Erdos-Renyi parameter eps.
 
-    The paper's Eq. 1, `p = eps * (n_pre + n_post) / (n_pre * n_post)`, capped at 1; a
-    layer gets round-half-up(p * size), the expectation itself. Kernel dimensions of a
-    convolution enter through size alone. eps counts as the decimal it prints as.
+    The density of a layer is Eq. 1 of the paper, `p = eps * (n_pre + n_post) / (n_pre *
+    n_post)`, at most 1. The layer gets round-half-up(p * size) connections, the expected number.
+    The kernel of a convolution counts only in its size. The value of eps is the decimal that it
+    prints as.
+
+    Args:
+        shapes: the sparse layers.
+        eps: the parameter.
+        section: the prefix of keys in errors, for example "sparsity.".
 
     Raises:
-        ConfigError: when eps is not a positive number, or leaves a layer without any.
+        ConfigError: if eps is not a positive number, or leaves a layer without connections.
     """
+    key = f"{section}eps"
     if not 0 < eps < math.inf:
-        raise ConfigError(f"eps {eps} is not a positive number")
-    wanted = [min(Fraction(shape.size), _decimal(eps) * er(shape)) for shape in shapes]
-    return [_round_one(f"eps {eps}", shape, w) for shape, w in zip(shapes, wanted)]
+        raise ConfigError(f"{key} {eps} is not a positive number", "range", key=key, value=eps)
+    shares = [min(Fraction(shape.size), _decimal(eps) * er(shape)) for shape in shapes]
+    return [_round_share(share, key, eps, shape) for share, shape in zip(shares, shapes)]
 
 
-def by_layer(shapes: Sequence[LayerShape], densities: Mapping[str, float]) -> list[int]:
-    """A density of its own for each layer, by name: round-half-up(density * weights) connections.
+def allocate_by_layer(
+    shapes: Sequence[LayerShape], densities: Mapping[str, float], section: str = ""
+) -> list[int]:
+    """Return the connections of each layer for one density per layer.
 
-    A density counts as the decimal it prints as.
+    A layer gets round-half-up(density * size) connections. The value of a density is the
+    decimal that it prints as.
+
+    Args:
+        shapes: the sparse layers.
+        densities: layer name -> density.
+        section: the prefix of keys in errors, for example "sparsity.".
 
     Raises:
-        ConfigError: when a layer is missing or unknown, or its density is outside (0, 1]
-            or leaves it without connections.
+        ConfigError: if a layer has no density, a name is unknown, or a density is outside (0, 1]
+            or leaves its layer without connections.
     """
     names = [shape.name for shape in shapes]
+    key = f"{section}densities"
     for name in sorted({*densities} ^ {*names}):
-        what = "lacks" if name in names else "names"
-        raise ConfigError(f"densities {what} {name!r}; the sparse layers are {', '.join(names)}")
+        missing = name in names
+        raise ConfigError(
+            (
+                f"{key} has no density for layer {name}"
+                if missing
+                else f"{key} names the unknown layer {name!r}"
+            )
+            + f"; the sparse layers are {', '.join(names)}",
+            "missing" if missing else "unknown",
+            key=key,
+            value=None if missing else name,
+            limit=tuple(names),
+            layer=name if missing else None,
+        )
     counts = []
     for shape in shapes:
         density = densities[shape.name]
         if not 0 < density <= 1:
-            raise ConfigError(f"layer {shape.name}: density {density} is outside (0, 1]")
-        counts.append(_round_one(f"density {density}", shape, _decimal(density) * shape.size))
+            raise ConfigError(
+                f"{key}: the density {density} of layer {shape.name} is outside (0, 1]",
+                "range",
+                key=key,
+                value=density,
+                limit=1,
+                layer=shape.name,
+            )
+        counts.append(_round_share(_decimal(density) * shape.size, key, density, shape))
     return counts
 
 
-def by_density(shapes: Sequence[LayerShape], density: float, distribution: str) -> list[int]:
-    """One density of all layers together: round-half-up(density * weights) connections in all.
+def allocate_by_density(
+    shapes: Sequence[LayerShape], density: float, distribution: str, section: str = ""
+) -> list[int]:
+    """Return the connections of each layer for one density of all layers together.
 
-    A full layer's excess goes to the others, every layer keeps at least one connection
-    (`apportion`). The density counts as the decimal it prints as; `distribution` is a name in
-    `DISTRIBUTIONS`.
+    The layers get round-half-up(density * size) connections in total. The excess of a full layer
+    goes to the other layers, and every layer gets at least one connection (`apportion`). The
+    value of the density is the decimal that it prints as.
+
+    Args:
+        shapes: the sparse layers.
+        density: the density.
+        distribution: a name in `DISTRIBUTIONS`.
+        section: the prefix of keys in errors, for example "sparsity.".
 
     Raises:
-        ConfigError: when density is outside (0, 1] or gives fewer than one a layer.
+        ConfigError: if the density is outside (0, 1] or gives fewer connections than layers.
     """
+    key = f"{section}density"
     if not 0 < density <= 1:
-        raise ConfigError(f"density {density} is outside (0, 1]")
+        raise ConfigError(
+            f"{key} {density} is outside (0, 1]", "range", key=key, value=density, limit=1
+        )
     sizes = [shape.size for shape in shapes]
     total = round_half_up(_decimal(density) * sum(sizes))
     if total < len(shapes):
         raise ConfigError(
-            f"density {density} gives {total} of {sum(sizes)} connections to {len(shapes)} "
-            "layers, each needs at least 1"
+            f"{key} {density} gives {total} of {sum(sizes)} connections to {len(shapes)} layers; "
+            "each layer needs at least 1",
+            "range",
+            key=key,
+            value=density,
         )
     return apportion(total, [DISTRIBUTIONS[distribution](shape) for shape in shapes], sizes)
 
 
 def er(shape: LayerShape) -> Fraction:
-    """Erdos-Renyi: connections of the layer for eps = 1 (Eq. 1 times size), not capped."""
+    """Return the Erdos-Renyi weight: the connections for eps = 1 (Eq. 1 times size), uncapped."""
     return Fraction((shape.n_pre + shape.n_post) * shape.size, shape.n_pre * shape.n_post)
 
 
 def erk(shape: LayerShape) -> Fraction:
-    """Erdos-Renyi-Kernel: n_pre + n_post + sum of kernel lengths.
+    """Return the Erdos-Renyi-Kernel weight: n_pre + n_post + the sum of the kernel lengths.
 
-    Evci et al. 2020, "Rigging the Lottery", section 3. Their rule takes layers that exceed
-    density 1 out one after the other and scales the rest up again; `apportion` ends at the
+    Source: Evci et al. 2020, "Rigging the Lottery", section 3. Their rule removes the layers
+    that exceed density 1 one by one and scales up the remaining layers; `apportion` gives the
     same densities.
     """
     return Fraction(shape.n_pre + shape.n_post + sum(shape.kernel))
 
 
 def uniform(shape: LayerShape) -> Fraction:
-    """The same density in every layer."""
+    """Return the number of positions, which gives every layer the same density."""
     return Fraction(shape.size)
 
 
 DISTRIBUTIONS: Mapping[str, Callable[[LayerShape], Fraction]] = MappingProxyType(
     {"er": er, "erk": erk, "uniform": uniform}
 )
-"""In proportion to what layers share connections, by name. Density 1 is the dense net in each."""
+"""Name -> weight of a layer in `apportion`. With each of them density 1 is the dense network."""
 
 
 def allocate(
@@ -191,42 +244,71 @@ def allocate(
     eps: float | None,
     densities: Mapping[str, float] | None,
     distribution: str,
+    section: str = "",
 ) -> list[int]:
-    """Connections of each layer, as `MaskEvolver` takes the same arguments.
+    """Return the connections of each layer for exactly one of density, eps and densities.
+
+    The first five arguments are those of `MaskEvolver`.
+
+    Args:
+        shapes: the sparse layers.
+        density, eps, densities, distribution: as in `MaskEvolver`.
+        section: the prefix of keys in errors, for example "sparsity.".
 
     Raises:
-        ConfigError: unless exactly one of density, eps and densities is given; for an unknown
-            distribution; or where what is given is impossible.
+        ConfigError: unless exactly one of density, eps and densities is given; if the
+            distribution is unknown; if a value is out of range.
     """
+    key = f"{section}distribution"
     if distribution not in DISTRIBUTIONS:
         raise ConfigError(
-            f"unknown distribution {distribution!r}; known: {', '.join(DISTRIBUTIONS)}"
+            f"{key} {distribution!r} is unknown; known are {', '.join(DISTRIBUTIONS)}",
+            "unknown",
+            key=key,
+            value=distribution,
+            limit=tuple(DISTRIBUTIONS),
         )
-    given = {"density": density, "eps": eps, "densities": densities}
-    if sum(value is not None for value in given.values()) != 1:
-        listed = ", ".join(f"{name} ({value})" for name, value in given.items())
-        raise ConfigError(f"exactly one of {listed} is needed")
+    arguments = {"density": density, "eps": eps, "densities": densities}
+    keys = [f"{section}{name}" for name, value in arguments.items() if value is not None]
+    if len(keys) != 1:
+        needed = ", ".join(f"{section}{name}" for name in arguments)
+        raise ConfigError(
+            f"exactly one of {needed} is needed; "
+            + (f"{' and '.join(keys)} are given" if keys else "none is given"),
+            "conflict" if keys else "missing",
+            key=keys[0] if keys else f"{section}density",
+        )
     if density is not None:
-        return by_density(shapes, density, distribution)
+        return allocate_by_density(shapes, density, distribution, section)
     if distribution != "er":
         raise ConfigError(
-            f"distribution {distribution!r} spreads a density; eps and densities say "
-            "themselves what each layer gets"
+            f"{key} {distribution!r} distributes a density; {keys[0]} already determines the "
+            "connections of each layer",
+            "conflict",
+            key=key,
+            value=distribution,
+            limit="er",
         )
-    return by_eps(shapes, eps) if eps is not None else by_layer(shapes, densities or {})
+    if eps is not None:
+        return allocate_by_eps(shapes, eps, section)
+    return allocate_by_layer(shapes, densities or {}, section)
 
 
-def _round_one(what: str, shape: LayerShape, wanted: Fraction) -> int:
-    """A layer's connections, rounded; refuses none, which `what` would give it."""
-    count = round_half_up(wanted)
+def _round_share(share: Fraction, key: str, value: float, shape: LayerShape) -> int:
+    """Round the share of a layer; refuse 0 connections, with `key` and `value` as the cause."""
+    count = round_half_up(share)
     if count < 1:
         raise ConfigError(
-            f"{what} gives layer {shape.name} none of its {shape.size} connections, "
-            "at least 1 is needed"
+            f"{key} {value} gives layer {shape.name} none of its {shape.size} positions; "
+            "a layer needs at least 1",
+            "range",
+            key=key,
+            value=value,
+            layer=shape.name,
         )
     return count
 
 
 def _decimal(value: float) -> Fraction:
-    """The decimal a user wrote: 0.3 of 5 connections is 1.5, not slightly less."""
+    """Return the decimal that a user wrote: 0.3 of 5 positions is 1.5, not slightly less."""
     return Fraction(repr(float(value)))

@@ -1,7 +1,7 @@
-"""Where new connections appear: rules on one layer's free slots, in one table.
+"""Growth rules: the choice of the free positions of a layer that become connections.
 
-A rule picks positions that were inactive before the update, so what the same update
-prunes cannot come straight back. A new rule is one more entry of `GROW`.
+A rule chooses positions that were free before the update. So no connection that an update prunes
+returns in the same update. A new rule is one more entry of `GROW`.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from torch import Tensor
 
 from esl_lava.errors import UserError
 from esl_lava.sparsity.arrays import find_above, find_smallest
-from esl_lava.sparsity.sets import Excluded, PositionSet, sample_free
+from esl_lava.sparsity.sets import ExclusionSet, PositionSet, sample_free
 
 Scores = Callable[[slice | Tensor], Tensor]
-"""(a slice or int64 tensor of flat positions) -> their values, float."""
+"""(slice or int64 tensor of flat positions) -> float scores of these positions."""
 
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """What a growth rule may look at: one layer before the update, flattened.
+    """The input of a growth rule: one flattened layer before the update.
 
     Attributes:
-        name: as errors print it.
-        mask: where a connection is, those about to go included.
-        ever: where a connection ever was.
-        generator: the layer's own CPU generator; a rule may advance it.
-        gradient: what gives the dense gradient of the last backward pass; raises
-            ConfigError where there is none.
-        momentum: what gives the optimiser's momentum scores (`optimizer.momentum`);
-            raises ConfigError where there are none.
+        name: the name of the layer.
+        mask: the connections, including those that the update prunes.
+        ever: the positions that were ever a connection.
+        generator: the CPU generator of the layer, which a rule may advance.
+        gradient: returns the dense gradient of the last backward pass; raises ConfigError if
+            there is none.
+        momentum: returns the momentum scores of the optimiser (`optimizer.momentum`); raises
+            ConfigError if there are none.
     """
 
     name: str
@@ -47,68 +47,71 @@ class Site:
 GrowthRule = Callable[[Site, int], Tensor]
 """(site, n) -> (n,) int64 flat positions that are not in site.mask, ascending.
 
-n is at most the number of free slots."""
+n is at most the number of free positions."""
 
 
-def uniformly(site: Site, n: int) -> Tensor:
-    """Exactly `n` of the free slots, uniformly without replacement (the paper's "random")."""
+def draw_random(site: Site, n: int) -> Tensor:
+    """Draw `n` free positions uniformly without replacement (the rule "random" of the paper)."""
     return sample_free(site.mask, n, site.generator)
 
 
-def unfired_first(site: Site, n: int) -> Tensor:
-    """Exactly `n` of the free slots, those never active before first (ITOP's rule).
+def draw_unfired(site: Site, n: int) -> Tensor:
+    """Draw `n` free positions, preferring those that were never a connection (rule of ITOP).
 
-    With at least n slots never active, n of them uniformly; otherwise all of them, and
-    the rest uniformly from the other free slots.
+    If at least n positions were never a connection, n of them are drawn uniformly. Otherwise
+    all of them are chosen, and the rest is drawn uniformly from the other free positions.
     """
-    fresh = site.ever.size - site.ever.count
-    if n <= fresh:
+    unfired = site.ever.size - site.ever.count
+    if n <= unfired:
         return sample_free(site.ever, n, site.generator)
-    # Taken for the second draw: what is active, and what was never.
-    again = sample_free(Excluded(site.mask, site.ever), n - fresh, site.generator)
-    return torch.cat([site.ever.free(), again]).sort().values
+    # The second draw excludes the connections and the positions that were never one.
+    others = sample_free(ExclusionSet(site.mask, site.ever), n - unfired, site.generator)
+    return torch.cat([site.ever.free(), others]).sort().values
 
 
 def find_top(site: Site, scores: Scores, n: int) -> Tensor:
-    """The `n` free slots of the largest |score|, ties to the lower flat index.
+    """Find the `n` free positions of the largest |score|; ties: lower position first.
 
-    Streams over blocks of positions and keeps those that may still be among the first n:
-    scratch space is of the order of a block and n, whatever the layer's size.
+    The function streams over blocks of positions and keeps those that may be among the best n.
+    Its scratch space is of the order of a block and n, whatever the size of the layer.
 
     Raises:
-        UserError: when a free slot's score is NaN or infinite.
+        UserError: if the score of a free position is NaN or infinite.
     """
     best = torch.empty(0, dtype=torch.int64, device=site.mask.device)
     values = torch.empty(0, device=site.mask.device)
     if n == 0:
         return best
-    least = -1.0  # below any magnitude
+    bound = -1.0  # below any magnitude
     for part in site.mask.blocks():
-        # A tie with the least one kept is lost: its position is higher.
-        found, magnitudes, broken = find_above(scores(part), site.mask.block(part), least)
+        # At a tie with the bound the kept position wins, because it is lower.
+        indices, magnitudes, broken = find_above(scores(part), site.mask.block(part), bound)
         if broken:
             raise UserError(
-                f"layer {site.name}: {broken} of the scores to grow by are NaN or infinite; "
-                "the training diverged"
+                f"layer {site.name}: {broken} of the scores of free positions are NaN or "
+                "infinite, so growth cannot rank them; the training diverged",
+                "not-finite",
+                value=broken,
+                layer=site.name,
             )
-        best = torch.cat([best, found + part.start])
+        best = torch.cat([best, indices + part.start])
         values = torch.cat([values, magnitudes])
         if values.numel() >= 2 * n:
-            best, values = _largest(best, values, n)
-            least = float(values.min())
-    return _largest(best, values, n)[0]
+            best, values = _keep_largest(best, values, n)
+            bound = float(values.min())
+    return _keep_largest(best, values, n)[0]
 
 
-def _largest(where: Tensor, values: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """The `n` largest values with their ascending positions; ties to the lower one."""
+def _keep_largest(positions: Tensor, values: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Return the `n` largest values and their positions, ascending; ties: lower position first."""
     chosen = find_smallest(-values, n)
-    return where.index_select(0, chosen), values.index_select(0, chosen)
+    return positions.index_select(0, chosen), values.index_select(0, chosen)
 
 
 GROW: Mapping[str, GrowthRule] = MappingProxyType(
     {
-        "random": uniformly,
-        "random_unfired": unfired_first,
+        "random": draw_random,
+        "random_unfired": draw_unfired,
         # The largest magnitudes: Evci et al. 2020; Dettmers & Zettlemoyer 2019.
         "gradient": lambda site, n: find_top(site, site.gradient(), n),
         "momentum": lambda site, n: find_top(site, site.momentum(), n),

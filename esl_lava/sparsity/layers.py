@@ -1,4 +1,4 @@
-"""What of a model can be made sparse, where the model keeps it, and what cannot, and why."""
+"""Layers of a model: finds all weights, chooses those to make sparse, explains the others."""
 
 from __future__ import annotations
 
@@ -15,233 +15,279 @@ from esl_lava.sparsity.density import LayerShape
 from esl_lava.sparsity.weights import SparseWeight
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-"""Of weights that can be made sparse."""
+"""Data types of weights that can be sparse."""
 
 _TABLES = (nn.Embedding, nn.EmbeddingBag)
 _NORMS = (nn.LayerNorm, nn.GroupNorm, _NormBase)
 _ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 _SOURCES = ("_g", "_v", "_orig", "_raw")
-"""What a computed weight's parameters are called, after the weight's own name."""
+"""Suffixes that torch appends to the name of a computed weight to name its parameters."""
 
-_PLAIN = (
-    "its weight is not a plain parameter (weight normalisation, a parametrisation?), "
-    "a mask could not hold it"
+_NOT_PLAIN = (
+    "its weight is not a plain parameter (is it normalised or parametrised?), so a mask cannot "
+    "keep it sparse"
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A parameter of at least two dimensions, or a `SparseWeight`, where the model has it.
+    """A parameter of at least two dimensions or a `SparseWeight`, with its place in the model.
 
     Attributes:
-        name: what errors, masks and densities call it.
-        module, attribute: where it is.
-        weight: the parameter or `SparseWeight`; where `fault` says so another tensor.
-        other: why it is no weight layer unless it is named as one; empty where it is one.
-        fault: why it cannot be made sparse, in a clause; empty where it can.
+        name: its name in errors, masks and densities.
+        module, attribute: the module that holds it, and the attribute there.
+        weight: the parameter or `SparseWeight`; another tensor if `obstacle` says so.
+        exclusion: the reason why it is not a weight layer by default; empty for a weight layer.
+        obstacle: the reason why it cannot be sparse, as a clause; empty if it can.
     """
 
     name: str
     module: nn.Module
     attribute: str
     weight: Tensor | SparseWeight
-    other: str = ""
-    fault: str = ""
+    exclusion: str = ""
+    obstacle: str = ""
 
     @property
     def parameter(self) -> nn.Parameter:
-        """What the optimiser trains.
+        """The parameter that the optimiser trains.
 
         Raises:
-            ConfigError: when there is no such parameter.
+            ConfigError: if there is no such parameter.
         """
         if isinstance(self.weight, SparseWeight):
             return self.weight.values
         if not isinstance(self.weight, nn.Parameter):
-            raise ConfigError(f"layer {self.name}: {_PLAIN}")
+            raise ConfigError(f"layer {self.name}: {_NOT_PLAIN}", "unsupported", layer=self.name)
         return self.weight
 
     @property
     def size(self) -> int:
-        """Number of possible connections."""
+        """Number of positions."""
         weight = self.weight
         return weight.size if isinstance(weight, SparseWeight) else weight.numel()
 
     @property
     def shape(self) -> LayerShape:
-        """As an allocation sees it; dimensions beyond the second are a kernel's."""
+        """The shape of the layer for `density.allocate`. Later dimensions are the kernel."""
         lengths = tuple(self.weight.shape)
         kernel = lengths[2:]
-        # SLAYER keeps every weight as that of a 3-D convolution: (out, in, 1, 1, 1) where fully
-        # connected, (out, in, height, width, 1) where not. The lengths 1 are no kernel's.
+        # SLAYER stores every weight as that of a 3-D convolution: (out, in, 1, 1, 1) for a fully
+        # connected layer, (out, in, height, width, 1) for a convolution. The trailing lengths 1
+        # are not part of the kernel.
         while len(lengths) == 5 and kernel and kernel[-1] == 1:
             kernel = kernel[:-1]
         return LayerShape(self.name, lengths[1], lengths[0], kernel)
 
     def check(self, shape: torch.Size, device: torch.device) -> None:
-        """Refuse a weight that is no longer what a mask was made for.
+        """Check that the weight still has the object, shape and device of its mask.
 
         Raises:
-            ConfigError: naming the layer.
+            ConfigError: with the name of the layer.
         """
         if getattr(self.module, self.attribute, None) is not self.weight:
             raise ConfigError(
-                f"layer {self.name}: the model has another tensor in place of the weight that "
-                "the evolver and the optimiser hold (load_state_dict with assign=True, a "
-                "parametrisation, a move to another device?); build both anew"
+                f"layer {self.name}: another tensor has replaced the weight that the evolver and "
+                "the optimiser refer to (by load_state_dict with assign=True, a parametrisation or "
+                "a move to another device?); build a new optimiser and a new evolver",
+                "mismatch",
+                layer=self.name,
             )
         if self.weight.shape != shape:
             raise ConfigError(
-                f"layer {self.name}: its weight has become {tuple(self.weight.shape)}, "
-                f"its mask is {tuple(shape)}; build the evolver anew"
+                f"layer {self.name}: its weight now has the shape {tuple(self.weight.shape)}, and "
+                f"its mask has {tuple(shape)}; build a new evolver",
+                "mismatch",
+                value=tuple(self.weight.shape),
+                limit=tuple(shape),
+                layer=self.name,
             )
-        now = self.parameter.device
-        if now != device:
+        weight_device = self.parameter.device
+        if weight_device != device:
             raise ConfigError(
-                f"layer {self.name}: its weight moved to {now}, its mask is on {device}; "
-                "build the evolver after moving the model"
+                f"layer {self.name}: its weight moved to the device {weight_device}, and its mask "
+                f"is on {device}; build the evolver after moving the model",
+                "mismatch",
+                value=str(weight_device),
+                limit=str(device),
+                layer=self.name,
             )
 
 
-def survey(model: nn.Module) -> dict[str, Layer]:
-    """Every parameter of a model that could hold connections, by name, in the model's order.
+def find_layers(model: nn.Module) -> dict[str, Layer]:
+    """Find every parameter of a model that could hold connections.
 
-    Weight layers are modules with a `weight` of at least two dimensions (torch's linear,
-    bilinear and convolutional layers, transposed ones too, and any module of one's own), the
-    matrices of torch's recurrent layers and cells, and the projections of its attention. No
-    weight layers are lookup tables and what is shared with them, normalisations, and other
-    parameters of at least two dimensions (a position embedding, a bias of feature maps).
+    Weight layers are
+    - modules with a `weight` of at least two dimensions: torch's linear, bilinear, convolutional
+      and transposed convolutional layers, and any user-defined module;
+    - the matrices of torch's recurrent layers and cells;
+    - the projections of torch's attention.
+    Not weight layers are lookup tables, parameters that are shared with them, normalisations,
+    and other parameters of at least two dimensions (a position embedding, a bias of maps).
 
-    A `weight` is called as its module, without a trailing ".synapse" (SLAYER keeps a block's
-    weight there), or "weight" where the model is itself the layer; any other parameter as in
-    `named_parameters`. What DataParallel, DistributedDataParallel or `torch.compile` wrap is
-    called as without them. What several modules share is listed once, under the first.
+    The name of a `weight` is that of its module, without a trailing ".synapse" (SLAYER stores
+    the weight of a block there), or "weight" if the model itself is the layer. Any other
+    parameter has its name in `named_parameters`. DataParallel, DistributedDataParallel and
+    `torch.compile` do not change the names. A parameter that several modules share is listed
+    once, under the first module.
+
+    Returns:
+        Name -> layer, in the order of the model's modules.
 
     Raises:
-        ConfigError: when two would have the same name, or one has no shape yet.
+        ConfigError: if two layers have the same name, or a weight has no shape yet.
     """
-    while _wraps(model) or isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
-        model = model.get_submodule("_orig_mod" if _wraps(model) else "module")
+    while _is_compiled(model) or isinstance(
+        model, nn.parallel.DistributedDataParallel | nn.DataParallel
+    ):
+        model = model.get_submodule("_orig_mod" if _is_compiled(model) else "module")
     tables = {id(p) for m in model.modules() if isinstance(m, _TABLES) for p in m.parameters()}
-    found: dict[str, Layer] = {}
+    layers: dict[str, Layer] = {}
     for path, module in model.named_modules():
-        if _wraps(module) or isinstance(module, ParametrizationList | SparseWeight):
+        if _is_compiled(module) or isinstance(module, ParametrizationList | SparseWeight):
             continue
         path = ".".join(part for part in path.split(".") if part != "_orig_mod")
-        for attribute, weight, other in _matrices(module, tables):
-            if any(weight is seen.weight for seen in found.values()):
+        for attribute, weight, exclusion in _find_matrices(module, tables):
+            if any(weight is layer.weight for layer in layers.values()):
                 continue
             name = f"{path}.{attribute}" if path else attribute
             if attribute == "weight":
                 name = path.removesuffix(".synapse") or "weight"
-            if name in found:
-                raise ConfigError(f"two weight layers are called {name}")
+            if name in layers:
+                raise ConfigError(
+                    f"layer {name}: two weight layers have this name", "conflict", layer=name
+                )
             if isinstance(weight, nn.UninitializedParameter):
                 raise ConfigError(
-                    f"layer {name}: its weight has no shape yet; run the model once before"
+                    f"layer {name}: its weight has no shape yet; run the model once before",
+                    "shape",
+                    layer=name,
                 )
-            fault = _fault(weight, module)
-            found[name] = Layer(name, module, attribute, weight, other, fault)
-    return found
+            obstacle = _find_obstacle(weight, module)
+            layers[name] = Layer(name, module, attribute, weight, exclusion, obstacle)
+    return layers
 
 
 def weight_layers(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The model's weight layers by name, in the order of its submodules (`survey`).
+    """Return the weight layers of the model, in the order of its modules (`find_layers`).
 
     Returns:
-        Name -> what the optimiser trains: the weight, or a `SparseWeight`'s values.
+        Name -> parameter that the optimiser trains: the weight, or the values of a
+        `SparseWeight`.
 
     Raises:
-        ConfigError: when a weight is not a plain parameter (weight normalisation
-            computes it anew in every forward pass, so no mask would hold), or when two
-            layers would have the same name.
+        ConfigError: if a weight is not a plain parameter (weight normalisation computes it
+            anew in every forward pass, so a mask has no effect), or two layers have the same
+            name.
     """
-    return {name: layer.parameter for name, layer in survey(model).items() if not layer.other}
+    layers = find_layers(model)
+    return {name: layer.parameter for name, layer in layers.items() if not layer.exclusion}
 
 
 def sparse_weights(model: nn.Module) -> dict[str, SparseWeight]:
-    """Those of the model's weight layers that store only their connections, by name."""
+    """Return the weight layers of the model that store only their connections, by name."""
     return {
         name: layer.weight
-        for name, layer in survey(model).items()
+        for name, layer in find_layers(model).items()
         if isinstance(layer.weight, SparseWeight)
     }
 
 
-def choose(
-    found: Mapping[str, Layer], layers: Iterable[str] | None, keep_dense: Iterable[str]
+def choose_layers(
+    candidates: Mapping[str, Layer], layers: Iterable[str] | None, keep_dense: Iterable[str]
 ) -> tuple[dict[str, Layer], dict[str, Layer]]:
-    """Which of what `survey` found are weight layers, and which of these are to be sparse.
+    """Choose the weight layers and the sparse layers among the candidates.
 
-    `layers` and `keep_dense` are those of `MaskEvolver`.
+    Args:
+        candidates: the layers that `find_layers` returns.
+        layers, keep_dense: as in `MaskEvolver`.
 
     Returns:
-        Weight layers: those by themselves, then others that `layers` names. Sparse ones of
-        them, in the same order.
+        The weight layers: first the default ones, then others that `layers` names. The sparse
+        layers among them, in the same order.
 
     Raises:
-        ConfigError: for a name that is not there or in both; when none is left; when a
-            layer to be made sparse cannot be, with the reason.
+        ConfigError: if a name is unknown or in both `layers` and `keep_dense`; if no layer is
+            left; if a layer cannot be sparse, with the reason.
     """
     dense, named = set(keep_dense), None if layers is None else set(layers)
-    for argument, names, kind in (
+    for key, names, kind in (
         ("keep_dense", dense, "weight layer"),
         ("layers", named or set(), "parameter of at least two dimensions"),
     ):
-        for name in sorted(names - set(found)):
+        for name in sorted(names - set(candidates)):
             raise ConfigError(
-                f"{argument} names {name!r}, which is no {kind}; there are: {', '.join(found)}"
+                f"{key} names {name!r}, which is not a {kind}; the model has "
+                f"{', '.join(candidates) or 'none'}",
+                "unknown",
+                key=key,
+                value=name,
+                limit=tuple(candidates),
             )
     for name in sorted((named or set()) & dense):
-        raise ConfigError(f"layer {name}: layers names it and keep_dense too")
-    weights = {name: layer for name, layer in found.items() if not layer.other}
-    weights |= {name: found[name] for name in found if named and name in named}
+        raise ConfigError(
+            f"layer {name}: both layers and keep_dense name it",
+            "conflict",
+            key="keep_dense",
+            value=name,
+            layer=name,
+        )
+    weights = {name: layer for name, layer in candidates.items() if not layer.exclusion}
+    weights |= {name: candidates[name] for name in candidates if named and name in named}
     sparse = {
         name: layer
         for name, layer in weights.items()
         if (named is None or name in named) and name not in dense
     }
     if not sparse:
-        others = ", ".join(name for name, layer in found.items() if layer.other)
+        others = ", ".join(name for name, layer in candidates.items() if layer.exclusion)
         raise ConfigError(
-            f"no layer is left to make sparse: the model's {len(weights)} weight layers, "
-            f"of which keep_dense names {len(dense & set(weights))}"
-            + (f"; layers can name {others}" if others else "")
+            f"no layer is left to make sparse: the model has {len(weights)} weight layers, "
+            f"and keep_dense names {len(dense & set(weights))} of them"
+            + (f"; layers can name {others}" if others else ""),
+            "conflict",
+            key="keep_dense",
+            value=tuple(sorted(dense)),
         )
     for name, layer in sparse.items():
-        if layer.fault:
-            raise ConfigError(f"layer {name}: {layer.fault}; keep_dense leaves it as it is")
-    _check_memory(found, sparse)
+        if layer.obstacle:
+            raise ConfigError(
+                f"layer {name}: {layer.obstacle}; name it in keep_dense to leave it dense",
+                "unsupported",
+                layer=name,
+            )
+    _check_memory(candidates, sparse)
     return weights, sparse
 
 
-def _matrices(
+def _find_matrices(
     module: nn.Module, tables: set[int]
 ) -> Iterator[tuple[str, Tensor | SparseWeight, str]]:
-    """(attribute, weight, why it is no weight layer) of a module's own parameters."""
-    other = ""
+    """Yield (attribute, weight, exclusion as in `Layer`) of a module's own parameters."""
+    exclusion = ""
     if isinstance(module, _TABLES):
-        other = "a lookup table"
+        exclusion = "a lookup table"
     elif isinstance(module, _NORMS):
-        other = "a normalisation"
-    held, sources = _weights(module), set()
-    for attribute in held:
+        exclusion = "a normalisation"
+    attributes, sources = _weight_attributes(module), set()
+    for attribute in attributes:
         weight = getattr(module, attribute, None)
         if not isinstance(weight, Tensor | SparseWeight) or attribute in module._buffers:
             continue
         if not isinstance(weight, nn.Parameter | SparseWeight):
             sources |= {attribute + suffix for suffix in _SOURCES}
-        if not _flat(weight):
+        if not _is_flat(weight):
             shared = "shared with a lookup table" if id(weight) in tables else ""
-            yield attribute, weight, other or shared
+            yield attribute, weight, exclusion or shared
     for attribute, parameter in module._parameters.items():
-        if parameter is None or attribute in held or attribute in sources or _flat(parameter):
+        if parameter is None or attribute in sources or attribute in attributes:
             continue
-        yield attribute, parameter, other or "not known to hold connections"
+        if not _is_flat(parameter):
+            yield attribute, parameter, exclusion or "not known to hold connections"
 
 
-def _weights(module: nn.Module) -> tuple[str, ...]:
-    """Attributes of a module that hold connections where they are matrices."""
+def _weight_attributes(module: nn.Module) -> tuple[str, ...]:
+    """Return the attributes of a module that hold connections if they are matrices."""
     if isinstance(module, nn.RNNBase):
         return tuple(name for name in module._flat_weights_names if name.startswith("weight"))
     if isinstance(module, nn.RNNCellBase):
@@ -251,36 +297,36 @@ def _weights(module: nn.Module) -> tuple[str, ...]:
     return ("weight",)
 
 
-def _flat(weight: Tensor | SparseWeight) -> bool:
-    """Whether it has fewer than two dimensions, as far as it has a shape."""
+def _is_flat(weight: Tensor | SparseWeight) -> bool:
+    """Check whether a weight has a shape, and this shape has fewer than two dimensions."""
     return not isinstance(weight, nn.UninitializedParameter) and len(weight.shape) < 2
 
 
-def _fault(weight: Tensor | SparseWeight, module: nn.Module) -> str:
-    """Why a weight cannot be made sparse; empty where it can."""
+def _find_obstacle(weight: Tensor | SparseWeight, module: nn.Module) -> str:
+    """Return the reason why a weight cannot be sparse; empty if it can."""
     if isinstance(weight, SparseWeight):
         return ""
     if not isinstance(weight, nn.Parameter):
-        return _PLAIN
+        return _NOT_PLAIN
     if type(weight.detach()) is not Tensor or weight.layout != torch.strided:
         kind = type(weight.detach()).__name__
-        return f"its weight is a {kind} of layout {weight.layout}, no plain tensor"
+        return f"its weight is a {kind} of layout {weight.layout}, not a plain tensor"
     if weight.dtype not in DTYPES:
         known = ", ".join(str(dtype) for dtype in DTYPES)
-        return f"its weight is of {weight.dtype}, not of {known}"
+        return f"its weight has the dtype {weight.dtype}, not one of {known}"
     if any(length > 1 and stride == 0 for length, stride in zip(weight.shape, weight.stride())):
-        return "elements of its weight share memory (expand?)"
+        return "elements of its weight share memory (was it expanded?)"
     if isinstance(module, _TABLES) and module.sparse:
-        return "its gradient is sparse (sparse=True), growth and moments need all positions"
+        return "its gradient is sparse (sparse=True), and growth and moments need all positions"
     return ""
 
 
-def _check_memory(found: Mapping[str, Layer], sparse: Mapping[str, Layer]) -> None:
-    """Refuse a layer to be made sparse whose memory another parameter has too."""
+def _check_memory(candidates: Mapping[str, Layer], sparse: Mapping[str, Layer]) -> None:
+    """Check that no sparse layer shares its memory with another parameter."""
     spans = sorted(
         (*_span(layer.weight), name)
-        for name, layer in found.items()
-        if isinstance(layer.weight, nn.Parameter) and not layer.fault
+        for name, layer in candidates.items()
+        if isinstance(layer.weight, nn.Parameter) and not layer.obstacle
     )
     for i, (_, end, name) in enumerate(spans):
         for start, _, other in spans[i + 1 :]:
@@ -288,19 +334,22 @@ def _check_memory(found: Mapping[str, Layer], sparse: Mapping[str, Layer]) -> No
                 break
             if name in sparse or other in sparse:
                 raise ConfigError(
-                    f"layer {name}: its weight lies in the memory of {other}'s, so neither could "
-                    "have a mask of its own; let both modules hold the same parameter"
+                    f"layer {name}: its weight shares memory with the weight of {other}, so they "
+                    "cannot have separate masks; let both modules use the same parameter",
+                    "conflict",
+                    value=other,
+                    layer=name,
                 )
 
 
 def _span(weight: Tensor) -> tuple[int, int]:
-    """First byte of a tensor, and the one after its last."""
+    """Return the addresses of the first byte of a tensor and of the byte after its last."""
     last = sum((length - 1) * stride for length, stride in zip(weight.shape, weight.stride()))
     start = weight.data_ptr()
-    # Tensors on "meta" all begin at 0.
+    # All tensors on the device "meta" begin at 0.
     return start, start + (last + 1) * weight.element_size() if start else start
 
 
-def _wraps(module: nn.Module) -> bool:
-    """Whether a module is what `torch.compile` puts around another."""
+def _is_compiled(module: nn.Module) -> bool:
+    """Check whether a module is the wrapper of `torch.compile`."""
     return isinstance(module._modules.get("_orig_mod"), nn.Module)

@@ -1,4 +1,4 @@
-"""What the evolver knows about optimisers: their per-weight state, and momentum in it."""
+"""Supported optimisers: their per-weight state, and the momentum scores that it gives."""
 
 from __future__ import annotations
 
@@ -24,61 +24,75 @@ MOMENTS: Mapping[type[torch.optim.Optimizer], tuple[str, ...]] = MappingProxyTyp
         torch.optim.AdamW: _ADAM,
     }
 )
-"""Per-weight state of each supported optimiser; zeroed where a connection grows."""
+"""Optimiser -> keys of its per-weight state, which is set to 0 where a connection grows."""
 
 
 def check_optimizer(
-    optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter], *, by_momentum: bool
+    optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter], *, uses_momentum: bool
 ) -> None:
-    """Refuse an optimiser whose state is unknown, or that does not train the weights.
+    """Check that the state of the optimiser is known, and that it trains the weights.
 
     Args:
-        weights: name -> weight of the layers to make sparse.
-        by_momentum: whether it is to keep momentum of them (SGD with momentum 0 does not).
+        optimizer: the optimiser.
+        weights: layer name -> weight of the layers to make sparse.
+        uses_momentum: whether a rule needs momentum, which SGD with momentum 0 does not have.
 
     Raises:
-        ConfigError: naming the optimiser and the known ones, or the layers.
+        ConfigError: with the optimiser and the known optimisers, or with the layers.
     """
     if type(optimizer) not in MOMENTS:
         raise ConfigError(
-            f"optimiser {type(optimizer).__name__} keeps state we do not know; "
-            f"known: {', '.join(known.__name__ for known in MOMENTS)}"
+            f"optimizer {type(optimizer).__name__}: its per-weight state is not known; use "
+            f"{', '.join(known.__name__ for known in MOMENTS)}",
+            "unsupported",
+            key="optimizer",
+            value=type(optimizer).__name__,
+            limit=tuple(known.__name__ for known in MOMENTS),
         )
-    groups = {name: _group(optimizer, weight) for name, weight in weights.items()}
-    strangers = [name for name, group in groups.items() if group is None]
-    if strangers:
+    groups = {name: _find_group(optimizer, weight) for name, weight in weights.items()}
+    foreign = [name for name, group in groups.items() if group is None]
+    if foreign:
         raise ConfigError(
-            f"layer {strangers[0]}: its weight is not among the optimiser's parameters"
-            f"{_likewise(strangers)}; keep_dense leaves a layer as it is"
+            f"layer {foreign[0]}: its weight is not a parameter of the optimiser"
+            f"{_list_others(foreign)}; name a layer in keep_dense to leave it dense",
+            "mismatch",
+            layer=foreign[0],
         )
     frozen = [name for name, weight in weights.items() if not weight.requires_grad]
     if frozen:
         raise ConfigError(
             f"layer {frozen[0]}: its weight is frozen (requires_grad is False), and a mask would "
-            f"destroy it{_likewise(frozen)}; keep_dense leaves a layer as it is, and one that is "
-            "frozen after the evolver was built keeps its mask"
+            f"set trained weights to 0{_list_others(frozen)}; name a layer in keep_dense to leave "
+            "it dense, or freeze it after building the evolver",
+            "conflict",
+            layer=frozen[0],
         )
     for name, group in groups.items():
         settings = group or {}
         if settings.get("differentiable"):
             raise ConfigError(
-                f"layer {name}: the optimiser is to be differentiable, and masks are set in "
-                "place, which no gradient follows"
+                f"layer {name}: the optimiser has differentiable=True, and the evolver changes "
+                "weights in place, through which no gradient flows",
+                "unsupported",
+                layer=name,
             )
-        if by_momentum and settings.get("momentum") == 0:
+        if uses_momentum and settings.get("momentum") == 0:
             raise ConfigError(
-                f"layer {name}: {type(optimizer).__name__} with momentum 0 keeps no momentum "
-                "to grow or redistribute by"
+                f"layer {name}: {type(optimizer).__name__} with momentum 0 has no momentum, which "
+                "growth or redistribution needs",
+                "conflict",
+                value=0,
+                layer=name,
             )
 
 
 def has_momentum(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> bool:
-    """Whether the optimiser keeps momentum of a weight by now: it made a step with it."""
+    """Check whether the optimiser has momentum of a weight, which its first step creates."""
     return optimizer.state.get(weight, {}).get(MOMENTS[type(optimizer)][0]) is not None
 
 
 def gradients(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
-    """What the last backward pass left of parameters the optimiser trains, on this rank."""
+    """Yield the gradients of the optimiser's parameters after a backward pass, on this rank."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             gradient = parameter.grad
@@ -88,71 +102,81 @@ def gradients(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
 
 
 def moments(optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) -> dict[str, Tensor]:
-    """The optimiser's tensors of the weight's shape, by their key in its state.
+    """Return the optimiser's tensors of the weight's shape, by their key in its state.
 
     Raises:
-        ConfigError: when there is one of an unknown kind.
+        ConfigError: if a tensor has an unknown key.
     """
     known = MOMENTS[type(optimizer)]
-    found = {}
+    tensors = {}
     for key, value in optimizer.state.get(weight, {}).items():
         if isinstance(value, Tensor) and value.shape == weight.shape:
             if key not in known:
                 raise ConfigError(
-                    f"layer {name}: optimiser state {key!r} is unknown; "
-                    f"known for {type(optimizer).__name__}: {', '.join(known)}"
+                    f"layer {name}: the optimiser has the unknown state {key!r}; known for "
+                    f"{type(optimizer).__name__} are {', '.join(known)}",
+                    "unknown",
+                    value=key,
+                    limit=known,
+                    layer=name,
                 )
-            found[key] = value
-    return found
+            tensors[key] = value
+    return tensors
 
 
 def momentum(optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) -> Scores:
-    """Momentum scores of a weight's flat positions.
+    """Return the momentum scores of a weight by flat position.
 
-    |momentum_buffer| of SGD; |exp_avg| / (sqrt(exp_avg_sq) + eps) of Adam and AdamW, with
-    the optimiser's own eps: the size of Adam's step without learning rate and bias
-    correction, which are the same for all positions.
+    The score is |momentum_buffer| for SGD, and |exp_avg| / (sqrt(exp_avg_sq) + eps) for Adam and
+    AdamW, with the eps of the optimiser. That is the size of Adam's step without learning rate
+    and bias correction, which are the same for all positions.
 
     Raises:
-        ConfigError: when the optimiser has none, because it made no step with the weight.
+        ConfigError: if the optimiser has no momentum, because it made no step with the weight.
     """
-    group = _group(optimizer, weight)
+    group = _find_group(optimizer, weight)
     state = optimizer.state.get(weight, {})
     if group is None or not has_momentum(optimizer, weight):
-        raise _without_momentum(optimizer, name)
-    return _scores(optimizer, group, state)
+        raise _missing_momentum(optimizer, name)
+    return _momentum_scores(optimizer, group, state)
 
 
 class DenseMoments:
-    """The moments that a weight would have at every position if it were not stored sparsely.
+    """The moments that a dense weight would have at every position, for a `SparseWeight`.
 
-    Those of connections go on here as if these did not exist, and are not to be asked for.
+    They are valid only at free positions. At a connection they continue with weight 0; the
+    optimiser itself has the valid moments there.
 
     Attributes:
-        tensors: by their key in the optimiser's state, (size,) float32; none before a step.
+        tensors: key in the optimiser's state -> (size,) float32; empty before the first step.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.tensors: dict[str, Tensor] = {}
 
-    def step(self, optimizer: torch.optim.Optimizer, weight: nn.Parameter, by: Scores) -> None:
-        """Make the step that the optimiser made with a weight, here with zeros.
+    def step(
+        self, optimizer: torch.optim.Optimizer, weight: nn.Parameter, gradient: Scores
+    ) -> None:
+        """Repeat the step that the optimiser made with a weight, for zeros at all positions.
 
-        The optimiser's own code makes it, block by block, so moments have a dense weight's bits.
+        The optimiser's own code makes the step, block by block, so the moments have the same
+        bits as those of a dense weight.
 
         Args:
-            by: the gradient at any position.
+            optimizer: the optimiser, after its step.
+            weight: the weight.
+            gradient: the gradient at any position.
         """
         known = MOMENTS[type(optimizer)]
         others = {k: v for k, v in optimizer.state[weight].items() if k not in known}
-        still = {"lr": 0.0, "weight_decay": 0.0, "amsgrad": False}
-        group = {k: still.get(k, v) for k, v in (_group(optimizer, weight) or {}).items()}
-        kept: dict[str, list[Tensor]] = {}
+        no_change = {"lr": 0.0, "weight_decay": 0.0, "amsgrad": False}
+        group = {k: no_change.get(k, v) for k, v in (_find_group(optimizer, weight) or {}).items()}
+        blocks: dict[str, list[Tensor]] = {}
         for start in range(0, self.size, BLOCK):
             part = slice(start, min(self.size, start + BLOCK))
             zeros = nn.Parameter(torch.zeros(part.stop - part.start))
-            zeros.grad = by(part)
+            zeros.grad = gradient(part)
             twin = type(optimizer)([{**group, "params": [zeros]}], lr=0.0)  # type: ignore[call-arg]
             if self.tensors:
                 moments = {key: tensor[part] for key, tensor in self.tensors.items()}
@@ -160,54 +184,57 @@ class DenseMoments:
             twin.step()
             for key, moment in twin.state[zeros].items():
                 if key not in others:
-                    kept.setdefault(key, []).append(moment)
+                    blocks.setdefault(key, []).append(moment)
         if not self.tensors:
-            self.tensors = {key: torch.cat(blocks) for key, blocks in kept.items()}
+            self.tensors = {key: torch.cat(parts) for key, parts in blocks.items()}
 
     def exchange(self, drop: Tensor, dropped: Mapping[str, Tensor], grow: Tensor) -> None:
-        """Take in the moments of connections that go, and let those that grow begin at 0.
+        """Take over the moments of dropped connections; set those of grown connections to 0.
 
         Args:
-            drop, grow: int64 positions.
-            dropped: moments of the first.
+            drop: int64 positions of the dropped connections.
+            dropped: their moments, by key.
+            grow: int64 positions of the grown connections.
         """
         for key, tensor in self.tensors.items():
             tensor[drop] = dropped[key]
             tensor[grow] = 0
 
     def momentum(self, optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) -> Scores:
-        """As the function `momentum`, at any position without a connection."""
+        """Return the momentum scores of free positions, as the function `momentum`."""
         if not self.tensors:
-            raise _without_momentum(optimizer, name)
-        return _scores(optimizer, _group(optimizer, weight) or {}, self.tensors)
+            raise _missing_momentum(optimizer, name)
+        return _momentum_scores(optimizer, _find_group(optimizer, weight) or {}, self.tensors)
 
 
-def _scores(
+def _momentum_scores(
     optimizer: torch.optim.Optimizer, group: Mapping[str, Any], state: Mapping[str, Tensor]
 ) -> Scores:
     mean = state[MOMENTS[type(optimizer)][0]].reshape(-1)
     if "exp_avg_sq" not in state:
         return lambda where: mean[where].abs()
     square, eps = state["exp_avg_sq"].reshape(-1), group["eps"]
-    # In half precision eps would be 0, and a score of what never had a gradient 0 / 0.
+    # In half precision eps would be 0, and the score of a weight without any gradient 0 / 0.
     return lambda where: widen(mean[where]).abs() / (widen(square[where]).sqrt() + eps)
 
 
-def _without_momentum(optimizer: torch.optim.Optimizer, name: str) -> ConfigError:
+def _missing_momentum(optimizer: torch.optim.Optimizer, name: str) -> ConfigError:
     return ConfigError(
-        f"layer {name}: {type(optimizer).__name__} holds no momentum of its weight; "
-        "step it before the masks are updated"
+        f"layer {name}: {type(optimizer).__name__} has no momentum of its weight; call "
+        "optimizer.step() before an update of the masks",
+        "missing",
+        layer=name,
     )
 
 
-def _group(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> Mapping[str, Any] | None:
-    """The parameter group that holds the weight."""
+def _find_group(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> Mapping[str, Any] | None:
+    """Return the parameter group of the weight; None if there is none."""
     for group in optimizer.param_groups:
         if any(weight is parameter for parameter in group["params"]):
             return group
     return None
 
 
-def _likewise(names: Sequence[str]) -> str:
-    """The names behind the first, as the rest of a sentence about it."""
-    return f" (likewise {', '.join(names[1:])})" if len(names) > 1 else ""
+def _list_others(names: Sequence[str]) -> str:
+    """Return the names after the first as a clause in parentheses; empty if there are none."""
+    return f" (likewise in {', '.join(names[1:])})" if len(names) > 1 else ""

@@ -1,4 +1,4 @@
-"""How many connections the layers of a topology are to have, known before there are weights."""
+"""Number of connections of each layer of a topology, before the network has weights."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from esl_lava.topology import Topology
 
 
 def choose_sparse(topology: Topology, keep_dense: Collection[str]) -> list[LayerShape]:
-    """The layers to make sparse, in order: all that have weights and are not kept dense.
+    """Return the layers that become sparse, in order: all weight layers not in `keep_dense`.
 
     Raises:
-        ConfigError: when `keep_dense` names a layer that has no weights, or none is left.
+        ConfigError: if `keep_dense` names a layer without weights, or no layer is left.
     """
     names = [layer.name for layer in topology.weighted]
     for name in sorted({*keep_dense} - {*names}):
         raise ConfigError(
-            f"keep_dense names {name!r}, which is no weight layer; there are: {', '.join(names)}"
+            f"sparsity.keep_dense names {name!r}, which is not a weight layer; the network has "
+            f"{', '.join(names)}",
+            "unknown",
+            key="sparsity.keep_dense",
+            value=name,
+            limit=tuple(names),
         )
     shapes = []
     for layer in topology.weighted:
@@ -28,21 +33,29 @@ def choose_sparse(topology: Topology, keep_dense: Collection[str]) -> list[Layer
             shapes.append(LayerShape(layer.name, n_pre, n_post, tuple(kernel)))
     if not shapes:
         raise ConfigError(
-            f"no layer is left to make sparse: the model's {len(names)} weight layers, "
-            f"of which keep_dense names {len(names)}"
+            f"no layer is left to make sparse: sparsity.keep_dense names all {len(names)} weight "
+            "layers of the network",
+            "conflict",
+            key="sparsity.keep_dense",
+            value=tuple(sorted(keep_dense)),
         )
     return shapes
 
 
 def count_connections(topology: Topology, sparsity: Sparsity) -> dict[str, int]:
-    """Connections of every layer that has weights, when masks are drawn.
+    """Return the number of connections of every weight layer at the start of the training.
 
     Raises:
-        ConfigError: as `choose_sparse` and `allocate`.
+        ConfigError: as in `choose_sparse` and `allocate`.
     """
     shapes = choose_sparse(topology, sparsity.keep_dense)
     counts = allocate(
-        shapes, sparsity.density, sparsity.eps, sparsity.densities, sparsity.distribution
+        shapes,
+        sparsity.density,
+        sparsity.eps,
+        sparsity.densities,
+        sparsity.distribution,
+        section="sparsity.",
     )
     sparse = {shape.name: count for shape, count in zip(shapes, counts)}
     return {layer.name: sparse.get(layer.name, layer.positions) for layer in topology.weighted}

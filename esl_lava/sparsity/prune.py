@@ -1,8 +1,8 @@
-"""Which connections go: rules on active values, in one table.
+"""Prune rules: the number of connections that each layer loses, and their choice.
 
-A rule is two pure functions: how many connections each layer gives up, and which. Both
-see active values only (a flat array in ascending order of position), never a dense
-tensor. A new rule is one more entry of `PRUNE`.
+A rule consists of two pure functions. They see only the weights of the connections, as a flat
+array in ascending order of position, never a dense tensor. A new rule is one more entry of
+`PRUNE`.
 """
 
 from __future__ import annotations
@@ -24,73 +24,74 @@ class PruneRule:
     """A prune rule.
 
     Attributes:
-        numbers: (active values of each layer, fraction in 0..1, caps, limit) ->
-            connections each layer is to give up: at most its cap, at most `limit`
-            together. A cap is at most the layer's connections.
-        pick: (active values of one layer without NaN, n of them at most) -> (n,) int64
-            indices into these values, ascending; ties go to the lower index.
+        count: (weights of the connections of each layer, fraction in 0..1, caps, limit) ->
+            number of connections that each layer loses, at most its cap, and at most `limit` in
+            total. A cap is at most the number of connections of the layer.
+        pick: (weights of the connections of one layer without NaN, n) -> (n,) int64 indices
+            into these weights, ascending; ties: lower index first. n is at most their number.
     """
 
-    numbers: Callable[[Sequence[Tensor], float, Sequence[int], int], list[int]]
+    count: Callable[[Sequence[Tensor], float, Sequence[int], int], list[int]]
     pick: Callable[[Tensor, int], Tensor]
 
 
-def each_alike(
+def count_per_layer(
     values: Sequence[Tensor], fraction: float, caps: Sequence[int], limit: int
 ) -> list[int]:
-    """Every layer gives up round-half-up(fraction * active) of its own connections.
+    """Count round-half-up(fraction * connections) for every layer.
 
-    The product is taken in double precision. A layer's excess over its cap is not moved;
-    an excess over `limit` is taken off every layer in proportion (`round_shares`).
+    The product is computed in double precision. A layer's excess over its cap is not moved to
+    other layers. An excess over `limit` is subtracted from all layers in proportion
+    (`round_shares`).
     """
-    numbers = [
+    counts = [
         min(cap, round_half_up(Fraction(fraction * layer.numel())))
         for layer, cap in zip(values, caps)
     ]
-    total = sum(numbers)
+    total = sum(counts)
     if total > limit:
-        return round_shares([Fraction(number * limit, total) for number in numbers])
-    return numbers
+        return round_shares([Fraction(number * limit, total) for number in counts])
+    return counts
 
 
-def ranked_together(
+def count_globally(
     values: Sequence[Tensor], fraction: float, caps: Sequence[int], limit: int
 ) -> list[int]:
-    """The round-half-up(fraction * active) connections closest to 0 of all layers go.
+    """Count per layer the round-half-up(fraction * connections) weights closest to 0 of all layers.
 
-    One ranking by |w|, ties to the lower layer. A layer that would exceed its cap, or
-    lose its last connection, gives up that many and the ranking goes on without it. The
-    product is taken in double precision.
+    All layers share one ranking by |w|; ties: lower layer first. A layer that would exceed its
+    cap, or lose its last connection, loses as many as it may, and the ranking continues without
+    it. The product is computed in double precision.
     """
     caps = [min(cap, max(layer.numel() - 1, 0)) for layer, cap in zip(values, caps)]
-    active = sum(layer.numel() for layer in values)
-    left = min(round_half_up(Fraction(fraction * active)), limit, sum(caps))
-    numbers = [0] * len(values)
+    connections = sum(layer.numel() for layer in values)
+    remaining = min(round_half_up(Fraction(fraction * connections)), limit, sum(caps))
+    counts = [0] * len(values)
     ranked = list(range(len(values)))
     while ranked:
-        chosen = find_smallest(torch.cat([values[i].abs() for i in ranked]), left)
+        chosen = find_smallest(torch.cat([values[i].abs() for i in ranked]), remaining)
         ends = torch.tensor([values[i].numel() for i in ranked]).cumsum(0).to(chosen.device)
-        upto = torch.searchsorted(chosen, ends).tolist()
-        for i, first, last in zip(ranked, [0, *upto], upto):
-            numbers[i] = last - first
-        over = [i for i in ranked if numbers[i] > caps[i]]
+        up_to = torch.searchsorted(chosen, ends).tolist()
+        for i, first, last in zip(ranked, [0, *up_to], up_to):
+            counts[i] = last - first
+        over = [i for i in ranked if counts[i] > caps[i]]
         if not over:
             break
         for i in over:
-            numbers[i] = caps[i]
-            left -= caps[i]
+            counts[i] = caps[i]
+            remaining -= caps[i]
         ranked = [i for i in ranked if i not in over]
-    return numbers
+    return counts
 
 
-def set_tails(values: Tensor, n: int) -> Tensor:
-    """SET: the positive values closest to 0 and the negative ones, each tail on its own.
+def pick_tails(values: Tensor, n: int) -> Tensor:
+    """Pick by SET: the positive values closest to 0, and the negative values closest to 0.
 
-    Rounding: exact zeros go first and count among the n (lower index first where there
-    are more than n). The rest of n is split over the two tails in proportion to their
-    sizes by largest remainder, an exact tie to the positive tail; each tail loses its
-    values closest to 0. (Mocanu et al. 2018, step "weights removal": there zeros go on
-    top of the fraction, which would let the number of connections drift.)
+    Exact zeros are picked first and count among the n; if there are more than n, the lower
+    indices are picked. The rest of n is divided between the positive and the negative tail in
+    proportion to their sizes by largest remainder; an exact tie goes to the positive tail. Each
+    tail loses its values closest to 0. Source: Mocanu et al. 2018, step "weights removal". There
+    the zeros are removed in addition to the fraction, so the number of connections would drift.
     """
     chosen = values == 0
     zeros = count(chosen)
@@ -98,23 +99,23 @@ def set_tails(values: Tensor, n: int) -> Tensor:
         return list_true(chosen)[:n]
     tails = [list_true(side) for side in (values > 0, values < 0)]
     rest, nonzero = n - zeros, values.numel() - zeros
-    numbers = round_shares([Fraction(rest * tail.numel(), nonzero) for tail in tails])
-    for tail, k in zip(tails, numbers):
+    counts = round_shares([Fraction(rest * tail.numel(), nonzero) for tail in tails])
+    for tail, k in zip(tails, counts):
         nearest = find_smallest(values.index_select(0, tail).abs(), k)
         chosen.index_fill_(0, tail.index_select(0, nearest), True)
     return list_true(chosen)
 
 
-def closest_to_zero(values: Tensor, n: int) -> Tensor:
-    """The `n` values smallest in magnitude; exact zeros first, ties to the lower index."""
+def pick_smallest(values: Tensor, n: int) -> Tensor:
+    """Pick the `n` values of the smallest magnitude, exact zeros first; ties: lower index first."""
     return find_smallest(values.abs(), n)
 
 
 PRUNE: Mapping[str, PruneRule] = MappingProxyType(
     {
-        "set": PruneRule(numbers=each_alike, pick=set_tails),
-        "magnitude": PruneRule(numbers=each_alike, pick=closest_to_zero),
-        "global_magnitude": PruneRule(numbers=ranked_together, pick=closest_to_zero),
+        "set": PruneRule(count=count_per_layer, pick=pick_tails),
+        "magnitude": PruneRule(count=count_per_layer, pick=pick_smallest),
+        "global_magnitude": PruneRule(count=count_globally, pick=pick_smallest),
     }
 )
 """Prune rules by name."""

@@ -1,8 +1,8 @@
-"""Several processes that train one model: what they must share and must agree about.
+"""Communication between the ranks (processes) that train one model together.
 
-Every function does nothing, or returns its argument, where `torch.distributed` is not
-initialised. All are collective: every rank of the default process group calls them in
-the same order, with the `device` from which the group communicates.
+If `torch.distributed` is not initialised, every function does nothing or returns its argument.
+All functions are collective: every rank of the default process group calls them in the same
+order, with the `device` from which the group communicates.
 """
 
 from __future__ import annotations
@@ -19,27 +19,28 @@ from esl_lava.errors import UserError
 
 
 def count() -> int:
-    """Number of ranks; 1 where `torch.distributed` is not initialised."""
+    """Return the number of ranks; 1 if `torch.distributed` is not initialised."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def take_first(tensor: Tensor, device: torch.device) -> Tensor:
-    """Rank 0's tensor, of the same shape and dtype on every rank.
+    """Return the tensor of rank 0.
 
     Args:
-        tensor: contiguous, of a dtype of numbers or bool, on any device.
-        device: the group's.
+        tensor: contiguous, of a numeric dtype or bool, on any device; the same shape and dtype
+            on every rank.
+        device: the device of the process group.
     """
     if count() == 1:
         return tensor
-    # No process group transports bool; bytes all do.
+    # Not every process group transports bool, but all transport bytes.
     sent = tensor.to(device, copy=True).view(torch.uint8)
     dist.broadcast(sent, 0)
     return sent.view(tensor.dtype).to(tensor.device)
 
 
 def average(tensor: Tensor) -> Tensor:
-    """The mean over all ranks: bit for bit the same on each."""
+    """Return the mean over all ranks, with the same bits on every rank."""
     if count() == 1:
         return tensor
     total = tensor.clone()
@@ -48,7 +49,7 @@ def average(tensor: Tensor) -> Tensor:
 
 
 def add_up(values: Floats) -> None:
-    """Replace an array by its sum over all ranks: bit for bit the same on each.
+    """Replace an array by its sum over all ranks, with the same bits on every rank.
 
     Args:
         values: contiguous; the group communicates from the CPU.
@@ -57,25 +58,25 @@ def add_up(values: Floats) -> None:
         dist.all_reduce(torch.from_numpy(values))
 
 
-def find_any(truths: Sequence[bool], device: torch.device) -> list[bool]:
-    """Which of some truths, as many on every rank, hold on any."""
+def find_any(flags: Sequence[bool], device: torch.device) -> list[bool]:
+    """Return for each flag whether it is true on any rank. All ranks pass as many flags."""
     if count() == 1:
-        return list(truths)
-    numbers = torch.tensor([int(truth) for truth in truths], device=device)
+        return list(flags)
+    numbers = torch.tensor([int(flag) for flag in flags], device=device)
     dist.all_reduce(numbers, dist.ReduceOp.MAX)
     return [number > 0 for number in numbers.tolist()]
 
 
-def agree(tensors: Iterable[Tensor], what: str, iteration: int) -> None:
-    """Compare a checksum of tensors over all ranks.
+def check_agreement(tensors: Iterable[Tensor], subject: str, iteration: int) -> None:
+    """Check that tensors are the same on all ranks, by a checksum.
 
     Args:
-        tensors: bool or integer, on the device the process group communicates from.
-        what: the subject of the error's sentence, e.g. "masks".
-        iteration: for the error's sentence.
+        tensors: bool or integer, on the device from which the process group communicates.
+        subject: the name of the tensors in the error, for example "masks".
+        iteration: the iteration in the error.
 
     Raises:
-        UserError: on every rank, naming those that differ from rank 0.
+        UserError: on every rank, with the ranks that differ from rank 0.
     """
     if count() == 1:
         return
@@ -84,13 +85,17 @@ def agree(tensors: Iterable[Tensor], what: str, iteration: int) -> None:
     for tensor in tensors:
         device = tensor.device
         digest.update(tensor.contiguous().view(torch.uint8).cpu().numpy().data)
-    mine = torch.tensor(list(digest.digest()), dtype=torch.uint8, device=device)
-    every = [torch.empty_like(mine) for _ in range(count())]
-    dist.all_gather(every, mine)
-    differ = [str(rank) for rank, other in enumerate(every) if not torch.equal(other, every[0])]
-    if differ:
+    checksum = torch.tensor(list(digest.digest()), dtype=torch.uint8, device=device)
+    checksums = [torch.empty_like(checksum) for _ in range(count())]
+    dist.all_gather(checksums, checksum)
+    different = [
+        rank for rank, other in enumerate(checksums) if not torch.equal(other, checksums[0])
+    ]
+    if different:
         raise UserError(
-            f"{what} of rank {', '.join(differ)} differ from those of rank 0 at iteration "
-            f"{iteration}: ranks must hold the same weights and optimiser state "
-            "(DistributedDataParallel sees to it)"
+            f"the {subject} of rank {', '.join(map(str, different))} differ from those of rank 0 "
+            f"at iteration {iteration}: all ranks must have the same weights and optimiser state "
+            "(DistributedDataParallel ensures this)",
+            "mismatch",
+            value=tuple(different),
         )

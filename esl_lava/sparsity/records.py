@@ -1,4 +1,4 @@
-"""What updates of the masks did, and snapshots of an evolver, as plain values."""
+"""Records of updates of the masks, and snapshots of an evolver, as plain values."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class State(TypedDict):
     """A snapshot of an evolver.
 
     Attributes:
-        iteration: optimiser iterations done.
+        iteration: number of completed optimiser iterations.
         masks, ever: as the attributes of `MaskEvolver`.
         generators: layer name -> (n,) uint8 state of its generator.
-        history: records as `Update.plain`.
-        waiting: whether an update waits; older snapshots lack it.
-        moments: where stored connections grow by momentum, layer name -> moments at every
-            position (`optimizer.DenseMoments`).
+        history: one record per update, as `Update.plain` returns it.
+        waiting: whether an update waits for finite gradients; older snapshots omit it.
+        moments: layer name -> moments at every position (`optimizer.DenseMoments`). It exists
+            only if layers that store only connections grow by momentum.
     """
 
     iteration: int
@@ -37,16 +37,16 @@ class State(TypedDict):
 
 @dataclass(frozen=True)
 class LayerUpdate:
-    """What one update did to one layer.
+    """Record of one update of one layer.
 
     Attributes:
-        name: the layer's name.
-        size: its possible connections.
-        pruned, grown: connections dropped and grown by this update; equal in sum over
-            all layers, and in each layer without redistribution (but where a dense phase
-            ends, nothing is grown).
-        connections: connections after it.
-        ever: positions that were ever a connection, this update included.
+        name: the name of the layer.
+        size: its number of positions.
+        pruned, grown: number of connections that the update pruned and grew. Their sums over
+            all layers are equal; without redistribution they are equal in each layer. At the end
+            of a dense phase nothing is grown.
+        connections: number of connections after the update.
+        ever: number of positions that were ever a connection, including this update.
     """
 
     name: str
@@ -58,18 +58,18 @@ class LayerUpdate:
 
     @property
     def density(self) -> float:
-        """Connections over possible connections."""
+        """Connections over positions."""
         return self.connections / self.size
 
     @property
     def exploration(self) -> float:
-        """R_s: share of the positions that were ever a connection."""
+        """Exploration rate R_s: share of the positions that were ever a connection."""
         return self.ever / self.size
 
 
 @dataclass(frozen=True)
 class CountedUpdate:
-    """A layer's update, with the neurons that were silent after it where these were counted."""
+    """Record of one update of one layer, with the number of silent neurons if it was counted."""
 
     KEYS: ClassVar[Keys] = keys(
         "layer.pruned layer.grown layer.connections layer.density layer.exploration silent_neurons"
@@ -81,14 +81,14 @@ class CountedUpdate:
 
 @dataclass(frozen=True)
 class Update:
-    """What one update did.
+    """Record of one update.
 
     Attributes:
-        iteration: optimiser iterations done, from 1.
-        fraction: the schedule's, at this iteration; where a dense phase ends, the share of
-            the connections that went.
-        layers: one record per sparse layer, in the model's order.
-        silent: layer name -> neurons without a spike in a batch after the update, where
+        iteration: number of completed optimiser iterations, at least 1.
+        fraction: the fraction of the schedule at this iteration. At the end of a dense phase it
+            is the share of the connections that were pruned.
+        layers: one record per sparse layer, in the order of the model.
+        silent: layer name -> number of neurons without a spike in a batch after the update, if
             the training counted them (`MaskEvolver.record_silent`).
     """
 
@@ -101,24 +101,24 @@ class Update:
 
     @property
     def exploration(self) -> float:
-        """R_s of all sparse layers together."""
+        """Exploration rate R_s of all sparse layers together."""
         return sum(layer.ever for layer in self.layers) / sum(layer.size for layer in self.layers)
 
     @property
     def by_name(self) -> dict[str, CountedUpdate]:
         """Layer name -> its record."""
         silent = self.silent or {}
-        return {one.name: CountedUpdate(one, silent.get(one.name)) for one in self.layers}
+        return {layer.name: CountedUpdate(layer, silent.get(layer.name)) for layer in self.layers}
 
     def plain(self) -> list[object]:
-        """[iteration, fraction, [[pruned, grown, connections, ever], ...], silent]."""
+        """Return [iteration, fraction, [[pruned, grown, connections, ever], ...], silent]."""
         layers = [[r.pruned, r.grown, r.connections, r.ever] for r in self.layers]
         silent = None if self.silent is None else dict(self.silent)
         return [self.iteration, self.fraction, layers, silent]
 
     @staticmethod
     def from_plain(values: Sequence[Any], sizes: Mapping[str, int]) -> Update:
-        """What `plain` returned, for layers of these names and sizes."""
+        """Restore the record that `plain` returned, for layers of these names and sizes."""
         iteration, fraction, layers, silent = values
         return Update(
             iteration,

@@ -1,8 +1,8 @@
-"""Which layers grow how much: statistics of active connections, in one table.
+"""Redistribution rules: the number of connections that each layer grows.
 
-With "none" a layer regrows what it gave up. Otherwise all that is given up is shared out
-in proportion to a statistic of each layer (Dettmers & Zettlemoyer 2019), at most as many
-as a layer had free slots. A new rule is one more entry of `REDISTRIBUTE`.
+With "none" a layer grows as many connections as it pruned. The other rules divide all pruned
+connections in proportion to a statistic of each layer (Dettmers & Zettlemoyer 2019), at most as
+many as the layer had free positions. A new rule is one more entry of `REDISTRIBUTE`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Active:
-    """A layer's connections, those about to go included, in order of position.
+class ActiveWeights:
+    """The connections of a layer before an update, in order of position.
 
     Attributes:
         values: (connections,) weights.
-        momentum: what gives their (connections,) momentum scores (`optimizer.momentum`).
+        momentum: returns their (connections,) momentum scores (`optimizer.momentum`).
         positions: (connections,) int64 flat positions.
     """
 
@@ -37,8 +37,8 @@ class Active:
     positions: Tensor
 
 
-Statistic = Callable[[Active], float]
-"""A layer's weight in the sharing, at least 0."""
+Statistic = Callable[[ActiveWeights], float]
+"""(connections of a layer) -> the layer's weight in the division, at least 0."""
 
 
 REDISTRIBUTE: Mapping[str, Statistic | None] = MappingProxyType(
@@ -49,7 +49,7 @@ REDISTRIBUTE: Mapping[str, Statistic | None] = MappingProxyType(
         "nonzero": lambda active: float(active.values.count_nonzero()),
     }
 )
-"""Statistics by name: mean momentum score, mean |weight|, number of weights that are not 0."""
+"""Name -> statistic: mean momentum score, mean |weight|, or number of nonzero weights."""
 
 
 def share_out(
@@ -59,47 +59,48 @@ def share_out(
     free: Sequence[int],
     statistics: Mapping[str, float] | None,
 ) -> tuple[list[int], list[int]]:
-    """How many connections each layer gives up and how many it grows; equal in sum.
+    """Compute the number of connections that each layer prunes and grows. The sums are equal.
 
-    With statistics no layer loses its last connection, no more connections move than
-    there are free slots in all, and what a full layer cannot take goes to the others in
-    proportion to their statistics (`apportion`). Statistics that give no proportions
-    (NaN or infinite, or 0 in so many layers that the rest has not the slots) count as
-    none, with a warning.
+    With statistics, no layer loses its last connection, and no more connections move than there
+    are free positions in all layers. The excess of a full layer goes to the other layers in
+    proportion to their statistics (`apportion`). If the statistics are NaN or infinite, or are 0
+    in so many layers that the other layers have too few free positions, they are ignored with a
+    warning.
 
     Args:
-        rule: says how many connections go.
-        values: active weights of each layer.
+        rule: the prune rule.
+        values: weights of the connections of each layer.
         fraction: share of the connections to move.
-        free: free slots of each layer before the update.
-        statistics: layer name -> statistic, or None: each layer regrows its own, at most
-            as many as it had free slots.
+        free: number of free positions of each layer before the update.
+        statistics: layer name -> statistic. With None each layer grows as many connections as
+            it prunes, at most the number of its free positions.
 
     Returns:
-        (given up, grown) of each layer.
+        The number of pruned and the number of grown connections of each layer.
     """
     if statistics is not None:
         caps = [max(layer.numel() - 1, 0) for layer in values]
-        pruned = rule.numbers(values, fraction, caps, sum(free))
+        pruned = rule.count(values, fraction, caps, sum(free))
         shares = list(statistics.values())
         finite = all(math.isfinite(share) for share in shares)
         if finite and sum(slots for slots, share in zip(free, shares) if share) >= sum(pruned):
             weights = [Fraction(share) for share in shares]
             return pruned, apportion(sum(pruned), weights, free, least=0)
         _log.warning(
-            "no proportions to share %d connections out by: %s; each layer regrows its own",
+            "the statistics of the layers cannot divide %d connections: %s; each layer grows as "
+            "many connections as it prunes",
             sum(pruned),
             ", ".join(f"{name} {share}" for name, share in statistics.items()),
         )
     caps = [min(layer.numel(), slots) for layer, slots in zip(values, free)]
-    pruned = rule.numbers(values, fraction, caps, sum(caps))
+    pruned = rule.count(values, fraction, caps, sum(caps))
     return pruned, pruned
 
 
 def _mean(values: Tensor) -> float:
-    """The mean, NaN of nothing.
+    """Return the mean; NaN for no values.
 
-    Summed by numpy in double precision, so that it depends neither on the device nor on
-    the number of threads.
+    numpy sums in double precision, so the result does not depend on the device or on the number
+    of threads.
     """
     return float(values.double().cpu().numpy().sum()) / values.numel() if len(values) else math.nan

@@ -1,4 +1,4 @@
-"""When connections move, and what fraction of them: schedules, in one table."""
+"""Schedules: the iterations at which connections move, and the fraction that moves."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from esl_lava.errors import ConfigError
 
 @dataclass(frozen=True)
 class Schedule:
-    """An update every `t_iter` optimiser iterations up to `t_end`, none after.
+    """Schedule of updates: one every `t_iter` optimiser iterations, the last one at `t_end`.
 
     Attributes:
-        decay: how the fraction falls, of `SCHEDULES`.
-        alpha: fraction at step 0, within 0..1; with 0 nothing moves.
-        t_iter: iterations between updates, at least 1.
-        t_end: last iteration of rewiring, at least 1.
+        decay: the function that gives the fraction, an entry of `SCHEDULES`.
+        alpha: the fraction at step 0, within 0..1; with 0 no connection moves.
+        t_iter: number of iterations between updates, at least 1.
+        t_end: the last iteration at which an update is possible, at least 1.
 
     Raises:
-        ConfigError: when a value is out of range.
+        ConfigError: if a value is out of range.
     """
 
     decay: Callable[[Schedule, int], float]
@@ -31,32 +31,40 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
-            raise ConfigError(f"alpha {self.alpha} is outside 0..1")
+            raise ConfigError(
+                f"alpha {self.alpha} is outside 0..1",
+                "range",
+                key="alpha",
+                value=self.alpha,
+                limit=1,
+            )
         for name in ("t_iter", "t_end"):
             value = getattr(self, name)
             if value < 1:
-                raise ConfigError(f"{name} {value} is below 1")
+                raise ConfigError(
+                    f"{name} {value}: at least 1 is needed", "range", key=name, value=value, limit=1
+                )
 
     def fraction(self, step: int) -> float:
-        """Share of the connections to move at `step`; 0 after `t_end`."""
+        """Return the share of the connections to move at `step`; 0 after `t_end`."""
         return self.decay(self, step) if step <= self.t_end else 0.0
 
     def due(self, step: int) -> bool:
-        """Whether masks are updated after optimiser iteration `step` (the first is 1)."""
+        """Check whether an update follows optimiser iteration `step` (the first is 1)."""
         return step % self.t_iter == 0 and 0 < step <= self.t_end
 
 
 def cosine(schedule: Schedule, step: int) -> float:
-    """The paper's Eq. 2, alpha / 2 * (1 + cos(pi * step / t_end)): exactly 0 at t_end."""
+    """Return Eq. 2 of the paper, alpha / 2 * (1 + cos(pi * step / t_end)), exactly 0 at t_end."""
     return schedule.alpha / 2 * (1 + math.cos(math.pi * step / schedule.t_end))
 
 
 def constant(schedule: Schedule, step: int) -> float:
-    """The same fraction at every update, the one at t_end included."""
+    """Return alpha at every update, also at t_end."""
     return schedule.alpha
 
 
 SCHEDULES: Mapping[str, Callable[[Schedule, int], float]] = MappingProxyType(
     {"cosine": cosine, "constant": constant}
 )
-"""How the fraction falls until t_end, by name."""
+"""Name -> function that gives the fraction up to t_end."""

@@ -1,8 +1,8 @@
-"""Sets of a layer's flat positions, what growth asks of taken slots and of past ones; draws.
+"""Sets of flat positions of a layer, and random draws of positions outside a set.
 
-`Mask` is a dense bool, `Listed` a list and `Bitmap` one bit a position. All answer alike, so a
-rule picks the same slots over each. A `Record` is a set that grows, and `tensor` the form in
-which it is stored.
+`Mask` stores a dense bool tensor, `PositionList` a list and `Bitmap` one bit per position. All
+give the same answers, so a rule chooses the same positions with each of them. A `Record` is a
+set to which positions can be added; its `tensor` is the form in which files store it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from esl_lava.sparsity.arrays import are_positions, count, list_true
 
 BLOCK = 1 << 18
-"""Positions looked at together; bounds the scratch space of what streams over a layer."""
+"""Number of positions in a block. It bounds the scratch space of a pass over a layer."""
 
 _CPU = torch.device("cpu")
 
@@ -26,8 +26,8 @@ class PositionSet(ABC):
     """A set of positions within 0..size-1.
 
     Attributes:
-        size: possible positions; may exceed 2**32.
-        device: where answers are given.
+        size: number of possible positions; may exceed 2**32.
+        device: the device of the tensors that the methods return.
     """
 
     size: int
@@ -36,14 +36,14 @@ class PositionSet(ABC):
     @property
     @abstractmethod
     def count(self) -> int:
-        """How many positions are in the set."""
+        """Number of positions in the set."""
 
     @abstractmethod
     def contains(self, where: Tensor) -> Tensor:
-        """Whether positions are in the set.
+        """Check which positions are in the set.
 
         Args:
-            where: (k,) int64 within the layer, ascending, any device; repeated ones allowed.
+            where: (k,) int64 positions of the layer, ascending, on any device; they may repeat.
 
         Returns:
             (k,) bool.
@@ -51,14 +51,14 @@ class PositionSet(ABC):
 
     @abstractmethod
     def block(self, part: slice) -> Tensor:
-        """Bool of a slice of positions; the slice may end beyond the last."""
+        """Return a bool for each position of a slice, which may end beyond the last position."""
 
     def blocks(self) -> Iterator[slice]:
-        """Slices that cover all positions, `BLOCK` each."""
+        """Return slices of `BLOCK` positions that cover all positions."""
         return (slice(start, start + BLOCK) for start in range(0, self.size, BLOCK))
 
     def free(self) -> Tensor:
-        """(size - count,) int64 positions that are not in the set, ascending."""
+        """Return the (size - count,) int64 positions that are not in the set, ascending."""
         return torch.cat([list_true(~self.block(part)) + part.start for part in self.blocks()])
 
 
@@ -66,7 +66,7 @@ class Mask(PositionSet):
     """The true positions of a contiguous bool tensor of any shape and device.
 
     Attributes:
-        tensor: the bool itself, which `add` and `remove` write.
+        tensor: the bool tensor, which `add` and `remove` change.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -77,29 +77,29 @@ class Mask(PositionSet):
 
     @property
     def count(self) -> int:
-        """How many are true."""
+        """Number of true positions."""
         return count(self.tensor)
 
     def contains(self, where: Tensor) -> Tensor:
-        """(k,) bool on the tensor's device; `where` in any order."""
+        """Return (k,) bool on the device of the tensor; `where` may have any order."""
         return self._flat.index_select(0, where.to(self.device))
 
     def block(self, part: slice) -> Tensor:
-        """A view."""
+        """Return a view."""
         return self._flat[part]
 
     def add(self, where: Tensor) -> Mask:
-        """Make positions true, in place."""
+        """Set positions to true, in place."""
         self._flat.index_fill_(0, where, True)
         return self
 
     def remove(self, where: Tensor) -> None:
-        """Make positions false, in place."""
+        """Set positions to false, in place."""
         self._flat.index_fill_(0, where, False)
 
 
-class Listed(PositionSet):
-    """A strictly ascending list of positions, 8 bytes each.
+class PositionList(PositionSet):
+    """A strictly ascending list of positions of 8 bytes each.
 
     Attributes:
         tensor: (count,) int64.
@@ -115,28 +115,28 @@ class Listed(PositionSet):
         return self.tensor.numel()
 
     def contains(self, where: Tensor) -> Tensor:
-        """(k,) bool."""
-        held, wanted = self.tensor.numpy(), where.numpy()
-        return torch.from_numpy(np.append(held, -1)[np.searchsorted(held, wanted)] == wanted)
+        """Return (k,) bool."""
+        listed, queries = self.tensor.numpy(), where.numpy()
+        return torch.from_numpy(np.append(listed, -1)[np.searchsorted(listed, queries)] == queries)
 
     def block(self, part: slice) -> Tensor:
-        """Made of the list's part."""
+        """Return a new tensor."""
         end = min(part.stop, self.size)
         block = torch.zeros(end - part.start, dtype=torch.bool)
         low, high = np.searchsorted(self.tensor.numpy(), [part.start, end])
         block[self.tensor[low:high] - part.start] = True
         return block
 
-    def add(self, where: Tensor) -> Listed | Bitmap:
-        """A longer list, or the bitmap where that is smaller."""
+    def add(self, where: Tensor) -> PositionList | Bitmap:
+        """Return a longer list, or a bitmap if that is smaller."""
         return make_record(unite(self.tensor, where), self.size)
 
 
 class Bitmap(PositionSet):
-    """One bit a position: position p is bit p % 8 of byte p // 8, the lowest being 0.
+    """One bit per position: position p is bit p % 8 of byte p // 8; bit 0 is the lowest.
 
     Attributes:
-        tensor: (ceil(size / 8),) uint8, which `add` writes.
+        tensor: (ceil(size / 8),) uint8, which `add` changes.
     """
 
     def __init__(self, tensor: Tensor, size: int) -> None:
@@ -146,22 +146,22 @@ class Bitmap(PositionSet):
 
     @property
     def count(self) -> int:
-        """How many bits are set."""
+        """Number of bits that are set."""
         return self._count
 
     def contains(self, where: Tensor) -> Tensor:
-        """(k,) bool; `where` in any order."""
+        """Return (k,) bool; `where` may have any order."""
         return (self.tensor[where >> 3] >> (where & 7)).bitwise_and(1).bool()
 
     def block(self, part: slice) -> Tensor:
-        """Unpacked."""
+        """Return the unpacked bits."""
         end = min(part.stop, self.size)
         first = part.start // 8
         bits = np.unpackbits(self.tensor.numpy()[first : -(-end // 8)], bitorder="little")
         return torch.from_numpy(bits[part.start - 8 * first : end - 8 * first].view(np.bool_))
 
     def add(self, where: Tensor) -> Bitmap:
-        """Set bits, in place."""
+        """Set the bits of positions, in place."""
         self._count += count(~self.contains(where))
         np.bitwise_or.at(
             self.tensor.numpy(), (where >> 3).numpy(), (1 << (where & 7)).byte().numpy()
@@ -169,55 +169,55 @@ class Bitmap(PositionSet):
         return self
 
 
-class Excluded(PositionSet):
-    """What one set of a layer holds or another, which has all of the first, lacks."""
+class ExclusionSet(PositionSet):
+    """The positions that are in `active` or not in `ever`; `ever` contains all of `active`."""
 
-    def __init__(self, held: PositionSet, lacked: PositionSet) -> None:
-        self.size = held.size
-        self.device = held.device
-        self._held = held
-        self._lacked = lacked
+    def __init__(self, active: PositionSet, ever: PositionSet) -> None:
+        self.size = active.size
+        self.device = active.device
+        self._active = active
+        self._ever = ever
 
     @property
     def count(self) -> int:
-        """Without counting either again."""
-        return self._held.count + self.size - self._lacked.count
+        """Number of positions in the set, from the counts of the two sets."""
+        return self._active.count + self.size - self._ever.count
 
     def contains(self, where: Tensor) -> Tensor:
-        """(k,) bool."""
-        return self._held.contains(where) | ~self._lacked.contains(where)
+        """Return (k,) bool."""
+        return self._active.contains(where) | ~self._ever.contains(where)
 
     def block(self, part: slice) -> Tensor:
-        """Made of both sets' blocks."""
-        return self._held.block(part) | ~self._lacked.block(part)
+        """Return a new tensor."""
+        return self._active.block(part) | ~self._ever.block(part)
 
 
-Record = Mask | Listed | Bitmap
-"""A set with `add`, after which the set that it returns takes its place."""
+Record = Mask | PositionList | Bitmap
+"""A set with a method `add`. The set that `add` returns replaces the set."""
 
 
-def make_record(where: Tensor, size: int) -> Listed | Bitmap:
-    """The smaller of list and bitmap; the list where they are equal.
+def make_record(where: Tensor, size: int) -> PositionList | Bitmap:
+    """Return the smaller of list and bitmap; the list if they have the same size.
 
     Args:
         where: (k,) int64 on the CPU, strictly ascending within 0..size-1.
-        size: possible positions.
+        size: number of possible positions.
     """
-    if where.nbytes <= _bytes(size):
-        return Listed(where, size)
-    return Bitmap(torch.zeros(_bytes(size), dtype=torch.uint8), size).add(where)
+    if where.nbytes <= _count_bytes(size):
+        return PositionList(where, size)
+    return Bitmap(torch.zeros(_count_bytes(size), dtype=torch.uint8), size).add(where)
 
 
-def read(tensor: Tensor, size: int) -> Listed | Bitmap:
-    """A record from the tensor of a `Listed` or a `Bitmap`.
+def read(tensor: Tensor, size: int) -> PositionList | Bitmap:
+    """Return the record that the tensor of a `PositionList` or a `Bitmap` stores.
 
     The record keeps the tensor.
 
     Raises:
-        ValueError: in a clause, when it is neither.
+        ValueError: if the tensor is neither. The text is a clause without a subject.
     """
     tensor = tensor.cpu().contiguous()
-    if tensor.dtype == torch.uint8 and tensor.shape == (_bytes(size),):
+    if tensor.dtype == torch.uint8 and tensor.shape == (_count_bytes(size),):
         if size % 8 and int(tensor[-1]) >> size % 8:
             raise ValueError(f"sets bits beyond the last of {size} positions")
         return Bitmap(tensor, size)
@@ -226,62 +226,62 @@ def read(tensor: Tensor, size: int) -> Listed | Bitmap:
             raise ValueError(f"lists positions that do not ascend within 0..{size - 1}")
         return make_record(tensor, size)
     raise ValueError(
-        f"has shape {tuple(tensor.shape)} of {tensor.dtype}, neither a bitmap "
-        f"({_bytes(size)},) of torch.uint8 nor a list of torch.int64"
+        f"has the shape {tuple(tensor.shape)} of {tensor.dtype}; it must be a bitmap "
+        f"({_count_bytes(size)},) of torch.uint8 or a list of torch.int64"
     )
 
 
 def unite(first: Tensor, second: Tensor) -> Tensor:
-    """Two ascending int64 lists of positions on the CPU as one, strictly ascending."""
-    # A stable sort finds the two runs and merges them.
+    """Merge two ascending int64 lists of positions on the CPU into one strictly ascending list."""
+    # A stable sort detects the two ascending runs and merges them.
     both = np.sort(np.concatenate([first.numpy(), second.numpy()]), kind="stable")
     return torch.from_numpy(both[np.diff(both, prepend=-1) > 0])
 
 
 def sample_free(taken: PositionSet, n: int, generator: torch.Generator) -> Tensor:
-    """Draw `n` of the positions that are not in `taken`, uniformly, none twice.
+    """Draw `n` positions that are not in `taken`, uniformly without replacement.
 
-    Positions are drawn one after the other and kept when free, so no dense random field
-    is made; where that would mostly miss, the free slots are listed instead. Scratch
-    space is of the order of n, and where slots are listed of the number free. What kind
-    of set `taken` is makes no difference to the result.
+    Positions are drawn and kept if they are free, so no dense random field is needed. If most
+    draws would hit taken positions, the free positions are listed instead. The scratch space is
+    of the order of n, or of the number of free positions if they are listed. The result does
+    not depend on the type of the set.
 
     Args:
         taken: any set, on any device.
-        n: 0 <= n <= free positions.
-        generator: a CPU generator; its state and the arguments fix the result.
+        n: 0 <= n <= number of free positions.
+        generator: a CPU generator; its state and the arguments determine the result.
 
     Returns:
         (n,) int64 positions, ascending, on the device of `taken`.
 
     Raises:
-        ValueError: when fewer than `n` positions are free.
+        ValueError: if fewer than `n` positions are free.
     """
     size = taken.size
     free = size - taken.count
     if not 0 <= n <= free:
-        raise ValueError(f"{n} positions asked for, {free} of {size} are free")
-    # Listing is bounded: free < size / 4 means mostly taken, 2 n > free means mostly wanted.
+        raise ValueError(f"cannot draw {n} positions: {free} of {size} are free")
+    # List the free positions if most positions are taken, or if most free positions are drawn.
     if 4 * free < size or 2 * n > free:
-        slots = taken.free()
+        positions = taken.free()
         order = torch.randperm(free, generator=generator)[:n]
-        return slots.index_select(0, order.to(slots.device)).sort().values
-    found = torch.empty(0, dtype=torch.int64)
-    while found.numel() < n:
-        # Never more draws than are missing: a round cannot overshoot, so nothing is cut
-        # off and the set is that of the first n distinct free draws, hence uniform.
-        drawn = torch.randint(size, (n - found.numel(),), generator=generator)
+        return positions.index_select(0, order.to(positions.device)).sort().values
+    sample = torch.empty(0, dtype=torch.int64)
+    while sample.numel() < n:
+        # A round draws only as many positions as are missing, so none has to be removed. The
+        # result is the set of the first n distinct free draws, which is uniform.
+        drawn = torch.randint(size, (n - sample.numel(),), generator=generator)
         drawn.numpy().sort()
-        found = unite(found, drawn[~taken.contains(drawn).cpu()])
-    return found.to(taken.device)
+        sample = unite(sample, drawn[~taken.contains(drawn).cpu()])
+    return sample.to(taken.device)
 
 
 def draw(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Exactly `count` of `size` positions on the CPU, as `sample_free` where none is taken."""
-    nothing = Listed(torch.empty(0, dtype=torch.int64), size)
-    return sample_free(nothing, count, generator)
+    """Draw `count` of `size` positions on the CPU, as `sample_free` from an empty set."""
+    empty = PositionList(torch.empty(0, dtype=torch.int64), size)
+    return sample_free(empty, count, generator)
 
 
-def _bytes(size: int) -> int:
-    """Length of a bitmap."""
+def _count_bytes(size: int) -> int:
+    """Return the length of a bitmap."""
     return -(-size // 8)

@@ -1,6 +1,6 @@
-"""The two ways a layer keeps its connections: a mask on a dense weight, or only those that exist.
+"""Stores of a sparse layer: a mask on a dense weight, or the connections alone.
 
-The evolver, which decides what moves, sees either through the same few methods.
+The evolver decides which connections move. It uses both stores through the same methods.
 """
 
 from __future__ import annotations
@@ -14,95 +14,95 @@ from torch import Tensor
 
 from esl_lava.errors import ConfigError
 from esl_lava.sparsity import ranks
-from esl_lava.sparsity.arrays import count, keep, list_true, set_zero
+from esl_lava.sparsity.arrays import apply_mask, count, list_true, set_zero
 from esl_lava.sparsity.growth import Scores, Site
 from esl_lava.sparsity.layers import Layer
 from esl_lava.sparsity.optimizer import MOMENTS, DenseMoments, moments, momentum
 from esl_lava.sparsity.records import LayerUpdate
-from esl_lava.sparsity.redistribution import Active
-from esl_lava.sparsity.sets import Bitmap, Listed, Mask, Record, make_record, read
-from esl_lava.sparsity.weights import SparseWeight, carry
+from esl_lava.sparsity.redistribution import ActiveWeights
+from esl_lava.sparsity.sets import Bitmap, Mask, PositionList, Record, make_record, read
+from esl_lava.sparsity.weights import SparseWeight, carry_over
 
-ORDER = (
-    "the order of calls is optimizer.zero_grad(), loss.backward(), optimizer.step(), "
-    "evolver.step(), and gradients are not zeroed before the last"
+CALL_ORDER = (
+    "call optimizer.zero_grad(), loss.backward(), optimizer.step() and evolver.step() in this "
+    "order, and do not zero gradients before evolver.step()"
 )
-"""What whoever lost gradients has to know."""
+"""Advice in errors about missing gradients."""
 
 
 @dataclass(eq=False)
 class Store(ABC):
-    """A sparse layer: its weight, and what the evolver owns for it.
+    """A sparse layer: its weight, and the state of the evolver for it.
 
     Attributes:
-        layer: where the model has it.
-        optimizer: what trains the weight.
-        connections: the number it is to have, once it is sparse.
-        generator: the layer's own.
-        ever: where a connection ever was.
-        name: as errors print it.
-        size: number of possible connections.
-        parameter: what the optimiser trains.
+        layer: the layer in the model.
+        optimizer: the optimiser that trains the weight.
+        connections: the number of connections once the layer is sparse.
+        generator: the random generator of the layer.
+        ever: the positions that were ever a connection.
+        name: the name of the layer.
+        size: the number of positions.
+        parameter: the parameter that the optimiser trains.
     """
 
     layer: Layer
     optimizer: torch.optim.Optimizer
     connections: int
     generator: torch.Generator
-    where: InitVar[Tensor | None]
-    """(connections,) int64 positions to begin with; None for all."""
+    positions: InitVar[Tensor | None]
+    """(connections,) int64 positions of the first connections; None for all positions."""
     ever: Record = field(init=False)
 
-    def __post_init__(self, where: Tensor | None) -> None:
+    def __post_init__(self, positions: Tensor | None) -> None:
         self.name, self.size = self.layer.name, self.layer.size
         self.parameter = self.layer.parameter
 
     @property
     @abstractmethod
-    def taken(self) -> Mask | Listed:
-        """Where a connection is now."""
+    def active(self) -> Mask | PositionList:
+        """The positions of the connections."""
 
     @abstractmethod
-    def hold(self) -> None:
-        """Set weights that are no connection to 0, as optimiser steps do not leave them so.
+    def apply_mask(self) -> None:
+        """Set the weights at free positions to 0, which an optimiser step may have changed.
 
         Raises:
-            ConfigError: when the model's weight is no longer the one it was.
+            ConfigError: if another tensor has replaced the weight of the model.
         """
 
     @abstractmethod
-    def held(self) -> Active:
-        """The connections now."""
+    def active_weights(self) -> ActiveWeights:
+        """Return the connections."""
 
     @abstractmethod
     def rewire(self, drop: Tensor, grow: Tensor) -> None:
-        """Move connections: weights and optimiser moments of what grows are 0.
+        """Move connections. The weights and optimiser moments of grown connections are 0.
 
         Args:
-            drop, grow: int64 flat positions, as `update.move` has checked them.
+            drop, grow: int64 flat positions, which `update.move` has checked.
         """
 
     @abstractmethod
     def _dense_gradient(self) -> Scores | None:
-        """Gradient of the last backward pass at any positions, on this rank."""
+        """Return the gradient of the last backward pass on this rank, at any position."""
 
     @abstractmethod
     def _dense_momentum(self) -> Scores:
-        """As `momentum`, by flat position, where no connection is."""
+        """Return the momentum scores of free positions, by flat position."""
 
     def moments(self) -> dict[str, Tensor]:
-        """The optimiser's tensors of the parameter's shape; ConfigError for unknown ones."""
+        """Return the optimiser's tensors of the parameter's shape (`optimizer.moments`)."""
         return moments(self.optimizer, self.name, self.parameter)
 
     def record(self, pruned: int, grown: int) -> LayerUpdate:
-        """What an update that moved so many connections did."""
-        return LayerUpdate(self.name, self.size, pruned, grown, self.taken.count, self.ever.count)
+        """Return the record of an update that pruned and grew so many connections."""
+        return LayerUpdate(self.name, self.size, pruned, grown, self.active.count, self.ever.count)
 
     def site(self) -> Site:
-        """What a growth rule may look at."""
+        """Return the input of a growth rule."""
         return Site(
             name=self.name,
-            mask=self.taken,
+            mask=self.active,
             ever=self.ever,
             generator=self.generator,
             gradient=self.gradient,
@@ -110,18 +110,22 @@ class Store(ABC):
         )
 
     def momentum(self) -> Scores:
-        """Momentum scores by place in the parameter (`optimizer.momentum`)."""
+        """Return the momentum scores by index in the parameter (`optimizer.momentum`)."""
         return momentum(self.optimizer, self.name, self.parameter)
 
     def gradient(self) -> Scores:
-        """Gradient by flat position, the mean over all ranks.
+        """Return the gradient by flat position, the mean over all ranks.
 
         Raises:
-            ConfigError: when there is none.
+            ConfigError: if there is no gradient.
         """
         scores = self._dense_gradient()
         if scores is None:
-            raise ConfigError(f"layer {self.name}: its weight has no gradient to grow by; {ORDER}")
+            raise ConfigError(
+                f"layer {self.name}: its weight has no gradient, which growth needs; {CALL_ORDER}",
+                "missing",
+                layer=self.name,
+            )
         return lambda where: ranks.average(scores(where))
 
 
@@ -130,45 +134,45 @@ class DenseStore(Store):
 
     ever: Mask
 
-    def __post_init__(self, where: Tensor | None) -> None:
-        super().__post_init__(where)
+    def __post_init__(self, positions: Tensor | None) -> None:
+        super().__post_init__(positions)
         weight = self.parameter
-        self._taken = Mask(torch.full(weight.shape, where is None, device=weight.device))
-        if where is not None:
-            self._taken.add(where)
-        self.ever = Mask(self._taken.tensor.clone())
+        self._active = Mask(torch.full(weight.shape, positions is None, device=weight.device))
+        if positions is not None:
+            self._active.add(positions)
+        self.ever = Mask(self._active.tensor.clone())
 
     @property
-    def taken(self) -> Mask:
-        """The mask, the same object for ever."""
-        return self._taken
+    def active(self) -> Mask:
+        """The mask. It is always the same object."""
+        return self._active
 
-    def hold(self) -> None:
-        """One pass over the weight."""
-        mask = self.taken.tensor
+    def apply_mask(self) -> None:
+        """Set the weights at free positions to 0, in one pass over the weight."""
+        mask = self.active.tensor
         self.layer.check(mask.shape, mask.device)
-        keep(self.parameter.detach(), mask)
+        apply_mask(self.parameter.detach(), mask)
 
-    def held(self) -> Active:
-        """Lists the mask."""
-        where = list_true(self.taken.tensor)
-        return Active(
-            values=self.parameter.detach().reshape(-1).index_select(0, where),
-            momentum=lambda: self.momentum()(where),
-            positions=where,
+    def active_weights(self) -> ActiveWeights:
+        """Return the connections from a list of the mask."""
+        positions = list_true(self.active.tensor)
+        return ActiveWeights(
+            values=self.parameter.detach().reshape(-1).index_select(0, positions),
+            momentum=lambda: self.momentum()(positions),
+            positions=positions,
         )
 
     def rewire(self, drop: Tensor, grow: Tensor) -> None:
-        """In place."""
-        self.thin(drop)
-        self.taken.add(grow)
+        """Move connections, in place."""
+        self.prune(drop)
+        self.active.add(grow)
         self.ever.add(grow)
         for moment in self.moments().values():
             set_zero(moment, grow)
 
-    def thin(self, drop: Tensor) -> None:
-        """Take connections away for good."""
-        self.taken.remove(drop)
+    def prune(self, drop: Tensor) -> None:
+        """Remove connections, in place."""
+        self.active.remove(drop)
         set_zero(self.parameter.detach(), drop)
 
     def _dense_gradient(self) -> Scores | None:
@@ -183,100 +187,113 @@ class DenseStore(Store):
 
 
 class SparseStore(Store):
-    """The connections of a `SparseWeight`, which begins with rank 0's initial weights.
+    """The connections of a `SparseWeight`, which starts with the initial weights of rank 0.
 
     Attributes:
-        elsewhere: moments at every position, which `follow` keeps up to date.
+        dense_moments: moments at every position, which `update_dense_moments` updates.
     """
 
-    ever: Listed | Bitmap
+    ever: PositionList | Bitmap
 
-    def __post_init__(self, where: Tensor | None) -> None:
-        super().__post_init__(where)
+    def __post_init__(self, positions: Tensor | None) -> None:
+        super().__post_init__(positions)
         assert isinstance(self.layer.weight, SparseWeight)
-        assert where is not None  # a dense phase is refused
+        assert positions is not None  # `construction.check_layers` refuses a dense phase
         self.weight = self.layer.weight
-        self.weight.begin(where)
+        self.weight.begin(positions)
         values = self.parameter.detach()
         values.copy_(ranks.take_first(values, values.device))
-        self.ever = make_record(where, self.size)
-        self.elsewhere = DenseMoments(self.size)
+        self.ever = make_record(positions, self.size)
+        self.dense_moments = DenseMoments(self.size)
         self._stepped = False
 
     @property
-    def taken(self) -> Listed:
-        """The stored connections, listed at every call."""
-        return Listed(self.weight.positions(), self.size)
+    def active(self) -> PositionList:
+        """The positions of the stored connections, in a new list at every call."""
+        return PositionList(self.weight.positions(), self.size)
 
-    def hold(self) -> None:
-        """There are no other weights."""
+    def apply_mask(self) -> None:
+        """Check the layer. There are no weights at free positions."""
         self.layer.check(self.weight.shape, torch.device("cpu"))
 
-    def held(self) -> Active:
-        """As they are stored."""
-        return Active(
+    def active_weights(self) -> ActiveWeights:
+        """Return the stored connections."""
+        return ActiveWeights(
             values=self.weight.values.detach(),
             momentum=lambda: self.momentum()(slice(None)),
             positions=self.weight.positions(),
         )
 
     def rewire(self, drop: Tensor, grow: Tensor) -> None:
-        """Exchanges weights, moments and the record of past connections."""
-        before, places = self.moments(), torch.searchsorted(self.weight.positions(), drop)
-        dropped = {key: moment[places] for key, moment in before.items()}
-        self.elsewhere.exchange(drop, dropped, grow)
+        """Replace the weights, the moments and the record of past connections."""
+        before, indices = self.moments(), torch.searchsorted(self.weight.positions(), drop)
+        dropped = {key: moment[indices] for key, moment in before.items()}
+        self.dense_moments.exchange(drop, dropped, grow)
         source = self.weight.rewire(drop, grow)
         for key, moment in before.items():
-            self.optimizer.state[self.parameter][key] = carry(moment, source)
+            self.optimizer.state[self.parameter][key] = carry_over(moment, source)
         self.ever = self.ever.add(grow)
 
-    def note_step(self) -> None:
-        """Note that the optimiser made a step, which `follow` is to take in."""
+    def note_optimizer_step(self) -> None:
+        """Note a step of the optimiser, which `update_dense_moments` then repeats."""
         self._stepped |= self.weight.wants_dense_gradient and self.parameter.grad is not None
 
-    def follow(self) -> None:
-        """Let the moments of all positions go on as those of connections did.
+    def update_dense_moments(self) -> None:
+        """Repeat the last step of the optimiser for the moments of all positions.
 
         Raises:
-            ConfigError: when the layer gave no gradient.
+            ConfigError: if the layer gave no gradient.
         """
         if self._stepped:
             self._stepped = False
-            self.elsewhere.step(self.optimizer, self.parameter, self.gradient())
-            self.weight.dense_gradient = None  # which holds what the layer was fed
+            self.dense_moments.step(self.optimizer, self.parameter, self.gradient())
+            self.weight.dense_gradient = None  # frees the layer input that it refers to
 
     def read_moments(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Moments at every position, copied from a state.
+        """Return a copy of the moments of all positions in a snapshot, after a check.
 
         Raises:
-            ConfigError: when they are not of this layer and its optimiser.
+            ConfigError: if they do not fit this layer and its optimiser.
         """
         for key, tensor in tensors.items():
             known = MOMENTS[type(self.optimizer)]
             if key not in known or tensor.shape != (self.size,) or tensor.dtype != torch.float32:
                 raise ConfigError(
-                    f"layer {self.name}: the state's moments {key!r} have shape "
-                    f"{tuple(tensor.shape)} of {tensor.dtype}, not those of "
-                    f"{type(self.optimizer).__name__}, {', '.join(known)}, "
-                    f"({self.size},) of torch.float32"
+                    f"layer {self.name}: the moments {key!r} of the state have the shape "
+                    f"{tuple(tensor.shape)} of {tensor.dtype}; {type(self.optimizer).__name__} has "
+                    f"the moments {', '.join(known)} of shape ({self.size},) of torch.float32",
+                    "mismatch",
+                    key="moments",
+                    value=key,
+                    limit=known,
+                    layer=self.name,
                 )
         return {key: tensor.clone() for key, tensor in tensors.items()}
 
-    def read_record(self, tensor: Tensor) -> Listed | Bitmap:
-        """Its past connections from a state.
+    def read_record(self, tensor: Tensor) -> PositionList | Bitmap:
+        """Return the past connections in a snapshot, after a check.
 
         Raises:
-            ConfigError: when they are not its own.
+            ConfigError: if they do not fit this layer.
         """
         try:
             record = read(tensor.clone(), self.size)
         except ValueError as error:
-            raise ConfigError(f"layer {self.name}: the state's ever {error}") from None
-        lost = count(~record.contains(self.weight.positions()))
-        if lost:
             raise ConfigError(
-                f"layer {self.name}: the state's ever lacks {lost} of the layer's connections "
-                "(load the model's state first)"
+                f"layer {self.name}: ever of the state {error}",
+                "mismatch",
+                key="ever",
+                layer=self.name,
+            ) from None
+        missing = count(~record.contains(self.weight.positions()))
+        if missing:
+            raise ConfigError(
+                f"layer {self.name}: ever of the state lacks {missing} connections of the layer; "
+                "load the state of the model first",
+                "mismatch",
+                key="ever",
+                value=missing,
+                layer=self.name,
             )
         return record
 
@@ -284,4 +301,4 @@ class SparseStore(Store):
         return self.weight.dense_gradient
 
     def _dense_momentum(self) -> Scores:
-        return self.elsewhere.momentum(self.optimizer, self.name, self.parameter)
+        return self.dense_moments.momentum(self.optimizer, self.name, self.parameter)

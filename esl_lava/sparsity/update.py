@@ -1,4 +1,4 @@
-"""The update of a network's masks: which connections go, and where others appear."""
+"""The update of the masks of a network: prune connections and grow others."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from esl_lava.errors import ConfigError, UserError
 from esl_lava.sparsity import ranks
 from esl_lava.sparsity.arrays import are_positions, count_broken
 from esl_lava.sparsity.construction import Rules
-from esl_lava.sparsity.growth import GROW, uniformly
+from esl_lava.sparsity.growth import GROW, draw_random
 from esl_lava.sparsity.optimizer import gradients, has_momentum
-from esl_lava.sparsity.prune import PRUNE, closest_to_zero
+from esl_lava.sparsity.prune import PRUNE, pick_smallest
 from esl_lava.sparsity.records import Update
-from esl_lava.sparsity.redistribution import REDISTRIBUTE, Active, share_out
-from esl_lava.sparsity.stores import ORDER, DenseStore, Store
+from esl_lava.sparsity.redistribution import REDISTRIBUTE, ActiveWeights, share_out
+from esl_lava.sparsity.stores import CALL_ORDER, DenseStore, Store
 
 _log = logging.getLogger(__name__)
 
 
 class Updater:
-    """Moves a network's connections by its rules.
+    """Updates the masks of a network by its rules.
 
     Attributes:
-        waiting: whether an update that was due waits for finite gradients.
+        waiting: whether an update is overdue and waits for finite gradients.
     """
 
     def __init__(
@@ -36,120 +36,127 @@ class Updater:
         self._rules = rules
         self._optimizer = optimizer
         self.waiting = False
-        self._blind: set[str] = set()  # layers that grow at random, of which the log knows
+        self._random_layers: set[str] = set()  # layers whose random growth is in the log
 
     def rewire(self, iteration: int) -> Update | None:
-        """Update the masks, or have the update wait."""
+        """Update the masks and return the record; None if the update has to wait."""
         fraction = self._rules.schedule.fraction(iteration)
         layers = [layer for layer in self._layers if layer.parameter.requires_grad]
-        held = [_held(layer, iteration) for layer in layers]
+        active = [_finite_weights(layer, iteration) for layer in layers]
         for layer in layers:
-            layer.moments()  # refuses unknown ones before anything moves
+            layer.moments()  # refuses unknown moments before any connection moves
         if self._must_wait(layers, iteration):
             return None
-        values = [active.values for active in held]
-        free = [layer.size - len(active.values) for layer, active in zip(layers, held)]
+        values = [weights.values for weights in active]
+        free = [layer.size - len(weights.values) for layer, weights in zip(layers, active)]
         prune, statistic = PRUNE[self._rules.prune], REDISTRIBUTE[self._rules.redistribution]
         statistics = None
         if statistic is not None:
-            statistics = {layer.name: statistic(active) for layer, active in zip(layers, held)}
+            statistics = {layer.name: statistic(weights) for layer, weights in zip(layers, active)}
         pruned, grown = share_out(prune, values, fraction, free, statistics)
         drops = [
-            active.positions.index_select(0, prune.pick(active.values, n))
-            for active, n in zip(held, pruned)
+            weights.positions.index_select(0, prune.pick(weights.values, n))
+            for weights, n in zip(active, pruned)
         ]
-        # Before growth, which talks to the other ranks as often as there is to grow.
+        # The check precedes growth, because the numbers to grow determine how often growth
+        # communicates with the other ranks.
         numbers = torch.tensor(grown, device=self._layers[0].parameter.device)
-        ranks.agree([numbers, *drops], "connections to prune", iteration)
-        grows = [self._grown(layer, n, iteration) for layer, n in zip(layers, grown)]
+        ranks.check_agreement([numbers, *drops], "connections to prune", iteration)
+        grows = [self._choose_growth(layer, n, iteration) for layer, n in zip(layers, grown)]
         move(layers, drops, grows)
         self.waiting = False
         moved = {layer: (len(drop), len(grow)) for layer, drop, grow in zip(layers, drops, grows)}
         records = tuple(layer.record(*moved.get(layer, (0, 0))) for layer in self._layers)
-        ranks.agree((layer.taken.tensor for layer in self._layers), "masks", iteration)
+        masks = (layer.active.tensor for layer in self._layers)
+        ranks.check_agreement(masks, "masks", iteration)
         return Update(iteration, fraction, records)
 
     def _must_wait(self, layers: Sequence[Store], iteration: int) -> bool:
-        """Whether an update that is due has to wait for finite gradients."""
-        unstepped = self._rules.by_momentum and not all(
+        """Check whether a due update has to wait for finite gradients."""
+        lacks_momentum = self._rules.uses_momentum and not all(
             has_momentum(self._optimizer, layer.parameter) for layer in layers
         )
-        if not layers or not (self._rules.growth == "gradient" or unstepped):
+        if not layers or not (self._rules.growth == "gradient" or lacks_momentum):
             return False
         broken = any(count_broken(gradient) for gradient in gradients(self._optimizer))
-        # What a step with broken gradients leaves behind, and one that was left out does not.
-        spoilt = broken and any(
+        # A step with non-finite gradients makes moments non-finite; a skipped step does not.
+        stepped = broken and any(
             count_broken(moment) for layer in layers for moment in layer.moments().values()
         )
-        broken, spoilt = ranks.find_any([broken, spoilt], layers[0].parameter.device)
-        if not broken or spoilt:
+        broken, stepped = ranks.find_any([broken, stepped], layers[0].parameter.device)
+        if not broken or stepped:
             return False
         ends = iteration >= self._rules.schedule.t_end
         if ends or not self.waiting:
             _log.warning(
-                "iteration %d: gradients are NaN or infinite, as where GradScaler leaves out a "
-                "step; the update of the masks %s",
+                "iteration %d: gradients are NaN or infinite (did GradScaler skip a step?); the "
+                "update of the masks %s",
                 iteration,
-                "is left out, as rewiring ends here" if ends else "waits for finite ones",
+                "is skipped, because this is its last iteration"
+                if ends
+                else "waits for finite gradients",
             )
         self.waiting = not ends
         return True
 
-    def _grown(self, layer: Store, n: int, iteration: int) -> Tensor:
-        """Where a layer grows; at random where its scores are all 0 and so say nothing.
+    def _choose_growth(self, layer: Store, n: int, iteration: int) -> Tensor:
+        """Choose the positions that a layer grows; at random if all its scores are 0.
 
         Raises:
-            ConfigError: when these are gradients, and there are none in the other layers.
+            ConfigError: if the scores are gradients, and the gradients of all layers are 0.
         """
         site = layer.site()
-        grown = GROW[self._rules.growth](site, n)
+        positions = GROW[self._rules.growth](site, n)
         scores = {"gradient": site.gradient, "momentum": site.momentum}.get(self._rules.growth)
-        # None of the free slots has a larger score than these.
         if n == 0 or scores is None:
-            return grown
-        if scores()(grown).any():
-            self._blind.discard(layer.name)
-            return grown
-        some = any(bool(gradient.any()) for gradient in gradients(self._optimizer))
-        if self._rules.growth == "gradient" and not any(ranks.find_any([some], site.mask.device)):
+            return positions
+        # These positions have the largest scores. If they are 0, all scores are 0.
+        if scores()(positions).any():
+            self._random_layers.discard(layer.name)
+            return positions
+        nonzero = any(bool(gradient.any()) for gradient in gradients(self._optimizer))
+        device = site.mask.device
+        if self._rules.growth == "gradient" and not any(ranks.find_any([nonzero], device)):
             raise ConfigError(
-                f"layer {layer.name}: its gradient is 0 everywhere, as is every other that the "
-                f"optimiser has, so there is nothing to grow by; {ORDER}"
+                f"layer {layer.name}: its gradient and all other gradients of the optimiser are "
+                f"0, so growth cannot rank positions; {CALL_ORDER}",
+                "missing",
+                layer=layer.name,
             )
-        if layer.name not in self._blind:
+        if layer.name not in self._random_layers:
             _log.warning(
-                "iteration %d: layer %s: its %s is 0 wherever it could grow (a dead layer?); until "
-                "that changes its new connections are drawn at random",
+                "iteration %d: layer %s: its %s is 0 at all free positions (a dead layer?); until "
+                "it is not 0, the new connections of the layer are drawn at random",
                 iteration,
                 layer.name,
                 self._rules.growth,
             )
-        self._blind.add(layer.name)
-        return uniformly(site, n)
+        self._random_layers.add(layer.name)
+        return draw_random(site, n)
 
 
 def move(layers: Sequence[Store], drops: Sequence[Tensor], grows: Sequence[Tensor]) -> None:
-    """Move connections of a network, in place: `drops` off, equally many `grows` on.
+    """Move connections of a network, in place: remove `drops` and add equally many `grows`.
 
     Args:
-        layers: the network's sparse layers.
-        drops: one (n,) int64 of flat positions a layer, ascending.
-        grows: as `drops`; a layer may grow more or fewer than it drops.
+        layers: the sparse layers of the network.
+        drops: one (n,) int64 tensor of ascending flat positions per layer.
+        grows: as `drops`. A layer may grow more or fewer connections than it drops.
 
     Raises:
-        AssertionError: when a dropped position is not active, a grown one is, positions
-            are not strictly ascending within the layer, or the numbers over all layers
-            differ. No layer is changed then.
+        AssertionError: if a dropped position is not a connection, a grown position is one,
+            positions are not strictly ascending within the layer, or the total numbers differ.
+            In this case no layer is changed.
     """
     for layer, drop, grow in zip(layers, drops, grows):
-        taken = layer.taken
-        for name, where in (("dropped", drop), ("grown", grow)):
-            if not are_positions(where, taken.size):
+        active = layer.active
+        for name, positions in (("dropped", drop), ("grown", grow)):
+            if not are_positions(positions, active.size):
                 raise AssertionError(f"{name} positions are not strictly ascending within the mask")
-        if not bool(taken.contains(drop).all()):
-            raise AssertionError("a dropped connection was not active")
-        if bool(taken.contains(grow).any()):
-            raise AssertionError("a grown connection was active before the update")
+        if not bool(active.contains(drop).all()):
+            raise AssertionError("a dropped position was not a connection")
+        if bool(active.contains(grow).any()):
+            raise AssertionError("a grown position was a connection before the update")
     dropped, grown = (sum(part.numel() for part in parts) for parts in (drops, grows))
     if dropped != grown:
         raise AssertionError(f"{dropped} connections dropped but {grown} grown")
@@ -158,36 +165,43 @@ def move(layers: Sequence[Store], drops: Sequence[Tensor], grows: Sequence[Tenso
 
 
 def end_dense_phase(layers: Sequence[DenseStore], iteration: int) -> Update:
-    """Every sparse layer of the network keeps its largest weights, ties the higher index.
+    """Prune every sparse layer to its largest weights; ties: keep the higher index.
 
     Raises:
-        ConfigError: when a layer is frozen.
-        UserError: when a weight is NaN or infinite, or ranks disagree.
+        ConfigError: if a layer is frozen.
+        UserError: if a weight is NaN or infinite, or ranks disagree.
     """
     drops = []
     for layer in layers:
         if not layer.parameter.requires_grad:
             raise ConfigError(
-                f"layer {layer.name}: its weight is frozen at iteration {iteration}, "
-                "where the dense phase ends (t_dense) and weights go"
+                f"layer {layer.name}: its weight is frozen at iteration t_dense {iteration}, where "
+                "the dense phase ends and weights are pruned",
+                "conflict",
+                key="t_dense",
+                value=iteration,
+                layer=layer.name,
             )
-        values = _held(layer, iteration).values
-        drops.append(closest_to_zero(values, len(values) - layer.connections))
-    ranks.agree(drops, "connections to prune", iteration)
+        values = _finite_weights(layer, iteration).values
+        drops.append(pick_smallest(values, len(values) - layer.connections))
+    ranks.check_agreement(drops, "connections to prune", iteration)
     for layer, drop in zip(layers, drops):
-        layer.thin(drop)
+        layer.prune(drop)
     records = tuple(layer.record(len(drop), 0) for layer, drop in zip(layers, drops))
     kept = sum(layer.connections for layer in layers) / sum(layer.size for layer in layers)
     return Update(iteration, 1 - kept, records)
 
 
-def _held(layer: Store, iteration: int) -> Active:
-    """A layer's connections; refuses NaN and infinity among their weights."""
-    held = layer.held()
-    broken = count_broken(held.values)
+def _finite_weights(layer: Store, iteration: int) -> ActiveWeights:
+    """Return the connections of a layer; refuse weights that are NaN or infinite."""
+    weights = layer.active_weights()
+    broken = count_broken(weights.values)
     if broken:
         raise UserError(
-            f"layer {layer.name}: {broken} of {held.values.numel()} active weights are NaN "
-            f"or infinite at iteration {iteration}; the training diverged"
+            f"layer {layer.name}: {broken} of {weights.values.numel()} active weights are NaN "
+            f"or infinite at iteration {iteration}; the training diverged",
+            "not-finite",
+            value=broken,
+            layer=layer.name,
         )
-    return held
+    return weights

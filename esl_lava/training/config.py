@@ -1,4 +1,4 @@
-"""The section of a configuration about the optimisation."""
+"""The configuration section `[training]`."""
 
 from __future__ import annotations
 
@@ -10,44 +10,49 @@ from esl_lava.tomlfile import TomlTable
 
 
 class Training(TomlTable):
-    """The optimisation: Adam, cosine decay to 0.
+    """The optimisation: Adam, with a learning rate that falls to 0 on a cosine.
 
-    The loss is TET's (Eq. 10), or Eq. 6 where neurons fire once.
+    The loss is the TET loss (Eq. 10), or Eq. 6 for neurons that fire once.
     """
 
-    epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(10, description="passes over the data")
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        10, description="Number of passes over the training data."
+    )
     engine: Literal["fused", "slayer", "sparse", "auto"] = Field(
         "fused",
-        description="what computes the steps, with equal spikes: fused, SLAYER's blocks by faster "
-        "kernels; slayer, as they are; sparse, storing only connections of the layers made sparse; "
-        "auto, fused or sparse for each layer by its density and size",
+        description="Engine that computes the training steps; all engines give the same spikes. "
+        "fused: faster kernels for SLAYER's blocks. slayer: the blocks of stock SLAYER. sparse: "
+        "stores only the weights of the sparse layers that the masks allow. auto: chooses fused "
+        "or sparse for each layer by its density and size.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
-        description="where the steps are computed: cuda, a GPU, serves convolutional networks; "
-        "auto takes it for these where there is one",
+        description="Device that computes the training steps. cuda: a GPU, for convolutional "
+        "networks only. auto: a GPU for a convolutional network if there is one, otherwise the "
+        "CPU.",
     )
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = Field(
-        100, description="samples per optimiser step; a last partial batch is used too"
+        100,
+        description="Number of samples in an optimiser step. The last batch of an epoch may be "
+        "smaller.",
     )
     learning_rate: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = Field(
-        0.001, description="Adam's at the start"
+        0.001, description="Learning rate of Adam in the first step."
     )
     tet_lambda: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
         0.0,
-        description="lambda of TET's loss, the share of the mean squared distance of O(t) from "
-        "the threshold; the rest is Eq. 10",
+        description="Weight lambda in the TET loss of the mean squared distance between O(t) and "
+        "the threshold. Eq. 10 has the weight 1 - lambda.",
     )
     gradient_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0,
-        description="largest Euclidean norm of the gradient of all connections together, above "
-        "which every gradient is scaled down by one factor; what the masks exclude does not count, "
-        "in any engine; 0 sets no limit",
+        description="Largest Euclidean norm of the gradient of all weights that the masks allow, "
+        "taken together. Above it, one factor scales all gradients down. 0 sets no limit.",
     )
     shift: Annotated[int, Field(ge=0, le=64)] = Field(
         0,
-        description="pixels by which every training image is moved at random, up or down and "
-        "left or right, anew in each epoch; 0 trains on the images as they are",
+        description="Largest random shift of every training image in pixels, vertically and "
+        "horizontally, drawn anew in each epoch. 0 does not shift the images.",
     )
     log: Literal["none", "tensorboard"] = Field(
         "none",
@@ -56,6 +61,6 @@ class Training(TomlTable):
     )
     flip: bool = Field(
         False,
-        description="whether every training image is mirrored, left to right, with a chance of one "
-        "half, anew in each epoch",
+        description="Whether every training image is mirrored left to right with probability "
+        "1/2, drawn anew in each epoch.",
     )

@@ -1,8 +1,8 @@
-"""Every combination of rules, a thousand updates each: `python -m tests.sparsity.endurance`.
+"""A thousand updates of every combination of rules: `python -m tests.sparsity.endurance`.
 
-A random 784-800-10 net under SGD with momentum; every update moves 30 % of the connections,
-or as many as can move. Prints a line per combination and a total; exits with 1 when an
-invariant broke. An argument, a number of updates, replaces the thousand.
+The network is a random 784-800-10 network, trained by SGD with momentum. Every update moves 30 %
+of the connections, or as many as can move. The script prints one line per combination and a
+total, and exits with 1 if an invariant is violated. An argument sets the number of updates.
 """
 
 import itertools
@@ -22,13 +22,13 @@ UPDATES = 1000
 
 
 def main(updates: int) -> int:
-    """Run all combinations; 1 when an invariant broke."""
-    begin, broken, done = time.perf_counter(), 0, 0
+    """Run all combinations. Return 1 if an invariant is violated, otherwise 0."""
+    begin, broken, total = time.perf_counter(), 0, 0
     for prune, growth, redistribution in itertools.product(PRUNE, GROW, REDISTRIBUTE):
         start = time.perf_counter()
         found, sentence = endure(prune, growth, redistribution, updates)
         broken += len(found)
-        done += updates
+        total += updates
         print(
             f"{prune:16} {growth:14} {redistribution:9}: {updates} updates, "
             f"{len(found)} violations; {sentence}; {time.perf_counter() - start:.1f} s",
@@ -36,12 +36,12 @@ def main(updates: int) -> int:
             sep="\n    ",
             flush=True,
         )
-    print(f"total: {done} updates, {broken} violations, {time.perf_counter() - begin:.0f} s")
+    print(f"total: {total} updates, {broken} violations, {time.perf_counter() - begin:.0f} s")
     return 1 if broken else 0
 
 
 def endure(prune: str, growth: str, redistribution: str, updates: int) -> tuple[list[str], str]:
-    """(violations, how the net ended) of one combination."""
+    """Return the violations of one combination, and a summary of the final network."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(784, 800, bias=False), nn.Linear(800, 10, bias=False))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)

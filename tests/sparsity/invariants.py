@@ -1,4 +1,4 @@
-"""What must hold of every update of the masks, whatever the rules: checked from outside."""
+"""Invariants of every update of the masks under any rules, checked from outside."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from esl_lava.sparsity.evolver import MaskEvolver
-from esl_lava.sparsity.layers import survey
+from esl_lava.sparsity.layers import find_layers
 from esl_lava.sparsity.records import Update
 
 
 @dataclass
 class Snapshot:
-    """A sparse layer between optimiser step and evolver step."""
+    """A sparse layer between the optimiser step and the evolver step."""
 
     mask: torch.Tensor
     ever: torch.Tensor
@@ -37,8 +37,10 @@ def snapshots(
 
 
 def parameters(model: nn.Module, evolver: MaskEvolver) -> dict[str, nn.Parameter]:
-    """Name -> weight of each layer with a mask."""
-    return {name: layer.parameter for name, layer in survey(model).items() if name in evolver.masks}
+    """Return the weight of each layer with a mask, by name."""
+    return {
+        name: layer.parameter for name, layer in find_layers(model).items() if name in evolver.masks
+    }
 
 
 def moments(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> dict[str, torch.Tensor]:
@@ -54,7 +56,7 @@ def violations(
     update: Update,
     redistribution: str,
 ) -> list[str]:
-    """One sentence per broken invariant of an update that was due."""
+    """Return one sentence for each invariant that an update violates."""
     found = []
 
     def expect(truth: object, what: str) -> None:
@@ -64,21 +66,21 @@ def violations(
     weights = parameters(model, evolver)
     expect([r.name for r in update.layers] == list(before), "a record per layer")
     total = sum(count(mask) for mask in evolver.masks.values())
-    held = sum(count(old.mask) for old in before.values())
-    expect(total == held, f"the total number of connections went from {held} to {total}")
+    previous = sum(count(old.mask) for old in before.values())
+    expect(total == previous, f"the number of connections changed from {previous} to {total}")
     for record in update.layers:
         name = record.name
         old, mask, weight = before[name], evolver.masks[name], weights[name].detach()
         kept = mask & old.mask
         grown = mask & ~kept
-        # A connection pruned and regrown at once would be missing on both sides.
+        # A connection that is pruned and regrown in one update would be missing in both counts.
         expect(record.pruned == count(old.mask) - count(kept), f"{name}: number pruned")
         expect(record.grown == count(grown), f"{name}: number grown")
         expect(record.connections == count(mask) > 0, f"{name}: connections")
         expect(redistribution != "none" or record.grown == record.pruned, f"{name}: own regrown")
         expect(torch.equal(evolver.ever[name], old.ever | mask), f"{name}: ever active")
         expect(record.ever == count(evolver.ever[name]), f"{name}: exploration")
-        # +0.0 exactly (its bits are all 0) where inactive or new, untouched where kept.
+        # Free and grown positions are exactly +0.0 (all bits 0); kept weights are unchanged.
         expect(torch.equal(bits(weight), bits(old.weight).mul_(kept)), f"{name}: weights")
         after = moments(optimizer, weights[name])
         expect(after.keys() == old.moments.keys(), f"{name}: moments")

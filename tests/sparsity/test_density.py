@@ -11,20 +11,25 @@ from esl_lava.errors import ConfigError
 from esl_lava.sparsity.density import (
     DISTRIBUTIONS,
     LayerShape,
+    allocate,
+    allocate_by_density,
+    allocate_by_eps,
+    allocate_by_layer,
     apportion,
-    by_density,
-    by_eps,
-    by_layer,
     round_shares,
 )
+from tests.faults import check, refused
 
-er, erk, uniform = (partial(by_density, distribution=name) for name in ("er", "erk", "uniform"))
+er, erk, uniform = (
+    partial(allocate_by_density, distribution=name) for name in ("er", "erk", "uniform")
+)
 
 
 def dense(name: str, n_pre: int, n_post: int) -> LayerShape:
     return LayerShape(name, n_pre, n_post)
 
 
+NAN = float("nan")
 HIDDEN = dense("hidden1", 784, 800)
 READOUT = dense("readout", 800, 10)
 
@@ -41,16 +46,16 @@ shapes_lists = st.lists(
 
 
 def test_eps_60_gives_the_paper_95040_connections():
-    assert by_eps([HIDDEN], 60) == [95_040]
+    assert allocate_by_eps([HIDDEN], 60) == [95_040]
 
 
 def test_eps_counts_by_hand():
     # 800 x 10 at eps 60 would be 48,600 of 8,000: the cap at probability 1.
-    assert by_eps([HIDDEN, READOUT], 60) == [95_040, 8_000]
-    assert by_eps([dense("a", 3, 2)], 0.3) == [2]  # 1.5 rounds up
-    assert by_eps([dense("a", 3, 2)], 0.29) == [1]  # 1.45
+    assert allocate_by_eps([HIDDEN, READOUT], 60) == [95_040, 8_000]
+    assert allocate_by_eps([dense("a", 3, 2)], 0.3) == [2]  # 1.5 rounds up
+    assert allocate_by_eps([dense("a", 3, 2)], 0.29) == [1]  # 1.45
     # 4 x 6 channels, 3 x 3 kernel: p = 10 / 24 of 216 weights.
-    assert by_eps([LayerShape("conv", 4, 6, (3, 3))], 1) == [90]
+    assert allocate_by_eps([LayerShape("conv", 4, 6, (3, 3))], 1) == [90]
 
 
 def test_er_by_hand():
@@ -79,14 +84,14 @@ def test_erk_by_hand():
     assert erk(shapes, 46 / 86) == [24, 22]
     # Without the kernel: 32 * 12 / 32 : 54 * 5 / 6 = 12 : 45.
     assert er(shapes, 38 / 86) == [8, 30]
-    # 12 : 11 of 70 would be 36.5 : 33.5: the first is full, the rest is the second's.
+    # 12 : 11 of 70 would be 36.5 : 33.5. The first layer is full, the second gets the rest.
     assert erk(shapes, 70 / 86) == [32, 38]
     # Without kernels both rules are the same.
     assert erk([HIDDEN, READOUT], 0.1) == er([HIDDEN, READOUT], 0.1)
 
 
 def rigl(shapes, density):
-    """Densities as RigL finds them: full layers taken out one after the other."""
+    """Return the densities of RigL, which removes full layers one by one."""
     full = set()
     while True:
         rest = [s for s in shapes if s.name not in full]
@@ -115,30 +120,34 @@ def test_erk_is_rigls_iteration(shapes, percent):
     total = sum(counts)
     expected = rigl(shapes, Fraction(total, possible))
     if min(expected[s.name] * s.size for s in shapes) < 1:
-        return  # RigL may leave a layer without connections, we do not
+        return  # RigL may leave a layer without connections, `apportion` does not
     for shape, count in zip(shapes, counts):
         # Largest remainder: the exact share rounded down or up.
         assert abs(count - expected[shape.name] * shape.size) < 1
 
 
 def test_explicit_densities():
-    assert by_layer([HIDDEN, READOUT], {"readout": 1, "hidden1": 0.05}) == [31_360, 8_000]
-    assert by_layer([dense("a", 5, 1)], {"a": 0.3}) == [2]  # 1.5 as written
+    assert allocate_by_layer([HIDDEN, READOUT], {"readout": 1, "hidden1": 0.05}) == [31_360, 8_000]
+    assert allocate_by_layer([dense("a", 5, 1)], {"a": 0.3}) == [2]  # 1.5 as written
 
 
 @pytest.mark.parametrize(
-    ("densities", "message"),
+    ("densities", "code", "fields"),
     [
-        ({}, "densities lacks 'hidden1'; the sparse layers are hidden1$"),
-        ({"hidden1": 0.1, "hidden2": 0.1}, "densities names 'hidden2'; the sparse layers are hid"),
-        ({"hidden1": 0.0}, r"layer hidden1: density 0\.0 is outside \(0, 1\]"),
-        ({"hidden1": float("nan")}, r"layer hidden1: density nan is outside \(0, 1\]"),
-        ({"hidden1": 1e-7}, "density 1e-07 gives layer hidden1 none of its 627200"),
+        ({}, "missing", {"layer": "hidden1", "limit": ("hidden1",)}),
+        (
+            {"hidden1": 0.1, "hidden2": 0.1},
+            "unknown",
+            {"value": "hidden2", "limit": ("hidden1",)},
+        ),
+        ({"hidden1": 0.0}, "range", {"layer": "hidden1", "value": 0.0, "limit": 1}),
+        ({"hidden1": NAN}, "range", {"layer": "hidden1", "limit": 1}),
+        ({"hidden1": 1e-7}, "range", {"layer": "hidden1", "value": 1e-7}),
     ],
 )
-def test_impossible_explicit_densities(densities, message):
-    with pytest.raises(ConfigError, match=message):
-        by_layer([HIDDEN], densities)
+def test_impossible_explicit_densities(densities, code, fields):
+    with refused(ConfigError, code, key="densities", **fields):
+        allocate_by_layer([HIDDEN], densities)
 
 
 def test_uniform_ties_go_to_the_lower_layer():
@@ -153,7 +162,7 @@ def test_largest_remainder_by_hand():
     assert apportion(7, [Fraction(1), Fraction(1), Fraction(8)], [9, 9, 3]) == [2, 2, 3]
     # The rest of 8 is shared 2.5 : 2.5.
     assert apportion(8, [Fraction(1), Fraction(1), Fraction(8)], [9, 9, 3]) == [3, 2, 3]
-    # With nothing due to anyone, full layers and layers of weight 0 get none.
+    # Full layers and layers of weight 0 get nothing.
     assert apportion(5, [Fraction(1), Fraction(0), Fraction(3)], [9, 9, 0], least=0) == [5, 0, 0]
     assert apportion(4, [Fraction(1), Fraction(0), Fraction(3)], [9, 9, 9], least=0) == [1, 0, 3]
     assert apportion(0, [Fraction(1), Fraction(1)], [9, 0], least=0) == [0, 0]
@@ -165,10 +174,10 @@ def test_a_density_is_met_exactly(shapes, density, name):
     possible = sum(shape.size for shape in shapes)
     total = int(Fraction(repr(density)) * possible + Fraction(1, 2))
     if total < len(shapes):
-        with pytest.raises(ConfigError, match="each needs at least 1"):
-            by_density(shapes, density, name)
+        with refused(ConfigError, "range", key="density", value=density):
+            allocate_by_density(shapes, density, name)
         return
-    counts = by_density(shapes, density, name)
+    counts = allocate_by_density(shapes, density, name)
     assert sum(counts) == total
     assert all(1 <= count <= shape.size for count, shape in zip(counts, shapes))
 
@@ -195,29 +204,46 @@ def test_er_proportions_hold_between_the_bounds(shapes, density):
 @settings(deadline=None)
 @given(shapes_lists, st.sampled_from(sorted(DISTRIBUTIONS)))
 def test_density_1_is_the_dense_net(shapes, name):
-    assert by_density(shapes, 1.0, name) == [shape.size for shape in shapes]
+    assert allocate_by_density(shapes, 1.0, name) == [shape.size for shape in shapes]
 
 
-@pytest.mark.parametrize("density", [0, -0.1, 1.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("density", [0, -0.1, 1.5, NAN, float("inf")])
 @pytest.mark.parametrize("name", sorted(DISTRIBUTIONS))
 def test_impossible_density(name, density):
-    with pytest.raises(ConfigError, match=rf"density {density} is outside \(0, 1\]"):
-        by_density([HIDDEN], density, name)
+    value = pytest.approx(density, nan_ok=True)
+    with refused(ConfigError, "range", key="density", value=value, limit=1):
+        allocate_by_density([HIDDEN], density, name)
 
 
-@pytest.mark.parametrize("eps", [0, -3, float("nan"), float("inf")])
+@pytest.mark.parametrize("eps", [0, -3, NAN, float("inf")])
 def test_impossible_eps(eps):
-    with pytest.raises(ConfigError, match=f"eps {eps} is not a positive number"):
-        by_eps([HIDDEN], eps)
+    with refused(ConfigError, "range", key="eps", value=pytest.approx(eps, nan_ok=True)):
+        allocate_by_eps([HIDDEN], eps)
 
 
 def test_too_few_connections_name_the_values():
-    with pytest.raises(ConfigError, match=r"eps 0\.0001 gives layer hidden1 none of its 627200"):
-        by_eps([HIDDEN], 0.0001)
-    with pytest.raises(ConfigError, match="density 1e-06 gives 1 of 635200 connections to 2 layer"):
+    with refused(ConfigError, "range", key="eps", value=0.0001, layer="hidden1") as caught:
+        allocate_by_eps([HIDDEN], 0.0001)
+    assert "627200" in str(caught.value)
+    with refused(ConfigError, "range", key="density", value=1e-6) as caught:
         er([HIDDEN, READOUT], 1e-6)
-    with pytest.raises(ConfigError, match="layer a of 0 inputs"):
+    assert "1 of 635200 connections to 2 layers" in str(caught.value)
+    with refused(ConfigError, "shape", layer="a", value=(0, 3), limit=1):
         LayerShape("a", 0, 3)
+
+
+def test_keys_carry_the_section_that_they_stand_in():
+    cases = (
+        ("density", (2.0, None, None, "er")),
+        ("eps", (None, -1.0, None, "er")),
+        ("densities", (None, None, {"hidden1": 3.0}, "er")),
+        ("distribution", (0.5, None, None, "magic")),
+    )
+    for key, arguments in cases:
+        with pytest.raises(ConfigError) as caught:
+            allocate([HIDDEN], *arguments, section="sparsity.")
+        (fault,) = caught.value.faults
+        check(fault, fault.code, key=f"sparsity.{key}")
 
 
 def test_density_and_schedule_import_without_torch():

@@ -5,15 +5,16 @@ from hypothesis import strategies as st
 
 from esl_lava.errors import ConfigError, UserError
 from esl_lava.sparsity import growth, sets
-from esl_lava.sparsity.growth import GROW, Site, unfired_first, uniformly
+from esl_lava.sparsity.growth import GROW, Site, draw_random, draw_unfired
 from esl_lava.sparsity.sets import Mask
+from tests.faults import refused
 
 
 def site(mask, ever=None, *, seed=0, gradient=None, momentum=None):
     def scores(values):
         def give():
             if values is None:
-                raise ConfigError("none here")
+                raise ConfigError("there are no scores", "missing")
             return lambda where: torch.tensor(values, dtype=torch.float32)[where]
 
         return give
@@ -31,13 +32,13 @@ def site(mask, ever=None, *, seed=0, gradient=None, momentum=None):
 
 def test_the_table():
     assert list(GROW) == ["random", "random_unfired", "gradient", "momentum"]
-    assert (GROW["random"], GROW["random_unfired"]) == (uniformly, unfired_first)
+    assert (GROW["random"], GROW["random_unfired"]) == (draw_random, draw_unfired)
 
 
 def test_random_takes_any_free_slot():
     seen = set()
     for seed in range(40):
-        grown = uniformly(site([1, 0, 0, 1, 0], seed=seed), 2).tolist()
+        grown = draw_random(site([1, 0, 0, 1, 0], seed=seed), 2).tolist()
         assert len(grown) == 2
         seen |= {tuple(grown)}
     assert seen == {(1, 2), (1, 4), (2, 4)}
@@ -46,17 +47,17 @@ def test_random_takes_any_free_slot():
 def test_unfired_by_hand():
     mask, ever = [1, 0, 0, 1, 0, 0], [1, 0, 1, 1, 0, 1]
     # Never active: 1 and 4. Free and once active: 2 and 5.
-    assert unfired_first(site(mask, ever), 0).tolist() == []
-    assert unfired_first(site(mask, ever), 2).tolist() == [1, 4]
-    assert {tuple(unfired_first(site(mask, ever, seed=s), 1).tolist()) for s in range(20)} == {
+    assert draw_unfired(site(mask, ever), 0).tolist() == []
+    assert draw_unfired(site(mask, ever), 2).tolist() == [1, 4]
+    assert {tuple(draw_unfired(site(mask, ever, seed=s), 1).tolist()) for s in range(20)} == {
         (1,),
         (4,),
     }
-    assert {tuple(unfired_first(site(mask, ever, seed=s), 3).tolist()) for s in range(20)} == {
+    assert {tuple(draw_unfired(site(mask, ever, seed=s), 3).tolist()) for s in range(20)} == {
         (1, 2, 4),
         (1, 4, 5),
     }
-    assert unfired_first(site(mask, ever), 4).tolist() == [1, 2, 4, 5]
+    assert draw_unfired(site(mask, ever), 4).tolist() == [1, 2, 4, 5]
 
 
 @settings(deadline=None)
@@ -65,7 +66,7 @@ def test_unfired_properties(slots, data):
     mask = [active for active, _ in slots]
     ever = [active or once for active, once in slots]
     n = data.draw(st.integers(0, mask.count(False)))
-    grown = unfired_first(site(mask, ever), n).tolist()
+    grown = draw_unfired(site(mask, ever), n).tolist()
     assert grown == sorted(set(grown))
     assert len(grown) == n
     assert not any(mask[i] for i in grown)
@@ -77,7 +78,7 @@ def test_largest_magnitudes_by_hand(name):
     def grown(mask, scores, n):
         return GROW[name](site(mask, **{name: scores}), n).tolist()
 
-    # The largest of all, 9, is taken already; the sign does not count.
+    # The largest score, 9, belongs to a connection; the sign does not count.
     assert grown([0, 1, 0, 0, 0], [1, 9, -3, 2, 0], 2) == [2, 3]
     # Ties go to the lower position.
     assert grown([0, 1, 0, 0, 0], [1, 1, -1, 1, 1], 3) == [0, 2, 3]
@@ -103,7 +104,7 @@ def test_streaming_is_the_stable_sort(slots, block, data):
 
 
 def test_scratch_space_is_bounded():
-    # No more than a block is ever asked for.
+    # Growth never requests more than a block.
     asked = []
     size, block = 5000, 512
 
@@ -121,14 +122,14 @@ def test_scratch_space_is_bounded():
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_broken_scores_name_the_layer(value):
     place = site([0, 1, 0, 0], gradient=[1, 2, value, value])
-    with pytest.raises(UserError, match="layer layer: 2 of the scores to grow by are NaN or inf"):
+    with refused(UserError, "not-finite", layer="layer", value=2):
         GROW["gradient"](place, 1)
-    # A score of what is taken does not matter.
+    # The score of a connection does not matter.
     assert GROW["gradient"](site([0, 1, 0], gradient=[1, value, 2]), 1).tolist() == [2]
 
 
 @pytest.mark.parametrize("name", ["gradient", "momentum"])
 @pytest.mark.parametrize("n", [0, 1])
 def test_missing_scores_are_refused(name, n):
-    with pytest.raises(ConfigError, match="none here"):
+    with refused(ConfigError, "missing"):
         GROW[name](site([0, 1]), n)

@@ -10,14 +10,14 @@ NOWHERE = torch.tensor([], dtype=torch.int64)
 
 
 class Wiring:
-    """The least of a layer that moves."""
+    """The smallest layer that `move` accepts."""
 
     def __init__(self, mask: torch.Tensor) -> None:
-        self.taken = Mask(mask)
+        self.active = Mask(mask)
 
     def rewire(self, drop: torch.Tensor, grow: torch.Tensor) -> None:
-        self.taken.remove(drop)
-        self.taken.add(grow)
+        self.active.remove(drop)
+        self.active.add(grow)
 
 
 def moved(masks, drops, grows):
@@ -47,7 +47,7 @@ def test_sampling_is_exact(size, data):
 
 
 def test_more_than_free_is_refused():
-    with pytest.raises(ValueError, match="4 positions asked for, 3 of 3 are free"):
+    with pytest.raises(ValueError, match="cannot draw 4 positions: 3 of 3 are free"):
         draw(4, 3, generator())
 
 
@@ -89,7 +89,7 @@ def test_sampling_is_uniform(size, filled, n):
 
 
 def test_pairs_are_uniform():
-    # Every pair of 6 positions equally likely, which single frequencies do not show.
+    # Every pair of 6 positions is equally likely, which single frequencies do not show.
     gen = generator(4)
     counts: dict[tuple[int, ...], int] = {}
     for _ in range(3000):
@@ -113,11 +113,11 @@ def test_move_between_layers():
     moved(masks, [torch.tensor([0, 1]), NOWHERE], [torch.tensor([2]), torch.tensor([1])])
     assert [mask.tolist() for mask in masks] == [[False, False, True], [[True], [True]]]
     before = [mask.clone() for mask in masks]
-    # Layer by layer as many, but in all one more.
+    # The totals over the layers differ by one.
     with pytest.raises(AssertionError, match="1 connections dropped but 2 grown"):
         moved(masks, [torch.tensor([2]), NOWHERE], [torch.tensor([0, 1]), NOWHERE])
-    # The first layer is fine, the second is not: neither changes.
-    with pytest.raises(AssertionError, match="a grown connection was active"):
+    # The first layer is valid, the second is not: no layer changes.
+    with pytest.raises(AssertionError, match="a grown position was a connection"):
         moved(masks, [torch.tensor([2]), NOWHERE], [NOWHERE, torch.tensor([0])])
     assert all(torch.equal(mask, old) for mask, old in zip(masks, before))
 
@@ -125,9 +125,9 @@ def test_move_between_layers():
 @pytest.mark.parametrize(
     ("drop", "grow", "message"),
     [
-        ([1], [3], "dropped connection was not active"),
-        ([0], [2], "grown connection was active"),
-        ([0], [0], "grown connection was active"),
+        ([1], [3], "dropped position was not a connection"),
+        ([0], [2], "grown position was a connection"),
+        ([0], [0], "grown position was a connection"),
         ([0, 2], [1], "2 connections dropped but 1 grown"),
         ([0, 0], [1, 3], "dropped positions are not strictly ascending"),
         ([0, 2], [3, 1], "grown positions are not strictly ascending"),

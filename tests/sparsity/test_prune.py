@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from esl_lava.sparsity.arrays import find_smallest
 from esl_lava.sparsity.prune import (
     PRUNE,
-    closest_to_zero,
-    each_alike,
-    ranked_together,
-    set_tails,
+    count_globally,
+    count_per_layer,
+    pick_smallest,
+    pick_tails,
 )
 
 # A coarse grid, so that zeros and ties are common.
@@ -17,12 +17,12 @@ values_lists = st.lists(st.integers(-3, 3).map(lambda i: i / 4), min_size=0, max
 
 
 def picked(values, n):
-    return set_tails(torch.tensor(values, dtype=torch.float32), n).tolist()
+    return pick_tails(torch.tensor(values, dtype=torch.float32), n).tolist()
 
 
 def test_set_counts_each_tail_on_its_own():
-    # Six positives, three negatives; a third of each tail goes, though every negative
-    # is nearer to 0 than every positive.
+    # Six positives and three negatives: each tail loses a third, although every negative value
+    # is closer to 0 than every positive value.
     values = [0.9, -0.01, 0.5, 0.6, -0.03, 0.7, 0.8, -0.02, 1.0]
     assert picked(values, 3) == [1, 2, 3]
     assert picked(values, 6) == [1, 2, 3, 5, 6, 7]
@@ -95,7 +95,7 @@ def test_smallest_is_the_stable_sort(values, data):
 
 def alike(layers, fraction):
     sizes = [layer.numel() for layer in layers]
-    return each_alike(layers, fraction, sizes, sum(sizes))
+    return count_per_layer(layers, fraction, sizes, sum(sizes))
 
 
 def test_numbers_round_half_up_on_each_layer():
@@ -108,10 +108,10 @@ def test_numbers_round_half_up_on_each_layer():
 
 def test_numbers_keep_to_caps_and_limit():
     layers = [torch.ones(k) for k in (10, 20, 30)]
-    assert each_alike(layers, 0.5, [10, 3, 30], 100) == [5, 3, 15]
+    assert count_per_layer(layers, 0.5, [10, 3, 30], 100) == [5, 3, 15]
     # 5, 10 and 15 of a limit of 10: 1.67, 3.33 and 5.
-    assert each_alike(layers, 0.5, [10, 20, 30], 10) == [2, 3, 5]
-    assert each_alike(layers, 0.5, [10, 20, 30], 0) == [0, 0, 0]
+    assert count_per_layer(layers, 0.5, [10, 20, 30], 10) == [2, 3, 5]
+    assert count_per_layer(layers, 0.5, [10, 20, 30], 0) == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -124,19 +124,19 @@ def test_numbers_keep_to_caps_and_limit():
     ],
 )
 def test_magnitude(values, n, expected):
-    chosen = closest_to_zero(torch.tensor(values, dtype=torch.float32), n)
+    chosen = pick_smallest(torch.tensor(values, dtype=torch.float32), n)
     assert chosen.tolist() == expected
 
 
 def together(layers, fraction, caps=None, limit=10**9):
     values = [torch.tensor(layer, dtype=torch.float32) for layer in layers]
-    return ranked_together(values, fraction, caps or [len(v) for v in layers], limit)
+    return count_globally(values, fraction, caps or [len(v) for v in layers], limit)
 
 
 def test_global_magnitude_ranks_all_layers():
     layers = [[0.1, -0.2, 5], [1, -2, 3, -4, 6, 7, 8]]
     assert together(layers, 0.2) == [2, 0]
-    # The third of the first layer is its last: the second layer loses one more.
+    # The first layer keeps its last connection, so the second layer loses one more.
     assert together(layers, 0.6) == [2, 4]
     assert together(layers, 1.0) == [2, 6]
     assert together(layers, 0.6, caps=[1, 10]) == [1, 5]
@@ -168,9 +168,9 @@ def test_global_magnitude_walks_one_ranking(layers, fraction, limit):
 
 
 def test_the_table():
-    rules = {name: (rule.numbers, rule.pick) for name, rule in PRUNE.items()}
+    rules = {name: (rule.count, rule.pick) for name, rule in PRUNE.items()}
     assert rules == {
-        "set": (each_alike, set_tails),
-        "magnitude": (each_alike, closest_to_zero),
-        "global_magnitude": (ranked_together, closest_to_zero),
+        "set": (count_per_layer, pick_tails),
+        "magnitude": (count_per_layer, pick_smallest),
+        "global_magnitude": (count_globally, pick_smallest),
     }

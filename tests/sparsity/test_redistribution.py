@@ -9,17 +9,19 @@ from hypothesis import strategies as st
 from esl_lava.sparsity.prune import PRUNE
 from esl_lava.sparsity.redistribution import (
     REDISTRIBUTE,
-    Active,
+    ActiveWeights,
     share_out,
 )
 
 
 def active(values, momentum=()):
-    return Active(torch.tensor(values), lambda: torch.tensor(momentum), torch.arange(len(values)))
+    return ActiveWeights(
+        torch.tensor(values), lambda: torch.tensor(momentum), torch.arange(len(values))
+    )
 
 
 def shared(sizes, free, statistics, fraction=0.5, rule="magnitude"):
-    """`share_out` of layers with so many connections and free slots."""
+    """Call `share_out` for layers with these numbers of connections and free positions."""
     values = [torch.arange(1.0, size + 1) for size in sizes]
     named = statistics and {f"layer{i}": share for i, share in enumerate(statistics)}
     return share_out(PRUNE[rule], values, fraction, free, named)
@@ -41,7 +43,7 @@ def test_statistics_by_hand():
 
 def test_each_layer_regrows_its_own():
     assert shared([10, 20], [90, 80], None) == ([5, 10], [5, 10])
-    # At most as many as it had free slots.
+    # A layer moves at most as many connections as it has free positions.
     assert shared([10, 20], [90, 3], None) == ([5, 3], [5, 3])
     assert shared([10, 20], [0, 0], None) == ([0, 0], [0, 0])
 
@@ -49,15 +51,15 @@ def test_each_layer_regrows_its_own():
 def test_shares_by_hand():
     # 15 in proportion 2 : 1.
     assert shared([10, 20], [90, 80], [2.0, 1.0]) == ([5, 10], [10, 5])
-    # The first takes 8 at most, the rest is the second's.
+    # The first layer takes at most 8, the second gets the rest.
     assert shared([10, 20], [8, 80], [2.0, 1.0]) == ([5, 10], [8, 7])
     # Largest remainder: 15 as 3.75 : 3.75 : 7.5.
     assert shared([10, 10, 10], [90] * 3, [1.0, 1.0, 2.0]) == ([5, 5, 5], [4, 4, 7])
-    # Full layers give, but take nothing.
+    # Full layers lose connections, but get none.
     assert shared([10, 20], [0, 80], [9.0, 1.0]) == ([5, 10], [0, 15])
-    # A layer whose statistic is 0 gives, and gets nothing.
+    # A layer whose statistic is 0 loses connections, but gets none.
     assert shared([10, 20], [90, 80], [0.0, 1.0]) == ([5, 10], [0, 15])
-    # No more than the free slots there are: 5 and 10 of 6.
+    # 5 and 10 connections exceed the 6 free positions.
     assert shared([10, 20], [2, 4], [1.0, 1.0]) == ([2, 4], [2, 4])
     assert shared([10, 20], [0, 0], [1.0, 1.0]) == ([0, 0], [0, 0])
 
@@ -71,10 +73,10 @@ def test_no_layer_loses_its_last_connection(rule):
 
 def test_global_magnitude_moves_more_than_a_layers_share():
     values = [torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1.0, 2.0, 3.0])]
-    # Half of 6 are the first layer's 3, of which one stays.
+    # Half of 6 are the 3 connections of the first layer, of which one stays.
     pruned, grown = share_out(PRUNE["global_magnitude"], values, 0.5, [7, 7], {"a": 1.0, "b": 2.0})
     assert (pruned, grown) == ([2, 1], [1, 2])
-    # Each regrows its own: at most its free slots.
+    # Each layer grows as many as it prunes, at most the number of its free positions.
     pruned, grown = share_out(PRUNE["global_magnitude"], values, 0.5, [1, 7], None)
     assert (pruned, grown) == ([1, 2], [1, 2])
 
@@ -85,7 +87,7 @@ def test_global_magnitude_moves_more_than_a_layers_share():
         ([math.nan, 1.0], [90, 80]),
         ([1.0, math.inf], [90, 80]),
         ([0.0, 0.0], [90, 80]),
-        # The only layer with a statistic has too few slots.
+        # The only layer with a statistic has too few free positions.
         ([1.0, 0.0], [3, 80]),
     ],
 )
@@ -95,8 +97,8 @@ def test_useless_statistics_fall_back_with_a_warning(statistics, free, caplog):
     (record,) = caplog.records
     assert record.name == "esl_lava.sparsity.redistribution"
     assert record.getMessage() == (
-        f"no proportions to share 15 connections out by: layer0 {statistics[0]}, "
-        f"layer1 {statistics[1]}; each layer regrows its own"
+        f"the statistics of the layers cannot divide 15 connections: layer0 {statistics[0]}, "
+        f"layer1 {statistics[1]}; each layer grows as many connections as it prunes"
     )
 
 

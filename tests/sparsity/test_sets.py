@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from esl_lava.sparsity import sets
 from esl_lava.sparsity.arrays import find_above, find_smallest
-from esl_lava.sparsity.growth import Site, unfired_first
+from esl_lava.sparsity.growth import Site, draw_unfired
 from esl_lava.sparsity.sets import (
     Bitmap,
-    Excluded,
-    Listed,
+    ExclusionSet,
     Mask,
+    PositionList,
     PositionSet,
     make_record,
     read,
@@ -32,7 +32,7 @@ def generator(seed: int) -> torch.Generator:
 
 
 def kinds(held: list[int], n_pre: int, n_post: int) -> dict[str, PositionSet]:
-    """The same set, four times."""
+    """Return the same set in four forms."""
     size = n_pre * n_post
     mask = torch.zeros(n_post, n_pre, dtype=torch.bool)
     mask.view(-1)[held] = True
@@ -41,8 +41,8 @@ def kinds(held: list[int], n_pre: int, n_post: int) -> dict[str, PositionSet]:
     bits = np.packbits(mask.view(-1).numpy(), bitorder="little")
     return {
         "mask": Mask(mask),
-        "connections": Listed(weight.positions(), size),
-        "list": Listed(where(held), size),
+        "connections": PositionList(weight.positions(), size),
+        "list": PositionList(where(held), size),
         "bitmap": Bitmap(torch.from_numpy(bits), size),
     }
 
@@ -70,7 +70,7 @@ def test_all_kinds_answer_alike(given_set, block, data):
             parts = list(taken.blocks())
             assert [b for part in parts for b in taken.block(part).tolist()] == bools
             assert taken.free().tolist() == [i for i in range(size) if not bools[i]]
-            if isinstance(taken, Mask | Listed | Bitmap):
+            if isinstance(taken, Mask | PositionList | Bitmap):
                 wider = taken.add(where(more))
                 assert wider.count == len({*held, *more})
                 assert wider.free().tolist() == sorted({*range(size)} - {*held, *more})
@@ -86,7 +86,7 @@ def test_excluded(given_set, data):
     for taken, past in zip(
         kinds(held, n_pre, n_post).values(), kinds(ever, n_pre, n_post).values()
     ):
-        both = Excluded(taken, past)
+        both = ExclusionSet(taken, past)
         assert both.count == size - len(free)
         assert both.free().tolist() == free
         asked = torch.arange(size)
@@ -96,7 +96,7 @@ def test_excluded(given_set, data):
 @settings(deadline=None)
 @given(held_sets, st.integers(0, 2**32), st.data())
 def test_draws_do_not_depend_on_the_kind(given_set, seed, data):
-    """Nor on how they are made: these are a dense mask's, one draw after the other."""
+    """Compare with the draws of a dense mask, made one by one."""
     (n_pre, n_post), held = given_set
     size = n_pre * n_post
     free = size - len(held)
@@ -120,7 +120,7 @@ def test_drawn_and_listed_slots_do_not_depend_on_the_kind(filled, n):
 
 
 def dense_draws(held: list[int], size: int, n: int, seed: int) -> tuple[list[int], torch.Tensor]:
-    """What is drawn, by sets of integers; the generator's state after it."""
+    """Draw with Python sets; return the positions and the state of the generator."""
     gen = generator(seed)
     slots = [i for i in range(size) if i not in held]
     if 4 * len(slots) < size or 2 * n > len(slots):
@@ -142,13 +142,13 @@ def test_unfired_growth_does_not_depend_on_the_kind(given_set, seed, data):
     grown = []
     for mask, record in (("mask", "mask"), ("connections", "list"), ("connections", "bitmap")):
         site = Site("a", masks[mask], past[record], generator(seed), lambda: None, lambda: None)
-        grown.append(unfired_first(site, n).tolist())
+        grown.append(draw_unfired(site, n).tolist())
     assert grown[0] == grown[1] == grown[2]
 
 
 def test_draws_of_a_layer_too_large_for_32_bits():
     size = 2**33 + 7
-    taken = Listed(where([0, 5, size - 1]), size)
+    taken = PositionList(where([0, 5, size - 1]), size)
     drawn = sample_free(taken, 1000, generator(0))
     assert drawn.numel() == 1000
     assert (drawn[1:] > drawn[:-1]).all()
@@ -157,11 +157,11 @@ def test_draws_of_a_layer_too_large_for_32_bits():
 
 
 def test_a_record_is_the_smaller_of_list_and_bitmap():
-    # 128 positions: 16 bytes as a bitmap, so two listed ones at most.
+    # A bitmap of 128 positions has 16 bytes, as many as a list of two positions.
     record = make_record(where([3]), 128)
-    assert isinstance(record, Listed)
+    assert isinstance(record, PositionList)
     record = record.add(where([100]))
-    assert isinstance(record, Listed)
+    assert isinstance(record, PositionList)
     assert record.tensor.tolist() == [3, 100]
     assert record.add(where([3, 100])).tensor.tolist() == [3, 100]
     record = record.add(where([8, 100]))
@@ -169,8 +169,8 @@ def test_a_record_is_the_smaller_of_list_and_bitmap():
     assert record.tensor.tolist() == [8, 1, *[0] * 10, 16, 0, 0, 0]
     assert record.count == 3
     assert record.add(where([0, 1])).count == 5
-    # As large as the bitmap: still listed.
-    assert isinstance(make_record(where([0, 1]), 121), Listed)
+    # A list as large as the bitmap stays a list.
+    assert isinstance(make_record(where([0, 1]), 121), PositionList)
     assert isinstance(make_record(where([0, 1]), 120), Bitmap)
 
 
@@ -179,16 +179,19 @@ def test_records_are_read_back():
         again = read(record.tensor.clone(), 128)
         assert type(again) is type(record)
         assert again.free().tolist() == record.free().tolist()
-    # A list longer than the bitmap would be.
+    # A list larger than the bitmap becomes a bitmap.
     assert isinstance(read(where([0, 1, 2]), 128), Bitmap)
 
 
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [
-        (torch.zeros(2, dtype=torch.uint8), "has shape (2,) of torch.uint8, neither a bitmap (3,)"),
-        (torch.zeros(3, dtype=torch.bool), "has shape (3,) of torch.bool, neither"),
-        (torch.zeros(1, 1, dtype=torch.int64), "has shape (1, 1) of torch.int64, neither"),
+        (
+            torch.zeros(2, dtype=torch.uint8),
+            "has the shape (2,) of torch.uint8; it must be a bitmap (3,)",
+        ),
+        (torch.zeros(3, dtype=torch.bool), "has the shape (3,) of torch.bool"),
+        (torch.zeros(1, 1, dtype=torch.int64), "has the shape (1, 1) of torch.int64"),
         (torch.tensor([0, 0, 16], dtype=torch.uint8), "sets bits beyond the last of 20 positions"),
         (where([1, 1]), "lists positions that do not ascend within 0..19"),
         (where([4, 1]), "lists positions that do not ascend within 0..19"),

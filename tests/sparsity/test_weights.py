@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from esl_lava.sparsity.weights import SparseWeight, carry
+from esl_lava.sparsity.weights import SparseWeight, carry_over
 
 NOWHERE = torch.tensor([], dtype=torch.int64)
 
 
 def weight_of(positions: list[int], n_pre: int = 3, n_post: int = 2) -> SparseWeight:
-    """Weights 1, 2, ... in order of position."""
+    """Return a module with the weights 1, 2, ... in order of position."""
     weight = SparseWeight(n_pre, n_post, lambda at: torch.arange(1.0, at.numel() + 1))
     weight.begin(torch.tensor(positions, dtype=torch.int64))
     return weight
@@ -63,7 +63,7 @@ def test_by_hand():
     moved = weight.rewire(torch.tensor([1, 5]), torch.tensor([0, 4]))
     assert listed(weight) == [[0, 2, 4], [0, 2, 0, 1], [0, 1, 1.5, 0]]
     assert moved.tolist() == [-1, 1, 2, -1]
-    assert carry(torch.tensor([1, 2, 3, 4]), moved).tolist() == [0, 2, 3, 0]
+    assert carry_over(torch.tensor([1, 2, 3, 4]), moved).tolist() == [0, 2, 3, 0]
     assert weight.values is values
     assert (values.grad, weight.dense_gradient) == (None, None)
     assert weight.by_pre()[2].tolist() == [0, 2, 3, 1]
@@ -84,7 +84,7 @@ def test_rewiring_is_that_of_a_dense_weight(n_pre, n_post, random):
         dense = {i: 0.0 if i in grow else dense[i] for i in sorted({*dense, *grow} - {*drop})}
         assert weight.positions().tolist() == list(dense)
         assert weight.values.tolist() == list(dense.values())
-        assert torch.equal(carry(before, moved), weight.values)
+        assert torch.equal(carry_over(before, moved), weight.values)
         starts, post, order = (t.tolist() for t in weight.by_pre())
         by_pre = sorted((i % n_pre, i // n_pre) for i in dense)
         assert post == [j for _, j in by_pre]
@@ -116,7 +116,7 @@ def where(positions: list[int]) -> torch.Tensor:
 def test_rewiring_refuses(drop, grow):
     weight = weight_of([1, 2, 3, 5])
     before = listed(weight)
-    with pytest.raises(ValueError, match=f"of 4 connections {len(drop)} to drop and {len(grow)} "):
+    with pytest.raises(ValueError, match=f"cannot drop {len(drop)} and grow {len(grow)} of 4 conn"):
         weight.rewire(where(drop), where(grow))
     assert listed(weight) == before
 
@@ -129,7 +129,9 @@ def test_beginning_refuses(positions):
 
 def test_construction_refuses():
     for sides in ((0, 2), (2, 0), (2**31, 1)):
-        with pytest.raises(ValueError, match=r"inputs and .* outputs: each is to be within 1"):
+        with pytest.raises(
+            ValueError, match=r"inputs and .* outputs: each number must be within 1"
+        ):
             SparseWeight(*sides, torch.zeros_like)
     weight = SparseWeight(3, 2, lambda at: torch.ones(1))
     with pytest.raises(ValueError, match="1 initial weights for 2 connections"):
@@ -172,7 +174,7 @@ def test_a_state_of_another_number_of_connections_loads():
         assert weight["synapse"].positions().tolist() == held
         assert values.tolist() == [float(i + 1) for i in range(len(held))]
         assert weight["synapse"].by_pre()[1] is not columns[1]
-        # The state is a copy's.
+        # A rewiring does not change the loaded state.
         weight["synapse"].rewire(NOWHERE, where([i for i in range(6) if i not in held]))
         assert all(torch.equal(state[key], kept[key]) for key in kept)
 

@@ -1,4 +1,4 @@
-"""A network with dense weights and one with stored connections, fed the same numbers."""
+"""A network with dense weights and one with stored connections, with the same inputs."""
 
 import itertools
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Optimiser = Callable[..., torch.optim.Optimizer]
 
 
 class Stored(nn.Module):
-    """x -> W x with a `SparseWeight`, by way of a dense tensor."""
+    """Computes W x with a `SparseWeight`, through a dense tensor."""
 
     def __init__(self, n_pre: int, n_post: int, initial: Callable[..., torch.Tensor]) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ def _give(weight: SparseWeight, gradient: torch.Tensor) -> None:
 
 
 def models(widths: tuple[int, ...], seed: int = 0) -> tuple[nn.Module, nn.Module]:
-    """The same initial weights in both."""
+    """Return a dense network and a stored network with the same initial weights."""
     torch.manual_seed(seed)
     dense, stored = nn.Sequential(), nn.Sequential()
     for i, (n_pre, n_post) in enumerate(itertools.pairwise(widths)):
@@ -47,12 +47,12 @@ def models(widths: tuple[int, ...], seed: int = 0) -> tuple[nn.Module, nn.Module
 
 
 class Twins:
-    """Both networks with an optimiser and an evolver each.
+    """Both networks, each with an optimiser and an evolver.
 
     Args:
-        widths: neurons of each layer.
+        widths: number of neurons of each layer.
         optimiser: parameters -> optimiser.
-        settings: the evolver's.
+        settings: arguments of the evolver.
     """
 
     def __init__(self, widths: tuple[int, ...], optimiser: Optimiser, **settings: Any) -> None:
@@ -65,7 +65,7 @@ class Twins:
         self.weights = sparse_weights(self.stored)
 
     def feed(self, gradients: dict[str, torch.Tensor]) -> None:
-        """An optimiser step with these dense gradients, and one of the evolver."""
+        """Make a step of the optimiser with these dense gradients, and a step of the evolver."""
         for name, gradient in gradients.items():
             flat, weight = gradient.view(-1), self.weights[name]
             weight_layers(self.dense)[name].grad = gradient
@@ -80,7 +80,7 @@ class Twins:
             evolver.step()
 
     def differences(self) -> list[str]:
-        """What is not the same, bit for bit, in a word each."""
+        """Return the names of all parts whose bits differ."""
         found = []
 
         def expect(truth: object, what: str) -> None:
@@ -112,7 +112,7 @@ class Twins:
 
 
 def unpacked(ever: torch.Tensor, size: int) -> torch.Tensor:
-    """(size,) bool of a compact record."""
+    """Return the (size,) bool of a compact record."""
     found = torch.zeros(size, dtype=torch.bool)
     if ever.dtype == torch.int64:
         found[ever] = True
