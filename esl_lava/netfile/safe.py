@@ -48,8 +48,7 @@ def has_group(parent: h5py.Group, key: str) -> bool:
 def _is_hard_link(parent: h5py.Group, key: str) -> bool:
     """Return whether an object of this name lies in the file itself."""
     return (
-        has_link(parent, key)
-        and parent.id.links.get_info(key.encode()).type == h5py.h5l.TYPE_HARD
+        has_link(parent, key) and parent.id.links.get_info(key.encode()).type == h5py.h5l.TYPE_HARD
     )
 
 

@@ -138,8 +138,7 @@ def _recurrent_kernels(network: Network) -> Iterator[Fault]:
 
 def _too_large(network: Network) -> Iterator[Fault]:
     by_layer = {
-        layer: sum(connections.possible for connections in layer.wiring)
-        for layer in network.layers
+        layer: sum(connections.possible for connections in layer.wiring) for layer in network.layers
     }
     largest = max(network.layers, key=lambda layer: by_layer[layer])
     positions = sum(by_layer.values())
