@@ -114,7 +114,7 @@ def read(path: Path) -> SavedModel:
             f"{FORMAT_VERSION}",
             "unsupported",
             key="version",
-            value=shown,
+            value=found_version if type(found_version) is int else shown,
             limit=FORMAT_VERSION,
             file=path,
         )

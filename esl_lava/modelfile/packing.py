@@ -45,9 +45,7 @@ def _plain(value: object, place: str) -> object:
     if isinstance(value, Mapping):
         for key in value:
             if type(key) not in (str, int):
-                raise TypeError(
-                    f"{place} has the key {key!r}, which is neither text nor an integer"
-                )
+                raise TypeError(f"{place} has the key {key!r}, neither text nor an integer")
         return {
             sys.intern(key) if isinstance(key, str) else key: _plain(item, f"{place}[{key!r}]")
             for key, item in value.items()
