@@ -1,4 +1,4 @@
-"""A model file comes back as it was, and nothing in it can do anything but be data."""
+"""A model can be read from its file unchanged, and nothing in a file is run as code."""
 
 import contextlib
 import copy
@@ -41,7 +41,7 @@ def saved(**parts) -> SavedModel:
 
 
 def assert_same(a, b, place="top"):
-    """Equal in value, type, dtype and order of keys, all the way down; a tensor is an array."""
+    """Assert equal values, types, dtypes and orders of keys at all depths; a tensor is an array."""
     a, b = (v.detach().numpy() if isinstance(v, torch.Tensor) else v for v in (a, b))
     assert type(a) is type(b), place
     if isinstance(a, np.ndarray):
@@ -78,7 +78,7 @@ def model_bytes(path):
     return path.read_bytes()
 
 
-# --- What is written comes back. -----------------------------------------------------------
+# --- Writing and reading. ------------------------------------------------------------------
 
 
 def test_every_part_comes_back(path):
@@ -208,7 +208,7 @@ def test_bytes_do_not_depend_on_the_name(tmp_path):
 
 
 def test_bytes_do_not_depend_on_who_made_the_objects(tmp_path):
-    """What was read is written as it was: no shared text, list or storage shows."""
+    """Shared texts, lists and storages do not change the bytes, nor does reading and writing."""
     word = "".join(["lo", "ss of ", "memory"])
     values = torch.arange(12.0)
     shared = ["a", 1]
@@ -286,7 +286,7 @@ def test_writing_changes_nothing(path):
         weight.requires_grad_(False)
 
 
-# --- What could not be read back is not written, and writing is all or nothing. -------------
+# --- Unreadable values are not written, and writing is all or nothing. -----------------------
 
 
 @pytest.mark.parametrize(
@@ -354,11 +354,11 @@ def test_places_that_cannot_be_written(tmp_path):
     assert os.listdir(tmp_path) == ["folder"]
 
 
-# --- Refused: other files, and everything that is more than data. ---------------------------
+# --- Refused: other files, and anything that is not data. -----------------------------------
 
 
 def refusal(path: Path, code: str = "damaged", **expected: object) -> str:
-    """The sentence of the one fault for which the file is refused, its code and fields checked."""
+    """Assert that the file is refused for one fault, check its fields, and return its sentence."""
     with pytest.raises(FileError) as caught:
         read(path)
     (fault,) = caught.value.faults
@@ -371,7 +371,7 @@ def torch_file(path: Path, content) -> None:
 
 
 def zip_of(path: Path, raw: bytes, **data: bytes) -> None:
-    """A torch file with this pickle and these storages."""
+    """Write a torch file with this pickle and these storages."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", raw)
         for key, content in data.items():
@@ -379,7 +379,7 @@ def zip_of(path: Path, raw: bytes, **data: bytes) -> None:
 
 
 def pickled_tensor(key: str, numel: int, size: tuple, stride: tuple, offset: int = 0) -> bytes:
-    """The opcodes torch writes for a float32 tensor."""
+    """Return the opcodes that torch writes for a float32 tensor."""
 
     def text(value: str) -> bytes:
         return b"X" + struct.pack("<I", len(value)) + value.encode()
@@ -406,7 +406,7 @@ def pickled_tensor(key: str, numel: int, size: tuple, stride: tuple, offset: int
 
 
 def as_state(raw: bytes) -> bytes:
-    """A whole model's pickle in which `raw` pushes the one value of `state`."""
+    """Return the pickle of a whole model in which `raw` pushes the single value of `state`."""
     before = {
         "format": modelfile.FORMAT,
         "version": modelfile.FORMAT_VERSION,
@@ -429,7 +429,7 @@ def test_the_forged_files_are_right_but_for_what_is_wrong(path):
 
 
 def test_missing_file(path):
-    refusal(path, "not-found")
+    refusal(path, "not-model_again")
     path.mkdir()
     refusal(path, "unreadable")
 
@@ -467,7 +467,7 @@ def test_the_format_itself_may_be_anything(path):
 
 
 class Bomb:
-    """Leaves a mark when unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -562,7 +562,7 @@ def test_memo_bomb(path):
 
 
 def test_billion_laughs(path):
-    """Each tuple holds the last one twice: hashing or comparing it would never end."""
+    """Each tuple holds the previous one twice, so hashing or comparing it would never end."""
     raw = b")"
     for level in range(60):
         raw += b"q" + bytes([level]) + b"h" + bytes([level]) + b"\x86"
@@ -573,7 +573,7 @@ def test_billion_laughs(path):
 
 @pytest.mark.parametrize("raw", [b"\x85", b"\x85" * 2], ids=["as value", "as key"])
 def test_abyss(path, raw):
-    """Many tuples inside each other: hashing them would overflow the C stack."""
+    """The tuples are nested so deeply that hashing them would overflow the C stack."""
     deep = b")" + b"\x85" * 300_000
     as_value = raw == b"\x85"
     zip_of(path, as_state(deep if as_value else b"}" + deep + b"K\x01s"))
@@ -619,7 +619,7 @@ def test_zip_bomb(path):
         (4, (5,), (1,), 0, "larger than its data"),
         (4, (4,), (1,), 1, "larger than its data"),
         (5, (5,), (1,), 0, "larger than its data"),
-        (3, (3,), (1,), 0, "larger than its data"),  # the entry holds four
+        (3, (3,), (1,), 0, "larger than its data"),  # the entry holds four values
         (4, (2**40, 2**40), (2**40, 1), 0, "larger than its data"),
         (2**61, (2**61,), (1,), 0, "larger than its data"),
         (4, (10**9,), (0,), 0, "not contiguous"),
@@ -665,7 +665,7 @@ def test_expanded_tensors(path):
 
 
 def test_one_storage_in_many_tensors(path):
-    """A small file may not grow: what its tensors fill is bounded by its own size."""
+    """All tensors together may fill at most the size of the file."""
     content = np.zeros(1 << 20, np.float32).tobytes()
     one = pickled_tensor("0", 1 << 20, (1 << 20,), (1,))
     zip_of(path, as_state(b"](" + one + b"e"), _0=content)
@@ -679,7 +679,7 @@ def test_one_storage_in_many_tensors(path):
 
 
 def test_entries_over_one_another(path):
-    """Many names for one stretch of the file."""
+    """Many entries name the same bytes of the file."""
     count = 50
     content = np.zeros(1 << 18, np.float32).tobytes()
     tensors = b"".join(pickled_tensor(str(key), 1 << 18, (1 << 18,), (1,)) for key in range(count))
@@ -701,7 +701,7 @@ def test_digests_of_the_data_come_back_and_may_lack(path):
     assert read(path).data == digests
     write(saved(), path)
     assert read(path).data == {}
-    assert "data" not in archive.load(path)  # as in files from before
+    assert "data" not in archive.load(path)  # as in older files
 
 
 @pytest.mark.parametrize(
@@ -797,7 +797,7 @@ def test_truncated_files(path, model_bytes):
 
 
 def harmless(path: Path) -> None:
-    """Reading raises FileError or nothing."""
+    """Assert that reading raises FileError or nothing."""
     with contextlib.suppress(FileError):
         read(path)
 
@@ -822,7 +822,7 @@ def test_damaged_files(path, model_bytes, changes):
 
 @given(changes=changes)
 def test_damaged_pickles(path, model_bytes, changes):
-    """As an attacker would: with the zip's checksums made right."""
+    """The checksums of the zip are right, as in a file of an attacker."""
     with zipfile.ZipFile(io.BytesIO(model_bytes)) as archive:
         entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
     entries["archive/data.pkl"] = damaged(entries["archive/data.pkl"], changes)
@@ -848,7 +848,7 @@ def test_reading_imports_nothing(path):
 
 
 def stored(**tensors) -> SavedModel:
-    """A layer of 3 x 9 positions with connections at 1, 9 and 20; some tensors replaced."""
+    """Return a layer of 3 x 9 positions with connections at 1, 9 and 20; some tensors replaced."""
     weight = {
         "values": torch.tensor([0.5, -1.0, 2.0]),
         "starts": torch.tensor([0, 1, 2, 3]),
@@ -870,10 +870,10 @@ def stored(**tensors) -> SavedModel:
 def test_stored_connections_come_back(path, ever):
     model = stored(ever=ever)
     write(model, path)
-    found = read(path)
-    assert_same(found.weights, model.weights)
-    assert_same(found.ever, model.ever)
-    assert found.masks == {}
+    model_again = read(path)
+    assert_same(model_again.weights, model.weights)
+    assert_same(model_again.ever, model.ever)
+    assert model_again.masks == {}
 
 
 @pytest.mark.parametrize(
@@ -889,7 +889,7 @@ def test_reading_needs_no_torch(path):
     write(stored(), path)
     code = "import sys; from pathlib import Path; from esl_lava import modelfile; "
     code += "print(modelfile.read(Path(sys.argv[1])).package, 'torch' in sys.modules)"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code, path], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == [stored().package, "False"]
+    assert process.stdout.split() == [stored().package, "False"]

@@ -1,6 +1,6 @@
-"""Files that lava-dl's own `export_hdf5` writes, run on every backend or refused.
+"""Files that lava-dl's own `export_hdf5` writes run on every backend or are refused.
 
-The reference is SLAYER's own forward pass of the blocks that were exported.
+The reference is SLAYER's forward pass of the exported blocks.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _cuba() -> Any:
 
 
 def neuron(**changes: Any) -> dict[str, Any]:
-    """SLAYER's blocks write into the dictionary they are given."""
+    """Return new parameters: SLAYER's blocks write into the dictionary of their caller."""
     return {**NEURON, **changes}
 
 
@@ -63,7 +63,7 @@ def flatten() -> Any:
 
 
 def delayed(block: Any, delays: list[float], shape: tuple[int, ...] = (12,)) -> Any:
-    """The block with delays; it knows how many it has after a first pass."""
+    """Return the block with delays; it learns their number in a first pass."""
     import torch
 
     block(torch.zeros(1, *shape, 2))
@@ -91,14 +91,14 @@ class Export:
     """Blocks that lava-dl exports.
 
     Attributes:
-        blocks: makes them.
+        blocks: returns the blocks.
         shape: of the input.
         refused: the (code, key, layer) of our refusal; None if the file runs.
         scaled: whether the weights are multiplied by 3 before the export.
         values: whether the input block takes values other than 0 and 1.
-        normed: whether norms are to learn what they subtract, in passes before the one that
-            counts; recurrent blocks would keep their state from one to the next.
-        input_shape: to be given where the file does not say it.
+        normed: whether norms learn the subtracted mean in passes before the compared pass.
+            Recurrent blocks would keep their state from one pass to the next.
+        input_shape: the shape that the reader gets if the file does not hold it.
     """
 
     blocks: Callable[[], list[Any]]
@@ -232,7 +232,7 @@ def _dropout() -> Any:
 
 
 def exported(case: Export, path: Path) -> tuple[npt.NDArray[np.int64], list[Any]]:
-    """Write the file; the input (samples, T, ...), and SLAYER's output of each block."""
+    """Write the file; return the input (samples, T, ...) and SLAYER's output of each block."""
     import torch
 
     torch.manual_seed(1)
@@ -262,7 +262,7 @@ def exported(case: Export, path: Path) -> tuple[npt.NDArray[np.int64], list[Any]
 
 
 def flat(values: Any) -> npt.NDArray[Any]:
-    """SLAYER's (samples, ..., T) as (samples, T, neurons)."""
+    """Return SLAYER's (samples, ..., T) values as (samples, T, neurons)."""
     return values.flatten(1, -2).swapaxes(1, 2).double().numpy()
 
 
@@ -272,7 +272,7 @@ def check(network: Network, result: Any, outputs: list[Any]) -> None:
         if layer.neuron.fires:
             assert 0 < np.count_nonzero(theirs) < theirs.size, "nothing to compare"
             assert np.array_equal(result.spikes[layer.name] != 0, theirs != 0), layer.name
-        elif layer.neuron.voltage_decay == 4096:  # without dynamics: its v is the sum of inputs
+        elif layer.neuron.voltage_decay == 4096:  # without dynamics, v is the sum of inputs
             assert np.array_equal(result.readout, 4096 * theirs.cumsum(axis=1))
 
 

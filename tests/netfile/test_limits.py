@@ -87,7 +87,7 @@ def convolution(kernel, in_shape=(1, 4, 4), **geometry) -> Layer:
 
 
 def with_parts(recurrent, skip) -> tuple[Layer, Layer]:
-    """Two layers of two neurons: one of synapses [[2, -2], [2, 2]], one with more parts."""
+    """Return two layers of weights [[2, -2], [2, 2]]; the second has more inputs."""
     first = layer([[2, -2], [2, 2]], name="first")
     more = Matrix.from_dense(recurrent)
     skips = () if skip is None else (Input("first", Matrix.from_dense(skip)),)
@@ -100,7 +100,7 @@ def with_parts(recurrent, skip) -> tuple[Layer, Layer]:
     "one",
     [
         convolution([[[[-256, 254]]]]),
-        convolution([[[[-64, 0]]]]),  # netx gets such matrices wrong, but no kernel
+        convolution([[[[-64, 0]]]]),  # netx changes such matrices, but not kernels
         convolution([[[[0]]]]),
         convolution(np.ones((1, 1, 127, 1), int), (1, 127, 200), stride=(1, 127)),
         a_layer("in", Injection((3,)), NEURON, bias=[-4096, 0, 4095]),
@@ -144,7 +144,7 @@ def test_recurrent_weights_and_those_of_skips():
     assert "(2 weights are outside)" in skip.sentence
     faults.check(recurrent, "limit", key="weight", value=300, limit=254, layer="second")
     assert "recurrent weight 300" in recurrent.sentence
-    # netx shifts both matrices by what the larger weights allow ...
+    # netx shifts both matrices as far as the larger weights allow ...
     first = layer([[2, -2]] * 2, name="first")
     weights = Matrix.from_dense([[-256, 0], [0, 0]])
     second = a_layer("second", weights, NEURON, recurrent=Matrix.from_dense([[2, 2]] * 2))
@@ -192,18 +192,18 @@ def test_bias_just_beyond_a_limit():
 
 
 def test_all_violations_of_all_layers_are_reported():
-    found = faults_of(
+    every_fault = faults_of(
         layer([[300, 2], [2, 2]], [9000, 0], name="first"),
         layer([[2, 2], [2, -2]], name="second"),
         layer([[0, 0], [0, 0]], [0, -5000], name="third"),
         layer([[-2, 0]], None, INTEGRATOR, name="readout"),
     )
-    assert [(fault.layer, fault.key, fault.value, fault.limit) for fault in found] == [
+    assert [(fault.layer, fault.key, fault.value, fault.limit) for fault in every_fault] == [
         ("first", "weight", 300, 254),
         ("first", "bias", 9000, 4095),
         ("third", "bias", -5000, -4096),
         ("third", "weight", 0, None),
         ("readout", "weight", -2, None),
     ]
-    for fault in found:
+    for fault in every_fault:
         faults.check(fault, "limit")

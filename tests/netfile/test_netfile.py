@@ -1,4 +1,4 @@
-"""A network file comes back as it was, means the same to plain netx, and cannot do harm."""
+"""A network can be read from its file unchanged, and no file can do harm."""
 
 import contextlib
 import os
@@ -42,7 +42,7 @@ PROVENANCE = {"config": 'seed = 1\n[data]\nname = "digits"\n', "source_sha256": 
 
 
 def example() -> Network:
-    """5-6-3: masks, connections of weight 0, an unconnected neuron, biases, a readout."""
+    """Return 5-6-3: masks, connections of weight 0, an unconnected neuron, biases, a readout."""
     random = np.random.default_rng(0)
     mask = random.random((6, 5)) < 0.6
     weights = 2 * random.integers(-128, 128, (6, 5)) * mask
@@ -65,7 +65,7 @@ def written(path):
 
 
 def refusal(path: Path, code: str | None = None, **expected: object) -> str:
-    """The sentence of the one fault for which the file is refused, its code and fields checked."""
+    """Assert that the file is refused for one fault, check its fields, and return its sentence."""
     with pytest.raises(FileError) as caught:
         netfile.read(path)
     (fault,) = caught.value.faults
@@ -73,7 +73,7 @@ def refusal(path: Path, code: str | None = None, **expected: object) -> str:
     return fault.sentence
 
 
-# --- What is written comes back. -----------------------------------------------------------
+# --- Writing and reading. ------------------------------------------------------------------
 
 names = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=9)
 int32 = st.integers(-(2**31), 2**31 - 1)
@@ -108,7 +108,7 @@ def test_networks_come_back(network, path):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_networks_of_every_kind_come_back(seed, path):
-    """Convolutions, recurrence, delays, skips, injected and graded input, all mixed."""
+    """The networks mix convolutions, recurrence, delays, skips, injected and graded input."""
     network = random_network(seed)
     netfile.write(network, path)
     again = netfile.read(path)
@@ -158,7 +158,7 @@ def test_bytes_depend_on_the_network_only(tmp_path):
     files = [tmp_path / name for name in ("net.h5", "a-much-longer-name.net", "x")]
     for file, network in zip(files, (example(), example(), other_order)):
         netfile.write(network, file)
-        time.sleep(1.1 if file is files[0] else 0)  # a clock in the file would show
+        time.sleep(1.1 if file is files[0] else 0)  # a time stamp in the file would differ
     assert len({file.read_bytes() for file in files}) == 1
     netfile.write(netfile.read(files[0]), files[1])
     assert files[0].read_bytes() == files[1].read_bytes()
@@ -356,7 +356,7 @@ def test_too_large_for_dense_matrices(path):
 
 
 def test_a_recurrent_kernel_is_refused_and_its_matrix_is_not(path):
-    """The file has a place for a matrix alone: read back, a kernel would be another network."""
+    """The file can hold only a matrix: a kernel would be read as another network."""
     kernel = Convolution(np.full((2, 2, 1, 1), 2), (2, 3, 3))
     maps = Convolution(np.full((2, 1, 3, 3), 2), (1, 3, 3), padding=(1, 1))
     network = a_network((a_layer("a", maps, LIF, recurrent=kernel),))
@@ -390,7 +390,7 @@ def rewrite(path: Path, name: str, value, **options) -> None:
 
 
 def foreign(path: Path) -> None:
-    """The written file without our group, as another program would write it."""
+    """Remove our group from the file, so that it is like the file of another program."""
     with h5py.File(path, "r+") as file:
         del file["esl_lava"]
 
@@ -430,26 +430,26 @@ def test_changed_facts_do_not_match_the_digest(written):
 
 
 IGNORED = {"inChannels", "outChannels", "kernelSize", "inFeatures", "outFeatures"}
-"""Informative, in netx too; but of a skip, whose matrix has as many rows."""
+"""Datasets that netx does not use either. The reader needs only `outFeatures` of a skip."""
 
 
 @pytest.mark.parametrize("seed", [2, 11, 51])
 def test_any_changed_number_is_noticed(seed, path):
-    """Of networks with everything: no dataset can be altered without being found out."""
+    """In networks with every feature, the reader notices a change of any dataset."""
     netfile.write(random_network(seed), path)
     whole = path.read_bytes()
-    found = {}
+    is_boolean = {}
     with h5py.File(path) as file:
         file.visititems(
             lambda name, item: (
-                found.update({name: item.dtype.kind == "b"})
+                is_boolean.update({name: item.dtype.kind == "b"})
                 if (isinstance(item, h5py.Dataset) and item.dtype.kind in "iub" and item.size)
                 else None
             )
         )
         flat = [name for name in file["layer"] if file["layer"][name]["type"][0] == b"flatten"]
     checked = 0
-    for name, boolean in found.items():
+    for name, boolean in is_boolean.items():
         folder, _, key = name.rpartition("/")
         if folder in {f"layer/{index}" for index in flat}:
             continue
@@ -459,7 +459,7 @@ def test_any_changed_number_is_noticed(seed, path):
         with h5py.File(path, "r+") as file:
             values = np.array(file[name][()])
             first = values[(0,) * values.ndim]
-            # Downwards, as every threshold of NEVER and more means the same.
+            # Downwards, because all thresholds from NEVER on mean the same.
             values[(0,) * values.ndim] = not first if boolean else first - 1 if first > 0 else 1
             del file[name]
             file[name] = values
@@ -658,7 +658,7 @@ def of_inputs(ends: tuple[int, int]) -> Network:
     ],
 )
 def test_bits_of_inputs_mean_what_they_meant(path, bits, ends, digest):
-    """Digests are those of a revision that knew no other ranges."""
+    """The digests are those of an older revision, which knew no other ranges."""
     network = of_inputs(ends)
     assert netfile.digest(network) == digest
     netfile.write(network, path)
@@ -702,7 +702,7 @@ def test_numbers_of_layers(written, path):
     refusal(path, "range", value=0)
 
 
-# --- Refused: files that reach out of themselves, or swell. --------------------------------
+# --- Refused: links out of the file, and huge sizes. ---------------------------------------
 
 
 def test_no_hdf5_file(path):
@@ -755,13 +755,13 @@ def test_links(written, tmp_path, name, kind, monkeypatch):
         if name in file:
             file.move(name, "elsewhere")
         file[name] = link
-    # Locked by a writer, the other file cannot even be opened: that would be another error.
+    # The reader must not try to open the other file: the sentence would be another one.
     message = refusal(written)
     assert "missing or a link" in message or "supported" in message
 
 
 def test_linked_files_are_not_even_opened(written, tmp_path):
-    """A link to a named pipe would wait for ever, one to a device could do worse."""
+    """A reader would wait for ever for a named pipe, and a device could do worse."""
     os.mkfifo(tmp_path / "pipe")
     for name in ("layer/0/bias", "esl_lava", "layer/0/neuron"):
         with h5py.File(written, "r+") as file:
@@ -769,14 +769,14 @@ def test_linked_files_are_not_even_opened(written, tmp_path):
                 del file[name]
             file[name] = h5py.ExternalLink("pipe", "/x")
         code = "import pathlib, sys, esl_lava.netfile as n; n.read(pathlib.Path(sys.argv[1]))"
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", code, str(written)],
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
-        assert "missing or a link" in done.stderr
+        assert "missing or a link" in process.stderr
         netfile.write(example(), written)
 
 
@@ -799,7 +799,7 @@ def test_virtual_datasets(written, tmp_path):
 
 
 def peak() -> int:
-    """The most memory this process ever used, MiB."""
+    """Return the peak memory of this process, MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
@@ -835,7 +835,7 @@ def test_huge_shapes_allocate_nothing(written, name, options):
 
 
 def test_layers_share_one_budget(path, monkeypatch):
-    """A thousand links to one large, well compressed matrix."""
+    """The file has a thousand links to one large, well compressed matrix."""
     monkeypatch.setattr(reader, "MAX_POSITIONS", 4 << 12)
     with h5py.File(path, "w") as file:
         layer = file.create_group("layer/0")
@@ -848,16 +848,16 @@ def test_layers_share_one_budget(path, monkeypatch):
 
 
 def test_chains_of_compression(written):
-    """Deflate shrinks to a thousandth, twice to a millionth."""
+    """Deflate compresses to a thousandth, and two passes of it to a millionth."""
     with h5py.File(written, "r+") as file:
         del file["layer/0/weight"]
-        made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        made.set_chunk((6, 5))
-        made.set_deflate(9)
-        made.set_deflate(9)
+        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        creation.set_chunk((6, 5))
+        creation.set_deflate(9)
+        creation.set_deflate(9)
         space = h5py.h5s.create_simple((6, 5))
         dataset = h5py.h5d.create(
-            file["layer/0"].id, b"weight", h5py.h5t.NATIVE_INT8, space, dcpl=made
+            file["layer/0"].id, b"weight", h5py.h5t.NATIVE_INT8, space, dcpl=creation
         )
         raw = zlib.compress(zlib.compress(bytes(30)))
         dataset.write_direct_chunk((0, 0), raw)
@@ -870,8 +870,8 @@ def test_other_filters(written):
 
 
 def test_texts_of_claimed_length(written):
-    """Before it looks, HDF5 allocates what a text of variable length says of itself."""
-    rewrite(written, "layer/0/neuron/type", "CUBA")  # variable, as lava-dl writes it
+    """HDF5 allocates the length that a text of variable length claims before it reads the text."""
+    rewrite(written, "layer/0/neuron/type", "CUBA")  # of variable length, as lava-dl writes it
     foreign(written)
     assert netfile.read(written).layers[0].neuron == LIF
     with h5py.File(written) as file:
@@ -896,7 +896,7 @@ def test_wide_texts(written):
 
 
 def test_other_things_of_variable_length(written):
-    """One flipped bit makes a text a list, reading which crashes the HDF5 library."""
+    """One flipped bit turns a text into a list. Reading this list crashes the HDF5 library."""
     rewrite(written, "layer/0/neuron/type", None)
     with h5py.File(written, "r+") as file:
         file.create_dataset("layer/0/neuron/type", (), h5py.vlen_dtype(np.int8))
@@ -944,7 +944,7 @@ ANYTHING = random_network(11)  # convolutions, recurrence, delays, biases, a ski
 @pytest.mark.parametrize("ours", [True, False])
 @given(changes=changes)
 def test_damaged_files(tmp_path, ours, changes):
-    """Ours may come back only as it was; others' have no digest, but do no harm either."""
+    """Our file is read unchanged or refused. Others' files have no digest, but do no harm."""
     source, path = tmp_path / "source.h5", tmp_path / "net.h5"
     if not source.exists():
         netfile.write(ANYTHING if ours else example(), source)
@@ -964,13 +964,13 @@ def test_damaged_files(tmp_path, ours, changes):
 @given(cases())
 @settings(max_examples=60, deadline=None)
 def test_any_network_comes_back_from_its_file(tmp_path_factory, case: Case) -> None:
-    """Sources other than the layer before and delays of any input among them."""
+    """The networks include any source, and delays of any input."""
     path = tmp_path_factory.mktemp("any") / "net.h5"
     netfile.write(case.network, path)
-    found = netfile.read(path)
-    assert netfile.digest(found) == netfile.digest(case.network)
-    for ours, theirs in zip(case.network.layers, found.layers):
+    network = netfile.read(path)
+    assert netfile.digest(network) == netfile.digest(case.network)
+    for ours, theirs in zip(case.network.layers, network.layers):
         assert sorted(one.source for one in ours.inputs) == sorted(
             one.source for one in theirs.inputs
         )
-    assert compare_integers(case.network, found).total == 0
+    assert compare_integers(case.network, network).total == 0

@@ -1,4 +1,4 @@
-"""Files written by lava-dl and by hand: read as netx reads them, or refused with a reason."""
+"""Files from lava-dl or written by hand are read as netx reads them, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ LAYERS: list[dict[str, Any]] = [
 
 
 def written(path: Path, changes: dict[str, Any] | None = None) -> Path:
-    """The file of `LAYERS`, with datasets changed, added or (None) left out."""
+    """Write the file of `LAYERS`, with datasets changed, added or (None) left out."""
     changes = changes or {}
     with h5py.File(path, "w") as file:
         for index, layer in enumerate(LAYERS):
@@ -112,7 +112,7 @@ def changed_layer(path: Path, changes: dict[str, Any], index: int) -> Any:
 
 
 def test_what_belongs_to_neurons(path: Path) -> None:
-    """Of feature maps: for each channel, or (columns, rows, channels) as Lava counts them."""
+    """Feature maps have a value per channel, or (columns, rows, channels) in Lava's order."""
     channels = changed_layer(path, {"1/bias": np.arange(4.0), "1/neuron/vDecay": [1, 2, 3, 4]}, 0)
     assert channels.bias.tolist() == np.repeat(np.arange(4), 6).tolist()
     assert channels.parameter("voltage_decay").tolist() == np.repeat([1, 2, 3, 4], 6).tolist()
@@ -133,7 +133,7 @@ def test_what_belongs_to_neurons(path: Path) -> None:
 def test_a_layer_without_neuron(path: Path) -> None:
     left_out = {f"4/{key}": None for key in NEURON}
     assert changed_layer(path, left_out, 2).neuron == Cuba(0, 4096, NEVER)
-    # SLAYER's Affine block with dynamics: the largest number of 18 bits means never.
+    # In SLAYER's Affine block with dynamics, the largest number of 18 bits means never.
     assert changed_layer(path, {"4/neuron/vThMant": 2**18 - 1}, 2).neuron.threshold == NEVER
 
 
@@ -141,7 +141,7 @@ INPUT_BLOCK = {f"0/{key}": value for key, value in NEURON.items()} | {"0/neuron/
 
 
 def test_an_input_block(path: Path) -> None:
-    """It is driven through its bias, whose scale the file tells."""
+    """The host drives the block through its bias; the file holds the scale."""
     network = netfile.read(written(path, INPUT_BLOCK | {"0/weight": 36.0, "0/bias": [34.0]}))
     assert network.layers[0].inputs[0].connections == Injection((2, 5, 5))
     assert network.layers[0].bias is None
@@ -252,7 +252,7 @@ def test_all_faults_of_all_layers_are_reported(path: Path) -> None:
 
 
 def test_the_shape_of_the_input(path: Path) -> None:
-    """A file that begins with a convolution may leave it to whoever runs it, as netx does."""
+    """A file that begins with a convolution need not hold the shape; netx allows that too."""
     with h5py.File(written(path), "r+") as file:
         del file["layer/0"]
         for index in range(4):
@@ -263,14 +263,15 @@ def test_the_shape_of_the_input(path: Path) -> None:
     assert network.layers[0].inputs[0].connections.in_shape == (2, 5, 5)
     with refused(FileError, "mismatch", key="shape", value=(4, 3, 2), limit=(4, 4, 2)):
         netfile.read(path, input_shape=(2, 6, 5))
-    # Where the file says it, there is nothing to say.
+    # If the file holds the shape, the argument is ignored.
     assert netfile.read(written(path), input_shape=(2, 5, 6)).input_shape == (2, 5, 5)
 
 
 def test_read_only_the_first_layers(path: Path) -> None:
     names = [layer.name for layer in netfile.read(written(path), layers=4).layers]
     assert names == ["layer1", "layer3"]
-    # Of our own files too, by netx's counting of groups; all of it is verified.
+    # This also works for our own files. `layers` counts groups as netx does, and the digest of the
+    # whole file is checked.
     network = netfile.read(path)
     netfile.write(a_network(network.layers, 7, {"a": "b"}), path)
     first = netfile.read(path, layers=2)
@@ -283,7 +284,7 @@ def test_read_only_the_first_layers(path: Path) -> None:
 
 
 def test_what_slayer_itself_exports(path: Path) -> None:
-    """Its blocks' spikes are those of the network its file says."""
+    """The spikes of SLAYER's blocks are those of the network in their file."""
     import torch
 
     from esl_lava.engines.slayer import slayer
@@ -306,7 +307,7 @@ def test_what_slayer_itself_exports(path: Path) -> None:
                 if hasattr(block, synapse):
                     getattr(block, synapse).weight.mul_(3)
         spikes = (torch.rand(3, 2, 6, 5, 12) < 0.4).float()
-        blocks[3](torch.zeros(3, 32, 12))  # now it knows how many delays it has
+        blocks[3](torch.zeros(3, 32, 12))  # the block learns its number of delays
         delays = torch.tensor([0.0, 1.5, 2, 3, 4, 5, 0])
         blocks[3].delay.delay.data = delays.reshape(blocks[3].delay.delay.shape)
         outputs, x = [], spikes

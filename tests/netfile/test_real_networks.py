@@ -1,6 +1,6 @@
-"""The networks lava-dl's wheel carries, with what was recorded of them: read, run, compared.
+"""Read and run the networks of lava-dl's wheel, and compare the results with its recordings.
 
-Nothing here is skipped: a lava-dl without these files is not the one we promise to read.
+No test here is skipped: a lava-dl without these files is not the version that we support.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ PILOTNET = FOLDER / "gts/pilotnet_lif/network.net"
 
 
 def recorded(path: Path) -> npt.NDArray[np.int64]:
-    """A recording, whole numbers whatever its type."""
+    """Return a recording, which holds whole numbers whatever its type."""
     values = np.load(path, allow_pickle=False)
     assert (values == values.astype(np.int64)).all()
     return values.astype(np.int64)
 
 
 def by_neuron(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(T, neurons) in our order from Lava's (columns, rows, channels, T) or (neurons, T)."""
+    """Return (T, neurons) in our order from Lava's (columns, rows, channels, T) or (neurons, T)."""
     return values.transpose(*range(values.ndim - 1)[::-1], -1).reshape(-1, values.shape[-1]).T
 
 
 @needs_mnist
 def test_mnist_net_reads_mnist() -> None:
-    """98.9 % of the first 1,000 test images, as Lava's own v of the last layer decides."""
+    """98.9 % of the first 1,000 test images are classified, as by v of the last layer in Lava."""
     network = netfile.read(MNIST)
     assert dict(network.provenance) == {"input_weight": "76", "input_bias": "64"}
     assert [layer.neurons for layer in network.layers] == [784, 512, 512, 10]
@@ -61,7 +61,7 @@ def test_mnist_net_reads_mnist() -> None:
 
 
 def test_tiny_net_makes_the_recorded_spikes() -> None:
-    """Convolutions with a kernel in five dimensions; the recording is one step ahead."""
+    """The kernels of the convolutions have five axes. The recording is one step ahead."""
     network = netfile.read(TINY)
     driven = by_neuron(recorded(FOLDER / "gts/tinynet/input_bias.npy")[..., None])
     truth = recorded(FOLDER / "gts/tinynet/output.npy")[0].reshape(36, 16).T
@@ -71,7 +71,7 @@ def test_tiny_net_makes_the_recorded_spikes() -> None:
 
 
 def test_ntidigits_makes_the_recorded_spikes() -> None:
-    """Delays of up to 62 steps, 3,000 steps; Lava shows each three steps late."""
+    """There are 3,000 steps and delays of up to 62 steps. The recording is four steps late."""
     network = netfile.read(NTIDIGITS, layers=5)
     assert latest(network) > 60
     inputs = recorded(FOLDER / "gts/ntidigits/input.npy").T
@@ -86,7 +86,7 @@ RECORDED = ["input", *(f"conv-{i}" for i in range(5)), *(f"fc-{i}" for i in rang
 
 
 def test_pilotnet_has_the_recorded_spikes_and_states() -> None:
-    """Nine layers; Lava shows layer i its sample's step t at step t + i, of 16 steps."""
+    """In Lava, layer i of nine processes step t of a sample at step t + i, of 16 steps."""
     folder = PILOTNET.parent
     network = netfile.read(PILOTNET)
     assert len(network.layers) == len(RECORDED) + 1
@@ -103,7 +103,7 @@ def test_pilotnet_has_the_recorded_spikes_and_states() -> None:
             u = by_neuron(recorded(folder / f"{stem}-u.npy"))[steps]
             v = by_neuron(recorded(folder / f"{stem}-v.npy"))[steps]
             assert np.array_equal(result.u[name][0, : 16 - late], u), name
-            # The recording is of v before it is reset.
+            # The recording holds v before the reset.
             silent = ours == 0
             assert np.array_equal(result.v[name][0, : 16 - late][silent], v[silent]), name
 
