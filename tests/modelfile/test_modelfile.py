@@ -429,7 +429,7 @@ def test_the_forged_files_are_right_but_for_what_is_wrong(path):
 
 
 def test_missing_file(path):
-    refusal(path, "not-model_again")
+    refusal(path, "not-found")
     path.mkdir()
     refusal(path, "unreadable")
 
