@@ -23,8 +23,12 @@ from esl_lava.topology import describe
 from esl_lava.trained import (
     CubaNeuron,
     DenseWeights,
+    NormalisedNeuron,
+    NormalisedReadout,
+    NormalisedWeights,
     OneSpikeNeuron,
     ReadoutNeuron,
+    Sliding,
     SparseWeights,
     TrainedLayer,
 )
@@ -249,6 +253,36 @@ def test_what_the_integer_network_cannot_express_is_refused_by_name():
     check(neuron, "unsupported", value="NoneType", layer="d")
     with pytest.raises(ValueError, match="neurons that fire once need `steps`"):
         lower([trained("a", "input", ones, neuron=OneSpikeNeuron(0.5))])
+
+
+def test_faults_of_normalised_layers():
+    values = DenseWeights(np.ones((2, 4, 1, 1, 1), np.float32))
+    neuron = NormalisedNeuron(0.5, np.array([0.0, np.nan]))
+
+    def weights(gain=None):
+        return NormalisedWeights("a", values, (2, 4, 1, 1, 1), Sliding((1, 2, 2)), gain)
+
+    gain = np.array([1.0, np.inf])
+    cases = (
+        ({"input": weights()}, neuron, [("missing", "gain", None), ("not-finite", None, 1)]),
+        ({"input": weights(gain)}, neuron, [("not-finite", None, 2)]),
+        ({"input": values}, NormalisedReadout(), [("unsupported", None, None)]),
+        (
+            {"input": weights(), "b": weights()},
+            NormalisedReadout(),
+            [("unsupported", None, 2), ("unknown", None, "b")],
+        ),
+    )
+    for inputs, kind, expected in cases:
+        with pytest.raises(LimitError) as caught:
+            lower([TrainedLayer("a", inputs, kind)], steps=2)
+        faults = caught.value.faults
+        for fault, (code, key, value) in zip(faults, expected, strict=True):
+            check(fault, code, key=key, value=value, layer="a")
+    # No threshold keeps such a bias within the range of the chip.
+    huge = NormalisedNeuron(0.5, np.array([0.0, 1e9]))
+    with refused(LimitError, "limit", layer="a"):
+        lower([TrainedLayer("a", {"input": weights(np.ones(2))}, huge)], steps=2)
 
 
 def test_a_mask_of_another_size_is_refused():
