@@ -1,4 +1,4 @@
-"""Trained layers -> integer network: quantising and checking (`esl_lava.export`)."""
+"""Turn trained layers into an integer network: quantise and check (`esl_lava.export`)."""
 
 from esl_lava.export.bounds import unbounded_layers
 from esl_lava.export.lower import lower

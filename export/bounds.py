@@ -1,7 +1,7 @@
-"""How far u and v of a layer can reach, whatever input arrives.
+"""Bounds of u and v of a layer, whatever input arrives.
 
-SLAYER neither wraps u nor clips v, Lava and the chip do: what stays within the bounds is the
-same everywhere.
+SLAYER neither wraps u nor clips v. Lava and the chip do. All give the same result if u and v stay
+within the range of the chip.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from esl_lava.arrays import Ints
 from esl_lava.chip import DECAY_UNITY, NEVER, SPIKE_RANGE, STATE_LIMIT, STATE_SHIFT
 from esl_lava.network import INPUT, Layer, Network
 
-_FAR = 1 << 40  # no state of interest, and its product with a decay fits int64
+_FAR = 1 << 40  # larger than any relevant state; its product with a decay fits int64
 
 
 @dataclass(frozen=True)
 class StateBound:
-    """The widest values u and v of a layer can reach, whatever input arrives.
+    """The lowest and highest values that u and v of a layer can reach, whatever input arrives.
 
     Attributes:
         u, v: (lowest, highest) over the layer's neurons and T steps, in units of 2**-6
-            weights, without wrapping or clipping; not followed beyond +-2**40.
+            weights, without wrapping or clipping; limited to +-2**40.
     """
 
     u: tuple[int, int]
@@ -31,7 +31,7 @@ class StateBound:
 
     @property
     def safe(self) -> bool:
-        """Whether u can never wrap and v can never clip."""
+        """Whether u can never wrap and v can never be clipped."""
         return (
             self.u[0] > -STATE_LIMIT
             and self.u[1] <= STATE_LIMIT
@@ -41,29 +41,29 @@ class StateBound:
 
 
 def state_bound(layer: Layer, steps: int, input_range: tuple[int, int] = SPIKE_RANGE) -> StateBound:
-    """Bounds by reachability: positive and negative weights taken apart.
+    """Compute the bounds of u and v, with positive and negative weights taken apart.
 
-    The lowest and highest input is repeated `steps` times; what delays and recurrent
-    connections bring starts later, which reaches no further. A firing neuron carries at
-    most its threshold over to the next step; having fired, it carries 0, which is lower
-    than what a positive bias alone would have left. At the edge of feature maps a neuron
-    is taken to have its whole kernel's input.
+    The lowest and the highest input are repeated `steps` times. Input through delays and recurrent
+    connections starts later, so it reaches no further. A neuron that fires carries at most its
+    threshold to the next step. After a spike it carries 0, which is lower than the potential that
+    a positive bias alone would have left. A neuron at the edge of feature maps counts as if it had
+    the input of a whole kernel.
 
     Args:
-        layer: its neurons and all that feeds them.
+        layer: the neurons and all their inputs.
         steps: T.
-        input_range: of the network, for what comes from its input.
+        input_range: of the network, for connections from its input.
     """
     neuron = layer.neuron
     low, high, injected = _reach(layer, input_range)
     bias = np.zeros(1, np.int64) if layer.bias is None else layer.bias.astype(np.int64)
     parameters = (neuron.current_decay, neuron.voltage_decay, neuron.threshold)
-    low, high, bias, i_decay, v_decay, threshold = _alike(
+    low, high, bias, i_decay, v_decay, threshold = _distinct_columns(
         (low, high, bias, *(np.atleast_1d(np.asarray(p, np.int64)) for p in parameters))
     )
     fires = threshold < NEVER
-    reached = []
-    for a, drive, furthest, after in (
+    extremes = []
+    for a, drive, furthest, carried in (
         (low, bias + injected[0], np.min, np.zeros_like(threshold)),
         (high, bias + injected[1], np.max, threshold << STATE_SHIFT),
     ):
@@ -74,57 +74,60 @@ def state_bound(layer: Layer, steps: int, input_range: tuple[int, int] = SPIKE_R
             v = np.clip(_decayed(v, v_decay) + u + (drive << STATE_SHIFT), -_FAR, _FAR)
             most_u = int(furthest([most_u, furthest(u)]))
             most_v = int(furthest([most_v, furthest(v)]))
-            v = np.where(fires, np.minimum(v, after), v)
-        reached.append((most_u, most_v))
-    (u_low, v_low), (u_high, v_high) = reached
+            v = np.where(fires, np.minimum(v, carried), v)
+        extremes.append((most_u, most_v))
+    (u_low, v_low), (u_high, v_high) = extremes
     return StateBound((u_low, u_high), (v_low, v_high))
 
 
 def _reach(layer: Layer, input_range: tuple[int, int]) -> tuple[Ints, Ints, tuple[int, int]]:
-    """Least and greatest input of a step per neuron or channel, and least and most injected."""
+    """Return the least and the greatest weighted input of a step, and of the injected input.
+
+    The weighted input has one value per neuron or channel.
+    """
     injected = (0, 0)
     low = high = np.zeros(1, np.int64)
-    for given in layer.inputs:
-        least, most = input_range if given.source == INPUT else SPIKE_RANGE
-        if given.connections.injects:
+    for layer_input in layer.inputs:
+        least, most = input_range if layer_input.source == INPUT else SPIKE_RANGE
+        if layer_input.connections.injects:
             injected = least, most
-        negative, positive = given.connections.signed_sums()
+        negative, positive = layer_input.connections.signed_sums()
         low = _sum(low, most * negative + least * positive)
         high = _sum(high, most * positive + least * negative)
     return low, high, injected
 
 
 def _sum(*columns: Ints) -> Ints:
-    """The sum of values per neuron, per channel or shared, as long as it has to be."""
+    """Return the sum of values that are per neuron, per channel or shared."""
     total: Ints = _spread(columns).sum(axis=0)
     return total
 
 
 def _spread(columns: tuple[Ints, ...]) -> Ints:
-    """(columns, n) values of n neurons or channels, those per channel or shared repeated."""
+    """Return (columns, n) values of n neurons or channels; repeat values per channel or shared."""
     size = max(column.size for column in columns)
     return np.stack([np.repeat(column, size // column.size) for column in columns])
 
 
-def _alike(columns: tuple[Ints, ...]) -> list[Ints]:
-    """The columns at one length, neurons in which all are alike taken once.
+def _distinct_columns(columns: tuple[Ints, ...]) -> list[Ints]:
+    """Return the columns at one length, with equal neurons only once.
 
-    A layer of feature maps has few kinds of neurons, one for each channel as a rule.
+    A layer of feature maps has few kinds of neurons, usually one for each channel.
     """
     return list(np.unique(_spread(columns), axis=1))
 
 
 def _decayed(state: Ints, decay: Ints) -> Ints:
-    """The state after one decay, rounded toward zero as on the chip."""
+    """Return the state after one decay, rounded toward zero as on the chip."""
     product = state * (DECAY_UNITY - decay)
     return np.sign(product) * (np.abs(product) >> 12)
 
 
 def unbounded_layers(network: Network, steps: int) -> tuple[str, ...]:
-    """Names of layers for which the static bound cannot exclude an overflow of u or v.
+    """Return the names of layers for which the static bound cannot exclude an overflow of u or v.
 
-    SLAYER neither wraps u nor clips v, Lava and the chip do: for these layers only a run
-    on data tells whether training and chip agree.
+    SLAYER neither wraps u nor clips v. Lava and the chip do. For these layers only a run on data
+    shows whether training and chip agree.
     """
     return tuple(
         layer.name

@@ -1,4 +1,4 @@
-"""From trained layers to the integer network: one rule per quantity."""
+"""Lower trained layers to the integer network, with one rule per quantity."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from esl_lava.arrays import Array, Int32s
 from esl_lava.chip import DECAY_UNITY, SPIKE_RANGE, WEIGHT_SCALE
-from esl_lava.errors import LimitError
+from esl_lava.errors import Fault, LimitError
 from esl_lava.export import normalised
 from esl_lava.export.time_grid import grid_threshold, grid_weights
 from esl_lava.network import INPUT, INTEGRATOR, Cuba, Input, Layer, Matrix, Network
@@ -28,28 +28,28 @@ from esl_lava.trained import (
 )
 
 Rounding = Callable[[Array], Int32s]
-"""Trained weights -> integers."""
+"""Rounds trained weights to integers."""
 
 
 def integer_weights(weights: Array) -> Int32s:
-    """Even integers in -256..254: round(w * 32), half to even, times 2.
+    """Round weights to even integers in -256..254: round(w * 32), half to even, times 2.
 
-    The rule of lava-dl 0.6.0, `slayer/neuron/base.py`, quantize_8bit, which the forward
-    pass applies at every step of the training.
+    This is the rule of lava-dl 0.6.0, `slayer/neuron/base.py`, quantize_8bit, which SLAYER
+    applies in every forward pass of the training.
     """
-    with np.errstate(over="ignore"):  # an infinity is clipped as any large number
+    with np.errstate(over="ignore"):  # infinity is clipped like any large number
         halves = np.rint(weights * weights.dtype.type(WEIGHT_SCALE / 2)).clip(-128, 127)
     integers: Int32s = (2 * halves).astype(np.int32)
     return integers
 
 
 def integer_decay(decay: float) -> int:
-    """A fraction lost per step as a 12-bit integer, 0..4096 (SLAYER's cx_current_decay)."""
+    """Round the fraction lost per step to 12 bits, 0..4096 (SLAYER's cx_current_decay)."""
     return round(decay * DECAY_UNITY)
 
 
 def integer_threshold(threshold: float) -> int:
-    """The threshold mantissa, in units of the integer weights."""
+    """Return the threshold mantissa, in units of the integer weights."""
     return int(threshold * WEIGHT_SCALE)
 
 
@@ -67,12 +67,12 @@ def _readout(neuron: ReadoutNeuron, weights: Array, steps: int | None) -> tuple[
 
 
 def _one_spike(neuron: OneSpikeNeuron, weights: Array, steps: int | None) -> tuple[Cuba, Rounding]:
-    """Weights scaled so that the largest just fits eight bits, and the threshold alike.
+    """Scale weights so that the largest just fits 8 bits, and scale the threshold equally.
 
-    Neurons are refractory for the rest of the sample.
+    The neurons are refractory for the rest of the sample.
     """
     if steps is None:
-        raise ValueError("neurons that fire once need the number of steps of a sample")
+        raise ValueError("neurons that fire once need `steps`, the number of steps of a sample")
     decay = integer_decay(neuron.current_decay)
     threshold = grid_threshold(weights, decay)
     lowered = Cuba(decay, 0, threshold, refractory=max(1, steps - 1))
@@ -82,7 +82,10 @@ def _one_spike(neuron: OneSpikeNeuron, weights: Array, steps: int | None) -> tup
 _RULES: Mapping[type[Neuron], Callable[..., tuple[Cuba, Rounding]]] = MappingProxyType(
     {CubaNeuron: _cuba, OneSpikeNeuron: _one_spike, ReadoutNeuron: _readout}
 )
-"""Type of neuron -> (neuron, all weights of its layer, T) -> the chip's, and its rounding."""
+"""Type of neuron -> function of (neuron, all weights of its layer, T).
+
+The function returns the neuron of the chip and the rounding of the weights.
+"""
 
 
 def lower(
@@ -92,78 +95,111 @@ def lower(
     provenance: Mapping[str, str] | None = None,
     input_range: tuple[int, int] = SPIKE_RANGE,
 ) -> Network:
-    """The integer network that trained layers stand for.
+    """Compute the integer network of trained layers.
 
     Args:
         layers: in order; not changed.
-        steps: T the network is presented a sample; neurons that fire once need it.
-        provenance: text facts to carry along.
-        input_range: the least and the largest value of an input at one step; normalised layers
+        steps: T, the number of steps of a sample; needed if neurons fire once.
+        provenance: text facts that the network carries.
+        input_range: the least and the largest value of an input at one step. Normalised layers
             were trained on fractions of it (`folding.span_of`).
 
     Raises:
-        LimitError: naming all layers that the integer network cannot express, and those whose
-            weights are not finite, or not 0 where pruned.
-        ValueError: where neurons fire once, or layers are normalised, and nobody says in how many
-            steps.
+        LimitError: naming all layers that the integer network cannot express, all layers with
+            weights that are not finite, and all layers with pruned weights other than 0.
+        ValueError: if neurons fire once, or layers are normalised, and `steps` is None.
     """
     known = [INPUT]
-    faults = []
+    faults: list[Fault] = []
     for layer in layers:
-        faults += [f"layer {layer.name}: {fault}" for fault in _faults(layer, known)]
+        faults += _find_faults(layer, known)
         known.append(layer.name)
     if faults:
-        raise LimitError(faults)
+        raise LimitError.of(faults)
     lowered = tuple(
-        normalised.lowered(layer, steps, input_range)
+        normalised.lower_layer(layer, steps, input_range)
         if isinstance(layer.neuron, normalised.NEURONS)
-        else _lowered(layer, steps)
+        else _lower_layer(layer, steps)
         for layer in layers
     )
     return Network(lowered, steps, provenance or {}, input_range)
 
 
-def _faults(layer: TrainedLayer, known: Collection[str]) -> Iterator[str]:
-    """What of a layer cannot be expressed or is unsound, a clause each."""
+def _find_faults(layer: TrainedLayer, known: Collection[str]) -> Iterator[Fault]:
+    """Yield the reasons why a layer cannot be expressed or is unsound."""
+    name, kind = layer.name, type(layer.neuron).__name__
     if isinstance(layer.neuron, normalised.NEURONS):
-        yield from normalised.faults(layer)
+        yield from normalised.find_faults(layer)
     elif type(layer.neuron) not in _RULES:
-        yield f"neurons of type {type(layer.neuron).__name__} have no integers"
-    elif len(_plain(layer)) < len(layer.inputs):
-        yield f"neurons of type {type(layer.neuron).__name__} take plain weights only"
+        yield Fault(
+            f"layer {name}: neurons of type {kind} have no rule for integers",
+            "unsupported",
+            value=kind,
+            layer=name,
+        )
+    elif len(_plain_weights(layer)) < len(layer.inputs):
+        yield Fault(
+            f"layer {name}: neurons of type {kind} take only plain weights, without a "
+            "normalisation or an identity",
+            "unsupported",
+            value=kind,
+            layer=name,
+        )
     for source in layer.inputs:
         if source not in known:
-            yield f"it is fed by {source}, which is not before it"
+            yield Fault(
+                f"layer {name}: its source {source} is not a layer before it",
+                "unknown",
+                value=source,
+                layer=name,
+            )
     for fed in layer.inputs.values():
         if isinstance(fed, NormalisedWeights):
-            yield from _weight_faults(fed.weights)
+            yield from _weight_faults(name, fed.weights)
         elif not isinstance(fed, Identity):
             shape = fed.values.shape
             if isinstance(fed, DenseWeights) and (len(shape) < 2 or max(shape[2:], default=1) > 1):
-                yield f"a weight of shape {shape} is not of a fully connected layer"
+                yield Fault(
+                    f"layer {name}: weights of shape {shape} are not those of a fully connected "
+                    "layer",
+                    "shape",
+                    value=shape,
+                    layer=name,
+                )
             else:
-                yield from _weight_faults(fed)
+                yield from _weight_faults(name, fed)
 
 
-def _weight_faults(weights: Weights) -> Iterator[str]:
+def _weight_faults(name: str, weights: Weights) -> Iterator[Fault]:
+    """Yield the faults in the weights of the layer `name`."""
     if isinstance(weights, DenseWeights) and weights.mask is not None:
         pruned = weights.values.ravel()[weights.mask.ravel() == 0]
-        if stray := int(np.count_nonzero(pruned)):
-            yield f"{stray} pruned connections have a weight other than 0"
-    if broken := np.count_nonzero(~np.isfinite(weights.values)):
-        yield f"{broken} weights are NaN or infinite"
+        if nonzero := int(np.count_nonzero(pruned)):
+            yield Fault(
+                f"layer {name}: {nonzero} pruned connections have a weight other than 0",
+                "mismatch",
+                value=nonzero,
+                layer=name,
+            )
+    if broken := int(np.count_nonzero(~np.isfinite(weights.values))):
+        yield Fault(
+            f"layer {name}: {broken} weights are NaN or infinite",
+            "not-finite",
+            value=broken,
+            layer=name,
+        )
 
 
-def _lowered(layer: TrainedLayer, steps: int | None) -> Layer:
-    weights = _plain(layer)
+def _lower_layer(layer: TrainedLayer, steps: int | None) -> Layer:
+    weights = _plain_weights(layer)
     every = np.concatenate([one.values.ravel() for one in weights.values()])
     neuron, rounding = _RULES[type(layer.neuron)](layer.neuron, every, steps)
     inputs = (Input(source, _connections(one, rounding)) for source, one in weights.items())
     return Layer(layer.name, tuple(inputs), neuron)
 
 
-def _plain(layer: TrainedLayer) -> dict[str, Weights]:
-    """What feeds a layer, and its weights, without normalisations and identities."""
+def _plain_weights(layer: TrainedLayer) -> dict[str, Weights]:
+    """Return source -> weights of a layer, without normalised weights and identities."""
     return {
         source: one
         for source, one in layer.inputs.items()
@@ -172,7 +208,7 @@ def _plain(layer: TrainedLayer) -> dict[str, Weights]:
 
 
 def _connections(weights: Weights, rounding: Rounding) -> Matrix:
-    """The existing connections with integer weights."""
+    """Return the existing connections with integer weights."""
     integers = rounding(weights.values)
     if isinstance(weights, SparseWeights):
         return Matrix(weights.n_post, weights.n_pre, weights.starts, weights.pre, integers)

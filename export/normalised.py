@@ -1,4 +1,4 @@
-"""Layers behind a batch normalisation as integers: the range rule, kernels with pools folded in."""
+"""Lower layers with batch normalisation: the range rule, and kernels with folded pools."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from esl_lava.arrays import Array, Bools, Int32s
 from esl_lava.chip import DECAY_UNITY, SPIKE_RANGE
-from esl_lava.errors import LimitError
+from esl_lava.errors import Fault, LimitError
 from esl_lava.folding import (
     LARGEST_WEIGHT,
     NO_READOUT,
@@ -30,34 +30,55 @@ from esl_lava.trained import (
 )
 
 NEURONS = (NormalisedNeuron, NormalisedReadout)
-"""The types of neurons of such layers."""
+"""The types of neurons of layers with batch normalisation."""
 
 
-def faults(layer: TrainedLayer) -> Iterator[str]:
-    """What of a normalised layer cannot be expressed, a clause each."""
+def find_faults(layer: TrainedLayer) -> Iterator[Fault]:
+    """Yield the reasons why a normalised layer cannot be expressed."""
+    start = f"layer {layer.name}: "
     weighted = [one for one in layer.inputs.values() if isinstance(one, NormalisedWeights)]
     others = [one for one in layer.inputs.values() if not isinstance(one, NormalisedWeights)]
     readout = isinstance(layer.neuron, NormalisedReadout)
     if not weighted or len(others) > 1 or not all(isinstance(one, Identity) for one in others):
-        yield "it is not fed by normalised weights, and at most one identity beside them"
+        yield Fault(
+            f"{start}it needs normalised weights and may have at most one identity beside them",
+            "unsupported",
+            layer=layer.name,
+        )
     elif readout and len(layer.inputs) > 1:
-        yield "a readout has one input"
+        yield Fault(
+            f"{start}a readout has {len(layer.inputs)} inputs; only 1 is supported",
+            "unsupported",
+            value=len(layer.inputs),
+            limit=1,
+            layer=layer.name,
+        )
     for one in weighted:
         if one.gain is None and not readout:
-            yield "it has weights without a gain"
-    parts = [one.gain for one in weighted if one.gain is not None]
+            yield Fault(
+                f"{start}the weights {one.name} have no gain",
+                "missing",
+                key="gain",
+                layer=layer.name,
+            )
+    parameters = [one.gain for one in weighted if one.gain is not None]
     if isinstance(layer.neuron, NormalisedNeuron):
-        parts.append(layer.neuron.bias)
-    if broken := sum(int(np.count_nonzero(~np.isfinite(part))) for part in parts):
-        yield f"{broken} numbers of its normalisation are NaN or infinite"
+        parameters.append(layer.neuron.bias)
+    if broken := sum(int(np.count_nonzero(~np.isfinite(array))) for array in parameters):
+        yield Fault(
+            f"{start}{broken} numbers of its normalisation are NaN or infinite",
+            "not-finite",
+            value=broken,
+            layer=layer.name,
+        )
 
 
-def lowered(layer: TrainedLayer, steps: int | None, input_range: tuple[int, int]) -> Layer:
-    """The integer layer of a normalised one without `faults`.
+def lower_layer(layer: TrainedLayer, steps: int | None, input_range: tuple[int, int]) -> Layer:
+    """Compute the integer layer of a normalised layer that has no faults (`find_faults`).
 
     Raises:
-        LimitError: where no threshold keeps what the chip holds.
-        ValueError: where nobody says the steps that a readout sums over.
+        LimitError: if no threshold keeps all numbers within the ranges of the chip.
+        ValueError: if the layer is a readout and `steps`, over which it sums, is None.
     """
     weighted = {
         source: one for source, one in layer.inputs.items() if isinstance(one, NormalisedWeights)
@@ -69,33 +90,33 @@ def lowered(layer: TrainedLayer, steps: int | None, input_range: tuple[int, int]
     if isinstance(layer.neuron, NormalisedReadout):
         ((source, one),) = weighted.items()
         if steps is None:
-            raise ValueError("a readout of normalised layers needs the number of steps")
+            raise ValueError("a readout of normalised layers needs `steps`, the number of steps")
         readout = fold_readout(_rows(one), spans[source], steps)
         if readout is None:
-            raise LimitError([f"layer {layer.name}: {NO_READOUT}"])
+            raise LimitError(f"layer {layer.name}: {NO_READOUT}", layer=layer.name)
         return Layer(layer.name, (_input(layer.name, source, one, readout.rows),), INTEGRATOR)
     neuron = layer.neuron
     assert isinstance(neuron, NormalisedNeuron)
-    (added,) = layer.inputs.keys() - weighted.keys() or (None,)
+    (identity,) = layer.inputs.keys() - weighted.keys() or (None,)
     folded = fold(
         [Weighing(_rows(one), _gain(one), spans[source]) for source, one in weighted.items()],
         neuron.bias,
         neuron.voltage_decay,
-        identity=added is not None,
+        identity=identity is not None,
         per_channel=neuron.per_channel,
     )
     if folded is None:
-        raise LimitError([f"layer {layer.name}: {NO_THRESHOLD}"])
+        raise LimitError(f"layer {layer.name}: {NO_THRESHOLD}", layer=layer.name)
     inputs = [
         _input(layer.name, source, one, rows)
         for (source, one), rows in zip(weighted.items(), folded.rows)
     ]
     connections = inputs[0].connections
-    if added is not None:
+    if identity is not None:
         assert isinstance(connections, Convolution)
         thresholds = np.broadcast_to(folded.threshold, folded.bias.shape)
         inputs += [
-            Input(added, one, origin=Origin("", 0, 0))
+            Input(identity, one, origin=Origin("", 0, 0))
             for one in add_spikes(thresholds, connections.out_shape)
         ]
     bias = np.repeat(folded.bias, connections.n_post // len(folded.bias))
@@ -104,38 +125,39 @@ def lowered(layer: TrainedLayer, steps: int | None, input_range: tuple[int, int]
 
 
 def add_spikes(weights: Int32s, shape: tuple[int, int, int]) -> list[Convolution]:
-    """Connections that together bring every neuron the spikes of its like, times a weight.
+    """Return kernels that together add a neuron's spikes, times a weight, to its counterpart.
 
     Args:
-        weights: (channels,) even integers of at least 2, as large as they like.
+        weights: (channels,) even integers of at least 2, of any size.
         shape: (channels, rows, columns) of both layers.
 
     Returns:
-        As many as one weight after the other needs, as none is beyond `LARGEST_WEIGHT`; a
-        channel that needs fewer has no connections in the last ones.
+        As many kernels as the largest weight needs, because no weight of a kernel exceeds
+        `LARGEST_WEIGHT`. A channel that needs fewer has no connections in the last kernels.
     """
     halves = weights.astype(np.int64) // 2
     most = LARGEST_WEIGHT // 2
     number = int(-(-halves.max() // most))
     own = np.eye(len(weights), dtype=bool)[:, :, None, None]
-    found = []
+    kernels = []
     for place in range(number):
         part = (2 * np.clip(halves - place * most, 0, most)).astype(np.int32)
         allowed = own & (part > 0)[:, None, None, None]
         kernel = allowed * part[:, None, None, None]
-        found.append(Convolution(kernel.astype(np.int32), shape, (1, 1), (0, 0), allowed=allowed))
-    return found
+        kernels.append(Convolution(kernel.astype(np.int32), shape, (1, 1), (0, 0), allowed=allowed))
+    return kernels
 
 
 def connect(integers: Array, mask: Bools, sliding: Sliding) -> Convolution | Matrix:
-    """Integer weights over sums of squares as connections from the maps themselves.
+    """Return connections from the feature maps for integer weights over sums of p x p squares.
 
-    A kernel over p x p sums is one with every weight repeated p x p times, whose stride and
-    padding are p times as long; so is a fully connected layer's row.
+    A kernel over p x p sums equals a kernel over the maps in which every weight is repeated
+    p x p times, with a stride and a padding p times as long. The same holds for a row of a fully
+    connected layer.
 
     Args:
         integers, mask: (n_post, channels, rows, columns, 1) of kernels, or (n_post, n_pre,
-            1, 1, 1) of a fully connected layer, n_pre counted over the sums.
+            1, 1, 1) of a fully connected layer; n_pre counts the sums.
     """
     p = sliding.pool
     channels, rows, columns = sliding.source_shape

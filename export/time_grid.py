@@ -1,18 +1,18 @@
 """Neurons that fire once (Eq. 3), on the time grid of a chip.
 
-With a current that keeps `a = (4096 - d) / 4096` of itself a step, and a membrane that
-keeps everything, a spike of weight w at step i has brought by the end of step n
+The current keeps `a = (4096 - d) / 4096` of itself per step, and the membrane keeps everything.
+By the end of step n, a spike of weight w at step i has then added
 
-    w (1 + a + ... + a^(n - i)) = w (1 - a^(n - i + 1)) / (1 - a),
+    w (1 + a + ... + a^(n - i)) = w (1 - a^(n - i + 1)) / (1 - a)
 
-which is Eq. 3's `w (1 - exp(-(t - t_i)))` over 1 - a, where a step lasts `-ln a` and the end of
-step n is the time of step n + 1. So with a threshold of 1 / (1 - a) times the one of Eq. 3 a
-neuron fires at the step during which Eq. 3 crosses: its time, rounded up to the grid. Layer l
-(the first is 1) counts its steps from the time l, as each looks at its membrane one step
-after what it sums. (`docs/single-spike.md`.)
+to the membrane. This is `w (1 - exp(-(t - t_i)))` of Eq. 3 divided by 1 - a, if a step lasts
+`-ln a` and the end of step n is the time of step n + 1. So with a threshold of 1 / (1 - a) times
+the threshold of Eq. 3, a neuron fires at the step during which Eq. 3 crosses: at its exact time,
+rounded up to the grid. Layer l (the first is 1) counts its steps from the time l, because each
+layer looks at its membrane one step after the step that it sums. (`docs/single-spike.md`.)
 
-On the chip u is truncated toward zero every step, in units of 2**-6 weights; `truncation`
-bounds what v loses by that.
+On the chip u is truncated toward zero every step, in units of 2**-6 weights. `truncation_bound`
+bounds the error of v.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from esl_lava.network import Layer
 
 
 def grid_threshold(weights: Array, decay: int) -> int:
-    """The largest threshold mantissa at which every weight fits eight bits, 1..NEVER - 1.
+    """Compute the largest threshold mantissa at which all weights fit 8 bits, 1..NEVER - 1.
 
     Args:
         weights: any shape, in units of the threshold.
@@ -33,14 +33,14 @@ def grid_threshold(weights: Array, decay: int) -> int:
     """
     low, high = WEIGHT_RANGE
     least, most = float(weights.min(initial=0)), float(weights.max(initial=0))
-    furthest = max(least / low, most / high)  # over a scale of 1
+    furthest = max(least / low, most / high)  # at a scale of 1
     if furthest * NEVER * decay <= DECAY_UNITY:
         return NEVER - 1
     return max(1, int(DECAY_UNITY / (furthest * decay)))
 
 
 def grid_weights(weights: Array, decay: int, threshold: int) -> Int32s:
-    """Even integers in -256..254 that have to a threshold the ratio of `weights` to 1.
+    """Compute even integers in -256..254 whose ratio to `threshold` is that of `weights` to 1.
 
     Args:
         weights: any shape, in units of the threshold.
@@ -55,9 +55,9 @@ def grid_weights(weights: Array, decay: int, threshold: int) -> Int32s:
 
 
 def unit_weights(layer: Layer) -> Floats:
-    """(n_post, n_pre) weights of a layer of the grid in units of its threshold, as Eq. 3's.
+    """Return (n_post, n_pre) weights of a layer of the grid in units of its threshold, as in Eq. 3.
 
-    These are the weights the chip really computes with.
+    The chip computes with these weights.
     """
     neuron = layer.neuron
     scale = np.asarray(neuron.threshold) * np.asarray(neuron.current_decay) / DECAY_UNITY
@@ -65,12 +65,12 @@ def unit_weights(layer: Layer) -> Floats:
     return weights
 
 
-def truncation(decay: int, steps: int) -> Floats:
-    """(steps,) by how much v of step n can lie beside its untruncated value, in units of v.
+def truncation_bound(decay: int, steps: int) -> Floats:
+    """Compute (steps,) bounds on the error of v of each step from truncation, in units of v.
 
-    A step's truncation moves u by less than 1 toward zero. After k steps the errors that
-    have decayed since are together below e_k = a e_(k-1) + 1, with e_0 = 0 for the step in
-    which the first input arrives; v sums them.
+    The truncation of a step moves u by less than 1 toward zero. After k steps the sum of all
+    decayed errors is below e_k = a e_(k-1) + 1, with e_0 = 0 for the step in which the first input
+    arrives. v sums these errors.
 
     Args:
         decay: of the current, 0..4096.
@@ -84,18 +84,18 @@ def truncation(decay: int, steps: int) -> Floats:
 
 
 def firing_band(layer: Layer, spikes: Array) -> tuple[Ints, Ints]:
-    """The steps between which each neuron of a layer of the grid fires for the first time.
+    """Compute the earliest and the latest step at which each neuron can fire for the first time.
 
-    Without truncation it fires when v exceeds the threshold (Eq. 5: when it reaches it);
-    with it, not before v has come as near, and not after v lies as far beyond, as `truncation`
-    allows.
+    Without truncation, a neuron fires when v exceeds the threshold (in Eq. 5: reaches it). With
+    truncation, v of the chip may be off by `truncation_bound`: a neuron cannot fire before the
+    untruncated v is that close below the threshold, and must fire when v is that far above it.
 
     Args:
         layer: of a network whose neurons fire once.
-        spikes: (samples, T, n_pre) that reach it.
+        spikes: (samples, T, n_pre) input spikes of the layer.
 
     Returns:
-        Two arrays (samples, n_post) of steps; T where there is none.
+        Two arrays (samples, n_post) of steps; T if there is no such step.
     """
     samples, steps, _ = spikes.shape
     decay = int(layer.neuron.current_decay)
@@ -104,12 +104,12 @@ def firing_band(layer: Layer, spikes: Array) -> tuple[Ints, Ints]:
     weights = layer.inputs[0].connections.unrolled().dense().astype(np.float64).T * (
         1 << STATE_SHIFT
     )
-    allowed = truncation(decay, steps)
+    tolerance = truncation_bound(decay, steps)
     u, v = np.zeros((2, samples, layer.neurons))
     earliest, latest = np.full((2, samples, layer.neurons), steps)
     for n in range(steps):
         u = keep * u + spikes[:, n].astype(np.float64) @ weights
         v += u
-        earliest = np.where((earliest == steps) & (v + allowed[n] >= threshold), n, earliest)
-        latest = np.where((latest == steps) & (v - allowed[n] > threshold), n, latest)
+        earliest = np.where((earliest == steps) & (v + tolerance[n] >= threshold), n, earliest)
+        latest = np.where((latest == steps) & (v - tolerance[n] > threshold), n, latest)
     return earliest, latest

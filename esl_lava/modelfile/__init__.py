@@ -1,6 +1,6 @@
-"""`model.pt`: a zip-format torch file of arrays and plain containers, nothing else.
+"""The format of `model.pt`: a zip-format torch file of only arrays and plain containers.
 
-Reading needs no torch, never runs code and never unpickles (`archive`).
+The reader needs no torch, never runs code and never unpickles (`archive`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from esl_lava.arrays import Array
-from esl_lava.errors import FileError
+from esl_lava.errors import FileError, shorten
 from esl_lava.files import replace_file
 from esl_lava.modelfile import archive
 
@@ -33,7 +33,7 @@ PARTS = {
     "history": list,
     "state": dict,
 }
-"""What a file always holds, in its order: fields of a `SavedModel`, and their types there."""
+"""The parts of every file, in order: field of `SavedModel` -> its type in the file."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SCALARS = (str, int, float, type(None))
@@ -41,20 +41,20 @@ _SCALARS = (str, int, float, type(None))
 
 @dataclass(frozen=True, eq=False)
 class SavedModel:
-    """What a `model.pt` holds.
+    """The content of a `model.pt`.
 
     Attributes:
-        config: the experiment that made it, as TOML.
+        config: the experiment that made the model, as TOML.
         weights: the network's state dict, as arrays.
-        masks: layer name -> bool array of the weight's shape, of layers made sparse whose
-            weight is stored densely; what is stored sparsely says itself what exists.
-        ever: of all layers made sparse: as masks, true where a connection was ever active; of
+        masks: layer name -> bool array of the weight's shape, for each sparse layer whose
+            weight is stored densely. Sparse storage itself holds the existing connections.
+        ever: sparse layer -> where a connection was ever active: an array like the mask, or for
             sparse storage the array of a `sparsity.sets` record.
         history: one plain dictionary per epoch, in order.
-        state: what only a training checkpoint holds (optimiser, scheduler, generators).
-        package: version of esl-lava that wrote it.
-        data: split -> SHA-256 of the data it was trained and tested on; none where nobody
-            recorded them.
+        state: the part that only a training checkpoint has (optimiser, scheduler, generators).
+        package: version of esl-lava that wrote the file.
+        data: split -> SHA-256 of the data that the model was trained and tested on; empty if
+            nobody recorded it.
     """
 
     config: str
@@ -68,77 +68,95 @@ class SavedModel:
 
 
 def write(saved: SavedModel, path: Path) -> None:
-    """Write `saved` whole or not at all; the same content gives the same bytes.
+    """Write `saved` completely or not at all. The same content gives the same bytes.
 
-    Tensors of torch in place of arrays give the same bytes.
+    Tensors of torch give the same bytes as equal arrays.
 
     Raises:
-        FileError: when the file cannot be written.
-        TypeError: naming the place of anything but arrays and plain containers.
+        FileError: if the file cannot be written.
+        TypeError: naming the place of a value that is neither an array nor a plain container.
     """
-    from esl_lava.modelfile.packing import packed  # which needs torch
+    from esl_lava.modelfile.packing import pack  # needs torch
 
     content = {"format": FORMAT, "version": FORMAT_VERSION}
     content |= {part: getattr(saved, part) for part in PARTS}
     if saved.data:
         content["data"] = saved.data
-    replace_file(path, packed(content))
+    replace_file(path, pack(content))
 
 
 def read(path: Path) -> SavedModel:
-    """Read a `model.pt`, from whomever it comes.
+    """Read a `model.pt`, which may come from a stranger.
 
-    Whether its configuration is valid and its weights are of that configuration's network,
-    `models.stored` says.
+    `models.stored` checks the configuration, and that the weights fit its network.
 
     Raises:
-        FileError: when the file is missing, no zip-format torch file, holds anything but
-            tensors and plain containers, lacks a part, or its parts contradict each other.
+        FileError: if the file is missing, is not a zip-format torch file, holds anything but
+            tensors and plain containers, or lacks a part, or if its parts contradict each other.
     """
     content = archive.load(path)
-    named = content.get("format") if isinstance(content, dict) else None
-    if not isinstance(content, dict) or not isinstance(named, str) or named != FORMAT:
-        raise FileError(f"{path}: a torch file, but not a model saved by esl-lava")
-    found = content.get("version")
-    if type(found) is not int or found != FORMAT_VERSION:
-        shown = found if type(found) is int else type(found).__name__
+    format_name = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(format_name, str) or format_name != FORMAT:
         raise FileError(
-            f"{path}: format version {shown}, this esl-lava reads version {FORMAT_VERSION}"
+            f"{path}: a torch file whose format is not {FORMAT!r}: esl-lava did not save it",
+            "type",
+            key="format",
+            limit=FORMAT,
+            file=path,
+        )
+    found_version = content.get("version")
+    if type(found_version) is not int or found_version != FORMAT_VERSION:
+        shown = (
+            shorten(found_version) if type(found_version) is int else type(found_version).__name__
+        )
+        raise FileError(
+            f"{path}: version {shown} of the format is not supported; this esl-lava reads version "
+            f"{FORMAT_VERSION}",
+            "unsupported",
+            key="version",
+            value=found_version if type(found_version) is int else shown,
+            limit=FORMAT_VERSION,
+            file=path,
         )
     for key, kind in PARTS.items():
-        part = content.get(key)
+        if key not in content:
+            raise FileError(f"{path}: part {key!r} is missing", "missing", key=key, file=path)
         if key in ("weights", "masks", "ever"):
-            if not _is_table(part, np.ndarray):
-                raise FileError(f"{path}: part {key!r} is not a table of tensors")
-        elif not isinstance(part, kind):
-            raise FileError(f"{path}: part {key!r} is missing or of the wrong kind")
+            if not _is_table(content[key], np.ndarray):
+                raise _wrong_part(path, key, "a table of tensors")
+        elif not isinstance(content[key], kind):
+            raise _wrong_part(path, key, f"a {kind.__name__}")
     if not all(isinstance(record, dict) for record in content["history"]) or not _holds(
         content["history"], _SCALARS, MAX_DEPTH
     ):
-        raise FileError(f"{path}: part 'history' is not a list of tables of plain values")
+        raise _wrong_part(path, "history", "a list of tables of plain values")
     if not _holds(content["state"], (*_SCALARS, np.ndarray), MAX_DEPTH):
-        raise FileError(f"{path}: part 'state' holds more than tensors and plain values")
-    data = content.get("data", {})  # files from before there was any have none
+        raise _wrong_part(path, "state", "a table of tensors and plain values")
+    data = content.get("data", {})  # older files have no digests
     if not _is_table(data, str) or not all(map(_SHA256.fullmatch, data.values())):
-        raise FileError(f"{path}: part 'data' is not a table of digests")
-    if fault := _faulty_masks(content["weights"], content["masks"], content["ever"]):
-        raise FileError(f"{path}: {fault}")
+        raise _wrong_part(path, "data", "a table of SHA-256 digests")
+    _check_masks(path, content["weights"], content["masks"], content["ever"])
     return SavedModel(**{part: content[part] for part in PARTS}, data=data)
 
 
+def _wrong_part(path: Path, key: str, noun: str) -> FileError:
+    """Return the error of a part that has another type."""
+    return FileError(f"{path}: part {key!r} is not {noun}", "type", key=key, file=path)
+
+
 def _is_table(value: object, kind: type) -> bool:
-    """Whether a value is a dictionary with keys of text and values of a kind."""
+    """Return whether a value is a dictionary with texts as keys and values of a kind."""
     return isinstance(value, dict) and all(
         isinstance(key, str) and isinstance(item, kind) for key, item in value.items()
     )
 
 
-def _faulty_masks(
-    weights: Mapping[str, Array], masks: Mapping[str, Array], ever: Mapping[str, Array]
-) -> str | None:
-    """What is wrong with masks and ever-active sets, in a clause; None where nothing is.
+def _check_masks(
+    path: Path, weights: Mapping[str, Array], masks: Mapping[str, Array], ever: Mapping[str, Array]
+) -> None:
+    """Check that masks and ever-active sets fit the weights.
 
-    A layer of sparse weights has no mask: its weights say where connections are.
+    A layer of sparse weights has no mask, because its weights hold the existing connections.
     """
     sparse = {
         key.removesuffix(".synapse.weight.sides")
@@ -146,21 +164,31 @@ def _faulty_masks(
         if key.endswith(".synapse.weight.sides")
     }
     if ever.keys() != masks.keys() | sparse:
-        return "parts 'masks' and 'ever' do not name the same layers"
+        raise FileError(
+            f"{path}: parts 'masks' and 'ever' do not name the same layers",
+            "mismatch",
+            key="ever",
+            file=path,
+        )
     for key, table in (("masks", masks), ("ever", ever)):
         for name, mask in table.items():
             if key == "ever" and name in sparse:
                 continue
-            # A SLAYER block keeps its weight in a submodule, a layer of ours itself.
+            # A SLAYER block keeps its weight in a submodule, our own layer keeps it itself.
             keys = (f"{name}.synapse.weight", f"{name}.weight")
             weight = next((weights[k] for k in keys if k in weights), None)
             if weight is None or weight.shape != mask.shape or mask.dtype != np.bool_:
-                return f"part {key!r} of layer {name} does not fit its weights"
-    return None
+                raise FileError(
+                    f"{path}: layer {name}: part {key!r} does not fit the weights",
+                    "mismatch",
+                    key=key,
+                    file=path,
+                    layer=name,
+                )
 
 
 def _holds(value: object, kinds: tuple[type, ...], depth: int) -> bool:
-    """Whether `value` is of `kinds`, or at most `depth` levels of containers of such."""
+    """Return whether `value` is of `kinds`, or a container of them with at most `depth` levels."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
@@ -169,7 +197,7 @@ def _holds(value: object, kinds: tuple[type, ...], depth: int) -> bool:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of the file's bytes, hexadecimal."""
+    """Return the hexadecimal SHA-256 of the file's bytes."""
     sha = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

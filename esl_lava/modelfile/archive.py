@@ -1,4 +1,4 @@
-"""What a zip-format torch file of tensors and plain containers holds, without torch.
+"""Read a zip-format torch file of tensors and plain containers without torch.
 
 Nothing is unpickled and no code runs (`pickles.py`). torch's own `weights_only` loader (2.3) would
 let a small file claim tensors of any size.
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from esl_lava.arrays import Array
-from esl_lava.errors import FileError
+from esl_lava.errors import Code, FileError
 from esl_lava.pickles import Dialect, Name, RefusedError, rebuild
 
 MAX_PICKLE_BYTES = 16 << 20
@@ -34,16 +34,20 @@ STORAGES = {
     "torch ByteStorage": np.uint8,
     "torch BoolStorage": np.bool_,
 }
-"""torch's classes of storages, as a pickle names them, and what they hold."""
+"""Class of a torch storage, as a pickle names it -> dtype of its elements."""
 
 _TENSOR = "torch._utils _rebuild_tensor_v2"
 _DICTIONARY = "collections OrderedDict"  # torch's empty table of hooks
 _LITERALS = ("LONG1", "BINFLOAT", "BINUNICODE")
 
 
+class _TooLargeError(RefusedError):
+    """The content exceeds a limit that protects memory."""
+
+
 @dataclass(frozen=True)
 class _Storage:
-    """A flat array of the zip, not read yet."""
+    """A flat array of the zip, which is not read yet."""
 
     dtype: type
     entry: str
@@ -52,26 +56,28 @@ class _Storage:
 
 @dataclass
 class _Archive:
-    """The zip around a pickle.
+    """The zip that contains a pickle.
 
     Attributes:
-        budget: bytes its tensors may still fill, at first the size of the file: a storage
-            named again and again, or entries over one another, soon use it up.
+        file: the zip.
+        root: the folder of all entries.
+        budget: bytes that the tensors may still fill, at first the size of the file. A storage
+            that is named many times, or entries that overlap, soon use it up.
     """
 
     file: zipfile.ZipFile
     root: str
     budget: int
 
-    def storage(self, pid: object) -> _Storage:
-        """The storage torch describes as (kind, class, key, device, elements)."""
+    def find_storage(self, pid: object) -> _Storage:
+        """Return the storage that torch describes as (kind, class, key, device, elements)."""
         match pid:
             case ("storage", Name(name), str(key), str(), int(numel)) if name in STORAGES:
                 return _Storage(STORAGES[name], f"{self.root}/data/{key}", numel)
-        raise RefusedError("a storage is not described as torch does")
+        raise RefusedError("a storage is not described as torch describes it")
 
     def call(self, function: object, arguments: object) -> object:
-        """The two calls torch writes: a tensor, and an empty dictionary."""
+        """Return the result of one of torch's two calls: a tensor or an empty dictionary."""
         name = function.text if isinstance(function, Name) else None
         match arguments:
             case tuple(()) if name == _DICTIONARY:
@@ -79,20 +85,20 @@ class _Archive:
             case (_Storage() as storage, int(offset), tuple(size), tuple(stride), *_) if (
                 name == _TENSOR
             ):
-                return self.tensor(storage, offset, size, stride)
-        raise RefusedError("it calls what torch does not call for plain tensors")
+                return self.read_tensor(storage, offset, size, stride)
+        raise RefusedError("it calls a function that torch does not call for plain tensors")
 
-    def tensor(
+    def read_tensor(
         self, storage: _Storage, offset: int, size: tuple[object, ...], stride: tuple[object, ...]
     ) -> Array:
-        """A contiguous tensor that lies within its storage, as an array of its own."""
+        """Return a copy of a contiguous tensor that lies within its storage."""
         if len(size) != len(stride) or len(size) > MAX_DIMENSIONS:
-            raise RefusedError("a tensor is not described as torch does")
+            raise RefusedError("a tensor is not described as torch describes it")
         lengths, strides = _sizes(size), _sizes(stride)
         _sizes((storage.numel, offset))
         numel = math.prod(lengths)
         contiguous = [math.prod(lengths[i + 1 :]) for i in range(len(lengths))]
-        # Without elements every stride is right, along a length of 1 too.
+        # Strides are arbitrary along a length of 1, and in a tensor without elements.
         if numel and any(n > 1 and s != c for n, s, c in zip(lengths, strides, contiguous)):
             raise RefusedError("a tensor is not contiguous")
         entry = self.file.getinfo(storage.entry)
@@ -101,38 +107,40 @@ class _Archive:
             raise RefusedError("a tensor is larger than its data")
         self.budget -= length
         if self.budget < 0:
-            raise RefusedError("its tensors are larger than the file")
+            raise _TooLargeError("its tensors are larger than the file")
         raw = np.frombuffer(self.file.read(entry), np.uint8)
         if storage.dtype is np.bool_ and (raw > 1).any():
-            raise RefusedError("a truth value is neither 0 nor 1")
+            raise RefusedError("a Boolean is neither 0 nor 1")
         flat: Array = raw.view(storage.dtype)[offset : offset + numel]
         return flat.reshape(lengths).copy()
 
 
 def _sizes(numbers: tuple[object, ...]) -> tuple[int, ...]:
-    """The same, known to be integers that can say how large something is."""
+    """Return the numbers after checking that they are integers that can be sizes."""
     sizes = tuple(n for n in numbers if type(n) is int and 0 <= n <= sys.maxsize)
     if len(sizes) != len(numbers):
-        raise RefusedError("a tensor is not described as torch does")
+        raise RefusedError("a tensor is not described as torch describes it")
     return sizes
 
 
 def load(path: Path) -> object:
-    """The content of a zip-format torch file: plain containers, and tensors as arrays.
+    """Return the content of a zip-format torch file: plain containers, and tensors as arrays.
 
     Raises:
-        FileError: when the file is missing, is no such file, or holds anything else.
+        FileError: if the file is missing, is not such a file, or holds anything else.
     """
     try:
         with path.open("rb") as file:
             if file.read(4) != b"PK\x03\x04":
-                raise FileError(f"{path}: not a zip-format torch file")
+                raise FileError(f"{path}: not a zip-format torch file", "damaged", file=path)
             with zipfile.ZipFile(file) as archive:
                 return _content(archive, path.stat().st_size)
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from None
+        code: Code = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"
+        raise FileError(f"{path}: {error.strerror or error}", code, file=path) from None
     except RefusedError as error:
-        raise FileError(f"{path}: {error}") from None
+        code = "too-large" if isinstance(error, _TooLargeError) else "damaged"
+        raise FileError(f"{path}: {error}", code, file=path) from None
     except (
         zipfile.BadZipFile,
         struct.error,
@@ -144,24 +152,27 @@ def load(path: Path) -> object:
         RuntimeError,
         ArithmeticError,
         MemoryError,
-    ) as error:  # what a damaged pickle or zip can make the standard library raise
-        raise FileError(f"{path}: not a file of plain tensors: {error}") from None
+    ) as error:  # a damaged pickle or zip can make the standard library raise these
+        reason = " ".join(str(error).split())
+        raise FileError(
+            f"{path}: not a file of plain tensors: {reason}", "damaged", file=path
+        ) from None
 
 
 def _content(archive: zipfile.ZipFile, size: int) -> object:
-    """What a zip of `size` bytes holds."""
+    """Return the content of a zip of `size` bytes."""
     entries = archive.infolist()
     pickles = [
         e for e in entries if e.filename.count("/") == 1 and e.filename.endswith("/data.pkl")
     ]
     if len(entries) > MAX_ENTRIES or len(pickles) != 1:
-        raise RefusedError("a zip file, but not one torch wrote")
+        raise RefusedError("a zip file, but not written by torch")
     if any(e.compress_type != zipfile.ZIP_STORED for e in entries):
-        raise RefusedError("compressed entries, which torch never writes")
+        raise RefusedError("it has compressed entries, which torch never writes")
     if pickles[0].file_size > MAX_PICKLE_BYTES:
-        raise RefusedError(f"its index is larger than {MAX_PICKLE_BYTES} bytes")
+        raise _TooLargeError(f"its index is larger than {MAX_PICKLE_BYTES} bytes")
     root = pickles[0].filename.split("/")[0]
-    around = _Archive(archive, root, size)
+    contents = _Archive(archive, root, size)
     names = {*STORAGES, _TENSOR, _DICTIONARY}
-    dialect = Dialect(_LITERALS, names, around.call, refer=around.storage)
+    dialect = Dialect(_LITERALS, names, contents.call, refer=contents.find_storage)
     return rebuild(archive.read(pickles[0]), dialect)

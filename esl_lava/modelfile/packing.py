@@ -1,4 +1,4 @@
-"""The bytes of a `model.pt`, as torch writes them."""
+"""Make the bytes of a `model.pt`, as torch writes them."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from esl_lava.modelfile.archive import STORAGES
 _DTYPES = frozenset(torch.from_numpy(np.empty(0, dtype)).dtype for dtype in STORAGES.values())
 
 
-def packed(content: Mapping[str, object]) -> bytes:
-    """A zip-format torch file of arrays, tensors and plain containers.
+def pack(content: Mapping[str, object]) -> bytes:
+    """Return a zip-format torch file of arrays, tensors and plain containers.
 
     Raises:
-        TypeError: naming the place of anything else.
+        TypeError: naming the place of any other value.
     """
-    buffer = io.BytesIO()  # torch writes a file's name into the zip; a buffer has none
+    buffer = io.BytesIO()  # torch writes the name of a file into the zip; a buffer has no name
     torch.save(_plain(content, "the model"), buffer)
     return buffer.getvalue()
 
 
 def _plain(value: object, place: str) -> object:
-    """A copy that depends on nothing but the content.
+    """Return a copy that depends only on the content.
 
-    Which objects are shared, how tensors are laid out and what they are views of would
-    otherwise show in the bytes.
+    Otherwise the bytes would depend on shared objects and on the layout and the storage of
+    tensors.
 
     Raises:
-        TypeError: naming the place of what a reader would refuse.
+        TypeError: naming the place of a value that the reader would refuse.
     """
     if isinstance(value, np.ndarray):
         if value.dtype.type not in STORAGES.values() or not value.dtype.isnative:
-            raise TypeError(f"{place} is an array of {value.dtype}, which has no place in a model")
+            raise TypeError(f"{place} is an array of {value.dtype}, which a model cannot hold")
         value = torch.from_numpy(np.array(value, order="C"))
     if isinstance(value, torch.Tensor):
         if value.dtype not in _DTYPES or value.layout is not torch.strided:
-            raise TypeError(f"{place} is a tensor of {value.dtype}, which has no place in a model")
+            raise TypeError(f"{place} is a tensor of {value.dtype}, which a model cannot hold")
         return value.detach().cpu().clone(memory_format=torch.contiguous_format)
     if isinstance(value, Mapping):
         for key in value:

@@ -1,10 +1,9 @@
-"""Every limit of netx, Lava and the chip that a network in a file must respect.
+"""The limits of netx, Lava and the chip that a network in a file must respect.
 
-A rule is a function from a layer to sentences; all rules run, and all violations are
-reported together: before anything is written, and when a file of others is read. Rules about
-netx are of interest only where netx can express the network at all; others are for Lava and
-the chip: Lava's CPU simulator would run convolutions with weights of any size, a chip holds
-8 bits.
+A rule is a function from a layer to faults. All rules run, and all faults are reported together:
+before a file is written, and when a file that esl-lava did not write is read. The rules about netx
+apply only if netx can express the network. The other rules are for Lava and the chip: Lava's CPU
+simulator would run convolutions with weights of any size, but a chip holds 8 bits.
 """
 
 from __future__ import annotations
@@ -14,16 +13,22 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from esl_lava.chip import BIAS_RANGE, LAVA_SLIDING, WEIGHT_RANGE
-from esl_lava.errors import LimitError
+from esl_lava.errors import Fault, LimitError
 from esl_lava.netfile.lava_weights import effective_weights
 from esl_lava.netfile.writer import beyond_netx
 from esl_lava.network import Layer, Network
 
 
-def has_synapses(layer: Layer) -> Iterator[str]:
-    """A layer of zeros does not load: netx takes the logarithm of its largest weight."""
-    if _is_matrix(layer) and not any(kind.synapses for kind in layer.wiring):
-        yield "every weight is 0, which netx cannot load"
+def has_synapses(layer: Layer) -> Iterator[Fault]:
+    """Check that not every weight is 0: netx takes the logarithm of the largest weight."""
+    if _is_matrix(layer) and not any(connections.synapses for connections in layer.wiring):
+        yield Fault(
+            f"layer {layer.name}: every weight is 0, which netx cannot load",
+            "limit",
+            key="weight",
+            value=0,
+            layer=layer.name,
+        )
 
 
 def _is_matrix(layer: Layer) -> bool:
@@ -31,97 +36,133 @@ def _is_matrix(layer: Layer) -> bool:
     return not first.injects and not first.shares
 
 
-def weights_fit_eight_bits(layer: Layer) -> Iterator[str]:
-    """Signed 8-bit mantissas times 2: -256..254, in convolutions too (for the chip)."""
+def weights_fit_eight_bits(layer: Layer) -> Iterator[Fault]:
+    """Check for signed 8-bit mantissas times 2: -256..254, in convolutions too (for the chip)."""
     low, high = WEIGHT_RANGE
-    for name, given in layer.named():
-        weights = given.connections.weights
+    for name, layer_input in layer.named():
+        weights = layer_input.connections.weights
         outside = weights[(weights < low) | (weights > high)]
         if outside.size:
-            worst = outside[np.abs(outside).argmax()]
-            yield f"{name} {worst} is outside {low}..{high} ({outside.size} such weights)"
+            worst = int(outside[np.abs(outside).argmax()])
+            yield Fault(
+                f"layer {layer.name}: the {name} {worst} is outside {low}..{high} "
+                f"({_count(outside.size)} outside)",
+                "limit",
+                key="weight",
+                value=worst,
+                limit=low if worst < low else high,
+                layer=layer.name,
+            )
 
 
-def weights_survive_lava(layer: Layer) -> Iterator[str]:
-    """What Lava computes with must be what the file says (`lava_weights`)."""
+def weights_survive_lava(layer: Layer) -> Iterator[Fault]:
+    """Check that Lava computes with the weights of the file (`lava_weights`)."""
     if not _is_matrix(layer):
-        return  # of a convolution Lava keeps every weight
+        return  # Lava keeps every weight of a convolution
     if any(has_synapses(layer)) or any(weights_fit_eight_bits(layer)):
         return  # reported by the rules above
-    together = [layer.inputs[0], *([] if layer.recurrent is None else [layer.recurrent])]
-    matrices = [given.connections.unrolled() for given in together]
-    # Lava looks at every weight by itself and at the extremes: of all zeros one will do.
-    written = [
+    shifted_together = [layer.inputs[0], *([] if layer.recurrent is None else [layer.recurrent])]
+    matrices = [layer_input.connections.unrolled() for layer_input in shifted_together]
+    # Lava looks at each weight alone and at the extremes. One zero stands for all zeros.
+    stored = [
         np.append(matrix.weights, 0)[None, : min(matrix.possible, matrix.count + 1)]
         for matrix in matrices
     ]
     for name, matrix, before, after in zip(
-        ("weight", "recurrent weight"), matrices, written, effective_weights(*written)
+        ("weight", "recurrent weight"), matrices, stored, effective_weights(*stored)
     ):
         changed = np.flatnonzero(after != before)
         if changed.size:
             first = changed[0]
-            yield (
-                f"{name} {before[0, first]} ({matrix.place(matrix.positions()[first])}) would "
-                f"count as {after[0, first]:g} in Lava ({len(changed)} such weights); "
-                "a weight of each sign in the layer avoids it"
+            yield Fault(
+                f"layer {layer.name}: the {name} {before[0, first]} "
+                f"({matrix.place(matrix.positions()[first])}) would become {after[0, first]:g} "
+                f"in Lava ({_count(changed.size)} changed); a weight of each sign in the layer "
+                "avoids this",
+                "limit",
+                key="weight",
+                value=int(before[0, first]),
+                layer=layer.name,
             )
 
 
-def bias_fits_thirteen_bits(layer: Layer) -> Iterator[str]:
-    """Signed 13-bit mantissas."""
+def _count(number: int) -> str:
+    return "1 weight is" if number == 1 else f"{number} weights are"
+
+
+def bias_fits_thirteen_bits(layer: Layer) -> Iterator[Fault]:
+    """Check for signed 13-bit mantissas."""
     if layer.bias is None:
         return
     low, high = BIAS_RANGE
     outside = layer.bias[(layer.bias < low) | (layer.bias > high)]
     if outside.size:
-        yield f"bias {outside[np.abs(outside).argmax()]} is outside {low}..{high} (13-bit mantissa)"
+        worst = int(outside[np.abs(outside).argmax()])
+        yield Fault(
+            f"layer {layer.name}: the bias {worst} is outside {low}..{high} (13-bit mantissa)",
+            "limit",
+            key="bias",
+            value=worst,
+            limit=low if worst < low else high,
+            layer=layer.name,
+        )
 
 
-def convolutions_fit_lava(layer: Layer) -> Iterator[str]:
-    """Sizes, strides, paddings, dilations and groups in signed 8 bits; Lava wraps others."""
-    for kind in layer.wiring:
-        for name, number in kind.sliding.items():
+def convolutions_fit_lava(layer: Layer) -> Iterator[Fault]:
+    """Check that sizes, strides, paddings, dilations and groups fit in 8 bits, which Lava wraps."""
+    for connections in layer.wiring:
+        for name, number in connections.sliding.items():
             if number > LAVA_SLIDING:
-                yield f"{name} {number} exceeds {LAVA_SLIDING}, what Lava can hold"
+                yield Fault(
+                    f"layer {layer.name}: the {name} {number} exceeds Lava's limit {LAVA_SLIDING}",
+                    "limit",
+                    key=name,
+                    value=int(number),
+                    limit=LAVA_SLIDING,
+                    layer=layer.name,
+                )
 
 
-RULES: tuple[Callable[[Layer], Iterator[str]], ...] = (
+RULES: tuple[Callable[[Layer], Iterator[Fault]], ...] = (
     weights_fit_eight_bits,
     bias_fits_thirteen_bits,
     convolutions_fit_lava,
 )
-NETX_RULES: tuple[Callable[[Layer], Iterator[str]], ...] = (
+"""Rules for Lava and the chip."""
+
+NETX_RULES: tuple[Callable[[Layer], Iterator[Fault]], ...] = (
     has_synapses,
     weights_survive_lava,
 )
-"""What only matters where plain netx loads the file."""
+"""Rules that matter only if plain netx loads the file."""
 
 
-def violations(network: Network) -> list[str]:
-    """Every rule that a layer breaks, each sentence naming layer, value and limit."""
+def find_faults(network: Network) -> list[Fault]:
+    """Return all faults that the rules find in a network, each with layer, value and limit."""
     rules = RULES if beyond_netx(network) else (*RULES, *NETX_RULES)
-    return [
-        f"layer {index} ({layer.name}): {sentence}"
-        for index, layer in enumerate(network.layers)
-        for rule in rules
-        for sentence in rule(layer)
-    ]
+    return [fault for layer in network.layers for rule in rules for fault in rule(layer)]
 
 
 def check(network: Network) -> None:
-    """Apply every rule to every layer of a network to be written.
+    """Apply every rule to every layer of a network before it is written.
 
     Raises:
-        LimitError: with all violations, each naming layer, value and limit.
+        LimitError: with all faults, each with layer, value and limit.
     """
-    broken = violations(network)
-    first = network.layers[0]
+    faults = find_faults(network)
+    first = network.layers[0].name
     (low, high), (least, most) = network.input_range, BIAS_RANGE
     if network.first.injects and not least <= low <= high <= most:
-        broken.append(
-            f"layer 0 ({first.name}): injected input in {low}..{high} is outside {least}..{most} "
-            "(13-bit mantissa)"
+        faults.append(
+            Fault(
+                f"layer {first}: the injected input in {low}..{high} is outside {least}..{most} "
+                "(13-bit mantissa)",
+                "limit",
+                key="input",
+                value=low if low < least else high,
+                limit=least if low < least else most,
+                layer=first,
+            )
         )
-    if broken:
-        raise LimitError(broken)
+    if faults:
+        raise LimitError.of(faults)

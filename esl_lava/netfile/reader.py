@@ -1,13 +1,14 @@
-"""Reading netx HDF5 files: ours completely, others' as far as the network can say them.
+"""Read netx HDF5 files: ours completely, others as far as the integer network can express them.
 
-A file means what lava-dl 0.6.0's netx makes of it. What netx cannot load, what it passes
-over in silence though the author meant something by it, and what makes Lava hang is
-refused, naming the layer. Files may come from strangers: see `safe`.
+A file means the network that netx of lava-dl 0.6.0 makes of it. A file is refused, with its layer
+named, if netx cannot load it, if netx silently ignores something that its author meant, or if it
+makes Lava hang. Files may come from strangers: see `safe`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,18 +18,18 @@ import numpy as np
 from esl_lava.arrays import Array, Bools
 from esl_lava.chip import LAVA_BIAS_RANGE, MESSAGE_BITS, SPIKE_RANGE
 from esl_lava.connections import frozen
-from esl_lava.errors import FileError
-from esl_lava.netfile.limits import violations
-from esl_lava.netfile.neurons import check_meaning, for_each_neuron, read_neuron
+from esl_lava.errors import Code, Fault, FileError
+from esl_lava.netfile.limits import find_faults
+from esl_lava.netfile.neurons import check_same_meaning, read_neuron, values_per_neuron
 from esl_lava.netfile.safe import (
     MAX_TEXT,
     RefusedError,
-    attribute,
-    has,
-    integers,
-    is_group,
-    subgroup,
-    text,
+    get_group,
+    has_group,
+    has_link,
+    read_attribute,
+    read_integers,
+    read_text,
 )
 from esl_lava.netfile.writer import (
     FORMAT_VERSION,
@@ -56,36 +57,51 @@ from esl_lava.network import (
 MAX_AXES = 8
 
 KINDS = ("dense", "dense_rec", "conv", "input")
-"""Types that become layers of the network; 'flatten' groups stand between them."""
+"""Types that become layers of the network. 'flatten' groups stand between them."""
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def read(
     path: Path, layers: int | None = None, input_shape: tuple[int, int, int] | None = None
 ) -> Network:
-    """Read a netx file written by us, or by lava-dl as far as the network can express it.
+    """Read a netx file from esl-lava, or from lava-dl as far as the network can express it.
 
-    Layers of others' files are called `layer0`, `layer1`, ... by their group; what scales
-    the input of their input block is in the provenance (`input_weight`, `input_bias`).
-    Such a file must also respect the limits that ours do (`limits`): where netx would run other
-    numbers than it holds, it means two things.
+    Layers of others' files are called `layer0`, `layer1`, ... by their group. The scale and offset
+    of the values of their input block are in the provenance (`input_weight`, `input_bias`).
+    Such a file must also respect the limits of our files (`limits`): if netx would run other
+    numbers than the file holds, the file has two meanings.
 
     Args:
-        layers: read only the first so many groups of `/layer`, as netx's `num_layers`
-            does: for files that end with a block netx does not know either.
-        input_shape: (channels, rows, columns) of the input, where a file that begins with a
-            convolution does not say it; netx takes it too, as (columns, rows, channels).
+        layers: read only this many groups of `/layer`, from the first, as netx's `num_layers`
+            does: for files that end with a block that netx does not know either.
+        input_shape: (channels, rows, columns) of the input, for a file that begins with a
+            convolution and does not hold the shape. netx takes it too, as (columns, rows,
+            channels).
 
     Raises:
         FileError: naming file, layer and reason.
     """
     try:
         with path.open("rb") as file:
-            if file.read(8) != b"\x89HDF\r\n\x1a\n":
-                raise FileError(f"{path}: not an HDF5 file")
+            signature = file.read(len(SIGNATURE))
+    except (OSError, ValueError) as error:
+        code: Code = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"
+        raise FileError(f"{path}: cannot be read: {_reason(error)}", code, file=path) from None
+    if signature != SIGNATURE:
+        raise FileError(f"{path}: not an HDF5 file", "damaged", file=path)
+    try:
         with h5py.File(path, "r") as file:
             return _network(file, layers, input_shape)
-    except (RefusedError, ValueError, TypeError) as error:
-        raise FileError(f"{path}: {error}") from None
+    except RefusedError as error:
+        raise FileError.of(
+            [
+                replace(fault, sentence=f"{path}: {fault.sentence}", file=path)
+                for fault in error.faults
+            ]
+        ) from None
+    except (ValueError, TypeError) as error:  # from the checks of the network's dataclasses
+        raise FileError(f"{path}: {_reason(error)}", "damaged", file=path) from None
     except (
         OSError,
         RuntimeError,
@@ -93,196 +109,280 @@ def read(
         AttributeError,
         ArithmeticError,
         MemoryError,
-    ) as error:  # what a damaged file makes h5py raise
-        reason = getattr(error, "strerror", None) or error
-        raise FileError(f"{path}: cannot be read as HDF5: {reason}") from None
+    ) as error:  # h5py raises these for a damaged file
+        raise FileError(
+            f"{path}: cannot be read as HDF5: {_reason(error)}", "damaged", file=path
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Return the text of an exception in one line."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split())
 
 
 def _network(
-    file: h5py.File, wanted: int | None, input_shape: tuple[int, int, int] | None
+    file: h5py.File, layers: int | None, input_shape: tuple[int, int, int] | None
 ) -> Network:
-    blocks = subgroup(file, "layer")
+    blocks = get_group(file, "layer")
     if not 1 <= len(blocks) <= MAX_LAYERS:
-        raise RefusedError(f"{len(blocks)} layers, a network has 1 to {MAX_LAYERS}")
-    groups = len(blocks) if wanted is None else wanted
+        raise RefusedError(
+            f"the file has {len(blocks)} layers; a network has 1 to {MAX_LAYERS}",
+            "range",
+            value=len(blocks),
+            limit=MAX_LAYERS,
+        )
+    groups = len(blocks) if layers is None else layers
     if not 1 <= groups <= len(blocks):
-        raise RefusedError(f"there are {len(blocks)} layers, not {groups}")
-    if not has(file, GROUP):
-        return _of_others(blocks, groups, input_shape)
-    ours = subgroup(file, GROUP)
-    version = attribute(ours, "format_version", int)
+        raise RefusedError(
+            f"layers {groups}: the file has {len(blocks)} layers",
+            "range",
+            key="layers",
+            value=groups,
+            limit=len(blocks),
+        )
+    if not has_link(file, GROUP):
+        return _foreign_network(blocks, groups, input_shape)
+    own_group = get_group(file, GROUP)
+    version = read_attribute(own_group, "format_version", int)
     if version != FORMAT_VERSION:
         raise RefusedError(
-            f"format version {version}, this esl-lava reads version {FORMAT_VERSION}"
+            f"format_version {version} is not supported; this esl-lava reads version "
+            f"{FORMAT_VERSION}",
+            "unsupported",
+            key="format_version",
+            value=version,
+            limit=FORMAT_VERSION,
         )
-    walk = _Walk(blocks, subgroup(ours, "layer"))
-    layers = walk.layers(len(blocks))
-    steps = attribute(ours, "steps", int) if "steps" in ours.attrs else None
-    network = Network(tuple(layers), steps, _provenance(ours), _input_range(ours))
-    if digest(network) != attribute(ours, "digest", str):
-        raise RefusedError("its digest does not match its data: the file was changed or damaged")
-    kept = [layer for layer, place in zip(layers, walk.places) if place < groups]
-    return replace(network, layers=tuple(kept))
+    reader = _LayerReader(blocks, get_group(own_group, "layer"))
+    every = reader.read_layers(len(blocks))
+    steps = read_attribute(own_group, "steps", int) if "steps" in own_group.attrs else None
+    network = Network(tuple(every), steps, _provenance(own_group), _input_range(own_group))
+    if digest(network) != read_attribute(own_group, "digest", str):
+        raise RefusedError(
+            "the digest does not match the data: the file was changed or damaged",
+            "damaged",
+            key="digest",
+        )
+    selected = [layer for layer, index in zip(every, reader.group_indices) if index < groups]
+    return replace(network, layers=tuple(selected))
 
 
-def _input_range(ours: h5py.Group) -> tuple[int, int]:
-    if "input_low" in ours.attrs:
-        return attribute(ours, "input_low", int), attribute(ours, "input_high", int)
-    bits = attribute(ours, "input_bits", int)
+def _input_range(own_group: h5py.Group) -> tuple[int, int]:
+    if "input_low" in own_group.attrs:
+        return (
+            read_attribute(own_group, "input_low", int),
+            read_attribute(own_group, "input_high", int),
+        )
+    bits = read_attribute(own_group, "input_bits", int)
     if not 0 <= bits <= MESSAGE_BITS:
-        raise RefusedError(f"inputs of {bits} bits are outside 0..{MESSAGE_BITS}")
+        raise RefusedError(
+            f"input_bits {bits} is outside 0..{MESSAGE_BITS}",
+            "range",
+            key="input_bits",
+            value=bits,
+            limit=MESSAGE_BITS,
+        )
     return range_of_bits(bits)
 
 
-def _of_others(
+def _foreign_network(
     blocks: h5py.Group, groups: int, input_shape: tuple[int, int, int] | None
 ) -> Network:
-    """The network of a file that lava-dl or a hand wrote."""
-    walk = _Walk(blocks, given=input_shape)
-    layers = walk.layers(groups)
+    """Read the network of a file that lava-dl or a person wrote."""
+    reader = _LayerReader(blocks, input_shape=input_shape)
+    layers = reader.read_layers(groups)
     injects = layers[0].inputs[0].connections.injects
-    network = Network(tuple(layers), None, walk.facts, LAVA_BIAS_RANGE if injects else SPIKE_RANGE)
-    if broken := violations(network):
-        raise RefusedError("; ".join(broken))
+    input_range = LAVA_BIAS_RANGE if injects else SPIKE_RANGE
+    network = Network(tuple(layers), None, reader.input_transform, input_range)
+    if faults := find_faults(network):
+        raise RefusedError.of(faults)
     return network
 
 
-def _provenance(ours: h5py.Group) -> dict[str, str]:
+def _provenance(own_group: h5py.Group) -> dict[str, str]:
     texts: dict[str, str] = {}
-    if has(ours, "provenance"):
-        stored = subgroup(ours, "provenance")
+    if has_link(own_group, "provenance"):
+        stored = get_group(own_group, "provenance")
         if len(stored) > MAX_TEXTS:
-            raise RefusedError(f"its provenance has {len(stored)} texts, more than {MAX_TEXTS}")
+            raise RefusedError(
+                f"the provenance has {len(stored)} texts, more than {MAX_TEXTS}",
+                "too-large",
+                key="provenance",
+                value=len(stored),
+                limit=MAX_TEXTS,
+            )
         for key in stored:
-            texts[key] = text(stored, key)
-            # Many links may lead to one text.
+            texts[key] = read_text(stored, key)
+            # Many links may lead to the same text.
             if sum(map(len, texts.values())) > MAX_TEXT:
-                raise RefusedError(f"its provenance is longer than {MAX_TEXT} characters")
+                raise RefusedError(
+                    f"the provenance is longer than {MAX_TEXT} characters",
+                    "too-large",
+                    key="provenance",
+                    limit=MAX_TEXT,
+                )
     return texts
 
 
 @dataclass
-class _Walk:
-    """The way through the groups of `/layer`, in netx's order.
+class _LayerReader:
+    """Reads the groups of `/layer` one after the other, in netx's order.
 
     Attributes:
-        blocks: `/layer`.
-        besides: our own group of what netx ignores, where the file is ours.
-        given: shape of the input as the caller knows it, where the file does not tell.
-        facts: what an input block of others says besides its layer.
-        places: index of each layer's group.
-        before: shape of what feeds the next layer; None where the file does not tell.
-        last: the layer before, None where the network's input comes next.
-        flat: whether a 'flatten' group has just passed.
-        positions, neurons: how many more the file may claim.
+        blocks: the group `/layer`.
+        own_blocks: the group `layer` of `/esl_lava`, if we wrote the file.
+        input_shape: shape of the input, from the caller, if the file does not hold it.
+        input_transform: scale and offset of the values that an input block of others takes.
+        group_indices: index of each layer's group.
+        previous_shape: shape of the neurons or inputs that feed the next layer; None if the file
+            does not hold it.
+        previous: the layer before; None before the first layer.
+        flattened: whether the group before was a 'flatten' group.
+        positions_left, neurons_left: how many more the file may claim.
     """
 
     blocks: h5py.Group
-    besides: h5py.Group | None = None
-    given: tuple[int, int, int] | None = None
-    facts: dict[str, str] = field(default_factory=dict)
-    places: list[int] = field(default_factory=list)
-    before: tuple[int, ...] | None = None
-    last: Layer | None = None
-    flat: bool = False
-    positions: int = field(default_factory=lambda: MAX_POSITIONS)
-    neurons: int = field(default_factory=lambda: MAX_NEURONS)
+    own_blocks: h5py.Group | None = None
+    input_shape: tuple[int, int, int] | None = None
+    input_transform: dict[str, str] = field(default_factory=dict)
+    group_indices: list[int] = field(default_factory=list)
+    previous_shape: tuple[int, ...] | None = None
+    previous: Layer | None = None
+    flattened: bool = False
+    positions_left: int = field(default_factory=lambda: MAX_POSITIONS)
+    neurons_left: int = field(default_factory=lambda: MAX_NEURONS)
 
-    def layers(self, groups: int) -> list[Layer]:
-        """The layers of the first so many groups."""
+    def read_layers(self, groups: int) -> list[Layer]:
+        """Return the layers of this many groups, from the first."""
         layers: list[Layer] = []
         for index in range(groups):
             name = f"layer{index}"
             try:
-                group = subgroup(self.blocks, str(index))
+                group = get_group(self.blocks, str(index))
                 kind = stored = _kind(group)
-                if self._only_shapes(group, kind):
+                if self._holds_only_a_shape(group, kind):
                     continue
-                beside = None
-                if self.besides is not None:
-                    beside = subgroup(self.besides, str(index))
-                    name = attribute(beside, "name", str)
-                    kind = attribute(beside, "type", str)
-                layer = self._layer(group, name, kind, beside)
-                if beside is not None and stored != netx_type(layer, self.last):
-                    raise RefusedError(f"type {stored!r} is not what netx must find there")
-            except (RefusedError, ValueError) as error:
-                raise RefusedError(f"layer {index} ({name}): {error}") from None
+                own_group = None
+                if self.own_blocks is not None:
+                    own_group = get_group(self.own_blocks, str(index))
+                    name = read_attribute(own_group, "name", str)
+                    kind = read_attribute(own_group, "type", str)
+                layer = self._layer(group, name, kind, own_group)
+                expected = netx_type(layer, self.previous)
+                if own_group is not None and stored != expected:
+                    raise RefusedError(
+                        f"type {stored!r} must be {expected!r} for netx",
+                        "mismatch",
+                        key="type",
+                        value=stored,
+                        limit=expected,
+                    )
+            except RefusedError as error:
+                raise RefusedError.of(_in_layer(name, error.faults)) from None
+            except ValueError as error:  # from the checks of the network's dataclasses
+                fault = Fault(_reason(error), "damaged")
+                raise RefusedError.of(_in_layer(name, [fault])) from None
             layers.append(layer)
-            self.places.append(index)
-            self.last = layer
+            self.group_indices.append(index)
+            self.previous = layer
         if not layers:
-            raise RefusedError("it has no layer with neurons")
+            raise RefusedError("the file has no layer with neurons", "missing")
         return layers
 
-    def _only_shapes(self, group: h5py.Group, kind: str) -> bool:
-        """Take note of a group that makes no layer; False where it does."""
+    def _holds_only_a_shape(self, group: h5py.Group, kind: str) -> bool:
+        """Take the shape of a group that makes no layer; return False for other groups."""
         if kind == "flatten":
-            self.flat = True
+            self.flattened = True
             return True
         if kind != "input":
             return False
-        if self.last is not None:
-            raise RefusedError("an input that is not the first layer is not supported")
-        if has(group, "neuron"):
+        if self.previous is not None:
+            raise RefusedError(
+                "type 'input' is supported only in the first layer",
+                "unsupported",
+                key="type",
+                value=kind,
+            )
+        if has_link(group, "neuron"):
             return False
-        self._take(self._shape(group))
+        self._set_previous_shape(self._shape(group))
         return True
 
-    def _layer(self, group: h5py.Group, name: str, kind: str, beside: h5py.Group | None) -> Layer:
+    def _layer(
+        self, group: h5py.Group, name: str, kind: str, own_group: h5py.Group | None
+    ) -> Layer:
         if kind not in KINDS:
-            raise RefusedError(f"type {kind!r} is not supported, only {', '.join(KINDS)}, flatten")
+            raise RefusedError(
+                f"type {kind!r} is not supported; the types are {', '.join(KINDS)}, flatten",
+                "unsupported",
+                key="type",
+                value=kind,
+                limit=(*KINDS, "flatten"),
+            )
         shape = self._shape(group)
         connections: Connections
         if kind == "input":
             connections = Injection(shape)
         elif kind == "conv":
-            connections = self._convolution(group, beside, self._in_shape(beside))
+            connections = self._convolution(group, own_group, self._in_shape(own_group))
             if connections.out_shape != shape:
-                raise RefusedError(f"shape {shape}, but its kernel makes {connections.out_shape}")
+                raise RefusedError(
+                    f"shape {shape} differs from the output shape {connections.out_shape} of the "
+                    "kernel",
+                    "mismatch",
+                    key="shape",
+                    value=shape,
+                    limit=connections.out_shape,
+                )
         else:
             shape = (math.prod(shape),)
             self._check_flattened()
-            connections = self._matrix(group, "weight", *shape, None, beside)
+            connections = self._matrix(group, "weight", *shape, None, own_group)
         recurrent: tuple[Input, ...] = ()
-        if has(group, "weight_rec"):
-            if beside is None and kind != "dense_rec":
-                raise RefusedError(f"weight_rec in a layer of type {kind!r} is ignored by netx")
+        if has_link(group, "weight_rec"):
+            if own_group is None and kind != "dense_rec":
+                raise RefusedError(
+                    f"weight_rec in a layer of type {kind!r}: netx ignores it",
+                    "conflict",
+                    key="weight_rec",
+                )
             n = connections.n_post
-            matrix = self._matrix(group, "weight_rec", n, n, beside, "zero_recurrent")
+            matrix = self._matrix(group, "weight_rec", n, n, own_group, "zero_recurrent")
             recurrent = (Input(name, matrix),)
         elif kind == "dense_rec":
-            raise RefusedError("weight_rec is missing")
-        if self.before is None:
-            self._take((connections.n_pre,))
-        self._take(shape)
-        source = source_in_netx(self.last)
-        if beside is not None and "source" in beside.attrs:
-            source = attribute(beside, "source", str)
-        delays = self._delays(group, kind, shape, beside)
-        first = Input(source, connections, delays, _origin(beside))
+            raise RefusedError("weight_rec is missing", "missing", key="weight_rec")
+        if self.previous_shape is None:
+            self._set_previous_shape((connections.n_pre,))
+        self._set_previous_shape(shape)
+        source = source_in_netx(self.previous)
+        if own_group is not None and "source" in own_group.attrs:
+            source = read_attribute(own_group, "source", str)
+        delays = self._delays(group, kind, shape, own_group)
+        first = Input(source, connections, delays, _origin(own_group))
         bias = None
-        if kind == "input" and beside is None:
-            self._note_transform(group)
-        elif has(group, "bias"):
-            bias = for_each_neuron(integers(group, "bias", math.prod(shape)), shape, "bias")
+        if kind == "input" and own_group is None:
+            self._read_input_transform(group)
+        elif has_link(group, "bias"):
+            bias = values_per_neuron(read_integers(group, "bias", math.prod(shape)), shape, "bias")
         neuron = read_neuron(group, shape, kind)
-        if beside is not None and "refractory" in beside.attrs:
-            neuron = replace(neuron, refractory=attribute(beside, "refractory", int))
-        layer = Layer(name, (first, *self._skips(beside), *recurrent), neuron, bias)
-        if beside is None:
-            check_meaning(layer)
+        if own_group is not None and "refractory" in own_group.attrs:
+            neuron = replace(neuron, refractory=read_attribute(own_group, "refractory", int))
+        layer = Layer(name, (first, *self._skips(own_group), *recurrent), neuron, bias)
+        if own_group is None:
+            check_same_meaning(layer)
         return layer
 
     def _check_flattened(self) -> None:
-        """Feature maps reach a fully connected layer through a 'flatten', nothing else does."""
-        maps = self.before is not None and len(self.before) == 3
-        if self.last is not None and self.flat != maps:
+        """Check that a 'flatten' group stands between feature maps and a fully connected layer."""
+        feature_maps = self.previous_shape is not None and len(self.previous_shape) == 3
+        if self.previous is not None and self.flattened != feature_maps:
             raise RefusedError(
-                f"neurons of shape {self.before} feed it {'through' if self.flat else 'without'} "
-                "a 'flatten' layer, which netx cannot connect"
+                f"neurons of shape {self.previous_shape} feed the layer "
+                f"{'through' if self.flattened else 'without'} a 'flatten' layer, which netx "
+                "cannot connect",
+                "unsupported",
             )
-        self.flat = False
+        self.flattened = False
 
     # --- Connections. ---
 
@@ -292,10 +392,10 @@ class _Walk:
         key: str,
         n_post: int,
         n_pre: int | None,
-        beside: h5py.Group | None,
+        own_group: h5py.Group | None,
         zeros: str = "zero_connections",
     ) -> Matrix:
-        """A weight matrix; older files have it in one dimension."""
+        """Read a weight matrix, which has one axis in older files."""
         weight = self._weight(group, key)
         fits = weight.size and (
             weight.shape[0] == n_post
@@ -303,20 +403,31 @@ class _Walk:
             else weight.ndim == 1 and n_post > 0 and weight.size % n_post == 0
         )
         if not fits or (n_pre is not None and weight.size != n_post * n_pre):
-            raise RefusedError(f"{key} of shape {weight.shape} does not feed {n_post} neurons")
+            raise RefusedError(
+                f"{key} of shape {weight.shape} does not feed {n_post} neurons",
+                "shape",
+                key=key,
+                value=weight.shape,
+                limit=n_post,
+            )
         weight = weight.reshape(n_post, -1)
-        self.positions -= weight.size
-        return Matrix.from_dense(weight, _mask(weight, beside, zeros))
+        self.positions_left -= weight.size
+        return Matrix.from_dense(weight, _mask(weight, own_group, zeros))
 
     def _convolution(
-        self, group: h5py.Group, beside: h5py.Group | None, in_shape: tuple[int, ...]
+        self, group: h5py.Group, own_group: h5py.Group | None, in_shape: tuple[int, ...]
     ) -> Convolution:
         kernel = self._weight(group, "weight")
-        if kernel.ndim == 5 and kernel.shape[4] == 1:  # with time, as older files have it
+        if kernel.ndim == 5 and kernel.shape[4] == 1:  # older files have an axis for time
             kernel = kernel[..., 0]
-        groups = integers(group, "groups", 1, floats=False)
+        groups = read_integers(group, "groups", 1, floats=False)
         if groups.shape != ():
-            raise RefusedError(f"groups of shape {groups.shape} is not one number")
+            raise RefusedError(
+                f"groups of shape {groups.shape} is not one number",
+                "shape",
+                key="groups",
+                value=groups.shape,
+            )
         convolution = Convolution(
             kernel,
             in_shape,  # type: ignore[arg-type]  # its length is checked there
@@ -324,129 +435,173 @@ class _Walk:
             padding=_pair(group, "padding"),
             dilation=_pair(group, "dilation"),
             groups=int(groups),
-            allowed=_mask(kernel, beside, "zero_connections"),
+            allowed=_mask(kernel, own_group, "zero_connections"),
         )
-        self.positions -= kernel.size
+        self.positions_left -= kernel.size
         return convolution
 
     def _weight(self, group: h5py.Group, key: str) -> Array:
-        if is_group(group, key):
-            raise RefusedError(f"{key} is a group: complex weights are not supported")
-        return integers(group, key, self.positions)
-
-    def _in_shape(self, beside: h5py.Group | None) -> tuple[int, ...]:
-        """The shape a convolution takes its input in."""
-        if beside is not None and has(beside, "in_shape"):
-            return tuple(integers(beside, "in_shape", 3, floats=False).ravel().tolist())
-        if self.before is not None:
-            return self.before
-        if self.given is None:
+        if has_group(group, key):
             raise RefusedError(
-                "the file does not say what shape its input has; give --input-shape, or data "
-                "with axes for channels, rows and columns"
+                f"{key} is a group: complex weights are not supported", "unsupported", key=key
             )
-        return self.given
+        return read_integers(group, key, self.positions_left)
 
-    def _skips(self, beside: h5py.Group | None) -> tuple[Input, ...]:
-        if beside is None or not has(beside, "skip"):
+    def _in_shape(self, own_group: h5py.Group | None) -> tuple[int, ...]:
+        """Return the shape in which a convolution takes its input."""
+        if own_group is not None and has_link(own_group, "in_shape"):
+            return tuple(read_integers(own_group, "in_shape", 3, floats=False).ravel().tolist())
+        if self.previous_shape is not None:
+            return self.previous_shape
+        if self.input_shape is None:
+            raise RefusedError(
+                "the file does not hold the shape of its input; give --input-shape, or data "
+                "with axes for channels, rows and columns",
+                "missing",
+                key="--input-shape",
+            )
+        return self.input_shape
+
+    def _skips(self, own_group: h5py.Group | None) -> tuple[Input, ...]:
+        if own_group is None or not has_link(own_group, "skip"):
             return ()
-        stored = subgroup(beside, "skip")
+        stored = get_group(own_group, "skip")
         if len(stored) > MAX_LAYERS:
-            raise RefusedError(f"{len(stored)} skips, more than {MAX_LAYERS}")
+            raise RefusedError(
+                f"the layer has {len(stored)} skip connections, more than {MAX_LAYERS}",
+                "too-large",
+                key="skip",
+                value=len(stored),
+                limit=MAX_LAYERS,
+            )
         skips = []
         for index in range(len(stored)):
-            group = subgroup(stored, str(index))
+            group = get_group(stored, str(index))
             connections: Connections
-            if has(group, "in_shape"):
+            if has_link(group, "in_shape"):
                 connections = self._convolution(group, group, self._in_shape(group))
             else:
-                n_post = integers(group, "outFeatures", 1, floats=False)
+                n_post = read_integers(group, "outFeatures", 1, floats=False)
                 connections = self._matrix(group, "weight", int(n_post), None, group)
             delays = None
-            if has(group, "delay"):
-                delays = frozen(integers(group, "delay", connections.n_post), np.int32)
-            source = attribute(group, "source", str)
+            if has_link(group, "delay"):
+                delays = frozen(read_integers(group, "delay", connections.n_post), np.int32)
+            source = read_attribute(group, "source", str)
             skips.append(Input(source, connections, delays, _origin(group)))
         return tuple(skips)
 
-    # --- What belongs to neurons. ---
+    # --- Neurons. ---
 
     def _shape(self, group: h5py.Group) -> tuple[int, ...]:
-        stored = integers(group, "shape", MAX_AXES, floats=False)
-        if self.besides is None and stored.dtype.kind == "u":
+        stored = read_integers(group, "shape", MAX_AXES, floats=False)
+        if self.own_blocks is None and stored.dtype.kind == "u":
             raise RefusedError(
-                f"shape is of type {stored.dtype}, with which Lava fails; it takes signed integers"
+                f"shape is of type {stored.dtype}, with which Lava fails; it must be a signed "
+                "integer",
+                "type",
+                key="shape",
             )
         shape = tuple(stored.ravel().tolist())
         if not shape or min(shape) < 1:
-            raise RefusedError(f"shape {shape} has no neurons")
+            raise RefusedError(
+                f"shape {shape} has no neurons", "range", key="shape", value=shape, limit=1
+            )
         return shape
 
-    def _take(self, shape: tuple[int, ...]) -> None:
-        """What feeds the next layer has this shape; refuse more neurons than any network has."""
-        self.neurons -= math.prod(shape)
-        if self.neurons < 0:
-            raise RefusedError(f"with shape {shape} there are more than {MAX_NEURONS} neurons")
-        self.before = shape
+    def _set_previous_shape(self, shape: tuple[int, ...]) -> None:
+        """Set the shape that feeds the next layer; refuse more neurons than a network can have."""
+        self.neurons_left -= math.prod(shape)
+        if self.neurons_left < 0:
+            raise RefusedError(
+                f"with shape {shape} the network has more than {MAX_NEURONS} neurons",
+                "too-large",
+                key="shape",
+                value=shape,
+                limit=MAX_NEURONS,
+            )
+        self.previous_shape = shape
 
     def _delays(
-        self, group: h5py.Group, kind: str, shape: tuple[int, ...], beside: h5py.Group | None
+        self, group: h5py.Group, kind: str, shape: tuple[int, ...], own_group: h5py.Group | None
     ) -> Array | None:
-        if not has(group, "delay"):
+        if not has_link(group, "delay"):
             return None
-        stored = integers(group, "delay", math.prod(shape))
-        if beside is None and kind == "conv" and not stored.any():
+        stored = read_integers(group, "delay", math.prod(shape))
+        if own_group is None and kind == "conv" and not stored.any():
             return None
-        if beside is None and kind != "dense":
-            raise RefusedError(f"delay in a layer of type {kind!r} is not what netx makes of it")
+        if own_group is None and kind != "dense":
+            raise RefusedError(
+                f"delay in a layer of type {kind!r}: netx does not run it as SLAYER does",
+                "unsupported",
+                key="delay",
+            )
         if stored.ndim == 0:
             stored = np.full(shape, stored)
-        return for_each_neuron(stored, shape, "delay")
+        return values_per_neuron(stored, shape, "delay")
 
-    def _note_transform(self, group: h5py.Group) -> None:
-        """Scale and offset of the input, as netx's `Input.transform` has them."""
-        for key, value in (("weight", 64), ("bias", 0)):  # where the file does not say
-            if has(group, key):
-                stored = integers(group, key, 1)
+    def _read_input_transform(self, group: h5py.Group) -> None:
+        """Read scale and offset of the input, as in netx's `Input.transform`."""
+        for key, value in (("weight", 64), ("bias", 0)):  # netx's defaults
+            if has_link(group, key):
+                stored = read_integers(group, key, 1)
                 if stored.size != 1:
-                    raise RefusedError(f"{key} of shape {stored.shape} is not one number")
+                    raise RefusedError(
+                        f"{key} of shape {stored.shape} is not one number",
+                        "shape",
+                        key=key,
+                        value=stored.shape,
+                    )
                 value = int(stored.ravel()[0])
-            self.facts[f"input_{key}"] = str(value)
+            self.input_transform[f"input_{key}"] = str(value)
+
+
+def _in_layer(name: str, faults: Sequence[Fault]) -> list[Fault]:
+    """Return the faults with the layer's name in field and sentence."""
+    start = f"layer {name}: "
+    return [
+        replace(fault, sentence=start + fault.sentence.removeprefix(start), layer=name)
+        for fault in faults
+    ]
 
 
 def _kind(group: h5py.Group) -> str:
     if len(group) == 0:
-        raise RefusedError("the group is empty, as lava-dl leaves it for what it cannot export")
-    return text(group, "type")
+        raise RefusedError(
+            "the group is empty; lava-dl leaves it empty for a block that it cannot export",
+            "unsupported",
+        )
+    return read_text(group, "type")
 
 
-def _origin(beside: h5py.Group | None) -> Origin | None:
-    """What connections were made of, where that is said."""
-    if beside is None or "trained_name" not in beside.attrs:
+def _origin(own_group: h5py.Group | None) -> Origin | None:
+    """Return the origin of connections, if the file holds it."""
+    if own_group is None or "trained_name" not in own_group.attrs:
         return None
-    numbers = (attribute(beside, f"trained_{key}", int) for key in ("weights", "positions"))
-    return Origin(attribute(beside, "trained_name", str), *numbers)
+    numbers = (read_attribute(own_group, f"trained_{key}", int) for key in ("weights", "positions"))
+    return Origin(read_attribute(own_group, "trained_name", str), *numbers)
 
 
-def _mask(weight: Array, beside: h5py.Group | None, key: str) -> Bools:
-    """Where connections are: at weights, and where our own group says so."""
+def _mask(weight: Array, own_group: h5py.Group | None, key: str) -> Bools:
+    """Return where connections are: at weights other than 0, and where our own group says so."""
     mask = weight != 0
-    if beside is None:
+    if own_group is None:
         return mask
-    gaps = integers(beside, key, weight.size)
-    # Ascending, and no sum below can overflow.
+    gaps = read_integers(own_group, key, weight.size)
+    # Ascending gaps below the size: no sum below can overflow.
     if gaps.ndim != 1 or (gaps < 0).any() or (gaps[1:] < 1).any() or (gaps >= mask.size).any():
-        raise RefusedError(f"{key} is not ascending")
+        raise RefusedError(
+            f"{key} does not hold ascending positions below {mask.size}", "damaged", key=key
+        )
     flat = np.cumsum(gaps, dtype=np.int64)
     if flat.size and (flat[-1] >= mask.size or mask.ravel()[flat].any()):
-        raise RefusedError(f"{key} does not fit the weights")
+        raise RefusedError(f"{key} does not fit the weights", "damaged", key=key)
     mask.ravel()[flat] = True
     return mask
 
 
 def _pair(group: h5py.Group, key: str) -> tuple[int, int]:
-    """(rows, columns) of a stride, padding or dilation; one number counts for both."""
-    values = integers(group, key, 2, floats=False).ravel().tolist()
+    """Return (rows, columns) of a stride, padding or dilation; one number stands for both."""
+    values = read_integers(group, key, 2, floats=False).ravel().tolist()
     if not values:
-        raise RefusedError(f"{key} holds no number")
+        raise RefusedError(f"{key} holds no number", "shape", key=key)
     return values[0], values[-1]

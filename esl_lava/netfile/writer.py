@@ -1,16 +1,16 @@
-"""Writing the integer network as netx HDF5.
+"""Write the integer network as netx HDF5.
 
-`/layer/<i>` is what lava-dl 0.6.0's netx reads: a group for each layer, one of type
-'input' before a convolution that comes first, and one of type 'flatten' between feature
-maps and a fully connected layer. Convolutions are stored as SLAYER exports them, in
-torch's order; what has a value for each neuron of feature maps is stored (columns, rows,
-channels), as Lava counts them.
+`/layer/<i>` is the part that netx of lava-dl 0.6.0 reads: a group for each layer, a group of type
+'input' before a convolution that comes first, and a group of type 'flatten' between feature maps
+and a fully connected layer. Convolutions are stored as SLAYER exports them, in torch's order.
+Arrays with one value for each neuron of feature maps are stored as (columns, rows, channels), in
+Lava's order.
 
-`/esl_lava` is what netx ignores: names, presentation time, provenance, a digest, and the
-connections whose weight is 0 (all others are where the weight is not), so that masks come
-back from the file. It also holds what netx has no place for. netx skips types it does not
-know without a word, so a layer it cannot express is of type 'concat', which it knows and
-refuses: plain netx fails instead of running something else.
+`/esl_lava` is the part that netx ignores: names, presentation time, provenance, a digest, and the
+connections whose weight is 0, so that the masks can be read from the file. (All other connections
+are where the weight is not 0.) It also holds the parts of a layer that netx cannot express. netx
+silently skips the types that it does not know. A layer that netx cannot express is therefore of
+type 'concat', which netx knows and refuses: plain netx fails and does not run another network.
 """
 
 from __future__ import annotations
@@ -27,75 +27,89 @@ import numpy.typing as npt
 
 from esl_lava.arrays import Array, Ints
 from esl_lava.chip import SPIKE_RANGE
-from esl_lava.errors import FileError, LimitError
+from esl_lava.errors import Fault, FileError, LimitError
 from esl_lava.files import replace_file
-from esl_lava.netfile.safe import MAX_TEXT
+from esl_lava.netfile.safe import MAX_TEXT, RefusedError
 from esl_lava.network import INPUT, Connections, Convolution, Input, Layer, Matrix, Network
 
 FORMAT_VERSION = 2
 GROUP = "esl_lava"
 REFUSED_BY_NETX = "concat"
 PARAMETERS = {"current_decay": "iDecay", "voltage_decay": "vDecay", "threshold": "vThMant"}
-"""A neuron's parameters and their names in netx."""
+"""A neuron's parameter -> its name in netx."""
 
 MAX_LAYERS = 10_000
 MAX_POSITIONS = 1 << 28
-"""Positions of all weight matrices that netx (8 bytes each, several copies) can still load."""
+"""netx can still load this many positions of all weight matrices (8 bytes each, several copies)."""
 MAX_NEURONS = 1 << 24
-"""Neurons of all layers and inputs together; a small kernel can claim any number."""
+"""Neurons of all layers and inputs together. A small kernel can claim any number of neurons."""
 MAX_TEXTS = 1000
-"""Texts of the provenance; all together they may have MAX_TEXT bytes."""
+"""Texts of the provenance. All texts together may have MAX_TEXT bytes."""
 
 
 def write(network: Network, path: Path) -> None:
-    """Write `network` whole or not at all; the same network gives the same bytes.
+    """Write `network` completely or not at all. The same network gives the same bytes.
 
     Raises:
-        LimitError: when the layers are too many, or too large for netx's dense matrices, or a
-            layer is recurrent through a kernel.
-        FileError: when the file cannot be written, or cannot hold a name or text.
+        LimitError: if there are too many layers, if a layer is too large for netx's dense
+            matrices, or if a layer is recurrent through a kernel.
+        FileError: if the file cannot be written, or cannot hold a name or text.
     """
-    if violations := [*_too_large(network), *_recurrent_kernels(network)]:
-        raise LimitError(violations)
+    if faults := [*_too_large(network), *_recurrent_kernels(network)]:
+        raise LimitError.of(faults)
     content = io.BytesIO()
     try:
         _check_provenance(network.provenance)
         with h5py.File(content, "w", libver="v110") as file:
             _write(network, file)
-    except ValueError as error:  # a text HDF5 cannot hold
-        raise FileError(f"{path}: cannot be written: {error}") from None
+    except RefusedError as error:
+        (fault,) = error.faults
+        raise FileError(
+            f"{path}: cannot be written: {fault.sentence}",
+            fault.code,
+            key=fault.key,
+            value=fault.value,
+            limit=fault.limit,
+            file=path,
+        ) from None
+    except ValueError as error:  # a text that HDF5 cannot hold
+        reason = " ".join(str(error).split())
+        raise FileError(f"{path}: cannot be written: {reason}", "type", file=path) from None
     replace_file(path, content.getvalue())
 
 
 def beyond_netx(network: Network) -> tuple[str, ...]:
-    """Why plain netx refuses the network's file, one sentence a reason; none if it does not."""
+    """Return why plain netx refuses the network's file, one sentence for each reason.
+
+    The result is empty if netx can express the network.
+    """
     return tuple(
-        f"layer {layer.name}: netx has no {what}"
-        for before, layer in zip((None, *network.layers), network.layers)
-        for what in _missing(layer, before)
+        f"layer {layer.name}: netx has no {feature}"
+        for previous, layer in zip((None, *network.layers), network.layers)
+        for feature in _missing_in_netx(layer, previous)
     )
 
 
-def netx_type(layer: Layer, before: Layer | None) -> str:
-    """The type a layer's group carries; `before` is the layer of the group before, if any."""
-    return REFUSED_BY_NETX if any(_missing(layer, before)) else _type(layer)
+def netx_type(layer: Layer, previous: Layer | None) -> str:
+    """Return the type of a layer's group. `previous` is the layer of the group before, if any."""
+    return REFUSED_BY_NETX if any(_missing_in_netx(layer, previous)) else _type(layer)
 
 
-def source_in_netx(before: Layer | None) -> str:
-    """What feeds a layer in netx, which knows no other source."""
-    return INPUT if before is None else before.name
+def source_in_netx(previous: Layer | None) -> str:
+    """Return the source that netx assumes for a layer: the layer before, or the input."""
+    return INPUT if previous is None else previous.name
 
 
-def taken_otherwise(layer: Layer, before: Layer | None) -> bool:
-    """Whether a kernel takes neurons in another shape than the layer before has."""
-    taken = layer.inputs[0].connections
-    return taken.shares and before is not None and before.shape != taken.in_shape
+def is_reshaped(layer: Layer, previous: Layer | None) -> bool:
+    """Return whether a kernel takes its input in another shape than the layer before has."""
+    connections = layer.inputs[0].connections
+    return connections.shares and previous is not None and previous.shape != connections.in_shape
 
 
-def _missing(layer: Layer, before: Layer | None) -> Iterator[str]:
-    """What the layer needs that netx does not have."""
+def _missing_in_netx(layer: Layer, previous: Layer | None) -> Iterator[str]:
+    """Yield the features of the layer that netx does not have."""
     connections, delays = layer.inputs[0].connections, layer.inputs[0].delays
-    if len(layer.feeding) > 1 or layer.inputs[0].source != source_in_netx(before):
+    if len(layer.feeding) > 1 or layer.inputs[0].source != source_in_netx(previous):
         yield "connections from earlier layers"
     if layer.neuron.refractory:
         yield "refractory period"
@@ -107,54 +121,94 @@ def _missing(layer: Layer, before: Layer | None) -> Iterator[str]:
         yield "delays in a recurrent layer"
     if layer.bias is not None and connections.injects:
         yield "bias beside injected input"
-    if before is not None and taken_otherwise(layer, before):
-        yield f"convolution of {before.shape} neurons taken as {connections.in_shape}"
+    if previous is not None and is_reshaped(layer, previous):
+        yield f"convolution of {previous.shape} neurons taken as {connections.in_shape}"
 
 
-def _recurrent_kernels(network: Network) -> Iterator[str]:
+def _recurrent_kernels(network: Network) -> Iterator[Fault]:
     for layer in network.layers:
         if layer.recurrent is not None and not isinstance(layer.recurrent.connections, Matrix):
-            yield (
-                f"layer {layer.name}: its recurrent connections are a kernel, and the file holds "
-                "them as a matrix only (`unrolled()` makes one)"
+            yield Fault(
+                f"layer {layer.name}: the recurrent connections are a kernel, but the file can "
+                "hold them only as a matrix (`unrolled()` makes one)",
+                "unsupported",
+                layer=layer.name,
             )
 
 
-def _too_large(network: Network) -> Iterator[str]:
-    by_layer = {layer: sum(kind.possible for kind in layer.wiring) for layer in network.layers}
+def _too_large(network: Network) -> Iterator[Fault]:
+    by_layer = {
+        layer: sum(connections.possible for connections in layer.wiring) for layer in network.layers
+    }
     largest = max(network.layers, key=lambda layer: by_layer[layer])
     positions = sum(by_layer.values())
     if positions > MAX_POSITIONS:
-        yield (
-            f"layer {largest.name}: its {by_layer[largest]} positions "
-            f"and those of the other layers, {positions} together, exceed {MAX_POSITIONS}, the "
-            "most that plain netx, which stores matrices densely, can be given"
+        yield Fault(
+            f"layer {largest.name}: its {by_layer[largest]} positions and the positions of the "
+            f"other layers, {positions} together, exceed {MAX_POSITIONS}, the limit of plain "
+            "netx, which stores matrices densely",
+            "limit",
+            value=positions,
+            limit=MAX_POSITIONS,
+            layer=largest.name,
         )
     neurons = network.inputs + sum(layer.neurons for layer in network.layers)
     if neurons > MAX_NEURONS:
-        yield f"the network has {neurons} inputs and neurons, more than {MAX_NEURONS}"
-    if len(list(_groups(network))) > MAX_LAYERS:
-        yield f"the network's {len(network.layers)} layers need more than {MAX_LAYERS} groups"
+        yield Fault(
+            f"the network has {neurons} inputs and neurons, more than {MAX_NEURONS}",
+            "limit",
+            value=neurons,
+            limit=MAX_NEURONS,
+        )
+    groups = len(list(_groups(network)))
+    if groups > MAX_LAYERS:
+        yield Fault(
+            f"the network's {len(network.layers)} layers need {groups} groups, more than "
+            f"{MAX_LAYERS}",
+            "limit",
+            value=groups,
+            limit=MAX_LAYERS,
+        )
 
 
 def _check_provenance(texts: Mapping[str, str]) -> None:
-    """Refuse what `read` would refuse.
+    """Refuse the texts that `read` would refuse.
 
     Raises:
-        ValueError: naming the text or the limit.
+        RefusedError: naming the text or the limit.
     """
     for key in texts:
         if not key or "/" in key or key == ".":
-            raise ValueError(f"{key!r} in the provenance is no name of a dataset")
-    if len(texts) > MAX_TEXTS or sum(len(text.encode()) for text in texts.values()) > MAX_TEXT:
-        raise ValueError(f"the provenance exceeds {MAX_TEXTS} texts or {MAX_TEXT} bytes")
+            raise RefusedError(
+                f"the key {key!r} of the provenance is not the name of a dataset",
+                "type",
+                key="provenance",
+                value=key,
+            )
+    if len(texts) > MAX_TEXTS:
+        raise RefusedError(
+            f"the provenance has {len(texts)} texts, more than {MAX_TEXTS}",
+            "too-large",
+            key="provenance",
+            value=len(texts),
+            limit=MAX_TEXTS,
+        )
+    size = sum(len(text.encode()) for text in texts.values())
+    if size > MAX_TEXT:
+        raise RefusedError(
+            f"the provenance has {size} bytes, more than {MAX_TEXT}",
+            "too-large",
+            key="provenance",
+            value=size,
+            limit=MAX_TEXT,
+        )
 
 
 # --- The digest. ---------------------------------------------------------------------------
 
 
 def digest(network: Network) -> str:
-    """SHA-256 over everything in the network that has a meaning, hexadecimal."""
+    """Return the hexadecimal SHA-256 of everything in the network that has a meaning."""
     sha = hashlib.sha256()
     _feed(sha, f"provenance={len(network.provenance)}")
     for key in sorted(network.provenance):
@@ -162,15 +216,15 @@ def digest(network: Network) -> str:
         _feed(sha, network.provenance[key])
     inputs = " ".join(f"{key}={value}" for key, value in _input_as_stored(network).items())
     _feed(sha, f"steps={network.steps} {inputs}")
-    for before, layer in zip((None, *network.layers), network.layers):
+    for previous, layer in zip((None, *network.layers), network.layers):
         first, skips, recurrent = layer.inputs[0], layer.feeding[1:], layer.recurrent
         _feed(sha, layer.name)
-        if first.source != source_in_netx(before):
+        if first.source != source_in_netx(previous):
             _feed(sha, f"source={first.source}")
         _feed_connections(sha, first.connections)
         for value in (*(getattr(layer.neuron, name) for name in PARAMETERS), layer.bias):
             _feed_values(sha, value)
-        if layer.neuron.refractory:  # not in the digests of files from before there was any
+        if layer.neuron.refractory:  # older files have none, and their digests must not change
             _feed(sha, f"refractory={layer.neuron.refractory}")
         _feed_values(sha, first.delays)
         _feed_origin(sha, first)
@@ -187,15 +241,15 @@ def digest(network: Network) -> str:
 
 
 def range_of_bits(bits: int) -> tuple[int, int]:
-    """What `input_bits` of a file means: 0 spikes, else integers of so many bits and a sign."""
+    """Return the range of `input_bits`: 0 means spikes, n means integers of n bits and a sign."""
     return (1 - (1 << bits), (1 << bits) - 1) if bits else SPIKE_RANGE
 
 
 def _input_as_stored(network: Network) -> dict[str, int]:
-    """The attributes that say what inputs can be.
+    """Return the attributes of the input range.
 
-    A range that `input_bits` can say is said by it, as in files from before there were others,
-    whose digests and bytes stay what they were.
+    If `input_bits` can express the range, it does, as in older files, which knew no other
+    ranges: their digests and bytes do not change.
     """
     if network.input_range == range_of_bits(network.message_bits):
         return {"input_bits": network.message_bits}
@@ -216,9 +270,9 @@ def _feed_connections(sha: hashlib._Hash, c: Connections) -> None:
         _feed(sha, f"injection {c.out_shape}")
 
 
-def _feed_origin(sha: hashlib._Hash, given: Input) -> None:
-    if given.origin is not None:  # not in the digests of files from before there was any
-        origin = given.origin
+def _feed_origin(sha: hashlib._Hash, layer_input: Input) -> None:
+    origin = layer_input.origin
+    if origin is not None:  # older files have none, and their digests must not change
         _feed(sha, f"origin={origin.weights} of {origin.positions} {origin.name}")
 
 
@@ -231,7 +285,7 @@ def _feed_values(sha: hashlib._Hash, values: Array | int | None) -> None:
 
 
 def _feed(sha: hashlib._Hash, part: str | bytes) -> None:
-    """Add a part with its length, so that no two sequences of parts read alike."""
+    """Add a part with its length, so that no two sequences of parts give the same bytes."""
     raw = part.encode() if isinstance(part, str) else part
     sha.update(len(raw).to_bytes(8, "little"))
     sha.update(raw)
@@ -249,37 +303,37 @@ def _write(network: Network, file: h5py.File) -> None:
         ours.attrs["steps"] = network.steps
     for key, value in sorted(network.provenance.items()):
         ours.create_dataset(f"provenance/{key}", data=_text(value))
-    before: Layer | None = None
+    previous: Layer | None = None
     for index, (kind, shape, layer) in enumerate(_groups(network)):
         group = file.create_group(f"layer/{index}")
-        stored = kind if layer is None else netx_type(layer, before)
+        stored = kind if layer is None else netx_type(layer, previous)
         group.create_dataset("type", (1,), "S10", [stored.encode()])
         group.create_dataset("shape", data=np.array(shape))
         if layer is not None:
             _write_netx(layer, group)
-            beside = ours.create_group(f"layer/{index}")
-            beside.attrs["name"] = _text(layer.name)
-            beside.attrs["type"] = _text(kind)
+            own_group = ours.create_group(f"layer/{index}")
+            own_group.attrs["name"] = _text(layer.name)
+            own_group.attrs["type"] = _text(kind)
             if layer.neuron.refractory:
-                beside.attrs["refractory"] = layer.neuron.refractory
-            _write_beside(layer, before, beside)
-            before = layer
+                own_group.attrs["refractory"] = layer.neuron.refractory
+            _write_own(layer, previous, own_group)
+            previous = layer
 
 
 def _groups(network: Network) -> Iterator[tuple[str, tuple[int, ...], Layer | None]]:
-    """Type and shape of every group netx walks, and the layer where it is one."""
+    """Yield the type, the shape and the layer, if any, of every group that netx reads."""
     if network.first.shares:
         yield "input", network.input_shape, None
-    before: tuple[int, ...] = ()
+    previous_shape: tuple[int, ...] = ()
     for layer in network.layers:
-        if _type(layer).startswith("dense") and len(before) == 3:
-            yield "flatten", (math.prod(before),), None
+        if _type(layer).startswith("dense") and len(previous_shape) == 3:
+            yield "flatten", (math.prod(previous_shape),), None
         yield _type(layer), layer.shape, layer
-        before = layer.shape
+        previous_shape = layer.shape
 
 
 def _type(layer: Layer) -> str:
-    """The type of a layer's group where netx knows the layer."""
+    """Return the type of a layer's group if netx knows the layer."""
     first = layer.inputs[0].connections
     if first.injects:
         return "input"
@@ -289,7 +343,7 @@ def _type(layer: Layer) -> str:
 
 
 def _write_netx(layer: Layer, group: h5py.Group) -> None:
-    """The datasets `lava/lib/dl/netx/hdf5.py` reads for a layer."""
+    """Write the datasets that `lava/lib/dl/netx/hdf5.py` reads for a layer."""
     first = layer.inputs[0]
     _write_weights(first.connections, group)
     if layer.recurrent is not None:
@@ -304,7 +358,7 @@ def _write_netx(layer: Layer, group: h5py.Group) -> None:
         if np.ndim(values) == 0:
             group.create_dataset(f"neuron/{key}", data=values)
         else:
-            # 32 bits: netx subtracts 1 and Lava shifts by 6 in the type found here.
+            # netx subtracts 1 and Lava shifts by 6 in the stored type, so it must have 32 bits.
             if len(values) == layer.neurons:
                 values = _in_lavas_order(values, layer.shape)
             _deflated(group, f"neuron/{key}", values.astype(np.int32))
@@ -332,20 +386,20 @@ def _write_matrix(c: Connections, group: h5py.Group, name: str) -> None:
     _deflated(group, name, matrix.dense(_smallest(np.append(matrix.weights, 0))))
 
 
-def _write_beside(layer: Layer, before: Layer | None, beside: h5py.Group) -> None:
-    """What netx has no place for in a layer: masks, a reshaped input, other sources."""
+def _write_own(layer: Layer, previous: Layer | None, own_group: h5py.Group) -> None:
+    """Write the parts of a layer that netx has no place for: masks, reshaped input, sources."""
     first = layer.inputs[0]
     if not first.connections.injects:
-        _compressed(beside, "zero_connections", _zero_connections(first))
-    if first.source != source_in_netx(before):
-        beside.attrs["source"] = _text(first.source)
-    _write_origin(first, beside)
-    if taken_otherwise(layer, before):
-        beside.create_dataset("in_shape", data=np.array(first.connections.in_shape))
+        _compressed(own_group, "zero_connections", _zero_connections(first))
+    if first.source != source_in_netx(previous):
+        own_group.attrs["source"] = _text(first.source)
+    _write_origin(first, own_group)
+    if is_reshaped(layer, previous):
+        own_group.create_dataset("in_shape", data=np.array(first.connections.in_shape))
     if layer.recurrent is not None:
-        _compressed(beside, "zero_recurrent", _zero_connections(layer.recurrent))
+        _compressed(own_group, "zero_recurrent", _zero_connections(layer.recurrent))
     for index, skip in enumerate(layer.feeding[1:]):
-        group = beside.create_group(f"skip/{index}")
+        group = own_group.create_group(f"skip/{index}")
         group.attrs["source"] = _text(skip.source)
         if skip.connections.shares:
             group.create_dataset("in_shape", data=np.array(skip.connections.in_shape))
@@ -356,40 +410,40 @@ def _write_beside(layer: Layer, before: Layer | None, beside: h5py.Group) -> Non
         _compressed(group, "zero_connections", _zero_connections(skip))
 
 
-def _write_origin(given: Input, group: h5py.Group) -> None:
-    if given.origin is not None:
-        group.attrs["trained_name"] = _text(given.origin.name)
-        group.attrs["trained_weights"] = given.origin.weights
-        group.attrs["trained_positions"] = given.origin.positions
+def _write_origin(layer_input: Input, group: h5py.Group) -> None:
+    if layer_input.origin is not None:
+        group.attrs["trained_name"] = _text(layer_input.origin.name)
+        group.attrs["trained_weights"] = layer_input.origin.weights
+        group.attrs["trained_positions"] = layer_input.origin.positions
 
 
 def _in_lavas_order(values: Array, shape: tuple[int, ...]) -> Array:
-    """A value for each neuron, of feature maps as (columns, rows, channels)."""
+    """Return a value for each neuron, of feature maps as (columns, rows, channels)."""
     return values.reshape(shape).transpose()
 
 
 def _shared(values: Array) -> Array:
-    """(channels,) where all neurons of a channel have the same value, as SLAYER stores it."""
+    """Return (channels,) values if each channel has one value, as SLAYER stores them."""
     if values.ndim == 3 and (values == values[0, 0]).all():
         return values[0, 0]
     return values
 
 
 def _text(value: str) -> Array:
-    """Text of fixed length: HDF5 reads what says its length elsewhere at its own risk."""
+    """Return a text of fixed length. Texts of variable length claim a length that may be wrong."""
     raw = value.encode()
     if b"\0" in raw:
-        raise ValueError(f"a text holds a NUL character: {value[:80]!r}")
+        raise RefusedError(f"a text holds a NUL character: {value[:80]!r}", "type", value=value)
     return np.array(raw, h5py.string_dtype("utf-8", max(1, len(raw))))
 
 
 def _compressed(group: h5py.Group, name: str, values: Array) -> None:
-    """Store integers in the smallest dtype that holds them, one deflated chunk."""
+    """Store integers in the smallest dtype that holds them, in one deflated chunk."""
     _deflated(group, name, values.astype(_smallest(values)))
 
 
 def _smallest(values: Array) -> npt.DTypeLike:
-    """The smallest dtype that holds integers."""
+    """Return the smallest dtype that holds the integers."""
     low, high = (values.min(), values.max()) if values.size else (0, 0)
     return next(
         dtype
@@ -403,7 +457,7 @@ def _deflated(group: h5py.Group, name: str, values: Array) -> None:
     group.create_dataset(name, data=values, **(options if values.size else {}))
 
 
-def _zero_connections(given: Input) -> Ints:
-    """Flat positions of connections with weight 0: the first, then the gaps between."""
-    c = given.connections
-    return np.diff(c.positions()[c.weights == 0], prepend=0)
+def _zero_connections(layer_input: Input) -> Ints:
+    """Return the flat positions of connections of weight 0: the first, then the differences."""
+    connections = layer_input.connections
+    return np.diff(connections.positions()[connections.weights == 0], prepend=0)

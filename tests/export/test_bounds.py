@@ -19,7 +19,7 @@ NEURON = Cuba(4096, 2048, 64)
 
 
 def fed_by(one: Layer, source: str) -> Layer:
-    """The layer with another source of its first input."""
+    """Return the layer with another source of its first input."""
     first, *further = one.inputs
     return replace(one, inputs=(replace(first, source=source), *further))
 
@@ -29,7 +29,7 @@ def layer(weights, bias=None, neuron=NEURON, name="hidden", mask=None) -> Layer:
 
 
 def states(one: Layer, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """u and v before any reset, (T, neurons), in unlimited range; inputs (T, n_pre)."""
+    """Return (T, neurons) u and v before any reset, in unlimited range; inputs are (T, n_pre)."""
     weights = matrix(one).dense().astype(object)
     bias = np.zeros(one.neurons, int) if one.bias is None else one.bias
     u = v = np.zeros(one.neurons, object)
@@ -59,7 +59,7 @@ DECAYS = st.one_of(st.sampled_from([0, 1, 100, 4096]), st.integers(0, 4096))
 
 
 USUAL = st.integers(-128, 127)
-# 2**17 << 6 is where u wraps.
+# u wraps at 2**17 << 6.
 WIDE = st.one_of(st.integers(-(1 << 17) - 3, (1 << 17) + 3), st.sampled_from([-(1 << 17), 1 << 17]))
 
 
@@ -98,7 +98,7 @@ def test_no_input_of_all_short_ones_leaves_the_bound():
 
 
 def test_a_fired_neuron_restarts_below_what_a_positive_bias_would_have_left():
-    # v grows by 80, 60, 40, 20 and fires; the growing current then pulls it down from 0.
+    # v grows by 80, 60, 40 and 20, and the neuron fires. Then the growing current pulls v below 0.
     one = layer([[-20]], [100], Cuba(0, 0, 199))
     _, v = states(one, np.ones((12, 1), int))
     assert state_bound(one, 12).v[0] == v.min() == -560 * 64
@@ -111,7 +111,7 @@ def test_the_worst_input_reaches_the_bound(current_decay, voltage_decay):
     bound = state_bound(one, 9)
     u, v = zip(*(states(one, np.tile(worst, (9, 1))) for worst in ([1, 0, 1], [1, 1, 0])))
     u_rows, v_rows = np.array(u), np.array(v)
-    # Inputs 0 and 2 are the highest of neuron 0; no input reaches its lowest alone: -30.
+    # Inputs 0 and 2 give the highest input of neuron 0. Its lowest, -30, is not tested.
     assert bound.u[1] == u_rows[0, :, 0].max()
     assert bound.v[1] == v_rows[0, :, 0].max()
     assert bound.u[0] == u_rows[1, :, 1].min()
@@ -119,7 +119,7 @@ def test_the_worst_input_reaches_the_bound(current_decay, voltage_decay):
 
 
 def test_bounds_by_hand():
-    # Two steps; v may be 64 * 10 (not above the threshold) plus 64 * 15 at the most.
+    # After two steps, v is at most 64 * 10 (not above the threshold) plus 64 * 15.
     one = layer([[10, 5, -3]], None, Cuba(4096, 0, 10))
     assert state_bound(one, 1) == StateBound((-3 * 64, 15 * 64), (-3 * 64, 15 * 64))
     assert state_bound(one, 2) == StateBound((-3 * 64, 15 * 64), (-6 * 64, 25 * 64))

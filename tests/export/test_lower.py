@@ -1,4 +1,4 @@
-"""Trained floats become SLAYER's own integers, and mean the same spikes."""
+"""Trained floats become SLAYER's integers and give the same spikes."""
 
 import subprocess
 import sys
@@ -23,11 +23,16 @@ from esl_lava.topology import describe
 from esl_lava.trained import (
     CubaNeuron,
     DenseWeights,
+    NormalisedNeuron,
+    NormalisedReadout,
+    NormalisedWeights,
     OneSpikeNeuron,
     ReadoutNeuron,
+    Sliding,
     SparseWeights,
     TrainedLayer,
 )
+from tests.faults import check, refused
 
 CUBA, READOUT = CubaNeuron(1.0, 0.5, 1.0), ReadoutNeuron()
 
@@ -57,13 +62,13 @@ def test_integer_weights_are_slayers(dtype):
 
 
 def by_torch(weights: np.ndarray) -> np.ndarray:
-    """The same rule as torch computes it, in the precision of the weights."""
+    """Compute the same rule with torch, in the precision of the weights."""
     halves = torch.round(torch.from_numpy(weights) * 32.0).clamp(-128, 127)
     return (2 * halves).numpy().astype(np.int32)
 
 
 def finite(bits: list[int]) -> np.ndarray:
-    """Floats of these 32 bits, those that are no numbers left out."""
+    """Return the floats of these 32 bits, without those that are not finite."""
     weights = np.array(bits, np.uint32).view(np.float32)
     return weights[np.isfinite(weights)]
 
@@ -77,7 +82,7 @@ def test_numpy_rounds_as_torch_does_whatever_the_bits(bits):
 def test_numpy_rounds_as_torch_does_over_a_million_random_bits():
     rng = np.random.default_rng(0)
     anywhere = finite(rng.integers(0, 2**32, 500_000))
-    # Most of these are far from 0 or next to it: and as many among the weights that differ.
+    # Most of these are far from 0 or close to 0. The other half lies where rounding differs.
     exponents = rng.integers(110, 131, 500_000) << 23
     near = finite(exponents | rng.integers(0, 1 << 23, 500_000) | rng.integers(0, 2, 500_000) << 31)
     for weights in (anywhere, near):
@@ -105,7 +110,7 @@ def test_decays_and_thresholds_are_slayers():
 @pytest.mark.parametrize("decays", [(1.0, 0.5), (0.1, 0.03), (0.0, 1.0), (1 / 3, 0.0)])
 @pytest.mark.parametrize("threshold", [1 / 64, 0.95, 3.25])
 def test_lowered_neurons_are_slayers_device_parameters(decays, threshold):
-    # A threshold of 0.95 is none that a user can have.
+    # A user cannot configure a threshold of 0.95.
     fields = dict(zip(("current_decay", "voltage_decay"), decays))
     config = MultiSpike.model_construct(layers="4-3", threshold=threshold, **fields)
     model = SpikingMLP(config.describe((5,), 2), config)
@@ -121,7 +126,7 @@ def test_lowered_neurons_are_slayers_device_parameters(decays, threshold):
 
 
 def trained_layers(model: SpikingMLP, masks=None, **neuron) -> tuple[TrainedLayer, ...]:
-    """The layers of a network with such neurons, by what its state dict holds."""
+    """Return the layers of a network with such neurons, from its state dict."""
     hidden = "-".join(str(layer.neurons) for layer in model.topology.layers if not layer.readout)
     config = MultiSpike(layers=hidden, **neuron)
     return layers_of(config, as_arrays(model.state_dict()), masks or {})
@@ -176,21 +181,20 @@ def test_unusable_layers_are_all_named():
             values[~mask] = 0
         layers.append(TrainedLayer(name, {source: DenseWeights(values, mask)}, CUBA))
     first, second, third = (weights for layer in layers for weights in layer.inputs.values())
-    first.values.flat[1] = 1e-30  # stray, though it rounds to 0
+    first.values.flat[1] = 1e-30  # pruned but not 0, although it rounds to 0
     second.values.flat[2:4] = np.nan, -np.inf
     third.values.flat[5] = np.inf
     with pytest.raises(LimitError) as caught:
         lower(layers)
-    assert caught.value.violations == (
-        "layer hidden1: 1 pruned connections have a weight other than 0",
-        "layer hidden2: 2 weights are NaN or infinite",
-        "layer readout: 1 weights are NaN or infinite",
-    )
+    stray, *broken = caught.value.faults
+    check(stray, "mismatch", value=1, layer="hidden1")
+    for fault, (name, number) in zip(broken, (("hidden2", 2), ("readout", 1)), strict=True):
+        check(fault, "not-finite", value=number, layer=name)
 
 
 def test_a_mask_of_no_layer():
     model = SpikingMLP(describe("2", (2,), 2), MultiSpike())
-    with pytest.raises(FileError, match="the mask of hidden_1 does not fit its weights"):
+    with pytest.raises(FileError, match="hidden_1"):
         trained_layers(model, {"hidden_1": np.ones((2, 2))})
 
 
@@ -215,7 +219,8 @@ def test_layers_are_lowered_by_hand():
         assert first.neuron == Cuba(1024, 2048, 96)
         assert last.inputs[0].connections.dense().tolist() == [[64, -256], [254, 2]]
         assert last.neuron == INTEGRATOR
-        # Once: the largest, -1, becomes -256; the threshold is 256 / (1 - a), with a = 3/4.
+        # Neurons that fire once: the largest weight, -1, becomes -256, and the threshold
+        # 256 / (1 - a), with a = 3/4.
         once = lower([TrainedLayer("a", {"input": weights}, OneSpikeNeuron(0.25))], steps=3)
         assert once.layers[0].neuron == Cuba(1024, 0, 1024, refractory=2)
         assert once.layers[0].inputs[0].connections.dense().tolist() == [[128, 0, -256], [0, 64, 0]]
@@ -229,11 +234,8 @@ def test_weights_of_more_axes_than_a_matrix_are_refused_by_name():
     assert flat.layers[0].inputs[0].connections.dense().shape == (2, 3)
     for shape in ((2, 3, 3, 3, 1), (2, 3, 1, 1, 2), (2, 1, 2), (6,), ()):
         layers = [trained("a", "input", ones), trained("conv", "a", np.ones(shape, np.float32))]
-        with pytest.raises(LimitError) as caught:
+        with refused(LimitError, "shape", value=shape, layer="conv"):
             lower(layers)
-        assert caught.value.violations == (
-            f"layer conv: a weight of shape {shape} is not of a fully connected layer",
-        )
 
 
 def test_what_the_integer_network_cannot_express_is_refused_by_name():
@@ -246,27 +248,58 @@ def test_what_the_integer_network_cannot_express_is_refused_by_name():
     ]
     with pytest.raises(LimitError) as caught:
         lower(layers)
-    assert caught.value.violations == (
-        "layer c: it is fed by d, which is not before it",
-        "layer d: neurons of type NoneType have no integers",
-    )
-    with pytest.raises(ValueError, match="neurons that fire once need the number of steps"):
+    source, neuron = caught.value.faults
+    check(source, "unknown", value="d", layer="c")
+    check(neuron, "unsupported", value="NoneType", layer="d")
+    with pytest.raises(ValueError, match="neurons that fire once need `steps`"):
         lower([trained("a", "input", ones, neuron=OneSpikeNeuron(0.5))])
 
 
+def test_faults_of_normalised_layers():
+    values = DenseWeights(np.ones((2, 4, 1, 1, 1), np.float32))
+    neuron = NormalisedNeuron(0.5, np.array([0.0, np.nan]))
+
+    def weights(gain=None):
+        return NormalisedWeights("a", values, (2, 4, 1, 1, 1), Sliding((1, 2, 2)), gain)
+
+    gain = np.array([1.0, np.inf])
+    cases = (
+        ({"input": weights()}, neuron, [("missing", "gain", None), ("not-finite", None, 1)]),
+        ({"input": weights(gain)}, neuron, [("not-finite", None, 2)]),
+        ({"input": values}, NormalisedReadout(), [("unsupported", None, None)]),
+        (
+            {"input": weights(), "b": weights()},
+            NormalisedReadout(),
+            [("unsupported", None, 2), ("unknown", None, "b")],
+        ),
+    )
+    for inputs, kind, expected in cases:
+        with pytest.raises(LimitError) as caught:
+            lower([TrainedLayer("a", inputs, kind)], steps=2)
+        faults = caught.value.faults
+        for fault, (code, key, value) in zip(faults, expected, strict=True):
+            check(fault, code, key=key, value=value, layer="a")
+    # No threshold keeps such a bias within the range of the chip.
+    huge = NormalisedNeuron(0.5, np.array([0.0, 1e9]))
+    with refused(LimitError, "limit", layer="a"):
+        lower([TrainedLayer("a", {"input": weights(np.ones(2))}, huge)], steps=2)
+
+
 def test_a_mask_of_another_size_is_refused():
-    with pytest.raises(ValueError, match=r"mask of shape \(2,\) for weights of shape \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"\(2,\).*\(2, 3\)"):
         DenseWeights(np.ones((2, 3)), np.ones(2))
 
 
 def test_export_imports_no_torch():
     code = "import sys, esl_lava.export; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False"]
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.split() == ["False"]
 
 
 def assert_same_spikes(model: SpikingMLP, network: Network, inputs: np.ndarray) -> list[float]:
-    """Compare all layers; returns each hidden layer's rate."""
+    """Compare the spikes of all layers; return each hidden layer's rate."""
     with torch.no_grad():
         outputs = model.layer_outputs(torch.from_numpy(inputs).float().permute(0, 2, 1))
     result = simulate(network, inputs, record="all")

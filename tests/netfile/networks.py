@@ -1,4 +1,4 @@
-"""Networks with everything a network can have, from a seed; and whether two are the same."""
+"""Random networks with every feature, from a seed, and a comparison of two networks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.graphs import a_layer, a_network
 
 
 def random_network(seed: int, *, netx: bool = False) -> Network:
-    """One to four layers; with `netx`, only what netx can express."""
+    """Return a network of one to four layers; with `netx`, only with features that netx has."""
     rng = np.random.default_rng(seed)
     maps = rng.random() < 0.7
     shape: tuple[int, ...] = tuple(rng.integers(1, 6, 3).tolist()) if maps else (7,)
@@ -71,7 +71,7 @@ def random_network(seed: int, *, netx: bool = False) -> Network:
     steps = int(rng.integers(1, 99)) if rng.random() < 0.5 else None
     bits = int(rng.integers(0, 25))
     ends = range_of_bits(bits)
-    if rng.random() < 0.5:  # not of either sign alike, as pixels and counts
+    if rng.random() < 0.5:  # asymmetric, as for pixels and counts
         ends = -(1 << bits) * int(rng.integers(0, 2)), (1 << bits) - 1
     if not -(1 << 24) < ends[0] < ends[1]:
         ends = SPIKE_RANGE
@@ -79,13 +79,13 @@ def random_network(seed: int, *, netx: bool = False) -> Network:
 
 
 def random_connections(rng: np.random.Generator, n_post: int, n_pre: int) -> Matrix:
-    """With connections of weight 0; netx reads weights of this range exactly."""
+    """Return a matrix with connections of weight 0; netx reads weights of this range exactly."""
     mask = rng.random((n_post, n_pre)) < 0.7
     return Matrix.from_dense(2 * rng.integers(-128, 128, mask.shape) * mask, mask)
 
 
 def random_convolution(rng: np.random.Generator, in_shape: tuple[int, ...]) -> Convolution:
-    """Any kernel, stride, padding, dilation and number of groups that fits."""
+    """Return a convolution with any kernel, stride, padding, dilation and groups that fit."""
     channels = in_shape[0]
     groups = int(rng.choice([g for g in range(1, channels + 1) if channels % g == 0]))
     padding = rng.integers(0, 3, 2)
@@ -120,7 +120,7 @@ def _parameter(rng: np.random.Generator, neurons: int, channels: int, high: int)
 
 
 def assert_same(a: Any, b: Any) -> None:
-    """Every part of two networks, layers or connections is equal, and of the same kind."""
+    """Assert that all parts of two networks, layers or connections are equal and of one type."""
     assert type(a) is type(b)
     if isinstance(a, np.ndarray):
         assert np.array_equal(a, b)

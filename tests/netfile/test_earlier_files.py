@@ -1,8 +1,8 @@
-"""Files of format 2 that an earlier revision wrote load, and give the spikes that it saw.
+"""Files of format 2 from an earlier revision can be read and give the spikes of that revision.
 
-`fixtures/*.h5` were written by revision 496c1a4 (an MLP and a network of neurons that fire once,
-both trained and exported, and a network with convolutions, recurrence, delays and skips);
-`fixtures/*.npz` hold inputs, and what Lava's process models made of them at that revision.
+Revision 496c1a4 wrote `fixtures/*.h5`: a trained and exported MLP, a trained and exported network
+of neurons that fire once, and a network with convolutions, recurrence, delays and skips.
+`fixtures/*.npz` hold inputs, and the results of Lava's process models at that revision.
 """
 
 from pathlib import Path
@@ -23,14 +23,14 @@ def test_spikes_potentials_and_decisions_are_what_they_were(name: str) -> None:
         expected = dict(stored)
     shape = expected["shape"]
     inputs = np.unpackbits(expected["inputs"], count=int(shape.prod())).reshape(shape)
-    found = simulate(network, inputs, record="all", states="all")
-    assert found.decisions.tolist() == expected["decisions"].tolist()
+    result = simulate(network, inputs, record="all", states="all")
+    assert result.decisions.tolist() == expected["decisions"].tolist()
     for layer in network.layers:
-        assert np.array_equal(found.v[layer.name], expected[f"v_{layer.name}"]), layer.name
+        assert np.array_equal(result.v[layer.name], expected[f"v_{layer.name}"]), layer.name
         if layer.neuron.fires:
             spikes = expected[f"spikes_{layer.name}"]
             assert spikes.any()
-            assert np.array_equal(found.spikes[layer.name], spikes), layer.name
+            assert np.array_equal(result.spikes[layer.name], spikes), layer.name
 
 
 def test_the_graph_has_what_it_is_to_show() -> None:

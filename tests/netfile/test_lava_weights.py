@@ -1,4 +1,4 @@
-"""`effective_weights` against the functions Lava itself calls, in an interpreter of its own."""
+"""`effective_weights` against the functions that Lava calls, in a separate interpreter."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from esl_lava.netfile.lava_weights import effective_weights
 
-# netx's module is loaded by its file: its package would import torch, for many seconds.
+# The test loads netx's module from its file: its package would import torch, for many seconds.
 GENUINE = """
 import contextlib, io, json, sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -23,7 +23,7 @@ spec = spec_from_file_location("utils", Path(lava.__path__[0], "lib", "dl", "net
 netx_utils = module_from_spec(spec)
 spec.loader.exec_module(netx_utils)
 
-with contextlib.redirect_stdout(io.StringIO()):  # it prints that it clips
+with contextlib.redirect_stdout(io.StringIO()):  # netx prints a line when it clips
     answers, apart = [], []
     alone, together = json.load(sys.stdin)
     for rows in alone:
@@ -38,7 +38,7 @@ with contextlib.redirect_stdout(io.StringIO()):  # it prints that it clips
         total = np.left_shift(total, exponent) if exponent > 0 else np.right_shift(total, -exponent)
         answers.append((weights.tolist(), exponent, total.tolist()))
     for pair in together:
-        # create_dense again, of a layer with recurrent weights.
+        # create_dense again, for a layer with recurrent weights.
         forward, recurrent = np.array(pair[0]).astype(int), np.array(pair[1]).astype(int)
         both, bits, exponent, _ = netx_utils.optimize_weight_bits(np.hstack((forward, recurrent)))
         stored = []
@@ -53,25 +53,25 @@ print(json.dumps([answers, apart]))
 
 
 def matrices() -> list[np.ndarray]:
-    """Weight matrices of all kinds, none of them zero."""
+    """Return weight matrices of all kinds that are not all 0."""
     rng = np.random.default_rng(0)
     ranges = [(-256, 254), (-256, 0), (0, 254), (-256, -1), (1, 254), (-8, 8)]
-    made = []
+    every = []
     for low, high in ranges:
         for step in (1, 2, 4, 64):
             for _ in range(12):
                 shape = rng.integers(1, 5, 2)
                 first, last = -(-low // step), high // step
-                made.append(step * rng.integers(first, max(first, last) + 1, shape))
+                every.append(step * rng.integers(first, max(first, last) + 1, shape))
     for power in range(9):
-        made += [np.array(rows) * 2**power for rows in ([[-1, 0]], [[-1]], [[-1, -1]], [[-1, 1]])]
-        made += [np.array([[-(2**power), odd, 0]]) for odd in (-1, -2) if 2**power >= -odd]
-        made += [np.array([[-(2**power), -2]]), np.array([[-(2**power), 2]])]
-    made += [np.array([[value]]) for value in (*range(-256, -120), 1, 2, 3, 127, 128, 253, 254)]
-    made += [np.array([[value, 0]]) for value in (*range(-256, -120, 3), 1, 254)]
-    # Out of range, which other rules refuse, but no less true.
-    made += [rng.integers(*limits, (3, 4)) for limits in [(-900, 900), (0, 900), (-900, 0)] * 8]
-    made += [
+        every += [np.array(rows) * 2**power for rows in ([[-1, 0]], [[-1]], [[-1, -1]], [[-1, 1]])]
+        every += [np.array([[-(2**power), odd, 0]]) for odd in (-1, -2) if 2**power >= -odd]
+        every += [np.array([[-(2**power), -2]]), np.array([[-(2**power), 2]])]
+    every += [np.array([[value]]) for value in (*range(-256, -120), 1, 2, 3, 127, 128, 253, 254)]
+    every += [np.array([[value, 0]]) for value in (*range(-256, -120, 3), 1, 254)]
+    # Out of range: other rules refuse these matrices, but Lava computes the same.
+    every += [rng.integers(*limits, (3, 4)) for limits in [(-900, 900), (0, 900), (-900, 0)] * 8]
+    every += [
         np.array(rows)
         for rows in (
             [[255]],
@@ -83,14 +83,14 @@ def matrices() -> list[np.ndarray]:
             [[-257]],
         )
     ]
-    return [matrix for matrix in made if matrix.any()]
+    return [matrix for matrix in every if matrix.any()]
 
 
 def pairs() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Feed-forward and recurrent weights of all mixtures of signs, not all of them zero."""
+    """Return pairs of feed-forward and recurrent weights of all mixtures of signs, not all 0."""
     rng = np.random.default_rng(1)
     ranges = [(-256, 255), (-256, 1), (0, 255), (-256, 0), (1, 255), (-8, 9), (0, 1), (-900, 900)]
-    made = []
+    both = []
     for forward in ranges:
         for recurrent in ranges:
             for step in (1, 2, 64):
@@ -100,14 +100,14 @@ def pairs() -> list[tuple[np.ndarray, np.ndarray]]:
                     step * rng.integers(low, max(high, low + 1), shape)
                     for (low, high), shape in zip(limits, ((n, int(rng.integers(1, 4))), (n, n)))
                 )
-                made.append((one, other))
-    return [pair for pair in made if pair[0].any() or pair[1].any()]
+                both.append((one, other))
+    return [pair for pair in both if pair[0].any() or pair[1].any()]
 
 
 @pytest.fixture(scope="module")
 def genuine() -> tuple[list, list]:
-    """What Lava makes of all matrices and pairs."""
-    done = subprocess.run(
+    """The results of Lava for all matrices and pairs."""
+    process = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", GENUINE],
         input=json.dumps(
             [
@@ -119,13 +119,13 @@ def genuine() -> tuple[list, list]:
         text=True,
         check=True,
     )
-    alone, together = json.loads(done.stdout.splitlines()[-1])
+    alone, together = json.loads(process.stdout.splitlines()[-1])
     return alone, together
 
 
 @pytest.fixture(scope="module")
 def cases(genuine) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Each matrix, what each weight counts for in Lava, and Lava's sum of whole rows."""
+    """Each matrix, its weights in Lava, and Lava's sum of each row."""
     return [
         (matrix, np.array(stored) * 2.0**exponent, np.array(total))
         for matrix, (stored, exponent, total) in zip(matrices(), genuine[0])
@@ -140,7 +140,7 @@ def test_recurrent_weights_are_shifted_together_and_judged_apart(genuine):
             np.testing.assert_array_equal(mine, np.array(theirs) * 2.0**exponent, err_msg=str(pair))
         apart = [effective_weights(part)[0] if part.any() else part * 1.0 for part in pair]
         changed += any((one != other).any() for one, other in zip(ours, apart))
-    assert changed > 10  # being together matters
+    assert changed > 10  # shifting them together matters
 
 
 def test_each_weight_counts_as_in_lava(cases):

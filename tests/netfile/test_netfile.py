@@ -1,4 +1,4 @@
-"""A network file comes back as it was, means the same to plain netx, and cannot do harm."""
+"""A network can be read from its file unchanged, and no file can do harm."""
 
 import contextlib
 import os
@@ -32,6 +32,7 @@ from esl_lava.network import (
     Matrix,
     Network,
 )
+from tests.faults import check, refused
 from tests.graphs import a_layer, a_network
 from tests.netfile.networks import assert_same, random_network
 from tests.simulate.networks import Case, cases
@@ -41,7 +42,7 @@ PROVENANCE = {"config": 'seed = 1\n[data]\nname = "digits"\n', "source_sha256": 
 
 
 def example() -> Network:
-    """5-6-3: masks, connections of weight 0, an unconnected neuron, biases, a readout."""
+    """Return 5-6-3: masks, connections of weight 0, an unconnected neuron, biases, a readout."""
     random = np.random.default_rng(0)
     mask = random.random((6, 5)) < 0.6
     weights = 2 * random.integers(-128, 128, (6, 5)) * mask
@@ -63,14 +64,16 @@ def written(path):
     return path
 
 
-def refusal(path: Path) -> str:
+def refusal(path: Path, code: str | None = None, **expected: object) -> str:
+    """Assert that the file is refused for one fault, check its fields, and return its sentence."""
     with pytest.raises(FileError) as caught:
         netfile.read(path)
-    assert str(path) in str(caught.value)
-    return str(caught.value)
+    (fault,) = caught.value.faults
+    check(fault, fault.code if code is None else code, file=path, **expected)
+    return fault.sentence
 
 
-# --- What is written comes back. -----------------------------------------------------------
+# --- Writing and reading. ------------------------------------------------------------------
 
 names = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=9)
 int32 = st.integers(-(2**31), 2**31 - 1)
@@ -105,7 +108,7 @@ def test_networks_come_back(network, path):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_networks_of_every_kind_come_back(seed, path):
-    """Convolutions, recurrence, delays, skips, injected and graded input, all mixed."""
+    """The networks mix convolutions, recurrence, delays, skips, injected and graded input."""
     network = random_network(seed)
     netfile.write(network, path)
     again = netfile.read(path)
@@ -155,7 +158,7 @@ def test_bytes_depend_on_the_network_only(tmp_path):
     files = [tmp_path / name for name in ("net.h5", "a-much-longer-name.net", "x")]
     for file, network in zip(files, (example(), example(), other_order)):
         netfile.write(network, file)
-        time.sleep(1.1 if file is files[0] else 0)  # a clock in the file would show
+        time.sleep(1.1 if file is files[0] else 0)  # a time stamp in the file would differ
     assert len({file.read_bytes() for file in files}) == 1
     netfile.write(netfile.read(files[0]), files[1])
     assert files[0].read_bytes() == files[1].read_bytes()
@@ -309,24 +312,24 @@ def test_a_failed_write_leaves_the_old_file(failing, written, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "facts"),
+    ("name", "facts", "code"),
     [
-        ("a\0b", {}),
-        ("a", {"a": "b\0c"}),
-        ("a", {"": "b"}),
-        ("a", {"a/b": "c"}),
-        ("a", {".": "c"}),
-        ("a", {"a": "\ud800"}),
-        ("\ud800", {}),
-        ("a", {"a": "x" * (safe.MAX_TEXT + 1)}),
-        ("a", {"a": "x" * safe.MAX_TEXT, "b": "x"}),
-        ("a", {str(n): "" for n in range(writer.MAX_TEXTS + 1)}),
+        ("a\0b", {}, "type"),
+        ("a", {"a": "b\0c"}, "type"),
+        ("a", {"": "b"}, "type"),
+        ("a", {"a/b": "c"}, "type"),
+        ("a", {".": "c"}, "type"),
+        ("a", {"a": "\ud800"}, "type"),
+        ("\ud800", {}, "type"),
+        ("a", {"a": "x" * (safe.MAX_TEXT + 1)}, "too-large"),
+        ("a", {"a": "x" * safe.MAX_TEXT, "b": "x"}, "too-large"),
+        ("a", {str(n): "" for n in range(writer.MAX_TEXTS + 1)}, "too-large"),
     ],
     ids=range(10),
 )
-def test_texts_that_could_not_be_read_back_are_not_written(path, name, facts):
+def test_texts_that_could_not_be_read_back_are_not_written(path, name, facts, code):
     layer = a_layer(name, example().layers[0].inputs[0].connections, LIF)
-    with pytest.raises(FileError, match=r"net\.h5: cannot be written"):
+    with refused(FileError, code, file=path):
         netfile.write(a_network((layer,), provenance=facts), path)
     assert os.listdir(path.parent) == []
 
@@ -343,20 +346,21 @@ def test_too_large_for_dense_matrices(path):
     side = 1 << 14
     empty = Matrix(side, side, np.zeros(side + 1, int), np.empty(0, int), np.empty(0, int))
     layers = (a_layer("a", empty, LIF), a_layer("b", empty, LIF))
-    with pytest.raises(LimitError, match=rf"layer a: .*{2 * side**2} together, exceed {side**2}"):
+    excess = {"value": 2 * side**2, "limit": side**2, "layer": "a"}
+    with refused(LimitError, "limit", **excess):
         netfile.write(a_network(layers), path)
     recurrent = a_layer("a", empty, LIF, recurrent=empty)
-    with pytest.raises(LimitError, match=rf"layer a: its {2 * side**2} positions"):
+    with refused(LimitError, "limit", **excess):
         netfile.write(a_network((recurrent,)), path)
     assert not path.exists()
 
 
 def test_a_recurrent_kernel_is_refused_and_its_matrix_is_not(path):
-    """The file has a place for a matrix alone: read back, a kernel would be another network."""
+    """The file can hold only a matrix: a kernel would be read as another network."""
     kernel = Convolution(np.full((2, 2, 1, 1), 2), (2, 3, 3))
     maps = Convolution(np.full((2, 1, 3, 3), 2), (1, 3, 3), padding=(1, 1))
     network = a_network((a_layer("a", maps, LIF, recurrent=kernel),))
-    with pytest.raises(LimitError, match="layer a: its recurrent connections are a kernel"):
+    with refused(LimitError, "unsupported", layer="a"):
         netfile.write(network, path)
     assert not path.exists()
     network = a_network((a_layer("a", maps, LIF, recurrent=kernel.unrolled()),))
@@ -368,8 +372,8 @@ def test_more_neurons_or_layers_than_are_read(path):
     one = Matrix.from_dense([[2]])
     wide = a_network((a_layer("a", Convolution([[[[1]]]], (1, 1 << 12, (1 << 11) + 1)), LIF),))
     deep = a_network([a_layer(f"{i}", one, LIF) for i in range(writer.MAX_LAYERS + 1)])
-    for network, message in ((wide, "16785408 inputs and neurons"), (deep, "10001 layers")):
-        with pytest.raises(LimitError, match=message):
+    for network, number, limit in ((wide, 16785408, 1 << 24), (deep, 10001, 10000)):
+        with refused(LimitError, "limit", value=number, limit=limit):
             netfile.write(network, path)
         assert not path.exists()
 
@@ -386,7 +390,7 @@ def rewrite(path: Path, name: str, value, **options) -> None:
 
 
 def foreign(path: Path) -> None:
-    """The written file without our group, as another program would write it."""
+    """Remove our group from the file, so that it is like the file of another program."""
     with h5py.File(path, "r+") as file:
         del file["esl_lava"]
 
@@ -409,43 +413,43 @@ def change(path: Path, name: str, index, by: int = 1) -> None:
 )
 def test_changed_values_do_not_match_the_digest(written, name, index):
     change(written, name, index)
-    assert "digest does not match" in refusal(written)
+    refusal(written, "damaged", key="digest")
 
 
 def test_changed_facts_do_not_match_the_digest(written):
     with h5py.File(written, "r+") as file:
         file["esl_lava"].attrs["steps"] = 9
-    assert "digest does not match" in refusal(written)
+    refusal(written, "damaged", key="digest")
     netfile.write(example(), written)
     with h5py.File(written, "r+") as file:
         del file["esl_lava/provenance/config"]
-    assert "digest does not match" in refusal(written)
+    refusal(written, "damaged", key="digest")
     netfile.write(example(), written)
     rewrite(written, "esl_lava/layer/0/zero_connections", np.array([0, 2]))
-    assert "digest does not match" in refusal(written)
+    refusal(written, "damaged", key="digest")
 
 
 IGNORED = {"inChannels", "outChannels", "kernelSize", "inFeatures", "outFeatures"}
-"""Informative, in netx too; but of a skip, whose matrix has as many rows."""
+"""Datasets that netx does not use either. The reader needs only `outFeatures` of a skip."""
 
 
 @pytest.mark.parametrize("seed", [2, 11, 51])
 def test_any_changed_number_is_noticed(seed, path):
-    """Of networks with everything: no dataset can be altered without being found out."""
+    """In networks with every feature, the reader notices a change of any dataset."""
     netfile.write(random_network(seed), path)
     whole = path.read_bytes()
-    found = {}
+    is_boolean = {}
     with h5py.File(path) as file:
         file.visititems(
             lambda name, item: (
-                found.update({name: item.dtype.kind == "b"})
+                is_boolean.update({name: item.dtype.kind == "b"})
                 if (isinstance(item, h5py.Dataset) and item.dtype.kind in "iub" and item.size)
                 else None
             )
         )
         flat = [name for name in file["layer"] if file["layer"][name]["type"][0] == b"flatten"]
     checked = 0
-    for name, boolean in found.items():
+    for name, boolean in is_boolean.items():
         folder, _, key = name.rpartition("/")
         if folder in {f"layer/{index}" for index in flat}:
             continue
@@ -455,7 +459,7 @@ def test_any_changed_number_is_noticed(seed, path):
         with h5py.File(path, "r+") as file:
             values = np.array(file[name][()])
             first = values[(0,) * values.ndim]
-            # Downwards, as every threshold of NEVER and more means the same.
+            # Downwards, because all thresholds from NEVER on mean the same.
             values[(0,) * values.ndim] = not first if boolean else first - 1 if first > 0 else 1
             del file[name]
             file[name] = values
@@ -482,153 +486,158 @@ def test_the_untouched_foreign_file_is_read(written):
 
 
 NETX_FAULTS = [
-    ("layer/0/type", np.bytes_("conv"), "the file does not say what shape"),
-    ("layer/0/type", np.array([b"dense_rec"]), "weight_rec is missing"),
+    ("layer/0/type", np.bytes_("conv"), "missing", "--input-shape"),
+    ("layer/0/type", np.array([b"dense_rec"]), "missing", "weight_rec"),
     *(
-        ("layer/0/type", np.bytes_(kind), f"type '{kind}' is not supported, only dense, dense_rec")
+        ("layer/0/type", np.bytes_(kind), "unsupported", "type")
         for kind in ("pool", "convT", "unpool", "average", "concat", "dense_comp", "esl_lava")
     ),
-    ("layer/0/type", np.array([b"dense", b"dense"]), "exceeds 1 values"),
-    ("layer/0/type", np.array([], "S5"), "no text"),
-    ("layer/0/type", 5, "no text"),
-    ("layer/0/type", np.bytes_(b"\xff"), "can't decode"),
-    ("layer/0/type", None, "/layer/0/type is missing"),
-    ("layer/0/weight", None, "/layer/0/weight is missing"),
-    ("layer/0/shape", None, "/layer/0/shape is missing"),
-    ("layer/0/neuron/iDecay", None, "/layer/0/neuron/iDecay is missing"),
-    ("layer/0/neuron/vThMant", None, "/layer/0/neuron/vThMant is missing"),
-    ("layer/0/neuron/type", None, "/layer/0/neuron/type is missing"),
-    ("layer/0/neuron/type", "SDNN", "neuron type 'SDNN' is not supported"),
-    ("layer/0/neuron", 5, "neuron is not a group"),
-    ("layer/0", 5, "0 is not a group"),
-    ("layer/0", None, "missing"),
-    ("layer", 5, "layer is not a group"),
-    ("layer", None, "/layer is missing"),
-    ("layer/0/delay", np.arange(5.0), "delay of shape (5,), not one value for each of (6,)"),
-    ("layer/0/delay", np.full(6, 0.5), "not whole 32-bit numbers"),
-    ("layer/0/delay", np.arange(6) + 60, "delay 63 is outside 0..62"),
-    ("layer/0/delay", -1, "delay -1 is outside 0..62"),
-    ("layer/0/weight_rec", np.zeros((6, 6)), "weight_rec in a layer of type 'dense'"),
-    ("layer/1/type", np.bytes_("input"), "an input that is not the first layer"),
-    ("layer/0/neuron/gradedSpike", True, "gradedSpike other than 0 is not supported"),
-    ("layer/0/neuron/weight_exp", 2, "weight_exp other than 0 is not supported"),
-    ("layer/0/neuron/wgtExp", 2, "wgtExp other than 0 is not supported"),
-    ("layer/0/neuron/refDelay", 3, "refDelay other than 1 is not supported"),
-    ("layer/0/neuron/messageBits", 0, "messageBits is not supported"),
-    ("layer/0/neuron/iDecay", 2000.0, "float64, with which Lava hangs"),
-    ("layer/0/neuron/vThMant", np.float32(64), "float32, with which Lava hangs"),
-    ("layer/0/neuron/iDecay", True, "bool, with which Lava hangs"),
-    ("layer/0/neuron/iDecay", 4097, "current_decay 4097 is outside 0..4096"),
-    ("layer/0/neuron/iDecay", -1, "current_decay -1 is outside 0..4096"),
-    ("layer/0/neuron/vDecay", 2**62, f"voltage_decay {2**62} is outside 0..4096"),
-    ("layer/0/neuron/vThMant", 0, "threshold 0 is outside 1..131072"),
-    ("layer/0/neuron/vThMant", 2**19 + 1, "threshold 524289 is outside 1..131072"),
-    ("layer/0/neuron/vThMant", [64] * 5, "vThMant of shape (5,), not one value for each of (6,)"),
-    ("layer/0/neuron/vThMant", [[64] * 6], "vThMant of shape (1, 6)"),
-    ("layer/0/neuron/vThMant", [64] * 7, "vThMant of shape (7,) exceeds 6 values"),
-    ("layer/0/neuron/vThMant", h5py.Empty("i8"), "vThMant of shape None"),
-    ("layer/0/weight", np.full((6, 5), 0.5), "not whole 32-bit numbers"),
-    ("layer/0/weight", np.full((6, 5), np.nan), "not whole 32-bit numbers"),
-    ("layer/0/weight", np.full((6, 5), np.inf, "f4"), "not whole 32-bit numbers"),
-    ("layer/0/weight", np.full((6, 5), 2.0**31), "not whole 32-bit numbers"),
-    ("layer/0/weight", np.full((6, 5), 2**31), "range of int32"),
-    ("layer/0/weight", np.full((6, 5), 2**64 - 1, "u8"), "range of int32"),
-    ("layer/0/weight", np.zeros((6, 5), "c8"), "not a number"),
-    ("layer/0/weight", np.zeros((6, 5), "S3"), "not a number"),
-    ("layer/0/weight", np.zeros((6, 5), [("a", "i4")]), "not a number"),
-    ("layer/0/weight", np.zeros((6, 5), np.longdouble), "wider than 8 bytes"),
-    ("layer/0/weight", np.zeros(31, int), "does not feed 6 neurons"),
-    ("layer/0/weight", np.zeros((0, 5), int), "does not feed 6 neurons"),
-    ("layer/0/shape", [4], "does not feed 4 neurons"),
-    ("layer/0/shape", [0], "shape (0,) has no neurons"),
-    ("layer/0/shape", [-6, -1], "shape (-6, -1) has no neurons"),
-    ("layer/0/shape", [2**62, 2**62], "does not feed"),
-    ("layer/0/shape", [6.0], "float64, with which Lava hangs"),
-    ("layer/0/shape", [1] * 9, "shape of shape (9,) exceeds 8 values"),
-    ("layer/0/shape", [3], "does not feed 3 neurons"),
-    ("layer/1/weight", np.ones((3, 2)), "layer layer1 expects 2 inputs from layer0, which has 6"),
-    ("layer/1/weight", np.ones((3, 6, 1)), "weight of shape (3, 6, 1) does not feed 3 neurons"),
-    ("layer/0/bias", [1.5] * 6, "not whole 32-bit numbers"),
-    ("layer/0/bias", [1] * 5, "bias of shape (5,)"),
-    ("layer/0/bias", np.ones((6, 1)), "bias of shape (6, 1)"),
-    ("layer/0/bias", "text", "not a number"),
-    ("layer/2/type", "dense", "layer 2 (layer2)"),
-    ("layer/x", 5, "/layer/2 is missing"),
+    ("layer/0/type", np.array([b"dense", b"dense"]), "too-large", "type"),
+    ("layer/0/type", np.array([], "S5"), "type", "type"),
+    ("layer/0/type", 5, "type", "type"),
+    ("layer/0/type", np.bytes_(b"\xff"), "damaged", None),
+    ("layer/0/type", None, "missing", "type"),
+    ("layer/0/weight", None, "missing", "weight"),
+    ("layer/0/shape", None, "missing", "shape"),
+    ("layer/0/neuron/iDecay", None, "missing", "iDecay"),
+    ("layer/0/neuron/vThMant", None, "missing", "vThMant"),
+    ("layer/0/neuron/type", None, "missing", "type"),
+    ("layer/0/neuron/type", "SDNN", "unsupported", "type"),
+    ("layer/0/neuron", 5, "type", "neuron"),
+    ("layer/0", 5, "type", "0"),
+    ("layer/0", None, "missing", "0"),
+    ("layer", 5, "type", "layer"),
+    ("layer", None, "missing", "layer"),
+    ("layer/0/delay", np.arange(5.0), "shape", "delay"),
+    ("layer/0/delay", np.full(6, 0.5), "type", "delay"),
+    ("layer/0/delay", np.arange(6) + 60, "damaged", None),
+    ("layer/0/delay", -1, "damaged", None),
+    ("layer/0/weight_rec", np.zeros((6, 6)), "conflict", "weight_rec"),
+    ("layer/1/type", np.bytes_("input"), "unsupported", "type"),
+    ("layer/0/neuron/gradedSpike", True, "unsupported", "gradedSpike"),
+    ("layer/0/neuron/weight_exp", 2, "unsupported", "weight_exp"),
+    ("layer/0/neuron/wgtExp", 2, "unsupported", "wgtExp"),
+    ("layer/0/neuron/refDelay", 3, "unsupported", "refDelay"),
+    ("layer/0/neuron/messageBits", 0, "unsupported", "messageBits"),
+    ("layer/0/neuron/iDecay", 2000.0, "type", "iDecay"),
+    ("layer/0/neuron/vThMant", np.float32(64), "type", "vThMant"),
+    ("layer/0/neuron/iDecay", True, "type", "iDecay"),
+    ("layer/0/neuron/iDecay", 4097, "damaged", None),
+    ("layer/0/neuron/iDecay", -1, "damaged", None),
+    ("layer/0/neuron/vDecay", 2**62, "damaged", None),
+    ("layer/0/neuron/vThMant", 0, "damaged", None),
+    ("layer/0/neuron/vThMant", 2**19 + 1, "damaged", None),
+    ("layer/0/neuron/vThMant", [64] * 5, "shape", "vThMant"),
+    ("layer/0/neuron/vThMant", [[64] * 6], "shape", "vThMant"),
+    ("layer/0/neuron/vThMant", [64] * 7, "too-large", "vThMant"),
+    ("layer/0/neuron/vThMant", h5py.Empty("i8"), "too-large", "vThMant"),
+    ("layer/0/weight", np.full((6, 5), 0.5), "type", "weight"),
+    ("layer/0/weight", np.full((6, 5), np.nan), "type", "weight"),
+    ("layer/0/weight", np.full((6, 5), np.inf, "f4"), "type", "weight"),
+    ("layer/0/weight", np.full((6, 5), 2.0**31), "type", "weight"),
+    ("layer/0/weight", np.full((6, 5), 2**31), "damaged", None),
+    ("layer/0/weight", np.full((6, 5), 2**64 - 1, "u8"), "damaged", None),
+    ("layer/0/weight", np.zeros((6, 5), "c8"), "type", "weight"),
+    ("layer/0/weight", np.zeros((6, 5), "S3"), "type", "weight"),
+    ("layer/0/weight", np.zeros((6, 5), [("a", "i4")]), "type", "weight"),
+    ("layer/0/weight", np.zeros((6, 5), np.longdouble), "type", "weight"),
+    ("layer/0/weight", np.zeros(31, int), "shape", "weight"),
+    ("layer/0/weight", np.zeros((0, 5), int), "shape", "weight"),
+    ("layer/0/shape", [4], "shape", "weight"),
+    ("layer/0/shape", [0], "range", "shape"),
+    ("layer/0/shape", [-6, -1], "range", "shape"),
+    ("layer/0/shape", [2**62, 2**62], "shape", "weight"),
+    ("layer/0/shape", [6.0], "type", "shape"),
+    ("layer/0/shape", [1] * 9, "too-large", "shape"),
+    ("layer/0/shape", [3], "shape", "weight"),
+    ("layer/1/weight", np.ones((3, 2)), "damaged", None),
+    ("layer/1/weight", np.ones((3, 6, 1)), "shape", "weight"),
+    ("layer/0/bias", [1.5] * 6, "type", "bias"),
+    ("layer/0/bias", [1] * 5, "shape", "bias"),
+    ("layer/0/bias", np.ones((6, 1)), "shape", "bias"),
+    ("layer/0/bias", "text", "type", "bias"),
+    ("layer/2/type", "dense", "missing", "shape"),
+    ("layer/x", 5, "missing", "2"),
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "reason"), NETX_FAULTS)
-def test_unusable_layers_are_refused_with_their_reason(written, name, value, reason):
+@pytest.mark.parametrize(("name", "value", "code", "key"), NETX_FAULTS)
+def test_unusable_layers_are_refused_with_their_reason(written, name, value, code, key):
     foreign(written)
     rewrite(written, name, value)
-    message = refusal(written)
-    assert reason in message
     if name.startswith("layer/0/"):
-        assert "layer 0 (layer0): " in message
+        refusal(written, code, key=key, layer="layer0")
+    else:
+        refusal(written, code, key=key)
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "reason"),
+    ("name", "value", "code", "key"),
     [
-        ("esl_lava", 5, "/esl_lava is not a group"),
-        ("esl_lava/layer", None, "/esl_lava/layer is missing"),
-        ("esl_lava/layer/1", None, "/esl_lava/layer/1 is missing"),
-        ("esl_lava/layer/1/zero_connections", None, "zero_connections is missing"),
-        ("esl_lava/layer/0/zero_connections", [-1], "not ascending"),
-        ("esl_lava/layer/0/zero_connections", [3, 0], "not ascending"),
-        ("esl_lava/layer/0/zero_connections", [3, -1, 3], "not ascending"),
-        ("esl_lava/layer/0/zero_connections", [30], "not ascending"),
-        ("esl_lava/layer/0/zero_connections", [10**9, -(10**9)], "not ascending"),
-        ("esl_lava/layer/0/zero_connections", np.array([2**64 - 1], "u8"), "not ascending"),
-        ("esl_lava/layer/0/zero_connections", [[0]], "not ascending"),
-        ("esl_lava/layer/0/zero_connections", [15, 15], "does not fit"),
-        ("esl_lava/layer/1/zero_connections", [0], "does not fit"),
-        ("esl_lava/layer/0/zero_connections", np.zeros(31, int), "exceeds 30 values"),
-        ("esl_lava/layer/0/zero_connections", [0.5], "not whole"),
-        ("esl_lava/provenance", 5, "provenance is not a group"),
-        ("esl_lava/provenance/config", 5, "no text"),
-        ("esl_lava/provenance/more/config", "a", "not a plain dataset"),
+        ("esl_lava", 5, "type", "esl_lava"),
+        ("esl_lava/layer", None, "missing", "layer"),
+        ("esl_lava/layer/1", None, "missing", "1"),
+        ("esl_lava/layer/1/zero_connections", None, "missing", "zero_connections"),
+        ("esl_lava/layer/0/zero_connections", [-1], "damaged", "zero_connections"),
+        ("esl_lava/layer/0/zero_connections", [3, 0], "damaged", "zero_connections"),
+        ("esl_lava/layer/0/zero_connections", [3, -1, 3], "damaged", "zero_connections"),
+        ("esl_lava/layer/0/zero_connections", [30], "damaged", "zero_connections"),
+        ("esl_lava/layer/0/zero_connections", [10**9, -(10**9)], "damaged", "zero_connections"),
+        (
+            "esl_lava/layer/0/zero_connections",
+            np.array([2**64 - 1], "u8"),
+            "damaged",
+            "zero_connections",
+        ),
+        ("esl_lava/layer/0/zero_connections", [[0]], "damaged", "zero_connections"),
+        ("esl_lava/layer/0/zero_connections", [15, 15], "damaged", "zero_connections"),
+        ("esl_lava/layer/1/zero_connections", [0], "damaged", "zero_connections"),
+        ("esl_lava/layer/0/zero_connections", np.zeros(31, int), "too-large", "zero_connections"),
+        ("esl_lava/layer/0/zero_connections", [0.5], "type", "zero_connections"),
+        ("esl_lava/provenance", 5, "type", "provenance"),
+        ("esl_lava/provenance/config", 5, "type", "config"),
+        ("esl_lava/provenance/more/config", "a", "type", "more"),
     ],
 )
-def test_our_own_group_is_checked_too(written, name, value, reason):
+def test_our_own_group_is_checked_too(written, name, value, code, key):
     rewrite(written, name, value)
-    assert reason in refusal(written)
+    refusal(written, code, key=key)
 
 
 @pytest.mark.parametrize(
-    ("group", "key", "value", "reason"),
+    ("group", "key", "value", "code", "fields"),
     [
-        ("esl_lava", "format_version", 1, "format version 1, this esl-lava reads version 2"),
-        ("esl_lava", "format_version", None, "format_version of /esl_lava is missing"),
-        ("esl_lava", "format_version", "1", "is not a int"),
-        ("esl_lava", "format_version", [1, 1], "is not a int"),
-        ("esl_lava", "format_version", 1.0, "is not a int"),
-        ("esl_lava", "digest", None, "digest of /esl_lava is missing"),
-        ("esl_lava", "digest", "of variable length", "is not a str"),
-        ("esl_lava", "digest", np.bytes_("0" * 64), "does not match"),
-        ("esl_lava", "steps", 0, "0 steps"),
-        ("esl_lava", "steps", -1, "-1 steps"),
-        ("esl_lava", "steps", 8.0, "is not a int"),
-        ("esl_lava", "steps", h5py.Empty("i8"), "is not a int"),
-        ("esl_lava", "input_bits", None, "input_bits of /esl_lava is missing"),
-        ("esl_lava", "input_bits", -1, "inputs of -1 bits are outside"),
-        ("esl_lava", "input_bits", 25, "inputs of 25 bits are outside 0..24"),
-        ("esl_lava", "input_bits", 1 << 62, "bits are outside 0..24"),
-        ("esl_lava", "input_bits", 3, "does not match"),
-        ("esl_lava/layer/0", "type", None, "type of /esl_lava/layer/0 is missing"),
-        ("esl_lava/layer/0", "type", np.bytes_("flatten"), "type 'flatten' is not supported"),
-        ("esl_lava/layer/0", "name", None, "name of /esl_lava/layer/0 is missing"),
-        ("esl_lava/layer/0", "name", 5, "is not a str"),
-        ("esl_lava/layer/0", "name", np.bytes_(b"\xff"), "can't decode"),
-        ("esl_lava/layer/0", "name", np.bytes_("readout"), "a name of its own"),
+        ("esl_lava", "format_version", 1, "unsupported", {"value": 1, "limit": 2}),
+        ("esl_lava", "format_version", None, "missing", {}),
+        ("esl_lava", "format_version", "1", "type", {}),
+        ("esl_lava", "format_version", [1, 1], "type", {}),
+        ("esl_lava", "format_version", 1.0, "type", {}),
+        ("esl_lava", "digest", None, "missing", {}),
+        ("esl_lava", "digest", "of variable length", "type", {}),
+        ("esl_lava", "digest", np.bytes_("0" * 64), "damaged", {}),
+        ("esl_lava", "steps", 0, "damaged", {"key": None}),
+        ("esl_lava", "steps", -1, "damaged", {"key": None}),
+        ("esl_lava", "steps", 8.0, "type", {}),
+        ("esl_lava", "steps", h5py.Empty("i8"), "type", {}),
+        ("esl_lava", "input_bits", None, "missing", {}),
+        ("esl_lava", "input_bits", -1, "range", {"value": -1}),
+        ("esl_lava", "input_bits", 25, "range", {"value": 25, "limit": 24}),
+        ("esl_lava", "input_bits", 1 << 62, "range", {"value": 1 << 62}),
+        ("esl_lava", "input_bits", 3, "damaged", {"key": "digest"}),
+        ("esl_lava/layer/0", "type", None, "missing", {}),
+        ("esl_lava/layer/0", "type", np.bytes_("flatten"), "unsupported", {"value": "flatten"}),
+        ("esl_lava/layer/0", "name", None, "missing", {}),
+        ("esl_lava/layer/0", "name", 5, "type", {}),
+        ("esl_lava/layer/0", "name", np.bytes_(b"\xff"), "damaged", {"key": None}),
+        ("esl_lava/layer/0", "name", np.bytes_("readout"), "damaged", {"key": None}),
     ],
 )
-def test_our_own_attributes_are_checked_too(written, group, key, value, reason):
+def test_our_own_attributes_are_checked_too(written, group, key, value, code, fields):
     with h5py.File(written, "r+") as file:
         del file[group].attrs[key]
         if value is not None:
             file[group].attrs[key] = value
-    assert reason in refusal(written)
+    refusal(written, code, **{"key": key, **fields})
 
 
 def of_inputs(ends: tuple[int, int]) -> Network:
@@ -649,7 +658,7 @@ def of_inputs(ends: tuple[int, int]) -> Network:
     ],
 )
 def test_bits_of_inputs_mean_what_they_meant(path, bits, ends, digest):
-    """Digests are those of a revision that knew no other ranges."""
+    """The digests are those of an older revision, which knew no other ranges."""
     network = of_inputs(ends)
     assert netfile.digest(network) == digest
     netfile.write(network, path)
@@ -668,44 +677,44 @@ def test_other_ranges_of_inputs_come_back(path, ends):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "reason"),
+    ("key", "value", "code", "named"),
     [
-        ("input_low", None, "attribute input_bits of /esl_lava is missing"),
-        ("input_high", None, "attribute input_high of /esl_lava is missing"),
-        ("input_low", -15, "does not match"),
-        ("input_high", 16, "does not match"),
-        ("input_low", 1, "inputs in 1..15: a range has 0 in it"),
-        ("input_low", -16.0, "is not a int"),
+        ("input_low", None, "missing", "input_bits"),
+        ("input_high", None, "missing", "input_high"),
+        ("input_low", -15, "damaged", "digest"),
+        ("input_high", 16, "damaged", "digest"),
+        ("input_low", 1, "damaged", None),
+        ("input_low", -16.0, "type", "input_low"),
     ],
 )
-def test_ranges_of_inputs_are_checked(path, key, value, reason):
+def test_ranges_of_inputs_are_checked(path, key, value, code, named):
     netfile.write(of_inputs((-16, 15)), path)
     with h5py.File(path, "r+") as file:
         del file["esl_lava"].attrs[key]
         if value is not None:
             file["esl_lava"].attrs[key] = value
-    assert reason in refusal(path)
+    refusal(path, code, key=named)
 
 
 def test_numbers_of_layers(written, path):
     with h5py.File(path, "w") as file:
         file.create_group("layer")
-    assert "0 layers, a network has 1 to" in refusal(path)
+    refusal(path, "range", value=0)
 
 
-# --- Refused: files that reach out of themselves, or swell. --------------------------------
+# --- Refused: links out of the file, and huge sizes. ---------------------------------------
 
 
 def test_no_hdf5_file(path):
     for content in (b"", b"\x89HDF", b"PK\x03\x04" * 100, bytes(4096)):
         path.write_bytes(content)
-        assert "not an HDF5 file" in refusal(path)
+        refusal(path, "damaged")
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(4096))
-    refusal(path)
+    refusal(path, "damaged")
     path.unlink()
-    assert "No such file" in refusal(path)
+    refusal(path, "not-found")
     path.mkdir()
-    assert "directory" in refusal(path)
+    refusal(path, "unreadable")
 
 
 @pytest.mark.parametrize(
@@ -746,14 +755,13 @@ def test_links(written, tmp_path, name, kind, monkeypatch):
         if name in file:
             file.move(name, "elsewhere")
         file[name] = link
-    # Locked by a writer, the other file cannot even be opened: that would be another error.
+    # The reader must not try to open the other file: the sentence would be another one.
     message = refusal(written)
-    assert "link" in message or "not supported" in message
-    assert "not a group" not in message
+    assert "missing or a link" in message or "supported" in message
 
 
 def test_linked_files_are_not_even_opened(written, tmp_path):
-    """A link to a named pipe would wait for ever, one to a device could do worse."""
+    """A reader would wait for ever for a named pipe, and a device could do worse."""
     os.mkfifo(tmp_path / "pipe")
     for name in ("layer/0/bias", "esl_lava", "layer/0/neuron"):
         with h5py.File(written, "r+") as file:
@@ -761,14 +769,14 @@ def test_linked_files_are_not_even_opened(written, tmp_path):
                 del file[name]
             file[name] = h5py.ExternalLink("pipe", "/x")
         code = "import pathlib, sys, esl_lava.netfile as n; n.read(pathlib.Path(sys.argv[1]))"
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", code, str(written)],
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
-        assert "missing or a link" in done.stderr
+        assert "missing or a link" in process.stderr
         netfile.write(example(), written)
 
 
@@ -778,7 +786,7 @@ def test_external_storage(written, tmp_path):
         del file["layer/0/weight"]
         external = [(str(tmp_path / "raw"), 0, 240)]
         file.create_dataset("layer/0/weight", (6, 5), "i8", external=external)
-    assert "weight is not a plain dataset" in refusal(written)
+    refusal(written, "type", key="weight")
 
 
 def test_virtual_datasets(written, tmp_path):
@@ -787,11 +795,11 @@ def test_virtual_datasets(written, tmp_path):
     with h5py.File(written, "r+") as file:
         del file["layer/0/weight"]
         file.create_virtual_dataset("layer/0/weight", layout)
-    assert "weight is not a plain dataset" in refusal(written)
+    refusal(written, "type", key="weight")
 
 
 def peak() -> int:
-    """The most memory this process ever used, MiB."""
+    """Return the peak memory of this process, MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
@@ -827,7 +835,7 @@ def test_huge_shapes_allocate_nothing(written, name, options):
 
 
 def test_layers_share_one_budget(path, monkeypatch):
-    """A thousand links to one large, well compressed matrix."""
+    """The file has a thousand links to one large, well compressed matrix."""
     monkeypatch.setattr(reader, "MAX_POSITIONS", 4 << 12)
     with h5py.File(path, "w") as file:
         layer = file.create_group("layer/0")
@@ -836,35 +844,34 @@ def test_layers_share_one_budget(path, monkeypatch):
         layer.create_dataset("weight", data=np.zeros((64, 64), np.int8), compression="gzip")
         for index in range(1, 1000):
             file[f"layer/{index}"] = layer
-    message = refusal(path)
-    assert "layer 4 (layer4): weight of shape (64, 64) exceeds 0 values" in message
+    refusal(path, "too-large", key="weight", value=(64, 64), limit=0, layer="layer4")
 
 
 def test_chains_of_compression(written):
-    """Deflate shrinks to a thousandth, twice to a millionth."""
+    """Deflate compresses to a thousandth, and two passes of it to a millionth."""
     with h5py.File(written, "r+") as file:
         del file["layer/0/weight"]
-        made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        made.set_chunk((6, 5))
-        made.set_deflate(9)
-        made.set_deflate(9)
+        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        creation.set_chunk((6, 5))
+        creation.set_deflate(9)
+        creation.set_deflate(9)
         space = h5py.h5s.create_simple((6, 5))
         dataset = h5py.h5d.create(
-            file["layer/0"].id, b"weight", h5py.h5t.NATIVE_INT8, space, dcpl=made
+            file["layer/0"].id, b"weight", h5py.h5t.NATIVE_INT8, space, dcpl=creation
         )
         raw = zlib.compress(zlib.compress(bytes(30)))
         dataset.write_direct_chunk((0, 0), raw)
-    assert "filters [1, 1]" in refusal(written)
+    assert "filters [1, 1]" in refusal(written, "unsupported", key="weight")
 
 
 def test_other_filters(written):
     rewrite(written, "layer/0/weight", np.zeros((6, 5), int), chunks=(6, 5), compression="lzf")
-    assert "filters [32000]" in refusal(written)
+    assert "filters [32000]" in refusal(written, "unsupported", key="weight")
 
 
 def test_texts_of_claimed_length(written):
-    """Before it looks, HDF5 allocates what a text of variable length says of itself."""
-    rewrite(written, "layer/0/neuron/type", "CUBA")  # variable, as lava-dl writes it
+    """HDF5 allocates the length that a text of variable length claims before it reads the text."""
+    rewrite(written, "layer/0/neuron/type", "CUBA")  # of variable length, as lava-dl writes it
     foreign(written)
     assert netfile.read(written).layers[0].neuron == LIF
     with h5py.File(written) as file:
@@ -874,7 +881,7 @@ def test_texts_of_claimed_length(written):
     raw[place : place + 4] = b"\xff\xff\xff\xf0"
     written.write_bytes(raw)
     before = peak()
-    assert "type is longer than" in refusal(written)
+    refusal(written, "too-large", key="type")
     assert peak() - before < 50
 
 
@@ -884,21 +891,21 @@ def test_wide_texts(written):
         kind = h5py.string_dtype("utf-8", 1 << 30)
         file.create_dataset("layer/0/type", (1,), kind, chunks=(1,), compression="gzip")
     before = peak()
-    assert "wider than" in refusal(written)
+    refusal(written, "type", key="type", value=1 << 30, limit=safe.MAX_TEXT)
     assert peak() - before < 50
 
 
 def test_other_things_of_variable_length(written):
-    """One flipped bit makes a text a list, reading which crashes the HDF5 library."""
+    """One flipped bit turns a text into a list. Reading this list crashes the HDF5 library."""
     rewrite(written, "layer/0/neuron/type", None)
     with h5py.File(written, "r+") as file:
         file.create_dataset("layer/0/neuron/type", (), h5py.vlen_dtype(np.int8))
         file["layer/0/neuron/type"][()] = np.arange(3, dtype=np.int8)
-    assert "type of type object and size 1 is no text" in refusal(written)
+    refusal(written, "type", key="type")
     rewrite(written, "layer/0/neuron/type", None)
     with h5py.File(written, "r+") as file:
         file["layer/0/neuron"].create_dataset("type", data=file["layer"].ref)
-    assert "no text" in refusal(written)
+    refusal(written, "type", key="type")
 
 
 def test_many_links_to_one_text(written):
@@ -908,12 +915,12 @@ def test_many_links_to_one_text(written):
         facts["long"] = text
         for index in range(50):
             facts[f"again{index}"] = facts["long"]
-    assert "provenance is longer than" in refusal(written)
+    refusal(written, "too-large", key="provenance", limit=safe.MAX_TEXT)
     with h5py.File(written, "r+") as file:
         facts = file["esl_lava/provenance"]
         for index in range(reader.MAX_TEXTS):
             facts[f"more{index}"] = facts["config"]
-    assert f"more than {reader.MAX_TEXTS}" in refusal(written)
+    refusal(written, "too-large", key="provenance", limit=reader.MAX_TEXTS)
 
 
 # --- Refused: damaged files. ---------------------------------------------------------------
@@ -937,7 +944,7 @@ ANYTHING = random_network(11)  # convolutions, recurrence, delays, biases, a ski
 @pytest.mark.parametrize("ours", [True, False])
 @given(changes=changes)
 def test_damaged_files(tmp_path, ours, changes):
-    """Ours may come back only as it was; others' have no digest, but do no harm either."""
+    """Our file is read unchanged or refused. Others' files have no digest, but do no harm."""
     source, path = tmp_path / "source.h5", tmp_path / "net.h5"
     if not source.exists():
         netfile.write(ANYTHING if ours else example(), source)
@@ -957,13 +964,13 @@ def test_damaged_files(tmp_path, ours, changes):
 @given(cases())
 @settings(max_examples=60, deadline=None)
 def test_any_network_comes_back_from_its_file(tmp_path_factory, case: Case) -> None:
-    """Sources other than the layer before and delays of any input among them."""
+    """The networks include any source, and delays of any input."""
     path = tmp_path_factory.mktemp("any") / "net.h5"
     netfile.write(case.network, path)
-    found = netfile.read(path)
-    assert netfile.digest(found) == netfile.digest(case.network)
-    for ours, theirs in zip(case.network.layers, found.layers):
+    network = netfile.read(path)
+    assert netfile.digest(network) == netfile.digest(case.network)
+    for ours, theirs in zip(case.network.layers, network.layers):
         assert sorted(one.source for one in ours.inputs) == sorted(
             one.source for one in theirs.inputs
         )
-    assert compare_integers(case.network, found).total == 0
+    assert compare_integers(case.network, network).total == 0

@@ -1,6 +1,6 @@
-"""Plain netx reads our files: the same network, or an error, never another network.
+"""Plain netx reads the same network from our files or raises an error; never another network.
 
-In a process of its own: importing Lava changes multiprocessing for good.
+netx runs in a separate process, because importing Lava changes multiprocessing permanently.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ from lava.lib.dl.netx.hdf5 import Network
 from lava.proc.conv.utils import conv
 
 folder = Path(sys.argv[1])
-given = np.load(folder / "given.npz")
+inputs = np.load(folder / "inputs.npz")
 
 def answer(network, name):
     net = Network(net_config=str(folder / f"{name}.h5"), reset_interval=8, reset_offset=1)
     for index, layer in enumerate(net.layers):
-        neuron, said = layer.neuron, {}
-        said["du"], said["dv"], said["vth"] = (getattr(neuron, k).init for k in ("du", "dv", "vth"))
-        said["bias"] = neuron.bias_mant.init
-        said["exponent"] = neuron.bias_exp.init
-        said["shape"] = layer.out.shape
+        neuron, values = layer.neuron, {}
+        values |= {key: getattr(neuron, key).init for key in ("du", "dv", "vth")}
+        values["bias"] = neuron.bias_mant.init
+        values["exponent"] = neuron.bias_exp.init
+        values["shape"] = layer.out.shape
         if hasattr(layer, "synapse"):
-            said |= drive(layer.synapse, given[f"{name} {index}"])
+            values |= drive(layer.synapse, inputs[f"{name} {index}"])
         if hasattr(layer, "synapse_rec"):
-            brought = drive(layer.synapse_rec, given[f"{name} {index} rec"])
-            said |= {f"rec_{key}": value for key, value in brought.items()}
-        answers.update({f"{name} {index} {key}": value for key, value in said.items()})
+            sums_of_recurrent = drive(layer.synapse_rec, inputs[f"{name} {index} rec"])
+            values |= {f"rec_{key}": value for key, value in sums_of_recurrent.items()}
+        answers.update({f"{name} {index} {key}": value for key, value in values.items()})
     answers[f"{name} layers"] = len(net.layers)
 
 def drive(s, spikes):
-    '''What its synapses make of spikes: the sums, and the delays.'''
+    '''Return the sums of the synapses for these spikes, and the delays.'''
     if type(s).__name__ == "Conv":
         geometry = [getattr(s, k).init for k in ("kernel_size", "stride", "padding", "dilation")]
         x = spikes.reshape(s.input_shape[::-1]).transpose(2, 1, 0)
@@ -76,74 +76,76 @@ np.savez(folder / "answers.npz", **answers)
 
 
 @pytest.fixture(scope="module")
-def given_spikes() -> dict[str, npt.NDArray[Any]]:
+def input_spikes() -> dict[str, npt.NDArray[Any]]:
     rng = np.random.default_rng(0)
-    given = {}
+    inputs = {}
     for n, network in enumerate(SAYS_ALL):
         for index, layer in enumerate(network.layers):
-            given[f"says{n} {index}"] = rng.integers(0, 2, layer.inputs[0].connections.n_pre)
-            given[f"says{n} {index} rec"] = rng.integers(0, 2, layer.neurons)
-    return given
+            inputs[f"says{n} {index}"] = rng.integers(0, 2, layer.inputs[0].connections.n_pre)
+            inputs[f"says{n} {index} rec"] = rng.integers(0, 2, layer.neurons)
+    return inputs
 
 
 @pytest.fixture(scope="module")
 def answers(
-    tmp_path_factory: pytest.TempPathFactory, given_spikes: dict[str, npt.NDArray[Any]]
+    tmp_path_factory: pytest.TempPathFactory, input_spikes: dict[str, npt.NDArray[Any]]
 ) -> dict[str, Any]:
-    """What netx says of every file, in one process: it takes seconds to import."""
+    """The results of netx for every file, from one process, because its import takes seconds."""
     folder: Path = tmp_path_factory.mktemp("netx")
     for n, network in enumerate(SAYS_ALL):
         netfile.write(network, folder / f"says{n}.h5")
     for n, network in enumerate(BEYOND):
         netfile.write(network, folder / f"beyond{n}.h5")
-    np.savez(folder / "given.npz", **given_spikes)
-    done = subprocess.run(
+    np.savez(folder / "inputs.npz", **input_spikes)
+    process = subprocess.run(
         [sys.executable, "-c", NETX, folder], capture_output=True, text=True, timeout=580
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     with np.load(folder / "answers.npz") as stored:
         return dict(stored)
 
 
 def in_our_order(values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """(neurons,) from what numpy broadcasts to Lava's (columns, rows, channels)."""
+    """Return (neurons,) values from values that broadcast to Lava's (columns, rows, channels)."""
     return np.broadcast_to(values, shape[::-1]).transpose().ravel()
 
 
 @pytest.mark.parametrize("n", range(len(SAYS_ALL)))
 def test_what_netx_can_express_means_the_same_there(
-    n: int, answers: dict[str, Any], given_spikes: dict[str, npt.NDArray[Any]]
+    n: int, answers: dict[str, Any], input_spikes: dict[str, npt.NDArray[Any]]
 ) -> None:
     network = SAYS_ALL[n]
     assert netfile.beyond_netx(network) == ()
     assert answers[f"says{n} layers"] == len(network.layers)
     for index, layer in enumerate(network.layers):
         prefix = f"says{n} {index} "
-        said = {key.removeprefix(prefix): a for key, a in answers.items() if key.startswith(prefix)}
-        assert tuple(said["shape"]) == layer.shape[::-1]
+        values = {
+            key.removeprefix(prefix): a for key, a in answers.items() if key.startswith(prefix)
+        }
+        assert tuple(values["shape"]) == layer.shape[::-1]
         for key, name in (("dv", "voltage_decay"), ("vth", "threshold")):
-            assert np.array_equal(in_our_order(said[key], layer.shape), layer.parameter(name))
-        current = in_our_order(said["du"].astype(int) + 1, layer.shape)
+            assert np.array_equal(in_our_order(values[key], layer.shape), layer.parameter(name))
+        current = in_our_order(values["du"].astype(int) + 1, layer.shape)
         assert np.array_equal(current, layer.parameter("current_decay"))
         bias = np.zeros(layer.neurons, int) if layer.bias is None else layer.bias
-        assert np.array_equal(in_our_order(said["bias"], layer.shape), bias)
-        assert said["exponent"] == 6
+        assert np.array_equal(in_our_order(values["bias"], layer.shape), bias)
+        assert values["exponent"] == 6
         if isinstance(layer.inputs[0].connections, Injection):
-            assert "sums" not in said
+            assert "sums" not in values
             continue
         weights = layer.inputs[0].connections.unrolled().dense()
-        sums = in_our_order(said["sums"], layer.shape)
-        assert np.array_equal(sums, weights @ given_spikes[f"says{n} {index}"])
-        assert ("delays" in said) == (layer.inputs[0].delays is not None)
+        sums = in_our_order(values["sums"], layer.shape)
+        assert np.array_equal(sums, weights @ input_spikes[f"says{n} {index}"])
+        assert ("delays" in values) == (layer.inputs[0].delays is not None)
         if layer.inputs[0].delays is not None:
-            assert (said["delays"] == layer.inputs[0].delays[:, None]).all()
-        assert ("rec_sums" in said) == (layer.recurrent is not None)
+            assert (values["delays"] == layer.inputs[0].delays[:, None]).all()
+        assert ("rec_sums" in values) == (layer.recurrent is not None)
         if layer.recurrent is not None:
-            brought = (
+            sums_of_recurrent = (
                 layer.recurrent.connections.unrolled().dense()
-                @ given_spikes[f"says{n} {index} rec"]
+                @ input_spikes[f"says{n} {index} rec"]
             )
-            assert np.array_equal(said["rec_sums"], brought)
+            assert np.array_equal(values["rec_sums"], sums_of_recurrent)
 
 
 def test_these_networks_have_everything_netx_has() -> None:
@@ -152,12 +154,12 @@ def test_these_networks_have_everything_netx_has() -> None:
     for kind in (Matrix, Convolution, Injection):
         assert any(isinstance(part, kind) for part in main)
     assert any(isinstance(part, Convolution) and part.groups > 1 for part in main)
-    for held in (
+    for parts in (
         [layer.bias for layer in layers],
         [layer.inputs[0].delays for layer in layers],
         [layer.recurrent for layer in layers],
     ):
-        assert any(one is not None for one in held)
+        assert any(one is not None for one in parts)
     maps = [layer for layer in layers if len(layer.shape) == 3 and layer.neurons != layer.shape[0]]
     for per in ("neurons", "channels"):
         sizes = {np.size(layer.neuron.current_decay) == _number(layer, per) for layer in maps}

@@ -1,4 +1,4 @@
-"""Files written by lava-dl and by hand: read as netx reads them, or refused with a reason."""
+"""Files from lava-dl or written by hand are read as netx reads them, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from esl_lava import netfile
 from esl_lava.chip import NEVER
 from esl_lava.errors import FileError
 from esl_lava.network import Convolution, Cuba, Injection, Matrix
+from tests.faults import check, refused
 from tests.graphs import a_network
 from tests.simulate import reference
 
@@ -48,7 +49,7 @@ LAYERS: list[dict[str, Any]] = [
 
 
 def written(path: Path, changes: dict[str, Any] | None = None) -> Path:
-    """The file of `LAYERS`, with datasets changed, added or (None) left out."""
+    """Write the file of `LAYERS`, with datasets changed, added or (None) left out."""
     changes = changes or {}
     with h5py.File(path, "w") as file:
         for index, layer in enumerate(LAYERS):
@@ -111,7 +112,7 @@ def changed_layer(path: Path, changes: dict[str, Any], index: int) -> Any:
 
 
 def test_what_belongs_to_neurons(path: Path) -> None:
-    """Of feature maps: for each channel, or (columns, rows, channels) as Lava counts them."""
+    """Feature maps have a value per channel, or (columns, rows, channels) in Lava's order."""
     channels = changed_layer(path, {"1/bias": np.arange(4.0), "1/neuron/vDecay": [1, 2, 3, 4]}, 0)
     assert channels.bias.tolist() == np.repeat(np.arange(4), 6).tolist()
     assert channels.parameter("voltage_decay").tolist() == np.repeat([1, 2, 3, 4], 6).tolist()
@@ -132,7 +133,7 @@ def test_what_belongs_to_neurons(path: Path) -> None:
 def test_a_layer_without_neuron(path: Path) -> None:
     left_out = {f"4/{key}": None for key in NEURON}
     assert changed_layer(path, left_out, 2).neuron == Cuba(0, 4096, NEVER)
-    # SLAYER's Affine block with dynamics: the largest number of 18 bits means never.
+    # In SLAYER's Affine block with dynamics, the largest number of 18 bits means never.
     assert changed_layer(path, {"4/neuron/vThMant": 2**18 - 1}, 2).neuron.threshold == NEVER
 
 
@@ -140,7 +141,7 @@ INPUT_BLOCK = {f"0/{key}": value for key, value in NEURON.items()} | {"0/neuron/
 
 
 def test_an_input_block(path: Path) -> None:
-    """It is driven through its bias, whose scale the file tells."""
+    """The host drives the block through its bias; the file holds the scale."""
     network = netfile.read(written(path, INPUT_BLOCK | {"0/weight": 36.0, "0/bias": [34.0]}))
     assert network.layers[0].inputs[0].connections == Injection((2, 5, 5))
     assert network.layers[0].bias is None
@@ -152,75 +153,77 @@ def test_an_input_block(path: Path) -> None:
 
 
 REFUSED = [
-    (INPUT_BLOCK | {"0/neuron/iDecay": 1024}, 0, "neuron/iDecay 1024 of an input block: netx"),
-    ({"1/weight": 200 * KERNEL}, 1, "is outside -256..254"),
-    ({"1/bias": np.array([0, 5000, 0, 0])}, 1, "bias 5000 is outside -4096..4095"),
+    (INPUT_BLOCK | {"0/neuron/iDecay": 1024}, 0, "unsupported", "iDecay", 1024),
+    ({"1/weight": 200 * KERNEL}, 1, "limit", "weight", None),
+    ({"1/bias": np.array([0, 5000, 0, 0])}, 1, "limit", "bias", 5000),
     (
         {"1/padding": [128, 0], "1/dilation": [126, 1], "1/stride": [4, 2]},
         1,
-        "padding 128 exceeds 127, what Lava can hold",
+        "limit",
+        "padding",
+        128,
     ),
-    ({"3/weight": np.where(np.max(WEIGHT) == WEIGHT, 300, WEIGHT)}, 3, "weight 300 is outside"),
-    ({"3/weight": -64 * np.eye(5, 24)}, 3, "weight -64 (neuron 0, input 0) would count as -32"),
-    ({"3/weight": 0 * WEIGHT}, 3, "every weight is 0, which netx cannot load"),
-    ({"3/bias": np.eye(5)[1], "3/delay": 2 * np.eye(5)[1]}, 3, "neuron 1 has a delay of 2 and a"),
-    ({"0/shape": np.array([2, 5, 5], np.uint8)}, 0, "shape is of type uint8, with which Lava fa"),
-    ({"3/shape": np.array([5], np.uint64)}, 3, "shape is of type uint64, with which Lava fails"),
-    ({"3/neuron/iDecay": np.uint64(7)}, 3, "neuron/iDecay is of type uint64, with which Lava"),
-    ({"3/neuron/vDecay": np.zeros(5, np.uint64)}, 3, "neuron/vDecay is of type uint64"),
+    ({"3/weight": np.where(np.max(WEIGHT) == WEIGHT, 300, WEIGHT)}, 3, "limit", "weight", 300),
+    ({"3/weight": -64 * np.eye(5, 24)}, 3, "limit", "weight", -64),
+    ({"3/weight": 0 * WEIGHT}, 3, "limit", "weight", 0),
+    ({"3/bias": np.eye(5)[1], "3/delay": 2 * np.eye(5)[1]}, 3, "conflict", "delay", 2),
+    ({"0/shape": np.array([2, 5, 5], np.uint8)}, 0, "type", "shape", None),
+    ({"3/shape": np.array([5], np.uint64)}, 3, "type", "shape", None),
+    ({"3/neuron/iDecay": np.uint64(7)}, 3, "type", "iDecay", None),
+    ({"3/neuron/vDecay": np.zeros(5, np.uint64)}, 3, "type", "vDecay", None),
+    ({"3/neuron/vThMant": np.full(5, 100, np.uint8)}, 3, "limit", "vThMant", 100),
+    ({"1/neuron/vThMant": np.full(4, 600, np.int16)}, 1, "limit", "vThMant", 600),
+    ({"3/neuron/iDecay": np.uint8(7)}, 3, "type", "iDecay", None),
+    ({"3/neuron/vDecay": np.ones(5, np.int8)}, 3, "type", "vDecay", None),
+    ({"1/neuron/vThMant": np.uint8(80)}, 1, "limit", "vThMant", 80),
+    ({"1/shape": [4, 3, 3]}, 1, "mismatch", "shape", (4, 3, 3)),
+    ({"0/shape": [2, 5]}, 1, "damaged", None, None),
+    ({"0/shape": [3, 5, 5]}, 1, "damaged", None, None),
+    ({"0/shape": [2, 1 << 14, 1 << 14]}, 0, "too-large", "shape", (2, 1 << 14, 1 << 14)),
+    ({"1/padding": [1 << 62, 1 << 62]}, 1, "mismatch", "shape", (4, 3, 2)),
     (
-        {"3/neuron/vThMant": np.full(5, 100, np.uint8)},
-        3,
-        "neuron/vThMant 100 of type uint8: Lava shifts it left by 6 bits in that "
-        "type, which holds up to 255",
+        {"1/padding": [1 << 20, 1 << 20], "1/shape": [4, 2097155, 1048578]},
+        1,
+        "too-large",
+        "shape",
+        (4, 2097155, 1048578),
     ),
-    ({"1/neuron/vThMant": np.full(4, 600, np.int16)}, 1, "neuron/vThMant 600 of type int16: Lav"),
-    ({"3/neuron/iDecay": np.uint8(7)}, 3, "neuron/iDecay is of type uint8, from which Lava take"),
-    ({"3/neuron/vDecay": np.ones(5, np.int8)}, 3, "neuron/vDecay is of type int8, from which La"),
-    ({"1/neuron/vThMant": np.uint8(80)}, 1, "neuron/vThMant 80 of type uint8: Lava shifts it"),
-    ({"1/shape": [4, 3, 3]}, 1, "shape (4, 3, 3), but its kernel makes (4, 3, 2)"),
-    ({"0/shape": [2, 5]}, 1, "in_shape (2, 5) is not 3 numbers"),
-    ({"0/shape": [3, 5, 5]}, 1, "does not fit 3 input channels"),
-    ({"0/shape": [2, 1 << 14, 1 << 14]}, 0, "more than 16777216 neurons"),
-    ({"1/padding": [1 << 62, 1 << 62]}, 1, "but its kernel makes"),
-    ({"1/padding": [1 << 20, 1 << 20], "1/shape": [4, 2097155, 1048578]}, 1, "more than 16777216"),
-    ({"1/weight": KERNEL[:, :, 0]}, 1, "is not one of four lengths"),
-    ({"1/weight": np.stack([KERNEL] * 2, -1)}, 1, "is not one of four lengths"),
-    ({"1/groups": [2]}, 1, "groups of shape (1,) is not one number"),
-    ({"1/groups": 2.0}, 1, "groups is of type float64"),
-    ({"1/stride": [1, 2, 1]}, 1, "stride of shape (3,) exceeds 2 values"),
-    ({"1/stride": [1.0, 2.0]}, 1, "stride is of type float64"),
-    ({"1/stride": None}, 1, "/layer/1/stride is missing"),
-    ({"1/stride": np.array([], int)}, 1, "stride holds no number"),
-    ({"1/stride": [0, 1]}, 1, "stride (0, 1) is not 2 numbers of at least 1"),
-    ({"1/bias": np.ones(3)}, 1, "bias of shape (3,), not one value for each of (4, 3, 2)"),
-    ({"1/bias": np.ones(24)}, 1, "bias of shape (24,)"),
-    ({"1/bias": np.ones((4, 3, 2))}, 1, "bias of shape (4, 3, 2)"),
-    ({"1/delay": np.ones(4)}, 1, "delay in a layer of type 'conv'"),
-    ({"1/weight_rec": SQUARE}, 1, "weight_rec in a layer of type 'conv' is ignored by netx"),
-    ({f"1/{key}": None for key in NEURON}, 1, "/layer/1/neuron is missing"),
-    ({"2/type": None, "2/shape": None}, 2, "the group is empty"),
-    ({"2/type": "pool"}, 2, "type 'pool' is not supported"),
-    ({"4/weight_rec": None}, 4, "weight_rec is missing"),
-    ({"4/weight_rec": SQUARE[:, :4]}, 4, "weight_rec of shape (5, 4) does not feed 5 neurons"),
-    ({"4/delay": np.zeros(5)}, 4, "delay in a layer of type 'dense_rec'"),
-    ({"3/type": "dense_comp"}, 3, "type 'dense_comp' is not supported"),
-    ({"3/weight": None, "3/weight/imag": WEIGHT}, 3, "weight is a group: complex weights"),
-    ({"4/neuron/type": "RF"}, 4, "neuron type 'RF' is not supported"),
-    ({"1/neuron/iDecay": 1024.0}, 1, "iDecay is of type float64, with which Lava hangs"),
-    ({"1/neuron/iDecay": [1] * 3}, 1, "iDecay of shape (3,), not one value for each"),
+    ({"1/weight": KERNEL[:, :, 0]}, 1, "damaged", None, None),
+    ({"1/weight": np.stack([KERNEL] * 2, -1)}, 1, "damaged", None, None),
+    ({"1/groups": [2]}, 1, "shape", "groups", (1,)),
+    ({"1/groups": 2.0}, 1, "type", "groups", None),
+    ({"1/stride": [1, 2, 1]}, 1, "too-large", "stride", (3,)),
+    ({"1/stride": [1.0, 2.0]}, 1, "type", "stride", None),
+    ({"1/stride": None}, 1, "missing", "stride", None),
+    ({"1/stride": np.array([], int)}, 1, "shape", "stride", None),
+    ({"1/stride": [0, 1]}, 1, "damaged", None, None),
+    ({"1/bias": np.ones(3)}, 1, "shape", "bias", (3,)),
+    ({"1/bias": np.ones(24)}, 1, "shape", "bias", (24,)),
+    ({"1/bias": np.ones((4, 3, 2))}, 1, "shape", "bias", (4, 3, 2)),
+    ({"1/delay": np.ones(4)}, 1, "unsupported", "delay", None),
+    ({"1/weight_rec": SQUARE}, 1, "conflict", "weight_rec", None),
+    ({f"1/{key}": None for key in NEURON}, 1, "missing", "neuron", None),
+    ({"2/type": None, "2/shape": None}, 2, "unsupported", None, None),
+    ({"2/type": "pool"}, 2, "unsupported", "type", "pool"),
+    ({"4/weight_rec": None}, 4, "missing", "weight_rec", None),
+    ({"4/weight_rec": SQUARE[:, :4]}, 4, "shape", "weight_rec", (5, 4)),
+    ({"4/delay": np.zeros(5)}, 4, "unsupported", "delay", None),
+    ({"3/type": "dense_comp"}, 3, "unsupported", "type", "dense_comp"),
+    ({"3/weight": None, "3/weight/imag": WEIGHT}, 3, "unsupported", "weight", None),
+    ({"4/neuron/type": "RF"}, 4, "unsupported", "type", "RF"),
+    ({"1/neuron/iDecay": 1024.0}, 1, "type", "iDecay", None),
+    ({"1/neuron/iDecay": [1] * 3}, 1, "shape", "iDecay", (3,)),
 ]
 
 
-@pytest.mark.parametrize(("changes", "index", "reason"), REFUSED)
+@pytest.mark.parametrize(("changes", "index", "code", "key", "value"), REFUSED)
 def test_refused_with_layer_and_reason(
-    changes: dict[str, Any], index: int, reason: str, path: Path
+    changes: dict[str, Any], index: int, code: str, key: str | None, value: object, path: Path
 ) -> None:
-    with pytest.raises(FileError) as caught:
+    expected = {} if value is None else {"value": value}
+    with refused(FileError, code, key=key, file=path, layer=f"layer{index}", **expected) as caught:
         netfile.read(written(path, changes))
-    assert f" (layer{index}): " in str(caught.value)
-    assert str(caught.value).startswith(f"{path}: layer ")
-    assert reason in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: layer layer{index}: ")
 
 
 def test_feature_maps_reach_a_dense_layer_through_flatten_only(path: Path) -> None:
@@ -228,35 +231,47 @@ def test_feature_maps_reach_a_dense_layer_through_flatten_only(path: Path) -> No
         del file["layer/2"]
         for index in (2, 3):
             file.move(f"layer/{index + 1}", f"layer/{index}")
-    with pytest.raises(FileError, match=r"layer 2 .* without a 'flatten' layer, which netx"):
+    with refused(FileError, "unsupported", file=path, layer="layer2") as caught:
         netfile.read(path)
+    assert "without a 'flatten' layer" in str(caught.value)
     with h5py.File(written(path), "r+") as file:
         file.move("layer/4", "layer/5")
         file.copy("layer/2", "layer/4")  # one flatten too many
-    with pytest.raises(FileError, match=r"layer 5 .* through a 'flatten' layer, which netx"):
+    with refused(FileError, "unsupported", file=path, layer="layer5") as caught:
         netfile.read(path)
+    assert "through a 'flatten' layer" in str(caught.value)
+
+
+def test_all_faults_of_all_layers_are_reported(path: Path) -> None:
+    with pytest.raises(FileError) as caught:
+        netfile.read(written(path, {"3/weight": 0 * WEIGHT, "4/bias": np.full(5, 5000)}))
+    for fault, (layer, key) in zip(
+        caught.value.faults, (("layer3", "weight"), ("layer4", "bias")), strict=True
+    ):
+        check(fault, "limit", file=path, layer=layer, key=key)
 
 
 def test_the_shape_of_the_input(path: Path) -> None:
-    """A file that begins with a convolution may leave it to whoever runs it, as netx does."""
+    """A file that begins with a convolution need not hold the shape; netx allows that too."""
     with h5py.File(written(path), "r+") as file:
         del file["layer/0"]
         for index in range(4):
             file.move(f"layer/{index + 1}", f"layer/{index}")
-    with pytest.raises(FileError, match=r"layer 0 \(layer0\): the file does not say what shape"):
+    with refused(FileError, "missing", key="--input-shape", file=path, layer="layer0"):
         netfile.read(path)
     network = netfile.read(path, input_shape=(2, 5, 5))
     assert network.layers[0].inputs[0].connections.in_shape == (2, 5, 5)
-    with pytest.raises(FileError, match=r"shape \(4, 3, 2\), but its kernel makes \(4, 4, 2\)"):
+    with refused(FileError, "mismatch", key="shape", value=(4, 3, 2), limit=(4, 4, 2)):
         netfile.read(path, input_shape=(2, 6, 5))
-    # Where the file says it, there is nothing to say.
+    # If the file holds the shape, the argument is ignored.
     assert netfile.read(written(path), input_shape=(2, 5, 6)).input_shape == (2, 5, 5)
 
 
 def test_read_only_the_first_layers(path: Path) -> None:
     names = [layer.name for layer in netfile.read(written(path), layers=4).layers]
     assert names == ["layer1", "layer3"]
-    # Of our own files too, by netx's counting of groups; all of it is verified.
+    # This also works for our own files. `layers` counts groups as netx does, and the digest of the
+    # whole file is checked.
     network = netfile.read(path)
     netfile.write(a_network(network.layers, 7, {"a": "b"}), path)
     first = netfile.read(path, layers=2)
@@ -264,12 +279,12 @@ def test_read_only_the_first_layers(path: Path) -> None:
     assert (first.steps, dict(first.provenance)) == (7, {"a": "b"})
     with h5py.File(path, "r+") as file:
         file["layer/4/neuron/vThMant"][()] = 81
-    with pytest.raises(FileError, match="digest"):
+    with refused(FileError, "damaged", key="digest", file=path):
         netfile.read(path, layers=2)
 
 
 def test_what_slayer_itself_exports(path: Path) -> None:
-    """Its blocks' spikes are those of the network its file says."""
+    """The spikes of SLAYER's blocks are those of the network in their file."""
     import torch
 
     from esl_lava.engines.slayer import slayer
@@ -292,7 +307,7 @@ def test_what_slayer_itself_exports(path: Path) -> None:
                 if hasattr(block, synapse):
                     getattr(block, synapse).weight.mul_(3)
         spikes = (torch.rand(3, 2, 6, 5, 12) < 0.4).float()
-        blocks[3](torch.zeros(3, 32, 12))  # now it knows how many delays it has
+        blocks[3](torch.zeros(3, 32, 12))  # the block learns its number of delays
         delays = torch.tensor([0.0, 1.5, 2, 3, 4, 5, 0])
         blocks[3].delay.delay.data = delays.reshape(blocks[3].delay.delay.shape)
         outputs, x = [], spikes
