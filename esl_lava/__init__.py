@@ -1,4 +1,4 @@
-"""Sparse spiking networks: trained from scratch, exported exactly, priced honestly."""
+"""Sparse spiking networks: trained from scratch, exported exactly, priced with cited constants."""
 
 from esl_lava.lava_repairs import install
 
