@@ -229,8 +229,8 @@ def _pool(token: re.Match[str], inputs: Shape) -> tuple[Step, ...]:
     side, limit = int(token[1]), min(rows, columns, MAX_POOL)
     if not 2 <= side <= limit:
         raise ConfigError(
-            f"{token[0]} on maps of {rows} x {columns}: the side {side} of a pool must be from 2 to "
-            f"{limit}",
+            f"{token[0]} on maps of {rows} x {columns}: the side {side} of a pool must be from 2 "
+            f"to {limit}",
             "range",
             value=side,
             limit=limit,
