@@ -63,8 +63,8 @@ def test_what_was_imported_before_is_repaired_too() -> None:
 
 def test_a_stand_in_for_a_package_is_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "a_stand_in", ModuleType("a_stand_in"))
-    assert lava_repairs._is_there("a_stand_in")
-    assert not lava_repairs._is_there("no_package_of_this_name")
+    assert lava_repairs._is_importable("a_stand_in")
+    assert not lava_repairs._is_importable("no_package_of_this_name")
 
 
 @pytest.mark.parametrize("mode", ["no_grad", "inference_mode"])
