@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from esl_lava.arrays import Array
-from esl_lava.kernels.grid import multiple
+from esl_lava.kernels.grid import round_to_grid
 from esl_lava.kernels.surrogate import Neuron, Surrogate, spike, spike_gradient
 
 LANES = 2048
@@ -366,7 +366,7 @@ def quantise(weight: Array, step: np.float32, out: Array) -> int:
     """
     clamped = 0
     for k in range(weight.size):
-        steps, beyond = multiple(weight[k], step)
+        steps, beyond = round_to_grid(weight[k], step)
         clamped += beyond
         out[k] = np.int16(steps)
     return clamped
