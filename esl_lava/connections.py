@@ -38,7 +38,7 @@ BLOCK = 1 << 22
 """Entries of a dense pattern that `reached` processes at a time."""
 
 
-def copy_read_only(array: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
+def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
     """Return a read-only copy of an array of integers or booleans.
 
     Raises:
@@ -97,9 +97,9 @@ class Matrix(Immutable):
     def __post_init__(self) -> None:
         for name in ("n_post", "n_pre"):
             object.__setattr__(self, name, operator.index(getattr(self, name)))
-        object.__setattr__(self, "indptr", copy_read_only(self.indptr, np.int64))
-        object.__setattr__(self, "indices", copy_read_only(self.indices, np.int32))
-        object.__setattr__(self, "weights", copy_read_only(self.weights, np.int32))
+        object.__setattr__(self, "indptr", frozen(self.indptr, np.int64))
+        object.__setattr__(self, "indices", frozen(self.indices, np.int32))
+        object.__setattr__(self, "weights", frozen(self.weights, np.int32))
         indptr, indices = self.indptr, self.indices
         if self.n_post < 1 or self.n_pre < 1:
             raise ValueError(f"a layer of {self.n_post} x {self.n_pre} neurons is empty")
@@ -271,7 +271,7 @@ class Convolution(Immutable):
     shares: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kernel", copy_read_only(self.kernel, np.int32))
+        object.__setattr__(self, "kernel", frozen(self.kernel, np.int32))
         for name, length, least in (
             ("in_shape", 3, 1),
             ("stride", 2, 1),
@@ -297,7 +297,7 @@ class Convolution(Immutable):
                 f"{self.in_shape}"
             )
         allowed = np.ones(self.kernel.shape, bool) if self.allowed is None else self.allowed
-        object.__setattr__(self, "allowed", copy_read_only(allowed, bool))
+        object.__setattr__(self, "allowed", frozen(allowed, bool))
         if self.mask().shape != self.kernel.shape:
             raise ValueError(
                 f"mask of shape {self.mask().shape}, kernel of shape {self.kernel.shape}"

@@ -41,7 +41,7 @@ from esl_lava.connections import (
     Immutable,
     Injection,
     Matrix,
-    copy_read_only,
+    frozen,
 )
 from esl_lava.topology import INPUT
 
@@ -99,7 +99,7 @@ class Cuba(Immutable):
             if np.ndim(value) == 0:
                 value = operator.index(value)
             else:
-                value = copy_read_only(value, np.int32)
+                value = frozen(value, np.int32)
                 if value.ndim != 1 or value.size == 0:
                     raise ValueError(f"{name} of shape {value.shape} is not a list of values")
             object.__setattr__(self, name, value)
@@ -169,7 +169,7 @@ class Input(Immutable):
 
     def __post_init__(self) -> None:
         if self.delays is not None:
-            object.__setattr__(self, "delays", copy_read_only(self.delays, np.int32))
+            object.__setattr__(self, "delays", frozen(self.delays, np.int32))
         if self.origin is not None:
             weights, positions = self.origin.weights, self.origin.positions
             stored, possible = self.connections.stored, self.connections.possible
@@ -223,7 +223,7 @@ class Layer(Immutable):
         if not self.inputs or self.inputs[0].source == self.name:
             raise ValueError("it needs a first input that is not itself, and a name of its own")
         if self.bias is not None:
-            object.__setattr__(self, "bias", copy_read_only(self.bias, np.int32))
+            object.__setattr__(self, "bias", frozen(self.bias, np.int32))
         delays = (("delays", part.delays) for part in self.inputs)
         for array, values in (("bias", self.bias), *delays):
             if values is not None and values.shape != (self.neurons,):
