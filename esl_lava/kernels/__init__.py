@@ -22,7 +22,7 @@ class _CompilationNotice(event.Listener):
         compiled = event.data["dispatcher"].py_func.__module__ or ""
         if not self.logged and compiled.startswith("esl_lava."):
             self.logged = True
-            _logger.info("compiling kernels that are used for the first time: some seconds")
+            _logger.info("compiling kernels for their first use, which takes some seconds")
 
     def on_end(self, event: event.Event) -> None:
         """Do nothing when the compilation ends."""
