@@ -28,9 +28,8 @@ class FailingFinaliser:
 
 @pytest.fixture(autouse=True)
 def _sigint() -> None:
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # background jobs of a shell ignore SIGINT
+    # Background jobs of a shell ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_an_interruption_of_a_finaliser_comes_again(capfd: pytest.CaptureFixture[str]) -> None:
