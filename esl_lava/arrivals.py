@@ -30,7 +30,7 @@ def fan_out(
 
     Returns:
         (rows, n_pre): row k is for a spike with k steps left. The last row is for a spike with
-        at least that many steps left. There are as many rows as the latest arrival needs.
+        at least that many steps left. There are as many rows as the longest delay needs.
     """
     if np.ndim(late) == 0:
         synapses = np.zeros((int(late) + 1, part.n_pre), np.int64)
