@@ -1,6 +1,6 @@
-"""What the README says that nobody can see at a glance, and the tests that hold each of it.
+"""Claims of the README, and the tests that prove them.
 
-A claim that changes, or a test that goes, has to be looked at together with the other.
+Whoever changes a claim or removes a test finds the other here.
 """
 
 from __future__ import annotations
@@ -102,13 +102,13 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "sparsity/test_calls.py::test_an_update_waits_for_the_step_that_is_made",
     ),
 }
-"""A part of a sentence of the README -> tests that fail where it does not hold."""
+"""Part of a sentence of the README -> tests that fail if it is not true."""
 
 README = " ".join((ROOT / "README.md").read_text().split())
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_the_readme_claims_it_and_tests_hold_it(claim: str) -> None:
+def test_the_readme_makes_the_claim_and_its_tests_exist(claim: str) -> None:
     assert claim in README
     assert CLAIMS[claim]
     for place in CLAIMS[claim]:

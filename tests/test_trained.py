@@ -23,11 +23,11 @@ def test_stored_connections_are_those_of_a_masked_weight(shape, density, seed):
     pre = np.nonzero(rows)[1].astype(np.int32)
     parts = {"values": values[mask], "starts": starts, "pre": pre}
     assert faulty_sparse(*rows.shape, **parts, sides=np.array(rows.shape)) is None
-    found = SparseWeights(rows.shape[1], starts, pre, values[mask]).densified(tuple(shape))
-    assert found.values.dtype == np.float32
-    assert np.array_equal(found.values, values)
-    assert found.mask is not None
-    assert np.array_equal(found.mask, mask)
+    weights = SparseWeights(rows.shape[1], starts, pre, values[mask]).densified(tuple(shape))
+    assert weights.values.dtype == np.float32
+    assert np.array_equal(weights.values, values)
+    assert weights.mask is not None
+    assert np.array_equal(weights.mask, mask)
 
 
 def test_a_mask_of_another_size_is_refused():
