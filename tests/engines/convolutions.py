@@ -159,7 +159,7 @@ def compared(case: Case) -> dict[str, int]:
     twin = faster(stock)
     for _ in range(AGAIN):
         _compare(expected, passes(twin, x), summed, counts)
-    counts["kept"] += int(twin.told)
+    counts["kept"] += int(twin.has_warned)
     if case.stored:
         counts["stored"] += 1
         ours = _stored(case, stock, mask)

@@ -140,9 +140,9 @@ def test_both_ways_to_sum_are_taken(monkeypatch):
     rng = np.random.default_rng(0)
     stock = dense(NEURON, 300, 64)
     taken = []
-    forward = fused._Rows.forward
+    forward = fused._EventRows.forward
     monkeypatch.setattr(
-        fused._Rows, "forward", staticmethod(lambda *a: taken.append(True) or forward(*a))
+        fused._EventRows, "forward", staticmethod(lambda *a: taken.append(True) or forward(*a))
     )
     x = spikes(rng, (4, 300, 6), 0.1)
     sparse_input = check(stock, x)

@@ -244,7 +244,7 @@ def test_training_normalises_what_the_rounded_weights_bring() -> None:
     model: Any = build(config, config.describe((1, 6, 6), 3), encoding=Encoding(steps=5))
     spikes = by_channel(drawn((1, 6, 6), Encoding(steps=5)))
     block = model.conv1
-    folded = model.folded(block.layer)
+    folded = model.fold_layer(block.layer)
     integers = folded.rows[0].values.reshape(4, -1)
     weight = torch.from_numpy(integers * folded.scales[0][:, None]).float().view(4, 1, 3, 3)
     assert (weight - block.synapse.weight[..., 0]).abs().max() < 1 / 100
@@ -282,7 +282,7 @@ def test_a_normalisation_that_scales_by_zero_learns() -> None:
     model.conv1.norm.weight.data[1] = 0
     model(by_channel(drawn((1, 6, 6), Encoding(steps=5)))).sum().backward()
     assert model.conv1.norm.weight.grad[1] != 0
-    assert not model.folded(model.conv1.layer).rows[0].values.reshape(4, -1)[1].any()
+    assert not model.fold_layer(model.conv1.layer).rows[0].values.reshape(4, -1)[1].any()
 
 
 EXPERIMENT = {
