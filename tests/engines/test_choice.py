@@ -24,6 +24,7 @@ from esl_lava.sparsity.evolver import sparse_weights, weight_layers
 from esl_lava.topology import LAYER_KINDS, describe
 from esl_lava.training.evaluation import examine
 from esl_lava.training.trainer import Trainer
+from tests.faults import refused
 from tests.training.test_single_spike import experiment as single_spike
 from tests.training.test_trainer import experiment, same, same_model, stopped
 
@@ -186,12 +187,13 @@ def test_what_auto_leaves_dense(caplog, sparsity, reason) -> None:
 
 
 def test_a_dense_phase_needs_dense_weights(data: Images) -> None:
-    with pytest.raises(ConfigError, match="hidden1"):
+    with pytest.raises(ConfigError) as caught:
         Trainer(by("sparse", sparsity={"dense_epochs": 1}), data)
+    assert "hidden1" in str(caught.value)
 
 
 def test_neurons_that_fire_once_have_no_engines() -> None:
-    with pytest.raises(ConfigError, match=r"training.engine sparse means nothing"):
+    with pytest.raises(ConfigError) as caught:
         from_mapping(
             {
                 "encoding": {"kind": "latency", "steps": 8},
@@ -203,6 +205,7 @@ def test_neurons_that_fire_once_have_no_engines() -> None:
                 "training": {"engine": "sparse"},
             }
         )
+    assert "training.engine" in str(caught.value)
 
 
 def test_each_engine_has_its_adam(data: Images) -> None:
@@ -224,8 +227,9 @@ def test_a_checkpoint_of_other_sparse_weights_is_refused(data: Images) -> None:
         name = f"hidden1.synapse.weight.{key}"
         weights = {**saved.weights, name: wrong(saved.weights[name])}
         saved = replace(saved, weights=weights)
-        with pytest.raises(DataError, match="hidden1"):
+        with refused(DataError, "mismatch") as caught:
             Trainer(by("sparse"), data, saved)
+        assert "hidden1" in str(caught.value)
 
 
 def test_a_checkpoint_of_another_record_of_past_connections_is_refused(data: Images) -> None:
@@ -238,5 +242,6 @@ def test_a_checkpoint_of_another_record_of_past_connections_is_refused(data: Ima
     ):
         saved = trainer.checkpoint()
         spoilt = replace(saved, ever={**saved.ever, "hidden1": wrong})
-        with pytest.raises(ConfigError, match="layer hidden1: the state's ever"):
+        with pytest.raises(ConfigError) as caught:
             Trainer(by("sparse"), data, spoilt)
+        assert "layer hidden1" in str(caught.value)

@@ -19,9 +19,9 @@ from esl_lava.arrays import Floats
 from esl_lava.engines.normalised import (
     Reduce,
     Statistics,
-    follow,
     neuron_of,
     normalise_and_fire,
+    update_running_statistics,
 )
 from esl_lava.kernels import normalised
 
@@ -382,7 +382,7 @@ def test_running_statistics_are_those_of_torchs_normalisation():
         case = drawn(seed, 3, 4, 5, (6, 6))
         found = ours(case).statistics
         assert found is not None
-        follow(norm, found)
+        update_running_statistics(norm, found)
         twin(case.z.flatten(0, 1).flatten(2))
     assert norm.num_batches_tracked == twin.num_batches_tracked == 2
     for name in ("running_mean", "running_var"):
@@ -414,11 +414,11 @@ def test_gradients_are_found_twice_and_never_differentiated():
 
 def test_what_cannot_be_normalised_is_refused():
     neuron, ones = neuron_of(0.5, 0.5, 1.0), torch.ones(3)
-    with pytest.raises(ValueError, match=r"is torch.float64 on cpu, not torch.float32"):
+    with pytest.raises(ValueError, match=r"is torch.float64 on cpu, but torch.float32"):
         normalise_and_fire(torch.zeros(2, 4, 3).double(), ones, ones, 1e-5, neuron)
-    with pytest.raises(ValueError, match="there is no weighted input"):
+    with pytest.raises(ValueError, match="weighted input is empty"):
         normalise_and_fire(torch.zeros(2, 0, 3), ones, ones, 1e-5, neuron)
-    with pytest.raises(ValueError, match="input of 2 steps is for neither 1 nor 3"):
+    with pytest.raises(ValueError, match="has 2 steps, but 1 or 3 are needed"):
         normalise_and_fire(torch.zeros(2, 4, 3), ones, ones, 1e-5, neuron, steps=3)
 
 

@@ -268,12 +268,12 @@ def test_what_does_not_fit_is_refused():
         (
             torch.zeros(4, 1, 1, 5, 5),
             {},
-            "of 4 channels, 9 places of each, to a sparse layer, which takes 27",
+            "4 channels with 9 places each, but the sparse layer needs 27 places",
         ),
-        (torch.zeros(3, 1, 1, 2, 5), {}, "a side of 2, padded by 0, are smaller than the kernel's"),
-        (torch.zeros(3, 1, 1, 5, 5), {"pool": 6}, r"\(5, 5\) are smaller than a pool's side of 6"),
-        (torch.zeros(3, 1, 5), {}, "takes 5 dimensions of torch.float32 on the CPU"),
-        (torch.zeros(3, 1, 1, 5, 5).double(), {}, "torch.float64 on cpu, to a sparse layer"),
+        (torch.zeros(3, 1, 1, 2, 5), {}, "a side of 2, padded by 0, are smaller than the kernel"),
+        (torch.zeros(3, 1, 1, 5, 5), {"pool": 6}, r"\(5, 5\) are smaller than a pool of side 6"),
+        (torch.zeros(3, 1, 5), {}, "needs 5 dimensions of torch.float32 on the CPU"),
+        (torch.zeros(3, 1, 1, 5, 5).double(), {}, "torch.float64 on cpu, but the sparse layer"),
     ):
         with pytest.raises(ValueError, match=sentence):
             weigh(x, kernels, rounded, **sliding)
@@ -287,10 +287,10 @@ def test_what_does_not_fit_is_refused():
             weigh(x, kernels, Rounded(integers, scale))
     neurons = stored(torch.ones(2, 3, 2, 2, dtype=torch.bool), torch.zeros(24), kernels=False)
     rounded = Rounded(np.zeros(24, np.int16), np.ones(2))
-    with pytest.raises(ValueError, match=r"stride \(1, 1\), padding \(1, 1\) of a layer without"):
+    with pytest.raises(ValueError, match=r"stride \(1, 1\) and padding \(1, 1\) are given for a"):
         weigh(torch.zeros(3, 1, 1, 2, 2), neurons, rounded, padding=(1, 1))
     with pytest.raises(
-        ValueError, match="of 3 channels, 9 places of each, to a sparse layer, which takes 12"
+        ValueError, match="3 channels with 9 places each, but the sparse layer needs 12 places"
     ):
         weigh(torch.zeros(3, 1, 1, 3, 3), neurons, rounded)
 

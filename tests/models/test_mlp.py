@@ -1,4 +1,4 @@
-"""What SLAYER computes is what `esl_lava.network` says a chip computes."""
+"""SLAYER computes the integer equations of `esl_lava.network`, which the chip computes."""
 
 import math
 import subprocess
@@ -177,10 +177,10 @@ def test_scale_initial_weights():
 
 
 def test_importing_slayer_prints_nothing():
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", "from esl_lava.engines.slayer import slayer; slayer.block.cuba"],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")

@@ -132,16 +132,17 @@ def basics(rank: int, folder: Path) -> list[Any]:
     shares = [ranks.share(np.arange(size)).tolist() for size in (5, 1, 0)]
     answers = [ranks.first_says(rank == 0), ranks.first_says(rank == 1)]
     sum_of_ranks = ranks.total(torch.tensor([1.0 + rank]))
-    said = ""
+    fields: list[Any] = []
     try:
         with ranks.together():
             if rank == 1:
-                raise FileError("only one rank fails")
+                raise FileError("x: only one rank fails", "exists", file=folder / "x", limit=...)
     except UserError as error:
-        said = str(error)
+        fault = error.faults[0]
+        fields = [fault.sentence, fault.code, fault.file, fault.limit]
     with ranks.together():
         pass
-    return [ranks.first(), shares, answers, sum_of_ranks, said]
+    return [ranks.first(), shares, answers, sum_of_ranks, fields]
 
 
 def gradients_of(rank: int, folder: Path) -> list[dict[str, torch.Tensor]]:
@@ -250,14 +251,14 @@ def refused(rank: int, folder: Path) -> str:
 # --- what that should be -----------------------------------------------------------------
 
 
-def test_ranks_share_and_agree(results: list[dict[str, Any]]) -> None:
+def test_ranks_share_and_agree(results: list[dict[str, Any]], folder: Path) -> None:
     for rank, found in enumerate(results):
-        first, shares, answers, sum_of_ranks, said = found["basics"]
+        first, shares, answers, sum_of_ranks, fields = found["basics"]
         assert first == (rank == 0)
         assert shares == [[[0, 1, 2], [3, 4]][rank], [[0], []][rank], []]
         assert answers == [True, False]  # rank 0's, whatever the other says
         assert sum_of_ranks == 3
-        assert said == "only one rank fails"
+        assert fields == ["x: only one rank fails", "exists", str(folder / "x"), "Ellipsis"]
 
 
 @pytest.mark.parametrize("index", range(len(BATCHES)))
@@ -406,5 +407,7 @@ def test_one_process_shares_nothing() -> None:
     weight = torch.zeros(2, requires_grad=True)
     ranks.sum_gradients([weight])
     assert weight.grad is None
-    with pytest.raises(FileError, match="as it is"), ranks.together():
-        raise FileError("as it is")
+    error = FileError("of one process", "exists")
+    with pytest.raises(FileError) as caught, ranks.together():
+        raise error
+    assert caught.value is error

@@ -21,9 +21,10 @@ from esl_lava.results.firing import layer_firing
 from esl_lava.topology import describe
 from esl_lava.training import evaluation
 from esl_lava.training import trainer as training
-from esl_lava.training.evaluation import Examined, examine
+from esl_lava.training.evaluation import Examination, examine
 from esl_lava.training.kinds import KINDS
 from esl_lava.training.trainer import Trainer, TrainingProgress, learning_rate
+from tests.faults import refused
 
 SAMPLES = 80  # 8 held back; 72 in batches of 30: 30, 30, 12
 STEPS_PER_EPOCH = 3
@@ -402,7 +403,7 @@ def test_initial_weights_grow_as_the_fan_in_thins(data: Images) -> None:
 def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     """Validation accuracies to be found, one an epoch."""
     answers = iter(values)
-    monkeypatch.setattr(training, "examine", lambda *arguments: Examined(next(answers), ()))
+    monkeypatch.setattr(training, "examine", lambda *arguments: Examination(next(answers), ()))
 
 
 @pytest.mark.parametrize(
@@ -477,7 +478,7 @@ def test_masks_that_would_never_change_are_noticed(
     Trainer(experiment(sparsity={"t_iter": 7}), data)
     assert [record.message for record in caplog.records] == [
         "masks are never rewired: the first update would be after step 7 (sparsity.t_iter), "
-        "rewiring ends with step 7 (sparsity.end)"
+        "but rewiring ends with step 7 (sparsity.end)"
     ]
     caplog.clear()
     Trainer(experiment(sparsity={"dense_epochs": 1}), data)  # a dense phase to step 3
@@ -515,7 +516,7 @@ def test_accuracy_counts_by_the_summed_output(monkeypatch: pytest.MonkeyPatch) -
     # Right: the first (a tie, to the lower class), the second and the third.
     found = examine(experiment(), Model(), data)  # type: ignore[arg-type]
     steps = experiment().encoding.steps
-    assert found == Examined(3 / 5, (layer_firing("hidden1", np.zeros(1, int), 5, steps),))
+    assert found == Examination(3 / 5, (layer_firing("hidden1", np.zeros(1, int), 5, steps),))
 
 
 # --- what is refused ---------------------------------------------------------------------
@@ -536,12 +537,10 @@ def poisoned(data: Images, layer: str, value: float) -> tuple[Trainer, Callable[
 
 def test_a_loss_that_is_not_finite_is_a_users_error(data: Images) -> None:
     trainer, show = poisoned(data, "readout", math.nan)
-    with pytest.raises(
-        UserError,
-        match=r"diverged: loss nan at step 5, 1 of 80 weights in layer readout are NaN or "
-        r"infinite; training\.learning_rate 0\.02",
-    ):
+    fields = {"key": "training.learning_rate", "value": 0.02, "layer": "readout"}
+    with refused(UserError, "not-finite", **fields) as caught:
         trainer.run(show)
+    assert "loss nan at step 5, 1 of 80 weights" in str(caught.value)
     assert trainer.iteration == 4
 
 
@@ -549,23 +548,23 @@ def test_a_weight_that_is_not_finite_is_a_users_error(data: Images) -> None:
     # Forward, an infinite weight counts as the largest of 8 bits: the loss shows nothing.
     trainer, show = poisoned(data, "hidden1", math.inf)
     saved: list[SavedModel] = []
-    with pytest.raises(
-        UserError,
-        match="diverged: 1 of 232 weights in layer hidden1 are NaN or infinite after step 6",
-    ):
+    with refused(UserError, "not-finite", layer="hidden1") as caught:
         trainer.run(show, saved.append)
+    assert "1 of 232 weights" in str(caught.value)
+    assert "step 6" in str(caught.value)
     assert len(saved) == 1  # nothing spoilt was saved
 
 
 def test_nothing_to_train_on(data: Images) -> None:
     empty = Images("none", data.images[:0], data.labels[:0], 10, (8, 8))
-    with pytest.raises(DataError, match="none: no sample is left to train on"):
+    with refused(DataError, "range", value=0, limit=1):
         Trainer(experiment(data={"validation": 0.0}), empty)
 
 
 def test_an_unknown_layer_is_named(data: Images) -> None:
-    with pytest.raises(ConfigError, match="'hidden9'"):
+    with pytest.raises(ConfigError) as caught:
         Trainer(experiment(sparsity={"keep_dense": ["hidden9"]}), data)
+    assert "hidden9" in str(caught.value)
 
 
 def test_a_finished_model_is_no_checkpoint(
@@ -573,7 +572,7 @@ def test_a_finished_model_is_no_checkpoint(
 ) -> None:
     path = tmp_path / "model.pt"
     path.write_bytes(uninterrupted[1])
-    with pytest.raises(DataError, match="nothing to resume"):
+    with refused(DataError, "mismatch"):
         Trainer(experiment(), data, modelfile.read(path))
 
 
@@ -593,14 +592,14 @@ def edited(checkpoint: SavedModel, part: str, value: object) -> SavedModel:
 
 def test_a_checkpoint_that_does_not_fit_is_refused(data: Images) -> None:
     checkpoint = stopped(Trainer(experiment(), data), 2).checkpoint()
-    with pytest.raises(DataError, match="of a training of 9 steps, this one has 6"):
+    with refused(DataError, "mismatch", value=9, limit=6):
         Trainer(experiment(), data.take(60), checkpoint)
     wider = experiment(model={"layers": "11-8"})
-    with pytest.raises(DataError, match="does not fit its experiment") as caught:
+    with refused(DataError, "mismatch"):
         Trainer(wider, data, checkpoint)
-    assert "\n" not in str(caught.value)
     for part in ("optimizer", "evolver", "losses", "best"):
-        with pytest.raises(DataError, match=part):
+        with refused(DataError, "mismatch") as caught:
             Trainer(experiment(), data, edited(checkpoint, part, None))
-    with pytest.raises(DataError, match="does not fit its experiment"):
+        assert part in str(caught.value)
+    with refused(DataError, "mismatch"):
         Trainer(experiment(), data, edited(checkpoint, "optimizer", {"state": 1}))
