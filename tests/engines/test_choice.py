@@ -1,4 +1,4 @@
-"""The engines train the same network: from the same start, over the same masks."""
+"""The engines train the same network, from the same weights, with the same masks."""
 
 import itertools
 import logging
@@ -40,13 +40,13 @@ def by(engine: str, **sections: Any) -> Experiment:
 
 
 def stored(experiment: Experiment) -> tuple[str, ...]:
-    """The layers of which only connections are stored, on data of 64 inputs and 10 classes."""
+    """Return the layers that store only connections, for data with 64 inputs and 10 classes."""
     topology = experiment.model.describe((64,), 10)
     return choose_stored(experiment.training.engine, topology, experiment.sparsity)
 
 
 def dense_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """Every layer's weights, (n_post, n_pre)."""
+    """Return the weights of every layer, (n_post, n_pre)."""
     saved = densified(trainer.checkpoint())
     return {
         name: torch.from_numpy(saved.weights[f"{name}.synapse.weight"]).flatten(1)
@@ -56,7 +56,7 @@ def dense_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("growth", ["random", "random_unfired", "gradient", "momentum"])
 def test_engines_start_alike_and_stay_close(data: Images, growth: str) -> None:
-    """Equal weights, masks and losses at first; then gradients differ by their sums' order."""
+    """Initial weights, masks and losses are equal. Then gradients differ by the order of sums."""
     trainers = {
         engine: Trainer(by(engine, sparsity={"growth": growth}), data)
         for engine in ("slayer", "fused", "sparse")
@@ -70,7 +70,7 @@ def test_engines_start_alike_and_stay_close(data: Images, growth: str) -> None:
     assert len(losses) == 1
     after = {engine: dense_weights(trainer) for engine, trainer in trainers.items()}
     for engine, name in itertools.product(("fused", "sparse"), start["slayer"]):
-        # Adam's first step is a learning rate in the gradient's direction, however small.
+        # Adam's first step has the size of the learning rate, even for a tiny gradient.
         moved = after["slayer"][name] - start["slayer"][name]
         difference = (after[engine][name] - after["slayer"][name]).abs()
         assert (difference <= 1e-4 * moved.abs().max()).float().mean() > 0.99
@@ -139,13 +139,13 @@ def test_a_sparse_model_is_exported_as_its_dense_form(data: Images, tmp_path) ->
 
 
 def test_auto_chooses_by_density_and_says_so(data: Images, caplog) -> None:
-    given = by(
+    settings = by(
         "auto",
         model={"layers": "400-400"},
         sparsity={"density": None, "densities": {"hidden1": 0.05, "hidden2": 0.9}},
     )
     with caplog.at_level(logging.INFO):
-        assert stored(given) == ("hidden1",)
+        assert stored(settings) == ("hidden1",)
     assert "sparse hidden1, 64 x 400 at density 0.05" in caplog.text
     assert "fused hidden2, 400 x 400 at density 0.9" in caplog.text
     for hidden, expected in ((100, ("hidden1",)), (5000, ())):
@@ -154,7 +154,7 @@ def test_auto_chooses_by_density_and_says_so(data: Images, caplog) -> None:
 
 
 def test_auto_stores_kernels_where_their_network_gains() -> None:
-    """Layers of 18,432, 147,456 and 1,179,648 positions and a matrix of 655,360."""
+    """The layers have 18,432, 147,456 and 1,179,648 positions, the matrix has 655,360."""
     topology = describe("32C3-64C3-256C3-512C3-AP2-AP2-20", (3, 32, 32), 10, LAYER_KINDS)
     found = {
         density: choose_stored(
@@ -180,7 +180,7 @@ def test_auto_stores_kernels_where_their_network_gains() -> None:
         ({"dense_epochs": 1}, "dense_epochs needs dense weights"),
     ],
 )
-def test_what_auto_leaves_dense(caplog, sparsity, reason) -> None:
+def test_auto_keeps_layers_dense_if_growth_needs_it(caplog, sparsity, reason) -> None:
     with caplog.at_level(logging.INFO):
         assert stored(by("auto", sparsity=sparsity)) == ()
     assert reason in caplog.text

@@ -68,12 +68,12 @@ def test_build_passes_on_the_surrogate_gradient():
         for name in ("hidden1", "hidden2", "readout"):
             model.get_submodule(name).synapse.weight.fill_(1.5)
     model(torch.ones(1, 1, 1)).sum().backward()
-    # At the threshold the surrogate is 3 / (2 * 0.25) = 6: nothing fires, all learn.
+    # At the threshold the surrogate is 3 / (2 * 0.25) = 6: no neuron fires, all get a gradient.
     weights = [model.get_submodule(n).synapse.weight for n in ("hidden1", "hidden2")]
     # hidden2 receives no spike, so its v is 0; hidden1 is at its threshold.
     at_rest = 6 * torch.exp(torch.tensor(-1.5 / 0.25))
     expected = 2 * 1.5 * at_rest * 3 * 1.5 * 6
-    # float32, and SLAYER's v is measured from threshold + 1/4096.
+    # float32, and SLAYER's surrogate is centred at threshold + 1/4096.
     assert weights[0].grad[0].item() == pytest.approx(expected.item(), rel=5e-3)
     assert not weights[1].grad.any()
 

@@ -43,7 +43,7 @@ NETWORKS = {
 
 
 def learnt(config: Convolutional, shape: tuple[int, ...], encoding: Encoding) -> SpikingCNN:
-    """A network with statistics of input, and scales, shifts and signs of its normalisations."""
+    """Return a network whose normalisations have running statistics, scales, shifts and signs."""
     torch.manual_seed(1)
     model = build(config, config.describe(shape, 10), encoding=encoding)
     assert isinstance(model, SpikingCNN)
@@ -58,19 +58,19 @@ def learnt(config: Convolutional, shape: tuple[int, ...], encoding: Encoding) ->
 
 
 def drawn(shape: tuple[int, ...], encoding: Encoding, samples: int = 5) -> Any:
-    """(samples, T, inputs) spikes, or pixels that are the same at every step."""
+    """Return spikes (samples, T, inputs), or pixels that are the same at every step."""
     rng = np.random.default_rng(0)
     inputs = (samples, encoding.steps, int(np.prod(shape)))
     if encoding.bits is None:
         return (rng.random(inputs) < 0.3).astype(np.uint8)
     low, high = encoding.input_range
     pixels = rng.integers(low, high + 1, (samples, 1, inputs[2]), np.int8)
-    pixels[0], pixels[1] = low, high  # what bounds are about
+    pixels[0], pixels[1] = low, high  # the extreme inputs of the range rule
     return np.broadcast_to(pixels, inputs)
 
 
 def coded(bits: int | None, steps: int) -> Encoding:
-    """Spikes, or direct coding of so many bits."""
+    """Return an encoding to spikes, or direct coding with this number of bits."""
     return (
         Encoding(steps=steps) if bits is None else Encoding(kind="direct", steps=steps, bits=bits)
     )
@@ -97,7 +97,7 @@ def test_evaluation_slayer_and_simulator_agree(
     model, spikes = learnt(config, shape, encoding), drawn(shape, encoding)
     network = lowered(model, encoding)
     check(network)
-    assert unbounded_layers(network, steps) == ()  # the range rule has seen to it
+    assert unbounded_layers(network, steps) == ()  # the range rule ensures it
     result = simulate(network, spikes, record="all", states="all")
     assert result.u is not None
     assert result.v is not None
@@ -121,12 +121,12 @@ def test_evaluation_slayer_and_simulator_agree(
 
 @pytest.mark.parametrize("decay", [0.05, 0.3, 0.75, 1.0])
 def test_any_voltage_decay_is_the_chips(decay: float) -> None:
-    """Half of v is a special case of float32; here are other shares, and none."""
+    """A decay of one half is a special case in float32. This test takes other decays."""
     notation, shape, steps = "6C3-AP2-R8", (2, 8, 8), 6
     config, encoding = Convolutional(layers=notation, voltage_decay=decay), coded(None, steps)
     model, spikes = learnt(config, shape, encoding), drawn(shape, encoding)
     for part in model.topology.weighted[:-1]:
-        model.get_submodule(part.name).norm.bias.data += 0.5  # or deep layers are silent
+        model.get_submodule(part.name).norm.bias.data += 0.5  # else deep layers are silent
     network = lowered(model, encoding)
     result = simulate(network, spikes, record="all")
     reference = model.reference(spikes, network).layers
@@ -139,8 +139,8 @@ def test_any_voltage_decay_is_the_chips(decay: float) -> None:
         assert np.array_equal(reference[name], result.spikes[name])
 
 
-def test_spikes_bear_what_a_device_makes_of_sums(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another algorithm's error in every sum, and weights and inputs of 16 bits."""
+def test_spikes_are_exact_despite_errors_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every sum has the error of another algorithm, and weights and inputs have 16 bits."""
     notation, shape, steps = NETWORKS["residual blocks"]
     config = Convolutional(layers=notation)
     encoding = coded(5, steps)
@@ -167,7 +167,7 @@ def test_spikes_bear_what_a_device_makes_of_sums(monkeypatch: pytest.MonkeyPatch
 
 
 def test_pixels_that_stay_are_weighted_once() -> None:
-    """The same numbers whether the first layer sees one step or all of them."""
+    """The results are the same if the first layer computes one step or all steps."""
     config, encoding, shape = Convolutional(layers="6C3-AP2-R8"), coded(5, 3), (3, 8, 8)
     model = learnt(config, shape, encoding)
     every = by_channel(drawn(shape, encoding))
@@ -178,7 +178,7 @@ def test_pixels_that_stay_are_weighted_once() -> None:
     first, second = (copy.deepcopy(model).train() for _ in range(2))
     outputs = first.layer_outputs(once), second.layer_outputs(every)
     assert outputs[0][0].shape == outputs[1][0].shape
-    # Means of as many numbers, and of three times as many, in float32.
+    # float32 means of some numbers, and of three times as many.
     means = (network.get_buffer("conv1.norm.running_mean") for network in (first, second))
     torch.testing.assert_close(*means, rtol=1e-5, atol=1e-6)
 
@@ -194,7 +194,7 @@ def test_passes_of_torch_alone_train_as_the_kernels_do() -> None:
     for model in (ours, theirs):
         tet(model(spikes), labels).backward()
     for (name, weight), other in zip(ours.named_parameters(), theirs.parameters()):
-        # Sums in float32 in another order; no neuron here is within them of its threshold.
+        # float32 sums in another order; no neuron is so near its threshold that this matters.
         close = {"rtol": 1e-3, "atol": 1e-4 * float(other.grad.abs().max())}
         torch.testing.assert_close(weight.grad, other.grad, **close, msg=name)
         assert weight.grad.abs().sum() > 0
@@ -239,7 +239,7 @@ def test_pools_are_folded_into_kernels_and_rows() -> None:
     assert np.array_equal(conv1.bias.reshape(6, 64), np.repeat(conv1.bias[::64, None], 64, 1))
 
 
-def test_training_normalises_what_the_rounded_weights_bring() -> None:
+def test_training_normalises_the_input_weighted_by_rounded_weights() -> None:
     torch.manual_seed(0)
     config = Convolutional(layers="4C3")
     model: Any = build(config, config.describe((1, 6, 6), 3), encoding=Encoding(steps=5))
@@ -327,7 +327,7 @@ def test_a_trained_network_keeps_its_density_and_is_restored(saved: Path) -> Non
         assert np.array_equal(entry.numpy(), again.weights[name])
 
 
-def test_the_trainer_says_what_the_simulator_decides(saved: Path) -> None:
+def test_the_restored_network_decides_like_the_simulator(saved: Path) -> None:
     experiment = from_mapping(EXPERIMENT)
     data = load("digits", "test")
     network = netfile.read(saved / "net.h5")
@@ -353,8 +353,8 @@ def stored(engine: str) -> Trainer:
     return Trainer(from_mapping({**STORED, "training": training}), data)
 
 
-def test_what_stores_connections_only_trains_as_masks_do() -> None:
-    """Convolutions behind pools and strides, a shortcut, dense layers and the readout."""
+def test_layers_that_store_only_connections_train_like_masked_layers() -> None:
+    """The layers are convolutions after pools and strides, a shortcut, dense layers, a readout."""
     sparse, fused = stored("sparse"), stored("fused")
     names = [part.name for part in fused.model.topology.weighted][1:]
     data = fused.train_data.take(20)
@@ -368,12 +368,12 @@ def test_what_stores_connections_only_trains_as_masks_do() -> None:
         assert torch.equal(fused.evolver.masks[name].flatten().nonzero().flatten(), places)
         assert torch.equal(weight.values, dense.flatten()[places])
         gradient = dense.grad.flatten()[places]
-        # Sums of some hundred float32 in other orders, through up to five layers.
+        # Sums of some hundred float32 numbers in another order, through up to five layers.
         close = {"rtol": 1e-3, "atol": 1e-4 * float(gradient.abs().max())}
         torch.testing.assert_close(weight.values.grad, gradient, **close)
 
 
-def test_what_stores_connections_only_is_exported_and_resumed(tmp_path: Path) -> None:
+def test_layers_that_store_only_connections_are_exported_and_resumed(tmp_path: Path) -> None:
     states: list[modelfile.SavedModel] = []
     whole = stored("sparse")
     model = whole.run(save=states.append)
@@ -437,7 +437,7 @@ def without(entries: Mapping[str, Any], *names: str) -> dict[str, Any]:
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(saved: Path, change: Any, key: Any, part: str) -> None:
+def test_entries_that_do_not_fit_are_refused(saved: Path, change: Any, key: Any, part: str) -> None:
     model = modelfile.read(saved / "model.pt")
     config = from_mapping(EXPERIMENT).model
     fields = {} if key is ... else {"key": key}  # ...: whatever key `describe` names
@@ -454,7 +454,9 @@ def test_what_does_not_fit_is_refused(saved: Path, change: Any, key: Any, part: 
         ("conv1.synapse.weight", np.inf, "36 weights"),
     ],
 )
-def test_what_has_no_integers_is_refused(saved: Path, key: str, value: float, part: str) -> None:
+def test_layers_without_integers_are_not_exported(
+    saved: Path, key: str, value: float, part: str
+) -> None:
     model = modelfile.read(saved / "model.pt")
     entries = {**model.weights, key: np.full_like(model.weights[key], value)}
     layers = layers_of(from_mapping(EXPERIMENT).model, entries, model.masks)
@@ -465,7 +467,7 @@ def test_what_has_no_integers_is_refused(saved: Path, key: str, value: float, pa
 
 
 def test_a_layer_without_integers_is_named(saved: Path) -> None:
-    """The range rule of training and evaluation, not that of the export."""
+    """Training and evaluation apply the range rule too."""
     model: Any = restore(modelfile.read(saved / "model.pt"))
     with torch.no_grad():
         model.conv1.norm.bias.fill_(5000.0)

@@ -86,7 +86,7 @@ def test_weights_of_another_configuration(layers):
 
 
 def test_a_configuration_far_larger_than_its_weights_allocates_nothing():
-    """Built first and compared later, this would be 2**60 weights."""
+    """Building the network before the comparison would need 2**60 weights."""
     needed = (1 << 20, 5, 1, 1, 1)
     toml = TOML.replace("4-3", "-".join([str(1 << 20)] * 3))
     refusal(saved(toml), value=(4, 5, 1, 1, 1), limit=needed, layer="hidden1")
@@ -143,7 +143,7 @@ def test_missing_weights(key):
     refusal(saved(drop=[key]))
 
 
-def test_pruned_connections_weigh_nothing():
+def test_pruned_connections_must_have_the_weight_0():
     weight = torch.ones(4, 5, 1, 1, 1)
     weight[0, 0] = 0
     mask = weight.bool()
@@ -227,7 +227,7 @@ def test_records_that_do_not_fit_are_refused(ever):
 @pytest.mark.parametrize(
     "sides", [[4, 0], [4.0, 5.0], [], [-4, 5], [4, 2**31], [1 << 40, 1 << 40]], ids=str
 )
-def test_sides_that_are_none_are_refused(sides):
+def test_invalid_sides_are_refused(sides):
     key = "hidden1.synapse.weight.sides"
     refusal(stored(**{key: torch.tensor(sides)}), **OTHER_NETWORK)
 
@@ -258,7 +258,7 @@ def test_layers_that_fire_once_are_never_stored_sparsely():
         ("#" * (1 << 21), "too-large", {"value": 1 << 21}),
     ],
 )
-def test_configurations_that_are_none(tmp_path, config, code, fields):
+def test_invalid_configurations_are_refused(tmp_path, config, code, fields):
     path = tmp_path / "model.pt"
     modelfile.write(SavedModel(config, {}, {}, {}), path)
     with pytest.raises(FileError) as caught:

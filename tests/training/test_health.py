@@ -39,7 +39,7 @@ def data() -> Images:
 def spoiling(
     trainer: Trainer, layer: str, after: int, value: float = math.nan
 ) -> Callable[[TrainingProgress], None]:
-    """A `show` that spoils a connection's weight after that step."""
+    """Return a `show` that sets the weight of a connection to `value` after this step."""
 
     def show(progress: TrainingProgress) -> None:
         if progress.iteration == after:
@@ -50,7 +50,7 @@ def spoiling(
 
 
 def finite(value: object) -> bool:
-    """Whether all numbers of nested containers and tensors are."""
+    """Return whether all numbers in nested containers and tensors are finite."""
     if isinstance(value, Tensor):
         return bool(value.isfinite().all())
     if isinstance(value, dict):
@@ -60,7 +60,7 @@ def finite(value: object) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-# --- what is not finite -------------------------------------------------------------------
+# --- numbers that are not finite ---------------------------------------------------------
 
 
 @every_kind
@@ -82,7 +82,7 @@ def test_a_spoilt_checkpoint_is_not_saved(data: Images, settings: Experiment, va
 
 @every_kind
 def test_the_layer_that_went_first_is_named(data: Images, settings: Experiment) -> None:
-    """Though those before it have it from its gradient, and are looked at only later."""
+    """NaN spreads to the layers before it through its gradient before the check."""
     trainer = Trainer(override(settings, {"sparsity.t_iter": 1000}), data)
     with refused(UserError, "not-finite", layer="hidden2") as caught:
         trainer.run(spoiling(trainer, "hidden2", 4))
@@ -90,7 +90,7 @@ def test_the_layer_that_went_first_is_named(data: Images, settings: Experiment) 
 
 
 def test_masks_are_not_made_of_spoilt_weights(data: Images) -> None:
-    """The evolver would look at the first layer first."""
+    """The evolver would check the first layer first."""
     trainer = Trainer(by("slayer", sparsity={"t_iter": 5}, training={"epochs": 9}), data)
     with refused(UserError, "not-finite", layer="hidden2") as caught:
         trainer.run(spoiling(trainer, "hidden2", 4))
@@ -98,7 +98,7 @@ def test_masks_are_not_made_of_spoilt_weights(data: Images) -> None:
 
 
 def test_a_moment_that_is_not_finite_is_refused(data: Images) -> None:
-    """Its weight would never move again."""
+    """A weight with such a moment would never change again."""
     trainer = Trainer(experiment(sparsity={"t_iter": 1000}), data)
 
     def show(progress: TrainingProgress) -> None:
@@ -121,13 +121,13 @@ def test_a_spoilt_checkpoint_is_not_gone_on_from(data: Images) -> None:
 
 @every_kind
 def test_weights_that_are_infinite_from_the_start(data: Images, settings: Experiment) -> None:
-    """So that not even the first checkpoint holds them."""
+    """They are refused before the first checkpoint."""
     with refused(ConfigError, "not-finite", key="model.weight_scale", value=1e39):
         Trainer(override(settings, {"model.weight_scale": 1e39}), data)
 
 
 def test_a_loss_is_traced_to_outputs(data: Images, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where all weights are finite."""
+    """All weights are finite, but the outputs are NaN."""
     trainer = Trainer(single_spike(), data)
     real = trainer.model.readout.forward
     monkeypatch.setattr(trainer.model.readout, "forward", lambda z: real(z) * math.nan)
@@ -155,7 +155,7 @@ def test_the_last_of_broken_layers_went_first() -> None:
     )
 
 
-# --- what is finite and destroyed ---------------------------------------------------------
+# --- destroyed networks with finite numbers ----------------------------------------------
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -177,7 +177,7 @@ def test_a_training_that_learns_warns_of_nothing(
 def test_weights_beyond_eight_bits_are_said(
     data: Images, settings: Experiment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The loss stays finite; said once a layer, and of the model that is kept."""
+    """The loss stays finite. The log warns once for each layer, and once about the kept model."""
     trainer = Trainer(override(settings, {"training.learning_rate": 1000.0}), data)
     model = trainer.run()
     assert finite(model.history)
@@ -205,7 +205,7 @@ def test_silent_layers_are_said(
     settings = override(settings, {"training.learning_rate": 1e-9, "data.validation": validation})
     trainer = Trainer(settings, data)
     with torch.no_grad():
-        weight_layers(trainer.model)["hidden2"].abs_().neg_()  # excites nothing
+        weight_layers(trainer.model)["hidden2"].abs_().neg_()  # no neuron gets excitation
     model = trainer.run()
     silent = model.history[-1]["silent"]
     assert silent["hidden2"] == 8
@@ -220,7 +220,7 @@ def test_silent_layers_are_said(
 def test_saturated_layers_are_said(data: Images, caplog: pytest.LogCaptureFixture) -> None:
     settings = experiment(training={"learning_rate": 1e-9}, model={"threshold": 1 / 64})
     trainer = Trainer(settings, data)
-    with torch.no_grad():  # a spike is enough for a neuron to fire, and each step has some
+    with torch.no_grad():  # one spike makes a neuron fire, and each step has spikes
         for weight in weight_layers(trainer.model).values():
             weight.abs_()
     model = trainer.run()
@@ -238,7 +238,9 @@ def test_saturated_layers_are_said(data: Images, caplog: pytest.LogCaptureFixtur
     ]
 
 
-def test_a_resumed_run_says_what_is_new(data: Images, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_resumed_run_does_not_repeat_warnings(
+    data: Images, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = experiment(training={"learning_rate": 1000.0})
     whole = Trainer(settings, data).run()
     caplog.clear()
@@ -254,7 +256,7 @@ def test_a_resumed_run_says_what_is_new(data: Images, caplog: pytest.LogCaptureF
 def test_warnings_about_a_record() -> None:
     entry = Epoch(2, 1.0, 0.1, 0.2, {}, 0.2)
     known = ({"hidden1": 3, "readout": 2}, "beyond 1..2")
-    assert health.list_warnings(entry, *known) == {}  # as older versions wrote it
+    assert health.list_warnings(entry, *known) == {}  # a record of an older version
     shares = {"hidden1": 0.1, "readout": 0.25}
     entry = replace(entry, silent={"hidden1": 2}, beyond_range=shares)
     assert list(health.list_warnings(entry, *known).values()) == [
@@ -277,7 +279,7 @@ def test_shares_beyond_a_range_are_of_connections() -> None:
     assert health.measure_beyond_range(weights, masks, (-4, 4)) == {"a": 2 / 3, "b": 0.0}
 
 
-def test_looking_changes_nothing(data: Images) -> None:
+def test_checking_changes_nothing(data: Images) -> None:
     trainer = stopped(Trainer(experiment(), data), 4)
     before = copy.deepcopy(trainer.checkpoint())
     trainer._refuse_not_finite(4)

@@ -1,4 +1,4 @@
-"""Training networks whose neurons fire once: what differs from the others."""
+"""Training of networks whose neurons fire once, where it differs from other networks."""
 
 import math
 from pathlib import Path
@@ -111,7 +111,7 @@ def test_the_evolver_keeps_its_counts(data: Images, growth: str) -> None:
 
 def test_silent_neurons_are_recorded_after_an_update(data: Images) -> None:
     trainer = Trainer(experiment(sparsity={"t_iter": 2}), data)
-    with torch.no_grad():  # one that nothing excites, one that fires after the last step
+    with torch.no_grad():  # one without excitation, one that fires after the last step
         trainer.model.hidden1.weight[0] = -1.0
         trainer.model.hidden1.weight[1] = 1.001 / 64
     inputs = KIND.encode(trainer.experiment, trainer.train_data)
