@@ -244,6 +244,7 @@ class SpikingCNN(nn.Module):
         return [self.get_submodule(name) for name in names]  # type: ignore[misc]
 
     def _train_layer(self, layer: LayerSpec, outputs: dict[str, Tensor], steps: int) -> Tensor:
+        """Compute the output of a layer in training, and update its running statistics."""
         folded = self.fold_layer(layer)
         if isinstance(folded, FoldedReadout):
             (part,) = self._parts(layer)
@@ -277,6 +278,7 @@ class SpikingCNN(nn.Module):
         return fire(total.expand(steps, *total.shape[1:]), neuron)
 
     def _evaluate_layer(self, layer: LayerSpec, outputs: dict[str, Tensor], steps: int) -> Tensor:
+        """Compute the output of a layer in evaluation, with its folded integers."""
         folded = self.fold_layer(layer)
         parts = self._parts(layer)
         rows = (folded.rows,) if isinstance(folded, FoldedReadout) else folded.rows

@@ -62,6 +62,6 @@ def examine(experiment: Experiment, model: SpikingNetwork, data: TrainingSamples
             refractory=steps if kind.fires_once else 0,
             maps=layer.output_shape[0] if len(layer.output_shape) > 1 else 0,
         )
-        for layer, spikes in zip(model.topology.layers, spike_counts)  # readouts may not fire
+        for layer, spikes in zip(model.topology.layers, spike_counts)  # the readout may never fire
     )
     return Examination(correct / len(data), firing)

@@ -82,7 +82,7 @@ def find_other_defect(
         for values in (tensor, *(part for part in state.values() if isinstance(part, Tensor))):
             if number := count_broken(values.detach()):
                 clause = f"{number} of {values.numel()} numbers of {name} are NaN or infinite"
-                return Defect(clause)
+                return Defect(clause, name.partition(".")[0])
     return None
 
 
