@@ -7,8 +7,8 @@ A neuron without synaptic filter takes the normalised weighted input of its chan
 
 Mean and variance are over samples, steps and places of the batch. Values are float32, sums over a
 channel are float64. `folding` turns the same equations, with running statistics, into integers.
-The backward pass keeps only z of a layer and computes v again, which costs less than writing and
-reading v. If a pool follows, the function writes the sums of the pool and not the spikes.
+For the backward pass only z of a layer is kept. It computes v again, which costs less than writing
+and reading v. If a pool follows, the function writes the sums of the pool and not the spikes.
 """
 
 from __future__ import annotations
