@@ -1,4 +1,4 @@
-"""Passes by torch's operations alone: what kernels and the range rule compute on a CPU."""
+"""Passes by torch's operations give the results of our kernels and of the range rule on a CPU."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_rows_of_a_tensor_are_those_of_an_array(seed: int, step: int) -> None:
     factors = rng.normal(0, 100, 5)
     host, device = HostRows.of(weights), DeviceRows(torch.from_numpy(weights))
     for ours, theirs in zip(host.measure(), device.measure()):
-        # The order of 30 sums of float64.
+        # float64 sums of 30 terms, in another order.
         assert np.allclose(ours, theirs, rtol=1e-13, atol=0)
     integers = device.rounded(factors, step)
     assert np.array_equal(host.rounded(factors, step).values, integers.values.numpy().ravel())
@@ -62,7 +62,7 @@ def test_normalisation_is_torchs(shape: tuple[int, ...]) -> None:
     slopes = torch.randn(shape, generator=generator, dtype=torch.float64)
     (found * slopes).sum().backward()
     (expected * slopes).sum().backward()
-    # Mean and variance are rounded to float32 within, as training's numbers are.
+    # `normalise` rounds mean and variance to float32, because training computes in float32.
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(ours.running_mean, theirs.running_mean, rtol=1e-12, atol=0)
