@@ -52,7 +52,10 @@ def _command(words: str, command: click.Command) -> Iterator[str]:
         if getattr(parameter, "hidden", False):
             continue
         record = parameter.get_help_record(context)
-        names, text = record or (parameter.human_readable_name, getattr(parameter, "help", "") or "")
+        names, text = record or (
+            parameter.human_readable_name,
+            getattr(parameter, "help", "") or "",
+        )
         yield f"| `{_cell(names)}` | {_cell(text)} |"
     yield ""
 
@@ -152,6 +155,7 @@ PAGES = {
 
 
 def main() -> None:
+    """Write every page."""
     FOLDER.mkdir(exist_ok=True)
     for name, page in PAGES.items():
         (FOLDER / name).write_text("\n".join(page()) + "\n")
