@@ -38,9 +38,7 @@ class _NumpyObject:
     values: Bytes | None = None
 
 
-def read_batch(
-    raw: bytes, where: str, key: str, features: int, classes: int
-) -> tuple[Bytes, Ints]:
+def read_batch(raw: bytes, where: str, key: str, features: int, classes: int) -> tuple[Bytes, Ints]:
     """Return images and labels of one file.
 
     Args:

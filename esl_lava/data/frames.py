@@ -179,7 +179,7 @@ class Frames:
         return self._with_planes(mirror(self._planes(), generator))
 
     def picture(self, index: int) -> Bytes | None:
-        """Return (rows, columns) uint8: brighter where the sum of all frames and channels is larger.
+        """Return (rows, columns) uint8: the sum of all frames and channels, scaled to 255.
 
         A sample of one row and one column has no picture: None.
         """
