@@ -96,11 +96,11 @@ def test_paths_return_and_turn() -> None:
 
 @pytest.mark.parametrize("place", [(16, 0), (-32, 16), (5, -7)])
 def test_an_image_is_seen_between_pixels(place: tuple[int, int]) -> None:
-    from esl_lava.data.events.camera import _seen
+    from esl_lava.data.events.camera import _view
 
     image = np.zeros((9, 9), np.uint8)
     image[4, 4] = 255
-    found = _seen(image, place)
+    found = _view(image, place)
     down, right = place
     for row in range(9):
         for column in range(9):

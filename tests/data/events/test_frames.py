@@ -10,6 +10,7 @@ from esl_lava.data.events.frames import Framing, make_frames
 from esl_lava.data.events.recording import EventFile, EventRecording
 from esl_lava.errors import DataError
 from tests.data.events.files import atis
+from tests.faults import refused
 
 
 def recorded(events: list[tuple[int, int, int, int]]) -> EventRecording:
@@ -76,7 +77,7 @@ def test_every_event_is_counted_once_however_it_is_read(
 ) -> None:
     events = sorted(drawn)
     if len(events) < steps:
-        with pytest.raises(DataError, match="fewer than"):
+        with refused(DataError, "range", key="frames", value=len(events), limit=steps):
             make_frames(recorded(events), Framing(steps, split))
         return
     found = []
@@ -89,18 +90,16 @@ def test_every_event_is_counted_once_however_it_is_read(
 
 
 @pytest.mark.parametrize(
-    ("framing", "said"),
+    ("framing", "code", "key", "value", "limit", "file"),
     [
-        (Framing(1, crop=17), "a crop of 17 leaves nothing of 34 x 34 pixels"),
-        (Framing(1, crop=1, side=33), "frames of side 33 are larger than 32 x 32"),
-        (Framing(2), "some.bin holds 1 events, fewer than 2 frames"),
-        (
-            Framing(1 << 15),
-            "some.bin: 32768 frames of 34 x 34 have 75,759,616 counters, more than 67,108,864",
-        ),
+        (Framing(1, crop=17), "range", "crop", 17, None, None),
+        (Framing(1, crop=1, side=33), "range", "side", 33, 32, None),
+        (Framing(2), "range", "frames", 1, 2, "some.bin"),
+        (Framing(1 << 15), "too-large", "frames", 75_759_616, 1 << 26, "some.bin"),
     ],
 )
-def test_frames_that_cannot_be_are_refused(framing: Framing, said: str) -> None:
-    with pytest.raises(DataError) as caught:
+def test_frames_that_cannot_be_are_refused(
+    framing: Framing, code: str, key: str, value: object, limit: object, file: str | None
+) -> None:
+    with refused(DataError, code, key=key, value=value, limit=limit, file=file):
         make_frames(recorded([(0, 0, 0, 1)]), framing)
-    assert str(caught.value) == said
