@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from esl_lava.data import jpegs
-from esl_lava.data.jpegs import CLASSES, shuffled_order, read_split
+from esl_lava.data.jpegs import CLASSES, read_split, shuffled_order
 from esl_lava.errors import DataError, FileError
 from esl_lava.packages import EXTRAS, missing
 from tests.data.test_archives import tar_bytes
