@@ -8,7 +8,7 @@ import os
 from esl_lava.data import datasets
 from esl_lava.data.config import OWN, Data, Encoding
 from esl_lava.data.events.sets import EVENT_LOADERS
-from esl_lava.data.own import NEEDED, Own, of_folder
+from esl_lava.data.own import SOURCE_NEEDED, Own, of_folder
 from esl_lava.data.samples import TrainingSamples
 from esl_lava.errors import DataError
 
@@ -67,7 +67,7 @@ def load(
         raise datasets.unknown_split(name, split)
     if name == OWN:
         if own is None:
-            raise DataError(NEEDED, "missing", key="--data-folder")
+            raise DataError(SOURCE_NEEDED, "missing", key="--data-folder")
         return own.samples(split, encoding)
     if encoding is None or encoding.kind != "frames":
         raise DataError(

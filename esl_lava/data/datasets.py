@@ -363,7 +363,7 @@ def split_validation(samples: S, fraction: float, seed: int) -> tuple[S, S]:
 def _digits(split: str) -> Images:
     with np.load(Path(__file__).with_name("digits.npz")) as file:
         pixels, labels = file["pixels"], file["labels"]
-    # Half up in integers; the only tie, 8 -> 127.5, goes to 128 by rounding to even as well.
+    # Rounded half up in integers. The only tie, 8 -> 127.5, also becomes 128 by rounding to even.
     images = ((pixels.astype(np.int64) * 255 + 8) // 16).astype(np.uint8)
     in_test = np.arange(len(labels)) // 10 % 5 == 4
     in_split = in_test if split == "test" else ~in_test

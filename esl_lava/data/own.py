@@ -35,7 +35,7 @@ ARCHIVE_LIMIT = 2 << 30
 Arrays in .npy files have no limit.
 """
 
-NEEDED = (
+SOURCE_NEEDED = (
     f"data.name {OWN!r}: these are the user's own samples, and no file records where they are: "
     "give --data-folder FOLDER, or --data-module FILE.py:FUNCTION again"
 )

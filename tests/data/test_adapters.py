@@ -22,7 +22,7 @@ PIXELS = hnp.arrays(np.uint8, st.tuples(*[st.integers(1, 3)] * 4))
 
 
 class Listed(Dataset):
-    """A data set of given items."""
+    """A data set of a list of items."""
 
     def __init__(self, *items: Any) -> None:
         self.items = items
@@ -118,7 +118,7 @@ def test_pictures_are_held_in_memory_within_a_limit(monkeypatch: pytest.MonkeyPa
 
 @given(PIXELS, st.sampled_from([torch.uint8, torch.float32, torch.float64]))
 def test_a_torch_data_set_of_pictures(pixels: Any, dtype: torch.dtype) -> None:
-    """Floats of 0..1, as ToTensor makes them, are the pixels that they were made of."""
+    """Floats in 0..1, as ToTensor makes them of pixels, become the same pixels again."""
     tensor = torch.from_numpy(pixels.copy())
     tensor = tensor if dtype == torch.uint8 else tensor.to(dtype) / 255
     labels = torch.arange(len(pixels))

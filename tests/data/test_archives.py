@@ -22,7 +22,7 @@ FILES = {"a/1.txt": b"one", "a/2.txt": b"", "a/3.bin": bytes(range(256)) * 3, "a
 def tar_bytes(
     files: Mapping[str, bytes], edit: Callable[[tarfile.TarInfo], None] = lambda m: None, **how: Any
 ) -> bytes:
-    """A tar of files in folders, not compressed."""
+    """Return an uncompressed tar of files in folders."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", **{"format": tarfile.USTAR_FORMAT, **how}) as tar:
         for folder in dict.fromkeys(name.rpartition("/")[0] for name in files):

@@ -25,7 +25,7 @@ def test_what_numpy_saves_is_read(tmp_path: Path, dtype: str, order: str) -> Non
 
 
 def test_only_what_is_used_is_read(tmp_path: Path) -> None:
-    """A file of a gigabyte, of holes, which takes no time and no memory."""
+    """A sparse file of a gigabyte takes no time and no memory."""
     np.save(tmp_path / "a.npy", np.zeros((1, 1, 1), np.uint8))
     header = (tmp_path / "a.npy").read_bytes()[:-1]
     large = header.replace(b"(1, 1, 1)", b"(1000000, 10, 100)").replace(b" " * 8, b"", 1)

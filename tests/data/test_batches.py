@@ -22,7 +22,7 @@ FILE = "folder/data_batch_1"
 
 
 class Written:
-    """A pickle as Python 2's cPickle wrote it, of what the published files hold."""
+    """A pickle as Python 2's cPickle wrote it, with the kinds of values of the published files."""
 
     def __init__(self, protocol: int = 2) -> None:
         self.protocol = protocol
@@ -116,7 +116,7 @@ class Written:
 
 
 def batch_bytes(protocol: int = 2, **content: Any) -> bytes:
-    """The file of a dictionary; lists, arrays, bytes and integers."""
+    """Return the file of a dictionary of lists, arrays, bytes and integers."""
     written = Written(protocol)
     written.out.write(b"}")
     written.put()

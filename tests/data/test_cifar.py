@@ -26,7 +26,7 @@ BATCHES = {f"data_batch_{n}": n for n in range(1, 6)} | {"test_batch": 6}
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder of data sets, the user's, and an empty cache."""
+    """The user's folder of data sets and the cache, both empty."""
     monkeypatch.setenv("ESL_LAVA_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "data").mkdir()
@@ -38,7 +38,7 @@ def pixels(seed: int, images: int = 4) -> npt.NDArray[np.uint8]:
 
 
 def cifar10_files(**others: bytes) -> dict[str, bytes]:
-    """The python version, of four images a file, in its folder."""
+    """Return the files of the python version, of four images each, in its folder."""
     files = {
         name: batch_bytes(labels=[seed, 9, 0, 3], data=pixels(seed))
         for name, seed in BATCHES.items()
@@ -69,7 +69,7 @@ def lay(folder: Path, files: Mapping[str, bytes], archive: str | None) -> None:
 
 @pytest.mark.parametrize("archive", [None, "cifar-10-python.tar.gz"])
 def test_cifar10_is_its_batches_in_order(data: Path, archive: str | None) -> None:
-    # In the published archive they are in no order, and other files beside them.
+    # The published archive is not in order, and holds other files too.
     files = dict(reversed(cifar10_files(**{"batches.meta": b"no", "readme.html": b""}).items()))
     lay(data / "cifar10", files, archive)
     train, test = load("cifar10", "train"), load("cifar10", "test")
@@ -158,7 +158,7 @@ def test_other_content_than_the_published_is_remarked(
         f"test in {data}/cifar100/cifar-100-python: not the published data set, "
         "but other data of the same format"
     )
-    # The published one is known by its MD5, which here is one of no published file.
+    # The published files are recognised by their MD5, which is replaced here.
     caplog.clear()
     raw = cifar100_files()["cifar-100-python/test"]
     published = {"test": hashlib.md5(raw, usedforsecurity=False).hexdigest()}
@@ -277,12 +277,12 @@ def test_a_subset_that_is_too_large_is_refused(data: Path, monkeypatch: pytest.M
         load("cifar10_subset", "test")
 
 
-# --- the real ones -----------------------------------------------------------------------
+# --- the real data sets -----------------------------------------------------------------------
 
 
 @needs_subset
 def test_the_real_subset() -> None:
-    """Digests of what its file holds."""
+    """The images and labels have recorded digests."""
     train, test = load("cifar10_subset", "train"), load("cifar10_subset", "test")
     assert (len(train), len(test)) == (4000, 1900)
     assert np.bincount(train.labels).tolist() == [
@@ -296,7 +296,7 @@ def test_the_real_subset() -> None:
 
 @pytest.fixture(scope="module")
 def jpegs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
-    """Both splits, decoded into a cache of their own."""
+    """Both splits, decoded into an empty cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("ESL_LAVA_DATA", str(DATA))
@@ -319,7 +319,7 @@ def test_the_real_jpegs(jpegs: dict[str, Images]) -> None:
 @needs_subset
 @pytest.mark.parametrize(("split", "found"), [("train", 4000), ("test", 1900)])
 def test_the_jpegs_are_those_of_cifar10(jpegs: dict[str, Images], split: str, found: int) -> None:
-    """Every image of the lossless subset is among them, a little changed, with its label.
+    """Every image of the lossless subset is among the JPEG images, slightly changed, same label.
 
     So channels, rows, columns and the numbers of the classes are the published ones.
     """
@@ -328,7 +328,7 @@ def test_the_jpegs_are_those_of_cifar10(jpegs: dict[str, Images], split: str, fo
     some = slice(0, None, 40)
 
     def coarse(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Means of 4 x 4 pixels, which JPEG hardly changes."""
+        """Return means of 4 x 4 pixels, which JPEG hardly changes."""
         blocks = images.reshape(-1, 3, 8, 4, 8, 4).mean((3, 5), dtype=np.float32)
         return blocks.reshape(len(blocks), -1)
 

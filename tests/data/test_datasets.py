@@ -37,7 +37,7 @@ FILES = (
 
 
 def numbered(n: int, features: int = 6, classes: int = 3) -> Images:
-    """`n` samples, each recognisable by its first pixel."""
+    """Return `n` samples, each recognisable by its first pixel."""
     images = np.zeros((n, features), np.uint8)
     images[:, 0] = np.arange(n)
     return Images("numbered", images, np.arange(n, dtype=np.int64) % classes, classes, (features,))
@@ -59,7 +59,7 @@ def test_take_gives_the_first() -> None:
 def test_the_digest_tells_data_of_one_name_apart() -> None:
     first = numbered(6)
     assert first.digest == numbered(6).digest
-    # Written down once: files that record it have to be read for ever.
+    # A recorded value: files that hold this digest have to stay readable.
     assert first.digest == ("91ee643cc8a608b6b68a75d948d5369e1929348406c534221b321ceff6a318a0")
     turned = replace(first, images=np.asfortranarray(first.images))
     assert turned.digest == first.digest
@@ -137,7 +137,7 @@ def test_digits_split() -> None:
         assert half.images.shape == (len(half), 64)
         assert set(half.labels.tolist()) == set(range(10))
 
-    # Put together again block by block they are the whole: so they are disjoint, too.
+    # Joined block by block, the splits are the whole data set, so they are disjoint.
     expected = np.array([round(x * 255 / 16) for x in range(17)], np.uint8)[pixels.astype(int)]
     for whole, kept, tested in (
         (expected, train.images, test.images),
@@ -150,7 +150,7 @@ def test_digits_split() -> None:
 
 
 def test_the_digits_are_those_of_scikit_learn() -> None:
-    """The digests were taken of `sklearn.datasets.load_digits`, version 1.7.2."""
+    """The digests are those of `sklearn.datasets.load_digits`, version 1.7.2."""
     assert [load("digits", split).digest for split in ("train", "test")] == [
         "f64abc0375e02b1ceeeca371a93609cc52e079122335a120b45578b5eb424588",
         "fa24223b2d56950236fae864a1b426d5024abafc6007ca4b4d638da7bf1dcd28",
@@ -168,7 +168,7 @@ def test_digits_use_the_whole_range() -> None:
 
 
 def small_mnist() -> dict[str, npt.NDArray[np.uint8]]:
-    """Files' contents by name: 6 and 4 images of 2 x 3, 3 classes, the last in train only."""
+    """Return arrays by file name: 6 and 4 images of 2 x 3, 3 classes, the last only in train."""
     rng = np.random.default_rng(5)
     return {
         FILES[0]: rng.integers(0, 256, (6, 2, 3), dtype=np.uint8),
@@ -180,7 +180,7 @@ def small_mnist() -> dict[str, npt.NDArray[np.uint8]]:
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Writes files into a folder of data sets, makes it the user's, returns mnist/ in it."""
+    """A function that writes files into the user's folder of data sets and returns mnist/ in it."""
     monkeypatch.setenv("ESL_LAVA_DATA", str(tmp_path))
 
     def write(arrays: dict[str, npt.NDArray[Any]], compressed: bool = True) -> Path:
@@ -305,7 +305,7 @@ def test_nothing_heavy_is_imported_for_a_folder(write: Callable[..., Path]) -> N
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty user's cache and no folder of data sets."""
+    """The user's cache, empty, without a folder of data sets."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("ESL_LAVA_DATA", raising=False)
     return tmp_path / "cache" / "esl-lava"
@@ -313,7 +313,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def internet(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The addresses asked for, each answered by `$ESL_LAVA_DATA/mnist` or by nothing."""
+    """The requested addresses, from a server of the files in `$ESL_LAVA_DATA/mnist`."""
     asked = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -349,7 +349,7 @@ def test_without_a_folder_it_is_downloaded_once(
     assert internet == [f"/{name}.gz" for name in FILES]
     assert capsys.readouterr().out == ""
     assert not caplog.records
-    # What is lacking, alone, is fetched again.
+    # Only the missing file is downloaded again.
     (cache / "MNIST" / "raw" / f"{FILES[1]}.gz").unlink()
     assert len(load("mnist", "test")) == 10_000
     assert internet[4:] == [f"/{FILES[1]}.gz"]

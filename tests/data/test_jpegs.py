@@ -22,9 +22,9 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def colours(label: int, number: int) -> Pixels:
-    """(3, 32, 32) an image that says what it is, even after JPEG: its halves have one colour each.
+    """Return (3, 32, 32) an image that encodes its class and number, even after JPEG.
 
-    Above red holds the class, below green the number.
+    Each half has one colour: red in the upper half is the class, green in the lower the number.
     """
     planes = np.full((3, 32, 32), 128, np.uint8)
     planes[0, :16] = 25 * label
@@ -41,7 +41,7 @@ def encoded(planes: Pixels, form: str = "JPEG", **options: Any) -> bytes:
 
 
 def tree(train: int = 3, test: int = 2, **others: bytes) -> dict[str, bytes]:
-    """Path -> content of so many images of each class in the splits."""
+    """Return path -> content of this many images of each class in the splits."""
     files = {
         f"{split}/{name}/{number:04}.jpg": encoded(colours(label, number))
         for split, images in (("test", test), ("train", train))
@@ -71,13 +71,13 @@ Make = Callable[[Path, Mapping[str, bytes]], Path]
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty user's cache."""
+    """The user's cache, empty."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "esl-lava" / "cifar10-jpeg"
 
 
 def told(images: Pixels) -> list[tuple[int, int]]:
-    """(class, number) that images say they are."""
+    """Return (class, number) that the images encode."""
     planes = images.reshape(-1, 3, 32, 32).astype(float)
     red, green = planes[:, 0, :16].mean((1, 2)), planes[:, 1, 16:].mean((1, 2))
     return [(round(r / 25), round(g / 25)) for r, g in zip(red, green)]
@@ -107,7 +107,7 @@ def test_an_archive_and_its_folder_hold_the_same(tmp_path: Path) -> None:
 
 
 def test_the_shuffled_order_is_the_same_everywhere() -> None:
-    """Written down once: the first n samples are of it, on every machine and numpy."""
+    """The order has recorded values: it is the same on every machine and with every numpy."""
     assert shuffled_order(12).tolist() == RECORDED
     for samples in (1, 20, 1000):
         assert sorted(shuffled_order(samples).tolist()) == list(range(samples))

@@ -31,7 +31,7 @@ number = 3
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A module of the user's, and one that it imports from beside it."""
+    """A module of the user, with a second module beside it that it imports."""
     name = re.sub(r"\W", "_", tmp_path.name)
     (tmp_path / f"beside_{name}.py").write_text("PIXEL = 7\n")
     path = tmp_path / "mine.py"

@@ -1,4 +1,4 @@
-"""Moves of samples by hand."""
+"""Shifts of samples, computed by hand."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from esl_lava.data.moves import shift
 
 
 def test_a_single_row_moves_along_itself_alone() -> None:
-    """Moved up or down it would be lost."""
+    """A vertical shift would lose the row."""
     planes = np.zeros((200, 1, 1, 7), np.uint8)
     planes[..., 3] = 5
     found = shift(planes, 2, np.random.default_rng(1))

@@ -21,7 +21,7 @@ ARRAYS = st.sampled_from(DTYPES).flatmap(
 
 
 class Trap:
-    """Whoever unpickles it fails the test."""
+    """An object that fails the test when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return pytest.fail, ("an array was unpickled",)

@@ -24,7 +24,7 @@ LABELS = np.array([0, 2, 1, 0])
 
 
 def write(folder: Path, archives: bool = False, **arrays: npt.NDArray) -> Path:
-    """A folder of arrays; those of `arrays` in place of their names' own, None leaves one out."""
+    """Write a folder of arrays; `arrays` replaces some of them, and None leaves an array out."""
     given: dict[str, Any] = {
         "train_samples": PICTURES,
         "train_labels": LABELS,
@@ -180,7 +180,7 @@ def test_an_encoding_has_to_fit() -> None:
 
 
 class Calls(dict):
-    """Splits, which remember how often they were asked for."""
+    """Splits, which record each request."""
 
     def __init__(self, **splits: Any) -> None:
         super().__init__(splits)
@@ -228,21 +228,21 @@ def test_objects_of_our_protocol_are_taken_as_they_are() -> None:
 
 class Endless(IterableDataset):
     def __iter__(self) -> Iterator[Any]:
-        """Never called."""
+        """Return nothing; it is never called."""
 
 
 class Half:
-    """Has spikes, and nothing else of the protocol."""
+    """An object that has only `spikes` of the protocol."""
 
     def spikes(self, encoding: Encoding) -> None:
-        """None at all."""
+        """Return no spikes."""
 
 
 FEW = Images("few", PICTURES.reshape(4, 6), LABELS, 3, (2, 3))
 
 
 class Odd:
-    """Samples that say of themselves what is not so."""
+    """Samples with some wrong properties."""
 
     def __init__(self, **said: Any) -> None:
         self.said = said
@@ -292,7 +292,7 @@ def test_own_samples_are_asked_for_where_nobody_says_where_they_are() -> None:
     assert "--data-module FILE.py:FUNCTION" in str(caught.value)
     with refused(DataError, "unknown", key="split", value="all"):
         load("own", "all", RATE, Own("mine", {}.__getitem__))
-    # Data sets by name have nothing of the user's.
+    # Data sets with other names ignore the user's samples.
     assert load("digits", "test", RATE, Own("mine", {}.__getitem__)).name == "digits"
 
 

@@ -20,12 +20,12 @@ ENCODINGS = st.builds(Encoding, kind=st.sampled_from(list(ENCODERS)), steps=st.i
 
 
 def images_of(pixels: npt.NDArray[np.uint8]) -> TrainingSamples:
-    """Images of two rows, as anybody beyond this room sees them."""
+    """Return images of two rows by the protocol that other rooms use."""
     return Images("few", pixels, np.arange(len(pixels)) % 2, 2, (2, 3), "test")
 
 
 def file_of(array: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64] | None = None) -> Samples:
-    """Spikes of a file, as anybody beyond this room sees them."""
+    """Return spikes of a file by the protocol that other rooms use."""
     return SpikesFile(Path("some/spikes.npy"), array, (2, 1, 3), 4, labels)
 
 

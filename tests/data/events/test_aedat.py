@@ -15,7 +15,7 @@ from tests.given import needs, path_of
 
 
 def read(content: bytes) -> list[tuple[int, int, int, bool]]:
-    """(time, row, column, ON) of all events."""
+    """Return (time, row, column, ON) of all events."""
     chunks = open_aedat(EventFile.of_bytes("some.aedat", content)).chunks()
     return [
         row
@@ -25,7 +25,7 @@ def read(content: bytes) -> list[tuple[int, int, int, bool]]:
 
 
 def test_axes_are_a_pictures() -> None:
-    """Column 0 is the left one, which jAER counts from the right, and row 0 the top one."""
+    """Column 0 is left and row 0 is top; jAER counts from the right and from the bottom."""
     content = aedat([(0, 5), (1, 5), (127 << 1, 6), (127 << 8, 7), (3 << 8 | 10 << 1, 9)])
     assert read(content) == [
         (5, 127, 127, True),
@@ -58,7 +58,7 @@ def test_times_have_no_sign_and_begin_again(chunk: int, monkeypatch: Any) -> Non
 
 @given(st.lists(st.integers(0, 1 << 40), max_size=30), st.integers(1, 7))
 def test_times_that_never_wait_long_are_found_again(times: list[int], chunk: int) -> None:
-    """A time is right as long as two events are less than 2^31 microseconds apart."""
+    """Times are correct if successive events are less than 2^31 microseconds apart."""
     gaps = [time % (1 << 31) for time in times]
     true = np.cumsum(gaps).tolist()
     content = aedat([(2, time % (1 << 32)) for time in true])
@@ -114,7 +114,7 @@ REAL = {
     "Mouse": (293_096, 18_425_300),
     "Tesoura": (143_655, 18_762_697),
 }
-"""Name -> events, and microseconds from the first to the last."""
+"""Name -> number of events, and microseconds from the first to the last event."""
 
 
 @needs("dvs128_objects")
@@ -139,7 +139,7 @@ def test_a_real_recording_that_is_cut_off_is_refused() -> None:
 
 @needs("dvs128_objects")
 def test_a_real_recording_that_is_cut_behind_an_event_is_a_shorter_one() -> None:
-    """Nothing in the format could tell."""
+    """The format does not record the number of events."""
     content = (path_of("dvs128_objects") / "Mouse.aedat").read_bytes()
     for missing in (1, 1000, 293_095):
         file = EventFile.of_bytes("Mouse.aedat", content[: len(content) - 8 * missing])

@@ -8,7 +8,7 @@ from tests.faults import refused
 
 
 def read(content: bytes) -> list[tuple[int, int, int, bool]]:
-    """(time, row, column, ON) of all events."""
+    """Return (time, row, column, ON) of all events."""
     chunks = open_atis(EventFile.of_bytes("some.bin", content)).chunks()
     return [
         row

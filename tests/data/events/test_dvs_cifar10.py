@@ -16,7 +16,7 @@ ENCODING = Encoding(kind="frames", steps=1, side=32, bits=8)
 
 
 def row_of(label: int, number: int) -> tuple[int, int]:
-    """Where the only event of a recording is."""
+    """Return row and column of the only event of a recording."""
     return number // 128 + 8 * label, number % 128
 
 
@@ -26,7 +26,7 @@ def file_of(opener: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All 10,000, each of one event."""
+    """A folder with all 10,000 recordings, each of one event."""
     root = tmp_path_factory.mktemp("data") / "dvs_cifar10"
     for label, name in enumerate(dvs_cifar10.CLASSES):
         (root / name).mkdir(parents=True)
@@ -58,7 +58,7 @@ def test_another_split_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_recordings_are_of_their_class_and_half() -> None:
-    """Each of 10,000 is in one half; the halves are in a mixed order."""
+    """Each of the 10,000 recordings is in one split; the splits are shuffled."""
     tested = dvs_cifar10.test_numbers()
     for find, is_tested in (
         (dvs_cifar10.find_fixed, lambda name, number: number in tested[name]),

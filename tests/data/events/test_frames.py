@@ -23,7 +23,7 @@ def active(frames: Any) -> dict[tuple[int, ...], int]:
 
 
 def test_portions_of_one_duration() -> None:
-    """3 portions of 10..40: each has 10 microseconds, and the last event is in the last one."""
+    """3 portions of 10..40 have 10 microseconds each; the last event is in the last portion."""
     events = [(10, 0, 0, 1), (19, 0, 0, 1), (20, 1, 2, 0), (29, 1, 2, 0), (30, 3, 3, 1)]
     frames = make_frames(recorded([*events, (40, 33, 33, 1)]), Framing(3, most=255))
     assert frames.shape == (3, 2, 34, 34)
@@ -36,7 +36,7 @@ def test_portions_of_one_duration() -> None:
 
 
 def test_portions_of_one_number_of_events() -> None:
-    """7 events in 3 portions: two, two, and the three that are left."""
+    """7 events in 3 portions: two, two, and the remaining three."""
     events = [(time, 0, time, 1) for time in range(7)]
     frames = make_frames(recorded(events), Framing(3, "number"))
     assert [np.flatnonzero(frame[1, 0]).tolist() for frame in frames] == [
@@ -53,7 +53,7 @@ def test_counters_stop() -> None:
 
 
 def test_borders_are_left_out_and_pixels_put_together() -> None:
-    """Rows 1 to 32 become 16: row 1 and 2 are the first, 32 is in the last; 0 and 33 are gone."""
+    """Rows 1 to 32 become 16 rows: 1 and 2 the first, 32 in the last; 0 and 33 are left out."""
     events = [(0, row, 1, 1) for row in (0, 1, 2, 3, 32, 33)]
     frames = make_frames(recorded(events), Framing(1, crop=1, side=16, most=255))
     assert frames.shape == (1, 2, 16, 16)
@@ -61,7 +61,7 @@ def test_borders_are_left_out_and_pixels_put_together() -> None:
 
 
 def test_any_side_is_reached() -> None:
-    """34 rows on 5: row i lies in i * 5 // 34."""
+    """34 rows become 5 rows: row i lies in row i * 5 // 34."""
     events = [(0, row, 0, 1) for row in range(34)]
     frames = make_frames(recorded(events), Framing(1, side=5, most=255))
     assert frames[0, 1, :, 0].tolist() == [7, 7, 7, 7, 6]

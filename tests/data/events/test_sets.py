@@ -28,7 +28,7 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def recording(row: int) -> bytes:
-    """An event in each of two frames, in one row."""
+    """Return a recording with one event in each of two frames, in one row."""
     return atis([(0, row, 5, 1), (100, row, 6, 0)])
 
 
@@ -97,7 +97,7 @@ def test_frames_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert again.digest == first.digest
     load("nmnist", "train", Encoding(kind="frames", steps=1))
     assert len(kept(tmp_path)) == 4
-    # A recording that is another one now, and a file of the cache that is damaged.
+    # One recording changes, and one file of the cache is damaged.
     (tmp_path / "nmnist" / "Train" / "0" / "00000.bin").write_bytes(recording(20))
     changed = tmp_path / "nmnist" / "Train" / "1" / "00000.bin"
     changed.write_bytes(atis([(0, 8, 8, 1), (5, 8, 8, 1), (9, 8, 8, 1)]))
@@ -213,13 +213,13 @@ def test_the_real_subset(monkeypatch: pytest.MonkeyPatch) -> None:
     encoding = Encoding(kind="frames", steps=3, crop=1, side=16)
     data = load("nmnist_subset", "test", encoding)
     assert len(data) == 100
-    # Those of the first 100 test images of MNIST.
+    # The labels of the first 100 test images of MNIST.
     assert np.bincount(data.labels).tolist() == [8, 14, 8, 11, 14, 7, 10, 15, 2, 11]
     assert 0.05 < data.spikes(encoding).mean() < 0.6
 
 
 def test_digits_move_in_front_of_a_model_of_a_camera(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No recordings are needed, and a seed makes the same events everywhere."""
+    """No recordings are needed, and a random seed gives the same events on every machine."""
     monkeypatch.delenv("ESL_LAVA_DATA")
     encoding = Encoding(kind="frames", steps=3, bits=8)
     digits = datasets.load("digits", "test").take(6)

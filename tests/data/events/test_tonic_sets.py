@@ -1,4 +1,4 @@
-"""Sets as tonic leaves them on the disk: small ones, made here, that tonic itself reads."""
+"""Small data sets in the layout of tonic's downloads, which tonic itself reads."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def gestures(root: Path, files: int = 110) -> Path:
-    """Recordings of x, y, polarity and milliseconds: gesture g of person p has 1 + g events."""
+    """Write recordings of x, y, polarity, milliseconds: gesture g of person p has 2 + g events."""
     folder = root / "DVSGesture"
     (folder / TRAIN).mkdir(parents=True)
     (folder / f"{TRAIN}.tar.gz").write_bytes(b"")
@@ -45,7 +45,7 @@ def test_gestures_as_tonic_lists_them(tmp_path: Path) -> None:
     counts = data.spikes(ENCODING).reshape(110, 2, 2, 128, 128).astype(np.int64)
     people = set()
     for label, count in zip(data.labels.tolist(), counts):
-        # Every second event is ON, beginning with the second one.
+        # Every second event is ON, from the second event on.
         off, on = count.sum(axis=(0, 2, 3)).tolist()
         assert (off, on) == ((3 + label) // 2, (2 + label) // 2)
         _, _, row, column = np.argwhere(count).T
