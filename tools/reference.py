@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import typer
 
 from esl_lava import config
@@ -27,20 +27,21 @@ def commands_page() -> Iterator[str]:
     yield "Each section is what the command prints with `--help`. `esl-train`, `esl-export`,"
     yield "`esl-run` and `esl-energy` are the commands `esl train`, `esl export`, `esl run` and"
     yield "`esl energy` under names of their own.\n"
-    yield "Exit codes: 0 for success, 1 if a comparison found a difference or `esl doctor` a fault,"
-    yield "2 for bad input, 130 after Ctrl-C. With `--json` a command prints exactly one JSON object"
+    yield "Exit codes: 0 for success, 1 if a comparison found a difference or `esl doctor` a"
+    yield "fault, 2 for bad input, 130 after Ctrl-C. With `--json` a command prints exactly one JSON object"
     yield "on standard output; progress, warnings and errors go to standard error.\n"
     root = typer.main.get_command(app)
     for name, command in root.commands.items():
-        if isinstance(command, click.Group):
+        if hasattr(command, "commands"):
             for inner, subcommand in command.commands.items():
                 yield from _command(f"esl {name} {inner}", subcommand)
         else:
             yield from _command(f"esl {name}", command)
 
 
-def _command(words: str, command: click.Command) -> Iterator[str]:
-    context = click.Context(command, info_name=words)
+def _command(words: str, command: Any) -> Iterator[str]:
+    """One command: an object of click, or of typer's own copy of it."""
+    context = command.context_class(command, info_name=words)
     yield f"## {words}\n"
     yield f"{_paragraphs(command.help or '')}\n"
     yield "```text"
@@ -81,8 +82,8 @@ def configuration_page() -> Iterator[str]:
 def devices_page() -> Iterator[str]:
     """Every device file, with the kind and the source of each number."""
     yield "# Devices\n"
-    yield "A device is a TOML file with constants, limits and their sources. `esl devices` prints the"
-    yield "same. `--device my_chip.toml` takes a file of your own in the same format. The files of"
+    yield "A device is a TOML file with constants, limits and their sources. `esl devices` prints"
+    yield "the same. `--device my_chip.toml` takes a file of your own in the same format. The files of"
     yield "this page lie in the folder `hw_configs` of the repository and serve as examples.\n"
     for name in device_names():
         device = load_device(name)
