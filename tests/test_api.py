@@ -121,7 +121,7 @@ def test_own_samples_from_a_function(tmp_path) -> None:
             "sparsity.t_iter": 1,
         },
     )
-    shown = []
+    shown: list[object] = []
     trained = api.train(experiment, tmp_path / "run", own=own, show=shown.append)
     assert shown
     assert trained.dataset == "stripes"

@@ -28,8 +28,8 @@ def commands_page() -> Iterator[str]:
     yield "`esl-run` and `esl-energy` are the commands `esl train`, `esl export`, `esl run` and"
     yield "`esl energy` under names of their own.\n"
     yield "Exit codes: 0 for success, 1 if a comparison found a difference or `esl doctor` a"
-    yield "fault, 2 for bad input, 130 after Ctrl-C. With `--json` a command prints exactly one JSON object"
-    yield "on standard output; progress, warnings and errors go to standard error.\n"
+    yield "fault, 2 for bad input, 130 after Ctrl-C. With `--json` a command prints exactly one"
+    yield "JSON object on standard output; progress, warnings and errors go to standard error.\n"
     root = typer.main.get_command(app)
     for name, command in root.commands.items():
         if hasattr(command, "commands"):
@@ -83,8 +83,8 @@ def devices_page() -> Iterator[str]:
     """Every device file, with the kind and the source of each number."""
     yield "# Devices\n"
     yield "A device is a TOML file with constants, limits and their sources. `esl devices` prints"
-    yield "the same. `--device my_chip.toml` takes a file of your own in the same format. The files of"
-    yield "this page lie in the folder `hw_configs` of the repository and serve as examples.\n"
+    yield "the same. `--device my_chip.toml` takes a file of your own in the same format. The files"
+    yield "of this page lie in the folder `hw_configs` of the repository and serve as examples.\n"
     for name in device_names():
         device = load_device(name)
         yield f"\n## {name}\n"

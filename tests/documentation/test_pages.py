@@ -94,7 +94,7 @@ Text.
 
 <!-- test: not run: needs a cluster -->
 ```bash
-esl reproduce fig2 --cluster tcp://HOST:8786 \\\\
+esl reproduce fig2 --cluster tcp://HOST:8786 \\
     -o runs/x    # a comment
 ```
 
