@@ -25,7 +25,12 @@ from tests.documentation.pages import (
 
 PAGES = all_pages()
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-DATA = {"mnist": "mnist", "nmnist": "nmnist_small.tar.gz", "cifar10": "cifar10", "dvs128": "dvs128"}
+DATA = {
+    "mnist": "mnist",
+    "nmnist": "nmnist_small.tar.gz",
+    "cifar10": "cifar10",
+    "dvs128": "dvs128_objects",
+}
 """Name of a data set in a directive -> its place in ESL_LAVA_DATA."""
 
 
