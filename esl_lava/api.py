@@ -179,7 +179,9 @@ def resume(
     """Continue an interrupted training from its checkpoint, to the same bits.
 
     Args:
-        directory, own, show: as in `train`.
+        directory: the directory of the run.
+        own: the user's own samples, as in `train`.
+        show: called with the progress of the training.
 
     Raises:
         UserError: when there is no checkpoint, or the data are not those of the start.
@@ -325,8 +327,11 @@ def evaluate(
     """Run a network on test samples and compare its decisions with the labels.
 
     Args:
-        network, data, samples, own: as in `load_spikes`.
-        backend: as in `run`.
+        network: an integer network, or its file.
+        data: a data set; by default the one that the network was trained on.
+        samples: number of samples from the first on; by default all.
+        backend: "exact", "lava", "lava-models" or "loihi2".
+        own: the user's own samples in place of `data`.
 
     Returns:
         The evaluation: `accuracy`, `samples`, `result.counts`, `firing`.
@@ -357,8 +362,10 @@ def verify(
     Args:
         model: a `model.pt`.
         net: the file that was exported from it.
-        data, samples, own: the test samples, as in `load_spikes`; by default 20 samples.
+        data: a data set; by default the one that the model was trained on.
+        samples: number of test samples from the first on; by default 20.
         backends: the simulators; by default every one that needs no chip.
+        own: the user's own samples in place of `data`.
 
     Returns:
         The verification: `total` is the number of differences, `sentences()` names them.

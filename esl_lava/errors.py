@@ -99,7 +99,12 @@ class UserError(Exception):
 
     Args:
         sentence: the fault as one sentence, with the offending name, value and limit.
-        code, key, value, limit, file, layer: as in `Fault`.
+        code: the kind of fault, a key of `CODES`.
+        key: the option, configuration key, argument or array at fault.
+        value: the value at fault.
+        limit: the limit that the value breaks, or the values that are allowed.
+        file: the file at fault.
+        layer: the layer at fault.
     """
 
     def __init__(
