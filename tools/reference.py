@@ -132,8 +132,7 @@ def python_page() -> Iterator[str]:
     for name in [*functions, *types]:
         if name in ("errors", "__version__"):
             continue
-        member = getattr(esl_lava, name)
-        yield f"::: {member.__module__}.{member.__name__}\n"
+        yield f"::: esl_lava.{name}\n"
     yield "::: esl_lava.errors\n"
 
 
