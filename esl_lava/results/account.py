@@ -188,7 +188,7 @@ class Account:
 
     @property
     def title(self) -> str:
-        """The data set and the layers: `model.layers` if convolutional, else the sizes of layers."""
+        """The data set and the layers: `model.layers` if convolutional, else layer sizes."""
         if isinstance(self.config.model, Convolutional):
             return f"{self.evaluation.dataset}, {self.config.model.layers}"
         sizes = (self.network.inputs, *(layer.neurons for layer in self.network.layers))

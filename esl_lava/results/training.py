@@ -66,14 +66,15 @@ def read_history(entries: Iterable[Mapping[str, Any]]) -> list[Epoch]:
             epoch = Epoch(**values)
             _EPOCH.validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
-            key = "history." + ".".join(map(str, error.errors()[0]["loc"]))
+            key = f"history.{error.errors()[0]['loc'][0]}"
             raise DataError(
                 f"{key}: epoch {len(history) + 1} has a value of the wrong type", "damaged", key=key
             ) from None
         except TypeError:  # a key is missing
-            keys = ", ".join(map(str, entry)) or "no keys"
+            required = (one.name for one in fields(Epoch) if one.metadata != OPTIONAL)
+            missing = ", ".join(name for name in required if name not in values)
             raise DataError(
-                f"history: epoch {len(history) + 1} is not the record of an epoch; it has {keys}",
+                f"history: the record of epoch {len(history) + 1} lacks {missing}",
                 "damaged",
                 key="history",
             ) from None
