@@ -96,6 +96,7 @@ def by_method(experiment: Experiment, name: str, own: Own | None = None) -> Expe
         raise ConfigError(
             f"unknown method {shorten(name)}; the methods are {', '.join(METHODS)}",
             "unknown",
+            key="method",
             value=name,
             limit=", ".join(METHODS),
         )
