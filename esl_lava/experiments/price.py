@@ -85,10 +85,10 @@ def price(
             device = with_constants(device, terms.constants)
         if device.name in priced and priced[device.name].device != device:
             raise ConfigError(
-                f"{name}: another device with the name {device.name} has other constants",
+                f"--device {name}: another device with the name {device.name} has other constants",
                 "conflict",
-                key=name,
-                value=device.name,
+                key="--device",
+                value=name,
             )
         charged = seconds if device.static is not None else None
         measured = per_sample(counts, device, seconds=charged, chips=terms.chips, cores=terms.cores)
