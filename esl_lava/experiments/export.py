@@ -161,7 +161,7 @@ def _check_range(network: Network, own: Own | None) -> None:
             f"samples of {data.name}, which training does not model; use smaller weights or fewer "
             "steps",
             "limit",
-            value=wraps + clips,
+            value=int(wraps + clips),
             limit=0,
             layer=layer,
         )
