@@ -94,7 +94,7 @@ class Cell:
 
 _CREW_LOCK = threading.Lock()
 
-_Outcome: TypeAlias = Outcome | str
+_OutcomeOrReason: TypeAlias = Outcome | str
 """The outcome of a run, or the reason why it failed."""
 
 _OUTCOME = TypeAdapter(Outcome)
@@ -208,7 +208,9 @@ class _Place:
     remote: bool = False
 
 
-def _do_all(cells: Sequence[Cell], place: _Place, jobs: int | None) -> list[tuple[str, _Outcome]]:
+def _do_all(
+    cells: Sequence[Cell], place: _Place, jobs: int | None
+) -> list[tuple[str, _OutcomeOrReason]]:
     """Do all runs, on a cluster or here, and return the name and the outcome of each."""
     if not cells:
         return []
@@ -256,7 +258,7 @@ def _crew() -> Crew:
     return Crew(_gpus())
 
 
-def _do_in_process(cell: Cell, place: _Place, crew: Crew) -> tuple[str, _Outcome]:
+def _do_in_process(cell: Cell, place: _Place, crew: Crew) -> tuple[str, _OutcomeOrReason]:
     """Do a run in a worker process. If the process is killed, continue the run in another."""
     on_gpu = wants_gpu(cell)
     for tries_left in reversed(range(TRIES)):
@@ -278,7 +280,7 @@ def _do_in_process(cell: Cell, place: _Place, crew: Crew) -> tuple[str, _Outcome
     return cell.name, "the sweep was ended"
 
 
-def _do_on_cluster(cell: Cell, place: _Place) -> tuple[str, _Outcome]:
+def _do_on_cluster(cell: Cell, place: _Place) -> tuple[str, _OutcomeOrReason]:
     """Do a run on a machine of a cluster, as `_do_in_process`."""
     for _ in range(MARKER_SECONDS):
         if os.path.exists(place.marker):
@@ -315,7 +317,7 @@ def _end_with_sweep(worker: Worker, place: _Place) -> Iterator[None]:
         watcher.join()
 
 
-def _attempt(cell: Cell, place: _Place) -> _Outcome:
+def _attempt(cell: Cell, place: _Place) -> _OutcomeOrReason:
     """Do a run and return its outcome, or the sentence of the error that the user can repair.
 
     This changes torch's generator and threads and standard output for the whole process.
@@ -323,7 +325,7 @@ def _attempt(cell: Cell, place: _Place) -> _Outcome:
     state = _state_of(cell, "running", began=time.time())
     write_state(place.directory, state)
     report = _reporter(state, place)
-    outcome: _Outcome
+    outcome: _OutcomeOrReason
     with contextlib.redirect_stdout(sys.stderr), _one_thread(), heeded():
         try:
             outcome = _do(cell, RunDirectory(place.directory / cell.name), report)
