@@ -154,7 +154,7 @@ def changed(changes: Mapping[str, object]) -> tuple[str, ...]:
     if not changes:
         return ()
     listed = ", ".join(f"{key} = {value}" for key, value in changes.items())
-    return (f"These settings replace those of the scale and of the sentences above: {listed}.",)
+    return (f"Settings that replace those of this scale and of the sentences above: {listed}.",)
 
 
 def check_scale(scale: str) -> None:

@@ -92,7 +92,8 @@ def test_table2_trains_every_part_dense_and_sparse() -> None:
     assert design.cells[0].experiment == dense
     assert design.remarks == (
         "A remark.",
-        "These settings replace those of the scale and of the sentences above: training.epochs = 2.",
+        "Settings that replace those of this scale and of the sentences above: "
+        "training.epochs = 2.",
     )
     assert figures.table2([PART], {}, [1]).remarks == ("A remark.",)
 

@@ -63,7 +63,7 @@ def test_the_files_of_an_interrupted_sweep(tmp_path: Path, error: type[BaseExcep
     def interrupted() -> None:
         with going_on(tmp_path, NAMES):
             write_state(tmp_path, RunState("b_seed-1", "running"))
-            raise error
+            raise error("interrupted")
 
     with pytest.raises(error):
         interrupted()
