@@ -17,7 +17,7 @@ from esl_lava.experiments.price import cost_of_training, disagreements
 from esl_lava.experiments.rundir import RunDirectory, read_updates
 from esl_lava.modelfile import SavedModel
 from esl_lava.network import Matrix, Network
-from esl_lava.results.account import Account, BesideTable1, Misfit, OwnRow, Sample, ShownLayer
+from esl_lava.results.account import Account, Misfit, OwnRow, Sample, ShownLayer, Table1Comparison
 from esl_lava.results.evaluation import Evaluation
 from esl_lava.results.mapped import Activity, Mapped
 from esl_lava.results.price import Price
@@ -110,7 +110,7 @@ def _sparse_density(saved: SavedModel, network: Network) -> float | None:
 
 def _compare_with_table1(
     network: Network, test: TrainingSamples, evaluation: Evaluation
-) -> BesideTable1 | None:
+) -> Table1Comparison | None:
     """Return Table 1 with the row of the network; None if its data or layer sizes are others."""
     sizes = (network.inputs, *(layer.neurons for layer in network.layers))
     if test.name != "mnist" or sizes != (table1.INPUTS, table1.HIDDEN, table1.CLASSES):
@@ -128,7 +128,7 @@ def _compare_with_table1(
         gpu_by_sops=sops * gpu / connections,
         truenorth_by_sops=sops * truenorth / connections,
     )
-    return BesideTable1(table1.PAPER, ours, table1.compute_table1().remarks)
+    return Table1Comparison(table1.PAPER, ours, table1.compute_table1().remarks)
 
 
 def _map(network: Network, chip: str, activity: Activity) -> Mapped | Misfit:

@@ -67,6 +67,7 @@ def _dask(address: str) -> Iterator[None]:
         raise BackendError(
             f"--cluster {address}: no Dask scheduler answers at this address "
             f"({_first_line(error)})",
+            "failed",
             key="--cluster",
             value=address,
         ) from None
@@ -75,6 +76,7 @@ def _dask(address: str) -> Iterator[None]:
             raise BackendError(
                 f"--cluster {address}: the scheduler has no workers; start them with "
                 f"dask worker {address}",
+                "failed",
                 key="--cluster",
                 value=address,
             )
@@ -98,6 +100,7 @@ def _ray(address: str) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise BackendError(
             f"--cluster {address}: no Ray cluster answers at this address ({_first_line(error)})",
+            "failed",
             key="--cluster",
             value=address,
         ) from None

@@ -20,15 +20,15 @@ from esl_lava.data.own import Own, of_folder
 from esl_lava.data.samples import Samples, TrainingSamples
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.experiments.activity import Meter
-from esl_lava.experiments.samedata import remark_others
+from esl_lava.experiments.samedata import warn_of_other_data
 from esl_lava.experiments.spikes import (
     PLAIN,
     Layout,
     driven,
-    number_of,
     read_network,
     read_spikes,
     refuse_others_options,
+    sample_count,
     spikes_file,
 )
 from esl_lava.network import Network
@@ -142,7 +142,7 @@ def load_samples(
         network: the network that takes the samples.
         name: name of the data set.
         split: "train" or "test".
-        samples, most: the number of samples, as in `number_of`.
+        samples, most: the number of samples, as in `sample_count`.
         encoding: the encoding that makes frames of recordings.
         own: the source of own samples; by default the folder that the training used.
 
@@ -163,7 +163,7 @@ def load_samples(
             limit=network.inputs,
         )
     if known:
-        remark_others(network.provenance, data)
+        warn_of_other_data(network.provenance, data)
     shape = network.input_shape
     if len(shape) > 1 and (1, *shape)[-3:] != data.shape:
         raise DataError(
@@ -172,7 +172,7 @@ def load_samples(
             value=data.shape,
             limit=shape,
         )
-    return data.take(number_of(samples, most, len(data)))
+    return data.take(sample_count(samples, most, len(data)))
 
 
 def read_inputs(
@@ -194,7 +194,7 @@ def read_inputs(
         data: name of a data set, whose test split is used, or path of a .npy file of spikes; by
             default the data set of the training.
         labels, layout: for a file of spikes: the file of its labels, and its axes and values.
-        samples, most: number of samples, as in `number_of`.
+        samples, most: number of samples, as in `sample_count`.
         encoder, steps: for a data set: values that replace those of the training.
         own: the source of the user's own samples, in place of `data`.
 
@@ -235,7 +235,7 @@ def evaluate(
     options: Mapping[str, object] = NO_OPTIONS,
     show: Progress | None = None,
     probes: Probes = NO_PROBES,
-    judged: bool = True,
+    compare_labels: bool = True,
 ) -> Evaluation:
     """Run all samples once, in portions, and compare the decisions with the labels.
 
@@ -246,14 +246,14 @@ def evaluate(
         backend, options: as in `simulate`.
         show: called with the progress of the run.
         probes: what the run records.
-        judged: whether decisions are compared with the labels, if there are any.
+        compare_labels: whether decisions are compared with the labels, if there are any.
 
     Raises:
         DataError, BackendError: as in `simulate`.
         DataError: if the samples have more classes than the network.
     """
     classes = network.layers[-1].neurons
-    if judged and samples.classes > classes:
+    if compare_labels and samples.classes > classes:
         raise DataError(
             f"{samples.name} has {samples.classes} classes, but the network has {classes}",
             "mismatch",
@@ -289,7 +289,7 @@ def evaluate(
         results.append(replace(result, spikes={}, fired={}))
     result = replace(joined(results), fired=fired)
     accuracy = None
-    if judged and samples.labels is not None:
+    if compare_labels and samples.labels is not None:
         accuracy = int((result.decisions == samples.labels).sum()) / len(samples)
     return Evaluation(
         dataset=samples.name,
@@ -313,7 +313,7 @@ def measure(network: Network, samples: Samples, encoding: Encoding | None) -> Ac
         DataError, BackendError: as in `simulate`.
     """
     probes = Probes(activity=len(samples))
-    activity = evaluate(network, samples, encoding, probes=probes, judged=False).activity
+    activity = evaluate(network, samples, encoding, probes=probes, compare_labels=False).activity
     assert activity is not None
     return activity
 

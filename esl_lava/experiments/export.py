@@ -30,7 +30,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Exported:
+class ExportResult:
     """The exported network.
 
     Attributes:
@@ -50,7 +50,7 @@ class Exported:
 
 def export(
     model_path: Path, net_path: Path, overwrite: bool = False, own: Own | None = None
-) -> Exported:
+) -> ExportResult:
     """Write the integer network of a trained model as netx HDF5.
 
     All checks run before anything is written. The written file is read back and compared,
@@ -84,7 +84,7 @@ def export(
             "damaged",
             file=net_path,
         )
-    return Exported(stored, net_path, net_path.stat().st_size)
+    return ExportResult(stored, net_path, net_path.stat().st_size)
 
 
 def lowered(model_path: Path) -> Network:
@@ -100,7 +100,7 @@ def lowered(model_path: Path) -> Network:
         "package_version": saved.package,
         "source_sha256": modelfile.digest(model_path),
         "config": to_toml(experiment),
-        **samedata.facts(saved.data),
+        **samedata.provenance_entries(saved.data),
     }
     network = lower(
         trained_layers(saved),
@@ -152,7 +152,7 @@ def _check_range(network: Network, own: Own | None) -> None:
             error,
         )
         return
-    samedata.remark_others(network.provenance, data)
+    samedata.warn_of_other_data(network.provenance, data)
     data = data.take(min(RANGE_SAMPLES, len(data)))
     overflows = simulate(network, data.spikes(experiment.encoding)).overflows
     faults = [

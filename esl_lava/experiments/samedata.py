@@ -20,17 +20,17 @@ def digests(splits: Mapping[str, Samples]) -> dict[str, str]:
     return {split: data.digest for split, data in splits.items()}
 
 
-def facts(recorded: Mapping[str, str]) -> dict[str, str]:
+def provenance_entries(recorded: Mapping[str, str]) -> dict[str, str]:
     """Return recorded digests as entries of the provenance of a network."""
-    return {fact_name(split): digest for split, digest in recorded.items()}
+    return {provenance_key(split): digest for split, digest in recorded.items()}
 
 
-def fact_name(split: str) -> str:
+def provenance_key(split: str) -> str:
     """Return the key of a split's digest in the provenance of a network."""
     return f"{split}_data_sha256"
 
 
-def refuse_others(where: Path, recorded: Mapping[str, str], current: Mapping[str, str]) -> None:
+def refuse_other_data(where: Path, recorded: Mapping[str, str], current: Mapping[str, str]) -> None:
     """Refuse to continue with other data than those of the training.
 
     Args:
@@ -54,14 +54,14 @@ def refuse_others(where: Path, recorded: Mapping[str, str], current: Mapping[str
             )
 
 
-def remark_others(recorded: Mapping[str, str], data: Samples) -> None:
+def warn_of_other_data(recorded: Mapping[str, str], data: Samples) -> None:
     """Log a warning if data differ from the data of the same name in the training.
 
     Args:
         recorded: provenance of a network; old files hold no digest.
         data: all samples of a split.
     """
-    trained = recorded.get(fact_name(str(data.split)))
+    trained = recorded.get(provenance_key(str(data.split)))
     if trained is not None and data.digest != trained:
         _logger.warning(
             "%s (%s): not the data of this name in the training: SHA-256 is %s..., was %s...",

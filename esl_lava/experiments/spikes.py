@@ -202,7 +202,7 @@ def read_spikes(
         network: the network that takes the spikes.
         path: a .npy file of (samples, T, inputs) integers: 0 or 1, or graded spikes if the network
             takes them. `simulate.result.misplaced` describes arrays with further axes.
-        samples, most: number of samples, as in `number_of`.
+        samples, most: number of samples, as in `sample_count`.
         labels: a .npy file with the class of each sample, if known.
         layout: layout of the file.
 
@@ -248,7 +248,7 @@ def read_spikes(
         classes,
         None if labels is None else _read_labels(labels, len(array), classes),
     )
-    return spikes.take(number_of(samples, most, len(array)))
+    return spikes.take(sample_count(samples, most, len(array)))
 
 
 def _read_labels(path: Path, samples: int, classes: int) -> Ints:
@@ -278,7 +278,7 @@ def _read_labels(path: Path, samples: int, classes: int) -> Ints:
     return labels.astype(np.int64)
 
 
-def number_of(samples: int | None, most: int | None, available: int) -> int:
+def sample_count(samples: int | None, most: int | None, available: int) -> int:
     """Return the number of samples to use.
 
     Args:

@@ -162,7 +162,7 @@ def sweep(
         for cell in cells:
             if cell.name in outcomes and _data_of(cell) == _data_of(first):
                 where = RunDirectory(directory / cell.name).outcome
-                samedata.refuse_others(where, outcomes[cell.name].data, digests)
+                samedata.refuse_other_data(where, outcomes[cell.name].data, digests)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -227,7 +227,8 @@ def _do_all(
                 raise
             raise UserError(
                 "the cluster lost the worker of a run; give the same command again to continue "
-                f"({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+                f"({type(error).__name__}: {str(error).partition(chr(10))[0]})",
+                "failed",
             ) from None
     processes = joblib.effective_n_jobs(configured if jobs is None else jobs)
     devices = _gpus() if any(map(wants_gpu, cells)) else ()
@@ -357,7 +358,7 @@ def _do(cell: Cell, run: RunDirectory, show: Callable[[TrainingProgress], None])
     if os.path.exists(run.model):  # unlike Path.exists, false for an impossible name
         trained, experiment = load_model(run.model)
         _refuse_another(cell, run, experiment)
-        samedata.refuse_others(run.model, trained.data, digests)
+        samedata.refuse_other_data(run.model, trained.data, digests)
         run.checkpoint.unlink(missing_ok=True)
     elif os.path.exists(run.checkpoint):
         _refuse_another(cell, run, load_model(run.checkpoint)[1])

@@ -37,7 +37,7 @@ CHECKPOINT_SECONDS = 30.0
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class TrainingResult:
     """A finished training.
 
     Attributes:
@@ -73,7 +73,7 @@ def train(
     directory: Path,
     show: Callable[[TrainingProgress], None],
     own: Own | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Train an experiment from the start in a new directory.
 
     Nothing is written until the experiment and the data are checked. Then the first checkpoint is
@@ -104,7 +104,7 @@ def train(
 
 def resume(
     directory: Path, show: Callable[[TrainingProgress], None], own: Own | None = None
-) -> Trained:
+) -> TrainingResult:
     """Continue an interrupted training.
 
     Args:
@@ -129,7 +129,7 @@ def resume(
         checkpoint, experiment = load_model(run.checkpoint)
         data, test = _splits(experiment, own)
         digests = samedata.digests({"train": data, "test": test})
-        samedata.refuse_others(run.checkpoint, checkpoint.data, digests)
+        samedata.refuse_other_data(run.checkpoint, checkpoint.data, digests)
     # Digests that the start did not record stay unknown.
     return _finish(Trainer(experiment, data, checkpoint), run, test, checkpoint.data, show)
 
@@ -179,7 +179,7 @@ def _finish(
     test: TrainingSamples,
     digests: Mapping[str, str],
     show: Callable[[TrainingProgress], None],
-) -> Trained:
+) -> TrainingResult:
     """Train to the end and save the results. The saved files record the digests of the data."""
     with ranks.together():
         if ranks.first():
@@ -206,7 +206,7 @@ def _finish(
             modelfile.write(model, run.model)  # last: this file marks the training as finished
             run.checkpoint.unlink(missing_ok=True)
     examination = examine(trainer.experiment, restore(model), test)
-    return Trained(
+    return TrainingResult(
         run=run,
         model=model,
         accuracy=examination.accuracy,

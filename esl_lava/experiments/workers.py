@@ -190,7 +190,7 @@ class Crew:
         """Return an idle worker of this GPU, or a new one."""
         with self._lock:
             if self.closed:
-                raise EndedError("was not begun")
+                raise EndedError("did not start")
             entry = next((entry for entry in self._idle if entry[0] == device), None)
             if entry is None:
                 worker = Worker(device)

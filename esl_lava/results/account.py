@@ -119,7 +119,7 @@ class OwnRow:
 
 
 @dataclass(frozen=True)
-class BesideTable1:
+class Table1Comparison:
     """The paper's Table 1 and the row of one network.
 
     Attributes:
@@ -182,7 +182,7 @@ class Account:
     prices: Mapping[str, Price]
     disagreements: Sequence[Disagreement]
     cost: TrainingCost
-    table1: BesideTable1 | None
+    table1: Table1Comparison | None
     core_maps: Mapping[str, Mapped | Misfit]
     digests: Mapping[str, str]
 
@@ -198,11 +198,10 @@ class Account:
     def kernels(self) -> dict[str, Floats]:
         """Name of a convolution -> density of each of its kernels, (kernels, channels), 0..1."""
         return {
-            given.origin.name if given.origin else layer.name: given.connections.mask().mean((2, 3))
+            one.origin.name if one.origin else layer.name: one.connections.mask().mean((2, 3))
             for layer in self.network.layers
-            for given in layer.inputs
-            if isinstance(given.connections, Convolution)
-            and (given.origin is None or given.origin.name)
+            for one in layer.inputs
+            if isinstance(one.connections, Convolution) and (one.origin is None or one.origin.name)
         }
 
     @property

@@ -17,8 +17,8 @@ OTHER = replace(ONE, labels=np.array([1, 0]))
 def test_equal_data_are_accepted() -> None:
     recorded = samedata.digests({"train": ONE, "test": OTHER})
     assert recorded == {"train": ONE.digest, "test": OTHER.digest}
-    samedata.refuse_others(Path("checkpoint.pt"), recorded, recorded)
-    samedata.refuse_others(Path("checkpoint.pt"), {}, recorded)
+    samedata.refuse_other_data(Path("checkpoint.pt"), recorded, recorded)
+    samedata.refuse_other_data(Path("checkpoint.pt"), {}, recorded)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -28,17 +28,17 @@ def test_other_data_are_refused_by_split_and_digests(split: str) -> None:
     path = Path("runs/a/checkpoint.pt")
     expected = {"key": split, "value": OTHER.digest, "limit": ONE.digest, "file": path}
     with refused(DataError, "mismatch", **expected) as caught:
-        samedata.refuse_others(path, recorded, current)
+        samedata.refuse_other_data(path, recorded, current)
     for digest in (ONE.digest, OTHER.digest):
         assert digest[:12] in str(caught.value)
 
 
 def test_other_data_are_remarked(caplog: pytest.LogCaptureFixture) -> None:
-    samedata.remark_others({}, ONE)
-    samedata.remark_others({"train_data_sha256": OTHER.digest}, ONE)
-    samedata.remark_others({"test_data_sha256": ONE.digest}, ONE)
+    samedata.warn_of_other_data({}, ONE)
+    samedata.warn_of_other_data({"train_data_sha256": OTHER.digest}, ONE)
+    samedata.warn_of_other_data({"test_data_sha256": ONE.digest}, ONE)
     assert not caplog.records
-    samedata.remark_others({"test_data_sha256": OTHER.digest}, ONE)
+    samedata.warn_of_other_data({"test_data_sha256": OTHER.digest}, ONE)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage() == (
