@@ -59,7 +59,7 @@ def read_history(entries: Iterable[Mapping[str, Any]]) -> list[Epoch]:
         DataError: if an entry is not the record of an epoch.
     """
     known = {one.name for one in fields(Epoch)}
-    history = []
+    history: list[Epoch] = []
     for entry in entries:
         values = {key: entry[key] for key in entry if key in known}
         try:

@@ -139,10 +139,10 @@ def test_options_apply_to_files_or_to_data_sets() -> None:
         with refused(ConfigError, "conflict", key=key, value=value):
             refuse_others_options("digits", None, **{**none, **option})  # type: ignore[arg-type]
     for name, setting in (("encoder", "rate"), ("steps", 3)):
-        option = {**none, name: setting}
-        refuse_others_options("digits", None, **option)  # type: ignore[arg-type]
+        arguments = {**none, name: setting}
+        refuse_others_options("digits", None, **arguments)  # type: ignore[arg-type]
         with refused(ConfigError, "conflict", key=f"--{name}", value=setting):
-            refuse_others_options("a.npy", file, **option)  # type: ignore[arg-type]
+            refuse_others_options("a.npy", file, **arguments)  # type: ignore[arg-type]
 
 
 def test_the_shape_of_the_input_comes_from_file_data_or_user(tmp_path: Path) -> None:
