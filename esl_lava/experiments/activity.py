@@ -1,4 +1,4 @@
-"""A network's activity on samples, and where it lies on a chip's cores."""
+"""The activity of a network on samples, and its mapping to the cores of a chip."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from esl_lava.simulate import Result
 from esl_lava.simulate.result import joined
 
 TRAFFIC_SAMPLES = 100
-"""Test samples on which messages between cores are counted where nobody says how many."""
+"""Default number of test samples on which messages between cores are counted."""
 
 
 class Meter:
-    """Adds up what the neurons of a network do, portion by portion of the samples."""
+    """Adds up the activity of the neurons of a network over portions of the samples."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -41,11 +41,11 @@ class Meter:
         self._spikes: dict[str, Ints] = {}
 
     def add(self, inputs: Array, result: Result) -> None:
-        """Add a run whose spikes were recorded in all firing layers.
+        """Add a run with recorded spikes of all firing layers.
 
         Args:
-            inputs: (samples, T, inputs) integers; what is not 0 is a spike.
-            result: of the run.
+            inputs: (samples, T, inputs) integers; each value other than 0 is a spike.
+            result: the result of the run.
         """
         self._active.update(active_updates(self._network, inputs, result.spikes))
         emitted = {INPUT: np.count_nonzero(inputs, axis=0)}
@@ -53,11 +53,11 @@ class Meter:
         for name, by_step in emitted.items():
             spikes = by_steps_left(by_step, self._rows)
             self._spikes[name] = self._spikes[name] + spikes if name in self._spikes else spikes
-        # Counts are all that is joined.
+        # Only the counts are needed later; recorded spikes would take memory.
         self._results.append(replace(result, spikes={}, fired={}, readout=None))
 
     def activity(self) -> Activity:
-        """Of all that was added."""
+        """Return the activity of all runs added so far."""
         counts = detailed(self._network, joined(self._results).counts)
         return Activity(with_activity(counts, self._active), self._spikes)
 
@@ -70,11 +70,11 @@ def place(
     chips: int | None = None,
     activity: Activity | None = None,
 ) -> Mapped:
-    """Map a network to a chip and, where its activity is known, say what flows there.
+    """Map a network to a chip and, if its activity is given, compute the messages between cores.
 
     Raises:
-        ConfigError: for an unknown chip or packing, or one that holds nothing.
-        LimitError: where the network does not fit.
+        ConfigError: if the chip or packing is unknown, or the device file has no capacity.
+        LimitError: if the network does not fit.
     """
     device = load_device(chip)
     core_map = map_network(network, device, packed=packing, chips=chips)
@@ -90,7 +90,7 @@ def place(
 
 
 def _added(core_map: CoreMap, sent: Traffic, steps: int) -> Added:
-    """What the neurons add among which a fan-in is spread: sums are sent in every step, at most."""
+    """Return the counts of the neurons that sum parts of a fan-in, if they send in every step."""
     spreads = [layer.spread for layer in core_map.layers if layer.spread is not None]
     spikes = steps * sum(spread.messages for spread in spreads)
     return Added(
