@@ -23,9 +23,9 @@ from esl_lava.network import INPUT, Cuba, Input, Layer, Network
 if TYPE_CHECKING:
     from esl_lava.arrays import Array, Ints
     from esl_lava.engines.fused import accelerate
-    from esl_lava.experiments.export import Exported
+    from esl_lava.experiments.export import ExportResult
     from esl_lava.experiments.report import Written
-    from esl_lava.experiments.train import Trained
+    from esl_lava.experiments.train import TrainingResult
     from esl_lava.results.evaluation import Evaluation
     from esl_lava.results.mapped import Mapped
     from esl_lava.results.price import Price
@@ -149,7 +149,7 @@ def train(
     *,
     own: OwnSamples | None = None,
     show: Callable[[TrainingProgress], None] | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Train a sparse network from scratch into a new run directory.
 
     Args:
@@ -175,7 +175,7 @@ def resume(
     *,
     own: OwnSamples | None = None,
     show: Callable[[TrainingProgress], None] | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Continue an interrupted training from its checkpoint, to the same bits.
 
     Args:
@@ -208,7 +208,7 @@ def lower(model: AnyPath) -> Network:
 
 def export_model(
     model: AnyPath, net: AnyPath, *, overwrite: bool = False, own: OwnSamples | None = None
-) -> Exported:
+) -> ExportResult:
     """Write a trained model as a netx HDF5 file, after all limits are checked.
 
     Args:
