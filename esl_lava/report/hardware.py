@@ -96,10 +96,7 @@ def render_training(cost: TrainingCost) -> RenderableType:
             ("operations", percent(cost.operations_ratio)),
             ("operations, if only spikes cost", percent(cost.event_ratio)),
             ("bytes", percent(cost.bytes_ratio)),
-            (
-                "neuron updates of the forward pass, and of the backward pass",
-                f"{cost.neuron_updates:,}",
-            ),
+            ("neuron updates, in each of both passes", f"{cost.neuron_updates:,}"),
         ],
         "share of the dense twin",
     )
@@ -194,8 +191,8 @@ def _hint(layer: LayerMap) -> str:
     if fit.density is not None:
         ways.append(f"a density of about {percent(fit.density)}")
     return (
-        f"{layer.name}: on {fit.cores} {'core' if fit.cores == 1 else 'cores'} the layer would need "
-        f"{fit.used:,} {fit.resource.replace('_', ' ')}, and the limit is {fit.limit:,}"
+        f"{layer.name}: on {fit.cores} {'core' if fit.cores == 1 else 'cores'} the fullest core "
+        f"would need {fit.used:,} {fit.resource.replace('_', ' ')} of {fit.limit:,}"
     ) + (f"; {' or '.join(ways)} would fit" if ways else "")
 
 

@@ -88,9 +88,8 @@ def render_states(
         (state.name, state.stage, _progress(state), _elapsed(state, now), state.host or "")
         for state in shown
     )
-    table = render_table(
-        "", "run, state, progress, elapsed, machine", cells, slice(3, 4), narrow=True
-    )
+    headings = "run, state, progress, elapsed, machine"
+    table = render_table("", headings, cells, slice(3, 4), narrow=True)
     hidden = len(states) - len(shown)
     more = [Text(f"and {hidden} more")] if hidden else []
     head = Text(f"{title}: {stages}" if title else stages, no_wrap=True, overflow="ignore")

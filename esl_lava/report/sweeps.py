@@ -35,7 +35,7 @@ def draw_by_eps(rows: Sequence[SweepRow]) -> Figure:
 
 
 def draw_by_rules(rows: Sequence[SweepRow]) -> Figure:
-    """Draw accuracy over growth rules, with a line for each prune rule and a panel for each density.
+    """Draw accuracy over growth rules: a line for each prune rule, a panel for each density.
 
     The picture is like ESL-SNNs, Fig. 4, but every density has its own scale. So rules can be
     distinguished even if all of them are good.

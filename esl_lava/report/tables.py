@@ -136,9 +136,8 @@ def render_counts(counts: Counts) -> Table:
         for layer in counts.layers
     )
     headings = "layer, neurons, weights, density, connections, synapses, SOPs, spikes, updates"
-    return render_table(
-        "layers; SOPs, spikes and neuron updates are means per sample", headings, rows, narrow=True
-    )
+    title = "layers; SOPs, spikes and neuron updates are means per sample"
+    return render_table(title, headings, rows, narrow=True)
 
 
 def render_firing(firing: Sequence[LayerFiring]) -> Table:
