@@ -87,7 +87,7 @@ def render_training(cost: TrainingCost) -> RenderableType:
         *(sparse.bytes, dense.bytes),
     )
     table = render_table(
-        "training, all epochs, on a machine that skips every zero; the dense twin skips none",
+        "training, all epochs, on a machine that skips every zero, and its dense twin",
         "phase, operations, for spikes, dense twin, bytes, dense twin",
         ((phase, *(f"{column[phase]:.2E}" for column in columns)) for phase in PHASES),
     )
@@ -96,9 +96,9 @@ def render_training(cost: TrainingCost) -> RenderableType:
             ("operations", percent(cost.operations_ratio)),
             ("operations, if only spikes cost", percent(cost.event_ratio)),
             ("bytes", percent(cost.bytes_ratio)),
-            ("neuron updates, in each of both passes", f"{cost.neuron_updates:,}"),
+            ("neuron updates, forward (as many backward)", f"{cost.neuron_updates:,}"),
         ],
-        "share of the dense twin",
+        "compared with the dense twin",
     )
     return Group(table, shares)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from esl_lava.report import canvas
 from esl_lava.report.canvas import INK
+from esl_lava.report.pictures import WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
