@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from esl_lava.data.events import nmnist, prepare
+from tests.cli.refusals import refused
 from tests.data.events.files import HEADER, aedat, atis
 from tests.data.events.test_sets import archive
 
@@ -62,24 +63,24 @@ def test_pictures(program: Command, recording: Path, tmp_path: Path) -> None:
         with pytest.raises(EOFError):
             animation.seek(3)
     done = program(*given)
-    assert (done.code, done.err) == (2, f"error: {sheet}: exists; use --overwrite to replace it\n")
+    refused(done, "exists", sheet, "--overwrite")
     first = sheet.read_bytes(), moving.read_bytes()
     assert program(*given, "--overwrite").code == 0
     assert (sheet.read_bytes(), moving.read_bytes()) == first
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "arguments", "said"),
+    ("name", "content", "arguments", "code", "parts"),
     [
-        ("a.aedat", HEADER, (), "a.aedat holds no event"),
-        ("a.aedat", b"#!AER-DAT3.1\n", (), "is no AEDAT 2.0 file"),
-        ("a.bin", atis(EVENTS)[:-1], (), "a.bin is damaged: it has 499 bytes"),
-        ("a.raw", b"", (), "is told by the end of its name, which is one of .aedat, .aedat4, .bin"),
-        ("a.bin", atis(EVENTS), ("--split", "sum"), "--split 'sum': there are time, number"),
-        ("a.bin", atis(EVENTS), ("--frames", "101"), "holds 100 events, fewer than 101 frames"),
-        ("a.bin", atis(EVENTS), ("--crop", "17"), "a crop of 17 leaves nothing"),
-        ("a.bin", atis(EVENTS), ("--side", "35"), "frames of side 35 are larger than 34 x 34"),
-        ("a.bin", atis(EVENTS), ("-o", "{0}/x", "--gif", "{0}/x"), "is to be written twice"),
+        ("a.aedat", HEADER, (), "damaged", ["a.aedat"]),
+        ("a.aedat", b"#!AER-DAT3.1\n", (), "damaged", ["a.aedat", "AEDAT 2.0"]),
+        ("a.bin", atis(EVENTS)[:-1], (), "damaged", ["a.bin", "499"]),
+        ("a.raw", b"", (), "unsupported", ["a.raw", ".aedat", ".aedat4", ".bin"]),
+        ("a.bin", atis(EVENTS), ("--split", "sum"), "unknown", ["--split", "sum", "time, number"]),
+        ("a.bin", atis(EVENTS), ("--frames", "101"), "range", ["100", "101"]),
+        ("a.bin", atis(EVENTS), ("--crop", "17"), "range", ["17"]),
+        ("a.bin", atis(EVENTS), ("--side", "35"), "range", ["35", "34"]),
+        ("a.bin", atis(EVENTS), ("-o", "{0}/x", "--gif", "{0}/x"), "conflict", ["/x"]),
     ],
 )
 def test_faults_are_a_sentence(
@@ -88,14 +89,13 @@ def test_faults_are_a_sentence(
     name: str,
     content: bytes,
     arguments: tuple[str, ...],
-    said: str,
+    code: str,
+    parts: list[str],
 ) -> None:
     (tmp_path / name).write_bytes(content)
     given = [argument.format(tmp_path) for argument in arguments]
     done = invoke("events", tmp_path / name, *given)
-    assert done.code == 2
-    assert said in done.err
-    assert done.err.count("\n") == 1
+    refused(done, code, *parts)
 
 
 def _stripes(number: int) -> bytes:
@@ -127,7 +127,7 @@ def test_table2_of_recordings(
     done = invoke(*given, tmp_path / "runs")
     assert done.code == 0, done.err
     assert "Table 2, --scale small: exported integer networks" in done.out
-    assert "1,000 recordings of N-MNIST" in done.out
+    assert "N-MNIST" in done.out
     values = invoke(*given, tmp_path / "runs", "--json").json
     assert set(values) == {"trained", "published", "remarks"}
     dense, sparse = values["trained"]
@@ -163,5 +163,5 @@ def test_recordings_are_trained_on_and_verified(
     ran = invoke("run", net, "--json").json
     assert (ran["samples"], ran["accuracy"]) == (24, trained.json["accuracy"])
     mapped = invoke("map", net, "--chip", "loihi1", "--json").json
-    assert any("inputs are integers from 0 to 3" in remark for remark in mapped["remarks"])
+    assert any("0 to 3" in remark for remark in mapped["remarks"])
     assert invoke("report", run).code == 0

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from esl_lava.devices import load_device
 from esl_lava.energy import EnergyBreakdown
 from esl_lava.network import Matrix
-from esl_lava.report import canvas, html, pictures
+from esl_lava.report import canvas, html, pictures, scatter
 from esl_lava.results.account import Comparison, Place, Sample, ShownLayer
 from esl_lava.results.evaluation import Evaluation, Recording
 from esl_lava.results.firing import layer_firing
@@ -241,7 +241,7 @@ def test_neurons_of_layers_are_said_and_drawn() -> None:
     (once,) = re.findall("<tr><td>hidden1</td>.*?</tr>", text, re.DOTALL)
     cells = re.findall("<td>(.*?)</td>", once)
     assert cells == ["hidden1", "2", "0", "", "-", "0.1875", "0.2500", "1.5"]
-    assert "How often the neurons of every layer fire" in text
+    assert "Firing rates of the neurons of each layer" in text
     # Where all neurons fire alike there is nothing to draw, and where none can nothing to say.
     even = replace(seen, result=result({"conv1": np.ones(4), "hidden1": np.ones(2)}))
     assert "rates" not in html.draw_run(account(evaluation=even), "r")
@@ -280,7 +280,7 @@ def test_what_failed_is_said() -> None:
     text = page(run(differences=2, verification=verification))
     assert "First difference: exact: layer hidden1, neuron 3" in text
     assert "does not fit" in text
-    assert "decides\nnothing" in text
+    assert "decision of the network is\nnone" in text
 
 
 def test_footnotes_are_numbered_once() -> None:
@@ -301,7 +301,7 @@ def test_what_does_not_exist_is_not_drawn() -> None:
     )
     made = html.draw_run(bare, "r")
     assert sorted(made) == ["matrix", "raster", "training"]
-    assert "Loss by epoch" in written([run(validation_accuracy=None, updates=[])], [made])
+    assert "Top: loss of each epoch" in written([run(validation_accuracy=None, updates=[])], [made])
 
 
 def test_colours_are_drawn_as_they_are_and_no_fields_of_them() -> None:
@@ -329,7 +329,7 @@ def test_receptive_fields_show_every_connection() -> None:
 def test_the_pareto_front_is_marked() -> None:
     costs, accuracies = [1e-7, 1e-6, 2e-6], [0.9, 0.95, 0.8]
     front = [True, True, False]
-    made = svg(pictures.draw_scatter(costs, accuracies, "joules", front=front, joined=True))
+    made = svg(scatter.draw_scatter(costs, accuracies, "joules", front=front, joined=True))
     marks = re.findall(r'<use [^>]*style="fill: var\(--(blue|orange)\)', made)
     assert marks == ["orange", "orange", "blue"]
 
@@ -339,11 +339,11 @@ def test_the_pareto_front_is_marked() -> None:
     [(1.25e-6, "1.25e-06"), (1e-4, "1e-04"), (2e-7, "2e-07"), (0.5, "0.5"), (12.0, "12"), (0, "0")],
 )
 def test_ticks_are_what_they_stand_for(value: float, text: str) -> None:
-    assert pictures.tick(value) == text
+    assert scatter.tick(value) == text
 
 
 def test_a_raster_says_its_steps_and_what_the_network_decides() -> None:
     made = svg(pictures.draw_raster(sample()))
-    assert ">decides nothing: wrong<" in made
+    assert ">decision: none (wrong)<" in made
     for step in range(1, 6):
         assert f">{step}</text>" in made
