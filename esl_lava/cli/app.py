@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 
 import typer
 
@@ -40,23 +41,33 @@ app = _command_line(
     "Train sparse spiking networks, export them to Lava, simulate them and compute their energy."
 )
 reproduce = _command_line("Reproduce tables and figures of the ESL-SNNs paper.")
-reproduce.command("table1")(sweeps.reproduce_table1)
-reproduce.command("table2")(sweeps.reproduce_table2)
-reproduce.command("fig2")(sweeps.reproduce_fig2)
-reproduce.command("fig3")(sweeps.reproduce_fig3)
-reproduce.command("fig4")(sweeps.reproduce_fig4)
-app.command()(commands.demo)
-app.command()(commands.train)
-app.command()(commands.export)
-app.command()(commands.run)
-app.command()(commands.verify)
-app.command()(commands.energy)
-app.command()(commands.devices)
-app.command("map")(commands.map_to_chip)
-app.command()(commands.report)
-app.command()(recordings.events)
-app.command()(sweeps.baselines)
-app.command()(sweeps.sweep)
+reproduce.command("table1", short_help="Reproduce Table 1: networks that fire once.")(
+    sweeps.reproduce_table1
+)
+reproduce.command("table2", short_help="Reproduce Table 2: convolutional networks.")(
+    sweeps.reproduce_table2
+)
+reproduce.command("fig2", short_help="Reproduce Figure 2: accuracy over eps.")(
+    sweeps.reproduce_fig2
+)
+reproduce.command("fig3", short_help="Reproduce Figure 3: accuracy over density.")(
+    sweeps.reproduce_fig3
+)
+reproduce.command("fig4", short_help="Reproduce Figure 4: prune and growth rules.")(
+    sweeps.reproduce_fig4
+)
+app.command(short_help="Train, verify and report a demo network.")(commands.demo)
+app.command(short_help="Train a sparse network from scratch.")(commands.train)
+app.command(short_help="Export a trained model as netx HDF5.")(commands.export)
+app.command(short_help="Simulate an exported network.")(commands.run)
+app.command(short_help="Compare an exported network with its model.")(commands.verify)
+app.command(short_help="Compute the energy of a network on devices.")(commands.energy)
+app.command(short_help="Show devices with constants and sources.")(commands.devices)
+app.command("map", short_help="Map a network to the cores of a chip.")(commands.map_to_chip)
+app.command(short_help="Write a report on runs, or a comparison.")(commands.report)
+app.command(short_help="Describe a recording of an event camera.")(recordings.events)
+app.command(short_help="Train an experiment by several methods.")(sweeps.baselines)
+app.command(short_help="Show the states of the runs of a sweep.")(sweeps.sweep)
 app.add_typer(reproduce, name="reproduce")
 
 
@@ -99,17 +110,33 @@ def _run_program(program: Callable[..., int | None]) -> None:
 def _usage_error(error: typer.TyperException) -> UserError:
     """Return an error of typer, which reads the command line, as an error with a code."""
     sentence = error.format_message().removesuffix(".")
-    code: Code = "unknown"  # an option, an argument or a command that does not exist
-    if sentence.startswith("Missing") or "requires an argument" in sentence:
-        code = "missing"
-    elif isinstance(error, typer.BadParameter):
-        code = "not-finite" if "not a finite number" in sentence else "type"
-        code = "range" if "is not in the range" in sentence else code
     parameter = getattr(error, "param", None)
-    key = getattr(error, "option_name", None)
-    if parameter is not None:
-        key = max(parameter.opts, key=len)
-    return UserError(sentence, code, key=key if key is not None and key in sentence else None)
+    if parameter is None:
+        # A command, an option or an argument does not exist, or a command or a value is missing.
+        missing_part = sentence.startswith("Missing") or "requires an argument" in sentence
+        option = getattr(error, "option_name", None)
+        return UserError(sentence, "missing" if missing_part else "unknown", key=option)
+    key = max(parameter.opts, key=len)
+    if sentence.startswith("Missing"):
+        return UserError(f"{key} is missing: the argument is required", "missing", key=key)
+    value = _last_value(parameter.opts)
+    if value is None:
+        return UserError(f"{key}: a value is needed", "missing", key=key)
+    message = error.message[:1].lower() + error.message[1:].removesuffix(".")
+    code: Code = "not-finite" if "finite" in message else "type"
+    if any(words in message for words in ("greater than", "less than", "not in the range")):
+        code = "range"
+    return UserError(f"{key} {value}: {message}", code, key=key, value=value)
+
+
+def _last_value(options: Sequence[str]) -> str | None:
+    """Return the last value of an option on the command line, because typer does not tell it."""
+    value = None
+    for word, following in zip_longest(sys.argv[1:], sys.argv[2:]):
+        name, equals, text = word.partition("=")
+        if name in options:
+            value = text if equals else following
+    return value
 
 
 def _single_program(command: Callable[..., None]) -> Callable[[], None]:

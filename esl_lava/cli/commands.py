@@ -234,7 +234,7 @@ def run(
         bool | None,
         typer.Option(
             "--sparse/--dense",
-            help="Kind of synapse process that Lava uses. The default is --dense.",
+            help="Whether Lava uses sparse or dense synapse processes. The default is --dense.",
         ),
     ] = None,
     deadline: Annotated[

@@ -153,9 +153,9 @@ def parse_finite(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a number.") from None
+        raise typer.BadParameter("a number is needed") from None
     if not math.isfinite(value):
-        raise typer.BadParameter(f"{text!r} is not a finite number.")
+        raise typer.BadParameter("a finite number is needed")
     return value
 
 

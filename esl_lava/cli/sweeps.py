@@ -487,7 +487,8 @@ def _render_sweep(result: Sweep, title: str) -> tuple[list[str], list[Renderable
 
     from esl_lava.report import paper, sweep_tables
 
-    rows, tables = result.rows, list[RenderableType]()
+    rows = result.rows
+    tables: list[RenderableType] = []
     if result.paper is not None:
         keys = ["rows", "paper", "measured"]
         tables.append(paper.render_table1(result.paper))

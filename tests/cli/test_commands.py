@@ -980,7 +980,6 @@ BAD = [
     ("run", "missing", "net"),
     ("run {net} --loud", "unknown", "--loud"),
     ("run {net} more", "unknown", "more"),
-    ("run {net} --samples", "missing", "--samples"),
     ("run missing.h5", "not-found", "missing.h5"),
     ("run {folder}", "unreadable", "run"),
     ("run {model}", "damaged", "model.pt"),
@@ -1065,7 +1064,7 @@ BAD = [
     ("train -o new", "missing", "--preset", "--config"),
     ("train -o new --preset digits --config {config}", "conflict", "--preset", "--config"),
     ("train -o new --preset digist", "unknown", "digist", "digits"),
-    ("train -o new --config missing.toml", "not-found", "missing.toml"),
+    ("train -o new --config missing.toml", "unreadable", "missing.toml"),
     ("train -o new --config {net}", "damaged", "net.h5", "UTF-8"),
     ("train -o new --config damaged.toml", "damaged", "damaged.toml"),
     ("train -o new --config {config} --set epochs", "type", "epochs"),
@@ -1267,9 +1266,12 @@ def test_every_fault_has_its_line(workplace: Path, invoke: Command) -> None:
                 "limit": "multi-spike, single-spike",
             },
         ),
-        ("run {net} --samples many", {"code": "type", "key": "--samples"}),
-        ("run {net} --deadline inf", {"code": "not-finite", "key": "--deadline"}),
-        ("events run/net.h5 --frames 0", {"code": "range", "key": "--frames"}),
+        ("run {net} --samples many", {"code": "type", "key": "--samples", "value": "many"}),
+        ("run {net} --deadline inf", {"code": "not-finite", "key": "--deadline", "value": "inf"}),
+        (
+            "events run/net.h5 --frames=0",
+            {"code": "range", "key": "--frames", "value": "0"},
+        ),
         ("run {net} --loud", {"code": "unknown", "key": "--loud"}),
         ("run", {"code": "missing", "key": "net"}),
         ("bake", {"code": "unknown"}),
@@ -1281,6 +1283,10 @@ def test_json_of_a_fault_is_one_object(
     done = invoke(*words(line), "--json")
     ((_, sentence),) = refusals(done)
     assert done.json == {"error": [{"sentence": sentence, **fault}]}
+
+
+def test_an_option_without_its_value(invoke: Command) -> None:
+    refused(invoke("run", "net.h5", "--samples"), "missing", "--samples")
 
 
 def test_json_of_a_sweep_with_a_failed_run_is_one_object(
