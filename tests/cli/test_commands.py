@@ -1,4 +1,4 @@
-"""The command line as its users have it: exit codes, streams, files left behind."""
+"""Tests of the commands: exit codes, output streams and written files."""
 
 import contextlib
 import dataclasses
@@ -59,12 +59,12 @@ Command = Callable[..., Any]
 
 
 def heed_ctrl_c() -> None:
-    """In a child: what a shell starts in the background ignores Ctrl-C, and its children too."""
+    """Let a child process react to Ctrl-C, which background processes of a shell ignore."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def rows(text: str) -> dict[str, str]:
-    """The lines of a table of facts: name -> value."""
+    """Return the lines of a table of facts: name -> value."""
     lines = (re.split(r"\s{2,}", line.strip()) for line in text.splitlines())
     return {cells[0]: cells[1] for cells in lines if len(cells) == 2}
 
@@ -83,7 +83,7 @@ def test_train(tiny: Any) -> None:
     assert values["connections"] == round(0.4 * (64 * 24 + 24 * 12)) + 120
     assert values["density"] == values["connections"] / (64 * 24 + 24 * 12 + 120)
     assert values["seconds"] > 0
-    # Progress goes to standard error, where no terminal is by whole epochs.
+    # Progress goes to standard error. Without a terminal there is a line for each epoch.
     assert [line.split()[:4] for line in tiny.trained.err.splitlines() if "epoch" in line] == [
         ["epoch", f"{epoch}/4", "step", f"{13 * epoch}/52"] for epoch in (1, 2, 3, 4)
     ]
@@ -131,7 +131,7 @@ def test_run(tiny: Any, invoke: Command) -> None:
         "weights": network.weights,
         "connections": network.connections,
         "sops_per_sample": found.result.counts.sops / 357,
-        # Of SLAYER's network as well.
+        # SLAYER's network has the same firing.
         "firing": tiny.trained.json["firing"],
     }
     spikes = simulate(network, data.spikes(encoding_of(network)), record="all").spikes
@@ -176,7 +176,7 @@ def test_run_as_a_program_of_its_own(tiny: Any, program: Command) -> None:
 def test_lava_runs_the_file_itself(
     tiny: Any, invoke: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not a copy of what our reader made of it, in which a fault of the reader would hide."""
+    """Lava must not get the network of our reader, which would hide an error of the reader."""
     from esl_lava.simulate import lava_cpu
 
     ran = []
@@ -196,7 +196,7 @@ def test_lava_runs_the_file_itself(
 
 @pytest.mark.parametrize("command", ["run", "energy", "map"])
 def test_networks_from_elsewhere(command: str, invoke: Command, tmp_path: Path) -> None:
-    """An input block scales its input; a convolution may be told the input's shape."""
+    """An input block scales its input; --input-shape gives the shape for a convolution."""
     block, conv, spikes = (tmp_path / name for name in ("block.net", "conv.net", "x.npy"))
     others.written(block, others.INPUT_BLOCK | {"0/weight": 36.0, "0/bias": [34.0]})
     with h5py.File(others.written(conv), "r+") as file:
@@ -268,7 +268,7 @@ def test_axes_of_a_file_may_be_in_any_order(
 def test_other_data_of_the_same_name_are_remarked_beside_the_result(
     tiny: Any, invoke: Command, program: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As if the training had had other test samples."""
+    """The file records another digest of the test samples."""
     network = netfile.read(tiny.net)
     other = {**network.provenance, "test_data_sha256": "ab" * 32}
     net = tmp_path / "net.h5"
@@ -337,7 +337,7 @@ def test_help_of_every_option_is_a_sentence() -> None:
 def test_run_on_lava_with_its_options(
     tiny: Any, invoke: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The options arrive; a run that takes its time shows how far it is."""
+    """Lava gets the options, and a long run shows its progress."""
     from esl_lava.simulate import lava_cpu
 
     given: dict[str, Any] = {}
@@ -366,7 +366,7 @@ def test_run_on_lava_with_its_options(
     done = invoke(*line, "--workers", 2, "--sparse", "--deadline", 9)
     assert done.code == 0, done.err
     assert given == {"path": tiny.net, "workers": 2, "sparse": True, "deadline": 9.0}
-    # One sample is not a tenth of them, and all of them are told by the result.
+    # One sample is less than a tenth, and the result follows the last sample.
     assert done.err == "     3/20 samples  17 s left\n"
     invoke(*line)
     assert given == {"path": tiny.net, "workers": 1, "sparse": False, "deadline": None}
@@ -385,7 +385,7 @@ def test_a_layer_without_synapses_has_no_density(tmp_path: Path, invoke: Command
 
 
 def test_weights_and_connections_of_a_convolution(tmp_path: Path, invoke: Command) -> None:
-    """A kernel's 144 weights make 322,624 connections, and these are what energy is about."""
+    """A kernel of 144 weights makes 322,624 connections, which the energy is computed from."""
     rng = np.random.default_rng(1)
     conv = Convolution(2 * rng.integers(1, 20, (8, 2, 3, 3)), (2, 48, 48), padding=(1, 1))
     mask = rng.random((10, conv.n_post)) < 0.01
@@ -668,7 +668,7 @@ def test_fig2_of_networks_that_fire_once(tiny_once: Any, invoke: Command, tmp_pa
 
 def test_run_and_verify_networks_that_fire_once(tiny_once: Any, invoke: Command) -> None:
     values = invoke("run", tiny_once.net, "--json").json
-    # The grid rounds times up, and training knows of it only in the inputs.
+    # The grid rounds spike times up. The training only rounds the times of the inputs.
     assert abs(values["accuracy"] - tiny_once.trained.json["accuracy"]) < 0.05
     assert 0 < values["sops_per_sample"] <= values["connections"]
     assert [layer["layer"] for layer in values["firing"]] == ["hidden1", "hidden2", "readout"]
@@ -711,7 +711,7 @@ def test_ctrl_c_in_a_sweep_leaves_what_it_goes_on_from(tiny: Any, tmp_path: Path
         line, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed_ctrl_c
     ) as esl:
         try:
-            # Both workers are to be at work: one that still starts cannot end in silence.
+            # Wait for both workers, because a starting worker prints a traceback on Ctrl-C.
             while len(list(tmp_path.glob("sweep/*/config.toml"))) < 2:
                 assert esl.poll() is None
                 time.sleep(0.2)
@@ -748,7 +748,7 @@ def test_without_a_command_there_is_help_but_no_success(program: Command) -> Non
 
 @pytest.mark.timeout(600)
 def test_demo(program: Command, tmp_path: Path) -> None:
-    """The product: as a user runs it, but for fewer samples through Lava."""
+    """The demo with fewer samples on Lava."""
     run = tmp_path / "run"
     done = program("esl", "demo", "-o", run, "--samples", 5, "--json")
     assert done.code == 0, done.err
@@ -783,7 +783,7 @@ def test_demo(program: Command, tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes() == (run / name).read_bytes()
 
 
-# --- what people read --------------------------------------------------------------------
+# --- output for people --------------------------------------------------------------------
 
 
 def test_train_for_people(tiny: Any, invoke: Command, tmp_path: Path) -> None:
@@ -855,7 +855,7 @@ def test_verify_for_people_and_its_failure(
 def test_demo_for_people(
     tiny: Any, invoke: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is printed of a demo, which is here made of the tiny run."""
+    """The output of a demo, whose result is replaced by the tiny run."""
     from esl_lava.experiments import demo as demos
     from esl_lava.experiments import report as reports
     from esl_lava.experiments.rundir import RunDirectory
@@ -909,7 +909,7 @@ class Terminal(io.StringIO):
 
 
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """What standard error is from here on: a terminal."""
+    """Replace standard error by a terminal."""
     monkeypatch.setenv("TERM", "xterm")
     shown = Terminal()
     monkeypatch.setattr(sys, "stderr", shown)
@@ -1180,7 +1180,7 @@ BAD = [
 
 @pytest.fixture
 def workplace(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current directory with some good and some damaged files."""
+    """Make a current directory with some valid and some damaged files."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny.path, tmp_path / "run")
     (tmp_path / "damaged.h5").write_bytes(tiny.net.read_bytes()[:1000])

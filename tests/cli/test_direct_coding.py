@@ -1,4 +1,4 @@
-"""Pixels as graded input, from training to chip: nothing on the way takes them for spikes."""
+"""Pixels as graded input, from the training to the chip."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -48,7 +48,7 @@ NEURONS = 'layers = "24-12"'
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, and what `esl train --json` printed."""
+    """A finished run: its folder and the values that `esl train --json` printed."""
 
     path: Path
     trained: Any
@@ -82,7 +82,7 @@ def run(
 
 
 def test_what_was_trained_is_what_runs(run: Run, invoke: Command) -> None:
-    """What the trainer measured is what the simulator finds: each judges the same integers."""
+    """The training and the simulator evaluate the same integers, so their accuracies are equal."""
     network = netfile.read(run.files[1])
     assert network.input_range == (-16, 15)
     done = invoke("run", run.files[1], "--json")

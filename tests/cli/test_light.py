@@ -1,7 +1,7 @@
-"""What runs where torch, Lava, matplotlib and what comes with them are not installed.
+"""Tests of the commands without torch, Lava, matplotlib and the packages that come with them.
 
-Twice: in this environment, where they are kept from being imported, and in a new one outside
-the repository, into which the package's wheel was installed with nothing but what it requires.
+Each test runs twice: in this environment, where these packages cannot be imported, and in a new
+environment outside the repository, which holds only the wheel and the packages that it requires.
 """
 
 import fcntl
@@ -46,17 +46,17 @@ def outcome(command: list[object], **options: Any) -> Outcome:
 
 
 def alone() -> dict[str, str]:
-    """The variables of a process that sees nothing but its own environment."""
+    """Return environment variables without a path to this repository."""
     return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
 
 def blocked(*args: object) -> Outcome:
-    """A command line where the packages of `NOT_INSTALLED` cannot be imported."""
+    """Run `esl` in a process that cannot import the packages of `NOT_INSTALLED`."""
     return outcome([sys.executable, "-c", PROGRAM, ",".join(NOT_INSTALLED), *args])
 
 
 def sources(folder: Path) -> Path:
-    """A copy of what the wheel is built of, in which nothing was built before."""
+    """Copy the sources of the wheel, without files of an earlier build."""
     copy = folder / "sources"
     copy.mkdir()
     for name in ("LICENSE", "README.md", "pyproject.toml"):
@@ -69,7 +69,7 @@ def sources(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """An environment that holds the wheel and what it requires, made once for all workers."""
+    """Make an environment with the wheel and its requirements, once for all workers."""
     shared = tmp_path_factory.getbasetemp()
     if worker_id != "master":
         shared = shared.parent
@@ -95,7 +95,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 
 @pytest.fixture(params=["blocked", "wheel"])
 def esl(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Esl:
-    """A command line without what only some commands need."""
+    """Return a function that runs `esl` without the optional packages."""
     if request.param == "blocked":
         return blocked
     script = request.getfixturevalue("wheel").with_name("esl")
@@ -106,7 +106,7 @@ def esl(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def lasting(printed: str) -> object:
-    """What a command's JSON says, but for the seconds that it took."""
+    """Return the JSON of a command without its duration."""
     values = json.loads(printed)
     if isinstance(values, dict):
         values.pop("seconds", None)

@@ -1,4 +1,4 @@
-"""No number that is not finite goes into a command, and none comes out."""
+"""Tests that commands neither accept nor print NaN and infinity."""
 
 import inspect
 import json
@@ -39,7 +39,7 @@ LINES = {
     "reproduce fig3": "reproduce fig3 -o new --config run/config.toml",
     "reproduce fig4": "reproduce fig4 -o new --config run/config.toml",
 }
-"""A good line of every command that takes numbers."""
+"""Command that takes numbers -> a valid command line."""
 
 TEXTS = [
     ("energy", "--constant", "sop={}"),
@@ -55,7 +55,7 @@ TEXTS = [
     ("reproduce table1", "--seeds", "{}"),
     ("train", "--set", "sparsity.densities={{hidden1={},hidden2=0.5}}"),
 ]
-"""Options whose text holds numbers."""
+"""Options whose texts contain numbers."""
 
 ACCEPTED = {
     ("--jobs", "-1"),  # one process a core
@@ -68,11 +68,11 @@ ACCEPTED = {
         )
     ),
 }
-"""What looks wild but has a meaning."""
+"""Extreme values that are valid."""
 
 
 def commands() -> Iterator[tuple[str, Callable[..., None]]]:
-    """(words, function) of all there are."""
+    """Yield (words, function) of all commands."""
     for group, words in ((app, ""), (reproduce, "reproduce ")):
         for one in group.registered_commands:
             assert one.callback is not None
@@ -81,7 +81,7 @@ def commands() -> Iterator[tuple[str, Callable[..., None]]]:
 
 @dataclass(frozen=True)
 class Number:
-    """An option that takes numbers of a kind, read by a parser or by typer itself."""
+    """An option that takes numbers of a type, read by a parser or by typer itself."""
 
     command: str
     option: str
@@ -90,7 +90,7 @@ class Number:
 
 
 def numbers() -> list[Number]:
-    """Every option of every command that is a number."""
+    """Return every option of every command that takes a number."""
     found = []
     for command, function in commands():
         hints = get_type_hints(inspect.unwrap(function), include_extras=True)
@@ -152,7 +152,7 @@ def test_what_is_no_number_of_the_option_is_one_sentence(
 
 
 def finite(text: str) -> Any:
-    """JSON without NaN and infinity."""
+    """Parse JSON without NaN and infinity."""
 
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is no JSON")

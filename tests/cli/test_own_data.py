@@ -1,4 +1,4 @@
-"""Samples of the user's own, from the first command to the last."""
+"""Tests of the commands with the user's own samples."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ flip = true
 
 @pytest.fixture(scope="module")
 def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A module, and folders of digits as pictures, `pictures`, and as frames, `frames`."""
+    """Make a module, and folders of digits: `pictures` of images, and `frames`."""
     place = tmp_path_factory.mktemp("mine")
     (place / "mine.py").write_text(MODULE)
     (place / "tiny.toml").write_text(TINY)
@@ -103,7 +103,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def by_module(mine: Path) -> tuple[Path, Outcome]:
-    """The tiny run, of a function's samples, exported."""
+    """Train and export the tiny run on samples of a function."""
     run = mine / "by_module"
     given = ("--config", mine / "tiny.toml", "--data-module", f"{mine}/mine.py:digits")
     trained = run_program("esl", "train", *given, "-o", run, "--json")
@@ -131,7 +131,7 @@ def test_a_folder_of_pictures_trains_as_the_data_set_itself(
     assert weights(run) == weights(tiny.path)
     data = read_toml(run / "config.toml").data
     assert (data.name, data.folder) == ("own", str(mine / "pictures"))
-    # From anywhere, as the run says where its samples are.
+    # The run records the folder, so the commands find the samples.
     assert run_program("esl", "export", run / "model.pt", run / "net.h5").code == 0
     ran = run_program("esl", "run", run / "net.h5", "--json")
     assert (ran.json["samples"], ran.json["accuracy"]) == (357, trained.json["accuracy"])
@@ -242,7 +242,7 @@ def test_a_network_of_another_data_set_runs_on_own_samples(
 def test_resumed_to_the_same_bits(
     by_module: tuple[Path, Outcome], mine: Path, tmp_path: Path, invoke: Command
 ) -> None:
-    """From a checkpoint in the midst of the training, as a power cut leaves it."""
+    """The training resumes from a checkpoint, as after a power failure."""
     finished, _ = by_module
     saved, experiment = load_model(finished / "model.pt")
     checkpoints: list[Any] = []
@@ -265,7 +265,7 @@ def test_resumed_to_the_same_bits(
 
 
 def test_frames_in_a_convolutional_network(mine: Path, tmp_path: Path, invoke: Command) -> None:
-    """Mapped into memory, shifted and mirrored, held back for validation, verified on Lava."""
+    """Frames are mapped into memory, shifted, mirrored, used for validation and run on Lava."""
     run = tmp_path / "run"
     given = ("--config", mine / "conv.toml", "--data-folder", mine / "frames")
     trained = invoke("train", *given, "-o", run, "--json")
@@ -282,7 +282,7 @@ def test_frames_in_a_convolutional_network(mine: Path, tmp_path: Path, invoke: C
         done = invoke(*command)
         assert done.code == 0, done.err
     assert "own (frames)" in (run / "report.html").read_text()
-    # The folder has gone elsewhere.
+    # The folder was moved.
     moved = tmp_path / "moved"
     shutil.copytree(mine / "frames", moved)
     config = (run / "config.toml").read_text().replace(str(mine / "frames"), str(tmp_path / "gone"))
@@ -384,7 +384,7 @@ def test_what_does_not_go_together(
 
 
 def test_from_python(tmp_path: Path) -> None:
-    """Any objects of the protocol, without a file of the user's."""
+    """Objects of the protocol need no file of the user."""
     few = {split: load("digits", split).take(100) for split in ("train", "test")}
     experiment = from_toml(TINY.replace("epochs = 4", "epochs = 1") + '[data]\nname = "own"\n')
     own = Own("few digits", few.__getitem__)

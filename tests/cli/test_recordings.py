@@ -1,4 +1,4 @@
-"""Recordings from the command line: looked into, and trained on."""
+"""Tests of the commands with recordings of event cameras."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_what_a_recording_holds(invoke: Command, recording: Path) -> None:
 
 
 def test_hot_pixels_are_named(invoke: Command, tmp_path: Path) -> None:
-    """A pixel of 1,000 events, and 99 of one: the mean is 10.99, and 109.9 are hot."""
+    """With one pixel of 1,000 events and 99 of one, the mean is 10.99 and the limit 109.9."""
     path = tmp_path / "hot.aedat"
     others = [(column << 1, 5) for column in range(99)]
     path.write_bytes(aedat([(7 << 8, 5)] * 1000 + others))
@@ -54,7 +54,7 @@ def test_pictures(program: Command, recording: Path, tmp_path: Path) -> None:
     with Image.open(sheet) as picture:
         each = 17 * (256 // 17)
         assert picture.size == (2 * each + 4, 2 * each + 4)
-        # The first frame's pixel 0, 0 is ON, and where there is no frame it is white.
+        # Pixel 0, 0 of the first frame is ON. The place without a frame is white.
         assert picture.getpixel((3, 3)) == (255, 176, 80)
         assert picture.getpixel((each + 50, each + 50)) == (255, 255, 255)
         assert picture.getpixel((100, 100)) == (16, 20, 26)
@@ -99,7 +99,7 @@ def test_faults_are_a_sentence(
 
 
 def _stripes(number: int) -> bytes:
-    """Events of rows that follow one another, more of them the larger the number."""
+    """Return events in consecutive rows; a larger number gives more rows."""
     return atis([(t, t % (number + 8), t * 7 % 34, t % 2) for t in range(900)])
 
 
@@ -143,7 +143,7 @@ def test_table2_of_recordings(
 def test_recordings_are_trained_on_and_verified(
     invoke: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counts up to 3 as graded input, on their way to Lava."""
+    """Event counts up to 3 are graded input, also on Lava."""
     monkeypatch.setenv("ESL_LAVA_DATA", str(tmp_path))
     monkeypatch.setattr(prepare, "cache_folder", lambda: tmp_path / "cache")
     _small_set(tmp_path)

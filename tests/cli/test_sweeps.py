@@ -1,4 +1,4 @@
-"""Sweeps as their users see them: on a terminal, from another terminal, on a cluster."""
+"""Tests of sweeps: on a terminal, seen from another terminal, and on a cluster."""
 
 import json
 import os
@@ -24,7 +24,7 @@ RUNS = ["method-esl_seed-1", "method-esl_seed-2", "method-dense_seed-1", "method
 
 @pytest.fixture(scope="module")
 def made(tiny: Any, program: Command, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A sweep's directory and what it left, without a terminal, of one process."""
+    """Run a sweep in one process without a terminal: its directory and its outcome."""
     folder = tmp_path_factory.mktemp("made") / "sweep"
     config = tiny.path / "config.toml"
     done = program("esl", *LINE, "--config", config, "-o", folder, "--jobs", 1, "--json")
@@ -40,7 +40,7 @@ def test_without_a_terminal_lines_are_said(made: Any) -> None:
 
 
 def seen_on_a_terminal(*command: object) -> tuple[str, str]:
-    """Standard output, and what standard error shows where it is a terminal of 24 rows."""
+    """Run `esl` on a terminal of 24 rows: its standard output and the text on the terminal."""
     ours, theirs = pty.openpty()
     shown = b""
     with subprocess.Popen(
@@ -81,7 +81,7 @@ def test_on_a_terminal_a_table_says_where_the_runs_stand(
     assert "4 done" in shown
     for run, accuracy in re.findall(r"(\S+): .*?(\d+\.\d\d) %", done.err):
         assert re.search(rf"{run} +done +{accuracy} % on the test split", shown)
-    # Of the last it may not have been seen when it began.
+    # The table may not have shown the start of the last runs.
     assert len(set(re.findall(r"(\S+) +done .* 0:\d\d:\d\d", shown)) & set(RUNS)) >= 2
     assert not re.search(r"seed-\d: ", shown)  # lines would say it twice
 

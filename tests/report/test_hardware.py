@@ -145,7 +145,7 @@ def test_parts_spans_and_remarks_of_energies() -> None:
     )
     priced = Price(load_device("rolls"), found, 1e-6, None)
     shown = text(hardware.render_parts({"chip": priced}))
-    # A part that nothing is charged for has no column.
+    # A part without a charge has no column.
     lines = [cells(line) for line in shown.splitlines()]
     assert ["device", "synapses", "neurons", "least", "most"] in lines
     assert ["chip", "1.00E-06", "2.00E-06", "1.00E-06", "4.00E-06"] in lines

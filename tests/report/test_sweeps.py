@@ -115,7 +115,7 @@ TRAINED = [
 
 
 def test_table_2_and_its_picture_print_one_loss() -> None:
-    """The mean loss of these seeds lies half-way between two hundredths."""
+    """The mean loss of these seeds is half-way between two hundredths."""
     dense, sparse = (0.7573, 0.7541), (0.7086, 0.7139)
     loss = sum(a - b for a, b in zip(dense, sparse)) / 2
     rows = [
