@@ -17,17 +17,17 @@ import numpy.typing as npt
 from esl_lava import errors
 from esl_lava.config import Experiment
 from esl_lava.connections import Convolution, Injection, Matrix
-from esl_lava.data.own import Own as OwnSamples
+from esl_lava.data.own import OwnData as OwnSamples
 from esl_lava.network import INPUT, Cuba, Input, Layer, Network
 
 if TYPE_CHECKING:
     from esl_lava.arrays import Array, Ints
     from esl_lava.engines.fused import accelerate
     from esl_lava.experiments.export import ExportResult
-    from esl_lava.experiments.report import Written
+    from esl_lava.experiments.report import ReportFiles
     from esl_lava.experiments.train import TrainingResult
     from esl_lava.results.evaluation import Evaluation
-    from esl_lava.results.mapped import Mapped
+    from esl_lava.results.mapped import MappedNetwork
     from esl_lava.results.price import Price
     from esl_lava.results.verification import Verification
     from esl_lava.simulate.result import Names, Result
@@ -138,9 +138,9 @@ def own_samples(source: AnyPath | Callable[[str], object], name: str = "own samp
     Raises:
         FileError, DataError: when the folder or its arrays cannot be read.
     """
-    from esl_lava.data.own import of_folder
+    from esl_lava.data.own import own_from_folder
 
-    return OwnSamples(name, source) if callable(source) else of_folder(Path(source))
+    return OwnSamples(name, source) if callable(source) else own_from_folder(Path(source))
 
 
 def train(
@@ -201,9 +201,9 @@ def lower(model: AnyPath) -> Network:
         FileError: when the file cannot be read.
         LimitError: when integers cannot express the model.
     """
-    from esl_lava.experiments.export import lowered
+    from esl_lava.experiments.export import lower_model
 
-    return lowered(Path(model))
+    return lower_model(Path(model))
 
 
 def export_model(
@@ -276,13 +276,13 @@ def load_spikes(
         UserError: when the samples do not fit the network, or are fewer.
     """
     from esl_lava.experiments import evaluate as evaluations
-    from esl_lava.experiments.spikes import driven
+    from esl_lava.experiments.spikes import apply_input_block
 
     network = _as_network(network)
     name = "own" if own is not None else evaluations.data_name(network, data)
     encoding = evaluations.encoding_of(network, data=name)
     loaded = evaluations.load_samples(network, name, "test", samples, encoding=encoding, own=own)
-    return Spikes(driven(network, loaded.spikes(encoding)), loaded.labels)
+    return Spikes(apply_input_block(network, loaded.spikes(encoding)), loaded.labels)
 
 
 def run(
@@ -385,7 +385,7 @@ def map_network(
     *,
     packing: str | None = None,
     chips: int | None = None,
-) -> Mapped:
+) -> MappedNetwork:
     """Place a network on the cores of a chip.
 
     Args:
@@ -437,7 +437,7 @@ def write_report(
     *,
     overwrite: bool = False,
     own: OwnSamples | None = None,
-) -> Written:
+) -> ReportFiles:
     """Write a report on a finished run, or a comparison of several, as HTML and JSON.
 
     Args:

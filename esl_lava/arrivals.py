@@ -44,13 +44,13 @@ def fan_out(
     return synapses
 
 
-def latest(network: Network) -> int:
+def longest_delay(network: Network) -> int:
     """Return the largest number of steps between a spike of a network and its arrival."""
     late = (layer.late(part) for layer in network.layers for part in layer.inputs)
     return max(int(np.max(steps)) for steps in late)
 
 
-def by_steps_left(spikes: Array, rows: int) -> Ints:
+def count_by_steps_left(spikes: Array, rows: int) -> Ints:
     """Count spikes by the number of steps that they have left.
 
     Args:
@@ -73,7 +73,7 @@ def crossed(spikes: Ints, synapses: Ints) -> Ints:
     """Count the synapses that spikes cross.
 
     Args:
-        spikes: (..., rows, n) as `by_steps_left` returns them.
+        spikes: (..., rows, n) as `count_by_steps_left` returns them.
         synapses: (rows, n) as `fan_out` returns them.
 
     Returns:

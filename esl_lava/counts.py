@@ -78,7 +78,7 @@ class LayerDetail:
 
 
 @dataclass(frozen=True)
-class Added:
+class AddedCounts:
     """Counts of the neurons that a mapping adds to a network, over all samples and steps.
 
     Attributes:
@@ -101,7 +101,7 @@ class Counts:
     Attributes:
         input_spikes: spikes fed to the first layer, over all samples.
         layers: one entry for each layer, in order.
-        details: one entry for each layer if `energy.detail.detailed` added them, else empty.
+        details: one entry for each layer if `energy.detail.add_details` added them, else empty.
         input_messages: input spikes times destination cores, if the network is mapped.
         added: counts of the neurons that the mapping adds, if the network is mapped.
     """
@@ -112,7 +112,7 @@ class Counts:
     layers: tuple[LayerCounts, ...]
     details: tuple[LayerDetail, ...] = ()
     input_messages: int | None = None
-    added: Added = Added()
+    added: AddedCounts = AddedCounts()
 
     @property
     def sops(self) -> int:

@@ -548,7 +548,7 @@ def _parse(file: Traversable, where: str) -> Device:
     try:
         return tomlfile.validate(Device, content, _known)
     except tomlfile.Faults as error:
-        raise ConfigError.of(error.located(where)) from None
+        raise ConfigError.of(error.in_file(where)) from None
 
 
 def _changed(device: Device, content: Mapping[str, object]) -> Device:

@@ -118,7 +118,7 @@ class HostRows:
 
 
 @dataclass(frozen=True, eq=False)
-class Weighing(Generic[AnyRows]):
+class WeightedInput(Generic[AnyRows]):
     """The weights of one input of a layer.
 
     Attributes:
@@ -163,7 +163,7 @@ class FoldedReadout(Generic[AnyRows]):
     scale: float
 
 
-def span_of(pool: int, values: tuple[int, int] = SPIKE_RANGE) -> Span:
+def compute_span(pool: int, values: tuple[int, int] = SPIKE_RANGE) -> Span:
     """Return the span of an input if the layer was trained on means of squares of it.
 
     Args:
@@ -189,7 +189,7 @@ def gain_and_bias(normalisation: Iterable[npt.ArrayLike], epsilon: float) -> tup
 
 
 def fold(
-    inputs: Sequence[Weighing[AnyRows]],
+    inputs: Sequence[WeightedInput[AnyRows]],
     bias: npt.ArrayLike,
     voltage_decay: float,
     *,
@@ -284,7 +284,7 @@ def _reach(span: Span, measured: tuple[Floats, Floats, Floats]) -> _Reach:
     )
 
 
-def _scaled(part: Weighing[AnyRows], gain: Floats) -> _Reach:
+def _scaled(part: WeightedInput[AnyRows], gain: Floats) -> _Reach:
     """Compute the reach of the weights times the gain of their row."""
     largest, below, above = part.rows.measure()
     size = np.abs(gain)

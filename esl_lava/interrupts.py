@@ -13,7 +13,7 @@ DELAY = 0.01
 
 
 @contextlib.contextmanager
-def heeded() -> Iterator[None]:
+def reraise_dropped_interrupts() -> Iterator[None]:
     """Raise a KeyboardInterrupt again, a moment later, if Python had to drop it in this context.
 
     Python cannot raise an exception out of a `__del__` or out of a callback from C: it prints

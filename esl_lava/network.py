@@ -279,7 +279,7 @@ class Layer(Immutable):
         return next((part for part in self.inputs if part.source == self.name), None)
 
     @property
-    def feeding(self) -> tuple[Input, ...]:
+    def feedforward_inputs(self) -> tuple[Input, ...]:
         """The inputs whose source is not the layer itself."""
         return tuple(part for part in self.inputs if part.source != self.name)
 
@@ -361,7 +361,7 @@ class Network:
         known = {INPUT: self.inputs}
         silent: set[str] = set()
         for layer in self.layers:
-            for part in layer.feeding:
+            for part in layer.feedforward_inputs:
                 source, n_pre = part.source, part.connections.n_pre
                 if source not in known:
                     raise ValueError(

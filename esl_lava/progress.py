@@ -16,7 +16,7 @@ _CALLBACK: ContextVar[ProgressCallback | None] = ContextVar("_CALLBACK", default
 
 
 @contextlib.contextmanager
-def shown_by(show: ProgressCallback) -> Iterator[None]:
+def show_progress_with(show: ProgressCallback) -> Iterator[None]:
     """Show the progress of all work in this context with the function `show`."""
     previous = _CALLBACK.set(show)
     try:

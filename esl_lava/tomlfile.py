@@ -71,7 +71,7 @@ class Faults(Exception):  # noqa: N818
         super().__init__("\n".join(fault.sentence for fault in faults))
         self.faults = faults
 
-    def located(self, where: str) -> tuple[Fault, ...]:
+    def in_file(self, where: str) -> tuple[Fault, ...]:
         """Return the faults with `where` as their file. Each sentence begins with its name."""
         return tuple(
             replace(fault, sentence=f"{where}: {fault.sentence}", file=where)

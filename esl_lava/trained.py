@@ -17,7 +17,7 @@ LARGEST = 2**31 - 1
 """The most neurons on a side, and the most connections, that an int32 can number."""
 
 SPARSE_PARTS = ("values", "starts", "pre", "sides")
-"""Arrays in a state dict for a weight of which only connections are stored (`faulty_sparse`)."""
+"""Arrays of a state dict for a weight whose connections alone are stored (`find_sparse_fault`)."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class Identity:
     """Spikes of a layer of the same shape. Each adds one threshold to the neuron at its place."""
 
 
-Fed = Weights | NormalisedWeights | Identity
+InputWeights = Weights | NormalisedWeights | Identity
 """The weights of an input, or an identity without weights."""
 
 
@@ -209,11 +209,11 @@ class TrainedLayer:
     """
 
     name: str
-    inputs: Mapping[str, Fed]
+    inputs: Mapping[str, InputWeights]
     neuron: Neuron
 
 
-def faulty_sparse(
+def find_sparse_fault(
     n_post: int, n_pre: int, values: Array, starts: Array, pre: Array, sides: Array
 ) -> str | None:
     """Check that arrays are the sparse weights of n_pre inputs and n_post outputs.

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from esl_lava.arrivals import by_steps_left, crossed, fan_out, latest
+from esl_lava.arrivals import count_by_steps_left, crossed, fan_out, longest_delay
 from esl_lava.network import INPUT, Cuba, Injection, Input, Matrix
 from tests.graphs import a_layer, a_network, ends
 from tests.test_network import any_convolution
@@ -37,7 +37,7 @@ def test_fan_out_without_synapses():
 @pytest.mark.parametrize("rows", range(1, 9))
 def test_spikes_by_the_steps_that_are_left(rows):
     spikes = np.random.default_rng(rows).integers(0, 9, (2, 5, 3))
-    counts = by_steps_left(spikes, rows)
+    counts = count_by_steps_left(spikes, rows)
     assert counts.shape == (2, rows, 3)
     for row in range(rows - 1):
         expected = spikes[:, 4 - row] if row < 5 else 0 * spikes[:, 0]
@@ -67,6 +67,6 @@ def test_inputs_of_a_network_and_when_their_spikes_arrive():
         for end in ends(layer)
     ]
     assert named == [(INPUT, [0]), ("a", [1]), (INPUT, [4, 0]), (INPUT, [0])]
-    assert latest(network) == 4
-    assert latest(a_network((first,))) == 1
-    assert latest(a_network((a_layer("a", full(3, 2), Cuba(1, 1, 1)),))) == 0
+    assert longest_delay(network) == 4
+    assert longest_delay(a_network((first,))) == 1
+    assert longest_delay(a_network((a_layer("a", full(3, 2), Cuba(1, 1, 1)),))) == 0

@@ -17,8 +17,8 @@ from esl_lava.folding import (
     LARGEST_WEIGHT,
     HostRows,
     Span,
-    Weighing,
-    span_of,
+    WeightedInput,
+    compute_span,
 )
 from esl_lava.folding import fold as fold_inputs
 from esl_lava.folding import fold_readout as fold_rows
@@ -39,7 +39,7 @@ class Folded:
 def fold(weights, gain, bias, span, decay, **options) -> Folded | None:
     """Apply the range rule to a layer with one input."""
     rows = HostRows.of(weights)
-    layer = fold_inputs([Weighing(rows, np.asarray(gain), span)], bias, decay, **options)
+    layer = fold_inputs([WeightedInput(rows, np.asarray(gain), span)], bias, decay, **options)
     if layer is None:
         return None
     integers = layer.rows[0].values.reshape(np.shape(weights))
@@ -85,7 +85,7 @@ def test_pooled_spikes_and_pixels_have_their_units() -> None:
     ],
 )
 def test_spans_of_means_of_fractions(pool: int, values: tuple[int, int], span: Span) -> None:
-    assert span_of(pool, values) == span
+    assert compute_span(pool, values) == span
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def sums(draw):
 @settings(max_examples=60, deadline=None)
 def test_sums_of_inputs_keep_the_ranges(layer, seed: int) -> None:
     parts, bias, identity, per_channel = layer
-    inputs = [Weighing(HostRows.of(weights), gain, span) for weights, gain, span in parts]
+    inputs = [WeightedInput(HostRows.of(weights), gain, span) for weights, gain, span in parts]
     folded = fold_inputs(inputs, bias, 0.5, identity=identity, per_channel=per_channel)
     if folded is None:
         return
@@ -292,7 +292,7 @@ def test_stored_connections_fold_as_the_dense_rows_that_hold_them(
     starts = np.concatenate([[0], mask.sum(axis=1).cumsum()])
     stored = HostRows(weights[mask], starts)
     gain, bias = rng.normal(size=n_post), rng.normal(size=n_post)
-    sparse = fold_inputs([Weighing(stored, gain, SPIKES)], bias, 0.5)
+    sparse = fold_inputs([WeightedInput(stored, gain, SPIKES)], bias, 0.5)
     dense = fold(weights, gain, bias, SPIKES, 0.5)
     assert sparse is not None
     assert dense is not None

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from esl_lava.interrupts import heeded
+from esl_lava.interrupts import reraise_dropped_interrupts
 
 
 class FailingFinaliser:
@@ -36,7 +36,7 @@ def test_an_interruption_of_a_finaliser_comes_again(capfd: pytest.CaptureFixture
     before, passed = sys.unraisablehook, []
 
     def program() -> None:
-        with heeded():
+        with reraise_dropped_interrupts():
             FailingFinaliser(KeyboardInterrupt)
             passed.append("dropped, until")
             time.sleep(30)
@@ -51,6 +51,6 @@ def test_an_interruption_of_a_finaliser_comes_again(capfd: pytest.CaptureFixture
 def test_other_failures_of_a_finaliser_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[type[BaseException]] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: shown.append(unraisable.exc_type))
-    with heeded():
+    with reraise_dropped_interrupts():
         FailingFinaliser(ZeroDivisionError)
     assert shown == [ZeroDivisionError]

@@ -22,7 +22,7 @@ from esl_lava.export import lower
 from esl_lava.models.config import MultiSpike
 from esl_lava.models.mlp import SpikingMLP, scale_initial_weights
 from esl_lava.models.restore import as_arrays
-from esl_lava.models.stored import layers_of, load_model, trained_layers
+from esl_lava.models.stored import load_model, read_layers, trained_layers
 from esl_lava.simulate import simulate
 from esl_lava.sparsity import MaskEvolver
 from esl_lava.sparsity.weights import SparseWeight
@@ -161,7 +161,7 @@ def masks(growth: str, **options: Any) -> list[Tensor]:
 
 def exported() -> str:
     trained = model()
-    layers = layers_of(MultiSpike(layers="24-12"), as_arrays(trained.state_dict()), {})
+    layers = read_layers(MultiSpike(layers="24-12"), as_arrays(trained.state_dict()), {})
     network = lower(layers, steps=8)
     samples = spikes((6, 784, 8)).swapaxes(1, 2).numpy().astype(np.uint8)
     result = simulate(network, samples, record="all")

@@ -93,7 +93,7 @@ def devices_page() -> Iterator[str]:
             yield f"{' '.join(device.notes)}\n"
         yield "| number | value | kind | operating point | source |"
         yield "| --- | --- | --- | --- | --- |"
-        for fact in price.stated(device):
+        for fact in price.device_numbers(device):
             cells = (fact.value, fact.kind, fact.operating_point, fact.source)
             yield f"| `{fact.key}` | " + " | ".join(_cell(cell or "") for cell in cells) + " |"
 

@@ -17,9 +17,9 @@ from esl_lava.cli.manners import polite, set_up_logging
 from esl_lava.cli.output import INTERRUPTED, complain
 from esl_lava.cli.progress import show_samples
 from esl_lava.errors import Code, UserError
-from esl_lava.interrupts import heeded
+from esl_lava.interrupts import reraise_dropped_interrupts
 from esl_lava.packages import missing
-from esl_lava.progress import shown_by
+from esl_lava.progress import show_progress_with
 
 
 def _command_line(purpose: str | None = None, completion: bool = False) -> typer.Typer:
@@ -95,7 +95,11 @@ def _run_program(program: Callable[..., int | None]) -> None:
     """
     set_up_logging()
     try:
-        with heeded(), show_samples("recordings") as show, shown_by(show):
+        with (
+            reraise_dropped_interrupts(),
+            show_samples("recordings") as show,
+            show_progress_with(show),
+        ):
             status = program(standalone_mode=False)
     except UserError as error:
         complain(error)

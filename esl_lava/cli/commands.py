@@ -21,7 +21,7 @@ from esl_lava.errors import ConfigError
 
 if TYPE_CHECKING:
     from esl_lava.config import Experiment
-    from esl_lava.data.own import Own
+    from esl_lava.data.own import OwnData
     from esl_lava.results.verification import Verification
 
 Labels = Annotated[
@@ -574,7 +574,7 @@ def map_to_chip(
         from esl_lava.experiments import evaluate as evaluations
         from esl_lava.experiments.spikes import (
             read_network,
-            refuse_others_options,
+            refuse_unrelated_options,
             spikes_file,
         )
         from esl_lava.report import hardware
@@ -606,7 +606,7 @@ def map_to_chip(
                     "--data": None if file else data,
                 }
             )
-            refuse_others_options(data, file, encoder=None, steps=None, layout=layout)
+            refuse_unrelated_options(data, file, encoder=None, steps=None, layout=layout)
             network = read_network(net, file, layout)
         mapped = activities.place(network, chip, packing=packing, chips=chips, activity=activity)
     answer(
@@ -635,7 +635,7 @@ def _refuse_measurement(values: dict[str, object]) -> None:
 
 
 def _print_plan(
-    experiment: Experiment, output: Path | None, own: Own | None, as_json: bool
+    experiment: Experiment, output: Path | None, own: OwnData | None, as_json: bool
 ) -> None:
     """Print what the training of an experiment would be."""
     with results_only():

@@ -18,7 +18,7 @@ from esl_lava.errors import ConfigError
 
 if TYPE_CHECKING:
     from esl_lava.config import Experiment
-    from esl_lava.data.own import Own
+    from esl_lava.data.own import OwnData
     from esl_lava.experiments.spikes import Layout
     from esl_lava.results.evaluation import NetworkRun
 
@@ -232,12 +232,12 @@ def own_settings(folder: Path | None, module: str | None) -> dict[str, object]:
     return {"data.name": "own", "data.folder": None if folder is None else str(folder)}
 
 
-def own_samples(folder: Path | None, module: str | None) -> Own | None:
+def own_samples(folder: Path | None, module: str | None) -> OwnData | None:
     """Return the source of the user's own samples that `--data-folder` or `--data-module` names.
 
     Raises:
         ConfigError: when both are given, or a module is not of the form FILE.py:FUNCTION.
-        DataError, FileError: as `data.modules.of_module`.
+        DataError, FileError: as `data.modules.own_from_module`.
     """
     if folder is not None and module is not None:
         raise ConfigError(
@@ -247,14 +247,14 @@ def own_samples(folder: Path | None, module: str | None) -> Own | None:
             value=module,
         )
     if module is not None:
-        from esl_lava.data.modules import of_module
+        from esl_lava.data.modules import own_from_module
 
-        return of_module(module)
+        return own_from_module(module)
     if folder is None:
         return None
-    from esl_lava.data.own import of_folder
+    from esl_lava.data.own import own_from_folder
 
-    return of_folder(folder)
+    return own_from_folder(folder)
 
 
 def parse_layout(axes: str | None, input_shape: str | None, drive: bool) -> Layout:
@@ -279,7 +279,7 @@ def run_network(
     backend: str = "exact",
     options: Mapping[str, object] | None = None,
     measured: int = 0,
-    own: Own | None = None,
+    own: OwnData | None = None,
 ) -> NetworkRun:
     """Run the network of a file on samples of a data set or of a file.
 

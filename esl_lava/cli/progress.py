@@ -92,7 +92,7 @@ def show_sweep(directory: Path) -> Iterator[bool]:
     from rich.live import Live
     from rich.text import Text
 
-    from esl_lava.experiments.states import is_going, read_states, settled
+    from esl_lava.experiments.states import final_state, is_running, read_states
     from esl_lava.report.sweep_tables import render_states
 
     current: list[RunState] = []  # states of this sweep, not of an earlier one
@@ -100,9 +100,9 @@ def show_sweep(directory: Path) -> Iterator[bool]:
 
     def table() -> RenderableType:
         nonlocal current
-        if is_going(directory):
+        if is_running(directory):
             states = read_states(directory)
-            if is_going(directory):  # the sweep did not end meanwhile, so no state is missing
+            if is_running(directory):  # the sweep did not end meanwhile, so no state is missing
                 current = states
         return render_states(current, time.time(), most=most) if current else Text("")
 
@@ -113,7 +113,7 @@ def show_sweep(directory: Path) -> Iterator[bool]:
             if current:
                 now = time.time()
                 pairs = zip(current, read_states(directory), strict=True)
-                current = [settled(last, final, now) for last, final in pairs]
+                current = [final_state(last, final, now) for last, final in pairs]
 
 
 class _Display:

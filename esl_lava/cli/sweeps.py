@@ -416,11 +416,11 @@ def sweep(
     """Read the directory of a sweep, which may be running elsewhere, and print its runs' states."""
     import time
 
-    from esl_lava.experiments.states import is_going, read_states
+    from esl_lava.experiments.states import is_running, read_states
     from esl_lava.report.sweep_tables import render_states
     from esl_lava.values import as_values
 
-    states, running = read_states(directory), is_going(directory)
+    states, running = read_states(directory), is_running(directory)
     title = f"{directory}, {'the sweep is running' if running else 'no sweep is running'}"
     values: Values = {"going": running, "runs": [as_values(state) for state in states]}
     answer(as_json, values, render_states(states, time.time(), title))
@@ -515,9 +515,9 @@ def _connect(cluster: str | None) -> contextlib.AbstractContextManager[None]:
     """Return a context in which the cluster, if there is one, does the runs of sweeps."""
     if cluster is None:
         return contextlib.nullcontext()
-    from esl_lava.experiments.cluster import joined
+    from esl_lava.experiments.cluster import use_cluster
 
-    return joined(cluster)
+    return use_cluster(cluster)
 
 
 def _base_experiment(
@@ -575,7 +575,7 @@ def _scaled_experiment(
     if scale is None:
         return _base_experiment(preset, config, epochs, settings, varied), ()
     from esl_lava.config import override
-    from esl_lava.experiments.scales import changed, check_scale
+    from esl_lava.experiments.scales import check_scale, describe_changes
 
     check_scale(scale)
     if preset is not None or config is not None:
@@ -586,7 +586,7 @@ def _scaled_experiment(
             value=scale,
         )
     setting, changes = scales[scale], _parse_changes(settings, epochs, varied)
-    return override(setting.experiment(), changes), (setting.remark, *changed(changes))
+    return override(setting.experiment(), changes), (setting.remark, *describe_changes(changes))
 
 
 def _parse_changes(

@@ -136,7 +136,7 @@ def read_array(path: Path, what: str) -> Array:
     return array
 
 
-def arranged(array: Array, axes: str) -> Array:
+def reorder_axes(array: Array, axes: str) -> Array:
     """Return a view of spikes with the axes in the order that networks take.
 
     Args:

@@ -8,15 +8,15 @@ import os
 from esl_lava.data import datasets
 from esl_lava.data.config import OWN, Data, Encoding
 from esl_lava.data.events.sets import EVENT_LOADERS
-from esl_lava.data.own import SOURCE_NEEDED, Own, of_folder
+from esl_lava.data.own import SOURCE_NEEDED, OwnData, own_from_folder
 from esl_lava.data.samples import TrainingSamples
 from esl_lava.errors import DataError
 
 NAMES = (*datasets.LOADERS, *EVENT_LOADERS, OWN)
 
 
-def samples_of(
-    data: Data, split: str, encoding: Encoding, own: Own | None = None
+def load_configured(
+    data: Data, split: str, encoding: Encoding, own: OwnData | None = None
 ) -> TrainingSamples:
     """Return a split of the data set that an experiment's configuration names.
 
@@ -30,12 +30,12 @@ def samples_of(
         DataError, FileError: as in `load`.
     """
     if own is None and data.folder is not None:
-        own = of_folder(data.folder)
+        own = own_from_folder(data.folder)
     return load(data.name, split, encoding, own)
 
 
 def load(
-    name: str, split: str, encoding: Encoding | None = None, own: Own | None = None
+    name: str, split: str, encoding: Encoding | None = None, own: OwnData | None = None
 ) -> TrainingSamples:
     """Return a split of a data set.
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from types import ModuleType
 
 from esl_lava.data.config import OWN
-from esl_lava.data.own import Own, check_split
+from esl_lava.data.own import OwnData, check_split
 from esl_lava.errors import ConfigError, DataError, FileError, UserError
 
 SHOWN = 300
 """A sentence shows at most this many characters of an exception's text."""
 
 
-def of_module(text: str) -> Own:
+def own_from_module(text: str) -> OwnData:
     """Return the data set that a function of a Python file returns.
 
     The file runs here as a module, and can import the files beside it. The function is called with
@@ -61,7 +61,7 @@ def of_module(text: str) -> Own:
             value=name,
             file=file,
         )
-    return Own(f"{OWN} ({path.name})", _split_function(function, path, file, name))
+    return OwnData(f"{OWN} ({path.name})", _split_function(function, path, file, name))
 
 
 def _split_function(

@@ -44,7 +44,7 @@ _PROTOCOL = tuple(name for name in dir(TrainingSamples) if not name.startswith("
 
 
 @dataclass(frozen=True)
-class Own:
+class OwnData:
     """The source of the user's own samples.
 
     Attributes:
@@ -95,7 +95,7 @@ class Own:
         return content.classes
 
 
-def of_folder(folder: str | Path) -> Own:
+def own_from_folder(folder: str | Path) -> OwnData:
     """Return the data set in a folder.
 
     The folder holds `train.npz` and `test.npz`, each with the arrays `samples` and `labels`, or
@@ -105,7 +105,7 @@ def of_folder(folder: str | Path) -> Own:
     """
     place = Path(folder)
     name = "".join(c if c.isprintable() else "?" for c in os.path.basename(os.path.abspath(place)))
-    return Own(f"{OWN} ({name})", lambda split: _read(place, split), lambda: _classes_in(place))
+    return OwnData(f"{OWN} ({name})", lambda split: _read(place, split), lambda: _classes_in(place))
 
 
 def check_split(content: object, where: str) -> TrainingSamples | LabelledArrays:

@@ -84,7 +84,7 @@ class Table1:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredNetwork:
     """A network trained here, for comparison with a row of the paper.
 
     Attributes:
@@ -136,7 +136,7 @@ class Measured:
         return self.sops * by_connections(1, load_device("truenorth_paper"))
 
 
-def changes(rows: Sequence[Measured]) -> tuple[str, ...]:
+def changes(rows: Sequence[MeasuredNetwork]) -> tuple[str, ...]:
     """Return sentences that compare counts of operations with counts of connections.
 
     Args:

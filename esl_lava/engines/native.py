@@ -74,7 +74,7 @@ def fire(currents: Tensor, neuron: Neuron) -> Tensor:
 
     Args:
         currents: (T, ...) float32.
-        neuron: see `engines.normalised.neuron_of`.
+        neuron: see `engines.normalised.make_neuron`.
 
     Returns:
         0 or 1, in the shape of `currents`.

@@ -45,7 +45,7 @@ class Statistics:
     count: int
 
 
-def neuron_of(voltage_decay: float, tau_grad: float, scale_grad: float) -> Neuron:
+def make_neuron(voltage_decay: float, tau_grad: float, scale_grad: float) -> Neuron:
     """Return the kernels' parameters of neurons that fire above 1.
 
     Args:
@@ -82,7 +82,7 @@ def normalise_and_fire(
             channels come last or, without a pool, channels come first and time second.
         gamma, beta: (channels,) float32, scale and shift.
         epsilon: added to the variance.
-        neuron: see `neuron_of`.
+        neuron: see `make_neuron`.
         steps: T if `z` holds one step that is the same at all T steps.
         pool: side of the squares over which spikes are summed; z is then (T, batch, channels,
             rows, columns). Rows and columns that do not fill a square are left out.
@@ -111,7 +111,7 @@ def normalise_and_fire(
     moved = z.movedim(2, place).contiguous()
     groups = channels if place == 0 else 1
     grouped = moved.view(groups, z_steps, moved.numel() // (groups * z_steps))
-    tiling = normalised.tiled(channels // groups, steps, grouped.shape[2])
+    tiling = normalised.choose_tiling(channels // groups, steps, grouped.shape[2])
     plan = _Plan(tiling, steps)
     if pool > 1:
         plan = _PooledPlan(tiling, steps, tuple(moved.shape[1:]), pool)

@@ -23,7 +23,7 @@ from esl_lava.engines.fused import is_within_grid
 from esl_lava.engines.neurons import Dynamics, TooWideError, fire, take_shape
 from esl_lava.engines.slayer import slayer
 from esl_lava.engines.sparse_maps import (
-    Rounded,
+    RoundedWeights,
     make_dense_gradient,
     refuse_changed,
     weigh,
@@ -63,7 +63,7 @@ class SparseDense(_Sparse):
         neuron: parameters of a SLAYER CUBA neuron.
         n_pre, n_post: number of input and output neurons.
         spiking: false for a readout.
-        initial: flat positions -> initial weights there (`as_slayer_draws`, `zeros`).
+        initial: flat positions -> initial weights there (`draw_like_slayer`, `zeros`).
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class SparseConv(_Sparse):
         neuron: as for `SparseDense`.
         n_pre, n_post: number of input and output channels.
         kernel, padding: (rows, columns).
-        initial: as for `SparseDense`; the n_pre of `as_slayer_draws` is then the number of input
+        initial: as for `SparseDense`; the n_pre of `draw_like_slayer` is then the number of input
             channels times the size of the kernel.
     """
 
@@ -158,12 +158,12 @@ class SparseConv(_Sparse):
             stock: Tensor = self.neuron(weigh_maps().permute(axes))
             return stock
 
-    def _round(self) -> Rounded:
+    def _round(self) -> RoundedWeights:
         """Return the weights rounded to SLAYER's grid."""
         weight, step = self.synapse.weight, self._grid_step
         multiples, clamped = _quantise(weight.values, step)
         passing = is_within_grid(weight.values.detach(), step).numpy() if clamped else None
-        return Rounded(multiples, np.full(weight.n_post, step), passing=passing)
+        return RoundedWeights(multiples, np.full(weight.n_post, step), passing=passing)
 
 
 def zeros(positions: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ def zeros(positions: Tensor) -> Tensor:
     return torch.zeros(positions.numel())
 
 
-def as_slayer_draws(n_pre: int, n_post: int) -> Callable[[Tensor], Tensor]:
+def draw_like_slayer(n_pre: int, n_post: int) -> Callable[[Tensor], Tensor]:
     """Return a function from flat positions to the initial weights of a SLAYER block.
 
     They are the weights that a SLAYER block built now would have. Torch's generator is left in the

@@ -32,7 +32,7 @@ Pair = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
-class Rounded:
+class RoundedWeights:
     """The rounded weights of a layer in a forward pass: scale times integers.
 
     Attributes:
@@ -52,7 +52,7 @@ class Rounded:
 def weigh(
     x: Tensor,
     weight: SparseWeight,
-    rounded: Rounded,
+    rounded: RoundedWeights,
     *,
     pool: int = 1,
     stride: Pair = (1, 1),
@@ -105,7 +105,7 @@ def weigh(
     return z if weight.kernel else z.view(weight.n_post, steps, batch)
 
 
-def _check(x: Tensor, weight: SparseWeight, rounded: Rounded) -> None:
+def _check(x: Tensor, weight: SparseWeight, rounded: RoundedWeights) -> None:
     dimensions = (5,) if weight.kernel else (3, 5)
     if x.ndim not in dimensions or x.dtype != torch.float32 or x.device.type != "cpu":
         raise ValueError(
@@ -216,7 +216,7 @@ class _Weighted(torch.autograd.Function):
         x: Tensor,
         values: Tensor,
         weight: SparseWeight,
-        rounded: Rounded,
+        rounded: RoundedWeights,
         layout: _Layout,
     ) -> Tensor:
         starts, source, grid = weight.starts.numpy(), x.detach().numpy(), layout.outputs

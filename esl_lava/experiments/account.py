@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from esl_lava import modelfile, netfile
 from esl_lava.config import Experiment
-from esl_lava.data.own import Own
+from esl_lava.data.own import OwnData
 from esl_lava.data.samples import TrainingSamples
 from esl_lava.devices import load_device
 from esl_lava.energy import by_connections, table1
@@ -19,7 +19,7 @@ from esl_lava.modelfile import SavedModel
 from esl_lava.network import Matrix, Network
 from esl_lava.results.account import Account, Misfit, OwnRow, Sample, ShownLayer, Table1Comparison
 from esl_lava.results.evaluation import Evaluation
-from esl_lava.results.mapped import Activity, Mapped
+from esl_lava.results.mapped import Activity, MappedNetwork
 from esl_lava.results.price import Price
 from esl_lava.results.training import read_history
 from esl_lava.results.verification import Verification
@@ -40,7 +40,7 @@ def account(
     evaluation: Evaluation,
     prices: Mapping[str, Price],
     verification: Verification | None,
-    own: Own | None = None,
+    own: OwnData | None = None,
 ) -> Account:
     """Return everything that the report of a run shows.
 
@@ -131,7 +131,7 @@ def _compare_with_table1(
     return Table1Comparison(table1.PAPER, ours, table1.compute_table1().remarks)
 
 
-def _map(network: Network, chip: str, activity: Activity) -> Mapped | Misfit:
+def _map(network: Network, chip: str, activity: Activity) -> MappedNetwork | Misfit:
     """Return the mapping of a network to a chip, or the limits of the chip that it breaks."""
     try:
         return place(network, chip, activity=activity)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from esl_lava.arrays import Array, Ints
-from esl_lava.arrivals import by_steps_left, latest
-from esl_lava.counts import Added
+from esl_lava.arrivals import count_by_steps_left, longest_delay
+from esl_lava.counts import AddedCounts
 from esl_lava.devices import load_device
-from esl_lava.energy import active_updates, detailed, with_activity, with_messages
+from esl_lava.energy import active_updates, add_details, with_activity, with_messages
 from esl_lava.mapping import (
     CoreMap,
     Traffic,
@@ -22,9 +22,9 @@ from esl_lava.mapping import (
     traffic,
 )
 from esl_lava.network import INPUT, Network
-from esl_lava.results.mapped import Activity, Flow, Mapped
+from esl_lava.results.mapped import Activity, Flow, MappedNetwork
 from esl_lava.simulate import Result
-from esl_lava.simulate.result import joined
+from esl_lava.simulate.result import join_results
 
 TRAFFIC_SAMPLES = 100
 """Default number of test samples on which messages between cores are counted."""
@@ -35,7 +35,7 @@ class Meter:
 
     def __init__(self, network: Network) -> None:
         self._network = network
-        self._rows = latest(network) + 1
+        self._rows = longest_delay(network) + 1
         self._results: list[Result] = []
         self._active: Counter[str] = Counter()
         self._spikes: dict[str, Ints] = {}
@@ -51,14 +51,14 @@ class Meter:
         emitted = {INPUT: np.count_nonzero(inputs, axis=0)}
         emitted |= {name: s.sum(axis=0, dtype=np.int64) for name, s in result.spikes.items()}
         for name, by_step in emitted.items():
-            spikes = by_steps_left(by_step, self._rows)
+            spikes = count_by_steps_left(by_step, self._rows)
             self._spikes[name] = self._spikes[name] + spikes if name in self._spikes else spikes
         # Only the counts are needed later; recorded spikes would take memory.
         self._results.append(replace(result, spikes={}, fired={}, readout=None))
 
     def activity(self) -> Activity:
         """Return the activity of all runs added so far."""
-        counts = detailed(self._network, joined(self._results).counts)
+        counts = add_details(self._network, join_results(self._results).counts)
         return Activity(with_activity(counts, self._active), self._spikes)
 
 
@@ -69,7 +69,7 @@ def place(
     packing: str | None = None,
     chips: int | None = None,
     activity: Activity | None = None,
-) -> Mapped:
+) -> MappedNetwork:
     """Map a network to a chip and, if its activity is given, compute the messages between cores.
 
     Raises:
@@ -79,21 +79,21 @@ def place(
     device = load_device(chip)
     core_map = map_network(network, device, packed=packing, chips=chips)
     if activity is None:
-        return Mapped(core_map)
+        return MappedNetwork(core_map)
     counts = activity.counts
     steps = counts.samples * counts.steps
     sent = traffic(core_map, activity.spikes, steps)
     bounds = layer_bounds(core_map, sent, device, steps)
     counted = replace(with_messages(counts, sent.sent), added=_added(core_map, sent, steps))
     flow = Flow(counted, sent, bounds, step_nanoseconds(bounds, device))
-    return Mapped(core_map, flow)
+    return MappedNetwork(core_map, flow)
 
 
-def _added(core_map: CoreMap, sent: Traffic, steps: int) -> Added:
+def _added(core_map: CoreMap, sent: Traffic, steps: int) -> AddedCounts:
     """Return the counts of the neurons that sum parts of a fan-in, if they send in every step."""
     spreads = [layer.spread for layer in core_map.layers if layer.spread is not None]
     spikes = steps * sum(spread.messages for spread in spreads)
-    return Added(
+    return AddedCounts(
         sops=spikes,
         neuron_updates=steps * sum(spread.neurons for spread in spreads),
         spikes=spikes,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from esl_lava.config import Experiment, override
-from esl_lava.data.catalogue import samples_of
-from esl_lava.data.own import Own
+from esl_lava.data.catalogue import load_configured
+from esl_lava.data.own import OwnData
 from esl_lava.errors import ConfigError, shorten
 from esl_lava.sparsity.plan import count_connections
 from esl_lava.topology import widest
@@ -24,7 +24,7 @@ def dense(experiment: Experiment) -> Experiment:
     return override(static(experiment), {"sparsity.density": 1.0})
 
 
-def small_dense(experiment: Experiment, own: Own | None = None) -> Experiment:
+def small_dense(experiment: Experiment, own: OwnData | None = None) -> Experiment:
     """Return a dense network, narrower, with as many parameters as the sparse network.
 
     All hidden layers shrink by one factor, to the smallest width at which the network has at least
@@ -33,7 +33,7 @@ def small_dense(experiment: Experiment, own: Own | None = None) -> Experiment:
     Raises:
         DataError: if the data set cannot be read. Its shape is needed to count weights.
     """
-    data = samples_of(experiment.data, "train", experiment.encoding, own)
+    data = load_configured(experiment.data, "train", experiment.encoding, own)
     model, shape = experiment.model, data.shape
     sparse = model.describe(shape, data.classes)
     budget = sum(count_connections(sparse, experiment.sparsity).values())
@@ -69,7 +69,7 @@ def pruned(experiment: Experiment) -> Experiment:
     return override(static(experiment), {"sparsity.dense_epochs": dense_epochs})
 
 
-METHODS: Mapping[str, Callable[[Experiment, Own | None], Experiment]] = MappingProxyType(
+METHODS: Mapping[str, Callable[[Experiment, OwnData | None], Experiment]] = MappingProxyType(
     {
         "esl": lambda experiment, _: experiment,
         "static": lambda experiment, _: static(experiment),
@@ -81,7 +81,7 @@ METHODS: Mapping[str, Callable[[Experiment, Own | None], Experiment]] = MappingP
 """Method -> function that makes its experiment, from the experiment and the own samples."""
 
 
-def by_method(experiment: Experiment, name: str, own: Own | None = None) -> Experiment:
+def by_method(experiment: Experiment, name: str, own: OwnData | None = None) -> Experiment:
     """Return the experiment for another method: same data, seed, number of epochs and settings.
 
     Args:

@@ -21,7 +21,7 @@ RAY = "ray"
 
 
 @contextlib.contextmanager
-def joined(address: str) -> Iterator[None]:
+def use_cluster(address: str) -> Iterator[None]:
     """Send the runs of a sweep to the workers of a cluster while the context is open.
 
     Args:

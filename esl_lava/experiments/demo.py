@@ -11,7 +11,7 @@ from esl_lava.experiments.evaluate import encoding_of, evaluate
 from esl_lava.experiments.export import export
 from esl_lava.experiments.preset import load_preset
 from esl_lava.experiments.price import DEFAULT_DEVICES, price
-from esl_lava.experiments.report import Written, put
+from esl_lava.experiments.report import ReportFiles, put
 from esl_lava.experiments.rundir import create
 from esl_lava.experiments.train import train
 from esl_lava.experiments.verify import verify
@@ -25,7 +25,7 @@ def demo(
     show: Callable[[TrainingProgress], None],
     tell: Callable[[str], None],
     samples: int = 100,
-) -> Written:
+) -> ReportFiles:
     """Run the demo in a new directory. Its report verifies Lava too.
 
     Args:

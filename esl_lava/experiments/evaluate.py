@@ -16,7 +16,7 @@ from esl_lava.arrays import Array, Ints
 from esl_lava.config import from_mapping, from_toml, override
 from esl_lava.data.catalogue import load
 from esl_lava.data.config import OWN, Data, Encoding
-from esl_lava.data.own import Own, of_folder
+from esl_lava.data.own import OwnData, own_from_folder
 from esl_lava.data.samples import Samples, TrainingSamples
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.experiments.activity import Meter
@@ -24,10 +24,10 @@ from esl_lava.experiments.samedata import warn_of_other_data
 from esl_lava.experiments.spikes import (
     PLAIN,
     Layout,
-    driven,
+    apply_input_block,
     read_network,
     read_spikes,
-    refuse_others_options,
+    refuse_unrelated_options,
     sample_count,
     spikes_file,
 )
@@ -36,7 +36,7 @@ from esl_lava.results.evaluation import Evaluation, Recording
 from esl_lava.results.firing import firing_of
 from esl_lava.results.mapped import Activity
 from esl_lava.simulate import Result, backend_options, simulate
-from esl_lava.simulate.result import Progress, checked_input, joined, sops_by_sample
+from esl_lava.simulate.result import Progress, checked_input, join_results, sops_by_sample
 
 ENCODED_BYTES = 64 << 20
 """Samples are encoded and run in portions. The spikes of a portion fit in this many bytes."""
@@ -132,7 +132,7 @@ def load_samples(
     most: int | None = None,
     *,
     encoding: Encoding | None = None,
-    own: Own | None = None,
+    own: OwnData | None = None,
 ) -> TrainingSamples:
     """Load the first samples of a split and check that they fit the inputs of the network.
 
@@ -152,7 +152,7 @@ def load_samples(
     trained = _training_data(network)
     known = trained is not None and trained.name == name
     if own is None and known and trained is not None and trained.folder is not None:
-        own = of_folder(trained.folder)
+        own = own_from_folder(trained.folder)
     data = load(name, split, encoding, own)
     features = math.prod(data.shape)
     if features != network.inputs:
@@ -185,7 +185,7 @@ def read_inputs(
     most: int | None = None,
     encoder: str | None = None,
     steps: int | None = None,
-    own: Own | None = None,
+    own: OwnData | None = None,
 ) -> tuple[Network, Samples, Encoding | None]:
     """Read a network from its file, and the samples to run it on.
 
@@ -215,7 +215,7 @@ def read_inputs(
             )
         data = OWN
     file = spikes_file(data)
-    refuse_others_options(data, file, encoder=encoder, steps=steps, layout=layout, labels=labels)
+    refuse_unrelated_options(data, file, encoder=encoder, steps=steps, layout=layout, labels=labels)
     network = read_network(net, file, layout)
     if file is not None:
         spikes = read_spikes(network, file, samples, labels=labels, layout=layout, most=most)
@@ -272,7 +272,9 @@ def evaluate(
                 before + finished, len(samples)
             )
         # Converted once here, so that simulators and probes need no conversion.
-        inputs = checked_input(network, driven(network, samples.choose(portion).spikes(encoding)))
+        inputs = checked_input(
+            network, apply_input_block(network, samples.choose(portion).spikes(encoding))
+        )
         start = time.perf_counter()
         result = simulate(network, inputs, backend, record="all" if recorded else None, **arguments)
         seconds += time.perf_counter() - start
@@ -287,7 +289,7 @@ def evaluate(
         for name, spikes in result.fired.items():  # summed here, so portions need not keep them
             fired[name] = fired[name] + spikes if name in fired else spikes
         results.append(replace(result, spikes={}, fired={}))
-    result = replace(joined(results), fired=fired)
+    result = replace(join_results(results), fired=fired)
     accuracy = None
     if compare_labels and samples.labels is not None:
         accuracy = int((result.decisions == samples.labels).sum()) / len(samples)

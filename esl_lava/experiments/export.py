@@ -11,9 +11,9 @@ from typing import ClassVar
 from esl_lava import modelfile, netfile
 from esl_lava.chip import LOIHI1_REFRACTORY
 from esl_lava.config import from_toml, to_toml
-from esl_lava.data.catalogue import samples_of
+from esl_lava.data.catalogue import load_configured
 from esl_lava.data.config import OWN
-from esl_lava.data.own import Own
+from esl_lava.data.own import OwnData
 from esl_lava.errors import ConfigError, DataError, Fault, FileError, LimitError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import refuse_overwrite
@@ -49,7 +49,7 @@ class ExportResult:
 
 
 def export(
-    model_path: Path, net_path: Path, overwrite: bool = False, own: Own | None = None
+    model_path: Path, net_path: Path, overwrite: bool = False, own: OwnData | None = None
 ) -> ExportResult:
     """Write the integer network of a trained model as netx HDF5.
 
@@ -73,7 +73,7 @@ def export(
             f"{net_path}: the network would replace its own model", "conflict", file=net_path
         )
     refuse_overwrite(net_path, overwrite)
-    network = lowered(model_path)
+    network = lower_model(model_path)
     check(network)
     _check_range(network, own)
     netfile.write(network, net_path)
@@ -87,7 +87,7 @@ def export(
     return ExportResult(stored, net_path, net_path.stat().st_size)
 
 
-def lowered(model_path: Path) -> Network:
+def lower_model(model_path: Path) -> Network:
     """Return the integer network of a `model.pt`, with its provenance.
 
     Raises:
@@ -120,7 +120,7 @@ def lowered(model_path: Path) -> Network:
     return network
 
 
-def _check_range(network: Network, own: Own | None) -> None:
+def _check_range(network: Network, own: OwnData | None) -> None:
     """Run training samples if the weights alone cannot exclude an overflow of u or v.
 
     Raises:
@@ -143,7 +143,7 @@ def _check_range(network: Network, own: Own | None) -> None:
         return
     layers = ", ".join(unsure)
     try:
-        data = samples_of(experiment.data, "train", experiment.encoding, own)
+        data = load_configured(experiment.data, "train", experiment.encoding, own)
     except DataError as error:
         _logger.warning(
             "layers %s: some input could overflow u or v, and there are no training samples to "

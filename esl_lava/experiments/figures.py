@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from esl_lava import modelfile
 from esl_lava.config import Experiment, override, to_toml
-from esl_lava.energy.table1 import Measured, compute_table1
+from esl_lava.energy.table1 import MeasuredNetwork, compute_table1
 from esl_lava.errors import Fault, UserError
 from esl_lava.experiments.baselines import by_method
 from esl_lava.experiments.rundir import RunDirectory
-from esl_lava.experiments.scales import Part, changed
+from esl_lava.experiments.scales import Part, describe_changes
 from esl_lava.experiments.sweep import Cell, sweep
 from esl_lava.files import replace_json
 from esl_lava.report.canvas import save_png
@@ -28,7 +28,7 @@ from esl_lava.report.sweeps import (
     draw_table2,
 )
 from esl_lava.results.sweep import NO_RULE, Sweep, SweepRow
-from esl_lava.results.table2 import PUBLISHED, Trained
+from esl_lava.results.table2 import PUBLISHED, TrainedRow
 from esl_lava.results.training import read_history
 from esl_lava.values import as_values
 
@@ -190,11 +190,11 @@ def table2(parts: Sequence[Part], settings: Mapping[str, object], seeds: Sequenc
         return replace(results, published=PUBLISHED, trained=trained)
 
     sentences = (part.setting.remark for part in parts if part.setting.remark)
-    remarks = (*sentences, *changed(settings))
+    remarks = (*sentences, *describe_changes(settings))
     return Design("table2", tuple(cells), draw_table2, complete=add_table2, remarks=remarks)
 
 
-def _trained_row(row: SweepRow, experiment: Experiment, results: Sweep) -> Trained:
+def _trained_row(row: SweepRow, experiment: Experiment, results: Sweep) -> TrainedRow:
     """Return a row of Table 2. Its loss is over the seeds that the dense network has too."""
     part, density = str(row.settings["part"]), float(row.settings["density"])
     dense: dict[int, float] = {}
@@ -203,7 +203,7 @@ def _trained_row(row: SweepRow, experiment: Experiment, results: Sweep) -> Train
             if other.settings == {"part": part, "density": 1.0}:
                 dense = dict(zip(other.seeds, other.accuracies))
     losses = [dense[s] - accuracy for s, accuracy in zip(row.seeds, row.accuracies) if s in dense]
-    return Trained(
+    return TrainedRow(
         part=part,
         dataset=experiment.data.name,
         layers=experiment.model.layers,
@@ -218,13 +218,13 @@ def _trained_row(row: SweepRow, experiment: Experiment, results: Sweep) -> Train
     )
 
 
-def _measured_rows(rows: Sequence[SweepRow]) -> list[Measured]:
+def _measured_rows(rows: Sequence[SweepRow]) -> list[MeasuredNetwork]:
     """Return the rows of Table 1; none if the dense or the sparse network is missing."""
     by_method = {str(row.settings["method"]): row for row in rows}
     if not {"dense", "esl"} <= by_method.keys():
         return []
     return [
-        Measured(
+        MeasuredNetwork(
             method,
             accuracy=row.accuracy,
             loss=by_method["dense"].accuracy - row.accuracy,

@@ -16,7 +16,13 @@ import torch
 from esl_lava.arrays import Array, Bytes, Ints
 from esl_lava.chip import DECAY_UNITY
 from esl_lava.export.time_grid import firing_band, unit_weights
-from esl_lava.models.one_spike import firing_times, first_spikes, grid_step, steps_of, times_of
+from esl_lava.models.one_spike import (
+    firing_times,
+    first_spikes,
+    grid_step,
+    spikes_to_times,
+    times_to_steps,
+)
 from esl_lava.models.reference import TimeReference
 from esl_lava.network import INPUT, Layer, Network
 from esl_lava.results.verification import LayerTimes, TimeComparison, TimeDifference
@@ -76,6 +82,6 @@ def exact_steps(layer: Layer, place: int, arriving: Array) -> Ints:
         (samples, neurons) steps; T if a neuron is silent or fires after the sample.
     """
     step = grid_step(int(layer.neuron.current_decay) / DECAY_UNITY)
-    z = torch.from_numpy(times_of(arriving, step, place - 1))
+    z = torch.from_numpy(spikes_to_times(arriving, step, place - 1))
     z_out = firing_times(z, torch.from_numpy(unit_weights(layer)))
-    return steps_of(z_out, step, place, arriving.shape[1])
+    return times_to_steps(z_out, step, place, arriving.shape[1])

@@ -67,7 +67,7 @@ def _named_inputs(layer: Layer) -> dict[str, Input]:
     named = {"weight": layer.inputs[0]}
     if layer.recurrent is not None:
         named["recurrent weight"] = layer.recurrent
-    for number, skip in enumerate(layer.feeding[1:]):
+    for number, skip in enumerate(layer.feedforward_inputs[1:]):
         named[f"weight of skip {number} from {skip.source}"] = skip
     return named
 

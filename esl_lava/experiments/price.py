@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from esl_lava.counts import Counts
-from esl_lava.data.own import Own
+from esl_lava.data.own import OwnData
 from esl_lava.devices import Device, load_device, with_constants, with_utilisation
-from esl_lava.energy import as_ann, by_connections, detailed, per_sample
+from esl_lava.energy import add_details, as_ann, by_connections, per_sample
 from esl_lava.energy.training import TrainedLayer, TrainingCost, TrainingSchedule, training_cost
 from esl_lava.errors import ConfigError, DataError, shorten
 from esl_lava.experiments.rundir import RunDirectory, read_updates
@@ -74,7 +74,7 @@ def price(
             the same name.
     """
     terms = terms or PriceTerms()
-    counts = counts if counts.details else detailed(network, counts)
+    counts = counts if counts.details else add_details(network, counts)
     seconds = None if terms.step_seconds is None else terms.step_seconds * counts.steps
     loaded = [(name, load_device(name)) for name in devices]
     _refuse_unused(terms, [device for _, device in loaded])
@@ -176,7 +176,7 @@ def parse_constants(texts: Sequence[str]) -> dict[str, float]:
 
 
 def cost_of_training(
-    model: Path, network: Network, counts: Counts, own: Own | None = None
+    model: Path, network: Network, counts: Counts, own: OwnData | None = None
 ) -> TrainingCost:
     """Compute the cost of the training of a network, and of the same training with dense layers.
 
@@ -189,12 +189,12 @@ def cost_of_training(
     Raises:
         FileError, DataError: if files are missing, damaged or from another network.
     """
-    from esl_lava.data.catalogue import samples_of
+    from esl_lava.data.catalogue import load_configured
     from esl_lava.data.datasets import split_validation
     from esl_lava.models.stored import load_model
 
     saved, config = load_model(model)
-    data = samples_of(config.data, "train", config.encoding, own)
+    data = load_configured(config.data, "train", config.encoding, own)
     kept, _ = split_validation(data, config.data.validation, config.seed)
     updates = read_updates(RunDirectory(model.parent).updates)
     history = read_history(saved.history)

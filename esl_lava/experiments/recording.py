@@ -10,7 +10,7 @@ from esl_lava.data.events.recording import survey
 from esl_lava.errors import FileError
 from esl_lava.experiments.rundir import refuse_overwrite
 from esl_lava.report.recordings import save_animation, save_sheet
-from esl_lava.results.recording import Recorded
+from esl_lava.results.recording import RecordingSummary
 
 
 def inspect(
@@ -20,7 +20,7 @@ def inspect(
     sheet: Path | None = None,
     animation: Path | None = None,
     overwrite: bool = False,
-) -> Recorded:
+) -> RecordingSummary:
     """Count the events of a recording and draw its frames.
 
     Args:
@@ -42,7 +42,7 @@ def inspect(
             f"{sheet}: the PNG and the GIF would be the same file", "conflict", file=sheet
         )
     recording = open_recording(path)
-    summary = Recorded(survey(recording), make_frames(recording, framing))
+    summary = RecordingSummary(survey(recording), make_frames(recording, framing))
     if sheet is not None:
         save_sheet(summary.frames, sheet)
     if animation is not None:

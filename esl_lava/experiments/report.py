@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from esl_lava import netfile
 from esl_lava.data.config import OWN
-from esl_lava.data.own import Own
+from esl_lava.data.own import OwnData
 from esl_lava.errors import ConfigError, FileError
 from esl_lava.experiments.account import PROBES, account
 from esl_lava.experiments.evaluate import evaluate, load_samples
@@ -53,11 +53,11 @@ class ReportTerms:
     devices: tuple[str, ...] = DEFAULT_DEVICES
     samples: int | None = None
     lava: bool = False
-    own: Own | None = None
+    own: OwnData | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Written:
+class ReportFiles:
     """The files of a report that was written.
 
     Attributes:
@@ -81,7 +81,7 @@ class Written:
 
 def write(
     runs: Sequence[Path], page: Path | None, overwrite: bool, terms: ReportTerms, tell: Tell
-) -> Written:
+) -> ReportFiles:
     """Examine runs and write their report: an HTML page, and a JSON file of the same name.
 
     Args:
@@ -135,7 +135,7 @@ def write(
     return put(page, accounts, names)
 
 
-def put(page: Path, accounts: Sequence[Account], names: Sequence[str]) -> Written:
+def put(page: Path, accounts: Sequence[Account], names: Sequence[str]) -> ReportFiles:
     """Write the page of a report and its JSON file.
 
     Args:
@@ -177,7 +177,7 @@ def put(page: Path, accounts: Sequence[Account], names: Sequence[str]) -> Writte
     )
     replace_json(document, values)
     replace_file(page, text.encode())
-    return Written(page, document, values, dict(zip(names, accounts)))
+    return ReportFiles(page, document, values, dict(zip(names, accounts)))
 
 
 def _version(package: str) -> str | None:

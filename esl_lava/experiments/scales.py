@@ -145,7 +145,7 @@ FIG4: Mapping[str, Setting] = MappingProxyType(
 """Scale -> the experiment that Fig. 4 varies."""
 
 
-def changed(changes: Mapping[str, object]) -> tuple[str, ...]:
+def describe_changes(changes: Mapping[str, object]) -> tuple[str, ...]:
     """Return a sentence about the user's changes to a scale; nothing if there are none.
 
     Args:

@@ -11,11 +11,11 @@ import numpy as np
 
 from esl_lava import netfile
 from esl_lava.arrays import Array, Ints
-from esl_lava.data.arrays import SpikesFile, arranged, read_array
+from esl_lava.data.arrays import SpikesFile, read_array, reorder_axes
 from esl_lava.data.datasets import LOADERS
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.network import Network
-from esl_lava.simulate.result import misplaced
+from esl_lava.simulate.result import shape_fault
 
 SLAYER_VALUES = (-4, 3)
 """The whole numbers that SLAYER keeps exactly: it stores a value in 8 bits with steps of 1/32."""
@@ -26,7 +26,7 @@ class Layout:
     """The layout of a file of spikes, as given by the user.
 
     Attributes:
-        axes: a letter for each axis of the array (`data.arrays.arranged`); None if the axes are
+        axes: a letter for each axis of the array (`data.arrays.reorder_axes`); None if the axes are
             those of the network.
         input_shape: input shape of the network (channels, rows, columns), if its file has none.
         drive: whether the values drive the neurons of an input block directly, with weight and
@@ -103,7 +103,7 @@ def read_network(net: Path, file: Path | None, layout: Layout = PLAIN) -> Networ
 def _arranged(file: Path, layout: Layout) -> Array:
     """Read the array of spikes with its axes in the order of the network."""
     array = read_array(file, "spikes")
-    return array if layout.axes is None else arranged(array, layout.axes)
+    return array if layout.axes is None else reorder_axes(array, layout.axes)
 
 
 def spikes_file(data: str | None) -> Path | None:
@@ -144,7 +144,7 @@ def spikes_file(data: str | None) -> Path | None:
     return None
 
 
-def refuse_others_options(
+def refuse_unrelated_options(
     data: str | None,
     file: Path | None,
     *,
@@ -201,7 +201,7 @@ def read_spikes(
     Args:
         network: the network that takes the spikes.
         path: a .npy file of (samples, T, inputs) integers: 0 or 1, or graded spikes if the network
-            takes them. `simulate.result.misplaced` describes arrays with further axes.
+            takes them. `simulate.result.shape_fault` describes arrays with further axes.
         samples, most: number of samples, as in `sample_count`.
         labels: a .npy file with the class of each sample, if known.
         layout: layout of the file.
@@ -228,7 +228,7 @@ def read_spikes(
         )
     # A fully connected layer takes any shape, if the user names the axes.
     named = axes is not None and len(network.input_shape) == 1
-    sentence = None if named else misplaced(network, array.shape)
+    sentence = None if named else shape_fault(network, array.shape)
     if sentence is not None and math.prod(array.shape[2:]) == network.inputs:
         hint = "" if axes else "; name the axes with --axes, for example --axes NTHWC"
         raise DataError(
@@ -291,7 +291,7 @@ def sample_count(samples: int | None, most: int | None, available: int) -> int:
     return available if most is None else min(most, available)
 
 
-def driven(network: Network, values: Array) -> Array:
+def apply_input_block(network: Network, values: Array) -> Array:
     """Scale and shift the values of samples as the input block of the network does.
 
     SLAYER's block (lava-dl 0.6.0, `slayer/block/base.py`, AbstractInput) computes weight * x + bias

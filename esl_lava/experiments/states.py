@@ -30,7 +30,7 @@ _MARKER = ".sweep"
 
 
 def write_state(directory: Path, state: RunState) -> None:
-    """Write the state of a run, within `going_on`. A file that cannot be written is no error."""
+    """Write the state of a run, within `mark_running`. A write that fails is no error."""
     with contextlib.suppress(FileError):
         replace_json(_state_file(directory, state.name), as_values(state))
 
@@ -55,11 +55,11 @@ def read_states(directory: Path) -> list[RunState]:
         raise FileError(
             f"{path}: is not the list of runs of a sweep", "damaged", file=path
         ) from None
-    running = is_going(directory)
+    running = is_running(directory)
     return [_state(directory, name, running) for name in names]
 
 
-def is_going(directory: Path) -> bool:
+def is_running(directory: Path) -> bool:
     """Return whether a sweep is running in a directory.
 
     A sweep of another machine counts as running even if it was killed.
@@ -81,7 +81,7 @@ def _state(directory: Path, name: str, running: bool) -> RunState:
     return state if state is not None and state.stage == "failed" else RunState(name, "waiting")
 
 
-def settled(last: RunState, left: RunState, now: float) -> RunState:
+def final_state(last: RunState, left: RunState, now: float) -> RunState:
     """Return the final state of a run after its sweep has ended.
 
     Args:
@@ -95,7 +95,7 @@ def settled(last: RunState, left: RunState, now: float) -> RunState:
 
 
 @contextlib.contextmanager
-def going_on(directory: Path, names: Sequence[str]) -> Iterator[Path]:
+def mark_running(directory: Path, names: Sequence[str]) -> Iterator[Path]:
     """Mark a sweep as running in a directory while the context is open.
 
     The context yields a marker file that exists as long as the sweep is running.

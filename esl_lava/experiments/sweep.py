@@ -25,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from esl_lava import modelfile
 from esl_lava.arrays import Array
 from esl_lava.config import Experiment, read_toml
-from esl_lava.data.catalogue import samples_of
+from esl_lava.data.catalogue import load_configured
 from esl_lava.data.datasets import SPLITS
 from esl_lava.data.samples import TrainingSamples
 from esl_lava.errors import ConfigError, FileError, UserError
@@ -33,11 +33,11 @@ from esl_lava.experiments import samedata
 from esl_lava.experiments.evaluate import Probes, encoding_of, evaluate
 from esl_lava.experiments.export import export
 from esl_lava.experiments.rundir import RunDirectory
-from esl_lava.experiments.states import going_on, write_state
+from esl_lava.experiments.states import mark_running, write_state
 from esl_lava.experiments.train import resume, train
 from esl_lava.experiments.workers import VISIBLE, Crew, EndedError, Worker, gpus, parallel_runs
 from esl_lava.files import replace_json
-from esl_lava.interrupts import heeded
+from esl_lava.interrupts import reraise_dropped_interrupts
 from esl_lava.models.restore import densified
 from esl_lava.models.stored import load_model
 from esl_lava.results.sweep import Outcome, RunState, Stage, SweepRow
@@ -173,7 +173,7 @@ def sweep(
         ) from None
     if outcomes:
         tell(f"{len(outcomes)} of {len(cells)} runs are already finished")
-    with going_on(directory, [cell.name for cell in cells]) as marker:
+    with mark_running(directory, [cell.name for cell in cells]) as marker:
         results = _do_all(unfinished, _Place(directory, marker, lines), jobs)
     failures = [f"{name}: {outcome}" for name, outcome in results if isinstance(outcome, str)]
     outcomes |= {name: outcome for name, outcome in results if not isinstance(outcome, str)}
@@ -188,7 +188,7 @@ def _data_of(cell: Cell) -> tuple[str, str | None, str]:
 
 def _splits(cell: Cell) -> dict[str, TrainingSamples]:
     data, encoding = cell.experiment.data, cell.experiment.encoding
-    return {split: samples_of(data, split, encoding) for split in SPLITS}
+    return {split: load_configured(data, split, encoding) for split in SPLITS}
 
 
 @dataclass(frozen=True)
@@ -327,7 +327,7 @@ def _attempt(cell: Cell, place: _Place) -> _OutcomeOrReason:
     write_state(place.directory, state)
     report = _reporter(state, place)
     outcome: _OutcomeOrReason
-    with contextlib.redirect_stdout(sys.stderr), _one_thread(), heeded():
+    with contextlib.redirect_stdout(sys.stderr), _one_thread(), reraise_dropped_interrupts():
         try:
             outcome = _do(cell, RunDirectory(place.directory / cell.name), report)
         except UserError as error:

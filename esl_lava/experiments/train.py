@@ -11,9 +11,9 @@ from typing import ClassVar
 
 from esl_lava import modelfile
 from esl_lava.config import Experiment, to_toml
-from esl_lava.data.catalogue import samples_of
+from esl_lava.data.catalogue import load_configured
 from esl_lava.data.config import OWN
-from esl_lava.data.own import Own
+from esl_lava.data.own import OwnData
 from esl_lava.data.samples import TrainingSamples
 from esl_lava.errors import ConfigError, DataError, FileError
 from esl_lava.experiments import samedata
@@ -73,7 +73,7 @@ def train(
     experiment: Experiment,
     directory: Path,
     show: Callable[[TrainingProgress], None],
-    own: Own | None = None,
+    own: OwnData | None = None,
 ) -> TrainingResult:
     """Train an experiment from the start in a new directory.
 
@@ -105,7 +105,7 @@ def train(
 
 
 def resume(
-    directory: Path, show: Callable[[TrainingProgress], None], own: Own | None = None
+    directory: Path, show: Callable[[TrainingProgress], None], own: OwnData | None = None
 ) -> TrainingResult:
     """Continue an interrupted training.
 
@@ -136,7 +136,9 @@ def resume(
     return _finish(Trainer(experiment, data, checkpoint), run, test, checkpoint.data, show)
 
 
-def load_splits(experiment: Experiment, own: Own | None) -> tuple[TrainingSamples, TrainingSamples]:
+def load_splits(
+    experiment: Experiment, own: OwnData | None
+) -> tuple[TrainingSamples, TrainingSamples]:
     """Load train and test split, so that errors of both show before the training.
 
     Raises:
@@ -153,7 +155,7 @@ def load_splits(experiment: Experiment, own: Own | None) -> tuple[TrainingSample
             limit=OWN,
         )
     train_split, test = (
-        samples_of(experiment.data, split, encoding, own) for split in ("train", "test")
+        load_configured(experiment.data, split, encoding, own) for split in ("train", "test")
     )
     if train_split.shape != test.shape:
         raise DataError(
@@ -197,7 +199,7 @@ def _finish(
         saved = time.perf_counter()
 
     def due() -> bool:
-        return ranks.first_says(time.perf_counter() - saved > CHECKPOINT_SECONDS)
+        return ranks.take_first_answer(time.perf_counter() - saved > CHECKPOINT_SECONDS)
 
     def show_and_log(progress: TrainingProgress) -> None:
         show(progress)

@@ -22,10 +22,10 @@ from esl_lava import netfile
 from esl_lava.arrays import Array, Bytes, Ints
 from esl_lava.config import from_toml
 from esl_lava.data.config import OWN, Encoding
-from esl_lava.data.own import Own
+from esl_lava.data.own import OwnData
 from esl_lava.errors import BackendError, ConfigError, FileError
 from esl_lava.experiments.evaluate import load_samples
-from esl_lava.experiments.export import lowered
+from esl_lava.experiments.export import lower_model
 from esl_lava.experiments.firing_times import compare
 from esl_lava.experiments.integers import compare_integers
 from esl_lava.models.reference import SpikeReference, TimeReference
@@ -63,7 +63,7 @@ def verify(
     backends: tuple[str, ...] = VERIFIED_BACKENDS,
     workers: int | None = None,
     show: Show | None = None,
-    own: Own | None = None,
+    own: OwnData | None = None,
 ) -> Verification:
     """Compare the training of a model with simulators that run its exported file.
 
@@ -96,7 +96,7 @@ def verify(
     network = netfile.read(net_path)
     saved, experiment = load_model(model_path)
     model = restore(densified(saved))  # stock SLAYER needs dense weights
-    exported = lowered(model_path)
+    exported = lower_model(model_path)
     _check_same_shape(exported, network, net_path)
     integers = _integers(experiment.encoding, exported, network)
     # A file with another number of steps or input range is a difference that is listed already.

@@ -55,7 +55,7 @@ class Tiling(NamedTuple):
     block: int
 
 
-def tiled(channels: int, steps: int, n: int) -> Tiling:
+def choose_tiling(channels: int, steps: int, n: int) -> Tiling:
     """Choose the tiling of n neurons over `steps` steps; n is a multiple of the channels."""
     width = channels * max(1, min(TILE, n) // channels)
     return Tiling(channels, width, width * max(1, TERMS // steps))

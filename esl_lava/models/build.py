@@ -23,7 +23,7 @@ def build(
     config: Model,
     topology: Topology,
     sparse_layers: Collection[str] = (),
-    initial: InitialWeights = sparse.as_slayer_draws,
+    initial: InitialWeights = sparse.draw_like_slayer,
     encoding: Encoding | None = None,
 ) -> SpikingNetwork:
     """Build a network whose initial weights torch's current generator draws.

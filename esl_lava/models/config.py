@@ -295,7 +295,7 @@ class Convolutional(_Network):
         return ("hidden1" if wide[0].isdigit() else "conv1", READOUT)
 
     @property
-    def held_decay(self) -> float:
+    def chip_decay(self) -> float:
         """The voltage decay rounded to the 1/4096 grid of the chip."""
         return round(self.voltage_decay * DECAY_UNITY) / DECAY_UNITY
 
@@ -340,7 +340,7 @@ NETWORKS: Mapping[str, type[MultiSpike | SingleSpike | Convolutional]] = Mapping
 """Kind of network -> its table."""
 
 
-def as_layers(hidden: object) -> str | None:
+def to_notation(hidden: object) -> str | None:
     """Return the notation of a list of hidden widths; None if the value is not such a list."""
     if not isinstance(hidden, list) or not 1 <= len(hidden) <= MAX_LAYERS:
         return None
@@ -354,7 +354,7 @@ def _fill_in_kind(values: object) -> object:
     if not isinstance(values, dict):
         return values
     if "hidden" in values:
-        layers = as_layers(values["hidden"]) or "800-400"
+        layers = to_notation(values["hidden"]) or "800-400"
         raise FieldError(
             f'model.hidden is not a key; write the hidden layers as model.layers = "{layers}"',
             "unknown",

@@ -21,9 +21,9 @@ from esl_lava.arrays import Bytes, Floats
 from esl_lava.chip import DECAY_UNITY, SPIKE_RANGE
 from esl_lava.engines.integers import integrate, weighted, weighted_sums
 from esl_lava.engines.native import DeviceRows, fire, normalise, reduced_precision
-from esl_lava.engines.normalised import neuron_of, normalise_and_fire, update_running_statistics
-from esl_lava.engines.sparse import as_slayer_draws
-from esl_lava.engines.sparse_maps import Rounded, weigh
+from esl_lava.engines.normalised import make_neuron, normalise_and_fire, update_running_statistics
+from esl_lava.engines.sparse import draw_like_slayer
+from esl_lava.engines.sparse_maps import RoundedWeights, weigh
 from esl_lava.errors import LimitError
 from esl_lava.folding import (
     NO_READOUT,
@@ -32,11 +32,11 @@ from esl_lava.folding import (
     FoldedReadout,
     HostRows,
     Span,
-    Weighing,
+    WeightedInput,
+    compute_span,
     fold,
     fold_readout,
     gain_and_bias,
-    span_of,
 )
 from esl_lava.models.config import Convolutional
 from esl_lava.models.mlp import InitialWeights
@@ -44,7 +44,7 @@ from esl_lava.models.reference import SpikeReference
 from esl_lava.models.stock import IntegerLayer, StockNetwork
 from esl_lava.models.stored_convolutional import EPSILON, dense_shape, sum_shifts
 from esl_lava.network import Network
-from esl_lava.sparsity.ranks import add_up
+from esl_lava.sparsity.ranks import sum_over_ranks
 from esl_lava.sparsity.weights import SparseWeight
 from esl_lava.topology import INPUT, READOUT, LayerSpec, Topology
 
@@ -61,7 +61,7 @@ class NormalisedInput(nn.Module):
         layer: the layer or shortcut.
         span: the values that its input can have.
         stored: None for dense weights. Else only connections are stored, and this function of
-            (inputs, outputs) gives their initial weights (`sparse.as_slayer_draws`). The layer
+            (inputs, outputs) gives their initial weights (`sparse.draw_like_slayer`). The layer
             begins without connections.
     """
 
@@ -126,7 +126,7 @@ class NormalisedInput(nn.Module):
                 return _by_steps(weighted, maps, weight, self.layer).float()
         layer = self.layer
         if not maps.shape[1]:  # a rank without samples still takes part in the backward pass
-            self.stored.had_no_samples()
+            self.stored.zero_dense_gradient()
             zero = maps.sum() + 0 * self.stored.values.sum()
             return zero.expand(len(maps), 0, *layer.output_shape)
         pool = 1 if maps.shape[2:] == layer.input_shape else layer.pool
@@ -135,7 +135,7 @@ class NormalisedInput(nn.Module):
         sliding = {}
         if layer.kind == "conv":
             sliding = {"stride": (layer.stride,) * 2, "padding": (layer.padding,) * 2}
-        rounded = Rounded(integers, scales, self.span.unit)
+        rounded = RoundedWeights(integers, scales, self.span.unit)
         return weigh(maps.movedim(2, 0), self.stored, rounded, pool=pool, **sliding).movedim(0, 2)
 
     def round_weight(self, rows: ChannelRows, scale: Floats | float) -> Tensor:
@@ -156,7 +156,7 @@ class SpikingCNN(nn.Module):
         topology: the layers, at least one before the readout.
         config: the parameters of the neurons.
         steps: T.
-        input_range: the least and the largest value of an input (`folding.span_of`).
+        input_range: the least and the largest value of an input (`folding.compute_span`).
         sparse_layers: names of the layers and shortcuts that store only their connections.
         initial: returns the function that gives these their initial weights.
 
@@ -172,14 +172,14 @@ class SpikingCNN(nn.Module):
         steps: int,
         input_range: tuple[int, int] = SPIKE_RANGE,
         sparse_layers: Collection[str] = (),
-        initial: InitialWeights = as_slayer_draws,
+        initial: InitialWeights = draw_like_slayer,
     ) -> None:
         super().__init__()
         self.topology, self.config, self.steps = topology, config, steps
         self.native = False
         self.register_buffer("input_shape", torch.tensor(topology.input_shape))
         for part in topology.weighted:
-            span = span_of(part.pool, input_range if part.source == INPUT else SPIKE_RANGE)
+            span = compute_span(part.pool, input_range if part.source == INPUT else SPIKE_RANGE)
             stored = initial if part.name in sparse_layers else None
             self.add_module(part.name, NormalisedInput(part, span, stored))
         # All layers that a layer feeds pool its spikes over squares of the same side.
@@ -227,9 +227,9 @@ class SpikingCNN(nn.Module):
         else:
             gains, shifts = zip(*(part.gain_and_bias() for part in parts))
             folded = fold(
-                [Weighing(part.rows(), gain, part.span) for part, gain in zip(parts, gains)],
+                [WeightedInput(part.rows(), gain, part.span) for part, gain in zip(parts, gains)],
                 sum_shifts(shifts),
-                self.config.held_decay,
+                self.config.chip_decay,
                 identity=bool(layer.identity),
                 per_channel=self.config.thresholds == "channel",
             )
@@ -250,7 +250,7 @@ class SpikingCNN(nn.Module):
             (part,) = self._parts(layer)
             return part.compute_sums(outputs[layer.source], folded.rows, folded.scale)
         config = self.config
-        neuron = neuron_of(config.held_decay, config.tau_grad, config.scale_grad)
+        neuron = make_neuron(config.chip_decay, config.tau_grad, config.scale_grad)
         parts = self._parts(layer)
         sums = [
             part.compute_sums(outputs[part.layer.source], rows, scale)
@@ -268,7 +268,7 @@ class SpikingCNN(nn.Module):
                 steps=steps,
                 # The sums of stored connections lie channel by channel; the next layer pools them.
                 pool=1 if parts[0].stored is not None else self._pools.get(layer.name, 1),
-                reduce=add_up,
+                reduce=sum_over_ranks,
             )
             update_running_statistics(norm, statistics)
             return spikes

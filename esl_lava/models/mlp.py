@@ -53,7 +53,7 @@ class SpikingMLP(nn.Module):
         topology: Topology,
         config: MultiSpike,
         sparse_layers: Collection[str] = (),
-        initial: InitialWeights = sparse.as_slayer_draws,
+        initial: InitialWeights = sparse.draw_like_slayer,
     ) -> None:
         super().__init__()
         neuron: dict[str, float] = {

@@ -211,7 +211,7 @@ def first_spikes(spikes: Array) -> Ints:
     return np.where(spikes.any(axis=1), spikes.argmax(axis=1), spikes.shape[1])
 
 
-def times_of(spikes: Array, step: float, place: int) -> Floats:
+def spikes_to_times(spikes: Array, step: float, place: int) -> Floats:
     """Return exp of the time of each neuron's first spike, infinity if it has none.
 
     Args:
@@ -225,8 +225,8 @@ def times_of(spikes: Array, step: float, place: int) -> Floats:
     return np.where(steps < spikes.shape[1], np.exp((steps + place) * step), np.inf)
 
 
-def steps_of(z: Tensor, step: float, place: int, steps: int) -> Ints:
-    """Return the steps of the grid into which times of a layer fall, the inverse of `times_of`.
+def times_to_steps(z: Tensor, step: float, place: int, steps: int) -> Ints:
+    """Return the steps of the grid in which times of a layer fall, inverse to `spikes_to_times`.
 
     Args:
         z: exp of the times, float64.
@@ -304,11 +304,11 @@ class SingleSpikeMLP(nn.Module):
         """
         step = grid_step(int(network.layers[0].neuron.current_decay) / DECAY_UNITY)
         dtype = self.get_parameter("readout.weight").dtype
-        z = torch.from_numpy(times_of(inputs, step, 0)).to(dtype)
+        z = torch.from_numpy(spikes_to_times(inputs, step, 0)).to(dtype)
         with torch.no_grad():
             times = self.layer_outputs(z)
         steps = {
-            layer.name: steps_of(z.double(), step, place, inputs.shape[1])
+            layer.name: times_to_steps(z.double(), step, place, inputs.shape[1])
             for place, (layer, z) in enumerate(zip(network.layers, times), 1)
         }
         return TimeReference("training", steps)

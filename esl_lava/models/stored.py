@@ -37,7 +37,7 @@ from esl_lava.trained import (
     SparseWeights,
     TrainedLayer,
     Weights,
-    faulty_sparse,
+    find_sparse_fault,
 )
 
 
@@ -117,12 +117,12 @@ _DECAYS = ("current_decay", "voltage_decay")
 
 
 def trained_layers(saved: SavedModel) -> tuple[TrainedLayer, ...]:
-    """Return the trained layers of a saved model, as `layers_of`."""
+    """Return the trained layers of a saved model, as `read_layers`."""
     config = from_toml(saved.config, recorded=True).model
-    return layers_of(config, saved.weights, saved.masks)
+    return read_layers(config, saved.weights, saved.masks)
 
 
-def layers_of(
+def read_layers(
     config: Model, entries: Mapping[str, Array], masks: Mapping[str, Array]
 ) -> tuple[TrainedLayer, ...]:
     """Return the trained layers of a network, after checking its parts against its configuration.
@@ -150,7 +150,7 @@ def read_topology(config: Model, entries: Mapping[str, Array]) -> Topology:
 
 @dataclass(frozen=True)
 class Reader:
-    """How networks of a kind are read from a state dict; see `read_topology` and `layers_of`."""
+    """How networks of a kind are read from a state dict; see `read_topology` and `read_layers`."""
 
     topology: Callable[[Any, Mapping[str, Array]], Topology]
     layers: Callable[[Any, Mapping[str, Array], Mapping[str, Array]], tuple[TrainedLayer, ...]]
@@ -184,7 +184,7 @@ def _layer(
         weights = DenseWeights(entries[key], masks.get(name))
     else:
         parts = {part: entries[f"{key}.{part}"] for part in SPARSE_PARTS}
-        if fault := faulty_sparse(n_post, n_pre, **parts):
+        if fault := find_sparse_fault(n_post, n_pre, **parts):
             raise FileError(f"{key}: {fault}", "damaged", key=key, layer=name)
         weights = SparseWeights(n_pre, parts["starts"], parts["pre"], parts["values"])
     return TrainedLayer(name, {layer.source: weights}, kind.neuron(config, layer.readout))

@@ -16,8 +16,8 @@ from esl_lava.trained import (
     LARGEST,
     SPARSE_PARTS,
     DenseWeights,
-    Fed,
     Identity,
+    InputWeights,
     NormalisedNeuron,
     NormalisedReadout,
     NormalisedWeights,
@@ -25,7 +25,7 @@ from esl_lava.trained import (
     SparseWeights,
     TrainedLayer,
     Weights,
-    faulty_sparse,
+    find_sparse_fault,
 )
 
 WEIGHT = "synapse.weight"
@@ -38,7 +38,7 @@ EPSILON = 1e-5
 def convolutional_layers(
     config: Convolutional, entries: Mapping[str, Array], masks: Mapping[str, Array]
 ) -> tuple[TrainedLayer, ...]:
-    """Return the trained layers of a convolutional network, as `stored.layers_of`."""
+    """Return the trained layers of a convolutional network, as `stored.read_layers`."""
     topology = convolutional_topology(config, entries)
     expected = dict(_expected_entries(topology, entries))
     for key in sorted(expected.keys() | entries.keys()):
@@ -200,7 +200,7 @@ def _layer(
     entries: Mapping[str, Array],
     masks: Mapping[str, Array],
 ) -> TrainedLayer:
-    inputs: dict[str, Fed] = {}
+    inputs: dict[str, InputWeights] = {}
     shifts = []
     for part in filter(None, (layer, layer.shortcut)):
         weights = _weights(part, entries, masks)
@@ -219,7 +219,7 @@ def _layer(
     if layer.identity:
         inputs[layer.identity] = Identity()
     per_channel = config.thresholds == "channel"
-    neuron = NormalisedNeuron(config.held_decay, sum_shifts(shifts), per_channel)
+    neuron = NormalisedNeuron(config.chip_decay, sum_shifts(shifts), per_channel)
     return TrainedLayer(layer.name, inputs, neuron)
 
 
@@ -229,7 +229,7 @@ def _weights(layer: LayerSpec, entries: Mapping[str, Array], masks: Mapping[str,
         return DenseWeights(entries[key], masks.get(layer.name))
     parts = {part: entries[f"{key}.{part}"] for part in SPARSE_PARTS}
     n_post, n_pre = layer.weight_shape[0], math.prod(layer.weight_shape[1:])
-    if fault := faulty_sparse(n_post, n_pre, **parts):
+    if fault := find_sparse_fault(n_post, n_pre, **parts):
         raise FileError(f"{key}: {fault}", "damaged", key=key, layer=layer.name)
     return SparseWeights(n_pre, parts["starts"], parts["pre"], parts["values"])
 

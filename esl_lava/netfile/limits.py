@@ -15,7 +15,7 @@ import numpy as np
 from esl_lava.chip import BIAS_RANGE, LAVA_SLIDING, WEIGHT_RANGE
 from esl_lava.errors import Fault, LimitError
 from esl_lava.netfile.lava_weights import effective_weights
-from esl_lava.netfile.writer import beyond_netx
+from esl_lava.netfile.writer import netx_refusals
 from esl_lava.network import Layer, Network
 
 
@@ -139,7 +139,7 @@ NETX_RULES: tuple[Callable[[Layer], Iterator[Fault]], ...] = (
 
 def find_faults(network: Network) -> list[Fault]:
     """Return all faults that the rules find in a network, each with layer, value and limit."""
-    rules = RULES if beyond_netx(network) else (*RULES, *NETX_RULES)
+    rules = RULES if netx_refusals(network) else (*RULES, *NETX_RULES)
     return [fault for layer in network.layers for rule in rules for fault in rule(layer)]
 
 

@@ -14,7 +14,7 @@ from esl_lava.energy.training import PHASES, TrainingCost
 from esl_lava.mapping import CoreMap, LayerMap
 from esl_lava.report.tables import joules, percent, render_facts, render_table
 from esl_lava.results.mapped import Flow
-from esl_lava.results.price import PARTS, Disagreement, Price, stated
+from esl_lava.results.price import PARTS, Disagreement, Price, device_numbers
 
 MAIN_CONSTANTS = ("sop", "operation", "mac", "add")
 """Keys of energy constants. The overview of the devices shows the first one that a device has."""
@@ -108,7 +108,7 @@ def render_overview(devices: Sequence[Device]) -> RenderableType:
     rows = []
     for device in devices:
         prefix = "energy."
-        constants = {one.key[len(prefix) :]: one for one in stated(device)}
+        constants = {one.key[len(prefix) :]: one for one in device_numbers(device)}
         key = next((key for key in MAIN_CONSTANTS if key in constants), None)
         main, kind = "unknown", ""
         if key is not None:
@@ -120,7 +120,8 @@ def render_overview(devices: Sequence[Device]) -> RenderableType:
 def render_device(device: Device) -> RenderableType:
     """Render all constants and limits of a device with their sources, and its notes."""
     rows = (
-        (one.key, one.value, one.kind, one.operating_point, one.source) for one in stated(device)
+        (one.key, one.value, one.kind, one.operating_point, one.source)
+        for one in device_numbers(device)
     )
     table = render_table("", "constant, value, kind, operating point, source", rows, slice(0))
     head = f"{device.name}: {device.title} ({device.maker})"

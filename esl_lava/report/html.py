@@ -16,7 +16,7 @@ from esl_lava.report import canvas, pictures
 from esl_lava.report.scatter import draw_scatter
 from esl_lava.report.tables import joules, percent
 from esl_lava.results.account import Account, Comparison
-from esl_lava.results.price import Stated, energies
+from esl_lava.results.price import DeviceNumber, energies
 from esl_lava.values import Values
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def page(
     runs: Sequence[Values],
     comparison: Comparison | None,
     versions: Mapping[str, str],
-    notes: Sequence[tuple[str, Stated]],
+    notes: Sequence[tuple[str, DeviceNumber]],
     drawn: Sequence[Mapping[str, Markup]],
     compared: Mapping[str, Markup],
 ) -> str:
@@ -92,7 +92,7 @@ def draw_run(run: Account, prefix: str) -> dict[str, Markup]:
     return _elements(figures, prefix)
 
 
-def footnotes(accounts: Sequence[Account]) -> list[tuple[str, Stated]]:
+def footnotes(accounts: Sequence[Account]) -> list[tuple[str, DeviceNumber]]:
     """Return (device, constant) of every energy constant of every device, each once."""
     constants = (
         (name, constant)

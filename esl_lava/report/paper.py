@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from esl_lava.energy.table1 import PAPER, Measured, Table1, changes
+from esl_lava.energy.table1 import PAPER, MeasuredNetwork, Table1, changes
 from esl_lava.report.tables import hundredths, joules, render_table
-from esl_lava.results.table2 import Published, Trained
+from esl_lava.results.table2 import PublishedRow, TrainedRow
 
 
 def render_table1(result: Table1) -> RenderableType:
@@ -35,7 +35,7 @@ def render_table1(result: Table1) -> RenderableType:
     return Group(table, *(Text(f"- {remark}") for remark in result.remarks))
 
 
-def render_measured_table1(rows: Sequence[Measured], seeds: int) -> RenderableType:
+def render_measured_table1(rows: Sequence[MeasuredNetwork], seeds: int) -> RenderableType:
     """Render our trained networks beside Table 1, with the energy of the counted operations.
 
     Args:
@@ -89,7 +89,7 @@ def render_measured_table1(rows: Sequence[Measured], seeds: int) -> RenderableTy
 
 
 def render_table2(
-    trained: Sequence[Trained], published: Sequence[Published], title: str
+    trained: Sequence[TrainedRow], published: Sequence[PublishedRow], title: str
 ) -> RenderableType:
     """Render our networks in the columns of Table 2, and below them the rows of the paper."""
     ours = (

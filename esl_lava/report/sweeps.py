@@ -10,7 +10,7 @@ from esl_lava.report import canvas
 from esl_lava.report.canvas import INK
 from esl_lava.report.pictures import SHADES, legend, plain, shades, whole_numbers
 from esl_lava.results.sweep import NO_RULE, Sweep, SweepRow
-from esl_lava.results.table2 import Published, Trained
+from esl_lava.results.table2 import PublishedRow, TrainedRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,7 +98,7 @@ def draw_by_density(sweep: Sweep) -> Figure:
 
 def draw_table2(sweep: Sweep) -> Figure:
     """Draw the dense and the sparse networks of Table 2: ours, and below them the paper's."""
-    pairs: list[tuple[str, Published | Trained, Published | Trained]] = []
+    pairs: list[tuple[str, PublishedRow | TrainedRow, PublishedRow | TrainedRow]] = []
     dense = {row.part: row for row in sweep.trained or () if row.density == 1}
     for row in sweep.trained or ():
         if row.density < 1 and row.part in dense:
@@ -110,7 +110,7 @@ def draw_table2(sweep: Sweep) -> Figure:
             pairs.append((f"the paper's {one.dataset}", whole, one))
     picture, axis = canvas.figure(6.4, 1 + 0.5 * len(pairs))
     for height, (_, whole_row, sparse) in enumerate(pairs):
-        ours = isinstance(sparse, Trained)
+        ours = isinstance(sparse, TrainedRow)
         ends = [100 * whole_row.accuracy, 100 * sparse.accuracy]
         axis.plot(ends, [height] * 2, "-", color=canvas.GREY, linewidth=1)
         for place, colour in zip(ends, (canvas.BLUE, canvas.ORANGE)):
@@ -118,7 +118,7 @@ def draw_table2(sweep: Sweep) -> Figure:
         # As in the table: the difference of the rounded accuracies may differ from this loss.
         label = f"{-100 * (sparse.loss or 0.0):+.2f} at a density of {sparse.density:g}"
         for end in (whole_row, sparse):
-            if isinstance(end, Trained):
+            if isinstance(end, TrainedRow):
                 seeds = [100 * value for value in end.accuracies]
                 axis.plot(seeds, [height] * len(seeds), ".", color=INK, markersize=3)
         above: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "size": 8}

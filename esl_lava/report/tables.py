@@ -13,7 +13,7 @@ from esl_lava.counts import Counts
 from esl_lava.results.account import Account
 from esl_lava.results.evaluation import NetworkRun
 from esl_lava.results.firing import LayerFiring
-from esl_lava.results.recording import HOT, Recorded
+from esl_lava.results.recording import HOT, RecordingSummary
 
 
 def joules(value: float) -> str:
@@ -174,7 +174,7 @@ def _number_and_share(number: int, total: int) -> str:
     return f"{number:,} ({percent(number / total)})" if number else "0"
 
 
-def render_recording(recording: Recorded, name: str) -> RenderableType:
+def render_recording(recording: RecordingSummary, name: str) -> RenderableType:
     """Render the properties of a recording of an event camera.
 
     Args:

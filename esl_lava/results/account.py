@@ -20,7 +20,7 @@ from esl_lava.models.config import Convolutional
 from esl_lava.network import Convolution, Matrix, Network
 from esl_lava.results.evaluation import Evaluation, Recording
 from esl_lava.results.firing import remarks
-from esl_lava.results.mapped import Mapped
+from esl_lava.results.mapped import MappedNetwork
 from esl_lava.results.price import Disagreement, Price, energies
 from esl_lava.results.training import Epoch, MaskUpdate, kept_epoch
 from esl_lava.results.verification import Verification
@@ -183,7 +183,7 @@ class Account:
     disagreements: Sequence[Disagreement]
     cost: TrainingCost
     table1: Table1Comparison | None
-    core_maps: Mapping[str, Mapped | Misfit]
+    core_maps: Mapping[str, MappedNetwork | Misfit]
     digests: Mapping[str, str]
 
     @property
@@ -248,7 +248,7 @@ class Account:
     def reported_maps(self) -> dict[str, dict[str, object]]:
         """Chip -> the mapping with `fits` true, or the broken limits with `fits` false."""
         return {
-            chip: {"fits": isinstance(core_map, Mapped), **as_values(core_map)}
+            chip: {"fits": isinstance(core_map, MappedNetwork), **as_values(core_map)}
             for chip, core_map in self.core_maps.items()
         }
 

@@ -19,7 +19,7 @@ class Activity:
     Attributes:
         counts: counts of the run, with details of each layer and active updates.
         spikes: layer name or `network.INPUT` -> (rows, neurons) spikes of all samples, sorted by
-            the number of steps left in the sample (`arrivals.by_steps_left`).
+            the number of steps left in the sample (`arrivals.count_by_steps_left`).
     """
 
     counts: Counts
@@ -91,7 +91,7 @@ class Flow:
 
 
 @dataclass(frozen=True, eq=False)
-class Mapped:
+class MappedNetwork:
     """A network mapped to a chip.
 
     Attributes:

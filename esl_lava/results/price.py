@@ -89,7 +89,7 @@ class Bill:
 
 
 @dataclass(frozen=True)
-class Stated:
+class DeviceNumber:
     """A number in a device file.
 
     Attributes:
@@ -109,7 +109,7 @@ FEATURES = ("shared_axons",)
 """Keys of `[capacity]` that are yes or no: the chip has this feature or not."""
 
 
-def stated(device: Device) -> list[Stated]:
+def device_numbers(device: Device) -> list[DeviceNumber]:
     """Return all numbers of a device file, in the order of the file."""
     numbers = []
     for key, constant in device.constants.items():
@@ -144,15 +144,15 @@ def stated(device: Device) -> list[Stated]:
     return numbers
 
 
-def energies(device: Device) -> list[Stated]:
+def energies(device: Device) -> list[DeviceNumber]:
     """Return the energy numbers of a device file."""
-    return [number for number in stated(device) if number.key.startswith(("energy", "mem"))]
+    return [number for number in device_numbers(device) if number.key.startswith(("energy", "mem"))]
 
 
-def _number(key: str, value: str, constant: object) -> Stated:
+def _number(key: str, value: str, constant: object) -> DeviceNumber:
     """Return a number of a device file with the texts that stand beside it."""
     texts = (str(getattr(constant, name, "")) for name in ("kind", "operating_point", "source"))
-    return Stated(key, value, *texts)
+    return DeviceNumber(key, value, *texts)
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,6 @@ class DeviceFacts:
     device: Device
 
     @property
-    def constants(self) -> dict[str, Stated]:
+    def constants(self) -> dict[str, DeviceNumber]:
         """Key in the file -> the number."""
-        return {number.key: number for number in stated(self.device)}
+        return {number.key: number for number in device_numbers(self.device)}

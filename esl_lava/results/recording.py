@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from esl_lava.arrays import Bytes
-from esl_lava.data.events.recording import Contents
+from esl_lava.data.events.recording import EventCounts
 from esl_lava.values import Keys, keys
 
 HOT = 10
@@ -19,7 +19,7 @@ SHOWN = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Recorded:
+class RecordingSummary:
     """The event counts of a recording, and its frames.
 
     Attributes:
@@ -32,7 +32,7 @@ class Recorded:
         "contents.rate contents.on_share sensor active_pixels hot_pixels hottest frames=shape"
     )
 
-    contents: Contents
+    contents: EventCounts
     frames: Bytes
 
     @property

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from esl_lava.energy.table1 import Measured, Table1
-from esl_lava.results.table2 import Published, Trained
+from esl_lava.energy.table1 import MeasuredNetwork, Table1
+from esl_lava.results.table2 import PublishedRow, TrainedRow
 from esl_lava.values import OPTIONAL, Keys, keys
 
 NO_RULE = "none"
@@ -181,8 +181,8 @@ class Sweep:
     rows: Sequence[SweepRow]
     failed: Sequence[str]
     paper: Table1 | None = field(default=None, metadata=OPTIONAL)
-    measured: Sequence[Measured] | None = field(default=None, metadata=OPTIONAL)
-    published: Sequence[Published] | None = field(default=None, metadata=OPTIONAL)
-    trained: Sequence[Trained] | None = field(default=None, metadata=OPTIONAL)
+    measured: Sequence[MeasuredNetwork] | None = field(default=None, metadata=OPTIONAL)
+    published: Sequence[PublishedRow] | None = field(default=None, metadata=OPTIONAL)
+    trained: Sequence[TrainedRow] | None = field(default=None, metadata=OPTIONAL)
     densities: Sequence[Mapping[str, float]] | None = field(default=None, metadata=OPTIONAL)
     remarks: Sequence[str] | None = field(default=None, metadata=OPTIONAL)

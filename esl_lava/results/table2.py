@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedRow:
     """A row of the table as printed in the paper.
 
     Attributes:
@@ -28,22 +28,22 @@ class Published:
 
 
 PUBLISHED = (
-    Published("CIFAR-10", None, "ADMM", 0.1, 0.8953, 0.0385),
-    Published("CIFAR-10", None, "Grad R", 0.12, 0.9284, 0.0034),
-    Published("CIFAR-10", "ResNet-19", "TET", 1.0, 0.9279),
-    Published("CIFAR-10", "ResNet-19", "ESL-SNNs", 0.5, 0.9109, 0.017),
-    Published("CIFAR-100", "ResNet-19", "TET", 1.0, 0.7447),
-    Published("CIFAR-100", "ResNet-19", "ESL-SNNs", 0.5, 0.7348, 0.0099),
-    Published("DVS-CIFAR10", "DenseNet", "Streaming rollout", None, 0.668),
-    Published("DVS-CIFAR10", None, "LIAF-Net", None, 0.717),
-    Published("DVS-CIFAR10", "VGGSNN", "TET", 1.0, 0.7858),
-    Published("DVS-CIFAR10", "VGGSNN", "ESL-SNNs", 0.1, 0.783, 0.0028),
+    PublishedRow("CIFAR-10", None, "ADMM", 0.1, 0.8953, 0.0385),
+    PublishedRow("CIFAR-10", None, "Grad R", 0.12, 0.9284, 0.0034),
+    PublishedRow("CIFAR-10", "ResNet-19", "TET", 1.0, 0.9279),
+    PublishedRow("CIFAR-10", "ResNet-19", "ESL-SNNs", 0.5, 0.9109, 0.017),
+    PublishedRow("CIFAR-100", "ResNet-19", "TET", 1.0, 0.7447),
+    PublishedRow("CIFAR-100", "ResNet-19", "ESL-SNNs", 0.5, 0.7348, 0.0099),
+    PublishedRow("DVS-CIFAR10", "DenseNet", "Streaming rollout", None, 0.668),
+    PublishedRow("DVS-CIFAR10", None, "LIAF-Net", None, 0.717),
+    PublishedRow("DVS-CIFAR10", "VGGSNN", "TET", 1.0, 0.7858),
+    PublishedRow("DVS-CIFAR10", "VGGSNN", "ESL-SNNs", 0.1, 0.783, 0.0028),
 )
 """The rows of ESL-SNNs (AAAI 2023), Table 2."""
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedRow:
     """A row of one of our exported integer networks, over all seeds.
 
     Attributes:

@@ -81,7 +81,7 @@ class _PreparedLayer:
         place: slice | Ints = slice(None) if self.order is None else self.order
         self.parts: list[_Part] = []
         self.injected: Input | None = None
-        for incoming in layer.feeding:
+        for incoming in layer.feedforward_inputs:
             if incoming.connections.injects:
                 self.injected = incoming
                 continue

@@ -379,11 +379,11 @@ class _LayerModels:
         def build(incoming: Input) -> _Synapse:
             return _synapse(incoming, message_bits if incoming.source == INPUT else 0, sparse)
 
-        injected = [one.source for one in layer.feeding if one.connections.injects]
+        injected = [one.source for one in layer.feedforward_inputs if one.connections.injects]
         self._injected = injected[0] if injected else None
         # In netx's order: the farthest source is connected first.
         self._synapses = [
-            build(one) for one in reversed(layer.feeding) if not one.connections.injects
+            build(one) for one in reversed(layer.feedforward_inputs) if not one.connections.injects
         ]
         self._recurrent = None if layer.recurrent is None else build(layer.recurrent)
         self._all = [*self._synapses, *filter(None, [self._recurrent])]

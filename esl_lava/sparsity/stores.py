@@ -202,7 +202,7 @@ class SparseStore(Store):
         self.weight = self.layer.weight
         self.weight.begin(positions)
         values = self.parameter.detach()
-        values.copy_(ranks.take_first(values, values.device))
+        values.copy_(ranks.broadcast_first(values, values.device))
         self.ever = make_record(positions, self.size)
         self.dense_moments = DenseMoments(self.size)
         self._stepped = False

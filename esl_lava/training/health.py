@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from esl_lava.results.training import Epoch
-from esl_lava.sparsity.arrays import count, count_broken
+from esl_lava.sparsity.arrays import count, count_nonfinite
 
 REPORTED_SHARE = 0.1
 """A larger share of a layer's weights out of range causes a warning. Trainings of the presets have
@@ -50,11 +50,11 @@ def find_broken_layer(
         tensors = {"weights": weights[name], **moments.get(name, {})}
         for key, tensor in tensors.items():
             values = tensor.detach()
-            if not count_broken(values):
+            if not count_nonfinite(values):
                 continue
             if name in masks:
                 values = values[masks[name]]
-            if number := count_broken(values):
+            if number := count_nonfinite(values):
                 of_optimiser = "" if key == "weights" else " of the optimiser"
                 return Defect(
                     f"{number} of {values.numel()} {key}{of_optimiser} in layer {name} "
@@ -80,7 +80,7 @@ def find_other_defect(
             continue
         state = optimizer.state.get(tensor, {}) if isinstance(tensor, nn.Parameter) else {}
         for values in (tensor, *(part for part in state.values() if isinstance(part, Tensor))):
-            if number := count_broken(values.detach()):
+            if number := count_nonfinite(values.detach()):
                 clause = f"{number} of {values.numel()} numbers of {name} are NaN or infinite"
                 return Defect(clause, name.partition(".")[0])
     return None

@@ -340,7 +340,7 @@ class Trainer:
         own = batch.choose(ranks.share(np.arange(len(batch))))
         if len(own) == 0 and not self.kind.collective:
             for weight in sparse_weights(self.model).values():
-                weight.had_no_samples()
+                weight.zero_dense_gradient()
             return torch.zeros((), requires_grad=True)  # a mean over no sample is NaN
         outputs = self.model(self.kind.encode(self.experiment, own).to(self.device))
         if len(own) == 0:

@@ -17,7 +17,7 @@ import pytest
 from esl_lava import modelfile, netfile
 from esl_lava.config import from_toml, read_toml
 from esl_lava.data.datasets import load
-from esl_lava.data.own import Own
+from esl_lava.data.own import OwnData
 from esl_lava.experiments.report import ReportTerms, find
 from esl_lava.experiments.rundir import RunDirectory
 from esl_lava.experiments.train import train
@@ -387,7 +387,7 @@ def test_from_python(tmp_path: Path) -> None:
     """Objects of the protocol need no file of the user."""
     few = {split: load("digits", split).take(100) for split in ("train", "test")}
     experiment = from_toml(TINY.replace("epochs = 4", "epochs = 1") + '[data]\nname = "own"\n')
-    own = Own("few digits", few.__getitem__)
+    own = OwnData("few digits", few.__getitem__)
     trained = train(experiment, tmp_path / "run", lambda progress: None, own)
     assert (trained.samples, trained.dataset) == (100, "digits")  # as they call themselves
     told: list[str] = []

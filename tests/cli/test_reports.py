@@ -67,7 +67,7 @@ def test_a_difference_is_exit_code_1(
         verification=SimpleNamespace(total=3),
     )
     page = tmp_path / "page.html"
-    written = reports.Written(page, page.with_suffix(".json"), {}, {"run": run})
+    written = reports.ReportFiles(page, page.with_suffix(".json"), {}, {"run": run})
     monkeypatch.setattr(reports, "write", lambda *_: written)
     done = invoke("report", tiny.path, "-o", tmp_path / "page.html", "--samples", 2)
     assert done.code == 1

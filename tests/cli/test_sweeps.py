@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from esl_lava.experiments.states import going_on, write_state
+from esl_lava.experiments.states import mark_running, write_state
 from esl_lava.results.sweep import RunState
 from tests.folders import contents
 
@@ -99,7 +99,7 @@ def test_a_sweep_is_looked_at_from_elsewhere(made: Any, invoke: Command, tmp_pat
     assert [(run["name"], run["stage"]) for run in values["runs"]] == [(r, "done") for r in RUNS]
     accuracies = [accuracy for row in done.json["rows"] for accuracy in row["accuracies"]]
     assert [run["accuracy"] for run in values["runs"]] == accuracies
-    with going_on(tmp_path, RUNS[:2]):
+    with mark_running(tmp_path, RUNS[:2]):
         write_state(tmp_path, RunState(RUNS[0], "running", "far", 0.0, None, 3, 9, 0.5))
         values = invoke("sweep", tmp_path, "--json").json
         assert values["going"] is True

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esl_lava.data.arrays import arranged, read_array
+from esl_lava.data.arrays import read_array, reorder_axes
 from esl_lava.errors import ConfigError, FileError
 from tests.faults import refused
 
@@ -110,15 +110,15 @@ NUMBERS = np.arange(2 * 3 * 4 * 5 * 6).reshape(2, 3, 4, 5, 6)
 def test_axes_are_arranged_as_networks_take_them(axes: str) -> None:
     theirs = np.einsum(f"ntchw->{axes.lower()}", NUMBERS)
     assert theirs.shape == tuple(LENGTHS[letter] for letter in axes.upper())
-    np.testing.assert_array_equal(arranged(theirs, axes), NUMBERS)
-    assert np.shares_memory(arranged(theirs, axes), theirs)
+    np.testing.assert_array_equal(reorder_axes(theirs, axes), NUMBERS)
+    assert np.shares_memory(reorder_axes(theirs, axes), theirs)
 
 
 def test_channels_alone_are_the_inputs_and_none_is_one() -> None:
     flat = NUMBERS.reshape(2, 3, 120)
-    np.testing.assert_array_equal(arranged(flat.transpose(0, 2, 1), "NCT"), flat)
+    np.testing.assert_array_equal(reorder_axes(flat.transpose(0, 2, 1), "NCT"), flat)
     one = NUMBERS[:, :, 0]
-    found = arranged(one.transpose(2, 3, 0, 1), "HWNT")
+    found = reorder_axes(one.transpose(2, 3, 0, 1), "HWNT")
     np.testing.assert_array_equal(found, NUMBERS[:, :, :1])
 
 
@@ -127,9 +127,9 @@ def test_channels_alone_are_the_inputs_and_none_is_one() -> None:
 )
 def test_other_letters_are_refused(axes: str) -> None:
     with refused(ConfigError, "type", key="--axes", value=axes):
-        arranged(NUMBERS, axes)
+        reorder_axes(NUMBERS, axes)
 
 
 def test_every_axis_needs_its_letter() -> None:
     with refused(ConfigError, "mismatch", key="--axes", value="NTHW", limit=5):
-        arranged(NUMBERS, "NTHW")
+        reorder_axes(NUMBERS, "NTHW")

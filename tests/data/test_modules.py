@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from esl_lava.data.config import Encoding
-from esl_lava.data.modules import of_module
+from esl_lava.data.modules import own_from_module
 from esl_lava.errors import ConfigError, DataError, FileError, UserError
 from tests.faults import refused
 
@@ -41,7 +41,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_function_gives_samples(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(file.parent)
-    own = of_module("mine.py:load")
+    own = own_from_module("mine.py:load")
     train, test = (own.samples(split, RATE) for split in ("train", "test"))
     assert (train.name, train.classes, len(train)) == ("own (mine.py)", 4, 4)
     assert (test.name, test.classes, len(test)) == ("own (mine.py)", 4, 2)
@@ -50,9 +50,9 @@ def test_a_function_gives_samples(file: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_stands_beside_it_hides_no_package(file: Path) -> None:
     (file.parent / "numpy.py").write_text("raise RuntimeError('not numpy')\n")
-    of_module(f"{file}:load")
+    own_from_module(f"{file}:load")
     assert sys.path[-1] == str(file.parent)
-    of_module(f"{file}:load")
+    own_from_module(f"{file}:load")
     assert sys.path.count(str(file.parent)) == 1
 
 
@@ -60,7 +60,7 @@ def test_what_stands_beside_it_hides_no_package(file: Path) -> None:
 def test_other_texts_are_refused(file: Path, text: str) -> None:
     text = text.replace("{}", str(file))
     with refused(ConfigError, "type", key="--data-module", value=text):
-        of_module(text)
+        own_from_module(text)
 
 
 def test_a_function_that_the_file_has_not_is_refused_with_the_nearest(file: Path) -> None:
@@ -68,14 +68,14 @@ def test_a_function_that_the_file_has_not_is_refused_with_the_nearest(file: Path
         with refused(
             ConfigError, "unknown", key="--data-module", value=name, file=str(file)
         ) as caught:
-            of_module(f"{file}:{name}")
+            own_from_module(f"{file}:{name}")
         assert hint in str(caught.value)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
     for name in (f"{tmp_path}/none.py", f"{tmp_path}/a\0.py"):
         with refused(FileError, "not-found", file=name):
-            of_module(f"{name}:load")
+            own_from_module(f"{name}:load")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_what_it_raises_is_one_sentence(tmp_path: Path, program: str, said: str)
     path = tmp_path / "mine.py"
     path.write_text(program)
     with refused(DataError, "failed", file=str(path)) as caught:
-        of_module(f"{path}:load").samples("train", RATE)
+        own_from_module(f"{path}:load").samples("train", RATE)
     assert str(caught.value).startswith(f"{path}{said}")
     assert len(str(caught.value)) < 500
 
@@ -115,7 +115,7 @@ def test_what_it_gives_is_looked_at_as_everything(tmp_path: Path) -> None:
         "import numpy\ndef load(split):\n    return numpy.ones((2, 3, 3)), numpy.ones(2)"
     )
     with refused(UserError, "type", key="labels", value="float64") as caught:
-        of_module(f"{path}:load").samples("test", RATE)
+        own_from_module(f"{path}:load").samples("test", RATE)
     assert str(caught.value).startswith(f"{path}: load('train'): labels")
 
 
@@ -123,4 +123,4 @@ def test_a_ctrl_c_in_it_is_one(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text("def load(split):\n    raise KeyboardInterrupt\n")
     with pytest.raises(KeyboardInterrupt):
-        of_module(f"{path}:load").samples("train", RATE)
+        own_from_module(f"{path}:load").samples("train", RATE)

@@ -10,11 +10,11 @@ import torch
 from torch.utils.data import IterableDataset, TensorDataset
 
 from esl_lava.data import own as module
-from esl_lava.data.catalogue import load, samples_of
+from esl_lava.data.catalogue import load, load_configured
 from esl_lava.data.config import Data, Encoding
 from esl_lava.data.datasets import Images
 from esl_lava.data.frames import Frames
-from esl_lava.data.own import Own, of_folder
+from esl_lava.data.own import OwnData, own_from_folder
 from esl_lava.errors import DataError, UserError
 from tests.faults import refused
 
@@ -48,7 +48,7 @@ def write(folder: Path, archives: bool = False, **arrays: npt.NDArray) -> Path:
 def test_a_folder_of_pictures(tmp_path: Path, archives: bool) -> None:
     folder = write(tmp_path / "flowers", archives)
     data = Data(name="own", folder=str(folder))
-    train, test = (samples_of(data, split, RATE) for split in ("train", "test"))
+    train, test = (load_configured(data, split, RATE) for split in ("train", "test"))
     assert isinstance(train, Images)
     assert isinstance(test, Images)
     assert (train.name, train.split, train.classes) == ("own (flowers)", "train", 3)
@@ -61,7 +61,7 @@ def test_a_folder_of_pictures(tmp_path: Path, archives: bool) -> None:
 def test_files_are_mapped_into_memory(tmp_path: Path) -> None:
     kept = np.arange(24, dtype=np.int16).reshape(2, 2, 1, 2, 3) % 2
     folder = write(tmp_path, train_samples=kept, train_labels=LABELS[:2])
-    found = of_folder(folder).samples("train", FRAMED)
+    found = own_from_folder(folder).samples("train", FRAMED)
     assert isinstance(found, Frames)
     assert isinstance(found.stored, np.memmap)
     assert found.frames.tolist() == kept.tolist()
@@ -96,14 +96,14 @@ def test_other_arrays_are_one_sentence_with_their_file(
     part, _, key = wrong.partition("_")
     file = folder / (f"{part}.npz" if archives else f"{wrong}.npy")
     with refused(UserError, code, key=key, value=value, file=file):
-        of_folder(folder).samples(split, RATE)
+        own_from_folder(folder).samples(split, RATE)
 
 
 @pytest.mark.parametrize("archives", [False, True])
 def test_a_value_of_frames_is_refused_with_their_file(tmp_path: Path, archives: bool) -> None:
     folder = write(tmp_path, archives, test_samples=np.full((2, 2, 1, 2, 3), -3))
     with refused(DataError, "range", key="frames", value=-3, limit=255) as caught:
-        of_folder(folder).samples("test", RATE)
+        own_from_folder(folder).samples("test", RATE)
     file = folder / ("test.npz" if archives else "test_samples.npy")
     assert str(caught.value).startswith(f"{file}: samples")
 
@@ -121,7 +121,7 @@ def test_missing_files(tmp_path: Path, left_out: list[str], missing: str) -> Non
     for name in left_out:
         (tmp_path / name).unlink()
     with refused(DataError, "not-found", file=tmp_path) as caught:
-        of_folder(tmp_path).samples("train", RATE)
+        own_from_folder(tmp_path).samples("train", RATE)
     assert missing in str(caught.value)
     assert "train.npz" in str(caught.value)
 
@@ -129,13 +129,13 @@ def test_missing_files(tmp_path: Path, left_out: list[str], missing: str) -> Non
 def test_missing_folders_and_arrays_and_too_many(tmp_path: Path) -> None:
     for folder in (tmp_path / "none", Path("a\0b"), Path("a" * 9999)):
         with refused(DataError, "not-found", file=folder):
-            of_folder(folder).samples("train", RATE)
+            own_from_folder(folder).samples("train", RATE)
     np.savez(tmp_path / "train.npz", samples=PICTURES)
     with refused(UserError, "missing", key="labels", file=tmp_path / "train.npz"):
-        of_folder(tmp_path).samples("train", RATE)
+        own_from_folder(tmp_path).samples("train", RATE)
     np.save(tmp_path / "train_samples.npy", PICTURES)
     with refused(DataError, "conflict", file=tmp_path) as caught:
-        of_folder(tmp_path).samples("train", RATE)
+        own_from_folder(tmp_path).samples("train", RATE)
     assert "train.npz" in str(caught.value)
     assert "train_samples.npy" in str(caught.value)
 
@@ -148,11 +148,11 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     trap = np.array([Trap()], object)
     write(tmp_path / "a", train_samples=trap)
     with refused(UserError, "damaged", file=tmp_path / "a" / "train_samples.npy"):
-        of_folder(tmp_path / "a").samples("train", RATE)
+        own_from_folder(tmp_path / "a").samples("train", RATE)
     write(tmp_path / "b", archives=True, train_labels=trap)
     file = tmp_path / "b" / "train.npz"
     with refused(UserError, "type", key="labels", value="object", file=file):
-        of_folder(tmp_path / "b").samples("test", RATE)
+        own_from_folder(tmp_path / "b").samples("test", RATE)
 
 
 def test_an_archive_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,19 +160,19 @@ def test_an_archive_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module, "ARCHIVE_LIMIT", 128 + 23)
     file = tmp_path / "train.npz"
     with refused(UserError, "too-large", key="samples", value=152, limit=151, file=file):
-        of_folder(tmp_path).samples("train", RATE)
+        own_from_folder(tmp_path).samples("train", RATE)
 
 
 def test_names_are_printable(tmp_path: Path) -> None:
-    assert of_folder(tmp_path / "mnist").name == "own (mnist)"
-    assert of_folder(tmp_path / "a\nb\x1b").name == "own (a?b?)"
+    assert own_from_folder(tmp_path / "mnist").name == "own (mnist)"
+    assert own_from_folder(tmp_path / "a\nb\x1b").name == "own (a?b?)"
 
 
 def test_an_encoding_has_to_fit() -> None:
-    pictures = Own("mine", {"train": (PICTURES, LABELS)}.__getitem__)
+    pictures = OwnData("mine", {"train": (PICTURES, LABELS)}.__getitem__)
     with refused(DataError, "conflict", key="encoding.kind", value="frames"):
         pictures.samples("train", FRAMED)
-    frames = Own("mine", {"train": (PICTURES[:, None, None].repeat(2, 1), LABELS)}.__getitem__)
+    frames = OwnData("mine", {"train": (PICTURES[:, None, None].repeat(2, 1), LABELS)}.__getitem__)
     with refused(DataError, "range", key="encoding.bits", value=23, limit=1):
         frames.samples("train", FRAMED)
     assert len(frames.samples("train", Encoding(kind="frames", steps=2, bits=5))) == 4
@@ -196,12 +196,12 @@ class Calls(dict):
 )
 def test_classes_are_those_of_the_training_split(made: Any) -> None:
     splits = Calls(train=made(PICTURES, LABELS), test=made(PICTURES[:1], LABELS[:1]))
-    own = Own("mine", splits.__getitem__)
+    own = OwnData("mine", splits.__getitem__)
     test = own.samples("test", RATE)
     assert (test.classes, test.labels.tolist(), test.split) == (3, [0], "test")
     assert own.samples("train", RATE).classes == 3
     assert sorted(splits.asked) == ["test", "train"]
-    beyond = Own(
+    beyond = OwnData(
         "mine", {"train": made(PICTURES[:1], LABELS[:1]), "test": made(PICTURES, LABELS)}.get
     )
     with refused(DataError, "range", key="labels", value=2, limit=0) as caught:
@@ -211,18 +211,20 @@ def test_classes_are_those_of_the_training_split(made: Any) -> None:
 
 def test_tensors_are_taken_as_a_pair() -> None:
     pair = torch.from_numpy(PICTURES), torch.from_numpy(LABELS)
-    found = Own("mine", {"train": pair}.__getitem__).samples("train", RATE)
+    found = OwnData("mine", {"train": pair}.__getitem__).samples("train", RATE)
     assert isinstance(found, Images)
     assert found.images.tolist() == PICTURES.reshape(4, 6).tolist()
 
 
 def test_objects_of_our_protocol_are_taken_as_they_are() -> None:
     digits = load("digits", "train")
-    own = Own("mine", {"train": digits, "test": (np.zeros((1, 8, 8), np.uint8), [9])}.__getitem__)
+    own = OwnData(
+        "mine", {"train": digits, "test": (np.zeros((1, 8, 8), np.uint8), [9])}.__getitem__
+    )
     assert own.samples("train", RATE) is digits
     with refused(DataError, "type", key="labels", value="list"):
         own.samples("test", RATE)
-    own = Own("mine", {"train": digits, "test": (PICTURES[:1], LABELS[:1])}.__getitem__)
+    own = OwnData("mine", {"train": digits, "test": (PICTURES[:1], LABELS[:1])}.__getitem__)
     assert own.samples("test", RATE).classes == 10
 
 
@@ -276,27 +278,27 @@ def test_what_else_is_given_is_refused(
     found: Any, key: str | None, code: str, value: object
 ) -> None:
     with refused(DataError, code, key=key, value=value) as caught:
-        Own("mine", {"train": found}.__getitem__).samples("train", RATE)
+        OwnData("mine", {"train": found}.__getitem__).samples("train", RATE)
     assert str(caught.value).startswith("mine: train: ")
 
 
 def test_all_that_an_object_lacks_is_named() -> None:
     with pytest.raises(DataError) as caught:
-        Own("mine", {"train": Half()}.__getitem__).samples("train", RATE)
+        OwnData("mine", {"train": Half()}.__getitem__).samples("train", RATE)
     assert "choose, classes, digest, first_steps, flipped, labels" in str(caught.value)
 
 
 def test_own_samples_are_asked_for_where_nobody_says_where_they_are() -> None:
     with refused(DataError, "missing", key="--data-folder") as caught:
-        samples_of(Data(name="own"), "train", RATE)
+        load_configured(Data(name="own"), "train", RATE)
     assert "--data-module FILE.py:FUNCTION" in str(caught.value)
     with refused(DataError, "unknown", key="split", value="all"):
-        load("own", "all", RATE, Own("mine", {}.__getitem__))
+        load("own", "all", RATE, OwnData("mine", {}.__getitem__))
     # Data sets with other names ignore the user's samples.
-    assert load("digits", "test", RATE, Own("mine", {}.__getitem__)).name == "digits"
+    assert load("digits", "test", RATE, OwnData("mine", {}.__getitem__)).name == "digits"
 
 
 def test_what_is_given_now_takes_the_place_of_a_recorded_folder(tmp_path: Path) -> None:
     data = Data(name="own", folder=str(tmp_path / "gone"))
-    own = Own("mine", {"train": replace(FEW, name="moved")}.__getitem__)
-    assert samples_of(data, "train", RATE, own).name == "moved"
+    own = OwnData("mine", {"train": replace(FEW, name="moved")}.__getitem__)
+    assert load_configured(data, "train", RATE, own).name == "moved"

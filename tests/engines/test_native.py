@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from esl_lava.engines.integers import integrate
 from esl_lava.engines.native import DeviceRows, fire, normalise
-from esl_lava.engines.normalised import neuron_of
+from esl_lava.engines.normalised import make_neuron
 from esl_lava.folding import HostRows
 
 
@@ -33,7 +33,7 @@ def test_rows_of_a_tensor_are_those_of_an_array(seed: int, step: int) -> None:
 
 
 def test_a_spike_resets_and_its_gradient_passes_over_resets() -> None:
-    neuron = neuron_of(0.5, tau_grad=0.5, scale_grad=2.0)
+    neuron = make_neuron(0.5, tau_grad=0.5, scale_grad=2.0)
     currents = torch.tensor([[1.5], [0.75], [0.75]], requires_grad=True)
     spikes = fire(currents, neuron)
     assert spikes.ravel().tolist() == [1, 0, 1]  # v = 1.5, then 0.75 from 0, then 1.125
@@ -45,7 +45,7 @@ def test_a_spike_resets_and_its_gradient_passes_over_resets() -> None:
 
 
 def test_a_neuron_at_its_threshold_does_not_fire() -> None:
-    assert fire(torch.ones(1, 1), neuron_of(0.5, 0.5, 1.0)).item() == 0
+    assert fire(torch.ones(1, 1), make_neuron(0.5, 0.5, 1.0)).item() == 0
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 5, 6, 7), (2, 8, 3)])

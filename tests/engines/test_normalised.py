@@ -19,7 +19,7 @@ from esl_lava.arrays import Floats
 from esl_lava.engines.normalised import (
     Reduce,
     Statistics,
-    neuron_of,
+    make_neuron,
     normalise_and_fire,
     update_running_statistics,
 )
@@ -94,7 +94,7 @@ class Case:
 
 def ours(case: Case, reduce: Reduce | None = None) -> Results:
     z, gamma, beta = leaves = case.leaves()
-    neuron = neuron_of(case.decay, case.tau, SCALE)
+    neuron = make_neuron(case.decay, case.tau, SCALE)
     spikes, statistics = normalise_and_fire(
         z,
         gamma,
@@ -263,7 +263,7 @@ def test_by_hand():
     # Two channels of -1 and 1 at both steps: mean 0, variance 1.
     z = torch.tensor([[-1.0, 1.0], [1.0, -1.0]]).expand(2, 2, 2).contiguous()
     gamma, beta = torch.tensor([1.0, -1.5]), torch.zeros(2)
-    spikes, found = normalise_and_fire(z, gamma, beta, 0.0, neuron_of(0.5, 0.5, 1.0))
+    spikes, found = normalise_and_fire(z, gamma, beta, 0.0, make_neuron(0.5, 0.5, 1.0))
     # a = [-1, -1.5], [1, 1.5]; v of the second sample: 1, then 0.5 + 1; 1.5, and 1.5 after reset.
     assert spikes.tolist() == [[[0, 0], [0, 1]], [[0, 0], [1, 1]]]
     assert found.mean.tolist() == [0, 0]
@@ -275,7 +275,7 @@ def test_a_gradient_by_hand():
     """One channel, two samples, one step: the surrogate, and the gradient through statistics."""
     z = torch.tensor([[[-1.0]], [[1.0]]]).view(1, 2, 1).requires_grad_()
     gamma, beta = torch.tensor([2.0], requires_grad=True), torch.tensor([0.5], requires_grad=True)
-    spikes, _ = normalise_and_fire(z, gamma, beta, 0.0, neuron_of(0.5, 0.5, 1.0))
+    spikes, _ = normalise_and_fire(z, gamma, beta, 0.0, make_neuron(0.5, 0.5, 1.0))
     (spikes * torch.tensor([3.0, 4.0]).view(1, 2, 1)).sum().backward()
     # v = -1.5 and 2.5; the surrogate is exp(-|v - 1| / 0.5).
     first, second = 3 * np.exp(-5.0), 4 * np.exp(-3.0)
@@ -290,7 +290,7 @@ def test_input_is_not_changed_and_spikes_have_its_layout(layout):
     case = drawn(3, 3, 4, 5, (6, 7))
     z = LAYOUTS[layout](case.z)
     before, version = z.clone(), z._version
-    spikes, _ = normalise_and_fire(z, case.gamma, case.beta, 1e-3, neuron_of(0.5, 0.5, 1.0))
+    spikes, _ = normalise_and_fire(z, case.gamma, case.beta, 1e-3, make_neuron(0.5, 0.5, 1.0))
     assert torch.equal(z, before)
     assert z._version == version
     expected = z if layout.startswith("channels") else LAYOUTS["channels last"](z)
@@ -301,7 +301,7 @@ def test_a_pool_sums_the_same_spikes():
     single = drawn(4, 3, 4, 5, (7, 6))
     for layout in LAYOUTS.values():
         z = layout(single.z)
-        arguments = (z, single.gamma, single.beta, 1e-3, neuron_of(0.5, 0.5, 1.0))
+        arguments = (z, single.gamma, single.beta, 1e-3, make_neuron(0.5, 0.5, 1.0))
         alone, _ = normalise_and_fire(*arguments)
         for side in (2, 3, 6):
             summed, _ = normalise_and_fire(*arguments, pool=side)
@@ -394,7 +394,9 @@ def test_running_statistics_are_those_of_torchs_normalisation():
 def test_far_means_leave_the_variance_exact():
     """The mean is 4,096 spreads. The sum of squares is a sum of integers, so it is exact."""
     z = 4096 + torch.tensor([-1.0, 1.0, 1.0, -1.0]).view(2, 2, 1).repeat(1, 1, 3)
-    _, found = normalise_and_fire(z, torch.ones(3), torch.zeros(3), 1e-5, neuron_of(0.5, 0.5, 1.0))
+    _, found = normalise_and_fire(
+        z, torch.ones(3), torch.zeros(3), 1e-5, make_neuron(0.5, 0.5, 1.0)
+    )
     assert found.mean.tolist() == [4096] * 3
     assert found.variance.tolist() == [1] * 3
 
@@ -402,7 +404,7 @@ def test_far_means_leave_the_variance_exact():
 def test_gradients_can_be_computed_twice_but_not_differentiated():
     case = drawn(9, 2, 3, 4, ())
     z, gamma, beta = case.leaves()
-    spikes, _ = normalise_and_fire(z, gamma, beta, 1e-3, neuron_of(0.5, 0.5, 1.0))
+    spikes, _ = normalise_and_fire(z, gamma, beta, 1e-3, make_neuron(0.5, 0.5, 1.0))
     loss = (spikes**2 * case.weighing).sum()
     first = torch.autograd.grad(loss, (z, gamma, beta), retain_graph=True)
     again = torch.autograd.grad(loss, (z, gamma, beta), retain_graph=True)
@@ -413,7 +415,7 @@ def test_gradients_can_be_computed_twice_but_not_differentiated():
 
 
 def test_invalid_weighted_input_is_refused():
-    neuron, ones = neuron_of(0.5, 0.5, 1.0), torch.ones(3)
+    neuron, ones = make_neuron(0.5, 0.5, 1.0), torch.ones(3)
     with pytest.raises(ValueError, match=r"is torch.float64 on cpu, but torch.float32"):
         normalise_and_fire(torch.zeros(2, 4, 3).double(), ones, ones, 1e-5, neuron)
     with pytest.raises(ValueError, match="weighted input is empty"):
@@ -424,7 +426,7 @@ def test_invalid_weighted_input_is_refused():
 
 def test_tiles_and_blocks_are_of_whole_channels():
     for channels, steps, n in ((1, 1, 1), (3, 2, 9), (300, 4, 900), (7, 100, 7000), (5, 3, 0)):
-        tiling = normalised.tiled(channels, steps, n)
+        tiling = normalised.choose_tiling(channels, steps, n)
         assert tiling.width % channels == 0
         assert tiling.block % tiling.width == 0
         assert tiling.width <= max(channels, normalised.TILE)

@@ -217,7 +217,7 @@ def test_kernels_are_rewired_as_dense_ones():
                 6,
                 (3, 3),
                 (1, 1),
-                initial=sparse.as_slayer_draws(4 * 9, 6),
+                initial=sparse.draw_like_slayer(4 * 9, 6),
             )
         else:
             block = slayer.block.cuba.Conv(

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from esl_lava.engines import sparse_maps
-from esl_lava.engines.sparse_maps import Rounded, weigh
+from esl_lava.engines.sparse_maps import RoundedWeights, weigh
 from esl_lava.sparsity.weights import SparseWeight
 
 INPUTS = {
@@ -100,11 +100,11 @@ def test_kernels_are_torchs(
     whole = integers[mask].numpy().astype(np.int16)
 
     exact = convolved(x.detach().double(), (integers * mask).double(), *sliding.values())
-    ours = weigh(x.detach(), weight, Rounded(whole, np.ones(n_post)), **sliding)
+    ours = weigh(x.detach(), weight, RoundedWeights(whole, np.ones(n_post)), **sliding)
     assert torch.equal(ours.double(), exact)
     assert ours.is_contiguous()
 
-    z = weigh(x, weight, Rounded(whole, scale, unit), **sliding)
+    z = weigh(x, weight, RoundedWeights(whole, scale, unit), **sliding)
     factor = torch.from_numpy((scale * unit).astype(np.float32))
     assert torch.equal(z, ours * factor.view(-1, 1, 1, 1, 1))
 
@@ -150,7 +150,7 @@ def test_fully_connected_layers_see_sums_of_maps(
     weight = stored(mask, torch.zeros(places), kernels=False)
     weight.wants_dense_gradient = True
     whole = integers[mask].numpy().astype(np.int16)
-    z = weigh(x, weight, Rounded(whole, np.full(n_post, 0.5)), pool=pool)
+    z = weigh(x, weight, RoundedWeights(whole, np.full(n_post, 0.5)), pool=pool)
 
     wide = x.detach().double().view(*x.shape[:3], *(maps or (1, 1)))
     by_z = torch.from_numpy(rng.standard_normal((n_post, 2, 3)).astype(np.float32))
@@ -176,7 +176,7 @@ def test_a_pool_and_a_stride_by_hand():
     x[0, 0, 0, 5] = 1.0  # sums 2, 2, 2, 2, 2 in the last row
     x.requires_grad_()
     weight = stored(torch.ones(1, 1, 1, 2, dtype=torch.bool), torch.zeros(2))
-    rounded = Rounded(np.array([10, -3], np.int16), np.array([0.5]), unit=0.25)
+    rounded = RoundedWeights(np.array([10, -3], np.int16), np.array([0.5]), unit=0.25)
     z = weigh(x, weight, rounded, pool=2, stride=(2, 2), padding=(0, 1))
     # The kernel stops at columns (-1, 0), (1, 2), (3, 4) of rows 0 and 2.
     sums = torch.tensor([[-6.0, 10, 0], [-6, 20 - 6, 20 - 6]])
@@ -199,7 +199,7 @@ def test_weights_without_a_scale_count_as_they_are():
     grid = torch.from_numpy(scale).float().view(-1, 1, 1, 1)
     integers = torch.where(grid.isnan(), 0.0, (kernels / grid).round())[mask].short().numpy()
     x = torch.from_numpy((rng.random((3, 2, 2, 8, 8)) < 0.3).astype(np.float32)).requires_grad_()
-    z = weigh(x, weight, Rounded(integers, scale, 0.25), pool=2, padding=(1, 1))
+    z = weigh(x, weight, RoundedWeights(integers, scale, 0.25), pool=2, padding=(1, 1))
     dense = (kernels * mask).requires_grad_()
     rounded = torch.where(
         grid.isnan(), dense, dense + ((dense / grid).round() * grid - dense).detach()
@@ -218,7 +218,7 @@ def test_weights_without_a_scale_count_as_they_are():
 def test_the_gradient_reaches_only_weights_that_let_it_pass():
     weight = stored(torch.ones(2, 1, 1, 1, dtype=torch.bool), torch.zeros(2))
     passing = np.array([False, True])
-    rounded = Rounded(np.ones(2, np.int16), np.ones(2), passing=passing)
+    rounded = RoundedWeights(np.ones(2, np.int16), np.ones(2), passing=passing)
     weigh(torch.ones(1, 1, 1, 2, 2), weight, rounded).sum().backward()
     assert weight.values.grad.tolist() == [0, 4]
 
@@ -227,7 +227,7 @@ def test_input_may_lie_in_any_order_and_many_neurons_take_several_threads():
     rng = np.random.default_rng(1)
     weight = stored(torch.rand(9, 7, 3, 3) < 0.3, torch.zeros(9 * 7 * 9))
     integers = rng.integers(-127, 128, weight.values.numel()).astype(np.int16)
-    rounded = Rounded(integers, rng.uniform(1, 2, 9))
+    rounded = RoundedWeights(integers, rng.uniform(1, 2, 9))
     maps = torch.from_numpy((rng.random((7, 2, 3, 9, 8)) < 0.4).astype(np.float32))
     by_z = torch.from_numpy(rng.standard_normal((9, 2, 3, 5, 4)).astype(np.float32))
     found = []
@@ -265,7 +265,7 @@ def test_only_the_margin_of_a_kernel_is_computed_in_vain(
 def test_arguments_that_do_not_fit_are_refused():
     """With wrong input, a kernel would read out of bounds."""
     kernels = stored(torch.ones(2, 3, 3, 3, dtype=torch.bool), torch.zeros(54))
-    rounded = Rounded(np.zeros(54, np.int16), np.ones(2))
+    rounded = RoundedWeights(np.zeros(54, np.int16), np.ones(2))
     for x, sliding, sentence in (
         (
             torch.zeros(4, 1, 1, 5, 5),
@@ -286,9 +286,9 @@ def test_arguments_that_do_not_fit_are_refused():
         (np.zeros(54, np.int16), np.ones(3)),
     ):
         with pytest.raises(ValueError, match="integers and scales are"):
-            weigh(x, kernels, Rounded(integers, scale))
+            weigh(x, kernels, RoundedWeights(integers, scale))
     neurons = stored(torch.ones(2, 3, 2, 2, dtype=torch.bool), torch.zeros(24), kernels=False)
-    rounded = Rounded(np.zeros(24, np.int16), np.ones(2))
+    rounded = RoundedWeights(np.zeros(24, np.int16), np.ones(2))
     with pytest.raises(ValueError, match=r"stride \(1, 1\) and padding \(1, 1\) are given for a"):
         weigh(torch.zeros(3, 1, 1, 2, 2), neurons, rounded, padding=(1, 1))
     with pytest.raises(
@@ -299,7 +299,7 @@ def test_arguments_that_do_not_fit_are_refused():
 
 def test_connections_may_not_change_before_the_backward_pass():
     weight = stored(torch.ones(1, 1, 2, 1, dtype=torch.bool), torch.zeros(2))
-    z = weigh(torch.ones(1, 1, 1, 3, 3), weight, Rounded(np.ones(2, np.int16), np.ones(1)))
+    z = weigh(torch.ones(1, 1, 1, 3, 3), weight, RoundedWeights(np.ones(2, np.int16), np.ones(1)))
     weight.begin(torch.tensor([1]))
     with pytest.raises(RuntimeError, match=r"changed|shape"):
         z.sum().backward()

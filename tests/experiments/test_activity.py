@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from esl_lava import netfile
-from esl_lava.counts import Added
+from esl_lava.counts import AddedCounts
 from esl_lava.devices import load_device
 from esl_lava.energy import active_updates, per_sample
 from esl_lava.errors import ConfigError
@@ -92,7 +92,7 @@ def test_messages_of_a_spread_fan_in_are_counted(run: Any, tmp_path: Path) -> No
     price = load_device("loihi1_sanafe")
     plain = activity.place(network, "loihi2", activity=measured).flow
     assert plain is not None
-    assert plain.counts.added == Added()
+    assert plain.counts.added == AddedCounts()
     more = per_sample(flow.counts, price), per_sample(plain.counts, price)
     assert more[0].synapses - more[1].synapses == pytest.approx(messages / 20 * 33.6e-12)
 

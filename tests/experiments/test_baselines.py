@@ -4,7 +4,7 @@ from esl_lava.config import Experiment, override
 from esl_lava.data.datasets import Images, load
 from esl_lava.errors import ConfigError
 from esl_lava.experiments.baselines import METHODS, by_method
-from esl_lava.models.config import as_layers
+from esl_lava.models.config import to_notation
 from esl_lava.training.trainer import Trainer
 from tests.faults import refused
 
@@ -42,7 +42,9 @@ def test_dense_has_every_connection(experiment: Experiment, data: Images) -> Non
 def test_small_dense_is_the_narrowest_with_as_many_parameters(
     experiment: Experiment, data: Images, density: float, hidden: list[int]
 ) -> None:
-    sparse = override(experiment, {"sparsity.density": density, "model.layers": as_layers(hidden)})
+    sparse = override(
+        experiment, {"sparsity.density": density, "model.layers": to_notation(hidden)}
+    )
     small = by_method(sparse, "small-dense")
     budget = connections(sparse, data)
     assert connections(small, data) >= budget
@@ -51,7 +53,7 @@ def test_small_dense_is_the_narrowest_with_as_many_parameters(
     factor = (widest - 1) / max(hidden)
     narrower = [max(1, round(n * factor)) for n in hidden]
     if widest > 1:
-        narrow = override(small, {"model.layers": as_layers(narrower)})
+        narrow = override(small, {"model.layers": to_notation(narrower)})
         assert connections(narrow, data) < budget
     # Every layer shrinks by the same factor.
     assert widths == [max(1, round(n * widest / max(hidden))) for n in hidden]

@@ -14,7 +14,7 @@ from esl_lava.config import Experiment, override
 from esl_lava.errors import BackendError, PackageError, UserError
 from esl_lava.experiments import cluster
 from esl_lava.experiments import sweep as sweeps
-from esl_lava.experiments.cluster import joined
+from esl_lava.experiments.cluster import use_cluster
 from esl_lava.experiments.sweep import Cell, sweep
 from tests.faults import refused
 from tests.folders import contents
@@ -44,7 +44,7 @@ def test_the_same_bits_come_from_a_cluster(
     monkeypatch.chdir(tmp_path)
     here = sweep(cells, Path("here"), lambda line: None)
     assert here[1] == []
-    with joined(scheduler):
+    with use_cluster(scheduler):
         assert sweep(cells, Path("cluster"), lambda line: None) == here
     assert contents(tmp_path / "cluster") == contents(tmp_path / "here")
 
@@ -79,7 +79,7 @@ def test_runs_are_done_in_children_of_the_workers(
 ) -> None:
     from distributed import Client
 
-    with attempting(scheduler, _in_a_worker), joined(scheduler):
+    with attempting(scheduler, _in_a_worker), use_cluster(scheduler):
         _, failures = sweep(cells, tmp_path, lambda line: None)
     with Client(scheduler, set_as_default=False) as client:
         workers = set(client.run(os.getpid).values())
@@ -92,7 +92,7 @@ def test_runs_are_done_in_children_of_the_workers(
 def test_a_run_that_is_always_killed_fails_and_the_others_finish(
     cells: list[Cell], scheduler: str, tmp_path: Path
 ) -> None:
-    with attempting(scheduler, _killed), joined(scheduler):
+    with attempting(scheduler, _killed), use_cluster(scheduler):
         _, failures = sweep(cells, tmp_path, lambda line: None)
     assert ["SIGKILL, 3 times" in failure for failure in failures] == [False, True, False]
 
@@ -113,7 +113,7 @@ def test_a_cluster_that_loses_its_workers_is_one_sentence(
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as local,
         attempting(local.scheduler_address, _kill_parent),
-        joined(local.scheduler_address),
+        use_cluster(local.scheduler_address),
         refused(UserError, "failed") as caught,
     ):
         sweep(cells[:1], tmp_path, lambda line: None)
@@ -164,7 +164,7 @@ def test_the_same_bits_come_from_ray(
     head = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     try:
         monkeypatch.setenv("RAY_ADDRESS", head.address)
-        with joined("ray"):
+        with use_cluster("ray"):
             assert sweep(cells, tmp_path / "cluster", lambda line: None) == here
         assert not ray.is_initialized()
     finally:
@@ -179,10 +179,10 @@ def test_an_address_without_a_scheduler_is_refused(monkeypatch: pytest.MonkeyPat
         address = f"tcp://127.0.0.1:{nobody.getsockname()[1]}"
         with (
             refused(BackendError, "failed", key="--cluster", value=address),
-            joined(address),
+            use_cluster(address),
         ):
             pass
-    with refused(BackendError, "failed", key="--cluster", value="what"), joined("what"):
+    with refused(BackendError, "failed", key="--cluster", value="what"), use_cluster("what"):
         pass
 
 
@@ -192,7 +192,7 @@ def test_a_scheduler_without_workers_is_refused() -> None:
     with (
         LocalCluster(n_workers=0, dashboard_address=":0") as local,
         refused(BackendError, "failed", key="--cluster", value=local.scheduler_address) as caught,
-        joined(local.scheduler_address),
+        use_cluster(local.scheduler_address),
     ):
         pass
     assert "dask worker tcp://" in str(caught.value)
@@ -210,7 +210,7 @@ def test_a_missing_package_is_named_with_its_command(
     monkeypatch: pytest.MonkeyPatch, address: str, package: str, command: str
 ) -> None:
     monkeypatch.setattr(cluster, "is_installed", lambda name: False)
-    with pytest.raises(PackageError) as caught, joined(address):
+    with pytest.raises(PackageError) as caught, use_cluster(address):
         pass
     assert package in str(caught.value)
     assert command in str(caught.value)

@@ -14,7 +14,7 @@ from esl_lava.data.config import Data
 from esl_lava.data.datasets import load
 from esl_lava.errors import DataError, FileError, LimitError
 from esl_lava.experiments import export as experiments
-from esl_lava.experiments.export import export, lowered
+from esl_lava.experiments.export import export, lower_model
 from esl_lava.modelfile import SavedModel
 from tests.faults import check, refused
 from tests.graphs import a_layer, a_network, matrix
@@ -188,7 +188,7 @@ def test_without_data_the_warning_says_so(
     def none(data: Data, split: str, *_: object) -> None:
         raise DataError(f"{data.name} is not here")
 
-    monkeypatch.setattr(experiments, "samples_of", none)
+    monkeypatch.setattr(experiments, "load_configured", none)
     model = loud(saved, tmp_path / "model.pt", hidden=2.0)
     with caplog.at_level(logging.WARNING):
         export(model, tmp_path / "net.h5")
@@ -203,7 +203,7 @@ def test_small_weights_need_no_data_and_no_warning(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delattr(experiments, "samples_of")
+    monkeypatch.delattr(experiments, "load_configured")
     export(tiny.model, tmp_path / "net.h5")
     assert not caplog.records
 
@@ -214,7 +214,7 @@ def test_small_weights_need_no_data_and_no_warning(
 def test_the_written_file_is_compared_with_its_masks(
     tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = lowered(tiny.model)
+    network = lower_model(tiny.model)
     first, *others = network.layers
     c = matrix(first)
     keep = (
@@ -293,4 +293,4 @@ def test_a_damaged_model_is_refused_without_torch_too(saved: SavedModel, tmp_pat
         broken = dataclasses.replace(sparse, weights={**sparse.weights, name: value})
         modelfile.write(broken, tmp_path / "model.pt")
         with pytest.raises(FileError, match="hidden1"):
-            lowered(tmp_path / "model.pt")
+            lower_model(tmp_path / "model.pt")

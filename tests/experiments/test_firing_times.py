@@ -102,6 +102,6 @@ def test_a_sample_too_long_for_loihi_1_is_a_warning(
     tiny_once: Any, monkeypatch: Any, caplog: Any
 ) -> None:
     monkeypatch.setattr(export, "LOIHI1_REFRACTORY", 19)
-    network = export.lowered(tiny_once.model)
+    network = export.lower_model(tiny_once.model)
     assert {layer.neuron.refractory for layer in network.layers} == {20}
     assert "20 steps, but Loihi 1 supports only 19" in caplog.text

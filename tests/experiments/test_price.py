@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from esl_lava.devices import device_names, load_device
-from esl_lava.energy import as_ann, by_connections, detailed, per_sample
+from esl_lava.energy import add_details, as_ann, by_connections, per_sample
 from esl_lava.errors import ConfigError, DataError, FileError, UserError
 from esl_lava.experiments.price import (
     DEFAULT_DEVICES,
@@ -53,7 +53,7 @@ def result(network: Network) -> Result:
 
 def test_prices_are_those_of_the_energy_package(network: Network, result: Result) -> None:
     assert result.counts.sops > 0
-    counts = detailed(network, result.counts)
+    counts = add_details(network, result.counts)
     names = tuple(name for name in device_names() if load_device(name).charges is not None)
     prices = price(network, result.counts, names)
     assert tuple(prices) == names

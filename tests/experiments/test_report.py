@@ -31,9 +31,9 @@ class Reports:
     `lines` are the lines that were printed for the copy.
     """
 
-    one: report.Written
-    copy: report.Written
-    both: report.Written
+    one: report.ReportFiles
+    copy: report.ReportFiles
+    both: report.ReportFiles
     lines: list[str]
 
 

@@ -9,11 +9,11 @@ from esl_lava.chip import LAVA_BIAS_RANGE
 from esl_lava.errors import ConfigError, DataError, FileError
 from esl_lava.experiments.spikes import (
     Layout,
-    driven,
+    apply_input_block,
     parse_shape,
     read_network,
     read_spikes,
-    refuse_others_options,
+    refuse_unrelated_options,
     spikes_file,
     without_transform,
 )
@@ -135,14 +135,14 @@ def test_options_apply_to_files_or_to_data_sets() -> None:
         ({"labels": file}, "--labels", file),
         ({"layout": Layout(drive=True)}, "--drive", None),
     ):
-        refuse_others_options("a.npy", file, **{**none, **option})  # type: ignore[arg-type]
+        refuse_unrelated_options("a.npy", file, **{**none, **option})  # type: ignore[arg-type]
         with refused(ConfigError, "conflict", key=key, value=value):
-            refuse_others_options("digits", None, **{**none, **option})  # type: ignore[arg-type]
+            refuse_unrelated_options("digits", None, **{**none, **option})  # type: ignore[arg-type]
     for name, setting in (("encoder", "rate"), ("steps", 3)):
         arguments = {**none, name: setting}
-        refuse_others_options("digits", None, **arguments)  # type: ignore[arg-type]
+        refuse_unrelated_options("digits", None, **arguments)  # type: ignore[arg-type]
         with refused(ConfigError, "conflict", key=f"--{name}", value=setting):
-            refuse_others_options("a.npy", file, **arguments)  # type: ignore[arg-type]
+            refuse_unrelated_options("a.npy", file, **arguments)  # type: ignore[arg-type]
 
 
 def test_the_shape_of_the_input_comes_from_file_data_or_user(tmp_path: Path) -> None:
@@ -193,13 +193,13 @@ def test_an_input_block_scales_and_shifts_what_a_file_holds(path: Path) -> None:
     np.save(path, np.array([[[1, 0], [-4, 3]]]))
     scaling = block({"input_weight": "48", "input_bias": "8"})
     spikes_read = read_spikes(scaling, path).spikes()
-    assert driven(scaling, spikes_read).tolist() == [[[56, 8], [-184, 152]]]
+    assert apply_input_block(scaling, spikes_read).tolist() == [[[56, 8], [-184, 152]]]
     for plain in (without_transform(scaling), block({})):
-        assert driven(plain, spikes_read).tolist() == [[[1, 0], [-4, 3]]]
+        assert apply_input_block(plain, spikes_read).tolist() == [[[1, 0], [-4, 3]]]
     for value in (4, -5):
         np.save(path, np.array([[[1, value]]]))
         with refused(DataError, "range", value=value, limit=3 if value > 3 else -4) as caught:
-            driven(scaling, read_spikes(scaling, path).spikes())
+            apply_input_block(scaling, read_spikes(scaling, path).spikes())
         assert "--drive" in str(caught.value)
 
 
@@ -218,4 +218,4 @@ def test_a_weight_that_is_no_number_is_refused(text: str, path: Path) -> None:
     ):
         network = block(provenance)
         with refused(DataError, "type", key=key, value=value):
-            driven(network, read_spikes(network, path).spikes())
+            apply_input_block(network, read_spikes(network, path).spikes())

@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esl_lava.errors import FileError
-from esl_lava.experiments.states import going_on, is_going, read_states, settled, write_state
+from esl_lava.experiments.states import (
+    final_state,
+    is_running,
+    mark_running,
+    read_states,
+    write_state,
+)
 from esl_lava.results.sweep import Outcome, RunState
 from esl_lava.values import as_values
 from tests.faults import refused
@@ -30,9 +36,9 @@ def test_states_of_a_sweep_from_start_to_end(tmp_path: Path) -> None:
     finish(tmp_path, "a_seed-1")
     waiting = [RunState(name, "waiting") for name in NAMES]
     before = RunState("a_seed-1", "done before", accuracy=0.75)
-    with going_on(tmp_path, NAMES) as marker:
+    with mark_running(tmp_path, NAMES) as marker:
         assert marker.exists()
-        assert is_going(tmp_path)
+        assert is_running(tmp_path)
         assert read_states(tmp_path) == [waiting[0], before, waiting[2]]
         running = RunState("b_seed-1", "running", "here", 5.0, epoch=2, epochs=9, loss=0.25)
         write_state(tmp_path, running)
@@ -45,13 +51,13 @@ def test_states_of_a_sweep_from_start_to_end(tmp_path: Path) -> None:
         write_state(tmp_path, done)
         assert read_states(tmp_path) == [done, before, failed]
     assert not marker.exists()
-    assert not is_going(tmp_path)
+    assert not is_running(tmp_path)
     assert read_states(tmp_path) == [
         RunState("b_seed-1", "done", accuracy=0.75),
         RunState("a_seed-1", "done", accuracy=0.75),
         failed,
     ]
-    with going_on(tmp_path, NAMES[2:]):  # a failed run is tried again
+    with mark_running(tmp_path, NAMES[2:]):  # a failed run is tried again
         assert read_states(tmp_path) == waiting[2:]
     left = ["a_seed-1", "b_seed-1", "cells.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == left
@@ -61,13 +67,13 @@ def test_states_of_a_sweep_from_start_to_end(tmp_path: Path) -> None:
 def test_the_files_of_an_interrupted_sweep(tmp_path: Path, error: type[BaseException]) -> None:
 
     def interrupted() -> None:
-        with going_on(tmp_path, NAMES):
+        with mark_running(tmp_path, NAMES):
             write_state(tmp_path, RunState("b_seed-1", "running"))
             raise error("interrupted")
 
     with pytest.raises(error):
         interrupted()
-    assert not is_going(tmp_path)
+    assert not is_running(tmp_path)
     assert read_states(tmp_path) == [RunState(name, "waiting") for name in NAMES]
     assert [path.name for path in tmp_path.iterdir()] == ["cells.json"]
 
@@ -76,7 +82,7 @@ def test_a_killed_sweep_is_not_running(tmp_path: Path) -> None:
     """A machine checks its own processes. It cannot check those of another machine."""
     child = os.fork()
     if child == 0:
-        with going_on(tmp_path, NAMES):
+        with mark_running(tmp_path, NAMES):
             write_state(tmp_path, RunState("b_seed-1", "running"))
             os._exit(0)
     os.waitpid(child, 0)
@@ -84,7 +90,7 @@ def test_a_killed_sweep_is_not_running(tmp_path: Path) -> None:
     assert marker.exists()
     other = marker.with_name(f"another-machine-{child}.sweep")
     other.touch()
-    assert is_going(tmp_path)
+    assert is_running(tmp_path)
     assert not marker.exists()
     assert read_states(tmp_path)[0].stage == "running"
     other.unlink()
@@ -93,7 +99,7 @@ def test_a_killed_sweep_is_not_running(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"name": "b_seed-1"}'])
 def test_a_damaged_state_is_ignored(tmp_path: Path, content: str) -> None:
-    with going_on(tmp_path, NAMES):
+    with mark_running(tmp_path, NAMES):
         (tmp_path / ".states" / "b_seed-1.json").write_text(content)
         assert read_states(tmp_path)[0] == RunState("b_seed-1", "waiting")
 
@@ -117,7 +123,7 @@ def test_a_directory_without_a_sweep(tmp_path: Path, content: str | None, code: 
 def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     states = tmp_path / ".states"
     states.touch()
-    with refused(FileError, "unwritable", file=states), going_on(tmp_path, NAMES):
+    with refused(FileError, "unwritable", file=states), mark_running(tmp_path, NAMES):
         pass
 
 
@@ -154,12 +160,12 @@ RUNNING = RunState("a", "running", "here", 5.0, epoch=2, epochs=9, loss=0.25)
 def test_the_final_state_keeps_what_is_known(
     last: RunState, left: RunState, expected: RunState
 ) -> None:
-    assert settled(last, left, 9.0) == expected
+    assert final_state(last, left, 9.0) == expected
 
 
 @given(st.builds(RunState, name=st.just("b_seed-1"), stage=st.sampled_from(["running", "done"])))
 def test_states_are_read_as_written(tmp_path_factory: Any, state: RunState) -> None:
     folder = tmp_path_factory.mktemp("states")
-    with going_on(folder, NAMES):
+    with mark_running(folder, NAMES):
         write_state(folder, state)
         assert read_states(folder)[0] == state

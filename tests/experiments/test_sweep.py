@@ -24,7 +24,7 @@ from esl_lava.experiments import sweep as sweeps
 from esl_lava.experiments.evaluate import encoding_of, evaluate, load_samples
 from esl_lava.experiments.preset import load_preset
 from esl_lava.experiments.rundir import RunDirectory
-from esl_lava.experiments.states import is_going, read_states
+from esl_lava.experiments.states import is_running, read_states
 from esl_lava.experiments.sweep import Cell, sweep
 from esl_lava.experiments.train import train
 from esl_lava.netfile import read
@@ -290,7 +290,7 @@ def test_runs_of_other_data_are_not_mixed(
         digits = load(data.name, split)
         return replace(digits, images=(255 - digits.images).astype(np.uint8))
 
-    monkeypatch.setattr(sweeps, "samples_of", other)
+    monkeypatch.setattr(sweeps, "load_configured", other)
     # All runs are finished, so no data are needed.
     assert sweep(cells, tmp_path / "sweep", lambda line: None) == (rows, [])
     run = RunDirectory(tmp_path / "sweep" / cells[0].name)
@@ -433,9 +433,9 @@ def test_states_are_written_during_the_sweep(
 
     def look() -> None:
         while not stop.is_set():
-            if is_going(tmp_path):
+            if is_running(tmp_path):
                 states = read_states(tmp_path)
-                if is_going(tmp_path):  # it still runs, so all state files existed
+                if is_running(tmp_path):  # it still runs, so all state files existed
                     seen.append(states)
 
     watcher = threading.Thread(target=look)

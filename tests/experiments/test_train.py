@@ -182,7 +182,7 @@ def test_wrong_test_data_are_refused_before_the_training(
         (no_test, "not-found", None, None),
         (wider_test, "mismatch", (1, 9, 9), (1, 8, 8)),
     ):
-        monkeypatch.setattr(experiments, "samples_of", loader)
+        monkeypatch.setattr(experiments, "load_configured", loader)
         with refused(DataError, code, value=value, limit=limit):
             train(short, tmp_path / "run", silent)
         assert listing(tmp_path) == []
@@ -230,7 +230,7 @@ def test_a_training_is_not_resumed_with_other_data(
     assert modelfile.read(tmp_path / "checkpoint.pt").data == digests()
     before = (tmp_path / "checkpoint.pt").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(experiments, "samples_of", relabelled(split))
+        patch.setattr(experiments, "load_configured", relabelled(split))
         other = relabelled(split)(Data(), split).digest
         expected = {"key": split, "value": other, "limit": digests()[split]}
         with refused(DataError, "mismatch", **expected, file=tmp_path / "checkpoint.pt"):
@@ -247,6 +247,6 @@ def test_digests_that_the_start_did_not_record_stay_unknown(
         train(short, tmp_path, interrupted(4))
     path = tmp_path / "checkpoint.pt"
     modelfile.write(replace(modelfile.read(path), data={}), path)
-    monkeypatch.setattr(experiments, "samples_of", relabelled("train"))
+    monkeypatch.setattr(experiments, "load_configured", relabelled("train"))
     resume(tmp_path, silent)
     assert modelfile.read(tmp_path / "model.pt").data == {}

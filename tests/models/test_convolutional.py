@@ -24,7 +24,7 @@ from esl_lava.models.build import build
 from esl_lava.models.config import Convolutional
 from esl_lava.models.convolutional import SpikingCNN
 from esl_lava.models.restore import as_arrays, densified, restore
-from esl_lava.models.stored import layers_of, trained_layers
+from esl_lava.models.stored import read_layers, trained_layers
 from esl_lava.network import Convolution, Matrix, Network
 from esl_lava.simulate import simulate
 from esl_lava.training.losses import tet
@@ -81,7 +81,7 @@ def by_channel(spikes: Any) -> torch.Tensor:
 
 
 def lowered(model: SpikingCNN, encoding: Encoding) -> Network:
-    layers = layers_of(model.config, as_arrays(model.state_dict()), {})
+    layers = read_layers(model.config, as_arrays(model.state_dict()), {})
     return lower(layers, steps=encoding.steps, input_range=encoding.input_range)
 
 
@@ -402,11 +402,11 @@ def test_a_damaged_stored_kernel_is_refused() -> None:
     trainer = stored("sparse")
     entries = as_arrays(trainer.model.state_dict())
     config = trainer.experiment.model
-    assert len(layers_of(config, entries, {})) == 5
+    assert len(read_layers(config, entries, {})) == 5
     entries["conv2.synapse.weight.pre"] = entries["conv2.synapse.weight.pre"] + 36
     key = "conv2.synapse.weight"
     with refused(FileError, "damaged", key=key, layer="conv2") as caught:
-        layers_of(config, entries, {})
+        read_layers(config, entries, {})
     assert "0..35" in str(caught.value)
 
 
@@ -442,7 +442,7 @@ def test_entries_that_do_not_fit_are_refused(saved: Path, change: Any, key: Any,
     config = from_mapping(EXPERIMENT).model
     fields = {} if key is ... else {"key": key}  # ...: whatever key `describe` names
     with refused(FileError, "mismatch", **fields) as caught:
-        layers_of(config, change(dict(model.weights)), model.masks)
+        read_layers(config, change(dict(model.weights)), model.masks)
     assert part in str(caught.value)
 
 
@@ -459,7 +459,7 @@ def test_layers_without_integers_are_not_exported(
 ) -> None:
     model = modelfile.read(saved / "model.pt")
     entries = {**model.weights, key: np.full_like(model.weights[key], value)}
-    layers = layers_of(from_mapping(EXPERIMENT).model, entries, model.masks)
+    layers = read_layers(from_mapping(EXPERIMENT).model, entries, model.masks)
     with pytest.raises(LimitError) as caught:
         lower(layers, steps=3)
     assert key.split(".")[0] in str(caught.value)

@@ -19,11 +19,11 @@ from esl_lava.models.one_spike import (
     firing_times,
     first_spikes,
     grid_step,
-    steps_of,
-    times_of,
+    spikes_to_times,
+    times_to_steps,
 )
 from esl_lava.models.restore import as_arrays
-from esl_lava.models.stored import layers_of
+from esl_lava.models.stored import read_layers
 from esl_lava.topology import describe
 from tests.faults import refused
 
@@ -308,11 +308,11 @@ def test_steps_become_times_and_steps_again(decay: int, steps: int, place: int, 
     first = np.random.default_rng(seed).integers(0, steps + 1, (3, 5))
     spikes = (np.arange(steps)[:, None] == first[:, None]).astype(np.uint8)
     assert (first_spikes(spikes) == first).all()
-    times = torch.from_numpy(times_of(spikes, step, place))
+    times = torch.from_numpy(spikes_to_times(spikes, step, place))
     assert (torch.isinf(times).numpy() == (first == steps)).all()
-    assert (steps_of(times, step, place, steps) == first).all()
+    assert (times_to_steps(times, step, place, steps) == first).all()
     assert (
-        steps_of(times * math.exp(step / 2), step, place, steps) == (first + 1).clip(0, steps)
+        times_to_steps(times * math.exp(step / 2), step, place, steps) == (first + 1).clip(0, steps)
     ).all()
 
 
@@ -323,7 +323,7 @@ def test_reference_and_layers_of_a_network_by_hand() -> None:
     model.readout.weight.data = torch.tensor([[2.0, 1.0]])
     config = SingleSpike(layers="2", current_decay=0.5)
     weights = as_arrays(model.state_dict())
-    layers = layers_of(config, weights, {"hidden1": np.array([[1], [1]])})
+    layers = read_layers(config, weights, {"hidden1": np.array([[1], [1]])})
     assert [(layer.name, *layer.inputs) for layer in layers] == [
         ("hidden1", "input"),
         ("readout", "hidden1"),
@@ -337,4 +337,4 @@ def test_reference_and_layers_of_a_network_by_hand() -> None:
         "readout": [[1]],
     }
     with refused(FileError, "mismatch", value=(2, 1), limit=None, layer="other"):
-        layers_of(config, weights, {"other": np.ones((2, 1))})
+        read_layers(config, weights, {"other": np.ones((2, 1))})

@@ -13,7 +13,7 @@ from esl_lava.export import lower
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.build import build
 from esl_lava.models.restore import as_arrays, as_tensors, densified, restore
-from esl_lava.models.stored import layers_of, load_model, trained_layers
+from esl_lava.models.stored import load_model, read_layers, trained_layers
 from esl_lava.netfile import digest
 from esl_lava.trained import DenseWeights, SparseWeights
 from tests.faults import check, refused
@@ -279,7 +279,10 @@ def test_a_model_comes_with_its_experiment(tmp_path):
 def test_the_file_and_the_network_have_the_same_layers():
     for model in (saved(masks={"hidden2": torch.ones(3, 4, 1, 1, 1)}), stored()):
         entries = as_arrays(restore(model).state_dict())
-        from_file, from_torch = trained_layers(model), layers_of(CONFIG.model, entries, model.masks)
+        from_file, from_torch = (
+            trained_layers(model),
+            read_layers(CONFIG.model, entries, model.masks),
+        )
         for mine, theirs in zip(from_file, from_torch):
             assert (mine.name, mine.neuron) == (theirs.name, theirs.neuron)
             assert list(mine.inputs) == list(theirs.inputs)

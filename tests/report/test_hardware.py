@@ -11,8 +11,8 @@ from esl_lava.energy.training import TrainedLayer, TrainingSchedule, training_co
 from esl_lava.mapping import layer_bounds, map_network, step_nanoseconds, traffic
 from esl_lava.network import INPUT, Input
 from esl_lava.report import hardware
-from esl_lava.results.mapped import Flow, Mapped
-from esl_lava.results.price import DeviceFacts, Disagreement, Price, stated
+from esl_lava.results.mapped import Flow, MappedNetwork
+from esl_lava.results.price import DeviceFacts, Disagreement, Price, device_numbers
 from esl_lava.values import as_values
 from tests.graphs import a_network
 from tests.mapping.test_partition import chip as small
@@ -28,7 +28,7 @@ def words(shown: str) -> str:
 def test_everything_a_file_states_is_listed_with_its_source(name: str) -> None:
     device = load_device(name)
     shown = words(text(hardware.render_device(device), 400))
-    for one in stated(device):
+    for one in device_numbers(device):
         assert words(f"{one.key} {one.value} {one.kind} {one.operating_point}") in shown
         assert words(one.source) in shown
     for note in device.notes:
@@ -41,17 +41,17 @@ def test_everything_a_file_states_is_listed_with_its_source(name: str) -> None:
 
 def test_values_show_how_they_came_about() -> None:
     gpu = with_utilisation(load_device("v100_pcie"), 0.1)
-    (operation,) = stated(gpu)
+    (operation,) = device_numbers(gpu)
     assert operation.value == "357.143 pJ = 250 W / 1.4e+13 op/s, 2 op, 10 % of the peak"
-    values = {one.key: one.value for one in stated(load_device("loihi1_sanafe"))}
+    values = {one.key: one.value for one in device_numbers(load_device("loihi1_sanafe"))}
     assert values["energy.sop"] == "33.6 pJ (24 to 35.5)"
     assert values["static"] == "0.104 W per chip"
     assert values["time.step"] == "600 ns"
-    limits = {one.key: one.value for one in stated(load_device("loihi1"))}
+    limits = {one.key: one.value for one in device_numbers(load_device("loihi1"))}
     assert limits["capacity.synapse_words"] == "16,384"
-    prices = {one.key: one.value for one in stated(load_device("lemaire_int32"))}
+    prices = {one.key: one.value for one in device_numbers(load_device("lemaire_int32"))}
     assert prices["memory"] == "13.2 pJ + 1.09e-05 pJ/bit an access"
-    points = {one.key: one.value for one in stated(load_device("lemaire_int32_piecewise"))}
+    points = {one.key: one.value for one in device_numbers(load_device("lemaire_int32_piecewise"))}
     assert points["memory"].startswith("0 pJ at 0 bytes, 10 pJ at 8,192 bytes")
 
 
@@ -91,7 +91,7 @@ def test_a_core_map_says_how_a_fan_in_is_spread_and_what_waits() -> None:
     assert spread["a"] is not None
     assert f"- a: {spread['a'].said} - b: " in shown
     assert "b.sums (2)" in shown
-    document: Any = as_values(Mapped(found))
+    document: Any = as_values(MappedNetwork(found))
     assert json.loads(json.dumps(document)) == document
     (a,) = [one for one in document["layers"] if one["name"] == "a"]
     assert a["spread"]["parts"] == 2

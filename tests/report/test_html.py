@@ -18,7 +18,7 @@ from esl_lava.report import canvas, html, pictures, scatter
 from esl_lava.results.account import Comparison, Place, Sample, ShownLayer
 from esl_lava.results.evaluation import Evaluation, Recording
 from esl_lava.results.firing import layer_firing
-from esl_lava.results.price import Price, Stated
+from esl_lava.results.price import DeviceNumber, Price
 from esl_lava.results.training import Epoch, LayerMoves, MaskUpdate
 from esl_lava.simulate.result import NO_DECISION
 from esl_lava.values import as_values
@@ -99,7 +99,7 @@ def run(**changes: Any) -> dict[str, Any]:
     }
 
 
-CONSTANT = Stated("energy.sop", "23.6 pJ", "measured", "0.75 V", f"A paper {NASTY}")
+CONSTANT = DeviceNumber("energy.sop", "23.6 pJ", "measured", "0.75 V", f"A paper {NASTY}")
 
 
 def written(runs: Sequence[dict[str, Any]], pictured: Sequence[Mapping[str, Markup]]) -> str:

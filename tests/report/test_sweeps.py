@@ -20,7 +20,7 @@ from esl_lava.report.sweeps import (
     draw_table2,
 )
 from esl_lava.results.sweep import Sweep, SweepRow
-from esl_lava.results.table2 import PUBLISHED, Trained
+from esl_lava.results.table2 import PUBLISHED, TrainedRow
 from esl_lava.values import as_values
 
 
@@ -109,7 +109,7 @@ def test_a_setting_and_a_measured_figure_of_one_name_are_two() -> None:
 
 
 TRAINED = [
-    Trained("small", "cifar10", "8C3-AP2", 2, 5, density, 1234, sum(each) / 2, 0.007, each, loss)
+    TrainedRow("small", "cifar10", "8C3-AP2", 2, 5, density, 1234, sum(each) / 2, 0.007, each, loss)
     for density, each, loss in ((1.0, (0.8, 0.81), None), (0.1, (0.78, 0.79), 0.02))
 ]
 

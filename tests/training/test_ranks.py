@@ -83,7 +83,7 @@ def few_samples() -> Iterator[pytest.MonkeyPatch]:
         return load(data.name, split).take(SAMPLES)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiments, "samples_of", few)
+        patch.setattr(experiments, "load_configured", few)
         yield patch
 
 
@@ -130,7 +130,7 @@ def run_rank(rank: int, folder: str) -> None:
 
 def basics(rank: int, folder: Path) -> list[Any]:
     shares = [ranks.share(np.arange(size)).tolist() for size in (5, 1, 0)]
-    answers = [ranks.first_says(rank == 0), ranks.first_says(rank == 1)]
+    answers = [ranks.take_first_answer(rank == 0), ranks.take_first_answer(rank == 1)]
     sum_of_ranks = ranks.total(torch.tensor([1.0 + rank]))
     fields: list[Any] = []
     try:
@@ -402,8 +402,8 @@ def test_one_process_shares_nothing() -> None:
     assert ranks.first()
     assert ranks.share(batch) is batch
     assert ranks.total(tensor) is tensor
-    assert ranks.first_says(True)
-    assert not ranks.first_says(False)
+    assert ranks.take_first_answer(True)
+    assert not ranks.take_first_answer(False)
     weight = torch.zeros(2, requires_grad=True)
     ranks.sum_gradients([weight])
     assert weight.grad is None

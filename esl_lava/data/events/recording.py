@@ -104,7 +104,7 @@ class EventRecording:
 
 
 @dataclass(frozen=True, eq=False)
-class Contents:
+class EventCounts:
     """Counts of the events in a recording.
 
     Attributes:
@@ -134,7 +134,7 @@ class Contents:
         return float(self.by_pixel[1].sum() / self.events)
 
 
-def survey(recording: EventRecording) -> Contents:
+def survey(recording: EventRecording) -> EventCounts:
     """Read a recording once and count its events.
 
     Raises:
@@ -151,7 +151,7 @@ def survey(recording: EventRecording) -> Contents:
         by_pixel += np.bincount(cell, minlength=by_pixel.size).reshape(by_pixel.shape)
     if not events:
         raise no_event(recording)
-    return Contents(events, first, last, by_pixel)
+    return EventCounts(events, first, last, by_pixel)
 
 
 def check_times(name: str, times: Ints, last_time: int | None, events_before: int) -> None:

@@ -12,7 +12,7 @@ from esl_lava.data.catalogue import load
 from esl_lava.data.config import Encoding
 from esl_lava.data.events import nmnist, prepare
 from esl_lava.errors import DataError, FileError
-from esl_lava.progress import shown_by
+from esl_lava.progress import show_progress_with
 from tests.data.events.files import atis
 from tests.faults import refused
 from tests.given import needs
@@ -166,7 +166,7 @@ def test_a_set_of_damaged_recordings_is_refused(tmp_path: Path) -> None:
 def test_progress_is_told_while_frames_are_made(tmp_path: Path) -> None:
     folders(tmp_path)
     told: list[tuple[str, int, int]] = []
-    with shown_by(lambda *now: told.append(now)):
+    with show_progress_with(lambda *now: told.append(now)):
         load("nmnist", "test", ENCODING)
         load("nmnist", "test", ENCODING)  # which are there already
     assert told == [("nmnist-test: frames", done, 10) for done in range(1, 11)]
