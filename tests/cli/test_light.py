@@ -179,7 +179,7 @@ def test_runs_are_compared_without_pictures(
     done = esl("report", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "both.html")
     assert done.code == 0, done.err
     page = (tmp_path / "both.html").read_text()
-    assert page.count("not verified") == 2
+    assert page.count(">not verified<") == 2
     assert "<figure" not in page
     assert "The page has no pictures" in page
 
