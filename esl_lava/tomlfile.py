@@ -109,7 +109,8 @@ def read_text(file: Path | Traversable, where: str) -> str:
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise FileError(f"{where}: {error.strerror}", "unreadable", file=where) from None
+        code: Code = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"
+        raise FileError(f"{where}: {error.strerror}", code, file=where) from None
     if len(raw) > MAX_BYTES:
         raise FileError(
             f"{where}: the file has more than {MAX_BYTES} bytes, the limit of a TOML file",

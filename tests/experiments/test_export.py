@@ -186,7 +186,7 @@ def test_without_data_the_warning_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def none(data: Data, split: str, *_: object) -> None:
-        raise DataError(f"{data.name} is not here")
+        raise DataError(f"{data.name} is not here", "not-found")
 
     monkeypatch.setattr(experiments, "load_configured", none)
     model = loud(saved, tmp_path / "model.pt", hidden=2.0)

@@ -153,7 +153,7 @@ def test_a_run_trains_on_one_thread_and_restores_the_number(
 
     def train(*_: Any) -> None:
         seen.append(torch.get_num_threads())
-        raise UserError("enough")
+        raise UserError("enough", "failed")
 
     monkeypatch.setattr(sweeps, "train", train)
     threads = torch.get_num_threads()

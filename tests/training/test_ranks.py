@@ -231,7 +231,7 @@ def unwritable(rank: int, folder: Path) -> str:
 
     def write(saved: modelfile.SavedModel, path: Path) -> None:
         if saved.state["iteration"] == 6:
-            raise FileError("no space left")
+            raise FileError("no space left", "unwritable")
 
     with few_samples() as patch:
         patch.setattr(modelfile, "write", write)
