@@ -67,8 +67,14 @@ def render_table(
         table.padding = (0, 1, 0, 0)
     for heading in headings.split(", "):
         table.add_column(heading, overflow="fold")
+    if narrow and len(table.columns) > 8:  # fits a terminal of 80 characters
+        table.padding, table.show_edge = (0, 0), False
     for column in table.columns[numbers]:
         column.justify = "right"
+    if table.columns[-1] not in table.columns[numbers]:
+        # Only the last text is folded: a folded name or number is easily misread.
+        for column in table.columns[:-1]:
+            column.no_wrap = True
     for cells in rows:
         table.add_row(*cells)
     return table
