@@ -35,8 +35,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     "| `lava` | Lava's CPU simulator: plain netx loads the file |": (
         "cli/test_commands.py::test_lava_runs_the_file_itself",
     ),
-    "netx refuses some networks: residual connections and refractory periods among them. For these, "
-    "esl-lava builds the network of Lava's processes itself, and says so": (
+    "netx refuses some networks: residual connections and refractory periods among them. For "
+    "these, esl-lava builds the network of Lava's processes itself, and says so": (
         "simulate/test_lava_cpu.py::test_a_residual_network",
         "simulate/test_lava_cpu.py::test_neurons_that_pause_and_decide_by_their_first_spike",
         "simulate/test_lava_cpu.py::test_random_networks_that_netx_refuses",

@@ -52,6 +52,7 @@ def render_table(
     rows: Iterable[Iterable[str]],
     numbers: slice = slice(1, None),
     narrow: bool = False,
+    tight: bool = False,
 ) -> Table:
     """Render a table. Long texts are folded, because a cut source would be useless.
 
@@ -61,13 +62,15 @@ def render_table(
         rows: cells of each row.
         numbers: columns that are aligned at the right.
         narrow: put the columns close together, so that nine of them fit 100 characters.
+        tight: leave one character between columns, so that nine of them fit 80 characters.
+            Headings must then be single words.
     """
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
     if narrow:
         table.padding = (0, 1, 0, 0)
     for heading in headings.split(", "):
         table.add_column(heading, overflow="fold")
-    if narrow and len(table.columns) > 8:  # fits a terminal of 80 characters
+    if tight:
         table.padding, table.show_edge = (0, 0), False
     for column in table.columns[numbers]:
         column.justify = "right"
@@ -143,7 +146,7 @@ def render_counts(counts: Counts) -> Table:
     )
     headings = "layer, neurons, weights, density, connections, synapses, SOPs, spikes, updates"
     title = "layers; SOPs, spikes and neuron updates are means per sample"
-    return render_table(title, headings, rows, narrow=True)
+    return render_table(title, headings, rows, tight=True)
 
 
 def render_firing(firing: Sequence[LayerFiring]) -> Table:

@@ -50,7 +50,7 @@ def test_values_show_how_they_came_about() -> None:
     limits = {one.key: one.value for one in device_numbers(load_device("loihi1"))}
     assert limits["capacity.synapse_words"] == "16,384"
     prices = {one.key: one.value for one in device_numbers(load_device("lemaire_int32"))}
-    assert prices["memory"] == "13.2 pJ + 1.09e-05 pJ/bit an access"
+    assert prices["memory"] == "13.2 pJ + 1.09e-05 pJ/bit per access"
     points = {one.key: one.value for one in device_numbers(load_device("lemaire_int32_piecewise"))}
     assert points["memory"].startswith("0 pJ at 0 bytes, 10 pJ at 8,192 bytes")
 
