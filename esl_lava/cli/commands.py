@@ -452,6 +452,7 @@ def energy(
     """Read an exported network and test samples, count its operations and print their energy."""
     with results_only():
         from esl_lava.energy import neurobench
+        from esl_lava.energy.table1 import has_its_layers
         from esl_lava.experiments import activity
         from esl_lava.experiments import price as prices
         from esl_lava.report import hardware, tables
@@ -489,7 +490,7 @@ def energy(
         as_json,
         bill,
         tables.render_counts(counts),
-        hardware.render_prices(bill.devices),
+        hardware.render_prices(bill.devices, has_its_layers(network)),
         hardware.render_parts(bill.devices),
         *map(hardware.render_disagreement, bill.disagreements),
         *([] if bill.training is None else [hardware.render_training(bill.training)]),

@@ -112,8 +112,7 @@ def _compare_with_table1(
     network: Network, test: TrainingSamples, evaluation: Evaluation
 ) -> Table1Comparison | None:
     """Return Table 1 with the row of the network; None if its data or layer sizes are others."""
-    sizes = (network.inputs, *(layer.neurons for layer in network.layers))
-    if test.name != "mnist" or sizes != (table1.INPUTS, table1.HIDDEN, table1.CLASSES):
+    if test.name != "mnist" or not table1.has_its_layers(network):
         return None
     sops, connections = evaluation.sops_per_sample, network.connections
     gpu = by_connections(connections, load_device("v100_paper"))

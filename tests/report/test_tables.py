@@ -113,6 +113,19 @@ def test_devices_show_both_conventions_and_what_is_charged() -> None:
     assert ["loihi", "1.23E-08", "5.68E-09", "sop, spike"] in lines
 
 
+def test_the_remark_on_table_1_shows_beside_its_network_and_devices_only() -> None:
+    def shown(devices: tuple[str, ...], beside_table1: bool) -> bool:
+        energy = EnergyBreakdown("any", 1e-8, 0.0, 0.0, ("sop",))
+        prices = {name: Price(load_device(name), energy, None, None) for name in devices}
+        words = text(hardware.render_prices(prices, beside_table1)).split()
+        return "order of magnitude" in " ".join(words)
+
+    both = ("truenorth_paper", "v100_paper")
+    assert shown(both, beside_table1=True)
+    assert not shown(both, beside_table1=False)
+    assert not shown(both[:1], beside_table1=True)
+
+
 def test_sources_name_every_constant() -> None:
     device = load_device("loihi1_sanafe")
     joules = EnergyBreakdown(device.name, 1e-8, 0.0, 0.0, ("sop",))
