@@ -128,7 +128,7 @@ def load_experiment(
 
 
 def own_samples(source: AnyPath | Callable[[str], object], name: str = "own samples") -> OwnSamples:
-    """Make a source of the user's own samples, for `train`, `evaluate` and the others.
+    """Make a source of the user's own samples, for the functions with an argument `own`.
 
     Args:
         source: a folder of arrays (docs/data.md), or a function that takes "train" or "test" and

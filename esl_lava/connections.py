@@ -47,7 +47,7 @@ def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
     """
     source = np.asarray(array)
     if source.dtype.kind not in "iub":
-        raise TypeError(f"an integer array is needed, not {source.dtype}")
+        raise TypeError(f"the array must hold integers or booleans, but holds {source.dtype}")
     copy = source.astype(dtype)
     if not np.array_equal(copy, source):
         raise ValueError(f"values outside the range of {np.dtype(dtype)}")

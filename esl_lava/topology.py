@@ -340,7 +340,11 @@ def describe(
 
 @dataclass(frozen=True)
 class _Source:
-    """The source of the next layer: the maps of a layer, summed over squares of side `pool`."""
+    """The layer that the next layer reads, and the pool between the two.
+
+    The next layer reads sums over squares of side `pool` in the maps of the layer `name`. These
+    sums have the shape `shape`.
+    """
 
     name: str
     shape: Shape

@@ -171,7 +171,7 @@ class NormalisedWeights:
         shape: shape as dense weights: (n_post, channels, rows, columns, 1) or
             (n_post, n_pre, 1, 1, 1).
         sliding: the way in which the weights are applied to the maps.
-        gain: (n_post,) float64, a factor on each sum; None without normalisation.
+        gain: (n_post,) float64, a factor that multiplies each sum; None without normalisation.
     """
 
     name: str
