@@ -294,7 +294,7 @@ def run(
     states: Names = None,
     **options: Any,
 ) -> Result:
-    """Run samples through a network, each from rest.
+    """Run samples through a network. Every sample starts from rest: u = v = 0.
 
     Args:
         network: an integer network, or its file.

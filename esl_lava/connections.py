@@ -328,7 +328,7 @@ class Convolution(Immutable):
 
     @property
     def weights(self) -> Int32s:
-        """(weights,) the weights that the mask allows, in the kernel's order."""
+        """(weights,) the weights that the mask allows, in the order of the array `kernel`."""
         return self.kernel[self.mask()]
 
     @property

@@ -147,7 +147,8 @@ def train(
             if any(value is not None for value in others):
                 raise ConfigError(
                     f"--resume {resume}: the run continues with the experiment that it began "
-                    "with; the only other options allowed are --data-folder, --data-module and --json",
+                    "with; the only other options allowed are --data-folder, --data-module and "
+                    "--json",
                     "conflict",
                     key="--resume",
                     value=resume,
@@ -421,8 +422,8 @@ def energy(
             "--map",
             help="Name of a chip (loihi1, loihi2), or the TOML file of a chip with a [capacity] "
             "table. The network is mapped to the chip first. The energy then includes messages "
-            "between cores, and the energy of a neuron update depends on whether a spike reached the "
-            "neuron.",
+            "between cores, and the energy of a neuron update depends on whether a spike reached "
+            "the neuron.",
         ),
     ] = None,
     constant: Annotated[

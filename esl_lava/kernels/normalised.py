@@ -172,7 +172,7 @@ def fire(
     keep: np.float32,
     spikes: Array,
 ) -> None:
-    """Run neurons from rest: v <- keep v + (gain z + shift); if v > 1, a spike and v <- 0.
+    """Run neurons that start at rest: v <- keep v + (gain z + shift); if v > 1, a spike and v <- 0.
 
     Args:
         z: (groups, T or 1, n).

@@ -53,7 +53,7 @@ def render_table(
     numbers: slice = slice(1, None),
     narrow: bool = False,
 ) -> Table:
-    """Render a table. Long texts are folded, because a cut source would be useless.
+    """Render a table. A long text in a cell continues on the next line; none of it is lost.
 
     Args:
         title: line above the table, or "".

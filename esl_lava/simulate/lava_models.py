@@ -42,7 +42,7 @@ def run(
     sparse: bool = False,
     progress: Progress | None = None,
 ) -> Result:
-    """Simulate samples from rest, one after the other.
+    """Simulate samples one after the other. Every sample starts from rest.
 
     Args:
         network, inputs, record, states: as in every backend's `run` (`simulate`).

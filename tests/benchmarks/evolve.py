@@ -20,7 +20,7 @@ STORED = (("d010", 784, 800, 0.1), ("wide_d001", 4096, 4096, 0.01))
 """Layers whose updates are measured: part of a name, inputs, outputs, density."""
 
 GAIN = 16.0
-"""Factor on the initial weights, with which a thinned network spikes in every layer."""
+"""Factor on the initial weights with which a thinned network spikes in every layer."""
 
 DEAREST = {"prune": "global_magnitude", "growth": "momentum", "redistribution": "momentum"}
 DEFAULT = {"prune": "set", "growth": "random", "redistribution": "none"}
