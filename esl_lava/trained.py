@@ -110,7 +110,7 @@ class DenseWeights:
     def __post_init__(self) -> None:
         if self.mask is not None and self.mask.size != self.values.size:
             raise ValueError(
-                f"a mask of shape {self.mask.shape} for weights of shape {self.values.shape}"
+                f"the mask has shape {self.mask.shape}, but the weights have {self.values.shape}"
             )
 
     @property

@@ -255,8 +255,8 @@ def run(
         bool | None,
         typer.Option(
             "--sparse/--dense",
-            help="Class of the Lava processes that hold the weights: Sparse or Dense. The default "
-            "is --dense.",
+            help="Class of the Lava processes that hold the weights of fully connected layers: "
+            "Sparse or Dense. The default is --dense.",
         ),
     ] = None,
     deadline: Annotated[

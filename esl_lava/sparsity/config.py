@@ -74,7 +74,7 @@ class Sparsity(TomlTable):
     dense_epochs: Annotated[int, Field(ge=0)] = Field(
         0,
         description="Number of epochs of dense training at the start. After them every sparse "
-        "layer keeps its largest weights. 0 trains sparse from scratch.",
+        "layer keeps its largest |weights|. 0 trains sparse from scratch.",
     )
 
     @model_validator(mode="after")
