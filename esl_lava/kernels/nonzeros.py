@@ -339,7 +339,7 @@ def fire_gradients(
 
     Args:
         by_spikes: (n_post, T, n) float32, gradient with respect to the spikes.
-        v: (n_post, T, n) float32, as `fire` wrote it.
+        v: (n_post, T, n) float32, the array that `fire` has filled.
         by_z: like `v`, written: gradient with respect to the weighted input.
         by_weights: (connections,) float32, written: gradient with respect to the weights.
     """
