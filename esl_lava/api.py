@@ -128,7 +128,7 @@ def load_experiment(
 
 
 def own_samples(source: AnyPath | Callable[[str], object], name: str = "own samples") -> OwnSamples:
-    """Make a source of the user's own samples, for `train`, `evaluate` and the others.
+    """Make a source of the user's own samples, for the functions with an argument `own`.
 
     Args:
         source: a folder of arrays (docs/data.md), or a function that takes "train" or "test" and
@@ -294,7 +294,7 @@ def run(
     states: Names = None,
     **options: Any,
 ) -> Result:
-    """Run samples through a network, each from rest.
+    """Run samples through a network. Every sample starts from rest: u = v = 0.
 
     Args:
         network: an integer network, or its file.

@@ -143,7 +143,7 @@ def _upgrade(values: Mapping[str, object]) -> Mapping[str, object]:
     """Convert recorded values to the current form.
 
     A recorded file may give the hidden layers as a list of their widths. For a single_spike
-    network it may contain the fields of the other kind, with the only value that was allowed.
+    network it may contain the fields `_ONLY_VALUES`, which this kind no longer has.
     """
     model = values.get("model")
     if not isinstance(model, dict):

@@ -47,10 +47,10 @@ def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
     """
     source = np.asarray(array)
     if source.dtype.kind not in "iub":
-        raise TypeError(f"an integer array is needed, not {source.dtype}")
+        raise TypeError(f"the array must hold integers or booleans, but holds {source.dtype}")
     copy = source.astype(dtype)
     if not np.array_equal(copy, source):
-        raise ValueError(f"values outside the range of {np.dtype(dtype)}")
+        raise ValueError(f"the array has values outside the range of {np.dtype(dtype)}")
     copy.flags.writeable = False
     return copy
 
@@ -131,7 +131,9 @@ class Matrix(Immutable):
             raise ValueError(f"weights need shape (outputs, inputs), not {dense.shape}")
         allowed = np.ones(dense.shape, bool) if mask is None else np.asarray(mask, bool)
         if allowed.shape != dense.shape:
-            raise ValueError(f"mask of shape {allowed.shape}, weights of shape {dense.shape}")
+            raise ValueError(
+                f"the mask has shape {allowed.shape}, but the weights have {dense.shape}"
+            )
         if (dense[~allowed] != 0).any():
             raise ValueError("a weight outside the mask is not zero")
         n_post, n_pre = dense.shape
@@ -300,7 +302,7 @@ class Convolution(Immutable):
         object.__setattr__(self, "allowed", frozen(allowed, bool))
         if self.mask().shape != self.kernel.shape:
             raise ValueError(
-                f"mask of shape {self.mask().shape}, kernel of shape {self.kernel.shape}"
+                f"the mask has shape {self.mask().shape}, but the kernel has {self.kernel.shape}"
             )
         if self.kernel[~self.mask()].any():
             raise ValueError("a weight outside the mask is not zero")
@@ -328,7 +330,7 @@ class Convolution(Immutable):
 
     @property
     def weights(self) -> Int32s:
-        """(weights,) the weights that the mask allows, in the kernel's order."""
+        """(weights,) the weights that the mask allows, in the order of the array `kernel`."""
         return self.kernel[self.mask()]
 
     @property

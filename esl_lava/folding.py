@@ -14,8 +14,8 @@ The first rule multiplied by Theta is the second with W = w gain unit Theta and 
 to rounding. The threshold is therefore the only number to choose. The range rule chooses the
 largest threshold with which every weight, bias, current and membrane of every neuron stays within
 the chip's ranges for any input. A larger threshold means a smaller rounding error. If several
-inputs are added, each has its own gain and unit, and they share one bias; spikes that are added
-unchanged have the weight Theta. docs/convolutions.md derives the bounds.
+inputs are added, each has its own gain and unit, and they share one bias. If a residual block adds
+spikes unchanged, their weight is Theta. docs/convolutions.md derives the bounds.
 """
 
 from __future__ import annotations

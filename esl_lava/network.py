@@ -256,7 +256,7 @@ class Layer(Immutable):
                     f"recurrent has {part.connections.n_pre} inputs from {self.neurons} neurons"
                 )
             if part.delays is not None:
-                raise ValueError("recurrent connections have no delays")
+                raise ValueError("recurrent connections must not have delays")
 
     @property
     def neurons(self) -> int:

@@ -155,7 +155,7 @@ def _load(text: str) -> dict[str, object]:
     """Return the values of a TOML text; raise ValueError or RecursionError if it is not TOML."""
     for number, line in enumerate(text.split("\n"), 1):
         if _count_dots(line.strip()) > MAX_DOTS:
-            raise ValueError(f"more than {MAX_DOTS} dots, the limit of one key (at line {number})")
+            raise ValueError(f"a key has more than {MAX_DOTS} dots (at line {number})")
     return tomllib.loads(text)
 
 

@@ -174,7 +174,7 @@ def _maps(token: re.Match[str], inputs: Shape) -> tuple[int, int, int]:
     """Return (channels, rows, columns) of the token's input, which must be feature maps."""
     if len(inputs) != 3:
         raise ConfigError(
-            f"{token[0]} needs feature maps, and is fed by {math.prod(inputs)} neurons",
+            f"{token[0]} needs feature maps, but its input is {math.prod(inputs)} single neurons",
             "conflict",
             value=token[0],
         )
@@ -291,7 +291,7 @@ def describe(
     classes: int,
     kinds: Collection[str] = FULLY_CONNECTED,
 ) -> Topology:
-    """Describe the network of a notation. Each layer is fed by the layer before it.
+    """Describe the network of a notation. Each layer reads the layer before it.
 
     A residual block has two convolutions and adds its input to the input of the second one. It
     adds the spikes unchanged if they come from a layer of the same shape. Otherwise it adds them
@@ -340,7 +340,11 @@ def describe(
 
 @dataclass(frozen=True)
 class _Source:
-    """The source of the next layer: the maps of a layer, summed over squares of side `pool`."""
+    """The layer that the next layer reads, and the pool between the two.
+
+    The next layer reads sums over squares of side `pool` in the maps of the layer `name`. These
+    sums have the shape `shape`.
+    """
 
     name: str
     shape: Shape

@@ -110,7 +110,7 @@ class DenseWeights:
     def __post_init__(self) -> None:
         if self.mask is not None and self.mask.size != self.values.size:
             raise ValueError(
-                f"a mask of shape {self.mask.shape} for weights of shape {self.values.shape}"
+                f"the mask has shape {self.mask.shape}, but the weights have {self.values.shape}"
             )
 
     @property
@@ -171,7 +171,7 @@ class NormalisedWeights:
         shape: shape as dense weights: (n_post, channels, rows, columns, 1) or
             (n_post, n_pre, 1, 1, 1).
         sliding: the way in which the weights are applied to the maps.
-        gain: (n_post,) float64, a factor on each sum; None without normalisation.
+        gain: (n_post,) float64, a factor that multiplies each sum; None without normalisation.
     """
 
     name: str

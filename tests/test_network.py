@@ -562,7 +562,7 @@ def test_inputs_that_a_layer_cannot_have() -> None:
         ((), "needs a first input that is not itself"),
         ((own, first), "needs a first input that is not itself"),
         ((first, own, own), "2 of its inputs are recurrent: at most 1"),
-        ((first, Input("a", square, [1, 1])), "recurrent connections have no delays"),  # type: ignore[arg-type]
+        ((first, Input("a", square, [1, 1])), "recurrent connections must not have delays"),  # type: ignore[arg-type]
         ((first, Input(INPUT, Injection((2,)))), "injected input has to be its first input"),
         ((first, Input(INPUT, square, [0, 63])), "delay 63 is outside 0..62"),  # type: ignore[arg-type]
     ):

@@ -31,5 +31,7 @@ def test_stored_connections_are_those_of_a_masked_weight(shape, density, seed):
 
 
 def test_a_mask_of_another_size_is_refused():
-    with pytest.raises(ValueError, match=r"a mask of shape \(3,\) for weights of shape \(2, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"the mask has shape \(3,\), but the weights have \(2, 2\)"
+    ):
         DenseWeights(np.zeros((2, 2)), np.zeros(3))

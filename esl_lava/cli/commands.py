@@ -146,8 +146,9 @@ def train(
             others = (output, preset, config, settings, method, *named.values())
             if any(value is not None for value in others):
                 raise ConfigError(
-                    f"--resume {resume}: the run continues with its own experiment, so only "
-                    "--data-folder or --data-module and --json may be given too",
+                    f"--resume {resume}: the run continues with the experiment that it began "
+                    "with; the only other options allowed are --data-folder, --data-module and "
+                    "--json",
                     "conflict",
                     key="--resume",
                     value=resume,
@@ -254,7 +255,8 @@ def run(
         bool | None,
         typer.Option(
             "--sparse/--dense",
-            help="Whether Lava uses sparse or dense synapse processes. The default is --dense.",
+            help="Class of the Lava processes that hold the weights of fully connected layers: "
+            "Sparse or Dense. The default is --dense.",
         ),
     ] = None,
     deadline: Annotated[
@@ -419,16 +421,17 @@ def energy(
         typer.Option(
             "--map",
             help="Name of a chip (loihi1, loihi2), or the TOML file of a chip with a [capacity] "
-            "table. The network is mapped to the chip first, and messages and active neuron "
-            "updates are charged too.",
+            "table. The network is mapped to the chip first. The energy then includes messages "
+            "between cores, and the energy of a neuron update depends on whether a spike reached "
+            "the neuron.",
         ),
     ] = None,
     constant: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY=PICOJOULES",
-            help="Energy constant of your own for devices that are charged by events, for example "
-            "sop=23.6. Repeat the option for several constants.",
+            help="Energy constant of your own, for devices whose energy is a sum over events, for "
+            "example sop=23.6. Repeat the option for several constants.",
         ),
     ] = None,
     utilisation: Annotated[
@@ -437,11 +440,13 @@ def energy(
     ] = None,
     flops_per_mac: Annotated[
         int | None,
-        typer.Option(help="Number of operations that a GPU is charged for a connection, 1 or 2."),
+        typer.Option(help="Number of GPU operations that are counted for a connection, 1 or 2."),
     ] = None,
     step_seconds: Annotated[
         float | None,
-        options.number_option("Duration of a step in seconds. Static power is charged for it."),
+        options.number_option(
+            "Duration of a step in seconds. The energy then includes static power for this time."
+        ),
     ] = None,
     training: Annotated[
         Path | None,
@@ -536,7 +541,7 @@ def map_to_chip(
         str | None,
         typer.Option(
             help=f"Method of packing synapses into memory words: {options.PACKINGS}. The default "
-            "is the packing of the chip."
+            "is the method that the TOML file of the chip names."
         ),
     ] = None,
     chips: Annotated[

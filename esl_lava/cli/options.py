@@ -134,7 +134,7 @@ DataModule = Annotated[
         "--data-module",
         metavar="FILE.py:FUNCTION",
         help="Python function that returns your own samples. It is called with 'train' or 'test' "
-        "and returns a torch Dataset or a pair (samples, labels). The file is executed.",
+        "and returns a torch Dataset or a pair (samples, labels). esl-lava runs the whole FILE.py.",
     ),
 ]
 

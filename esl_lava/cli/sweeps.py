@@ -70,9 +70,9 @@ Jobs = Annotated[
 Cluster = Annotated[
     str | None,
     typer.Option(
-        help="Address of a cluster that trains the runs instead of this machine: of Dask, for "
-        "example tcp://host:8786, or of Ray, ray or for example ray://host:10001. The cluster must "
-        "share the output directory."
+        help="Address of a cluster that trains the runs instead of this machine. Dask: for example "
+        "tcp://host:8786. Ray: for example ray://host:10001, or just ray. The machines of the "
+        "cluster must share the output directory with this machine."
     ),
 ]
 

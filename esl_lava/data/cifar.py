@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 in their common file formats, from `$ESL_LAVA_DATA`.
 
-Images have 32 x 32 pixels of three colours. They are returned as (samples, 3072) uint8, counted by
-channel (red, green, blue), row and column. Nothing is downloaded.
+Images have 32 x 32 pixels of three colours. They are returned as (samples, 3072) uint8 in the
+order of channel (red, green, blue), row and column. Nothing is downloaded.
 
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 """

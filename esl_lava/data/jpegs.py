@@ -84,7 +84,7 @@ def read_split(place: Path, split: str) -> tuple[Bytes, Ints]:
 
 
 def shuffled_order(samples: int) -> Ints:
-    """Return (samples,) the fixed order of this many files, counted by class and name."""
+    """Return (samples,) a fixed random order of files that are sorted by class and name."""
     return np.random.default_rng(_ORDER_SEED).permutation(samples)
 
 

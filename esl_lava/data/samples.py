@@ -24,7 +24,8 @@ Selection = slice | Array
 class Samples(Protocol):
     """Samples that can be presented to a network.
 
-    The order of axes is always (samples, T, inputs). Inputs are counted by channel, row and column.
+    The order of axes is always (samples, T, inputs). Inputs are in the order of channel, row
+    and column.
     In memory an array may have another order of axes, for example the order that training needs;
     `simulate` accepts any order.
     """

@@ -17,7 +17,7 @@ def choose_device(setting: str, supported: bool) -> torch.device:
 
     Args:
         setting: the value of `training.device`.
-        supported: whether the network has passes for a GPU.
+        supported: whether the forward and backward passes of the network can run on a GPU.
 
     Raises:
         ConfigError: if the setting needs a GPU that torch does not find.

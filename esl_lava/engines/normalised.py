@@ -202,7 +202,7 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _PooledPlan(_Plan):
-    """The division of passes with sums over squares of spikes: by samples.
+    """The division of passes that sum spikes over squares of the maps: by samples.
 
     Attributes:
         maps: (batch, rows, columns, channels) of a step.
@@ -219,7 +219,11 @@ class _PooledPlan(_Plan):
         return batch, rows // self.side, columns // self.side, channels
 
     def fire(self, z: Array, gain: Array, shift: Array, keep: np.float32) -> Tensor:
-        """Compute sums over squares, (T, batch, rows // side, columns // side, channels)."""
+        """Compute the spikes and return their sums over squares.
+
+        Returns:
+            (T, batch, rows // side, columns // side, channels).
+        """
         sums = torch.empty(self.steps, *self.pooled)
         maps, target = _by_row(z[0], self.maps), _by_row(sums.numpy(), self.pooled)
         run_in_parts(

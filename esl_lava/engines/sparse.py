@@ -40,7 +40,7 @@ LARGEST_MULTIPLE = 128
 
 
 class _Sparse(nn.Module):
-    """The common part of both blocks: a SLAYER neuron, and a synapse with a sparse weight."""
+    """What all blocks here share: a SLAYER neuron, and a synapse with a sparse weight."""
 
     def __init__(self, neuron: Mapping[str, object], weight: SparseWeight) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ class SparseConv(_Sparse):
 
 
 def zeros(positions: Tensor) -> Tensor:
-    """Return initial weights of 0."""
+    """Return (positions,) initial weights, all 0."""
     return torch.zeros(positions.numel())
 
 

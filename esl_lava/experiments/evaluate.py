@@ -103,7 +103,8 @@ def encoding_of(
     Args:
         network: the network as read from its file.
         kind, steps: values that replace those of the training.
-        data: name of the data set; own samples may be of another kind than those of the training.
+        data: name of the data set. "own" allows the encodings of the user's own samples, whatever
+            data the training had.
 
     Raises:
         ConfigError: if the encoding is unknown or not valid.

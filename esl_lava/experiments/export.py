@@ -132,7 +132,7 @@ def _check_range(network: Network, own: OwnData | None) -> None:
     name = experiment.data.name
     if own is not None and name != OWN:
         raise ConfigError(
-            f"{own.name} was given, but the training had data.name {name!r}",
+            f"the data {own.name} are given, but the training had data.name {name!r}",
             "conflict",
             key="data.name",
             value=name,

@@ -83,7 +83,7 @@ def fig3(
     Args:
         experiment: the experiment of all runs.
         densities: densities of part a, with the rules of the paper: SET prunes, and random
-            connections grow, first those that were never active (unfired).
+            connections grow. A position that was never a connection (unfired) has priority.
         traced: density of part b, in which growth is distributed to layers by momentum. The layer
             densities of its first seed are drawn.
         seeds: seeds of each setting.

@@ -32,7 +32,8 @@ class PriceTerms:
         constants: energy key -> pJ, for event-driven devices and devices without energy constants.
         utilisation: share of the peak rate that a dense device reaches.
         flops_per_mac: operations of a dense device per connection.
-        step_seconds: duration of a step, for which static power is charged; None charges none.
+        step_seconds: duration of a step, for which the energy includes static power. None leaves
+            static power out.
         chips, cores: number of chips and cores that draw static power.
 
     Raises:
@@ -93,7 +94,10 @@ def price(
         charged = seconds if device.static is not None else None
         measured = per_sample(counts, device, seconds=charged, chips=terms.chips, cores=terms.cores)
         if seconds != charged:
-            remarks = (*measured.remarks, "its static power is unknown and not charged")
+            remarks = (
+                *measured.remarks,
+                "its static power is unknown, so the energy leaves it out",
+            )
             measured = replace(measured, remarks=remarks)
         priced[device.name] = Price(
             device,

@@ -120,7 +120,7 @@ def write(
         if OWN not in trained_on:
             trained = ", ".join(dict.fromkeys(trained_on))
             raise ConfigError(
-                f"{terms.own.name} was given, but data.name of the runs is {trained}",
+                f"the data {terms.own.name} are given, but data.name of the runs is {trained}",
                 "conflict",
                 key="data.name",
                 value=trained,

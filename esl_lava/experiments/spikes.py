@@ -306,8 +306,8 @@ def apply_input_block(network: Network, values: Array) -> Array:
         The int32 values that `simulate` injects; `values` itself if there is no input block.
 
     Raises:
-        DataError: if SLAYER's block would round a value, or weight or bias of the file is not a
-            number of 16 bits.
+        DataError: if SLAYER's block would round a value, or weight or bias of the file is not an
+            integer of at most 5 digits.
     """
     if not has_transform(network):
         return values
@@ -348,7 +348,7 @@ def _whole(network: Network, key: str) -> int:
     text = network.provenance.get(key, "")
     if not re.fullmatch(r"-?[0-9]{1,5}", text):
         raise DataError(
-            f"{key} = {text[:20]!r} in the network file is not a number of 16 bits",
+            f"{key} = {text[:20]!r} in the network file is not an integer of at most 5 digits",
             "type",
             key=key,
             value=text,

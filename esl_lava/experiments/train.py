@@ -148,7 +148,7 @@ def load_splits(
     name, encoding = experiment.data.name, experiment.encoding
     if own is not None and name != OWN:
         raise ConfigError(
-            f"data.name {name!r}: {own.name} was given, which needs data.name {OWN!r}",
+            f"data.name {name!r}: the data {own.name} are given, which need data.name {OWN!r}",
             "conflict",
             key="data.name",
             value=name,

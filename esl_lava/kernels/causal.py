@@ -68,7 +68,8 @@ def propagate(
     """Add each neuron's gradient to the gradients of its causal inputs and of their weights.
 
     Args:
-        z, weight, last: as for `fire`, with `last` as `fire` wrote it.
+        z, weight: see `fire`.
+        last: the array that `fire` has filled.
         scaled: (samples, n_post) gradient of z_out times slope; ignored for silent neurons.
         weighed: `scaled` times z_out.
         gradient_z: like `z`; the kernel adds to it.

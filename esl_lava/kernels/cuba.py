@@ -73,7 +73,7 @@ def run_neurons(
     totals: Array,
     fired: Array,
 ) -> None:
-    """Run the neurons on every sample from rest.
+    """Run the neurons on every sample. Each sample starts from rest.
 
     The dynamics are those of `esl_lava.network` (PyLifModelBitAcc of lava-nc 0.10.0). As in Lava
     the arithmetic is int32, and larger values wrap around.

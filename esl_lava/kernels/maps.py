@@ -188,7 +188,7 @@ def add_small(
         starts: (n_post + 1,) first entry of each channel.
         weights: (connections,) int16.
         terms: see `nonzeros.terms_at_once`, at least 8.
-        scale: (n_post,) float32, factor on the integer sums of a channel.
+        scale: (n_post,) float32, factor that multiplies the integer sums of a channel.
         grid: grid of z, in one phase.
         z: (n_post, maps, rows, columns) float32, written.
     """

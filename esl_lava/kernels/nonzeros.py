@@ -102,7 +102,7 @@ def sum_small(
     short: Array,
     wide: Array,
 ) -> None:
-    """Compute the weighted input of one neuron in `size` lanes, exactly.
+    """Compute the exact weighted input of one neuron in `size` lanes.
 
     Args:
         here: int8 inputs from the first of these lanes on.
@@ -151,11 +151,11 @@ def add_small(
     last: int,
     z: Array,
 ) -> None:
-    """Compute the weighted input of neurons first:last from integers of 8 bits, exactly.
+    """Compute the exact weighted inputs of neurons first:last from inputs of 8 bits.
 
     Args:
-        small: (n,) int8.
-        weights: (connections,) int16, multiples of `step`.
+        small: (n,) int8, the inputs of all neurons in all lanes.
+        weights: (connections,) int16, the weights divided by `step`.
         terms: see `terms_at_once`, at least 8.
         z: (n_post, lanes) float32, written.
     """
@@ -339,7 +339,7 @@ def fire_gradients(
 
     Args:
         by_spikes: (n_post, T, n) float32, gradient with respect to the spikes.
-        v: (n_post, T, n) float32, as `fire` wrote it.
+        v: (n_post, T, n) float32, the array that `fire` has filled.
         by_z: like `v`, written: gradient with respect to the weighted input.
         by_weights: (connections,) float32, written: gradient with respect to the weights.
     """

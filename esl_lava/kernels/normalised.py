@@ -70,7 +70,7 @@ Constants = tuple[Array, Array, Array]
 
 @njit(nogil=True)
 def _repeated(values: Array, width: int) -> Array:
-    """Repeat the values of the channels up to a width."""
+    """Return (width,) float32: the values of the channels, one after the other, repeated."""
     out = np.empty(width, np.float32)
     for first in range(0, width, values.size):
         for c in range(values.size):
@@ -172,7 +172,7 @@ def fire(
     keep: np.float32,
     spikes: Array,
 ) -> None:
-    """Run neurons from rest: v <- keep v + (gain z + shift); if v > 1, a spike and v <- 0.
+    """Run neurons that start at rest: v <- keep v + (gain z + shift); if v > 1, a spike and v <- 0.
 
     Args:
         z: (groups, T or 1, n).

@@ -77,7 +77,7 @@ def spike(
     neuron: Neuron,
     spikes: Array,
 ) -> bool:
-    """Run neurons from rest (`slayer/neuron/cuba.py`, lava-dl 0.6.0), in int32.
+    """Run neurons that start at rest (`slayer/neuron/cuba.py`, lava-dl 0.6.0), in int32.
 
     Args:
         z: (groups, T, n) float32 weighted input, contiguous; overwritten with v before its

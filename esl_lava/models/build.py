@@ -73,13 +73,13 @@ def build(
 
 
 def build_to_train(experiment: Experiment, topology: Topology) -> SpikingNetwork:
-    """Build the network to train, with the passes of the experiment's engine.
+    """Build the network to train. The experiment's engine computes its forward and backward passes.
 
-    Torch's current generator draws the initial weights. They are the same for every engine. A
+    Torch's current generator draws the initial weights, which are the same for every engine. A
     layer that stores only its connections gets its initial weights with its first connections.
 
     Raises:
-        ConfigError: as `build`, and if `auto` cannot tell the densities of the layers.
+        ConfigError: as `build`, and if the engine `auto` does not know the densities of the layers.
     """
     engine = experiment.training.engine
     normalised = isinstance(experiment.model, Convolutional)

@@ -140,8 +140,8 @@ class MultiSpike(_Network):
     scale_grad: Positive = Field(1.0, description="Scale of the surrogate gradient.")
     weight_scale: Positive = Field(
         1.0,
-        description="Factor on the initial weights of the hidden layers, in addition to "
-        "1/sqrt(density).",
+        description="Factor that multiplies the initial weights of the hidden layers. "
+        "1/sqrt(density) multiplies them as well.",
     )
 
     @field_validator("threshold")
@@ -173,7 +173,8 @@ class SingleSpike(_Network):
     )
     weight_scale: Positive = Field(
         1.0,
-        description="Factor on the initial weights of the hidden layers, in addition to 1/density.",
+        description="Factor that multiplies the initial weights of the hidden layers. 1/density "
+        "multiplies them as well.",
     )
 
     @field_validator("current_decay")
@@ -261,7 +262,7 @@ class Convolutional(_Network):
         f"network: {', '.join(NAMED)}.",
     )
     width: Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)] = Field(
-        1.0, description="Factor on the number of channels or neurons of every layer."
+        1.0, description="Factor that multiplies the number of channels or neurons of every layer."
     )
     thresholds: Literal["layer", "channel"] = Field(
         "layer",
@@ -281,8 +282,8 @@ class Convolutional(_Network):
     scale_grad: Positive = Field(1.0, description="Scale of the surrogate gradient.")
     weight_scale: Positive = Field(
         1.0,
-        description="Factor on the initial weights of the hidden layers, in addition to "
-        "1/sqrt(density).",
+        description="Factor that multiplies the initial weights of the hidden layers. "
+        "1/sqrt(density) multiplies them as well.",
     )
 
     @classmethod

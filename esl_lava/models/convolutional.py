@@ -161,8 +161,8 @@ class SpikingCNN(nn.Module):
         initial: returns the function that gives these their initial weights.
 
     Attributes:
-        native: whether a CPU too uses the training passes of plain torch (`engines/native.py`).
-            Other devices always use them.
+        native: whether a CPU too uses the forward and backward passes of plain torch
+            (`engines/native.py`). Other devices always use them.
     """
 
     def __init__(

@@ -157,7 +157,7 @@ class Reader:
 
 
 def _make_matrix_reader(kind: _Kind) -> Reader:
-    """Return the reader of networks of fully connected layers, each fed by the layer before."""
+    """Return the reader of networks of fully connected layers, which read the layer before."""
 
     def layers(
         config: Model, entries: Mapping[str, Array], masks: Mapping[str, Array]

@@ -77,8 +77,8 @@ def weights_survive_lava(layer: Layer) -> Iterator[Fault]:
             yield Fault(
                 f"layer {layer.name}: the {name} {before[0, first]} "
                 f"({matrix.place(matrix.positions()[first])}) would become {after[0, first]:g} "
-                f"in Lava ({_count(changed.size)} changed); a weight of each sign in the layer "
-                "avoids this",
+                f"in Lava ({_count(changed.size)} changed); Lava keeps each {name} of a layer that "
+                f"has a positive and a negative {name}",
                 "limit",
                 key="weight",
                 value=int(before[0, first]),

@@ -54,7 +54,7 @@ def render_table(
     narrow: bool = False,
     tight: bool = False,
 ) -> Table:
-    """Render a table. Long texts are folded, because a cut source would be useless.
+    """Render a table. A long text in a cell continues on the next line; none of it is lost.
 
     Args:
         title: line above the table, or "".

@@ -1,4 +1,4 @@
-"""Results of comparing training, exported file and simulators."""
+"""Results of comparing the trained model, the exported file and the simulators."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def simulate(
     states: Names = None,
     **options: Any,
 ) -> Result:
-    """Run samples through a network, each from rest.
+    """Run samples through a network. Every sample starts from rest: u = v = 0.
 
     Args:
         network: the network to run.

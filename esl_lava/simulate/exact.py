@@ -155,7 +155,7 @@ def run(
     record: tuple[str, ...] = (),
     states: tuple[str, ...] = (),
 ) -> Result:
-    """Simulate samples from rest. The arguments are those of every backend (`simulate`)."""
+    """Simulate samples. Every sample starts from rest. `simulate` describes the arguments."""
     layers = prepare(network)
     samples, steps = inputs.shape[:2]
     sizes = {layer.name: layer.neurons for layer in network.layers}

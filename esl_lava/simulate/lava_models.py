@@ -42,7 +42,7 @@ def run(
     sparse: bool = False,
     progress: Progress | None = None,
 ) -> Result:
-    """Simulate samples from rest, one after the other.
+    """Simulate samples one after the other. Every sample starts from rest.
 
     Args:
         network, inputs, record, states: as in every backend's `run` (`simulate`).
@@ -235,7 +235,7 @@ def _build(model: type, parameters: Mapping[str, Any], **variables: Any) -> Any:
 
 
 class _Synapse:
-    """A synapse model between flat arrays, fed by the layer `source`. It sends one step late."""
+    """A synapse model between flat arrays. It reads the layer `source` and sends one step late."""
 
     def __init__(self, source: str, model: Any, in_shape: tuple[int, ...]) -> None:
         self.source = source

@@ -159,13 +159,13 @@ def move(layers: Sequence[Store], drops: Sequence[Tensor], grows: Sequence[Tenso
             raise AssertionError("a grown position was a connection before the update")
     dropped, grown = (sum(part.numel() for part in parts) for parts in (drops, grows))
     if dropped != grown:
-        raise AssertionError(f"{dropped} connections dropped but {grown} grown")
+        raise AssertionError(f"{dropped} connections are dropped, but {grown} are grown")
     for layer, drop, grow in zip(layers, drops, grows):
         layer.rewire(drop, grow)
 
 
 def end_dense_phase(layers: Sequence[DenseStore], iteration: int) -> Update:
-    """Prune every sparse layer to its largest weights; ties: keep the higher index.
+    """Prune every sparse layer to its largest |weights|; ties: keep the higher index.
 
     Raises:
         ConfigError: if a layer is frozen.

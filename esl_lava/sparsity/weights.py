@@ -139,7 +139,9 @@ class SparseWeight(nn.Module):
         starts, pre = self._rows(positions)
         values = self.initial(positions).to(torch.float32, copy=True).contiguous()
         if values.shape != pre.shape:
-            raise ValueError(f"{values.numel()} initial weights for {pre.numel()} connections")
+            raise ValueError(
+                f"there are {values.numel()} initial weights, but {pre.numel()} connections"
+            )
         self._replace(values, starts, pre)
 
     @torch.no_grad()

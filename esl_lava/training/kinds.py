@@ -39,7 +39,7 @@ class Kind(Generic[AnyNetwork]):
         weight_range: experiment -> least and largest weight that a sound network needs.
         beyond_range: words for weights beyond this range, before the range itself.
         adam: `training.engine` -> function that makes the optimiser of weights and learning rate.
-        on_gpu: whether the network has passes for a GPU.
+        on_gpu: whether the forward and backward passes of the network can run on a GPU.
         collective: whether training passes sum over ranks, so that a rank without samples takes
             part too.
     """

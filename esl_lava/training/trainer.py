@@ -397,7 +397,7 @@ class Trainer:
     def _divergence(
         self, clause: str, layer: str | None = None, code: Code = "not-finite"
     ) -> UserError:
-        """Return the error for a training that has diverged, as the clause says."""
+        """Return the error for a training that has diverged; `clause` says how."""
         rate = self.experiment.training.learning_rate
         return UserError(
             f"training diverged: {clause}; training.learning_rate {rate} may be too high",

@@ -85,7 +85,9 @@ def test_terms_replace_values_of_device_files(network: Network, result: Result) 
     prices = price(network, result.counts, ["loihi1_sanafe", "rolls"], static)
     assert prices["loihi1_sanafe"].measured.static == pytest.approx(0.104 * 3 * 4 * 1e-3)
     assert prices["rolls"].measured.static == 0
-    assert prices["rolls"].measured.remarks == ("its static power is unknown and not charged",)
+    assert prices["rolls"].measured.remarks == (
+        "its static power is unknown, so the energy leaves it out",
+    )
 
 
 @pytest.mark.parametrize(

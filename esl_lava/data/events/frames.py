@@ -1,4 +1,4 @@
-"""Frames of a recording: the events of each of T portions, counted by polarity and pixel."""
+"""Frames of a recording: for each of T portions the number of events by polarity and pixel."""
 
 from __future__ import annotations
 
