@@ -623,7 +623,7 @@ def test_read_toml(tmp_path):
 
 def test_read_toml_refuses_files(tmp_path):
     path = tmp_path / "run.toml"
-    with refused(FileError, "unreadable", file=str(path)):
+    with refused(FileError, "not-found", file=str(path)):
         read_toml(path)
     with refused(FileError, "unreadable", file=str(tmp_path)):
         read_toml(tmp_path)

@@ -135,7 +135,14 @@ def kinds_of(kind: type, name: str) -> list[type]:
 
 def test_all_records_are_found() -> None:
     names = {kind.__name__ for kind in RECORDS}
-    assert {"Account", "Exported", "Trained", "TrainingCost", "Verification", "SweepRow"} <= names
+    assert {
+        "Account",
+        "ExportResult",
+        "TrainingResult",
+        "TrainingCost",
+        "Verification",
+        "SweepRow",
+    } <= names
 
 
 @pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: kind.__name__)

@@ -167,15 +167,15 @@ def parse_constants(texts: Sequence[str]) -> dict[str, float]:
         try:
             number = float(value)
         except ValueError:
-            number = math.nan
-        constants[key.strip()] = number
+            equals = ""
         if not equals or not math.isfinite(number):
             raise ConfigError(
                 f"--constant {shorten(text)}: must be KEY=PICOJOULES, for example sop=23.6",
-                "type",
+                "not-finite" if equals else "type",
                 key="--constant",
                 value=text,
             )
+        constants[key.strip()] = number
     return constants
 
 

@@ -81,7 +81,7 @@ def check_free(path: Path) -> None:
     try:
         free = not path.exists() or (path.is_dir() and all(map(is_unfinished, path.iterdir())))
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror}", "unreadable", file=path) from None
+        raise FileError(f"{path}: {error.strerror}", "unwritable", file=path) from None
     if not free:
         raise FileError(
             f"{path}: already exists and is not empty; choose another directory or remove it",

@@ -29,6 +29,9 @@ THREADS = (
 )
 """Environment variables for the threads of libraries. A worker sets each to 1 if it is not set."""
 
+FORWARD_SECONDS = 1.0
+"""Seconds to wait for the last output of an ended process, whose children may keep the pipe."""
+
 _SIZE = struct.Struct("<Q")
 _PROGRAM = "from esl_lava.experiments.workers import serve; serve()"
 
@@ -122,9 +125,10 @@ class Worker:
         return answer
 
     def close(self) -> None:
-        """End the process immediately."""
+        """End the process immediately. What it printed before still appears."""
         self._process.kill()
         self._process.wait()
+        self._forwarding.join(FORWARD_SECONDS)
 
     def _forward(self) -> None:
         """Copy the output of the process to standard error."""

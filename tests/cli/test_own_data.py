@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -393,19 +390,3 @@ def test_from_python(tmp_path: Path) -> None:
     told: list[str] = []
     found = find(RunDirectory(tmp_path / "run"), ReportTerms(own=own), told.append)
     assert found.evaluation.accuracy == trained.accuracy
-
-
-def test_the_documented_examples_run(
-    tmp_path: Path, invoke: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    document = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
-    module, script = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(module)
-    given = ("--preset", "digits", "--data-module", "mine.py:load")
-    trained = invoke("train", *given, "-o", tmp_path / "runs" / "m", "--json")
-    assert trained.code == 0, trained.err
-    assert trained.json["accuracy"] > 0.9
-    (tmp_path / "script.py").write_text(script)
-    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True)
-    assert done.stdout.endswith("halves 1.0\n"), done.stderr

@@ -72,10 +72,10 @@ def test_pictures(program: Command, recording: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "arguments", "code", "parts"),
     [
-        ("a.aedat", HEADER, (), "damaged", ["a.aedat"]),
+        ("a.aedat", HEADER, (), "range", ["a.aedat"]),
         ("a.aedat", b"#!AER-DAT3.1\n", (), "damaged", ["a.aedat", "AEDAT 2.0"]),
         ("a.bin", atis(EVENTS)[:-1], (), "damaged", ["a.bin", "499"]),
-        ("a.raw", b"", (), "unsupported", ["a.raw", ".aedat", ".aedat4", ".bin"]),
+        ("a.raw", b"", (), "unknown", ["a.raw", ".aedat", ".aedat4", ".bin"]),
         ("a.bin", atis(EVENTS), ("--split", "sum"), "unknown", ["--split", "sum", "time, number"]),
         ("a.bin", atis(EVENTS), ("--frames", "101"), "range", ["100", "101"]),
         ("a.bin", atis(EVENTS), ("--crop", "17"), "range", ["17"]),

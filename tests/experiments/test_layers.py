@@ -26,7 +26,7 @@ def test_the_shape_of_the_digits_is_known_without_reading() -> None:
     [
         ("8C3-AP2-8C3-AP2-AP2-8C3", None),
         ("8C3-AP3-8C3", "AP3 on maps of 8 x 8 leaves out rows or columns, which 8C3 behind it"),
-        ("AP16-8C3", "AP16 on maps of 8 x 8: a pool has a side of 2 to 8"),
+        ("AP16-8C3", "AP16 on maps of 8 x 8: the side 16 of a pool must be from 2 to 8"),
     ],
 )
 def test_layers_are_compared_with_the_data(layers: str, sentence: str | None) -> None:

@@ -114,7 +114,7 @@ def test_runs_of_both_kinds_are_compared(reports: Reports) -> None:
         assert any(row["pareto"] for row in rows)
     text = reports.both.page.read_text()
     assert "side by side" in text
-    assert "firing steps against exact times" in text
+    assert "firing steps on the chip and exact times of the training" in text
 
 
 def test_pareto() -> None:

@@ -63,15 +63,15 @@ def test_states_of_a_sweep_from_start_to_end(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, FileError])
-def test_the_files_of_an_interrupted_sweep(tmp_path: Path, error: type[BaseException]) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), FileError("no space left", "unwritable")])
+def test_the_files_of_an_interrupted_sweep(tmp_path: Path, error: BaseException) -> None:
 
     def interrupted() -> None:
         with mark_running(tmp_path, NAMES):
             write_state(tmp_path, RunState("b_seed-1", "running"))
-            raise error("interrupted")
+            raise error
 
-    with pytest.raises(error):
+    with pytest.raises(type(error)):
         interrupted()
     assert not is_running(tmp_path)
     assert read_states(tmp_path) == [RunState(name, "waiting") for name in NAMES]

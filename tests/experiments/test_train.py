@@ -152,7 +152,7 @@ def test_a_directory_that_is_not_empty_is_left_alone(
     [
         ({"sparsity.keep_dense": ["hidden7"]}, ConfigError, "'hidden7'"),
         ({"sparsity.density": 1e-4}, ConfigError, "needs at least 1"),
-        ({"data.validation": 0.9999}, DataError, "validation fraction"),
+        ({"data.validation": 0.9999}, DataError, "data.validation 0.9999"),
     ],
 )
 def test_a_refused_training_leaves_no_directory(

@@ -1,7 +1,7 @@
-"""Promises of README about `MaskEvolver`: each case works, or is refused with a reason.
+"""Promises of docs/masks.md about `MaskEvolver`: each case works, or is refused with a reason.
 
 `ZOO` lists models that train in a usual loop, with checks after every step. `REFUSED` lists the
-cases that are refused, with the code of the error. Every case that README promises belongs in
+cases that are refused, with the code of the error. Every case that the page promises belongs in
 one of them.
 """
 
@@ -28,7 +28,7 @@ from tests.sparsity.invariants import parameters, snapshots, violations
 from tests.sparsity.test_evolver import same
 from tests.sparsity.test_layers import Language
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
 STEPS = 6
 
 
@@ -457,16 +457,16 @@ def test_refused_before_the_model_is_touched(name):
     assert same(model.state_dict(), before)
 
 
-# --- README ----------------------------------------------------------------------------
+# --- The documented example --------------------------------------------------------------
 
 
 def examples() -> list[str]:
-    """Return the Python blocks of README that use the evolver."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
-    return [block for block in blocks if "MaskEvolver" in block]
+    """Return the Python blocks of the docs that build an evolver."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if "MaskEvolver(" in block]
 
 
-def test_readmes_example_runs_as_written(tmp_path, capsys):
+def test_the_documented_example_runs_as_written(tmp_path, capsys):
     (example,) = examples()
     file = tmp_path / "example.py"
     file.write_text(example)

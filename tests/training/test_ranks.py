@@ -387,7 +387,7 @@ def test_silent_neurons_are_counted_over_the_whole_batch(results: list[dict[str,
             "training diverged: 1 of 232 weights in layer hidden1 are NaN or infinite after step 6",
         ),
         ("unwritable", "no space left"),
-        ("refused", "whole: already holds something; choose another directory"),
+        ("refused", "whole: already exists and is not empty; choose another directory"),
     ],
 )
 def test_an_error_on_one_rank_is_raised_on_all(
