@@ -134,8 +134,8 @@ class MultiSpike(_Network):
     )
     tau_grad: Positive = Field(
         0.5,
-        description="Width tau of the surrogate gradient scale / (2 tau) exp(-|v - threshold| / "
-        "tau), in units of the weights.",
+        description="Width tau of the surrogate gradient, in units of the weights. The gradient at "
+        "the potential v is scale_grad / (2 tau) * exp(-|v - threshold| / tau).",
     )
     scale_grad: Positive = Field(1.0, description="Scale of the surrogate gradient.")
     weight_scale: Positive = Field(
@@ -276,8 +276,8 @@ class Convolutional(_Network):
     )
     tau_grad: Positive = Field(
         0.5,
-        description="Width tau of the surrogate gradient scale / (2 tau) exp(-|v - 1| / tau), in "
-        "units of the threshold.",
+        description="Width tau of the surrogate gradient, in units of the threshold. The gradient "
+        "at the potential v is scale_grad / (2 tau) * exp(-|v - 1| / tau).",
     )
     scale_grad: Positive = Field(1.0, description="Scale of the surrogate gradient.")
     weight_scale: Positive = Field(

@@ -84,7 +84,7 @@ class MaskEvolver:
     Args:
         model: the model, on its device.
         optimizer: a torch SGD, Adam or AdamW that trains its weights.
-        density: connections over positions of all sparse layers together, in (0, 1].
+        density: connections divided by positions of all sparse layers together, in (0, 1].
         eps: the Erdos-Renyi parameter of Eq. 1 in the paper; it replaces density.
         densities: a density for each sparse layer by name; it replaces density.
         distribution: the rule that distributes a density over the layers, a name in
@@ -253,12 +253,12 @@ class MaskEvolver:
 
     @property
     def density(self) -> float:
-        """Connections over positions of all weight layers together."""
+        """Connections divided by positions of all weight layers together."""
         return sum(self.connections().values()) / sum(self._sizes.values())
 
     @property
     def sparse_density(self) -> float:
-        """Connections over positions of the sparse layers together."""
+        """Connections divided by positions of the sparse layers together."""
         return _share([layer.active for layer in self._layers])
 
     @property
