@@ -53,8 +53,8 @@ class Data(TomlTable):
         None,
         description='Folder of the user\'s own samples; only data.name = "own" has one. The '
         "folder holds train.npz and test.npz, each with the arrays samples and labels, or "
-        "train_samples.npy, train_labels.npy, test_samples.npy and test_labels.npy. Without a "
-        "folder, a Python module or the caller of the training passes the samples.",
+        "train_samples.npy, train_labels.npy, test_samples.npy and test_labels.npy. If no "
+        "folder is given, the samples come from a Python module or the caller of the training.",
     )
     validation: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
         0.1,
