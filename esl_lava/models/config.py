@@ -242,16 +242,19 @@ class SingleSpike(_Network):
 
 
 class Convolutional(_Network):
-    """A network of convolutions and fully connected layers whose input is batch-normalised."""
+    """A network of convolutions and fully connected layers whose outputs are batch-normalised.
+
+    The outputs are the weighted sums that drive the neurons.
+    """
 
     tokens: ClassVar[tuple[str, ...]] = ("dense", "conv", "residual", "pool", "global_pool")
     named: ClassVar[Mapping[str, str]] = NAMED
 
     kind: Literal["convolutional"] = Field(
         "convolutional",
-        description="Kind of network. convolutional: the input of every convolution and fully "
-        "connected layer is normalised over batch and time, and the readout is an integrator that "
-        "does not spike.",
+        description="Kind of network. convolutional: the weighted sums of every convolution and "
+        "fully connected layer are normalised over batch and time before they drive the neurons. "
+        "The readout is an integrator that does not spike.",
     )
     layers: Annotated[str, BeforeValidator(_restore_notation)] = Field(
         "16C3-AP2-32C3-AP2",
