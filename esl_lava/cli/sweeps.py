@@ -201,9 +201,11 @@ def reproduce_fig2(
         if network not in FIG2_PRESETS:
             raise _unknown_name("--network", network, FIG2_PRESETS)
         base = _base_experiment(preset, config, epochs, settings, FIG2, FIG2_PRESETS[network])
-        if base.model.kind != network.replace("-", "_"):
+        needed = network.replace("-", "_")
+        if base.model.kind != needed:
             raise ConfigError(
-                f"--network {network}: the experiment has model.kind = {base.model.kind!r}",
+                f"--network {network}: the experiment needs model.kind = {needed!r}, but it has "
+                f"{base.model.kind!r}",
                 "conflict",
                 key="--network",
                 value=network,

@@ -143,8 +143,8 @@ class Encoding(TomlTable):
             value, default = getattr(self, name), _DEFAULTS["frames"].get(name)
             if self.kind == "frames" and value != default:
                 raise FieldError(
-                    f"encoding.{name} {value!r}: data.name {OWN!r} holds frames, which are used "
-                    "unchanged",
+                    f"encoding.{name} {value!r}: data.name {OWN!r} does not use the key, because "
+                    "own frames are used unchanged",
                     "conflict",
                     key=f"encoding.{name}",
                     value=value,

@@ -314,7 +314,7 @@ class MaskEvolver:
         for part, tensors, expected in parts:
             if list(tensors) != expected:
                 raise ConfigError(
-                    f"the state has {part} of the layers {', '.join(tensors) or 'none'}, and the "
+                    f"the state has {part} of the layers {', '.join(tensors) or 'none'}, but the "
                     f"sparse layers are {', '.join(expected) or 'none'}",
                     "mismatch",
                     key=part,
@@ -343,7 +343,7 @@ class MaskEvolver:
         required = sum(layer.size if dense else layer.connections for layer in self._layers)
         if connections != required:
             raise ConfigError(
-                f"masks of the state have {connections} connections, and this run has {required}",
+                f"masks of the state have {connections} connections, but this run needs {required}",
                 "mismatch",
                 key="masks",
                 value=connections,
