@@ -42,7 +42,7 @@ class LayerCounts:
 
     @property
     def density(self) -> float:
-        """Weights over positions, 0..1; 0 where there is no position."""
+        """Number of weights divided by number of positions, 0..1; 0 where there is no position."""
         return self.weights / self.possible if self.possible else 0.0
 
 

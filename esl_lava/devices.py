@@ -136,8 +136,8 @@ class DenseOperation(_SourcedTable):
         rate = self.peak_ops_per_second * self.utilisation  # the product of small numbers may be 0
         if 1e12 * self.watts > MOST * rate:
             raise FieldError(
-                f"{key}: {self.watts} W at {rate} operations per second, utilisation included, are "
-                f"more than {MOST} pJ an operation",
+                f"{key}: {self.watts} W divided by {rate} operations per second (peak rate times "
+                f"utilisation) is more than {MOST} pJ an operation",
                 "range",
                 key=key,
                 value=1e12 * self.watts / rate if rate else math.inf,

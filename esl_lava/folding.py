@@ -46,7 +46,7 @@ LARGEST_STATE = NEVER - 1
 
 NO_THRESHOLD = "no threshold keeps its weights, biases and potentials within the chip's ranges"
 NO_READOUT = "no integers of its weights keep v within the chip's range"
-"""The reason, in a clause, why `fold` or `fold_readout` returned None for a layer."""
+"""A clause that says why `fold` or `fold_readout` returned None for a layer."""
 
 FINE_WEIGHT = 127
 """Weights of a readout up to this absolute value may be odd; larger weights are even."""

@@ -223,7 +223,7 @@ def find_sparse_fault(
         sides: (2,) int64, n_post and n_pre.
 
     Returns:
-        The first fault in a clause, or None if there is none.
+        A clause that states the first fault, or None if there is none.
     """
     expected = {
         "values": (values, np.float32, (values.size,)),

@@ -43,10 +43,10 @@ reproduce.command("table1", short_help="Reproduce Table 1: networks that fire on
 reproduce.command("table2", short_help="Reproduce Table 2: convolutional networks.")(
     polite(sweeps.reproduce_table2)
 )
-reproduce.command("fig2", short_help="Reproduce Figure 2: accuracy over eps.")(
+reproduce.command("fig2", short_help="Reproduce Figure 2: accuracy against eps.")(
     polite(sweeps.reproduce_fig2)
 )
-reproduce.command("fig3", short_help="Reproduce Figure 3: accuracy over density.")(
+reproduce.command("fig3", short_help="Reproduce Figure 3: accuracy against density.")(
     polite(sweeps.reproduce_fig3)
 )
 reproduce.command("fig4", short_help="Reproduce Figure 4: prune and growth rules.")(

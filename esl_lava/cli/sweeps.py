@@ -193,7 +193,7 @@ def reproduce_fig2(
 ) -> None:
     """Reproduce Figure 2: read an experiment, train it for each eps and write table and picture.
 
-    The figure shows the accuracy and the connections of the exported networks over eps.
+    The figure shows the accuracy and the connections of the exported networks against eps.
     """
     with results_only():
         from esl_lava.experiments import figures
@@ -201,9 +201,11 @@ def reproduce_fig2(
         if network not in FIG2_PRESETS:
             raise _unknown_name("--network", network, FIG2_PRESETS)
         base = _base_experiment(preset, config, epochs, settings, FIG2, FIG2_PRESETS[network])
-        if base.model.kind != network.replace("-", "_"):
+        needed = network.replace("-", "_")
+        if base.model.kind != needed:
             raise ConfigError(
-                f"--network {network}: the experiment has model.kind = {base.model.kind!r}",
+                f"--network {network}: the experiment needs model.kind = {needed!r}, but it has "
+                f"{base.model.kind!r}",
                 "conflict",
                 key="--network",
                 value=network,
@@ -278,7 +280,7 @@ def reproduce_fig3(
 ) -> None:
     """Reproduce Figure 3: read an experiment, train it at each density, write table and picture.
 
-    The figure shows the accuracy over density, and the densities of the layers during the
+    The figure shows the accuracy against density, and the densities of the layers during the
     training. The default is --scale small if neither --preset nor --config is given.
     """
     with results_only():
@@ -295,7 +297,7 @@ def reproduce_fig3(
             traced,
             _parse_list("--seeds", seeds, int),
         )
-    title = f"Fig. 3{_scale_suffix(scale)}: accuracy over density, and a run whose layers share"
+    title = f"Fig. 3{_scale_suffix(scale)}: accuracy against density, and a run whose layers share"
     _run_design(replace(design, remarks=remarks), output, jobs, cluster, as_json, title)
 
 

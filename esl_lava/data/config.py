@@ -53,8 +53,8 @@ class Data(TomlTable):
         None,
         description='Folder of the user\'s own samples; only data.name = "own" has one. The '
         "folder holds train.npz and test.npz, each with the arrays samples and labels, or "
-        "train_samples.npy, train_labels.npy, test_samples.npy and test_labels.npy. Without a "
-        "folder, a Python module or the caller of the training passes the samples.",
+        "train_samples.npy, train_labels.npy, test_samples.npy and test_labels.npy. If no "
+        "folder is given, the samples come from a Python module or the caller of the training.",
     )
     validation: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
         0.1,
@@ -143,8 +143,8 @@ class Encoding(TomlTable):
             value, default = getattr(self, name), _DEFAULTS["frames"].get(name)
             if self.kind == "frames" and value != default:
                 raise FieldError(
-                    f"encoding.{name} {value!r}: data.name {OWN!r} holds frames, which are used "
-                    "unchanged",
+                    f"encoding.{name} {value!r}: data.name {OWN!r} does not use the key, because "
+                    "own frames are used unchanged",
                     "conflict",
                     key=f"encoding.{name}",
                     value=value,

@@ -85,8 +85,8 @@ def by_connections(connections: int, device: Device) -> float:
     """
     if device.charges == "memory":
         raise ConfigError(
-            f'device {device.name} has charges = "memory", but one operation per connection '
-            "does not include memory",
+            f'device {device.name} has charges = "memory", but a count of one operation per '
+            "connection does not include accesses to memory",
             "unsupported",
             key="charges",
             value=device.charges,

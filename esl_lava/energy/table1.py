@@ -32,7 +32,7 @@ class PaperRow:
     Attributes:
         model: name of the model.
         accuracy: test accuracy in percent.
-        density: connections over possible connections, both layers together.
+        density: connections divided by possible connections, both layers together.
         operations: the column "FLOPS", in thousands.
         gpu: energy on the GPU in joules.
         truenorth: energy on TrueNorth in joules.
@@ -59,7 +59,7 @@ class RecomputedRow:
     Attributes:
         paper: the row as printed.
         connections: number of connections of the network.
-        density: connections over possible connections, both layers together.
+        density: connections divided by possible connections, both layers together.
         gpu_joules: energy on `v100_paper` in joules.
         truenorth_joules: energy on `truenorth_paper` in joules.
     """
@@ -93,7 +93,7 @@ class MeasuredNetwork:
         accuracy: test accuracy of the exported integer network, 0..1, mean over seeds.
         loss: the accuracy of the dense network minus this accuracy.
         connections: number of connections of the whole network.
-        density: connections over those of the dense network of its size, as in the paper.
+        density: connections divided by those of the dense network of its size, as in the paper.
         sops: synaptic operations of an inference, mean over all test samples.
         most_sops: the most synaptic operations of a test sample; at most `connections`.
     """

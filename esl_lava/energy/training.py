@@ -58,7 +58,7 @@ class TrainedLayer:
         possible_connections: number of connections if nothing were pruned. It equals `positions`
             if the layer is fully connected.
         rate: spikes per input and step, 0..1.
-        densities: weights over positions, one value for each epoch.
+        densities: weights divided by positions, one value for each epoch.
         moved: number of connections grown in all mask updates.
     """
 
@@ -130,7 +130,7 @@ class TrainingCost:
 
     @property
     def operations_ratio(self) -> float:
-        """Operations of the sparse training over those of its dense twin."""
+        """Operations of the sparse training divided by those of its dense twin."""
         return sum(self.sparse.operations.values()) / sum(self.dense.operations.values())
 
     @property
@@ -140,7 +140,7 @@ class TrainingCost:
 
     @property
     def bytes_ratio(self) -> float:
-        """Bytes moved by the sparse training over those of its dense twin."""
+        """Bytes moved by the sparse training divided by those of its dense twin."""
         return sum(self.sparse.bytes.values()) / sum(self.dense.bytes.values())
 
 

@@ -50,8 +50,8 @@ def make_neuron(voltage_decay: float, tau_grad: float, scale_grad: float) -> Neu
 
     Args:
         voltage_decay: d, the share of v lost per step.
-        tau_grad, scale_grad: tau and scale of the surrogate gradient
-            scale / (2 tau) exp(-|v - 1| / tau).
+        tau_grad, scale_grad: tau and scale of the surrogate gradient, which is
+            scale / (2 tau) * exp(-|v - 1| / tau).
     """
     return Neuron(
         keep=np.float32(1 - voltage_decay),

@@ -67,7 +67,7 @@ def _of_rows(picture: Callable[[Sequence[SweepRow]], Figure]) -> Callable[[Sweep
 
 
 def fig2(experiment: Experiment, eps: Sequence[float], seeds: Sequence[int]) -> Design:
-    """Return the runs for accuracy and connections over eps of Eq. 1 (ESL-SNNs, Fig. 2)."""
+    """Return the runs for accuracy and connections against eps of Eq. 1 (ESL-SNNs, Fig. 2)."""
     cells = _vary(experiment, seeds, eps=eps)
     return Design("fig2", cells, _of_rows(draw_by_eps), experiment)
 
@@ -78,7 +78,7 @@ def fig3(
     traced: float,
     seeds: Sequence[int],
 ) -> Design:
-    """Return the runs for accuracy over density and layer densities over epochs (ESL-SNNs, Fig. 3).
+    """Return the runs for accuracy against density, and layer densities over epochs (Fig. 3).
 
     Args:
         experiment: the experiment of all runs.

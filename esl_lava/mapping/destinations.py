@@ -56,9 +56,13 @@ class _KernelCores:
         return self.cores[0][1].synapses
 
     def reached(self, positions: Bools) -> _CoreNumbers:
-        """Count the cores that each place reaches through some positions of the kernel.
+        """Count the cores that each place of the source reaches through the given positions.
 
-        The result holds (rows + 1, columns + 1) running totals over the places.
+        The result is (rows + 1, columns + 1) running totals: entry (i, j) is the sum of the counts
+        of the places in the first i rows and the first j columns.
+
+        Args:
+            positions: (rows * columns of the kernel,) whether a position counts.
         """
         key = positions.tobytes()
         if key not in self.known:

@@ -105,7 +105,10 @@ def _bounds(length: int, number: int) -> Ints:
 
 
 def running_totals(values: Ints, shape: tuple[int, ...]) -> Ints:
-    """Return the sums over all boxes from a layer's first neuron on, one longer on every axis."""
+    """Return running totals of a layer's values, which are one longer on every axis.
+
+    Entry (i, j, k) is the sum in the first i channels, j rows and k columns.
+    """
     totals = np.pad(values.reshape(maps(shape)), ((1, 0), (1, 0), (1, 0)))
     for axis in range(3):
         totals = totals.cumsum(axis=axis)

@@ -194,7 +194,7 @@ def _in_parts(layer: Layer, parts: int) -> tuple[Input, ...]:
 
 
 def _unit_loads(kind: Connections) -> Ints:
-    """Return the number of weights that are not 0 of each input channel, or input of a matrix."""
+    """Count the weights that are not 0 for each input channel of a kernel or input of a matrix."""
     if not isinstance(kind, Convolution):
         return kind.fan_out()
     used = np.count_nonzero(kind.kernel, axis=(2, 3)).reshape(kind.groups, -1, kind.kernel.shape[1])

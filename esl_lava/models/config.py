@@ -134,8 +134,8 @@ class MultiSpike(_Network):
     )
     tau_grad: Positive = Field(
         0.5,
-        description="Width tau of the surrogate gradient scale / (2 tau) exp(-|v - threshold| / "
-        "tau), in units of the weights.",
+        description="Width tau of the surrogate gradient, in units of the weights. The gradient at "
+        "the potential v is scale_grad / (2 tau) * exp(-|v - threshold| / tau).",
     )
     scale_grad: Positive = Field(1.0, description="Scale of the surrogate gradient.")
     weight_scale: Positive = Field(
@@ -242,16 +242,19 @@ class SingleSpike(_Network):
 
 
 class Convolutional(_Network):
-    """A network of convolutions and fully connected layers whose input is batch-normalised."""
+    """A network of convolutions and fully connected layers whose outputs are batch-normalised.
+
+    The outputs are the weighted sums that drive the neurons.
+    """
 
     tokens: ClassVar[tuple[str, ...]] = ("dense", "conv", "residual", "pool", "global_pool")
     named: ClassVar[Mapping[str, str]] = NAMED
 
     kind: Literal["convolutional"] = Field(
         "convolutional",
-        description="Kind of network. convolutional: the input of every convolution and fully "
-        "connected layer is normalised over batch and time, and the readout is an integrator that "
-        "does not spike.",
+        description="Kind of network. convolutional: the weighted sums of every convolution and "
+        "fully connected layer are normalised over batch and time before they drive the neurons. "
+        "The readout is an integrator that does not spike.",
     )
     layers: Annotated[str, BeforeValidator(_restore_notation)] = Field(
         "16C3-AP2-32C3-AP2",
@@ -276,8 +279,8 @@ class Convolutional(_Network):
     )
     tau_grad: Positive = Field(
         0.5,
-        description="Width tau of the surrogate gradient scale / (2 tau) exp(-|v - 1| / tau), in "
-        "units of the threshold.",
+        description="Width tau of the surrogate gradient, in units of the threshold. The gradient "
+        "at the potential v is scale_grad / (2 tau) * exp(-|v - 1| / tau).",
     )
     scale_grad: Positive = Field(1.0, description="Scale of the surrogate gradient.")
     weight_scale: Positive = Field(

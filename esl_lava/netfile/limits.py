@@ -155,8 +155,8 @@ def check(network: Network) -> None:
     if network.first.injects and not least <= low <= high <= most:
         faults.append(
             Fault(
-                f"layer {first}: the injected input in {low}..{high} is outside {least}..{most} "
-                "(13-bit mantissa)",
+                f"layer {first}: the injected input has the range {low}..{high}, but only "
+                f"{least}..{most} is allowed (13-bit mantissa)",
                 "limit",
                 key="input",
                 value=low if low < least else high,

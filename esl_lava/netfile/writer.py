@@ -144,9 +144,9 @@ def _too_large(network: Network) -> Iterator[Fault]:
     positions = sum(by_layer.values())
     if positions > MAX_POSITIONS:
         yield Fault(
-            f"layer {largest.name}: its {by_layer[largest]} positions and the positions of the "
-            f"other layers, {positions} together, exceed {MAX_POSITIONS}, the limit of plain "
-            "netx, which stores matrices densely",
+            f"layer {largest.name}: its weights have {by_layer[largest]} entries, and those of all "
+            f"layers together have {positions}, more than {MAX_POSITIONS}, the limit of plain "
+            "netx, which stores every entry of a matrix, zeros too",
             "limit",
             value=positions,
             limit=MAX_POSITIONS,

@@ -104,7 +104,7 @@ def footnotes(accounts: Sequence[Account]) -> list[tuple[str, DeviceNumber]]:
 
 
 def draw_comparison(accounts: Sequence[Account], comparison: Comparison) -> dict[str, Markup]:
-    """Draw the accuracy of several runs over density, and over joules on each device."""
+    """Draw the accuracy of several runs against density, and against joules on each device."""
     density = [100 * run.network.density for run in accounts]
     accuracies = [run.evaluation.accuracy or 0.0 for run in accounts]
     figures = {"density": draw_scatter(density, accuracies, "density, all layers (%)")}

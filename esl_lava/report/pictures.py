@@ -144,7 +144,7 @@ def draw_rewiring(updates: Sequence[MaskUpdate]) -> Figure:
 
 
 def draw_epochs_by_density(history: Sequence[Epoch]) -> Figure:
-    """Draw the validation accuracy of each epoch over the density of all layers.
+    """Draw the validation accuracy of each epoch against the density of all layers.
 
     Args:
         history: the epochs, at least one.

@@ -1,4 +1,4 @@
-"""The picture that compares runs: accuracy over costs."""
+"""The picture that compares runs: accuracy against costs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def draw_scatter(
     front: Sequence[bool] | None = None,
     joined: bool = False,
 ) -> Figure:
-    """Draw the accuracy of numbered runs over their costs, on a logarithmic axis if needed.
+    """Draw the accuracy of numbered runs against their costs, on a logarithmic axis if needed.
 
     Args:
         costs: positive cost of each run, at least one.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def draw_by_eps(rows: Sequence[SweepRow]) -> Figure:
-    """Draw accuracy and connections over the setting "eps" (ESL-SNNs, Fig. 2)."""
+    """Draw accuracy and connections against the setting "eps" (ESL-SNNs, Fig. 2)."""
     picture, ((top,), (bottom,)) = canvas.panels(6, 5, rows=2, heights=[3, 2])
     ordered = sorted(rows, key=lambda row: row.settings["eps"])
     eps = [row.settings["eps"] for row in ordered]
@@ -35,7 +35,7 @@ def draw_by_eps(rows: Sequence[SweepRow]) -> Figure:
 
 
 def draw_by_rules(rows: Sequence[SweepRow]) -> Figure:
-    """Draw accuracy over growth rules: a line for each prune rule, a panel for each density.
+    """Draw accuracy against growth rules: a line for each prune rule, a panel for each density.
 
     The picture is like ESL-SNNs, Fig. 4, but every density has its own scale. So rules can be
     distinguished even if all of them are good.
@@ -73,7 +73,7 @@ def draw_by_rules(rows: Sequence[SweepRow]) -> Figure:
 
 
 def draw_by_density(sweep: Sweep) -> Figure:
-    """Draw accuracy over density, and densities of layers over epochs (ESL-SNNs, Fig. 3).
+    """Draw accuracy against density, and densities of layers over epochs (ESL-SNNs, Fig. 3).
 
     Args:
         sweep: a sweep with rows of the settings "density" and "redistribution". Unless it
@@ -149,7 +149,7 @@ def draw_methods(rows: Sequence[SweepRow]) -> Figure:
 
 
 def draw_table1(rows: Sequence[SweepRow]) -> Figure:
-    """Draw the accuracy of each training method (the setting "method") over the operations.
+    """Draw the accuracy of each training method (the setting "method") against the operations.
 
     The operations of an inference are shown by connections and as counted. Grey dots are single
     seeds.

@@ -26,7 +26,7 @@ class PlannedLayer:
 
     @property
     def density(self) -> float:
-        """Weights over positions, 0..1."""
+        """Number of weights divided by number of positions, 0..1."""
         return self.weights / self.positions
 
 

@@ -161,7 +161,8 @@ def _build_by_us(task: Task) -> tuple[Any, list[Group]]:
     """Build a network that netx cannot build.
 
     Returns:
-        A process of the network, and the processes of each layer.
+        One of the network's processes, through which Lava runs all of them, and the processes of
+        each layer.
     """
     network = pickle.loads(Path(task["path"]).read_bytes())
     groups = lava_builder.build(network, _player_parameters(task), task["sparse"])

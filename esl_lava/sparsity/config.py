@@ -14,7 +14,8 @@ class Sparsity(TomlTable):
 
     density: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = Field(
         None,
-        description="Density of the sparse layers together: weights over positions.",
+        description="Density of the sparse layers together: number of weights divided by number of "
+        "positions.",
     )
     eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         None,

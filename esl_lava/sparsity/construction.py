@@ -98,7 +98,7 @@ def check_layers(
         ):
             if needs_dense:
                 raise ConfigError(
-                    f"layer {name}: {key} {value} needs the weights of all positions, and this "
+                    f"layer {name}: {key} {value} needs the weights of all positions, but this "
                     "layer stores only its connections",
                     "unsupported",
                     key=key,
@@ -108,7 +108,7 @@ def check_layers(
         if rules.growth == "momentum" and layer.size > MAX_MOMENTS:
             raise ConfigError(
                 f"layer {name}: growth 'momentum' needs moments of all {layer.size} positions, "
-                f"and a layer that stores only connections allows {MAX_MOMENTS}",
+                f"but a layer that stores only connections may have at most {MAX_MOMENTS}",
                 "too-large",
                 key="growth",
                 value=layer.size,

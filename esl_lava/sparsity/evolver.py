@@ -84,7 +84,7 @@ class MaskEvolver:
     Args:
         model: the model, on its device.
         optimizer: a torch SGD, Adam or AdamW that trains its weights.
-        density: connections over positions of all sparse layers together, in (0, 1].
+        density: connections divided by positions of all sparse layers together, in (0, 1].
         eps: the Erdos-Renyi parameter of Eq. 1 in the paper; it replaces density.
         densities: a density for each sparse layer by name; it replaces density.
         distribution: the rule that distributes a density over the layers, a name in
@@ -253,12 +253,12 @@ class MaskEvolver:
 
     @property
     def density(self) -> float:
-        """Connections over positions of all weight layers together."""
+        """Connections divided by positions of all weight layers together."""
         return sum(self.connections().values()) / sum(self._sizes.values())
 
     @property
     def sparse_density(self) -> float:
-        """Connections over positions of the sparse layers together."""
+        """Connections divided by positions of the sparse layers together."""
         return _share([layer.active for layer in self._layers])
 
     @property
@@ -314,7 +314,7 @@ class MaskEvolver:
         for part, tensors, expected in parts:
             if list(tensors) != expected:
                 raise ConfigError(
-                    f"the state has {part} of the layers {', '.join(tensors) or 'none'}, and the "
+                    f"the state has {part} of the layers {', '.join(tensors) or 'none'}, but the "
                     f"sparse layers are {', '.join(expected) or 'none'}",
                     "mismatch",
                     key=part,
@@ -343,7 +343,7 @@ class MaskEvolver:
         required = sum(layer.size if dense else layer.connections for layer in self._layers)
         if connections != required:
             raise ConfigError(
-                f"masks of the state have {connections} connections, and this run has {required}",
+                f"masks of the state have {connections} connections, but this run needs {required}",
                 "mismatch",
                 key="masks",
                 value=connections,

@@ -58,7 +58,7 @@ class LayerUpdate:
 
     @property
     def density(self) -> float:
-        """Connections over positions."""
+        """Number of connections divided by number of positions."""
         return self.connections / self.size
 
     @property

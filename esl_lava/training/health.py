@@ -21,7 +21,7 @@ class Defect:
     """Numbers of a network that are NaN or infinite.
 
     Attributes:
-        clause: how many numbers of which tensor are not finite, in a clause.
+        clause: a clause that says how many numbers of which tensor are not finite.
         layer: the layer that they belong to, if known.
     """
 

@@ -45,7 +45,7 @@ class TrainingProgress:
         loss: mean loss of the current epoch so far.
         validation_accuracy: accuracy after the last finished epoch, 0..1; None if there is no
             validation or no finished epoch.
-        density: weights over positions of all weight layers, after the last finished epoch.
+        density: weights divided by positions of all weight layers, after the last finished epoch.
         batch: number of samples in a step.
     """
 

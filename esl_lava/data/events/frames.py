@@ -13,7 +13,7 @@ from esl_lava.data.events.recording import EventRecording, Events, no_event
 from esl_lava.errors import DataError
 
 CELLS = 1 << 26
-"""Largest number of counters of the frames of a recording: 256 MiB."""
+"""Largest number of values in the frames of a recording: 256 MiB."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def make_frames(recording: EventRecording, framing: Framing) -> Bytes:
 
     Raises:
         FileError: the file is damaged.
-        DataError: there are fewer events than frames, or the frames have too many counters.
+        DataError: there are fewer events than frames, or the frames have too many values.
     """
     steps = framing.steps
     shape = framing.shape_of(recording.rows, recording.columns, recording.polarities)
@@ -156,12 +156,12 @@ def make_frames(recording: EventRecording, framing: Framing) -> Bytes:
 
 
 def _number_of_cells(recording: EventRecording, steps: int, shape: tuple[int, int, int]) -> int:
-    """Return the number of counters of the frames; raise a DataError if it exceeds `CELLS`."""
+    """Return the number of values in the frames; raise a DataError if it exceeds `CELLS`."""
     cells = steps * shape[0] * shape[1] * shape[2]
     if cells > CELLS:
         raise DataError(
-            f"{recording.name}: {steps} frames of {shape[1]} x {shape[2]} have {cells:,} counters, "
-            f"more than {CELLS:,}",
+            f"{recording.name}: {steps} frames of {shape[0]} x {shape[1]} x {shape[2]} hold "
+            f"{cells:,} values, more than {CELLS:,}",
             "too-large",
             key="frames",
             value=cells,
