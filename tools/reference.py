@@ -28,8 +28,8 @@ def commands_page() -> Iterator[str]:
     yield "`esl-run` and `esl-energy` are the commands `esl train`, `esl export`, `esl run` and"
     yield "`esl energy` under names of their own.\n"
     yield "Exit codes: 0 for success, 1 if a comparison found a difference or `esl doctor` a fault,"
-    yield "2 for bad input, 130 after Ctrl-C. With `--json` a command prints exactly one JSON object"
-    yield "on standard output; progress, warnings and errors go to standard error.\n"
+    yield "2 for bad input, 130 after Ctrl-C. With `--json` a command prints exactly one JSON"
+    yield "object on standard output; progress, warnings and errors go to standard error.\n"
     root = typer.main.get_command(app)
     for name, command in root.commands.items():
         if isinstance(command, click.Group):
@@ -52,7 +52,8 @@ def _command(words: str, command: click.Command) -> Iterator[str]:
         if getattr(parameter, "hidden", False):
             continue
         record = parameter.get_help_record(context)
-        names, text = record or (parameter.human_readable_name, getattr(parameter, "help", "") or "")
+        help_text = getattr(parameter, "help", "") or ""
+        names, text = record or (parameter.human_readable_name, help_text)
         yield f"| `{_cell(names)}` | {_cell(text)} |"
     yield ""
 
@@ -78,9 +79,9 @@ def configuration_page() -> Iterator[str]:
 def devices_page() -> Iterator[str]:
     """Every device file, with the kind and the source of each number."""
     yield "# Devices\n"
-    yield "A device is a TOML file with constants, limits and their sources. `esl devices` prints the"
-    yield "same. `--device my_chip.toml` takes a file of your own in the same format. The files of"
-    yield "this page lie in the folder `hw_configs` of the repository and serve as examples.\n"
+    yield "A device is a TOML file with constants, limits and their sources. `esl devices` prints"
+    yield "the same. `--device my_chip.toml` takes a file of your own in the same format. The files"
+    yield "of this page lie in the folder `hw_configs` of the repository and serve as examples.\n"
     for name in device_names():
         device = load_device(name)
         yield f"\n## {name}\n"
@@ -152,6 +153,7 @@ PAGES = {
 
 
 def main() -> None:
+    """Write every page into `FOLDER`."""
     FOLDER.mkdir(exist_ok=True)
     for name, page in PAGES.items():
         (FOLDER / name).write_text("\n".join(page()) + "\n")
