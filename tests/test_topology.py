@@ -178,7 +178,7 @@ def test_residual_blocks_add_what_came_before_them() -> None:
     [
         ("16C3-AP2-R16", "conflict", "R16", None, "AP2 on maps of 9 x 9"),
         ("R16S4", "range", 4, 3, "R16S4"),
-        ("8-R16", "conflict", "R16", None, "8 neurons"),
+        ("8-R16", "conflict", "R16", None, "8 single neurons"),
         ("R0", "range", "R0", MAX_WIDTH, "'R0'"),
         ("AP2-GAP", "missing", "AP2-GAP", None, "'AP2-GAP'"),
     ],
@@ -264,8 +264,8 @@ def test_a_pool_before_neurons_may_leave_out_rows() -> None:
 @pytest.mark.parametrize(
     ("notation", "shape", "code", "value", "limit", "words"),
     [
-        ("8C3", (784,), "conflict", "8C3", None, "784 neurons"),
-        ("20-8C3", (1, 8, 8), "conflict", "8C3", None, "20 neurons"),
+        ("8C3", (784,), "conflict", "8C3", None, "784 single neurons"),
+        ("20-8C3", (1, 8, 8), "conflict", "8C3", None, "20 single neurons"),
         ("8C4", (1, 8, 8), "range", 4, MAX_KERNEL, "8C4"),
         ("8C33", (1, 8, 8), "range", 33, MAX_KERNEL, "8C33"),
         ("8C3S4", (1, 8, 8), "range", 4, 3, "8C3S4"),

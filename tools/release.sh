@@ -26,6 +26,29 @@ fi
 
 rm -rf dist build/release
 "$python" -m build --outdir dist .
+# The wheel is built from the sdist, so a file that either lacks is found here. The links in esl_lava
+# become folders.
+"$python" - <<'END'
+import glob
+import subprocess
+import zipfile
+
+links = {"esl_lava/export": "export/", "esl_lava/hw_configs": "hw_configs/"}
+tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True)
+expected = set()
+for file in tracked.stdout.splitlines():
+    if file.startswith("esl_lava/") and file not in links:
+        expected.add(file)
+    if file.startswith(tuple(links.values())):
+        expected.add(f"esl_lava/{file}")
+(wheel,) = glob.glob("dist/*.whl")
+files = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("esl_lava/")}
+if files != expected:
+    raise SystemExit(
+        f"release: {wheel} lacks {sorted(expected - files)} and has {sorted(files - expected)} "
+        "beyond the tracked files"
+    )
+END
 for file in dist/*.tar.gz dist/*.whl; do
     echo "release: trying $file in an empty environment"
     empty=build/release/$(basename "$file")
@@ -40,6 +63,7 @@ for file in dist/*.tar.gz dist/*.whl; do
         bin/esl devices --json > devices.json
         bin/esl reproduce table1 --counts-only > table1.txt
         bin/python -c 'import esl_lava; assert "site-packages" in esl_lava.__file__'
+        bin/python -c 'import esl_lava; esl_lava.lower'
     )
 done
 ls -l dist
