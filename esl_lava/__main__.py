@@ -1,4 +1,4 @@
-"""`python -m esl_lava` is `esl`: what torchrun starts, which takes a module."""
+"""Run the `esl` command as `python -m esl_lava`, because torchrun starts a module."""
 
 from esl_lava.cli.app import main
 

@@ -17,17 +17,17 @@ import numpy.typing as npt
 from esl_lava import errors
 from esl_lava.config import Experiment
 from esl_lava.connections import Convolution, Injection, Matrix
-from esl_lava.data.own import Own as OwnSamples
+from esl_lava.data.own import OwnData as OwnSamples
 from esl_lava.network import INPUT, Cuba, Input, Layer, Network
 
 if TYPE_CHECKING:
     from esl_lava.arrays import Array, Ints
     from esl_lava.engines.fused import accelerate
-    from esl_lava.experiments.export import Exported
-    from esl_lava.experiments.report import Written
-    from esl_lava.experiments.train import Trained
+    from esl_lava.experiments.export import ExportResult
+    from esl_lava.experiments.report import ReportFiles
+    from esl_lava.experiments.train import TrainingResult
     from esl_lava.results.evaluation import Evaluation
-    from esl_lava.results.mapped import Mapped
+    from esl_lava.results.mapped import MappedNetwork
     from esl_lava.results.price import Price
     from esl_lava.results.verification import Verification
     from esl_lava.simulate.result import Names, Result
@@ -128,7 +128,7 @@ def load_experiment(
 
 
 def own_samples(source: AnyPath | Callable[[str], object], name: str = "own samples") -> OwnSamples:
-    """Make a source of the user's own samples, for `train`, `evaluate` and the others.
+    """Make a source of the user's own samples, for the functions with an argument `own`.
 
     Args:
         source: a folder of arrays (docs/data.md), or a function that takes "train" or "test" and
@@ -138,9 +138,9 @@ def own_samples(source: AnyPath | Callable[[str], object], name: str = "own samp
     Raises:
         FileError, DataError: when the folder or its arrays cannot be read.
     """
-    from esl_lava.data.own import of_folder
+    from esl_lava.data.own import own_from_folder
 
-    return OwnSamples(name, source) if callable(source) else of_folder(Path(source))
+    return OwnSamples(name, source) if callable(source) else own_from_folder(Path(source))
 
 
 def train(
@@ -149,7 +149,7 @@ def train(
     *,
     own: OwnSamples | None = None,
     show: Callable[[TrainingProgress], None] | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Train a sparse network from scratch into a new run directory.
 
     Args:
@@ -175,11 +175,13 @@ def resume(
     *,
     own: OwnSamples | None = None,
     show: Callable[[TrainingProgress], None] | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Continue an interrupted training from its checkpoint, to the same bits.
 
     Args:
-        directory, own, show: as in `train`.
+        directory: the directory of the run.
+        own: the user's own samples, as in `train`.
+        show: called with the progress of the training.
 
     Raises:
         UserError: when there is no checkpoint, or the data are not those of the start.
@@ -199,14 +201,14 @@ def lower(model: AnyPath) -> Network:
         FileError: when the file cannot be read.
         LimitError: when integers cannot express the model.
     """
-    from esl_lava.experiments.export import lowered
+    from esl_lava.experiments.export import lower_model
 
-    return lowered(Path(model))
+    return lower_model(Path(model))
 
 
 def export_model(
     model: AnyPath, net: AnyPath, *, overwrite: bool = False, own: OwnSamples | None = None
-) -> Exported:
+) -> ExportResult:
     """Write a trained model as a netx HDF5 file, after all limits are checked.
 
     Args:
@@ -274,13 +276,13 @@ def load_spikes(
         UserError: when the samples do not fit the network, or are fewer.
     """
     from esl_lava.experiments import evaluate as evaluations
-    from esl_lava.experiments.spikes import driven
+    from esl_lava.experiments.spikes import apply_input_block
 
     network = _as_network(network)
     name = "own" if own is not None else evaluations.data_name(network, data)
     encoding = evaluations.encoding_of(network, data=name)
     loaded = evaluations.load_samples(network, name, "test", samples, encoding=encoding, own=own)
-    return Spikes(driven(network, loaded.spikes(encoding)), loaded.labels)
+    return Spikes(apply_input_block(network, loaded.spikes(encoding)), loaded.labels)
 
 
 def run(
@@ -292,7 +294,7 @@ def run(
     states: Names = None,
     **options: Any,
 ) -> Result:
-    """Run samples through a network, each from rest.
+    """Run samples through a network. Every sample starts from rest: u = v = 0.
 
     Args:
         network: an integer network, or its file.
@@ -325,8 +327,11 @@ def evaluate(
     """Run a network on test samples and compare its decisions with the labels.
 
     Args:
-        network, data, samples, own: as in `load_spikes`.
-        backend: as in `run`.
+        network: an integer network, or its file.
+        data: a data set; by default the one that the network was trained on.
+        samples: number of samples from the first on; by default all.
+        backend: "exact", "lava", "lava-models" or "loihi2".
+        own: the user's own samples in place of `data`.
 
     Returns:
         The evaluation: `accuracy`, `samples`, `result.counts`, `firing`.
@@ -357,8 +362,10 @@ def verify(
     Args:
         model: a `model.pt`.
         net: the file that was exported from it.
-        data, samples, own: the test samples, as in `load_spikes`; by default 20 samples.
+        data: a data set; by default the one that the model was trained on.
+        samples: number of test samples from the first on; by default 20.
         backends: the simulators; by default every one that needs no chip.
+        own: the user's own samples in place of `data`.
 
     Returns:
         The verification: `total` is the number of differences, `sentences()` names them.
@@ -378,7 +385,7 @@ def map_network(
     *,
     packing: str | None = None,
     chips: int | None = None,
-) -> Mapped:
+) -> MappedNetwork:
     """Place a network on the cores of a chip.
 
     Args:
@@ -430,7 +437,7 @@ def write_report(
     *,
     overwrite: bool = False,
     own: OwnSamples | None = None,
-) -> Written:
+) -> ReportFiles:
     """Write a report on a finished run, or a comparison of several, as HTML and JSON.
 
     Args:

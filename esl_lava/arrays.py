@@ -1,4 +1,4 @@
-"""Types of numpy arrays, by what they hold."""
+"""Types of numpy arrays, named after their elements."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-"""Of any type."""
+"""An array of any type."""
 
 Bools = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
-"""8-bit pixels, and spikes of 0 and 1."""
+"""8-bit pixels, or spikes of 0 and 1."""
 
 Int8s = npt.NDArray[np.int8]
 Int32s = npt.NDArray[np.int32]

@@ -1,10 +1,11 @@
-"""Which synapses a spike crosses before its sample ends: the rule that operations are counted by.
+"""The rule by which synaptic operations are counted: which synapses a spike crosses in time.
 
 A synaptic operation is one spike that crosses one synapse and arrives at its neuron within
-the sample: in the step of the spike, `delays` steps later where the neuron has a delay, one
-step later where the synapse is recurrent (`Layer.late`). Every sample starts from rest with
-nothing under way, so nothing receives what would arrive after its last step, and nobody
-counts it. A spike in step t of T has `T - 1 - t` steps *left*.
+the sample. The spike arrives in the step in which it is emitted; if the neuron has a delay, it
+arrives `delays` steps later; if the synapse is recurrent, it arrives one step later
+(`Layer.late`). Every sample starts from rest, with no spike on its way. A spike that would
+arrive after the last step of its sample reaches no neuron and is not counted. A spike in step t
+of T has `T - 1 - t` steps *left*.
 """
 
 from __future__ import annotations
@@ -20,55 +21,62 @@ def fan_out(
     late: int | Int32s = 0,
     onto: Bools | None = None,
 ) -> Ints:
-    """How many synapses a spike crosses, by the steps that are left to it.
+    """Count the synapses that a spike crosses, for each number of steps that it has left.
 
     Args:
-        part: connections that a spike goes into.
-        late: steps until it arrives, at all neurons or at each, (n_post,).
-        onto: (n_post,) which neurons count; all, if None.
+        part: connections that carry the spikes.
+        late: steps until a spike arrives: one number for all neurons, or (n_post,).
+        onto: (n_post,) whether the synapses of a neuron count; all count if None.
 
     Returns:
-        (rows, n_pre): row k of a spike with k steps left, the last one of a spike with at
-        least so many; as many rows as the latest arrival needs.
+        (rows, n_pre): row k is for a spike with k steps left. The last row is for a spike with
+        at least that many steps left. There are as many rows as the longest delay needs.
     """
     if np.ndim(late) == 0:
-        found = np.zeros((int(late) + 1, part.n_pre), np.int64)
-        found[-1] = part.fan_out(onto)
-        return found
+        synapses = np.zeros((int(late) + 1, part.n_pre), np.int64)
+        synapses[-1] = part.fan_out(onto)
+        return synapses
     delays = np.asarray(late)
-    found = np.zeros((int(delays.max()) + 1, part.n_pre), np.int64)
+    synapses = np.zeros((int(delays.max()) + 1, part.n_pre), np.int64)
     for delay in np.unique(delays):
-        chosen = delays == delay
-        found[delay:] += part.fan_out(chosen if onto is None else chosen & onto)
-    return found
+        delayed = delays == delay
+        synapses[delay:] += part.fan_out(delayed if onto is None else delayed & onto)
+    return synapses
 
 
-def latest(network: Network) -> int:
-    """The most steps that any spike of a network is on its way."""
-    late = (layer.late(given) for layer in network.layers for given in layer.inputs)
+def longest_delay(network: Network) -> int:
+    """Return the largest number of steps between a spike of a network and its arrival."""
+    late = (layer.late(part) for layer in network.layers for part in layer.inputs)
     return max(int(np.max(steps)) for steps in late)
 
 
-def by_steps_left(spikes: Array, rows: int) -> Ints:
-    """(..., rows, n) numbers of spikes, of (..., T, n), by the steps that are left to them.
+def count_by_steps_left(spikes: Array, rows: int) -> Ints:
+    """Count spikes by the number of steps that they have left.
 
     Args:
-        spikes: how many there are in each step.
-        rows: as `fan_out` has them: the last one is of all that have at least so many left.
+        spikes: (..., T, n) numbers of spikes in each step.
+        rows: number of rows of the result. The last row counts all spikes that have at least
+            `rows - 1` steps left, as the last row of `fan_out` does.
+
+    Returns:
+        (..., rows, n) numbers of spikes.
     """
     steps = spikes.shape[-2]
     early = max(0, steps - rows + 1)
-    found = np.zeros((*spikes.shape[:-2], rows, spikes.shape[-1]), np.int64)
-    found[..., : steps - early, :] = spikes[..., early:, :][..., ::-1, :]
-    found[..., -1, :] += spikes[..., :early, :].sum(axis=-2, dtype=np.int64)
-    return found
+    counts = np.zeros((*spikes.shape[:-2], rows, spikes.shape[-1]), np.int64)
+    counts[..., : steps - early, :] = spikes[..., early:, :][..., ::-1, :]
+    counts[..., -1, :] += spikes[..., :early, :].sum(axis=-2, dtype=np.int64)
+    return counts
 
 
 def crossed(spikes: Ints, synapses: Ints) -> Ints:
-    """(...) synapses that spikes cross.
+    """Count the synapses that spikes cross.
 
     Args:
-        spikes: (..., rows, n) as `by_steps_left` has them.
-        synapses: (rows, n) as `fan_out` has them.
+        spikes: (..., rows, n) as `count_by_steps_left` returns them.
+        synapses: (rows, n) as `fan_out` returns them.
+
+    Returns:
+        (...) numbers of synaptic operations.
     """
     return np.einsum("...rn,rn->...", spikes, synapses)

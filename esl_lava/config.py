@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from esl_lava import tomlfile
 from esl_lava.data.config import EVENT_SETS, FRAME_FIELDS, OWN, Data, Encoding
 from esl_lava.errors import ConfigError
-from esl_lava.models.config import NETWORKS, Model, MultiSpike, as_layers
+from esl_lava.models.config import NETWORKS, Model, MultiSpike, to_notation
 from esl_lava.sparsity.config import Sparsity
 from esl_lava.tomlfile import FieldError, TomlTable
 from esl_lava.training.config import Training
@@ -121,7 +121,7 @@ def from_toml(text: str, origin: str = "configuration", *, recorded: bool = Fals
     try:
         return tomlfile.validate(Experiment, _upgrade(values) if recorded else values, _suggest)
     except tomlfile.Faults as error:
-        raise ConfigError.of(error.located(origin)) from None
+        raise ConfigError.of(error.in_file(origin)) from None
 
 
 def read_toml(path: Path, *, recorded: bool = False) -> Experiment:
@@ -143,7 +143,7 @@ def _upgrade(values: Mapping[str, object]) -> Mapping[str, object]:
     """Convert recorded values to the current form.
 
     A recorded file may give the hidden layers as a list of their widths. For a single_spike
-    network it may contain the fields of the other kind, with the only value that was allowed.
+    network it may contain the fields `_ONLY_VALUES`, which this kind no longer has.
     """
     model = values.get("model")
     if not isinstance(model, dict):
@@ -154,7 +154,7 @@ def _upgrade(values: Mapping[str, object]) -> Mapping[str, object]:
         for key, value in model.items()
         if not (single and key in _ONLY_VALUES and value == _ONLY_VALUES[key])
     }
-    if "layers" not in kept and (layers := as_layers(kept.get("hidden"))):
+    if "layers" not in kept and (layers := to_notation(kept.get("hidden"))):
         kept = {("layers" if key == "hidden" else key): value for key, value in kept.items()}
         kept["layers"] = layers
     return {**values, "model": kept}

@@ -1,21 +1,23 @@
-"""What brings input to a layer: connections of their own, a kernel slid over maps, injection.
+"""Connections that bring input to a layer: a matrix, a kernel slid over maps, or injection.
 
-Neurons of feature maps are counted (channel, row, column) in C order. Words, everywhere:
+Neurons of feature maps are counted (channel, row, column) in C order. The words of this module
+hold everywhere:
 
 - *Positions* are the entries of a matrix or kernel (`possible`).
-- *Weights* are the positions that the mask allows (`stored`): what is trained and stored. A
-  weight may be the integer 0; those that are not are `nonzero`. *Density* is weights over
+- *Weights* are the positions that the mask allows (`stored`). They are trained and stored. A
+  weight may be the integer 0; the other weights are `nonzero`. *Density* is weights over
   positions.
-- *Connections* are what weights make between two neurons (`count`). In a matrix each weight
-  makes one. In a kernel it makes one at every place where it meets an input while the kernel
-  slides; padding is no input.
-- *Synapses* are the connections whose integer weight is not 0 (`synapses`): what a spike
-  crosses. A *synaptic operation* (SOP) is one spike that crosses one synapse and arrives within
+- *Connections* are made by weights between two neurons (`count`). A weight of a matrix makes one
+  connection. A weight of a kernel makes one at every place where it meets an input while the
+  kernel slides; padding is not an input.
+- *Synapses* are the connections whose integer weight is not 0 (`synapses`). Spikes cross
+  synapses. A *synaptic operation* (SOP) is one spike that crosses one synapse and arrives within
   its sample (`arrivals`).
 
-Whatever costs energy is counted in connections, synapses and operations.
+Costs in energy are counted in connections, synapses and operations.
 
-All three kinds answer the same questions, so that nobody needs to ask which kind one is.
+The three kinds of connections have the same methods and properties, so that other code does not
+have to ask for the kind.
 """
 
 from __future__ import annotations
@@ -33,37 +35,46 @@ import numpy.typing as npt
 from esl_lava.arrays import Array, Bools, Int32s, Ints
 
 BLOCK = 1 << 22
-"""Entries of a dense pattern that `reached` looks at at a time."""
+"""Entries of a dense pattern that `reached` processes at a time."""
 
 
 def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
-    """A read-only copy of `array` as `dtype`; refuses values the dtype cannot hold."""
+    """Return a read-only copy of an array of integers or booleans.
+
+    Raises:
+        TypeError: when the array holds other values.
+        ValueError: when `dtype` cannot hold the values.
+    """
     source = np.asarray(array)
     if source.dtype.kind not in "iub":
-        raise TypeError(f"an integer array is needed, not {source.dtype}")
+        raise TypeError(f"the array must hold integers or booleans, but holds {source.dtype}")
     copy = source.astype(dtype)
     if not np.array_equal(copy, source):
-        raise ValueError(f"values outside the range of {np.dtype(dtype)}")
+        raise ValueError(f"the array has values outside the range of {np.dtype(dtype)}")
     copy.flags.writeable = False
     return copy
 
 
 @dataclass(frozen=True, eq=False)
-class Frozen:
-    """What is copied and pickled through its constructor: numpy forgets "read-only" there."""
+class Immutable:
+    """Base of classes that hold read-only arrays.
+
+    Objects are copied and pickled through the constructor, because numpy's own copies and pickles
+    of read-only arrays are writeable.
+    """
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return type(self), tuple(getattr(self, one.name) for one in fields(self))
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
 
 
 @dataclass(frozen=True, eq=False)
-class Matrix(Frozen):
+class Matrix(Immutable):
     """The existing connections of a fully connected layer, compressed by output row.
 
-    A connection may carry weight 0 (it was quantised away); it stays a connection.
+    The weight of a connection may be 0 after quantisation; the connection still exists.
 
     Attributes:
-        injects: whether inputs go to membranes, past every synapse.
+        injects: whether inputs are added to membranes directly, without a synapse.
         shares: whether a weight makes several connections.
         n_post, n_pre: numbers of output and input neurons.
         indptr: (n_post + 1,) int64; row j owns entries indptr[j]:indptr[j+1].
@@ -108,19 +119,21 @@ class Matrix(Frozen):
 
     @staticmethod
     def from_dense(weights: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> Matrix:
-        """Connections where `mask` (n_post, n_pre) is true, with `weights` of that shape.
+        """Make connections where `mask` (n_post, n_pre) is true, with `weights` of that shape.
 
         Without a mask every position is a connection.
 
         Raises:
-            ValueError: on a shape mismatch, or a non-zero weight outside the mask.
+            ValueError: when the shapes differ, or a weight outside the mask is not 0.
         """
         dense = np.asarray(weights)
         if dense.ndim != 2:
             raise ValueError(f"weights need shape (outputs, inputs), not {dense.shape}")
         allowed = np.ones(dense.shape, bool) if mask is None else np.asarray(mask, bool)
         if allowed.shape != dense.shape:
-            raise ValueError(f"mask of shape {allowed.shape}, weights of shape {dense.shape}")
+            raise ValueError(
+                f"the mask has shape {allowed.shape}, but the weights have {dense.shape}"
+            )
         if (dense[~allowed] != 0).any():
             raise ValueError("a weight outside the mask is not zero")
         n_post, n_pre = dense.shape
@@ -130,7 +143,7 @@ class Matrix(Frozen):
 
     @property
     def in_shape(self) -> tuple[int]:
-        """(n_pre,): a matrix knows no other."""
+        """(n_pre,), as a matrix has no maps."""
         return (self.n_pre,)
 
     @property
@@ -145,7 +158,7 @@ class Matrix(Frozen):
 
     @property
     def stored(self) -> int:
-        """Number of weights (positions the mask allows)."""
+        """Number of weights (positions that the mask allows)."""
         return int(self.indices.size)
 
     @property
@@ -157,26 +170,26 @@ class Matrix(Frozen):
     possible_connections, count, synapses = possible, stored, nonzero
 
     def rows(self) -> Ints:
-        """(connections,) output neuron of each entry."""
+        """Return the output neuron of each entry, (connections,)."""
         return np.repeat(np.arange(self.n_post), np.diff(self.indptr))
 
     def dense(self, dtype: npt.DTypeLike = np.int32) -> Array:
-        """(n_post, n_pre) weights, 0 where there is no connection; `dtype` is to hold them."""
+        """Return the weights as (n_post, n_pre), 0 without a connection; `dtype` must hold them."""
         full = np.zeros((self.n_post, self.n_pre), dtype)
         full[self.rows(), self.indices] = self.weights
         return full
 
     def mask(self) -> Bools:
-        """(n_post, n_pre) bool, true where a connection exists."""
+        """Return an array (n_post, n_pre) of bool, true where a connection exists."""
         full = np.zeros((self.n_post, self.n_pre), bool)
         full[self.rows(), self.indices] = True
         return full
 
     def fan_out(self, onto: Bools | None = None) -> Ints:
-        """(n_pre,) number of synapses that leave each input neuron.
+        """Return the number of synapses that leave each input neuron, (n_pre,).
 
         Args:
-            onto: (n_post,) of which output neurons synapses count; of all, if None.
+            onto: (n_post,) whether the synapses of an output neuron count; all count if None.
         """
         used = self.weights != 0
         if onto is not None:
@@ -184,7 +197,7 @@ class Matrix(Frozen):
         return np.bincount(self.indices[used], minlength=self.n_pre).astype(np.int64)
 
     def signed_sums(self) -> tuple[Ints, Ints]:
-        """(n_post,) sums of the negative and of the positive weights of each output."""
+        """Return the sums of each output's negative and of its positive weights, (n_post,) each."""
         # bincount sums in float64, exact below 2**53.
         negative, positive = (
             np.bincount(self.rows(), f(self.weights, 0), minlength=self.n_post).astype(np.int64)
@@ -193,8 +206,15 @@ class Matrix(Frozen):
         return negative, positive
 
     def reached(self, active: Bools) -> Bools:
-        """(n, n_post) whether a spike of (n, n_pre) crosses a synapse to each output."""
-        found = np.empty((len(active), self.n_post), bool)
+        """Find the outputs that spikes reach.
+
+        Args:
+            active: (n, n_pre) whether each input spikes.
+
+        Returns:
+            (n, n_post) whether a spike crosses a synapse to each output.
+        """
+        reached = np.empty((len(active), self.n_post), bool)
         spikes = active.astype(np.float32)
         rows = max(1, BLOCK // self.n_pre)
         for first in range(0, self.n_post, rows):
@@ -204,39 +224,39 @@ class Matrix(Frozen):
             post = np.repeat(np.arange(last - first), np.diff(self.indptr[first : last + 1]))
             pattern[post, self.indices[begin:end]] = self.weights[begin:end] != 0
             # Sums of ones are exact in float32 below 2**24, and never 0 by rounding.
-            found[:, first:last] = spikes @ pattern.T > 0
-        return found
+            reached[:, first:last] = spikes @ pattern.T > 0
+        return reached
 
     def unrolled(self) -> Matrix:
-        """Itself: every synapse between two neurons is stored."""
+        """Return the matrix itself: it stores every connection between two neurons."""
         return self
 
     def positions(self) -> Ints:
-        """(weights,) ascending flat positions in (n_post, n_pre) of the weights."""
+        """Return the flat positions of the weights in (n_post, n_pre), (weights,), ascending."""
         return self.rows() * self.n_pre + self.indices
 
     def place(self, position: int) -> str:
-        """Where a flat position is, in words."""
+        """Describe a flat position in words."""
         post, pre = divmod(int(position), self.n_pre)
         return f"neuron {post}, input {pre}"
 
     def geometry(self) -> str:
-        """What is connected, in words."""
+        """Describe the connected neurons in words."""
         return f"{self.n_pre} to {self.n_post} neurons"
 
 
 @dataclass(frozen=True, eq=False)
-class Convolution(Frozen):
-    """A kernel slid over feature maps, as torch's conv2d (cross-correlation, zero padding).
+class Convolution(Immutable):
+    """A kernel slid over feature maps, like torch's conv2d (cross-correlation, zero padding).
 
-    A weight is a position of the kernel, and makes a connection at every place it slides to.
+    A weight is a position of the kernel. It makes a connection at every place to which it slides.
 
     Attributes:
         kernel: (out channels, in channels // groups, rows, columns) int32.
         in_shape: (channels, rows, columns) of the input.
         stride, padding, dilation: (rows, columns) each.
-        groups: of channels, each seen by its own share of the kernels.
-        allowed: bool of the kernel's shape, true where a weight exists; all, if None.
+        groups: number of groups of channels; each group has its own share of the kernels.
+        allowed: bool of the kernel's shape, true where a weight exists; None if all exist.
 
     Raises:
         ValueError, TypeError: when the parts do not fit together.
@@ -282,7 +302,7 @@ class Convolution(Frozen):
         object.__setattr__(self, "allowed", frozen(allowed, bool))
         if self.mask().shape != self.kernel.shape:
             raise ValueError(
-                f"mask of shape {self.mask().shape}, kernel of shape {self.kernel.shape}"
+                f"the mask has shape {self.mask().shape}, but the kernel has {self.kernel.shape}"
             )
         if self.kernel[~self.mask()].any():
             raise ValueError("a weight outside the mask is not zero")
@@ -310,7 +330,7 @@ class Convolution(Frozen):
 
     @property
     def weights(self) -> Int32s:
-        """(weights,) that the mask allows, in the kernel's order."""
+        """(weights,) the weights that the mask allows, in the order of the array `kernel`."""
         return self.kernel[self.mask()]
 
     @property
@@ -320,7 +340,7 @@ class Convolution(Frozen):
 
     @property
     def stored(self) -> int:
-        """Number of weights (positions of the kernel the mask allows), each counted once."""
+        """Number of weights (positions of the kernel that the mask allows), each counted once."""
         return int(np.count_nonzero(self.mask()))
 
     @property
@@ -335,7 +355,7 @@ class Convolution(Frozen):
 
     @property
     def count(self) -> int:
-        """Number of connections: of each weight at every place where it meets an input."""
+        """Number of connections: one for each weight at every place where it meets an input."""
         return self._slid(self.mask())
 
     @property
@@ -344,24 +364,24 @@ class Convolution(Frozen):
         return self._slid(self.kernel != 0)
 
     def _slid(self, positions: Bools) -> int:
-        """How often these positions of the kernel meet an input while it slides."""
+        """Count how often these positions of the kernel meet an input while the kernel slides."""
         rows, columns = ([met.size for met, _ in self._taps(axis)] for axis in (0, 1))
         of_taps = np.count_nonzero(positions, axis=(0, 1))
         return int(np.array(rows, np.int64) @ of_taps @ np.array(columns, np.int64))
 
     def mask(self) -> Bools:
-        """Bool of the kernel's shape, true where a weight exists."""
+        """Return an array of bool of the kernel's shape, true where a weight exists."""
         assert self.allowed is not None
         return self.allowed
 
     def fan_out(self, onto: Bools | None = None) -> Ints:
-        """(n_pre,) number of synapses that leave each input neuron.
+        """Return the number of synapses that leave each input neuron, (n_pre,).
 
         Args:
-            onto: (n_post,) of which output neurons synapses count; of all, if None.
+            onto: (n_post,) whether the synapses of an output neuron count; all count if None.
         """
         channels = self.in_shape[0]
-        # Whole numbers below 2**53 are exact in float64, whose products are much faster.
+        # Products of float64 are much faster, and exact for whole numbers below 2**53.
         used = (self.kernel != 0).reshape(self.groups, -1, *self.kernel.shape[1:]).astype(float)
         reached = np.zeros(self.in_shape, np.int64)
         taps_y, taps_x = self._taps(0), self._taps(1)
@@ -378,21 +398,21 @@ class Convolution(Frozen):
         return reached.ravel()
 
     def _taps(self, axis: int) -> list[tuple[Ints, Ints]]:
-        """For each position of the kernel along an axis, the inputs it meets while sliding.
+        """Find the inputs that each position of the kernel meets along an axis while sliding.
 
         Returns:
-            (inputs, the outputs that see them) by their places along the axis.
+            For each position (inputs, outputs that see these inputs), as places along the axis.
         """
         out, size = self.out_shape[1 + axis], self.in_shape[1 + axis]
         starts = np.arange(out) * self.stride[axis] - self.padding[axis]
         met = [starts + k * self.dilation[axis] for k in range(self.kernel.shape[2 + axis])]
         inside = [np.flatnonzero((m >= 0) & (m < size)) for m in met]
-        return [(m[there], there) for m, there in zip(met, inside)]
+        return [(places[outputs], outputs) for places, outputs in zip(met, inside)]
 
     def unrolled(self) -> Matrix:
-        """Every connection between two neurons on its own; for small layers.
+        """Return a matrix with every connection between two neurons; for small layers.
 
-        Where the kernel has a weight of 0 but a connection, so has every place.
+        A weight 0 that the mask allows becomes connections of weight 0.
         """
         outputs, rows, columns = self.out_shape
         share = self.kernel.shape[1]
@@ -412,15 +432,22 @@ class Convolution(Frozen):
         return Matrix(self.n_post, self.n_pre, indptr, pre[order], weights[order])
 
     def signed_sums(self) -> tuple[Ints, Ints]:
-        """(channels,) sums of the negative and of the positive weights of an output's kernel.
+        """Return the sums of each kernel's negative and of its positive weights, (channels,) each.
 
-        An output at the border of the maps meets only a part of it.
+        An output at the border of the maps meets only a part of its kernel.
         """
         kernel = self.kernel.reshape(len(self.kernel), -1).astype(np.int64)
         return np.minimum(kernel, 0).sum(axis=1), np.maximum(kernel, 0).sum(axis=1)
 
     def reached(self, active: Bools) -> Bools:
-        """(n, n_post) whether a spike of (n, n_pre) crosses a synapse to each output."""
+        """Find the outputs that spikes reach.
+
+        Args:
+            active: (n, n_pre) whether each input spikes.
+
+        Returns:
+            (n, n_post) whether a spike crosses a synapse to each output.
+        """
         channels, rows, columns = self.out_shape
         share, own = self.kernel.shape[1], channels // self.groups
         (pad_y, pad_x), (down, right) = self.padding, self.stride
@@ -428,7 +455,7 @@ class Convolution(Frozen):
             active.reshape(-1, *self.in_shape).astype(np.float32),
             ((0, 0), (0, 0), (pad_y, pad_y), (pad_x, pad_x)),
         )
-        found = np.zeros((len(maps), channels, rows, columns), bool)
+        reached = np.zeros((len(maps), channels, rows, columns), bool)
         for group, ky, kx in np.ndindex(self.groups, *self.kernel.shape[2:]):
             outputs = slice(group * own, (group + 1) * own)
             pattern = (self.kernel[outputs, :, ky, kx] != 0).astype(np.float32)
@@ -439,21 +466,21 @@ class Convolution(Frozen):
                 y : y + (rows - 1) * down + 1 : down,
                 x : x + (columns - 1) * right + 1 : right,
             ]
-            found[:, outputs] |= np.einsum("oc,ncyx->noyx", pattern, window, optimize=True) > 0
-        return found.reshape(len(maps), -1)
+            reached[:, outputs] |= np.einsum("oc,ncyx->noyx", pattern, window, optimize=True) > 0
+        return reached.reshape(len(maps), -1)
 
     def positions(self) -> Ints:
-        """(weights,) ascending flat positions in the kernel of the weights."""
+        """Return the flat positions of the weights in the kernel, (weights,), ascending."""
         return np.flatnonzero(self.mask())
 
     def place(self, position: int) -> str:
-        """Where a flat position is, in words."""
+        """Describe a flat position in words."""
         index = tuple(int(i) for i in np.unravel_index(position, self.kernel.shape))
         return f"place {index} of the kernel"
 
     @property
     def sliding(self) -> dict[str, int]:
-        """The largest number of each kind that says how the kernel slides, by its name."""
+        """The largest kernel size, stride, padding and dilation of both axes, and the groups."""
         return {
             "kernel": max(self.kernel.shape[2:]),
             "stride": max(self.stride),
@@ -463,23 +490,23 @@ class Convolution(Frozen):
         }
 
     def geometry(self) -> str:
-        """What is connected, in words."""
+        """Describe the connected neurons in words."""
         slide = f"stride {self.stride} padding {self.padding} dilation {self.dilation}"
         return f"a kernel {self.kernel.shape} over {self.in_shape} {slide} in {self.groups} groups"
 
 
 @dataclass(frozen=True)
 class Injection:
-    """Every input is added to the membrane of its own neuron, without a synapse.
+    """Direct input: every input is added to the membrane of its own neuron, without a synapse.
 
-    The input block of netx, whose neurons the host drives through their bias: an input
+    This is the input block of netx, whose neurons the host drives through their bias. An input
     does not pass through u.
 
     Attributes:
-        shape: of inputs and neurons, (channels, rows, columns) or (neurons,).
+        shape: shape of the inputs and of the neurons, (channels, rows, columns) or (neurons,).
 
     Raises:
-        ValueError, TypeError: when the shape is not of positive integers.
+        ValueError, TypeError: when the shape does not consist of positive integers.
     """
 
     shape: tuple[int, ...]
@@ -494,52 +521,52 @@ class Injection:
 
     @property
     def n_pre(self) -> int:
-        """Number of inputs, and of neurons."""
+        """Number of inputs, which is the number of neurons."""
         return math.prod(self.shape)
 
     @property
     def in_shape(self) -> tuple[int, ...]:
-        """Of the inputs, and of the layer."""
+        """Shape of the inputs, which is the shape of the layer."""
         return self.shape
 
     n_post, out_shape = n_pre, in_shape
 
     @property
     def weights(self) -> Int32s:
-        """(0,): there are none."""
+        """(0,) as there are no weights."""
         return np.empty(0, np.int32)
 
     possible = stored = nonzero = possible_connections = count = synapses = 0
 
     def fan_out(self, onto: Bools | None = None) -> Ints:
-        """(n_pre,) zeros: there are no synapses."""
+        """Return zeros, (n_pre,), as there are no synapses."""
         return np.zeros(self.n_pre, np.int64)
 
     def signed_sums(self) -> tuple[Ints, Ints]:
-        """(1,) zeros each, of all neurons."""
+        """Return zeros, (1,) each, which hold for all neurons."""
         return np.zeros(1, np.int64), np.zeros(1, np.int64)
 
     def reached(self, active: Bools) -> Bools:
-        """(n, n_post) false."""
+        """Return false, (n, n_post), as there are no synapses."""
         return np.zeros((len(active), self.n_post), bool)
 
     def unrolled(self) -> Matrix:
-        """No connection at all."""
+        """Return a matrix without any connection."""
         none = np.empty(0, np.int32)
         return Matrix(self.n_post, self.n_pre, np.zeros(self.n_post + 1, int), none, none)
 
     def positions(self) -> Ints:
-        """(0,): there are none."""
+        """Return an empty array, as there are no weights."""
         return np.empty(0, np.int64)
 
     def place(self, position: int) -> str:
-        """No position is any."""
+        """Raise an IndexError, as there are no positions."""
         raise IndexError(position)
 
     def geometry(self) -> str:
-        """What is connected, in words."""
+        """Describe the connected neurons in words."""
         return f"injection into {self.shape}"
 
 
 Connections = Matrix | Convolution | Injection
-"""What brings input to a layer."""
+"""Connections of one of the three kinds."""

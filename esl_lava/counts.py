@@ -1,4 +1,4 @@
-"""What a run did, counted: the only thing energy models are given."""
+"""Counts of the events of a run. Energy models take their input from these counts only."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from dataclasses import dataclass
 class LayerCounts:
     """Counts of one layer, summed over all samples and steps of a run.
 
-    What weights, connections and synapses are, `esl_lava.connections` says.
+    `esl_lava.connections` defines weights, connections and synapses.
 
     Attributes:
         name: the layer's name.
         neurons: neurons in the layer.
         possible: positions of the weights that were trained (`network.Origin`).
-        weights: of these, positions the mask allows; of a kernel each once.
+        weights: positions that the mask allows; each weight of a kernel counts once.
         possible_connections: connections if the mask allowed every position.
-        connections: between two neurons.
+        connections: connections between two neurons.
         synapses: connections whose integer weight is not 0.
         sops: synaptic operations: one spike that crosses one synapse and arrives within its
             sample (NeuroBench's effective AC: zero weights are excluded).
         neuron_updates: neurons x steps x samples.
-        spikes: spikes the layer emitted.
-        returned: of these, those that came back through recurrent synapses: all but those of
-            a sample's last step; 0 where there are none.
+        spikes: spikes that the layer emitted.
+        returned: spikes of the layer that came back through its recurrent synapses: all spikes
+            except those of the last step of each sample; 0 without recurrent synapses.
     """
 
     name: str
@@ -48,21 +48,21 @@ class LayerCounts:
 
 @dataclass(frozen=True)
 class LayerDetail:
-    """What memory models and mapped chips are charged for, besides `LayerCounts`.
+    """Further counts of one layer, for memory models and for mapped chips.
 
     Attributes:
-        inputs: neurons or input channels its synapses come from.
-        positions: of its matrices and kernels.
-        nonzero: weights that are not 0; of a kernel each once.
-        targets: positions a stored weight of one input can name: neurons, or positions
+        inputs: neurons or input channels from which the layer's synapses come.
+        positions: positions of the layer's matrices and kernels.
+        nonzero: weights that are not 0; each weight of a kernel counts once.
+        targets: positions that a stored weight of one input can name: neurons, or positions
             of a kernel.
-        in_spikes: spikes that came in, all samples and steps; a delay comes after that.
-        convolution: whether weights are a kernel's.
-        bias: whether its neurons have one.
+        in_spikes: spikes that came in, over all samples and steps, before any delay.
+        convolution: whether the weights belong to a kernel.
+        bias: whether the neurons have a bias.
         leaky: whether a potential or a current decays from step to step, by a product.
-        active_updates: updates of neurons that at least one synaptic operation reached,
-            or None where nobody counted them.
-        messages: spikes times destination cores, or None where it is not mapped.
+        active_updates: updates of neurons that at least one synaptic operation reached, or None
+            if they were not counted.
+        messages: spikes times destination cores, or None if the network is not mapped.
     """
 
     inputs: int
@@ -78,12 +78,14 @@ class LayerDetail:
 
 
 @dataclass(frozen=True)
-class Added:
-    """What neurons add that a mapping needs, of all samples and steps.
+class AddedCounts:
+    """Counts of the neurons that a mapping adds to a network, over all samples and steps.
 
     Attributes:
-        sops, neuron_updates, spikes: of neurons that the network does not have.
-        messages: they send.
+        sops: their synaptic operations.
+        neuron_updates: their updates.
+        spikes: the spikes that they emit.
+        messages: the messages that they send to other cores.
     """
 
     sops: int = 0
@@ -94,14 +96,14 @@ class Added:
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts of a run of `samples` samples, `steps` steps each.
+    """Counts of a run of `samples` samples with `steps` steps each.
 
     Attributes:
-        input_spikes: spikes fed to the first layer, all samples together.
-        layers: one entry per layer in order.
-        details: one for each layer where `energy.detail.detailed` filled them in, else empty.
-        input_messages: input spikes times destination cores, where the network is mapped.
-        added: by neurons that a chip needs besides, where the network is mapped.
+        input_spikes: spikes fed to the first layer, over all samples.
+        layers: one entry for each layer, in order.
+        details: one entry for each layer if `energy.detail.add_details` added them, else empty.
+        input_messages: input spikes times destination cores, if the network is mapped.
+        added: counts of the neurons that the mapping adds, if the network is mapped.
     """
 
     samples: int
@@ -110,7 +112,7 @@ class Counts:
     layers: tuple[LayerCounts, ...]
     details: tuple[LayerDetail, ...] = ()
     input_messages: int | None = None
-    added: Added = Added()
+    added: AddedCounts = AddedCounts()
 
     @property
     def sops(self) -> int:
@@ -124,7 +126,7 @@ class Counts:
 
     @property
     def spikes(self) -> int:
-        """Spikes emitted by all layers (the input's not included)."""
+        """Spikes that all layers emitted, without the input spikes."""
         return sum(layer.spikes for layer in self.layers)
 
     @property
@@ -134,15 +136,16 @@ class Counts:
 
     @property
     def active_updates(self) -> int | None:
-        """Active neuron updates of all layers, or None where nobody counted them."""
+        """Active neuron updates of all layers, or None if they were not counted."""
         return _sum([detail.active_updates for detail in self.details])
 
     @property
     def messages(self) -> int | None:
-        """Messages between cores of all layers' spikes, or None where nothing is mapped."""
+        """Messages that spikes of all layers cause between cores, or None if nothing is mapped."""
         return _sum([detail.messages for detail in self.details])
 
 
 def _sum(values: Sequence[int | None]) -> int | None:
+    """Return the sum of the values, or None if there are none or one of them is unknown."""
     known = [value for value in values if value is not None]
     return sum(known) if values and len(known) == len(values) else None

@@ -1,8 +1,8 @@
-"""The typed reader of `hw_configs/NAME.toml`: what a device charges, holds and takes.
+"""Reader of the device files `hw_configs/NAME.toml`: energies, times and capacity of a device.
 
-A device file states constants (energy, time, static power) and limits, each with its
-kind, operating point and source. What a file does not state is unknown, and what needs it
-refuses; no constant has a default.
+A device file states constants (energy, time, static power) and limits, each with its kind,
+operating point and source. A constant that the file omits is unknown: it has no default, and
+computations that need it are refused.
 """
 
 from __future__ import annotations
@@ -11,29 +11,31 @@ import difflib
 import itertools
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib import resources
 from importlib.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from esl_lava import tomlfile
-from esl_lava.errors import ConfigError, FileError
-from esl_lava.tomlfile import TomlTable
+from esl_lava.errors import ConfigError, FileError, shorten
+from esl_lava.tomlfile import FieldError, TomlTable
 
 CHARGED_KEYS: Mapping[str, tuple[str, ...]] = {
     "events": ("sop", "neuron_update", "neuron_update_inactive", "spike", "message", "mac"),
     "dense": ("operation", "mac", "neuron_update"),
     "memory": ("add", "multiply"),
 }
-"""The energy keys that each way of charging knows."""
+"""Way of charging -> the keys of `[energy]` that apply to it."""
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 MOST = 1e30
-"""The largest number a device file may state, and the most pJ of an event or operation: what keeps
-products with counts finite."""
+"""The largest number in a device file, and the most pJ of an event or operation.
+
+The limit keeps products with counts finite.
+"""
 
 Positive = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
 # TOML gives lists, and strict tuples refuse lists.
@@ -41,15 +43,15 @@ _Points = Annotated[tuple[Annotated[float, Field(ge=0, le=1e18)], ...], Field(st
 Count = Annotated[int, Field(gt=0, le=1 << 40)]
 
 
-class _Sourced(TomlTable):
-    """What every constant carries besides its numbers.
+class _SourcedTable(TomlTable):
+    """Base of the constants: their kind, operating point and source.
 
     Attributes:
-        kind: measured on the device; simulated before it existed; peak figures of its maker;
-            fitted to other figures; nominal, as its maker states it; analytical, from a model;
-            reported by others who do not say how it came about; assumed by the user.
-        operating_point: voltage, activity, rate or format it holds for.
-        source: where it is published, and through whom we know it.
+        kind: measured on the device; simulated before the device existed; peak figures of its
+            maker; fitted to other figures; nominal, as its maker states it; analytical, from a
+            model; reported by others who do not state its origin; assumed by the user.
+        operating_point: voltage, activity, rate or format for which the constant holds.
+        source: the publication, and the texts through which we know it.
     """
 
     kind: Literal[
@@ -66,12 +68,12 @@ class _Sourced(TomlTable):
     source: Text
 
 
-class EventEnergy(_Sourced):
+class EventEnergy(_SourcedTable):
     """Energy of one event (a synaptic operation, a neuron update, a spike).
 
     Attributes:
         value: energy of one event.
-        low, high: least and most that sources or formats give, where they disagree.
+        low, high: the least and the most that sources or formats state, if they disagree.
     """
 
     value: Positive
@@ -79,39 +81,44 @@ class EventEnergy(_Sourced):
     high: Positive | None = None
     unit: Literal["pJ"]
 
-    @model_validator(mode="after")
-    def _range_holds_the_value(self) -> EventEnergy:
+    def check(self, key: str) -> None:
+        """Check that the range from `low` to `high` holds the value.
+
+        Raises:
+            FieldError: naming the key under which the constant stands.
+        """
         if not self.least <= self.value <= self.most:
-            raise PydanticCustomError(
+            raise FieldError(
+                f"{key}.value {self.value} is outside low {self.least} to high {self.most}",
                 "range",
-                "value {value} is outside low {low} to high {high}",
-                {"value": self.value, "low": self.least, "high": self.most},
+                key=f"{key}.value",
+                value=self.value,
+                limit=self.most if self.value > self.most else self.least,
             )
-        return self
 
     @property
     def least(self) -> float:
-        """`low`, or the value where none is stated, in pJ."""
+        """`low`, or the value if the file states no `low`, in pJ."""
         return self.value if self.low is None else self.low
 
     @property
     def most(self) -> float:
-        """`high`, or the value where none is stated, in pJ."""
+        """`high`, or the value if the file states no `high`, in pJ."""
         return self.value if self.high is None else self.high
 
     def joules(self, events: int) -> float:
-        """Energy of `events` events in joules."""
+        """Return the energy of `events` events in joules."""
         return events * self.value / 1e12
 
 
-class DenseOperation(_Sourced):
+class DenseOperation(_SourcedTable):
     """Energy of one operation of a machine that draws its rated power.
 
     Attributes:
-        watts: power drawn at that rate.
-        peak_ops_per_second: operations per second.
+        watts: power drawn at the peak rate.
+        peak_ops_per_second: operations per second at the peak.
         ops_per_connection: operations charged for a connection: 1 as in Table 1 of
-            ESL-SNNs, or 2 where a multiply-add is two operations.
+            ESL-SNNs, or 2 if a multiply-add counts as two operations.
         utilisation: share of the peak rate that is reached, 0..1; 1 is the best case.
     """
 
@@ -120,20 +127,25 @@ class DenseOperation(_Sourced):
     ops_per_connection: Annotated[int, Field(ge=1, le=2)]
     utilisation: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
 
-    @model_validator(mode="after")
-    def _an_operation_is_finite(self) -> DenseOperation:
-        rate = self.peak_ops_per_second * self.utilisation  # may be 0, as products can be
+    def check(self, key: str) -> None:
+        """Check that the energy of an operation is at most `MOST` pJ.
+
+        Raises:
+            FieldError: naming the key under which the constant stands.
+        """
+        rate = self.peak_ops_per_second * self.utilisation  # the product of small numbers may be 0
         if 1e12 * self.watts > MOST * rate:
-            raise PydanticCustomError(
-                "operation",
-                "{watts} W at {rate} operations per second, utilisation included, are more than "
-                "{most} pJ an operation",
-                {"watts": self.watts, "rate": rate, "most": MOST},
+            raise FieldError(
+                f"{key}: {self.watts} W at {rate} operations per second, utilisation included, are "
+                f"more than {MOST} pJ an operation",
+                "range",
+                key=key,
+                value=1e12 * self.watts / rate if rate else math.inf,
+                limit=MOST,
             )
-        return self
 
     def joules(self, connections: int) -> float:
-        """Energy of executing `connections` connections once, in joules."""
+        """Return the energy of executing `connections` connections once, in joules."""
         rate = self.peak_ops_per_second * self.utilisation
         return connections * self.ops_per_connection * self.watts / rate
 
@@ -142,12 +154,12 @@ Constant = EventEnergy | DenseOperation
 
 
 class EnergyTable(TomlTable):
-    """The `[energy]` table; an absent constant is unknown.
+    """The `[energy]` table. A constant that it omits is unknown.
 
     Attributes:
         sop: one synaptic operation: a spike crossing a synapse (an accumulation).
-        neuron_update: one neuron advanced by one step; an active one, where inactive ones
-            have a constant of their own.
+        neuron_update: one neuron advanced by one step; an active neuron if the file states
+            `neuron_update_inactive`.
         neuron_update_inactive: one neuron advanced by a step in which no spike reached it.
         spike: one spike emitted by a neuron.
         message: one spike sent to one destination core.
@@ -166,20 +178,29 @@ class EnergyTable(TomlTable):
     add: EventEnergy | None = None
     multiply: EventEnergy | None = None
 
+    @field_validator("*")
+    @classmethod
+    def _numbers_fit_together(
+        cls, constant: Constant | None, info: ValidationInfo
+    ) -> Constant | None:
+        if constant is not None:
+            constant.check(f"energy.{info.field_name}")
+        return constant
 
-class MemoryPrice(_Sourced):
-    """Energy of one access to a memory, from the size of that memory.
 
-    Either a line, `pj + pj_per_bit * bits`, or the straight lines between points
-    (`at_bytes`, `pj_at`), flat beyond the last.
+class MemoryPrice(_SourcedTable):
+    """Energy of one access to a memory, as a function of the size of that memory.
+
+    The function is either a line, `pj + pj_per_bit * bits`, or consists of straight lines between
+    points (`at_bytes`, `pj_at`) and is constant beyond the last point.
 
     Attributes:
         value_bits: bits of a weight, a potential, a bias and an input.
-        pj, pj_per_bit: the line.
+        pj, pj_per_bit: the coefficients of the line.
         at_bytes, pj_at: sizes of memories in bytes, ascending, and the pJ of an access to
             each.
-        access_bits: bits an access moves; absent, one access moves one value of any width.
-        known_to_bytes: largest memory the figures rest on.
+        access_bits: bits that an access moves; if absent, one access moves one value of any width.
+        known_to_bytes: size of the largest memory on which the figures are based.
     """
 
     value_bits: Annotated[int, Field(ge=1, le=64)]
@@ -195,17 +216,25 @@ class MemoryPrice(_Sourced):
         line = (self.pj is not None, self.pj_per_bit is not None)
         points = (self.at_bytes is not None, self.pj_at is not None)
         if (line, points) not in (((True, True), (False, False)), ((False, False), (True, True))):
-            raise PydanticCustomError(
-                "one_form", "give either pj and pj_per_bit, or at_bytes and pj_at"
+            raise FieldError(
+                "memory: give either pj and pj_per_bit, or at_bytes and pj_at",
+                "conflict",
+                key="memory",
             )
         if self.at_bytes is not None and self.pj_at is not None:
-            ascending = all(a < b for a, b in zip(self.at_bytes, self.at_bytes[1:]))
+            ascending = all(a < b for a, b in itertools.pairwise(self.at_bytes))
             if len(self.at_bytes) != len(self.pj_at) or not self.at_bytes or not ascending:
-                raise PydanticCustomError("points", "at_bytes must ascend, with one pj_at for each")
+                raise FieldError(
+                    f"memory.at_bytes = {shorten(list(self.at_bytes))}: the sizes must ascend, and "
+                    "each needs one value of memory.pj_at",
+                    "range",
+                    key="memory.at_bytes",
+                    value=list(self.at_bytes),
+                )
         return self
 
     def picojoules(self, values: float, bits: int, memory_bits: float) -> float:
-        """Energy of moving `values` values of `bits` bits, from a memory of `memory_bits`."""
+        """Return the pJ of moving `values` values of `bits` bits from a memory of `memory_bits`."""
         accesses = values
         if self.access_bits is not None:
             accesses = values / max(1, self.access_bits // bits)
@@ -213,6 +242,7 @@ class MemoryPrice(_Sourced):
         return accesses * self._access(memory_bits)
 
     def _access(self, memory_bits: float) -> float:
+        """Return the pJ of one access."""
         if self.pj is not None and self.pj_per_bit is not None:
             return self.pj + self.pj_per_bit * memory_bits
         assert self.at_bytes is not None
@@ -227,14 +257,14 @@ class MemoryPrice(_Sourced):
         return points[-1][1]
 
 
-class StaticPower(_Sourced):
-    """Power that each chip, or each core, draws whatever it does."""
+class StaticPower(_SourcedTable):
+    """Power that each chip, or each core, draws independently of its activity."""
 
     watts: Positive
     per: Literal["chip", "core"]
 
 
-class EventTime(_Sourced):
+class EventTime(_SourcedTable):
     """Time of one event on one core."""
 
     value: Positive
@@ -242,11 +272,12 @@ class EventTime(_Sourced):
 
 
 class TimeTable(TomlTable):
-    """The `[time]` table: how long a core takes for events as in `[energy]`, where known.
+    """The `[time]` table: times of a core for the events of `[energy]`.
 
     Attributes:
+        sop, neuron_update, spike: times of the same events as in `[energy]`.
         message_in, message_out: one message received, one sent to a destination core.
-        step: of a time step whatever happens: the cores' synchronisation.
+        step: synchronisation of the cores, which every time step takes.
     """
 
     sop: EventTime | None = None
@@ -261,10 +292,10 @@ class Limit(TomlTable):
     """A limit of a chip.
 
     Attributes:
-        value: how many, or how much.
-        kind: "specified" by the maker, "compiler" where a compiler enforces or enforced
-            it, "reported" where others say so.
-        source: where it is published, and through whom we know it.
+        value: the largest number or size.
+        kind: "specified" by the maker, "compiler" if a compiler enforces or enforced it,
+            "reported" if others state it.
+        source: the publication, and the texts through which we know it.
     """
 
     value: Count
@@ -273,11 +304,11 @@ class Limit(TomlTable):
 
 
 class Feature(TomlTable):
-    """What a chip can do, or cannot.
+    """A feature that a chip has or does not have.
 
     Attributes:
-        value: whether it can.
-        kind, source: as of a `Limit`.
+        value: whether the chip has the feature.
+        kind, source: as in `Limit`.
     """
 
     value: bool
@@ -286,21 +317,21 @@ class Feature(TomlTable):
 
 
 class Capacity(TomlTable):
-    """The `[capacity]` table: what a chip holds.
+    """The `[capacity]` table: the limits of a chip and of its cores.
 
     Attributes:
-        packing: how synapses are packed into memory, a name of `mapping.packing.PACKINGS`.
+        packing: way of packing synapses into memory, a name of `mapping.packing.PACKINGS`.
         weight_bits: widths of weights that can be stored, sign included, ascending.
-        cores: per chip.
-        word_bits: of a word of synapse memory.
-        neurons, input_axons, output_axons, synapse_words: per core.
-        synapse_formats: kinds of lists per core.
-        neuron_groups: per core, each of neurons with parameters in common.
-        words_per_axon: of one input axon's list of synapses.
-        shared_axons: whether several neurons may send to one input axon of a core, and axons
-            name one list of synapses; absent: each neuron has its own.
-        graded_spikes: bits of the value that a spike carries, its sign included; absent: a
-            spike carries none.
+        word_bits: bits of a word of synapse memory.
+        cores: cores per chip.
+        neurons, input_axons, output_axons, synapse_words: limits per core.
+        synapse_formats: kinds of lists of synapses per core.
+        neuron_groups: groups of neurons with common parameters per core.
+        words_per_axon: words of the list of synapses of one input axon.
+        shared_axons: whether several neurons may send to one input axon of a core, and several
+            axons may name one list of synapses; if absent, each neuron has its own axon and list.
+        graded_spikes: bits of the value that a spike carries, sign included; if absent, spikes
+            carry no value.
     """
 
     packing: Text
@@ -324,19 +355,19 @@ class Device(TomlTable):
     Attributes:
         name: identifier; a bundled file carries it as its file name.
         title: one line for people.
-        maker: who makes the chip.
-        process: semiconductor process, or None where unknown.
-        chip: what the figures are about; files of one chip disagree with one another.
-        charges: "events": energy is spent on what happens (an event-driven chip);
-            "dense": on every possible connection at every step, whether or not a
-            spike arrives; "memory": on operations and on every access to memory; None:
+        maker: maker of the chip.
+        process: semiconductor process, or None if unknown.
+        chip: name of the chip; several files may describe one chip with different figures.
+        charges: "events": energy is charged for each event (an event-driven chip);
+            "dense": for every possible connection in every step, whether or not a
+            spike arrives; "memory": for operations and for every access to memory; None:
             no energy is known.
         notes: what the constants include, leave out or assume.
-        energy: the constants.
-        memory: price of memory accesses, where `charges` is "memory".
-        static: power drawn whatever happens, not charged unless asked for.
-        time: how long a core takes.
-        capacity: what the chip holds; absent, nothing can be mapped to it.
+        energy: constants of energy.
+        memory: price of memory accesses, if `charges` is "memory".
+        static: power drawn at all times; it is charged only on request.
+        time: constants of time.
+        capacity: limits of the chip; if absent, no network can be mapped to it.
     """
 
     name: Text
@@ -353,68 +384,88 @@ class Device(TomlTable):
     capacity: Capacity | None = None
 
     @model_validator(mode="after")
-    def _charges_what_it_states(self) -> Device:
+    def _constants_fit_the_charges(self) -> Device:
         if self.charges is None:
             if self.constants:
-                raise PydanticCustomError(
-                    "charges", "charges is missing: energy constants need events, dense or memory"
+                raise FieldError(
+                    "charges is missing: energy constants need events, dense or memory",
+                    "missing",
+                    key="charges",
+                    limit=tuple(CHARGED_KEYS),
                 )
             return self
         known = CHARGED_KEYS[self.charges]
         for key in self.constants:
             if key not in known:
-                raise PydanticCustomError(
-                    "not_charged",
-                    'energy.{key} means nothing with charges = "{charges}" (known: {known})',
-                    {"key": key, "charges": self.charges, "known": ", ".join(known)},
+                raise FieldError(
+                    f'energy.{key} does not apply to charges = "{self.charges}" '
+                    f"(known: {', '.join(known)})",
+                    "conflict",
+                    key=f"energy.{key}",
+                    limit=known,
                 )
         if {"operation", "mac"} <= self.constants.keys() and self.charges == "dense":
-            raise PydanticCustomError("both", "energy.operation and energy.mac exclude each other")
+            raise FieldError(
+                "energy.operation and energy.mac exclude each other",
+                "conflict",
+                key="energy.operation",
+            )
         if (self.memory is not None) != (self.charges == "memory"):
-            raise PydanticCustomError("memory", 'charges = "memory" and [memory] go together')
+            raise FieldError(
+                'charges = "memory" and the table [memory] require each other',
+                "conflict",
+                key="memory",
+            )
         return self
 
     @property
     def constants(self) -> dict[str, Constant]:
-        """The constants the file states, by energy key."""
+        """Energy key -> constant, for the constants that the file states."""
         return {key: constant for key, constant in self.energy if constant is not None}
 
     def constant(self, key: str) -> Constant:
-        """The constant under `energy.key`.
+        """Return the constant under `energy.key`.
 
         Raises:
-            ConfigError: where the file does not state it.
+            ConfigError: when the file does not state the constant.
         """
         if key not in self.constants:
             raise ConfigError(
                 f"device {self.name} states no constant energy.{key}: it is unknown; give your "
-                f"own (--constant {key}=PICOJOULES, or a device file of yours)"
+                f"own (--constant {key}=PICOJOULES, or a device file of your own)",
+                "missing",
+                key=f"energy.{key}",
             )
         return self.constants[key]
 
     def event(self, key: str) -> EventEnergy:
-        """The constant of one event under `energy.key`.
+        """Return the constant of one event under `energy.key`.
 
         Raises:
-            ConfigError: where the file does not state it.
+            ConfigError: when the file does not state the constant, or the constant is not the
+                energy of an event.
         """
         constant = self.constant(key)
         if not isinstance(constant, EventEnergy):
-            raise ConfigError(f"device {self.name}: energy.{key} is not the energy of an event")
+            raise ConfigError(
+                f"device {self.name}: energy.{key} is not the energy of an event",
+                "type",
+                key=f"energy.{key}",
+            )
         return constant
 
 
 def with_constants(device: Device, picojoules: Mapping[str, float]) -> Device:
-    """The device with a user's own energies per event, in place of or beside its own.
+    """Return the device with a user's own energies per event, which replace or add constants.
 
     Args:
-        device: not changed.
+        device: the device, which is not changed.
         picojoules: energy key of `CHARGED_KEYS` -> pJ of one event.
 
     Raises:
-        ConfigError: for a key the device cannot be charged by, or a value out of range.
+        ConfigError: for a key that does not apply to the device, or a value out of range.
     """
-    given = {
+    constants = {
         key: {
             "value": value,
             "unit": "pJ",
@@ -426,31 +477,31 @@ def with_constants(device: Device, picojoules: Mapping[str, float]) -> Device:
     }
     content = device.model_dump(exclude_none=True)
     content["charges"] = device.charges or "events"
-    content["energy"] = {**content["energy"], **given}
-    return _validated(content, f"device {device.name}")
+    content["energy"] = {**content["energy"], **constants}
+    return _changed(device, content)
 
 
 def with_utilisation(
     device: Device, utilisation: float | None = None, ops_per_connection: int | None = None
 ) -> Device:
-    """A dense device at another share of its peak, or another convention of operations.
+    """Return a dense device with another utilisation or other operations per connection.
 
-    A device without `energy.operation` is returned as it is.
+    A device without `energy.operation` is returned unchanged.
 
     Raises:
         ConfigError: for a value out of range.
     """
-    given = {"utilisation": utilisation, "ops_per_connection": ops_per_connection}
-    given = {key: value for key, value in given.items() if value is not None}
-    if device.energy.operation is None or not given:
+    options = {"utilisation": utilisation, "ops_per_connection": ops_per_connection}
+    options = {key: value for key, value in options.items() if value is not None}
+    if device.energy.operation is None or not options:
         return device
     content = device.model_dump(exclude_none=True)
-    content["energy"]["operation"].update(given)
-    return _validated(content, f"device {device.name}")
+    content["energy"]["operation"].update(options)
+    return _changed(device, content)
 
 
 def device_names() -> tuple[str, ...]:
-    """Names of the bundled devices, sorted."""
+    """Return the names of the bundled devices, sorted."""
     files = (file.name for file in _bundled().iterdir())
     return tuple(sorted(name[:-5] for name in files if name.endswith(".toml")))
 
@@ -459,20 +510,23 @@ def load_device(name_or_path: str | Path) -> Device:
     """Read a bundled device by name, or a device file by a path that ends in `.toml`.
 
     Raises:
-        ConfigError: on an unknown device name, an unknown or missing key, a value out of
-            range, or what is no TOML.
+        ConfigError: for an unknown device name, an unknown or missing key, a value out of
+            range, or a text that is not TOML.
         FileError: when the file is missing, unreadable, or larger than a TOML file may be.
     """
-    wanted = str(name_or_path)
-    if wanted.endswith(".toml"):
-        return _parse(Path(wanted), wanted)
+    name = str(name_or_path)
+    if name.endswith(".toml"):
+        return _parse(Path(name), name)
     names = device_names()
-    if wanted not in names:
+    if name not in names:
         raise ConfigError(
-            f"unknown device {wanted!r}{_nearest(wanted, names)} "
-            f"(known: {', '.join(names)}; or a path that ends in .toml)"
+            f"unknown device {name!r}{_nearest(name, names)} "
+            f"(known: {', '.join(names)}; or a path that ends in .toml)",
+            "unknown",
+            value=name,
+            limit=names,
         )
-    return _parse(_bundled() / f"{wanted}.toml", wanted)
+    return _parse(_bundled() / f"{name}.toml", name)
 
 
 def _bundled() -> Traversable:
@@ -483,26 +537,40 @@ def _parse(file: Traversable, where: str) -> Device:
     try:
         # A pipe or a device could block or never end.
         if not file.is_file():
-            raise FileError(f"{where}: no such file, or not a regular one")
+            raise FileError(
+                f"{where}: no such file, or not a regular file", "not-found", file=where
+            )
     except OSError as error:
-        raise FileError(f"{where}: cannot be read ({error.strerror})") from None
-    return _validated(tomlfile.parse(tomlfile.read_text(file, where), where), where)
-
-
-def _validated(content: Mapping[str, object], where: str) -> Device:
+        raise FileError(
+            f"{where}: cannot be read ({error.strerror})", "unreadable", file=where
+        ) from None
+    content = tomlfile.parse(tomlfile.read_text(file, where), where)
     try:
         return tomlfile.validate(Device, content, _known)
     except tomlfile.Faults as error:
-        raise ConfigError.of(error.located(where)) from None
+        raise ConfigError.of(error.in_file(where)) from None
+
+
+def _changed(device: Device, content: Mapping[str, object]) -> Device:
+    """Return the device with the changed content of its file."""
+    try:
+        return tomlfile.validate(Device, content, _known)
+    except tomlfile.Faults as error:
+        raise ConfigError.of(
+            [
+                replace(fault, sentence=f"device {device.name}: {fault.sentence}")
+                for fault in error.faults
+            ]
+        ) from None
 
 
 def _known(key: str, table: type[TomlTable]) -> str:
-    """The nearest key of the table that an unknown one stands in, and all there are."""
+    """Name the key of the table that is nearest to an unknown one, and all keys of the table."""
     known = list(table.model_fields)
     return f"{_nearest(key.rpartition('.')[2], known)} (known: {', '.join(known)})"
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
-    """'; did you mean X?' or nothing. The cutoff lets "v100" find "v100_paper"."""
+    """Return '; did you mean X?' or an empty text. The cutoff lets "v100" find "v100_paper"."""
     matches = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
     return f"; did you mean {matches[0]}?" if matches else ""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 Code: TypeAlias = Literal[
     "missing",
@@ -99,13 +99,18 @@ class UserError(Exception):
 
     Args:
         sentence: the fault as one sentence, with the offending name, value and limit.
-        code, key, value, limit, file, layer: as in `Fault`.
+        code: the kind of fault, a key of `CODES`.
+        key: the option, configuration key, argument or array at fault.
+        value: the value at fault.
+        limit: the limit that the value breaks, or the values that are allowed.
+        file: the file at fault.
+        layer: the layer at fault.
     """
 
     def __init__(
         self,
         sentence: str,
-        code: Code = "failed",
+        code: Code,
         *,
         key: str | None = None,
         value: object = None,
@@ -155,20 +160,6 @@ class PackageError(UserError):
 
 class LimitError(UserError):
     """A network breaks limits of netx, Lava or the chip. `faults` holds all of them."""
-
-    def __init__(
-        self, violations: Sequence[str] | str, code: Code = "limit", **fields: Any
-    ) -> None:
-        # For the time being: some callers still give sentences in place of faults.
-        sentences = [violations] if isinstance(violations, str) else list(violations)
-        super().__init__("\n".join(sentences), code, **fields)
-        if len(sentences) > 1:
-            self.faults = tuple(Fault(sentence, code) for sentence in sentences)
-
-    @property
-    def violations(self) -> tuple[str, ...]:
-        """One sentence for each fault."""
-        return tuple(fault.sentence for fault in self.faults)
 
 
 def shorten(value: object) -> str:

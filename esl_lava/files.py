@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and plain values as JSON."""
+"""Write files atomically, and turn plain values into JSON."""
 
 import contextlib
 import json
@@ -10,23 +10,24 @@ from typing import Any
 
 from esl_lava.errors import DataError, FileError
 
-_TEMPORARY = ".unfinished"
+_SUFFIX = ".unfinished"
+"""Ending of the names of temporary files."""
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a file is what `replace_file` leaves when the process is killed in it."""
-    return path.name.startswith(".") and path.name.endswith(_TEMPORARY)
+    """Return whether a file is a temporary one that a killed process left in `replace_file`."""
+    return path.name.startswith(".") and path.name.endswith(_SUFFIX)
 
 
 def replace_file(path: Path, content: bytes | memoryview) -> None:
-    """Put `content` at `path` atomically: temporary name, fsync, rename.
+    """Write `content` to `path` atomically: write to a temporary name, fsync, rename.
 
     Raises:
-        FileError: when the file cannot be written; the old one then stays.
+        FileError: when the file cannot be written; an existing file then stays as it was.
     """
     if not path.name:
-        raise FileError(f"{path}: not the name of a file")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+        raise FileError(f"{path}: not the name of a file", "type", file=path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_SUFFIX}")
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -34,39 +35,47 @@ def replace_file(path: Path, content: bytes | memoryview) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error.strerror}") from None
+        raise FileError(
+            f"{path}: cannot be written: {error.strerror}", "unwritable", file=path
+        ) from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
 def replace_json(path: Path, values: Any) -> None:
-    """Put plain values at `path` as indented JSON, atomically.
+    """Write plain values to `path` as indented JSON, atomically.
 
     Raises:
         DataError: for a number that is not finite.
-        FileError: when the file cannot be written; the old one then stays.
+        FileError: when the file cannot be written; an existing file then stays as it was.
     """
     replace_file(path, (as_json(values, indent=1) + "\n").encode())
 
 
 def as_json(values: Any, indent: int | None = None) -> str:
-    """Plain values as JSON, which has no NaN and no infinity.
+    """Return plain values as JSON text. JSON has no NaN and no infinity.
 
     Args:
-        values: of dictionaries, lists, tuples, strings, numbers, booleans and None.
-        indent: as `json.dumps`.
+        values: dictionaries, lists, tuples, strings, numbers, booleans and None.
+        indent: as in `json.dumps`.
 
     Raises:
-        DataError: for a number that is not finite, by its place.
+        DataError: for a number that is not finite; the error names its place.
     """
     for place, number in _not_finite(values, ()):
-        raise DataError(f"{'.'.join(place)} is {number}, which is not a finite number")
+        key = ".".join(place) or None
+        raise DataError(
+            f"{key or 'the value'} is {number}, which is not a finite number",
+            "not-finite",
+            key=key,
+            value=number,
+        )
     return json.dumps(values, indent=indent, allow_nan=False)
 
 
 def _not_finite(values: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], float]]:
-    """(keys on the way, number) of what JSON cannot say."""
+    """Find the numbers that are not finite: (keys that lead to the number, number) of each."""
     if isinstance(values, float) and not math.isfinite(values):
         yield place, values
     elif isinstance(values, dict):

@@ -1,21 +1,21 @@
-"""From a normalised layer in floats to integers: the range rule.
+"""The range rule, which turns a normalised layer of floats into integers.
 
-A layer with batch normalisation computes, with x its input, z = sum of w x over its inputs,
+A layer with batch normalisation and input x computes, with z = sum of w x over its inputs,
 
     v <- (1 - d) v + gain z + bias        gain = gamma / sigma,  bias = beta - gain mu
     a spike and v = 0 where v > 1
 
-and the chip, with integers X = x / unit, W and B and a threshold Theta (`network.py`),
+The chip computes, with integers X = x / unit, W and B and a threshold Theta (`network.py`),
 
     v <- trunc((1 - d) v) + 64 (sum of W X + B)
     a spike and v = 0 where v > 64 Theta
 
-Multiplied by Theta the first is the second with W = w gain unit Theta and B = bias Theta, up to
-rounding. So the threshold is the only number to choose: the largest with which every weight,
-bias, current and membrane of every neuron stays within what the chip holds, whatever the input.
-The larger it is, the less is rounded. Where several inputs are added, each has its own gain and
-unit, and the bias is one; spikes that are added as they are weigh Theta. docs/convolutions.md
-derives the bounds.
+The first rule multiplied by Theta is the second with W = w gain unit Theta and B = bias Theta, up
+to rounding. The threshold is therefore the only number to choose. The range rule chooses the
+largest threshold with which every weight, bias, current and membrane of every neuron stays within
+the chip's ranges for any input. A larger threshold means a smaller rounding error. If several
+inputs are added, each has its own gain and unit, and they share one bias. If a residual block adds
+spikes unchanged, their weight is Theta. docs/convolutions.md derives the bounds.
 """
 
 from __future__ import annotations
@@ -35,26 +35,29 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 LARGEST_WEIGHT = 254
-"""Of either sign: a negative gain turns the sign of a weight, and 256 has none but the minus."""
+"""The largest absolute value of a weight.
+
+A negative gain turns the sign of a weight, and the chip has -256 but not 256.
+"""
 
 LARGEST_BIAS = BIAS_RANGE[1]
 LARGEST_STATE = NEVER - 1
-"""u and v over 64 may have this size: v clips one above, u wraps."""
+"""The largest absolute value of u / 64 and v / 64: one above, v clips and u wraps."""
 
 NO_THRESHOLD = "no threshold keeps its weights, biases and potentials within the chip's ranges"
 NO_READOUT = "no integers of its weights keep v within the chip's range"
-"""Of a layer: why `fold` or `fold_readout` found nothing, in a clause."""
+"""The reason, in a clause, why `fold` or `fold_readout` returned None for a layer."""
 
 FINE_WEIGHT = 127
-"""Weights up to this size may be odd; larger ones are even."""
+"""Weights of a readout up to this absolute value may be odd; larger weights are even."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """What the integers X of an input can be at one step.
+    """The range of the integers X of an input in one step.
 
     Attributes:
-        low, high: least and largest, low <= 0 <= high; of p summed spikes 0 and p.
+        low, high: least and largest X, low <= 0 <= high; 0 and p for the sum of p spikes.
         unit: x = unit * X.
     """
 
@@ -64,13 +67,17 @@ class Span:
 
 
 class Rows(Protocol):
-    """Weights by output channel, in whatever memory."""
+    """Rows of weights, one for each output channel, on any device."""
 
     def measure(self) -> tuple[Floats, Floats, Floats]:
-        """Of each row the largest size, the sum of negative and that of positive weights."""
+        """Measure each row.
+
+        Returns:
+            (rows,) largest absolute value, sum of negative and sum of positive weights.
+        """
 
     def rounded(self, factors: Floats, step: int) -> Self:
-        """The multiples of `step` closest to each row times its factor, ties to even ones."""
+        """Round each row times its factor to multiples of `step`, ties to even multiples."""
 
 
 AnyRows = TypeVar("AnyRows", bound=Rows)
@@ -78,7 +85,7 @@ AnyRows = TypeVar("AnyRows", bound=Rows)
 
 @dataclass(frozen=True, eq=False)
 class HostRows:
-    """Weights in arrays: every one, or those of existing connections alone.
+    """Rows of weights in arrays, either of all positions or only of existing connections.
 
     Attributes:
         values: (n,) float32, float64 or int32; row i is values[starts[i]:starts[i + 1]].
@@ -90,34 +97,34 @@ class HostRows:
 
     @classmethod
     def of(cls, weights: npt.ArrayLike) -> HostRows:
-        """All weights of an array, (rows, ...)."""
+        """Make the rows of an array of weights, (rows, ...)."""
         array = np.asarray(weights)
         values = np.ascontiguousarray(array).reshape(-1)
         rows = len(array)
         return cls(values, np.arange(rows + 1) * (values.size // max(rows, 1)))
 
     def measure(self) -> tuple[Floats, Floats, Floats]:
-        """See `Rows`."""
-        found = np.empty((3, len(self.starts) - 1))
-        measure_rows(self.values, self.starts, *found)
-        largest, below, above = found
+        """Measure each row, see `Rows`."""
+        measures = np.empty((3, len(self.starts) - 1))
+        measure_rows(self.values, self.starts, *measures)
+        largest, below, above = measures
         return largest, below, above
 
     def rounded(self, factors: Floats, step: int) -> HostRows:
-        """See `Rows`; int32."""
+        """Round each row to int32, see `Rows`."""
         out = np.empty(self.values.shape, np.int32)
         round_rows(self.values, self.starts, factors, step, out)
         return HostRows(out, self.starts)
 
 
 @dataclass(frozen=True, eq=False)
-class Weighing(Generic[AnyRows]):
-    """Weights that bring a layer one of its inputs.
+class WeightedInput(Generic[AnyRows]):
+    """The weights of one input of a layer.
 
     Attributes:
-        rows: one for each output channel, finite, 0 where pruned.
-        gain: (channels,) finite, of the normalisation behind them.
-        span: of the input.
+        rows: one row for each output channel, finite, 0 where pruned.
+        gain: (channels,) finite gain of the normalisation behind the weights.
+        span: range of the input.
     """
 
     rows: AnyRows
@@ -130,11 +137,11 @@ class FoldedLayer(Generic[AnyRows]):
     """The integers of a layer whose neurons fire.
 
     Attributes:
-        rows: the weights of each input, as they were given.
+        rows: integer weights of each input, in rows of the same class as the trained ones.
         bias: (channels,) int32.
-        threshold: Theta, one, or (channels,) int32.
+        threshold: Theta, one integer for all channels or (channels,) int32.
         scales: for each input (channels,) float64: a trained weight is about `scale` times its
-            integer; NaN where the gain is 0, and every integer with it.
+            integer; NaN where the gain is 0, because then every integer is 0.
     """
 
     rows: tuple[AnyRows, ...]
@@ -148,7 +155,7 @@ class FoldedReadout(Generic[AnyRows]):
     """The integers of a readout, which sums over the steps of a sample and never fires.
 
     Attributes:
-        rows: the weights, as they were given.
+        rows: integer weights, in rows of the same class as the trained ones.
         scale: a trained weight is about `scale` times its integer.
     """
 
@@ -156,13 +163,13 @@ class FoldedReadout(Generic[AnyRows]):
     scale: float
 
 
-def span_of(pool: int, values: tuple[int, int] = SPIKE_RANGE) -> Span:
-    """What the integers of an input can be of which a layer was trained on means of squares.
+def compute_span(pool: int, values: tuple[int, int] = SPIKE_RANGE) -> Span:
+    """Return the span of an input if the layer was trained on means of squares of it.
 
     Args:
-        pool: side of the squares, whose integers are summed.
-        values: the least and the largest integer; it was trained on fractions of the larger in
-            size: of 16, where signed pixels are -16..15.
+        pool: side of the squares whose integers are summed.
+        values: the least and the largest integer. The layer was trained on fractions of the
+            larger absolute value: of 16 if signed pixels are -16..15.
     """
     size = pool * pool
     low, high = values
@@ -170,11 +177,11 @@ def span_of(pool: int, values: tuple[int, int] = SPIKE_RANGE) -> Span:
 
 
 def gain_and_bias(normalisation: Iterable[npt.ArrayLike], epsilon: float) -> tuple[Floats, Floats]:
-    """What a batch normalisation with fixed statistics does: z becomes gain z + bias.
+    """Return gain and bias of a batch normalisation with fixed statistics: z -> gain z + bias.
 
     Args:
         normalisation: gamma, beta, mean and variance, (channels,) each.
-        epsilon: added to the variance.
+        epsilon: number that is added to the variance.
     """
     gamma, beta, mean, variance = (np.asarray(part, np.float64) for part in normalisation)
     gain = gamma / np.sqrt(variance + epsilon)
@@ -182,61 +189,61 @@ def gain_and_bias(normalisation: Iterable[npt.ArrayLike], epsilon: float) -> tup
 
 
 def fold(
-    inputs: Sequence[Weighing[AnyRows]],
+    inputs: Sequence[WeightedInput[AnyRows]],
     bias: npt.ArrayLike,
     voltage_decay: float,
     *,
     identity: bool = False,
     per_channel: bool = False,
 ) -> FoldedLayer[AnyRows] | None:
-    """The integers of a layer of neurons without synaptic filter.
+    """Compute the integers of a layer of neurons without synaptic filter.
 
     Args:
-        inputs: what is weighed and added, at least one.
-        bias: (channels,) finite, see above, the sum over inputs; the threshold is 1.
+        inputs: the weighted inputs that are added, at least one.
+        bias: (channels,) finite bias, summed over the inputs, for the threshold 1 (see above).
         voltage_decay: d, the share of v lost per step, above 0.
-        identity: whether spikes of a layer of the same shape are added too, one to one; the
-            threshold is then even, as the weights are that make it up.
-        per_channel: whether each channel has a threshold of its own, instead of one for all.
+        identity: whether spikes of a layer of the same shape are added too, one to one. The
+            threshold is then even, because even weights add up to it.
+        per_channel: whether each channel has a threshold of its own.
 
     Returns:
-        None where no threshold of at least 1 keeps the ranges.
+        The integers, or None if no threshold of at least 1 keeps the ranges.
     """
     shift = np.asarray(bias, np.float64)
     gains = [np.asarray(part.gain, np.float64) * part.span.unit for part in inputs]
     scaled = [_scaled(part, gain) for part, gain in zip(inputs, gains)]
-    added = 1.0 if identity else 0.0  # thresholds that the identity brings at most
+    added = 1.0 if identity else 0.0  # the most that the identity adds, in thresholds
     bounds = _largest_thresholds(scaled, shift, added, voltage_decay)
     thresholds = np.floor(bounds if per_channel else np.full_like(bounds, bounds.min()))
     while (thresholds := thresholds - thresholds % (2 if identity else 1)).min() >= 1:
         rows = tuple(part.rows.rounded(gain * thresholds, 2) for part, gain in zip(inputs, gains))
         shifts = np.rint(shift * thresholds)
-        measured = [_reach(part.span, found.measure()) for part, found in zip(inputs, rows)]
+        measured = [_reach(part.span, row.measure()) for part, row in zip(inputs, rows)]
         fits = _fits(measured, shifts, thresholds, added, voltage_decay)
         if fits.all():
             with np.errstate(divide="ignore"):
                 scales = tuple(
                     np.where(gain == 0, np.nan, 1 / (gain * thresholds)) for gain in gains
                 )
-            chosen = thresholds.astype(np.int32)
-            threshold = chosen if per_channel else int(chosen[0])
+            integers = thresholds.astype(np.int32)
+            threshold = integers if per_channel else int(integers[0])
             return FoldedLayer(rows, shifts.astype(np.int32), threshold, scales)
-        # Rounded up, integers may need a little more room.
+        # Integers that were rounded up may exceed a range that the floats keep.
         lower = thresholds - 1 - thresholds // 512
         thresholds = np.where(fits, thresholds, lower) if per_channel else lower
     return None
 
 
 def fold_readout(rows: AnyRows, span: Span, steps: int) -> FoldedReadout[AnyRows] | None:
-    """The integers of a readout: v, the sum of `steps` steps, stays within what the chip holds.
+    """Compute the integers of a readout, so that v, the sum of all steps, stays in its range.
 
     Args:
-        rows: one for each class, finite, 0 where pruned.
-        span: of the input.
-        steps: T.
+        rows: one row for each class, finite, 0 where pruned.
+        span: range of the input.
+        steps: T, the steps of a sample.
 
     Returns:
-        None where that leaves no integer of any weight but 0.
+        The integers, or None if all of them would be 0.
     """
     measured = rows.measure()
     classes = len(measured[0])
@@ -247,17 +254,17 @@ def fold_readout(rows: AnyRows, span: Span, steps: int) -> FoldedReadout[AnyRows
     if (most := steps * _reach(span, measured).most.max()) > 0:
         factor = min(factor, LARGEST_STATE / most)
     while (most := factor * largest) >= 0.5:
-        found = rows.rounded(np.full(classes, factor), 1 if most <= FINE_WEIGHT else 2)
-        reach = _reach(span, found.measure())
+        integers = rows.rounded(np.full(classes, factor), 1 if most <= FINE_WEIGHT else 2)
+        reach = _reach(span, integers.measure())
         if steps * reach.most.max() <= LARGEST_STATE and reach.largest.max() <= LARGEST_WEIGHT:
-            return FoldedReadout(found, 1 / factor)
+            return FoldedReadout(integers, 1 / factor)
         factor *= 511 / 512
     return None
 
 
 @dataclass(frozen=True, eq=False)
 class _Reach:
-    """Of each row (channels,): its largest weight, and the least and largest sum it can bring."""
+    """Largest absolute weight, least sum and largest sum of each row, (channels,) each."""
 
     largest: Floats
     low: Floats
@@ -265,19 +272,20 @@ class _Reach:
 
     @property
     def most(self) -> Floats:
-        """The largest size of a sum."""
+        """The largest absolute value of a sum."""
         return np.maximum(-self.low, self.high)
 
 
 def _reach(span: Span, measured: tuple[Floats, Floats, Floats]) -> _Reach:
+    """Compute the reach of rows with these measures (`Rows.measure`) over inputs of a span."""
     largest, below, above = measured
     return _Reach(
         largest, below * span.high + above * span.low, above * span.high + below * span.low
     )
 
 
-def _scaled(part: Weighing[AnyRows], gain: Floats) -> _Reach:
-    """As `_reach`, of weights times the gain of their row."""
+def _scaled(part: WeightedInput[AnyRows], gain: Floats) -> _Reach:
+    """Compute the reach of the weights times the gain of their row."""
     largest, below, above = part.rows.measure()
     size = np.abs(gain)
     turned = gain < 0
@@ -288,25 +296,28 @@ def _scaled(part: Weighing[AnyRows], gain: Floats) -> _Reach:
 def _largest_thresholds(
     inputs: Sequence[_Reach], bias: Floats, added: float, decay: float
 ) -> Floats:
-    """(channels,) the largest that all ranges admit before rounding, all proportional to it."""
+    """Compute the largest threshold of each channel that keeps all ranges before rounding.
+
+    All quantities are proportional to the threshold.
+    """
     low, high = _sums(inputs, added)
     size = np.abs(bias)
-    needed = [
+    limits = [
         (LARGEST_BIAS, size),
         (LARGEST_STATE, np.maximum(-low, high)),
         (LARGEST_STATE, (size - low) / decay),
         (LARGEST_STATE, np.maximum(high + size + 1 - decay, 1)),
     ]
-    needed += [(LARGEST_WEIGHT, part.largest) for part in inputs]
+    limits += [(LARGEST_WEIGHT, part.largest) for part in inputs]
     with np.errstate(divide="ignore"):
-        found: Floats = np.min([limit / share for limit, share in needed], axis=0)
-    return found
+        thresholds: Floats = np.min([limit / share for limit, share in limits], axis=0)
+    return thresholds
 
 
 def _fits(
     inputs: Sequence[_Reach], bias: Floats, threshold: Floats, added: float, decay: float
 ) -> npt.NDArray[np.bool_]:
-    """(channels,) whether integers keep every range whatever the input (docs/convolutions.md)."""
+    """Check for each channel whether its integers keep all ranges (docs/convolutions.md)."""
     low, high = _sums(inputs, added * threshold)
     size = np.abs(bias)
     fits: npt.NDArray[np.bool_] = (
@@ -321,6 +332,6 @@ def _fits(
 
 
 def _sums(inputs: Sequence[_Reach], added: float | Floats) -> tuple[Floats, Floats]:
-    """Least and largest sum of all inputs."""
+    """Return the least and the largest sum of all inputs."""
     low = np.sum([part.low for part in inputs], axis=0)
     return low, np.sum([part.high for part in inputs], axis=0) + added

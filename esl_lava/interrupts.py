@@ -1,4 +1,4 @@
-"""Ctrl-C is not lost in a finaliser."""
+"""Keep a Ctrl-C that arrives while Python runs a finaliser."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import sys
 import threading
 from collections.abc import Iterator
 
-AGAIN = 0.01
-"""Seconds until an interruption that was dropped comes again."""
+DELAY = 0.01
+"""Seconds until an interruption that Python dropped is raised again."""
 
 
 @contextlib.contextmanager
-def heeded() -> Iterator[None]:
-    """Within it a KeyboardInterrupt that Python can only drop is raised again, a moment later.
+def reraise_dropped_interrupts() -> Iterator[None]:
+    """Raise a KeyboardInterrupt again, a moment later, if Python had to drop it in this context.
 
-    Python has nowhere to raise what comes up in a `__del__` or a callback from C: it writes
-    "Exception ignored in" with a traceback and goes on. Compiled kernels that are being loaded
-    leave many finalisers behind, and a Ctrl-C that falls into one would not end the program.
-    What else cannot be raised is shown as before.
+    Python cannot raise an exception out of a `__del__` or out of a callback from C: it prints
+    "Exception ignored in" with a traceback and goes on. Loading compiled kernels leaves many
+    finalisers behind, and a Ctrl-C during one of them would not end the program. Other exceptions
+    that Python cannot raise are shown as before.
     """
-    before = sys.unraisablehook
+    previous = sys.unraisablehook
 
     def hook(unraisable: sys.UnraisableHookArgs) -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
-            before(unraisable)
+            previous(unraisable)
             return
         main = threading.main_thread().ident
-        again = threading.Timer(AGAIN, signal.pthread_kill, (main, signal.SIGINT))
-        again.daemon = True
-        again.start()
+        timer = threading.Timer(DELAY, signal.pthread_kill, (main, signal.SIGINT))
+        timer.daemon = True
+        timer.start()
 
     sys.unraisablehook = hook
     try:
         yield
     finally:
-        sys.unraisablehook = before
+        sys.unraisablehook = previous

@@ -1,8 +1,8 @@
-"""lava-nc 0.10.0 and lava-dl 0.6.0, the last releases, on Pythons and packages younger than they.
+"""Repairs that let lava-nc 0.10.0 and lava-dl 0.6.0 run with newer Pythons and packages.
 
-`install()`, which `import esl_lava` calls, repairs single modules of Lava when they are
-imported, or at once where they have been already. Nothing is imported by that, and no installed
-file is changed. `REPAIRS` is the list.
+These are the last releases of Lava. `import esl_lava` calls `install()`, which repairs single
+modules of Lava when they are imported, or at once if they have been imported before. It imports
+no module and changes no installed file. `REPAIRS` lists the repairs.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from types import MappingProxyType, ModuleType
 from typing import Any
 
 UNUSED = "lava.lib.dl.slayer.object_detection"
-"""A package that SLAYER imports unasked, and with it OpenCV, Pillow and torchvision.
+"""A package that SLAYER always imports, and that imports OpenCV, Pillow and torchvision.
 
-Nothing here uses it. It is replaced by an empty module where one of `WANTED_BY_UNUSED` is not
+esl-lava does not use it. An empty module replaces it if one of `REQUIRED_BY_UNUSED` is not
 installed.
 """
 
-WANTED_BY_UNUSED = ("cv2", "PIL", "torchvision")
+REQUIRED_BY_UNUSED = ("cv2", "PIL", "torchvision")
 
 
 @contextmanager
 def hash_dataclasses(module: ModuleType) -> Iterator[None]:
-    """Let the module's dataclasses be hashed, so that one may be another's default value."""
+    """Make the module's dataclasses hashable, so that one can be a default value of another."""
     original = dataclasses.dataclass
 
     def hashable(cls: type | None = None, /, **options: Any) -> Any:
@@ -52,7 +52,7 @@ def _reshape(data: Any, shape: tuple[int, ...]) -> Any:
 
 @contextmanager
 def reshape_by_position(module: ModuleType) -> Iterator[None]:
-    """Give `ReshapePort` functions that do without numpy's `newshape`."""
+    """Give `ReshapePort` functions that do not use numpy's argument `newshape`."""
     yield
     port = module.ReshapePort
     port.get_transform_func_fwd = lambda self: functools.partial(_reshape, shape=self.shape)
@@ -61,20 +61,18 @@ def reshape_by_position(module: ModuleType) -> Iterator[None]:
 
 @contextmanager
 def take_integers_from_arrays(module: ModuleType) -> Iterator[None]:
-    """Let `int(...)` in the module take an array of one element, whatever its axes."""
+    """Let `int(...)` in the module take an array of one element with any number of axes."""
     yield
     vars(module)["int"] = lambda value: int(value.item() if hasattr(value, "item") else value)
 
 
 @contextmanager
 def learn_at_the_ends(module: ModuleType) -> Iterator[None]:
-    """Let `quantize_8bit` pass the gradient of weights that lie on the ends of the grid."""
+    """Let `quantize_8bit` pass the gradient of weights at both ends of the grid."""
     yield
     torch = module.torch
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-    ):  # whatever holds where SLAYER is imported
+    # SLAYER may be imported where gradients are disabled.
+    with torch.inference_mode(False), torch.enable_grad():
         bound = torch.ones(1, device="cpu", requires_grad=True)
         bound.clamp(0, 1).backward()
     if not bound.grad:
@@ -82,13 +80,12 @@ def learn_at_the_ends(module: ModuleType) -> Iterator[None]:
 
 
 def quantise_to_8_bits(neuron: Any, weight: Any, descale: bool = False) -> Any:
-    """Do what `quantize_8bit` does under torch < 2.14 (`slayer/neuron/base.py`, lava-dl 0.6.0).
+    """Quantise as `quantize_8bit` does under torch < 2.14 (`slayer/neuron/base.py`, lava-dl 0.6.0).
 
     Args:
-        neuron: SLAYER's, whose method this is.
+        neuron: neuron of SLAYER, of which this is a method.
         weight: tensor of weights.
-        descale: whether the weights are returned as integers in -256..254, not in their own
-            unit.
+        descale: whether to return integers in -256..254 instead of weights in their own unit.
     """
     import torch
     from lava.lib.dl.slayer.utils import quantize
@@ -100,17 +97,17 @@ def quantise_to_8_bits(neuron: Any, weight: Any, descale: bool = False) -> Any:
     return weight * neuron.w_scale if descale else weight
 
 
-# A method is pickled by its name.
+# A method is pickled under its name.
 quantise_to_8_bits.__name__ = quantise_to_8_bits.__qualname__ = "quantize_8bit"
 
 
 @dataclass(frozen=True)
 class Repair:
-    """What is done to a module of Lava.
+    """A repair of a module of Lava.
 
     Attributes:
-        since: what made it necessary.
-        around: context manager of a module, within which the module's code is executed.
+        since: change of Python or of a package that made the repair necessary.
+        around: context manager for a module; the code of the module runs within it.
     """
 
     since: str
@@ -123,7 +120,7 @@ REPAIRS: Mapping[str, Repair] = MappingProxyType(
             "numpy 2.4 refuses int(array) of an array with axes", take_integers_from_arrays
         ),
         "lava.lib.dl.slayer.neuron.base": Repair(
-            "torch 2.14 gives clamp the gradient 0 at its bounds, before it was 1",
+            "the gradient of clamp at its bounds is 0 from torch 2.14 on, before it was 1",
             learn_at_the_ends,
         ),
         "lava.magma.compiler.var_model": Repair(
@@ -134,16 +131,20 @@ REPAIRS: Mapping[str, Repair] = MappingProxyType(
         ),
     }
 )
-"""Module of Lava, by its full name -> its repair."""
+"""Full name of a module of Lava -> its repair."""
 
 
 class _RepairingLoader(importlib.machinery.SourceFileLoader):
+    """Loader that runs the code of a module within its repair."""
+
     def exec_module(self, module: ModuleType) -> None:
         with REPAIRS[module.__name__].around(module):
             super().exec_module(module)
 
 
 class _EmptyLoader(Loader):
+    """Loader of an empty module."""
+
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
         return None  # the ordinary empty module
 
@@ -151,22 +152,22 @@ class _EmptyLoader(Loader):
         module.__doc__ = "Replaced by esl_lava.lava_repairs."
 
 
-def _is_there(package: str) -> bool:
-    """Whether a package can be imported."""
+def _is_importable(package: str) -> bool:
+    """Return whether a package can be imported."""
     try:
         return find_spec(package) is not None
-    except ValueError:  # somebody's stand-in among the imported modules
+    except ValueError:  # a stand-in without a spec is among the imported modules
         return True
 
 
 class _Finder:
-    """Finds the modules of `REPAIRS` and `UNUSED`, for `sys.meta_path`."""
+    """Finder of the modules of `REPAIRS` and of `UNUSED`, for `sys.meta_path`."""
 
     @staticmethod
     def find_spec(
         name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name == UNUSED and not all(map(_is_there, WANTED_BY_UNUSED)):
+        if name == UNUSED and not all(map(_is_importable, REQUIRED_BY_UNUSED)):
             return importlib.machinery.ModuleSpec(name, _EmptyLoader())
         if name not in REPAIRS:
             return None
@@ -177,7 +178,7 @@ class _Finder:
 
 
 def install() -> None:
-    """Repair Lava in this process, wherever it will be imported or was."""
+    """Repair Lava in this process, including the modules that have been imported before."""
     if _Finder not in sys.meta_path:
         sys.meta_path.insert(0, _Finder)
     for name, repair in REPAIRS.items():

@@ -1,20 +1,20 @@
-"""The integer network: what a chip executes, and nothing of torch, Lava or HDF5.
+"""The integer network that a chip executes, without torch, Lava or HDF5.
 
-Export makes it from a trained model, `netfile` stores it, and every simulator,
+Export makes an integer network from a trained model, `netfile` stores it, and every simulator,
 counter and report reads it. All quantities are integers as on Loihi. One step of a
 layer (lava-nc 0.10.0, `lava/proc/lif/models.py`, PyLifModelBitAcc), with
 `trunc(x) = sign(x) * (abs(x) >> 12)`:
 
-    a = sum of weight * input over the synapses of all its inputs: spikes of the same step, of
-        an earlier one where an input has delays, of the step before where it is the layer's own
+    a = sum of weight * input over the synapses of all its inputs: spikes of the same step; of
+        an earlier step if the input has delays; of the step before if the input is recurrent
     u = trunc(u * (4096 - current_decay)) + (a << 6)      wrapped to 24 bits
     v = trunc(v * (4096 - voltage_decay)) + u + ((bias + injected) << 6)
                                                           clipped to +-(2**23 - 1)
     s = v > (threshold << 6);   v = 0 where s, and in the `refractory` steps that follow
 
-Sums are 32-bit and wrap; what one convolution brings wraps to 24 bits first. A sample
-starts from rest: u = v = 0 and nothing under way. Neurons of feature maps are
-counted (channel, row, column) in C order, wherever a layer is flat.
+Sums have 32 bits and wrap; the sum of one convolution wraps to 24 bits first. A sample starts
+from rest: u = v = 0, and no spike is on its way. Wherever a layer is flat, neurons of feature
+maps are counted (channel, row, column) in C order.
 """
 
 from __future__ import annotations
@@ -35,7 +35,14 @@ from esl_lava.chip import (
     NEVER,
     SPIKE_RANGE,
 )
-from esl_lava.connections import Connections, Convolution, Frozen, Injection, Matrix, frozen
+from esl_lava.connections import (
+    Connections,
+    Convolution,
+    Immutable,
+    Injection,
+    Matrix,
+    frozen,
+)
 from esl_lava.topology import INPUT
 
 __all__ = [
@@ -57,25 +64,25 @@ PARAMETERS = {
     "voltage_decay": (0, DECAY_UNITY),
     "threshold": (1, NEVER),
 }
-"""What a neuron of `Cuba` may have for itself, and the least and the largest value."""
+"""Parameter of `Cuba` that may differ between neurons -> its least and its largest value."""
 
 
 @dataclass(frozen=True, eq=False)
-class Cuba(Frozen):
+class Cuba(Immutable):
     """Current-based leaky integrate-and-fire neurons.
 
-    A parameter is an integer, shared in the layer, or (n,) integers: one for each neuron
-    or, where the layer has feature maps, for each channel.
+    A parameter is one integer for the whole layer, or (n,) integers: one for each neuron or, if
+    the layer has feature maps, one for each channel.
 
     Attributes:
         current_decay, voltage_decay: 0..4096, fraction lost per step times 4096.
         threshold: 1..NEVER; the neuron fires when v > threshold << 6.
         refractory: 0..MAX_REFRACTORY, steps after a spike in which v stays 0 while u goes
             on; the same for all neurons. (Loihi 1 counts to 63; Lava's fixed-point neuron
-            has none.)
+            has no refractory period.)
 
     Raises:
-        ValueError, TypeError: when a parameter is out of range, or no integer.
+        ValueError, TypeError: when a parameter is out of range, or is not an integer.
     """
 
     current_decay: int | Int32s
@@ -102,8 +109,8 @@ class Cuba(Frozen):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cuba) and all(
-            np.array_equal(getattr(self, one.name), getattr(other, one.name))
-            for one in fields(self)
+            np.array_equal(getattr(self, field.name), getattr(other, field.name))
+            for field in fields(self)
         )
 
     @property
@@ -118,16 +125,16 @@ INTEGRATOR = Cuba(current_decay=DECAY_UNITY, voltage_decay=0, threshold=NEVER)
 
 @dataclass(frozen=True)
 class Origin:
-    """The weights that connections were made of, where these hold other numbers of them.
+    """The trained weights from which connections were made, if the numbers of weights differ.
 
-    A pool that is folded into a kernel repeats each of its weights; spikes of a residual block are
-    added through connections that nobody trained.
+    A pool that is folded into a kernel repeats each weight of the kernel. A residual block adds
+    spikes through connections that were not trained.
 
     Attributes:
-        name: of the trained weights: that of the layer, or of a shortcut; empty where there are
-            none.
-        weights: that their mask allows.
-        positions: that there are.
+        name: name of the trained weights: that of the layer or of a shortcut; empty if no weights
+            were trained.
+        weights: number of trained weights that the mask allows.
+        positions: number of positions of the trained weights.
     """
 
     name: str
@@ -136,22 +143,23 @@ class Origin:
 
 
 @dataclass(frozen=True, eq=False)
-class Input(Frozen):
-    """What feeds a layer from one place.
+class Input(Immutable):
+    """The spikes of one source, and the connections through which they reach a layer.
 
     Attributes:
-        source: whose spikes: an earlier layer's name, `INPUT`, or the layer's own name for
-            recurrent connections, which bring what it did one step before.
-        connections: from the source's neurons to the layer's.
-        delays: (n_post,) int32, 0..62: steps by which what comes is late at each neuron, or
-            None. (SLAYER's axonal delay of a neuron's spikes is the same shift, where the
-            neuron has no bias.)
-        origin: of the connections; None where weights are those that they hold.
+        source: an earlier layer's name, `INPUT`, or the layer's own name for recurrent
+            connections, which bring the spikes of the step before.
+        connections: connections from the neurons of the source to those of the layer.
+        delays: (n_post,) int32, 0..62: steps by which the input of each neuron is delayed, or
+            None. (SLAYER's axonal delay of a neuron's spikes is the same shift if the neuron has
+            no bias.)
+        origin: the trained weights of the connections; None if the connections hold these
+            weights themselves.
 
     Raises:
-        ValueError, TypeError: when the delays are no integers of 32 bits, or the connections
-            cannot be of the origin. What delays have to be besides, the layer checks, which has
-            a name.
+        ValueError, TypeError: when the delays are not integers of 32 bits, or the connections
+            cannot be made from the weights of the origin. The layer checks the shape and the
+            range of the delays, because its errors name the layer.
     """
 
     source: str
@@ -164,32 +172,32 @@ class Input(Frozen):
             object.__setattr__(self, "delays", frozen(self.delays, np.int32))
         if self.origin is not None:
             weights, positions = self.origin.weights, self.origin.positions
-            held = self.connections.stored, self.connections.possible
-            if not (0 <= weights <= positions <= held[1] and weights <= held[0]):
+            stored, possible = self.connections.stored, self.connections.possible
+            if not (0 <= weights <= positions <= possible and weights <= stored):
                 raise ValueError(
-                    f"connections of {held[0]} weights at {held[1]} positions cannot be made of "
-                    f"{weights} at {positions}"
+                    f"connections of {stored} weights at {possible} positions cannot be made of "
+                    f"{weights} weights at {positions} positions"
                 )
 
     @property
     def weights(self) -> int:
-        """Weights that were trained, or that the connections hold."""
+        """Number of trained weights, or of the weights of the connections if there is no origin."""
         return self.connections.stored if self.origin is None else self.origin.weights
 
     @property
     def positions(self) -> int:
-        """Positions of these weights."""
+        """Number of positions of these weights."""
         return self.connections.possible if self.origin is None else self.origin.positions
 
 
 @dataclass(frozen=True, eq=False)
-class Layer(Frozen):
-    """A group of neurons and all that feeds it.
+class Layer(Immutable):
+    """A group of neurons and all its inputs.
 
     Attributes:
-        name: unique within the network, as reports and errors print it.
-        inputs: at least one. The first is not the layer itself, and its connections say what
-            shape the layer has; at most one is the layer itself.
+        name: unique within the network; reports and errors print it.
+        inputs: at least one. The source of the first input is not the layer itself, and its
+            connections determine the shape of the layer. At most one input is recurrent.
         neuron: dynamics of the neurons.
         bias: (neurons,) int32 added to v (times 2**6) every step, or None.
 
@@ -211,18 +219,19 @@ class Layer(Frozen):
 
     def _check(self) -> None:
         if self.name == INPUT:
-            raise ValueError("it is called as the network's input is")
+            raise ValueError(f"{INPUT!r} is the name of the network's input, not of a layer")
         if not self.inputs or self.inputs[0].source == self.name:
             raise ValueError("it needs a first input that is not itself, and a name of its own")
         if self.bias is not None:
             object.__setattr__(self, "bias", frozen(self.bias, np.int32))
-        for what, values in (("bias", self.bias), *(("delays", one.delays) for one in self.inputs)):
+        delays = (("delays", part.delays) for part in self.inputs)
+        for array, values in (("bias", self.bias), *delays):
             if values is not None and values.shape != (self.neurons,):
                 raise ValueError(
-                    f"{what} of shape {values.shape}, not one value for each of {self.neurons} "
+                    f"{array} of shape {values.shape}, not one value for each of {self.neurons} "
                     "neurons"
                 )
-            if what == "delays" and values is not None:
+            if array == "delays" and values is not None:
                 outside = values[(values < 0) | (values > MAX_DELAY)]
                 if outside.size:
                     raise ValueError(f"delay {outside[0]} is outside 0..{MAX_DELAY}")
@@ -230,24 +239,24 @@ class Layer(Frozen):
             values = getattr(self.neuron, parameter)
             if np.ndim(values) and len(values) not in (self.neurons, self.shape[0]):
                 raise ValueError(f"{parameter} has {len(values)} values for {self.neurons} neurons")
-        for given in self.inputs[1:]:
-            if given.connections.n_post != self.neurons:
+        for part in self.inputs[1:]:
+            if part.connections.n_post != self.neurons:
                 raise ValueError(
-                    f"{self._called(given)} has {given.connections.n_post} outputs for "
+                    f"{self._label(part)} has {part.connections.n_post} outputs for "
                     f"{self.neurons} neurons"
                 )
-            if given.connections.injects:
+            if part.connections.injects:
                 raise ValueError("injected input has to be its first input")
-        own = [given for given in self.inputs if given.source == self.name]
-        if len(own) > 1:
-            raise ValueError(f"{len(own)} of its inputs are recurrent, more than 1")
-        for given in own:
-            if given.connections.n_pre != self.neurons:
+        recurrent = [part for part in self.inputs if part.source == self.name]
+        if len(recurrent) > 1:
+            raise ValueError(f"{len(recurrent)} of its inputs are recurrent: at most 1 is allowed")
+        for part in recurrent:
+            if part.connections.n_pre != self.neurons:
                 raise ValueError(
-                    f"recurrent has {given.connections.n_pre} inputs from {self.neurons} neurons"
+                    f"recurrent has {part.connections.n_pre} inputs from {self.neurons} neurons"
                 )
-            if given.delays is not None:
-                raise ValueError("recurrent connections have no delays")
+            if part.delays is not None:
+                raise ValueError("recurrent connections must not have delays")
 
     @property
     def neurons(self) -> int:
@@ -256,46 +265,46 @@ class Layer(Frozen):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(channels, rows, columns) of feature maps, else (neurons,)."""
+        """(channels, rows, columns) of feature maps, or (neurons,) without maps."""
         return self.inputs[0].connections.out_shape
 
     @property
     def wiring(self) -> tuple[Connections, ...]:
         """The connections of all inputs."""
-        return tuple(given.connections for given in self.inputs)
+        return tuple(part.connections for part in self.inputs)
 
     @property
     def recurrent(self) -> Input | None:
-        """The input that is the layer itself, if any."""
-        return next((given for given in self.inputs if given.source == self.name), None)
+        """The input whose source is the layer itself, or None."""
+        return next((part for part in self.inputs if part.source == self.name), None)
 
     @property
-    def feeding(self) -> tuple[Input, ...]:
-        """The inputs that are not the layer itself."""
-        return tuple(given for given in self.inputs if given.source != self.name)
+    def feedforward_inputs(self) -> tuple[Input, ...]:
+        """The inputs whose source is not the layer itself."""
+        return tuple(part for part in self.inputs if part.source != self.name)
 
-    def late(self, given: Input) -> int | Int32s:
-        """Steps after a spike until it arrives; one for all neurons, or (neurons,) of them."""
-        if given.source == self.name:
+    def late(self, part: Input) -> int | Int32s:
+        """Return the steps from a spike to its arrival, one number or (neurons,)."""
+        if part.source == self.name:
             return 1
-        return 0 if given.delays is None else given.delays
+        return 0 if part.delays is None else part.delays
 
     def named(self) -> Iterator[tuple[str, Input]]:
-        """All inputs, and what a sentence calls a weight of theirs."""
-        for number, given in enumerate(self.inputs):
-            called = self._called(given)
+        """Return all inputs, each with the name that a sentence gives to one of its weights."""
+        for number, part in enumerate(self.inputs):
+            label = self._label(part)
             if number == 0:
-                yield "weight", given
-            elif given.source == self.name:
-                yield f"{called} weight", given
+                yield "weight", part
+            elif part.source == self.name:
+                yield f"{label} weight", part
             else:
-                yield f"weight of the {called}", given
+                yield f"weight of the {label}", part
 
-    def _called(self, given: Input) -> str:
-        return "recurrent" if given.source == self.name else f"skip from {given.source}"
+    def _label(self, part: Input) -> str:
+        return "recurrent" if part.source == self.name else f"skip from {part.source}"
 
     def parameter(self, name: str) -> Ints:
-        """(neurons,) values of a parameter of `neuron`, by name."""
+        """Return the values of a parameter of `neuron`, (neurons,)."""
         values = np.asarray(getattr(self.neuron, name), np.int64)
         if values.ndim and values.size != self.neurons:  # one for each channel
             values = np.repeat(values, self.neurons // values.size)
@@ -304,21 +313,21 @@ class Layer(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """An integer network, its presentation time and where it came from.
+    """An integer network with its presentation time and its origin.
 
     Attributes:
-        layers: at least one, each after those that feed it; only the last may be a
-            non-firing readout.
-        steps: T, the number of steps a sample is presented, or None where the
-            network's file does not say.
-        provenance: text facts stored with the network (format and package version,
-            digest of the source checkpoint, configuration as TOML).
-        input_range: the least and the largest value of an input at one step, at most and at
-            least 0: (0, 1) of binary spikes; of others (graded spikes) whatever 24 bits and a
-            sign hold.
+        layers: at least one; each layer stands after the layers that feed it. Only the last
+            layer may be a readout that never fires.
+        steps: T, the number of steps for which a sample is presented, or None if the network's
+            file does not state it.
+        provenance: texts stored with the network (format and package version, digest of the
+            source checkpoint, configuration as TOML).
+        input_range: the least and the largest value of an input in one step: (0, 1) for binary
+            spikes. Graded spikes may have any range that contains 0 and that fits 24 bits and a
+            sign.
 
     Raises:
-        ValueError, TypeError: when layers do not fit together, or `steps` is no integer.
+        ValueError, TypeError: when layers do not fit together, or `steps` is not an integer.
     """
 
     layers: tuple[Layer, ...]
@@ -343,8 +352,8 @@ class Network:
         largest = (1 << MESSAGE_BITS) - 1
         if not -largest <= low <= 0 <= high <= largest or low == high:
             raise ValueError(
-                f"inputs in {low}..{high}: a range has 0 in it and another number, and lies within "
-                f"{-largest}..{largest}"
+                f"inputs in {low}..{high}: a range must hold 0 and another number, and lie "
+                f"within {-largest}..{largest}"
             )
         self._check_sources()
 
@@ -352,8 +361,8 @@ class Network:
         known = {INPUT: self.inputs}
         silent: set[str] = set()
         for layer in self.layers:
-            for given in layer.feeding:
-                source, n_pre = given.source, given.connections.n_pre
+            for part in layer.feedforward_inputs:
+                source, n_pre = part.source, part.connections.n_pre
                 if source not in known:
                     raise ValueError(
                         f"layer {layer.name}: {source!r} feeds it, but is not before it"
@@ -379,7 +388,7 @@ class Network:
 
     @property
     def first(self) -> Connections:
-        """The connections of the first layer's first input, which is the network's."""
+        """The connections of the first layer's first input, which takes the network's input."""
         return self.layers[0].inputs[0].connections
 
     @property
@@ -389,43 +398,43 @@ class Network:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """(channels, rows, columns) of the input; (inputs,) where the first layer says no more."""
+        """(channels, rows, columns) of the input, or (inputs,) if the first layer has no maps."""
         return self.first.in_shape
 
     @property
     def message_bits(self) -> int:
-        """Bits of an input's size, its sign apart; 0 where inputs are spikes, as Lava has it."""
+        """Bits of the absolute value of an input; 0 if inputs are binary spikes, as in Lava."""
         low, high = self.input_range
         return 0 if self.input_range == SPIKE_RANGE else max(-low, high).bit_length()
 
     @property
     def readout(self) -> Layer | None:
-        """The last layer where it never fires (an integrator to be read), else None."""
+        """The last layer if it never fires (an integrator that is read), or None."""
         last = self.layers[-1]
         return None if last.neuron.fires else last
 
     @property
     def wiring(self) -> tuple[Connections, ...]:
         """The connections of all inputs of all layers."""
-        return tuple(kind for layer in self.layers for kind in layer.wiring)
+        return tuple(part for layer in self.layers for part in layer.wiring)
 
     @property
     def weights(self) -> int:
-        """Weights of all layers together, each once (see `connections`, `Origin`)."""
-        return sum(given.weights for layer in self.layers for given in layer.inputs)
+        """Weights of all layers together, each counted once (see `connections`, `Origin`)."""
+        return sum(part.weights for layer in self.layers for part in layer.inputs)
 
     @property
     def connections(self) -> int:
         """Connections between two neurons, of all layers together."""
-        return sum(kind.count for kind in self.wiring)
+        return sum(part.count for part in self.wiring)
 
     @property
     def synapses(self) -> int:
         """Connections whose integer weight is not 0, of all layers together."""
-        return sum(kind.synapses for kind in self.wiring)
+        return sum(part.synapses for part in self.wiring)
 
     @property
     def density(self) -> float:
         """Weights over positions of all layers together, 0..1."""
-        positions = sum(given.positions for layer in self.layers for given in layer.inputs)
+        positions = sum(part.positions for layer in self.layers for part in layer.inputs)
         return self.weights / positions if positions else 0.0

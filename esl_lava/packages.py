@@ -1,4 +1,4 @@
-"""Packages that only some commands need, and what installs them."""
+"""Packages that only some commands need, and the commands that install them."""
 
 from __future__ import annotations
 
@@ -24,41 +24,45 @@ EXTRAS = MappingProxyType(
         "torch": "train",
     }
 )
-"""Package, as it is imported -> the extra of esl-lava that brings it."""
+"""Import name of a package -> the extra of esl-lava that installs it."""
 
 LAVA = "lava.lib.dl"
-"""lava-dl as it is imported; lava-nc comes with it."""
+"""Import name of lava-dl, which requires lava-nc."""
 
 PINS_END = (3, 11)
-"""The first Python that Lava's own pins do not allow."""
+"""The first Python version that Lava's own pins exclude."""
 
 PAST_PINS = "pip install --no-deps --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0"
-"""What installs Lava there, beside the extra `lava`, which brings what it imports."""
+"""Installs Lava from `PINS_END` on. The extra `lava` installs the packages that Lava imports."""
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package can be imported; it is not imported for that, but what it is part of."""
+    """Return whether a package can be imported. Only its parent packages are imported."""
     try:
         return find_spec(package) is not None
-    except ModuleNotFoundError:  # of what it is part of
+    except ModuleNotFoundError:  # raised for a parent package
         return False
 
 
 def missing(error: ModuleNotFoundError) -> PackageError | None:
-    """The error that says how to install what was not found; None where it is no extra's."""
+    """Return an error that says how to install the package that was not found.
+
+    Returns:
+        None where no extra of esl-lava installs that package.
+    """
     name = error.name or ""
     package = name.partition(".")[0]
-    wanted = LAVA if package == "lava" else package
-    return None if package not in EXTRAS or is_installed(wanted) else needed(package)
+    required = LAVA if package == "lava" else package
+    return None if package not in EXTRAS or is_installed(required) else needed(package)
 
 
 def needed(package: str) -> PackageError:
-    """The error that says how to get a package of `EXTRAS`."""
+    """Return an error that says how to install a package of `EXTRAS`."""
     extra = EXTRAS[package]
-    how = f"pip install 'esl-lava[{extra}]'"
+    command = f"pip install 'esl-lava[{extra}]'"
     lacks_lava = extra in ("lava", "train") and not is_installed(LAVA)
     if lacks_lava and sys.version_info >= PINS_END:
-        how = f"{how}, then {PAST_PINS}"
+        command = f"{command}, then {PAST_PINS}"
     return PackageError(
-        f"the package {package} is not installed: {how}", "package", key=package, limit=how
+        f"the package {package} is not installed: {command}", "package", value=package
     )

@@ -1,8 +1,9 @@
-"""Pickles of data from strangers, rebuilt without any unpickler: no code runs.
+"""Reader of pickles from untrusted files. It uses no unpickler, so no code of the file runs.
 
-An interpreter of the few opcodes that a writer of plain data uses. What they may say beyond plain
-containers, a `Dialect` lists. Python's own unpickler, however few names it may look up, takes as
-much memory as a small file tells it to, and hashes what it is told to as a dictionary's key.
+The reader interprets the few opcodes that a writer of plain data uses. A `Dialect` lists which
+names and calls a pickle may contain besides plain containers. Python's own unpickler is not safe
+even if it may look up only a few names: a small file can make it take any amount of memory, and
+it hashes any object as the key of a dictionary.
 """
 
 from __future__ import annotations
@@ -15,62 +16,62 @@ from typing import TypeVar
 _Kind = TypeVar("_Kind")
 
 PLAIN = frozenset({"BININT", "BININT1", "BININT2"})
-"""Opcodes of numbers that every dialect has."""
+"""Opcodes of numbers that every dialect allows."""
 
 
 class RefusedError(Exception):
-    """Why a content is refused, without the file's name."""
+    """The reason why the content of a file is refused, without the name of the file."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """What a pickle calls by its name; never looked up."""
+    """A class or function that a pickle names. The name is never looked up."""
 
     text: str
 
 
-def _no_fill(made: object, state: object) -> None:
+def _refuse_state(instance: object, state: object) -> None:
     raise RefusedError("it has opcode BUILD, which is refused")
 
 
-def _no_reference(pid: object) -> object:
+def _refuse_reference(pid: object) -> object:
     raise RefusedError("it has opcode BINPERSID, which is refused")
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """What pickles of one writer may hold beside plain containers.
+    """The contents that pickles of one writer may have besides plain containers.
 
     Attributes:
         literals: opcodes whose argument is a value, besides `PLAIN`.
-        names: what may be called by its name.
-        call: (name, its arguments) -> what the call makes.
-        fill: (what a call made, state) gives it the state.
-        refer: what a persistent identifier stands for.
-        keys: types of a dictionary's keys.
+        names: names that a pickle may call.
+        call: (name, arguments) -> the result of the call.
+        fill: (result of a call, state) sets the state of the result.
+        refer: persistent identifier -> the object for which it stands.
+        keys: allowed types of a dictionary's keys.
     """
 
     literals: Collection[str]
     names: Collection[str]
     call: Callable[[object, object], object]
-    fill: Callable[[object, object], None] = _no_fill
-    refer: Callable[[object], object] = _no_reference
+    fill: Callable[[object, object], None] = _refuse_state
+    refer: Callable[[object], object] = _refuse_reference
     keys: Collection[type] = (str, int)
 
 
 def rebuild(raw: bytes, dialect: Dialect, most_opcodes: int | None = None) -> object:
-    """What a pickle describes.
+    """Rebuild the object that a pickle describes.
 
-    Only text and names may be referred to twice: what is built is a tree, no larger than its
-    description.
+    Only texts and names may be referred to twice. The object is therefore a tree that is not
+    larger than its description.
 
     Args:
         raw: the pickle.
-        dialect: of who wrote it.
-        most_opcodes: it may have; None for any number.
+        dialect: dialect of the pickle's writer.
+        most_opcodes: largest number of opcodes; None for any number.
 
     Raises:
-        RefusedError: naming another opcode, or what else is refused.
+        RefusedError: for an opcode, a name, a key or a reference that is not allowed.
         LookupError, TypeError, ValueError: for a damaged pickle.
     """
     stack: list[object] = []
@@ -115,8 +116,8 @@ def rebuild(raw: bytes, dialect: Dialect, most_opcodes: int | None = None) -> ob
             case "SETITEM" | "SETITEMS":
                 items = cut(-2 if opcode.name == "SETITEM" else marks.pop())
                 if any(type(key) not in dialect.keys for key in items[::2]):
-                    what = "neither text nor an integer" if int in dialect.keys else "no text"
-                    raise RefusedError(f"a key is {what}")
+                    kind = "neither text nor an integer" if int in dialect.keys else "no text"
+                    raise RefusedError(f"a key is {kind}")
                 _container(dict, stack[-1]).update(zip(items[::2], items[1::2]))
             case "GLOBAL":
                 if argument not in dialect.names:
@@ -141,6 +142,7 @@ def rebuild(raw: bytes, dialect: Dialect, most_opcodes: int | None = None) -> ob
 
 
 def _container(kind: type[_Kind], value: object) -> _Kind:
+    """Return the value, which must be a container of that type."""
     if type(value) is not kind:
         raise RefusedError(f"items are added to a {type(value).__name__}")
     return value

@@ -1,6 +1,6 @@
-"""How far work has come that no caller waits for by name, such as a data set that is prepared.
+"""Progress of work that runs deep inside a call, for example the preparation of a data set.
 
-Who starts a program says once what shows it; where nobody does, nothing is shown.
+The function that starts a program says once how progress is shown. Otherwise nothing is shown.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
-Show = Callable[[str, int, int], None]
-"""Takes a name of the work, how much of it is done, and how much there is."""
+ProgressCallback = Callable[[str, int, int], None]
+"""Takes the name of the work, the units that are done and the units in total."""
 
-_SHOW: ContextVar[Show | None] = ContextVar("_SHOW", default=None)
+_CALLBACK: ContextVar[ProgressCallback | None] = ContextVar("_CALLBACK", default=None)
 
 
 @contextlib.contextmanager
-def shown_by(show: Show) -> Iterator[None]:
-    """Let a function show what is done within the context."""
-    before = _SHOW.set(show)
+def show_progress_with(show: ProgressCallback) -> Iterator[None]:
+    """Show the progress of all work in this context with the function `show`."""
+    previous = _CALLBACK.set(show)
     try:
         yield
     finally:
-        _SHOW.reset(before)
+        _CALLBACK.reset(previous)
 
 
 def tell_progress(name: str, done: int, total: int) -> None:
-    """Say how much of some work is done."""
-    show = _SHOW.get()
+    """Report that `done` of `total` units of the work called `name` are done."""
+    show = _CALLBACK.get()
     if show is not None:
         show(name, done, total)

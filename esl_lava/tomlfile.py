@@ -71,7 +71,7 @@ class Faults(Exception):  # noqa: N818
         super().__init__("\n".join(fault.sentence for fault in faults))
         self.faults = faults
 
-    def located(self, where: str) -> tuple[Fault, ...]:
+    def in_file(self, where: str) -> tuple[Fault, ...]:
         """Return the faults with `where` as their file. Each sentence begins with its name."""
         return tuple(
             replace(fault, sentence=f"{where}: {fault.sentence}", file=where)
@@ -109,7 +109,8 @@ def read_text(file: Path | Traversable, where: str) -> str:
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise FileError(f"{where}: {error.strerror}", "unreadable", file=where) from None
+        code: Code = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"
+        raise FileError(f"{where}: {error.strerror}", code, file=where) from None
     if len(raw) > MAX_BYTES:
         raise FileError(
             f"{where}: the file has more than {MAX_BYTES} bytes, the limit of a TOML file",
@@ -154,7 +155,7 @@ def _load(text: str) -> dict[str, object]:
     """Return the values of a TOML text; raise ValueError or RecursionError if it is not TOML."""
     for number, line in enumerate(text.split("\n"), 1):
         if _count_dots(line.strip()) > MAX_DOTS:
-            raise ValueError(f"more than {MAX_DOTS} dots, the limit of one key (at line {number})")
+            raise ValueError(f"a key has more than {MAX_DOTS} dots (at line {number})")
     return tomllib.loads(text)
 
 

@@ -1,9 +1,9 @@
-"""A network before it has weights: its layers, what feeds each, and their shapes.
+"""Description of a network without weights: its layers, their sources and their shapes.
 
-The notation is the literature's: the layers between input and readout, separated by `-`.
-`"800"` is 784-800-10 on data of 784 inputs and 10 classes, `"800-400"` has two hidden layers.
-`"32C3-AP2-64C3S2"` are two convolutions, the first one's maps pooled, the second with stride 2.
-`"32C3-R32-R64S2"` adds two residual blocks.
+The notation is that of the literature: the layers between input and readout, separated by `-`.
+`"800"` is 784-800-10 on data of 784 inputs and 10 classes. `"800-400"` has two hidden layers.
+`"32C3-AP2-64C3S2"` has two convolutions; the maps of the first are pooled, and the second has
+stride 2. `"32C3-R32-R64S2"` adds two residual blocks.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import MappingProxyType
 
-from esl_lava.errors import ConfigError
+from esl_lava.errors import ConfigError, shorten
 
 INPUT = "input"
-"""What feeds the first layers."""
+"""Name of the input as the source of the first layers."""
 
 READOUT = "readout"
 """Name of the layer whose neurons are the classes."""
@@ -27,7 +27,7 @@ READOUT = "readout"
 MAX_LAYERS = 64
 MAX_WIDTH = 1 << 20
 MAX_DENSE = 1 << 28
-"""Positions of a layer's weights that are held dense: 1 GiB."""
+"""The most positions of a layer whose weights are held dense: 1 GiB."""
 
 MAX_KERNEL = 31
 """The longest side of a kernel."""
@@ -35,30 +35,29 @@ MAX_KERNEL = 31
 MAX_POOL = 32
 """The longest side of a pool."""
 
-MAX_SHOWN = 40
-"""Characters of a token that an error shows."""
-
 Shape = tuple[int, ...]
 
 _WIDTH = re.compile("^(R?)([0-9]+)")
-"""What comes before a token's number of neurons or channels, and it."""
+"""The letter before a token's number of neurons or channels, and the number."""
 
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """A layer without its weights, or the weights that bring a layer a second input.
+    """A layer without its weights, or a shortcut, which brings a layer a second input.
 
     Attributes:
         name: `hidden1`, `hidden2`, ... in order, `conv1`, ..., `shortcut1`, ..., or `readout`.
         kind: a key of `LAYER_KINDS`.
-        source: what feeds it, an earlier layer's name or `INPUT`.
-        input_shape, output_shape: of one step of a sample, without the batch; the input's where
-            it has been pooled.
+        source: name of the layer that feeds it, or `INPUT`.
+        input_shape, output_shape: shapes in one step of a sample, without the batch; that of the
+            input is the shape after pooling.
         weight_shape: (outputs, inputs, *lengths of a kernel).
-        stride, padding: of a kernel, along both axes.
-        pool: side of the squares of its source's maps that are summed before the weights.
-        shortcut: what a residual block adds to the layer's input, by weights of its own.
-        identity: the layer whose spikes it adds as they are; none where there is no such input.
+        stride, padding: stride and padding of a kernel, along both axes.
+        pool: side of the squares of the source's maps that are summed before the weights.
+        shortcut: weights of their own through which a residual block adds a second input to the
+            layer; None without them.
+        identity: name of the layer whose spikes a residual block adds unchanged; empty without
+            such an input.
     """
 
     name: str
@@ -75,27 +74,27 @@ class LayerSpec:
 
     @property
     def readout(self) -> bool:
-        """Whether its neurons are the classes."""
+        """Whether the layer's neurons are the classes."""
         return self.name == READOUT
 
     @property
     def neurons(self) -> int:
-        """How many it has."""
+        """Number of neurons."""
         return math.prod(self.output_shape)
 
     @property
     def positions(self) -> int:
-        """Number of weights that it could have, 0 of a layer without any."""
+        """Number of weights that the layer could have; 0 for a layer without weights."""
         return math.prod(self.weight_shape) if self.weight_shape else 0
 
 
 @dataclass(frozen=True)
 class Topology:
-    """The layers of a network in order, the readout last.
+    """The layers of a network in order. The readout is the last one.
 
     Attributes:
-        input_shape: of one step of a sample.
-        layers: of distinct names, each fed by what stands before it.
+        input_shape: shape of one step of a sample.
+        layers: layers with distinct names; the source of each stands before it.
     """
 
     input_shape: Shape
@@ -103,19 +102,19 @@ class Topology:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all layers."""
+        """Names of all layers."""
         return tuple(layer.name for layer in self.layers)
 
     @property
     def hidden_names(self) -> tuple[str, ...]:
-        """Of all layers but the readout."""
+        """Names of all layers except the readout."""
         return tuple(layer.name for layer in self.layers if not layer.readout)
 
     @property
     def weighted(self) -> tuple[LayerSpec, ...]:
-        """The layers that have weights, each followed by its shortcut's."""
-        both = (part for layer in self.layers for part in (layer, layer.shortcut))
-        return tuple(part for part in both if part and part.weight_shape)
+        """The layers that have weights; the shortcut of a layer stands behind the layer."""
+        parts = (part for layer in self.layers for part in (layer, layer.shortcut))
+        return tuple(part for part in parts if part and part.weight_shape)
 
     @property
     def positions(self) -> int:
@@ -125,16 +124,16 @@ class Topology:
 
 @dataclass(frozen=True)
 class Step:
-    """What a token of the notation, or a part of it, makes of the maps or neurons before it.
+    """One operation that a token of the notation applies to the maps or neurons before it.
 
     Attributes:
-        kind: of the layer (`LayerSpec.kind`); empty of what only pools.
-        output_shape: of one step of a sample.
-        weight_shape: see `LayerSpec`; empty of what only pools.
+        kind: kind of the layer (`LayerSpec.kind`); empty for pooling alone.
+        output_shape: shape in one step of a sample.
+        weight_shape: see `LayerSpec`; empty for pooling alone.
         stride, padding: see `LayerSpec`.
-        pool: side of the squares of inputs that are summed, 1 of what does not pool.
-        adds: stride with which what came before the token is added to the layer's input; 0 where
-            it is not.
+        pool: side of the squares of inputs that are summed; 1 without pooling.
+        adds: stride with which a residual block adds its input to the input of this layer; 0 if
+            nothing is added.
     """
 
     kind: str
@@ -151,10 +150,10 @@ class LayerKind:
     """A kind of token of the notation.
 
     Attributes:
-        pattern: of the whole token. A number that it begins with, or that follows an R there, is
-            that of its neurons or channels, 1 to `MAX_WIDTH`.
-        meaning: an example and what it is, for errors.
-        steps: (the token's match, shape of the input) -> what it makes of it, step after step.
+        pattern: pattern of the whole token. The number at its beginning, or behind an R at its
+            beginning, is the number of neurons or channels, 1 to `MAX_WIDTH`.
+        meaning: an example with its meaning, for errors.
+        steps: (match of the token, shape of the input) -> the operations of the token, in order.
     """
 
     pattern: re.Pattern[str]
@@ -163,7 +162,7 @@ class LayerKind:
 
 
 PREFIXES: Mapping[str, str] = MappingProxyType({"dense": "hidden", "conv": "conv"})
-"""Kind of layer -> what the names of such layers begin with, before their number."""
+"""Kind of layer -> beginning of the names of such layers, before the number."""
 
 
 def _dense(token: re.Match[str], inputs: Shape) -> tuple[Step, ...]:
@@ -172,16 +171,19 @@ def _dense(token: re.Match[str], inputs: Shape) -> tuple[Step, ...]:
 
 
 def _maps(token: re.Match[str], inputs: Shape) -> tuple[int, int, int]:
+    """Return (channels, rows, columns) of the token's input, which must be feature maps."""
     if len(inputs) != 3:
         raise ConfigError(
-            f"{token[0]} needs feature maps, and is fed by {math.prod(inputs)} neurons"
+            f"{token[0]} needs feature maps, but its input is {math.prod(inputs)} single neurons",
+            "conflict",
+            value=token[0],
         )
     channels, rows, columns = inputs
     return channels, rows, columns
 
 
 def _sliding(inputs: Shape, outputs: int, kernel: int, stride: int, adds: int = 0) -> Step:
-    """A convolution whose kernel is padded so that a stride of 1 keeps the maps' size."""
+    """Return a convolution with a padding that keeps the size of the maps at stride 1."""
     channels, *sides = inputs
     padding = kernel // 2
     rows, columns = ((side + 2 * padding - kernel) // stride + 1 for side in sides)
@@ -194,28 +196,44 @@ def _conv(token: re.Match[str], inputs: Shape) -> tuple[Step, ...]:
     outputs, kernel = int(token[1]), int(token[2])
     stride = int(token[3] or 1)
     if not kernel % 2 or kernel > MAX_KERNEL:
-        raise ConfigError(f"{token[0]}: a kernel has an odd side of 1 to {MAX_KERNEL}")
-    if not 1 <= stride <= kernel:
-        raise ConfigError(f"{token[0]}: a stride is within 1 and the kernel's side, {kernel}")
+        raise ConfigError(
+            f"{token[0]}: the side {kernel} of a kernel must be odd, from 1 to {MAX_KERNEL}",
+            "range",
+            value=kernel,
+            limit=MAX_KERNEL,
+        )
+    _check_stride(token, stride, kernel)
     return (_sliding(maps, outputs, kernel, stride),)
+
+
+def _check_stride(token: re.Match[str], stride: int, kernel: int) -> None:
+    if not 1 <= stride <= kernel:
+        raise ConfigError(
+            f"{token[0]}: the stride {stride} must be from 1 to the kernel's side, {kernel}",
+            "range",
+            value=stride,
+            limit=kernel,
+        )
 
 
 def _residual(token: re.Match[str], inputs: Shape) -> tuple[Step, ...]:
     maps = _maps(token, inputs)
     outputs, stride = int(token[1]), int(token[2] or 1)
-    if not 1 <= stride <= 3:
-        raise ConfigError(f"{token[0]}: a stride is within 1 and the kernel's side, 3")
+    _check_stride(token, stride, 3)
     first = _sliding(maps, outputs, 3, stride)
     return first, _sliding(first.output_shape, outputs, 3, 1, adds=stride)
 
 
 def _pool(token: re.Match[str], inputs: Shape) -> tuple[Step, ...]:
     channels, rows, columns = _maps(token, inputs)
-    side = int(token[1])
-    if not 2 <= side <= min(rows, columns, MAX_POOL):
+    side, limit = int(token[1]), min(rows, columns, MAX_POOL)
+    if not 2 <= side <= limit:
         raise ConfigError(
-            f"{token[0]} on maps of {rows} x {columns}: a pool has a side of 2 to "
-            f"{min(rows, columns, MAX_POOL)}"
+            f"{token[0]} on maps of {rows} x {columns}: the side {side} of a pool must be from 2 "
+            f"to {limit}",
+            "range",
+            value=side,
+            limit=limit,
         )
     return (Step("", (channels, rows // side, columns // side), pool=side),)
 
@@ -223,7 +241,11 @@ def _pool(token: re.Match[str], inputs: Shape) -> tuple[Step, ...]:
 def _global_pool(token: re.Match[str], inputs: Shape) -> tuple[Step, ...]:
     channels, rows, columns = _maps(token, inputs)
     if rows != columns:
-        raise ConfigError(f"{token[0]} on maps of {rows} x {columns}: they are to be square")
+        raise ConfigError(
+            f"{token[0]} on maps of {rows} x {columns}: the maps must be square",
+            "conflict",
+            value=token[0],
+        )
     return (Step("", (channels, 1, 1), pool=rows),)
 
 
@@ -248,10 +270,10 @@ LAYER_KINDS: Mapping[str, LayerKind] = MappingProxyType(
         ),
     }
 )
-"""The kinds of tokens by name."""
+"""Name of a kind of token -> the kind."""
 
 FULLY_CONNECTED = ("dense",)
-"""The kinds of networks of fully connected layers alone."""
+"""The kinds of tokens in networks of fully connected layers only."""
 
 NAMED: Mapping[str, str] = MappingProxyType(
     {
@@ -260,7 +282,7 @@ NAMED: Mapping[str, str] = MappingProxyType(
         "resnet19": "64C3-R128-R128-R128-R256S2-R256-R256-R512S2-R512-GAP-256",
     }
 )
-"""Networks of the literature by name, as TET has them (Deng et al., ICLR 2022)."""
+"""Name of a network of the literature -> its layers, as in TET (Deng et al., ICLR 2022)."""
 
 
 def describe(
@@ -269,54 +291,67 @@ def describe(
     classes: int,
     kinds: Collection[str] = FULLY_CONNECTED,
 ) -> Topology:
-    """The network of a notation on data of that shape, each layer fed by the one before.
+    """Describe the network of a notation. Each layer reads the layer before it.
 
-    A residual block is two convolutions, and adds what came before it to the second one's input:
-    the spikes as they are, where they come from a layer of the same shape, and else through a
-    convolution of 1 x 1 (`LayerSpec.shortcut`).
+    A residual block has two convolutions and adds its input to the input of the second one. It
+    adds the spikes unchanged if they come from a layer of the same shape. Otherwise it adds them
+    through a convolution of 1 x 1 (`LayerSpec.shortcut`).
 
     Args:
-        kinds: which of `LAYER_KINDS` there may be.
+        notation: the layers between input and readout.
+        input_shape: shape of one step of a sample.
+        classes: neurons of the readout.
+        kinds: keys of `LAYER_KINDS` that the notation may use.
 
     Raises:
-        ConfigError: for a token that is no such layer, more than `MAX_LAYERS`, maps that a layer
-            does not fit, or a pool before a convolution that leaves out rows or columns.
+        ConfigError: for a token that is not such a layer, for more than `MAX_LAYERS` layers, for
+            maps that do not fit a layer, or for a pool that leaves out rows or columns before a
+            convolution.
     """
     layers: list[LayerSpec] = []
-    before, cut = _Place(INPUT, input_shape), ""
+    source = _Source(INPUT, input_shape)
+    incomplete = ""  # a pool that leaves out rows or columns, with its maps
     numbers: Counter[str] = Counter()
     for kind, token in _tokens(notation, kinds):
-        first = before
-        for step in LAYER_KINDS[kind].steps(token, before.shape):
+        block_source = source
+        for step in LAYER_KINDS[kind].steps(token, source.shape):
             if not step.kind:
-                rows, columns = before.shape[1:]
+                rows, columns = source.shape[1:]
                 if rows % step.pool or columns % step.pool:
-                    cut = f"{token[0]} on maps of {rows} x {columns} leaves out rows or columns"
-                before = _Place(before.name, step.output_shape, before.pool * step.pool)
+                    incomplete = f"{token[0]} on maps of {rows} x {columns}"
+                source = _Source(source.name, step.output_shape, source.pool * step.pool)
                 continue
-            if cut and step.kind != "dense":
-                raise ConfigError(f"{cut}, which {token[0]} behind it cannot do without")
+            if incomplete and step.kind != "dense":
+                raise ConfigError(
+                    f"{incomplete} leaves out rows or columns, which {token[0]} behind it needs",
+                    "conflict",
+                    value=token[0],
+                )
             numbers[step.kind] += 1
             name = f"{PREFIXES[step.kind]}{numbers[step.kind]}"
-            layer = _layer(name, step, before)
+            layer = _layer(name, step, source)
             if step.adds:
-                layer = _add(layer, first, step.adds, numbers[step.kind])
+                layer = _add(layer, block_source, step.adds, numbers[step.kind])
             layers.append(layer)
-            before, cut = _Place(name, step.output_shape), ""
-    readout = Step("dense", (classes,), (classes, math.prod(before.shape)))
-    return Topology(input_shape, (*layers, _layer(READOUT, readout, before)))
+            source, incomplete = _Source(name, step.output_shape), ""
+    readout = Step("dense", (classes,), (classes, math.prod(source.shape)))
+    return Topology(input_shape, (*layers, _layer(READOUT, readout, source)))
 
 
 @dataclass(frozen=True)
-class _Place:
-    """What feeds the next layer: a layer's maps, summed over squares of a side `pool`."""
+class _Source:
+    """The layer that the next layer reads, and the pool between the two.
+
+    The next layer reads sums over squares of side `pool` in the maps of the layer `name`. These
+    sums have the shape `shape`.
+    """
 
     name: str
     shape: Shape
     pool: int = 1
 
 
-def _layer(name: str, step: Step, source: _Place) -> LayerSpec:
+def _layer(name: str, step: Step, source: _Source) -> LayerSpec:
     return LayerSpec(
         name,
         step.kind,
@@ -330,8 +365,8 @@ def _layer(name: str, step: Step, source: _Place) -> LayerSpec:
     )
 
 
-def _add(layer: LayerSpec, source: _Place, stride: int, number: int) -> LayerSpec:
-    """A layer to whose input a residual block adds what came before it."""
+def _add(layer: LayerSpec, source: _Source, stride: int, number: int) -> LayerSpec:
+    """Return the second layer of a residual block, to which the block adds its source."""
     if source.shape == layer.output_shape and source.pool == 1 and source.name != INPUT:
         return replace(layer, identity=source.name)
     step = _sliding(source.shape, layer.output_shape[0], 1, stride)
@@ -339,58 +374,73 @@ def _add(layer: LayerSpec, source: _Place, stride: int, number: int) -> LayerSpe
 
 
 def check_notation(notation: str, kinds: Collection[str] = FULLY_CONNECTED) -> None:
-    """Refuse a notation with tokens that are no layers, whatever the data.
+    """Check the tokens of a notation, independently of the data.
 
     Raises:
-        ConfigError: as `describe`, of the tokens alone.
+        ConfigError: for the faults of tokens that `describe` names, or for a notation without a
+            layer that has weights.
     """
     if not any(width_of(token[0]) for _, token in _tokens(notation, kinds)):
-        raise ConfigError("there is no layer with weights")
+        raise ConfigError(
+            f"there is no layer with weights in {shorten(notation)}", "missing", value=notation
+        )
 
 
 def width_of(token: str) -> int | None:
-    """A token's number of neurons or channels; None of one that only pools."""
-    found = _WIDTH.match(token)
-    return int(found[2]) if found else None
+    """Return the number of neurons or channels of a token, or None for a pool."""
+    match = _WIDTH.match(token)
+    return int(match[2]) if match else None
 
 
 def widest(notation: str) -> int:
-    """The most neurons or channels of a hidden layer."""
+    """Return the largest number of neurons or channels of a hidden layer."""
     return max(width_of(token) or 0 for token in notation.split("-"))
 
 
 def narrow(notation: str, width: int) -> str:
-    """The same layers, all narrower by the factor that makes the widest one `width`.
+    """Scale all layers by the factor that gives the widest layer `width` neurons or channels.
 
-    Numbers of neurons are rounded, to 1 at least.
+    Numbers of neurons are rounded; each is at least 1.
     """
     return scale_widths(notation, Fraction(width, widest(notation)))
 
 
 def scale_widths(notation: str, factor: float | Fraction) -> str:
-    """The same layers with `factor` times as many neurons or channels, rounded, at least 1."""
+    """Multiply the neurons or channels of all layers by `factor`, rounded, at least 1."""
     return "-".join(
-        _WIDTH.sub(lambda found: f"{found[1]}{max(1, round(int(found[2]) * factor))}", token)
+        _WIDTH.sub(lambda match: f"{match[1]}{max(1, round(int(match[2]) * factor))}", token)
         for token in notation.split("-")
     )
 
 
 def _tokens(notation: str, kinds: Collection[str]) -> list[tuple[str, re.Match[str]]]:
+    """Return the kind and the match of each token."""
     texts = notation.split("-", MAX_LAYERS)
     if len(texts) > MAX_LAYERS:
-        raise ConfigError(f"more than {MAX_LAYERS} layers")
+        raise ConfigError(
+            f"{notation.count('-') + 1} layers are more than {MAX_LAYERS} layers",
+            "range",
+            value=notation.count("-") + 1,
+            limit=MAX_LAYERS,
+        )
     return [_match(text, kinds) for text in texts]
 
 
 def _match(text: str, kinds: Collection[str]) -> tuple[str, re.Match[str]]:
-    """The kind whose pattern a token follows."""
-    shown = repr(text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}...")
+    """Return the kind whose pattern a token follows, and the match."""
     for name in kinds:
         kind = LAYER_KINDS[name]
         if token := kind.pattern.fullmatch(text):
             width = _WIDTH.match(text)
             if width and not 1 <= int(width[2].lstrip("0")[:8] or 0) <= MAX_WIDTH:
-                raise ConfigError(f"{shown} is not within 1 to {MAX_WIDTH}")
+                raise ConfigError(
+                    f"{shorten(text)} is not within 1 to {MAX_WIDTH} neurons or channels",
+                    "range",
+                    value=text,
+                    limit=MAX_WIDTH,
+                )
             return name, token
     known = ", ".join(LAYER_KINDS[name].meaning for name in kinds)
-    raise ConfigError(f"{shown} is no layer; a layer is written {known}")
+    raise ConfigError(
+        f"{shorten(text)} is no layer; a layer is written as {known}", "unknown", value=text
+    )

@@ -1,7 +1,7 @@
-"""Trained layers, as arrays: what stands between a network that learns and integers.
+"""Trained layers as arrays. Export turns them into integers.
 
-`models.stored` makes these, without torch, of what a `model.pt` or the state dict of a network
-holds, and `export.lower` makes the integer network of them.
+`models.stored` makes them, without torch, from a `model.pt` or from the state dict of a network,
+and `export.lower` makes the integer network from them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import numpy as np
 from esl_lava.arrays import Array, Floats, Int32s, Ints
 
 LARGEST = 2**31 - 1
-"""Neurons on a side, and connections, that an int32 can tell apart."""
-
+"""The most neurons on a side, and the most connections, that an int32 can number."""
 
 SPARSE_PARTS = ("values", "starts", "pre", "sides")
-"""What a state dict keeps of a weight of which only connections are stored (`faulty_sparse`)."""
+"""Arrays of a state dict for a weight whose connections alone are stored (`find_sparse_fault`)."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class CubaNeuron:
 
     Attributes:
         current_decay, voltage_decay: fraction lost per step, 0..1.
-        threshold: in units of the weights.
+        threshold: threshold in units of the weights.
     """
 
     current_decay: float
@@ -37,11 +36,12 @@ class CubaNeuron:
 
 @dataclass(frozen=True)
 class OneSpikeNeuron:
-    """Neurons that fire once at an exact time (Eq. 5), and on a chip on a grid of steps.
+    """Neurons that fire once: at an exact time (Eq. 5) in training, on a grid of steps on a chip.
+
+    The threshold is the unit of the weights.
 
     Attributes:
-        current_decay: share of the current lost per step, which sets the grid; the threshold
-            is the unit of the weights.
+        current_decay: share of the current lost per step, which sets the grid.
     """
 
     current_decay: float
@@ -49,7 +49,7 @@ class OneSpikeNeuron:
 
 @dataclass(frozen=True)
 class ReadoutNeuron:
-    """Neurons that never fire and sum their input."""
+    """Neurons that sum their input and never fire."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class NormalisedNeuron:
 
     Attributes:
         voltage_decay: fraction lost per step, above 0.
-        bias: (channels,) float64, what the normalisations of all inputs add.
+        bias: (channels,) float64, sum of the biases of the normalisations of all inputs.
         per_channel: whether each channel has an integer threshold of its own.
     """
 
@@ -69,7 +69,7 @@ class NormalisedNeuron:
 
 @dataclass(frozen=True)
 class NormalisedReadout:
-    """Neurons that never fire and sum their input, of a network of normalised layers."""
+    """Neurons of a network of normalised layers that sum their input and never fire."""
 
 
 Neuron = CubaNeuron | OneSpikeNeuron | ReadoutNeuron | NormalisedNeuron | NormalisedReadout
@@ -77,13 +77,13 @@ Neuron = CubaNeuron | OneSpikeNeuron | ReadoutNeuron | NormalisedNeuron | Normal
 
 @dataclass(frozen=True)
 class Sliding:
-    """How weights meet feature maps.
+    """The way in which weights are applied to feature maps.
 
     Attributes:
-        source_shape: (channels, rows, columns) of what feeds them.
-        pool: side of the squares of it that are summed first.
-        stride, padding: of the kernels over the sums; a stride of 0 where the weights are no
-            kernels but meet every sum.
+        source_shape: (channels, rows, columns) of the source's maps.
+        pool: side of the squares of these maps that are summed first.
+        stride, padding: stride and padding of the kernels over the sums; a stride of 0 means that
+            the weights are not kernels but a matrix over all sums.
     """
 
     source_shape: tuple[int, int, int]
@@ -94,14 +94,14 @@ class Sliding:
 
 @dataclass(frozen=True, eq=False)
 class DenseWeights:
-    """A weight for every position.
+    """Weights stored for every position.
 
     Attributes:
-        values: (n_post, n_pre) or of more axes, as they were trained.
-        mask: of as many elements, 0 where there is no connection; None where all exist.
+        values: (n_post, n_pre) or more axes, as trained.
+        mask: as many elements as `values`, 0 where no connection exists; None if all exist.
 
     Raises:
-        ValueError: when the mask is of another size.
+        ValueError: when the mask has another size.
     """
 
     values: Array
@@ -110,7 +110,7 @@ class DenseWeights:
     def __post_init__(self) -> None:
         if self.mask is not None and self.mask.size != self.values.size:
             raise ValueError(
-                f"a mask of shape {self.mask.shape} for weights of shape {self.values.shape}"
+                f"the mask has shape {self.mask.shape}, but the weights have {self.values.shape}"
             )
 
     @property
@@ -126,10 +126,10 @@ class DenseWeights:
 
 @dataclass(frozen=True, eq=False)
 class SparseWeights:
-    """A weight for every connection, in ascending order of position.
+    """Weights stored for connections only, in ascending order of position.
 
     Attributes:
-        n_pre: input neurons.
+        n_pre: number of input neurons.
         starts: (n_post + 1,) int64; connections starts[j] to starts[j + 1] lead to neuron j.
         pre: (connections,) int32 input neurons, ascending within an output neuron.
         values: (connections,) float32.
@@ -146,15 +146,15 @@ class SparseWeights:
         return len(self.starts) - 1
 
     def densified(self, shape: tuple[int, ...]) -> DenseWeights:
-        """The same connections in a weight for every position, 0 and masked elsewhere.
+        """Return the same connections as dense weights, which are 0 and masked elsewhere.
 
         Args:
-            shape: of the dense weight, n_post * n_pre elements; of a kernel
+            shape: shape of the dense weights, n_post * n_pre elements; for a kernel
                 (n_post, channels, rows, columns, 1), whose places are the n_pre inputs.
         """
-        where = np.repeat(np.arange(self.n_post), np.diff(self.starts)) * self.n_pre + self.pre
+        positions = np.repeat(np.arange(self.n_post), np.diff(self.starts)) * self.n_pre + self.pre
         values, mask = (np.zeros(self.n_post * self.n_pre, kind) for kind in (np.float32, np.bool_))
-        values[where], mask[where] = self.values, True
+        values[positions], mask[positions] = self.values, True
         return DenseWeights(values.reshape(shape), mask.reshape(shape))
 
 
@@ -163,14 +163,15 @@ Weights = DenseWeights | SparseWeights
 
 @dataclass(frozen=True, eq=False)
 class NormalisedWeights:
-    """Weights of feature maps, and what a normalisation makes of their sums.
+    """Weights over feature maps, and the gain of the normalisation behind them.
 
     Attributes:
-        name: that of the layer, or of the shortcut; masks go by it.
-        weights: of kernels, or of a fully connected layer.
-        shape: of a dense weight: (n_post, channels, rows, columns, 1) or (n_post, n_pre, 1, 1, 1).
-        sliding: how they meet the maps.
-        gain: (n_post,) float64, a factor on each sum; None where none is normalised.
+        name: name of the layer or of the shortcut; masks are stored under it.
+        weights: weights of kernels, or of a fully connected layer.
+        shape: shape as dense weights: (n_post, channels, rows, columns, 1) or
+            (n_post, n_pre, 1, 1, 1).
+        sliding: the way in which the weights are applied to the maps.
+        gain: (n_post,) float64, a factor that multiplies each sum; None without normalisation.
     """
 
     name: str
@@ -181,7 +182,7 @@ class NormalisedWeights:
 
     @property
     def dense(self) -> DenseWeights:
-        """The weights at every position."""
+        """The weights of all positions."""
         if isinstance(self.weights, SparseWeights):
             return self.weights.densified(self.shape)
         return self.weights
@@ -189,47 +190,48 @@ class NormalisedWeights:
 
 @dataclass(frozen=True)
 class Identity:
-    """Spikes of a layer of the same shape, each of which brings its neuron one threshold."""
+    """Spikes of a layer of the same shape. Each adds one threshold to the neuron at its place."""
 
 
-Fed = Weights | NormalisedWeights | Identity
-"""What an input comes through."""
+InputWeights = Weights | NormalisedWeights | Identity
+"""The weights of an input, or an identity without weights."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedLayer:
-    """A layer as it was trained.
+    """A trained layer.
 
     Attributes:
-        name: of the layer.
-        inputs: what feeds it, `network.INPUT` or an earlier layer -> what that comes through.
-        neuron: what its neurons are.
+        name: name of the layer.
+        inputs: source (`network.INPUT` or the name of an earlier layer) -> the weights through
+            which its spikes come.
+        neuron: kind and parameters of the neurons.
     """
 
     name: str
-    inputs: Mapping[str, Fed]
+    inputs: Mapping[str, InputWeights]
     neuron: Neuron
 
 
-def faulty_sparse(
+def find_sparse_fault(
     n_post: int, n_pre: int, values: Array, starts: Array, pre: Array, sides: Array
 ) -> str | None:
-    """Why arrays are not the stored weights of n_pre inputs and n_post outputs, in a clause.
+    """Check that arrays are the sparse weights of n_pre inputs and n_post outputs.
 
     Args:
         values, starts, pre: as in `SparseWeights`.
         sides: (2,) int64, n_post and n_pre.
 
     Returns:
-        None where they are.
+        The first fault in a clause, or None if there is none.
     """
-    wanted = {
+    expected = {
         "values": (values, np.float32, (values.size,)),
         "starts": (starts, np.int64, (n_post + 1,)),
         "pre": (pre, np.int32, (values.size,)),
         "sides": (sides, np.int64, (2,)),
     }
-    for name, (array, dtype, shape) in wanted.items():
+    for name, (array, dtype, shape) in expected.items():
         if array.dtype != dtype or array.shape != shape:
             return (
                 f"{name} has shape {array.shape} of {array.dtype}, not {shape} of {np.dtype(dtype)}"

@@ -1,8 +1,9 @@
-"""The one way from a record to JSON.
+"""Conversion of records to JSON. All records use this module.
 
-A record is a dataclass. JSON has its fields under their names, unless its class has a table
-`KEYS`, made by `keys`. The key `MERGED` stands for no key: the record there gives its own keys,
-and None gives none. A field with the metadata `OPTIONAL` has no key where it is None.
+A record is a dataclass. Its fields become keys of JSON under their own names, unless the class
+has a table `KEYS` that `keys` made. The key `MERGED` is not a key of JSON: the keys of the record
+at its path are inserted in its place, and none are inserted if that record is None. A field with
+the metadata `OPTIONAL` has no key if its value is None.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json
 Values: TypeAlias = "dict[str, Json]"
 """An object of JSON."""
 Keys: TypeAlias = Mapping[str, str]
-"""Key in JSON -> where a record holds its value."""
+"""Key in JSON -> path of the value in a record: attributes joined by dots."""
 
 MERGED = "*"
 
@@ -30,39 +31,39 @@ OPTIONAL = {"has no key where it is None": True}
 
 
 def keys(words: str) -> Keys:
-    """A table of keys from words with blanks between them, in JSON's order.
+    """Make a table of keys from words separated by blanks, in the order of JSON.
 
-    A word is an attribute, or attributes joined by dots where a part of the record holds the
-    value, which is null where that part is None; its key is the last of them. "key=attribute"
-    gives it another.
+    A word is the path of a value: an attribute, or attributes joined by dots. If a part of the
+    path is None, the value in JSON is null. The key is the last attribute; "key=path" sets
+    another key.
     """
     pairs = (word.rpartition("=") for word in words.split())
     return {key or path.rpartition(".")[2]: path for key, _, path in pairs}
 
 
 def as_values(record: DataclassInstance) -> Values:
-    """A record as JSON has it.
+    """Return a record as an object of JSON.
 
     Raises:
-        TypeError: for what is no record, or holds what JSON has no form for.
+        TypeError: for an argument that is not a record, or for a value that JSON cannot hold.
     """
     values: Values = {}
     for key, path in paths(type(record)).items():
-        found: Any = record
+        value: Any = record
         for name in path.split("."):
-            found = None if found is None else getattr(found, name)
+            value = None if value is None else getattr(value, name)
         if key != MERGED:
-            values[key] = _plain(found)
-        elif found is not None:
-            values |= as_values(found)
-    left_out = {one.name for one in fields(record) if one.metadata == OPTIONAL}
-    return {k: v for k, v in values.items() if v is not None or k not in left_out}
+            values[key] = _plain(value)
+        elif value is not None:
+            values |= as_values(value)
+    optional = {field.name for field in fields(record) if field.metadata == OPTIONAL}
+    return {k: v for k, v in values.items() if v is not None or k not in optional}
 
 
 def paths(kind: type[DataclassInstance]) -> Keys:
-    """Key in JSON -> where the records of a class hold its value."""
-    named: Keys | None = getattr(kind, "KEYS", None)
-    return {one.name: one.name for one in fields(kind)} if named is None else named
+    """Return the table of keys of a class of records: key in JSON -> path of the value."""
+    table: Keys | None = getattr(kind, "KEYS", None)
+    return {field.name: field.name for field in fields(kind)} if table is None else table
 
 
 def _plain(value: object) -> Json:

@@ -102,7 +102,7 @@ def lower(
         steps: T, the number of steps of a sample; needed if neurons fire once.
         provenance: text facts that the network carries.
         input_range: the least and the largest value of an input at one step. Normalised layers
-            were trained on fractions of it (`folding.span_of`).
+            were trained on fractions of it (`folding.compute_span`).
 
     Raises:
         LimitError: naming all layers that the integer network cannot express, all layers with

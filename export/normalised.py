@@ -14,10 +14,10 @@ from esl_lava.folding import (
     NO_READOUT,
     NO_THRESHOLD,
     HostRows,
-    Weighing,
+    WeightedInput,
+    compute_span,
     fold,
     fold_readout,
-    span_of,
 )
 from esl_lava.network import INPUT, INTEGRATOR, Convolution, Cuba, Input, Layer, Matrix, Origin
 from esl_lava.trained import (
@@ -84,7 +84,7 @@ def lower_layer(layer: TrainedLayer, steps: int | None, input_range: tuple[int, 
         source: one for source, one in layer.inputs.items() if isinstance(one, NormalisedWeights)
     }
     spans = {
-        source: span_of(one.sliding.pool, input_range if source == INPUT else SPIKE_RANGE)
+        source: compute_span(one.sliding.pool, input_range if source == INPUT else SPIKE_RANGE)
         for source, one in weighted.items()
     }
     if isinstance(layer.neuron, NormalisedReadout):
@@ -93,20 +93,20 @@ def lower_layer(layer: TrainedLayer, steps: int | None, input_range: tuple[int, 
             raise ValueError("a readout of normalised layers needs `steps`, the number of steps")
         readout = fold_readout(_rows(one), spans[source], steps)
         if readout is None:
-            raise LimitError(f"layer {layer.name}: {NO_READOUT}", layer=layer.name)
+            raise LimitError(f"layer {layer.name}: {NO_READOUT}", "limit", layer=layer.name)
         return Layer(layer.name, (_input(layer.name, source, one, readout.rows),), INTEGRATOR)
     neuron = layer.neuron
     assert isinstance(neuron, NormalisedNeuron)
     (identity,) = layer.inputs.keys() - weighted.keys() or (None,)
     folded = fold(
-        [Weighing(_rows(one), _gain(one), spans[source]) for source, one in weighted.items()],
+        [WeightedInput(_rows(one), _gain(one), spans[source]) for source, one in weighted.items()],
         neuron.bias,
         neuron.voltage_decay,
         identity=identity is not None,
         per_channel=neuron.per_channel,
     )
     if folded is None:
-        raise LimitError(f"layer {layer.name}: {NO_THRESHOLD}", layer=layer.name)
+        raise LimitError(f"layer {layer.name}: {NO_THRESHOLD}", "limit", layer=layer.name)
     inputs = [
         _input(layer.name, source, one, rows)
         for (source, one), rows in zip(weighted.items(), folded.rows)

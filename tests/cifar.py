@@ -1,4 +1,4 @@
-"""Tests that need CIFAR-10 itself are skipped where nobody has it at hand."""
+"""Marks that skip tests without the real CIFAR-10."""
 
 import os
 from pathlib import Path
@@ -8,12 +8,12 @@ import pytest
 DATA = os.environ.get("ESL_LAVA_DATA")
 
 
-def _needs(file: str) -> pytest.MarkDecorator:
+def _skip_without(file: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(
         not DATA or not (Path(DATA) / "cifar10" / file).is_file(),
-        reason=f"ESL_LAVA_DATA names no folder with cifar10/{file} in it",
+        reason=f"ESL_LAVA_DATA names no folder that contains cifar10/{file}",
     )
 
 
-needs_jpegs = _needs("cifar10_jpeg_train_test.tar.gz")
-needs_subset = _needs("cifar10_lossless_subset.npz")
+needs_jpegs = _skip_without("cifar10_jpeg_train_test.tar.gz")
+needs_subset = _skip_without("cifar10_lossless_subset.npz")

@@ -1,4 +1,4 @@
-"""What many tests share: a tiny trained run, and ways to call the command line."""
+"""Shared fixtures: tiny trained runs, and functions that call the command line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests import profiles
 
 profiles.register()
 
-# torch's threads spin when others want the cores too: tiny networks get twenty times slower.
+# Several torch threads spin on busy cores, which makes tiny networks twenty times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TINY = """\
@@ -43,7 +43,7 @@ learning_rate = 0.02
 """
 
 
-COMPILING = "INFO: compiling kernels that are used for the first time: some seconds\n"
+COMPILING = "INFO: compiling kernels for their first use, which takes some seconds\n"
 
 TINY_ONCE = """\
 seed = 3
@@ -84,16 +84,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_setup() -> None:
-    """What draws from torch's own generator, which torch seeds by chance, draws the same."""
+    """Seed torch's global generator before each test, so that its numbers are the same."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left: exit code, standard output, standard error.
+    """The outcome of a command: exit code, standard output, standard error.
 
-    Not whether it had to compile kernels, which depends on what ran before.
+    The log line about compiled kernels is removed, because it depends on earlier commands.
     """
 
     code: int | str
@@ -105,7 +105,7 @@ class Outcome:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The one JSON object on standard output, which holds nothing else."""
+        """The JSON object on standard output, which must hold nothing else."""
         value = json.loads(self.out)
         assert isinstance(value, dict)
         assert self.out.count("\n") == 1
@@ -114,11 +114,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class TinyRun:
-    """A finished run directory with net.h5; to be copied, not written to.
+    """A finished run directory with net.h5. Tests copy it and do not write to it.
 
     Attributes:
         path: the directory.
-        trained, exported: what `esl train --json` and `esl export --json` left.
+        trained, exported: outcomes of `esl train --json` and `esl export --json`.
     """
 
     path: Path
@@ -137,10 +137,10 @@ class TinyRun:
 def run_program(name: str, *args: object) -> Outcome:
     """Run a console script of this environment in a process of its own."""
     script = Path(sys.executable).parent / name
-    done = subprocess.run(
+    process = subprocess.run(
         [script, *map(str, args)], capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
-    return Outcome(done.returncode, done.stdout, done.stderr)
+    return Outcome(process.returncode, process.stdout, process.stderr)
 
 
 @pytest.fixture(scope="session")
@@ -153,7 +153,7 @@ def program() -> Callable[..., Outcome]:
 def invoke(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., Outcome]:
-    """Run `esl` within this process, where what it needs is imported already."""
+    """Run `esl` within this process, which has imported the modules already."""
 
     def call(*args: object) -> Outcome:
         from esl_lava.cli import app
@@ -176,27 +176,28 @@ def experiment() -> Experiment:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> TinyRun:
-    """A run of a few seconds, made once by the real commands for all workers."""
-    return _made_once("tiny", TINY, tmp_path_factory.getbasetemp(), worker_id)
+    """A run of a few seconds, made once for all workers by the real commands."""
+    return _make_once("tiny", TINY, tmp_path_factory.getbasetemp(), worker_id)
 
 
 @pytest.fixture(scope="session")
 def tiny_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> TinyRun:
-    """The same of a network whose neurons fire once."""
-    return _made_once("once", TINY_ONCE, tmp_path_factory.getbasetemp(), worker_id)
+    """A run like `tiny`, of a network whose neurons fire once."""
+    return _make_once("once", TINY_ONCE, tmp_path_factory.getbasetemp(), worker_id)
 
 
-def _made_once(name: str, config: str, shared: Path, worker_id: str) -> TinyRun:
+def _make_once(name: str, config: str, shared: Path, worker_id: str) -> TinyRun:
+    """Return a run that all workers share, and make it if it does not exist."""
     if worker_id != "master":
         shared = shared.parent
     folder = shared / name
     with (shared / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the first worker makes it, the others wait
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first worker makes the run, the others wait
         record = shared / f"{name}.json"
         if not record.exists():
             (shared / f"{name}.toml").write_text(config)
-            made = _make(folder, shared / f"{name}.toml")
-            record.write_text(json.dumps([vars(outcome) for outcome in made]))
+            outcomes = _make(folder, shared / f"{name}.toml")
+            record.write_text(json.dumps([vars(outcome) for outcome in outcomes]))
         trained, exported = (Outcome(**values) for values in json.loads(record.read_text()))
     return TinyRun(folder, trained, exported)
 

@@ -1,9 +1,9 @@
-"""VGGSNN and ResNet-19 as integer networks with random weights, as training would leave them.
+"""VGGSNN and ResNet-19 as integer networks with random weights, in the form that export makes.
 
 The first layer and the readout are dense.
 
-Average pools are folded into the kernel, or the matrix, behind them (`export.normalised`): a
-3 x 3 kernel becomes 6 x 6 with stride and padding 2, a row of a matrix repeats each weight.
+Average pools are folded into the kernel or the matrix behind them (`export.normalised`): a
+3 x 3 kernel becomes 6 x 6 with stride and padding 2, and a row of a matrix repeats each weight.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from esl_lava.network import INPUT, INTEGRATOR, Convolution, Cuba, Input, Layer,
 from esl_lava.trained import Sliding
 
 THRESHOLD = 600
-"""As normalised layers have it: 200 to 1,300."""
+"""A typical threshold: normalised layers have thresholds of 200 to 1,300."""
 NEURON = Cuba(4096, 2048, THRESHOLD)
 Shape = tuple[int, int, int]
 
 
 class Draw:
-    """Weights of a density, drawn layer by layer.
+    """Generator of random weights, layer by layer.
 
     Args:
-        density: share of the positions of a layer that have a weight, where it is not dense.
-        seed: of the draws.
+        density: share of the positions that have a weight, in layers that are not dense.
+        seed: random seed.
     """
 
     def __init__(self, density: float, seed: int) -> None:
@@ -49,25 +49,25 @@ class Draw:
         stride: int = 1,
         dense: bool = False,
     ) -> Any:
-        """A kernel over the sums of `pool` x `pool` squares of a layer's maps."""
+        """Draw a kernel over the sums of `pool` x `pool` squares of a layer's maps."""
         weights, mask = self._weights((channels, source[0], side, side, 1), dense)
         return connect(weights, mask, Sliding(source, pool, stride, side // 2))
 
     def rows(self, source: Shape, outputs: int, pool: int, dense: bool = False) -> Any:
-        """A matrix over the sums of `pool` x `pool` squares of a layer's maps."""
+        """Draw a matrix over the sums of `pool` x `pool` squares of a layer's maps."""
         sums = source[0] * (source[1] // pool) * (source[2] // pool)
         weights, mask = self._weights((outputs, sums, 1, 1, 1), dense)
         return connect(weights, mask, Sliding(source, pool))
 
 
 def vggsnn(density: float = 0.1, *, width: float = 1.0, side: int = 48, seed: int = 0) -> Network:
-    """64-128-AP-256-256-AP-512-512-AP-512-512-AP and a readout of 10, over two polarities.
+    """Make 64-128-AP-256-256-AP-512-512-AP-512-512-AP and a readout of 10, over two polarities.
 
     Args:
-        density: of the layers between the first one and the readout.
-        width: share of the channels.
+        density: density of the layers between the first layer and the readout.
+        width: factor on the numbers of channels.
         side: rows and columns of the input.
-        seed: of the weights.
+        seed: random seed of the weights.
     """
     draw = Draw(density, seed)
     shape: Shape = (2, side, side)
@@ -86,16 +86,17 @@ def vggsnn(density: float = 0.1, *, width: float = 1.0, side: int = 48, seed: in
 
 
 def resnet19(density: float = 0.1, *, width: float = 1.0, side: int = 32, seed: int = 0) -> Network:
-    """A stem of 64, blocks of 128, 256 and 512, a pool over all places, 256 neurons, 10 classes.
+    """Make ResNet-19: a stem of 64, blocks of 128, 256 and 512, a global pool, 256 neurons.
 
-    What a block skips is added to its second layer: 1 x 1 kernels where the shape changes, else
-    as many weights on the own place as make up the threshold.
+    The readout has 10 classes. The input of a block is added to its second layer: through 1 x 1
+    kernels if the shape changes, otherwise through weights from each neuron to the neuron at the
+    same place, which add up to the threshold.
 
     Args:
-        density: of the layers between the first one and the readout.
-        width: share of the channels.
+        density: density of the layers between the first layer and the readout.
+        width: factor on the numbers of channels.
         side: rows and columns of the input.
-        seed: of the weights.
+        seed: random seed of the weights.
     """
     draw = Draw(density, seed)
     kernel = draw.kernel((3, side, side), round(width * 64), dense=True)

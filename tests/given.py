@@ -1,4 +1,4 @@
-"""Tests that need a real data set are skipped where nobody has it at hand."""
+"""Real data sets for tests, and a mark that skips tests without them."""
 
 import os
 from pathlib import Path
@@ -9,12 +9,13 @@ _DATA = os.environ.get("ESL_LAVA_DATA", "")
 
 
 def path_of(name: str) -> Path:
-    """Of what lies in the folder of data sets."""
+    """Return the path of a file or folder in the folder of data sets."""
     return Path(_DATA) / name
 
 
 def needs(name: str) -> pytest.MarkDecorator:
-    """Skips a test where there is no such file or folder."""
+    """Return a mark that skips a test if the file or folder does not exist."""
     return pytest.mark.skipif(
-        not _DATA or not path_of(name).exists(), reason=f"ESL_LAVA_DATA names no folder with {name}"
+        not _DATA or not path_of(name).exists(),
+        reason=f"ESL_LAVA_DATA names no folder that contains {name}",
     )

@@ -1,4 +1,4 @@
-"""Layers and networks for tests, each layer fed by the one before where nobody says otherwise."""
+"""Builders of layers and networks for tests. By default each layer feeds the next one."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def a_layer(
     skips: Sequence[Input] = (),
     source: str = INPUT,
 ) -> Layer:
-    """A layer fed through `connections`, by itself, and by `skips`."""
-    own = [] if recurrent is None else [Input(name, recurrent)]
+    """Make a layer with input through `connections`, from `skips`, and from itself if recurrent."""
+    loops = [] if recurrent is None else [Input(name, recurrent)]
     first = Input(source, connections, delays)  # type: ignore[arg-type]
-    return Layer(name, (first, *skips, *own), neuron, bias)  # type: ignore[arg-type]
+    return Layer(name, (first, *skips, *loops), neuron, bias)  # type: ignore[arg-type]
 
 
 def a_network(
@@ -35,7 +35,7 @@ def a_network(
     provenance: Mapping[str, str] | None = None,
     input_range: tuple[int, int] = SPIKE_RANGE,
 ) -> Network:
-    """A network in which the first input of each layer is the layer before."""
+    """Make a network in which the first input of each layer is the layer before."""
     chained = []
     before = INPUT
     for layer in layers:
@@ -46,23 +46,23 @@ def a_network(
 
 
 def matrix(layer: Layer) -> Matrix:
-    """The connections of a layer's first input, one by one."""
+    """Return the connections of a layer's first input as a matrix."""
     return layer.inputs[0].connections.unrolled()
 
 
 def with_first(layer: Layer, **changes: Any) -> Layer:
-    """The layer with another first input, in `connections` or `delays`."""
+    """Return the layer with other `connections` or `delays` of its first input."""
     first, *further = layer.inputs
     return replace(layer, inputs=(replace(first, **changes), *further))
 
 
 def with_further(layer: Layer, *inputs: Input) -> Layer:
-    """The layer with more inputs."""
+    """Return the layer with further inputs."""
     return replace(layer, inputs=(*layer.inputs, *inputs))
 
 
 class End(NamedTuple):
-    """An input of a layer, and the steps after a spike until it arrives."""
+    """An input of a layer, and the steps from a spike to its arrival."""
 
     source: str
     connections: Connections
@@ -70,5 +70,5 @@ class End(NamedTuple):
 
 
 def ends(layer: Layer) -> list[End]:
-    """The inputs of a layer and when their spikes arrive."""
+    """Return the inputs of a layer with the arrival of their spikes."""
     return [End(one.source, one.connections, layer.late(one)) for one in layer.inputs]

@@ -1,4 +1,4 @@
-"""Tests that need MNIST itself are skipped where nobody has it at hand."""
+"""A mark that skips tests without the real MNIST."""
 
 import os
 from pathlib import Path
@@ -8,5 +8,5 @@ import pytest
 DATA = os.environ.get("ESL_LAVA_DATA")
 needs_mnist = pytest.mark.skipif(
     not DATA or not (Path(DATA) / "mnist").is_dir(),
-    reason="ESL_LAVA_DATA names no folder with mnist/ in it",
+    reason="ESL_LAVA_DATA names no folder that contains mnist/",
 )

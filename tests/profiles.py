@@ -1,4 +1,4 @@
-"""Which examples hypothesis draws: the same everywhere, or by hand others in every run."""
+"""Profiles of hypothesis: the same examples in every run, or new examples for `make fuzz`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ SAME = settings(
     deadline=None,
     derandomize=True,
     database=None,
-    # The first looks at a clock; of the second, every example makes anew what it needs.
+    # The first check reads a clock. The second does not apply: every example makes its own files.
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-"""What fails with it fails on every machine and in every run, however busy the machine is."""
+"""With this profile a test has the same outcome on every machine and in every run."""
 
 FUZZ = settings(
     SAME,
@@ -23,11 +23,11 @@ FUZZ = settings(
     max_examples=1000,
     print_blob=True,
 )
-"""Other examples in every run, and many where a test names no number; see `make fuzz`."""
+"""New examples in every run, and 1000 of them unless a test sets a number; see `make fuzz`."""
 
 
 def register() -> None:
-    """Make both known to `pytest --hypothesis-profile`, and the first the default."""
+    """Register both profiles for `pytest --hypothesis-profile`. `SAME` is the default."""
     settings.register_profile("same", SAME)
     settings.register_profile("fuzz", FUZZ)
     settings.load_profile("same")
@@ -35,10 +35,10 @@ def register() -> None:
 
 
 def _forget_imported_constants() -> None:
-    """Keep constants of the modules imported so far out of examples that are to be the same.
+    """Keep constants of imported modules out of examples that must be the same.
 
-    Hypothesis takes some from their source; which have been imported depends on the tests that
-    ran before in the same process.
+    Hypothesis takes constants from the source of imported modules. Which modules are imported
+    depends on the tests that ran before in the same process.
     """
     original = providers._get_local_constants
 

@@ -82,9 +82,9 @@ def test_a_file_is_not_replaced_unasked(tiny, tmp_path) -> None:
     api.write(network, path)
     assert netfile.digest(api.read(path)) == netfile.digest(network)
     before = path.read_bytes()
-    with refused(FileError, "exists", file=str(path)):
+    with refused(FileError, "exists", file=path):
         api.write(network, path)
-    with refused(FileError, "exists", file=str(path)):
+    with refused(FileError, "exists", file=path):
         api.export_model(tiny.model, path)
     api.write(network, path, overwrite=True)
     assert path.read_bytes() == before
@@ -121,7 +121,7 @@ def test_own_samples_from_a_function(tmp_path) -> None:
             "sparsity.t_iter": 1,
         },
     )
-    shown = []
+    shown: list[object] = []
     trained = api.train(experiment, tmp_path / "run", own=own, show=shown.append)
     assert shown
     assert trained.dataset == "stripes"

@@ -14,7 +14,7 @@ from esl_lava.config import (
 )
 from esl_lava.data.config import FRAME_FIELDS
 from esl_lava.errors import ConfigError, Fault, FileError
-from esl_lava.models.config import as_layers
+from esl_lava.models.config import to_notation
 from esl_lava.tomlfile import MAX_BYTES
 from tests.faults import check, refused
 
@@ -79,7 +79,7 @@ def experiments(draw):
             "steps": st.integers(1, 4096),
         },
         "model": {
-            "layers": st.lists(st.integers(1, 1 << 20), min_size=1, max_size=64).map(as_layers),
+            "layers": st.lists(st.integers(1, 1 << 20), min_size=1, max_size=64).map(to_notation),
             "current_decay": fraction,
             "voltage_decay": fraction,
             "threshold": st.integers(1, 2048 * 64 - 1).map(lambda n: n / 64),

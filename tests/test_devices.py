@@ -1,6 +1,5 @@
 import copy
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ import tomli_w
 from pydantic import ValidationError
 
 from esl_lava.devices import (
+    CHARGED_KEYS,
+    MOST,
     DenseOperation,
     Device,
     device_names,
@@ -19,6 +20,7 @@ from esl_lava.devices import (
 )
 from esl_lava.errors import ConfigError, FileError
 from esl_lava.tomlfile import MAX_BYTES
+from tests.faults import check, refused
 
 EVENTS = """
 name = "mine"
@@ -165,9 +167,10 @@ def test_own_constants_replace_and_add() -> None:
     assert device.event("spike").kind == "assumed"
     assert device.capacity == load_device("loihi2").capacity
     assert with_constants(load_device("rolls"), {"sop": 1.0}).event("sop").value == 1.0
-    with pytest.raises(ConfigError, match=r"device loihi2: energy.sop.value = 0.0: input should"):
+    with refused(ConfigError, "range", key="energy.sop.value", value=0.0, limit=0) as caught:
         with_constants(device, {"sop": 0.0})
-    with pytest.raises(ConfigError, match=r"energy\.add means nothing with charges"):
+    assert str(caught.value).startswith("device loihi2: ")
+    with refused(ConfigError, "conflict", key="energy.add", limit=CHARGED_KEYS["events"]):
         with_constants(device, {"add": 1.0})
 
 
@@ -177,13 +180,16 @@ def test_utilisation_and_operations_of_a_gpu_can_be_set() -> None:
     tenth = with_utilisation(full, 0.1, 1)
     assert tenth.constant("operation").joules(100) == pytest.approx(100 * 400 / 19.5e11)
     assert with_utilisation(load_device("rolls"), 0.1).constants == load_device("rolls").constants
-    with pytest.raises(ConfigError, match=r"utilisation = 0\.0: input should be greater"):
+    key = "energy.operation.utilisation"
+    with refused(ConfigError, "range", key=key, value=0.0, limit=0) as caught:
         with_utilisation(full, 0.0)
+    assert str(caught.value).startswith("device a100_sxm4: ")
 
 
-def test_energy_of_one_event_is_asked_of_a_gpu_in_vain() -> None:
-    with pytest.raises(ConfigError, match=r"energy\.operation is not the energy of an event"):
+def test_an_operation_of_a_gpu_is_not_an_event() -> None:
+    with refused(ConfigError, "type", key="energy.operation") as caught:
         load_device("a100_sxm4").event("operation")
+    assert "device a100_sxm4" in str(caught.value)
 
 
 LEMAIRE = """
@@ -230,20 +236,31 @@ def test_memory_is_priced_by_a_line_or_between_points(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "code", "fields"),
     [
-        ("LINES", "pj = 2", "give either pj and pj_per_bit, or at_bytes and pj_at"),
-        ("LINES", f"{LINE}\nat_bytes = [1]\npj_at = [1]", "give either"),
-        ("LINES", "at_bytes = [2, 1]\npj_at = [1, 2]", "at_bytes must ascend, with one pj_at"),
-        ("LINES", "at_bytes = [1, 2]\npj_at = [1]", "at_bytes must ascend, with one pj_at"),
-        ("LINES", f"{LINE}\naccess_bits = 0", "memory.access_bits = 0"),
-        ('"memory"', '"events"', "energy.add means nothing"),
+        ("LINES", "pj = 2", "conflict", {"key": "memory"}),
+        ("LINES", f"{LINE}\nat_bytes = [1]\npj_at = [1]", "conflict", {"key": "memory"}),
+        (
+            *("LINES", "at_bytes = [2, 1]\npj_at = [1, 2]", "range"),
+            {"key": "memory.at_bytes", "value": [2, 1]},
+        ),
+        (
+            *("LINES", "at_bytes = [1, 2]\npj_at = [1]", "range"),
+            {"key": "memory.at_bytes", "value": [1, 2]},
+        ),
+        (
+            *("LINES", f"{LINE}\naccess_bits = 0", "range"),
+            {"key": "memory.access_bits", "value": 0, "limit": 0},
+        ),
+        ('"memory"', '"events"', "conflict", {"key": "energy.add"}),
     ],
 )
-def test_bad_prices_of_memory_are_named(tmp_path: Path, old: str, new: str, said: str) -> None:
-    text = LEMAIRE.replace(old, new).replace("LINES", LINE)
-    with pytest.raises(ConfigError, match=re.escape(said)):
-        load_device(write(tmp_path, text))
+def test_bad_prices_of_memory_are_named(
+    tmp_path: Path, old: str, new: str, code: str, fields: dict[str, object]
+) -> None:
+    path = write(tmp_path, LEMAIRE.replace(old, new).replace("LINES", LINE))
+    with refused(ConfigError, code, file=str(path), **fields):
+        load_device(path)
 
 
 MEMORY = f"""
@@ -258,20 +275,31 @@ source = "s"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "key", "code", "value", "limit"),
     [
-        (EVENTS.replace('charges = "events"', ""), "charges is missing"),
-        (EVENTS.replace("value = 2", "value = 2\nlow = 3"), "value 2.0 is outside low 3.0 to"),
-        (EVENTS.replace("value = 2", "value = 2\nhigh = 1"), "outside low 2.0 to high 1.0"),
-        (EVENTS + MEMORY, 'charges = "memory" and [memory]'),
-        (EVENTS + "[capacity]\npacking = 'nxtf'", "capacity.cores is missing"),
-        (EVENTS + "[static]\nwatts = 1\nper = 'board'", "static.per = 'board'"),
-        (EVENTS + "[time.sop]\nvalue = 1\nunit = 'us'", "time.sop.unit = 'us'"),
+        (EVENTS.replace('charges = "events"', ""), "charges", "missing", None, tuple(CHARGED_KEYS)),
+        (
+            *(EVENTS.replace("value = 2", "value = 2\nlow = 3"), "energy.sop.value"),
+            *("range", 2, 3),
+        ),
+        (
+            *(EVENTS.replace("value = 2", "value = 2\nhigh = 1"), "energy.sop.value"),
+            *("range", 2, 1),
+        ),
+        (EVENTS + MEMORY, "memory", "conflict", None, None),
+        (EVENTS + "[static]\nwatts = 1\nper = 'board'", "static.per", "unknown", "board", ...),
+        (EVENTS + "[time.sop]\nvalue = 1\nunit = 'us'", "time.sop.unit", "unknown", "us", ...),
+        (EVENTS + "[capacity]\npacking = 'nxtf'", "capacity.cores", "missing", ..., ...),
     ],
 )
-def test_bad_tables_are_named(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(said)):
+def test_bad_tables_are_named(
+    tmp_path: Path, text: str, key: str, code: str, value: object, limit: object
+) -> None:
+    with pytest.raises(ConfigError) as caught:
         load_device(write(tmp_path, text))
+    (fault,) = (fault for fault in caught.value.faults if fault.key == key)
+    fields = {"value": value, "limit": limit}
+    check(fault, code, **{name: field for name, field in fields.items() if field is not ...})
 
 
 def test_joules_of_an_operation_are_computed_from_power_and_rate() -> None:
@@ -282,8 +310,8 @@ def test_joules_of_an_operation_are_computed_from_power_and_rate() -> None:
 
 def test_own_file_by_path(tmp_path: Path) -> None:
     path = write(tmp_path, EVENTS)
-    for given in (path, str(path)):
-        device = load_device(given)
+    for argument in (path, str(path)):
+        device = load_device(argument)
         assert device.title == "My chip"
         assert device.process is None
         assert device.notes == ("a note",)
@@ -297,8 +325,9 @@ def test_own_dense_file_charges_its_operations_per_connection(tmp_path: Path) ->
 def test_file_of_exactly_the_size_limit_loads(tmp_path: Path) -> None:
     filled = EVENTS + "#" * (MAX_BYTES - len(EVENTS))
     assert load_device(write(tmp_path, filled)).name == "mine"
-    with pytest.raises(FileError, match=f"mine.toml: larger than the {MAX_BYTES} bytes"):
-        load_device(write(tmp_path, filled + "#"))
+    path = write(tmp_path, filled + "#")
+    with refused(FileError, "too-large", limit=MAX_BYTES, file=str(path)):
+        load_device(path)
 
 
 def test_devices_are_immutable() -> None:
@@ -310,88 +339,127 @@ def test_devices_are_immutable() -> None:
 def test_an_absent_constant_is_unknown_and_refuses(tmp_path: Path) -> None:
     device = load_device(write(tmp_path, EVENTS))
     assert list(device.constants) == ["sop"]
-    with pytest.raises(ConfigError, match=r"device mine states no constant energy\.spike"):
+    with refused(ConfigError, "missing", key="energy.spike") as caught:
         device.constant("spike")
+    assert "device mine" in str(caught.value)
+    assert "--constant spike=PICOJOULES" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "nearest"),
+    ("name", "nearest"),
     [("loihi1_sanfe", "loihi1_sanafe"), ("v100", "v100_pcie"), ("truenorth", "truenorth_best")],
 )
-def test_unknown_device_suggests_the_nearest_and_lists_all(wanted: str, nearest: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load_device(wanted)
+def test_unknown_device_suggests_the_nearest_and_lists_all(name: str, nearest: str) -> None:
+    with refused(ConfigError, "unknown", value=name, limit=device_names()) as caught:
+        load_device(name)
     message = str(caught.value)
-    assert f"unknown device '{wanted}'; did you mean {nearest}?" in message
+    assert f"'{name}'; did you mean {nearest}?" in message
     assert ", ".join(device_names()) in message
 
 
 def test_unknown_device_without_a_near_name() -> None:
-    with pytest.raises(ConfigError, match=r"unknown device '' \(known: a100_sxm4"):
+    with refused(ConfigError, "unknown", value="", limit=device_names()) as caught:
         load_device("")
+    assert "did you mean" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("value = 2", "value = -1", "energy.sop.value = -1: input should be greater than 0"),
-        ("value = 2", "value = 0", "energy.sop.value = 0: input should be greater than 0"),
-        ("value = 2", "value = nan", "energy.sop.value = nan: input should be a finite number"),
-        ("value = 2", "value = inf", "energy.sop.value = inf: input should be a finite number"),
-        ("value = 2", "value = 1e31", "energy.sop.value = 1e+31: input should be less than"),
-        ("value = 2", f"value = 1{'0' * 400}", "energy.sop.value = 1000"),
-        ("value = 2", "value = true", "energy.sop.value = True: input should be a valid number"),
-        ("value = 2", 'value = "2"', "energy.sop.value = '2': input should be a valid number"),
-        ("value = 2", "vaule = 2", "unknown key energy.sop.vaule; did you mean value? (known: "),
-        ("value = 2", "", "energy.sop.value is missing"),
-        ('"pJ"', '"nJ"', "energy.sop.unit = 'nJ': input should be 'pJ'"),
-        ('"measured"', '"guessed"', "energy.sop.kind = 'guessed': input should be 'measured', "),
-        ('"my bench"', '" "', "energy.sop.source = ' ': string should have at least 1 character"),
-        ('"1 V"', '""', "energy.sop.operating_point = '': string should have at least 1"),
-        ("energy.sop", "energy.sops", "unknown key energy.sops; did you mean sop? (known: sop, "),
-        ("maker", "makr", "unknown key makr; did you mean maker? (known: name, title, "),
-        ("[energy.sop]", "[[energy.sop]]", "should be a table"),
-        ('["a note"]', '"a note"', "notes = 'a note': should be a list"),
-        ('["a note"]', "[3]", "notes.0 = 3: input should be a valid string"),
-        ('"events"', '"event"', "charges = 'event': input should be 'events', 'dense' or 'memory'"),
-        ('"events"', '"dense"', 'energy.sop means nothing with charges = "dense"'),
-    ],
-)
-def test_bad_keys_and_values_are_named(tmp_path: Path, old: str, new: str, said: str) -> None:
-    path = write(tmp_path, EVENTS.replace(old, new))
-    with pytest.raises(ConfigError, match=re.escape(said)) as caught:
+SOP = "energy.sop"
+BAD_KEYS = [
+    ("value = 2", "value = -1", f"{SOP}.value", "range", -1, 0),
+    ("value = 2", "value = 0", f"{SOP}.value", "range", 0, 0),
+    ("value = 2", "value = nan", f"{SOP}.value", "not-finite", ..., None),
+    ("value = 2", "value = inf", f"{SOP}.value", "not-finite", math.inf, None),
+    ("value = 2", "value = 1e31", f"{SOP}.value", "range", 1e31, MOST),
+    ("value = 2", f"value = 1{'0' * 400}", f"{SOP}.value", ..., 10**400, ...),
+    ("value = 2", "value = true", f"{SOP}.value", "type", True, None),
+    ("value = 2", 'value = "2"', f"{SOP}.value", "type", "2", None),
+    ("value = 2", "vaule = 2", f"{SOP}.vaule", "unknown", None, None),
+    ("value = 2", "", f"{SOP}.value", "missing", None, None),
+    ('"pJ"', '"nJ"', f"{SOP}.unit", "unknown", "nJ", ...),
+    ('"measured"', '"guessed"', f"{SOP}.kind", "unknown", "guessed", ...),
+    ('"my bench"', '" "', f"{SOP}.source", "range", " ", 1),
+    ('"1 V"', '""', f"{SOP}.operating_point", "range", "", 1),
+    ("energy.sop", "energy.sops", "energy.sops", "unknown", None, None),
+    ("maker", "makr", "makr", "unknown", None, None),
+    ("[energy.sop]", "[[energy.sop]]", SOP, "type", ..., None),
+    ('["a note"]', '"a note"', "notes", "type", "a note", None),
+    ('["a note"]', "[3]", "notes.0", "type", 3, None),
+    ('"events"', '"event"', "charges", "unknown", "event", ...),
+    ('"events"', '"dense"', SOP, "conflict", None, CHARGED_KEYS["dense"]),
+]
+"""Text of a file, its replacement, key, code, value and limit of the fault; ... for any."""
+
+
+def named(path: Path, key: str | None, code: Any, value: object, limit: object) -> str:
+    """Load a bad file, check its fault of that key, and return the whole text of the error."""
+    with pytest.raises(ConfigError) as caught:
         load_device(path)
+    (fault,) = (fault for fault in caught.value.faults if fault.key == key)
+    fields = {"value": value, "limit": limit, "file": str(path)}
+    code = fault.code if code is ... else code
+    check(fault, code, **{name: field for name, field in fields.items() if field is not ...})
     assert str(caught.value).startswith(f"{path}: ")
-    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("old", "new", "key", "code", "value", "limit"), BAD_KEYS)
+def test_bad_keys_and_values_are_named(
+    tmp_path: Path, old: str, new: str, key: str, code: Any, value: object, limit: object
+) -> None:
+    named(write(tmp_path, EVENTS.replace(old, new)), key, code, value, limit)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "hint"),
     [
-        ("watts = 3", "watts = 0", "energy.operation.watts = 0: input should be greater than 0"),
-        ("= 2e12", "= nan", "energy.operation.peak_ops_per_second = nan: input should be a finite"),
-        ("connection = 2", "connection = 3", "ops_per_connection = 3: input should be less than"),
-        ("connection = 2", "connection = 0", "ops_per_connection = 0: input should be greater"),
-        ("connection = 2", "connection = true", "ops_per_connection = True: input should be a"),
-        ('"dense"', '"events"', 'energy.operation means nothing with charges = "events"'),
-        ("watts = 3", "value = 3", "unknown key energy.operation.value"),
+        ("value = 2", "vaule = 2", "did you mean value? (known: "),
+        ("energy.sop", "energy.sops", "did you mean sop? (known: sop, "),
+        ("maker", "makr", "did you mean maker? (known: name, title, "),
     ],
 )
-def test_bad_dense_files_are_named(tmp_path: Path, old: str, new: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(said)):
-        load_device(write(tmp_path, DENSE.replace(old, new)))
+def test_the_nearest_key_is_suggested(tmp_path: Path, old: str, new: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_device(write(tmp_path, EVENTS.replace(old, new)))
+    assert hint in str(caught.value)
+
+
+OPERATION = "energy.operation"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "code", "value", "limit"),
+    [
+        ("watts = 3", "watts = 0", f"{OPERATION}.watts", "range", 0, 0),
+        ("= 2e12", "= nan", f"{OPERATION}.peak_ops_per_second", "not-finite", ..., None),
+        ("connection = 2", "connection = 3", f"{OPERATION}.ops_per_connection", "range", 3, 2),
+        ("connection = 2", "connection = 0", f"{OPERATION}.ops_per_connection", "range", 0, 1),
+        (
+            *("connection = 2", "connection = true", f"{OPERATION}.ops_per_connection"),
+            *("type", True, None),
+        ),
+        ('"dense"', '"events"', OPERATION, "conflict", None, CHARGED_KEYS["events"]),
+        ("watts = 3", "value = 3", f"{OPERATION}.value", "unknown", None, None),
+    ],
+)
+def test_bad_dense_files_are_named(
+    tmp_path: Path, old: str, new: str, key: str, code: str, value: object, limit: object
+) -> None:
+    named(write(tmp_path, DENSE.replace(old, new)), key, code, value, limit)
 
 
 def test_all_mistakes_of_a_file_are_reported_at_once(tmp_path: Path) -> None:
     text = EVENTS.replace("value = 2", "value = -2").replace("title", "titel")
     with pytest.raises(ConfigError) as caught:
         load_device(write(tmp_path, text))
-    for said in ("energy.sop.value = -2", "title is missing", "unknown key titel"):
-        assert said in str(caught.value)
+    assert {(fault.key, fault.code) for fault in caught.value.faults} == {
+        ("energy.sop.value", "range"),
+        ("title", "missing"),
+        ("titel", "unknown"),
+    }
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "place"),
     [
         ("a = 1\nb = [1,\nc", "line 3"),
         ("a = " + "[" * 100_000, "nested too deeply"),
@@ -400,40 +468,42 @@ def test_all_mistakes_of_a_file_are_reported_at_once(tmp_path: Path) -> None:
     ],
     ids=["syntax", "nesting", "digits", "twice"],
 )
-def test_what_is_not_toml_is_refused(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=rf"mine\.toml: not valid TOML: .*{said}"):
-        load_device(write(tmp_path, text))
+def test_what_is_not_toml_is_refused(tmp_path: Path, text: str, place: str) -> None:
+    path = write(tmp_path, text)
+    with refused(ConfigError, "damaged", file=str(path)) as caught:
+        load_device(path)
+    assert place in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "key", "code"),
     [
-        ("name = 0x" + "f" * 100_000, r"name = \(int\): input should be a valid string"),
-        ("notes = [0x" + "f" * 100_000 + "]", r"notes\.0 = \(int\): "),
-        (EVENTS.replace("value = 2", "value = 0x" + "f" * 100_000), r"sop\.value = \(int\): "),
-        ("".join(f"k{i} = 1\n" for i in range(9000)), "and 8983 more faults$"),
-        ('"\\u001b[31m" = 1', r"unknown key '\\x1b\[31m'"),
+        ("name = 0x" + "f" * 100_000, "name", "type"),
+        ("notes = [0x" + "f" * 100_000 + "]", "notes.0", "type"),
+        (EVENTS.replace("value = 2", "value = 0x" + "f" * 100_000), "energy.sop.value", ...),
+        ("".join(f"k{i} = 1\n" for i in range(9000)), None, "too-large"),
+        ('"\\u001b[31m" = 1', r"'\x1b[31m'", "unknown"),
     ],
     ids=["text", "list", "number", "keys", "escape"],
 )
-def test_monstrous_values_are_one_sentence(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as caught:
-        load_device(write(tmp_path, text))
-    assert len(str(caught.value)) < 5000
-    assert "\n" not in str(caught.value)
+def test_monstrous_values_are_short_sentences(
+    tmp_path: Path, text: str, key: str | None, code: Any
+) -> None:
+    assert len(named(write(tmp_path, text), key, code, ..., ...)) < 5000
 
 
 def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     latin = tmp_path / "latin.toml"
     latin.write_bytes(b"name = '\xff'")
-    with pytest.raises(FileError, match=r"latin\.toml: not UTF-8 text \(byte 8\)"):
+    with refused(FileError, "damaged", file=str(latin)) as caught:
         load_device(latin)
+    assert "byte 8" in str(caught.value)
     folder = tmp_path / "folder.toml"
     folder.mkdir()
     for path in (folder, tmp_path / "absent.toml", "nul\0.toml"):
-        with pytest.raises(FileError, match="no such file"):
+        with refused(FileError, "not-found", file=str(path)):
             load_device(path)
-    with pytest.raises(FileError, match="cannot be read"):
+    with refused(FileError, "unreadable", file="x" * 5000 + ".toml"):
         load_device("x" * 5000 + ".toml")
 
 
@@ -445,7 +515,7 @@ def test_a_device_may_state_no_constant_at_all(tmp_path: Path) -> None:
 
 
 def numbers(table: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The places of all numbers of a device file."""
+    """Return the places of all numbers of a device file."""
     items = table.items() if isinstance(table, dict) else enumerate(table)
     for key, value in items:
         if isinstance(value, (dict, list)):
@@ -468,8 +538,9 @@ def test_no_number_of_a_file_is_beyond_what_is_finite(name, number, tmp_path):
             table = table[step]
         table[key] = -1 if number == "-1" else float(number)
         path.write_text(tomli_w.dumps(changed))
-        with pytest.raises(ConfigError, match=r"chip\.toml: "):
+        with pytest.raises(ConfigError) as caught:
             load_device(path)
+        assert all(fault.file == str(path) for fault in caught.value.faults)
 
 
 def test_an_operation_takes_a_finite_energy():
@@ -484,5 +555,5 @@ def test_an_operation_takes_a_finite_energy():
     # Both are small, and their product is 0.
     content["energy"]["operation"] |= {"peak_ops_per_second": 1e-300, "watts": 5e-324}
     small = Device.model_validate(content)
-    with pytest.raises(ConfigError, match="more than 1e\\+30 pJ an operation"):
+    with refused(ConfigError, "range", key="energy.operation", value=math.inf, limit=MOST):
         with_utilisation(small, 1e-300)

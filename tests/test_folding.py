@@ -1,4 +1,4 @@
-"""The range rule: the largest threshold with which nothing leaves what the chip holds."""
+"""The range rule: the largest threshold that keeps all numbers in the chip's ranges."""
 
 import math
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from esl_lava.folding import (
     LARGEST_WEIGHT,
     HostRows,
     Span,
-    Weighing,
-    span_of,
+    WeightedInput,
+    compute_span,
 )
 from esl_lava.folding import fold as fold_inputs
 from esl_lava.folding import fold_readout as fold_rows
@@ -28,7 +28,7 @@ SPIKES = Span(0, 1, 1.0)
 
 @dataclass
 class Folded:
-    """What one input and one threshold fold to, in arrays of the weights' shape."""
+    """The folded layer of one input and one threshold, in arrays of the weights' shape."""
 
     weights: Any
     bias: Any
@@ -37,24 +37,25 @@ class Folded:
 
 
 def fold(weights, gain, bias, span, decay, **options) -> Folded | None:
-    """The range rule of a layer with one input."""
+    """Apply the range rule to a layer with one input."""
     rows = HostRows.of(weights)
-    found = fold_inputs([Weighing(rows, np.asarray(gain), span)], bias, decay, **options)
-    if found is None:
+    layer = fold_inputs([WeightedInput(rows, np.asarray(gain), span)], bias, decay, **options)
+    if layer is None:
         return None
-    integers = found.rows[0].values.reshape(np.shape(weights))
-    return Folded(integers, found.bias, found.threshold, found.scales[0])
+    integers = layer.rows[0].values.reshape(np.shape(weights))
+    return Folded(integers, layer.bias, layer.threshold, layer.scales[0])
 
 
 def fold_readout(weights, span, steps) -> Any:
-    found = fold_rows(HostRows.of(weights), span, steps)
-    if found is None:
+    readout = fold_rows(HostRows.of(weights), span, steps)
+    if readout is None:
         return None
-    return SimpleNamespace(weights=found.rows.values.reshape(np.shape(weights)), scale=found.scale)
+    integers = readout.rows.values.reshape(np.shape(weights))
+    return SimpleNamespace(weights=integers, scale=readout.scale)
 
 
 def test_a_layer_by_hand() -> None:
-    """Weights 1 and -1/2 with gain 2, bias 1/4: the weight of 254 sets the threshold."""
+    """Fold weights 1 and -1/2 with gain 2 and bias 1/4: the largest weight sets the threshold."""
     folded = fold([[1.0, -0.5]], [2.0], [0.25], SPIKES, 0.5)
     assert folded is not None
     assert folded.threshold == 127  # 2 * 127 = 254
@@ -84,7 +85,7 @@ def test_pooled_spikes_and_pixels_have_their_units() -> None:
     ],
 )
 def test_spans_of_means_of_fractions(pool: int, values: tuple[int, int], span: Span) -> None:
-    assert span_of(pool, values) == span
+    assert compute_span(pool, values) == span
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,9 @@ def test_spans_of_means_of_fractions(pool: int, values: tuple[int, int], span: S
         ([[1.0]], [0.0], Span(0, 1000, 1.0), 130),  # not 131, whose weight is the even 132
     ],
 )
-def test_what_binds(weights: list[list[float]], bias: list[float], span: Span, threshold: int):
+def test_each_range_limits_the_threshold(
+    weights: list[list[float]], bias: list[float], span: Span, threshold: int
+):
     folded = fold(weights, np.ones(1), bias, span, 0.5)
     assert folded is not None
     assert folded.threshold == threshold
@@ -111,7 +114,7 @@ def test_a_gain_of_zero_and_a_negative_one() -> None:
     assert folded.scale[1] == -1 / 254
 
 
-def test_where_no_threshold_serves() -> None:
+def test_no_threshold_keeps_the_ranges() -> None:
     assert fold(np.ones((1, 200_000)), [1.0], [0.0], SPIKES, 0.5) is None
     assert fold([[1.0]], [1.0], [5000.0], SPIKES, 0.5) is None
 
@@ -140,7 +143,7 @@ def test_no_input_leaves_what_the_chip_holds(layer, seed: int) -> None:
     assert not (folded.weights % 2).any()
     assert np.abs(folded.bias).max() <= LARGEST_BIAS
     assert not folded.weights[weights == 0].any()
-    # The worst inputs of each sign, and any, step by step as the chip does it.
+    # Steps of the chip with the extreme inputs of both signs and with random inputs.
     rng = np.random.default_rng(seed)
     ends = np.where(folded.weights > 0, span.high, span.low)
     others = np.where(folded.weights > 0, span.low, span.high)
@@ -166,7 +169,7 @@ def test_integers_are_the_floats_rounded_and_no_larger_threshold_serves(layer) -
     exact = weights * (gain * span.unit)[:, None] * folded.threshold
     assert np.abs(exact - folded.weights).max() <= 1 + 1e-9
     assert np.abs(bias * folded.threshold - folded.bias).max() <= 0.5 + 1e-9
-    # With one of 3 % more some range is left: of floats, as rounding is less than that.
+    # A threshold larger by 3 % breaks a range before rounding; rounding changes less than 3 %.
     more = folded.threshold * 1.03 + 2
     scaled = weights * (gain * span.unit)[:, None]
     low = np.minimum(scaled, 0).sum(1) * span.high + np.maximum(scaled, 0).sum(1) * span.low
@@ -219,7 +222,7 @@ def test_a_readout_by_hand() -> None:
 
 @st.composite
 def sums(draw):
-    """Two inputs of a layer, of other spans, whether spikes are added, and how thresholds are."""
+    """Draw two inputs of a layer with a bias, and the options identity and per_channel."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     channels = draw(st.integers(1, 4))
     parts = []
@@ -236,7 +239,7 @@ def sums(draw):
 @settings(max_examples=60, deadline=None)
 def test_sums_of_inputs_keep_the_ranges(layer, seed: int) -> None:
     parts, bias, identity, per_channel = layer
-    inputs = [Weighing(HostRows.of(weights), gain, span) for weights, gain, span in parts]
+    inputs = [WeightedInput(HostRows.of(weights), gain, span) for weights, gain, span in parts]
     folded = fold_inputs(inputs, bias, 0.5, identity=identity, per_channel=per_channel)
     if folded is None:
         return
@@ -289,10 +292,10 @@ def test_stored_connections_fold_as_the_dense_rows_that_hold_them(
     starts = np.concatenate([[0], mask.sum(axis=1).cumsum()])
     stored = HostRows(weights[mask], starts)
     gain, bias = rng.normal(size=n_post), rng.normal(size=n_post)
-    found = fold_inputs([Weighing(stored, gain, SPIKES)], bias, 0.5)
+    sparse = fold_inputs([WeightedInput(stored, gain, SPIKES)], bias, 0.5)
     dense = fold(weights, gain, bias, SPIKES, 0.5)
-    assert found is not None
+    assert sparse is not None
     assert dense is not None
-    assert found.threshold == dense.threshold
-    assert np.array_equal(found.rows[0].values, dense.weights[mask])
-    assert np.array_equal(found.scales[0], dense.scale)
+    assert sparse.threshold == dense.threshold
+    assert np.array_equal(sparse.rows[0].values, dense.weights[mask])
+    assert np.array_equal(sparse.scales[0], dense.scale)

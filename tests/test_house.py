@@ -1,4 +1,4 @@
-"""The plan of the house: who may import whom, and what may be imported when."""
+"""The architecture: which module may import which, and what a command imports."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split(
 
 @dataclass(frozen=True)
 class Import:
-    """An import statement: the importing module, and the full name of what it imports."""
+    """An import statement: the importing module, and the full name of the imported object."""
 
     importer: str
     imported: str
 
 
 def modules() -> dict[str, Path]:
-    """Full name -> file of every module of the package, those behind the links included."""
-    found = {}
+    """Return full name -> file of every module, including the modules behind the links."""
+    files = {}
     for folder in (ROOT / "esl_lava", *(ROOT / "esl_lava" / link for link in LINKS)):
         for path in folder.rglob("*.py"):
             parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts).removesuffix(".__init__")] = path
-    return found
+            files[".".join(parts).removesuffix(".__init__")] = path
+    return files
 
 
 def imports_of(name: str, path: Path, tree: ast.Module) -> Iterator[Import]:
-    """Every import anywhere in a module: in functions and under TYPE_CHECKING too."""
+    """Find every import of a module, also in functions and under TYPE_CHECKING."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -67,54 +67,54 @@ def imports_of(name: str, path: Path, tree: ast.Module) -> Iterator[Import]:
 
 def all_imports() -> list[Import]:
     return [
-        found
+        one
         for name, path in modules().items()
-        for found in imports_of(name, path, ast.parse(path.read_text()))
+        for one in imports_of(name, path, ast.parse(path.read_text()))
     ]
 
 
 def room(name: str) -> str | None:
-    """The room of a full name: the part after `esl_lava`, None for the package itself.
+    """Return the room of a full name: the part after `esl_lava`, None for the package itself.
 
-    A section of the configuration stands beside the tables that it names, in a module that
-    needs as little as one of the lowest floor.
+    A section of the configuration is a room of its own. It stands in the folder of the tables that
+    it names, but imports only modules of the lowest floor.
     """
     parts = name.split(".")
     section = ".".join(parts[1:3])
     return section if section in FLOOR else parts[1] if len(parts) > 1 else None
 
 
-def forbidden(found: Import) -> str | None:
-    """Why an import is against the plan, or None."""
-    if not found.imported.startswith("esl_lava."):
+def forbidden(one: Import) -> str | None:
+    """Return why an import is forbidden, or None."""
+    if not one.imported.startswith("esl_lava."):
         return None
-    here, there = room(found.importer), room(found.imported) or ""
-    if here == there:
+    importer, imported = room(one.importer), room(one.imported) or ""
+    if importer == imported:
         return None
-    if here is None:
+    if importer is None:
         # Public names are loaded when they are used (`esl_lava/__init__.py`).
         allowed = ("lava_repairs", "api", "errors")
-        return None if there in allowed else "the package itself imports repairs and names only"
-    if here == "kernels" and there != "arrays":
-        return "kernels hold no policy and import nothing of ours but types of arrays"
-    if FLOOR[here] == FLOOR[there] == 1:
+        return None if imported in allowed else "the package itself imports repairs and names only"
+    if importer == "kernels" and imported != "arrays":
+        return "kernels hold no policy and import only types of arrays"
+    if FLOOR[importer] == FLOOR[imported] == 1:
         return None
-    if FLOOR[there] >= FLOOR[here]:
-        return f"floor {FLOOR[here]} ({here}) imports floor {FLOOR[there]} ({there})"
+    if FLOOR[imported] >= FLOOR[importer]:
+        return f"floor {FLOOR[importer]} ({importer}) imports floor {FLOOR[imported]} ({imported})"
     return None
 
 
 def test_every_module_has_a_room() -> None:
     rooms = {room(name) for name in modules()} - {None}
     assert rooms <= FLOOR.keys()
-    assert len(modules()) > 40  # the search does find them
+    assert len(modules()) > 40  # the search finds modules
 
 
 def test_imports_run_downward_only() -> None:
     faults = [
-        f"{found.importer} imports {found.imported}: {reason}"
-        for found in all_imports()
-        if (reason := forbidden(found))
+        f"{one.importer} imports {one.imported}: {reason}"
+        for one in all_imports()
+        if (reason := forbidden(one))
     ]
     assert not faults, "\n".join(faults)
 
@@ -151,8 +151,8 @@ def function():
     from esl_lava.j import k
 """
     path = Path("esl_lava/room/module.py")
-    found = {i.imported for i in imports_of("esl_lava.room.module", path, ast.parse(text))}
-    assert found == {
+    names = {i.imported for i in imports_of("esl_lava.room.module", path, ast.parse(text))}
+    assert names == {
         "esl_lava.a",
         "esl_lava.b",
         "esl_lava.room.c",
@@ -176,10 +176,10 @@ def test_linked_folders_are_imported_through_esl_lava_only() -> None:
                 code = "\n".join(line for line in lines if not line.startswith(("%", "!")))
                 trees[f"{path.name}, cell {number}"] = code
     faults = [
-        f"{where}: {found.imported}"
+        f"{where}: {one.imported}"
         for where, text in trees.items()
-        for found in imports_of("", Path(where), ast.parse(text))
-        if found.imported.split(".")[0] in LINKS
+        for one in imports_of("", Path(where), ast.parse(text))
+        if one.imported.split(".")[0] in LINKS
     ]
     assert not faults, "\n".join(faults)
 
@@ -200,7 +200,7 @@ def test_links_are_tracked_as_links(name: str) -> None:
         assert listed.stdout.startswith("120000 "), listed
 
 
-def test_every_module_says_what_it_is_for() -> None:
+def test_every_module_has_a_docstring() -> None:
     silent = [
         name
         for name, path in modules().items()
@@ -211,7 +211,7 @@ def test_every_module_says_what_it_is_for() -> None:
     assert all(modules()[name].name == "__init__.py" for name in empty)
 
 
-def test_config_names_what_the_tables_hold() -> None:
+def test_the_configuration_allows_the_names_of_the_tables() -> None:
     from esl_lava.data.catalogue import NAMES
     from esl_lava.data.config import EVENT_SETS, Data, Encoding
     from esl_lava.data.encoders import ENCODERS
@@ -238,7 +238,7 @@ def test_config_names_what_the_tables_hold() -> None:
     assert tuple(EVENT_LOADERS) == EVENT_SETS
 
 
-# --- what is imported when: looked at from outside, in fresh interpreters ---------------
+# --- imports of commands, observed in new interpreters ----------------------------------
 
 HEAVY = ("torch", "lava", "numpy", "matplotlib", "pydantic", "numba")
 
@@ -257,23 +257,25 @@ print(code, *sorted({name.partition(".")[0] for name in sys.modules}))
 
 
 def modules_after(*args: object, **environment: str) -> set[str]:
-    """Top-level modules a command line has imported by its end, which must be a good one."""
-    done = subprocess.run(
+    """Run a command, which must succeed, and return the top-level modules that it imported."""
+    process = subprocess.run(
         [sys.executable, "-c", WRAPPER, *map(str, args)],
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
     )
-    assert done.returncode == 0, done.stderr
-    code, *names = done.stdout.split()
-    assert code == "0", done.stderr
+    assert process.returncode == 0, process.stderr
+    code, *names = process.stdout.split()
+    assert code == "0", process.stderr
     return set(names)
 
 
 def test_importing_the_commands_is_light() -> None:
     code = "import sys, esl_lava.cli.app; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = {name.partition(".")[0] for name in process.stdout.split()}
     assert "typer" in loaded
     assert not loaded & set(HEAVY)
 

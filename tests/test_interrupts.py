@@ -1,4 +1,4 @@
-"""Ctrl-C where Python drops it."""
+"""A Ctrl-C that Python drops in a finaliser."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from esl_lava.interrupts import heeded
+from esl_lava.interrupts import reraise_dropped_interrupts
 
 
-class Finalised:
-    """Something that fails as it goes."""
+class FailingFinaliser:
+    """An object whose finaliser fails."""
 
     def __init__(self, error: type[BaseException]) -> None:
         self.error = error
@@ -20,7 +20,7 @@ class Finalised:
     def __del__(self) -> None:
         if self.error is KeyboardInterrupt:
             signal.raise_signal(signal.SIGINT)
-            for _ in range(1000):  # Python raises between its instructions, and at some only
+            for _ in range(1000):  # Python raises only between certain instructions
                 pass
         else:
             raise self.error
@@ -28,15 +28,16 @@ class Finalised:
 
 @pytest.fixture(autouse=True)
 def _sigint() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+    # Background jobs of a shell ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_an_interruption_of_a_finaliser_comes_again(capfd: pytest.CaptureFixture[str]) -> None:
     before, passed = sys.unraisablehook, []
 
     def program() -> None:
-        with heeded():
-            Finalised(KeyboardInterrupt)
+        with reraise_dropped_interrupts():
+            FailingFinaliser(KeyboardInterrupt)
             passed.append("dropped, until")
             time.sleep(30)
 
@@ -49,7 +50,7 @@ def test_an_interruption_of_a_finaliser_comes_again(capfd: pytest.CaptureFixture
 
 def test_other_failures_of_a_finaliser_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[type[BaseException]] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda found: shown.append(found.exc_type))
-    with heeded():
-        Finalised(ZeroDivisionError)
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: shown.append(unraisable.exc_type))
+    with reraise_dropped_interrupts():
+        FailingFinaliser(ZeroDivisionError)
     assert shown == [ZeroDivisionError]

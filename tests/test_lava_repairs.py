@@ -1,4 +1,4 @@
-"""Lava on Pythons and packages younger than it: each repair, by what it makes possible."""
+"""Repairs of Lava for newer Pythons and packages: each test needs one repair."""
 
 import pickle
 import sys
@@ -20,57 +20,61 @@ from esl_lava.engines.slayer import slayer
 from tests.conftest import run_program
 
 ENDS = [-8.0, -4.01, -4.0, -3.99, 0.3, 3.96, 3.96875, 3.98, 8.0]
-"""Weights at, within and beyond the ends of SLAYER's grid, -256/64 and 254/64."""
+"""Weights at, between and beyond the ends of SLAYER's grid, -256/64 and 254/64."""
 
 
 def python(program: str) -> Any:
-    """What a program of its own leaves."""
+    """Run a program in a process of its own and return its outcome."""
     return run_program("python", "-W", "ignore", "-c", program)
 
 
 def test_lava_imports_wherever_the_package_was_imported_first() -> None:
-    done = python("import esl_lava; from lava.lib.dl import netx, slayer; slayer.block.cuba.Dense")
-    assert done.code == 0, done.err
+    outcome = python(
+        "import esl_lava; from lava.lib.dl import netx, slayer; slayer.block.cuba.Dense"
+    )
+    assert outcome.code == 0, outcome.err
 
 
 def test_without_the_repairs_later_pythons_refuse_it() -> None:
-    done = python("from lava.lib.dl import netx")
+    outcome = python("from lava.lib.dl import netx")
     if sys.version_info < (3, 11):
-        assert done.code == 0, done.err
+        assert outcome.code == 0, outcome.err
     else:
-        assert "ValueError: mutable default <class 'lava.magma.compiler.var_model." in done.err
+        assert "ValueError: mutable default <class 'lava.magma.compiler.var_model." in outcome.err
 
 
 def test_slayer_needs_no_opencv() -> None:
     program = "import sys; sys.modules['cv2'] = None; {} from lava.lib.dl import slayer"
     assert "ModuleNotFoundError" in python(program.format("")).err
-    done = python(program.format("import esl_lava;") + "; print(slayer.object_detection.__doc__)")
-    assert done.code == 0, done.err
-    assert done.out.endswith("Replaced by esl_lava.lava_repairs.\n")
+    outcome = python(
+        program.format("import esl_lava;") + "; print(slayer.object_detection.__doc__)"
+    )
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.endswith("Replaced by esl_lava.lava_repairs.\n")
 
 
 def test_what_was_imported_before_is_repaired_too() -> None:
-    done = python(
+    outcome = python(
         "import dataclasses as d; o = d.dataclass; d.dataclass = lambda c=None, /, **k: "
-        "o(c, **k, unsafe_hash=True) if c else o(**k)\n"  # so that it can be imported at all
+        "o(c, **k, unsafe_hash=True) if c else o(**k)\n"  # without this, the import fails
         "from lava.magma.core.process.ports.ports import ReshapePort\n"
         "import esl_lava, numpy\n"
         "print(ReshapePort((2, 3), old_shape=(6,)).get_transform_func_fwd()(numpy.arange(6)))"
     )
-    assert done.code == 0, done.err
-    assert done.out == "[[0 1 2]\n [3 4 5]]\n"
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == "[[0 1 2]\n [3 4 5]]\n"
 
 
-def test_a_stand_in_for_a_package_is_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stand_in_counts_as_an_importable_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "a_stand_in", ModuleType("a_stand_in"))
-    assert lava_repairs._is_there("a_stand_in")
-    assert not lava_repairs._is_there("no_package_of_this_name")
+    assert lava_repairs._is_importable("a_stand_in")
+    assert not lava_repairs._is_importable("no_package_of_this_name")
 
 
 @pytest.mark.parametrize("mode", ["no_grad", "inference_mode"])
 def test_slayer_may_be_imported_where_no_gradients_are_kept(mode: str) -> None:
-    done = python(f"import esl_lava, torch\nwith torch.{mode}(): from lava.lib.dl import slayer")
-    assert done.code == 0, done.err
+    outcome = python(f"import esl_lava, torch\nwith torch.{mode}(): from lava.lib.dl import slayer")
+    assert outcome.code == 0, outcome.err
 
 
 def test_a_repaired_neuron_is_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,26 +89,26 @@ def test_a_repaired_neuron_is_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_of_lava_is_imported_by_the_repairs() -> None:
-    done = python("import sys, esl_lava; print([m for m in sys.modules if m[:4] == 'lava'])")
-    assert done.out == "[]\n"
+    outcome = python("import sys, esl_lava; print([m for m in sys.modules if m[:4] == 'lava'])")
+    assert outcome.out == "[]\n"
 
 
-def test_modules_without_a_fault_are_left_to_others() -> None:
+def test_other_modules_are_not_repaired() -> None:
     assert lava_repairs._Finder.find_spec("lava.lib.dl.slayer.utils") is None
     before = list(sys.meta_path)
-    lava_repairs.install()  # once more
+    lava_repairs.install()  # a second time
     assert sys.meta_path == before
 
 
-def test_dataclasses_are_as_ever_afterwards() -> None:
+def test_other_dataclasses_are_not_changed() -> None:
     import dataclasses
 
     module = ModuleType("a_module")
     original = dataclasses.dataclass
     with lava_repairs.hash_dataclasses(module):
-        made: Any = dataclasses.dataclass(type("Made", (), {"__module__": "a_module"}))
+        hashable: Any = dataclasses.dataclass(type("Hashable", (), {"__module__": "a_module"}))
         other: Any = dataclasses.dataclass(type("Other", (), {"__module__": "another"}))
-    assert hash(made()) == hash(made())
+    assert hash(hashable()) == hash(hashable())
     with pytest.raises(TypeError, match="unhashable"):
         hash(other())
     assert dataclasses.dataclass is original
@@ -118,7 +122,7 @@ def test_ports_are_reshaped() -> None:
 
 
 def test_netx_reads_integers_that_have_axes(tmp_path: Path) -> None:
-    """As lava-dl stores the weight and the bias of an input block."""
+    """Read the weight and the bias of an input block as lava-dl stores them."""
     path = tmp_path / "net.h5"
     with h5py.File(path, "w") as file:
         layer = file.create_group("layer/0")
@@ -131,7 +135,7 @@ def test_netx_reads_integers_that_have_axes(tmp_path: Path) -> None:
 
 
 def rounded(function: Any, descale: bool) -> tuple[list[float], list[float]]:
-    """Weights rounded to 8 bits, and the gradients of `ENDS`."""
+    """Return `ENDS` rounded to 8 bits, and their gradients."""
     weights = torch.tensor(ENDS, requires_grad=True)
     neuron = slayer.neuron.cuba.Neuron(threshold=1.0, current_decay=1.0, voltage_decay=0.5)
     out = function(neuron, weights, descale)
@@ -148,7 +152,7 @@ def test_weights_at_the_ends_of_the_grid_learn(descale: bool) -> None:
     assert weights == [
         unit * w for w in (-4, -4, -4, -4, 0.3125, 3.96875, 3.96875, 3.96875, 3.96875)
     ]
-    assert gradients == [0, *[unit] * 7, 0]  # -4.01 and 3.98 are rounded before they are bounded
+    assert gradients == [0, *[unit] * 7, 0]  # -4.01 and 3.98 are rounded before they are clamped
     assert rounded(lava_repairs.quantise_to_8_bits, descale) == (weights, gradients)
 
 

@@ -42,14 +42,14 @@ shapes = hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)
 def masked(draw):
     shape = draw(shapes)
     mask = draw(hnp.arrays(bool, shape))
-    # Few values, so that connections of weight 0 are common.
+    # Few different values make connections of weight 0 common.
     weights = draw(hnp.arrays(np.int32, shape, elements=st.integers(-2, 2)))
     return weights * mask, mask
 
 
 @given(masked())
-def test_dense_and_mask_come_back(given_):
-    weights, mask = given_
+def test_dense_and_mask_come_back(case):
+    weights, mask = case
     c = Matrix.from_dense(weights, mask)
     assert np.array_equal(c.dense(), weights)
     assert np.array_equal(c.mask(), mask)
@@ -66,8 +66,8 @@ def test_dense_and_mask_come_back(given_):
 
 
 @given(masked(), st.data())
-def test_any_disorder_within_a_row_is_refused(given_, data):
-    weights, mask = given_
+def test_any_disorder_within_a_row_is_refused(case, data):
+    weights, mask = case
     c = Matrix.from_dense(weights, mask)
     rows = c.rows().tolist()
     neighbours = [i for i in range(len(rows) - 1) if rows[i] == rows[i + 1]]
@@ -83,7 +83,7 @@ def test_any_disorder_within_a_row_is_refused(given_, data):
 
 
 def test_rows_may_start_anywhere():
-    # Index 3 then 0: a new row, not a disorder; empty rows at either end and between.
+    # Index 0 after index 3 begins a new row. Rows at both ends and between are empty.
     c = Matrix(5, 4, [0, 0, 2, 2, 3, 3], [1, 3, 0], [4, 5, 6])
     assert c.rows().tolist() == [1, 1, 3]
     assert c.dense().tolist() == [[0] * 4, [0, 4, 0, 5], [0] * 4, [6, 0, 0, 0], [0] * 4]
@@ -115,7 +115,7 @@ def test_without_a_mask_zeros_are_connections():
         {"indptr": (0, 2, 2, 4)},
         {"indptr": (0, 2, 3)},
         {"indptr": ((0, 2, 2, 3),)},
-        {"indptr": (0, 2**63 - 1, -(2**63), 3)},  # the differences of these wrap around
+        {"indptr": (0, 2**63 - 1, -(2**63), 3)},  # differences of these numbers wrap around
         {"indices": (0, -1, 1)},
         {"indices": (0, 4, 1)},
         {"indices": (0, 2**31, 1)},
@@ -331,7 +331,7 @@ def any_convolution(seed: int) -> Convolution:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_a_convolution_is_torchs(seed):
-    """Any kernel, stride, padding, dilation and groups; whole numbers are exact in float64."""
+    """Compare with conv2d for any geometry; whole numbers are exact in float64."""
     import torch
 
     c = any_convolution(seed)
@@ -358,13 +358,13 @@ def test_connections_of_a_convolution(seed):
     onto = np.random.default_rng(seed + 2).random(c.n_post) < 0.5
     assert np.array_equal(c.fan_out(onto), unrolled.fan_out(onto))
     assert np.array_equal(unrolled.fan_out(onto), (unrolled.dense() != 0)[onto].sum(axis=0))
-    # Weights are counted once, connections wherever a weight meets an input.
+    # Each weight counts once; each place where it meets an input is a connection.
     assert c.possible == c.kernel.size
     assert c.stored == c.mask().sum() >= c.nonzero == np.count_nonzero(c.kernel)
     assert (c.count, c.synapses) == (unrolled.count, unrolled.synapses)
     whole = replace(c, kernel=np.ones_like(c.kernel), allowed=None)
     assert c.possible_connections == whole.unrolled().count == whole.count
-    # Where the mask has a connection, so has every place, of weight 0 or not.
+    # An allowed weight makes its connections even if it is 0.
     everywhere = Convolution(
         np.asarray(c.mask(), np.int32),
         c.in_shape,
@@ -404,9 +404,9 @@ KERNEL = np.ones((4, 1, 3, 2), int)
     ],
 )
 def test_convolutions_that_do_not_fit_together(change, message):
-    given = {"kernel": KERNEL, "in_shape": (2, 5, 5), "groups": 2, **change}
+    arguments = {"kernel": KERNEL, "in_shape": (2, 5, 5), "groups": 2, **change}
     with pytest.raises(ValueError, match=message):
-        Convolution(**given)
+        Convolution(**arguments)
 
 
 def test_convolutions_take_only_integers_and_keep_their_own():
@@ -508,8 +508,8 @@ SPIKES = (0, 1)
             "layer b expects 2 inputs from input, which has 3",
         ),
         ((layer("a"), a_layer("b", Injection((2,)), LIF)), SPIKES, "layer b takes injected input"),
-        ((layer("a"),), (0, 1 << 24), "inputs in 0..16777216: a range has 0 in it and another"),
-        ((layer("a"),), (-(1 << 24), 0), "and lies within -16777215..16777215"),
+        ((layer("a"),), (0, 1 << 24), "inputs in 0..16777216: a range must hold 0 and another"),
+        ((layer("a"),), (-(1 << 24), 0), "and lie within -16777215..16777215"),
         ((layer("a"),), (1, 3), "inputs in 1..3: "),
         ((layer("a"),), (-3, -1), "inputs in -3..-1: "),
         ((layer("a"),), (0, 0), "inputs in 0..0: "),
@@ -527,7 +527,7 @@ def test_a_network_counts_all_its_parts():
     first = a_layer("a", maps, LIF, recurrent=recurrent)
     network = a_network((first, skipping(INPUT, 3)))
     assert [part.possible for part in first.wiring] == [2, 4]
-    # The kernel's two weights meet an input each at two places; one of them is 0.
+    # Each of the kernel's two weights meets an input at two places; one weight is 0.
     assert network.weights == 2 + 4 + 8 + 12
     assert (network.connections, network.synapses) == (4 + 4 + 8 + 12, 2 + 4 + 8 + 12)
     assert network.density == 1
@@ -561,8 +561,8 @@ def test_inputs_that_a_layer_cannot_have() -> None:
     for inputs, message in (
         ((), "needs a first input that is not itself"),
         ((own, first), "needs a first input that is not itself"),
-        ((first, own, own), "2 of its inputs are recurrent, more than 1"),
-        ((first, Input("a", square, [1, 1])), "recurrent connections have no delays"),  # type: ignore[arg-type]
+        ((first, own, own), "2 of its inputs are recurrent: at most 1"),
+        ((first, Input("a", square, [1, 1])), "recurrent connections must not have delays"),  # type: ignore[arg-type]
         ((first, Input(INPUT, Injection((2,)))), "injected input has to be its first input"),
         ((first, Input(INPUT, square, [0, 63])), "delay 63 is outside 0..62"),  # type: ignore[arg-type]
     ):
@@ -578,11 +578,11 @@ def test_a_layer_that_never_fires_feeds_no_other() -> None:
         Network((silent, other))
 
 
-def test_late_is_said_of_every_input() -> None:
+def test_delays_and_names_of_all_inputs() -> None:
     square = Matrix.from_dense(np.ones((2, 2), int))
     late = Input(INPUT, square, np.array([3, 0], np.int32))
     layer = Layer("a", (Input(INPUT, square), late, Input("a", square)), LIF)
-    steps = [np.ravel(layer.late(given)).tolist() for given in layer.inputs]
+    steps = [np.ravel(layer.late(part)).tolist() for part in layer.inputs]
     assert steps == [[0], [3, 0], [1]]
     assert [name for name, _ in layer.named()] == [
         "weight",
@@ -592,10 +592,12 @@ def test_late_is_said_of_every_input() -> None:
 
 
 @pytest.mark.parametrize("block", [1, 7, 1 << 22])
-def test_what_spikes_reach_whatever_the_block(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spikes_reach_the_same_outputs_for_any_block(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("esl_lava.connections.BLOCK", block)
     rng = np.random.default_rng(0)
     weights = rng.integers(-1, 2, (5, 3))
     active = rng.random((4, 3)) < 0.5
-    wanted = (active[:, None] & (weights != 0)).any(axis=2)
-    np.testing.assert_array_equal(Matrix.from_dense(weights).reached(active), wanted)
+    expected = (active[:, None] & (weights != 0)).any(axis=2)
+    np.testing.assert_array_equal(Matrix.from_dense(weights).reached(active), expected)

@@ -1,4 +1,4 @@
-"""Whatever a file holds, its reader returns or says in a sentence what is wrong with it."""
+"""Readers of files: for any content, a reader returns or raises a UserError."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
 
 
 def whole_files() -> dict[str, bytes]:
-    """Small files of every format that some library behind a reader knows."""
+    """Make small files of all formats that the libraries behind the readers know."""
     files = {name: io.BytesIO() for name in ("npy", "npz", "objects", "pt", "legacy", "h5")}
     np.save(files["npy"], np.zeros((2, 3, 4), np.uint8))
     np.savez(files["npz"], np.zeros(3))
@@ -60,11 +60,12 @@ def whole_files() -> dict[str, bytes]:
 WHOLE = whole_files()
 
 
-def only_a_sentence(reader: Callable[[Path], Any], path: Path) -> None:
+def read_or_refuse(reader: Callable[[Path], Any], path: Path) -> None:
+    """Read a file. A UserError must name the file."""
     try:
         reader(path)
     except UserError as error:
-        assert path.name in str(error)  # noqa: PT017 - either outcome is right
+        assert path.name in str(error)  # noqa: PT017 - both outcomes are allowed
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -74,7 +75,7 @@ def only_a_sentence(reader: Callable[[Path], Any], path: Path) -> None:
     changes=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=4),
     more=st.binary(max_size=20),
 )
-def test_every_reader_returns_or_says_why(
+def test_every_reader_returns_or_refuses(
     name: str,
     tmp_path: Path,
     whole: str,
@@ -88,7 +89,7 @@ def test_every_reader_returns_or_says_why(
             content[place] = byte
     path = tmp_path / name
     path.write_bytes(content + more)
-    only_a_sentence(READERS[name], path)
+    read_or_refuse(READERS[name], path)
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -96,7 +97,7 @@ def test_every_reader_returns_or_says_why(
 def test_every_reader_takes_any_format(name: str, whole: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(WHOLE[whole])
-    only_a_sentence(READERS[name], path)
+    read_or_refuse(READERS[name], path)
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -104,4 +105,4 @@ def test_every_reader_takes_any_format(name: str, whole: str, tmp_path: Path) ->
 def test_every_reader_takes_any_bytes(name: str, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    only_a_sentence(READERS[name], path)
+    read_or_refuse(READERS[name], path)

@@ -1,8 +1,8 @@
-"""The same bits on every stack: what Python 3.10, torch 2.3.1, numpy 1.26.4 and Lava's pins gave.
+"""The same bits on every stack as with Python 3.10, torch 2.3.1, numpy 1.26.4 and Lava's pins.
 
-Every sum here is exact (weights and inputs are small multiples of a power of two), so that its
-order, which depends on the processor, does not matter. `python -m tests.test_stacks` prints the
-table anew.
+Every sum here is exact, because weights and inputs are small multiples of a power of two. The
+order of its terms depends on the processor and does not matter. `python -m tests.test_stacks`
+prints a new table.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from esl_lava.export import lower
 from esl_lava.models.config import MultiSpike
 from esl_lava.models.mlp import SpikingMLP, scale_initial_weights
 from esl_lava.models.restore import as_arrays
-from esl_lava.models.stored import layers_of, load_model, trained_layers
+from esl_lava.models.stored import load_model, read_layers, trained_layers
 from esl_lava.simulate import simulate
 from esl_lava.sparsity import MaskEvolver
 from esl_lava.sparsity.weights import SparseWeight
@@ -46,7 +46,7 @@ RECORDED = {
     "export of once.pt": "f4db6ae72b56709c",
     "exported network and its run": "d406c74611960f65 ecd3f6270ed4c5ef",
 }
-"""What is computed -> the beginning of the SHA-256 of its bytes."""
+"""Name of a computation -> beginning of the SHA-256 of the resulting bytes."""
 
 NEURON = {"threshold": 1.0, "current_decay": 0.75, "voltage_decay": 0.5}
 
@@ -65,7 +65,7 @@ def spikes(shape: tuple[int, ...], rate: float = 0.3) -> Tensor:
 
 
 def on_grid(block: nn.Module) -> nn.Module:
-    """The block with weights drawn from SLAYER's grid by numpy."""
+    """Set the weights of a block to random weights on SLAYER's grid, drawn by numpy."""
     rng = np.random.default_rng(11)
     with torch.no_grad():
         for name, weight in block.named_parameters():
@@ -76,10 +76,10 @@ def on_grid(block: nn.Module) -> nn.Module:
 
 
 def outputs(block: Any, x: Tensor) -> list[Tensor]:
-    """Spikes, some and not everywhere."""
-    found = block(x)
-    assert 0.01 < found.mean() < 0.9
-    return [found]
+    """Return the output of a block, which must hold some spikes and some zeros."""
+    result = block(x)
+    assert 0.01 < result.mean() < 0.9
+    return [result]
 
 
 def dense() -> list[Tensor]:
@@ -111,47 +111,47 @@ def recurrent() -> list[Tensor]:
 
 
 def model(sparse_layers: tuple[str, ...] = ()) -> SpikingMLP:
-    """784-24-12-10 from torch's own random numbers."""
+    """Make 784-24-12-10 with weights from torch's global generator."""
     torch.manual_seed(5)
-    made = SpikingMLP(describe("24-12", (784,), 10), MultiSpike(), sparse_layers=sparse_layers)
+    network = SpikingMLP(describe("24-12", (784,), 10), MultiSpike(), sparse_layers=sparse_layers)
     if not sparse_layers:
-        scale_initial_weights(made, {"hidden1": 4.0, "hidden2": 4.0})
-    return made
+        scale_initial_weights(network, {"hidden1": 4.0, "hidden2": 4.0})
+    return network
 
 
 def initial_weights() -> list[Tensor]:
     return list(model().parameters())
 
 
-def passes(prepare: Callable[[SpikingMLP], nn.Module] = lambda made: made) -> list[Tensor]:
-    made: Any = prepare(model())
-    return list(made.layer_outputs(spikes((6, 784, 8))))
+def passes(prepare: Callable[[SpikingMLP], nn.Module] = lambda network: network) -> list[Tensor]:
+    network: Any = prepare(model())
+    return list(network.layer_outputs(spikes((6, 784, 8))))
 
 
 def stored() -> list[Tensor]:
-    """What the network puts out that stores only its connections: here all of them."""
-    made, other = model(("hidden1", "hidden2")), model()
-    for name in made.topology.names:
-        held = made.get_submodule(name).synapse.weight
-        given = other.get_parameter(f"{name}.synapse.weight")
-        if isinstance(held, SparseWeight):
-            held.begin(torch.arange(held.size))
-            held = held.values
-        held.data = given.detach().view_as(held)
-    return list(made.layer_outputs(spikes((6, 784, 8))))
+    """Return the outputs of a network that stores only connections, here all positions."""
+    network, other = model(("hidden1", "hidden2")), model()
+    for name in network.topology.names:
+        weight = network.get_submodule(name).synapse.weight
+        dense_weight = other.get_parameter(f"{name}.synapse.weight")
+        if isinstance(weight, SparseWeight):
+            weight.begin(torch.arange(weight.size))
+            weight = weight.values
+        weight.data = dense_weight.detach().view_as(weight)
+    return list(network.layer_outputs(spikes((6, 784, 8))))
 
 
 def masks(growth: str, **options: Any) -> list[Tensor]:
-    """Masks after five updates of weights that move by quarters."""
-    made = model()
-    optimizer = torch.optim.SGD(made.parameters(), lr=0.25)
+    """Return masks after five updates; weights change by multiples of a quarter."""
+    network = model()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.25)
     evolver = MaskEvolver(
-        made, optimizer, density=0.2, growth=growth, alpha=0.5, t_iter=2, t_end=12, seed=9,
+        network, optimizer, density=0.2, growth=growth, alpha=0.5, t_iter=2, t_end=12, seed=9,
         keep_dense=["readout"], **options,
     )  # fmt: skip
     rng = np.random.default_rng(13)
     for _ in range(11):
-        for weight in made.parameters():
+        for weight in network.parameters():
             weight.grad = torch.from_numpy(rng.integers(-8, 9, tuple(weight.shape)) / 16).float()
         optimizer.step()
         evolver.step()
@@ -160,11 +160,11 @@ def masks(growth: str, **options: Any) -> list[Tensor]:
 
 
 def exported() -> str:
-    made = model()
-    layers = layers_of(MultiSpike(layers="24-12"), as_arrays(made.state_dict()), {})
+    trained = model()
+    layers = read_layers(MultiSpike(layers="24-12"), as_arrays(trained.state_dict()), {})
     network = lower(layers, steps=8)
-    given = spikes((6, 784, 8)).swapaxes(1, 2).numpy().astype(np.uint8)
-    result = simulate(network, given, record="all")
+    samples = spikes((6, 784, 8)).swapaxes(1, 2).numpy().astype(np.uint8)
+    result = simulate(network, samples, record="all")
     readout = torch.from_numpy(result.readout)
     run = digest([*map(torch.from_numpy, result.spikes.values()), readout])
     return f"{netfile.digest(network)[:16]} {run}"
@@ -187,9 +187,9 @@ COMPUTED: dict[str, Callable[[], list[Tensor]]] = {
 }
 
 
-@pytest.mark.parametrize("what", COMPUTED)
-def test_bits_are_those_recorded(what: str) -> None:
-    assert digest(COMPUTED[what]()) == RECORDED[what]
+@pytest.mark.parametrize("name", COMPUTED)
+def test_bits_are_those_recorded(name: str) -> None:
+    assert digest(COMPUTED[name]()) == RECORDED[name]
 
 
 def test_an_exported_network_and_its_run_are_those_recorded() -> None:
@@ -198,7 +198,7 @@ def test_an_exported_network_and_its_run_are_those_recorded() -> None:
 
 @pytest.mark.parametrize("name", ["multi", "once"])
 def test_a_saved_model_exports_to_the_network_recorded(name: str) -> None:
-    """Of models that were trained on the stack of the table."""
+    """Export models that were trained on the stack of the table."""
     saved, experiment = load_model(Path(__file__).parent / "export" / "fixtures" / f"{name}.pt")
     network = lower(trained_layers(saved), steps=experiment.encoding.steps)
     assert netfile.digest(network)[:16] == RECORDED[f"export of {name}.pt"]

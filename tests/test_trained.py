@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esl_lava.trained import DenseWeights, SparseWeights, faulty_sparse
+from esl_lava.trained import DenseWeights, SparseWeights, find_sparse_fault
 
 
 @settings(max_examples=60, deadline=None)
@@ -22,14 +22,16 @@ def test_stored_connections_are_those_of_a_masked_weight(shape, density, seed):
     starts = np.append(0, rows.sum(axis=1).cumsum())
     pre = np.nonzero(rows)[1].astype(np.int32)
     parts = {"values": values[mask], "starts": starts, "pre": pre}
-    assert faulty_sparse(*rows.shape, **parts, sides=np.array(rows.shape)) is None
-    found = SparseWeights(rows.shape[1], starts, pre, values[mask]).densified(tuple(shape))
-    assert found.values.dtype == np.float32
-    assert np.array_equal(found.values, values)
-    assert found.mask is not None
-    assert np.array_equal(found.mask, mask)
+    assert find_sparse_fault(*rows.shape, **parts, sides=np.array(rows.shape)) is None
+    weights = SparseWeights(rows.shape[1], starts, pre, values[mask]).densified(tuple(shape))
+    assert weights.values.dtype == np.float32
+    assert np.array_equal(weights.values, values)
+    assert weights.mask is not None
+    assert np.array_equal(weights.mask, mask)
 
 
 def test_a_mask_of_another_size_is_refused():
-    with pytest.raises(ValueError, match=r"a mask of shape \(3,\) for weights of shape \(2, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"the mask has shape \(3,\), but the weights have \(2, 2\)"
+    ):
         DenseWeights(np.zeros((2, 2)), np.zeros(3))

@@ -1,4 +1,4 @@
-"""Records as JSON: one function, and the tables of keys that it follows."""
+"""Conversion of records to JSON, and the tables of keys."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Sparing:
+class WithOptional:
     always: int | None = None
     sometimes: int | None = field(default=None, metadata=OPTIONAL)
 
@@ -68,13 +68,13 @@ def test_a_table_of_keys() -> None:
 
 
 def test_an_optional_field_has_no_key_where_it_is_none() -> None:
-    assert as_values(Sparing()) == {"always": None}
-    assert as_values(Sparing(1, 0)) == {"always": 1, "sometimes": 0}
+    assert as_values(WithOptional()) == {"always": None}
+    assert as_values(WithOptional(1, 0)) == {"always": 1, "sometimes": 0}
 
 
 def test_arrays_become_lists() -> None:
-    found = as_values(Part("a", [np.arange(3), np.float32(0.5), {"x": np.zeros((1, 2))}]))
-    assert found["counts"] == [[0, 1, 2], 0.5, {"x": [[0.0, 0.0]]}]
+    values = as_values(Part("a", [np.arange(3), np.float32(0.5), {"x": np.zeros((1, 2))}]))
+    assert values["counts"] == [[0, 1, 2], 0.5, {"x": [[0.0, 0.0]]}]
 
 
 plain = st.recursive(
@@ -91,18 +91,18 @@ def test_plain_values_stay_as_they_are(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, Path("a"), Part])
-def test_what_json_has_no_form_for_is_refused(value: Any) -> None:
+def test_values_without_a_form_in_json_are_refused(value: Any) -> None:
     with pytest.raises(TypeError, match="JSON has no form for a"):
         as_values(Part("a", [value]))
 
 
-# --- the tables of all records: their paths exist, by the types of attributes ---------------
+# --- tables of all records: every path leads to an attribute, by the types of attributes -----
 
 
 def records() -> Iterator[type]:
-    """Every class of the package that has a table of keys."""
-    for found in pkgutil.walk_packages(esl_lava.__path__, "esl_lava."):
-        if found.name.split(".")[1] not in (
+    """Find every class of the package that has a table of keys."""
+    for info in pkgutil.walk_packages(esl_lava.__path__, "esl_lava."):
+        if info.name.split(".")[1] not in (
             "results",
             "experiments",
             "energy",
@@ -110,9 +110,9 @@ def records() -> Iterator[type]:
             "sparsity",
         ):
             continue
-        module = importlib.import_module(found.name)
+        module = importlib.import_module(info.name)
         for _, kind in inspect.getmembers(module, inspect.isclass):
-            if kind.__module__ == found.name and "KEYS" in vars(kind):
+            if kind.__module__ == info.name and "KEYS" in vars(kind):
                 yield kind
 
 
@@ -120,13 +120,14 @@ RECORDS = list(records())
 
 
 def kinds_of(kind: type, name: str) -> list[type]:
-    """The classes an attribute may have, None left out."""
+    """Return the classes that an attribute may have, without None."""
     hints = get_type_hints(kind)
     if name in hints:
         hint = hints[name]
     else:
-        found = inspect.getattr_static(kind, name)
-        getter = found.fget if isinstance(found, property) else found.func  # a cached_property
+        attribute = inspect.getattr_static(kind, name)
+        # A property or a cached_property.
+        getter = attribute.fget if isinstance(attribute, property) else attribute.func
         hint = get_type_hints(getter)["return"]
     union = get_origin(hint) in (Union, types.UnionType)
     return [part for part in (get_args(hint) if union else (hint,)) if part is not type(None)]
@@ -142,7 +143,7 @@ def test_every_path_leads_to_an_attribute(kind: type) -> None:
     table: Mapping[str, str] = paths(kind)
     assert table
     for key, path in table.items():
-        here = [kind]
+        kinds = [kind]
         for name in path.split("."):
-            here = [inner for one in here for inner in kinds_of(one, name)]
-        assert key != MERGED or all(dataclasses.is_dataclass(one) for one in here), path
+            kinds = [inner for one in kinds for inner in kinds_of(one, name)]
+        assert key != MERGED or all(dataclasses.is_dataclass(one) for one in kinds), path

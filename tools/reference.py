@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import typer
 
 from esl_lava import config
@@ -27,20 +27,21 @@ def commands_page() -> Iterator[str]:
     yield "Each section is what the command prints with `--help`. `esl-train`, `esl-export`,"
     yield "`esl-run` and `esl-energy` are the commands `esl train`, `esl export`, `esl run` and"
     yield "`esl energy` under names of their own.\n"
-    yield "Exit codes: 0 for success, 1 if a comparison found a difference or `esl doctor` a fault,"
-    yield "2 for bad input, 130 after Ctrl-C. With `--json` a command prints exactly one JSON object"
-    yield "on standard output; progress, warnings and errors go to standard error.\n"
+    yield "Exit codes: 0 for success, 1 if a comparison found a difference or `esl doctor` a"
+    yield "fault, 2 for bad input, 130 after Ctrl-C. With `--json` a command prints exactly one"
+    yield "JSON object on standard output; progress, warnings and errors go to standard error.\n"
     root = typer.main.get_command(app)
     for name, command in root.commands.items():
-        if isinstance(command, click.Group):
+        if hasattr(command, "commands"):
             for inner, subcommand in command.commands.items():
                 yield from _command(f"esl {name} {inner}", subcommand)
         else:
             yield from _command(f"esl {name}", command)
 
 
-def _command(words: str, command: click.Command) -> Iterator[str]:
-    context = click.Context(command, info_name=words)
+def _command(words: str, command: Any) -> Iterator[str]:
+    """One command: an object of click, or of typer's own copy of it."""
+    context = command.context_class(command, info_name=words)
     yield f"## {words}\n"
     yield f"{_paragraphs(command.help or '')}\n"
     yield "```text"
@@ -52,7 +53,10 @@ def _command(words: str, command: click.Command) -> Iterator[str]:
         if getattr(parameter, "hidden", False):
             continue
         record = parameter.get_help_record(context)
-        names, text = record or (parameter.human_readable_name, getattr(parameter, "help", "") or "")
+        names, text = record or (
+            parameter.human_readable_name,
+            getattr(parameter, "help", "") or "",
+        )
         yield f"| `{_cell(names)}` | {_cell(text)} |"
     yield ""
 
@@ -78,9 +82,9 @@ def configuration_page() -> Iterator[str]:
 def devices_page() -> Iterator[str]:
     """Every device file, with the kind and the source of each number."""
     yield "# Devices\n"
-    yield "A device is a TOML file with constants, limits and their sources. `esl devices` prints the"
-    yield "same. `--device my_chip.toml` takes a file of your own in the same format. The files of"
-    yield "this page lie in the folder `hw_configs` of the repository and serve as examples.\n"
+    yield "A device is a TOML file with constants, limits and their sources. `esl devices` prints"
+    yield "the same. `--device my_chip.toml` takes a file of your own in the same format. The files"
+    yield "of this page lie in the folder `hw_configs` of the repository and serve as examples.\n"
     for name in device_names():
         device = load_device(name)
         yield f"\n## {name}\n"
@@ -89,7 +93,7 @@ def devices_page() -> Iterator[str]:
             yield f"{' '.join(device.notes)}\n"
         yield "| number | value | kind | operating point | source |"
         yield "| --- | --- | --- | --- | --- |"
-        for fact in price.stated(device):
+        for fact in price.device_numbers(device):
             cells = (fact.value, fact.kind, fact.operating_point, fact.source)
             yield f"| `{fact.key}` | " + " | ".join(_cell(cell or "") for cell in cells) + " |"
 
@@ -128,8 +132,7 @@ def python_page() -> Iterator[str]:
     for name in [*functions, *types]:
         if name in ("errors", "__version__"):
             continue
-        member = getattr(esl_lava, name)
-        yield f"::: {member.__module__}.{member.__name__}\n"
+        yield f"::: esl_lava.{name}\n"
     yield "::: esl_lava.errors\n"
 
 
@@ -152,6 +155,7 @@ PAGES = {
 
 
 def main() -> None:
+    """Write every page."""
     FOLDER.mkdir(exist_ok=True)
     for name, page in PAGES.items():
         (FOLDER / name).write_text("\n".join(page()) + "\n")

@@ -1,12 +1,13 @@
-"""`esl` and its subcommands: parse, call, print.
+"""The program `esl` and its subcommands.
 
-Nothing heavy is imported before a command runs, so that `--help` answers at once.
+Heavy packages are imported only when a command runs, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Annotated
 
 import typer
@@ -15,14 +16,14 @@ from esl_lava.cli import commands, environment, recordings, sweeps
 from esl_lava.cli.manners import polite, set_up_logging
 from esl_lava.cli.output import INTERRUPTED, complain
 from esl_lava.cli.progress import show_samples
-from esl_lava.errors import UserError
-from esl_lava.interrupts import heeded
+from esl_lava.errors import Code, UserError
+from esl_lava.interrupts import reraise_dropped_interrupts
 from esl_lava.packages import missing
-from esl_lava.progress import shown_by
+from esl_lava.progress import show_progress_with
 
 
-def _typer(purpose: str | None = None, completion: bool = False) -> typer.Typer:
-    """Make a command line without decoration: plain help, plain tracebacks for bugs of ours."""
+def _command_line(purpose: str | None = None, completion: bool = False) -> typer.Typer:
+    """Return an empty command line with plain help and plain tracebacks."""
     return typer.Typer(
         help=purpose,
         add_completion=completion,
@@ -31,32 +32,45 @@ def _typer(purpose: str | None = None, completion: bool = False) -> typer.Typer:
     )
 
 
-app = _typer("Train sparse spiking networks, export them to Lava, run and price them.", True)
-reproduce = _typer("Recompute results of the ESL-SNNs paper.")
-reproduce.command("table1")(polite(sweeps.reproduce_table1))
-reproduce.command("table2")(polite(sweeps.reproduce_table2))
-reproduce.command("fig2")(polite(sweeps.reproduce_fig2))
-reproduce.command("fig3")(polite(sweeps.reproduce_fig3))
-reproduce.command("fig4")(polite(sweeps.reproduce_fig4))
-app.command()(polite(commands.demo))
-app.command()(polite(commands.train))
-app.command()(polite(commands.export))
-app.command()(polite(commands.run))
-app.command()(polite(commands.verify))
-app.command()(polite(commands.energy))
-app.command()(polite(commands.devices))
-app.command("map")(polite(commands.map_to_chip))
-app.command()(polite(commands.report))
-app.command()(polite(recordings.events))
-app.command()(polite(sweeps.baselines))
-app.command()(polite(sweeps.sweep))
-app.command()(polite(environment.doctor))
-app.command()(polite(environment.data))
+app = _command_line(
+    "Train sparse spiking networks, export them to Lava, simulate them and compute their energy.",
+    completion=True,
+)
+reproduce = _command_line("Reproduce tables and figures of the ESL-SNNs paper.")
+reproduce.command("table1", short_help="Reproduce Table 1: networks that fire once.")(
+    polite(sweeps.reproduce_table1)
+)
+reproduce.command("table2", short_help="Reproduce Table 2: convolutional networks.")(
+    polite(sweeps.reproduce_table2)
+)
+reproduce.command("fig2", short_help="Reproduce Figure 2: accuracy over eps.")(
+    polite(sweeps.reproduce_fig2)
+)
+reproduce.command("fig3", short_help="Reproduce Figure 3: accuracy over density.")(
+    polite(sweeps.reproduce_fig3)
+)
+reproduce.command("fig4", short_help="Reproduce Figure 4: prune and growth rules.")(
+    polite(sweeps.reproduce_fig4)
+)
+app.command(short_help="Train, verify and report a demo network.")(polite(commands.demo))
+app.command(short_help="Train a sparse network from scratch.")(polite(commands.train))
+app.command(short_help="Export a trained model as netx HDF5.")(polite(commands.export))
+app.command(short_help="Simulate an exported network.")(polite(commands.run))
+app.command(short_help="Compare an exported network with its model.")(polite(commands.verify))
+app.command(short_help="Compute the energy of a network on devices.")(polite(commands.energy))
+app.command(short_help="Show devices with constants and sources.")(polite(commands.devices))
+app.command("map", short_help="Map a network to the cores of a chip.")(polite(commands.map_to_chip))
+app.command(short_help="Write a report on runs, or a comparison.")(polite(commands.report))
+app.command(short_help="Describe a recording of an event camera.")(polite(recordings.events))
+app.command(short_help="Train an experiment by several methods.")(polite(sweeps.baselines))
+app.command(short_help="Show the states of the runs of a sweep.")(polite(sweeps.sweep))
+app.command(short_help="Check this machine: packages, Lava, GPU, data.")(polite(environment.doctor))
+app.command(short_help="List the data sets and where they are.")(polite(environment.data))
 app.add_typer(reproduce, name="reproduce")
 
 
 @app.callback(invoke_without_command=True)
-def _overview(
+def _show_overview(
     context: typer.Context,
     version: Annotated[
         bool,
@@ -68,51 +82,91 @@ def _overview(
         ),
     ] = False,
 ) -> None:
+    """Print the help and fail if no command is given."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(2)
 
 
-def _guarded(program: Callable[..., int | None]) -> None:
-    """Run a command line; a user's error becomes one sentence a line and exit code 2."""
+def _run_program(program: Callable[..., int | None]) -> None:
+    """Run a command line and exit with its code.
+
+    An error of the user is reported without a traceback, and the exit code is 2.
+    """
     set_up_logging()
     try:
-        with heeded(), show_samples("recordings") as show, shown_by(show):
+        with (
+            reraise_dropped_interrupts(),
+            show_samples("recordings") as show,
+            show_progress_with(show),
+        ):
             status = program(standalone_mode=False)
     except UserError as error:
         complain(error)
         sys.exit(2)
     except ModuleNotFoundError as error:
-        unmet = missing(error)
-        if unmet is None:
+        package_error = missing(error)
+        if package_error is None:
             raise
-        complain(unmet)
+        complain(package_error)
         sys.exit(2)
-    except typer.TyperException as error:  # unknown options, missing arguments
-        print(f"error: {error.format_message()}", file=sys.stderr)
+    except typer.TyperException as error:
+        complain(_usage_error(error))
         sys.exit(2)
     if status == INTERRUPTED:
         print("interrupted", file=sys.stderr)
     sys.exit(status)
 
 
-def _single(command: Callable[..., None]) -> Callable[[], None]:
-    """A program of its own out of one command."""
+def _usage_error(error: typer.TyperException) -> UserError:
+    """Return an error of typer, which reads the command line, as an error with a code."""
+    sentence = error.format_message().removesuffix(".")
+    parameter = getattr(error, "param", None)
+    if parameter is None:
+        # A command, an option or an argument does not exist, or a command or a value is missing.
+        missing_part = sentence.startswith("Missing") or "requires an argument" in sentence
+        option = getattr(error, "option_name", None)
+        return UserError(sentence, "missing" if missing_part else "unknown", key=option)
+    key = max(parameter.opts, key=len)
+    if sentence.startswith("Missing"):
+        return UserError(f"{key} is missing: the argument is required", "missing", key=key)
+    value = _last_value(parameter.opts)
+    if value is None:
+        return UserError(f"{key}: a value is needed", "missing", key=key)
+    message = error.message[:1].lower() + error.message[1:].removesuffix(".")
+    code: Code = "not-finite" if "finite" in message else "type"
+    if any(words in message for words in ("greater than", "less than", "not in the range")):
+        code = "range"
+    return UserError(f"{key} {value}: {message}", code, key=key, value=value)
+
+
+def _last_value(options: Sequence[str]) -> str | None:
+    """Return the last value of an option on the command line, because typer does not tell it."""
+    value = None
+    for word, following in zip_longest(sys.argv[1:], sys.argv[2:]):
+        name, equals, text = word.partition("=")
+        if name in options:
+            value = text if equals else following
+    return value
+
+
+def _single_program(command: Callable[..., None]) -> Callable[[], None]:
+    """Return a program that consists of one command."""
 
     def program() -> None:
-        single = _typer()
-        single.command()(polite(command))
-        _guarded(single)
+        command_line = _command_line()
+        command_line.command()(polite(command))
+        _run_program(command_line)
 
     return program
 
 
 def main() -> None:
-    """`esl`."""
-    _guarded(app)
+    """Run the program `esl`."""
+    _run_program(app)
 
 
-train_main = _single(commands.train)
-export_main = _single(commands.export)
-run_main = _single(commands.run)
-energy_main = _single(commands.energy)
+train_main = _single_program(commands.train)
+export_main = _single_program(commands.export)
+run_main = _single_program(commands.run)
+energy_main = _single_program(commands.energy)

@@ -1,6 +1,7 @@
-"""The commands of one network.
+"""The commands for one network.
 
-Train, export, run, verify, price, map to a chip, report, and all as a demo; and the devices.
+They train, export, run and verify a network, compute its energy, map it to a chip and write
+reports. `demo` does all of this, and `devices` lists the devices.
 """
 
 from __future__ import annotations
@@ -13,42 +14,48 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from esl_lava.cli import options
-from esl_lava.cli.launch import ranked
+from esl_lava.cli.launch import join_ranks
 from esl_lava.cli.output import answer, results_only, tell, warn
 from esl_lava.cli.progress import show_samples, show_training
 from esl_lava.errors import ConfigError
 
 if TYPE_CHECKING:
     from esl_lava.config import Experiment
-    from esl_lava.data.own import Own
+    from esl_lava.data.own import OwnData
     from esl_lava.results.verification import Verification
 
-Data = Annotated[
-    str | None,
-    typer.Option(
-        "--data", help="Data set (digits, mnist, cifar10, ...); by default the one trained on."
-    ),
-]
 Labels = Annotated[
     Path | None,
-    typer.Option("--labels", help="A .npy file of the classes of the samples in a file."),
+    typer.Option(
+        "--labels",
+        help="A .npy file with the classes of the samples in the file in --data.",
+    ),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", help="Interpreters that run Lava at the same time."),
+    typer.Option(
+        "--workers",
+        help="Number of Python processes that run Lava at the same time. The default is 1.",
+    ),
 ]
-Model = Annotated[Path, typer.Argument(help="A trained model, model.pt.")]
+Model = Annotated[Path, typer.Argument(help="File of the trained model, model.pt.")]
 
 
 def demo(
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="New directory; default runs/demo, or the next free."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="New directory for the run. The default is runs/demo, or the next free name.",
+        ),
     ] = None,
-    samples: Annotated[int, typer.Option(help="Test samples verified on Lava.")] = 100,
+    samples: Annotated[
+        int, typer.Option(help="Number of test samples that are verified on Lava.")
+    ] = 100,
     as_json: options.Json = False,
 ) -> None:
-    """Train, export, run, verify, price and report on a sparse network: the embedded digits."""
+    """Train, export, verify and report a network on the built-in digits, into a run directory."""
     with results_only():
         from esl_lava.experiments import demo as demos
         from esl_lava.experiments.rundir import next_free
@@ -56,43 +63,46 @@ def demo(
 
         directory = output or next_free(Path("runs/demo"))
         with show_training() as show:
-            written = demos.demo(directory, show, tell, samples)
-        (account,) = written.accounts.values()
-        left = "config.toml, model.pt, net.h5, updates.json, report.html, report.json, plots"
+            report = demos.demo(directory, show, tell, samples)
+        (account,) = report.accounts.values()
+        files = "config.toml, model.pt, net.h5, updates.json, report.html, report.json, plots"
     answer(
         as_json,
-        {**written.values, "seconds": account.evaluation.seconds},
-        tables.account(account, f"left in {directory}: {left}"),
+        {**report.values, "seconds": account.evaluation.seconds},
+        tables.render_account(account, f"written to {directory}: {files}"),
     )
     if account.verification is not None:
-        _fail_on(account.verification)
+        _fail_on_differences(account.verification)
 
 
-@ranked
+@join_ranks
 def train(
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="New directory for the run.")
+        Path | None,
+        typer.Option("-o", "--output", help="New directory for the run. It is required."),
     ] = None,
     preset: Annotated[
-        str | None,
-        typer.Option(
-            help="An experiment that comes along, such as digits, mnist or cifar10-small; "
-            "a name that does not exist lists all."
-        ),
+        str | None, typer.Option(help=f"Name of a built-in experiment: {options.PRESETS}.")
     ] = None,
     config: options.Config = None,
     density: options.Density = None,
     epochs: options.Epochs = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random (seed).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed (overrides seed).")] = None,
     settings: options.Settings = None,
     method: Annotated[
         str | None,
-        typer.Option(help="A baseline instead: static, dense, small-dense, pruned."),
+        typer.Option(
+            help=f"Training method: {options.METHODS}. The default is esl, which rewires the "
+            "sparse layers. The other methods are baselines."
+        ),
     ] = None,
     data_folder: options.DataFolder = None,
     data_module: options.DataModule = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on in this directory of an interrupted run.")
+        Path | None,
+        typer.Option(
+            help="Directory of an interrupted run, which continues from its last checkpoint."
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -103,11 +113,12 @@ def train(
         ),
     ] = False,
     help_config: Annotated[
-        bool, typer.Option("--help-config", help="Explain every field of an experiment.")
+        bool,
+        typer.Option("--help-config", help="Explain every key of an experiment, and do not train."),
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Train a sparse network from scratch into a run directory."""
+    """Read an experiment, train its sparse network from scratch and write a run directory."""
     from esl_lava import config as configs
 
     if help_config:
@@ -133,16 +144,24 @@ def train(
             )
         if resume is not None:
             others = (output, preset, config, settings, method, *named.values())
-            if any(given is not None for given in others):
+            if any(value is not None for value in others):
                 raise ConfigError(
-                    "--resume goes on as the run began and takes no other option, but "
-                    "--data-folder or --data-module for samples of your own"
+                    f"--resume {resume}: the run continues with the experiment that it began "
+                    "with; the only other options allowed are --data-folder, --data-module and "
+                    "--json",
+                    "conflict",
+                    key="--resume",
+                    value=resume,
                 )
         elif output is None and not dry_run:
-            raise ConfigError("-o is missing: the new directory for the run")
+            raise ConfigError(
+                "--output is missing: give a new directory for the run with -o DIRECTORY",
+                "missing",
+                key="--output",
+            )
         else:
             named |= options.own_settings(data_folder, data_module)
-            experiment = options.chosen_experiment(preset, config, settings, named)
+            experiment = options.load_experiment(preset, config, settings, named)
             check_layers(experiment)
             experiment = by_method(experiment, method or "esl", own)
 
@@ -150,7 +169,7 @@ def train(
         _print_plan(experiment, output, own, as_json)
         return
     with results_only():
-        # Seconds of imports, which a fault above is not to wait for.
+        # These imports take seconds, so the errors above are reported before them.
         from esl_lava.experiments import train as trainings
         from esl_lava.report import tables
 
@@ -162,7 +181,7 @@ def train(
     answer(
         as_json,
         trained,
-        tables.facts(
+        tables.render_facts(
             [
                 ("test accuracy", tables.percent(trained.accuracy)),
                 ("test samples", f"{trained.samples:,}"),
@@ -174,19 +193,19 @@ def train(
             ],
             f"trained: {trained.run.model}",
         ),
-        *([tables.layer_firing(trained.firing)] if trained.firing else []),
+        *([tables.render_firing(trained.firing)] if trained.firing else []),
     )
 
 
 def export(
     model: Model,
-    net: Annotated[Path, typer.Argument(help="The netx HDF5 file to write.")],
+    net: Annotated[Path, typer.Argument(help="File to write, in netx HDF5, for example net.h5.")],
     overwrite: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
     data_folder: options.DataFolder = None,
     data_module: options.DataModule = None,
     as_json: options.Json = False,
 ) -> None:
-    """Write a trained model as netx HDF5 that Lava loads."""
+    """Read a trained model and write its integer network as a netx HDF5 file, which Lava loads."""
     with results_only():
         from esl_lava.experiments import export as exports
         from esl_lava.report import tables
@@ -197,7 +216,7 @@ def export(
     answer(
         as_json,
         exported,
-        tables.facts(
+        tables.render_facts(
             [
                 ("layers", f"{len(network.layers)}"),
                 ("density, all layers", tables.percent(network.density)),
@@ -224,8 +243,9 @@ def run(
     backend: Annotated[
         str,
         typer.Option(
-            help="exact (ours), lava (Lava's CPU), lava-models (Lava's process models without "
-            "its runtime) or loihi2 (needs Lava's Loihi extension; untested on silicon)"
+            help="Name of the simulator: exact (the simulator of esl-lava), lava (Lava's CPU "
+            "simulator), lava-models (Lava's process models without its runtime) or loihi2 (needs "
+            "Lava's Loihi extension; not tested on a chip)."
         ),
     ] = "exact",
     encoder: options.Encoder = None,
@@ -233,89 +253,109 @@ def run(
     workers: Workers = None,
     sparse: Annotated[
         bool | None,
-        typer.Option("--sparse/--dense", help="Which of Lava's synapses to use; dense ones."),
+        typer.Option(
+            "--sparse/--dense",
+            help="Class of the Lava processes that hold the weights of fully connected layers: "
+            "Sparse or Dense. The default is --dense.",
+        ),
     ] = None,
     deadline: Annotated[
         float | None,
-        options.number("Seconds until Lava is stopped; by default generous for the size."),
+        options.number_option(
+            "Number of seconds after which Lava is stopped. The default grows with the network."
+        ),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Run an exported network over test samples and count what it does."""
-    limits = {"workers": workers, "sparse": sparse, "deadline": deadline}
+    """Read an exported network and test samples, simulate it and print accuracy and counts."""
+    backend_values = {"workers": workers, "sparse": sparse, "deadline": deadline}
     with results_only():
         from esl_lava.report import tables
 
-        layout = options.layout_of(axes, input_shape, drive)
-        given = {name: value for name, value in limits.items() if value is not None}
+        layout = options.parse_layout(axes, input_shape, drive)
+        backend_values = {k: value for k, value in backend_values.items() if value is not None}
         own = options.own_samples(data_folder, data_module)
-        found = options.evaluated(
-            net, data, labels, layout, samples, encoder, steps, backend, given, own=own
+        network_run = options.run_network(
+            net, data, labels, layout, samples, encoder, steps, backend, backend_values, own=own
         )
-    done = found.evaluation
+    evaluation = network_run.evaluation
     answer(
         as_json,
-        found,
-        tables.network_run(found, str(net)),
-        tables.layer_counts(done.result.counts),
-        *([tables.layer_firing(done.firing)] if done.firing else []),
+        network_run,
+        tables.render_run(network_run, str(net)),
+        tables.render_counts(evaluation.result.counts),
+        *([tables.render_firing(evaluation.firing)] if evaluation.firing else []),
     )
 
 
 def verify(
     model: Model,
     net: options.Net,
-    data: Data = None,
+    data: options.Data = None,
     data_folder: options.DataFolder = None,
     data_module: options.DataModule = None,
     samples: Annotated[
         int | None,
-        typer.Option(help="The first N test samples; default 20, or all where there are fewer."),
+        typer.Option(
+            help="Number of test samples, from the first one. The default is 20, or all samples if "
+            "there are fewer."
+        ),
     ] = None,
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="One to compare; may be repeated; by default all but loihi2."),
+        typer.Option(
+            help=f"Name of a simulator to compare: {options.BACKENDS}. Repeat the option for "
+            "several simulators. The default is all simulators except loihi2."
+        ),
     ] = None,
     workers: Workers = None,
     as_json: options.Json = False,
 ) -> None:
-    """Prove that a file is its model's, and that SLAYER, our simulator and Lava agree.
+    """Read a trained model and its exported network, and check that both compute the same spikes.
 
-    First every integer of the file is compared with what the model lowers to: weights,
-    connections, thresholds, biases, decays, delays, refractory periods, steps. Then samples
-    run, and spikes are compared in every layer at every step.
+    First every integer of the file is compared with the integer that the export of the model
+    gives: weights, connections, thresholds, biases, decays, delays, refractory periods and
+    steps. Then SLAYER and the simulators run the samples, and their spikes are compared in
+    every layer at every step.
 
-    Where neurons fire once, the steps of their spikes are compared with training's exact
-    times, within what the rounding of the chip allows.
+    If neurons fire only once, the steps of their spikes are compared with the exact times of
+    the training. A spike may differ as far as the rounding of the chip allows.
+
+    The exit code is 1 if there is a difference.
     """
     with results_only():
         from esl_lava.experiments import verify as verifications
-        from esl_lava.report import tables
+        from esl_lava.report.verification import render_firing_times, render_verification
 
-        chosen = tuple(backend or verifications.VERIFIED_BACKENDS)
+        backends = tuple(backend or verifications.VERIFIED_BACKENDS)
         own = options.own_samples(data_folder, data_module)
         with show_samples() as show:
-            found = verifications.verify(model, net, data, samples, chosen, workers, show, own)
+            verification = verifications.verify(
+                model, net, data, samples, backends, workers, show, own
+            )
     answer(
         as_json,
-        found,
-        tables.verification(found, f"{net} against {found.reference}, {model}"),
-        *([tables.firing_times(found.times)] if found.times else []),
+        verification,
+        render_verification(verification, f"{net} against {verification.reference}, {model}"),
+        *([render_firing_times(verification.times)] if verification.times else []),
     )
-    _fail_on(found)
+    _fail_on_differences(verification)
 
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(help="Run directories; several are compared.", metavar="RUN...")
+        list[Path],
+        typer.Argument(
+            help="Run directories. Several runs are compared on one page.", metavar="RUN..."
+        ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
             "-o",
             "--output",
-            help="The page; its numbers go beside it as .json. Default: report.html in the "
-            "run's directory.",
+            help="HTML file to write. The JSON file is written beside it under the same name. The "
+            "default is report.html in the directory of a single run.",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace the files if they exist.")] = False,
@@ -325,16 +365,21 @@ def report(
     samples: Annotated[
         int | None,
         typer.Option(
-            help="The first N test samples are verified; default 20, or all where there are fewer.",
+            help="Number of test samples that are verified, from the first one. The default is 20, "
+            "or all samples if there are fewer.",
             min=1,
         ),
     ] = None,
     lava: Annotated[
-        bool, typer.Option("--lava", help="Verify on Lava itself too, which takes longer.")
+        bool,
+        typer.Option("--lava", help="Verify on Lava's own runtime too, which takes longer."),
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write a report on one run, or a comparison of several, as one page of HTML and JSON."""
+    """Read run directories and write a report, or a comparison of several runs, as HTML and JSON.
+
+    The exit code is 1 if the verification finds a difference.
+    """
     with results_only():
         from esl_lava.experiments import report as reports
         from esl_lava.experiments.price import DEFAULT_DEVICES
@@ -345,17 +390,17 @@ def report(
         written = reports.write(runs, output, overwrite, terms, tell)
     rows = [
         (
-            name if len(runs) > 1 else found.title,
-            f"{tables.percent(found.evaluation.accuracy or 0.0)} right",
+            name if len(runs) > 1 else account.title,
+            f"accuracy {tables.percent(account.evaluation.accuracy or 0.0)}",
         )
-        for name, found in written.accounts.items()
+        for name, account in written.accounts.items()
     ]
     differences = written.differences
     rows.append(("differences", "not verified" if differences is None else f"{differences:,}"))
     title = f"written: {written.page}, {written.document}"
-    answer(as_json, written.values, tables.facts(rows, title))
+    answer(as_json, written.values, tables.render_facts(rows, title))
     if differences:
-        warn("a verification found differences: the page names the first")
+        warn("the verification found differences: the page shows the first one")
         raise typer.Exit(1)
 
 
@@ -374,36 +419,48 @@ def energy(
     chip: Annotated[
         str | None,
         typer.Option(
-            "--map", help="Place on this chip first: messages and active updates are charged too."
+            "--map",
+            help="Name of a chip (loihi1, loihi2), or the TOML file of a chip with a [capacity] "
+            "table. The network is mapped to the chip first. The energy then includes messages "
+            "between cores, and the energy of a neuron update depends on whether a spike reached "
+            "the neuron.",
         ),
     ] = None,
     constant: Annotated[
         list[str] | None,
-        typer.Option(help="KEY=PICOJOULES of your own, for chips charged by events."),
+        typer.Option(
+            metavar="KEY=PICOJOULES",
+            help="Energy constant of your own, for devices whose energy is a sum over events, for "
+            "example sop=23.6. Repeat the option for several constants.",
+        ),
     ] = None,
     utilisation: Annotated[
         float | None,
-        options.number("Share of its peak a GPU reaches, 0..1."),
+        options.number_option("Share of its peak performance that a GPU reaches, 0 to 1."),
     ] = None,
     flops_per_mac: Annotated[
-        int | None, typer.Option(help="Operations a GPU is charged for a connection, 1 or 2.")
+        int | None,
+        typer.Option(help="Number of GPU operations that are counted for a connection, 1 or 2."),
     ] = None,
     step_seconds: Annotated[
         float | None,
-        options.number("A step takes: charges static power for it."),
+        options.number_option(
+            "Duration of a step in seconds. The energy then includes static power for this time."
+        ),
     ] = None,
     training: Annotated[
         Path | None,
-        typer.Option(help="The model.pt it came from: what its training took."),
+        typer.Option(help="File model.pt of the network. The cost of its training is printed too."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Count synaptic operations on real spikes and price them on devices."""
+    """Read an exported network and test samples, count its operations and print their energy."""
     with results_only():
         from esl_lava.energy import neurobench
+        from esl_lava.energy.table1 import has_its_layers
         from esl_lava.experiments import activity
         from esl_lava.experiments import price as prices
-        from esl_lava.report import tables
+        from esl_lava.report import hardware, tables
         from esl_lava.results.price import Bill
 
         terms = prices.PriceTerms(
@@ -412,21 +469,21 @@ def energy(
             flops_per_mac=flops_per_mac,
             step_seconds=step_seconds,
         )
-        layout = options.layout_of(axes, input_shape, drive)
-        everything = 0 if chip is None else sys.maxsize
+        layout = options.parse_layout(axes, input_shape, drive)
+        measured = 0 if chip is None else sys.maxsize
         own = options.own_samples(data_folder, data_module)
-        found = options.evaluated(
-            net, data, None, layout, samples, encoder, steps, measured=everything, own=own
+        network_run = options.run_network(
+            net, data, None, layout, samples, encoder, steps, measured=measured, own=own
         )
-        network, counts = found.network, found.evaluation.result.counts
+        network, counts = network_run.network, network_run.evaluation.result.counts
         if chip is not None:
-            mapped = activity.place(network, chip, activity=found.evaluation.activity)
+            mapped = activity.place(network, chip, activity=network_run.evaluation.activity)
             assert mapped.flow is not None
             counts = mapped.flow.counts
             terms = replace(terms, chips=mapped.core_map.chips, cores=mapped.core_map.cores)
         by_device = prices.price(network, counts, device or prices.DEFAULT_DEVICES, terms)
         bill = Bill(
-            found,
+            network_run,
             by_device,
             prices.disagreements(by_device),
             neurobench=None if network.message_bits else neurobench.metrics(network, counts),
@@ -437,52 +494,67 @@ def energy(
     answer(
         as_json,
         bill,
-        tables.layer_counts(counts),
-        tables.devices(bill.devices),
-        tables.further(bill.devices),
-        *map(tables.disagreement, bill.disagreements),
-        *([] if bill.training is None else [tables.training(bill.training)]),
-        tables.sources(bill.devices),
+        tables.render_counts(counts),
+        hardware.render_prices(bill.devices, has_its_layers(network)),
+        hardware.render_parts(bill.devices),
+        *map(hardware.render_disagreement, bill.disagreements),
+        *([] if bill.training is None else [hardware.render_training(bill.training)]),
+        hardware.render_sources(bill.devices),
     )
 
 
 def devices(
     device: Annotated[
-        list[str] | None, typer.Argument(help="Names or TOML files; default: all that come along.")
+        list[str] | None,
+        typer.Argument(
+            help=f"Names of devices, or TOML files. The default is all names: {options.DEVICES}."
+        ),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """List devices with their constants and limits, and where these come from."""
+    """Read device files and print their constants and limits with the sources."""
     with results_only():
         from esl_lava.devices import device_names, load_device
-        from esl_lava.report import tables
+        from esl_lava.report import hardware
         from esl_lava.results.price import DeviceFacts
         from esl_lava.values import as_values
 
-        found = [load_device(name) for name in device or device_names()]
+        loaded = [load_device(name) for name in device or device_names()]
     answer(
         as_json,
-        {one.name: as_values(DeviceFacts(one)) for one in found},
-        *([] if device else [tables.device_overview(found)]),
-        *(tables.device_details(one) for one in found),
+        {one.name: as_values(DeviceFacts(one)) for one in loaded},
+        *([] if device else [hardware.render_overview(loaded)]),
+        *(hardware.render_device(one) for one in loaded),
     )
 
 
 def map_to_chip(
     net: options.Net,
     chip: Annotated[
-        str, typer.Option(help="loihi1, loihi2, or a TOML file with a [capacity].")
+        str,
+        typer.Option(
+            help="Name of the chip (loihi1, loihi2), or the TOML file of a chip with a [capacity] "
+            "table."
+        ),
     ] = "loihi2",
     packing: Annotated[
         str | None,
-        typer.Option(help="How synapses are packed: nxtf, nengo-loihi, netx; default the chip's."),
+        typer.Option(
+            help=f"Method of packing synapses into memory words: {options.PACKINGS}. The default "
+            "is the method that the TOML file of the chip names."
+        ),
     ] = None,
     chips: Annotated[
-        int | None, typer.Option(help="Chips there are; default as many as it takes.")
+        int | None,
+        typer.Option(
+            help="Number of available chips. The default is as many as the network needs."
+        ),
     ] = None,
     spikes: Annotated[
         bool,
-        typer.Option(help="Measure spikes on test samples: traffic and the time of a step."),
+        typer.Option(
+            help="Measure the spikes of test samples, to compute traffic and the time of a step."
+        ),
     ] = True,
     data: options.DataOrSpikes = None,
     data_folder: options.DataFolder = None,
@@ -494,66 +566,82 @@ def map_to_chip(
         int | None,
         typer.Option(
             "--samples",
-            help="Test samples that spikes are measured on; default 100, or all where there are "
-            "fewer.",
+            help="Number of test samples whose spikes are measured, from the first one. The "
+            "default is 100, or all samples if there are fewer.",
         ),
     ] = None,
     encoder: options.Encoder = None,
     steps: options.Steps = None,
     as_json: options.Json = False,
 ) -> None:
-    """Say on how many cores a network fits, what binds, and what a step takes at least."""
+    """Read an exported network, map it to a chip and print its cores, their limits and timing."""
     with results_only():
-        from esl_lava.experiments import activity
+        from esl_lava.experiments import activity as activities
         from esl_lava.experiments import evaluate as evaluations
         from esl_lava.experiments.spikes import (
             read_network,
-            refuse_others_options,
+            refuse_unrelated_options,
             spikes_file,
         )
-        from esl_lava.report import tables
+        from esl_lava.report import hardware
 
-        measuring: dict[str, object] = {
-            "--samples": samples,
-            "--encoder": encoder,
-            "--steps": steps,
-        }
-        measuring["--drive"] = drive or None
-        measuring |= {"--data-folder": data_folder, "--data-module": data_module}
-        for option, given in measuring.items():
-            if not spikes and given is not None:
-                raise ConfigError(
-                    f"{option} belongs to measured spikes, which --no-spikes leaves out"
-                )
-        layout = options.layout_of(axes, input_shape, drive)
-        seen = None
+        layout = options.parse_layout(axes, input_shape, drive)
+        activity = None
         if spikes:
-            network, presented, encoding = evaluations.read_inputs(
+            network, inputs, encoding = evaluations.read_inputs(
                 net,
                 data,
                 layout=layout,
                 samples=samples,
-                most=activity.TRAFFIC_SAMPLES,
+                most=activities.TRAFFIC_SAMPLES,
                 encoder=encoder,
                 steps=steps,
                 own=options.own_samples(data_folder, data_module),
             )
-            seen = evaluations.measure(network, presented, encoding)
+            activity = evaluations.measure(network, inputs, encoding)
         else:
             file = spikes_file(data)
-            if data is not None and file is None:
-                raise ConfigError(
-                    f"--data {data} belongs to measured spikes, which --no-spikes leaves out"
-                )
-            refuse_others_options(data, file, encoder=None, steps=None, layout=layout)
+            _refuse_measurement(
+                {
+                    "--samples": samples,
+                    "--encoder": encoder,
+                    "--steps": steps,
+                    "--drive": drive or None,
+                    "--data-folder": data_folder,
+                    "--data-module": data_module,
+                    "--data": None if file else data,
+                }
+            )
+            refuse_unrelated_options(data, file, encoder=None, steps=None, layout=layout)
             network = read_network(net, file, layout)
-        found = activity.place(network, chip, packing=packing, chips=chips, activity=seen)
-    flow = [] if found.flow is None else [tables.flow(found.flow)]
-    answer(as_json, found, tables.core_map(found.core_map), *flow)
+        mapped = activities.place(network, chip, packing=packing, chips=chips, activity=activity)
+    answer(
+        as_json,
+        mapped,
+        hardware.render_core_map(mapped.core_map),
+        *([] if mapped.flow is None else [hardware.render_flow(mapped.flow)]),
+    )
+
+
+def _refuse_measurement(values: dict[str, object]) -> None:
+    """Refuse an option of measured spikes, given `--no-spikes`.
+
+    Args:
+        values: option -> its value, None if it is not given.
+    """
+    for option, value in values.items():
+        if value is not None:
+            shown = option if value is True else f"{option} {value}"
+            raise ConfigError(
+                f"{shown}: the option applies to measured spikes, but --no-spikes measures none",
+                "conflict",
+                key=option,
+                value=value,
+            )
 
 
 def _print_plan(
-    experiment: Experiment, output: Path | None, own: Own | None, as_json: bool
+    experiment: Experiment, output: Path | None, own: OwnData | None, as_json: bool
 ) -> None:
     """Print what the training of an experiment would be."""
     with results_only():
@@ -568,8 +656,8 @@ def _print_plan(
     answer(as_json, planned, show_plan(planned))
 
 
-def _fail_on(verification: Verification) -> None:
-    """Exit code 1, with what differs, when a comparison failed."""
+def _fail_on_differences(verification: Verification) -> None:
+    """Print the differences of a verification and exit with code 1 if there are any."""
     if verification.total:
         for sentence in verification.sentences():
             warn(f"difference: {sentence}")

@@ -1,4 +1,4 @@
-"""A command in several processes: joining those that torchrun has started."""
+"""`esl train` in several processes: joins the ranks that torchrun has started."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 Parameters = ParamSpec("Parameters")
 
-LAST_WORDS = timedelta(seconds=10)
-"""How long a rank that fails waits for the others to fail too, as they should."""
+FAILURE_WAIT = timedelta(seconds=10)
+"""A rank that fails waits at most this long for the other ranks, which should fail too."""
 
 
-def ranked(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Make a command one rank of several where torchrun started it, of which one speaks.
+def join_ranks(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """Let a command run as one rank of several if torchrun started the process.
 
-    The ranks form a process group while the command runs: gloo's, and NCCL's between GPUs. All
-    but rank 0 print nothing; an error that all of them have is told once.
+    The ranks form a process group while the command runs: gloo, and NCCL between GPUs. Only
+    rank 0 prints. An error of all ranks is printed once.
     """
 
     @functools.wraps(command)
     def program(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
-        ranks = os.environ.get("WORLD_SIZE", "1")  # torchrun's name for their number
-        if ranks == "1":
+        world_size = os.environ.get("WORLD_SIZE", "1")  # torchrun's variable
+        if world_size == "1":
             command(*args, **kwargs)
             return
         from torch import cuda, distributed
@@ -44,7 +44,13 @@ def ranked(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
         try:
             store, rank, count = next(rendezvous("env://"))
         except ValueError as error:
-            raise ConfigError(f"WORLD_SIZE is {ranks}, but not set by torchrun: {error}") from None
+            reason = " ".join(str(error).splitlines())
+            raise ConfigError(
+                f"WORLD_SIZE is {world_size}, but torchrun did not set it: {reason}",
+                "conflict",
+                key="WORLD_SIZE",
+                value=world_size,
+            ) from None
         transports = "cpu:gloo,cuda:nccl" if cuda.is_available() else "gloo"
         distributed.init_process_group(transports, store=store, rank=rank, world_size=count)
         try:
@@ -68,6 +74,7 @@ def ranked(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
+    """Drop everything that is printed within the context."""
     with (
         open(os.devnull, "w") as nowhere,
         contextlib.redirect_stdout(nowhere),
@@ -77,13 +84,15 @@ def _silence() -> Iterator[None]:
 
 
 def _all_failed(store: Store, rank: int, count: int) -> bool:
-    """Wait for every rank to come here: torchrun kills the rest once one has exited.
+    """Wait until every rank has failed, because torchrun kills the others once one has exited.
 
-    Not a barrier of the process group, where the others may be in the midst of something.
+    Returns:
+        False if a rank did not fail in time.
     """
+    # A barrier of the process group could meet a collective operation of another rank.
     store.set(f"failed/{rank}", "")
     try:
-        store.wait([f"failed/{other}" for other in range(count)], LAST_WORDS)
+        store.wait([f"failed/{other}" for other in range(count)], FAILURE_WAIT)
     except RuntimeError:  # the time is up
         return False
     return True

@@ -1,13 +1,14 @@
-"""Where things go: results to standard output, everything else to standard error."""
+"""The output of the commands: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, TextIO
 
-from esl_lava.errors import UserError
+from esl_lava.errors import Fault, UserError
 from esl_lava.files import as_json
 
 if TYPE_CHECKING:
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from esl_lava.values import Json
 
 INTERRUPTED = 130
-"""The exit code of a command stopped by Ctrl-C, as shells have it; typer returns it."""
+"""Exit code of a command that Ctrl-C stopped, as in shells. typer returns this code."""
 
 
 def results_only() -> contextlib.redirect_stdout[TextIO]:
-    """Send what libraries print to standard error while a command works."""
+    """Send the output of libraries to standard error while a command works."""
     return contextlib.redirect_stdout(sys.stderr)
 
 
@@ -29,7 +30,7 @@ _quiet = False
 
 
 def set_quiet(quiet: bool) -> None:
-    """Choose whether `tell` and progress stay silent."""
+    """Choose whether `tell` and the display of progress stay silent."""
     global _quiet
     _quiet = quiet
 
@@ -51,34 +52,48 @@ def warn(line: str) -> None:
 
 
 def complain(error: UserError) -> None:
-    """What a user did wrong, on standard error: a sentence a line."""
-    for line in str(error).splitlines():
-        warn(f"error: {line}")
+    """Report an error of the user.
+
+    Standard error gets one line for each fault: the sentence and the code. If `--json` is on the
+    command line, standard output gets one JSON object with all faults.
+    """
+    list_faults(error.faults)
+    if "--json" in sys.argv[1:]:
+        try:
+            print(as_json({"error": [fault.as_json() for fault in error.faults]}), flush=True)
+        except BrokenPipeError:  # the reader has ended; Python would try again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def list_faults(faults: Iterable[Fault]) -> None:
+    """Print one line for each fault on standard error."""
+    for fault in faults:
+        warn(f"error: {' '.join(fault.sentence.splitlines())} [{fault.code}]")
 
 
 def answer(
-    in_json: bool, found: DataclassInstance | Mapping[str, Json], *tables: RenderableType
+    in_json: bool, result: DataclassInstance | Mapping[str, Json], *tables: RenderableType
 ) -> None:
-    """What a command found, on standard output.
+    """Print the result of a command on standard output.
 
     Args:
-        in_json: whether as exactly one JSON object, else as tables: these are as wide as the
-            terminal, or 100 columns in a file.
-        found: a record, or what is made of several.
-        tables: the same for people.
+        in_json: print exactly one JSON object, else tables. Tables are as wide as the terminal,
+            or 100 columns wide in a file.
+        result: a record, or JSON values.
+        tables: the same result for people.
 
     Raises:
-        DataError: where a number is not finite: JSON has none, and nothing is printed.
+        DataError: when a number is not finite, because JSON cannot hold it. Nothing is printed.
     """
     from rich.console import Console
 
     from esl_lava.values import as_values
 
     if in_json:
-        print(as_json(found if isinstance(found, Mapping) else as_values(found)), flush=True)
+        print(as_json(result if isinstance(result, Mapping) else as_values(result)), flush=True)
         return
     width = None if sys.stdout.isatty() else 100
-    # What a path or a device file holds is text, not markup.
+    # A path or a text of a device file may contain characters that rich takes for markup.
     console = Console(width=width, highlight=False, markup=False, emoji=False)
     for table in tables:
         console.print(table, crop=False)

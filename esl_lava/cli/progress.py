@@ -1,4 +1,7 @@
-"""How far work has come, on standard error: a live line on a terminal, else a line now and then."""
+"""Progress of work on standard error.
+
+A terminal shows a line that changes; elsewhere a line is printed from time to time.
+"""
 
 from __future__ import annotations
 
@@ -20,44 +23,44 @@ if TYPE_CHECKING:
     from esl_lava.training.trainer import TrainingProgress
 
 SAMPLES_DELAY = 1.0
-"""Seconds; nothing is shown of samples that are done within them."""
+"""Seconds before the progress of samples is shown; shorter work shows no progress."""
 
 SWEEP_RATE = 1
-"""How often in a second the table of a sweep is drawn anew."""
+"""Updates per second of the table of a sweep."""
 
 FRAME_ROWS = 7
-"""Rows of a terminal that such a table needs beside those of the runs."""
+"""Terminal rows that the table of a sweep needs beside the rows of its runs."""
 
 
 @contextlib.contextmanager
 def show_training() -> Iterator[Callable[[TrainingProgress], None]]:
-    """Show a training's progress: live, or a line for each epoch."""
+    """Show the progress of a training: a changing line, or a line for each epoch."""
     with contextlib.closing(_Display()) as display:
 
         def show(now: TrainingProgress) -> None:
-            words = [
+            parts = [
                 f"epoch {now.epoch}/{now.epochs}",
                 f"step {now.iteration}/{now.iterations}",
                 f"loss {now.loss:.4f}",
             ]
             if now.validation_accuracy is not None:
-                words.append(f"validation {now.validation_accuracy:.2%}")
-            words.append(f"density {now.density:.2%}")
-            line, before = "  ".join(words), now.iteration - 1
+                parts.append(f"validation {now.validation_accuracy:.2%}")
+            parts.append(f"density {now.density:.2%}")
+            line, before = "  ".join(parts), now.iteration - 1
             display.show(line, now.iteration, now.iterations, now.epochs, before, now.batch)
 
         yield show
 
 
 @contextlib.contextmanager
-def show_samples(what: str = "samples") -> Iterator[Callable[[str, int, int], None]]:
-    """Show how many samples are done: live, or a line for each tenth without a terminal.
+def show_samples(unit: str = "samples") -> Iterator[Callable[[str, int, int], None]]:
+    """Show how many samples are done: a changing line, or a line for each tenth of them.
 
-    What is given is a function of what runs (or no name), the samples that are done, and how
-    many there are.
+    The context gives a function to call with the name of the work (or an empty text), the number
+    of samples that are done, and the number of all samples.
 
     Args:
-        what: is counted.
+        unit: the word for the samples.
     """
     with contextlib.ExitStack() as stack:
         displays: dict[str, _Display] = {}
@@ -66,20 +69,21 @@ def show_samples(what: str = "samples") -> Iterator[Callable[[str, int, int], No
             if name not in displays:
                 displays[name] = stack.enter_context(contextlib.closing(_Display(SAMPLES_DELAY)))
             line = f"{name}: " if name else ""
-            parts = 10 if done < samples else 0  # the end needs no line
-            displays[name].show(f"{line}{done}/{samples} {what}", done, samples, parts)
+            parts = 10 if done < samples else 0  # the result follows the last sample
+            displays[name].show(f"{line}{done}/{samples} {unit}", done, samples, parts)
 
         yield show
 
 
 @contextlib.contextmanager
 def show_sweep(directory: Path) -> Iterator[bool]:
-    """Show where each run of a sweep stands, in a live table; gives whether there is one.
+    """Show the state of each run of a sweep in a table that changes.
 
-    Without a terminal there is none, and whoever does the runs says lines.
+    The context gives True if the table is shown. Without a terminal there is no table, and the
+    caller prints lines.
 
     Args:
-        directory: of the sweep that goes on within this.
+        directory: directory of the sweep that runs within the context.
     """
     console = _terminal()
     if console is None:
@@ -88,60 +92,60 @@ def show_sweep(directory: Path) -> Iterator[bool]:
     from rich.live import Live
     from rich.text import Text
 
-    from esl_lava.experiments.states import is_going, read_states, settled
-    from esl_lava.report.tables import run_states
+    from esl_lava.experiments.states import final_state, is_running, read_states
+    from esl_lava.report.sweep_tables import render_states
 
-    seen: list[RunState] = []  # of this sweep, not of an earlier one
+    current: list[RunState] = []  # states of this sweep, not of an earlier one
     most = max(1, console.height - FRAME_ROWS)
 
     def table() -> RenderableType:
-        nonlocal seen
-        if is_going(directory):
+        nonlocal current
+        if is_running(directory):
             states = read_states(directory)
-            if is_going(directory):  # still, so that no state was missing
-                seen = states
-        return run_states(seen, time.time(), most=most) if seen else Text("")
+            if is_running(directory):  # the sweep did not end meanwhile, so no state is missing
+                current = states
+        return render_states(current, time.time(), most=most) if current else Text("")
 
     with Live(console=console, refresh_per_second=SWEEP_RATE, get_renderable=table):
         try:
             yield True
         finally:
-            if seen:
+            if current:
                 now = time.time()
-                ended = zip(seen, read_states(directory), strict=True)
-                seen = [settled(last, left, now) for last, left in ended]
+                pairs = zip(current, read_states(directory), strict=True)
+                current = [final_state(last, final, now) for last, final in pairs]
 
 
 class _Display:
-    """One piece of work, shown while it goes on.
+    """The progress of one piece of work.
 
     Args:
-        delay: seconds in which nothing is shown.
+        delay: seconds before the progress is shown.
     """
 
     def __init__(self, delay: float = 0.0) -> None:
         self._delay = delay
         self._start = time.monotonic()
-        self._before: int | None = None  # what was done when this was made
-        self._told = 0
+        self._before: int | None = None  # amount of work done before the first call
+        self._parts_shown = 0
         self._live = _live_line()
         self._ended = False
 
     def show(
         self, line: str, done: int, total: int, parts: int, before: int = 0, samples: int = 0
     ) -> None:
-        """Say where the work stands.
+        """Show the progress.
 
         Args:
-            line: in words.
-            done, total: of it.
-            parts: where no terminal is, a line is told after each of so many equal parts.
-            before: what somebody else had done before the first call.
-            samples: of a unit of the work; where there are any, their rate is told.
+            line: the progress in words.
+            done, total: amount of work that is done, and the whole amount.
+            parts: without a terminal, a line is printed after each of this many equal parts.
+            before: amount of work that was done before the first call.
+            samples: number of samples in one unit of work. Their rate is shown if it is not 0.
         """
         elapsed = time.monotonic() - self._start
         if self._before is None:
-            self._before, self._told = before, before * parts // total
+            self._before, self._parts_shown = before, before * parts // total
         if is_quiet() or self._ended or elapsed < self._delay or not done:
             return
         if samples and elapsed:
@@ -153,31 +157,31 @@ class _Display:
             self._live.update(self._live.task_ids[0], completed=done, description=line)
             if done == total:
                 self.close()
-        elif done * parts // total > self._told:
-            self._told = done * parts // total
-            left = elapsed / (done - self._before) * (total - done)
-            tell(f"     {line}  {left:.0f} s left")
+        elif done * parts // total > self._parts_shown:
+            self._parts_shown = done * parts // total
+            seconds = elapsed / (done - self._before) * (total - done)
+            tell(f"     {line}  {seconds:.0f} s left")
 
     def close(self) -> None:
-        """Leave the last state on the terminal."""
+        """End the display. The last state stays on the terminal."""
         self._ended = True
         if self._live is not None:
             self._live.stop()
 
 
 def _live_line() -> Progress | None:
-    """A line that is drawn anew; None where standard error is no terminal that can."""
+    """Return a line that can change, or None if standard error cannot show one."""
     console = _terminal()
     if console is None:
         return None
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    words = TextColumn("{task.description}", markup=False)
-    return Progress(BarColumn(20), words, TimeRemainingColumn(), console=console)
+    description = TextColumn("{task.description}", markup=False)
+    return Progress(BarColumn(20), description, TimeRemainingColumn(), console=console)
 
 
 def _terminal() -> Console | None:
-    """Standard error, where it is a terminal on which lines can be drawn anew."""
+    """Return standard error as a console, or None if it is no terminal whose lines can change."""
     if is_quiet() or not sys.stderr.isatty():
         return None
     from rich.console import Console

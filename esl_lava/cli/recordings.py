@@ -1,4 +1,4 @@
-"""The command about recordings of event cameras."""
+"""The command `esl events`, which describes recordings of event cameras."""
 
 from __future__ import annotations
 
@@ -14,26 +14,44 @@ from esl_lava.cli.output import answer, results_only
 def events(
     file: Annotated[
         Path,
-        typer.Argument(help="A recording: .aedat (AEDAT 2.0, DVS128), .bin or .bs2 (N-MNIST)."),
+        typer.Argument(
+            help="File of the recording: .aedat (AEDAT 2.0), .aedat4 (AEDAT 4), or .bin or .bs2 "
+            "(N-MNIST)."
+        ),
     ],
-    frames: Annotated[int, typer.Option(help="T, the number of frames.", min=1, max=4096)] = 16,
+    frames: Annotated[
+        int, typer.Option(help="Number of frames T, 1 to 4096.", min=1, max=4096)
+    ] = 16,
     split: Annotated[
-        str, typer.Option(help="Frames of one duration (time) or of one number of events (number).")
+        str,
+        typer.Option(
+            help="How the recording is split into frames: time (frames of equal duration) or "
+            "number (frames of equally many events)."
+        ),
     ] = "time",
     crop: Annotated[
-        int, typer.Option(help="Pixels that are left out along each border.", min=0)
+        int, typer.Option(help="Number of pixels to remove along each border.", min=0)
     ] = 0,
     side: Annotated[
-        int | None, typer.Option(help="Rows and columns of a frame; default the sensor's.", min=1)
+        int | None,
+        typer.Option(
+            help="Number of rows and of columns of a frame. The default is the sensor's size.",
+            min=1,
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write all frames as one PNG.")
+        Path | None,
+        typer.Option("-o", "--output", help="PNG file to write, which shows all frames."),
     ] = None,
-    gif: Annotated[Path | None, typer.Option(help="Write the frames as a GIF that moves.")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace pictures that exist.")] = False,
+    gif: Annotated[
+        Path | None, typer.Option(help="GIF file to write, which plays the frames.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace the PNG and the GIF file if they exist.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Say what a recording of an event camera holds, and draw it."""
+    """Read a recording of an event camera, print its properties and write pictures of it."""
     with results_only():
         from esl_lava.data.events.frames import SPLITS, Framing
         from esl_lava.errors import ConfigError
@@ -41,7 +59,14 @@ def events(
         from esl_lava.report import tables
 
         if split not in SPLITS:
-            raise ConfigError(f"--split {split!r}: there are {', '.join(SPLITS)}")
+            names = ", ".join(SPLITS)
+            raise ConfigError(
+                f"--split {split!r}: the name is unknown; choose one of {names}",
+                "unknown",
+                key="--split",
+                value=split,
+                limit=names,
+            )
         framing = Framing(frames, split, crop, side, most=255)
-        found = inspect(file, framing, sheet=output, animation=gif, overwrite=overwrite)
-    answer(as_json, found, tables.recorded(found, str(file)))
+        recording = inspect(file, framing, sheet=output, animation=gif, overwrite=overwrite)
+    answer(as_json, recording, tables.render_recording(recording, str(file)))

@@ -1,9 +1,9 @@
-"""The commands that train many networks: the paper's tables and figures, and the baselines."""
+"""The commands that train many networks: tables and figures of the paper, and baselines."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -11,57 +11,74 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from esl_lava.cli.options import (
+    METHODS,
+    PRESETS,
     Config,
     DataFolder,
     Density,
     Epochs,
     Json,
     Settings,
-    chosen_experiment,
-    number,
+    load_experiment,
+    number_option,
     own_settings,
 )
-from esl_lava.cli.output import answer, results_only, tell
+from esl_lava.cli.output import answer, list_faults, results_only, tell
 from esl_lava.cli.progress import show_sweep
-from esl_lava.errors import ConfigError, UserError
+from esl_lava.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from esl_lava.config import Experiment
     from esl_lava.experiments.figures import Design
     from esl_lava.experiments.scales import Setting
+    from esl_lava.results.sweep import Sweep
     from esl_lava.values import Values
 
 T = TypeVar("T", str, int, float)
 
 Output = Annotated[
-    Path, typer.Option("-o", "--output", help="Directory of the runs; an unfinished one goes on.")
+    Path,
+    typer.Option(
+        "-o", "--output", help="Directory of the runs. An unfinished sweep in it is continued."
+    ),
 ]
-Preset = Annotated[str | None, typer.Option(help="An experiment that comes along; default mnist.")]
+Preset = Annotated[
+    str | None,
+    typer.Option(help=f"Name of a built-in experiment: {PRESETS}. The default is mnist."),
+]
 Scale = Annotated[
     str | None,
     typer.Option(
         "--scale",
-        help="small: on two cores within an hour or two; paper: the paper's networks, data and "
-        "epochs, which need a GPU.",
+        help="Size of the experiment: small (takes an hour or two on two cores) or paper (the "
+        "networks, data and epochs of the paper, which need a GPU).",
     ),
 ]
-Seeds = Annotated[str, typer.Option(help="Of the runs at each setting, e.g. 1,2,3.")]
+Seeds = Annotated[
+    str, typer.Option(help="Random seeds of the runs at each setting, for example 1,2,3.")
+]
 Jobs = Annotated[
     int | None,
     typer.Option(
-        help="Processes, each training on one thread; default -1, one a core. Of networks that "
-        "train on GPUs one for each GPU at most."
+        help="Number of processes, each of which trains on one thread. The default is -1, one "
+        "process for each core. If the networks train on GPUs, there is at most one process for "
+        "each GPU."
     ),
 ]
 Cluster = Annotated[
     str | None,
     typer.Option(
-        help="A cluster that does the runs in place of this machine, and shares the output "
-        "directory: of Dask, e.g. tcp://host:8786; of Ray, ray or e.g. ray://host:10001."
+        help="Address of a cluster that trains the runs instead of this machine. Dask: for example "
+        "tcp://host:8786. Ray: for example ray://host:10001, or just ray. The machines of the "
+        "cluster must share the output directory with this machine."
     ),
 ]
 
 BUDGETS = ("sparsity.density", "sparsity.eps", "sparsity.densities")
+"""Configuration keys that set the number of connections."""
+
 FIG2 = {"seed": "--seeds", **dict.fromkeys(BUDGETS, "--eps")}
 FIG4 = {
     "seed": "--seeds",
@@ -72,15 +89,23 @@ FIG4 = {
 FIG3 = {**FIG4, **dict.fromkeys(("sparsity.prune", "sparsity.growth"), "esl reproduce fig4")}
 FIG3["sparsity.redistribution"] = "esl train"
 TABLE2 = {"seed": "--seeds", **dict.fromkeys(BUDGETS, "--scale")}
-"""Keys that a command varies -> the option that says how."""
+"""Configuration keys that a command varies -> the option or command that sets them."""
 
 SINGLE_SPIKE = "mnist-single-spike"
 FIG2_PRESETS = {"multi-spike": "mnist", "single-spike": SINGLE_SPIKE}
-"""Kinds of network -> the preset to begin from."""
+"""Kind of network -> the preset of Figure 2."""
 
-
-TRAINS = ("output", "preset", "config", "epochs", "seeds", "settings", "jobs", "cluster")
-"""Parameters of `reproduce_table1` that say something of a training."""
+TRAINING_PARAMETERS = (
+    "output",
+    "preset",
+    "config",
+    "epochs",
+    "seeds",
+    "settings",
+    "jobs",
+    "cluster",
+)
+"""Parameters of `reproduce_table1` that only concern the training."""
 
 
 def reproduce_table1(
@@ -88,10 +113,17 @@ def reproduce_table1(
     output: Output = Path("runs/table1"),
     counts_only: Annotated[
         bool,
-        typer.Option("--counts-only", help="From connection counts alone, without training."),
+        typer.Option(
+            "--counts-only",
+            help="Compute the table from the connection counts of the paper, without training.",
+        ),
     ] = False,
     preset: Annotated[
-        str | None, typer.Option(help=f"The sparse network; default {SINGLE_SPIKE}.")
+        str | None,
+        typer.Option(
+            help=f"Name of a built-in experiment for the sparse network: {PRESETS}. The default is "
+            f"{SINGLE_SPIKE}."
+        ),
     ] = None,
     config: Config = None,
     epochs: Epochs = None,
@@ -101,40 +133,55 @@ def reproduce_table1(
     cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
-    """Table 1: dense, sparse and small dense networks of neurons that fire once.
+    """Reproduce Table 1: read an experiment, train its networks and print them beside the paper's.
 
-    Trains and exports them, counts what they do on all test samples, and prints the paper's
-    table beside it.
+    The table compares dense, sparse and small dense networks whose neurons fire once. The
+    operations of the exported networks are counted on all test samples. The runs, the table and
+    a picture are written to the output directory.
     """
     from esl_lava.energy import table1
-    from esl_lava.report import tables
+    from esl_lava.report.paper import render_table1
 
     if counts_only:
-        sources = map(context.get_parameter_source, TRAINS)
-        if any(source is not None and source.name != "DEFAULT" for source in sources):
-            raise ConfigError("--counts-only trains nothing and takes no option of a training")
+        for name in TRAINING_PARAMETERS:
+            source = context.get_parameter_source(name)
+            if source is not None and source.name != "DEFAULT":
+                option = "--set" if name == "settings" else f"--{name}"
+                raise ConfigError(
+                    f"--counts-only trains no network, so {option} must not be given",
+                    "conflict",
+                    key=option,
+                )
         by_counts = table1.compute_table1()
-        answer(as_json, by_counts, tables.table1(by_counts))
+        answer(as_json, by_counts, render_table1(by_counts))
         return
     with results_only():
         from esl_lava.experiments import figures
 
-        experiment = _base(preset, config, epochs, settings, {"seed": "--seeds"}, SINGLE_SPIKE)
-        if experiment.model.kind != "single_spike":
+        varied = {"seed": "--seeds"}
+        experiment = _base_experiment(preset, config, epochs, settings, varied, SINGLE_SPIKE)
+        kind = experiment.model.kind
+        if kind != "single_spike":
             raise ConfigError(
-                f"model.kind = {experiment.model.kind!r}: Table 1 is about single_spike networks"
+                f"model.kind = {kind!r}: Table 1 needs a network of kind single_spike",
+                "unsupported",
+                key="model.kind",
+                value=kind,
+                limit="single_spike",
             )
-        design = figures.table1(experiment, _list("seeds", seeds, int))
-    _draw(design, output, jobs, cluster, as_json)
+        design = figures.table1(experiment, _parse_list("--seeds", seeds, int))
+    _run_design(design, output, jobs, cluster, as_json)
 
 
 def reproduce_fig2(
     output: Output = Path("runs/fig2"),
     network: Annotated[
         str,
-        typer.Option(help="multi-spike or single-spike (neurons that fire once)."),
+        typer.Option(help="Kind of network: multi-spike or single-spike (neurons that fire once)."),
     ] = "multi-spike",
-    eps: Annotated[str, typer.Option(help="Values of eps (Eq. 1).")] = "10,20,30,40,50,60,70,80,90",
+    eps: Annotated[
+        str, typer.Option(help="Values of eps in Equation 1, with commas between them.")
+    ] = "10,20,30,40,50,60,70,80,90",
     preset: Preset = None,
     config: Config = None,
     epochs: Epochs = None,
@@ -144,19 +191,28 @@ def reproduce_fig2(
     cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
-    """Figure 2: accuracy and connections over eps, of exported integer networks."""
+    """Reproduce Figure 2: read an experiment, train it for each eps and write table and picture.
+
+    The figure shows the accuracy and the connections of the exported networks over eps.
+    """
     with results_only():
         from esl_lava.experiments import figures
 
         if network not in FIG2_PRESETS:
-            raise ConfigError(f"--network {network!r}: there are {', '.join(FIG2_PRESETS)}")
-        base = _base(preset, config, epochs, settings, FIG2, FIG2_PRESETS[network])
+            raise _unknown_name("--network", network, FIG2_PRESETS)
+        base = _base_experiment(preset, config, epochs, settings, FIG2, FIG2_PRESETS[network])
         if base.model.kind != network.replace("-", "_"):
             raise ConfigError(
-                f"--network {network}: the experiment's model.kind is {base.model.kind}"
+                f"--network {network}: the experiment has model.kind = {base.model.kind!r}",
+                "conflict",
+                key="--network",
+                value=network,
+                limit=base.model.kind,
             )
-        design = figures.fig2(base, _list("eps", eps, float), _list("seeds", seeds, int))
-    _draw(design, output, jobs, cluster, as_json, "Fig. 2: eps of Eq. 1")
+        design = figures.fig2(
+            base, _parse_list("--eps", eps, float), _parse_list("--seeds", seeds, int)
+        )
+    _run_design(design, output, jobs, cluster, as_json, "Fig. 2: eps of Eq. 1")
 
 
 def reproduce_table2(
@@ -164,7 +220,12 @@ def reproduce_table2(
     scale: Scale = "small",
     parts: Annotated[
         str | None,
-        typer.Option("--parts", help="Which parts of the table, e.g. nmnist; default all."),
+        typer.Option(
+            "--parts",
+            help="Parts of the table, with commas between them. With --scale small: "
+            "cifar10-resnet, cifar10-vgg, nmnist. With --scale paper: cifar10, cifar100, "
+            "dvs-cifar10. The default is all parts.",
+        ),
     ] = None,
     epochs: Epochs = None,
     seeds: Seeds = "1,2",
@@ -173,33 +234,38 @@ def reproduce_table2(
     cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
-    """Table 2: convolutional networks, dense and sparse, beside the paper's."""
+    """Reproduce Table 2: train convolutional networks and print them beside those of the paper.
+
+    Each part has a dense and a sparse network. The runs, the table and a picture are written to
+    the output directory.
+    """
     with results_only():
         from esl_lava.experiments import figures, scales
 
         scale = scales.SMALL if scale is None else scale
         scales.check_scale(scale)
-        known = {part.name: part for part in scales.TABLE2[scale]}
-        chosen = _list("parts", parts, str) if parts is not None else list(known)
-        for name in chosen:
-            if name not in known:
-                raise ConfigError(f"--parts {name!r}: --scale {scale} has {', '.join(known)}")
-        changes = _changes(settings, epochs, TABLE2)
+        parts_by_name = {part.name: part for part in scales.TABLE2[scale]}
+        names = list(parts_by_name) if parts is None else _parse_list("--parts", parts, str)
+        for name in names:
+            if name not in parts_by_name:
+                raise _unknown_name("--parts", name, parts_by_name)
+        changes = _parse_changes(settings, epochs, TABLE2)
         design = figures.table2(
-            [known[name] for name in chosen], changes, _list("seeds", seeds, int)
+            [parts_by_name[name] for name in names], changes, _parse_list("--seeds", seeds, int)
         )
     title = f"Table 2, --scale {scale}: exported integer networks"
-    _draw(design, output, jobs, cluster, as_json, title)
+    _run_design(design, output, jobs, cluster, as_json, title)
 
 
 def reproduce_fig3(
     output: Output = Path("runs/fig3"),
     scale: Scale = None,
     densities: Annotated[
-        str, typer.Option(help="Densities of the sparse layers (Fig. 3a).")
+        str,
+        typer.Option(help="Densities of the sparse layers, with commas between them (Figure 3a)."),
     ] = "0.1,0.3,0.5,0.7,0.9,1",
     traced: Annotated[
-        float, number("Density of the run whose layers are followed (Fig. 3b).")
+        float, number_option("Density of the run whose layer densities are plotted (Figure 3b).")
     ] = 0.1,
     preset: Preset = None,
     config: Config = None,
@@ -210,72 +276,99 @@ def reproduce_fig3(
     cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
-    """Figure 3: accuracy over density, and the densities of layers over training.
+    """Reproduce Figure 3: read an experiment, train it at each density, write table and picture.
 
-    Without --preset and --config it is --scale small.
+    The figure shows the accuracy over density, and the densities of the layers during the
+    training. The default is --scale small if neither --preset nor --config is given.
     """
     with results_only():
         from esl_lava.experiments import figures, scales
 
         if preset is None and config is None:
             scale = scales.SMALL if scale is None else scale
-        base, remarks = _scaled(scale, scales.FIG3, preset, config, epochs, settings, FIG3)
-        design = figures.fig3(
-            base, _list("densities", densities, float), traced, _list("seeds", seeds, int)
+        base, remarks = _scaled_experiment(
+            scale, scales.FIG3, preset, config, epochs, settings, FIG3
         )
-    title = f"Fig. 3{_at(scale)}: accuracy over density, and a run whose layers share"
-    _draw(replace(design, remarks=remarks), output, jobs, cluster, as_json, title)
+        design = figures.fig3(
+            base,
+            _parse_list("--densities", densities, float),
+            traced,
+            _parse_list("--seeds", seeds, int),
+        )
+    title = f"Fig. 3{_scale_suffix(scale)}: accuracy over density, and a run whose layers share"
+    _run_design(replace(design, remarks=remarks), output, jobs, cluster, as_json, title)
 
 
 def reproduce_fig4(
     output: Output = Path("runs/fig4"),
     scale: Scale = None,
-    prune: Annotated[str, typer.Option(help="Prune rules.")] = "set,magnitude",
+    prune: Annotated[
+        str,
+        typer.Option(
+            help="Prune rules, with commas between them: set, magnitude, global_magnitude."
+        ),
+    ] = "set,magnitude",
     growth: Annotated[
-        str, typer.Option(help="Growth rules.")
+        str,
+        typer.Option(
+            help="Growth rules, with commas between them: random, random_unfired, gradient, "
+            "momentum."
+        ),
     ] = "random,random_unfired,gradient,momentum",
     densities: Annotated[
         str | None,
         typer.Option(
-            help="Densities of the sparse layers; default 0.1,0.01, with --scale 1,0.1,0.01."
+            help="Densities of the sparse layers, with commas between them. The default is "
+            "0.1,0.01, and with --scale 1,0.1,0.01."
         ),
     ] = None,
     preset: Preset = None,
     config: Config = None,
     epochs: Epochs = None,
     seeds: Annotated[
-        str | None, typer.Option(help="Of the runs at each setting; default 1, with --scale 1,2.")
+        str | None,
+        typer.Option(
+            help="Random seeds of the runs at each setting, for example 1,2,3. The default is 1, "
+            "and with --scale 1,2."
+        ),
     ] = None,
     settings: Settings = None,
     jobs: Jobs = None,
     cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
-    """Figure 4: every prune rule with every growth rule, at several densities."""
+    """Reproduce Figure 4: read an experiment, train it with each rule, write table and picture.
+
+    Every prune rule is combined with every growth rule, at several densities.
+    """
     with results_only():
         from esl_lava.experiments import figures, scales
 
         default_densities, default_seeds = ("1,0.1,0.01", "1,2") if scale else ("0.1,0.01", "1")
-        base, remarks = _scaled(scale, scales.FIG4, preset, config, epochs, settings, FIG4)
+        base, remarks = _scaled_experiment(
+            scale, scales.FIG4, preset, config, epochs, settings, FIG4
+        )
+        density_list = default_densities if densities is None else densities
         design = figures.fig4(
             base,
-            _list("prune", prune, str),
-            _list("growth", growth, str),
-            _list("densities", default_densities if densities is None else densities, float),
-            _list("seeds", default_seeds if seeds is None else seeds, int),
+            _parse_list("--prune", prune, str),
+            _parse_list("--growth", growth, str),
+            _parse_list("--densities", density_list, float),
+            _parse_list("--seeds", default_seeds if seeds is None else seeds, int),
         )
-    title = f"Fig. 4{_at(scale)}: prune and growth rules"
-    _draw(replace(design, remarks=remarks), output, jobs, cluster, as_json, title)
+    title = f"Fig. 4{_scale_suffix(scale)}: prune and growth rules"
+    _run_design(replace(design, remarks=remarks), output, jobs, cluster, as_json, title)
 
 
-def _at(scale: str | None) -> str:
+def _scale_suffix(scale: str | None) -> str:
+    """Return the part of a title that names the scale, if there is one."""
     return f", --scale {scale}" if scale else ""
 
 
 def baselines(
     output: Output = Path("runs/baselines"),
     methods: Annotated[
-        str, typer.Option(help="Which, of esl, static, dense, small-dense, pruned.")
+        str, typer.Option(help=f"Training methods, with commas between them: {METHODS}.")
     ] = "esl,static,dense,small-dense,pruned",
     density: Density = None,
     data_folder: DataFolder = None,
@@ -289,42 +382,51 @@ def baselines(
     cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
-    """Compare an experiment with what it has to beat, on the same data, seeds and epochs."""
+    """Read an experiment, train it by several methods and print their accuracies side by side.
+
+    All methods get the same data, seeds and epochs. The runs, the table and a picture are
+    written to the output directory.
+    """
     with results_only():
         from esl_lava.experiments import figures
 
         if data_module is not None:
             raise ConfigError(
-                "--data-module: the runs of a sweep are processes of their own, which take samples "
-                "from a folder alone: --data-folder FOLDER"
+                "--data-module: each run of a sweep is a process of its own and reads your samples "
+                "only from a folder; give --data-folder FOLDER",
+                "unsupported",
+                key="--data-module",
+                value=data_module,
             )
-        experiment = _base(
+        experiment = _base_experiment(
             preset, config, epochs, settings, {"seed": "--seeds"}, density=density, own=data_folder
         )
         design = figures.baselines(
-            experiment, _list("methods", methods, str), _list("seeds", seeds, int)
+            experiment, _parse_list("--methods", methods, str), _parse_list("--seeds", seeds, int)
         )
-    _draw(design, output, jobs, cluster, as_json, "the same experiment, trained in other ways")
+    _run_design(
+        design, output, jobs, cluster, as_json, "the same experiment, trained by several methods"
+    )
 
 
 def sweep(
-    directory: Annotated[Path, typer.Argument(help="Of a sweep's runs.")],
+    directory: Annotated[Path, typer.Argument(help="Directory of the runs of a sweep.")],
     as_json: Json = False,
 ) -> None:
-    """Where the runs of a sweep stand, one that goes on elsewhere too."""
+    """Read the directory of a sweep, which may be running elsewhere, and print its runs' states."""
     import time
 
-    from esl_lava.experiments.states import is_going, read_states
-    from esl_lava.report import tables
+    from esl_lava.experiments.states import is_running, read_states
+    from esl_lava.report.sweep_tables import render_states
     from esl_lava.values import as_values
 
-    states, going = read_states(directory), is_going(directory)
-    title = f"{directory}, {'a sweep that goes on' if going else 'where no sweep goes on'}"
-    found: Values = {"going": going, "runs": [as_values(state) for state in states]}
-    answer(as_json, found, tables.run_states(states, time.time(), title))
+    states, running = read_states(directory), is_running(directory)
+    title = f"{directory}, {'the sweep is running' if running else 'no sweep is running'}"
+    values: Values = {"going": running, "runs": [as_values(state) for state in states]}
+    answer(as_json, values, render_states(states, time.time(), title))
 
 
-def _draw(
+def _run_design(
     design: Design,
     output: Path,
     jobs: int | None,
@@ -332,57 +434,93 @@ def _draw(
     as_json: bool,
     title: str = "",
 ) -> None:
-    """Do the runs of a design, and print its rows under a title, or Table 1 where it has one."""
-    with results_only():
-        from rich.console import Group
-        from rich.text import Text
+    """Train the runs of a design and print its table.
 
+    The exit code is 2 if a run failed. With `--json` the faults are a part of the one object that
+    is printed.
+    """
+    with results_only():
         from esl_lava.experiments import figures
-        from esl_lava.report import tables
         from esl_lava.values import as_values
 
         if jobs == 0:
-            raise ConfigError("--jobs 0: at least one process is needed; -1 is one a core")
+            raise ConfigError(
+                "--jobs 0: at least 1 process is needed; -1 starts one process for each core",
+                "range",
+                key="--jobs",
+                value=jobs,
+                limit=1,
+            )
         if cluster is not None and jobs is not None:
-            raise ConfigError(f"--jobs {jobs}: with --cluster its workers do the runs")
-        with _joined(cluster), show_sweep(output) as live:
+            raise ConfigError(
+                f"--jobs {jobs}: the workers of --cluster do the runs; omit one of the options",
+                "conflict",
+                key="--jobs",
+                value=jobs,
+            )
+        with _connect(cluster), show_sweep(output) as live:
             jobs = -1 if jobs is None and cluster is None else jobs
-            found = figures.draw(design, output, tell, jobs, lines=not live)
-    rows, values = found.rows, as_values(found)
-    keys = ["figure", "rows"]
-    if found.paper is not None:
-        shown = [tables.table1(found.paper)]
-        if found.measured:
-            shown.append(tables.table1_measured(found.measured, len(rows[0].seeds)))
-        keys = ["rows", "paper", "measured"]
-    else:
-        shown = [tables.sweep_table(rows, f"{title}; test: the exported integer networks")]
-        if found.trained is not None:
-            keys = ["trained", "published"]
-            shown = [tables.table2(found.trained, found.published or (), title)]
-        elif "growth" in rows[0].settings:
-            sentences = tables.preferred(rows)
-            shown.append(Group(*(Text(s, no_wrap=True, overflow="ignore") for s in sentences)))
-    if found.remarks is not None:
-        keys.append("remarks")
-        shown.append(Text("\n".join(found.remarks)))
-    answer(as_json, {key: values[key] for key in keys}, *shown)
+            result = figures.draw(design, output, tell, jobs, lines=not live)
+        keys, tables = _render_sweep(result, title)
+    all_values = as_values(result)
+    values = {key: all_values[key] for key in keys}
+    faults = [Fault(sentence, "failed") for sentence in result.failed]
+    if faults:
+        values["error"] = [fault.as_json() for fault in faults]
+    answer(as_json, values, *tables)
     if not as_json:
-        tell(f"left in {output}: {design.name}.json, {design.name}.png, and every run")
-    if found.failed:
-        raise UserError("\n".join(found.failed))
+        tell(f"written to {output}: {design.name}.json, {design.name}.png and every run")
+    if faults:
+        list_faults(faults)
+        raise typer.Exit(2)
 
 
-def _joined(cluster: str | None) -> contextlib.AbstractContextManager[None]:
-    """Within it sweeps are done by a cluster, if any is named."""
+def _render_sweep(result: Sweep, title: str) -> tuple[list[str], list[RenderableType]]:
+    """Return the keys of the JSON object and the tables of a sweep.
+
+    Args:
+        result: the sweep, with at least one row.
+        title: title of the table.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    from esl_lava.report import paper, sweep_tables
+
+    rows = result.rows
+    tables: list[RenderableType] = []
+    if result.paper is not None:
+        keys = ["rows", "paper", "measured"]
+        tables.append(paper.render_table1(result.paper))
+        if result.measured:
+            tables.append(paper.render_measured_table1(result.measured, len(rows[0].seeds)))
+    elif result.trained is not None:
+        keys = ["trained", "published"]
+        tables.append(paper.render_table2(result.trained, result.published or (), title))
+    else:
+        keys = ["figure", "rows"]
+        tables.append(
+            sweep_tables.render_rows(rows, f"{title}; test: the exported integer networks")
+        )
+        if "growth" in rows[0].settings:
+            sentences = sweep_tables.list_preferred(rows)
+            tables.append(Group(*(Text(s, no_wrap=True, overflow="ignore") for s in sentences)))
+    if result.remarks is not None:
+        keys.append("remarks")
+        tables.append(Text("\n".join(result.remarks)))
+    return keys, tables
+
+
+def _connect(cluster: str | None) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which the cluster, if there is one, does the runs of sweeps."""
     if cluster is None:
         return contextlib.nullcontext()
-    from esl_lava.experiments.cluster import joined
+    from esl_lava.experiments.cluster import use_cluster
 
-    return joined(cluster)
+    return use_cluster(cluster)
 
 
-def _base(
+def _base_experiment(
     preset: str | None,
     config: Path | None,
     epochs: int | None,
@@ -392,26 +530,35 @@ def _base(
     density: float | None = None,
     own: Path | None = None,
 ) -> Experiment:
-    """The experiment the options name, nothing of which `varied` (key -> option) replaces.
+    """Return the experiment from which a sweep starts.
 
-    Where they name none, it is the preset `default`. Samples come from the folder `own`, if any.
+    Args:
+        preset, config, epochs, settings, density: values of the options.
+        varied: configuration keys that the command varies, which `settings` must not contain.
+        default: name of the preset if neither `preset` nor `config` is given.
+        own: folder of the user's own samples, or None.
     """
     _refuse_varied(settings, varied)
     if preset is None and config is None:
         preset = default
     named = {"training.epochs": epochs, "sparsity.density": density, **own_settings(own, None)}
-    return chosen_experiment(preset, config, settings, named)
+    return load_experiment(preset, config, settings, named)
 
 
 def _refuse_varied(settings: list[str] | None, varied: Mapping[str, str]) -> None:
-    """Refuse `--set` of a key that the command varies."""
+    """Refuse `--set` of a configuration key that the command varies."""
     for text in settings or ():
         key = text.partition("=")[0].strip()
         if key in varied:
-            raise ConfigError(f"--set {key}: this command varies it; use {varied[key]}")
+            raise ConfigError(
+                f"--set {key}: this command varies {key}; use {varied[key]}",
+                "conflict",
+                key=key,
+                limit=varied[key],
+            )
 
 
-def _scaled(
+def _scaled_experiment(
     scale: str | None,
     scales: Mapping[str, Setting],
     preset: str | None,
@@ -420,23 +567,32 @@ def _scaled(
     settings: list[str] | None,
     varied: Mapping[str, str],
 ) -> tuple[Experiment, tuple[str, ...]]:
-    """The experiment of a scale, or without one that of `_base`; and remarks on it."""
+    """Return the experiment of a scale, or of `_base_experiment` if `scale` is None.
+
+    Returns:
+        The experiment, and remarks on how it differs from the paper.
+    """
     if scale is None:
-        return _base(preset, config, epochs, settings, varied), ()
+        return _base_experiment(preset, config, epochs, settings, varied), ()
     from esl_lava.config import override
-    from esl_lava.experiments.scales import changed, check_scale
+    from esl_lava.experiments.scales import check_scale, describe_changes
 
     check_scale(scale)
     if preset is not None or config is not None:
-        raise ConfigError(f"--scale {scale}: says which experiment; give no --preset or --config")
-    chosen, changes = scales[scale], _changes(settings, epochs, varied)
-    return override(chosen.experiment(), changes), (chosen.remark, *changed(changes))
+        raise ConfigError(
+            f"--scale {scale}: the scale chooses the experiment; give no --preset and no --config",
+            "conflict",
+            key="--scale",
+            value=scale,
+        )
+    setting, changes = scales[scale], _parse_changes(settings, epochs, varied)
+    return override(setting.experiment(), changes), (setting.remark, *describe_changes(changes))
 
 
-def _changes(
+def _parse_changes(
     settings: list[str] | None, epochs: int | None, varied: Mapping[str, str]
 ) -> dict[str, object]:
-    """Dotted key -> value, of `--set` and `--epochs`."""
+    """Return configuration key -> value of `--set` and `--epochs`."""
     from esl_lava.config import parse_setting
 
     _refuse_varied(settings, varied)
@@ -444,11 +600,26 @@ def _changes(
     return changes if epochs is None else {**changes, "training.epochs": epochs}
 
 
-def _list(option: str, text: str, kind: Callable[[str], T]) -> list[T]:
-    """The values of a comma-separated option."""
+def _parse_list(option: str, text: str, kind: Callable[[str], T]) -> list[T]:
+    """Return the values of an option that takes values with commas between them."""
     try:
         return [kind(part.strip()) for part in text.split(",")]
     except ValueError:
         raise ConfigError(
-            f"--{option} {text!r} is not numbers with commas between, such as 1,2,3"
+            f"{option} {text!r}: numbers with commas between them are needed, for example 1,2,3",
+            "type",
+            key=option,
+            value=text,
         ) from None
+
+
+def _unknown_name(option: str, name: str, names: Iterable[str]) -> ConfigError:
+    """Return the error for a name that an option does not know."""
+    known = ", ".join(names)
+    return ConfigError(
+        f"{option} {name!r}: the name is unknown; choose one of {known}",
+        "unknown",
+        key=option,
+        value=name,
+        limit=known,
+    )

@@ -1,10 +1,11 @@
-"""Samples that training takes, of a user's own arrays or torch `Dataset`."""
+"""Training samples from the user's own arrays or torch `Dataset`."""
 
 from __future__ import annotations
 
 import math
 import operator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,14 +13,14 @@ import numpy as np
 from esl_lava.arrays import Array, Bytes, Ints
 from esl_lava.data.datasets import Images
 from esl_lava.data.frames import LARGEST, Frames
-from esl_lava.errors import DataError
+from esl_lava.errors import Code, DataError
 from esl_lava.topology import MAX_WIDTH
 
 PICTURES_LIMIT = 8 << 30
-"""Most bytes of pictures, and of what a `Dataset` holds: a training has them in memory."""
+"""Largest number of bytes of pictures, or of the items of a `Dataset`: they are held in memory."""
 
 MOST_SAMPLES = 1 << 28
-"""Of a split; their labels alone take 2 GiB."""
+"""Largest number of samples of a split; their labels alone take 2 GiB."""
 
 _FULL_SCALE = 255
 _PICTURE_AXES = {2: "features", 3: "rows, columns", 4: "channels, rows, columns"}
@@ -30,29 +31,54 @@ _AXES = (
 
 
 class Items(Protocol):
-    """What is asked of a torch `Dataset`: a number of items, and each by its place."""
+    """The part of a torch `Dataset` that is used: its length and its items."""
 
     def __len__(self) -> int:
-        """How many."""
+        """Return the number of items."""
 
     def __getitem__(self, index: int, /) -> Any:
-        """A pair of a sample, a tensor or an array, and its label."""
+        """Return a pair of a sample (a tensor or an array) and its label."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an array comes from, for errors.
+
+    Attributes:
+        place: the data set or the file that holds the array.
+        key: name of the array, "samples" or "labels".
+        file: the file that holds the array; None if it is in no file.
+    """
+
+    place: str
+    key: str
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.key}"
+
+    def refusal(
+        self, reason: str, code: Code, value: object = None, limit: object = None
+    ) -> DataError:
+        """Return the error for the array. The sentence is `place: key` and the reason."""
+        sentence = f"{self}{reason}"
+        return DataError(sentence, code, key=self.key, value=value, limit=limit, file=self.file)
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
-    """Arrays of a user's own, not looked at yet.
+class LabelledArrays:
+    """The user's own arrays of samples and labels, not checked yet.
 
     Attributes:
         samples: pictures or frames.
-        labels: of them.
-        samples_from, labels_from: what names them in errors.
+        labels: labels of the samples.
+        samples_source, labels_source: where the arrays come from, for errors.
     """
 
     samples: Array
     labels: Array
-    samples_from: str
-    labels_from: str
+    samples_source: Source
+    labels_source: Source
 
 
 def from_arrays(
@@ -63,22 +89,22 @@ def from_arrays(
     classes: int | None = None,
     split: str | None = None,
 ) -> Images | Frames:
-    """Samples of two arrays, which they share memory with.
+    """Return training samples that share memory with two arrays.
 
     Args:
         samples: pictures, uint8 of shape (samples, rows, columns), (samples, channels, rows,
-            columns) or (samples, features), 255 is full scale; or frames, integers in 0..255 of
-            shape (samples, T, channels, rows, columns), which a network is given as they are.
+            columns) or (samples, features), where 255 is full scale; or frames, integers in 0..255
+            of shape (samples, T, channels, rows, columns), which the network gets unchanged.
         labels: (samples,) integers from 0.
-        name: what accuracies on them are labelled.
+        name: label of accuracies on these samples.
         classes: number of classes; None: 1 + the largest label.
-        split: "train" or "test", of which they are.
+        split: "train" or "test", if the samples are a split.
 
     Raises:
-        DataError: for arrays that are not of these types, shapes and ranges.
+        DataError: an array has another type or shape, or values out of range.
     """
-    given = Labelled(samples, labels, f"{name}: samples", f"{name}: labels")
-    return as_samples(given, name=name, classes=classes, split=split)
+    arrays = LabelledArrays(samples, labels, Source(name, "samples"), Source(name, "labels"))
+    return as_samples(arrays, name=name, classes=classes, split=split)
 
 
 def from_torch(
@@ -88,22 +114,22 @@ def from_torch(
     classes: int | None = None,
     split: str | None = None,
 ) -> Images | Frames:
-    """Samples of a torch `Dataset`, all of which are asked for here, once, and held in memory.
+    """Return training samples from a torch `Dataset`. All items are read once into memory.
 
     Args:
-        dataset: of items (tensor, label), all tensors of one shape: pictures, (rows, columns),
-            (channels, rows, columns) or (features,), uint8 or of floats in 0..1, which become
+        dataset: items (tensor, label), all tensors of one shape: pictures, (rows, columns),
+            (channels, rows, columns) or (features,), uint8 or floats in 0..1, which become
             `floor(255 * x + 1/2)`; or frames, (T, channels, rows, columns), whole numbers in
             0..255 of any type. A label is an integer from 0.
-        name, classes, split: as `from_arrays`. Of a test split say `classes`: it need not hold a
-            sample of every class.
+        name, classes, split: as in `from_arrays`. For a test split give `classes`, because a test
+            split need not have a sample of every class.
 
     Raises:
-        DataError: for items of other kinds, naming the first.
+        DataError: an item is of another kind; the first such item is named.
 
     Example:
-        Pictures of a bright left or right half, for a training as `experiments.train.train` does
-        it with `own=Own("halves", splits.__getitem__)`.
+        Pictures of a bright left or right half. `experiments.train.train` trains on them with
+        `own=Own("halves", splits.__getitem__)`.
 
         >>> import torch
         >>> from torch.utils.data import TensorDataset
@@ -117,166 +143,195 @@ def from_torch(
         >>> samples.spikes(Encoding(kind="rate", steps=4))[2].tolist()
         [[1, 0], [0, 0], [1, 0], [0, 0]]
     """
-    return as_samples(collect(dataset, name), name=name, classes=classes, split=split)
+    return as_samples(collect_items(dataset, name), name=name, classes=classes, split=split)
 
 
 def as_samples(
-    given: Labelled, *, name: str, classes: int | None, split: str | None
+    arrays: LabelledArrays, *, name: str, classes: int | None, split: str | None
 ) -> Images | Frames:
-    """Samples of arrays by the rules of `from_arrays`; `given` names them in errors."""
-    samples, where = given.samples, given.samples_from
+    """Return training samples of arrays, checked by the rules of `from_arrays`."""
+    samples, source = arrays.samples, arrays.samples_source
     if samples.ndim not in (*_PICTURE_AXES, 5):
-        raise DataError(f"{where} need shape {_AXES}, not {samples.shape}")
+        reason = f" need shape {_AXES}, not {samples.shape}"
+        raise source.refusal(reason, "shape", samples.shape)
     if samples.size == 0:
-        raise DataError(f"{where} of shape {samples.shape} hold nothing")
+        raise source.refusal(f" of shape {samples.shape} are empty", "shape", samples.shape)
     if len(samples) > MOST_SAMPLES:
-        raise DataError(f"{where} are {len(samples)}, the limit is {MOST_SAMPLES}")
-    labels = checked_labels(given.labels, given.labels_from, len(samples))
+        reason = f" are {len(samples)}, the limit is {MOST_SAMPLES}"
+        raise source.refusal(reason, "too-large", len(samples), MOST_SAMPLES)
+    labels = check_labels(arrays.labels, arrays.labels_source, len(samples))
     if classes is None:
-        classes = classes_of(labels)
+        classes = number_of_classes(labels)
     outside = np.flatnonzero(labels >= classes)
     if outside.size:
-        raise DataError(
-            f"{given.labels_from}: label {labels[outside[0]]} of sample {outside[0]} is not in "
-            f"0..{classes - 1}, the classes of the training split"
+        first = outside[0]
+        raise arrays.labels_source.refusal(
+            f": label {labels[first]} of sample {first} is not in 0..{classes - 1}, the classes of "
+            "the training split",
+            "range",
+            int(labels[first]),
+            classes - 1,
         )
     if samples.ndim == 5:
         if samples.dtype.kind not in "iub":
-            raise DataError(
-                f"{where} have to be integers where they are frames, not {samples.dtype}"
-            )
-        # Looked through once, under the name that an error is to say.
-        return replace(Frames(where, samples, labels, classes, split), name=name)
+            reason = f" have to be integers if they are frames, not {samples.dtype}"
+            raise source.refusal(reason, "type", str(samples.dtype))
+        # The constructor checks all values; its errors begin with the source of the array.
+        return replace(Frames(str(source), samples, labels, classes, split), name=name)
     if samples.dtype != np.uint8:
-        raise DataError(
-            f"{where} of shape {samples.shape} are pictures, which need uint8, 0..255, not "
-            f"{samples.dtype}"
+        raise source.refusal(
+            f" of shape {samples.shape} are pictures, which need uint8, 0..255, not "
+            f"{samples.dtype}",
+            "type",
+            str(samples.dtype),
+            "uint8",
         )
     if samples.nbytes > PICTURES_LIMIT:
-        raise DataError(f"{where} have {samples.nbytes} bytes, the limit is {PICTURES_LIMIT}")
+        reason = f" have {samples.nbytes} bytes, the limit is {PICTURES_LIMIT}"
+        raise source.refusal(reason, "too-large", samples.nbytes, PICTURES_LIMIT)
     shape = samples.shape[1:]
     return Images(name, samples.reshape(len(samples), -1), labels, classes, shape, split)
 
 
-def checked_labels(labels: Array, where: str, samples: int | None = None) -> Ints:
-    """Labels as int64, from 0.
+def check_labels(labels: Array, source: Source, samples: int | None = None) -> Ints:
+    """Return the labels as int64, if they are integers from 0.
 
     Args:
-        labels: of anything.
-        where: names them in errors.
-        samples: how many there are to be; None: at least one.
+        labels: any array.
+        source: where the labels come from, for errors.
+        samples: required number of labels; None: at least one.
 
     Raises:
-        DataError: for what is no such labels.
+        DataError: the array does not hold such labels.
     """
     if labels.dtype.kind not in "iub":
-        raise DataError(f"{where} have to be integers, not {labels.dtype}")
+        reason = f" have to be integers, not {labels.dtype}"
+        raise source.refusal(reason, "type", str(labels.dtype))
     if labels.ndim != 1 or len(labels) != (samples or len(labels)) or len(labels) == 0:
-        wanted = "samples" if samples is None else samples
-        raise DataError(f"{where} need shape ({wanted},), one for each sample, not {labels.shape}")
-    # Compared before they become int64, in which the largest of uint64 would be below 0.
+        number = "samples" if samples is None else samples
+        reason = f" need shape ({number},), one for each sample, not {labels.shape}"
+        raise source.refusal(reason, "shape", labels.shape, samples)
+    # Compared before the conversion to int64, in which large values of uint64 would be negative.
     outside = np.flatnonzero((labels < 0) | (labels >= MAX_WIDTH))
     if outside.size:
-        raise DataError(
-            f"{where}: label {labels[outside[0]]} of sample {outside[0]} is not in "
-            f"0..{MAX_WIDTH - 1}"
-        )
+        first = outside[0]
+        reason = f": label {labels[first]} of sample {first} is not in 0..{MAX_WIDTH - 1}"
+        raise source.refusal(reason, "range", int(labels[first]), MAX_WIDTH - 1)
     return labels.astype(np.int64)
 
 
-def classes_of(labels: Ints) -> int:
-    """Number of classes of a training split: 1 + the largest label."""
+def number_of_classes(labels: Ints) -> int:
+    """Return the number of classes of a training split: 1 + the largest label."""
     return 1 + int(labels.max())
 
 
-def collect(dataset: Items, where: str) -> Labelled:
-    """All items of a torch `Dataset` as two arrays; see `from_torch`.
+def collect_items(dataset: Items, where: str) -> LabelledArrays:
+    """Read all items of a torch `Dataset` into two arrays; see `from_torch`.
 
     Args:
-        where: names it in errors.
+        dataset: the data set.
+        where: names the data set in errors.
 
     Raises:
-        DataError: naming the first item that is not of the kind of the others.
+        DataError: an item is not of the kind of the others; the first such item is named.
     """
     number = len(dataset)
     if not 1 <= number <= MOST_SAMPLES:
-        raise DataError(f"{where}: has {number} items; 1 to {MOST_SAMPLES} can be taken")
+        raise DataError(
+            f"{where}: has {number} items; 1 to {MOST_SAMPLES} are allowed",
+            "range",
+            value=number,
+            limit=MOST_SAMPLES,
+        )
     labels = np.empty(number, np.int64)
-    kept: Bytes | None = None
+    samples: Bytes | None = None
     for index in range(number):
-        item = f"{where}: item {index}"
-        sample, labels[index] = _item(dataset[index], item)
-        if kept is None:
+        place, item = Source(where, f"item {index}"), dataset[index]
+        sample, labels[index] = _sample_and_label(item, place)
+        if samples is None:
             if sample.ndim not in (1, 2, 3, 4):
+                reason = f" has shape {sample.shape}, which is neither a picture nor frames"
+                raise place.refusal(reason, "shape", sample.shape)
+            size = number * math.prod(sample.shape)
+            if size > PICTURES_LIMIT:
                 raise DataError(
-                    f"{item} has shape {sample.shape}, which is no picture and no frames"
+                    f"{where}: {number} items of shape {sample.shape} have {size} bytes, the limit "
+                    f"is {PICTURES_LIMIT}",
+                    "too-large",
+                    value=size,
+                    limit=PICTURES_LIMIT,
                 )
-            if number * math.prod(sample.shape) > PICTURES_LIMIT:
-                raise DataError(
-                    f"{where}: {number} items of shape {sample.shape} have more bytes than the "
-                    f"limit, {PICTURES_LIMIT}"
-                )
-            kept = np.empty((number, *sample.shape), np.uint8)
-        if sample.shape != kept.shape[1:]:
-            raise DataError(f"{item} has shape {sample.shape}, item 0 has {kept.shape[1:]}")
-        kept[index] = _counts(sample, item) if sample.ndim == 4 else _pixels(sample, item)
-    assert kept is not None
-    return Labelled(kept, labels, f"{where}: samples", f"{where}: labels")
+            samples = np.empty((number, *sample.shape), np.uint8)
+        if sample.shape != samples.shape[1:]:
+            reason = f" has shape {sample.shape}, but item 0 has {samples.shape[1:]}"
+            raise place.refusal(reason, "mismatch", sample.shape, samples.shape[1:])
+        samples[index] = _frame_bytes(sample, place) if sample.ndim == 4 else _pixels(sample, place)
+    assert samples is not None
+    return LabelledArrays(samples, labels, Source(where, "samples"), Source(where, "labels"))
 
 
-def as_array(values: object, where: str) -> Array:
-    """A tensor, wherever it lies, or an array as an array.
+def as_array(values: object, source: Source) -> Array:
+    """Return a tensor (on any device) or an array as an array.
 
     Raises:
-        DataError: for what is neither.
+        DataError: `values` is neither a tensor nor an array.
     """
     if isinstance(values, np.ndarray):
         return values
-    if all(hasattr(values, name) for name in ("detach", "cpu", "numpy")):  # of torch
-        found: Array = values.detach().cpu().numpy()  # type: ignore[attr-defined]
-        return found
-    raise DataError(
-        f"{where} is of type {type(values).__name__}, not a tensor or an array"
-        + ("; torchvision's ToTensor makes one of it" if hasattr(values, "getbands") else "")
-    )
+    # A torch tensor; torch itself is not imported here.
+    if all(hasattr(values, name) for name in ("detach", "cpu", "numpy")):
+        array: Array = values.detach().cpu().numpy()  # type: ignore[attr-defined]
+        return array
+    hint = "; torchvision's ToTensor makes a tensor of it" if hasattr(values, "getbands") else ""
+    kind = type(values).__name__
+    raise source.refusal(f" is of type {kind}, not a tensor or an array{hint}", "type", kind)
 
 
-def _item(item: object, where: str) -> tuple[Array, int]:
-    """Sample and label of an item."""
+def _sample_and_label(item: object, place: Source) -> tuple[Array, int]:
+    """Return sample and label of an item."""
     if not isinstance(item, (tuple, list)) or len(item) != 2:
-        raise DataError(f"{where} is of type {type(item).__name__}, not a pair (tensor, label)")
+        kind = type(item).__name__
+        raise place.refusal(f" is of type {kind}, not a pair (tensor, label)", "type", kind)
     sample, label = item
     try:
         number = operator.index(label)
     except TypeError:
-        raise DataError(
-            f"{where} has a label of type {type(label).__name__}, not an integer"
-        ) from None
+        kind = type(label).__name__
+        reason = f" has a label of type {kind}, not an integer"
+        raise place.refusal(reason, "type", kind) from None
     if not 0 <= number < MAX_WIDTH:
-        raise DataError(f"{where} has label {number}, which is not in 0..{MAX_WIDTH - 1}")
-    return as_array(sample, f"{where}: its sample"), number
+        reason = f" has label {number}, which is not in 0..{MAX_WIDTH - 1}"
+        raise place.refusal(reason, "range", number, MAX_WIDTH - 1)
+    return as_array(sample, Source(str(place), "its sample")), number
 
 
-def _pixels(picture: Array, where: str) -> Array:
-    """A picture as uint8."""
+def _pixels(picture: Array, place: Source) -> Array:
+    """Return a picture as uint8."""
     if picture.dtype == np.uint8:
         return picture
     if picture.dtype.kind != "f":
-        raise DataError(f"{where} is a picture of {picture.dtype}; uint8 or floats are needed")
-    if not bool(((picture >= 0) & (picture <= 1)).all()):  # nor NaN
-        outside = picture[~((picture >= 0) & (picture <= 1))].flat[0]
-        raise DataError(f"{where} has a pixel of {outside}; a picture of floats has 0..1")
+        reason = f" is a picture of {picture.dtype}; uint8 or floats are needed"
+        raise place.refusal(reason, "type", str(picture.dtype))
+    fits = (picture >= 0) & (picture <= 1)  # false for NaN
+    if not bool(fits.all()):
+        pixel = float(picture[~fits].flat[0])
+        reason = f" has a pixel of {pixel}; pixels of type float have to be in 0..1"
+        raise place.refusal(reason, _range_code(pixel), pixel, 1)
     return np.floor(picture * _FULL_SCALE + 0.5).astype(np.uint8)
 
 
-def _counts(frames: Array, where: str) -> Array:
-    """Frames as uint8."""
+def _frame_bytes(frames: Array, place: Source) -> Array:
+    """Return frames as uint8."""
     if frames.dtype.kind not in "fiub":
-        raise DataError(f"{where} has frames of {frames.dtype}; numbers are needed")
+        reason = f" has frames of {frames.dtype}; numbers are needed"
+        raise place.refusal(reason, "type", str(frames.dtype))
     fits = (frames >= 0) & (frames <= LARGEST) & (np.floor(frames) == frames)
     if not bool(fits.all()):
-        raise DataError(
-            f"{where} has a value of {frames[~fits].flat[0]} in its frames, which are whole "
-            f"numbers in 0..{LARGEST}"
-        )
+        value = frames[~fits].flat[0]
+        reason = f" has a value of {value} in its frames, which are whole numbers in 0..{LARGEST}"
+        raise place.refusal(reason, _range_code(float(value)), float(value), LARGEST)
     return frames.astype(np.uint8)
+
+
+def _range_code(value: float) -> Code:
+    return "range" if math.isfinite(value) else "not-finite"

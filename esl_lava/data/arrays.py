@@ -1,4 +1,4 @@
-"""Arrays of a user's own, from .npy files."""
+"""The user's own arrays of spikes, from .npy files."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import numpy as np
 
 from esl_lava.arrays import Array, Ints
 from esl_lava.data.config import Encoding
-from esl_lava.data.samples import Chosen, digest
-from esl_lava.errors import ConfigError, DataError, FileError
+from esl_lava.data.samples import Selection, digest
+from esl_lava.errors import Code, ConfigError, DataError, FileError
 
 _MAGIC, _ZIP_MAGIC = b"\x93NUMPY", b"PK\x03\x04"
 _AXES = (set("NTC"), set("NTHW"), set("NTCHW"))
-_NONE = "not a .npy file of plain numbers"
+_NOT_NPY = "not a .npy file of plain numbers"
 
 
 @dataclass(frozen=True, eq=False)
 class SpikesFile:
-    """Spikes of a file, mapped into memory.
+    """Spikes in a file, which is mapped into memory.
 
     Attributes:
         path: the file.
-        array: (samples, T, ...) integers as the file and the user have them; the flattening of
-            what is behind T are the inputs.
-        shape: (channels, rows, columns) of them.
-        classes: number of classes of the network that takes them.
-        labels: (samples,) int64, 0..classes-1, where they are known.
+        array: (samples, T, ...) integers as they are in the file; the flattened axes behind T are
+            the inputs.
+        shape: (channels, rows, columns) of the inputs.
+        classes: number of classes of the network that gets the spikes.
+        labels: (samples,) int64, 0..classes-1, or None if they are not known.
     """
 
     path: Path
@@ -43,12 +43,12 @@ class SpikesFile:
 
     @property
     def name(self) -> str:
-        """The file's, without its folder."""
+        """The name of the file, without its folder."""
         return self.path.name
 
     @property
     def split(self) -> None:
-        """A file is no part of a data set."""
+        """None: a file is not a split of a data set."""
 
     @property
     def steps(self) -> int:
@@ -57,88 +57,119 @@ class SpikesFile:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of spikes, labels and their shapes, hexadecimal; reads all of the file."""
+        """SHA-256 of spikes, labels and their shapes, hexadecimal. It reads the whole file."""
         labels = () if self.labels is None else (self.labels,)
         return digest(self.shape, self.array, *labels)
 
     def take(self, n: int) -> SpikesFile:
-        """The first `n`; see `Samples`."""
+        """Return the first `n` samples; see `Samples`."""
         if not 1 <= n <= len(self):
-            raise DataError(f"cannot take {n} samples of {self.path}, which has {len(self)}")
+            raise DataError(
+                f"cannot take {n} samples of {self.path}, which has {len(self)}",
+                "range",
+                key="samples",
+                value=n,
+                limit=len(self),
+                file=self.path,
+            )
         return self.choose(slice(n))
 
-    def choose(self, chosen: Chosen) -> SpikesFile:
-        """Some of them; of a slice nothing is read."""
-        labels = None if self.labels is None else self.labels[chosen]
-        return replace(self, array=self.array[chosen], labels=labels)
+    def choose(self, selection: Selection) -> SpikesFile:
+        """Return the selected samples. A slice reads nothing from the file."""
+        labels = None if self.labels is None else self.labels[selection]
+        return replace(self, array=self.array[selection], labels=labels)
 
     def spikes(self, encoding: Encoding | None = None) -> Array:
-        """(samples, T, inputs) as they are in the file, whatever the encoding."""
+        """Return (samples, T, inputs) as in the file, whatever the encoding."""
         samples, steps, *axes = self.array.shape
         return self.array.reshape(samples, steps, math.prod(axes))
 
     def picture(self, index: int) -> None:
-        """Spikes are no picture."""
+        """Return None: spikes have no picture."""
 
 
 def read_array(path: Path, what: str) -> Array:
-    """An array of integers, mapped into memory: only what is used of it is read.
+    """Return an array of integers, mapped into memory: only the parts that are used are read.
 
     Args:
         path: a .npy file (numpy's format, `numpy.lib.format`).
-        what: it holds, for errors.
+        what: the name of the contents in errors, for example "spikes".
 
     Raises:
-        FileError: when the file cannot be read, or is no .npy file of integers.
+        FileError: the file cannot be read, or is not a .npy file of integers.
     """
     try:
         with path.open("rb") as file:
             beginning = file.read(len(_MAGIC))
         if beginning.startswith(_ZIP_MAGIC):
-            raise FileError(f"{path}: an archive of arrays (.npz); {what} need a .npy file of one")
-        # Nothing but its own format reaches numpy: `np.load` would try archives and pickles.
+            raise FileError(
+                f"{path}: this is an archive of arrays (.npz), but {what} need a .npy file with "
+                "one array",
+                "unsupported",
+                key=what,
+                file=path,
+            )
+        # Only files in the .npy format reach numpy, because `np.load` also reads pickles.
         if beginning != _MAGIC:
-            raise FileError(f"{path}: {_NONE}")
-        # What is odd about a header is an error or does not matter.
+            raise FileError(f"{path}: {_NOT_NPY}", "damaged", file=path)
+        # An unusual header is an error or harmless; numpy's warnings about it help nobody.
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             array: Array = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
     except FileError:
         raise
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from None
-    # numpy evaluates the header as Python and makes a type and a shape of it: the tokenizer,
-    # the parser, numpy.dtype and mmap each have errors of their own.
+        code: Code = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"
+        raise FileError(f"{path}: {error.strerror or error}", code, file=path) from None
+    # numpy evaluates the header as Python and makes a type and a shape of it: the tokenizer, the
+    # parser, numpy.dtype and mmap raise many types of exceptions.
     except Exception:
-        raise FileError(f"{path}: {_NONE}") from None
+        raise FileError(f"{path}: {_NOT_NPY}", "damaged", file=path) from None
     if array.dtype.kind not in "iub":
-        raise FileError(f"{path}: {what} have to be integers, not {array.dtype}")
+        raise FileError(
+            f"{path}: {what} have to be integers, not {array.dtype}",
+            "type",
+            key=what,
+            value=str(array.dtype),
+            file=path,
+        )
     return array
 
 
-def arranged(array: Array, axes: str) -> Array:
-    """A view of spikes with their axes in the order that networks take.
+def reorder_axes(array: Array, axes: str) -> Array:
+    """Return a view of spikes with the axes in the order that networks take.
 
     Args:
-        array: of spikes.
-        axes: a letter for each of its axes: N samples, T steps, C channels, H rows, W columns;
-            such as NTHWC, or NCHWT as SLAYER has them. Without rows and columns C are the
-            inputs, without C there is one channel.
+        array: spikes.
+        axes: one letter for each axis of the array: N samples, T steps, C channels, H rows,
+            W columns; for example NTHWC, or NCHWT as in SLAYER. Without H and W, C is the axis of
+            inputs. Without C there is one channel.
 
     Returns:
         (N, T, C) or (N, T, C, H, W).
 
     Raises:
-        ConfigError: when the letters are not of that kind, or not one for each axis.
+        ConfigError: a letter is unknown, missing or repeated, or their number is not the number of
+            axes.
     """
     letters = axes.upper()
     if set(letters) not in _AXES or len(set(letters)) != len(letters):
         raise ConfigError(
             f"--axes {axes}: needs N (samples) and T (steps), and C (channels), H and W (rows and "
-            "columns) or all three, each once"
+            "columns) or all three, each once",
+            "type",
+            key="--axes",
+            value=axes,
         )
     if len(letters) != array.ndim:
-        raise ConfigError(f"--axes {axes}: names {len(letters)} axes of an array of {array.shape}")
+        raise ConfigError(
+            f"--axes {axes}: names {len(letters)} axes, but the array of shape {array.shape} has "
+            f"{array.ndim}",
+            "mismatch",
+            key="--axes",
+            value=axes,
+            limit=array.ndim,
+        )
     order = [letters.index(letter) for letter in "NTCHW" if letter in letters]
-    turned = array.transpose(order)
-    return turned if "C" in letters else turned[:, :, None]
+    ordered = array.transpose(order)
+    return ordered if "C" in letters else ordered[:, :, None]

@@ -1,7 +1,7 @@
-"""The python version of CIFAR-10 and CIFAR-100: pickles of a dictionary with an array in it.
+"""The python version of CIFAR-10 and CIFAR-100: pickles of a dictionary that holds an array.
 
-Nothing is unpickled and no code runs (`pickles.py`): what Python 2's cPickle wrote for such a
-dictionary is rebuilt, of protocols 1 and 2 and with arrays of numpy 1.
+Nothing is unpickled and no code runs (`pickles.py`). The reader rebuilds the dictionaries that
+Python 2's cPickle wrote with protocols 1 and 2, with arrays of numpy 1.
 """
 
 from __future__ import annotations
@@ -16,96 +16,127 @@ from esl_lava.errors import FileError
 from esl_lava.pickles import Dialect, Name, RefusedError, rebuild
 
 MOST_BYTES = 192 << 20
-"""A larger file is refused; the largest, the training split of CIFAR-100, has 155,249,918."""
+"""Largest size of a file; the largest file, the training split of CIFAR-100, has 155,249,918."""
 
 MOST_OPCODES = 500_000
-"""So much a file may be made of; that one has about 250,000, its file names among them."""
+"""Largest number of opcodes of a file; that file has about 250,000, with its file names."""
 
 _ARRAY, _TYPE, _NEW = "numpy ndarray", "numpy dtype", "numpy.core.multiarray _reconstruct"
 _MOST_DIMENSIONS = 32
 
 
 @dataclass
-class _Made:
-    """What a pickle made by a call: an array, whose values come later, or its type.
+class _NumpyObject:
+    """An object that a call in the pickle makes: an array, which is filled later, or its type.
 
     Attributes:
-        of: `_ARRAY` or `_TYPE`.
-        values: of an array, once it has them.
+        kind: `_ARRAY` or `_TYPE`.
+        values: values of an array, once it is filled.
     """
 
-    of: str
+    kind: str
     values: Bytes | None = None
 
 
-def read_batch(
-    raw: bytes, where: object, key: str, features: int, classes: int
-) -> tuple[Bytes, Ints]:
-    """Images and labels of one file.
+def read_batch(raw: bytes, where: str, key: str, features: int, classes: int) -> tuple[Bytes, Ints]:
+    """Return images and labels of one file.
 
     Args:
-        raw: the file's content.
+        raw: the content of the file.
         where: names the file in errors.
-        key: of the labels in its dictionary.
-        features: of an image.
-        classes: how many there are; labels are 0..classes-1.
+        key: key of the labels in the dictionary.
+        features: number of features of an image.
+        classes: number of classes; labels are 0..classes-1.
 
     Returns:
-        (images, features) uint8, which cannot be written to, and (images,) int64.
+        (images, features) uint8, read-only, and (images,) int64.
 
     Raises:
-        FileError: when the content is no such pickle, or anything else is in it than that.
+        FileError: the content is not such a pickle, or holds more than that.
     """
+    if len(raw) > MOST_BYTES:
+        raise FileError(
+            f"{where}: it has {len(raw)} bytes, the limit is {MOST_BYTES}",
+            "too-large",
+            value=len(raw),
+            limit=MOST_BYTES,
+            file=where,
+        )
     try:
-        if len(raw) > MOST_BYTES:
-            raise RefusedError(f"it has {len(raw)} bytes, the limit is {MOST_BYTES}")
-        return _taken(rebuild(raw, _CPICKLE, MOST_OPCODES), key, features, classes)
+        content = rebuild(raw, _CPICKLE, MOST_OPCODES)
     except RefusedError as error:
-        raise FileError(f"{where}: {error}") from None
+        raise FileError(f"{where}: {error}", "damaged", file=where) from None
+    # A damaged pickle can make the standard library raise these.
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError) as e:
-        # What a damaged pickle can make the standard library raise.
-        raise FileError(f"{where}: not a batch of CIFAR's python version: {e}") from None
+        sentence = f"{where}: not a batch of CIFAR's python version: {e}"
+        raise FileError(sentence, "damaged", file=where) from None
+    return _images_and_labels(content, where, key, features, classes)
 
 
-def _taken(content: object, key: str, features: int, classes: int) -> tuple[Bytes, Ints]:
-    """What is wanted of a file's dictionary."""
+def _images_and_labels(
+    content: object, where: str, key: str, features: int, classes: int
+) -> tuple[Bytes, Ints]:
+    """Return images and labels in the dictionary of a file."""
     if not isinstance(content, dict):
-        raise RefusedError(f"it holds a {type(content).__name__} in place of a dictionary")
+        kind = type(content).__name__
+        sentence = f"{where}: it holds a {kind} instead of a dictionary"
+        raise FileError(sentence, "type", value=kind, file=where)
     data, labels = content.get("data"), content.get(key)
-    images = data.values if isinstance(data, _Made) else None
+    images = data.values if isinstance(data, _NumpyObject) else None
     if images is None:
-        raise RefusedError("it has no array 'data'")
+        raise FileError(f"{where}: it has no array 'data'", "missing", key="data", file=where)
     if images.ndim != 2 or images.shape[1] != features or len(images) == 0:
-        raise RefusedError(f"its array has shape {images.shape}, not (images, {features})")
+        raise FileError(
+            f"{where}: the array 'data' has shape {images.shape}, not (images, {features})",
+            "shape",
+            key="data",
+            value=images.shape,
+            limit=features,
+            file=where,
+        )
     if not isinstance(labels, list):
-        raise RefusedError(f"it has no list {key!r}")
+        raise FileError(f"{where}: it has no list {key!r}", "missing", key=key, file=where)
     if len(labels) != len(images):
-        raise RefusedError(f"it has {len(images)} images, but {len(labels)} of {key!r}")
+        raise FileError(
+            f"{where}: it has {len(images)} images, but {len(labels)} of {key!r}",
+            "mismatch",
+            key=key,
+            value=len(labels),
+            limit=len(images),
+            file=where,
+        )
     for label in labels:
         if type(label) is not int or not 0 <= label < classes:
-            raise RefusedError(f"label {str(label)[:20]} is not in 0..{classes - 1}")
+            raise FileError(
+                f"{where}: label {str(label)[:20]} in {key!r} is not in 0..{classes - 1}",
+                "range",
+                key=key,
+                value=label,
+                limit=classes - 1,
+                file=where,
+            )
     return images, np.array(labels, np.int64)
 
 
-def _called(function: object, arguments: object) -> _Made:
-    """The two calls numpy 1 wrote: an array to be filled, and its type."""
+def _call(function: object, arguments: object) -> _NumpyObject:
+    """Perform one of the two calls that numpy 1 wrote: for an empty array, or for its type."""
     match function, arguments:
-        case Name(name), (Name(made), (0,), "b") if (name, made) == (_NEW, _ARRAY):
-            return _Made(_ARRAY)
+        case Name(name), (Name(kind), (0,), "b") if (name, kind) == (_NEW, _ARRAY):
+            return _NumpyObject(_ARRAY)
         case Name(name), ("u1" | "|u1", 0 | False, 1 | True) if name == _TYPE:
-            return _Made(_TYPE)
-    raise RefusedError("it calls what numpy does not call for an array of bytes")
+            return _NumpyObject(_TYPE)
+    raise RefusedError("it makes a call that numpy does not make for an array of bytes")
 
 
-def _fill(made: object, state: object) -> None:
-    """Give an array its values; what its type is told, of bytes, says nothing more."""
-    match made, state:
-        case _Made(of), tuple() if of == _TYPE:
+def _fill(target: object, state: object) -> None:
+    """Fill an array with its values. The state of the type of bytes holds no more information."""
+    match target, state:
+        case _NumpyObject(kind), tuple() if kind == _TYPE:
             return
         case (
-            _Made(of, None) as array,
-            (int(), tuple(shape), _Made(kind), bool() | int() as by_columns, str(text)),
-        ) if (of, kind) == (_ARRAY, _TYPE):
+            _NumpyObject(kind, None) as array,
+            (int(), tuple(shape), _NumpyObject(item_kind), bool() | int() as by_columns, str(text)),
+        ) if (kind, item_kind) == (_ARRAY, _TYPE):
             if len(shape) > _MOST_DIMENSIONS or any(type(n) is not int or n < 0 for n in shape):
                 raise RefusedError("an array is not described as numpy does")
             if math.prod(shape) != len(text):
@@ -119,7 +150,7 @@ def _fill(made: object, state: object) -> None:
 _CPICKLE = Dialect(
     literals=("INT", "SHORT_BINSTRING", "BINSTRING"),  # bytes as text, by Latin-1
     names=(_ARRAY, _TYPE, _NEW),
-    call=_called,
+    call=_call,
     fill=_fill,
     keys=(str,),
 )

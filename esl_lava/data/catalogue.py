@@ -1,4 +1,4 @@
-"""All data sets by name: of images (`datasets`), of recordings (`events.sets`), and `own`."""
+"""All data sets by name: images (`datasets`), recordings (`events.sets`) and `own`."""
 
 from __future__ import annotations
 
@@ -8,79 +8,87 @@ import os
 from esl_lava.data import datasets
 from esl_lava.data.config import OWN, Data, Encoding
 from esl_lava.data.events.sets import EVENT_LOADERS
-from esl_lava.data.own import NEEDED, Own, of_folder
+from esl_lava.data.own import SOURCE_NEEDED, OwnData, own_from_folder
 from esl_lava.data.samples import TrainingSamples
 from esl_lava.errors import DataError
 
 NAMES = (*datasets.LOADERS, *EVENT_LOADERS, OWN)
 
 
-def samples_of(
-    data: Data, split: str, encoding: Encoding, own: Own | None = None
+def load_configured(
+    data: Data, split: str, encoding: Encoding, own: OwnData | None = None
 ) -> TrainingSamples:
-    """The half `split` of what an experiment says.
+    """Return a split of the data set that an experiment's configuration names.
 
     Args:
-        data: the experiment's section.
-        split, encoding: as `load`.
-        own: where the user's own samples come from; None: from the folder that `data` names. Of
-            data sets by name it says nothing.
+        data: the section `data` of the configuration.
+        split, encoding: as in `load`.
+        own: source of the user's own samples; None: the folder `data.folder`. Data sets with
+            another name than `own` ignore it.
 
     Raises:
-        DataError, FileError: as `load`.
+        DataError, FileError: as in `load`.
     """
     if own is None and data.folder is not None:
-        own = of_folder(data.folder)
+        own = own_from_folder(data.folder)
     return load(data.name, split, encoding, own)
 
 
 def load(
-    name: str, split: str, encoding: Encoding | None = None, own: Own | None = None
+    name: str, split: str, encoding: Encoding | None = None, own: OwnData | None = None
 ) -> TrainingSamples:
-    """The half `split` of a data set.
+    """Return a split of a data set.
 
     Args:
         name: one of `NAMES`.
         split: "train" or "test".
-        encoding: how recordings become frames; images are read as they are.
-        own: where the samples of the name `own` come from.
+        encoding: how recordings become frames; images do not depend on it.
+        own: source of the samples if `name` is `own`.
 
     Raises:
-        DataError: unknown name or split; files are missing or do not fit each other; recordings
-            without an encoding of frames; nobody says where own samples come from, or they do
-            not fit the encoding.
+        DataError: the name or the split is unknown; files are missing or do not fit together;
+            recordings need an encoding of frames; the source of own samples is not known, or they
+            do not fit the encoding.
         FileError: a file is malformed or too large.
     """
     if name not in NAMES:
         known = ", ".join(NAMES)
         if "." in name or os.sep in name:
-            raise DataError(f"{name}: a file's name, where a data set's is needed: {known}")
-        nearest = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0)[0]
-        raise DataError(f"unknown data set {name!r}: there are {known}; nearest is {nearest!r}")
+            sentence = f"{name}: this is the name of a file, but a data set is needed: {known}"
+        else:
+            nearest = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0)[0]
+            sentence = (
+                f"unknown data set {name!r}: the data sets are {known}; the nearest is {nearest!r}"
+            )
+        raise DataError(sentence, "unknown", key="data set", value=name, limit=NAMES)
     if name in datasets.LOADERS:
         return datasets.load(name, split)
     if split not in datasets.SPLITS:
-        raise DataError(
-            f"unknown split {split!r} of {name}: there are {', '.join(datasets.SPLITS)}"
-        )
+        raise datasets.unknown_split(name, split)
     if name == OWN:
         if own is None:
-            raise DataError(NEEDED)
+            raise DataError(SOURCE_NEEDED, "missing", key="--data-folder")
         return own.samples(split, encoding)
     if encoding is None or encoding.kind != "frames":
-        raise DataError(f"{name} holds recordings: they need encoding.kind 'frames'")
+        raise DataError(
+            f"{name} holds recordings: they need encoding.kind 'frames'",
+            "conflict",
+            key="encoding.kind",
+            value=None if encoding is None else encoding.kind,
+            limit="frames",
+        )
     return EVENT_LOADERS[name].load(name, split, encoding)
 
 
 def shape_and_classes(name: str, encoding: Encoding) -> tuple[tuple[int, int, int], int]:
-    """(channels, rows, columns) of a data set's samples, and its number of classes.
+    """Return (channels, rows, columns) of a data set's samples, and its number of classes.
 
-    It is known before anything is read, but of `own`.
+    Both are known before anything is read. `own` is not allowed here.
 
     Raises:
-        DataError: as `Framing.shape_of`.
+        DataError: as in `Framing.shape_of`.
     """
     if name in datasets.SHAPES:
         return datasets.SHAPES[name]
-    found = EVENT_LOADERS[name]
-    return found.shape(encoding), found.classes
+    event_set = EVENT_LOADERS[name]
+    return event_set.shape(encoding), event_set.classes

@@ -1,7 +1,7 @@
-"""CIFAR-10 and CIFAR-100 in the forms in which people have them, from `$ESL_LAVA_DATA`.
+"""CIFAR-10 and CIFAR-100 in their common file formats, from `$ESL_LAVA_DATA`.
 
-Images have 32 x 32 pixels of three colours; they are given as (samples, 3072) uint8, counted by
-channel (red, green, blue), row and column. Nothing is downloaded.
+Images have 32 x 32 pixels of three colours. They are returned as (samples, 3072) uint8 in the
+order of channel (red, green, blue), row and column. Nothing is downloaded.
 
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 """
@@ -22,31 +22,31 @@ import numpy as np
 from esl_lava.arrays import Bytes, Ints
 from esl_lava.data import batches, jpegs
 from esl_lava.data.archives import read_members
-from esl_lava.data.folders import DATA_VARIABLE, own_folder
+from esl_lava.data.folders import DATA_VARIABLE, own_folder, read_error
 from esl_lava.data.npz import read_member
 from esl_lava.errors import DataError, FileError
 
 SHAPE = (3, jpegs.SIDE, jpegs.SIDE)
-"""Of an image: channels, rows, columns."""
+"""Shape of an image: channels, rows, columns."""
 
 JPEG_ARCHIVE = "cifar10_jpeg_train_test.tar.gz"
 SUBSET = "cifar10_lossless_subset.npz"
 SUBSET_LIMIT = 192 << 20
-"""Most bytes of an array in the subset's file; all of CIFAR-10 would have 184,320,000."""
+"""Largest number of bytes of an array in the subset's file; CIFAR-10 would have 184,320,000."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _PythonVersion:
-    """How the published python version of a data set is laid out.
+    """Layout of the published python version of a data set.
 
     Attributes:
-        folder, archive: in which its files are.
+        folder, archive: folder or archive that holds the files.
         splits: split -> its files, in order.
-        key: of the labels in them.
-        classes: how many there are.
-        published: file -> MD5 of the published one, as torchvision 0.18 has them.
+        key: key of the labels in the files.
+        classes: number of classes.
+        published: file -> MD5 of the published file, as in torchvision 0.18.
     """
 
     folder: str
@@ -92,18 +92,19 @@ _CIFAR100 = _PythonVersion(
 
 
 def cifar10(split: str) -> tuple[str, Bytes, Ints]:
-    """A split of CIFAR-10: its python version, else a tree of JPEG files.
+    """Return a split of CIFAR-10: from its python version, else from a tree of JPEG files.
 
     Args:
         split: "train" or "test".
 
     Returns:
-        What accuracies on it are to be labelled, as JPEG is lossy; images, (samples, 3072) uint8;
-        labels, (samples,) int64 in 0..9, by the alphabet: airplane is 0, truck 9.
+        The label of accuracies on the images, which differs for JPEG because it is lossy; images,
+        (samples, 3072) uint8; labels, (samples,) int64 in 0..9, in alphabetical order: airplane is
+        0, truck 9.
 
     Raises:
-        DataError: when there is neither, or a file is missing.
-        FileError: when a file is damaged, too large, or of another kind.
+        DataError: neither exists, or a file is missing.
+        FileError: a file is damaged, too large, or of another kind.
     """
     folder = own_folder("cifar10")
     if folder is not None:
@@ -114,68 +115,91 @@ def cifar10(split: str) -> tuple[str, Bytes, Ints]:
             return jpegs.NAME, *jpegs.read_split(folder / JPEG_ARCHIVE, split)
         if (folder / split).is_dir():
             return jpegs.NAME, *jpegs.read_split(folder, split)
-    raise _absent(
+    raise _missing(
         "cifar10", f"{_CIFAR10.folder}/, {_CIFAR10.archive}, {JPEG_ARCHIVE}, or train/ and test/"
     )
 
 
 def cifar100(split: str) -> tuple[Bytes, Ints]:
-    """Images and fine labels, 0..99, of a split of CIFAR-100; otherwise as `cifar10`."""
+    """Return images and fine labels, 0..99, of a split of CIFAR-100; otherwise as `cifar10`."""
     folder = own_folder("cifar100")
     place = None if folder is None else _place(folder, _CIFAR100)
     if place is None:
-        raise _absent("cifar100", f"{_CIFAR100.folder}/ or {_CIFAR100.archive}")
+        raise _missing("cifar100", f"{_CIFAR100.folder}/ or {_CIFAR100.archive}")
     return _python_version(place, _CIFAR100, split)
 
 
 def cifar10_subset(split: str) -> tuple[Bytes, Ints]:
-    """Some of CIFAR-10's own images, with their labels 0..9, in the order of their file.
+    """Return some images of CIFAR-10, unchanged, with their labels 0..9, in the file's order.
 
-    The file, an archive of numpy's, holds `x_train`, `y_train`, `x_test` and `y_test`: images of
-    shape (samples, 32, 32, 3) uint8 and labels of shape (samples,), integers.
+    The file is a numpy archive with `x_train`, `y_train`, `x_test` and `y_test`: images of shape
+    (samples, 32, 32, 3) uint8 and labels of shape (samples,), integers.
 
     Raises:
-        DataError: when there is no such file.
-        FileError: when it is damaged, too large, or holds other arrays.
+        DataError: the file does not exist.
+        FileError: the file is damaged, too large, or holds other arrays.
     """
     folder = own_folder("cifar10")
     if folder is None or not (folder / SUBSET).is_file():
-        raise _absent("cifar10_subset", SUBSET, "cifar10")
+        raise _missing("cifar10_subset", SUBSET, "cifar10")
     path = folder / SUBSET
     images, labels = (read_member(path, f"{part}_{split}", SUBSET_LIMIT) for part in "xy")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (*SHAPE[1:], 3):
+        has_type = images.dtype == np.uint8
         raise FileError(
             f"{path}: x_{split} needs type uint8 and shape (samples, 32, 32, 3), "
-            f"not {images.dtype} and {images.shape}"
+            f"not {images.dtype} and {images.shape}",
+            "shape" if has_type else "type",
+            key=f"x_{split}",
+            value=images.shape if has_type else str(images.dtype),
+            file=path,
         )
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1] or labels.size == 0:
+        has_type = labels.dtype.kind in "iu"
         raise FileError(
             f"{path}: y_{split} needs integers of shape ({len(images)},), at least one, "
-            f"not {labels.dtype} of {labels.shape}"
+            f"not {labels.dtype} of {labels.shape}",
+            "shape" if has_type else "type",
+            key=f"y_{split}",
+            value=labels.shape if has_type else str(labels.dtype),
+            limit=len(images),
+            file=path,
         )
     outside = labels[(labels < 0) | (labels >= len(jpegs.CLASSES))]
     if outside.size:
-        raise FileError(f"{path}: label {outside[0]} of y_{split} is not in 0..9")
+        raise FileError(
+            f"{path}: label {outside[0]} of y_{split} is not in 0..9",
+            "range",
+            key=f"y_{split}",
+            value=int(outside[0]),
+            limit=9,
+            file=path,
+        )
     planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     return planes.reshape(len(planes), math.prod(SHAPE)), labels.astype(np.int64)
 
 
-def _absent(name: str, wanted: str, folder: str | None = None) -> DataError:
+def _missing(name: str, files: str, folder: str | None = None) -> DataError:
+    """Return the error for a data set of which no file exists; `files` names them."""
+    data = os.environ.get(DATA_VARIABLE)
     return DataError(
-        f"{name} is not downloaded: set {DATA_VARIABLE} (now {os.environ.get(DATA_VARIABLE)!r}) "
-        f"to a folder in whose {folder or name}/ is {wanted}"
+        f"{name} is not found, and is not downloaded: set {DATA_VARIABLE} (now {data!r}) to a "
+        f"folder with a subfolder {folder or name}/ that holds {files}",
+        "not-found",
+        key=DATA_VARIABLE,
+        value=data,
     )
 
 
 def _place(folder: Path, version: _PythonVersion) -> Path | None:
-    """Where the python version is: its folder, its archive, or nowhere."""
+    """Return the folder or the archive of the python version, or None if neither exists."""
     if (folder / version.folder).is_dir():
         return folder / version.folder
     return folder / version.archive if (folder / version.archive).is_file() else None
 
 
 def _python_version(place: Path, version: _PythonVersion, split: str) -> tuple[Bytes, Ints]:
-    """Images and labels of a split, its files one after another."""
+    """Return images and labels of a split, its files one after another."""
     read = _in_archive if place.is_file() else _in_folder
     parts, foreign = {}, []
     for name, raw in read(place, version, version.splits[split]):
@@ -186,10 +210,11 @@ def _python_version(place: Path, version: _PythonVersion, split: str) -> tuple[B
             foreign.append(name)
     missing = [name for name in version.splits[split] if name not in parts]
     if missing:
-        raise DataError(f"{place} lacks the file {missing[0]}")
+        sentence = f"{place} lacks the file {missing[0]}"
+        raise DataError(sentence, "not-found", value=missing[0], file=place)
     if foreign:
         _logger.warning(
-            "%s in %s: not the published data set, other data of this format",
+            "%s in %s: not the published data set, but other data of the same format",
             *(" and ".join(foreign), place),
         )
     images, labels = zip(*(parts[name] for name in version.splits[split]))
@@ -197,10 +222,10 @@ def _python_version(place: Path, version: _PythonVersion, split: str) -> tuple[B
 
 
 def _in_folder(
-    place: Path, version: _PythonVersion, wanted: Sequence[str]
+    place: Path, version: _PythonVersion, names: Sequence[str]
 ) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the files that are there."""
-    for name in wanted:
+    """Yield name and content of those of the files that exist in a folder."""
+    for name in names:
         path = place / name
         if not path.exists():
             continue
@@ -208,20 +233,20 @@ def _in_folder(
             with path.open("rb") as file:
                 raw = file.read(batches.MOST_BYTES + 1)
         except OSError as error:
-            raise FileError(f"{path} cannot be read: {error.strerror or error}") from None
+            raise read_error(path, error) from None
         yield name, raw
 
 
 def _in_archive(
-    place: Path, version: _PythonVersion, wanted: Sequence[str]
+    place: Path, version: _PythonVersion, names: Sequence[str]
 ) -> Iterator[tuple[str, bytes]]:
-    """The same of the published archive, in which other files lie beside them."""
+    """Yield name and content of the files in the published archive, which holds other files too."""
 
     def limit_of(name: str) -> int | None:
         folder, _, file = name.removeprefix("./").rpartition("/")
         if folder != version.folder:
             return None
-        return batches.MOST_BYTES if file in wanted else 0
+        return batches.MOST_BYTES if file in names else 0
 
     for name, raw in read_members(place, limit_of, 2 * batches.MOST_BYTES):
         yield name.rpartition("/")[2], raw

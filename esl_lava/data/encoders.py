@@ -1,10 +1,10 @@
-"""Encoders: images of 8-bit pixels to what a network is given, in integer arithmetic.
+"""Encoders from images of 8-bit pixels to a network's input, in integer arithmetic.
 
-A pixel of 255 is full scale. Every encoder is deterministic and treats pixels apart.
+A pixel of 255 is full scale. Every encoder is deterministic and encodes each pixel independently.
 
-Most make binary spikes: each of `ENCODERS` is a table of 256 spike trains, one per pixel value,
-in which the pixels are looked up. Of `steps` time steps, at least 1, it makes the table
-(256, steps) of 0 and 1. Direct coding (`graded`) gives every step the pixel itself, as a signed
+The encoders in `ENCODERS` make binary spikes. Each returns, for a number of time steps of at least
+1, a table (256, steps) of 0 and 1: the spike train of each pixel value. `encode` looks the pixels
+up in this table. Direct coding (`graded`) presents the pixel itself at every step, as a signed
 integer of few bits.
 """
 
@@ -25,22 +25,23 @@ _PIXELS = np.arange(_FULL_SCALE + 1, dtype=np.int64)[:, None]
 
 
 def rate(steps: int) -> Array:
-    """Spikes in proportion to the pixel, evenly spread.
+    """Return evenly spread spikes, in proportion to the pixel.
 
-    An integrate-and-fire neuron per pixel with reset by subtraction: v starts at 127, half
-    of full scale; at each step `v += pixel`; it spikes when `v >= 255`, then `v -= 255`. So
-    the spikes of the first t steps are `t * pixel / 255` rounded to the nearest (255 is odd:
-    there are no ties), and already the first step tells bright pixels from dark ones.
+    Each pixel drives an integrate-and-fire neuron with reset by subtraction: v starts at 127, half
+    of full scale; at each step `v += pixel`; the neuron spikes if `v >= 255`, then `v -= 255`. So
+    the number of spikes in the first t steps is `t * pixel / 255`, rounded to the nearest integer
+    (255 is odd: there are no ties), and the first step already separates bright and dark pixels.
     """
     spikes_by_step = (np.arange(steps + 1) * _PIXELS + _FULL_SCALE // 2) // _FULL_SCALE
     return np.diff(spikes_by_step, axis=1)
 
 
 def latency(steps: int) -> Array:
-    """One spike per non-zero pixel, the brighter the earlier; none for a zero pixel.
+    """Return one spike per non-zero pixel, earlier for brighter pixels; none for a zero pixel.
 
-    The step, counted from 0, is `(255 - pixel) * (steps - 1) / 255` rounded to the nearest
-    (255 is odd: there are no ties); so 255 spikes at step 0, and 1 near the last.
+    The step, counted from 0, is `(255 - pixel) * (steps - 1) / 255`, rounded to the nearest integer
+    (255 is odd: there are no ties). So a pixel of 255 spikes at step 0, and a pixel of 1 near the
+    last step.
     """
     step = (2 * (_FULL_SCALE - _PIXELS) * (steps - 1) + _FULL_SCALE) // (2 * _FULL_SCALE)
     spikes: Bools = (np.arange(steps) == step) & (_PIXELS > 0)
@@ -48,15 +49,15 @@ def latency(steps: int) -> Array:
 
 
 def constant(steps: int) -> Array:
-    """A spike at every step where the pixel is at least 128, else none."""
+    """Return a spike at every step if the pixel is at least 128, else no spike."""
     return np.broadcast_to(2 * _PIXELS > _FULL_SCALE, (_PIXELS.size, steps))
 
 
 def two_times(steps: int) -> Array:
-    """One spike per pixel: at step 0 where it is at least 128, else at `2 * steps // 3`.
+    """Return one spike per pixel: at step 0 if it is at least 128, else at `2 * steps // 3`.
 
-    Mostafa's encoding of a binarised image. A third of the steps remains for what the last
-    inputs set off.
+    This is Mostafa's encoding of a binarised image. A third of the steps remains for the spikes
+    that the last inputs cause.
     """
     step = np.where(2 * _PIXELS > _FULL_SCALE, 0, 2 * steps // 3)
     spikes: Bools = np.arange(steps) == step
@@ -66,11 +67,11 @@ def two_times(steps: int) -> Array:
 ENCODERS: Mapping[str, Callable[[int], Array]] = MappingProxyType(
     {"rate": rate, "latency": latency, "constant": constant, "two_times": two_times}
 )
-"""Those to binary spikes by name: the number of steps -> the spike train of each pixel value."""
+"""Encoder to binary spikes -> its function: number of steps -> spike train of each pixel value."""
 
 
 def encode(kind: str, images: Bytes, steps: int) -> Bytes:
-    """Spikes of `images` by the encoder called `kind`.
+    """Return the spikes of `images`, made by the encoder `kind`.
 
     Args:
         kind: a key of `ENCODERS`.
@@ -78,11 +79,11 @@ def encode(kind: str, images: Bytes, steps: int) -> Bytes:
         steps: number of time steps, at least 1.
 
     Returns:
-        (batch, steps, features) uint8 of 0 and 1: a view of spike trains, each of which lies
-        together in memory.
+        (batch, steps, features) uint8 of 0 and 1: a view in which each spike train is contiguous
+        in memory.
 
     Raises:
-        DataError: unknown `kind`, `steps` below 1, or images of another type or shape.
+        DataError: `kind` is unknown, `steps` is below 1, or images have another type or shape.
     """
     trains = _trains(kind, steps)
     _refuse_others(images)
@@ -90,10 +91,10 @@ def encode(kind: str, images: Bytes, steps: int) -> Bytes:
 
 
 def graded(images: Bytes, steps: int, bits: int) -> Int8s:
-    """Every pixel as a signed integer of `bits` bits, the same at every step (direct coding).
+    """Return each pixel as a signed integer of `bits` bits, the same at every step (direct coding).
 
-    It is `(pixel >> (8 - bits)) - 2**(bits - 1)`, in two's complement from `-2**(bits - 1)`, for
-    a black pixel, to `2**(bits - 1) - 1`: -16..15 for 5 bits.
+    The integer is `(pixel >> (8 - bits)) - 2**(bits - 1)`, in two's complement, from
+    `-2**(bits - 1)` for a black pixel to `2**(bits - 1) - 1`: -16..15 for 5 bits.
 
     Args:
         images: (batch, features) uint8, 255 is full scale.
@@ -101,15 +102,21 @@ def graded(images: Bytes, steps: int, bits: int) -> Int8s:
         bits: 1..8.
 
     Returns:
-        (batch, steps, features) int8. It takes the memory of one step: a view that repeats it,
-        and can therefore not be written to.
+        (batch, steps, features) int8: a read-only view that repeats one step, and takes only the
+        memory of one step.
 
     Raises:
-        DataError: `steps` or `bits` out of range, or images of another type or shape.
+        DataError: `steps` or `bits` is out of range, or images have another type or shape.
     """
     _refuse_steps(steps)
     if not 1 <= bits <= _PIXEL_BITS:
-        raise DataError(f"graded input of a pixel has 1 to {_PIXEL_BITS} bits, not {bits}")
+        raise DataError(
+            f"encoding.bits {bits}: graded input of a pixel has 1 to {_PIXEL_BITS} bits",
+            "range",
+            key="encoding.bits",
+            value=bits,
+            limit=_PIXEL_BITS,
+        )
     _refuse_others(images)
     values = (_PIXELS[:, 0] >> (_PIXEL_BITS - bits)) - (1 << (bits - 1))
     step = np.take(values.astype(np.int8), images)
@@ -117,17 +124,22 @@ def graded(images: Bytes, steps: int, bits: int) -> Int8s:
 
 
 def first_steps(kind: str, steps: int) -> Ints:
-    """(256,) the step of the first spike of each pixel value; `steps` for none."""
+    """Return (256,) the step of the first spike of each pixel value; `steps` if it has no spike."""
     trains = _trains(kind, steps)
     return np.where(trains.any(axis=1), trains.argmax(axis=1), steps)
 
 
 def _trains(kind: str, steps: int) -> Bytes:
-    """(256, steps) the spike train of each pixel value."""
+    """Return (256, steps) the spike train of each pixel value."""
     if kind not in ENCODERS:
         nearest = difflib.get_close_matches(kind.lower(), ENCODERS, n=1, cutoff=0)[0]
         raise DataError(
-            f"unknown encoder {kind!r}: there are {', '.join(ENCODERS)}; nearest is {nearest!r}"
+            f"encoding.kind {kind!r} is unknown: the encoders are {', '.join(ENCODERS)}; the "
+            f"nearest is {nearest!r}",
+            "unknown",
+            key="encoding.kind",
+            value=kind,
+            limit=tuple(ENCODERS),
         )
     _refuse_steps(steps)
     return ENCODERS[kind](steps).astype(np.uint8)
@@ -135,13 +147,21 @@ def _trains(kind: str, steps: int) -> Bytes:
 
 def _refuse_steps(steps: int) -> None:
     if steps < 1:
-        raise DataError(f"an encoder needs at least 1 step, not {steps}")
+        raise DataError(
+            f"encoding.steps {steps}: an encoder needs at least 1 step",
+            "range",
+            key="encoding.steps",
+            value=steps,
+            limit=1,
+        )
 
 
 def _refuse_others(images: Bytes) -> None:
-    """Refuse what are no images, whatever the types say."""
+    """Refuse an argument that is not an array of images, whatever its type annotation says."""
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
-        given = getattr(images, "dtype", type(images).__name__)
-        raise DataError(f"images to encode need a numpy array of uint8, not {given}")
+        kind = str(getattr(images, "dtype", type(images).__name__))
+        sentence = f"images to encode have to be a numpy array of uint8, not {kind}"
+        raise DataError(sentence, "type", key="images", value=kind, limit="uint8")
     if images.ndim != 2:
-        raise DataError(f"images to encode need shape (batch, features), not {images.shape}")
+        sentence = f"images to encode need shape (batch, features), not {images.shape}"
+        raise DataError(sentence, "shape", key="images", value=images.shape)

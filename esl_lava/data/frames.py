@@ -1,4 +1,4 @@
-"""Frames of a user's own: samples that bring their T steps along, as counts or as spikes."""
+"""The user's own samples of T frames each, which hold counts or spikes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 from esl_lava.arrays import Array, Bytes, Ints
 from esl_lava.data.config import Encoding
-from esl_lava.data.moves import mirrored, moved
-from esl_lava.data.samples import Chosen, digest
+from esl_lava.data.moves import mirror, shift
+from esl_lava.data.samples import Selection, digest
 from esl_lava.errors import DataError
 
 LARGEST = 255
-"""Of a value of a frame, as graded input of 8 bits has it."""
+"""Largest value in a frame: graded input has at most 8 bits."""
 
-_CHUNK = 1 << 26  # values looked at together
+_CHUNK = 1 << 26  # values checked at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,42 +25,56 @@ class Frames:
     """Labelled samples of T frames each.
 
     Attributes:
-        name: what accuracies on them are labelled.
-        kept: (recordings, T, channels, rows, columns) integers in 0..`LARGEST`; it may lie in a
-            file, and is read where it is needed.
+        name: label of accuracies on these samples.
+        stored: (recordings, T, channels, rows, columns) integers in 0..`LARGEST`; the array may
+            lie in a file, and is read only where it is needed.
         labels: (samples,) int64, 0..classes-1.
         classes: number of classes.
-        split: "train" or "test", of which they are; None where that is not known.
-        places: (samples,) which of the recordings are the samples; None: all, in order.
-        largest: of all values of `kept`; None: it is looked for.
+        split: "train" or "test"; None if it is not known.
+        indices: (samples,) the recording of each sample; None: all recordings, in order.
+        largest: largest value in `stored`; None: it is computed.
 
     Raises:
-        DataError: when the arrays are not of these types, shapes and ranges.
+        DataError: an array has another type or shape, or values out of range.
     """
 
     name: str
-    kept: Array
+    stored: Array
     labels: Ints
     classes: int
     split: str | None = None
-    places: Ints | None = None
+    indices: Ints | None = None
     largest: int | None = None
 
     def __post_init__(self) -> None:
-        shape = self.kept.shape
-        if self.kept.dtype.kind not in "iub" or len(shape) != 5 or 0 in shape[1:]:
+        shape = self.stored.shape
+        if self.stored.dtype.kind not in "iub" or len(shape) != 5 or 0 in shape[1:]:
+            is_integer = self.stored.dtype.kind in "iub"
             raise DataError(
                 f"frames of {self.name} need integers of shape (samples, T, channels, rows, "
-                f"columns), not {self.kept.dtype} of {shape}"
+                f"columns), not {self.stored.dtype} of {shape}",
+                "shape" if is_integer else "type",
+                key="frames",
+                value=shape if is_integer else str(self.stored.dtype),
             )
-        samples = len(self.kept) if self.places is None else len(self.places)
+        samples = len(self.stored) if self.indices is None else len(self.indices)
         if self.labels.shape != (samples,):
             raise DataError(
-                f"{self.name} has {samples} samples but labels of shape {self.labels.shape}"
+                f"{self.name} has {samples} samples but labels of shape {self.labels.shape}",
+                "shape",
+                key="labels",
+                value=self.labels.shape,
+                limit=samples,
             )
         outside = self.labels[(self.labels < 0) | (self.labels >= self.classes)]
         if outside.size:
-            raise DataError(f"label {outside[0]} of {self.name} is not in 0..{self.classes - 1}")
+            raise DataError(
+                f"label {outside[0]} in the labels of {self.name} is not in 0..{self.classes - 1}",
+                "range",
+                key="labels",
+                value=int(outside[0]),
+                limit=self.classes - 1,
+            )
         if self.largest is None:
             object.__setattr__(self, "largest", self._largest())
 
@@ -70,118 +84,142 @@ class Frames:
     @property
     def frames(self) -> Bytes:
         """(samples, T, channels, rows, columns) uint8."""
-        chosen = self.kept if self.places is None else self.kept[self.places]
-        return chosen.astype(np.uint8, copy=False)
+        return self._selected().astype(np.uint8, copy=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, rows, columns)."""
-        channels, rows, columns = self.kept.shape[2:]
+        channels, rows, columns = self.stored.shape[2:]
         return channels, rows, columns
 
     @property
     def steps(self) -> int:
         """T."""
-        return int(self.kept.shape[1])
+        return int(self.stored.shape[1])
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of frames, labels and their shapes, hexadecimal."""
-        chosen = self.kept if self.places is None else self.kept[self.places]
-        return digest(self.shape, chosen, self.labels.astype("<i8", copy=False))
+        return digest(self.shape, self._selected(), self.labels.astype("<i8", copy=False))
 
     def take(self, n: int) -> Frames:
-        """The first `n` samples, sharing memory with these; see `Samples`."""
+        """Return the first `n` samples, which share memory with these; see `Samples`."""
         if not 1 <= n <= len(self):
             raise DataError(
-                f"cannot take {n} samples of {self.name}: 1 to {len(self)} can be taken"
+                f"cannot take {n} samples of {self.name}: 1 to {len(self)} can be taken",
+                "range",
+                key="samples",
+                value=n,
+                limit=len(self),
             )
         return self.choose(slice(n))
 
-    def choose(self, chosen: Chosen) -> Frames:
-        """Some of them, of which no frame is read yet."""
-        places = np.arange(len(self)) if self.places is None else self.places
-        return replace(self, labels=self.labels[chosen], places=places[chosen])
+    def choose(self, selection: Selection) -> Frames:
+        """Return the selected samples. No frame is read yet."""
+        indices = np.arange(len(self)) if self.indices is None else self.indices
+        return replace(self, labels=self.labels[selection], indices=indices[selection])
 
     def refuse_other(self, encoding: Encoding) -> None:
-        """Refuse an encoding that does not say what these frames are.
+        """Refuse an encoding that does not describe these frames.
 
         Raises:
-            DataError: with the field of the encoding, its value and the frames'.
+            DataError: a field of the encoding does not fit the frames.
         """
         if encoding.kind != "frames":
             raise DataError(
-                f"{self.name} holds frames: they need encoding.kind 'frames', not {encoding.kind!r}"
+                f"{self.name} holds frames: they need encoding.kind 'frames', not "
+                f"{encoding.kind!r}",
+                "conflict",
+                key="encoding.kind",
+                value=encoding.kind,
+                limit="frames",
             )
         if encoding.steps != self.steps:
             raise DataError(
-                f"{self.name} has samples of {self.steps} frames, and encoding.steps is "
-                f"{encoding.steps}"
+                f"{self.name} has samples of {self.steps} frames, but encoding.steps is "
+                f"{encoding.steps}",
+                "mismatch",
+                key="encoding.steps",
+                value=encoding.steps,
+                limit=self.steps,
             )
-        most = encoding.input_range[1]
+        limit = encoding.input_range[1]
         assert self.largest is not None
-        if self.largest > most:
+        if self.largest > limit:
             raise DataError(
-                f"{self.name} has a value of {self.largest} in its frames, and the encoding allows "
-                f"0..{most}: encoding.bits {self.largest.bit_length()} would hold it"
+                f"{self.name} has a value of {self.largest} in its frames, but the encoding allows "
+                f"0..{limit}: encoding.bits {self.largest.bit_length()} allows this value",
+                "range",
+                key="encoding.bits",
+                value=self.largest,
+                limit=limit,
             )
 
     def spikes(self, encoding: Encoding | None) -> Array:
-        """(samples, T, inputs) uint8, as they are.
+        """Return (samples, T, inputs) uint8: the frames unchanged.
 
         Raises:
-            DataError: as `refuse_other`.
+            DataError: as in `refuse_other`.
         """
         if encoding is not None:
             self.refuse_other(encoding)
         return self.frames.reshape(len(self), self.steps, -1)
 
     def first_steps(self, encoding: Encoding) -> Ints:
-        """(samples, inputs) the first frame in which an input is not 0; T where there is none."""
-        there = self.spikes(encoding) > 0
-        return np.where(there.any(axis=1), there.argmax(axis=1), self.steps)
+        """Return (samples, inputs) the first frame in which an input is not 0; T if all are 0."""
+        is_active = self.spikes(encoding) > 0
+        return np.where(is_active.any(axis=1), is_active.argmax(axis=1), self.steps)
 
     def shifted(self, pixels: int, generator: np.random.Generator) -> Frames:
-        """All frames of a sample moved by the same whole numbers of pixels; see `moves.moved`."""
-        return self._changed(moved(self._planes(), pixels, generator))
+        """Return the samples with all frames of a sample shifted alike; see `moves.shift`."""
+        return self._with_planes(shift(self._planes(), pixels, generator))
 
     def flipped(self, generator: np.random.Generator) -> Frames:
-        """Every sample as it is or, with a chance of one half, mirrored; see `moves.mirrored`."""
-        return self._changed(mirrored(self._planes(), generator))
+        """Return the samples, each mirrored with a probability of one half; see `moves.mirror`."""
+        return self._with_planes(mirror(self._planes(), generator))
 
     def picture(self, index: int) -> Bytes | None:
-        """(rows, columns) uint8: the brighter, the more there is in all frames and channels.
+        """Return (rows, columns) uint8: the sum of all frames and channels, scaled to 255.
 
-        Of one row and one column, which are no picture, None.
+        A sample of one row and one column has no picture: None.
         """
-        place = index if self.places is None else self.places[index]
-        sums = self.kept[place].astype(np.int64).sum(axis=(0, 1))
+        recording = index if self.indices is None else self.indices[index]
+        sums = self.stored[recording].astype(np.int64).sum(axis=(0, 1))
         return None if sums.size == 1 else (sums * 255 // max(1, int(sums.max()))).astype(np.uint8)
 
+    def _selected(self) -> Array:
+        """Return the recordings of the samples."""
+        return self.stored if self.indices is None else self.stored[self.indices]
+
     def _planes(self) -> Bytes:
-        """(samples, T * channels, rows, columns)."""
+        """Return (samples, T * channels, rows, columns)."""
         return self.frames.reshape(len(self), -1, *self.shape[1:])
 
-    def _changed(self, planes: Bytes) -> Frames:
-        kept = planes.reshape(len(self), self.steps, *self.shape)
-        return replace(self, kept=kept, places=None)
+    def _with_planes(self, planes: Bytes) -> Frames:
+        stored = planes.reshape(len(self), self.steps, *self.shape)
+        return replace(self, stored=stored, indices=None)
 
     def _largest(self) -> int:
-        """The largest value, or a DataError where one is out of range."""
+        """Return the largest value; raise a DataError if a value is out of range."""
         largest = 0
-        for part in _portions(self.kept):
+        for part in _portions(self.stored):
             low, high = int(part.min()), int(part.max())
             if low < 0 or high > LARGEST:
+                value = low if low < 0 else high
                 raise DataError(
-                    f"{self.name} has a value of {low if low < 0 else high} in its frames, which "
-                    f"are numbers in 0..{LARGEST}"
+                    f"{self.name} has a value of {value} in its frames, which are numbers in "
+                    f"0..{LARGEST}",
+                    "range",
+                    key="frames",
+                    value=value,
+                    limit=LARGEST,
                 )
             largest = max(largest, high)
         return largest
 
 
 def _portions(array: Array) -> Iterator[Array]:
-    """Parts of an array along its samples, of which one at a time is in memory."""
+    """Yield portions of an array along its samples, so that one at a time is in memory."""
     if len(array):
         size = max(1, _CHUNK * len(array) // array.size)
         for start in range(0, len(array), size):

@@ -1,6 +1,7 @@
-"""Samples of the user's own from a Python file of theirs, which is run.
+"""The user's own samples from a Python file of the user, which is run.
 
-Only what a user says in that very call is run: no configuration and no model file names a module.
+A file runs only if the user names it in that very call: no configuration and no model file can
+name a module.
 """
 
 from __future__ import annotations
@@ -15,63 +16,76 @@ from pathlib import Path
 from types import ModuleType
 
 from esl_lava.data.config import OWN
-from esl_lava.data.own import Own, settled
+from esl_lava.data.own import OwnData, check_split
 from esl_lava.errors import ConfigError, DataError, FileError, UserError
 
 SHOWN = 300
-"""Characters of an exception's text that a sentence shows."""
+"""A sentence shows at most this many characters of an exception's text."""
 
 
-def of_module(text: str) -> Own:
-    """The data set that a function of a Python file gives.
+def own_from_module(text: str) -> OwnData:
+    """Return the data set that a function of a Python file returns.
 
-    The file is run here, as a module: what stands beside it can be imported by it. The function is
-    called with "train" or "test" when the split is needed, and returns what `Own.give` is to.
+    The file runs here as a module, and can import the files beside it. The function is called with
+    "train" or "test" when the split is needed, and returns the same as `Own.give`.
 
     Args:
         text: FILE.py:FUNCTION.
 
     Raises:
-        ConfigError: when the text is not of that form, or the file has no such function.
-        FileError: when there is no such file.
-        DataError: when the file raises an exception.
+        ConfigError: the text does not have this form, or the file has no such function.
+        FileError: the file does not exist.
+        DataError: the file raises an exception.
     """
     file, colon, name = text.rpartition(":")
     if not colon or not file.endswith(".py") or not name.isidentifier():
-        raise ConfigError(f"--data-module {text}: needs FILE.py:FUNCTION, such as mine.py:load")
+        raise ConfigError(
+            f"--data-module {text}: needs FILE.py:FUNCTION, for example mine.py:load",
+            "type",
+            key="--data-module",
+            value=text,
+        )
     path = Path(file).absolute()
     if not os.path.isfile(path):
-        raise FileError(f"{file}: no such file")
-    with _told(path, file):
-        module = _imported(path)
+        raise FileError(f"{file}: no such file", "not-found", file=file)
+    with _user_errors(path, file):
+        module = _import_file(path)
     function = getattr(module, name, None)
     if not callable(function):
         near = difflib.get_close_matches(name, vars(module), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"--data-module {text}: {file} has no function {name}{hint}")
-    return Own(f"{OWN} ({path.name})", _giver(function, path, file, name))
+        raise ConfigError(
+            f"--data-module {text}: {file} has no function {name}{hint}",
+            "unknown",
+            key="--data-module",
+            value=name,
+            file=file,
+        )
+    return OwnData(f"{OWN} ({path.name})", _split_function(function, path, file, name))
 
 
-def _giver(
+def _split_function(
     function: Callable[[str], object], path: Path, file: str, name: str
 ) -> Callable[[str], object]:
+    """Return the user's function with its result checked and its exceptions as DataErrors."""
+
     def give(split: str) -> object:
-        with _told(path, file):
-            # Items of a Dataset are asked for here too: the user's code gives each of them.
-            return settled(function(split), f"{file}: {name}({split!r})")
+        with _user_errors(path, file):
+            # The items of a Dataset are read here too, because the user's code returns each item.
+            return check_split(function(split), f"{file}: {name}({split!r})")
 
     return give
 
 
-def _imported(path: Path) -> ModuleType:
-    """Run a file as a module of a name that no other has."""
+def _import_file(path: Path) -> ModuleType:
+    """Run a file as a module with a name that no other module has."""
     name = f"esl_lava_own_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses, among others, look for it there
-    # Behind all others, so that a file of the user's hides no package.
+    sys.modules[name] = module  # dataclasses, among others, look the module up by its name
+    # At the end of the path, so that a file of the user hides no package.
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     spec.loader.exec_module(module)
@@ -79,8 +93,8 @@ def _imported(path: Path) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _told(path: Path, file: str) -> Iterator[None]:
-    """Make one sentence of what the user's code raises."""
+def _user_errors(path: Path, file: str) -> Iterator[None]:
+    """Turn an exception of the user's code into a DataError with file, line and text."""
     try:
         yield
     except UserError:
@@ -88,14 +102,15 @@ def _told(path: Path, file: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         line = _line(error, path)
         where = file if line is None else f"{file}, line {line}"
-        said = " ".join(str(error).split())
-        said = said if len(said) <= SHOWN else f"{said[: SHOWN - 3]}..."
+        text = " ".join(str(error).split())
+        text = text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
         kind = type(error).__name__
-        raise DataError(f"{where}: {kind}: {said}" if said else f"{where}: {kind}") from error
+        sentence = f"{where}: {kind}: {text}" if text else f"{where}: {kind}"
+        raise DataError(sentence, "failed", value=kind, file=file) from error
 
 
 def _line(error: BaseException, path: Path) -> int | None:
-    """The innermost line of a file in which an exception came up; None where there is none."""
+    """Return the innermost line of a file that an exception passed, or None if there is none."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return error.lineno
     line, trace = None, error.__traceback__

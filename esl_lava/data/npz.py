@@ -1,4 +1,4 @@
-"""One array out of numpy's archive (.npz), of a stranger: no more is read than a limit allows."""
+"""Reading of one array from an untrusted numpy archive (.npz), within a limit of bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 
 from esl_lava.arrays import Array
-from esl_lava.errors import FileError
+from esl_lava.errors import Code, FileError
 
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -20,60 +20,92 @@ _HEADERS = {
 _CHUNK = 1 << 20
 
 
-class _RefusedError(Exception):
-    """Why an array is refused, without its name."""
-
-
 def read_member(path: Path, name: str, limit: int) -> Array:
-    """The array `name` of an archive.
+    """Return the array `name` of an archive.
 
-    Nothing is unpickled, and nothing is reserved that a header promises and the file does not hold.
+    Nothing is unpickled. Memory is reserved only for bytes that the file really holds, not for
+    bytes that a header promises.
 
     Args:
         path: a .npz file (numpy's format, `numpy.lib.format`).
-        name: of the array, without `.npy`.
-        limit: most bytes that it may take, its header among them.
+        name: name of the array, without `.npy`.
+        limit: largest allowed number of bytes of the array with its header.
 
     Raises:
-        FileError: when the file cannot be read, holds no such array or one of Python objects, or
-            the array is damaged or larger than the limit.
+        FileError: the file cannot be read, has no such array, or the array is damaged, larger than
+            the limit or an array of Python objects.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             member = archive.getinfo(f"{name}.npy")
             if member.file_size > limit:
-                raise _RefusedError(f"has {member.file_size} bytes, the limit is {limit}")
+                raise FileError(
+                    f"{path}: {name} has {member.file_size} bytes, the limit is {limit}",
+                    "too-large",
+                    key=name,
+                    value=member.file_size,
+                    limit=limit,
+                    file=path,
+                )
             with archive.open(member) as stream:
-                return _read(stream, member.file_size)
-    except _RefusedError as error:
-        raise FileError(f"{path}: {name} {error}") from None
+                return _read(path, name, stream, member.file_size)
+    except FileError:
+        raise
     except KeyError:
-        raise FileError(f"{path}: holds no array {name}") from None
-    # A zip file, what packs it and numpy's headers each have errors of their own.
+        sentence = f"{path}: the archive holds no array {name}"
+        raise FileError(sentence, "missing", key=name, file=path) from None
+    # zipfile, the decompressors and numpy's headers raise many types of exceptions.
     except Exception as error:
+        code: Code = "damaged"
+        if isinstance(error, OSError):
+            code = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"
         reason = " ".join(str(error).split())
-        raise FileError(f"{path}: {name} cannot be read: {reason}") from None
+        sentence = f"{path}: {name} cannot be read: {reason}"
+        raise FileError(sentence, code, key=name, file=path) from None
 
 
-def _read(stream: IO[bytes], most: int) -> Array:
-    """The array in a member of `most` bytes."""
+def _read(path: Path, name: str, stream: IO[bytes], file_size: int) -> Array:
+    """Return the array of a member with `file_size` bytes."""
     version = np.lib.format.read_magic(stream)
     if version not in _HEADERS:
-        raise _RefusedError(f"is of version {version} of numpy's format, which numbers do not need")
+        raise FileError(
+            f"{path}: {name} has the version {version} of numpy's format, which arrays of numbers "
+            "do not need",
+            "unsupported",
+            key=name,
+            value=version,
+            limit=tuple(_HEADERS),
+            file=path,
+        )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is odd about a header is an error or does not matter
+        # An unusual header is an error or harmless; numpy's warnings about it help nobody.
+        warnings.simplefilter("ignore")
         shape, by_columns, dtype = _HEADERS[version](stream)
     if dtype.hasobject:
-        raise _RefusedError("holds Python objects, which are never read")
+        sentence = f"{path}: {name} holds Python objects, which are never read"
+        raise FileError(sentence, "type", key=name, value=str(dtype), file=path)
     size = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or size > most:
-        raise _RefusedError(f"holds at most {most} bytes, its header promises {size}")
+    if min(shape, default=0) < 0 or size > file_size:
+        raise FileError(
+            f"{path}: {name} holds at most {file_size} bytes, but its header promises {size}",
+            "damaged",
+            key=name,
+            value=size,
+            limit=file_size,
+            file=path,
+        )
     data = bytearray()
-    # The byte too many tells a longer file, and makes zip compare its checksum at the end.
+    # One byte more than promised: it reveals a longer file, and makes zipfile check the checksum.
     while chunk := stream.read(min(_CHUNK, size + 1 - len(data))):
         data += chunk
     if len(data) != size:
-        held = f"{len(data)}" if len(data) < size else "more"
-        raise _RefusedError(f"holds {held} bytes, its header promises {size}")
+        number = f"{len(data)}" if len(data) < size else "more"
+        raise FileError(
+            f"{path}: {name} holds {number} bytes, but its header promises {size}",
+            "damaged",
+            key=name,
+            limit=size,
+            file=path,
+        )
     flat = np.frombuffer(data, dtype)
     return flat.reshape(shape, order="F" if by_columns else "C")

@@ -1,4 +1,4 @@
-"""Samples of the user's own: from a folder of arrays, or whatever gives them split by split."""
+"""The user's own samples: from a folder of arrays, or from a function that returns each split."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import numpy as np
 from esl_lava.arrays import Array
 from esl_lava.data.adapters import (
     Items,
-    Labelled,
+    LabelledArrays,
+    Source,
     as_array,
     as_samples,
-    checked_labels,
-    classes_of,
-    collect,
+    check_labels,
+    collect_items,
+    number_of_classes,
 )
 from esl_lava.data.arrays import read_array
 from esl_lava.data.config import OWN, Encoding
@@ -29,131 +30,153 @@ from esl_lava.data.samples import TrainingSamples
 from esl_lava.errors import DataError
 
 ARCHIVE_LIMIT = 2 << 30
-"""Most bytes of an array in a .npz file, which is held in memory; those of .npy files are not."""
+"""Largest number of bytes of an array in a .npz file, which is held in memory.
 
-NEEDED = (
-    f"data.name {OWN!r}: the samples were a user's own, and no file says where they are: give "
-    "--data-folder FOLDER, or --data-module FILE.py:FUNCTION again"
+Arrays in .npy files have no limit.
+"""
+
+SOURCE_NEEDED = (
+    f"data.name {OWN!r}: these are the user's own samples, and no file records where they are: "
+    "give --data-folder FOLDER, or --data-module FILE.py:FUNCTION again"
 )
 
-_ASKED = tuple(name for name in dir(TrainingSamples) if not name.startswith("_"))
+_PROTOCOL = tuple(name for name in dir(TrainingSamples) if not name.startswith("_"))
 
 
 @dataclass(frozen=True)
-class Own:
-    """Where samples of the user's own come from.
+class OwnData:
+    """The source of the user's own samples.
 
     Attributes:
-        name: labels accuracies on them, unless they bring a name along.
+        name: label of accuracies on the samples, unless the samples have a name themselves.
         give: "train" or "test" -> that split: an object that has all of `TrainingSamples`, a torch
-            `Dataset` as `adapters.from_torch` takes it, or a pair of arrays or tensors (samples,
-            labels) as `adapters.from_arrays` does. It is asked for each split once at most.
-        count: the number of classes, where it is known without the samples of the training split.
+            `Dataset` as in `adapters.from_torch`, or a pair of arrays or tensors (samples, labels)
+            as in `adapters.from_arrays`. It is called at most once for each split.
+        count: returns the number of classes, if it is known without the training samples.
     """
 
     name: str
     give: Callable[[str], object]
     count: Callable[[], int] | None = None
-    _given: dict[str, TrainingSamples | Labelled] = field(
+    _splits: dict[str, TrainingSamples | LabelledArrays] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     def samples(self, split: str, encoding: Encoding | None) -> TrainingSamples:
-        """A split.
+        """Return a split.
 
         Args:
             split: "train" or "test".
-            encoding: under which they are wanted; None: any.
+            encoding: the encoding that the samples have to fit; None: any.
 
         Raises:
-            DataError: when it is not what is said above, or the encoding does not fit.
+            DataError: the split is not of a kind described above, or the encoding does not fit.
         """
-        found = self._settled(split)
-        if isinstance(found, Labelled):
+        content = self._checked_split(split)
+        if isinstance(content, LabelledArrays):
             classes = None if split == "train" else self._classes()
-            made = as_samples(found, name=self.name, classes=classes, split=split)
+            samples = as_samples(content, name=self.name, classes=classes, split=split)
             if encoding is not None:
-                _refuse_encoding(made, encoding)
-            return made
-        return found
+                _refuse_encoding(samples, encoding)
+            return samples
+        return content
 
-    def _settled(self, split: str) -> TrainingSamples | Labelled:
-        if split not in self._given:
-            self._given[split] = settled(self.give(split), f"{self.name}: {split}")
-        return self._given[split]
+    def _checked_split(self, split: str) -> TrainingSamples | LabelledArrays:
+        if split not in self._splits:
+            self._splits[split] = check_split(self.give(split), f"{self.name}: {split}")
+        return self._splits[split]
 
     def _classes(self) -> int:
         if self.count is not None:
             return self.count()
-        found = self._settled("train")
-        if isinstance(found, Labelled):
-            return classes_of(checked_labels(found.labels, found.labels_from))
-        return found.classes
+        content = self._checked_split("train")
+        if isinstance(content, LabelledArrays):
+            return number_of_classes(check_labels(content.labels, content.labels_source))
+        return content.classes
 
 
-def of_folder(folder: str | Path) -> Own:
-    """The data set in a folder.
+def own_from_folder(folder: str | Path) -> OwnData:
+    """Return the data set in a folder.
 
-    It holds `train.npz` and `test.npz`, each of arrays `samples` and `labels`, or
-    `train_samples.npy`, `train_labels.npy`, `test_samples.npy` and `test_labels.npy`: arrays as
-    `adapters.from_arrays` takes them. Those of .npy files are mapped into memory. The classes are
-    those of the training split. Accuracies are labelled "own (NAME)" by the folder's name.
+    The folder holds `train.npz` and `test.npz`, each with the arrays `samples` and `labels`, or
+    `train_samples.npy`, `train_labels.npy`, `test_samples.npy` and `test_labels.npy`: arrays as in
+    `adapters.from_arrays`. Arrays in .npy files are mapped into memory. The labels of the training
+    split determine the classes. The label of accuracies is "own (NAME)" with the folder's name.
     """
     place = Path(folder)
     name = "".join(c if c.isprintable() else "?" for c in os.path.basename(os.path.abspath(place)))
-    return Own(f"{OWN} ({name})", lambda split: _read(place, split), lambda: _classes_in(place))
+    return OwnData(f"{OWN} ({name})", lambda split: _read(place, split), lambda: _classes_in(place))
 
 
-def settled(found: object, where: str) -> TrainingSamples | Labelled:
-    """What the user gives for a split, with all items of a torch `Dataset` asked for.
+def check_split(content: object, where: str) -> TrainingSamples | LabelledArrays:
+    """Check what the user returned for a split, and read all items of a torch `Dataset`.
 
     Args:
-        found: as `Own.give` returns it.
-        where: names it in errors.
+        content: the return value of `Own.give`.
+        where: names the split in errors.
 
     Raises:
-        DataError: when it is none of these.
+        DataError: the content is of another kind.
     """
-    if isinstance(found, Labelled):
-        return found
-    if isinstance(found, (tuple, list)):
-        if len(found) != 2:
-            raise DataError(f"{where}: a pair (samples, labels) is needed, not {len(found)} values")
-        names = f"{where}: samples", f"{where}: labels"
-        samples, labels = (as_array(values, name) for values, name in zip(found, names))
-        return Labelled(samples, labels, *names)
-    if hasattr(found, "spikes"):
-        _refuse_incomplete(found, where)
-        return cast(TrainingSamples, found)
-    if hasattr(found, "__getitem__") and hasattr(found, "__len__"):
-        return collect(cast(Items, found), where)
+    if isinstance(content, LabelledArrays):
+        return content
+    if isinstance(content, (tuple, list)):
+        if len(content) != 2:
+            raise DataError(
+                f"{where}: a pair (samples, labels) is needed, not {len(content)} values",
+                "type",
+                value=len(content),
+                limit=2,
+            )
+        sources = Source(where, "samples"), Source(where, "labels")
+        samples, labels = (as_array(values, source) for values, source in zip(content, sources))
+        return LabelledArrays(samples, labels, *sources)
+    if hasattr(content, "spikes"):
+        _refuse_incomplete(content, where)
+        return cast(TrainingSamples, content)
+    if hasattr(content, "__getitem__") and hasattr(content, "__len__"):
+        return collect_items(cast(Items, content), where)
+    kind = type(content).__name__
     raise DataError(
-        f"{where}: is of type {type(found).__name__}; needed is a pair of arrays (samples, "
-        "labels), a torch Dataset with a length, or an object that has all of "
-        "esl_lava.data.samples.TrainingSamples"
+        f"{where}: is of type {kind}; needed is a pair of arrays (samples, labels), a torch "
+        "Dataset with a length, or an object that has all of "
+        "esl_lava.data.samples.TrainingSamples",
+        "type",
+        value=kind,
     )
 
 
-def _refuse_incomplete(found: object, where: str) -> None:
-    """Refuse an object that is not what `TrainingSamples` says, with a DataError."""
-    missing = [name for name in _ASKED if not hasattr(found, name)]
-    if missing or not hasattr(found, "__len__"):
+def _refuse_incomplete(content: object, where: str) -> None:
+    """Refuse an object that does not fulfil `TrainingSamples`, with a DataError."""
+    missing = [name for name in _PROTOCOL if not hasattr(content, name)]
+    if missing or not hasattr(content, "__len__"):
+        missing = missing or ["__len__"]
         raise DataError(
-            f"{where}: a {type(found).__name__} lacks {', '.join(missing or ['__len__'])} of "
-            "esl_lava.data.samples.TrainingSamples"
+            f"{where}: a {type(content).__name__} lacks {', '.join(missing)} of "
+            "esl_lava.data.samples.TrainingSamples",
+            "missing",
+            key=missing[0],
         )
-    samples = cast(TrainingSamples, found)
+    samples = cast(TrainingSamples, content)
     shape, labels = samples.shape, samples.labels
     if len(shape) != 3 or any(type(n) is not int or n < 1 for n in shape):
         raise DataError(
-            f"{where}: needs shape (channels, rows, columns) of positive integers, not {shape}"
+            f"{where}: needs shape (channels, rows, columns) of positive integers, not {shape}",
+            "shape",
+            key="shape",
+            value=shape,
         )
+    source = Source(where, "labels")
     if not isinstance(labels, np.ndarray):
-        raise DataError(f"{where}: labels are of type {type(labels).__name__}, not an array")
-    checked = checked_labels(labels, f"{where}: labels", len(samples))
-    if classes_of(checked) > samples.classes:
-        raise DataError(
-            f"{where}: label {checked.max()} is not in 0..{samples.classes - 1}, its classes"
+        kind = type(labels).__name__
+        raise source.refusal(f" are of type {kind}, not an array", "type", kind)
+    largest = int(check_labels(labels, source, len(samples)).max())
+    if largest >= samples.classes:
+        raise source.refusal(
+            f": label {largest} is not in 0..{samples.classes - 1}, the classes of the samples",
+            "range",
+            largest,
+            samples.classes - 1,
         )
 
 
@@ -162,36 +185,49 @@ def _refuse_encoding(samples: Images | Frames, encoding: Encoding) -> None:
         samples.refuse_other(encoding)
     elif encoding.kind == "frames":
         raise DataError(
-            f"{samples.name} holds pictures of shape {samples.image_shape}, and encoding.kind "
-            "'frames' takes samples of shape (T, channels, rows, columns)"
+            f"{samples.name} holds pictures of shape {samples.image_shape}, but encoding.kind "
+            "'frames' needs samples of shape (T, channels, rows, columns)",
+            "conflict",
+            key="encoding.kind",
+            value=encoding.kind,
         )
 
 
 # --- folders -----------------------------------------------------------------------------
 
 
-def _read(folder: Path, split: str) -> Labelled:
-    (samples, samples_from), (labels, labels_from) = (
-        _part(folder, split, what) for what in ("samples", "labels")
-    )
-    return Labelled(samples, labels, samples_from, labels_from)
+def _read(folder: Path, split: str) -> LabelledArrays:
+    """Return the arrays of a split."""
+    samples, samples_source = _read_part(folder, split, "samples")
+    labels, labels_source = _read_part(folder, split, "labels")
+    return LabelledArrays(samples, labels, samples_source, labels_source)
 
 
 def _classes_in(folder: Path) -> int:
-    return classes_of(checked_labels(*_part(folder, "train", "labels")))
+    """Return the number of classes of the data set in a folder."""
+    return number_of_classes(check_labels(*_read_part(folder, "train", "labels")))
 
 
-def _part(folder: Path, split: str, what: str) -> tuple[Array, str]:
-    """One array of a split, and what names it."""
-    archive, file = folder / f"{split}.npz", folder / f"{split}_{what}.npy"
-    # Unlike those of Path, false for an impossible name.
-    there = [path for path in (archive, file) if os.path.isfile(path)]
-    if len(there) == 2:
-        raise DataError(f"{folder} holds {archive.name} and {file.name}: one of them is needed")
-    if there == [archive]:
-        return read_member(archive, what, ARCHIVE_LIMIT), f"{archive}: {what}"
-    if there == [file]:
-        return read_array(file, what), f"{file}: {what}"
+def _read_part(folder: Path, split: str, key: str) -> tuple[Array, Source]:
+    """Return the samples or the labels of a split, and the file that they come from."""
+    archive, file = folder / f"{split}.npz", folder / f"{split}_{key}.npy"
+    # os.path.isfile returns False for an impossible name, for which Path.is_file raises an error.
+    existing = [path for path in (archive, file) if os.path.isfile(path)]
+    if len(existing) == 2:
+        raise DataError(
+            f"{folder} holds both {archive.name} and {file.name}: remove one of them",
+            "conflict",
+            file=folder,
+        )
+    if existing == [archive]:
+        return read_member(archive, key, ARCHIVE_LIMIT), Source(str(archive), key, archive)
+    if existing == [file]:
+        return read_array(file, key), Source(str(file), key, file)
     if not os.path.isdir(folder):
-        raise DataError(f"{folder}: no such folder; it is to hold arrays of samples and labels")
-    raise DataError(f"{folder} holds neither {file.name} nor {archive.name}")
+        raise DataError(
+            f"{folder}: no such folder; a folder with arrays of samples and labels is needed",
+            "not-found",
+            file=folder,
+        )
+    sentence = f"{folder} holds neither {file.name} nor {archive.name}"
+    raise DataError(sentence, "not-found", file=folder)

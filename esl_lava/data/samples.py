@@ -1,6 +1,7 @@
-"""What a data set gives, whatever its samples are: pictures, recorded spikes, events.
+"""Protocols of a data set: samples that a network can run on or be trained on.
 
-Everything beyond this room asks for samples, never for what they are made of.
+Samples are pictures, recorded spikes or frames of events. Code outside this room uses only these
+protocols, so it does not depend on the kind of the samples.
 """
 
 from __future__ import annotations
@@ -16,29 +17,30 @@ from esl_lava.data.config import Encoding
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Chosen = slice | Array
-"""Which samples: a slice, (n,) places, or (samples,) bool."""
+Selection = slice | Array
+"""A selection of samples: a slice, (n,) sample numbers, or (samples,) bool."""
 
 
 class Samples(Protocol):
-    """Samples that a network can be presented.
+    """Samples that can be presented to a network.
 
-    There is one order of axes: (samples, T, inputs), where inputs are counted by channel, row
-    and column. An array of it may lie in memory in another order, as a trained batch is wanted;
-    `simulate` takes any.
+    The order of axes is always (samples, T, inputs). Inputs are in the order of channel, row
+    and column.
+    In memory an array may have another order of axes, for example the order that training needs;
+    `simulate` accepts any order.
     """
 
     @property
     def name(self) -> str:
-        """The data set's, or the file's."""
+        """The name of the data set or of the file."""
 
     @property
     def split(self) -> str | None:
-        """Which part of the data set they are, "train" or "test"; None of a file."""
+        """The split of the data set, "train" or "test"; None for a file."""
 
     @property
     def labels(self) -> Ints | None:
-        """(samples,) classes, 0..classes-1; None where nobody knows them."""
+        """(samples,) classes, 0..classes-1; None if they are not known."""
 
     @property
     def classes(self) -> int:
@@ -50,39 +52,45 @@ class Samples(Protocol):
 
     @property
     def steps(self) -> int | None:
-        """T, where the samples have a length of their own; else an encoding says it."""
+        """T, if the samples have a fixed number of steps; None if the encoding sets T."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 of samples, labels and shapes, hexadecimal: data of one name differ in it."""
+        """SHA-256 of samples, labels and shapes, hexadecimal.
+
+        The digest tells apart different data of the same name.
+        """
 
     def __len__(self) -> int:
-        """How many."""
+        """Return the number of samples."""
 
     def take(self, n: int) -> Self:
-        """The first `n`, sharing memory with these.
+        """Return the first `n` samples, which share memory with these.
 
         Raises:
             DataError: `n` is below 1 or above the number of samples.
         """
 
-    def choose(self, chosen: Chosen) -> Self:
-        """Some of them; those of a slice share memory with these."""
+    def choose(self, selection: Selection) -> Self:
+        """Return the selected samples. Samples of a slice share memory with these."""
 
     def spikes(self, encoding: Encoding | None) -> Array:
-        """(samples, T, inputs) integers: 0 and 1, or graded as a file or direct coding has them.
+        """Return (samples, T, inputs) integers: spikes of 0 and 1, or graded input.
+
+        Graded input comes from a file, from direct coding or from frames with several bits.
 
         Args:
-            encoding: how samples become spikes; None where they have `steps` of their own.
+            encoding: how samples become spikes; None if the samples have their own `steps`.
 
         Raises:
-            DataError: where they need an encoding and none is given.
+            DataError: the samples need an encoding, but `encoding` is None.
         """
 
     def picture(self, index: int) -> Bytes | None:
-        """What a person sees of a sample; None where it is no picture.
+        """Return a picture of a sample for a person, or None if the sample has no picture.
 
-        (rows, columns) uint8, 255 is the brightest; in colour (rows, columns, 3), red, green, blue.
+        (rows, columns) uint8, where 255 is the brightest; in colour (rows, columns, 3) for red,
+        green and blue.
         """
 
 
@@ -94,33 +102,35 @@ class TrainingSamples(Samples, Protocol):
         """(samples,) classes, 0..classes-1."""
 
     def first_steps(self, encoding: Encoding) -> Ints:
-        """(samples, inputs) the step of each input's first spike; T where it has none.
+        """Return (samples, inputs) the step of each input's first spike; T if it has no spike.
 
         Raises:
-            DataError: where the encoding makes no spikes.
+            DataError: the encoding makes no spikes.
         """
 
     def shifted(self, pixels: int, generator: np.random.Generator) -> Self:
-        """Every sample moved by its own whole numbers of pixels, uniform in -pixels..pixels.
+        """Return the samples, each shifted by a random whole number of pixels in each direction.
+
+        The numbers are uniform in -pixels..pixels.
 
         Raises:
-            DataError: where samples have no rows to be moved along.
+            DataError: the samples have no rows and columns.
         """
 
     def flipped(self, generator: np.random.Generator) -> Self:
-        """Every sample as it is or, with a chance of one half, mirrored left to right.
+        """Return the samples, each mirrored left to right with a probability of one half.
 
         Raises:
-            DataError: where samples have no rows.
+            DataError: the samples have no rows and columns.
         """
 
 
 def digest(shape: tuple[int, ...], *arrays: Array) -> str:
-    """SHA-256 of arrays and a shape, hexadecimal.
+    """Return the SHA-256 of arrays and a shape, hexadecimal.
 
     Args:
-        shape: of a sample.
-        arrays: of one entry per sample; their types and shapes count too.
+        shape: shape of a sample.
+        arrays: arrays with one entry for each sample; their types and shapes count too.
     """
     sha = hashlib.sha256()
     for array in arrays:

@@ -13,7 +13,7 @@ from esl_lava.counts import Counts, LayerDetail
 from esl_lava.network import INPUT, Network
 
 
-def detailed(network: Network, counts: Counts) -> Counts:
+def add_details(network: Network, counts: Counts) -> Counts:
     """Return the counts of a run with the details that follow from its network alone."""
     spikes = {INPUT: counts.input_spikes} | {layer.name: layer.spikes for layer in counts.layers}
     details = []
@@ -26,7 +26,8 @@ def detailed(network: Network, counts: Counts) -> Counts:
                 positions=sum(part.possible for part in layer.wiring),
                 nonzero=sum(part.nonzero for part in layer.wiring),
                 targets=first.n_post if first.injects else first.possible // first.in_shape[0],
-                in_spikes=sum(spikes[one.source] for one in layer.feeding) + counted.returned,
+                in_spikes=sum(spikes[one.source] for one in layer.feedforward_inputs)
+                + counted.returned,
                 convolution=first.shares,
                 bias=layer.bias is not None,
                 leaky=bool((voltage > 0).any() or (current < DECAY_UNITY).any()),
@@ -39,7 +40,7 @@ def with_activity(counts: Counts, active: Mapping[str, int]) -> Counts:
     """Return detailed counts with the active updates of each layer.
 
     Args:
-        counts: counts as `detailed` returns them.
+        counts: counts as `add_details` returns them.
         active: layer name -> active updates of the same samples, as `active_updates` returns them.
     """
     details = tuple(
@@ -53,7 +54,7 @@ def with_messages(counts: Counts, messages: Mapping[str, int]) -> Counts:
     """Return detailed counts with the messages of each layer.
 
     Args:
-        counts: counts as `detailed` returns them.
+        counts: counts as `add_details` returns them.
         messages: layer name or `network.INPUT` -> spikes times destination cores, of the same
             samples.
     """

@@ -94,7 +94,7 @@ def loads(counts: Counts) -> list[Load]:
     """Return the load of every layer.
 
     Raises:
-        DataError: if the counts lack the details that `energy.detail.detailed` adds.
+        DataError: if the counts lack the details that `energy.detail.add_details` adds.
     """
     if len(counts.details) != len(counts.layers):
         raise DataError(

@@ -1,8 +1,9 @@
 """Compute the energy of a run: its counts times the constants of a device file.
 
 There are three conventions, whose results must not be mixed. `by_connections` is the convention of
-the paper (Table 1 of ESL-SNNs, AAAI 2023), which ignores time and activity. `per_sample` charges
-the events of a run. `as_ann` charges one pass of a dense network of the same shape.
+the paper (Table 1 of ESL-SNNs, AAAI 2023), which ignores time and activity. `per_sample` adds up
+the energy of the events of a run, and `as_ann` that of one pass of a dense network of the same
+shape. An event is charged when the energy includes it.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ def per_sample(
         counts: counts of at least one sample. They need details if the device is charged for
             memory.
         device: a device with the constant `sop`, or `operation` or `mac` if it is dense.
-        seconds: duration of a sample; None charges no static power.
+        seconds: duration of a sample; None leaves static power out.
         chips, cores: numbers of chips and cores that draw static power.
 
     Raises:
@@ -151,7 +152,7 @@ def per_sample(
         return energy
     if device.static is None:
         raise ConfigError(
-            f"device {device.name} states no [static] power, so it cannot be charged",
+            f"device {device.name} states no [static] power, so the energy cannot include it",
             "unsupported",
             key="static",
             value=device.name,

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from esl_lava.arrays import Array
-from esl_lava.arrivals import by_steps_left, crossed, fan_out
+from esl_lava.arrivals import count_by_steps_left, crossed, fan_out
 from esl_lava.counts import Counts
 from esl_lava.errors import DataError
 from esl_lava.network import INPUT, Network
@@ -78,7 +78,7 @@ def synaptic_operations(
         for incoming in layer.inputs:
             if incoming.source == INPUT and graded.any():
                 synapses = fan_out(incoming.connections, layer.late(incoming))
-                macs += int(crossed(by_steps_left(active, len(synapses)), synapses))
+                macs += int(crossed(count_by_steps_left(active, len(synapses)), synapses))
     return SynapticOperations(
         effective_macs=macs / counts.samples,
         effective_acs=(counts.sops - macs) / counts.samples,

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from esl_lava.devices import load_device
 from esl_lava.energy.model import by_connections
+from esl_lava.network import Network
 from esl_lava.values import Keys, keys
 
 INPUTS, HIDDEN, CLASSES = 784, 800, 10
@@ -84,7 +85,7 @@ class Table1:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredNetwork:
     """A network trained here, for comparison with a row of the paper.
 
     Attributes:
@@ -136,7 +137,7 @@ class Measured:
         return self.sops * by_connections(1, load_device("truenorth_paper"))
 
 
-def changes(rows: Sequence[Measured]) -> tuple[str, ...]:
+def changes(rows: Sequence[MeasuredNetwork]) -> tuple[str, ...]:
     """Return sentences that compare counts of operations with counts of connections.
 
     Args:
@@ -171,6 +172,12 @@ def compute_table1() -> Table1:
         for paper, connections in zip(PAPER, (DENSE_CONNECTIONS, SPARSE_CONNECTIONS))
     )
     return Table1(rows, _remarks(rows))
+
+
+def has_its_layers(network: Network) -> bool:
+    """Return whether a network has the layers of Table 1, 784-800-10."""
+    sizes = (network.inputs, *(layer.neurons for layer in network.layers))
+    return sizes == (INPUTS, HIDDEN, CLASSES)
 
 
 def contradiction() -> str:

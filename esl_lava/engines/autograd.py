@@ -1,4 +1,4 @@
-"""`torch.autograd.Function` for a strict type checker, which torch 2.3 leaves untyped."""
+"""Typed wrappers of `torch.autograd.Function`, which torch 2.3 leaves untyped."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 from torch.autograd import function
 
 Context: TypeAlias = Any
-"""What a forward pass leaves for its backward pass: attributes of any name and type."""
+"""The context in which a forward pass stores values for its backward pass, under any names."""
 
 Backward = TypeVar("Backward", bound=Callable[..., object])
 
 
 def once_differentiable(backward: Backward) -> Backward:
-    """Refuse to differentiate a backward pass, which kernels cannot be."""
+    """Make a second derivative an error: autograd cannot differentiate the kernels."""
     refuse_twice: Any = function.once_differentiable
     return cast(Backward, refuse_twice(backward))
 
 
 def apply(passes: type[torch.autograd.Function], *arguments: object) -> Tensor:
-    """What the forward pass of a function makes of its arguments."""
+    """Call an autograd function on its arguments and return the result."""
     compute: Any = passes.apply
     return cast(Tensor, compute(*arguments))

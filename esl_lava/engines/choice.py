@@ -1,4 +1,4 @@
-"""Which layers store only their connections, by what an experiment says of its engine."""
+"""Choose the layers that store only their connections, by the engine of the experiment."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BREAK_EVENS: Mapping[str, Sequence[tuple[int, float]]] = MappingProxyType(
         "normalised kernel": ((1 << 20, 0.2), (1 << 16, 0.1), (0, 0.0)),
     }
 )
-"""Kind of layer -> (positions, density from which on storing only connections no longer pays of a
-layer that has so many), the largest first. Of matrices where 4 and 16 steps, with and without a
-gradient of the input, agree best; of normalised layers from the step of a whole network
-(`docs/performance.md`)."""
+"""Kind of layer -> (least number of positions, break-even density), most positions first. Below the
+break-even density, storing only the connections is faster. For matrices it is the density that fits
+best for 4 and 16 steps, with and without a gradient of the input. For normalised layers it was
+measured on the step of a whole network (`docs/performance.md`)."""
 
 _logger = logging.getLogger(__name__)
 
@@ -29,13 +29,13 @@ _logger = logging.getLogger(__name__)
 def choose_stored(
     engine: str, topology: Topology, sparsity: Sparsity, *, normalised: bool = False
 ) -> tuple[str, ...]:
-    """Names of the layers of which only connections are to be stored.
+    """Return the names of the layers that will store only their connections.
 
     Args:
-        engine: of `training.engine`.
-        topology: of the network.
-        sparsity: says how dense its layers are.
-        normalised: whether a normalisation is behind their weights.
+        engine: the value of `training.engine`.
+        topology: the layers of the network.
+        sparsity: the configuration that sets the densities of the layers.
+        normalised: whether a normalisation follows the weights.
 
     Raises:
         ConfigError: as `count_connections`.
@@ -50,7 +50,7 @@ def choose_stored(
         "sparsity.dense_epochs needs dense weights": sparsity.dense_epochs > 0,
     }.items():
         if applies:
-            _logger.info("engine auto: fused in every layer, as %s", reason)
+            _logger.info("engine auto: fused in every layer, because %s", reason)
             return ()
     counts = count_connections(topology, sparsity)
     chosen = []

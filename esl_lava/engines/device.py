@@ -1,4 +1,4 @@
-"""Where a training computes: the CPU, or one GPU for each process."""
+"""Choose the device of a training: the CPU, or one GPU for each process."""
 
 from __future__ import annotations
 
@@ -12,28 +12,35 @@ from esl_lava.sparsity.ranks import count
 _logger = logging.getLogger(__name__)
 
 
-def choose_device(wanted: str, served: bool) -> torch.device:
-    """The device of a training; of several ranks, each takes the GPU of its number.
+def choose_device(setting: str, supported: bool) -> torch.device:
+    """Return the device of a training. Each rank takes the GPU with its own number.
 
     Args:
-        wanted: `training.device`.
-        served: whether the network has passes for a GPU.
+        setting: the value of `training.device`.
+        supported: whether the forward and backward passes of the network can run on a GPU.
 
     Raises:
-        ConfigError: where a GPU is asked for that is not there.
+        ConfigError: if the setting needs a GPU that torch does not find.
     """
-    found = torch.cuda.device_count() if served and wanted != "cpu" else 0
-    if wanted == "cuda" and not found:
+    gpus = torch.cuda.device_count() if supported and setting != "cpu" else 0
+    if setting == "cuda" and not gpus:
         raise ConfigError(
-            'training.device = "cuda": torch finds no GPU here '
-            f'(torch {torch.__version__}); training.device = "cpu" trains without one'
+            f'training.device = "cuda": torch {torch.__version__} finds no GPU; '
+            'training.device = "cpu" trains without a GPU',
+            "unsupported",
+            key="training.device",
+            value=setting,
         )
-    if not found:
+    if not gpus:
         return torch.device("cpu")
     rank = torch.distributed.get_rank() if count() > 1 else 0
-    if rank >= found:
+    if rank >= gpus:
         raise ConfigError(
-            f"training.device: rank {rank} needs a GPU of its own, torch finds {found}"
+            f"training.device: rank {rank} needs a GPU of its own, but torch finds only {gpus}",
+            "unsupported",
+            key="training.device",
+            value=rank,
+            limit=gpus - 1,
         )
     device = torch.device("cuda", rank)
     _logger.info("training on %s", torch.cuda.get_device_name(device))

@@ -1,17 +1,17 @@
-"""SLAYER's CUBA blocks with a faster forward and backward pass: the same spikes.
+"""SLAYER's CUBA blocks with faster forward and backward passes that give the same spikes.
 
-A block keeps its class's parameters, keys of the state dict and export; only what `forward`
-does differs. Time is folded into the batch, so that a synapse is one matrix product or
-convolution of two dimensions (or, where few inputs spike, sums of the weights' rows that
-spikes select), and the neuron is one kernel over all steps, its surrogate gradient another.
+A block keeps its parameters, the keys of its state dict and its export. Only `forward` differs.
+Time is folded into the batch, so that a synapse is one matrix product or one 2-D convolution. If
+few inputs spike, it is a sum of the rows of weights that the spikes select. One kernel computes
+the neurons over all steps, and another their surrogate gradient.
 
-Tensors look as SLAYER's, (batch, channels, [height, width,] time), but lie in memory with
-time first and channels last: between blocks of this module nothing is copied.
+Tensors have SLAYER's axes, (batch, channels, [height, width,] time), but in memory time comes
+first and channels last. Between blocks of this module nothing is copied.
 
-Spikes are those of stock SLAYER bit for bit as long as input is integer, or in multiples of
-a power of two as average pools of spikes are: then every sum is exact in float32, whatever its
-order. Gradients are equal up to the order of sums and an exponential's last bits; further than 60
-widths from its threshold a neuron's surrogate stays what it is there, exp(-60) of its height.
+Spikes are equal to stock SLAYER's bit for bit if inputs are integers or multiples of a power of
+two (as average pools of spikes are). Then every sum is exact in float32, in any order. Gradients
+are equal up to the order of sums and the last bits of an exponential. Further than 60 widths from
+its threshold, the surrogate gradient of a neuron stays at exp(-60) of its height.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from esl_lava.arrays import Array
 from esl_lava.engines.autograd import Context, apply, once_differentiable
 from esl_lava.engines.neurons import TooWideError, fire
 from esl_lava.engines.slayer import CubaNeuron, slayer
-from esl_lava.engines.threads import in_parts
+from esl_lava.engines.threads import run_in_parts
 from esl_lava.kernels import narrow, rows
 
 EVENT_ACTIVITY = 0.3
-"""Share of inputs that spike up to which rows of weights are summed: at 13 % they took a third
-of the products' time on 784 x 800, in proportion to what spikes."""
+"""Rows of weights are summed if at most this share of the inputs spike. The time grows with the
+share: at 13 % it was a third of the product's time, measured on 784 x 800 weights."""
 
 EVENT_WIDTH = 64
-"""Neurons from which on that is worth it."""
+"""Rows of weights are summed only in layers of at least this many neurons."""
 
 NARROW = 16
-"""Neurons up to which both gradients in one pass cost less than two products of matrices: of 10
-they took two thirds."""
+"""Up to this many neurons, one pass computes both gradients faster than two matrix products. With
+10 neurons it took two thirds of their time."""
 
 SHORT = 1 << 15
-"""Weights a thread rounds before another is worth waking."""
+"""Each thread rounds at least this many weights: for fewer, waking a thread takes too long."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -52,29 +52,31 @@ _logger = logging.getLogger(__name__)
 
 
 def accelerate(network: Network) -> Network:
-    """Give every CUBA block of a SLAYER network its faster passes, in place; returns it.
+    """Give the CUBA blocks of a SLAYER network faster passes, in place, and return the network.
 
-    A block that cannot have them stays stock SLAYER's, as a line of the log says. So does, for
-    the input at hand, a convolution of maps that torch's would die of (`FusedConv`).
-    What is no `slayer.block.cuba` block is left alone.
+    A block that cannot have them keeps stock SLAYER's passes, and the log names the block and the
+    reason. A convolution also keeps them for maps on which torch's convolution would crash
+    (`FusedConv`). Modules that are not `slayer.block.cuba` blocks are not changed.
     """
     for name, module in network.named_modules():
         if not isinstance(module, slayer.block.cuba.AbstractCuba) or module.neuron is None:
             continue
         faster = _FASTER.get(type(module))
         reason = (
-            find_obstacle(module) if faster else f"{type(module).__name__} blocks are not served"
+            find_obstacle(module)
+            if faster
+            else f"{type(module).__name__} blocks have no faster passes"
         )
         if faster and reason is None:
             module.__class__ = faster
-            module.called = name or "network"
+            module.block_name = name or "network"
         elif type(module) not in _FASTER.values():
             _logger.warning("block %s keeps stock SLAYER's passes: %s", name or "network", reason)
     return network
 
 
 def find_obstacle(block: Any) -> str | None:
-    """Why a Dense, Affine or Conv block needs stock SLAYER's passes; None where it does not."""
+    """Return why a Dense, Affine or Conv block needs stock SLAYER's passes, None if it does not."""
     neuron, synapse = block.neuron, block.synapse
     checks = {
         "its weights are complex": synapse.complex,
@@ -105,11 +107,11 @@ def find_obstacle(block: Any) -> str | None:
 
 
 def sees_only_padding(size: int, kernel: int, stride: int, padding: int, dilation: int) -> bool:
-    """Whether a kernel that slides along an axis meets nothing but padding, wherever it stops.
+    """Return whether a kernel that slides along an axis meets only padding at all of its stops.
 
     Args:
-        size: places of the axis without padding.
-        kernel, stride, padding, dilation: along it, padding at either end.
+        size: length of the axis without padding.
+        kernel, stride, padding, dilation: those of the kernel along the axis; padding at each end.
     """
     stops = range(0, size + 2 * padding - dilation * (kernel - 1), stride)
     return len(stops) > 0 and not any(
@@ -118,13 +120,13 @@ def sees_only_padding(size: int, kernel: int, stride: int, padding: int, dilatio
 
 
 def view_lanes(x: Tensor) -> Tensor | None:
-    """(channels, T * batch) view of (batch, channels, T) that lies so in memory, else None."""
+    """View (batch, channels, T) as (channels, T * batch), or return None if that needs a copy."""
     lanes = x.permute(1, 2, 0)
     return lanes.flatten(1) if lanes.is_contiguous() else None
 
 
 class _Quantise(torch.autograd.Function):
-    """Weights on SLAYER's grid; gradients pass but for weights beyond its ends."""
+    """Weights rounded to SLAYER's grid. Weights beyond the ends of the grid get no gradient."""
 
     @staticmethod
     def forward(ctx: Context, weight: Tensor, step: float) -> Tensor:
@@ -138,29 +140,29 @@ class _Quantise(torch.autograd.Function):
     def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, None]:
         if ctx.clamped:
             (weight,) = ctx.saved_tensors
-            gradient = gradient * is_on_grid(weight, ctx.step)
+            gradient = gradient * is_within_grid(weight, ctx.step)
         return gradient, None
 
 
 def _quantise(weight: Tensor, step: float) -> tuple[Tensor, bool]:
-    """Weights on SLAYER's grid, and whether some were beyond its ends."""
+    """Round weights to SLAYER's grid, and return whether some were beyond its ends."""
     flat = weight.detach().reshape(-1)
     out = torch.empty_like(flat)
     source, target = flat.numpy(), out.numpy()
-    clamped = in_parts(
+    clamped = run_in_parts(
         lambda a, b: rows.quantise(source, np.float32(step), a, b, target), flat.numel(), SHORT
     )
     return out.view(weight.shape), any(clamped)
 
 
-def is_on_grid(weight: Tensor, step: float) -> Tensor:
-    """Whether rounded weights lie within the grid's ends."""
+def is_within_grid(weight: Tensor, step: float) -> Tensor:
+    """Return for each weight whether, rounded, it is within the ends of SLAYER's grid."""
     multiples = torch.round(weight / step)
     return (multiples >= -128) & (multiples <= 127)
 
 
-class _Rows(torch.autograd.Function):
-    """Weighted input of a dense layer few of whose inputs spike."""
+class _EventRows(torch.autograd.Function):
+    """Weighted input of a dense layer by sums of rows of weights, for few spikes."""
 
     @staticmethod
     def forward(
@@ -170,11 +172,11 @@ class _Rows(torch.autograd.Function):
         source = weight.detach().numpy()
         turned = np.empty((n_pre, n_post), np.int16)
         size = np.float32(step)
-        clamped = in_parts(
+        clamped = run_in_parts(
             lambda a, b: rows.quantise_turned(source, size, a, b, turned), n_pre, rows.INPUTS
         )
         z = np.empty((len(counts), n_post), np.float32)
-        in_parts(lambda a, b: rows.add_rows(events, counts, a, b, turned, size, z), len(counts))
+        run_in_parts(lambda a, b: rows.add_rows(events, counts, a, b, turned, size, z), len(counts))
         ctx.step, ctx.clamped = step, any(clamped)
         ctx.events, ctx.counts = events, counts
         ctx.shape = x.shape
@@ -198,21 +200,22 @@ class _Rows(torch.autograd.Function):
             rows.by_input(ctx.events, ctx.counts, starts, listed)
             by_weight = torch.empty(n_post, n_pre)
             source, target = gradient.numpy(), by_weight.numpy()
-            in_parts(
+            run_in_parts(
                 lambda a, b: rows.add_gradients(starts, listed, source, a, b, target),
                 n_pre,
                 rows.INPUTS,
             )
             if ctx.clamped:
-                by_weight *= is_on_grid(weight, ctx.step)
+                by_weight *= is_within_grid(weight, ctx.step)
         return by_x, by_weight, None, None, None
 
 
-class _Product(torch.autograd.Function):
-    """Weighted input of a dense layer by products of matrices: (T, batch, n_post).
+class _MatrixProduct(torch.autograd.Function):
+    """Weighted input of a dense layer by matrix products, (T, batch, n_post).
 
-    Or, of input that lies by lanes, (n_post, T, batch). One function, as for a readout what
-    surrounds the products costs more than they do.
+    If the input lies channel by channel in memory (`view_lanes`), the result is (n_post, T, batch).
+    One autograd function does everything, because around the products of a readout Python takes
+    more time than the products.
     """
 
     @staticmethod
@@ -221,9 +224,9 @@ class _Product(torch.autograd.Function):
         quantised, ctx.clamped = _quantise(weight, step)
         lanes = view_lanes(x)
         flat = x.permute(2, 0, 1).reshape(-1, n_pre) if lanes is None else lanes
-        ctx.step, ctx.shape, ctx.lying = step, x.shape, lanes is not None
+        ctx.step, ctx.shape, ctx.by_lanes = step, x.shape, lanes is not None
         ctx.save_for_backward(flat, quantised, weight)
-        if ctx.lying:
+        if ctx.by_lanes:
             return (quantised @ flat).view(-1, steps, batch)
         return (flat @ quantised.t()).view(steps, batch, -1)
 
@@ -233,83 +236,84 @@ class _Product(torch.autograd.Function):
         flat, quantised, weight = ctx.saved_tensors
         batch, n_pre, steps = ctx.shape
         by_flat, by_weight = None, None
-        by_x_too, by_weight_too, _ = ctx.needs_input_grad
-        if ctx.lying:
+        needs_x, needs_weight, _ = ctx.needs_input_grad
+        if ctx.by_lanes:
             g = gradient.reshape(len(weight), -1)
-            if by_x_too and by_weight_too and len(weight) <= NARROW:
-                by_flat, by_weight = _find_gradients(quantised, flat, g)
+            if needs_x and needs_weight and len(weight) <= NARROW:
+                by_flat, by_weight = _compute_gradients(quantised, flat, g)
             else:
-                by_flat = quantised.t() @ g if by_x_too else None
-                by_weight = g @ flat.t() if by_weight_too else None
+                by_flat = quantised.t() @ g if needs_x else None
+                by_weight = g @ flat.t() if needs_weight else None
         else:
             g = gradient.reshape(-1, len(weight))
-            by_flat = g @ quantised if by_x_too else None
-            by_weight = g.t() @ flat if by_weight_too else None
+            by_flat = g @ quantised if needs_x else None
+            by_weight = g.t() @ flat if needs_weight else None
         if by_weight is not None and ctx.clamped:
-            by_weight *= is_on_grid(weight, ctx.step)
+            by_weight *= is_within_grid(weight, ctx.step)
         if by_flat is None:
             return None, by_weight, None
-        if ctx.lying:
+        if ctx.by_lanes:
             return by_flat.view(n_pre, steps, batch).permute(2, 0, 1), by_weight, None
         return by_flat.view(steps, batch, n_pre).permute(1, 2, 0), by_weight, None
 
 
-def _find_gradients(weight: Tensor, flat: Tensor, by_z: Tensor) -> tuple[Tensor, Tensor]:
-    """Those of the product of `weight` and `flat`, by `flat` and by `weight`."""
+def _compute_gradients(weight: Tensor, flat: Tensor, by_z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of the product of `weight` and `flat` by `flat` and by `weight`."""
     by_flat, by_weight = torch.empty_like(flat), torch.empty_like(weight)
     w, x, g, by_x, by_w = (
         tensor.detach().numpy() for tensor in (weight, flat, by_z, by_flat, by_weight)
     )
-    in_parts(lambda a, b: narrow.gradients(w, x, g, a, b, by_x, by_w), len(x))
+    run_in_parts(lambda a, b: narrow.gradients(w, x, g, a, b, by_x, by_w), len(x))
     return by_flat, by_weight
 
 
-class _Fast:
-    """What the three blocks share: when their own passes are taken.
+class _FusedBlock:
+    """The common part of the three blocks. It decides for each input which passes to use.
 
     Attributes:
-        called: the block's name in its network, for the log.
-        told: whether the log has said that input kept stock SLAYER's passes.
+        axes: number of axes of the input.
+        block_name: the name of the block in its network, for the log.
+        has_warned: whether the log has named an input that needs stock SLAYER's passes.
     """
 
     axes: int = 3
-    called: str = "network"
-    told: bool = False
+    block_name: str = "network"
+    has_warned: bool = False
     delay_shift: bool
     neuron: CubaNeuron
     synapse: Any
     mask: Tensor | None
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the stock block; x (batch, channels, [height, width,] T) float."""
-        served = (
+        """Return the same as the stock block; x is (batch, channels, [height, width,] T) float."""
+        fits = (
             x.device.type == "cpu"
             and x.dtype == torch.float32
             and x.dim() == self.axes
-            and x.shape[1] == self.synapse.in_channels  # else stock SLAYER's error
+            and x.shape[1] == self.synapse.in_channels  # otherwise stock SLAYER raises its error
         )
-        if served and x.numel() and find_obstacle(self) is None and self._takes(x):
+        if fits and x.numel() and find_obstacle(self) is None and self._supports(x):
             if getattr(self, "mask", None) is not None:
                 self.synapse.weight.data *= self.mask
             with contextlib.suppress(TooWideError):
-                return self._fast(x)
+                return self._compute(x)
         stock: Tensor = super().forward(x)  # type: ignore[misc]
         return stock
 
-    def _takes(self, x: Tensor) -> bool:
-        """Whether the faster pass can compute this input; the log names why it cannot."""
+    def _supports(self, x: Tensor) -> bool:
+        """Return whether the faster passes can compute this input; if not, the log says why."""
         return True
 
-    def _fast(self, x: Tensor) -> Tensor:
-        spikes = fire(self.neuron, *self._weighted(x))
+    def _compute(self, x: Tensor) -> Tensor:
+        spikes = fire(self.neuron, *self._weigh(x))
         return slayer.block.base.step_delay(self, spikes) if self.delay_shift else spikes
 
-    def _weighted(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """Weighted input; here of a dense synapse, of x (batch, n_pre, T).
+    def _weigh(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """Compute the weighted input of a dense synapse from x (batch, n_pre, T).
 
         Returns:
-            It as it lies in memory, and the order of its dimensions that makes it
-            (batch, n_post, T).
+            The weighted input with the axes in the order of memory, and the order of the axes
+            that turns it into (batch, n_post, T).
         """
         weight = self.synapse.weight.flatten(1)
         batch, n_pre, steps = x.shape
@@ -317,43 +321,45 @@ class _Fast:
             events = np.empty((steps, batch, n_pre), np.uint32)
             counts = np.empty((steps, batch), np.int64)
             source = x.detach().numpy()
-            binary = in_parts(lambda a, b: rows.list_events(source, a, b, events, counts), batch)
+            binary = run_in_parts(
+                lambda a, b: rows.list_events(source, a, b, events, counts), batch
+            )
             if all(binary) and counts.sum() <= EVENT_ACTIVITY * x.numel():
                 listed = events.reshape(-1, n_pre), counts.reshape(-1)
-                z = apply(_Rows, x, weight, self._step, *listed)
+                z = apply(_EventRows, x, weight, self._grid_step, *listed)
                 return z.view(steps, batch, -1), (1, 2, 0)
         axes = (1, 2, 0) if view_lanes(x) is None else (2, 0, 1)
-        return apply(_Product, x, weight, self._step), axes
+        return apply(_MatrixProduct, x, weight, self._grid_step), axes
 
     @property
-    def _step(self) -> float:
-        """Distance of two weights on SLAYER's grid."""
+    def _grid_step(self) -> float:
+        """The distance between neighbouring weights on SLAYER's grid."""
         return 2 / float(self.neuron.w_scale)
 
 
-class FusedDense(_Fast, slayer.block.cuba.Dense):  # type: ignore[misc]
-    """`slayer.block.cuba.Dense`, faster."""
+class FusedDense(_FusedBlock, slayer.block.cuba.Dense):  # type: ignore[misc]
+    """A faster `slayer.block.cuba.Dense`."""
 
 
-class FusedAffine(_Fast, slayer.block.cuba.Affine):  # type: ignore[misc]
-    """`slayer.block.cuba.Affine` without dynamics, faster."""
+class FusedAffine(_FusedBlock, slayer.block.cuba.Affine):  # type: ignore[misc]
+    """A faster `slayer.block.cuba.Affine` without dynamics."""
 
-    def _fast(self, x: Tensor) -> Tensor:
-        z, axes = self._weighted(x)
+    def _compute(self, x: Tensor) -> Tensor:
+        z, axes = self._weigh(x)
         return z.permute(axes)
 
 
-class FusedConv(_Fast, slayer.block.cuba.Conv):  # type: ignore[misc]
-    """`slayer.block.cuba.Conv`, faster.
+class FusedConv(_FusedBlock, slayer.block.cuba.Conv):  # type: ignore[misc]
+    """A faster `slayer.block.cuba.Conv`.
 
-    But where no column of the output sees anything but padding: with channels last oneDNN 3.3.6,
-    torch 2.3's, then mostly calls a kernel that it has not made (`brgconv`, `perform_outwork`).
-    Rows of the output that see padding alone it computes.
+    It keeps stock SLAYER's pass if every column of the output sees only padding. With channels
+    last, oneDNN 3.3.6 (in torch 2.3) then usually calls a kernel that it has not generated
+    (`brgconv`, `perform_outwork`). It does compute rows of the output that see only padding.
     """
 
     axes = 5
 
-    def _takes(self, x: Tensor) -> bool:
+    def _supports(self, x: Tensor) -> bool:
         _, _, height, width, _ = x.shape
         synapse = self.synapse
         kernel, stride, padding, dilation = (
@@ -361,13 +367,13 @@ class FusedConv(_Fast, slayer.block.cuba.Conv):  # type: ignore[misc]
         )
         if not sees_only_padding(width, kernel, stride, padding, dilation):
             return True
-        if not self.told:
-            self.told = True
+        if not self.has_warned:
+            self.has_warned = True
             _logger.warning(
                 "block %s keeps stock SLAYER's passes on maps of %d x %d: every column of its "
-                "output sees padding alone (kernel %d, stride %d, padding %d, dilation %d along "
-                "columns), of which torch's convolution with channels last dies",
-                self.called,
+                "output sees only padding (kernel %d, stride %d, padding %d, dilation %d along "
+                "columns), and torch's convolution with channels last would crash",
+                self.block_name,
                 height,
                 width,
                 kernel,
@@ -377,16 +383,16 @@ class FusedConv(_Fast, slayer.block.cuba.Conv):  # type: ignore[misc]
             )
         return False
 
-    def _weighted(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    def _weigh(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         batch, channels, height, width, steps = x.shape
         synapse = self.synapse
         flat = x.permute(4, 0, 1, 2, 3).reshape(steps * batch, channels, height, width)
-        # Of one-point kernels that skip, with channels last, torch 2.3 corrupts the heap.
+        # With 1 x 1 kernels, a stride and channels last, torch 2.3 corrupts the heap.
         skips = max(synapse.kernel_size) == 1 and max(synapse.stride) > 1
         order = torch.contiguous_format if skips else torch.channels_last
         z = functional.conv2d(
             flat.contiguous(memory_format=order),
-            apply(_Quantise, synapse.weight, self._step).squeeze(4),
+            apply(_Quantise, synapse.weight, self._grid_step).squeeze(4),
             None,
             synapse.stride[:2],
             synapse.padding[:2],

@@ -1,8 +1,8 @@
-"""Layers of integers by plain operations of torch, on whatever device: what the chip does.
+"""Integer layers as the chip computes them, by plain operations of torch on any device.
 
-Sums of weights and inputs are whole numbers below 2**24, which float32 holds; `weighted_sums`
-rounds what a convolution computes, so that any algorithm of it gives them whose error is below
-one half (a Winograd convolution's is).
+Sums of weights and inputs are whole numbers below 2**24, which float32 holds exactly.
+`weighted_sums` rounds the results of a convolution. So the sums are exact with any algorithm whose
+error is below one half, for example a Winograd convolution.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from esl_lava.topology import LayerSpec
 
 
 def sum_pools(maps: Tensor, side: int) -> Tensor:
-    """Sums over squares of maps (n, channels, rows, columns)."""
+    """Return the sums over squares of `side` x `side` of maps (n, channels, rows, columns)."""
     return maps if side == 1 else functional.avg_pool2d(maps, side, divisor_override=1)
 
 
 def weighted(maps: Tensor, weight: Tensor, layer: LayerSpec) -> Tensor:
-    """What a layer's weights make of what feeds it.
+    """Compute the weighted input of a layer.
 
     Args:
         maps: (n, *shape of its source), or already summed over the squares of its pool.
-        weight: (n_post, channels, rows, columns, 1) of kernels, (n_post, n_pre, 1, 1, 1) of a
+        weight: (n_post, channels, rows, columns, 1) for kernels, (n_post, n_pre, 1, 1, 1) for a
             fully connected layer.
+        layer: the layer or shortcut that the weights belong to.
 
     Returns:
         (n, *output shape).
@@ -39,25 +40,25 @@ def weighted(maps: Tensor, weight: Tensor, layer: LayerSpec) -> Tensor:
 
 
 def weighted_sums(maps: Tensor, weight: Tensor, layer: LayerSpec) -> Tensor:
-    """As `weighted`, of whole numbers: exact."""
+    """Compute `weighted` of whole numbers, exactly."""
     return weighted(maps, weight, layer).round()
 
 
 def integrate(currents: Tensor, threshold: Tensor | int, voltage_decay: int) -> Tensor:
-    """Spikes of neurons without synaptic filter (`network.py`).
+    """Compute the spikes of neurons without synaptic filter (`network.py`).
 
     Args:
-        currents: (T, batch, channels, ...) whole numbers, bias included, with which v stays
+        currents: (T, batch, channels, ...) whole numbers, including the bias; they must keep v
             within 2**23.
-        threshold: one, or (channels,).
-        voltage_decay: of 4096.
+        threshold: one threshold, or (channels,).
+        voltage_decay: in units of 1/4096.
 
     Returns:
-        Like `currents`, 0 or 1.
+        0 or 1, in the shape of `currents`.
     """
     keep = DECAY_UNITY - voltage_decay
-    halves = keep & (keep - 1) == 0  # a power of two: float32 then divides without an error
-    v = torch.zeros_like(currents[0], dtype=torch.float32 if halves else torch.float64)
+    power_of_two = keep & (keep - 1) == 0  # then v decays in float32 without rounding
+    v = torch.zeros_like(currents[0], dtype=torch.float32 if power_of_two else torch.float64)
     if isinstance(threshold, Tensor):
         threshold = threshold.to(v.dtype).view(-1, *(1,) * (currents.ndim - 3))
     spikes = torch.empty_like(currents)

@@ -1,7 +1,7 @@
 """Passes of a normalised layer by operations of torch alone, for devices without our kernels.
 
-A GPU trains by them: without SLAYER's compiled extension, and with nothing that has to wait for
-the CPU but the few numbers a channel has. They run on a CPU too, where tests compare them.
+A GPU trains with these passes. They do not need SLAYER's compiled extension, and they wait for the
+CPU only for a few numbers of each channel. They also run on a CPU, where the tests compare them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from esl_lava.kernels.normalised import Neuron
 
 @dataclass(frozen=True, eq=False)
 class DeviceRows:
-    """Weights by output channel where a tensor is (`folding.Rows`).
+    """Weights by output channel on the device of a tensor (see `folding.Rows`).
 
     Attributes:
         values: (rows, n) float32 or int32.
@@ -30,16 +30,16 @@ class DeviceRows:
     values: Tensor
 
     def measure(self) -> tuple[Floats, Floats, Floats]:
-        """Of each row the largest size, the sum of negative and that of positive weights."""
+        """Return each row's largest absolute weight, sum of negative and of positive weights."""
         wide = self.values.double()
-        found = torch.stack(
+        measures = torch.stack(
             (wide.abs().amax(1), wide.clamp(max=0).sum(1), wide.clamp(min=0).sum(1))
         )
-        largest, below, above = found.cpu().numpy()
+        largest, below, above = measures.cpu().numpy()
         return largest, below, above
 
     def rounded(self, factors: Floats, step: int) -> DeviceRows:
-        """The multiples of `step` closest to each row times its factor, int32, ties to even."""
+        """Round each row times its factor to multiples of `step`, ties to even; int32."""
         by_row = torch.from_numpy(factors / step).to(self.values.device)[:, None]
         return DeviceRows((self.values.double() * by_row).round_().int() * step)
 
@@ -70,47 +70,47 @@ class _Fire(torch.autograd.Function):
 
 
 def fire(currents: Tensor, neuron: Neuron) -> Tensor:
-    """Spikes of a layer from rest; gradients pass over resets, as in SLAYER.
+    """Compute the spikes of a layer that starts at rest. The gradient ignores resets, as SLAYER's.
 
     Args:
         currents: (T, ...) float32.
-        neuron: see `engines.normalised.neuron_of`.
+        neuron: see `engines.normalised.make_neuron`.
 
     Returns:
-        Like `currents`, 0 or 1.
+        0 or 1, in the shape of `currents`.
     """
     return apply(_Fire, currents, neuron)
 
 
 def normalise(z: Tensor, norm: Any) -> Tensor:
-    """Batch normalisation over all axes but the channels', over all ranks together.
+    """Normalise weighted input by channel, with statistics over the batch of all ranks.
 
     Args:
         z: (T, batch, channels, ...) float32.
-        norm: the `BatchNorm1d` of its parameters, whose running statistics are brought up to date.
+        norm: the `BatchNorm1d` with the parameters. Its running statistics are updated.
 
     Returns:
-        Like `z`.
+        Normalised input in the shape of `z`.
     """
     axes = [axis for axis in range(z.ndim) if axis != 2]
     count = torch.full((1,), z.numel() // z.shape[2], dtype=torch.float64, device=z.device)
     shape = (1, 1, -1, *(1,) * (z.ndim - 3))
     total = z.sum(axes, dtype=torch.float64)
-    mean = _over_ranks(total) / (n := _over_ranks(count))
+    mean = _sum_over_ranks(total) / (n := _sum_over_ranks(count))
     squares = (z - mean.float().view(shape)).square().sum(axes, dtype=torch.float64)
-    variance = _over_ranks(squares) / n
+    variance = _sum_over_ranks(squares) / n
     with torch.no_grad():
         unbiased = variance * n / (n - 1).clamp(min=1)
         norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
         norm.running_var.lerp_(unbiased.to(norm.running_var), norm.momentum)
         norm.num_batches_tracked += 1
     gain = norm.weight / (variance.float() + norm.eps).sqrt()
-    found: Tensor = (z - mean.float().view(shape)) * gain.view(shape) + norm.bias.view(shape)
-    return found
+    normalised: Tensor = (z - mean.float().view(shape)) * gain.view(shape) + norm.bias.view(shape)
+    return normalised
 
 
-def _over_ranks(tensor: Tensor) -> Tensor:
-    """The sum over the ranks of the default process group, through which gradients pass."""
+def _sum_over_ranks(tensor: Tensor) -> Tensor:
+    """Return the sum over the ranks of the default process group. Gradients pass through it."""
     if not (dist.is_available() and dist.is_initialized()):
         return tensor
     summed: Tensor = collective.all_reduce(tensor)  # type: ignore[no-untyped-call]
@@ -118,9 +118,9 @@ def _over_ranks(tensor: Tensor) -> Tensor:
 
 
 def reduced_precision(tensor: Tensor) -> torch.autocast:
-    """A context in which sums of a tensor's device take its fast 16-bit units, where it has any.
+    """Return a context in which a GPU computes products in bfloat16, if it supports bfloat16.
 
-    Only training may enter it: a result of 16 bits is not the integer that the chip has.
+    Use it in training only: results of 16 bits are not the integers of the chip.
     """
     kind = tensor.device.type
     return torch.autocast(kind, torch.bfloat16, kind == "cuda" and torch.cuda.is_bf16_supported())

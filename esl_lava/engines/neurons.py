@@ -1,4 +1,4 @@
-"""SLAYER's CUBA neurons by one kernel over all steps, and their surrogate gradient by another."""
+"""SLAYER's CUBA neurons: one kernel computes all steps, another the surrogate gradient."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch import Tensor
 from esl_lava.chip import DECAY_UNITY
 from esl_lava.engines.autograd import Context, apply, once_differentiable
 from esl_lava.engines.slayer import CubaNeuron, slayer
-from esl_lava.engines.threads import in_parts
+from esl_lava.engines.threads import run_in_parts
 from esl_lava.kernels import surrogate
 
 T = TypeVar("T")
 
 Part = tuple[int, int, int, int]
-"""Of groups and of neurons the first and the one behind the last."""
+"""(first group, end of groups, first neuron, end of neurons); the ends are exclusive."""
 
 
 class TooWideError(Exception):
@@ -30,14 +30,14 @@ class TooWideError(Exception):
 
 @dataclass(frozen=True)
 class Dynamics:
-    """What the kernels take of a SLAYER CUBA neuron, in its units."""
+    """The parameters of a SLAYER CUBA neuron that the kernels take, in SLAYER's units."""
 
     neuron: surrogate.Neuron
     surrogate: surrogate.Surrogate
 
     @staticmethod
     def of(neuron: CubaNeuron) -> Dynamics:
-        """Those of a neuron whose parameters are shared and not trained."""
+        """Return the parameters of neurons that share them and do not train them."""
         return _dynamics(
             neuron.threshold + neuron.threshold_eps,
             neuron.s_scale,
@@ -77,15 +77,15 @@ def _dynamics(
 
 
 class _Spikes(torch.autograd.Function):
-    """From weighted input (groups, T, n), contiguous, to spikes; overwrites what it takes."""
+    """Spikes from contiguous weighted input (groups, T, n). The input is overwritten."""
 
     @staticmethod
     def forward(ctx: Context, z: Tensor, dynamics: Dynamics) -> Tensor:
-        # No product keeps its result for its gradient, so it can make room for v.
+        # No product needs its result for its gradient, so v may take the memory of z.
         v, spikes = z.detach(), torch.empty_like(z)
         source, s = v.numpy(), spikes.numpy()
         neuron = dynamics.neuron
-        within = _by_neurons(lambda part: surrogate.spike(source, part, neuron, s), z.shape)
+        within = _run_by_neurons(lambda part: surrogate.spike(source, part, neuron, s), z.shape)
         if not all(within):
             raise TooWideError
         ctx.surrogate = dynamics.surrogate
@@ -99,34 +99,34 @@ class _Spikes(torch.autograd.Function):
         by_z = torch.empty_like(v)
         g, trace, target = (tensor.numpy() for tensor in (gradient.contiguous(), v, by_z))
         constants = ctx.surrogate
-        _by_neurons(
+        _run_by_neurons(
             lambda part: surrogate.spike_gradient(g, part, trace, constants, target), v.shape
         )
         return by_z, None
 
 
-def _by_neurons(work: Callable[[Part], T], shape: torch.Size) -> list[T]:
-    """`in_parts` of (groups, T, n): of groups, or of a single one's neurons."""
+def _run_by_neurons(work: Callable[[Part], T], shape: torch.Size) -> list[T]:
+    """Run work on (groups, T, n) in parts: by groups, or by neurons if there is one group."""
     groups, _, n = shape
     if groups > 1:
-        return in_parts(lambda first, last: work((first, last, 0, n)), groups)
-    return in_parts(lambda first, last: work((0, groups, first, last)), n, surrogate.TILE)
+        return run_in_parts(lambda first, last: work((first, last, 0, n)), groups)
+    return run_in_parts(lambda first, last: work((0, groups, first, last)), n, surrogate.TILE)
 
 
 def fire(neuron: CubaNeuron, z: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Spikes of SLAYER's CUBA neurons.
+    """Compute the spikes of SLAYER's CUBA neurons.
 
     Args:
-        neuron: without `fused.find_obstacle`.
-        z: weighted input as it lies in memory, contiguous, time first or second; overwritten.
-        axes: its dimensions in SLAYER's order, (batch, channels, [height, width,] time).
+        neuron: a neuron in whose block `fused.find_obstacle` finds no obstacle.
+        z: contiguous weighted input, time on the first or second axis. It is overwritten.
+        axes: the axes of `z` in SLAYER's order, (batch, channels, [height, width,] time).
 
     Returns:
-        Spikes in SLAYER's order, in memory as `z`.
+        Spikes in SLAYER's order of axes, with the memory layout of `z`.
 
     Raises:
-        TooWideError: when a state leaves 32 bits.
-        AssertionError: when the neurons had another shape before, as stock SLAYER.
+        TooWideError: if a state exceeds 32 bits.
+        AssertionError: if the neurons had another shape before, as in stock SLAYER.
     """
     take_shape(neuron, z.permute(axes).shape[1:-1])
     grouped = z.flatten(2) if axes[-1] else z.flatten(1)[None]
@@ -134,13 +134,15 @@ def fire(neuron: CubaNeuron, z: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def take_shape(neuron: CubaNeuron, shape: torch.Size) -> None:
-    """What stock SLAYER's neurons do at their first input, and check at others.
+    """Record the shape of the neurons at their first input and check it later, as SLAYER does.
 
     Raises:
-        AssertionError: when they had another shape before.
+        AssertionError: if the neurons had another shape before.
     """
     if neuron.shape is None:
         neuron.shape = shape
         neuron.num_neurons = math.prod(shape)
     elif neuron.shape != shape:
-        raise AssertionError(f"input to {tuple(shape)} neurons, of which {tuple(neuron.shape)} are")
+        raise AssertionError(
+            f"the input has neurons of shape {tuple(shape)}, the layer has {tuple(neuron.shape)}"
+        )

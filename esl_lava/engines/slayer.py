@@ -1,7 +1,7 @@
-"""SLAYER, imported without its remarks: `from esl_lava.engines.slayer import slayer`.
+"""Import SLAYER without its messages: `from esl_lava.engines.slayer import slayer`.
 
-lava-dl 0.6.0 prints about CUDA and camera toolboxes when imported, some of it on the
-standard output that scripts read; and torch built with CUDA logs that there is no device.
+When imported, lava-dl 0.6.0 prints messages about CUDA and camera toolboxes, some of them to the
+standard output, which scripts read. Also, torch built with CUDA logs that there is no device.
 """
 
 import contextlib
@@ -11,29 +11,29 @@ from typing import Protocol
 
 import torch
 
-_remarks = io.StringIO()
+_messages = io.StringIO()
 _compiler = logging.getLogger("torch.utils.cpp_extension")
 _level = _compiler.level
 _compiler.setLevel(logging.ERROR)
-with contextlib.redirect_stdout(_remarks), contextlib.redirect_stderr(_remarks):
+with contextlib.redirect_stdout(_messages), contextlib.redirect_stderr(_messages):
     from lava.lib.dl import slayer
 _compiler.setLevel(_level)
 
-for _line in _remarks.getvalue().splitlines():
+for _line in _messages.getvalue().splitlines():
     logging.getLogger(__name__).debug("%s", _line)
 
 __all__ = ["CubaNeuron", "slayer"]
 
 
 class CubaNeuron(Protocol):
-    """What of a SLAYER CUBA neuron with shared parameters the engines read and set.
+    """The attributes of a SLAYER CUBA neuron with shared parameters that the engines use.
 
     Attributes:
-        threshold, threshold_eps: in units of weighted input; their sum is what v must reach.
+        threshold, threshold_eps: in units of weighted input. A neuron fires if v reaches their sum.
         s_scale: integers of the state per unit.
-        w_scale: half steps of the grid of weights per unit.
-        tau_rho, scale_rho: of the surrogate gradient, relative to SLAYER's own.
-        current_decay, voltage_decay: one number each, in parts of 4096.
+        w_scale: half steps of the weight grid per unit.
+        tau_rho, scale_rho: width and height of the surrogate gradient, relative to SLAYER's own.
+        current_decay, voltage_decay: one number each, in units of 1/4096.
         shape, num_neurons: None until the first input.
     """
 

@@ -1,12 +1,12 @@
-"""Kernels on torch's own threads, each its own part of the result.
+"""Run kernels on torch's own threads. Each thread computes a part of the result.
 
-Parts are of one dimension of what is written, so the bits do not depend on their number.
+The parts divide one dimension of the output, so the bits do not depend on the number of threads.
 
-Threads besides torch's would take turns with them: OpenMP's wait busily for their next work,
-and waking others costs as much as a kernel takes. So parts are run by the OpenMP that torch
-runs on, where that is GNU's (torch's wheels for Linux), and elsewhere by a pool. This module can
-go when numba's parallel loops run on torch's OpenMP, or when a training step is long enough that
-waking a pool's threads no longer counts in it.
+Other threads would compete with torch's, because OpenMP threads wait busily for their next work.
+Also, waking other threads takes as long as a kernel. So the OpenMP library that torch uses runs the
+parts if it is GNU's (torch's wheels for Linux). Otherwise a pool of threads runs them. This module
+can be deleted when numba's parallel loops use torch's OpenMP, or when a training step is so long
+that the time to wake the threads of a pool does not matter.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _Body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 @functools.cache
 def _open_mp() -> tuple[Callable[..., None], Callable[[], int], Callable[[], int]] | None:
-    """GOMP_parallel, omp_get_thread_num and omp_get_num_threads; None where torch has none."""
+    """Return GOMP_parallel, omp_get_thread_num and omp_get_num_threads of torch, if it has them."""
     for path in Path(torch.__path__[0], "lib").glob("libtorch_cpu.*"):
         try:
-            # A library gives what those it needs have, too. PyDLL keeps Python's lock.
+            # A library also offers the symbols of its dependencies. PyDLL keeps Python's lock.
             parallel = ctypes.CDLL(str(path)).GOMP_parallel
             quick = ctypes.PyDLL(str(path))
             numbers = quick.omp_get_thread_num, quick.omp_get_num_threads
@@ -47,13 +47,13 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="kernel")
 
 
-def in_parts(work: Callable[[int, int], T], length: int, multiple: int = 1) -> list[T]:
-    """What `work(first, last)` returns for each part of 0..length.
+def run_in_parts(work: Callable[[int, int], T], length: int, multiple: int = 1) -> list[T]:
+    """Call `work(first, end)` for each part of 0..length, and return the results in order.
 
     Args:
-        work: a call of kernels that release Python's lock.
-        length: of the dimension to divide; 0 is one empty part.
-        multiple: parts begin at multiples of it.
+        work: function that calls kernels, which release Python's lock.
+        length: length of the dimension to divide; 0 is one empty part.
+        multiple: parts begin at multiples of this number.
     """
     units = -(-length // multiple)
     parts = min(torch.get_num_threads(), units)
@@ -69,9 +69,9 @@ def in_parts(work: Callable[[int, int], T], length: int, multiple: int = 1) -> l
 
     def body(_: object) -> None:
         try:
-            for k in range(thread(), parts, team()):  # the team may be smaller than asked
+            for k in range(thread(), parts, team()):  # OpenMP may give fewer threads
                 results[k] = work(edges[k], edges[k + 1])
-        except BaseException as fault:  # which C could not pass on
+        except BaseException as fault:  # C cannot pass it on
             faults.append(fault)
 
     parallel(_Body(body), None, parts, 0)

@@ -1,4 +1,4 @@
-"""The account of a finished run, made of its files and of what was computed of it."""
+"""Build the account of a finished run from its files and results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from esl_lava import modelfile, netfile
 from esl_lava.config import Experiment
-from esl_lava.data.own import Own
+from esl_lava.data.own import OwnData
 from esl_lava.data.samples import TrainingSamples
 from esl_lava.devices import load_device
 from esl_lava.energy import by_connections, table1
@@ -17,18 +17,18 @@ from esl_lava.experiments.price import cost_of_training, disagreements
 from esl_lava.experiments.rundir import RunDirectory, read_updates
 from esl_lava.modelfile import SavedModel
 from esl_lava.network import Matrix, Network
-from esl_lava.results.account import Account, BesideTable1, Misfit, OwnRow, Sample, ShownLayer
+from esl_lava.results.account import Account, Misfit, OwnRow, Sample, ShownLayer, Table1Comparison
 from esl_lava.results.evaluation import Evaluation
-from esl_lava.results.mapped import Activity, Mapped
+from esl_lava.results.mapped import Activity, MappedNetwork
 from esl_lava.results.price import Price
 from esl_lava.results.training import read_history
 from esl_lava.results.verification import Verification
 
 CHIPS = ("loihi1", "loihi2")
-"""What networks are mapped to."""
+"""The chips that a network is mapped to."""
 
 PROBES = Probes(activity=TRAFFIC_SAMPLES, first=True)
-"""What the evaluation of a run records for its account."""
+"""The recordings that an account needs from the evaluation of its run."""
 
 
 def account(
@@ -40,27 +40,27 @@ def account(
     evaluation: Evaluation,
     prices: Mapping[str, Price],
     verification: Verification | None,
-    own: Own | None = None,
+    own: OwnData | None = None,
 ) -> Account:
-    """All that a report says of a run.
+    """Return everything that the report of a run shows.
 
-    What is not given is computed: the cores of every chip, the cost of the training.
+    This computes the mapping to each chip and the cost of the training; the caller gives the rest.
 
     Args:
-        run: where it lies.
-        saved, experiment: the trained model, and what made it.
-        network: exported from it.
+        run: the directory of the run.
+        saved, experiment: the trained model and its experiment.
+        network: the network that was exported from the model.
         test: the whole test split.
-        evaluation: of the network on that, with `PROBES`.
-        prices: device -> joules of that.
-        verification: of some samples of that, if there is one.
-        own: where the training's samples come from, where these were the user's own.
+        evaluation: the run of the network on the test split, with `PROBES`.
+        prices: device -> energy of the evaluation.
+        verification: the verification of some test samples, if there is one.
+        own: the source of the samples, if the run was trained on the user's own.
 
     Raises:
-        UserError: where files of the run are missing or damaged.
+        UserError: if files of the run are missing or damaged.
     """
-    seen, first = evaluation.activity, evaluation.first
-    assert seen is not None
+    activity, first = evaluation.activity, evaluation.first
+    assert activity is not None
     assert first is not None
     return Account(
         config=experiment,
@@ -76,8 +76,8 @@ def account(
         prices=prices,
         disagreements=disagreements(prices),
         cost=cost_of_training(run.model, network, evaluation.result.counts, own),
-        table1=_beside_table1(network, test, evaluation),
-        core_maps={chip: _mapped(network, chip, seen) for chip in CHIPS},
+        table1=_compare_with_table1(network, test, evaluation),
+        core_maps={chip: _map(network, chip, activity) for chip in CHIPS},
         digests={
             "model.pt": modelfile.digest(run.model),
             "net.h5 (content)": netfile.digest(network),
@@ -86,34 +86,33 @@ def account(
 
 
 def _shown_layer(network: Network) -> ShownLayer | None:
-    """The first layer that is not dense, else the first; None where it is no matrix."""
+    """Return the first sparse matrix, else the first matrix; None if there is none."""
     matrices = [
-        ShownLayer(layer.name, place, matrix)
-        for place, layer in enumerate(network.layers)
+        ShownLayer(layer.name, index, matrix)
+        for index, layer in enumerate(network.layers)
         if isinstance(matrix := layer.inputs[0].connections, Matrix)
     ]
-    sparse = [one for one in matrices if one.connections.stored < one.connections.possible]
+    sparse = [shown for shown in matrices if shown.connections.stored < shown.connections.possible]
     return next(iter(sparse or matrices), None)
 
 
 def _sparse_density(saved: SavedModel, network: Network) -> float | None:
-    """Of the layers made sparse alone; None where there is none."""
+    """Return the density of the sparse layers together; None if there are none."""
     masked = [
-        given
+        one
         for layer in network.layers
-        for given in layer.inputs
-        if (given.origin.name if given.origin else layer.name) in saved.masks
+        for one in layer.inputs
+        if (one.origin.name if one.origin else layer.name) in saved.masks
     ]
-    positions = sum(given.positions for given in masked)
-    return sum(given.weights for given in masked) / positions if positions else None
+    positions = sum(one.positions for one in masked)
+    return sum(one.weights for one in masked) / positions if positions else None
 
 
-def _beside_table1(
+def _compare_with_table1(
     network: Network, test: TrainingSamples, evaluation: Evaluation
-) -> BesideTable1 | None:
-    """The paper's Table 1 and the network's row; None where it is not the paper's network."""
-    sizes = (network.inputs, *(layer.neurons for layer in network.layers))
-    if test.name != "mnist" or sizes != (table1.INPUTS, table1.HIDDEN, table1.CLASSES):
+) -> Table1Comparison | None:
+    """Return Table 1 with the row of the network; None if its data or layer sizes are others."""
+    if test.name != "mnist" or not table1.has_its_layers(network):
         return None
     sops, connections = evaluation.sops_per_sample, network.connections
     gpu = by_connections(connections, load_device("v100_paper"))
@@ -128,12 +127,12 @@ def _beside_table1(
         gpu_by_sops=sops * gpu / connections,
         truenorth_by_sops=sops * truenorth / connections,
     )
-    return BesideTable1(table1.PAPER, ours, table1.compute_table1().remarks)
+    return Table1Comparison(table1.PAPER, ours, table1.compute_table1().remarks)
 
 
-def _mapped(network: Network, chip: str, seen: Activity) -> Mapped | Misfit:
-    """Where the network lies on a chip, or why it does not fit."""
+def _map(network: Network, chip: str, activity: Activity) -> MappedNetwork | Misfit:
+    """Return the mapping of a network to a chip, or the limits of the chip that it breaks."""
     try:
-        return place(network, chip, activity=seen)
+        return place(network, chip, activity=activity)
     except LimitError as error:
-        return Misfit(chip, tuple(error.violations))
+        return Misfit(chip, tuple(fault.sentence for fault in error.faults))

@@ -1,4 +1,4 @@
-"""What sparse training from scratch has to be compared with, made from the same experiment."""
+"""Baselines for sparse training from scratch, derived from the same experiment."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from esl_lava.config import Experiment, override
-from esl_lava.data.catalogue import samples_of
-from esl_lava.data.own import Own
-from esl_lava.errors import ConfigError
+from esl_lava.data.catalogue import load_configured
+from esl_lava.data.own import OwnData
+from esl_lava.errors import ConfigError, shorten
 from esl_lava.sparsity.plan import count_connections
 from esl_lava.topology import widest
 
 
 def static(experiment: Experiment) -> Experiment:
-    """The same drawn masks, never rewired."""
+    """Return the experiment with the same initial masks, which never change."""
     return override(experiment, {"sparsity.alpha": 0.0, "sparsity.dense_epochs": 0})
 
 
 def dense(experiment: Experiment) -> Experiment:
-    """Every connection there is."""
+    """Return the experiment with dense layers."""
     return override(static(experiment), {"sparsity.density": 1.0})
 
 
-def small_dense(experiment: Experiment, own: Own | None = None) -> Experiment:
-    """Dense layers, narrower, with the parameters of the sparse network.
+def small_dense(experiment: Experiment, own: OwnData | None = None) -> Experiment:
+    """Return a dense network, narrower, with as many parameters as the sparse network.
 
-    All hidden layers shrink by one factor, to the narrowest that have at least as many
-    weights as the sparse network has connections: the doubt is the small network's gain.
+    All hidden layers shrink by one factor, to the smallest width at which the network has at least
+    as many weights as the sparse network has connections. So rounding favours the baseline.
 
     Raises:
-        DataError: when the data set, whose shape decides, cannot be read.
+        DataError: if the data set cannot be read. Its shape is needed to count weights.
     """
-    data = samples_of(experiment.data, "train", experiment.encoding, own)
+    data = load_configured(experiment.data, "train", experiment.encoding, own)
     model, shape = experiment.model, data.shape
     sparse = model.describe(shape, data.classes)
     budget = sum(count_connections(sparse, experiment.sparsity).values())
@@ -48,21 +48,28 @@ def small_dense(experiment: Experiment, own: Own | None = None) -> Experiment:
 
 
 def pruned(experiment: Experiment) -> Experiment:
-    """Trained dense for two thirds of the epochs, pruned by magnitude, and fine-tuned.
+    """Return the experiment with dense training, pruning by magnitude and fine-tuning.
+
+    Two thirds of the epochs are dense; the last third is fine-tuning.
 
     Raises:
-        ConfigError: for an experiment of one epoch.
+        ConfigError: if the experiment has only one epoch.
     """
     epochs = experiment.training.epochs
     if epochs < 2:
         raise ConfigError(
-            "training.epochs 1: method pruned trains, prunes and fine-tunes, at least 2 epochs"
+            f"training.epochs {epochs}: method pruned needs at least 2 epochs, to train, prune "
+            "and fine-tune",
+            "range",
+            key="training.epochs",
+            value=epochs,
+            limit=2,
         )
     dense_epochs = max(1, 2 * epochs // 3)
     return override(static(experiment), {"sparsity.dense_epochs": dense_epochs})
 
 
-METHODS: Mapping[str, Callable[[Experiment, Own | None], Experiment]] = MappingProxyType(
+METHODS: Mapping[str, Callable[[Experiment, OwnData | None], Experiment]] = MappingProxyType(
     {
         "esl": lambda experiment, _: experiment,
         "static": lambda experiment, _: static(experiment),
@@ -71,20 +78,26 @@ METHODS: Mapping[str, Callable[[Experiment, Own | None], Experiment]] = MappingP
         "pruned": lambda experiment, _: pruned(experiment),
     }
 )
-"""Ways to train an experiment by name: as it says, and the baselines; own samples as they take."""
+"""Method -> function that makes its experiment, from the experiment and the own samples."""
 
 
-def by_method(experiment: Experiment, name: str, own: Own | None = None) -> Experiment:
-    """The experiment trained another way: same data, seed, budget of epochs and settings.
+def by_method(experiment: Experiment, name: str, own: OwnData | None = None) -> Experiment:
+    """Return the experiment for another method: same data, seed, number of epochs and settings.
 
     Args:
-        experiment: as it is.
-        name: a key of `METHODS`.
-        own: where its samples come from, where these are the user's own and in no folder.
+        experiment: the experiment of the sparse network.
+        name: the method, a key of `METHODS`.
+        own: the source of the samples, if they are the user's own and in no folder.
 
     Raises:
-        ConfigError: for an unknown name, or where the experiment has no such baseline.
+        ConfigError: if the method is unknown, or the experiment has no such baseline.
     """
     if name not in METHODS:
-        raise ConfigError(f"unknown method {name!r}; there are {', '.join(METHODS)}")
+        raise ConfigError(
+            f"unknown method {shorten(name)}; the methods are {', '.join(METHODS)}",
+            "unknown",
+            key="method",
+            value=name,
+            limit=", ".join(METHODS),
+        )
     return METHODS[name](experiment, own)

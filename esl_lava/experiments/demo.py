@@ -1,4 +1,4 @@
-"""The whole way on the embedded digits: train, export, run, verify, price, report."""
+"""The demo on the embedded digits: train, export, run, verify, price and report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from esl_lava.experiments.evaluate import encoding_of, evaluate
 from esl_lava.experiments.export import export
 from esl_lava.experiments.preset import load_preset
 from esl_lava.experiments.price import DEFAULT_DEVICES, price
-from esl_lava.experiments.report import Written, put
+from esl_lava.experiments.report import ReportFiles, put
 from esl_lava.experiments.rundir import create
 from esl_lava.experiments.train import train
 from esl_lava.experiments.verify import verify
@@ -25,30 +25,38 @@ def demo(
     show: Callable[[TrainingProgress], None],
     tell: Callable[[str], None],
     samples: int = 100,
-) -> Written:
-    """Run the demo into a new directory; the report on it has verified Lava too.
-
-    Raises UserError as its parts do.
+) -> ReportFiles:
+    """Run the demo in a new directory. Its report verifies Lava too.
 
     Args:
-        show: given the training's progress.
-        tell: given a line before each part.
-        samples: test samples verified on Lava.
+        directory: the new run directory.
+        show: called with the progress of the training.
+        tell: called with a line before each part.
+        samples: number of test samples to verify on Lava.
+
+    Raises:
+        UserError: as raised by the parts.
     """
     experiment = load_preset("digits")
     test = load(experiment.data.name, "test", experiment.encoding)
-    test.take(samples)  # what cannot be is refused before the training
+    test.take(samples)  # refuses an impossible number before the training
     create(directory)
     tell("1/4  training a sparse network from scratch on 8x8 handwritten digits")
     trained = train(experiment, directory, show)
     run = trained.run
-    tell("2/4  exporting integers to net.h5 and running the whole test split exactly")
+    tell(
+        "2/4  exporting integers to net.h5 and running the whole test split in the exact simulator"
+    )
     network = export(run.model, run.net).network
     evaluation = evaluate(network, test, encoding_of(network), probes=PROBES)
-    tell(f"3/4  verifying {samples} samples: SLAYER, our simulator and Lava, every layer and step")
+    tell(
+        f"3/4  verifying {samples} samples: SLAYER, exact simulator and Lava, every layer and step"
+    )
     verification = verify(run.model, run.net, samples=samples)
-    tell("4/4  counting operations and joules, and writing the report")
+    tell("4/4  computing energies and writing the report")
     prices = price(network, evaluation.result.counts, DEFAULT_DEVICES)
-    found = account(run, trained.model, experiment, network, test, evaluation, prices, verification)
-    save_png(draw_raster(found.sample), run.raster_plot)
-    return put(run.page, [found], [directory.name])
+    result = account(
+        run, trained.model, experiment, network, test, evaluation, prices, verification
+    )
+    save_png(draw_raster(result.sample), run.raster_plot)
+    return put(run.page, [result], [directory.name])

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from esl_lava.config import Experiment
-from esl_lava.data.own import Own
+from esl_lava.data.own import OwnData
 from esl_lava.errors import LimitError
 from esl_lava.experiments.activity import place
 from esl_lava.experiments.train import load_splits
@@ -41,7 +41,7 @@ class _EnoughError(Exception):
     """Enough steps were made."""
 
 
-def plan(experiment: Experiment, own: Own | None = None) -> TrainingPlan:
+def plan(experiment: Experiment, own: OwnData | None = None) -> TrainingPlan:
     """Build the network of an experiment and estimate its training. Nothing is written.
 
     Args:

@@ -1,4 +1,4 @@
-"""One pass of samples through an exported network, and all that is asked of it."""
+"""Run samples once through an exported network and record the requested results."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from esl_lava.arrays import Array, Ints
 from esl_lava.config import from_mapping, from_toml, override
 from esl_lava.data.catalogue import load
 from esl_lava.data.config import OWN, Data, Encoding
-from esl_lava.data.own import Own, of_folder
+from esl_lava.data.own import OwnData, own_from_folder
 from esl_lava.data.samples import Samples, TrainingSamples
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.experiments.activity import Meter
-from esl_lava.experiments.samedata import remark_others
+from esl_lava.experiments.samedata import warn_of_other_data
 from esl_lava.experiments.spikes import (
     PLAIN,
     Layout,
-    driven,
-    number_of,
+    apply_input_block,
     read_network,
     read_spikes,
-    refuse_others_options,
+    refuse_unrelated_options,
+    sample_count,
     spikes_file,
 )
 from esl_lava.network import Network
@@ -36,23 +36,23 @@ from esl_lava.results.evaluation import Evaluation, Recording
 from esl_lava.results.firing import firing_of
 from esl_lava.results.mapped import Activity
 from esl_lava.simulate import Result, backend_options, simulate
-from esl_lava.simulate.result import Progress, checked_input, joined, sops_by_sample
+from esl_lava.simulate.result import Progress, checked_input, join_results, sops_by_sample
 
 ENCODED_BYTES = 64 << 20
-"""Samples are encoded and run in portions whose spikes fit this, whatever their number."""
+"""Samples are encoded and run in portions. The spikes of a portion fit in this many bytes."""
 
 NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Probes:
-    """What a pass records beside decisions and counts. Each costs time.
+    """What a run records in addition to decisions and counts. Each probe costs time.
 
     Attributes:
-        activity: of so many of the first samples, or all where there are fewer, what every
-            neuron does.
-        sops: the synaptic operations of every sample.
-        first: the first sample's spikes in all layers, and its readout.
+        activity: number of first samples on which the activity of every neuron is recorded; all
+            samples if there are fewer.
+        sops: whether the SOPs of every sample are recorded.
+        first: whether the spikes of all layers and the readout of the first sample are recorded.
     """
 
     activity: int = 0
@@ -60,29 +60,33 @@ class Probes:
     first: bool = False
 
     def recorded(self, samples: int) -> int:
-        """Of how many of the first of so many samples spikes have to be recorded."""
+        """Return the number of first samples whose spikes must be recorded, out of all samples."""
         return samples if self.sops else min(samples, max(self.activity, int(self.first)))
 
 
 NO_PROBES = Probes()
 
 
-def data_name(network: Network, given: str | None) -> str:
-    """The data set to use: the given one, else the one the network was trained on.
+def data_name(network: Network, name: str | None) -> str:
+    """Return the name of the data set: `name`, else the data set of the training.
 
     Raises:
-        ConfigError: when neither is known.
+        ConfigError: if neither is known.
     """
-    if given is not None:
-        return given
-    trained = _trained_on(network)
+    if name is not None:
+        return name
+    trained = _training_data(network)
     if trained is None:
-        raise ConfigError("the network file does not say on which data it was trained; name them")
+        raise ConfigError(
+            "--data is missing: the network file does not name the data of its training",
+            "missing",
+            key="--data",
+        )
     return trained.name
 
 
-def _trained_on(network: Network) -> Data | None:
-    """The data that the network was trained on; None where its file does not say it."""
+def _training_data(network: Network) -> Data | None:
+    """Return the data that the network was trained on; None if its file does not name them."""
     if "config" not in network.provenance:
         return None
     return from_toml(network.provenance["config"], recorded=True).data
@@ -94,25 +98,31 @@ def encoding_of(
     steps: int | None = None,
     data: str | None = None,
 ) -> Encoding:
-    """How samples become spikes for this network: as trained, unless said otherwise.
+    """Return the encoding of samples for this network: that of the training, with changes.
 
     Args:
-        network: as read from its file.
-        kind, steps: what is said otherwise.
-        data: the data set; own samples may be of another kind than those trained on.
+        network: the network as read from its file.
+        kind, steps: values that replace those of the training.
+        data: name of the data set. "own" allows the encodings of the user's own samples, whatever
+            data the training had.
 
     Raises:
-        ConfigError: when neither the file nor the arguments say it, or they are no encoding.
+        ConfigError: if the encoding is unknown or not valid.
     """
-    said = {"encoding.kind": kind, "encoding.steps": steps}
-    given: dict[str, object] = {key: value for key, value in said.items() if value is not None}
-    if "config" not in network.provenance and len(given) < 2:
-        raise ConfigError("the network file names no encoding; give --encoder and --steps")
+    options = {"encoding.kind": kind, "encoding.steps": steps}
+    changes: dict[str, object] = {key: value for key, value in options.items() if value is not None}
+    if "config" not in network.provenance and len(changes) < 2:
+        key = "--encoder" if kind is None else "--steps"
+        raise ConfigError(
+            f"{key} is missing: the network file names no encoding; give --encoder and --steps",
+            "missing",
+            key=key,
+        )
     if data == OWN:
-        given["data.name"] = OWN
+        changes["data.name"] = OWN
     if "config" in network.provenance:
-        return override(from_toml(network.provenance["config"], recorded=True), given).encoding
-    return override(from_mapping({"sparsity": {"density": 1}}), given).encoding
+        return override(from_toml(network.provenance["config"], recorded=True), changes).encoding
+    return override(from_mapping({"sparsity": {"density": 1}}), changes).encoding
 
 
 def load_samples(
@@ -123,31 +133,47 @@ def load_samples(
     most: int | None = None,
     *,
     encoding: Encoding | None = None,
-    own: Own | None = None,
+    own: OwnData | None = None,
 ) -> TrainingSamples:
-    """The first samples of a split, checked against the network's inputs.
+    """Load the first samples of a split and check that they fit the inputs of the network.
 
-    Where they are not those that the training had under this name, the log says so. `encoding`
-    makes frames of recordings; `number_of` says how many samples they are. Samples of the name
-    `own` come from `own`, else from the folder in which they lay in the training.
+    A warning is logged if the data differ from the data of this name in the training.
+
+    Args:
+        network: the network that takes the samples.
+        name: name of the data set.
+        split: "train" or "test".
+        samples, most: the number of samples, as in `sample_count`.
+        encoding: the encoding that makes frames of recordings.
+        own: the source of own samples; by default the folder that the training used.
 
     Raises:
-        DataError: when they do not fit, or there are not so many.
+        DataError: if the samples do not fit, or there are fewer than `samples`.
     """
-    trained = _trained_on(network)
+    trained = _training_data(network)
     known = trained is not None and trained.name == name
     if own is None and known and trained is not None and trained.folder is not None:
-        own = of_folder(trained.folder)
+        own = own_from_folder(trained.folder)
     data = load(name, split, encoding, own)
     features = math.prod(data.shape)
     if features != network.inputs:
-        raise DataError(f"{data.name} has {features} features, the network {network.inputs} inputs")
+        raise DataError(
+            f"{data.name} has {features} features, but the network has {network.inputs} inputs",
+            "mismatch",
+            value=features,
+            limit=network.inputs,
+        )
     if known:
-        remark_others(network.provenance, data)
-    taken = network.input_shape
-    if len(taken) > 1 and (1, *taken)[-3:] != data.shape:
-        raise DataError(f"{data.name} has samples of shape {data.shape}, the network takes {taken}")
-    return data.take(number_of(samples, most, len(data)))
+        warn_of_other_data(network.provenance, data)
+    shape = network.input_shape
+    if len(shape) > 1 and (1, *shape)[-3:] != data.shape:
+        raise DataError(
+            f"{data.name} has samples of shape {data.shape}, but the network takes {shape}",
+            "mismatch",
+            value=data.shape,
+            limit=shape,
+        )
+    return data.take(sample_count(samples, most, len(data)))
 
 
 def read_inputs(
@@ -160,40 +186,45 @@ def read_inputs(
     most: int | None = None,
     encoder: str | None = None,
     steps: int | None = None,
-    own: Own | None = None,
+    own: OwnData | None = None,
 ) -> tuple[Network, Samples, Encoding | None]:
-    """A network from a file, and what a user wants it to be presented.
+    """Read a network from its file, and the samples to run it on.
 
     Args:
-        net: netx HDF5.
-        data: a data set, of which the test split is taken, or the path of a .npy file of
-            spikes; by default the data set that the network was trained on.
-        labels, layout: of a file: its samples' classes, and what its axes and values are.
-        samples, most: how many of the first, as `number_of`.
-        encoder, steps: of a data set: other than as trained.
-        own: where samples of the user's own come from, in place of `data`.
+        net: file of the network, netx HDF5.
+        data: name of a data set, whose test split is used, or path of a .npy file of spikes; by
+            default the data set of the training.
+        labels, layout: for a file of spikes: the file of its labels, and its axes and values.
+        samples, most: number of samples, as in `sample_count`.
+        encoder, steps: for a data set: values that replace those of the training.
+        own: the source of the user's own samples, in place of `data`.
 
     Returns:
-        The network, the samples, and how they become spikes, None where they are such.
+        The network, the samples and their encoding; the encoding of a file of spikes is None.
 
     Raises:
-        ConfigError: where options do not belong to such data, or are missing.
+        ConfigError: if options do not apply to the data, or are missing.
         FileError, DataError: as `read_network`, `read_spikes` and `load_samples`.
     """
     if own is not None:
         if data not in (None, OWN):
-            raise ConfigError(f"--data {data} names other data than {own.name}; give one of them")
+            raise ConfigError(
+                f"--data {data} names other data than {own.name}; give only one of them",
+                "conflict",
+                key="--data",
+                value=data,
+            )
         data = OWN
     file = spikes_file(data)
-    refuse_others_options(data, file, encoder=encoder, steps=steps, layout=layout, labels=labels)
+    refuse_unrelated_options(data, file, encoder=encoder, steps=steps, layout=layout, labels=labels)
     network = read_network(net, file, layout)
     if file is not None:
         spikes = read_spikes(network, file, samples, labels=labels, layout=layout, most=most)
         return network, spikes, None
     name = data_name(network, data)
     encoding = encoding_of(network, encoder, steps, name)
-    found = load_samples(network, name, "test", samples, most, encoding=encoding, own=own)
-    return network, found, encoding
+    first = load_samples(network, name, "test", samples, most, encoding=encoding, own=own)
+    return network, first, encoding
 
 
 def evaluate(
@@ -205,55 +236,63 @@ def evaluate(
     options: Mapping[str, object] = NO_OPTIONS,
     show: Progress | None = None,
     probes: Probes = NO_PROBES,
-    judged: bool = True,
+    compare_labels: bool = True,
 ) -> Evaluation:
-    """Run samples once, in portions, compare decisions with labels, and record what is asked for.
+    """Run all samples once, in portions, and compare the decisions with the labels.
 
     Args:
-        network: what to run.
-        samples: all of them are run.
-        encoding: how they become spikes; None where they have a length of their own.
-        backend, options: as `simulate`.
-        show: told how far the run is.
-        probes: what is recorded.
-        judged: whether labels, where there are any, are looked at.
+        network: the network to run.
+        samples: the samples to run.
+        encoding: the encoding of the samples; None if they are spikes already.
+        backend, options: as in `simulate`.
+        show: called with the progress of the run.
+        probes: what the run records.
+        compare_labels: whether decisions are compared with the labels, if there are any.
 
     Raises:
-        DataError, BackendError: as `simulate`; for classes that the network does not have.
+        DataError, BackendError: as in `simulate`.
+        DataError: if the samples have more classes than the network.
     """
     classes = network.layers[-1].neurons
-    if judged and samples.classes > classes:
+    if compare_labels and samples.classes > classes:
         raise DataError(
-            f"{samples.name} has {samples.classes} classes, the network decides of {classes}"
+            f"{samples.name} has {samples.classes} classes, but the network has {classes}",
+            "mismatch",
+            value=samples.classes,
+            limit=classes,
         )
     seconds = 0.0
     results, sops = [], []
     fired: dict[str, Ints] = {}
     meter = Meter(network) if probes.activity else None
     first = None
-    for here, recorded in _portions(network, samples, encoding, probes):
-        own: dict[str, Any] = dict(options)
+    for portion, recorded in _portions(network, samples, encoding, probes):
+        arguments: dict[str, Any] = dict(options)
         if show is not None and "progress" in backend_options(backend):
-            own["progress"] = lambda done, _, before=here.start: show(before + done, len(samples))
-        # Once and for all in the type and order that simulators take.
-        inputs = checked_input(network, driven(network, samples.choose(here).spikes(encoding)))
+            arguments["progress"] = lambda finished, _, before=portion.start: show(
+                before + finished, len(samples)
+            )
+        # Converted once here, so that simulators and probes need no conversion.
+        inputs = checked_input(
+            network, apply_input_block(network, samples.choose(portion).spikes(encoding))
+        )
         start = time.perf_counter()
-        result = simulate(network, inputs, backend, record="all" if recorded else None, **own)
+        result = simulate(network, inputs, backend, record="all" if recorded else None, **arguments)
         seconds += time.perf_counter() - start
         if show is not None:
-            show(here.stop, len(samples))
-        if meter is not None and here.start < probes.activity:
+            show(portion.stop, len(samples))
+        if meter is not None and portion.start < probes.activity:
             meter.add(inputs, result)
         if probes.sops:
             sops.append(sops_by_sample(network, inputs, result.spikes))
-        if probes.first and here.start == 0:
-            first = _first(inputs, result)
-        for name, spikes in result.fired.items():  # of all: no portion need keep its own
+        if probes.first and portion.start == 0:
+            first = _record_first(inputs, result)
+        for name, spikes in result.fired.items():  # summed here, so portions need not keep them
             fired[name] = fired[name] + spikes if name in fired else spikes
         results.append(replace(result, spikes={}, fired={}))
-    result = replace(joined(results), fired=fired)
+    result = replace(join_results(results), fired=fired)
     accuracy = None
-    if judged and samples.labels is not None:
+    if compare_labels and samples.labels is not None:
         accuracy = int((result.decisions == samples.labels).sum()) / len(samples)
     return Evaluation(
         dataset=samples.name,
@@ -271,13 +310,13 @@ def evaluate(
 
 
 def measure(network: Network, samples: Samples, encoding: Encoding | None) -> Activity:
-    """Run samples once and say what every neuron does, whatever the network decides.
+    """Run samples once and return the activity of the neurons; labels are not needed.
 
     Raises:
-        DataError, BackendError: as `simulate`.
+        DataError, BackendError: as in `simulate`.
     """
     probes = Probes(activity=len(samples))
-    activity = evaluate(network, samples, encoding, probes=probes, judged=False).activity
+    activity = evaluate(network, samples, encoding, probes=probes, compare_labels=False).activity
     assert activity is not None
     return activity
 
@@ -285,27 +324,27 @@ def measure(network: Network, samples: Samples, encoding: Encoding | None) -> Ac
 def _portions(
     network: Network, samples: Samples, encoding: Encoding | None, probes: Probes
 ) -> Iterator[tuple[slice, bool]]:
-    """Slices of the samples that fit `ENCODED_BYTES`, and whether their spikes are recorded.
+    """Yield slices of the samples that fit `ENCODED_BYTES`, and whether their spikes are recorded.
 
-    A portion is probed as a whole or not at all.
+    Either all samples of a portion are recorded or none.
     """
     steps = samples.choose(slice(1)).spikes(encoding).shape[1]
     widest = max(network.inputs, *(layer.neurons for layer in network.layers))
-    taken = network.inputs * (4 if network.message_bits else 1)  # bytes, of `checked_input`
+    encoded = network.inputs * (4 if network.message_bits else 1)  # bytes per step
     total = len(samples)
     recorded = probes.recorded(total)
     start = 0
     for stop in sorted({min(probes.activity, total), recorded, total} - {0}):
-        kept = start < recorded
-        each = steps * (4 * widest if kept else taken)
-        size = max(1, ENCODED_BYTES // max(1, each))
+        record = start < recorded
+        sample_bytes = steps * (4 * widest if record else encoded)
+        size = max(1, ENCODED_BYTES // max(1, sample_bytes))
         for begin in range(start, stop, size):
-            yield slice(begin, min(begin + size, stop)), kept
+            yield slice(begin, min(begin + size, stop)), record
         start = stop
 
 
-def _first(inputs: Array, result: Result) -> Recording:
-    """The first sample of a recorded portion, in memory of its own."""
+def _record_first(inputs: Array, result: Result) -> Recording:
+    """Return copies of the inputs and outputs of the first sample of a portion."""
     return Recording(
         inputs[0].copy(),
         {name: spikes[0].copy() for name, spikes in result.spikes.items()},

@@ -1,4 +1,4 @@
-"""`model.pt` to `net.h5`: lower, check, write, read back."""
+"""Export `model.pt` to `net.h5`: lower, check, write and read back."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import ClassVar
 from esl_lava import modelfile, netfile
 from esl_lava.chip import LOIHI1_REFRACTORY
 from esl_lava.config import from_toml, to_toml
-from esl_lava.data.catalogue import samples_of
+from esl_lava.data.catalogue import load_configured
 from esl_lava.data.config import OWN
-from esl_lava.data.own import Own
-from esl_lava.errors import ConfigError, DataError, FileError, LimitError
+from esl_lava.data.own import OwnData
+from esl_lava.errors import ConfigError, DataError, Fault, FileError, LimitError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import refuse_overwrite
 from esl_lava.export import check, lower, unbounded_layers
@@ -24,14 +24,20 @@ from esl_lava.simulate import simulate
 from esl_lava.values import Keys, keys
 
 RANGE_SAMPLES = 1000
-"""Training samples run where the static bound cannot exclude an overflow."""
+"""Number of training samples to run if the static bounds cannot exclude an overflow."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Exported:
-    """A network as read back from the file at `path`, of `size` bytes, that was written."""
+class ExportResult:
+    """The exported network.
+
+    Attributes:
+        network: the network as read back from the file.
+        path: the file that was written.
+        size: its size in bytes.
+    """
 
     KEYS: ClassVar[Keys] = keys(
         "network.density network.weights network.connections network.synapses bytes=size"
@@ -43,43 +49,50 @@ class Exported:
 
 
 def export(
-    model_path: Path, net_path: Path, overwrite: bool = False, own: Own | None = None
-) -> Exported:
+    model_path: Path, net_path: Path, overwrite: bool = False, own: OwnData | None = None
+) -> ExportResult:
     """Write the integer network of a trained model as netx HDF5.
 
-    Everything is checked before anything is written; what was written is read back and
-    compared, masks included.
+    All checks run before anything is written. The written file is read back and compared,
+    including its masks.
 
     Args:
-        model_path, net_path: what is read and what is written.
-        overwrite: whether that may be replaced.
-        own: where the samples come from that the network was trained on, where these were the
-            user's own: they decide where an overflow is possible.
+        model_path: the model to read.
+        net_path: the file to write.
+        overwrite: whether an existing file may be replaced.
+        own: the source of the training samples, if they were the user's own. Training samples show
+            whether a possible overflow happens.
 
     Raises:
-        ConfigError: when own samples are given, and the training had others.
-        FileError: for files that cannot be read, would be overwritten, or are the same.
-        LimitError: with every limit the network breaks.
+        ConfigError: if own samples are given, but the training had other data.
+        FileError: if a file cannot be read, would be overwritten, or both paths are the same.
+        LimitError: if the network breaks limits; it has one fault for each.
     """
     if os.path.realpath(net_path) == os.path.realpath(model_path):
-        raise FileError(f"{net_path}: is the model itself")
+        raise FileError(
+            f"{net_path}: the network would replace its own model", "conflict", file=net_path
+        )
     refuse_overwrite(net_path, overwrite)
-    network = lowered(model_path)
+    network = lower_model(model_path)
     check(network)
     _check_range(network, own)
     netfile.write(network, net_path)
     stored = netfile.read(net_path)
     if netfile.digest(stored) != netfile.digest(network):
-        raise FileError(f"{net_path}: what was read back is not what was written")
-    return Exported(stored, net_path, net_path.stat().st_size)
+        raise FileError(
+            f"{net_path}: the file does not hold the network that was written to it",
+            "damaged",
+            file=net_path,
+        )
+    return ExportResult(stored, net_path, net_path.stat().st_size)
 
 
-def lowered(model_path: Path) -> Network:
-    """The integer network of a `model.pt`, with its provenance.
+def lower_model(model_path: Path) -> Network:
+    """Return the integer network of a `model.pt`, with its provenance.
 
     Raises:
-        FileError: when the file is no such model.
-        LimitError: when its weights are not finite.
+        FileError: if the file is not such a model.
+        LimitError: if its weights are not finite.
     """
     saved, experiment = load_model(model_path)
     steps = experiment.encoding.steps
@@ -87,7 +100,7 @@ def lowered(model_path: Path) -> Network:
         "package_version": saved.package,
         "source_sha256": modelfile.digest(model_path),
         "config": to_toml(experiment),
-        **samedata.facts(saved.data),
+        **samedata.provenance_entries(saved.data),
     }
     network = lower(
         trained_layers(saved),
@@ -95,54 +108,70 @@ def lowered(model_path: Path) -> Network:
         provenance=provenance,
         input_range=experiment.encoding.input_range,
     )
-    pause = max(layer.neuron.refractory for layer in network.layers)
-    if pause > LOIHI1_REFRACTORY:
+    period = max(layer.neuron.refractory for layer in network.layers)
+    if period > LOIHI1_REFRACTORY:
         _logger.warning(
-            "encoding.steps %d: neurons that fire once pause for %d steps, Loihi 1 can %d; "
-            "Loihi 2's neurons are programs",
+            "encoding.steps %d: the refractory period of neurons that fire once is %d steps, but "
+            "Loihi 1 supports only %d; Loihi 2 has programmable neurons",
             steps,
-            pause,
+            period,
             LOIHI1_REFRACTORY,
         )
     return network
 
 
-def _check_range(network: Network, own: Own | None) -> None:
-    """Where weights alone do not exclude an overflow of u or v, let data decide, and say so.
+def _check_range(network: Network, own: OwnData | None) -> None:
+    """Run training samples if the weights alone cannot exclude an overflow of u or v.
 
-    Data that do overflow a layer are a LimitError.
+    Raises:
+        ConfigError: if own samples are given, but the training had other data.
+        LimitError: if the samples overflow a layer.
     """
     assert network.steps is not None
     experiment = from_toml(network.provenance["config"], recorded=True)
     name = experiment.data.name
     if own is not None and name != OWN:
-        raise ConfigError(f"{own.name} was given, and the training had data.name {name!r}")
+        raise ConfigError(
+            f"the data {own.name} are given, but the training had data.name {name!r}",
+            "conflict",
+            key="data.name",
+            value=name,
+            limit=OWN,
+        )
     unsure = unbounded_layers(network, network.steps)
     if not unsure:
         return
     layers = ", ".join(unsure)
     try:
-        data = samples_of(experiment.data, "train", experiment.encoding, own)
+        data = load_configured(experiment.data, "train", experiment.encoding, own)
     except DataError as error:
         _logger.warning(
-            "%s: some input could overflow u or v, and no data tell whether it happens: %s",
+            "layers %s: some input could overflow u or v, and there are no training samples to "
+            "check whether it happens: %s",
             layers,
             error,
         )
         return
-    samedata.remark_others(network.provenance, data)
+    samedata.warn_of_other_data(network.provenance, data)
     data = data.take(min(RANGE_SAMPLES, len(data)))
     overflows = simulate(network, data.spikes(experiment.encoding)).overflows
     faults = [
-        f"layer {layer}: u wrapped {wraps} and v clipped {clips} times on {len(data)} samples "
-        f"of {data.name}, which training does not know; smaller weights or fewer steps avoid it"
+        Fault(
+            f"layer {layer}: u wrapped {wraps} times and v clipped {clips} times on {len(data)} "
+            f"samples of {data.name}, which training does not model; use smaller weights or fewer "
+            "steps",
+            "limit",
+            value=int(wraps + clips),
+            limit=0,
+            layer=layer,
+        )
         for layer, (wraps, clips) in overflows.items()
         if wraps or clips
     ]
     if faults:
-        raise LimitError(faults)
+        raise LimitError.of(faults)
     _logger.warning(
-        "%s: some input could overflow u or v; none of %d training samples of %s did",
+        "layers %s: some input could overflow u or v, but none of %d training samples of %s did",
         layers,
         len(data),
         data.name,

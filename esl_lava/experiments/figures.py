@@ -1,4 +1,4 @@
-"""The paper's tables and figures: which runs they are made of, and what is left of them."""
+"""The paper's tables and figures: define their runs, do the missing runs and draw the results."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from esl_lava import modelfile
 from esl_lava.config import Experiment, override, to_toml
-from esl_lava.energy.table1 import Measured, compute_table1
-from esl_lava.errors import UserError
+from esl_lava.energy.table1 import MeasuredNetwork, compute_table1
+from esl_lava.errors import Fault, UserError
 from esl_lava.experiments.baselines import by_method
 from esl_lava.experiments.rundir import RunDirectory
-from esl_lava.experiments.scales import Part, changed
+from esl_lava.experiments.scales import Part, describe_changes
 from esl_lava.experiments.sweep import Cell, sweep
 from esl_lava.files import replace_json
 from esl_lava.report.canvas import save_png
@@ -28,7 +28,7 @@ from esl_lava.report.sweeps import (
     draw_table2,
 )
 from esl_lava.results.sweep import NO_RULE, Sweep, SweepRow
-from esl_lava.results.table2 import PUBLISHED, Trained
+from esl_lava.results.table2 import PUBLISHED, TrainedRow
 from esl_lava.results.training import read_history
 from esl_lava.values import as_values
 
@@ -36,37 +36,38 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def _as_it_is(found: Sweep, directory: Path) -> Sweep:
-    return found
+def _unchanged(results: Sweep, directory: Path) -> Sweep:
+    return results
 
 
 @dataclass(frozen=True)
 class Design:
-    """A sweep to be drawn.
+    """The runs of a table or figure, and how their results are drawn.
 
     Attributes:
-        name: of the files it leaves, NAME.json and NAME.png.
-        cells: its runs.
-        draw: makes a picture of what was found.
-        experiment: what every run shares but for what is varied; None where they share less.
-        complete: adds what more than the rows it tells, and may read the runs in the directory.
-        remarks: what the reader of its table has to know.
+        name: name of the files that it writes, NAME.json and NAME.png.
+        cells: the runs.
+        draw: draws the results as a figure.
+        experiment: the experiment of all runs, apart from the varied keys; None if they differ.
+        complete: adds further results to the rows; it may read the runs in the directory.
+        remarks: sentences that the reader of the table has to know.
     """
 
     name: str
     cells: tuple[Cell, ...]
     draw: Callable[[Sweep], Figure]
     experiment: Experiment | None = None
-    complete: Callable[[Sweep, Path], Sweep] = _as_it_is
+    complete: Callable[[Sweep, Path], Sweep] = _unchanged
     remarks: tuple[str, ...] = ()
 
 
 def _of_rows(picture: Callable[[Sequence[SweepRow]], Figure]) -> Callable[[Sweep], Figure]:
-    return lambda found: picture(found.rows)
+    """Return a function that draws the rows of a sweep."""
+    return lambda results: picture(results.rows)
 
 
 def fig2(experiment: Experiment, eps: Sequence[float], seeds: Sequence[int]) -> Design:
-    """Accuracy and connections over eps of Eq. 1 (ESL-SNNs, Fig. 2)."""
+    """Return the runs for accuracy and connections over eps of Eq. 1 (ESL-SNNs, Fig. 2)."""
     cells = _vary(experiment, seeds, eps=eps)
     return Design("fig2", cells, _of_rows(draw_by_eps), experiment)
 
@@ -77,14 +78,15 @@ def fig3(
     traced: float,
     seeds: Sequence[int],
 ) -> Design:
-    """Accuracy over density, and densities of layers over training (ESL-SNNs, Fig. 3).
+    """Return the runs for accuracy over density and layer densities over epochs (ESL-SNNs, Fig. 3).
 
     Args:
-        experiment: of all runs.
-        densities: of a, by the paper's rules: SET prunes, random unfired connections grow.
-        traced: density of b, where layers share what grows by their momentum; of its first
-            seed the densities are drawn.
-        seeds: of the runs at each setting.
+        experiment: the experiment of all runs.
+        densities: densities of part a, with the rules of the paper: SET prunes, and random
+            connections grow. A position that was never a connection (unfired) has priority.
+        traced: density of part b, in which growth is distributed to layers by momentum. The layer
+            densities of its first seed are drawn.
+        seeds: seeds of each setting.
     """
     experiment = override(experiment, {"sparsity.prune": "set"})
     rules = {"growth": ["random_unfired"], "redistribution": ["none"]}
@@ -94,12 +96,12 @@ def fig3(
         *_vary(experiment, seeds, density=[traced], **moving),
     )
 
-    def trace(found: Sweep, directory: Path) -> Sweep:
+    def trace(results: Sweep, directory: Path) -> Sweep:
         run = RunDirectory(directory / cells[-len(seeds)].name)
-        if not run.model.exists():  # it failed, and is named
-            return found
+        if not run.model.exists():  # the run failed; `Sweep.failed` names it
+            return results
         history = read_history(modelfile.read(run.model).history)
-        return replace(found, densities=[epoch.densities for epoch in history])
+        return replace(results, densities=[epoch.densities for epoch in history])
 
     return Design("fig3", cells, draw_by_density, experiment, trace)
 
@@ -111,62 +113,63 @@ def fig4(
     densities: Sequence[float],
     seeds: Sequence[int],
 ) -> Design:
-    """Every prune rule with every growth rule at several densities (ESL-SNNs, Fig. 4).
+    """Return the runs for all pairs of prune and growth rules at several densities (Fig. 4).
 
-    At a density of 1 no rule has anything to move: the dense network is trained once.
+    At density 1 the rules have no effect, so the dense network is trained only once per seed.
     """
     sparse = [density for density in densities if density != 1]
     cells = _vary(experiment, seeds, density=sparse, prune=prune, growth=growth)
     if len(sparse) < len(densities):
-        alone: dict[str, str | float] = {"density": 1.0, "prune": NO_RULE, "growth": NO_RULE}
+        settings: dict[str, str | float] = {"density": 1.0, "prune": NO_RULE, "growth": NO_RULE}
         dense = by_method(experiment, "dense")
-        cells = (*(Cell(alone, override(dense, {"seed": seed})) for seed in seeds), *cells)
+        cells = (*(Cell(settings, override(dense, {"seed": seed})) for seed in seeds), *cells)
     return Design("fig4", cells, _of_rows(draw_by_rules), experiment)
 
 
 def _vary(
     experiment: Experiment, seeds: Sequence[int], **values: Sequence[str | float]
 ) -> tuple[Cell, ...]:
-    """A run for each combination of values of fields of [sparsity], with each seed."""
+    """Return a run for each combination of values of keys of [sparsity], with each seed."""
     return tuple(
         Cell(
-            dict(zip(values, chosen)),
+            dict(zip(values, combination)),
             override(
                 experiment,
-                {f"sparsity.{name}": value for name, value in zip(values, chosen)} | {"seed": seed},
+                {f"sparsity.{name}": value for name, value in zip(values, combination)}
+                | {"seed": seed},
             ),
         )
-        for chosen in product(*values.values())
+        for combination in product(*values.values())
         for seed in seeds
     )
 
 
 def table1(experiment: Experiment, seeds: Sequence[int]) -> Design:
-    """Dense, sparse, and dense with the sparse network's number of parameters (Table 1).
+    """Return the runs of Table 1: dense, sparse, and dense with as many parameters as sparse.
 
     Args:
-        experiment: of the sparse network.
-        seeds: of each.
+        experiment: the experiment of the sparse network.
+        seeds: seeds of each network.
     """
     return replace(
         baselines(experiment, ("dense", "esl", "small-dense"), seeds),
         name="table1",
         draw=_of_rows(draw_table1),
-        complete=_beside_table1,
+        complete=_add_table1,
     )
 
 
-def _beside_table1(found: Sweep, directory: Path) -> Sweep:
-    return replace(found, paper=compute_table1(), measured=_measured_rows(found.rows))
+def _add_table1(results: Sweep, directory: Path) -> Sweep:
+    return replace(results, paper=compute_table1(), measured=_measured_rows(results.rows))
 
 
 def table2(parts: Sequence[Part], settings: Mapping[str, object], seeds: Sequence[int]) -> Design:
-    """Networks of a scale, trained dense and sparse (Table 2).
+    """Return the runs of Table 2: the networks of a scale, trained dense and sparse.
 
     Args:
-        parts: of the table.
-        settings: dotted key -> value, replaced in all of them.
-        seeds: of each run.
+        parts: parts of the table.
+        settings: dotted key -> value that replaces the value of all parts.
+        seeds: seeds of each network.
 
     Raises:
         ConfigError: as `override`.
@@ -175,32 +178,32 @@ def table2(parts: Sequence[Part], settings: Mapping[str, object], seeds: Sequenc
     cells = []
     for part in parts:
         sparse = override(experiments[part.name], {"sparsity.density": part.density})
-        for share, chosen in ((1.0, by_method(sparse, "dense")), (part.density, sparse)):
+        for density, experiment in ((1.0, by_method(sparse, "dense")), (part.density, sparse)):
             cells += [
-                Cell({"part": part.name, "density": share}, override(chosen, {"seed": seed}))
+                Cell({"part": part.name, "density": density}, override(experiment, {"seed": seed}))
                 for seed in seeds
             ]
 
-    def beside(found: Sweep, directory: Path) -> Sweep:
-        rows = [(row, experiments[str(row.settings["part"])]) for row in found.rows]
-        trained = [_trained(row, experiment, found) for row, experiment in rows]
-        return replace(found, published=PUBLISHED, trained=trained)
+    def add_table2(results: Sweep, directory: Path) -> Sweep:
+        rows = [(row, experiments[str(row.settings["part"])]) for row in results.rows]
+        trained = [_trained_row(row, experiment, results) for row, experiment in rows]
+        return replace(results, published=PUBLISHED, trained=trained)
 
-    said = (part.setting.remark for part in parts if part.setting.remark)
-    remarks = (*said, *changed(settings))
-    return Design("table2", tuple(cells), draw_table2, complete=beside, remarks=remarks)
+    sentences = (part.setting.remark for part in parts if part.setting.remark)
+    remarks = (*sentences, *describe_changes(settings))
+    return Design("table2", tuple(cells), draw_table2, complete=add_table2, remarks=remarks)
 
 
-def _trained(row: SweepRow, experiment: Experiment, found: Sweep) -> Trained:
-    """A row of Table 2; its loss is over the seeds that its dense network has too."""
+def _trained_row(row: SweepRow, experiment: Experiment, results: Sweep) -> TrainedRow:
+    """Return a row of Table 2. Its loss is over the seeds that the dense network has too."""
     part, density = str(row.settings["part"]), float(row.settings["density"])
     dense: dict[int, float] = {}
     if density < 1:
-        for other in found.rows:
+        for other in results.rows:
             if other.settings == {"part": part, "density": 1.0}:
                 dense = dict(zip(other.seeds, other.accuracies))
-    losses = [dense[s] - reached for s, reached in zip(row.seeds, row.accuracies) if s in dense]
-    return Trained(
+    losses = [dense[s] - accuracy for s, accuracy in zip(row.seeds, row.accuracies) if s in dense]
+    return TrainedRow(
         part=part,
         dataset=experiment.data.name,
         layers=experiment.model.layers,
@@ -215,13 +218,13 @@ def _trained(row: SweepRow, experiment: Experiment, found: Sweep) -> Trained:
     )
 
 
-def _measured_rows(rows: Sequence[SweepRow]) -> list[Measured]:
-    """The rows of Table 1, priced by both conventions; none where dense or sparse is missing."""
+def _measured_rows(rows: Sequence[SweepRow]) -> list[MeasuredNetwork]:
+    """Return the rows of Table 1; none if the dense or the sparse network is missing."""
     by_method = {str(row.settings["method"]): row for row in rows}
     if not {"dense", "esl"} <= by_method.keys():
         return []
     return [
-        Measured(
+        MeasuredNetwork(
             method,
             accuracy=row.accuracy,
             loss=by_method["dense"].accuracy - row.accuracy,
@@ -235,10 +238,10 @@ def _measured_rows(rows: Sequence[SweepRow]) -> list[Measured]:
 
 
 def baselines(experiment: Experiment, methods: Sequence[str], seeds: Sequence[int]) -> Design:
-    """The experiment as it is, and trained in other ways (`by_method`), with the same seeds."""
-    trained = {name: by_method(experiment, name) for name in methods}
+    """Return the runs of an experiment by several methods (`by_method`), with the same seeds."""
+    experiments = {name: by_method(experiment, name) for name in methods}
     cells = [
-        Cell({"method": name}, override(trained[name], {"seed": seed}))
+        Cell({"method": name}, override(experiments[name], {"seed": seed}))
         for name, seed in product(methods, seeds)
     ]
     return Design("baselines", tuple(cells), _of_rows(draw_methods), experiment)
@@ -251,22 +254,22 @@ def draw(
     jobs: int | None = None,
     lines: bool = True,
 ) -> Sweep:
-    """Do what is left of a design's runs, and write NAME.json and NAME.png beside them.
+    """Do the missing runs of a design, and write NAME.json and NAME.png to their directory.
 
     Args:
-        design: what is done.
-        directory, tell, jobs, lines: as `sweep`.
+        design: the runs.
+        directory, tell, jobs, lines: as in `sweep`.
 
     Raises:
-        UserError: as `sweep`, and when all runs failed.
+        UserError: as `sweep`; and if all runs failed, with one fault for each run.
     """
-    rows, faults = sweep(design.cells, directory, tell, jobs, lines)
+    rows, failures = sweep(design.cells, directory, tell, jobs, lines)
     if not rows:
-        raise UserError("\n".join(faults))
+        raise UserError.of([Fault(sentence, "failed") for sentence in failures])
     shared = None if design.experiment is None else to_toml(design.experiment)
-    found = design.complete(Sweep(design.name, shared, rows, faults), directory)
+    results = design.complete(Sweep(design.name, shared, rows, failures), directory)
     if design.remarks:
-        found = replace(found, remarks=design.remarks)
-    replace_json(directory / f"{design.name}.json", as_values(found))
-    save_png(design.draw(found), directory / f"{design.name}.png")
-    return found
+        results = replace(results, remarks=design.remarks)
+    replace_json(directory / f"{design.name}.json", as_values(results))
+    save_png(design.draw(results), directory / f"{design.name}.png")
+    return results

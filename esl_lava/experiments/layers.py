@@ -1,4 +1,4 @@
-"""Whether a network fits its data set, known before anything slow is read or imported."""
+"""Check that a network fits its data set, before any slow reading or importing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from esl_lava.data.config import OWN
 
 
 def check_layers(experiment: Experiment) -> None:
-    """Refuse layers that samples of the experiment's data set do not fit; of own samples none.
+    """Check that the layers fit the samples of the experiment's data set; own samples are skipped.
 
     Raises:
         ConfigError: as `topology.describe`.
     """
     if experiment.data.name == OWN:
-        return  # these have to be read first, as the training does
+        return  # their shape is known only when the training reads them
     experiment.model.describe(*shape_and_classes(experiment.data.name, experiment.encoding))

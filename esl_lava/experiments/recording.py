@@ -1,4 +1,4 @@
-"""A look into a recording of an event camera."""
+"""Inspect a recording of an event camera."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from esl_lava.data.events.recording import survey
 from esl_lava.errors import FileError
 from esl_lava.experiments.rundir import refuse_overwrite
 from esl_lava.report.recordings import save_animation, save_sheet
-from esl_lava.results.recording import Recorded
+from esl_lava.results.recording import RecordingSummary
 
 
 def inspect(
@@ -20,29 +20,31 @@ def inspect(
     sheet: Path | None = None,
     animation: Path | None = None,
     overwrite: bool = False,
-) -> Recorded:
+) -> RecordingSummary:
     """Count the events of a recording and draw its frames.
 
     Args:
-        path: of the file.
-        framing: how it becomes frames.
-        sheet: PNG of all frames, to be written.
-        animation: GIF of them, to be written.
-        overwrite: whether these may replace files.
+        path: file of the recording.
+        framing: how events are summed into frames.
+        sheet: PNG file to write, with all frames.
+        animation: GIF file to write, with all frames.
+        overwrite: whether pictures may replace existing files.
 
     Raises:
-        FileError: where the recording is damaged, or a picture exists or cannot be written.
+        FileError: if the recording is damaged, or a picture exists or cannot be written.
         DataError: as `make_frames`.
     """
     for picture in (sheet, animation):
         if picture is not None:
             refuse_overwrite(picture, overwrite)
     if sheet is not None and sheet == animation:
-        raise FileError(f"{sheet}: is to be written twice, as PNG and as GIF")
+        raise FileError(
+            f"{sheet}: the PNG and the GIF would be the same file", "conflict", file=sheet
+        )
     recording = open_recording(path)
-    found = Recorded(survey(recording), make_frames(recording, framing))
+    summary = RecordingSummary(survey(recording), make_frames(recording, framing))
     if sheet is not None:
-        save_sheet(found.frames, sheet)
+        save_sheet(summary.frames, sheet)
     if animation is not None:
-        save_animation(found.frames, animation)
-    return found
+        save_animation(summary.frames, animation)
+    return summary

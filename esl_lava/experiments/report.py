@@ -1,7 +1,6 @@
-"""The report on finished runs: a page of HTML, and its numbers as JSON beside it.
+"""Write the report on finished runs: an HTML page, and its numbers as JSON.
 
-docs/report.md says what the JSON holds. Nothing in either depends on the clock or on where
-a run lies.
+docs/report.md describes the JSON. Neither file depends on the clock or on the path of a run.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from markupsafe import Markup
 
 from esl_lava import netfile
 from esl_lava.data.config import OWN
-from esl_lava.data.own import Own
+from esl_lava.data.own import OwnData
 from esl_lava.errors import ConfigError, FileError
 from esl_lava.experiments.account import PROBES, account
 from esl_lava.experiments.evaluate import evaluate, load_samples
@@ -32,39 +31,39 @@ from esl_lava.values import Values, as_values
 FORMAT, FORMAT_VERSION = "esl-lava report", 1
 
 BACKENDS = ("exact", "lava-models")
-"""Verified always; Lava itself takes longer and is asked for."""
+"""The backends that are always verified. Lava takes longer and runs only on request."""
 
 PACKAGES = ("esl_lava", "lava-nc", "lava-dl", "torch", "numpy", "numba", "h5py", "matplotlib")
-"""Whose versions a report states, where they are installed."""
+"""A report lists the versions of these packages if they are installed."""
 
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class ReportTerms:
-    """What is asked of a report.
+    """The options of a report.
 
     Attributes:
-        devices: names or paths of those to price on.
-        samples: test samples to verify; None as `verify` has it.
-        lava: whether Lava itself is among what is verified.
-        own: where samples come from, of the runs that were trained on the user's own.
+        devices: names of the devices to price on, or paths of TOML files.
+        samples: number of test samples to verify; None takes the default of `verify`.
+        lava: whether Lava itself is verified too.
+        own: the source of the samples of runs that were trained on the user's own.
     """
 
     devices: tuple[str, ...] = DEFAULT_DEVICES
     samples: int | None = None
     lava: bool = False
-    own: Own | None = None
+    own: OwnData | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Written:
-    """A report's files.
+class ReportFiles:
+    """The files of a report that was written.
 
     Attributes:
-        page, document: HTML and JSON.
-        values: what the JSON holds.
-        accounts: name -> the account of a run.
+        page, document: the HTML file and the JSON file.
+        values: the content of the JSON file.
+        accounts: name of a run -> its account.
     """
 
     page: Path
@@ -74,43 +73,59 @@ class Written:
 
     @property
     def differences(self) -> int | None:
-        """Of all verifications together; None where nothing was verified."""
-        verified = [found.verification for found in self.accounts.values()]
-        totals = [found.total for found in verified if found is not None]
+        """Number of differences in all verifications; None if nothing was verified."""
+        verifications = [account.verification for account in self.accounts.values()]
+        totals = [one.total for one in verifications if one is not None]
         return sum(totals) if totals else None
 
 
 def write(
     runs: Sequence[Path], page: Path | None, overwrite: bool, terms: ReportTerms, tell: Tell
-) -> Written:
-    """Report on runs: a page, and its numbers as JSON beside it under the same name.
+) -> ReportFiles:
+    """Examine runs and write their report: an HTML page, and a JSON file of the same name.
 
     Args:
         runs: run directories, at least one.
-        page: the HTML file; default `report.html` in the only run's directory.
+        page: the HTML file; by default `report.html` in the directory of a single run.
         overwrite: whether existing files may be replaced.
-        terms: what is asked.
-        tell: given a line before each run.
+        terms: the options of the report.
+        tell: called with a line before each run.
 
     Raises:
-        ConfigError: when several runs have no page named, a run is named twice, or own samples
-            are given and no run had any.
-        FileError: for what is no finished run, and for files that exist.
-        UserError: as evaluation, pricing and verification do.
+        ConfigError: if there are several runs but no page, a run is named twice, or own samples are
+            given but no run had any.
+        FileError: if a directory holds no finished run, or a file exists.
+        UserError: as raised by evaluation, pricing and verification.
     """
     if page is None:
         if len(runs) > 1:
-            raise ConfigError("a report on several runs needs a file to be written to: -o FILE")
+            raise ConfigError(
+                "-o FILE is missing: a report on several runs needs an output file",
+                "missing",
+                key="-o",
+            )
         page = RunDirectory(runs[0]).page
     if page == page.with_suffix(".json"):
-        raise ConfigError(f"{page}: the page cannot end in .json, as its numbers do; use .html")
+        raise ConfigError(
+            f"-o {page}: the name of the page must not end in .json, the name of its numbers; "
+            "use .html",
+            "conflict",
+            key="-o",
+            value=page,
+        )
     names = labels(runs)
     checked = [finished(path) for path in runs]
     if terms.own is not None:
         trained_on = [load_model(run.model)[1].data.name for run in checked]
         if OWN not in trained_on:
-            had = ", ".join(dict.fromkeys(trained_on))
-            raise ConfigError(f"{terms.own.name} was given, and no run had it: they had {had}")
+            trained = ", ".join(dict.fromkeys(trained_on))
+            raise ConfigError(
+                f"the data {terms.own.name} are given, but data.name of the runs is {trained}",
+                "conflict",
+                key="data.name",
+                value=trained,
+                limit=OWN,
+            )
     for path in (page, page.with_suffix(".json")):
         refuse_overwrite(path, overwrite)
     accounts = []
@@ -120,19 +135,19 @@ def write(
     return put(page, accounts, names)
 
 
-def put(page: Path, accounts: Sequence[Account], names: Sequence[str]) -> Written:
-    """Write the page on runs, and its numbers beside it.
+def put(page: Path, accounts: Sequence[Account], names: Sequence[str]) -> ReportFiles:
+    """Write the page of a report and its JSON file.
 
     Args:
-        page: the HTML file; what is there is replaced.
-        accounts: of the runs, at least one.
-        names: what the runs are called; of a single one it is not said.
+        page: the HTML file; an existing file is replaced.
+        accounts: the accounts of the runs, at least one.
+        names: the names of the runs; the report of a single run does not show its name.
 
     Raises:
-        FileError: when a file cannot be written.
+        FileError: if a file cannot be written.
     """
-    versions = {name: found for name in PACKAGES if (found := _version(name)) is not None}
-    runs = [as_values(found) for found in accounts]
+    versions = {name: installed for name in PACKAGES if (installed := _version(name)) is not None}
+    runs = [as_values(one) for one in accounts]
     values: Values = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -145,26 +160,28 @@ def put(page: Path, accounts: Sequence[Account], names: Sequence[str]) -> Writte
         values |= {"runs": [*runs], "comparison": as_values(comparison)}
     else:
         values |= runs[0]
-    drawn: list[dict[str, Markup]] = [{} for _ in accounts]
-    across: dict[str, Markup] = {}
+    run_pictures: list[dict[str, Markup]] = [{} for _ in accounts]
+    comparison_pictures: dict[str, Markup] = {}
     if is_installed("matplotlib"):
-        drawn = [html.draw_run(found, f"r{n}") for n, found in enumerate(accounts, 1)]
-        across = {} if comparison is None else html.draw_comparison(accounts, comparison)
+        run_pictures = [html.draw_run(one, f"r{n}") for n, one in enumerate(accounts, 1)]
+        if comparison is not None:
+            comparison_pictures = html.draw_comparison(accounts, comparison)
     document = page.with_suffix(".json")
     text = html.page(
         runs,
         comparison,
         versions,
         notes=html.footnotes(accounts),
-        drawn=drawn,
-        compared=across,
+        drawn=run_pictures,
+        compared=comparison_pictures,
     )
     replace_json(document, values)
     replace_file(page, text.encode())
-    return Written(page, document, values, dict(zip(names, accounts)))
+    return ReportFiles(page, document, values, dict(zip(names, accounts)))
 
 
 def _version(package: str) -> str | None:
+    """Return the installed version of a package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -172,37 +189,41 @@ def _version(package: str) -> str | None:
 
 
 def finished(path: Path) -> RunDirectory:
-    """The run in a directory, if it is a finished one.
+    """Return the run in a directory after checking that it is finished.
 
     Raises:
-        FileError: when there is no such directory, or no finished run in it.
+        FileError: if the directory does not exist, or holds no finished run.
     """
     run = RunDirectory(path)
     try:
         if not path.is_dir():
-            raise FileError(f"{path}: no such run directory")
+            raise FileError(f"{path}: the run directory does not exist", "not-found", file=path)
         if run.model.exists():
             return run
         if run.checkpoint.exists():
             raise FileError(
-                f"{path}: the training is not finished; go on with esl train --resume {path}"
+                f"{path}: the training is not finished; continue it with esl train --resume {path}",
+                "not-found",
+                file=path,
             )
-    except OSError as error:  # a name too long, a folder that may not be searched
-        raise FileError(f"{path}: {error.strerror}") from None
-    raise FileError(f"{path}: holds no trained model ({run.model.name})")
+    except OSError as error:  # the name is too long, or a directory may not be searched
+        raise FileError(f"{path}: {error.strerror}", "unreadable", file=path) from None
+    raise FileError(
+        f"{path}: the directory holds no trained model ({run.model.name})", "not-found", file=path
+    )
 
 
 def labels(runs: Sequence[Path]) -> list[str]:
-    """What runs are called: their directories' names, numbered where these are the same.
+    """Return the names of runs: the names of their directories, numbered if several are equal.
 
     Raises:
-        ConfigError: where a directory is named twice.
+        ConfigError: if a directory is given twice.
     """
-    places = [path.resolve() for path in runs]
-    for path, real in zip(runs, places):
-        if places.count(real) > 1:
-            raise ConfigError(f"{path}: the same run is named twice")
-    names = ["".join(c if c.isprintable() else "?" for c in place.name) for place in places]
+    resolved = [path.resolve() for path in runs]
+    for path, real in zip(runs, resolved):
+        if resolved.count(real) > 1:
+            raise ConfigError(f"{path}: the same run is given twice", "conflict", value=path)
+    names = ["".join(c if c.isprintable() else "?" for c in path.name) for path in resolved]
     return [
         f"{name} ({names[: index + 1].count(name)})" if names.count(name) > 1 else name
         for index, name in enumerate(names)
@@ -210,13 +231,13 @@ def labels(runs: Sequence[Path]) -> list[str]:
 
 
 def find(run: RunDirectory, terms: ReportTerms, tell: Tell) -> Account:
-    """Evaluate, price, map and verify a run. A `net.h5` that is missing is exported first.
+    """Evaluate, price, map and verify a run. A missing `net.h5` is exported first.
 
-    Where Lava is not installed nothing is verified.
+    If Lava is not installed, nothing is verified.
 
     Raises:
-        PackageError: where a verification is asked for, and Lava is not installed.
-        UserError: as evaluation, pricing and verification do.
+        PackageError: if a verification is requested, but Lava is not installed.
+        UserError: as raised by evaluation, pricing and verification.
     """
     verifying = is_installed(LAVA)
     if not verifying and (terms.lava or terms.samples is not None):
@@ -224,14 +245,14 @@ def find(run: RunDirectory, terms: ReportTerms, tell: Tell) -> Account:
     saved, experiment = load_model(run.model)
     own = terms.own if experiment.data.name == OWN else None
     if not run.net.exists():
-        tell(f"{run.net}: was missing and is exported")
+        tell(f"{run.net}: is missing; exporting it")
         export(run.model, run.net, own=own)
     network = netfile.read(run.net)
     test = load_samples(
         network, experiment.data.name, "test", None, encoding=experiment.encoding, own=own
     )
     if terms.samples is not None:
-        test.take(terms.samples)  # what cannot be is refused before the work
+        test.take(terms.samples)  # refuses an impossible number before the work
     evaluation = evaluate(network, test, experiment.encoding, probes=PROBES)
     prices = price(network, evaluation.result.counts, terms.devices)
     verification = None
@@ -241,38 +262,39 @@ def find(run: RunDirectory, terms: ReportTerms, tell: Tell) -> Account:
         backends = (*BACKENDS, "lava") if terms.lava else BACKENDS
         verification = verify(run.model, run.net, samples=terms.samples, backends=backends, own=own)
     else:
-        tell(f"{run.net}: not verified, as {needed('lava')}")
+        tell(f"{run.net}: not verified: {needed('lava')}")
     return account(run, saved, experiment, network, test, evaluation, prices, verification, own)
 
 
 def compared(names: Sequence[str], accounts: Sequence[Account]) -> Comparison:
-    """For each device: joules and accuracy of every run, and which of them nothing beats."""
-    datasets = [found.evaluation.dataset for found in accounts]
-    accuracies = [found.evaluation.accuracy or 0.0 for found in accounts]
+    """Compare the energy and accuracy of all runs on every device."""
+    datasets = [one.evaluation.dataset for one in accounts]
+    accuracies = [one.evaluation.accuracy or 0.0 for one in accounts]
     devices = {}
     for device in accounts[0].prices:
-        costs = [found.prices[device].measured.total for found in accounts]
-        best = unbeaten(datasets, costs, accuracies)
-        devices[device] = list(map(Place, names, costs, accuracies, best))
+        costs = [one.prices[device].measured.total for one in accounts]
+        pareto = pareto_optimal(datasets, costs, accuracies)
+        devices[device] = list(map(Place, names, costs, accuracies, pareto))
     return Comparison(sorted(set(datasets)), devices)
 
 
-def unbeaten(
+def pareto_optimal(
     datasets: Sequence[str], costs: Sequence[float], accuracies: Sequence[float]
 ) -> list[bool]:
-    """Which of some runs none beats: costs no more, reaches no less, and differs.
+    """Return for each run whether it is Pareto optimal among the runs on its data set.
 
-    Accuracies on different data sets do not compare: a run is beaten by those of its own.
+    A run is Pareto optimal if no other run is at least as good in cost and in accuracy and better
+    in one of them. Accuracies on different data sets cannot be compared.
 
     Args:
-        datasets, costs, accuracies: of every run.
+        datasets, costs, accuracies: one value for each run.
     """
     runs = list(zip(datasets, costs, accuracies))
 
-    def beaten(dataset: str, cost: float, accuracy: float) -> bool:
+    def dominated(dataset: str, cost: float, accuracy: float) -> bool:
         return any(
             other == dataset and c <= cost and a >= accuracy and (c, a) != (cost, accuracy)
             for other, c, a in runs
         )
 
-    return [not beaten(*run) for run in runs]
+    return [not dominated(*run) for run in runs]

@@ -1,4 +1,4 @@
-"""The directory of a run: what lies in it, and when it may be written."""
+"""The directory of a run: its files, and checks before writing to it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from esl_lava.errors import FileError
+from esl_lava.errors import Code, FileError
 from esl_lava.files import is_unfinished
 from esl_lava.results.training import MaskUpdate
 
 UPDATES_LIMIT = 1 << 28
-"""Most bytes of an updates.json that is read."""
+"""An `updates.json` may have at most this many bytes."""
 
 _UPDATES = TypeAdapter(list[MaskUpdate])
 
 
 @dataclass(frozen=True)
 class _File:
-    """A file in a run's directory, by its name there."""
+    """A descriptor that gives the path of a file in a run directory."""
 
     name: str
 
@@ -30,7 +30,7 @@ class _File:
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Paths inside a run's directory."""
+    """The paths of the files in a run directory."""
 
     path: Path
 
@@ -39,88 +39,105 @@ class RunDirectory:
     model = _File("model.pt")
     """The trained model."""
     checkpoint = _File("checkpoint.pt")
-    """The training's latest saved state, while it is not finished."""
+    """The latest saved state of an unfinished training."""
     updates = _File("updates.json")
-    """What every update of the masks did, as JSON."""
+    """All updates of the masks, as JSON."""
     net = _File("net.h5")
     """The exported network."""
     page = _File("report.html")
-    """The report on the run."""
+    """The report on the run, as HTML."""
     report = _File("report.json")
-    """Everything the report says, as JSON."""
+    """The content of the report, as JSON."""
     outcome = _File("outcome.json")
-    """What a sweep says of the run, as JSON."""
+    """The results of the run in a sweep, as JSON."""
     training_plot = _File("training.png")
-    """Accuracy and density over training."""
+    """A plot of accuracy and density over the epochs."""
     raster_plot = _File("raster.png")
-    """One sample's spikes, and what the network made of them."""
+    """A plot of the spikes of one sample in all layers."""
 
 
 def create(path: Path) -> RunDirectory:
-    """A new directory, or one that exists and holds nothing but unfinished files.
+    """Create a run directory; it may exist if it is empty or holds only unfinished files.
 
     Raises:
-        FileError: when something is there already, or it cannot be made.
+        FileError: if the path holds other files, or cannot be created.
     """
     check_free(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"{path}: cannot be made: {error.strerror}") from None
+        raise FileError(
+            f"{path}: cannot create the directory: {error.strerror}", "unwritable", file=path
+        ) from None
     return RunDirectory(path)
 
 
 def check_free(path: Path) -> None:
-    """Refuse a directory that holds something else than unfinished files.
+    """Check that a run directory can be created at a path: it may hold only unfinished files.
 
     Raises:
-        FileError: when something is there already, or it cannot be read.
+        FileError: if the path holds other files, or cannot be read.
     """
     try:
         free = not path.exists() or (path.is_dir() and all(map(is_unfinished, path.iterdir())))
     except OSError as error:
-        raise FileError(f"{path}: cannot be made: {error.strerror}") from None
+        raise FileError(f"{path}: {error.strerror}", "unreadable", file=path) from None
     if not free:
-        raise FileError(f"{path}: already holds something; choose another directory or remove it")
+        raise FileError(
+            f"{path}: already exists and is not empty; choose another directory or remove it",
+            "exists",
+            file=path,
+        )
 
 
 def next_free(path: Path) -> Path:
-    """`path`, or the first of path-2, path-3, ... that does not exist."""
+    """Return `path`, or the first of path-2, path-3, ... that does not exist."""
     numbered = (path.with_name(f"{path.name}-{number}") for number in count(2))
-    return next(place for place in chain([path], numbered) if not place.exists())
+    return next(candidate for candidate in chain([path], numbered) if not candidate.exists())
 
 
 def refuse_overwrite(path: Path, overwrite: bool) -> None:
     """Refuse an existing output file unless the user asked to replace it.
 
     Raises:
-        FileError: when `path` exists and `overwrite` is false, or is no file's place.
+        FileError: if `path` exists and `overwrite` is false, is a directory, or lies in no
+            directory.
     """
     try:
         if path.is_dir():
-            raise FileError(f"{path}: is a directory")
+            raise FileError(f"{path}: is a directory, but must be a file", "unwritable", file=path)
         if path.exists() and not overwrite:
-            raise FileError(f"{path}: exists; use --overwrite to replace it")
+            raise FileError(
+                f"{path}: already exists; use --overwrite to replace it", "exists", file=path
+            )
         if not path.parent.is_dir():
-            raise FileError(f"{path.parent}: no such directory")
-    except OSError as error:  # a name too long, a folder that may not be searched
-        raise FileError(f"{path}: {error.strerror}") from None
+            raise FileError(
+                f"{path.parent}: the directory does not exist", "not-found", file=path.parent
+            )
+    except OSError as error:  # the name is too long, or a directory may not be searched
+        raise FileError(f"{path}: {error.strerror}", "unwritable", file=path) from None
 
 
 def read_updates(path: Path) -> list[MaskUpdate]:
-    """What every update of the masks moved, of an `updates.json`.
+    """Read the updates of the masks from an `updates.json`.
 
     Raises:
-        FileError: when it cannot be read, or is no such record.
+        FileError: if the file cannot be read or is not a list of updates.
     """
     try:
         with path.open("rb") as file:
             content = file.read(UPDATES_LIMIT + 1)
     except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror})") from None
+        code: Code = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"
+        raise FileError(f"{path}: cannot be read: {error.strerror}", code, file=path) from None
     if len(content) > UPDATES_LIMIT:
-        raise FileError(f"{path}: larger than the {UPDATES_LIMIT} bytes that are read")
+        raise FileError(
+            f"{path}: the file exceeds the limit of {UPDATES_LIMIT} bytes",
+            "too-large",
+            limit=UPDATES_LIMIT,
+            file=path,
+        )
     try:
         return _UPDATES.validate_json(content)
     except (ValidationError, MemoryError):
-        raise FileError(f"{path}: is not a record of updates of masks") from None
+        raise FileError(f"{path}: is not a list of mask updates", "damaged", file=path) from None

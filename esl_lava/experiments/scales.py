@@ -1,7 +1,7 @@
-"""At which scale the paper's convolutional results are computed: the networks and their data.
+"""The two scales of the paper's convolutional results: their networks and data.
 
-"paper" is the paper's own setting, for a machine with a GPU and the data. "small" ends on two
-cores: smaller networks, fewer epochs, and other data where the paper's cannot be had.
+"paper" is the setting of the paper, for a machine with a GPU and the data. "small" runs on two
+cores: smaller networks, fewer epochs, and other data if the paper's data are not available.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from esl_lava.config import Experiment, override
-from esl_lava.errors import ConfigError
+from esl_lava.errors import ConfigError, shorten
 from esl_lava.experiments.preset import load_preset
 
 SMALL, PAPER = "small", "paper"
@@ -28,19 +28,19 @@ _MOMENTUM: Mapping[str, object] = MappingProxyType(
 
 _DVS = "dvs-cifar10-vggsnn"
 _SPLIT = (
-    "DVS-CIFAR10 has no split of its own, and the paper names none: ours is fixed, a tenth of each "
-    "class is tested on. --set data.name=dvs_cifar10_tet takes TET's."
+    "DVS-CIFAR10 has no official split, and the paper names none. Our split is fixed: a tenth of "
+    "each class is the test split. --set data.name=dvs_cifar10_tet selects the split of TET."
 )
 
 
 @dataclass(frozen=True)
 class Setting:
-    """An experiment: a preset, and what is changed in it.
+    """An experiment, as a preset with changes.
 
     Attributes:
-        preset: its name.
-        changes: dotted key -> value.
-        remark: a sentence about it beside the paper's setting.
+        preset: name of the preset.
+        changes: dotted key -> new value.
+        remark: how the experiment differs from the paper's, as a sentence; empty if it does not.
     """
 
     preset: str
@@ -48,18 +48,18 @@ class Setting:
     remark: str
 
     def experiment(self) -> Experiment:
-        """The experiment."""
+        """Return the preset with the changes."""
         return override(load_preset(self.preset), self.changes)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A network and its data in Table 2: trained dense, and at a density.
+    """A part of Table 2: one network on one data set, trained dense and sparse.
 
     Attributes:
-        name: of the part.
-        density: of the layers that are made sparse.
-        setting: of both.
+        name: name of the part.
+        density: density of the sparse layers.
+        setting: the experiment of the dense and the sparse network.
     """
 
     name: str
@@ -76,8 +76,8 @@ TABLE2: Mapping[str, tuple[Part, ...]] = MappingProxyType(
                 Setting(
                     "cifar10-resnet-small",
                     {"training.epochs": 5},
-                    "cifar10-resnet: a small residual network, few epochs and images that "
-                    "were JPEG files, in the place of ResNet-19, 300 epochs and lossless images.",
+                    "cifar10-resnet: a small residual network, few epochs and images from JPEG "
+                    "files, instead of ResNet-19, 300 epochs and lossless images.",
                 ),
             ),
             Part(
@@ -86,7 +86,7 @@ TABLE2: Mapping[str, tuple[Part, ...]] = MappingProxyType(
                 Setting(
                     "cifar10-small",
                     {"training.epochs": 8},
-                    "cifar10-vgg: three convolutions on the same images; the paper has no such "
+                    "cifar10-vgg: three convolutions on the same images. The paper has no such "
                     "row.",
                 ),
             ),
@@ -96,9 +96,9 @@ TABLE2: Mapping[str, tuple[Part, ...]] = MappingProxyType(
                 Setting(
                     "nmnist-small",
                     {**_MOMENTUM, "sparsity.t_iter": 20, "training.epochs": 30},
-                    "nmnist: 1,000 recordings of N-MNIST, three convolutions and few epochs, in "
-                    "the place of DVS-CIFAR10, VGGSNN and 300. N-MNIST is a far easier task, and "
-                    "100 test recordings tell accuracies apart by no less than a point.",
+                    "nmnist: 1,000 recordings of N-MNIST, three convolutions and few epochs, "
+                    "instead of DVS-CIFAR10, VGGSNN and 300 epochs. N-MNIST is a much easier task. "
+                    "With 100 test recordings, accuracies have steps of one percentage point.",
                 ),
             ),
         ),
@@ -123,45 +123,51 @@ FIG3: Mapping[str, Setting] = MappingProxyType(
                 "sparsity.t_iter": 20,
                 "sparsity.distribution": "erk",
             },
-            "Five convolutions, few epochs and 4,000 images of CIFAR-10, in the place of VGGSNN, "
-            "300 epochs and DVS-CIFAR10.",
+            "Five convolutions, few epochs and 4,000 images of CIFAR-10, instead of VGGSNN, 300 "
+            "epochs and DVS-CIFAR10.",
         ),
         PAPER: Setting(_DVS, {}, _SPLIT),
     }
 )
-"""Scale -> what Fig. 3 varies."""
+"""Scale -> the experiment that Fig. 3 varies."""
 
 FIG4: Mapping[str, Setting] = MappingProxyType(
     {
         SMALL: Setting(
             "cifar10-subset",
             {"training.epochs": 15, "sparsity.t_iter": 20, "sparsity.distribution": "erk"},
-            "Three convolutions, few epochs and 4,000 images of CIFAR-10, in the place of VGGSNN, "
-            "300 epochs and DVS-CIFAR10.",
+            "Three convolutions, few epochs and 4,000 images of CIFAR-10, instead of VGGSNN, 300 "
+            "epochs and DVS-CIFAR10.",
         ),
         PAPER: Setting(_DVS, {}, _SPLIT),
     }
 )
-"""Scale -> what Fig. 4 varies."""
+"""Scale -> the experiment that Fig. 4 varies."""
 
 
-def changed(changes: Mapping[str, object]) -> tuple[str, ...]:
-    """A sentence on what a user changed in a scale; none where nothing is changed.
+def describe_changes(changes: Mapping[str, object]) -> tuple[str, ...]:
+    """Return a sentence about the user's changes to a scale; nothing if there are none.
 
     Args:
-        changes: dotted key -> value.
+        changes: dotted key -> new value.
     """
     if not changes:
         return ()
-    said = ", ".join(f"{key} = {value}" for key, value in changes.items())
-    return (f"Not as this scale has it, where the sentences above say otherwise: {said}.",)
+    listed = ", ".join(f"{key} = {value}" for key, value in changes.items())
+    return (f"Settings that replace those of this scale and of the sentences above: {listed}.",)
 
 
 def check_scale(scale: str) -> None:
-    """Refuse what is no scale.
+    """Check the name of a scale.
 
     Raises:
-        ConfigError: with the scales there are.
+        ConfigError: if there is no such scale.
     """
     if scale not in (SMALL, PAPER):
-        raise ConfigError(f"--scale {scale!r}: there are {SMALL} and {PAPER}")
+        raise ConfigError(
+            f"--scale {shorten(scale)}: unknown scale; the scales are {SMALL} and {PAPER}",
+            "unknown",
+            key="--scale",
+            value=scale,
+            limit=f"{SMALL}, {PAPER}",
+        )

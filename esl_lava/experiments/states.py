@@ -1,4 +1,4 @@
-"""Where the runs of a sweep stand, through small files that everybody who sees them can read."""
+"""The states of the runs of a sweep, in small files that other processes can read."""
 
 from __future__ import annotations
 
@@ -11,73 +11,82 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from esl_lava.errors import FileError
+from esl_lava.errors import Code, FileError
 from esl_lava.experiments.rundir import RunDirectory
 from esl_lava.files import replace_json
-from esl_lava.results.sweep import Outcome, RunState
+from esl_lava.results.sweep import Outcome, RunState, Stage
 from esl_lava.values import as_values
 
 CELLS = "cells.json"
-"""Names the runs of the sweep that was begun last in a directory."""
+"""The file with the names of all runs of the latest sweep in a directory."""
 
 STATES = ".states"
-"""Holds a file for each run that a sweep has begun, and one for each sweep that goes on."""
+"""The folder with a file for each run that has begun, and one for each sweep that is running."""
 
 _CELLS = TypeAdapter(list[str])
 _STATE = TypeAdapter(RunState)
 _OUTCOME = TypeAdapter(Outcome)
-_GOING = ".sweep"
+_MARKER = ".sweep"
 
 
 def write_state(directory: Path, state: RunState) -> None:
-    """Say where a run stands, within `going_on`; the run goes on where that cannot be written."""
+    """Write the state of a run, within `mark_running`. A write that fails is no error."""
     with contextlib.suppress(FileError):
-        replace_json(_place(directory, state.name), as_values(state))
+        replace_json(_state_file(directory, state.name), as_values(state))
 
 
 def read_states(directory: Path) -> list[RunState]:
-    """Where each run of the sweep that was begun last in a directory stands, in its order.
+    """Read the states of all runs of the latest sweep in a directory, in the order of the sweep.
 
     Raises:
-        FileError: when no sweep was begun there, or its list cannot be read.
+        FileError: if the directory holds no sweep, or its list of runs cannot be read.
     """
     path = directory / CELLS
     try:
         names = _CELLS.validate_json(path.read_bytes())
     except OSError as error:
+        code: Code = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"
         raise FileError(
-            f"{path}: cannot be read ({error.strerror}): a sweep writes it as it begins"
+            f"{path}: cannot be read ({error.strerror}); a sweep writes this file when it begins",
+            code,
+            file=path,
         ) from None
     except ValidationError:
-        raise FileError(f"{path}: is not a list of runs, as a sweep writes it") from None
-    going = is_going(directory)
-    return [_state(directory, name, going) for name in names]
+        raise FileError(
+            f"{path}: is not the list of runs of a sweep", "damaged", file=path
+        ) from None
+    running = is_running(directory)
+    return [_state(directory, name, running) for name in names]
 
 
-def is_going(directory: Path) -> bool:
-    """Whether a sweep goes on in a directory; of another machine's it may have been killed."""
-    return bool(_going(directory))
+def is_running(directory: Path) -> bool:
+    """Return whether a sweep is running in a directory.
+
+    A sweep of another machine counts as running even if it was killed.
+    """
+    return bool(_running_markers(directory))
 
 
-def _state(directory: Path, name: str, going: bool) -> RunState:
-    """Where a run stands; what is half written or damaged says nothing."""
-    told = None
+def _state(directory: Path, name: str, running: bool) -> RunState:
+    """Return the state of a run. Files that are incomplete or damaged are ignored."""
+    state = None
     with contextlib.suppress(OSError, ValidationError):
-        told = _STATE.validate_json(_place(directory, name).read_bytes())
-    if going and told is not None:
-        return told
+        state = _STATE.validate_json(_state_file(directory, name).read_bytes())
+    if running and state is not None:
+        return state
     with contextlib.suppress(OSError, ValidationError):
         outcome = _OUTCOME.validate_json(RunDirectory(directory / name).outcome.read_bytes())
-        return RunState(name, "done before" if going else "done", accuracy=outcome.accuracy)
-    return told if told is not None and told.stage == "failed" else RunState(name, "waiting")
+        stage: Stage = "done before" if running else "done"
+        return RunState(name, stage, accuracy=outcome.accuracy)
+    return state if state is not None and state.stage == "failed" else RunState(name, "waiting")
 
 
-def settled(last: RunState, left: RunState, now: float) -> RunState:
-    """Where a run stands when its sweep has ended.
+def final_state(last: RunState, left: RunState, now: float) -> RunState:
+    """Return the final state of a run after its sweep has ended.
 
     Args:
-        last: what was read while it went on.
-        left: what is read afterwards, which does not say how long it took.
+        last: the state that was read last while the sweep was running.
+        left: the state that is read afterwards; it lacks the times.
         now: seconds since 1970.
     """
     if last.stage != "running":
@@ -86,51 +95,55 @@ def settled(last: RunState, left: RunState, now: float) -> RunState:
 
 
 @contextlib.contextmanager
-def going_on(directory: Path, names: Sequence[str]) -> Iterator[Path]:
-    """Within it a sweep goes on in a directory; gives a file that is there as long.
+def mark_running(directory: Path, names: Sequence[str]) -> Iterator[Path]:
+    """Mark a sweep as running in a directory while the context is open.
+
+    The context yields a marker file that exists as long as the sweep is running.
 
     Args:
-        directory: of the sweep; it is there.
-        names: of all its runs.
+        directory: the existing directory of the sweep.
+        names: names of all runs.
 
     Raises:
-        FileError: when nothing can be written there.
+        FileError: if the directory cannot be written.
     """
     replace_json(directory / CELLS, list(names))
     states = directory / STATES
-    marker = states / f"{socket.gethostname()}-{os.getpid()}{_GOING}"
+    marker = states / f"{socket.gethostname()}-{os.getpid()}{_MARKER}"
     try:
         states.mkdir(exist_ok=True)
-        _going(directory)
+        _running_markers(directory)  # removes those of killed sweeps
         for name in names:
-            _place(directory, name).unlink(missing_ok=True)
-        marker.touch()  # last: where it is, all the rest is this sweep's
+            _state_file(directory, name).unlink(missing_ok=True)
+        marker.touch()  # last: if the marker exists, all states belong to this sweep
     except OSError as error:
-        raise FileError(f"{states}: cannot be written: {error.strerror}") from None
+        raise FileError(
+            f"{states}: cannot be written: {error.strerror}", "unwritable", file=states
+        ) from None
     try:
         yield marker
     finally:
         with contextlib.suppress(OSError):
-            marker.unlink()  # first: as long as it is there, so is every state
+            marker.unlink()  # first: as long as the marker exists, so do all states
             for name in names:
-                if _state(directory, name, going=True).stage != "failed":
-                    _place(directory, name).unlink(missing_ok=True)
-            states.rmdir()  # only where nothing failed
+                if _state(directory, name, running=True).stage != "failed":
+                    _state_file(directory, name).unlink(missing_ok=True)
+            states.rmdir()  # succeeds only if no run failed
 
 
-def _going(directory: Path) -> list[Path]:
-    """Files of sweeps that go on; those that this machine knows to have ended are removed."""
-    here, found = socket.gethostname(), []
-    for path in (directory / STATES).glob(f"*{_GOING}"):
+def _running_markers(directory: Path) -> list[Path]:
+    """Return the markers of running sweeps; remove those of ended sweeps of this machine."""
+    here, markers = socket.gethostname(), []
+    for path in (directory / STATES).glob(f"*{_MARKER}"):
         host, _, process = path.stem.rpartition("-")
-        if host == here and not _runs(int(process)):
+        if host == here and not _is_process(int(process)):
             path.unlink(missing_ok=True)
         else:
-            found.append(path)
-    return found
+            markers.append(path)
+    return markers
 
 
-def _runs(process: int) -> bool:
+def _is_process(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -140,5 +153,5 @@ def _runs(process: int) -> bool:
     return True
 
 
-def _place(directory: Path, name: str) -> Path:
+def _state_file(directory: Path, name: str) -> Path:
     return directory / STATES / f"{name}.json"

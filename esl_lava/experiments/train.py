@@ -1,4 +1,4 @@
-"""Training into a run directory; of several ranks, the first writes it."""
+"""Train into a run directory. With several ranks, only the first rank writes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import ClassVar
 
 from esl_lava import modelfile
 from esl_lava.config import Experiment, to_toml
-from esl_lava.data.catalogue import samples_of
+from esl_lava.data.catalogue import load_configured
 from esl_lava.data.config import OWN
-from esl_lava.data.own import Own
+from esl_lava.data.own import OwnData
 from esl_lava.data.samples import TrainingSamples
 from esl_lava.errors import ConfigError, DataError, FileError
 from esl_lava.experiments import samedata
@@ -34,22 +34,23 @@ from esl_lava.training.trainer import Trainer, TrainingProgress
 from esl_lava.values import Keys, as_values, keys
 
 CHECKPOINT_SECONDS = 30.0
-"""How much of a training a power cut may cost; its result does not depend on it."""
+"""Time between checkpoints. The result of a training does not depend on it."""
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class TrainingResult:
     """A finished training.
 
     Attributes:
-        model: that was kept.
-        accuracy: of that model in integers on the whole test split of so many samples, 0..1.
-        dataset: what that split is called where accuracies are labelled.
-        density, weights: of all weight layers together.
-        connections: that the weights make, as `esl_lava.connections` counts them.
-        seconds: the training took, from its start or resumption.
-        firing: of each layer that fires, what its neurons did on that split: of the pass that
-            `accuracy` is of.
+        run: the run directory.
+        model: the model of the kept epoch.
+        accuracy: accuracy of the integer network of the model on the whole test split, 0..1.
+        samples: number of test samples.
+        dataset: name of the data of the test split.
+        density, weights: density and weights of all weight layers together.
+        connections: connections that the weights make, as `esl_lava.connections` counts them.
+        seconds: duration of the training since its start or resumption.
+        firing: spike counts of the neurons of each firing layer on the test split.
     """
 
     KEYS: ClassVar[Keys] = keys(
@@ -72,22 +73,22 @@ def train(
     experiment: Experiment,
     directory: Path,
     show: Callable[[TrainingProgress], None],
-    own: Own | None = None,
-) -> Trained:
-    """Train `experiment` from the start into a new directory.
+    own: OwnData | None = None,
+) -> TrainingResult:
+    """Train an experiment from the start in a new directory.
 
-    Nothing is written before experiment and data are known to fit; then the first
-    checkpoint is, so that an interrupted training can always go on.
+    Nothing is written until the experiment and the data are checked. Then the first checkpoint is
+    written, so that an interrupted training can always continue.
 
     Args:
-        experiment: what to train.
-        directory: the new one.
-        show: given the training's progress.
-        own: where samples come from, of the data set `own`; the run does not record it.
+        experiment: the experiment to train.
+        directory: the new run directory.
+        show: called with the progress of the training.
+        own: the source of the samples of the data set `own`; the run does not record it.
 
     Raises:
-        ConfigError: when own samples are given to an experiment of another data set.
-        FileError: when the directory holds something already.
+        ConfigError: if own samples are given to an experiment with another data set.
+        FileError: if the directory is not empty.
         UserError: as `Trainer`.
     """
     check_log(experiment)
@@ -104,56 +105,71 @@ def train(
 
 
 def resume(
-    directory: Path, show: Callable[[TrainingProgress], None], own: Own | None = None
-) -> Trained:
-    """Go on with a training that was interrupted.
+    directory: Path, show: Callable[[TrainingProgress], None], own: OwnData | None = None
+) -> TrainingResult:
+    """Continue an interrupted training.
 
     Args:
-        directory: of the run.
-        show: given the training's progress.
-        own: as `train`; where the run recorded a folder, it takes its place.
+        directory: the run directory.
+        show: called with the progress of the training.
+        own: as in `train`; it replaces the folder that the run recorded.
 
     Raises:
         ConfigError: as `train`.
-        FileError: when the directory holds no checkpoint.
-        DataError: when the data are not those it began with.
+        FileError: if the directory holds no checkpoint.
+        DataError: if the data differ from those at the start of the training.
         UserError: as `Trainer`.
     """
     run = RunDirectory(directory)
     with ranks.together():
         if os.path.exists(run.model):  # unlike Path.exists, false for an impossible name
-            raise FileError(f"{run.model}: exists, so this training is finished")
+            raise FileError(
+                f"{run.model}: already exists, so the training is finished",
+                "exists",
+                file=run.model,
+            )
         checkpoint, experiment = load_model(run.checkpoint)
         data, test = load_splits(experiment, own)
-        found = samedata.digests({"train": data, "test": test})
-        samedata.refuse_others(run.checkpoint, checkpoint.data, found)
-    # What nobody recorded at the start stays unknown.
+        digests = samedata.digests({"train": data, "test": test})
+        samedata.refuse_other_data(run.checkpoint, checkpoint.data, digests)
+    # Digests that the start did not record stay unknown.
     return _finish(Trainer(experiment, data, checkpoint), run, test, checkpoint.data, show)
 
 
-def load_splits(experiment: Experiment, own: Own | None) -> tuple[TrainingSamples, TrainingSamples]:
-    """Train and test split, both read before hours are spent on the first.
+def load_splits(
+    experiment: Experiment, own: OwnData | None
+) -> tuple[TrainingSamples, TrainingSamples]:
+    """Load train and test split, so that errors of both show before the training.
 
     Raises:
-        ConfigError: when own samples are given, and the experiment has others.
-        DataError: when they cannot be read, or are not of one shape.
+        ConfigError: if own samples are given, but the experiment has another data set.
+        DataError: if a split cannot be read, or their shapes differ.
     """
     name, encoding = experiment.data.name, experiment.encoding
     if own is not None and name != OWN:
-        raise ConfigError(f"data.name {name!r}: {own.name} was given, which is data.name {OWN!r}")
+        raise ConfigError(
+            f"data.name {name!r}: the data {own.name} are given, which need data.name {OWN!r}",
+            "conflict",
+            key="data.name",
+            value=name,
+            limit=OWN,
+        )
     train_split, test = (
-        samples_of(experiment.data, split, encoding, own) for split in ("train", "test")
+        load_configured(experiment.data, split, encoding, own) for split in ("train", "test")
     )
     if train_split.shape != test.shape:
         raise DataError(
-            f"{train_split.name}: training samples of shape {train_split.shape}, "
-            f"test samples of shape {test.shape}"
+            f"{train_split.name}: the training samples have shape {train_split.shape}, but the "
+            f"test samples {test.shape}",
+            "mismatch",
+            value=test.shape,
+            limit=train_split.shape,
         )
     return train_split, test
 
 
 def _connections(experiment: Experiment, model: SavedModel) -> int:
-    """Connections of a network whose weights make other numbers of them; else 0."""
+    """Return the connections of a convolutional network; 0 if they equal the weights."""
     if not isinstance(experiment.model, Convolutional):
         return 0
     encoding = experiment.encoding
@@ -167,8 +183,8 @@ def _finish(
     test: TrainingSamples,
     digests: Mapping[str, str],
     show: Callable[[TrainingProgress], None],
-) -> Trained:
-    """Train to the end; `digests` are those of the data, for all that is saved."""
+) -> TrainingResult:
+    """Train to the end and save the results. The saved files record the digests of the data."""
     with ranks.together():
         if ranks.first():
             replace_file(run.config, to_toml(trainer.experiment).encode())
@@ -183,7 +199,7 @@ def _finish(
         saved = time.perf_counter()
 
     def due() -> bool:
-        return ranks.first_says(time.perf_counter() - saved > CHECKPOINT_SECONDS)
+        return ranks.take_first_answer(time.perf_counter() - saved > CHECKPOINT_SECONDS)
 
     def show_and_log(progress: TrainingProgress) -> None:
         show(progress)
@@ -196,19 +212,19 @@ def _finish(
     with ranks.together():
         if ranks.first():
             save_png(draw_training(trainer.history), run.training_plot)
-            replace_json(run.updates, [as_values(u) for u in trainer.evolver.history])
-            modelfile.write(model, run.model)  # its presence says that the training is finished
+            replace_json(run.updates, [as_values(update) for update in trainer.evolver.history])
+            modelfile.write(model, run.model)  # last: this file marks the training as finished
             run.checkpoint.unlink(missing_ok=True)
-    examined = examine(trainer.experiment, restore(model), test)
-    return Trained(
+    examination = examine(trainer.experiment, restore(model), test)
+    return TrainingResult(
         run=run,
         model=model,
-        accuracy=examined.accuracy,
+        accuracy=examination.accuracy,
         samples=len(test),
         dataset=test.name,
         density=trainer.evolver.density,
         weights=(weights := sum(trainer.evolver.connections().values())),
         connections=_connections(trainer.experiment, model) or weights,
         seconds=seconds,
-        firing=examined.firing,
+        firing=examination.firing,
     )

@@ -1,4 +1,4 @@
-"""Processes that do one run after the other, are replaced when they are killed, and share GPUs."""
+"""Worker processes that do runs one after the other and share GPUs. Killed ones are replaced."""
 
 from __future__ import annotations
 
@@ -18,50 +18,50 @@ from typing import Any, BinaryIO, TypeVar
 T = TypeVar("T")
 
 IDLE_SECONDS = 60.0
-"""How long a process without work is kept."""
+"""A process without work is kept for this time."""
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-"""The variable that says which GPUs a process sees."""
+"""The environment variable that lists the GPUs which a process sees."""
 
 THREADS = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"),
     *("VECLIB_MAXIMUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
 )
-"""Variables that say how many threads libraries use: one in a worker, where nobody set them."""
+"""Environment variables for the threads of libraries. A worker sets each to 1 if it is not set."""
 
 _SIZE = struct.Struct("<Q")
 _PROGRAM = "from esl_lava.experiments.workers import serve; serve()"
 
 
 class EndedError(Exception):
-    """A process ended before it answered; the text says by what."""
+    """A process ended before it answered. The text says how it ended."""
 
 
 def gpus(visible: str | None, count: int) -> tuple[str, ...]:
-    """The GPUs of this process, each as `VISIBLE` names it alone.
+    """Return the GPUs of this process, each as a value for `VISIBLE`.
 
     Args:
-        visible: what `VISIBLE` holds here; None where it is not set.
-        count: how many of them can be used.
+        visible: value of `VISIBLE` in this process; None if it is not set.
+        count: number of usable GPUs.
     """
     if visible is None:
         return tuple(map(str, range(count)))
     return tuple(name.strip() for name in visible.split(","))[:count]
 
 
-def side_by_side(wanted: int, runs: int, devices: Sequence[str]) -> int:
-    """How many runs go on at the same time.
+def parallel_runs(jobs: int, runs: int, devices: Sequence[str]) -> int:
+    """Return the number of runs that are done at the same time.
 
     Args:
-        wanted: processes, at least 1.
-        runs: that are to be done.
-        devices: the GPUs, of which each serves one run at a time; none where none is needed.
+        jobs: requested number of processes, at least 1.
+        runs: number of runs to do.
+        devices: the GPUs, each for one run at a time; empty if the runs need none.
     """
-    return max(1, min(wanted, runs, len(devices) or runs))
+    return max(1, min(jobs, runs, len(devices) or runs))
 
 
-def ending(code: int) -> str:
-    """What ended a process, by its exit code as `subprocess` has it."""
+def describe_exit(code: int) -> str:
+    """Describe the end of a process by its exit code of `subprocess`."""
     if code >= 0:
         return f"ended with exit code {code}"
     with contextlib.suppress(ValueError):
@@ -70,13 +70,13 @@ def ending(code: int) -> str:
 
 
 class Worker:
-    """A process that does what it is given, one thing after the other.
+    """A process that calls functions, one after the other.
 
-    It ends when this process does, whatever ends that. A Ctrl-C in the terminal does not reach
-    it. What it writes to its standard output and error appears on standard error here.
+    It ends when this process ends, however this process ends. A Ctrl-C in the terminal does not
+    reach it. Its standard output and error appear on the standard error of this process.
 
     Args:
-        device: the GPU that it sees, as `VISIBLE` names it; None leaves that as it is.
+        device: the only GPU that the process sees, a value for `VISIBLE`; None keeps the variable.
     """
 
     def __init__(self, device: str | None = None) -> None:
@@ -92,51 +92,52 @@ class Worker:
             env=environment,
             start_new_session=True,
         )
-        self._said = threading.Thread(target=self._forward, daemon=True)
-        self._said.start()
+        self._forwarding = threading.Thread(target=self._forward, daemon=True)
+        self._forwarding.start()
 
-    def do(self, function: Callable[..., T], *given: Any) -> T:
-        """What a function gives in that process.
+    def do(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function in the process and return its result.
 
         Args:
-            function: that can be imported there under its name.
-            given: its arguments, which can be pickled, as can the result.
+            function: a function that the process can import by its name.
+            arguments: its arguments. They and the result must be picklable.
 
         Raises:
-            EndedError: when the process ends before.
-            RuntimeError: when the function raises; its traceback is the text.
+            EndedError: if the process ends before it answers.
+            RuntimeError: if the function raises; the text is the traceback.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            task = pickle.dumps((function, given))
+            task = pickle.dumps((function, arguments))
             self._process.stdin.write(_SIZE.pack(len(task)) + task)
             self._process.stdin.flush()
-            good, answer = pickle.load(self._process.stdout)
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError):  # in an answer, or closed
+            succeeded, answer = pickle.load(self._process.stdout)
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError):  # cut answer or closed pipe
             code = self._process.wait()
-            self._said.join()
-            raise EndedError(ending(code)) from None
-        if not good:
+            self._forwarding.join()
+            raise EndedError(describe_exit(code)) from None
+        if not succeeded:
             raise RuntimeError(f"in a worker:\n{answer}")
         return answer
 
     def close(self) -> None:
-        """End the process, at once."""
+        """End the process immediately."""
         self._process.kill()
         self._process.wait()
 
     def _forward(self) -> None:
+        """Copy the output of the process to standard error."""
         assert self._process.stderr is not None
         for line in self._process.stderr:
             print(line.decode(errors="replace"), end="", file=sys.stderr, flush=True)
 
 
 class Crew:
-    """Workers, of which each thread that asks has one to itself; they are kept for the next.
+    """A pool of workers. Each thread that asks gets its own worker, which is reused later.
 
     Args:
-        devices: the GPUs, as `VISIBLE` names them.
+        devices: the GPUs, each as a value for `VISIBLE`.
     """
 
     def __init__(self, devices: Sequence[str] = ()) -> None:
@@ -151,13 +152,13 @@ class Crew:
 
     @contextlib.contextmanager
     def worker(self, on_gpu: bool = False) -> Iterator[Worker]:
-        """A worker that nobody else has; one that raised `EndedError` is not kept.
+        """Yield a worker that no other thread uses. After an error in the context it is ended.
 
         Args:
-            on_gpu: give it one of the GPUs, if any, as soon as there is one that nobody else has.
+            on_gpu: whether to wait for a free GPU, if there are any, and give it to the worker.
 
         Raises:
-            EndedError: when the crew has been closed.
+            EndedError: if the crew is closed.
         """
         device = self._free.get() if on_gpu and self._shared else None
         try:
@@ -175,7 +176,7 @@ class Crew:
                 self._free.put(device)
 
     def close(self) -> None:
-        """End all workers, at once; whoever waits for one is told `EndedError`."""
+        """End all workers immediately. Threads that wait for a result get an `EndedError`."""
         with self._lock:
             self.closed = True
             idle, self._idle = self._idle, []
@@ -186,9 +187,10 @@ class Crew:
             worker.close()
 
     def _take(self, device: str | None) -> Worker:
+        """Return an idle worker of this GPU, or a new one."""
         with self._lock:
             if self.closed:
-                raise EndedError("was not begun")
+                raise EndedError("did not start")
             entry = next((entry for entry in self._idle if entry[0] == device), None)
             if entry is None:
                 worker = Worker(device)
@@ -200,6 +202,7 @@ class Crew:
             return worker
 
     def _keep(self, device: str | None, worker: Worker) -> None:
+        """Keep a worker for the next run, for `IDLE_SECONDS`."""
         timer = threading.Timer(IDLE_SECONDS, self._dismiss, [worker])
         timer.daemon = True
         with self._lock:
@@ -211,36 +214,36 @@ class Crew:
         worker.close()
 
     def _dismiss(self, worker: Worker) -> None:
-        """End a worker that is still idle."""
+        """End a worker if it is still idle."""
         with self._lock:
-            left = [entry for entry in self._idle if entry[1] is not worker]
-            idle = len(left) < len(self._idle)
-            self._idle = left
+            others = [entry for entry in self._idle if entry[1] is not worker]
+            idle = len(others) < len(self._idle)
+            self._idle = others
         if idle:
             worker.close()
 
 
 def serve() -> None:
-    """Do what arrives on standard input, until it ends; the whole life of a worker."""
-    # What libraries print to standard output is no answer, and what arrives is not for them.
-    arriving, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    """Do the tasks from standard input until it ends. This is the main program of a worker."""
+    # Libraries must not read the tasks, and their output must not be among the answers.
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(arriving, tasks), daemon=True).start()
+    threading.Thread(target=_listen, args=(requests, tasks), daemon=True).start()
     while True:
         task = tasks.get()
         try:
-            function, given = pickle.loads(task)
-            answer = pickle.dumps((True, function(*given)))
+            function, arguments = pickle.loads(task)
+            answer = pickle.dumps((True, function(*arguments)))
         except Exception:
             answer = pickle.dumps((False, traceback.format_exc()))
         answers.write(answer)
         answers.flush()
 
 
-def _listen(arriving: BinaryIO, tasks: queue.SimpleQueue[bytes]) -> None:
-    """Hand on what arrives; end this process when the one that sends has ended."""
-    while size := arriving.read(_SIZE.size):
-        tasks.put(arriving.read(*_SIZE.unpack(size)))
+def _listen(requests: BinaryIO, tasks: queue.SimpleQueue[bytes]) -> None:
+    """Queue the tasks that arrive. End this process when the sending process has ended."""
+    while size := requests.read(_SIZE.size):
+        tasks.put(requests.read(*_SIZE.unpack(size)))
     os._exit(0)

@@ -1,7 +1,7 @@
-"""numba kernels, no policy. Each runs in the thread that calls it, and lets others run.
+"""Compiled numba kernels, without policy. A kernel runs in the calling thread, without the GIL.
 
-numba keeps what it compiled beside the sources, or in the user's cache where it cannot write
-there. What is not kept yet is compiled when it is first called; the log says so, once.
+numba caches compiled kernels beside the sources, or in the user's cache if it cannot write there.
+A kernel that is not in the cache is compiled at its first call. The log says so once.
 """
 
 import logging
@@ -13,19 +13,19 @@ _logger = logging.getLogger(__name__)
 
 
 class _CompilationNotice(event.Listener):
-    """Tells of the first kernel of ours that is compiled in this process."""
+    """Log the first compilation of a kernel of esl-lava in this process."""
 
-    told = False
+    logged = False
 
     def on_start(self, event: event.Event) -> None:
-        """A function is not in numba's cache."""
+        """Log that a function is being compiled, if none was logged before."""
         compiled = event.data["dispatcher"].py_func.__module__ or ""
-        if not self.told and compiled.startswith("esl_lava."):
-            self.told = True
-            _logger.info("compiling kernels that are used for the first time: some seconds")
+        if not self.logged and compiled.startswith("esl_lava."):
+            self.logged = True
+            _logger.info("compiling kernels for their first use, which takes some seconds")
 
     def on_end(self, event: event.Event) -> None:
-        """It is compiled."""
+        """Do nothing when the compilation ends."""
 
 
 _register: Any = event.register  # numba has no types

@@ -1,4 +1,4 @@
-"""Causal sets of neurons that fire once: the sums over sorted inputs and their gradient."""
+"""Kernels of neurons that fire once: sums over their causal inputs, and the gradient."""
 
 import numpy as np
 from numba import njit
@@ -15,17 +15,18 @@ def fire(
     last: Array,
     slope: Array,
 ) -> None:
-    """The first spike of every neuron.
+    """Compute the first spike of every neuron.
 
-    The inputs of a sample are taken in as they arrive, and after all of one time each
-    neuron looks whether it crosses the threshold before the next one comes.
+    The kernel adds the inputs of a sample in the order of their arrival. After all inputs of one
+    time it checks for each neuron whether it crosses the threshold before the next input.
 
     Args:
         z: (samples, n_pre) exp of input times, infinity for no spike.
         order: (samples, n_pre) int64, the inputs of each sample, earliest first.
         weight: (n_pre, n_post), rows contiguous.
-        z_out, last, slope: (samples, n_post), what a silent neuron has there; written where
-            one fires: N / (S - 1), the time of the last causal input, 1 / (S - 1).
+        z_out, last, slope: (samples, n_post), filled by the caller with the values of a silent
+            neuron. For a neuron that fires the kernel writes N / (S - 1), the time of the last
+            causal input, and 1 / (S - 1).
     """
     samples, n_pre = z.shape
     n_post = weight.shape[1]
@@ -64,14 +65,15 @@ def propagate(
     gradient_z: Array,
     gradient_w: Array,
 ) -> None:
-    """Add each neuron's gradient to those of its causal inputs and their weights.
+    """Add each neuron's gradient to the gradients of its causal inputs and of their weights.
 
     Args:
-        z, weight, last: as `fire` took and left them.
-        scaled: (samples, n_post) gradient of z_out times slope; not used of a silent neuron.
-        weighed: the same times z_out.
-        gradient_z: like `z`, added to.
-        gradient_w: like `weight`, added to.
+        z, weight: see `fire`.
+        last: the array that `fire` has filled.
+        scaled: (samples, n_post) gradient of z_out times slope; ignored for silent neurons.
+        weighed: `scaled` times z_out.
+        gradient_z: like `z`; the kernel adds to it.
+        gradient_w: like `weight`; the kernel adds to it.
     """
     samples, n_pre = z.shape
     n_post = weight.shape[1]

@@ -1,4 +1,4 @@
-"""CUBA neurons over whole samples, bit-exact to Lava's fixed point."""
+"""Kernel of CUBA neurons over whole samples, bit-exact to Lava's fixed point."""
 
 import numpy as np
 from numba import njit
@@ -12,13 +12,13 @@ _HALF = _I(1 << 23)
 _TOP = _I((1 << 23) - 1)
 _BOTTOM = _I(1 - (1 << 23))
 
-MOST = 255
-"""Steps whose spikes a byte can count."""
+BYTE_STEPS = 255
+"""The most steps whose spikes a byte can count."""
 
 
 @njit(inline="always")
 def decayed(x: np.int32, keep: np.uint32) -> np.int32:
-    """`trunc(x * keep >> 12)` without a product of more than 32 bits."""
+    """Compute `trunc(x * keep >> 12)` without a product of more than 32 bits."""
     # Every cast keeps numba from widening to 64 bits, which would halve the vectors.
     sign = _I(x >> _I(31))
     size = _U(_I(_I(x ^ sign) - sign))
@@ -37,7 +37,7 @@ def _integrated(
     keep_current: np.uint32,
     keep_voltage: np.uint32,
 ) -> tuple[np.int32, np.int32, np.int32, np.int32]:
-    """A step: u, v before it is clipped, v, and whether u wrapped around."""
+    """Compute one step: u, v before clipping, v, and whether u wrapped around."""
     x = _I(decayed(u, keep_current) + a)
     above = _I(x > _HALF)
     below = _I(x <= -_HALF)
@@ -47,11 +47,11 @@ def _integrated(
 
 
 @njit(inline="always")
-def _release(held: Array, fired: Array) -> None:
-    """Add the bytes to the counts, and begin anew."""
-    for j in range(held.size):
-        fired[j] += held[j]
-        held[j] = 0
+def _flush(recent: Array, fired: Array) -> None:
+    """Add the bytes of recent spikes to the counts, and set the bytes to 0."""
+    for j in range(recent.size):
+        fired[j] += recent[j]
+        recent[j] = 0
 
 
 @njit(cache=True, nogil=True)
@@ -73,31 +73,31 @@ def run_neurons(
     totals: Array,
     fired: Array,
 ) -> None:
-    """Run every sample from rest.
+    """Run the neurons on every sample. Each sample starts from rest.
 
-    Dynamics as `esl_lava.network` states (PyLifModelBitAcc of lava-nc 0.10.0), in int32
-    as there: what exceeds it wraps around.
+    The dynamics are those of `esl_lava.network` (PyLifModelBitAcc of lava-nc 0.10.0). As in Lava
+    the arithmetic is int32, and larger values wrap around.
 
     Args:
-        sums: (samples, T, n or more) weighted input; the recurrent one is added to it.
-        shift: by which it is to be shifted left to the scale of u.
+        sums: (samples, T, n or more) weighted input; the kernel adds the recurrent input to it.
+        shift: bits by which the weighted input is shifted left to the scale of u.
         injected: (samples, T, n) int32 added to v in place of `bias`, already shifted; of
-            length 0 when there is none.
+            length 0 without injected input.
         keep_current, keep_voltage: (n,) uint32, 4096 minus the decays.
         threshold: (n,) int32, already shifted to the scale of v.
         bias: (n,) int32, already shifted.
         refractory: steps after a spike in which v stays 0.
-        starts, targets, weights: recurrent synapses by the neuron they leave, as in
-            `synapses.add_scattered`; `starts` of length 0 when there are none.
+        starts, targets, weights: recurrent synapses by presynaptic neuron, as in
+            `synapses.add_scattered`; `starts` has length 0 without recurrent synapses.
         spikes: (samples, T, n) uint8, written.
-        u_trace, v_trace: (samples, T, n) int32, written; of length 0 when not wanted.
-        totals: (5,) int64, added to: spikes, wraps of u, clips of v, synapses crossed by
-            recurrent spikes, and how many of these there are: nothing receives the spikes of
-            a sample's last step.
-        fired: (n,) int64, added to: spikes of each neuron.
+        u_trace, v_trace: (samples, T, n) int32, written; of length 0 if not needed.
+        totals: (5,) int64, to which the kernel adds: spikes, wraps of u, clips of v, synapses
+            crossed by recurrent spikes, and number of recurrent spikes. The spikes of a sample's
+            last step are not recurrent spikes, because no step follows.
+        fired: (n,) int64, to which the kernel adds the spikes of each neuron.
     """
     samples, steps, n = spikes.shape
-    held = np.zeros(n, np.uint8)  # spikes since they were last added to `fired`
+    recent = np.zeros(n, np.uint8)  # spikes that are not yet added to `fired`
     rows = 0
     recurrent = starts.size > 0
     scale = _I(shift)
@@ -154,12 +154,12 @@ def run_neurons(
                     emitted = _I(emitted + spike)
                     s[j] = np.uint8(spike)
                     v[j] = _I(z & _I(spike - _I(1)))
-            # In bytes, while the step's spikes are in the cache nearest by.
+            # Bytes are counted at once, while the step's spikes are in the fastest cache.
             for j in range(n):
-                held[j] = np.uint8(held[j] + s[j])
+                recent[j] = np.uint8(recent[j] + s[j])
             rows += 1
-            if rows == MOST:
-                _release(held, fired)
+            if rows == BYTE_STEPS:
+                _flush(recent, fired)
                 rows = 0
             totals[0] += emitted
             totals[1] += wraps
@@ -176,4 +176,4 @@ def run_neurons(
                     totals[3] += starts[i + np.uint32(1)] - starts[i]
                     for e in range(starts[i], starts[i + np.uint32(1)]):
                         sums[sample, t + 1, targets[e]] += weights[e]
-    _release(held, fired)
+    _flush(recent, fired)

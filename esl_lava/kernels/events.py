@@ -1,4 +1,4 @@
-"""From a row of spikes to the list of those who spike."""
+"""Kernel that lists the neurons that spike in a row of spikes."""
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -9,7 +9,7 @@ from numba.extending import intrinsic
 from esl_lava.arrays import Array
 
 MARGIN = 8
-"""Entries a list needs beyond the number of neurons."""
+"""Entries that a list needs beyond the number of neurons."""
 
 _SET_BITS = np.array(
     [
@@ -18,17 +18,18 @@ _SET_BITS = np.array(
     ],
     np.uint64,
 )
-"""For each byte the numbers of its set bits, one in each byte."""
+"""For each byte: the indices of its set bits, one in each byte of the entry."""
 
-_HOW_MANY = np.array([bin(byte).count("1") for byte in range(256)], np.uint64)
+_BIT_COUNTS = np.array([bin(byte).count("1") for byte in range(256)], np.uint64)
+"""For each byte: the number of its set bits."""
 
 _GATHER = np.uint64(0x0102040810204080)
-"""Multiplied by it, eight bytes of 0 and 1 become the bits of the product's first byte."""
+"""Factor that turns eight bytes of 0 and 1 into the bits of the product's highest byte."""
 
 
 @intrinsic
 def _eight_bytes(typing_context: object, address: object) -> tuple[object, object]:
-    """The eight bytes at an address, whatever its alignment."""
+    """Load the eight bytes at an address of any alignment."""
 
     def generate(
         context: BaseContext, builder: ir.IRBuilder, signature: object, arguments: list[ir.Value]
@@ -43,7 +44,7 @@ def _eight_bytes(typing_context: object, address: object) -> tuple[object, objec
 def _store_eight(
     typing_context: object, address: object, packed: object, base: object
 ) -> tuple[object, object]:
-    """Store eight uint32 at an address: `base` plus each byte of `packed`, in one go."""
+    """Store eight uint32 at an address with one instruction: `base` plus each byte of `packed`."""
 
     def generate(
         context: BaseContext, builder: ir.IRBuilder, signature: object, arguments: list[ir.Value]
@@ -64,25 +65,28 @@ def _store_eight(
 
 @njit(cache=True, nogil=True)
 def list_spikes(row: Array, spiking: Array) -> np.uint64:
-    """Write the indices of what is not 0 in `row` into `spiking`; how many there are.
+    """Write the indices of the non-zero entries of `row` into `spiking`.
 
     Args:
         row: (n,) uint8 of 0 and 1, or wider integers; contiguous.
-        spiking: (n + MARGIN,) uint32; beyond the number returned it holds rubbish.
+        spiking: (n + MARGIN,) uint32, written; entries behind the indices are undefined.
+
+    Returns:
+        Number of indices.
     """
     count = np.uint64(0)
-    done = 0
+    listed = 0
     if row.itemsize == 1:
         source = np.uint64(row.ctypes.data)
         target = np.uint64(spiking.ctypes.data)
-        done = row.size // 8 * 8
-        for i in range(0, done, 8):
-            # mypy takes the typing context, which numba fills in, for an argument.
+        listed = row.size // 8 * 8
+        for i in range(0, listed, 8):
+            # numba supplies the typing context, which mypy takes for an argument.
             eight: np.uint64 = _eight_bytes(source + np.uint64(i))  # type: ignore[call-arg]
             byte = (eight * _GATHER) >> np.uint64(56)
             _store_eight(target + np.uint64(4) * count, _SET_BITS[byte], np.uint32(i))
-            count += _HOW_MANY[byte]
-    for i in range(done, row.size):
+            count += _BIT_COUNTS[byte]
+    for i in range(listed, row.size):
         spiking[count] = i
         count += np.uint64(row[i] != 0)
     return count

@@ -1,12 +1,13 @@
-"""Feature maps as lanes, for layers of which only connections are stored.
+"""Kernels that lay out feature maps as lanes, for layers that store only connections.
 
-A kernel that slides over maps meets the same connection at every place. Laid out with zeros
-between rows and between maps, what a connection meets while the kernel slides over all maps of
-a channel is one piece of lanes (`nonzeros`). Where the kernel skips places, a channel is laid
-out in phases: rows and columns that a place of the kernel can meet, those between left out.
+A kernel that slides over maps applies the same weight at every place. If the maps are laid out
+with zeros between rows and between maps, the values that a weight meets while the kernel slides
+over all maps of a channel are one piece of lanes (`nonzeros`). If the kernel has a stride, a
+channel is laid out in phases: each phase holds the rows and columns that one place of the kernel
+can meet, without the rows and columns between them.
 
 Arrays of maps are (channels, T, batch, rows, columns). Lanes of a channel are (phases, T * batch *
-height * pitch), a map's rows one behind the other.
+height * pitch), with the rows of a map one behind the other.
 """
 
 from typing import NamedTuple
@@ -18,24 +19,28 @@ from esl_lava.arrays import Array
 from esl_lava.kernels.nonzeros import FLOATS, LANES, OTHER, mark, sum_small, sum_weighted
 
 WHOLE = 64
-"""Numbers of lanes that are computed at a time are multiples of it, as a rest would be computed
-lane by lane. So what is laid out ends with so many lanes more, of any value."""
+"""Lanes are computed in multiples of this number, because a rest would be computed one by one.
+
+Arrays of lanes therefore end with this many further lanes, of any value.
+"""
 
 _U = np.uint64
-"""An index that is not below 0 for sure needs no check for it, which loops over rows, often short,
-would spend most of their time on."""
+"""Unsigned indices need no check for values below 0.
+
+Loops over rows are often short and would spend most of their time on that check.
+"""
 
 
 class Grid(NamedTuple):
-    """Which sums of a channel's maps lie in which lanes.
+    """The places of a channel's pooled sums in its lanes.
 
     Attributes:
         height, pitch: rows and columns of lanes for one map.
         pool: side of the squares of the maps that are summed.
-        rows, columns: of the sums.
+        rows, columns: rows and columns of the sums.
         down, across: rows and columns of sums from one lane to the next.
-        tops, lefts: int64, rows and columns of sums at which phases begin; there is a phase for
-            every pair, those of the first row first.
+        tops, lefts: int64, rows and columns of sums at which phases begin. There is a phase for
+            every pair; the phases of the first row come first.
     """
 
     height: int
@@ -50,13 +55,13 @@ class Grid(NamedTuple):
 
     @property
     def phases(self) -> int:
-        """How many there are."""
+        """Number of phases."""
         return len(self.tops) * len(self.lefts)
 
 
 @njit(cache=True, nogil=True)
 def _arrange(x: Array, grid: Grid, lanes: Array) -> None:
-    """One channel's sums, (T, batch, rows, columns) maps, in lanes; the zeros between are left."""
+    """Write the sums of a channel's maps, (T, batch, rows, columns), into lanes that hold 0."""
     pool, pitch = grid.pool, _U(grid.pitch)
     side, across, many = _U(grid.pool), _U(grid.across), len(grid.lefts)
     lefts = grid.lefts.astype(np.uint64)
@@ -108,13 +113,13 @@ def lay_out(x: Array, grid: Grid, first: int, last: int, lanes: Array) -> None:
 
 @njit(cache=True, nogil=True)
 def lay_out_small(x: Array, grid: Grid, first: int, last: int, small: Array) -> int:
-    """As `lay_out`, as integers of 8 bits.
+    """Lay out maps as `lay_out` does, as integers of 8 bits.
 
     Args:
-        small: (channels, phases, n) int8, written; right where the result is not `OTHER`.
+        small: (channels, phases, n) int8, written; valid only if the result is not `OTHER`.
 
     Returns:
-        What `nonzeros.mark` does.
+        The result of `nonzeros.mark` for all channels.
     """
     lanes = np.zeros(small.shape[1:], np.float32)
     largest = 0
@@ -128,11 +133,12 @@ def lay_out_small(x: Array, grid: Grid, first: int, last: int, small: Array) -> 
 
 @njit(cache=True, nogil=True)
 def _scatter(sums: Array, top: int, bottom: int, f: int, grid: Grid, out: Array) -> None:
-    """From rows top:bottom of a phase's lanes to the places of maps whose sums they are.
+    """Copy rows top:bottom of a phase's lanes to the places of the maps that the sums cover.
 
     Args:
         sums: float32 lanes from row `top` on.
-        out: (maps, rows, columns) float32, written there.
+        f: the phase.
+        out: (maps, rows, columns) float32, written at these places.
     """
     pool, side, across = grid.pool, _U(grid.pool), _U(grid.across)
     first, left = grid.tops[f // len(grid.lefts)], _U(grid.lefts[f % len(grid.lefts)])
@@ -172,16 +178,18 @@ def add_small(
     last: int,
     z: Array,
 ) -> None:
-    """The weighted input of channels first:last from integers of 8 bits: exact, then scaled.
+    """Compute the weighted input of channels first:last from integers of 8 bits.
+
+    The sums are exact; they are scaled afterwards.
 
     Args:
-        small: (n,) int8, laid out; `WHOLE` more than lie there are read.
-        at: (connections,) int64, where in it the piece begins that a connection meets.
+        small: (n,) int8, laid out; the kernel reads `WHOLE` entries beyond the lanes.
+        at: (connections,) int64, index in `small` at which the piece of a connection begins.
         starts: (n_post + 1,) first entry of each channel.
         weights: (connections,) int16.
         terms: see `nonzeros.terms_at_once`, at least 8.
-        scale: (n_post,) float32, what a product counts.
-        grid: of z, in one phase.
+        scale: (n_post,) float32, factor that multiplies the integer sums of a channel.
+        grid: grid of z, in one phase.
         z: (n_post, maps, rows, columns) float32, written.
     """
     maps, height, pitch = z.shape[1], grid.height, grid.pitch
@@ -217,16 +225,16 @@ def add_weighted(
     last: int,
     out: Array,
 ) -> None:
-    """`nonzeros.add_weighted` of lanes, for channels first:last: weighted input, or its transpose.
+    """Compute weighted sums of lanes for channels first:last: the weighted input or its transpose.
 
     Args:
-        values: as `small`, float32.
+        values: float32, laid out like `small` of `add_small`.
         at: as for `add_small`.
         starts: (channels * phases + 1,) first entry of each phase of each channel.
         weights: (connections,) float32.
-        grid: of `out`.
-        out: (channels, maps, rows, columns) float32, written where a phase has a lane; every
-            place of a square that is pooled gets the square's sum.
+        grid: grid of `out`.
+        out: (channels, maps, rows, columns) float32, written where a phase has a lane. All places
+            of a pooled square get the sum of the square.
     """
     lines, pitch, phases = out.shape[1] * grid.height, grid.pitch, len(grid.tops) * len(grid.lefts)
     many = max(1, FLOATS // pitch)

@@ -1,4 +1,4 @@
-"""Gradients of a dense layer of few neurons in training: both in one pass over its input."""
+"""Kernel of both gradients of a small dense layer in training, in one pass over its input."""
 
 import numpy as np
 from numba import njit
@@ -18,14 +18,14 @@ def gradients(
     by_x: Array,
     by_weights: Array,
 ) -> None:
-    """The gradients by inputs first:last and by their weights.
+    """Compute the gradients with respect to inputs first:last and to their weights.
 
     Args:
         weights: (n_post, n_pre) float32.
-        x: (n_pre, lanes) float32; lanes are the rows of a batch's samples and steps.
-        by_z: (n_post, lanes) float32, the gradient of weighted input.
-        by_x: like `x`, written.
-        by_weights: like `weights`, written.
+        x: (n_pre, lanes) float32 inputs; there is a lane for each step of each sample of a batch.
+        by_z: (n_post, lanes) float32, gradient with respect to the weighted input.
+        by_x: like `x`, written: gradient with respect to the inputs.
+        by_weights: like `weights`, written: gradient with respect to the weights.
     """
     n_post, lanes = by_z.shape
     for i in range(first, last):

@@ -1,30 +1,34 @@
-"""Layers in training of which only connections are stored: cost falls with density.
+"""Kernels of layers in training that store only connections: the cost falls with the density.
 
-Lanes, the rows of a batch's samples and steps (and places of a feature map), lie side by side,
-so that a connection costs a few vector operations: what it meets is a piece of `lanes` values
-that begins at `stride` times what `at`, (connections,) int32 or int64, says. Connections are
-compressed by output neuron: neuron j owns entries starts[j]:starts[j + 1] of `at` and the
-weights; or, for the gradient of inputs, by input neuron.
+There is a lane for each step of each sample of a batch (and for each place of a feature map).
+The lanes of a neuron lie side by side, so that a connection costs a few vector operations. The
+input of connection e is a piece of `lanes` values that begins at index `stride * at[e]`, where
+`at` is (connections,) int32 or int64. Connections are compressed by output neuron: neuron j owns
+entries starts[j]:starts[j + 1] of `at` and of the weights. For the gradient of inputs they are
+compressed by input neuron.
 """
 
 import numpy as np
 from numba import njit
 
 from esl_lava.arrays import Array
-from esl_lava.kernels.grid import multiple
+from esl_lava.kernels.grid import round_to_grid
 from esl_lava.kernels.surrogate import Neuron, Surrogate, spike, spike_gradient
 
 LANES = 2048
-"""Lanes summed at a time, of inputs of 8 bits."""
+"""Number of lanes that are summed at a time, for inputs of 8 bits."""
 
 FLOATS = 512
-"""Lanes summed at a time, of values of 32 bits: what all neurons have there is to fit a cache."""
+"""Number of lanes that are summed at a time, for values of 32 bits.
+
+The values of all neurons in these lanes should fit a cache.
+"""
 
 OTHER = 128
-"""For inputs that are no integers of 8 bits."""
+"""Result for inputs that are not integers of 8 bits."""
 
 NEAR = 1 << 15
-"""Values of neurons that two kernels in turn find in a cache."""
+"""Number of values that stay in a cache from one kernel to the next."""
 
 _TERMS = 8
 _LOW, _HIGH = np.float32(-127), np.float32(127)
@@ -32,14 +36,14 @@ _LOW, _HIGH = np.float32(-127), np.float32(127)
 
 @njit(cache=True, nogil=True)
 def mark(x: Array, small: Array) -> int:
-    """Inputs that lie by lanes already, as integers of 8 bits.
+    """Convert inputs that are laid out by lanes to integers of 8 bits.
 
     Args:
         x: (n,) float32.
-        small: (n,) int8, written; right where the result is not `OTHER`.
+        small: (n,) int8, written; valid only if the result is not `OTHER`.
 
     Returns:
-        The size of the largest, or `OTHER` where not all of x are integers within -127..127.
+        The largest absolute value, or `OTHER` if not all of x are integers within -127..127.
     """
     largest, other = np.int32(0), np.int32(0)
     for k in range(x.size):
@@ -52,14 +56,14 @@ def mark(x: Array, small: Array) -> int:
 
 @njit(cache=True, nogil=True)
 def mark_turned(x: Array, first: int, last: int, small: Array) -> int:
-    """`mark` inputs first:last of what lies by samples.
+    """Convert inputs first:last to integers of 8 bits, from an array laid out by samples.
 
     Args:
         x: (samples, n_pre, T) float32 of any strides.
         small: (n_pre, T, samples) int8, written.
 
     Returns:
-        What `mark` does.
+        The same result as that of `mark`.
     """
     samples, steps = x.shape[0], x.shape[2]
     lanes = np.empty((steps, samples), np.float32)
@@ -73,14 +77,14 @@ def mark_turned(x: Array, first: int, last: int, small: Array) -> int:
 
 
 def terms_at_once(weight: int, x: int, fan_in: int) -> int:
-    """How many products may be summed in 16 bits, a multiple of 8.
+    """Return how many products can be summed in 16 bits, rounded down to a multiple of 8.
 
     Args:
-        weight, x: sizes of the largest weight and of the largest input.
-        fan_in: most connections of a neuron.
+        weight, x: largest absolute values of the weights and of the inputs.
+        fan_in: largest fan-in of a neuron.
 
     Returns:
-        0 where that is none, or where 32 bits do not hold all of them.
+        The number; 0 if it is below 8, or if 32 bits cannot hold the sum of all products.
     """
     if weight * x * fan_in > np.iinfo(np.int32).max:
         return 0
@@ -98,14 +102,14 @@ def sum_small(
     short: Array,
     wide: Array,
 ) -> None:
-    """The weighted input of one neuron, in `size` lanes: exact.
+    """Compute the exact weighted input of one neuron in `size` lanes.
 
     Args:
         here: int8 inputs from the first of these lanes on.
         weights: (connections,) int16.
-        part: the neuron's first entry, and the one behind its last.
+        part: the neuron's first entry, and the entry behind its last.
         terms: see `terms_at_once`.
-        short: (size,) int16, for the kernel's own use.
+        short: (size,) int16, scratch space.
         wide: (size,) int32, written.
     """
     wide[:] = 0
@@ -147,11 +151,11 @@ def add_small(
     last: int,
     z: Array,
 ) -> None:
-    """The weighted input of neurons first:last from integers of 8 bits: exact.
+    """Compute the exact weighted inputs of neurons first:last from inputs of 8 bits.
 
     Args:
-        small: (n,) int8.
-        weights: (connections,) int16, multiples of `step`.
+        small: (n,) int8, the inputs of all neurons in all lanes.
+        weights: (connections,) int16, the weights divided by `step`.
         terms: see `terms_at_once`, at least 8.
         z: (n_post, lanes) float32, written.
     """
@@ -178,12 +182,12 @@ def sum_weighted(
     part: tuple[int, int],
     out: Array,
 ) -> None:
-    """Sums of weights times values of one neuron, in `size` lanes.
+    """Sum weights times values for one neuron, in `size` lanes.
 
     Args:
         here: float32 values from the first of these lanes on.
         weights: (connections,) float32.
-        part: the neuron's first entry, and the one behind its last.
+        part: the neuron's first entry, and the entry behind its last.
         out: (size,) float32, written.
     """
     out[:] = 0
@@ -218,7 +222,7 @@ def add_weighted(
     last: int,
     out: Array,
 ) -> None:
-    """Sums of weights times values, for neurons first:last: weighted input, or its transpose.
+    """Sum weights times values for neurons first:last: the weighted input or its transpose.
 
     Args:
         values: (n,) float32.
@@ -244,10 +248,10 @@ def add_products(
     last: int,
     out: Array,
 ) -> None:
-    """The gradient of the weights of neurons first:last, of connections only.
+    """Compute the gradient of the weights of neurons first:last, for connections only.
 
     Args:
-        gradient: (n_post, lanes) float32, that of weighted input.
+        gradient: (n_post, lanes) float32, gradient with respect to the weighted input.
         x: (n,) int8 or float32 inputs.
         out: (connections,) float32, written.
     """
@@ -297,14 +301,14 @@ def fire(
     v: Array,
     spikes: Array,
 ) -> bool:
-    """Neurons first:last from integers of 8 bits to spikes: `add_small`, then `spike`.
+    """Compute the spikes of neurons first:last from integers of 8 bits: `add_small`, then `spike`.
 
     Args:
-        v: (n_post, T, n) float32, written as `spike` leaves it.
+        v: (n_post, T, n) float32, written: the potentials before their reset, as `spike` does.
         spikes: like `v`, written.
 
     Returns:
-        What `spike` does.
+        The result of `spike` for all neurons.
     """
     _, steps, n = v.shape
     z = v.reshape(-1, steps * n)
@@ -331,12 +335,13 @@ def fire_gradients(
     by_z: Array,
     by_weights: Array,
 ) -> None:
-    """The gradients of `fire`: `spike_gradient`, then `add_products`.
+    """Compute the gradients of `fire`: `spike_gradient`, then `add_products`.
 
     Args:
-        by_spikes, v: (n_post, T, n) float32.
-        by_z: like them, written.
-        by_weights: (connections,) float32, written.
+        by_spikes: (n_post, T, n) float32, gradient with respect to the spikes.
+        v: (n_post, T, n) float32, the array that `fire` has filled.
+        by_z: like `v`, written: gradient with respect to the weighted input.
+        by_weights: (connections,) float32, written: gradient with respect to the weights.
     """
     _, steps, n = v.shape
     lanes = by_z.reshape(-1, steps * n)
@@ -349,24 +354,25 @@ def fire_gradients(
 
 @njit(inline="always")
 def _block(lanes: int, neurons: int) -> int:
-    """Neurons at a time; all, where kernels are to go over many lanes piece by piece."""
+    """Return the neurons per block; all neurons if their lanes are computed piece by piece."""
     return max(1, NEAR // max(1, lanes)) if lanes <= LANES else max(1, neurons)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def quantise(weight: Array, step: np.float32, out: Array) -> int:
-    """Weights on SLAYER's grid, as multiples of `step`.
+    """Round weights to SLAYER's grid, as numbers of steps.
 
     Args:
         weight: (n,) float32.
+        step: step of the grid.
         out: (n,) int16, written.
 
     Returns:
-        How many were out of range.
+        Number of weights out of range.
     """
     clamped = 0
     for k in range(weight.size):
-        steps, beyond = multiple(weight[k], step)
+        steps, beyond = round_to_grid(weight[k], step)
         clamped += beyond
         out[k] = np.int16(steps)
     return clamped

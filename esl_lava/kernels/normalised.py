@@ -1,14 +1,14 @@
-"""Batch normalisation and spiking neurons in training: one pass for both, and their gradients.
+"""Kernels of batch normalisation and spiking neurons in training, in one pass, with gradients.
 
-Arrays of neurons are (groups, T, n) float32, contiguous. The n neurons of a group are of its
-channels in turn: weighted input with time first and channels last is one group of many channels,
-with channels first and time second it is one group for each channel. What belongs to channels is
-(groups, channels). Where spikes are summed over the squares of a pool at once, arrays are (T,
-samples, rows, columns * channels), and what belongs to channels is (channels,). Weighted input that
-is the same at every step is given once, with an axis of 1 in the place of T.
+Arrays of neurons are (groups, T, n) float32, contiguous. The n neurons of a group belong to its
+channels in turn: weighted input with time first and channels last is one group of many channels;
+with channels first and time second it is one group for each channel. Arrays for channels are
+(groups, channels). In the kernels that also sum spikes over the squares of a pool, arrays are (T,
+samples, rows, columns * channels), and arrays for channels are (channels,). Weighted input that
+is the same in every step is given once, with an axis of 1 in the place of T.
 
-Sums over all values of a channel are taken in blocks that do not depend on who computes them, and
-the blocks' sums in float64, so that the number of threads does not change a bit.
+Sums over all values of a channel are computed in blocks that do not depend on the thread, and the
+sums of the blocks are added in float64. The number of threads therefore does not change any bit.
 """
 
 from typing import NamedTuple
@@ -20,10 +20,10 @@ from esl_lava.arrays import Array
 from esl_lava.kernels.surrogate import exp_below_0
 
 TILE = 256
-"""Neurons whose state is kept at hand through all steps, where channels are not more."""
+"""Number of neurons whose state stays in a cache through all steps; more if channels are more."""
 
 TERMS = 64
-"""Terms of a sum in float32, where steps are not more; it is then added in float64."""
+"""Number of terms of a float32 sum, more if steps are more; such sums are added in float64."""
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
@@ -42,10 +42,10 @@ class Neuron(NamedTuple):
 
 
 class Tiling(NamedTuple):
-    """How the n neurons of a group are cut up.
+    """The division of the n neurons of a group into blocks, and of blocks into tiles.
 
     Attributes:
-        channels: of the group.
+        channels: channels of the group.
         width: neurons of a tile, a multiple of the channels.
         block: neurons of a block, a multiple of the width.
     """
@@ -55,22 +55,22 @@ class Tiling(NamedTuple):
     block: int
 
 
-def tiled(channels: int, steps: int, n: int) -> Tiling:
-    """The tiling of n neurons, a multiple of the channels, over so many steps."""
+def choose_tiling(channels: int, steps: int, n: int) -> Tiling:
+    """Choose the tiling of n neurons over `steps` steps; n is a multiple of the channels."""
     width = channels * max(1, min(TILE, n) // channels)
     return Tiling(channels, width, width * max(1, TERMS // steps))
 
 
 Part = tuple[int, int, int, int]
-"""Of groups and of blocks the first to compute and the first not to."""
+"""First group, end of the groups, first block, end of the blocks to compute; ends excluded."""
 
 Constants = tuple[Array, Array, Array]
-"""Three float32 numbers of each channel."""
+"""Three float32 numbers for each channel."""
 
 
 @njit(nogil=True)
 def _repeated(values: Array, width: int) -> Array:
-    """Those of channels, in turn."""
+    """Return (width,) float32: the values of the channels, one after the other, repeated."""
     out = np.empty(width, np.float32)
     for first in range(0, width, values.size):
         for c in range(values.size):
@@ -79,8 +79,8 @@ def _repeated(values: Array, width: int) -> Array:
 
 
 @njit(nogil=True)
-def _fold(by_lane: Array, out: Array) -> None:
-    """Add sums of the lanes of a tile to those of channels; 0 is left."""
+def _add_lanes(by_lane: Array, out: Array) -> None:
+    """Add the sums of the lanes of a tile to those of the channels, and set the lanes to 0."""
     for first in range(0, by_lane.size, out.size):
         for c in range(out.size):
             out[c] += by_lane[first + c]
@@ -89,16 +89,17 @@ def _fold(by_lane: Array, out: Array) -> None:
 
 @njit(nogil=True)
 def _add(values: Array, out: Array) -> None:
-    """Add a tile to another."""
+    """Add the values of a tile to another tile."""
     for j in range(out.size):
         out[j] += values[j]
 
 
 @njit(nogil=True)
-def _charge(z: Array, gain: Array, shift: Array, keep: np.float32, v: Array, left: Array) -> None:
-    """One step of a tile: v before its reset, from what the last step left, and what is left.
+def _step(z: Array, gain: Array, shift: Array, keep: np.float32, v: Array, left: Array) -> None:
+    """Compute one step of a tile: v before its reset, and in `left` v after its reset.
 
-    A function of its own, which may not contract: the backward pass is to find the same bits.
+    This is a function of its own that must not contract floating-point operations, so that the
+    backward pass computes the same bits as the forward pass.
     """
     for j in range(v.size):
         y = keep * left[j] + (gain[j] * z[j] + shift[j])
@@ -107,7 +108,7 @@ def _charge(z: Array, gain: Array, shift: Array, keep: np.float32, v: Array, lef
 
 
 @njit(inline="always")
-def _descend(
+def _step_back(
     by_spikes: Array,
     z: Array,
     v: Array,
@@ -118,7 +119,10 @@ def _descend(
     total: Array,
     product: Array,
 ) -> None:
-    """One step of a tile backwards: the gradient by v and by normalised input, and their sums."""
+    """Compute one step of a tile backwards: the gradients of v and of the normalised input.
+
+    The kernel also adds to the sums of the gradient.
+    """
     keep, slope, rate = neuron.keep, neuron.slope, neuron.rate
     for j in range(by_v.size):
         surrogate = slope * exp_below_0(-abs(v[j] - _ONE) * rate)
@@ -131,10 +135,10 @@ def _descend(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def add_up(z: Array, part: Part, tiling: Tiling, sums: Array) -> None:
-    """Sum and sum of squares of each channel, by block.
+    """Compute the sum and the sum of squares of each channel, by block.
 
-    Squares of float32 are exact in float64, so their sum loses no more to cancellation than
-    the values themselves have lost.
+    Squares of float32 are exact in float64. Their sum therefore loses no more to cancellation
+    than the values themselves have lost.
 
     Args:
         z: (groups, T, n).
@@ -154,8 +158,8 @@ def add_up(z: Array, part: Part, tiling: Tiling, sums: Array) -> None:
                         total[j] += value
                         squares[j] += value * value
             sums[group, block] = 0
-            _fold(total, sums[group, block, 0])
-            _fold(squares, sums[group, block, 1])
+            _add_lanes(total, sums[group, block, 0])
+            _add_lanes(squares, sums[group, block, 1])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -168,7 +172,7 @@ def fire(
     keep: np.float32,
     spikes: Array,
 ) -> None:
-    """Run neurons from rest: v <- keep v + (gain z + shift); where v > 1 a spike, and v <- 0.
+    """Run neurons that start at rest: v <- keep v + (gain z + shift); if v > 1, a spike and v <- 0.
 
     Args:
         z: (groups, T or 1, n).
@@ -176,7 +180,7 @@ def fire(
         spikes: (groups, T, n) float32, written: 0 or 1.
     """
     _, steps, n = spikes.shape
-    given = z.shape[1]
+    input_steps = z.shape[1]
     state = np.empty(tiling.width, np.float32)
     for group in range(part[0], part[1]):
         gains = _repeated(gain[group], tiling.width)
@@ -188,7 +192,7 @@ def fire(
             left[:] = 0
             for t in range(steps):
                 s = spikes[group, t, first:last]
-                _charge(z[group, t % given, first:last], gains, shifts, keep, s, left)
+                _step(z[group, t % input_steps, first:last], gains, shifts, keep, s, left)
                 for j in range(s.size):
                     s[j] = _ONE if s[j] > _ONE else _ZERO
 
@@ -204,18 +208,19 @@ def fire_gradients(
     by_input: Array,
     sums: Array,
 ) -> None:
-    """From the gradient by spikes to that by normalised input; resets are passed over.
+    """Compute the gradient of the normalised input from that of the spikes; resets are ignored.
 
     Args:
-        by_spikes: (groups, T, n) float32.
+        by_spikes: (groups, T, n) float32, gradient with respect to the spikes.
         z: (groups, T or 1, n).
         constants: gain and shift as for `fire`, and the mean of z, (groups, channels).
-        by_input: like `z`, written; where that is given once the sum over steps.
-        sums: (groups, blocks, 2, channels) float64, written for the part: of the gradient over
-            all values of a channel, and of it times z less its mean.
+        by_input: like `z`, written: gradient with respect to the normalised input, summed over
+            the steps if `z` has one step.
+        sums: (groups, blocks, 2, channels) float64, written for the part: sum of the gradient
+            over all values of a channel, and sum of the gradient times (z - mean).
     """
     _, steps, n = by_spikes.shape
-    given = z.shape[1]
+    input_steps = z.shape[1]
     width = tiling.width
     trace, state = np.empty((steps, width), np.float32), np.empty(width, np.float32)
     at_step = np.empty(width, np.float32)
@@ -232,32 +237,32 @@ def fire_gradients(
                 b[:] = 0
                 for t in range(steps):
                     v = trace[t, : last - first]
-                    _charge(z[group, t % given, first:last], gain, shift, neuron.keep, v, b)
+                    _step(z[group, t % input_steps, first:last], gain, shift, neuron.keep, v, b)
                 b[:] = 0
-                if given < steps:
+                if input_steps < steps:
                     by_input[group, 0, first:last] = 0
                 for t in range(steps - 1, -1, -1):
-                    g, x = by_spikes[group, t, first:last], z[group, t % given, first:last]
-                    v, out = trace[t, : last - first], by_input[group, t % given, first:last]
-                    y = out if given == steps else at_step[: last - first]
-                    _descend(g, x, v, mean, neuron, b, y, total, product)
-                    if given < steps:
+                    g, x = by_spikes[group, t, first:last], z[group, t % input_steps, first:last]
+                    v, out = trace[t, : last - first], by_input[group, t % input_steps, first:last]
+                    y = out if input_steps == steps else at_step[: last - first]
+                    _step_back(g, x, v, mean, neuron, b, y, total, product)
+                    if input_steps < steps:
                         _add(y, out)
             sums[group, block] = 0
-            _fold(total, sums[group, block, 0])
-            _fold(product, sums[group, block, 1])
+            _add_lanes(total, sums[group, block, 0])
+            _add_lanes(product, sums[group, block, 1])
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def input_gradients(
     z: Array, part: Part, tiling: Tiling, constants: Constants, by_input: Array
 ) -> None:
-    """From the gradient by normalised input to that by z, in place: gain g + (slope z + shift).
+    """Compute the gradient of z from that of the normalised input: gain g + (slope z + shift).
 
     Args:
         z: (groups, T, n).
         constants: gain, slope and shift, (groups, channels).
-        by_input: like `z`, overwritten.
+        by_input: like `z`: the gradient g, overwritten with the result.
     """
     _, steps, n = z.shape
     for group in range(part[0], part[1]):
@@ -274,8 +279,8 @@ def input_gradients(
 
 
 @njit(nogil=True)
-def _squeeze(row: Array, channels: int, side: int, out: Array) -> None:
-    """Sum neighbouring places of a row; those that fill no square are left out."""
+def _pool_row(row: Array, channels: int, side: int, out: Array) -> None:
+    """Sum neighbouring places of a row; places that do not fill a square are left out."""
     at = 0
     for first in range(0, out.size, channels):
         for c in range(channels):
@@ -288,8 +293,8 @@ def _squeeze(row: Array, channels: int, side: int, out: Array) -> None:
 
 
 @njit(nogil=True)
-def _stretch(row: Array, channels: int, side: int, out: Array) -> None:
-    """The gradient by places of a row of that by their sums; 0 where there is no square."""
+def _unpool_row(row: Array, channels: int, side: int, out: Array) -> None:
+    """Copy the gradient of sums to the places of a row; 0 at places outside all squares."""
     for first in range(0, row.size, channels):
         for place in range(side):
             at = first * side + place * channels
@@ -309,15 +314,15 @@ def fire_and_pool(
     keep: np.float32,
     sums: Array,
 ) -> None:
-    """What `fire` does, of samples first:last, and the sums of spikes over squares.
+    """Run neurons as `fire` does, for samples first:last, and sum their spikes over squares.
 
     Args:
         z: (T or 1, samples, rows, columns * channels).
-        side: of a square; rows and columns that fill none are left out.
+        side: side of a square; rows and columns that do not fill a square are left out.
         gain, shift: (channels,) float32.
         sums: (T, samples, rows // side, columns // side * channels) float32, written.
     """
-    steps, given, width = len(sums), len(z), z.shape[3]
+    steps, input_steps, width = len(sums), len(z), z.shape[3]
     gains, shifts = _repeated(gain, width), _repeated(shift, width)
     left, v = np.empty((side, width), np.float32), np.empty(width, np.float32)
     column = np.empty(width, np.float32)
@@ -327,11 +332,11 @@ def fire_and_pool(
             for t in range(steps):
                 column[:] = 0
                 for place in range(side):
-                    x = z[t % given, k, row * side + place]
-                    _charge(x, gains, shifts, keep, v, left[place])
+                    x = z[t % input_steps, k, row * side + place]
+                    _step(x, gains, shifts, keep, v, left[place])
                     for j in range(width):
                         column[j] += _ONE if v[j] > _ONE else _ZERO
-                _squeeze(column, gain.size, side, sums[t, k, row])
+                _pool_row(column, gain.size, side, sums[t, k, row])
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
@@ -346,16 +351,17 @@ def pooled_gradients(
     by_input: Array,
     sums: Array,
 ) -> None:
-    """What `fire_gradients` does, of samples first:last, from the gradient by sums over squares.
+    """Compute the gradients of `fire_and_pool` for samples first:last, as `fire_gradients` does.
 
     Args:
-        by_sums: like `sums` of `fire_and_pool`.
-        z, by_input: (T or 1, samples, rows, columns * channels); the second is written.
+        by_sums: like `sums` of `fire_and_pool`: gradient with respect to these sums.
+        z, by_input: (T or 1, samples, rows, columns * channels); `by_input` is written.
         constants: gain, shift and mean, (channels,).
-        sums: (1, samples, 2, channels) float64, written for the samples, as there.
+        sums: (1, samples, 2, channels) float64, written for these samples, with the sums of
+            `fire_gradients`.
     """
     steps = len(by_sums)
-    given, _, rows, width = z.shape
+    input_steps, _, rows, width = z.shape
     channels = constants[0].size
     gain, shift, mean = (
         _repeated(constants[0], width),
@@ -365,7 +371,7 @@ def pooled_gradients(
     v, g = np.empty((steps, width), np.float32), np.empty((steps, width), np.float32)
     b, at_step = np.empty(width, np.float32), np.empty(width, np.float32)
     total, product = np.zeros(width, np.float32), np.zeros(width, np.float32)
-    together = max(1, TERMS // steps)
+    rows_per_sum = max(1, TERMS // steps)
     for k in range(first, last):
         sums[0, k] = 0
         for row in range(rows):
@@ -373,19 +379,19 @@ def pooled_gradients(
                 g[:] = 0
             elif row % side == 0:
                 for t in range(steps):
-                    _stretch(by_sums[t, k, row // side], channels, side, g[t])
+                    _unpool_row(by_sums[t, k, row // side], channels, side, g[t])
             b[:] = 0
             for t in range(steps):
-                _charge(z[t % given, k, row], gain, shift, neuron.keep, v[t], b)
+                _step(z[t % input_steps, k, row], gain, shift, neuron.keep, v[t], b)
             b[:] = 0
-            if given < steps:
+            if input_steps < steps:
                 by_input[0, k, row] = 0
             for t in range(steps - 1, -1, -1):
-                x, out = z[t % given, k, row], by_input[t % given, k, row]
-                y = out if given == steps else at_step
-                _descend(g[t], x, v[t], mean, neuron, b, y, total, product)
-                if given < steps:
+                x, out = z[t % input_steps, k, row], by_input[t % input_steps, k, row]
+                y = out if input_steps == steps else at_step
+                _step_back(g[t], x, v[t], mean, neuron, b, y, total, product)
+                if input_steps < steps:
                     _add(y, out)
-            if (row + 1) % together == 0 or row + 1 == rows:
-                _fold(total, sums[0, k, 0])
-                _fold(product, sums[0, k, 1])
+            if (row + 1) % rows_per_sum == 0 or row + 1 == rows:
+                _add_lanes(total, sums[0, k, 0])
+                _add_lanes(product, sums[0, k, 1])

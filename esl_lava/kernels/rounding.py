@@ -1,4 +1,4 @@
-"""Rows of weights of any length: how far their sums reach, and their integers."""
+"""Kernels that measure and round rows of weights of any length."""
 
 import numpy as np
 from numba import njit
@@ -8,7 +8,7 @@ from esl_lava.arrays import Array
 
 @njit(cache=True, nogil=True)
 def measure_rows(values: Array, starts: Array, largest: Array, below: Array, above: Array) -> None:
-    """Largest size, sum of what is negative, and sum of what is positive of each row.
+    """Compute the largest absolute value, the negative and the positive sum of each row.
 
     Args:
         values: (n,) numbers; row i is values[starts[i]:starts[i + 1]].
@@ -27,7 +27,7 @@ def measure_rows(values: Array, starts: Array, largest: Array, below: Array, abo
 
 @njit(cache=True, nogil=True)
 def round_rows(values: Array, starts: Array, factors: Array, step: int, out: Array) -> None:
-    """Multiples of `step` closest to each value times the factor of its row, ties to even ones.
+    """Round each value times the factor of its row to multiples of `step`, ties to even multiples.
 
     Args:
         values, starts: see `measure_rows`.

@@ -1,27 +1,27 @@
-"""Dense layers in training whose inputs are sparse spikes: a spike costs a row of weights."""
+"""Kernels of dense layers in training with sparse input: each spike costs a row of weights."""
 
 import numpy as np
 from numba import njit
 
 from esl_lava.arrays import Array
-from esl_lava.kernels.grid import multiple
+from esl_lava.kernels.grid import round_to_grid
 
 INPUTS = 16
-"""Inputs whose rows are turned at a time: a cache line of float32."""
+"""Number of inputs whose rows are transposed at a time: a cache line of float32."""
 
 
 @njit(cache=True, nogil=True)
 def list_events(x: Array, first: int, last: int, events: Array, counts: Array) -> bool:
-    """List what spikes in samples first:last.
+    """List the inputs that spike in samples first:last.
 
     Args:
         x: (samples, n_pre, T) of any strides.
-        events: (T, samples, n_pre) uint32, written: the inputs that spike at a step, as many
-            as `counts` says.
+        events: (T, samples, n_pre) uint32, written: the inputs that spike in a step; `counts`
+            holds their number.
         counts: (T, samples) int64, written.
 
     Returns:
-        Whether all of x is 0 or 1.
+        Whether all values of x are 0 or 1.
     """
     n_pre, steps = x.shape[1], x.shape[2]
     binary = True
@@ -40,7 +40,7 @@ def list_events(x: Array, first: int, last: int, events: Array, counts: Array) -
 
 @njit(cache=True, nogil=True)
 def by_input(events: Array, counts: Array, starts: Array, rows: Array) -> None:
-    """Turn the lists of `list_events` round: for each input the rows it spikes in.
+    """Invert the lists of `list_events`: list for each input the rows in which it spikes.
 
     Args:
         events: (all rows, n_pre) uint32.
@@ -64,14 +64,15 @@ def by_input(events: Array, counts: Array, starts: Array, rows: Array) -> None:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def quantise_turned(weight: Array, step: np.float32, first: int, last: int, turned: Array) -> int:
-    """Put the weights of inputs first:last on SLAYER's grid.
+    """Round the weights of inputs first:last to SLAYER's grid and transpose them.
 
     Args:
         weight: (n_post, n_pre) float32.
-        turned: (n_pre, n_post) int16, written: the multiples.
+        step: step of the grid.
+        turned: (n_pre, n_post) int16, written: numbers of steps.
 
     Returns:
-        How many were out of range.
+        Number of weights out of range.
     """
     n_post = weight.shape[0]
     clamped = 0
@@ -79,7 +80,7 @@ def quantise_turned(weight: Array, step: np.float32, first: int, last: int, turn
         stop = min(last, start + INPUTS)
         for j in range(n_post):
             for i in range(start, stop):
-                # `multiple`, which here would take twice as long.
+                # The same as `round_to_grid`, which would take twice as long here.
                 value = np.rint(weight[j, i] / step)
                 bounded = min(max(value, np.float32(-128)), np.float32(127))
                 clamped += value != bounded
@@ -97,10 +98,10 @@ def add_rows(
     step: np.float32,
     z: Array,
 ) -> None:
-    """The weighted input of rows first:last: exact, as integers are summed.
+    """Compute the weighted input of rows first:last. It is exact because integers are summed.
 
     Args:
-        events, counts: of all rows, as `by_input` takes them.
+        events, counts: spikes of all rows, as for `by_input`.
         turned: (n_pre, n_post) int16 weights in multiples of `step`.
         z: (all rows, n_post) float32, written.
     """
@@ -146,11 +147,11 @@ def add_gradients(
     last: int,
     out: Array,
 ) -> None:
-    """The gradient of the weights of inputs first:last.
+    """Compute the gradient of the weights of inputs first:last.
 
     Args:
         starts, rows: as `by_input` wrote them.
-        gradient: (all rows, n_post) float32, that of the weighted input.
+        gradient: (all rows, n_post) float32, gradient with respect to the weighted input.
         out: (n_post, n_pre) float32, written.
     """
     n_post = gradient.shape[1]
@@ -184,15 +185,19 @@ def add_gradients(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def quantise(weight: Array, step: np.float32, first: int, last: int, out: Array) -> int:
-    """Put flat weights first:last on SLAYER's grid.
+    """Round flat weights first:last to SLAYER's grid.
 
     Args:
         weight: (n,) float32.
+        step: step of the grid.
         out: (n,) float32, written.
+
+    Returns:
+        Number of weights out of range.
     """
     clamped = 0
     for k in range(first, last):
-        steps, beyond = multiple(weight[k], step)
+        steps, beyond = round_to_grid(weight[k], step)
         clamped += beyond
         out[k] = steps * step
     return clamped

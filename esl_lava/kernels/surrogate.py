@@ -1,4 +1,4 @@
-"""CUBA neurons in training: SLAYER's forward pass, bit for bit, and its surrogate gradient."""
+"""Kernels of CUBA neurons in training: SLAYER's forward pass, bit for bit, and its gradient."""
 
 from typing import NamedTuple
 
@@ -9,17 +9,17 @@ from esl_lava.arrays import Array
 from esl_lava.kernels.cuba import decayed
 
 TILE = 1024
-"""Neurons whose state is kept at hand through all steps."""
+"""Number of neurons whose state stays in a cache through all steps."""
 
 
 class Neuron(NamedTuple):
-    """Constants of a forward pass.
+    """Constants of neurons in a forward pass.
 
     Attributes:
         scale: integers of the state per unit of weighted input.
         keep_current, keep_voltage: 4096 minus the decays.
-        reset_at: what v must reach for its reset, in integers of the state.
-        fire_at: what v must reach for a spike, in units of weighted input.
+        reset_at: v at which the neuron is reset, in integers of the state.
+        fire_at: v at which the neuron spikes, in units of weighted input.
     """
 
     scale: np.float32
@@ -30,10 +30,10 @@ class Neuron(NamedTuple):
 
 
 class Surrogate(NamedTuple):
-    """Constants of a backward pass.
+    """Constants of neurons in a backward pass.
 
     Attributes:
-        threshold, slope, tau: the surrogate is slope * exp(-|v - threshold| / tau).
+        threshold, slope, tau: the surrogate gradient is slope * exp(-|v - threshold| / tau).
         keep_current, keep_voltage: 1 minus the shares lost per step.
     """
 
@@ -48,17 +48,20 @@ _LOG2_E = np.float32(1.44269504)
 _LN2_HIGH = np.float32(0.693359375)
 _LN2_LOW = np.float32(-2.12194440e-4)
 _SMALLEST = np.float32(-60.0)
-"""exp of it times a small gradient is a normal number still: others take several times as long."""
+"""The least exponent. exp of it times a small gradient is still a normal floating-point number.
+
+Operations on subnormal numbers take several times as long.
+"""
 _BIAS, _MANTISSA = np.int32(127), np.int32(23)
-# exp(r) = 1 + r + r**2 p(r) for |r| <= ln(2) / 2; p, from (exp(r) - 1 - r) / r**2 at Chebyshev's
-# five nodes, leaves out less than 1e-8.
+# exp(r) = 1 + r + r**2 p(r) for |r| <= ln(2) / 2. The polynomial p interpolates
+# (exp(r) - 1 - r) / r**2 at five Chebyshev nodes, with an error below 1e-8.
 _P = tuple(map(np.float32, (1.3926176e-3, 8.363173e-3, 4.1666556e-2, 1.6666578e-1, 0.5)))
 _ONE = np.float32(1)
 
 
 @njit(inline="always")
 def exp_below_0(x: np.float32) -> np.float32:
-    """exp(x) for x <= 0, in operations that vectorise; exp(-60) for what is less."""
+    """Compute exp(x) for x <= 0, in operations that vectorise; exp(-60) for x < -60."""
     x = max(x, _SMALLEST)
     n = np.rint(x * _LOG2_E)
     r = (x - n * _LN2_HIGH) - n * _LN2_LOW
@@ -74,21 +77,21 @@ def spike(
     neuron: Neuron,
     spikes: Array,
 ) -> bool:
-    """Run neurons from rest (`slayer/neuron/cuba.py`, lava-dl 0.6.0), in int32.
+    """Run neurons that start at rest (`slayer/neuron/cuba.py`, lava-dl 0.6.0), in int32.
 
     Args:
         z: (groups, T, n) float32 weighted input, contiguous; overwritten with v before its
             reset.
-        part: of groups and of neurons the first to run and the first not to.
+        part: first group, end of the groups, first neuron, end of the neurons; ends excluded.
         spikes: like `z`, written: 0 or 1.
 
     Returns:
-        Whether u and v stayed within +-2**29; SLAYER's have 64 bits, and what was written
-        is right only where these suffice.
+        Whether u and v stayed within +-2**29. SLAYER's u and v have 64 bits; the written values
+        are valid only if the result is true.
     """
     scale, keep_current, keep_voltage, reset_at, fire_at = neuron
     steps = z.shape[1]
-    seen = np.int32(0)
+    magnitudes = np.int32(0)
     us = np.empty(TILE, np.int32)
     vs = np.empty(TILE, np.int32)
     for group in range(part[0], part[1]):
@@ -106,14 +109,14 @@ def spike(
                     y = np.int32(
                         decayed(v[j], keep_voltage) + np.int32(scale * (np.float32(x) / scale))
                     )
-                    seen = np.int32(seen | np.int32(x ^ (x >> np.int32(31))))
-                    seen = np.int32(seen | np.int32(y ^ (y >> np.int32(31))))
+                    magnitudes = np.int32(magnitudes | np.int32(x ^ (x >> np.int32(31))))
+                    magnitudes = np.int32(magnitudes | np.int32(y ^ (y >> np.int32(31))))
                     value = np.float32(y) / scale
                     u[j] = x
                     v[j] = np.int32(y & -np.int32(np.float32(y) < reset_at))
                     a[j] = value
                     s[j] = np.float32(np.int32(value >= fire_at))
-    return bool(seen < np.int32(1 << 29))
+    return bool(magnitudes < np.int32(1 << 29))
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
@@ -124,10 +127,13 @@ def spike_gradient(
     neuron: Surrogate,
     out: Array,
 ) -> None:
-    """From the gradient by spikes to that by weighted input; resets are passed over, as there.
+    """Compute the gradient of the weighted input from that of the spikes.
+
+    Resets are ignored, as in SLAYER.
 
     Args:
-        gradient, v_trace: (groups, T, n) float32, contiguous; v as `spike` leaves it.
+        gradient: (groups, T, n) float32, contiguous, gradient with respect to the spikes.
+        v_trace: like `gradient`: v as `spike` wrote it.
         part: as for `spike`.
         out: like `gradient`, written.
     """

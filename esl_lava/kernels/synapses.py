@@ -1,11 +1,11 @@
-"""Weighted sums of spikes: one kernel for each way of storing synapses.
+"""Kernels of weighted sums of spikes, one for each way of storing synapses.
 
-Each fills `sums` (samples, T, n or more) for whole samples from
-`inputs` (samples, T, n_pre), 0 where there is no spike, and writes into `sops` (samples,)
-how many synapses spikes have crossed, of `fan_out` (rows, n_pre): its row k has the synapses
-that a spike of each input crosses with k steps of its sample left, the last row with at least
-so many. Sums of int16 are the caller's promise that nothing
-overflows; those of int32 wrap around modulo 2**32.
+Each kernel fills `sums` (samples, T, n or more) for whole samples from `inputs` (samples, T,
+n_pre), which are 0 where there is no spike. It writes into `sops` (samples,) the number of
+synapses that spikes cross. It computes this number from `fan_out` (rows, n_pre): row k holds the
+synapses that a spike of each input crosses if k steps of its sample are left, and the last row
+those of a spike with at least that many steps left. The caller may pass sums of int16 only if
+nothing overflows; sums of int32 wrap around modulo 2**32.
 """
 
 import numpy as np
@@ -23,10 +23,10 @@ def add_rows(
     sums: Array,
     sops: Array,
 ) -> None:
-    """Each spike adds its row of a dense matrix; eight rows at a time.
+    """Add the row of a dense matrix for each spike, eight rows at a time.
 
     Args:
-        rows: (n_pre, width) integers; a multiple of 16 wide, for the vector unit.
+        rows: (n_pre, width) integers; the width is a multiple of 16, for the vector unit.
         sums: (samples, T, width).
     """
     samples, steps, n_pre = inputs.shape
@@ -84,18 +84,18 @@ def add_runs(
     sums: Array,
     sops: Array,
 ) -> None:
-    """Each spike adds runs of neighbouring weights to a canvas larger than the sums.
+    """Add runs of neighbouring weights for each spike, to a canvas that is larger than the sums.
 
-    Convolution: on the canvas no place a kernel reaches lies outside, so no border is
-    looked for; afterwards the sums are cut out of it.
+    The kernel serves convolutions. Every place that a kernel of weights reaches lies on the
+    canvas, so no borders are checked. Afterwards the sums are cut out of the canvas.
 
     Args:
-        base, which: (n_pre,) where on the canvas an input's runs begin, and their list.
+        base, which: (n_pre,) place on the canvas where an input's runs begin, and their list.
         starts: list l owns runs starts[l]:starts[l + 1].
-        run_offsets, run_lengths, run_weights: of each run its place on the canvas after
-            `base`, its length, and its first weight in `weights`.
-        canvas_rows: (rows + 2,): where on the canvas each row of the sums begins, then the
-            length of a row, then the canvas's size.
+        run_offsets, run_lengths, run_weights: for each run its place on the canvas relative to
+            `base`, its length, and the index of its first weight in `weights`.
+        canvas_rows: (rows + 2,): place on the canvas where each row of the sums begins, then the
+            length of a row, then the size of the canvas.
     """
     samples, steps, n_pre = inputs.shape
     rows = canvas_rows.size - 2
@@ -138,12 +138,13 @@ def add_scattered(
     sums: Array,
     sops: Array,
 ) -> None:
-    """Each spike, or graded spike times its value, is added synapse by synapse.
+    """Add the weight of each synapse for each spike, times the value of a graded spike.
 
     Args:
         base, which, canvas_rows: as for `add_runs`.
         starts: list l owns entries starts[l]:starts[l + 1].
-        targets, weights: of each synapse its place on the canvas after `base`, its weight.
+        targets, weights: for each synapse its place on the canvas relative to `base`, and its
+            weight.
     """
     samples, steps, n_pre = inputs.shape
     rows = canvas_rows.size - 2
@@ -182,21 +183,22 @@ def add_lanes(
     sums: Array,
     sops: Array,
 ) -> None:
-    """Each synapse adds its weight in all lanes, sample-steps side by side, that spike.
+    """Add the weight of each synapse in all lanes that spike.
 
-    What it costs does not depend on spikes. Inputs become masks of a lane each, all bits
-    set in a spike, laid out so that what a synapse meets while its kernel slides along a
-    row lies in one piece.
+    A lane is one step of one sample; lanes lie side by side. The cost does not depend on the
+    number of spikes. Each input becomes one mask for each lane, with all bits set for a spike.
+    Masks are laid out so that the inputs that a synapse meets while its kernel slides along a row
+    are one piece.
 
     Args:
-        place: (n_pre,) where the lanes of an input begin, -1 where nothing meets it.
-        starts: the synapses of output channel c are starts[c]:starts[c + 1], a multiple
-            of 8 of them.
-        offsets: of each synapse, where the piece it meets for the first row begins.
-        weights: of each synapse.
+        place: (n_pre,) index at which the lanes of an input begin, -1 if no synapse meets it.
+        starts: the synapses of output channel c are starts[c]:starts[c + 1]; their number is a
+            multiple of 8.
+        offsets: for each synapse, the index at which its piece for the first row begins.
+        weights: weight of each synapse.
         geometry: lanes, rows of outputs, outputs in a row, distance of the pieces of two
             rows, size of the masks.
-        sops: here the sum alone has a meaning.
+        sops: only the sum over samples is meaningful here.
     """
     samples, steps, n_pre = inputs.shape
     lanes, rows, columns = geometry[0], geometry[1], geometry[2]
@@ -270,7 +272,7 @@ def add_lanes(
 
 @njit(cache=True, nogil=True)
 def delay(sums: Array, delays: Array) -> None:
-    """What reaches neuron j in `sums` (samples, T, n) becomes late by delays[j], in place."""
+    """Delay the input of each neuron j in `sums` (samples, T, n) by delays[j] steps, in place."""
     samples, steps, _ = sums.shape
     for n in range(samples):
         for t in range(steps - 1, -1, -1):

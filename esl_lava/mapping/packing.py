@@ -119,7 +119,7 @@ class Packing:
         )
 
     def list_words(self, form: str, weight_bits: int, lists: Lists) -> Ints:
-        """Return (lists,) the words of each list. An empty list takes none.
+        """Return (lists,) the number of words of each list. An empty list takes none.
 
         Args:
             form: one of `formats`.

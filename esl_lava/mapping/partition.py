@@ -128,7 +128,7 @@ def _place_layers(
         for one, place in task.place():
             placed.append((one, place))
             start += len(place.cores)
-            for incoming in one.feeding:
+            for incoming in one.feedforward_inputs:
                 if incoming.source in later:  # `_in_parts` adds the cores for sums
                     _add_cores(later[incoming.source], incoming, one, place)
     return placed

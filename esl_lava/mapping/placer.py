@@ -230,7 +230,10 @@ class Placer:
         ]
 
     def _least_words(self, grid: Grid, form: str, some: bool) -> Ints:
-        """Return a lower bound of the words of each region, or of some ranges of channels."""
+        """Return a lower bound of the number of memory words of each region.
+
+        If `some` is true, only the regions of some ranges of channels are computed.
+        """
         least = [part.least(grid, form == DENSE, some) for part in self._inputs]
         stored, lists = (np.sum(part, axis=0) for part in zip(*least))
         return self._rule.least_words(form, self._bits, stored, lists)

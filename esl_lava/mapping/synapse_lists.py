@@ -80,7 +80,7 @@ class MatrixIndex:
         return lists, axons
 
     def fan_out(self, region: Region) -> Ints:
-        """Return (n_pre,) the synapses of each input onto the neurons of a region."""
+        """Return (n_pre,) the number of synapses of each input onto the neurons of a region."""
         return np.bincount(self._within(region)[0], minlength=self._matrix.n_pre).astype(np.int64)
 
     def kind(self, region: Region) -> Hashable:
@@ -168,7 +168,7 @@ class KernelIndex:
         return self._laid_out(region), int(np.count_nonzero(places))
 
     def fan_out(self, region: Region) -> Ints:
-        """Return (n_pre,) the synapses of each input onto the neurons of a region."""
+        """Return (n_pre,) the number of synapses of each input onto the neurons of a region."""
         rows, columns = self._meeting(0, region.rows), self._meeting(1, region.columns)
         # An input that meets no position has kind -1, which selects the last row or column: 0.
         counts = np.pad(self._counts(region), ((0, 0), (0, 1), (0, 1)))
@@ -359,7 +359,10 @@ def index_regions(
 
 
 def synapses_of_outputs(kind: Connections) -> Ints:
-    """Return (n_post,) the weights that are not 0 of each output, or (channels,) of a kernel."""
+    """Return the number of weights that are not 0: (n_post,) of each output.
+
+    For a convolution it is (channels,) of each output channel of the kernel.
+    """
     if isinstance(kind, Convolution):
         return np.count_nonzero(kind.kernel.reshape(len(kind.kernel), -1), axis=1)
     matrix = kind.unrolled()

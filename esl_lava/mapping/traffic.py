@@ -47,7 +47,7 @@ def traffic(core_map: CoreMap, spikes: Mapping[str, Ints], steps: int) -> Traffi
     Args:
         core_map: where the network lies.
         spikes: layer name or `network.INPUT` -> (rows, neurons) spikes of a run, as
-            `arrivals.by_steps_left` returns them. It needs at least
+            `arrivals.count_by_steps_left` returns them. It needs at least
             `arrivals.latest(network) + 1` rows.
         steps: steps of that run, summed over samples.
 

@@ -22,7 +22,7 @@ def waits(network: Network, summed: Collection[str] = ()) -> dict[str, int]:
     latency = {INPUT: 0}
     waiting = {}
     for layer in network.layers:
-        arrivals = [latency[one.source] for one in layer.feeding]
+        arrivals = [latency[one.source] for one in layer.feedforward_inputs]
         waiting[layer.name] = max(arrivals) - min(arrivals)
         latency[layer.name] = max(arrivals) + 1 + (layer.name in summed)
     return waiting

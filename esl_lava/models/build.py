@@ -1,4 +1,4 @@
-"""From a configuration to a network."""
+"""Build a network of torch from a configuration and a topology."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from esl_lava.engines.fused import accelerate
 from esl_lava.errors import ConfigError
 from esl_lava.models.config import Convolutional, Model, MultiSpike, SingleSpike
 from esl_lava.models.convolutional import SpikingCNN
-from esl_lava.models.mlp import Initial, SpikingMLP
+from esl_lava.models.mlp import InitialWeights, SpikingMLP
 from esl_lava.models.one_spike import SingleSpikeMLP
 from esl_lava.topology import MAX_DENSE, Topology
 
@@ -23,30 +23,38 @@ def build(
     config: Model,
     topology: Topology,
     sparse_layers: Collection[str] = (),
-    initial: Initial = sparse.as_slayer_draws,
+    initial: InitialWeights = sparse.draw_like_slayer,
     encoding: Encoding | None = None,
 ) -> SpikingNetwork:
-    """A network with torch's current generator's initial weights.
+    """Build a network whose initial weights torch's current generator draws.
 
     Args:
-        sparse_layers: names of layers of which only connections are stored, not of a
-            single_spike network; they begin without any.
-        initial: what gives these their weights.
-        encoding: of the samples, which a convolutional network has to know.
+        config: the section `model` of the configuration.
+        topology: the layers of the network.
+        sparse_layers: names of the layers that store only their connections. They begin without
+            connections. A single_spike network cannot have such layers.
+        initial: returns the function that gives these layers their initial weights.
+        encoding: the encoding of the samples; a convolutional network needs it.
 
     Raises:
-        ConfigError: for a layer with more positions than a dense weight may have.
+        ConfigError: if a layer has more positions than a dense weight may have.
+        ValueError: if the kind of network does not allow `sparse_layers`, or needs `encoding`.
     """
     for layer in topology.weighted:
         if layer.name not in sparse_layers and layer.positions > MAX_DENSE:
-            instead = (
-                '; training.engine = "sparse" stores only connections'
-                if not isinstance(config, SingleSpike)
-                else ""
+            advice = (
+                ""
+                if isinstance(config, SingleSpike)
+                else '; training.engine = "sparse" stores only connections'
             )
             raise ConfigError(
-                f"model.layers: layer {layer.name} has {layer.positions} positions, more than the "
-                f"{MAX_DENSE} of a dense weight{instead}"
+                f"model.layers: layer {layer.name} has {layer.positions} positions, but a dense "
+                f"weight may have at most {MAX_DENSE}{advice}",
+                "too-large",
+                key="model.layers",
+                value=layer.positions,
+                limit=MAX_DENSE,
+                layer=layer.name,
             )
     match config:
         case MultiSpike():
@@ -54,28 +62,29 @@ def build(
         case SingleSpike():
             if sparse_layers:
                 names = ", ".join(sparse_layers)
-                raise ValueError(f"layers {names} of neurons that fire once are dense")
+                raise ValueError(f"layers {names}: layers of neurons that fire once must be dense")
             return SingleSpikeMLP(topology)
         case Convolutional():
             if encoding is None:
                 raise ValueError("a convolutional network needs the encoding of its samples")
-            given = (encoding.steps, encoding.input_range, sparse_layers, initial)
-            return SpikingCNN(topology, config, *given)
+            return SpikingCNN(
+                topology, config, encoding.steps, encoding.input_range, sparse_layers, initial
+            )
 
 
 def build_to_train(experiment: Experiment, topology: Topology) -> SpikingNetwork:
-    """The network to train, computed by the experiment's engine.
+    """Build the network to train. The experiment's engine computes its forward and backward passes.
 
-    Its initial weights, of torch's current generator, are the same ones whatever the engine; a
-    layer of sparse weights gets its own with its first connections.
+    Torch's current generator draws the initial weights, which are the same for every engine. A
+    layer that stores only its connections gets its initial weights with its first connections.
 
     Raises:
-        ConfigError: when `auto` cannot tell how dense layers are to be.
+        ConfigError: as `build`, and if the engine `auto` does not know the densities of the layers.
     """
     engine = experiment.training.engine
     normalised = isinstance(experiment.model, Convolutional)
     stored = choose_stored(engine, topology, experiment.sparsity, normalised=normalised)
     model = build(experiment.model, topology, stored, encoding=experiment.encoding)
     if engine != "slayer":
-        accelerate(model)  # finds no blocks in other networks
+        accelerate(model)  # changes SLAYER blocks only
     return model

@@ -140,8 +140,8 @@ class MultiSpike(_Network):
     scale_grad: Positive = Field(1.0, description="Scale of the surrogate gradient.")
     weight_scale: Positive = Field(
         1.0,
-        description="Factor on the initial weights of the hidden layers, in addition to "
-        "1/sqrt(density).",
+        description="Factor that multiplies the initial weights of the hidden layers. "
+        "1/sqrt(density) multiplies them as well.",
     )
 
     @field_validator("threshold")
@@ -173,7 +173,8 @@ class SingleSpike(_Network):
     )
     weight_scale: Positive = Field(
         1.0,
-        description="Factor on the initial weights of the hidden layers, in addition to 1/density.",
+        description="Factor that multiplies the initial weights of the hidden layers. 1/density "
+        "multiplies them as well.",
     )
 
     @field_validator("current_decay")
@@ -261,7 +262,7 @@ class Convolutional(_Network):
         f"network: {', '.join(NAMED)}.",
     )
     width: Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)] = Field(
-        1.0, description="Factor on the number of channels or neurons of every layer."
+        1.0, description="Factor that multiplies the number of channels or neurons of every layer."
     )
     thresholds: Literal["layer", "channel"] = Field(
         "layer",
@@ -281,8 +282,8 @@ class Convolutional(_Network):
     scale_grad: Positive = Field(1.0, description="Scale of the surrogate gradient.")
     weight_scale: Positive = Field(
         1.0,
-        description="Factor on the initial weights of the hidden layers, in addition to "
-        "1/sqrt(density).",
+        description="Factor that multiplies the initial weights of the hidden layers. "
+        "1/sqrt(density) multiplies them as well.",
     )
 
     @classmethod
@@ -295,7 +296,7 @@ class Convolutional(_Network):
         return ("hidden1" if wide[0].isdigit() else "conv1", READOUT)
 
     @property
-    def held_decay(self) -> float:
+    def chip_decay(self) -> float:
         """The voltage decay rounded to the 1/4096 grid of the chip."""
         return round(self.voltage_decay * DECAY_UNITY) / DECAY_UNITY
 
@@ -340,7 +341,7 @@ NETWORKS: Mapping[str, type[MultiSpike | SingleSpike | Convolutional]] = Mapping
 """Kind of network -> its table."""
 
 
-def as_layers(hidden: object) -> str | None:
+def to_notation(hidden: object) -> str | None:
     """Return the notation of a list of hidden widths; None if the value is not such a list."""
     if not isinstance(hidden, list) or not 1 <= len(hidden) <= MAX_LAYERS:
         return None
@@ -354,7 +355,7 @@ def _fill_in_kind(values: object) -> object:
     if not isinstance(values, dict):
         return values
     if "hidden" in values:
-        layers = as_layers(values["hidden"]) or "800-400"
+        layers = to_notation(values["hidden"]) or "800-400"
         raise FieldError(
             f'model.hidden is not a key; write the hidden layers as model.layers = "{layers}"',
             "unknown",

@@ -1,9 +1,9 @@
-"""Convolutional spiking networks: normalised while they learn, integers while they are judged.
+"""Convolutional spiking networks: batch normalisation in training, integers in evaluation.
 
-In training a layer convolves with weights rounded to the chip's (straight through), normalises
-over batch and time, and fires above 1. When the network is evaluated (`eval()`), a layer is the
-integer layer that it lowers to: the range rule (`folding.fold`) of its weights and running
-statistics, in integers. docs/convolutions.md derives it.
+In training a layer convolves with weights rounded to the chip's grid (straight-through gradient),
+normalises over batch and time, and fires above 1. In evaluation (`eval()`) a layer computes the
+integer layer that it lowers to: the range rule (`folding.fold`) turns its weights and running
+statistics into integers. docs/convolutions.md derives the rule.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from esl_lava.arrays import Bytes, Floats
 from esl_lava.chip import DECAY_UNITY, SPIKE_RANGE
 from esl_lava.engines.integers import integrate, weighted, weighted_sums
 from esl_lava.engines.native import DeviceRows, fire, normalise, reduced_precision
-from esl_lava.engines.normalised import follow, neuron_of, normalise_and_fire
-from esl_lava.engines.sparse import as_slayer_draws
-from esl_lava.engines.sparse_maps import Rounded, weigh
+from esl_lava.engines.normalised import make_neuron, normalise_and_fire, update_running_statistics
+from esl_lava.engines.sparse import draw_like_slayer
+from esl_lava.engines.sparse_maps import RoundedWeights, weigh
 from esl_lava.errors import LimitError
 from esl_lava.folding import (
     NO_READOUT,
@@ -32,19 +32,19 @@ from esl_lava.folding import (
     FoldedReadout,
     HostRows,
     Span,
-    Weighing,
+    WeightedInput,
+    compute_span,
     fold,
     fold_readout,
     gain_and_bias,
-    span_of,
 )
 from esl_lava.models.config import Convolutional
-from esl_lava.models.mlp import Initial
+from esl_lava.models.mlp import InitialWeights
 from esl_lava.models.reference import SpikeReference
 from esl_lava.models.stock import IntegerLayer, StockNetwork
 from esl_lava.models.stored_convolutional import EPSILON, dense_shape, sum_shifts
 from esl_lava.network import Network
-from esl_lava.sparsity.ranks import add_up
+from esl_lava.sparsity.ranks import sum_over_ranks
 from esl_lava.sparsity.weights import SparseWeight
 from esl_lava.topology import INPUT, READOUT, LayerSpec, Topology
 
@@ -53,16 +53,19 @@ Folded = FoldedLayer[ChannelRows] | FoldedReadout[ChannelRows]
 
 
 class NormalisedInput(nn.Module):
-    """Weights, and the batch normalisation of what they bring; a readout has none.
+    """The weights of a layer or shortcut, and the batch normalisation of its weighted input.
+
+    A readout has no normalisation.
 
     Args:
-        layer: whose they are, or the shortcut.
-        span: of its input.
-        stored: where only connections are stored, what gives them initial weights, of inputs and
-            outputs (`sparse.as_slayer_draws`); they begin without any.
+        layer: the layer or shortcut.
+        span: the values that its input can have.
+        stored: None for dense weights. Else only connections are stored, and this function of
+            (inputs, outputs) gives their initial weights (`sparse.draw_like_slayer`). The layer
+            begins without connections.
     """
 
-    def __init__(self, layer: LayerSpec, span: Span, stored: Initial | None = None) -> None:
+    def __init__(self, layer: LayerSpec, span: Span, stored: InitialWeights | None = None) -> None:
         super().__init__()
         self.layer, self.span = layer, span
         self.shape = dense_shape(layer)
@@ -79,12 +82,12 @@ class NormalisedInput(nn.Module):
 
     @property
     def stored(self) -> SparseWeight | None:
-        """The weight where only its connections are stored."""
+        """The weight if it stores only its connections, else None."""
         weight = self.synapse.weight
         return weight if isinstance(weight, SparseWeight) else None
 
     def rows(self) -> ChannelRows:
-        """The weights by output channel, in their own memory."""
+        """Return the weights by output channel. They share the parameter's memory."""
         if self.stored is not None:
             return HostRows(self.stored.values.detach().numpy(), self.stored.starts.numpy())
         weight = self.synapse.weight.detach()
@@ -93,72 +96,73 @@ class NormalisedInput(nn.Module):
         return DeviceRows(weight.flatten(1))
 
     def gain_and_bias(self) -> tuple[Floats, Floats]:
-        """What the normalisation does with its running statistics."""
+        """Return gain and bias, (channels,) each, of the normalisation by running statistics."""
         norm: Any = self.norm
         parts = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
         return gain_and_bias((part.detach().cpu().numpy() for part in parts), EPSILON)
 
-    def integers(self, rows: ChannelRows) -> Tensor:
-        """Folded rows as a weight for every position, float32."""
+    def expand_integers(self, rows: ChannelRows) -> Tensor:
+        """Return folded rows as a dense weight, float32, 0 where there is no connection."""
         values = torch.as_tensor(rows.values).float()
         if self.stored is None:
             return values.view(self.shape)
-        every = torch.zeros(math.prod(self.shape))
-        every[self.stored.positions()] = values
-        return every.view(self.shape)
+        dense = torch.zeros(math.prod(self.shape))
+        dense[self.stored.positions()] = values
+        return dense.view(self.shape)
 
-    def sums(self, maps: Tensor, rows: ChannelRows, scale: Floats | float) -> Tensor:
-        """Sums, in training, of weights rounded to `scale` times an integer, and inputs.
+    def compute_sums(self, maps: Tensor, rows: ChannelRows, scale: Floats | float) -> Tensor:
+        """Compute the weighted input in training, by weights rounded to `scale` times integers.
 
-        Gradients pass as if weights had not been rounded.
+        Gradients pass as if the weights had not been rounded.
 
         Args:
             maps: (T, batch, *shape of the source), or already summed over the squares of a pool.
-            rows: folded.
+            rows: the folded rows.
+            scale: as in `folding.FoldedLayer.scales`; where NaN, weights are not rounded.
         """
         if self.stored is None:
-            weight = self.rounded(rows, scale)
+            weight = self.round_weight(rows, scale)
             with contextlib.nullcontext() if self.norm is None else reduced_precision(weight):
                 return _by_steps(weighted, maps, weight, self.layer).float()
         layer = self.layer
-        if not maps.shape[1]:  # of a rank without samples; the backward pass is to go on
-            self.stored.had_no_samples()
-            nothing = maps.sum() + 0 * self.stored.values.sum()
-            return nothing.expand(len(maps), 0, *layer.output_shape)
+        if not maps.shape[1]:  # a rank without samples still takes part in the backward pass
+            self.stored.zero_dense_gradient()
+            zero = maps.sum() + 0 * self.stored.values.sum()
+            return zero.expand(len(maps), 0, *layer.output_shape)
         pool = 1 if maps.shape[2:] == layer.input_shape else layer.pool
         scales = np.broadcast_to(np.asarray(scale), (self.shape[0],))
         integers = np.asarray(rows.values).astype(np.int16)
         sliding = {}
         if layer.kind == "conv":
             sliding = {"stride": (layer.stride,) * 2, "padding": (layer.padding,) * 2}
-        rounded = Rounded(integers, scales, self.span.unit)
+        rounded = RoundedWeights(integers, scales, self.span.unit)
         return weigh(maps.movedim(2, 0), self.stored, rounded, pool=pool, **sliding).movedim(0, 2)
 
-    def rounded(self, rows: ChannelRows, scale: Floats | float) -> Tensor:
-        """The trained weight rounded to `scale` times an integer, in units of the input's integers.
+    def round_weight(self, rows: ChannelRows, scale: Floats | float) -> Tensor:
+        """Round the weight to `scale` times integers, in units of the input's integers.
 
-        Gradients pass as if it had not been rounded.
+        Gradients pass as if it had not been rounded. A channel whose scale is NaN stays unrounded.
         """
         weight = self.synapse.weight
         factors = torch.as_tensor(scale, dtype=weight.dtype).to(weight.device).view(-1, 1, 1, 1, 1)
-        value = torch.where(factors.isnan(), weight.detach(), self.integers(rows) * factors)
+        value = torch.where(factors.isnan(), weight.detach(), self.expand_integers(rows) * factors)
         return (weight + (value - weight.detach())) * self.span.unit
 
 
 class SpikingCNN(nn.Module):
-    """Normalised layers, and a readout that sums its weighted input.
+    """A network of normalised layers and a readout that sums its weighted input.
 
     Args:
-        topology: its layers, at least one before the readout.
-        config: of its neurons.
+        topology: the layers, at least one before the readout.
+        config: the parameters of the neurons.
         steps: T.
-        input_range: the least and the largest value of an input (`folding.span_of`).
-        sparse_layers: names of layers and shortcuts of which only connections are stored.
-        initial: what gives these their weights, of inputs and outputs.
+        input_range: the least and the largest value of an input (`folding.compute_span`).
+        sparse_layers: names of the layers and shortcuts that store only their connections.
+        initial: returns the function that gives these their initial weights.
 
     Attributes:
-        native: whether training passes are plain torch's (`engines/native.py`) on a CPU too; on
-            other devices they always are.
+        native: whether a CPU too uses the forward and backward passes of plain torch
+            (`engines/native.py`). Other devices always use them.
     """
 
     def __init__(
@@ -168,116 +172,124 @@ class SpikingCNN(nn.Module):
         steps: int,
         input_range: tuple[int, int] = SPIKE_RANGE,
         sparse_layers: Collection[str] = (),
-        initial: Initial = as_slayer_draws,
+        initial: InitialWeights = draw_like_slayer,
     ) -> None:
         super().__init__()
         self.topology, self.config, self.steps = topology, config, steps
         self.native = False
         self.register_buffer("input_shape", torch.tensor(topology.input_shape))
         for part in topology.weighted:
-            span = span_of(part.pool, input_range if part.source == INPUT else SPIKE_RANGE)
+            span = compute_span(part.pool, input_range if part.source == INPUT else SPIKE_RANGE)
             stored = initial if part.name in sparse_layers else None
             self.add_module(part.name, NormalisedInput(part, span, stored))
-        # All that takes a layer's spikes first sums them over squares of one side.
+        # All layers that a layer feeds pool its spikes over squares of the same side.
         self._pools = {layer.source: layer.pool for layer in topology.layers}
 
     def forward(self, x: Tensor) -> Tensor:
-        """The readout's weighted input at each step, (batch, classes, T).
+        """Return the readout's weighted input at each step, (batch, classes, T).
 
-        In training in the units of its weights, in evaluation an integer.
+        In training it is in the units of the weights, in evaluation it is an integer.
 
         Args:
-            x: (batch, inputs, T) float32; of a stride of 0 over T where all steps are alike.
+            x: (batch, inputs, T) float32. If its stride over T is 0, all steps are equal, and the
+                first layer computes its weighted input once.
         """
         return _by_channel(self._maps_of_layers(x)[READOUT])
 
     def layer_outputs(self, x: Tensor) -> list[Tensor]:
-        """What each layer puts out, (batch, neurons, T); of the readout as `forward`.
+        """Return the output of each layer, (batch, neurons, T); the readout's is as `forward`.
 
-        In training a layer may put out sums of its spikes, where a pool follows.
+        In training the output of a layer before a pool may be the sums of its spikes.
         """
         return [_by_channel(maps) for maps in self._maps_of_layers(x).values()]
 
     def _maps_of_layers(self, x: Tensor) -> dict[str, Tensor]:
-        """Layer name -> what it puts out, (T, batch, *output shape), pooled where it pools."""
-        steps = x if x.stride(2) else x[..., :1]  # what is always alike is weighted once
+        """Return the outputs by layer name, (T, batch, *output shape), or their pooled sums."""
+        steps = x if x.stride(2) else x[..., :1]  # equal steps are weighted once
         maps = steps.permute(2, 0, 1).reshape(steps.shape[2], len(x), *self.topology.input_shape)
         outputs = {INPUT: maps}
-        run = self._trained if self.training else self._evaluated
+        run = self._train_layer if self.training else self._evaluate_layer
         for layer in self.topology.layers:
             outputs[layer.name] = run(layer, outputs, x.shape[2])
         del outputs[INPUT]
         return outputs
 
-    def folded(self, layer: LayerSpec) -> Folded:
-        """The integers of a layer, by its weights and running statistics now.
+    def fold_layer(self, layer: LayerSpec) -> Folded:
+        """Compute the integers of a layer from its present weights and running statistics.
 
         Raises:
-            LimitError: naming the layer, where the range rule finds none.
+            LimitError: if the range rule finds no integers within the chip's ranges.
         """
         parts = self._parts(layer)
-        found: Folded | None
+        folded: Folded | None
         if layer.readout:
-            found = fold_readout(parts[0].rows(), parts[0].span, self.steps)
+            folded = fold_readout(parts[0].rows(), parts[0].span, self.steps)
         else:
             gains, shifts = zip(*(part.gain_and_bias() for part in parts))
-            found = fold(
-                [Weighing(part.rows(), gain, part.span) for part, gain in zip(parts, gains)],
+            folded = fold(
+                [WeightedInput(part.rows(), gain, part.span) for part, gain in zip(parts, gains)],
                 sum_shifts(shifts),
-                self.config.held_decay,
+                self.config.chip_decay,
                 identity=bool(layer.identity),
                 per_channel=self.config.thresholds == "channel",
             )
-        if found is None:
-            why = NO_READOUT if layer.readout else NO_THRESHOLD
-            raise LimitError([f"layer {layer.name}: {why}"])
-        return found
+        if folded is None:
+            reason = NO_READOUT if layer.readout else NO_THRESHOLD
+            raise LimitError(f"layer {layer.name}: {reason}", "limit", layer=layer.name)
+        return folded
 
     def _parts(self, layer: LayerSpec) -> list[NormalisedInput]:
-        """What weighs a layer's inputs: its own weights, and those of its shortcut."""
-        named: Any = (layer.name, *([layer.shortcut.name] if layer.shortcut else []))
-        return [self.get_submodule(name) for name in named]  # type: ignore[misc]
+        """Return the modules that weigh a layer's inputs: its own, and that of its shortcut."""
+        names: Any = (layer.name, *([layer.shortcut.name] if layer.shortcut else []))
+        return [self.get_submodule(name) for name in names]  # type: ignore[misc]
 
-    def _trained(self, layer: LayerSpec, outputs: dict[str, Tensor], steps: int) -> Tensor:
-        folded = self.folded(layer)
+    def _train_layer(self, layer: LayerSpec, outputs: dict[str, Tensor], steps: int) -> Tensor:
+        """Compute the output of a layer in training, and update its running statistics."""
+        folded = self.fold_layer(layer)
         if isinstance(folded, FoldedReadout):
             (part,) = self._parts(layer)
-            return part.sums(outputs[layer.source], folded.rows, folded.scale)
+            return part.compute_sums(outputs[layer.source], folded.rows, folded.scale)
         config = self.config
-        neuron = neuron_of(config.held_decay, config.tau_grad, config.scale_grad)
+        neuron = make_neuron(config.chip_decay, config.tau_grad, config.scale_grad)
         parts = self._parts(layer)
         sums = [
-            part.sums(outputs[part.layer.source], rows, scale)
+            part.compute_sums(outputs[part.layer.source], rows, scale)
             for part, rows, scale in zip(parts, folded.rows, folded.scales)
         ]
-        alone = len(parts) == 1 and not layer.identity
-        if alone and not self.native and self.input_shape.device.type == "cpu":
+        has_one_input = len(parts) == 1 and not layer.identity
+        if has_one_input and not self.native and self.input_shape.device.type == "cpu":
             norm: Any = parts[0].norm
-            spikes, found = normalise_and_fire(
+            spikes, statistics = normalise_and_fire(
                 sums[0],
                 norm.weight,
                 norm.bias,
                 norm.eps,
                 neuron,
                 steps=steps,
-                # What lies by channels is pooled where it is taken.
+                # The sums of stored connections lie channel by channel; the next layer pools them.
                 pool=1 if parts[0].stored is not None else self._pools.get(layer.name, 1),
-                reduce=add_up,
+                reduce=sum_over_ranks,
             )
-            follow(norm, found)
+            update_running_statistics(norm, statistics)
             return spikes
         total: Any = sum(normalise(z, part.norm) for part, z in zip(parts, sums))
         if layer.identity:
             total = total + outputs[layer.identity]
         return fire(total.expand(steps, *total.shape[1:]), neuron)
 
-    def _evaluated(self, layer: LayerSpec, outputs: dict[str, Tensor], steps: int) -> Tensor:
-        folded = self.folded(layer)
+    def _evaluate_layer(self, layer: LayerSpec, outputs: dict[str, Tensor], steps: int) -> Tensor:
+        """Compute the output of a layer in evaluation, with its folded integers."""
+        folded = self.fold_layer(layer)
         parts = self._parts(layer)
         rows = (folded.rows,) if isinstance(folded, FoldedReadout) else folded.rows
         total: Any = sum(
-            _by_steps(weighted_sums, outputs[part.layer.source], part.integers(one), part.layer)
-            for part, one in zip(parts, rows)
+            _by_steps(
+                weighted_sums,
+                outputs[part.layer.source],
+                part.expand_integers(part_rows),
+                part.layer,
+            )
+            for part, part_rows in zip(parts, rows)
         )
         if isinstance(folded, FoldedReadout):
             return total
@@ -290,11 +302,11 @@ class SpikingCNN(nn.Module):
         return integrate(total.expand(steps, *total.shape[1:]), threshold, decay)
 
     def reference(self, inputs: Bytes, network: Network) -> SpikeReference:
-        """What stock SLAYER's blocks of the same integers do (`stock.StockNetwork`).
+        """Return what stock SLAYER computes with the same integers (`stock.StockNetwork`).
 
         Args:
             inputs: (samples, T, inputs) integers.
-            network: the integer network; it has the units that all have.
+            network: the integer network; not read, because all networks have the same units.
         """
         stock = StockNetwork(
             self.topology,
@@ -304,20 +316,20 @@ class SpikingCNN(nn.Module):
         return SpikeReference("SLAYER", stock.layers(inputs), stock.states)
 
     def _integer_layer(self, layer: LayerSpec) -> IntegerLayer:
-        folded = self.folded(layer)
+        folded = self.fold_layer(layer)
         parts = self._parts(layer)
         if isinstance(folded, FoldedReadout):
-            return IntegerLayer([parts[0].integers(folded.rows)])
-        weights = [part.integers(rows) for part, rows in zip(parts, folded.rows)]
+            return IntegerLayer([parts[0].expand_integers(folded.rows)])
+        weights = [part.expand_integers(rows) for part, rows in zip(parts, folded.rows)]
         return IntegerLayer(weights, folded.bias, np.atleast_1d(folded.threshold))
 
 
 def _by_steps(operation: Any, maps: Tensor, weight: Tensor, layer: LayerSpec) -> Tensor:
-    """An operation on (n, ...) of (T, batch, ...)."""
-    found: Tensor = operation(maps.flatten(0, 1), weight, layer)
-    return found.view(*maps.shape[:2], *found.shape[1:])
+    """Apply an operation on maps (n, ...) to maps (T, batch, ...)."""
+    outputs: Tensor = operation(maps.flatten(0, 1), weight, layer)
+    return outputs.view(*maps.shape[:2], *outputs.shape[1:])
 
 
 def _by_channel(maps: Tensor) -> Tensor:
-    """(T, batch, ...) as (batch, neurons, T)."""
+    """Turn maps (T, batch, ...) into (batch, neurons, T)."""
     return maps.flatten(2).permute(1, 2, 0)

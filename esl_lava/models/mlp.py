@@ -1,4 +1,4 @@
-"""Fully connected spiking networks of SLAYER blocks (lava-dl 0.6.0), or of sparse ones."""
+"""Fully connected spiking networks of SLAYER blocks (lava-dl 0.6.0) or of our sparse blocks."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from esl_lava.network import Network
 from esl_lava.sparsity.evolver import weight_layers
 from esl_lava.topology import READOUT, LayerSpec, Topology
 
-Initial = Callable[[int, int], Callable[[torch.Tensor], torch.Tensor]]
-"""(n_pre, n_post) -> weights to begin with, by flat position."""
+InitialWeights = Callable[[int, int], Callable[[torch.Tensor], torch.Tensor]]
+"""(n_pre, n_post) -> function from flat positions to the initial weights there."""
 
 
 class SpikingMLP(nn.Module):
-    """CUBA layers `hidden1`, `hidden2`, ... and a non-spiking `readout`.
+    """A network of CUBA layers `hidden1`, `hidden2`, ... and a `readout` that does not spike.
 
-    Hidden neurons follow Eq. 7-9 of ESL-SNNs: with `current_decay` 1 the synaptic
-    current does not outlive its step, `voltage_decay` 0.5 is tau = 0.5, the reset is
-    hard. Weights are rounded to 8 bits (even integers / 64) in every forward pass, so
-    that the trained function is the exported one.
+    Hidden neurons follow Eq. 7-9 of ESL-SNNs. With `current_decay` 1 the synaptic current
+    lasts one step. `voltage_decay` 0.5 is tau = 0.5. The reset is hard. Every forward pass
+    rounds the weights to 8 bits (even integers / 64), so that training and export compute the
+    same function.
 
-    Two settings make SLAYER compute what Lava and Loihi compute: `delay_shift=False`
-    (otherwise each block swallows a step of the sample) and `threshold_eps =
-    1 / s_scale` (SLAYER compares >=, the chip >, one state unit apart).
+    With two settings SLAYER computes the same as Lava and Loihi: `delay_shift=False`
+    (otherwise each block loses one step of the sample) and `threshold_eps = 1 / s_scale`
+    (SLAYER compares with >=, the chip with >; the difference is one unit of the state).
 
     Args:
-        topology: its layers, at least one hidden.
-        config: of its neurons.
-        sparse_layers: names of layers of which only connections are stored
-            (`engines/sparse.SparseDense`); they begin without any.
-        initial: what gives these their weights.
+        topology: the layers, at least one of them hidden.
+        config: the parameters of the neurons.
+        sparse_layers: names of the layers that store only their connections
+            (`engines/sparse.SparseDense`). They begin without connections.
+        initial: returns the function that gives these layers their initial weights.
 
     Raises:
-        ValueError: for a sparse layer that there is not.
+        ValueError: if the topology lacks one of `sparse_layers`.
     """
 
     def __init__(
@@ -53,29 +53,30 @@ class SpikingMLP(nn.Module):
         topology: Topology,
         config: MultiSpike,
         sparse_layers: Collection[str] = (),
-        initial: Initial = sparse.as_slayer_draws,
+        initial: InitialWeights = sparse.draw_like_slayer,
     ) -> None:
         super().__init__()
         neuron: dict[str, float] = {
             "threshold": config.threshold,
             "current_decay": config.current_decay,
             "voltage_decay": config.voltage_decay,
-            # SLAYER takes its two in other units: "tau_grad=1" is a width of 100 thresholds.
+            # SLAYER has other units for these two: its tau_grad of 1 is a width of 100 thresholds.
             "tau_grad": config.tau_grad / (config.threshold * slayer.neuron.cuba.TAU_RHO_MULT),
             "scale_grad": config.scale_grad / slayer.neuron.cuba.SCALE_RHO_MULT,
         }
         self.topology = topology
         if unknown := sorted(set(sparse_layers) - set(topology.names)):
             raise ValueError(
-                f"sparse layers {', '.join(unknown)}: there are {', '.join(topology.names)}"
+                f"sparse_layers: unknown layers {', '.join(unknown)}; the network has "
+                f"{', '.join(topology.names)}"
             )
         for layer in topology.layers:
             stored = initial if layer.name in sparse_layers else None
-            # A copy of the parameters each: some blocks write into theirs.
+            # Each block gets a copy of the parameters, because some blocks write into them.
             self.add_module(layer.name, BLOCKS[layer.kind](layer, dict(neuron), stored))
 
     def forward(self, spikes: torch.Tensor) -> torch.Tensor:
-        """O(t), the readout's weighted input at each step.
+        """Return O(t), the weighted input of the readout at each step.
 
         Args:
             spikes: (batch, inputs, T) float, 0 or 1.
@@ -86,7 +87,7 @@ class SpikingMLP(nn.Module):
         return self.layer_outputs(spikes)[-1]
 
     def layer_outputs(self, spikes: torch.Tensor) -> list[torch.Tensor]:
-        """Spikes of each hidden layer (batch, neurons, T), then O(t) as `forward`."""
+        """Return the spikes of each hidden layer (batch, neurons, T), then O(t) as `forward`."""
         outputs = []
         for block in self._blocks().values():
             spikes = block(spikes)
@@ -94,15 +95,15 @@ class SpikingMLP(nn.Module):
         return outputs
 
     def _blocks(self) -> dict[str, Any]:
-        """Layer name -> its block, in order."""
+        """Return the blocks by layer name, in order."""
         return {name: self.get_submodule(name) for name in self.topology.names}
 
     def reference(self, inputs: Bytes, network: Network) -> SpikeReference:
-        """SLAYER's spikes of each hidden layer, and the running sum of its readout as v.
+        """Return SLAYER's spikes of each hidden layer, and the running sum of the readout as v.
 
         Args:
             inputs: (samples, T, inputs) spikes.
-            network: the integer network, whose units are the same whatever it is.
+            network: the integer network; not read, because all networks have the same units.
         """
         with torch.no_grad():
             outputs = dict(zip(self._blocks(), self.layer_outputs(_by_channel(inputs))))
@@ -115,11 +116,11 @@ class SpikingMLP(nn.Module):
         return SpikeReference("SLAYER", layers, self.states)
 
     def states(self, inputs: Bytes, layer: str) -> tuple[Ints, Ints]:
-        """What u and v of a layer are after each step in SLAYER, in units of 2**-6 weights.
+        """Return SLAYER's u and v of a layer after each step, in units of 2**-6 weights.
 
         Args:
             inputs: (samples, T, inputs) spikes.
-            layer: its name.
+            layer: name of the layer.
 
         Returns:
             Two arrays (samples, T, neurons); v is 0 where the neuron has just fired.
@@ -130,7 +131,7 @@ class SpikingMLP(nn.Module):
             for before in takewhile(lambda before: before is not block, self._blocks().values()):
                 arriving = before(arriving)
             output = _by_step(block(arriving))
-            if layer == READOUT:  # which holds no current
+            if layer == READOUT:  # it keeps no current from step to step
                 weighted = (output * WEIGHT_SCALE).astype(np.int64) << STATE_SHIFT
                 return weighted, _running_sum(output)
             current, voltage = block.neuron.dynamics(block.synapse(arriving))
@@ -140,22 +141,23 @@ class SpikingMLP(nn.Module):
 
 
 def _by_channel(spikes: Bytes) -> torch.Tensor:
-    """(samples, T, n) as SLAYER takes it: (samples, n, T) float."""
+    """Turn spikes (samples, T, n) into SLAYER's order of axes, (samples, n, T) float."""
     return torch.from_numpy(np.ascontiguousarray(spikes.swapaxes(1, 2))).float()
 
 
 def _by_step(values: torch.Tensor) -> Floats:
-    """(samples, n, T) of SLAYER as (samples, T, n)."""
-    found: Floats = values.swapaxes(1, 2).double().numpy()
-    return found
+    """Turn values of SLAYER (samples, n, T) into (samples, T, n) float64."""
+    by_step: Floats = values.swapaxes(1, 2).double().numpy()
+    return by_step
 
 
 def _running_sum(readout: Floats) -> Ints:
+    """Return v of the readout after each step, from its weighted input (samples, T, classes)."""
     weighted = readout * WEIGHT_SCALE  # whole numbers: weights are multiples of 1/64
     return weighted.cumsum(axis=1).astype(np.int64) << STATE_SHIFT
 
 
-def _dense(layer: LayerSpec, neuron: dict[str, float], stored: Initial | None) -> nn.Module:
+def _dense(layer: LayerSpec, neuron: dict[str, float], stored: InitialWeights | None) -> nn.Module:
     n_post, n_pre = layer.weight_shape
     spiking = not layer.readout
     if stored is not None:
@@ -170,15 +172,18 @@ def _dense(layer: LayerSpec, neuron: dict[str, float], stored: Initial | None) -
     return block
 
 
-BLOCKS: Mapping[str, Callable[[LayerSpec, dict[str, float], Initial | None], nn.Module]] = (
+BLOCKS: Mapping[str, Callable[[LayerSpec, dict[str, float], InitialWeights | None], nn.Module]] = (
     MappingProxyType({"dense": _dense})
 )
-"""(layer, parameters of its neurons, what gives weights of which only connections are stored)
--> block, by the layer's kind."""
+"""Kind of layer -> function that builds its block. Its arguments are the layer, the parameters of
+its neurons, and the initial weights if the layer stores only its connections (else None)."""
 
 
 def scale_initial_weights(model: nn.Module, factors: dict[str, float]) -> None:
-    """Multiply the named layers' weights in place, by 1/sqrt(density) for a thinned fan-in, say."""
+    """Multiply the weights of each named layer by its factor, in place.
+
+    A factor of 1/sqrt(density), for example, makes up for a smaller fan-in.
+    """
     weights = weight_layers(model)
     with torch.no_grad():
         for name, factor in factors.items():

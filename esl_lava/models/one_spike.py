@@ -1,8 +1,8 @@
-"""Networks whose neurons fire at most once, trained by the times of their spikes.
+"""Networks whose neurons fire at most once. They are trained by the times of their spikes.
 
-Mostafa 2018 ("Supervised learning based on temporal coding in spiking neural networks"),
-as ESL-SNNs uses it (Eq. 3-5). Times are in units of the synaptic time constant and appear
-as z = exp(t); z of a neuron without a spike is infinite.
+The method is Mostafa's (2018, "Supervised learning based on temporal coding in spiking neural
+networks"), as ESL-SNNs uses it (Eq. 3-5). Times t are in units of the synaptic time constant. The
+functions compute with z = exp(t). If a neuron does not fire, its z is infinite.
 """
 
 from __future__ import annotations
@@ -25,36 +25,39 @@ from esl_lava.network import Network
 from esl_lava.topology import LayerSpec, Topology
 
 GROUPS = 4
-"""Up to so many distinct input times are summed by matrix products; more are sorted."""
+"""If a batch has at most this many distinct input times, matrix products sum the inputs of each
+time. Otherwise the inputs are sorted."""
 
 ROUNDING = 1e-9
-"""Steps by which a time may exceed a point of the grid and count as on it: float64's."""
+"""A time that exceeds a point of the grid by at most this many steps counts as on the point: such
+a difference is float64 rounding."""
 
 INITIAL_SUM = 4.0
-"""Sum of a neuron's initial weights on average: it must exceed 1 for the neuron to fire."""
+"""Mean sum of the initial weights of a neuron. A neuron fires only if the sum exceeds 1."""
 
 
 def firing_times(z: Tensor, weight: Tensor, groups: int = GROUPS) -> Tensor:
-    """When neurons fire, given when their inputs do (Eq. 5).
+    """Compute when neurons fire from the times at which their inputs fire (Eq. 5).
 
-    The causal set C of a neuron are its inputs before its own spike. With the inputs sorted,
-    and S_i and N_i the sums of w and of w z over the first i of them, C are the first i for
-    the smallest i with S_i > 1 and N_i / (S_i - 1) <= z_{i+1} (infinity after the last);
-    then z_out = N_i / (S_i - 1), and without such i infinity. Inputs of one time belong to C
-    together. One at the very time of the spike does not (Eq. 4: t_i < t_j): it adds nothing
-    to the potential there.
+    The causal set C of a neuron contains the inputs before its own spike. Sort the inputs by
+    time, and let S_i and N_i be the sums of w and of w z over the first i inputs. Take the
+    smallest i with S_i > 1 and N_i / (S_i - 1) <= z_{i+1} (z_{i+1} is infinity after the last
+    input). Then C contains the first i inputs, and z_out = N_i / (S_i - 1). If there is no such
+    i, z_out is infinity. Inputs of the same time enter C together. An input at exactly the time
+    of the spike is not in C (Eq. 4: t_i < t_j), because it adds nothing to the potential at that
+    time.
 
-    Differentiable: for p in C, dz_out/dw_p = (z_p - z_out) / (sum_C w - 1) and
-    dz_out/dz_p = w_p / (sum_C w - 1); else, and for a silent neuron, 0.
+    The function is differentiable. For p in C, dz_out/dw_p = (z_p - z_out) / (sum_C w - 1) and
+    dz_out/dz_p = w_p / (sum_C w - 1). For other inputs, and for a silent neuron, both are 0.
 
-    Memory is of the order batch x (n_pre + n_post), whatever the path.
+    Memory is of the order batch x (n_pre + n_post) for both ways to sum.
 
     Args:
         z: (batch, n_pre) exp of the input times, at least 1; infinity for no spike.
         weight: (n_post, n_pre) in units of the threshold, of the dtype of `z` (float32 or
-            float64); a pruned connection is 0.
-        groups: inputs of at most so many distinct times in the batch are summed group by
-            group in matrix products, others one after another as sorted.
+            float64); 0 at a pruned connection.
+        groups: if the batch has at most this many distinct input times, matrix products sum the
+            inputs of each time. Otherwise the inputs are sorted and added one after another.
 
     Returns:
         (batch, n_post) exp of the firing times.
@@ -63,7 +66,7 @@ def firing_times(z: Tensor, weight: Tensor, groups: int = GROUPS) -> Tensor:
 
 
 class _FiringTimes(torch.autograd.Function):
-    """`firing_times` and its gradient."""
+    """The forward and backward pass of `firing_times`."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, weight: Tensor, groups: int) -> Tensor:
@@ -84,7 +87,7 @@ class _FiringTimes(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         z, weight, z_out, last, slope = ctx.saved_tensors
-        # NaN for a silent neuron, of which `last` keeps both from being used.
+        # Both are NaN for a silent neuron. Its `last` is -inf, so that they are never used.
         scaled = gradient * slope
         weighed = scaled * z_out
         if ctx.times is not None:
@@ -102,7 +105,7 @@ class _FiringTimes(torch.autograd.Function):
 
 
 def distinct_times(z: Tensor, limit: int) -> list[float] | None:
-    """The finite values in `z` in ascending order, or None where there are more than `limit`."""
+    """Return the distinct finite values of `z`, ascending, or None if there are over `limit`."""
     times: list[float] = []
     rest = z
     while rest.numel() and (least := rest.min().item()) < math.inf:
@@ -116,7 +119,7 @@ def distinct_times(z: Tensor, limit: int) -> list[float] | None:
 def _fire_grouped(
     z: Tensor, weight: Tensor, times: Sequence[float], z_out: Tensor, last: Tensor, slope: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `causal.fire`, by groups of inputs of one time."""
+    """Compute the same as `causal.fire`, with one matrix product for the inputs of each time."""
     s, n = torch.full_like(slope, -1), torch.zeros_like(slope)
     remainder = _remainder(z, times)
     for time, following in zip(times, [*times[1:], math.inf]):
@@ -136,7 +139,7 @@ def _fire_grouped(
 def _time_gradient(
     z: Tensor, weight: Tensor, times: Sequence[float], last: Tensor, scaled: Tensor
 ) -> Tensor:
-    """(batch, n_pre) gradient of the input times."""
+    """Compute the gradient of the input times, (batch, n_pre)."""
     gradient = torch.zeros_like(z)
     for time in times:
         gradient += (z == time) * (torch.where(last >= time, scaled, 0) @ weight)
@@ -146,11 +149,11 @@ def _time_gradient(
 def _weight_gradient(
     z: Tensor, times: Sequence[float], last: Tensor, scaled: Tensor, weighed: Tensor
 ) -> Tensor:
-    """(n_post, n_pre) gradient of the weights."""
+    """Compute the gradient of the weights, (n_post, n_pre)."""
     remainder = _remainder(z, times)
     gradient = z.new_zeros(last.shape[1], z.shape[1])
     common: Tensor | float = 0.0
-    # The last group first: where it is what remains, the others add their difference to it.
+    # The last time comes first. If it is the remainder, the others add their difference to it.
     for time in reversed(times):
         share = torch.where(last >= time, scaled * time - weighed, 0)
         if time == remainder:
@@ -162,18 +165,19 @@ def _weight_gradient(
 
 
 def _remainder(z: Tensor, times: Sequence[float]) -> float | None:
-    """The last time, where every input that is not of the others is of it; else None.
+    """Return the last time if all inputs without another of the times have it, else None.
 
-    Sums over that group follow from those over all inputs, which costs no matrix product.
+    The sum over the inputs of that time is the sum over all inputs less the other sums. This
+    saves a matrix product.
     """
     return times[-1] if times and z.isfinite().all() else None
 
 
 def grid_step(current_decay: float) -> float:
-    """The chip's time step in units of its synaptic time constant.
+    """Return the chip's time step in units of its synaptic time constant.
 
-    Decays are 12-bit integers: a current keeps (4096 - d) / 4096 of itself a step, so that
-    a step lasts -ln of that.
+    Decays are 12-bit integers d. In one step a current decays to (4096 - d) / 4096 of its value,
+    so that a step lasts -ln((4096 - d) / 4096).
 
     Args:
         current_decay: share of the current lost per step, above 0 and below 1.
@@ -182,38 +186,52 @@ def grid_step(current_decay: float) -> float:
 
 
 def window_end(step: float, steps: int, place: int) -> float:
-    """Exp of the last time at which a layer's spike is one within the sample.
+    """Return exp of the last time at which a spike of a layer is within the sample.
 
-    Step n of the layer at `place` (0 for the inputs, 1 for the first hidden layer) is the time
-    (n + place) step, as each layer's potential is looked at one step after what it sums; `step` is
-    that of the grid (`grid_step`), `steps` T of the sample.
+    Step n of a layer is the time (n + place) step, because a layer checks its potential one step
+    after its inputs arrive.
+
+    Args:
+        step: step of the time grid (`grid_step`).
+        steps: T of the sample.
+        place: index of the layer, 0 for the inputs and 1 for the first hidden layer.
     """
     return math.exp((steps - 1 + place) * step)
 
 
 def first_spikes(spikes: Array) -> Ints:
-    """(samples, neurons) step of the first spike of (samples, T, neurons), T for none."""
+    """Return the step of the first spike of each neuron, T if it has none.
+
+    Args:
+        spikes: (samples, T, neurons).
+
+    Returns:
+        (samples, neurons).
+    """
     return np.where(spikes.any(axis=1), spikes.argmax(axis=1), spikes.shape[1])
 
 
-def times_of(spikes: Array, step: float, place: int) -> Floats:
-    """(samples, neurons) exp of the times of first spikes, infinity for none.
+def spikes_to_times(spikes: Array, step: float, place: int) -> Floats:
+    """Return exp of the time of each neuron's first spike, infinity if it has none.
 
     Args:
         spikes: (samples, T, neurons) of a layer.
-        step, place: as `window_end`.
+        step, place: as in `window_end`.
+
+    Returns:
+        (samples, neurons) float64.
     """
     steps = first_spikes(spikes)
     return np.where(steps < spikes.shape[1], np.exp((steps + place) * step), np.inf)
 
 
-def steps_of(z: Tensor, step: float, place: int, steps: int) -> Ints:
-    """Into which steps of the grid times of a layer fall, the reverse of `times_of`.
+def times_to_steps(z: Tensor, step: float, place: int, steps: int) -> Ints:
+    """Return the steps of the grid in which times of a layer fall, inverse to `spikes_to_times`.
 
     Args:
         z: exp of the times, float64.
-        step, place: as `window_end`.
-        steps: T, which stands for no time and for those after the sample.
+        step, place: as in `window_end`.
+        steps: T, the result for an infinite time and for a time after the sample.
     """
     with np.errstate(invalid="ignore"):
         late = np.ceil(np.log(z.numpy()) / step - ROUNDING) - place
@@ -221,11 +239,11 @@ def steps_of(z: Tensor, step: float, place: int, steps: int) -> Ints:
 
 
 class SingleSpikeLayer(nn.Module):
-    """Weights of non-leaky neurons with an exponential synaptic current (Eq. 3).
+    """A layer of non-leaky neurons with an exponential synaptic current (Eq. 3).
 
     Attributes:
-        weight: (n_post, n_pre) in units of the threshold; at first uniform from 0 to
-            `INITIAL_SUM` 2 / n_pre, so that a neuron's weights sum to about `INITIAL_SUM`.
+        weight: (n_post, n_pre) in units of the threshold. Initial weights are uniform from 0 to
+            2 `INITIAL_SUM` / n_pre, so that the weights of a neuron sum to about `INITIAL_SUM`.
     """
 
     def __init__(self, n_pre: int, n_post: int) -> None:
@@ -233,7 +251,7 @@ class SingleSpikeLayer(nn.Module):
         self.weight = nn.Parameter(torch.rand(n_post, n_pre) * (2 * INITIAL_SUM / n_pre))
 
     def forward(self, z: Tensor) -> Tensor:
-        """`firing_times` of the layer's neurons, (batch, n_pre) -> (batch, n_post)."""
+        """Return `firing_times` of the layer's neurons, (batch, n_pre) -> (batch, n_post)."""
         return firing_times(z, self.weight)
 
 
@@ -243,13 +261,13 @@ def _dense(layer: LayerSpec) -> SingleSpikeLayer:
 
 
 LAYERS: Mapping[str, Callable[[LayerSpec], nn.Module]] = MappingProxyType({"dense": _dense})
-"""Modules by the kind of the layer."""
+"""Kind of layer -> function that builds its module."""
 
 
 class SingleSpikeMLP(nn.Module):
-    """Fully connected layers `hidden1`, `hidden2`, ..., `readout` that all fire once (Eq. 5).
+    """A network of fully connected layers `hidden1`, ..., `readout` that fire once (Eq. 5).
 
-    There is at least one hidden layer. The class whose readout neuron fires first is the answer.
+    It has at least one hidden layer. It decides for the class whose readout neuron fires first.
     """
 
     def __init__(self, topology: Topology) -> None:
@@ -259,18 +277,18 @@ class SingleSpikeMLP(nn.Module):
             self.add_module(layer.name, LAYERS[layer.kind](layer))
 
     def forward(self, z: Tensor) -> Tensor:
-        """Exp of the readout's firing times.
+        """Return exp of the readout's firing times.
 
         Args:
             z: (batch, inputs) exp of the input times, infinity for no spike.
 
         Returns:
-            (batch, classes), infinity where a class stays silent.
+            (batch, classes); infinity if the neuron of a class stays silent.
         """
         return self.layer_outputs(z)[-1]
 
     def layer_outputs(self, z: Tensor) -> list[Tensor]:
-        """Exp of each layer's firing times, (batch, neurons) each, the readout's last."""
+        """Return exp of the firing times of each layer, (batch, neurons), the readout's last."""
         outputs = []
         for name in self.topology.names:
             z = self.get_submodule(name)(z)
@@ -278,19 +296,19 @@ class SingleSpikeMLP(nn.Module):
         return outputs
 
     def reference(self, inputs: Bytes, network: Network) -> TimeReference:
-        """Into which steps of the network's grid the firing times of training fall.
+        """Return the steps of the network's grid into which the model's firing times fall.
 
         Args:
-            inputs: (samples, T, inputs), at most one spike of an input in a sample.
+            inputs: (samples, T, inputs), at most one spike of each input in a sample.
             network: the integer network that the model lowers to.
         """
         step = grid_step(int(network.layers[0].neuron.current_decay) / DECAY_UNITY)
         dtype = self.get_parameter("readout.weight").dtype
-        z = torch.from_numpy(times_of(inputs, step, 0)).to(dtype)
+        z = torch.from_numpy(spikes_to_times(inputs, step, 0)).to(dtype)
         with torch.no_grad():
             times = self.layer_outputs(z)
         steps = {
-            layer.name: steps_of(z.double(), step, place, inputs.shape[1])
+            layer.name: times_to_steps(z.double(), step, place, inputs.shape[1])
             for place, (layer, z) in enumerate(zip(network.layers, times), 1)
         }
         return TimeReference("training", steps)

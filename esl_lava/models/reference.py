@@ -1,8 +1,8 @@
-"""What a trained model does on samples, as a simulator of its integer network is to do it.
+"""The reference results of a trained model, which a simulator of its integer network must match.
 
-A model that can be verified has one method, `reference(inputs, network)`, of (samples, T,
-inputs) spikes and the integer network it lowers to, whose units and grid of steps it answers
-in.
+A model that can be verified has a method `reference(inputs, network)`. `inputs` are spikes
+(samples, T, inputs). `network` is the integer network that the model lowers to. The results are in
+the units and on the time grid of that network.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from esl_lava.arrays import Array, Bytes, Ints
 
 @dataclass(frozen=True, eq=False)
 class SpikeReference:
-    """Of a model with spikes, which are to be found exactly.
+    """The spikes of a model, which a simulator must find exactly.
 
     Attributes:
-        name: whose they are.
-        layers: layer -> (samples, T, neurons) spikes, or v of neurons that never fire.
-        states: (samples, layer) -> u and v after each step, (samples, T, neurons) in units of
-            2**-6 weights; v is 0 where a neuron has just fired.
+        name: the name of the program that computed them.
+        layers: layer name -> (samples, T, neurons) spikes, or v of neurons that never fire.
+        states: (samples, layer name) -> u and v after each step, (samples, T, neurons) in units
+            of 2**-6 weights; v is 0 where a neuron has just fired.
     """
 
     name: str
@@ -31,11 +31,12 @@ class SpikeReference:
 
 @dataclass(frozen=True, eq=False)
 class TimeReference:
-    """Of a model with exact times, which the integer network's steps are to follow.
+    """The firing steps of a model with exact spike times, which the integer network approximates.
 
     Attributes:
-        name: whose they are.
-        steps: layer -> (samples, neurons) step into which a neuron's time falls, T for none.
+        name: the name of the program that computed the times.
+        steps: layer name -> (samples, neurons) step into which a neuron's firing time falls; T if
+            the neuron does not fire.
     """
 
     name: str

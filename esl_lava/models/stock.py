@@ -1,7 +1,7 @@
-"""Stock SLAYER's synapses and neurons with the integers of a convolutional network.
+"""A convolutional network's integers in stock SLAYER's synapses and neurons.
 
-Nothing of SLAYER's passes is ours: kernels are repeated where a pool is folded in, and a bias
-stands in the place of the neurons' normalisation.
+All passes are SLAYER's own. Where a pool is folded into a kernel, the weights of the kernel are
+repeated. A bias takes the place of the neurons' normalisation.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class IntegerLayer:
     """The integers of a layer, before pools are folded in.
 
     Attributes:
-        weights: of the layer and of its shortcut, if it has one, for every position: float32
-            whole numbers, (n_post, channels, rows, columns, 1) of kernels, else (n_post, n_pre,
-            1, 1, 1).
-        bias: (channels,); None of a readout, whose neurons never fire.
-        thresholds: (1,) of all channels, or (channels,).
+        weights: dense weights of the layer and of its shortcut, if it has one: float32 whole
+            numbers, (n_post, channels, rows, columns, 1) for kernels, (n_post, n_pre, 1, 1, 1)
+            for fully connected layers.
+        bias: (channels,); None for a readout, whose neurons never fire.
+        thresholds: (1,) for all channels, or (channels,); None for a readout.
     """
 
     weights: Sequence[Tensor]
@@ -41,9 +41,9 @@ class StockNetwork:
     """A network of stock SLAYER's blocks.
 
     Args:
-        topology: its layers.
-        voltage_decay: of all neurons.
-        layers: layer name -> its integers.
+        topology: the layers of the network.
+        voltage_decay: the voltage decay of all neurons.
+        layers: layer name -> integers of the layer.
     """
 
     def __init__(
@@ -56,7 +56,9 @@ class StockNetwork:
         }
 
     def layers(self, inputs: Bytes) -> dict[str, Ints]:
-        """Spikes of each layer, and the running sum of the readout as v (`SpikeReference`).
+        """Return the spikes of each layer, and the running sum of the readout as v.
+
+        The result is that of `SpikeReference.layers`.
 
         Args:
             inputs: (samples, T, inputs) integers.
@@ -64,21 +66,21 @@ class StockNetwork:
         Returns:
             Layer name -> (samples, T, neurons).
         """
-        found: dict[str, Ints] = {}
+        layers: dict[str, Ints] = {}
         for name, output in self._outputs(inputs).items():
             values = _by_step(output)
             if not self._stock[name].neurons:
                 values = (values * WEIGHT_SCALE).cumsum(axis=1) * (1 << STATE_SHIFT)
-            found[name] = np.rint(values).astype(np.int64)
-        return found
+            layers[name] = np.rint(values).astype(np.int64)
+        return layers
 
     @torch.no_grad()
     def states(self, inputs: Bytes, layer: str) -> tuple[Ints, Ints]:
-        """What u and v of a layer are after each step in SLAYER, in units of 2**-6 weights.
+        """Return SLAYER's u and v of a layer after each step, in units of 2**-6 weights.
 
         Args:
             inputs: (samples, T, inputs) integers.
-            layer: its name.
+            layer: name of the layer.
 
         Returns:
             Two arrays (samples, T, neurons); v is 0 where the neuron has just fired.
@@ -90,8 +92,8 @@ class StockNetwork:
         if not stock.neurons:
             sums = np.rint(_by_step(summed) * scale).astype(np.int64)
             return sums, sums.cumsum(axis=1)
-        found = [neuron.dynamics(part) for neuron, part in stock.split(summed)]
-        current, voltage = (torch.cat(parts, 1) for parts in zip(*found))
+        dynamics = [neuron.dynamics(part) for neuron, part in stock.split(summed)]
+        current, voltage = (torch.cat(parts, 1) for parts in zip(*dynamics))
         u, v = (np.rint(_by_step(state) * scale).astype(np.int64) for state in (current, voltage))
         bias = np.concatenate([neuron.norm.bias.double().numpy() for neuron in stock.neurons])
         u -= np.rint(np.repeat(bias * scale, u.shape[2] // len(bias))).astype(np.int64)
@@ -108,14 +110,14 @@ class StockNetwork:
         return outputs
 
     def _maps(self, inputs: Bytes) -> Tensor:
-        """(samples, T, inputs) as SLAYER has maps, (samples, channels, rows, columns, T)."""
+        """Turn inputs (samples, T, inputs) into maps (samples, channels, rows, columns, T)."""
         samples, steps, _ = inputs.shape
         maps = torch.from_numpy(np.ascontiguousarray(inputs.swapaxes(1, 2))).float()
         return maps.view(samples, *self._input_shape, steps)
 
 
 class _Bias(nn.Module):
-    """What SLAYER's neurons add to their current, in the place of its normalisations.
+    """A bias that SLAYER's neurons add to their current, in place of a normalisation.
 
     Args:
         bias: (channels,) in units of weighted input.
@@ -126,16 +128,16 @@ class _Bias(nn.Module):
         self.bias = bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """X (batch, channels, ..., T) plus the bias of its channel."""
+        """Return x (batch, channels, ..., T) plus the bias of each channel."""
         return x + self.bias.view(-1, *(1,) * (x.ndim - 2))
 
 
 class _StockLayer:
-    """SLAYER's synapses of every input of a layer, and its neurons.
+    """A layer's synapses for each of its inputs, and its neurons, all of SLAYER.
 
     Attributes:
-        neurons: one object for all channels or for each, as SLAYER's have one threshold; none of
-            a readout.
+        neurons: one neuron object for all channels or one for each channel, because an object
+            has one threshold; empty for a readout.
     """
 
     def __init__(self, layer: LayerSpec, integers: IntegerLayer, voltage_decay: float) -> None:
@@ -157,22 +159,23 @@ class _StockLayer:
             synapse.pre_hook_fx = self.neurons[0].quantize_8bit
 
     def weighted(self, outputs: Mapping[str, Tensor]) -> Tensor:
-        """The sum of what all inputs bring, of what the layers before put out."""
+        """Return the weighted input from all inputs, given the outputs of the layers before."""
         total: Any = sum(
             synapse(_shaped(outputs[layer.source], layer)) for layer, synapse in self._synapses
         )
         if self._identity:
             total = total + outputs[self._identity] * self._thresholds.view(-1, 1, 1, 1)
-        found: Tensor = total
-        return found
+        weighted: Tensor = total
+        return weighted
 
     def split(self, summed: Tensor) -> list[tuple[Any, Tensor]]:
-        """Each object of neurons and the channels that are its."""
+        """Return each neuron object with the weighted input of its channels."""
         parts = summed.tensor_split(max(len(self.neurons), 1), 1)
         return list(zip(self.neurons, parts))
 
 
 def _synapse(layer: LayerSpec, integers: Tensor) -> Any:
+    """Return SLAYER's synapse of a layer or shortcut, with its pool folded into the weights."""
     p, weight = layer.pool, integers / WEIGHT_SCALE
     if layer.kind == "conv":
         outputs, channels, side = weight.shape[:3]
@@ -191,7 +194,10 @@ def _synapse(layer: LayerSpec, integers: Tensor) -> Any:
 
 
 def _shaped(maps: Tensor, layer: LayerSpec) -> Tensor:
-    """Maps for a kernel; for a fully connected layer without the rows that no pool sees."""
+    """Return maps as a synapse takes them.
+
+    A fully connected layer gets flat maps, without the rows and columns that its pool leaves out.
+    """
     if layer.kind == "conv" or maps.ndim == 3:
         return maps
     rows, columns = (side // layer.pool * layer.pool for side in maps.shape[2:4])
@@ -199,6 +205,6 @@ def _shaped(maps: Tensor, layer: LayerSpec) -> Tensor:
 
 
 def _by_step(values: Tensor) -> Array:
-    """(samples, ..., T) of SLAYER as (samples, T, neurons)."""
-    found: Array = values.flatten(1, -2).swapaxes(1, 2).double().numpy()
-    return found
+    """Turn values of SLAYER (samples, ..., T) into (samples, T, neurons) float64."""
+    by_step: Array = values.flatten(1, -2).swapaxes(1, 2).double().numpy()
+    return by_step

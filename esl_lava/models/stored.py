@@ -1,4 +1,4 @@
-"""A saved model without torch: its experiment, whether its parts fit, its trained layers."""
+"""Read a saved model without torch: its experiment and its trained layers, with all checks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from esl_lava import modelfile
 from esl_lava.arrays import Array
 from esl_lava.chip import DECAY_UNITY
 from esl_lava.config import Experiment, from_toml
-from esl_lava.errors import ConfigError, FileError
+from esl_lava.errors import ConfigError, Fault, FileError
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.config import Model, MultiSpike, SingleSpike
 from esl_lava.models.stored_convolutional import (
     check_masks,
     convolutional_layers,
     convolutional_topology,
+    unexpected_entry,
+    wrong_array,
 )
 from esl_lava.tomlfile import MAX_BYTES
 from esl_lava.topology import LayerSpec, Topology
@@ -35,35 +37,54 @@ from esl_lava.trained import (
     SparseWeights,
     TrainedLayer,
     Weights,
-    faulty_sparse,
+    find_sparse_fault,
 )
 
 
 def load_model(path: Path) -> tuple[SavedModel, Experiment]:
-    """A `model.pt` and the experiment that made it.
+    """Read a `model.pt` and the experiment that made it.
 
     Raises:
-        FileError: as `modelfile.read`, and when its configuration is not valid.
+        FileError: as `modelfile.read`, and if its configuration is not valid.
     """
     saved = modelfile.read(path)
     if len(saved.config) > MAX_BYTES:
-        raise FileError(f"{path}: its configuration is longer than {MAX_BYTES} characters")
+        raise FileError(
+            f"{path}: its configuration has {len(saved.config)} characters, but at most "
+            f"{MAX_BYTES} are allowed",
+            "too-large",
+            value=len(saved.config),
+            limit=MAX_BYTES,
+            file=path,
+        )
     try:
         return saved, from_toml(saved.config, str(path), recorded=True)
     except ConfigError as error:
-        raise FileError(f"{path}: its configuration is not valid: {error}") from None
+        raise FileError.of(
+            [
+                Fault(
+                    f"{path}: its configuration is not valid: {fault.sentence}",
+                    "damaged",
+                    fault.key,
+                    fault.value,
+                    fault.limit,
+                    path,
+                )
+                for fault in error.faults
+            ]
+        ) from None
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """How a kind of network is saved.
+    """How a state dict holds the layers of a kind of network.
 
     Attributes:
-        key: what follows a layer's name where a state dict keeps its weight.
-        kernel: lengths of a weight after (n_post, n_pre).
-        sparse: whether a layer may store its connections only.
-        decays: those a SLAYER neuron holds there too, by the names they have in both.
-        neuron: (configuration, whether it is of the readout) -> the neurons.
+        key: the end of a weight's key, after the name of its layer.
+        kernel: the lengths of a weight after (n_post, n_pre).
+        sparse: whether a layer may store only its connections.
+        decays: the names of the decays that the state dict and the configuration both hold.
+        neuron: (configuration, whether the layer is the readout) -> the neurons of the layer.
     """
 
     key: str
@@ -73,21 +94,21 @@ class _Kind:
     neuron: Callable[[Model, bool], Neuron]
 
 
-def _held(decay: float) -> np.float32:
-    """A decay as SLAYER's neurons hold it: in 1/4096, not rounded."""
+def _slayer_decay(decay: float) -> np.float32:
+    """Return a decay as SLAYER's neurons store it: in units of 1/4096, not rounded."""
     return np.float32(DECAY_UNITY * decay)
 
 
-def _cuba(config: Model, readout: bool) -> Neuron:
+def _cuba_neuron(config: Model, readout: bool) -> Neuron:
     if readout:
         return ReadoutNeuron()
     assert isinstance(config, MultiSpike)
     decays = (config.current_decay, config.voltage_decay)
-    current, voltage = (float(_held(decay)) / DECAY_UNITY for decay in decays)
+    current, voltage = (float(_slayer_decay(decay)) / DECAY_UNITY for decay in decays)
     return CubaNeuron(current, voltage, config.threshold)
 
 
-def _once(config: Model, readout: bool) -> Neuron:
+def _one_spike_neuron(config: Model, readout: bool) -> Neuron:
     assert isinstance(config, SingleSpike)
     return OneSpikeNeuron(config.current_decay)
 
@@ -96,47 +117,47 @@ _DECAYS = ("current_decay", "voltage_decay")
 
 
 def trained_layers(saved: SavedModel) -> tuple[TrainedLayer, ...]:
-    """As `layers_of`, of a saved model."""
+    """Return the trained layers of a saved model, as `read_layers`."""
     config = from_toml(saved.config, recorded=True).model
-    return layers_of(config, saved.weights, saved.masks)
+    return read_layers(config, saved.weights, saved.masks)
 
 
-def layers_of(
+def read_layers(
     config: Model, entries: Mapping[str, Array], masks: Mapping[str, Array]
 ) -> tuple[TrainedLayer, ...]:
-    """The layers of a network, once its parts are known to fit its configuration.
+    """Return the trained layers of a network, after checking its parts against its configuration.
 
     Args:
-        config: of the network.
-        entries: of its state dict, whose memory the layers share.
-        masks: layer name -> numbers of the weight's shape, 0 where there is no connection; a
-            layer without one has every connection, or those that a sparse weight says.
+        config: the configuration of the network.
+        entries: the entries of its state dict. The layers share their memory.
+        masks: layer name -> numbers of the weight's shape, 0 where there is no connection. A
+            layer without a mask has all connections, or the connections of its sparse weight.
 
     Raises:
-        FileError: when entries or masks do not fit it.
+        FileError: if entries or masks do not fit the configuration.
     """
     return READERS[config.kind].layers(config, entries, masks)
 
 
-def topology_of(config: Model, entries: Mapping[str, Array]) -> Topology:
-    """The layers as the configuration has them, on inputs and classes as a state dict has them.
+def read_topology(config: Model, entries: Mapping[str, Array]) -> Topology:
+    """Return the topology of a configuration, with the inputs and classes of a state dict.
 
     Raises:
-        FileError: when the shapes of its weights do not fit the configuration.
+        FileError: if the shapes of the weights do not fit the configuration.
     """
     return READERS[config.kind].topology(config, entries)
 
 
 @dataclass(frozen=True)
 class Reader:
-    """How networks of a kind are read from what was saved; see `topology_of`, `layers_of`."""
+    """How networks of a kind are read from a state dict; see `read_topology` and `read_layers`."""
 
     topology: Callable[[Any, Mapping[str, Array]], Topology]
     layers: Callable[[Any, Mapping[str, Array], Mapping[str, Array]], tuple[TrainedLayer, ...]]
 
 
-def _of_matrices(kind: _Kind) -> Reader:
-    """Of fully connected layers, each fed by the one before."""
+def _make_matrix_reader(kind: _Kind) -> Reader:
+    """Return the reader of networks of fully connected layers, which read the layer before."""
 
     def layers(
         config: Model, entries: Mapping[str, Array], masks: Mapping[str, Array]
@@ -163,43 +184,52 @@ def _layer(
         weights = DenseWeights(entries[key], masks.get(name))
     else:
         parts = {part: entries[f"{key}.{part}"] for part in SPARSE_PARTS}
-        if fault := faulty_sparse(n_post, n_pre, **parts):
-            raise FileError(f"{key}: {fault}")
+        if fault := find_sparse_fault(n_post, n_pre, **parts):
+            raise FileError(f"{key}: {fault}", "damaged", key=key, layer=name)
         weights = SparseWeights(n_pre, parts["starts"], parts["pre"], parts["values"])
     return TrainedLayer(name, {layer.source: weights}, kind.neuron(config, layer.readout))
 
 
 READERS: Mapping[str, Reader] = MappingProxyType(
     {
-        "multi_spike": _of_matrices(_Kind(".synapse.weight", (1, 1, 1), True, _DECAYS, _cuba)),
-        "single_spike": _of_matrices(_Kind(".weight", (), False, (), _once)),
+        "multi_spike": _make_matrix_reader(
+            _Kind(".synapse.weight", (1, 1, 1), True, _DECAYS, _cuba_neuron)
+        ),
+        "single_spike": _make_matrix_reader(_Kind(".weight", (), False, (), _one_spike_neuron)),
         "convolutional": Reader(convolutional_topology, convolutional_layers),
     }
 )
-"""The kinds of networks by `model.kind`."""
+"""`model.kind` -> reader of that kind of network."""
 
 
 def _checked_topology(weights: Mapping[str, Array], config: Model, kind: _Kind) -> Topology:
-    """The layers as the configuration has them, on inputs and classes as the weights have them."""
+    """Return the topology of the configuration, with the inputs and classes of the weights."""
     names = [layer.name for layer in config.describe((1,), 1).weighted]
-    found = [_shape(weights, kind, name) for name in names]
-    first, last = found[0], found[-1]
+    shapes = [_weight_shape(weights, kind, name) for name in names]
+    first, last = shapes[0], shapes[-1]
     if first is None or last is None or not all(first):
-        raise FileError("the model's weights are not those of a multi-layer network")
+        raise FileError("the model's weights are not those of a multi-layer network", "mismatch")
     topology = config.describe((first[1],), last[0])
-    for layer, shape in zip(topology.weighted, found):
+    for layer, shape in zip(topology.weighted, shapes):
         kernel = kind.kernel if f"{layer.name}{kind.key}" in weights else ()
-        needed = (*layer.weight_shape, *kernel)
-        if shape != needed:
+        expected = (*layer.weight_shape, *kernel)
+        if shape != expected:
             raise FileError(
-                f"the weight of layer {layer.name} has shape {shape}, its configuration needs "
-                f"{needed} (layers = '{config.layers}')"
+                f"the weight of layer {layer.name} has shape {shape}, but its configuration needs "
+                f"{expected} (layers = '{config.layers}')",
+                "mismatch",
+                value=shape,
+                limit=expected,
+                layer=layer.name,
             )
     return topology
 
 
-def _shape(weights: Mapping[str, Array], kind: _Kind, name: str) -> tuple[int, ...] | None:
-    """Shape of a layer's weight, (n_post, n_pre) of a sparse one; None where there is none."""
+def _weight_shape(weights: Mapping[str, Array], kind: _Kind, name: str) -> tuple[int, ...] | None:
+    """Return the shape of a layer's weight, or None if it has no valid weight.
+
+    The shape of a sparse weight is (n_post, n_pre).
+    """
     weight = weights.get(f"{name}{kind.key}")
     if weight is not None:
         return weight.shape if weight.ndim == 2 + len(kind.kernel) else None
@@ -213,27 +243,29 @@ def _shape(weights: Mapping[str, Array], kind: _Kind, name: str) -> tuple[int, .
 def _check_entries(
     weights: Mapping[str, Array], config: Model, kind: _Kind, topology: Topology
 ) -> None:
-    """Refuse a state dict that lacks an entry, or holds others than the configuration's."""
-    held = {name: np.array([_held(getattr(config, name))]) for name in kind.decays}
-    due: dict[str, Array | None] = {}  # what is to be there, and its value where that is known
+    """Refuse a state dict that lacks an entry or holds entries that the configuration does not."""
+    decays = {name: np.array([_slayer_decay(getattr(config, name))]) for name in kind.decays}
+    expected: dict[str, Array | None] = {}  # expected key -> its value, None if any value is valid
     for name in topology.names:
         key = f"{name}{kind.key}"
-        due |= {key: None} if key in weights else {f"{key}.{part}": None for part in SPARSE_PARTS}
-        due |= {f"{name}.neuron.{decay}": value for decay, value in held.items()}
-    for key in sorted(due.keys() | weights.keys()):
-        if key not in due or key not in weights:
-            raise FileError(
-                f"the model's weights and its configuration (layers = '{config.layers}') "
-                f"disagree about {key}"
-            )
-        found, value = weights[key], due[key]
+        expected |= (
+            {key: None} if key in weights else {f"{key}.{part}": None for part in SPARSE_PARTS}
+        )
+        expected |= {f"{name}.neuron.{decay}": value for decay, value in decays.items()}
+    for key in sorted(expected.keys() | weights.keys()):
+        if key not in expected or key not in weights:
+            raise unexpected_entry(key, key in expected, config.layers)
+        entry, value = weights[key], expected[key]
         if value is None and not key.endswith(kind.key):
-            continue  # of a sparse weight, which is checked as a whole
-        shape = found.shape if value is None else value.shape
-        if found.dtype != np.float32 or found.shape != shape:
+            continue  # a part of a sparse weight, which is checked as a whole
+        shape = entry.shape if value is None else value.shape
+        if entry.dtype != np.float32 or entry.shape != shape:
+            raise wrong_array(key, entry, np.float32, shape)
+        if value is not None and entry != value:
             raise FileError(
-                f"{key} is {found.dtype} of shape {found.shape}, "
-                f"its configuration needs float32 of shape {shape}"
+                f"{key} is {entry.tolist()}, but its configuration needs {value.tolist()}",
+                "mismatch",
+                key=key,
+                value=float(entry[0]),
+                limit=float(value[0]),
             )
-        if value is not None and found != value:
-            raise FileError(f"{key} is {found.tolist()}, its configuration says {value.tolist()}")

@@ -1,4 +1,4 @@
-"""A saved convolutional network without torch: whether its parts fit, its trained layers."""
+"""Read a saved convolutional network without torch: its trained layers, with all checks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from esl_lava.arrays import Array, Floats
-from esl_lava.errors import ConfigError, FileError
+from esl_lava.errors import ConfigError, Fault, FileError
 from esl_lava.folding import gain_and_bias
 from esl_lava.models.config import Convolutional
 from esl_lava.topology import INPUT, MAX_DENSE, LayerSpec, Topology
@@ -16,8 +16,8 @@ from esl_lava.trained import (
     LARGEST,
     SPARSE_PARTS,
     DenseWeights,
-    Fed,
     Identity,
+    InputWeights,
     NormalisedNeuron,
     NormalisedReadout,
     NormalisedWeights,
@@ -25,68 +25,106 @@ from esl_lava.trained import (
     SparseWeights,
     TrainedLayer,
     Weights,
-    faulty_sparse,
+    find_sparse_fault,
 )
 
 WEIGHT = "synapse.weight"
 NORM = ("weight", "bias", "running_mean", "running_var")
 BATCHES = "num_batches_tracked"
 EPSILON = 1e-5
-"""Added to a variance by the batch normalisations."""
+"""The batch normalisations add this to a variance."""
 
 
 def convolutional_layers(
     config: Convolutional, entries: Mapping[str, Array], masks: Mapping[str, Array]
 ) -> tuple[TrainedLayer, ...]:
-    """As `stored.layers_of`."""
+    """Return the trained layers of a convolutional network, as `stored.read_layers`."""
     topology = convolutional_topology(config, entries)
-    due = dict(_due(topology, entries))
-    for key in sorted(due.keys() | entries.keys()):
-        if key not in due or key not in entries:
-            raise FileError(
-                f"the model's weights and its configuration (layers = '{config.layers}') "
-                f"disagree about {key}"
-            )
-        if (kind := due[key]) is None:
-            continue  # of a sparse weight, which is checked as a whole
+    expected = dict(_expected_entries(topology, entries))
+    for key in sorted(expected.keys() | entries.keys()):
+        if key not in expected or key not in entries:
+            raise unexpected_entry(key, key in expected, config.layers)
+        if (kind := expected[key]) is None:
+            continue  # a part of a sparse weight, which is checked as a whole
         dtype, shape = kind
         if entries[key].dtype != dtype or entries[key].shape != shape:
-            raise FileError(
-                f"{key} is {entries[key].dtype} of shape {entries[key].shape}, its "
-                f"configuration needs {np.dtype(dtype)} of shape {shape}"
-            )
+            raise wrong_array(key, entries[key], dtype, shape)
     check_masks(entries, masks, f".{WEIGHT}")
     shapes = {layer.name: layer.output_shape for layer in topology.layers}
     shapes[INPUT] = topology.input_shape
     return tuple(_layer(layer, shapes, config, entries, masks) for layer in topology.layers)
 
 
-def check_masks(entries: Mapping[str, Array], masks: Mapping[str, Array], key: str) -> None:
-    """Refuse masks that are not of dense weights, and weights other than 0 where pruned.
+def unexpected_entry(key: str, missing: bool, layers: str) -> FileError:
+    """Return the error for an entry that only the configuration or only the state dict has.
 
     Args:
-        entries: of a state dict.
+        key: the entry of the state dict.
+        missing: whether the state dict lacks it.
+        layers: `model.layers` of the configuration.
+    """
+    fault = "lack" if missing else "have"
+    other = "needs" if missing else "does not have"
+    return FileError(
+        f"the model's weights {fault} {key}, which its configuration (layers = '{layers}') {other}",
+        "mismatch",
+        key=key,
+    )
+
+
+def wrong_array(key: str, entry: Array, dtype: type, shape: tuple[int, ...]) -> FileError:
+    """Return the error for an entry of the wrong type or shape."""
+    value = f"{entry.dtype} of shape {entry.shape}"
+    expected = f"{np.dtype(dtype)} of shape {shape}"
+    return FileError(
+        f"{key} is {value}, but its configuration needs {expected}",
+        "mismatch",
+        key=key,
+        value=value,
+        limit=expected,
+    )
+
+
+def check_masks(entries: Mapping[str, Array], masks: Mapping[str, Array], key: str) -> None:
+    """Check that masks fit dense weights, and that pruned weights are 0.
+
+    Args:
+        entries: the entries of a state dict.
         masks: layer name -> numbers, 0 where there is no connection.
-        key: what follows a layer's name where the state dict keeps its weight.
+        key: the end of a weight's key in the state dict, after the name of its layer.
 
     Raises:
-        FileError: naming the layer.
+        FileError: if a mask does not fit, or a pruned weight is not 0.
     """
     for name, mask in masks.items():
         weight = entries.get(f"{name}{key}")
         if weight is None or weight.shape != mask.shape:
-            raise FileError(f"the mask of {name} does not fit its weights")
+            raise FileError(
+                f"the mask of layer {name} does not fit its weights",
+                "mismatch",
+                value=mask.shape,
+                limit=None if weight is None else weight.shape,
+                layer=name,
+            )
         pruned = weight[mask == 0]
         if pruned.any():
             value = pruned[pruned != 0][0]
-            raise FileError(f"layer {name}: a pruned connection has a weight other than 0: {value}")
+            raise FileError(
+                f"layer {name}: a pruned connection has the weight {value}, but its weight must "
+                "be 0",
+                "damaged",
+                value=float(value),
+                limit=0,
+                layer=name,
+            )
 
 
 def convolutional_topology(config: Convolutional, entries: Mapping[str, Array]) -> Topology:
-    """The layers, on inputs of the shape that is saved and classes as the readout has.
+    """Return the topology of a configuration, with the saved input shape and number of classes.
 
     Raises:
-        FileError: when there is no such shape or readout, or the layers do not fit it.
+        FileError: if the input shape or the readout is missing or malformed, or if the layers do
+            not fit the input shape.
     """
     shape, classes = entries.get("input_shape"), _classes(entries)
     if (
@@ -96,16 +134,29 @@ def convolutional_topology(config: Convolutional, entries: Mapping[str, Array]) 
         or shape.shape != (3,)
         or not 0 < shape.min() <= shape.max() < 1 << 16
     ):
-        raise FileError("the model's weights are not those of a convolutional network")
+        raise FileError("the model's weights are not those of a convolutional network", "mismatch")
     channels, rows, columns = map(int, shape)
     try:
         return config.describe((channels, rows, columns), classes)
     except ConfigError as error:
-        raise FileError(f"the model's layers do not fit its input: {error}") from None
+        raise FileError.of(
+            [
+                Fault(
+                    f"the model's layers do not fit its input: {fault.sentence}",
+                    "mismatch",
+                    fault.key,
+                    fault.value,
+                    fault.limit,
+                    fault.file,
+                    fault.layer,
+                )
+                for fault in error.faults
+            ]
+        ) from None
 
 
 def _classes(entries: Mapping[str, Array]) -> int:
-    """Output neurons of the readout; 0 where there is none."""
+    """Return the number of output neurons of the readout, 0 if it has no valid weight."""
     dense, sides = (entries.get(f"readout.{WEIGHT}{part}") for part in ("", ".sides"))
     if dense is not None:
         return len(dense) if dense.ndim == 5 else 0
@@ -115,26 +166,31 @@ def _classes(entries: Mapping[str, Array]) -> int:
 
 
 def dense_shape(layer: LayerSpec) -> tuple[int, ...]:
-    """Of a layer's weight for every position, as SLAYER has it."""
+    """Return the shape of a layer's dense weight in SLAYER."""
     return (*layer.weight_shape[:2], *(layer.weight_shape[2:] or (1, 1)), 1)
 
 
-def _due(
+def _expected_entries(
     topology: Topology, entries: Mapping[str, Array]
 ) -> list[tuple[str, tuple[type, tuple[int, ...]] | None]]:
-    """What the state dict holds: key, and type and shape, but of parts of a sparse weight."""
-    due: list[tuple[str, tuple[type, tuple[int, ...]] | None]] = [("input_shape", (np.int64, (3,)))]
+    """Return the expected entries of the state dict: key, and type and shape.
+
+    Type and shape are None for the parts of a sparse weight.
+    """
+    expected: list[tuple[str, tuple[type, tuple[int, ...]] | None]] = [
+        ("input_shape", (np.int64, (3,)))
+    ]
     for layer in topology.weighted:
         key = f"{layer.name}.{WEIGHT}"
         if key in entries or layer.positions > MAX_DENSE:
-            due.append((key, (np.float32, dense_shape(layer))))
+            expected.append((key, (np.float32, dense_shape(layer))))
         else:
-            due += [(f"{key}.{part}", None) for part in SPARSE_PARTS]
+            expected += [(f"{key}.{part}", None) for part in SPARSE_PARTS]
         if not layer.readout:
             channels = layer.weight_shape[:1]
-            due += [(f"{layer.name}.norm.{part}", (np.float32, channels)) for part in NORM]
-            due.append((f"{layer.name}.norm.{BATCHES}", (np.int64, ())))
-    return due
+            expected += [(f"{layer.name}.norm.{part}", (np.float32, channels)) for part in NORM]
+            expected.append((f"{layer.name}.norm.{BATCHES}", (np.int64, ())))
+    return expected
 
 
 def _layer(
@@ -144,7 +200,7 @@ def _layer(
     entries: Mapping[str, Array],
     masks: Mapping[str, Array],
 ) -> TrainedLayer:
-    inputs: dict[str, Fed] = {}
+    inputs: dict[str, InputWeights] = {}
     shifts = []
     for part in filter(None, (layer, layer.shortcut)):
         weights = _weights(part, entries, masks)
@@ -163,7 +219,7 @@ def _layer(
     if layer.identity:
         inputs[layer.identity] = Identity()
     per_channel = config.thresholds == "channel"
-    neuron = NormalisedNeuron(config.held_decay, sum_shifts(shifts), per_channel)
+    neuron = NormalisedNeuron(config.chip_decay, sum_shifts(shifts), per_channel)
     return TrainedLayer(layer.name, inputs, neuron)
 
 
@@ -173,17 +229,17 @@ def _weights(layer: LayerSpec, entries: Mapping[str, Array], masks: Mapping[str,
         return DenseWeights(entries[key], masks.get(layer.name))
     parts = {part: entries[f"{key}.{part}"] for part in SPARSE_PARTS}
     n_post, n_pre = layer.weight_shape[0], math.prod(layer.weight_shape[1:])
-    if fault := faulty_sparse(n_post, n_pre, **parts):
-        raise FileError(f"{key}: {fault}")
+    if fault := find_sparse_fault(n_post, n_pre, **parts):
+        raise FileError(f"{key}: {fault}", "damaged", key=key, layer=layer.name)
     return SparseWeights(n_pre, parts["starts"], parts["pre"], parts["values"])
 
 
 def normalisation_of(name: str, entries: Mapping[str, Array]) -> tuple[Floats, Floats]:
-    """Gain and bias of a weight layer's normalisation (`folding.gain_and_bias`)."""
+    """Return gain and bias of a weight layer's normalisation (`folding.gain_and_bias`)."""
     return gain_and_bias((entries[f"{name}.norm.{part}"] for part in NORM), EPSILON)
 
 
 def sum_shifts(shifts: Sequence[Floats]) -> Floats:
-    """The bias of a layer, (channels,), from those of the normalisations of its inputs."""
+    """Return the bias of a layer, (channels,): the sum of the biases of its normalisations."""
     total: Floats = np.sum(shifts, axis=0)
     return total

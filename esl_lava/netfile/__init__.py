@@ -2,6 +2,6 @@
 
 from esl_lava.netfile.limits import check
 from esl_lava.netfile.reader import read
-from esl_lava.netfile.writer import beyond_netx, digest, write
+from esl_lava.netfile.writer import digest, netx_refusals, write
 
-__all__ = ["beyond_netx", "check", "digest", "read", "write"]
+__all__ = ["check", "digest", "netx_refusals", "read", "write"]

@@ -15,7 +15,7 @@ import numpy as np
 from esl_lava.chip import BIAS_RANGE, LAVA_SLIDING, WEIGHT_RANGE
 from esl_lava.errors import Fault, LimitError
 from esl_lava.netfile.lava_weights import effective_weights
-from esl_lava.netfile.writer import beyond_netx
+from esl_lava.netfile.writer import netx_refusals
 from esl_lava.network import Layer, Network
 
 
@@ -77,8 +77,8 @@ def weights_survive_lava(layer: Layer) -> Iterator[Fault]:
             yield Fault(
                 f"layer {layer.name}: the {name} {before[0, first]} "
                 f"({matrix.place(matrix.positions()[first])}) would become {after[0, first]:g} "
-                f"in Lava ({_count(changed.size)} changed); a weight of each sign in the layer "
-                "avoids this",
+                f"in Lava ({_count(changed.size)} changed); Lava keeps each {name} of a layer that "
+                f"has a positive and a negative {name}",
                 "limit",
                 key="weight",
                 value=int(before[0, first]),
@@ -139,7 +139,7 @@ NETX_RULES: tuple[Callable[[Layer], Iterator[Fault]], ...] = (
 
 def find_faults(network: Network) -> list[Fault]:
     """Return all faults that the rules find in a network, each with layer, value and limit."""
-    rules = RULES if beyond_netx(network) else (*RULES, *NETX_RULES)
+    rules = RULES if netx_refusals(network) else (*RULES, *NETX_RULES)
     return [fault for layer in network.layers for rule in rules for fault in rule(layer)]
 
 

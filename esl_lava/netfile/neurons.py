@@ -71,8 +71,8 @@ def _parameter(neuron: h5py.Group, key: str, shape: tuple[int, ...]) -> Any:
         )
     if key != "vThMant" and np.iinfo(values.dtype).max < DECAY_UNITY:
         raise RefusedError(
-            f"neuron/{key} is of type {values.dtype}, which cannot hold {DECAY_UNITY}: Lava "
-            "subtracts the decay from it in that type",
+            f"neuron/{key} is of type {values.dtype}, which cannot hold {DECAY_UNITY}: "
+            f"Lava computes {DECAY_UNITY} minus the decay in that type",
             "type",
             key=key,
             limit=DECAY_UNITY,

@@ -342,7 +342,7 @@ class _LayerReader:
         if has_link(group, "weight_rec"):
             if own_group is None and kind != "dense_rec":
                 raise RefusedError(
-                    f"weight_rec in a layer of type {kind!r}: netx ignores it",
+                    f"netx ignores weight_rec in a layer of type {kind!r}",
                     "conflict",
                     key="weight_rec",
                 )

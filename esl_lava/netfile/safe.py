@@ -64,7 +64,9 @@ def _get_dataset(parent: h5py.Group, key: str, limit: int, width: int = 8) -> h5
     """Return a dataset of at most `limit` values of `width` bytes that lies in the file itself."""
     item = _get_item(parent, key)
     if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external:
-        raise RefusedError(f"{parent.name}/{key} is not a plain dataset", "type", key=key)
+        raise RefusedError(
+            f"{parent.name}/{key} is not a dataset that the file itself stores", "type", key=key
+        )
     if item.shape is None or item.size > limit:
         raise RefusedError(
             f"{key} of shape {item.shape} exceeds {limit} values",

@@ -78,7 +78,7 @@ def write(network: Network, path: Path) -> None:
     replace_file(path, content.getvalue())
 
 
-def beyond_netx(network: Network) -> tuple[str, ...]:
+def netx_refusals(network: Network) -> tuple[str, ...]:
     """Return why plain netx refuses the network's file, one sentence for each reason.
 
     The result is empty if netx can express the network.
@@ -109,7 +109,7 @@ def is_reshaped(layer: Layer, previous: Layer | None) -> bool:
 def _missing_in_netx(layer: Layer, previous: Layer | None) -> Iterator[str]:
     """Yield the features of the layer that netx does not have."""
     connections, delays = layer.inputs[0].connections, layer.inputs[0].delays
-    if len(layer.feeding) > 1 or layer.inputs[0].source != source_in_netx(previous):
+    if len(layer.feedforward_inputs) > 1 or layer.inputs[0].source != source_in_netx(previous):
         yield "connections from earlier layers"
     if layer.neuron.refractory:
         yield "refractory period"
@@ -217,7 +217,7 @@ def digest(network: Network) -> str:
     inputs = " ".join(f"{key}={value}" for key, value in _input_as_stored(network).items())
     _feed(sha, f"steps={network.steps} {inputs}")
     for previous, layer in zip((None, *network.layers), network.layers):
-        first, skips, recurrent = layer.inputs[0], layer.feeding[1:], layer.recurrent
+        first, skips, recurrent = layer.inputs[0], layer.feedforward_inputs[1:], layer.recurrent
         _feed(sha, layer.name)
         if first.source != source_in_netx(previous):
             _feed(sha, f"source={first.source}")
@@ -398,7 +398,7 @@ def _write_own(layer: Layer, previous: Layer | None, own_group: h5py.Group) -> N
         own_group.create_dataset("in_shape", data=np.array(first.connections.in_shape))
     if layer.recurrent is not None:
         _compressed(own_group, "zero_recurrent", _zero_connections(layer.recurrent))
-    for index, skip in enumerate(layer.feeding[1:]):
+    for index, skip in enumerate(layer.feedforward_inputs[1:]):
         group = own_group.create_group(f"skip/{index}")
         group.attrs["source"] = _text(skip.source)
         if skip.connections.shares:

@@ -1,4 +1,4 @@
-"""The look all pictures share, and how they are written."""
+"""The style of all pictures, and the functions that save them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PNG_DPI = 160
-"""Pixels an inch of pictures that are no part of a page."""
+"""Pixels per inch of PNG files."""
 
 INK = "#1f2933"
 BLUE = "#2a6f97"
@@ -24,7 +24,7 @@ GREY = "#9aa5b1"
 GREEN = "#3a7d44"
 
 THEME = {INK: "ink", "#000000": "ink", BLUE: "blue", ORANGE: "orange", GREY: "grey", GREEN: "green"}
-"""Colours of pictures within a page -> the page's name of them."""
+"""Colour of a picture -> its name in the style sheet of the page."""
 
 
 def panels(
@@ -34,12 +34,12 @@ def panels(
     columns: int = 1,
     heights: Sequence[float] | None = None,
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure that needs no display, and the axes of its rows; a column has one x axis.
+    """Return a figure that needs no display, and its axes by rows. A column shares its x axis.
 
     Args:
-        width, height: in inches.
-        rows, columns: of axes.
-        heights: of the rows, relative to one another; None: all the same.
+        width, height: size in inches.
+        rows, columns: numbers of rows and columns of axes.
+        heights: relative heights of the rows; None makes them equal.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -56,40 +56,40 @@ def panels(
 
 
 def figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of `panels` with one pair of axes."""
+    """Return a figure as `panels` with a single pair of axes."""
     picture, [[axis]] = panels(width, height)
     return picture, axis
 
 
 def save_png(picture: Figure, path: Path) -> None:
-    """Write a figure as PNG; the same figure gives the same bytes.
+    """Write a figure as PNG. Equal figures give equal bytes.
 
     Raises:
-        FileError: when it cannot be written.
+        FileError: when the file cannot be written.
     """
     content = io.BytesIO()
-    # Without this, matplotlib writes its version into the file.
+    # By default matplotlib writes its version into the file.
     picture.savefig(content, format="png", dpi=PNG_DPI, metadata={"Software": None})
     replace_file(path, content.getvalue())
 
 
 def svg(picture: Figure, name: str) -> str:
-    """A figure as an `<svg>` element to stand within a page; the same figure, the same text.
+    """Return a figure as an `<svg>` element for a page. Equal figures give equal texts.
 
-    Colours of `THEME` become variables of the page's style sheet, so that the picture goes
-    with a light or a dark page. Text stays text, in the page's font.
+    Colours of `THEME` become variables of the page's style sheet, so that the picture suits a
+    light and a dark page. Text stays text, in the font of the page.
 
     Args:
-        picture: as `figure` makes it.
-        name: unique within the page: a prefix of all ids in the element.
+        picture: a figure as `figure` returns it.
+        name: prefix of all ids in the element, unique in the page.
     """
     from matplotlib import rc_context
 
     content = io.StringIO()
-    # Without salt and date, ids and the clock would differ from run to run.
-    absent = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    # A random salt and the date would make the text differ from run to run.
+    omitted = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with rc_context({"svg.hashsalt": "esl-lava", "svg.fonttype": "none"}):
-        picture.savefig(content, format="svg", transparent=True, metadata=absent)
+        picture.savefig(content, format="svg", transparent=True, metadata=omitted)
     text = content.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r" <metadata>.*?</metadata>\n", "", text, flags=re.DOTALL)

@@ -1,7 +1,7 @@
-"""Pictures of runs: matplotlib figures, saved in a page or as PNG by `canvas`.
+"""Pictures of runs: matplotlib figures, which `canvas` saves as PNG or for a page.
 
-They are about a phone wide, so that their text can be read there; a page on a wide screen puts
-two beside one another.
+A picture is about as wide as a phone, so that its text can be read there. On a wide screen a page
+shows two pictures side by side.
 """
 
 from __future__ import annotations
@@ -26,64 +26,59 @@ if TYPE_CHECKING:
     from matplotlib.ticker import MaxNLocator
 
 WIDTH = 4.4
-"""Inches of a picture; at 72 units an inch it is shown at about its size on a phone."""
+"""Width of a picture in inches. At 72 units per inch this is about the width of a phone."""
 
 RATES_SHOWN = 200
-"""Most neurons of a layer whose rates are shown one by one."""
+"""Largest number of neurons of a layer whose rates are drawn one by one."""
 
 FIELDS = 15
-"""Neurons whose receptive fields are shown."""
+"""Largest number of neurons whose receptive fields are drawn."""
 
 RASTER_ROWS = 80
-"""Most rows of spikes that are shown one by one; more would vanish between pixels."""
+"""Largest number of rows of a raster. More rows are pooled, as they would not be visible."""
 
 MATRIX_SIDE = 400
-"""Most rows and columns of a matrix that are shown one by one; more are pooled."""
+"""Largest number of rows and of columns of a drawn matrix. More are pooled."""
 
 KERNEL_COLUMNS = 3
-"""Layers whose kernels are shown beside one another."""
+"""Number of layers whose kernels are drawn side by side."""
 
 KERNEL_SIDE = 128
-"""Most rows and columns of kernels that are shown one by one; more are pooled."""
+"""Largest number of rows and of columns of drawn kernels. More are pooled."""
 
 SHADES = (canvas.BLUE, canvas.ORANGE, canvas.GREEN, canvas.GREY)
 
-# Of images, which a style sheet cannot recolour: to be seen on white and on black.
+# Colours of images. A style sheet cannot change them, so they suit white and black pages.
 POSITIVE = (0.22, 0.56, 0.83)
 NEGATIVE = (0.90, 0.45, 0.20)
 
 
 def plain(text: str) -> str:
-    """Text that matplotlib is not to read as mathematics."""
+    """Return a text that matplotlib does not read as mathematics."""
     return text.replace("$", r"\$")
 
 
-def tick(value: float) -> str:
-    """A number of an axis, exact to three digits: 2e-07, 1.25e-06, 0.5, 12."""
-    if value == 0 or abs(value) >= 1e-3:
-        return f"{value:.3g}"
-    digits, exponent = f"{value:.2e}".split("e")
-    return f"{float(digits):g}e{exponent}"
-
-
 def draw_training(history: Sequence[Epoch]) -> Figure:
-    """Validation accuracy (else the loss) over epochs (at least one), and which was kept.
+    """Draw validation accuracy over epochs, and below it the density of each layer and R_s.
 
-    Below, the density of every layer, and R_s of the sparse ones. Above stand layers whose
-    neurons all say the same in that epoch, if any do.
+    The kept epoch is marked, and the title names the layers that are silent or saturated in it.
+    Without validation the loss is drawn.
+
+    Args:
+        history: the epochs, at least one.
     """
     picture, ((top,), (bottom,)) = canvas.panels(WIDTH, 5, rows=2)
     epochs = [epoch.epoch for epoch in history]
-    known = history[-1].validation_accuracy is not None
-    values = [100 * (e.validation_accuracy or 0) if known else e.loss for e in history]
+    validated = history[-1].validation_accuracy is not None
+    values = [100 * (e.validation_accuracy or 0) if validated else e.loss for e in history]
     top.plot(epochs, values, color=canvas.BLUE, marker=".", markersize=4, linewidth=1.2)
-    if known:
+    if validated:
         kept = kept_epoch(history)
         top.plot(epochs[kept], values[kept], "o", color=canvas.ORANGE, fillstyle="none")
         _note(top, f"kept: epoch {epochs[kept]}, {values[kept]:.2f} %")
-    if lost := _lost(history[kept_epoch(history)]):
-        top.set_title("\n".join(map(plain, lost)), fontsize=8, loc="left", color=canvas.ORANGE)
-    top.set_ylabel("validation accuracy (%)" if known else "loss")
+    if remarks := _spoilt_layers(history[kept_epoch(history)]):
+        top.set_title("\n".join(map(plain, remarks)), fontsize=8, loc="left", color=canvas.ORANGE)
+    top.set_ylabel("validation accuracy (%)" if validated else "loss")
     for layer, shade in zip(history[-1].densities, shades(len(history[-1].densities))):
         shares = [100 * epoch.densities[layer] for epoch in history]
         bottom.plot(epochs, shares, color=shade, linewidth=1.4, label=plain(layer))
@@ -97,29 +92,30 @@ def draw_training(history: Sequence[Epoch]) -> Figure:
     return picture
 
 
-def _lost(epoch: Epoch) -> list[str]:
-    """Which layers told nothing, as none of their neurons fired or all did at every step."""
-    rates, steady = epoch.rates or {}, epoch.saturated or {}
+def _spoilt_layers(epoch: Epoch) -> list[str]:
+    """List the layers without information: all neurons are silent, or fire at every step."""
+    rates, saturated = epoch.rates or {}, epoch.saturated or {}
     return [f"{layer}: all neurons silent" for layer, rate in rates.items() if rate == 0] + [
-        f"{layer}: all neurons fire at every step" for layer in steady if rates.get(layer) == 1
+        f"{layer}: all neurons fire at every step" for layer in saturated if rates.get(layer) == 1
     ]
 
 
 def draw_rates(rates: Mapping[str, Floats]) -> Figure:
-    """How often neurons fire: those of every layer in order, the busiest at the left.
+    """Draw the firing rates of the neurons of each layer, the most active neuron at the left.
 
     Args:
-        rates: layer name, at least one -> (neurons,) spikes at a mean step, 0..1.
+        rates: layer name -> (neurons,) spikes per step, 0..1; at least one layer.
     """
     picture, axis = canvas.figure(WIDTH, 2.9)
-    for (layer, found), shade in zip(rates.items(), shades(len(rates))):
-        falling = np.sort(found)[::-1]
-        # Each neuron is a stretch of the axis; of many some, evenly, the ends among them.
-        shown = np.unique(np.linspace(0, len(falling) - 1, RATES_SHOWN).astype(int))
-        left = 100 * shown / len(falling)
+    for (layer, layer_rates), shade in zip(rates.items(), shades(len(rates))):
+        ordered = np.sort(layer_rates)[::-1]
+        # Each neuron is a section of the axis. Of many neurons an even selection is drawn, with
+        # the first and the last neuron.
+        shown = np.unique(np.linspace(0, len(ordered) - 1, RATES_SHOWN).astype(int))
+        left = 100 * shown / len(ordered)
         axis.step(
             [*left, 100],
-            [*falling[shown], falling[-1]],
+            [*ordered[shown], ordered[-1]],
             where="post",
             color=shade,
             linewidth=1.4,
@@ -131,7 +127,11 @@ def draw_rates(rates: Mapping[str, Floats]) -> Figure:
 
 
 def draw_rewiring(updates: Sequence[MaskUpdate]) -> Figure:
-    """Connections each update of the masks (at least one) grew, by layer."""
+    """Draw the number of connections that each update of the masks moved, by layer.
+
+    Args:
+        updates: the updates, at least one.
+    """
     picture, axis = canvas.figure(WIDTH, 2.9)
     iterations = [update.iteration for update in updates]
     for layer, shade in zip(updates[-1].layers, shades(len(updates[-1].layers))):
@@ -143,50 +143,12 @@ def draw_rewiring(updates: Sequence[MaskUpdate]) -> Figure:
     return picture
 
 
-def draw_scatter(
-    costs: Sequence[float],
-    accuracies: Sequence[float],
-    axis_label: str,
-    *,
-    front: Sequence[bool] | None = None,
-    joined: bool = False,
-) -> Figure:
-    """Accuracy of numbered runs over something that costs, on a logarithmic axis if need be.
+def draw_epochs_by_density(history: Sequence[Epoch]) -> Figure:
+    """Draw the validation accuracy of each epoch over the density of all layers.
 
     Args:
-        costs: of every run, at least one; positive.
-        accuracies: of every run, 0..1.
-        axis_label: what the costs are.
-        front: which runs nothing beats in both; they are marked.
-        joined: and join them.
+        history: the epochs, at least one.
     """
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-
-    picture, axis = canvas.figure(WIDTH, 2.9)
-    shares = [100 * accuracy for accuracy in accuracies]
-    marked = front if front is not None else [False] * len(costs)
-    best = sorted((x, y) for x, y, first in zip(costs, shares, marked) if first)
-    if joined and len(best) > 1:
-        axis.step(*zip(*best), where="post", color=canvas.GREY, linewidth=1)
-    for number, (x, y, first) in enumerate(zip(costs, shares, marked), 1):
-        axis.plot(x, y, "o", color=canvas.ORANGE if first else canvas.BLUE, markersize=5)
-        axis.annotate(
-            f"{number}", (x, y), (0, 6), textcoords="offset points", ha="center", size=8, color=INK
-        )
-    if max(costs) > 3 * min(costs):
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_minor_locator(NullLocator())
-    else:
-        axis.xaxis.set_major_locator(MaxNLocator(5))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: tick(x)))
-    axis.margins(x=0.2, y=0.25)
-    axis.set(xlabel=axis_label, ylabel="accuracy (%)")
-    return picture
-
-
-def draw_epochs_by_density(history: Sequence[Epoch]) -> Figure:
-    """Every epoch (at least one) by the density of all layers and its validation accuracy."""
     picture, axis = canvas.figure(WIDTH, 2.9)
     last = max(1, len(history) - 1)
     shares = [(100 * e.density, 100 * (e.validation_accuracy or 0)) for e in history]
@@ -194,41 +156,43 @@ def draw_epochs_by_density(history: Sequence[Epoch]) -> Figure:
         axis.plot(*at, "o", color=canvas.BLUE, alpha=0.4 + 0.5 * index / last, markersize=4)
     at = shares[kept_epoch(history)]
     axis.plot(*at, "o", color=canvas.ORANGE, fillstyle="none", markersize=8)
-    _note(axis, f"kept: {at[0]:.2f} % dense, {at[1]:.2f} % right")
+    _note(axis, f"kept: density {at[0]:.2f} %, accuracy {at[1]:.2f} %")
     axis.set(xlim=(0, 105), xlabel="density, all layers (%)", ylabel="validation accuracy (%)")
     return picture
 
 
 def draw_incoming(connections: Matrix, shape: tuple[int, ...]) -> Figure:
-    """How many connections of a layer every pixel of its input has, of `shape` (rows, columns)."""
+    """Draw the number of connections of each input pixel; `shape` is (rows, columns)."""
     picture, axis = canvas.figure(WIDTH, 3.2)
     counts = np.bincount(connections.indices, minlength=connections.n_pre).reshape(shape)
     _image(axis, _tinted(counts / max(1, int(counts.max())), POSITIVE))
-    title = f"connections of an input: {counts.min():,} to {counts.max():,}"
+    title = f"connections of a pixel: {counts.min():,} to {counts.max():,}"
     axis.set_title(title, fontsize=8, color=INK)
     return picture
 
 
 def draw_fields(connections: Matrix, shape: tuple[int, ...]) -> Figure:
-    """Receptive fields: the weights of some neurons, spread evenly over the layer.
+    """Draw the weights of some neurons, which are spread evenly over the layer.
 
-    Its input is an image of `shape` (rows, columns).
+    Args:
+        connections: connections of the layer, whose input is an image.
+        shape: (rows, columns) of the image.
     """
     number = min(FIELDS, connections.n_post)
-    chosen = [index * connections.n_post // number for index in range(number)]
+    neurons = [index * connections.n_post // number for index in range(number)]
     rows = -(-number // 5)
     picture, grid = canvas.panels(WIDTH, 0.2 + 0.98 * rows, rows, 5)
     most = max(1, int(np.abs(connections.weights).max(initial=0)))
     axes = list(chain(*grid))
     for axis in axes:
         axis.set_axis_off()
-    for axis, neuron in zip(axes, chosen):
-        here = slice(connections.indptr[neuron], connections.indptr[neuron + 1])
-        weights = connections.weights[here]
+    for axis, neuron in zip(axes, neurons):
+        inputs = slice(connections.indptr[neuron], connections.indptr[neuron + 1])
+        weights = connections.weights[inputs]
         tint = np.zeros((connections.n_pre, 4))
-        tint[connections.indices[here], :3] = np.where(weights[:, None] < 0, NEGATIVE, POSITIVE)
-        # A connection is seen, however light it is.
-        tint[connections.indices[here], 3] = 0.4 + 0.6 * np.abs(weights) / most
+        tint[connections.indices[inputs], :3] = np.where(weights[:, None] < 0, NEGATIVE, POSITIVE)
+        # The smallest weight is still visible.
+        tint[connections.indices[inputs], 3] = 0.4 + 0.6 * np.abs(weights) / most
         axis.set_axis_on()
         _image(axis, tint.reshape(*shape, 4))
         axis.set_title(f"{neuron}", fontsize=8, color=INK, pad=2)
@@ -236,10 +200,10 @@ def draw_fields(connections: Matrix, shape: tuple[int, ...]) -> Figure:
 
 
 def draw_kernels(kernels: Mapping[str, Floats]) -> Figure:
-    """The share of every kernel that exists, by layer.
+    """Draw the density of every kernel, by layer.
 
     Args:
-        kernels: name of a layer or shortcut, at least one -> (kernels, channels) shares 0..1.
+        kernels: name of a layer or shortcut -> (kernels, channels) densities 0..1; at least one.
     """
     rows = -(-len(kernels) // KERNEL_COLUMNS)
     columns = min(KERNEL_COLUMNS, len(kernels))
@@ -255,7 +219,7 @@ def draw_kernels(kernels: Mapping[str, Floats]) -> Figure:
 
 
 def _blocks(shares: Floats) -> Floats:
-    """At most `KERNEL_SIDE` rows and columns: means of blocks."""
+    """Pool shares to at most `KERNEL_SIDE` rows and columns, by the means of blocks."""
     for axis in (0, 1):
         size = shares.shape[axis]
         if size > KERNEL_SIDE:
@@ -267,7 +231,7 @@ def _blocks(shares: Floats) -> Floats:
 
 
 def draw_matrix(connections: Matrix) -> Figure:
-    """The mask of a layer; where it is large, the density of blocks of it."""
+    """Draw the mask of a layer, or of a large mask the density of its blocks."""
     picture, axis = canvas.figure(WIDTH, 3.2)
     sides = connections.n_post, connections.n_pre
     shown = tuple(min(MATRIX_SIDE, side) for side in sides)
@@ -280,9 +244,9 @@ def draw_matrix(connections: Matrix) -> Figure:
     return picture
 
 
-def draw_raster(shown: Sample) -> Figure:
-    """One sample: the spikes of input and layers, and what decides."""
-    run = shown.run
+def draw_raster(sample: Sample) -> Figure:
+    """Draw the spikes of the input and the layers for one sample, and the decision."""
+    run = sample.run
     trains = {"input": run.inputs, **run.spikes}
     panels = len(trains) + (run.readout is not None)
     ratios = [1 + 0.3 * np.log2(train.shape[1] / 16 + 1) for train in trains.values()]
@@ -305,11 +269,11 @@ def draw_raster(shown: Sample) -> Figure:
         number = int(np.count_nonzero(train))
         axis.set_title(f"{number:,} spikes", fontsize=8, loc="right", color=INK, pad=2)
     if run.readout is not None:
-        _sums(axes[-1], run.readout, shown.decision)
+        _draw_readout(axes[-1], run.readout, sample.decision)
     last = axes[-1]
-    decision = "nothing" if shown.decision is None else shown.decision
-    right = "right" if shown.decision == shown.label else "wrong"
-    last.set_title(f"decides {decision}: {right}", fontsize=8, loc="left", color=INK, pad=2)
+    decision = "none" if sample.decision is None else sample.decision
+    right = "right" if sample.decision == sample.label else "wrong"
+    last.set_title(f"decision: {decision} ({right})", fontsize=8, loc="left", color=INK, pad=2)
     last.xaxis.set_major_locator(whole_numbers())
     last.tick_params(bottom=True, labelbottom=True)
     last.set_xlabel("step")
@@ -317,14 +281,15 @@ def draw_raster(shown: Sample) -> Figure:
 
 
 def draw_sample(image: Bytes) -> Figure:
-    """A sample's image, dark where it is bright; one in colour as it is."""
+    """Draw the image of a sample: a grey image inverted, a colour image unchanged."""
     picture, axis = canvas.figure(1.2, 1.2)
     in_colour = image.ndim == 3
     _image(axis, image / 255 if in_colour else _tinted(image / 255, (0.5, 0.5, 0.5)))
     return picture
 
 
-def _sums(axis: Axes, readout: Int32s, decision: int | None) -> None:
+def _draw_readout(axis: Axes, readout: Int32s, decision: int | None) -> None:
+    """Draw the sums of the readout over the steps; the line of the decision stands out."""
     steps = np.arange(1, len(readout) + 1)
     sums = readout / (1 << STATE_SHIFT) / WEIGHT_SCALE
     for number in range(readout.shape[1]):
@@ -344,7 +309,7 @@ def _sums(axis: Axes, readout: Int32s, decision: int | None) -> None:
 
 
 def whole_numbers() -> MaxNLocator:
-    """Ticks at whole numbers alone."""
+    """Return a locator that puts ticks at whole numbers only."""
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(nbins="auto", integer=True)
@@ -357,6 +322,7 @@ def _image(
     origin: Literal["upper", "lower"] = "upper",
     extent: tuple[float, float, float, float] | None = None,
 ) -> None:
+    """Draw an image of colours 0..1 with a thin frame and without ticks."""
     pixels = np.rint(255 * colours).astype(np.uint8)
     axis.imshow(pixels, interpolation="none", aspect=aspect, origin=origin, extent=extent)
     axis.set_xticks([])
@@ -366,7 +332,7 @@ def _image(
 
 
 def _pooled(share: Floats) -> Floats:
-    """At most `RASTER_ROWS` rows: means of neighbours, the greatest of them as 1."""
+    """Pool shares to at most `RASTER_ROWS` rows: means of neighbours, scaled to a maximum of 1."""
     if len(share) <= RASTER_ROWS:
         return share
     starts = np.arange(RASTER_ROWS) * len(share) // RASTER_ROWS
@@ -376,18 +342,19 @@ def _pooled(share: Floats) -> Floats:
 
 
 def _tinted(share: Floats, colour: tuple[float, float, float]) -> Floats:
-    """Shares 0..1 as the opacity of one colour."""
+    """Return an image of one colour whose opacity is the shares 0..1."""
     return np.dstack([*(np.full(share.shape, part) for part in colour), share])
 
 
 def _note(axis: Axes, text: str) -> None:
+    """Write a text into the lower right corner of the axes."""
     axis.annotate(
         text, (0.98, 0.06), xycoords="axes fraction", ha="right", color=canvas.ORANGE, fontsize=8
     )
 
 
 def shades(number: int) -> Iterable[Any]:
-    """Colours of so many lines, each with its own; of many in the order of the layers."""
+    """Return colours for a number of lines. Many lines get a scale of colours in their order."""
     if number <= len(SHADES):
         return SHADES
     from matplotlib import colormaps
@@ -396,7 +363,7 @@ def shades(number: int) -> Iterable[Any]:
 
 
 def legend(axis: Axes) -> None:
-    """A legend above the axes."""
+    """Draw a legend above the axes."""
     place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 3}
     style: dict[str, Any] = {"fontsize": 8, "frameon": False, "labelcolor": INK}
     axis.legend(**place, **style, handlelength=1.4, columnspacing=1)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
 
-from esl_lava.report.tables import facts, percent, table_of
+from esl_lava.report.tables import percent, render_facts, render_table
 from esl_lava.results.plan import TrainingPlan
 
 
 def show_plan(plan: TrainingPlan) -> RenderableType:
     """Return the layers of a planned training, and the facts about it."""
-    layers = table_of(
+    layers = render_table(
         "",
         "layer, weight shape, neurons, positions, weights, density",
         [
@@ -27,7 +27,7 @@ def show_plan(plan: TrainingPlan) -> RenderableType:
             for layer in plan.layers
         ],
     )
-    return Group(facts(_facts(plan), "dry run: nothing was written"), layers)
+    return Group(render_facts(_facts(plan), "dry run: nothing was written"), layers)
 
 
 def _facts(plan: TrainingPlan) -> Iterator[tuple[str, str]]:

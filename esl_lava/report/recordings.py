@@ -1,4 +1,4 @@
-"""Pictures of recordings: frames beside one another, and one after another."""
+"""Pictures of recordings: all frames on one sheet, and an animation."""
 
 from __future__ import annotations
 
@@ -11,68 +11,76 @@ import numpy as np
 from esl_lava.arrays import Bytes
 from esl_lava.files import replace_file
 
-GROUND = (16, 20, 26)
+BACKGROUND = (16, 20, 26)
 ON, OFF = (255, 176, 80), (80, 160, 255)
-"""Red, green and blue of nothing, of ON and of OFF events."""
+"""Colours (red, green, blue) of the background, of ON events and of OFF events."""
 
 SIDE = 256
-"""Pixels are repeated so that a frame has about so many rows."""
+"""Approximate number of rows of a frame in a picture. Pixels are repeated to reach it."""
 
 GAP = 4
-"""Pixels between two frames of a sheet."""
+"""Number of pixels between two frames of a sheet."""
 
 MILLISECONDS = 100
-"""That a frame is shown."""
+"""Duration of a frame in an animation."""
 
 
 def paint(frames: Bytes) -> Bytes:
-    """(T, rows, columns, 3) uint8 of frames (T, 2, rows, columns): the brighter, the more events.
+    """Return coloured frames. A pixel is the brighter, the more events it has.
 
-    A counter at the 99th percentile of those that are not 0 is as bright as can be.
+    The brightest colour stands for the 99th percentile of the counts that are not 0.
+
+    Args:
+        frames: (T, 2, rows, columns) counts of events, OFF and ON.
+
+    Returns:
+        (T, rows, columns, 3) uint8.
     """
-    used = frames[frames > 0]
-    most = max(1.0, float(np.percentile(used, 99))) if used.size else 1.0
+    positive = frames[frames > 0]
+    most = max(1.0, float(np.percentile(positive, 99))) if positive.size else 1.0
     share = np.minimum(frames / most, 1)
     off, on = share[:, 0, ..., None], share[:, 1, ..., None]
-    ground, colours = np.array(GROUND), (np.array(OFF), np.array(ON))
-    mixed = ground + off * (colours[0] - ground) + on * (colours[1] - ground)
+    background, off_colour, on_colour = np.array(BACKGROUND), np.array(OFF), np.array(ON)
+    mixed = background + off * (off_colour - background) + on * (on_colour - background)
     return np.clip(mixed, 0, 255).astype(np.uint8)
 
 
 def save_sheet(frames: Bytes, path: Path) -> None:
-    """Write frames beside one another, line by line, as a PNG.
+    """Write a PNG that shows the frames side by side, line by line.
 
     Raises:
-        FileError: when it cannot be written.
+        FileError: when the file cannot be written.
     """
-    painted = _enlarged(paint(frames))
+    painted = _enlarge(paint(frames))
     number, rows, columns, _ = painted.shape
-    wide = math.ceil(math.sqrt(number))
-    high = math.ceil(number / wide)
-    shape = high * (rows + GAP) - GAP, wide * (columns + GAP) - GAP, 3
+    across = math.ceil(math.sqrt(number))
+    down = math.ceil(number / across)
+    shape = down * (rows + GAP) - GAP, across * (columns + GAP) - GAP, 3
     sheet = np.full(shape, 255, np.uint8)
     for place, frame in enumerate(painted):
-        top, left = place // wide * (rows + GAP), place % wide * (columns + GAP)
+        top, left = place // across * (rows + GAP), place % across * (columns + GAP)
         sheet[top : top + rows, left : left + columns] = frame
     _save(path, [sheet], "PNG")
 
 
 def save_animation(frames: Bytes, path: Path) -> None:
-    """Write frames one after another as a GIF that begins again.
+    """Write a GIF that plays the frames in a loop.
 
     Raises:
-        FileError: when it cannot be written.
+        FileError: when the file cannot be written.
     """
-    moving = {"save_all": True, "duration": MILLISECONDS, "loop": 0}
-    _save(path, list(_enlarged(paint(frames))), "GIF", **moving)
+    options = {"save_all": True, "duration": MILLISECONDS, "loop": 0}
+    _save(path, list(_enlarge(paint(frames))), "GIF", **options)
 
 
-def _enlarged(painted: Bytes) -> Bytes:
+def _enlarge(painted: Bytes) -> Bytes:
+    """Repeat the pixels of frames until they have about `SIDE` rows."""
     times = max(1, SIDE // painted.shape[1])
     return painted.repeat(times, axis=1).repeat(times, axis=2)
 
 
 def _save(path: Path, pictures: list[Bytes], form: str, **options: object) -> None:
+    """Write pictures as one file in a format of Pillow."""
     from PIL import Image
 
     first, *others = [Image.fromarray(picture) for picture in pictures]

@@ -1,4 +1,4 @@
-"""Pictures of sweeps: matplotlib figures of means over seeds, and single runs as dots."""
+"""Pictures of sweeps: matplotlib figures with means over seeds, and single runs as dots."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from esl_lava.report import canvas
 from esl_lava.report.canvas import INK
 from esl_lava.report.pictures import SHADES, legend, plain, shades, whole_numbers
 from esl_lava.results.sweep import NO_RULE, Sweep, SweepRow
-from esl_lava.results.table2 import Published, Trained
+from esl_lava.results.table2 import PublishedRow, TrainedRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def draw_by_eps(rows: Sequence[SweepRow]) -> Figure:
-    """Accuracy, and below it connections, over the setting "eps" (ESL-SNNs, Fig. 2)."""
+    """Draw accuracy and connections over the setting "eps" (ESL-SNNs, Fig. 2)."""
     picture, ((top,), (bottom,)) = canvas.panels(6, 5, rows=2, heights=[3, 2])
     ordered = sorted(rows, key=lambda row: row.settings["eps"])
     eps = [row.settings["eps"] for row in ordered]
@@ -35,14 +35,14 @@ def draw_by_eps(rows: Sequence[SweepRow]) -> Figure:
 
 
 def draw_by_rules(rows: Sequence[SweepRow]) -> Figure:
-    """Accuracy over growth rules, a line for each prune rule, a panel for each density.
+    """Draw accuracy over growth rules: a line for each prune rule, a panel for each density.
 
-    As in ESL-SNNs, Fig. 4, but every density has its own scale, so that rules can be told
-    apart where all of them do well.
+    The picture is like ESL-SNNs, Fig. 4, but every density has its own scale. So rules can be
+    distinguished even if all of them are good.
 
     Args:
-        rows: with the settings "density", "prune" and "growth"; some with rules. The dense
-            network, which has none, is a line across all panels.
+        rows: rows with the settings "density", "prune" and "growth". The dense network has no
+            rules and is a line across all panels.
     """
     ruled = [row for row in rows if row.settings["growth"] != NO_RULE]
     dense = [row for row in rows if row.settings["growth"] == NO_RULE]
@@ -72,22 +72,22 @@ def draw_by_rules(rows: Sequence[SweepRow]) -> Figure:
     return picture
 
 
-def draw_by_density(found: Sweep) -> Figure:
-    """Accuracy over density, and densities of layers over epochs (ESL-SNNs, Fig. 3).
+def draw_by_density(sweep: Sweep) -> Figure:
+    """Draw accuracy over density, and densities of layers over epochs (ESL-SNNs, Fig. 3).
 
     Args:
-        found: with rows of the settings "density" and "redistribution", and the densities of
-            the run where layers share what grows, unless that failed.
+        sweep: a sweep with rows of the settings "density" and "redistribution". Unless it
+            failed, one run has `densities`: the run that redistributes connections between layers.
     """
     picture, [[left, right]] = canvas.panels(9, 3.6, columns=2)
-    fixed = [row for row in found.rows if row.settings["redistribution"] == "none"]
+    fixed = [row for row in sweep.rows if row.settings["redistribution"] == "none"]
     ordered = sorted(fixed, key=lambda row: float(row.settings["density"]))
     _line(left, [row.settings["density"] for row in ordered], ordered, color=canvas.BLUE)
     left.set(xlabel="density of the sparse layers", ylabel="test accuracy (%)")
-    epochs = range(1, len(found.densities or ()) + 1)
-    names = list(found.densities[0]) if found.densities else []
+    epochs = range(1, len(sweep.densities or ()) + 1)
+    names = list(sweep.densities[0]) if sweep.densities else []
     for name, shade in zip(names, shades(len(names))):
-        shares = [100 * epoch[name] for epoch in found.densities or ()]
+        shares = [100 * epoch[name] for epoch in sweep.densities or ()]
         right.plot(epochs, shares, color=shade, marker=".", linewidth=1.2, label=plain(name))
     right.set(ylim=(0, 105), xlabel="epoch", ylabel="density of a layer (%)")
     right.xaxis.set_major_locator(whole_numbers())
@@ -96,42 +96,42 @@ def draw_by_density(found: Sweep) -> Figure:
     return picture
 
 
-def draw_table2(found: Sweep) -> Figure:
-    """Dense and sparse networks of Table 2: ours, and the paper's below them."""
-    pairs: list[tuple[str, Published | Trained, Published | Trained]] = []
-    dense = {row.part: row for row in found.trained or () if row.density == 1}
-    for row in found.trained or ():
+def draw_table2(sweep: Sweep) -> Figure:
+    """Draw the dense and the sparse networks of Table 2: ours, and below them the paper's."""
+    pairs: list[tuple[str, PublishedRow | TrainedRow, PublishedRow | TrainedRow]] = []
+    dense = {row.part: row for row in sweep.trained or () if row.density == 1}
+    for row in sweep.trained or ():
         if row.density < 1 and row.part in dense:
             pairs.append((row.part, dense[row.part], row))
-    printed = {(row.dataset, row.network): row for row in found.published or () if row.density == 1}
-    for one in found.published or ():
+    printed = {(row.dataset, row.network): row for row in sweep.published or () if row.density == 1}
+    for one in sweep.published or ():
         whole = printed.get((one.dataset, one.network))
         if one.method == "ESL-SNNs" and whole is not None:
             pairs.append((f"the paper's {one.dataset}", whole, one))
     picture, axis = canvas.figure(6.4, 1 + 0.5 * len(pairs))
     for height, (_, whole_row, sparse) in enumerate(pairs):
-        ours = isinstance(sparse, Trained)
+        ours = isinstance(sparse, TrainedRow)
         ends = [100 * whole_row.accuracy, 100 * sparse.accuracy]
         axis.plot(ends, [height] * 2, "-", color=canvas.GREY, linewidth=1)
         for place, colour in zip(ends, (canvas.BLUE, canvas.ORANGE)):
             axis.plot(place, height, "o", color=colour, fillstyle="full" if ours else "none")
-        # The table's figure: a difference of the rounded ends may be another.
-        said = f"{-100 * (sparse.loss or 0.0):+.2f} at a density of {sparse.density:g}"
+        # As in the table: the difference of the rounded accuracies may differ from this loss.
+        label = f"{-100 * (sparse.loss or 0.0):+.2f} at a density of {sparse.density:g}"
         for end in (whole_row, sparse):
-            if isinstance(end, Trained):
+            if isinstance(end, TrainedRow):
                 seeds = [100 * value for value in end.accuracies]
                 axis.plot(seeds, [height] * len(seeds), ".", color=INK, markersize=3)
         above: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "size": 8}
-        axis.annotate(said, (sum(ends) / 2, height), (0, 7), **above)
+        axis.annotate(label, (sum(ends) / 2, height), (0, 7), **above)
     axis.set_yticks(range(len(pairs)), [plain(name) for name, *_ in pairs])
     axis.set_ylim(len(pairs) - 0.5, -0.5)
-    axis.margins(x=0.2)  # the sentences are wider than what they stand above
+    axis.margins(x=0.2)  # the labels are wider than the lines below them
     axis.set_xlabel("test accuracy (%); blue: dense, orange: sparse, black: seeds")
     return picture
 
 
 def draw_methods(rows: Sequence[SweepRow]) -> Figure:
-    """Accuracy of each way to train (the setting "method"), beside its connections."""
+    """Draw the accuracy of each training method (the setting "method") and its connections."""
     picture, axis = canvas.figure(6, 1.2 + 0.5 * len(rows))
     for place, row in enumerate(rows):
         seeds = [100 * value for value in row.accuracies]
@@ -149,9 +149,10 @@ def draw_methods(rows: Sequence[SweepRow]) -> Figure:
 
 
 def draw_table1(rows: Sequence[SweepRow]) -> Figure:
-    """Accuracy of each way to train (the setting "method") over the operations of an inference.
+    """Draw the accuracy of each training method (the setting "method") over the operations.
 
-    These are by connections and as counted. Grey dots are single seeds.
+    The operations of an inference are shown by connections and as counted. Grey dots are single
+    seeds.
     """
     picture, axis = canvas.figure(6, 3.6)
     for row in rows:
@@ -161,16 +162,16 @@ def draw_table1(rows: Sequence[SweepRow]) -> Figure:
         axis.plot([row.sops, row.connections], [accuracy] * 2, "-", color=canvas.GREY, linewidth=1)
         axis.plot(row.connections, accuracy, "o", color=canvas.BLUE)
         axis.plot(row.sops, accuracy, "o", color=canvas.ORANGE)
-        said, place = f"{row.settings['method']}, {accuracy:.2f} %", (row.connections, accuracy)
+        label, place = f"{row.settings['method']}, {accuracy:.2f} %", (row.connections, accuracy)
         axis.annotate(
-            said, place, (10, 0), textcoords="offset points", va="center", size=8, color=INK
+            label, place, (10, 0), textcoords="offset points", va="center", size=8, color=INK
         )
     axis.plot([], [], "o", color=canvas.BLUE, label="connections (the paper's count)")
     axis.plot([], [], "o", color=canvas.ORANGE, label="synaptic operations, counted")
     axis.legend(fontsize=8, frameon=False, loc="lower right")
     axis.set_xscale("log")
     operations = [value for row in rows for value in (row.sops, row.connections)]
-    axis.set_xlim(0.6 * min(operations), 3 * max(operations))  # room for the names
+    axis.set_xlim(0.6 * min(operations), 3 * max(operations))  # room for the labels
     axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.margins(y=0.15)
     axis.set(xlabel="operations of an inference", ylabel="test accuracy (%)")
@@ -178,7 +179,7 @@ def draw_table1(rows: Sequence[SweepRow]) -> Figure:
 
 
 def _line(axis: Axes, places: Sequence[Any], rows: Sequence[SweepRow], **style: Any) -> None:
-    """Means as a line, single runs as dots."""
+    """Draw means as a line and single runs as dots."""
     axis.plot(places, [100 * row.accuracy for row in rows], marker="o", markersize=4, **style)
     for place, row in zip(places, rows):
         if len(row.accuracies) > 1:

@@ -1,6 +1,7 @@
-"""The account of a finished run: all that a report says of it; docs/report.md lists its keys.
+"""The account of a finished run: everything that its report shows.
 
-None of it depends on the clock or on where the run lies.
+docs/report.md lists the keys of the JSON. The account depends neither on the clock nor on the
+path of the run.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from esl_lava.models.config import Convolutional
 from esl_lava.network import Convolution, Matrix, Network
 from esl_lava.results.evaluation import Evaluation, Recording
 from esl_lava.results.firing import remarks
-from esl_lava.results.mapped import Mapped
+from esl_lava.results.mapped import MappedNetwork
 from esl_lava.results.price import Disagreement, Price, energies
 from esl_lava.results.training import Epoch, MaskUpdate, kept_epoch
 from esl_lava.results.verification import Verification
@@ -29,11 +30,11 @@ from esl_lava.values import Keys, as_values, keys
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One sample, as a network sees it.
+    """One sample and the run of a network on it.
 
     Attributes:
-        run: of the network on it.
-        image: uint8 (rows, columns), in colour (rows, columns, 3); None where it is no image.
+        run: the recorded run of the network on the sample.
+        image: uint8 (rows, columns), in colour (rows, columns, 3); None if the sample is no image.
         label: the true class.
     """
 
@@ -45,7 +46,7 @@ class Sample:
 
     @property
     def decision(self) -> int | None:
-        """The class that the network decides on; None where nothing decides."""
+        """The class that the network decides on; None if it makes no decision."""
         return None if self.run.decision == NO_DECISION else self.run.decision
 
 
@@ -54,9 +55,9 @@ class ShownLayer:
     """The layer whose connections a report shows.
 
     Attributes:
-        layer: its name.
-        place: in the network, from 0.
-        connections: of it.
+        layer: name of the layer.
+        place: index of the layer in the network, from 0.
+        connections: the matrix of its first input.
     """
 
     KEYS: ClassVar[Keys] = keys("layer fan_in fan_out")
@@ -67,26 +68,27 @@ class ShownLayer:
 
     @property
     def fan_in(self) -> tuple[int, float, int]:
-        """Least, mean and most connections of a neuron."""
+        """Smallest, mean and largest number of connections of a neuron."""
         return _spread(np.diff(self.connections.indptr))
 
     @property
     def fan_out(self) -> tuple[int, float, int]:
-        """Least, mean and most connections of an input."""
+        """Smallest, mean and largest number of connections of an input."""
         return _spread(np.bincount(self.connections.indices, minlength=self.connections.n_pre))
 
 
 def _spread(counts: Array) -> tuple[int, float, int]:
+    """Return the minimum, mean and maximum of counts."""
     return int(counts.min()), float(counts.mean()), int(counts.max())
 
 
 @dataclass(frozen=True)
 class Misfit:
-    """A network on a chip that cannot hold it.
+    """The limits of a chip that a network breaks.
 
     Attributes:
-        chip: the device's name.
-        violations: of its limits, a sentence each.
+        chip: name of the device.
+        violations: one sentence for each limit that is broken.
     """
 
     chip: str
@@ -95,15 +97,15 @@ class Misfit:
 
 @dataclass(frozen=True)
 class OwnRow:
-    """A network of the size of the paper's Table 1, beside it.
+    """The row of a network that has the layer sizes of the paper's Table 1.
 
     Attributes:
-        accuracy: 0..1.
+        accuracy: test accuracy, 0..1; None if it is unknown.
         density: weights over positions.
-        connections: of the network.
-        sops: of a mean sample.
-        gpu, truenorth: joules by the paper's convention.
-        gpu_by_sops, truenorth_by_sops: joules with `sops` in the place of connections.
+        connections: connections of the network.
+        sops: mean SOPs per sample.
+        gpu, truenorth: joules by the paper's convention, one operation per connection.
+        gpu_by_sops, truenorth_by_sops: joules with one operation per SOP.
     """
 
     accuracy: float | None
@@ -117,13 +119,13 @@ class OwnRow:
 
 
 @dataclass(frozen=True)
-class BesideTable1:
-    """The paper's Table 1, and a network beside it.
+class Table1Comparison:
+    """The paper's Table 1 and the row of one network.
 
     Attributes:
-        paper: the rows as printed.
-        ours: the network.
-        remarks: on what does not add up in the table.
+        paper: the rows as printed in the paper.
+        ours: the row of the network.
+        remarks: sentences about numbers of the table that contradict each other.
     """
 
     paper: tuple[PaperRow, ...]
@@ -133,25 +135,25 @@ class BesideTable1:
 
 @dataclass(frozen=True, eq=False)
 class Account:
-    """A run as a report has it.
+    """All results of one run that its report shows.
 
     Attributes:
         config: the experiment.
-        trained_by: version of esl-lava that trained it.
-        network: exported from the model.
-        evaluation: of the network on the whole test split.
+        trained_by: version of esl-lava that trained the model.
+        network: the network that was exported from the model.
+        evaluation: the run of the network on the whole test split.
         history: the epochs of the training.
-        updates: of its masks.
-        sparse_density: of the layers made sparse alone; None where there is none.
-        layer: whose connections are shown, if any is a matrix.
-        sample: the first of the test split, run.
-        verification: of some samples of that; None where what it needs is not installed.
+        updates: the updates of the masks.
+        sparse_density: density of the sparse layers; None if there are none.
+        layer: the layer whose connections are shown; None if no layer is a matrix.
+        sample: the first test sample and the run on it.
+        verification: the verification of some test samples; None if its packages are missing.
         prices: device -> joules of the evaluation.
-        disagreements: among the prices.
-        cost: what the training took.
-        table1: the paper's beside the network; None where it is not the paper's network.
-        core_maps: chip -> where the network lies, or why it does not.
-        digests: SHA-256 of the model's file, and of what net.h5 means.
+        disagreements: chips whose device files give different joules.
+        cost: operations and bytes of the training.
+        table1: the paper's Table 1 and the network; None if the network has other layers or data.
+        core_maps: chip -> the cores that hold the network, or the limits that it breaks.
+        digests: SHA-256 of model.pt and of the content of net.h5.
     """
 
     KEYS: ClassVar[Keys] = keys(
@@ -180,13 +182,13 @@ class Account:
     prices: Mapping[str, Price]
     disagreements: Sequence[Disagreement]
     cost: TrainingCost
-    table1: BesideTable1 | None
-    core_maps: Mapping[str, Mapped | Misfit]
+    table1: Table1Comparison | None
+    core_maps: Mapping[str, MappedNetwork | Misfit]
     digests: Mapping[str, str]
 
     @property
     def title(self) -> str:
-        """The data set and the layers: as they were written, or fully connected ones by size."""
+        """The data set and the layers: `model.layers` if convolutional, else layer sizes."""
         if isinstance(self.config.model, Convolutional):
             return f"{self.evaluation.dataset}, {self.config.model.layers}"
         sizes = (self.network.inputs, *(layer.neurons for layer in self.network.layers))
@@ -194,37 +196,44 @@ class Account:
 
     @property
     def kernels(self) -> dict[str, Floats]:
-        """Name of trained kernels -> share of each that exists, (kernels, channels) 0..1."""
+        """Name of a convolution -> density of each of its kernels, (kernels, channels), 0..1."""
         return {
-            given.origin.name if given.origin else layer.name: given.connections.mask().mean((2, 3))
+            one.origin.name if one.origin else layer.name: one.connections.mask().mean((2, 3))
             for layer in self.network.layers
-            for given in layer.inputs
-            if isinstance(given.connections, Convolution)
-            and (given.origin is None or given.origin.name)
+            for one in layer.inputs
+            if isinstance(one.connections, Convolution) and (one.origin is None or one.origin.name)
         }
 
     @property
     def firing_remarks(self) -> list[str]:
-        """On layers of which many neurons are silent or saturated, a sentence each."""
+        """One sentence for each layer with many silent or saturated neurons."""
         return remarks(self.network, self.evaluation.firing)
 
     @property
     def kept(self) -> Epoch:
-        """The epoch whose weights were kept."""
+        """The epoch whose weights the training kept."""
         return self.history[kept_epoch(self.history)]
 
     @property
     def reported_verification(self) -> dict[str, object] | None:
-        """The verification without its totals, which the account has as its own."""
+        """The verification without its totals, which are keys of the account itself."""
         if self.verification is None:
             return None
-        found, own = self.verification, {"samples", "spikes", "positions", "total"}
-        told = {key: value for key, value in as_values(found).items() if found.KEYS[key] not in own}
-        return {"reference": found.reference, "backends": found.backends, **told}
+        verification, totals = self.verification, {"samples", "spikes", "positions", "total"}
+        values = {
+            key: value
+            for key, value in as_values(verification).items()
+            if verification.KEYS[key] not in totals
+        }
+        return {
+            "reference": verification.reference,
+            "backends": verification.backends,
+            **values,
+        }
 
     @property
     def devices(self) -> dict[str, dict[str, object]]:
-        """Device -> its price, with what a reader of the page needs of the device."""
+        """Device -> its price, title, notes and energy constants."""
         return {
             name: {
                 **as_values(price),
@@ -237,26 +246,28 @@ class Account:
 
     @property
     def reported_maps(self) -> dict[str, dict[str, object]]:
-        """Chip -> where the network lies and that it fits, or why it does not."""
+        """Chip -> the mapping with `fits` true, or the broken limits with `fits` false."""
         return {
-            chip: {"fits": isinstance(found, Mapped), **as_values(found)}
-            for chip, found in self.core_maps.items()
+            chip: {"fits": isinstance(core_map, MappedNetwork), **as_values(core_map)}
+            for chip, core_map in self.core_maps.items()
         }
 
     @property
     def config_toml(self) -> str:
-        """The experiment as TOML."""
+        """The experiment as a TOML text."""
         return to_toml(self.config)
 
 
 @dataclass(frozen=True)
 class Place:
-    """A run among others, by what it costs on a device.
+    """Cost and accuracy of one run on one device, compared with other runs.
 
     Attributes:
-        run: its name.
-        joules_per_sample, accuracy: where it lies; accuracy 0..1.
-        pareto: whether no run on its data set is at least as good in both and better in one.
+        run: name of the run.
+        joules_per_sample: energy on the device.
+        accuracy: test accuracy, 0..1.
+        pareto: whether no run on the same data set is at least as good in cost and accuracy and
+            better in one of them.
     """
 
     run: str
@@ -267,11 +278,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several runs side by side.
+    """Several runs compared on every device.
 
     Attributes:
-        datasets: the names of their data sets.
-        devices: device -> the place of every run.
+        datasets: names of the data sets.
+        devices: device -> cost and accuracy of each run.
     """
 
     datasets: Sequence[str]

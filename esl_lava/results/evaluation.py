@@ -1,4 +1,4 @@
-"""A network's run over samples."""
+"""The run of a network over samples."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from esl_lava.values import Keys, keys
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """One sample's run.
+    """The recorded run of a network on one sample.
 
     Attributes:
-        inputs: (T, inputs) spikes, or what drives the neurons of an input block.
-        spikes: firing layer -> (T, neurons).
-        readout: (T, classes) v of the integrator; None where the last layer fires.
-        decision: class, or `simulate.result.NO_DECISION`.
+        inputs: (T, inputs) spikes, or the values that drive the neurons of an input block.
+        spikes: firing layer -> spikes, (T, neurons).
+        readout: (T, classes) v of the integrator; None if the last layer fires.
+        decision: the class, or `simulate.result.NO_DECISION`.
     """
 
     inputs: Array
@@ -33,16 +33,20 @@ class Recording:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A network's run over samples of a data set.
+    """The results of a network on the samples of a data set.
 
     Attributes:
-        dataset, split, backend: what was run where; a file of spikes has no split.
-        accuracy: share of samples decided right, 0..1; None where nobody knows what is.
-        samples: how many there were.
-        seconds: of the simulation, encoding and loading not included.
-        result: the run itself, without recorded spikes.
-        firing: of each layer that fires, what its neurons did.
-        activity, sops, first: what was probed, else None. `sops` is (samples,).
+        dataset: name of the data set or of the file of spikes.
+        split: the split of the data set; None for a file of spikes.
+        backend: the simulator.
+        accuracy: share of the correct decisions, 0..1; None if there are no labels.
+        samples: number of samples.
+        seconds: time of the simulation, without loading and encoding.
+        result: result of the simulator, without recorded spikes.
+        firing: spike counts of the neurons of each firing layer.
+        activity: activity of the first samples; None if it was not recorded.
+        sops: (samples,) SOPs of each sample; None if they were not recorded.
+        first: the run on the first sample; None if it was not recorded.
     """
 
     dataset: str
@@ -59,26 +63,26 @@ class Evaluation:
 
     @property
     def sops_per_sample(self) -> float:
-        """Synaptic operations of a mean sample."""
+        """Mean synaptic operations (SOPs) per sample."""
         return self.result.counts.sops / self.result.counts.samples
 
     def rates(self, layer: LayerFiring) -> Floats:
-        """(neurons,) of a layer of `firing`: spikes of each neuron at a mean step, 0..1."""
+        """Return the mean spikes per step of each neuron of a layer, (neurons,), 0..1."""
         return self.result.fired[layer.layer] / (layer.samples * layer.steps)
 
     @property
     def spikes_per_sample(self) -> float:
-        """Spikes that the network's neurons emit on a mean sample."""
+        """Mean number of spikes that the neurons of the network emit per sample."""
         return self.result.counts.spikes / self.result.counts.samples
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkRun:
-    """A network of a file, and its run over samples.
+    """A network from a file and its results on samples.
 
     Attributes:
-        network: what was run.
-        evaluation: the run.
+        network: the network that was run.
+        evaluation: the results of the run.
     """
 
     KEYS: ClassVar[Keys] = keys(

@@ -1,4 +1,4 @@
-"""Which neurons of a layer fire and how often, of a run of samples."""
+"""How often the neurons of each layer fire in a run."""
 
 from __future__ import annotations
 
@@ -14,24 +14,28 @@ from esl_lava.simulate import Result
 from esl_lava.values import OPTIONAL, Keys, keys
 
 MANY = 0.1
-"""Share of a layer's neurons, silent or saturated, from which on a sentence is said of it: fewer
-are usual, as of inputs that are always dark."""
+"""A remark is made if at least this share of the neurons of a layer is silent or saturated.
+
+Smaller shares are normal, for example of neurons whose inputs are always dark.
+"""
 
 
 @dataclass(frozen=True)
 class LayerFiring:
-    """What a layer's neurons did. Numbers are exact, rates are ratios of them.
+    """Spike counts of the neurons of one layer. Counts are exact; rates are ratios of counts.
 
     Attributes:
-        layer: its name.
-        neurons: there are.
-        samples, steps: of a run, and of a sample.
-        spikes: of all neurons in all samples.
-        largest: spikes, in all samples, of the neuron that fires most.
-        silent: neurons without a spike in any sample.
-        saturated: neurons that in every sample fire at every step, or wherever the pause after
-            a spike lets them; None where a neuron can fire only once in a sample.
-        silent_maps: feature maps without a spike in any sample; None where there are no maps.
+        layer: name of the layer.
+        neurons: number of neurons.
+        samples: number of samples of the run.
+        steps: number of steps of a sample.
+        spikes: spikes of all neurons in all samples.
+        largest: spikes of the most active neuron in all samples.
+        silent: number of neurons without a spike in any sample.
+        saturated: number of neurons that fire in every sample at every step, or as often as the
+            refractory period allows; None if a neuron can fire only once in a sample.
+        silent_maps: number of feature maps without a spike in any sample; None if the layer has
+            no maps.
     """
 
     KEYS: ClassVar[Keys] = keys(
@@ -50,34 +54,35 @@ class LayerFiring:
 
     @property
     def rate(self) -> float:
-        """Spikes of a mean neuron at a mean step, 0..1."""
+        """Mean spikes per neuron and step, 0..1."""
         return self.spikes / (self.neurons * self.samples * self.steps)
 
     @property
     def largest_rate(self) -> float:
-        """Spikes at a mean step of the neuron that fires most, 0..1."""
+        """Mean spikes per step of the most active neuron, 0..1."""
         return self.largest / (self.samples * self.steps)
 
     @property
     def spikes_per_sample(self) -> float:
-        """Spikes of all neurons in a mean sample."""
+        """Mean number of spikes of the whole layer per sample."""
         return self.spikes / self.samples
 
 
 def layer_firing(
     layer: str, fired: Ints, samples: int, steps: int, *, refractory: int = 0, maps: int = 0
 ) -> LayerFiring:
-    """What is known of a layer by the spikes of each of its neurons.
+    """Return the firing of a layer from the spike counts of its neurons.
 
     Args:
-        layer: its name.
-        fired: (neurons,) spikes in all samples; of feature maps one map after the other.
-        samples, steps: of the run, and of a sample; at least 1.
-        refractory: steps after a spike in which a neuron cannot fire.
-        maps: feature maps, 0 where there are none.
+        layer: name of the layer.
+        fired: (neurons,) spikes of each neuron in all samples; feature maps follow each other.
+        samples: number of samples of the run, at least 1.
+        steps: number of steps of a sample, at least 1.
+        refractory: number of steps after a spike in which a neuron cannot fire.
+        maps: number of feature maps; 0 if the layer has none.
     """
-    often = -(-steps // (refractory + 1))  # as a neuron can fire in a sample
-    once = refractory > 0 and often == 1
+    most = -(-steps // (refractory + 1))  # the most spikes of a neuron in one sample
+    once = refractory > 0 and most == 1
     return LayerFiring(
         layer=layer,
         neurons=len(fired),
@@ -86,13 +91,13 @@ def layer_firing(
         spikes=int(fired.sum()),
         largest=int(fired.max()),
         silent=int(np.count_nonzero(fired == 0)),
-        saturated=None if once else int(np.count_nonzero(fired == often * samples)),
+        saturated=None if once else int(np.count_nonzero(fired == most * samples)),
         silent_maps=int(np.count_nonzero(~fired.reshape(maps, -1).any(axis=1))) if maps else None,
     )
 
 
 def firing_of(network: Network, result: Result) -> tuple[LayerFiring, ...]:
-    """The firing layers of a network in a run, in order."""
+    """Return the firing of each firing layer of a network in a run, in the order of the layers."""
     counts = result.counts
     return tuple(
         layer_firing(
@@ -109,43 +114,44 @@ def firing_of(network: Network, result: Result) -> tuple[LayerFiring, ...]:
 
 
 def remarks(network: Network, firing: Sequence[LayerFiring]) -> list[str]:
-    """Sentences on layers of which many neurons, `MANY` or more, are silent or saturated.
+    """Return sentences about layers where a share `MANY` of the neurons is silent or saturated.
 
     Args:
-        network: whose layers they are.
-        firing: as `firing_of` gives them.
+        network: the network of the layers.
+        firing: the result of `firing_of`.
     """
     layers = {layer.name: layer for layer in network.layers}
     sentences = []
-    for found in firing:
-        if found.silent >= MANY * found.neurons:
+    for counts in firing:
+        if counts.silent >= MANY * counts.neurons:
             sentences.append(
-                f"layer {found.layer}: {_share(found.silent, found)} of its neurons never fire"
-                + _idle(layers[found.layer], found)
+                f"layer {counts.layer}: {_share(counts.silent, counts)} of its neurons never fire"
+                + _waste(layers[counts.layer], counts)
             )
-        if (found.saturated or 0) >= MANY * found.neurons:
+        if (counts.saturated or 0) >= MANY * counts.neurons:
             sentences.append(
-                f"layer {found.layer}: {_share(found.saturated or 0, found)} of its neurons fire "
-                "as often as they can in every sample: their spikes cost energy and tell nothing"
+                f"layer {counts.layer}: {_share(counts.saturated or 0, counts)} of its neurons "
+                "fire as often as they can in every sample: their spikes cost energy but carry no "
+                "information"
             )
     return sentences
 
 
-def _idle(layer: Layer, found: LayerFiring) -> str:
-    """What silent neurons cost, as the end of a sentence: only some have weights of their own."""
-    own = not layer.inputs[0].connections.injects
-    if own and found.silent_maps:
+def _waste(layer: Layer, counts: LayerFiring) -> str:
+    """Return the end of a sentence: the cost of silent neurons, with or without own weights."""
+    own_weights = not layer.inputs[0].connections.injects
+    if own_weights and counts.silent_maps:
         return (
-            f", among them {found.silent_maps} of its {layer.shape[0]} maps as a whole: the "
-            "kernels of these cost memory and do nothing"
+            f", and {counts.silent_maps} of its {layer.shape[0]} feature maps never fire at all: "
+            "the kernels of these maps cost memory but have no effect"
         )
-    if own and found.silent_maps is None:
-        return ": their weights cost memory and do nothing"
-    return ": their updates cost energy and do nothing"
+    if own_weights and counts.silent_maps is None:
+        return ": their weights cost memory but have no effect"
+    return ": their updates cost energy but have no effect"
 
 
-def _share(number: int, found: LayerFiring) -> str:
-    """A percentage without decimals; 100 % is said of all alone."""
-    if number == found.neurons:
+def _share(number: int, counts: LayerFiring) -> str:
+    """Return a percentage without decimals. Only all neurons together are 100 %."""
+    if number == counts.neurons:
         return "100 %"
-    return f"{min(99, round(100 * number / found.neurons))} %"
+    return f"{min(99, round(100 * number / counts.neurons))} %"

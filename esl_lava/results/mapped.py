@@ -1,4 +1,4 @@
-"""A network on a chip's cores, and what its neurons did there."""
+"""A network on the cores of a chip, and the activity of its neurons there."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from esl_lava.values import Keys, keys
 
 @dataclass(frozen=True, eq=False)
 class Activity:
-    """What a network's neurons did in a run.
+    """The activity of the neurons of a network in a run.
 
     Attributes:
-        counts: with details and active updates.
-        spikes: layer name, and `network.INPUT` -> (rows, neurons) spikes, of all samples, by
-            the steps that are left to them (`arrivals.by_steps_left`).
+        counts: counts of the run, with details of each layer and active updates.
+        spikes: layer name or `network.INPUT` -> (rows, neurons) spikes of all samples, sorted by
+            the number of steps left in the sample (`arrivals.count_by_steps_left`).
     """
 
     counts: Counts
@@ -31,8 +31,8 @@ class MappedLayer:
     """A layer on its cores.
 
     Attributes:
-        layer: where it lies.
-        utilisation: resource -> (used, limit) of the core that uses most of it.
+        layer: the mapping of the layer.
+        utilisation: resource -> (used, limit) of the core that uses the most of the resource.
     """
 
     KEYS: ClassVar[Keys] = keys(
@@ -47,12 +47,12 @@ class MappedLayer:
 
     @property
     def cores(self) -> int:
-        """How many hold it."""
+        """Number of cores that hold the layer."""
         return len(self.layer.cores)
 
     @property
     def by_format(self) -> dict[str, dict[str, int]]:
-        """Format -> what the layer takes in it: words of synapse memory, and their cores."""
+        """Synapse format -> words of synapse memory and cores that the layer needs in it."""
         return {
             form: {"words": words, "cores": cores}
             for form, (words, cores) in self.layer.words.items()
@@ -61,13 +61,13 @@ class MappedLayer:
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """What flows between the cores of a mapped network in a run.
+    """The messages between the cores of a mapped network in a run.
 
     Attributes:
-        counts: of the run, its messages included.
-        traffic: by core.
-        bounds: floor of every layer.
-        step_nanoseconds: floor of a step of the network, where the device states times.
+        counts: counts of the run, with messages.
+        traffic: messages of each core.
+        bounds: lower bound on the time of each layer.
+        step_nanoseconds: lower bound on the time of a step; None if the device file has no times.
     """
 
     KEYS: ClassVar[Keys] = keys(
@@ -81,22 +81,22 @@ class Flow:
 
     @property
     def messages_per_sample(self) -> dict[str, float]:
-        """Layer name, and `network.INPUT` -> messages sent in a mean sample."""
+        """Layer name or `network.INPUT` -> mean number of messages sent per sample."""
         return {name: sent / self.counts.samples for name, sent in self.traffic.sent.items()}
 
     @property
     def traffic_per_step(self) -> Floats:
-        """(cores + 1, cores) messages of a mean step, as `Traffic.messages`."""
+        """(cores + 1, cores) mean messages per step, in the order of `Traffic.messages`."""
         return self.traffic.messages / (self.counts.samples * self.counts.steps)
 
 
 @dataclass(frozen=True, eq=False)
-class Mapped:
-    """A network on a chip.
+class MappedNetwork:
+    """A network mapped to a chip.
 
     Attributes:
-        core_map: which cores hold it.
-        flow: between them, in the run that was measured; None without one.
+        core_map: the cores that hold the network.
+        flow: the messages between the cores in a run; None if no run was measured.
     """
 
     KEYS: ClassVar[Keys] = keys(
@@ -109,6 +109,6 @@ class Mapped:
 
     @property
     def layers(self) -> list[MappedLayer]:
-        """Where each lies."""
+        """Each layer with its cores."""
         utilisation = self.core_map.utilisation
         return [MappedLayer(layer, utilisation(layer)) for layer in self.core_map.layers]

@@ -1,4 +1,4 @@
-"""What a run costs on devices, and what the devices state of themselves."""
+"""The energy of a run on devices, and the numbers that device files contain."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from esl_lava.results.evaluation import NetworkRun
 from esl_lava.values import OPTIONAL, Keys, keys
 
 PARTS = ("synapses", "neurons", "spikes", "messages", "static")
-"""What an energy is made of: attributes of `EnergyBreakdown`."""
+"""The parts of an energy: attributes of `EnergyBreakdown`."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """One network on one device.
+    """The energy of one network on one device.
 
     Attributes:
-        device: the device with its sources.
-        measured: joules per sample from the operations really executed.
-        by_connections: joules by the paper's convention, one operation per connection;
-            None for a device charged for memory, of which it knows nothing.
-        as_ann: joules of a dense network of the same shape that runs once, where the
-            device multiplies.
+        device: the device, with the sources of its constants.
+        measured: joules per sample, from the operations that were counted.
+        by_connections: joules by the paper's convention, one operation per connection; None for a
+            device whose energy is a memory model, to which the convention does not apply.
+        as_ann: joules of one pass of a dense network of the same shape; None if the device does
+            not multiply.
     """
 
     KEYS: ClassVar[Keys] = keys(
@@ -42,23 +42,23 @@ class Price:
 
     @property
     def parts(self) -> dict[str, float]:
-        """Part -> joules per sample."""
+        """Part of the energy -> joules per sample."""
         return {part: getattr(self.measured, part) for part in PARTS}
 
     @property
     def sources(self) -> dict[str, str]:
-        """Energy key -> where its constant comes from."""
+        """Energy key -> source of its constant."""
         return {key: constant.source for key, constant in self.device.constants.items()}
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """What the files of one chip say together.
+    """A chip for which device files give different joules.
 
     Attributes:
-        chip: what they are about.
-        devices: their names.
-        least, most: joules per sample, spans included.
+        chip: name of the chip.
+        devices: names of the device files.
+        least, most: smallest and largest joules per sample, including the span of each file.
     """
 
     chip: str
@@ -69,14 +69,14 @@ class Disagreement:
 
 @dataclass(frozen=True, eq=False)
 class Bill:
-    """A run and what it costs.
+    """A run and its energy on all devices.
 
     Attributes:
         run: the network and its evaluation.
-        devices: name -> price there.
-        disagreements: among them.
-        neurobench: name -> NeuroBench's metric; None where inputs are graded.
-        training: what the training took, where that was asked for.
+        devices: device name -> energy on this device.
+        disagreements: chips whose device files give different joules.
+        neurobench: name -> NeuroBench metric; None if inputs are graded.
+        training: cost of the training; None if it was not requested.
     """
 
     KEYS: ClassVar[Keys] = keys("*=run devices disagreements neurobench training")
@@ -89,13 +89,13 @@ class Bill:
 
 
 @dataclass(frozen=True)
-class Stated:
-    """A number a device file states.
+class DeviceNumber:
+    """A number in a device file.
 
     Attributes:
-        key: where it stands in the file.
-        value: with its unit.
-        kind, operating_point, source: as the file says; a limit has no operating point.
+        key: key of the number in the file.
+        value: the number with its unit, as text.
+        kind, operating_point, source: texts of the file; a limit has no operating point.
     """
 
     key: str
@@ -106,12 +106,12 @@ class Stated:
 
 
 FEATURES = ("shared_axons",)
-"""Keys of a `[capacity]` that say whether the chip can do something."""
+"""Keys of `[capacity]` that are yes or no: the chip has this feature or not."""
 
 
-def stated(device: Device) -> list[Stated]:
-    """Everything a device file states, in the file's order."""
-    found = []
+def device_numbers(device: Device) -> list[DeviceNumber]:
+    """Return all numbers of a device file, in the order of the file."""
+    numbers = []
     for key, constant in device.constants.items():
         value = f"{constant.joules(1) * 1e12:,.6g} pJ"
         if isinstance(constant, DenseOperation):
@@ -121,42 +121,43 @@ def stated(device: Device) -> list[Stated]:
             )
         elif constant.least < constant.most:
             value += f" ({constant.least:g} to {constant.most:g})"
-        found.append(_sourced(f"energy.{key}", value, constant))
+        numbers.append(_number(f"energy.{key}", value, constant))
     if device.memory is not None:
-        price = device.memory
-        line = f"{price.pj:g} pJ + {price.pj_per_bit:g} pJ/bit" if price.pj is not None else ""
+        memory = device.memory
+        line = f"{memory.pj:g} pJ + {memory.pj_per_bit:g} pJ/bit" if memory.pj is not None else ""
         points = ", ".join(
             f"{pj:g} pJ at {size:,.0f} bytes"
-            for size, pj in zip(price.at_bytes or (), price.pj_at or ())
+            for size, pj in zip(memory.at_bytes or (), memory.pj_at or ())
         )
-        found.append(_sourced("memory", f"{line or points} an access", price))
+        numbers.append(_number("memory", f"{line or points} per access", memory))
     if device.static is not None:
         power = device.static
-        found.append(_sourced("static", f"{power.watts:g} W per {power.per}", power))
+        numbers.append(_number("static", f"{power.watts:g} W per {power.per}", power))
     for key, time in device.time:
         if time is not None:
-            found.append(_sourced(f"time.{key}", f"{time.value:g} ns", time))
+            numbers.append(_number(f"time.{key}", f"{time.value:g} ns", time))
     if device.capacity is not None:
         for key, limit in device.capacity:
             if hasattr(limit, "source"):
-                said = ("no", "yes")[limit.value] if key in FEATURES else f"{limit.value:,}"
-                found.append(_sourced(f"capacity.{key}", said, limit))
-    return found
+                value = ("no", "yes")[limit.value] if key in FEATURES else f"{limit.value:,}"
+                numbers.append(_number(f"capacity.{key}", value, limit))
+    return numbers
 
 
-def energies(device: Device) -> list[Stated]:
-    """What energies a device file states."""
-    return [one for one in stated(device) if one.key.startswith(("energy", "mem"))]
+def energies(device: Device) -> list[DeviceNumber]:
+    """Return the energy numbers of a device file."""
+    return [number for number in device_numbers(device) if number.key.startswith(("energy", "mem"))]
 
 
-def _sourced(key: str, value: str, constant: object) -> Stated:
-    said = (str(getattr(constant, name, "")) for name in ("kind", "operating_point", "source"))
-    return Stated(key, value, *said)
+def _number(key: str, value: str, constant: object) -> DeviceNumber:
+    """Return a number of a device file with the texts that stand beside it."""
+    texts = (str(getattr(constant, name, "")) for name in ("kind", "operating_point", "source"))
+    return DeviceNumber(key, value, *texts)
 
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """A device and everything its file states."""
+    """A device and all numbers of its file."""
 
     KEYS: ClassVar[Keys] = keys(
         "device.title device.maker device.process device.chip device.charges device.notes "
@@ -166,6 +167,6 @@ class DeviceFacts:
     device: Device
 
     @property
-    def constants(self) -> dict[str, Stated]:
-        """Key in the file -> what it states."""
-        return {one.key: one for one in stated(self.device)}
+    def constants(self) -> dict[str, DeviceNumber]:
+        """Key in the file -> the number."""
+        return {number.key: number for number in device_numbers(self.device)}

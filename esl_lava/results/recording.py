@@ -1,4 +1,4 @@
-"""What a recording of an event camera holds."""
+"""A summary of a recording from an event camera."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import ClassVar
 import numpy as np
 
 from esl_lava.arrays import Bytes
-from esl_lava.data.events.recording import Contents
+from esl_lava.data.events.recording import EventCounts
 from esl_lava.values import Keys, keys
 
 HOT = 10
-"""A hot pixel has at least so many times the events of a mean pixel that has any."""
+"""A hot pixel has at least this many times the mean number of events of an active pixel."""
 
 SHOWN = 10
-"""Hot pixels that are named, those with most events first."""
+"""At most this many hot pixels are listed, those with most events first."""
 
 
 @dataclass(frozen=True, eq=False)
-class Recorded:
-    """A recording, counted, and as frames.
+class RecordingSummary:
+    """The event counts of a recording, and its frames.
 
     Attributes:
-        contents: counts of its events.
+        contents: counts of the events.
         frames: (T, 2, rows, columns) uint8, OFF events first.
     """
 
@@ -32,12 +32,12 @@ class Recorded:
         "contents.rate contents.on_share sensor active_pixels hot_pixels hottest frames=shape"
     )
 
-    contents: Contents
+    contents: EventCounts
     frames: Bytes
 
     @property
     def sensor(self) -> list[int]:
-        """Rows and columns."""
+        """Rows and columns of the sensor."""
         return list(self.contents.by_pixel.shape[1:])
 
     @property
@@ -47,12 +47,12 @@ class Recorded:
 
     @property
     def active_pixels(self) -> int:
-        """Pixels with an event."""
+        """Number of pixels with at least one event."""
         return int((self.contents.by_pixel.sum(axis=0) > 0).sum())
 
     @property
     def hot_pixels(self) -> int:
-        """Pixels with at least `HOT` times the events of a mean active pixel."""
+        """Number of pixels with at least `HOT` times the mean number of events of active pixels."""
         by_pixel = self.contents.by_pixel.sum(axis=0)
         return int((by_pixel * self.active_pixels >= HOT * self.contents.events).sum())
 

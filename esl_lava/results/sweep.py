@@ -1,4 +1,4 @@
-"""What a sweep found: an outcome for each run, a row for each setting over all its seeds."""
+"""The results of a sweep: an outcome for each run, and a row for each setting over its seeds."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from esl_lava.energy.table1 import Measured, Table1
-from esl_lava.results.table2 import Published, Trained
+from esl_lava.energy.table1 import MeasuredNetwork, Table1
+from esl_lava.results.table2 import PublishedRow, TrainedRow
 from esl_lava.values import OPTIONAL, Keys, keys
 
 NO_RULE = "none"
-"""The setting "prune" or "growth" of a dense network, where no rule has anything to move."""
+"""Value of the settings "prune" and "growth" of a dense network, which has no rules."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run's exported network does on the test split, and what was known before.
+    """The results of one run: its training and its exported network on the test split.
 
     Attributes:
-        accuracy: of the integer network, 0..1.
-        validation_accuracy: of the kept epoch; None where nothing is held back.
-        connections, density: of all weight layers.
+        accuracy: test accuracy of the integer network, 0..1.
+        validation_accuracy: of the kept epoch, 0..1; None if there is no validation split.
+        connections: connections of all weight layers.
+        density: weights over positions of all weight layers.
         sparse_density: weights over positions of the sparse layers.
-        exploration: R_s of the kept epoch, of the sparse layers.
-        sops_per_sample: counted on the test split.
-        weights: of all weight layers; None in files from before they were counted.
-        most_sops: of its samples, if neurons fire once; they cannot exceed the connections.
-        data: digests of the splits it was trained and evaluated on; none in files from before.
+        exploration: R_s of the sparse layers at the kept epoch.
+        sops_per_sample: mean SOPs per test sample.
+        weights: weights of all weight layers; None in files of versions that did not count them.
+        most_sops: largest SOPs of a test sample, if neurons fire once; at most the connections.
+        data: split -> digest of the data of the run; empty in files of versions without digests.
     """
 
     accuracy: float
@@ -44,22 +45,25 @@ class Outcome:
 
 
 Stage = Literal["waiting", "running", "done", "done before", "failed"]
-"""Of a run in a sweep: done before is what an earlier sweep did."""
+"""The stage of a run in a sweep. "done before": an earlier sweep finished the run."""
 
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run of a sweep stands.
+    """The state of one run of a sweep.
 
     Attributes:
-        name: of its directory.
-        stage: as `Stage`.
-        host: the machine that does it, or did.
-        began, ended: seconds since 1970; None where it was not or nobody knows.
-        epoch, epochs: the current one, from 1, and how many there are; None before the first step.
-        loss: mean of the current epoch so far; None before, and where it is not finite.
-        accuracy: of the exported network on the test split, 0..1, when it is done.
-        reason: why it failed.
+        name: name of its directory.
+        stage: the stage of the run.
+        host: the machine that does the run or did it.
+        began, ended: seconds since 1970; None if the run has not begun or ended, or the time is
+            unknown.
+        epoch: the current epoch, from 1; None before the first step.
+        epochs: the number of epochs; None before the first step.
+        loss: mean loss of the current epoch so far; None before the first step, and if the loss
+            is not finite.
+        accuracy: test accuracy of the exported network, 0..1; None until the run is done.
+        reason: the reason why the run failed.
     """
 
     name: str
@@ -76,20 +80,20 @@ class RunState:
 
 @dataclass(frozen=True)
 class SweepRow:
-    """What one setting reached.
+    """The results of one setting over all its seeds.
 
     Attributes:
-        settings: what was varied, name -> value.
-        seeds: of its runs; the tuples below are in their order.
-        accuracies: of the exported integer networks on the test split, 0..1.
-        validation: accuracy of the kept epochs on what was held back, or None.
-        connections: between two neurons of the whole network. The seeds share them, and
-        density, sparse_density: weights over positions, of the whole network; of the sparse
-            layers alone.
+        settings: name -> value of what the sweep varies.
+        seeds: seeds of the runs; the tuples below have the same order.
+        accuracies: test accuracy of each exported integer network, 0..1.
+        validation: validation accuracy of each kept epoch, 0..1; None without a validation split.
+        connections: connections of the whole network, equal for all seeds.
+        density: weights over positions of the whole network, equal for all seeds.
+        sparse_density: weights over positions of the sparse layers, equal for all seeds.
         exploration: R_s, mean over the seeds.
-        sops: per sample, mean over the seeds.
-        weights: of the whole network, where they were counted.
-        most_sops: of any sample of any seed, where it was counted.
+        sops: SOPs per sample, mean over the seeds.
+        weights: weights of the whole network; None if they were not counted.
+        most_sops: largest SOPs of a sample over all seeds; None if they were not counted.
     """
 
     KEYS: ClassVar[Keys] = keys(
@@ -114,61 +118,62 @@ class SweepRow:
     def of(
         cls, settings: Mapping[str, str | float], seeds: Sequence[int], outcomes: Sequence[Outcome]
     ) -> SweepRow:
-        """The row of some runs that differ in their seeds alone.
+        """Return the row of runs that differ only in their seeds.
 
         Args:
-            settings: what they share.
-            seeds, outcomes: of each, at least one.
+            settings: the settings of all runs.
+            seeds, outcomes: one of each for every run; at least one.
         """
         first = outcomes[0]
-        counted = [found.most_sops for found in outcomes if found.most_sops is not None]
+        counted = [one.most_sops for one in outcomes if one.most_sops is not None]
         return cls(
             settings=dict(settings),
             seeds=tuple(seeds),
-            accuracies=tuple(found.accuracy for found in outcomes),
-            validation=tuple(found.validation_accuracy for found in outcomes),
+            accuracies=tuple(one.accuracy for one in outcomes),
+            validation=tuple(one.validation_accuracy for one in outcomes),
             connections=first.connections,
             density=first.density,
             sparse_density=first.sparse_density,
-            exploration=statistics.fmean(found.exploration for found in outcomes),
-            sops=statistics.fmean(found.sops_per_sample for found in outcomes),
+            exploration=statistics.fmean(one.exploration for one in outcomes),
+            sops=statistics.fmean(one.sops_per_sample for one in outcomes),
             weights=first.weights,
             most_sops=max(counted, default=None),
         )
 
     @property
     def accuracy(self) -> float:
-        """Mean test accuracy."""
+        """Mean test accuracy, 0..1."""
         return statistics.fmean(self.accuracies)
 
     @property
     def spread(self) -> float | None:
-        """Sample standard deviation of the test accuracy; None of a single seed."""
+        """Sample standard deviation of the test accuracy; None for a single seed."""
         return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
 
     @property
     def validation_accuracy(self) -> float | None:
-        """Mean validation accuracy; None where a run held nothing back."""
+        """Mean validation accuracy, 0..1; None if a run has no validation split."""
         known = [value for value in self.validation if value is not None]
         return statistics.fmean(known) if len(known) == len(self.validation) else None
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a design's runs reached.
+    """The results of all runs of a design.
 
     Attributes:
         figure: name of the design.
-        config: what every run shares but for what is varied, as TOML; none where they share less.
-        rows: one for each setting, of the runs that did not fail.
-        failed: a sentence for every run that did.
-        paper: its Table 1 from connection counts, where that stands beside.
-        measured: the rows of that table by our networks; none where the dense or the sparse
-            network is missing.
-        published: the paper's Table 2, where that stands beside.
-        trained: the rows of that table by our networks.
-        densities: of each layer after each epoch of one run, where they are drawn.
-        remarks: sentences on what the reader of a table has to know.
+        config: the experiment of all runs as TOML, apart from the varied keys; None if the runs
+            share no experiment.
+        rows: one row for each setting, over the runs that did not fail.
+        failed: one sentence for each run that failed.
+        paper: the paper's Table 1, computed from connection counts; only for table1.
+        measured: the rows of our networks for Table 1; empty if the dense or the sparse network is
+            missing.
+        published: the paper's Table 2; only for table2.
+        trained: the rows of our networks for Table 2.
+        densities: layer -> density after each epoch of one run; only for fig3.
+        remarks: sentences that the reader of the table has to know.
     """
 
     figure: str
@@ -176,8 +181,8 @@ class Sweep:
     rows: Sequence[SweepRow]
     failed: Sequence[str]
     paper: Table1 | None = field(default=None, metadata=OPTIONAL)
-    measured: Sequence[Measured] | None = field(default=None, metadata=OPTIONAL)
-    published: Sequence[Published] | None = field(default=None, metadata=OPTIONAL)
-    trained: Sequence[Trained] | None = field(default=None, metadata=OPTIONAL)
+    measured: Sequence[MeasuredNetwork] | None = field(default=None, metadata=OPTIONAL)
+    published: Sequence[PublishedRow] | None = field(default=None, metadata=OPTIONAL)
+    trained: Sequence[TrainedRow] | None = field(default=None, metadata=OPTIONAL)
     densities: Sequence[Mapping[str, float]] | None = field(default=None, metadata=OPTIONAL)
     remarks: Sequence[str] | None = field(default=None, metadata=OPTIONAL)

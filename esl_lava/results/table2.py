@@ -1,4 +1,4 @@
-"""The paper's Table 2, as printed, and the networks of ours that stand beside it."""
+"""The paper's Table 2 as printed, and the rows of our networks for it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Published:
-    """A row that is printed in the paper.
+class PublishedRow:
+    """A row of the table as printed in the paper.
 
     Attributes:
-        dataset, network, method: as printed; a network is None where the paper names none.
-        density: of the sparse network; 1 of a dense one; None where none is printed.
-        accuracy: 0..1.
-        loss: accuracy below that of the dense network of the same method, 0..1.
+        dataset, method: texts of the paper.
+        network: text of the paper; None if the paper names no network.
+        density: density of the network, 1 if it is dense; None if the paper prints none.
+        accuracy: test accuracy, 0..1.
+        loss: accuracy of the dense network of the same method minus this accuracy, 0..1; None if
+            the paper prints none.
     """
 
     dataset: str
@@ -26,37 +28,37 @@ class Published:
 
 
 PUBLISHED = (
-    Published("CIFAR-10", None, "ADMM", 0.1, 0.8953, 0.0385),
-    Published("CIFAR-10", None, "Grad R", 0.12, 0.9284, 0.0034),
-    Published("CIFAR-10", "ResNet-19", "TET", 1.0, 0.9279),
-    Published("CIFAR-10", "ResNet-19", "ESL-SNNs", 0.5, 0.9109, 0.017),
-    Published("CIFAR-100", "ResNet-19", "TET", 1.0, 0.7447),
-    Published("CIFAR-100", "ResNet-19", "ESL-SNNs", 0.5, 0.7348, 0.0099),
-    Published("DVS-CIFAR10", "DenseNet", "Streaming rollout", None, 0.668),
-    Published("DVS-CIFAR10", None, "LIAF-Net", None, 0.717),
-    Published("DVS-CIFAR10", "VGGSNN", "TET", 1.0, 0.7858),
-    Published("DVS-CIFAR10", "VGGSNN", "ESL-SNNs", 0.1, 0.783, 0.0028),
+    PublishedRow("CIFAR-10", None, "ADMM", 0.1, 0.8953, 0.0385),
+    PublishedRow("CIFAR-10", None, "Grad R", 0.12, 0.9284, 0.0034),
+    PublishedRow("CIFAR-10", "ResNet-19", "TET", 1.0, 0.9279),
+    PublishedRow("CIFAR-10", "ResNet-19", "ESL-SNNs", 0.5, 0.9109, 0.017),
+    PublishedRow("CIFAR-100", "ResNet-19", "TET", 1.0, 0.7447),
+    PublishedRow("CIFAR-100", "ResNet-19", "ESL-SNNs", 0.5, 0.7348, 0.0099),
+    PublishedRow("DVS-CIFAR10", "DenseNet", "Streaming rollout", None, 0.668),
+    PublishedRow("DVS-CIFAR10", None, "LIAF-Net", None, 0.717),
+    PublishedRow("DVS-CIFAR10", "VGGSNN", "TET", 1.0, 0.7858),
+    PublishedRow("DVS-CIFAR10", "VGGSNN", "ESL-SNNs", 0.1, 0.783, 0.0028),
 )
-"""ESL-SNNs (AAAI 2023), Table 2."""
+"""The rows of ESL-SNNs (AAAI 2023), Table 2."""
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A network of ours: an exported integer network, over all seeds.
+class TrainedRow:
+    """A row of one of our exported integer networks, over all seeds.
 
     Attributes:
-        part: name of the table's part; a part has one data set and one network.
+        part: name of the part of the table; a part has one data set and one network.
         dataset: name of the data set.
-        layers: the network, as `model.layers` has it.
-        steps: T.
-        epochs: trained.
-        density: of the layers that are made sparse; 1 of the dense network.
-        weights: of the whole network.
-        accuracy: on the test split, mean over the seeds, 0..1.
-        spread: sample standard deviation of it; None of a single seed.
-        accuracies: of each seed.
-        loss: accuracy below that of the dense network with the same seeds, 0..1; None of the
-            dense one, and where that is missing.
+        layers: the layers, in the notation of `model.layers`.
+        steps: number of steps of a sample, T.
+        epochs: number of training epochs.
+        density: density of the sparse layers; 1 for the dense network.
+        weights: weights of the whole network.
+        accuracy: test accuracy, mean over the seeds, 0..1.
+        spread: sample standard deviation of the test accuracy; None for a single seed.
+        accuracies: test accuracy of each seed.
+        loss: mean over the seeds of the accuracy of the dense network minus this accuracy, 0..1;
+            None for the dense network, and if the dense network is missing.
     """
 
     part: str

@@ -1,4 +1,4 @@
-"""What was found while a network was trained: its epochs, and the updates of its masks."""
+"""Records of a training: its epochs and the updates of its masks."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ from esl_lava.values import OPTIONAL
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is known after an epoch; `as_values` of it is what a model.pt stores.
+    """The record of one epoch. `model.pt` stores it as `as_values` of this class.
+
+    The samples of `silent`, `saturated` and `rates` are those that the epoch was examined on,
+    usually the validation samples.
 
     Attributes:
-        epoch: its number, from 1.
-        loss: mean over its batches.
-        validation_accuracy: share of the held-back samples decided right, 0..1; None where
-            nothing is held back.
-        density: weights over positions, all weight layers together.
-        densities: layer name -> the same of each.
+        epoch: number of the epoch, from 1.
+        loss: mean loss over its batches.
+        validation_accuracy: share of correct decisions on the validation samples, 0..1; None if
+            there are none.
+        density: weights over positions of all weight layers together.
+        densities: layer name -> weights over positions of the layer.
         exploration: R_s of the sparse layers.
-        silent: layer name -> neurons without a spike on all samples looked at; None in
-            records from before it was counted.
-        saturated: of the same samples, layer name -> neurons that fire at every step of each;
-            without the layers whose neurons can fire only once.
-        rates: of the same samples, layer name -> spikes of a mean neuron at a mean step, 0..1.
-        beyond_range: layer name -> share of its weights out of range, 0..1; None in records
-            from before it was counted.
+        silent: layer name -> number of neurons without a spike on all samples; None in records of
+            versions that did not count them.
+        saturated: layer name -> number of neurons that fire at every step of every sample; layers
+            whose neurons can fire only once are left out.
+        rates: layer name -> mean spikes per neuron and step, 0..1.
+        beyond_range: layer name -> share of weights out of range, 0..1; None in records of
+            versions that did not count them.
     """
 
     epoch: int
@@ -50,35 +53,41 @@ _EPOCH = TypeAdapter(Epoch)
 
 
 def read_history(entries: Iterable[Mapping[str, Any]]) -> list[Epoch]:
-    """The epochs of a model.pt's history, in order.
+    """Return the epochs of the history of a `model.pt`, in order.
 
     Raises:
-        DataError: where an entry is no record of an epoch.
+        DataError: if an entry is not the record of an epoch.
     """
     known = {one.name for one in fields(Epoch)}
-    history = []
+    history: list[Epoch] = []
     for entry in entries:
         values = {key: entry[key] for key in entry if key in known}
         try:
-            history.append(Epoch(**values))
+            epoch = Epoch(**values)
             _EPOCH.validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
-            place = ".".join(map(str, error.errors()[0]["loc"]))
+            key = f"history.{error.errors()[0]['loc'][0]}"
             raise DataError(
-                f"the history holds an epoch whose {place} is of another kind than it has to be"
+                f"{key}: epoch {len(history) + 1} has a value of the wrong type", "damaged", key=key
             ) from None
-        except TypeError:
+        except TypeError:  # a key is missing
+            required = (one.name for one in fields(Epoch) if one.metadata != OPTIONAL)
+            missing = ", ".join(name for name in required if name not in values)
             raise DataError(
-                f"the history holds an epoch with {', '.join(map(str, entry)) or 'nothing'}"
+                f"history: the record of epoch {len(history) + 1} lacks {missing}",
+                "damaged",
+                key="history",
             ) from None
+        history.append(epoch)
     return history
 
 
 def kept_epoch(history: Sequence[Epoch]) -> int:
-    """Index of the epoch whose weights a training keeps.
+    """Return the index of the epoch whose weights a training keeps.
 
-    That of the best validation accuracy, the latest of equals; the last where nothing was
-    held back. Epochs before the network became as sparse as it is are no candidates.
+    This is the epoch of the best validation accuracy, the latest if several are equal; without a
+    validation split it is the last epoch. Epochs in which the network had another density than
+    at the end are not considered.
 
     Args:
         history: at least one epoch.
@@ -93,11 +102,11 @@ def kept_epoch(history: Sequence[Epoch]) -> int:
 
 @dataclass(frozen=True)
 class LayerMoves:
-    """What an update of the masks moved in a layer.
+    """The connections that an update of the masks moved in one layer.
 
     Attributes:
-        pruned, grown: connections.
-        connections: there are after it.
+        pruned, grown: number of connections that were pruned and grown.
+        connections: number of connections after the update.
     """
 
     pruned: int
@@ -107,11 +116,11 @@ class LayerMoves:
 
 @dataclass(frozen=True)
 class MaskUpdate:
-    """What an update of the masks moved, as `updates.json` keeps it.
+    """One update of the masks, as stored in `updates.json`.
 
     Attributes:
-        iteration: optimiser steps done, from 1.
-        layers: name -> its moves, of the sparse layers.
+        iteration: number of optimiser steps done before the update, from 1.
+        layers: name of a sparse layer -> its moves.
     """
 
     iteration: int

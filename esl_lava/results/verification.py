@@ -1,4 +1,4 @@
-"""What a comparison of training, file and simulators found."""
+"""Results of comparing the trained model, the exported file and the simulators."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from esl_lava.values import Keys, keys
 
 @dataclass(frozen=True)
 class IntegerDifference:
-    """A quantity of a file's network that is not what the model lowers to.
+    """A quantity that differs between the network of a file and the network of its model.
 
     Attributes:
-        layer: the layer's name; None for what belongs to the whole network.
-        quantity: what differs: "weight", "connection", "threshold", "bias", ...
-        count: how many values of it differ.
-        place: where the first of them is, such as "neuron 3, input 17"; empty for a quantity
-            that a layer or a network has once.
-        expected, found: the first of them, in the model and in the file.
+        layer: name of the layer; None for a quantity of the whole network.
+        quantity: name of the quantity: "weight", "connection", "threshold", "bias", ...
+        count: number of its values that differ.
+        place: place of the first difference, for example "neuron 3, input 17"; empty for a
+            quantity that a layer or a network has only once.
+        expected: the first value that differs, in the model.
+        found: the same value in the file.
     """
 
     layer: str | None
@@ -41,11 +42,11 @@ class IntegerDifference:
 
 @dataclass(frozen=True)
 class IntegerComparison:
-    """Two networks compared.
+    """The comparison of the integers of two networks.
 
     Attributes:
-        compared: integers of the model's network that were compared: weights, and what its
-            neurons have.
+        compared: number of compared integers of the model's network: weights and parameters of
+            neurons.
         differences: one for each quantity of a layer in which the networks differ.
     """
 
@@ -54,28 +55,28 @@ class IntegerComparison:
 
     @property
     def total(self) -> int:
-        """How many values differ."""
+        """Number of values that differ."""
         return sum(difference.count for difference in self.differences)
 
     @property
     def sentences(self) -> list[str]:
-        """Every difference in words."""
+        """One sentence for each difference."""
         return [str(difference) for difference in self.differences]
 
 
 @dataclass(frozen=True)
 class LayerTimes:
-    """How the firing steps of a layer compare with exact times.
+    """The firing steps of a layer compared with exact firing times.
 
     Attributes:
-        layer: its name.
-        fired: (sample, neuron) pairs that fire on the grid.
-        moved: pairs whose step is not their exact time rounded up, given the same inputs and
-            weights: truncation.
-        furthest: by how many steps at most; a spike that is only in one counts from the last
-            step on.
-        lost: pairs that fire within the sample either in training or on the grid only.
-        drift: mean distance in steps between training and grid, of pairs that fire in both.
+        layer: name of the layer.
+        fired: number of (sample, neuron) pairs that fire on the grid.
+        moved: number of pairs whose step is not the exact time rounded up, with the same inputs
+            and weights. The chip truncates its currents, which moves them.
+        furthest: largest of these moves in steps. If a pair fires only on the grid or only in
+            exact time, the other spike counts as one step after the last.
+        lost: number of pairs that fire within the sample only in training or only on the grid.
+        drift: mean distance in steps between training and grid, over pairs that fire in both.
     """
 
     layer: str
@@ -88,13 +89,13 @@ class LayerTimes:
 
 @dataclass(frozen=True)
 class TimeDifference:
-    """A neuron that fires where truncation cannot explain it.
+    """A neuron whose firing step truncation cannot explain.
 
     Attributes:
-        layer, sample, neuron: where.
-        found: the step in which it fires on the grid, T for none.
-        exact: the step into which its exact time falls, T for none.
-        earliest, latest: between which steps both have to be.
+        layer, sample, neuron: the neuron and the sample.
+        found: step of its spike on the grid; T if it is silent.
+        exact: step that contains its exact time; T if it is silent.
+        earliest, latest: first and last step that truncation allows.
     """
 
     layer: str
@@ -108,19 +109,19 @@ class TimeDifference:
     def __str__(self) -> str:
         return (
             f"exact: layer {self.layer}, neuron {self.neuron}, sample {self.sample}: fires at step "
-            f"{self.found}, training's exact time is in step {self.exact}, and truncation "
-            f"allows {self.earliest} to {self.latest}"
+            f"{self.found}, the exact time of training is in step {self.exact}, and truncation "
+            f"allows steps {self.earliest} to {self.latest}"
         )
 
 
 @dataclass(frozen=True)
 class TimeComparison:
-    """The comparison of a network with its training.
+    """The firing times of a network compared with those of its training.
 
     Attributes:
-        layers: one for each.
-        outside: (sample, neuron) pairs outside of what truncation allows; 0 is proof.
-        first: the first of them, if any.
+        layers: the comparison of each layer.
+        outside: number of (sample, neuron) pairs that truncation cannot explain; 0 is proof.
+        first: the first of these pairs, if any.
     """
 
     layers: tuple[LayerTimes, ...]
@@ -130,11 +131,11 @@ class TimeComparison:
 
 @dataclass(frozen=True)
 class State:
-    """A neuron's current and membrane before and after a step, in units of 2**-6 weights.
+    """Current u and voltage v of a neuron before and after a step, in units of 2**-6 weights.
 
     Attributes:
-        u_before, v_before: when the step began.
-        u, v: after it; v is 0 where the neuron fired.
+        u_before, v_before: u and v before the step.
+        u, v: u and v after the step; v is 0 if the neuron fired.
     """
 
     u_before: int
@@ -148,15 +149,16 @@ class State:
 
 @dataclass(frozen=True)
 class Difference:
-    """The first place where a simulator departs from SLAYER.
+    """The first difference between a simulator and its reference.
 
     Attributes:
-        backend: which simulator.
+        backend: the simulator.
         layer: name of the earliest layer that differs.
-        sample, step, neuron: where in it, from 0; the earliest step of the first sample.
-        expected, found: a spike (0 or 1), or the readout's v in units of 2**-6 weights.
-        expected_state, found_state: the neuron's state in SLAYER and in the simulator.
-        reference: what the simulator was compared with.
+        sample, step, neuron: place in the layer, from 0: the earliest step of the first sample.
+        expected: a spike (0 or 1), or v of the readout in units of 2**-6 weights, in the reference.
+        found: the same value in the simulator.
+        expected_state, found_state: state of the neuron in the reference and in the simulator.
+        reference: name of the reference.
     """
 
     backend: str
@@ -180,22 +182,22 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verification:
-    """The outcome of a comparison.
+    """The results of a verification.
 
     Attributes:
-        dataset: where the samples come from.
-        samples: samples compared.
-        backends: the simulators compared with SLAYER.
-        reference: what the network was compared with.
-        spikes: spikes that were to be found in all layers of every simulator.
-        positions: (sample, step, neuron) places compared per simulator, silent ones and
-            the readout's values included.
-        differences: backend -> places that differ; where neurons fire once, also "training",
-            spikes outside of what rounding allows.
-        integers: net.h5 against what model.pt lowers to.
+        dataset: name of the data set of the samples.
+        samples: number of samples.
+        backends: the simulators that were compared.
+        reference: name of the reference that they were compared with.
+        spikes: number of spikes that each simulator has to emit in all layers.
+        positions: number of (sample, step, neuron) places compared per simulator, with silent
+            places and values of the readout.
+        differences: backend -> number of places that differ; if neurons fire once, also the name
+            of the reference -> number of spikes that truncation cannot explain.
+        integers: the integers of net.h5 compared with those of model.pt.
         first: the first difference of spikes, if any.
-        not_run: backend -> why it could not run a file whose integers are not the model's.
-        times: of each layer where neurons fire once.
+        not_run: backend -> reason why it could not run a file whose integers differ.
+        times: firing times of each layer, if neurons fire once.
     """
 
     KEYS: ClassVar[Keys] = keys(
@@ -220,16 +222,16 @@ class Verification:
 
     @property
     def total(self) -> int:
-        """All differences together; 0 is proof."""
+        """Number of all differences; 0 is proof."""
         return sum(self.differences.values()) + self.integers.total
 
     @property
     def first_sentence(self) -> str | None:
-        """The first difference of spikes in words, if any."""
+        """The first difference of spikes as a sentence, if any."""
         return None if self.first is None else str(self.first)
 
     def sentences(self) -> list[str]:
-        """What differs, one sentence for each quantity of a layer, then the first spike."""
+        """Return a sentence for each difference: quantities, first spike, backends not run."""
         first = [] if self.first is None else [str(self.first)]
-        unable = [f"{backend}: not run: {reason}" for backend, reason in self.not_run.items()]
-        return [*self.integers.sentences, *first, *unable]
+        not_run = [f"{backend}: not run: {reason}" for backend, reason in self.not_run.items()]
+        return [*self.integers.sentences, *first, *not_run]

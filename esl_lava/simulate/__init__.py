@@ -42,13 +42,13 @@ def simulate(
     states: Names = None,
     **options: Any,
 ) -> Result:
-    """Run samples through a network, each from rest.
+    """Run samples through a network. Every sample starts from rest: u = v = 0.
 
     Args:
         network: the network to run.
         spikes: (samples, T, inputs) integers 0 or 1, or graded spikes if the network takes them.
             The inputs may have several axes, whose lengths must be those of the network
-            (`result.misplaced`).
+            (`result.shape_fault`).
         backend: one of `BACKENDS`.
         record: firing layers whose spikes are kept: names, "all" or None.
         states: layers whose u and v after each step are kept: names, "all" or None.

@@ -81,7 +81,7 @@ class _PreparedLayer:
         place: slice | Ints = slice(None) if self.order is None else self.order
         self.parts: list[_Part] = []
         self.injected: Input | None = None
-        for incoming in layer.feeding:
+        for incoming in layer.feedforward_inputs:
             if incoming.connections.injects:
                 self.injected = incoming
                 continue
@@ -155,7 +155,7 @@ def run(
     record: tuple[str, ...] = (),
     states: tuple[str, ...] = (),
 ) -> Result:
-    """Simulate samples from rest. The arguments are those of every backend (`simulate`)."""
+    """Simulate samples. Every sample starts from rest. `simulate` describes the arguments."""
     layers = prepare(network)
     samples, steps = inputs.shape[:2]
     sizes = {layer.name: layer.neurons for layer in network.layers}

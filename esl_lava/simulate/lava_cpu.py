@@ -79,7 +79,7 @@ def run(
         BackendError: if Lava cannot express the network, fails, dies, would run other weights or
             exceeds the deadline.
     """
-    beyond = netfile.beyond_netx(network)
+    beyond = netfile.netx_refusals(network)
     if faults := [*range_faults(network, inputs), *(model_faults(network) if beyond else ())]:
         raise BackendError.of(faults)
     samples = len(inputs)
@@ -156,7 +156,7 @@ def _jobs(
     """Write the inputs and a task for each worker."""
     steps = int(inputs.shape[1])
     np.save(folder / "inputs.npy", inputs)
-    netx = not netfile.beyond_netx(network)
+    netx = not netfile.netx_refusals(network)
     delayed = any(one.delays is not None for layer in network.layers for one in layer.inputs)
     last = len(network.layers) - 1
     deciding = list(deciding_states(network.layers[last], steps))

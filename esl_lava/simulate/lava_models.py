@@ -42,7 +42,7 @@ def run(
     sparse: bool = False,
     progress: Progress | None = None,
 ) -> Result:
-    """Simulate samples from rest, one after the other.
+    """Simulate samples one after the other. Every sample starts from rest.
 
     Args:
         network, inputs, record, states: as in every backend's `run` (`simulate`).
@@ -235,7 +235,7 @@ def _build(model: type, parameters: Mapping[str, Any], **variables: Any) -> Any:
 
 
 class _Synapse:
-    """A synapse model between flat arrays, fed by the layer `source`. It sends one step late."""
+    """A synapse model between flat arrays. It reads the layer `source` and sends one step late."""
 
     def __init__(self, source: str, model: Any, in_shape: tuple[int, ...]) -> None:
         self.source = source
@@ -379,11 +379,11 @@ class _LayerModels:
         def build(incoming: Input) -> _Synapse:
             return _synapse(incoming, message_bits if incoming.source == INPUT else 0, sparse)
 
-        injected = [one.source for one in layer.feeding if one.connections.injects]
+        injected = [one.source for one in layer.feedforward_inputs if one.connections.injects]
         self._injected = injected[0] if injected else None
         # In netx's order: the farthest source is connected first.
         self._synapses = [
-            build(one) for one in reversed(layer.feeding) if not one.connections.injects
+            build(one) for one in reversed(layer.feedforward_inputs) if not one.connections.injects
         ]
         self._recurrent = None if layer.recurrent is None else build(layer.recurrent)
         self._all = [*self._synapses, *filter(None, [self._recurrent])]

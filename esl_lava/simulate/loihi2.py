@@ -109,7 +109,7 @@ def measure(
     """
     faults = [
         Fault(f"Loihi 2 cannot run this network: {reason}", "unsupported")
-        for reason in netfile.beyond_netx(network)
+        for reason in netfile.netx_refusals(network)
     ]
     faults += filter(None, map(_layer_fault, network.layers))
     if faults:

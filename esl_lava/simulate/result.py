@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esl_lava.arrays import Array, Bytes, Int32s, Ints
-from esl_lava.arrivals import by_steps_left, crossed, fan_out
+from esl_lava.arrivals import count_by_steps_left, crossed, fan_out
 from esl_lava.chip import DECAY_UNITY, SPIKE_RANGE, STATE_LIMIT, STATE_SHIFT
 from esl_lava.counts import Counts, LayerCounts
 from esl_lava.errors import DataError, shorten
@@ -52,7 +52,7 @@ class Result:
 def checked_input(network: Network, spikes: npt.ArrayLike) -> Array:
     """Return spikes as a C-contiguous array (samples, T, inputs).
 
-    `misplaced` says which further axes are possible.
+    `shape_fault` says which further axes are possible.
 
     Returns:
         uint8 of zeros and ones, or int32 if the network takes graded spikes.
@@ -92,7 +92,7 @@ def checked_input(network: Network, spikes: npt.ArrayLike) -> Array:
             value=inputs,
             limit=network.inputs,
         )
-    if fault := misplaced(network, array.shape):
+    if fault := shape_fault(network, array.shape):
         raise DataError(
             fault, "shape", key="spikes", value=array.shape[2:], limit=network.input_shape
         )
@@ -121,7 +121,7 @@ def checked_input(network: Network, spikes: npt.ArrayLike) -> Array:
     return np.ascontiguousarray(array.reshape(samples, steps, inputs), dtype)
 
 
-def misplaced(network: Network, shape: tuple[int, ...]) -> str | None:
+def shape_fault(network: Network, shape: tuple[int, ...]) -> str | None:
     """Return why the axes of spikes may differ from the network's axes, or None if they match.
 
     The shape (samples, T, inputs) always matches. Its inputs are in C order: channel, row, column.
@@ -266,7 +266,7 @@ def _sops(layer: Layer, active: Mapping[str, Array]) -> Ints:
     for incoming in layer.inputs:
         if incoming.source in active:
             synapses = fan_out(incoming.connections, layer.late(incoming))
-            arriving = by_steps_left(active[incoming.source], len(synapses))
+            arriving = count_by_steps_left(active[incoming.source], len(synapses))
             total = total + crossed(arriving, synapses)
     return total
 
@@ -301,7 +301,7 @@ def by_neuron(spikes: Mapping[str, Bytes]) -> dict[str, Ints]:
     return {name: fired.sum(axis=(0, 1), dtype=np.int64) for name, fired in spikes.items()}
 
 
-def joined(results: Sequence[Result]) -> Result:
+def join_results(results: Sequence[Result]) -> Result:
     """Join the results of several portions of samples into one result, in their order.
 
     All results must have the same network, the same steps and the same recorded layers.

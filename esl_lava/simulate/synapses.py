@@ -345,7 +345,10 @@ class _Grid(NamedTuple):
     def _lanes(
         self, place: Ints, shape: tuple[int, int, int], out: Ints, offset: Ints, weights: Array
     ) -> _Lanes:
-        """Return the synapses by output channel, padded to a multiple of eight for each."""
+        """Return the synapses in order of output channel.
+
+        The list of each channel is padded with weights of 0 to a multiple of eight synapses.
+        """
         outputs, rows, columns = shape
         count = np.bincount(out, minlength=outputs)
         starts = np.concatenate([[0], np.cumsum(-(-count // 8) * 8)])

@@ -21,7 +21,7 @@ def count(mask: Tensor) -> int:
     return int(mask.count_nonzero())
 
 
-def count_broken(values: Tensor) -> int:
+def count_nonfinite(values: Tensor) -> int:
     """Count the values that are NaN or infinite."""
     if values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64):
         return values.numel() - int(np.count_nonzero(np.isfinite(values.numpy())))
@@ -73,7 +73,7 @@ def find_above(scores: Tensor, taken: Tensor, bound: float) -> tuple[Tensor, Ten
     magnitudes = widen(scores).abs()
     indices = list_true(magnitudes > bound)
     indices = indices[~taken[indices]]
-    broken = count_broken(magnitudes) and count(~magnitudes.isfinite() & ~taken)
+    broken = count_nonfinite(magnitudes) and count(~magnitudes.isfinite() & ~taken)
     return indices, magnitudes[indices], broken
 
 

@@ -44,8 +44,9 @@ class Sparsity(TomlTable):
     growth: Literal["random", "random_unfired", "gradient", "momentum"] = Field(
         "random",
         description="Rule that chooses the weights to grow. random: uniformly at random. "
-        "random_unfired: at random, positions that were never active first. gradient: the largest "
-        "|gradient|. momentum: the largest |momentum| of the optimiser.",
+        "random_unfired: at random, but a position that was never a connection has priority over "
+        "one that was. gradient: the largest |gradient|. momentum: the largest |momentum| of the "
+        "optimiser.",
     )
     redistribution: Literal["none", "momentum", "magnitude", "nonzero"] = Field(
         "none",
@@ -73,7 +74,7 @@ class Sparsity(TomlTable):
     dense_epochs: Annotated[int, Field(ge=0)] = Field(
         0,
         description="Number of epochs of dense training at the start. After them every sparse "
-        "layer keeps its largest weights. 0 trains sparse from scratch.",
+        "layer keeps its largest |weights|. 0 trains sparse from scratch.",
     )
 
     @model_validator(mode="after")

@@ -168,8 +168,8 @@ def build_stores(
         positions = None
         if not dense:
             positions = draw(count, layer.size, generator).to(device)
-            positions = ranks.take_first(positions, device)
-        generator.set_state(ranks.take_first(generator.get_state(), device))
+            positions = ranks.broadcast_first(positions, device)
+        generator.set_state(ranks.broadcast_first(generator.get_state(), device))
         kind = SparseStore if isinstance(layer.weight, SparseWeight) else DenseStore
         stores.append(kind(layer, optimizer, count, generator, positions))
     return stores

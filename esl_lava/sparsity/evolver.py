@@ -98,7 +98,9 @@ class MaskEvolver:
         growth: a name in `GROW`.
         redistribution: a name in `REDISTRIBUTE`.
         schedule: a name in `SCHEDULES`.
-        alpha, t_iter, t_end: as in `Schedule`, in optimiser iterations.
+        alpha: fraction of the weights that an update at step 0 would move, 0..1.
+        t_iter: optimiser iterations between two updates.
+        t_end: the last iteration of rewiring.
         t_dense: number of iterations of dense training. After them every layer keeps its
             weights farthest from 0, as many as its number of connections, and rewiring begins.
             With 0, training is sparse from scratch with random masks. With t_dense and alpha 0,

@@ -24,7 +24,7 @@ _SOURCES = ("_g", "_v", "_orig", "_raw")
 """Suffixes that torch appends to the name of a computed weight to name its parameters."""
 
 _NOT_PLAIN = (
-    "its weight is not a plain parameter (is it normalised or parametrised?), so a mask cannot "
+    "its weight is not an nn.Parameter (is it normalised or parametrised?), so a mask cannot "
     "keep it sparse"
 )
 

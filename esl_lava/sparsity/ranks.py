@@ -23,7 +23,7 @@ def count() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def take_first(tensor: Tensor, device: torch.device) -> Tensor:
+def broadcast_first(tensor: Tensor, device: torch.device) -> Tensor:
     """Return the tensor of rank 0.
 
     Args:
@@ -48,7 +48,7 @@ def average(tensor: Tensor) -> Tensor:
     return total / count()
 
 
-def add_up(values: Floats) -> None:
+def sum_over_ranks(values: Floats) -> None:
     """Replace an array by its sum over all ranks, with the same bits on every rank.
 
     Args:

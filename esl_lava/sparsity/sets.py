@@ -85,7 +85,7 @@ class Mask(PositionSet):
         return self._flat.index_select(0, where.to(self.device))
 
     def block(self, part: slice) -> Tensor:
-        """Return a view."""
+        """Return a bool for each position of a slice, as a view of the mask."""
         return self._flat[part]
 
     def add(self, where: Tensor) -> Mask:
@@ -115,12 +115,12 @@ class PositionList(PositionSet):
         return self.tensor.numel()
 
     def contains(self, where: Tensor) -> Tensor:
-        """Return (k,) bool."""
+        """Return (k,) bool: whether each position is in the set."""
         listed, queries = self.tensor.numpy(), where.numpy()
         return torch.from_numpy(np.append(listed, -1)[np.searchsorted(listed, queries)] == queries)
 
     def block(self, part: slice) -> Tensor:
-        """Return a new tensor."""
+        """Return a bool for each position of a slice, in a new tensor."""
         end = min(part.stop, self.size)
         block = torch.zeros(end - part.start, dtype=torch.bool)
         low, high = np.searchsorted(self.tensor.numpy(), [part.start, end])
@@ -150,11 +150,11 @@ class Bitmap(PositionSet):
         return self._count
 
     def contains(self, where: Tensor) -> Tensor:
-        """Return (k,) bool; `where` may have any order."""
+        """Return (k,) bool: whether each position is in the set. `where` may have any order."""
         return (self.tensor[where >> 3] >> (where & 7)).bitwise_and(1).bool()
 
     def block(self, part: slice) -> Tensor:
-        """Return the unpacked bits."""
+        """Return a bool for each position of a slice, unpacked from its bit."""
         end = min(part.stop, self.size)
         first = part.start // 8
         bits = np.unpackbits(self.tensor.numpy()[first : -(-end // 8)], bitorder="little")
@@ -184,11 +184,11 @@ class ExclusionSet(PositionSet):
         return self._active.count + self.size - self._ever.count
 
     def contains(self, where: Tensor) -> Tensor:
-        """Return (k,) bool."""
+        """Return (k,) bool: whether each position is in the set."""
         return self._active.contains(where) | ~self._ever.contains(where)
 
     def block(self, part: slice) -> Tensor:
-        """Return a new tensor."""
+        """Return a bool for each position of a slice, in a new tensor."""
         return self._active.block(part) | ~self._ever.block(part)
 
 

@@ -72,7 +72,7 @@ class Store(ABC):
 
     @abstractmethod
     def active_weights(self) -> ActiveWeights:
-        """Return the connections."""
+        """Return the weights of the connections, with their positions and momentum."""
 
     @abstractmethod
     def rewire(self, drop: Tensor, grow: Tensor) -> None:
@@ -99,7 +99,7 @@ class Store(ABC):
         return LayerUpdate(self.name, self.size, pruned, grown, self.active.count, self.ever.count)
 
     def site(self) -> Site:
-        """Return the input of a growth rule."""
+        """Return what a growth rule needs to know about the layer."""
         return Site(
             name=self.name,
             mask=self.active,
@@ -202,7 +202,7 @@ class SparseStore(Store):
         self.weight = self.layer.weight
         self.weight.begin(positions)
         values = self.parameter.detach()
-        values.copy_(ranks.take_first(values, values.device))
+        values.copy_(ranks.broadcast_first(values, values.device))
         self.ever = make_record(positions, self.size)
         self.dense_moments = DenseMoments(self.size)
         self._stepped = False
@@ -217,7 +217,7 @@ class SparseStore(Store):
         self.layer.check(self.weight.shape, torch.device("cpu"))
 
     def active_weights(self) -> ActiveWeights:
-        """Return the stored connections."""
+        """Return the stored weights, with their positions and momentum."""
         return ActiveWeights(
             values=self.weight.values.detach(),
             momentum=lambda: self.momentum()(slice(None)),
@@ -235,7 +235,7 @@ class SparseStore(Store):
         self.ever = self.ever.add(grow)
 
     def note_optimizer_step(self) -> None:
-        """Note a step of the optimiser, which `update_dense_moments` then repeats."""
+        """Remember that the optimiser made a step, so that `update_dense_moments` repeats it."""
         self._stepped |= self.weight.wants_dense_gradient and self.parameter.grad is not None
 
     def update_dense_moments(self) -> None:

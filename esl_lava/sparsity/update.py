@@ -10,7 +10,7 @@ from torch import Tensor
 
 from esl_lava.errors import ConfigError, UserError
 from esl_lava.sparsity import ranks
-from esl_lava.sparsity.arrays import are_positions, count_broken
+from esl_lava.sparsity.arrays import are_positions, count_nonfinite
 from esl_lava.sparsity.construction import Rules
 from esl_lava.sparsity.growth import GROW, draw_random
 from esl_lava.sparsity.optimizer import gradients, has_momentum
@@ -78,10 +78,10 @@ class Updater:
         )
         if not layers or not (self._rules.growth == "gradient" or lacks_momentum):
             return False
-        broken = any(count_broken(gradient) for gradient in gradients(self._optimizer))
+        broken = any(count_nonfinite(gradient) for gradient in gradients(self._optimizer))
         # A step with non-finite gradients makes moments non-finite; a skipped step does not.
         stepped = broken and any(
-            count_broken(moment) for layer in layers for moment in layer.moments().values()
+            count_nonfinite(moment) for layer in layers for moment in layer.moments().values()
         )
         broken, stepped = ranks.find_any([broken, stepped], layers[0].parameter.device)
         if not broken or stepped:
@@ -159,13 +159,13 @@ def move(layers: Sequence[Store], drops: Sequence[Tensor], grows: Sequence[Tenso
             raise AssertionError("a grown position was a connection before the update")
     dropped, grown = (sum(part.numel() for part in parts) for parts in (drops, grows))
     if dropped != grown:
-        raise AssertionError(f"{dropped} connections dropped but {grown} grown")
+        raise AssertionError(f"{dropped} connections are dropped, but {grown} are grown")
     for layer, drop, grow in zip(layers, drops, grows):
         layer.rewire(drop, grow)
 
 
 def end_dense_phase(layers: Sequence[DenseStore], iteration: int) -> Update:
-    """Prune every sparse layer to its largest weights; ties: keep the higher index.
+    """Prune every sparse layer to its largest |weights|; ties: keep the higher index.
 
     Raises:
         ConfigError: if a layer is frozen.
@@ -195,7 +195,7 @@ def end_dense_phase(layers: Sequence[DenseStore], iteration: int) -> Update:
 def _finite_weights(layer: Store, iteration: int) -> ActiveWeights:
     """Return the connections of a layer; refuse weights that are NaN or infinite."""
     weights = layer.active_weights()
-    broken = count_broken(weights.values)
+    broken = count_nonfinite(weights.values)
     if broken:
         raise UserError(
             f"layer {layer.name}: {broken} of {weights.values.numel()} active weights are NaN "

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from esl_lava.arrays import Ints
 from esl_lava.sparsity.arrays import are_positions
-from esl_lava.trained import LARGEST, faulty_sparse
+from esl_lava.trained import LARGEST, find_sparse_fault
 
 
 def carry_over(old: Tensor, source: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ class SparseWeight(nn.Module):
             self._columns = starts, torch.from_numpy(rows)[order], order.to(torch.int32)
         return self._columns
 
-    def had_no_samples(self) -> None:
+    def zero_dense_gradient(self) -> None:
         """Set `dense_gradient` to 0 everywhere, on a rank whose share of the batch was empty."""
         zeros = torch.zeros(1).expand(self.size)
         self.dense_gradient = lambda where: zeros[where]
@@ -139,7 +139,9 @@ class SparseWeight(nn.Module):
         starts, pre = self._rows(positions)
         values = self.initial(positions).to(torch.float32, copy=True).contiguous()
         if values.shape != pre.shape:
-            raise ValueError(f"{values.numel()} initial weights for {pre.numel()} connections")
+            raise ValueError(
+                f"there are {values.numel()} initial weights, but {pre.numel()} connections"
+            )
         self._replace(values, starts, pre)
 
     @torch.no_grad()
@@ -224,7 +226,7 @@ class SparseWeight(nn.Module):
         tensors = [entry for entry in entries if isinstance(entry, Tensor)]
         if len(tensors) == len(entries):
             arrays = [tensor.detach().cpu().numpy() for tensor in tensors]
-            if fault := faulty_sparse(self.n_post, self.n_pre, *arrays):
+            if fault := find_sparse_fault(self.n_post, self.n_pre, *arrays):
                 error_msgs.append(f"{prefix.removesuffix('.') or 'sparse weight'}: {fault}")
                 return
             # torch copies the state into these tensors.

@@ -37,7 +37,7 @@ class Training(TomlTable):
         "smaller.",
     )
     learning_rate: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = Field(
-        0.001, description="Learning rate of Adam in the first step."
+        0.001, description="Learning rate of Adam at the start. It falls to 0 along a cosine."
     )
     tet_lambda: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
         0.0,

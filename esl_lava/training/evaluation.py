@@ -1,4 +1,4 @@
-"""What a network does on samples: how often it is right, and which neurons fire how often."""
+"""Evaluate a network on samples: its accuracy, and how often its neurons fire."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from esl_lava.results.firing import LayerFiring, layer_firing
 from esl_lava.training.kinds import KINDS
 
 BATCH = 500
-"""Samples a network is given at a time, at most."""
+"""Largest number of samples in a forward pass."""
 
-ROOM = 1 << 26
-"""Spikes of all layers that are held at a time: 256 MiB."""
+MAX_SPIKES = 1 << 26
+"""Largest number of spike values of all layers in memory: 256 MiB."""
 
 
 @dataclass(frozen=True)
-class Examined:
-    """What was found.
+class Examination:
+    """The accuracy and the firing of a network on samples.
 
     Attributes:
-        accuracy: share of samples decided to be of their label, 0..1.
-        firing: of each layer that fires, what its neurons did.
+        accuracy: share of the samples that the network classifies correctly, 0..1.
+        firing: the firing of the neurons of each layer that fires.
     """
 
     accuracy: float
@@ -34,22 +34,24 @@ class Examined:
 
 
 @torch.no_grad()
-def examine(experiment: Experiment, model: SpikingNetwork, data: TrainingSamples) -> Examined:
-    """Let a network decide of samples, at least one, and count what its neurons fire."""
+def examine(experiment: Experiment, model: SpikingNetwork, data: TrainingSamples) -> Examination:
+    """Classify samples, at least one, with a network and count the spikes of its neurons."""
     kind = KINDS[experiment.model.kind]
-    right, fired = 0, None
-    learning, device = model.training, next(model.parameters()).device
+    correct, spike_counts = 0, None
+    was_training, device = model.training, next(model.parameters()).device
     model.eval()
     neurons = sum(layer.neurons for layer in model.topology.layers)
-    size = max(1, min(BATCH, ROOM // (neurons * experiment.encoding.steps)))
+    size = max(1, min(BATCH, MAX_SPIKES // (neurons * experiment.encoding.steps)))
     for first in range(0, len(data), size):
         part = data.choose(slice(first, first + size))
         outputs = model.layer_outputs(kind.encode(experiment, part).to(device))
-        right += int(np.count_nonzero(kind.decide(outputs[-1]).cpu().numpy() == part.labels))
-        now = kind.fired(experiment, outputs)
-        fired = now if fired is None else [a + b for a, b in zip(fired, now)]
-    model.train(learning)
-    assert fired is not None
+        correct += int(np.count_nonzero(kind.decide(outputs[-1]).cpu().numpy() == part.labels))
+        counts = kind.count_spikes(experiment, outputs)
+        if spike_counts is not None:
+            counts = [a + b for a, b in zip(spike_counts, counts)]
+        spike_counts = counts
+    model.train(was_training)
+    assert spike_counts is not None
     steps = experiment.encoding.steps
     firing = tuple(
         layer_firing(
@@ -57,9 +59,9 @@ def examine(experiment: Experiment, model: SpikingNetwork, data: TrainingSamples
             spikes.cpu().numpy(),
             len(data),
             steps,
-            refractory=steps if kind.once else 0,
+            refractory=steps if kind.fires_once else 0,
             maps=layer.output_shape[0] if len(layer.output_shape) > 1 else 0,
         )
-        for layer, spikes in zip(model.topology.layers, fired)  # the last may never fire
+        for layer, spikes in zip(model.topology.layers, spike_counts)  # the readout may never fire
     )
-    return Examined(right / len(data), firing)
+    return Examination(correct / len(data), firing)

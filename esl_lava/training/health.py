@@ -1,79 +1,95 @@
-"""What tells that a training has destroyed its network, though its loss may be finite."""
+"""Detect a network that its training has destroyed, even if the loss is finite."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from esl_lava.results.training import Epoch
-from esl_lava.sparsity.arrays import count, count_broken
+from esl_lava.sparsity.arrays import count, count_nonfinite
 
-MANY = 0.1
-"""Share of a layer's connections with weights beyond the range from which on it is said: none of
-the presets' trainings has any, and trainings that were destroyed had more than half."""
+REPORTED_SHARE = 0.1
+"""A larger share of a layer's weights out of range causes a warning. Trainings of the presets have
+none of these weights. In destroyed trainings they were more than half of the weights."""
 
 
-def broken(
+@dataclass(frozen=True)
+class Defect:
+    """Numbers of a network that are NaN or infinite.
+
+    Attributes:
+        clause: how many numbers of which tensor are not finite, in a clause.
+        layer: the layer that they belong to, if known.
+    """
+
+    clause: str
+    layer: str | None = None
+
+
+def find_broken_layer(
     weights: Mapping[str, Tensor],
     masks: Mapping[str, Tensor],
     moments: Mapping[str, Mapping[str, Tensor]],
-) -> str | None:
-    """The layer whose numbers went first, in a clause; None where all are finite.
+) -> Defect | None:
+    """Find the layer in which NaN or infinity appeared first, or return None if all is finite.
 
-    That is the last of those with NaN or infinity. Such numbers spread through gradients, from a
-    layer to those before it; what goes forward are spikes, and a loss that is NaN ends a training
-    before a step is made of it. What the masks exclude does not count: weights are 0 there, and
-    moments begin at 0 again with a connection.
+    It is the last layer that has such numbers, because they spread through gradients from a layer
+    to the layers before it. They do not spread forward: layers send spikes, and a loss that is NaN
+    ends a training before its step. Positions without a connection are ignored: their weights
+    are 0, and the moments of a new connection start at 0.
 
     Args:
         weights: layer name -> its weight, or the weights it stores; layers in order.
-        masks: layer name -> bool of the weight's shape; without one all count.
-        moments: layer name -> the optimiser's tensors of the weight's shape, by name.
+        masks: layer name -> bool of the weight's shape; without a mask all positions count.
+        moments: layer name -> name -> tensor of the optimiser, of the weight's shape.
     """
     for name in reversed(list(weights)):
-        held = {"weights": weights[name], **moments.get(name, {})}
-        for what, tensor in held.items():
+        tensors = {"weights": weights[name], **moments.get(name, {})}
+        for key, tensor in tensors.items():
             values = tensor.detach()
-            if not count_broken(values):
+            if not count_nonfinite(values):
                 continue
             if name in masks:
                 values = values[masks[name]]
-            if number := count_broken(values):
-                of_optimiser = "" if what == "weights" else " of the optimiser"
-                return (
-                    f"{number} of {values.numel()} {what}{of_optimiser} in layer {name} "
-                    "are NaN or infinite"
+            if number := count_nonfinite(values):
+                of_optimiser = "" if key == "weights" else " of the optimiser"
+                return Defect(
+                    f"{number} of {values.numel()} {key}{of_optimiser} in layer {name} "
+                    "are NaN or infinite",
+                    name,
                 )
     return None
 
 
-def broken_beside(
+def find_other_defect(
     model: nn.Module, optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor]
-) -> str | None:
-    """What of a model is not finite beside its weights, in a clause: of its normalisations.
+) -> Defect | None:
+    """Find NaN or infinity outside of the weights of a model, for example in normalisations.
 
     Args:
-        model: its parameters and buffers.
-        optimizer: of its parameters.
-        weights: layer name -> its weight, which `broken` is asked about.
+        model: the model, with parameters and buffers.
+        optimizer: the optimiser of its parameters.
+        weights: layer name -> its weight; `find_broken_layer` checks the weights.
     """
     known = {id(weight) for weight in weights.values()}
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if id(tensor) in known or not tensor.is_floating_point():
             continue
         state = optimizer.state.get(tensor, {}) if isinstance(tensor, nn.Parameter) else {}
-        for held in (tensor, *(part for part in state.values() if isinstance(part, Tensor))):
-            if number := count_broken(held.detach()):
-                return f"{number} of {held.numel()} numbers of {name} are NaN or infinite"
+        for values in (tensor, *(part for part in state.values() if isinstance(part, Tensor))):
+            if number := count_nonfinite(values.detach()):
+                clause = f"{number} of {values.numel()} numbers of {name} are NaN or infinite"
+                return Defect(clause, name.partition(".")[0])
     return None
 
 
-def moments(
+def collect_moments(
     optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor]
 ) -> dict[str, dict[str, Tensor]]:
-    """What an optimiser holds for each weight, for `broken`."""
+    """Return the optimiser's tensors for each layer's weight, as `find_broken_layer` needs them."""
     return {
         name: {
             key: value
@@ -84,52 +100,52 @@ def moments(
     }
 
 
-def not_numbers(outputs: Mapping[str, Tensor]) -> str | None:
-    """The first layer, in order, whose output holds a NaN, in a clause; None where none does."""
+def find_nan_output(outputs: Mapping[str, Tensor]) -> Defect | None:
+    """Find the first layer, in order, whose output has a NaN, or return None if no output has."""
     for name, output in outputs.items():
         if number := count(output.isnan()):
-            return f"{number} of {output.numel()} outputs of layer {name} are NaN"
+            return Defect(f"{number} of {output.numel()} outputs of layer {name} are NaN", name)
     return None
 
 
-def beyond_range(
+def measure_beyond_range(
     weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], ends: tuple[float, float]
 ) -> dict[str, float]:
-    """Layer -> share of its connections, 0..1, whose weights lie outside of a range."""
+    """Return for each layer the share of its connections, 0..1, whose weights are out of range."""
     shares = {}
     for name, weight in weights.items():
-        # Weights of no connection are 0, within any range.
+        # Positions without a connection have the weight 0, which is within any range.
         outside = (weight < ends[0]) | (weight > ends[1])
         connections = count(masks[name]) if name in masks else weight.numel()
         shares[name] = count(outside) / max(1, connections)
     return shares
 
 
-def complaints(entry: Epoch, sizes: Mapping[str, int], beyond: str) -> dict[str, str]:
-    """What an epoch's record says of layers that are dead, constant or exploded.
+def list_warnings(entry: Epoch, sizes: Mapping[str, int], beyond: str) -> dict[str, str]:
+    """Return warnings about layers that are silent, saturated or have exploding weights.
 
     Args:
-        entry: of a training's history.
-        sizes: layer name -> neurons.
-        beyond: where weights out of range are, in words.
+        entry: the record of an epoch in the history of a training.
+        sizes: layer name -> number of neurons.
+        beyond: words that say which range weights out of range have left.
 
     Returns:
-        What is wrong, in short -> a sentence.
+        Short name of the problem -> sentence.
     """
     epoch = entry.epoch
     samples = "training" if entry.validation_accuracy is None else "validation"
-    dead = {
+    silent = {
         f"silent {name}": (
-            f"all {number} neurons of layer {name} were silent on every {samples} sample looked at "
+            f"all {number} neurons of layer {name} were silent on every {samples} sample evaluated "
             f"after epoch {epoch}"
         )
         for name, number in (entry.silent or {}).items()
         if number == sizes[name]
     }
-    constant = {
+    saturated = {
         f"saturated {name}": (
             f"all {number} neurons of layer {name} fired at every step of every {samples} sample "
-            f"looked at after epoch {epoch}"
+            f"evaluated after epoch {epoch}"
         )
         for name, number in (entry.saturated or {}).items()
         if number == sizes[name]
@@ -139,6 +155,6 @@ def complaints(entry: Epoch, sizes: Mapping[str, int], beyond: str) -> dict[str,
             f"{share:.1%} of the weights of layer {name} are {beyond} after epoch {epoch}"
         )
         for name, share in (entry.beyond_range or {}).items()
-        if share > MANY
+        if share > REPORTED_SHARE
     }
-    return {**dead, **constant, **exploded}
+    return {**silent, **saturated, **exploded}

@@ -1,4 +1,4 @@
-"""What training does differently by the kind of network."""
+"""The parts of training that depend on the kind of network."""
 
 from __future__ import annotations
 
@@ -25,53 +25,56 @@ AnyNetwork = TypeVar("AnyNetwork", bound=torch.nn.Module)
 
 @dataclass(frozen=True)
 class Kind(Generic[AnyNetwork]):
-    """A kind of network, as its training sees it.
+    """The functions and facts of a kind of network that training needs.
 
     Attributes:
-        encode: (experiment, samples) -> what the network takes.
-        loss: (experiment, network, its output, labels (batch,)) -> scalar, a mean over the batch.
-        decide: the network's output -> (batch,) int64 class, -1 for none.
-        fired: (experiment, the output of every layer) -> for each layer that fires, in order,
-            the spikes of each neuron: (neurons,) int64.
-        once: whether a neuron fires at most once in a sample.
-        thinning: density of a layer -> divisor of its initial weights.
-        ends: experiment -> least and largest weight of which the network makes a difference.
-        beyond: where weights beyond them are, in words.
-        adam: `training.engine` -> what makes the optimiser of weights and a learning rate.
-        on_gpu: whether its passes run on a GPU.
-        collective: whether passes in training add up over ranks, also of one without samples.
+        encode: (experiment, samples) -> input of the network.
+        loss: (experiment, network, output of the network, labels (batch,)) -> scalar, the mean
+            over the batch.
+        decide: output of the network -> (batch,) int64 class, -1 for no class.
+        count_spikes: (experiment, outputs of all layers) -> for each layer that fires, in order,
+            the number of spikes of each neuron: (neurons,) int64.
+        fires_once: whether a neuron fires at most once in a sample.
+        weight_divisor: density of a layer -> divisor of its initial weights.
+        weight_range: experiment -> least and largest weight that a sound network needs.
+        beyond_range: words for weights beyond this range, before the range itself.
+        adam: `training.engine` -> function that makes the optimiser of weights and learning rate.
+        on_gpu: whether the forward and backward passes of the network can run on a GPU.
+        collective: whether training passes sum over ranks, so that a rank without samples takes
+            part too.
     """
 
     loss: Callable[[Experiment, AnyNetwork, torch.Tensor, torch.Tensor], torch.Tensor]
     encode: Callable[[Experiment, TrainingSamples], torch.Tensor]
     decide: Callable[[torch.Tensor], torch.Tensor]
-    fired: Callable[[Experiment, list[torch.Tensor]], list[torch.Tensor]]
-    thinning: Callable[[float], float]
-    ends: Callable[[Experiment], tuple[float, float]]
-    beyond: str
+    count_spikes: Callable[[Experiment, list[torch.Tensor]], list[torch.Tensor]]
+    weight_divisor: Callable[[float], float]
+    weight_range: Callable[[Experiment], tuple[float, float]]
+    beyond_range: str
     adam: Callable[[str], Callable[..., torch.optim.Adam]]
-    once: bool = False
+    fires_once: bool = False
     on_gpu: bool = False
     collective: bool = False
 
 
 def fused_adam(weights: Iterable[torch.nn.Parameter], lr: float) -> torch.optim.Adam:
-    """Torch's Adam, in one pass over the weights where torch has that for CPUs (from 2.4 on)."""
+    """Return torch's Adam, with one pass over the weights if torch supports it (2.4 or later)."""
     return torch.optim.Adam(weights, lr=lr, fused=torch.__version__ >= "2.4")
 
 
 def _spikes(experiment: Experiment, samples: TrainingSamples) -> torch.Tensor:
-    """(batch, inputs, T) float of 0 and 1 or of pixels, contiguous, as SLAYER has its axes."""
+    """Return spikes 0 and 1, or pixels, as contiguous float (batch, inputs, T), SLAYER's axes."""
     return _inputs(experiment, samples).contiguous()
 
 
 def _inputs(experiment: Experiment, samples: TrainingSamples) -> torch.Tensor:
-    """(batch, inputs, T) float; what is the same at every step has the memory of one, repeated."""
-    given = samples.spikes(experiment.encoding).swapaxes(1, 2)
-    if given.strides[2] == 0:
-        step = torch.from_numpy(given[:, :, 0].astype(np.float32))
-        return step[:, :, None].expand(*given.shape)
-    spikes = torch.from_numpy(np.require(given, requirements="W"))  # torch warns of what is not
+    """Return inputs (batch, inputs, T) float. If all steps are equal, they share memory."""
+    inputs = samples.spikes(experiment.encoding).swapaxes(1, 2)
+    if inputs.strides[2] == 0:
+        step = torch.from_numpy(inputs[:, :, 0].astype(np.float32))
+        return step[:, :, None].expand(*inputs.shape)
+    # torch warns of arrays that are not writable.
+    spikes = torch.from_numpy(np.require(inputs, requirements="W"))
     return spikes.float().contiguous()
 
 
@@ -89,10 +92,10 @@ def _current_decay(experiment: Experiment) -> float:
 
 
 def input_times(experiment: Experiment, samples: TrainingSamples) -> torch.Tensor:
-    """(batch, inputs) float32: exp of the times at which inputs spike, infinity for never.
+    """Return exp of the times at which inputs spike, (batch, inputs) float32, infinity for never.
 
-    Steps of the encoder become times on the chip's grid (`grid_step`), so that training and
-    chip see the same.
+    Steps of the encoder become times on the chip's grid (`grid_step`), so that training and the
+    chip have the same input.
     """
     encoding = experiment.encoding
     times = np.exp(np.arange(encoding.steps + 1) * grid_step(_current_decay(experiment)))
@@ -100,18 +103,22 @@ def input_times(experiment: Experiment, samples: TrainingSamples) -> torch.Tenso
     return torch.from_numpy(times.astype(np.float32)[samples.first_steps(encoding)])
 
 
-def _earliest(z: torch.Tensor) -> torch.Tensor:
-    z_first, index = z.min(dim=1)  # the lowest index of several
+def _decide_earliest(z: torch.Tensor) -> torch.Tensor:
+    """Return the class whose neuron fires first, -1 if none fires."""
+    z_first, index = z.min(dim=1)  # of equal times, the lowest index
     return torch.where(z_first.isfinite(), index, -1)
 
 
-def _each(_: Experiment, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Spikes of floats 0 and 1: their sums are exact up to 2**24, 4096 samples of 4096 steps."""
+def _count_each(_: Experiment, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Count spikes given as floats 0 and 1.
+
+    Sums are exact up to 2**24, for example 4096 samples of 4096 steps.
+    """
     return [spikes.sum(dim=(0, 2)).long() for spikes in outputs[:-1]]
 
 
-def _within_the_window(experiment: Experiment, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
-    """A spike after the last step is none on the chip."""
+def _count_in_window(experiment: Experiment, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Count spikes within the sample. On the chip there is no spike after the last step."""
     step, steps = grid_step(_current_decay(experiment)), experiment.encoding.steps
     return [
         (times <= window_end(step, steps, place)).sum(dim=0)
@@ -119,8 +126,12 @@ def _within_the_window(experiment: Experiment, outputs: list[torch.Tensor]) -> l
     ]
 
 
-def _one_spike_decides(experiment: Experiment) -> tuple[float, float]:
-    """What a spike must weigh to bring the threshold, or take it, within the step it comes in."""
+def _decisive_weights(experiment: Experiment) -> tuple[float, float]:
+    """Return the least and largest weight with which one spike does not decide alone.
+
+    With a larger weight one spike reaches the threshold within the step of its arrival. With a
+    lower weight it prevents that.
+    """
     alone = DECAY_UNITY / round(_current_decay(experiment) * DECAY_UNITY)
     return -alone, alone
 
@@ -131,37 +142,41 @@ KINDS: Mapping[str, Kind[Any]] = MappingProxyType(
             encode=_spikes,
             loss=_tet,
             decide=lambda outputs: outputs.sum(dim=2).argmax(dim=1),
-            fired=_each,
-            thinning=math.sqrt,
-            ends=lambda _: (WEIGHT_RANGE[0] / WEIGHT_SCALE, WEIGHT_RANGE[1] / WEIGHT_SCALE),
-            beyond="beyond the range of 8 bits",
+            count_spikes=_count_each,
+            weight_divisor=math.sqrt,
+            weight_range=lambda _: (
+                WEIGHT_RANGE[0] / WEIGHT_SCALE,
+                WEIGHT_RANGE[1] / WEIGHT_SCALE,
+            ),
+            beyond_range="beyond the range of 8 bits",
             adam=lambda engine: torch.optim.Adam if engine == "slayer" else fused_adam,
         ),
         "single_spike": Kind[SingleSpikeMLP](
             encode=input_times,
             loss=lambda _, model, z, labels: (
-                first_spike(z, labels) + weight_sum_cost(model.parameters())  # all of them weights
+                first_spike(z, labels)
+                + weight_sum_cost(model.parameters())  # all parameters are weights
             ),
-            decide=_earliest,
-            fired=_within_the_window,
-            once=True,
-            thinning=lambda density: density,
-            ends=_one_spike_decides,
-            beyond="so large that one spike alone decides whether a neuron fires, beyond",
+            decide=_decide_earliest,
+            count_spikes=_count_in_window,
+            fires_once=True,
+            weight_divisor=lambda density: density,
+            weight_range=_decisive_weights,
+            beyond_range="so large that one spike alone decides whether a neuron fires, beyond",
             adam=lambda engine: torch.optim.Adam,
         ),
         "convolutional": Kind[SpikingCNN](
             encode=_inputs,
             loss=_tet,
             decide=lambda outputs: outputs.sum(dim=2).argmax(dim=1),
-            fired=_each,
-            thinning=math.sqrt,
-            ends=lambda _: (-math.inf, math.inf),
-            beyond="",  # none are: the range rule scales them
+            count_spikes=_count_each,
+            weight_divisor=math.sqrt,
+            weight_range=lambda _: (-math.inf, math.inf),
+            beyond_range="",  # never needed: the range rule scales all weights
             adam=lambda engine: fused_adam,
             on_gpu=True,
             collective=True,
         ),
     }
 )
-"""The kinds by `model.kind`."""
+"""`model.kind` -> kind of network."""

@@ -1,4 +1,4 @@
-"""Losses on what the readout puts out: over time, or by the times of its spikes."""
+"""Losses on the output of the readout: on O(t) over time, or on the times of its spikes."""
 
 from collections.abc import Iterable
 
@@ -9,10 +9,10 @@ from torch.nn import functional
 def tet(
     outputs: torch.Tensor, labels: torch.Tensor, share: float = 0.0, target: float = 1.0
 ) -> torch.Tensor:
-    """Temporal efficient training, Eq. 10: the mean over t of CE(O(t), y).
+    """Compute the loss of temporal efficient training, Eq. 10: the mean over t of CE(O(t), y).
 
-    With a share lambda above 0 the whole loss of Deng et al. (ICLR 2022, Eq. 11 to 13):
-    (1 - lambda) times that and lambda times the mean of (O(t) - target)**2.
+    If lambda (`share`) is above 0, it is the whole loss of Deng et al. (ICLR 2022, Eq. 11 to 13):
+    (1 - lambda) times Eq. 10, plus lambda times the mean of (O(t) - target)**2.
 
     Args:
         outputs: (batch, classes, T) float, O(t) at each step.
@@ -31,21 +31,23 @@ def tet(
 
 
 LATE = 8.0
-"""z from which on a spike counts as late; `first_spike` bounds times at twice it."""
+"""A spike with a larger z counts as late. `first_spike` bounds z at twice this value."""
 
 SHARPNESS = 5.0
-"""Factor on z in the softmax of `first_spike`: how early a class must be to be sure."""
+"""Factor of z in the softmax of `first_spike`. With a larger factor, a smaller lead of the first
+spike makes the decision certain."""
 
 SUM_COST = 0.1
-"""K, price of what a neuron's weights lack to sum to 1."""
+"""K, the cost of each unit by which the weights of a neuron sum to less than 1."""
 
 
 def first_spike(z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Eq. 6, cross entropy of softmax(-z), here softmax(-SHARPNESS z): the right class first.
+    """Compute the loss of Eq. 6, which is low if the neuron of the right class fires first.
 
-    Of late times z > LATE a smooth bound is taken, 2 LATE - LATE**2 / z, which is 2 LATE for a
-    silent neuron. Its gradient falls as 1 / z**2, while that of z by the weights grows as z**2
-    where their sum comes down to 1: the product stays bounded.
+    It is the cross entropy of softmax(-z), here of softmax(-SHARPNESS z). Late times z > LATE are
+    replaced by a smooth bound, 2 LATE - LATE**2 / z, which is 2 LATE for a silent neuron. The
+    gradient of the bound falls as 1 / z**2. The gradient of z with respect to the weights grows
+    as z**2 when the sum of the weights comes near 1. So the product of both stays bounded.
 
     Args:
         z: (batch, classes) exp of firing times, infinity for no spike.
@@ -59,10 +61,12 @@ def first_spike(z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def weight_sum_cost(weights: Iterable[torch.Tensor]) -> torch.Tensor:
-    """K sum_j max(0, 1 - sum_i w_ji): a neuron whose weights sum to 1 or less may never fire.
+    """Compute K sum_j max(0, 1 - sum_i w_ji).
+
+    A neuron whose weights sum to 1 or less may never fire.
 
     Args:
-        weights: (n_post, n_pre) of each layer, pruned ones 0.
+        weights: (n_post, n_pre) of each layer, 0 where pruned.
     """
-    lacking = [torch.relu(1 - weight.sum(1)).sum() for weight in weights]
-    return SUM_COST * torch.stack(lacking).sum()
+    deficits = [torch.relu(1 - weight.sum(1)).sum() for weight in weights]
+    return SUM_COST * torch.stack(deficits).sum()

@@ -1,8 +1,8 @@
-"""Several processes that train one model: who takes which samples, and sums over all.
+"""Functions for several processes (ranks) that train one model: shares of a batch, sums, errors.
 
-Without a process group of `torch.distributed` there is one rank, and every function
-returns its argument or does nothing. Those that say so are collective: every rank of
-the default process group calls them in the same order.
+Without a process group of `torch.distributed` there is one rank, and every function returns its
+argument or does nothing. Every rank of the default process group must call the functions marked
+"Collective", in the same order.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from torch import distributed as dist
 
 from esl_lava.arrays import Array
 from esl_lava.errors import UserError
-from esl_lava.sparsity.ranks import count, take_first
+from esl_lava.sparsity.ranks import broadcast_first, count
 
 SETTLING = 0.1
-"""Seconds in which gloo's threads drop what they hold of the last exchange."""
+"""Seconds after which gloo's threads have released the tensors of the last exchange."""
 
 
 def first() -> bool:
-    """Whether this is the rank that writes files: 0, or the only one."""
+    """Return whether this rank writes files: it is rank 0 or the only rank."""
     return count() == 1 or dist.get_rank() == 0
 
 
 def share(batch: Array) -> Array:
-    """This rank's consecutive part of a batch, along the first axis.
+    """Return this rank's consecutive part of a batch, along the first axis.
 
-    Sizes differ by at most 1 and may be 0.
+    The sizes of the ranks' parts differ by at most 1 and may be 0.
     """
     return batch if count() == 1 else np.array_split(batch, count())[dist.get_rank()]
 
 
 def total(tensor: torch.Tensor) -> torch.Tensor:
-    """The sum over all ranks, bit for bit the same on each. Collective."""
+    """Return the sum over all ranks, bit for bit the same on each rank. Collective."""
     if count() == 1:
         return tensor
     summed = tensor.clone()
@@ -49,8 +49,8 @@ def sum_gradients(parameters: Iterable[torch.Tensor]) -> None:
     """Replace every gradient by its sum over all ranks. Collective.
 
     Args:
-        parameters: the same ones in the same order on every rank; one without a gradient
-            counts as 0, for a rank whose share of the batch is empty.
+        parameters: the same parameters in the same order on every rank. A missing gradient
+            counts as 0, because the share of a rank may be empty.
     """
     if count() == 1:
         return
@@ -60,37 +60,38 @@ def sum_gradients(parameters: Iterable[torch.Tensor]) -> None:
         dist.all_reduce(parameter.grad)
 
 
-def first_says(answer: bool) -> bool:
-    """Rank 0's answer, on every rank. Collective."""
-    return bool(take_first(torch.tensor(answer), torch.device("cpu")))
+def take_first_answer(answer: bool) -> bool:
+    """Return rank 0's answer on every rank. Collective."""
+    return bool(broadcast_first(torch.tensor(answer), torch.device("cpu")))
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Let a user's error of one rank be every rank's, so that none waits for it for ever.
+    """Raise a user's error of one rank on every rank, so that no rank waits forever.
 
-    Leaving is collective; within, nothing may be.
+    Leaving the context is collective. Inside, no collective function may be called.
 
     Raises:
-        UserError: on every rank, the sentence of the lowest rank that had one.
+        UserError: on every rank, with the faults of the lowest rank that has an error.
     """
     if count() == 1:
         yield
         return
-    fault = ""
+    own: UserError | None = None
     try:
         yield
     except UserError as error:
-        fault = str(error)
-    faults = [fault] * count()
-    dist.all_gather_object(faults, fault)
-    for sentence in filter(None, faults):
-        raise UserError(sentence)
+        own = UserError.of(error.faults)
+    errors: list[UserError | None] = [None] * count()
+    dist.all_gather_object(errors, own)
+    for of_rank in errors:
+        if of_rank is not None:
+            raise of_rank
 
 
 def leave() -> None:
     """Destroy the default process group, whatever the other ranks do."""
-    # Its destructor waits for gloo's threads and keeps Python's lock; a thread that still has
-    # a tensor to drop waits for the lock (pytorch issue 56297). Let it be first.
+    # The group's destructor waits for gloo's threads and keeps Python's lock. A thread that still
+    # has to release a tensor waits for the lock (pytorch issue 56297). So wait for it first.
     time.sleep(SETTLING)
     dist.destroy_process_group()

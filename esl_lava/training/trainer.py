@@ -1,4 +1,4 @@
-"""The training loop: Adam under a mask evolver, resumable after any step."""
+"""The training loop: Adam with a mask evolver. It can resume after any step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from esl_lava.config import Experiment, to_toml
 from esl_lava.data.datasets import split_validation
 from esl_lava.data.samples import TrainingSamples
 from esl_lava.engines.device import choose_device
-from esl_lava.errors import ConfigError, DataError, LimitError, UserError
+from esl_lava.errors import Code, ConfigError, DataError, LimitError, UserError
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.build import build_to_train
 from esl_lava.models.mlp import scale_initial_weights
@@ -37,15 +37,16 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where a training stands, for whoever shows it.
+    """The progress of a training, for a progress display.
 
     Attributes:
-        iteration, iterations: optimiser steps done and to do in all.
-        epoch, epochs: the current epoch, from 1, and how many there are.
+        iteration, iterations: optimiser steps so far, and in the whole training.
+        epoch, epochs: the current epoch, counted from 1, and the number of epochs.
         loss: mean loss of the current epoch so far.
-        validation_accuracy: after the last finished epoch, 0..1; None where there is none.
-        density: connections over positions of all weight layers, then.
-        batch: samples of a step.
+        validation_accuracy: accuracy after the last finished epoch, 0..1; None if there is no
+            validation or no finished epoch.
+        density: weights over positions of all weight layers, after the last finished epoch.
+        batch: number of samples in a step.
     """
 
     iteration: int
@@ -59,23 +60,23 @@ class TrainingProgress:
 
 
 class Trainer:
-    """One training run, from the first step or from a checkpoint.
+    """A training run, from the first step or from a checkpoint.
 
-    The same experiment, data and number of threads give the same bits: weights come from
-    `seed`, an epoch's order from (`seed`, epoch), masks from the evolver's generators.
+    The same experiment, data and number of threads give the same bits. Weights depend on `seed`,
+    the order of an epoch's samples on (`seed`, epoch), and masks on the evolver's generators.
 
-    In a process group of `torch.distributed` every rank builds and runs the same trainer,
-    and each takes its share of every batch; losses and gradients are those of the whole.
-    Sums are then in another order, so the same bits need the same number of ranks too.
+    In a process group of `torch.distributed` every rank builds and runs the same trainer and
+    takes its share of every batch. Losses and gradients are those of the whole batch. The order
+    of sums depends on the number of ranks, so the same bits need the same number of ranks.
 
     Args:
-        experiment: what to train.
-        data: the training split; a validation share is taken off here.
-        checkpoint: a saved model with training state, to go on from.
+        experiment: the configuration of the training.
+        data: the training split. The trainer holds back the validation share of it.
+        checkpoint: a saved model with training state, from which to continue.
 
     Raises:
-        ConfigError, DataError: when experiment, data and checkpoint do not fit.
-        UserError: when the checkpoint's weights or moments are not finite.
+        ConfigError, DataError: if experiment, data and checkpoint do not fit each other.
+        UserError: if weights or moments of the checkpoint are not finite.
     """
 
     def __init__(
@@ -87,7 +88,12 @@ class Trainer:
             data, experiment.data.validation, experiment.seed
         )
         if len(self.train_data) == 0:
-            raise DataError(f"{data.name}: no sample is left to train on")
+            raise DataError(
+                f"{data.name}: no sample is left to train on; at least 1 is needed",
+                "range",
+                value=0,
+                limit=1,
+            )
         training = experiment.training
         self.steps_per_epoch = math.ceil(len(self.train_data) / training.batch_size)
         self.iterations = training.epochs * self.steps_per_epoch
@@ -104,7 +110,7 @@ class Trainer:
                 training.device, self.kind.on_gpu and training.engine == "fused"
             )
             self.model = build_to_train(experiment, topology).to(self.device)
-        self._layers = {layer.name: layer.neurons for layer in topology.layers}
+        self._sizes = {layer.name: layer.neurons for layer in topology.layers}
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = self.kind.adam(training.engine)(trainable, lr=training.learning_rate)
         sparsity = experiment.sparsity
@@ -121,16 +127,16 @@ class Trainer:
         scale_initial_weights(
             self.model,
             {
-                # The fewer inputs a neuron keeps, the more each must weigh.
+                # The fewer inputs a neuron has, the larger their weights must be.
                 layer.name: experiment.model.weight_scale
-                / self.kind.thinning(densities[layer.name])
+                / self.kind.weight_divisor(densities[layer.name])
                 for layer in topology.weighted
                 if not layer.readout
             },
         )
         if checkpoint is not None:
             self._restore(checkpoint)
-        self._refuse_broken(self.iteration)
+        self._refuse_not_finite(self.iteration)
 
     def run(
         self,
@@ -141,17 +147,18 @@ class Trainer:
         """Train to the end.
 
         Args:
-            show: called after every step.
-            save: given a checkpoint after every epoch, and whenever `due` says so.
-            due: asked after every other step.
+            show: function that is called with the progress after every step.
+            save: function that is called with a checkpoint after every epoch, and after other
+                steps if `due` returns true.
+            due: function that returns whether to save a checkpoint after a step within an epoch.
 
         Returns:
             The model of the epoch that `kept_epoch` names.
 
         Raises:
-            UserError: when the loss is no longer finite, when weights or moments are not where
-                masks, an epoch's record or a checkpoint are to be made of them, so that `save`
-                is given none such, or when a layer has no integers.
+            UserError: if the loss is not finite, or if a layer has no integers. Also if weights or
+                moments are not finite before masks, an epoch's record or a checkpoint use them,
+                so that `save` never gets such weights.
         """
         density = self.evolver.density
         while self.iteration < self.iterations:
@@ -160,12 +167,14 @@ class Trainer:
             try:
                 self._step(epoch, position)
                 if last_of_epoch:
-                    # Before anybody can interrupt: a checkpoint without it would lack the epoch.
+                    # Before `show` can interrupt: else a checkpoint would lack the epoch's record.
                     self._end_epoch(epoch + 1)
-            except LimitError as error:  # of every rank, as all have the same weights
+            except LimitError as error:  # on every rank, because all have the same weights
                 if self.iteration == 0:
                     raise
-                raise self._diverged(f"{error} after step {self.iteration}") from None
+                fault = error.faults[0]
+                clause = f"{fault.sentence} after step {self.iteration}"
+                raise self._divergence(clause, fault.layer, "limit") from None
             show(
                 TrainingProgress(
                     self.iteration,
@@ -179,16 +188,16 @@ class Trainer:
                 )
             )
             if last_of_epoch or due():
-                self._refuse_broken(self.iteration)
+                self._refuse_not_finite(self.iteration)
                 save(self.checkpoint())
-        for sentence in self._complaints(kept_epoch(self.history) + 1).values():
+        for sentence in self._list_warnings(kept_epoch(self.history) + 1).values():
             _logger.warning("the model that is kept: %s", sentence)
-        return self._saved(self._best, {})
+        return self._make_saved_model(self._best, {})
 
     def checkpoint(self) -> SavedModel:
-        """A snapshot of everything needed to go on from here to the same bits."""
+        """Return a snapshot from which a training continues to the same bits."""
         evolver: dict[str, Any] = {**self.evolver.state_dict()}
-        del evolver["masks"], evolver["ever"]  # a model's own parts
+        del evolver["masks"], evolver["ever"]  # the saved model has them already
         state = {
             "iteration": self.iteration,
             "iterations": self.iterations,
@@ -197,9 +206,9 @@ class Trainer:
             "evolver": evolver,
             "best": self._best,
         }
-        return self._saved(self._copied_parts(), state)
+        return self._make_saved_model(self._copy_parts(), state)
 
-    def _copied_parts(self) -> dict[str, dict[str, torch.Tensor]]:
+    def _copy_parts(self) -> dict[str, dict[str, torch.Tensor]]:
         parts = {
             "weights": self.model.state_dict(),
             "masks": self.evolver.masks,
@@ -211,15 +220,15 @@ class Trainer:
         }
 
     def _warn_if_static(self) -> None:
-        """Every rule gives the same result where none is ever asked."""
+        """Log a warning if no update of the masks is due before rewiring ends."""
         schedule, sparsity = self.evolver.schedule, self.experiment.sparsity
         t_dense = sparsity.dense_epochs * self.steps_per_epoch
         first = (t_dense // schedule.t_iter + 1) * schedule.t_iter
-        asked = sparsity.alpha > 0 and (self.evolver.sparse_density < 1 or t_dense > 0)
-        if asked and schedule.fraction(first) == 0:
+        has_rewiring = sparsity.alpha > 0 and (self.evolver.sparse_density < 1 or t_dense > 0)
+        if has_rewiring and schedule.fraction(first) == 0:
             _logger.warning(
                 "masks are never rewired: the first update would be after step %d "
-                "(sparsity.t_iter), rewiring ends with step %d (sparsity.end)",
+                "(sparsity.t_iter), but rewiring ends with step %d (sparsity.end)",
                 first,
                 schedule.t_end,
             )
@@ -227,15 +236,21 @@ class Trainer:
     def _restore(self, checkpoint: SavedModel) -> None:
         state = as_tensors(checkpoint.state)
         if "iteration" not in state:
-            raise DataError("a finished model, not a training checkpoint: nothing to resume")
+            raise DataError(
+                "the file holds a finished model and no training checkpoint: nothing to resume",
+                "mismatch",
+            )
         try:
             if state["iterations"] != self.iterations:
                 raise DataError(
-                    f"the checkpoint is of a training of {state['iterations']} steps, this one "
-                    f"has {self.iterations}: the data are not those it began with"
+                    f"the checkpoint belongs to a training of {state['iterations']} steps, but "
+                    f"this training has {self.iterations} steps: the data have changed",
+                    "mismatch",
+                    value=state["iterations"],
+                    limit=self.iterations,
                 )
             self.model.load_state_dict(as_tensors(checkpoint.weights))
-            fused = self.optimizer.defaults["fused"]  # which another version of torch may not have
+            fused = self.optimizer.defaults["fused"]  # depends on the version of torch
             self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
             for group in self.optimizer.param_groups:
                 group["fused"] = fused
@@ -247,10 +262,12 @@ class Trainer:
             self._losses = list(state["losses"])
             self._best = state["best"]
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())  # torch's are several lines
-            raise DataError(f"the checkpoint does not fit its experiment: {reason}") from None
+            reason = " ".join(str(error).split())  # torch's have several lines
+            raise DataError(
+                f"the checkpoint does not fit its experiment: {reason}", "mismatch"
+            ) from None
 
-    def _saved(
+    def _make_saved_model(
         self, parts: dict[str, dict[str, torch.Tensor]], state: dict[str, Any]
     ) -> SavedModel:
         return SavedModel(
@@ -261,15 +278,15 @@ class Trainer:
         )
 
     def _step(self, epoch: int, position: int) -> None:
-        """One optimiser step on batch `position` of an epoch counted from 0."""
+        """Take an optimiser step on batch `position` of an epoch, both counted from 0."""
         training = self.experiment.training
         if self._order is None or position == 0:
             generator = np.random.default_rng([self.experiment.seed, epoch])
             self._order = generator.permutation(len(self.train_data))
-        chosen = self._order[position * training.batch_size : (position + 1) * training.batch_size]
+        indices = self._order[position * training.batch_size : (position + 1) * training.batch_size]
         if self.evolver.history and self.evolver.history[-1].iteration == self.iteration:
-            self.evolver.record_silent(self._silent(chosen))
-        batch = self._batch(chosen, epoch, position)
+            self.evolver.record_silent(self._count_silent(indices))
+        batch = self._batch(indices, epoch, position)
         part = self._loss_part(batch)
         loss = ranks.total(part.detach())
         if not torch.isfinite(loss):
@@ -286,9 +303,9 @@ class Trainer:
         self.optimizer.step()
         now = self.iteration + 1
         if self.evolver.schedule.due(now) or position + 1 == self.steps_per_epoch:
-            # Before masks follow the weights. Also, a NaN in a hidden layer silences its
-            # neuron and leaves the loss finite.
-            self._refuse_broken(now)
+            # Check before masks are made from the weights. The loss does not show a NaN in a
+            # hidden layer: it silences its neuron, and the loss stays finite.
+            self._refuse_not_finite(now)
         self.evolver.step()
         if position == 0:
             self._losses = []
@@ -300,30 +317,31 @@ class Trainer:
         weights = weight_layers(self.model)
         gradients = {name: w.grad for name, w in weights.items() if w.grad is not None}
         by_layer = norms(gradients, self.evolver.masks)
-        for name, norm in reversed(by_layer.items()):  # a gradient that is NaN makes others so
+        for name, norm in reversed(by_layer.items()):  # NaN spreads to earlier layers
             if not norm.isfinite():
-                raise self._diverged(
+                raise self._divergence(
                     f"the gradient's norm of layer {name} is {norm.item()} "
-                    f"at step {self.iteration + 1}"
+                    f"at step {self.iteration + 1}",
+                    name,
                 )
-        together = torch.linalg.vector_norm(torch.stack(list(by_layer.values())))
-        scale_down(gradients.values(), sparse_weights(self.model).values(), together, limit)
+        total = torch.linalg.vector_norm(torch.stack(list(by_layer.values())))
+        scale_down(gradients.values(), sparse_weights(self.model).values(), total, limit)
 
-    def _batch(self, chosen: npt.NDArray[np.int64], epoch: int, position: int) -> TrainingSamples:
-        """The chosen samples as this epoch shows them."""
-        batch, training = self.train_data.choose(chosen), self.experiment.training
+    def _batch(self, indices: npt.NDArray[np.int64], epoch: int, position: int) -> TrainingSamples:
+        """Return the samples of a batch, shifted and flipped at random for this epoch."""
+        batch, training = self.train_data.choose(indices), self.experiment.training
         generator = np.random.default_rng([self.experiment.seed, epoch, position])
         if training.shift:
             batch = batch.shifted(training.shift, generator)
         return batch.flipped(generator) if training.flip else batch
 
     def _loss_part(self, batch: TrainingSamples) -> torch.Tensor:
-        """What this rank's share of a batch adds to the batch's mean loss."""
+        """Return the part of the batch's mean loss that comes from this rank's samples."""
         own = batch.choose(ranks.share(np.arange(len(batch))))
         if len(own) == 0 and not self.kind.collective:
             for weight in sparse_weights(self.model).values():
-                weight.had_no_samples()
-            return torch.zeros((), requires_grad=True)  # a mean over nothing would be NaN
+                weight.zero_dense_gradient()
+            return torch.zeros((), requires_grad=True)  # a mean over no sample is NaN
         outputs = self.model(self.kind.encode(self.experiment, own).to(self.device))
         if len(own) == 0:
             return outputs.sum()
@@ -332,86 +350,104 @@ class Trainer:
         return loss * (len(own) / len(batch))
 
     @torch.no_grad()
-    def _silent(self, batch: npt.NDArray[np.int64]) -> dict[str, int]:
-        """Hidden layer -> neurons without a spike in the first batch under new masks."""
-        encoded = self.kind.encode(self.experiment, self.train_data.choose(batch)).to(self.device)
+    def _count_silent(self, indices: npt.NDArray[np.int64]) -> dict[str, int]:
+        """Count for each hidden layer the neurons that stay silent on these training samples."""
+        encoded = self.kind.encode(self.experiment, self.train_data.choose(indices))
         self.model.eval()
-        fired = self.kind.fired(self.experiment, self.model.layer_outputs(encoded))
+        outputs = self.model.layer_outputs(encoded.to(self.device))
+        spikes = self.kind.count_spikes(self.experiment, outputs)
         self.model.train()
-        silent = [int((spikes == 0).sum()) for spikes in fired]
+        silent = [int((of_layer == 0).sum()) for of_layer in spikes]
         return dict(zip(self.model.topology.hidden_names, silent))
 
-    def _refuse_broken(self, after: int) -> None:
-        """Refuse weights or moments that are not finite after that step. Collective."""
+    def _refuse_not_finite(self, after: int) -> None:
+        """Raise an error if weights or moments are not finite after that step. Collective."""
         weights = weight_layers(self.model)
         with ranks.together():
-            moments = health.moments(self.optimizer, weights)
-            clause = health.broken(weights, self.evolver.masks, moments)
-            clause = clause or health.broken_beside(self.model, self.optimizer, weights)
-            if clause and after == 0:
+            moments = health.collect_moments(self.optimizer, weights)
+            defect = health.find_broken_layer(weights, self.evolver.masks, moments)
+            defect = defect or health.find_other_defect(self.model, self.optimizer, weights)
+            if defect and after == 0:
                 scale = self.experiment.model.weight_scale
-                raise ConfigError(f"{clause} at the start: model.weight_scale {scale} is too large")
-            if clause:
-                raise self._diverged(f"{clause} after step {after}")
+                raise ConfigError(
+                    f"{defect.clause} at the start: model.weight_scale {scale} is too large",
+                    "not-finite",
+                    key="model.weight_scale",
+                    value=scale,
+                    layer=defect.layer,
+                )
+            if defect:
+                raise self._divergence(f"{defect.clause} after step {after}", defect.layer)
 
     def _refuse_loss(self, loss: float, batch: TrainingSamples) -> None:
-        """Refuse a loss that is not finite, with the layer where that can be told. Collective."""
-        what = f"loss {loss} at step {self.iteration + 1}"
+        """Raise the error for a loss that is not finite, with the layer if known. Collective."""
+        clause = f"loss {loss} at step {self.iteration + 1}"
         with ranks.together():
-            clause = health.broken(weight_layers(self.model), self.evolver.masks, {})
+            defect = health.find_broken_layer(weight_layers(self.model), self.evolver.masks, {})
             own = batch.choose(ranks.share(np.arange(len(batch))))
-            if clause is None and len(own) and not self.kind.collective:
+            if defect is None and len(own) and not self.kind.collective:
                 with torch.no_grad():
                     encoded = self.kind.encode(self.experiment, own)
                     outputs = self.model.layer_outputs(encoded)
-                clause = health.not_numbers(dict(zip(self._layers, outputs)))
-            if clause:
-                raise self._diverged(f"{what}, {clause}")
-        raise self._diverged(what)
+                defect = health.find_nan_output(dict(zip(self._sizes, outputs)))
+            if defect:
+                raise self._divergence(f"{clause}, {defect.clause}", defect.layer)
+        raise self._divergence(clause)
 
-    def _diverged(self, what: str) -> UserError:
+    def _divergence(
+        self, clause: str, layer: str | None = None, code: Code = "not-finite"
+    ) -> UserError:
+        """Return the error for a training that has diverged; `clause` says how."""
         rate = self.experiment.training.learning_rate
         return UserError(
-            f"training diverged: {what}; training.learning_rate {rate} may be too high"
+            f"training diverged: {clause}; training.learning_rate {rate} may be too high",
+            code,
+            key="training.learning_rate",
+            value=rate,
+            layer=layer,
         )
 
     def _end_epoch(self, epoch: int) -> None:
-        """Record the epoch, counted from 1, and keep it if none was better."""
+        """Record the epoch, counted from 1, and keep its model if no epoch was better."""
         held_back = self.validation_data
         some = self.train_data.take(min(BATCH, len(self.train_data)))
-        examined = examine(self.experiment, self.model, held_back if len(held_back) else some)
-        weights, firing = weight_layers(self.model), examined.firing
-        beyond = health.beyond_range(weights, self.evolver.masks, self.kind.ends(self.experiment))
+        examination = examine(self.experiment, self.model, held_back if len(held_back) else some)
+        weights, firing = weight_layers(self.model), examination.firing
+        beyond = health.measure_beyond_range(
+            weights, self.evolver.masks, self.kind.weight_range(self.experiment)
+        )
         self.history.append(
             Epoch(
                 epoch=epoch,
                 loss=sum(self._losses) / len(self._losses),
-                validation_accuracy=examined.accuracy if len(held_back) else None,
+                validation_accuracy=examination.accuracy if len(held_back) else None,
                 density=self.evolver.density,
                 densities=self.evolver.densities(),
                 exploration=self.evolver.exploration,
-                silent={one.layer: one.silent for one in firing},
-                saturated={one.layer: one.saturated for one in firing if one.saturated is not None},
-                rates={one.layer: one.rate for one in firing},
+                silent={layer.layer: layer.silent for layer in firing},
+                saturated={
+                    layer.layer: layer.saturated for layer in firing if layer.saturated is not None
+                },
+                rates={layer.layer: layer.rate for layer in firing},
                 beyond_range=beyond,
             )
         )
-        before = self._complaints(epoch - 1)
-        for short, sentence in self._complaints(epoch).items():
-            if short not in before:
+        before = self._list_warnings(epoch - 1)
+        for problem, sentence in self._list_warnings(epoch).items():
+            if problem not in before:
                 _logger.warning("%s", sentence)
         if kept_epoch(self.history) == len(self.history) - 1:
-            self._best = self._copied_parts()
+            self._best = self._copy_parts()
 
-    def _complaints(self, epoch: int) -> dict[str, str]:
-        """What the record of an epoch, counted from 1, says of dead and exploded layers."""
+    def _list_warnings(self, epoch: int) -> dict[str, str]:
+        """Return `health.list_warnings` of an epoch, counted from 1; none for epoch 0."""
         if epoch == 0:
             return {}
-        least, largest = self.kind.ends(self.experiment)
-        beyond = f"{self.kind.beyond} {least:g}..{largest:g}"
-        return health.complaints(self.history[epoch - 1], self._layers, beyond)
+        least, largest = self.kind.weight_range(self.experiment)
+        beyond = f"{self.kind.beyond_range} {least:g}..{largest:g}"
+        return health.list_warnings(self.history[epoch - 1], self._sizes, beyond)
 
 
 def learning_rate(training: Training, iteration: int, iterations: int) -> float:
-    """Cosine decay from `training.learning_rate` at step 0 to 0 after the last."""
+    """Return the learning rate of a step: cosine decay from `training.learning_rate` to 0."""
     return training.learning_rate / 2 * (1 + math.cos(math.pi * iteration / iterations))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from esl_lava.engines.sparse_maps import Rounded, weigh
+from esl_lava.engines.sparse_maps import RoundedWeights, weigh
 from esl_lava.sparsity.weights import SparseWeight
 
 ACTIVITY = 0.15
@@ -106,7 +106,7 @@ def _stored(case: Case, x: Tensor, density: float, *, everywhere: bool) -> Calla
     weight.begin(torch.from_numpy(np.flatnonzero(rng.random(weight.size) < density)))
     weight.wants_dense_gradient = everywhere
     integers = rng.integers(-127, 128, weight.values.numel()).astype(np.int16)
-    rounded = Rounded(2 * integers, np.full(n_post, 0.01), 1 / case.pool**2)
+    rounded = RoundedWeights(2 * integers, np.full(n_post, 0.01), 1 / case.pool**2)
     stride, padding = (case.stride, case.stride), (case.padding, case.padding)
     maps = x.clone().requires_grad_()
     by_z: list[Tensor] = []

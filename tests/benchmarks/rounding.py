@@ -23,8 +23,8 @@ from esl_lava.data.datasets import load, split_validation
 from esl_lava.data.samples import Samples
 from esl_lava.engines.integers import weighted
 from esl_lava.engines.native import fire
-from esl_lava.engines.normalised import neuron_of
-from esl_lava.experiments.export import lowered
+from esl_lava.engines.normalised import make_neuron
+from esl_lava.experiments.export import lower_model
 from esl_lava.models.convolutional import SpikingCNN
 from esl_lava.models.restore import restore
 from esl_lava.models.stored import load_model
@@ -40,7 +40,7 @@ def decide_in_floats(model: SpikingCNN, inputs: Array) -> Array:
     x = torch.from_numpy(inputs).float()
     batch, steps, _ = x.shape
     maps = {INPUT: x.transpose(0, 1).reshape(steps, batch, *model.topology.input_shape)}
-    neuron = neuron_of(model.config.voltage_decay, model.config.tau_grad, model.config.scale_grad)
+    neuron = make_neuron(model.config.voltage_decay, model.config.tau_grad, model.config.scale_grad)
     for layer in model.topology.layers:
         part = model.get_submodule(layer.name)
         arriving = maps[layer.source].flatten(0, 1)
@@ -79,7 +79,7 @@ def main(run: Path) -> None:
     model = restore(saved)
     if not isinstance(model, SpikingCNN) or any(map(_residual, model.topology.layers)):
         sys.exit(f"{run}: not a convolutional network without residual blocks")
-    network = lowered(run / "model.pt")
+    network = lower_model(run / "model.pt")
     name, encoding = experiment.data.name, experiment.encoding
     ways: tuple[Decide, ...] = (
         lambda inputs: decide_in_floats(model, inputs),

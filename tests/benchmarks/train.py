@@ -361,7 +361,7 @@ def _huge() -> None:
     """A layer of 65,536 x 65,536 at density 1e-4."""
     neuron = {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5}
     sides = 1 << 16, 1 << 16
-    initial = sparse.as_slayer_draws(*sides)
+    initial = sparse.draw_like_slayer(*sides)
     block = sparse.SparseDense(neuron, *sides, spiking=True, initial=initial)
     _train(nn.Sequential(block), ("0",), 1e-4, sides[0])
 

@@ -1,4 +1,4 @@
-"""Pixels as graded input, from training to chip: nothing on the way takes them for spikes."""
+"""Pixels as graded input, from the training to the chip."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +14,7 @@ from esl_lava.data.datasets import Images
 from esl_lava.experiments.evaluate import evaluate, read_inputs
 from esl_lava.experiments.verify import verify
 from tests.cifar import needs_subset
+from tests.cli.refusals import refused
 
 Command = Callable[..., Any]
 
@@ -47,7 +48,7 @@ NEURONS = 'layers = "24-12"'
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, and what `esl train --json` printed."""
+    """A finished run: its folder and the values that `esl train --json` printed."""
 
     path: Path
     trained: Any
@@ -81,7 +82,7 @@ def run(
 
 
 def test_what_was_trained_is_what_runs(run: Run, invoke: Command) -> None:
-    """What the trainer measured is what the simulator finds: each judges the same integers."""
+    """The training and the simulator evaluate the same integers, so their accuracies are equal."""
     network = netfile.read(run.files[1])
     assert network.input_range == (-16, 15)
     done = invoke("run", run.files[1], "--json")
@@ -125,15 +126,14 @@ def test_pixels_of_other_bits_are_told(run: Run, tmp_path: Path) -> None:
     facts = {**network.provenance, "config": to_toml(other)}
     netfile.write(replace(network, provenance=facts, input_range=(-8, 7)), tmp_path / "net.h5")
     found = verify(model, tmp_path / "net.h5", samples=1, backends=("exact",))
-    sentences = found.integers.sentences
-    assert "direct of 4 bits in 2 steps in the file, direct of 5 bits in 2" in sentences[0]
-    assert "range of inputs is -8..7 in the file, -16..15 in the model" in sentences[1]
+    first, second = found.integers.sentences
+    assert all(part in first for part in ("direct", "4 bits", "5 bits"))
+    assert all(part in second for part in ("-8..7", "-16..15"))
 
 
 def test_pixels_are_no_spikes(tiny: Any, invoke: Command) -> None:
     done = invoke("run", tiny.net, "--encoder", "direct", "--samples", 1)
-    assert done.code == 2
-    assert "spikes must be 0 or 1, found -16" in done.err
+    refused(done, "range", "-16", "0", "1")
 
 
 def test_spikes_are_within_the_range_of_pixels(run: Run, invoke: Command) -> None:
@@ -142,5 +142,4 @@ def test_spikes_are_within_the_range_of_pixels(run: Run, invoke: Command) -> Non
     pixels = np.full((1, 2, netfile.read(run.files[1]).inputs), 16, np.int64)
     np.save(run.path / "over.npy", pixels)
     done = invoke("run", run.files[1], "--data", run.path / "over.npy")
-    assert done.code == 2
-    assert "spikes must be integers in -16..15, found 16" in done.err
+    refused(done, "range", "-16..15", "16")

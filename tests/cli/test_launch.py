@@ -22,6 +22,7 @@ from esl_lava.errors import FileError
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.restore import restore
 from esl_lava.training.trainer import Trainer, TrainingProgress
+from tests.cli.refusals import refused
 from tests.conftest import Outcome, run_program
 
 RANKS = 2
@@ -51,10 +52,10 @@ def test_torchrun_trains(tmp_path: Path) -> None:
     models = [modelfile.read(tmp_path / name / "model.pt") for name in ("one", "two")]
     for model in models:
         restore(model)  # refuses weights outside the masks
-    # The same loss is minimised from the same start, so that the budget is the same, and
-    # the figures are close. Not the masks nor the weights: gradients are summed in another
-    # order, Adam's first steps are as long for a rounding error as for a gradient, and what
-    # is closest to 0 and goes depends on it.
+    # Both trainings minimise the same loss from the same start, so the numbers of connections
+    # are equal and the results are close. Masks and weights differ: gradients are summed in
+    # another order, the first steps of Adam are as long for a rounding error as for a gradient,
+    # and the weights closest to 0, which are pruned, depend on them.
     assert done.json["connections"] == one.json["connections"]
     assert done.json["density"] == one.json["density"]
     first, second = models
@@ -89,10 +90,10 @@ def interrupted(rank: int, patch: pytest.MonkeyPatch) -> None:
 
 
 def misread(rank: int, patch: pytest.MonkeyPatch) -> None:
-    """A file that only rank 1 cannot read, and before any rank asks the others."""
-    patch.setattr(launch, "LAST_WORDS", timedelta(seconds=0.2))
+    """Only rank 1 cannot read a file, before the ranks communicate."""
+    patch.setattr(launch, "FAILURE_WAIT", timedelta(seconds=0.2))
     if rank == 1:
-        patch.setattr(config, "read_toml", Mock(side_effect=FileError("only here")))
+        patch.setattr(config, "read_toml", Mock(side_effect=FileError("only here", "unreadable")))
 
 
 NEW = ("train", "--config", "small.toml", "-o")
@@ -108,13 +109,13 @@ SCENARIOS: dict[str, tuple[tuple[str, ...], Prepare]] = {
         (*NEW, "infinite", "--set", "model.weight_scale=1e39"),
         lambda rank, patch: None,
     ),
-    # Last, as rank 0 loses its only company.
+    # This scenario is the last one, because it ends rank 1.
     "misread": ((*NEW, "misread"), misread),
 }
 
 
 def run_rank(rank: int, folder: str, ports: list[int]) -> None:
-    """All scenarios as rank `rank`, each with a store at its own port: what each left, as JSON."""
+    """Run all scenarios as one rank, each with a store at its own port, and write the outcomes."""
     torch.set_num_threads(1)
     os.chdir(folder)
     os.environ |= {
@@ -149,10 +150,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcomes(folder: Path, experiment: config.Experiment) -> list[dict[str, Outcome]]:
-    """What each scenario left, by rank."""
+    """The outcomes of the scenarios, by rank."""
     short = {"training.epochs": 2, "training.batch_size": 432}  # two epochs of three steps
     (folder / "small.toml").write_text(config.to_toml(config.override(experiment, short)))
-    # torchrun's agent holds the store of each attempt, not rank 0.
+    # With torchrun its agent, and not rank 0, holds the store of each attempt.
     stores = [
         distributed.TCPStore(  # type: ignore[attr-defined]
             "localhost", 0, is_master=True, wait_for_workers=False
@@ -203,29 +204,25 @@ def test_interrupted_and_resumed_to_the_same_bits(
 
 
 @pytest.mark.parametrize(
-    ("scenario", "sentence"),
+    ("scenario", "code", "parts"),
     [
-        ("refused", "whole: already holds something; choose another directory or remove it"),
-        ("finished", "whole/model.pt: exists, so this training is finished"),
-        ("unnamed", "-o is missing: the new directory for the run"),
-        (
-            "infinite",
-            "212 of 212 weights in layer hidden2 are NaN or infinite at the start: model.",
-        ),
+        ("refused", "exists", ["whole"]),
+        ("finished", "exists", ["whole/model.pt"]),
+        ("unnamed", "missing", ["--output"]),
+        ("infinite", "not-finite", ["212", "hidden2"]),
     ],
 )
 def test_an_error_is_one_sentence(
-    outcomes: list[dict[str, Outcome]], scenario: str, sentence: str
+    outcomes: list[dict[str, Outcome]], scenario: str, code: str, parts: list[str]
 ) -> None:
-    (line,) = (line for line in outcomes[0][scenario].err.splitlines() if "epoch" not in line[:10])
-    assert line.startswith(f"error: {sentence}")
+    refused(outcomes[0][scenario], code, *parts, alone=False)
     assert outcomes[0][scenario].out == ""
 
 
 def test_an_error_of_one_rank_is_told_by_it(outcomes: list[dict[str, Outcome]]) -> None:
     assert outcomes[1]["misread"].code == 2
-    assert outcomes[1]["misread"].err == "error: only here\n"
-    # Its peer does not wait for ever.
+    assert outcomes[1]["misread"].err == "error: only here [unreadable]\n"
+    # The other rank ends too.
     assert outcomes[0]["misread"].code == "RuntimeError"
 
 
@@ -238,9 +235,7 @@ def test_a_stray_variable_is_a_users_error(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", ranks)
     done = invoke("train", *SMALL, "-o", tmp_path / "run")
-    assert done.code == 2
-    assert done.err.startswith(f"error: WORLD_SIZE is {ranks}, but not set by torchrun: ")
-    assert done.err.count("\n") == 1
+    refused(done, "conflict", "WORLD_SIZE", ranks, "torchrun")
     assert listing(tmp_path) == []
 
 

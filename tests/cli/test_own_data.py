@@ -1,4 +1,4 @@
-"""Samples of the user's own, from the first command to the last."""
+"""Tests of the commands with the user's own samples."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ import pytest
 from esl_lava import modelfile, netfile
 from esl_lava.config import from_toml, read_toml
 from esl_lava.data.datasets import load
-from esl_lava.data.own import Own
+from esl_lava.data.own import OwnData
 from esl_lava.experiments.report import ReportTerms, find
 from esl_lava.experiments.rundir import RunDirectory
 from esl_lava.experiments.train import train
 from esl_lava.models.stored import load_model
 from esl_lava.training.trainer import Trainer
+from tests.cli.refusals import refused
 from tests.conftest import TINY, Outcome, TinyRun, run_program
 
 Command = Callable[..., Any]
@@ -83,7 +84,7 @@ flip = true
 
 @pytest.fixture(scope="module")
 def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A module, and folders of digits as pictures, `pictures`, and as frames, `frames`."""
+    """Make a module, and folders of digits: `pictures` of images, and `frames`."""
     place = tmp_path_factory.mktemp("mine")
     (place / "mine.py").write_text(MODULE)
     (place / "tiny.toml").write_text(TINY)
@@ -102,7 +103,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def by_module(mine: Path) -> tuple[Path, Outcome]:
-    """The tiny run, of a function's samples, exported."""
+    """Train and export the tiny run on samples of a function."""
     run = mine / "by_module"
     given = ("--config", mine / "tiny.toml", "--data-module", f"{mine}/mine.py:digits")
     trained = run_program("esl", "train", *given, "-o", run, "--json")
@@ -130,7 +131,7 @@ def test_a_folder_of_pictures_trains_as_the_data_set_itself(
     assert weights(run) == weights(tiny.path)
     data = read_toml(run / "config.toml").data
     assert (data.name, data.folder) == ("own", str(mine / "pictures"))
-    # From anywhere, as the run says where its samples are.
+    # The run records the folder, so the commands find the samples.
     assert run_program("esl", "export", run / "model.pt", run / "net.h5").code == 0
     ran = run_program("esl", "run", run / "net.h5", "--json")
     assert (ran.json["samples"], ran.json["accuracy"]) == (357, trained.json["accuracy"])
@@ -187,11 +188,8 @@ def test_commands_take_the_module_again_and_say_so(
 ) -> None:
     args = command.format(run=by_module[0], new=tmp_path / "page").split()
     lacking = invoke(*args)
-    assert lacking.code == 2
-    assert lacking.err.splitlines()[-1] == (
-        "error: data.name 'own': the samples were a user's own, and no file says where they are: "
-        "give --data-folder FOLDER, or --data-module FILE.py:FUNCTION again"
-    )
+    parts = ("data.name", "own", "--data-folder", "--data-module")
+    refused(lacking, "missing", *parts, alone=False)
     assert list(tmp_path.iterdir()) == []
     done = invoke(*args, "--data-module", f"{mine}/mine.py:digits", "--json")
     assert done.code == 0, done.err
@@ -228,7 +226,7 @@ def test_it_is_the_users_samples_that_run(
     done = invoke("run", run / "net.h5", "--data-folder", few, "--json")
     assert done.json["samples"] == 7
     (record,) = caplog.records
-    assert "not the data that the training had by this name" in record.getMessage()
+    assert "own (few)" in record.getMessage()
 
 
 def test_a_network_of_another_data_set_runs_on_own_samples(
@@ -238,17 +236,13 @@ def test_a_network_of_another_data_set_runs_on_own_samples(
     assert ran.code == 0, ran.err
     assert ran.json["accuracy"] == tiny.trained.json["accuracy"]
     framed = ("--data-folder", mine / "frames", "--encoder", "frames", "--steps", 3)
-    refused = invoke("run", tiny.net, *framed)
-    assert refused.code == 2
-    assert (
-        "own (frames) has a value of 3 in its frames, and the encoding allows 0..1" in refused.err
-    )
+    refused(invoke("run", tiny.net, *framed), "range", "own (frames)", "3", "0..1")
 
 
 def test_resumed_to_the_same_bits(
     by_module: tuple[Path, Outcome], mine: Path, tmp_path: Path, invoke: Command
 ) -> None:
-    """From a checkpoint in the midst of the training, as a power cut leaves it."""
+    """The training resumes from a checkpoint, as after a power failure."""
     finished, _ = by_module
     saved, experiment = load_model(finished / "model.pt")
     checkpoints: list[Any] = []
@@ -258,20 +252,20 @@ def test_resumed_to_the_same_bits(
     run.mkdir()
     modelfile.write(replace(checkpoints[1], data=saved.data), run / "checkpoint.pt")
     lacking = invoke("train", "--resume", run)
-    assert (lacking.code, "give --data-folder FOLDER, or --data-module" in lacking.err) == (2, True)
+    refused(lacking, "missing", "--data-folder", "--data-module")
     other = invoke("train", "--resume", run, "--data-folder", mine / "frames")
-    assert (other.code, "own (frames) holds frames" in other.err) == (2, True)
+    refused(other, "conflict", "own (frames)", "encoding.kind")
     fewer = tmp_path / "fewer.py"
     fewer.write_text(MODULE.replace("return len(self.known)", "return 300"))
     other = invoke("train", "--resume", run, "--data-module", f"{fewer}:digits")
-    assert (other.code, "made with other data: its" in other.err) == (2, True)
+    refused(other, "mismatch", "checkpoint.pt", alone=False)
     done = invoke("train", "--resume", run, "--data-module", f"{mine}/mine.py:digits", "--json")
     assert done.code == 0, done.err
     assert weights(run) == weights(finished)
 
 
 def test_frames_in_a_convolutional_network(mine: Path, tmp_path: Path, invoke: Command) -> None:
-    """Mapped into memory, shifted and mirrored, held back for validation, verified on Lava."""
+    """Frames are mapped into memory, shifted, mirrored, used for validation and run on Lava."""
     run = tmp_path / "run"
     given = ("--config", mine / "conv.toml", "--data-folder", mine / "frames")
     trained = invoke("train", *given, "-o", run, "--json")
@@ -288,14 +282,13 @@ def test_frames_in_a_convolutional_network(mine: Path, tmp_path: Path, invoke: C
         done = invoke(*command)
         assert done.code == 0, done.err
     assert "own (frames)" in (run / "report.html").read_text()
-    # The folder has gone elsewhere.
+    # The folder was moved.
     moved = tmp_path / "moved"
     shutil.copytree(mine / "frames", moved)
     config = (run / "config.toml").read_text().replace(str(mine / "frames"), str(tmp_path / "gone"))
     (tmp_path / "gone.toml").write_text(config)
     gone = invoke("train", "--config", tmp_path / "gone.toml", "-o", tmp_path / "again")
-    assert gone.code == 2
-    assert f"{tmp_path / 'gone'}: no such folder" in gone.err
+    refused(gone, "not-found", tmp_path / "gone")
     assert not (tmp_path / "again").exists()
     again = ("--config", tmp_path / "gone.toml", "--data-folder", moved, "-o", tmp_path / "again")
     assert invoke("train", *again).code == 0
@@ -309,99 +302,92 @@ def test_baselines_of_a_folder(mine: Path, tmp_path: Path, invoke: Command) -> N
     assert done.code == 0, done.err
     assert [row["settings"]["method"] for row in done.json["rows"]] == ["static", "small-dense"]
     again = invoke(*given, *out, "--data-folder", mine / "pictures", "--json")
-    assert "2 of 2 runs are finished already" in again.err
+    assert "2 of 2" in again.err
     shutil.copytree(mine / "pictures", tmp_path / "copy")
     other = invoke(*given, *out, "--data-folder", tmp_path / "copy")
-    assert (other.code, "holds a run with data.folder = " in other.err) == (2, True)
-    refused = invoke(*given, *out, "--data-module", f"{mine}/mine.py:digits")
-    assert refused.code == 2
-    assert refused.err == (
-        "error: --data-module: the runs of a sweep are processes of their own, which take samples "
-        "from a folder alone: --data-folder FOLDER\n"
-    )
+    refused(other, "mismatch", "data.folder", alone=False)
+    module = invoke(*given, *out, "--data-module", f"{mine}/mine.py:digits")
+    refused(module, "unsupported", "--data-module", "--data-folder")
 
 
 @pytest.mark.parametrize(
-    ("args", "sentence"),
+    ("args", "code", "parts"),
     [
-        ("--data-folder {mine}/none", "{mine}/none: no such folder; it is to hold arrays of sampl"),
-        ("--data-folder {mine}", "{mine} holds neither train_samples.npy nor train.npz"),
-        (
-            "--data-folder {mine}/frames",
-            "own (frames) holds frames: they need encoding.kind 'frames'",
-        ),
+        ("--data-folder {mine}/none", "not-found", ["{mine}/none"]),
+        ("--data-folder {mine}", "not-found", ["{mine}", "train_samples.npy", "train.npz"]),
+        ("--data-folder {mine}/frames", "conflict", ["own (frames)", "encoding.kind", "frames"]),
         (
             "--data-folder {mine}/pictures --set encoding.kind=frames",
-            "own (pictures) holds pictures",
+            *("conflict", ["own (pictures)", "encoding.kind"]),
         ),
         (
             "--data-module {mine}/mine.py:broken",
-            "{mine}/mine.py, line 24: RuntimeError: no train t",
+            *("failed", ["{mine}/mine.py", "24", "RuntimeError", "no train today"]),
         ),
-        ("--data-module {mine}/none.py:load", "{mine}/none.py: no such file"),
-        ("--data-module {mine}/mine.py", "--data-module {mine}/mine.py: needs FILE.py:FUNCTION"),
+        ("--data-module {mine}/none.py:load", "not-found", ["{mine}/none.py"]),
+        (
+            "--data-module {mine}/mine.py",
+            *("type", ["--data-module", "{mine}/mine.py", "FILE.py:FUNCTION"]),
+        ),
         (
             "--data-module {mine}/mine.py:a --data-folder {mine}",
-            "give one of --data-folder and --d",
+            *("conflict", ["--data-folder", "--data-module"]),
         ),
-        ("--set data.name=own", "data.name 'own': the samples were a user's own, and no file says"),
-        ("--set data.folder=x", "data.folder 'x': data.name is 'digits', only 'own' has a folder"),
-        ("--set data.module=mine.py:load", "unknown key data.module"),
+        ("--set data.name=own", "missing", ["data.name", "own", "--data-folder"]),
+        ("--set data.folder=x", "conflict", ["data.folder", "x", "data.name", "digits"]),
+        ("--set data.module=mine.py:load", "unknown", ["data.module"]),
     ],
 )
 def test_what_is_wrong_is_one_sentence(
-    mine: Path, tmp_path: Path, invoke: Command, args: str, sentence: str
+    mine: Path, tmp_path: Path, invoke: Command, args: str, code: str, parts: list[str]
 ) -> None:
     given = args.format(mine=mine).split()
     done = invoke("train", "--config", mine / "tiny.toml", *given, "-o", tmp_path / "run")
-    assert done.code == 2
+    refused(done, code, *(part.format(mine=mine) for part in parts))
     assert done.out == ""
-    (line,) = done.err.splitlines()
-    assert line.startswith(f"error: {sentence.format(mine=mine)}")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("command", "sentence"),
+    ("command", "code", "parts"),
     [
-        ("run {net} --data mnist --data-folder {mine}/pictures", "--data mnist names other data"),
+        (
+            "run {net} --data mnist --data-folder {mine}/pictures",
+            *("conflict", ["--data", "mnist"]),
+        ),
         (
             "verify {model} {net} --data mnist --data-folder {mine}/pictures",
-            "--data mnist names ot",
+            *("conflict", ["--data", "mnist"]),
         ),
         (
             "map {net} --no-spikes --data-folder {mine}/pictures",
-            "--data-folder belongs to measured",
+            *("conflict", ["--data-folder", "--no-spikes"]),
         ),
-        (
-            "export {model} {new} --data-folder {mine}/pictures",
-            "own (pictures) was given, and the ",
-        ),
-        (
-            "report {run} -o {new} --data-folder {mine}/pictures",
-            "own (pictures) was given, and no r",
-        ),
-        (
-            "train --resume {run} --data-folder {mine}/pictures",
-            "{run}/model.pt: exists, so this tr",
-        ),
+        ("export {model} {new} --data-folder {mine}/pictures", "conflict", ["own (pictures)"]),
+        ("report {run} -o {new} --data-folder {mine}/pictures", "conflict", ["own (pictures)"]),
+        ("train --resume {run} --data-folder {mine}/pictures", "exists", ["{run}/model.pt"]),
     ],
 )
 def test_what_does_not_go_together(
-    tiny: TinyRun, mine: Path, tmp_path: Path, invoke: Command, command: str, sentence: str
+    tiny: TinyRun,
+    mine: Path,
+    tmp_path: Path,
+    invoke: Command,
+    command: str,
+    code: str,
+    parts: list[str],
 ) -> None:
     places = {"net": tiny.net, "model": tiny.model, "run": tiny.path, "new": tmp_path / "new"}
     done = invoke(*command.format(mine=mine, **places).split())
-    assert done.code == 2
-    assert done.err.startswith(f"error: {sentence.format(**places)}")
+    refused(done, code, *(part.format(**places) for part in parts), alone=False)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_from_python(tmp_path: Path) -> None:
-    """Any objects of the protocol, without a file of the user's."""
+    """Objects of the protocol need no file of the user."""
     few = {split: load("digits", split).take(100) for split in ("train", "test")}
     experiment = from_toml(TINY.replace("epochs = 4", "epochs = 1") + '[data]\nname = "own"\n')
-    own = Own("few digits", few.__getitem__)
+    own = OwnData("few digits", few.__getitem__)
     trained = train(experiment, tmp_path / "run", lambda progress: None, own)
     assert (trained.samples, trained.dataset) == (100, "digits")  # as they call themselves
     told: list[str] = []

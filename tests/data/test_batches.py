@@ -2,7 +2,6 @@ import contextlib
 import io
 import os
 import pickle
-import re
 import struct
 import tracemalloc
 from typing import Any
@@ -16,12 +15,14 @@ from hypothesis import strategies as st
 from esl_lava.data import batches
 from esl_lava.data.batches import read_batch
 from esl_lava.errors import FileError
+from tests.faults import refused
 
 FEATURES, CLASSES = 6, 4
+FILE = "folder/data_batch_1"
 
 
 class Written:
-    """A pickle as Python 2's cPickle wrote it, of what the published files hold."""
+    """A pickle as Python 2's cPickle wrote it, with the kinds of values of the published files."""
 
     def __init__(self, protocol: int = 2) -> None:
         self.protocol = protocol
@@ -115,7 +116,7 @@ class Written:
 
 
 def batch_bytes(protocol: int = 2, **content: Any) -> bytes:
-    """The file of a dictionary; lists, arrays, bytes and integers."""
+    """Return the file of a dictionary of lists, arrays, bytes and integers."""
     written = Written(protocol)
     written.out.write(b"}")
     written.put()
@@ -139,7 +140,7 @@ def batch(images: int = 5, protocol: int = 2, **changes: Any) -> bytes:
 
 
 def read(raw: bytes, key: str = "labels") -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    return read_batch(raw, "folder/data_batch_1", key, FEATURES, CLASSES)
+    return read_batch(raw, FILE, key, FEATURES, CLASSES)
 
 
 @pytest.mark.parametrize("protocol", [1, 2])
@@ -164,34 +165,35 @@ def test_labels_of_another_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("changes", "key", "code", "value", "limit"),
     [
-        ({"data": [1, 2]}, "it has no array 'data'"),
-        ({"data": b"text"}, "it has no array 'data'"),
-        ({"data": np.zeros((5, 7), np.uint8)}, "its array has shape (5, 7), not (images, 6)"),
-        ({"data": np.zeros(30, np.uint8)}, "its array has shape (30,), not (images, 6)"),
-        ({"data": np.zeros((0, 6), np.uint8), "labels": []}, "its array has shape (0, 6), not"),
-        ({"labels": (0, 1, 2, 3, 0)}, "it has no list 'labels'"),
-        ({"labels": [0, 1]}, "it has 5 images, but 2 of 'labels'"),
-        ({"labels": [0, 1, 2, 3, 4]}, "label 4 is not in 0..3"),
-        ({"labels": [0, 1, 2, 3, -1]}, "label -1 is not in 0..3"),
-        ({"labels": [0, 1, 2, 3, True]}, "label True is not in 0..3"),
-        ({"labels": [0, 1, 2, 3, b"0"]}, "label 0 is not in 0..3"),
+        ({"data": [1, 2]}, "data", "missing", None, None),
+        ({"data": b"text"}, "data", "missing", None, None),
+        ({"data": np.zeros((5, 7), np.uint8)}, "data", "shape", (5, 7), 6),
+        ({"data": np.zeros(30, np.uint8)}, "data", "shape", (30,), 6),
+        ({"data": np.zeros((0, 6), np.uint8), "labels": []}, "data", "shape", (0, 6), 6),
+        ({"labels": (0, 1, 2, 3, 0)}, "labels", "missing", None, None),
+        ({"labels": [0, 1]}, "labels", "mismatch", 2, 5),
+        ({"labels": [0, 1, 2, 3, 4]}, "labels", "range", 4, 3),
+        ({"labels": [0, 1, 2, 3, -1]}, "labels", "range", -1, 3),
+        ({"labels": [0, 1, 2, 3, True]}, "labels", "range", True, 3),
+        ({"labels": [0, 1, 2, 3, b"0"]}, "labels", "range", "0", 3),
     ],
 )
-def test_what_does_not_fit_is_refused(changes: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(FileError) as caught:
+def test_what_does_not_fit_is_refused(
+    changes: dict[str, Any], key: str, code: str, value: object, limit: object
+) -> None:
+    with refused(FileError, code, key=key, value=value, limit=limit, file=FILE):
         read(batch(**changes))
-    assert str(caught.value).startswith(f"folder/data_batch_1: {sentence}")
 
 
 def test_missing_parts_are_named() -> None:
     pixels = np.zeros((1, FEATURES), np.uint8)
-    with pytest.raises(FileError, match="no array 'data'"):
+    with refused(FileError, "missing", key="data", file=FILE):
         read(batch_bytes(labels=[1]))
-    with pytest.raises(FileError, match="no list 'labels'"):
+    with refused(FileError, "missing", key="labels", file=FILE):
         read(batch_bytes(data=pixels))
-    with pytest.raises(FileError, match="it holds a list in place of a dictionary"):
+    with refused(FileError, "type", value="list", file=FILE):
         read(b"\x80\x02].")
 
 
@@ -206,36 +208,38 @@ def test_nothing_is_run_of_a_pickle(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     raw = pickle.dumps({"data": Trap()}, protocol)
-    with pytest.raises(FileError, match="refused"):
+    with refused(FileError, "damaged", file=FILE) as caught:
         read(raw)
+    assert "refused" in str(caught.value)
     assert not os.path.exists("trapped")
     pickle.loads(raw)
     assert os.path.exists("trapped")  # it is a trap
 
 
 @pytest.mark.parametrize(
-    ("raw", "sentence"),
+    ("raw", "name"),
     [
-        (b"cos\nmkdir\n.", "it needs 'os mkdir', which is refused"),
-        (b"cnumpy\nload\n.", "it needs 'numpy load', which is refused"),
-        (b"cnumpy\ndtype\n(U\x02O8K\x00K\x01tR.", "it calls what numpy does not call"),
-        (b"cnumpy\nndarray\nK\x05\x85R.", "it calls what numpy does not call"),
-        (b"}q\x01h\x01.", "it refers twice to the same object"),
-        (b"]q\x01(h\x01e.", "it refers twice to the same object"),
-        (b"K\x01K\x02a.", "items are added to a int"),
-        (b"}K\x01K\x02s.", "a key is no text"),
-        (b"K\x01K\x02b.", "an array is not described as numpy does"),
-        (b"V1\n.", "it has opcode UNICODE, which is refused"),
-        (b"\x8a\x01\x05.", "it has opcode LONG1, which is refused"),
-        (b"", "not a batch of CIFAR's python version"),
-        (b".", "not a batch of CIFAR's python version"),
-        (b"text", "not a batch of CIFAR's python version"),
-        (b"h\x01.", "not a batch of CIFAR's python version"),
+        (b"cos\nmkdir\n.", "os mkdir"),
+        (b"cnumpy\nload\n.", "numpy load"),
+        (b"cnumpy\ndtype\n(U\x02O8K\x00K\x01tR.", ""),
+        (b"cnumpy\nndarray\nK\x05\x85R.", ""),
+        (b"}q\x01h\x01.", ""),  # refers twice to the same object
+        (b"]q\x01(h\x01e.", ""),
+        (b"K\x01K\x02a.", "int"),  # an item is added to an integer
+        (b"}K\x01K\x02s.", ""),  # a key that is no text
+        (b"K\x01K\x02b.", ""),
+        (b"V1\n.", "UNICODE"),
+        (b"\x8a\x01\x05.", "LONG1"),
+        (b"", ""),
+        (b".", ""),
+        (b"text", ""),
+        (b"h\x01.", ""),
     ],
 )
-def test_other_pickles_are_refused(raw: bytes, sentence: str) -> None:
-    with pytest.raises(FileError, match=re.escape(sentence)):
+def test_other_pickles_are_refused(raw: bytes, name: str) -> None:
+    with refused(FileError, "damaged", file=FILE) as caught:
         read(raw)
+    assert name in str(caught.value)
 
 
 def test_an_array_has_the_bytes_that_its_shape_says() -> None:
@@ -243,7 +247,7 @@ def test_an_array_has_the_bytes_that_its_shape_says() -> None:
     shape = b"K\x05K\x06\x86"
     assert raw.count(shape) == 1
     for other in (b"K\x05K\x07\x86", b"J\xff\xff\xff\xffK\x06\x86", b"U\x015K\x06\x86"):
-        with pytest.raises(FileError, match=r"shape|described"):
+        with refused(FileError, "damaged", file=FILE):
             read(raw.replace(shape, other))
 
 
@@ -292,5 +296,5 @@ def test_a_large_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = batch()
     monkeypatch.setattr(batches, "MOST_BYTES", len(raw))
     read(raw)
-    with pytest.raises(FileError, match=rf"it has {len(raw) + 1} bytes, the limit is {len(raw)}"):
+    with refused(FileError, "too-large", value=len(raw) + 1, limit=len(raw), file=FILE):
         read(raw + b".")

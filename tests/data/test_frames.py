@@ -1,4 +1,3 @@
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +13,7 @@ from esl_lava.data.datasets import Images, split_validation
 from esl_lava.data.frames import Frames
 from esl_lava.data.samples import TrainingSamples
 from esl_lava.errors import DataError
+from tests.faults import refused
 
 BINARY, COUNTED = Encoding(kind="frames", steps=2), Encoding(kind="frames", steps=2, bits=3)
 # Two samples of two frames, one channel, two rows and three columns.
@@ -25,8 +25,8 @@ SOME = np.array(
 )
 
 
-def some(kept: npt.NDArray = SOME) -> Frames:
-    return Frames("some", kept, np.arange(len(kept)) % 2, 2, "train")
+def some(stored: npt.NDArray = SOME) -> Frames:
+    return Frames("some", stored, np.arange(len(stored)) % 2, 2, "train")
 
 
 def test_what_they_say_of_themselves() -> None:
@@ -58,59 +58,62 @@ def test_a_picture_is_the_sum_of_frames_and_channels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "sentence"),
+    ("encoding", "code", "key", "value", "limit"),
     [
-        (Encoding(kind="rate", steps=2), "they need encoding.kind 'frames', not 'rate'"),
-        (Encoding(kind="frames", steps=3), "has samples of 2 frames, and encoding.steps is 3"),
-        (BINARY, "has a value of 7 in its frames, and the encoding allows 0..1: encoding.bits 3"),
-        (Encoding(kind="frames", steps=2, bits=2), "has a value of 7 in its frames, and the enco"),
+        (Encoding(kind="rate", steps=2), "conflict", "encoding.kind", "rate", "frames"),
+        (Encoding(kind="frames", steps=3), "mismatch", "encoding.steps", 3, 2),
+        (BINARY, "range", "encoding.bits", 7, 1),
+        (Encoding(kind="frames", steps=2, bits=2), "range", "encoding.bits", 7, 3),
     ],
 )
-def test_an_encoding_has_to_say_what_they_are(encoding: Encoding, sentence: str) -> None:
+def test_an_encoding_has_to_say_what_they_are(
+    encoding: Encoding, code: str, key: str, value: object, limit: object
+) -> None:
     for ask in (some().spikes, some().first_steps, some().refuse_other):
-        with pytest.raises(DataError, match=re.escape(sentence)):
+        with refused(DataError, code, key=key, value=value, limit=limit) as caught:
             ask(encoding)
+        assert key != "encoding.bits" or "encoding.bits 3" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("changes", "key", "code", "value"),
     [
-        ({"kept": SOME[:, :, 0]}, "frames of some need integers of shape (samples, T, channels,"),
-        ({"kept": SOME * 1.0}, "frames of some need integers"),
-        ({"kept": SOME[:, :, :, :0]}, "frames of some need integers"),
-        ({"kept": SOME - 1}, "some has a value of -1 in its frames, which are numbers in 0..255"),
-        ({"kept": SOME * 37}, "some has a value of 259 in its frames"),
-        ({"labels": np.arange(3)}, "some has 2 samples but labels of shape (3,)"),
-        ({"labels": np.array([0, 2])}, "label 2 of some is not in 0..1"),
-        ({"labels": np.array([0, -1])}, "label -1 of some is not in 0..1"),
+        ({"stored": SOME[:, :, 0]}, "frames", "shape", (2, 2, 2, 3)),
+        ({"stored": SOME * 1.0}, "frames", "type", "float64"),
+        ({"stored": SOME[:, :, :, :0]}, "frames", "shape", (2, 2, 1, 0, 3)),
+        ({"stored": SOME - 1}, "frames", "range", -1),
+        ({"stored": SOME * 37}, "frames", "range", 259),
+        ({"labels": np.arange(3)}, "labels", "shape", (3,)),
+        ({"labels": np.array([0, 2])}, "labels", "range", 2),
+        ({"labels": np.array([0, -1])}, "labels", "range", -1),
     ],
 )
-def test_other_arrays_are_refused(changes: dict, sentence: str) -> None:
-    with pytest.raises(DataError, match=f"^{re.escape(sentence)}"):
+def test_other_arrays_are_refused(changes: dict, key: str, code: str, value: object) -> None:
+    with refused(DataError, code, key=key, value=value):
         replace(some(), **{"largest": None, **changes})
 
 
 def test_all_values_are_looked_at_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CHUNK", 12)
     for place in range(5):
-        kept = np.zeros((5, 2, 1, 2, 3), int)
-        kept[place, 1, 0, 1, 2] = 9
-        assert some(kept).largest == 9
+        stored = np.zeros((5, 2, 1, 2, 3), int)
+        stored[place, 1, 0, 1, 2] = 9
+        assert some(stored).largest == 9
 
 
 def test_parts_are_not_read_until_they_are_needed() -> None:
-    kept = np.arange(10 * 12).reshape(10, 2, 1, 2, 3)
-    whole = some(kept)
+    stored = np.arange(10 * 12).reshape(10, 2, 1, 2, 3)
+    whole = some(stored)
     part = whole.choose(np.array([4, 2])).choose(np.array([True, False])).take(1)
-    assert part.kept is kept
-    assert part.spikes(None).tolist() == kept[[4]].reshape(1, 2, 6).tolist()
+    assert part.stored is stored
+    assert part.spikes(None).tolist() == stored[[4]].reshape(1, 2, 6).tolist()
     assert part.labels.tolist() == [0]
     train, validation = split_validation(whole, 0.3, 1)
     assert (len(train), len(validation)) == (7, 3)
     together = np.concatenate([train.frames, validation.frames])
-    assert sorted(together[:, 0, 0, 0, 0]) == kept[:, 0, 0, 0, 0].tolist()
+    assert sorted(together[:, 0, 0, 0, 0]) == stored[:, 0, 0, 0, 0].tolist()
     for n in (0, 11):
-        with pytest.raises(DataError, match=f"cannot take {n} samples of some: 1 to 10"):
+        with refused(DataError, "range", key="samples", value=n, limit=10):
             whole.take(n)
 
 
@@ -133,12 +136,12 @@ def test_a_digest_tells_frames_labels_and_shapes_apart() -> None:
     hnp.arrays(np.uint8, st.tuples(*[st.integers(1, 3)] * 5)), st.integers(0, 3), st.integers(0, 9)
 )
 def test_frames_move_and_turn_as_pictures_of_as_many_channels(
-    kept: npt.NDArray, pixels: int, seed: int
+    stored: npt.NDArray, pixels: int, seed: int
 ) -> None:
-    samples, steps, channels, rows, columns = kept.shape
+    samples, steps, channels, rows, columns = stored.shape
     labels = np.zeros(samples, int)
-    ours = Frames("some", kept, labels, 1)
-    flat = kept.reshape(samples, -1)
+    ours = Frames("some", stored, labels, 1)
+    flat = stored.reshape(samples, -1)
     pictures = Images("some", flat, labels, 1, (steps * channels, rows, columns))
     for change in ("shifted", "flipped"):
         given = (pixels,) if change == "shifted" else ()

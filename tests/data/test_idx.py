@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from esl_lava.data import idx
 from esl_lava.errors import FileError
+from tests.faults import refused
 
 CODES = {
     "uint8": 0x08,
@@ -114,34 +115,36 @@ GOOD = header(0x08, (2, 2)) + b"abcd"
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "code", "expected"),
     [
-        (b"", "no IDX file"),
-        (GOOD[:3], "no IDX file"),
-        (b"\x89PNG" + GOOD, "no IDX file: it begins with the bytes '89 50 4e 47'"),
-        (b"\0\1" + GOOD[2:], "no IDX file"),
-        (b"\0\0\x0a\1" + GOOD[4:], "no IDX file"),  # 0x0A is no type
-        (b"\0\0\x08\0a", "0 dimensions; 1 to 32"),
-        (b"\0\0\x08\x21" + b"\0\0\0\1" * 33 + b"a", "33 dimensions; 1 to 32"),
-        (GOOD[:11], "ends inside its header, which promises 2 dimensions"),
-        (GOOD[:-1], "holds 3 bytes of data; its header promises 4"),
-        (GOOD + b"e", "holds more bytes of data; its header promises 4"),
-        (header(0x08, (0,)) + b"e", "holds more bytes of data; its header promises 0"),
-        (header(0x08, ((1 << 31) + 1,)), "2147483649 values of 1 bytes, more than the limit"),
-        (header(0x0E, (1 << 28, 2)), "268435456 x 2 values of 8 bytes, more than the limit"),
-        (header(0x08, (0, 1 << 31, 2)), "more than the limit"),
-        (header(0x08, (0xFFFFFFFF,) * 32), "more than the limit"),
+        (b"", "damaged", {"value": ""}),
+        (GOOD[:3], "damaged", {"value": "00 00 08"}),
+        (b"\x89PNG" + GOOD, "damaged", {"value": "89 50 4e 47"}),
+        (b"\0\1" + GOOD[2:], "damaged", {"value": "00 01 08 02"}),
+        (b"\0\0\x0a\1" + GOOD[4:], "damaged", {"value": "00 00 0a 01"}),  # 0x0A is no type
+        (b"\0\0\x08\0a", "range", {"value": 0, "limit": 32}),
+        (b"\0\0\x08\x21" + b"\0\0\0\1" * 33 + b"a", "range", {"value": 33, "limit": 32}),
+        (GOOD[:11], "damaged", {"value": 2}),  # ends inside its header
+        (GOOD[:-1], "damaged", {"limit": 4}),
+        (GOOD + b"e", "damaged", {"limit": 4}),
+        (header(0x08, (0,)) + b"e", "damaged", {"limit": 0}),
+        (header(0x08, ((1 << 31) + 1,)), "too-large", {"value": ((1 << 31) + 1,)}),
+        (header(0x0E, (1 << 28, 2)), "too-large", {"value": (1 << 28, 2), "limit": 2 << 30}),
+        (header(0x08, (0, 1 << 31, 2)), "too-large", {}),
+        (header(0x08, (0xFFFFFFFF,) * 32), "too-large", {}),
     ],
 )
 def test_malformed_files_are_refused(
-    tmp_path: Path, pack: Callable[[bytes], bytes], content: bytes, message: str
+    tmp_path: Path,
+    pack: Callable[[bytes], bytes],
+    content: bytes,
+    code: str,
+    expected: dict[str, object],
 ) -> None:
     path = tmp_path / "bad-idx"
     path.write_bytes(pack(content))
-    with pytest.raises(FileError) as caught:
+    with refused(FileError, code, file=path, **expected):
         idx.read_idx(path)
-    assert message in str(caught.value)
-    assert str(path) in str(caught.value)
 
 
 def test_thirty_two_dimensions_are_read(tmp_path: Path) -> None:
@@ -154,7 +157,7 @@ def test_the_limit_itself_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "at").write_bytes(GOOD)
     (tmp_path / "above").write_bytes(header(0x08, (5,)) + b"abcde")
     assert idx.read_idx(tmp_path / "at")[0].shape == (2, 2)
-    with pytest.raises(FileError, match="more than the limit of 4 bytes"):
+    with refused(FileError, "too-large", limit=4):
         idx.read_idx(tmp_path / "above")
 
 
@@ -176,9 +179,8 @@ def _flipped(content: bytes, position: int) -> bytes:
 def test_damaged_gzip_files_are_refused(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "file.gz"
     path.write_bytes(damage(gzip.compress(GOOD)))
-    with pytest.raises(FileError, match="damaged gzip file") as caught:
+    with refused(FileError, "damaged", file=path):
         idx.read_idx(path)
-    assert str(path) in str(caught.value)
 
 
 def test_want_of_memory_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,14 +189,14 @@ def test_want_of_memory_is_a_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
 
     (tmp_path / "file").write_bytes(GOOD)
     monkeypatch.setattr(idx, "_read_at_most", read_at_most)
-    with pytest.raises(FileError, match="file holds more than there is memory for"):
+    with refused(FileError, "too-large", file=tmp_path / "file"):
         idx.read_idx(tmp_path / "file")
 
 
 def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"absent cannot be read: No such file"):
+    with refused(FileError, "not-found", file=tmp_path / "absent"):
         idx.read_idx(tmp_path / "absent")
-    with pytest.raises(FileError, match="cannot be read: Is a directory"):
+    with refused(FileError, "unreadable", file=tmp_path):
         idx.read_idx(tmp_path)
 
 
@@ -213,7 +215,7 @@ def test_memory_follows_neither_a_bomb_nor_a_promise(
     assert os.path.getsize(path) < 1 << 20
     tracemalloc.start()
     try:
-        with pytest.raises(FileError, match=f"promises {promised}"):
+        with refused(FileError, "damaged", limit=promised, file=path):
             idx.read_idx(path)
         _, peak = tracemalloc.get_traced_memory()
     finally:

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from esl_lava.data.npz import read_member
 from esl_lava.errors import FileError
+from tests.faults import refused
 
 DTYPES = ("u1", "i1", "<i2", ">i4", "<u8", "?", "<f4", ">f8")
 ARRAYS = st.sampled_from(DTYPES).flatmap(
@@ -20,7 +21,7 @@ ARRAYS = st.sampled_from(DTYPES).flatmap(
 
 
 class Trap:
-    """Whoever unpickles it fails the test."""
+    """An object that fails the test when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return pytest.fail, ("an array was unpickled",)
@@ -54,26 +55,26 @@ def test_an_array_may_take_as_many_bytes_as_the_limit(tmp_path: Path) -> None:
     path = tmp_path / "some.npz"
     np.savez(path, samples=np.arange(100, dtype=np.uint8))
     assert len(read_member(path, "samples", 228)) == 100  # behind a header of 128 bytes
-    with pytest.raises(FileError, match="samples has 228 bytes, the limit is 227"):
+    with refused(FileError, "too-large", key="samples", value=228, limit=227, file=path):
         read_member(path, "samples", 227)
 
 
 @pytest.mark.parametrize(
-    ("member", "sentence"),
+    ("member", "code", "expected"),
     [
-        (b"", "samples cannot be read: "),
-        (b"\x93NUMPY\x01\x00", "samples cannot be read: "),
-        (raw(np.arange(9))[:-1], "samples holds at most 199 bytes|holds 71 bytes"),
-        (raw(np.arange(9)) + b"1", "samples holds more bytes, its header promises 72"),
-        (b"\x93NUMPY\x03\x00" + raw(np.arange(9))[8:], r"is of version \(3, 0\)"),
+        (b"", "damaged", {}),
+        (b"\x93NUMPY\x01\x00", "damaged", {}),
+        (raw(np.arange(9))[:-1], "damaged", {"limit": 72}),
+        (raw(np.arange(9)) + b"1", "damaged", {"limit": 72}),
+        (b"\x93NUMPY\x03\x00" + raw(np.arange(9))[8:], "unsupported", {"value": (3, 0)}),
     ],
 )
-def test_damage_is_one_sentence(tmp_path: Path, member: bytes, sentence: str) -> None:
+def test_damage_is_one_sentence(
+    tmp_path: Path, member: bytes, code: str, expected: dict[str, object]
+) -> None:
     path = packed(tmp_path / "some.npz", member)
-    with pytest.raises(FileError, match=sentence) as caught:
+    with refused(FileError, code, key="samples", file=path, **expected):
         read_member(path, "samples", 1 << 20)
-    assert str(caught.value).startswith(f"{path}: samples ")
-    assert "\n" not in str(caught.value)
 
 
 def test_nothing_is_reserved_that_a_header_promises(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_nothing_is_reserved_that_a_header_promises(tmp_path: Path) -> None:
         header, {"descr": "|u1", "fortran_order": False, "shape": (1 << 50,)}
     )
     path = packed(tmp_path / "some.npz", header.getvalue())
-    with pytest.raises(FileError, match=f"its header promises {1 << 50}"):
+    with refused(FileError, "damaged", key="samples", value=1 << 50, file=path):
         read_member(path, "samples", 1 << 20)
 
 
@@ -90,27 +91,27 @@ def test_what_expands_without_end_is_not_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "some.npz"
     np.savez_compressed(path, samples=np.zeros(1 << 22, np.uint8))
     assert path.stat().st_size < 1 << 14
-    with pytest.raises(FileError, match=r"has 4194432 bytes, the limit is 65536"):
+    with refused(FileError, "too-large", key="samples", value=4194432, limit=65536):
         read_member(path, "samples", 1 << 16)
 
 
 def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     path = tmp_path / "some.npz"
     np.savez(path, samples=np.array([Trap()], object))
-    with pytest.raises(FileError, match="samples holds Python objects, which are never read"):
+    with refused(FileError, "type", key="samples", value="object", file=path):
         read_member(path, "samples", 1 << 20)
     packed(path, pickle.dumps(Trap()))
-    with pytest.raises(FileError, match="samples cannot be read"):
+    with refused(FileError, "damaged", key="samples", file=path):
         read_member(path, "samples", 1 << 20)
 
 
 def test_what_is_no_archive(tmp_path: Path) -> None:
     path = tmp_path / "some.npz"
-    with pytest.raises(FileError, match=r"cannot be read: .*No such file"):
+    with refused(FileError, "not-found", file=path):
         read_member(path, "samples", 9)
     path.write_bytes(b"text")
-    with pytest.raises(FileError, match="cannot be read: File is not a zip file"):
+    with refused(FileError, "damaged", file=path):
         read_member(path, "samples", 9)
     np.savez(path, other=np.arange(3))
-    with pytest.raises(FileError, match=f"^{path}: holds no array samples$"):
+    with refused(FileError, "missing", key="samples", file=path):
         read_member(path, "samples", 9)

@@ -13,18 +13,19 @@ from esl_lava.data.datasets import Images
 from esl_lava.data.encoders import ENCODERS, encode, graded
 from esl_lava.data.samples import Samples, TrainingSamples
 from esl_lava.errors import DataError
+from tests.faults import refused
 
 PIXELS = hnp.arrays(np.uint8, st.tuples(st.integers(1, 4), st.just(6)))
 ENCODINGS = st.builds(Encoding, kind=st.sampled_from(list(ENCODERS)), steps=st.integers(1, 40))
 
 
 def images_of(pixels: npt.NDArray[np.uint8]) -> TrainingSamples:
-    """Images of two rows, as anybody beyond this room sees them."""
+    """Return images of two rows by the protocol that other rooms use."""
     return Images("few", pixels, np.arange(len(pixels)) % 2, 2, (2, 3), "test")
 
 
 def file_of(array: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64] | None = None) -> Samples:
-    """Spikes of a file, as anybody beyond this room sees them."""
+    """Return spikes of a file by the protocol that other rooms use."""
     return SpikesFile(Path("some/spikes.npy"), array, (2, 1, 3), 4, labels)
 
 
@@ -115,12 +116,12 @@ def test_an_encoding_says_the_range_of_what_it_makes(encoding: Encoding) -> None
 
 def test_direct_coding_has_no_first_spikes() -> None:
     images = images_of(np.zeros((1, 6), np.uint8))
-    with pytest.raises(DataError, match=r"few: encoding\.kind 'direct' gives pixels at every step"):
+    with refused(DataError, "unsupported", key="encoding.kind", value="direct"):
         images.first_steps(Encoding(kind="direct"))
 
 
 def test_images_need_an_encoding() -> None:
-    with pytest.raises(DataError, match="few: images become spikes by an encoding, and none is"):
+    with refused(DataError, "missing", key="encoding"):
         images_of(np.zeros((1, 6), np.uint8)).spikes(None)
 
 
@@ -164,7 +165,6 @@ def test_the_digest_of_a_file_is_that_of_all_it_holds() -> None:
 @pytest.mark.parametrize("n", [-1, 0, 3])
 def test_a_file_gives_as_many_as_it_has(n: int) -> None:
     file = file_of(np.zeros((2, 3, 6), np.uint8))
-    with pytest.raises(
-        DataError, match=rf"cannot take {n} samples of some/spikes.npy, which has 2"
-    ):
+    path = Path("some/spikes.npy")
+    with refused(DataError, "range", key="samples", value=n, limit=2, file=path):
         file.take(n)

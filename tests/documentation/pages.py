@@ -18,8 +18,8 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import click
 import typer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,14 +103,16 @@ def commands(code: str) -> Iterator[list[str]]:
                 yield [Path(words[0]).name, *words[1:]]
 
 
-def unknown_words(words: list[str], app: click.Command) -> list[str]:
-    """Those words of a command of ours that are no command and no option."""
+def unknown_words(words: list[str], app: Any) -> list[str]:
+    """Those words of a command of ours that are no command and no option.
+
+    Args:
+        words: a command, as `commands` gives it.
+        app: `command_line()`.
+    """
     name, rest = words[0], list(words[1:])
-    command = app
-    if name != "esl":
-        assert isinstance(app, click.Group)
-        command = app.commands[name.removeprefix("esl-")]
-    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+    command = app if name == "esl" else app.commands[name.removeprefix("esl-")]
+    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         word = rest.pop(0)
         if word not in command.commands:
             return [word]
@@ -122,8 +124,8 @@ def unknown_words(words: list[str], app: click.Command) -> list[str]:
     return [word for word in given if word not in known]
 
 
-def command_line() -> click.Command:
-    """`esl` and its commands."""
+def command_line() -> Any:
+    """`esl` and its commands: objects of click, or of typer's own copy of it."""
     from esl_lava.cli.app import app
 
     return typer.main.get_command(app)

@@ -25,7 +25,12 @@ from tests.documentation.pages import (
 
 PAGES = all_pages()
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-DATA = {"mnist": "mnist", "nmnist": "nmnist_small.tar.gz", "cifar10": "cifar10", "dvs128": "dvs128"}
+DATA = {
+    "mnist": "mnist",
+    "nmnist": "nmnist_small.tar.gz",
+    "cifar10": "cifar10",
+    "dvs128": "dvs128_objects",
+}
 """Name of a data set in a directive -> its place in ESL_LAVA_DATA."""
 
 
@@ -94,7 +99,7 @@ Text.
 
 <!-- test: not run: needs a cluster -->
 ```bash
-esl reproduce fig2 --cluster tcp://HOST:8786 \\\\
+esl reproduce fig2 --cluster tcp://HOST:8786 \\
     -o runs/x    # a comment
 ```
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given as drawn
 from hypothesis import settings
 
-from esl_lava.energy import active_updates, detailed, with_activity, with_messages
+from esl_lava.energy import active_updates, add_details, with_activity, with_messages
 from esl_lava.network import INPUT, Cuba, Injection, Matrix, Network
 from esl_lava.simulate import simulate
 from tests.graphs import a_layer, a_network, ends
@@ -53,7 +53,7 @@ def test_active_updates_are_those_a_synaptic_operation_reached(case: Case) -> No
 @settings(max_examples=25, deadline=None)
 def test_details_of_any_network(case: Case) -> None:
     counts = simulate(case.network, case.inputs).counts
-    found = detailed(case.network, counts)
+    found = add_details(case.network, counts)
     assert found.layers == counts.layers
     for index, (layer, detail) in enumerate(zip(case.network.layers, found.details)):
         brought = [end.connections for end in ends(layer)]
@@ -84,7 +84,7 @@ def test_spikes_that_come_back_are_not_those_of_the_last_step() -> None:
     counts = simulate(network, inputs).counts
     assert (counts.spikes, counts.layers[0].returned) == (2 + 2 + 2, 2)
     assert counts.sops == 7 * 2 + 2 + 1
-    (detail,) = detailed(network, counts).details
+    (detail,) = add_details(network, counts).details
     assert detail.in_spikes == 7 + 2
 
 
@@ -92,7 +92,7 @@ def test_activity_and_messages_are_filled_in_by_layer() -> None:
     from tests.energy.neurobench_cases import mlp
 
     network, inputs = mlp()
-    counts = detailed(network, simulate(network, inputs).counts)
+    counts = add_details(network, simulate(network, inputs).counts)
     names = [layer.name for layer in network.layers]
     counts = with_activity(counts, dict(zip(names, (5, 6, 7))))
     assert counts.active_updates == 18

@@ -5,7 +5,7 @@ import pytest
 
 from esl_lava.counts import LayerCounts, LayerDetail
 from esl_lava.devices import Device, load_device
-from esl_lava.energy import as_ann, detailed, per_sample
+from esl_lava.energy import add_details, as_ann, per_sample
 from esl_lava.energy.lemaire import DENSE, SPARSE, LayerEnergy, Load, ann, loads, snn
 from esl_lava.errors import ConfigError
 from esl_lava.network import INTEGRATOR, Convolution, Cuba, Matrix, Network
@@ -147,7 +147,7 @@ def network() -> Network:
 def test_loads_are_those_of_a_run() -> None:
     net = network()
     inputs = (np.random.default_rng(6).random((4, 3, 2, 6, 6)) < 0.3).astype(np.uint8)
-    counts = detailed(net, simulate(net, inputs).counts)
+    counts = add_details(net, simulate(net, inputs).counts)
     conv, readout = loads(counts)
     assert conv.in_spikes == inputs.sum() / 4
     assert (conv.layer, conv.samples, conv.steps) == (counts.layers[0], 4, 3)
@@ -176,7 +176,7 @@ def test_a_memory_beyond_what_is_known_is_remarked() -> None:
     content["memory"]["known_to_bytes"] = 40
     small = Device.model_validate(content)
     net = network()
-    counts = detailed(net, simulate(net, np.ones((1, 2, 72), np.uint8)).counts)
+    counts = add_details(net, simulate(net, np.ones((1, 2, 72), np.uint8)).counts)
     assert "more than 40 bytes" in per_sample(counts, small).remarks[1]
     assert "conv, readout" in per_sample(counts, small).remarks[1]
 

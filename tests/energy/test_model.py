@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from esl_lava.counts import Added, Counts, LayerCounts, LayerDetail
+from esl_lava.counts import AddedCounts, Counts, LayerCounts, LayerDetail
 from esl_lava.devices import Device, load_device, with_constants
 from esl_lava.energy import EnergyBreakdown, as_ann, by_connections, per_sample
 from esl_lava.errors import ConfigError, DataError
@@ -138,7 +138,7 @@ def test_what_a_mapping_adds_is_charged() -> None:
     full = device(
         sop=pj(2), neuron_update=pj(3), neuron_update_inactive=pj(1), spike=pj(7), message=pj(5)
     )
-    counts = replace(with_details(COUNTS), added=Added(4, 6, 8, 10))
+    counts = replace(with_details(COUNTS), added=AddedCounts(4, 6, 8, 10))
     more, plain = per_sample(counts, full), per_sample(with_details(COUNTS), full)
     parts = ("synapses", "neurons", "spikes", "messages")
     # 4 x 2, 6 active x 3, 8 x 7 and 10 x 5 pJ in two samples.
@@ -146,7 +146,9 @@ def test_what_a_mapping_adds_is_charged() -> None:
         [4e-12, 9e-12, 28e-12, 25e-12]
     )
     # Without details messages are not charged, theirs neither.
-    assert per_sample(replace(COUNTS, added=Added(messages=9)), full) == per_sample(COUNTS, full)
+    assert per_sample(replace(COUNTS, added=AddedCounts(messages=9)), full) == per_sample(
+        COUNTS, full
+    )
 
 
 def test_uncounted_updates_may_all_have_been_inactive() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from esl_lava.energy import detailed
+from esl_lava.energy import add_details
 from esl_lava.energy.neurobench import (
     SynapticOperations,
     activation_sparsity,
@@ -32,7 +32,7 @@ THEIRS = json.loads((Path(__file__).parent / "neurobench.json").read_text())
 def test_counts_are_neurobenchs(case: str) -> None:
     network, inputs = CASES[case]()
     result: Result = simulate(network, inputs)
-    counts = detailed(network, result.counts)
+    counts = add_details(network, result.counts)
     for layer in counts.layers[:-1]:
         assert 0 < layer.spikes < layer.neuron_updates
         assert layer.synapses < layer.connections

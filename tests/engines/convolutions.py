@@ -1,8 +1,8 @@
-"""Random convolutions, faster against stock: `python -m tests.engines.convolutions 2000`.
+"""Compare random convolutions with stock SLAYER's: `python -m tests.engines.convolutions 2000`.
 
-Each runs forward and backward in a process of its own, so that a crash is counted and not
-suffered: `accelerate`'s block, and where they serve it the sparse engine's, against stock SLAYER's.
-Prints totals; exits with 1 if a process died, or if spikes or gradients differ.
+Each convolution runs forward and backward in its own process, so that a crash is counted. The block
+of `accelerate`, and that of the sparse engine if it has one, are compared with stock SLAYER's.
+The command prints totals. It exits with 1 if a process crashed, or if spikes or gradients differ.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from esl_lava.engines.slayer import slayer
 from tests.engines.test_fused import alike, faster, on_chip, passes, spikes, terms
 
 AGAIN = 3
-"""Passes of a block: what one writes where it should not may be read by the next."""
+"""Number of passes of a block. If a pass writes to wrong memory, the next one may read it."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Case:
     """A convolution that stock SLAYER computes; pairs are (rows, columns).
 
     Attributes:
-        seed: of weights and input.
+        seed: seed of weights and input.
         channels: input and output channels of one group.
-        density: of the kernels, for the sparse engine.
-        values: that of a spike.
+        density: density of the kernels, for the sparse engine.
+        values: the value of a spike.
     """
 
     seed: int
@@ -54,17 +54,17 @@ class Case:
 
     @property
     def stored(self) -> bool:
-        """Whether the sparse engine has such a layer."""
+        """Whether the sparse engine has a layer of this kind."""
         return self.stride == self.dilation == (1, 1) and self.groups == 1
 
 
 @dataclass
 class Totals:
-    """What was compared and how it came out.
+    """The totals of the comparisons.
 
     Attributes:
-        counts: of cases, spikes and what else is printed.
-        first: the first case that went wrong, in words.
+        counts: number of cases, compared spikes, differences and so on.
+        first: the first case that failed, in words.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -86,7 +86,7 @@ class Totals:
 
 
 def draw(number: int, seed: int) -> Case:
-    """The case of that number; every second one's maps are one to three columns wide."""
+    """Draw the case with this number. Maps of every second case are one to three columns wide."""
     rng = np.random.default_rng([seed, number])
 
     def pair(low: int, high: int) -> tuple[int, int]:
@@ -94,7 +94,7 @@ def draw(number: int, seed: int) -> Case:
         return first, second
 
     def shape() -> dict[str, tuple[int, int]]:
-        plain = rng.random() < 0.3  # as the sparse engine takes them
+        plain = rng.random() < 0.3  # the sparse engine needs stride and dilation 1
         rows, columns = pair(1, 10)
         return {
             "maps": (rows, columns if number % 2 else 1 + columns % 3),
@@ -131,8 +131,8 @@ def draw(number: int, seed: int) -> Case:
     )
 
 
-def compared(case: Case) -> dict[str, int]:
-    """Counts of one case, here and now."""
+def compare(case: Case) -> dict[str, int]:
+    """Compute a case in this process and return its counts."""
     torch.manual_seed(case.seed)
     n_pre, n_post = (case.groups * count for count in case.channels)
     stock = on_chip(
@@ -159,7 +159,7 @@ def compared(case: Case) -> dict[str, int]:
     twin = faster(stock)
     for _ in range(AGAIN):
         _compare(expected, passes(twin, x), summed, counts)
-    counts["kept"] += int(twin.told)
+    counts["kept"] += int(twin.has_warned)
     if case.stored:
         counts["stored"] += 1
         ours = _stored(case, stock, mask)
@@ -194,7 +194,7 @@ def _stored(case: Case, stock: Any, mask: torch.Tensor) -> sparse.SparseConv:
 
 
 def _stored_passes(block: sparse.SparseConv, x: torch.Tensor) -> list[torch.Tensor]:
-    """As `passes`, of a block that stores connections."""
+    """Return the same as `passes` for a block that stores connections."""
     x = x.clone().requires_grad_()
     block.zero_grad()
     out = block(x)
@@ -205,54 +205,54 @@ def _stored_passes(block: sparse.SparseConv, x: torch.Tensor) -> list[torch.Tens
     return [out.detach(), x.grad, by_values]
 
 
-def apart(case: Case, totals: Totals) -> None:
+def run_forked(case: Case, totals: Totals) -> None:
     """Add a case to the totals, computed in a forked process."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         try:
-            said: dict[str, Any] = compared(case)
+            counts: dict[str, Any] = compare(case)
         except BaseException as error:
-            said = {"errors": 1, "why": repr(error)}
-        os.write(writing, json.dumps(said).encode())
+            counts = {"errors": 1, "why": repr(error)}
+        os.write(writing, json.dumps(counts).encode())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         answer = pipe.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    said = json.loads(answer) if answer else {}
+    counts = json.loads(answer) if answer else {}
     if code or not answer:
-        said = {**said, "crashes": 1, "why": f"exit code {code}"}
-    why = said.pop("why", said)
+        counts = {**counts, "crashes": 1, "why": f"exit code {code}"}
+    why = counts.pop("why", counts)
     before = totals.wrong
-    totals.counts.update(cases=1, **said)
+    totals.counts.update(cases=1, **counts)
     if totals.first is None and totals.wrong > before:
         totals.first = f"{why} of {case}"
 
 
 def check(count: int, seed: int = 0) -> Totals:
     """Compare `count` random cases. The process may have one thread only."""
-    # Kernels are loaded once, for all children. Behind a device, autograd has threads that
-    # a fork loses, so there is to be none.
+    # Kernels are loaded once, before the forks. With a GPU, autograd starts threads, which a
+    # fork loses. So hide all GPUs.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.set_num_threads(1)
-    logging.disable()  # that a block keeps stock's passes is counted
-    compared(draw(3, seed=1))
+    logging.disable()  # blocks that keep stock passes are counted and not logged
+    compare(draw(3, seed=1))
     totals = Totals()
     for number in range(count):
-        apart(draw(number, seed), totals)
+        run_forked(draw(number, seed), totals)
     return totals
 
 
 def main() -> int:
-    """The command."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int, help="number of random convolutions")
     parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
-    totals = check(chosen.count, chosen.seed)
+    options = parser.parse_args()
+    totals = check(options.count, options.seed)
     print(totals)
-    return int(totals.wrong > 0 or totals.counts["cases"] < chosen.count)
+    return int(totals.wrong > 0 or totals.counts["cases"] < options.count)
 
 
 if __name__ == "__main__":

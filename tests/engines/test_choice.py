@@ -1,4 +1,4 @@
-"""The engines train the same network: from the same start, over the same masks."""
+"""The engines train the same network, from the same weights, with the same masks."""
 
 import itertools
 import logging
@@ -24,6 +24,7 @@ from esl_lava.sparsity.evolver import sparse_weights, weight_layers
 from esl_lava.topology import LAYER_KINDS, describe
 from esl_lava.training.evaluation import examine
 from esl_lava.training.trainer import Trainer
+from tests.faults import refused
 from tests.training.test_single_spike import experiment as single_spike
 from tests.training.test_trainer import experiment, same, same_model, stopped
 
@@ -39,13 +40,13 @@ def by(engine: str, **sections: Any) -> Experiment:
 
 
 def stored(experiment: Experiment) -> tuple[str, ...]:
-    """The layers of which only connections are stored, on data of 64 inputs and 10 classes."""
+    """Return the layers that store only connections, for data with 64 inputs and 10 classes."""
     topology = experiment.model.describe((64,), 10)
     return choose_stored(experiment.training.engine, topology, experiment.sparsity)
 
 
 def dense_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """Every layer's weights, (n_post, n_pre)."""
+    """Return the weights of every layer, (n_post, n_pre)."""
     saved = densified(trainer.checkpoint())
     return {
         name: torch.from_numpy(saved.weights[f"{name}.synapse.weight"]).flatten(1)
@@ -55,7 +56,7 @@ def dense_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("growth", ["random", "random_unfired", "gradient", "momentum"])
 def test_engines_start_alike_and_stay_close(data: Images, growth: str) -> None:
-    """Equal weights, masks and losses at first; then gradients differ by their sums' order."""
+    """Initial weights, masks and losses are equal. Then gradients differ by the order of sums."""
     trainers = {
         engine: Trainer(by(engine, sparsity={"growth": growth}), data)
         for engine in ("slayer", "fused", "sparse")
@@ -69,7 +70,7 @@ def test_engines_start_alike_and_stay_close(data: Images, growth: str) -> None:
     assert len(losses) == 1
     after = {engine: dense_weights(trainer) for engine, trainer in trainers.items()}
     for engine, name in itertools.product(("fused", "sparse"), start["slayer"]):
-        # Adam's first step is a learning rate in the gradient's direction, however small.
+        # Adam's first step has the size of the learning rate, even for a tiny gradient.
         moved = after["slayer"][name] - start["slayer"][name]
         difference = (after[engine][name] - after["slayer"][name]).abs()
         assert (difference <= 1e-4 * moved.abs().max()).float().mean() > 0.99
@@ -138,13 +139,13 @@ def test_a_sparse_model_is_exported_as_its_dense_form(data: Images, tmp_path) ->
 
 
 def test_auto_chooses_by_density_and_says_so(data: Images, caplog) -> None:
-    given = by(
+    settings = by(
         "auto",
         model={"layers": "400-400"},
         sparsity={"density": None, "densities": {"hidden1": 0.05, "hidden2": 0.9}},
     )
     with caplog.at_level(logging.INFO):
-        assert stored(given) == ("hidden1",)
+        assert stored(settings) == ("hidden1",)
     assert "sparse hidden1, 64 x 400 at density 0.05" in caplog.text
     assert "fused hidden2, 400 x 400 at density 0.9" in caplog.text
     for hidden, expected in ((100, ("hidden1",)), (5000, ())):
@@ -153,7 +154,7 @@ def test_auto_chooses_by_density_and_says_so(data: Images, caplog) -> None:
 
 
 def test_auto_stores_kernels_where_their_network_gains() -> None:
-    """Layers of 18,432, 147,456 and 1,179,648 positions and a matrix of 655,360."""
+    """The layers have 18,432, 147,456 and 1,179,648 positions, the matrix has 655,360."""
     topology = describe("32C3-64C3-256C3-512C3-AP2-AP2-20", (3, 32, 32), 10, LAYER_KINDS)
     found = {
         density: choose_stored(
@@ -179,19 +180,20 @@ def test_auto_stores_kernels_where_their_network_gains() -> None:
         ({"dense_epochs": 1}, "dense_epochs needs dense weights"),
     ],
 )
-def test_what_auto_leaves_dense(caplog, sparsity, reason) -> None:
+def test_auto_keeps_layers_dense_if_growth_needs_it(caplog, sparsity, reason) -> None:
     with caplog.at_level(logging.INFO):
         assert stored(by("auto", sparsity=sparsity)) == ()
     assert reason in caplog.text
 
 
 def test_a_dense_phase_needs_dense_weights(data: Images) -> None:
-    with pytest.raises(ConfigError, match="hidden1"):
+    with pytest.raises(ConfigError) as caught:
         Trainer(by("sparse", sparsity={"dense_epochs": 1}), data)
+    assert "hidden1" in str(caught.value)
 
 
 def test_neurons_that_fire_once_have_no_engines() -> None:
-    with pytest.raises(ConfigError, match=r"training.engine sparse means nothing"):
+    with pytest.raises(ConfigError) as caught:
         from_mapping(
             {
                 "encoding": {"kind": "latency", "steps": 8},
@@ -203,6 +205,7 @@ def test_neurons_that_fire_once_have_no_engines() -> None:
                 "training": {"engine": "sparse"},
             }
         )
+    assert "training.engine" in str(caught.value)
 
 
 def test_each_engine_has_its_adam(data: Images) -> None:
@@ -224,8 +227,9 @@ def test_a_checkpoint_of_other_sparse_weights_is_refused(data: Images) -> None:
         name = f"hidden1.synapse.weight.{key}"
         weights = {**saved.weights, name: wrong(saved.weights[name])}
         saved = replace(saved, weights=weights)
-        with pytest.raises(DataError, match="hidden1"):
+        with refused(DataError, "mismatch") as caught:
             Trainer(by("sparse"), data, saved)
+        assert "hidden1" in str(caught.value)
 
 
 def test_a_checkpoint_of_another_record_of_past_connections_is_refused(data: Images) -> None:
@@ -238,5 +242,6 @@ def test_a_checkpoint_of_another_record_of_past_connections_is_refused(data: Ima
     ):
         saved = trainer.checkpoint()
         spoilt = replace(saved, ever={**saved.ever, "hidden1": wrong})
-        with pytest.raises(ConfigError, match="layer hidden1: the state's ever"):
+        with pytest.raises(ConfigError) as caught:
             Trainer(by("sparse"), data, spoilt)
+        assert "layer hidden1" in str(caught.value)

@@ -1,4 +1,4 @@
-"""Faster convolutions do not die of what stock SLAYER computes."""
+"""Faster convolutions do not crash on convolutions that stock SLAYER computes."""
 
 import copy
 import logging
@@ -16,21 +16,23 @@ from tests.engines.test_fused import NEURON, on_chip, passes, spikes
 
 
 def test_random_convolutions_each_in_a_process_of_its_own():
-    """In an interpreter that has one thread, so that it can be forked."""
-    done = subprocess.run(
+    """The test starts an interpreter with one thread, which can be forked."""
+    process = subprocess.run(
         [sys.executable, "-m", "tests.engines.convolutions", "60"],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "60 convolutions" in done.stdout
-    assert "0 crashes, 0 errors, 0 different spikes, 0 different gradients; 5 kept" in done.stdout
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "60 convolutions" in process.stdout
+    assert (
+        "0 crashes, 0 errors, 0 different spikes, 0 different gradients; 5 kept" in process.stdout
+    )
 
 
-def test_maps_of_which_torchs_convolution_dies_keep_stock_passes(monkeypatch, caplog):
-    """Named once; the same convolution of wider maps is served."""
+def test_maps_that_crash_torchs_convolution_keep_stock_passes(monkeypatch, caplog):
+    """The log names the block once. For wider maps the same block has faster passes."""
     torch.manual_seed(0)
     stock = on_chip(
         slayer.block.cuba.Conv(
@@ -50,13 +52,13 @@ def test_maps_of_which_torchs_convolution_dies_keep_stock_passes(monkeypatch, ca
     monkeypatch.setattr(fused.functional, "conv2d", lambda *a: calls.append(a) or convolution(*a))
     rng = np.random.default_rng(0)
     with caplog.at_level(logging.WARNING):
-        for width, served in ((1, False), (2, True)):
+        for width, faster in ((1, False), (2, True)):
             twin, theirs = copy.deepcopy(stock), copy.deepcopy(stock)
             network = fused.accelerate(torch.nn.ModuleDict({"odd": twin}))
             for _ in range(2):
                 x = spikes(rng, (3, 4, 7, width, 3), 0.4)
                 assert torch.equal(passes(network["odd"], x)[0], passes(theirs, x)[0])
-            assert bool(calls) is served
+            assert bool(calls) is faster
     (line,) = caplog.messages
     assert "block odd keeps stock SLAYER's passes on maps of 7 x 1" in line
 
@@ -74,7 +76,7 @@ def test_maps_of_which_torchs_convolution_dies_keep_stock_passes(monkeypatch, ca
         (3, 3, 1, 0, 1, False),
     ],
 )
-def test_what_sees_only_padding(size, kernel, stride, padding, dilation, alone):
+def test_kernels_that_see_only_padding(size, kernel, stride, padding, dilation, alone):
     assert fused.sees_only_padding(size, kernel, stride, padding, dilation) is alone
     seen = torch.nn.functional.conv1d(
         torch.ones(1, 1, size), torch.ones(1, 1, kernel), None, stride, padding, dilation
@@ -82,5 +84,5 @@ def test_what_sees_only_padding(size, kernel, stride, padding, dilation, alone):
     assert bool((seen == 0).all()) is alone
 
 
-def test_without_output_there_is_none_that_sees_only_padding():
+def test_a_convolution_without_output_does_not_see_only_padding():
     assert not fused.sees_only_padding(size=1, kernel=3, stride=1, padding=0, dilation=1)

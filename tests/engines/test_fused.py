@@ -1,4 +1,4 @@
-"""The faster passes are stock SLAYER's: equal spikes, gradients up to the order of sums."""
+"""The faster passes give stock SLAYER's spikes, and its gradients up to the order of sums."""
 
 import copy
 import itertools
@@ -18,13 +18,14 @@ from esl_lava.engines.slayer import slayer
 from esl_lava.kernels import surrogate
 
 CLOSE = 1e-5
-"""Of the largest gradient: sums in float32, in another order."""
+"""Allowed error relative to the largest gradient: float32 sums in another order."""
 
 ROUNDING = 2.0**-22
-"""What may be left of terms that cancel, of their sum: four units in the last place of float32."""
+"""Allowed error relative to the sum of absolute terms, as terms may cancel: four units in the last
+place of float32."""
 
 FAR = 1e-20
-"""More than is left of gradients where the surrogate is taken for exp(-60)."""
+"""Allowed absolute error. It is larger than any gradient where the surrogate is exp(-60)."""
 
 NEURONS = st.fixed_dictionaries(
     {
@@ -57,17 +58,17 @@ NEURON = {"threshold": 1.0, "current_decay": 0.75, "voltage_decay": 0.5, "tau_gr
 
 
 def faster(block: Any) -> Any:
-    """A copy with faster passes."""
+    """Return a copy of a block with faster passes."""
     twin = fused.accelerate(copy.deepcopy(block))
     assert type(twin).__module__ == fused.__name__
     return twin
 
 
 def alike(theirs: Tensor, ours: Tensor, summed: Tensor | None = None) -> bool:
-    """Whether gradients are equal but for the order of sums.
+    """Return whether gradients are equal up to the order of sums.
 
     Args:
-        summed: the sums of absolute terms (`terms`), where they may cancel; else about 4.
+        summed: the sums of absolute terms (`terms`), if terms may cancel; else 4 is assumed.
     """
     if theirs.shape != ours.shape or not theirs.numel():
         return theirs.shape == ours.shape
@@ -77,7 +78,7 @@ def alike(theirs: Tensor, ours: Tensor, summed: Tensor | None = None) -> bool:
 
 
 def passes(block: nn.Module, x: Tensor, weighing: Tensor | None = None) -> list[Tensor]:
-    """Output, and the gradients of input and weight of a sum of its square, weighed."""
+    """Return the output, and the gradients by input and weight of a weighted sum of the output."""
     x = x.clone().requires_grad_()
     block.zero_grad()
     out = block(x)
@@ -89,7 +90,7 @@ def passes(block: nn.Module, x: Tensor, weighing: Tensor | None = None) -> list[
 
 
 def terms(stock: Any, x: Tensor) -> list[Tensor]:
-    """Like the gradients of `passes` by input and weight, the sums of their absolute terms."""
+    """Return the sums of the absolute terms of the gradients that `passes` returns."""
     seen: list[Tensor] = []
     hook = stock.synapse.register_forward_hook(lambda _, taken, z: seen.append(z))
     out = stock(x.clone())
@@ -129,7 +130,7 @@ def spikes(rng: np.random.Generator, shape: tuple[int, ...], rate: float) -> Ten
 )
 @settings(max_examples=80, deadline=None)
 def test_dense_blocks(seed, neuron, widths, batch, steps, rate, values, scale, shift):
-    """Few and many events, graded input and quarters, weights that are clamped."""
+    """Cases have few or many events, graded input and quarters, and clamped weights."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     stock = dense(neuron, *widths, scale=scale, delay_shift=shift)
@@ -140,9 +141,9 @@ def test_both_ways_to_sum_are_taken(monkeypatch):
     rng = np.random.default_rng(0)
     stock = dense(NEURON, 300, 64)
     taken = []
-    forward = fused._Rows.forward
+    forward = fused._EventRows.forward
     monkeypatch.setattr(
-        fused._Rows, "forward", staticmethod(lambda *a: taken.append(True) or forward(*a))
+        fused._EventRows, "forward", staticmethod(lambda *a: taken.append(True) or forward(*a))
     )
     x = spikes(rng, (4, 300, 6), 0.1)
     sparse_input = check(stock, x)
@@ -250,7 +251,7 @@ def test_input_that_lies_in_memory_as_blocks_leave_it():
 
 
 def test_a_state_beyond_32_bits_is_slayers():
-    """A current that never decays: 64 bits in SLAYER, and so here."""
+    """A current that never decays needs 64 bits in SLAYER and in our blocks."""
     neuron = {**NEURON, "current_decay": 0.0, "voltage_decay": 0.0, "threshold": 1e5}
     stock = dense(neuron, 50, 3, scale=1000)
     x = 1000 * spikes(np.random.default_rng(0), (2, 50, 20), 1.0)
@@ -272,7 +273,7 @@ def test_results_do_not_depend_on_threads():
     finally:
         torch.set_num_threads(before)
     for other in results[1:]:
-        # The input's gradient is torch's own product, which may depend on them.
+        # The gradient of the input is torch's own product, which may depend on the threads.
         assert torch.equal(results[0][0], other[0])
         assert torch.equal(results[0][2], other[2])
 
@@ -350,7 +351,7 @@ def test_a_setting_changed_later_is_respected():
 
 
 def test_the_surrogate_is_an_exponential():
-    """Within two units in the last place of float32; exp(-60) where it would be less."""
+    """The error is at most two units in the last place of float32. The least value is exp(-60)."""
     v = np.concatenate([np.linspace(-60, 0, 4001), [-1e30, -87.5]]).astype(np.float32)[None, None]
     out = np.empty_like(v)
     one, zero = np.float32(1), np.float32(0)
@@ -361,7 +362,7 @@ def test_the_surrogate_is_an_exponential():
 
 
 def test_a_second_derivative_is_refused():
-    """The kernels' gradients are numbers to autograd: it must not take them for constants."""
+    """Autograd cannot differentiate the kernels' gradients and must not treat them as constants."""
     for block in (dense(NEURON, 20, 70), dense(NEURON, 20, 5)):
         x = spikes(np.random.default_rng(0), (2, 20, 3), 0.2).requires_grad_()
         out = faster(block)(x).square().sum()

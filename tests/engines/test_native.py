@@ -1,4 +1,4 @@
-"""Passes by torch's operations alone: what kernels and the range rule compute on a CPU."""
+"""Passes by torch's operations give the results of our kernels and of the range rule on a CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from esl_lava.engines.integers import integrate
 from esl_lava.engines.native import DeviceRows, fire, normalise
-from esl_lava.engines.normalised import neuron_of
+from esl_lava.engines.normalised import make_neuron
 from esl_lava.folding import HostRows
 
 
@@ -23,7 +23,7 @@ def test_rows_of_a_tensor_are_those_of_an_array(seed: int, step: int) -> None:
     factors = rng.normal(0, 100, 5)
     host, device = HostRows.of(weights), DeviceRows(torch.from_numpy(weights))
     for ours, theirs in zip(host.measure(), device.measure()):
-        # The order of 30 sums of float64.
+        # float64 sums of 30 terms, in another order.
         assert np.allclose(ours, theirs, rtol=1e-13, atol=0)
     integers = device.rounded(factors, step)
     assert np.array_equal(host.rounded(factors, step).values, integers.values.numpy().ravel())
@@ -33,7 +33,7 @@ def test_rows_of_a_tensor_are_those_of_an_array(seed: int, step: int) -> None:
 
 
 def test_a_spike_resets_and_its_gradient_passes_over_resets() -> None:
-    neuron = neuron_of(0.5, tau_grad=0.5, scale_grad=2.0)
+    neuron = make_neuron(0.5, tau_grad=0.5, scale_grad=2.0)
     currents = torch.tensor([[1.5], [0.75], [0.75]], requires_grad=True)
     spikes = fire(currents, neuron)
     assert spikes.ravel().tolist() == [1, 0, 1]  # v = 1.5, then 0.75 from 0, then 1.125
@@ -45,7 +45,7 @@ def test_a_spike_resets_and_its_gradient_passes_over_resets() -> None:
 
 
 def test_a_neuron_at_its_threshold_does_not_fire() -> None:
-    assert fire(torch.ones(1, 1), neuron_of(0.5, 0.5, 1.0)).item() == 0
+    assert fire(torch.ones(1, 1), make_neuron(0.5, 0.5, 1.0)).item() == 0
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 5, 6, 7), (2, 8, 3)])
@@ -62,7 +62,7 @@ def test_normalisation_is_torchs(shape: tuple[int, ...]) -> None:
     slopes = torch.randn(shape, generator=generator, dtype=torch.float64)
     (found * slopes).sum().backward()
     (expected * slopes).sum().backward()
-    # Mean and variance are rounded to float32 within, as training's numbers are.
+    # `normalise` rounds mean and variance to float32, because training computes in float32.
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(ours.running_mean, theirs.running_mean, rtol=1e-12, atol=0)

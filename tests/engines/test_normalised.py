@@ -1,4 +1,4 @@
-"""Normalising and firing in one pass is torch's normalisation and a loop over steps."""
+"""Normalising and firing in one pass equals torch's normalisation and a loop over steps."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from esl_lava.arrays import Floats
 from esl_lava.engines.normalised import (
     Reduce,
     Statistics,
-    follow,
-    neuron_of,
+    make_neuron,
     normalise_and_fire,
+    update_running_statistics,
 )
 from esl_lava.kernels import normalised
 
 DECAY, TAU, SCALE = 0.5, 0.5, 2.0
 
 CLOSE = 2.0**-20
-"""Rounding of a few operations and of sums of 64 values in float32, of what is summed."""
+"""Relative rounding error of a few operations and of sums of 64 values in float32."""
 
 NEAR = 1e-4
-"""v so close to 1 may be on the other side in float32; with input as it is here, less suffices."""
+"""If v is this close to 1, float32 rounding may change a spike. The bound is wide here."""
 
 
 class Surrogate(torch.autograd.Function):
-    """A spike where v is above 1, and the derivative that training puts in its place."""
+    """A spike where v is above 1, with the surrogate derivative of the training."""
 
     @staticmethod
     def forward(ctx: Any, v: Tensor, tau: float) -> Tensor:
@@ -51,15 +51,15 @@ class Surrogate(torch.autograd.Function):
 
 
 @dataclass
-class Found:
-    """What a pass found.
+class Results:
+    """The results of a forward and backward pass.
 
     Attributes:
-        spikes: or their sums.
-        gradients: by z, gamma and beta.
-        statistics: of the normalisation.
-        nearest: how close v came to 1.
-        by_input: the gradient by normalised input.
+        spikes: spikes, or their sums.
+        gradients: the gradients of z, gamma and beta.
+        statistics: the statistics of the normalisation.
+        nearest: the smallest distance of v from 1.
+        by_input: the gradient of the normalised input.
     """
 
     spikes: Tensor
@@ -71,11 +71,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Case:
-    """What is normalised, all float32.
+    """The input of a pass, all float32.
 
     Attributes:
-        z: (T, batch, channels, ...), or of one of T equal steps.
-        weighing: of the output in the loss, and as long as T.
+        z: (T, batch, channels, ...), or one of T equal steps.
+        weighing: weights of the output in the loss, for all T steps.
     """
 
     z: Tensor
@@ -92,9 +92,9 @@ class Case:
         return [tensor.detach().to(dtype).requires_grad_() for tensor in given]
 
 
-def ours(case: Case, reduce: Reduce | None = None) -> Found:
+def ours(case: Case, reduce: Reduce | None = None) -> Results:
     z, gamma, beta = leaves = case.leaves()
-    neuron = neuron_of(case.decay, case.tau, SCALE)
+    neuron = make_neuron(case.decay, case.tau, SCALE)
     spikes, statistics = normalise_and_fire(
         z,
         gamma,
@@ -106,11 +106,11 @@ def ours(case: Case, reduce: Reduce | None = None) -> Found:
         reduce=reduce,
     )
     (spikes * case.weighing).sum().backward()
-    return Found(spikes.detach(), [leaf.grad for leaf in leaves], statistics)
+    return Results(spikes.detach(), [leaf.grad for leaf in leaves], statistics)
 
 
-def theirs(case: Case) -> Found:
-    """By torch's own operations, in float64."""
+def theirs(case: Case) -> Results:
+    """Compute the reference by torch's own operations, in float64."""
     z, gamma, beta = leaves = case.leaves(torch.float64)
     steps, batch, channels = len(case.weighing), *z.shape[1:3]
     whole = z.expand(steps, *z.shape[1:])
@@ -136,14 +136,14 @@ def theirs(case: Case) -> Found:
     statistics = Statistics(
         mean.detach().flatten().numpy(), variance.detach().flatten().numpy(), folded[:, 0].numel()
     )
-    return Found(out.detach(), found, statistics, nearest, a.grad.view(whole.shape))
+    return Results(out.detach(), found, statistics, nearest, a.grad.view(whole.shape))
 
 
-def limits(case: Case, expected: Found) -> list[Tensor]:
-    """How far gradients by z, gamma and beta may be from the reference, (channels,) each.
+def limits(case: Case, expected: Results) -> list[Tensor]:
+    """Return the allowed errors of the gradients of z, gamma and beta, (channels,) each.
 
-    An error of v is one of the surrogate, over tau; and all that is added has the size of the
-    gradient by normalised input, times normalised input where that enters.
+    An error of v causes an error of the surrogate, divided by tau. All terms of the sums have the
+    size of the gradient of normalised input, for gamma and z times normalised input.
     """
     statistics = expected.statistics
     assert statistics is not None
@@ -163,8 +163,8 @@ def limits(case: Case, expected: Found) -> list[Tensor]:
     ]
 
 
-def check(case: Case, expected: Found) -> Found:
-    """Compare with the reference; returns what is ours."""
+def check(case: Case, expected: Results) -> Results:
+    """Compare our results with the reference, and return ours."""
     found = ours(case)
     assert found.statistics is not None
     assert expected.statistics is not None
@@ -178,7 +178,7 @@ def check(case: Case, expected: Found) -> Found:
     return found
 
 
-def compare_gradients(case: Case, expected: Found, found: list[Tensor]) -> None:
+def compare_gradients(case: Case, expected: Results, found: list[Tensor]) -> None:
     for mine, other, limit in zip(found, expected.gradients, limits(case, expected)):
         shape = (1, 1, -1, *(1,) * (mine.ndim - 3)) if mine.ndim > 1 else (-1,)
         assert ((mine - other).abs() <= limit.view(shape)).all()
@@ -190,13 +190,13 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "as torch": lambda z: z.contiguous(),
     "neither": lambda z: z.movedim(1, -1).contiguous().movedim(-1, 1),
 }
-"""(T, batch, channels, ...) lying in memory so."""
+"""Name -> function that gives (T, batch, channels, ...) this memory layout."""
 
 
 def drawn(
     seed: int, steps: int, batch: int, channels: int, maps: tuple[int, ...], pool: int = 1
 ) -> Case:
-    """Weighted input with means and spreads of its own in each channel, of which some are 0."""
+    """Draw weighted input. Each channel has its own mean and spread; some spreads are 0."""
     rng = np.random.default_rng(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -247,23 +247,23 @@ def test_spikes_and_gradients(seed, steps, batch, channels, maps, pool, layout, 
     ],
 )
 def test_many_blocks(steps, batch, channels, maps, pool, layout):
-    """More neurons than a tile and a block have, and more steps than a float32 sum has terms."""
+    """There are more neurons than a tile and a block hold, and more steps than one float32 sum."""
     rng = np.random.default_rng(8)
     z = torch.from_numpy(rng.normal(3, 2, (steps, batch, channels, *maps)).astype(np.float32))
     z = LAYOUTS[layout](z)
     gamma, beta = torch.linspace(0.7, 1.5, channels), torch.linspace(-0.4, 0.4, channels)
     case = replace(drawn(1, steps, batch, channels, maps, pool), z=z, gamma=gamma, beta=beta)
     expected = theirs(case)
-    assert expected.nearest > 2e-5  # as of this seed; float32 leaves less of a v below 10
+    assert expected.nearest > 2e-5  # true for this seed; rounding of a v below 10 is smaller
     check(case, expected)
 
 
 def test_by_hand():
-    """Two samples, two channels: a spike is above 1, not at it."""
+    """With two samples and two channels, v = 1 does not cause a spike."""
     # Two channels of -1 and 1 at both steps: mean 0, variance 1.
     z = torch.tensor([[-1.0, 1.0], [1.0, -1.0]]).expand(2, 2, 2).contiguous()
     gamma, beta = torch.tensor([1.0, -1.5]), torch.zeros(2)
-    spikes, found = normalise_and_fire(z, gamma, beta, 0.0, neuron_of(0.5, 0.5, 1.0))
+    spikes, found = normalise_and_fire(z, gamma, beta, 0.0, make_neuron(0.5, 0.5, 1.0))
     # a = [-1, -1.5], [1, 1.5]; v of the second sample: 1, then 0.5 + 1; 1.5, and 1.5 after reset.
     assert spikes.tolist() == [[[0, 0], [0, 1]], [[0, 0], [1, 1]]]
     assert found.mean.tolist() == [0, 0]
@@ -272,25 +272,25 @@ def test_by_hand():
 
 
 def test_a_gradient_by_hand():
-    """One channel, two samples, one step: the surrogate, and what statistics take of it."""
+    """One channel, two samples, one step: the surrogate, and the gradient through statistics."""
     z = torch.tensor([[[-1.0]], [[1.0]]]).view(1, 2, 1).requires_grad_()
     gamma, beta = torch.tensor([2.0], requires_grad=True), torch.tensor([0.5], requires_grad=True)
-    spikes, _ = normalise_and_fire(z, gamma, beta, 0.0, neuron_of(0.5, 0.5, 1.0))
+    spikes, _ = normalise_and_fire(z, gamma, beta, 0.0, make_neuron(0.5, 0.5, 1.0))
     (spikes * torch.tensor([3.0, 4.0]).view(1, 2, 1)).sum().backward()
     # v = -1.5 and 2.5; the surrogate is exp(-|v - 1| / 0.5).
     first, second = 3 * np.exp(-5.0), 4 * np.exp(-3.0)
     assert beta.grad.item() == pytest.approx(first + second, rel=1e-6)
     assert gamma.grad.item() == pytest.approx(second - first, rel=1e-6)
-    # With two values, z less its mean over its spread is -1 and 1 whatever z is.
+    # With two values, normalised z is always -1 and 1.
     assert z.grad.abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_input_is_kept_and_spikes_lie_like_it(layout):
+def test_input_is_not_changed_and_spikes_have_its_layout(layout):
     case = drawn(3, 3, 4, 5, (6, 7))
     z = LAYOUTS[layout](case.z)
     before, version = z.clone(), z._version
-    spikes, _ = normalise_and_fire(z, case.gamma, case.beta, 1e-3, neuron_of(0.5, 0.5, 1.0))
+    spikes, _ = normalise_and_fire(z, case.gamma, case.beta, 1e-3, make_neuron(0.5, 0.5, 1.0))
     assert torch.equal(z, before)
     assert z._version == version
     expected = z if layout.startswith("channels") else LAYOUTS["channels last"](z)
@@ -301,7 +301,7 @@ def test_a_pool_sums_the_same_spikes():
     single = drawn(4, 3, 4, 5, (7, 6))
     for layout in LAYOUTS.values():
         z = layout(single.z)
-        arguments = (z, single.gamma, single.beta, 1e-3, neuron_of(0.5, 0.5, 1.0))
+        arguments = (z, single.gamma, single.beta, 1e-3, make_neuron(0.5, 0.5, 1.0))
         alone, _ = normalise_and_fire(*arguments)
         for side in (2, 3, 6):
             summed, _ = normalise_and_fire(*arguments, pool=side)
@@ -329,7 +329,7 @@ def test_the_bits_do_not_depend_on_the_threads(layout, pool):
 
 
 class Ranks:
-    """Ranks as threads of this process, each adding up what all bring."""
+    """Ranks as threads of this process. Each rank sums the values of all ranks."""
 
     def __init__(self, count: int) -> None:
         self.barrier = threading.Barrier(count)
@@ -376,33 +376,35 @@ def test_ranks_normalise_by_the_whole_batch(sizes, pool):
 
 
 def test_running_statistics_are_those_of_torchs_normalisation():
-    """Of 3 steps of 4 samples of 6 x 6: two batches of them."""
+    """The input is two batches of 3 steps of 4 samples of 6 x 6."""
     norm, twin = nn.BatchNorm1d(5), nn.BatchNorm1d(5)
     for seed in (7, 8):
         case = drawn(seed, 3, 4, 5, (6, 6))
         found = ours(case).statistics
         assert found is not None
-        follow(norm, found)
+        update_running_statistics(norm, found)
         twin(case.z.flatten(0, 1).flatten(2))
     assert norm.num_batches_tracked == twin.num_batches_tracked == 2
     for name in ("running_mean", "running_var"):
         mine, other = getattr(norm, name), getattr(twin, name)
-        # Torch adds up in float32.
+        # torch sums in float32.
         assert torch.allclose(mine, other, rtol=1e-5, atol=1e-6)
 
 
 def test_far_means_leave_the_variance_exact():
-    """A mean of 4,096 spreads: the sum of squares is of integers, and exact."""
+    """The mean is 4,096 spreads. The sum of squares is a sum of integers, so it is exact."""
     z = 4096 + torch.tensor([-1.0, 1.0, 1.0, -1.0]).view(2, 2, 1).repeat(1, 1, 3)
-    _, found = normalise_and_fire(z, torch.ones(3), torch.zeros(3), 1e-5, neuron_of(0.5, 0.5, 1.0))
+    _, found = normalise_and_fire(
+        z, torch.ones(3), torch.zeros(3), 1e-5, make_neuron(0.5, 0.5, 1.0)
+    )
     assert found.mean.tolist() == [4096] * 3
     assert found.variance.tolist() == [1] * 3
 
 
-def test_gradients_are_found_twice_and_never_differentiated():
+def test_gradients_can_be_computed_twice_but_not_differentiated():
     case = drawn(9, 2, 3, 4, ())
     z, gamma, beta = case.leaves()
-    spikes, _ = normalise_and_fire(z, gamma, beta, 1e-3, neuron_of(0.5, 0.5, 1.0))
+    spikes, _ = normalise_and_fire(z, gamma, beta, 1e-3, make_neuron(0.5, 0.5, 1.0))
     loss = (spikes**2 * case.weighing).sum()
     first = torch.autograd.grad(loss, (z, gamma, beta), retain_graph=True)
     again = torch.autograd.grad(loss, (z, gamma, beta), retain_graph=True)
@@ -412,19 +414,19 @@ def test_gradients_are_found_twice_and_never_differentiated():
         by_gamma.sum().backward()
 
 
-def test_what_cannot_be_normalised_is_refused():
-    neuron, ones = neuron_of(0.5, 0.5, 1.0), torch.ones(3)
-    with pytest.raises(ValueError, match=r"is torch.float64 on cpu, not torch.float32"):
+def test_invalid_weighted_input_is_refused():
+    neuron, ones = make_neuron(0.5, 0.5, 1.0), torch.ones(3)
+    with pytest.raises(ValueError, match=r"is torch.float64 on cpu, but torch.float32"):
         normalise_and_fire(torch.zeros(2, 4, 3).double(), ones, ones, 1e-5, neuron)
-    with pytest.raises(ValueError, match="there is no weighted input"):
+    with pytest.raises(ValueError, match="weighted input is empty"):
         normalise_and_fire(torch.zeros(2, 0, 3), ones, ones, 1e-5, neuron)
-    with pytest.raises(ValueError, match="input of 2 steps is for neither 1 nor 3"):
+    with pytest.raises(ValueError, match="has 2 steps, but 1 or 3 are needed"):
         normalise_and_fire(torch.zeros(2, 4, 3), ones, ones, 1e-5, neuron, steps=3)
 
 
 def test_tiles_and_blocks_are_of_whole_channels():
     for channels, steps, n in ((1, 1, 1), (3, 2, 9), (300, 4, 900), (7, 100, 7000), (5, 3, 0)):
-        tiling = normalised.tiled(channels, steps, n)
+        tiling = normalised.choose_tiling(channels, steps, n)
         assert tiling.width % channels == 0
         assert tiling.block % tiling.width == 0
         assert tiling.width <= max(channels, normalised.TILE)

@@ -1,4 +1,4 @@
-"""Layers that store only connections do what SLAYER's masked ones do."""
+"""Layers that store only connections compute the same as SLAYER's masked layers."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from tests.engines.test_fused import NEURONS, alike, dense, spikes, terms
 
 
 def twins(neuron, mask: Tensor, scale: float):
-    """A masked SLAYER block, and the same of sparse weights."""
+    """Return a masked SLAYER block, and the same block with sparse weights."""
     n_post, n_pre = mask.shape
     stock = dense(neuron, n_pre, n_post, scale)
     with torch.no_grad():
@@ -37,7 +37,7 @@ ANY = torch.ones(4, 6, dtype=torch.bool)
 
 
 def passes(block, x: Tensor) -> list[Tensor]:
-    """Output, and the input's gradient; the weight's is where the block has it."""
+    """Return the output and the gradient of the input; the block has the gradient of the weight."""
     x = x.clone().requires_grad_()
     out = block(x)
     (out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum().backward()
@@ -73,7 +73,7 @@ def test_a_layer_is_slayers_masked_one(
     everywhere = ours.synapse.weight.dense_gradient
     some = torch.arange(0, whole.numel(), 3)
     part = slice(whole.numel() // 3, whole.numel() // 3 * 2)
-    free = ~mask.flatten()  # where growth asks
+    free = ~mask.flatten()  # the positions that growth asks for
     for theirs, mine, sums in (
         (expected[1], found[1], by_input),
         (whole[mask.flatten()], ours.synapse.weight.values.grad, by_weight),
@@ -85,7 +85,7 @@ def test_a_layer_is_slayers_masked_one(
 
 @pytest.mark.parametrize("shape", [(300, 30, 5), (700, 8, 3)], ids=["groups", "pieces"])
 def test_many_lanes_are_taken_in_parts(shape):
-    """Neurons in groups whose lanes a cache holds; lanes, where they are too many, in pieces."""
+    """Neurons are taken in groups whose lanes fit a cache. Too many lanes are taken in pieces."""
     _, n_pre, steps = shape
     lanes = shape[0] * steps
     groups = nonzeros.NEAR // lanes
@@ -103,13 +103,13 @@ def test_many_lanes_are_taken_in_parts(shape):
 
 
 def test_long_rows_are_summed_in_parts():
-    """More weights than 16 bits can take at once."""
+    """There are more weights than one sum in 16 bits can take."""
     neuron = {"threshold": 3000.0, "current_decay": 1.0, "voltage_decay": 0.5}
     stock, ours = twins(neuron, torch.ones(3, 1000, dtype=torch.bool), 1)
     for weight in (stock.synapse.weight, ours.synapse.weight.values):
         with torch.no_grad():
             weight.fill_(3.0)
-    x = torch.ones(2, 1000, 4)  # 2 in multiples of 1 / 32 would leave 16 bits
+    x = torch.ones(2, 1000, 4)  # a sum of multiples of 1/32 would exceed 16 bits
     assert torch.equal(stock(x), ours(x))
     assert stock(x)[0, 0].tolist() == [0, 1, 0, 1]
 
@@ -206,7 +206,7 @@ def test_a_convolution_is_slayers_masked_one(
 
 
 def test_kernels_are_rewired_as_dense_ones():
-    """Equal masks of a dense and a stored convolution, whose kernels count for the density."""
+    """A dense and a stored convolution get equal masks: kernels count for the density."""
     evolvers = []
     for stored in (False, True):
         torch.manual_seed(0)
@@ -217,7 +217,7 @@ def test_kernels_are_rewired_as_dense_ones():
                 6,
                 (3, 3),
                 (1, 1),
-                initial=sparse.as_slayer_draws(4 * 9, 6),
+                initial=sparse.draw_like_slayer(4 * 9, 6),
             )
         else:
             block = slayer.block.cuba.Conv(
@@ -240,14 +240,14 @@ def test_kernels_are_rewired_as_dense_ones():
 
 
 def test_input_that_does_not_fit_is_refused():
-    """A kernel would read beyond it."""
+    """With wrong input, a kernel would read out of bounds."""
     _, ours = twins({"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5}, ANY, 1)
     for wrong in (torch.zeros(2, 5, 3), torch.zeros(2, 7, 3), torch.zeros(2, 6, 3).double()):
-        with pytest.raises(ValueError, match=r"sparse layer, which takes 6 of torch.float32"):
+        with pytest.raises(ValueError, match=r"sparse layer needs 6 of torch.float32"):
             ours(wrong)
     neuron = {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5}
     maps = sparse.SparseConv(neuron, 2, 3, (3, 3), (0, 0), initial=sparse.zeros)
-    with pytest.raises(ValueError, match="which takes 18"):
+    with pytest.raises(ValueError, match="needs 18 places"):
         maps(torch.zeros(1, 3, 5, 5, 2))
     with pytest.raises(ValueError, match="smaller than the kernel"):
         maps(torch.zeros(1, 2, 2, 5, 2))

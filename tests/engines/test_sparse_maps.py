@@ -1,4 +1,4 @@
-"""Stored kernels do what torch's dense convolutions of the same integers do."""
+"""Stored kernels compute the same as torch's dense convolutions with the same integers."""
 
 import math
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from esl_lava.engines import sparse_maps
-from esl_lava.engines.sparse_maps import Rounded, weigh
+from esl_lava.engines.sparse_maps import RoundedWeights, weigh
 from esl_lava.sparsity.weights import SparseWeight
 
 INPUTS = {
@@ -22,14 +22,14 @@ INPUTS = {
     "none": lambda rng, shape: np.zeros(shape),
     "fractions": lambda rng, shape: rng.integers(-8, 8, shape) / 4,
 }
-"""Sums of all of them times whole weights are exact in float32."""
+"""Kinds of input. Their sums with whole-number weights are exact in float32."""
 
 SIDES = st.tuples(st.integers(1, 9), st.integers(1, 9))
 UNITS = [1.0, 0.25, 1 / 9]
 
 
 def stored(mask: Tensor, values: Tensor, *, kernels: bool = True) -> SparseWeight:
-    """Connections where a dense mask, (n_post, channels, rows, columns), has them."""
+    """Return a sparse weight with the connections of a mask (n_post, channels, rows, columns)."""
     kernel = tuple(mask.shape[2:]) if kernels else ()
     flat = values.flatten()
     weight = SparseWeight(mask[0].numel(), len(mask), lambda at: flat[at], kernel)
@@ -38,32 +38,32 @@ def stored(mask: Tensor, values: Tensor, *, kernels: bool = True) -> SparseWeigh
 
 
 def summed(x: Tensor, pool: int) -> Tensor:
-    """(channels, T, batch, ...) maps as torch's convolutions take them, summed by squares."""
+    """Turn maps (channels, T, batch, ...) into torch's order, summed over squares."""
     flat = x.permute(1, 2, 0, 3, 4).flatten(0, 1)
     return functional.avg_pool2d(flat, pool, divisor_override=1) if pool > 1 else flat
 
 
 def convolved(x: Tensor, kernels: Tensor, pool: int, stride, padding) -> Tensor:
-    """What `weigh` is to give, by torch."""
+    """Compute the expected result of `weigh` by torch."""
     z = functional.conv2d(summed(x, pool), kernels, None, stride, padding)
     return z.view(*x.shape[1:3], *z.shape[1:]).permute(2, 0, 1, 3, 4)
 
 
 def differentiated(x: Tensor, kernels: Tensor, by_z: Tensor, sliding) -> tuple[Tensor, ...]:
-    """The gradients of `convolved` by input and kernels."""
+    """Return the gradients of `convolved` by input and kernels."""
     of = [x.requires_grad_(), kernels.requires_grad_()]
     return torch.autograd.grad(convolved(*of, *sliding.values()), of, by_z)
 
 
 def near(ours: Tensor, theirs: Tensor, sizes: Tensor, terms: int) -> bool:
-    """Whether sums of float32 are those of float64.
+    """Return whether float32 sums equal float64 sums, up to rounding.
 
     Each addition and product rounds by half a unit in the last place of a partial sum, which
-    is at most the sum of sizes.
+    is at most the sum of absolute values.
 
     Args:
-        sizes: the same sums, of absolute values.
-        terms: of a sum.
+        sizes: the same sums of absolute values.
+        terms: number of terms of a sum.
     """
     return bool(((ours - theirs).abs() <= (terms + 4) * 2.0**-24 * sizes).all())
 
@@ -100,11 +100,11 @@ def test_kernels_are_torchs(
     whole = integers[mask].numpy().astype(np.int16)
 
     exact = convolved(x.detach().double(), (integers * mask).double(), *sliding.values())
-    ours = weigh(x.detach(), weight, Rounded(whole, np.ones(n_post)), **sliding)
+    ours = weigh(x.detach(), weight, RoundedWeights(whole, np.ones(n_post)), **sliding)
     assert torch.equal(ours.double(), exact)
     assert ours.is_contiguous()
 
-    z = weigh(x, weight, Rounded(whole, scale, unit), **sliding)
+    z = weigh(x, weight, RoundedWeights(whole, scale, unit), **sliding)
     factor = torch.from_numpy((scale * unit).astype(np.float32))
     assert torch.equal(z, ours * factor.view(-1, 1, 1, 1, 1))
 
@@ -138,7 +138,7 @@ def test_kernels_are_torchs(
 def test_fully_connected_layers_see_sums_of_maps(
     seed, channels, n_post, sides, pool, cut, density, inputs
 ):
-    """Or neurons, where there are no maps. Rows and columns that fill no square are not seen."""
+    """The input is maps or neurons. Rows and columns that do not fill a square are left out."""
     rng = np.random.default_rng(seed)
     pool = pool if sides else 1
     maps = [side * pool + min(cut, pool - 1) for side in sides or ()]
@@ -150,7 +150,7 @@ def test_fully_connected_layers_see_sums_of_maps(
     weight = stored(mask, torch.zeros(places), kernels=False)
     weight.wants_dense_gradient = True
     whole = integers[mask].numpy().astype(np.int16)
-    z = weigh(x, weight, Rounded(whole, np.full(n_post, 0.5)), pool=pool)
+    z = weigh(x, weight, RoundedWeights(whole, np.full(n_post, 0.5)), pool=pool)
 
     wide = x.detach().double().view(*x.shape[:3], *(maps or (1, 1)))
     by_z = torch.from_numpy(rng.standard_normal((n_post, 2, 3)).astype(np.float32))
@@ -170,15 +170,15 @@ def test_fully_connected_layers_see_sums_of_maps(
 
 
 def test_a_pool_and_a_stride_by_hand():
-    """3 x 5 maps of sums of 2 x 2, a kernel of 1 x 2 with stride 2 and one column of padding."""
+    """The pooled map is 3 x 5; the kernel is 1 x 2 with stride 2 and one column of padding."""
     x = torch.zeros(1, 1, 1, 6, 10)
     x[0, 0, 0, 0, :4] = torch.tensor([1.0, 1, 1, 0])  # sums 2, 1, 0, 0, 0
     x[0, 0, 0, 5] = 1.0  # sums 2, 2, 2, 2, 2 in the last row
     x.requires_grad_()
     weight = stored(torch.ones(1, 1, 1, 2, dtype=torch.bool), torch.zeros(2))
-    rounded = Rounded(np.array([10, -3], np.int16), np.array([0.5]), unit=0.25)
+    rounded = RoundedWeights(np.array([10, -3], np.int16), np.array([0.5]), unit=0.25)
     z = weigh(x, weight, rounded, pool=2, stride=(2, 2), padding=(0, 1))
-    # Stops meet columns (-1, 0), (1, 2), (3, 4) of rows 0 and 2.
+    # The kernel stops at columns (-1, 0), (1, 2), (3, 4) of rows 0 and 2.
     sums = torch.tensor([[-6.0, 10, 0], [-6, 20 - 6, 20 - 6]])
     assert torch.equal(z[0, 0, 0], sums / 8)
     z.sum().backward()
@@ -190,7 +190,7 @@ def test_a_pool_and_a_stride_by_hand():
 
 
 def test_weights_without_a_scale_count_as_they_are():
-    """As where a normalisation's gain is 0: gradients reach them, rounded or not."""
+    """A scale is NaN if the gain of a normalisation is 0. Gradients reach these weights too."""
     rng = np.random.default_rng(0)
     kernels = torch.randn(4, 3, 3, 3)
     mask = torch.rand(kernels.shape) < 0.5
@@ -199,7 +199,7 @@ def test_weights_without_a_scale_count_as_they_are():
     grid = torch.from_numpy(scale).float().view(-1, 1, 1, 1)
     integers = torch.where(grid.isnan(), 0.0, (kernels / grid).round())[mask].short().numpy()
     x = torch.from_numpy((rng.random((3, 2, 2, 8, 8)) < 0.3).astype(np.float32)).requires_grad_()
-    z = weigh(x, weight, Rounded(integers, scale, 0.25), pool=2, padding=(1, 1))
+    z = weigh(x, weight, RoundedWeights(integers, scale, 0.25), pool=2, padding=(1, 1))
     dense = (kernels * mask).requires_grad_()
     rounded = torch.where(
         grid.isnan(), dense, dense + ((dense / grid).round() * grid - dense).detach()
@@ -218,7 +218,7 @@ def test_weights_without_a_scale_count_as_they_are():
 def test_the_gradient_reaches_only_weights_that_let_it_pass():
     weight = stored(torch.ones(2, 1, 1, 1, dtype=torch.bool), torch.zeros(2))
     passing = np.array([False, True])
-    rounded = Rounded(np.ones(2, np.int16), np.ones(2), passing=passing)
+    rounded = RoundedWeights(np.ones(2, np.int16), np.ones(2), passing=passing)
     weigh(torch.ones(1, 1, 1, 2, 2), weight, rounded).sum().backward()
     assert weight.values.grad.tolist() == [0, 4]
 
@@ -227,7 +227,7 @@ def test_input_may_lie_in_any_order_and_many_neurons_take_several_threads():
     rng = np.random.default_rng(1)
     weight = stored(torch.rand(9, 7, 3, 3) < 0.3, torch.zeros(9 * 7 * 9))
     integers = rng.integers(-127, 128, weight.values.numel()).astype(np.int16)
-    rounded = Rounded(integers, rng.uniform(1, 2, 9))
+    rounded = RoundedWeights(integers, rng.uniform(1, 2, 9))
     maps = torch.from_numpy((rng.random((7, 2, 3, 9, 8)) < 0.4).astype(np.float32))
     by_z = torch.from_numpy(rng.standard_normal((9, 2, 3, 5, 4)).astype(np.float32))
     found = []
@@ -249,31 +249,33 @@ def test_input_may_lie_in_any_order_and_many_neurons_take_several_threads():
     [
         ((8, 8), (3, 3), (1, 1), (1, 1), 1, 81),  # a row and a column of zeros for all maps
         ((8, 8), (1, 1), (1, 1), (0, 0), 1, 64),
-        ((8, 8), (1, 1), (2, 2), (0, 0), 1, 16),  # nothing that is skipped
+        ((8, 8), (1, 1), (2, 2), (0, 0), 1, 16),  # skipped places are left out
         ((8, 8), (3, 3), (2, 2), (1, 1), 4, 25),
         ((8, 8), (3, 3), (1, 1), (0, 0), 1, 64),
         ((4, 4), (4, 4), (4, 4), (0, 0), 16, 1),  # fully connected
     ],
 )
-def test_no_more_is_computed_than_a_kernels_margin(sides, kernel, stride, padding, phases, lanes):
+def test_only_the_margin_of_a_kernel_is_computed_in_vain(
+    sides, kernel, stride, padding, phases, lanes
+):
     layout = sparse_maps._layout(1, sides, kernel, stride, padding, 1)
     assert (layout.inputs.phases, layout.lanes) == (phases, lanes)
 
 
-def test_what_does_not_fit_is_refused():
-    """A kernel would read beyond it."""
+def test_arguments_that_do_not_fit_are_refused():
+    """With wrong input, a kernel would read out of bounds."""
     kernels = stored(torch.ones(2, 3, 3, 3, dtype=torch.bool), torch.zeros(54))
-    rounded = Rounded(np.zeros(54, np.int16), np.ones(2))
+    rounded = RoundedWeights(np.zeros(54, np.int16), np.ones(2))
     for x, sliding, sentence in (
         (
             torch.zeros(4, 1, 1, 5, 5),
             {},
-            "of 4 channels, 9 places of each, to a sparse layer, which takes 27",
+            "4 channels with 9 places each, but the sparse layer needs 27 places",
         ),
-        (torch.zeros(3, 1, 1, 2, 5), {}, "a side of 2, padded by 0, are smaller than the kernel's"),
-        (torch.zeros(3, 1, 1, 5, 5), {"pool": 6}, r"\(5, 5\) are smaller than a pool's side of 6"),
-        (torch.zeros(3, 1, 5), {}, "takes 5 dimensions of torch.float32 on the CPU"),
-        (torch.zeros(3, 1, 1, 5, 5).double(), {}, "torch.float64 on cpu, to a sparse layer"),
+        (torch.zeros(3, 1, 1, 2, 5), {}, "a side of 2, padded by 0, are smaller than the kernel"),
+        (torch.zeros(3, 1, 1, 5, 5), {"pool": 6}, r"\(5, 5\) are smaller than a pool of side 6"),
+        (torch.zeros(3, 1, 5), {}, "needs 5 dimensions of torch.float32 on the CPU"),
+        (torch.zeros(3, 1, 1, 5, 5).double(), {}, "torch.float64 on cpu, but the sparse layer"),
     ):
         with pytest.raises(ValueError, match=sentence):
             weigh(x, kernels, rounded, **sliding)
@@ -284,20 +286,20 @@ def test_what_does_not_fit_is_refused():
         (np.zeros(54, np.int16), np.ones(3)),
     ):
         with pytest.raises(ValueError, match="integers and scales are"):
-            weigh(x, kernels, Rounded(integers, scale))
+            weigh(x, kernels, RoundedWeights(integers, scale))
     neurons = stored(torch.ones(2, 3, 2, 2, dtype=torch.bool), torch.zeros(24), kernels=False)
-    rounded = Rounded(np.zeros(24, np.int16), np.ones(2))
-    with pytest.raises(ValueError, match=r"stride \(1, 1\), padding \(1, 1\) of a layer without"):
+    rounded = RoundedWeights(np.zeros(24, np.int16), np.ones(2))
+    with pytest.raises(ValueError, match=r"stride \(1, 1\) and padding \(1, 1\) are given for a"):
         weigh(torch.zeros(3, 1, 1, 2, 2), neurons, rounded, padding=(1, 1))
     with pytest.raises(
-        ValueError, match="of 3 channels, 9 places of each, to a sparse layer, which takes 12"
+        ValueError, match="3 channels with 9 places each, but the sparse layer needs 12 places"
     ):
         weigh(torch.zeros(3, 1, 1, 3, 3), neurons, rounded)
 
 
 def test_connections_may_not_change_before_the_backward_pass():
     weight = stored(torch.ones(1, 1, 2, 1, dtype=torch.bool), torch.zeros(2))
-    z = weigh(torch.ones(1, 1, 1, 3, 3), weight, Rounded(np.ones(2, np.int16), np.ones(1)))
+    z = weigh(torch.ones(1, 1, 1, 3, 3), weight, RoundedWeights(np.ones(2, np.int16), np.ones(1)))
     weight.begin(torch.tensor([1]))
     with pytest.raises(RuntimeError, match=r"changed|shape"):
         z.sum().backward()

@@ -1,4 +1,4 @@
-"""Runs of a sweep on a cluster: of Dask, on this machine; of Ray, where it is installed."""
+"""Runs of a sweep on a Dask cluster of this machine, and on a Ray cluster if Ray is installed."""
 
 import contextlib
 import os
@@ -14,43 +14,44 @@ from esl_lava.config import Experiment, override
 from esl_lava.errors import BackendError, PackageError, UserError
 from esl_lava.experiments import cluster
 from esl_lava.experiments import sweep as sweeps
-from esl_lava.experiments.cluster import joined
+from esl_lava.experiments.cluster import use_cluster
 from esl_lava.experiments.sweep import Cell, sweep
+from tests.faults import refused
 from tests.folders import contents
 
 
 @pytest.fixture(scope="module")
 def cells(experiment: Experiment) -> list[Cell]:
-    """One density, three seeds, an epoch each."""
+    """Three runs of one epoch: one density, three seeds."""
     base = override(experiment, {"training.epochs": 1, "sparsity.t_iter": 4})
     return [Cell({"kind": "tiny"}, override(base, {"seed": seed})) for seed in (1, 2, 3)]
 
 
 @pytest.fixture(scope="module")
 def scheduler() -> Iterator[str]:
-    """Of two workers, each a process of one thread."""
+    """A scheduler with two workers, each a process of one thread."""
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as made:
-        yield made.scheduler_address
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as local:
+        yield local.scheduler_address
 
 
 @pytest.mark.timeout(600)
 def test_the_same_bits_come_from_a_cluster(
     cells: list[Cell], scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Begun from a relative directory; a worker may stand elsewhere."""
+    """The directory is relative, but workers have another working directory."""
     monkeypatch.chdir(tmp_path)
     here = sweep(cells, Path("here"), lambda line: None)
     assert here[1] == []
-    with joined(scheduler):
-        assert sweep(cells, Path("far"), lambda line: None) == here
-    assert contents(tmp_path / "far") == contents(tmp_path / "here")
+    with use_cluster(scheduler):
+        assert sweep(cells, Path("cluster"), lambda line: None) == here
+    assert contents(tmp_path / "cluster") == contents(tmp_path / "here")
 
 
 @contextlib.contextmanager
 def attempting(scheduler: str, attempt: Callable[[Cell, Any], Any]) -> Iterator[None]:
-    """Within it a cluster's workers do something else with each cell."""
+    """Replace `_attempt` in the workers of a cluster while the context is open."""
     from distributed import Client
 
     with Client(scheduler, set_as_default=False) as client:
@@ -62,41 +63,41 @@ def attempting(scheduler: str, attempt: Callable[[Cell, Any], Any]) -> Iterator[
 
 
 def _in_a_worker(cell: Cell, place: Any) -> str:
-    """Which process does a run, and which keeps it."""
+    """Return the process that does a run, and its parent."""
     return f"{os.getpid()} {os.getppid()}"
 
 
 def _killed(cell: Cell, place: Any) -> str:
-    """One run is killed always, the others never."""
+    """Kill the process of one run always, those of the others never."""
     if cell.name.endswith("seed-2"):
         os.kill(os.getpid(), signal.SIGKILL)
     return _in_a_worker(cell, place)
 
 
-def test_runs_are_done_by_the_clusters_workers(
+def test_runs_are_done_in_children_of_the_workers(
     cells: list[Cell], scheduler: str, tmp_path: Path
 ) -> None:
     from distributed import Client
 
-    with attempting(scheduler, _in_a_worker), joined(scheduler):
-        _, faults = sweep(cells, tmp_path, lambda line: None)
+    with attempting(scheduler, _in_a_worker), use_cluster(scheduler):
+        _, failures = sweep(cells, tmp_path, lambda line: None)
     with Client(scheduler, set_as_default=False) as client:
         workers = set(client.run(os.getpid).values())
     assert len(workers) == 2
-    processes, keepers = zip(*(map(int, fault.split()[1:]) for fault in faults))
-    assert set(keepers) <= workers
+    processes, parents = zip(*(map(int, failure.split()[1:]) for failure in failures))
+    assert set(parents) <= workers
     assert not set(processes) & workers
 
 
-def test_a_run_that_is_always_killed_fails_and_the_others_go_on(
+def test_a_run_that_is_always_killed_fails_and_the_others_finish(
     cells: list[Cell], scheduler: str, tmp_path: Path
 ) -> None:
-    with attempting(scheduler, _killed), joined(scheduler):
-        _, faults = sweep(cells, tmp_path, lambda line: None)
-    assert ["SIGKILL, 3 times" in fault for fault in faults] == [False, True, False]
+    with attempting(scheduler, _killed), use_cluster(scheduler):
+        _, failures = sweep(cells, tmp_path, lambda line: None)
+    assert ["SIGKILL, 3 times" in failure for failure in failures] == [False, True, False]
 
 
-def _kills_what_keeps_it(cell: Cell, place: Any) -> None:
+def _kill_parent(cell: Cell, place: Any) -> None:
     os.kill(os.getppid(), signal.SIGKILL)
     signal.pause()
 
@@ -104,18 +105,19 @@ def _kills_what_keeps_it(cell: Cell, place: Any) -> None:
 def test_a_cluster_that_loses_its_workers_is_one_sentence(
     cells: list[Cell], tmp_path: Path
 ) -> None:
-    """One of Dask's own; it gives up after several losses, here after the first."""
+    """Dask gives up after several losses, here after the first."""
     import dask
     from distributed import LocalCluster
 
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as made,
-        attempting(made.scheduler_address, _kills_what_keeps_it),
-        joined(made.scheduler_address),
-        pytest.raises(UserError, match=r"the cluster lost .* goes on where it was \(KilledWorker"),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as local,
+        attempting(local.scheduler_address, _kill_parent),
+        use_cluster(local.scheduler_address),
+        refused(UserError, "failed") as caught,
     ):
         sweep(cells[:1], tmp_path, lambda line: None)
+    assert "KilledWorker" in str(caught.value)
     assert not (tmp_path / ".states").exists()
 
 
@@ -123,27 +125,28 @@ def test_a_directory_that_is_not_shared_is_named(
     cells: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweeps, "MARKER_SECONDS", 1)
-    place = sweeps._Place(tmp_path / "sweep", tmp_path / "sweep" / "marker", lines=True, far=True)
-    assert sweeps._far(cells[0], place) == (
-        cells[0].name,
-        f"{tmp_path / 'sweep'}: is not seen on {socket.gethostname()}; the machines of a cluster "
-        "must share the directory of a sweep",
-    )
+    directory = tmp_path / "sweep"
+    place = sweeps._Place(directory, directory / "marker", lines=True, remote=True)
+    name, reason = sweeps._do_on_cluster(cells[0], place)
+    assert name == cells[0].name
+    assert isinstance(reason, str)
+    assert reason.startswith(f"{directory}: ")
+    assert socket.gethostname() in reason
 
 
-def test_a_run_far_away_ends_with_its_sweep(
+def test_a_run_of_a_cluster_ends_with_its_sweep(
     cells: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However that ended: the file that says that it goes on is gone."""
+    """The sweep may end in any way: its marker file is then removed."""
     marker = tmp_path / "marker"
     marker.touch()
-    monkeypatch.setattr(sweeps, "_attempt", _removes_its_marker)
-    place = sweeps._Place(tmp_path, marker, lines=True, far=True)
-    assert sweeps._far(cells[0], place) == (cells[0].name, "the sweep was ended")
+    monkeypatch.setattr(sweeps, "_attempt", _remove_marker)
+    place = sweeps._Place(tmp_path, marker, lines=True, remote=True)
+    assert sweeps._do_on_cluster(cells[0], place) == (cells[0].name, "the sweep was ended")
     assert (tmp_path / "begun").read_text() == "once"
 
 
-def _removes_its_marker(cell: Cell, place: Any) -> None:
+def _remove_marker(cell: Cell, place: Any) -> None:
     with (place.directory / "begun").open("a") as file:
         file.write("once")
     place.marker.unlink()
@@ -158,54 +161,56 @@ def test_the_same_bits_come_from_ray(
     from ray.cluster_utils import Cluster
 
     here = sweep(cells, tmp_path / "here", lambda line: None)
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    head = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     try:
-        monkeypatch.setenv("RAY_ADDRESS", made.address)
-        with joined("ray"):
-            assert sweep(cells, tmp_path / "far", lambda line: None) == here
+        monkeypatch.setenv("RAY_ADDRESS", head.address)
+        with use_cluster("ray"):
+            assert sweep(cells, tmp_path / "cluster", lambda line: None) == here
         assert not ray.is_initialized()
     finally:
-        made.shutdown()
-    assert contents(tmp_path / "far") == contents(tmp_path / "here")
+        head.shutdown()
+    assert contents(tmp_path / "cluster") == contents(tmp_path / "here")
 
 
-def test_where_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_without_a_scheduler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{nobody.getsockname()[1]}"
         with (
-            pytest.raises(BackendError, match=f"--cluster {address}: no Dask scheduler answers"),
-            joined(address),
+            refused(BackendError, "failed", key="--cluster", value=address),
+            use_cluster(address),
         ):
             pass
-    with pytest.raises(BackendError, match="--cluster what: no Dask scheduler"), joined("what"):
+    with refused(BackendError, "failed", key="--cluster", value="what"), use_cluster("what"):
         pass
 
 
-def test_a_scheduler_without_workers() -> None:
+def test_a_scheduler_without_workers_is_refused() -> None:
     from distributed import LocalCluster
 
     with (
-        LocalCluster(n_workers=0, dashboard_address=":0") as made,
-        pytest.raises(BackendError, match="the scheduler has no workers; dask worker tcp://"),
-        joined(made.scheduler_address),
+        LocalCluster(n_workers=0, dashboard_address=":0") as local,
+        refused(BackendError, "failed", key="--cluster", value=local.scheduler_address) as caught,
+        use_cluster(local.scheduler_address),
     ):
         pass
+    assert "dask worker tcp://" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "package", "command"),
     [
-        ("tcp://host:1", "the package distributed is not installed: pip install 'esl-lava"),
-        ("ray", "the package ray is not installed: pip install 'ray"),
-        ("ray://host:1", "the package ray is not installed: pip install 'ray"),
+        ("tcp://host:1", "distributed", "pip install 'esl-lava"),
+        ("ray", "ray", "pip install 'ray"),
+        ("ray://host:1", "ray", "pip install 'ray"),
     ],
 )
-def test_what_installs_a_cluster_is_said(
-    monkeypatch: pytest.MonkeyPatch, address: str, said: str
+def test_a_missing_package_is_named_with_its_command(
+    monkeypatch: pytest.MonkeyPatch, address: str, package: str, command: str
 ) -> None:
-    monkeypatch.setattr(cluster, "is_installed", lambda package: False)
-    with pytest.raises(PackageError) as refused, joined(address):
+    monkeypatch.setattr(cluster, "is_installed", lambda name: False)
+    with pytest.raises(PackageError) as caught, use_cluster(address):
         pass
-    assert str(refused.value).startswith(said)
+    assert package in str(caught.value)
+    assert command in str(caught.value)

@@ -42,7 +42,7 @@ def test_a_package_whose_import_fails_is_broken(monkeypatch: pytest.MonkeyPatch)
     def fail(name: str) -> None:
         raise ImportError(f"cannot import name 'x' from {name}")
 
-    monkeypatch.setattr(doctor.importlib, "import_module", fail)
+    monkeypatch.setattr("importlib.import_module", fail)
     broken = [check.subject for check in doctor._check_lava()]
     assert broken == ["torch", "Lava", "SLAYER"]
     assert all(check.state == "broken" for check in doctor._check_lava())

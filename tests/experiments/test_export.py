@@ -14,10 +14,13 @@ from esl_lava.data.config import Data
 from esl_lava.data.datasets import load
 from esl_lava.errors import DataError, FileError, LimitError
 from esl_lava.experiments import export as experiments
-from esl_lava.experiments.export import export, lowered
+from esl_lava.experiments.export import export, lower_model
 from esl_lava.modelfile import SavedModel
+from tests.faults import check, refused
 from tests.graphs import a_layer, a_network, matrix
 from tests.test_house import modules_after
+
+LAYERS = ("hidden1", "hidden2", "readout")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,7 @@ def saved(tiny: Any) -> SavedModel:
 
 
 def model_with(saved: SavedModel, path: Path, steps: int = 4, **weights: Array | float) -> Path:
-    """A model.pt whose named layers have other weights, of the same connections."""
+    """Write a model.pt with other weights in the named layers; the connections stay."""
     changed = dict(saved.weights)
     for name, value in weights.items():
         key = f"{name}.synapse.weight"
@@ -38,21 +41,23 @@ def model_with(saved: SavedModel, path: Path, steps: int = 4, **weights: Array |
     return path
 
 
-def test_the_file_is_the_model(tiny: Any, saved: SavedModel, tmp_path: Path) -> None:
-    found = export(tiny.model, tmp_path / "net.h5")
-    assert found.path == tmp_path / "net.h5"
-    assert found.size == found.path.stat().st_size
-    assert netfile.digest(found.network) == netfile.digest(netfile.read(found.path))
-    assert [layer.name for layer in found.network.layers] == ["hidden1", "hidden2", "readout"]
-    for layer in found.network.layers:
+def test_the_file_holds_the_network_of_the_model(
+    tiny: Any, saved: SavedModel, tmp_path: Path
+) -> None:
+    exported = export(tiny.model, tmp_path / "net.h5")
+    assert exported.path == tmp_path / "net.h5"
+    assert exported.size == exported.path.stat().st_size
+    assert netfile.digest(exported.network) == netfile.digest(netfile.read(exported.path))
+    assert [layer.name for layer in exported.network.layers] == ["hidden1", "hidden2", "readout"]
+    for layer in exported.network.layers:
         weight = saved.weights[f"{layer.name}.synapse.weight"][..., 0, 0, 0]
-        # lava-dl's rule: even integers, half to even, in -256..254.
+        # The rule of lava-dl: even integers, half to even, in -256..254.
         integers = 2 * np.clip(np.rint(weight * 32), -128, 127)
         assert np.array_equal(matrix(layer).dense(), integers)
         mask = saved.masks.get(layer.name, weight == weight).reshape(weight.shape)
         assert np.array_equal(matrix(layer).mask(), mask)
-    assert found.network.steps == 4
-    assert dict(found.network.provenance) == {
+    assert exported.network.steps == 4
+    assert dict(exported.network.provenance) == {
         "package_version": saved.package,
         "source_sha256": modelfile.digest(tiny.model),
         "config": saved.config,
@@ -61,12 +66,12 @@ def test_the_file_is_the_model(tiny: Any, saved: SavedModel, tmp_path: Path) -> 
     }
 
 
-def test_a_model_from_before_data_were_recorded_gives_the_file_it_gave(
+def test_a_model_without_digests_gives_a_file_without_digests(
     saved: SavedModel, tmp_path: Path
 ) -> None:
     modelfile.write(dataclasses.replace(saved, data={}), tmp_path / "model.pt")
-    found = export(tmp_path / "model.pt", tmp_path / "net.h5").network
-    assert sorted(found.provenance) == ["config", "package_version", "source_sha256"]
+    exported = export(tmp_path / "model.pt", tmp_path / "net.h5").network
+    assert sorted(exported.provenance) == ["config", "package_version", "source_sha256"]
 
 
 def test_the_same_model_gives_the_same_bytes(tiny: Any, tmp_path: Path) -> None:
@@ -78,14 +83,14 @@ def test_the_same_model_gives_the_same_bytes(tiny: Any, tmp_path: Path) -> None:
 def test_an_existing_file_is_replaced_only_on_request(tiny: Any, tmp_path: Path) -> None:
     net = tmp_path / "net.h5"
     net.write_bytes(b"something dear")
-    with pytest.raises(FileError, match=r"net\.h5: exists; use --overwrite"):
+    with refused(FileError, "exists", file=net):
         export(tiny.model, net)
     assert net.read_bytes() == b"something dear"
     export(tiny.model, net, overwrite=True)
     assert net.read_bytes() == tiny.net.read_bytes()
 
 
-def test_a_refused_model_does_not_cost_the_old_file(saved: SavedModel, tmp_path: Path) -> None:
+def test_a_refused_model_keeps_the_old_file(saved: SavedModel, tmp_path: Path) -> None:
     model = model_with(saved, tmp_path / "model.pt", hidden1=0.0)
     net = tmp_path / "net.h5"
     net.write_bytes(b"something dear")
@@ -94,12 +99,12 @@ def test_a_refused_model_does_not_cost_the_old_file(saved: SavedModel, tmp_path:
     assert net.read_bytes() == b"something dear"
 
 
-def test_the_model_is_not_overwritten_by_its_own_export(tiny: Any, tmp_path: Path) -> None:
+def test_an_export_does_not_overwrite_its_model(tiny: Any, tmp_path: Path) -> None:
     model = tmp_path / "model.pt"
     shutil.copy(tiny.model, model)
     (tmp_path / "link.pt").symlink_to(model)
     for net in (model, tmp_path / "link.pt", tmp_path / "." / "model.pt"):
-        with pytest.raises(FileError, match="is the model itself"):
+        with refused(FileError, "conflict", file=net):
             export(model, net, overwrite=True)
     assert model.read_bytes() == tiny.model.read_bytes()
 
@@ -108,38 +113,37 @@ def test_all_violations_are_reported(saved: SavedModel, tmp_path: Path) -> None:
     model = model_with(saved, tmp_path / "model.pt", hidden1=0.0, hidden2=0.01, readout=0.0)
     with pytest.raises(LimitError) as caught:
         export(model, tmp_path / "net.h5")
-    assert caught.value.violations == tuple(
-        f"layer {index} ({name}): every weight is 0, which netx cannot load"
-        for index, name in enumerate(["hidden1", "hidden2", "readout"])
-    )
+    for fault, name in zip(caught.value.faults, LAYERS, strict=True):
+        assert name in fault.sentence
     assert not (tmp_path / "net.h5").exists()
 
 
-def test_weights_that_are_not_finite_are_reported_of_all_layers(
+def test_weights_that_are_not_finite_are_reported_for_all_layers(
     saved: SavedModel, tmp_path: Path
 ) -> None:
     model = model_with(saved, tmp_path / "model.pt", hidden1=np.nan, readout=np.inf)
     connections = int(saved.masks["hidden1"].sum())
     with pytest.raises(LimitError) as caught:
         export(model, tmp_path / "net.h5")
-    assert caught.value.violations == (
-        f"layer hidden1: {connections} weights are NaN or infinite",
-        "layer readout: 120 weights are NaN or infinite",
-    )
+    first, second = caught.value.faults
+    assert "layer hidden1" in first.sentence
+    assert str(connections) in first.sentence
+    assert "layer readout" in second.sentence
+    assert "120" in second.sentence
 
 
-# --- overflow of u and v: where weights cannot exclude it, data decide ---------------------
+# --- overflow of u and v: if weights cannot exclude it, data decide ---------------------
 
 
 def alternating(saved: SavedModel, name: str, first: float, rest: float) -> Array:
-    """Weights `rest`, but `first` from input 0: a weight of each sign is what Lava needs."""
+    """Return weights `rest`, but `first` from input 0, because Lava needs weights of both signs."""
     weight = np.full_like(saved.weights[f"{name}.synapse.weight"], rest)
     weight[:, 0] = first
     return weight
 
 
 def loud(saved: SavedModel, path: Path, hidden: float) -> Path:
-    """A readout that could overflow in 64 steps, behind layers that fire or do not."""
+    """Write a model whose readout overflows in 64 steps if the layers before it fire."""
     return model_with(
         saved,
         path,
@@ -154,20 +158,24 @@ def test_weights_that_overflow_on_data_are_refused(saved: SavedModel, tmp_path: 
     model = loud(saved, tmp_path / "model.pt", hidden=2.0)
     with pytest.raises(LimitError) as caught:
         export(model, tmp_path / "net.h5")
-    (violation,) = caught.value.violations
-    assert violation.startswith("layer readout: u wrapped 0 and v clipped ")
-    assert "on 1000 samples of digits" in violation
+    (fault,) = caught.value.faults
+    check(fault, "limit", layer="readout", limit=0)
+    assert isinstance(fault.value, int)
+    assert fault.value > 0
+    assert "u wrapped 0 times" in fault.sentence
+    assert "1000 samples of digits" in fault.sentence
     assert not (tmp_path / "net.h5").exists()
 
 
 def test_an_overflow_that_data_do_not_show_is_a_warning(
     saved: SavedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = loud(saved, tmp_path / "model.pt", hidden=-2.0)  # nothing ever fires
+    model = loud(saved, tmp_path / "model.pt", hidden=-2.0)  # no neuron fires
     with caplog.at_level(logging.WARNING):
         export(model, tmp_path / "net.h5")
     assert [record.getMessage() for record in caplog.records] == [
-        "readout: some input could overflow u or v; none of 1000 training samples of digits did"
+        "layers readout: some input could overflow u or v, but none of 1000 training samples of "
+        "digits did"
     ]
 
 
@@ -178,14 +186,15 @@ def test_without_data_the_warning_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def none(data: Data, split: str, *_: object) -> None:
-        raise DataError(f"{data.name} is not here")
+        raise DataError(f"{data.name} is not here", "not-found")
 
-    monkeypatch.setattr(experiments, "samples_of", none)
+    monkeypatch.setattr(experiments, "load_configured", none)
     model = loud(saved, tmp_path / "model.pt", hidden=2.0)
     with caplog.at_level(logging.WARNING):
         export(model, tmp_path / "net.h5")
     (record,) = caplog.records
-    assert "no data tell whether it happens: digits is not here" in record.getMessage()
+    assert record.getMessage().startswith("layers readout: some input could overflow u or v")
+    assert record.getMessage().endswith("digits is not here")
 
 
 def test_small_weights_need_no_data_and_no_warning(
@@ -194,7 +203,7 @@ def test_small_weights_need_no_data_and_no_warning(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delattr(experiments, "samples_of")
+    monkeypatch.delattr(experiments, "load_configured")
     export(tiny.model, tmp_path / "net.h5")
     assert not caplog.records
 
@@ -202,13 +211,15 @@ def test_small_weights_need_no_data_and_no_warning(
 # --- reading back ------------------------------------------------------------------------
 
 
-def test_what_comes_back_is_compared_masks_included(
+def test_the_written_file_is_compared_with_its_masks(
     tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = lowered(tiny.model)
+    network = lower_model(tiny.model)
     first, *others = network.layers
     c = matrix(first)
-    keep = np.arange(c.count) != np.flatnonzero(c.weights == 0)[0]  # one silent connection less
+    keep = (
+        np.arange(c.count) != np.flatnonzero(c.weights == 0)[0]
+    )  # one connection of weight 0 less
     post = c.rows()[keep]
     indptr = np.searchsorted(post, np.arange(c.n_post + 1))
     thinner = dataclasses.replace(
@@ -219,12 +230,12 @@ def test_what_comes_back_is_compared_masks_included(
     )
     assert np.array_equal(matrix(other.layers[0]).dense(), c.dense())
     monkeypatch.setattr(netfile, "read", lambda path: other)
-    with pytest.raises(FileError, match="what was read back is not what was written"):
+    with refused(FileError, "damaged", file=tmp_path / "net.h5"):
         export(tiny.model, tmp_path / "net.h5")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 but no zip", b"\x89HDF\r\n\x1a\n"])
-def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.pt").write_bytes(content)
     with pytest.raises(FileError, match=r"model\.pt"):
         export(tmp_path / "model.pt", tmp_path / "net.h5")
@@ -235,7 +246,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def stored_sparsely(saved: SavedModel) -> SavedModel:
-    """The model as the sparse engine keeps it."""
+    """Return the model in the form of the sparse engine."""
     weights, ever = dict(saved.weights), {}
     for name, mask in saved.masks.items():
         key = f"{name}.synapse.weight"
@@ -253,20 +264,23 @@ def stored_sparsely(saved: SavedModel) -> SavedModel:
 
 @pytest.mark.parametrize("kind", ["dense", "sparse", "once"])
 def test_export_needs_no_torch(kind: str, tiny: Any, tiny_once: Any, tmp_path: Path) -> None:
-    """A fresh interpreter writes the very file without importing it."""
+    """A new interpreter writes the same file without importing torch."""
     run = tiny_once if kind == "once" else tiny
     model = tmp_path / "model.pt"
     shutil.copy(run.model, model)
     if kind == "sparse":
         modelfile.write(stored_sparsely(modelfile.read(run.model)), model)
     assert "torch" not in modules_after("export", model, tmp_path / "net.h5")
-    made, due = netfile.read(tmp_path / "net.h5"), netfile.read(run.net)
-    facts = {**made.provenance, "source_sha256": due.provenance["source_sha256"]}
-    made = dataclasses.replace(made, provenance=facts)
-    assert netfile.digest(made) == netfile.digest(due)
+    network, expected = netfile.read(tmp_path / "net.h5"), netfile.read(run.net)
+    provenance = {
+        **network.provenance,
+        "source_sha256": expected.provenance["source_sha256"],
+    }
+    network = dataclasses.replace(network, provenance=provenance)
+    assert netfile.digest(network) == netfile.digest(expected)
 
 
-def test_a_strangers_model_is_refused_without_torch_too(saved: SavedModel, tmp_path: Path) -> None:
+def test_a_damaged_model_is_refused_without_torch_too(saved: SavedModel, tmp_path: Path) -> None:
     sparse = stored_sparsely(saved)
     key = "hidden1.synapse.weight"
     wrong = {
@@ -279,4 +293,4 @@ def test_a_strangers_model_is_refused_without_torch_too(saved: SavedModel, tmp_p
         broken = dataclasses.replace(sparse, weights={**sparse.weights, name: value})
         modelfile.write(broken, tmp_path / "model.pt")
         with pytest.raises(FileError, match="hidden1"):
-            lowered(tmp_path / "model.pt")
+            lower_model(tmp_path / "model.pt")

@@ -13,6 +13,7 @@ from esl_lava.experiments.sweep import sweep
 from esl_lava.results.sweep import Outcome, Sweep, SweepRow
 from esl_lava.results.table2 import PUBLISHED
 from esl_lava.values import as_values
+from tests.faults import refused
 
 
 def test_fig2_varies_eps(experiment: Experiment) -> None:
@@ -39,7 +40,7 @@ def test_fig4_varies_rules_and_densities(experiment: Experiment) -> None:
 
 
 def test_fig4_trains_the_dense_network_once(experiment: Experiment) -> None:
-    """At a density of 1 rules have nothing to move."""
+    """At density 1 the rules have no effect."""
     figure = figures.fig4(experiment, ["set", "magnitude"], ["random"], [1.0, 0.1], [3, 4])
     assert [cell.name for cell in figure.cells] == [
         "density-1_prune-none_growth-none_seed-3",
@@ -91,7 +92,8 @@ def test_table2_trains_every_part_dense_and_sparse() -> None:
     assert design.cells[0].experiment == dense
     assert design.remarks == (
         "A remark.",
-        "Not as this scale has it, where the sentences above say otherwise: training.epochs = 2.",
+        "Settings that replace those of this scale and of the sentences above: "
+        "training.epochs = 2.",
     )
     assert figures.table2([PART], {}, [1]).remarks == ("A remark.",)
 
@@ -108,24 +110,25 @@ def test_table2_compares_with_the_dense_network_of_the_same_seeds(tmp_path: Path
     sparse = SweepRow.of(
         {"part": "small", "density": 0.25}, [2, 3], [outcome(0.25), outcome(0.375)]
     )
-    found = design.complete(Sweep("table2", None, [dense, sparse], ["..."]), tmp_path)
-    assert found.published == PUBLISHED
-    first, second = found.trained
+    results = design.complete(Sweep("table2", None, [dense, sparse], ["..."]), tmp_path)
+    assert results.published == PUBLISHED
+    first, second = results.trained
     assert (first.part, first.dataset, first.layers) == ("small", "digits", "8")
     assert (first.density, first.weights, first.accuracy, first.loss) == (1.0, 7, 0.625, None)
     assert (second.density, second.accuracies, second.loss) == (0.25, (0.25, 0.375), 0.125)
-    alone = design.complete(Sweep("table2", None, [sparse], ["..."]), tmp_path)
-    assert alone.trained[0].loss is None
+    incomplete = design.complete(Sweep("table2", None, [sparse], ["..."]), tmp_path)
+    assert incomplete.trained[0].loss is None  # the dense network is missing
 
 
 @pytest.mark.parametrize("scale", ["small", "paper"])
-def test_every_scale_is_of_experiments_that_there_are(scale: str) -> None:
+def test_the_experiments_of_every_scale_exist(scale: str) -> None:
     settings = [part.setting for part in scales.TABLE2[scale]]
     for setting in (*settings, scales.FIG3[scale], scales.FIG4[scale]):
         assert setting.experiment().model.kind == "convolutional"
     design = figures.table2(scales.TABLE2[scale], {}, [1])
     assert len({cell.name for cell in design.cells}) == 2 * len(settings)
-    with pytest.raises(ConfigError, match="--scale 'large': there are small and paper"):
+    expected = {"key": "--scale", "value": "large", "limit": "small, paper"}
+    with refused(ConfigError, "unknown", **expected):
         scales.check_scale("large")
 
 
@@ -147,42 +150,43 @@ def quick(experiment: Experiment) -> Experiment:
 
 
 @pytest.mark.parametrize("name", ["fig2", "fig3", "fig4", "baselines"])
-def test_a_figure_leaves_its_rows_and_its_picture(
+def test_a_figure_writes_its_rows_and_its_picture(
     quick: Experiment, name: str, tmp_path: Path
 ) -> None:
-    made: dict[str, Design] = {
+    designs: dict[str, Design] = {
         "fig2": figures.fig2(quick, [1.0, 2.0], [1]),
         "fig3": figures.fig3(quick, [0.2], 0.4, [1]),
         "fig4": figures.fig4(quick, ["set"], ["random"], [0.2, 0.4], [1]),
         "baselines": figures.baselines(quick, ["static", "small-dense"], [1]),
     }
-    found = figures.draw(made[name], tmp_path, lambda line: None)
+    results = figures.draw(designs[name], tmp_path, lambda line: None)
     values = json.loads((tmp_path / f"{name}.json").read_text())
     assert values["figure"] == name
-    assert values["failed"] == found.failed == []
+    assert values["failed"] == results.failed == []
     shared = quick if name != "fig3" else override(quick, {"sparsity.prune": "set"})
     assert from_toml(values["config"]) == shared
     if name == "fig3":
         assert [list(epoch) for epoch in values["densities"]] == [["hidden1", "readout"]] * 2
-    assert values["rows"] == [as_values(row) for row in found.rows]
-    assert len(found.rows) == 2
+    assert values["rows"] == [as_values(row) for row in results.rows]
+    assert len(results.rows) == 2
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     files = {path.name for path in tmp_path.iterdir()}
-    names = {cell.name for cell in made[name].cells}
+    names = {cell.name for cell in designs[name].cells}
     assert files == {"cells.json", f"{name}.json", f"{name}.png", *names}
 
 
-def test_what_has_failed_is_on_record_beside_what_has_not(
+def test_failed_runs_are_recorded_with_the_others(
     quick: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figure = figures.fig2(quick, [1.0, 2.0], [1])
     good, _ = sweep(figure.cells[:1], tmp_path, lambda line: None)
-    monkeypatch.setattr(figures, "sweep", lambda *given: (good, ["eps-2_seed-1: diverged"]))
-    found = figures.draw(figure, tmp_path, lambda line: None)
-    assert (found.rows, found.failed) == (good, ["eps-2_seed-1: diverged"])
+    monkeypatch.setattr(figures, "sweep", lambda *_: (good, ["eps-2_seed-1: diverged"]))
+    results = figures.draw(figure, tmp_path, lambda line: None)
+    assert (results.rows, results.failed) == (good, ["eps-2_seed-1: diverged"])
     values = json.loads((tmp_path / "fig2.json").read_text())
     assert values["failed"] == ["eps-2_seed-1: diverged"]
     assert len(values["rows"]) == 1
-    monkeypatch.setattr(figures, "sweep", lambda *given: ([], ["eps-2_seed-1: diverged"]))
-    with pytest.raises(UserError, match="diverged"):
+    monkeypatch.setattr(figures, "sweep", lambda *_: ([], ["eps-2_seed-1: diverged"]))
+    with refused(UserError, "failed") as caught:
         figures.draw(figure, tmp_path / "none", lambda line: None)
+    assert str(caught.value) == "eps-2_seed-1: diverged"

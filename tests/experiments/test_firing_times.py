@@ -17,7 +17,7 @@ from tests.graphs import matrix, with_first
 
 
 def changed(network: Network, layer: int, factor: int) -> Network:
-    """The network with another threshold in one layer, as if a step had gone wrong."""
+    """Return the network with another threshold in one layer."""
     layers = list(network.layers)
     neuron = layers[layer].neuron
     threshold = int(neuron.threshold) * factor // 100
@@ -30,7 +30,7 @@ Case = tuple[TimeReference, Network, np.ndarray]
 
 @pytest.fixture
 def case(tiny_once: Any) -> Case:
-    """Times of training, the network it lowers to, and spikes of samples."""
+    """The firing times of training, the integer network of the model, and spikes of samples."""
     network = netfile.read(tiny_once.net)
     data = load_samples(network, "digits", "test", 40)
     model = restore(modelfile.read(tiny_once.model))
@@ -44,60 +44,64 @@ def test_chip_and_training_agree_within_the_bound(
     case: Case,
 ) -> None:
     reference, network, spikes = case
-    found = compare(reference, network, spikes, simulate(network, spikes, record="all").spikes)
-    assert (found.outside, found.first) == (0, None)
-    assert [layer.layer for layer in found.layers] == ["hidden1", "hidden2", "readout"]
-    for layer in found.layers:
+    comparison = compare(reference, network, spikes, simulate(network, spikes, record="all").spikes)
+    assert (comparison.outside, comparison.first) == (0, None)
+    assert [layer.layer for layer in comparison.layers] == ["hidden1", "hidden2", "readout"]
+    for layer in comparison.layers:
         assert layer.fired > 100
         assert layer.furthest <= 1
         assert layer.moved < 0.1 * layer.fired
         assert layer.drift < 1.5
 
 
-def test_what_truncation_cannot_explain_is_named(
+def test_a_difference_beyond_truncation_is_named(
     case: Case,
 ) -> None:
     reference, network, spikes = case
-    ran = simulate(changed(network, 1, 120), spikes, record="all").spikes
-    found = compare(reference, network, spikes, ran)
-    assert found.outside > 0
-    assert found.first is not None
-    assert found.first.layer == "hidden2"
-    assert not found.first.earliest <= found.first.found <= found.first.latest
-    assert found.first.earliest <= found.first.exact <= found.first.latest
-    for part in ("layer hidden2", f"neuron {found.first.neuron}", f"step {found.first.found}"):
-        assert part in str(found.first)
+    layers = simulate(changed(network, 1, 120), spikes, record="all").spikes
+    comparison = compare(reference, network, spikes, layers)
+    assert comparison.outside > 0
+    assert comparison.first is not None
+    assert comparison.first.layer == "hidden2"
+    assert not comparison.first.earliest <= comparison.first.found <= comparison.first.latest
+    assert comparison.first.earliest <= comparison.first.exact <= comparison.first.latest
+    for part in (
+        "layer hidden2",
+        f"neuron {comparison.first.neuron}",
+        f"step {comparison.first.found}",
+    ):
+        assert part in str(comparison.first)
 
 
 def test_verify_proves_it_on_every_backend(tiny_once: Any) -> None:
-    found = verify(tiny_once.model, tiny_once.net, samples=6)
-    assert found.differences == {"training": 0, "lava-models": 0, "lava": 0}
-    assert (found.total, found.first, found.reference) == (0, None, "training")
-    assert found.spikes > 100
-    assert len(found.times) == 3
+    comparison = verify(tiny_once.model, tiny_once.net, samples=6)
+    assert comparison.differences == {"training": 0, "lava-models": 0, "lava": 0}
+    assert (comparison.total, comparison.first, comparison.reference) == (0, None, "training")
+    assert comparison.spikes > 100
+    assert len(comparison.times) == 3
 
 
 def test_verify_finds_another_weight(tiny_once: Any, tmp_path: Any) -> None:
     network = netfile.read(tiny_once.net)
     layer = network.layers[0]
     weights = matrix(layer).weights.copy()
-    weights[weights > 100] -= 60  # a smaller weight fires later, in file and simulator alike
+    weights[weights > 100] -= 60  # neurons with smaller weights fire later
     connections = replace(matrix(layer), weights=weights)
     slower = with_first(layer, connections=connections)
     other = replace(network, layers=(slower, *network.layers[1:]))
     netfile.write(other, tmp_path / "net.h5")
-    found = verify(tiny_once.model, tmp_path / "net.h5", samples=6, backends=("exact",))
+    comparison = verify(tiny_once.model, tmp_path / "net.h5", samples=6, backends=("exact",))
     different = int((weights != matrix(layer).weights).sum())
-    assert found.integers.total == different
-    assert found.sentences()[0].endswith(f"({different} such differences)")
-    # Nor do neurons fire when the model's would.
-    assert found.differences["training"] > 0
+    assert comparison.integers.total == different
+    assert comparison.sentences()[0].endswith(f"({different} such differences)")
+    # Neurons also fire at other times than those of the model.
+    assert comparison.differences["training"] > 0
 
 
-def test_a_sample_too_long_for_loihi_1_is_said(
+def test_a_sample_too_long_for_loihi_1_is_a_warning(
     tiny_once: Any, monkeypatch: Any, caplog: Any
 ) -> None:
     monkeypatch.setattr(export, "LOIHI1_REFRACTORY", 19)
-    network = export.lowered(tiny_once.model)
+    network = export.lower_model(tiny_once.model)
     assert {layer.neuron.refractory for layer in network.layers} == {20}
-    assert "pause for 20 steps, Loihi 1 can 19" in caplog.text
+    assert "20 steps, but Loihi 1 supports only 19" in caplog.text

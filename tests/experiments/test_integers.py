@@ -1,4 +1,4 @@
-"""Two integer networks compared, every kind of part by itself."""
+"""Integer networks are compared: one test for each kind of integer."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def sentences(expected: Network, found: Network) -> list[str]:
 def test_a_weight_of_a_kernel() -> None:
     kernel = MAPS.kernel.copy()
     kernel[1, 0, 0, 1] = -6
-    compared = compare_integers(network(), network(replace(MAPS, kernel=kernel)))
-    assert compared.total == 1
-    # 8 weights; of each of 8 neurons five values; one refractory period.
-    assert compared.compared == 8 + 5 * 8 + 1
-    assert str(compared.differences[0]) == (
+    comparison = compare_integers(network(), network(replace(MAPS, kernel=kernel)))
+    assert comparison.total == 1
+    # 8 weights, five values for each of 8 neurons, and one refractory period.
+    assert comparison.compared == 8 + 5 * 8 + 1
+    assert str(comparison.differences[0]) == (
         "layer maps: weight of place (1, 0, 0, 1) of the kernel is -6 in the file, 6 in the model"
     )
 
@@ -52,11 +52,11 @@ def test_a_weight_of_a_kernel() -> None:
         ),
     ],
 )
-def test_another_way_to_slide(found: Any, sentence: str) -> None:
+def test_another_stride_or_form(found: Any, sentence: str) -> None:
     assert sentence in sentences(network(), network(found))[0]
 
 
-def test_zeros_are_as_good_as_nothing() -> None:
+def test_zeros_equal_missing_arrays() -> None:
     zeros = np.zeros(8, int)
     assert sentences(network(), network(bias=zeros, delays=zeros)) == []
     assert sentences(network(bias=zeros), network()) == []
@@ -96,12 +96,12 @@ def test_injection() -> None:
 
 @given(cases(), st.integers(0, 2**32))
 def test_any_one_integer_changed_is_found(case: Case, seed: int) -> None:
-    """A network equals itself, and not one in which any array holds another number."""
+    """A network equals itself, but not a network in which an array has another number."""
     rng = np.random.default_rng(seed)
-    found = case.network
-    assert compare_integers(found, found).total == 0
-    index = int(rng.integers(len(found.layers)))
-    layer = found.layers[index]
+    network = case.network
+    assert compare_integers(network, network).total == 0
+    index = int(rng.integers(len(network.layers)))
+    layer = network.layers[index]
     bias = np.zeros(layer.neurons, int) if layer.bias is None else layer.bias.copy()
     bias[rng.integers(layer.neurons)] ^= 1
     changed = [replace(layer, bias=bias)]
@@ -115,6 +115,6 @@ def test_any_one_integer_changed_is_found(case: Case, seed: int) -> None:
         replace(layer, neuron=replace(layer.neuron, refractory=layer.neuron.refractory + 1))
     )
     for other in changed:
-        layers = list(found.layers)
+        layers = list(network.layers)
         layers[index] = other
-        assert compare_integers(found, replace(found, layers=tuple(layers))).total == 1
+        assert compare_integers(network, replace(network, layers=tuple(layers))).total == 1

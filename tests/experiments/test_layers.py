@@ -1,4 +1,4 @@
-"""Layers that do not fit a data set are refused before anything slow happens."""
+"""Layers that do not fit a data set are refused before any slow work."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from esl_lava.experiments.layers import check_layers
 NETWORK = {"model": {"kind": "convolutional"}, "sparsity": {"density": 0.5}}
 
 
-def test_the_shape_of_the_digits_is_theirs() -> None:
+def test_the_shape_of_the_digits_is_known_without_reading() -> None:
     digits = load("digits", "train")
     assert SHAPES["digits"] == (digits.shape, digits.classes)
 
 
 @pytest.mark.parametrize(
-    ("layers", "said"),
+    ("layers", "sentence"),
     [
         ("8C3-AP2-8C3-AP2-AP2-8C3", None),
         ("8C3-AP3-8C3", "AP3 on maps of 8 x 8 leaves out rows or columns, which 8C3 behind it"),
         ("AP16-8C3", "AP16 on maps of 8 x 8: a pool has a side of 2 to 8"),
     ],
 )
-def test_layers_are_held_against_the_data(layers: str, said: str | None) -> None:
+def test_layers_are_compared_with_the_data(layers: str, sentence: str | None) -> None:
     experiment = from_mapping({**NETWORK, "model": {"kind": "convolutional", "layers": layers}})
-    if said is None:
+    if sentence is None:
         check_layers(experiment)
         return
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=sentence):
         check_layers(experiment)
 
 

@@ -1,4 +1,4 @@
-"""A command simulates the same samples once: what it needs of them is asked of one pass."""
+"""A command simulates each sample only once."""
 
 import functools
 import shutil
@@ -16,22 +16,22 @@ from esl_lava.models.stored import load_model
 from esl_lava.simulate import exact
 
 ALL = 357
-"""Test samples of the digits."""
+"""Number of test samples of the digits."""
 
 
 @pytest.fixture
 def simulated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many samples each call of the exact simulator ran."""
-    counted: list[int] = []
+    """The number of samples of each call of the exact simulator."""
+    counts: list[int] = []
     run = exact.run
 
     @functools.wraps(run)
     def counting(network: Any, inputs: Any, *args: Any) -> Any:
-        counted.append(len(inputs))
+        counts.append(len(inputs))
         return run(network, inputs, *args)
 
     monkeypatch.setattr(exact, "run", counting)
-    return counted
+    return counts
 
 
 @pytest.mark.parametrize(
@@ -54,16 +54,16 @@ def test_a_command_runs_every_sample_once(
     assert sum(simulated) == samples
 
 
-def test_a_report_runs_the_split_once_and_what_it_verifies(
+def test_a_report_runs_the_split_once_and_the_verified_samples(
     tiny: Any, invoke: Callable[..., Any], simulated: list[int], tmp_path: Path
 ) -> None:
     run = shutil.copytree(tiny.path, tmp_path / "run")
     assert invoke("report", run, "--samples", 3).code == 0
-    # A verification compares runs of its own samples, each simulator's.
+    # A verification runs its samples in every simulator again.
     assert sum(simulated) == ALL + 3
 
 
-def test_the_demo_runs_the_split_once_and_what_it_verifies(
+def test_the_demo_runs_the_split_once_and_the_verified_samples(
     experiment: Experiment,
     simulated: list[int],
     monkeypatch: pytest.MonkeyPatch,
@@ -76,14 +76,14 @@ def test_the_demo_runs_the_split_once_and_what_it_verifies(
 
 
 @pytest.mark.parametrize("kind", ["tiny", "tiny_once"])
-def test_a_cell_of_a_sweep_runs_the_split_once(
+def test_a_run_of_a_sweep_runs_the_split_once(
     kind: str, request: pytest.FixtureRequest, simulated: list[int], tmp_path: Path
 ) -> None:
     finished = request.getfixturevalue(kind)
     cell = Cell({}, load_model(finished.model)[1])
     shutil.copytree(finished.path, tmp_path / cell.name)
-    rows, faults = sweep([cell], tmp_path, print)
-    assert (len(rows), faults) == (1, [])
+    rows, failures = sweep([cell], tmp_path, print)
+    assert (len(rows), failures) == (1, [])
     assert sum(simulated) == ALL
 
 

@@ -14,6 +14,7 @@ from esl_lava.experiments import account, report
 from esl_lava.experiments.evaluate import encoding_of, evaluate, load_samples
 from esl_lava.results.firing import remarks
 from esl_lava.values import as_values
+from tests.faults import refused
 
 
 def quiet(_: str) -> None:
@@ -24,49 +25,54 @@ TERMS = report.ReportTerms(samples=3)
 
 
 @dataclass(frozen=True)
-class Made:
-    """Reports on the tiny runs, made once: on one run, its copy elsewhere, and both kinds."""
+class Reports:
+    """Reports on the tiny runs: on one run, on its copy elsewhere, and on both kinds.
 
-    one: report.Written
-    copy: report.Written
-    both: report.Written
-    said: list[str]
+    `lines` are the lines that were printed for the copy.
+    """
+
+    one: report.ReportFiles
+    copy: report.ReportFiles
+    both: report.ReportFiles
+    lines: list[str]
 
 
 @pytest.fixture(scope="module")
-def made(tiny: Any, tiny_once: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def reports(tiny: Any, tiny_once: Any, tmp_path_factory: pytest.TempPathFactory) -> Reports:
     folder = tmp_path_factory.mktemp("reports")
     first, second = folder / "a" / "run", folder / "b" / "elsewhere"
-    for place in (first, second):
-        shutil.copytree(tiny.path, place)
-    (second / "net.h5").unlink()  # is exported anew
-    said: list[str] = []
-    return Made(
+    for path in (first, second):
+        shutil.copytree(tiny.path, path)
+    (second / "net.h5").unlink()  # the report exports it again
+    lines: list[str] = []
+    return Reports(
         report.write([first], None, False, TERMS, quiet),
-        report.write([second], folder / "page.html", False, TERMS, said.append),
+        report.write([second], folder / "page.html", False, TERMS, lines.append),
         report.write([tiny.path, tiny_once.path], folder / "both.html", False, TERMS, quiet),
-        said,
+        lines,
     )
 
 
-def test_a_copy_of_a_run_gives_the_same_report_byte_for_byte(made: Made) -> None:
-    assert made.one.page.name == "report.html"
-    assert made.one.document.name == "report.json"
-    assert made.one.page.read_bytes() == made.copy.page.read_bytes()
-    assert made.one.document.read_bytes() == made.copy.document.read_bytes()
-    assert any("net.h5: was missing and is exported" in line for line in made.said)
-    for path in (made.one.page, made.one.document, made.both.page, made.both.document):
-        assert str(made.one.page.parents[2]) not in path.read_text()
+def test_a_copy_of_a_run_gives_the_same_report_byte_for_byte(reports: Reports) -> None:
+    assert reports.one.page.name == "report.html"
+    assert reports.one.document.name == "report.json"
+    assert reports.one.page.read_bytes() == reports.copy.page.read_bytes()
+    assert reports.one.document.read_bytes() == reports.copy.document.read_bytes()
+    assert any("net.h5: is missing; exporting it" in line for line in reports.lines)
+    for path in (reports.one.page, reports.one.document, reports.both.page, reports.both.document):
+        assert str(reports.one.page.parents[2]) not in path.read_text()
 
 
-def test_the_document_holds_what_the_run_found(made: Made, tiny: Any) -> None:
-    run = json.loads(made.one.document.read_text())
+def test_the_document_holds_the_results_of_the_run(reports: Reports, tiny: Any) -> None:
+    run = json.loads(reports.one.document.read_text())
     assert (run["format"], run["format_version"]) == ("esl-lava report", 1)
     assert not {"runs", "comparison", "label"} & set(run)
     network = netfile.read(tiny.net)
-    found = evaluate(network, load_samples(network, "digits", "test", None), encoding_of(network))
-    counts = found.result.counts
-    assert run["accuracy"] == found.accuracy
+    evaluation = evaluate(
+        network, load_samples(network, "digits", "test", None), encoding_of(network)
+    )
+    counts = evaluation.result.counts
+    assert run["accuracy"] == evaluation.accuracy
     assert run["sops_per_sample"] == counts.sops / counts.samples
     assert run["connections"] == network.connections == tiny.trained.json["connections"]
     assert run["density"] == network.density
@@ -76,8 +82,8 @@ def test_the_document_holds_what_the_run_found(made: Made, tiny: Any) -> None:
     assert run["verification"]["differences_by_backend"] == {"exact": 0, "lava-models": 0}
     assert run["spikes_compared"] > 0
     assert len(run["updates"]) == len(json.loads((tiny.path / "updates.json").read_text()))
-    assert run["firing"] == [as_values(layer) for layer in found.firing]
-    assert run["firing_remarks"] == remarks(network, found.firing)
+    assert run["firing"] == [as_values(layer) for layer in evaluation.firing]
+    assert run["firing_remarks"] == remarks(network, evaluation.firing)
     last = run["history"][-1]
     assert set(last["silent"]) == set(last["saturated"]) == {"hidden1", "hidden2"}
     assert all(0 < rate < 1 for rate in last["rates"].values())
@@ -87,44 +93,45 @@ def test_the_document_holds_what_the_run_found(made: Made, tiny: Any) -> None:
     assert tuple(run["devices"]) == TERMS.devices
 
 
-def test_the_document_has_the_documented_keys(made: Made) -> None:
-    said = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
-    both = json.loads(made.both.document.read_text())
-    one = json.loads(made.one.document.read_text())
+def test_the_document_has_the_documented_keys(reports: Reports) -> None:
+    documentation = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
+    both = json.loads(reports.both.document.read_text())
+    one = json.loads(reports.one.document.read_text())
     assert set(one) - set(both) == set(both["runs"][0]) - {"label"}
     for key in (*one, *both, *both["runs"][0], *both["comparison"]):
-        assert f"`{key}`" in said, key
+        assert f"`{key}`" in documentation, key
 
 
-def test_runs_of_both_kinds_are_compared(made: Made) -> None:
-    values = json.loads(made.both.document.read_text())
-    assert values == made.both.values
+def test_runs_of_both_kinds_are_compared(reports: Reports) -> None:
+    values = json.loads(reports.both.document.read_text())
+    assert values == reports.both.values
     assert [run["model"] for run in values["runs"]] == ["multi_spike", "single_spike"]
     assert values["runs"][1]["verification"]["reference"] == "training"
     assert values["runs"][1]["verification"]["firing_times"]
-    assert made.both.differences == 0
-    for places in values["comparison"]["devices"].values():
-        assert [place["run"] for place in places] == [run["label"] for run in values["runs"]]
-        assert any(place["pareto"] for place in places)
-    text = made.both.page.read_text()
+    assert reports.both.differences == 0
+    for rows in values["comparison"]["devices"].values():
+        assert [row["run"] for row in rows] == [run["label"] for run in values["runs"]]
+        assert any(row["pareto"] for row in rows)
+    text = reports.both.page.read_text()
     assert "side by side" in text
     assert "firing steps against exact times" in text
 
 
 def test_pareto() -> None:
     costs, accuracies = [1.0, 2.0, 3.0, 2.0, 1.0], [0.5, 0.9, 0.9, 0.4, 0.5]
-    # The last is of another data set: there is none to beat it.
-    best = report.unbeaten([*"aaaaab"], [*costs, 9.0], [*accuracies, 0.1])
-    assert best == [True, True, False, False, True, True]
+    # The last run is the only one on its data set.
+    optimal = report.pareto_optimal([*"aaaaab"], [*costs, 9.0], [*accuracies, 0.1])
+    assert optimal == [True, True, False, False, True, True]
 
 
 points = st.tuples(st.sampled_from("ab"), st.integers(0, 5), st.integers(0, 5))
 
 
 @given(st.lists(points, min_size=1))
-def test_who_is_beaten_is_beaten_by_one_whom_nobody_beats(runs: list[tuple[str, int, int]]) -> None:
+def test_every_run_is_matched_by_an_optimal_run(runs: list[tuple[str, int, int]]) -> None:
     names, costs, accuracies = zip(*runs)
-    best = [run for run, first in zip(runs, report.unbeaten(names, costs, accuracies)) if first]
+    optimal = report.pareto_optimal(names, costs, accuracies)
+    best = [run for run, is_optimal in zip(runs, optimal) if is_optimal]
     for name, cost, accuracy in runs:
         assert any(n == name and c <= cost and a >= accuracy for n, c, a in best)
 
@@ -132,29 +139,30 @@ def test_who_is_beaten_is_beaten_by_one_whom_nobody_beats(runs: list[tuple[str, 
 def test_labels(tmp_path: Path) -> None:
     a, b, c = (tmp_path / name for name in ("x/run", "y/run", "z"))
     assert report.labels([a, b, c]) == ["run (1)", "run (2)", "z"]
-    with pytest.raises(ConfigError, match="named twice"):
+    with refused(ConfigError, "conflict", value=a):
         report.labels([a, c, tmp_path / "x" / ".." / "x" / "run"])
 
 
-def test_what_is_no_finished_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="no such run directory"):
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    with refused(FileError, "not-found", file=tmp_path / "missing"):
         report.finished(tmp_path / "missing")
-    with pytest.raises(FileError, match="holds no trained model"):
+    with refused(FileError, "not-found", file=tmp_path):
         report.finished(tmp_path)
     (tmp_path / "checkpoint.pt").write_bytes(b"")
-    with pytest.raises(FileError, match=r"not finished; go on with esl train --resume"):
+    with refused(FileError, "not-found", file=tmp_path) as caught:
         report.finished(tmp_path)
+    assert "esl train --resume" in str(caught.value)
     with pytest.raises(FileError):
         report.finished(tmp_path / ("x" * 300))
 
 
-def test_files_that_exist_stay(made: Made) -> None:
-    page = made.one.page
-    with pytest.raises(FileError, match=r"report\.html: exists; use --overwrite"):
+def test_existing_files_are_kept(reports: Reports) -> None:
+    page = reports.one.page
+    with refused(FileError, "exists", file=page):
         report.write([page.parent], None, False, TERMS, quiet)
-    with pytest.raises(FileError, match=r"page\.json: exists; use --overwrite"):
-        report.write([page.parent], made.copy.page.with_suffix(".htm"), False, TERMS, quiet)
-    with pytest.raises(ConfigError, match=r"cannot end in \.json"):
+    with refused(FileError, "exists", file=reports.copy.document):
+        report.write([page.parent], reports.copy.page.with_suffix(".htm"), False, TERMS, quiet)
+    with refused(ConfigError, "conflict", key="-o", value=page.with_name("new.json")):
         report.write([page.parent], page.with_name("new.json"), False, TERMS, quiet)
-    with pytest.raises(ConfigError, match="several runs needs a file"):
+    with refused(ConfigError, "missing", key="-o"):
         report.write([page.parent, page.parent], None, False, TERMS, quiet)

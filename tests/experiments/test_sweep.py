@@ -24,17 +24,18 @@ from esl_lava.experiments import sweep as sweeps
 from esl_lava.experiments.evaluate import encoding_of, evaluate, load_samples
 from esl_lava.experiments.preset import load_preset
 from esl_lava.experiments.rundir import RunDirectory
-from esl_lava.experiments.states import is_going, read_states
+from esl_lava.experiments.states import is_running, read_states
 from esl_lava.experiments.sweep import Cell, sweep
 from esl_lava.experiments.train import train
 from esl_lava.netfile import read
 from esl_lava.results.sweep import RunState, SweepRow
+from tests.faults import refused
 from tests.folders import contents
 
 
 @pytest.fixture(scope="module")
 def cells(experiment: Experiment) -> list[Cell]:
-    """Two densities, two seeds, an epoch each."""
+    """Four runs of one epoch: two densities, two seeds."""
     base = override(experiment, {"training.epochs": 1, "sparsity.t_iter": 4})
     return [
         Cell({"density": density}, override(base, {"sparsity.density": density, "seed": seed}))
@@ -47,15 +48,15 @@ def cells(experiment: Experiment) -> list[Cell]:
 def finished(
     cells: list[Cell], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[SweepRow]]:
-    """A sweep's directory, not to be written, and its rows."""
+    """The directory of a finished sweep, which tests must not change, and its rows."""
     folder = tmp_path_factory.mktemp("finished") / "sweep"
-    told: list[str] = []
-    rows, faults = sweep(cells, folder, told.append)
-    assert told == faults == []
+    lines: list[str] = []
+    rows, failures = sweep(cells, folder, lines.append)
+    assert lines == failures == []
     return folder, rows
 
 
-def test_names_say_what_varies(cells: list[Cell]) -> None:
+def test_names_show_the_settings(cells: list[Cell]) -> None:
     assert [cell.name for cell in cells] == [
         "density-0.2_seed-1",
         "density-0.2_seed-2",
@@ -64,7 +65,7 @@ def test_names_say_what_varies(cells: list[Cell]) -> None:
     ]
 
 
-def test_rows_tell_what_the_runs_hold(
+def test_rows_hold_the_results_of_the_runs(
     cells: list[Cell], finished: tuple[Path, list[SweepRow]]
 ) -> None:
     folder, rows = finished
@@ -78,8 +79,7 @@ def test_rows_tell_what_the_runs_hold(
             assert from_toml(saved.config) == cell.experiment
             network = read(run.net)
             data = load_samples(network, "digits", "test", None)
-            found = evaluate(network, data, encoding_of(network))
-            accuracies.append(found.accuracy)
+            accuracies.append(evaluate(network, data, encoding_of(network)).accuracy)
             explored.append(
                 sum(int(e.sum()) for e in saved.ever.values())
                 / sum(e.size for e in saved.ever.values())
@@ -93,26 +93,26 @@ def test_rows_tell_what_the_runs_hold(
         assert row.exploration > row.sparse_density
 
 
-def test_finished_runs_are_not_done_again(
+def test_finished_runs_are_not_repeated(
     cells: list[Cell], finished: tuple[Path, list[SweepRow]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, rows = finished
     before = contents(folder)
     for name in ("train", "resume", "export", "evaluate"):
         monkeypatch.setattr(sweeps, name, None)
-    told: list[str] = []
-    assert sweep(cells, folder, told.append) == (rows, [])
-    assert told == ["4 of 4 runs are finished already"]
+    lines: list[str] = []
+    assert sweep(cells, folder, lines.append) == (rows, [])
+    assert lines == ["4 of 4 runs are already finished"]
     assert contents(folder) == before
 
 
-def test_an_interrupted_sweep_goes_on_to_the_same_bits(
+def test_a_resumed_sweep_has_the_same_bits(
     cells: list[Cell],
     finished: tuple[Path, list[SweepRow]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One run finished, one trained only, one begun, one not begun."""
+    """One run is finished, one is only trained, one has begun and one has not begun."""
     folder, rows = finished
     shutil.copytree(folder / cells[0].name, tmp_path / cells[0].name)
     trained = tmp_path / cells[1].name
@@ -136,24 +136,24 @@ def test_an_interrupted_sweep_goes_on_to_the_same_bits(
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_workers_find_the_same_bits(
+def test_workers_give_the_same_bits(
     cells: list[Cell], finished: tuple[Path, list[SweepRow]], tmp_path: Path, backend: str
 ) -> None:
-    """Through `joblib.parallel_config`, as a cluster's backend would be chosen."""
+    """`joblib.parallel_config` selects the workers, as it selects a cluster."""
     folder, rows = finished
     with joblib.parallel_config(backend, n_jobs=2):
         assert sweep(cells, tmp_path, lambda line: None) == (rows, [])
     assert contents(tmp_path) == contents(folder)
 
 
-def test_a_run_trains_on_one_thread_and_leaves_them_as_they_were(
+def test_a_run_trains_on_one_thread_and_restores_the_number(
     cells: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
 
-    def train(*given: Any) -> None:
+    def train(*_: Any) -> None:
         seen.append(torch.get_num_threads())
-        raise UserError("enough")
+        raise UserError("enough", "failed")
 
     monkeypatch.setattr(sweeps, "train", train)
     threads = torch.get_num_threads()
@@ -166,14 +166,16 @@ def test_a_run_trains_on_one_thread_and_leaves_them_as_they_were(
     assert seen == [1]
 
 
-def test_a_relative_directory_is_the_callers(
+def test_a_relative_directory_is_relative_to_the_caller(
     cells: list[Cell],
     finished: tuple[Path, list[SweepRow]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder, rows = finished
-    joblib.Parallel(2)(joblib.delayed(os.getcwd)() for _ in range(4))  # workers stay here
+    joblib.Parallel(2)(
+        joblib.delayed(os.getcwd)() for _ in range(4)
+    )  # these workers keep this working directory
     monkeypatch.chdir(tmp_path)
     assert sweep(cells[:2], Path("sweep"), lambda line: None, jobs=2) == (rows[:1], [])
     assert contents(tmp_path / "sweep" / cells[0].name) == contents(folder / cells[0].name)
@@ -183,7 +185,7 @@ def test_a_relative_directory_is_the_callers(
 def test_runs_of_another_experiment_are_left_alone(
     cells: list[Cell], finished: tuple[Path, list[SweepRow]], tmp_path: Path, left: str
 ) -> None:
-    """Noticed before any other cell is trained into the same directory."""
+    """The error comes before any other run is trained in the same directory."""
     folder, _ = finished
     begun = cells[1].name
     shutil.copytree(folder / begun, tmp_path / begun)
@@ -195,13 +197,14 @@ def test_runs_of_another_experiment_are_left_alone(
     others = [
         Cell(cell.settings, override(cell.experiment, {"training.epochs": 3})) for cell in cells
     ]
-    with pytest.raises(FileError, match=r"holds a run with training\.epochs = 1, not 3; choose"):
+    expected = {"key": "training.epochs", "value": 1, "limit": 3, "file": tmp_path / begun}
+    with refused(FileError, "mismatch", **expected):
         sweep(others, tmp_path, lambda line: None)
     assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("left", ["model.pt", "checkpoint.pt"])
-def test_a_model_tells_its_experiment_where_no_configuration_lies(
+def test_a_model_without_a_configuration_file_is_checked_too(
     cells: list[Cell], finished: tuple[Path, list[SweepRow]], tmp_path: Path, left: str
 ) -> None:
     folder, _ = finished
@@ -209,10 +212,10 @@ def test_a_model_tells_its_experiment_where_no_configuration_lies(
     (tmp_path / name).mkdir()
     shutil.copy(folder / name / "model.pt", tmp_path / name / left)
     other = Cell(cells[0].settings, override(cells[0].experiment, {"encoding.steps": 3}))
-    rows, faults = sweep([other], tmp_path, lambda line: None)
+    rows, failures = sweep([other], tmp_path, lambda line: None)
     assert rows == []
-    assert len(faults) == 1
-    assert "holds a run with encoding.steps = 4, not 3" in faults[0]
+    assert len(failures) == 1
+    assert "encoding.steps = 4, not 3" in failures[0]
 
 
 def test_a_damaged_outcome_is_named(
@@ -225,11 +228,11 @@ def test_a_damaged_outcome_is_named(
     values = json.loads(path.read_text())
     for content in ("", "[]", json.dumps(values | {"accuracy": "high"})):
         path.write_text(content)
-        with pytest.raises(FileError, match=r"outcome\.json: cannot be read as what a sweep wrote"):
+        with refused(FileError, "damaged", file=path):
             sweep(cells[:1], tmp_path, lambda line: None)
 
 
-def test_a_run_that_fails_is_named_and_the_others_go_on(
+def test_a_failed_run_is_named_and_the_others_finish(
     cells: list[Cell],
     finished: tuple[Path, list[SweepRow]],
     tmp_path: Path,
@@ -239,15 +242,13 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
     bad = Cell(cells[0].settings, override(cells[0].experiment, {"sparsity.keep_dense": ["x"]}))
     (tmp_path / bad.name).mkdir()
     shutil.copy(folder / bad.name / "model.pt", tmp_path / bad.name)
-    found, faults = sweep([*cells[1:], bad], tmp_path, lambda line: None)
-    assert faults == [
-        f"{bad.name}: {tmp_path / bad.name}: holds a run with sparsity.keep_dense = "
-        "('readout',), not ('x',); choose another directory"
-    ]
-    assert {row.settings["density"]: row.seeds for row in found} == {0.2: (2,), 0.5: (1, 2)}
-    said = capsys.readouterr().err.splitlines()
-    assert said[-1] == f"{bad.name}: failed"
-    assert said[0] == f"{cells[1].name}: {100 * rows[0].accuracies[1]:.2f} % on the test split"
+    results, (failure,) = sweep([*cells[1:], bad], tmp_path, lambda line: None)
+    assert failure.startswith(f"{bad.name}: {tmp_path / bad.name}: ")
+    assert "sparsity.keep_dense = ('readout',), not ('x',)" in failure
+    assert {row.settings["density"]: row.seeds for row in results} == {0.2: (2,), 0.5: (1, 2)}
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == f"{bad.name}: failed"
+    assert lines[0] == f"{cells[1].name}: {100 * rows[0].accuracies[1]:.2f} % on the test split"
 
 
 def test_a_finished_run_may_record_hidden_neurons(
@@ -263,14 +264,14 @@ def test_a_finished_run_may_record_hidden_neurons(
     assert sweep(cells, tmp_path / "sweep", lambda line: None) == (rows, [])
 
 
-def test_what_is_wrong_with_all_is_said_before_anything_is_made(
+def test_an_error_of_all_runs_is_raised_before_any_directory_exists(
     cells: list[Cell], tmp_path: Path
 ) -> None:
     bad = [
         Cell(cell.settings, override(cell.experiment, {"sparsity.keep_dense": ["x"]}))
         for cell in cells
     ]
-    with pytest.raises(ConfigError, match=r"^keep_dense names 'x'"):
+    with pytest.raises(ConfigError, match="keep_dense"):
         sweep(bad, tmp_path / "new", lambda line: None)
     assert not (tmp_path / "new").exists()
 
@@ -281,7 +282,7 @@ def test_runs_of_other_data_are_not_mixed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Neither in a table, nor a model trained on some and evaluated on others."""
+    """A table has one data set, and a model is evaluated on the data of its training."""
     folder, rows = finished
     shutil.copytree(folder, tmp_path / "sweep")
 
@@ -289,20 +290,21 @@ def test_runs_of_other_data_are_not_mixed(
         digits = load(data.name, split)
         return replace(digits, images=(255 - digits.images).astype(np.uint8))
 
-    monkeypatch.setattr(sweeps, "samples_of", other)
-    again, faults = sweep(cells, tmp_path / "sweep", lambda line: None)
-    assert (again, faults) == (rows, [])  # nothing is left to do, and no data are needed
+    monkeypatch.setattr(sweeps, "load_configured", other)
+    # All runs are finished, so no data are needed.
+    assert sweep(cells, tmp_path / "sweep", lambda line: None) == (rows, [])
     run = RunDirectory(tmp_path / "sweep" / cells[0].name)
     run.outcome.unlink()
-    with pytest.raises(DataError, match=r"outcome\.json: made with other data: its train split"):
+    stored = RunDirectory(tmp_path / "sweep" / cells[1].name).outcome
+    with refused(DataError, "mismatch", key="train", file=stored):
         sweep(cells, tmp_path / "sweep", lambda line: None)
-    _, faults = sweep(cells[:1], tmp_path / "sweep", lambda line: None)
-    (fault,) = faults
-    assert fault.startswith(f"{cells[0].name}: {run.model}: made with other data: its train split")
+    _, (failure,) = sweep(cells[:1], tmp_path / "sweep", lambda line: None)
+    assert failure.startswith(f"{cells[0].name}: {run.model}: ")
+    assert "train split" in failure
 
 
 def _killed_once(cell: Cell, place: Any) -> Any:
-    """Each cell's first process is killed in its training, after a checkpoint."""
+    """Kill the first process of each run during the training, after a checkpoint."""
     run = RunDirectory(place.directory / cell.name)
     if os.path.exists(run.checkpoint):
         return attempt(cell, place)
@@ -318,7 +320,7 @@ def _killed_once(cell: Cell, place: Any) -> Any:
 
 
 def _always_killed(cell: Cell, place: Any) -> Any:
-    """As the system does with the first cell for want of memory; says how often."""
+    """Kill every process of the first run, as the system does without memory; count them."""
     if cell.name == "density-0.2_seed-1":
         with (place.directory.parent / "begun").open("a") as file:
             file.write(".")
@@ -329,7 +331,7 @@ def _always_killed(cell: Cell, place: Any) -> Any:
 attempt = sweeps._attempt
 
 
-def test_a_run_whose_process_is_killed_goes_on_in_another(
+def test_a_killed_run_continues_in_another_process(
     cells: list[Cell],
     finished: tuple[Path, list[SweepRow]],
     tmp_path: Path,
@@ -341,14 +343,14 @@ def test_a_run_whose_process_is_killed_goes_on_in_another(
     assert sweep(cells[:2], tmp_path, lambda line: None, jobs=2) == (rows[:1], [])
     for cell in cells[:2]:
         assert contents(tmp_path / cell.name) == contents(folder / cell.name)
-    said = capsys.readouterr().err.splitlines()
-    line = "the process was ended by SIGKILL; it goes on in another, which may happen 2 times more"
-    assert sorted(one for one in said if "SIGKILL" in one) == [
+    lines = capsys.readouterr().err.splitlines()
+    line = "the process was ended by SIGKILL; the run continues in another (2 tries left)"
+    assert sorted(one for one in lines if "SIGKILL" in one) == [
         f"{cell.name}: {line}" for cell in cells[:2]
     ]
 
 
-def test_a_run_whose_process_is_always_killed_fails_and_the_others_go_on(
+def test_a_run_that_is_always_killed_fails_and_the_others_finish(
     cells: list[Cell],
     finished: tuple[Path, list[SweepRow]],
     tmp_path: Path,
@@ -356,17 +358,15 @@ def test_a_run_whose_process_is_always_killed_fails_and_the_others_go_on(
 ) -> None:
     folder, rows = finished
     monkeypatch.setattr(sweeps, "_attempt", _always_killed)
-    found, faults = sweep(cells[:3], tmp_path / "sweep", lambda line: None, jobs=2)
-    assert faults == [
-        f"{cells[0].name}: the process was ended by SIGKILL, 3 times, perhaps for want of memory; "
-        "the same command with fewer --jobs goes on where it was"
-    ]
+    results, (failure,) = sweep(cells[:3], tmp_path / "sweep", lambda line: None, jobs=2)
+    assert failure.startswith(f"{cells[0].name}: the process was ended by SIGKILL, 3 times")
+    assert "--jobs" in failure
     assert (tmp_path / "begun").read_text() == "." * sweeps.TRIES
-    assert [row.seeds for row in found] == [(2,), (1,)]
-    assert [row.accuracies for row in found] == [rows[0].accuracies[1:], rows[1].accuracies[:1]]
+    assert [row.seeds for row in results] == [(2,), (1,)]
+    assert [row.accuracies for row in results] == [rows[0].accuracies[1:], rows[1].accuracies[:1]]
     states = read_states(tmp_path / "sweep")
     assert [state.stage for state in states] == ["failed", "done", "done"]
-    assert f"{cells[0].name}: {states[0].reason}" == faults[0]
+    assert f"{cells[0].name}: {states[0].reason}" == failure
     monkeypatch.undo()
     assert sweep(cells, tmp_path / "sweep", lambda line: None) == (rows, [])
     assert contents(tmp_path / "sweep") == contents(folder)
@@ -385,39 +385,39 @@ def test_a_bug_in_a_worker_shows_its_traceback(
     assert not (tmp_path / ".states").exists()
 
 
-def _names_its_gpu(cell: Cell, place: Any) -> str:
-    """Which GPU a run has, and that no other has it meanwhile."""
+def _use_gpu(cell: Cell, place: Any) -> str:
+    """Return the GPU of a run. Another run with the same GPU would raise an error."""
     gpu = os.environ["CUDA_VISIBLE_DEVICES"]
-    mine = place.directory / gpu
-    mine.mkdir()
+    lock = place.directory / gpu
+    lock.mkdir()
     time.sleep(0.3)
-    mine.rmdir()
+    lock.rmdir()
     return gpu
 
 
-def test_runs_that_train_on_gpus_have_one_each_to_themselves(
+def test_each_run_on_a_gpu_has_its_own(
     cells: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The GPUs are made up, their hand-out is not."""
+    """The GPUs do not exist, but they are distributed to the runs."""
     monkeypatch.setattr(sweeps, "_gpus", lambda: ("2", "GPU-5"))
     monkeypatch.setattr(sweeps, "wants_gpu", lambda cell: True)
-    monkeypatch.setattr(sweeps, "_attempt", _names_its_gpu)
-    _, faults = sweep(cells, tmp_path, lambda line: None, jobs=4)
-    assert [fault.partition(": ")[0] for fault in faults] == [cell.name for cell in cells]
-    assert {fault.partition(": ")[2] for fault in faults} == {"2", "GPU-5"}
+    monkeypatch.setattr(sweeps, "_attempt", _use_gpu)
+    _, failures = sweep(cells, tmp_path, lambda line: None, jobs=4)
+    assert [failure.partition(": ")[0] for failure in failures] == [cell.name for cell in cells]
+    assert {failure.partition(": ")[2] for failure in failures} == {"2", "GPU-5"}
 
 
 def test_which_runs_want_a_gpu(cells: list[Cell]) -> None:
     convolutional = load_preset("cifar10-small")
     assert not sweeps.wants_gpu(cells[0])
     for device in ("auto", "cpu", "cuda"):
-        asking = Cell({}, override(convolutional, {"training.device": device}))
-        assert sweeps.wants_gpu(asking) == (device != "cpu")
+        cell = Cell({}, override(convolutional, {"training.device": device}))
+        assert sweeps.wants_gpu(cell) == (device != "cpu")
     stored = override(convolutional, {"training.engine": "sparse"})
     assert not sweeps.wants_gpu(Cell({}, stored))
 
 
-def test_states_are_told_while_it_goes_on(
+def test_states_are_written_during_the_sweep(
     cells: list[Cell],
     finished: tuple[Path, list[SweepRow]],
     tmp_path: Path,
@@ -433,26 +433,26 @@ def test_states_are_told_while_it_goes_on(
 
     def look() -> None:
         while not stop.is_set():
-            if is_going(tmp_path):
+            if is_running(tmp_path):
                 states = read_states(tmp_path)
-                if is_going(tmp_path):  # still, so that no state was missing
+                if is_running(tmp_path):  # it still runs, so all state files existed
                     seen.append(states)
 
-    looking = threading.Thread(target=look)
-    looking.start()
+    watcher = threading.Thread(target=look)
+    watcher.start()
     try:
         sweep(cells, tmp_path, lambda line: None, lines=False)
     finally:
         stop.set()
-        looking.join()
+        watcher.join()
     assert capsys.readouterr().err == ""
     stages = [[state.stage for state in states] for states in seen]
     assert {row[0] for row in stages} == {"done before"}
-    for place in (1, 2, 3):
-        passed = [row[place] for row in stages]
+    for index in (1, 2, 3):
+        stages_of_run = [row[index] for row in stages]
         order = ["waiting", "running", "done"]
-        assert passed == sorted(passed, key=order.index)
-        assert set(passed) >= {"running"}
+        assert stages_of_run == sorted(stages_of_run, key=order.index)
+        assert "running" in stages_of_run
     running = [one for states in seen for one in states if one.stage == "running"]
     assert {one.epochs for one in running} == {None, 1}
     assert all(one.loss > 0 for one in running if one.epoch is not None)
@@ -462,20 +462,20 @@ def test_states_are_told_while_it_goes_on(
     assert {one.accuracy for one in done} <= {a for row in rows for a in row.accuracies}
 
 
-def test_two_runs_of_one_name_are_refused(cells: list[Cell], tmp_path: Path) -> None:
+def test_two_runs_with_one_name_are_refused(cells: list[Cell], tmp_path: Path) -> None:
     doubled: Sequence[Cell] = [*cells, cells[1]]
-    with pytest.raises(ConfigError, match=r"would be called density-0\.2_seed-2"):
+    with refused(ConfigError, "conflict", value="density-0.2_seed-2"):
         sweep(doubled, tmp_path / "new", lambda line: None)
     assert not (tmp_path / "new").exists()
 
 
-def test_a_directory_that_cannot_be_made(cells: list[Cell], tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created(cells: list[Cell], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(FileError, match="file/new: cannot be made"):
+    with refused(FileError, "unwritable", file=tmp_path / "file" / "new"):
         sweep(cells, tmp_path / "file" / "new", lambda line: None)
 
 
-def test_progress_is_told_now_and_then(
+def test_progress_is_printed_at_intervals(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from esl_lava.training.trainer import TrainingProgress

@@ -16,6 +16,7 @@ from esl_lava.models.reference import SpikeReference
 from esl_lava.models.restore import restore
 from esl_lava.network import INPUT, Input, Matrix, Network
 from esl_lava.results.verification import Difference, State
+from tests.faults import refused
 from tests.graphs import a_layer, a_network, matrix, with_first, with_further
 from tests.simulate import reference
 
@@ -25,16 +26,16 @@ LAYERS = {"hidden1": 24, "hidden2": 12, "readout": 10}
 
 @pytest.fixture(scope="module")
 def expected(tiny: Any, experiment: Experiment) -> dict[str, npt.NDArray[np.int64]]:
-    """What stock SLAYER does on the first samples."""
+    """The layers of stock SLAYER on the first samples."""
     spikes = load("digits", "test").take(SAMPLES).spikes(experiment.encoding)
     network = netfile.read(tiny.net)
-    found = restore(modelfile.read(tiny.model)).reference(spikes, network)
-    assert isinstance(found, SpikeReference)
-    return dict(found.layers)
+    slayer = restore(modelfile.read(tiny.model)).reference(spikes, network)
+    assert isinstance(slayer, SpikeReference)
+    return dict(slayer.layers)
 
 
 def with_weights(network: Network, name: str, dense: npt.NDArray[np.int32]) -> Network:
-    """The network with other weights in a layer; connections where they were, or non-zero."""
+    """Return the network with other weights in a layer; non-zero weights add connections."""
     layers = [
         with_first(layer, connections=Matrix.from_dense(dense, matrix(layer).mask() | (dense != 0)))
         if layer.name == name
@@ -45,7 +46,7 @@ def with_weights(network: Network, name: str, dense: npt.NDArray[np.int32]) -> N
 
 
 def changed(tiny: Any, path: Path, name: str, post: int, pre: int, by: int) -> Path:
-    """A net.h5 in which one weight of a layer is another."""
+    """Write a net.h5 in which one weight of a layer differs."""
     network = netfile.read(tiny.net)
     layer = next(layer for layer in network.layers if layer.name == name)
     dense = matrix(layer).dense()
@@ -57,22 +58,22 @@ def changed(tiny: Any, path: Path, name: str, post: int, pre: int, by: int) -> P
 def test_slayer_and_the_exact_simulator_agree(
     tiny: Any, expected: dict[str, npt.NDArray[np.int64]]
 ) -> None:
-    found = verify(tiny.model, tiny.net, samples=SAMPLES, backends=("exact",))
-    assert found.total == 0
-    assert found.first is None
-    assert found.differences == {"exact": 0}
-    assert found.integers.differences == ()
+    result = verify(tiny.model, tiny.net, samples=SAMPLES, backends=("exact",))
+    assert result.total == 0
+    assert result.first is None
+    assert result.differences == {"exact": 0}
+    assert result.integers.differences == ()
     weights = sum(matrix(layer).count for layer in netfile.read(tiny.net).layers)
-    assert found.integers.compared == weights + 5 * sum(LAYERS.values()) + len(LAYERS)
-    assert (found.dataset, found.samples, found.backends) == ("digits", SAMPLES, ("exact",))
-    assert found.positions == SAMPLES * 4 * sum(LAYERS.values())
-    assert found.spikes == expected["hidden1"].sum() + expected["hidden2"].sum()
-    for name in LAYERS:  # the comparison is not one of silence with silence
+    assert result.integers.compared == weights + 5 * sum(LAYERS.values()) + len(LAYERS)
+    assert (result.dataset, result.samples, result.backends) == ("digits", SAMPLES, ("exact",))
+    assert result.positions == SAMPLES * 4 * sum(LAYERS.values())
+    assert result.spikes == expected["hidden1"].sum() + expected["hidden2"].sum()
+    for name in LAYERS:  # the layers are not silent
         assert 100 < np.count_nonzero(expected[name]) < expected[name].size
 
 
 def test_slayer_layers_by_hand(expected: dict[str, npt.NDArray[np.int64]], tiny: Any) -> None:
-    """The readout's v is the running sum of integer weights over real spikes, times 64."""
+    """v of the readout is the cumulative sum of integer weights over spikes, times 64."""
     assert {name: values.shape for name, values in expected.items()} == {
         name: (SAMPLES, 4, neurons) for name, neurons in LAYERS.items()
     }
@@ -86,16 +87,16 @@ def test_one_changed_readout_weight_is_found(
 ) -> None:
     busy = int(expected["hidden2"].sum(axis=(0, 1)).argmax())
     net = changed(tiny, tmp_path / "net.h5", "readout", post=7, pre=busy, by=2)
-    found = verify(tiny.model, net, samples=SAMPLES, backends=("exact",))
+    result = verify(tiny.model, net, samples=SAMPLES, backends=("exact",))
 
-    counted = expected["hidden2"][:, :, busy].cumsum(axis=1)  # spikes that met the weight
+    counted = expected["hidden2"][:, :, busy].cumsum(axis=1)  # spikes that crossed the weight
     sample, step = np.argwhere(counted)[0]
-    assert found.first is not None
+    assert result.first is not None
     v = expected["readout"][sample, :, 7]
     v_before = v[step - 1] if step else 0
     u = np.diff(v, prepend=0)
     u_before = u[step - 1] if step else 0
-    assert dataclasses.asdict(found.first) == {
+    assert dataclasses.asdict(result.first) == {
         "backend": "exact",
         "layer": "readout",
         "sample": sample,
@@ -112,10 +113,10 @@ def test_one_changed_readout_weight_is_found(
         },
         "reference": "SLAYER",
     }
-    assert found.differences["exact"] == np.count_nonzero(counted)
-    assert found.total == np.count_nonzero(counted) + 1
-    assert str(found.first) == (
-        f"exact: layer readout, neuron 7, sample {sample}, step {step}: {found.first.found} "
+    assert result.differences["exact"] == np.count_nonzero(counted)
+    assert result.total == np.count_nonzero(counted) + 1
+    assert str(result.first) == (
+        f"exact: layer readout, neuron 7, sample {sample}, step {step}: {result.first.found} "
         f"(u {u_before} -> {u[step] + 128}, v {v_before} -> {v[step] + 128}), but SLAYER has "
         f"{v[step]} (u {u_before} -> {u[step]}, v {v_before} -> {v[step]})"
     )
@@ -136,16 +137,16 @@ def test_the_earliest_layer_is_named(tiny: Any, tmp_path: Path, experiment: Expe
     network = netfile.read(tiny.net)
     dense = matrix(network.layers[0]).dense()
     post, pre = np.argwhere(dense)[np.abs(dense[dense != 0]).argmax()]
-    # The strongest weight's sign flipped, in even integers of 8 bits.
+    # Flip the sign of the strongest weight, in even integers of 8 bits.
     by = -2 * int(np.clip(dense[post, pre], -254, 254))
     net = changed(tiny, tmp_path / "net.h5", "hidden1", post, pre, by)
-    found = verify(tiny.model, net, samples=357, backends=("exact",))
-    assert isinstance(found.first, Difference)
-    assert (found.first.layer, found.first.neuron) == ("hidden1", post)
-    assert {found.first.expected, found.first.found} == {0, 1}
+    result = verify(tiny.model, net, samples=357, backends=("exact",))
+    assert isinstance(result.first, Difference)
+    assert (result.first.layer, result.first.neuron) == ("hidden1", post)
+    assert {result.first.expected, result.first.found} == {0, 1}
     spikes = load("digits", "test").take(357).spikes(experiment.encoding)
-    sample, step = found.first.sample, found.first.step
-    for path, state in ((tiny.net, found.first.expected_state), (net, found.first.found_state)):
+    sample, step = result.first.sample, result.first.step
+    for path, state in ((tiny.net, result.first.expected_state), (net, result.first.found_state)):
         trace = reference.simulate(netfile.read(path), spikes[sample : sample + 1])
         u, v = (values["hidden1"][0, :, post] for values in (trace.u, trace.v))
         u_before, v_before = (u[step - 1], v[step - 1]) if step else (0, 0)
@@ -157,34 +158,34 @@ def test_connections_are_compared_too(tiny: Any, tmp_path: Path) -> None:
     first, *others = network.layers
     mask = matrix(first).mask()
     added = np.flatnonzero(~mask)[:3]
-    mask.ravel()[added] = True  # three more, of weight 0
+    mask.ravel()[added] = True  # three more connections of weight 0
     wider = a_layer(first.name, Matrix.from_dense(matrix(first).dense(), mask), first.neuron)
     netfile.write(
         a_network((wider, *others), network.steps, network.provenance), tmp_path / "net.h5"
     )
-    found = verify(tiny.model, tmp_path / "net.h5", samples=3, backends=("exact",))
-    assert found.differences == {"exact": 0}
-    assert found.total == 3
-    assert found.first is None
-    assert found.sentences() == [
+    result = verify(tiny.model, tmp_path / "net.h5", samples=3, backends=("exact",))
+    assert result.differences == {"exact": 0}
+    assert result.total == 3
+    assert result.first is None
+    assert result.sentences() == [
         f"layer hidden1: connection of neuron {added[0] // 64}, input {added[0] % 64} is present "
         "in the file, absent in the model (3 such differences)"
     ]
 
 
 def first_layer(network: Network, **changes: Any) -> Network:
-    """The network with another first layer."""
+    """Return the network with a changed first layer."""
     first, *others = network.layers
     return dataclasses.replace(network, layers=(dataclasses.replace(first, **changes), *others))
 
 
-def further_input(network: Network, given: Input) -> Network:
-    """The network with one more input of its first layer."""
-    return first_layer(network, inputs=with_further(network.layers[0], given).inputs)
+def further_input(network: Network, layer_input: Input) -> Network:
+    """Return the network with one more input of its first layer."""
+    return first_layer(network, inputs=with_further(network.layers[0], layer_input).inputs)
 
 
 def one_weight(network: Network, layer: int, by: int) -> Network:
-    """The network with one weight of a layer changed, the first that can be."""
+    """Return the network with one weight of a layer changed, the first possible one."""
     chosen = network.layers[layer]
     dense = matrix(chosen).dense()
     at = np.flatnonzero((dense != 0) & (np.abs(dense + by) < 250) & (dense + by != 0))[0]
@@ -193,9 +194,9 @@ def one_weight(network: Network, layer: int, by: int) -> Network:
 
 
 def swapped(network: Network) -> Network:
-    """The network with the first two neurons of the first hidden layer exchanged.
+    """Return the network with the first two neurons of the first hidden layer exchanged.
 
-    It decides as before; but it is not the model's.
+    Its decisions are the same, but its integers are not those of the model.
     """
     first, second, *others = network.layers
     order = np.arange(first.neurons)
@@ -211,7 +212,7 @@ def swapped(network: Network) -> Network:
 
 
 def cut(network: Network) -> Network:
-    """The network without its first connection of weight not 0."""
+    """Return the network without its first connection with a weight other than 0."""
     dense, mask = (
         matrix(network.layers[0]).dense(),
         matrix(network.layers[0]).mask(),
@@ -234,7 +235,7 @@ def recurrent(network: Network) -> Network:
 
 
 def at_last(values: int, network: Network) -> npt.NDArray[np.int64]:
-    """(neurons,) of the first layer: zeros, and a value for the last one."""
+    """Return (neurons,) zeros for the first layer, with a value for the last neuron."""
     one = np.zeros(network.layers[0].neurons, np.int64)
     one[-1] = values
     return one
@@ -298,7 +299,7 @@ TAMPERED: dict[str, tuple[Callable[[Network], Network], str]] = {
     ),
     "encoding": (slower, "network: encoding of samples is "),
 }
-"""What is changed in a file -> how, and a part of what tells it."""
+"""Name of a change -> function that changes a network, and a part of the expected sentence."""
 
 
 @pytest.mark.parametrize("once", [False, True], ids=["multi-spike", "single-spike"])
@@ -311,40 +312,36 @@ def test_every_kind_of_wrong_integer_is_named(
     sentence: str,
     once: bool,
 ) -> None:
-    """One sample is enough: integers are compared, not only what they do."""
+    """One sample is enough, because integers are compared, not only spikes."""
     run = tiny_once if once else tiny
     path = tmp_path / "net.h5"
-    netfile.write(change(netfile.read(run.net)), path)  # with a digest that fits
-    found = verify(run.model, path, samples=1, backends=("exact",))
-    assert found.integers.total >= 1
-    assert sentence in found.sentences()[0]
+    netfile.write(change(netfile.read(run.net)), path)  # the digest of the file is correct
+    result = verify(run.model, path, samples=1, backends=("exact",))
+    assert result.integers.total >= 1
+    assert sentence in result.sentences()[0]
 
 
-def test_an_untouched_file_passes_with_one_sample(tiny: Any, tiny_once: Any) -> None:
+def test_an_unchanged_file_passes_with_one_sample(tiny: Any, tiny_once: Any) -> None:
     for run in (tiny, tiny_once):
-        found = verify(run.model, run.net, samples=1, backends=("exact",))
-        assert (found.total, found.sentences()) == (0, [])
+        result = verify(run.model, run.net, samples=1, backends=("exact",))
+        assert (result.total, result.sentences()) == (0, [])
 
 
-def test_a_wrong_file_that_a_backend_cannot_run_is_told_all_the_same(
-    tiny: Any, tmp_path: Path
-) -> None:
+def test_a_wrong_file_that_a_backend_cannot_run_is_reported(tiny: Any, tmp_path: Path) -> None:
     network = netfile.read(tiny.net)
     netfile.write(first_layer(network, bias=at_last(1 << 20, network)), tmp_path / "net.h5")
-    found = verify(tiny.model, tmp_path / "net.h5", samples=1, backends=("exact", "lava-models"))
-    assert "would wrap 1048576" in found.not_run["lava-models"]
-    assert found.sentences()[-1].startswith(
-        "lava-models: not run: layer hidden1: Lava keeps a bias"
-    )
+    result = verify(tiny.model, tmp_path / "net.h5", samples=1, backends=("exact", "lava-models"))
+    assert "1048576" in result.not_run["lava-models"]
+    assert result.sentences()[-1].startswith("lava-models: not run: layer hidden1: ")
 
 
-def test_a_net_that_says_nothing_of_its_origin_is_verified_as_the_model_was_trained(
+def test_a_file_without_provenance_is_verified_on_the_data_of_the_model(
     tiny: Any, tmp_path: Path
 ) -> None:
     network = netfile.read(tiny.net)
     netfile.write(a_network(network.layers), tmp_path / "net.h5")
-    found = verify(tiny.model, tmp_path / "net.h5", samples=3, backends=("exact",))
-    assert (found.dataset, found.total) == ("digits", 0)
+    result = verify(tiny.model, tmp_path / "net.h5", samples=3, backends=("exact",))
+    assert (result.dataset, result.total) == ("digits", 0)
 
 
 @pytest.mark.parametrize("fault", ["width", "name", "depth"])
@@ -358,16 +355,17 @@ def test_files_of_different_networks_are_refused(tiny: Any, tmp_path: Path, faul
         "depth": (hidden1, dataclasses.replace(hidden2, name="readout")),
     }[fault]
     netfile.write(a_network(layers, network.steps, network.provenance), tmp_path / "net.h5")
-    with pytest.raises(FileError, match=r"net\.h5: not exported from this model: it has layers"):
+    ours = "hidden1 64-24, hidden2 24-12, readout 12-10"
+    with refused(FileError, "mismatch", file=tmp_path / "net.h5", limit=ours):
         verify(tiny.model, tmp_path / "net.h5", backends=("exact",))
 
 
 def test_files_in_the_wrong_order_are_refused(tiny: Any) -> None:
-    with pytest.raises(FileError, match=r"model\.pt: not an HDF5 file"):
+    with pytest.raises(FileError, match=r"model\.pt"):
         verify(tiny.net, tiny.model)
 
 
 @pytest.mark.parametrize("samples", [0, -1, 358])
-def test_samples_that_are_not_there(tiny: Any, samples: int) -> None:
-    with pytest.raises(DataError, match=f"cannot take {samples} samples of digits"):
+def test_an_impossible_number_of_samples_is_refused(tiny: Any, samples: int) -> None:
+    with pytest.raises(DataError, match=rf"{samples}\b"):
         verify(tiny.model, tiny.net, samples=samples, backends=("exact",))

@@ -16,7 +16,7 @@ from esl_lava.export.lower import integer_decay, integer_threshold, integer_weig
 from esl_lava.models.config import MultiSpike
 from esl_lava.models.mlp import SpikingMLP
 from esl_lava.models.restore import as_arrays
-from esl_lava.models.stored import layers_of
+from esl_lava.models.stored import read_layers
 from esl_lava.network import INTEGRATOR, Cuba, Network
 from esl_lava.simulate import simulate
 from esl_lava.topology import describe
@@ -114,7 +114,7 @@ def test_lowered_neurons_are_slayers_device_parameters(decays, threshold):
     fields = dict(zip(("current_decay", "voltage_decay"), decays))
     config = MultiSpike.model_construct(layers="4-3", threshold=threshold, **fields)
     model = SpikingMLP(config.describe((5,), 2), config)
-    network = lower(layers_of(config, as_arrays(model.state_dict()), {}))
+    network = lower(read_layers(config, as_arrays(model.state_dict()), {}))
     for layer, block in zip(network.layers, (model.hidden1, model.hidden2)):
         expected = block.neuron.device_params
         assert layer.neuron.current_decay == expected["iDecay"]
@@ -129,7 +129,7 @@ def trained_layers(model: SpikingMLP, masks=None, **neuron) -> tuple[TrainedLaye
     """Return the layers of a network with such neurons, from its state dict."""
     hidden = "-".join(str(layer.neurons) for layer in model.topology.layers if not layer.readout)
     config = MultiSpike(layers=hidden, **neuron)
-    return layers_of(config, as_arrays(model.state_dict()), masks or {})
+    return read_layers(config, as_arrays(model.state_dict()), masks or {})
 
 
 def scaled(model: SpikingMLP, gain: float) -> SpikingMLP:

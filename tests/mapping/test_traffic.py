@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from esl_lava.arrivals import by_steps_left, latest
+from esl_lava.arrivals import count_by_steps_left, longest_delay
 from esl_lava.devices import Device, load_device
 from esl_lava.errors import DataError, LimitError
 from esl_lava.mapping import layer_bounds, map_network, step_nanoseconds, traffic
@@ -32,8 +32,8 @@ def test_traffic_of_any_network_is_that_of_its_spikes(case: Case) -> None:
         found_map = map_network(case.network, chip(neurons=5, cores=3, synapse_words=2000))
     except LimitError:
         return
-    rows = latest(case.network) + 1
-    left = {name: by_steps_left(s.sum(axis=0), rows) for name, s in spikes.items()}
+    rows = longest_delay(case.network) + 1
+    left = {name: count_by_steps_left(s.sum(axis=0), rows) for name, s in spikes.items()}
     found = traffic(found_map, left, inputs.shape[0] * inputs.shape[1])
     assert found.sops.sum() == counts.sops
     assert found.spikes.sum() == counts.spikes

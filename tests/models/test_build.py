@@ -10,6 +10,7 @@ from esl_lava.models.mlp import BLOCKS
 from esl_lava.models.one_spike import LAYERS
 from esl_lava.topology import FULLY_CONNECTED, LAYER_KINDS
 from esl_lava.training.kinds import KINDS
+from tests.faults import refused
 
 TOML = """
 [sparsity]
@@ -35,13 +36,13 @@ def test_a_layer_too_large_to_be_dense_is_refused(kind):
     own = {"current_decay": 0.5} if kind == "single_spike" else {}
     config = NETWORKS[kind](kind=kind, layers="20000-20000", **own)
     described = config.describe((5,), 2)
-    said = "model.layers: layer hidden2 has 400000000 positions, more than the 268435456 of a dense"
-    with pytest.raises(ConfigError, match=said) as refused:
+    fields = {"key": "model.layers", "value": 400_000_000, "limit": 1 << 28, "layer": "hidden2"}
+    with refused(ConfigError, "too-large", **fields) as caught:
         build(config, described)
-    assert ('training.engine = "sparse"' in str(refused.value)) == (kind != "single_spike")
+    assert ('training.engine = "sparse"' in str(caught.value)) == (kind != "single_spike")
 
 
-def test_a_layer_of_which_only_connections_are_stored_may_be_larger():
+def test_a_layer_that_stores_only_connections_may_be_larger():
     config = NETWORKS["multi_spike"](layers="20000-20000")
     model = build(config, config.describe((5,), 2), sparse_layers=["hidden2"])
     assert model.hidden2.synapse.weight.size == 20000 * 20000
@@ -67,12 +68,12 @@ def test_build_passes_on_the_surrogate_gradient():
         for name in ("hidden1", "hidden2", "readout"):
             model.get_submodule(name).synapse.weight.fill_(1.5)
     model(torch.ones(1, 1, 1)).sum().backward()
-    # At the threshold the surrogate is 3 / (2 * 0.25) = 6: nothing fires, all learn.
+    # At the threshold the surrogate is 3 / (2 * 0.25) = 6: no neuron fires, all get a gradient.
     weights = [model.get_submodule(n).synapse.weight for n in ("hidden1", "hidden2")]
     # hidden2 receives no spike, so its v is 0; hidden1 is at its threshold.
     at_rest = 6 * torch.exp(torch.tensor(-1.5 / 0.25))
     expected = 2 * 1.5 * at_rest * 3 * 1.5 * 6
-    # float32, and SLAYER's v is measured from threshold + 1/4096.
+    # float32, and SLAYER's surrogate is centred at threshold + 1/4096.
     assert weights[0].grad[0].item() == pytest.approx(expected.item(), rel=5e-3)
     assert not weights[1].grad.any()
 

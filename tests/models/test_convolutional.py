@@ -1,4 +1,4 @@
-"""Convolutional networks: what is judged in training is what stock SLAYER and the chip do."""
+"""Convolutional networks: evaluation in training, stock SLAYER and the chip compute the same."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from esl_lava.models.build import build
 from esl_lava.models.config import Convolutional
 from esl_lava.models.convolutional import SpikingCNN
 from esl_lava.models.restore import as_arrays, densified, restore
-from esl_lava.models.stored import layers_of, trained_layers
+from esl_lava.models.stored import read_layers, trained_layers
 from esl_lava.network import Convolution, Matrix, Network
 from esl_lava.simulate import simulate
 from esl_lava.training.losses import tet
 from esl_lava.training.trainer import Trainer
+from tests.faults import refused
 
 NETWORKS = {
     "pools, a stride, a dense layer": ("6C3-AP2-8C3-AP2-8C3S2-12", (2, 16, 16), 4),
@@ -42,7 +43,7 @@ NETWORKS = {
 
 
 def learnt(config: Convolutional, shape: tuple[int, ...], encoding: Encoding) -> SpikingCNN:
-    """A network with statistics of input, and scales, shifts and signs of its normalisations."""
+    """Return a network whose normalisations have running statistics, scales, shifts and signs."""
     torch.manual_seed(1)
     model = build(config, config.describe(shape, 10), encoding=encoding)
     assert isinstance(model, SpikingCNN)
@@ -57,19 +58,19 @@ def learnt(config: Convolutional, shape: tuple[int, ...], encoding: Encoding) ->
 
 
 def drawn(shape: tuple[int, ...], encoding: Encoding, samples: int = 5) -> Any:
-    """(samples, T, inputs) spikes, or pixels that are the same at every step."""
+    """Return spikes (samples, T, inputs), or pixels that are the same at every step."""
     rng = np.random.default_rng(0)
     inputs = (samples, encoding.steps, int(np.prod(shape)))
     if encoding.bits is None:
         return (rng.random(inputs) < 0.3).astype(np.uint8)
     low, high = encoding.input_range
     pixels = rng.integers(low, high + 1, (samples, 1, inputs[2]), np.int8)
-    pixels[0], pixels[1] = low, high  # what bounds are about
+    pixels[0], pixels[1] = low, high  # the extreme inputs of the range rule
     return np.broadcast_to(pixels, inputs)
 
 
 def coded(bits: int | None, steps: int) -> Encoding:
-    """Spikes, or direct coding of so many bits."""
+    """Return an encoding to spikes, or direct coding with this number of bits."""
     return (
         Encoding(steps=steps) if bits is None else Encoding(kind="direct", steps=steps, bits=bits)
     )
@@ -80,7 +81,7 @@ def by_channel(spikes: Any) -> torch.Tensor:
 
 
 def lowered(model: SpikingCNN, encoding: Encoding) -> Network:
-    layers = layers_of(model.config, as_arrays(model.state_dict()), {})
+    layers = read_layers(model.config, as_arrays(model.state_dict()), {})
     return lower(layers, steps=encoding.steps, input_range=encoding.input_range)
 
 
@@ -96,7 +97,7 @@ def test_evaluation_slayer_and_simulator_agree(
     model, spikes = learnt(config, shape, encoding), drawn(shape, encoding)
     network = lowered(model, encoding)
     check(network)
-    assert unbounded_layers(network, steps) == ()  # the range rule has seen to it
+    assert unbounded_layers(network, steps) == ()  # the range rule ensures it
     result = simulate(network, spikes, record="all", states="all")
     assert result.u is not None
     assert result.v is not None
@@ -120,12 +121,12 @@ def test_evaluation_slayer_and_simulator_agree(
 
 @pytest.mark.parametrize("decay", [0.05, 0.3, 0.75, 1.0])
 def test_any_voltage_decay_is_the_chips(decay: float) -> None:
-    """Half of v is a special case of float32; here are other shares, and none."""
+    """A decay of one half is a special case in float32. This test takes other decays."""
     notation, shape, steps = "6C3-AP2-R8", (2, 8, 8), 6
     config, encoding = Convolutional(layers=notation, voltage_decay=decay), coded(None, steps)
     model, spikes = learnt(config, shape, encoding), drawn(shape, encoding)
     for part in model.topology.weighted[:-1]:
-        model.get_submodule(part.name).norm.bias.data += 0.5  # or deep layers are silent
+        model.get_submodule(part.name).norm.bias.data += 0.5  # else deep layers are silent
     network = lowered(model, encoding)
     result = simulate(network, spikes, record="all")
     reference = model.reference(spikes, network).layers
@@ -138,8 +139,8 @@ def test_any_voltage_decay_is_the_chips(decay: float) -> None:
         assert np.array_equal(reference[name], result.spikes[name])
 
 
-def test_spikes_bear_what_a_device_makes_of_sums(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another algorithm's error in every sum, and weights and inputs of 16 bits."""
+def test_spikes_are_exact_despite_errors_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every sum has the error of another algorithm, and weights and inputs have 16 bits."""
     notation, shape, steps = NETWORKS["residual blocks"]
     config = Convolutional(layers=notation)
     encoding = coded(5, steps)
@@ -166,7 +167,7 @@ def test_spikes_bear_what_a_device_makes_of_sums(monkeypatch: pytest.MonkeyPatch
 
 
 def test_pixels_that_stay_are_weighted_once() -> None:
-    """The same numbers whether the first layer sees one step or all of them."""
+    """The results are the same if the first layer computes one step or all steps."""
     config, encoding, shape = Convolutional(layers="6C3-AP2-R8"), coded(5, 3), (3, 8, 8)
     model = learnt(config, shape, encoding)
     every = by_channel(drawn(shape, encoding))
@@ -177,7 +178,7 @@ def test_pixels_that_stay_are_weighted_once() -> None:
     first, second = (copy.deepcopy(model).train() for _ in range(2))
     outputs = first.layer_outputs(once), second.layer_outputs(every)
     assert outputs[0][0].shape == outputs[1][0].shape
-    # Means of as many numbers, and of three times as many, in float32.
+    # float32 means of some numbers, and of three times as many.
     means = (network.get_buffer("conv1.norm.running_mean") for network in (first, second))
     torch.testing.assert_close(*means, rtol=1e-5, atol=1e-6)
 
@@ -193,7 +194,7 @@ def test_passes_of_torch_alone_train_as_the_kernels_do() -> None:
     for model in (ours, theirs):
         tet(model(spikes), labels).backward()
     for (name, weight), other in zip(ours.named_parameters(), theirs.parameters()):
-        # Sums in float32 in another order; no neuron here is within them of its threshold.
+        # float32 sums in another order; no neuron is so near its threshold that this matters.
         close = {"rtol": 1e-3, "atol": 1e-4 * float(other.grad.abs().max())}
         torch.testing.assert_close(weight.grad, other.grad, **close, msg=name)
         assert weight.grad.abs().sum() > 0
@@ -238,13 +239,13 @@ def test_pools_are_folded_into_kernels_and_rows() -> None:
     assert np.array_equal(conv1.bias.reshape(6, 64), np.repeat(conv1.bias[::64, None], 64, 1))
 
 
-def test_training_normalises_what_the_rounded_weights_bring() -> None:
+def test_training_normalises_the_input_weighted_by_rounded_weights() -> None:
     torch.manual_seed(0)
     config = Convolutional(layers="4C3")
     model: Any = build(config, config.describe((1, 6, 6), 3), encoding=Encoding(steps=5))
     spikes = by_channel(drawn((1, 6, 6), Encoding(steps=5)))
     block = model.conv1
-    folded = model.folded(block.layer)
+    folded = model.fold_layer(block.layer)
     integers = folded.rows[0].values.reshape(4, -1)
     weight = torch.from_numpy(integers * folded.scales[0][:, None]).float().view(4, 1, 3, 3)
     assert (weight - block.synapse.weight[..., 0]).abs().max() < 1 / 100
@@ -282,7 +283,7 @@ def test_a_normalisation_that_scales_by_zero_learns() -> None:
     model.conv1.norm.weight.data[1] = 0
     model(by_channel(drawn((1, 6, 6), Encoding(steps=5)))).sum().backward()
     assert model.conv1.norm.weight.grad[1] != 0
-    assert not model.folded(model.conv1.layer).rows[0].values.reshape(4, -1)[1].any()
+    assert not model.fold_layer(model.conv1.layer).rows[0].values.reshape(4, -1)[1].any()
 
 
 EXPERIMENT = {
@@ -326,7 +327,7 @@ def test_a_trained_network_keeps_its_density_and_is_restored(saved: Path) -> Non
         assert np.array_equal(entry.numpy(), again.weights[name])
 
 
-def test_the_trainer_says_what_the_simulator_decides(saved: Path) -> None:
+def test_the_restored_network_decides_like_the_simulator(saved: Path) -> None:
     experiment = from_mapping(EXPERIMENT)
     data = load("digits", "test")
     network = netfile.read(saved / "net.h5")
@@ -352,8 +353,8 @@ def stored(engine: str) -> Trainer:
     return Trainer(from_mapping({**STORED, "training": training}), data)
 
 
-def test_what_stores_connections_only_trains_as_masks_do() -> None:
-    """Convolutions behind pools and strides, a shortcut, dense layers and the readout."""
+def test_layers_that_store_only_connections_train_like_masked_layers() -> None:
+    """The layers are convolutions after pools and strides, a shortcut, dense layers, a readout."""
     sparse, fused = stored("sparse"), stored("fused")
     names = [part.name for part in fused.model.topology.weighted][1:]
     data = fused.train_data.take(20)
@@ -367,12 +368,12 @@ def test_what_stores_connections_only_trains_as_masks_do() -> None:
         assert torch.equal(fused.evolver.masks[name].flatten().nonzero().flatten(), places)
         assert torch.equal(weight.values, dense.flatten()[places])
         gradient = dense.grad.flatten()[places]
-        # Sums of some hundred float32 in other orders, through up to five layers.
+        # Sums of some hundred float32 numbers in another order, through up to five layers.
         close = {"rtol": 1e-3, "atol": 1e-4 * float(gradient.abs().max())}
         torch.testing.assert_close(weight.values.grad, gradient, **close)
 
 
-def test_what_stores_connections_only_is_exported_and_resumed(tmp_path: Path) -> None:
+def test_layers_that_store_only_connections_are_exported_and_resumed(tmp_path: Path) -> None:
     states: list[modelfile.SavedModel] = []
     whole = stored("sparse")
     model = whole.run(save=states.append)
@@ -401,12 +402,12 @@ def test_a_damaged_stored_kernel_is_refused() -> None:
     trainer = stored("sparse")
     entries = as_arrays(trainer.model.state_dict())
     config = trainer.experiment.model
-    assert len(layers_of(config, entries, {})) == 5
+    assert len(read_layers(config, entries, {})) == 5
     entries["conv2.synapse.weight.pre"] = entries["conv2.synapse.weight.pre"] + 36
-    with pytest.raises(
-        FileError, match=r"conv2\.synapse\.weight: an input neuron is outside 0\.\.35"
-    ):
-        layers_of(config, entries, {})
+    key = "conv2.synapse.weight"
+    with refused(FileError, "damaged", key=key, layer="conv2") as caught:
+        read_layers(config, entries, {})
+    assert "0..35" in str(caught.value)
 
 
 def without(entries: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -414,48 +415,61 @@ def without(entries: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "key", "part"),
     [
-        (lambda e: without(e, "input_shape"), "not those of a convolutional network"),
-        (lambda e: e | {"input_shape": np.array([1, 8])}, "not those of a convolutional network"),
-        (
-            lambda e: e | {"input_shape": np.array([1, 9, 9])},
-            "the model's layers do not fit its input: AP2 on maps of 9 x 9 leaves out rows",
-        ),
+        (lambda e: without(e, "input_shape"), None, "convolutional network"),
+        (lambda e: e | {"input_shape": np.array([1, 8])}, None, "convolutional network"),
+        (lambda e: e | {"input_shape": np.array([1, 9, 9])}, ..., "9 x 9"),
         (
             lambda e: without(e, "conv2.norm.running_var"),
-            r"\(layers = '4C3-AP2-8C3'\) disagree about conv2.norm.running_var",
+            "conv2.norm.running_var",
+            "layers = '4C3-AP2-8C3'",
         ),
         (
             lambda e: e | {"conv1.norm.bias": np.zeros(5, np.float32)},
-            r"conv1.norm.bias is float32 of shape \(5,\), its configuration needs float32 of sh",
+            "conv1.norm.bias",
+            "float32 of shape (5,)",
         ),
         (
             lambda e: e | {"conv1.synapse.weight": np.zeros((4, 1, 3, 3), np.float32)},
-            r"conv1.synapse.weight is float32 of shape \(4, 1, 3, 3\)",
+            "conv1.synapse.weight",
+            "float32 of shape (4, 1, 3, 3)",
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(saved: Path, change: Any, sentence: str) -> None:
+def test_entries_that_do_not_fit_are_refused(saved: Path, change: Any, key: Any, part: str) -> None:
     model = modelfile.read(saved / "model.pt")
     config = from_mapping(EXPERIMENT).model
-    with pytest.raises(FileError, match=sentence):
-        layers_of(config, change(dict(model.weights)), model.masks)
+    fields = {} if key is ... else {"key": key}  # ...: whatever key `describe` names
+    with refused(FileError, "mismatch", **fields) as caught:
+        read_layers(config, change(dict(model.weights)), model.masks)
+    assert part in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "sentence"),
+    ("key", "value", "part"),
     [
-        ("conv2.norm.running_var", np.nan, "layer conv2: 16 numbers of its normalisation are NaN"),
-        ("conv1.norm.bias", 5000.0, "layer conv1: no threshold keeps its weights, biases and"),
-        ("conv1.synapse.weight", np.inf, "layer conv1: 36 weights are NaN or infinite"),
+        ("conv2.norm.running_var", np.nan, "16 numbers"),
+        ("conv1.norm.bias", 5000.0, "no threshold"),
+        ("conv1.synapse.weight", np.inf, "36 weights"),
     ],
 )
-def test_what_has_no_integers_is_refused(
-    saved: Path, key: str, value: float, sentence: str
+def test_layers_without_integers_are_not_exported(
+    saved: Path, key: str, value: float, part: str
 ) -> None:
     model = modelfile.read(saved / "model.pt")
     entries = {**model.weights, key: np.full_like(model.weights[key], value)}
-    layers = layers_of(from_mapping(EXPERIMENT).model, entries, model.masks)
-    with pytest.raises(LimitError, match=sentence):
+    layers = read_layers(from_mapping(EXPERIMENT).model, entries, model.masks)
+    with pytest.raises(LimitError) as caught:
         lower(layers, steps=3)
+    assert key.split(".")[0] in str(caught.value)
+    assert part in str(caught.value)
+
+
+def test_a_layer_without_integers_is_named(saved: Path) -> None:
+    """Training and evaluation apply the range rule too."""
+    model: Any = restore(modelfile.read(saved / "model.pt"))
+    with torch.no_grad():
+        model.conv1.norm.bias.fill_(5000.0)
+    with refused(LimitError, "limit", layer="conv1"):
+        model.fold_layer(model.conv1.layer)

@@ -1,4 +1,4 @@
-"""What SLAYER computes is what `esl_lava.network` says a chip computes."""
+"""SLAYER computes the integer equations of `esl_lava.network`, which the chip computes."""
 
 import math
 import subprocess
@@ -16,7 +16,7 @@ from esl_lava.topology import describe
 
 
 def quantised(weight: torch.Tensor) -> list[list[int]]:
-    """Even integers in -256..254, halves to even, in 1/64."""
+    """Round weights to even integers in -256..254, ties to even, in units of 1/64."""
     halves = np.round(weight.detach().numpy().reshape(weight.shape[:2]) * np.float32(32))
     return (2 * np.clip(halves, -128, 127)).astype(int).tolist()
 
@@ -26,7 +26,7 @@ def trunc(x: int) -> int:
 
 
 def brute_force(weights, spikes, current_decay: int, voltage_decay: int, threshold: int):
-    """Spikes of one layer and one sample in plain Python integers, step by step."""
+    """Compute the spikes of one layer and one sample in plain Python integers, step by step."""
     steps = len(spikes[0])
     out = [[0] * steps for _ in weights]
     for neuron, row in enumerate(weights):
@@ -67,7 +67,7 @@ def test_spikes_are_those_of_the_integer_equations(
     with torch.no_grad():
         for name in (*model.topology.hidden_names, "readout"):
             weight = model.get_submodule(name).synapse.weight
-            # Some beyond what 8 bits hold, on both sides.
+            # Some weights are beyond the range of 8 bits, on both sides.
             weight.copy_(torch.randn(weight.shape, generator=generator) * 1.5)
     spikes = (torch.rand((2, inputs, steps), generator=generator) < 0.5).float()
     outputs = [output.detach() for output in model.layer_outputs(spikes)]
@@ -83,7 +83,7 @@ def test_spikes_are_those_of_the_integer_equations(
 
 
 def test_the_brute_force_test_sees_spikes():
-    """The comparison above is not one of silence with silence."""
+    """The networks of the comparison above fire."""
     torch.manual_seed(0)
     model = SpikingMLP(describe("8-8", (6,), 3), MultiSpike(threshold=1.0))
     scale_initial_weights(model, {"hidden1": 4.0, "hidden2": 4.0})
@@ -104,7 +104,7 @@ def test_shapes(hidden):
 
 
 def test_no_layer_delays_its_spikes():
-    """All of a sample's T steps reach the readout: nothing is shifted."""
+    """All T steps of a sample reach the readout, without a shift."""
     model = SpikingMLP(describe("1-1", (1,), 1), MultiSpike(voltage_decay=1.0))
     with torch.no_grad():
         for name in ("hidden1", "hidden2", "readout"):
@@ -116,7 +116,7 @@ def test_no_layer_delays_its_spikes():
 
 def test_reaching_the_threshold_is_not_exceeding_it():
     """The chip fires when v > threshold; SLAYER's own comparison is >=."""
-    for threshold in (1.0, 100.0):  # beyond 64, float32 has no room for SLAYER's epsilon
+    for threshold in (1.0, 100.0):  # above 64, float32 loses SLAYER's epsilon
         model = SpikingMLP(describe("1", (32,), 1), MultiSpike(threshold=threshold))
         with torch.no_grad():
             model.hidden1.synapse.weight.fill_(threshold / 32)
@@ -141,7 +141,7 @@ def test_samples_do_not_see_each_other():
     ("threshold", "tau", "scale"), [(1.0, 0.5, 1.0), (1.0, 1.0, 1.0), (2.5, 0.25, 3.0)]
 )
 def test_surrogate_gradient(weight, threshold, tau, scale):
-    """One neuron, one step: v is the weight, O is twice the spike."""
+    """With one neuron and one step, v is the weight and O is twice the spike."""
     model = SpikingMLP(
         describe("1", (1,), 1), MultiSpike(threshold=threshold, tau_grad=tau, scale_grad=scale)
     )
@@ -152,7 +152,7 @@ def test_surrogate_gradient(weight, threshold, tau, scale):
     assert output.item() == 2.0 * (weight > threshold)
     output.backward()
     expected = 2.0 * scale / (2 * tau) * math.exp(-abs(weight - threshold) / tau)
-    # float32, and SLAYER's v is measured from threshold + 1/4096.
+    # float32, and SLAYER's surrogate is centred at threshold + 1/4096.
     assert model.hidden1.synapse.weight.grad.item() == pytest.approx(expected, rel=2e-3)
 
 
@@ -177,10 +177,10 @@ def test_scale_initial_weights():
 
 
 def test_importing_slayer_prints_nothing():
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", "from esl_lava.engines.slayer import slayer; slayer.block.cuba"],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")

@@ -1,4 +1,4 @@
-"""Single-spike layers: Eq. 5 against Eq. 3 stepped in time, and its gradient."""
+"""Single-spike layers: Eq. 5 equals Eq. 3 simulated in small steps, and its gradient is right."""
 
 import itertools
 import math
@@ -19,12 +19,13 @@ from esl_lava.models.one_spike import (
     firing_times,
     first_spikes,
     grid_step,
-    steps_of,
-    times_of,
+    spikes_to_times,
+    times_to_steps,
 )
 from esl_lava.models.restore import as_arrays
-from esl_lava.models.stored import layers_of
+from esl_lava.models.stored import read_layers
 from esl_lava.topology import describe
+from tests.faults import refused
 
 INF = math.inf
 
@@ -77,12 +78,12 @@ def test_an_input_at_the_time_of_the_spike_is_no_cause() -> None:
 
 
 def test_inputs_of_one_time_are_causes_together() -> None:
-    """The first of them alone would exceed 1, with the second nothing does."""
+    """The first input alone would exceed the threshold 1, but both together do not."""
     for groups in (0, 4):
         z = tensor([1, 1])
         assert torch.equal(firing_times(z, tensor([3, -2.5]), groups), tensor([INF]))
         assert torch.equal(firing_times(z, tensor([3, -1]), groups), tensor([2]))
-        # In float32 the first alone would seem to fire at once: 1e8 - 1 is 1e8.
+        # In float32 the first input alone would fire at once, because 1e8 - 1 is 1e8.
         z, weight = (t.float() for t in (tensor([3.7, 3.7]), tensor([1e8, -1e8])))
         assert firing_times(z, weight, groups).isinf().all()
 
@@ -91,7 +92,7 @@ def test_inputs_of_one_time_are_causes_together() -> None:
 
 
 def stepped(z: np.ndarray, weight: np.ndarray, step: float, end: float) -> np.ndarray:
-    """Firing times t by looking at V of Eq. 3 at every multiple of `step` up to `end`."""
+    """Return firing times t from V of Eq. 3, checked at every multiple of `step` up to `end`."""
     times = np.full((len(z), len(weight)), np.inf)
     arrivals = np.log(z)
     for t in np.arange(0, end, step):
@@ -108,9 +109,9 @@ def test_firing_times_are_those_of_the_stepped_potential(ties: bool, groups: int
     z, weight = layer(5, batch=4, n_pre=12, n_post=20, ties=ties, silent=True)
     exact = firing_times(z, weight, groups).log().numpy()
     slow = stepped(z.numpy(), weight.numpy(), step, end)
-    assert 0.2 < np.isinf(exact).mean() < 0.8  # both kinds are there
+    assert 0.2 < np.isinf(exact).mean() < 0.8  # some neurons fire, some do not
     within = exact < end - step
-    # A step may be one too late where V touches 1 on the grid itself, to rounding.
+    # The step may be one too late if V reaches 1 exactly on the grid, because of rounding.
     assert (slow[within] >= exact[within] - 1e-9).all()
     assert (slow[within] <= exact[within] + step + 1e-9).all()
     assert np.isinf(slow[exact >= end]).all()
@@ -210,7 +211,7 @@ def both(z: torch.Tensor, weight: torch.Tensor, groups: int) -> Any:
 @settings(deadline=None, max_examples=50)
 def test_grouped_inputs_give_what_sorted_ones_give(case) -> None:
     (a, a_z, a_w), (b, b_z, b_w) = (both(case[0], case[1], groups) for groups in (0, 99))
-    assert torch.equal(a, b)  # sums are exact, whatever their order
+    assert torch.equal(a, b)  # sums are exact in any order
     for one, other in ((a_z, b_z), (a_w, b_w)):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
@@ -307,11 +308,11 @@ def test_steps_become_times_and_steps_again(decay: int, steps: int, place: int, 
     first = np.random.default_rng(seed).integers(0, steps + 1, (3, 5))
     spikes = (np.arange(steps)[:, None] == first[:, None]).astype(np.uint8)
     assert (first_spikes(spikes) == first).all()
-    times = torch.from_numpy(times_of(spikes, step, place))
+    times = torch.from_numpy(spikes_to_times(spikes, step, place))
     assert (torch.isinf(times).numpy() == (first == steps)).all()
-    assert (steps_of(times, step, place, steps) == first).all()
+    assert (times_to_steps(times, step, place, steps) == first).all()
     assert (
-        steps_of(times * math.exp(step / 2), step, place, steps) == (first + 1).clip(0, steps)
+        times_to_steps(times * math.exp(step / 2), step, place, steps) == (first + 1).clip(0, steps)
     ).all()
 
 
@@ -322,7 +323,7 @@ def test_reference_and_layers_of_a_network_by_hand() -> None:
     model.readout.weight.data = torch.tensor([[2.0, 1.0]])
     config = SingleSpike(layers="2", current_decay=0.5)
     weights = as_arrays(model.state_dict())
-    layers = layers_of(config, weights, {"hidden1": np.array([[1], [1]])})
+    layers = read_layers(config, weights, {"hidden1": np.array([[1], [1]])})
     assert [(layer.name, *layer.inputs) for layer in layers] == [
         ("hidden1", "input"),
         ("readout", "hidden1"),
@@ -335,5 +336,5 @@ def test_reference_and_layers_of_a_network_by_hand() -> None:
         "hidden1": [[1, 6]],
         "readout": [[1]],
     }
-    with pytest.raises(FileError, match="the mask of other does not fit its weights"):
-        layers_of(config, weights, {"other": np.ones((2, 1))})
+    with refused(FileError, "mismatch", value=(2, 1), limit=None, layer="other"):
+        read_layers(config, weights, {"other": np.ones((2, 1))})

@@ -17,7 +17,7 @@ import pytest
 
 from esl_lava import netfile
 from esl_lava.errors import FileError
-from esl_lava.experiments.spikes import driven
+from esl_lava.experiments.spikes import apply_input_block
 from esl_lava.network import Network
 from esl_lava.simulate import lava_cpu, simulate
 from tests.faults import refused
@@ -286,7 +286,7 @@ def test_runs_as_slayer_on_every_backend_or_is_refused(case: Export, tmp_path: P
             netfile.read(path, input_shape=case.input_shape)
         return
     network = netfile.read(path, input_shape=case.input_shape)
-    inputs = driven(network, x.reshape(SAMPLES, STEPS, -1))
+    inputs = apply_input_block(network, x.reshape(SAMPLES, STEPS, -1))
     for backend in ("exact", "lava-models"):
         check(network, simulate(network, inputs, backend, record="all"), outputs)
     record = tuple(layer.name for layer in network.layers if layer.neuron.fires)

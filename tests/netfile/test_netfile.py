@@ -470,7 +470,7 @@ def test_any_changed_number_is_noticed(seed, path):
 
 @pytest.mark.parametrize("to", [b"conv", b"dense", b"input", b"flatten", b"pool"])
 def test_what_netx_must_refuse_cannot_be_called_otherwise(to, path):
-    network = next(n for n in map(random_network, range(99)) if netfile.beyond_netx(n))
+    network = next(n for n in map(random_network, range(99)) if netfile.netx_refusals(n))
     netfile.write(network, path)
     with h5py.File(path, "r+") as file:
         index = next(i for i in file["layer"] if file["layer"][i]["type"][0] == b"concat")

@@ -22,7 +22,7 @@ SAYS_ALL = [random_network(seed, netx=True) for seed in range(30)]
 BEYOND = [
     network
     for network in (random_network(seed) for seed in range(40))
-    if netfile.beyond_netx(network)
+    if netfile.netx_refusals(network)
 ]
 
 NETX = """
@@ -115,7 +115,7 @@ def test_what_netx_can_express_means_the_same_there(
     n: int, answers: dict[str, Any], input_spikes: dict[str, npt.NDArray[Any]]
 ) -> None:
     network = SAYS_ALL[n]
-    assert netfile.beyond_netx(network) == ()
+    assert netfile.netx_refusals(network) == ()
     assert answers[f"says{n} layers"] == len(network.layers)
     for index, layer in enumerate(network.layers):
         prefix = f"says{n} {index} "
@@ -179,7 +179,7 @@ def test_reasons_why_netx_refuses() -> None:
     reasons = {
         reason.partition(": netx has no ")[2].partition(" of (")[0]
         for network in BEYOND
-        for reason in netfile.beyond_netx(network)
+        for reason in netfile.netx_refusals(network)
     }
     assert reasons == {
         "connections from earlier layers",

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from esl_lava import netfile
-from esl_lava.arrivals import latest
+from esl_lava.arrivals import longest_delay
 from esl_lava.chip import NEVER
 from esl_lava.data.datasets import load
 from esl_lava.errors import FileError
@@ -73,7 +73,7 @@ def test_tiny_net_makes_the_recorded_spikes() -> None:
 def test_ntidigits_makes_the_recorded_spikes() -> None:
     """There are 3,000 steps and delays of up to 62 steps. The recording is four steps late."""
     network = netfile.read(NTIDIGITS, layers=5)
-    assert latest(network) > 60
+    assert longest_delay(network) > 60
     inputs = recorded(FOLDER / "gts/ntidigits/input.npy").T
     truth = recorded(FOLDER / "gts/ntidigits/output.npy").T
     last = network.layers[-1].name
@@ -135,7 +135,7 @@ def test_what_was_read_comes_back_from_our_own_file(file: Path, tmp_path: Path) 
     network = netfile.read(file)
     netfile.write(network, tmp_path / "net.h5")
     assert_same(netfile.read(tmp_path / "net.h5"), network)
-    assert netfile.beyond_netx(network) == ()
+    assert netfile.netx_refusals(network) == ()
 
 
 def test_without_the_shape_of_its_input_a_convolution_is_refused(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from esl_lava.devices import load_device
 from esl_lava.energy import EnergyBreakdown
 from esl_lava.network import Matrix
-from esl_lava.report import canvas, html, pictures
+from esl_lava.report import canvas, html, pictures, scatter
 from esl_lava.results.account import Comparison, Place, Sample, ShownLayer
 from esl_lava.results.evaluation import Evaluation, Recording
 from esl_lava.results.firing import layer_firing
-from esl_lava.results.price import Price, Stated
+from esl_lava.results.price import DeviceNumber, Price
 from esl_lava.results.training import Epoch, LayerMoves, MaskUpdate
 from esl_lava.simulate.result import NO_DECISION
 from esl_lava.values import as_values
@@ -27,7 +27,7 @@ NASTY = '<script>alert("&")</script>'
 
 
 def run(**changes: Any) -> dict[str, Any]:
-    """A run as `report.json` has it, with text from files that must not become markup."""
+    """Return a run as in `report.json`, with texts from files that must be escaped."""
     device = {
         "title": "a chip",
         "notes": [NASTY],
@@ -99,11 +99,11 @@ def run(**changes: Any) -> dict[str, Any]:
     }
 
 
-CONSTANT = Stated("energy.sop", "23.6 pJ", "measured", "0.75 V", f"A paper {NASTY}")
+CONSTANT = DeviceNumber("energy.sop", "23.6 pJ", "measured", "0.75 V", f"A paper {NASTY}")
 
 
 def written(runs: Sequence[dict[str, Any]], pictured: Sequence[Mapping[str, Markup]]) -> str:
-    """The page on runs, compared where there are several."""
+    """Return the page on runs, with a comparison if there are several."""
     comparison, compared = None, {}
     if len(runs) > 1:
         places = [Place("a", 1e-6 * n, r["accuracy"], n == 1) for n, r in enumerate(runs, 1)]
@@ -125,7 +125,7 @@ def sample(readout: bool = True) -> Sample:
 
 
 def account(**changes: Any) -> Any:
-    """What pictures are drawn of."""
+    """Return the account that pictures are drawn from."""
     epochs = [Epoch(n, 1.0, 0.9, 0.5, {"hidden$1": 0.4, "readout": 1.0}, 0.5) for n in (1, 2)]
     held = {
         "history": epochs,
@@ -158,7 +158,7 @@ def layer() -> Matrix:
 
 @functools.cache
 def drawn(prefix: str) -> Mapping[str, Markup]:
-    """The pictures of a run, which take most of the time of a page."""
+    """Return the pictures of a run. They are cached because they take most of the time."""
     return html.draw_run(account(), prefix)
 
 
@@ -167,7 +167,7 @@ def page(*runs: dict[str, Any]) -> str:
 
 
 class Seen(HTMLParser):
-    """Tags, ids and addresses of a page; every element must be closed where it was opened."""
+    """Tags, ids and links of a page, whose elements must be nested correctly."""
 
     EMPTY = frozenset(("meta", "br", "wbr"))
 
@@ -241,8 +241,8 @@ def test_neurons_of_layers_are_said_and_drawn() -> None:
     (once,) = re.findall("<tr><td>hidden1</td>.*?</tr>", text, re.DOTALL)
     cells = re.findall("<td>(.*?)</td>", once)
     assert cells == ["hidden1", "2", "0", "", "-", "0.1875", "0.2500", "1.5"]
-    assert "How often the neurons of every layer fire" in text
-    # Where all neurons fire alike there is nothing to draw, and where none can nothing to say.
+    assert "Firing rates of the neurons of each layer" in text
+    # No picture if all neurons have the same rate, and no section if no layer fires.
     even = replace(seen, result=result({"conv1": np.ones(4), "hidden1": np.ones(2)}))
     assert "rates" not in html.draw_run(account(evaluation=even), "r")
     assert "<h3>Neurons</h3>" in text
@@ -256,7 +256,7 @@ def result(fired: dict[str, Any]) -> Any:
 def test_text_from_files_is_escaped() -> None:
     text = page(run())
     assert "<script" not in text
-    # label is not shown of a single run; everything else is.
+    # The page of a single run does not show its label.
     assert text.count("&lt;script&gt;alert(&#34;&amp;&#34;)&lt;/script&gt;") >= 10
     assert "hidden$1" in text  # no mathematics
 
@@ -280,7 +280,7 @@ def test_what_failed_is_said() -> None:
     text = page(run(differences=2, verification=verification))
     assert "First difference: exact: layer hidden1, neuron 3" in text
     assert "does not fit" in text
-    assert "decides\nnothing" in text
+    assert "decision of the network is\nnone" in text
 
 
 def test_footnotes_are_numbered_once() -> None:
@@ -301,11 +301,11 @@ def test_what_does_not_exist_is_not_drawn() -> None:
     )
     made = html.draw_run(bare, "r")
     assert sorted(made) == ["matrix", "raster", "training"]
-    assert "Loss by epoch" in written([run(validation_accuracy=None, updates=[])], [made])
+    assert "Top: loss of each epoch" in written([run(validation_accuracy=None, updates=[])], [made])
 
 
 def test_colours_are_drawn_as_they_are_and_no_fields_of_them() -> None:
-    """The rows of a layer's weights are planes of colours, not pictures."""
+    """Inputs of the three colour planes cannot be drawn as one image of receptive fields."""
     image = np.random.default_rng(1).integers(0, 256, (2, 2, 3)).astype(np.uint8)
     in_colour = account(sample=replace(sample(), image=image))
     assert {"matrix", "sample"} <= html.draw_run(in_colour, "r").keys()
@@ -329,7 +329,7 @@ def test_receptive_fields_show_every_connection() -> None:
 def test_the_pareto_front_is_marked() -> None:
     costs, accuracies = [1e-7, 1e-6, 2e-6], [0.9, 0.95, 0.8]
     front = [True, True, False]
-    made = svg(pictures.draw_scatter(costs, accuracies, "joules", front=front, joined=True))
+    made = svg(scatter.draw_scatter(costs, accuracies, "joules", front=front, joined=True))
     marks = re.findall(r'<use [^>]*style="fill: var\(--(blue|orange)\)', made)
     assert marks == ["orange", "orange", "blue"]
 
@@ -339,11 +339,11 @@ def test_the_pareto_front_is_marked() -> None:
     [(1.25e-6, "1.25e-06"), (1e-4, "1e-04"), (2e-7, "2e-07"), (0.5, "0.5"), (12.0, "12"), (0, "0")],
 )
 def test_ticks_are_what_they_stand_for(value: float, text: str) -> None:
-    assert pictures.tick(value) == text
+    assert scatter.tick(value) == text
 
 
 def test_a_raster_says_its_steps_and_what_the_network_decides() -> None:
     made = svg(pictures.draw_raster(sample()))
-    assert ">decides nothing: wrong<" in made
+    assert ">decision: none (wrong)<" in made
     for step in range(1, 6):
         assert f">{step}</text>" in made

@@ -1,4 +1,4 @@
-"""Pictures of a run as PNG; tests/report/test_html.py has them as parts of a page."""
+"""Tests of the pictures of a run as PNG; tests/report/test_html.py tests them in a page."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -50,7 +50,7 @@ def rates() -> Figure:
 
 @pytest.mark.parametrize("draw", [training, raster, rates])
 def test_the_same_run_gives_the_same_png(draw: Callable[[], Figure], tmp_path: Path) -> None:
-    # Under another name: nothing of it enters the file.
+    # The second file has another name, which must not be part of the content.
     first, second = tmp_path / "a.png", tmp_path / "another"
     canvas.save_png(draw(), first)
     canvas.save_png(draw(), second)

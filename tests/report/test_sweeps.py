@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from esl_lava.report import canvas
+from esl_lava.report.paper import render_table2
+from esl_lava.report.sweep_tables import list_preferred, render_rows
 from esl_lava.report.sweeps import (
     draw_by_density,
     draw_by_eps,
@@ -17,9 +19,8 @@ from esl_lava.report.sweeps import (
     draw_table1,
     draw_table2,
 )
-from esl_lava.report.tables import preferred, sweep_table, table2
 from esl_lava.results.sweep import Sweep, SweepRow
-from esl_lava.results.table2 import PUBLISHED, Trained
+from esl_lava.results.table2 import PUBLISHED, TrainedRow
 from esl_lava.values import as_values
 
 
@@ -47,7 +48,7 @@ RULES = [
 
 def text_of(rows: Sequence[SweepRow], width: int = 100) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    console.print(sweep_table(rows, "a sweep"))
+    console.print(render_rows(rows, "a sweep"))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -94,7 +95,7 @@ def test_validation_chooses_at_each_density_not_the_test_split() -> None:
             (0.9, "random", 0.80, 0.9),
         ]
     ]
-    assert preferred(rows) == [
+    assert list_preferred(rows) == [
         "at density 0.1 validation prefers growth random (90.00 % on the test split)",
         "at density 0.01 validation prefers growth random (80.00 % on the test split) "
         "and growth gradient (81.00 % on the test split)",
@@ -108,13 +109,13 @@ def test_a_setting_and_a_measured_figure_of_one_name_are_two() -> None:
 
 
 TRAINED = [
-    Trained("small", "cifar10", "8C3-AP2", 2, 5, density, 1234, sum(each) / 2, 0.007, each, loss)
+    TrainedRow("small", "cifar10", "8C3-AP2", 2, 5, density, 1234, sum(each) / 2, 0.007, each, loss)
     for density, each, loss in ((1.0, (0.8, 0.81), None), (0.1, (0.78, 0.79), 0.02))
 ]
 
 
 def test_table_2_and_its_picture_print_one_loss() -> None:
-    """The mean loss of these seeds lies half-way between two hundredths."""
+    """The mean loss of these seeds is half-way between two hundredths."""
     dense, sparse = (0.7573, 0.7541), (0.7086, 0.7139)
     loss = sum(a - b for a, b in zip(dense, sparse)) / 2
     rows = [
@@ -122,7 +123,7 @@ def test_table_2_and_its_picture_print_one_loss() -> None:
         dataclasses.replace(TRAINED[1], accuracies=sparse, accuracy=sum(sparse) / 2, loss=loss),
     ]
     console = Console(file=io.StringIO(), width=100)
-    console.print(table2(rows, (), ""))
+    console.print(render_table2(rows, (), ""))
     assert isinstance(console.file, io.StringIO)
     assert " 4.44 " in console.file.getvalue()
     picture = draw_table2(Sweep("table2", None, [], [], published=(), trained=rows))
@@ -131,7 +132,7 @@ def test_table_2_and_its_picture_print_one_loss() -> None:
 
 def test_table2_says_every_figure() -> None:
     console = Console(file=io.StringIO(), width=100)
-    console.print(table2(TRAINED, PUBLISHED, "Table 2"))
+    console.print(render_table2(TRAINED, PUBLISHED, "Table 2"))
     assert isinstance(console.file, io.StringIO)
     lines = [line.split() for line in console.file.getvalue().splitlines()]
     assert "small 8C3-AP2 2 5 1 1,234 80.50 0.70".split() in lines

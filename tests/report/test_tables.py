@@ -8,7 +8,7 @@ from esl_lava.counts import Counts, LayerCounts
 from esl_lava.devices import load_device
 from esl_lava.energy import EnergyBreakdown
 from esl_lava.energy.table1 import compute_table1
-from esl_lava.report import tables
+from esl_lava.report import hardware, paper, sweep_tables, tables
 from esl_lava.results.firing import layer_firing
 from esl_lava.results.price import Price
 from esl_lava.results.sweep import RunState
@@ -49,7 +49,7 @@ def test_percent() -> None:
 
 def test_facts_have_name_and_value_under_the_title() -> None:
     title = "trained: " + "a/very/long/path/" * 8 + "model.pt"
-    shown = text(tables.facts([("accuracy", "95.24 %"), ("samples", "357")], title), 60)
+    shown = text(tables.render_facts([("accuracy", "95.24 %"), ("samples", "357")], title), 60)
     first, *rest = shown.splitlines()
     assert first == title  # to be copied whole
     assert [cells(line) for line in rest if line.strip()] == [
@@ -59,18 +59,19 @@ def test_facts_have_name_and_value_under_the_title() -> None:
 
 
 def test_layer_counts_are_per_sample() -> None:
-    lines = text(tables.layer_counts(COUNTS)).splitlines()
-    rows = {cells(line)[0]: cells(line)[1:] for line in lines if cells(line)}
+    lines = text(tables.render_counts(COUNTS)).splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = {line.split()[0]: line.split()[1:] for line in lines if line.split()}
     assert rows["layer"] == [
         *("neurons", "weights", "density", "connections", "synapses"),
         *("SOPs", "spikes", "updates"),
     ]
     assert rows["conv1"] == [
-        *("256", "36", "25.00 %", "9,216", "8,960"),
+        *("256", "36", "25.00", "%", "9,216", "8,960"),
         *("12,000.5", "555.5", "2,048"),
     ]
     assert rows["readout"] == [
-        *("10", "2,560", "100.00 %", "2,560", "2,501"),
+        *("10", "2,560", "100.00", "%", "2,560", "2,501"),
         *("2,499.8", "0.0", "80"),
     ]
 
@@ -82,7 +83,7 @@ FIRING = (
 
 
 def test_layers_have_their_silent_and_saturated_neurons() -> None:
-    lines = text(tables.layer_firing(FIRING)).splitlines()
+    lines = text(tables.render_firing(FIRING)).splitlines()
     shown = {cells(line)[0]: cells(line)[1:] for line in lines if cells(line)}
     assert shown["layer"] == [
         *("neurons", "silent", "silent maps", "saturated"),
@@ -92,13 +93,13 @@ def test_layers_have_their_silent_and_saturated_neurons() -> None:
         *("4", "2 (50.00 %)", "1", "1 (25.00 %)", "0.2812", "1.0000", "9.0"),
     ]
     assert shown["hidden1"] == ["2", "0", "0.0625", "0.0938", "1.0"]  # no maps, fires once
-    assert "silent maps" not in text(tables.layer_firing(FIRING[1:]))
+    assert "silent maps" not in text(tables.render_firing(FIRING[1:]))
 
 
 def test_layers_of_large_networks_fit_a_file() -> None:
     fired = np.zeros(65_536, np.int64)
     fired[0], fired[1:40_000] = 10_000 * 4, 10_000
-    shown = text(tables.layer_firing([layer_firing("shortcut12", fired, 10_000, 4, maps=64)]))
+    shown = text(tables.render_firing([layer_firing("shortcut12", fired, 10_000, 4, maps=64)]))
     assert max(len(line.rstrip()) for line in shown.splitlines()) <= 100
     (line,) = (line for line in shown.splitlines() if "shortcut12" in line)
     assert cells(line)[1:3] == ["65,536", "25,536 (38.96 %)"]  # not folded
@@ -107,15 +108,28 @@ def test_layers_of_large_networks_fit_a_file() -> None:
 def test_devices_show_both_conventions_and_what_is_charged() -> None:
     joules = EnergyBreakdown("loihi", 1.234e-8, 0.0, 0.0, ("sop", "spike"))
     price = Price(load_device("loihi1_sanafe"), joules, 5.678e-9, None)
-    lines = [cells(line) for line in text(tables.devices({"loihi": price})).splitlines()]
-    assert ["device", "measured", "by connections", "measured is charged for"] in lines
+    lines = [cells(line) for line in text(hardware.render_prices({"loihi": price})).splitlines()]
+    assert ["device", "measured", "by connections", "charges in measured"] in lines
     assert ["loihi", "1.23E-08", "5.68E-09", "sop, spike"] in lines
+
+
+def test_the_remark_on_table_1_shows_beside_its_network_and_devices_only() -> None:
+    def shown(devices: tuple[str, ...], beside_table1: bool) -> bool:
+        energy = EnergyBreakdown("any", 1e-8, 0.0, 0.0, ("sop",))
+        prices = {name: Price(load_device(name), energy, None, None) for name in devices}
+        words = text(hardware.render_prices(prices, beside_table1)).split()
+        return "order of magnitude" in " ".join(words)
+
+    both = ("truenorth_paper", "v100_paper")
+    assert shown(both, beside_table1=True)
+    assert not shown(both, beside_table1=False)
+    assert not shown(both[:1], beside_table1=True)
 
 
 def test_sources_name_every_constant() -> None:
     device = load_device("loihi1_sanafe")
     joules = EnergyBreakdown(device.name, 1e-8, 0.0, 0.0, ("sop",))
-    shown = text(tables.sources({device.name: Price(device, joules, None, None)}))
+    shown = text(hardware.render_sources({device.name: Price(device, joules, None, None)}))
     for key, picojoules in (("sop", "33.600"), ("neuron_update", "72.800"), ("spike", "69.300")):
         line = next(line for line in shown.splitlines() if f" {key} " in line)
         assert cells(line)[:4] == ["loihi1_sanafe", key, picojoules, "fitted"]
@@ -126,7 +140,7 @@ def test_sources_name_every_constant() -> None:
 
 def test_table1_shows_our_digits_beside_the_papers_and_what_does_not_add_up() -> None:
     result = compute_table1()
-    shown = text(tables.table1(result))
+    shown = text(paper.render_table1(result))
     rows = [cells(line) for line in shown.splitlines()]
     assert [
         *("SNNs", "635,200", "1.0000", "635K"),
@@ -143,12 +157,12 @@ def test_table1_shows_our_digits_beside_the_papers_and_what_does_not_add_up() ->
 
 @pytest.mark.parametrize("width", [40, 60])
 def test_a_narrow_terminal_loses_no_digit(width: int) -> None:
-    for table in (tables.layer_counts(COUNTS), tables.table1(compute_table1())):
+    for table in (tables.render_counts(COUNTS), paper.render_table1(compute_table1())):
         assert "…" not in text(table, width)
 
 
 def test_names_are_not_markup() -> None:
-    assert "[bold]net[/x].h5 :heart:" in text(tables.facts([], "[bold]net[/x].h5 :heart:"))
+    assert "[bold]net[/x].h5 :heart:" in text(tables.render_facts([], "[bold]net[/x].h5 :heart:"))
 
 
 STATES = [
@@ -164,7 +178,7 @@ STATES = [
 
 
 def test_states_of_runs() -> None:
-    title, _, _, _, *lines = text(tables.run_states(STATES, 1000.0, "x")).splitlines()
+    title, _, _, _, *lines = text(sweep_tables.render_states(STATES, 1000.0, "x")).splitlines()
     assert title == "x: 3 running, 1 failed, 2 waiting, 1 done, 1 done before"
     assert [cells(line) for line in lines if line.strip()] == [
         ["a", "done before", "50.00 % on the test split"],
@@ -182,7 +196,9 @@ def test_states_of_runs() -> None:
     ("most", "shown"), [(1, "c"), (3, "cde"), (4, "cdef"), (5, "cdefg"), (7, "bcdefgh")]
 )
 def test_a_table_that_cannot_hold_all_runs_shows_those_at_work(most: int, shown: str) -> None:
-    title, _, _, _, *lines = text(tables.run_states(STATES, 1000.0, most=most)).splitlines()
+    title, _, _, _, *lines = text(
+        sweep_tables.render_states(STATES, 1000.0, most=most)
+    ).splitlines()
     assert title.startswith("3 running")
     assert [line.split()[0] for line in lines if line.strip()] == [*shown, "and"]
     assert lines[-1] == f"and {8 - most} more"

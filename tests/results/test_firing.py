@@ -1,4 +1,4 @@
-"""What neurons fire: counted by hand, and against recorded spikes."""
+"""Spike counts of neurons, checked by hand and against recorded spikes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.simulate.networks import Case, cases
 
 
 def three(pause: int = 0) -> Network:
-    """A neuron that never fires, one that always does, and one that follows the input."""
+    """Return a layer of three neurons: silent, always firing, and following the input."""
     layer = a_layer(
         "three", Matrix.from_dense([[-2], [2], [20]]), Cuba(4096, 4096, 10, pause), [0, 40, 0]
     )
@@ -30,7 +30,7 @@ INPUTS = np.array([[1, 0, 1, 1], [0, 0, 1, 0]], np.uint8)[:, :, None]
 def test_three_neurons_by_hand() -> None:
     result = simulate(three(), INPUTS)
     assert {name: fired.tolist() for name, fired in result.fired.items()} == {"three": [0, 8, 4]}
-    (found,) = firing_of(three(), result)  # nothing of the layer that never fires
+    (found,) = firing_of(three(), result)  # the readout does not fire and has no entry
     assert found == LayerFiring("three", 3, 2, 4, spikes=12, largest=8, silent=1, saturated=1)
     assert json.loads(json.dumps(as_values(found))) == {
         "layer": "three",
@@ -46,9 +46,9 @@ def test_three_neurons_by_hand() -> None:
 @pytest.mark.parametrize(
     ("pause", "fired", "saturated"),
     [
-        (1, [0, 4, 3], 1),  # at steps 1 and 3, which is as often as can be
+        (1, [0, 4, 3], 1),  # at steps 1 and 3, as often as possible
         (2, [0, 4, 3], 1),  # at steps 1 and 4
-        (3, [0, 2, 2], None),  # once a sample is all that it can
+        (3, [0, 2, 2], None),  # it can fire only once in a sample
         (9, [0, 2, 2], None),
     ],
 )
@@ -57,17 +57,17 @@ def test_neurons_that_pause(pause: int, fired: list[int], saturated: int | None)
     assert result.fired["three"].tolist() == fired
     (found,) = firing_of(three(pause), result)
     assert (found.silent, found.saturated) == (1, saturated)
-    assert as_values(found)["saturated"] == saturated  # a key, also where it means nothing
+    assert as_values(found)["saturated"] == saturated  # the key exists even if the value is None
 
 
-def test_a_single_step_can_be_saturated_where_nobody_pauses() -> None:
+def test_saturation_in_a_single_step_needs_no_refractory_period() -> None:
     fired = np.array([0, 2])
     assert layer_firing("a", fired, 2, 1).saturated == 1
     assert layer_firing("a", fired, 2, 1, refractory=1).saturated is None
 
 
-def test_more_steps_than_a_byte_counts() -> None:
-    """Of samples that run one after the other; the counts go on."""
+def test_counts_above_255_are_exact() -> None:
+    """A count is larger than a byte can hold, within one sample and over several."""
     inputs = np.zeros((3, 300, 1), np.uint8)
     inputs[1, 5:] = 1
     inputs[2] = 1
@@ -80,7 +80,7 @@ def test_more_steps_than_a_byte_counts() -> None:
 def test_equal_to_recorded_spikes(case: Case) -> None:
     network = case.network
     spikes = simulate(network, case.inputs, record="all").spikes
-    result = simulate(network, case.inputs)  # of which nothing is recorded
+    result = simulate(network, case.inputs)  # nothing is recorded
     found = firing_of(network, result)
     assert [one.layer for one in found] == list(spikes) == list(result.fired)
     for one in found:
@@ -109,7 +109,7 @@ def test_equal_to_recorded_spikes(case: Case) -> None:
 
 
 def kernels() -> Network:
-    """Two maps of 2 x 2 neurons behind an input block, and two neurons behind them."""
+    """Return an input block, two feature maps of 2 x 2 neurons and a layer of two neurons."""
     convolution = Convolution(np.full((2, 1, 1, 1), 2), (1, 2, 2))
     return a_network(
         (
@@ -121,8 +121,8 @@ def kernels() -> Network:
     )
 
 
-def said(by_layer: dict[str, list[int]]) -> list[str]:
-    """Remarks on two samples of four steps."""
+def sentences(by_layer: dict[str, list[int]]) -> list[str]:
+    """Return the remarks for a run of two samples of four steps."""
     firing = [
         layer_firing(name, np.array(fired), 2, 4, maps={"in": 1, "conv": 2}.get(name, 0))
         for name, fired in by_layer.items()
@@ -131,24 +131,24 @@ def said(by_layer: dict[str, list[int]]) -> list[str]:
 
 
 def test_remarks() -> None:
-    assert said({"in": [1] * 4, "conv": [7] * 8, "full": [1, 2]}) == []
-    assert said({"in": [0, 0, 0, 0], "conv": [0, 1, 1, 1, 1, 1, 1, 8], "full": [0, 1]}) == [
-        "layer in: 100 % of its neurons never fire: their updates cost energy and do nothing",
-        "layer conv: 12 % of its neurons never fire: their updates cost energy and do nothing",
+    assert sentences({"in": [1] * 4, "conv": [7] * 8, "full": [1, 2]}) == []
+    assert sentences({"in": [0, 0, 0, 0], "conv": [0, 1, 1, 1, 1, 1, 1, 8], "full": [0, 1]}) == [
+        "layer in: 100 % of its neurons never fire: their updates cost energy but have no effect",
+        "layer conv: 12 % of its neurons never fire: their updates cost energy but have no effect",
         "layer conv: 12 % of its neurons fire as often as they can in every sample: their spikes "
-        "cost energy and tell nothing",
-        "layer full: 50 % of its neurons never fire: their weights cost memory and do nothing",
+        "cost energy but carry no information",
+        "layer full: 50 % of its neurons never fire: their weights cost memory but have no effect",
     ]
-    assert said({"conv": [0, 0, 0, 0, 0, 1, 1, 1], "full": [8, 8]}) == [
-        "layer conv: 62 % of its neurons never fire, among them 1 of its 2 maps as a whole: the "
-        "kernels of these cost memory and do nothing",
+    assert sentences({"conv": [0, 0, 0, 0, 0, 1, 1, 1], "full": [8, 8]}) == [
+        "layer conv: 62 % of its neurons never fire, and 1 of its 2 feature maps never fire at "
+        "all: the kernels of these maps cost memory but have no effect",
         "layer full: 100 % of its neurons fire as often as they can in every sample: their spikes "
-        "cost energy and tell nothing",
+        "cost energy but carry no information",
     ]
 
 
-def test_few_are_not_remarked_on() -> None:
+def test_a_small_share_is_not_remarked_on() -> None:
     tenth, fewer = [0] + [1] * 9, [0] + [1] * 10
-    assert len(said({"full": tenth})) == 1
-    assert said({"full": fewer}) == []
-    assert said({"full": [0] * 999 + [1]})[0].startswith("layer full: 99 % of its neurons")
+    assert len(sentences({"full": tenth})) == 1
+    assert sentences({"full": fewer}) == []
+    assert sentences({"full": [0] * 999 + [1]})[0].startswith("layer full: 99 % of its neurons")

@@ -1,4 +1,4 @@
-"""Rows of a sweep, by hand."""
+"""Rows of a sweep, checked by hand."""
 
 import pytest
 
@@ -32,13 +32,13 @@ def test_a_row_is_over_its_seeds() -> None:
     )
 
 
-def test_most_operations_are_those_that_were_counted() -> None:
+def test_the_largest_sops_ignore_runs_without_a_count() -> None:
     uncounted = Outcome(0.9, 0.8, 100, 0.5, 0.4, exploration=0.6, sops_per_sample=10.0)
     assert SweepRow.of({}, [1], [uncounted]).most_sops is None
     assert SweepRow.of({}, [1, 2], [uncounted, OUTCOMES[0]]).most_sops == 30
 
 
-def test_a_sweep_without_a_paper_beside_it_says_nothing_of_one() -> None:
+def test_a_sweep_without_a_table_of_the_paper_has_no_keys_for_it() -> None:
     row = SweepRow.of({"eps": 10.0}, [3, 4], OUTCOMES)
     values = as_values(Sweep("fig2", "seed = 1", [row], []))
     assert values == {

@@ -1,4 +1,4 @@
-"""Epochs of a training, stored and read, and which of them is kept."""
+"""The epochs of a training are stored, read and compared."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from esl_lava.errors import DataError
 from esl_lava.results.training import Epoch, kept_epoch, read_history
 from esl_lava.values import as_values
+from tests.faults import refused
 
 STORED: dict[str, Any] = {
     "epoch": 3,
@@ -35,14 +36,14 @@ def history(accuracies: list[float | None], densities: list[float] | None = None
     ]
 
 
-def test_what_is_stored_is_what_was_read() -> None:
+def test_a_stored_epoch_is_read_unchanged() -> None:
     (epoch,) = read_history([STORED])
     assert (epoch.epoch, epoch.densities["readout"], epoch.silent) == (3, 1.0, {"hidden1": 2})
     assert list(as_values(epoch).items()) == list(STORED.items())  # in this order, too
 
 
 def test_older_records_stay_as_they_are() -> None:
-    """They know nothing of weights out of range, of silent neurons or of saturated ones."""
+    """They lack the counts of weights out of range and of silent or saturated neurons."""
     for unknown in (("saturated", "rates"), ("saturated", "rates", "silent", "beyond_range")):
         older = {k: v for k, v in STORED.items() if k not in unknown}
         (epoch,) = read_history([older])
@@ -52,9 +53,11 @@ def test_older_records_stay_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("entry", [{}, {"epoch": 1, "loss": 2.0}])
-def test_what_is_no_epoch_is_refused(entry: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match="the history holds an epoch with"):
+def test_an_incomplete_epoch_is_refused(entry: dict[str, Any]) -> None:
+    with refused(DataError, "damaged", key="history") as caught:
         read_history([STORED, entry])
+    assert "epoch 2" in str(caught.value)
+    assert "density" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -71,8 +74,8 @@ def test_what_is_no_epoch_is_refused(entry: dict[str, Any]) -> None:
         ("density", "q"),
     ],
 )
-def test_a_value_of_another_kind_is_refused(field: str, value: object) -> None:
-    with pytest.raises(DataError, match=f"an epoch whose {field}.* is of another kind"):
+def test_a_value_of_the_wrong_type_is_refused(field: str, value: object) -> None:
+    with refused(DataError, "damaged", key=f"history.{field}"):
         read_history([STORED, {**STORED, field: value}])
 
 
@@ -91,16 +94,16 @@ def test_the_kept_epoch_is_the_latest_best(accuracies: list[float | None]) -> No
         ([0.1, 0.5, 0.3], 1),
         ([0.5, 0.5, 0.3], 1),  # the latest of equals
         ([0.0, 0.0], 1),
-        ([None, None, None], 2),  # nothing held back: the last
+        ([None, None, None], 2),  # no validation split: the last
     ],
 )
 def test_by_hand(accuracies: list[float | None], kept: int) -> None:
     assert kept_epoch(history(accuracies)) == kept
 
 
-def test_a_dense_epoch_is_no_candidate() -> None:
+def test_an_epoch_of_another_density_is_not_kept() -> None:
     assert kept_epoch(history([0.9, 0.95, 0.4, 0.6, 0.5], [1, 1, 0.1, 0.1, 0.1])) == 3
 
 
-def test_in_the_dense_phase_the_best_of_it() -> None:
+def test_during_the_dense_phase_the_best_epoch_is_kept() -> None:
     assert kept_epoch(history([0.9, 0.95, 0.94], [1, 1, 1])) == 1

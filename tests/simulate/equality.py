@@ -91,7 +91,7 @@ def by_runtime(case: Case, number: int) -> Result:
 
 def by_builder(case: Case, number: int) -> Result:
     """Run Lava's runtime on networks that netx refuses. Other networks are not counted."""
-    hypothesis.assume(netfile.beyond_netx(case.network))
+    hypothesis.assume(netfile.netx_refusals(case.network))
     hypothesis.assume(not [*lava_models.model_faults(case.network)])
     hypothesis.assume(not [*lava_models.range_faults(case.network, case.inputs)])
     return by_runtime(case, number)

@@ -48,7 +48,7 @@ def describe(layer: Layer) -> str:
     """Describe a layer in a few words, for the message of a failing example."""
     kind = type(layer.inputs[0].connections).__name__
     has = _further(layer)
-    has += [f"skip from {skip.source}" for skip in layer.feeding[1:]]
+    has += [f"skip from {skip.source}" for skip in layer.feedforward_inputs[1:]]
     has += ["refractory"] if layer.neuron.refractory else []
     return " ".join([layer.name, kind, str(layer.shape), *has])
 
@@ -88,10 +88,16 @@ def features(network: Network) -> set[str]:
                 found.add("groups")
             if layer.inputs[0].delays is not None:
                 found.add("delayed convolution")
-        found |= {"delayed skip" for skip in layer.feeding[1:] if skip.delays is not None}
-        found |= {f"skip by {type(skip.connections).__name__}" for skip in layer.feeding[1:]}
-        found |= {"skip from input" for skip in layer.feeding[1:] if skip.source == INPUT}
-        if len(layer.feeding[1:]) > 1:
+        found |= {
+            "delayed skip" for skip in layer.feedforward_inputs[1:] if skip.delays is not None
+        }
+        found |= {
+            f"skip by {type(skip.connections).__name__}" for skip in layer.feedforward_inputs[1:]
+        }
+        found |= {
+            "skip from input" for skip in layer.feedforward_inputs[1:] if skip.source == INPUT
+        }
+        if len(layer.feedforward_inputs[1:]) > 1:
             found.add("two skips into a layer")
         for name in ("current_decay", "voltage_decay", "threshold"):
             size = (

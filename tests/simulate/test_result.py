@@ -21,7 +21,7 @@ from esl_lava.simulate.result import (
     count,
     decide,
     deciding_states,
-    joined,
+    join_results,
     sops_by_sample,
 )
 from tests.faults import refused
@@ -262,7 +262,7 @@ def test_joined_lots_are_one_run(lots):
     whole = simulate(NETWORK, spikes, record="all", states="all")
     parts = np.split(spikes, np.cumsum(lots)[:-1])
     lots_run = [simulate(NETWORK, part, record="all", states="all") for part in parts]
-    together = joined(lots_run)
+    together = join_results(lots_run)
     assert together.counts == whole.counts
     assert together.overflows == whole.overflows
     np.testing.assert_array_equal(together.decisions, whole.decisions)

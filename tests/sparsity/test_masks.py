@@ -114,7 +114,7 @@ def test_move_between_layers():
     assert [mask.tolist() for mask in masks] == [[False, False, True], [[True], [True]]]
     before = [mask.clone() for mask in masks]
     # The totals over the layers differ by one.
-    with pytest.raises(AssertionError, match="1 connections dropped but 2 grown"):
+    with pytest.raises(AssertionError, match="1 connections are dropped, but 2 are grown"):
         moved(masks, [torch.tensor([2]), NOWHERE], [torch.tensor([0, 1]), NOWHERE])
     # The first layer is valid, the second is not: no layer changes.
     with pytest.raises(AssertionError, match="a grown position was a connection"):
@@ -128,7 +128,7 @@ def test_move_between_layers():
         ([1], [3], "dropped position was not a connection"),
         ([0], [2], "grown position was a connection"),
         ([0], [0], "grown position was a connection"),
-        ([0, 2], [1], "2 connections dropped but 1 grown"),
+        ([0, 2], [1], "2 connections are dropped, but 1 are grown"),
         ([0, 0], [1, 3], "dropped positions are not strictly ascending"),
         ([0, 2], [3, 1], "grown positions are not strictly ascending"),
         ([0], [6], "grown positions are not strictly ascending within the mask"),

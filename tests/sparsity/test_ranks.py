@@ -223,5 +223,5 @@ def test_one_process_shares_nothing():
     assert ranks.count() == 1
     assert ranks.average(tensor) is tensor
     assert ranks.find_any([True, False], torch.device("cpu")) == [True, False]
-    assert ranks.take_first(tensor, torch.device("cpu")) is tensor
+    assert ranks.broadcast_first(tensor, torch.device("cpu")) is tensor
     ranks.check_agreement([tensor], "masks", 1)

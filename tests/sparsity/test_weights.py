@@ -134,7 +134,7 @@ def test_construction_refuses():
         ):
             SparseWeight(*sides, torch.zeros_like)
     weight = SparseWeight(3, 2, lambda at: torch.ones(1))
-    with pytest.raises(ValueError, match="1 initial weights for 2 connections"):
+    with pytest.raises(ValueError, match="there are 1 initial weights, but 2 connections"):
         weight.begin(where([0, 1]))
 
 

@@ -11,7 +11,7 @@ def test_hand_computed() -> None:
     # One sample of class 0, two classes, two steps: logits (0, 0), then (ln 3, 0).
     outputs = torch.tensor([[[0.0, math.log(3)], [0.0, 0.0]]], dtype=torch.float64)
     expected = (math.log(2) + math.log(4 / 3)) / 2
-    # Two roundings of exp and log apart at most.
+    # The results differ by at most two roundings of exp and log.
     assert tet(outputs, torch.tensor([0])).item() == pytest.approx(expected, rel=1e-15)
 
 
@@ -21,7 +21,7 @@ def test_is_the_mean_over_steps_of_cross_entropies() -> None:
     steps = [functional.cross_entropy(outputs[:, :, t], labels) for t in range(3)]
     # The same fifteen terms, summed in another order.
     torch.testing.assert_close(tet(outputs, labels), sum(steps) / 3, rtol=1e-14, atol=0)
-    # Not the loss of the summed or mean output, which lets steps make up for one another.
+    # It is not the loss of the mean output, in which steps can compensate each other.
     mean = functional.cross_entropy(outputs.mean(2), labels)
     assert abs(tet(outputs, labels) - mean) > 0.1
 
@@ -54,7 +54,7 @@ def test_late_and_silent_neurons_are_bounded() -> None:
     loss.backward()
     assert z.grad is not None
     share = 5 * torch.softmax(-5 * bounded, 1)[0]
-    # At LATE both branches have slope 1, at twice LATE a quarter; a silent one has none.
+    # The slope is 1 at LATE in both branches, 1/4 at twice LATE, and 0 for a silent neuron.
     expected = torch.stack([-share[0], -share[1] / 4, torch.tensor(0.0), -share[3]])
     torch.testing.assert_close(z.grad[0], expected.double(), rtol=1e-12, atol=0)
 

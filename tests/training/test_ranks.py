@@ -29,7 +29,7 @@ LIMITED = [
     experiment(training={"gradient_norm": LIMIT, "engine": engine})
     for engine in ("slayer", "fused", "sparse")
 ]
-"""Trainings under a limit on the gradient's norm."""
+"""Trainings with a limit on the norm of the gradient."""
 
 CONVOLUTIONAL = from_mapping(
     {
@@ -48,10 +48,10 @@ STORED = from_mapping(
         "sparsity": {"density": 0.4, "t_iter": 2, "growth": "momentum", "keep_dense": ["conv1"]},
     }
 )
-"""The same, of which only connections are stored, but in the first layer."""
+"""The same network. All layers but the first store only their connections."""
 
 BATCHES = (30, 13, 1)
-"""Shares of 15 and 15, 7 and 6, 1 and none."""
+"""Batch sizes, which give the two ranks 15 and 15, 7 and 6, 1 and 0 samples."""
 
 
 def gradient_growth(**training: Any) -> Experiment:
@@ -59,7 +59,7 @@ def gradient_growth(**training: Any) -> Experiment:
 
 
 def gradients(size: int, settings: Experiment | None = None) -> dict[str, torch.Tensor]:
-    """The loss of an untrained model on the first samples, and its gradient by parameter."""
+    """Return the loss of an untrained model on the first samples, and its gradients."""
     trainer = Trainer(settings or experiment(), load("digits", "train").take(SAMPLES))
     part = trainer._loss_part(trainer.train_data.take(size))
     part.backward()
@@ -70,7 +70,7 @@ def gradients(size: int, settings: Experiment | None = None) -> dict[str, torch.
 
 
 def moments_of_momentum() -> dict[str, torch.Tensor]:
-    """Momentum at every position after a step that rewires nothing."""
+    """Return the momentum at every position after a step without rewiring."""
     trainer = Trainer(STORED, load("digits", "train").take(SAMPLES))
     trainer._step(0, 0)
     moments: Any = trainer.evolver.state_dict()["moments"]
@@ -83,11 +83,11 @@ def few_samples() -> Iterator[pytest.MonkeyPatch]:
         return load(data.name, split).take(SAMPLES)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiments, "samples_of", few)
+        patch.setattr(experiments, "load_configured", few)
         yield patch
 
 
-# --- what each rank does -----------------------------------------------------------------
+# --- the scenarios of each rank ----------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(folder: Path) -> list[dict[str, Any]]:
-    """What each rank found: [{scenario: result}] by rank."""
+    """Run all scenarios on all ranks, and return {scenario: result} for each rank."""
     multiprocessing.spawn(run_rank, (str(folder),), nprocs=RANKS)  # type: ignore[attr-defined]
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
 
@@ -130,18 +130,19 @@ def run_rank(rank: int, folder: str) -> None:
 
 def basics(rank: int, folder: Path) -> list[Any]:
     shares = [ranks.share(np.arange(size)).tolist() for size in (5, 1, 0)]
-    answers = [ranks.first_says(rank == 0), ranks.first_says(rank == 1)]
+    answers = [ranks.take_first_answer(rank == 0), ranks.take_first_answer(rank == 1)]
     sum_of_ranks = ranks.total(torch.tensor([1.0 + rank]))
-    said = ""
+    fields: list[Any] = []
     try:
         with ranks.together():
             if rank == 1:
-                raise FileError("only one rank fails")
+                raise FileError("x: only one rank fails", "exists", file=folder / "x", limit=...)
     except UserError as error:
-        said = str(error)
+        fault = error.faults[0]
+        fields = [fault.sentence, fault.code, fault.file, fault.limit]
     with ranks.together():
         pass
-    return [ranks.first(), shares, answers, sum_of_ranks, said]
+    return [ranks.first(), shares, answers, sum_of_ranks, fields]
 
 
 def gradients_of(rank: int, folder: Path) -> list[dict[str, torch.Tensor]]:
@@ -165,13 +166,13 @@ def of_convolutions(rank: int, folder: Path) -> list[dict[str, torch.Tensor]]:
 
 
 def resumed(rank: int, folder: Path) -> list[Any]:
-    """Runs as a whole and in two parts; batches of 71 leave one sample for the last."""
+    """Train in one part and in two parts. With a batch size of 71 the last batch has one sample."""
     settings = gradient_growth(batch_size=71, epochs=4)
     with few_samples():
         whole = experiments.train(settings, folder / "whole", lambda progress: None)
         with pytest.raises(KeyboardInterrupt):
             experiments.train(settings, folder / "broken", lambda p: stop_at(p, 5))
-        dist.barrier()  # what lies there is the checkpoint of the second epoch
+        dist.barrier()  # the folder now holds the checkpoint of the second epoch
         found = experiments.resume(folder / "broken", lambda progress: None)
     assert found.accuracy == whole.accuracy
     model = whole.model
@@ -179,7 +180,7 @@ def resumed(rank: int, folder: Path) -> list[Any]:
 
 
 def stored(rank: int, folder: Path) -> list[Any]:
-    """Layers that store only connections; a rank without samples has a gradient of 0."""
+    """Train layers that store only connections; a rank without samples has a gradient of 0."""
     settings = gradient_growth(batch_size=71, epochs=4, engine="sparse")
     with few_samples():
         whole = experiments.train(settings, folder / "stored", lambda progress: None)
@@ -188,7 +189,7 @@ def stored(rank: int, folder: Path) -> list[Any]:
 
 
 def limited(rank: int, folder: Path) -> list[float]:
-    """The gradient's norm over connections in every step, by engine."""
+    """Return the norm of the gradient over connections in every step, engine by engine."""
     data = load("digits", "train").take(SAMPLES)
     return [norm for settings in LIMITED for norm in norms_of_connections(Trainer(settings, data))]
 
@@ -215,7 +216,7 @@ def sentence(trainer: Trainer, *arguments: Any) -> str:
 
 
 def diverged(rank: int, folder: Path) -> str:
-    """Only rank 1's weight is NaN, so that only its part of the loss is."""
+    """Only rank 1 has a weight that is NaN, so that only its part of the loss is NaN."""
     trainer, spoil = poisoned(load("digits", "train").take(SAMPLES), "readout", float("nan"))
     return sentence(trainer, spoil if rank == 1 else lambda progress: None)
 
@@ -230,7 +231,7 @@ def unwritable(rank: int, folder: Path) -> str:
 
     def write(saved: modelfile.SavedModel, path: Path) -> None:
         if saved.state["iteration"] == 6:
-            raise FileError("no space left")
+            raise FileError("no space left", "unwritable")
 
     with few_samples() as patch:
         patch.setattr(modelfile, "write", write)
@@ -247,17 +248,17 @@ def refused(rank: int, folder: Path) -> str:
     return str(raised.value)
 
 
-# --- what that should be -----------------------------------------------------------------
+# --- the expected results ----------------------------------------------------------------
 
 
-def test_ranks_share_and_agree(results: list[dict[str, Any]]) -> None:
+def test_ranks_share_and_agree(results: list[dict[str, Any]], folder: Path) -> None:
     for rank, found in enumerate(results):
-        first, shares, answers, sum_of_ranks, said = found["basics"]
+        first, shares, answers, sum_of_ranks, fields = found["basics"]
         assert first == (rank == 0)
         assert shares == [[[0, 1, 2], [3, 4]][rank], [[0], []][rank], []]
-        assert answers == [True, False]  # rank 0's, whatever the other says
+        assert answers == [True, False]  # the answers of rank 0
         assert sum_of_ranks == 3
-        assert said == "only one rank fails"
+        assert fields == ["x: only one rank fails", "exists", str(folder / "x"), "Ellipsis"]
 
 
 @pytest.mark.parametrize("index", range(len(BATCHES)))
@@ -269,7 +270,7 @@ def test_the_gradient_is_that_of_the_whole_batch(results: list[dict[str, Any]], 
     for name, gradient in expected.items():
         assert torch.equal(of_ranks[0][name], of_ranks[1][name])
         # Forward, sums of multiples of 1/64 are exact. Backward, up to 30 samples x 3 steps
-        # are added in another order, each addition rounding by 2^-24 of what is summed.
+        # are added in another order, and each addition rounds by 2^-24 of the sum.
         rounding = 90 * 2**-24 * float(gradient.abs().max())
         torch.testing.assert_close(of_ranks[0][name], gradient, rtol=0, atol=rounding)
 
@@ -299,7 +300,7 @@ def test_convolutions_are_normalised_by_the_whole_batch(
     assert expected["conv1.synapse.weight"].count_nonzero() > 0
     for name, gradient in expected.items():
         assert torch.equal(of_ranks[0][name], of_ranks[1][name])
-        # float32 sums in another order; where the batch is one sample, of what cancels.
+        # float32 sums in another order; with a batch of one sample, of terms that cancel.
         scale = float(gradient.abs().max())
         torch.testing.assert_close(of_ranks[0][name], gradient, rtol=0, atol=1e-4 * scale)
 
@@ -313,16 +314,16 @@ def test_stored_convolutions_learn_by_the_whole_batch(
     assert expected["conv2.synapse.weight.values"].count_nonzero() > 0
     for name, gradient in expected.items():
         assert torch.equal(of_ranks[0][name], of_ranks[1][name])
-        # float32 sums in another order; where the batch is one sample, of what cancels.
+        # float32 sums in another order; with a batch of one sample, of terms that cancel.
         scale = float(gradient.abs().max())
         torch.testing.assert_close(of_ranks[0][name], gradient, rtol=0, atol=1e-4 * scale)
 
 
-def test_momentum_of_what_does_not_exist_is_the_whole_batchs(results: list[dict[str, Any]]) -> None:
+def test_momentum_without_connections_is_the_whole_batchs(results: list[dict[str, Any]]) -> None:
     expected = moments_of_momentum()
     assert {"conv2 exp_avg", "conv2 exp_avg_sq", "hidden1 exp_avg"} <= expected.keys()
     for name, moment in expected.items():
-        assert moment.count_nonzero() > moment.numel() / 2  # where nothing is too
+        assert moment.count_nonzero() > moment.numel() / 2  # also without connections
         for found in results:
             # float32 sums in another order, and their squares.
             atol = 1e-4 * float(moment.abs().max())
@@ -371,7 +372,7 @@ def test_the_limit_on_the_gradient_is_of_the_whole_batchs(results: list[dict[str
 
 
 def test_silent_neurons_are_counted_over_the_whole_batch(results: list[dict[str, Any]]) -> None:
-    # Shares of 30 and 30; the whole third batch after the update, its share; validation.
+    # Shares of 30 and 30 samples; the third batch after the update and its share; validation.
     seen, counted = results[0]["silent"]
     assert seen == [15, 15, 12, 6, 8]
     assert results[1]["silent"] == [seen, counted]
@@ -389,7 +390,7 @@ def test_silent_neurons_are_counted_over_the_whole_batch(results: list[dict[str,
         ("refused", "whole: already holds something; choose another directory"),
     ],
 )
-def test_what_fails_on_one_rank_fails_on_all(
+def test_an_error_on_one_rank_is_raised_on_all(
     results: list[dict[str, Any]], scenario: str, message: str
 ) -> None:
     for found in results:
@@ -401,10 +402,12 @@ def test_one_process_shares_nothing() -> None:
     assert ranks.first()
     assert ranks.share(batch) is batch
     assert ranks.total(tensor) is tensor
-    assert ranks.first_says(True)
-    assert not ranks.first_says(False)
+    assert ranks.take_first_answer(True)
+    assert not ranks.take_first_answer(False)
     weight = torch.zeros(2, requires_grad=True)
     ranks.sum_gradients([weight])
     assert weight.grad is None
-    with pytest.raises(FileError, match="as it is"), ranks.together():
-        raise FileError("as it is")
+    error = FileError("of one process", "exists")
+    with pytest.raises(FileError) as caught, ranks.together():
+        raise error
+    assert caught.value is error

@@ -1,1 +1,1 @@
-"""Recordings of event cameras: files, what they hold, and frames of them."""
+"""Recordings of event cameras: their file formats, their data sets and their frames."""

@@ -1,12 +1,12 @@
-"""A model of an event camera: events of an image that moves in front of it.
+"""A model of an event camera: the events of an image that moves in front of it.
 
-Each pixel remembers a level of the logarithm of its brightness. Where the logarithm has left it by
-a threshold, the pixel sends an event, ON above and OFF below, and remembers a level that is a
-threshold further (after P. Lichtsteiner, C. Posch, T. Delbruck, "A 128 x 128 120 dB 15 us latency
-asynchronous temporal contrast vision sensor", 2008). Noise events come at random times, of any
-pixel and polarity.
+Each pixel stores a reference level of the logarithm of its brightness. When the logarithm differs
+from the reference by a threshold, the pixel sends an event, ON above and OFF below, and moves its
+reference by one threshold (after P. Lichtsteiner, C. Posch, T. Delbruck, "A 128 x 128 120 dB 15 us
+latency asynchronous temporal contrast vision sensor", 2008). Noise events come at random times,
+from random pixels and with random polarity.
 
-Everything is computed in integers, so that one seed gives the same events on every machine.
+All computations use integers, so that a random seed gives the same events on every machine.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from esl_lava.arrays import Bytes, Ints
 from esl_lava.data.events.recording import Events
 
 UNIT = 1 << 16
-"""Of logarithms: a brightness e times as large is one more."""
+"""Fixed-point unit of logarithms: the logarithm of e is `UNIT`."""
 
 STEP = 16
-"""Positions of an image in a pixel."""
+"""Positions of an image within one pixel."""
 
 DARK = 8
 """Added to every pixel: the logarithm of black is finite, and changes of dark pixels are small."""
@@ -41,61 +41,63 @@ def record(
     noise: float,
     generator: np.random.Generator,
 ) -> Events:
-    """Events of an image that moves along a path.
+    """Return the events of an image that moves along a path.
 
     Args:
-        image: (rows, columns) uint8, as bright as it is seen at (0, 0); black all around.
-        path: (down, right) in 1/`STEP` pixels, one after another, the first at time 0.
-        interval: microseconds from a place of the path to the next.
-        threshold: of the logarithm of the brightness, above 0.
-        noise: events that a pixel sends by chance, per second, in the mean over all pixels.
-        generator: says which pixels send them, and when.
+        image: (rows, columns) uint8, the brightness at position (0, 0); black all around.
+        path: successive positions (down, right) in 1/`STEP` pixels, the first at time 0.
+        interval: microseconds between two positions.
+        threshold: threshold of the logarithm of the brightness, above 0.
+        noise: noise events per second and pixel, on average over all pixels.
+        generator: draws pixels, times and polarities of the noise events.
     """
-    found = _of_changes([_seen(image, place) for place in path], interval, round(threshold * UNIT))
-    found.append(_of_noise(image.shape, (len(path) - 1) * interval, noise, generator))
-    times, rows, columns, on = np.concatenate(found, axis=1)
+    views = [_view(image, position) for position in path]
+    parts = _change_events(views, interval, round(threshold * UNIT))
+    parts.append(_noise_events(image.shape, (len(path) - 1) * interval, noise, generator))
+    times, rows, columns, on = np.concatenate(parts, axis=1)
     order = np.lexsort((on, columns, rows, times))
     return Events(times[order], rows[order], columns[order], on[order] == 1)
 
 
-def _seen(image: Bytes, place: tuple[int, int]) -> Ints:
-    """Logarithms of the image at a place, between pixels by their shares."""
-    (down, right), (rows, columns) = place, image.shape
+def _view(image: Bytes, position: tuple[int, int]) -> Ints:
+    """Return the logarithms of the image at a position, interpolated between pixels."""
+    (down, right), (rows, columns) = position, image.shape
     margin = 1 + max(abs(down), abs(right)) // STEP + 1
-    framed = np.pad(image.astype(np.int64), margin)
+    padded = np.pad(image.astype(np.int64), margin)
     (y, dy), (x, dx) = divmod(-down, STEP), divmod(-right, STEP)
     total = np.zeros(image.shape, np.int64)
-    for row, below in ((y, STEP - dy), (y + 1, dy)):
-        for column, beside in ((x, STEP - dx), (x + 1, dx)):
+    for row, row_share in ((y, STEP - dy), (y + 1, dy)):
+        for column, column_share in ((x, STEP - dx), (x + 1, dx)):
             top, left = margin + row, margin + column
-            total += below * beside * framed[top : top + rows, left : left + columns]
+            pixels = padded[top : top + rows, left : left + columns]
+            total += row_share * column_share * pixels
     return np.asarray(_LEVELS[total // STEP**2])
 
 
-def _of_changes(seen: Sequence[Ints], interval: int, threshold: int) -> list[Ints]:
-    """(4, n) times, rows, columns and polarities of what each interval brings."""
-    found = []
-    remembered = seen[0].copy()
-    for place, (before, after) in enumerate(itertools.pairwise(seen)):
+def _change_events(views: Sequence[Ints], interval: int, threshold: int) -> list[Ints]:
+    """Return (4, n) times, rows, columns and polarities of the events of each interval."""
+    parts = []
+    reference = views[0].copy()
+    for index, (before, after) in enumerate(itertools.pairwise(views)):
         for sign in (1, -1):
-            number = np.maximum(sign * (after - remembered), 0) // threshold
-            rows, columns = np.nonzero(number)
-            each = number[rows, columns]
-            rows, columns = rows.repeat(each), columns.repeat(each)
-            count = np.arange(len(rows)) - (each.cumsum() - each).repeat(each) + 1
-            # When the logarithm, on a straight line between both places, was there.
-            way = sign * (remembered - before)[rows, columns] + count * threshold
+            numbers = np.maximum(sign * (after - reference), 0) // threshold
+            rows, columns = np.nonzero(numbers)
+            repeats = numbers[rows, columns]
+            rows, columns = rows.repeat(repeats), columns.repeat(repeats)
+            count = np.arange(len(rows)) - (repeats.cumsum() - repeats).repeat(repeats) + 1
+            # The time at which the logarithm reaches the level, by linear interpolation.
+            distance = sign * (reference - before)[rows, columns] + count * threshold
             length = sign * (after - before)[rows, columns]
-            times = place * interval + interval * way // length
-            found.append(np.stack([times, rows, columns, np.full(len(rows), sign > 0)]))
-            remembered += sign * number * threshold
-    return found
+            times = index * interval + interval * distance // length
+            parts.append(np.stack([times, rows, columns, np.full(len(rows), sign > 0)]))
+            reference += sign * numbers * threshold
+    return parts
 
 
-def _of_noise(
+def _noise_events(
     shape: tuple[int, ...], duration: int, noise: float, generator: np.random.Generator
 ) -> Ints:
-    """(4, n) times, rows, columns and polarities of events by chance."""
+    """Return (4, n) times, rows, columns and polarities of the noise events."""
     rows, columns = shape
     number = round(noise * duration / 1e6 * rows * columns)
     limits = np.array([[duration], [rows], [columns], [2]])
@@ -103,17 +105,17 @@ def _of_noise(
 
 
 def saccades(reach: int, generator: np.random.Generator) -> list[tuple[int, int]]:
-    """A path of three straight moves that returns to where it began, as N-MNIST's camera made.
+    """Return a path of three straight moves back to its start, like the camera of N-MNIST.
 
     Args:
-        reach: pixels, of a move along an axis, above 0.
-        generator: chooses into which of eight directions the triangle is turned or mirrored.
+        reach: pixels of a move along an axis, above 0.
+        generator: draws one of eight orientations of the triangle.
     """
     corners = [(0, 0), (reach, reach // 2), (0, reach), (0, 0)]
-    turns, mirrored = (int(one) for one in generator.integers(0, (4, 2)))
-    for _ in range(turns):
+    quarter_turns, is_mirrored = (int(number) for number in generator.integers(0, (4, 2)))
+    for _ in range(quarter_turns):
         corners = [(right, -down) for down, right in corners]
-    if mirrored:
+    if is_mirrored:
         corners = [(right, down) for down, right in corners]
     path = [corners[0]]
     for (y0, x0), (y1, x1) in itertools.pairwise(corners):

@@ -1,4 +1,4 @@
-"""A data set of recordings: where they are, and how their frames become samples."""
+"""A data set of recordings: how its recordings are found, and how their frames become samples."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class EventSet:
     """A data set of recordings.
 
     Attributes:
-        rows, columns: of its sensor.
+        rows, columns: rows and columns of the sensor.
         classes: number of classes.
-        find: split, "train" or "test" -> its recordings; raises DataError or FileError where
-            they are not all there.
-        polarities: 2, or 1 where events have none.
+        find: split, "train" or "test" -> its recordings; raises DataError or FileError if
+            recordings are missing.
+        polarities: 2, or 1 if events have no polarity.
     """
 
     rows: int
@@ -31,27 +31,27 @@ class EventSet:
     polarities: int = 2
 
     def shape(self, encoding: Encoding) -> tuple[int, int, int]:
-        """(polarities, rows, columns) of a frame.
+        """Return (polarities, rows, columns) of a frame.
 
         Raises:
-            DataError: as `Framing.shape_of`.
+            DataError: as in `Framing.shape_of`.
         """
         return framing_of(encoding).shape_of(self.rows, self.columns, self.polarities)
 
     def load(self, name: str, split: str, encoding: Encoding) -> EventFrames:
-        """The samples of a split, by the name of the data set.
+        """Return the samples of a split; `name` is the name of the data set.
 
         Raises:
-            DataError, FileError: as `find` and `prepare`.
+            DataError, FileError: as in `find` and `prepare`.
         """
         skip = bool(encoding.skip_damaged)
-        found, framing = self.find(split), framing_of(encoding)
-        frames, labels = prepare(f"{name}-{split}", found, framing, skip)
+        recordings, framing = self.find(split), framing_of(encoding)
+        frames, labels = prepare(f"{name}-{split}", recordings, framing, skip)
         return EventFrames(name, frames, labels, self.classes, encoding, split)
 
 
 def framing_of(encoding: Encoding) -> Framing:
-    """How the encoding `frames` makes them."""
+    """Return the framing of the encoding `frames`."""
     return Framing(
         steps=encoding.steps,
         split=encoding.split or "time",
@@ -61,7 +61,7 @@ def framing_of(encoding: Encoding) -> Framing:
     )
 
 
-def state_of(path: Path) -> tuple[int, int]:
-    """What changes with a file's content: bytes, and the time of the last change."""
+def file_state(path: Path) -> tuple[int, int]:
+    """Return the size in bytes and the time of the last change, which reveal a changed file."""
     state = path.stat()
     return state.st_size, state.st_mtime_ns

@@ -1,4 +1,4 @@
-"""Which reader a file of events needs."""
+"""The readers of event files, by the ending of the file name."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ from esl_lava.errors import FileError
 READERS: Mapping[str, Callable[[EventFile], EventRecording]] = MappingProxyType(
     {".aedat": open_aedat, ".aedat4": open_aedat4, ".bin": open_atis, ".bs2": open_atis}
 )
-"""How a file's name ends -> what opens it."""
+"""Ending of the file name -> function that opens the file."""
 
 
 def open_recording(path: Path) -> EventRecording:
-    """The recording in a file.
+    """Return the recording in a file.
 
     Raises:
-        FileError: where the file cannot be read, is damaged, or of a format that no reader knows.
+        FileError: the file cannot be read, is damaged, or of a format that no reader knows.
     """
     ending = path.suffix.lower()
     if ending not in READERS:
         raise FileError(
-            f"{path}: a file of events is told by the end of its name, which is one of "
-            f"{', '.join(READERS)}"
+            f"{path}: the name of a file of events has to end with one of {', '.join(READERS)}",
+            "unknown",
+            value=ending,
+            limit=tuple(READERS),
+            file=path,
         )
     return READERS[ending](EventFile.of_path(path))

@@ -1,4 +1,4 @@
-"""Frames of a recording: the events of each of T portions, counted by polarity and place."""
+"""Frames of a recording: for each of T portions the number of events by polarity and pixel."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from types import MappingProxyType
 import numpy as np
 
 from esl_lava.arrays import Bytes, Ints
-from esl_lava.data.events.recording import EventRecording, Events
+from esl_lava.data.events.recording import EventRecording, Events, no_event
 from esl_lava.errors import DataError
 
 CELLS = 1 << 26
-"""Counters that the frames of a recording may have at most: 256 MiB."""
+"""Largest number of counters of the frames of a recording: 256 MiB."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Framing:
 
     Attributes:
         steps: T, the number of frames, at least 1.
-        split: key of `SPLITS`, what the portions have alike.
-        crop: pixels that are left out along each border of the sensor.
-        side: rows and columns of a frame; None: as many as are left of the sensor. Pixel i of n
-            lies in row i * side // n.
-        most: what a counter stops at: 1 makes binary spikes.
+        split: key of `SPLITS`: whether portions have equal durations or equal numbers of events.
+        crop: pixels left out along each border of the sensor.
+        side: rows and columns of a frame; None: all that the crop leaves. Pixel i of n lies in row
+            i * side // n.
+        most: largest count; 1 makes binary spikes.
     """
 
     steps: int
@@ -36,42 +36,53 @@ class Framing:
     most: int = 1
 
     def shape_of(self, rows: int, columns: int, polarities: int) -> tuple[int, int, int]:
-        """(polarities, rows, columns) of a frame of a sensor; a single row stays one.
+        """Return (polarities, rows, columns) of a sensor's frame. A single row stays one row.
 
         Raises:
-            DataError: where nothing is left of the sensor, or frames would be larger than it.
+            DataError: the crop leaves no pixel, or the frames would be larger than the sensor.
         """
         high, wide = self.left_of(rows), self.left_of(columns)
         if min(high, wide) < 1:
-            raise DataError(f"a crop of {self.crop} leaves nothing of {rows} x {columns} pixels")
+            raise DataError(
+                f"a crop of {self.crop} leaves nothing of {rows} x {columns} pixels",
+                "range",
+                key="crop",
+                value=self.crop,
+            )
         if self.side is None:
             return polarities, high, wide
         if self.side > wide or 1 < high < self.side:
-            raise DataError(f"frames of side {self.side} are larger than {high} x {wide}")
+            raise DataError(
+                f"frames of side {self.side} are larger than {high} x {wide}",
+                "range",
+                key="side",
+                value=self.side,
+                limit=min(wide, high) if high > 1 else wide,
+            )
         return polarities, min(high, self.side), self.side
 
     def left_of(self, pixels: int) -> int:
-        """What the crop leaves of the pixels along an axis; a single one is not cropped."""
+        """Return how many pixels along an axis the crop leaves. A single pixel is not cropped."""
         return pixels - 2 * self.crop if pixels > 1 else pixels
 
 
-def _by_time(events: Events, before: int, span: Span, steps: int) -> Ints:
+def _split_by_time(events: Events, before: int, span: Span, steps: int) -> Ints:
     length = max(1, (span.last - span.first) // steps)
     return np.minimum((events.times - span.first) // length, steps - 1)
 
 
-def _by_number(events: Events, before: int, span: Span, steps: int) -> Ints:
+def _split_by_number(events: Events, before: int, span: Span, steps: int) -> Ints:
     number = span.events // steps
     return np.minimum((before + np.arange(len(events))) // number, steps - 1)
 
 
 SPLITS: Mapping[str, Callable[[Events, int, Span, int], Ints]] = MappingProxyType(
-    {"time": _by_time, "number": _by_number}
+    {"time": _split_by_time, "number": _split_by_number}
 )
-"""What the T portions have alike -> (events, how many came before, span, T) -> portion of each.
+"""Name of a split -> function (events, number of events before, span, T) -> portion of each event.
 
-As SpikingJelly's `split_by`: portions of one duration, or of one number of events, rounded down;
-the last one takes what is left.
+The splits are SpikingJelly's `split_by`: portions of equal duration, or of equal number of events,
+rounded down. The last portion takes the rest.
 """
 
 
@@ -80,8 +91,8 @@ class Span:
     """Length of a recording.
 
     Attributes:
-        events: how many it holds.
-        first, last: microseconds, of the first and of the last event.
+        events: number of events.
+        first, last: times of the first and the last event in microseconds.
     """
 
     events: int
@@ -90,57 +101,71 @@ class Span:
 
 
 def measure(recording: EventRecording) -> Span:
-    """Read a recording once, for its length.
+    """Read a recording once and return its length.
 
     Raises:
-        FileError: where the file is damaged.
-        DataError: where it holds no event.
+        FileError: the file is damaged.
+        DataError: the recording holds no event.
     """
     events = first = last = 0
     for chunk in recording.chunks():
         first = first if events else int(chunk.times[0])
         events, last = events + len(chunk), int(chunk.times[-1])
     if not events:
-        raise DataError(f"{recording.name} holds no event")
+        raise no_event(recording)
     return Span(events, first, last)
 
 
 def make_frames(recording: EventRecording, framing: Framing) -> Bytes:
-    """Frames of a recording, (T, polarities, rows, columns) uint8; OFF events come first.
+    """Return the frames of a recording, (T, polarities, rows, columns) uint8, OFF events first.
 
-    The file is read twice, and never held.
+    The file is read twice, in portions.
 
     Raises:
-        FileError: where the file is damaged.
-        DataError: where there are fewer events than frames, or frames of this size are too many.
+        FileError: the file is damaged.
+        DataError: there are fewer events than frames, or the frames have too many counters.
     """
     steps = framing.steps
     shape = framing.shape_of(recording.rows, recording.columns, recording.polarities)
-    counts = np.zeros(_cells(recording, steps, shape), np.uint32)
+    counts = np.zeros(_number_of_cells(recording, steps, shape), np.uint32)
     span = measure(recording)
     if span.events < steps:
-        raise DataError(f"{recording.name} holds {span.events} events, fewer than {steps} frames")
+        raise DataError(
+            f"{recording.name} holds {span.events} events, fewer than {steps} frames",
+            "range",
+            key="frames",
+            value=span.events,
+            limit=steps,
+            file=recording.name,
+        )
     portion_of, before = SPLITS[framing.split], 0
     polarities, rows, columns = shape
     high, wide = framing.left_of(recording.rows), framing.left_of(recording.columns)
-    above = (recording.rows - high) // 2
+    # A single row is not cropped, so rows may have another margin than columns.
+    top_margin = (recording.rows - high) // 2
     for events in recording.chunks():
         portion = portion_of(events, before, span, steps)
         before += len(events)
-        row = (events.rows - above) * rows // high
+        row = (events.rows - top_margin) * rows // high
         column = (events.columns - framing.crop) * columns // wide
         plane = portion if polarities == 1 else portion * 2 + events.on
         inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
-        place = (plane * rows + row) * columns + column
-        np.add.at(counts, place[inside], 1)
+        cell = (plane * rows + row) * columns + column
+        np.add.at(counts, cell[inside], 1)
     return np.minimum(counts, framing.most).astype(np.uint8).reshape(steps, *shape)
 
 
-def _cells(recording: EventRecording, steps: int, shape: tuple[int, int, int]) -> int:
+def _number_of_cells(recording: EventRecording, steps: int, shape: tuple[int, int, int]) -> int:
+    """Return the number of counters of the frames; raise a DataError if it exceeds `CELLS`."""
     cells = steps * shape[0] * shape[1] * shape[2]
     if cells > CELLS:
         raise DataError(
             f"{recording.name}: {steps} frames of {shape[1]} x {shape[2]} have {cells:,} counters, "
-            f"more than {CELLS:,}"
+            f"more than {CELLS:,}",
+            "too-large",
+            key="frames",
+            value=cells,
+            limit=CELLS,
+            file=recording.name,
         )
     return cells

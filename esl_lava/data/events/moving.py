@@ -1,4 +1,7 @@
-"""Digits that move in front of a model of an event camera, for machines without recordings."""
+"""The data set `moving_digits`: digits that move in front of a model of an event camera.
+
+It serves machines without recordings.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ from esl_lava.data.events.recording import EventRecording
 SIDE = 24
 
 
-class Moving(NamedTuple):
-    """How the images move.
+class Motion(NamedTuple):
+    """The motion of the images and the parameters of the camera.
 
     Attributes:
         reach: pixels of a move along an axis.
         interval: microseconds for 1/16 of a move.
-        threshold: of the logarithm of the brightness.
-        noise: events per pixel and second by chance.
+        threshold: threshold of the logarithm of the brightness.
+        noise: noise events per pixel and second.
     """
 
     reach: int = 3
@@ -32,26 +35,26 @@ class Moving(NamedTuple):
     noise: float = 2.0
 
 
-MOVING = Moving()
+MOTION = Motion()
 
 
 def find_moving(split: str) -> Recordings:
-    """The images of `digits`, each of which is recorded when it is opened."""
+    """Return recordings of the images of `digits`. Each is recorded when it is opened."""
     digits = datasets.load("digits", split)
-    openers = [functools.partial(_move, image, split, n) for n, image in enumerate(digits.images)]
-    return Recordings((split, *MOVING), openers, digits.labels)
+    openers = [functools.partial(_record, image, split, n) for n, image in enumerate(digits.images)]
+    return Recordings((split, *MOTION), openers, digits.labels)
 
 
-def _move(image: Bytes, split: str, place: int) -> EventRecording:
-    """An image, twice as large, that moves along three lines in front of a camera."""
-    generator = np.random.default_rng((datasets.SPLITS.index(split), place))
-    large = np.pad(image.reshape(8, 8).repeat(2, axis=0).repeat(2, axis=1), MOVING.reach + 1)
+def _record(image: Bytes, split: str, index: int) -> EventRecording:
+    """Record an image, twice as large, that moves along three lines in front of the camera."""
+    generator = np.random.default_rng((datasets.SPLITS.index(split), index))
+    large = np.pad(image.reshape(8, 8).repeat(2, axis=0).repeat(2, axis=1), MOTION.reach + 1)
     events = record(
         large,
-        saccades(MOVING.reach, generator),
-        MOVING.interval,
-        threshold=MOVING.threshold,
-        noise=MOVING.noise,
+        saccades(MOTION.reach, generator),
+        MOTION.interval,
+        threshold=MOTION.threshold,
+        noise=MOTION.noise,
         generator=generator,
     )
-    return EventRecording(f"moving_digits {split} {place}", SIDE, SIDE, lambda: iter([events]))
+    return EventRecording(f"moving_digits {split} {index}", SIDE, SIDE, lambda: iter([events]))

@@ -1,8 +1,9 @@
-"""N-MNIST: the published archives, unpacked, and an archive of a part of their recordings."""
+"""N-MNIST: the unpacked published archives, and an archive of some of their recordings."""
 
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from esl_lava.data.archives import read_members
 from esl_lava.data.events import atis
-from esl_lava.data.events.eventset import state_of
+from esl_lava.data.events.eventset import file_state
 from esl_lava.data.events.prepare import Recordings
 from esl_lava.data.events.recording import EventFile, EventRecording
 from esl_lava.data.folders import DATA_VARIABLE, own_folder, own_path
@@ -27,80 +28,100 @@ _FOLDERS = {"train": "Train", "test": "Test"}
 
 
 def find_whole(split: str) -> Recordings:
-    """The recordings in the folder `nmnist` of the user's data, in a fixed mixed order.
+    """Return the recordings in the user's folder `nmnist`, in a fixed shuffled order.
 
     Raises:
-        DataError: where the folders are not there.
+        DataError: a folder does not exist or is empty.
     """
-    folder = own_folder("nmnist") or own_folder("NMNIST")  # as tonic calls it
+    folder = own_folder("nmnist") or own_folder("NMNIST")  # tonic's name of the folder
     root = None if folder is None else folder / _FOLDERS[split]
     if root is None or not root.is_dir():
         raise DataError(
             f"data set nmnist needs {_FOLDERS[split]}/0 to {_FOLDERS[split]}/9 with .bin files in "
-            f"the folder nmnist of ${DATA_VARIABLE}, as its archives hold them"
+            f"the folder nmnist of ${DATA_VARIABLE}, as in the published archives",
+            "not-found",
+            key=DATA_VARIABLE,
+            value=os.environ.get(DATA_VARIABLE),
         )
     files: list[Path] = []
     labels: list[int] = []
     for digit in range(DIGITS):
-        found = sorted((root / str(digit)).glob("*.bin"))
-        if not found:
-            raise DataError(f"{root / str(digit)} holds no .bin file")
-        files += found
-        labels += [digit] * len(found)
-    # Files are sorted by class: a fixed order mixes them, as parts are taken from the front.
+        place = root / str(digit)
+        files_of_digit = sorted(place.glob("*.bin"))
+        if not files_of_digit:
+            raise DataError(f"{place} holds no .bin file", "not-found", file=place)
+        files += files_of_digit
+        labels += [digit] * len(files_of_digit)
+    # The files are sorted by class. Shuffled, the first n samples are of all classes.
     order = np.random.default_rng(len(files)).permutation(len(files))
-    files = [files[place] for place in order]
-    key = tuple((str(file), *state_of(file)) for file in files)
-    openers = [functools.partial(_open, file) for file in files]
+    files = [files[index] for index in order]
+    key = tuple((str(file), *file_state(file)) for file in files)
+    openers = [functools.partial(_open_file, file) for file in files]
     return Recordings(key, openers, np.array(labels)[order])
 
 
-def _open(path: Path) -> EventRecording:
+def _open_file(path: Path) -> EventRecording:
     return atis.open_atis(EventFile.of_path(path))
 
 
 def find_subset(split: str) -> Recordings:
-    """The recordings in the archive `nmnist_small.tar.gz`, in the order of its lists.
+    """Return the recordings in the archive `nmnist_small.tar.gz`, in the order of its lists.
 
     Raises:
-        DataError, FileError: where it is not there, or lacks what it has to hold.
+        DataError, FileError: the archive does not exist, is damaged or lacks a file.
     """
     path = own_path(SUBSET)
     if path is None:
-        raise DataError(f"data set nmnist_subset needs {SUBSET} in the folder ${DATA_VARIABLE}")
-    content = _members(path)
-    numbers, labels = _labels(path, split, content)
-    openers = [functools.partial(_open_member, path, f"{n}.bs2", content) for n in numbers]
-    return Recordings((*state_of(path), split), openers, np.array(labels))
+        raise DataError(
+            f"data set nmnist_subset needs {SUBSET} in the folder ${DATA_VARIABLE}",
+            "not-found",
+            key=DATA_VARIABLE,
+            value=os.environ.get(DATA_VARIABLE),
+        )
+    contents = _read_members(path)
+    numbers, labels = _read_labels(path, split, contents)
+    openers = [functools.partial(_open_member, path, f"{n}.bs2", contents) for n in numbers]
+    return Recordings((*file_state(path), split), openers, np.array(labels))
 
 
-def _open_member(path: Path, name: str, content: Mapping[str, bytes]) -> EventRecording:
-    if name not in content:
-        raise FileError(f"{path} lacks the file {name}")
-    return atis.open_atis(EventFile.of_bytes(f"{path}: {name}", content[name]))
+def _open_member(path: Path, name: str, contents: Mapping[str, bytes]) -> EventRecording:
+    if name not in contents:
+        raise _missing_member(path, name)
+    return atis.open_atis(EventFile.of_bytes(f"{path}: {name}", contents[name]))
 
 
-def _members(path: Path) -> dict[str, bytes]:
-    """Name without its folder -> content."""
+def _missing_member(path: Path, name: str) -> FileError:
+    """Return the error for an archive that lacks a file."""
+    return FileError(f"{path} lacks the file {name}", "not-found", value=name, file=path)
+
+
+def _read_members(path: Path) -> dict[str, bytes]:
+    """Return name (without its folder) -> content of the files in the archive."""
 
     def limit_of(name: str) -> int | None:
         return _MEMBER_LIMIT if _MEMBER.fullmatch(name) else None
 
-    found = read_members(path, limit_of, _SUBSET_LIMIT)
-    return {name.rpartition("/")[2]: content for name, content in found}
+    members = read_members(path, limit_of, _SUBSET_LIMIT)
+    return {name.rpartition("/")[2]: content for name, content in members}
 
 
-def _labels(path: Path, split: str, content: Mapping[str, bytes]) -> tuple[list[int], list[int]]:
-    """Numbers of a split's recordings, and their classes."""
+def _read_labels(
+    path: Path, split: str, contents: Mapping[str, bytes]
+) -> tuple[list[int], list[int]]:
+    """Return the numbers of a split's recordings, and their classes."""
     name = _SUBSET_LABELS[split]
-    if name not in content:
-        raise FileError(f"{path} lacks the file {name}")
-    lines = [
-        line for line in content[name].decode("ascii", "replace").split("\n")[1:] if line.strip()
-    ]
+    if name not in contents:
+        raise _missing_member(path, name)
+    text = contents[name].decode("ascii", "replace")
+    lines = [line for line in text.split("\n")[1:] if line.strip()]
     pairs = [re.fullmatch(r"([0-9]{1,6})\s+([0-9])\s*", line) for line in lines]
     if not pairs or None in pairs:
         wrong = lines[pairs.index(None)][:40] if pairs else ""
-        raise FileError(f"{path}: {name} needs lines of a number and a digit, not {wrong!r}")
+        raise FileError(
+            f"{path}: {name} needs lines of a number and a digit, not {wrong!r}",
+            "damaged",
+            value=wrong,
+            file=path,
+        )
     numbers, labels = zip(*((int(pair[1]), int(pair[2])) for pair in pairs if pair))
     return list(numbers), list(labels)

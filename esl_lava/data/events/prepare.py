@@ -1,4 +1,4 @@
-"""Frames of many recordings: made once, kept in the user's cache, and read from there in place."""
+"""Frames of many recordings: made once, stored in the user's cache, and mapped from there."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from esl_lava.errors import DataError, FileError
 from esl_lava.progress import tell_progress
 
 VERSION = 2
-"""Of the rules by which frames are made: kept frames of another one are made anew."""
+"""Version of the rules by which frames are made. Stored frames of another version are not used."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class Recordings:
-    """The recordings of a data set's half, none of which is read yet.
+    """The recordings of a split, none of which is read yet.
 
     Attributes:
-        key: what tells these recordings from others.
-        openers: opens each of them.
+        key: identifies these recordings and the state of their files.
+        openers: functions that open the recordings, one each.
         labels: (recordings,) int64, their classes.
     """
 
@@ -44,106 +44,112 @@ class Recordings:
 def prepare(
     name: str, recordings: Recordings, framing: Framing, skip_damaged: bool = False
 ) -> tuple[Bytes, Ints]:
-    """Frames of all recordings, (samples, T, polarities, rows, columns) uint8, and their labels.
+    """Return frames of all recordings, (samples, T, polarities, rows, columns) uint8, and labels.
 
-    They are kept in a file of the user's cache, and the array is that file, which the system reads
-    where it is needed. Where the cache cannot be written they are held in memory.
+    The frames are stored in a file of the user's cache. The array is that file, mapped into memory.
+    If the cache cannot be written, the frames are held in memory.
 
     Args:
-        name: of the data set and its half.
-        recordings: what frames are made of; none is opened where frames are kept.
+        name: name of the data set and the split.
+        recordings: the recordings; none is opened if their frames are in the cache.
         framing: how frames are made.
         skip_damaged: leave damaged recordings out, with a warning.
 
     Raises:
-        FileError, DataError: as `make_frames`, of the first recording that is damaged; with
-            `skip_damaged` DataError where all of them are.
+        FileError, DataError: as in `make_frames`, for the first damaged recording; with
+            `skip_damaged` a DataError if all recordings are damaged.
     """
     facts = repr((VERSION, name, recordings.key, astuple(framing), skip_damaged))
     path = cache_folder() / "frames" / f"{name}-{hashlib.sha256(facts.encode()).hexdigest()}.npy"
-    kept = _kept(path, recordings, framing)
-    if kept is not None:
-        return kept
+    cached = _read_cached(path, recordings, framing)
+    if cached is not None:
+        return cached
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=path.parent))
     except OSError as error:
-        _logger.warning("%s cannot be written (%s): frames are not kept", path.parent, error)
-        frames, whole = _made(None, name, recordings, framing, skip_damaged)
-        return frames[: len(whole)], recordings.labels[whole]
+        _logger.warning("%s cannot be written (%s): frames are not stored", path.parent, error)
+        frames, intact = _make_all(None, name, recordings, framing, skip_damaged)
+        return frames[: len(intact)], recordings.labels[intact]
     try:
-        _, whole = _made(folder / path.name, name, recordings, framing, skip_damaged)
-        np.save(folder / "whole.npy", whole)
-        os.replace(folder / "whole.npy", _whole_of(path))
+        _, intact = _make_all(folder / path.name, name, recordings, framing, skip_damaged)
+        np.save(folder / "intact.npy", intact)
+        os.replace(folder / "intact.npy", _intact_path(path))
         os.replace(folder / path.name, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    found = _kept(path, recordings, framing)
-    assert found is not None
-    return found
+    cached = _read_cached(path, recordings, framing)
+    assert cached is not None
+    return cached
 
 
-def _whole_of(path: Path) -> Path:
-    """The file that says beside kept frames which recordings they are of."""
+def _intact_path(path: Path) -> Path:
+    """Return the path of the file, beside stored frames, with the numbers of their recordings."""
     return path.with_name(f"{path.stem}-whole.npy")
 
 
-def _kept(path: Path, recordings: Recordings, framing: Framing) -> tuple[Bytes, Ints] | None:
-    """Frames and labels in files of the cache; None where there are none of these recordings."""
+def _read_cached(path: Path, recordings: Recordings, framing: Framing) -> tuple[Bytes, Ints] | None:
+    """Return frames and labels from the cache, or None if it has none of these recordings."""
     try:
-        whole: Ints = np.load(_whole_of(path), allow_pickle=False)
+        intact: Ints = np.load(_intact_path(path), allow_pickle=False)
         frames: Bytes = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         return None
     number, steps = len(recordings.labels), framing.steps
-    if whole.dtype != np.int64 or whole.ndim != 1 or ((whole < 0) | (whole >= number)).any():
+    if intact.dtype != np.int64 or intact.ndim != 1 or ((intact < 0) | (intact >= number)).any():
         return None
     fits = frames.dtype == np.uint8 and frames.ndim == 5 and frames.shape[1] == steps
-    return (frames, recordings.labels[whole]) if fits and len(frames) == len(whole) else None
+    return (frames, recordings.labels[intact]) if fits and len(frames) == len(intact) else None
 
 
-def _made(
+def _make_all(
     path: Path | None, name: str, recordings: Recordings, framing: Framing, skip_damaged: bool
 ) -> tuple[Bytes, Ints]:
-    """The frames, in a new file or in memory, and (frames,) which recordings they are of."""
+    """Return the frames, in a new file or in memory, and (frames,) the numbers of their recordings.
+
+    Only intact recordings have frames. Without a file, the array may be longer than their number.
+    """
     number = len(recordings.openers)
     frames: Bytes | None = None
-    whole: list[int] = []
-    for place, opened in enumerate(recordings.openers):
+    intact: list[int] = []
+    for index, open_recording in enumerate(recordings.openers):
         try:
-            one = make_frames(opened(), framing)
+            frames_of_one = make_frames(open_recording(), framing)
         except (DataError, FileError) as error:
             if not skip_damaged:
                 raise
-            _logger.warning("%s: a recording is left out: %s", name, error)
+            _logger.warning("%s: a damaged recording is left out: %s", name, error)
             continue
         if frames is None:
-            frames = _room(path, (number, *one.shape))
-        frames[len(whole)] = one
-        whole.append(place)
-        tell_progress(f"{name}: frames", place + 1, number)
+            frames = _allocate(path, (number, *frames_of_one.shape))
+        frames[len(intact)] = frames_of_one
+        intact.append(index)
+        tell_progress(f"{name}: frames", index + 1, number)
     if frames is None:
-        raise DataError(f"{name}: all of its {number:,} recordings are damaged")
+        raise DataError(
+            f"{name}: all of its {number:,} recordings are damaged", "damaged", value=number
+        )
     if path is not None:
         frames.flush()  # type: ignore[attr-defined]
-        if len(whole) < number:
-            _shorten(path, len(whole))
-    return frames, np.array(whole, np.int64)
+        if len(intact) < number:
+            _shorten(path, len(intact))
+    return frames, np.array(intact, np.int64)
 
 
-def _room(path: Path | None, shape: tuple[int, ...]) -> Bytes:
+def _allocate(path: Path | None, shape: tuple[int, ...]) -> Bytes:
+    """Return a new array, in a file or in memory."""
     if path is None:
         return np.empty(shape, np.uint8)
-    room: Bytes = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-    return room
+    array: Bytes = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    return array
 
 
 def _shorten(path: Path, number: int) -> None:
-    """Keep the first arrays of a file alone."""
+    """Shorten the array in a file to its first `number` entries."""
     frames: Bytes = np.load(path, mmap_mode="r")
-    shorter = path.with_name("shorter.npy")
-    kept = np.lib.format.open_memmap(shorter, "w+", np.uint8, (number, *frames.shape[1:]))
-    for place in range(number):
-        kept[place] = frames[place]
-    kept.flush()
-    os.replace(shorter, path)
+    shorter_path = path.with_name("shorter.npy")
+    shorter = np.lib.format.open_memmap(shorter_path, "w+", np.uint8, (number, *frames.shape[1:]))
+    for index in range(number):
+        shorter[index] = frames[index]
+    shorter.flush()
+    os.replace(shorter_path, path)

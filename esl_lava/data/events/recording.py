@@ -1,6 +1,6 @@
-"""Events of a camera, read from a file piece by piece.
+"""Recordings of an event camera, read from a file in portions.
 
-A pixel of a dynamic vision sensor sends an event when its brightness has changed: ON where it has
+A pixel of a dynamic vision sensor sends an event when its brightness has changed: ON if it has
 become brighter, else OFF.
 """
 
@@ -16,18 +16,19 @@ from typing import BinaryIO
 import numpy as np
 
 from esl_lava.arrays import Bools, Ints
+from esl_lava.data.folders import read_error
 from esl_lava.errors import DataError, FileError
 
 CHUNK = 1 << 18
-"""Events that are read at a time."""
+"""Number of events that are read at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """Some events in the order of their times.
+    """Some events, sorted by time.
 
     Attributes:
-        times: (n,) int64, microseconds; they never fall.
+        times: (n,) int64, microseconds; they never decrease.
         rows, columns: (n,) int64, row 0 is the top one, column 0 the left one.
         on: (n,) bool, whether the pixel has become brighter.
     """
@@ -46,41 +47,41 @@ class EventFile:
     """A file of events, on the disk or in memory.
 
     Attributes:
-        name: as errors print it.
-        opened: opens it anew.
+        name: name of the file in errors.
+        open: opens the file from its beginning.
     """
 
     name: str
-    opened: Callable[[], BinaryIO]
+    open: Callable[[], BinaryIO]
 
     @staticmethod
     def of_path(path: Path) -> EventFile:
-        """A file on the disk.
+        """Return a file on the disk.
 
         Raises:
-            FileError: where it is no regular file, such as a folder or a pipe.
+            FileError: the path is not a regular file but, for example, a folder or a pipe.
         """
         if path.exists() and not path.is_file():
-            raise FileError(f"{path} is no regular file")
+            raise FileError(f"{path} is not a regular file", "unreadable", file=path)
         return EventFile(str(path), lambda: path.open("rb"))
 
     @staticmethod
     def of_bytes(name: str, content: bytes) -> EventFile:
-        """A file in memory."""
+        """Return a file in memory."""
         return EventFile(name, lambda: io.BytesIO(content))
 
     @contextmanager
     def reading(self) -> Iterator[BinaryIO]:
-        """The file, opened anew.
+        """Open the file from its beginning.
 
         Raises:
-            FileError: where it cannot be read.
+            FileError: the file cannot be read.
         """
         try:
-            with self.opened() as stream:
+            with self.open() as stream:
                 yield stream
         except OSError as error:
-            raise FileError(f"{self.name} cannot be read: {error.strerror or error}") from None
+            raise read_error(self.name, error) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +89,11 @@ class EventRecording:
     """A recording in a file.
 
     Attributes:
-        name: of the file.
-        rows, columns: of the sensor.
-        chunks: reads the file from its beginning, in portions of at most `CHUNK` events. It
-            raises FileError naming file and place where the file is damaged.
-        polarities: 2, or 1 where events have none and all count as ON.
+        name: name of the file.
+        rows, columns: rows and columns of the sensor.
+        chunks: reads the file from its beginning, in portions of at most `CHUNK` events. It raises
+            a FileError with file and event if the file is damaged.
+        polarities: 2, or 1 if events have no polarity and all count as ON.
     """
 
     name: str
@@ -103,13 +104,13 @@ class EventRecording:
 
 
 @dataclass(frozen=True, eq=False)
-class Contents:
-    """What a recording holds.
+class EventCounts:
+    """Counts of the events in a recording.
 
     Attributes:
-        events: how many.
-        first, last: microseconds, of the first and of the last event.
-        by_pixel: (2, rows, columns) int64, OFF and ON events of each pixel.
+        events: number of events.
+        first, last: times of the first and the last event in microseconds.
+        by_pixel: (2, rows, columns) int64, numbers of OFF and ON events of each pixel.
     """
 
     events: int
@@ -119,26 +120,26 @@ class Contents:
 
     @property
     def seconds(self) -> float:
-        """From the first event to the last one."""
+        """Seconds from the first event to the last event."""
         return (self.last - self.first) / 1e6
 
     @property
     def rate(self) -> float | None:
-        """Events a second; None where all of them have one time."""
+        """Events per second; None if all events have the same time."""
         return self.events / self.seconds if self.last > self.first else None
 
     @property
     def on_share(self) -> float:
-        """Share of the events that are ON, 0..1."""
+        """Share of ON events, 0..1."""
         return float(self.by_pixel[1].sum() / self.events)
 
 
-def survey(recording: EventRecording) -> Contents:
+def survey(recording: EventRecording) -> EventCounts:
     """Read a recording once and count its events.
 
     Raises:
-        FileError: where the file is damaged.
-        DataError: where it holds no event.
+        FileError: the file is damaged.
+        DataError: the recording holds no event.
     """
     by_pixel = np.zeros((2, recording.rows, recording.columns), np.int64)
     events, first, last = 0, 0, 0
@@ -146,29 +147,60 @@ def survey(recording: EventRecording) -> Contents:
         if not events:
             first = int(chunk.times[0])
         events, last = events + len(chunk), int(chunk.times[-1])
-        place = (chunk.on * recording.rows + chunk.rows) * recording.columns + chunk.columns
-        by_pixel += np.bincount(place, minlength=by_pixel.size).reshape(by_pixel.shape)
+        cell = (chunk.on * recording.rows + chunk.rows) * recording.columns + chunk.columns
+        by_pixel += np.bincount(cell, minlength=by_pixel.size).reshape(by_pixel.shape)
     if not events:
-        raise DataError(f"{recording.name} holds no event")
-    return Contents(events, first, last, by_pixel)
+        raise no_event(recording)
+    return EventCounts(events, first, last, by_pixel)
 
 
-def check_times(name: str, times: Ints, before: int | None, place: int) -> None:
-    """Refuse events that are not in the order of their times.
+def check_times(name: str, times: Ints, last_time: int | None, events_before: int) -> None:
+    """Refuse events whose times decrease.
 
     Args:
-        name: of the file.
-        times: (n,) of some events.
-        before: time of the event in front of them, or None.
-        place: how many events there were in front of them.
+        name: name of the file.
+        times: (n,) times of some events.
+        last_time: time of the event before them; None if there is none.
+        events_before: number of events before them.
 
     Raises:
-        FileError: naming the event.
+        FileError: an event is earlier than the event before it.
     """
-    gaps = np.diff(times, prepend=times[:1] if before is None else before)
+    gaps = np.diff(times, prepend=times[:1] if last_time is None else last_time)
     back = np.flatnonzero(gaps < 0)
     if back.size:
+        gap = -int(gaps[back[0]])
         raise FileError(
-            f"{name} is damaged: event {place + int(back[0]) + 1} is "
-            f"{-int(gaps[back[0]])} microseconds before the one in front of it"
+            f"{name} is damaged: event {events_before + int(back[0]) + 1} is {gap} microseconds "
+            "earlier than the event before it",
+            "damaged",
+            value=gap,
+            file=name,
         )
+
+
+def outside_sensor(
+    name: str, event: int, place: tuple[int, int], sensor: tuple[int, int]
+) -> FileError:
+    """Return the error for an event outside the sensor.
+
+    Args:
+        name: name of the file.
+        event: number of the event in the file, from 1.
+        place: row and column of the event.
+        sensor: rows and columns of the sensor.
+    """
+    return FileError(
+        f"{name} is damaged: event {event} is in row {place[0]}, column {place[1]} of a sensor of "
+        f"{sensor[0]} x {sensor[1]}",
+        "damaged",
+        value=place,
+        limit=sensor,
+        file=name,
+    )
+
+
+def no_event(recording: EventRecording) -> DataError:
+    """Return the error for a recording without events."""
+    sentence = f"{recording.name} holds no event"
+    return DataError(sentence, "range", value=0, limit=1, file=recording.name)

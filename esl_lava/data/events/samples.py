@@ -1,4 +1,4 @@
-"""Frames of labelled recordings as samples that a network can be trained on."""
+"""Frames of labelled recordings, as samples that a network can be trained on."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from esl_lava.arrays import Array, Bytes, Ints
 from esl_lava.data.config import Encoding
-from esl_lava.data.moves import mirrored, moved
-from esl_lava.data.samples import Chosen, digest
+from esl_lava.data.moves import mirror, shift
+from esl_lava.data.samples import Selection, digest
 from esl_lava.errors import DataError
 
 
@@ -19,42 +19,56 @@ class EventFrames:
     """A data set of recordings, each as T frames.
 
     Attributes:
-        name: what accuracies on it are labelled.
-        kept: (recordings, T, polarities, rows, columns) uint8, OFF events first; it may lie in a
-            file, and is read where it is needed.
+        name: label of accuracies on these samples.
+        stored: (recordings, T, polarities, rows, columns) uint8, OFF events first; the array may
+            lie in a file, and is read only where it is needed.
         labels: (samples,) int64, 0..classes-1.
         classes: number of classes.
         encoding: how the frames were made.
-        split: "train" or "test", of which they are.
-        places: (samples,) which of the recordings are the samples; None: all, in order.
+        split: "train" or "test"; None if it is not known.
+        indices: (samples,) the recording of each sample; None: all recordings, in order.
 
     Raises:
-        DataError: when the arrays are not of these types, shapes and ranges.
+        DataError: an array has another type or shape, or values out of range.
     """
 
     name: str
-    kept: Bytes
+    stored: Bytes
     labels: Ints
     classes: int
     encoding: Encoding
     split: str | None = None
-    places: Ints | None = None
+    indices: Ints | None = None
 
     def __post_init__(self) -> None:
-        shape, steps = self.kept.shape, self.encoding.steps
-        if self.kept.dtype != np.uint8 or len(shape) != 5 or shape[1] != steps:
+        shape, steps = self.stored.shape, self.encoding.steps
+        if self.stored.dtype != np.uint8 or len(shape) != 5 or shape[1] != steps:
+            has_type = self.stored.dtype == np.uint8
             raise DataError(
                 f"frames of {self.name} need type uint8 and shape (samples, {steps}, 2, rows, "
-                f"columns), not {self.kept.dtype} and {shape}"
+                f"columns), not {self.stored.dtype} and {shape}",
+                "shape" if has_type else "type",
+                key="frames",
+                value=shape if has_type else str(self.stored.dtype),
             )
-        samples = len(self.kept) if self.places is None else len(self.places)
+        samples = len(self.stored) if self.indices is None else len(self.indices)
         if self.labels.shape != (samples,):
             raise DataError(
-                f"{self.name} has {samples} recordings but labels of shape {self.labels.shape}"
+                f"{self.name} has {samples} recordings but labels of shape {self.labels.shape}",
+                "shape",
+                key="labels",
+                value=self.labels.shape,
+                limit=samples,
             )
         outside = self.labels[(self.labels < 0) | (self.labels >= self.classes)]
         if outside.size:
-            raise DataError(f"label {outside[0]} of {self.name} is not in 0..{self.classes - 1}")
+            raise DataError(
+                f"label {outside[0]} in the labels of {self.name} is not in 0..{self.classes - 1}",
+                "range",
+                key="labels",
+                value=int(outside[0]),
+                limit=self.classes - 1,
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -62,7 +76,7 @@ class EventFrames:
     @property
     def frames(self) -> Bytes:
         """(samples, T, polarities, rows, columns) uint8, OFF events first."""
-        return self.kept if self.places is None else self.kept[self.places]
+        return self.stored if self.indices is None else self.stored[self.indices]
 
     @cached_property
     def digest(self) -> str:
@@ -72,69 +86,75 @@ class EventFrames:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(polarities, rows, columns)."""
-        polarities, rows, columns = self.kept.shape[2:]
+        polarities, rows, columns = self.stored.shape[2:]
         return polarities, rows, columns
 
     @property
     def steps(self) -> None:
-        """The encoding says how many frames there are."""
+        """None: the encoding sets the number of frames."""
 
     def take(self, n: int) -> EventFrames:
-        """The first `n` samples, sharing memory with these; see `Samples`."""
+        """Return the first `n` samples, which share memory with these; see `Samples`."""
         if not 1 <= n <= len(self):
             raise DataError(
-                f"cannot take {n} samples of {self.name}: 1 to {len(self)} can be taken"
+                f"cannot take {n} samples of {self.name}: 1 to {len(self)} can be taken",
+                "range",
+                key="samples",
+                value=n,
+                limit=len(self),
             )
         return self.choose(slice(n))
 
-    def choose(self, chosen: Chosen) -> EventFrames:
-        """Some of them, of which no frame is read yet."""
-        places = np.arange(len(self)) if self.places is None else self.places
-        return replace(self, labels=self.labels[chosen], places=places[chosen])
+    def choose(self, selection: Selection) -> EventFrames:
+        """Return the selected samples. No frame is read yet."""
+        indices = np.arange(len(self)) if self.indices is None else self.indices
+        return replace(self, labels=self.labels[selection], indices=indices[selection])
 
     def spikes(self, encoding: Encoding | None) -> Array:
-        """(samples, T, inputs) uint8, as they were made.
+        """Return (samples, T, inputs) uint8: the frames unchanged.
 
         Raises:
-            DataError: of another encoding, which would need the recordings.
+            DataError: the encoding is another one, which would need the recordings.
         """
         self._refuse_other(encoding)
         return self.frames.reshape(len(self), self.encoding.steps, -1)
 
     def first_steps(self, encoding: Encoding) -> Ints:
-        """(samples, inputs) the first frame in which an input is not 0; T where there is none."""
-        there = self.spikes(encoding) > 0
-        return np.where(there.any(axis=1), there.argmax(axis=1), self.encoding.steps)
+        """Return (samples, inputs) the first frame in which an input is not 0; T if all are 0."""
+        is_active = self.spikes(encoding) > 0
+        return np.where(is_active.any(axis=1), is_active.argmax(axis=1), self.encoding.steps)
 
     def shifted(self, pixels: int, generator: np.random.Generator) -> EventFrames:
-        """All frames of a recording moved by the same numbers of pixels; see `moves.moved`."""
-        return self._changed(moved(self._planes(), pixels, generator))
+        """Return the samples with all frames of a recording shifted alike; see `moves.shift`."""
+        return self._with_planes(shift(self._planes(), pixels, generator))
 
     def flipped(self, generator: np.random.Generator) -> EventFrames:
-        """Every recording as it is or mirrored, with equal chances; see `moves.mirrored`."""
-        return self._changed(mirrored(self._planes(), generator))
+        """Return the samples, each mirrored with a probability of one half; see `moves.mirror`."""
+        return self._with_planes(mirror(self._planes(), generator))
 
     def picture(self, index: int) -> Bytes:
-        """(rows, columns) uint8: 128 where nothing happened, brighter for ON, darker for OFF.
+        """Return (rows, columns) uint8: 128 without events, brighter for ON, darker for OFF.
 
-        Where events have one polarity, all of them count as ON.
+        If events have one polarity, all of them count as ON.
         """
-        place = index if self.places is None else self.places[index]
-        *off, on = self.kept[place].astype(np.int64).sum(axis=0)
+        recording = index if self.indices is None else self.indices[index]
+        *off, on = self.stored[recording].astype(np.int64).sum(axis=0)
         balance = on - sum(off)
         most = max(1, int(np.abs(balance).max()))
         return (128 + balance * 127 // most).astype(np.uint8)
 
     def _planes(self) -> Bytes:
-        """(samples, T * polarities, rows, columns)."""
+        """Return (samples, T * polarities, rows, columns)."""
         return self.frames.reshape(len(self), -1, *self.shape[1:])
 
-    def _changed(self, planes: Bytes) -> EventFrames:
-        kept = planes.reshape(len(self), *self.kept.shape[1:])
-        return replace(self, kept=kept, places=None)
+    def _with_planes(self, planes: Bytes) -> EventFrames:
+        stored = planes.reshape(len(self), *self.stored.shape[1:])
+        return replace(self, stored=stored, indices=None)
 
     def _refuse_other(self, encoding: Encoding | None) -> None:
         if encoding != self.encoding:
             raise DataError(
-                f"{self.name}: these frames were made by another encoding than the one asked for"
+                f"{self.name}: the encoding of these frames differs from the requested encoding",
+                "mismatch",
+                key="encoding",
             )

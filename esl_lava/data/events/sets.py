@@ -26,4 +26,4 @@ EVENT_LOADERS: Mapping[str, EventSet] = MappingProxyType(
         "moving_digits": EventSet(moving.SIDE, moving.SIDE, nmnist.DIGITS, moving.find_moving),
     }
 )
-"""The data sets by name."""
+"""Name of a data set of recordings -> the data set."""

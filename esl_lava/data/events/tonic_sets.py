@@ -1,4 +1,4 @@
-"""Data sets as tonic lists and reads them, from where it downloads them to; nothing is downloaded.
+"""Data sets that the package tonic has downloaded and reads. Nothing is downloaded here.
 
 tonic (1.7.0): G. Lenz and others, "Tonic: event-based datasets and transformations", 2021.
 """
@@ -6,6 +6,7 @@ tonic (1.7.0): G. Lenz and others, "Tonic: event-based datasets and transformati
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,14 @@ import h5py
 import numpy as np
 
 from esl_lava.arrays import Ints
-from esl_lava.data.events.eventset import state_of
+from esl_lava.data.events.eventset import file_state
 from esl_lava.data.events.prepare import Recordings
-from esl_lava.data.events.recording import EventRecording, Events, check_times
+from esl_lava.data.events.recording import EventRecording, Events, check_times, outside_sensor
 from esl_lava.data.folders import DATA_VARIABLE, own_folder
 from esl_lava.errors import DataError, FileError
 
 _UNREADABLE = (OSError, ValueError, IndexError, KeyError, EOFError)
-"""What tonic, and numpy and h5py within it, raise of files that are damaged."""
+"""Exceptions of tonic, and of numpy and h5py within it, for damaged files."""
 
 
 @dataclass(frozen=True)
@@ -30,96 +31,108 @@ class TonicSet:
     """A class of tonic's data sets whose items are (events, label).
 
     Attributes:
-        kind: its name in `tonic.datasets`, which is also the folder's.
-        rows, columns: of the sensor.
-        contents: the labels of all items, without their events, and the files that hold them.
+        class_name: name of the class in `tonic.datasets`, and of the folder with its files.
+        rows, columns: rows and columns of the sensor.
+        contents: tonic's data set -> labels of all items, without their events, and the files that
+            hold the items.
     """
 
-    kind: str
+    class_name: str
     rows: int
     columns: int
     contents: Callable[[Any], tuple[Ints, list[Path]]]
 
 
-def _a_file_each(given: Any) -> tuple[Ints, list[Path]]:
-    return np.array(given.targets, np.int64), [Path(path) for path in given.data]
+def _contents_of_files(dataset: Any) -> tuple[Ints, list[Path]]:
+    """Return labels and files of a data set with one file for each item."""
+    return np.array(dataset.targets, np.int64), [Path(path) for path in dataset.data]
 
 
-def _one_file(given: Any) -> tuple[Ints, list[Path]]:
-    path = Path(given.location_on_system, given.data_filename)
+def _contents_of_hdf5(dataset: Any) -> tuple[Ints, list[Path]]:
+    """Return labels and file of a data set in one HDF5 file."""
+    path = Path(dataset.location_on_system, dataset.data_filename)
     with h5py.File(path, "r") as file:
         return np.asarray(file["labels"][()], np.int64), [path]
 
 
-GESTURE = TonicSet("DVSGesture", 128, 128, _a_file_each)
-SHD = TonicSet("SHD", 1, 700, _one_file)
+GESTURE = TonicSet("DVSGesture", 128, 128, _contents_of_files)
+SHD = TonicSet("SHD", 1, 700, _contents_of_hdf5)
 
 
-def find(name: str, known: TonicSet, split: str) -> Recordings:
-    """The recordings of a split, in a fixed mixed order: tonic's is by person, or by class.
+def find(name: str, tonic_set: TonicSet, split: str) -> Recordings:
+    """Return the recordings of a split in a fixed shuffled order.
+
+    tonic's own order is by person or by class.
 
     Raises:
-        DataError: where they are not in the user's folder of data as tonic leaves them.
-        FileError: where tonic cannot read what lists them.
-        PackageError: where tonic is not installed.
+        DataError: the recordings are not in the user's folder of data sets as tonic stores them.
+        FileError: tonic cannot read the list of recordings.
+        PackageError: tonic is not installed.
     """
-    import tonic.datasets  # it takes a while, and only these sets need it
+    import tonic.datasets  # the import is slow, and only these data sets need it
 
-    folder = own_folder(known.kind)
-    kind = getattr(tonic.datasets, known.kind)
-    how = f"tonic.datasets.{known.kind}(save_to=FOLDER, train={split == 'train'}) downloads it"
+    class_name = tonic_set.class_name
+    folder = own_folder(class_name)
+    tonic_class = getattr(tonic.datasets, class_name)
+    how = f"tonic.datasets.{class_name}(save_to=FOLDER, train={split == 'train'}) downloads it"
     if folder is None:
         raise DataError(
-            f"data set {name} needs the folder {known.kind} of ${DATA_VARIABLE}: {how} to FOLDER"
+            f"data set {name} needs the folder {class_name} of ${DATA_VARIABLE}: {how} to FOLDER",
+            "not-found",
+            key=DATA_VARIABLE,
+            value=os.environ.get(DATA_VARIABLE),
         )
 
     def refuse(self: Any) -> None:
-        raise DataError(f"data set {name} is not whole in {folder}: {how} to FOLDER")
+        sentence = f"data set {name} is incomplete in {folder}: {how} to FOLDER"
+        raise DataError(sentence, "not-found", file=folder)
 
-    # tonic would download what it misses; its folder has the name of the class.
-    offline = type(known.kind, (kind,), {"download": refuse})
+    # tonic would download missing files. It takes the name of the folder from the class.
+    offline = type(class_name, (tonic_class,), {"download": refuse})
     try:
-        given = offline(save_to=str(folder.parent), train=split == "train")
-        labels, files = known.contents(given)
+        dataset = offline(save_to=str(folder.parent), train=split == "train")
+        labels, files = tonic_set.contents(dataset)
     except _UNREADABLE as error:
-        raise FileError(f"data set {name} in {folder} cannot be read by tonic: {error}") from None
+        sentence = f"data set {name} in {folder} cannot be read by tonic: {error}"
+        raise FileError(sentence, "damaged", file=folder) from None
     order = np.random.default_rng(len(labels)).permutation(len(labels))
-    key = (split, *((str(file), *state_of(file)) for file in files))
-    openers = [functools.partial(_open, name, known, given, int(item)) for item in order]
+    key = (split, *((str(file), *file_state(file)) for file in files))
+    openers = [functools.partial(_open, name, tonic_set, dataset, int(item)) for item in order]
     return Recordings(key, openers, labels[order])
 
 
-def _open(name: str, known: TonicSet, given: Any, item: int) -> EventRecording:
-    """The recording of an item.
+def _open(name: str, tonic_set: TonicSet, dataset: Any, item: int) -> EventRecording:
+    """Return the recording of an item.
 
     Raises:
-        FileError: where tonic cannot read it, or what it read is no recording of the sensor.
+        FileError: tonic cannot read the item, or the item is not a recording of the sensor.
     """
-    called = f"{name}, item {item} of {known.kind}"
+    title = f"{name}, item {item} of {tonic_set.class_name}"
     try:
-        events, _ = given[item]
+        events, _ = dataset[item]
     except _UNREADABLE as error:
-        raise FileError(f"{called} cannot be read by tonic: {error}") from None
+        sentence = f"{title} cannot be read by tonic: {error}"
+        raise FileError(sentence, "damaged", file=title) from None
     return EventRecording(
-        called,
-        known.rows,
-        known.columns,
-        lambda: _events(called, known, events),
-        polarities=2 if known.rows > 1 else 1,
+        title,
+        tonic_set.rows,
+        tonic_set.columns,
+        lambda: _check_events(title, tonic_set, events),
+        polarities=2 if tonic_set.rows > 1 else 1,
     )
 
 
-def _events(called: str, known: TonicSet, events: Any) -> Iterator[Events]:
+def _check_events(title: str, tonic_set: TonicSet, events: Any) -> Iterator[Events]:
+    """Yield the events of an item in one portion, if they are inside the sensor and in order."""
+    sensor = tonic_set.rows, tonic_set.columns
     columns = np.asarray(events["x"], np.int64)
-    rows = np.asarray(events["y"], np.int64) if known.rows > 1 else np.zeros(len(columns), np.int64)
-    outside = (columns < 0) | (columns >= known.columns) | (rows < 0) | (rows >= known.rows)
+    has_rows = tonic_set.rows > 1
+    rows = np.asarray(events["y"], np.int64) if has_rows else np.zeros(len(columns), np.int64)
+    outside = (columns < 0) | (columns >= sensor[1]) | (rows < 0) | (rows >= sensor[0])
     if outside.any():
-        place = int(np.flatnonzero(outside)[0])
-        raise FileError(
-            f"{called} is damaged: event {place + 1} is in row {rows[place]}, column "
-            f"{columns[place]} of a sensor of {known.rows} x {known.columns}"
-        )
+        first = int(np.flatnonzero(outside)[0])
+        raise outside_sensor(title, first + 1, (int(rows[first]), int(columns[first])), sensor)
     times = np.asarray(events["t"], np.int64)
-    check_times(called, times, None, 0)
+    check_times(title, times, None, 0)
     if len(times):
         yield Events(times, rows, columns, np.asarray(events["p"]) > 0)

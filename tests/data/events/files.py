@@ -1,4 +1,4 @@
-"""Recordings as bytes."""
+"""Contents of event files, for tests."""
 
 import struct
 from collections.abc import Iterable, Sequence
@@ -9,12 +9,12 @@ HEADER = (
 
 
 def aedat(events: Iterable[tuple[int, int]], header: bytes = HEADER) -> bytes:
-    """AEDAT 2.0 of (address, time)."""
+    """Return an AEDAT 2.0 file of events (address, time)."""
     return header + b"".join(struct.pack(">II", address, time) for address, time in events)
 
 
 def atis(events: Iterable[tuple[int, int, int, int]]) -> bytes:
-    """N-MNIST's bytes of (time, row, column, 1 for ON)."""
+    """Return an N-MNIST file of events (time, row, column, 1 for ON)."""
     return b"".join(
         bytes((column, row, on << 7 | time >> 16, time >> 8 & 255, time & 255))
         for time, row, column, on in events
@@ -26,7 +26,7 @@ _Field = tuple[str, int | tuple[bytes, int, int]]
 
 
 def _flatbuffer(identifier: bytes, fields: Sequence[_Field]) -> bytes:
-    """A table of numbers and of vectors (content, elements, alignment), in the order of its fields.
+    """Return a table of numbers and vectors (content, elements, alignment), in the fields' order.
 
     `flatbuffers.dev`, "FlatBuffers internals": offset of the table, identifier, vtable, table.
     """
@@ -57,7 +57,7 @@ def aedat4(
     side: int = 128,
     kind: str = "EVTS",
 ) -> bytes:
-    """AEDAT 4 without compression: a stream of packets of (time, column, row, 1 for ON)."""
+    """Return an uncompressed AEDAT 4 file of packets of events (time, column, row, 1 for ON)."""
     attributes = {
         "compression": "NONE",
         "originalModuleName": "capture",

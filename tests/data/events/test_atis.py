@@ -4,10 +4,11 @@ from esl_lava.data.events.atis import open_atis
 from esl_lava.data.events.recording import EventFile, survey
 from esl_lava.errors import FileError
 from tests.data.events.files import atis
+from tests.faults import refused
 
 
 def read(content: bytes) -> list[tuple[int, int, int, bool]]:
-    """(time, row, column, ON) of all events."""
+    """Return (time, row, column, ON) of all events."""
     chunks = open_atis(EventFile.of_bytes("some.bin", content)).chunks()
     return [
         row
@@ -31,17 +32,19 @@ def test_a_row_of_240_adds_to_all_later_times(chunk: int, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "value", "limit", "words"),
     [
-        (atis([(0, 1, 1, 1)])[:-2], "some.bin is damaged: it has 3 bytes, and an event has 5"),
-        (atis([(0, 1, 1, 1), (0, 34, 2, 1)]), "event 2 is in row 34, column 2 of a sensor of 34"),
-        (atis([(9, 1, 1, 1), (2, 1, 1, 1)]), "event 2 is 7 microseconds before the one in front"),
+        (atis([(0, 1, 1, 1)])[:-2], 3, 5, ""),
+        (atis([(0, 1, 1, 1), (0, 34, 2, 1)]), (34, 2), (34, 34), "event 2 "),
+        (atis([(9, 1, 1, 1), (2, 1, 1, 1)]), 7, None, "event 2 "),
     ],
 )
-def test_what_is_damaged_is_refused(content: bytes, said: str) -> None:
-    with pytest.raises(FileError) as caught:
+def test_what_is_damaged_is_refused(
+    content: bytes, value: object, limit: object, words: str
+) -> None:
+    with refused(FileError, "damaged", value=value, limit=limit, file="some.bin") as caught:
         read(content)
-    assert said in str(caught.value)
+    assert words in str(caught.value)
 
 
 def test_what_a_recording_holds() -> None:

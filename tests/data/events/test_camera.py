@@ -10,27 +10,27 @@ from esl_lava.data.events.recording import Events
 
 
 def silent(image: np.ndarray, path: list[tuple[int, int]], threshold: float = 0.5) -> Events:
-    """Events without noise, 1,000 microseconds a move."""
+    """Return events without noise, with 1,000 microseconds between positions."""
     generator = np.random.default_rng(0)
     return record(image, path, 1_000, threshold=threshold, noise=0.0, generator=generator)
 
 
 def test_a_pixel_that_leaves_sends_off_events_and_the_next_on_events() -> None:
-    """From 92 + 8 to 8, and back up beside it: log(12.5) = 2.52, five thresholds of 0.5."""
+    """The brightness falls from 92 + 8 to 8: log(12.5) = 2.52, five thresholds of 0.5."""
     image = np.zeros((1, 3), np.uint8)
     image[0, 1] = 92
     found = silent(image, [(0, 0), (0, STEP)])
     assert [(c, on) for c, on in zip(found.columns.tolist(), found.on.tolist())].count((1, 0)) == 5
     assert np.bincount(found.columns[found.on], minlength=3).tolist() == [0, 0, 5]
     assert np.bincount(found.columns[~found.on], minlength=3).tolist() == [0, 5, 0]
-    # On a straight line of the logarithm the k-th comes at k * 0.5 / 2.5257.
+    # By linear interpolation of the logarithm, event k comes at k * 0.5 / 2.5257 of the interval.
     length = math.log((92 + DARK) / DARK)
     expected = [int(1_000 * 0.5 * k / length) for k in range(1, 6)]
     assert np.abs(found.times[found.on] - expected).max() <= 1  # of rounded logarithms
 
 
 def test_changes_below_the_threshold_are_remembered() -> None:
-    """Brightness falls by 0.4 twice: one event of 0.5, of the second move."""
+    """Two changes below the threshold add up to one event, in the second move."""
     image = np.full((3, 3), 200, np.uint8)
     bright = math.log((200 + DARK) / (100 + DARK))
     assert bright > 0.6
@@ -50,7 +50,7 @@ def test_what_does_not_move_sends_nothing() -> None:
 def test_events_follow_the_logarithm_within_a_threshold(
     seed: int, reach: int, threshold: float
 ) -> None:
-    """ON less OFF events of a pixel are what its logarithm has changed by, rounded to 0."""
+    """ON minus OFF events of a pixel are the change of its logarithm, rounded towards 0."""
     rng = np.random.default_rng(seed)
     image = np.pad(rng.integers(0, 256, (4, 4)).astype(np.uint8), reach + 1)
     path = saccades(reach, rng)
@@ -60,7 +60,7 @@ def test_events_follow_the_logarithm_within_a_threshold(
     assert found.times.max(initial=0) <= (len(path) - 1) * 1_000
     balance = np.zeros(image.shape, np.int64)
     np.add.at(balance, (found.rows, found.columns), np.where(found.on, 1, -1))
-    # The path returns: what is remembered in the end is less than a threshold from the beginning.
+    # The path returns: the last reference is less than one threshold from the first.
     assert not balance.any() or np.abs(balance).max() * threshold <= threshold + 2 / UNIT
 
 
@@ -96,11 +96,11 @@ def test_paths_return_and_turn() -> None:
 
 @pytest.mark.parametrize("place", [(16, 0), (-32, 16), (5, -7)])
 def test_an_image_is_seen_between_pixels(place: tuple[int, int]) -> None:
-    from esl_lava.data.events.camera import _seen
+    from esl_lava.data.events.camera import _view
 
     image = np.zeros((9, 9), np.uint8)
     image[4, 4] = 255
-    found = _seen(image, place)
+    found = _view(image, place)
     down, right = place
     for row in range(9):
         for column in range(9):

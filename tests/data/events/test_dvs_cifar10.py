@@ -10,12 +10,13 @@ from esl_lava.data.config import Encoding
 from esl_lava.data.events import dvs_cifar10, prepare
 from esl_lava.errors import DataError
 from tests.data.events.files import aedat
+from tests.faults import refused
 
 ENCODING = Encoding(kind="frames", steps=1, side=32, bits=8)
 
 
 def row_of(label: int, number: int) -> tuple[int, int]:
-    """Where the only event of a recording is."""
+    """Return row and column of the only event of a recording."""
     return number // 128 + 8 * label, number % 128
 
 
@@ -25,7 +26,7 @@ def file_of(opener: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All 10,000, each of one event."""
+    """A folder with all 10,000 recordings, each of one event."""
     root = tmp_path_factory.mktemp("data") / "dvs_cifar10"
     for label, name in enumerate(dvs_cifar10.CLASSES):
         (root / name).mkdir(parents=True)
@@ -52,12 +53,12 @@ def test_the_split_is_as_its_rule_says() -> None:
 
 def test_another_split_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dvs_cifar10, "SPLIT_SHA256", "0" * 64)
-    with pytest.raises(DataError, match="is not the published split of DVS-CIFAR10"):
+    with refused(DataError, "damaged", file=str(dvs_cifar10._SPLIT)):
         dvs_cifar10.find_fixed("test")
 
 
 def test_recordings_are_of_their_class_and_half() -> None:
-    """Each of 10,000 is in one half; the halves are in a mixed order."""
+    """Each of the 10,000 recordings is in one split; the splits are shuffled."""
     tested = dvs_cifar10.test_numbers()
     for find, is_tested in (
         (dvs_cifar10.find_fixed, lambda name, number: number in tested[name]),
@@ -90,11 +91,11 @@ def test_frames_are_those_of_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ESL_LAVA_DATA", str(tmp_path))
-    with pytest.raises(DataError, match="dvs_cifar10 needs the folders airplane to truck"):
+    with refused(DataError, "not-found", key="ESL_LAVA_DATA", value=str(tmp_path)):
         load("dvs_cifar10", "train", ENCODING)
     folder = tmp_path / "CIFAR10DVS" / "airplane"
     folder.mkdir(parents=True)
     (folder / "cifar10_airplane_7.aedat4").write_bytes(b"")
     (folder / "cifar10_bird_8.aedat4").write_bytes(b"")
-    with pytest.raises(DataError, match=r"airplane holds 1 of the 1,000 recordings cifar10_air"):
+    with refused(DataError, "not-found", value=1, limit=1000, file=folder):
         load("dvs_cifar10", "train", ENCODING)

@@ -10,6 +10,7 @@ from esl_lava.data.events.frames import Framing, make_frames
 from esl_lava.data.events.recording import EventFile, EventRecording
 from esl_lava.errors import DataError
 from tests.data.events.files import atis
+from tests.faults import refused
 
 
 def recorded(events: list[tuple[int, int, int, int]]) -> EventRecording:
@@ -22,7 +23,7 @@ def active(frames: Any) -> dict[tuple[int, ...], int]:
 
 
 def test_portions_of_one_duration() -> None:
-    """3 portions of 10..40: each has 10 microseconds, and the last event is in the last one."""
+    """3 portions of 10..40 have 10 microseconds each; the last event is in the last portion."""
     events = [(10, 0, 0, 1), (19, 0, 0, 1), (20, 1, 2, 0), (29, 1, 2, 0), (30, 3, 3, 1)]
     frames = make_frames(recorded([*events, (40, 33, 33, 1)]), Framing(3, most=255))
     assert frames.shape == (3, 2, 34, 34)
@@ -35,7 +36,7 @@ def test_portions_of_one_duration() -> None:
 
 
 def test_portions_of_one_number_of_events() -> None:
-    """7 events in 3 portions: two, two, and the three that are left."""
+    """7 events in 3 portions: two, two, and the remaining three."""
     events = [(time, 0, time, 1) for time in range(7)]
     frames = make_frames(recorded(events), Framing(3, "number"))
     assert [np.flatnonzero(frame[1, 0]).tolist() for frame in frames] == [
@@ -52,7 +53,7 @@ def test_counters_stop() -> None:
 
 
 def test_borders_are_left_out_and_pixels_put_together() -> None:
-    """Rows 1 to 32 become 16: row 1 and 2 are the first, 32 is in the last; 0 and 33 are gone."""
+    """Rows 1 to 32 become 16 rows: 1 and 2 the first, 32 in the last; 0 and 33 are left out."""
     events = [(0, row, 1, 1) for row in (0, 1, 2, 3, 32, 33)]
     frames = make_frames(recorded(events), Framing(1, crop=1, side=16, most=255))
     assert frames.shape == (1, 2, 16, 16)
@@ -60,7 +61,7 @@ def test_borders_are_left_out_and_pixels_put_together() -> None:
 
 
 def test_any_side_is_reached() -> None:
-    """34 rows on 5: row i lies in i * 5 // 34."""
+    """34 rows become 5 rows: row i lies in row i * 5 // 34."""
     events = [(0, row, 0, 1) for row in range(34)]
     frames = make_frames(recorded(events), Framing(1, side=5, most=255))
     assert frames[0, 1, :, 0].tolist() == [7, 7, 7, 7, 6]
@@ -76,7 +77,7 @@ def test_every_event_is_counted_once_however_it_is_read(
 ) -> None:
     events = sorted(drawn)
     if len(events) < steps:
-        with pytest.raises(DataError, match="fewer than"):
+        with refused(DataError, "range", key="frames", value=len(events), limit=steps):
             make_frames(recorded(events), Framing(steps, split))
         return
     found = []
@@ -89,18 +90,16 @@ def test_every_event_is_counted_once_however_it_is_read(
 
 
 @pytest.mark.parametrize(
-    ("framing", "said"),
+    ("framing", "code", "key", "value", "limit", "file"),
     [
-        (Framing(1, crop=17), "a crop of 17 leaves nothing of 34 x 34 pixels"),
-        (Framing(1, crop=1, side=33), "frames of side 33 are larger than 32 x 32"),
-        (Framing(2), "some.bin holds 1 events, fewer than 2 frames"),
-        (
-            Framing(1 << 15),
-            "some.bin: 32768 frames of 34 x 34 have 75,759,616 counters, more than 67,108,864",
-        ),
+        (Framing(1, crop=17), "range", "crop", 17, None, None),
+        (Framing(1, crop=1, side=33), "range", "side", 33, 32, None),
+        (Framing(2), "range", "frames", 1, 2, "some.bin"),
+        (Framing(1 << 15), "too-large", "frames", 75_759_616, 1 << 26, "some.bin"),
     ],
 )
-def test_frames_that_cannot_be_are_refused(framing: Framing, said: str) -> None:
-    with pytest.raises(DataError) as caught:
+def test_frames_that_cannot_be_are_refused(
+    framing: Framing, code: str, key: str, value: object, limit: object, file: str | None
+) -> None:
+    with refused(DataError, code, key=key, value=value, limit=limit, file=file):
         make_frames(recorded([(0, 0, 0, 1)]), framing)
-    assert str(caught.value) == said
