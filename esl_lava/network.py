@@ -238,11 +238,17 @@ class Layer(Immutable):
         for parameter in PARAMETERS:
             values = getattr(self.neuron, parameter)
             if np.ndim(values) and len(values) not in (self.neurons, self.shape[0]):
-                raise ValueError(f"{parameter} has {len(values)} values for {self.neurons} neurons")
+                raise ValueError(
+                    f"{parameter} has {len(values)} values, but the layer has {self.neurons} "
+                    "neurons"
+                )
         for part in self.inputs[1:]:
             if part.connections.n_post != self.neurons:
+                kind = "recurrent connections"
+                if part.source != self.name:
+                    kind = f"skip connections from {part.source}"
                 raise ValueError(
-                    f"{self._label(part)} has {part.connections.n_post} outputs for "
+                    f"its {kind} have {part.connections.n_post} outputs, but the layer has "
                     f"{self.neurons} neurons"
                 )
             if part.connections.injects:
@@ -253,7 +259,8 @@ class Layer(Immutable):
         for part in recurrent:
             if part.connections.n_pre != self.neurons:
                 raise ValueError(
-                    f"recurrent has {part.connections.n_pre} inputs from {self.neurons} neurons"
+                    f"its recurrent connections have {part.connections.n_pre} inputs, but the "
+                    f"layer has {self.neurons} neurons"
                 )
             if part.delays is not None:
                 raise ValueError("recurrent connections must not have delays")

@@ -1,4 +1,4 @@
-"""Lower trained layers to the integer network, with one rule per quantity."""
+"""Turn trained layers into the integer network, with one rule per quantity."""
 
 from __future__ import annotations
 

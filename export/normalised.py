@@ -1,4 +1,7 @@
-"""Lower layers with batch normalisation: the range rule, and kernels with folded pools."""
+"""Turn layers with batch normalisation into integer layers.
+
+The module applies the range rule, and folds pools into kernels.
+"""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def test_only_integers(change):
 def test_from_dense_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match=r"shape \(outputs, inputs\)"):
         Matrix.from_dense([1, 2])
-    with pytest.raises(ValueError, match=r"mask of shape \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"the mask has shape \(1, 3\)"):
         Matrix.from_dense([[1, 2]], [[True, True, True]])
     with pytest.raises(ValueError, match="outside the mask"):
         Matrix.from_dense([[1, 2]], [[True, False]])
@@ -399,7 +399,7 @@ KERNEL = np.ones((4, 1, 3, 2), int)
         ({"kernel": KERNEL[0]}, "is not one of four lengths"),
         ({"kernel": KERNEL[:0]}, "is not one of four lengths"),
         ({"kernel": KERNEL * 2**31}, "values outside the range"),
-        ({"allowed": KERNEL[:1] != 0}, "mask of shape"),
+        ({"allowed": KERNEL[:1] != 0}, "the mask has shape"),
         ({"allowed": KERNEL == 0}, "outside the mask is not zero"),
     ],
 )
@@ -446,7 +446,9 @@ def test_parameters_for_each_neuron_or_channel():
     assert one.parameter("voltage_decay").tolist() == list(range(12))
     assert one.parameter("threshold").tolist() == [7] * 12
     assert one.shape == (2, 2, 3)
-    with pytest.raises(ValueError, match="layer a: threshold has 3 values for 12 neurons"):
+    with pytest.raises(
+        ValueError, match="layer a: threshold has 3 values, but the layer has 12 neurons"
+    ):
         a_layer("a", maps, Cuba(1, 1, [1, 2, 3]))
     with pytest.raises(ValueError, match="current_decay 4097 is outside"):
         Cuba([0, 4097], 0, 1)
@@ -472,11 +474,17 @@ def test_neurons_are_equal_by_value():
         ({"delays": [1]}, r"delays of shape \(1,\), not one value for each of 2"),
         ({"delays": [0, 63]}, "delay 63 is outside 0..62"),
         ({"delays": [-1, 0]}, "delay -1 is outside"),
-        ({"recurrent": Matrix.from_dense([[1, 1]])}, "recurrent has 1 outputs for 2 neurons"),
-        ({"recurrent": Matrix.from_dense([[1]] * 2)}, "recurrent has 1 inputs from 2 neurons"),
+        (
+            {"recurrent": Matrix.from_dense([[1, 1]])},
+            "its recurrent connections have 1 outputs, but the layer has 2",
+        ),
+        (
+            {"recurrent": Matrix.from_dense([[1]] * 2)},
+            "its recurrent connections have 1 inputs, but the layer has 2",
+        ),
         (
             {"skips": [Input(INPUT, Matrix.from_dense([[1, 1, 1]]))]},
-            "skip from input has 1 outputs for 2 neurons",
+            "its skip connections from input have 1 outputs, but the layer has 2 neurons",
         ),
     ],
 )

@@ -50,16 +50,17 @@ Data = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help=f"Name of the data set: {DATA_SETS}. The default is the data set of the training.",
+        help=f"Name of the data set: {DATA_SETS}. The default is the data set that the training "
+        "used.",
     ),
 ]
 DataOrSpikes = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help=f"Name of the data set: {DATA_SETS}. The default is the data set of the training. Or "
-        "a .npy file of spikes: an integer array of shape (samples, T, inputs) or (samples, T, "
-        "channels, rows, columns).",
+        help=f"Name of the data set: {DATA_SETS}. The default is the data set that the training "
+        "used. Or a .npy file of spikes: an integer array of shape (samples, T, inputs) or "
+        "(samples, T, channels, rows, columns).",
     ),
 ]
 Axes = Annotated[
@@ -109,14 +110,15 @@ Encoder = Annotated[
     str | None,
     typer.Option(
         "--encoder",
-        help=f"Name of the encoder: {ENCODERS}. The default is the encoder of the training.",
+        help=f"Name of the encoder: {ENCODERS}. The default is the encoder that the training used.",
     ),
 ]
 Steps = Annotated[
     int | None,
     typer.Option(
         "--steps",
-        help="Number of steps per sample, 1 to 4096. The default is the number of the training.",
+        help="Number of steps per sample, 1 to 4096. The default is the number of steps that the "
+        "training used.",
     ),
 ]
 DataFolder = Annotated[

@@ -321,7 +321,7 @@ def reproduce_fig4(
         str | None,
         typer.Option(
             help="Densities of the sparse layers, with commas between them. The default is "
-            "0.1,0.01, and with --scale 1,0.1,0.01."
+            "0.1,0.01. If --scale is given, the default is 1,0.1,0.01."
         ),
     ] = None,
     preset: Preset = None,
@@ -330,8 +330,8 @@ def reproduce_fig4(
     seeds: Annotated[
         str | None,
         typer.Option(
-            help="Random seeds of the runs at each setting, for example 1,2,3. The default is 1, "
-            "and with --scale 1,2."
+            help="Random seeds of the runs at each setting, for example 1,2,3. The default is 1. "
+            "If --scale is given, the default is 1,2."
         ),
     ] = None,
     settings: Settings = None,

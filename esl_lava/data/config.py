@@ -93,32 +93,32 @@ class Encoding(TomlTable):
     )
     bits: Annotated[int, Field(ge=2, le=8)] | None = Field(
         None,
-        description="Number of bits of an input value; only direct and frames have it. direct: a "
-        f"pixel becomes (pixel >> (8 - bits)) - 2^(bits - 1), which is -16..15 for 5 bits; the "
-        f"default is {DIRECT_BITS}. frames: a value counts up to 2^bits - 1 events; by default "
-        "frames are binary.",
+        description="Number of bits of an input value. Only the kinds direct and frames use this "
+        "key. direct: a pixel becomes (pixel >> (8 - bits)) - 2^(bits - 1), which is -16..15 for 5 "
+        f"bits; the default is {DIRECT_BITS}. frames: a value counts up to 2^bits - 1 events; by "
+        "default frames are binary.",
     )
     split: Literal["time", "number"] | None = Field(
         None,
-        description="Rule that splits a recording into frames; only frames has it. time: all "
-        "frames have the same duration (the default). number: all frames have the same number of "
-        "events.",
+        description="Rule that splits a recording into frames. Only the kind frames uses this "
+        "key. time: all frames have the same duration (the default). number: all frames have the "
+        "same number of events.",
     )
     crop: Annotated[int, Field(ge=0, le=1024)] | None = Field(
         None,
-        description="Number of pixels that are cut off at each border of the sensor; only frames "
-        "has it. The default is 0.",
+        description="Number of pixels that are cut off at each border of the sensor. Only the kind "
+        "frames uses this key. The default is 0.",
     )
     side: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None,
         description="Number of rows and columns of a frame, into which the pixels of the sensor "
-        "are merged; only frames has it. By default a frame has all pixels of the sensor. A "
-        "sensor of a single row stays a single row.",
+        "are merged. Only the kind frames uses this key. By default a frame has all pixels of the "
+        "sensor. A sensor of a single row stays a single row.",
     )
     skip_damaged: bool | None = Field(
         None,
-        description="Whether damaged recordings are left out with a warning; only frames has it. "
-        "By default a damaged recording is an error.",
+        description="Whether damaged recordings are left out with a warning. Only the kind frames "
+        "uses this key. By default a damaged recording is an error.",
     )
 
     @property

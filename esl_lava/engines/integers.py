@@ -40,7 +40,7 @@ def weighted(maps: Tensor, weight: Tensor, layer: LayerSpec) -> Tensor:
 
 
 def weighted_sums(maps: Tensor, weight: Tensor, layer: LayerSpec) -> Tensor:
-    """Compute `weighted` of whole numbers, exactly."""
+    """Compute the same as the function `weighted`, exactly, if all values are whole numbers."""
     return weighted(maps, weight, layer).round()
 
 

@@ -364,7 +364,7 @@ def make_dense_gradient(
         gradient: (n_post, lanes) float32, the gradient of the weighted input.
         inputs: (n,) int8 or float32.
         pieces: (places,) index in `inputs` at which the inputs of a place begin, for the kernel of
-            the first channel; one place without kernels.
+            the first channel. A layer without kernels has one place.
         stride: distance in `inputs` from the inputs of a channel to those of the next channel.
         channels: number of input channels.
         unit: the value that an input of 1 stands for.

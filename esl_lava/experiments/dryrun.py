@@ -77,7 +77,9 @@ def plan(experiment: Experiment, own: OwnData | None = None) -> TrainingPlan:
             input_range=experiment.encoding.input_range,
         )
     except LimitError as error:
-        obstacle = f"untrained weights cannot be lowered: {error.faults[0].sentence}"
+        obstacle = (
+            f"the integer network cannot be made from untrained weights: {error.faults[0].sentence}"
+        )
     timed, seconds = _time_steps(trainer)
     return TrainingPlan(
         dataset=train_split.name,

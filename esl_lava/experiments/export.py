@@ -1,4 +1,4 @@
-"""Export `model.pt` to `net.h5`: lower, check, write and read back."""
+"""Export `model.pt` to `net.h5`: make the integer network, check, write and read it back."""
 
 from __future__ import annotations
 

@@ -257,7 +257,7 @@ class KernelIndex:
         return self._counts_of[key]
 
     def _signs(self, axis: int, outputs: Range) -> tuple[_Sign, ...]:
-        """Return the signs of the lists of a range of rows (axis 0) or columns (1)."""
+        """Return the `_Sign` of each list of a range of rows (axis 0) or columns (1)."""
         signs = self._meeting(axis, outputs).signs
         if not self._by_tap:
             return signs
@@ -417,9 +417,12 @@ def _groups(part: Convolution, channels: Range) -> Iterator[tuple[int, int, int]
 class _Meetings:
     """The ways in which the inputs along an axis meet a range of outputs.
 
+    Inputs that meet the kernel in the same way are of one kind.
+
     Attributes:
-        kinds: (inputs,) the kind of each input, -1 if no output of the range sees it.
-        signs: the sign of each kind.
+        kinds: (inputs,) the number of the kind of each input, -1 if no output of the range sees
+            the input.
+        signs: the `_Sign` of each kind: how its inputs meet the kernel.
         inputs: the number of inputs of each kind.
         met: (kinds, positions of the kernel) how often inputs of a kind meet a position.
     """

@@ -2,8 +2,8 @@
 
 In training a layer convolves with weights rounded to the chip's grid (straight-through gradient),
 normalises over batch and time, and fires above 1. In evaluation (`eval()`) a layer computes the
-integer layer that it lowers to: the range rule (`folding.fold`) turns its weights and running
-statistics into integers. docs/convolutions.md derives the rule.
+integer layer that the export makes from it: the range rule (`folding.fold`) turns its weights and
+running statistics into integers. docs/convolutions.md derives the rule.
 """
 
 from __future__ import annotations

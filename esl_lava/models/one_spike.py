@@ -300,7 +300,7 @@ class SingleSpikeMLP(nn.Module):
 
         Args:
             inputs: (samples, T, inputs), at most one spike of each input in a sample.
-            network: the integer network that the model lowers to.
+            network: the integer network that the export makes from the model.
         """
         step = grid_step(int(network.layers[0].neuron.current_decay) / DECAY_UNITY)
         dtype = self.get_parameter("readout.weight").dtype

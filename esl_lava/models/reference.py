@@ -1,8 +1,8 @@
 """The reference results of a trained model, which a simulator of its integer network must match.
 
 A model that can be verified has a method `reference(inputs, network)`. `inputs` are spikes
-(samples, T, inputs). `network` is the integer network that the model lowers to. The results are in
-the units and on the time grid of that network.
+(samples, T, inputs). `network` is the integer network that the export makes from the model. The
+results are in the units and on the time grid of that network.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ class TrainingPlan:
         steps: T, the steps of a sample.
         layers: layers with weights, in order.
         density: weights over positions of all layers together, 0..1.
-        connections: connections of the integer network before the training; None where it cannot
-            be lowered before it is trained.
+        connections: connections of the integer network before the training; None if the integer
+            network cannot be made before the training.
         mapping: the network on the chips that were asked for.
         epochs, iterations: epochs, and optimiser steps of all epochs.
         mask_updates: how often the masks are rewired.

@@ -249,8 +249,8 @@ class _Worker:
         decisions: (samples,) array to fill.
         totals: (layers, 5) int64, the sums of each layer so far: spikes, wraps of u, clips of v,
             synaptic operations, spikes that returned to the layer.
-        fired: for each layer (neurons,) int64, the spikes of each neuron so far, in the order of
-            the kernels.
+        fired: for each layer (neurons,) int64, the number of spikes of each neuron so far. The
+            neurons are in the order `_PreparedLayer.order`.
         input_spikes: number of input spikes so far.
         memory: arrays that `_scratch` reuses.
         arriving: source -> (n, T, neurons) spikes of the current chunk.

@@ -408,7 +408,7 @@ class _Slide:
         return number, down[ky] * self.row + right[kx] * len(self.kernel)
 
     def scattered(self) -> _Scattered:
-        """Return the single weights."""
+        """Return the arguments of `kernels.add_scattered`, which adds weights one by one."""
         out, within, ky, kx = np.nonzero(self.kernel)
         number, offset = self._list_and_offset(out // self.own * self.share + within, ky, kx)
         offset = offset + out % self.own

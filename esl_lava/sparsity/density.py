@@ -295,7 +295,7 @@ def allocate(
 
 
 def _round_share(share: Fraction, key: str, value: float, shape: LayerShape) -> int:
-    """Round the share of a layer; refuse 0 connections, with `key` and `value` as the cause."""
+    """Round a layer's number of connections; the error for 0 names `key` and `value`."""
     count = round_half_up(share)
     if count < 1:
         raise ConfigError(

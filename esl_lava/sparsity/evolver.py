@@ -314,8 +314,8 @@ class MaskEvolver:
         for part, tensors, expected in parts:
             if list(tensors) != expected:
                 raise ConfigError(
-                    f"the state has {part} of the layers {', '.join(tensors) or 'none'}, but the "
-                    f"sparse layers are {', '.join(expected) or 'none'}",
+                    f"part {part!r} of the state holds the layers {', '.join(tensors) or 'none'}, "
+                    f"but needs the layers {', '.join(expected) or 'none'}",
                     "mismatch",
                     key=part,
                     value=tuple(tensors),
@@ -326,7 +326,7 @@ class MaskEvolver:
                 tensor, shape = tensors[layer.name], layer.active.tensor.shape
                 if tensor.shape != shape or tensor.dtype != torch.bool:
                     raise ConfigError(
-                        f"layer {layer.name}: {part} of the state has the shape "
+                        f"layer {layer.name}: part {part!r} of the state has the shape "
                         f"{tuple(tensor.shape)} of {tensor.dtype}; the layer has {tuple(shape)} of "
                         "torch.bool",
                         "mismatch",
@@ -343,7 +343,8 @@ class MaskEvolver:
         required = sum(layer.size if dense else layer.connections for layer in self._layers)
         if connections != required:
             raise ConfigError(
-                f"masks of the state have {connections} connections, but this run needs {required}",
+                f"the masks of the state have {connections} connections, but this run needs "
+                f"{required}",
                 "mismatch",
                 key="masks",
                 value=connections,

@@ -132,7 +132,7 @@ def momentum(optimizer: torch.optim.Optimizer, name: str, weight: nn.Parameter) 
     and bias correction, which are the same for all positions.
 
     Raises:
-        ConfigError: if the optimiser has no momentum, because it made no step with the weight.
+        ConfigError: if the optimiser has no momentum, because it has not updated the weight yet.
     """
     group = _find_group(optimizer, weight)
     state = optimizer.state.get(weight, {})
@@ -158,10 +158,11 @@ class DenseMoments:
     def step(
         self, optimizer: torch.optim.Optimizer, weight: nn.Parameter, gradient: Scores
     ) -> None:
-        """Repeat the step that the optimiser made with a weight, for zeros at all positions.
+        """Update the moments at all positions, after the optimiser updated a weight.
 
-        The optimiser's own code makes the step, block by block, so the moments have the same
-        bits as those of a dense weight.
+        A second optimiser of the same class makes the step for a dense weight of zeros, block by
+        block. So the moments have the same bits as those of a dense weight. The zeros are not
+        kept.
 
         Args:
             optimizer: the optimiser, after its step.

@@ -280,7 +280,7 @@ class SparseStore(Store):
             record = read(tensor.clone(), self.size)
         except ValueError as error:
             raise ConfigError(
-                f"layer {self.name}: ever of the state {error}",
+                f"layer {self.name}: part 'ever' of the state {error}",
                 "mismatch",
                 key="ever",
                 layer=self.name,
@@ -288,8 +288,8 @@ class SparseStore(Store):
         missing = count(~record.contains(self.weight.positions()))
         if missing:
             raise ConfigError(
-                f"layer {self.name}: ever of the state lacks {missing} connections of the layer; "
-                "load the state of the model first",
+                f"layer {self.name}: part 'ever' of the state lacks {missing} connections of the "
+                "layer; load the state of the model first",
                 "mismatch",
                 key="ever",
                 value=missing,

@@ -56,8 +56,9 @@ class Training(TomlTable):
     )
     log: Literal["none", "tensorboard"] = Field(
         "none",
-        description="Scalars of every epoch beside esl-lava's own record: tensorboard writes them "
-        "into the folder tensorboard of the run.",
+        description="Second log of the numbers of every epoch, besides esl-lava's own record. "
+        "none: no second log. tensorboard: files for TensorBoard, in the folder tensorboard of the "
+        "run.",
     )
     flip: bool = Field(
         False,
