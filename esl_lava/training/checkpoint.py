@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, NoReturn
 
 import numpy as np
@@ -592,7 +591,6 @@ def _check_history(
     history = read_history(entries)
     topology = plan.topology
     sizes = {layer.name: layer.positions for layer in topology.weighted}
-    neurons = {layer.name: layer.neurons for layer in topology.layers}
     for index, epoch in enumerate(history):
         place, step = f"history[{index}]", (index + 1) * plan.steps_per_epoch
         if type(epoch.epoch) is not int or epoch.epoch != index + 1:
@@ -603,9 +601,11 @@ def _check_history(
         elif epoch.validation_accuracy is not None:
             _refuse(f"{place}.validation_accuracy", "is a number, but no sample is held back")
         _check_names(epoch.densities, f"{place}.densities", list(sizes))
-        counts = {name: round(epoch.densities[name] * size) for name, size in sizes.items()}
+        counts = {}
         for name, size in sizes.items():
-            _check_equal(epoch.densities[name], counts[name] / size, f"{place}.densities.{name}")
+            density = _check_number(epoch.densities[name], f"{place}.densities.{name}", 0, 1)
+            counts[name] = round(density * size)
+            _check_equal(density, counts[name] / size, f"{place}.densities.{name}")
         sparse = {layer.name: counts[layer.name] for layer in layers}
         _check_counts(sparse, plan, layers, step, f"{place}.densities")
         dense = {name: sizes[name] for name in sizes.keys() - sparse.keys()}
@@ -615,20 +615,30 @@ def _check_history(
             _check_equal(epoch.densities[name], 1.0, f"{place}.densities.{name}")
         last = max(update for update in explored if update <= step)
         _check_equal(epoch.exploration, explored[last], f"{place}.exploration")
-        for part, table, largest in (
-            ("silent", epoch.silent, neurons),
-            ("saturated", epoch.saturated, neurons),
-            ("rates", epoch.rates, dict.fromkeys(neurons, 1)),
-            ("beyond_range", epoch.beyond_range, dict.fromkeys(sizes, 1)),
-        ):
-            for name, value in (table or {}).items():
-                if name not in largest:
-                    _refuse(f"{place}.{part}", f"names the unknown layer {shorten(name)}")
-                _check_number(value, f"{place}.{part}.{name}", 0, largest[name])
-    for earlier, later in pairwise(history):
-        if (earlier.validation_accuracy is None) != (later.validation_accuracy is None):
-            _refuse("history", "has a validation accuracy in some epochs only")
+        _check_measurements(epoch, topology, place)
     return history
+
+
+def _check_measurements(epoch: Epoch, topology: Topology, place: str) -> None:
+    """Check the numbers of a record that no one can compute again; older records lack some."""
+    neurons = {layer.name: layer.neurons for layer in topology.layers}
+    weighted = [layer.name for layer in topology.weighted]
+    firing: list[list[str]] = [[], list(topology.hidden_names), list(topology.names)]
+    for part, table, layers in (
+        ("silent", epoch.silent, firing),
+        ("saturated", epoch.saturated, firing),
+        ("rates", epoch.rates, firing),
+        ("beyond_range", epoch.beyond_range, [weighted]),
+    ):
+        if table is None:
+            continue
+        if list(table) not in layers:
+            _check_names(table, f"{place}.{part}", layers[-1])
+        for name, value in table.items():
+            if part in ("silent", "saturated"):
+                _check_integer(value, f"{place}.{part}.{name}", 0, neurons[name])
+            else:
+                _check_number(value, f"{place}.{part}.{name}", 0, 1)
 
 
 def _check_losses(losses: object, plan: Plan, iteration: int) -> None:
@@ -797,22 +807,19 @@ def _check_integer(value: object, key: str, low: int, high: int) -> int:
 
 
 def _check_number(value: object, key: str, low: float, high: float) -> float:
-    """Return a finite number within low..high."""
-    if type(value) not in (int, float):
-        _refuse(key, f"is a {type(value).__name__}, not a number", "type")
-    assert isinstance(value, int | float)
-    if isinstance(value, float) and not math.isfinite(value):
+    """Return a finite float within low..high."""
+    if type(value) is not float:
+        _refuse(key, f"is a {type(value).__name__}, not a float", "type")
+    if not math.isfinite(value):
         _refuse(key, f"is {value}", "not-finite", value=value)
-    if not low <= value <= high or (isinstance(value, int) and abs(value) >= 1 << 62):
-        _refuse(
-            key, f"is {shorten(value)}, outside {low}..{high}", "range", value=value, limit=high
-        )
+    if not low <= value <= high:
+        _refuse(key, f"is {value}, outside {low}..{high}", "range", value=value, limit=high)
     return value
 
 
 def _check_equal(value: float, expected: float, key: str) -> None:
-    """Check a number that follows from others."""
-    if value != expected:
+    """Check a float that follows from others."""
+    if type(value) is not float or value != expected:
         _refuse(key, f"is {shorten(value)}, not {expected}", value=value, limit=expected)
 
 
