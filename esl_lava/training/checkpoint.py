@@ -12,7 +12,7 @@ that follow from the configuration and the number of steps must be exactly those
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -22,7 +22,7 @@ import torch
 from esl_lava.arrays import Array
 from esl_lava.config import Experiment
 from esl_lava.engines.choice import choose_stored
-from esl_lava.errors import Code, DataError, FileError, shorten
+from esl_lava.errors import DataError, FileError, shorten
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.config import Convolutional
 from esl_lava.models.stored import layers_of, read_topology
@@ -33,6 +33,18 @@ from esl_lava.sparsity.plan import choose_sparse, count_connections
 from esl_lava.sparsity.schedule import Schedule
 from esl_lava.topology import Topology
 from esl_lava.training.config import Training
+from esl_lava.training.entries import (
+    check_array,
+    check_equal,
+    check_finite,
+    check_integer,
+    check_list,
+    check_names,
+    check_number,
+    check_squares,
+    check_table,
+    refuse,
+)
 
 PARTS = ("iteration", "iterations", "losses", "optimizer", "evolver", "best")
 """Keys of the state of a checkpoint."""
@@ -118,9 +130,9 @@ def check_parts(saved: SavedModel, plan: Plan) -> None:
             "the file holds a finished model and no training checkpoint: nothing to resume",
             "mismatch",
         )
-    _check_table(state, "state", PARTS)
+    check_table(state, "state", PARTS)
     planned = plan.iterations
-    iterations = _check_integer(state["iterations"], "state.iterations", 0, 1 << 62)
+    iterations = check_integer(state["iterations"], "state.iterations", 0, 1 << 62)
     if iterations != planned:
         raise DataError(
             f"the checkpoint belongs to a training of {iterations} steps, but this training has "
@@ -129,7 +141,7 @@ def check_parts(saved: SavedModel, plan: Plan) -> None:
             value=iterations,
             limit=planned,
         )
-    iteration = _check_integer(state["iteration"], "state.iteration", 0, planned)
+    iteration = check_integer(state["iteration"], "state.iteration", 0, planned)
     layers = _list_layers(plan)
     parts = {"weights": saved.weights, "masks": saved.masks, "ever": saved.ever}
     connections, ever = _check_network(parts, plan, layers, iteration, "")
@@ -157,18 +169,18 @@ def check_optimizer(
         DataError: naming the entry, and the layer if there is one.
     """
     key, iteration = "state.optimizer", saved.state["iteration"]
-    state = _check_table(saved.state["optimizer"], key, ("state", "param_groups"))
-    groups = _check_list(state["param_groups"], f"{key}.param_groups", len(new["param_groups"]))
+    state = check_table(saved.state["optimizer"], key, ("state", "param_groups"))
+    groups = check_list(state["param_groups"], f"{key}.param_groups", len(new["param_groups"]))
     for index, (group, expected) in enumerate(zip(groups, new["param_groups"])):
         _check_group(group, expected, plan, iteration, f"{key}.param_groups[{index}]")
     per_weight = state["state"]
     if not isinstance(per_weight, dict):
-        _refuse(f"{key}.state", f"is a {type(per_weight).__name__}, not a table", "type")
+        refuse(f"{key}.state", f"is a {type(per_weight).__name__}, not a table", "type")
     allowed = range(len(names)) if iteration else range(0)
     for index in per_weight:
         if type(index) is not int or index not in allowed:
             expected_keys = f"0..{len(names) - 1}" if iteration else "none before the first step"
-            _refuse(
+            refuse(
                 f"{key}.state",
                 f"has the key {shorten(index)}, but its keys are {expected_keys}",
                 value=index,
@@ -179,15 +191,15 @@ def check_optimizer(
         weight = saved.weights[name]
         if index not in per_weight:
             if weight.size:
-                _refuse(f"{key}.state", f"lacks the key {index}, which is {name}", layer=layer)
+                refuse(f"{key}.state", f"lacks the key {index}, which is {name}", layer=layer)
             continue
         place = f"{key}.state[{index}]"
-        entry = _check_table(per_weight[index], place, ("step", *MOMENTS), layer=layer)
-        steps = _check_array(entry["step"], f"{place}.step", np.float32, (), layer)
+        entry = check_table(per_weight[index], place, ("step", *MOMENTS), layer=layer)
+        steps = check_array(entry["step"], f"{place}.step", np.float32, (), layer)
         taken = float(min(iteration, LARGEST_STEP))
         # A weight without connections may have had no gradient in some steps.
         if not (float(steps) == taken or (not weight.size and 0 <= float(steps) <= taken)):
-            _refuse(
+            refuse(
                 f"{place}.step",
                 f"is {float(steps)}, but the training has taken {taken:g} steps",
                 value=float(steps),
@@ -196,12 +208,12 @@ def check_optimizer(
             )
         mask = saved.masks.get(layer) if name.endswith(".weight") else None
         for moment in MOMENTS:
-            values = _check_array(
+            values = check_array(
                 entry[moment], f"{place}.{moment}", np.float32, weight.shape, layer
             )
             active = values[mask] if mask is not None and mask.shape == values.shape else values
-            _check_finite(active, f"{moment} of the optimiser", layer)
-        _check_squares(entry["exp_avg_sq"], f"{place}.exp_avg_sq", layer)
+            check_finite(active, f"{moment} of the optimiser", layer)
+        check_squares(entry["exp_avg_sq"], f"{place}.exp_avg_sq", layer)
 
 
 def check_generators(saved: SavedModel, new: Mapping[str, torch.Tensor]) -> None:
@@ -219,7 +231,7 @@ def check_generators(saved: SavedModel, new: Mapping[str, torch.Tensor]) -> None
     for name, state in saved.state["evolver"]["generators"].items():
         key = f"state.evolver.generators.{name}"
         expected = new[name].numpy()
-        raw = _check_array(state, key, np.uint8, expected.shape, name).tobytes()
+        raw = check_array(state, key, np.uint8, expected.shape, name).tobytes()
         ours, its = (np.frombuffer(b, _GENERATOR)[0] for b in (expected.tobytes(), raw))
         # Words are drawn from `next` on, `left` - 1 of them; a new generator has (1, 0).
         left, position = int(its["left"]), int(its["next"])
@@ -232,14 +244,14 @@ def check_generators(saved: SavedModel, new: Mapping[str, torch.Tensor]) -> None
             or its["has_float_normal"]
             or bool((words >> np.uint64(32)).any())
         ):
-            _refuse(
+            refuse(
                 key,
                 "is not a state of the generator of this layer and seed",
                 "damaged",
                 layer=name,
             )
         if not words[1:].any() and not int(words[0]) >> 31:
-            _refuse(key, "is a state that gives only zeros", "damaged", layer=name)
+            refuse(key, "is a state that gives only zeros", "damaged", layer=name)
 
 
 _WORDS = 624
@@ -296,9 +308,9 @@ def _check_network(
         if not isinstance(table, Mapping) or not all(
             isinstance(key, str) and isinstance(value, np.ndarray) for key, value in table.items()
         ):
-            _refuse(f"{prefix}{part}", "is not a table of tensors", "type")
-    _check_names(masks, f"{prefix}masks", [layer.name for layer in layers if not layer.stored])
-    _check_names(ever, f"{prefix}ever", [layer.name for layer in layers])
+            refuse(f"{prefix}{part}", "is not a table of tensors", "type")
+    check_names(masks, f"{prefix}masks", [layer.name for layer in layers if not layer.stored])
+    check_names(ever, f"{prefix}ever", [layer.name for layer in layers])
     config = plan.experiment.model
     try:
         layers_of(config, weights, masks)
@@ -317,7 +329,7 @@ def _check_network(
         ) from None
     for saved, layer in zip(topology.weighted, plan.topology.weighted):
         if (saved.name, saved.weight_shape) != (layer.name, layer.weight_shape):
-            _refuse(
+            refuse(
                 f"{prefix}weights",
                 f"has the shape {saved.weight_shape} in layer {layer.name}, but the data and the "
                 f"configuration need {layer.weight_shape}",
@@ -326,7 +338,7 @@ def _check_network(
                 layer=layer.name,
             )
     if isinstance(config, Convolutional) and topology.input_shape != plan.topology.input_shape:
-        _refuse(
+        refuse(
             f"{prefix}weights",
             f"has samples of shape {topology.input_shape}, but the data have "
             f"{plan.topology.input_shape}",
@@ -339,7 +351,7 @@ def _check_network(
         is_stored = f"{layer.name}.synapse.weight.sides" in weights
         if is_stored != layer.stored:
             kinds = ("all positions", "its connections alone")
-            _refuse(
+            refuse(
                 f"{prefix}weights",
                 f"has weights of {kinds[is_stored]} in layer {layer.name}, but training.engine "
                 f"needs {kinds[layer.stored]}",
@@ -362,15 +374,15 @@ def _check_weights(
                 masks.get(layer) if name in (f"{layer}.synapse.weight", f"{layer}.weight") else None
             )
             is_weight = name.endswith((".weight", ".values")) and ".norm." not in name
-            _check_finite(
+            check_finite(
                 values if mask is None else values[mask],
                 f"{prefix}weights" if is_weight else f"numbers of {prefix}{name}",
                 layer,
             )
         if name.endswith(".running_var"):
-            _check_squares(values, f"{prefix}{name}", layer)
+            check_squares(values, f"{prefix}{name}", layer)
         if name.endswith(f".{BATCHES}") and int(values) != iteration:
-            _refuse(
+            refuse(
                 f"{prefix}{name}",
                 f"is {int(values)}, but the network has been trained for {iteration} steps",
                 value=int(values),
@@ -385,8 +397,8 @@ def _count_masked(parts: Mapping[str, Any], layer: _Layer, prefix: str) -> tuple
     weights = parts["weights"]
     keys = (f"{layer.name}.synapse.weight", f"{layer.name}.weight")
     shape = next(weights[key].shape for key in keys if key in weights)
-    _check_array(mask, f"{prefix}masks", np.bool_, shape, layer.name)
-    _check_array(ever, f"{prefix}ever", np.bool_, shape, layer.name)
+    check_array(mask, f"{prefix}masks", np.bool_, shape, layer.name)
+    check_array(ever, f"{prefix}ever", np.bool_, shape, layer.name)
     missing = int(np.count_nonzero(mask & ~ever))
     if missing:
         _refuse_missing(missing, prefix, layer.name)
@@ -402,7 +414,7 @@ def _count_stored(parts: Mapping[str, Any], layer: _Layer, prefix: str) -> tuple
     try:
         record = sets.read(torch.from_numpy(np.array(parts["ever"][layer.name])), layer.size)
     except ValueError as error:
-        _refuse(f"{prefix}ever", str(error), layer=layer.name)
+        refuse(f"{prefix}ever", str(error), layer=layer.name)
     missing = int(np.count_nonzero(~record.contains(torch.from_numpy(rows + pre)).numpy()))
     if missing:
         _refuse_missing(missing, prefix, layer.name)
@@ -410,9 +422,7 @@ def _count_stored(parts: Mapping[str, Any], layer: _Layer, prefix: str) -> tuple
 
 
 def _refuse_missing(missing: int, prefix: str, layer: str) -> NoReturn:
-    _refuse(
-        f"{prefix}ever", f"lacks {missing} connections of the layer", value=missing, layer=layer
-    )
+    refuse(f"{prefix}ever", f"lacks {missing} connections of the layer", value=missing, layer=layer)
 
 
 def _check_counts(
@@ -426,7 +436,7 @@ def _check_counts(
         counts, expected = {"": sum(counts.values())}, {"": sum(expected.values())}
     for name, count in counts.items():
         if count != expected[name]:
-            _refuse(
+            refuse(
                 key,
                 f"has {count} connections, but the configuration needs {expected[name]}",
                 value=count,
@@ -455,20 +465,20 @@ def _check_evolver(
         and any(layer.stored for layer in layers)
         and iteration < plan.schedule.t_end
     )
-    table = _check_table(state, key, [*expected, *["moments"] * moments], optional=("waiting",))
+    table = check_table(state, key, [*expected, *["moments"] * moments], optional=("waiting",))
     if type(table["iteration"]) is not int or table["iteration"] != iteration:
-        _refuse(
+        refuse(
             f"{key}.iteration",
             f"is {shorten(table['iteration'])}, but state.iteration is {iteration}",
             value=table["iteration"],
             limit=iteration,
         )
     if table.get("waiting", False) is not False:
-        _refuse(f"{key}.waiting", "is not false, but the training never lets an update wait")
+        refuse(f"{key}.waiting", "is not false, but the training never lets an update wait")
     names = [layer.name for layer in layers]
     if not isinstance(table["generators"], dict):
-        _refuse(f"{key}.generators", "is not a table", "type")
-    _check_names(table["generators"], f"{key}.generators", names)
+        refuse(f"{key}.generators", "is not a table", "type")
+    check_names(table["generators"], f"{key}.generators", names)
     if moments:
         _check_dense_moments(table["moments"], layers, iteration)
     return _check_updates(table["history"], plan, layers, iteration, connections, ever)
@@ -478,18 +488,18 @@ def _check_dense_moments(state: object, layers: Sequence[_Layer], iteration: int
     """Check the moments of all positions of the layers that store only connections."""
     key = "state.evolver.moments"
     if not isinstance(state, dict):
-        _refuse(key, "is not a table", "type")
-    _check_names(state, key, [layer.name for layer in layers if layer.stored])
+        refuse(key, "is not a table", "type")
+    check_names(state, key, [layer.name for layer in layers if layer.stored])
     for layer in layers:
         if layer.stored:
             place = f"{key}.{layer.name}"
             moments = MOMENTS if iteration else ()
-            tensors = _check_table(state[layer.name], place, moments, layer=layer.name)
+            tensors = check_table(state[layer.name], place, moments, layer=layer.name)
             for moment in moments:
                 shape = (layer.size,)
-                _check_array(tensors[moment], f"{place}.{moment}", np.float32, shape, layer.name)
+                check_array(tensors[moment], f"{place}.{moment}", np.float32, shape, layer.name)
             if moments:
-                _check_squares(tensors["exp_avg_sq"], f"{place}.exp_avg_sq", layer.name)
+                check_squares(tensors["exp_avg_sq"], f"{place}.exp_avg_sq", layer.name)
 
 
 def _check_updates(
@@ -508,16 +518,16 @@ def _check_updates(
     key, dense_steps = "state.evolver.history", plan.dense_steps
     steps = [dense_steps] if 0 < dense_steps <= iteration else []
     steps += [step for step in plan.updates if step <= iteration]
-    records = _check_list(state, key, len(steps))
+    records = check_list(state, key, len(steps))
     positions = sum(layer.size for layer in layers)
     present = {x.name: x.size if dense_steps else x.connections for x in layers}
     past = dict(present)
     explored = {0: sum(past.values()) / positions}
     for index, (record, step) in enumerate(zip(records, steps)):
         place = f"{key}[{index}]"
-        at, fraction, moves, silent = _check_list(record, place, 4)
+        at, fraction, moves, silent = check_list(record, place, 4)
         if type(at) is not int or at != step:
-            _refuse(
+            refuse(
                 place,
                 f"has the step {shorten(at)}, but the update was after step {step}",
                 value=at,
@@ -527,15 +537,15 @@ def _check_updates(
         expected = plan.schedule.fraction(step)
         if ends_dense:
             expected = 1 - sum(layer.connections for layer in layers) / positions
-        share = _check_number(fraction, f"{place} (fraction)", 0, 1)
+        share = check_number(fraction, f"{place} (fraction)", 0, 1)
         if not math.isclose(share, expected, rel_tol=1e-9, abs_tol=1e-12):
-            _refuse(place, f"has the fraction {share}, not {expected}", value=share, limit=expected)
+            refuse(place, f"has the fraction {share}, not {expected}", value=share, limit=expected)
         totals = [0, 0]
-        for layer, numbers in zip(layers, _check_list(moves, place, len(layers))):
+        for layer, numbers in zip(layers, check_list(moves, place, len(layers))):
             here = f"{place} (layer {layer.name})"
             pruned, grown, after, ever_after = (
-                _check_integer(number, here, 0, layer.size)
-                for number in _check_list(numbers, here, 4)
+                check_integer(number, here, 0, layer.size)
+                for number in check_list(numbers, here, 4)
             )
             before, least = present[layer.name], past[layer.name]
             one_by_one = plan.experiment.sparsity.redistribution == "none"
@@ -547,17 +557,17 @@ def _check_updates(
                 or not least <= ever_after <= least + grown
             )
             if wrong:
-                _refuse(here, "has numbers that contradict each other", layer=layer.name)
+                refuse(here, "has numbers that contradict each other", layer=layer.name)
             present[layer.name], past[layer.name] = after, ever_after
             totals[0] += pruned
             totals[1] += grown
         if not ends_dense and totals[0] != totals[1]:
-            _refuse(place, "pruned and grew different numbers of connections")
+            refuse(place, "pruned and grew different numbers of connections")
         _check_silent(silent, plan.topology, place, counted=step < iteration)
         explored[step] = sum(past.values()) / positions
     for layer in layers:
         if (present[layer.name], past[layer.name]) != (connections[layer.name], ever[layer.name]):
-            _refuse(
+            refuse(
                 key,
                 f"ends with {present[layer.name]} connections and {past[layer.name]} past "
                 f"connections in layer {layer.name}, but the layer has "
@@ -571,12 +581,12 @@ def _check_silent(silent: object, topology: Topology, key: str, *, counted: bool
     """Check the numbers of silent neurons of an update, which the next step counts."""
     if not counted:
         if silent is not None:
-            _refuse(key, "has silent neurons, which only the next step counts")
+            refuse(key, "has silent neurons, which only the next step counts")
         return
     hidden = [layer for layer in topology.layers if not layer.readout]
-    table = _check_table(silent, f"{key} (silent)", [layer.name for layer in hidden])
+    table = check_table(silent, f"{key} (silent)", [layer.name for layer in hidden])
     for layer in hidden:
-        _check_integer(table[layer.name], f"{key} (silent {layer.name})", 0, layer.neurons)
+        check_integer(table[layer.name], f"{key} (silent {layer.name})", 0, layer.neurons)
 
 
 def _check_history(
@@ -587,34 +597,34 @@ def _check_history(
     explored: Mapping[int, float],
 ) -> list[Epoch]:
     """Check the records of the epochs and return them."""
-    _check_list(entries, "history", iteration // plan.steps_per_epoch)
+    check_list(entries, "history", iteration // plan.steps_per_epoch)
     history = read_history(entries)
     topology = plan.topology
     sizes = {layer.name: layer.positions for layer in topology.weighted}
     for index, epoch in enumerate(history):
         place, step = f"history[{index}]", (index + 1) * plan.steps_per_epoch
         if type(epoch.epoch) is not int or epoch.epoch != index + 1:
-            _refuse(f"{place}.epoch", f"is {epoch.epoch}, not {index + 1}", value=epoch.epoch)
-        _check_number(epoch.loss, f"{place}.loss", -math.inf, math.inf)
+            refuse(f"{place}.epoch", f"is {epoch.epoch}, not {index + 1}", value=epoch.epoch)
+        check_number(epoch.loss, f"{place}.loss", -math.inf, math.inf)
         if plan.validated:
-            _check_number(epoch.validation_accuracy, f"{place}.validation_accuracy", 0, 1)
+            check_number(epoch.validation_accuracy, f"{place}.validation_accuracy", 0, 1)
         elif epoch.validation_accuracy is not None:
-            _refuse(f"{place}.validation_accuracy", "is a number, but no sample is held back")
-        _check_names(epoch.densities, f"{place}.densities", list(sizes))
+            refuse(f"{place}.validation_accuracy", "is a number, but no sample is held back")
+        check_names(epoch.densities, f"{place}.densities", list(sizes))
         counts = {}
         for name, size in sizes.items():
-            density = _check_number(epoch.densities[name], f"{place}.densities.{name}", 0, 1)
+            density = check_number(epoch.densities[name], f"{place}.densities.{name}", 0, 1)
             counts[name] = round(density * size)
-            _check_equal(density, counts[name] / size, f"{place}.densities.{name}")
+            check_equal(density, counts[name] / size, f"{place}.densities.{name}")
         sparse = {layer.name: counts[layer.name] for layer in layers}
         _check_counts(sparse, plan, layers, step, f"{place}.densities")
         dense = {name: sizes[name] for name in sizes.keys() - sparse.keys()}
         total = sum(sparse.values()) + sum(dense.values())
-        _check_equal(epoch.density, total / sum(sizes.values()), f"{place}.density")
+        check_equal(epoch.density, total / sum(sizes.values()), f"{place}.density")
         for name in dense:
-            _check_equal(epoch.densities[name], 1.0, f"{place}.densities.{name}")
+            check_equal(epoch.densities[name], 1.0, f"{place}.densities.{name}")
         last = max(update for update in explored if update <= step)
-        _check_equal(epoch.exploration, explored[last], f"{place}.exploration")
+        check_equal(epoch.exploration, explored[last], f"{place}.exploration")
         _check_measurements(epoch, topology, place)
     return history
 
@@ -633,19 +643,19 @@ def _check_measurements(epoch: Epoch, topology: Topology, place: str) -> None:
         if table is None:
             continue
         if list(table) not in layers:
-            _check_names(table, f"{place}.{part}", layers[-1])
+            check_names(table, f"{place}.{part}", layers[-1])
         for name, value in table.items():
             if part in ("silent", "saturated"):
-                _check_integer(value, f"{place}.{part}.{name}", 0, neurons[name])
+                check_integer(value, f"{place}.{part}.{name}", 0, neurons[name])
             else:
-                _check_number(value, f"{place}.{part}.{name}", 0, 1)
+                check_number(value, f"{place}.{part}.{name}", 0, 1)
 
 
 def _check_losses(losses: object, plan: Plan, iteration: int) -> None:
     """Check the losses of the steps of the current epoch."""
     number = (iteration - 1) % plan.steps_per_epoch + 1 if iteration else 0
-    for loss in _check_list(losses, "state.losses", number):
-        _check_number(loss, "state.losses", -math.inf, math.inf)
+    for loss in check_list(losses, "state.losses", number):
+        check_number(loss, "state.losses", -math.inf, math.inf)
 
 
 def _check_best(
@@ -657,7 +667,7 @@ def _check_best(
     history: Sequence[Epoch],
 ) -> None:
     """Check the network of the epoch that the training would keep if it ended now."""
-    table = _check_table(best, "state.best", tuple(parts) if history else ())
+    table = check_table(best, "state.best", tuple(parts) if history else ())
     if not history:
         return
     kept = kept_epoch(history)
@@ -666,7 +676,7 @@ def _check_best(
     for layer in layers:
         density = history[kept].densities[layer.name]
         if counts[layer.name] / layer.size != density:
-            _refuse(
+            refuse(
                 "state.best",
                 f"has {counts[layer.name]} connections in layer {layer.name}, but its epoch has "
                 f"the density {density}",
@@ -679,7 +689,7 @@ def _check_best(
     for part, arrays in parts.items():
         for name, values in arrays.items():
             if not np.array_equal(table[part][name], values):
-                _refuse(
+                refuse(
                     f"state.best.{part}",
                     f"differs in {name} from {part}, though the last epoch is the best one",
                     layer=_layer_of(name),
@@ -691,18 +701,18 @@ def _check_group(
 ) -> None:
     """Check the options of the optimiser, which are those of a new one but for the rate."""
     required = [name for name in expected if name not in _BY_TORCH]
-    table = _check_table(group, key, required, optional=_BY_TORCH)
+    table = check_table(group, key, required, optional=_BY_TORCH)
     for name in ("foreach", "fused", "decoupled_weight_decay"):
         if not isinstance(table.get(name), bool | None):
-            _refuse(f"{key}.{name}", "is neither a truth value nor nothing", "type")
+            refuse(f"{key}.{name}", "is neither a truth value nor nothing", "type")
     if table.get("decoupled_weight_decay"):
-        _refuse(f"{key}.decoupled_weight_decay", "is true, but the training uses Adam")
+        refuse(f"{key}.decoupled_weight_decay", "is true, but the training uses Adam")
     training = plan.experiment.training
     rate = learning_rate(training, max(0, iteration - 1), plan.iterations)
     for name in required:
         value = table[name]
         if name == "lr":
-            _check_number(value, f"{key}.lr", 0, math.inf)
+            check_number(value, f"{key}.lr", 0, math.inf)
             # The cosine may differ in its last bits between machines; the next step sets the rate.
             tolerance = 1e-12 * training.learning_rate
             matches = math.isclose(value, rate, rel_tol=1e-9, abs_tol=tolerance)
@@ -710,7 +720,7 @@ def _check_group(
             matches = _is_same(value, expected[name])
         if not matches:
             wanted = rate if name == "lr" else expected[name]
-            _refuse(
+            refuse(
                 f"{key}.{name}",
                 f"is {shorten(value)}, but the training has {shorten(wanted)}",
                 value=value if isinstance(value, int | float) else shorten(value),
@@ -731,133 +741,3 @@ def _layer_of(name: str) -> str:
         if end in name:
             return name.partition(end)[0]
     return name
-
-
-def _refuse(
-    key: str,
-    clause: str,
-    code: Code = "mismatch",
-    *,
-    value: object = None,
-    limit: object = None,
-    layer: str | None = None,
-) -> NoReturn:
-    """Raise the error for an entry of the checkpoint."""
-    where = f"layer {layer}: " if layer else ""
-    raise DataError(
-        f"the checkpoint does not fit its experiment: {where}{key} {clause}",
-        code,
-        key=key,
-        value=value,
-        limit=limit,
-        layer=layer,
-    )
-
-
-def _check_table(
-    value: object,
-    key: str,
-    required: Iterable[str],
-    *,
-    optional: Iterable[str] = (),
-    layer: str | None = None,
-) -> Mapping[str, Any]:
-    """Return a table that has the required and perhaps optional keys, and no others."""
-    if not isinstance(value, Mapping):
-        _refuse(key, f"is a {type(value).__name__}, not a table", "type", layer=layer)
-    required = list(required)
-    for name in required:
-        if name not in value:
-            _refuse(f"{key}.{name}", "is missing", layer=layer)
-    for name in value:
-        if name not in (*required, *optional):
-            _refuse(key, f"has the unknown key {shorten(name)}", value=shorten(name), layer=layer)
-    return value
-
-
-def _check_names(table: Mapping[str, object], key: str, expected: list[str]) -> None:
-    """Check that a table has these layers in this order."""
-    if list(table) != expected:
-        _refuse(
-            key,
-            f"has the layers {shorten(list(table))}, not {shorten(expected)}",
-            value=tuple(table),
-            limit=tuple(expected),
-        )
-
-
-def _check_list(value: object, key: str, length: int) -> Sequence[Any]:
-    """Return a list of this length."""
-    if not isinstance(value, list | tuple):
-        _refuse(key, f"is a {type(value).__name__}, not a list", "type")
-    if len(value) != length:
-        _refuse(key, f"has {len(value)} entries, not {length}", value=len(value), limit=length)
-    return value
-
-
-def _check_integer(value: object, key: str, low: int, high: int) -> int:
-    """Return an integer within low..high."""
-    if type(value) is not int:
-        _refuse(key, f"is a {type(value).__name__}, not an integer", "type")
-    if not low <= value <= high:
-        _refuse(
-            key, f"is {shorten(value)}, outside {low}..{high}", "range", value=value, limit=high
-        )
-    return value
-
-
-def _check_number(value: object, key: str, low: float, high: float) -> float:
-    """Return a finite float within low..high."""
-    if type(value) is not float:
-        _refuse(key, f"is a {type(value).__name__}, not a float", "type")
-    if not math.isfinite(value):
-        _refuse(key, f"is {value}", "not-finite", value=value)
-    if not low <= value <= high:
-        _refuse(key, f"is {value}, outside {low}..{high}", "range", value=value, limit=high)
-    return value
-
-
-def _check_equal(value: float, expected: float, key: str) -> None:
-    """Check a float that follows from others."""
-    if type(value) is not float or value != expected:
-        _refuse(key, f"is {shorten(value)}, not {expected}", value=value, limit=expected)
-
-
-def _check_array(
-    value: object, key: str, dtype: type, shape: tuple[int, ...], layer: str | None
-) -> Array:
-    """Return an array of this type and shape."""
-    if not isinstance(value, np.ndarray):
-        _refuse(key, f"is a {type(value).__name__}, not a tensor", "type", layer=layer)
-    if value.dtype != dtype or value.shape != shape:
-        _refuse(
-            key,
-            f"is {value.dtype} of shape {value.shape}, but {np.dtype(dtype)} of shape {shape} is "
-            "needed",
-            value=f"{value.dtype} of shape {value.shape}",
-            limit=f"{np.dtype(dtype)} of shape {shape}",
-            layer=layer,
-        )
-    return value
-
-
-def _check_finite(values: Array, noun: str, layer: str | None) -> None:
-    """Refuse NaN and infinity."""
-    broken = values.size - int(np.count_nonzero(np.isfinite(values)))
-    if broken:
-        raise DataError(
-            f"the checkpoint is spoilt: layer {layer}: {broken} of {values.size} {noun} are NaN or "
-            "infinite",
-            "not-finite",
-            value=broken,
-            layer=layer,
-        )
-
-
-def _check_squares(values: Array, key: str, layer: str | None) -> None:
-    """Refuse negative means of squares, of which the optimiser takes the square root."""
-    negative = int(np.count_nonzero(values < 0))
-    if negative:
-        _refuse(
-            key, f"has {negative} negative numbers", "range", value=negative, limit=0, layer=layer
-        )

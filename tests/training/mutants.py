@@ -50,7 +50,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "momentum": {"training.engine": "sparse", "sparsity.growth": "momentum"},
     "dense": {"sparsity.dense_epochs": 1},
     "single": {
-        "model": {"kind": "single_spike", "layers": "6"},
+        "model": {"kind": "single_spike", "layers": "6", "current_decay": 0.05},
         "encoding": {"kind": "latency", "steps": 8},
     },
     "maps": {"model": {"kind": "convolutional", "layers": "2C3-AP2-3C3-AP2"}},
@@ -63,7 +63,7 @@ KINDS: dict[str, dict[str, Any]] = {
 """Settings of a training, as `config.override` takes them, besides those of `BASE`."""
 
 STEPS = 4
-LIMITS = {resource.RLIMIT_AS: 12 << 30, resource.RLIMIT_CPU: 500}
+LIMITS = {resource.RLIMIT_AS: 12 << 30, resource.RLIMIT_CPU: 500, resource.RLIMIT_CORE: 0}
 
 # Entries whose numbers can have any valid value: a change of such a number need not be noticed.
 FREE = (
@@ -269,13 +269,17 @@ def may_differ(place: Place) -> bool:
     return any(place[: len(free)] == free for free in FREE)
 
 
-def main(kind: str, seed: int, count: int) -> None:
-    """Try `count` mutants of a kind of training."""
+def set_limits() -> None:
+    """Limit memory and time of this process, and log nothing."""
     for limit, value in LIMITS.items():
         resource.setrlimit(limit, (value, value))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logging.disable(logging.CRITICAL)
     torch.set_num_threads(1)
+
+
+def main(kind: str, seed: int, count: int) -> None:
+    """Try `count` mutants of a kind of training."""
+    set_limits()
     data, experiment, rng = samples(), settings(kind), random.Random(f"{kind} {seed}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "checkpoint.pt")
