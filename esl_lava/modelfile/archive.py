@@ -6,6 +6,7 @@ let a small file claim tensors of any size.
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import struct
@@ -25,7 +26,10 @@ MAX_OPCODES = 2_000_000
 """Largest index. An epoch of the history takes 100 to 300 opcodes, and an update of the masks takes
 20 and 7 for each layer: 300 epochs of ResNet-19 are 150,000 opcodes in 400 kB. Reading the largest
 index takes about three seconds and 200 MB."""
-MAX_ENTRIES = 100_000
+MAX_ENTRIES = 30_000
+MAX_DIRECTORY_BYTES = 4 << 20
+"""Largest directory of the zip. torch takes about 100 bytes for an entry, and writes an entry for
+each tensor: a checkpoint of ResNet-19 has about 500."""
 MAX_DIMENSIONS = 32
 
 STORAGES = {
@@ -65,6 +69,22 @@ _ROOT = re.compile(r"[^/\\\x00-\x1f]{1,255}")
 
 class _TooLargeError(RefusedError):
     """The content exceeds a limit that protects memory."""
+
+
+class _DirectoryReader(io.FileIO):
+    """A file whose zip directory is refused if it is too large.
+
+    `zipfile` reads the directory at once, and makes an object of each entry before anyone can
+    count them.
+    """
+
+    opened = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return bytes as `FileIO.read` does."""
+        if not self.opened and size is not None and size > MAX_DIRECTORY_BYTES:
+            raise _TooLargeError(f"its directory is larger than {MAX_DIRECTORY_BYTES} bytes")
+        return super().read(size)
 
 
 @dataclass(frozen=True)
@@ -157,10 +177,11 @@ def load(path: Path) -> object:
         FileError: if the file is missing, is not such a file, or holds anything else.
     """
     try:
-        with path.open("rb") as file:
+        with _DirectoryReader(path) as file:
             if file.read(4) != b"PK\x03\x04":
                 raise FileError(f"{path}: not a zip-format torch file", "damaged", file=path)
             with zipfile.ZipFile(file) as archive:
+                file.opened = True
                 return _content(archive, path.stat().st_size)
     except OSError as error:
         code: Code = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"
