@@ -345,7 +345,6 @@ def _check_network(
             value=topology.input_shape,
             limit=plan.topology.input_shape,
         )
-    _check_weights(weights, masks, iteration, prefix)
     counts, past = {}, {}
     for layer in layers:
         is_stored = f"{layer.name}.synapse.weight.sides" in weights
@@ -359,6 +358,7 @@ def _check_network(
             )
         measure = _count_stored if layer.stored else _count_masked
         counts[layer.name], past[layer.name] = measure(parts, layer, prefix)
+    _check_weights(weights, masks, iteration, prefix)
     _check_counts(counts, plan, layers, iteration, f"{prefix}masks")
     return counts, past
 

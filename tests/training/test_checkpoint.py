@@ -392,6 +392,11 @@ CASES: dict[str, dict[str, Case]] = {
             "mismatch",
             {"layer": "hidden1"},
         ),
+        "a best model whose mask has another type": (
+            at("state", "best", "masks", "hidden1")(lambda a: a.astype(np.float64)),
+            "mismatch",
+            {"key": "state.best.masks", "layer": "hidden1"},
+        ),
         "a best model without its mask": (
             remove("state", "best", "masks", "hidden1"),
             "mismatch",
