@@ -327,15 +327,15 @@ def _check_network(
             limit=fault.limit,
             layer=fault.layer,
         ) from None
-    for saved, layer in zip(topology.weighted, plan.topology.weighted):
-        if (saved.name, saved.weight_shape) != (layer.name, layer.weight_shape):
+    for saved, spec in zip(topology.weighted, plan.topology.weighted):
+        if (saved.name, saved.weight_shape) != (spec.name, spec.weight_shape):
             refuse(
                 f"{prefix}weights",
-                f"has the shape {saved.weight_shape} in layer {layer.name}, but the data and the "
-                f"configuration need {layer.weight_shape}",
+                f"has the shape {saved.weight_shape} in layer {spec.name}, but the data and the "
+                f"configuration need {spec.weight_shape}",
                 value=saved.weight_shape,
-                limit=layer.weight_shape,
-                layer=layer.name,
+                limit=spec.weight_shape,
+                layer=spec.name,
             )
     if isinstance(config, Convolutional) and topology.input_shape != plan.topology.input_shape:
         refuse(
@@ -731,7 +731,7 @@ def _check_group(
 def _is_same(a: object, b: object) -> bool:
     """Return whether two plain values are equal and have the same types."""
     if isinstance(a, list | tuple) and type(a) is type(b):
-        return len(a) == len(b) and all(map(_is_same, a, b))  # type: ignore[arg-type]
+        return len(a) == len(b) and all(map(_is_same, a, b))
     return type(a) is type(b) and not isinstance(a, np.ndarray) and a == b
 
 

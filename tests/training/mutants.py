@@ -35,7 +35,7 @@ from esl_lava.models.restore import as_tensors
 from esl_lava.models.stored import load_model
 from esl_lava.training.trainer import Trainer, TrainingProgress
 
-BASE = {
+BASE: dict[str, Any] = {
     "seed": 3,
     "data": {"validation": 0.2},
     "encoding": {"steps": 2},
@@ -85,7 +85,10 @@ Place = tuple[Any, ...]
 def settings(kind: str) -> Experiment:
     """Return the experiment of a kind of training."""
     changes = dict(KINDS[kind])
-    base = {**BASE, **{key: changes.pop(key) for key in ("model", "encoding") if key in changes}}
+    base = copy.deepcopy(BASE)
+    for key in ("model", "encoding"):
+        if key in changes:
+            base[key] = changes.pop(key)
     return override(from_mapping(base), changes)
 
 

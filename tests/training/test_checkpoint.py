@@ -403,7 +403,7 @@ CASES: dict[str, dict[str, Case]] = {
             {"key": "state.best.masks"},
         ),
         "an unknown part": (
-            lambda saved: saved.state.update(extra=1),
+            lambda saved: vars(saved)["state"].update(extra=1),
             "mismatch",
             {"key": "state", "value": "'extra'"},
         ),
