@@ -1,6 +1,6 @@
 """Damage checkpoints and go on from them. Run this as a program: a fault may crash the process.
 
-    python -m tests.training.mutants KIND SEED COUNT
+    python -m tests.training.mutants SEED COUNT KIND [KIND ...]
 
 It writes one JSON line for each mutant: the damage, and the outcome `refused`, `same`, `differs`
 or `failed`.
@@ -282,7 +282,6 @@ def set_limits() -> None:
 
 def main(kind: str, seed: int, count: int) -> None:
     """Try `count` mutants of a kind of training."""
-    set_limits()
     data, experiment, rng = samples(), settings(kind), random.Random(f"{kind} {seed}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "checkpoint.pt")
@@ -295,7 +294,11 @@ def main(kind: str, seed: int, count: int) -> None:
         for _ in range(count):
             content, place, action = mutate(contents[rng.choice([0, 0, 1, 1, 2])], rng)
             torch.save(as_tensors(content), path)
-            line: dict[str, Any] = {"place": "/".join(map(str, place)), "action": action}
+            line: dict[str, Any] = {
+                "kind": kind,
+                "place": "/".join(map(str, place)),
+                "action": action,
+            }
             try:
                 same = go_on(path, data) == digests[0]
                 line["outcome"] = "same" if same else "differs"
@@ -308,4 +311,6 @@ def main(kind: str, seed: int, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    set_limits()
+    for name in sys.argv[3:]:
+        main(name, int(sys.argv[1]), int(sys.argv[2]))

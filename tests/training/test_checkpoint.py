@@ -1,7 +1,7 @@
 """A checkpoint of a stranger is refused before torch or a kernel uses a wrong entry of it.
 
-Run as a program with the name of a kind of training, this module tries the cases of that kind and
-writes a JSON line for each: a fault may crash the process.
+Run as a program, this module tries all cases and writes a JSON line for each: a fault may crash the
+process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from esl_lava.arrays import Array
 from esl_lava.errors import UserError
@@ -447,7 +446,6 @@ CASES: dict[str, dict[str, Case]] = {
 
 def main(kind: str) -> None:
     """Write the outcome of each case: the fields of the error, or null if there is none."""
-    mutants.set_limits()
     data, experiment = mutants.samples(), mutants.settings(kind)
     saved = mutants.stopped(experiment, data, mutants.STEPS - 1)
     for name, (edit, _, _) in CASES[kind].items():
@@ -459,7 +457,7 @@ def main(kind: str) -> None:
         except UserError as error:
             (fault,) = error.faults
             outcome = fault.as_json()
-        print(json.dumps([name, outcome]), flush=True)
+        print(json.dumps([kind, name, outcome]), flush=True)
 
 
 def run_python(*arguments: str) -> list[Any]:
@@ -477,12 +475,18 @@ def run_python(*arguments: str) -> list[Any]:
     return [json.loads(line) for line in process.stdout.splitlines()]
 
 
+@pytest.fixture(scope="module")
+def outcomes() -> list[Any]:
+    """Return [kind, name, fault] of each case."""
+    return run_python("tests.training.test_checkpoint")
+
+
 @pytest.mark.parametrize("kind", CASES)
-def test_each_wrong_entry_is_refused_by_name(kind: str) -> None:
-    outcomes = dict(run_python("tests.training.test_checkpoint", kind))
-    assert list(outcomes) == list(CASES[kind])
+def test_each_wrong_entry_is_refused_by_name(kind: str, outcomes: list[Any]) -> None:
+    faults = {name: fault for of_kind, name, fault in outcomes if of_kind == kind}
+    assert list(faults) == list(CASES[kind])
     for name, (_, code, fields) in CASES[kind].items():
-        fault = outcomes[name]
+        fault = faults[name]
         assert fault is not None, f"{name}: not refused"
         assert fault["code"] == code, f"{name}: {fault}"
         for key, value in fields.items():
@@ -492,16 +496,17 @@ def test_each_wrong_entry_is_refused_by_name(kind: str) -> None:
         assert "\n" not in fault["sentence"]
 
 
-@pytest.mark.parametrize("kind", mutants.KINDS)
-def test_a_damaged_checkpoint_is_refused_or_changes_nothing(kind: str) -> None:
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_damaged_checkpoint_is_refused_or_changes_nothing(first: int) -> None:
     """Only numbers that can have any value, such as weights, may make another training."""
-    lines = run_python("tests.training.mutants", kind, "1", str(MUTANTS))
-    assert len(lines) == MUTANTS
+    kinds = list(mutants.KINDS)[first::2]
+    lines = run_python("tests.training.mutants", "1", str(MUTANTS), *kinds)
+    assert [line["kind"] for line in lines] == [kind for kind in kinds for _ in range(MUTANTS)]
     for line in lines:
         allowed = {"refused", "same"} | ({"differs"} if line.get("free") else set())
         assert line["outcome"] in allowed, line
     refused = [line for line in lines if line["outcome"] == "refused"]
-    assert len(refused) > MUTANTS / 2
+    assert len(refused) > len(lines) / 2
 
 
 def test_moments_at_free_positions_do_not_matter() -> None:
@@ -548,5 +553,6 @@ def replace_layers(experiment: Any, layers: str) -> Any:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(sys.argv[1])
+    mutants.set_limits()
+    for each in CASES:
+        main(each)
