@@ -127,17 +127,8 @@ def resume(
         data, test = load_splits(experiment, own)
         found = samedata.digests({"train": data, "test": test})
         samedata.refuse_others(run.checkpoint, checkpoint.data, found)
-    try:
-        trainer = Trainer(experiment, data, checkpoint)
-    except DataError as error:
-        raise DataError.of(
-            [
-                replace(fault, sentence=f"{run.checkpoint}: {fault.sentence}", file=run.checkpoint)
-                for fault in error.faults
-            ]
-        ) from None
     # What nobody recorded at the start stays unknown.
-    return _finish(trainer, run, test, checkpoint.data, show)
+    return _finish(Trainer(experiment, data, checkpoint), run, test, checkpoint.data, show)
 
 
 def load_splits(experiment: Experiment, own: Own | None) -> tuple[TrainingSamples, TrainingSamples]:
