@@ -25,7 +25,7 @@ from esl_lava.engines.choice import choose_stored
 from esl_lava.errors import DataError, FileError, shorten
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.config import Convolutional
-from esl_lava.models.stored import layers_of, read_topology
+from esl_lava.models.stored import READERS
 from esl_lava.models.stored_convolutional import BATCHES
 from esl_lava.results.training import Epoch, kept_epoch, read_history
 from esl_lava.sparsity import sets
@@ -313,8 +313,9 @@ def _check_network(
     check_names(ever, f"{prefix}ever", [layer.name for layer in layers])
     config = plan.experiment.model
     try:
-        layers_of(config, weights, masks)
-        topology = read_topology(config, weights)
+        reader = READERS[config.kind]
+        reader.layers(config, weights, masks)
+        topology = reader.topology(config, weights)
     except FileError as error:
         fault = error.faults[0]
         key = f"{prefix}{fault.key or 'weights'}"
