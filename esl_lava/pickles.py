@@ -18,6 +18,11 @@ _Kind = TypeVar("_Kind")
 PLAIN = frozenset({"BININT", "BININT1", "BININT2"})
 """Opcodes of numbers that every dialect allows."""
 
+MAX_INTEGER_KEY = (1 << 16) - 1
+"""Largest integer that may be a dictionary's key. Python's hash of an integer is the integer modulo
+2^61 - 1, so a file could choose large integers that all have the same hash; a dictionary of n such
+keys takes n^2 steps."""
+
 
 class RefusedError(Exception):
     """The reason why the content of a file is refused, without the name of the file."""
@@ -48,7 +53,7 @@ class Dialect:
         call: (name, arguments) -> the result of the call.
         fill: (result of a call, state) sets the state of the result.
         refer: persistent identifier -> the object for which it stands.
-        keys: allowed types of a dictionary's keys.
+        keys: allowed types of a dictionary's keys; integers within 0..`MAX_INTEGER_KEY`.
     """
 
     literals: Collection[str]
@@ -115,9 +120,8 @@ def rebuild(raw: bytes, dialect: Dialect, most_opcodes: int | None = None) -> ob
                 stack.append({})
             case "SETITEM" | "SETITEMS":
                 items = cut(-2 if opcode.name == "SETITEM" else marks.pop())
-                if any(type(key) not in dialect.keys for key in items[::2]):
-                    kind = "neither text nor an integer" if int in dialect.keys else "no text"
-                    raise RefusedError(f"a key is {kind}")
+                for key in items[::2]:
+                    _check_key(key, dialect)
                 _container(dict, stack[-1]).update(zip(items[::2], items[1::2]))
             case "GLOBAL":
                 if argument not in dialect.names:
@@ -139,6 +143,15 @@ def rebuild(raw: bytes, dialect: Dialect, most_opcodes: int | None = None) -> ob
             case _:
                 raise RefusedError(f"it has opcode {opcode.name}, which is refused")
     return stack.pop()
+
+
+def _check_key(key: object, dialect: Dialect) -> None:
+    """Refuse a dictionary's key of another type, and an integer that is not small."""
+    if type(key) not in dialect.keys:
+        kind = "neither text nor an integer" if int in dialect.keys else "no text"
+        raise RefusedError(f"a key is {kind}")
+    if isinstance(key, int) and not 0 <= key <= MAX_INTEGER_KEY:
+        raise RefusedError(f"a key is an integer outside 0..{MAX_INTEGER_KEY}")
 
 
 def _container(kind: type[_Kind], value: object) -> _Kind:

@@ -6,21 +6,30 @@ let a small file claim tensors of any size.
 
 from __future__ import annotations
 
+import io
 import math
+import re
 import struct
 import sys
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from esl_lava.arrays import Array
-from esl_lava.errors import Code, FileError
+from esl_lava.errors import Code, FileError, shorten
 from esl_lava.pickles import Dialect, Name, RefusedError, rebuild
 
-MAX_PICKLE_BYTES = 16 << 20
-MAX_ENTRIES = 100_000
+MAX_PICKLE_BYTES = 8 << 20
+MAX_OPCODES = 2_000_000
+"""Largest index. An epoch of the history takes 100 to 300 opcodes, and an update of the masks takes
+20 and 7 for each layer: 300 epochs of ResNet-19 are 150,000 opcodes in 400 kB. Reading the largest
+index takes about three seconds and 200 MB."""
+MAX_ENTRIES = 30_000
+MAX_DIRECTORY_BYTES = 4 << 20
+"""Largest directory of the zip. torch takes about 100 bytes for an entry, and writes an entry for
+each tensor: a checkpoint of ResNet-19 has about 500."""
 MAX_DIMENSIONS = 32
 
 STORAGES = {
@@ -40,9 +49,42 @@ _TENSOR = "torch._utils _rebuild_tensor_v2"
 _DICTIONARY = "collections OrderedDict"  # torch's empty table of hooks
 _LITERALS = ("LONG1", "BINFLOAT", "BINUNICODE")
 
+_INDEX = "data.pkl"
+_MEMBERS = frozenset(
+    {
+        _INDEX,
+        "version",
+        "byteorder",
+        ".data/serialization_id",
+        ".format_version",
+        ".storage_alignment",
+    }
+)
+"""Entries that torch writes besides the storages; older versions of torch write fewer."""
+
+# torch numbers the storages. A longer text, once for each of many storages, would fill the memory.
+_KEY = re.compile("[0-9]{1,6}")
+_ROOT = re.compile(r"[^/\\\x00-\x1f]{1,255}")
+
 
 class _TooLargeError(RefusedError):
     """The content exceeds a limit that protects memory."""
+
+
+class _DirectoryReader(io.FileIO):
+    """A file whose zip directory is refused if it is too large.
+
+    `zipfile` reads the directory at once, and makes an object of each entry before anyone can
+    count them.
+    """
+
+    opened = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return bytes as `FileIO.read` does."""
+        if not self.opened and size is not None and size > MAX_DIRECTORY_BYTES:
+            raise _TooLargeError(f"its directory is larger than {MAX_DIRECTORY_BYTES} bytes")
+        return super().read(size)
 
 
 @dataclass(frozen=True)
@@ -63,16 +105,20 @@ class _Archive:
         root: the folder of all entries.
         budget: bytes that the tensors may still fill, at first the size of the file. A storage
             that is named many times, or entries that overlap, soon use it up.
+        used: names of the entries that tensors were read from.
     """
 
     file: zipfile.ZipFile
     root: str
     budget: int
+    used: set[str] = field(default_factory=set)
 
     def find_storage(self, pid: object) -> _Storage:
         """Return the storage that torch describes as (kind, class, key, device, elements)."""
         match pid:
-            case ("storage", Name(name), str(key), str(), int(numel)) if name in STORAGES:
+            case ("storage", Name(name), str(key), str(), int(numel)) if (
+                name in STORAGES and _KEY.fullmatch(key)
+            ):
                 return _Storage(STORAGES[name], f"{self.root}/data/{key}", numel)
         raise RefusedError("a storage is not described as torch describes it")
 
@@ -108,6 +154,7 @@ class _Archive:
         self.budget -= length
         if self.budget < 0:
             raise _TooLargeError("its tensors are larger than the file")
+        self.used.add(storage.entry)
         raw = np.frombuffer(self.file.read(entry), np.uint8)
         if storage.dtype is np.bool_ and (raw > 1).any():
             raise RefusedError("a Boolean is neither 0 nor 1")
@@ -130,10 +177,11 @@ def load(path: Path) -> object:
         FileError: if the file is missing, is not such a file, or holds anything else.
     """
     try:
-        with path.open("rb") as file:
+        with _DirectoryReader(path) as file:
             if file.read(4) != b"PK\x03\x04":
                 raise FileError(f"{path}: not a zip-format torch file", "damaged", file=path)
             with zipfile.ZipFile(file) as archive:
+                file.opened = True
                 return _content(archive, path.stat().st_size)
     except OSError as error:
         code: Code = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"
@@ -162,17 +210,56 @@ def load(path: Path) -> object:
 def _content(archive: zipfile.ZipFile, size: int) -> object:
     """Return the content of a zip of `size` bytes."""
     entries = archive.infolist()
-    pickles = [
-        e for e in entries if e.filename.count("/") == 1 and e.filename.endswith("/data.pkl")
+    if len(entries) > MAX_ENTRIES:
+        raise _TooLargeError(f"it has {len(entries)} entries, but at most {MAX_ENTRIES} are read")
+    roots = [
+        e.filename.removesuffix(f"/{_INDEX}")
+        for e in entries
+        if e.filename.count("/") == 1 and e.filename.endswith(f"/{_INDEX}")
     ]
-    if len(entries) > MAX_ENTRIES or len(pickles) != 1:
+    if len(roots) != 1 or roots[0] in (".", "..") or not _ROOT.fullmatch(roots[0]):
         raise RefusedError("a zip file, but not written by torch")
     if any(e.compress_type != zipfile.ZIP_STORED for e in entries):
         raise RefusedError("it has compressed entries, which torch never writes")
-    if pickles[0].file_size > MAX_PICKLE_BYTES:
+    (root,) = roots
+    storages = _check_members([entry.filename for entry in entries], root)
+    if f"{root}/byteorder" in archive.namelist():
+        _check_byte_order(archive, f"{root}/byteorder")
+    index = archive.getinfo(f"{root}/{_INDEX}")
+    if index.file_size > MAX_PICKLE_BYTES:
         raise _TooLargeError(f"its index is larger than {MAX_PICKLE_BYTES} bytes")
-    root = pickles[0].filename.split("/")[0]
     contents = _Archive(archive, root, size)
     names = {*STORAGES, _TENSOR, _DICTIONARY}
     dialect = Dialect(_LITERALS, names, contents.call, refer=contents.find_storage)
-    return rebuild(archive.read(pickles[0]), dialect)
+    content = rebuild(archive.read(index), dialect, MAX_OPCODES)
+    for name in storages:
+        if name not in contents.used:
+            raise RefusedError(f"entry {shorten(name)} belongs to no tensor")
+    return content
+
+
+def _check_members(names: list[str], root: str) -> list[str]:
+    """Return the names of the storages after checking that torch writes all these entries."""
+    storages = []
+    known = set()
+    for name in names:
+        folder, _, member = name.partition("/")
+        number = member.removeprefix("data/")
+        is_storage = number != member and _KEY.fullmatch(number)
+        if folder != root or not (is_storage or member in _MEMBERS):
+            raise RefusedError(
+                f"it has the unknown entry {shorten(name)}, which torch never writes"
+            )
+        if name in known:
+            raise RefusedError(f"it has two entries of the name {shorten(name)}")
+        known.add(name)
+        if is_storage:
+            storages.append(name)
+    return storages
+
+
+def _check_byte_order(archive: zipfile.ZipFile, name: str) -> None:
+    """Refuse a file whose numbers have their highest byte first."""
+    entry = archive.getinfo(name)
+    if entry.file_size > 16 or archive.read(entry) != b"little":
+        raise RefusedError(f"entry {name} is not 'little', the only order of bytes that is read")

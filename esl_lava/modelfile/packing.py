@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from esl_lava.modelfile.archive import STORAGES
+from esl_lava.pickles import MAX_INTEGER_KEY
 
 _DTYPES = frozenset(torch.from_numpy(np.empty(0, dtype)).dtype for dtype in STORAGES.values())
 
@@ -46,6 +47,8 @@ def _plain(value: object, place: str) -> object:
         for key in value:
             if type(key) not in (str, int):
                 raise TypeError(f"{place} has the key {key!r}, neither text nor an integer")
+            if isinstance(key, int) and not 0 <= key <= MAX_INTEGER_KEY:
+                raise TypeError(f"{place} has the key {key!r}, outside 0..{MAX_INTEGER_KEY}")
         return {
             sys.intern(key) if isinstance(key, str) else key: _plain(item, f"{place}[{key!r}]")
             for key, item in value.items()

@@ -235,7 +235,22 @@ def _weights(layer: LayerSpec, entries: Mapping[str, Array], masks: Mapping[str,
 
 
 def normalisation_of(name: str, entries: Mapping[str, Array]) -> tuple[Floats, Floats]:
-    """Return gain and bias of a weight layer's normalisation (`folding.gain_and_bias`)."""
+    """Return gain and bias of a weight layer's normalisation (`folding.gain_and_bias`).
+
+    Raises:
+        FileError: if a running variance is negative.
+    """
+    key = f"{name}.norm.running_var"
+    variance = entries[key].min(initial=0)
+    if variance < 0:
+        raise FileError(
+            f"layer {name}: {key} has the negative variance {variance}",
+            "damaged",
+            key=key,
+            value=float(variance),
+            limit=0,
+            layer=name,
+        )
     return gain_and_bias((entries[f"{name}.norm.{part}"] for part in NORM), EPSILON)
 
 

@@ -30,6 +30,8 @@ def choose_sparse(topology: Topology, keep_dense: Collection[str]) -> list[Layer
     for layer in topology.weighted:
         n_post, n_pre, *kernel = layer.weight_shape
         if layer.name not in keep_dense:
+            # As `Layer.shape`: trailing lengths 1 are not part of the kernel.
+            kernel = kernel if any(length > 1 for length in kernel) else []
             shapes.append(LayerShape(layer.name, n_pre, n_post, tuple(kernel)))
     if not shapes:
         raise ConfigError(

@@ -25,9 +25,16 @@ from esl_lava.models.restore import as_arrays, as_tensors
 from esl_lava.results.training import Epoch, kept_epoch, read_history
 from esl_lava.sparsity.evolver import MaskEvolver, sparse_weights, weight_layers
 from esl_lava.sparsity.ranks import count
+from esl_lava.sparsity.schedule import SCHEDULES, Schedule
 from esl_lava.training import health, ranks
+from esl_lava.training.checkpoint import (
+    Plan,
+    check_generators,
+    check_optimizer,
+    check_parts,
+    learning_rate,
+)
 from esl_lava.training.clipping import norms, scale_down, scale_up
-from esl_lava.training.config import Training
 from esl_lava.training.evaluation import BATCH, examine
 from esl_lava.training.kinds import KINDS
 from esl_lava.values import as_values
@@ -103,9 +110,21 @@ class Trainer:
         self._order: npt.NDArray[np.int64] | None = None
         self._best: dict[str, dict[str, torch.Tensor]] = {}
 
+        topology = experiment.model.describe(data.shape, data.classes)
+        sparsity = experiment.sparsity
+        t_end = max(1, round(sparsity.end * self.iterations))
+        self._plan = Plan(
+            experiment,
+            topology,
+            self.steps_per_epoch,
+            Schedule(SCHEDULES[sparsity.schedule], sparsity.alpha, sparsity.t_iter, t_end),
+            len(self.validation_data) > 0,
+        )
+        if checkpoint is not None:  # before anything of the configuration's size is allocated
+            check_parts(checkpoint, self._plan)
+
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(experiment.seed)
-            topology = experiment.model.describe(data.shape, data.classes)
             self.device = choose_device(
                 training.device, self.kind.on_gpu and training.engine == "fused"
             )
@@ -113,13 +132,12 @@ class Trainer:
         self._sizes = {layer.name: layer.neurons for layer in topology.layers}
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = self.kind.adam(training.engine)(trainable, lr=training.learning_rate)
-        sparsity = experiment.sparsity
         self.evolver = MaskEvolver(
             self.model,
             self.optimizer,
             **sparsity.model_dump(exclude={"end", "dense_epochs"}),
-            t_end=max(1, round(sparsity.end * self.iterations)),
-            t_dense=sparsity.dense_epochs * self.steps_per_epoch,
+            t_end=t_end,
+            t_dense=self._plan.dense_steps,
             seed=experiment.seed,
         )
         self._warn_if_static()
@@ -234,26 +252,21 @@ class Trainer:
             )
 
     def _restore(self, checkpoint: SavedModel) -> None:
+        """Go on from a checkpoint that `check_parts` has checked."""
+        names = [name for name, p in self.model.named_parameters() if p.requires_grad]
+        new = self.optimizer.state_dict()
+        check_optimizer(checkpoint, self._plan, new, names)
+        check_generators(checkpoint, self.evolver.state_dict()["generators"])
         state = as_tensors(checkpoint.state)
-        if "iteration" not in state:
-            raise DataError(
-                "the file holds a finished model and no training checkpoint: nothing to resume",
-                "mismatch",
-            )
         try:
-            if state["iterations"] != self.iterations:
-                raise DataError(
-                    f"the checkpoint belongs to a training of {state['iterations']} steps, but "
-                    f"this training has {self.iterations} steps: the data have changed",
-                    "mismatch",
-                    value=state["iterations"],
-                    limit=self.iterations,
-                )
             self.model.load_state_dict(as_tensors(checkpoint.weights))
-            fused = self.optimizer.defaults["fused"]  # depends on the version of torch
-            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-            for group in self.optimizer.param_groups:
-                group["fused"] = fused
+            # Options of the optimiser stay those of this training and this version of torch.
+            groups = [
+                {**group, "lr": saved["lr"]}
+                for group, saved in zip(new["param_groups"], state["optimizer"]["param_groups"])
+            ]
+            moments = copy.deepcopy(state["optimizer"]["state"])
+            self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
             masks = as_tensors({"masks": checkpoint.masks, "ever": checkpoint.ever})
             evolver: Any = {**state["evolver"], **masks}
             self.evolver.load_state_dict(evolver)
@@ -446,8 +459,3 @@ class Trainer:
         least, largest = self.kind.weight_range(self.experiment)
         beyond = f"{self.kind.beyond_range} {least:g}..{largest:g}"
         return health.list_warnings(self.history[epoch - 1], self._sizes, beyond)
-
-
-def learning_rate(training: Training, iteration: int, iterations: int) -> float:
-    """Return the learning rate of a step: cosine decay from `training.learning_rate` to 0."""
-    return training.learning_rate / 2 * (1 + math.cos(math.pi * iteration / iterations))

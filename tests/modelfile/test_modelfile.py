@@ -171,7 +171,7 @@ plain = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.lists(inner, max_size=4).map(tuple)
-        | st.dictionaries(texts | st.integers(), inner, max_size=4)
+        | st.dictionaries(texts | st.integers(0, 65535), inner, max_size=4)
     ),
     max_leaves=8,
 )
@@ -307,6 +307,8 @@ def test_writing_changes_nothing(path):
         ({(1, 2): 3}, r"key \(1, 2\)"),
         ({None: 3}, "key None"),
         ({True: 3}, "key True"),
+        ({-1: 3}, "key -1"),
+        ({65536: 3}, "key 65536"),
     ],
 )
 def test_only_plain_things_are_written(value, message, path):
@@ -599,10 +601,149 @@ def test_large_index(path, monkeypatch):
     assert "larger than 1000 bytes" in refusal(path, "too-large")
 
 
+def test_many_opcodes(path, monkeypatch):
+    monkeypatch.setattr(archive, "MAX_OPCODES", 1000)
+    zip_of(path, as_state(b"]" + b"Na" * 400))
+    assert len(read(path).state["value"]) == 400
+    zip_of(path, as_state(b"]" + b"Na" * 500))
+    assert "more than 1000 opcodes" in refusal(path)
+
+
+def within_limits(path: Path, seconds: int, mebibytes: int) -> None:
+    """Assert that a process with these limits refuses the file."""
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from esl_lava import modelfile\n"
+        "from esl_lava.errors import FileError\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"resource.setrlimit(resource.RLIMIT_CPU, ({seconds + 5}, {seconds + 5}))\n"
+        "try: modelfile.read(Path(sys.argv[1]))\n"
+        "except FileError: print('refused')\n"
+        "usage = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "print(usage.ru_maxrss - before, usage.ru_utime)\n"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    refused, kibibytes, taken = process.stdout.split()
+    assert refused == "refused"
+    assert int(kibibytes) < mebibytes << 10
+    assert float(taken) < seconds + 2  # Python starts within two seconds
+
+
+@pytest.mark.parametrize("opcode", [b"]", b"N", b")", b"}", b"G" + bytes(8)])
+def test_the_largest_index_costs_little(path, opcode):
+    """Sixteen MiB of these opcodes took 22 seconds and 1.5 GB."""
+    zip_of(path, as_state(b"]" + opcode * ((archive.MAX_PICKLE_BYTES - 1000) // len(opcode))))
+    within_limits(path, 15, 400)
+
+
+def test_integers_of_one_hash(path):
+    """A dictionary of 100,000 keys of one hash would take minutes."""
+    modulus = (1 << 61) - 1
+
+    def number(value: int) -> bytes:
+        return pickle.dumps(value, 2)[2:-1]
+
+    items = b"".join(number(index * modulus) + b"N" for index in range(100_000))
+    zip_of(path, as_state(b"}(" + items + b"u"))
+    within_limits(path, 10, 200)
+    assert "outside 0..65535" in refusal(path)
+
+
+@pytest.mark.parametrize("key", [-1, 1 << 16, 1 << 80])
+def test_keys_are_small_integers(path, key):
+    raw = pickle.dumps(key, 2)[2:-1]
+    zip_of(path, as_state(b"}" + raw + b"Ns"))
+    assert "a key is an integer" in refusal(path)
+
+
+def test_a_long_name_of_many_storages(path):
+    """The name of each storage would be another copy of the text."""
+    size = 1 << 20
+    text = b"X" + struct.pack("<I", size) + b"1" * size + b"q\x01"
+    one = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nh\x01h\x01K\x01tQ"
+    zip_of(path, as_state(b"](" + text + one * 20_000 + b"e"))
+    within_limits(path, 10, 200)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../evil.sh",
+        "archive/../../evil.sh",
+        "/etc/passwd",
+        "archive/data/../9",
+        "archive/data/0/1",
+        "archive/data/-1",
+        "archive/data/x",
+        "archive/data/",
+        "archive/code/model.py",
+        "archive/constants.pkl",
+        "archive/data.pkl/",
+        "other/version",
+        "readme.txt",
+    ],
+)
+def test_unknown_entries_are_refused_by_name(path, model_bytes, name):
+    path.write_bytes(model_bytes)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr(name, b"x")
+    assert name in refusal(path)
+
+
+def test_an_entry_that_no_tensor_uses(path, model_bytes):
+    path.write_bytes(model_bytes)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("archive/data/999", b"x")
+    assert "'archive/data/999' belongs to no tensor" in refusal(path)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("name", ["archive/data/0", "archive/version", "archive/data.pkl"])
+def test_two_entries_of_one_name(path, model_bytes, name):
+    path.write_bytes(model_bytes)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr(name, b"x")
+    refusal(path)
+
+
+def test_another_order_of_bytes(path, model_bytes):
+    with zipfile.ZipFile(io.BytesIO(model_bytes)) as file:
+        entries = {entry.filename: file.read(entry) for entry in file.infolist()}
+    assert entries["archive/byteorder"] == b"little"
+    for order in (b"big", b"", b"little" * 9):
+        with zipfile.ZipFile(path, "w") as file:
+            for name, raw in {**entries, "archive/byteorder": order}.items():
+                file.writestr(name, raw)
+        assert "archive/byteorder" in refusal(path)
+
+
+@pytest.mark.parametrize("root", ["..", ".", "a\\b", "a\nb", "x" * 300])
+def test_folders_that_torch_does_not_write(path, root):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr(f"{root}/data.pkl", as_state(b"N"))
+    assert "not written by torch" in refusal(path)
+
+
+def test_a_large_directory(path):
+    """A directory takes about ten times its size in memory."""
+    zip_of(path, as_state(b"N"), **{f"_{key}": b"" for key in range(2)})
+    raw = path.read_bytes()
+    end = raw.rindex(b"PK\x05\x06")
+    start = raw.index(b"PK\x01\x02")
+    directory = raw[start:end] * (30_000_000 // (end - start))
+    sizes = struct.pack("<HHIIH", 9, 9, len(directory), start, 0)
+    path.write_bytes(raw[:start] + directory + raw[end : end + 8] + sizes)
+    within_limits(path, 5, 150)
+    assert "directory is larger" in refusal(path, "too-large")
+
+
 def test_many_entries(path, monkeypatch):
     monkeypatch.setattr(archive, "MAX_ENTRIES", 10)
     zip_of(path, as_state(b"N"), **{f"_{key}": b"" for key in range(20)})
-    assert "not written by torch" in refusal(path)
+    refusal(path, "too-large")
 
 
 def test_zip_bomb(path):

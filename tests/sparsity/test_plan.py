@@ -1,5 +1,6 @@
 """Number of connections of layers, computed from their shapes alone."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,3 +70,24 @@ def test_layers_that_there_are_not() -> None:
         choose_sparse(topology, topology.names)
     with refused(ConfigError, "missing", key="sparsity.densities", layer="hidden2"):
         count_connections(topology, Sparsity(densities={"hidden1": 0.5}))
+
+
+@pytest.mark.parametrize("layers", ["2C3-R3S2-GAP", "4C3-8C1-AP2", "2C3-AP2-7"])
+@pytest.mark.parametrize("distribution", ["er", "erk", "uniform"])
+@pytest.mark.parametrize("stored", [False, True])
+def test_counts_of_kernels_are_the_evolvers(layers: str, distribution: str, stored: bool) -> None:
+    """A shortcut has a kernel of 1 x 1, which counts as none."""
+    model = {"kind": "convolutional", "layers": layers}
+    sparsity = {"density": 0.2, "distribution": distribution, "keep_dense": []}
+    config = from_mapping({"model": model, "sparsity": sparsity})
+    topology = config.model.describe((1, 8, 8), 10)
+    names = [layer.name for layer in topology.weighted] if stored else []
+    network = build(config.model, topology, names, encoding=config.encoding)
+    evolver = MaskEvolver(
+        network,
+        torch.optim.SGD(network.parameters(), lr=0.1),
+        density=0.2,
+        distribution=distribution,
+        t_end=1,
+    )
+    assert count_connections(topology, config.sparsity) == evolver.connections()

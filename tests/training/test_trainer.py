@@ -21,9 +21,10 @@ from esl_lava.results.firing import layer_firing
 from esl_lava.topology import describe
 from esl_lava.training import evaluation
 from esl_lava.training import trainer as training
+from esl_lava.training.checkpoint import learning_rate
 from esl_lava.training.evaluation import Examination, examine
 from esl_lava.training.kinds import KINDS
-from esl_lava.training.trainer import Trainer, TrainingProgress, learning_rate
+from esl_lava.training.trainer import Trainer, TrainingProgress
 from tests.faults import refused
 
 SAMPLES = 80  # 8 held back; 72 in batches of 30: 30, 30, 12
