@@ -19,14 +19,17 @@ from esl_lava.arrays import Array, Bools
 from esl_lava.chip import LAVA_BIAS_RANGE, MESSAGE_BITS, SPIKE_RANGE
 from esl_lava.connections import frozen
 from esl_lava.errors import Code, Fault, FileError
+from esl_lava.netfile.chunks import RefusedError
 from esl_lava.netfile.limits import find_faults
 from esl_lava.netfile.neurons import check_same_meaning, read_neuron, values_per_neuron
 from esl_lava.netfile.safe import (
     MAX_TEXT,
-    RefusedError,
+    Group,
     get_group,
+    has_attribute,
     has_group,
     has_link,
+    open_root,
     read_attribute,
     read_integers,
     read_text,
@@ -91,8 +94,8 @@ def read(
     if signature != SIGNATURE:
         raise FileError(f"{path}: not an HDF5 file", "damaged", file=path)
     try:
-        with h5py.File(path, "r") as file:
-            return _network(file, layers, input_shape)
+        with h5py.File(path, "r", driver="sec2") as file:
+            return _network(open_root(file), layers, input_shape)
     except RefusedError as error:
         raise FileError.of(
             [
@@ -121,9 +124,9 @@ def _reason(error: Exception) -> str:
 
 
 def _network(
-    file: h5py.File, layers: int | None, input_shape: tuple[int, int, int] | None
+    root: Group, layers: int | None, input_shape: tuple[int, int, int] | None
 ) -> Network:
-    blocks = get_group(file, "layer")
+    blocks = get_group(root, "layer")
     if not 1 <= len(blocks) <= MAX_LAYERS:
         raise RefusedError(
             f"the file has {len(blocks)} layers; a network has 1 to {MAX_LAYERS}",
@@ -140,9 +143,9 @@ def _network(
             value=groups,
             limit=len(blocks),
         )
-    if not has_link(file, GROUP):
+    if not has_link(root, GROUP):
         return _foreign_network(blocks, groups, input_shape)
-    own_group = get_group(file, GROUP)
+    own_group = get_group(root, GROUP)
     version = read_attribute(own_group, "format_version", int)
     if version != FORMAT_VERSION:
         raise RefusedError(
@@ -155,7 +158,7 @@ def _network(
         )
     reader = _LayerReader(blocks, get_group(own_group, "layer"))
     every = reader.read_layers(len(blocks))
-    steps = read_attribute(own_group, "steps", int) if "steps" in own_group.attrs else None
+    steps = read_attribute(own_group, "steps", int) if has_attribute(own_group, "steps") else None
     network = Network(tuple(every), steps, _provenance(own_group), _input_range(own_group))
     if digest(network) != read_attribute(own_group, "digest", str):
         raise RefusedError(
@@ -167,8 +170,8 @@ def _network(
     return replace(network, layers=tuple(selected))
 
 
-def _input_range(own_group: h5py.Group) -> tuple[int, int]:
-    if "input_low" in own_group.attrs:
+def _input_range(own_group: Group) -> tuple[int, int]:
+    if has_attribute(own_group, "input_low"):
         return (
             read_attribute(own_group, "input_low", int),
             read_attribute(own_group, "input_high", int),
@@ -186,7 +189,7 @@ def _input_range(own_group: h5py.Group) -> tuple[int, int]:
 
 
 def _foreign_network(
-    blocks: h5py.Group, groups: int, input_shape: tuple[int, int, int] | None
+    blocks: Group, groups: int, input_shape: tuple[int, int, int] | None
 ) -> Network:
     """Read the network of a file that lava-dl or a person wrote."""
     reader = _LayerReader(blocks, input_shape=input_shape)
@@ -199,7 +202,7 @@ def _foreign_network(
     return network
 
 
-def _provenance(own_group: h5py.Group) -> dict[str, str]:
+def _provenance(own_group: Group) -> dict[str, str]:
     texts: dict[str, str] = {}
     if has_link(own_group, "provenance"):
         stored = get_group(own_group, "provenance")
@@ -211,7 +214,7 @@ def _provenance(own_group: h5py.Group) -> dict[str, str]:
                 value=len(stored),
                 limit=MAX_TEXTS,
             )
-        for key in stored:
+        for key in stored.keys():
             texts[key] = read_text(stored, key)
             # Many links may lead to the same text.
             if sum(map(len, texts.values())) > MAX_TEXT:
@@ -241,8 +244,8 @@ class _LayerReader:
         positions_left, neurons_left: how many more the file may claim.
     """
 
-    blocks: h5py.Group
-    own_blocks: h5py.Group | None = None
+    blocks: Group
+    own_blocks: Group | None = None
     input_shape: tuple[int, int, int] | None = None
     input_transform: dict[str, str] = field(default_factory=dict)
     group_indices: list[int] = field(default_factory=list)
@@ -289,7 +292,7 @@ class _LayerReader:
             raise RefusedError("the file has no layer with neurons", "missing")
         return layers
 
-    def _holds_only_a_shape(self, group: h5py.Group, kind: str) -> bool:
+    def _holds_only_a_shape(self, group: Group, kind: str) -> bool:
         """Take the shape of a group that makes no layer; return False for other groups."""
         if kind == "flatten":
             self.flattened = True
@@ -309,7 +312,7 @@ class _LayerReader:
         return True
 
     def _layer(
-        self, group: h5py.Group, name: str, kind: str, own_group: h5py.Group | None
+        self, group: Group, name: str, kind: str, own_group: Group | None
     ) -> Layer:
         if kind not in KINDS:
             raise RefusedError(
@@ -355,7 +358,7 @@ class _LayerReader:
             self._set_previous_shape((connections.n_pre,))
         self._set_previous_shape(shape)
         source = source_in_netx(self.previous)
-        if own_group is not None and "source" in own_group.attrs:
+        if own_group is not None and has_attribute(own_group, "source"):
             source = read_attribute(own_group, "source", str)
         delays = self._delays(group, kind, shape, own_group)
         first = Input(source, connections, delays, _origin(own_group))
@@ -365,7 +368,7 @@ class _LayerReader:
         elif has_link(group, "bias"):
             bias = values_per_neuron(read_integers(group, "bias", math.prod(shape)), shape, "bias")
         neuron = read_neuron(group, shape, kind)
-        if own_group is not None and "refractory" in own_group.attrs:
+        if own_group is not None and has_attribute(own_group, "refractory"):
             neuron = replace(neuron, refractory=read_attribute(own_group, "refractory", int))
         layer = Layer(name, (first, *self._skips(own_group), *recurrent), neuron, bias)
         if own_group is None:
@@ -388,11 +391,11 @@ class _LayerReader:
 
     def _matrix(
         self,
-        group: h5py.Group,
+        group: Group,
         key: str,
         n_post: int,
         n_pre: int | None,
-        own_group: h5py.Group | None,
+        own_group: Group | None,
         zeros: str = "zero_connections",
     ) -> Matrix:
         """Read a weight matrix, which has one axis in older files."""
@@ -415,7 +418,7 @@ class _LayerReader:
         return Matrix.from_dense(weight, _mask(weight, own_group, zeros))
 
     def _convolution(
-        self, group: h5py.Group, own_group: h5py.Group | None, in_shape: tuple[int, ...]
+        self, group: Group, own_group: Group | None, in_shape: tuple[int, ...]
     ) -> Convolution:
         kernel = self._weight(group, "weight")
         if kernel.ndim == 5 and kernel.shape[4] == 1:  # older files have an axis for time
@@ -440,14 +443,14 @@ class _LayerReader:
         self.positions_left -= kernel.size
         return convolution
 
-    def _weight(self, group: h5py.Group, key: str) -> Array:
+    def _weight(self, group: Group, key: str) -> Array:
         if has_group(group, key):
             raise RefusedError(
                 f"{key} is a group: complex weights are not supported", "unsupported", key=key
             )
         return read_integers(group, key, self.positions_left)
 
-    def _in_shape(self, own_group: h5py.Group | None) -> tuple[int, ...]:
+    def _in_shape(self, own_group: Group | None) -> tuple[int, ...]:
         """Return the shape in which a convolution takes its input."""
         if own_group is not None and has_link(own_group, "in_shape"):
             return tuple(read_integers(own_group, "in_shape", 3, floats=False).ravel().tolist())
@@ -462,7 +465,7 @@ class _LayerReader:
             )
         return self.input_shape
 
-    def _skips(self, own_group: h5py.Group | None) -> tuple[Input, ...]:
+    def _skips(self, own_group: Group | None) -> tuple[Input, ...]:
         if own_group is None or not has_link(own_group, "skip"):
             return ()
         stored = get_group(own_group, "skip")
@@ -492,7 +495,7 @@ class _LayerReader:
 
     # --- Neurons. ---
 
-    def _shape(self, group: h5py.Group) -> tuple[int, ...]:
+    def _shape(self, group: Group) -> tuple[int, ...]:
         stored = read_integers(group, "shape", MAX_AXES, floats=False)
         if self.own_blocks is None and stored.dtype.kind == "u":
             raise RefusedError(
@@ -522,7 +525,7 @@ class _LayerReader:
         self.previous_shape = shape
 
     def _delays(
-        self, group: h5py.Group, kind: str, shape: tuple[int, ...], own_group: h5py.Group | None
+        self, group: Group, kind: str, shape: tuple[int, ...], own_group: Group | None
     ) -> Array | None:
         if not has_link(group, "delay"):
             return None
@@ -539,7 +542,7 @@ class _LayerReader:
             stored = np.full(shape, stored)
         return values_per_neuron(stored, shape, "delay")
 
-    def _read_input_transform(self, group: h5py.Group) -> None:
+    def _read_input_transform(self, group: Group) -> None:
         """Read scale and offset of the input, as in netx's `Input.transform`."""
         for key, value in (("weight", 64), ("bias", 0)):  # netx's defaults
             if has_link(group, key):
@@ -564,7 +567,7 @@ def _in_layer(name: str, faults: Sequence[Fault]) -> list[Fault]:
     ]
 
 
-def _kind(group: h5py.Group) -> str:
+def _kind(group: Group) -> str:
     if len(group) == 0:
         raise RefusedError(
             "the group is empty; lava-dl leaves it empty for a block that it cannot export",
@@ -573,15 +576,15 @@ def _kind(group: h5py.Group) -> str:
     return read_text(group, "type")
 
 
-def _origin(own_group: h5py.Group | None) -> Origin | None:
+def _origin(own_group: Group | None) -> Origin | None:
     """Return the origin of connections, if the file holds it."""
-    if own_group is None or "trained_name" not in own_group.attrs:
+    if own_group is None or not has_attribute(own_group, "trained_name"):
         return None
     numbers = (read_attribute(own_group, f"trained_{key}", int) for key in ("weights", "positions"))
     return Origin(read_attribute(own_group, "trained_name", str), *numbers)
 
 
-def _mask(weight: Array, own_group: h5py.Group | None, key: str) -> Bools:
+def _mask(weight: Array, own_group: Group | None, key: str) -> Bools:
     """Return where connections are: at weights other than 0, and where our own group says so."""
     mask = weight != 0
     if own_group is None:
@@ -599,7 +602,7 @@ def _mask(weight: Array, own_group: h5py.Group | None, key: str) -> Bools:
     return mask
 
 
-def _pair(group: h5py.Group, key: str) -> tuple[int, int]:
+def _pair(group: Group, key: str) -> tuple[int, int]:
     """Return (rows, columns) of a stride, padding or dilation; one number stands for both."""
     values = read_integers(group, key, 2, floats=False).ravel().tolist()
     if not values:

@@ -29,7 +29,8 @@ from esl_lava.arrays import Array, Ints
 from esl_lava.chip import SPIKE_RANGE
 from esl_lava.errors import Fault, FileError, LimitError
 from esl_lava.files import replace_file
-from esl_lava.netfile.safe import MAX_TEXT, RefusedError
+from esl_lava.netfile.chunks import RefusedError
+from esl_lava.netfile.safe import MAX_TEXT
 from esl_lava.network import INPUT, Connections, Convolution, Input, Layer, Matrix, Network
 
 FORMAT_VERSION = 2
