@@ -6,8 +6,8 @@ never returns from a dataset whose chunks have more axes than its values. This m
 takes from HDF5 only where the bytes lie. It reads the bytes itself, inflates them under a limit,
 and refuses a chunk that does not hold exactly the bytes that it needs.
 
-No byte of a file is read twice. As deflate expands a byte at most `MAX_RATIO` times, this bounds the
-bytes of all arrays of a file together.
+The values that are read from a file have together at most as many stored bytes as the file. As
+deflate expands a byte at most `MAX_RATIO` times, this bounds the bytes of all arrays.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RefusedError(UserError):
 
 @dataclass
 class FileBytes:
-    """The bytes of an open file. Each byte is read at most once.
+    """The bytes of an open file. No more bytes are read than the file has.
 
     Attributes:
         descriptor: of the open file.
@@ -132,7 +132,7 @@ def read_values(dataset: Any, dtype: np.dtype[Any], key: str, content: FileBytes
     filters = [creation.get_filter(place)[0] for place in range(creation.get_nfilters())]
     shape = dataset.shape
     if layout == h5py.h5d.CHUNKED:
-        return _read_chunks(_Chunks.of(dataset, creation, filters, dtype, key), content)
+        return _read_chunks(_Chunks(dataset, creation, filters, dtype, key), content)
     if layout not in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT) or creation.get_external_count():
         raise RefusedError(f"{key} is not a plain dataset", "type", key=key)
     if filters:
@@ -173,107 +173,112 @@ def _wrong_size(key: str, stored: int, needed: int, shape: tuple[int, ...]) -> R
     )
 
 
-@dataclass(frozen=True)
 class _Chunks:
     """The chunks of a dataset.
 
     Attributes:
-        key: name of the dataset, for errors.
         dtype: type of the values.
+        key: name of the dataset, for errors.
+        filters: numbers of HDF5's filters, in the order in which they were applied.
         shape: of the dataset.
         lengths: of a chunk on each axis. Chunks at the edge are stored in full.
-        filters: numbers of HDF5's filters, in the order in which they were applied.
+        needed: bytes of a chunk without filters.
         stored: the chunks as (offset on each axis, filter mask, place in the file, bytes).
+
+    Raises:
+        RefusedError: if chunks of this kind are not supported, or the dataset's stored bytes
+            could not hold them.
     """
 
-    key: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    lengths: tuple[int, ...]
-    filters: list[int]
-    stored: list[tuple[tuple[int, ...], int, int | None, int]]
-
-    @property
-    def needed(self) -> int:
-        """Bytes of one chunk without filters."""
-        return math.prod(self.lengths) * self.dtype.itemsize
-
-    @classmethod
-    def of(
-        cls, dataset: Any, creation: Any, filters: list[int], dtype: np.dtype[Any], key: str
-    ) -> _Chunks:
-        """Return the chunks of a dataset, each of which must be stored once.
-
-        An array of which a chunk is absent is refused. HDF5 would fill it with zeros, which the
-        file does not hold; only an interrupted program leaves such a file.
-        """
-        shape, lengths = dataset.shape, creation.get_chunk()
-        if len(lengths) != len(shape) or min(lengths, default=0) < 1:
+    def __init__(
+        self, dataset: Any, creation: Any, filters: list[int], dtype: np.dtype[Any], key: str
+    ) -> None:
+        self.dtype, self.key, self.filters = dtype, key, filters
+        self.shape, self.lengths = dataset.shape, creation.get_chunk()
+        if len(self.lengths) != len(self.shape) or min(self.lengths, default=0) < 1:
             raise RefusedError(
-                f"{key} of shape {shape} cannot be stored in chunks of shape {lengths}",
+                f"{key} of shape {self.shape} cannot be stored in chunks of shape {self.lengths}",
                 "damaged",
                 key=key,
-                value=lengths,
+                value=self.lengths,
             )
-        expected = math.prod(-(-n // length) for n, length in zip(shape, lengths))
-        unique = len(set(filters)) == len(filters)
-        if not unique or not _FILTERS.issuperset(filters) or expected > MAX_CHUNKS:
-            raise _unsupported_filters(key, filters, expected)
+        self.needed = math.prod(self.lengths) * dtype.itemsize
+        count = math.prod(-(-n // length) for n, length in zip(self.shape, self.lengths))
+        repeated = len(set(filters)) < len(filters)
+        if repeated or not _FILTERS.issuperset(filters) or count > MAX_CHUNKS:
+            raise _unsupported_filters(key, filters, count)
         if _SHUFFLE in filters:
-            parameters = creation.get_filter(filters.index(_SHUFFLE))[2]
-            if tuple(parameters) != (dtype.itemsize,):
+            width = tuple(creation.get_filter(filters.index(_SHUFFLE))[2])
+            if width != (dtype.itemsize,):
                 raise RefusedError(
-                    f"{key} of {dtype.itemsize} bytes each is shuffled as {parameters}",
+                    f"{key} of {dtype.itemsize} bytes each is shuffled as {width}",
                     "damaged",
                     key=key,
-                    value=parameters,
+                    value=width,
                     limit=dtype.itemsize,
                 )
+        unlimited = [
+            n == h5py.h5s.UNLIMITED for n in dataset.get_space().get_simple_extent_dims(True)
+        ]
+        if any(unlimited) and not unlimited[0]:
+            # HDF5 2.0 lists the chunks of some of these arrays at wrong places.
+            raise RefusedError(
+                f"{key} can grow along another axis than the first", "unsupported", key=key
+            )
+        self.stored = self._list(dataset, count)
+
+    def _list(self, dataset: Any, count: int) -> list[tuple[tuple[int, ...], int, int | None, int]]:
+        """Return the chunks, each of which must be stored once.
+
+        An absent chunk is refused. HDF5 would fill it with zeros, which the file does not hold;
+        only an interrupted program leaves such a file. This does not ask HDF5 to read a chunk: its
+        `H5Dread_chunk` trusts the size that the file claims.
+        """
         stored: list[tuple[tuple[int, ...], int, int | None, int]] = []
 
         def add(chunk: Any) -> bool | None:
             stored.append((chunk.chunk_offset, chunk.filter_mask, chunk.byte_offset, chunk.size))
-            return True if len(stored) > expected else None  # True ends the iteration
+            return True if len(stored) > count else None  # True ends the list
 
-        if expected:
+        if count:
             dataset.chunk_iter(add)
-        chunks = cls(key, dtype, shape, lengths, filters, stored)
         size = sum(chunk[3] for chunk in stored)
-        if expected * chunks.needed > MAX_RATIO * size:
-            raise _wrong_size(key, size, expected * chunks.needed, shape)
+        if count * self.needed > MAX_RATIO * size:
+            raise _wrong_size(self.key, size, count * self.needed, self.shape)
         places = {
             offset
             for offset, *_ in stored
-            if all(o % c == 0 and o < n for o, c, n in zip(offset, lengths, shape))
+            if all(o % c == 0 and o < n for o, c, n in zip(offset, self.lengths, self.shape))
         }
-        if not len(stored) == len(places) == expected:
+        if not len(stored) == len(places) == count:
             raise RefusedError(
-                f"{key} of shape {shape} consists of {expected} chunks, but {len(places)} are "
-                "stored",
+                f"{self.key} of shape {self.shape} consists of {count} chunks, but {len(places)} "
+                "are stored",
                 "damaged",
-                key=key,
+                key=self.key,
                 value=len(places),
-                limit=expected,
+                limit=count,
             )
-        return chunks
+        return stored
 
 
 def _read_chunks(chunks: _Chunks, content: FileBytes) -> Array:
     """Return the values of all chunks."""
     values = np.empty(chunks.shape, chunks.dtype)
     for offset, mask, place, size in chunks.stored:
-        applied = [name for bit, name in enumerate(chunks.filters) if not mask >> bit & 1]
-        needed = chunks.needed
+        applied = [number for bit, number in enumerate(chunks.filters) if not mask >> bit & 1]
         if _DEFLATE not in applied:
-            plain = needed + _CHECKSUM * (_FLETCHER32 in applied)
+            plain = chunks.needed + _CHECKSUM * (_FLETCHER32 in applied)
             if size != plain:
                 raise _wrong_chunk(chunks.key, offset, f"{size}", plain)
-        elif needed > MAX_RATIO * size:
-            raise _wrong_chunk(chunks.key, offset, f"at most {MAX_RATIO * size}", needed)
-        raw: bytes | Array = content.read(place, size, chunks.key)
+        elif chunks.needed > MAX_RATIO * size:
+            most = f"at most {MAX_RATIO * size}"
+            raise _wrong_chunk(chunks.key, offset, most, chunks.needed)
+        stored = content.read(place, size, chunks.key)
         if chunks.lengths == chunks.shape and applied == [_DEFLATE]:
-            _inflate(raw, values.reshape(-1).view(np.uint8), chunks.key, offset)
+            _inflate(stored, values.reshape(-1).view(np.uint8), chunks.key, offset)
             continue
+        raw: bytes | Array = stored
         for index in reversed(range(len(applied))):
             if applied[index] == _FLETCHER32:
                 raw = _checked(raw, chunks.key, offset)
@@ -281,11 +286,11 @@ def _read_chunks(chunks: _Chunks, content: FileBytes) -> Array:
                 raw = _unshuffled(raw, chunks.dtype.itemsize)
             else:
                 extra = _CHECKSUM * (_FLETCHER32 in applied[:index])
-                inflated = np.empty(needed + extra, np.uint8)
+                inflated = np.empty(chunks.needed + extra, np.uint8)
                 _inflate(raw, inflated, chunks.key, offset)
                 raw = inflated
-        if len(raw) != needed:
-            raise _wrong_chunk(chunks.key, offset, f"{len(raw)}", needed)
+        if len(raw) != chunks.needed:
+            raise _wrong_chunk(chunks.key, offset, f"{len(raw)}", chunks.needed)
         chunk = np.frombuffer(raw, chunks.dtype).reshape(chunks.lengths)
         inside = [min(c, n - o) for o, c, n in zip(offset, chunks.lengths, chunks.shape)]
         values[tuple(slice(o, o + n) for o, n in zip(offset, inside))] = chunk[
@@ -294,9 +299,7 @@ def _read_chunks(chunks: _Chunks, content: FileBytes) -> Array:
     return values
 
 
-def _wrong_chunk(
-    key: str, offset: tuple[int, ...], size: str, needed: int
-) -> RefusedError:
+def _wrong_chunk(key: str, offset: tuple[int, ...], size: str, needed: int) -> RefusedError:
     return RefusedError(
         f"{key}: the chunk at {offset} holds {size} bytes but needs {needed}",
         "damaged",

@@ -42,6 +42,8 @@ from esl_lava.netfile.writer import (
     MAX_POSITIONS,
     MAX_TEXTS,
     digest,
+    memory_limit,
+    memory_to_read,
     netx_type,
     range_of_bits,
     source_in_netx,
@@ -61,6 +63,9 @@ MAX_AXES = 8
 
 KINDS = ("dense", "dense_rec", "conv", "input")
 """Types that become layers of the network. 'flatten' groups stand between them."""
+
+_PART = 1 << 20
+"""Positions of which the connections are sought together."""
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -123,9 +128,7 @@ def _reason(error: Exception) -> str:
     return " ".join(str(getattr(error, "strerror", None) or error).split())
 
 
-def _network(
-    root: Group, layers: int | None, input_shape: tuple[int, int, int] | None
-) -> Network:
+def _network(root: Group, layers: int | None, input_shape: tuple[int, int, int] | None) -> Network:
     blocks = get_group(root, "layer")
     if not 1 <= len(blocks) <= MAX_LAYERS:
         raise RefusedError(
@@ -214,7 +217,7 @@ def _provenance(own_group: Group) -> dict[str, str]:
                 value=len(stored),
                 limit=MAX_TEXTS,
             )
-        for key in stored.keys():
+        for key in stored:
             texts[key] = read_text(stored, key)
             # Many links may lead to the same text.
             if sum(map(len, texts.values())) > MAX_TEXT:
@@ -241,7 +244,8 @@ class _LayerReader:
             does not hold it.
         previous: the layer before; None before the first layer.
         flattened: whether the group before was a 'flatten' group.
-        positions_left, neurons_left: how many more the file may claim.
+        memory_left: bytes of memory that further weights may take while they are read.
+    positions_left, neurons_left: how many more the file may claim.
     """
 
     blocks: Group
@@ -252,8 +256,12 @@ class _LayerReader:
     previous_shape: tuple[int, ...] | None = None
     previous: Layer | None = None
     flattened: bool = False
+    memory_left: int = field(init=False)
     positions_left: int = field(default_factory=lambda: MAX_POSITIONS)
     neurons_left: int = field(default_factory=lambda: MAX_NEURONS)
+
+    def __post_init__(self) -> None:
+        self.memory_left = memory_limit(self.blocks.contents.bytes.size)
 
     def read_layers(self, groups: int) -> list[Layer]:
         """Return the layers of this many groups, from the first."""
@@ -311,9 +319,7 @@ class _LayerReader:
         self._set_previous_shape(self._shape(group))
         return True
 
-    def _layer(
-        self, group: Group, name: str, kind: str, own_group: Group | None
-    ) -> Layer:
+    def _layer(self, group: Group, name: str, kind: str, own_group: Group | None) -> Layer:
         if kind not in KINDS:
             raise RefusedError(
                 f"type {kind!r} is not supported; the types are {', '.join(KINDS)}, flatten",
@@ -415,7 +421,7 @@ class _LayerReader:
             )
         weight = weight.reshape(n_post, -1)
         self.positions_left -= weight.size
-        return Matrix.from_dense(weight, _mask(weight, own_group, zeros))
+        return _to_matrix(weight, self._mask(weight, key, own_group, zeros))
 
     def _convolution(
         self, group: Group, own_group: Group | None, in_shape: tuple[int, ...]
@@ -438,10 +444,64 @@ class _LayerReader:
             padding=_pair(group, "padding"),
             dilation=_pair(group, "dilation"),
             groups=int(groups),
-            allowed=_mask(kernel, own_group, "zero_connections"),
+            allowed=self._mask(kernel, "weight", own_group, "zero_connections", shares=True),
         )
         self.positions_left -= kernel.size
         return convolution
+
+    def _mask(
+        self,
+        weight: Array,
+        key: str,
+        own_group: Group | None,
+        zeros: str,
+        *,
+        shares: bool = False,
+    ) -> Bools:
+        """Return where connections are: at weights other than 0, and where our group says so.
+
+        The network would take more memory than the file could honestly ask for if a small file
+        held very many connections. This refuses such a file before it takes the memory.
+        """
+        stored = int(np.count_nonzero(weight))
+        self._take_memory(weight, key, stored, shares)
+        if own_group is None:
+            return weight != 0
+        gaps = read_integers(own_group, zeros, weight.size)
+        self._take_memory(weight[:0], zeros, gaps.size, shares)
+        # Ascending gaps below the size: no sum below can overflow.
+        if (
+            gaps.ndim != 1
+            or (gaps < 0).any()
+            or (gaps[1:] < 1).any()
+            or (gaps >= weight.size).any()
+        ):
+            raise RefusedError(
+                f"{zeros} does not hold ascending positions below {weight.size}",
+                "damaged",
+                key=zeros,
+            )
+        flat = np.cumsum(gaps, dtype=np.int64)
+        mask: Bools = weight != 0
+        if flat.size and (flat[-1] >= mask.size or mask.ravel()[flat].any()):
+            raise RefusedError(f"{zeros} does not fit the weights", "damaged", key=zeros)
+        mask.ravel()[flat] = True
+        return mask
+
+    def _take_memory(self, weight: Array, key: str, stored: int, shares: bool) -> None:
+        """Count the memory for a weight matrix or kernel; refuse more than the file may take."""
+        needed = memory_to_read(weight.size, weight.itemsize, stored, shares=shares)
+        self.memory_left -= needed
+        if self.memory_left < 0:
+            size = self.blocks.contents.bytes.size
+            raise RefusedError(
+                f"with {key} the network takes more than {memory_limit(size)} bytes of memory, "
+                f"the limit for a file of {size} bytes",
+                "too-large",
+                key=key,
+                value=needed,
+                limit=memory_limit(size),
+            )
 
     def _weight(self, group: Group, key: str) -> Array:
         if has_group(group, key):
@@ -584,22 +644,17 @@ def _origin(own_group: Group | None) -> Origin | None:
     return Origin(read_attribute(own_group, "trained_name", str), *numbers)
 
 
-def _mask(weight: Array, own_group: Group | None, key: str) -> Bools:
-    """Return where connections are: at weights other than 0, and where our own group says so."""
-    mask = weight != 0
-    if own_group is None:
-        return mask
-    gaps = read_integers(own_group, key, weight.size)
-    # Ascending gaps below the size: no sum below can overflow.
-    if gaps.ndim != 1 or (gaps < 0).any() or (gaps[1:] < 1).any() or (gaps >= mask.size).any():
-        raise RefusedError(
-            f"{key} does not hold ascending positions below {mask.size}", "damaged", key=key
-        )
-    flat = np.cumsum(gaps, dtype=np.int64)
-    if flat.size and (flat[-1] >= mask.size or mask.ravel()[flat].any()):
-        raise RefusedError(f"{key} does not fit the weights", "damaged", key=key)
-    mask.ravel()[flat] = True
-    return mask
+def _to_matrix(weight: Array, mask: Bools) -> Matrix:
+    """Return the connections of a matrix, as `Matrix.from_dense` but with little memory."""
+    indptr = np.zeros(len(weight) + 1, np.int64)
+    np.cumsum(np.count_nonzero(mask, axis=1), out=indptr[1:])
+    indices = np.empty(indptr[-1], np.int32)
+    filled = 0
+    for start in range(0, mask.size, _PART):
+        places = np.flatnonzero(mask.ravel()[start : start + _PART])
+        indices[filled : filled + places.size] = (places + start) % mask.shape[1]
+        filled += places.size
+    return Matrix(*weight.shape, indptr, indices, weight[mask])
 
 
 def _pair(group: Group, key: str) -> tuple[int, int]:

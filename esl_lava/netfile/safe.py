@@ -4,7 +4,7 @@ Before anything is read, this module refuses links out of the file, virtual and 
 sizes that exceed the caller's limit or the file itself. `chunks` reads the stored bytes.
 
 A file may link to an object many times, and so claim far more than it holds. Each group and each
-dataset is therefore read once, and its second use is refused. No byte is read twice either.
+dataset is therefore read once, and its second use is refused.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Group:
     def __len__(self) -> int:
         return len(self.handle)
 
-    def keys(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[str]:
         """Yield the names of the group's links."""
         yield from self.handle
 
@@ -161,7 +161,9 @@ def _dtype(dataset: Any, key: str) -> np.dtype[Any]:
     try:
         dtype: np.dtype[Any] = dataset.dtype
     except TypeError as error:
-        raise RefusedError(f"{key} is of a type that numpy lacks: {error}", "type", key=key) from None
+        raise RefusedError(
+            f"{key} is of a type that numpy lacks: {error}", "type", key=key
+        ) from None
     return dtype
 
 

@@ -29,7 +29,7 @@ from esl_lava.arrays import Array, Ints
 from esl_lava.chip import SPIKE_RANGE
 from esl_lava.errors import Fault, FileError, LimitError
 from esl_lava.files import replace_file
-from esl_lava.netfile.chunks import RefusedError
+from esl_lava.netfile.chunks import MAX_RATIO, RefusedError
 from esl_lava.netfile.safe import MAX_TEXT
 from esl_lava.network import INPUT, Connections, Convolution, Input, Layer, Matrix, Network
 
@@ -44,6 +44,8 @@ MAX_POSITIONS = 1 << 28
 """netx can still load this many positions of all weight matrices (8 bytes each, several copies)."""
 MAX_NEURONS = 1 << 24
 """Neurons of all layers and inputs together. A small kernel can claim any number of neurons."""
+BASE_MEMORY = 1 << 29
+"""Bytes of memory that the weights of a file of any size may take while they are read."""
 MAX_TEXTS = 1000
 """Texts of the provenance. All texts together may have MAX_TEXT bytes."""
 
@@ -76,7 +78,31 @@ def write(network: Network, path: Path) -> None:
     except ValueError as error:  # a text that HDF5 cannot hold
         reason = " ".join(str(error).split())
         raise FileError(f"{path}: cannot be written: {reason}", "type", file=path) from None
+    if faults := list(_too_compressed(network, content.getbuffer().nbytes)):
+        raise LimitError.of(faults)
     replace_file(path, content.getvalue())
+
+
+def memory_to_read(positions: int, width: int, stored: int, *, shares: bool) -> int:
+    """Return the bytes of memory that the reader needs for a weight matrix or a kernel.
+
+    Args:
+        positions: of the matrix or kernel.
+        width: bytes of a weight in the file.
+        stored: number of connections.
+        shares: whether it is a kernel, which stays dense in memory.
+    """
+    # The values and their mask; then the arrays of `Matrix` or `Convolution` and a copy of them.
+    return positions * (width + 1) + (11 * positions if shares else 18 * stored)
+
+
+def memory_limit(size: int) -> int:
+    """Return the memory that the weights of a file of this size may take while they are read.
+
+    Deflate expands a byte to at most `MAX_RATIO`. A well compressed array of connections would
+    still need 20 times as much as its bytes, and so a small file more memory than a computer has.
+    """
+    return BASE_MEMORY + MAX_RATIO * size
 
 
 def beyond_netx(network: Network) -> tuple[str, ...]:
@@ -169,6 +195,24 @@ def _too_large(network: Network) -> Iterator[Fault]:
             "limit",
             value=groups,
             limit=MAX_LAYERS,
+        )
+
+
+def _too_compressed(network: Network, size: int) -> Iterator[Fault]:
+    """Yield a fault if `read` would refuse the memory that a file of this size needs."""
+    needed = sum(
+        memory_to_read(c.possible, _smallest(c.weights)().itemsize, c.stored, shares=c.shares)
+        for layer in network.layers
+        for c in layer.wiring
+        if not c.injects
+    )
+    if needed > memory_limit(size):
+        yield Fault(
+            f"the network compresses to {size} bytes, but reading it takes {needed} bytes of "
+            f"memory, more than the {memory_limit(size)} that a file of this size may take",
+            "limit",
+            value=needed,
+            limit=memory_limit(size),
         )
 
 
