@@ -144,7 +144,7 @@ def read_values(dataset: Any, dtype: np.dtype[Any], key: str, content: FileBytes
         return np.empty(shape, dtype)
     if layout == h5py.h5d.CONTIGUOUS:
         raw = content.read(dataset.get_offset(), needed, key)
-        return np.frombuffer(bytearray(raw), dtype).reshape(shape)
+        return np.frombuffer(raw, dtype).reshape(shape)
     # The values lie in the dataset's header, which HDF5 has read and checked.
     content.spend(needed, key)
     values = np.empty(shape, dtype)
