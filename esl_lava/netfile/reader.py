@@ -41,6 +41,7 @@ from esl_lava.netfile.writer import (
     MAX_NEURONS,
     MAX_POSITIONS,
     MAX_TEXTS,
+    NEURON_MEMORY,
     digest,
     memory_limit,
     memory_to_read,
@@ -219,7 +220,6 @@ def _provenance(own_group: Group) -> dict[str, str]:
             )
         for key in stored:
             texts[key] = read_text(stored, key)
-            # Many links may lead to the same text.
             if sum(map(len, texts.values())) > MAX_TEXT:
                 raise RefusedError(
                     f"the provenance is longer than {MAX_TEXT} characters",
@@ -244,7 +244,7 @@ class _LayerReader:
             does not hold it.
         previous: the layer before; None before the first layer.
         flattened: whether the group before was a 'flatten' group.
-        memory_left: bytes of memory that further weights may take while they are read.
+        memory_left: bytes of memory that further arrays may take while they are read.
     positions_left, neurons_left: how many more the file may claim.
     """
 
@@ -464,11 +464,12 @@ class _LayerReader:
         held very many connections. This refuses such a file before it takes the memory.
         """
         stored = int(np.count_nonzero(weight))
-        self._take_memory(weight, key, stored, shares)
+        width = weight.itemsize
+        self._take_memory(key, memory_to_read(weight.size, width, stored, shares=shares))
         if own_group is None:
             return weight != 0
         gaps = read_integers(own_group, zeros, weight.size)
-        self._take_memory(weight[:0], zeros, gaps.size, shares)
+        self._take_memory(zeros, memory_to_read(0, width, gaps.size, shares=shares))
         # Ascending gaps below the size: no sum below can overflow.
         if (
             gaps.ndim != 1
@@ -488,9 +489,8 @@ class _LayerReader:
         mask.ravel()[flat] = True
         return mask
 
-    def _take_memory(self, weight: Array, key: str, stored: int, shares: bool) -> None:
-        """Count the memory for a weight matrix or kernel; refuse more than the file may take."""
-        needed = memory_to_read(weight.size, weight.itemsize, stored, shares=shares)
+    def _take_memory(self, key: str, needed: int) -> None:
+        """Count the memory that an array needs; refuse more than the file may take."""
         self.memory_left -= needed
         if self.memory_left < 0:
             size = self.blocks.contents.bytes.size
@@ -582,6 +582,7 @@ class _LayerReader:
                 value=shape,
                 limit=MAX_NEURONS,
             )
+        self._take_memory("shape", NEURON_MEMORY * math.prod(shape))
         self.previous_shape = shape
 
     def _delays(

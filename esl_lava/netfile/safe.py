@@ -83,7 +83,13 @@ def open_root(file: h5py.File) -> Group:
 
 
 def has_link(parent: Group, key: str) -> bool:
-    """Return whether the group has this link. `in` would follow it, even into another file."""
+    """Return whether the group has this link. `in` would follow it, even into another file.
+
+    Raises:
+        RefusedError: if the name is a path. HDF5 would follow the links in it.
+    """
+    if "/" in key:
+        raise RefusedError(f"{parent.name} has a link of the name {key!r}", "damaged", key=key)
     return bool(parent.handle.id.links.exists(key.encode()))
 
 

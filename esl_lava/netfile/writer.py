@@ -45,7 +45,9 @@ MAX_POSITIONS = 1 << 28
 MAX_NEURONS = 1 << 24
 """Neurons of all layers and inputs together. A small kernel can claim any number of neurons."""
 BASE_MEMORY = 1 << 29
-"""Bytes of memory that the weights of a file of any size may take while they are read."""
+"""Bytes of memory that a file of any size may take while it is read."""
+NEURON_MEMORY = 32
+"""Bytes of memory that a neuron takes at most: bias, delays, parameters and copies."""
 MAX_TEXTS = 1000
 """Texts of the provenance. All texts together may have MAX_TEXT bytes."""
 
@@ -97,7 +99,7 @@ def memory_to_read(positions: int, width: int, stored: int, *, shares: bool) -> 
 
 
 def memory_limit(size: int) -> int:
-    """Return the memory that the weights of a file of this size may take while they are read.
+    """Return the memory that a file of this size may take while it is read.
 
     Deflate expands a byte to at most `MAX_RATIO`. A well compressed array of connections would
     still need 20 times as much as its bytes, and so a small file more memory than a computer has.
@@ -200,7 +202,8 @@ def _too_large(network: Network) -> Iterator[Fault]:
 
 def _too_compressed(network: Network, size: int) -> Iterator[Fault]:
     """Yield a fault if `read` would refuse the memory that a file of this size needs."""
-    needed = sum(
+    neurons = network.inputs + sum(layer.neurons for layer in network.layers)
+    needed = NEURON_MEMORY * neurons + sum(
         memory_to_read(c.possible, _smallest(c.weights)().itemsize, c.stored, shares=c.shares)
         for layer in network.layers
         for c in layer.wiring

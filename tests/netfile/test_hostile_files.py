@@ -453,6 +453,23 @@ def test_a_group_within_itself(path: Path) -> None:
     assert_refused(path, "unsupported", key="neuron")
 
 
+def test_a_name_with_a_path(path: Path, tmp_path: Path) -> None:
+    """HDF5 would follow the path, and its first link leads out of the file."""
+    os.mkfifo(tmp_path / "pipe")
+    netfile.write(example(), path)
+    with h5py.File(path, "r") as source, h5py.File(tmp_path / "old.h5", "w") as file:
+        for name in ("layer", "esl_lava"):
+            source.copy(name, file)
+        del file["esl_lava/provenance"]
+        facts = file.create_group("esl_lava/provenance")
+        facts["there"] = h5py.ExternalLink("pipe", "/")
+        facts["first_there_config"] = "x"
+    raw = (tmp_path / "old.h5").read_bytes()
+    assert raw.count(b"first_there_config") == 1
+    path.write_bytes(raw.replace(b"first_there_config", b"./there/the_config"))
+    assert_refused(path, "damaged", key="./there/the_config")
+
+
 def large(path: Path, kind: str, lengths: tuple[int, ...], value: int, **more: Any) -> Path:
     """Write a layer whose weights are all the same, in one well compressed chunk."""
     stream = zlib.compressobj(9)
@@ -504,7 +521,7 @@ def test_the_largest_that_a_small_file_may_hold(path: Path, value: int) -> None:
 def test_what_would_not_be_read_is_not_written(path: Path) -> None:
     weights = np.full((6000, 6000), 2, np.int8)
     network = a_network((a_layer("a", Matrix.from_dense(weights), LIF),))
-    needed = weights.size * (2 + 18)
+    needed = weights.size * (2 + 18) + 12_000 * 32
     with refused(LimitError, "limit", value=needed) as caught:
         netfile.write(network, path)
     assert caught.value.faults[0].limit < needed
