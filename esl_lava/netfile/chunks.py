@@ -313,7 +313,8 @@ def _inflate(
     raw: bytes | Array, out: npt.NDArray[np.uint8], key: str, offset: tuple[int, ...]
 ) -> None:
     """Inflate a deflated chunk into bytes that it must fill exactly."""
-    stream, source, filled = zlib.decompressobj(), memoryview(raw), 0
+    stream, filled = zlib.decompressobj(), 0
+    source = memoryview(raw)  # type: ignore[arg-type]  # arrays are buffers too
     for start in range(0, len(source), _PIECE):
         part: Any = source[start : start + _PIECE]
         while True:

@@ -261,7 +261,7 @@ class _LayerReader:
     neurons_left: int = field(default_factory=lambda: MAX_NEURONS)
 
     def __post_init__(self) -> None:
-        self.memory_left = memory_limit(self.blocks.contents.bytes.size)
+        self.memory_left = memory_limit(self.blocks.contents.stored.size)
 
     def read_layers(self, groups: int) -> list[Layer]:
         """Return the layers of this many groups, from the first."""
@@ -493,7 +493,7 @@ class _LayerReader:
         """Count the memory that an array needs; refuse more than the file may take."""
         self.memory_left -= needed
         if self.memory_left < 0:
-            size = self.blocks.contents.bytes.size
+            size = self.blocks.contents.stored.size
             raise RefusedError(
                 f"with {key} the network takes more than {memory_limit(size)} bytes of memory, "
                 f"the limit for a file of {size} bytes",
@@ -655,7 +655,8 @@ def _to_matrix(weight: Array, mask: Bools) -> Matrix:
         places = np.flatnonzero(mask.ravel()[start : start + _PART])
         indices[filled : filled + places.size] = (places + start) % mask.shape[1]
         filled += places.size
-    return Matrix(*weight.shape, indptr, indices, weight[mask])
+    n_post, n_pre = weight.shape
+    return Matrix(n_post, n_pre, indptr, indices, weight[mask])
 
 
 def _pair(group: Group, key: str) -> tuple[int, int]:

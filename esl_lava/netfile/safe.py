@@ -33,13 +33,13 @@ class Contents:
     """An open file of a stranger.
 
     Attributes:
-        bytes: of the file.
+        stored: bytes of the file.
         visited: addresses of the groups and datasets that were read.
         heaps: place of a global heap in the file -> its objects by number. Global heaps hold the
             texts of variable length.
     """
 
-    bytes: FileBytes
+    stored: FileBytes
     visited: set[int] = field(default_factory=set)
     heaps: dict[int, dict[int, bytes]] = field(default_factory=dict)
 
@@ -196,7 +196,7 @@ def read_integers(parent: Group, key: str, limit: int, *, floats: bool = True) -
         )
     is_boolean = dtype.kind == "b"
     stored = np.dtype(np.uint8) if is_boolean else dtype
-    values = read_values(dataset, stored, key, parent.contents.bytes)
+    values = read_values(dataset, stored, key, parent.contents.stored)
     if is_boolean:
         if (values > 1).any():
             raise RefusedError(f"{key} holds values other than 0 and 1", "damaged", key=key)
@@ -229,7 +229,7 @@ def read_text(parent: Group, key: str) -> str:
     if kind.is_variable_str():
         raw = _read_heap_text(parent.contents, _stored_reference(dataset, key, parent), key)
     else:
-        raw = read_values(dataset, stored, key, parent.contents.bytes).tobytes()
+        raw = read_values(dataset, stored, key, parent.contents.stored).tobytes()
         if kind.get_strpad() == h5py.h5t.STR_SPACEPAD:
             raw = raw.rstrip(b" ")
     return raw.partition(b"\0")[0].decode()
@@ -248,7 +248,7 @@ def _stored_reference(dataset: Any, key: str, parent: Group) -> bytes:
             value=sizes,
         )
     stored = np.dtype((np.void, 16))
-    return bytes(read_values(dataset, stored, key, parent.contents.bytes).tobytes())
+    return bytes(read_values(dataset, stored, key, parent.contents.stored).tobytes())
 
 
 def _read_heap_text(contents: Contents, reference: bytes, key: str) -> bytes:
@@ -265,7 +265,7 @@ def _read_heap_text(contents: Contents, reference: bytes, key: str) -> bytes:
             f"{key} is longer than {MAX_TEXT} bytes", "too-large", key=key, limit=MAX_TEXT
         )
     if place not in contents.heaps:
-        contents.heaps[place] = dict(_read_heap(contents.bytes, place, key))
+        contents.heaps[place] = dict(_read_heap(contents.stored, place, key))
     text = contents.heaps[place].pop(number, b"")  # for one dataset only
     if len(text) != length:
         raise RefusedError(
@@ -317,6 +317,6 @@ def read_attribute(group: Group, key: str, kind: type) -> Any:
             value=stored.dtype.itemsize,
             limit=MAX_TEXT,
         )
-    group.contents.bytes.spend(stored.dtype.itemsize, key)  # groups may share their attributes
+    group.contents.stored.spend(stored.dtype.itemsize, key)  # groups may share their attributes
     value = attributes[key]
     return value.decode() if kind is str else int(value)

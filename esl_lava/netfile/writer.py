@@ -204,7 +204,9 @@ def _too_compressed(network: Network, size: int) -> Iterator[Fault]:
     """Yield a fault if `read` would refuse the memory that a file of this size needs."""
     neurons = network.inputs + sum(layer.neurons for layer in network.layers)
     needed = NEURON_MEMORY * neurons + sum(
-        memory_to_read(c.possible, _smallest(c.weights)().itemsize, c.stored, shares=c.shares)
+        memory_to_read(
+            c.possible, np.dtype(_smallest(c.weights)).itemsize, c.stored, shares=c.shares
+        )
         for layer in network.layers
         for c in layer.wiring
         if not c.injects

@@ -397,12 +397,12 @@ def test_texts_of_variable_length(path: Path) -> None:
         patch(copy, {place: content})
         paths.append(copy)
     heap = whole.index(b"GCOL")
-    for index, (place, content) in enumerate(
+    for index, (place, number) in enumerate(
         [(heap + 8, 1 << 40), (heap + 8, 8), (heap + 24, 1 << 60), (heap + 24, 4)]
     ):
         copy = path.with_name(f"heap{index}.h5")
         copy.write_bytes(whole)
-        patch(copy, {place: struct.pack("<Q", content)})
+        patch(copy, {place: struct.pack("<Q", number)})
         paths.append(copy)
     results, memory, _ = read_apart(paths)
     for result in results:
