@@ -39,8 +39,6 @@ _FILTERS = frozenset((_DEFLATE, _SHUFFLE, _FLETCHER32))
 _CHECKSUM = 4
 """Bytes that the filter fletcher32 appends."""
 _PIECE = 1 << 20
-_HEAP = b"FRHP\0"
-"""Signature and version of a fractal heap, in which HDF5 stores many links or attributes."""
 
 
 class RefusedError(UserError):
@@ -85,33 +83,18 @@ class FileBytes:
         if place is None or place < 0 or count < 0 or place + count > self.size:
             raise RefusedError(f"{key} lies beyond the end of the file", "damaged", key=key)
         self.spend(count, key)
-        content = self._read(place, count)
+        content = self.look(place, count)
         if len(content) < count:
             raise RefusedError(f"{key} lies beyond the end of the file", "damaged", key=key)
         return content
 
-    def _read(self, place: int, count: int) -> bytes:
+    def look(self, place: int, count: int) -> bytes:
+        """Return the bytes at a place, at most so many, and do not count them as read."""
         pieces = []
         while count and (piece := os.pread(self.descriptor, count, place)):
             pieces.append(piece)
             place, count = place + len(piece), count - len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def check_heaps(self) -> None:
-        """Refuse a fractal heap that is compressed: HDF5 would inflate it without a limit.
-
-        h5py does not show the filters of a heap, so this looks for every heap of the file.
-
-        Raises:
-            RefusedError: if there is such a heap.
-        """
-        header = len(_HEAP) + 4  # two numbers of two bytes follow: bytes of an ID, and of filters
-        for start in range(0, self.size, _PIECE):
-            piece = self._read(start, _PIECE + header - 1)
-            place = -1
-            while (place := piece.find(_HEAP, place + 1)) >= 0:
-                if any(piece[place + header - 2 : place + header]):
-                    raise RefusedError("links or attributes are compressed", "unsupported")
 
 
 def read_values(dataset: Any, dtype: np.dtype[Any], key: str, content: FileBytes) -> Array:

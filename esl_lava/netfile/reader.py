@@ -218,7 +218,7 @@ def _provenance(own_group: Group) -> dict[str, str]:
                 value=len(stored),
                 limit=MAX_TEXTS,
             )
-        for key in stored:
+        for key in sorted(stored.names(MAX_TEXTS)):
             texts[key] = read_text(stored, key)
             if sum(map(len, texts.values())) > MAX_TEXT:
                 raise RefusedError(

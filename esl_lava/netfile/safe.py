@@ -20,6 +20,7 @@ import numpy as np
 
 from esl_lava.arrays import Array
 from esl_lava.netfile.chunks import FileBytes, RefusedError, read_values
+from esl_lava.netfile.structures import check_structures
 
 MAX_TEXT = 1 << 20
 _HEAP = b"GCOL\x01\0\0\0"
@@ -64,19 +65,35 @@ class Group:
     def __len__(self) -> int:
         return len(self.handle)
 
-    def __iter__(self) -> Iterator[str]:
-        """Yield the names of the group's links."""
-        yield from self.handle
+    def names(self, most: int) -> list[str]:
+        """Return the names of the group's links, at most so many."""
+        names: list[str] = []
+
+        def add(name: bytes) -> bool | None:
+            names.append(name.decode())
+            return True if len(names) == most else None  # True ends the list
+
+        # In this order HDF5 needs no table, whose length the file would claim.
+        self.handle.id.links.iterate(add, order=h5py.h5.ITER_NATIVE)
+        return names
 
 
 def open_root(file: h5py.File) -> Group:
     """Return the root group of a file that is open for reading with HDF5's driver `sec2`.
 
     Raises:
-        RefusedError: if HDF5 would have to inflate links or attributes.
+        RefusedError: if HDF5's own structures could do harm.
     """
     content = FileBytes(file.id.get_vfd_handle())
-    content.check_heaps()
+    check_structures(content)
+    sizes = file.id.get_create_plist().get_sizes()
+    if sizes != (8, 8):
+        raise RefusedError(
+            f"addresses and lengths in the file have {sizes} bytes, not 8",
+            "unsupported",
+            value=sizes,
+            limit=8,
+        )
     root = Group(file["/"], Contents(content))
     _visit(root, ".")
     return root
@@ -239,14 +256,6 @@ def _stored_reference(dataset: Any, key: str, parent: Group) -> bytes:
     """Return how the dataset stores its text of variable length: length, heap and number."""
     if dataset.get_create_plist().get_layout() == h5py.h5d.COMPACT:  # HDF5 would read the text
         raise RefusedError(f"{key} is a text in a compact dataset", "unsupported", key=key)
-    sizes = parent.handle.file.id.get_create_plist().get_sizes()
-    if sizes != (8, 8):
-        raise RefusedError(
-            f"{key} is a text in a file whose addresses and lengths have {sizes} bytes, not 8",
-            "unsupported",
-            key=key,
-            value=sizes,
-        )
     stored = np.dtype((np.void, 16))
     return bytes(read_values(dataset, stored, key, parent.contents.stored).tobytes())
 

@@ -419,6 +419,105 @@ def test_long_attributes(path: Path) -> None:
     assert_refused(path, "too-large", key="name", limit=safe.MAX_TEXT)
 
 
+def test_a_tree_whose_nodes_occur_at_many_places(path: Path) -> None:
+    """HDF5 would count 32^9 links."""
+    with h5py.File(path, "w", libver="earliest") as file:
+        layer = file.create_group("layer/0")
+        layer["type"], layer["shape"] = np.bytes_("dense"), np.array([24])
+    with h5py.File(path) as file:
+        header = h5py.h5o.get_info(file.id, b"layer").addr
+    raw = bytearray(path.read_bytes())
+    leaf = next(
+        place
+        for place in range(0, len(raw), 8)
+        if raw[place : place + 4] == b"TREE"
+        and raw.find(struct.pack("<Q", place), header, header + 120) >= 0
+    )
+    (last,) = struct.unpack_from("<Q", raw, leaf + 40)
+    old, root = len(raw), leaf
+    for level in range(1, 9):
+        children = struct.pack("<QQ", root, last) * 32
+        root = len(raw)
+        raw += b"TREE" + struct.pack("<BBH", 0, level, 32) + b"\xff" * 16 + bytes(8) + children
+    raw[:old] = raw[:old].replace(struct.pack("<Q", leaf), struct.pack("<Q", root))
+    raw[40:48] = struct.pack("<Q", len(raw))  # the length of the file
+    path.write_bytes(raw)
+    with h5py.File(path) as file:
+        assert "0" in file["layer"]
+    assert_refused(path, "damaged")
+
+
+def test_trees_that_lead_back(path: Path) -> None:
+    """HDF5 crashes on a node that is its own child."""
+    with h5py.File(path, "w", libver="earliest") as file:
+        for index in range(2000):
+            file[f"layer/{index}"] = index
+    links = path.read_bytes()
+    dense(path, 100, {"chunks": (1, 1)}, lambda weight: None)
+    with h5py.File(path, "r+") as file:
+        file["layer/0/weight"][()] = 2
+    for raw, kind, key in ((bytearray(links), 0, 8), (bytearray(path.read_bytes()), 1, 32)):
+        inner = [
+            place
+            for place in range(0, len(raw), 8)
+            if raw[place : place + 4] == b"TREE" and raw[place + 4] == kind and raw[place + 5]
+        ]
+        root = max(inner, key=lambda place: raw[place + 5])
+        for other in (root, inner[-1]):
+            child = root + 24 + key
+            copy = path.with_name(f"{kind}.h5")
+            copy.write_bytes(raw)
+            assert raw.index(raw[child : child + 8]) > 0
+            patch(copy, {child: struct.pack("<Q", other)})
+            assert_refused(copy, "damaged")
+
+
+def test_claims_of_trees_and_arrays(path: Path) -> None:
+    """HDF5 would walk as many levels or chunks as the file claims."""
+    values = VALUES.reshape(24, 64)
+    with h5py.File(path, "w", libver="latest") as file:
+        for index in range(20):
+            file[f"layer/{index}"] = index
+        file.create_dataset("fixed", data=values, chunks=(4, 4))
+        file.create_dataset("growing", data=values, chunks=(4, 4), maxshape=(None, 64))
+    raw = path.read_bytes()
+    for signature, offset, claim, code in (
+        (b"BTHD", 12, b"\xff\xff", "too-large"),
+        (b"BTHD", 6, b"\xff\xff\xff", "too-large"),
+        (b"FAHD", 13, b"\1", "too-large"),
+        (b"EAHD", 50, b"\1", "too-large"),
+    ):
+        path.write_bytes(raw)
+        patch(path, {raw.index(signature) + offset: claim})
+        assert "claims" in assert_refused(path, code) or signature == b"BTHD"
+
+
+def test_trees_of_many_nodes(path: Path) -> None:
+    """Groups of many links, and arrays of many chunks, have trees of several levels."""
+    rows = np.random.default_rng(0).integers(-60, 60, (3000, 4), np.int8)
+    with h5py.File(path, "w", libver="earliest") as file:
+        for index in range(3000):
+            file[f"group/{index}"] = index
+        file.create_dataset("rows", data=rows, chunks=(1, 4), **GZIP)
+        file.create_dataset("deep", data=rows.reshape(-1, 2, 2), chunks=(4, 1, 1))
+    with h5py.File(path, driver="sec2") as file:
+        root = safe.open_root(file)
+        group = safe.get_group(root, "group")
+        assert safe.read_integers(group, "1234", 1) == 1234
+        assert len(group) == len(set(group.names(5000))) == 3000
+        assert len(group.names(7)) == 7
+        assert np.array_equal(safe.read_integers(root, "rows", rows.size), rows)
+        assert np.array_equal(safe.read_integers(root, "deep", rows.size).ravel(), rows.ravel())
+
+
+def test_addresses_of_other_lengths(path: Path) -> None:
+    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation.set_sizes(4, 4)
+    with h5py.File(h5py.h5f.create(bytes(path), fcpl=creation)) as file:
+        file.create_group("layer")
+    assert_refused(path, "unsupported", value="(4, 4)")
+
+
 # --- Many names for one object, and more memory than the file could honestly take. -----------
 
 
