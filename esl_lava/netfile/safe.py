@@ -67,15 +67,15 @@ class Group:
 
     def names(self, most: int) -> list[str]:
         """Return the names of the group's links, at most so many."""
-        names: list[str] = []
+        names: list[bytes] = []
 
         def add(name: bytes) -> bool | None:
-            names.append(name.decode())
+            names.append(name)
             return True if len(names) == most else None  # True ends the list
 
         # In this order HDF5 needs no table, whose length the file would claim.
         self.handle.id.links.iterate(add, order=h5py.h5.ITER_NATIVE)
-        return names
+        return [name.decode() for name in names]
 
 
 def open_root(file: h5py.File) -> Group:
@@ -94,9 +94,7 @@ def open_root(file: h5py.File) -> Group:
             value=sizes,
             limit=8,
         )
-    root = Group(file["/"], Contents(content))
-    _visit(root, ".")
-    return root
+    return Group(file["/"], Contents(content))
 
 
 def has_link(parent: Group, key: str) -> bool:
@@ -122,7 +120,7 @@ def has_group(parent: Group, key: str) -> bool:
     """Return whether the file itself has a group of this name."""
     if not _is_hard_link(parent, key):
         return False
-    return bool(h5py.h5o.get_info(parent.handle.id, key.encode()).type == h5py.h5o.TYPE_GROUP)
+    return isinstance(h5py.h5o.open(parent.handle.id, key.encode()), h5py.h5g.GroupID)
 
 
 def _is_hard_link(parent: Group, key: str) -> bool:
@@ -145,7 +143,9 @@ def _visit(parent: Group, key: str) -> None:
     Raises:
         RefusedError: if it was read before, under this name or another one.
     """
-    address = h5py.h5o.get_info(parent.handle.id, key.encode()).addr
+    # HDF5's information on the object has the address too, but needs all of the object's
+    # structures, and crashes on damaged ones.
+    address = parent.handle.id.links.get_info(key.encode()).u
     if address in parent.contents.visited:
         raise RefusedError(
             f"{parent.name}/{key} is an object that has another name too", "unsupported", key=key

@@ -48,6 +48,8 @@ BASE_MEMORY = 1 << 29
 """Bytes of memory that a file of any size may take while it is read."""
 NEURON_MEMORY = 32
 """Bytes of memory that a neuron takes at most: bias, delays, parameters and copies."""
+MAX_NAME = 1 << 15
+"""Bytes of a name. HDF5 stores longer attributes in structures that the reader refuses."""
 MAX_TEXTS = 1000
 """Texts of the provenance. All texts together may have MAX_TEXT bytes."""
 
@@ -65,6 +67,7 @@ def write(network: Network, path: Path) -> None:
     content = io.BytesIO()
     try:
         _check_provenance(network.provenance)
+        _check_names(network)
         with h5py.File(content, "w", libver="v110") as file:
             _write(network, file)
     except RefusedError as error:
@@ -252,6 +255,25 @@ def _check_provenance(texts: Mapping[str, str]) -> None:
             value=size,
             limit=MAX_TEXT,
         )
+
+
+def _check_names(network: Network) -> None:
+    """Refuse the names of layers that `read` would refuse.
+
+    Raises:
+        RefusedError: naming the length of the name.
+    """
+    for layer in network.layers:
+        origins = [layer_input.origin for layer_input in layer.inputs]
+        names = [layer.name, *(origin.name for origin in origins if origin is not None)]
+        longest = max(len(name.encode()) for name in names)
+        if longest > MAX_NAME:
+            raise RefusedError(
+                f"a name has {longest} bytes, more than {MAX_NAME}",
+                "too-large",
+                value=longest,
+                limit=MAX_NAME,
+            )
 
 
 # --- The digest. ---------------------------------------------------------------------------
