@@ -56,7 +56,7 @@ check: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --cov
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --cov=esl_lava
 
 test-docs: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --docs --nbmake tests/documentation notebooks

@@ -11,12 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from esl_lava.chip import BIAS_RANGE, LAVA_SLIDING, WEIGHT_RANGE
 from esl_lava.errors import Fault, LimitError
 from esl_lava.netfile.lava_weights import effective_weights
 from esl_lava.netfile.writer import netx_refusals
-from esl_lava.network import Layer, Network
+from esl_lava.network import Layer, Matrix, Network
+
+_PART = 1 << 20
+"""Weights that are counted together."""
 
 
 def has_synapses(layer: Layer) -> Iterator[Fault]:
@@ -63,27 +67,37 @@ def weights_survive_lava(layer: Layer) -> Iterator[Fault]:
         return  # reported by the rules above
     shifted_together = [layer.inputs[0], *([] if layer.recurrent is None else [layer.recurrent])]
     matrices = [layer_input.connections.unrolled() for layer_input in shifted_together]
-    # Lava looks at each weight alone and at the extremes. One zero stands for all zeros.
-    stored = [
-        np.append(matrix.weights, 0)[None, : min(matrix.possible, matrix.count + 1)]
-        for matrix in matrices
-    ]
+    # Lava looks at each weight alone and at the extremes, so each value is needed once.
+    values = [_distinct(matrix) for matrix in matrices]
     for name, matrix, before, after in zip(
-        ("weight", "recurrent weight"), matrices, stored, effective_weights(*stored)
+        ("weight", "recurrent weight"), matrices, values, effective_weights(*values)
     ):
-        changed = np.flatnonzero(after != before)
-        if changed.size:
+        lost = before[after != before]
+        if lost.size:
+            changed = np.flatnonzero(np.isin(matrix.weights, lost))
             first = changed[0]
+            weight = matrix.weights[first]
             yield Fault(
-                f"layer {layer.name}: the {name} {before[0, first]} "
-                f"({matrix.place(matrix.positions()[first])}) would become {after[0, first]:g} "
-                f"in Lava ({_count(changed.size)} changed); Lava keeps each {name} of a layer that "
-                f"has a positive and a negative {name}",
+                f"layer {layer.name}: the {name} {weight} "
+                f"({matrix.place(matrix.positions()[first])}) would become "
+                f"{after[before == weight][0]:g} in Lava ({_count(changed.size)} changed); Lava "
+                f"keeps each {name} of a layer that has a positive and a negative {name}",
                 "limit",
                 key="weight",
-                value=int(before[0, first]),
+                value=int(weight),
                 layer=layer.name,
             )
+
+
+def _distinct(matrix: Matrix) -> npt.NDArray[np.int32]:
+    """Return (1, values) different weights of a matrix of 8 bits, with 0 if a position has none."""
+    low, high = WEIGHT_RANGE
+    occurs = np.zeros(high - low + 1, bool)
+    occurs[-low] = matrix.count < matrix.possible
+    for start in range(0, matrix.weights.size, _PART):
+        part = matrix.weights[start : start + _PART]
+        occurs |= np.bincount(part - low, minlength=occurs.size) > 0
+    return (np.flatnonzero(occurs) + low).astype(np.int32)[None]
 
 
 def _count(number: int) -> str:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import h5py
 import numpy as np
 
 from esl_lava.arrays import Array
 from esl_lava.chip import DECAY_UNITY, NEVER, STATE_SHIFT
-from esl_lava.netfile.safe import RefusedError, get_group, has_link, read_integers, read_text
+from esl_lava.netfile.chunks import RefusedError
+from esl_lava.netfile.safe import Group, get_group, has_link, read_integers, read_text
 from esl_lava.netfile.writer import MAX_LAYERS, PARAMETERS
 from esl_lava.network import Cuba, Layer
 
 
-def read_neuron(group: h5py.Group, shape: tuple[int, ...], kind: str) -> Cuba:
+def read_neuron(group: Group, shape: tuple[int, ...], kind: str) -> Cuba:
     """Read the neurons of a layer's group.
 
     Args:
@@ -58,7 +58,7 @@ def read_neuron(group: h5py.Group, shape: tuple[int, ...], kind: str) -> Cuba:
     return Cuba(**{name: _parameter(neuron, key, shape) for name, key in PARAMETERS.items()})
 
 
-def _parameter(neuron: h5py.Group, key: str, shape: tuple[int, ...]) -> Any:
+def _parameter(neuron: Group, key: str, shape: tuple[int, ...]) -> Any:
     """Return an integer for all neurons, or one for each neuron or channel."""
     values = read_integers(neuron, key, math.prod(shape), floats=False)
     # Lava computes in the type that it finds in the file (lava-nc 0.10.0, `proc/lif/models.py`):

@@ -19,14 +19,17 @@ from esl_lava.arrays import Array, Bools
 from esl_lava.chip import LAVA_BIAS_RANGE, MESSAGE_BITS, SPIKE_RANGE
 from esl_lava.connections import frozen
 from esl_lava.errors import Code, Fault, FileError
+from esl_lava.netfile.chunks import RefusedError
 from esl_lava.netfile.limits import find_faults
 from esl_lava.netfile.neurons import check_same_meaning, read_neuron, values_per_neuron
 from esl_lava.netfile.safe import (
     MAX_TEXT,
-    RefusedError,
+    Group,
     get_group,
+    has_attribute,
     has_group,
     has_link,
+    open_root,
     read_attribute,
     read_integers,
     read_text,
@@ -38,7 +41,10 @@ from esl_lava.netfile.writer import (
     MAX_NEURONS,
     MAX_POSITIONS,
     MAX_TEXTS,
+    NEURON_MEMORY,
     digest,
+    memory_limit,
+    memory_to_read,
     netx_type,
     range_of_bits,
     source_in_netx,
@@ -58,6 +64,9 @@ MAX_AXES = 8
 
 KINDS = ("dense", "dense_rec", "conv", "input")
 """Types that become layers of the network. 'flatten' groups stand between them."""
+
+_PART = 1 << 20
+"""Positions of which the connections are sought together."""
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -91,8 +100,8 @@ def read(
     if signature != SIGNATURE:
         raise FileError(f"{path}: not an HDF5 file", "damaged", file=path)
     try:
-        with h5py.File(path, "r") as file:
-            return _network(file, layers, input_shape)
+        with h5py.File(path, "r", driver="sec2") as file:
+            return _network(open_root(file), layers, input_shape)
     except RefusedError as error:
         raise FileError.of(
             [
@@ -120,10 +129,8 @@ def _reason(error: Exception) -> str:
     return " ".join(str(getattr(error, "strerror", None) or error).split())
 
 
-def _network(
-    file: h5py.File, layers: int | None, input_shape: tuple[int, int, int] | None
-) -> Network:
-    blocks = get_group(file, "layer")
+def _network(root: Group, layers: int | None, input_shape: tuple[int, int, int] | None) -> Network:
+    blocks = get_group(root, "layer")
     if not 1 <= len(blocks) <= MAX_LAYERS:
         raise RefusedError(
             f"the file has {len(blocks)} layers; a network has 1 to {MAX_LAYERS}",
@@ -140,9 +147,9 @@ def _network(
             value=groups,
             limit=len(blocks),
         )
-    if not has_link(file, GROUP):
+    if not has_link(root, GROUP):
         return _foreign_network(blocks, groups, input_shape)
-    own_group = get_group(file, GROUP)
+    own_group = get_group(root, GROUP)
     version = read_attribute(own_group, "format_version", int)
     if version != FORMAT_VERSION:
         raise RefusedError(
@@ -155,7 +162,7 @@ def _network(
         )
     reader = _LayerReader(blocks, get_group(own_group, "layer"))
     every = reader.read_layers(len(blocks))
-    steps = read_attribute(own_group, "steps", int) if "steps" in own_group.attrs else None
+    steps = read_attribute(own_group, "steps", int) if has_attribute(own_group, "steps") else None
     network = Network(tuple(every), steps, _provenance(own_group), _input_range(own_group))
     if digest(network) != read_attribute(own_group, "digest", str):
         raise RefusedError(
@@ -167,8 +174,8 @@ def _network(
     return replace(network, layers=tuple(selected))
 
 
-def _input_range(own_group: h5py.Group) -> tuple[int, int]:
-    if "input_low" in own_group.attrs:
+def _input_range(own_group: Group) -> tuple[int, int]:
+    if has_attribute(own_group, "input_low"):
         return (
             read_attribute(own_group, "input_low", int),
             read_attribute(own_group, "input_high", int),
@@ -186,7 +193,7 @@ def _input_range(own_group: h5py.Group) -> tuple[int, int]:
 
 
 def _foreign_network(
-    blocks: h5py.Group, groups: int, input_shape: tuple[int, int, int] | None
+    blocks: Group, groups: int, input_shape: tuple[int, int, int] | None
 ) -> Network:
     """Read the network of a file that lava-dl or a person wrote."""
     reader = _LayerReader(blocks, input_shape=input_shape)
@@ -199,7 +206,7 @@ def _foreign_network(
     return network
 
 
-def _provenance(own_group: h5py.Group) -> dict[str, str]:
+def _provenance(own_group: Group) -> dict[str, str]:
     texts: dict[str, str] = {}
     if has_link(own_group, "provenance"):
         stored = get_group(own_group, "provenance")
@@ -211,9 +218,8 @@ def _provenance(own_group: h5py.Group) -> dict[str, str]:
                 value=len(stored),
                 limit=MAX_TEXTS,
             )
-        for key in stored:
+        for key in sorted(stored.names(MAX_TEXTS)):
             texts[key] = read_text(stored, key)
-            # Many links may lead to the same text.
             if sum(map(len, texts.values())) > MAX_TEXT:
                 raise RefusedError(
                     f"the provenance is longer than {MAX_TEXT} characters",
@@ -238,19 +244,24 @@ class _LayerReader:
             does not hold it.
         previous: the layer before; None before the first layer.
         flattened: whether the group before was a 'flatten' group.
-        positions_left, neurons_left: how many more the file may claim.
+        memory_left: bytes of memory that further arrays may take while they are read.
+    positions_left, neurons_left: how many more the file may claim.
     """
 
-    blocks: h5py.Group
-    own_blocks: h5py.Group | None = None
+    blocks: Group
+    own_blocks: Group | None = None
     input_shape: tuple[int, int, int] | None = None
     input_transform: dict[str, str] = field(default_factory=dict)
     group_indices: list[int] = field(default_factory=list)
     previous_shape: tuple[int, ...] | None = None
     previous: Layer | None = None
     flattened: bool = False
+    memory_left: int = field(init=False)
     positions_left: int = field(default_factory=lambda: MAX_POSITIONS)
     neurons_left: int = field(default_factory=lambda: MAX_NEURONS)
+
+    def __post_init__(self) -> None:
+        self.memory_left = memory_limit(self.blocks.contents.stored.size)
 
     def read_layers(self, groups: int) -> list[Layer]:
         """Return the layers of this many groups, from the first."""
@@ -289,7 +300,7 @@ class _LayerReader:
             raise RefusedError("the file has no layer with neurons", "missing")
         return layers
 
-    def _holds_only_a_shape(self, group: h5py.Group, kind: str) -> bool:
+    def _holds_only_a_shape(self, group: Group, kind: str) -> bool:
         """Take the shape of a group that makes no layer; return False for other groups."""
         if kind == "flatten":
             self.flattened = True
@@ -308,9 +319,7 @@ class _LayerReader:
         self._set_previous_shape(self._shape(group))
         return True
 
-    def _layer(
-        self, group: h5py.Group, name: str, kind: str, own_group: h5py.Group | None
-    ) -> Layer:
+    def _layer(self, group: Group, name: str, kind: str, own_group: Group | None) -> Layer:
         if kind not in KINDS:
             raise RefusedError(
                 f"type {kind!r} is not supported; the types are {', '.join(KINDS)}, flatten",
@@ -355,7 +364,7 @@ class _LayerReader:
             self._set_previous_shape((connections.n_pre,))
         self._set_previous_shape(shape)
         source = source_in_netx(self.previous)
-        if own_group is not None and "source" in own_group.attrs:
+        if own_group is not None and has_attribute(own_group, "source"):
             source = read_attribute(own_group, "source", str)
         delays = self._delays(group, kind, shape, own_group)
         first = Input(source, connections, delays, _origin(own_group))
@@ -365,7 +374,7 @@ class _LayerReader:
         elif has_link(group, "bias"):
             bias = values_per_neuron(read_integers(group, "bias", math.prod(shape)), shape, "bias")
         neuron = read_neuron(group, shape, kind)
-        if own_group is not None and "refractory" in own_group.attrs:
+        if own_group is not None and has_attribute(own_group, "refractory"):
             neuron = replace(neuron, refractory=read_attribute(own_group, "refractory", int))
         layer = Layer(name, (first, *self._skips(own_group), *recurrent), neuron, bias)
         if own_group is None:
@@ -388,11 +397,11 @@ class _LayerReader:
 
     def _matrix(
         self,
-        group: h5py.Group,
+        group: Group,
         key: str,
         n_post: int,
         n_pre: int | None,
-        own_group: h5py.Group | None,
+        own_group: Group | None,
         zeros: str = "zero_connections",
     ) -> Matrix:
         """Read a weight matrix, which has one axis in older files."""
@@ -412,10 +421,10 @@ class _LayerReader:
             )
         weight = weight.reshape(n_post, -1)
         self.positions_left -= weight.size
-        return Matrix.from_dense(weight, _mask(weight, own_group, zeros))
+        return _to_matrix(weight, self._mask(weight, key, own_group, zeros))
 
     def _convolution(
-        self, group: h5py.Group, own_group: h5py.Group | None, in_shape: tuple[int, ...]
+        self, group: Group, own_group: Group | None, in_shape: tuple[int, ...]
     ) -> Convolution:
         kernel = self._weight(group, "weight")
         if kernel.ndim == 5 and kernel.shape[4] == 1:  # older files have an axis for time
@@ -435,19 +444,73 @@ class _LayerReader:
             padding=_pair(group, "padding"),
             dilation=_pair(group, "dilation"),
             groups=int(groups),
-            allowed=_mask(kernel, own_group, "zero_connections"),
+            allowed=self._mask(kernel, "weight", own_group, "zero_connections", shares=True),
         )
         self.positions_left -= kernel.size
         return convolution
 
-    def _weight(self, group: h5py.Group, key: str) -> Array:
+    def _mask(
+        self,
+        weight: Array,
+        key: str,
+        own_group: Group | None,
+        zeros: str,
+        *,
+        shares: bool = False,
+    ) -> Bools:
+        """Return where connections are: at weights other than 0, and where our group says so.
+
+        The network would take more memory than the file could honestly ask for if a small file
+        held very many connections. This refuses such a file before it takes the memory.
+        """
+        stored = int(np.count_nonzero(weight))
+        width = weight.itemsize
+        self._take_memory(key, memory_to_read(weight.size, width, stored, shares=shares))
+        if own_group is None:
+            return weight != 0
+        gaps = read_integers(own_group, zeros, weight.size)
+        self._take_memory(zeros, memory_to_read(0, width, gaps.size, shares=shares))
+        # Ascending gaps below the size: no sum below can overflow.
+        if (
+            gaps.ndim != 1
+            or (gaps < 0).any()
+            or (gaps[1:] < 1).any()
+            or (gaps >= weight.size).any()
+        ):
+            raise RefusedError(
+                f"{zeros} does not hold ascending positions below {weight.size}",
+                "damaged",
+                key=zeros,
+            )
+        flat = np.cumsum(gaps, dtype=np.int64)
+        mask: Bools = weight != 0
+        if flat.size and (flat[-1] >= mask.size or mask.ravel()[flat].any()):
+            raise RefusedError(f"{zeros} does not fit the weights", "damaged", key=zeros)
+        mask.ravel()[flat] = True
+        return mask
+
+    def _take_memory(self, key: str, needed: int) -> None:
+        """Count the memory that an array needs; refuse more than the file may take."""
+        self.memory_left -= needed
+        if self.memory_left < 0:
+            size = self.blocks.contents.stored.size
+            raise RefusedError(
+                f"with {key} the network takes more than {memory_limit(size)} bytes of memory, "
+                f"the limit for a file of {size} bytes",
+                "too-large",
+                key=key,
+                value=needed,
+                limit=memory_limit(size),
+            )
+
+    def _weight(self, group: Group, key: str) -> Array:
         if has_group(group, key):
             raise RefusedError(
                 f"{key} is a group: complex weights are not supported", "unsupported", key=key
             )
         return read_integers(group, key, self.positions_left)
 
-    def _in_shape(self, own_group: h5py.Group | None) -> tuple[int, ...]:
+    def _in_shape(self, own_group: Group | None) -> tuple[int, ...]:
         """Return the shape in which a convolution takes its input."""
         if own_group is not None and has_link(own_group, "in_shape"):
             return tuple(read_integers(own_group, "in_shape", 3, floats=False).ravel().tolist())
@@ -462,7 +525,7 @@ class _LayerReader:
             )
         return self.input_shape
 
-    def _skips(self, own_group: h5py.Group | None) -> tuple[Input, ...]:
+    def _skips(self, own_group: Group | None) -> tuple[Input, ...]:
         if own_group is None or not has_link(own_group, "skip"):
             return ()
         stored = get_group(own_group, "skip")
@@ -492,7 +555,7 @@ class _LayerReader:
 
     # --- Neurons. ---
 
-    def _shape(self, group: h5py.Group) -> tuple[int, ...]:
+    def _shape(self, group: Group) -> tuple[int, ...]:
         stored = read_integers(group, "shape", MAX_AXES, floats=False)
         if self.own_blocks is None and stored.dtype.kind == "u":
             raise RefusedError(
@@ -519,10 +582,11 @@ class _LayerReader:
                 value=shape,
                 limit=MAX_NEURONS,
             )
+        self._take_memory("shape", NEURON_MEMORY * math.prod(shape))
         self.previous_shape = shape
 
     def _delays(
-        self, group: h5py.Group, kind: str, shape: tuple[int, ...], own_group: h5py.Group | None
+        self, group: Group, kind: str, shape: tuple[int, ...], own_group: Group | None
     ) -> Array | None:
         if not has_link(group, "delay"):
             return None
@@ -539,7 +603,7 @@ class _LayerReader:
             stored = np.full(shape, stored)
         return values_per_neuron(stored, shape, "delay")
 
-    def _read_input_transform(self, group: h5py.Group) -> None:
+    def _read_input_transform(self, group: Group) -> None:
         """Read scale and offset of the input, as in netx's `Input.transform`."""
         for key, value in (("weight", 64), ("bias", 0)):  # netx's defaults
             if has_link(group, key):
@@ -564,7 +628,7 @@ def _in_layer(name: str, faults: Sequence[Fault]) -> list[Fault]:
     ]
 
 
-def _kind(group: h5py.Group) -> str:
+def _kind(group: Group) -> str:
     if len(group) == 0:
         raise RefusedError(
             "the group is empty; lava-dl leaves it empty for a block that it cannot export",
@@ -573,33 +637,29 @@ def _kind(group: h5py.Group) -> str:
     return read_text(group, "type")
 
 
-def _origin(own_group: h5py.Group | None) -> Origin | None:
+def _origin(own_group: Group | None) -> Origin | None:
     """Return the origin of connections, if the file holds it."""
-    if own_group is None or "trained_name" not in own_group.attrs:
+    if own_group is None or not has_attribute(own_group, "trained_name"):
         return None
     numbers = (read_attribute(own_group, f"trained_{key}", int) for key in ("weights", "positions"))
     return Origin(read_attribute(own_group, "trained_name", str), *numbers)
 
 
-def _mask(weight: Array, own_group: h5py.Group | None, key: str) -> Bools:
-    """Return where connections are: at weights other than 0, and where our own group says so."""
-    mask = weight != 0
-    if own_group is None:
-        return mask
-    gaps = read_integers(own_group, key, weight.size)
-    # Ascending gaps below the size: no sum below can overflow.
-    if gaps.ndim != 1 or (gaps < 0).any() or (gaps[1:] < 1).any() or (gaps >= mask.size).any():
-        raise RefusedError(
-            f"{key} does not hold ascending positions below {mask.size}", "damaged", key=key
-        )
-    flat = np.cumsum(gaps, dtype=np.int64)
-    if flat.size and (flat[-1] >= mask.size or mask.ravel()[flat].any()):
-        raise RefusedError(f"{key} does not fit the weights", "damaged", key=key)
-    mask.ravel()[flat] = True
-    return mask
+def _to_matrix(weight: Array, mask: Bools) -> Matrix:
+    """Return the connections of a matrix, as `Matrix.from_dense` but with little memory."""
+    indptr = np.zeros(len(weight) + 1, np.int64)
+    np.cumsum(np.count_nonzero(mask, axis=1), out=indptr[1:])
+    indices = np.empty(indptr[-1], np.int32)
+    filled = 0
+    for start in range(0, mask.size, _PART):
+        places = np.flatnonzero(mask.ravel()[start : start + _PART])
+        indices[filled : filled + places.size] = (places + start) % mask.shape[1]
+        filled += places.size
+    n_post, n_pre = weight.shape
+    return Matrix(n_post, n_pre, indptr, indices, weight[mask])
 
 
-def _pair(group: h5py.Group, key: str) -> tuple[int, int]:
+def _pair(group: Group, key: str) -> tuple[int, int]:
     """Return (rows, columns) of a stride, padding or dilation; one number stands for both."""
     values = read_integers(group, key, 2, floats=False).ravel().tolist()
     if not values:

@@ -29,7 +29,8 @@ from esl_lava.arrays import Array, Ints
 from esl_lava.chip import SPIKE_RANGE
 from esl_lava.errors import Fault, FileError, LimitError
 from esl_lava.files import replace_file
-from esl_lava.netfile.safe import MAX_TEXT, RefusedError
+from esl_lava.netfile.chunks import MAX_RATIO, RefusedError
+from esl_lava.netfile.safe import MAX_TEXT
 from esl_lava.network import INPUT, Connections, Convolution, Input, Layer, Matrix, Network
 
 FORMAT_VERSION = 2
@@ -43,6 +44,12 @@ MAX_POSITIONS = 1 << 28
 """netx can still load this many positions of all weight matrices (8 bytes each, several copies)."""
 MAX_NEURONS = 1 << 24
 """Neurons of all layers and inputs together. A small kernel can claim any number of neurons."""
+BASE_MEMORY = 1 << 29
+"""Bytes of memory that a file of any size may take while it is read."""
+NEURON_MEMORY = 32
+"""Bytes of memory that a neuron takes at most: bias, delays, parameters and copies."""
+MAX_NAME = 1 << 15
+"""Bytes of a name. HDF5 stores longer attributes in structures that the reader refuses."""
 MAX_TEXTS = 1000
 """Texts of the provenance. All texts together may have MAX_TEXT bytes."""
 
@@ -60,6 +67,7 @@ def write(network: Network, path: Path) -> None:
     content = io.BytesIO()
     try:
         _check_provenance(network.provenance)
+        _check_names(network)
         with h5py.File(content, "w", libver="v110") as file:
             _write(network, file)
     except RefusedError as error:
@@ -75,7 +83,31 @@ def write(network: Network, path: Path) -> None:
     except ValueError as error:  # a text that HDF5 cannot hold
         reason = " ".join(str(error).split())
         raise FileError(f"{path}: cannot be written: {reason}", "type", file=path) from None
+    if faults := list(_too_compressed(network, content.getbuffer().nbytes)):
+        raise LimitError.of(faults)
     replace_file(path, content.getvalue())
+
+
+def memory_to_read(positions: int, width: int, stored: int, *, shares: bool) -> int:
+    """Return the bytes of memory that the reader needs for a weight matrix or a kernel.
+
+    Args:
+        positions: of the matrix or kernel.
+        width: bytes of a weight in the file.
+        stored: number of connections.
+        shares: whether it is a kernel, which stays dense in memory.
+    """
+    # The values and their mask; then the arrays of `Matrix` or `Convolution` and a copy of them.
+    return positions * (width + 1) + (11 * positions if shares else 18 * stored)
+
+
+def memory_limit(size: int) -> int:
+    """Return the memory that a file of this size may take while it is read.
+
+    Deflate expands a byte to at most `MAX_RATIO`. A well compressed array of connections would
+    still need 20 times as much as its bytes, and so a small file more memory than a computer has.
+    """
+    return BASE_MEMORY + MAX_RATIO * size
 
 
 def netx_refusals(network: Network) -> tuple[str, ...]:
@@ -171,6 +203,27 @@ def _too_large(network: Network) -> Iterator[Fault]:
         )
 
 
+def _too_compressed(network: Network, size: int) -> Iterator[Fault]:
+    """Yield a fault if `read` would refuse the memory that a file of this size needs."""
+    neurons = network.inputs + sum(layer.neurons for layer in network.layers)
+    needed = NEURON_MEMORY * neurons + sum(
+        memory_to_read(
+            c.possible, np.dtype(_smallest(c.weights)).itemsize, c.stored, shares=c.shares
+        )
+        for layer in network.layers
+        for c in layer.wiring
+        if not c.injects
+    )
+    if needed > memory_limit(size):
+        yield Fault(
+            f"the network compresses to {size} bytes, but reading it takes {needed} bytes of "
+            f"memory, more than the {memory_limit(size)} that a file of this size may take",
+            "limit",
+            value=needed,
+            limit=memory_limit(size),
+        )
+
+
 def _check_provenance(texts: Mapping[str, str]) -> None:
     """Refuse the texts that `read` would refuse.
 
@@ -202,6 +255,25 @@ def _check_provenance(texts: Mapping[str, str]) -> None:
             value=size,
             limit=MAX_TEXT,
         )
+
+
+def _check_names(network: Network) -> None:
+    """Refuse the names of layers that `read` would refuse.
+
+    Raises:
+        RefusedError: naming the length of the name.
+    """
+    for layer in network.layers:
+        origins = [layer_input.origin for layer_input in layer.inputs]
+        names = [layer.name, *(origin.name for origin in origins if origin is not None)]
+        longest = max(len(name.encode()) for name in names)
+        if longest > MAX_NAME:
+            raise RefusedError(
+                f"a name has {longest} bytes, more than {MAX_NAME}",
+                "too-large",
+                value=longest,
+                limit=MAX_NAME,
+            )
 
 
 # --- The digest. ---------------------------------------------------------------------------
