@@ -1,6 +1,6 @@
 """Run Lava's CPU simulator with a deadline, in fresh interpreters that can be killed.
 
-Plain netx builds the network from its file. If netx refuses the network (`netfile.beyond_netx`),
+Plain netx builds the network from its file. If netx refuses the network (`netfile.netx_refusals`),
 `lava_builder` builds it of the same processes.
 
 Lava must not share this process: importing it sets the multiprocessing start method, an error
