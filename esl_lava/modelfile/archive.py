@@ -132,7 +132,8 @@ def load(path: Path) -> object:
     try:
         with path.open("rb") as file:
             if file.read(4) != b"PK\x03\x04":
-                raise FileError(f"{path}: not a zip-format torch file", "damaged", file=path)
+                hint = ", as model.pt is" if path.suffix == ".h5" else ""
+                raise FileError(f"{path}: not a zip-format torch file{hint}", "damaged", file=path)
             with zipfile.ZipFile(file) as archive:
                 return _content(archive, path.stat().st_size)
     except OSError as error:
