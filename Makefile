@@ -33,7 +33,8 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt tools/setup.sh
 	VENV="$(VENV)" PYTHON="$(PYTHON)" sh tools/setup.sh
-	touch $(READY)
+	@touch $(READY)
+	@echo "done: source $(VENV)/bin/activate puts esl on the path"
 
 constraints:
 	UV_CUSTOM_COMPILE_COMMAND="make constraints" uv pip compile --quiet --universal --upgrade \

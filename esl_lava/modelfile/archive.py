@@ -179,7 +179,8 @@ def load(path: Path) -> object:
     try:
         with _DirectoryReader(path) as file:
             if file.read(4) != b"PK\x03\x04":
-                raise FileError(f"{path}: not a zip-format torch file", "damaged", file=path)
+                hint = ", as model.pt is" if path.suffix == ".h5" else ""
+                raise FileError(f"{path}: not a zip-format torch file{hint}", "damaged", file=path)
             with zipfile.ZipFile(file) as archive:
                 file.opened = True
                 return _content(archive, path.stat().st_size)

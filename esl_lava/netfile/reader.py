@@ -98,7 +98,8 @@ def read(
         code: Code = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"
         raise FileError(f"{path}: cannot be read: {_reason(error)}", code, file=path) from None
     if signature != SIGNATURE:
-        raise FileError(f"{path}: not an HDF5 file", "damaged", file=path)
+        hint = "; esl export writes one from a model.pt" if path.suffix == ".pt" else ""
+        raise FileError(f"{path}: not an HDF5 file{hint}", "damaged", file=path)
     try:
         with h5py.File(path, "r", driver="sec2") as file:
             return _network(open_root(file), layers, input_shape)

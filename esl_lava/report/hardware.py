@@ -158,7 +158,7 @@ def render_core_map(core_map: CoreMap) -> RenderableType:
         f"{core_map.cores} cores, {core_map.chips} of {core_map.chip} (packing {core_map.packing})",
         "layer, neurons, connections, weights, not 0, weight bits, cores, format, binds",
         rows,
-        narrow=True,
+        tight=True,
     )
     formats = render_table(
         "synapse memory by format; a format needs less than dense below its break-even density",
@@ -224,10 +224,11 @@ def render_flow(flow: Flow) -> RenderableType:
         for bound in flow.bounds
     )
     table = render_table(
-        "mean step of the slowest core of each layer; messages out are per sample of the layer",
+        "mean step of each layer's slowest core; messages out: of the layer per sample",
         "layer, core, SOPs, updates, messages in, memory ns, compute ns, traffic ns, bound by, "
         "messages out",
         rows,
+        tight=True,
     )
     sentence = (
         "The time of a step is unknown, because the device file states no times."

@@ -63,23 +63,33 @@ def render_table(
         numbers: columns that are aligned at the right.
         narrow: put the columns close together, so that nine of them fit 100 characters.
         tight: leave one character between columns, so that nine of them fit 80 characters.
-            Headings must then be single words.
+            Each word of a heading then has a line of its own.
     """
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
     if narrow:
         table.padding = (0, 1, 0, 0)
-    for heading in headings.split(", "):
-        table.add_column(heading, overflow="fold")
     if tight:
         table.padding, table.show_edge = (0, 0), False
+    names, lines = headings.split(", "), [list(cells) for cells in rows]
+    for heading in names:
+        table.add_column(heading.replace(" ", "\n") if tight else heading, overflow="fold")
     for column in table.columns[numbers]:
         column.justify = "right"
-    if table.columns[-1] not in table.columns[numbers]:
-        # Only the last text is folded: a folded name or number is easily misread.
-        for column in table.columns[:-1]:
-            column.no_wrap = True
-    for cells in rows:
-        table.add_row(*cells)
+    last_is_text = table.columns[-1] not in table.columns[numbers]
+    if last_is_text or tight:
+        # Texts are folded between words, and those of the last column anywhere: a name or a
+        # number that is folded or cut is easily misread.
+        for index, column in enumerate(table.columns[:-1] if last_is_text else table.columns):
+            cells = [line[index] for line in lines]
+            words = [
+                word
+                for cell in cells
+                for word in ([cell] if cell[:1].isdigit() and not last_is_text else cell.split())
+            ]
+            column.min_width = max(map(len, [*names[index].split(), *words]), default=1)
+            column.no_wrap = column.min_width >= max(map(len, [names[index], *cells]))
+    for line in lines:
+        table.add_row(*line)
     return table
 
 
@@ -171,7 +181,7 @@ def render_firing(firing: Sequence[LayerFiring]) -> Table:
     silent = "silent, silent maps" if maps else "silent"
     headings = f"layer, neurons, {silent}, saturated, mean rate, largest rate, spikes"
     return render_table(
-        "neuron activity; a rate is spikes per neuron and step, spikes are per sample",
+        "neuron activity; rates are per neuron and step, spikes per sample",
         headings,
         rows,
         narrow=True,

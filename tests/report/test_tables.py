@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from esl_lava.counts import Counts, LayerCounts
-from esl_lava.devices import load_device
+from esl_lava.devices import device_names, load_device
 from esl_lava.energy import EnergyBreakdown
 from esl_lava.energy.table1 import compute_table1
 from esl_lava.report import hardware, paper, sweep_tables, tables
@@ -202,3 +202,13 @@ def test_a_table_that_cannot_hold_all_runs_shows_those_at_work(most: int, shown:
     assert title.startswith("3 running")
     assert [line.split()[0] for line in lines if line.strip()] == [*shown, "and"]
     assert lines[-1] == f"and {8 - most} more"
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_tables_of_devices_keep_every_column_and_every_name(width: int) -> None:
+    devices = [load_device(name) for name in device_names()]
+    shown = text(hardware.render_overview(devices), width)
+    assert {device.name for device in devices} <= set(shown.split())
+    assert {"charges", "kind", "fitted", "41.0256"} <= set(shown.split())
+    shown = text(hardware.render_device(load_device("loihi1_sanafe")), width)
+    assert {"energy.neuron_update_inactive", "kind", "source", "fitted"} <= set(shown.split())
