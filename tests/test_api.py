@@ -48,6 +48,7 @@ def test_importing_the_package_is_light() -> None:
     assert not {name.partition(".")[0] for name in done.stdout.split()} & HEAVY
 
 
+@pytest.mark.slow
 def test_running_a_network_imports_no_torch(tiny) -> None:
     code = (
         "import sys, esl_lava\n"
@@ -102,6 +103,7 @@ def test_an_experiment_is_a_preset_or_a_file(tmp_path) -> None:
         api.load_experiment("digits", file=file)
 
 
+@pytest.mark.slow
 def test_own_samples_from_a_function(tmp_path) -> None:
     generator = np.random.default_rng(0)
 

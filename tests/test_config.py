@@ -108,6 +108,7 @@ def experiments(draw):
     return from_mapping(values)
 
 
+@pytest.mark.slow
 @given(experiments())
 @settings(max_examples=100, deadline=None)
 def test_toml_and_back(experiment):
@@ -438,6 +439,7 @@ def test_bad_toml_names_the_place(text, place):
     assert place in fault.sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -480,6 +482,7 @@ def test_dots_that_are_no_keys_are_many_as_you_like():
     assert parse_setting(f"a=[{'0.5, ' * 200}]") == ("a", [0.5] * 200)
 
 
+@pytest.mark.slow
 def test_a_mapping_may_be_monstrous_too():
     deep: dict = {}
     array: list = []
@@ -602,6 +605,7 @@ json_like = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.sampled_from([key for key, _, _ in documentation()] + ["model", "sparsity"]), json_like)
 @settings(max_examples=200, deadline=None)
 def test_any_value_fits_or_raises_a_config_error(key, value):

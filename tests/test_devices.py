@@ -524,6 +524,7 @@ def numbers(table: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
             yield (*place, key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["loihi1_sanafe", "loihi1", "v100_paper", "lemaire_int32"])
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e308", "-1"])
 def test_no_number_of_a_file_is_beyond_what_is_finite(name, number, tmp_path):

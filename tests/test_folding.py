@@ -132,6 +132,7 @@ def layers(draw):
     return weights, gain, bias, span, draw(st.sampled_from([0.5, 1.0, 0.25]))
 
 
+@pytest.mark.slow
 @given(layer=layers(), seed=st.integers(0, 2**32))
 @settings(max_examples=60, deadline=None)
 def test_no_input_leaves_what_the_chip_holds(layer, seed: int) -> None:
@@ -159,6 +160,7 @@ def test_no_input_leaves_what_the_chip_holds(layer, seed: int) -> None:
         v[v > folded.threshold << STATE_SHIFT] = 0
 
 
+@pytest.mark.slow
 @given(layer=layers())
 @settings(max_examples=60, deadline=None)
 def test_integers_are_the_floats_rounded_and_no_larger_threshold_serves(layer) -> None:
@@ -235,6 +237,7 @@ def sums(draw):
     return parts, bias, draw(st.booleans()), draw(st.booleans())
 
 
+@pytest.mark.slow
 @given(layer=sums(), seed=st.integers(0, 2**32))
 @settings(max_examples=60, deadline=None)
 def test_sums_of_inputs_keep_the_ranges(layer, seed: int) -> None:
@@ -276,6 +279,7 @@ def test_each_channel_may_have_its_own_threshold() -> None:
     assert alone.threshold == 254
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**32),
     n_post=st.integers(1, 8),

@@ -110,6 +110,7 @@ def test_every_module_has_a_room() -> None:
     assert len(modules()) > 40  # the search finds modules
 
 
+@pytest.mark.slow
 def test_imports_run_downward_only() -> None:
     faults = [
         f"{one.importer} imports {one.imported}: {reason}"
@@ -163,6 +164,7 @@ def function():
     }
 
 
+@pytest.mark.slow
 def test_linked_folders_are_imported_through_esl_lava_only() -> None:
     trees = {
         str(path.relative_to(ROOT)): path.read_text()
@@ -200,6 +202,7 @@ def test_links_are_tracked_as_links(name: str) -> None:
         assert listed.stdout.startswith("120000 "), listed
 
 
+@pytest.mark.slow
 def test_every_module_has_a_docstring() -> None:
     silent = [
         name
@@ -270,6 +273,7 @@ def modules_after(*args: object, **environment: str) -> set[str]:
     return set(names)
 
 
+@pytest.mark.slow
 def test_importing_the_commands_is_light() -> None:
     code = "import sys, esl_lava.cli.app; print(*sys.modules)"
     process = subprocess.run(
@@ -280,12 +284,14 @@ def test_importing_the_commands_is_light() -> None:
     assert not loaded & set(HEAVY)
 
 
+@pytest.mark.slow
 def test_help_is_light() -> None:
     assert not modules_after("--help") & set(HEAVY)
     # typer itself reads the options of a single command with pydantic.
     assert not modules_after("train", "--help") & set(HEAVY) - {"pydantic"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["run", "--backend", "exact"], ["energy"]])
 def test_exact_runs_never_import_torch(tiny, command: list[str]) -> None:
     loaded = modules_after(command[0], tiny.net, "--samples", 5, *command[1:])

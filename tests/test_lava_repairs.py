@@ -28,6 +28,7 @@ def python(program: str) -> Any:
     return run_program("python", "-W", "ignore", "-c", program)
 
 
+@pytest.mark.slow
 def test_lava_imports_wherever_the_package_was_imported_first() -> None:
     outcome = python(
         "import esl_lava; from lava.lib.dl import netx, slayer; slayer.block.cuba.Dense"
@@ -35,6 +36,7 @@ def test_lava_imports_wherever_the_package_was_imported_first() -> None:
     assert outcome.code == 0, outcome.err
 
 
+@pytest.mark.slow
 def test_without_the_repairs_later_pythons_refuse_it() -> None:
     outcome = python("from lava.lib.dl import netx")
     if sys.version_info < (3, 11):
@@ -43,6 +45,7 @@ def test_without_the_repairs_later_pythons_refuse_it() -> None:
         assert "ValueError: mutable default <class 'lava.magma.compiler.var_model." in outcome.err
 
 
+@pytest.mark.slow
 def test_slayer_needs_no_opencv() -> None:
     program = "import sys; sys.modules['cv2'] = None; {} from lava.lib.dl import slayer"
     assert "ModuleNotFoundError" in python(program.format("")).err
@@ -53,6 +56,7 @@ def test_slayer_needs_no_opencv() -> None:
     assert outcome.out.endswith("Replaced by esl_lava.lava_repairs.\n")
 
 
+@pytest.mark.slow
 def test_what_was_imported_before_is_repaired_too() -> None:
     outcome = python(
         "import dataclasses as d; o = d.dataclass; d.dataclass = lambda c=None, /, **k: "
@@ -71,6 +75,7 @@ def test_a_stand_in_counts_as_an_importable_package(monkeypatch: pytest.MonkeyPa
     assert not lava_repairs._is_importable("no_package_of_this_name")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["no_grad", "inference_mode"])
 def test_slayer_may_be_imported_where_no_gradients_are_kept(mode: str) -> None:
     outcome = python(f"import esl_lava, torch\nwith torch.{mode}(): from lava.lib.dl import slayer")

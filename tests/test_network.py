@@ -47,6 +47,7 @@ def masked(draw):
     return weights * mask, mask
 
 
+@pytest.mark.slow
 @given(masked())
 def test_dense_and_mask_come_back(case):
     weights, mask = case
@@ -65,6 +66,7 @@ def test_dense_and_mask_come_back(case):
     assert np.array_equal(again.mask(), mask)
 
 
+@pytest.mark.slow
 @given(masked(), st.data())
 def test_any_disorder_within_a_row_is_refused(case, data):
     weights, mask = case

@@ -25,6 +25,7 @@ def draw_examples(profile: settings) -> list[object]:
     return examples
 
 
+@pytest.mark.slow
 def test_examples_do_not_depend_on_what_is_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -35,6 +36,7 @@ def test_examples_do_not_depend_on_what_is_imported(
     assert draw_examples(profiles.SAME) == before
 
 
+@pytest.mark.slow
 def test_fuzzing_draws_new_examples_in_every_run() -> None:
     assert draw_examples(profiles.FUZZ) != draw_examples(profiles.FUZZ)
 

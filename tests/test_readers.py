@@ -68,6 +68,7 @@ def read_or_refuse(reader: Callable[[Path], Any], path: Path) -> None:
         assert path.name in str(error)  # noqa: PT017 - both outcomes are allowed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 @given(
     whole=st.sampled_from(sorted(WHOLE)),
@@ -100,6 +101,7 @@ def test_every_reader_takes_any_format(name: str, whole: str, tmp_path: Path) ->
     read_or_refuse(READERS[name], path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 @given(content=st.binary(max_size=100))
 def test_every_reader_takes_any_bytes(name: str, tmp_path: Path, content: bytes) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from tests.conftest import Outcome
 
+pytestmark = pytest.mark.slow
+
 SETUP = Path(__file__).resolve().parents[1] / "tools" / "setup.sh"
 
 # A fake Python that answers the calls of setup.sh and records the arguments of pip.

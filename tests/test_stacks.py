@@ -187,6 +187,7 @@ COMPUTED: dict[str, Callable[[], list[Tensor]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPUTED)
 def test_bits_are_those_recorded(name: str) -> None:
     assert digest(COMPUTED[name]()) == RECORDED[name]

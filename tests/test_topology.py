@@ -54,6 +54,7 @@ def test_two_hidden_layers_on_images() -> None:
     assert topology.positions == 24 * 64 + 12 * 24 + 10 * 12
 
 
+@pytest.mark.slow
 @given(widths, st.integers(1, 1000), st.integers(1, 1000))
 def test_a_layer_takes_what_the_one_before_gives(
     hidden: list[int], inputs: int, classes: int
@@ -113,6 +114,7 @@ def test_too_many_layers_are_refused() -> None:
         describe("-".join("1" * 65), (4,), 2)
 
 
+@pytest.mark.slow
 @given(st.text("0123456789-CAPx ") | st.text())
 def test_any_text_is_layers_or_refused(notation: str) -> None:
     try:
@@ -130,6 +132,7 @@ def test_layers_become_narrower_by_one_factor(notation: str, width: int, expecte
     assert narrow(notation, width) == expected
 
 
+@pytest.mark.slow
 @given(widths, st.integers(0, MAX_WIDTH))
 def test_the_widest_of_narrower_layers_is_the_width(hidden: list[int], width: int) -> None:
     notation = written(hidden)
@@ -214,6 +217,7 @@ def test_widths_are_scaled_in_every_token() -> None:
     assert narrow("64C3-R128S2-AP32-100", 32) == "16C3-R32S2-AP32-25"
 
 
+@pytest.mark.slow
 def test_a_description_needs_no_arrays() -> None:
     code = "import sys, esl_lava.topology; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -299,6 +303,7 @@ def test_pools_alone_are_no_network() -> None:
         check_notation("AP2-GAP", MAPS)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 30), st.sampled_from([1, 3, 5]), st.integers(1, 3), st.integers(5, 40))
 def test_maps_have_the_size_that_torch_gives_them(
     channels: int, kernel: int, stride: int, side: int

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from esl_lava.trained import DenseWeights, SparseWeights, find_sparse_fault
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 4), min_size=2, max_size=5),

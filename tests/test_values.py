@@ -83,6 +83,7 @@ plain = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(plain)
 def test_plain_values_stay_as_they_are(value: Any) -> None:
     values = as_values(Part("a", value))

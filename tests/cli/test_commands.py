@@ -72,6 +72,7 @@ def rows(text: str) -> dict[str, str]:
 # --- the commands, one by one ------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_train(tiny: Any) -> None:
     values = tiny.trained.json
     told = "accuracy samples dataset density weights connections seconds firing".split()
@@ -101,6 +102,7 @@ def test_export(tiny: Any) -> None:
     assert network.connections == tiny.trained.json["connections"]
 
 
+@pytest.mark.slow
 def test_export_as_a_program_of_its_own(tiny: Any, program: Command, tmp_path: Path) -> None:
     net = tmp_path / "net.h5"
     done = program("esl-export", tiny.model, net)
@@ -118,6 +120,7 @@ def test_export_as_a_program_of_its_own(tiny: Any, program: Command, tmp_path: P
     }
 
 
+@pytest.mark.slow
 def test_run(tiny: Any, invoke: Command) -> None:
     values = invoke("run", tiny.net, "--json").json
     network = netfile.read(tiny.net)
@@ -149,6 +152,7 @@ def test_run(tiny: Any, invoke: Command) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_run_as_a_program_of_its_own(tiny: Any, program: Command) -> None:
     done = program("esl-run", tiny.net, "--samples", 40, "--backend", "exact")
     assert done.code == 0
@@ -194,6 +198,7 @@ def test_lava_runs_the_file_itself(
     assert ran == [tiny.net]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["run", "energy", "map"])
 def test_networks_from_elsewhere(command: str, invoke: Command, tmp_path: Path) -> None:
     """An input block scales its input; --input-shape gives the shape for a convolution."""
@@ -218,6 +223,7 @@ def test_networks_from_elsewhere(command: str, invoke: Command, tmp_path: Path) 
     refused(invoke(command, conv, "--data", spikes, "--drive"), "conflict", "--drive")
 
 
+@pytest.mark.slow
 def test_run_of_spikes_from_a_file(tiny: Any, invoke: Command, tmp_path: Path) -> None:
     network = netfile.read(tiny.net)
     data = load_samples(network, "digits", "test", 30)
@@ -247,6 +253,7 @@ def test_samples_of_a_file_are_all_there_are_where_a_default_is_more(
     assert done.json["samples"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["run", "energy", "map"])
 def test_axes_of_a_file_may_be_in_any_order(
     command: str, tiny: Any, invoke: Command, tmp_path: Path
@@ -265,6 +272,7 @@ def test_axes_of_a_file_may_be_in_any_order(
     assert found[1] == found[2] == found[0]
 
 
+@pytest.mark.slow
 def test_other_data_of_the_same_name_are_remarked_beside_the_result(
     tiny: Any, invoke: Command, program: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -384,6 +392,7 @@ def test_a_layer_without_synapses_has_no_density(tmp_path: Path, invoke: Command
     assert fired.split() == ["in", "3", "0", "3", "(100.00", "%)", "1.0000", "1.0000", "12.0"]
 
 
+@pytest.mark.slow
 def test_weights_and_connections_of_a_convolution(tmp_path: Path, invoke: Command) -> None:
     """A kernel of 144 weights makes 322,624 connections, which the energy is computed from."""
     rng = np.random.default_rng(1)
@@ -426,6 +435,7 @@ def test_weights_and_connections_of_a_convolution(tmp_path: Path, invoke: Comman
     assert next(line for line in shown if line[:1] == ["conv"])[1:4] == ["18,432", "322,624", "144"]
 
 
+@pytest.mark.slow
 def test_verify_with_lava(tiny: Any, program: Command) -> None:
     done = program("esl", "verify", tiny.model, tiny.net, "--samples", 5, "--json")
     assert done.code == 0, done.err
@@ -448,6 +458,7 @@ def test_verify_with_lava(tiny: Any, program: Command) -> None:
     }
 
 
+@pytest.mark.slow
 def test_energy(tiny: Any, invoke: Command) -> None:
     values = invoke("energy", tiny.net, "--samples", 50, "--json").json
     network = netfile.read(tiny.net)
@@ -465,6 +476,7 @@ def test_energy(tiny: Any, invoke: Command) -> None:
         assert found["sources"] == {k: c.source for k, c in device.constants.items()}
 
 
+@pytest.mark.slow
 def test_energy_as_a_program_of_its_own(tiny: Any, program: Command) -> None:
     chosen = ("truenorth_measured", "v100_paper")
     flags = (word for name in chosen for word in ("--device", name))
@@ -481,6 +493,7 @@ def test_energy_as_a_program_of_its_own(tiny: Any, program: Command) -> None:
     assert "loihi1_sanafe" not in done.out
 
 
+@pytest.mark.slow
 def test_energy_of_a_placed_network_charges_messages_and_active_updates(
     tiny: Any, invoke: Command, tmp_path: Path
 ) -> None:
@@ -506,6 +519,7 @@ def test_energy_of_a_placed_network_charges_messages_and_active_updates(
     assert "- Loihi 1: " in shown
 
 
+@pytest.mark.slow
 def test_energy_takes_what_the_user_says(tiny: Any, invoke: Command) -> None:
     own = ("--device", "loihi2", "--constant", "sop=2", "--step-seconds", 0.001)
     (found,) = invoke("energy", tiny.net, "--samples", 20, *own, "--json").json["devices"].values()
@@ -519,6 +533,7 @@ def test_energy_takes_what_the_user_says(tiny: Any, invoke: Command) -> None:
     assert half["joules_per_sample"] == pytest.approx(full["joules_per_sample"])
 
 
+@pytest.mark.slow
 def test_energy_of_the_training(tiny: Any, invoke: Command) -> None:
     flags = ("--samples", 20, "--training", tiny.model)
     values = invoke("energy", tiny.net, *flags, "--json").json["training"]
@@ -548,6 +563,7 @@ def test_devices(invoke: Command, tmp_path: Path) -> None:
     assert "a napkin" in invoke("devices", own).out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chip", ["loihi1", "loihi2"])
 def test_map(tiny: Any, invoke: Command, chip: str) -> None:
     values = invoke("map", tiny.net, "--chip", chip, "--samples", 10, "--json").json
@@ -571,6 +587,7 @@ def test_map_without_data(tiny: Any, invoke: Command) -> None:
     assert "A step takes" not in shown
 
 
+@pytest.mark.slow
 def test_reproduce_table1(program: Command) -> None:
     done = program("esl", "reproduce", "table1", "--counts-only")
     assert done.code == 0, done.err
@@ -592,6 +609,7 @@ def test_reproduce_table1_as_json(invoke: Command) -> None:
 QUICK = ["--epochs", "1", "--set", "sparsity.t_iter=4", "--set", "model.layers=8"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "runs"),
     [
@@ -629,6 +647,7 @@ def test_sweeps(
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_table1_of_tiny_networks(
     tiny_once: Any, program: Command, invoke: Command, tmp_path: Path
 ) -> None:
@@ -657,6 +676,7 @@ def test_table1_of_tiny_networks(
     assert "by operations" in " ".join(shown.split())
 
 
+@pytest.mark.slow
 def test_fig2_of_networks_that_fire_once(tiny_once: Any, invoke: Command, tmp_path: Path) -> None:
     config = tiny_once.path / "config.toml"
     line = ("reproduce", "fig2", "--network", "single-spike", "--config", config, "--eps", "2,4")
@@ -666,6 +686,7 @@ def test_fig2_of_networks_that_fire_once(tiny_once: Any, invoke: Command, tmp_pa
     assert all(0 < row["most_sops"] <= row["connections"] for row in made.json["rows"])
 
 
+@pytest.mark.slow
 def test_run_and_verify_networks_that_fire_once(tiny_once: Any, invoke: Command) -> None:
     values = invoke("run", tiny_once.net, "--json").json
     # The grid rounds spike times up. The training only rounds the times of the inputs.
@@ -693,6 +714,7 @@ def test_run_and_verify_networks_that_fire_once(tiny_once: Any, invoke: Command)
     assert as_json["differences"] == 0
 
 
+@pytest.mark.slow
 def test_train_by_another_method(tiny: Any, invoke: Command, tmp_path: Path) -> None:
     done = invoke(
         *["train", "--config", tiny.path / "config.toml", *QUICK, "--method", "dense"],
@@ -703,6 +725,7 @@ def test_train_by_another_method(tiny: Any, invoke: Command, tmp_path: Path) -> 
     assert read_toml(tmp_path / "run" / "config.toml").sparsity.density == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_sweep_leaves_what_it_goes_on_from(tiny: Any, tmp_path: Path) -> None:
     script = Path(sys.executable).parent / "esl"
     line = [script, "reproduce", "fig2", "--config", tiny.path / "config.toml", "--jobs", "2"]
@@ -736,6 +759,7 @@ def test_help_config_explains_every_field(invoke: Command) -> None:
         )
 
 
+@pytest.mark.slow
 def test_without_a_command_there_is_help_but_no_success(program: Command) -> None:
     done = program("esl")
     assert (done.code, done.out) == (2, "")
@@ -746,6 +770,7 @@ def test_without_a_command_there_is_help_but_no_success(program: Command) -> Non
         assert f"\n  {command} " in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_demo(program: Command, tmp_path: Path) -> None:
     """The demo with fewer samples on Lava."""
@@ -786,6 +811,7 @@ def test_demo(program: Command, tmp_path: Path) -> None:
 # --- output for people --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_train_for_people(tiny: Any, invoke: Command, tmp_path: Path) -> None:
     config = tiny.path / "config.toml"
     run = tmp_path / "run"
@@ -804,6 +830,7 @@ def test_train_for_people(tiny: Any, invoke: Command, tmp_path: Path) -> None:
     assert [line.split()[:2] for line in done.out.splitlines()[-2:]] == [["hidden1", "8"], []]
 
 
+@pytest.mark.slow
 def test_verify_for_people_and_its_failure(
     tiny: Any, invoke: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -852,6 +879,7 @@ def test_verify_for_people_and_its_failure(
     assert as_json.json["first_difference"] == str(expected.first)
 
 
+@pytest.mark.slow
 def test_demo_for_people(
     tiny: Any, invoke: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1204,6 +1232,7 @@ def words(line: str) -> list[str]:
     return [word.format(**places) for word in line.split()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD, ids=[case[0] for case in BAD])
 def test_bad_input_is_one_sentence(case: tuple[str, ...], workplace: Path, invoke: Command) -> None:
     line, code, *parts = case
@@ -1216,6 +1245,7 @@ def test_bad_input_is_one_sentence(case: tuple[str, ...], workplace: Path, invok
     assert contents(workplace) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "line", "code", "parts"),
     [
@@ -1335,6 +1365,7 @@ app.train_main()
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(
     tiny: Any, invoke: Command, tmp_path: Path
 ) -> None:
@@ -1364,6 +1395,7 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(
     ]
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_news(tmp_path: Path) -> None:
     for flags in (["--json"], []):
         reader, writer = os.pipe()

@@ -16,6 +16,8 @@ from esl_lava.experiments.verify import verify
 from tests.cifar import needs_subset
 from tests.cli.refusals import refused
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., Any]
 
 SETTINGS = """\

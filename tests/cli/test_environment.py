@@ -9,7 +9,11 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+
 from esl_lava.data.catalogue import NAMES
+
+pytestmark = pytest.mark.slow
 
 
 def test_version_names_the_stack(program) -> None:

@@ -37,6 +37,7 @@ def listing(folder: Path) -> list[str]:
 # --- with torchrun itself ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_torchrun_trains(tmp_path: Path) -> None:
     settings = [*SMALL, "--set=sparsity.growth=gradient", "--json"]
     done = run_program(
@@ -169,6 +170,7 @@ def outcomes(folder: Path, experiment: config.Experiment) -> list[dict[str, Outc
     ]
 
 
+@pytest.mark.slow
 def test_only_rank_0_speaks(outcomes: list[dict[str, Outcome]]) -> None:
     for name, left in outcomes[1].items():
         if name != "misread":
@@ -239,6 +241,7 @@ def test_a_stray_variable_is_a_users_error(
     assert listing(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_the_package_is_a_program() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "esl_lava", "train", "--help"], capture_output=True, text=True

@@ -20,6 +20,8 @@ from esl_lava.packages import EXTRAS
 from tests.cli.refusals import refused
 from tests.conftest import COMPILING, Outcome, TinyRun, run_program
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 NOT_INSTALLED = (*EXTRAS, "cv2", "sklearn", "torchvision")
 

@@ -28,6 +28,7 @@ def test_every_command_takes_both_options(words: str, command) -> None:
 TRAIN = ("train", "--preset", "digits", "--epochs", 2, "--set", "training.batch_size=500")
 
 
+@pytest.mark.slow
 def test_quiet_prints_results_only(program, tmp_path) -> None:
     loud = program("esl", *TRAIN, "-o", tmp_path / "a")
     assert loud.code == 0
@@ -51,6 +52,7 @@ def test_quiet_and_verbose_exclude_each_other(invoke) -> None:
     assert "--quiet and --verbose" in done.err
 
 
+@pytest.mark.slow
 def test_a_choice_does_not_outlive_its_command(invoke) -> None:
     invoke("devices", "-q")
     done = invoke("devices", "no_such_device")
@@ -60,6 +62,7 @@ def test_a_choice_does_not_outlive_its_command(invoke) -> None:
     assert not is_quiet()
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing(program, tmp_path) -> None:
     done = program("esl", *TRAIN, "--dry-run", "--json", "-o", tmp_path / "run")
     assert done.code == 0, done.err

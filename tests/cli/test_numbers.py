@@ -137,6 +137,7 @@ def workplace(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "option", "text"), CASES)
 def test_what_is_no_number_of_the_option_is_one_sentence(
     name: str, option: str, text: str, workplace: Path, invoke: Command
@@ -160,6 +161,7 @@ def finite(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [
@@ -182,6 +184,7 @@ def test_the_largest_numbers_that_are_taken_give_finite_ones(
         assert not {"inf", "nan", "-inf"} & set(shown.out.lower().split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "code", "parts"),
     [

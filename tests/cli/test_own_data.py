@@ -23,6 +23,8 @@ from esl_lava.training.trainer import Trainer
 from tests.cli.refusals import refused
 from tests.conftest import TINY, Outcome, TinyRun, run_program
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., Any]
 
 MODULE = """\

@@ -47,6 +47,7 @@ def test_hot_pixels_are_named(invoke: Command, tmp_path: Path) -> None:
     assert "row 120, column 127" in invoke("events", path, "--frames", 1).out
 
 
+@pytest.mark.slow
 def test_pictures(program: Command, recording: Path, tmp_path: Path) -> None:
     sheet, moving = tmp_path / "sheet.png", tmp_path / "moving.gif"
     given = ("esl", "events", recording, "--frames", 3, "--side", 17, "-o", sheet, "--gif", moving)
@@ -69,6 +70,7 @@ def test_pictures(program: Command, recording: Path, tmp_path: Path) -> None:
     assert (sheet.read_bytes(), moving.read_bytes()) == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content", "arguments", "code", "parts"),
     [
@@ -116,6 +118,7 @@ def _small_set(folder: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_table2_of_recordings(
     invoke: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +143,7 @@ def test_table2_of_recordings(
     assert (tmp_path / "runs" / "table2.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_recordings_are_trained_on_and_verified(
     invoke: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

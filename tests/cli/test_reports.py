@@ -14,6 +14,7 @@ from tests.conftest import Outcome, TinyRun
 Command = Callable[..., Outcome]
 
 
+@pytest.mark.slow
 def test_report(tiny: TinyRun, invoke: Command, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     done = invoke("report", tiny.path, "-o", page, "--samples", 2, "--device", "loihi1_sanafe")
@@ -31,6 +32,7 @@ def test_report(tiny: TinyRun, invoke: Command, tmp_path: Path) -> None:
     assert list(third.json["devices"]) == ["loihi1_sanafe"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prepare", "code", "part"),
     [

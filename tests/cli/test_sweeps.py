@@ -16,6 +16,8 @@ from esl_lava.experiments.states import mark_running, write_state
 from esl_lava.results.sweep import RunState
 from tests.folders import contents
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., Any]
 
 LINE = "baselines --methods esl,dense --seeds 1,2 --epochs 1 --set sparsity.t_iter=4".split()

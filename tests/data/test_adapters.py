@@ -116,6 +116,7 @@ def test_pictures_are_held_in_memory_within_a_limit(monkeypatch: pytest.MonkeyPa
         from_torch(TensorDataset(torch.zeros(3, 2, 2), torch.arange(3)))
 
 
+@pytest.mark.slow
 @given(PIXELS, st.sampled_from([torch.uint8, torch.float32, torch.float64]))
 def test_a_torch_data_set_of_pictures(pixels: Any, dtype: torch.dtype) -> None:
     """Floats in 0..1, as ToTensor makes them of pixels, become the same pixels again."""

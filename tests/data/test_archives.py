@@ -123,6 +123,7 @@ def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path) -> None:
         read(path)
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_a_tar_that_was_cut_is_refused(tmp_path: Path, data: st.DataObject) -> None:
     raw = tar_bytes(FILES)
@@ -132,6 +133,7 @@ def test_a_tar_that_was_cut_is_refused(tmp_path: Path, data: st.DataObject) -> N
         read(path)
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_a_damaged_archive_is_refused_or_what_it_was(tmp_path: Path, data: st.DataObject) -> None:
     packed = bytearray(gzip.compress(tar_bytes(FILES)))
@@ -146,6 +148,7 @@ def test_a_damaged_archive_is_refused_or_what_it_was(tmp_path: Path, data: st.Da
         read(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "kind", "code", "limit"),
     [

@@ -77,6 +77,7 @@ PARTS = """'descr' 'fortran_order' 'shape' '<u1' '|O' 'U999999999999' '<M8[ns]' 
     lambda:0 b'' ~""".split()
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sampled_from(PARTS), max_size=20), st.integers(1, 1000), st.sampled_from(b"\1\2\3")
 )
@@ -91,6 +92,7 @@ def test_any_header_is_refused_or_read(
         assert read_array(path, "spikes").nbytes <= 100
 
 
+@pytest.mark.slow
 @given(st.integers(0, 200), st.binary(min_size=1, max_size=8))
 def test_a_damaged_file_is_refused_or_read(tmp_path: Path, place: int, other: bytes) -> None:
     path = tmp_path / "a.npy"

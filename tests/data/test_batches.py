@@ -251,6 +251,7 @@ def test_an_array_has_the_bytes_that_its_shape_says() -> None:
             read(raw.replace(shape, other))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1 << 16), st.binary(min_size=1, max_size=4))
 def test_a_damaged_file_is_refused_or_read(place: int, other: bytes) -> None:
     raw = bytearray(batch())
@@ -263,6 +264,7 @@ def test_a_damaged_file_is_refused_or_read(place: int, other: bytes) -> None:
         assert set(labels.tolist()) <= set(range(CLASSES))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1 << 16))
 def test_a_file_that_was_cut_is_refused(place: int) -> None:
     raw = batch()
@@ -270,6 +272,7 @@ def test_a_file_that_was_cut_is_refused(place: int) -> None:
         read(raw[: place % len(raw)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "raw",
     [

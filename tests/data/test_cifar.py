@@ -93,6 +93,7 @@ def test_cifar100_has_its_fine_labels(data: Path, archive: str | None) -> None:
         assert half.labels.tolist() == [99, seed, 0, 50]
 
 
+@pytest.mark.slow
 def test_the_tree_of_jpegs_is_taken_last_and_labelled(data: Path) -> None:
     folder = data / "cifar10"
     unpacked(folder, tree())
@@ -280,6 +281,7 @@ def test_a_subset_that_is_too_large_is_refused(data: Path, monkeypatch: pytest.M
 # --- the real data sets -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_subset
 def test_the_real_subset() -> None:
     """The images and labels have recorded digests."""
@@ -303,6 +305,7 @@ def jpegs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
         return {split: load("cifar10", split) for split in ("train", "test")}
 
 
+@pytest.mark.slow
 @needs_jpegs
 def test_the_real_jpegs(jpegs: dict[str, Images]) -> None:
     for split, per_class in (("train", 5000), ("test", 1000)):
@@ -315,6 +318,7 @@ def test_the_real_jpegs(jpegs: dict[str, Images]) -> None:
         assert half.choose(np.array([3, 1])).spikes(Encoding(kind="direct")).min() >= -16
 
 
+@pytest.mark.slow
 @needs_jpegs
 @needs_subset
 @pytest.mark.parametrize(("split", "found"), [("train", 4000), ("test", 1900)])

@@ -286,6 +286,7 @@ def test_malformed_files_are_refused(write: Callable[..., Path]) -> None:
         load("mnist", "train")
 
 
+@pytest.mark.slow
 def test_nothing_heavy_is_imported_for_a_folder(write: Callable[..., Path]) -> None:
     write(small_mnist())
     code = (
@@ -333,6 +334,7 @@ def internet(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         server.shutdown()
 
 
+@pytest.mark.slow
 @needs_mnist
 @pytest.mark.parametrize("variable", [None, "", "without-mnist"])
 def test_without_a_folder_it_is_downloaded_once(
@@ -402,6 +404,7 @@ def test_a_cache_that_cannot_be_made_is_named(cache: Path, monkeypatch: pytest.M
 # --- the real MNIST ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_mnist
 @pytest.mark.parametrize(
     ("split", "samples", "first_labels", "per_class"),
@@ -432,6 +435,7 @@ def test_real_mnist(
     assert not caplog.records  # it is the published one
 
 
+@pytest.mark.slow
 @needs_mnist
 def test_unzipped_mnist_is_recognised_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -448,6 +452,7 @@ def test_unzipped_mnist_is_recognised_too(
 # --- split_validation --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(
     n=st.integers(0, 200),
     fraction=st.floats(0, 1, exclude_max=True),

@@ -53,6 +53,7 @@ def test_trains_by_hand(kind: str, pixel: int, expected: str) -> None:
     assert "".join(map(str, spikes[0, :, 0])) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ENCODERS)
 @given(images=images, steps=step_counts)
 def test_shape_type_and_values(kind: str, images: npt.NDArray[np.uint8], steps: int) -> None:
@@ -62,6 +63,7 @@ def test_shape_type_and_values(kind: str, images: npt.NDArray[np.uint8], steps: 
     assert np.isin(spikes, [0, 1]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ENCODERS)
 @given(images=images, steps=step_counts)
 def test_a_pixel_is_encoded_alone(kind: str, images: npt.NDArray[np.uint8], steps: int) -> None:
@@ -70,6 +72,7 @@ def test_a_pixel_is_encoded_alone(kind: str, images: npt.NDArray[np.uint8], step
         np.testing.assert_array_equal(spikes, trains[:, image])
 
 
+@pytest.mark.slow
 @given(images=images, steps=step_counts)
 def test_rate_counts_follow_the_formula(images: npt.NDArray[np.uint8], steps: int) -> None:
     counts = np.cumsum(encode("rate", images, steps), axis=1, dtype=np.int64)
@@ -89,6 +92,7 @@ def test_rate_is_integrate_and_fire(steps: int) -> None:
         v[fires] -= 255
 
 
+@pytest.mark.slow
 @given(steps=step_counts)
 def test_latency_is_one_spike_the_brighter_the_earlier(steps: int) -> None:
     spikes = encode("latency", ALL_PIXELS, steps)[0].T
@@ -101,6 +105,7 @@ def test_latency_is_one_spike_the_brighter_the_earlier(steps: int) -> None:
     assert (2 * abs(exact - 255 * step) < 255).all()  # the nearest; there are no ties
 
 
+@pytest.mark.slow
 @given(steps=step_counts)
 def test_constant_is_all_or_nothing(steps: int) -> None:
     spikes = encode("constant", ALL_PIXELS, steps)[0].T
@@ -108,12 +113,14 @@ def test_constant_is_all_or_nothing(steps: int) -> None:
     assert spikes[128:].all()
 
 
+@pytest.mark.slow
 @given(steps=step_counts)
 def test_two_times_spikes_once_whatever_the_pixel(steps: int) -> None:
     spikes = encode("two_times", ALL_PIXELS, steps)[0]
     assert (spikes.sum(axis=0) == 1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ENCODERS)
 @given(steps=step_counts)
 def test_first_steps_are_those_of_the_first_spikes(kind: str, steps: int) -> None:
@@ -174,6 +181,7 @@ def test_graded_pixels_by_hand(bits: int, pixels: dict[int, int]) -> None:
     assert found[0, 0].tolist() == list(pixels.values())
 
 
+@pytest.mark.slow
 @given(images, step_counts, st.integers(1, 8))
 def test_graded_pixels_are_the_same_at_every_step(
     pixels: npt.NDArray[np.uint8], steps: int, bits: int

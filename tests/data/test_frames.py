@@ -132,6 +132,7 @@ def test_a_digest_tells_frames_labels_and_shapes_apart() -> None:
     assert some().digest == some(SOME.copy()).digest
 
 
+@pytest.mark.slow
 @given(
     hnp.arrays(np.uint8, st.tuples(*[st.integers(1, 3)] * 5)), st.integers(0, 3), st.integers(0, 9)
 )

@@ -77,6 +77,7 @@ def test_compression_is_told_by_content_not_by_name(tmp_path: Path) -> None:
         np.testing.assert_array_equal(idx.read_idx(tmp_path / name)[0], [7, 8])
 
 
+@pytest.mark.slow
 @given(
     array=st.sampled_from(sorted(CODES)).flatmap(
         lambda name: hnp.arrays(name, hnp.array_shapes(min_side=0, max_dims=4))
@@ -96,6 +97,7 @@ def test_what_is_written_is_read(
     assert digest == hashlib.sha256(idx_bytes(array)).hexdigest()
 
 
+@pytest.mark.slow
 @given(content=st.binary(max_size=60), pack=st.sampled_from([bytes, gzip.compress]))
 def test_any_bytes_are_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, pack: Callable[[bytes], bytes]
@@ -200,6 +202,7 @@ def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
         idx.read_idx(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("promised", "held"),
     [

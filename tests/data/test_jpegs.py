@@ -83,6 +83,7 @@ def told(images: Pixels) -> list[tuple[int, int]]:
     return [(round(r / 25), round(g / 25)) for r, g in zip(red, green)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", PLACES.values(), ids=PLACES)
 @pytest.mark.parametrize(("split", "number"), [("train", 3), ("test", 2)])
 def test_images_are_read_in_the_shuffled_order(
@@ -135,6 +136,7 @@ def test_what_was_decoded_is_mapped_into_memory_afterwards(
         again[0, 0] = 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", PLACES.values(), ids=PLACES)
 def test_other_files_are_decoded_anew(tmp_path: Path, make: Make, cache: Path) -> None:
     files = tree()
@@ -145,6 +147,7 @@ def test_other_files_are_decoded_anew(tmp_path: Path, make: Make, cache: Path) -
     assert len(list(cache.iterdir())) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [
@@ -204,6 +207,7 @@ def grey() -> bytes:
     return content.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", PLACES.values(), ids=PLACES)
 @pytest.mark.parametrize(
     ("content", "code", "value"),
@@ -227,6 +231,7 @@ def test_what_is_no_such_image_is_named(
     assert len(read_split(place, "train")[0]) == 30  # the other split is as it was
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", PLACES.values(), ids=PLACES)
 @pytest.mark.parametrize(
     "name", ["test/cow/0000.jpg", "test/cat/0000.png", "test/cat/a/0000.jpg", "test/0000.jpg"]

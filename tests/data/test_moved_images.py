@@ -41,6 +41,7 @@ def test_shifts_by_hand() -> None:
     ]
 
 
+@pytest.mark.slow
 @given(st.integers(0, 5), st.integers(1, 6), st.integers(1, 6), st.integers(0, 7))
 def test_shape_values_and_seed(batch: int, height: int, width: int, pixels: int) -> None:
     images = np.random.default_rng(1).integers(0, 256, (batch, height * width)).astype(np.uint8)
@@ -61,6 +62,7 @@ SHAPES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.integers(0, 5), SHAPES, st.integers(0, 7), st.integers(0, 9))
 def test_a_shift_is_a_crop_of_an_image_with_zeros_around(
     batch: int, shape: tuple[int, ...], pixels: int, seed: int
@@ -107,6 +109,7 @@ def test_mirror_images_by_hand() -> None:
     assert turned.labels.tolist() == [0, 1]
 
 
+@pytest.mark.slow
 @given(st.integers(0, 6), SHAPES, st.integers(0, 9))
 def test_every_image_is_itself_or_its_mirror_image(
     batch: int, shape: tuple[int, ...], seed: int

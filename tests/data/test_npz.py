@@ -39,6 +39,7 @@ def packed(path: Path, member: bytes) -> Path:
     return path
 
 
+@pytest.mark.slow
 @given(ARRAYS, st.booleans(), st.booleans())
 def test_what_numpy_saves_is_read(
     tmp_path_factory: pytest.TempPathFactory, array: npt.NDArray, columns: bool, small: bool

@@ -66,6 +66,7 @@ def test_a_picture_is_what_a_person_sees() -> None:
     assert picture(12) is None
 
 
+@pytest.mark.slow
 @given(PIXELS, ENCODINGS, st.data())
 def test_images_become_spikes_sample_by_sample(
     pixels: npt.NDArray[np.uint8], encoding: Encoding, data: st.DataObject
@@ -80,6 +81,7 @@ def test_images_become_spikes_sample_by_sample(
     assert some.labels.tolist() == images.labels[chosen].tolist()
 
 
+@pytest.mark.slow
 @given(PIXELS, ENCODINGS)
 def test_first_steps_are_those_of_the_first_spikes(
     pixels: npt.NDArray[np.uint8], encoding: Encoding
@@ -89,6 +91,7 @@ def test_first_steps_are_those_of_the_first_spikes(
     np.testing.assert_array_equal(images_of(pixels).first_steps(encoding), first)
 
 
+@pytest.mark.slow
 @given(PIXELS, st.integers(1, 40), st.integers(2, 8))
 def test_direct_coding_gives_the_pixels_at_every_step(
     pixels: npt.NDArray[np.uint8], steps: int, bits: int

@@ -41,6 +41,7 @@ def by_hand(network: Network, inputs: Any, spikes: Any) -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow
 @drawn(cases())
 @settings(max_examples=25, deadline=None)
 def test_active_updates_are_those_a_synaptic_operation_reached(case: Case) -> None:
@@ -49,6 +50,7 @@ def test_active_updates_are_those_a_synaptic_operation_reached(case: Case) -> No
     assert found == by_hand(case.network, case.inputs, result.spikes)
 
 
+@pytest.mark.slow
 @drawn(cases())
 @settings(max_examples=25, deadline=None)
 def test_details_of_any_network(case: Case) -> None:

@@ -54,6 +54,7 @@ def dense_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("growth", ["random", "random_unfired", "gradient", "momentum"])
 def test_engines_start_alike_and_stay_close(data: Images, growth: str) -> None:
     """Initial weights, masks and losses are equal. Then gradients differ by the order of sums."""
@@ -86,6 +87,7 @@ def test_blocks_are_the_engines(data: Images) -> None:
     assert kinds["sparse"] == ["esl_lava.engines.sparse"] * 2 + [fused.__name__]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("growth", ["random", "momentum"])
 def test_a_sparse_run_goes_on_to_the_same_bits(data: Images, tmp_path, growth: str) -> None:
     run = by("sparse", sparsity={"growth": growth})
@@ -123,6 +125,7 @@ def test_no_tensor_of_a_sparse_layers_size_is_saved(data: Images) -> None:
     assert generators
 
 
+@pytest.mark.slow
 def test_a_sparse_model_is_exported_as_its_dense_form(data: Images, tmp_path) -> None:
     saved = Trainer(by("sparse"), data).run()
     modelfile.write(saved, tmp_path / "model.pt")

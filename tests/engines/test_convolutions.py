@@ -15,6 +15,7 @@ from esl_lava.engines.slayer import slayer
 from tests.engines.test_fused import NEURON, on_chip, passes, spikes
 
 
+@pytest.mark.slow
 def test_random_convolutions_each_in_a_process_of_its_own():
     """The test starts an interpreter with one thread, which can be forked."""
     process = subprocess.run(
@@ -31,6 +32,7 @@ def test_random_convolutions_each_in_a_process_of_its_own():
     )
 
 
+@pytest.mark.slow
 def test_maps_that_crash_torchs_convolution_keep_stock_passes(monkeypatch, caplog):
     """The log names the block once. For wider maps the same block has faster passes."""
     torch.manual_seed(0)

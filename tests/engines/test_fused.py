@@ -117,6 +117,7 @@ def spikes(rng: np.random.Generator, shape: tuple[int, ...], rate: float) -> Ten
     return torch.from_numpy((rng.random(shape) < rate).astype(np.float32))
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**31),
     neuron=NEURONS,
@@ -154,6 +155,7 @@ def test_both_ways_to_sum_are_taken(monkeypatch):
     assert taken == [True]
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**31),
     neuron=NEURONS,
@@ -185,6 +187,7 @@ def test_convolutions(seed, neuron, kernel, stride, padding, dilation, groups, v
     check(stock, values * spikes(rng, (2, 2, 7, 8, 3), 0.4))
 
 
+@pytest.mark.slow
 def test_a_readout():
     rng = np.random.default_rng(0)
     for n_post in (1, 3, 4, 10, fused.NARROW, fused.NARROW + 1, 80):
@@ -238,6 +241,7 @@ def test_a_whole_network_pools_included():
             assert alike(theirs.grad, mine.grad)
 
 
+@pytest.mark.slow
 def test_input_that_lies_in_memory_as_blocks_leave_it():
     rng = np.random.default_rng(0)
     stock = dense(NEURON, 40, 70)
@@ -260,6 +264,7 @@ def test_a_state_beyond_32_bits_is_slayers():
     check(stock, x)
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_threads():
     rng = np.random.default_rng(0)
     stock = dense(NEURON, 100, 130)

@@ -14,6 +14,7 @@ from esl_lava.engines.normalised import make_neuron
 from esl_lava.folding import HostRows
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32), step=st.sampled_from([1, 2]))
 @settings(max_examples=30, deadline=None)
 def test_rows_of_a_tensor_are_those_of_an_array(seed: int, step: int) -> None:

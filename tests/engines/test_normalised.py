@@ -210,6 +210,7 @@ def drawn(
     return Case(z, gamma, normal(channels), normal(steps, batch, channels, *sides), pool=pool)
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**31),
     steps=st.integers(1, 6),
@@ -235,6 +236,7 @@ def test_spikes_and_gradients(seed, steps, batch, channels, maps, pool, layout, 
     check(case, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["channels last", "channels first"])
 @pytest.mark.parametrize(
     ("steps", "batch", "channels", "maps", "pool"),
@@ -309,6 +311,7 @@ def test_a_pool_sums_the_same_spikes():
             assert torch.equal(summed.flatten(0, 1), pooled)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", [1, 2])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_bits_do_not_depend_on_the_threads(layout, pool):
@@ -345,6 +348,7 @@ class Ranks:
         return add_up
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", [1, 2])
 @pytest.mark.parametrize("sizes", [(3, 2), (1, 4), (5, 0)])
 def test_ranks_normalise_by_the_whole_batch(sizes, pool):

@@ -45,6 +45,7 @@ def passes(block, x: Tensor) -> list[Tensor]:
     return [out.detach(), x.grad]
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**31),
     neuron=NEURONS,
@@ -140,6 +141,7 @@ def test_initial_weights_are_those_of_the_slayer_block(monkeypatch):
         assert torch.equal(weight.values, whole[where])
 
 
+@pytest.mark.slow
 def test_a_sparse_readout_integrates():
     torch.manual_seed(0)
     stock = SpikingMLP(describe("70", (20,), 6), MultiSpike())
@@ -160,6 +162,7 @@ def test_sparse_layers_must_exist():
         SpikingMLP(describe("3-3", (4,), 2), MultiSpike(), sparse_layers=["hidden3"])
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**31),
     neuron=NEURONS,

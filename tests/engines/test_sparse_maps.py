@@ -68,6 +68,7 @@ def near(ours: Tensor, theirs: Tensor, sizes: Tensor, terms: int) -> bool:
     return bool(((ours - theirs).abs() <= (terms + 4) * 2.0**-24 * sizes).all())
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**31),
     channels=st.tuples(st.integers(1, 5), st.integers(1, 5)),
@@ -124,6 +125,7 @@ def test_kernels_are_torchs(
         assert near(weight.dense_gradient(where), theirs, size, lanes)
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**31),
     channels=st.integers(1, 6),
@@ -223,6 +225,7 @@ def test_the_gradient_reaches_only_weights_that_let_it_pass():
     assert weight.values.grad.tolist() == [0, 4]
 
 
+@pytest.mark.slow
 def test_input_may_lie_in_any_order_and_many_neurons_take_several_threads():
     rng = np.random.default_rng(1)
     weight = stored(torch.rand(9, 7, 3, 3) < 0.3, torch.zeros(9 * 7 * 9))

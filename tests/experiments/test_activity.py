@@ -69,6 +69,7 @@ def test_a_mapped_network_has_the_messages_between_cores(run: Any) -> None:
     assert per_sample == pytest.approx(sum(values["messages_per_sample"].values()))
 
 
+@pytest.mark.slow
 def test_messages_of_a_spread_fan_in_are_counted(run: Any, tmp_path: Path) -> None:
     network, data, encoding = run
     chip = resources.files("esl_lava.hw_configs").joinpath("loihi2.toml").read_text()
@@ -109,6 +110,7 @@ def test_a_mapped_network_without_activity_has_only_its_cores(run: Any) -> None:
         activity.place(network, "loihi3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(64,), (1, 8, 8)])
 def test_a_file_of_spikes_gives_the_activity_of_its_samples(
     run: Any, tiny: Any, tmp_path: Path, shape: tuple[int, ...]

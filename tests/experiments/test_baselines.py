@@ -18,6 +18,7 @@ def connections(experiment: Experiment, data: Images) -> int:
     return sum(Trainer(experiment, data).evolver.connections().values())
 
 
+@pytest.mark.slow
 def test_static_starts_with_the_same_masks_and_keeps_them(
     experiment: Experiment, data: Images
 ) -> None:
@@ -37,6 +38,7 @@ def test_dense_has_every_connection(experiment: Experiment, data: Images) -> Non
     assert by_method(by_eps, "dense") == by_method(experiment, "dense")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("density", [0.01, 0.1, 0.4, 0.9, 1.0])
 @pytest.mark.parametrize("hidden", [[24, 12], [40], [9, 30, 3]])
 def test_small_dense_is_the_narrowest_with_as_many_parameters(
@@ -59,6 +61,7 @@ def test_small_dense_is_the_narrowest_with_as_many_parameters(
     assert widths == [max(1, round(n * widest / max(hidden))) for n in hidden]
 
 
+@pytest.mark.slow
 def test_pruned_ends_with_the_density_of_the_experiment(
     experiment: Experiment, data: Images
 ) -> None:

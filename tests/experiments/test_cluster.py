@@ -19,6 +19,8 @@ from esl_lava.experiments.sweep import Cell, sweep
 from tests.faults import refused
 from tests.folders import contents
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cells(experiment: Experiment) -> list[Cell]:

@@ -13,6 +13,8 @@ from esl_lava.experiments import dryrun
 from esl_lava.experiments.dryrun import TIMED_STEPS, plan
 from esl_lava.report.plan import _facts, duration
 
+pytestmark = pytest.mark.slow
+
 
 def test_it_is_what_the_training_is(experiment: Experiment, tiny, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)

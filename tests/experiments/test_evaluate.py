@@ -210,6 +210,7 @@ def test_recordings_by_hand() -> None:
     assert first.decision == 0
 
 
+@pytest.mark.slow
 @given(
     activity=st.integers(0, 5), sops=st.booleans(), first=st.booleans(), limit=st.integers(1, 200)
 )

@@ -154,6 +154,7 @@ def loud(saved: SavedModel, path: Path, hidden: float) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_weights_that_overflow_on_data_are_refused(saved: SavedModel, tmp_path: Path) -> None:
     model = loud(saved, tmp_path / "model.pt", hidden=2.0)
     with pytest.raises(LimitError) as caught:
@@ -167,6 +168,7 @@ def test_weights_that_overflow_on_data_are_refused(saved: SavedModel, tmp_path: 
     assert not (tmp_path / "net.h5").exists()
 
 
+@pytest.mark.slow
 def test_an_overflow_that_data_do_not_show_is_a_warning(
     saved: SavedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -262,6 +264,7 @@ def stored_sparsely(saved: SavedModel) -> SavedModel:
     return dataclasses.replace(saved, weights=weights, masks={}, ever=ever)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dense", "sparse", "once"])
 def test_export_needs_no_torch(kind: str, tiny: Any, tiny_once: Any, tmp_path: Path) -> None:
     """A new interpreter writes the same file without importing torch."""

@@ -149,6 +149,7 @@ def quick(experiment: Experiment) -> Experiment:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fig2", "fig3", "fig4", "baselines"])
 def test_a_figure_writes_its_rows_and_its_picture(
     quick: Experiment, name: str, tmp_path: Path
@@ -175,6 +176,7 @@ def test_a_figure_writes_its_rows_and_its_picture(
     assert files == {"cells.json", f"{name}.json", f"{name}.png", *names}
 
 
+@pytest.mark.slow
 def test_failed_runs_are_recorded_with_the_others(
     quick: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

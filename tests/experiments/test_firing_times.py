@@ -73,6 +73,7 @@ def test_a_difference_beyond_truncation_is_named(
         assert part in str(comparison.first)
 
 
+@pytest.mark.slow
 def test_verify_proves_it_on_every_backend(tiny_once: Any) -> None:
     comparison = verify(tiny_once.model, tiny_once.net, samples=6)
     assert comparison.differences == {"training": 0, "lava-models": 0, "lava": 0}
@@ -81,6 +82,7 @@ def test_verify_proves_it_on_every_backend(tiny_once: Any) -> None:
     assert len(comparison.times) == 3
 
 
+@pytest.mark.slow
 def test_verify_finds_another_weight(tiny_once: Any, tmp_path: Any) -> None:
     network = netfile.read(tiny_once.net)
     layer = network.layers[0]

@@ -94,6 +94,7 @@ def test_injection() -> None:
     assert "injection into (8,) in the file" in sentences(network(), network(Injection((8,))))[0]
 
 
+@pytest.mark.slow
 @given(cases(), st.integers(0, 2**32))
 def test_any_one_integer_changed_is_found(case: Case, seed: int) -> None:
     """A network equals itself, but not a network in which an array has another number."""

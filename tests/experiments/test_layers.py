@@ -38,6 +38,7 @@ def test_layers_are_compared_with_the_data(layers: str, sentence: str | None) ->
         check_layers(experiment)
 
 
+@pytest.mark.slow
 def test_a_training_is_refused_without_importing_torch(tmp_path: Path) -> None:
     program = (
         "import sys\n"

@@ -15,6 +15,8 @@ from esl_lava.experiments.verify import verify
 from esl_lava.models.stored import load_model
 from esl_lava.simulate import exact
 
+pytestmark = pytest.mark.slow
+
 ALL = 357
 """Number of test samples of the digits."""
 

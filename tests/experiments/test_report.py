@@ -53,6 +53,7 @@ def reports(tiny: Any, tiny_once: Any, tmp_path_factory: pytest.TempPathFactory)
     )
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_run_gives_the_same_report_byte_for_byte(reports: Reports) -> None:
     assert reports.one.page.name == "report.html"
     assert reports.one.document.name == "report.json"
@@ -127,6 +128,7 @@ def test_pareto() -> None:
 points = st.tuples(st.sampled_from("ab"), st.integers(0, 5), st.integers(0, 5))
 
 
+@pytest.mark.slow
 @given(st.lists(points, min_size=1))
 def test_every_run_is_matched_by_an_optimal_run(runs: list[tuple[str, int, int]]) -> None:
     names, costs, accuracies = zip(*runs)

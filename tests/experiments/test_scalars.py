@@ -30,6 +30,7 @@ def recorded(folder) -> dict[str, dict[int, float]]:
     }
 
 
+@pytest.mark.slow
 def test_scalars_are_the_history_after_an_interruption_too(
     experiment: Experiment, tmp_path
 ) -> None:

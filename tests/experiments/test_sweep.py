@@ -65,6 +65,7 @@ def test_names_show_the_settings(cells: list[Cell]) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_rows_hold_the_results_of_the_runs(
     cells: list[Cell], finished: tuple[Path, list[SweepRow]]
 ) -> None:
@@ -106,6 +107,7 @@ def test_finished_runs_are_not_repeated(
     assert contents(folder) == before
 
 
+@pytest.mark.slow
 def test_a_resumed_sweep_has_the_same_bits(
     cells: list[Cell],
     finished: tuple[Path, list[SweepRow]],
@@ -135,6 +137,7 @@ def test_a_resumed_sweep_has_the_same_bits(
     assert contents(tmp_path) == contents(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_workers_give_the_same_bits(
     cells: list[Cell], finished: tuple[Path, list[SweepRow]], tmp_path: Path, backend: str
@@ -166,6 +169,7 @@ def test_a_run_trains_on_one_thread_and_restores_the_number(
     assert seen == [1]
 
 
+@pytest.mark.slow
 def test_a_relative_directory_is_relative_to_the_caller(
     cells: list[Cell],
     finished: tuple[Path, list[SweepRow]],
@@ -203,6 +207,7 @@ def test_runs_of_another_experiment_are_left_alone(
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", ["model.pt", "checkpoint.pt"])
 def test_a_model_without_a_configuration_file_is_checked_too(
     cells: list[Cell], finished: tuple[Path, list[SweepRow]], tmp_path: Path, left: str
@@ -232,6 +237,7 @@ def test_a_damaged_outcome_is_named(
             sweep(cells[:1], tmp_path, lambda line: None)
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_named_and_the_others_finish(
     cells: list[Cell],
     finished: tuple[Path, list[SweepRow]],
@@ -331,6 +337,7 @@ def _always_killed(cell: Cell, place: Any) -> Any:
 attempt = sweeps._attempt
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_in_another_process(
     cells: list[Cell],
     finished: tuple[Path, list[SweepRow]],
@@ -350,6 +357,7 @@ def test_a_killed_run_continues_in_another_process(
     ]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_always_killed_fails_and_the_others_finish(
     cells: list[Cell],
     finished: tuple[Path, list[SweepRow]],
@@ -376,6 +384,7 @@ def _broken(cell: Cell, place: Any) -> None:
     raise ZeroDivisionError("a bug of ours")
 
 
+@pytest.mark.slow
 def test_a_bug_in_a_worker_shows_its_traceback(
     cells: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,6 +404,7 @@ def _use_gpu(cell: Cell, place: Any) -> str:
     return gpu
 
 
+@pytest.mark.slow
 def test_each_run_on_a_gpu_has_its_own(
     cells: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -417,6 +427,7 @@ def test_which_runs_want_a_gpu(cells: list[Cell]) -> None:
     assert not sweeps.wants_gpu(Cell({}, stored))
 
 
+@pytest.mark.slow
 def test_states_are_written_during_the_sweep(
     cells: list[Cell],
     finished: tuple[Path, list[SweepRow]],

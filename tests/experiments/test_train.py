@@ -20,6 +20,8 @@ from esl_lava.training.evaluation import examine
 from esl_lava.training.trainer import Trainer, TrainingProgress
 from tests.faults import refused
 
+pytestmark = pytest.mark.slow
+
 OUTPUTS = ["config.toml", "model.pt", "training.png", "updates.json"]
 
 

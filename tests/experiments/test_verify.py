@@ -55,6 +55,7 @@ def changed(tiny: Any, path: Path, name: str, post: int, pre: int, by: int) -> P
     return path
 
 
+@pytest.mark.slow
 def test_slayer_and_the_exact_simulator_agree(
     tiny: Any, expected: dict[str, npt.NDArray[np.int64]]
 ) -> None:
@@ -82,6 +83,7 @@ def test_slayer_layers_by_hand(expected: dict[str, npt.NDArray[np.int64]], tiny:
     assert np.array_equal(expected["readout"], sums * 64)
 
 
+@pytest.mark.slow
 def test_one_changed_readout_weight_is_found(
     tiny: Any, tmp_path: Path, expected: dict[str, npt.NDArray[np.int64]]
 ) -> None:
@@ -133,6 +135,7 @@ def test_slayers_states_are_those_of_the_integer_network(tiny: Any, experiment: 
         assert np.array_equal(v, trace.v[name])
 
 
+@pytest.mark.slow
 def test_the_earliest_layer_is_named(tiny: Any, tmp_path: Path, experiment: Experiment) -> None:
     network = netfile.read(tiny.net)
     dense = matrix(network.layers[0]).dense()
@@ -302,6 +305,7 @@ TAMPERED: dict[str, tuple[Callable[[Network], Network], str]] = {
 """Name of a change -> function that changes a network, and a part of the expected sentence."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("once", [False, True], ids=["multi-spike", "single-spike"])
 @pytest.mark.parametrize(("change", "sentence"), TAMPERED.values(), ids=TAMPERED)
 def test_every_kind_of_wrong_integer_is_named(
@@ -321,12 +325,14 @@ def test_every_kind_of_wrong_integer_is_named(
     assert sentence in result.sentences()[0]
 
 
+@pytest.mark.slow
 def test_an_unchanged_file_passes_with_one_sample(tiny: Any, tiny_once: Any) -> None:
     for run in (tiny, tiny_once):
         result = verify(run.model, run.net, samples=1, backends=("exact",))
         assert (result.total, result.sentences()) == (0, [])
 
 
+@pytest.mark.slow
 def test_a_wrong_file_that_a_backend_cannot_run_is_reported(tiny: Any, tmp_path: Path) -> None:
     network = netfile.read(tiny.net)
     netfile.write(first_layer(network, bias=at_last(1 << 20, network)), tmp_path / "net.h5")
@@ -344,6 +350,7 @@ def test_a_file_without_provenance_is_verified_on_the_data_of_the_model(
     assert (result.dataset, result.total) == ("digits", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["width", "name", "depth"])
 def test_files_of_different_networks_are_refused(tiny: Any, tmp_path: Path, fault: str) -> None:
     network = netfile.read(tiny.net)

@@ -25,6 +25,8 @@ from esl_lava.experiments.workers import (
     parallel_runs,
 )
 
+pytestmark = pytest.mark.slow
+
 # --- functions that workers import by name -------------------------------------------------
 
 

@@ -72,6 +72,7 @@ def layers(draw, values=USUAL):
     return layer(weights, biases, Cuba(draw(DECAYS), draw(DECAYS), threshold))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(layers(), st.data())
 def test_no_input_leaves_the_bound(one, data):
@@ -83,6 +84,7 @@ def test_no_input_leaves_the_bound(one, data):
     assert inside(bound, *states(one, data.draw(inputs)))
 
 
+@pytest.mark.slow
 def test_no_input_of_all_short_ones_leaves_the_bound():
     # Small enough to try every input: 2 channels, 5 steps.
     every = ((np.arange(1 << 10)[:, None] >> np.arange(10)) & 1).reshape(-1, 5, 2)
@@ -147,6 +149,7 @@ def test_safe_ends_where_u_wraps_and_v_clips(u, v, safe):
     assert StateBound(u, v).safe is safe
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(layers(WIDE), st.data())
 def test_safe_layers_never_overflow_in_the_simulator(one, data):
@@ -158,6 +161,7 @@ def test_safe_layers_never_overflow_in_the_simulator(one, data):
         assert overflows == {"hidden": (0, 0)}
 
 
+@pytest.mark.slow
 def test_unbounded_layers():
     strong = np.full((2, 400), 254)
     network = a_network(
@@ -174,6 +178,7 @@ def test_unbounded_layers():
     assert unbounded_layers(network, 512) == ("current", "voltage")
 
 
+@pytest.mark.slow
 def test_bounds_over_very_many_steps_do_not_overflow_themselves():
     one = layer([[254] * 100_000, [-256] * 100_000], [4095, -4096], Cuba(0, 0, NEVER))
     bound = state_bound(one, 3000)
@@ -181,6 +186,7 @@ def test_bounds_over_very_many_steps_do_not_overflow_themselves():
     assert not bound.safe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_no_network_leaves_its_bounds(seed):
     drawn = random_network(seed)
@@ -232,6 +238,7 @@ def test_a_neuron_that_never_fires_keeps_what_others_lose():
     assert state_bound(one, 7).v == (0, 70 * 64)
 
 
+@pytest.mark.slow
 def test_wide_convolutions_are_bounded_in_no_time():
     kernel = np.full((64, 64, 3, 3), 254)
     bias = np.repeat(np.arange(64), 224 * 224)

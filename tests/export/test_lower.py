@@ -73,6 +73,7 @@ def finite(bits: list[int]) -> np.ndarray:
     return weights[np.isfinite(weights)]
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=200))
 def test_numpy_rounds_as_torch_does_whatever_the_bits(bits):
     weights = finite(bits)
@@ -290,6 +291,7 @@ def test_a_mask_of_another_size_is_refused():
         DenseWeights(np.ones((2, 3)), np.ones(2))
 
 
+@pytest.mark.slow
 def test_export_imports_no_torch():
     code = "import sys, esl_lava.export; print('torch' in sys.modules)"
     process = subprocess.run(
@@ -313,6 +315,7 @@ def assert_same_spikes(model: SpikingMLP, network: Network, inputs: np.ndarray) 
     return [float(spikes.mean()) for spikes in result.spikes.values()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hidden", "current_decay", "voltage_decay", "threshold", "gain"),
     [

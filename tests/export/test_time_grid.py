@@ -88,6 +88,7 @@ def test_a_neuron_fires_at_the_step_its_exact_time_falls_into() -> None:
     assert exact_steps(readout, 2, spikes["hidden1"]).tolist() == [[2], [4]]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 4095), st.sampled_from([1e-8, 0.01, 1.0, 1e6]))
 def test_weights_of_the_grid_are_rounded_as_torch_does(seed: int, decay: int, scale: float) -> None:
@@ -116,6 +117,7 @@ def grids(draw: st.DrawFn) -> tuple[Network, np.ndarray]:
     return network, (np.arange(steps)[:, None] == first[:, None]).astype(np.uint8)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(grids())
 def test_steps_and_exact_times_lie_within_the_bound(case: tuple[Network, np.ndarray]) -> None:
@@ -133,6 +135,7 @@ def test_steps_and_exact_times_lie_within_the_bound(case: tuple[Network, np.ndar
         arriving = result.spikes[layer.name]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(grids())
 def test_no_sample_takes_more_operations_than_there_are_connections(
@@ -143,6 +146,7 @@ def test_no_sample_takes_more_operations_than_there_are_connections(
     assert sops_by_sample(network, inputs, spikes).max() <= network.connections
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 4095), st.integers(1, 63), st.integers(0, 2**32))
 def test_truncation_is_bounded(decay: int, steps: int, seed: int) -> None:

@@ -1,6 +1,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,6 +35,7 @@ def brute(shape: Any, behind: Any, grid: Grid, chips: Any, rule: Any) -> list[in
     return found
 
 
+@pytest.mark.slow
 @given(cases(), st.sampled_from(list(PACKINGS.values())), st.data())
 @settings(max_examples=25, deadline=None)
 def test_entries_are_those_of_all_neurons_of_any_network(

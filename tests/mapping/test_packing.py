@@ -109,6 +109,7 @@ def test_indices_have_widths_and_an_end() -> None:
         packing("zip")
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_no_list_takes_less_than_its_floor_nor_less_when_it_grows(data: st.DataObject) -> None:

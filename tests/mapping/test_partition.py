@@ -68,6 +68,7 @@ def paper(density: float) -> Network:
     return a_network((hidden, layer("readout", random((10, 800), 1.0), INTEGRATOR)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("density", "cores", "form"),
     [(1.0, 6, "dense"), (0.5, 6, None), (0.3, 4, "sparse"), (95_040 / 627_200, 2, "sparse")],
@@ -88,6 +89,7 @@ def test_784_to_800_on_loihi_1_by_nengo_lohis_rule(
         assert hidden.fit.width == 5 * 142  # at most 142 neurons fit a core
 
 
+@pytest.mark.slow
 def test_784_to_800_on_loihi_2() -> None:
     dense = map_network(paper(1.0), load_device("loihi2")).layers[0]
     assert (len(dense.cores), dense.form) == (15, "dense")
@@ -97,6 +99,7 @@ def test_784_to_800_on_loihi_2() -> None:
     assert (len(sparse.cores), sparse.form) == (5, "sparse")
 
 
+@pytest.mark.slow
 def test_run_length_saves_what_indices_cost() -> None:
     hidden = map_network(paper(0.3), load_device("loihi1")).layers[0]
     assert hidden.form == "runlength"
@@ -127,6 +130,7 @@ def check(network: Network, found: CoreMap) -> None:
             assert used / limit <= most / binding_limit, name
 
 
+@pytest.mark.slow
 @given(cases(), st.sampled_from(("nengo-loihi", "nxtf", "netx")), st.data())
 @settings(max_examples=15, deadline=None)
 def test_limits_hold_in_every_core_of_any_network(
@@ -311,6 +315,7 @@ def test_a_chip_without_capacity_or_with_other_words_is_refused() -> None:
     assert "loihi1" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_width_that_would_save_a_core_does() -> None:
     network = paper(0.3)
     device = load_device("loihi1")
@@ -327,6 +332,7 @@ def test_the_width_that_would_save_a_core_does() -> None:
     assert len(thin.cores) <= hidden.fit.cores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "packing"), [(1100, "nxtf"), (3000, "nxtf"), (5000, "nengo-loihi")]
 )
@@ -358,6 +364,7 @@ def convolutions(side: int, channels: tuple[int, ...]) -> Network:
     return a_network(tuple(layers))
 
 
+@pytest.mark.slow
 def test_deep_convolutions_lie_as_when_every_region_was_tried() -> None:
     """Cores and words that the search found before it skipped regions of one kind.
 

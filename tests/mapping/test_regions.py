@@ -31,6 +31,7 @@ def test_members_are_places_in_the_layer(shape: tuple[int, ...]) -> None:
         assert Region((1, 2), (1, 3), (0, 1)).members(shape).tolist() == [4, 5]
 
 
+@pytest.mark.slow
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 12), st.integers(1, 20))
 def test_no_region_lies_in_two_parts(parts: int, each: int, least: int, largest: int) -> None:
     """A border between two parts of the channels is also a border between regions."""

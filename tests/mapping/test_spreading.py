@@ -23,6 +23,7 @@ def dense(part: Any) -> Any:
     return part.unrolled().dense()
 
 
+@pytest.mark.slow
 @given(cases(), st.data())
 @settings(max_examples=40, deadline=None)
 def test_parts_hold_every_synapse_once_and_add_up(case: Case, data: st.DataObject) -> None:
@@ -46,6 +47,7 @@ def test_parts_hold_every_synapse_once_and_add_up(case: Case, data: st.DataObjec
                 assert found == getattr(given_input.connections, name), name
 
 
+@pytest.mark.slow
 @given(cases(), st.integers(2, 4))
 @settings(max_examples=40, deadline=None)
 def test_the_host_adds_what_the_readout_held(case: Case, parts: int) -> None:
@@ -272,6 +274,7 @@ def test_a_name_that_is_taken_is_made_another() -> None:
     assert [place.name for place in found.layers] == ["a.sums", "a.sums_", "a"]
 
 
+@pytest.mark.slow
 def test_what_skips_a_layer_that_others_sum_for_waits_a_step_more() -> None:
     wide = random((4, 12), 1.0)
     skip = Input("a", Matrix.from_dense(np.eye(2, 12, dtype=np.int32), np.eye(2, 12) > 0))
@@ -286,6 +289,7 @@ def test_what_skips_a_layer_that_others_sum_for_waits_a_step_more() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["loihi1", "loihi2"])
 @pytest.mark.parametrize("network", [vggsnn(0.1, width=0.25), resnet19(0.1, width=0.5)])
 def test_convolutional_networks_lie_within_every_limit(name: str, network: Network) -> None:

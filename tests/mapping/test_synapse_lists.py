@@ -18,6 +18,7 @@ def unrolled(part: Any) -> np.ndarray[Any, Any]:
     return part.unrolled().dense() != 0
 
 
+@pytest.mark.slow
 @given(cases(), st.integers(1, 6))
 @settings(max_examples=15, deadline=None)
 def test_regions_share_out_every_synapse_of_any_layer(case: Case, cores: int) -> None:
@@ -102,6 +103,7 @@ def test_a_stride_makes_kinds_of_its_own() -> None:
     assert len(lists.owner) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_tap", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
 def test_the_least_that_regions_store_is_what_lists_hold(by_tap: bool, shared: bool) -> None:
@@ -150,6 +152,7 @@ def test_inputs_with_equal_lists_share_an_axon_in_each_core() -> None:
     assert own.fan_out(Region((0, 2))).tolist() == laid_out.fan_out(Region((0, 2))).tolist()
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_distinct_lists_are_those_that_a_dictionary_tells_apart(data: st.DataObject) -> None:

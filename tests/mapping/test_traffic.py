@@ -23,6 +23,7 @@ def totals(network: Network, inputs: Any) -> tuple[Any, Any]:
     return result.counts, {INPUT: inputs != 0, **result.spikes}
 
 
+@pytest.mark.slow
 @given(cases())
 @settings(max_examples=15, deadline=None)
 def test_traffic_of_any_network_is_that_of_its_spikes(case: Case) -> None:

@@ -91,6 +91,7 @@ def test_every_part_comes_back(path):
     assert saved().package
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dtype",
     [
@@ -177,6 +178,7 @@ plain = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(state=st.dictionaries(texts, plain, max_size=4))
 def test_any_plain_state_comes_back(state, tmp_path):
     assert_same(through_file(state, tmp_path), state)
@@ -245,6 +247,7 @@ def test_layout_does_not_show(tmp_path):
     assert written[0] == written[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [*archive.STORAGES.values()])
 def test_arrays_and_tensors_give_the_same_bytes(dtype, tmp_path):
     some = np.array([[0, 1, 3], [4, 0, 6]]).astype(dtype)
@@ -573,6 +576,7 @@ def test_billion_laughs(path):
         refusal(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("raw", [b"\x85", b"\x85" * 2], ids=["as value", "as key"])
 def test_abyss(path, raw):
     """The tuples are nested so deeply that hashing them would overflow the C stack."""
@@ -632,6 +636,7 @@ def within_limits(path: Path, seconds: int, mebibytes: int) -> None:
     assert float(taken) < seconds + 2  # Python starts within two seconds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opcode", [b"]", b"N", b")", b"}", b"G" + bytes(8)])
 def test_the_largest_index_costs_little(path, opcode):
     """Sixteen MiB of these opcodes took 22 seconds and 1.5 GB."""
@@ -639,6 +644,7 @@ def test_the_largest_index_costs_little(path, opcode):
     within_limits(path, 15, 400)
 
 
+@pytest.mark.slow
 def test_integers_of_one_hash(path):
     """A dictionary of 100,000 keys of one hash would take minutes."""
     modulus = (1 << 61) - 1
@@ -659,6 +665,7 @@ def test_keys_are_small_integers(path, key):
     assert "a key is an integer" in refusal(path)
 
 
+@pytest.mark.slow
 def test_a_long_name_of_many_storages(path):
     """The name of each storage would be another copy of the text."""
     size = 1 << 20
@@ -727,6 +734,7 @@ def test_folders_that_torch_does_not_write(path, root):
     assert "not written by torch" in refusal(path)
 
 
+@pytest.mark.slow
 def test_a_large_directory(path):
     """A directory takes about ten times its size in memory."""
     zip_of(path, as_state(b"N"), **{f"_{key}": b"" for key in range(2)})
@@ -746,6 +754,7 @@ def test_many_entries(path, monkeypatch):
     refusal(path, "too-large")
 
 
+@pytest.mark.slow
 def test_zip_bomb(path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", as_state(pickled_tensor("0", 1, (1,), (1,))))
@@ -928,6 +937,7 @@ def test_a_mask_that_does_not_fit_names_its_layer(path):
 # --- Refused: damaged files. ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_truncated_files(path, model_bytes):
     for length in {
         *range(0, len(model_bytes), 61),
@@ -955,12 +965,14 @@ def damaged(raw: bytes, changes) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.slow
 @given(changes=changes)
 def test_damaged_files(path, model_bytes, changes):
     path.write_bytes(damaged(model_bytes, changes))
     harmless(path)
 
 
+@pytest.mark.slow
 @given(changes=changes)
 def test_damaged_pickles(path, model_bytes, changes):
     """The checksums of the zip are right, as in a file of an attacker."""
@@ -973,6 +985,7 @@ def test_damaged_pickles(path, model_bytes, changes):
     harmless(path)
 
 
+@pytest.mark.slow
 @given(raw=st.binary(max_size=60))
 def test_random_pickles(path, raw):
     zip_of(path, as_state(raw))
@@ -1026,6 +1039,7 @@ def test_a_record_is_there_where_stored_connections_are(path, weights, ever):
     refusal(path, "mismatch", key="ever")
 
 
+@pytest.mark.slow
 def test_reading_needs_no_torch(path):
     write(stored(), path)
     code = "import sys; from pathlib import Path; from esl_lava import modelfile; "

@@ -42,6 +42,7 @@ def test_a_layer_too_large_to_be_dense_is_refused(kind):
     assert ('training.engine = "sparse"' in str(caught.value)) == (kind != "single_spike")
 
 
+@pytest.mark.slow
 def test_a_layer_that_stores_only_connections_may_be_larger():
     config = NETWORKS["multi_spike"](layers="20000-20000")
     model = build(config, config.describe((5,), 2), sparse_layers=["hidden2"])

@@ -85,6 +85,7 @@ def lowered(model: SpikingCNN, encoding: Encoding) -> Network:
     return lower(layers, steps=encoding.steps, input_range=encoding.input_range)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("thresholds", "bits"), [("layer", None), ("layer", 5), ("layer", 8), ("channel", 5)]
 )
@@ -119,6 +120,7 @@ def test_evaluation_slayer_and_simulator_agree(
     assert 0.02 < outputs[0].mean() < 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decay", [0.05, 0.3, 0.75, 1.0])
 def test_any_voltage_decay_is_the_chips(decay: float) -> None:
     """A decay of one half is a special case in float32. This test takes other decays."""
@@ -139,6 +141,7 @@ def test_any_voltage_decay_is_the_chips(decay: float) -> None:
         assert np.array_equal(reference[name], result.spikes[name])
 
 
+@pytest.mark.slow
 def test_spikes_are_exact_despite_errors_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every sum has the error of another algorithm, and weights and inputs have 16 bits."""
     notation, shape, steps = NETWORKS["residual blocks"]
@@ -166,6 +169,7 @@ def test_spikes_are_exact_despite_errors_of_a_device(monkeypatch: pytest.MonkeyP
     assert expected[-1].abs().max() > 0
 
 
+@pytest.mark.slow
 def test_pixels_that_stay_are_weighted_once() -> None:
     """The results are the same if the first layer computes one step or all steps."""
     config, encoding, shape = Convolutional(layers="6C3-AP2-R8"), coded(5, 3), (3, 8, 8)
@@ -183,6 +187,7 @@ def test_pixels_that_stay_are_weighted_once() -> None:
     torch.testing.assert_close(*means, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_passes_of_torch_alone_train_as_the_kernels_do() -> None:
     notation, shape, steps = NETWORKS["residual blocks"]
     config = Convolutional(layers=notation)
@@ -202,6 +207,7 @@ def test_passes_of_torch_alone_train_as_the_kernels_do() -> None:
         torch.testing.assert_close(buffer, theirs.get_buffer(name), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "bits"),
     [
@@ -258,6 +264,7 @@ def test_training_normalises_the_input_weighted_by_rounded_weights() -> None:
     assert variance.min() > 0
 
 
+@pytest.mark.slow
 def test_layers_that_sum_their_own_spikes_learn_the_same() -> None:
     notation, shape, steps = NETWORKS["pools that leave out rows"]
     encoding = Encoding(steps=steps)
@@ -307,6 +314,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_trained_network_is_verified(saved: Path) -> None:
     found = verify(saved / "model.pt", saved / "net.h5", samples=5, backends=("exact",))
     assert found.differences == {"exact": 0}
@@ -327,6 +335,7 @@ def test_a_trained_network_keeps_its_density_and_is_restored(saved: Path) -> Non
         assert np.array_equal(entry.numpy(), again.weights[name])
 
 
+@pytest.mark.slow
 def test_the_restored_network_decides_like_the_simulator(saved: Path) -> None:
     experiment = from_mapping(EXPERIMENT)
     data = load("digits", "test")
@@ -353,6 +362,7 @@ def stored(engine: str) -> Trainer:
     return Trainer(from_mapping({**STORED, "training": training}), data)
 
 
+@pytest.mark.slow
 def test_layers_that_store_only_connections_train_like_masked_layers() -> None:
     """The layers are convolutions after pools and strides, a shortcut, dense layers, a readout."""
     sparse, fused = stored("sparse"), stored("fused")
@@ -373,6 +383,7 @@ def test_layers_that_store_only_connections_train_like_masked_layers() -> None:
         torch.testing.assert_close(weight.values.grad, gradient, **close)
 
 
+@pytest.mark.slow
 def test_layers_that_store_only_connections_are_exported_and_resumed(tmp_path: Path) -> None:
     states: list[modelfile.SavedModel] = []
     whole = stored("sparse")

@@ -43,6 +43,7 @@ def brute_force(weights, spikes, current_decay: int, voltage_decay: int, thresho
     return out
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**32 - 1),
     inputs=st.integers(1, 12),
@@ -176,6 +177,7 @@ def test_scale_initial_weights():
         assert torch.equal(value, factor * before[key]), key
 
 
+@pytest.mark.slow
 def test_importing_slayer_prints_nothing():
     process = subprocess.run(
         [sys.executable, "-c", "from esl_lava.engines.slayer import slayer; slayer.block.cuba"],

@@ -69,6 +69,7 @@ def test_the_gradient_by_hand() -> None:
     assert torch.equal(z.grad, tensor([0.5, 1.5]))
 
 
+@pytest.mark.slow
 def test_an_input_at_the_time_of_the_spike_is_no_cause() -> None:
     for groups in (0, 4):
         z, weight = tensor([1, 2]).requires_grad_(), tensor([2, 1]).requires_grad_()
@@ -102,6 +103,7 @@ def stepped(z: np.ndarray, weight: np.ndarray, step: float, end: float) -> np.nd
     return times
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [0, 99])
 @pytest.mark.parametrize("ties", [False, True])
 def test_firing_times_are_those_of_the_stepped_potential(ties: bool, groups: int) -> None:
@@ -120,6 +122,7 @@ def test_firing_times_are_those_of_the_stepped_potential(ties: bool, groups: int
 # --- the gradient ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [0, 99])
 @pytest.mark.parametrize(("ties", "silent"), itertools.product([False, True], repeat=2))
 @pytest.mark.parametrize("seed", range(2))
@@ -207,6 +210,7 @@ def both(z: torch.Tensor, weight: torch.Tensor, groups: int) -> Any:
     return out.detach(), z.grad, weight.grad
 
 
+@pytest.mark.slow
 @given(dyadic())
 @settings(deadline=None, max_examples=50)
 def test_grouped_inputs_give_what_sorted_ones_give(case) -> None:
@@ -216,6 +220,7 @@ def test_grouped_inputs_give_what_sorted_ones_give(case) -> None:
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @given(dyadic(), st.randoms(use_true_random=False), st.sampled_from([0, 99]))
 @settings(deadline=None, max_examples=50)
 def test_the_order_of_inputs_means_nothing(case, random, groups) -> None:
@@ -227,6 +232,7 @@ def test_the_order_of_inputs_means_nothing(case, random, groups) -> None:
     )
 
 
+@pytest.mark.slow
 @given(dyadic(), st.sampled_from([2.0, 8.0]), st.sampled_from([0, 99]))
 @settings(deadline=None, max_examples=50)
 def test_later_inputs_by_a_time_give_later_spikes_by_that_time(case, factor, groups) -> None:
@@ -234,6 +240,7 @@ def test_later_inputs_by_a_time_give_later_spikes_by_that_time(case, factor, gro
     assert torch.equal(firing_times(z * factor, weight, groups), firing_times(z, weight) * factor)
 
 
+@pytest.mark.slow
 @given(dyadic(), st.sampled_from([0, 99]))
 @settings(deadline=None, max_examples=50)
 def test_a_spike_is_later_than_its_causes_and_crosses_the_threshold(case, groups) -> None:
@@ -301,6 +308,7 @@ def test_the_step_of_the_grid() -> None:
     assert grid_step(0.5) == pytest.approx(math.log(2), rel=1e-15)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(1, 4095), st.integers(1, 63), st.integers(0, 9), st.integers(0, 2**32))
 def test_steps_become_times_and_steps_again(decay: int, steps: int, place: int, seed: int) -> None:

@@ -208,6 +208,7 @@ def test_sparse_layers_that_do_not_fit_are_refused(monkeypatch):
         densified(stored())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ever",
     [
@@ -293,6 +294,7 @@ def test_the_file_and_the_network_have_the_same_layers():
     assert kinds == [SparseWeights, SparseWeights, DenseWeights]
 
 
+@pytest.mark.slow
 def test_layers_of_a_file_need_no_torch(tmp_path):
     for number, model in enumerate((saved(), stored())):
         modelfile.write(model, tmp_path / f"{number}.pt")

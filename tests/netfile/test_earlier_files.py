@@ -16,6 +16,7 @@ from esl_lava.simulate import simulate
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "once", "graph"])
 def test_spikes_potentials_and_decisions_are_what_they_were(name: str) -> None:
     network = netfile.read(FIXTURES / f"{name}.h5")
@@ -45,6 +46,7 @@ def test_the_graph_has_what_it_is_to_show() -> None:
     assert network.readout is readout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "once", "graph"])
 def test_what_is_read_is_written_to_the_same_bytes(name: str, tmp_path: Path) -> None:
     netfile.write(netfile.read(FIXTURES / f"{name}.h5"), tmp_path / "again.h5")

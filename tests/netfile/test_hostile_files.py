@@ -28,6 +28,8 @@ from tests.graphs import a_layer, a_network
 from tests.netfile.networks import random_network
 from tests.netfile.test_netfile import LIF, example
 
+pytestmark = pytest.mark.slow
+
 READ = """
 import json, pathlib, resource, sys
 from esl_lava import netfile

@@ -22,6 +22,8 @@ from esl_lava.network import Network
 from esl_lava.simulate import lava_cpu, simulate
 from tests.faults import refused
 
+pytestmark = pytest.mark.slow
+
 STEPS, SAMPLES = 9, 2
 NEURON = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.5}
 KEPT = {"delay_shift": False}

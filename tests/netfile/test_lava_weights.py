@@ -132,6 +132,7 @@ def cases(genuine) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     ]
 
 
+@pytest.mark.slow
 def test_recurrent_weights_are_shifted_together_and_judged_apart(genuine):
     changed = 0
     for pair, (stored, exponent) in zip(pairs(), genuine[1]):

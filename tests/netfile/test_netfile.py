@@ -98,6 +98,7 @@ def networks(draw):
     return a_network(layers, draw(st.none() | st.integers(1, 2**63 - 1)), draw(facts))
 
 
+@pytest.mark.slow
 @given(network=networks())
 def test_networks_come_back(network, path):
     netfile.write(network, path)
@@ -106,6 +107,7 @@ def test_networks_come_back(network, path):
     assert netfile.digest(again) == netfile.digest(network)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_networks_of_every_kind_come_back(seed, path):
     """The networks mix convolutions, recurrence, delays, skips, injected and graded input."""
@@ -152,6 +154,7 @@ def test_steps_may_be_absent(path):
 # --- The bytes. ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_bytes_depend_on_the_network_only(tmp_path):
     facts = list(PROVENANCE.items())
     other_order = a_network(example().layers, 8, dict(reversed(facts)))
@@ -292,6 +295,7 @@ def test_the_digest_covers_every_feature():
 # --- Writing is all or nothing. ------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failing", ["fsync", "interrupt", "replace"])
 def test_a_failed_write_leaves_the_old_file(failing, written, monkeypatch):
     before = written.read_bytes()
@@ -368,6 +372,7 @@ def test_a_recurrent_kernel_is_refused_and_its_matrix_is_not(path):
     assert_same(netfile.read(path), network)
 
 
+@pytest.mark.slow
 def test_more_neurons_or_layers_than_are_read(path):
     one = Matrix.from_dense([[2]])
     wide = a_network((a_layer("a", Convolution([[[[1]]]], (1, 1 << 12, (1 << 11) + 1)), LIF),))
@@ -400,6 +405,7 @@ def change(path: Path, name: str, index, by: int = 1) -> None:
         file[name][index] = file[name][index] + by
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "index"),
     [
@@ -433,6 +439,7 @@ IGNORED = {"inChannels", "outChannels", "kernelSize", "inFeatures", "outFeatures
 """Datasets that netx does not use either. The reader needs only `outFeatures` of a skip."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 11, 51])
 def test_any_changed_number_is_noticed(seed, path):
     """In networks with every feature, the reader notices a change of any dataset."""
@@ -468,6 +475,7 @@ def test_any_changed_number_is_noticed(seed, path):
     assert checked > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", [b"conv", b"dense", b"input", b"flatten", b"pool"])
 def test_what_netx_must_refuse_cannot_be_called_otherwise(to, path):
     network = next(n for n in map(random_network, range(99)) if netfile.netx_refusals(n))
@@ -561,6 +569,7 @@ NETX_FAULTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "value", "code", "key"), NETX_FAULTS)
 def test_unusable_layers_are_refused_with_their_reason(written, name, value, code, key):
     foreign(written)
@@ -571,6 +580,7 @@ def test_unusable_layers_are_refused_with_their_reason(written, name, value, cod
         refusal(written, code, key=key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value", "code", "key"),
     [
@@ -604,6 +614,7 @@ def test_our_own_group_is_checked_too(written, name, value, code, key):
     refusal(written, code, key=key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("group", "key", "value", "code", "fields"),
     [
@@ -717,6 +728,7 @@ def test_no_hdf5_file(path):
     refusal(path, "unreadable")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -760,6 +772,7 @@ def test_links(written, tmp_path, name, kind, monkeypatch):
     assert "missing or a link" in message or "supported" in message
 
 
+@pytest.mark.slow
 def test_linked_files_are_not_even_opened(written, tmp_path):
     """A reader would wait for ever for a named pipe, and a device could do worse."""
     os.mkfifo(tmp_path / "pipe")
@@ -812,6 +825,7 @@ HUGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", HUGE.values(), ids=HUGE)
 @pytest.mark.parametrize(
     "name",
@@ -908,6 +922,7 @@ def test_other_things_of_variable_length(written):
     refusal(written, "type", key="type")
 
 
+@pytest.mark.slow
 def test_many_links_to_one_text(written):
     with h5py.File(written, "r+") as file:
         facts = file["esl_lava/provenance"]
@@ -947,6 +962,7 @@ changes = st.lists(
 ANYTHING = random_network(11)  # convolutions, recurrence, delays, biases, a skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ours", [True, False])
 @given(changes=changes)
 def test_damaged_files(tmp_path, ours, changes):
@@ -967,6 +983,7 @@ def test_damaged_files(tmp_path, ours, changes):
             assert_same(network, ANYTHING)
 
 
+@pytest.mark.slow
 @given(cases())
 @settings(max_examples=60, deadline=None)
 def test_any_network_comes_back_from_its_file(tmp_path_factory, case: Case) -> None:

@@ -110,6 +110,7 @@ def in_our_order(values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArra
     return np.broadcast_to(values, shape[::-1]).transpose().ravel()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", range(len(SAYS_ALL)))
 def test_what_netx_can_express_means_the_same_there(
     n: int, answers: dict[str, Any], input_spikes: dict[str, npt.NDArray[Any]]

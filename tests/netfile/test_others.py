@@ -101,6 +101,7 @@ SAME = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", SAME.values(), ids=SAME)
 def test_spellings_of_the_same(changes: dict[str, Any], path: Path, tmp_path: Path) -> None:
     first = netfile.read(written(tmp_path / "first.h5"))
@@ -111,6 +112,7 @@ def changed_layer(path: Path, changes: dict[str, Any], index: int) -> Any:
     return netfile.read(written(path, changes)).layers[index]
 
 
+@pytest.mark.slow
 def test_what_belongs_to_neurons(path: Path) -> None:
     """Feature maps have a value per channel, or (columns, rows, channels) in Lava's order."""
     channels = changed_layer(path, {"1/bias": np.arange(4.0), "1/neuron/vDecay": [1, 2, 3, 4]}, 0)
@@ -216,6 +218,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changes", "index", "code", "key", "value"), REFUSED)
 def test_refused_with_layer_and_reason(
     changes: dict[str, Any], index: int, code: str, key: str | None, value: object, path: Path

@@ -43,6 +43,7 @@ def by_neuron(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return values.transpose(*range(values.ndim - 1)[::-1], -1).reshape(-1, values.shape[-1]).T
 
 
+@pytest.mark.slow
 @needs_mnist
 def test_mnist_net_reads_mnist() -> None:
     """98.9 % of the first 1,000 test images are classified, as by v of the last layer in Lava."""
@@ -85,6 +86,7 @@ def test_ntidigits_makes_the_recorded_spikes() -> None:
 RECORDED = ["input", *(f"conv-{i}" for i in range(5)), *(f"fc-{i}" for i in range(3))]
 
 
+@pytest.mark.slow
 def test_pilotnet_has_the_recorded_spikes_and_states() -> None:
     """In Lava, layer i of nine processes step t of a sample at step t + i, of 16 steps."""
     folder = PILOTNET.parent
@@ -130,6 +132,7 @@ def test_sigma_delta_networks_are_refused(name: str) -> None:
         netfile.read(FOLDER / "gts/pilotnet_sdnn" / name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [MNIST, TINY, PILOTNET], ids=lambda file: file.parent.name)
 def test_what_was_read_comes_back_from_our_own_file(file: Path, tmp_path: Path) -> None:
     network = netfile.read(file)

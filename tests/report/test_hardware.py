@@ -63,6 +63,7 @@ def test_the_overview_names_the_main_constant_or_that_there_is_none() -> None:
     assert any(line[:1] == ["rolls"] and "sop 0.077 pJ" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_core_map_shows_cores_formats_limits_and_what_would_help() -> None:
     found = map_network(paper(1.0), load_device("loihi1"), packed="nengo-loihi")
     shown = text(hardware.render_core_map(found))
@@ -79,6 +80,7 @@ def test_a_core_map_shows_cores_formats_limits_and_what_would_help() -> None:
     assert "16,384" in shown
 
 
+@pytest.mark.slow
 def test_a_core_map_says_how_a_fan_in_is_spread_and_what_waits() -> None:
     last = layer("b", random((4, 3), 1.0), skips=(Input(INPUT, random((4, 10), 1.0)),))
     network = a_network((layer("a", random((3, 10), 1.0)), last))
@@ -107,6 +109,7 @@ def test_a_chip_of_binary_spikes_says_what_its_host_must_do_with_pixels() -> Non
     assert not map_network(a_network(layers), small()).remarks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("chip", "said"), [("loihi1", "at least"), ("loihi2", "is unknown")])
 def test_bounds_are_shown_where_times_are_known(chip: str, said: str) -> None:
     network, device = paper(0.15), load_device(chip)

@@ -139,6 +139,7 @@ def account(**changes: Any) -> Any:
     return SimpleNamespace(**{**held, **changes})
 
 
+@pytest.mark.slow
 def test_kernels_are_drawn_in_place_of_a_matrix() -> None:
     shares = np.linspace(0, 1, 6).reshape(3, 2)
     wide = np.full((200, 300), 0.5)  # more rows and columns than are shown one by one
@@ -200,6 +201,7 @@ class Seen(HTMLParser):
         assert self.open.pop() == tag
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runs", [1, 3])
 def test_the_page_is_whole_and_needs_nothing_from_elsewhere(runs: int) -> None:
     text = page(*[run(label=f"run {n}") for n in range(runs)])
@@ -216,6 +218,7 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(runs: int) -> None:
     assert ("side by side" in text) == (runs > 1)
 
 
+@pytest.mark.slow
 def test_weights_and_connections_stand_apart() -> None:
     words = " ".join(re.sub("<[^>]*>", " ", page(run())).split())
     assert "48 connections; 40 synapses; 6 weights" in words
@@ -223,6 +226,7 @@ def test_weights_and_connections_stand_apart() -> None:
     assert "50.00 % 6 48 10 0" in " ".join(re.sub("<[^>]*>", " ", page(run(), run())).split())
 
 
+@pytest.mark.slow
 def test_neurons_of_layers_are_said_and_drawn() -> None:
     firing = [
         layer_firing("conv1", np.array([0, 0, 3, 8]), 2, 4, maps=2),
@@ -261,6 +265,7 @@ def test_text_from_files_is_escaped() -> None:
     assert "hidden$1" in text  # no mathematics
 
 
+@pytest.mark.slow
 def test_the_same_values_give_the_same_page() -> None:
     text = page(run(), run())
     drawn.cache_clear()
@@ -283,6 +288,7 @@ def test_what_failed_is_said() -> None:
     assert "decision of the network is\nnone" in text
 
 
+@pytest.mark.slow
 def test_footnotes_are_numbered_once() -> None:
     joules = EnergyBreakdown("chip", 1e-6, 0.0, 0.0, ("sop",))
     price = Price(load_device("rolls"), joules, None, None)
@@ -292,6 +298,7 @@ def test_footnotes_are_numbered_once() -> None:
     assert page(run(label="a"), run(label="b")).count('<li id="note1">') == 1
 
 
+@pytest.mark.slow
 def test_what_does_not_exist_is_not_drawn() -> None:
     bare = account(
         history=[replace(epoch, validation_accuracy=None) for epoch in account().history],
@@ -304,6 +311,7 @@ def test_what_does_not_exist_is_not_drawn() -> None:
     assert "Top: loss of each epoch" in written([run(validation_accuracy=None, updates=[])], [made])
 
 
+@pytest.mark.slow
 def test_colours_are_drawn_as_they_are_and_no_fields_of_them() -> None:
     """Inputs of the three colour planes cannot be drawn as one image of receptive fields."""
     image = np.random.default_rng(1).integers(0, 256, (2, 2, 3)).astype(np.uint8)
@@ -342,6 +350,7 @@ def test_ticks_are_what_they_stand_for(value: float, text: str) -> None:
     assert scatter.tick(value) == text
 
 
+@pytest.mark.slow
 def test_a_raster_says_its_steps_and_what_the_network_decides() -> None:
     made = svg(pictures.draw_raster(sample()))
     assert ">decision: none (wrong)<" in made

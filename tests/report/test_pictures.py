@@ -48,6 +48,7 @@ def rates() -> Figure:
     return draw_rates({"conv1": draw.random(5000) ** 3, "$": np.zeros(1)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [training, raster, rates])
 def test_the_same_run_gives_the_same_png(draw: Callable[[], Figure], tmp_path: Path) -> None:
     # The second file has another name, which must not be part of the content.
@@ -62,6 +63,7 @@ def test_the_same_run_gives_the_same_png(draw: Callable[[], Figure], tmp_path: P
     assert sorted(tmp_path.iterdir()) == [first, second]
 
 
+@pytest.mark.slow
 def test_what_is_drawn_matters(tmp_path: Path) -> None:
     accuracies: list[list[float | None]] = [[0.5, 0.9], [0.5, 0.8], [None, None], [0.5]]
     pictures = [
@@ -118,6 +120,7 @@ def test_layers_that_tell_nothing_are_named_of_the_kept_epoch() -> None:
     assert titled(saturated={}, rates={"hidden1": 1.0}) == ""  # once, in the only step
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_written_is_a_users_error(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot be written"):
         canvas.save_png(training(), tmp_path / "missing" / "a.png")

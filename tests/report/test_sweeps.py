@@ -145,6 +145,7 @@ def test_table2_says_every_figure() -> None:
             assert one.loss == pytest.approx(whole.accuracy - one.accuracy, abs=1e-12)  # of floats
 
 
+@pytest.mark.slow
 def test_sweeps_that_tell_more_than_rows_are_drawn(tmp_path: Path) -> None:
     rules = {"growth": "random_unfired", "redistribution": "none"}
     rows = [row({"density": d, **rules}, 0.75, 0.5) for d in (1.0, 0.3)]
@@ -185,6 +186,7 @@ DRAWN: list[tuple[Callable[[Sequence[SweepRow]], Figure], list[SweepRow]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("draw", "rows"), DRAWN)
 def test_the_same_rows_give_the_same_png(
     draw: Callable[[Sequence[SweepRow]], Figure], rows: list[SweepRow], tmp_path: Path

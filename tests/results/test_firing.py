@@ -75,6 +75,7 @@ def test_counts_above_255_are_exact() -> None:
     assert simulate(three(), inputs[:1, :255]).fired["three"].tolist() == [0, 255, 0]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(cases())
 def test_equal_to_recorded_spikes(case: Case) -> None:

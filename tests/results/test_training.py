@@ -79,6 +79,7 @@ def test_a_value_of_the_wrong_type_is_refused(field: str, value: object) -> None
         read_history([STORED, {**STORED, field: value}])
 
 
+@pytest.mark.slow
 @given(st.lists(st.none() | st.floats(0, 1), min_size=1))
 def test_the_kept_epoch_is_the_latest_best(accuracies: list[float | None]) -> None:
     kept = kept_epoch(history(accuracies))

@@ -67,6 +67,7 @@ def check_against_reference(network: Network, inputs: np.ndarray) -> None:
     assert result.counts == count(network, inputs, result.spikes)
 
 
+@pytest.mark.slow
 @SEVERAL
 @given(cases())
 def test_equals_the_equations(case):
@@ -116,6 +117,7 @@ def runs(draw):
     return network, draw(hnp.arrays(np.uint8, shape, elements=st.integers(0, 1)))
 
 
+@pytest.mark.slow
 @SEVERAL
 @given(runs())
 def test_equals_the_equations_where_numbers_overflow(run):
@@ -447,12 +449,14 @@ def spatial() -> tuple[Network, np.ndarray]:
     return network, (rng.random((7, 9, network.inputs)) < 0.3).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_a_larger_network_of_maps_equals_the_equations():
     network, inputs = spatial()
     check_against_reference(network, inputs)
     assert all(layer.spikes > 100 for layer in simulate(network, inputs).counts.layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("small", [False, True])
 @pytest.mark.parametrize("kind", list(synapses.KERNELS))
 @pytest.mark.parametrize("make", [larger, spatial])
@@ -471,6 +475,7 @@ def test_every_kernel_and_width_gives_the_same(monkeypatch, kind, small, make):
     assert_same(simulate(forced, inputs, record="all", states="all"), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("density", "active", "sample_steps", "full", "maps"),
     [
@@ -511,6 +516,7 @@ def test_int16_is_used_only_where_no_sum_can_leave_it():
         check_against_reference(single(weights, Cuba(4096, 0, NEVER)), ones)
 
 
+@pytest.mark.slow
 def test_what_is_prepared_goes_with_the_network():
     network, inputs = larger()
     simulate(network, inputs)
@@ -589,6 +595,7 @@ def test_the_input_is_neither_changed_nor_needed_writable():
     np.testing.assert_array_equal(inputs, before)
 
 
+@pytest.mark.slow
 def test_the_kernel_leaves_torchs_threads_alone() -> None:
     # A training after a simulation would otherwise differ in its last bits.
     script = (

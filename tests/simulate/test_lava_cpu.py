@@ -39,6 +39,8 @@ from tests.graphs import a_layer, a_network
 from tests.simulate import equality, residual
 from tests.simulate.networks import Case
 
+pytestmark = pytest.mark.slow
+
 TINY = a_network((a_layer("only", Matrix.from_dense([[2, -2]]), Cuba(4096, 0, 1)),), 3)
 TINY_INPUT = np.ones((1, 3, 2), np.uint8)
 

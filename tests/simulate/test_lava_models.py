@@ -37,6 +37,7 @@ def impulse(steps: int, n: int = 1) -> np.ndarray:
     return inputs
 
 
+@pytest.mark.slow
 def test_random_networks_equal_ours():
     totals = equality.check(40, equality.by_models, netx=False, seed=7)
     assert totals.cases >= 40
@@ -197,6 +198,7 @@ assert "torch" not in sys.modules
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [None, "spawn"])
 def test_importing_lava_leaves_multiprocessing_alone(before):
     subprocess.run([sys.executable, "-c", IMPORTING.format(before=repr(before))], check=True)

@@ -236,6 +236,7 @@ def mixed(ends=(0, 1)) -> tuple[Network, np.ndarray]:
     return network, inputs if ends[1] == 1 else inputs.astype(np.int32) * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ends", "bits"), [((0, 1), 0), ((0, 7), 3), ((-4, 3), 3)])
 def test_results_are_those_of_the_chip_with_latencies_hidden(chip, ends, bits):
     network, inputs = mixed(ends)
@@ -292,6 +293,7 @@ def test_measuring(chip):
     assert "power, time, memory, activity" in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("board", "host"),
     [

@@ -201,6 +201,7 @@ def test_operations_by_sample():
     assert sops_by_sample(NETWORK, inputs, {"hidden": hidden}).tolist() == [5 * 3, 2 + 1 + 2 + 1]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(cases())
 def test_operations_by_sample_are_those_of_the_run(case):

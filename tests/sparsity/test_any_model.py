@@ -342,6 +342,7 @@ ZOO: dict[str, Case] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("growth", ["random", "random_unfired", "gradient", "momentum"])
 @pytest.mark.parametrize("name", ZOO)
 def test_every_kind_keeps_every_invariant(name, growth):
@@ -466,6 +467,7 @@ def examples() -> list[str]:
     return [block for block in blocks if "MaskEvolver(" in block]
 
 
+@pytest.mark.slow
 def test_the_documented_example_runs_as_written(tmp_path, capsys):
     (example,) = examples()
     file = tmp_path / "example.py"
@@ -480,6 +482,7 @@ def test_the_documented_example_runs_as_written(tmp_path, capsys):
     assert capsys.readouterr().out == f"{evolver.densities()}\n"
 
 
+@pytest.mark.slow
 def test_the_evolver_is_imported_by_the_package_and_only_when_asked_for():
     code = (
         "import sys, esl_lava, esl_lava.sparsity, esl_lava.sparsity.density\n"

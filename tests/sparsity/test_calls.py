@@ -180,6 +180,7 @@ def test_a_frozen_layer_is_refused_before_it_is_touched():
     assert all(torch.equal(after[name], before[name]) for name in ("layer0", "layer1"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("growth", ["random", "random_unfired", "gradient", "momentum"])
 @pytest.mark.parametrize("redistribution", ["none", "magnitude", "momentum"])
 @pytest.mark.parametrize("prune", ["set", "global_magnitude"])

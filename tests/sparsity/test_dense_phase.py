@@ -74,6 +74,7 @@ def test_dense_until_then_and_sparse_from_then():
     assert evolver.exploration == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", range(1, 10))
 def test_resumed_is_as_uninterrupted(stop: int):
     def pair() -> tuple[nn.Module, torch.optim.Optimizer, MaskEvolver]:

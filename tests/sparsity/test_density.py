@@ -108,6 +108,7 @@ def rigl(shapes, density):
         full |= {name for name, value in raw.items() if value == most}
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(shapes_lists, st.integers(1, 100))
 def test_erk_is_rigls_iteration(shapes, percent):
@@ -168,6 +169,7 @@ def test_largest_remainder_by_hand():
     assert apportion(0, [Fraction(1), Fraction(1)], [9, 0], least=0) == [0, 0]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(shapes_lists, st.floats(0.001, 1), st.sampled_from(sorted(DISTRIBUTIONS)))
 def test_a_density_is_met_exactly(shapes, density, name):
@@ -182,6 +184,7 @@ def test_a_density_is_met_exactly(shapes, density, name):
     assert all(1 <= count <= shape.size for count, shape in zip(counts, shapes))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(shapes_lists, st.floats(0.01, 1))
 def test_er_proportions_hold_between_the_bounds(shapes, density):
@@ -201,6 +204,7 @@ def test_er_proportions_hold_between_the_bounds(shapes, density):
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(shapes_lists, st.sampled_from(sorted(DISTRIBUTIONS)))
 def test_density_1_is_the_dense_net(shapes, name):
@@ -246,6 +250,7 @@ def test_keys_carry_the_section_that_they_stand_in():
         check(fault, fault.code, key=f"sparsity.{key}")
 
 
+@pytest.mark.slow
 def test_density_and_schedule_import_without_torch():
     code = (
         "import sys, esl_lava.sparsity.density, esl_lava.sparsity.schedule;"

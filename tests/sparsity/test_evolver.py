@@ -73,6 +73,7 @@ def same(a: Any, b: Any) -> bool:
     return a == b
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_training_keeps_every_invariant(name):
     model = mlp()
@@ -133,6 +134,7 @@ def test_pruned_are_what_the_rule_picks():
         assert (mask & ~evolver.masks[k]).view(-1).nonzero().view(-1).tolist() == gone.tolist()
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(1, 7), min_size=2, max_size=4),
@@ -277,6 +279,7 @@ def test_the_paper_network():
     assert (weight_layers(model)["layer1"] != 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMISERS)
 @pytest.mark.parametrize("stop", [0, 3, 4])
 def test_resume_is_bit_identical(name, stop):

@@ -60,6 +60,7 @@ def test_unfired_by_hand():
     assert draw_unfired(site(mask, ever), 4).tolist() == [1, 2, 4, 5]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60), st.data())
 def test_unfired_properties(slots, data):
@@ -87,6 +88,7 @@ def test_largest_magnitudes_by_hand(name):
     assert grown([0, 1, 0], [1, 2, 3], 2) == [0, 2]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(-4, 4)), min_size=1, max_size=70),

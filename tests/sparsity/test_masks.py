@@ -28,6 +28,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(1, 300), st.data())
 def test_sampling_is_exact(size, data):
@@ -51,6 +52,7 @@ def test_more_than_free_is_refused():
         draw(4, 3, generator())
 
 
+@pytest.mark.slow
 def test_nearly_full_and_nearly_empty_layers_are_fast():
     size = 2_000_000
     taken = torch.ones(size, dtype=torch.bool)
@@ -61,6 +63,7 @@ def test_nearly_full_and_nearly_empty_layers_are_fast():
     assert draw(1, size, generator()).numel() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "filled", "n"),
     [
@@ -88,6 +91,7 @@ def test_sampling_is_uniform(size, filled, n):
     assert chi2 > 0.1 * free
 
 
+@pytest.mark.slow
 def test_pairs_are_uniform():
     # Every pair of 6 positions is equally likely, which single frequencies do not show.
     gen = generator(4)

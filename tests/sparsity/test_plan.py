@@ -29,6 +29,7 @@ def test_a_count_by_hand() -> None:
     }
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(1, 20), min_size=1, max_size=3),
     st.sampled_from(["er", "erk", "uniform"]),

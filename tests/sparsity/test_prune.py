@@ -61,6 +61,7 @@ def test_set_on_one_sided_layers(values, n, expected):
     assert picked(values, n) == expected
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(values_lists, st.data())
 def test_set_properties(values, data):
@@ -84,6 +85,7 @@ def test_set_properties(values, data):
         assert abs(dropped_count * nonzero - rest * size) < max(nonzero, 1)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(values_lists, st.data())
 def test_smallest_is_the_stable_sort(values, data):
@@ -148,6 +150,7 @@ def test_global_magnitude_ranks_all_layers():
     assert together([[7]], 1.0) == [0]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(values_lists, st.integers(0, 40)), min_size=1, max_size=4),

@@ -163,6 +163,7 @@ def skipped(rank):
 SCENARIOS = (trained, averaged, stored, undistributed, drifted, tampered, skipped, resumed)
 
 
+@pytest.mark.slow
 def test_ranks_hold_the_same_masks(results):
     for growth, state in results[0]["trained"].items():
         assert same(state, results[1]["trained"][growth])

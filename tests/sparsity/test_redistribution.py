@@ -102,6 +102,7 @@ def test_useless_statistics_fall_back_with_a_warning(statistics, free, caplog):
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.lists(

@@ -41,6 +41,7 @@ def named(combination):
     return dict(zip(("prune", "growth", "redistribution"), combination))
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     combination=st.sampled_from(COMBINATIONS),
@@ -130,6 +131,7 @@ def drive(rules, optimiser, widths, others, fill_weights, fill_scores):
     return evolver.state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
 def test_every_combination_resumes_to_the_same_bits(combination):
     def fresh(seed):

@@ -54,6 +54,7 @@ held_sets = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(held_sets, st.integers(1, 30), st.data())
 def test_all_kinds_answer_alike(given_set, block, data):
@@ -76,6 +77,7 @@ def test_all_kinds_answer_alike(given_set, block, data):
                 assert wider.free().tolist() == sorted({*range(size)} - {*held, *more})
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(held_sets, st.data())
 def test_excluded(given_set, data):
@@ -93,6 +95,7 @@ def test_excluded(given_set, data):
         assert both.contains(asked).tolist() == [i not in free for i in range(size)]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(held_sets, st.integers(0, 2**32), st.data())
 def test_draws_do_not_depend_on_the_kind(given_set, seed, data):
@@ -132,6 +135,7 @@ def dense_draws(held: list[int], size: int, n: int, seed: int) -> tuple[list[int
     return sorted(seen), gen.get_state()
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(held_sets, st.integers(0, 2**32), st.data())
 def test_unfired_growth_does_not_depend_on_the_kind(given_set, seed, data):
@@ -204,6 +208,7 @@ def test_what_is_no_record_is_refused(tensor, message):
         read(tensor, 20)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 2**34 - 1)), st.lists(st.integers(0, 2**34 - 1)))
 def test_merging(first, second):
@@ -213,6 +218,7 @@ def test_merging(first, second):
 floats = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-40, -1e-40, 3.0, float("inf"), -float("inf")])
 
 
+@pytest.mark.slow
 @given(st.lists(floats | st.floats(width=32, allow_nan=False), max_size=50), st.data())
 def test_smallest_of_any_numbers_and_precision(numbers, data):
     n = data.draw(st.integers(0, len(numbers)))
@@ -221,6 +227,7 @@ def test_smallest_of_any_numbers_and_precision(numbers, data):
         assert find_smallest(torch.tensor(numbers, dtype=dtype), n).tolist() == expected
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(floats | st.just(float("nan")), st.booleans())), floats)
 def test_above_in_any_precision(slots, least):
     scores, taken = [score for score, _ in slots], [held for _, held in slots]

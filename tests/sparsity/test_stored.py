@@ -126,6 +126,7 @@ def test_dense_and_stored_layers_in_one_network():
     assert torch.equal(masked.layer1.weight, mixed.layer1.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("growth", ["random", "random_unfired", "gradient", "momentum"])
 @pytest.mark.parametrize("stop", [0, 3, 5])
 def test_resume_is_bit_identical(growth, stop):
@@ -417,6 +418,7 @@ print([evolve(65536, "random"), evolve(65536, "random_unfired"), peak() - before
 """
 
 
+@pytest.mark.slow
 def test_a_very_large_layer_is_drawn_and_evolved_in_little_memory():
     """A mask would take 4 GiB, a dense weight 16 GiB, and the record 512 MiB as a bitmap."""
     done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, check=True)

@@ -18,6 +18,8 @@ from tests.faults import check
 from tests.sparsity.test_rules import FILLS, OPTIMISERS, named
 from tests.sparsity.twins import Twins
 
+pytestmark = pytest.mark.slow
+
 COMBINATIONS = list(itertools.product(PRUNE, GROW, REDISTRIBUTE))
 # The densities lead to drawn and listed positions, lists and bitmaps, and full layers.
 DENSITIES = itertools.cycle([0.01, 0.1, 0.3, 0.6, 0.97])

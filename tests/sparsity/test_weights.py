@@ -69,6 +69,7 @@ def test_by_hand():
     assert weight.by_pre()[2].tolist() == [0, 2, 3, 1]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 8), st.integers(1, 8), st.randoms(use_true_random=False))
 def test_rewiring_is_that_of_a_dense_weight(n_pre, n_post, random):

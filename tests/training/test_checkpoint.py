@@ -481,6 +481,7 @@ def outcomes() -> list[Any]:
     return run_python("tests.training.test_checkpoint")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CASES)
 def test_each_wrong_entry_is_refused_by_name(kind: str, outcomes: list[Any]) -> None:
     faults = {name: fault for of_kind, name, fault in outcomes if of_kind == kind}
@@ -496,6 +497,7 @@ def test_each_wrong_entry_is_refused_by_name(kind: str, outcomes: list[Any]) -> 
         assert "\n" not in fault["sentence"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_damaged_checkpoint_is_refused_or_changes_nothing(first: int) -> None:
     """Only numbers that can have any value, such as weights, may make another training."""
@@ -509,6 +511,7 @@ def test_a_damaged_checkpoint_is_refused_or_changes_nothing(first: int) -> None:
     assert len(refused) > len(lines) / 2
 
 
+@pytest.mark.slow
 def test_moments_at_free_positions_do_not_matter() -> None:
     """They may be infinite in a good training, as they never reach the network."""
     data, experiment = mutants.samples(), mutants.settings("fused")

@@ -60,6 +60,7 @@ SETTINGS: dict[str, Experiment] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_the_norm_is_that_of_connections(data: Images, settings: Experiment) -> None:
     assert min(norms_of_connections(Trainer(settings, data))) > 5 * LIMIT
@@ -68,6 +69,7 @@ def test_the_norm_is_that_of_connections(data: Images, settings: Experiment) -> 
     assert found == pytest.approx([LIMIT] * 9, rel=OF_TORCH)
 
 
+@pytest.mark.slow
 def test_engines_train_the_same_function() -> None:
     """In this large network, positions without a connection would change the norm."""
     digits = load("digits", "train")

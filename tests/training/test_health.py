@@ -63,6 +63,7 @@ def finite(value: object) -> bool:
 # --- numbers that are not finite ---------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_kind
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_spoilt_checkpoint_is_not_saved(data: Images, settings: Experiment, value) -> None:
@@ -80,6 +81,7 @@ def test_a_spoilt_checkpoint_is_not_saved(data: Images, settings: Experiment, va
     assert Trainer(settings, data, saved[-1]).iteration == 3
 
 
+@pytest.mark.slow
 @every_kind
 def test_the_layer_that_went_first_is_named(data: Images, settings: Experiment) -> None:
     """NaN spreads to the layers before it through its gradient before the check."""
@@ -162,6 +164,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.message for r in caplog.records if r.levelno == logging.WARNING]
 
 
+@pytest.mark.slow
 @every_kind
 def test_a_training_that_learns_warns_of_nothing(
     data: Images, settings: Experiment, caplog: pytest.LogCaptureFixture
@@ -173,6 +176,7 @@ def test_a_training_that_learns_warns_of_nothing(
         assert entry.beyond_range == {"hidden1": 0.0, "hidden2": 0.0, "readout": 0.0}
 
 
+@pytest.mark.slow
 @every_kind
 def test_weights_beyond_eight_bits_are_said(
     data: Images, settings: Experiment, caplog: pytest.LogCaptureFixture
@@ -197,6 +201,7 @@ def test_weights_beyond_eight_bits_are_said(
     assert len(messages) == 6
 
 
+@pytest.mark.slow
 @every_kind
 @pytest.mark.parametrize("validation", [0.1, 0.0])
 def test_silent_layers_are_said(
@@ -238,6 +243,7 @@ def test_saturated_layers_are_said(data: Images, caplog: pytest.LogCaptureFixtur
     ]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_does_not_repeat_warnings(
     data: Images, caplog: pytest.LogCaptureFixture
 ) -> None:

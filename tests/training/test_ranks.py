@@ -251,6 +251,7 @@ def refused(rank: int, folder: Path) -> str:
 # --- the expected results ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ranks_share_and_agree(results: list[dict[str, Any]], folder: Path) -> None:
     for rank, found in enumerate(results):
         first, shares, answers, sum_of_ranks, fields = found["basics"]
@@ -290,6 +291,7 @@ def test_the_gradient_of_single_spikes_is_that_of_the_whole_batch(
         torch.testing.assert_close(of_ranks[0][name], gradient, rtol=0, atol=1e-4 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(len(BATCHES)))
 def test_convolutions_are_normalised_by_the_whole_batch(
     results: list[dict[str, Any]], index: int
@@ -305,6 +307,7 @@ def test_convolutions_are_normalised_by_the_whole_batch(
         torch.testing.assert_close(of_ranks[0][name], gradient, rtol=0, atol=1e-4 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(len(BATCHES)))
 def test_stored_convolutions_learn_by_the_whole_batch(
     results: list[dict[str, Any]], index: int

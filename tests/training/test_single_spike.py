@@ -75,6 +75,7 @@ def test_no_spike_is_wrong(data: Images) -> None:
     assert examine(experiment(), model, data).accuracy == 0
 
 
+@pytest.mark.slow
 def test_the_network_learns(trained: tuple[Trainer, SavedModel], data: Images) -> None:
     trainer, _ = trained
     assert trainer.history[-1].loss < trainer.history[0].loss
@@ -83,6 +84,7 @@ def test_the_network_learns(trained: tuple[Trainer, SavedModel], data: Images) -
     assert examine(longer, model, data).accuracy > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 2, 5, 6])
 def test_resumed_is_as_uninterrupted(
     data: Images, trained: tuple[Trainer, SavedModel], tmp_path: Path, after: int
@@ -94,6 +96,7 @@ def test_resumed_is_as_uninterrupted(
     assert same_model(resumed.checkpoint(), trained[0].checkpoint())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("growth", ["random_unfired", "momentum", "gradient"])
 def test_the_evolver_keeps_its_counts(data: Images, growth: str) -> None:
     trainer = Trainer(experiment(sparsity={"growth": growth, "t_iter": 1}), data)
@@ -158,6 +161,7 @@ def test_weights_of_another_kind_are_refused(trained: tuple[Trainer, SavedModel]
         restore(SavedModel(saved.config, saved.weights, masks, {}))
 
 
+@pytest.mark.slow
 def test_shifted_images_are_new_in_every_epoch_and_resumed_alike(data: Images) -> None:
     settings = experiment(training={"shift": 1})
     trainer = Trainer(settings, data)

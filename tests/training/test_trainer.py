@@ -88,6 +88,7 @@ def stopped(trainer: Trainer, after: int) -> Trainer:
 # --- the same bits -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits(data: Images) -> None:
     first = Trainer(experiment(), data)
     a = first.run()
@@ -115,6 +116,7 @@ def uninterrupted(data: Images, tmp_path_factory: pytest.TempPathFactory) -> tup
     return trainer, path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", range(1, ITERATIONS + 1))
 def test_resumed_after_any_step_is_as_uninterrupted(
     data: Images, uninterrupted: tuple[Trainer, bytes], tmp_path: Path, after: int
@@ -145,6 +147,7 @@ def test_a_checkpoint_of_another_torch_is_resumed_with_this_ones_adam(
     assert resumed.optimizer.param_groups[0]["fused"] == ours
 
 
+@pytest.mark.slow
 def test_resumed_before_the_first_step_and_twice(
     data: Images, uninterrupted: tuple[Trainer, bytes], tmp_path: Path
 ) -> None:
@@ -159,6 +162,7 @@ def test_resumed_before_the_first_step_and_twice(
     assert same_model(resumed.checkpoint(), uninterrupted[0].checkpoint())
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_a_snapshot(data: Images, uninterrupted: tuple[Trainer, bytes]) -> None:
     trainer = stopped(Trainer(experiment(), data), 4)
     kept = trainer.checkpoint()
@@ -179,6 +183,7 @@ def test_a_checkpoint_is_saved_after_every_epoch(data: Images) -> None:
     assert [len(checkpoint.history) for checkpoint in saved] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_saved_whenever_it_is_due(data: Images) -> None:
     saved: list[SavedModel] = []
     answers = iter([True, False, False, True, False, False])  # not called at the end of an epoch
@@ -212,6 +217,7 @@ def test_silent_neurons_are_those_of_the_first_batch_under_new_masks(data: Image
 # --- a step ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_sample_is_used_once_an_epoch_the_last_batch_partial(data: Images) -> None:
     trainer = Trainer(experiment(), data)
     batches: list[torch.Tensor] = []
@@ -253,6 +259,7 @@ def test_pixels_are_coded_directly() -> None:
     assert once.untyped_storage().nbytes() == 4 * pixels.size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "unchanged"), [({"flip": True}, 1 / 2), ({"shift": 1}, 1 / 9), ({}, 1)]
 )
@@ -407,6 +414,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     monkeypatch.setattr(training, "examine", lambda *arguments: Examination(next(answers), ()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("accuracies", "kept"),
     [
@@ -459,6 +467,7 @@ def test_a_dense_epoch_is_not_kept(data: Images, monkeypatch: pytest.MonkeyPatch
     assert same(model.masks, epochs[3].masks)
 
 
+@pytest.mark.slow
 def test_resumed_in_a_dense_phase_is_as_uninterrupted(data: Images) -> None:
     settings = experiment(sparsity={"dense_epochs": 1})
     whole = Trainer(settings, data).run()

@@ -56,6 +56,7 @@ def test_times_have_no_sign_and_begin_again(chunk: int, monkeypatch: Any) -> Non
     ]
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 1 << 40), max_size=30), st.integers(1, 7))
 def test_times_that_never_wait_long_are_found_again(times: list[int], chunk: int) -> None:
     """Times are correct if successive events are less than 2^31 microseconds apart."""
@@ -117,6 +118,7 @@ REAL = {
 """Name -> number of events, and microseconds from the first to the last event."""
 
 
+@pytest.mark.slow
 @needs("dvs128_objects")
 @pytest.mark.parametrize("name", REAL)
 def test_real_recordings(name: str) -> None:

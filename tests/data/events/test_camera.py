@@ -46,6 +46,7 @@ def test_what_does_not_move_sends_nothing() -> None:
     assert len(silent(image, [(0, 0)] * 4)) == 0
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1 << 32), st.integers(1, 4), st.floats(0.05, 2.0))
 def test_events_follow_the_logarithm_within_a_threshold(
     seed: int, reach: int, threshold: float

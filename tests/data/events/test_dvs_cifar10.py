@@ -44,6 +44,7 @@ def _own_folders(recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(prepare, "cache_folder", lambda: tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_the_split_is_as_its_rule_says() -> None:
     for name, numbers in dvs_cifar10.test_numbers().items():
         digests = {n: hashlib.sha256(f"{name}/{n}".encode()).hexdigest() for n in range(1000)}
@@ -57,6 +58,7 @@ def test_another_split_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         dvs_cifar10.find_fixed("test")
 
 
+@pytest.mark.slow
 def test_recordings_are_of_their_class_and_half() -> None:
     """Each of the 10,000 recordings is in one split; the splits are shuffled."""
     tested = dvs_cifar10.test_numbers()
@@ -78,6 +80,7 @@ def test_recordings_are_of_their_class_and_half() -> None:
         assert len(names) == 10_000
 
 
+@pytest.mark.slow
 def test_frames_are_those_of_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
     data = load("dvs_cifar10_tet", "test", ENCODING)
     assert (len(data), data.shape, data.name) == (1000, (2, 32, 32), "dvs_cifar10_tet")

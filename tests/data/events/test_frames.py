@@ -67,6 +67,7 @@ def test_any_side_is_reached() -> None:
     assert frames[0, 1, :, 0].tolist() == [7, 7, 7, 7, 6]
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(*(st.integers(0, 33),) * 3, st.integers(0, 1)), min_size=1, max_size=60),
     st.integers(1, 6),

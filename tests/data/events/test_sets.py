@@ -128,6 +128,7 @@ def test_nothing_is_kept_of_a_set_with_a_damaged_recording(tmp_path: Path) -> No
     assert kept(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cached", [True, False])
 def test_damaged_recordings_are_left_out_where_the_user_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, cached: bool
@@ -205,6 +206,7 @@ def test_what_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         load("nmnist", "train", ENCODING)
 
 
+@pytest.mark.slow
 @needs("nmnist_small.tar.gz")
 def test_the_real_subset(monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.given import path_of
@@ -218,6 +220,7 @@ def test_the_real_subset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0.05 < data.spikes(encoding).mean() < 0.6
 
 
+@pytest.mark.slow
 def test_digits_move_in_front_of_a_model_of_a_camera(monkeypatch: pytest.MonkeyPatch) -> None:
     """No recordings are needed, and a random seed gives the same events on every machine."""
     monkeypatch.delenv("ESL_LAVA_DATA")

@@ -36,6 +36,7 @@ def gestures(root: Path, files: int = 110) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_gestures_as_tonic_lists_them(tmp_path: Path) -> None:
     gestures(tmp_path)
     data = load("dvs_gesture", "train", ENCODING)
@@ -64,6 +65,7 @@ def test_nothing_is_downloaded(tmp_path: Path) -> None:
     assert "tonic.datasets.DVSGesture(save_to=FOLDER, train=True)" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_damaged_gestures_are_named(tmp_path: Path) -> None:
     folder = gestures(tmp_path)
     file = folder / TRAIN / "user03_led" / "5.npy"
@@ -89,6 +91,7 @@ def test_a_damaged_file_of_a_whole_set_is_named(tmp_path: Path) -> None:
         load("shd", "train", ENCODING)
 
 
+@pytest.mark.slow
 def test_another_recording_of_the_same_name_is_read_anew(tmp_path: Path) -> None:
     folder = gestures(tmp_path)
     first = load("dvs_gesture", "train", ENCODING).digest
