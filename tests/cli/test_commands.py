@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import typer
 
-from esl_lava import netfile
+from esl_lava import modelfile, netfile
 from esl_lava.cli import options, progress
 from esl_lava.cli.app import app
 from esl_lava.config import documentation, read_toml
@@ -763,8 +763,10 @@ main()
 
 def test_sigterm_leaves_no_temporary_file(tiny: Any, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", TERMINATED_WHILE_IT_WRITES]
-        + ["export", str(tiny.model), str(tmp_path / "net.h5")],
+        [
+            *(sys.executable, "-c", TERMINATED_WHILE_IT_WRITES),
+            *("export", tiny.model, tmp_path / "net.h5"),
+        ],
         capture_output=True,
         text=True,
     )
