@@ -176,7 +176,8 @@ def test_without_locks_there_is_only_a_warning(
 def test_a_lock_file_that_its_process_has_just_removed_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = fcntl.flock, []
+    real = fcntl.flock
+    calls: list[int] = []
 
     def flock(descriptor: int, operation: int) -> None:
         if not calls:

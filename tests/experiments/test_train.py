@@ -17,6 +17,7 @@ from esl_lava.config import Experiment, from_toml, override, read_toml
 from esl_lava.data.config import Data
 from esl_lava.data.datasets import Images, load
 from esl_lava.errors import ConfigError, DataError, FileError, UserError
+from esl_lava.experiments import rundir
 from esl_lava.experiments import train as experiments
 from esl_lava.experiments.train import resume, train
 from esl_lava.interrupts import Termination, raise_on_sigterm
@@ -391,7 +392,7 @@ def test_a_second_training_in_the_same_directory_is_refused(
 def test_a_training_does_not_overwrite_one_that_began_and_ended_meanwhile(
     tmp_path: Path, short: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, real = tmp_path / "run", experiments.create
+    run, real = tmp_path / "run", rundir.create
 
     def create(path: Path) -> Any:
         directory = real(path)
