@@ -1,9 +1,12 @@
 """Write files atomically, and turn plain values into JSON."""
 
 import contextlib
+import errno
+import fcntl
 import json
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,16 +16,51 @@ from esl_lava.errors import DataError, FileError
 _SUFFIX = ".unfinished"
 """Ending of the names of temporary files."""
 
+_TEMPORARY = re.compile(rf"\..+\.([0-9]+){re.escape(_SUFFIX)}")
+"""Name of a temporary file, with the number of the process that writes it."""
+
+
+class FullDiskError(FileError):
+    """A file cannot be written because the disk or the user's quota is full."""
+
 
 def is_unfinished(path: Path) -> bool:
     """Return whether a file is a temporary one that a killed process left in `replace_file`."""
     return path.name.startswith(".") and path.name.endswith(_SUFFIX)
 
 
+def is_process(number: int) -> bool:
+    """Return whether this machine has a process with this number."""
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove the temporary files that killed processes left in a directory.
+
+    A file stays if its process may live: if this machine has a process of its number, or if
+    another machine holds the lock of the file. It also stays if the file system has no locks.
+    """
+    with contextlib.suppress(OSError):
+        for path in list(directory.iterdir()):
+            match = _TEMPORARY.fullmatch(path.name)
+            if match is None or is_process(int(match[1])):
+                continue
+            with contextlib.suppress(OSError), path.open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+
+
 def replace_file(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to `path` atomically: write to a temporary name, fsync, rename.
 
     Raises:
+        FullDiskError: when the disk or the quota is full; an existing file stays as it was.
         FileError: when the file cannot be written; an existing file then stays as it was.
     """
     if not path.name:
@@ -30,12 +68,15 @@ def replace_file(path: Path, content: bytes | memoryview) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_SUFFIX}")
     try:
         with temporary.open("wb") as file:
+            with contextlib.suppress(OSError):  # some network file systems have no locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+            temporary.replace(path)  # while the file has its lock
     except OSError as error:
-        raise FileError(
+        kind = FullDiskError if error.errno in (errno.ENOSPC, errno.EDQUOT) else FileError
+        raise kind(
             f"{path}: cannot be written: {error.strerror}", "unwritable", file=path
         ) from None
     finally:

@@ -1,14 +1,23 @@
-"""A Ctrl-C that Python drops in a finaliser."""
+"""A Ctrl-C that Python drops in a finaliser, and SIGTERM."""
 
 from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
-from esl_lava.interrupts import reraise_dropped_interrupts
+from esl_lava.interrupts import (
+    Termination,
+    postpone_termination,
+    raise_on_sigterm,
+    reraise_dropped_interrupts,
+)
+
+SIGNALS = {KeyboardInterrupt: signal.SIGINT, Termination: signal.SIGTERM}
 
 
 class FailingFinaliser:
@@ -18,8 +27,8 @@ class FailingFinaliser:
         self.error = error
 
     def __del__(self) -> None:
-        if self.error is KeyboardInterrupt:
-            signal.raise_signal(signal.SIGINT)
+        if self.error in SIGNALS:
+            signal.raise_signal(SIGNALS[self.error])
             for _ in range(1000):  # Python raises only between certain instructions
                 pass
         else:
@@ -27,21 +36,27 @@ class FailingFinaliser:
 
 
 @pytest.fixture(autouse=True)
-def _sigint() -> None:
+def _handlers() -> Iterator[None]:
     # Background jobs of a shell ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
-def test_an_interruption_of_a_finaliser_comes_again(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("error", SIGNALS)
+def test_an_interruption_of_a_finaliser_comes_again(
+    capfd: pytest.CaptureFixture[str], error: type[BaseException]
+) -> None:
     before, passed = sys.unraisablehook, []
 
     def program() -> None:
-        with reraise_dropped_interrupts():
-            FailingFinaliser(KeyboardInterrupt)
+        with reraise_dropped_interrupts(), raise_on_sigterm():
+            FailingFinaliser(error)
             passed.append("dropped, until")
             time.sleep(30)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(error):
         program()
     assert passed
     assert sys.unraisablehook is before
@@ -54,3 +69,76 @@ def test_other_failures_of_a_finaliser_are_shown(monkeypatch: pytest.MonkeyPatch
     with reraise_dropped_interrupts():
         FailingFinaliser(ZeroDivisionError)
     assert shown == [ZeroDivisionError]
+
+
+def terminate() -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+def test_sigterm_is_raised_once() -> None:
+    cleaned = []
+
+    def program() -> None:
+        with raise_on_sigterm():
+            try:
+                terminate()
+            finally:
+                terminate()  # a cluster may send it to the job and to each of its processes
+                cleaned.append(True)
+
+    with pytest.raises(Termination):
+        program()
+    assert cleaned
+    terminate()  # the process exits with its own code
+
+
+def test_without_sigterm_nothing_changes() -> None:
+    with raise_on_sigterm(), postpone_termination() as arrived:
+        assert not arrived()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_process_that_ignores_sigterm_still_does() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with raise_on_sigterm(), postpone_termination() as arrived:
+        terminate()
+        assert not arrived()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
+def test_termination_is_postponed() -> None:
+    passed = []
+
+    def program() -> None:
+        with raise_on_sigterm(), postpone_termination() as arrived:
+            terminate()
+            passed.append(arrived())
+
+    with pytest.raises(Termination):
+        program()
+    assert passed == [True]
+
+
+def test_an_error_comes_before_a_postponed_termination() -> None:
+    def program() -> None:
+        with raise_on_sigterm(), postpone_termination() as arrived:
+            terminate()
+            assert arrived()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        program()
+
+
+def test_other_threads_do_not_handle_signals() -> None:
+    answers = []
+
+    def work() -> None:
+        with raise_on_sigterm(), postpone_termination() as arrived:
+            answers.append(arrived())
+
+    with raise_on_sigterm():
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert answers == [False]

@@ -14,10 +14,10 @@ import typer
 
 from esl_lava.cli import commands, environment, recordings, sweeps
 from esl_lava.cli.manners import polite, set_up_logging
-from esl_lava.cli.output import INTERRUPTED, complain
+from esl_lava.cli.output import INTERRUPTED, TERMINATED, complain
 from esl_lava.cli.progress import show_samples
 from esl_lava.errors import Code, UserError
-from esl_lava.interrupts import reraise_dropped_interrupts
+from esl_lava.interrupts import Termination, raise_on_sigterm, reraise_dropped_interrupts
 from esl_lava.packages import missing
 from esl_lava.progress import show_progress_with
 
@@ -91,16 +91,21 @@ def _show_overview(
 def _run_program(program: Callable[..., int | None]) -> None:
     """Run a command line and exit with its code.
 
-    An error of the user is reported without a traceback, and the exit code is 2.
+    An error of the user is reported without a traceback, and the exit code is 2. After SIGTERM
+    the exit code is 143.
     """
     set_up_logging()
     try:
         with (
             reraise_dropped_interrupts(),
+            raise_on_sigterm(),
             show_samples("recordings") as show,
             show_progress_with(show),
         ):
             status = program(standalone_mode=False)
+    except Termination:
+        print("terminated", file=sys.stderr)
+        sys.exit(TERMINATED)
     except UserError as error:
         complain(error)
         sys.exit(2)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, ParamSpec
 
 import typer
 
-from esl_lava.cli.output import INTERRUPTED, complain
+from esl_lava.cli.output import INTERRUPTED, TERMINATED, complain
 from esl_lava.errors import ConfigError, UserError
+from esl_lava.interrupts import Termination
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -66,6 +67,10 @@ def join_ranks(command: Callable[Parameters, None]) -> Callable[Parameters, None
             if rank == 0:
                 raise
             raise SystemExit(INTERRUPTED) from None
+        except Termination:
+            if rank == 0:
+                raise
+            raise SystemExit(TERMINATED) from None
         finally:
             leave()
 

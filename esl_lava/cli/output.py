@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C stopped, as in shells. typer returns this code."""
 
+TERMINATED = 143
+"""Exit code of a command that SIGTERM stopped, as in shells."""
+
 
 def results_only() -> contextlib.redirect_stdout[TextIO]:
     """Send the output of libraries to standard error while a command works."""

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -9,11 +16,16 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from esl_lava.errors import Code, FileError
-from esl_lava.files import is_unfinished
+from esl_lava.files import is_unfinished, remove_unfinished
 from esl_lava.results.training import MaskUpdate
 
 UPDATES_LIMIT = 1 << 28
 """An `updates.json` may have at most this many bytes."""
+
+LOCK = ".lock"
+"""Name of the file in a run directory that a training locks."""
+
+_logger = logging.getLogger(__name__)
 
 _UPDATES = TypeAdapter(list[MaskUpdate])
 
@@ -57,7 +69,7 @@ class RunDirectory:
 
 
 def create(path: Path) -> RunDirectory:
-    """Create a run directory; it may exist if it is empty or holds only unfinished files.
+    """Create a run directory; it may exist if it holds only files of killed processes.
 
     Raises:
         FileError: if the path holds other files, or cannot be created.
@@ -73,13 +85,18 @@ def create(path: Path) -> RunDirectory:
 
 
 def check_free(path: Path) -> None:
-    """Check that a run directory can be created at a path: it may hold only unfinished files.
+    """Check that a run directory can be created at a path.
+
+    The path may be a directory with a lock file and unfinished files, which killed processes leave.
 
     Raises:
         FileError: if the path holds other files, or cannot be read.
     """
     try:
-        free = not path.exists() or (path.is_dir() and all(map(is_unfinished, path.iterdir())))
+        free = not path.exists() or (
+            path.is_dir()
+            and all(is_unfinished(file) or file.name == LOCK for file in path.iterdir())
+        )
     except OSError as error:
         raise FileError(f"{path}: {error.strerror}", "unwritable", file=path) from None
     if not free:
@@ -88,6 +105,88 @@ def check_free(path: Path) -> None:
             "exists",
             file=path,
         )
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Keep other trainings out of a run directory while the context is open.
+
+    The operating system releases the lock when the process ends, however it ends. If the file
+    system has no locks, a warning is logged and the context keeps nobody out. Files that killed
+    processes left unfinished are removed.
+
+    Raises:
+        FileError: if another training has the lock.
+    """
+    file = path / LOCK
+    try:
+        descriptor = _open_locked(file)
+    except BlockingIOError:
+        holder = _read_holder(file)
+        raise FileError(
+            f"{path}: another training is running in this directory{holder}; wait until it ends",
+            "conflict",
+            file=path,
+        ) from None
+    except OSError as error:
+        if os.path.isdir(path):
+            _logger.warning(
+                "%s cannot be locked (%s): make sure that no other training runs in this directory",
+                *(file, error.strerror),
+            )
+        yield
+        return
+    try:
+        remove_unfinished(path)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            file.unlink()  # before the lock is released, so that the file is still ours
+        os.close(descriptor)
+
+
+def _open_locked(file: Path) -> int:
+    """Open and lock a file, and write into it who has the lock. Return its descriptor.
+
+    Raises:
+        BlockingIOError: if another process has the lock.
+        OSError: if the file cannot be opened or locked.
+    """
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_same(descriptor, file):
+                with contextlib.suppress(OSError):  # a full disk
+                    os.ftruncate(descriptor, 0)
+                    os.write(
+                        descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode()
+                    )
+                return descriptor
+        except PermissionError as error:  # some systems report a held lock in this way
+            os.close(descriptor)
+            raise BlockingIOError(errno.EWOULDBLOCK, error.strerror) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # the process that had the lock has removed the file meanwhile
+
+
+def _is_same(descriptor: int, file: Path) -> bool:
+    """Return whether an open file is still the one at its path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(file))
+    except FileNotFoundError:
+        return False
+
+
+def _read_holder(file: Path) -> str:
+    """Return who has a lock, as a part of a sentence; an empty text if that is not known."""
+    with contextlib.suppress(OSError):
+        with file.open(errors="replace") as content:
+            words = content.read(200).split()
+        return f" ({' '.join(words)})" if words else ""
+    return ""
 
 
 def next_free(path: Path) -> Path:

@@ -7,6 +7,7 @@ resumption they go on in a new file of that folder, from the epoch that is train
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from esl_lava.results.training import Epoch
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+_logger = logging.getLogger(__name__)
 
 FOLDER = "tensorboard"
 
@@ -38,6 +41,9 @@ def check_log(experiment: Experiment) -> None:
 def open_log(experiment: Experiment, directory: Path, trained: int) -> Iterator[Log]:
     """Open the log that an experiment asks for, in the directory of its run.
 
+    If the log cannot be written later, for example because the disk is full, a warning says so,
+    and the rest of the training is not logged.
+
     Args:
         experiment: the configuration.
         directory: directory of the run.
@@ -52,17 +58,30 @@ def open_log(experiment: Experiment, directory: Path, trained: int) -> Iterator[
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    written = trained
+    written, failed = trained, False
+    writer = SummaryWriter(str(directory / FOLDER), purge_step=trained + 1)
 
     def log(epochs: Sequence[Epoch]) -> None:
-        nonlocal written
-        for epoch in epochs[written:]:
-            _write(writer, epoch)
-            written = epoch.epoch
-        writer.flush()
+        nonlocal written, failed
+        if failed:  # the writer of TensorBoard cannot continue after an error
+            return
+        try:
+            for epoch in epochs[written:]:
+                _write(writer, epoch)
+                written = epoch.epoch
+            writer.flush()
+        except OSError as error:
+            failed = True
+            _logger.warning(
+                "%s cannot be written (%s): the rest of the training is not logged there",
+                *(directory / FOLDER, error.strerror or error),
+            )
 
-    with SummaryWriter(str(directory / FOLDER), purge_step=trained + 1) as writer:
+    try:
         yield log
+    finally:
+        with contextlib.suppress(OSError):
+            writer.close()
 
 
 def _write(writer: SummaryWriter, epoch: Epoch) -> None:

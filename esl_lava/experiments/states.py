@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from esl_lava.errors import Code, FileError
 from esl_lava.experiments.rundir import RunDirectory
-from esl_lava.files import replace_json
+from esl_lava.files import is_process, replace_json
 from esl_lava.results.sweep import Outcome, RunState, Stage
 from esl_lava.values import as_values
 
@@ -136,21 +136,11 @@ def _running_markers(directory: Path) -> list[Path]:
     here, markers = socket.gethostname(), []
     for path in (directory / STATES).glob(f"*{_MARKER}"):
         host, _, process = path.stem.rpartition("-")
-        if host == here and not _is_process(int(process)):
+        if host == here and not is_process(int(process)):
             path.unlink(missing_ok=True)
         else:
             markers.append(path)
     return markers
-
-
-def _is_process(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _state_file(directory: Path, name: str) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -17,10 +19,11 @@ from esl_lava.data.own import OwnData
 from esl_lava.data.samples import TrainingSamples
 from esl_lava.errors import ConfigError, DataError, FileError
 from esl_lava.experiments import samedata
-from esl_lava.experiments.rundir import RunDirectory, create
+from esl_lava.experiments.rundir import RunDirectory, check_free, create, lock
 from esl_lava.experiments.scalars import check_log, open_log
 from esl_lava.export import lower
-from esl_lava.files import replace_file, replace_json
+from esl_lava.files import FullDiskError, replace_file, replace_json
+from esl_lava.interrupts import Termination, postpone_termination
 from esl_lava.modelfile import SavedModel
 from esl_lava.models.config import Convolutional
 from esl_lava.models.restore import restore
@@ -32,6 +35,8 @@ from esl_lava.training import ranks
 from esl_lava.training.evaluation import examine
 from esl_lava.training.trainer import Trainer, TrainingProgress
 from esl_lava.values import Keys, as_values, keys
+
+_logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 30.0
 """Time between checkpoints. The result of a training does not depend on it."""
@@ -88,7 +93,8 @@ def train(
 
     Raises:
         ConfigError: if own samples are given to an experiment with another data set.
-        FileError: if the directory is not empty.
+        FileError: if the directory is not empty, or another training runs in it.
+        Termination: when SIGTERM arrives in `raise_on_sigterm`; a checkpoint is saved before.
         UserError: as `Trainer`.
     """
     check_log(experiment)
@@ -97,11 +103,14 @@ def train(
         digests = samedata.digests({"train": data, "test": test})
     trainer = Trainer(experiment, data)
     run = RunDirectory(directory)
-    with ranks.together():
-        if ranks.first():
-            create(directory)
-            modelfile.write(replace(trainer.checkpoint(), data=digests), run.checkpoint)
-    return _finish(trainer, run, test, digests, show)
+    with contextlib.ExitStack() as stack:
+        with ranks.together():
+            if ranks.first():
+                create(directory)
+                stack.enter_context(lock(directory))
+                check_free(directory)  # another training may have begun and ended meanwhile
+                modelfile.write(replace(trainer.checkpoint(), data=digests), run.checkpoint)
+        return _finish(trainer, run, test, digests, show)
 
 
 def resume(
@@ -116,24 +125,28 @@ def resume(
 
     Raises:
         ConfigError: as `train`.
-        FileError: if the directory holds no checkpoint.
+        FileError: if the directory holds no checkpoint, or another training runs in it.
         DataError: if the data differ from those at the start of the training.
+        Termination: as `train`.
         UserError: as `Trainer`.
     """
     run = RunDirectory(directory)
-    with ranks.together():
-        if os.path.exists(run.model):  # unlike Path.exists, false for an impossible name
-            raise FileError(
-                f"{run.model}: already exists, so the training is finished",
-                "exists",
-                file=run.model,
-            )
-        checkpoint, experiment = load_model(run.checkpoint)
-        data, test = load_splits(experiment, own)
-        digests = samedata.digests({"train": data, "test": test})
-        samedata.refuse_other_data(run.checkpoint, checkpoint.data, digests)
-    # Digests that the start did not record stay unknown.
-    return _finish(Trainer(experiment, data, checkpoint), run, test, checkpoint.data, show)
+    with contextlib.ExitStack() as stack:
+        with ranks.together():
+            if ranks.first():
+                stack.enter_context(lock(directory))
+            if os.path.exists(run.model):  # unlike Path.exists, false for an impossible name
+                raise FileError(
+                    f"{run.model}: already exists, so the training is finished",
+                    "exists",
+                    file=run.model,
+                )
+            checkpoint, experiment = load_model(run.checkpoint)
+            data, test = load_splits(experiment, own)
+            digests = samedata.digests({"train": data, "test": test})
+            samedata.refuse_other_data(run.checkpoint, checkpoint.data, digests)
+        # Digests that the start did not record stay unknown.
+        return _finish(Trainer(experiment, data, checkpoint), run, test, checkpoint.data, show)
 
 
 def load_splits(
@@ -195,26 +208,33 @@ def _finish(
         nonlocal saved
         with ranks.together():
             if ranks.first():
-                modelfile.write(replace(checkpoint, data=digests), run.checkpoint)
+                _save_checkpoint(replace(checkpoint, data=digests), run)
         saved = time.perf_counter()
+        if ranks.is_true_on_any(must_end()):
+            if ranks.first():
+                _logger.warning(
+                    "SIGTERM ends the training; esl train --resume %s continues it", run.path
+                )
+            raise Termination
 
     def due() -> bool:
-        return ranks.take_first_answer(time.perf_counter() - saved > CHECKPOINT_SECONDS)
+        overdue = time.perf_counter() - saved > CHECKPOINT_SECONDS
+        return ranks.is_true_on_any(overdue or must_end())
 
     def show_and_log(progress: TrainingProgress) -> None:
         show(progress)
         if progress.iteration % trainer.steps_per_epoch == 0:
             log(trainer.history)
 
-    with open_log(trainer.experiment, run.path, len(trainer.history)) as log:
+    with (
+        open_log(trainer.experiment, run.path, len(trainer.history)) as log,
+        postpone_termination() as must_end,
+    ):
         model = replace(trainer.run(show_and_log, save, due), data=digests)
     seconds = time.perf_counter() - start
     with ranks.together():
         if ranks.first():
-            save_png(draw_training(trainer.history), run.training_plot)
-            replace_json(run.updates, [as_values(update) for update in trainer.evolver.history])
-            modelfile.write(model, run.model)  # last: this file marks the training as finished
-            run.checkpoint.unlink(missing_ok=True)
+            _save_results(trainer, model, run)
     examination = examine(trainer.experiment, restore(model), test)
     return TrainingResult(
         run=run,
@@ -228,3 +248,35 @@ def _finish(
         seconds=seconds,
         firing=examination.firing,
     )
+
+
+def _save_checkpoint(checkpoint: SavedModel, run: RunDirectory) -> None:
+    """Write a checkpoint. A full disk is only a warning: the last checkpoint stays as it was."""
+    try:
+        modelfile.write(checkpoint, run.checkpoint)
+    except FullDiskError as error:
+        _logger.warning(
+            "%s; the training goes on, the last checkpoint stays, and the next one is written "
+            "after the epoch or after %.0f s",
+            *(error, CHECKPOINT_SECONDS),
+        )
+
+
+def _save_results(trainer: Trainer, model: SavedModel, run: RunDirectory) -> None:
+    """Write the results of a finished training, and remove its checkpoint.
+
+    Raises:
+        FullDiskError: if the disk is full; the sentence says how to continue.
+    """
+    try:
+        save_png(draw_training(trainer.history), run.training_plot)
+        replace_json(run.updates, [as_values(update) for update in trainer.evolver.history])
+        modelfile.write(model, run.model)  # last: this file marks the training as finished
+    except FullDiskError as error:
+        raise FullDiskError(
+            f"{error}; free some space, then esl train --resume {run.path} continues from the "
+            "last checkpoint",
+            error.code,
+            file=error.faults[0].file,
+        ) from None
+    run.checkpoint.unlink(missing_ok=True)

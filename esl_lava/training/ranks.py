@@ -17,7 +17,7 @@ from torch import distributed as dist
 
 from esl_lava.arrays import Array
 from esl_lava.errors import UserError
-from esl_lava.sparsity.ranks import broadcast_first, count
+from esl_lava.sparsity.ranks import count
 
 SETTLING = 0.1
 """Seconds after which gloo's threads have released the tensors of the last exchange."""
@@ -60,9 +60,9 @@ def sum_gradients(parameters: Iterable[torch.Tensor]) -> None:
         dist.all_reduce(parameter.grad)
 
 
-def take_first_answer(answer: bool) -> bool:
-    """Return rank 0's answer on every rank. Collective."""
-    return bool(broadcast_first(torch.tensor(answer), torch.device("cpu")))
+def is_true_on_any(answer: bool) -> bool:
+    """Return on every rank whether the answer of at least one rank is true. Collective."""
+    return bool(total(torch.tensor(int(answer))))
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import typer
 
-from esl_lava import netfile
+from esl_lava import modelfile, netfile
 from esl_lava.cli import options, progress
 from esl_lava.cli.app import app
 from esl_lava.config import documentation, read_toml
@@ -726,7 +726,13 @@ def test_train_by_another_method(tiny: Any, invoke: Command, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_a_sweep_leaves_what_it_goes_on_from(tiny: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_sweep_that_a_signal_ends_can_be_continued(
+    tiny: Any, tmp_path: Path, number: int, code: int, word: str
+) -> None:
     script = Path(sys.executable).parent / "esl"
     line = [script, "reproduce", "fig2", "--config", tiny.path / "config.toml", "--jobs", "2"]
     line += ["--set", "model.layers=200", "--epochs", "40000", "-o", tmp_path / "sweep"]
@@ -738,16 +744,59 @@ def test_ctrl_c_in_a_sweep_leaves_what_it_goes_on_from(tiny: Any, tmp_path: Path
             while len(list(tmp_path.glob("sweep/*/config.toml"))) < 2:
                 assert esl.poll() is None
                 time.sleep(0.2)
-            os.killpg(esl.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+            os.killpg(esl.pid, number)  # as a terminal does with Ctrl-C
             _, err = esl.communicate()
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(esl.pid, signal.SIGKILL)
-    assert esl.returncode == 130
-    assert err.splitlines()[-1] == "interrupted"
+    assert esl.returncode == code
+    assert err.splitlines()[-1] == word
     assert "Traceback" not in err
     left = {path.name for path in tmp_path.glob("sweep/*/[!.]*")}
     assert left == {"checkpoint.pt", "config.toml"}
+
+
+def test_sigterm_ends_a_training_that_can_be_continued(tiny: Any, tmp_path: Path) -> None:
+    script, run = Path(sys.executable).parent / "esl", tmp_path / "run"
+    line = [script, "train", "--config", tiny.path / "config.toml", "--epochs", "40000", "-o", run]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as esl:
+        try:
+            assert esl.stderr is not None
+            while "epoch 2/" not in esl.stderr.readline():
+                assert esl.poll() is None
+            esl.send_signal(signal.SIGTERM)
+            _, err = esl.communicate()
+        finally:
+            esl.kill()
+    assert esl.returncode == 143
+    assert err.splitlines()[-1] == "terminated"
+    assert f"esl train --resume {run}" in err
+    assert "Traceback" not in err
+    assert set(contents(run)) == {"checkpoint.pt", "config.toml"}
+    assert modelfile.read(run / "checkpoint.pt").state["iteration"] >= 26
+
+
+TERMINATED_WHILE_IT_WRITES = """
+import os, signal
+from esl_lava.cli.app import main
+os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGTERM)
+main()
+"""
+
+
+def test_sigterm_leaves_no_temporary_file(tiny: Any, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", TERMINATED_WHILE_IT_WRITES),
+            *("export", tiny.model, tmp_path / "net.h5"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 143
+    assert done.stderr.splitlines()[-1] == "terminated"
+    assert "Traceback" not in done.stderr
+    assert contents(tmp_path) == {}
 
 
 def test_help_config_explains_every_field(invoke: Command) -> None:

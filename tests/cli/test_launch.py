@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -90,6 +91,22 @@ def interrupted(rank: int, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Trainer, "run", run)
 
 
+def terminated(rank: int, patch: pytest.MonkeyPatch) -> None:
+    """Only rank 1 gets SIGTERM, in the second epoch."""
+    real = Trainer.run
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def run(self: Trainer, show: Callable[[TrainingProgress], None], *rest: Any) -> SavedModel:
+        def terminate(progress: TrainingProgress) -> None:
+            show(progress)
+            if rank == 1 and progress.iteration == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        return real(self, terminate, *rest)
+
+    patch.setattr(Trainer, "run", run)
+
+
 def misread(rank: int, patch: pytest.MonkeyPatch) -> None:
     """Only rank 1 cannot read a file, before the ranks communicate."""
     patch.setattr(launch, "FAILURE_WAIT", timedelta(seconds=0.2))
@@ -104,6 +121,8 @@ SCENARIOS: dict[str, tuple[tuple[str, ...], Prepare]] = {
     "refused": ((*NEW, "whole"), lambda rank, patch: None),
     "interrupted": ((*NEW, "broken"), interrupted),
     "resumed": (("train", "--resume", "broken", "--json"), lambda rank, patch: None),
+    "terminated": ((*NEW, "ended"), terminated),
+    "continued": (("train", "--resume", "ended"), lambda rank, patch: None),
     "finished": (("train", "--resume", "whole"), lambda rank, patch: None),
     "unnamed": (("train", "--config", "small.toml"), lambda rank, patch: None),
     "infinite": (
@@ -180,6 +199,7 @@ def test_only_rank_0_speaks(outcomes: list[dict[str, Outcome]]) -> None:
 @pytest.mark.parametrize(
     ("scenario", "code"),
     [("whole", 0), ("table", 0), ("resumed", 0), ("interrupted", 130)]
+    + [("terminated", 143), ("continued", 0)]
     + [(name, 2) for name in ("refused", "finished", "unnamed", "infinite")],
 )
 def test_all_ranks_end_alike(outcomes: list[dict[str, Outcome]], scenario: str, code: int) -> None:
@@ -191,7 +211,7 @@ def test_what_is_printed_and_left(outcomes: list[dict[str, Outcome]], folder: Pa
     assert whole.json["samples"] == 357
     assert [line.split()[1] for line in whole.err.splitlines()] == ["1/2", "2/2"]
     assert "trained: table/model.pt" in outcomes[0]["table"].out
-    for name in ("whole", "table", "broken"):
+    for name in ("whole", "table", "broken", "ended"):
         assert listing(folder / name) == OUTPUTS
 
 
@@ -203,6 +223,14 @@ def test_interrupted_and_resumed_to_the_same_bits(
     assert "epoch 1/2" not in outcomes[0]["resumed"].err
     for name in OUTPUTS:
         assert (folder / "broken" / name).read_bytes() == (folder / "whole" / name).read_bytes()
+
+
+def test_sigterm_of_one_rank_saves_a_checkpoint_of_all(
+    outcomes: list[dict[str, Outcome]], folder: Path
+) -> None:
+    assert outcomes[0]["terminated"].err.splitlines()[-1] == "terminated"
+    for name in OUTPUTS:
+        assert (folder / "ended" / name).read_bytes() == (folder / "whole" / name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,7 @@
+import errno
+import fcntl
+import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -6,8 +10,10 @@ import pytest
 
 from esl_lava.errors import FileError
 from esl_lava.experiments.rundir import (
+    LOCK,
     RunDirectory,
     create,
+    lock,
     next_free,
     read_updates,
     refuse_overwrite,
@@ -109,3 +115,96 @@ def test_damaged_updates_are_refused(content: str, tmp_path: Path) -> None:
     path.write_text(content)
     with refused(FileError, "damaged", file=path):
         read_updates(path)
+
+
+# --- the lock of a run directory -----------------------------------------------------------
+
+HOLDER = """
+import sys
+from pathlib import Path
+from esl_lava.experiments.rundir import lock
+with lock(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_directory_is_locked_until_its_process_is_killed(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "locked\n"
+            with refused(FileError, "conflict", file=tmp_path) as caught, lock(tmp_path):
+                pass
+            assert f"process {holder.pid} on " in str(caught.value)
+        finally:
+            holder.kill()
+    assert (tmp_path / LOCK).exists()
+    create(tmp_path)  # what the killed process left does not count
+    unfinished = tmp_path / f".checkpoint.pt.{holder.pid}.unfinished"
+    unfinished.write_bytes(b"half")
+    with lock(tmp_path):
+        assert not unfinished.exists()
+        with refused(FileError, "conflict", file=tmp_path), lock(tmp_path):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF])
+def test_without_locks_there_is_only_a_warning(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with lock(tmp_path):
+        pass
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert str(tmp_path) in record.getMessage()
+
+
+def test_a_lock_file_that_its_process_has_just_removed_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fcntl.flock
+    calls: list[int] = []
+
+    def flock(descriptor: int, operation: int) -> None:
+        if not calls:
+            (tmp_path / LOCK).unlink()  # between opening and locking
+        calls.append(descriptor)
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with lock(tmp_path):
+        assert len(calls) == 2
+        with refused(FileError, "conflict", file=tmp_path), lock(tmp_path):
+            pass
+
+
+def test_a_full_disk_does_not_hinder_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "held")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with lock(tmp_path), refused(FileError, "conflict", file=tmp_path), lock(tmp_path):
+            pass
+    monkeypatch.setattr(fcntl, "flock", refuse)  # some systems say so if the lock is held
+    with refused(FileError, "conflict", file=tmp_path), lock(tmp_path):
+        pass

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from esl_lava.config import Experiment, override
@@ -55,6 +58,27 @@ def test_scalars_are_the_history_after_an_interruption_too(
         assert epoch.silent is not None
         assert tags["silent_neurons/hidden1"][epoch.epoch] == epoch.silent["hidden1"]
     assert "validation_accuracy" in tags
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_full_disk_ends_the_log_and_not_the_training(
+    experiment: Experiment, tmp_path, monkeypatch, caplog
+) -> None:
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    def full(self, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fill(progress) -> None:
+        if progress.epoch == 2:
+            monkeypatch.setattr(RecordWriter, "write", full)
+
+    logged = override(experiment, {"training.log": "tensorboard"})
+    trained = train(logged, tmp_path / "run", fill)
+    assert trained.run.model.exists()
+    texts = [record.getMessage() for record in caplog.records if record.name == scalars.__name__]
+    assert len(texts) == 1
+    assert str(tmp_path / "run" / scalars.FOLDER) in texts[0]
 
 
 def test_without_the_option_nothing_is_written(tiny) -> None:

@@ -1,5 +1,9 @@
+import errno
+import logging
 import math
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +17,10 @@ from esl_lava.config import Experiment, from_toml, override, read_toml
 from esl_lava.data.config import Data
 from esl_lava.data.datasets import Images, load
 from esl_lava.errors import ConfigError, DataError, FileError, UserError
+from esl_lava.experiments import rundir
 from esl_lava.experiments import train as experiments
 from esl_lava.experiments.train import resume, train
+from esl_lava.interrupts import Termination, raise_on_sigterm
 from esl_lava.models.restore import restore
 from esl_lava.training.evaluation import examine
 from esl_lava.training.trainer import Trainer, TrainingProgress
@@ -252,3 +258,160 @@ def test_digests_that_the_start_did_not_record_stay_unknown(
     monkeypatch.setattr(experiments, "load_configured", relabelled("train"))
     resume(tmp_path, silent)
     assert modelfile.read(tmp_path / "model.pt").data == {}
+
+
+# --- SIGTERM -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sigterm() -> Iterator[None]:
+    """Restore how this process handles SIGTERM."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("sigterm")
+@pytest.mark.parametrize("after", [1, 3, 5, 6])
+def test_sigterm_saves_a_checkpoint(
+    tmp_path: Path, short: Experiment, after: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(short, whole, silent)
+    shown = []
+
+    def show(progress: TrainingProgress) -> None:
+        shown.append(progress.iteration)
+        if progress.iteration == after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def program() -> None:
+        with raise_on_sigterm():
+            train(short, broken, show)
+
+    with pytest.raises(Termination):
+        program()
+    assert shown[-1] == after
+    assert listing(broken) == ["checkpoint.pt", "config.toml"]
+    assert modelfile.read(broken / "checkpoint.pt").state["iteration"] == after
+    assert f"esl train --resume {broken}" in caplog.text
+    resume(broken, silent)
+    for name in OUTPUTS:
+        assert (broken / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+# --- a full disk ---------------------------------------------------------------------------
+
+
+def fill_disk(patch: pytest.MonkeyPatch, is_refused: Callable[[int], bool]) -> list[int]:
+    """Let writes fail as on a full disk, by their number from 1. Return the list of the failed."""
+    real, calls, failed = os.fsync, [], []
+
+    def fsync(descriptor: int) -> None:
+        calls.append(descriptor)
+        if is_refused(len(calls)):
+            failed.append(len(calls))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    patch.setattr(os, "fsync", fsync)
+    return failed
+
+
+def test_a_full_disk_at_a_checkpoint_is_a_warning(
+    tmp_path: Path,
+    short: Experiment,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(experiments, "CHECKPOINT_SECONDS", -1.0)  # after every step
+    whole, full = tmp_path / "whole", tmp_path / "full"
+    train(short, whole, silent)
+    caplog.clear()
+    saved = []
+
+    def show(progress: TrainingProgress) -> None:
+        saved.append(modelfile.read(full / "checkpoint.pt").state["iteration"])
+
+    with monkeypatch.context() as patch:
+        # Write 1 is the first checkpoint, and write 2 the configuration.
+        failed = fill_disk(patch, lambda number: number in (4, 5))
+        train(short, full, show)
+    assert failed == [4, 5]
+    assert saved == [0, 1, 1, 1, 4, 5]  # the latest checkpoint when each step is shown
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    texts = [record.getMessage() for record in warnings if record.name == experiments.__name__]
+    assert [str(full / "checkpoint.pt") in text for text in texts] == [True, True]
+    assert listing(full) == OUTPUTS
+    for name in OUTPUTS:
+        assert (full / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("name", ["training.png", "updates.json", "model.pt"])
+def test_a_full_disk_at_the_end_is_an_error_that_says_how_to_continue(
+    tmp_path: Path, short: Experiment, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    earlier = 4  # two checkpoints of epochs, the first one and the configuration
+    position = earlier + 1 + ["training.png", "updates.json", "model.pt"].index(name)
+    with monkeypatch.context() as patch:
+        fill_disk(patch, lambda number: number >= position)
+        with refused(FileError, "unwritable", file=run / name) as caught:
+            train(short, run, silent)
+    assert f"esl train --resume {run}" in str(caught.value)
+    assert "model.pt" not in listing(run)
+    train(short, whole, silent)
+    steps: list[TrainingProgress] = []
+    resume(run, steps.append)
+    assert not steps  # the last checkpoint is that of the last step
+    for output in OUTPUTS:
+        assert (run / output).read_bytes() == (whole / output).read_bytes(), output
+
+
+# --- two trainings in one directory, and files of killed ones ------------------------------
+
+
+def test_a_second_training_in_the_same_directory_is_refused(
+    tmp_path: Path, short: Experiment
+) -> None:
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(short, whole, silent)
+    with pytest.raises(KeyboardInterrupt):
+        train(short, run, interrupted(4))
+
+    def second(progress: TrainingProgress) -> None:
+        before = (run / "checkpoint.pt").read_bytes()
+        with refused(FileError, "conflict", file=run):
+            resume(run, silent)
+        assert (run / "checkpoint.pt").read_bytes() == before
+
+    resume(run, second)
+    assert listing(run) == OUTPUTS
+    for name in OUTPUTS:
+        assert (run / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_training_does_not_overwrite_one_that_began_and_ended_meanwhile(
+    tmp_path: Path, short: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, real = tmp_path / "run", rundir.create
+
+    def create(path: Path) -> Any:
+        directory = real(path)
+        monkeypatch.setattr(experiments, "create", real)
+        train(short, path, silent)  # another process, before this one has the lock
+        return directory
+
+    monkeypatch.setattr(experiments, "create", create)
+    with refused(FileError, "exists", file=run):
+        train(short, run, silent)
+    assert listing(run) == OUTPUTS
+
+
+def test_a_resumed_training_removes_unfinished_files(tmp_path: Path, short: Experiment) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(short, tmp_path, interrupted(4))
+    (tmp_path / f".checkpoint.pt.{2**40}.unfinished").write_bytes(b"half")
+    (tmp_path / ".lock").write_text("of a killed process")
+    resume(tmp_path, silent)
+    assert listing(tmp_path) == OUTPUTS

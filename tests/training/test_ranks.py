@@ -130,7 +130,7 @@ def run_rank(rank: int, folder: str) -> None:
 
 def basics(rank: int, folder: Path) -> list[Any]:
     shares = [ranks.share(np.arange(size)).tolist() for size in (5, 1, 0)]
-    answers = [ranks.take_first_answer(rank == 0), ranks.take_first_answer(rank == 1)]
+    answers = [ranks.is_true_on_any(rank == chosen) for chosen in range(RANKS + 1)]
     sum_of_ranks = ranks.total(torch.tensor([1.0 + rank]))
     fields: list[Any] = []
     try:
@@ -257,7 +257,7 @@ def test_ranks_share_and_agree(results: list[dict[str, Any]], folder: Path) -> N
         first, shares, answers, sum_of_ranks, fields = found["basics"]
         assert first == (rank == 0)
         assert shares == [[[0, 1, 2], [3, 4]][rank], [[0], []][rank], []]
-        assert answers == [True, False]  # the answers of rank 0
+        assert answers == [True] * RANKS + [False]
         assert sum_of_ranks == 3
         assert fields == ["x: only one rank fails", "exists", str(folder / "x"), "Ellipsis"]
 
@@ -405,8 +405,8 @@ def test_one_process_shares_nothing() -> None:
     assert ranks.first()
     assert ranks.share(batch) is batch
     assert ranks.total(tensor) is tensor
-    assert ranks.take_first_answer(True)
-    assert not ranks.take_first_answer(False)
+    assert ranks.is_true_on_any(True)
+    assert not ranks.is_true_on_any(False)
     weight = torch.zeros(2, requires_grad=True)
     ranks.sum_gradients([weight])
     assert weight.grad is None
