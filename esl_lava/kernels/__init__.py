@@ -8,27 +8,32 @@ write into neither folder, every process compiles its kernels, and the log says 
 import logging
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
 from numba.core import event
 
 _logger = logging.getLogger(__name__)
 
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
-def njit(**options: Any) -> Any:
+_njit: Any = numba.njit  # numba has no types
+_register: Any = event.register
+
+
+def njit(**options: Any) -> Callable[[AnyFunction], AnyFunction]:
     """Return a decorator that compiles a function as `numba.njit` does, without a cache if need be.
 
     Args:
         options: the options of `numba.njit`. `cache` has no effect where numba cannot write.
     """
 
-    def compile_function(function: Callable[..., Any]) -> Any:
+    def compile_function(function: AnyFunction) -> AnyFunction:
         try:
-            return numba.njit(**options)(function)
+            return _njit(**options)(function)
         except RuntimeError:  # numba finds no folder for its cache that it can write to
             _report_no_cache()
-            return numba.njit(**{**options, "cache": False})(function)
+            return _njit(**{**options, "cache": False})(function)
 
     return compile_function
 
@@ -58,5 +63,4 @@ class _CompilationNotice(event.Listener):
         """Do nothing when the compilation ends."""
 
 
-_register: Any = event.register  # numba has no types
 _register("numba:compile", _CompilationNotice())
