@@ -7,9 +7,10 @@ import json
 import math
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from esl_lava.errors import DataError, FileError
 
@@ -56,17 +57,62 @@ def remove_unfinished(directory: Path) -> None:
                 path.unlink()
 
 
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file for reading bytes.
+
+    A pipe or a device is refused, because it could wait without end, or never end.
+
+    Raises:
+        FileError: if the path is a pipe, a device or a socket.
+        OSError: if the file does not exist or cannot be opened, or is a directory.
+    """
+    return open(path, "rb", opener=open_descriptor)
+
+
+def open_descriptor(path: str, flags: int) -> int:
+    """Return a descriptor of a regular file, as the `opener` of Python's `open` and `FileIO`.
+
+    Raises: as `open_regular`.
+    """
+    # Without O_NONBLOCK the opening of a pipe waits until another process writes into it.
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise FileError(f"{path}: is not a regular file", "unreadable", file=path)
+
+
+def check_output(path: Path) -> None:
+    """Check that nothing but a regular file would be replaced by an output file.
+
+    Raises:
+        FileError: if the path is a directory, a pipe, a device or a socket.
+        OSError: if the system cannot look the path up.
+    """
+    if path.is_dir():
+        raise FileError(f"{path}: is a directory, but must be a file", "unwritable", file=path)
+    if path.exists() and not path.is_file():
+        raise FileError(
+            f"{path}: is not a regular file, and is not replaced by one", "unwritable", file=path
+        )
+
+
 def replace_file(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to `path` atomically: write to a temporary name, fsync, rename.
 
     Raises:
         FullDiskError: when the disk or the quota is full; an existing file stays as it was.
-        FileError: when the file cannot be written; an existing file then stays as it was.
+        FileError: when the file cannot be written; an existing file then stays as it was. Also
+            when `path` exists and is no regular file.
     """
     if not path.name:
         raise FileError(f"{path}: not the name of a file", "type", file=path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_SUFFIX}")
     try:
+        check_output(path)
         with temporary.open("wb") as file:
             with contextlib.suppress(OSError):  # some network file systems have no locks
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

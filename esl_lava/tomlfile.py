@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from esl_lava.errors import MAX_SHOWN, Code, ConfigError, Fault, FileError, shorten
+from esl_lava.files import open_regular
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -106,7 +107,7 @@ def read_text(file: Path | Traversable, where: str) -> str:
         FileError: if the file cannot be read, has more than `MAX_BYTES` or is not UTF-8.
     """
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) if isinstance(file, Path) else file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
         code: Code = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"

@@ -59,7 +59,7 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     ),
     "continues from its last checkpoint, at most half a minute old": (
         "training/test_trainer.py::test_resumed_after_any_step_is_as_uninterrupted",
-        "cli/test_commands.py::test_ctrl_c_in_a_sweep_leaves_what_it_goes_on_from",
+        "cli/test_commands.py::test_a_sweep_that_a_signal_ends_can_be_continued",
     ),
     "It ends with the same bits as an uninterrupted one. If the data changed in between, it "
     "refuses": (

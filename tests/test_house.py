@@ -19,8 +19,8 @@ LINKS = {"export": "../export", "hw_configs": "../hw_configs"}
 
 FLOORS = {
     1: "arrays chip folding topology network connections trained arrivals counts devices errors "
-    "files interrupts kernels lava_repairs packages pickles progress tomlfile values hw_configs "
-    "data.config sparsity.config models.config training.config",
+    "files interrupts kernels lava_repairs packages pickles printable progress tomlfile values "
+    "hw_configs data.config sparsity.config models.config training.config",
     2: "config netfile modelfile sparsity data",
     3: "engines simulate energy mapping",
     4: "models results",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from esl_lava import netfile
 from esl_lava.config import read_toml
+from esl_lava.data.archives import read_members
 from esl_lava.data.arrays import read_array
 from esl_lava.data.idx import read_idx
 from esl_lava.data.npz import read_member
@@ -35,6 +37,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "config.toml": read_toml,
     "device.toml": load_device,
     "updates.json": read_updates,
+    "files.tar.gz": lambda path: list(read_members(path, lambda name: 1 << 10, 1 << 20)),
 }
 
 
@@ -91,6 +94,25 @@ def test_every_reader_returns_or_refuses(
     path = tmp_path / name
     path.write_bytes(content + more)
     read_or_refuse(READERS[name], path)
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_every_reader_refuses_what_is_no_regular_file(name: str, kind: str, tmp_path: Path) -> None:
+    """A reader would wait for ever for a pipe that nobody writes to, and a device never ends."""
+    path = tmp_path / name
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(UserError) as caught:
+        READERS[name](path)
+    (fault,) = caught.value.faults
+    assert fault.code == ("not-found" if name == "device.toml" else "unreadable")
+    assert str(fault.file) == str(path)
+    assert str(path) in fault.sentence
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -14,7 +14,7 @@ import typer
 
 from esl_lava.cli import commands, environment, recordings, sweeps
 from esl_lava.cli.manners import polite, set_up_logging
-from esl_lava.cli.output import INTERRUPTED, TERMINATED, complain
+from esl_lava.cli.output import INTERRUPTED, TERMINATED, checked_output, complain
 from esl_lava.cli.progress import show_samples
 from esl_lava.errors import Code, UserError
 from esl_lava.interrupts import Termination, raise_on_sigterm, reraise_dropped_interrupts
@@ -94,14 +94,15 @@ def _run_program(program: Callable[..., int | None]) -> None:
     An error of the user is reported without a traceback, and the exit code is 2. After SIGTERM
     the exit code is 143.
     """
-    set_up_logging()
     try:
         with (
+            checked_output(),
             reraise_dropped_interrupts(),
             raise_on_sigterm(),
             show_samples("recordings") as show,
             show_progress_with(show),
         ):
+            set_up_logging()
             status = program(standalone_mode=False)
     except Termination:
         print("terminated", file=sys.stderr)

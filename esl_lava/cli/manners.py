@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from esl_lava.cli import output
+from esl_lava.printable import make_printable
 
 CHOSEN = ("esl_lava.engines.choice", "esl_lava.kernels", "esl_lava.data.jpegs")
 """Loggers whose information is always said: the engines that `auto` chose, the compilation of
@@ -24,9 +25,23 @@ Verbose = Annotated[
 ]
 
 
+class _PrintableFormatter(logging.Formatter):
+    """Write a record of the log as text in which unsafe characters are escaped."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Return the message as one line."""
+        return make_printable(super().formatMessage(record), keep="\t")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message, and the lines of a traceback."""
+        return make_printable(super().format(record), keep="\n\t")
+
+
 def set_up_logging() -> None:
     """Print warnings, and the information of the loggers `CHOSEN`."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_PrintableFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     for name in CHOSEN:
         logging.getLogger(name).setLevel(logging.INFO)
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from esl_lava.errors import Fault, UserError
+from esl_lava.errors import Fault, FileError, UserError
 from esl_lava.files import as_json
+from esl_lava.printable import make_printable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
     from esl_lava.values import Json
 
@@ -27,6 +30,87 @@ TERMINATED = 143
 def results_only() -> contextlib.redirect_stdout[TextIO]:
     """Send the output of libraries to standard error while a command works."""
     return contextlib.redirect_stdout(sys.stderr)
+
+
+@contextlib.contextmanager
+def checked_output() -> Iterator[None]:
+    """Report a standard output that cannot be written as an error of the user.
+
+    Raises:
+        FileError: if standard output is closed, or a write to it fails in the context. An output
+            whose reader has ended is no error here.
+    """
+    _replace_closed_streams()
+    if sys.stdout is None:
+        raise FileError("standard output is closed, so no result can be printed", "unwritable")
+    output, checked = sys.stdout, cast(TextIO, _CheckedOutput(sys.stdout))
+    sys.stdout = checked
+    try:
+        yield
+        with contextlib.suppress(BrokenPipeError):
+            checked.flush()
+    finally:
+        if sys.stdout is checked:  # typer replaces it when its reader has ended
+            sys.stdout = output
+
+
+class _CheckedOutput:
+    """A standard output whose faults are errors of the user.
+
+    After a fault nothing is written. Every call raises the error again, because typer ignores
+    errors of its first writes.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._fault: Fault | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text as the stream does."""
+        with self._faults():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Write the texts that the stream holds."""
+        with self._faults():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        if self._fault is None:
+            try:
+                yield
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                sentence = f"standard output: cannot be written: {error.strerror}"
+                self._fault = Fault(sentence, "unwritable")
+                _drop_output(self._stream)
+        if self._fault is not None:
+            raise FileError.of([self._fault])
+
+
+def _replace_closed_streams() -> None:
+    """Open the null device in place of closed standard streams, so that no file takes their place.
+
+    A closed standard error gets a stream that drops its text. `sys.stdout` stays None.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - open until the process ends
+
+
+def _drop_output(stream: TextIO) -> None:
+    """Drop the text that an output still holds. Otherwise Python fails again at exit."""
+    with contextlib.suppress(io.UnsupportedOperation):  # a stream without a descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 _quiet = False
@@ -50,8 +134,8 @@ def tell(line: str) -> None:
 
 
 def warn(line: str) -> None:
-    """Print a line on standard error, whatever was chosen."""
-    print(line, file=sys.stderr, flush=True)
+    """Print a line on standard error, whatever was chosen. Unsafe characters are escaped."""
+    print(make_printable(line), file=sys.stderr, flush=True)
 
 
 def complain(error: UserError) -> None:
@@ -61,11 +145,11 @@ def complain(error: UserError) -> None:
     command line, standard output gets one JSON object with all faults.
     """
     list_faults(error.faults)
-    if "--json" in sys.argv[1:]:
+    if "--json" in sys.argv[1:] and sys.stdout is not None:
         try:
             print(as_json({"error": [fault.as_json() for fault in error.faults]}), flush=True)
-        except BrokenPipeError:  # the reader has ended; Python would try again at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError:  # standard error has the faults too
+            _drop_output(sys.stdout)
 
 
 def list_faults(faults: Iterable[Fault]) -> None:
@@ -81,7 +165,7 @@ def answer(
 
     Args:
         in_json: print exactly one JSON object, else tables. Tables are as wide as the terminal,
-            or 100 columns wide in a file.
+            or 100 columns wide in a file. Their unsafe characters are escaped.
         result: a record, or JSON values.
         tables: the same result for people.
 
@@ -99,4 +183,20 @@ def answer(
     # A path or a text of a device file may contain characters that rich takes for markup.
     console = Console(width=width, highlight=False, markup=False, emoji=False)
     for table in tables:
-        console.print(table, crop=False)
+        console.print(PrintableTable(table), crop=False)
+
+
+class PrintableTable:
+    """A table, or another object of rich, in which unsafe characters are escaped.
+
+    Args:
+        content: the object.
+    """
+
+    def __init__(self, content: RenderableType) -> None:
+        self._content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        """Yield the pieces of text that rich makes of the object."""
+        for segment in console.render(self._content, options):
+            yield segment._replace(text=make_printable(segment.text, keep="\n"))

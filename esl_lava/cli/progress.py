@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from esl_lava.cli.output import is_quiet, tell
+from esl_lava.cli.output import PrintableTable, is_quiet, tell
+from esl_lava.printable import make_printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +105,9 @@ def show_sweep(directory: Path) -> Iterator[bool]:
             states = read_states(directory)
             if is_running(directory):  # the sweep did not end meanwhile, so no state is missing
                 current = states
-        return render_states(current, time.time(), most=most) if current else Text("")
+        if not current:
+            return Text("")
+        return PrintableTable(render_states(current, time.time(), most=most))
 
     with Live(console=console, refresh_per_second=SWEEP_RATE, get_renderable=table):
         try:
@@ -154,7 +157,8 @@ class _Display:
             if not self._live.task_ids:
                 self._live.add_task("", total=total, completed=self._before)
                 self._live.start()
-            self._live.update(self._live.task_ids[0], completed=done, description=line)
+            text = make_printable(line)
+            self._live.update(self._live.task_ids[0], completed=done, description=text)
             if done == total:
                 self.close()
         elif done * parts // total > self._parts_shown:

@@ -11,6 +11,7 @@ from typing import BinaryIO, cast
 
 from esl_lava.data.folders import read_error
 from esl_lava.errors import FileError
+from esl_lava.files import open_regular
 
 MOST_MEMBERS = 100_000
 """An archive may have at most this many members; CIFAR-10 in JPEG files has 60,023."""
@@ -45,7 +46,7 @@ def read_members(
             member with a refused name or a member that is neither a file nor a folder.
     """
     try:
-        with gzip.open(path, "rb") as stream:
+        with open_regular(path) as file, gzip.GzipFile(fileobj=file) as stream:
             yield from _members(path, cast(BinaryIO, stream), limit_of, total)
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         sentence = f"{path} is a damaged .tar.gz: {error}"

@@ -13,6 +13,7 @@ from esl_lava.arrays import Array, Ints
 from esl_lava.data.config import Encoding
 from esl_lava.data.samples import Selection, digest
 from esl_lava.errors import Code, ConfigError, DataError, FileError
+from esl_lava.files import open_regular
 
 _MAGIC, _ZIP_MAGIC = b"\x93NUMPY", b"PK\x03\x04"
 _AXES = (set("NTC"), set("NTHW"), set("NTCHW"))
@@ -99,7 +100,7 @@ def read_array(path: Path, what: str) -> Array:
         FileError: the file cannot be read, or is not a .npy file of integers.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             beginning = file.read(len(_MAGIC))
         if beginning.startswith(_ZIP_MAGIC):
             raise FileError(

@@ -25,6 +25,7 @@ from esl_lava.data.archives import read_members
 from esl_lava.data.folders import DATA_VARIABLE, own_folder, read_error
 from esl_lava.data.npz import read_member
 from esl_lava.errors import DataError, FileError
+from esl_lava.files import open_regular
 
 SHAPE = (3, jpegs.SIDE, jpegs.SIDE)
 """Shape of an image: channels, rows, columns."""
@@ -230,7 +231,7 @@ def _in_folder(
         if not path.exists():
             continue
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 raw = file.read(batches.MOST_BYTES + 1)
         except OSError as error:
             raise read_error(path, error) from None

@@ -21,6 +21,7 @@ import numpy as np
 from esl_lava.arrays import Array
 from esl_lava.data.folders import read_error
 from esl_lava.errors import FileError
+from esl_lava.files import open_regular
 
 SIZE_LIMIT = 2 << 30
 """Largest number of bytes of data that a header may promise: 2 GiB."""
@@ -56,7 +57,7 @@ def read_idx(path: Path) -> tuple[Array, str]:
             bytes, holds fewer or more bytes than its header promises, or more than memory can.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             is_compressed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
             file.seek(0)
             stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if is_compressed else file

@@ -25,7 +25,7 @@ from esl_lava.data.archives import read_members
 from esl_lava.data.arrays import read_array
 from esl_lava.data.folders import cache_folder, read_error
 from esl_lava.errors import DataError, FileError
-from esl_lava.files import replace_file
+from esl_lava.files import open_regular, replace_file
 
 NAME = "CIFAR-10 (JPEG)"
 """Label of accuracies on these images."""
@@ -127,7 +127,7 @@ def _in_folder(place: Path, split: str) -> Iterator[tuple[str, bytes]]:
                 path = file.relative_to(place).as_posix()
                 if _FILE.fullmatch(path) is None:
                     raise FileError(f"{file} is not of this data set", "unknown", file=file)
-                with file.open("rb") as stream:
+                with open_regular(file) as stream:
                     content = stream.read(FILE_LIMIT + 1)
                 total += len(content)
                 if len(content) > FILE_LIMIT:
@@ -149,7 +149,7 @@ def _sha256(place: Path, files: Mapping[tuple[int, str], bytes]) -> str:
         sha.update(content)
     if not files:
         try:
-            with place.open("rb") as stream:
+            with open_regular(place) as stream:
                 while chunk := stream.read(1 << 20):
                     sha.update(chunk)
         except OSError as error:

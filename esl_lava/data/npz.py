@@ -12,6 +12,7 @@ import numpy as np
 
 from esl_lava.arrays import Array
 from esl_lava.errors import Code, FileError
+from esl_lava.files import open_regular
 
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -36,7 +37,7 @@ def read_member(path: Path, name: str, limit: int) -> Array:
             the limit or an array of Python objects.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             member = archive.getinfo(f"{name}.npy")
             if member.file_size > limit:
                 raise FileError(

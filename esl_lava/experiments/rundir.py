@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from esl_lava.errors import Code, FileError
-from esl_lava.files import is_unfinished, remove_unfinished
+from esl_lava.files import check_output, is_unfinished, open_regular, remove_unfinished
 from esl_lava.results.training import MaskUpdate
 
 UPDATES_LIMIT = 1 << 28
@@ -199,13 +199,13 @@ def refuse_overwrite(path: Path, overwrite: bool) -> None:
     """Refuse an existing output file unless the user asked to replace it.
 
     Raises:
-        FileError: if `path` exists and `overwrite` is false, is a directory, or lies in no
-            directory.
+        FileError: if `path` exists and `overwrite` is false, exists and is no regular file, or
+            lies in no directory.
     """
     try:
-        if path.is_dir():
-            raise FileError(f"{path}: is a directory, but must be a file", "unwritable", file=path)
-        if path.exists() and not overwrite:
+        check_output(path)
+        # A symbolic link counts even if the file that it names does not exist.
+        if not overwrite and os.path.lexists(path):
             raise FileError(
                 f"{path}: already exists; use --overwrite to replace it", "exists", file=path
             )
@@ -224,7 +224,7 @@ def read_updates(path: Path) -> list[MaskUpdate]:
         FileError: if the file cannot be read or is not a list of updates.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(UPDATES_LIMIT + 1)
     except OSError as error:
         code: Code = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"

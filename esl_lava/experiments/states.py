@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from esl_lava.errors import Code, FileError
 from esl_lava.experiments.rundir import RunDirectory
-from esl_lava.files import is_process, replace_json
+from esl_lava.files import is_process, open_regular, replace_json
 from esl_lava.results.sweep import Outcome, RunState, Stage
 from esl_lava.values import as_values
 
@@ -43,7 +43,8 @@ def read_states(directory: Path) -> list[RunState]:
     """
     path = directory / CELLS
     try:
-        names = _CELLS.validate_json(path.read_bytes())
+        with open_regular(path) as file:
+            names = _CELLS.validate_json(file.read())
     except OSError as error:
         code: Code = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"
         raise FileError(
@@ -70,12 +71,14 @@ def is_running(directory: Path) -> bool:
 def _state(directory: Path, name: str, running: bool) -> RunState:
     """Return the state of a run. Files that are incomplete or damaged are ignored."""
     state = None
-    with contextlib.suppress(OSError, ValidationError):
-        state = _STATE.validate_json(_state_file(directory, name).read_bytes())
+    unreadable = (OSError, ValidationError, FileError)
+    with contextlib.suppress(*unreadable), open_regular(_state_file(directory, name)) as file:
+        state = _STATE.validate_json(file.read())
     if running and state is not None:
         return state
-    with contextlib.suppress(OSError, ValidationError):
-        outcome = _OUTCOME.validate_json(RunDirectory(directory / name).outcome.read_bytes())
+    with contextlib.suppress(*unreadable):
+        with open_regular(RunDirectory(directory / name).outcome) as file:
+            outcome = _OUTCOME.validate_json(file.read())
         stage: Stage = "done before" if running else "done"
         return RunState(name, stage, accuracy=outcome.accuracy)
     return state if state is not None and state.stage == "failed" else RunState(name, "waiting")

@@ -36,10 +36,11 @@ from esl_lava.experiments.rundir import RunDirectory
 from esl_lava.experiments.states import mark_running, write_state
 from esl_lava.experiments.train import resume, train
 from esl_lava.experiments.workers import VISIBLE, Crew, EndedError, Worker, gpus, parallel_runs
-from esl_lava.files import replace_json
+from esl_lava.files import open_regular, replace_json
 from esl_lava.interrupts import reraise_dropped_interrupts
 from esl_lava.models.restore import densified
 from esl_lava.models.stored import load_model
+from esl_lava.printable import make_printable
 from esl_lava.results.sweep import Outcome, RunState, Stage, SweepRow
 from esl_lava.results.training import kept_epoch, read_history
 from esl_lava.sparsity.plan import count_connections
@@ -348,7 +349,7 @@ def _state_of(cell: Cell, stage: Stage, **fields: Any) -> RunState:
 
 
 def _print(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(make_printable(line), file=sys.stderr, flush=True)
 
 
 def _do(cell: Cell, run: RunDirectory, show: Callable[[TrainingProgress], None]) -> Outcome:
@@ -401,7 +402,8 @@ def _stored(cell: Cell, run: RunDirectory) -> Outcome | None:
     if not os.path.exists(run.outcome):
         return None
     try:
-        return _OUTCOME.validate_json(run.outcome.read_bytes())
+        with open_regular(run.outcome) as file:
+            return _OUTCOME.validate_json(file.read())
     except (OSError, MemoryError, ValidationError):
         raise FileError(
             f"{run.outcome}: is not the outcome of a run; remove the file to compute it again",

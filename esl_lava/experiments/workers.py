@@ -15,6 +15,8 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, TypeVar
 
+from esl_lava.printable import make_printable
+
 T = TypeVar("T")
 
 IDLE_SECONDS = 60.0
@@ -134,7 +136,8 @@ class Worker:
         """Copy the output of the process to standard error."""
         assert self._process.stderr is not None
         for line in self._process.stderr:
-            print(line.decode(errors="replace"), end="", file=sys.stderr, flush=True)
+            text = make_printable(line.decode(errors="replace"), keep="\n\t")
+            print(text, end="", file=sys.stderr, flush=True)
 
 
 class Crew:

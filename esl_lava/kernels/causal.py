@@ -1,9 +1,9 @@
 """Kernels of neurons that fire once: sums over their causal inputs, and the gradient."""
 
 import numpy as np
-from numba import njit
 
 from esl_lava.arrays import Array
+from esl_lava.kernels import njit
 
 
 @njit(cache=True, nogil=True)

@@ -1,9 +1,9 @@
 """Kernel of CUBA neurons over whole samples, bit-exact to Lava's fixed point."""
 
 import numpy as np
-from numba import njit
 
 from esl_lava.arrays import Array
+from esl_lava.kernels import njit
 from esl_lava.kernels.events import MARGIN, list_spikes
 
 _I = np.int32

@@ -2,11 +2,12 @@
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
+from numba import types
 from numba.core.base import BaseContext
 from numba.extending import intrinsic
 
 from esl_lava.arrays import Array
+from esl_lava.kernels import njit
 
 MARGIN = 8
 """Entries that a list needs beyond the number of neurons."""

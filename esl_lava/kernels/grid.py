@@ -1,7 +1,8 @@
 """Rounding to SLAYER's grid of weights: multiples of a step in 8 bits."""
 
 import numpy as np
-from numba import njit
+
+from esl_lava.kernels import njit
 
 
 @njit(inline="always", error_model="numpy")

@@ -13,9 +13,9 @@ height * pitch), with the rows of a map one behind the other.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from esl_lava.arrays import Array
+from esl_lava.kernels import njit
 from esl_lava.kernels.nonzeros import FLOATS, LANES, OTHER, mark, sum_small, sum_weighted
 
 WHOLE = 64

@@ -1,9 +1,9 @@
 """Kernel of both gradients of a small dense layer in training, in one pass over its input."""
 
 import numpy as np
-from numba import njit
 
 from esl_lava.arrays import Array
+from esl_lava.kernels import njit
 
 _ZERO = np.float32(0)
 

@@ -9,9 +9,9 @@ compressed by input neuron.
 """
 
 import numpy as np
-from numba import njit
 
 from esl_lava.arrays import Array
+from esl_lava.kernels import njit
 from esl_lava.kernels.grid import round_to_grid
 from esl_lava.kernels.surrogate import Neuron, Surrogate, spike, spike_gradient
 

@@ -14,9 +14,9 @@ sums of the blocks are added in float64. The number of threads therefore does no
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from esl_lava.arrays import Array
+from esl_lava.kernels import njit
 from esl_lava.kernels.surrogate import exp_below_0
 
 TILE = 256

@@ -1,9 +1,9 @@
 """Kernels that measure and round rows of weights of any length."""
 
 import numpy as np
-from numba import njit
 
 from esl_lava.arrays import Array
+from esl_lava.kernels import njit
 
 
 @njit(cache=True, nogil=True)

@@ -1,9 +1,9 @@
 """Kernels of dense layers in training with sparse input: each spike costs a row of weights."""
 
 import numpy as np
-from numba import njit
 
 from esl_lava.arrays import Array
+from esl_lava.kernels import njit
 from esl_lava.kernels.grid import round_to_grid
 
 INPUTS = 16

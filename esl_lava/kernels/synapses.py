@@ -9,9 +9,9 @@ nothing overflows; sums of int32 wrap around modulo 2**32.
 """
 
 import numpy as np
-from numba import njit
 
 from esl_lava.arrays import Array
+from esl_lava.kernels import njit
 from esl_lava.kernels.events import MARGIN, list_spikes
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from esl_lava.arrays import Array
 from esl_lava.errors import FileError, shorten
-from esl_lava.files import replace_file
+from esl_lava.files import open_regular, replace_file
 from esl_lava.modelfile import archive
 
 FORMAT = "esl-lava model"
@@ -199,7 +199,7 @@ def _holds(value: object, kinds: tuple[type, ...], depth: int) -> bool:
 def digest(path: Path) -> str:
     """Return the hexadecimal SHA-256 of the file's bytes."""
     sha = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(1 << 20):
             sha.update(chunk)
     return sha.hexdigest()

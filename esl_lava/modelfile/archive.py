@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
 import struct
 import sys
@@ -19,6 +20,7 @@ import numpy as np
 
 from esl_lava.arrays import Array
 from esl_lava.errors import Code, FileError, shorten
+from esl_lava.files import open_descriptor
 from esl_lava.pickles import Dialect, Name, RefusedError, rebuild
 
 MAX_PICKLE_BYTES = 8 << 20
@@ -177,13 +179,13 @@ def load(path: Path) -> object:
         FileError: if the file is missing, is not such a file, or holds anything else.
     """
     try:
-        with _DirectoryReader(path) as file:
+        with _DirectoryReader(path, opener=open_descriptor) as file:
             if file.read(4) != b"PK\x03\x04":
                 hint = ", as model.pt is" if path.suffix == ".h5" else ""
                 raise FileError(f"{path}: not a zip-format torch file{hint}", "damaged", file=path)
             with zipfile.ZipFile(file) as archive:
                 file.opened = True
-                return _content(archive, path.stat().st_size)
+                return _content(archive, os.fstat(file.fileno()).st_size)
     except OSError as error:
         code: Code = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"
         raise FileError(f"{path}: {error.strerror or error}", code, file=path) from None

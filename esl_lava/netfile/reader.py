@@ -19,6 +19,7 @@ from esl_lava.arrays import Array, Bools
 from esl_lava.chip import LAVA_BIAS_RANGE, MESSAGE_BITS, SPIKE_RANGE
 from esl_lava.connections import frozen
 from esl_lava.errors import Code, Fault, FileError
+from esl_lava.files import open_regular
 from esl_lava.netfile.chunks import RefusedError
 from esl_lava.netfile.limits import find_faults
 from esl_lava.netfile.neurons import check_same_meaning, read_neuron, values_per_neuron
@@ -92,7 +93,7 @@ def read(
         FileError: naming file, layer and reason.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             signature = file.read(len(SIGNATURE))
     except (OSError, ValueError) as error:
         code: Code = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"

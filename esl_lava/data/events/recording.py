@@ -18,6 +18,7 @@ import numpy as np
 from esl_lava.arrays import Bools, Ints
 from esl_lava.data.folders import read_error
 from esl_lava.errors import DataError, FileError
+from esl_lava.files import open_regular
 
 CHUNK = 1 << 18
 """Number of events that are read at a time."""
@@ -63,7 +64,7 @@ class EventFile:
         """
         if path.exists() and not path.is_file():
             raise FileError(f"{path} is not a regular file", "unreadable", file=path)
-        return EventFile(str(path), lambda: path.open("rb"))
+        return EventFile(str(path), lambda: open_regular(path))
 
     @staticmethod
     def of_bytes(name: str, content: bytes) -> EventFile:

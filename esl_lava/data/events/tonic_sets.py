@@ -21,6 +21,7 @@ from esl_lava.data.events.prepare import Recordings
 from esl_lava.data.events.recording import EventRecording, Events, check_times, outside_sensor
 from esl_lava.data.folders import DATA_VARIABLE, own_folder
 from esl_lava.errors import DataError, FileError
+from esl_lava.files import open_regular
 
 _UNREADABLE = (OSError, ValueError, IndexError, KeyError, EOFError)
 """Exceptions of tonic, and of numpy and h5py within it, for damaged files."""
@@ -51,7 +52,7 @@ def _contents_of_files(dataset: Any) -> tuple[Ints, list[Path]]:
 def _contents_of_hdf5(dataset: Any) -> tuple[Ints, list[Path]]:
     """Return labels and file of a data set in one HDF5 file."""
     path = Path(dataset.location_on_system, dataset.data_filename)
-    with h5py.File(path, "r") as file:
+    with open_regular(path), h5py.File(path, "r") as file:
         return np.asarray(file["labels"][()], np.int64), [path]
 
 
