@@ -442,7 +442,8 @@ def write_report(
 
     Args:
         runs: one run directory or several.
-        page: the HTML file; by default `report.html` in the directory of a single run.
+        page: the HTML file; by default `report.html` in the run directory. Several runs need this
+            argument.
         overwrite: whether existing files may be replaced.
         own: the user's own samples, where a run was trained on them.
 

@@ -355,7 +355,8 @@ def report(
             "-o",
             "--output",
             help="HTML file to write. The JSON file is written beside it under the same name. The "
-            "default is report.html in the directory of a single run.",
+            "default for a single run is report.html in its directory. Several runs need this "
+            "option.",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace the files if they exist.")] = False,

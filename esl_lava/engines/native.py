@@ -1,7 +1,8 @@
 """Passes of a normalised layer by operations of torch alone, for devices without our kernels.
 
-A GPU trains with these passes. They do not need SLAYER's compiled extension, and they wait for the
-CPU only for a few numbers of each channel. They also run on a CPU, where the tests compare them.
+A GPU trains with these passes. They do not need SLAYER's compiled extension. GPU and CPU wait for
+each other only to exchange a few numbers of each channel. The passes also run on a CPU, where the
+tests compare them.
 """
 
 from __future__ import annotations

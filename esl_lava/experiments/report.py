@@ -86,7 +86,8 @@ def write(
 
     Args:
         runs: run directories, at least one.
-        page: the HTML file; by default `report.html` in the directory of a single run.
+        page: the HTML file; by default `report.html` in the run directory. Several runs need this
+            argument.
         overwrite: whether existing files may be replaced.
         terms: the options of the report.
         tell: called with a line before each run.

@@ -337,7 +337,7 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
             raise BackendError(f"Lava failed: {cause}", "failed")
 
     def check(self) -> None:
-        """Check whether the worker has ended without a failure.
+        """Check a worker that has ended.
 
         Raises:
             BackendError: if it has failed.

@@ -299,8 +299,8 @@ class MaskEvolver:
 
         Raises:
             ConfigError: if layer names, shapes or the number of connections differ from those
-                of this evolver, or a connection of a layer is not among its past connections.
-                In this case nothing is changed.
+                of this evolver, or the record of all connections that a layer has ever had lacks
+                a connection that it has now. In this case nothing is changed.
         """
         names, masked, stored = [layer.name for layer in self._layers], self._dense, self._stored
         moments = state.get("moments", {})

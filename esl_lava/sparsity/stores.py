@@ -225,7 +225,7 @@ class SparseStore(Store):
         )
 
     def rewire(self, drop: Tensor, grow: Tensor) -> None:
-        """Replace the weights, the moments and the record of past connections."""
+        """Replace the weights, the moments and the record of all connections so far."""
         before, indices = self.moments(), torch.searchsorted(self.weight.positions(), drop)
         dropped = {key: moment[indices] for key, moment in before.items()}
         self.dense_moments.exchange(drop, dropped, grow)
@@ -271,7 +271,7 @@ class SparseStore(Store):
         return {key: tensor.clone() for key, tensor in tensors.items()}
 
     def read_record(self, tensor: Tensor) -> PositionList | Bitmap:
-        """Return the past connections in a snapshot, after a check.
+        """Return the positions in a snapshot that were ever a connection, after a check.
 
         Raises:
             ConfigError: if they do not fit this layer.

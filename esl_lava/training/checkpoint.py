@@ -291,7 +291,7 @@ def _list_layers(plan: Plan) -> list[_Layer]:
 def _check_network(
     parts: Mapping[str, Any], plan: Plan, layers: Sequence[_Layer], iteration: int, prefix: str
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Check weights, masks and past connections of a network after `iteration` steps.
+    """Check `weights`, `masks` and `ever` of a network after `iteration` steps.
 
     Args:
         parts: the tables `weights`, `masks` and `ever`.
@@ -301,7 +301,7 @@ def _check_network(
         prefix: the place of the parts in the file.
 
     Returns:
-        The numbers of connections and of past connections of each sparse layer.
+        How many connections each sparse layer has, and how many it has ever had.
     """
     weights, masks, ever = (parts[part] for part in ("weights", "masks", "ever"))
     for part, table in parts.items():
@@ -393,7 +393,7 @@ def _check_weights(
 
 
 def _count_masked(parts: Mapping[str, Any], layer: _Layer, prefix: str) -> tuple[int, int]:
-    """Return the numbers of connections and past connections of a layer with a mask."""
+    """Return how many connections a layer with a mask has, and how many it has ever had."""
     mask, ever = parts["masks"][layer.name], parts["ever"][layer.name]
     weights = parts["weights"]
     keys = (f"{layer.name}.synapse.weight", f"{layer.name}.weight")
@@ -407,7 +407,7 @@ def _count_masked(parts: Mapping[str, Any], layer: _Layer, prefix: str) -> tuple
 
 
 def _count_stored(parts: Mapping[str, Any], layer: _Layer, prefix: str) -> tuple[int, int]:
-    """Return the numbers of connections and past connections of a layer that has no mask."""
+    """Return how many connections a layer without a mask has, and how many it has ever had."""
     key = f"{layer.name}.synapse.weight"
     starts, pre = (parts["weights"][f"{key}.{part}"] for part in ("starts", "pre"))
     n_pre = int(parts["weights"][f"{key}.sides"][1])

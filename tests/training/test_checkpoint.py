@@ -109,7 +109,7 @@ def words(first: int, **fields: int) -> Callable[[Array], Array]:
 
 
 def add_connection(saved: SavedModel) -> None:
-    """Add a connection to a mask and to the past connections."""
+    """Add a connection to a mask and to the record of all connections so far."""
     free = int(np.flatnonzero(~saved.masks["hidden1"].reshape(-1))[0])
     for table in (saved.masks, saved.ever):
         table["hidden1"].reshape(-1)[free] = True
@@ -122,7 +122,7 @@ def at_connection(saved: SavedModel) -> None:
 
 
 def forget_connection(saved: SavedModel) -> None:
-    """Take a connection out of the past connections."""
+    """Take a connection out of the record of all connections so far."""
     saved.ever["hidden1"].reshape(-1)[np.flatnonzero(saved.masks["hidden1"].reshape(-1))[0]] = False
 
 
