@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -61,16 +62,21 @@ def _dask(address: str) -> Iterator[None]:
         raise needed("distributed")
     from distributed import Client
 
+    failure: str | None = None
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, TypeError, ValueError) as error:
+        failure = _first_line(error)
+    if failure is not None:
+        # Dask's finaliser of the failed client takes the lock under which loops are started. The
+        # client is collected here, before the finaliser can run in the thread of a starting loop.
+        gc.collect()
         raise BackendError(
-            f"--cluster {address}: no Dask scheduler answers at this address "
-            f"({_first_line(error)})",
+            f"--cluster {address}: no Dask scheduler answers at this address ({failure})",
             "failed",
             key="--cluster",
             value=address,
-        ) from None
+        )
     with client:
         if not client.scheduler_info()["workers"]:
             raise BackendError(

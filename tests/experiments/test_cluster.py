@@ -1,6 +1,7 @@
 """Runs of a sweep on a Dask cluster of this machine, and on a Ray cluster if Ray is installed."""
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -20,6 +21,12 @@ from tests.faults import refused
 from tests.folders import contents
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> None:
+    """Run Dask's finalisers of earlier tests here: one in a starting loop's thread waits 10 s."""
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
