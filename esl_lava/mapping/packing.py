@@ -9,9 +9,9 @@ and *runlength* stores the distance from the last target and a weight.
   synapses, with 10 bits before it, and fills words of its own. nengo-loihi stores sparse matrices
   as if they were dense, without bits for an index. Here indices are counted.
 - `nxtf` (nxsdk_modules_ncl/dnn/src/data_structures.py, SynEntry, SynapseGroup): an entry has up to
-  60 synapses, with 10 bits before it. Dense and run-length entries also begin with an index. A gap
-  of 32 targets starts a new entry. A list takes one more word if its last word is full or has
-  fewer than 6 bits left. Lists of a group are padded to the longest.
+  60 synapses, with 10 bits before it. Dense and run-length entries also begin with an index. In a
+  run-length list a distance of 32 or more starts a new entry. A list takes one more word if its
+  last word is full or has fewer than 6 bits left. Lists of a group are padded to the longest.
 - `netx`: Loihi 2, as saved logs of Lava's compiler show it. A list takes about a word of 32 bits
   for every 32 bits of weights, and one more word for each axon. These logs contain no sparse lists:
   the index beside every weight is an assumption. A kernel has a list for each input channel and

@@ -136,7 +136,7 @@ def measure(
 
 
 def _layer_fault(layer: Layer) -> Fault | None:
-    """Return why a layer cannot run on the chip without a gap between samples, or None."""
+    """Return why the chip cannot run a network with this layer, or None."""
     first = layer.inputs[0]
     reason = None
     if first.connections.injects:
