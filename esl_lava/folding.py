@@ -10,8 +10,8 @@ The chip computes, with integers X = x / unit, W and B and a threshold Theta (`n
     v <- trunc((1 - d) v) + 64 (sum of W X + B)
     a spike and v = 0 where v > 64 Theta
 
-The first rule multiplied by Theta is the second with W = w gain unit Theta and B = bias Theta, up
-to rounding. The threshold is therefore the only number to choose. The range rule chooses the
+The first rule multiplied by 64 Theta is the second with W = w gain unit Theta and B = bias Theta,
+up to rounding. The threshold is therefore the only number to choose. The range rule chooses the
 largest threshold with which every weight, bias, current and membrane of every neuron stays within
 the chip's ranges for any input. A larger threshold means a smaller rounding error. If several
 inputs are added, each has its own gain and unit, and they share one bias. If a residual block adds

@@ -40,10 +40,10 @@ def grid_threshold(weights: Array, decay: int) -> int:
 
 
 def grid_weights(weights: Array, decay: int, threshold: int) -> Int32s:
-    """Compute even integers in -256..254 whose ratio to `threshold` is that of `weights` to 1.
+    """Round `weights` * threshold * decay / 4096 to even integers, and clip them to -256..254.
 
     Args:
-        weights: any shape, in units of the threshold.
+        weights: any shape, in units of the threshold of Eq. 3.
         decay: of the current, 1..4095.
         threshold: mantissa, as `grid_threshold`.
     """

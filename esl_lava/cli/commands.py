@@ -79,7 +79,12 @@ def demo(
 def train(
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="New directory for the run. It is required."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="New directory for the run. It is required without --resume or --dry-run, and "
+            "--resume refuses it.",
+        ),
     ] = None,
     preset: Annotated[
         str | None, typer.Option(help=f"Name of a built-in experiment: {options.PRESETS}.")

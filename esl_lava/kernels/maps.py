@@ -3,8 +3,8 @@
 A kernel that slides over maps applies the same weight at every place. If the maps are laid out
 with zeros between rows and between maps, the values that a weight meets while the kernel slides
 over all maps of a channel are one piece of lanes (`nonzeros`). If the kernel has a stride, a
-channel is laid out in phases: each phase holds the rows and columns that one place of the kernel
-can meet, without the rows and columns between them.
+channel is laid out in phases: each phase holds the rows and columns that one weight of the kernel
+meets while it slides, without the rows and columns between them.
 
 Arrays of maps are (channels, T, batch, rows, columns). Lanes of a channel are (phases, T * batch *
 height * pitch), with the rows of a map one behind the other.
