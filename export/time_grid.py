@@ -28,7 +28,7 @@ def grid_threshold(weights: Array, decay: int) -> int:
     """Compute the largest threshold mantissa at which all weights fit 8 bits, 1..NEVER - 1.
 
     Args:
-        weights: any shape, in units of the threshold.
+        weights: any shape, in units of the threshold of Eq. 3.
         decay: of the current, 1..4095.
     """
     low, high = WEIGHT_RANGE
