@@ -756,6 +756,7 @@ def test_a_sweep_that_a_signal_ends_can_be_continued(
     assert left == {"checkpoint.pt", "config.toml"}
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_training_that_can_be_continued(tiny: Any, tmp_path: Path) -> None:
     script, run = Path(sys.executable).parent / "esl", tmp_path / "run"
     line = [script, "train", "--config", tiny.path / "config.toml", "--epochs", "40000", "-o", run]

@@ -26,6 +26,8 @@ from esl_lava.training.trainer import Trainer, TrainingProgress
 from tests.cli.refusals import refused
 from tests.conftest import Outcome, run_program
 
+pytestmark = pytest.mark.slow
+
 RANKS = 2
 OUTPUTS = ["config.toml", "model.pt", "training.png", "updates.json"]
 SMALL = ["--preset=digits", "--epochs=2", "--set=model.layers=32", "--set=sparsity.t_iter=20"]

@@ -15,6 +15,8 @@ from esl_lava.network import Network
 from esl_lava.simulate import simulate
 from tests.graphs import matrix, with_first
 
+pytestmark = pytest.mark.slow
+
 
 def changed(network: Network, layer: int, factor: int) -> Network:
     """Return the network with another threshold in one layer."""

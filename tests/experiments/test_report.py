@@ -16,6 +16,8 @@ from esl_lava.results.firing import remarks
 from esl_lava.values import as_values
 from tests.faults import refused
 
+pytestmark = pytest.mark.slow
+
 
 def quiet(_: str) -> None:
     pass

@@ -18,6 +18,8 @@ from esl_lava import netfile
 from esl_lava.network import Convolution, Injection, Layer, Matrix
 from tests.netfile.networks import random_network
 
+pytestmark = pytest.mark.slow
+
 SAYS_ALL = [random_network(seed, netx=True) for seed in range(30)]
 BEYOND = [
     network

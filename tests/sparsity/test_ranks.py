@@ -11,6 +11,8 @@ from esl_lava.sparsity.evolver import MaskEvolver
 from tests.sparsity.test_evolver import mlp, same
 from tests.sparsity.twins import models
 
+pytestmark = pytest.mark.slow
+
 RANKS = 2
 
 

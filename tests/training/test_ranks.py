@@ -24,6 +24,8 @@ from tests.training.test_clipping import LIMIT, OF_TORCH, norms_of_connections
 from tests.training.test_single_spike import experiment as single_spike
 from tests.training.test_trainer import SAMPLES, experiment, poisoned, same, stop_at
 
+pytestmark = pytest.mark.slow
+
 RANKS = 2
 LIMITED = [
     experiment(training={"gradient_norm": LIMIT, "engine": engine})
