@@ -157,16 +157,16 @@ def _check_range(network: Network, own: OwnData | None) -> None:
     overflows = simulate(network, data.spikes(experiment.encoding)).overflows
     faults = [
         Fault(
-            f"layer {layer}: u wrapped {wraps} times and v clipped {clips} times on {len(data)} "
-            f"samples of {data.name}, which training does not model; use smaller weights or fewer "
-            "steps",
+            f"layer {layer}: u wrapped {seen.u_wraps} times, v clipped {seen.v_clips} times, and "
+            f"sums of convolutions wrapped {seen.sum_wraps} times on {len(data)} samples of "
+            f"{data.name}, which training does not model; use smaller weights or fewer steps",
             "limit",
-            value=int(wraps + clips),
+            value=sum(seen),
             limit=0,
             layer=layer,
         )
-        for layer, (wraps, clips) in overflows.items()
-        if wraps or clips
+        for layer, seen in overflows.items()
+        if any(seen)
     ]
     if faults:
         raise LimitError.of(faults)

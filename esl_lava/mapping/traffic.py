@@ -38,11 +38,12 @@ class Traffic:
 def traffic(core_map: CoreMap, spikes: Mapping[str, Ints], steps: int) -> Traffic:
     """Count the messages and the synaptic operations of every core.
 
-    A spike is sent once to every core in which it crosses a synapse. In a recurrent layer this
-    includes the spike's own core. In front of a kernel a spike is sent to every core in which any
-    neuron of the same place and core has a synapse. A spike that reaches no neuron within its
-    sample is not counted. Neurons that sum a part of another neuron's fan-in are assumed to send
-    in every step, which is the most they can send.
+    A spike is sent once to every core in which it crosses a synapse, even if two inputs of a layer
+    have the same source. In a recurrent layer this includes the spike's own core. In front of a
+    kernel a spike is sent to every core in which any neuron of the same place and core has a
+    synapse. A spike that reaches no neuron within its sample is not counted. Neurons that sum a
+    part of another neuron's fan-in are assumed to send in every step, which is the most they can
+    send.
 
     Args:
         core_map: where the network lies.
@@ -76,20 +77,22 @@ def traffic(core_map: CoreMap, spikes: Mapping[str, Ints], steps: int) -> Traffi
     for layer, place in zip(network.layers, core_map.layers):
         if layer.name in spikes:
             np.add.at(emitted, home[layer.name], spikes[layer.name].sum(axis=0))
-        for incoming in layer.inputs:
-            source, late = incoming.source, layer.late(incoming)
-            if source in silent:
-                continue
-            if source not in spikes:
+        inputs = [one for one in layer.inputs if one.source not in silent]
+        for incoming in inputs:
+            if incoming.source not in spikes:
                 raise DataError(
-                    f"spikes: the spikes of {source}, which feeds layer {layer.name}, are missing",
+                    f"spikes: the spikes of {incoming.source}, which feeds layer {layer.name}, are "
+                    "missing",
                     "missing",
                     key="spikes",
-                    value=source,
+                    value=incoming.source,
                     layer=layer.name,
                 )
-            synapses = index_regions(incoming.connections, layer.shape)
-            for core in place.cores:
+        indices = [index_regions(one.connections, layer.shape) for one in inputs]
+        for core in place.cores:
+            sent_on: dict[str, Bools] = {}
+            for incoming, synapses in zip(inputs, indices):
+                source, late = incoming.source, layer.late(incoming)
                 fan_out = _fan_out(incoming.connections, late, synapses, core.region, layer.shape)
                 if len(spikes[source]) < len(fan_out):
                     raise DataError(
@@ -104,10 +107,12 @@ def traffic(core_map: CoreMap, spikes: Mapping[str, Ints], steps: int) -> Traffi
                 # The last row counts all spikes with at least that many steps left.
                 fan_out = fan_out[np.arange(len(spikes[source])).clip(max=len(fan_out) - 1)]
                 sops[core.number] += int(arrivals.crossed(spikes[source], fan_out))
-                sent_on = fan_out > 0
+                reached = fan_out > 0
                 if isinstance(synapses, KernelIndex) and synapses.in_shape == shapes[source]:
-                    sent_on = _populations(sent_on, shapes[source], shares[source])
-                crossing = np.where(sent_on, spikes[source], 0).sum(axis=0)
+                    reached = _populations(reached, shapes[source], shares[source])
+                sent_on[source] = sent_on[source] | reached if source in sent_on else reached
+            for source, reached in sent_on.items():
+                crossing = np.where(reached, spikes[source], 0).sum(axis=0)
                 np.add.at(messages[:, core.number], home[source], crossing)
     sent = {INPUT: int(messages[cores].sum())}
     for place in core_map.layers:

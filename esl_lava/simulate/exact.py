@@ -24,7 +24,7 @@ from esl_lava.counts import Counts
 from esl_lava.kernels.cuba import run_neurons
 from esl_lava.kernels.synapses import delay
 from esl_lava.network import INPUT, Input, Layer, Network
-from esl_lava.simulate.result import Result, decide, deciding_states, layer_sizes
+from esl_lava.simulate.result import Overflows, Result, decide, deciding_states, layer_sizes
 from esl_lava.simulate.synapses import LANES, Synapses, outgoing, place_order
 
 CHUNK_BYTES = 4 << 20
@@ -178,7 +178,7 @@ def run(
             inputs,
             kept,
             decisions,
-            np.zeros((len(layers), 5), np.int64),
+            np.zeros((len(layers), 6), np.int64),
             [np.zeros(prepared.layer.neurons, np.int64) for prepared in layers],
         )
         for _ in range(min(THREADS, len(chunks)))
@@ -214,7 +214,7 @@ def run(
                     spikes=spikes,
                     returned=returned,
                 )
-                for prepared, (spikes, _, _, sops, returned) in zip(layers, totals)
+                for prepared, (spikes, _, _, sops, returned, _) in zip(layers, totals)
             ),
         ),
         fired={
@@ -223,8 +223,8 @@ def run(
             if prepared.layer.neuron.fires
         },
         overflows={
-            prepared.layer.name: (wraps, clips)
-            for prepared, (_, wraps, clips, *_) in zip(layers, totals)
+            prepared.layer.name: Overflows(u_wraps, v_clips, sum_wraps)
+            for prepared, (_, u_wraps, v_clips, _, _, sum_wraps) in zip(layers, totals)
         },
         u=kept["u"],
         v={name: kept["v"][name] for name in states},
@@ -247,8 +247,8 @@ class _Worker:
         inputs: the inputs of all samples.
         kept: "spikes", "u" and "v" -> layer name -> (samples, T, neurons) array to fill.
         decisions: (samples,) array to fill.
-        totals: (layers, 5) int64, the sums of each layer so far: spikes, wraps of u, clips of v,
-            synaptic operations, spikes that returned to the layer.
+        totals: (layers, 6) int64, the sums of each layer so far: the five of
+            `kernels.cuba.run_neurons`, and the wrapped sums of convolutions.
         fired: for each layer (neurons,) int64, the number of spikes of each neuron so far. The
             neurons are in the order `_PreparedLayer.order`.
         input_spikes: number of input spikes so far.
@@ -319,7 +319,7 @@ class _Worker:
             outputs["spikes"],
             outputs.get("u", _NO_TRACE),
             outputs.get("v", _NO_TRACE),
-            total,
+            total[:5],
             fired,
         )
         if prepared.order is not None:
@@ -343,7 +343,7 @@ class _Worker:
             kind = part.synapses.cheapest(part.kinds, own.itemsize, rate, sample_steps)
             total[3] += part.synapses.add(kind, incoming, own)
             if part.synapses.connections.shares:
-                total[1] += _wrap(own[:, :, :neurons], part.synapses.bound, incoming)
+                total[5] += _wrap(own[:, :, :neurons], part.synapses.bound, incoming)
             if part.place is not None:
                 own[:, :, :neurons] = own[:, :, part.place]
             if part.delays is not None:

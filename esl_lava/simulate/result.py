@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,20 @@ Progress = Callable[[int, int], None]
 """A function that is called with the numbers of finished samples and of all samples."""
 
 
+class Overflows(NamedTuple):
+    """How often the numbers of a layer left their range in a run, over neurons and steps.
+
+    Attributes:
+        u_wraps: updates in which u wrapped around.
+        v_clips: updates in which v was clipped.
+        sum_wraps: sums of a convolution that wrapped around at 24 bits, before they reached u.
+    """
+
+    u_wraps: int
+    v_clips: int
+    sum_wraps: int
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """The result of a run, without latencies: index t is the sample's own step t.
@@ -33,7 +48,7 @@ class Result:
         decisions: (samples,) int64 classes, or `NO_DECISION`; see `decide`.
         counts: spikes, synaptic operations and neuron updates of each layer.
         fired: firing layer -> (neurons,) int64, the spikes of each neuron in all samples.
-        overflows: layer name -> (wraps of u, clips of v). It is empty if the backend cannot count
+        overflows: layer name -> overflows of the layer. It is empty if the backend cannot count
             them.
         u, v: layer name -> (samples, T, neurons) int32 after each step, for each layer whose
             states are kept. v is 0 if the neuron has just fired.
@@ -44,7 +59,7 @@ class Result:
     decisions: Ints
     counts: Counts
     fired: Mapping[str, Ints] = field(default_factory=dict)
-    overflows: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    overflows: Mapping[str, Overflows] = field(default_factory=dict)
     u: Mapping[str, Int32s] = field(default_factory=dict)
     v: Mapping[str, Int32s] = field(default_factory=dict)
 
@@ -340,7 +355,7 @@ def join_results(results: Sequence[Result]) -> Result:
             name: np.sum([result.fired[name] for result in results], axis=0) for name in first.fired
         },
         overflows={
-            name: tuple(map(sum, zip(*(result.overflows[name] for result in results))))  # type: ignore[misc]
+            name: Overflows(*map(sum, zip(*(result.overflows[name] for result in results))))
             for name in first.overflows
         },
         u=whole("u"),

@@ -158,7 +158,7 @@ def test_safe_layers_never_overflow_in_the_simulator(one, data):
     inputs = hnp.arrays(np.uint8, (1, steps, network.inputs), elements=st.integers(0, 1))
     overflows = simulate(network, data.draw(inputs)).overflows
     if unbounded_layers(network, steps) == ():
-        assert overflows == {"hidden": (0, 0)}
+        assert overflows == {"hidden": (0, 0, 0)}
 
 
 @pytest.mark.slow
@@ -198,7 +198,7 @@ def test_no_network_leaves_its_bounds(seed):
     for one in network.layers:
         bound = state_bound(one, 64, network.input_range)
         if bound.safe:
-            assert trace.overflows[one.name] == (0, 0)
+            assert trace.overflows[one.name] == (0, 0, 0)
             # v is 0 where a neuron has just fired, so it may only fall short of the bound.
             assert inside(bound, trace.u[one.name], trace.v[one.name])
 

@@ -9,10 +9,10 @@ from esl_lava.devices import Device, load_device
 from esl_lava.errors import DataError, LimitError
 from esl_lava.mapping import layer_bounds, map_network, step_nanoseconds, traffic
 from esl_lava.mapping.regions import maps
-from esl_lava.network import INPUT, INTEGRATOR, Convolution, Injection, Matrix, Network
+from esl_lava.network import INPUT, INTEGRATOR, Convolution, Injection, Input, Matrix, Network
 from esl_lava.simulate import simulate
 from tests.faults import refused
-from tests.graphs import a_layer, a_network, ends
+from tests.graphs import a_layer, a_network, ends, with_further
 from tests.mapping.test_partition import chip, layer, random
 from tests.simulate.networks import Case, cases
 
@@ -45,6 +45,7 @@ def test_traffic_of_any_network_is_that_of_its_spikes(case: Case) -> None:
         for core in place.cores:
             home[each.name][core.region.members(each.shape)] = core.number
     for each, place in zip(case.network.layers, found_map.layers):
+        crossing: dict[tuple[int, int, str], Any] = {}
         for source, part, late in ends(each):
             if isinstance(part, Injection) or source not in spikes:
                 continue
@@ -53,11 +54,14 @@ def test_traffic_of_any_network_is_that_of_its_spikes(case: Case) -> None:
                 in_time = t + np.broadcast_to(late, each.neurons) < inputs.shape[1]
                 for core in place.cores:
                     members = core.region.members(each.shape)
-                    crossing = there[members][in_time[members]].any(axis=0)
+                    reaching = there[members][in_time[members]].any(axis=0)
                     if isinstance(part, Convolution) and maps(each.shape) == part.out_shape:
-                        crossing = populations(crossing, part, home[source])
-                    sent = spikes[source][:, t].sum(axis=0)
-                    np.add.at(expected[:, core.number], home[source][crossing], sent[crossing])
+                        reaching = populations(reaching, part, home[source])
+                    key = t, core.number, source
+                    crossing[key] = crossing.get(key, False) | reaching
+        for (t, number, source), senders in crossing.items():
+            sent = spikes[source][:, t].sum(axis=0)
+            np.add.at(expected[:, number], home[source][senders], sent[senders])
     assert found.messages.tolist() == expected.tolist()
     assert sum(found.sent.values()) == found.messages.sum()
 
@@ -90,6 +94,16 @@ def test_traffic_by_hand() -> None:
     assert found.sent == {INPUT: 14, "a": 12, "b": 0}
     with refused(DataError, "missing", key="spikes", value="a", layer="b"):
         traffic(found_map, {INPUT: spikes[INPUT]}, 10)
+
+
+def test_two_inputs_from_one_source_share_their_messages() -> None:
+    first = Matrix.from_dense([[2, 0, 2], [2, 0, 0]])
+    second = Matrix.from_dense([[4, 4, 0], [0, 0, 0]])
+    both = with_further(a_layer("only", first, INTEGRATOR), Input(INPUT, second))
+    found = map_network(a_network((both,)), chip(neurons=1))
+    sent = traffic(found, {INPUT: np.array([[5, 7, 11]])}, 23)
+    assert sent.messages.tolist() == [[0, 0], [0, 0], [5 + 7 + 11, 5]]
+    assert sent.sops.tolist() == [2 * 5 + 7 + 11, 5]
 
 
 def test_what_arrives_after_the_last_step_is_no_message() -> None:

@@ -44,7 +44,7 @@ class Trace:
     v: dict[str, Array] = field(default_factory=dict)
     membrane: dict[str, Array] = field(default_factory=dict)  # v before it is reset
     sops: dict[str, int] = field(default_factory=dict)
-    overflows: dict[str, tuple[int, int]] = field(default_factory=dict)
+    overflows: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
 
 def simulate(network: Network, inputs: Array) -> Trace:
@@ -55,7 +55,7 @@ def simulate(network: Network, inputs: Array) -> Trace:
         for kept in (trace.spikes, trace.u, trace.v, trace.membrane):
             kept[layer.name] = np.zeros(shape, np.int64)
         trace.sops[layer.name] = 0
-        trace.overflows[layer.name] = (0, 0)
+        trace.overflows[layer.name] = (0, 0, 0)
     for sample in range(len(inputs)):
         arriving = {INPUT: inputs[sample].astype(np.int64)}
         for layer in network.layers:
@@ -68,7 +68,7 @@ def _layer(layer: Layer, arriving: dict[str, Array], trace: Trace, sample: int) 
     steps = len(arriving[INPUT])
     injected = np.zeros((steps, layer.neurons), np.int64)
     sums = []
-    crossed = wraps = clips = 0
+    crossed = wraps = clips = wrapped_sums = 0
     recurrent = np.zeros((layer.neurons, layer.neurons), np.int64)
     for incoming in layer.inputs:
         connections, delays = incoming.connections, incoming.delays
@@ -83,7 +83,7 @@ def _layer(layer: Layer, arriving: dict[str, Array], trace: Trace, sample: int) 
         a = active @ weights.T
         crossed += int(late((active != 0) @ (weights != 0).T.astype(np.int64), delays).sum())
         if isinstance(connections, Convolution):
-            wraps += int((wrapped(a, 24) != wrapped(a, 32)).sum())
+            wrapped_sums += int((wrapped(a, 24) != wrapped(a, 32)).sum())
             a = wrapped(a, 24)
         sums.append(late(wrapped(a, 32), delays))
     bias = np.zeros(layer.neurons, np.int64) if layer.bias is None else layer.bias.astype(np.int64)
@@ -111,8 +111,8 @@ def _layer(layer: Layer, arriving: dict[str, Array], trace: Trace, sample: int) 
         trace.u[layer.name][sample, t] = u
         trace.v[layer.name][sample, t] = v
     trace.sops[layer.name] += crossed
-    earlier = trace.overflows[layer.name]
-    trace.overflows[layer.name] = (earlier[0] + wraps, earlier[1] + clips)
+    u_wraps, v_clips, sum_wraps = trace.overflows[layer.name]
+    trace.overflows[layer.name] = (u_wraps + wraps, v_clips + clips, sum_wraps + wrapped_sums)
     return trace.spikes[layer.name][sample]
 
 

@@ -136,21 +136,21 @@ def test_u_wraps_and_v_clips_as_in_lava():
     assert result.readout is not None
     v = [2**23 - 1, 64 - 2**23, 64 - 2**23, 2**23 - 1, 2**23 - 64]
     assert result.readout[0, 0].tolist() == v
-    assert result.overflows == {"only": (3, 2)}
+    assert result.overflows == {"only": (3, 2, 0)}
     check_against_reference(network, np.ones((2, 5, 1), np.uint8))
     # One state unit inside the clip, and on it.
     network = single([[131071]] * 2 + [[-131071]] * 2, neuron, [0, 1, 0, -1])
     result = simulate(network, np.ones((1, 1, 1), np.uint8))
     assert result.readout is not None
     assert result.readout[0, 0].tolist() == [2**23 - 64, 2**23 - 1, 64 - 2**23, 1 - 2**23]
-    assert result.overflows == {"only": (0, 2)}
+    assert result.overflows == {"only": (0, 2, 0)}
 
 
 def test_u_wraps_only_once():
     network = single([[1 << 19], [-(1 << 19)]], Cuba(4096, 4096, NEVER - 1))
     result = simulate(network, np.ones((1, 3, 1), np.uint8), record="all", states="all")
     assert result.u["only"][0].tolist() == [[1 << 24, -(1 << 24)]] * 3
-    assert result.overflows == {"only": (6, 6)}
+    assert result.overflows == {"only": (6, 6, 0)}
     assert result.spikes["only"][0].tolist() == [[1, 0]] * 3
 
 
@@ -168,7 +168,7 @@ def test_the_sums_of_a_convolution_wrap_around_at_24_bits():
     # They become 2**23 - 1, -2**23, 5 and 2**23 - 1; then u wraps, but only once.
     once = ((1 << 23) - 1) * 64 - (1 << 24)
     assert result.u["only"][0, 0].tolist() == [once, (1 << 24) - (1 << 29), 5 * 64, once]
-    assert result.overflows["only"][0] == 3 + 3
+    assert result.overflows["only"] == (3, 3, 3)
     check_against_reference(network, np.ones((2, 2, 1), np.uint8))
 
 

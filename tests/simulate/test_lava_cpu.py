@@ -399,7 +399,7 @@ def test_lava_agrees_on_a_readout_and_where_u_wraps_and_v_clips():
         )
     )
     inputs = (rng.random((3, 16, 100)) < 0.7).astype(np.uint8)
-    wraps, clips = simulate(network, inputs).overflows["wraps"]
+    wraps, clips, _ = simulate(network, inputs).overflows["wraps"]
     assert min(wraps, clips) > 10
     assert_lava_agrees(network, inputs)
 
