@@ -57,11 +57,14 @@ def demo(
 ) -> None:
     """Train, export, verify and report a network on the built-in digits, into a run directory."""
     with results_only():
-        from esl_lava.experiments import demo as demos
-        from esl_lava.experiments.rundir import next_free
-        from esl_lava.report import tables
+        from esl_lava.experiments.rundir import check_free, next_free
 
         directory = output or next_free(Path("runs/demo"))
+        check_free(directory)
+        # These imports take seconds, so the error above is reported before them.
+        from esl_lava.experiments import demo as demos
+        from esl_lava.report import tables
+
         with show_training() as show:
             report = demos.demo(directory, show, tell, samples)
         (account,) = report.accounts.values()
@@ -134,6 +137,7 @@ def train(
     with results_only():
         from esl_lava.experiments.baselines import by_method
         from esl_lava.experiments.layers import check_layers
+        from esl_lava.experiments.rundir import check_free
 
         named: dict[str, object] = {
             "sparsity.density": density,
@@ -167,11 +171,13 @@ def train(
         else:
             named |= options.own_settings(data_folder, data_module)
             experiment = options.load_experiment(preset, config, settings, named)
+            if output is not None:
+                check_free(output)
             check_layers(experiment)
             experiment = by_method(experiment, method or "esl", own)
 
     if dry_run:
-        _print_plan(experiment, output, own, as_json)
+        _print_plan(experiment, own, as_json)
         return
     with results_only():
         # These imports take seconds, so the errors above are reported before them.
@@ -646,15 +652,9 @@ def _refuse_measurement(values: dict[str, object]) -> None:
             )
 
 
-def _print_plan(
-    experiment: Experiment, output: Path | None, own: OwnData | None, as_json: bool
-) -> None:
+def _print_plan(experiment: Experiment, own: OwnData | None, as_json: bool) -> None:
     """Print what the training of an experiment would be."""
     with results_only():
-        from esl_lava.experiments.rundir import check_free
-
-        if output is not None:
-            check_free(output)
         from esl_lava.experiments.dryrun import plan
         from esl_lava.report.plan import show_plan
 

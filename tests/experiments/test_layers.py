@@ -38,20 +38,37 @@ def test_layers_are_compared_with_the_data(layers: str, sentence: str | None) ->
         check_layers(experiment)
 
 
+UNEVEN = ("--set", "model.kind=convolutional", "--set", "model.layers=8C3-AP3-8C3")
+
+
 @pytest.mark.slow
-def test_a_training_is_refused_without_importing_torch(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "fault"),
+    [
+        (("train", "--preset", "digits", *UNEVEN, "-o", "run"), "leaves out rows or columns"),
+        (("train", "--preset", "digits", "-o", "full"), "full: already exists"),
+        (("train", "--preset", "digits", "-o", "full", "--dry-run"), "full: already exists"),
+        (("demo", "-o", "full"), "full: already exists"),
+    ],
+)
+def test_a_training_is_refused_without_importing_torch(
+    tmp_path: Path, command: tuple[str, ...], fault: str
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
     program = (
         "import sys\n"
         "from esl_lava.cli.app import main\n"
         "try:\n    main()\n"
         "except SystemExit as end:\n    print(end.code, 'torch' in sys.modules)"
     )
-    settings = ("model.kind=convolutional", "model.layers=8C3-AP3-8C3")
-    options = [part for setting in settings for part in ("--set", setting)]
-    command = [sys.executable, "-c", program, "train", "--preset", "digits", *options]
     done = subprocess.run(
-        [*command, "-o", str(tmp_path / "run")], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.stdout.split() == ["2", "False"]
-    assert "leaves out rows or columns" in done.stderr
-    assert not (tmp_path / "run").exists()
+    assert fault in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["full"]
