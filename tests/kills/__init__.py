@@ -1,0 +1,1 @@
+"""Kill commands at random places, and check that nothing is lost: `python -m tests.kills`."""

@@ -1,0 +1,40 @@
+"""Kill commands at random places: `python -m tests.kills --kills 100 --seed 0`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from tests.kills.campaign import COMMANDS, Campaign
+
+
+def main() -> int:
+    """Run a campaign, print each kill, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
+    parser.add_argument("--kills", type=int, default=100, help="Number of kills.")
+    parser.add_argument("--seed", type=int, default=0, help="Random seed.")
+    parser.add_argument("--only", choices=COMMANDS, help="The command to kill. Default: all.")
+    options = parser.parse_args()
+    names = [options.only] if options.only else list(COMMANDS)
+    random = np.random.default_rng(options.seed)
+    wrong = 0
+    with tempfile.TemporaryDirectory(prefix="kills-") as root:
+        campaign = Campaign(Path(root))
+        for name in names[: options.kills]:
+            campaign.prepare(name)
+        for number in range(options.kills):
+            name = names[number % len(names)]
+            death = campaign.draw(name, random)
+            faults = campaign.kill(name, death, f"{name}{number}")
+            wrong += bool(faults)
+            print(f"{number + 1:4} {name:12} {death}: {'; '.join(faults) or 'ok'}", flush=True)
+    print(f"{options.kills} kills, {wrong} with a fault")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
