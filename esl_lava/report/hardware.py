@@ -87,7 +87,10 @@ def render_sources(prices: Mapping[str, Price]) -> Table:
 
 
 def render_training(cost: TrainingCost) -> RenderableType:
-    """Render operations and bytes of a training by phase, beside those of its dense twin."""
+    """Render operations and bytes of a training by phase, beside those of its dense twin.
+
+    The dense twin is the same training with every layer dense.
+    """
     sparse, dense = cost.sparse, cost.dense
     columns = (
         *(sparse.operations, sparse.event_operations, dense.operations),
@@ -111,7 +114,7 @@ def render_training(cost: TrainingCost) -> RenderableType:
 
 
 def render_overview(devices: Sequence[Device]) -> RenderableType:
-    """Render one line for each device: title, kind of charges and main constant."""
+    """Render one line for each device: title, what its energy is charged for, and main constant."""
     rows = []
     for device in devices:
         prefix = "energy."
