@@ -67,7 +67,7 @@ LOST = (
     *("KilledWorker", "FutureCancelledError", "CancelledError"),  # from Dask
     *("ActorDiedError", "RayActorError"),  # from Ray
 )
-"""Error classes for a lost worker of a cluster. Dask has then tried several times."""
+"""Names of the errors by which Dask and Ray report a lost worker; Dask tries several times first."""
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def render_device(device: Device) -> RenderableType:
 def render_core_map(core_map: CoreMap) -> RenderableType:
     """Render the cores of each layer, their formats and used resources, and remarks.
 
-    The resource that binds decides on the number of cores.
+    The column "binds" names the resource that decides the number of cores of a layer.
     """
     rows = (
         (
@@ -208,7 +208,7 @@ def _hint(layer: LayerMap) -> str:
 
 
 def render_flow(flow: Flow) -> RenderableType:
-    """Render the minimum time of a step in each layer, its bound, and messages per sample."""
+    """Render the minimum time of a step in each layer, what bounds it, and messages per sample."""
     messages = flow.messages_per_sample
     rows = (
         (

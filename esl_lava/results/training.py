@@ -107,7 +107,8 @@ class LayerMoves:
     """The connections that an update of the masks moved in one layer.
 
     Attributes:
-        pruned, grown: number of connections that were pruned and grown.
+        pruned, grown: number of connections that were pruned and grown. They differ if layers
+            exchange connections, and at the end of a dense phase, where none is grown.
         connections: number of connections after the update.
     """
 

@@ -47,7 +47,7 @@ class IntegerComparison:
     Attributes:
         compared: number of compared integers of the model's network: weights and parameters of
             neurons.
-        differences: one for each quantity of a layer in which the networks differ.
+        differences: one for each quantity, of a layer or of the whole network, that differs.
     """
 
     compared: int
