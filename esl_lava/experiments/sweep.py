@@ -67,7 +67,7 @@ LOST = (
     *("KilledWorker", "FutureCancelledError", "CancelledError"),  # from Dask
     *("ActorDiedError", "RayActorError"),  # from Ray
 )
-"""Names of the errors by which Dask and Ray report a lost worker; Dask tries several times first."""
+"""Names of errors by which Dask and Ray report a lost worker. Dask has tried several times."""
 
 
 @dataclass(frozen=True)
