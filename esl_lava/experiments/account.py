@@ -111,7 +111,7 @@ def _sparse_density(saved: SavedModel, network: Network) -> float | None:
 def _compare_with_table1(
     network: Network, test: TrainingSamples, evaluation: Evaluation
 ) -> Table1Comparison | None:
-    """Return Table 1 with the row of the network; None if its data or layer sizes are others."""
+    """Return Table 1 and the row of a network; None unless it is 784-800-10 on MNIST."""
     if test.name != "mnist" or not table1.has_its_layers(network):
         return None
     sops, connections = evaluation.sops_per_sample, network.connections

@@ -90,7 +90,10 @@ def place(
 
 
 def _added(core_map: CoreMap, sent: Traffic, steps: int) -> AddedCounts:
-    """Return the counts of the neurons that sum parts of a fan-in, if they send in every step."""
+    """Return the counts of the added neurons, which sum parts of a fan-in.
+
+    They are assumed to send in every step, which is the most they can send.
+    """
     spreads = [layer.spread for layer in core_map.layers if layer.spread is not None]
     spikes = steps * sum(spread.messages for spread in spreads)
     return AddedCounts(

@@ -25,10 +25,14 @@ def dense(experiment: Experiment) -> Experiment:
 
 
 def small_dense(experiment: Experiment, own: OwnData | None = None) -> Experiment:
-    """Return a dense network, narrower, with as many parameters as the sparse network.
+    """Return the experiment with a narrower dense network of as many weights as the sparse one.
 
-    All hidden layers shrink by one factor, to the smallest width at which the network has at least
-    as many weights as the sparse network has connections. So rounding favours the baseline.
+    All hidden layers shrink by one factor. It is the smallest at which the network has at least as
+    many weights as the sparse network, so rounding favours the baseline.
+
+    Args:
+        experiment: the experiment of the sparse network.
+        own: the source of the samples, as in `by_method`.
 
     Raises:
         DataError: if the data set cannot be read. Its shape is needed to count weights.

@@ -30,7 +30,8 @@ def use_cluster(address: str) -> Iterator[None]:
             "ray://host:10001".
 
     Raises:
-        BackendError: if no cluster answers at the address, or it has no workers.
+        BackendError: if no cluster answers at the address, a Dask cluster has no workers, or a Ray
+            cluster has fewer than 2 CPUs.
         PackageError: if Dask or Ray is not installed.
     """
     with _ray(address) if address.partition("://")[0] == RAY else _dask(address):
@@ -41,7 +42,7 @@ class _DaskBackend(DaskDistributedBackend):
     """The Dask backend of joblib with two changes."""
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Return at least 2. With 1, joblib would do the runs in this process."""
+        """Return the number of jobs, at least 2. With 1, joblib would not use the cluster."""
         return max(2, super().effective_n_jobs(n_jobs))
 
     def submit(self, func: Any, callback: Callable[[Any], None]) -> Future[Any]:

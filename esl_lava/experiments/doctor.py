@@ -137,7 +137,7 @@ def _check_data() -> Iterator[Check]:
 
 
 def _check_caches() -> Iterator[Check]:
-    """Data and frames in the user's cache, and numba's compiled kernels."""
+    """Check that the caches of data and frames, and of numba's kernels, can be written."""
     folder = cache_folder()
     remedy = "set XDG_CACHE_HOME to a folder that can be written"
     if _can_be_written(folder):
@@ -175,7 +175,7 @@ def _check_loihi() -> Iterator[Check]:
 
 
 def _can_be_written(folder: Path) -> bool:
-    """Whether a file can be made in a folder, or in the nearest parent that exists."""
+    """Return whether a file can be made in a folder, or in the nearest parent that exists."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     try:

@@ -28,13 +28,16 @@ CHIPS = ("loihi1", "loihi2")
 """The chips on which a dry run places the network."""
 
 WARM_STEPS = 2
-"""Steps that are not timed: they compile kernels and fill caches."""
+"""Number of steps that are not timed after the first step, which is not timed either.
+
+They compile kernels and fill caches.
+"""
 
 TIMED_STEPS = 8
-"""Steps that are timed at most."""
+"""Largest number of steps that are timed."""
 
 TIMED_SECONDS = 10.0
-"""No step is made after so many seconds of timed steps."""
+"""No further step is made once the timed steps have taken this many seconds."""
 
 
 class _EnoughError(Exception):
@@ -104,7 +107,7 @@ def plan(experiment: Experiment, own: OwnData | None = None) -> TrainingPlan:
 
 
 def _map(network: Network | None, obstacle: str) -> Sequence[PlannedMapping]:
-    """Place the network on each of `CHIPS`."""
+    """Place the network on each of `CHIPS`; `obstacle` says why there is no network."""
     mappings = []
     for chip in CHIPS:
         if network is None:
@@ -122,7 +125,10 @@ def _map(network: Network | None, obstacle: str) -> Sequence[PlannedMapping]:
 
 
 def _time_steps(trainer: Trainer) -> tuple[int, float]:
-    """(steps that were timed, seconds of a step). The trainer is of no use afterwards."""
+    """Return the number of timed steps and the mean seconds of a step.
+
+    If the training is too short, all its steps are timed. The trainer is of no use afterwards.
+    """
     moments: list[float] = []
 
     def show(_: TrainingProgress) -> None:
@@ -142,6 +148,6 @@ def _time_steps(trainer: Trainer) -> tuple[int, float]:
 
 
 def _largest_memory() -> int:
-    """Bytes of the largest resident memory of this process, in units that getrusage has there."""
-    unit = 1 if sys.platform == "darwin" else 1024
+    """Return the largest resident memory of this process so far, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

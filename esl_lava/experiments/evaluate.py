@@ -39,7 +39,8 @@ from esl_lava.simulate import Result, backend_options, simulate
 from esl_lava.simulate.result import Progress, checked_input, join_results, sops_by_sample
 
 ENCODED_BYTES = 64 << 20
-"""Samples are encoded and run in portions. The spikes of a portion fit in this many bytes."""
+"""Samples are encoded and run in portions. The input spikes of a portion take at most this many
+bytes, unless a single sample takes more."""
 
 NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
 
@@ -60,7 +61,7 @@ class Probes:
     first: bool = False
 
     def recorded(self, samples: int) -> int:
-        """Return the number of first samples whose spikes must be recorded, out of all samples."""
+        """Return how many of `samples` samples, the first ones, need recorded spikes."""
         return samples if self.sops else min(samples, max(self.activity, int(self.first)))
 
 
@@ -148,7 +149,8 @@ def load_samples(
         own: the source of own samples; by default the folder that the training used.
 
     Raises:
-        DataError: if the samples do not fit, or there are fewer than `samples`.
+        DataError: if the samples do not fit, or there are fewer than `samples`; or as in `load`.
+        FileError: as in `load`.
     """
     trained = _training_data(network)
     known = trained is not None and trained.name == name

@@ -92,7 +92,7 @@ def lower_model(model_path: Path) -> Network:
 
     Raises:
         FileError: if the file is not such a model.
-        LimitError: if its weights are not finite.
+        LimitError: as `lower`, for example if weights are not finite.
     """
     saved, experiment = load_model(model_path)
     steps = experiment.encoding.steps

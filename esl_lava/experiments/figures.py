@@ -48,8 +48,9 @@ class Design:
         name: name of the files that it writes, NAME.json and NAME.png.
         cells: the runs.
         draw: draws the results as a figure.
-        experiment: the experiment of all runs, apart from the varied keys; None if they differ.
-        complete: adds further results to the rows; it may read the runs in the directory.
+        experiment: the experiment of all runs, apart from the varied keys; None if the runs share
+            no experiment.
+        complete: adds further results to the sweep; it may read the runs in its directory.
         remarks: sentences that the reader of the table has to know.
     """
 
@@ -145,7 +146,7 @@ def _vary(
 
 
 def table1(experiment: Experiment, seeds: Sequence[int]) -> Design:
-    """Return the runs of Table 1: dense, sparse, and dense with as many parameters as sparse.
+    """Return the runs of Table 1: dense, sparse, and small dense with as many weights as sparse.
 
     Args:
         experiment: the experiment of the sparse network.

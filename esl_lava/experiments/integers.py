@@ -25,10 +25,12 @@ def compare_integers(expected: Network, found: Network) -> IntegerComparison:
         found: the network of a file, with layers of the same names and sizes.
 
     Raises:
-        ValueError: if it has other layers.
+        ValueError: if names or sizes of layers differ.
     """
     if _layers(expected) != _layers(found):
-        raise ValueError(f"layers {_layers(found)} are not {_layers(expected)}")
+        raise ValueError(
+            f"found has the layers {_layers(found)}, but expected has {_layers(expected)}"
+        )
     differences = []
     for quantity, ours, theirs in (
         ("number of steps", expected.steps, found.steps or expected.steps),
@@ -63,7 +65,7 @@ def _layers(network: Network) -> list[tuple[str, int]]:
 
 
 def _named_inputs(layer: Layer) -> dict[str, Input]:
-    """Return the inputs of a layer by the name of their weights in a sentence."""
+    """Return the inputs of a layer. The keys name the weights of an input in sentences."""
     named = {"weight": layer.inputs[0]}
     if layer.recurrent is not None:
         named["recurrent weight"] = layer.recurrent
@@ -73,7 +75,7 @@ def _named_inputs(layer: Layer) -> dict[str, Input]:
 
 
 def _neuron_values(layer: Layer) -> dict[str, Array]:
-    """Return quantity -> (neurons,) integers of the neurons of a layer."""
+    """Return quantity -> its integers: (neurons,), or (1,) for the refractory period."""
     zeros = np.zeros(layer.neurons, np.int64)
     values = {
         **{name: layer.parameter(name) for name in PARAMETERS},

@@ -12,6 +12,7 @@ def check_layers(experiment: Experiment) -> None:
 
     Raises:
         ConfigError: as `topology.describe`.
+        DataError: as `catalogue.shape_and_classes`.
     """
     if experiment.data.name == OWN:
         return  # their shape is known only when the training reads them

@@ -71,8 +71,8 @@ def price(
         terms: values that replace those of the device files.
 
     Raises:
-        UserError: if a device is unknown, lacks a necessary constant, or two different devices have
-            the same name.
+        UserError: if a device is unknown or lacks a necessary constant, two different devices have
+            the same name, or a value of `terms` applies to none of the devices.
     """
     terms = terms or PriceTerms()
     counts = counts if counts.details else add_details(network, counts)
@@ -134,7 +134,7 @@ def _refuse_unused(terms: PriceTerms, devices: Sequence[Device]) -> None:
 
 
 def disagreements(prices: Mapping[str, Price]) -> tuple[Disagreement, ...]:
-    """Return the chips for which device files, or the sources within a file, give other joules."""
+    """Return the chips for which device files, or sources in one file, give different joules."""
     chips: dict[str, list[Price]] = {}
     for one in prices.values():
         if one.device.chip is not None:
@@ -170,7 +170,8 @@ def parse_constants(texts: Sequence[str]) -> dict[str, float]:
             equals = ""
         if not equals or not math.isfinite(number):
             raise ConfigError(
-                f"--constant {shorten(text)}: must be KEY=PICOJOULES, for example sop=23.6",
+                f"--constant {shorten(text)}: must be KEY=PICOJOULES with a finite number, for "
+                "example sop=23.6",
                 "not-finite" if equals else "type",
                 key="--constant",
                 value=text,

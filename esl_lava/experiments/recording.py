@@ -31,7 +31,8 @@ def inspect(
         overwrite: whether pictures may replace existing files.
 
     Raises:
-        FileError: if the recording is damaged, or a picture exists or cannot be written.
+        FileError: if the recording is damaged, a picture exists or cannot be written, or both
+            pictures are the same file.
         DataError: as `make_frames`.
     """
     for picture in (sheet, animation):

@@ -31,7 +31,7 @@ from esl_lava.values import Values, as_values
 FORMAT, FORMAT_VERSION = "esl-lava report", 1
 
 BACKENDS = ("exact", "lava-models")
-"""The backends that are always verified. Lava takes longer and runs only on request."""
+"""The backends that a report verifies. Lava takes longer, so it runs only on request."""
 
 PACKAGES = ("esl_lava", "lava-nc", "lava-dl", "torch", "numpy", "numba", "h5py", "matplotlib")
 """A report lists the versions of these packages if they are installed."""
@@ -90,12 +90,12 @@ def write(
             argument.
         overwrite: whether existing files may be replaced.
         terms: the options of the report.
-        tell: called with a line before each run.
+        tell: called with a line before each run, and if its `net.h5` or Lava is missing.
 
     Raises:
-        ConfigError: if there are several runs but no page, a run is named twice, or own samples are
-            given but no run had any.
-        FileError: if a directory holds no finished run, or a file exists.
+        ConfigError: if there are several runs but no page, the name of the page ends in .json, a
+            run is named twice, or own samples are given but no run had any.
+        FileError: if a directory holds no finished run, or a file exists and `overwrite` is false.
         UserError: as raised by evaluation, pricing and verification.
     """
     if page is None:
@@ -108,8 +108,8 @@ def write(
         page = RunDirectory(runs[0]).page
     if page == page.with_suffix(".json"):
         raise ConfigError(
-            f"-o {page}: the name of the page must not end in .json, the name of its numbers; "
-            "use .html",
+            f"-o {page}: the name of the page must not end in .json, because the file of its "
+            "numbers has that name; use .html",
             "conflict",
             key="-o",
             value=page,

@@ -190,7 +190,7 @@ def _read_holder(file: Path) -> str:
 
 
 def next_free(path: Path) -> Path:
-    """Return `path`, or the first of path-2, path-3, ... that does not exist."""
+    """Return `path` if nothing exists there, else the first of path-2, path-3, ... that is free."""
     numbered = (path.with_name(f"{path.name}-{number}") for number in count(2))
     return next(candidate for candidate in chain([path], numbered) if not candidate.exists())
 
@@ -200,7 +200,7 @@ def refuse_overwrite(path: Path, overwrite: bool) -> None:
 
     Raises:
         FileError: if `path` exists and `overwrite` is false, exists and is no regular file, or
-            lies in no directory.
+            its directory does not exist.
     """
     try:
         check_output(path)

@@ -47,7 +47,7 @@ def open_log(experiment: Experiment, directory: Path, trained: int) -> Iterator[
     Args:
         experiment: the configuration.
         directory: directory of the run.
-        trained: epochs that are trained already; they are in an earlier file.
+        trained: number of epochs that are trained already; an earlier file holds them.
 
     Raises:
         PackageError: as `check_log`.

@@ -18,7 +18,7 @@ from esl_lava.network import Network
 from esl_lava.simulate.result import shape_fault
 
 SLAYER_VALUES = (-4, 3)
-"""The whole numbers that SLAYER keeps exactly: it stores a value in 8 bits with steps of 1/32."""
+"""Smallest and largest whole number that SLAYER stores exactly, in 8 bits with steps of 1/32."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ def parse_shape(text: str) -> tuple[int, int, int]:
     parts = text.split(",")
     if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) for part in parts):
         raise ConfigError(
-            f"--input-shape {text}: must be channels, rows and columns, for example 2,34,34",
+            f"--input-shape {text}: must be channels, rows and columns, each at least 1, for "
+            "example 2,34,34",
             "type",
             key="--input-shape",
             value=text,

@@ -30,7 +30,7 @@ _MARKER = ".sweep"
 
 
 def write_state(directory: Path, state: RunState) -> None:
-    """Write the state of a run, within `mark_running`. A write that fails is no error."""
+    """Write the state file of a run while `mark_running` is open. A failed write is no error."""
     with contextlib.suppress(FileError):
         replace_json(_state_file(directory, state.name), as_values(state))
 

@@ -58,7 +58,7 @@ TRIES = 3
 """A sweep starts or resumes a run at most this many times if its process is killed."""
 
 MARKER_SECONDS = 10
-"""A machine of a cluster waits this long for the directory of a sweep to appear."""
+"""A machine of a cluster waits this many seconds for the directory of a sweep to appear."""
 
 LOCAL = ("LokyBackend", "MultiprocessingBackend", "SequentialBackend", "ThreadingBackend")
 """The backends of joblib with workers on this machine. This process sees if they are killed."""
@@ -67,7 +67,7 @@ LOST = (
     *("KilledWorker", "FutureCancelledError", "CancelledError"),  # from Dask
     *("ActorDiedError", "RayActorError"),  # from Ray
 )
-"""Error classes for a lost worker of a cluster. Dask has then tried several times."""
+"""Names of errors by which Dask and Ray report a lost worker. Dask has tried several times."""
 
 
 @dataclass(frozen=True)

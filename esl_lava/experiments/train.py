@@ -94,7 +94,8 @@ def train(
     Raises:
         ConfigError: if own samples are given to an experiment with another data set.
         FileError: if the directory is not empty, or another training runs in it.
-        Termination: when SIGTERM arrives in `raise_on_sigterm`; a checkpoint is saved before.
+        Termination: when SIGTERM arrives in the context `raise_on_sigterm`; a checkpoint is saved
+            before.
         UserError: as `Trainer`.
     """
     check_log(experiment)
@@ -182,7 +183,10 @@ def load_splits(
 
 
 def _connections(experiment: Experiment, model: SavedModel) -> int:
-    """Return the connections of a convolutional network; 0 if they equal the weights."""
+    """Count the connections of a convolutional network.
+
+    For other networks return 0: each of their weights makes one connection.
+    """
     if not isinstance(experiment.model, Convolutional):
         return 0
     encoding = experiment.encoding

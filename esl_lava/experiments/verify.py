@@ -176,7 +176,7 @@ def verify(
 
 
 def _exact_reference(network: Network, spikes: Bytes, layers: Layers | None) -> SpikeReference:
-    """Return the exact simulator as reference, with its spikes if it has run already."""
+    """Return the exact simulator as reference. It runs now unless `layers` holds its spikes."""
 
     def states(one: Bytes, layer: str) -> tuple[Array, Array]:
         traced = simulate(network, one, states=(layer,))

@@ -39,7 +39,7 @@ _PROGRAM = "from esl_lava.experiments.workers import serve; serve()"
 
 
 class EndedError(Exception):
-    """A process ended before it answered. The text says how it ended."""
+    """A process ended before it answered. The text continues "the process ..."."""
 
 
 def gpus(visible: str | None, count: int) -> tuple[str, ...]:
@@ -123,7 +123,7 @@ class Worker:
             self._forwarding.join()
             raise EndedError(describe_exit(code)) from None
         if not succeeded:
-            raise RuntimeError(f"in a worker:\n{answer}")
+            raise RuntimeError(f"the function failed in the worker process:\n{answer}")
         return answer
 
     def close(self) -> None:
@@ -197,7 +197,7 @@ class Crew:
         """Return an idle worker of this GPU, or a new one."""
         with self._lock:
             if self.closed:
-                raise EndedError("did not start")
+                raise EndedError("did not start, because its crew of workers is closed")
             entry = next((entry for entry in self._idle if entry[0] == device), None)
             if entry is None:
                 worker = Worker(device)

@@ -34,7 +34,9 @@ def panels(
     columns: int = 1,
     heights: Sequence[float] | None = None,
 ) -> tuple[Figure, list[list[Axes]]]:
-    """Return a figure that needs no display, and its axes by rows. A column shares its x axis.
+    """Return a figure that needs no display, and its axes by rows.
+
+    The axes of a column share their x axis.
 
     Args:
         width, height: size in inches.

@@ -14,7 +14,7 @@ from esl_lava.results.environment import Environment
 
 
 def show_environment(environment: Environment) -> RenderableType:
-    """Return the machine, its packages, and a line with a remedy for each check."""
+    """Return a line about the machine, and tables of its packages and of the checks."""
     packages = Table(box=box.SIMPLE_HEAD, title="Packages", title_justify="left")
     for heading in ("package", "version", "used for", "how to install it"):
         packages.add_column(heading, overflow="fold")

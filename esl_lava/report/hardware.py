@@ -87,7 +87,10 @@ def render_sources(prices: Mapping[str, Price]) -> Table:
 
 
 def render_training(cost: TrainingCost) -> RenderableType:
-    """Render operations and bytes of a training by phase, beside those of its dense twin."""
+    """Render operations and bytes of a training by phase, beside those of its dense twin.
+
+    The dense twin is the same training with every layer dense.
+    """
     sparse, dense = cost.sparse, cost.dense
     columns = (
         *(sparse.operations, sparse.event_operations, dense.operations),
@@ -111,7 +114,7 @@ def render_training(cost: TrainingCost) -> RenderableType:
 
 
 def render_overview(devices: Sequence[Device]) -> RenderableType:
-    """Render one line for each device: title, kind of charges and main constant."""
+    """Render one line for each device: title, what its energy is charged for, and main constant."""
     rows = []
     for device in devices:
         prefix = "energy."
@@ -138,7 +141,7 @@ def render_device(device: Device) -> RenderableType:
 def render_core_map(core_map: CoreMap) -> RenderableType:
     """Render the cores of each layer, their formats and used resources, and remarks.
 
-    The resource that binds decides on the number of cores.
+    The column "binds" names the resource that decides the number of cores of a layer.
     """
     rows = (
         (
@@ -205,7 +208,7 @@ def _hint(layer: LayerMap) -> str:
 
 
 def render_flow(flow: Flow) -> RenderableType:
-    """Render the minimum time of a step in each layer, its bound, and messages per sample."""
+    """Render the minimum time of a step in each layer, what bounds it, and messages per sample."""
     messages = flow.messages_per_sample
     rows = (
         (

@@ -1,7 +1,7 @@
 """The HTML page of a report, made from the accounts of runs and their pictures.
 
-The page needs no network and no script. All texts from files are escaped. Only the pictures of
-`esl_lava.report.pictures` are inserted unchanged.
+The page loads nothing from the internet and has no script. All texts from files are escaped. Only
+the pictures that `esl_lava.report` draws are inserted unchanged.
 """
 
 from __future__ import annotations
@@ -65,7 +65,12 @@ def page(
 
 
 def draw_run(run: Account, prefix: str) -> dict[str, Markup]:
-    """Return the pictures of a run: name -> `<svg>` element; `prefix` is unique in the page."""
+    """Return the pictures of a run: name -> `<svg>` element.
+
+    Args:
+        run: the account of the run.
+        prefix: beginning of all ids in the elements, unique in the page.
+    """
     figures = {
         "training": pictures.draw_training(run.history),
         "raster": pictures.draw_raster(run.sample),

@@ -39,7 +39,7 @@ def render_measured_table1(rows: Sequence[MeasuredNetwork], seeds: int) -> Rende
     """Render our trained networks beside Table 1, with the energy of the counted operations.
 
     Args:
-        rows: the methods, the dense network first.
+        rows: one network for each method; "dense" and "esl" must be among them.
         seeds: number of seeds of each mean.
     """
     accuracies, energies = [], []

@@ -61,8 +61,9 @@ def plain(text: str) -> str:
 def draw_training(history: Sequence[Epoch]) -> Figure:
     """Draw validation accuracy over epochs, and below it the density of each layer and R_s.
 
-    The kept epoch is marked, and the title names the layers that are silent or saturated in it.
-    Without validation the loss is drawn.
+    R_s is the share of positions of the sparse layers that were a connection at some time. The
+    kept epoch is marked, and the title names the layers that are silent or saturated in it.
+    Without validation the loss is drawn, and no epoch is marked.
 
     Args:
         history: the epochs, at least one.
@@ -127,7 +128,7 @@ def draw_rates(rates: Mapping[str, Floats]) -> Figure:
 
 
 def draw_rewiring(updates: Sequence[MaskUpdate]) -> Figure:
-    """Draw the number of connections that each update of the masks moved, by layer.
+    """Draw the number of connections that each update of the masks grew, by layer.
 
     Args:
         updates: the updates, at least one.
@@ -281,7 +282,7 @@ def draw_raster(sample: Sample) -> Figure:
 
 
 def draw_sample(image: Bytes) -> Figure:
-    """Draw the image of a sample: a grey image inverted, a colour image unchanged."""
+    """Draw the image of a sample in its colours; in a grey image brightness becomes opacity."""
     picture, axis = canvas.figure(1.2, 1.2)
     in_colour = image.ndim == 3
     _image(axis, image / 255 if in_colour else _tinted(image / 255, (0.5, 0.5, 0.5)))

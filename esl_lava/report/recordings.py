@@ -16,7 +16,7 @@ ON, OFF = (255, 176, 80), (80, 160, 255)
 """Colours (red, green, blue) of the background, of ON events and of OFF events."""
 
 SIDE = 256
-"""Approximate number of rows of a frame in a picture. Pixels are repeated to reach it."""
+"""Largest number of rows to which frames are enlarged in a picture, by repeating pixels."""
 
 GAP = 4
 """Number of pixels between two frames of a sheet."""
@@ -74,7 +74,7 @@ def save_animation(frames: Bytes, path: Path) -> None:
 
 
 def _enlarge(painted: Bytes) -> Bytes:
-    """Repeat the pixels of frames until they have about `SIDE` rows."""
+    """Repeat the pixels of frames as often as `SIDE` rows allow; larger frames stay as they are."""
     times = max(1, SIDE // painted.shape[1])
     return painted.repeat(times, axis=1).repeat(times, axis=2)
 

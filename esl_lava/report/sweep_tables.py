@@ -97,7 +97,7 @@ def render_states(
 
 
 def _progress(state: RunState) -> str:
-    """Describe the progress of a run, its accuracy, or the reason of its failure."""
+    """Describe the progress of a run, its accuracy, or the reason for its failure."""
     if state.reason is not None:
         return state.reason
     if state.accuracy is not None:

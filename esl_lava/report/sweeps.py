@@ -76,8 +76,8 @@ def draw_by_density(sweep: Sweep) -> Figure:
     """Draw accuracy against density, and densities of layers over epochs (ESL-SNNs, Fig. 3).
 
     Args:
-        sweep: a sweep with rows of the settings "density" and "redistribution". Unless it
-            failed, one run has `densities`: the run that redistributes connections between layers.
+        sweep: a sweep with rows of the settings "density" and "redistribution". Its `densities`
+            are those of a run that redistributes connections between layers; None if it failed.
     """
     picture, [[left, right]] = canvas.panels(9, 3.6, columns=2)
     fixed = [row for row in sweep.rows if row.settings["redistribution"] == "none"]

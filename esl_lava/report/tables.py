@@ -27,7 +27,7 @@ def percent(share: float) -> str:
 
 
 def hundredths(share: float | None) -> str:
-    """Format a share 0..1 as a percentage without its sign: 95.24; None becomes an empty text."""
+    """Format a share 0..1 as a percentage without the sign %: 95.24; None becomes an empty text."""
     return "" if share is None else f"{100 * share:.2f}"
 
 

@@ -21,7 +21,8 @@ class Recording:
     Attributes:
         inputs: (T, inputs) spikes, or the values that drive the neurons of an input block.
         spikes: firing layer -> spikes, (T, neurons).
-        readout: (T, classes) v of the integrator; None if the last layer fires.
+        readout: (T, classes) v of the readout after each step, in units of 2**-6 weights; None if
+            the last layer fires.
         decision: the class, or `simulate.result.NO_DECISION`.
     """
 

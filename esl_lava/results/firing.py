@@ -114,7 +114,7 @@ def firing_of(network: Network, result: Result) -> tuple[LayerFiring, ...]:
 
 
 def remarks(network: Network, firing: Sequence[LayerFiring]) -> list[str]:
-    """Return sentences about layers where a share `MANY` of the neurons is silent or saturated.
+    """Return sentences about layers with at least the share `MANY` of silent or saturated neurons.
 
     Args:
         network: the network of the layers.
@@ -138,7 +138,7 @@ def remarks(network: Network, firing: Sequence[LayerFiring]) -> list[str]:
 
 
 def _waste(layer: Layer, counts: LayerFiring) -> str:
-    """Return the end of a sentence: the cost of silent neurons, with or without own weights."""
+    """Return the end of a sentence on silent neurons: what they cost without having an effect."""
     own_weights = not layer.inputs[0].connections.injects
     if own_weights and counts.silent_maps:
         return (
@@ -151,7 +151,7 @@ def _waste(layer: Layer, counts: LayerFiring) -> str:
 
 
 def _share(number: int, counts: LayerFiring) -> str:
-    """Return a percentage without decimals. Only all neurons together are 100 %."""
+    """Format a number of neurons as a whole percentage of the layer; only all of them are 100 %."""
     if number == counts.neurons:
         return "100 %"
     return f"{min(99, round(100 * number / counts.neurons))} %"

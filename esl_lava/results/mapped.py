@@ -18,8 +18,8 @@ class Activity:
 
     Attributes:
         counts: counts of the run, with details of each layer and active updates.
-        spikes: layer name or `network.INPUT` -> (rows, neurons) spikes of all samples, sorted by
-            the number of steps left in the sample (`arrivals.count_by_steps_left`).
+        spikes: layer name or `network.INPUT` -> (rows, neurons) numbers of spikes in all samples,
+            counted by the steps left in the sample (`arrivals.count_by_steps_left`).
     """
 
     counts: Counts
@@ -65,8 +65,8 @@ class Flow:
 
     Attributes:
         counts: counts of the run, with messages.
-        traffic: messages of each core.
-        bounds: lower bound on the time of each layer.
+        traffic: messages, synaptic operations and spikes of each core.
+        bounds: lower bound on the time of a step in each layer.
         step_nanoseconds: lower bound on the time of a step; None if the device file has no times.
     """
 

@@ -62,12 +62,12 @@ class TrainingPlan:
         density: weights over positions of all layers together, 0..1.
         connections: connections of the integer network before the training; None if the integer
             network cannot be made before the training.
-        mapping: the network on the chips that were asked for.
+        mapping: the network placed on loihi1 and on loihi2.
         epochs, iterations: epochs, and optimiser steps of all epochs.
         mask_updates: how often the masks are rewired.
         device: the torch device of the training.
-        timed_iterations: optimiser steps that were made to measure time and memory.
-        seconds: estimated time of the training, without reading the data and the final test.
+        timed_iterations: number of optimiser steps whose time was measured.
+        seconds: estimated time of all optimiser steps, from the mean of the timed ones.
         memory_bytes: largest resident memory of this process up to now.
     """
 

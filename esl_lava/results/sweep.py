@@ -21,11 +21,13 @@ class Outcome:
 
     Attributes:
         accuracy: test accuracy of the integer network, 0..1.
-        validation_accuracy: of the kept epoch, 0..1; None if there is no validation split.
+        validation_accuracy: accuracy of the kept epoch on the validation samples, 0..1; None if
+            there are none.
         connections: connections of all weight layers.
         density: weights over positions of all weight layers.
         sparse_density: weights over positions of the sparse layers.
-        exploration: R_s of the sparse layers at the kept epoch.
+        exploration: R_s at the kept epoch: the share of positions of the sparse layers that were a
+            connection at some time, 0..1.
         sops_per_sample: mean SOPs per test sample.
         weights: weights of all weight layers; None in files of versions that did not count them.
         most_sops: largest SOPs of a test sample, if neurons fire once; at most the connections.
@@ -87,10 +89,11 @@ class SweepRow:
         seeds: seeds of the runs; the tuples below have the same order.
         accuracies: test accuracy of each exported integer network, 0..1.
         validation: validation accuracy of each kept epoch, 0..1; None without a validation split.
-        connections: connections of the whole network, equal for all seeds.
+        connections: connections of the whole network of the first seed; other seeds may have other
+            numbers if layers are convolutions.
         density: weights over positions of the whole network, equal for all seeds.
         sparse_density: weights over positions of the sparse layers, equal for all seeds.
-        exploration: R_s, mean over the seeds.
+        exploration: R_s (see `Outcome`), mean over the seeds.
         sops: SOPs per sample, mean over the seeds.
         weights: weights of the whole network; None if they were not counted.
         most_sops: largest SOPs of a sample over all seeds; None if they were not counted.
@@ -172,7 +175,7 @@ class Sweep:
             missing.
         published: the paper's Table 2; only for table2.
         trained: the rows of our networks for Table 2.
-        densities: layer -> density after each epoch of one run; only for fig3.
+        densities: for each epoch of one run, layer -> density; only for fig3.
         remarks: sentences that the reader of the table has to know.
     """
 

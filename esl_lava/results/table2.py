@@ -15,8 +15,8 @@ class PublishedRow:
         network: text of the paper; None if the paper names no network.
         density: density of the network, 1 if it is dense; None if the paper prints none.
         accuracy: test accuracy, 0..1.
-        loss: accuracy of the dense network of the same method minus this accuracy, 0..1; None if
-            the paper prints none.
+        loss: accuracy of the dense network to which the paper compares it, minus this accuracy,
+            0..1; None if the paper prints none.
     """
 
     dataset: str

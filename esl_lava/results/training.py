@@ -27,14 +27,16 @@ class Epoch:
             there are none.
         density: weights over positions of all weight layers together.
         densities: layer name -> weights over positions of the layer.
-        exploration: R_s of the sparse layers.
+        exploration: R_s, the share of positions of the sparse layers that were a connection at some
+            time, 0..1.
         silent: layer name -> number of neurons without a spike on all samples; None in records of
             versions that did not count them.
         saturated: layer name -> number of neurons that fire at every step of every sample; layers
             whose neurons can fire only once are left out.
         rates: layer name -> mean spikes per neuron and step, 0..1.
-        beyond_range: layer name -> share of weights out of range, 0..1; None in records of
-            versions that did not count them.
+        beyond_range: layer name -> share of weights outside the range that a sound network
+            needs (`training.kinds.Kind.weight_range`), 0..1; None in records of versions that did
+            not count them.
     """
 
     epoch: int
@@ -105,7 +107,8 @@ class LayerMoves:
     """The connections that an update of the masks moved in one layer.
 
     Attributes:
-        pruned, grown: number of connections that were pruned and grown.
+        pruned, grown: number of connections that were pruned and grown. They differ if layers
+            exchange connections, and at the end of a dense phase, where none is grown.
         connections: number of connections after the update.
     """
 

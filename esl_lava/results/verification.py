@@ -47,7 +47,7 @@ class IntegerComparison:
     Attributes:
         compared: number of compared integers of the model's network: weights and parameters of
             neurons.
-        differences: one for each quantity of a layer in which the networks differ.
+        differences: one for each quantity, of a layer or of the whole network, that differs.
     """
 
     compared: int
@@ -154,7 +154,8 @@ class Difference:
     Attributes:
         backend: the simulator.
         layer: name of the earliest layer that differs.
-        sample, step, neuron: place in the layer, from 0: the earliest step of the first sample.
+        sample, step, neuron: place in the layer, from 0: the first sample that differs, at its
+            earliest step.
         expected: a spike (0 or 1), or v of the readout in units of 2**-6 weights, in the reference.
         found: the same value in the simulator.
         expected_state, found_state: state of the neuron in the reference and in the simulator.
@@ -187,8 +188,9 @@ class Verification:
     Attributes:
         dataset: name of the data set of the samples.
         samples: number of samples.
-        backends: the simulators that were compared.
-        reference: name of the reference that they were compared with.
+        backends: the simulators whose spikes were compared. If neurons fire once, they were
+            compared with the exact simulator, which was itself compared by firing times.
+        reference: "SLAYER", or "training" if neurons fire once.
         spikes: number of spikes that each simulator has to emit in all layers.
         positions: number of (sample, step, neuron) places compared per simulator, with silent
             places and values of the readout.

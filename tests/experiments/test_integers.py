@@ -85,7 +85,7 @@ def test_recurrence_and_skips() -> None:
 
 def test_layers_of_another_network_are_refused() -> None:
     other = a_network((a_layer("other", MAPS, NEURON),))
-    with pytest.raises(ValueError, match=r"layers .*other.* are not .*maps"):
+    with pytest.raises(ValueError, match=r"found has .*other.*, but expected has .*maps"):
         compare_integers(network(), other)
 
 
