@@ -83,7 +83,7 @@ class _DirectoryReader(io.FileIO):
     opened = False
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return bytes as `FileIO.read` does."""
+        """Return bytes as `FileIO.read` does; refuse to read too large a directory."""
         if not self.opened and size is not None and size > MAX_DIRECTORY_BYTES:
             raise _TooLargeError(f"its directory is larger than {MAX_DIRECTORY_BYTES} bytes")
         return super().read(size)
@@ -152,7 +152,7 @@ class _Archive:
         entry = self.file.getinfo(storage.entry)
         length = storage.numel * np.dtype(storage.dtype).itemsize
         if entry.file_size != length or offset + numel > storage.numel:
-            raise RefusedError("a tensor is larger than its data")
+            raise RefusedError("a tensor does not fit the size of its data")
         self.budget -= length
         if self.budget < 0:
             raise _TooLargeError("its tensors are larger than the file")
