@@ -79,7 +79,7 @@ class SpikingMLP(nn.Module):
         """Return O(t), the weighted input of the readout at each step.
 
         Args:
-            spikes: (batch, inputs, T) float: spikes 0 or 1, or whole numbers of pixels.
+            spikes: (batch, inputs, T) float: spikes 0 or 1, or pixels as whole numbers.
 
         Returns:
             (batch, classes, T) float; multiples of 1/64.

@@ -94,14 +94,14 @@ def check_layers(
     for name, layer in weights.items():
         if not isinstance(layer.weight, SparseWeight):
             continue
-        for key, value, needs_dense in (
-            ("t_dense", rules.t_dense, rules.t_dense > 0),
-            ("keep_dense", name, name not in sparse),
+        for key, value, wish, needs_dense in (
+            ("t_dense", rules.t_dense, f"t_dense {rules.t_dense}", rules.t_dense > 0),
+            ("keep_dense", name, "staying dense (by keep_dense or layers)", name not in sparse),
         ):
             if needs_dense:
                 raise ConfigError(
-                    f"layer {name}: {key} {value} needs the weights of all positions, but this "
-                    "layer stores only its connections",
+                    f"layer {name}: {wish} needs the weights of all positions, but this layer "
+                    "stores only its connections",
                     "unsupported",
                     key=key,
                     value=value,

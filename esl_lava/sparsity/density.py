@@ -1,4 +1,4 @@
-"""Number of connections of each layer at the start: exact integers, not expected values."""
+"""Number of connections of each sparse layer: exact integers, not expected values."""
 
 from __future__ import annotations
 

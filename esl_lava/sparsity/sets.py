@@ -231,7 +231,7 @@ def read(tensor: Tensor, size: int) -> PositionList | Bitmap:
         return make_record(tensor, size)
     raise ValueError(
         f"has the shape {tuple(tensor.shape)} of {tensor.dtype}; it must be a bitmap "
-        f"({_count_bytes(size)},) of torch.uint8 or a list of torch.int64"
+        f"({_count_bytes(size)},) of torch.uint8 or a list (k,) of torch.int64"
     )
 
 
@@ -247,9 +247,8 @@ def sample_free(taken: PositionSet, n: int, generator: torch.Generator) -> Tenso
 
     Positions are drawn and kept if they are free, so no dense random field is needed. If most
     positions are taken, or most free positions are needed, the free positions are listed instead.
-    The scratch space is
-    of the order of n, or of the number of free positions if they are listed. The result does
-    not depend on the type of the set.
+    The scratch space is of the order of n, or of the number of free positions if they are listed.
+    The result does not depend on the type of the set.
 
     Args:
         taken: any set, on any device.

@@ -169,7 +169,7 @@ def end_dense_phase(layers: Sequence[DenseStore], iteration: int) -> Update:
 
     Raises:
         ConfigError: if a layer is frozen.
-        UserError: if a weight is NaN or infinite, or ranks disagree.
+        UserError: if a weight is NaN or infinite, or ranks disagree about the connections to prune.
     """
     drops = []
     for layer in layers:

@@ -114,7 +114,10 @@ class _Layer:
 
 
 def learning_rate(training: Training, iteration: int, iterations: int) -> float:
-    """Return the learning rate of a step: cosine decay from `training.learning_rate` to 0."""
+    """Return the learning rate of a step, counted from 0: `training.learning_rate` falling to 0.
+
+    It falls along a cosine, over the number of steps `iterations`.
+    """
     return training.learning_rate / 2 * (1 + math.cos(math.pi * iteration / iterations))
 
 

@@ -21,7 +21,7 @@ def refuse(
     limit: object = None,
     layer: str | None = None,
 ) -> NoReturn:
-    """Raise the error for an entry of the checkpoint."""
+    """Raise the error for the entry `key` of a checkpoint; `clause` says what is wrong with it."""
     where = f"layer {layer}: " if layer else ""
     raise DataError(
         f"the checkpoint does not fit its experiment: {where}{key} {clause}",
