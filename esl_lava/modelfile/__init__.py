@@ -47,11 +47,12 @@ class SavedModel:
         config: the experiment that made the model, as TOML.
         weights: the network's state dict, as arrays.
         masks: layer name -> bool array of the weight's shape, for each sparse layer whose
-            weight is stored densely. Sparse storage itself holds the existing connections.
-        ever: sparse layer -> where a connection was ever active: an array like the mask, or for
-            sparse storage the array of a `sparsity.sets` record.
+            weight is dense. A sparse weight has no mask, because it holds only its connections.
+        ever: name of a sparse layer -> positions that were ever a connection: an array like the
+            mask, or for a sparse weight the array of a `sparsity.sets` record.
         history: one plain dictionary per epoch, in order.
-        state: the part that only a training checkpoint has (optimiser, scheduler, generators).
+        state: what only a training checkpoint has (numbers of steps, losses, optimiser, random
+            generators, best network so far); empty in a finished model.
         package: version of esl-lava that wrote the file.
         data: split -> SHA-256 of the data that the model was trained and tested on; empty if
             nobody recorded it.
@@ -74,7 +75,7 @@ def write(saved: SavedModel, path: Path) -> None:
 
     Raises:
         FileError: if the file cannot be written.
-        TypeError: naming the place of a value that is neither an array nor a plain container.
+        TypeError: naming the place of a value that the format cannot hold.
     """
     from esl_lava.modelfile.packing import pack  # needs torch
 
@@ -154,9 +155,9 @@ def _is_table(value: object, kind: type) -> bool:
 def _check_masks(
     path: Path, weights: Mapping[str, Array], masks: Mapping[str, Array], ever: Mapping[str, Array]
 ) -> None:
-    """Check that masks and ever-active sets fit the weights.
+    """Check that the parts `masks` and `ever` fit the weights.
 
-    A layer of sparse weights has no mask, because its weights hold the existing connections.
+    A layer with a sparse weight has no mask, because its weight holds only its connections.
     """
     sparse = {
         key.removesuffix(".synapse.weight.sides")
@@ -165,7 +166,8 @@ def _check_masks(
     }
     if ever.keys() != masks.keys() | sparse:
         raise FileError(
-            f"{path}: parts 'masks' and 'ever' do not name the same layers",
+            f"{path}: part 'ever' must have the layers of part 'masks' and those with a sparse "
+            "weight, and no others",
             "mismatch",
             key="ever",
             file=path,
@@ -179,7 +181,8 @@ def _check_masks(
             weight = next((weights[k] for k in keys if k in weights), None)
             if weight is None or weight.shape != mask.shape or mask.dtype != np.bool_:
                 raise FileError(
-                    f"{path}: layer {name}: part {key!r} does not fit the weights",
+                    f"{path}: layer {name}: its array in part {key!r} must be of bool and have the "
+                    "shape of the layer's weight",
                     "mismatch",
                     key=key,
                     file=path,

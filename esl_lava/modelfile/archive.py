@@ -83,9 +83,9 @@ class _DirectoryReader(io.FileIO):
     opened = False
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return bytes as `FileIO.read` does."""
+        """Return bytes as `FileIO.read` does; refuse to read too large a directory."""
         if not self.opened and size is not None and size > MAX_DIRECTORY_BYTES:
-            raise _TooLargeError(f"its directory is larger than {MAX_DIRECTORY_BYTES} bytes")
+            raise _TooLargeError(f"the zip's directory is larger than {MAX_DIRECTORY_BYTES} bytes")
         return super().read(size)
 
 
@@ -134,7 +134,7 @@ class _Archive:
                 name == _TENSOR
             ):
                 return self.read_tensor(storage, offset, size, stride)
-        raise RefusedError("it calls a function that torch does not call for plain tensors")
+        raise RefusedError("the pickle calls a function that torch does not call for plain tensors")
 
     def read_tensor(
         self, storage: _Storage, offset: int, size: tuple[object, ...], stride: tuple[object, ...]
@@ -152,10 +152,10 @@ class _Archive:
         entry = self.file.getinfo(storage.entry)
         length = storage.numel * np.dtype(storage.dtype).itemsize
         if entry.file_size != length or offset + numel > storage.numel:
-            raise RefusedError("a tensor is larger than its data")
+            raise RefusedError("a tensor does not fit the size of its data")
         self.budget -= length
         if self.budget < 0:
-            raise _TooLargeError("its tensors are larger than the file")
+            raise _TooLargeError("the tensors together are larger than the file")
         self.used.add(storage.entry)
         raw = np.frombuffer(self.file.read(entry), np.uint8)
         if storage.dtype is np.bool_ and (raw > 1).any():
@@ -214,7 +214,9 @@ def _content(archive: zipfile.ZipFile, size: int) -> object:
     """Return the content of a zip of `size` bytes."""
     entries = archive.infolist()
     if len(entries) > MAX_ENTRIES:
-        raise _TooLargeError(f"it has {len(entries)} entries, but at most {MAX_ENTRIES} are read")
+        raise _TooLargeError(
+            f"the zip has {len(entries)} entries, but at most {MAX_ENTRIES} are read"
+        )
     roots = [
         e.filename.removesuffix(f"/{_INDEX}")
         for e in entries
@@ -223,14 +225,14 @@ def _content(archive: zipfile.ZipFile, size: int) -> object:
     if len(roots) != 1 or roots[0] in (".", "..") or not _ROOT.fullmatch(roots[0]):
         raise RefusedError("a zip file, but not written by torch")
     if any(e.compress_type != zipfile.ZIP_STORED for e in entries):
-        raise RefusedError("it has compressed entries, which torch never writes")
+        raise RefusedError("the zip has compressed entries, which torch never writes")
     (root,) = roots
     storages = _check_members([entry.filename for entry in entries], root)
     if f"{root}/byteorder" in archive.namelist():
         _check_byte_order(archive, f"{root}/byteorder")
     index = archive.getinfo(f"{root}/{_INDEX}")
     if index.file_size > MAX_PICKLE_BYTES:
-        raise _TooLargeError(f"its index is larger than {MAX_PICKLE_BYTES} bytes")
+        raise _TooLargeError(f"the index {_INDEX} is larger than {MAX_PICKLE_BYTES} bytes")
     contents = _Archive(archive, root, size)
     names = {*STORAGES, _TENSOR, _DICTIONARY}
     dialect = Dialect(_LITERALS, names, contents.call, refer=contents.find_storage)
@@ -251,10 +253,10 @@ def _check_members(names: list[str], root: str) -> list[str]:
         is_storage = number != member and _KEY.fullmatch(number)
         if folder != root or not (is_storage or member in _MEMBERS):
             raise RefusedError(
-                f"it has the unknown entry {shorten(name)}, which torch never writes"
+                f"the zip has the unknown entry {shorten(name)}, which torch never writes"
             )
         if name in known:
-            raise RefusedError(f"it has two entries of the name {shorten(name)}")
+            raise RefusedError(f"the zip has two entries of the name {shorten(name)}")
         known.add(name)
         if is_storage:
             storages.append(name)
@@ -265,4 +267,6 @@ def _check_byte_order(archive: zipfile.ZipFile, name: str) -> None:
     """Refuse a file whose numbers have their highest byte first."""
     entry = archive.getinfo(name)
     if entry.file_size > 16 or archive.read(entry) != b"little":
-        raise RefusedError(f"entry {name} is not 'little', the only order of bytes that is read")
+        raise RefusedError(
+            f"entry {name} does not say 'little', the only order of bytes that is read"
+        )

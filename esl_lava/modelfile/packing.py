@@ -27,10 +27,10 @@ def pack(content: Mapping[str, object]) -> bytes:
 
 
 def _plain(value: object, place: str) -> object:
-    """Return a copy that depends only on the content.
+    """Return a copy of a value that torch always writes as the same bytes.
 
-    Otherwise the bytes would depend on shared objects and on the layout and the storage of
-    tensors.
+    The bytes of the value itself would also depend on shared objects and on the layout and the
+    storage of tensors.
 
     Raises:
         TypeError: naming the place of a value that the reader would refuse.

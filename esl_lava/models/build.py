@@ -79,7 +79,7 @@ def build_to_train(experiment: Experiment, topology: Topology) -> SpikingNetwork
     layer that stores only its connections gets its initial weights with its first connections.
 
     Raises:
-        ConfigError: as `build`, and if the engine `auto` does not know the densities of the layers.
+        ConfigError: as `build`, and as `choose_stored` for the engines sparse and auto.
     """
     engine = experiment.training.engine
     normalised = isinstance(experiment.model, Convolutional)

@@ -119,6 +119,9 @@ class NormalisedInput(nn.Module):
             maps: (T, batch, *shape of the source), or already summed over the squares of a pool.
             rows: the folded rows.
             scale: as in `folding.FoldedLayer.scales`; where NaN, weights are not rounded.
+
+        Returns:
+            (T, batch, *shape of the layer's output) float32.
         """
         if self.stored is None:
             weight = self.round_weight(rows, scale)
@@ -150,12 +153,12 @@ class NormalisedInput(nn.Module):
 
 
 class SpikingCNN(nn.Module):
-    """A network of normalised layers and a readout that sums its weighted input.
+    """A network of normalised layers, and a readout that never fires and gives its weighted input.
 
     Args:
         topology: the layers, at least one before the readout.
         config: the parameters of the neurons.
-        steps: T.
+        steps: T, the number of steps of a sample.
         input_range: the least and the largest value of an input (`folding.compute_span`).
         sparse_layers: names of the layers and shortcuts that store only their connections.
         initial: returns the function that gives these their initial weights.

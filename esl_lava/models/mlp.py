@@ -79,7 +79,7 @@ class SpikingMLP(nn.Module):
         """Return O(t), the weighted input of the readout at each step.
 
         Args:
-            spikes: (batch, inputs, T) float, 0 or 1.
+            spikes: (batch, inputs, T) float: spikes 0 or 1, or pixels as whole numbers.
 
         Returns:
             (batch, classes, T) float; multiples of 1/64.
@@ -102,7 +102,7 @@ class SpikingMLP(nn.Module):
         """Return SLAYER's spikes of each hidden layer, and the running sum of the readout as v.
 
         Args:
-            inputs: (samples, T, inputs) spikes.
+            inputs: (samples, T, inputs) spikes or pixels.
             network: the integer network; not read, because all networks have the same units.
         """
         with torch.no_grad():
@@ -116,10 +116,10 @@ class SpikingMLP(nn.Module):
         return SpikeReference("SLAYER", layers, self.states)
 
     def states(self, inputs: Bytes, layer: str) -> tuple[Ints, Ints]:
-        """Return SLAYER's u and v of a layer after each step, in units of 2**-6 weights.
+        """Return SLAYER's u and v of a layer after each step, in units of 1/64 integer weight.
 
         Args:
-            inputs: (samples, T, inputs) spikes.
+            inputs: (samples, T, inputs) spikes or pixels.
             layer: name of the layer.
 
         Returns:

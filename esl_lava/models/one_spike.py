@@ -165,10 +165,10 @@ def _weight_gradient(
 
 
 def _remainder(z: Tensor, times: Sequence[float]) -> float | None:
-    """Return the last time if all inputs without another of the times have it, else None.
+    """Return the last of the times if every input fires, else None.
 
-    The sum over the inputs of that time is the sum over all inputs less the other sums. This
-    saves a matrix product.
+    Then the sum over the inputs of the last time is the sum over all inputs less the sums of the
+    other times. This saves a matrix product.
     """
     return times[-1] if times and z.isfinite().all() else None
 

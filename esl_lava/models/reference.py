@@ -1,8 +1,8 @@
 """The reference results of a trained model, which a simulator of its integer network must match.
 
-A model that can be verified has a method `reference(inputs, network)`. `inputs` are spikes
-(samples, T, inputs). `network` is the integer network that the export makes from the model. The
-results are in the units and on the time grid of that network.
+A model that can be verified has a method `reference(inputs, network)`. `inputs` are spikes or
+pixels (samples, T, inputs). `network` is the integer network that the export makes from the model.
+The results are in the units and on the time grid of that network.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class SpikeReference:
     Attributes:
         name: the name of the program that computed them.
         layers: layer name -> (samples, T, neurons) spikes, or v of neurons that never fire.
-        states: (samples, layer name) -> u and v after each step, (samples, T, neurons) in units
-            of 2**-6 weights; v is 0 where a neuron has just fired.
+        states: (inputs, layer name) -> u and v after each step, (samples, T, neurons) in units of
+            1/64 integer weight; v is 0 where a neuron has just fired.
     """
 
     name: str

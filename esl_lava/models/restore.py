@@ -24,10 +24,10 @@ def restore(saved: SavedModel) -> SpikingNetwork:
     """Build the network of a saved model, load its weights and check its masks.
 
     Layers have a dense or a sparse weight as they were saved (`densified` makes all of them
-    dense). Their passes are stock SLAYER's until `fused.accelerate` changes them.
+    dense). SLAYER's blocks compute as in stock SLAYER until `fused.accelerate` changes them.
 
     Raises:
-        FileError: if weights, masks or ever-active sets do not fit the saved configuration.
+        FileError: if weights, masks or `ever` do not fit the saved configuration.
     """
     weights = _read_weights(saved)  # before anything of the configuration's size is allocated
     stored = [name for name, (values, _) in weights.items() if isinstance(values, SparseWeights)]
@@ -44,7 +44,7 @@ def restore(saved: SavedModel) -> SpikingNetwork:
 
 
 def densified(saved: SavedModel) -> SavedModel:
-    """Return the same model with dense weights, masks and ever-active sets in every layer.
+    """Return the same model with each sparse weight as a dense weight, a mask and a dense `ever`.
 
     Raises:
         FileError: as `restore`, and if a weight would have more than MAX_DENSE positions.
@@ -87,7 +87,7 @@ def _read_weights(saved: SavedModel) -> dict[str, tuple[Weights, tuple[int, ...]
 
 
 def _read_ever_active(saved: SavedModel, name: str, weights: Weights) -> sets.Record | None:
-    """Return the ever-active set of a sparse layer, or None if the model has none."""
+    """Return the positions of a layer that were ever a connection; None if `ever` lacks them."""
     if name not in saved.ever:
         return None
     try:

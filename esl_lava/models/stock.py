@@ -76,7 +76,7 @@ class StockNetwork:
 
     @torch.no_grad()
     def states(self, inputs: Bytes, layer: str) -> tuple[Ints, Ints]:
-        """Return SLAYER's u and v of a layer after each step, in units of 2**-6 weights.
+        """Return SLAYER's u and v of a layer after each step, in units of 1/64 integer weight.
 
         Args:
             inputs: (samples, T, inputs) integers.

@@ -157,7 +157,7 @@ class Reader:
 
 
 def _make_matrix_reader(kind: _Kind) -> Reader:
-    """Return the reader of networks of fully connected layers, which read the layer before."""
+    """Return the reader of networks of fully connected layers, each fed by the layer before."""
 
     def layers(
         config: Model, entries: Mapping[str, Array], masks: Mapping[str, Array]
@@ -208,7 +208,11 @@ def _checked_topology(weights: Mapping[str, Array], config: Model, kind: _Kind) 
     shapes = [_weight_shape(weights, kind, name) for name in names]
     first, last = shapes[0], shapes[-1]
     if first is None or last is None or not all(first):
-        raise FileError("the model's weights are not those of a multi-layer network", "mismatch")
+        raise FileError(
+            f"the model's weights have no matrix for layer {names[0]} or layer {names[-1]}, which "
+            f"its configuration (layers = '{config.layers}') needs",
+            "mismatch",
+        )
     topology = config.describe((first[1],), last[0])
     for layer, shape in zip(topology.weighted, shapes):
         kernel = kind.kernel if f"{layer.name}{kind.key}" in weights else ()
@@ -243,7 +247,7 @@ def _weight_shape(weights: Mapping[str, Array], kind: _Kind, name: str) -> tuple
 def _check_entries(
     weights: Mapping[str, Array], config: Model, kind: _Kind, topology: Topology
 ) -> None:
-    """Refuse a state dict that lacks an entry or holds entries that the configuration does not."""
+    """Refuse a state dict whose entries, types, shapes or decays the configuration contradicts."""
     decays = {name: np.array([_slayer_decay(getattr(config, name))]) for name in kind.decays}
     expected: dict[str, Array | None] = {}  # expected key -> its value, None if any value is valid
     for name in topology.names:
@@ -263,7 +267,7 @@ def _check_entries(
             raise wrong_array(key, entry, np.float32, shape)
         if value is not None and entry != value:
             raise FileError(
-                f"{key} is {entry.tolist()}, but its configuration needs {value.tolist()}",
+                f"{key} is {entry.tolist()}, but the model's configuration needs {value.tolist()}",
                 "mismatch",
                 key=key,
                 value=float(entry[0]),

@@ -77,7 +77,7 @@ def wrong_array(key: str, entry: Array, dtype: type, shape: tuple[int, ...]) -> 
     value = f"{entry.dtype} of shape {entry.shape}"
     expected = f"{np.dtype(dtype)} of shape {shape}"
     return FileError(
-        f"{key} is {value}, but its configuration needs {expected}",
+        f"{key} is {value}, but the model's configuration needs {expected}",
         "mismatch",
         key=key,
         value=value,
@@ -100,7 +100,8 @@ def check_masks(entries: Mapping[str, Array], masks: Mapping[str, Array], key: s
         weight = entries.get(f"{name}{key}")
         if weight is None or weight.shape != mask.shape:
             raise FileError(
-                f"the mask of layer {name} does not fit its weights",
+                f"the mask of layer {name} has the shape {mask.shape}, but the layer has "
+                + ("no dense weight" if weight is None else f"a weight of shape {weight.shape}"),
                 "mismatch",
                 value=mask.shape,
                 limit=None if weight is None else weight.shape,
@@ -134,7 +135,11 @@ def convolutional_topology(config: Convolutional, entries: Mapping[str, Array]) 
         or shape.shape != (3,)
         or not 0 < shape.min() <= shape.max() < 1 << 16
     ):
-        raise FileError("the model's weights are not those of a convolutional network", "mismatch")
+        raise FileError(
+            "the model's weights are not those of a convolutional network: input_shape or the "
+            "weight of the readout is missing or malformed",
+            "mismatch",
+        )
     channels, rows, columns = map(int, shape)
     try:
         return config.describe((channels, rows, columns), classes)

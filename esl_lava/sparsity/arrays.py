@@ -42,11 +42,14 @@ def are_positions(where: Tensor, size: int) -> bool:
 
 
 def find_smallest(values: Tensor, n: int) -> Tensor:
-    """Return the (n,) int64 indices of the `n` smallest values, ascending; ties: lower index first.
+    """Find the `n` smallest values; ties: lower index first.
 
     Args:
         values: (k,) without NaN, any floating dtype.
         n: 0 <= n <= k.
+
+    Returns:
+        (n,) int64 indices of these values, ascending.
     """
     if n == 0:
         return torch.empty(0, dtype=torch.int64, device=values.device)
@@ -59,7 +62,7 @@ def find_smallest(values: Tensor, n: int) -> Tensor:
 
 
 def find_above(scores: Tensor, taken: Tensor, bound: float) -> tuple[Tensor, Tensor, int]:
-    """Return the free indices where the magnitude of a score exceeds a bound.
+    """Find the indices, except taken ones, where the magnitude of a score exceeds a bound.
 
     Args:
         scores: (k,), any floating dtype.
@@ -67,8 +70,8 @@ def find_above(scores: Tensor, taken: Tensor, bound: float) -> tuple[Tensor, Ten
         bound: the bound.
 
     Returns:
-        (n,) int64 indices, ascending; (n,) magnitudes at these indices; the number of free
-        scores that are NaN or infinite.
+        (n,) int64 indices, ascending; (n,) magnitudes at these indices; the number of
+        scores that are NaN or infinite at indices that are not taken.
     """
     magnitudes = widen(scores).abs()
     indices = list_true(magnitudes > bound)
@@ -82,7 +85,8 @@ def set_zero(tensor: Tensor, where: Tensor) -> None:
 
     Args:
         tensor: any memory layout, for example channels last.
-        where: (n,) int64 flat positions in the order of the tensor's dimensions.
+        where: (n,) int64 flat positions in row-major order of the tensor's dimensions, whatever
+            its layout.
     """
     if tensor.is_contiguous():
         tensor.view(-1).index_fill_(0, where, 0)

@@ -28,8 +28,8 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_MOMENTS = 1 << 26
-"""A layer that stores only connections may grow by momentum up to this many positions. The two
-moments of all these positions take 512 MiB."""
+"""Largest number of positions of a layer that stores only connections and grows by momentum. The
+two moments of all these positions take 512 MiB."""
 
 
 @dataclass(frozen=True)
@@ -87,19 +87,21 @@ def check_layers(
         sparse: the layers of `weights` that become sparse.
 
     Raises:
-        ConfigError: with the name of the layer or of the optimiser.
+        ConfigError: if a layer that stores only its connections is to stay dense, is to be dense at
+            the start, has too many positions for growth by momentum, is in a
+            DistributedDataParallel or is not on the CPU; or as `check_optimizer`.
     """
     for name, layer in weights.items():
         if not isinstance(layer.weight, SparseWeight):
             continue
-        for key, value, needs_dense in (
-            ("t_dense", rules.t_dense, rules.t_dense > 0),
-            ("keep_dense", name, name not in sparse),
+        for key, value, wish, needs_dense in (
+            ("t_dense", rules.t_dense, f"t_dense {rules.t_dense}", rules.t_dense > 0),
+            ("keep_dense", name, "staying dense (by keep_dense or layers)", name not in sparse),
         ):
             if needs_dense:
                 raise ConfigError(
-                    f"layer {name}: {key} {value} needs the weights of all positions, but this "
-                    "layer stores only its connections",
+                    f"layer {name}: {wish} needs the weights of all positions, but this layer "
+                    "stores only its connections",
                     "unsupported",
                     key=key,
                     value=value,
@@ -108,7 +110,8 @@ def check_layers(
         if rules.growth == "momentum" and layer.size > MAX_MOMENTS:
             raise ConfigError(
                 f"layer {name}: growth 'momentum' needs moments of all {layer.size} positions, "
-                f"but a layer that stores only connections may have at most {MAX_MOMENTS}",
+                "but in a layer that stores only connections it supports at most "
+                f"{MAX_MOMENTS} positions",
                 "too-large",
                 key="growth",
                 value=layer.size,
@@ -151,7 +154,7 @@ def build_stores(
     Args:
         candidates: the layers that `layers.find_layers` returns.
         sparse: the layers of `candidates` that become sparse.
-        counts: the number of connections of each sparse layer.
+        counts: the number of connections of each layer once it is sparse.
         optimizer: the optimiser of their weights.
         dense: whether all positions are connections at the start.
         seed: the random seed, not negative.

@@ -1,4 +1,4 @@
-"""Number of connections of each layer at the start: exact integers, not expected values."""
+"""Number of connections of each sparse layer: exact integers, not expected values."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LayerShape:
 
     @property
     def size(self) -> int:
-        """Number of positions."""
+        """Number of positions, which are the elements of the weight matrix or kernel."""
         return self.n_pre * self.n_post * math.prod(self.kernel)
 
 
@@ -52,7 +52,7 @@ def round_half_up(value: Fraction) -> int:
 
 
 def round_shares(shares: Sequence[Fraction]) -> list[int]:
-    """Round each share down or up so that the integers have the same sum.
+    """Round each share down or up, so that the sum stays the same.
 
     This is the largest remainder method: the shares with the largest fractional parts are
     rounded up. At a tie the lower index comes first.
@@ -104,7 +104,7 @@ def apportion(
 
 
 def allocate_by_eps(shapes: Sequence[LayerShape], eps: float, section: str = "") -> list[int]:
-    """Return the connections of each layer for the Erdos-Renyi parameter eps.
+    """Compute the number of connections of each layer for the Erdos-Renyi parameter eps.
 
     The density of a layer is Eq. 1 of the paper, `p = eps * (n_pre + n_post) / (n_pre *
     n_post)`, at most 1. The layer gets round-half-up(p * size) connections, the expected number.
@@ -117,11 +117,13 @@ def allocate_by_eps(shapes: Sequence[LayerShape], eps: float, section: str = "")
         section: the prefix of keys in errors, for example "sparsity.".
 
     Raises:
-        ConfigError: if eps is not a positive number, or leaves a layer without connections.
+        ConfigError: if eps is not finite and above 0, or leaves a layer without connections.
     """
     key = f"{section}eps"
     if not 0 < eps < math.inf:
-        raise ConfigError(f"{key} {eps} is not a positive number", "range", key=key, value=eps)
+        raise ConfigError(
+            f"{key} {eps} is not a finite number above 0", "range", key=key, value=eps
+        )
     shares = [min(Fraction(shape.size), _decimal(eps) * er(shape)) for shape in shapes]
     return [_round_share(share, key, eps, shape) for share, shape in zip(shares, shapes)]
 
@@ -129,7 +131,7 @@ def allocate_by_eps(shapes: Sequence[LayerShape], eps: float, section: str = "")
 def allocate_by_layer(
     shapes: Sequence[LayerShape], densities: Mapping[str, float], section: str = ""
 ) -> list[int]:
-    """Return the connections of each layer for one density per layer.
+    """Compute the number of connections of each layer for one density per layer.
 
     A layer gets round-half-up(density * size) connections. The value of a density is the
     decimal that it prints as.
@@ -179,11 +181,11 @@ def allocate_by_layer(
 def allocate_by_density(
     shapes: Sequence[LayerShape], density: float, distribution: str, section: str = ""
 ) -> list[int]:
-    """Return the connections of each layer for one density of all layers together.
+    """Compute the number of connections of each layer for one density of all layers together.
 
-    The layers get round-half-up(density * size) connections in total. The excess of a full layer
-    goes to the other layers, and every layer gets at least one connection (`apportion`). The
-    value of the density is the decimal that it prints as.
+    The layers get round-half-up(density * all their positions) connections in total. The excess
+    of a full layer goes to the other layers, and every layer gets at least one connection
+    (`apportion`). The value of the density is the decimal that it prints as.
 
     Args:
         shapes: the sparse layers.
@@ -203,8 +205,8 @@ def allocate_by_density(
     total = round_half_up(_decimal(density) * sum(sizes))
     if total < len(shapes):
         raise ConfigError(
-            f"{key} {density} gives {total} of {sum(sizes)} connections to {len(shapes)} layers; "
-            "each layer needs at least 1",
+            f"{key} {density} of {sum(sizes)} positions is {total} connections for {len(shapes)} "
+            "layers; each layer needs at least 1",
             "range",
             key=key,
             value=density,
@@ -213,22 +215,25 @@ def allocate_by_density(
 
 
 def er(shape: LayerShape) -> Fraction:
-    """Return the Erdos-Renyi weight: the connections for eps = 1 (Eq. 1 times size), uncapped."""
+    """Return the weight of a layer in `apportion` by Erdos-Renyi.
+
+    It is the layer's number of connections for eps = 1, without a limit: Eq. 1 times size.
+    """
     return Fraction((shape.n_pre + shape.n_post) * shape.size, shape.n_pre * shape.n_post)
 
 
 def erk(shape: LayerShape) -> Fraction:
-    """Return the Erdos-Renyi-Kernel weight: n_pre + n_post + the sum of the kernel lengths.
+    """Return the weight of a layer in `apportion` by Erdos-Renyi-Kernel.
 
-    Source: Evci et al. 2020, "Rigging the Lottery", section 3. Their rule removes the layers
-    that exceed density 1 one by one and scales up the remaining layers; `apportion` gives the
-    same densities.
+    It is n_pre + n_post + the sum of the kernel lengths. Source: Evci et al. 2020, "Rigging the
+    Lottery", section 3. Their rule makes the layers dense that would exceed density 1, one after
+    another, and scales up the other layers; `apportion` gives the same densities.
     """
     return Fraction(shape.n_pre + shape.n_post + sum(shape.kernel))
 
 
 def uniform(shape: LayerShape) -> Fraction:
-    """Return the number of positions, which gives every layer the same density."""
+    """Return the weight of a layer in `apportion` for equal densities: its number of positions."""
     return Fraction(shape.size)
 
 
@@ -246,9 +251,7 @@ def allocate(
     distribution: str,
     section: str = "",
 ) -> list[int]:
-    """Return the connections of each layer for exactly one of density, eps and densities.
-
-    The first five arguments are those of `MaskEvolver`.
+    """Compute the number of connections of each layer from a density, eps or one density per layer.
 
     Args:
         shapes: the sparse layers.
@@ -257,7 +260,8 @@ def allocate(
 
     Raises:
         ConfigError: unless exactly one of density, eps and densities is given; if the
-            distribution is unknown; if a value is out of range.
+            distribution is unknown, or is not "er" although eps or densities is given; as
+            `allocate_by_density`, `allocate_by_eps` and `allocate_by_layer`.
     """
     key = f"{section}distribution"
     if distribution not in DISTRIBUTIONS:
@@ -282,8 +286,8 @@ def allocate(
         return allocate_by_density(shapes, density, distribution, section)
     if distribution != "er":
         raise ConfigError(
-            f"{key} {distribution!r} distributes a density; {keys[0]} already determines the "
-            "connections of each layer",
+            f"{key} {distribution!r} needs {section}density; {keys[0]} already determines the "
+            "number of connections of each layer",
             "conflict",
             key=key,
             value=distribution,
@@ -299,7 +303,7 @@ def _round_share(share: Fraction, key: str, value: float, shape: LayerShape) -> 
     count = round_half_up(share)
     if count < 1:
         raise ConfigError(
-            f"{key} {value} gives layer {shape.name} none of its {shape.size} positions; "
+            f"{key} {value} gives layer {shape.name} no connection in its {shape.size} positions; "
             "a layer needs at least 1",
             "range",
             key=key,

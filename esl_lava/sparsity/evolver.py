@@ -36,11 +36,11 @@ class MaskEvolver:
     `apply_masks`.
 
     **Updates.** Each update moves as many connections as the prune rule counts, at most the
-    number of free positions. The counts hold for each layer, or for all layers together with a
-    redistribution. Once the network is sparse, its number of connections is constant. A pruned
-    connection does not return in the same update. The weights and the optimiser moments of
-    grown connections start at 0. Moments at free positions continue to integrate the dense
-    gradient. They never reach the network, because `step` sets the weights at free positions to
+    number of free positions. Both numbers are those of each layer, or with a redistribution those
+    of all layers together. Once the network is sparse, its number of connections is constant. A
+    pruned connection does not return in the same update. The weights and the optimiser moments of
+    grown connections start at 0. Moments at free positions continue to integrate the gradient
+    there. They never reach the network, because `step` sets the weights at free positions to
     0 after every optimiser step, and growth resets the moments. (Adam has one step count for the
     whole tensor, so with the default betas the first step of a grown weight is about 3.2
     learning rates.)
@@ -67,9 +67,9 @@ class MaskEvolver:
     and `wants_dense_gradient` is true before the backward pass of an iteration that ends with an
     update. Growth by momentum calls it after every step of the optimiser up to `t_end`, and
     stores moments of all positions until then. Code that scales `values.grad` after a backward
-    pass must scale `dense_gradient` too; a GradScaler must scale neither. A dense phase needs
-    weights that are not stored and is refused, as is DistributedDataParallel; without it,
-    average `values.grad` over the ranks.
+    pass must scale `dense_gradient` too; a GradScaler must scale neither. A dense phase is refused,
+    because it needs the weights of all positions. DistributedDataParallel is refused too; average
+    `values.grad` over the ranks instead.
 
     **Random numbers.** Every layer has one CPU generator, seeded by (seed, place of the layer
     among the weight layers). The same seed gives the same masks on every device.
@@ -101,7 +101,7 @@ class MaskEvolver:
         alpha: fraction of the weights that an update at step 0 would move, 0..1.
         t_iter: optimiser iterations between two updates.
         t_end: the last iteration of rewiring.
-        t_dense: number of iterations of dense training. After them every layer keeps its
+        t_dense: number of iterations of dense training. After them every sparse layer keeps its
             weights farthest from 0, as many as its number of connections, and rewiring begins.
             With 0, training is sparse from scratch with random masks. With t_dense and alpha 0,
             this is magnitude pruning of a dense network and fine-tuning.
@@ -171,18 +171,18 @@ class MaskEvolver:
     def step(self) -> Update | None:
         """Count an iteration, apply the masks, and update them if an update is due.
 
-        Call it after every `optimizer.step()`.
+        Call it after every `optimizer.step()`. After an error the masks are those before the call,
+        except after the UserError that says that the new masks of ranks differ.
 
         Returns:
             The record of the update; None without an update.
 
         Raises:
             UserError: if an update is due and a weight of a connection or a score for growth is
-                NaN or infinite, or ranks disagree about the connections to prune.
+                NaN or infinite, or ranks disagree about the connections to prune or the new masks.
             ConfigError: if the optimiser has unknown per-weight state, or gradients or momentum
-                for growth are missing, or another tensor has replaced a weight.
-                After an error the masks are those before the call, with one exception: a
-                UserError because the new masks of ranks differ.
+                for growth are missing, or another tensor has replaced a weight, or a weight is
+                frozen when the dense phase ends.
         """
         self.iteration += 1
         self.apply_masks()
@@ -225,7 +225,7 @@ class MaskEvolver:
 
     @property
     def masks(self) -> dict[str, Tensor]:
-        """Name -> bool mask of the weight's shape, of each sparse layer with a dense weight.
+        """Layer name -> bool mask of the weight's shape, for sparse layers stored as dense weights.
 
         Do not change the masks. Layers that store only their connections have no mask; their
         `SparseWeight` (`sparse_weights`) has the positions.
@@ -234,7 +234,7 @@ class MaskEvolver:
 
     @property
     def ever(self) -> dict[str, Tensor]:
-        """Name -> positions that were ever a connection, of each sparse layer.
+        """Layer name -> positions that were ever a connection, for each sparse layer.
 
         Do not change them. For a dense weight this is a bool tensor of its shape. For a layer
         that stores only its connections it is the smaller of a list, (positions,) int64,
@@ -244,7 +244,7 @@ class MaskEvolver:
         return {layer.name: layer.ever.tensor for layer in self._layers}
 
     def connections(self) -> dict[str, int]:
-        """Return the connections of every weight layer by name, including dense layers."""
+        """Return the number of connections of every weight layer by name, also of dense layers."""
         return {**self._sizes, **{layer.name: layer.active.count for layer in self._layers}}
 
     def densities(self) -> dict[str, float]:
@@ -300,7 +300,8 @@ class MaskEvolver:
         Raises:
             ConfigError: if layer names, shapes or the number of connections differ from those
                 of this evolver, or the record of all connections that a layer has ever had lacks
-                a connection that it has now. In this case nothing is changed.
+                a connection that it has now. In this case nothing is changed. Also as
+                `apply_masks`, after the snapshot was loaded.
         """
         names, masked, stored = [layer.name for layer in self._layers], self._dense, self._stored
         moments = state.get("moments", {})
@@ -374,7 +375,7 @@ class MaskEvolver:
 
     @property
     def _keeps_dense_moments(self) -> bool:
-        """Whether a later update needs moments of all positions of stored connections."""
+        """Whether a later update grows by momentum in layers that store only connections."""
         by_momentum = self._rules.growth == "momentum"
         return by_momentum and bool(self._stored) and self.iteration < self.schedule.t_end
 
@@ -393,7 +394,10 @@ class MaskEvolver:
             layer.apply_mask()
 
     def _request_gradients(self) -> None:
-        """Request the dense gradients that the next iteration needs from the stored layers."""
+        """Request the gradients at all positions that the next iteration needs.
+
+        Only layers that store only their connections have to be asked for them.
+        """
         due = self._rules.growth == "gradient" and self._is_due(self.iteration + 1)
         for layer in self._stored:
             layer.weight.wants_dense_gradient = due or self._keeps_dense_moments
@@ -402,5 +406,5 @@ class MaskEvolver:
 
 
 def _share(sets: Sequence[PositionSet]) -> float:
-    """Return the share of the positions of some layers that are in their sets."""
+    """Return the number of positions in all sets, divided by the number that they could hold."""
     return sum(positions.count for positions in sets) / sum(positions.size for positions in sets)

@@ -30,8 +30,8 @@ class Site:
         mask: the connections, including those that the update prunes.
         ever: the positions that were ever a connection.
         generator: the CPU generator of the layer, which a rule may advance.
-        gradient: returns the dense gradient of the last backward pass; raises ConfigError if
-            there is none.
+        gradient: returns the gradient of the last backward pass at any position; raises
+            ConfigError if there is none.
         momentum: returns the momentum scores of the optimiser (`optimizer.momentum`); raises
             ConfigError if there are none.
     """
@@ -88,8 +88,8 @@ def find_top(site: Site, scores: Scores, n: int) -> Tensor:
         indices, magnitudes, broken = find_above(scores(part), site.mask.block(part), bound)
         if broken:
             raise UserError(
-                f"layer {site.name}: {broken} of the scores of free positions are NaN or "
-                "infinite, so growth cannot rank them; the training diverged",
+                f"layer {site.name}: {broken} of the scores (gradients or momenta) of free "
+                "positions are NaN or infinite, so growth cannot rank them; the training diverged",
                 "not-finite",
                 value=broken,
                 layer=site.name,
@@ -103,7 +103,10 @@ def find_top(site: Site, scores: Scores, n: int) -> Tensor:
 
 
 def _keep_largest(positions: Tensor, values: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Return the `n` largest values and their positions, ascending; ties: lower position first."""
+    """Return the ascending positions of the `n` largest values, and the values there.
+
+    At a tie the lower position comes first.
+    """
     chosen = find_smallest(-values, n)
     return positions.index_select(0, chosen), values.index_select(0, chosen)
 

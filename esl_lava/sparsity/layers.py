@@ -63,13 +63,13 @@ class Layer:
 
     @property
     def size(self) -> int:
-        """Number of positions."""
+        """Number of positions, which are the elements of the weight."""
         weight = self.weight
         return weight.size if isinstance(weight, SparseWeight) else weight.numel()
 
     @property
     def shape(self) -> LayerShape:
-        """The shape of the layer for `density.allocate`. Later dimensions are the kernel."""
+        """The shape of the layer for `density.allocate`. Dimensions after two are the kernel."""
         lengths = tuple(self.weight.shape)
         kernel = lengths[2:]
         # SLAYER stores every weight as that of a 3-D convolution: (out, in, 1, 1, 1) for a fully
@@ -80,10 +80,13 @@ class Layer:
         return LayerShape(self.name, lengths[1], lengths[0], kernel)
 
     def check(self, shape: torch.Size, device: torch.device) -> None:
-        """Check that the weight still has the object, shape and device of its mask.
+        """Check that the weight was not replaced and still has the shape and device of its mask.
+
+        Args:
+            shape, device: those of the mask.
 
         Raises:
-            ConfigError: with the name of the layer.
+            ConfigError: if it was replaced or has another shape or device.
         """
         if getattr(self.module, self.attribute, None) is not self.weight:
             raise ConfigError(
@@ -176,16 +179,15 @@ def weight_layers(model: nn.Module) -> dict[str, nn.Parameter]:
         `SparseWeight`.
 
     Raises:
-        ConfigError: if a weight is not a plain parameter (weight normalisation computes it
-            anew in every forward pass, so a mask has no effect), or two layers have the same
-            name.
+        ConfigError: as `find_layers`, and if a weight is not a plain parameter (weight
+            normalisation computes it anew in every forward pass, so a mask has no effect).
     """
     layers = find_layers(model)
     return {name: layer.parameter for name, layer in layers.items() if not layer.exclusion}
 
 
 def sparse_weights(model: nn.Module) -> dict[str, SparseWeight]:
-    """Return the weight layers of the model that store only their connections, by name."""
+    """Return the weight of each layer that stores only its connections, by layer name."""
     return {
         name: layer.weight
         for name, layer in find_layers(model).items()
@@ -226,7 +228,7 @@ def choose_layers(
             )
     for name in sorted((named or set()) & dense):
         raise ConfigError(
-            f"layer {name}: both layers and keep_dense name it",
+            f"layer {name}: the arguments layers and keep_dense both name it; only one may",
             "conflict",
             key="keep_dense",
             value=name,
@@ -244,7 +246,7 @@ def choose_layers(
         raise ConfigError(
             f"no layer is left to make sparse: the model has {len(weights)} weight layers, "
             f"and keep_dense names {len(dense & set(weights))} of them"
-            + (f"; layers can name {others}" if others else ""),
+            + (f"; the argument layers can name {others}" if others else ""),
             "conflict",
             key="keep_dense",
             value=tuple(sorted(dense)),
@@ -263,7 +265,10 @@ def choose_layers(
 def _find_matrices(
     module: nn.Module, tables: set[int]
 ) -> Iterator[tuple[str, Tensor | SparseWeight, str]]:
-    """Yield (attribute, weight, exclusion as in `Layer`) of a module's own parameters."""
+    """Yield (attribute, weight, exclusion as in `Layer`) of a module's own matrices.
+
+    A matrix here is a parameter of at least two dimensions, or one without a shape yet.
+    """
     exclusion = ""
     if isinstance(module, _TABLES):
         exclusion = "a lookup table"
@@ -287,7 +292,7 @@ def _find_matrices(
 
 
 def _weight_attributes(module: nn.Module) -> tuple[str, ...]:
-    """Return the attributes of a module that hold connections if they are matrices."""
+    """Return the names of a module's attributes that hold connections if they are matrices."""
     if isinstance(module, nn.RNNBase):
         return tuple(name for name in module._flat_weights_names if name.startswith("weight"))
     if isinstance(module, nn.RNNCellBase):

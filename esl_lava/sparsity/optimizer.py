@@ -30,7 +30,7 @@ MOMENTS: Mapping[type[torch.optim.Optimizer], tuple[str, ...]] = MappingProxyTyp
 def check_optimizer(
     optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter], *, uses_momentum: bool
 ) -> None:
-    """Check that the state of the optimiser is known, and that it trains the weights.
+    """Check that the state of the optimiser is known, and that the optimiser trains the weights.
 
     Args:
         optimizer: the optimiser.
@@ -38,7 +38,9 @@ def check_optimizer(
         uses_momentum: whether a rule needs momentum, which SGD with momentum 0 does not have.
 
     Raises:
-        ConfigError: with the optimiser and the known optimisers, or with the layers.
+        ConfigError: if the class of the optimiser is not in `MOMENTS`, if it does not train one of
+            the weights, has differentiable=True or lacks a momentum that a rule needs, or if a
+            weight is frozen.
     """
     if type(optimizer) not in MOMENTS:
         raise ConfigError(

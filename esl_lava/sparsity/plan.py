@@ -14,7 +14,7 @@ def choose_sparse(topology: Topology, keep_dense: Collection[str]) -> list[Layer
     """Return the layers that become sparse, in order: all weight layers not in `keep_dense`.
 
     Raises:
-        ConfigError: if `keep_dense` names a layer without weights, or no layer is left.
+        ConfigError: if `keep_dense` has a name that is no weight layer's, or no layer is left.
     """
     names = [layer.name for layer in topology.weighted]
     for name in sorted({*keep_dense} - {*names}):
@@ -45,7 +45,9 @@ def choose_sparse(topology: Topology, keep_dense: Collection[str]) -> list[Layer
 
 
 def count_connections(topology: Topology, sparsity: Sparsity) -> dict[str, int]:
-    """Return the number of connections of every weight layer at the start of the training.
+    """Return the number of connections of every weight layer, once the sparse layers are sparse.
+
+    This is after a dense phase, if there is one, and before the first update of the masks.
 
     Raises:
         ConfigError: as in `choose_sparse` and `allocate`.

@@ -38,7 +38,7 @@ class PruneRule:
 def count_per_layer(
     values: Sequence[Tensor], fraction: float, caps: Sequence[int], limit: int
 ) -> list[int]:
-    """Count round-half-up(fraction * connections) for every layer.
+    """Compute how many connections each layer loses: round-half-up(fraction * its connections).
 
     The product is computed in double precision. A layer's excess over its cap is not moved to
     other layers. An excess over `limit` is subtracted from all layers in proportion
@@ -57,11 +57,12 @@ def count_per_layer(
 def count_globally(
     values: Sequence[Tensor], fraction: float, caps: Sequence[int], limit: int
 ) -> list[int]:
-    """Count per layer the round-half-up(fraction * connections) weights closest to 0 of all layers.
+    """Compute how many connections each layer loses by one ranking of the weights of all layers.
 
-    All layers share one ranking by |w|; ties: lower layer first. A layer that would exceed its
-    cap, or lose its last connection, loses as many as it may, and the ranking continues without
-    it. The product is computed in double precision.
+    The layers together lose the round-half-up(fraction * all connections) weights of the smallest
+    |w|, at most `limit`; ties: lower layer first. A layer that would exceed its cap, or lose its
+    last connection, loses as many as it may, and the ranking continues without it. The product is
+    computed in double precision.
     """
     caps = [min(cap, max(layer.numel() - 1, 0)) for layer, cap in zip(values, caps)]
     connections = sum(layer.numel() for layer in values)
@@ -85,7 +86,7 @@ def count_globally(
 
 
 def pick_tails(values: Tensor, n: int) -> Tensor:
-    """Pick by SET: the positive values closest to 0, and the negative values closest to 0.
+    """Return the ascending indices of the `n` weights that SET prunes, of both signs and near 0.
 
     Exact zeros are picked first and count among the n; if there are more than n, the lower
     indices are picked. The rest of n is divided between the positive and the negative tail in
@@ -107,7 +108,7 @@ def pick_tails(values: Tensor, n: int) -> Tensor:
 
 
 def pick_smallest(values: Tensor, n: int) -> Tensor:
-    """Pick the `n` values of the smallest magnitude, exact zeros first; ties: lower index first."""
+    """Return the ascending indices of the `n` smallest |values|; ties: lower index first."""
     return find_smallest(values.abs(), n)
 
 

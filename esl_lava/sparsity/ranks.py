@@ -1,7 +1,7 @@
 """Communication between the ranks (processes) that train one model together.
 
-If `torch.distributed` is not initialised, every function does nothing or returns its argument.
-All functions are collective: every rank of the default process group calls them in the same
+If `torch.distributed` is not initialised, there is one rank, and nothing is sent or changed. All
+functions but `count` are collective: every rank of the default process group calls them in the same
 order, with the `device` from which the group communicates.
 """
 
@@ -29,7 +29,7 @@ def broadcast_first(tensor: Tensor, device: torch.device) -> Tensor:
     Args:
         tensor: contiguous, of a numeric dtype or bool, on any device; the same shape and dtype
             on every rank.
-        device: the device of the process group.
+        device: the device from which the process group communicates.
     """
     if count() == 1:
         return tensor
@@ -59,7 +59,7 @@ def sum_over_ranks(values: Floats) -> None:
 
 
 def find_any(flags: Sequence[bool], device: torch.device) -> list[bool]:
-    """Return for each flag whether it is true on any rank. All ranks pass as many flags."""
+    """Return for each flag whether it is true on any rank. All ranks pass the same number."""
     if count() == 1:
         return list(flags)
     numbers = torch.tensor([int(flag) for flag in flags], device=device)

@@ -23,7 +23,7 @@ class State(TypedDict):
         history: one record per update, as `Update.plain` returns it.
         waiting: whether an update waits for finite gradients; older snapshots omit it.
         moments: layer name -> moments at every position (`optimizer.DenseMoments`). It exists
-            only if layers that store only connections grow by momentum.
+            only before `t_end`, if layers that store only connections grow by momentum.
     """
 
     iteration: int

@@ -12,7 +12,7 @@ from esl_lava.errors import ConfigError
 
 @dataclass(frozen=True)
 class Schedule:
-    """Schedule of updates: one every `t_iter` optimiser iterations, the last one at `t_end`.
+    """Schedule of updates: one every `t_iter` optimiser iterations, none after `t_end`.
 
     Attributes:
         decay: the function that gives the fraction, an entry of `SCHEDULES`.

@@ -43,7 +43,8 @@ class PositionSet(ABC):
         """Check which positions are in the set.
 
         Args:
-            where: (k,) int64 positions of the layer, ascending, on any device; they may repeat.
+            where: (k,) int64 positions of the layer, ascending, on the CPU or on the device of the
+                set; they may repeat.
 
         Returns:
             (k,) bool.
@@ -81,7 +82,7 @@ class Mask(PositionSet):
         return count(self.tensor)
 
     def contains(self, where: Tensor) -> Tensor:
-        """Return (k,) bool on the device of the tensor; `where` may have any order."""
+        """Return (k,) bool: whether each position is true. `where` may have any order."""
         return self._flat.index_select(0, where.to(self.device))
 
     def block(self, part: slice) -> Tensor:
@@ -128,7 +129,7 @@ class PositionList(PositionSet):
         return block
 
     def add(self, where: Tensor) -> PositionList | Bitmap:
-        """Return a longer list, or a bitmap if that is smaller."""
+        """Return the set with these positions added: a list, or a bitmap if that is smaller."""
         return make_record(unite(self.tensor, where), self.size)
 
 
@@ -211,23 +212,26 @@ def make_record(where: Tensor, size: int) -> PositionList | Bitmap:
 def read(tensor: Tensor, size: int) -> PositionList | Bitmap:
     """Return the record that the tensor of a `PositionList` or a `Bitmap` stores.
 
-    The record keeps the tensor.
+    A list becomes a bitmap if that is smaller. Otherwise a record shares the memory of a contiguous
+    tensor on the CPU.
 
     Raises:
-        ValueError: if the tensor is neither. The text is a clause without a subject.
+        ValueError: if the tensor is neither. The error's text is a clause without a subject.
     """
     tensor = tensor.cpu().contiguous()
     if tensor.dtype == torch.uint8 and tensor.shape == (_count_bytes(size),):
         if size % 8 and int(tensor[-1]) >> size % 8:
-            raise ValueError(f"sets bits beyond the last of {size} positions")
+            raise ValueError(f"is a bitmap that sets bits beyond the last of {size} positions")
         return Bitmap(tensor, size)
     if tensor.dtype == torch.int64 and tensor.dim() == 1:
         if not are_positions(tensor, size):
-            raise ValueError(f"lists positions that do not ascend within 0..{size - 1}")
+            raise ValueError(
+                f"is a list of positions that do not strictly ascend within 0..{size - 1}"
+            )
         return make_record(tensor, size)
     raise ValueError(
         f"has the shape {tuple(tensor.shape)} of {tensor.dtype}; it must be a bitmap "
-        f"({_count_bytes(size)},) of torch.uint8 or a list of torch.int64"
+        f"({_count_bytes(size)},) of torch.uint8 or a list (k,) of torch.int64"
     )
 
 
@@ -242,9 +246,9 @@ def sample_free(taken: PositionSet, n: int, generator: torch.Generator) -> Tenso
     """Draw `n` positions that are not in `taken`, uniformly without replacement.
 
     Positions are drawn and kept if they are free, so no dense random field is needed. If most
-    draws would hit taken positions, the free positions are listed instead. The scratch space is
-    of the order of n, or of the number of free positions if they are listed. The result does
-    not depend on the type of the set.
+    positions are taken, or most free positions are needed, the free positions are listed instead.
+    The scratch space is of the order of n, or of the number of free positions if they are listed.
+    The result does not depend on the type of the set.
 
     Args:
         taken: any set, on any device.
@@ -283,5 +287,5 @@ def draw(count: int, size: int, generator: torch.Generator) -> Tensor:
 
 
 def _count_bytes(size: int) -> int:
-    """Return the length of a bitmap."""
+    """Return the number of bytes of a bitmap of `size` positions."""
     return -(-size // 8)

@@ -84,7 +84,7 @@ class Store(ABC):
 
     @abstractmethod
     def _dense_gradient(self) -> Scores | None:
-        """Return the gradient of the last backward pass on this rank, at any position."""
+        """Return this rank's last gradient at any position, or None if there is none."""
 
     @abstractmethod
     def _dense_momentum(self) -> Scores:
@@ -154,7 +154,7 @@ class DenseStore(Store):
         apply_mask(self.parameter.detach(), mask)
 
     def active_weights(self) -> ActiveWeights:
-        """Return the connections from a list of the mask."""
+        """Return the weights at the true positions of the mask, with positions and momentum."""
         positions = list_true(self.active.tensor)
         return ActiveWeights(
             values=self.parameter.detach().reshape(-1).index_select(0, positions),
@@ -225,7 +225,7 @@ class SparseStore(Store):
         )
 
     def rewire(self, drop: Tensor, grow: Tensor) -> None:
-        """Replace the weights, the moments and the record of all connections so far."""
+        """Move connections: replace stored weights and moments, and add to the record `ever`."""
         before, indices = self.moments(), torch.searchsorted(self.weight.positions(), drop)
         dropped = {key: moment[indices] for key, moment in before.items()}
         self.dense_moments.exchange(drop, dropped, grow)

@@ -169,7 +169,7 @@ def end_dense_phase(layers: Sequence[DenseStore], iteration: int) -> Update:
 
     Raises:
         ConfigError: if a layer is frozen.
-        UserError: if a weight is NaN or infinite, or ranks disagree.
+        UserError: if a weight is NaN or infinite, or ranks disagree about the connections to prune.
     """
     drops = []
     for layer in layers:
@@ -198,8 +198,8 @@ def _finite_weights(layer: Store, iteration: int) -> ActiveWeights:
     broken = count_nonfinite(weights.values)
     if broken:
         raise UserError(
-            f"layer {layer.name}: {broken} of {weights.values.numel()} active weights are NaN "
-            f"or infinite at iteration {iteration}; the training diverged",
+            f"layer {layer.name}: the weights of {broken} of its {weights.values.numel()} "
+            f"connections are NaN or infinite at iteration {iteration}; the training diverged",
             "not-finite",
             value=broken,
             layer=layer.name,

@@ -15,11 +15,14 @@ from esl_lava.trained import LARGEST, find_sparse_fault
 
 
 def carry_over(old: Tensor, source: Tensor) -> Tensor:
-    """Return one number per connection after a rewiring; 0 for a grown connection.
+    """Carry one number per connection through a rewiring; a grown connection gets 0.
 
     Args:
         old: (connections before the rewiring,), any dtype.
         source: the indices that `SparseWeight.rewire` returned.
+
+    Returns:
+        (connections after the rewiring,), of the dtype of `old`.
     """
     padded = np.append(old.numpy(), old.new_zeros(1).numpy())  # the index -1 selects the 0
     return torch.from_numpy(padded[source.numpy()])
@@ -94,7 +97,7 @@ class SparseWeight(nn.Module):
 
     @property
     def size(self) -> int:
-        """Number of positions."""
+        """Number of positions, which are the elements of the dense weight."""
         return self.n_pre * self.n_post
 
     def positions(self) -> Tensor:
@@ -129,12 +132,13 @@ class SparseWeight(nn.Module):
             positions: (connections,) int64, strictly ascending, within the layer.
 
         Raises:
-            ValueError: if the positions are invalid or more than `LARGEST`.
+            ValueError: if the positions are invalid or more than `LARGEST`, or `initial` returns
+                another number of weights.
         """
         if positions.numel() > LARGEST or not are_positions(positions, self.size):
             raise ValueError(
-                f"{positions.numel()} positions are not strictly ascending "
-                f"within 0..{self.size - 1}"
+                f"{positions.numel()} positions cannot become connections: at most {LARGEST} are "
+                f"possible, and they must strictly ascend within 0..{self.size - 1}"
             )
         starts, pre = self._rows(positions)
         values = self.initial(positions).to(torch.float32, copy=True).contiguous()
@@ -172,9 +176,9 @@ class SparseWeight(nn.Module):
         )
         if not valid:
             raise ValueError(
-                f"cannot drop {drop.numel()} and grow {grow.numel()} of {number} connections: "
-                "positions must ascend, dropped positions must be connections, and grown "
-                "positions must be free"
+                f"cannot drop {drop.numel()} of {number} connections and grow {grow.numel()}: "
+                "positions must strictly ascend, dropped positions must be connections, grown "
+                f"positions must be free, and at most {LARGEST} connections may result"
             )
         stays = np.ones(both.size, bool)
         stays[indices] = False

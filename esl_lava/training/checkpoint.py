@@ -1,12 +1,13 @@
 """Check the contents of a training checkpoint, which may come from a stranger.
 
 A checkpoint is used by torch and by kernels that do not check their arguments, so every part is
-checked against the configuration before its first use. `check_parts` needs no network: nothing of
-the configuration's size is allocated before the file has been found to hold as much.
+checked against the configuration before its first use. `check_parts` needs no network: memory of
+the size that the configuration asks for is allocated only after the file was found to hold as much.
 `check_optimizer` and `check_generators` compare the rest with the state of a new training.
 
 Weights, moments, losses and the words of random generators can have any finite values. All numbers
-that follow from the configuration and the number of steps must be exactly those.
+that follow from the configuration and the number of steps must be those, except that the last
+digits of a cosine may differ.
 """
 
 from __future__ import annotations
@@ -113,7 +114,10 @@ class _Layer:
 
 
 def learning_rate(training: Training, iteration: int, iterations: int) -> float:
-    """Return the learning rate of a step: cosine decay from `training.learning_rate` to 0."""
+    """Return the learning rate of a step, counted from 0: `training.learning_rate` falling to 0.
+
+    It falls along a cosine, over the number of steps `iterations`.
+    """
     return training.learning_rate / 2 * (1 + math.cos(math.pi * iteration / iterations))
 
 
@@ -219,7 +223,7 @@ def check_optimizer(
 def check_generators(saved: SavedModel, new: Mapping[str, torch.Tensor]) -> None:
     """Check the states of the layers' random generators. Call `check_parts` first.
 
-    torch checks only some fields, and would read beyond the state's words for other values.
+    torch checks only some fields. With wrong values in others it would read beyond the state.
 
     Args:
         saved: the checkpoint.
@@ -700,7 +704,10 @@ def _check_best(
 def _check_group(
     group: object, expected: Mapping[str, Any], plan: Plan, iteration: int, key: str
 ) -> None:
-    """Check the options of the optimiser, which are those of a new one but for the rate."""
+    """Check that the options of the optimiser, except the learning rate, are those of a new one.
+
+    The learning rate must be that of the last step.
+    """
     required = [name for name in expected if name not in _BY_TORCH]
     table = check_table(group, key, required, optional=_BY_TORCH)
     for name in ("foreach", "fused", "decoupled_weight_decay"):

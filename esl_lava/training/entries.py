@@ -21,7 +21,7 @@ def refuse(
     limit: object = None,
     layer: str | None = None,
 ) -> NoReturn:
-    """Raise the error for an entry of the checkpoint."""
+    """Raise the error for the entry `key` of a checkpoint; `clause` says what is wrong with it."""
     where = f"layer {layer}: " if layer else ""
     raise DataError(
         f"the checkpoint does not fit its experiment: {where}{key} {clause}",
@@ -41,7 +41,7 @@ def check_table(
     optional: Iterable[str] = (),
     layer: str | None = None,
 ) -> Mapping[str, Any]:
-    """Return a table that has the required and perhaps optional keys, and no others."""
+    """Check that a value is a table with all required keys and only known ones, and return it."""
     if not isinstance(value, Mapping):
         refuse(key, f"is a {type(value).__name__}, not a table", "type", layer=layer)
     required = list(required)
@@ -66,7 +66,7 @@ def check_names(table: Mapping[str, object], key: str, expected: list[str]) -> N
 
 
 def check_list(value: object, key: str, length: int) -> Sequence[Any]:
-    """Return a list of this length."""
+    """Check that a value is a list or tuple of this length, and return it."""
     if not isinstance(value, list | tuple):
         refuse(key, f"is a {type(value).__name__}, not a list", "type")
     if len(value) != length:
@@ -75,7 +75,7 @@ def check_list(value: object, key: str, length: int) -> Sequence[Any]:
 
 
 def check_integer(value: object, key: str, low: int, high: int) -> int:
-    """Return an integer within low..high."""
+    """Check that a value is an integer within low..high, and return it."""
     if type(value) is not int:
         refuse(key, f"is a {type(value).__name__}, not an integer", "type")
     if not low <= value <= high:
@@ -84,7 +84,7 @@ def check_integer(value: object, key: str, low: int, high: int) -> int:
 
 
 def check_number(value: object, key: str, low: float, high: float) -> float:
-    """Return a finite float within low..high."""
+    """Check that a value is a finite float within low..high, and return it."""
     if type(value) is not float:
         refuse(key, f"is a {type(value).__name__}, not a float", "type")
     if not math.isfinite(value):
@@ -95,7 +95,7 @@ def check_number(value: object, key: str, low: float, high: float) -> float:
 
 
 def check_equal(value: float, expected: float, key: str) -> None:
-    """Check a float that follows from others."""
+    """Check that a value is a float and exactly the expected one, which follows from others."""
     if type(value) is not float or value != expected:
         refuse(key, f"is {shorten(value)}, not {expected}", value=value, limit=expected)
 
@@ -103,7 +103,7 @@ def check_equal(value: float, expected: float, key: str) -> None:
 def check_array(
     value: object, key: str, dtype: type, shape: tuple[int, ...], layer: str | None
 ) -> Array:
-    """Return an array of this type and shape."""
+    """Check that a value is an array of this type and shape, and return it."""
     if not isinstance(value, np.ndarray):
         refuse(key, f"is a {type(value).__name__}, not a tensor", "type", layer=layer)
     if value.dtype != dtype or value.shape != shape:
@@ -132,7 +132,7 @@ def check_finite(values: Array, noun: str, layer: str | None) -> None:
 
 
 def check_squares(values: Array, key: str, layer: str | None) -> None:
-    """Refuse negative means of squares, of which the optimiser takes the square root."""
+    """Refuse negative means of squares or variances, because square roots are taken of them."""
     negative = int(np.count_nonzero(values < 0))
     if negative:
         refuse(

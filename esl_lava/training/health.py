@@ -127,7 +127,7 @@ def list_warnings(entry: Epoch, sizes: Mapping[str, int], beyond: str) -> dict[s
     Args:
         entry: the record of an epoch in the history of a training.
         sizes: layer name -> number of neurons.
-        beyond: words that say which range weights out of range have left.
+        beyond: words about weights out of range that name the range; they follow "are".
 
     Returns:
         Short name of the problem -> sentence.

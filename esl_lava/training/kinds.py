@@ -38,7 +38,7 @@ class Kind(Generic[AnyNetwork]):
         weight_divisor: density of a layer -> divisor of its initial weights.
         weight_range: experiment -> least and largest weight that a sound network needs.
         beyond_range: words for weights beyond this range, before the range itself.
-        adam: `training.engine` -> function that makes the optimiser of weights and learning rate.
+        adam: `training.engine` -> function (weights, lr=...) that makes the optimiser.
         on_gpu: whether the forward and backward passes of the network can run on a GPU.
         collective: whether training passes sum over ranks, so that a rank without samples takes
             part too.
@@ -110,7 +110,7 @@ def _decide_earliest(z: torch.Tensor) -> torch.Tensor:
 
 
 def _count_each(_: Experiment, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Count spikes given as floats 0 and 1.
+    """Count the spikes of each hidden neuron, given as floats 0 and 1.
 
     Sums are exact up to 2**24, for example 4096 samples of 4096 steps.
     """
@@ -118,7 +118,7 @@ def _count_each(_: Experiment, outputs: list[torch.Tensor]) -> list[torch.Tensor
 
 
 def _count_in_window(experiment: Experiment, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Count spikes within the sample. On the chip there is no spike after the last step."""
+    """Count each neuron's spikes within the sample. The chip has none after the last step."""
     step, steps = grid_step(_current_decay(experiment)), experiment.encoding.steps
     return [
         (times <= window_end(step, steps, place)).sum(dim=0)
@@ -129,8 +129,8 @@ def _count_in_window(experiment: Experiment, outputs: list[torch.Tensor]) -> lis
 def _decisive_weights(experiment: Experiment) -> tuple[float, float]:
     """Return the least and largest weight with which one spike does not decide alone.
 
-    With a larger weight one spike reaches the threshold within the step of its arrival. With a
-    lower weight it prevents that.
+    With a weight above the largest, one spike brings its neuron from 0 to the threshold within one
+    step. With a weight below the least, it lowers the potential as much.
     """
     alone = DECAY_UNITY / round(_current_decay(experiment) * DECAY_UNITY)
     return -alone, alone

@@ -61,7 +61,7 @@ def first_spike(z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def weight_sum_cost(weights: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Compute K sum_j max(0, 1 - sum_i w_ji).
+    """Compute K sum_j max(0, 1 - sum_i w_ji) over the neurons j of all layers; K is `SUM_COST`.
 
     A neuron whose weights sum to 1 or less may never fire.
 

@@ -1,8 +1,8 @@
 """Functions for several processes (ranks) that train one model: shares of a batch, sums, errors.
 
-Without a process group of `torch.distributed` there is one rank, and every function returns its
-argument or does nothing. Every rank of the default process group must call the functions marked
-"Collective", in the same order.
+Without a process group of `torch.distributed` there is one rank: nothing is divided, sent or
+changed, and `leave` must not be called. Every rank of the default process group must call the
+functions marked "Collective", in the same order.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def together() -> Iterator[None]:
 
 
 def leave() -> None:
-    """Destroy the default process group, whatever the other ranks do."""
+    """Destroy the default process group, which must exist, whatever the other ranks do."""
     # The group's destructor waits for gloo's threads and keeps Python's lock. A thread that still
     # has to release a tensor waits for the lock (pytorch issue 56297). So wait for it first.
     time.sleep(SETTLING)

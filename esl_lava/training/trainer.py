@@ -69,8 +69,9 @@ class TrainingProgress:
 class Trainer:
     """A training run, from the first step or from a checkpoint.
 
-    The same experiment, data and number of threads give the same bits. Weights depend on `seed`,
-    the order of an epoch's samples on (`seed`, epoch), and masks on the evolver's generators.
+    The same experiment, data and number of threads give the same bits. Initial weights depend on
+    `seed`, the order of an epoch's samples on (`seed`, epoch), and masks on the evolver's
+    generators.
 
     In a process group of `torch.distributed` every rank builds and runs the same trainer and
     takes its share of every batch. Losses and gradients are those of the whole batch. The order
@@ -83,7 +84,7 @@ class Trainer:
 
     Raises:
         ConfigError, DataError: if experiment, data and checkpoint do not fit each other.
-        UserError: if weights or moments of the checkpoint are not finite.
+        UserError: if initial weights, or weights or moments of the checkpoint, are not finite.
     """
 
     def __init__(
@@ -174,9 +175,10 @@ class Trainer:
             The model of the epoch that `kept_epoch` names.
 
         Raises:
-            UserError: if the loss is not finite, or if a layer has no integers. Also if weights or
-                moments are not finite before masks, an epoch's record or a checkpoint use them,
-                so that `save` never gets such weights.
+            UserError: if the loss or a gradient's norm is not finite, if the range rule finds no
+                integers for a layer, or if weights or moments are not finite. Weights and moments
+                are checked before an update of the masks, the record of an epoch and a
+                checkpoint, so that `save` never gets weights that are not finite.
         """
         density = self.evolver.density
         while self.iteration < self.iterations:

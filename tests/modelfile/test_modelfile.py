@@ -766,12 +766,12 @@ def test_zip_bomb(path):
 @pytest.mark.parametrize(
     ("numel", "size", "stride", "offset", "reason"),
     [
-        (4, (5,), (1,), 0, "larger than its data"),
-        (4, (4,), (1,), 1, "larger than its data"),
-        (5, (5,), (1,), 0, "larger than its data"),
-        (3, (3,), (1,), 0, "larger than its data"),  # the entry holds four values
-        (4, (2**40, 2**40), (2**40, 1), 0, "larger than its data"),
-        (2**61, (2**61,), (1,), 0, "larger than its data"),
+        (4, (5,), (1,), 0, "fit the size of its data"),
+        (4, (4,), (1,), 1, "fit the size of its data"),
+        (5, (5,), (1,), 0, "fit the size of its data"),
+        (3, (3,), (1,), 0, "fit the size of its data"),  # the entry holds four values
+        (4, (2**40, 2**40), (2**40, 1), 0, "fit the size of its data"),
+        (2**61, (2**61,), (1,), 0, "fit the size of its data"),
         (4, (10**9,), (0,), 0, "not contiguous"),
         (4, (2, 2), (1, 2), 0, "not contiguous"),
         (4, (2, 2), (0, 1), 0, "not contiguous"),

@@ -120,7 +120,7 @@ def test_a_weight_that_is_not_finite_is_named_and_nothing_is_pruned(value: float
     before = weights(model)["layer0"]
     with refused(UserError, "not-finite", layer="layer1", value=1) as caught:
         evolver.step()
-    assert "1 of 36 active weights" in str(caught.value)
+    assert "weights of 1 of its 36 connections" in str(caught.value)
     assert all(mask.all() for mask in evolver.masks.values())
     assert torch.equal(weights(model)["layer0"], before)
 

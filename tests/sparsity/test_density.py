@@ -231,7 +231,7 @@ def test_too_few_connections_name_the_values():
     assert "627200" in str(caught.value)
     with refused(ConfigError, "range", key="density", value=1e-6) as caught:
         er([HIDDEN, READOUT], 1e-6)
-    assert "1 of 635200 connections to 2 layers" in str(caught.value)
+    assert "635200 positions is 1 connections for 2 layers" in str(caught.value)
     with refused(ConfigError, "shape", layer="a", value=(0, 3), limit=1):
         LayerShape("a", 0, 3)
 

@@ -491,7 +491,7 @@ def test_diverged_weights_name_their_layer(value):
     active = evolver.connections()["layer1"]
     with refused(UserError, "not-finite", layer="layer1", value=1) as caught:
         evolver.step()
-    assert f"1 of {active} active weights" in str(caught.value)
+    assert f"weights of 1 of its {active} connections" in str(caught.value)
     assert "iteration 1" in str(caught.value)
     assert same(before, evolver.masks)
 

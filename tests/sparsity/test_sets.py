@@ -196,11 +196,14 @@ def test_records_are_read_back():
         ),
         (torch.zeros(3, dtype=torch.bool), "has the shape (3,) of torch.bool"),
         (torch.zeros(1, 1, dtype=torch.int64), "has the shape (1, 1) of torch.int64"),
-        (torch.tensor([0, 0, 16], dtype=torch.uint8), "sets bits beyond the last of 20 positions"),
-        (where([1, 1]), "lists positions that do not ascend within 0..19"),
-        (where([4, 1]), "lists positions that do not ascend within 0..19"),
-        (where([-1]), "lists positions that do not ascend within 0..19"),
-        (where([20]), "lists positions that do not ascend within 0..19"),
+        (
+            torch.tensor([0, 0, 16], dtype=torch.uint8),
+            "is a bitmap that sets bits beyond the last of 20",
+        ),
+        (where([1, 1]), "positions that do not strictly ascend within 0..19"),
+        (where([4, 1]), "positions that do not strictly ascend within 0..19"),
+        (where([-1]), "positions that do not strictly ascend within 0..19"),
+        (where([20]), "positions that do not strictly ascend within 0..19"),
     ],
 )
 def test_what_is_no_record_is_refused(tensor, message):

@@ -356,7 +356,7 @@ def test_diverged_weights_and_gradients_name_their_layer(value):
         weight.values[3] = value
     with refused(UserError, "not-finite", layer="layer1", value=1) as caught:
         evolver.step()
-    assert "1 of 16 active weights" in str(caught.value)
+    assert "weights of 1 of its 16 connections" in str(caught.value)
 
 
 def test_unknown_optimiser_state_is_refused_before_anything_moves():
