@@ -21,7 +21,7 @@ def fan_out(
     late: int | Int32s = 0,
     onto: Bools | None = None,
 ) -> Ints:
-    """Count the synapses that a spike crosses, for each number of steps that it has left.
+    """Count the synapses that a spike of each input crosses, by the steps that it has left.
 
     Args:
         part: connections that carry the spikes.
@@ -30,7 +30,7 @@ def fan_out(
 
     Returns:
         (rows, n_pre): row k is for a spike with k steps left. The last row is for a spike with
-        at least that many steps left. There are as many rows as the longest delay needs.
+        at least that many steps left. The number of rows is the largest `late` plus 1.
     """
     if np.ndim(late) == 0:
         synapses = np.zeros((int(late) + 1, part.n_pre), np.int64)

@@ -51,12 +51,13 @@ class LayerDetail:
     """Further counts of one layer, for memory models and for mapped chips.
 
     Attributes:
-        inputs: neurons or input channels from which the layer's synapses come.
+        inputs: number of neurons, or inputs of the network, whose spikes the layer takes.
         positions: positions of the layer's matrices and kernels.
         nonzero: weights that are not 0; each weight of a kernel counts once.
-        targets: positions that a stored weight of one input can name: neurons, or positions
-            of a kernel.
-        in_spikes: spikes that came in, over all samples and steps, before any delay.
+        targets: number of positions at which the weights of one input can be: neurons of the
+            layer, or positions of the kernels of one input channel.
+        in_spikes: spikes that the layer's sources sent, over all samples and steps, even if a
+            delay makes them arrive too late; recurrent spikes as in `LayerCounts.returned`.
         convolution: whether the weights belong to a kernel.
         bias: whether the neurons have a bias.
         leaky: whether a potential or a current decays from step to step, by a product.
@@ -85,7 +86,7 @@ class AddedCounts:
         sops: their synaptic operations.
         neuron_updates: their updates.
         spikes: the spikes that they emit.
-        messages: the messages that they send to other cores.
+        messages: their spikes times destination cores.
     """
 
     sops: int = 0
@@ -99,7 +100,7 @@ class Counts:
     """Counts of a run of `samples` samples with `steps` steps each.
 
     Attributes:
-        input_spikes: spikes fed to the first layer, over all samples.
+        input_spikes: spikes of the network's input, over all samples.
         layers: one entry for each layer, in order.
         details: one entry for each layer if `energy.detail.add_details` added them, else empty.
         input_messages: input spikes times destination cores, if the network is mapped.
@@ -141,7 +142,7 @@ class Counts:
 
     @property
     def messages(self) -> int | None:
-        """Messages that spikes of all layers cause between cores, or None if nothing is mapped."""
+        """Spikes of all layers times destination cores, or None if the network is not mapped."""
         return _sum([detail.messages for detail in self.details])
 
 

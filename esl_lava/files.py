@@ -26,7 +26,7 @@ class FullDiskError(FileError):
 
 
 def is_unfinished(path: Path) -> bool:
-    """Return whether a file is a temporary one that a killed process left in `replace_file`."""
+    """Return whether a file has the name of a temporary file of `replace_file`."""
     return path.name.startswith(".") and path.name.endswith(_SUFFIX)
 
 
@@ -106,7 +106,7 @@ def replace_file(path: Path, content: bytes | memoryview) -> None:
     Raises:
         FullDiskError: when the disk or the quota is full; an existing file stays as it was.
         FileError: when the file cannot be written; an existing file then stays as it was. Also
-            when `path` exists and is no regular file.
+            when `path` has no file name, or exists and is no regular file.
     """
     if not path.name:
         raise FileError(f"{path}: not the name of a file", "type", file=path)

@@ -42,14 +42,14 @@ A negative gain turns the sign of a weight, and the chip has -256 but not 256.
 
 LARGEST_BIAS = BIAS_RANGE[1]
 LARGEST_STATE = NEVER - 1
-"""The largest absolute value of u / 64 and v / 64: one above, v clips and u wraps."""
+"""The largest absolute value of u / 64 and v / 64: beyond it, v clips and u can wrap."""
 
 NO_THRESHOLD = "no threshold keeps its weights, biases and potentials within the chip's ranges"
 NO_READOUT = "no integers of its weights keep v within the chip's range"
 """A clause that says why `fold` or `fold_readout` returned None for a layer."""
 
 FINE_WEIGHT = 127
-"""Weights of a readout up to this absolute value may be odd; larger weights are even."""
+"""If no weight of a readout exceeds this absolute value, weights may be odd; else all are even."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Span:
 
     Attributes:
         low, high: least and largest X, low <= 0 <= high; 0 and p for the sum of p spikes.
-        unit: x = unit * X.
+        unit: the layer was trained on the input x = unit * X.
     """
 
     low: int
@@ -164,12 +164,14 @@ class FoldedReadout(Generic[AnyRows]):
 
 
 def compute_span(pool: int, values: tuple[int, int] = SPIKE_RANGE) -> Span:
-    """Return the span of an input if the layer was trained on means of squares of it.
+    """Return the span of an input that is pooled: sums over squares of `pool` x `pool` places.
+
+    The layer was trained on means over these squares instead of sums.
 
     Args:
-        pool: side of the squares whose integers are summed.
-        values: the least and the largest integer. The layer was trained on fractions of the
-            larger absolute value: of 16 if signed pixels are -16..15.
+        pool: side of the squares; 1 without a pool.
+        values: the least and the largest integer at a place. The layer was trained on fractions
+            of the larger absolute value: of 16 if signed pixels are -16..15.
     """
     size = pool * pool
     low, high = values
@@ -200,10 +202,10 @@ def fold(
 
     Args:
         inputs: the weighted inputs that are added, at least one.
-        bias: (channels,) finite bias, summed over the inputs, for the threshold 1 (see above).
+        bias: (channels,) finite bias for the threshold 1, summed over the inputs.
         voltage_decay: d, the share of v lost per step, above 0.
         identity: whether spikes of a layer of the same shape are added too, one to one. The
-            threshold is then even, because even weights add up to it.
+            threshold is then even, because the even weights of their synapses add up to it.
         per_channel: whether each channel has a threshold of its own.
 
     Returns:
@@ -243,7 +245,7 @@ def fold_readout(rows: AnyRows, span: Span, steps: int) -> FoldedReadout[AnyRows
         steps: T, the steps of a sample.
 
     Returns:
-        The integers, or None if all of them would be 0.
+        The integers, or None if all of them would be 0 although a weight is not 0.
     """
     measured = rows.measure()
     classes = len(measured[0])
@@ -332,6 +334,6 @@ def _fits(
 
 
 def _sums(inputs: Sequence[_Reach], added: float | Floats) -> tuple[Floats, Floats]:
-    """Return the least and the largest sum of all inputs."""
+    """Return the least and the largest sum of all inputs and of what an identity adds."""
     low = np.sum([part.low for part in inputs], axis=0)
     return low, np.sum([part.high for part in inputs], axis=0) + added

@@ -85,7 +85,7 @@ def quantise_to_8_bits(neuron: Any, weight: Any, descale: bool = False) -> Any:
     Args:
         neuron: neuron of SLAYER, of which this is a method.
         weight: tensor of weights.
-        descale: whether to return integers in -256..254 instead of weights in their own unit.
+        descale: whether to return even integers in -256..254 instead of weights in their own unit.
     """
     import torch
     from lava.lib.dl.slayer.utils import quantize

@@ -33,11 +33,14 @@ PINS_END = (3, 11)
 """The first Python version that Lava's own pins exclude."""
 
 PAST_PINS = "pip install --no-deps --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0"
-"""Installs Lava from `PINS_END` on. The extra `lava` installs the packages that Lava imports."""
+"""Command that installs Lava on Python `PINS_END` and later.
+
+The extra `lava` installs the packages that Lava imports.
+"""
 
 
 def is_installed(package: str) -> bool:
-    """Return whether a package can be imported. Only its parent packages are imported."""
+    """Return whether a package can be imported. To find out, only its parents are imported."""
     try:
         return find_spec(package) is not None
     except ModuleNotFoundError:  # raised for a parent package
@@ -48,7 +51,7 @@ def missing(error: ModuleNotFoundError) -> PackageError | None:
     """Return an error that says how to install the package that was not found.
 
     Returns:
-        None where no extra of esl-lava installs that package.
+        None if no extra of esl-lava installs that package, or if the package is installed.
     """
     name = error.name or ""
     package = name.partition(".")[0]
@@ -64,5 +67,7 @@ def needed(package: str) -> PackageError:
     if lacks_lava and sys.version_info >= PINS_END:
         command = f"{command}, then {PAST_PINS}"
     return PackageError(
-        f"the package {package} is not installed: {command}", "package", value=package
+        f"the package {package} is not installed; install it with {command}",
+        "package",
+        value=package,
     )

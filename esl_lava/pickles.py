@@ -125,7 +125,8 @@ def rebuild(raw: bytes, dialect: Dialect, most_opcodes: int | None = None) -> ob
                 _container(dict, stack[-1]).update(zip(items[::2], items[1::2]))
             case "GLOBAL":
                 if argument not in dialect.names:
-                    raise RefusedError(f"it needs {str(argument)[:80]!r}, which is refused")
+                    name = str(argument)[:80]
+                    raise RefusedError(f"it names a class or function that is refused, {name!r}")
                 stack.append(Name(str(argument)))
             case "BINPERSID":
                 stack.append(dialect.refer(stack.pop()))
@@ -146,16 +147,16 @@ def rebuild(raw: bytes, dialect: Dialect, most_opcodes: int | None = None) -> ob
 
 
 def _check_key(key: object, dialect: Dialect) -> None:
-    """Refuse a dictionary's key of another type, and an integer that is not small."""
+    """Refuse a key of a type not in `dialect.keys`, and an integer outside 0..`MAX_INTEGER_KEY`."""
     if type(key) not in dialect.keys:
-        kind = "neither text nor an integer" if int in dialect.keys else "no text"
-        raise RefusedError(f"a key is {kind}")
+        kind = "neither text nor an integer" if int in dialect.keys else "not text"
+        raise RefusedError(f"a key of a dictionary is {kind}")
     if isinstance(key, int) and not 0 <= key <= MAX_INTEGER_KEY:
-        raise RefusedError(f"a key is an integer outside 0..{MAX_INTEGER_KEY}")
+        raise RefusedError(f"a key of a dictionary is an integer outside 0..{MAX_INTEGER_KEY}")
 
 
 def _container(kind: type[_Kind], value: object) -> _Kind:
     """Return the value, which must be a container of that type."""
     if type(value) is not kind:
-        raise RefusedError(f"items are added to a {type(value).__name__}")
+        raise RefusedError(f"items of a {kind.__name__} are added to a {type(value).__name__}")
     return value

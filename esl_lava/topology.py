@@ -3,7 +3,7 @@
 The notation is that of the literature: the layers between input and readout, separated by `-`.
 `"800"` is 784-800-10 on data of 784 inputs and 10 classes. `"800-400"` has two hidden layers.
 `"32C3-AP2-64C3S2"` has two convolutions; the maps of the first are pooled, and the second has
-stride 2. `"32C3-R32-R64S2"` adds two residual blocks.
+stride 2. `"32C3-R32-R64S2"` has a convolution and two residual blocks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ READOUT = "readout"
 MAX_LAYERS = 64
 MAX_WIDTH = 1 << 20
 MAX_DENSE = 1 << 28
-"""The most positions of a layer whose weights are held dense: 1 GiB."""
+"""The most positions of a layer whose weights are held dense: 1 GiB in float32."""
 
 MAX_KERNEL = 31
 """The longest side of a kernel."""
@@ -46,16 +46,17 @@ class LayerSpec:
     """A layer without its weights, or a shortcut, which brings a layer a second input.
 
     Attributes:
-        name: `hidden1`, `hidden2`, ... in order, `conv1`, ..., `shortcut1`, ..., or `readout`.
-        kind: a key of `LAYER_KINDS`.
+        name: `hidden1`, `hidden2`, ... in order, `conv1`, `conv2`, ... in order, or `readout`. A
+            shortcut has the number of its layer: `shortcut3` belongs to `conv3`.
+        kind: "dense" or "conv".
         source: name of the layer that feeds it, or `INPUT`.
         input_shape, output_shape: shapes in one step of a sample, without the batch; that of the
             input is the shape after pooling.
         weight_shape: (outputs, inputs, *lengths of a kernel).
         stride, padding: stride and padding of a kernel, along both axes.
         pool: side of the squares of the source's maps that are summed before the weights.
-        shortcut: weights of their own through which a residual block adds a second input to the
-            layer; None without them.
+        shortcut: the weights through which a residual block adds a second input to the layer;
+            None without them.
         identity: name of the layer whose spikes a residual block adds unchanged; empty without
             such an input.
     """
@@ -150,7 +151,7 @@ class LayerKind:
     """A kind of token of the notation.
 
     Attributes:
-        pattern: pattern of the whole token. The number at its beginning, or behind an R at its
+        pattern: pattern of the whole token. A number at its beginning, or behind an R at its
             beginning, is the number of neurons or channels, 1 to `MAX_WIDTH`.
         meaning: an example with its meaning, for errors.
         steps: (match of the token, shape of the input) -> the operations of the token, in order.
@@ -304,9 +305,9 @@ def describe(
         kinds: keys of `LAYER_KINDS` that the notation may use.
 
     Raises:
-        ConfigError: for a token that is not such a layer, for more than `MAX_LAYERS` layers, for
-            maps that do not fit a layer, or for a pool that leaves out rows or columns before a
-            convolution.
+        ConfigError: for a token that is of none of these kinds or has a number out of range, for
+            more than `MAX_LAYERS` tokens, for maps that do not fit a layer, or for a pool that
+            leaves out rows or columns before a convolution.
     """
     layers: list[LayerSpec] = []
     source = _Source(INPUT, input_shape)
@@ -374,11 +375,12 @@ def _add(layer: LayerSpec, source: _Source, stride: int, number: int) -> LayerSp
 
 
 def check_notation(notation: str, kinds: Collection[str] = FULLY_CONNECTED) -> None:
-    """Check the tokens of a notation, independently of the data.
+    """Check the tokens of a notation without the shape of the data, which `describe` needs.
 
     Raises:
-        ConfigError: for the faults of tokens that `describe` names, or for a notation without a
-            layer that has weights.
+        ConfigError: for a token that is of none of these kinds, for a number of neurons or
+            channels out of range, for more than `MAX_LAYERS` tokens, or for a notation without a
+            layer that has weights. Only `describe` checks kernels, strides and pools.
     """
     if not any(width_of(token[0]) for _, token in _tokens(notation, kinds)):
         raise ConfigError(
@@ -400,7 +402,7 @@ def widest(notation: str) -> int:
 def narrow(notation: str, width: int) -> str:
     """Scale all layers by the factor that gives the widest layer `width` neurons or channels.
 
-    Numbers of neurons are rounded; each is at least 1.
+    The numbers of neurons and channels are rounded; each is at least 1.
     """
     return scale_widths(notation, Fraction(width, widest(notation)))
 
@@ -418,7 +420,7 @@ def _tokens(notation: str, kinds: Collection[str]) -> list[tuple[str, re.Match[s
     texts = notation.split("-", MAX_LAYERS)
     if len(texts) > MAX_LAYERS:
         raise ConfigError(
-            f"{notation.count('-') + 1} layers are more than {MAX_LAYERS} layers",
+            f"{notation.count('-') + 1} layers are given, but at most {MAX_LAYERS} are allowed",
             "range",
             value=notation.count("-") + 1,
             limit=MAX_LAYERS,

@@ -14,10 +14,10 @@ import numpy as np
 from esl_lava.arrays import Array, Floats, Int32s, Ints
 
 LARGEST = 2**31 - 1
-"""The most neurons on a side, and the most connections, that an int32 can number."""
+"""The most inputs, outputs or connections of a layer that an int32 can number."""
 
 SPARSE_PARTS = ("values", "starts", "pre", "sides")
-"""Arrays of a state dict for a weight whose connections alone are stored (`find_sparse_fault`)."""
+"""Names of the arrays that a state dict holds for sparse weights (see `find_sparse_fault`)."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,11 @@ class CubaNeuron:
 class OneSpikeNeuron:
     """Neurons that fire once: at an exact time (Eq. 5) in training, on a grid of steps on a chip.
 
-    The threshold is the unit of the weights.
+    Weights are in units of the threshold.
 
     Attributes:
-        current_decay: share of the current lost per step, which sets the grid.
+        current_decay: share of the current lost per step on the chip. A step of the grid lasts
+            -ln(1 - current_decay) synaptic time constants.
     """
 
     current_decay: float
@@ -69,7 +70,7 @@ class NormalisedNeuron:
 
 @dataclass(frozen=True)
 class NormalisedReadout:
-    """Neurons of a network of normalised layers that sum their input and never fire."""
+    """Neurons that sum their input and never fire, behind layers of `NormalisedNeuron`."""
 
 
 Neuron = CubaNeuron | OneSpikeNeuron | ReadoutNeuron | NormalisedNeuron | NormalisedReadout
@@ -97,7 +98,7 @@ class DenseWeights:
     """Weights stored for every position.
 
     Attributes:
-        values: (n_post, n_pre) or more axes, as trained.
+        values: (n_post, n_pre), or more axes for kernels, as trained.
         mask: as many elements as `values`, 0 where no connection exists; None if all exist.
 
     Raises:
@@ -115,12 +116,12 @@ class DenseWeights:
 
     @property
     def n_post(self) -> int:
-        """Output neurons."""
+        """Number of output neurons, or of output channels of kernels."""
         return self.values.shape[0]
 
     @property
     def n_pre(self) -> int:
-        """Input neurons."""
+        """Number of input neurons, or of input channels of kernels."""
         return self.values.shape[1]
 
 
@@ -129,7 +130,8 @@ class SparseWeights:
     """Weights stored for connections only, in ascending order of position.
 
     Attributes:
-        n_pre: number of input neurons.
+        n_pre: number of input neurons. For kernels the positions of one output channel count as
+            inputs, and an output channel as a neuron.
         starts: (n_post + 1,) int64; connections starts[j] to starts[j + 1] lead to neuron j.
         pre: (connections,) int32 input neurons, ascending within an output neuron.
         values: (connections,) float32.
@@ -142,15 +144,15 @@ class SparseWeights:
 
     @property
     def n_post(self) -> int:
-        """Output neurons."""
+        """Number of output neurons, or of output channels of kernels."""
         return len(self.starts) - 1
 
     def densified(self, shape: tuple[int, ...]) -> DenseWeights:
         """Return the same connections as dense weights, which are 0 and masked elsewhere.
 
         Args:
-            shape: shape of the dense weights, n_post * n_pre elements; for a kernel
-                (n_post, channels, rows, columns, 1), whose places are the n_pre inputs.
+            shape: shape of the dense weights, n_post * n_pre elements; for kernels
+                (n_post, channels, rows, columns, 1).
         """
         positions = np.repeat(np.arange(self.n_post), np.diff(self.starts)) * self.n_pre + self.pre
         values, mask = (np.zeros(self.n_post * self.n_pre, kind) for kind in (np.float32, np.bool_))
@@ -237,14 +239,14 @@ def find_sparse_fault(
                 f"{name} has shape {array.shape} of {array.dtype}, not {shape} of {np.dtype(dtype)}"
             )
     if sides.tolist() != [n_post, n_pre]:
-        return f"{sides.tolist()} neurons, not {[n_post, n_pre]}"
+        return f"sides are {sides.tolist()}, not {[n_post, n_pre]} (outputs, inputs)"
     ends = starts[1:]
     if starts[0] or starts[-1] != pre.size or (ends < starts[:-1]).any():
-        return f"starts do not ascend from 0 to the {pre.size} connections"
+        return f"starts do not ascend from 0 to {pre.size}, the number of connections"
     if ((pre < 0) | (pre >= n_pre)).any():
-        return f"an input neuron is outside 0..{n_pre - 1}"
+        return f"pre has an input neuron outside 0..{n_pre - 1}"
     first = np.zeros(pre.size + 1, np.bool_)
     first[starts] = True
     if ((pre[1:] <= pre[:-1]) & ~first[1:-1]).any():
-        return "input neurons of an output neuron are not ascending"
+        return "the input neurons of an output neuron do not ascend in pre"
     return None

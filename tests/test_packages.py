@@ -44,7 +44,7 @@ def test_the_error_names_the_command_that_installs_a_package(
     monkeypatch.setattr("esl_lava.packages.is_installed", lambda package: False)
     error: UserError = needed(package)
     check(error.faults[0], "package", value=package)
-    assert str(error).endswith(f"is not installed: {command}")
+    assert str(error).endswith(f"is not installed; install it with {command}")
 
 
 def test_an_installed_lava_needs_no_second_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from esl_lava.network import INPUT, Network
 
 
 def add_details(network: Network, counts: Counts) -> Counts:
-    """Return the counts of a run with the details that follow from its network alone."""
+    """Return the counts of a run with the details that follow from its network and these counts."""
     spikes = {INPUT: counts.input_spikes} | {layer.name: layer.spikes for layer in counts.layers}
     details = []
     for layer, counted in zip(network.layers, counts.layers):

@@ -31,7 +31,7 @@ SPARSE = "sparse"
 
 @dataclass(frozen=True)
 class Load:
-    """The counts of a layer, from which the loads of a mean sample follow.
+    """The counts of a layer, and the numbers of a mean sample that follow from them.
 
     Attributes:
         layer, detail: counts of the layer in a run.
@@ -68,7 +68,7 @@ class LayerEnergy:
         name: name of the layer.
         weights, potential, bias, io: energy of accesses to these memories; io is the memory of
             inputs and outputs.
-        operations, addressing: energy of arithmetic.
+        operations, addressing: energy of computing the neurons and synapses, and the addresses.
         storage: "dense" or "sparse", how weights are stored.
         extrapolated: whether a memory is larger than the largest one with a known price.
     """
@@ -118,6 +118,9 @@ def ann(load: Load, device: Device) -> LayerEnergy:
     Args:
         load: the layer, of which only the sizes count.
         device: a device that is charged for memory.
+
+    Raises:
+        ConfigError: if the device is not charged for memory, or states no `add` or `multiply`.
     """
     bank = _Bank(device)
     layer, detail = load.layer, load.detail
@@ -150,7 +153,8 @@ def snn(load: Load, device: Device, storage: str | None = None) -> LayerEnergy:
             None takes the cheaper of the two.
 
     Raises:
-        ConfigError: if the storage is another, or the device is not charged for memory.
+        ConfigError: if the storage is another, or the device is not charged for memory or states
+            no `add` or `multiply`.
     """
     if storage is None:
         return min((snn(load, device, way) for way in (SPARSE, DENSE)), key=lambda e: e.total)
@@ -194,7 +198,7 @@ class _Bank:
     def __init__(self, device: Device) -> None:
         if device.memory is None:
             raise ConfigError(
-                f"device {device.name} states no [memory] prices",
+                f"device {device.name} states no [memory] prices, which this model needs",
                 "unsupported",
                 key="memory",
                 value=device.name,

@@ -3,7 +3,7 @@
 There are three conventions, whose results must not be mixed. `by_connections` is the convention of
 the paper (Table 1 of ESL-SNNs, AAAI 2023), which ignores time and activity. `per_sample` adds up
 the energy of the events of a run, and `as_ann` that of one pass of a dense network of the same
-shape. An event is charged when the energy includes it.
+shape. To charge an event means to add its energy.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class EnergyBreakdown:
         spikes: energy of the spikes that the network's neurons emit. If memory is charged, it is
             the energy to read and write spikes.
         used: the energy keys of the device that were charged.
-        messages: energy of spikes sent to other cores by a mapped network.
+        messages: energy of the spikes that a mapped network sends to their destination cores.
         static: static power times the requested time.
         span: (least, most) total, if the sources of a constant disagree or it is unknown which
             updates were active; otherwise None.
@@ -105,6 +105,10 @@ def as_ann(counts: Counts, device: Device) -> float | None:
 
     Returns:
         The energy, or None if the device states neither and therefore does not multiply.
+
+    Raises:
+        DataError: if the device is charged for memory, but the counts lack details.
+        ConfigError: if the device is charged for memory, but states no `add` or `multiply`.
     """
     if device.charges == "memory":
         layers = [lemaire.ann(load, device) for load in lemaire.loads(counts)]
@@ -130,12 +134,14 @@ def per_sample(
     Args:
         counts: counts of at least one sample. They need details if the device is charged for
             memory.
-        device: a device with the constant `sop`, or `operation` or `mac` if it is dense.
+        device: a device with the constant `sop`, or `operation` or `mac` if it is dense, or `add`
+            and `multiply` if it is charged for memory.
         seconds: duration of a sample; None leaves static power out.
         chips, cores: numbers of chips and cores that draw static power.
 
     Raises:
-        ConfigError: if the device does not state a constant that is needed.
+        ConfigError: if the device does not state a constant that is needed, or no static power
+            although `seconds` is given.
         DataError: if the counts cover no sample, or lack the details.
     """
     if counts.samples < 1:
@@ -170,7 +176,7 @@ def _main(device: Device) -> str:
 
 
 def _events(counts: Counts, device: Device) -> EnergyBreakdown:
-    """Charge an event-driven chip."""
+    """Compute the energy on an event-driven chip, which is charged for each event."""
     charged = _event_counts(counts, device)
     constants = {key: device.event(key) for key in charged}
 
@@ -224,7 +230,7 @@ def _span(
 
 
 def _dense(counts: Counts, device: Device) -> EnergyBreakdown:
-    """Charge a machine that executes every possible connection at every step."""
+    """Compute the energy on a machine that executes every possible connection at every step."""
     main = _main(device)
     runs = counts.steps * counts.samples
     joules = {main: device.constant(main).joules(counts.possible_connections * runs)}
@@ -240,7 +246,7 @@ def _dense(counts: Counts, device: Device) -> EnergyBreakdown:
 
 
 def _memory(counts: Counts, device: Device) -> EnergyBreakdown:
-    """Charge operations and memory after Lemaire et al. 2022, with the cheaper storage."""
+    """Compute the energy of operations and memory (Lemaire et al. 2022), in the cheaper storage."""
     layers = [lemaire.snn(load, device) for load in lemaire.loads(counts)]
     stored = ", ".join(f"{layer.name} {layer.storage}" for layer in layers)
     remarks = [f"storage of the weights: {stored}"]

@@ -24,8 +24,9 @@ class SynapticOperations:
     """The operations of a mean sample, summed over steps, without operations on a bias.
 
     Attributes:
-        effective_macs: products of non-zero graded inputs and non-zero weights.
-        effective_acs: the same number for inputs that are -1, 0 or 1.
+        effective_macs: products of non-zero inputs and non-zero weights, in the steps in which
+            the network's input is graded.
+        effective_acs: the same number in the other steps, and for the spikes of layers.
         dense: operations of all inputs and weights, zeros included.
     """
 
@@ -50,7 +51,8 @@ def synaptic_operations(
         inputs: (samples, T, inputs) integers. They are needed if the network takes graded inputs.
 
     Raises:
-        DataError: if `inputs` are missing, or have another shape than those of the run.
+        DataError: if `inputs` are missing, or have another number of samples or steps than the
+            run.
     """
     if inputs is None:
         if network.message_bits:
@@ -114,9 +116,9 @@ def activation_sparsity(network: Network, counts: Counts) -> float:
 
 
 def connection_sparsity(network: Network) -> float:
-    """Compute the share of weights that are 0, to four decimals.
+    """Compute the share of positions whose weight is 0 or pruned, to four decimals.
 
-    A weight of a kernel counts once. The division is in float32, as in NeuroBench.
+    A position of a kernel counts once. The division is in float32, as in NeuroBench.
     """
     possible = sum(kind.possible for kind in network.wiring)
     if possible == 0:
@@ -126,7 +128,7 @@ def connection_sparsity(network: Network) -> float:
 
 
 def footprint(network: Network) -> int:
-    """Compute the bytes of all weights, zeros included, and all biases.
+    """Compute the bytes of the weights at all positions, zeros included, and of all biases.
 
     Each value has 4 bytes, as float32 in PyTorch. A layer has one bias for each neuron, or one for
     each channel if all neurons of a channel have the same bias.

@@ -16,15 +16,16 @@ per input and step. The operations are:
 Except in kernels, w is c and p is N. b is 0 in the first layer, which passes no error back, and 1
 in the others. The gradient of a weight is an error times an input spike, so a step without a spike
 adds nothing. Errors themselves are not sparse. Growth by gradient computes the dense gradient in
-the iterations that grow, with S T N / batches operations each. Growth by momentum computes it in
-every iteration. Adam takes 12 operations for one weight. Operations are multiply-accumulates or
-accumulations.
+the iterations that grow, with S T (N - c) / batches further operations each. Growth by momentum
+computes it in every iteration. Adam takes 12 operations for one weight. Operations are
+multiply-accumulates or accumulations.
 
-Bytes: weights, gradients and Adam's two moments are float32. A stored weight has a 4-byte index,
-and a spike has 1 byte. Weights are read once per batch and step in each direction. Gradients are
-read and written. Spikes and potentials are written in the forward pass and read in the backward
-pass. An update reads weight, gradient and moments, and writes weight and moments. A mask update
-reads the weights, and reads and writes a byte of mask for every position.
+Bytes: weights, gradients and Adam's two moments are float32. In sparse training a weight also has a
+4-byte index. A spike has 1 byte. Weights are read once per batch and step in each direction, except
+backwards in the first layer. Gradients are read and written. Spikes and potentials are written in
+the forward pass and read in the backward pass. An update reads weight, gradient and moments, and
+writes weight and moments. A mask update reads the weights, and reads and writes a byte of mask for
+every position.
 
 The figures are a bound: they describe a machine that profits from every zero. PyTorch's masked
 dense training takes the operations of the dense twin.
@@ -135,7 +136,7 @@ class TrainingCost:
 
     @property
     def event_ratio(self) -> float:
-        """The same ratio if connections of the sparse training cost only when spikes cross them."""
+        """Event operations of the sparse training divided by the operations of its dense twin."""
         return sum(self.sparse.event_operations.values()) / sum(self.dense.operations.values())
 
     @property

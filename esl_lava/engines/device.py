@@ -20,7 +20,8 @@ def choose_device(setting: str, supported: bool) -> torch.device:
         supported: whether the forward and backward passes of the network can run on a GPU.
 
     Raises:
-        ConfigError: if the setting needs a GPU that torch does not find.
+        ConfigError: if the setting needs a GPU and torch finds none, or if torch finds GPUs, but
+            not one for each rank.
     """
     gpus = torch.cuda.device_count() if supported and setting != "cpu" else 0
     if setting == "cuda" and not gpus:

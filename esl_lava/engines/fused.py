@@ -258,7 +258,7 @@ class _MatrixProduct(torch.autograd.Function):
 
 
 def _compute_gradients(weight: Tensor, flat: Tensor, by_z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradients of the product of `weight` and `flat` by `flat` and by `weight`."""
+    """Return the gradients with respect to `flat` and `weight`, from that of their product."""
     by_flat, by_weight = torch.empty_like(flat), torch.empty_like(weight)
     w, x, g, by_x, by_w = (
         tensor.detach().numpy() for tensor in (weight, flat, by_z, by_flat, by_weight)
@@ -354,7 +354,7 @@ class FusedConv(_FusedBlock, slayer.block.cuba.Conv):  # type: ignore[misc]
 
     It keeps stock SLAYER's pass if every column of the output sees only padding. With channels
     last, oneDNN 3.3.6 (in torch 2.3) then usually calls a kernel that it has not generated
-    (`brgconv`, `perform_outwork`). It does compute rows of the output that see only padding.
+    (`brgconv`, `perform_outwork`). Rows of the output that see only padding are no problem for it.
     """
 
     axes = 5

@@ -1,6 +1,6 @@
 """Integer layers as the chip computes them, by plain operations of torch on any device.
 
-Sums of weights and inputs are whole numbers below 2**24, which float32 holds exactly.
+Sums of weights times inputs are whole numbers below 2**24, which float32 holds exactly.
 `weighted_sums` rounds the results of a convolution. So the sums are exact with any algorithm whose
 error is below one half, for example a Winograd convolution.
 """
@@ -24,7 +24,8 @@ def weighted(maps: Tensor, weight: Tensor, layer: LayerSpec) -> Tensor:
     """Compute the weighted input of a layer.
 
     Args:
-        maps: (n, *shape of its source), or already summed over the squares of its pool.
+        maps: (n, *shape of the layer's source), or these maps already summed over the squares
+            of the layer's pool.
         weight: (n_post, channels, rows, columns, 1) for kernels, (n_post, n_pre, 1, 1, 1) for a
             fully connected layer.
         layer: the layer or shortcut that the weights belong to.
@@ -49,7 +50,7 @@ def integrate(currents: Tensor, threshold: Tensor | int, voltage_decay: int) -> 
 
     Args:
         currents: (T, batch, channels, ...) whole numbers, including the bias; they must keep v
-            within 2**23.
+            within +-2**23.
         threshold: one threshold, or (channels,).
         voltage_decay: in units of 1/4096.
 

@@ -71,7 +71,7 @@ class _Fire(torch.autograd.Function):
 
 
 def fire(currents: Tensor, neuron: Neuron) -> Tensor:
-    """Compute the spikes of a layer that starts at rest. The gradient ignores resets, as SLAYER's.
+    """Compute the spikes of a layer that starts at rest. The gradient ignores resets, as in SLAYER.
 
     Args:
         currents: (T, ...) float32.

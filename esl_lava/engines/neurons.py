@@ -25,7 +25,7 @@ Part = tuple[int, int, int, int]
 
 
 class TooWideError(Exception):
-    """The state of a neuron needs more than 32 bits."""
+    """The state of a neuron exceeds 2**29, so that 32 bits may not hold it."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Dynamics:
 
     @staticmethod
     def of(neuron: CubaNeuron) -> Dynamics:
-        """Return the parameters of neurons that share them and do not train them."""
+        """Return the parameters of a SLAYER neuron that are shared and not trained."""
         return _dynamics(
             neuron.threshold + neuron.threshold_eps,
             neuron.s_scale,
@@ -125,7 +125,7 @@ def fire(neuron: CubaNeuron, z: Tensor, axes: tuple[int, ...]) -> Tensor:
         Spikes in SLAYER's order of axes, with the memory layout of `z`.
 
     Raises:
-        TooWideError: if a state exceeds 32 bits.
+        TooWideError: if the absolute value of a state exceeds 2**29.
         AssertionError: if the neurons had another shape before, as in stock SLAYER.
     """
     take_shape(neuron, z.permute(axes).shape[1:-1])
@@ -144,5 +144,6 @@ def take_shape(neuron: CubaNeuron, shape: torch.Size) -> None:
         neuron.num_neurons = math.prod(shape)
     elif neuron.shape != shape:
         raise AssertionError(
-            f"the input has neurons of shape {tuple(shape)}, the layer has {tuple(neuron.shape)}"
+            f"the input is for neurons of shape {tuple(shape)}, but the layer has neurons of shape "
+            f"{tuple(neuron.shape)}"
         )

@@ -73,7 +73,7 @@ def normalise_and_fire(
 ) -> tuple[Tensor, Statistics]:
     """Normalise weighted input and compute the spikes of neurons that start at rest.
 
-    The surrogate gradient ignores resets, as SLAYER's (`slayer/neuron/cuba.py`). The gradients of
+    The surrogate gradient ignores resets, as in SLAYER (`slayer/neuron/cuba.py`). The gradients of
     gamma and beta are sums over this rank's samples. In the gradient of z, the part that passes
     through the statistics is a sum over all ranks.
 
@@ -95,8 +95,8 @@ def normalise_and_fire(
         statistics over the batch of all ranks.
 
     Raises:
-        ValueError: if the input is not float32 on the CPU, has another number of steps, or is
-            empty.
+        ValueError: if `z` is not float32 on the CPU, has a number of steps other than 1 and
+            `steps`, or is empty on all ranks.
     """
     if z.dtype != torch.float32 or z.device.type != "cpu":
         raise ValueError(

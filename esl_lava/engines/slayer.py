@@ -32,7 +32,8 @@ class CubaNeuron(Protocol):
         threshold, threshold_eps: in units of weighted input. A neuron fires if v reaches their sum.
         s_scale: integers of the state per unit.
         w_scale: half steps of the weight grid per unit.
-        tau_rho, scale_rho: width and height of the surrogate gradient, relative to SLAYER's own.
+        tau_rho, scale_rho: tau and scale of the surrogate gradient, before SLAYER multiplies them
+            by `TAU_RHO_MULT` and `SCALE_RHO_MULT`.
         current_decay, voltage_decay: one number each, in units of 1/4096.
         shape, num_neurons: None until the first input.
     """

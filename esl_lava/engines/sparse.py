@@ -1,8 +1,8 @@
 """CUBA blocks that store only the existing connections.
 
 The forward pass, the weight gradient and the input gradient process only existing connections. Adam
-or SGD sees one parameter, the values of the connections. As with `engines/fused`, spikes are equal
-to SLAYER's bit for bit.
+or SGD sees one parameter of a block, the values of its connections. As with `engines/fused`, spikes
+are equal to SLAYER's bit for bit.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class SparseDense(_Sparse):
         if x.shape[1] != weight.n_pre or x.dtype != torch.float32 or x.device.type != "cpu":
             raise ValueError(
                 f"the input has {x.shape[1]} channels of {x.dtype} on {x.device}, but the sparse "
-                f"layer needs {weight.n_pre} of torch.float32 on the CPU"
+                f"layer needs {weight.n_pre} channels of torch.float32 on the CPU"
             )
         lanes = x.permute(1, 2, 0)
         outputs = apply(_Layer, lanes, weight.values, weight, self._grid_step, dynamics)
@@ -303,7 +303,7 @@ _NO_OFFSET = np.zeros(1, np.int64)
 
 
 def _mark_inputs(x: Tensor) -> tuple[Array, int]:
-    """Return (n_pre, T, n) flat, converted by `nonzeros.mark`, and the largest result of `mark`."""
+    """Return inputs (n_pre, T, n) as flat int8, and the result of `nonzeros.mark` for all."""
     small = np.empty(x.numel(), np.int8)
     if x.is_contiguous():
         flat = x.numpy().reshape(-1)

@@ -61,15 +61,16 @@ def weigh(
     """Compute the weighted input of a convolution, or of a fully connected layer.
 
     z = unit * scale * (sum of integers times x), where x is first summed over the squares of a
-    pool. With integer inputs the sum is exact below 2**24. It is computed in integers if inputs
-    have 8 bits and 8 products fit into 16 bits. The gradient of `weight.values` is the gradient
-    of the rounded weights. Rows and columns that do not fill a square are left out.
+    pool; rows and columns that do not fill a square are left out. With integer inputs the sum is
+    exact below 2**24. It is computed in integers if all summed inputs are integers within
+    -127..127, all weights are rounded, and 8 products fit into 16 bits and all into 32. The
+    gradient of `weight.values` is the gradient of the rounded weights.
 
     Args:
         x: (channels, T, batch, rows, columns) float32 on the CPU, fastest if contiguous; or
             (n_pre, T, batch) from neurons without maps.
-        weight: kernels (rows, columns); or a weight without kernels, whose inputs are the pooled
-            maps of a step, the channel outermost.
+        weight: a weight with kernels (rows, columns); or a weight without kernels, whose inputs
+            are the pooled maps of a step, the channel outermost.
         rounded: the rounded weights.
         pool: side of the squares.
         stride, padding: stride and padding of kernels.
@@ -83,7 +84,7 @@ def weigh(
     _check(x, weight, rounded)
     if not weight.kernel and (stride, padding) != ((1, 1), (0, 0)):
         raise ValueError(
-            f"stride {stride} and padding {padding} are given for a layer without kernels"
+            f"stride {stride} and padding {padding} are given, but a layer without kernels has none"
         )
     steps, batch = x.shape[1:3]
     kernel: tuple[int, ...] = weight.kernel
@@ -98,8 +99,8 @@ def weigh(
     layout = _layout(pool, sides, (kernel[0], kernel[1]), stride, padding, x.shape[1] * x.shape[2])
     if weight.n_pre != len(x) * len(layout.offsets):
         raise ValueError(
-            f"the input has {len(x)} channels with {len(layout.offsets)} places each, but the "
-            f"sparse layer needs {weight.n_pre} places"
+            f"a neuron has {len(layout.offsets)} inputs in each of {len(x)} channels, but the "
+            f"sparse layer needs {weight.n_pre} inputs"
         )
     z = apply(_Weighted, x, weight.values, weight, rounded, layout)
     return z if weight.kernel else z.view(weight.n_post, steps, batch)
@@ -116,18 +117,19 @@ def _check(x: Tensor, weight: SparseWeight, rounded: RoundedWeights) -> None:
     expected = np.dtype(np.int16), (weight.values.numel(),), (weight.n_post,)
     if actual != expected:
         raise ValueError(
-            f"integers and scales are {', '.join(map(str, actual))}, but the layer needs "
-            f"{', '.join(map(str, expected))}"
+            "type of the integers, their shape and the shape of the scales are "
+            f"{', '.join(map(str, actual))}, but the layer needs {', '.join(map(str, expected))}"
         )
 
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """The arrangement of summed maps, and of the kernels' results, in lanes.
+    """The arrangement of summed maps, and of the kernels' results, in lanes (`kernels.maps`).
 
     Attributes:
         inputs, outputs: grids of the inputs of kernels, and of their results.
-        offsets: (places of the kernel,) int64, lanes from a result to the input of the place.
+        offsets: (places of the kernel,) int64, number of lanes from a result to the input that
+            this place of the kernel meets.
         phases: (places of the kernel,) int64, the phase that holds this input.
         lanes: number of lanes of a phase, and of an output channel.
         before, behind: number of lanes by which offsets point beyond the beginning and the end
@@ -347,6 +349,9 @@ def refuse_changed(weight: SparseWeight, starts: Tensor) -> None:
     Args:
         weight: the weight now.
         starts: its `starts` in the forward pass.
+
+    Raises:
+        RuntimeError: if the connections have changed.
     """
     if weight.starts is not starts:
         raise RuntimeError("the connections of a layer changed between forward and backward pass")
@@ -364,7 +369,7 @@ def make_dense_gradient(
         gradient: (n_post, lanes) float32, the gradient of the weighted input.
         inputs: (n,) int8 or float32.
         pieces: (places,) index in `inputs` at which the inputs of a place begin, for the kernel of
-            the first channel. A layer without kernels has one place.
+            the first channel. A layer whose inputs are not maps has one place.
         stride: distance in `inputs` from the inputs of a channel to those of the next channel.
         channels: number of input channels.
         unit: the value that an input of 1 stands for.

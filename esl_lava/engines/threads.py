@@ -48,7 +48,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def run_in_parts(work: Callable[[int, int], T], length: int, multiple: int = 1) -> list[T]:
-    """Call `work(first, end)` for each part of 0..length, and return the results in order.
+    """Call `work(first, end)` for each part of range(length), and return the results in order.
 
     Args:
         work: function that calls kernels, which release Python's lock.

@@ -1,4 +1,4 @@
-"""Compiled numba kernels, without policy. A kernel runs in the calling thread, without the GIL.
+"""Kernels compiled by numba. A kernel runs in the calling thread, without the GIL.
 
 numba caches compiled kernels beside the sources, or in the user's cache if it cannot write there.
 A kernel that is not in the cache is compiled at its first call. The log says so once. If numba can
@@ -22,7 +22,7 @@ _register: Any = event.register
 
 
 def njit(**options: Any) -> Callable[[AnyFunction], AnyFunction]:
-    """Return a decorator that compiles a function as `numba.njit` does, without a cache if need be.
+    """Return a decorator that compiles a function as `numba.njit` does, even if it cannot cache it.
 
     Args:
         options: the options of `numba.njit`. `cache` has no effect where numba cannot write.

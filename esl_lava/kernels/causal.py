@@ -25,8 +25,9 @@ def fire(
         order: (samples, n_pre) int64, the inputs of each sample, earliest first.
         weight: (n_pre, n_post), rows contiguous.
         z_out, last, slope: (samples, n_post), filled by the caller with the values of a silent
-            neuron. For a neuron that fires the kernel writes N / (S - 1), the time of the last
-            causal input, and 1 / (S - 1).
+            neuron: infinity, -infinity and 0. For a neuron that fires the kernel writes exp of
+            its spike time, N / (S - 1); z of its last causal input; and 1 / (S - 1). S is the sum
+            of the weights of its causal inputs, and N the sum of weight times z.
     """
     samples, n_pre = z.shape
     n_post = weight.shape[1]

@@ -18,7 +18,7 @@ BYTE_STEPS = 255
 
 @njit(inline="always")
 def decayed(x: np.int32, keep: np.uint32) -> np.int32:
-    """Compute `trunc(x * keep >> 12)` without a product of more than 32 bits."""
+    """Compute x * keep / 4096, truncated towards 0, without a product of more than 32 bits."""
     # Every cast keeps numba from widening to 64 bits, which would halve the vectors.
     sign = _I(x >> _I(31))
     size = _U(_I(_I(x ^ sign) - sign))
@@ -81,14 +81,15 @@ def run_neurons(
     Args:
         sums: (samples, T, n or more) weighted input; the kernel adds the recurrent input to it.
         shift: bits by which the weighted input is shifted left to the scale of u.
-        injected: (samples, T, n) int32 added to v in place of `bias`, already shifted; of
-            length 0 without injected input.
+        injected: (samples, T, n) int32 added to v in place of `bias`: the sum of injected input
+            and bias, already shifted; of length 0 without injected input.
         keep_current, keep_voltage: (n,) uint32, 4096 minus the decays.
         threshold: (n,) int32, already shifted to the scale of v.
         bias: (n,) int32, already shifted.
         refractory: steps after a spike in which v stays 0.
-        starts, targets, weights: recurrent synapses by presynaptic neuron, as in
-            `synapses.add_scattered`; `starts` has length 0 without recurrent synapses.
+        starts, targets, weights: recurrent synapses: those of presynaptic neuron i lead to the
+            neurons targets[starts[i]:starts[i + 1]], with these entries of `weights`; `starts` has
+            length 0 without recurrent synapses.
         spikes: (samples, T, n) uint8, written.
         u_trace, v_trace: (samples, T, n) int32, written; of length 0 if not needed.
         totals: (5,) int64, to which the kernel adds: spikes, wraps of u, clips of v, synapses

@@ -7,7 +7,7 @@ from esl_lava.kernels import njit
 
 @njit(inline="always", error_model="numpy")
 def round_to_grid(weight: np.float32, step: np.float32) -> tuple[np.float32, bool]:
-    """Round a weight to the nearest multiple of `step`, ties to even, within -128..127.
+    """Round a weight to the nearest multiple of `step`, ties to even, within -128..127 steps.
 
     Source: `quantize_8bit` of `slayer/neuron/base.py`, lava-dl 0.6.0.
 

@@ -183,7 +183,7 @@ def add_small(
     The sums are exact; they are scaled afterwards.
 
     Args:
-        small: (n,) int8, laid out; the kernel reads `WHOLE` entries beyond the lanes.
+        small: (n,) int8, laid out; the kernel reads up to `WHOLE` entries beyond the lanes.
         at: (connections,) int64, index in `small` at which the piece of a connection begins.
         starts: (n_post + 1,) first entry of each channel.
         weights: (connections,) int16.
@@ -234,7 +234,7 @@ def add_weighted(
         weights: (connections,) float32.
         grid: grid of `out`.
         out: (channels, maps, rows, columns) float32, written where a phase has a lane. All places
-            of a pooled square get the sum of the square.
+            of a pooled square get the weighted sum that belongs to the square.
     """
     lines, pitch, phases = out.shape[1] * grid.height, grid.pitch, len(grid.tops) * len(grid.lefts)
     many = max(1, FLOATS // pitch)

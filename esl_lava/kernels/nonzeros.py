@@ -25,7 +25,7 @@ The values of all neurons in these lanes should fit a cache.
 """
 
 OTHER = 128
-"""Result for inputs that are not integers of 8 bits."""
+"""Result of `mark` if not all inputs are integers within -127..127."""
 
 NEAR = 1 << 15
 """Number of values that stay in a cache from one kernel to the next."""
@@ -354,7 +354,7 @@ def fire_gradients(
 
 @njit(inline="always")
 def _block(lanes: int, neurons: int) -> int:
-    """Return the neurons per block; all neurons if their lanes are computed piece by piece."""
+    """Return how many neurons to compute at a time: all, if their lanes are computed in pieces."""
     return max(1, NEAR // max(1, lanes)) if lanes <= LANES else max(1, neurons)
 
 

@@ -20,10 +20,16 @@ from esl_lava.kernels import njit
 from esl_lava.kernels.surrogate import exp_below_0
 
 TILE = 256
-"""Number of neurons whose state stays in a cache through all steps; more if channels are more."""
+"""The most neurons of a tile, so that their state stays in a cache through all steps.
+
+If a group has more channels than this, its tiles have one neuron for each channel.
+"""
 
 TERMS = 64
-"""Number of terms of a float32 sum, more if steps are more; such sums are added in float64."""
+"""Largest number of terms of a float32 sum; the number of steps if that is larger.
+
+Such sums are added in float64.
+"""
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
@@ -80,7 +86,7 @@ def _repeated(values: Array, width: int) -> Array:
 
 @njit(nogil=True)
 def _add_lanes(by_lane: Array, out: Array) -> None:
-    """Add the sums of the lanes of a tile to those of the channels, and set the lanes to 0."""
+    """Add the sums of a tile's neurons to those of their channels, and set the former to 0."""
     for first in range(0, by_lane.size, out.size):
         for c in range(out.size):
             out[c] += by_lane[first + c]
@@ -121,7 +127,7 @@ def _step_back(
 ) -> None:
     """Compute one step of a tile backwards: the gradients of v and of the normalised input.
 
-    The kernel also adds to the sums of the gradient.
+    It also adds the gradient to `total`, and the gradient times (z - mean) to `product`.
     """
     keep, slope, rate = neuron.keep, neuron.slope, neuron.rate
     for j in range(by_v.size):
@@ -141,7 +147,7 @@ def add_up(z: Array, part: Part, tiling: Tiling, sums: Array) -> None:
     than the values themselves have lost.
 
     Args:
-        z: (groups, T, n).
+        z: (groups, T or 1, n).
         sums: (groups, blocks, 2, channels) float64, written for the part.
     """
     _, steps, n = z.shape
@@ -260,7 +266,7 @@ def input_gradients(
     """Compute the gradient of z from that of the normalised input: gain g + (slope z + shift).
 
     Args:
-        z: (groups, T, n).
+        z: (groups, T or 1, n).
         constants: gain, slope and shift, (groups, channels).
         by_input: like `z`: the gradient g, overwritten with the result.
     """
@@ -280,7 +286,7 @@ def input_gradients(
 
 @njit(nogil=True)
 def _pool_row(row: Array, channels: int, side: int, out: Array) -> None:
-    """Sum neighbouring places of a row; places that do not fill a square are left out."""
+    """Sum each `side` neighbouring places of a row; places behind the last square are left out."""
     at = 0
     for first in range(0, out.size, channels):
         for c in range(channels):

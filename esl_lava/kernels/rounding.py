@@ -8,7 +8,7 @@ from esl_lava.kernels import njit
 
 @njit(cache=True, nogil=True)
 def measure_rows(values: Array, starts: Array, largest: Array, below: Array, above: Array) -> None:
-    """Compute the largest absolute value, the negative and the positive sum of each row.
+    """Compute each row's largest absolute value, sum of negative and sum of positive values.
 
     Args:
         values: (n,) numbers; row i is values[starts[i]:starts[i + 1]].

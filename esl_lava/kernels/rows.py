@@ -1,4 +1,7 @@
-"""Kernels of dense layers in training with sparse input: each spike costs a row of weights."""
+"""Kernels of dense layers in training with sparse input: each spike costs a row of weights.
+
+In `events`, `counts`, `z` and `gradient` a row is one step of one sample, ordered by step.
+"""
 
 import numpy as np
 
@@ -16,8 +19,8 @@ def list_events(x: Array, first: int, last: int, events: Array, counts: Array) -
 
     Args:
         x: (samples, n_pre, T) of any strides.
-        events: (T, samples, n_pre) uint32, written: the inputs that spike in a step; `counts`
-            holds their number.
+        events: (T, samples, n_pre) uint32, written: first the inputs that spike in a step, whose
+            number is in `counts`; the entries behind them are undefined.
         counts: (T, samples) int64, written.
 
     Returns:

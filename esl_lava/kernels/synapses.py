@@ -196,8 +196,8 @@ def add_lanes(
             multiple of 8.
         offsets: for each synapse, the index at which its piece for the first row begins.
         weights: weight of each synapse.
-        geometry: lanes, rows of outputs, outputs in a row, distance of the pieces of two
-            rows, size of the masks.
+        geometry: number of lanes at a time, rows of outputs, outputs in a row, distance of the
+            pieces of two rows, size of the masks.
         sops: only the sum over samples is meaningful here.
     """
     samples, steps, n_pre = inputs.shape

@@ -288,5 +288,5 @@ def test_without_pillow_a_sentence_says_what_installs_it(
     with pytest.raises(ModuleNotFoundError) as caught:
         read_split(place, "test")
     assert EXTRAS["PIL"] == "train"
-    found = "the package PIL is not installed: pip install 'esl-lava[train]'"
+    found = "the package PIL is not installed; install it with pip install 'esl-lava[train]'"
     assert str(missing(caught.value)) == found

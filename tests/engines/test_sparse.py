@@ -246,11 +246,11 @@ def test_input_that_does_not_fit_is_refused():
     """With wrong input, a kernel would read out of bounds."""
     _, ours = twins({"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5}, ANY, 1)
     for wrong in (torch.zeros(2, 5, 3), torch.zeros(2, 7, 3), torch.zeros(2, 6, 3).double()):
-        with pytest.raises(ValueError, match=r"sparse layer needs 6 of torch.float32"):
+        with pytest.raises(ValueError, match=r"sparse layer needs 6 channels of torch.float32"):
             ours(wrong)
     neuron = {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.5}
     maps = sparse.SparseConv(neuron, 2, 3, (3, 3), (0, 0), initial=sparse.zeros)
-    with pytest.raises(ValueError, match="needs 18 places"):
+    with pytest.raises(ValueError, match="needs 18 inputs"):
         maps(torch.zeros(1, 3, 5, 5, 2))
     with pytest.raises(ValueError, match="smaller than the kernel"):
         maps(torch.zeros(1, 2, 2, 5, 2))

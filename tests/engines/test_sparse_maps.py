@@ -273,7 +273,7 @@ def test_arguments_that_do_not_fit_are_refused():
         (
             torch.zeros(4, 1, 1, 5, 5),
             {},
-            "4 channels with 9 places each, but the sparse layer needs 27 places",
+            "9 inputs in each of 4 channels, but the sparse layer needs 27 inputs",
         ),
         (torch.zeros(3, 1, 1, 2, 5), {}, "a side of 2, padded by 0, are smaller than the kernel"),
         (torch.zeros(3, 1, 1, 5, 5), {"pool": 6}, r"\(5, 5\) are smaller than a pool of side 6"),
@@ -288,14 +288,14 @@ def test_arguments_that_do_not_fit_are_refused():
         (np.zeros(53, np.int16), np.ones(2)),
         (np.zeros(54, np.int16), np.ones(3)),
     ):
-        with pytest.raises(ValueError, match="integers and scales are"):
+        with pytest.raises(ValueError, match="shape of the scales are int"):
             weigh(x, kernels, RoundedWeights(integers, scale))
     neurons = stored(torch.ones(2, 3, 2, 2, dtype=torch.bool), torch.zeros(24), kernels=False)
     rounded = RoundedWeights(np.zeros(24, np.int16), np.ones(2))
-    with pytest.raises(ValueError, match=r"stride \(1, 1\) and padding \(1, 1\) are given for a"):
+    with pytest.raises(ValueError, match=r"stride \(1, 1\) and padding \(1, 1\) are given, but a"):
         weigh(torch.zeros(3, 1, 1, 2, 2), neurons, rounded, padding=(1, 1))
     with pytest.raises(
-        ValueError, match="3 channels with 9 places each, but the sparse layer needs 12 places"
+        ValueError, match="inputs in each of 3 channels, but the sparse layer needs 12 inputs"
     ):
         weigh(torch.zeros(3, 1, 1, 3, 3), neurons, rounded)
 

@@ -662,7 +662,7 @@ def test_integers_of_one_hash(path):
 def test_keys_are_small_integers(path, key):
     raw = pickle.dumps(key, 2)[2:-1]
     zip_of(path, as_state(b"}" + raw + b"Ns"))
-    assert "a key is an integer" in refusal(path)
+    assert "a key of a dictionary is an integer" in refusal(path)
 
 
 @pytest.mark.slow
