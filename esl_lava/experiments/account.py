@@ -98,14 +98,14 @@ def _shown_layer(network: Network) -> ShownLayer | None:
 
 def _sparse_density(saved: SavedModel, network: Network) -> float | None:
     """Return the density of the sparse layers together; None if there are none."""
-    masked = [
+    sparse = [
         one
         for layer in network.layers
         for one in layer.inputs
-        if (one.origin.name if one.origin else layer.name) in saved.masks
+        if (one.origin.name if one.origin else layer.name) in saved.ever
     ]
-    positions = sum(one.positions for one in masked)
-    return sum(one.weights for one in masked) / positions if positions else None
+    positions = sum(one.positions for one in sparse)
+    return sum(one.weights for one in sparse) / positions if positions else None
 
 
 def _compare_with_table1(

@@ -12,7 +12,7 @@ import numpy as np
 from esl_lava import netfile
 from esl_lava.arrays import Array, Ints
 from esl_lava.data.arrays import SpikesFile, read_array, reorder_axes
-from esl_lava.data.datasets import LOADERS
+from esl_lava.data.catalogue import NAMES
 from esl_lava.errors import ConfigError, DataError
 from esl_lava.network import Network
 from esl_lava.simulate.result import shape_fault
@@ -113,7 +113,7 @@ def spikes_file(data: str | None) -> Path | None:
     Raises:
         DataError: if `data` names a file of another kind.
     """
-    if data is None or data in LOADERS:
+    if data is None or data in NAMES:
         return None
     path = Path(data)
     if path.suffix == ".npy":
@@ -136,11 +136,11 @@ def spikes_file(data: str | None) -> Path | None:
         )
     if path.suffix or len(path.parts) > 1:
         raise DataError(
-            f"--data {data}: neither a .npy file of spikes nor a data set ({', '.join(LOADERS)})",
+            f"--data {data}: neither a .npy file of spikes nor a data set ({', '.join(NAMES)})",
             "unknown",
             key="--data",
             value=data,
-            limit=", ".join(LOADERS),
+            limit=", ".join(NAMES),
         )
     return None
 

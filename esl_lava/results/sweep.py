@@ -89,8 +89,8 @@ class SweepRow:
         seeds: seeds of the runs; the tuples below have the same order.
         accuracies: test accuracy of each exported integer network, 0..1.
         validation: validation accuracy of each kept epoch, 0..1; None without a validation split.
-        connections: connections of the whole network of the first seed; other seeds may have other
-            numbers if layers are convolutions.
+        connections: connections of the whole network, mean over the seeds, rounded. Only networks
+            with convolutions have numbers that depend on the seed.
         density: weights over positions of the whole network, equal for all seeds.
         sparse_density: weights over positions of the sparse layers, equal for all seeds.
         exploration: R_s (see `Outcome`), mean over the seeds.
@@ -134,7 +134,7 @@ class SweepRow:
             seeds=tuple(seeds),
             accuracies=tuple(one.accuracy for one in outcomes),
             validation=tuple(one.validation_accuracy for one in outcomes),
-            connections=first.connections,
+            connections=round(statistics.fmean(one.connections for one in outcomes)),
             density=first.density,
             sparse_density=first.sparse_density,
             exploration=statistics.fmean(one.exploration for one in outcomes),

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esl_lava import netfile
+from esl_lava.config import Experiment, override
 from esl_lava.errors import ConfigError, FileError
 from esl_lava.experiments import account, report
 from esl_lava.experiments.evaluate import encoding_of, evaluate, load_samples
+from esl_lava.experiments.train import train
 from esl_lava.results.firing import remarks
 from esl_lava.values import as_values
 from tests.faults import refused
@@ -53,6 +55,16 @@ def reports(tiny: Any, tiny_once: Any, tmp_path_factory: pytest.TempPathFactory)
         report.write([tiny.path, tiny_once.path], folder / "both.html", False, TERMS, quiet),
         lines,
     )
+
+
+@pytest.mark.slow
+def test_the_density_of_layers_that_store_only_their_connections(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    changes = {"training.engine": "sparse", "training.epochs": 1, "training.batch_size": 432}
+    train(override(experiment, changes), tmp_path / "run", lambda _: None)
+    files = report.write([tmp_path / "run"], None, False, TERMS, quiet)
+    assert files.values["sparse_density"] == pytest.approx(0.4, abs=0.01)
 
 
 @pytest.mark.slow
