@@ -1,7 +1,7 @@
 """Split the fan-in of a layer into parts if a neuron's fan-in exceeds a core.
 
 The synapses of a neuron lie on the neuron's own core. There are two ways to spread them over
-several cores. Both give the same integers:
+several cores. Both give the same integers (on the host: if no v clips):
 
 - *by the host*: a readout that only sums, without decay, lies on several cores, each with a part
   of the fan-in. The host reads its potentials in any case, and adds them.
@@ -82,7 +82,7 @@ def _structure_fault(layer: Layer) -> str | None:
 
 
 def largest_sum(layer: Layer, network: Network) -> int:
-    """Return an upper bound of the weighted input of a neuron, or a part of it, in a step."""
+    """Return an upper bound of |weighted input| of a neuron in a step, or of a part of its input."""
     low = high = 0
     for incoming in layer.inputs:
         negative, positive = incoming.connections.signed_sums()
@@ -153,7 +153,7 @@ def on_the_host(layer: Layer, parts: int) -> Layer:
 
 
 def by_neurons(layer: Layer, parts: int, name: str) -> tuple[Layer, Layer]:
-    """Return a layer of sums called `name`, in the order of `on_the_host`, and the layer itself."""
+    """Return a layer of sums called `name`, in the order of `on_the_host`, and the layer behind."""
     sums = Layer(name, _in_parts(layer, parts), SUMMING)
     wide, rows, columns = maps(layer.shape)
     weights = np.tile(np.eye(wide, dtype=np.int32), parts)
