@@ -82,7 +82,7 @@ def _structure_fault(layer: Layer) -> str | None:
 
 
 def largest_sum(layer: Layer, network: Network) -> int:
-    """Return an upper bound of |weighted input| of a neuron in a step, or of a part of its input."""
+    """Return an upper bound of |weighted input| of a neuron, or a part of its input, in a step."""
     low = high = 0
     for incoming in layer.inputs:
         negative, positive = incoming.connections.signed_sums()
@@ -153,7 +153,7 @@ def on_the_host(layer: Layer, parts: int) -> Layer:
 
 
 def by_neurons(layer: Layer, parts: int, name: str) -> tuple[Layer, Layer]:
-    """Return a layer of sums called `name`, in the order of `on_the_host`, and the layer behind."""
+    """Return a layer of sums called `name`, ordered as in `on_the_host`, and the layer it feeds."""
     sums = Layer(name, _in_parts(layer, parts), SUMMING)
     wide, rows, columns = maps(layer.shape)
     weights = np.tile(np.eye(wide, dtype=np.int32), parts)
