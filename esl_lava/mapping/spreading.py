@@ -122,8 +122,8 @@ def most_parts(layer: Layer) -> int:
 def unlike(layer: Layer) -> float:
     """Return the share of inputs, or kernel positions, that a spiking pool in front would leave.
 
-    The inputs of a folded pool have the same weights. The share is 1 if several inputs feed the
-    layer.
+    Those with equal weights count once, because the inputs of a folded pool have equal weights. The
+    share is 1 if the layer has several inputs.
     """
     if len(layer.inputs) > 1:
         return 1.0
@@ -175,7 +175,9 @@ def _repeated(neuron: Cuba, parts: int) -> Cuba:
 
 
 def _in_parts(layer: Layer, parts: int) -> tuple[Input, ...]:
-    """Return the inputs of the neurons (part, neuron). A part has a range of channels, or inputs.
+    """Return the inputs of a layer of neurons (part, neuron).
+
+    Each part has a range of the input channels, or of the inputs of a matrix.
 
     The cuts give each part about the same number of synapses, summed over all inputs.
     """

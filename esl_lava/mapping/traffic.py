@@ -48,7 +48,7 @@ def traffic(core_map: CoreMap, spikes: Mapping[str, Ints], steps: int) -> Traffi
         core_map: where the network lies.
         spikes: layer name or `network.INPUT` -> (rows, neurons) spikes of a run, as
             `arrivals.count_by_steps_left` returns them. It needs at least
-            `arrivals.latest(network) + 1` rows.
+            `arrivals.longest_delay(network) + 1` rows.
         steps: steps of that run, summed over samples.
 
     Raises:

@@ -90,7 +90,7 @@ def weights_survive_lava(layer: Layer) -> Iterator[Fault]:
 
 
 def _distinct(matrix: Matrix) -> npt.NDArray[np.int32]:
-    """Return (1, values) different weights of a matrix of 8 bits, with 0 if a position has none."""
+    """Return (1, values) the different weights of a matrix, and 0 if a position has no weight."""
     low, high = WEIGHT_RANGE
     occurs = np.zeros(high - low + 1, bool)
     occurs[-low] = matrix.count < matrix.possible

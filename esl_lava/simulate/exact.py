@@ -71,7 +71,7 @@ class _PreparedLayer:
         order: the neuron at each place, or None if the neurons are in order.
         sizes: its counts before a run.
         item: bytes of one of its sums.
-        unit: the number that divides all of its sums.
+        unit: the unit in which its sums are stored: 2 if they are stored halved, else 1.
     """
 
     def __init__(self, layer: Layer, orders: Mapping[str, Ints | None], graded: bool) -> None:
@@ -232,7 +232,10 @@ def run(
 
 
 def _chunk(layers: list[_PreparedLayer], samples: int, steps: int) -> int:
-    """Return the samples of a chunk: as many as memory allows, and at least a full vector."""
+    """Return the number of samples of a chunk: as many as its memory holds, at least a full vector.
+
+    It is never more than an equal share for each thread.
+    """
     bytes_each = sum(p.layer.neurons for p in layers) + max(p.width * p.item for p in layers)
     fitting = CHUNK_BYTES // (steps * bytes_each)
     return min(-(-samples // THREADS), max(fitting, -(-LANES // steps)))
@@ -247,8 +250,8 @@ class _Worker:
         inputs: the inputs of all samples.
         kept: "spikes", "u" and "v" -> layer name -> (samples, T, neurons) array to fill.
         decisions: (samples,) array to fill.
-        totals: (layers, 5) int64, the sums of each layer so far: spikes, wraps of u, clips of v,
-            synaptic operations, spikes that returned to the layer.
+        totals: (layers, 5) int64, the sums of each layer so far: spikes, wraps of u or of the sum
+            of a convolution, clips of v, synaptic operations, spikes that returned to the layer.
         fired: for each layer (neurons,) int64, the number of spikes of each neuron so far. The
             neurons are in the order `_PreparedLayer.order`.
         input_spikes: number of input spikes so far.
