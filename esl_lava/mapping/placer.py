@@ -215,7 +215,7 @@ class Placer:
         return self._try_out(grid, form, self._entries_that_decide(grid)) is not None
 
     def _try_out(self, grid: Grid, form: str, entries: Ints) -> list[Core] | None:
-        """Return the cores of a grid, or None if one exceeds a limit, which `_exceeded` then names."""
+        """Return the cores of a grid; or None, and set `_exceeded`, if one exceeds a limit."""
         if self._exceeds("output_axons", entries):
             return None
         for some in (True, False):
