@@ -81,7 +81,7 @@ def state_bound(layer: Layer, steps: int, input_range: tuple[int, int] = SPIKE_R
 
 
 def _reach(layer: Layer, input_range: tuple[int, int]) -> tuple[Ints, Ints, tuple[int, int]]:
-    """Return the least and the greatest weighted input of a step, and of the injected input.
+    """Return the least and the greatest weighted input of a step, and the range of injected input.
 
     The weighted input has one value per neuron or channel.
     """

@@ -98,7 +98,7 @@ def lower(
     """Compute the integer network of trained layers.
 
     Args:
-        layers: in order; not changed.
+        layers: the trained layers in order; they are not changed.
         steps: T, the number of steps of a sample; needed if neurons fire once, or if the readout
             has normalised weights.
         provenance: text facts that the network carries.

@@ -158,7 +158,7 @@ class _TargetCores:
 
     @staticmethod
     def of(kernels: list[_KernelCores]) -> _TargetCores:
-        """Compute the running totals of some cores."""
+        """Compute the running totals of the given cores."""
         present = np.stack([one.synapses.reshape(len(one.synapses), -1) for one in kernels])
         every = np.ones(present.shape[2], bool)
         whole: dict[int, Ints] = {}

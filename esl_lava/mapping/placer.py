@@ -263,7 +263,7 @@ class Placer:
         return list(first.values())
 
     def _at_least(self, grid: Grid, form: str) -> float:
-        """Return a lower bound of the share of its neurons or words that the fullest core uses."""
+        """Return a lower bound of the share of neurons or words that a grid's fullest core uses."""
         words = self._least_words(grid, form, some=True).max() / self._limits["synapse_words"]
         return max(float(words), grid.largest / self._limits["neurons"])
 

@@ -78,7 +78,7 @@ class FileBytes:
         """Return `count` bytes from offset `place` of the file, and count them as read.
 
         Raises:
-            RefusedError: if not all of these bytes lie in the file, or some were read before.
+            RefusedError: if not all of these bytes lie in the file, or some were read twice.
         """
         if place is None or place < 0 or count < 0 or place + count > self.size:
             raise RefusedError(f"{key} lies beyond the end of the file", "damaged", key=key)

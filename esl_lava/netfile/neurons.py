@@ -24,8 +24,8 @@ def read_neuron(group: Group, shape: tuple[int, ...], kind: str) -> Cuba:
         kind: type of the layer, one of `reader.KINDS`.
 
     Raises:
-        RefusedError, ValueError: if the neurons are not CUBA, or Lava would interpret their
-            parameters differently.
+        RefusedError, ValueError: if the neurons are not CUBA, a parameter is out of range, or Lava
+            would hang or compute other numbers with its type.
     """
     if not has_link(group, "neuron") and kind in ("dense", "dense_rec"):
         # netx assumes such neurons: u and v hold the running sum of the input.

@@ -299,7 +299,9 @@ class _LayerReader:
             self.group_indices.append(index)
             self.previous = layer
         if not layers:
-            raise RefusedError("the file has no layer with neurons", "missing")
+            raise RefusedError(
+                f"no layer with neurons is in the first {groups} groups of /layer", "missing"
+            )
         return layers
 
     def _holds_only_a_shape(self, group: Group, kind: str) -> bool:

@@ -98,7 +98,7 @@ def open_root(file: h5py.File) -> Group:
 
 
 def has_link(parent: Group, key: str) -> bool:
-    """Return whether the group has this link. `in` would follow it, even into another file.
+    """Return whether the group has this link. h5py's `in` would follow it, even to another file.
 
     Raises:
         RefusedError: if the name is a path. HDF5 would follow the links in it.

@@ -113,7 +113,7 @@ class Synapses:
     Attributes:
         connections: the connections.
         order: the neuron at each place of the sums, or None if the sums are in order.
-        bound: the largest absolute value of a sum of spikes.
+        bound: an upper bound of the absolute value of a sum of spikes.
         unit: the divisor of int16 weights: 2 if all weights are even, else 1.
         exact16: whether sums of spikes in this unit fit int16.
         fan_out: (rows, n_pre) synapses that a spike of the input at each place crosses, by the
