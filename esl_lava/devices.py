@@ -438,9 +438,10 @@ class Device(TomlTable):
             ConfigError: when the file does not state the constant.
         """
         if key not in self.constants:
+            option = "mac" if key == "operation" else key  # an operation has no single number
             raise ConfigError(
                 f"device {self.name} states no constant energy.{key}: it is unknown; give your "
-                f"own (--constant {key}=PICOJOULES, or a device file of your own)",
+                f"own (--constant {option}=PICOJOULES, or a device file of your own)",
                 "missing",
                 key=f"energy.{key}",
             )
