@@ -14,7 +14,7 @@ STATE_SHIFT = 6
 """u and v have 6 more fractional bits than weights, biases and thresholds."""
 
 STATE_LIMIT = 1 << 23
-"""u wraps beyond +-2**23, v clips at +-(2**23 - 1)."""
+"""u wraps outside -2**23 + 1..2**23; v clips at +-(2**23 - 1)."""
 
 NEVER = 1 << 17
 """A threshold that no membrane can exceed: `NEVER << 6` is 2**23, and v clips one below."""
@@ -26,7 +26,10 @@ MAX_REFRACTORY = 1 << 20
 """The longest refractory period, in steps. It is longer than any sample."""
 
 LOIHI1_REFRACTORY = 63
-"""The longest refractory period on Loihi 1, in steps. Neurons of Loihi 2 are programs."""
+"""The longest refractory period on Loihi 1, in steps.
+
+Neurons of Loihi 2 are programs and have no such limit.
+"""
 
 WEIGHT_SCALE = 64
 """An integer weight or threshold is the trained one times 64 (SLAYER's `scale`)."""

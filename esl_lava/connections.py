@@ -124,7 +124,9 @@ class Matrix(Immutable):
         Without a mask every position is a connection.
 
         Raises:
-            ValueError: when the shapes differ, or a weight outside the mask is not 0.
+            ValueError: when `weights` has not two axes, the shapes differ, or a weight outside the
+                mask is not 0.
+            TypeError: when the weights are not integers.
         """
         dense = np.asarray(weights)
         if dense.ndim != 2:
@@ -286,7 +288,10 @@ class Convolution(Immutable):
             object.__setattr__(self, name, value)
         object.__setattr__(self, "groups", operator.index(self.groups))
         if self.kernel.ndim != 4 or 0 in self.kernel.shape:
-            raise ValueError(f"a kernel of shape {self.kernel.shape} is not one of four lengths")
+            raise ValueError(
+                f"a kernel of shape {self.kernel.shape} is not one of four lengths (out channels, "
+                "in channels, rows, columns) of at least 1"
+            )
         outputs, share = self.kernel.shape[:2]
         if self.groups < 1 or outputs % self.groups or share * self.groups != self.in_shape[0]:
             raise ValueError(
@@ -295,8 +300,8 @@ class Convolution(Immutable):
             )
         if min(self.out_shape) < 1:
             raise ValueError(
-                f"a kernel of shape {self.kernel.shape} is larger than its padded input "
-                f"{self.in_shape}"
+                f"a kernel of shape {self.kernel.shape} and dilation {self.dilation} is larger "
+                f"than its input {self.in_shape} with padding {self.padding}"
             )
         allowed = np.ones(self.kernel.shape, bool) if self.allowed is None else self.allowed
         object.__setattr__(self, "allowed", frozen(allowed, bool))
@@ -517,7 +522,10 @@ class Injection:
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(operator.index(n) for n in self.shape))
         if len(self.shape) not in (1, 3) or min(self.shape) < 1:
-            raise ValueError(f"a layer of shape {self.shape} is not one of neurons or of maps")
+            raise ValueError(
+                f"shape {self.shape} is neither (neurons,) nor (channels, rows, columns), each at "
+                "least 1"
+            )
 
     @property
     def n_pre(self) -> int:

@@ -72,7 +72,7 @@ class EventEnergy(_SourcedTable):
     """Energy of one event (a synaptic operation, a neuron update, a spike).
 
     Attributes:
-        value: energy of one event.
+        value: energy of one event, in `unit`.
         low, high: the least and the most that sources or formats state, if they disagree.
     """
 
@@ -89,7 +89,8 @@ class EventEnergy(_SourcedTable):
         """
         if not self.least <= self.value <= self.most:
             raise FieldError(
-                f"{key}.value {self.value} is outside low {self.least} to high {self.most}",
+                f"{key}.value {self.value} is outside the range from low {self.least} to high "
+                f"{self.most}",
                 "range",
                 key=f"{key}.value",
                 value=self.value,
@@ -119,7 +120,7 @@ class DenseOperation(_SourcedTable):
         peak_ops_per_second: operations per second at the peak.
         ops_per_connection: operations charged for a connection: 1 as in Table 1 of
             ESL-SNNs, or 2 if a multiply-add counts as two operations.
-        utilisation: share of the peak rate that is reached, 0..1; 1 is the best case.
+        utilisation: share of the peak rate that is reached, above 0 and at most 1, the best case.
     """
 
     watts: Positive
@@ -191,8 +192,8 @@ class EnergyTable(TomlTable):
 class MemoryPrice(_SourcedTable):
     """Energy of one access to a memory, as a function of the size of that memory.
 
-    The function is either a line, `pj + pj_per_bit * bits`, or consists of straight lines between
-    points (`at_bytes`, `pj_at`) and is constant beyond the last point.
+    The function is either a line, `pj + pj_per_bit * (bits of the memory)`, or consists of straight
+    lines between points (`at_bytes`, `pj_at`) and is constant outside them.
 
     Attributes:
         value_bits: bits of a weight, a potential, a bias and an input.
@@ -234,7 +235,13 @@ class MemoryPrice(_SourcedTable):
         return self
 
     def picojoules(self, values: float, bits: int, memory_bits: float) -> float:
-        """Return the pJ of moving `values` values of `bits` bits from a memory of `memory_bits`."""
+        """Return the pJ of moving values to or from a memory.
+
+        Args:
+            values: number of values.
+            bits: bits of a value.
+            memory_bits: size of the memory in bits.
+        """
         accesses = values
         if self.access_bits is not None:
             accesses = values / max(1, self.access_bits // bits)
@@ -242,7 +249,7 @@ class MemoryPrice(_SourcedTable):
         return accesses * self._access(memory_bits)
 
     def _access(self, memory_bits: float) -> float:
-        """Return the pJ of one access."""
+        """Return the pJ of one access to a memory of this size."""
         if self.pj is not None and self.pj_per_bit is not None:
             return self.pj + self.pj_per_bit * memory_bits
         assert self.at_bytes is not None
@@ -388,7 +395,8 @@ class Device(TomlTable):
         if self.charges is None:
             if self.constants:
                 raise FieldError(
-                    "charges is missing: energy constants need events, dense or memory",
+                    'charges is missing: it must be "events", "dense" or "memory" in a file with '
+                    "constants in [energy]",
                     "missing",
                     key="charges",
                     limit=tuple(CHARGED_KEYS),
@@ -399,14 +407,14 @@ class Device(TomlTable):
             if key not in known:
                 raise FieldError(
                     f'energy.{key} does not apply to charges = "{self.charges}" '
-                    f"(known: {', '.join(known)})",
+                    f"(constants that apply: {', '.join(known)})",
                     "conflict",
                     key=f"energy.{key}",
                     limit=known,
                 )
         if {"operation", "mac"} <= self.constants.keys() and self.charges == "dense":
             raise FieldError(
-                "energy.operation and energy.mac exclude each other",
+                'energy.operation and energy.mac exclude each other with charges = "dense"',
                 "conflict",
                 key="energy.operation",
             )
@@ -430,9 +438,10 @@ class Device(TomlTable):
             ConfigError: when the file does not state the constant.
         """
         if key not in self.constants:
+            option = "mac" if key == "operation" else key  # an operation has no single number
             raise ConfigError(
                 f"device {self.name} states no constant energy.{key}: it is unknown; give your "
-                f"own (--constant {key}=PICOJOULES, or a device file of your own)",
+                f"own (--constant {option}=PICOJOULES, or a device file of your own)",
                 "missing",
                 key=f"energy.{key}",
             )
@@ -510,8 +519,8 @@ def load_device(name_or_path: str | Path) -> Device:
     """Read a bundled device by name, or a device file by a path that ends in `.toml`.
 
     Raises:
-        ConfigError: for an unknown device name, an unknown or missing key, a value out of
-            range, or a text that is not TOML.
+        ConfigError: for an unknown device name, an unknown or missing key, keys that exclude each
+            other, a value out of range, or a text that is not TOML.
         FileError: when the file is missing, unreadable, or larger than a TOML file may be.
     """
     name = str(name_or_path)

@@ -101,7 +101,9 @@ class Cuba(Immutable):
             else:
                 value = frozen(value, np.int32)
                 if value.ndim != 1 or value.size == 0:
-                    raise ValueError(f"{name} of shape {value.shape} is not a list of values")
+                    raise ValueError(
+                        f"{name} of shape {value.shape} is neither one integer nor a list of them"
+                    )
             object.__setattr__(self, name, value)
             outside = np.ravel(value)[(np.ravel(value) < low) | (np.ravel(value) > high)]
             if outside.size:
@@ -120,15 +122,16 @@ class Cuba(Immutable):
 
 
 INTEGRATOR = Cuba(current_decay=DECAY_UNITY, voltage_decay=0, threshold=NEVER)
-"""The readout: v holds the running sum of the weighted input and never fires."""
+"""The neuron of a readout: v holds the running sum of its weighted input, and it never fires."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The trained weights from which connections were made, if the numbers of weights differ.
+    """The trained weights from which connections were made, if their number or name differs.
 
     A pool that is folded into a kernel repeats each weight of the kernel. A residual block adds
-    spikes through connections that were not trained.
+    spikes through connections that were not trained. The weights of a shortcut have a name of their
+    own.
 
     Attributes:
         name: name of the trained weights: that of the layer or of a shortcut; empty if no weights
@@ -175,8 +178,8 @@ class Input(Immutable):
             stored, possible = self.connections.stored, self.connections.possible
             if not (0 <= weights <= positions <= possible and weights <= stored):
                 raise ValueError(
-                    f"connections of {stored} weights at {possible} positions cannot be made of "
-                    f"{weights} weights at {positions} positions"
+                    f"connections with {stored} weights at {possible} positions cannot be made "
+                    f"from an origin with {weights} weights at {positions} positions"
                 )
 
     @property
@@ -221,14 +224,16 @@ class Layer(Immutable):
         if self.name == INPUT:
             raise ValueError(f"{INPUT!r} is the name of the network's input, not of a layer")
         if not self.inputs or self.inputs[0].source == self.name:
-            raise ValueError("it needs a first input that is not itself, and a name of its own")
+            raise ValueError(
+                "its first input is missing, or has a source of the same name as the layer"
+            )
         if self.bias is not None:
             object.__setattr__(self, "bias", frozen(self.bias, np.int32))
         delays = (("delays", part.delays) for part in self.inputs)
         for array, values in (("bias", self.bias), *delays):
             if values is not None and values.shape != (self.neurons,):
                 raise ValueError(
-                    f"{array} of shape {values.shape}, not one value for each of {self.neurons} "
+                    f"{array} of shape {values.shape} is not one value for each of {self.neurons} "
                     "neurons"
                 )
             if array == "delays" and values is not None:
@@ -238,9 +243,10 @@ class Layer(Immutable):
         for parameter in PARAMETERS:
             values = getattr(self.neuron, parameter)
             if np.ndim(values) and len(values) not in (self.neurons, self.shape[0]):
+                channels = f" in {self.shape[0]} channels" if len(self.shape) == 3 else ""
                 raise ValueError(
                     f"{parameter} has {len(values)} values, but the layer has {self.neurons} "
-                    "neurons"
+                    f"neurons{channels}"
                 )
         for part in self.inputs[1:]:
             if part.connections.n_post != self.neurons:
@@ -297,7 +303,10 @@ class Layer(Immutable):
         return 0 if part.delays is None else part.delays
 
     def named(self) -> Iterator[tuple[str, Input]]:
-        """Return all inputs, each with the name that a sentence gives to one of its weights."""
+        """Yield (name, input) for all inputs. The name says in errors which weight is meant.
+
+        It is "weight", "recurrent weight" or, for example, "weight of the skip from conv1".
+        """
         for number, part in enumerate(self.inputs):
             label = self._label(part)
             if number == 0:
@@ -320,7 +329,7 @@ class Layer(Immutable):
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """An integer network with its presentation time and its origin.
+    """An integer network with its presentation time and its provenance.
 
     Attributes:
         layers: at least one; each layer stands after the layers that feed it. Only the last
@@ -350,7 +359,7 @@ class Network:
         if self.steps is not None:
             object.__setattr__(self, "steps", operator.index(self.steps))
             if self.steps < 1:
-                raise ValueError(f"a sample of {self.steps} steps is empty")
+                raise ValueError(f"steps {self.steps}: a sample needs at least 1 step")
         names = [layer.name for layer in self.layers]
         if len(set(names)) != len(names):
             raise ValueError(f"layer names are not unique: {', '.join(names)}")
@@ -359,8 +368,8 @@ class Network:
         largest = (1 << MESSAGE_BITS) - 1
         if not -largest <= low <= 0 <= high <= largest or low == high:
             raise ValueError(
-                f"inputs in {low}..{high}: a range must hold 0 and another number, and lie "
-                f"within {-largest}..{largest}"
+                f"input_range {low}..{high}: it must contain 0 and another number, and lie within "
+                f"{-largest}..{largest}"
             )
         self._check_sources()
 
@@ -372,7 +381,8 @@ class Network:
                 source, n_pre = part.source, part.connections.n_pre
                 if source not in known:
                     raise ValueError(
-                        f"layer {layer.name}: {source!r} feeds it, but is not before it"
+                        f"layer {layer.name}: its source {source!r} is not the network's input or "
+                        "an earlier layer"
                     )
                 if n_pre != known[source]:
                     raise ValueError(
@@ -410,7 +420,7 @@ class Network:
 
     @property
     def message_bits(self) -> int:
-        """Bits of the absolute value of an input; 0 if inputs are binary spikes, as in Lava."""
+        """Bits of the largest |input|; 0, as in Lava, if inputs are binary spikes."""
         low, high = self.input_range
         return 0 if self.input_range == SPIKE_RANGE else max(-low, high).bit_length()
 
@@ -427,21 +437,21 @@ class Network:
 
     @property
     def weights(self) -> int:
-        """Weights of all layers together, each counted once (see `connections`, `Origin`)."""
+        """Number of weights of all layers, each counted once (see `connections`, `Origin`)."""
         return sum(part.weights for layer in self.layers for part in layer.inputs)
 
     @property
     def connections(self) -> int:
-        """Connections between two neurons, of all layers together."""
+        """Number of connections between two neurons, of all layers together."""
         return sum(part.count for part in self.wiring)
 
     @property
     def synapses(self) -> int:
-        """Connections whose integer weight is not 0, of all layers together."""
+        """Number of connections whose integer weight is not 0, of all layers together."""
         return sum(part.synapses for part in self.wiring)
 
     @property
     def density(self) -> float:
-        """Weights over positions of all layers together, 0..1."""
+        """Number of weights divided by number of positions, of all layers together, 0..1."""
         positions = sum(part.positions for layer in self.layers for part in layer.inputs)
         return self.weights / positions if positions else 0.0

@@ -52,7 +52,7 @@ def state_bound(layer: Layer, steps: int, input_range: tuple[int, int] = SPIKE_R
     Args:
         layer: the neurons and all their inputs.
         steps: T.
-        input_range: of the network, for connections from its input.
+        input_range: range of the network's input, for connections from that input.
     """
     neuron = layer.neuron
     low, high, injected = _reach(layer, input_range)
@@ -81,7 +81,7 @@ def state_bound(layer: Layer, steps: int, input_range: tuple[int, int] = SPIKE_R
 
 
 def _reach(layer: Layer, input_range: tuple[int, int]) -> tuple[Ints, Ints, tuple[int, int]]:
-    """Return the least and the greatest weighted input of a step, and of the injected input.
+    """Return the least and the greatest weighted input of a step, and the range of injected input.
 
     The weighted input has one value per neuron or channel.
     """
@@ -104,7 +104,7 @@ def _sum(*columns: Ints) -> Ints:
 
 
 def _spread(columns: tuple[Ints, ...]) -> Ints:
-    """Return (columns, n) values of n neurons or channels; repeat values per channel or shared."""
+    """Return (columns, n) values of n neurons or channels; repeat those of a channel or of all."""
     size = max(column.size for column in columns)
     return np.stack([np.repeat(column, size // column.size) for column in columns])
 

@@ -44,12 +44,12 @@ def integer_weights(weights: Array) -> Int32s:
 
 
 def integer_decay(decay: float) -> int:
-    """Round the fraction lost per step to 12 bits, 0..4096 (SLAYER's cx_current_decay)."""
+    """Round 4096 times the fraction lost per step, to 0..4096 (SLAYER's cx_current_decay)."""
     return round(decay * DECAY_UNITY)
 
 
 def integer_threshold(threshold: float) -> int:
-    """Return the threshold mantissa, in units of the integer weights."""
+    """Return the threshold times 64, rounded down: a mantissa in units of the integer weights."""
     return int(threshold * WEIGHT_SCALE)
 
 
@@ -98,16 +98,19 @@ def lower(
     """Compute the integer network of trained layers.
 
     Args:
-        layers: in order; not changed.
-        steps: T, the number of steps of a sample; needed if neurons fire once.
+        layers: the trained layers in order; they are not changed.
+        steps: T, the number of steps of a sample; needed if neurons fire once, or if the readout
+            has normalised weights.
         provenance: text facts that the network carries.
         input_range: the least and the largest value of an input at one step. Normalised layers
             were trained on fractions of it (`folding.compute_span`).
 
     Raises:
         LimitError: naming all layers that the integer network cannot express, all layers with
-            weights that are not finite, and all layers with pruned weights other than 0.
-        ValueError: if neurons fire once, or layers are normalised, and `steps` is None.
+            weights that are not finite, and all layers with pruned weights other than 0. If there
+            are none: naming the first normalised layer whose integers cannot lie within the chip's
+            ranges.
+        ValueError: if `steps` is None but needed.
     """
     known = [INPUT]
     faults: list[Fault] = []

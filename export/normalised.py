@@ -80,7 +80,8 @@ def lower_layer(layer: TrainedLayer, steps: int | None, input_range: tuple[int, 
     """Compute the integer layer of a normalised layer that has no faults (`find_faults`).
 
     Raises:
-        LimitError: if no threshold keeps all numbers within the ranges of the chip.
+        LimitError: if no threshold, or for a readout no integer weights, keep all numbers within
+            the ranges of the chip.
         ValueError: if the layer is a readout and `steps`, over which it sums, is None.
     """
     weighted = {
@@ -128,7 +129,7 @@ def lower_layer(layer: TrainedLayer, steps: int | None, input_range: tuple[int, 
 
 
 def add_spikes(weights: Int32s, shape: tuple[int, int, int]) -> list[Convolution]:
-    """Return kernels that together add a neuron's spikes, times a weight, to its counterpart.
+    """Return kernels that add a neuron's spikes, times a weight, to the neuron at the same place.
 
     Args:
         weights: (channels,) even integers of at least 2, of any size.

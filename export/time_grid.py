@@ -29,7 +29,7 @@ def grid_threshold(weights: Array, decay: int) -> int:
 
     Args:
         weights: any shape, in units of the threshold of Eq. 3.
-        decay: of the current, 1..4095.
+        decay: decay of the current, 1..4095.
     """
     low, high = WEIGHT_RANGE
     least, most = float(weights.min(initial=0)), float(weights.max(initial=0))
@@ -44,7 +44,7 @@ def grid_weights(weights: Array, decay: int, threshold: int) -> Int32s:
 
     Args:
         weights: any shape, in units of the threshold of Eq. 3.
-        decay: of the current, 1..4095.
+        decay: decay of the current, 1..4095.
         threshold: mantissa, as `grid_threshold`.
     """
     scale = threshold * decay / DECAY_UNITY
@@ -55,7 +55,7 @@ def grid_weights(weights: Array, decay: int, threshold: int) -> Int32s:
 
 
 def unit_weights(layer: Layer) -> Floats:
-    """Return (n_post, n_pre) weights of a layer of the grid in units of its threshold, as in Eq. 3.
+    """Return a layer's integer weights in units of the threshold of Eq. 3, as (n_post, n_pre).
 
     The chip computes with these weights.
     """
@@ -73,7 +73,7 @@ def truncation_bound(decay: int, steps: int) -> Floats:
     arrives. v sums these errors.
 
     Args:
-        decay: of the current, 0..4096.
+        decay: decay of the current, 0..4096.
         steps: T.
     """
     keep = (DECAY_UNITY - decay) / DECAY_UNITY
@@ -91,7 +91,7 @@ def firing_band(layer: Layer, spikes: Array) -> tuple[Ints, Ints]:
     untruncated v is that close below the threshold, and must fire when v is that far above it.
 
     Args:
-        layer: of a network whose neurons fire once.
+        layer: a layer of a network whose neurons fire once.
         spikes: (samples, T, n_pre) input spikes of the layer.
 
     Returns:

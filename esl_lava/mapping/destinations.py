@@ -21,11 +21,11 @@ from esl_lava.mapping.synapse_lists import KernelIndex, Populations, RegionIndex
 
 @dataclass
 class _CoreNumbers:
-    """Numbers of cores that the neurons, or the places, of a source reach.
+    """How many cores the neurons, or the places, of a source layer reach.
 
     Attributes:
         everywhere: the number of cores for each neuron or place, or running totals of these.
-        on_chip: chip -> the same number for the cores on that chip.
+        on_chip: number of a chip -> the same, but only the cores on that chip count.
     """
 
     everywhere: Ints
@@ -33,7 +33,7 @@ class _CoreNumbers:
 
     @staticmethod
     def of(on_chip: dict[int, Ints]) -> _CoreNumbers:
-        """Sum the numbers of at least one chip."""
+        """Make the numbers of all cores from those of each chip; at least one chip is needed."""
         return _CoreNumbers(np.sum([*on_chip.values()], axis=0), on_chip)
 
 
@@ -58,8 +58,8 @@ class _KernelCores:
     def reached(self, positions: Bools) -> _CoreNumbers:
         """Count the cores that each place of the source reaches through the given positions.
 
-        The result is (rows + 1, columns + 1) running totals: entry (i, j) is the sum of the counts
-        of the places in the first i rows and the first j columns.
+        The result holds (rows + 1, columns + 1) running totals over the source: entry (i, j) is
+        the sum of the counts of the places in the first i rows and the first j columns.
 
         Args:
             positions: (rows * columns of the kernel,) whether a position counts.
@@ -100,7 +100,12 @@ class Destinations:
         return other
 
     def add(self, synapses: RegionIndex, cores: Iterable[tuple[int, Region]]) -> None:
-        """Add the cores that hold regions behind some synapses, as pairs (chip, region)."""
+        """Add cores that the spikes of this layer reach.
+
+        Args:
+            synapses: the synapses from this layer to the layer that the cores hold.
+            cores: pairs (chip of the core, region of the layer that the core holds).
+        """
         kernels: dict[Range, _KernelCores] = {}
         for chip, region in cores:
             if isinstance(synapses, KernelIndex) and synapses.in_shape == self._shape:
@@ -129,7 +134,7 @@ class Destinations:
         return int(entries.max())
 
     def totals(self) -> Totals:
-        """Return running totals over all added cores, which give entries quickly."""
+        """Return running totals over all added cores, which count entries quickly."""
         on_chip = {chip: running_totals(one, self._shape) for chip, one in self._neurons.items()}
         targets = [_TargetCores.of(kernels) for kernels in self._kernels]
         return Totals(self._rule, _CoreNumbers.of(on_chip) if on_chip else None, targets)
@@ -153,7 +158,7 @@ class _TargetCores:
 
     @staticmethod
     def of(kernels: list[_KernelCores]) -> _TargetCores:
-        """Compute the running totals of some cores."""
+        """Compute the running totals of the given cores."""
         present = np.stack([one.synapses.reshape(len(one.synapses), -1) for one in kernels])
         every = np.ones(present.shape[2], bool)
         whole: dict[int, Ints] = {}
@@ -166,7 +171,7 @@ class _TargetCores:
 
     @property
     def least(self) -> int:
-        """Pairs (place, core) with a synapse, as if one core of the source held all channels."""
+        """Number of pairs (place, core) with a synapse, if one source core held all channels."""
         positions = self.synapses[:, -1] > 0
         reached = (one.reached(some) for one, some in zip(self.kernels, positions))
         return sum(int(one.everywhere[-1, -1]) for one in reached)
@@ -177,8 +182,9 @@ class _TargetCores:
         Args:
             grid: how the source is shared among cores.
             chips: (channels, rows, columns) of the grid: chip of each core.
-            at_most: return a quick upper bound. It counts a place that reaches a core through any
-                channel of the source, if any channel of the grid's range reaches that core.
+            at_most: return a quick upper bound. It counts a place and a core that any position of
+                the kernel joins, with or without a synapse, if any channel of the grid's range has
+                a synapse onto the channels of that core.
 
         Returns:
             (channels, rows, columns) of the grid: the pairs of all destination cores, and the
@@ -207,7 +213,8 @@ class Totals:
 
     Args:
         rule: the packing, which says how many entries a destination takes.
-        neurons: numbers of cores that each neuron reaches, as `running_totals`.
+        neurons: numbers of cores that each neuron reaches through matrices, as `running_totals`
+            returns them; None if it reaches none.
         targets: the cores of each layer behind a kernel.
     """
 
@@ -254,7 +261,7 @@ def _shared_chips(reached: Iterable[int], chips: Ints) -> Iterator[tuple[int, Bo
 
 
 def _boxes(grid: Grid, totals: Array) -> Array:
-    """Return sums (..., rows, columns) of the grid from totals (..., rows + 1, columns + 1)."""
+    """Return sums (..., rows, columns) of the grid from running totals of the layer's places."""
     for axis in (1, 2):
         totals = np.diff(totals.take(grid.bounds(axis), axis - 3), axis=axis - 3)
     return totals

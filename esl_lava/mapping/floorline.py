@@ -29,7 +29,7 @@ STATES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class LayerBound:
-    """The floor of the cores of a layer.
+    """The least time of a step on the slowest core of a layer (its floor), and that core's load.
 
     Attributes:
         name: name of the layer.
@@ -58,7 +58,7 @@ class LayerBound:
 def layer_bounds(
     core_map: CoreMap, traffic: Traffic, device: Device, steps: int
 ) -> tuple[LayerBound, ...]:
-    """Compute the floor of every layer.
+    """Compute the floor of every layer: the least time of a step on its slowest core.
 
     Args:
         core_map: where the network lies.
@@ -73,7 +73,10 @@ def layer_bounds(
 
 
 def step_nanoseconds(bounds: tuple[LayerBound, ...], device: Device) -> float | None:
-    """Compute the floor of a step of the whole network with its synchronisation, or None."""
+    """Compute the least nanoseconds of a step of the whole network, with its synchronisation.
+
+    Return None if the device states no times.
+    """
     floors = [bound.floor for bound in bounds if bound.floor is not None]
     if len(floors) != len(bounds):
         return None

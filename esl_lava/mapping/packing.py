@@ -76,8 +76,8 @@ class Packing:
         per_entry: the most synapses of one entry; 0 if a list is one entry.
         prefix_bits: bits before every entry.
         index_bits: the widths that an index can have, ascending; empty: any width.
-        words: (packing, bits per synapse, bits of a prefix, entries, synapses) of each list ->
-            words of each list.
+        words: function of (packing, bits per stored synapse, bits of a prefix, entries of each
+            list, stored synapses of each list) that returns the words of each list.
         formats: the formats that this rule has.
         prefix_index: whether a dense or run-length entry also begins with an index.
         remote_axons: additional output axon entries for a core on another chip.
@@ -203,7 +203,8 @@ def _entries(
 def _whole_words(packing: Packing, bits: int, prefix: int, entries: Ints, stored: Ints) -> Ints:
     """Return the words if every entry fills words of its own.
 
-    A list has full entries and a rest. If the rest is empty, its entries are equally long.
+    A list has full entries and a last one with the rest. If full entries would leave no rest, all
+    entries of the list are equally long.
     """
     rest = stored - (entries - 1) * packing.per_entry
     full = -(-(packing.per_entry * bits + prefix) // packing.word_bits)
@@ -215,7 +216,7 @@ def _whole_words(packing: Packing, bits: int, prefix: int, entries: Ints, stored
 
 
 def _streamed(packing: Packing, bits: int, prefix: int, entries: Ints, stored: Ints) -> Ints:
-    """Return the words of consecutive entries, with one more if the last word is almost full."""
+    """Return the words of consecutive entries, with one more if fewer than 6 bits are left."""
     total = entries * prefix + stored * bits
     over = total % packing.word_bits
     more: Ints = ((over == 0) | (over >= packing.word_bits - 5)).astype(np.int64)

@@ -4,7 +4,7 @@ Layers are placed from the last to the first, because the output axon entries of
 on the cores that it sends to. A core holds one layer. Cores fill one chip after the other. An even
 division is tried for one core, two cores, three cores and so on. The first number of cores that
 keeps every limit is taken, in the format with the fewest cores and then the fewest words. If a
-single neuron exceeds a core, its fan-in is spread over several cores (`spreading`).
+single neuron exceeds the limits of a core, its fan-in is spread over several cores (`spreading`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SPREADABLE = ("input_axons", "synapse_words")
 TRIALS = 6
 """About this many numbers of parts are tried below the best one."""
 WORTH = 1.25
-"""Factor of the fewest cores that is accepted for fewer parts, if each part sends its sum."""
+"""If each part sends its sum, fewer parts may take up to this many times the fewest cores."""
 
 
 def map_network(
@@ -44,8 +44,10 @@ def map_network(
         chips: number of available chips; None: no limit.
 
     Raises:
-        ConfigError: if the device has no capacity, or the packing is unknown or does not match.
-        LimitError: if a layer cannot be placed. The sentence names layer, resource, use and limit.
+        ConfigError: if the device has no capacity, or the packing is unknown or fills words of
+            another size than the device's.
+        LimitError: if a layer cannot be placed, or the network takes more chips than `chips`. The
+            sentence names layer, resource, use and limit.
     """
     if device.capacity is None:
         raise ConfigError(
@@ -145,7 +147,7 @@ def _best(cores: Mapping[int, int], worth: float) -> int:
 
 
 def _rounded_down(share: float) -> float:
-    """Round down to two digits."""
+    """Round down to two significant digits."""
     unit = 10.0 ** (math.floor(math.log10(share)) - 1)
     return math.floor(share / unit) * unit
 
@@ -158,14 +160,14 @@ def _add_cores(destinations: Destinations, incoming: Input, layer: Layer, place:
 
 @dataclass(frozen=True)
 class _Task:
-    """The placement of one layer, after the layers behind it have been placed.
+    """The placement of one layer, after the layers that follow it have been placed.
 
     Attributes:
         network: the network of the layer.
         layer: the layer to place.
         later: the cores that its spikes go to.
         capacity, rule: capacity and packing of the chip.
-        start: number of cores behind the layer.
+        start: number of cores that the following layers take.
         waits: the most steps that a spike on a shorter path to the layer waits.
     """
 

@@ -43,14 +43,15 @@ class Core:
 
 @dataclass(frozen=True)
 class Fit:
-    """The changes that would make a layer fit one core fewer, to first order.
+    """The changes that would make a layer fit on one core fewer, to first order.
 
     Attributes:
         cores: one core fewer than the layer takes.
         resource: the resource that would be exceeded on these cores.
         used, limit: use and limit of this resource in the fullest core.
         width: number of neurons that would fit at the layer's density; None if it has feature maps.
-        density: the density at which the layer would fit at its width; None if no density helps.
+        density: the density at which the layer would fit at its width; None if the resource is not
+            synapse memory.
     """
 
     cores: int
@@ -70,7 +71,7 @@ class Spread:
             the host adds the potentials that it reads. "neurons" if added neurons sum a part each
             and send the sum as a graded spike.
         parts: number of parts of the fan-in.
-        fan_in: the largest number of synapses of a neuron.
+        fan_in: an upper bound of the synapses onto one neuron.
         resource, used, limit: the resource that a neuron alone on a core would exceed; None if the
             layer fits without spreading, on more cores.
         unspread: cores that the layer takes without spreading; None if it does not fit.
@@ -78,8 +79,8 @@ class Spread:
         neurons: number of neurons added on the chip.
         messages: the most messages that are added in a step.
         steps: steps of latency that are added.
-        proven: whether the sum is proven to equal the sum of a single core. The sum of the host
-            is equal if no v clips, which large weights over many steps may not exclude.
+        proven: whether the sum is proven to equal the sum of a single core. The host's sum is
+            equal if no v clips. Large weights and many steps can make this impossible to prove.
     """
 
     KEYS: ClassVar[Keys] = keys(
@@ -106,7 +107,7 @@ class Spread:
         if self.resource is not None:
             reason = (
                 f"one neuron alone on a core would take {self.used:,} "
-                f"{self.resource.replace('_', ' ')} of {self.limit:,}"
+                f"{self.resource.replace('_', ' ')}, more than the limit of {self.limit:,}"
             )
         start = (
             f"a fan-in of up to {self.fan_in:,} is spread over {self.parts} parts, "
@@ -143,7 +144,8 @@ class LayerMap:
         break_even: format -> density below which it takes less memory than dense lists.
         cores: the cores in order.
         binding: the resource of which its fullest core uses the largest share.
-        fit: the changes that would save a core; None if it takes one core, or is spread.
+        fit: the changes that would save a core; None if it takes one core, is spread, or only
+            output axons keep it from one core fewer.
         waits: the most steps that a spike on a shorter path to the layer waits.
         spread: how its fan-in is spread over several cores; None if it is not.
     """

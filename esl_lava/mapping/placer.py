@@ -1,4 +1,4 @@
-"""Place one layer on cores, after the layers behind it have been placed."""
+"""Place one layer on cores, after the layers that follow it have been placed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from esl_lava.network import Layer
 
 
 def stored_bits(layer: Layer, capacity: Capacity) -> int:
-    """Return the bits of a stored weight, with its sign and without the common power of two.
+    """Return the bits of a stored weight: the chip's least width that holds every weight.
+
+    The weights are divided by their common power of two first. They need a bit for the sign only
+    if some are negative and some are positive.
 
     Raises:
         LimitError: if no width of the chip holds the layer's weights.
@@ -61,7 +64,7 @@ def limits_of(capacity: Capacity) -> dict[str, int]:
 
 
 def _fullest(limits: Mapping[str, int], uses: Sequence[Mapping[str, int]]) -> tuple[str, int, int]:
-    """Return (resource, used, limit) of the resource that some cores exceed, or fill, most."""
+    """Return (resource, used, limit) of the resource that the cores exceed, or fill, most."""
     most = {name: max(use[name] for use in uses) for name in limits}
     name = max(limits, key=lambda name: most[name] / limits[name])
     return name, most[name], limits[name]
@@ -89,13 +92,13 @@ def _delay_bits(layer: Layer, waits: int) -> int:
 
 
 class Placer:
-    """Place one layer on cores, after the layers behind it have been placed.
+    """Place one layer on cores, after the layers that follow it have been placed.
 
     Args:
         layer: the layer to place.
         later: the cores that its spikes go to.
         capacity, rule: capacity and packing of the chip.
-        start: number of cores behind the layer.
+        start: number of cores that the following layers take.
         waits: the most steps that a spike on a shorter path to the layer waits.
         parts: number of parts of its channels, or neurons. No core holds neurons of two parts.
 
@@ -180,7 +183,9 @@ class Placer:
         )
 
     def _plans(self, most: int) -> dict[str, list[Core]]:
-        """Return format -> cores of the first partition, of at most `most`, that keeps all limits.
+        """Return format -> cores of the first partition that keeps all limits.
+
+        The partition has at most `most` cores.
 
         Formats that take at least four times the cores of the best one are left out.
         """
@@ -210,7 +215,7 @@ class Placer:
         return self._try_out(grid, form, self._entries_that_decide(grid)) is not None
 
     def _try_out(self, grid: Grid, form: str, entries: Ints) -> list[Core] | None:
-        """Return the cores, or None if one exceeds a limit. `_exceeded` then names the limit."""
+        """Return the cores of a grid; or None, and set `_exceeded`, if one exceeds a limit."""
         if self._exceeds("output_axons", entries):
             return None
         for some in (True, False):
@@ -246,7 +251,7 @@ class Placer:
         return bool(over.any())
 
     def _kinds(self, grid: Grid) -> Iterator[Region]:
-        """Yield the first region of every kind, in the order of the grid."""
+        """Yield the first region of every kind; regions of one kind have equal lists and axons."""
         rows, columns = (self._first_of_kinds(grid, axis) for axis in (1, 2))
         return (Region(c, y, x) for c, y, x in product(grid.ranges(0), rows, columns))
 
@@ -258,7 +263,7 @@ class Placer:
         return list(first.values())
 
     def _at_least(self, grid: Grid, form: str) -> float:
-        """Return a lower bound of the share of a core's neurons or words that a grid uses."""
+        """Return a lower bound of the share of neurons or words that a grid's fullest core uses."""
         words = self._least_words(grid, form, some=True).max() / self._limits["synapse_words"]
         return max(float(words), grid.largest / self._limits["neurons"])
 
@@ -316,7 +321,7 @@ class Placer:
         return Region(*((i, i + 1) for i in place))
 
     def _chips(self, count: int) -> Ints:
-        """Return (count,) the chip of each of the layer's `count` cores, from the last chip."""
+        """Return (count,) the chip of each of the layer's `count` cores, counted from the last."""
         return (self._start + count - 1 - np.arange(count)) // self._per_chip
 
     def _entries_that_decide(self, grid: Grid) -> Ints:
@@ -369,7 +374,7 @@ class Placer:
         return self._costs[key]
 
     def _fit(self, form: str, fewer: int) -> Fit | None:
-        """Return the changes that make the layer fit `fewer` cores, without regard to output axons.
+        """Return the changes that make the layer fit on `fewer` cores, output axons aside.
 
         Later layers decide the output axons. Return None if no other limit is exceeded.
         """

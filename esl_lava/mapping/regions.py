@@ -46,7 +46,7 @@ class Region:
         return channels * rows * columns
 
     def members(self, shape: tuple[int, ...]) -> Ints:
-        """Return (neurons,) their flat indices in a layer of this shape, in C order."""
+        """Return (neurons,) the neurons' flat indices in a layer of this shape, in C order."""
         _, rows, columns = maps(shape)
         c, y, x = (np.arange(*pair) for pair in (self.channels, self.rows, self.columns))
         return ((c[:, None, None] * rows + y[:, None]) * columns + x).ravel()

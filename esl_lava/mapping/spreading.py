@@ -1,7 +1,7 @@
 """Split the fan-in of a layer into parts if a neuron's fan-in exceeds a core.
 
 The synapses of a neuron lie on the neuron's own core. There are two ways to spread them over
-several cores. Both give the same integers:
+several cores. Both give the same integers (on the host: if no v clips):
 
 - *by the host*: a readout that only sums, without decay, lies on several cores, each with a part
   of the fan-in. The host reads its potentials in any case, and adds them.
@@ -82,7 +82,7 @@ def _structure_fault(layer: Layer) -> str | None:
 
 
 def largest_sum(layer: Layer, network: Network) -> int:
-    """Return an upper bound of the weighted input of a neuron, or a part of it, in a step."""
+    """Return an upper bound of |weighted input| of a neuron, or a part of its input, in a step."""
     low = high = 0
     for incoming in layer.inputs:
         negative, positive = incoming.connections.signed_sums()
@@ -122,8 +122,8 @@ def most_parts(layer: Layer) -> int:
 def unlike(layer: Layer) -> float:
     """Return the share of inputs, or kernel positions, that a spiking pool in front would leave.
 
-    The inputs of a folded pool have the same weights. The share is 1 if several inputs feed the
-    layer.
+    Those with equal weights count once, because the inputs of a folded pool have equal weights. The
+    share is 1 if the layer has several inputs.
     """
     if len(layer.inputs) > 1:
         return 1.0
@@ -153,7 +153,7 @@ def on_the_host(layer: Layer, parts: int) -> Layer:
 
 
 def by_neurons(layer: Layer, parts: int, name: str) -> tuple[Layer, Layer]:
-    """Return a layer of sums called `name`, in the order of `on_the_host`, and the layer itself."""
+    """Return a layer of sums called `name`, ordered as in `on_the_host`, and the layer it feeds."""
     sums = Layer(name, _in_parts(layer, parts), SUMMING)
     wide, rows, columns = maps(layer.shape)
     weights = np.tile(np.eye(wide, dtype=np.int32), parts)
@@ -175,7 +175,9 @@ def _repeated(neuron: Cuba, parts: int) -> Cuba:
 
 
 def _in_parts(layer: Layer, parts: int) -> tuple[Input, ...]:
-    """Return the inputs of the neurons (part, neuron). A part has a range of channels, or inputs.
+    """Return the inputs of a layer of neurons (part, neuron).
+
+    Each part has a range of the input channels, or of the inputs of a matrix.
 
     The cuts give each part about the same number of synapses, summed over all inputs.
     """

@@ -235,7 +235,7 @@ class KernelIndex:
         return stored, rows @ lists @ columns.T if self._by_tap else np.zeros_like(stored)
 
     def _listed(self, grid: Grid, axis: int) -> Ints:
-        """Return (ranges, positions): how often lists of rows (1) or columns (2) hold each."""
+        """Return (ranges of rows (axis 1) or columns (2), positions): how often lists hold each."""
         key = axis, grid.lengths[axis], grid.shares[axis]
         if key not in self._often:
             often = np.zeros((grid.shares[axis], len(self._equal[axis - 1])), np.int64)
@@ -246,7 +246,7 @@ class KernelIndex:
         return self._often[key]
 
     def _counted(self, grid: Grid, some: bool) -> tuple[Ints, Ints]:
-        """Return (channel ranges, rows, columns of the kernel) synapses, and inputs with any."""
+        """Return (channel ranges, rows, columns of the kernel) synapses, and channels with any."""
         key = grid.lengths[0], grid.shares[0], some
         if key not in self._counts_of:
             spread = [self._spread_of(one) for one in grid.ranges(0)[grid.chosen(some)]]

@@ -28,7 +28,7 @@ from esl_lava.errors import UserError
 
 MAX_CHUNKS = 1 << 16
 MAX_RATIO = 1032
-"""Deflate cannot compress data further than this."""
+"""Deflate cannot compress data by a larger factor."""
 
 _DEFLATE, _SHUFFLE, _FLETCHER32 = (
     h5py.h5z.FILTER_DEFLATE,
@@ -50,9 +50,9 @@ class FileBytes:
     """The bytes of an open file. No more bytes are read than the file has.
 
     Attributes:
-        descriptor: of the open file.
-        size: bytes of the file.
-        left: bytes that were not yet read.
+        descriptor: the descriptor of the open file.
+        size: number of bytes of the file.
+        left: number of bytes that were not yet read.
     """
 
     descriptor: int
@@ -75,10 +75,10 @@ class FileBytes:
             )
 
     def read(self, place: int | None, count: int, key: str) -> bytes:
-        """Return the bytes at a place, all of which must lie in the file.
+        """Return `count` bytes from offset `place` of the file, and count them as read.
 
         Raises:
-            RefusedError: naming the key.
+            RefusedError: if not all of these bytes lie in the file, or some were read twice.
         """
         if place is None or place < 0 or count < 0 or place + count > self.size:
             raise RefusedError(f"{key} lies beyond the end of the file", "damaged", key=key)
@@ -89,7 +89,7 @@ class FileBytes:
         return content
 
     def look(self, place: int, count: int) -> bytes:
-        """Return the bytes at a place, at most so many, and do not count them as read."""
+        """Return at most `count` bytes from offset `place`, and do not count them as read."""
         pieces = []
         while count and (piece := os.pread(self.descriptor, count, place)):
             pieces.append(piece)
@@ -117,7 +117,9 @@ def read_values(dataset: Any, dtype: np.dtype[Any], key: str, content: FileBytes
     if layout == h5py.h5d.CHUNKED:
         return _read_chunks(_Chunks(dataset, creation, filters, dtype, key), content)
     if layout not in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT) or creation.get_external_count():
-        raise RefusedError(f"{key} is not a plain dataset", "type", key=key)
+        raise RefusedError(
+            f"{key} is a virtual dataset, or its values lie in another file", "type", key=key
+        )
     if filters:
         raise _unsupported_filters(key, filters)
     needed = math.prod(shape) * dtype.itemsize
@@ -137,8 +139,9 @@ def read_values(dataset: Any, dtype: np.dtype[Any], key: str, content: FileBytes
 
 def _unsupported_filters(key: str, filters: Sequence[int], chunks: int = 1) -> RefusedError:
     return RefusedError(
-        f"{key} is stored with filters {list(filters)} in {chunks} chunks; each filter of "
-        f"{sorted(_FILTERS)} may occur once in chunks, and there may be {MAX_CHUNKS} chunks",
+        f"{key} is stored with HDF5's filters {list(filters)} in {chunks} chunks; only the filters "
+        f"{sorted(_FILTERS)} are supported, each once and in chunks, and at most {MAX_CHUNKS} "
+        "chunks",
         "unsupported",
         key=key,
     )
@@ -163,8 +166,8 @@ class _Chunks:
         dtype: type of the values.
         key: name of the dataset, for errors.
         filters: numbers of HDF5's filters, in the order in which they were applied.
-        shape: of the dataset.
-        lengths: of a chunk on each axis. Chunks at the edge are stored in full.
+        shape: shape of the dataset.
+        lengths: shape of a chunk. Chunks at the edge are stored in full.
         needed: bytes of a chunk without filters.
         stored: the chunks as (offset on each axis, filter mask, place in the file, bytes).
 
@@ -194,7 +197,8 @@ class _Chunks:
             width = tuple(creation.get_filter(filters.index(_SHUFFLE))[2])
             if width != (dtype.itemsize,):
                 raise RefusedError(
-                    f"{key} of {dtype.itemsize} bytes each is shuffled as {width}",
+                    f"{key} has values of {dtype.itemsize} bytes, but its shuffle filter states "
+                    f"{width}",
                     "damaged",
                     key=key,
                     value=width,
@@ -206,7 +210,10 @@ class _Chunks:
         if any(unlimited) and not unlimited[0]:
             # HDF5 2.0 lists the chunks of some of these arrays at wrong places.
             raise RefusedError(
-                f"{key} can grow along another axis than the first", "unsupported", key=key
+                f"{key} can grow along another axis but not along its first one, which is not "
+                "supported",
+                "unsupported",
+                key=key,
             )
         self.stored = self._list(dataset, count)
 
@@ -331,7 +338,7 @@ def _inflate(
 
 
 def _unshuffled(raw: bytes | Array, width: int) -> Array:
-    """Return values of whose bytes first all first ones were stored, then all second ones."""
+    """Undo the filter shuffle, which stores the first bytes of all values, then all second ones."""
     planes = np.frombuffer(raw, np.uint8)
     if planes.size % width:
         return planes  # refused by its size
@@ -339,7 +346,11 @@ def _unshuffled(raw: bytes | Array, width: int) -> Array:
 
 
 def _checked(raw: bytes | Array, key: str, offset: tuple[int, ...]) -> bytes | Array:
-    """Return the bytes before a Fletcher checksum, which must fit."""
+    """Check the Fletcher checksum at the end of a chunk, and return the bytes before it.
+
+    Raises:
+        RefusedError: if the checksum does not match.
+    """
     stored = bytes(raw[-_CHECKSUM:])
     content = raw[:-_CHECKSUM]
     first, second = _fletcher32(np.frombuffer(content, np.uint8))

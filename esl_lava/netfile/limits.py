@@ -41,7 +41,7 @@ def _is_matrix(layer: Layer) -> bool:
 
 
 def weights_fit_eight_bits(layer: Layer) -> Iterator[Fault]:
-    """Check for signed 8-bit mantissas times 2: -256..254, in convolutions too (for the chip)."""
+    """Check that weights lie in -256..254, the range of an 8-bit mantissa times 2, for the chip."""
     low, high = WEIGHT_RANGE
     for name, layer_input in layer.named():
         weights = layer_input.connections.weights
@@ -90,7 +90,7 @@ def weights_survive_lava(layer: Layer) -> Iterator[Fault]:
 
 
 def _distinct(matrix: Matrix) -> npt.NDArray[np.int32]:
-    """Return (1, values) different weights of a matrix of 8 bits, with 0 if a position has none."""
+    """Return (1, values) the different weights of a matrix, and 0 if a position has no weight."""
     low, high = WEIGHT_RANGE
     occurs = np.zeros(high - low + 1, bool)
     occurs[-low] = matrix.count < matrix.possible
@@ -105,7 +105,7 @@ def _count(number: int) -> str:
 
 
 def bias_fits_thirteen_bits(layer: Layer) -> Iterator[Fault]:
-    """Check for signed 13-bit mantissas."""
+    """Check that biases lie in -4096..4095, the range of a signed mantissa of 13 bits."""
     if layer.bias is None:
         return
     low, high = BIAS_RANGE
@@ -123,12 +123,17 @@ def bias_fits_thirteen_bits(layer: Layer) -> Iterator[Fault]:
 
 
 def convolutions_fit_lava(layer: Layer) -> Iterator[Fault]:
-    """Check that sizes, strides, paddings, dilations and groups fit in 8 bits, which Lava wraps."""
+    """Check that kernel sizes, strides, paddings, dilations and groups are at most 127.
+
+    Lava stores them in 8 bits and wraps larger ones.
+    """
     for connections in layer.wiring:
         for name, number in connections.sliding.items():
             if number > LAVA_SLIDING:
+                what = "kernel size" if name == "kernel" else name
                 yield Fault(
-                    f"layer {layer.name}: the {name} {number} exceeds Lava's limit {LAVA_SLIDING}",
+                    f"layer {layer.name}: the {what} {number} of a convolution exceeds Lava's "
+                    f"limit of {LAVA_SLIDING}",
                     "limit",
                     key=name,
                     value=int(number),
@@ -152,16 +157,16 @@ NETX_RULES: tuple[Callable[[Layer], Iterator[Fault]], ...] = (
 
 
 def find_faults(network: Network) -> list[Fault]:
-    """Return all faults that the rules find in a network, each with layer, value and limit."""
+    """Return all faults that the rules find in a network, each with its layer and value."""
     rules = RULES if netx_refusals(network) else (*RULES, *NETX_RULES)
     return [fault for layer in network.layers for rule in rules for fault in rule(layer)]
 
 
 def check(network: Network) -> None:
-    """Apply every rule to every layer of a network before it is written.
+    """Check that a network respects the limits, before it is written.
 
     Raises:
-        LimitError: with all faults, each with layer, value and limit.
+        LimitError: with all faults, each with its layer and value.
     """
     faults = find_faults(network)
     first = network.layers[0].name

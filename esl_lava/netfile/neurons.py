@@ -19,13 +19,13 @@ def read_neuron(group: Group, shape: tuple[int, ...], kind: str) -> Cuba:
     """Read the neurons of a layer's group.
 
     Args:
-        group: of the layer.
-        shape: of the layer, (channels, rows, columns) or (neurons,).
+        group: the group of the layer.
+        shape: shape of the layer, (channels, rows, columns) or (neurons,).
         kind: type of the layer, one of `reader.KINDS`.
 
     Raises:
-        RefusedError, ValueError: if the neurons are not CUBA, or Lava would interpret their
-            parameters differently.
+        RefusedError, ValueError: if the neurons are not CUBA, a parameter is out of range, or Lava
+            would hang or compute other numbers with its type.
     """
     if not has_link(group, "neuron") and kind in ("dense", "dense_rec"):
         # netx assumes such neurons: u and v hold the running sum of the input.
@@ -109,7 +109,8 @@ def values_per_neuron(values: Array, shape: tuple[int, ...], key: str) -> Array:
     if values.shape == shape[:1]:
         return np.repeat(values, math.prod(shape[1:]))
     raise RefusedError(
-        f"{key} of shape {values.shape} does not have one value for each neuron of shape {shape}",
+        f"{key} of shape {values.shape} has neither one value for each neuron nor one for each "
+        f"channel of a layer of shape {shape}",
         "shape",
         key=key,
         value=values.shape,
@@ -121,7 +122,7 @@ def check_same_meaning(layer: Layer) -> None:
     """Refuse values that SLAYER, which trained the network, and netx interpret differently.
 
     Args:
-        layer: of a file that esl-lava did not write.
+        layer: a layer of a file that esl-lava did not write.
 
     Raises:
         RefusedError: naming the value.

@@ -135,7 +135,7 @@ def _network(root: Group, layers: int | None, input_shape: tuple[int, int, int] 
     blocks = get_group(root, "layer")
     if not 1 <= len(blocks) <= MAX_LAYERS:
         raise RefusedError(
-            f"the file has {len(blocks)} layers; a network has 1 to {MAX_LAYERS}",
+            f"the file has {len(blocks)} groups in /layer; 1 to {MAX_LAYERS} are allowed",
             "range",
             value=len(blocks),
             limit=MAX_LAYERS,
@@ -143,7 +143,7 @@ def _network(root: Group, layers: int | None, input_shape: tuple[int, int, int] 
     groups = len(blocks) if layers is None else layers
     if not 1 <= groups <= len(blocks):
         raise RefusedError(
-            f"layers {groups}: the file has {len(blocks)} layers",
+            f"layers {groups}: it must be 1 to {len(blocks)}, the number of groups in /layer",
             "range",
             key="layers",
             value=groups,
@@ -238,7 +238,7 @@ class _LayerReader:
 
     Attributes:
         blocks: the group `/layer`.
-        own_blocks: the group `layer` of `/esl_lava`, if we wrote the file.
+        own_blocks: the group `/esl_lava/layer`; None if esl-lava did not write the file.
         input_shape: shape of the input, from the caller, if the file does not hold it.
         input_transform: scale and offset of the values that an input block of others takes.
         group_indices: index of each layer's group.
@@ -247,7 +247,7 @@ class _LayerReader:
         previous: the layer before; None before the first layer.
         flattened: whether the group before was a 'flatten' group.
         memory_left: bytes of memory that further arrays may take while they are read.
-    positions_left, neurons_left: how many more the file may claim.
+        positions_left, neurons_left: how many more positions and neurons the file may claim.
     """
 
     blocks: Group
@@ -299,11 +299,13 @@ class _LayerReader:
             self.group_indices.append(index)
             self.previous = layer
         if not layers:
-            raise RefusedError("the file has no layer with neurons", "missing")
+            raise RefusedError(
+                f"no layer with neurons is in the first {groups} groups of /layer", "missing"
+            )
         return layers
 
     def _holds_only_a_shape(self, group: Group, kind: str) -> bool:
-        """Take the shape of a group that makes no layer; return False for other groups."""
+        """Return whether a group only states a shape and makes no layer; note what it states."""
         if kind == "flatten":
             self.flattened = True
             return True
@@ -415,7 +417,8 @@ class _LayerReader:
         )
         if not fits or (n_pre is not None and weight.size != n_post * n_pre):
             raise RefusedError(
-                f"{key} of shape {weight.shape} does not feed {n_post} neurons",
+                f"{key} of shape {weight.shape} is no weight matrix onto {n_post} neurons"
+                + ("" if n_pre is None else f" from {n_pre} inputs"),
                 "shape",
                 key=key,
                 value=weight.shape,
@@ -487,7 +490,11 @@ class _LayerReader:
         flat = np.cumsum(gaps, dtype=np.int64)
         mask: Bools = weight != 0
         if flat.size and (flat[-1] >= mask.size or mask.ravel()[flat].any()):
-            raise RefusedError(f"{zeros} does not fit the weights", "damaged", key=zeros)
+            raise RefusedError(
+                f"{zeros} names a position beyond the weights, or one whose weight is not 0",
+                "damaged",
+                key=zeros,
+            )
         mask.ravel()[flat] = True
         return mask
 

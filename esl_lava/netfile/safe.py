@@ -51,7 +51,7 @@ class Group:
 
     Attributes:
         handle: HDF5's group.
-        contents: of the group's file.
+        contents: the file that the group lies in.
     """
 
     handle: h5py.Group
@@ -66,7 +66,7 @@ class Group:
         return len(self.handle)
 
     def names(self, most: int) -> list[str]:
-        """Return the names of the group's links, at most so many."""
+        """Return the names of the group's links, at most `most` of them."""
         names: list[bytes] = []
 
         def add(name: bytes) -> bool | None:
@@ -98,13 +98,17 @@ def open_root(file: h5py.File) -> Group:
 
 
 def has_link(parent: Group, key: str) -> bool:
-    """Return whether the group has this link. `in` would follow it, even into another file.
+    """Return whether the group has this link. h5py's `in` would follow it, even to another file.
 
     Raises:
         RefusedError: if the name is a path. HDF5 would follow the links in it.
     """
     if "/" in key:
-        raise RefusedError(f"{parent.name} has a link of the name {key!r}", "damaged", key=key)
+        raise RefusedError(
+            f"{parent.name} has a link of the name {key!r}; a name must not contain '/'",
+            "damaged",
+            key=key,
+        )
     return bool(parent.handle.id.links.exists(key.encode()))
 
 
@@ -132,7 +136,11 @@ def _is_hard_link(parent: Group, key: str) -> bool:
 def _open(parent: Group, key: str) -> Any:
     """Return the object of this name, which must lie in the file itself, and count it as read."""
     if not _is_hard_link(parent, key):
-        raise RefusedError(f"{parent.name}/{key} is missing or a link", "missing", key=key)
+        raise RefusedError(
+            f"{parent.name}/{key} is missing or a link, not an object of this name",
+            "missing",
+            key=key,
+        )
     _visit(parent, key)
     return h5py.h5o.open(parent.handle.id, key.encode())
 
@@ -148,16 +156,18 @@ def _visit(parent: Group, key: str) -> None:
     address = parent.handle.id.links.get_info(key.encode()).u
     if address in parent.contents.visited:
         raise RefusedError(
-            f"{parent.name}/{key} is an object that has another name too", "unsupported", key=key
+            f"{parent.name}/{key} is an object that has another name too, which is not supported",
+            "unsupported",
+            key=key,
         )
     parent.contents.visited.add(address)
 
 
 def _get_dataset(parent: Group, key: str, limit: int, width: int = 8) -> Any:
-    """Return a dataset of at most `limit` values of `width` bytes that lies in the file itself."""
+    """Return a dataset in the file itself of at most `limit` values of at most `width` bytes."""
     dataset = _open(parent, key)
     if not isinstance(dataset, h5py.h5d.DatasetID):
-        raise RefusedError(f"{parent.name}/{key} is not a plain dataset", "type", key=key)
+        raise RefusedError(f"{parent.name}/{key} is not a dataset", "type", key=key)
     shape = dataset.shape
     if shape is None or math.prod(shape) > limit:
         raise RefusedError(
@@ -253,9 +263,13 @@ def read_text(parent: Group, key: str) -> str:
 
 
 def _stored_reference(dataset: Any, key: str, parent: Group) -> bytes:
-    """Return how the dataset stores its text of variable length: length, heap and number."""
+    """Return the 16 bytes that refer to a text: its length, place of its heap, its number there."""
     if dataset.get_create_plist().get_layout() == h5py.h5d.COMPACT:  # HDF5 would read the text
-        raise RefusedError(f"{key} is a text in a compact dataset", "unsupported", key=key)
+        raise RefusedError(
+            f"{key} is a text of variable length in a compact dataset, which is not supported",
+            "unsupported",
+            key=key,
+        )
     stored = np.dtype((np.void, 16))
     return bytes(read_values(dataset, stored, key, parent.contents.stored).tobytes())
 

@@ -49,7 +49,9 @@ def check_structures(stored: FileBytes) -> None:
             nodes[place] = (kind, level, children)
         elif signature == b"FRHP" and is_first_version and any(header[7:9]):
             # A fractal heap holds links or attributes. HDF5 would inflate it without a limit.
-            raise RefusedError("links or attributes are compressed", "unsupported")
+            raise RefusedError(
+                "links or attributes are compressed, which is not supported", "unsupported"
+            )
         elif signature == b"BTHD" and is_first_version:
             _check_tree(*_TREE.unpack_from(header))
         elif signature in (b"FAHD", b"EAHD") and is_first_version:
@@ -99,8 +101,8 @@ def _check_tree(kind: int, node_bytes: int, record: int, levels: int) -> None:
         )
     if node_bytes > _NODE_BYTES or levels > _LEVELS:
         raise RefusedError(
-            f"a B-tree has {levels} levels of nodes of {node_bytes} bytes, more than "
-            f"{_LEVELS} levels of {_NODE_BYTES} bytes",
+            f"a B-tree has {levels} levels of nodes of {node_bytes} bytes; at most {_LEVELS} "
+            f"levels and {_NODE_BYTES} bytes are allowed",
             "too-large",
             value=levels,
             limit=_LEVELS,

@@ -43,23 +43,23 @@ MAX_LAYERS = 10_000
 MAX_POSITIONS = 1 << 28
 """netx can still load this many positions of all weight matrices (8 bytes each, several copies)."""
 MAX_NEURONS = 1 << 24
-"""Neurons of all layers and inputs together. A small kernel can claim any number of neurons."""
+"""The most neurons and inputs of a network. A small kernel can claim any number of neurons."""
 BASE_MEMORY = 1 << 29
 """Bytes of memory that a file of any size may take while it is read."""
 NEURON_MEMORY = 32
 """Bytes of memory that a neuron takes at most: bias, delays, parameters and copies."""
 MAX_NAME = 1 << 15
-"""Bytes of a name. HDF5 stores longer attributes in structures that the reader refuses."""
+"""The most bytes of a name. HDF5 stores longer attributes in structures that the reader refuses."""
 MAX_TEXTS = 1000
-"""Texts of the provenance. All texts together may have MAX_TEXT bytes."""
+"""The most texts of the provenance. All texts together may have MAX_TEXT bytes."""
 
 
 def write(network: Network, path: Path) -> None:
     """Write `network` completely or not at all. The same network gives the same bytes.
 
     Raises:
-        LimitError: if there are too many layers, if a layer is too large for netx's dense
-            matrices, or if a layer is recurrent through a kernel.
+        LimitError: if the network has too many layers, neurons or positions of weights, if reading
+            its file would take too much memory, or if a layer is recurrent through a kernel.
         FileError: if the file cannot be written, or cannot hold a name or text.
     """
     if faults := [*_too_large(network), *_recurrent_kernels(network)]:
@@ -92,7 +92,7 @@ def memory_to_read(positions: int, width: int, stored: int, *, shares: bool) -> 
     """Return the bytes of memory that the reader needs for a weight matrix or a kernel.
 
     Args:
-        positions: of the matrix or kernel.
+        positions: number of positions of the matrix or kernel.
         width: bytes of a weight in the file.
         stored: number of connections.
         shares: whether it is a kernel, which stays dense in memory.
@@ -102,10 +102,11 @@ def memory_to_read(positions: int, width: int, stored: int, *, shares: bool) -> 
 
 
 def memory_limit(size: int) -> int:
-    """Return the memory that a file of this size may take while it is read.
+    """Return the bytes of memory that a file of `size` bytes may take while it is read.
 
-    Deflate expands a byte to at most `MAX_RATIO`. A well compressed array of connections would
-    still need 20 times as much as its bytes, and so a small file more memory than a computer has.
+    Deflate expands a byte to at most `MAX_RATIO` bytes. Connections then take about 20 times the
+    bytes of their expanded weights, so without this limit a small file could take more memory than
+    a computer has.
     """
     return BASE_MEMORY + MAX_RATIO * size
 
@@ -142,7 +143,7 @@ def _missing_in_netx(layer: Layer, previous: Layer | None) -> Iterator[str]:
     """Yield the features of the layer that netx does not have."""
     connections, delays = layer.inputs[0].connections, layer.inputs[0].delays
     if len(layer.feedforward_inputs) > 1 or layer.inputs[0].source != source_in_netx(previous):
-        yield "connections from earlier layers"
+        yield "connections from layers other than the one before"
     if layer.neuron.refractory:
         yield "refractory period"
     if layer.recurrent is not None and not isinstance(connections, Matrix):
@@ -154,7 +155,7 @@ def _missing_in_netx(layer: Layer, previous: Layer | None) -> Iterator[str]:
     if layer.bias is not None and connections.injects:
         yield "bias beside injected input"
     if previous is not None and is_reshaped(layer, previous):
-        yield f"convolution of {previous.shape} neurons taken as {connections.in_shape}"
+        yield f"convolution of {previous.shape} neurons in the shape {connections.in_shape}"
 
 
 def _recurrent_kernels(network: Network) -> Iterator[Fault]:
@@ -233,7 +234,8 @@ def _check_provenance(texts: Mapping[str, str]) -> None:
     for key in texts:
         if not key or "/" in key or key == ".":
             raise RefusedError(
-                f"the key {key!r} of the provenance is not the name of a dataset",
+                f"the key {key!r} of the provenance cannot name a dataset: it must not be empty or "
+                "'.', and must not contain '/'",
                 "type",
                 key="provenance",
                 value=key,
@@ -258,10 +260,10 @@ def _check_provenance(texts: Mapping[str, str]) -> None:
 
 
 def _check_names(network: Network) -> None:
-    """Refuse the names of layers that `read` would refuse.
+    """Refuse the names of layers and of trained weights that `read` would refuse.
 
     Raises:
-        RefusedError: naming the length of the name.
+        RefusedError: with the length of the longest name.
     """
     for layer in network.layers:
         origins = [layer_input.origin for layer_input in layer.inputs]
@@ -269,7 +271,8 @@ def _check_names(network: Network) -> None:
         longest = max(len(name.encode()) for name in names)
         if longest > MAX_NAME:
             raise RefusedError(
-                f"a name has {longest} bytes, more than {MAX_NAME}",
+                f"a name of a layer or of its trained weights has {longest} bytes, more than "
+                f"{MAX_NAME}",
                 "too-large",
                 value=longest,
                 limit=MAX_NAME,

@@ -31,7 +31,7 @@ _MODULES = {
 }
 
 BACKENDS = tuple(_MODULES)
-"""esl-lava's simulator; Lava's CPU simulator; Lava's process models without runtime; a chip."""
+"""esl-lava's simulator; Lava's CPU simulator; Lava's process models without runtime; Loihi 2."""
 
 
 def simulate(
@@ -58,7 +58,7 @@ def simulate(
         DataError: if the spikes or names do not fit the network.
         BackendError: if the backend or an option is unknown, or the backend fails or exceeds its
             deadline.
-        PackageError: if the backend is Lava's and Lava is not installed.
+        PackageError: if the backend is another than "exact" and Lava is not installed.
     """
     inputs = checked_input(network, spikes)
     names = chosen_layers(network, record, firing=True)

@@ -71,7 +71,7 @@ class _PreparedLayer:
         order: the neuron at each place, or None if the neurons are in order.
         sizes: its counts before a run.
         item: bytes of one of its sums.
-        unit: the number that divides all of its sums.
+        unit: the unit in which its sums are stored: 2 if they are stored halved, else 1.
     """
 
     def __init__(self, layer: Layer, orders: Mapping[str, Ints | None], graded: bool) -> None:
@@ -232,7 +232,10 @@ def run(
 
 
 def _chunk(layers: list[_PreparedLayer], samples: int, steps: int) -> int:
-    """Return the samples of a chunk: as many as memory allows, and at least a full vector."""
+    """Return the number of samples of a chunk: as many as its memory holds, at least a full vector.
+
+    It is never more than an equal share for each thread.
+    """
     bytes_each = sum(p.layer.neurons for p in layers) + max(p.width * p.item for p in layers)
     fitting = CHUNK_BYTES // (steps * bytes_each)
     return min(-(-samples // THREADS), max(fitting, -(-LANES // steps)))

@@ -1,4 +1,4 @@
-"""Build an integer network of Lava's processes if netx cannot build it.
+"""Build an integer network from Lava's processes if netx cannot build it.
 
 The processes are those that netx connects: a synapse process for each input of a layer (`Conv`,
 `Dense`, `Sparse` and the two with delays), and `LIFReset` neurons that are reset when a sample's
@@ -45,7 +45,7 @@ class Group:
 
 
 def build(network: Network, player: dict[str, Any], sparse: bool) -> list[Group]:
-    """Build and connect the processes of a network, with those for its input and its resets.
+    """Build and connect the processes of a network, its input and its resets.
 
     Args:
         network: a network without `lava_models.model_faults`.
@@ -134,7 +134,7 @@ def _neurons(layer: Layer, index: int, interval: int) -> Any:
 
 
 def _synapse(incoming: Input, bits: int, sparse: bool) -> Any:
-    """Build the synapse process of an input with graded values of `bits` bits, or spikes for 0."""
+    """Build the synapse process of an input of values of `bits` bits; 0 bits: binary spikes."""
     from lava.proc.conv.process import Conv
     from lava.proc.dense.process import DelayDense, Dense
     from lava.proc.sparse.process import DelaySparse, Sparse
@@ -165,7 +165,7 @@ def _connect(source: Any, synapse: Any, neurons: Any, c: Connections) -> None:
 
 
 def connect_reset(synapse: Any, step: int, interval: int) -> None:
-    """Clear the buffer of a synapse at the end of step `step` of every interval."""
+    """Clear the buffer of a synapse at the end of step `step` of every interval, counted from 0."""
     from lava.proc.io.reset import Reset
 
     buffer = synapse.a_buff if hasattr(synapse, "a_buff") else synapse.a_buf

@@ -27,7 +27,7 @@ from esl_lava.network import INPUT, Connections, Convolution, Input, Layer, Matr
 from esl_lava.simulate.result import Progress, Result, by_neuron, count, decide, deciding_states
 
 WEIGHTS = (-256, 255)
-"""The range of a weight of mixed sign in Lava's fully connected synapses. Lava clips others."""
+"""The range of weights of mixed sign in Lava's fully connected synapses. Lava clips the others."""
 
 CONVOLVED = (1 << 31) - 1
 """The largest sum of a convolution. Lava sums in float64; larger sums do not fit 32 bits."""
@@ -47,10 +47,11 @@ def run(
     Args:
         network, inputs, record, states: as in every backend's `run` (`simulate`).
         sparse: whether to use Lava's sparse synapses instead of its dense ones.
-        progress: a function that is called during the run. Layers run one after the other.
+        progress: a function that is called after each sample of each layer. As layers run one after
+            the other, its number of finished samples is the share of the work that is done.
 
     Raises:
-        BackendError: if Lava cannot express a layer.
+        BackendError: if Lava cannot express a layer, or would wrap or clip one of its numbers.
     """
     if faults := [*range_faults(network, inputs), *model_faults(network)]:
         raise BackendError.of(faults)
@@ -103,7 +104,7 @@ def _import_lava() -> None:
 
 
 def range_faults(network: Network, inputs: Array) -> Iterator[Fault]:
-    """Yield the numbers of a network that Lava would wrap silently, with or without its runtime."""
+    """Yield a fault for each number that Lava would wrap silently, with or without its runtime."""
     largest = int(np.abs(inputs, dtype=np.int64).max())
     for layer in network.layers:
         yield from _bias_faults(layer, inputs)
@@ -124,7 +125,7 @@ def _input_prefix(weight_name: str) -> str:
 
 
 def _bias_faults(layer: Layer, inputs: Array) -> Iterator[Fault]:
-    """Yield a fault for each bias, injected input included, outside Lava's range."""
+    """Yield a fault if the least or the largest bias, with injected input, exceeds Lava's range."""
     bias = np.zeros(1, np.int64) if layer.bias is None else layer.bias.astype(np.int64)
     low, high = int(bias.min()), int(bias.max())
     if layer.inputs[0].connections.injects:
@@ -145,7 +146,7 @@ def _bias_faults(layer: Layer, inputs: Array) -> Iterator[Fault]:
 
 
 def _convolution_faults(part: Connections, largest: int, place: str, layer: str) -> Iterator[Fault]:
-    """Yield the numbers of a convolution that Lava would change.
+    """Yield a fault for each number of a convolution that Lava would change.
 
     Args:
         part: the convolution.
@@ -155,8 +156,9 @@ def _convolution_faults(part: Connections, largest: int, place: str, layer: str)
     """
     key, value = max(part.sliding.items(), key=lambda item: item[1])
     if value > LAVA_SLIDING:
+        what = "kernel size" if key == "kernel" else key
         yield Fault(
-            f"{place}Lava keeps the {key} of a convolution up to {LAVA_SLIDING} "
+            f"{place}Lava keeps the {what} of a convolution up to {LAVA_SLIDING} "
             f"and would wrap {value}",
             "range",
             key=key,
@@ -178,7 +180,7 @@ def _convolution_faults(part: Connections, largest: int, place: str, layer: str)
 
 
 def model_faults(network: Network) -> Iterator[Fault]:
-    """Yield the parts of a network that Lava's process models would change or cannot express."""
+    """Yield a fault for each part that Lava's process models would change or cannot express."""
     for layer in network.layers:
         yield from _model_faults(layer)
 
@@ -264,7 +266,7 @@ class _Synapse:
 
 
 def _synapse(incoming: Input, bits: int, sparse: bool) -> _Synapse:
-    """Build the synapse model of an input with graded values of `bits` bits, or spikes for 0."""
+    """Build the synapse model of an input of values of `bits` bits; 0 bits: binary spikes."""
     connections = incoming.connections
     if isinstance(connections, Convolution) and incoming.delays is None:
         model = _convolution(connections, bits)
@@ -289,7 +291,7 @@ def _matrix(c: Matrix, delays: Int32s | None, bits: int, sparse: bool) -> Any:
 
 
 def exact_weights() -> dict[str, Any]:
-    """Return the parameters with which Lava's fully connected synapses keep all `WEIGHTS`.
+    """Return the parameters with which Lava's fully connected synapses keep weights in `WEIGHTS`.
 
     Nine bits of mixed sign truncate no weight. netx finds the same parameters for odd weights.
     """

@@ -50,7 +50,7 @@ class Board:
 
     Attributes:
         address: network address of a board's host; None if SLURM finds the board.
-        partition, board: SLURM's partition or board, or neither.
+        partition, board: names of SLURM's partition or board; None if any will do.
         generation: generation of the chip, a name of `lava.utils.loihi.ChipGeneration`.
     """
 
@@ -65,7 +65,7 @@ class Measurements:
     """The measurements of the extension's loggers.
 
     Attributes:
-        steps: steps of the run, with the latency of the layers.
+        steps: number of steps of the run, with the latency of the layers.
         loggers: name in `LOGGERS` -> the logger. The extension defines its attributes. The
             tutorials read `avg_time_per_step` (microseconds), `total_power` and `vdd_power` (series
             in watts), `spikes_in` and `syn_ops`.
@@ -83,7 +83,7 @@ def run(
     *,
     board: Board | None = None,
 ) -> Result:
-    """Run samples on a chip, as `measure` does."""
+    """Run samples on a chip, as `measure` does, but measure nothing."""
     return measure(network, inputs, record, states, board, ())[0]
 
 
@@ -104,8 +104,8 @@ def measure(
         quantities: names in `LOGGERS` to measure. Measuring slows a run.
 
     Raises:
-        BackendError: if the extension is not installed or fails, the network cannot be expressed,
-            or the board cannot be reached.
+        BackendError: if the extension is not installed or fails, the chip cannot run the network,
+            a quantity or the chip's generation is unknown, or the board cannot be reached.
     """
     faults = [
         Fault(f"Loihi 2 cannot run this network: {reason}", "unsupported")
@@ -155,7 +155,8 @@ def _connect_board(board: Board) -> None:
     """Give the extension the location of the chip.
 
     Raises:
-        BackendError: if the extension is not installed, or the board does not exist.
+        BackendError: if the extension is not installed, the generation is unknown, or the board
+            cannot be reached.
     """
     try:
         loihi = importlib.import_module("lava.utils.loihi")

@@ -43,9 +43,9 @@ class Result:
 
     Attributes:
         spikes: layer name -> (samples, T, neurons) uint8, for each recorded layer.
-        readout: (samples, T, classes) int32, the integrator's v after each step (weights
-            times 2**6), or None if the last layer fires.
-        decisions: (samples,) int64 classes, or `NO_DECISION`; see `decide`.
+        readout: (samples, T, classes) int32, the readout's v after each step, in units of 2**-6
+            weights; None if the last layer fires.
+        decisions: (samples,) int64 class of each sample, or `NO_DECISION`; see `decide`.
         counts: spikes, synaptic operations and neuron updates of each layer.
         fired: firing layer -> (neurons,) int64, the spikes of each neuron in all samples.
         overflows: layer name -> overflows of the layer. It is empty if the backend cannot count
@@ -101,7 +101,7 @@ def checked_input(network: Network, spikes: npt.ArrayLike) -> Array:
     inputs = int(np.prod(array.shape[2:]))
     if inputs != network.inputs:
         raise DataError(
-            f"spikes have {inputs} channels, but the network has {network.inputs} inputs",
+            f"spikes have {inputs} values in a step, but the network has {network.inputs} inputs",
             "mismatch",
             key="spikes",
             value=inputs,
@@ -137,9 +137,9 @@ def checked_input(network: Network, spikes: npt.ArrayLike) -> Array:
 
 
 def shape_fault(network: Network, shape: tuple[int, ...]) -> str | None:
-    """Return why the axes of spikes may differ from the network's axes, or None if they match.
+    """Return why the axes of spikes do not fit the network, or None if they do.
 
-    The shape (samples, T, inputs) always matches. Its inputs are in C order: channel, row, column.
+    The shape (samples, T, inputs) always fits. Its inputs are in C order: channel, row, column.
     Further axes have these rules:
 
     - A convolution or an input block takes axes of its own shape: channels, rows, columns.
@@ -151,7 +151,7 @@ def shape_fault(network: Network, shape: tuple[int, ...]) -> str | None:
         shape: (samples, T, ...) shape of the spikes, with `network.inputs` inputs.
 
     Returns:
-        A sentence with the shape of the spikes and the shape that the network takes.
+        A sentence with the shape of the spikes and the shape that the network takes, or None.
     """
     axes, expected = shape[2:], network.input_shape
     if len(axes) == 1 or axes == expected:
@@ -197,7 +197,7 @@ def chosen_layers(network: Network, names: Names, firing: bool = False) -> tuple
 
 
 def deciding_states(last: Layer, steps: int) -> tuple[str, ...]:
-    """Return which of "u" and "v" of the last layer `decide` needs for samples of `steps`."""
+    """Return which of "u" and "v" of the last layer `decide` needs for samples of `steps` steps."""
     if not last.neuron.fires:
         return ("v",)
     # Whether the pause after a spike lasts to the end of the sample.
@@ -210,9 +210,12 @@ def decide(
 ) -> Ints:
     """Return the class of each sample, or -1 without a decision.
 
-    If the last layer never fires, its final v decides. If its neurons can fire only once in a
-    sample, the first spike decides. Of several spikes in one step, the spike of the highest
-    membrane decides. Without a spike there is no decision. Otherwise the numbers of spikes decide.
+    - If the last layer never fires, the largest final v decides.
+    - If its neurons can fire only once in a sample, the first spike decides. Of several spikes in
+      one step, that of the highest potential before the reset decides. Without a spike there is no
+      decision.
+    - If its neurons can fire more often, or take injected input, the most spikes decide.
+
     A remaining tie goes to the lower class.
 
     Args:
@@ -276,7 +279,7 @@ def sops_by_sample(network: Network, inputs: Array, spikes: Mapping[str, Bytes])
 
 
 def _sops(layer: Layer, active: Mapping[str, Array]) -> Ints:
-    """Count the synaptic operations (...) of a layer, from (..., T, n) spikes of its sources."""
+    """Count the synaptic operations of a layer, (...,), from (..., T, n) spikes of its sources."""
     total = np.zeros((), np.int64)
     for incoming in layer.inputs:
         if incoming.source in active:

@@ -102,8 +102,8 @@ KERNELS: dict[str, Callable[..., None]] = {
 }
 """Name -> kernel.
 
-Dense rows serve only full connections, and runs serve only convolutions. The others add single
-synapses: "lanes" adds each synapse for many sample-steps at once.
+"rows" (dense rows) serves only matrices, and "runs" serves only convolutions. The others add
+single synapses: "lanes" adds each synapse for many sample-steps at once.
 """
 
 
@@ -113,7 +113,7 @@ class Synapses:
     Attributes:
         connections: the connections.
         order: the neuron at each place of the sums, or None if the sums are in order.
-        bound: the largest absolute value of a sum of spikes.
+        bound: an upper bound of the absolute value of a sum of spikes.
         unit: the divisor of int16 weights: 2 if all weights are even, else 1.
         exact16: whether sums of spikes in this unit fit int16.
         fan_out: (rows, n_pre) synapses that a spike of the input at each place crosses, by the
@@ -162,7 +162,7 @@ class Synapses:
         return (*kinds, "lanes") if 4 * self._grid.size <= MASKS_BYTES else kinds
 
     def cost(self, kind: str, size: int, spikes: float, sample_steps: int) -> float:
-        """Estimate the nanoseconds of a sample-step on one core.
+        """Estimate the nanoseconds of a sample-step (one step of one sample) on one core.
 
         Args:
             kind: one of `kinds`.
@@ -214,7 +214,7 @@ class Synapses:
         return int(crossed.sum())
 
     def tables(self, kind: str, size: int) -> tuple[Array, ...]:
-        """Return the arguments of a kernel that hold its weights, for sums of `size` bytes."""
+        """Return the arguments of a kernel that hold its weights, for sums of `size` bytes each."""
         key = kind, size
         if key in self._tables:
             return self._tables[key]

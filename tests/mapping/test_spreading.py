@@ -137,8 +137,9 @@ def test_a_readout_just_over_the_limit_lies_on_two_cores() -> None:
     assert spread.proven
     assert spread.said == (
         "a fan-in of up to 10 is spread over 2 parts, because one neuron alone on a core would "
-        "take 10 input axons of 6: each neuron lies on the chip 2 times (3 added neurons), and the "
-        "host adds the 2 potentials of each neuron; this adds no message and no step"
+        "take 10 input axons, more than the limit of 6: each neuron lies on the chip 2 times (3 "
+        "added neurons), and the host adds the 2 potentials of each neuron; this adds no message "
+        "and no step"
     )
     # With ten input axons per core the readout fits without spreading.
     assert map_network(network, toy(input_axons=10)).layers[0].spread is None
@@ -175,9 +176,9 @@ def test_neurons_sum_for_one_that_fires_where_spikes_carry_a_value() -> None:
     assert (spread.neurons, spread.messages, spread.steps, spread.proven) == (6, 6, 1, True)
     assert spread.said == (
         "a fan-in of up to 10 is spread over 2 parts, because one neuron alone on a core would "
-        "take 10 input axons of 6: each neuron receives the sums of 2 added neurons as graded "
-        "spikes (layer a.sums, 6 added neurons); this adds at most 6 messages in a step and 1 step "
-        "of latency; netx cannot build such a layer"
+        "take 10 input axons, more than the limit of 6: each neuron receives the sums of 2 added "
+        "neurons as graded spikes (layer a.sums, 6 added neurons); this adds at most 6 messages in "
+        "a step and 1 step of latency; netx cannot build such a layer"
     )
     assert b.spread is None
 

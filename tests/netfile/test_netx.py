@@ -185,7 +185,7 @@ def test_reasons_why_netx_refuses() -> None:
         for reason in netfile.netx_refusals(network)
     }
     assert reasons == {
-        "connections from earlier layers",
+        "connections from layers other than the one before",
         "recurrent connections in a layer of feature maps or injected input",
         "delays in a layer of feature maps or injected input",
         "delays in a recurrent layer",
