@@ -17,8 +17,8 @@ from esl_lava.errors import DataError, FileError
 _SUFFIX = ".unfinished"
 """Ending of the names of temporary files."""
 
-_TEMPORARY = re.compile(rf"\..+\.([0-9]+){re.escape(_SUFFIX)}")
-"""Name of a temporary file, with the number of the process that writes it."""
+_TEMPORARY = re.compile(rf"\.(.+)\.([0-9]+){re.escape(_SUFFIX)}")
+"""Name of a temporary file: the name of the file, and the number of the process that writes it."""
 
 
 class FullDiskError(FileError):
@@ -41,8 +41,12 @@ def is_process(number: int) -> bool:
     return True
 
 
-def remove_unfinished(directory: Path) -> None:
+def remove_unfinished(directory: Path, name: str | None = None) -> None:
     """Remove the temporary files that killed processes left in a directory.
+
+    Args:
+        directory: the directory.
+        name: remove only the temporary files of the file with this name.
 
     A file stays if its process may live: if this machine has a process of its number, or if
     another machine holds the lock of the file. It also stays if the file system has no locks.
@@ -50,7 +54,7 @@ def remove_unfinished(directory: Path) -> None:
     with contextlib.suppress(OSError):
         for path in list(directory.iterdir()):
             match = _TEMPORARY.fullmatch(path.name)
-            if match is None or is_process(int(match[1])):
+            if match is None or match[1] != (name or match[1]) or is_process(int(match[2])):
                 continue
             with contextlib.suppress(OSError), path.open("r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,6 +107,8 @@ def check_output(path: Path) -> None:
 def replace_file(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to `path` atomically: write to a temporary name, fsync, rename.
 
+    Before that, remove the temporary files of killed processes that wrote to `path`.
+
     Raises:
         FullDiskError: when the disk or the quota is full; an existing file stays as it was.
         FileError: when the file cannot be written; an existing file then stays as it was. Also
@@ -113,6 +119,7 @@ def replace_file(path: Path, content: bytes | memoryview) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_SUFFIX}")
     try:
         check_output(path)
+        remove_unfinished(path.parent, path.name)
         with temporary.open("wb") as file:
             with contextlib.suppress(OSError):  # some network file systems have no locks
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

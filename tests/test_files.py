@@ -175,6 +175,15 @@ def test_only_files_of_dead_processes_are_removed(tmp_path: Path) -> None:
     remove_unfinished(tmp_path / "absent")
 
 
+def test_a_file_replaces_what_a_killed_process_left_of_it(tmp_path: Path) -> None:
+    number = dead_process()
+    for name in ("net.h5", "a.net.h5", "net.h5.1"):
+        (tmp_path / f".{name}.{number}.unfinished").write_bytes(b"half")
+    replace_file(tmp_path / "net.h5", b"whole")
+    left = {f".{name}.{number}.unfinished": b"half" for name in ("a.net.h5", "net.h5.1")}
+    assert contents(tmp_path) == {**left, "net.h5": b"whole"}
+
+
 WAITING = """
 import os, sys
 from pathlib import Path
