@@ -95,8 +95,8 @@ class Encoding(TomlTable):
         None,
         description="Number of bits of an input value. Only the kinds direct and frames use this "
         "key. direct: a pixel becomes (pixel >> (8 - bits)) - 2^(bits - 1), which is -16..15 for 5 "
-        f"bits; the default is {DIRECT_BITS}. frames: a value counts up to 2^bits - 1 events; by "
-        "default frames are binary.",
+        f"bits; the default is {DIRECT_BITS}. frames: a value counts up to 2^bits - 1 events, and "
+        "further events are dropped; by default a value is 1 if there is an event, otherwise 0.",
     )
     split: Literal["time", "number"] | None = Field(
         None,
@@ -144,7 +144,7 @@ class Encoding(TomlTable):
             if self.kind == "frames" and value != default:
                 raise FieldError(
                     f"encoding.{name} {value!r}: data.name {OWN!r} does not use the key, because "
-                    "own frames are used unchanged",
+                    "the user's own frames are used unchanged",
                     "conflict",
                     key=f"encoding.{name}",
                     value=value,

@@ -31,11 +31,16 @@ from esl_lava.topology import (
 from esl_lava.training.config import Training
 
 MAX_TIME_CONSTANTS = 20
-"""Longest sample of a single_spike network. Its sums contain exponentials of the spike times."""
+"""Longest sample of a single_spike network, in time constants of its synaptic current.
+
+The sums of the network contain exponentials of the spike times."""
 
 
 def _restore_notation(value: object) -> object:
-    """Return layers as text: on a command line TOML reads 800 as a number, 1200-10-12 as a date."""
+    """Return the value of `model.layers` as text; a value of another type is returned unchanged.
+
+    On a command line TOML reads 800 as a number and 1200-10-12 as a date.
+    """
     number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 32
     return str(value) if number or type(value) is datetime.date else value
 
@@ -269,8 +274,8 @@ class Convolutional(_Network):
     )
     thresholds: Literal["layer", "channel"] = Field(
         "layer",
-        description="Group of neurons that share an integer threshold: all neurons of a layer or "
-        "of a channel.",
+        description="Group of neurons that share an integer threshold. layer: all neurons of a "
+        "layer. channel: all neurons of a channel.",
     )
     voltage_decay: Annotated[float, Field(ge=1 / DECAY_UNITY, le=1, allow_inf_nan=False)] = Field(
         0.5,
@@ -321,7 +326,7 @@ class Convolutional(_Network):
         if training.engine == "slayer":
             raise FieldError(
                 "training.engine slayer: a convolutional network trains with the engine fused, "
-                "sparse or auto; evaluation compares it with stock SLAYER",
+                "sparse or auto; esl verify compares the trained network with stock SLAYER",
                 "conflict",
                 key="training.engine",
                 value="slayer",
