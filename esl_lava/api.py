@@ -135,8 +135,9 @@ def own_samples(source: AnyPath | Callable[[str], object], name: str = "own samp
             returns a torch Dataset or a pair (samples, labels).
         name: the name of the samples in messages and reports.
 
-    The folder is read, and the function is called, only when the samples are needed. Errors in
-    them appear then.
+    Raises:
+        FileError, DataError: later, when a function needs the samples and they cannot be read.
+            This function reads nothing.
     """
     from esl_lava.data.own import own_from_folder
 
@@ -184,8 +185,8 @@ def resume(
         show: called with the progress of the training.
 
     Raises:
-        UserError: when there is no checkpoint, or the data differ from those at the start of the
-            training.
+        UserError: when there is no checkpoint, the training is finished, or the data differ from
+            those at its start.
     """
     from esl_lava.experiments import train as trainings
 

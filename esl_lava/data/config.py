@@ -80,8 +80,9 @@ class Encoding(TomlTable):
 
     kind: Literal["rate", "latency", "constant", "two_times", "direct", "frames"] = Field(
         "rate",
-        description="Encoding of a sample. rate: a pixel drives an integrate-and-fire neuron. "
-        "latency: a pixel spikes once, and a brighter pixel spikes earlier. constant: a pixel of "
+        description="Encoding of a sample. rate: a pixel drives an integrate-and-fire neuron, "
+        "whose spikes are the input. latency: a pixel above 0 spikes once, and a brighter pixel "
+        "spikes earlier. constant: a pixel of "
         "at least half the full scale spikes at every step. two_times: every pixel spikes once, "
         "at step 0 if it has at least half the full scale, otherwise at 2/3 of the steps. direct: "
         "a pixel is the input at every step, as a signed integer of encoding.bits bits. frames: a "

@@ -51,10 +51,10 @@ class OwnData:
         name: name under which accuracies on the samples are reported, unless the samples have a
             name themselves.
         give: "train" or "test" -> that split: an object with all attributes of `TrainingSamples`, a
-            torch `Dataset` as in `adapters.from_torch`, or a pair of arrays or tensors (samples, labels)
-            as in `adapters.from_arrays`. It is called at most once for each split.
+            torch `Dataset` as in `adapters.from_torch`, or a pair of arrays or tensors (samples,
+            labels) as in `adapters.from_arrays`. It is called at most once for each split.
         count: function that returns the number of classes without reading the training samples;
-            None if there is none.
+            None if they must be read.
     """
 
     name: str

@@ -146,7 +146,7 @@ class MultiSpike(_Network):
     weight_scale: Positive = Field(
         1.0,
         description="Factor that multiplies the initial weights of the hidden layers. "
-        "1/sqrt(density) multiplies them as well.",
+        "1/sqrt(density of the layer) multiplies them as well.",
     )
 
     @field_validator("threshold")
@@ -178,8 +178,8 @@ class SingleSpike(_Network):
     )
     weight_scale: Positive = Field(
         1.0,
-        description="Factor that multiplies the initial weights of the hidden layers. 1/density "
-        "multiplies them as well.",
+        description="Factor that multiplies the initial weights of the hidden layers. "
+        "1/(density of the layer) multiplies them as well.",
     )
 
     @field_validator("current_decay")
@@ -270,7 +270,9 @@ class Convolutional(_Network):
         f"network: {', '.join(NAMED)}.",
     )
     width: Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)] = Field(
-        1.0, description="Factor that multiplies the number of channels or neurons of every layer."
+        1.0,
+        description="Factor that multiplies the number of channels or neurons of every layer "
+        "before the readout. The product is rounded to an integer, at least 1.",
     )
     thresholds: Literal["layer", "channel"] = Field(
         "layer",
@@ -291,7 +293,7 @@ class Convolutional(_Network):
     weight_scale: Positive = Field(
         1.0,
         description="Factor that multiplies the initial weights of the hidden layers. "
-        "1/sqrt(density) multiplies them as well.",
+        "1/sqrt(density of the layer) multiplies them as well.",
     )
 
     @classmethod

@@ -44,21 +44,21 @@ class Sparsity(TomlTable):
         "set",
         description="Rule that chooses the weights to prune, always those closest to 0. set: the "
         "same share of the positive and of the negative weights. magnitude: the smallest |weight| "
-        "of each layer. global_magnitude: the smallest |weight| of the whole network.",
+        "of each layer. global_magnitude: the smallest |weight| of all sparse layers together.",
     )
     growth: Literal["random", "random_unfired", "gradient", "momentum"] = Field(
         "random",
         description="Rule that chooses the weights to grow. random: uniformly at random. "
         "random_unfired: at random, but a position that was never a connection has priority over "
-        "one that was. gradient: the largest |gradient|. momentum: the largest |momentum| of the "
-        "optimiser.",
+        "one that was. gradient: the largest |gradient|. momentum: the largest |m| / (sqrt(v) + "
+        "eps) of Adam's moments m and v.",
     )
     redistribution: Literal["none", "momentum", "magnitude", "nonzero"] = Field(
         "none",
         description="Rule that distributes the grown weights over the layers. none: each layer "
-        "grows as many as it pruned. momentum, magnitude: in proportion to the mean |momentum| or "
-        "the mean |weight| of a layer. nonzero: in proportion to the number of its weights that "
-        "are not 0.",
+        "grows as many as it pruned. momentum: in proportion to the mean |m| / (sqrt(v) + eps) of "
+        "a layer's weights, with Adam's moments m and v. magnitude: in proportion to their mean "
+        "|weight|. nonzero: in proportion to the number of weights that are not 0.",
     )
     schedule: Literal["cosine", "constant"] = Field(
         "cosine",
@@ -80,7 +80,8 @@ class Sparsity(TomlTable):
     dense_epochs: Annotated[int, Field(ge=0)] = Field(
         0,
         description="Number of epochs of dense training at the start. After them every sparse "
-        "layer keeps its largest |weights|. 0 trains sparse from scratch.",
+        "layer keeps only its largest |weights|, as many as its density allows. 0 trains sparse "
+        "from scratch.",
     )
 
     @model_validator(mode="after")
