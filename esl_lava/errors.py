@@ -91,8 +91,8 @@ class Fault:
     def as_json(self) -> dict[str, str | int | float | bool | None]:
         """Return the fields that are not None, by name, for JSON.
 
-        A value or limit that is not a text, a bool or a number that JSON can hold becomes a text
-        of at most `MAX_SHOWN` characters.
+        A value or limit becomes a text if it is not a text, a bool or a number that JSON can hold.
+        A path keeps its whole text; other values are cut to `MAX_SHOWN` characters.
         """
         every = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: _plain(value) for name, value in every.items() if value is not None}
