@@ -461,7 +461,7 @@ SHAPES: Mapping[str, tuple[tuple[int, int, int], int]] = MappingProxyType(
         "cifar100": (cifar.SHAPE, 100),
     }
 )
-"""Data set -> (channels, rows, columns) of a sample, and number of classes, before it is read."""
+"""Data set -> ((channels, rows, columns) of a sample, number of classes). Nothing is read."""
 
 
 def _mnist_folder() -> Path:
