@@ -1,8 +1,8 @@
 """The public interface of esl-lava in Python.
 
-`import esl_lava` gives every name of this module. The package loads this module, and each function
-loads torch, Lava or matplotlib, at its first use. Names of other modules are private: they may
-change in any release. docs/python.md shows all of this in use.
+`import esl_lava` gives every name of this module. This module is loaded when one of its names is
+first used; torch, Lava and matplotlib are loaded when a function first needs them. Names of other
+modules are private: they may change in any release. docs/python.md shows all of this in use.
 """
 
 from __future__ import annotations
@@ -136,7 +136,8 @@ def own_samples(source: AnyPath | Callable[[str], object], name: str = "own samp
         name: the name of the samples in messages and reports.
 
     Raises:
-        FileError, DataError: when the folder or its arrays cannot be read.
+        FileError, DataError: later, when a function needs the samples and they cannot be read.
+            This function reads nothing.
     """
     from esl_lava.data.own import own_from_folder
 
@@ -184,7 +185,8 @@ def resume(
         show: called with the progress of the training.
 
     Raises:
-        UserError: when there is no checkpoint, or the data are not those of the start.
+        UserError: when there is no checkpoint, the training is finished, or the data differ from
+            those at its start.
     """
     from esl_lava.experiments import train as trainings
 
@@ -199,7 +201,7 @@ def lower(model: AnyPath) -> Network:
 
     Raises:
         FileError: when the file cannot be read.
-        LimitError: when integers cannot express the model.
+        LimitError: when a weight is not finite, or integers cannot express the model.
     """
     from esl_lava.experiments.export import lower_model
 
@@ -218,7 +220,7 @@ def export_model(
         own: the user's own samples, where the model was trained on them.
 
     Raises:
-        FileError: when a file cannot be read, or exists.
+        FileError: when a file cannot be read, or `net` exists and `overwrite` is false.
         LimitError: with every limit of netx, Lava or the chip that the network breaks.
     """
     from esl_lava.experiments.export import export
@@ -231,11 +233,11 @@ def read(net: AnyPath, *, input_shape: tuple[int, int, int] | None = None) -> Ne
 
     Args:
         net: the file, written by esl-lava or by lava-dl.
-        input_shape: (channels, rows, columns), where the file does not hold them.
+        input_shape: (channels, rows, columns) of the input, where the file does not hold them.
 
     Raises:
-        FileError: when the file is damaged, or holds something that netx would run otherwise
-            than SLAYER trained it.
+        FileError: when the file is damaged, or holds something that netx would run differently
+            from how SLAYER trained it.
     """
     from esl_lava import netfile
 
@@ -273,7 +275,7 @@ def load_spikes(
         own: the user's own samples in place of `data`.
 
     Raises:
-        UserError: when the samples do not fit the network, or are fewer.
+        UserError: when the samples do not fit the network, or there are fewer than `samples`.
     """
     from esl_lava.experiments import evaluate as evaluations
     from esl_lava.experiments.spikes import apply_input_block
@@ -308,8 +310,9 @@ def run(
         The result: `decisions`, `spikes`, `readout`, `counts`, `u`, `v`.
 
     Raises:
-        DataError: when the inputs do not fit the network.
-        BackendError: when the backend is unknown or fails.
+        DataError: when the inputs or the names of layers do not fit the network.
+        BackendError: when the backend or an option is unknown, or the backend fails.
+        PackageError: when the backend needs Lava, and Lava is not installed.
     """
     from esl_lava.simulate import simulate
 
@@ -363,7 +366,8 @@ def verify(
         model: a `model.pt`.
         net: the file that was exported from it.
         data: a data set; by default the one that the model was trained on.
-        samples: number of test samples from the first on; by default 20.
+        samples: number of test samples from the first on; by default 20, or all if there are
+            fewer.
         backends: the simulators; by default every one that needs no chip.
         own: the user's own samples in place of `data`.
 
@@ -398,6 +402,7 @@ def map_network(
         The mapping: `core_map.cores`, `core_map.chips`, `core_map.layers`.
 
     Raises:
+        ConfigError: for an unknown chip or packing, or a device without a capacity.
         LimitError: naming layer, resource, use and limit, when the network does not fit.
     """
     from esl_lava.experiments.activity import place
@@ -416,13 +421,15 @@ def price(
     Args:
         network: the network that was run, or its file.
         result: what `run` or `evaluate` returned.
-        devices: names or TOML files of devices; by default four, listed in docs/energy.md.
+        devices: names or TOML files of devices; by default truenorth_paper, v100_paper,
+            loihi1_davies2018 and loihi1_sanafe.
 
     Returns:
         Name of a device -> its price: `measured.total` is the energy of a sample in joules.
 
     Raises:
-        ConfigError: for an unknown device, or one that lacks a constant.
+        ConfigError: for an unknown device, or one that lacks a necessary constant.
+        FileError: when a TOML file cannot be read.
     """
     from esl_lava.experiments import price as prices
     from esl_lava.results.evaluation import Evaluation
@@ -459,7 +466,7 @@ def write_report(
 
 
 def _as_network(network: Network | AnyPath) -> Network:
-    """A network itself, or the one in a file."""
+    """Return the network itself, or read it from its file."""
     return network if isinstance(network, Network) else read(network)
 
 

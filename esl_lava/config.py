@@ -32,8 +32,8 @@ class Experiment(TomlTable):
 
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = Field(
         1,
-        description="Random seed of the initial weights, the masks, the shuffling and the "
-        "validation split.",
+        description="Random seed of the initial weights, the masks, the validation split, the "
+        "order of the samples, and their random shifts and mirror images.",
     )
     data: Data = Data()
     encoding: Encoding = Encoding()
@@ -224,7 +224,17 @@ def parse_setting(text: str) -> tuple[str, object]:
 def documentation(
     section: type[TomlTable] = Experiment, prefix: str = ""
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield (dotted key, default, description) of every field of every kind of model."""
+    """Yield (dotted key, default, description) of every field in a section and its subsections.
+
+    If `kind` selects the table of a subsection, the fields of all its kinds are listed.
+
+    Args:
+        section: the section whose fields are listed.
+        prefix: dotted path of the section, with a dot at its end; empty for the whole experiment.
+
+    Yields:
+        The default is a text, which is empty if the field is required or its default is None.
+    """
     for name, field in section.model_fields.items():
         tables = tomlfile.tables_of(field.annotation)
         for table in tables:
@@ -238,9 +248,15 @@ def documentation(
 
 
 def _suggest(key: str, table: type[TomlTable]) -> str:
-    """Return the hint for an unknown key: "; did you mean X?", or an empty text.
+    """Return the hint that follows an unknown key in an error; empty if there is none.
 
-    X is the known key or table whose last part is most similar to the last part of `key`.
+    If another kind of network has the key, the hint says that this kind does not. Otherwise it is
+    "; did you mean X?", where X is the known key or table whose last part is most similar to the
+    last part of `key`.
+
+    Args:
+        key: the unknown key, dotted.
+        table: the table that contains it.
     """
     known = list(dict.fromkeys(name for name, _, _ in documentation()))
     if key in known:

@@ -89,7 +89,11 @@ class Fault:
     layer: str | None = None
 
     def as_json(self) -> dict[str, str | int | float | bool | None]:
-        """The fields that are set. Values other than numbers and texts become short texts."""
+        """Return the fields that are not None, by name, for JSON.
+
+        A value or limit becomes a text if it is not a text, a bool or a number that JSON can hold.
+        A path keeps its whole text; other values are cut to `MAX_SHOWN` characters.
+        """
         every = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: _plain(value) for name, value in every.items() if value is not None}
 
@@ -123,7 +127,7 @@ class UserError(Exception):
 
     @classmethod
     def of(cls: type[AnyError], faults: Sequence[Fault]) -> AnyError:
-        """One error of at least one fault. Its text has one line for each fault."""
+        """Return one error with all faults, at least one. Its text has one line for each fault."""
         error = cls("\n".join(fault.sentence for fault in faults), faults[0].code)
         error.faults = tuple(faults)
         return error
@@ -139,7 +143,7 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """A configuration key or value is unknown, mistyped or out of range."""
+    """A configuration key, an option or an argument is missing or unknown, or has a wrong value."""
 
 
 class DataError(UserError):
@@ -163,7 +167,7 @@ class LimitError(UserError):
 
 
 def shorten(value: object) -> str:
-    """The representation of a value, cut to `MAX_SHOWN` characters."""
+    """Return the `repr` of a value, cut to `MAX_SHOWN` characters."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # an integer of thousands of digits, or nested tables
@@ -172,7 +176,7 @@ def shorten(value: object) -> str:
 
 
 def _plain(value: object) -> str | int | float | bool | None:
-    """A value as JSON holds it."""
+    """Return a value that JSON can hold: the value itself, or a text in its place."""
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, int | float) and abs(value) < 1 << 63:  # false for NaN and infinity
@@ -181,7 +185,7 @@ def _plain(value: object) -> str | int | float | bool | None:
 
 
 def _portable(fault: Fault) -> Fault:
-    """The fault with plain values, which every process can unpickle."""
+    """Return the fault with plain values, which every process can unpickle."""
     return Fault(
         fault.sentence,
         fault.code,

@@ -144,7 +144,10 @@ def parse(text: str, where: str) -> dict[str, object]:
 
 
 def parse_value(text: str) -> object:
-    """Return the TOML value that a text denotes, or the text itself, such as a bare word."""
+    """Return the TOML value that a text denotes.
+
+    A text that is no TOML value, such as a bare word, is a string; blanks around it are removed.
+    """
     try:
         parsed = _load(f"value = {text}")
     except (ValueError, RecursionError):  # not TOML, or an integer of thousands of digits
@@ -179,7 +182,7 @@ def validate(table: type[AnyTable], values: Mapping[str, object], hint: Hint) ->
     Args:
         table: the class of the table.
         values: the values by key.
-        hint: the text that follows an unknown key.
+        hint: returns the text that follows an unknown key in the sentence of its fault.
 
     Raises:
         Faults: one fault for each wrong key or value, with key, value and limit.

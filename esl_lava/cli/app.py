@@ -23,7 +23,12 @@ from esl_lava.progress import show_progress_with
 
 
 def _command_line(purpose: str | None = None, completion: bool = False) -> typer.Typer:
-    """Return an empty command line with plain help and plain tracebacks."""
+    """Return a typer program without commands, whose help and tracebacks are plain text.
+
+    Args:
+        purpose: what the program does, for its help.
+        completion: whether the program has options that install completion for shells.
+    """
     return typer.Typer(
         help=purpose,
         add_completion=completion,
@@ -91,8 +96,8 @@ def _show_overview(
 def _run_program(program: Callable[..., int | None]) -> None:
     """Run a command line and exit with its code.
 
-    An error of the user is reported without a traceback, and the exit code is 2. After SIGTERM
-    the exit code is 143.
+    An error of the user is reported without a traceback, and the exit code is 2. After Ctrl-C the
+    exit code is 130, after SIGTERM 143.
     """
     try:
         with (
@@ -125,7 +130,7 @@ def _run_program(program: Callable[..., int | None]) -> None:
 
 
 def _usage_error(error: typer.TyperException) -> UserError:
-    """Return an error of typer, which reads the command line, as an error with a code."""
+    """Return the `UserError` for a wrong command line, which typer has refused with `error`."""
     sentence = error.format_message().removesuffix(".")
     parameter = getattr(error, "param", None)
     if parameter is None:
@@ -147,7 +152,13 @@ def _usage_error(error: typer.TyperException) -> UserError:
 
 
 def _last_value(options: Sequence[str]) -> str | None:
-    """Return the last value of an option on the command line, because typer does not tell it."""
+    """Return the last value of an option on the command line; None if it has no value.
+
+    typer's errors do not tell the value.
+
+    Args:
+        options: the names of the option, for example -o and --output.
+    """
     value = None
     for word, following in zip_longest(sys.argv[1:], sys.argv[2:]):
         name, equals, text = word.partition("=")

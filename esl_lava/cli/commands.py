@@ -95,7 +95,7 @@ def train(
     config: options.Config = None,
     density: options.Density = None,
     epochs: options.Epochs = None,
-    seed: Annotated[int | None, typer.Option(help="Random seed (overrides seed).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed (overrides the key seed).")] = None,
     settings: options.Settings = None,
     method: Annotated[
         str | None,
@@ -156,8 +156,8 @@ def train(
             if any(value is not None for value in others):
                 raise ConfigError(
                     f"--resume {resume}: the run continues with the experiment that it began "
-                    "with; the only other options allowed are --data-folder, --data-module and "
-                    "--json",
+                    "with; the only other options allowed are --data-folder, --data-module, "
+                    "--json, --quiet and --verbose",
                     "conflict",
                     key="--resume",
                     value=resume,
@@ -448,11 +448,17 @@ def energy(
     ] = None,
     utilisation: Annotated[
         float | None,
-        options.number_option("Share of its peak performance that a GPU reaches, 0 to 1."),
+        options.number_option(
+            "Share of its peak performance that a GPU reaches, above 0 and at most 1. The default "
+            "is that of the device file."
+        ),
     ] = None,
     flops_per_mac: Annotated[
         int | None,
-        typer.Option(help="Number of GPU operations that are counted for a connection, 1 or 2."),
+        typer.Option(
+            help="Number of GPU operations that are counted for a connection, 1 or 2. The default "
+            "is that of the device file."
+        ),
     ] = None,
     step_seconds: Annotated[
         float | None,
@@ -466,7 +472,7 @@ def energy(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Read an exported network and test samples, count its operations and print their energy."""
+    """Read an exported network and test samples, count operations and print their energy."""
     with results_only():
         from esl_lava.energy import neurobench
         from esl_lava.energy.table1 import has_its_layers
@@ -636,10 +642,13 @@ def map_to_chip(
 
 
 def _refuse_measurement(values: dict[str, object]) -> None:
-    """Refuse an option of measured spikes, given `--no-spikes`.
+    """Refuse options that apply to measured spikes only, because `--no-spikes` measures none.
 
     Args:
         values: option -> its value, None if it is not given.
+
+    Raises:
+        ConfigError: if one of the options is given.
     """
     for option, value in values.items():
         if value is not None:
@@ -653,7 +662,13 @@ def _refuse_measurement(values: dict[str, object]) -> None:
 
 
 def _print_plan(experiment: Experiment, own: OwnData | None, as_json: bool) -> None:
-    """Print what the training of an experiment would be."""
+    """Print the plan of a training for `--dry-run`: its network, memory and estimated time.
+
+    Args:
+        experiment: the experiment that would be trained.
+        own: source of the user's own samples, or None.
+        as_json: whether the plan is printed as JSON.
+    """
     with results_only():
         from esl_lava.experiments.dryrun import plan
         from esl_lava.report.plan import show_plan

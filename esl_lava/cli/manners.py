@@ -14,8 +14,8 @@ from esl_lava.cli import output
 from esl_lava.printable import make_printable
 
 CHOSEN = ("esl_lava.engines.choice", "esl_lava.kernels", "esl_lava.data.jpegs")
-"""Loggers whose information is always said: the engines that `auto` chose, the compilation of
-kernels and the decoding of pictures, which take time."""
+"""Loggers whose information is printed unless `--quiet` is given. They name the engines that `auto`
+chose, and the compilation of kernels and the decoding of pictures, which take time."""
 
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print results, warnings and errors only.")

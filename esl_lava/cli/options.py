@@ -42,7 +42,7 @@ METHODS = "esl, static, dense, small-dense, pruned"
 PACKINGS = "nengo-loihi, nxtf, netx"
 PRESETS = _list_files("esl_lava.experiments", "presets")
 
-# typer reads these annotations at run time: Optional, as Python 3.10's typing has it.
+# typer reads these annotations at run time.
 Json = Annotated[
     bool, typer.Option("--json", help="Print the result as one JSON object instead of tables.")
 ]
@@ -67,7 +67,7 @@ Axes = Annotated[
     str | None,
     typer.Option(
         "--axes",
-        help="Order of the axes of the file in --data, one letter for each axis: N samples, T "
+        help="Order of the axes of the array in --data, one letter for each axis: N samples, T "
         "steps, C channels (or inputs), H rows, W columns. Example: NTHWC. SLAYER uses NCHWT, or "
         "NCT for flat inputs.",
     ),
@@ -77,8 +77,8 @@ InputShape = Annotated[
     typer.Option(
         "--input-shape",
         help="Channels, rows and columns of the input, for example 2,34,34. A network file that "
-        "esl-lava did not write may need this shape if its first layer is a convolution. The "
-        "default is the shape of the file in --data.",
+        "esl-lava did not write may need this shape if its first layer is a convolution. By "
+        "default it is taken from the array in --data.",
     ),
 ]
 Drive = Annotated[
@@ -169,7 +169,9 @@ Config = Annotated[
 ]
 Density = Annotated[
     float | None,
-    number_option("Density of the sparse layers, 0 to 1 (overrides sparsity.density)."),
+    number_option(
+        "Density of the sparse layers, above 0 and at most 1 (overrides sparsity.density)."
+    ),
 ]
 Epochs = Annotated[
     int | None, typer.Option(help="Number of training epochs (overrides training.epochs).")

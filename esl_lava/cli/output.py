@@ -34,11 +34,11 @@ def results_only() -> contextlib.redirect_stdout[TextIO]:
 
 @contextlib.contextmanager
 def checked_output() -> Iterator[None]:
-    """Report a standard output that cannot be written as an error of the user.
+    """Raise a `FileError` if standard output cannot be written within the context.
 
     Raises:
-        FileError: if standard output is closed, or a write to it fails in the context. An output
-            whose reader has ended is no error here.
+        FileError: if standard output is closed, or a write to it fails. It is no error here if the
+            program that reads the output has ended.
     """
     _replace_closed_streams()
     if sys.stdout is None:
@@ -55,10 +55,10 @@ def checked_output() -> Iterator[None]:
 
 
 class _CheckedOutput:
-    """A standard output whose faults are errors of the user.
+    """A standard output that raises a `FileError` if a write fails.
 
-    After a fault nothing is written. Every call raises the error again, because typer ignores
-    errors of its first writes.
+    After a failed write nothing more is written. Every later call raises the error again, because
+    typer ignores errors of its first writes.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -94,9 +94,10 @@ class _CheckedOutput:
 
 
 def _replace_closed_streams() -> None:
-    """Open the null device in place of closed standard streams, so that no file takes their place.
+    """Open the null device in place of closed standard streams.
 
-    A closed standard error gets a stream that drops its text. `sys.stdout` stays None.
+    Otherwise the next file that is opened would get the descriptor of the closed stream. A closed
+    standard error gets a stream that drops its text. `sys.stdout` stays None.
     """
     for descriptor in range(3):
         try:
@@ -134,7 +135,7 @@ def tell(line: str) -> None:
 
 
 def warn(line: str) -> None:
-    """Print a line on standard error, whatever was chosen. Unsafe characters are escaped."""
+    """Print a line on standard error, also with `--quiet`. Unsafe characters are escaped."""
     print(make_printable(line), file=sys.stderr, flush=True)
 
 
@@ -164,13 +165,14 @@ def answer(
     """Print the result of a command on standard output.
 
     Args:
-        in_json: print exactly one JSON object, else tables. Tables are as wide as the terminal,
-            or 100 columns wide in a file. Their unsafe characters are escaped.
+        in_json: whether to print `result` as exactly one JSON object, instead of the tables.
         result: a record, or JSON values.
-        tables: the same result for people.
+        tables: the same result for people. They are as wide as the terminal, or 100 columns wide
+            in a file. Their unsafe characters are escaped.
 
     Raises:
-        DataError: when a number is not finite, because JSON cannot hold it. Nothing is printed.
+        DataError: when a number of the JSON object is not finite, because JSON cannot hold it.
+            Nothing is printed.
     """
     from rich.console import Console
 

@@ -61,7 +61,7 @@ def show_samples(unit: str = "samples") -> Iterator[Callable[[str, int, int], No
     of samples that are done, and the number of all samples.
 
     Args:
-        unit: the word for the samples.
+        unit: what is counted, as the display names it.
     """
     with contextlib.ExitStack() as stack:
         displays: dict[str, _Display] = {}

@@ -35,7 +35,8 @@ def events(
     side: Annotated[
         int | None,
         typer.Option(
-            help="Number of rows and of columns of a frame. The default is the sensor's size.",
+            help="Number of rows and of columns of a frame. By default a frame has all pixels that "
+            "--crop leaves of the sensor.",
             min=1,
         ),
     ] = None,

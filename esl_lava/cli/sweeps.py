@@ -77,7 +77,7 @@ Cluster = Annotated[
 ]
 
 BUDGETS = ("sparsity.density", "sparsity.eps", "sparsity.densities")
-"""Configuration keys that set the number of connections."""
+"""Configuration keys that set the number of weights."""
 
 FIG2 = {"seed": "--seeds", **dict.fromkeys(BUDGETS, "--eps")}
 FIG4 = {
@@ -133,11 +133,11 @@ def reproduce_table1(
     cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
-    """Reproduce Table 1: read an experiment, train its networks and print them beside the paper's.
+    """Reproduce Table 1: read an experiment, train its networks and print their results.
 
-    The table compares dense, sparse and small dense networks whose neurons fire once. The
-    operations of the exported networks are counted on all test samples. The runs, the table and
-    a picture are written to the output directory.
+    The table compares dense, sparse and small dense networks whose neurons fire once, and the
+    numbers of the paper. The operations of the exported networks are counted on all test samples.
+    The runs, the table and a picture are written to the output directory.
     """
     from esl_lava.energy import table1
     from esl_lava.report.paper import render_table1
@@ -182,7 +182,13 @@ def reproduce_fig2(
     eps: Annotated[
         str, typer.Option(help="Values of eps in Equation 1, with commas between them.")
     ] = "10,20,30,40,50,60,70,80,90",
-    preset: Preset = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Name of a built-in experiment: {PRESETS}. The default is mnist, or "
+            f"{SINGLE_SPIKE} with --network single-spike."
+        ),
+    ] = None,
     config: Config = None,
     epochs: Epochs = None,
     seeds: Seeds = "1",
@@ -236,7 +242,7 @@ def reproduce_table2(
     cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
-    """Reproduce Table 2: train convolutional networks and print them beside those of the paper.
+    """Reproduce Table 2: train convolutional networks and print results beside the paper's.
 
     Each part has a dense and a sparse network. The runs, the table and a picture are written to
     the output directory.
@@ -269,7 +275,10 @@ def reproduce_fig3(
     traced: Annotated[
         float, number_option("Density of the run whose layer densities are plotted (Figure 3b).")
     ] = 0.1,
-    preset: Preset = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help=f"Name of a built-in experiment in place of --scale: {PRESETS}."),
+    ] = None,
     config: Config = None,
     epochs: Epochs = None,
     seeds: Seeds = "1,2",
@@ -297,7 +306,7 @@ def reproduce_fig3(
             traced,
             _parse_list("--seeds", seeds, int),
         )
-    title = f"Fig. 3{_scale_suffix(scale)}: accuracy against density, and a run whose layers share"
+    title = f"Fig. 3{_scale_suffix(scale)}: accuracy against density, and a run with redistribution"
     _run_design(replace(design, remarks=remarks), output, jobs, cluster, as_json, title)
 
 
@@ -324,7 +333,13 @@ def reproduce_fig4(
             "0.1,0.01. If --scale is given, the default is 1,0.1,0.01."
         ),
     ] = None,
-    preset: Preset = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Name of a built-in experiment: {PRESETS}. The default is mnist if neither "
+            "--scale nor --config is given."
+        ),
+    ] = None,
     config: Config = None,
     epochs: Epochs = None,
     seeds: Annotated[

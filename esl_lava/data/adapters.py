@@ -25,8 +25,8 @@ MOST_SAMPLES = 1 << 28
 _FULL_SCALE = 255
 _PICTURE_AXES = {2: "features", 3: "rows, columns", 4: "channels, rows, columns"}
 _AXES = (
-    "(samples, rows, columns) or (samples, channels, rows, columns) of pictures, or (samples, T, "
-    "channels, rows, columns) of frames"
+    "(samples, features), (samples, rows, columns) or (samples, channels, rows, columns) of "
+    "pictures, or (samples, T, channels, rows, columns) of frames"
 )
 
 
@@ -46,7 +46,7 @@ class Source:
 
     Attributes:
         place: the data set or the file that holds the array.
-        key: name of the array, "samples" or "labels".
+        key: name of the array or of an item, for example "samples", "labels" or "item 3".
         file: the file that holds the array; None if it is in no file.
     """
 
@@ -60,7 +60,7 @@ class Source:
     def refusal(
         self, reason: str, code: Code, value: object = None, limit: object = None
     ) -> DataError:
-        """Return the error for the array. The sentence is `place: key` and the reason."""
+        """Return the error for the array. Its sentence is `place: key`, then `reason`."""
         sentence = f"{self}{reason}"
         return DataError(sentence, code, key=self.key, value=value, limit=limit, file=self.file)
 
@@ -96,7 +96,7 @@ def from_arrays(
             columns) or (samples, features), where 255 is full scale; or frames, integers in 0..255
             of shape (samples, T, channels, rows, columns), which the network gets unchanged.
         labels: (samples,) integers from 0.
-        name: label of accuracies on these samples.
+        name: name under which accuracies on these samples are reported.
         classes: number of classes; None: 1 + the largest label.
         split: "train" or "test", if the samples are a split.
 
@@ -128,8 +128,8 @@ def from_torch(
         DataError: an item is of another kind; the first such item is named.
 
     Example:
-        Pictures of a bright left or right half. `experiments.train.train` trains on them with
-        `own=Own("halves", splits.__getitem__)`.
+        Pictures of a bright left or right half. `esl_lava.train` trains on them with
+        `own=OwnSamples("halves", splits.__getitem__)`.
 
         >>> import torch
         >>> from torch.utils.data import TensorDataset
@@ -157,7 +157,7 @@ def as_samples(
     if samples.size == 0:
         raise source.refusal(f" of shape {samples.shape} are empty", "shape", samples.shape)
     if len(samples) > MOST_SAMPLES:
-        reason = f" are {len(samples)}, the limit is {MOST_SAMPLES}"
+        reason = f" are {len(samples)} in number, the limit is {MOST_SAMPLES}"
         raise source.refusal(reason, "too-large", len(samples), MOST_SAMPLES)
     labels = check_labels(arrays.labels, arrays.labels_source, len(samples))
     if classes is None:
@@ -180,7 +180,7 @@ def as_samples(
         return replace(Frames(str(source), samples, labels, classes, split), name=name)
     if samples.dtype != np.uint8:
         raise source.refusal(
-            f" of shape {samples.shape} are pictures, which need uint8, 0..255, not "
+            f" of shape {samples.shape} are pictures, which need the type uint8, not "
             f"{samples.dtype}",
             "type",
             str(samples.dtype),
@@ -194,7 +194,7 @@ def as_samples(
 
 
 def check_labels(labels: Array, source: Source, samples: int | None = None) -> Ints:
-    """Return the labels as int64, if they are integers from 0.
+    """Check that labels are integers in 0..`MAX_WIDTH` - 1, and return them as int64.
 
     Args:
         labels: any array.
@@ -250,7 +250,7 @@ def collect_items(dataset: Items, where: str) -> LabelledArrays:
         sample, labels[index] = _sample_and_label(item, place)
         if samples is None:
             if sample.ndim not in (1, 2, 3, 4):
-                reason = f" has shape {sample.shape}, which is neither a picture nor frames"
+                reason = f" has shape {sample.shape}; a picture has 1 to 3 axes, and frames have 4"
                 raise place.refusal(reason, "shape", sample.shape)
             size = number * math.prod(sample.shape)
             if size > PICTURES_LIMIT:
@@ -271,7 +271,7 @@ def collect_items(dataset: Items, where: str) -> LabelledArrays:
 
 
 def as_array(values: object, source: Source) -> Array:
-    """Return a tensor (on any device) or an array as an array.
+    """Return a torch tensor (on any device) as a numpy array; an array is returned unchanged.
 
     Raises:
         DataError: `values` is neither a tensor nor an array.
@@ -328,7 +328,7 @@ def _frame_bytes(frames: Array, place: Source) -> Array:
     fits = (frames >= 0) & (frames <= LARGEST) & (np.floor(frames) == frames)
     if not bool(fits.all()):
         value = frames[~fits].flat[0]
-        reason = f" has a value of {value} in its frames, which are whole numbers in 0..{LARGEST}"
+        reason = f" has the value {value} in its frames; they hold whole numbers in 0..{LARGEST}"
         raise place.refusal(reason, _range_code(float(value)), float(value), LARGEST)
     return frames.astype(np.uint8)
 

@@ -35,8 +35,8 @@ def read_members(
     Args:
         path: the archive.
         limit_of: returns the largest allowed number of bytes for the name of a file; 0 skips the
-            file, whatever its size; None refuses the name.
-        total: largest allowed number of bytes of all files together.
+            file; None refuses the name.
+        total: largest allowed number of bytes of all files together, with those that are skipped.
 
     Yields:
         Name and content of each file that is not skipped.
@@ -124,7 +124,7 @@ def _read(path: Path, stream: BinaryIO, name: str, size: int, limit: int) -> byt
 
 
 def _skip(stream: BinaryIO, name: str, size: int) -> None:
-    """Skip this many bytes of a member."""
+    """Skip `size` bytes of the member `name`; raise EOFError if the archive ends before."""
     while size > 0:
         chunk = stream.read(min(size, _CHUNK))
         if not chunk:

@@ -49,11 +49,11 @@ class SpikesFile:
 
     @property
     def split(self) -> None:
-        """None: a file is not a split of a data set."""
+        """None, because a file is not a split of a data set."""
 
     @property
     def steps(self) -> int:
-        """T."""
+        """The number of steps T of a sample."""
         return int(self.array.shape[1])
 
     @property
@@ -81,7 +81,7 @@ class SpikesFile:
         return replace(self, array=self.array[selection], labels=labels)
 
     def spikes(self, encoding: Encoding | None = None) -> Array:
-        """Return (samples, T, inputs) as in the file, whatever the encoding."""
+        """Return the integers of the file as (samples, T, inputs). The encoding is ignored."""
         samples, steps, *axes = self.array.shape
         return self.array.reshape(samples, steps, math.prod(axes))
 
@@ -156,8 +156,8 @@ def reorder_axes(array: Array, axes: str) -> Array:
     letters = axes.upper()
     if set(letters) not in _AXES or len(set(letters)) != len(letters):
         raise ConfigError(
-            f"--axes {axes}: needs N (samples) and T (steps), and C (channels), H and W (rows and "
-            "columns) or all three, each once",
+            f"--axes {axes}: the letters N (samples) and T (steps) are needed, with C (channels "
+            "or inputs), with H and W (rows and columns), or with all three; each letter once",
             "type",
             key="--axes",
             value=axes,

@@ -1,7 +1,8 @@
-"""The python version of CIFAR-10 and CIFAR-100: pickles of a dictionary that holds an array.
+"""Reading of CIFAR-10 and CIFAR-100 in the files that their authors call "python version".
 
-Nothing is unpickled and no code runs (`pickles.py`). The reader rebuilds the dictionaries that
-Python 2's cPickle wrote with protocols 1 and 2, with arrays of numpy 1.
+A file is a pickle of a dictionary that holds an array of images and a list of labels. Nothing is
+unpickled and no code runs (`pickles.py`). The reader rebuilds the dictionaries that Python 2's
+cPickle wrote with protocols 1 and 2, with arrays of numpy 1.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from esl_lava.errors import FileError
 from esl_lava.pickles import Dialect, Name, RefusedError, rebuild
 
 MOST_BYTES = 192 << 20
-"""Largest size of a file; the largest file, the training split of CIFAR-100, has 155,249,918."""
+"""Largest size of a file in bytes. The largest, CIFAR-100's training split, has 155,249,918."""
 
 MOST_OPCODES = 500_000
-"""Largest number of opcodes of a file; that file has about 250,000, with its file names."""
+"""Largest number of pickle opcodes of a file; CIFAR-100's training split has about 250,000."""
 
 _ARRAY, _TYPE, _NEW = "numpy ndarray", "numpy dtype", "numpy.core.multiarray _reconstruct"
 _MOST_DIMENSIONS = 32
@@ -52,7 +53,8 @@ def read_batch(raw: bytes, where: str, key: str, features: int, classes: int) ->
         (images, features) uint8, read-only, and (images,) int64.
 
     Raises:
-        FileError: the content is not such a pickle, or holds more than that.
+        FileError: the content is too large, is not such a pickle, or has another number of
+            features or of labels, or a label out of range.
     """
     if len(raw) > MOST_BYTES:
         raise FileError(
@@ -98,7 +100,7 @@ def _images_and_labels(
         raise FileError(f"{where}: it has no list {key!r}", "missing", key=key, file=where)
     if len(labels) != len(images):
         raise FileError(
-            f"{where}: it has {len(images)} images, but {len(labels)} of {key!r}",
+            f"{where}: it has {len(images)} images, but {len(labels)} labels in {key!r}",
             "mismatch",
             key=key,
             value=len(labels),
@@ -129,7 +131,7 @@ def _call(function: object, arguments: object) -> _NumpyObject:
 
 
 def _fill(target: object, state: object) -> None:
-    """Fill an array with its values. The state of the type of bytes holds no more information."""
+    """Fill an array with its values. The state of its type is ignored, because all are bytes."""
     match target, state:
         case _NumpyObject(kind), tuple() if kind == _TYPE:
             return

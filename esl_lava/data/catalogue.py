@@ -50,6 +50,8 @@ def load(
             recordings need an encoding of frames; the source of own samples is not known, or they
             do not fit the encoding.
         FileError: a file is malformed or too large.
+        ModuleNotFoundError: a package that reads the files is not installed: Pillow, aedat or
+            tonic.
     """
     if name not in NAMES:
         known = ", ".join(NAMES)

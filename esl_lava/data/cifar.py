@@ -33,14 +33,15 @@ SHAPE = (3, jpegs.SIDE, jpegs.SIDE)
 JPEG_ARCHIVE = "cifar10_jpeg_train_test.tar.gz"
 SUBSET = "cifar10_lossless_subset.npz"
 SUBSET_LIMIT = 192 << 20
-"""Largest number of bytes of an array in the subset's file; CIFAR-10 would have 184,320,000."""
+"""Largest number of bytes of an array in the subset's file. All 60,000 images of CIFAR-10 have
+184,320,000."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _PythonVersion:
-    """Layout of the published python version of a data set.
+    """Layout of the files of a data set that its authors call "python version".
 
     Attributes:
         folder, archive: folder or archive that holds the files.
@@ -93,19 +94,20 @@ _CIFAR100 = _PythonVersion(
 
 
 def cifar10(split: str) -> tuple[str, Bytes, Ints]:
-    """Return a split of CIFAR-10: from its python version, else from a tree of JPEG files.
+    """Return a split of CIFAR-10: from its "python version", else from a tree of JPEG files.
 
     Args:
         split: "train" or "test".
 
     Returns:
-        The label of accuracies on the images, which differs for JPEG because it is lossy; images,
-        (samples, 3072) uint8; labels, (samples,) int64 in 0..9, in alphabetical order: airplane is
-        0, truck 9.
+        The name under which accuracies on the images are reported, which differs for JPEG because
+        it is lossy; images, (samples, 3072) uint8; labels, (samples,) int64 in 0..9, in
+        alphabetical order: airplane is 0, truck 9.
 
     Raises:
         DataError: neither exists, or a file is missing.
         FileError: a file is damaged, too large, or of another kind.
+        ModuleNotFoundError: as in `jpegs.read_split`.
     """
     folder = own_folder("cifar10")
     if folder is not None:
@@ -122,7 +124,14 @@ def cifar10(split: str) -> tuple[str, Bytes, Ints]:
 
 
 def cifar100(split: str) -> tuple[Bytes, Ints]:
-    """Return images and fine labels, 0..99, of a split of CIFAR-100; otherwise as `cifar10`."""
+    """Return a split of CIFAR-100 from its "python version".
+
+    Returns:
+        Images, (samples, 3072) uint8, and fine labels, (samples,) int64 in 0..99.
+
+    Raises:
+        DataError, FileError: as in `cifar10`.
+    """
     folder = own_folder("cifar100")
     place = None if folder is None else _place(folder, _CIFAR100)
     if place is None:
@@ -135,6 +144,9 @@ def cifar10_subset(split: str) -> tuple[Bytes, Ints]:
 
     The file is a numpy archive with `x_train`, `y_train`, `x_test` and `y_test`: images of shape
     (samples, 32, 32, 3) uint8 and labels of shape (samples,), integers.
+
+    Returns:
+        Images, (samples, 3072) uint8, and labels, (samples,) int64.
 
     Raises:
         DataError: the file does not exist.
@@ -193,14 +205,14 @@ def _missing(name: str, files: str, folder: str | None = None) -> DataError:
 
 
 def _place(folder: Path, version: _PythonVersion) -> Path | None:
-    """Return the folder or the archive of the python version, or None if neither exists."""
+    """Return the folder or the archive of the "python version", or None if neither exists."""
     if (folder / version.folder).is_dir():
         return folder / version.folder
     return folder / version.archive if (folder / version.archive).is_file() else None
 
 
 def _python_version(place: Path, version: _PythonVersion, split: str) -> tuple[Bytes, Ints]:
-    """Return images and labels of a split, its files one after another."""
+    """Return images and labels of all files of a split, joined in the order of the files."""
     read = _in_archive if place.is_file() else _in_folder
     parts, foreign = {}, []
     for name, raw in read(place, version, version.splits[split]):

@@ -80,8 +80,9 @@ class Encoding(TomlTable):
 
     kind: Literal["rate", "latency", "constant", "two_times", "direct", "frames"] = Field(
         "rate",
-        description="Encoding of a sample. rate: a pixel drives an integrate-and-fire neuron. "
-        "latency: a pixel spikes once, and a brighter pixel spikes earlier. constant: a pixel of "
+        description="Encoding of a sample. rate: a pixel drives an integrate-and-fire neuron, "
+        "whose spikes are the input. latency: a pixel above 0 spikes once, and a brighter pixel "
+        "spikes earlier. constant: a pixel of "
         "at least half the full scale spikes at every step. two_times: every pixel spikes once, "
         "at step 0 if it has at least half the full scale, otherwise at 2/3 of the steps. direct: "
         "a pixel is the input at every step, as a signed integer of encoding.bits bits. frames: a "
@@ -95,8 +96,8 @@ class Encoding(TomlTable):
         None,
         description="Number of bits of an input value. Only the kinds direct and frames use this "
         "key. direct: a pixel becomes (pixel >> (8 - bits)) - 2^(bits - 1), which is -16..15 for 5 "
-        f"bits; the default is {DIRECT_BITS}. frames: a value counts up to 2^bits - 1 events; by "
-        "default frames are binary.",
+        f"bits; the default is {DIRECT_BITS}. frames: a value counts up to 2^bits - 1 events, and "
+        "further events are dropped; by default a value is 1 if there is an event, otherwise 0.",
     )
     split: Literal["time", "number"] | None = Field(
         None,
@@ -144,7 +145,7 @@ class Encoding(TomlTable):
             if self.kind == "frames" and value != default:
                 raise FieldError(
                     f"encoding.{name} {value!r}: data.name {OWN!r} does not use the key, because "
-                    "own frames are used unchanged",
+                    "the user's own frames are used unchanged",
                     "conflict",
                     key=f"encoding.{name}",
                     value=value,

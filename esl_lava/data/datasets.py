@@ -65,8 +65,9 @@ class Images:
     """A data set of labelled images.
 
     Attributes:
-        name: label of accuracies on the images: the data set's key in `LOADERS`, or another name
-            if the accuracies must not be mistaken for those on the data set itself.
+        name: name under which accuracies on the images are reported: the data set's key in
+            `LOADERS`, or another name if the accuracies must not be mistaken for those on the data
+            set itself.
         images: (samples, features) uint8, 0..255.
         labels: (samples,) int64, 0..classes-1.
         classes: number of classes.
@@ -140,13 +141,13 @@ class Images:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(channels, rows, columns)."""
+        """The shape of an image, (channels, rows, columns); flat images have (1, 1, features)."""
         channels, rows, columns = (1, 1, *self.image_shape)[-3:]
         return channels, rows, columns
 
     @property
     def steps(self) -> None:
-        """None: the encoding sets the number of steps of an image."""
+        """None, because the encoding sets the number of steps of an image."""
 
     def take(self, n: int) -> Images:
         """Return the first `n` samples, which share memory with these; see `Samples`."""
@@ -170,7 +171,7 @@ class Images:
         Direct coding gives int8, see `graded`.
 
         Raises:
-            DataError: `encoding` is None.
+            DataError: `encoding` is None, or of a kind that does not encode images.
         """
         if encoding is None:
             raise DataError(
@@ -186,7 +187,8 @@ class Images:
         """Return (samples, inputs) the step of each pixel's first spike; T if it has no spike.
 
         Raises:
-            DataError: the encoding is direct coding, which gives pixels and no spikes.
+            DataError: the encoding is direct coding, which gives pixels and no spikes, or of a
+                kind that does not encode images.
         """
         if encoding.bits is not None:
             raise DataError(
@@ -271,9 +273,10 @@ def load(name: str, split: str) -> Images:
 
     `cifar10`: colour images of shape (3, 32, 32), red, green and blue; ten classes in alphabetical
     order, airplane 0 to truck 9. The loader looks in `$ESL_LAVA_DATA/cifar10` for the published
-    python version (`cifar-10-batches-py/`, or `cifar-10-python.tar.gz`), then for a tree of JPEG
+    "python version" (`cifar-10-batches-py/`, or `cifar-10-python.tar.gz`), then for a tree of JPEG
     files (`cifar10_jpeg_train_test.tar.gz`, or `train/<class>/NNNN.jpg` and `test/` unpacked), and
-    takes the first that exists. JPEG is lossy, so its name is "CIFAR-10 (JPEG)"; see `jpegs`.
+    takes the first that exists. JPEG is lossy, so accuracies on it are reported under the name
+    "CIFAR-10 (JPEG)"; see `jpegs`.
 
     `cifar10_subset`: some images of CIFAR-10, unchanged, from `cifar10_lossless_subset.npz` in the
     same folder.
@@ -289,6 +292,7 @@ def load(name: str, split: str) -> Images:
         DataError: the name or the split is unknown, a file is missing, the download of MNIST fails,
             or images and labels do not fit together.
         FileError: a file is malformed or too large.
+        ModuleNotFoundError: as in `jpegs.read_split`.
 
     Sources: the test set of the UCI data set "Optical Recognition of Handwritten Digits"
     (E. Alpaydin, C. Kaynak, 1998; `digits-licence.txt`); Y. LeCun, C. Cortes, C. J. C. Burges,
@@ -457,11 +461,14 @@ SHAPES: Mapping[str, tuple[tuple[int, int, int], int]] = MappingProxyType(
         "cifar100": (cifar.SHAPE, 100),
     }
 )
-"""Data set -> shape of a sample and number of classes, known before anything is read."""
+"""Data set -> ((channels, rows, columns) of a sample, number of classes). Nothing is read."""
 
 
 def _mnist_folder() -> Path:
-    """Return the user's folder if it exists, else the download's, which is made on first use."""
+    """Return the user's folder of MNIST if it exists, else the folder of the download.
+
+    MNIST is downloaded on first use.
+    """
     users_folder = own_folder("mnist")
     if users_folder is not None:
         return users_folder

@@ -25,7 +25,7 @@ _PIXELS = np.arange(_FULL_SCALE + 1, dtype=np.int64)[:, None]
 
 
 def rate(steps: int) -> Array:
-    """Return evenly spread spikes, in proportion to the pixel.
+    """Return evenly spread spikes, whose number is in proportion to the pixel.
 
     Each pixel drives an integrate-and-fire neuron with reset by subtraction: v starts at 127, half
     of full scale; at each step `v += pixel`; the neuron spikes if `v >= 255`, then `v -= 255`. So

@@ -25,7 +25,7 @@ class Frames:
     """Labelled samples of T frames each.
 
     Attributes:
-        name: label of accuracies on these samples.
+        name: name under which accuracies on these samples are reported.
         stored: (recordings, T, channels, rows, columns) integers in 0..`LARGEST`; the array may
             lie in a file, and is read only where it is needed.
         labels: (samples,) int64, 0..classes-1.
@@ -83,18 +83,18 @@ class Frames:
 
     @property
     def frames(self) -> Bytes:
-        """(samples, T, channels, rows, columns) uint8."""
+        """The frames of the samples, (samples, T, channels, rows, columns) uint8."""
         return self._selected().astype(np.uint8, copy=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(channels, rows, columns)."""
+        """The shape of a frame, (channels, rows, columns)."""
         channels, rows, columns = self.stored.shape[2:]
         return channels, rows, columns
 
     @property
     def steps(self) -> int:
-        """T."""
+        """The number of frames T of a sample."""
         return int(self.stored.shape[1])
 
     @cached_property
@@ -179,7 +179,7 @@ class Frames:
         return self._with_planes(mirror(self._planes(), generator))
 
     def picture(self, index: int) -> Bytes | None:
-        """Return (rows, columns) uint8: the sum of all frames and channels, scaled to 255.
+        """Return (rows, columns) uint8: the sum of all frames and channels, the largest sum as 255.
 
         A sample of one row and one column has no picture: None.
         """
@@ -192,7 +192,7 @@ class Frames:
         return self.stored if self.indices is None else self.stored[self.indices]
 
     def _planes(self) -> Bytes:
-        """Return (samples, T * channels, rows, columns)."""
+        """Return the frames as (samples, T * channels, rows, columns), for `moves`."""
         return self.frames.reshape(len(self), -1, *self.shape[1:])
 
     def _with_planes(self, planes: Bytes) -> Frames:
@@ -207,7 +207,7 @@ class Frames:
             if low < 0 or high > LARGEST:
                 value = low if low < 0 else high
                 raise DataError(
-                    f"{self.name} has a value of {value} in its frames, which are numbers in "
+                    f"{self.name} has the value {value} in its frames; they hold numbers in "
                     f"0..{LARGEST}",
                     "range",
                     key="frames",

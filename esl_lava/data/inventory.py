@@ -1,4 +1,4 @@
-"""The data sets that esl-lava knows: what each holds, where it is looked for, how to get it."""
+"""The data sets that esl-lava knows: what each one holds, where it lies, and how to get it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ class Origin:
 
     Attributes:
         contents: what its samples are, in a few words.
-        places: files or folders in the folder `ESL_LAVA_DATA`; any one of them is enough. None
+        places: files or folders in the folder `ESL_LAVA_DATA`; any one of them is enough. Empty
             for a set that needs no file.
         how: how to get it.
-        cached: place in the user's cache where a download of esl-lava lies.
+        cached: place in the user's cache where a download of esl-lava lies; empty if esl-lava does
+            not download it.
     """
 
     contents: str
@@ -48,7 +49,7 @@ ORIGINS: Mapping[str, Origin] = MappingProxyType(
         "cifar10": Origin(
             "32 x 32 colour images of 10 classes",
             ("cifar10",),
-            f"put the python version into cifar10/, {_CIFAR}",
+            f"put the 'CIFAR-10 python version' into cifar10/, {_CIFAR}",
         ),
         "cifar10_subset": Origin(
             "a part of CIFAR-10 as arrays",
@@ -58,7 +59,7 @@ ORIGINS: Mapping[str, Origin] = MappingProxyType(
         "cifar100": Origin(
             "32 x 32 colour images of 100 classes",
             ("cifar100",),
-            f"put the python version into cifar100/, {_CIFAR}",
+            f"put the 'CIFAR-100 python version' into cifar100/, {_CIFAR}",
         ),
         "nmnist": Origin(
             "34 x 34 recordings of 10 digits",
@@ -99,7 +100,7 @@ class Listing:
         name: the value of `data.name`.
         contents: what its samples are.
         available: whether it can be loaded, as far as its place says. Its files are not read.
-        place: its file or folder; None where there is none or it needs none.
+        place: its file or folder; None if it is not found, or if the set needs none.
         how: how to get it.
     """
 

@@ -1,7 +1,7 @@
 """CIFAR-10 as a tree of JPEG files: `train/<class>/NNNN.jpg`, `test/<class>/NNNN.jpg`.
 
-JPEG is lossy, so this is not CIFAR-10 itself: accuracies on it are labelled `NAME`. Two decoders
-may differ by one grey level in some pixels.
+JPEG is lossy, so this is not CIFAR-10 itself: accuracies on it are reported under the name `NAME`.
+Two decoders may differ by one grey level in some pixels.
 
 The files are sorted by class. They are shuffled into one fixed order, the same on every machine, so
 that the first n samples are a fair draw. The decoded images are stored in the user's cache, under
@@ -28,7 +28,7 @@ from esl_lava.errors import DataError, FileError
 from esl_lava.files import open_regular, replace_file
 
 NAME = "CIFAR-10 (JPEG)"
-"""Label of accuracies on these images."""
+"""Name under which accuracies on these images are reported."""
 
 SIDE = 32
 """Rows and columns of an image; it has three channels."""
@@ -60,8 +60,8 @@ def read_split(place: Path, split: str) -> tuple[Bytes, Ints]:
         split: "train" or "test".
 
     Returns:
-        (samples, 3072) uint8, channels, rows and columns of an image in one axis, and (samples,)
-        int64. The images may be mapped into memory, and are read-only then.
+        Images, (samples, 3072) uint8, with channels, rows and columns in one axis; and labels,
+        (samples,) int64. The images may be mapped into memory, and are read-only then.
 
     Raises:
         DataError: the split has no file.

@@ -27,7 +27,7 @@ def own_from_module(text: str) -> OwnData:
     """Return the data set that a function of a Python file returns.
 
     The file runs here as a module, and can import the files beside it. The function is called with
-    "train" or "test" when the split is needed, and returns the same as `Own.give`.
+    "train" or "test" when the split is needed, and returns the same as `OwnData.give`.
 
     Args:
         text: FILE.py:FUNCTION.
@@ -35,7 +35,7 @@ def own_from_module(text: str) -> OwnData:
     Raises:
         ConfigError: the text does not have this form, or the file has no such function.
         FileError: the file does not exist.
-        DataError: the file raises an exception.
+        DataError: the file raises an exception when it runs.
     """
     file, colon, name = text.rpartition(":")
     if not colon or not file.endswith(".py") or not name.isidentifier():

@@ -70,8 +70,8 @@ def _read(path: Path, name: str, stream: IO[bytes], file_size: int) -> Array:
     version = np.lib.format.read_magic(stream)
     if version not in _HEADERS:
         raise FileError(
-            f"{path}: {name} has the version {version} of numpy's format, which arrays of numbers "
-            "do not need",
+            f"{path}: {name} has the version {version} of numpy's format; only the versions "
+            f"{' and '.join(map(str, _HEADERS))} are read",
             "unsupported",
             key=name,
             value=version,

@@ -32,12 +32,12 @@ from esl_lava.errors import DataError
 ARCHIVE_LIMIT = 2 << 30
 """Largest number of bytes of an array in a .npz file, which is held in memory.
 
-Arrays in .npy files have no limit.
+Arrays in .npy files are mapped into memory and do not have this limit.
 """
 
 SOURCE_NEEDED = (
     f"data.name {OWN!r}: these are the user's own samples, and no file records where they are: "
-    "give --data-folder FOLDER, or --data-module FILE.py:FUNCTION again"
+    "give --data-folder FOLDER or --data-module FILE.py:FUNCTION again; in Python, the argument own"
 )
 
 _PROTOCOL = tuple(name for name in dir(TrainingSamples) if not name.startswith("_"))
@@ -48,11 +48,13 @@ class OwnData:
     """The source of the user's own samples.
 
     Attributes:
-        name: label of accuracies on the samples, unless the samples have a name themselves.
-        give: "train" or "test" -> that split: an object that has all of `TrainingSamples`, a torch
-            `Dataset` as in `adapters.from_torch`, or a pair of arrays or tensors (samples, labels)
-            as in `adapters.from_arrays`. It is called at most once for each split.
-        count: returns the number of classes, if it is known without the training samples.
+        name: name under which accuracies on the samples are reported, unless the samples have a
+            name themselves.
+        give: "train" or "test" -> that split: an object with all attributes of `TrainingSamples`, a
+            torch `Dataset` as in `adapters.from_torch`, or a pair of arrays or tensors (samples,
+            labels) as in `adapters.from_arrays`. It is called at most once for each split.
+        count: function that returns the number of classes without reading the training samples;
+            None if they must be read.
     """
 
     name: str
@@ -70,7 +72,7 @@ class OwnData:
             encoding: the encoding that the samples have to fit; None: any.
 
         Raises:
-            DataError: the split is not of a kind described above, or the encoding does not fit.
+            DataError: what `give` returned is of no such kind, or the encoding does not fit.
         """
         content = self._checked_split(split)
         if isinstance(content, LabelledArrays):
@@ -101,7 +103,8 @@ def own_from_folder(folder: str | Path) -> OwnData:
     The folder holds `train.npz` and `test.npz`, each with the arrays `samples` and `labels`, or
     `train_samples.npy`, `train_labels.npy`, `test_samples.npy` and `test_labels.npy`: arrays as in
     `adapters.from_arrays`. Arrays in .npy files are mapped into memory. The labels of the training
-    split determine the classes. The label of accuracies is "own (NAME)" with the folder's name.
+    split determine the classes. Accuracies are reported under the name "own (FOLDER)". Nothing is
+    read before a split is needed, so errors in the folder appear then.
     """
     place = Path(folder)
     name = "".join(c if c.isprintable() else "?" for c in os.path.basename(os.path.abspath(place)))
@@ -112,7 +115,7 @@ def check_split(content: object, where: str) -> TrainingSamples | LabelledArrays
     """Check what the user returned for a split, and read all items of a torch `Dataset`.
 
     Args:
-        content: the return value of `Own.give`.
+        content: the return value of `OwnData.give`.
         where: names the split in errors.
 
     Raises:
@@ -139,7 +142,7 @@ def check_split(content: object, where: str) -> TrainingSamples | LabelledArrays
     kind = type(content).__name__
     raise DataError(
         f"{where}: is of type {kind}; needed is a pair of arrays (samples, labels), a torch "
-        "Dataset with a length, or an object that has all of "
+        "Dataset with a length, or an object that has all attributes of "
         "esl_lava.data.samples.TrainingSamples",
         "type",
         value=kind,

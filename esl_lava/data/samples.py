@@ -1,7 +1,7 @@
 """Protocols of a data set: samples that a network can run on or be trained on.
 
-Samples are pictures, recorded spikes or frames of events. Code outside this room uses only these
-protocols, so it does not depend on the kind of the samples.
+Samples are pictures, recorded spikes or frames of events. Code outside `esl_lava.data` uses only
+these protocols, so it does not depend on the kind of the samples.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ Selection = slice | Array
 class Samples(Protocol):
     """Samples that can be presented to a network.
 
-    The order of axes is always (samples, T, inputs). Inputs are in the order of channel, row
-    and column.
-    In memory an array may have another order of axes, for example the order that training needs;
-    `simulate` accepts any order.
+    Arrays of spikes have the axes (samples, T, inputs), with inputs in the order of channel, row
+    and column. Their memory may be laid out in another order, for example the one that training
+    needs; `simulate` accepts any layout.
     """
 
     @property

@@ -28,9 +28,9 @@ def load_preset(name: str) -> Experiment:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ConfigError(
-            f"--preset {shorten(name)}: unknown preset; the presets are {', '.join(names)}{hint}",
+            f"preset {shorten(name)} is unknown; the presets are {', '.join(names)}{hint}",
             "unknown",
-            key="--preset",
+            key="preset",
             value=name,
             limit=", ".join(names),
         )

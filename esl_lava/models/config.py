@@ -31,11 +31,16 @@ from esl_lava.topology import (
 from esl_lava.training.config import Training
 
 MAX_TIME_CONSTANTS = 20
-"""Longest sample of a single_spike network. Its sums contain exponentials of the spike times."""
+"""Longest sample of a single_spike network, in time constants of its synaptic current.
+
+The sums of the network contain exponentials of the spike times."""
 
 
 def _restore_notation(value: object) -> object:
-    """Return layers as text: on a command line TOML reads 800 as a number, 1200-10-12 as a date."""
+    """Return the value of `model.layers` as text; a value of another type is returned unchanged.
+
+    On a command line TOML reads 800 as a number and 1200-10-12 as a date.
+    """
     number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 32
     return str(value) if number or type(value) is datetime.date else value
 
@@ -141,7 +146,7 @@ class MultiSpike(_Network):
     weight_scale: Positive = Field(
         1.0,
         description="Factor that multiplies the initial weights of the hidden layers. "
-        "1/sqrt(density) multiplies them as well.",
+        "1/sqrt(density of the layer) multiplies them as well.",
     )
 
     @field_validator("threshold")
@@ -173,8 +178,8 @@ class SingleSpike(_Network):
     )
     weight_scale: Positive = Field(
         1.0,
-        description="Factor that multiplies the initial weights of the hidden layers. 1/density "
-        "multiplies them as well.",
+        description="Factor that multiplies the initial weights of the hidden layers. "
+        "1/(density of the layer) multiplies them as well.",
     )
 
     @field_validator("current_decay")
@@ -265,12 +270,14 @@ class Convolutional(_Network):
         f"network: {', '.join(NAMED)}.",
     )
     width: Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)] = Field(
-        1.0, description="Factor that multiplies the number of channels or neurons of every layer."
+        1.0,
+        description="Factor that multiplies the number of channels or neurons of every layer "
+        "before the readout. The product is rounded to an integer, at least 1.",
     )
     thresholds: Literal["layer", "channel"] = Field(
         "layer",
-        description="Group of neurons that share an integer threshold: all neurons of a layer or "
-        "of a channel.",
+        description="Group of neurons that share an integer threshold. layer: all neurons of a "
+        "layer. channel: all neurons of a channel.",
     )
     voltage_decay: Annotated[float, Field(ge=1 / DECAY_UNITY, le=1, allow_inf_nan=False)] = Field(
         0.5,
@@ -286,7 +293,7 @@ class Convolutional(_Network):
     weight_scale: Positive = Field(
         1.0,
         description="Factor that multiplies the initial weights of the hidden layers. "
-        "1/sqrt(density) multiplies them as well.",
+        "1/sqrt(density of the layer) multiplies them as well.",
     )
 
     @classmethod
@@ -321,7 +328,7 @@ class Convolutional(_Network):
         if training.engine == "slayer":
             raise FieldError(
                 "training.engine slayer: a convolutional network trains with the engine fused, "
-                "sparse or auto; evaluation compares it with stock SLAYER",
+                "sparse or auto; esl verify compares the trained network with stock SLAYER",
                 "conflict",
                 key="training.engine",
                 value="slayer",

@@ -41,8 +41,8 @@ class Training(TomlTable):
     )
     tet_lambda: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
         0.0,
-        description="Weight lambda in the TET loss of the mean squared distance between O(t) and "
-        "the threshold. Eq. 10 has the weight 1 - lambda.",
+        description="Weight lambda of a second term of the TET loss: the mean squared distance "
+        "between the readout's output O(t) and the threshold. Eq. 10 has the weight 1 - lambda.",
     )
     gradient_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0,
@@ -51,8 +51,9 @@ class Training(TomlTable):
     )
     shift: Annotated[int, Field(ge=0, le=64)] = Field(
         0,
-        description="Largest random shift of every training image in pixels, vertically and "
-        "horizontally, drawn anew in each epoch. 0 does not shift the images.",
+        description="Largest shift of a training image in pixels. Every image is shifted "
+        "vertically and horizontally by random whole numbers, drawn anew in each epoch. 0 does not "
+        "shift the images.",
     )
     log: Literal["none", "tensorboard"] = Field(
         "none",

@@ -28,7 +28,7 @@ def open_aedat4(file: EventFile) -> EventRecording:
 
     Raises:
         FileError: the file cannot be read, is damaged, or holds no events.
-        PackageError: the package aedat is not installed.
+        ModuleNotFoundError: the package aedat is not installed.
     """
     import aedat
 

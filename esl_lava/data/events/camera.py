@@ -24,10 +24,11 @@ UNIT = 1 << 16
 """Fixed-point unit of logarithms: the logarithm of e is `UNIT`."""
 
 STEP = 16
-"""Positions of an image within one pixel."""
+"""Number of positions of an image per pixel: a position is a multiple of 1/16 pixel."""
 
 DARK = 8
-"""Added to every pixel: the logarithm of black is finite, and changes of dark pixels are small."""
+"""Added to every pixel before the logarithm, which is then finite for black and changes little for
+dark pixels."""
 
 _LEVELS = np.array([round(UNIT * math.log(value + DARK)) for value in range(256)])
 
@@ -60,7 +61,10 @@ def record(
 
 
 def _view(image: Bytes, position: tuple[int, int]) -> Ints:
-    """Return the logarithms of the image at a position, interpolated between pixels."""
+    """Return (rows, columns) logarithms of the brightness of an image at a position.
+
+    The brightness is interpolated between pixels before the logarithm is taken.
+    """
     (down, right), (rows, columns) = position, image.shape
     margin = 1 + max(abs(down), abs(right)) // STEP + 1
     padded = np.pad(image.astype(np.int64), margin)
@@ -75,7 +79,10 @@ def _view(image: Bytes, position: tuple[int, int]) -> Ints:
 
 
 def _change_events(views: Sequence[Ints], interval: int, threshold: int) -> list[Ints]:
-    """Return (4, n) times, rows, columns and polarities of the events of each interval."""
+    """Return the events that changes of brightness cause, two arrays for each interval: ON, OFF.
+
+    An array holds (4, n) times, rows, columns and polarities.
+    """
     parts = []
     reference = views[0].copy()
     for index, (before, after) in enumerate(itertools.pairwise(views)):
@@ -105,10 +112,10 @@ def _noise_events(
 
 
 def saccades(reach: int, generator: np.random.Generator) -> list[tuple[int, int]]:
-    """Return a path of three straight moves back to its start, like the camera of N-MNIST.
+    """Return a path for `record`: a triangle back to its start, like the camera of N-MNIST.
 
     Args:
-        reach: pixels of a move along an axis, above 0.
+        reach: largest distance in pixels that a side covers along an axis, above 0.
         generator: draws one of eight orientations of the triangle.
     """
     corners = [(0, 0), (reach, reach // 2), (0, reach), (0, 0)]

@@ -66,7 +66,7 @@ def test_numbers() -> Mapping[str, frozenset[int]]:
 
 
 def find_fixed(split: str) -> Recordings:
-    """Return the recordings of the split of esl-lava.
+    """Return the recordings of a split, as esl-lava's own list of the test split divides them.
 
     Raises:
         DataError: recordings are missing.
@@ -76,7 +76,7 @@ def find_fixed(split: str) -> Recordings:
 
 
 def find_tet(split: str) -> Recordings:
-    """Return the recordings of the split by number: nine tenths train.
+    """Return the recordings of a split, as TET divides them: the first nine tenths train.
 
     Raises:
         DataError: recordings are missing.

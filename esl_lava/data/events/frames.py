@@ -13,7 +13,7 @@ from esl_lava.data.events.recording import EventRecording, Events, no_event
 from esl_lava.errors import DataError
 
 CELLS = 1 << 26
-"""Largest number of values in the frames of a recording: 256 MiB."""
+"""Largest number of values in the frames of a recording. Their 32-bit counts take 256 MiB."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Framing:
         steps: T, the number of frames, at least 1.
         split: key of `SPLITS`: whether portions have equal durations or equal numbers of events.
         crop: pixels left out along each border of the sensor.
-        side: rows and columns of a frame; None: all that the crop leaves. Pixel i of n lies in row
-            i * side // n.
+        side: rows and columns of a frame; None: all that the crop leaves. Pixel i of the n that the
+            crop leaves along an axis lies in row or column i * side // n of the frame.
         most: largest count; 1 makes binary spikes.
     """
 
@@ -53,7 +53,8 @@ class Framing:
             return polarities, high, wide
         if self.side > wide or 1 < high < self.side:
             raise DataError(
-                f"frames of side {self.side} are larger than {high} x {wide}",
+                f"frames of side {self.side} are larger than the {high} x {wide} pixels that the "
+                f"crop of {self.crop} leaves",
                 "range",
                 key="side",
                 value=self.side,
@@ -88,7 +89,7 @@ rounded down. The last portion takes the rest.
 
 @dataclass(frozen=True)
 class Span:
-    """Length of a recording.
+    """Number of events of a recording, and its first and last time.
 
     Attributes:
         events: number of events.
@@ -101,7 +102,7 @@ class Span:
 
 
 def measure(recording: EventRecording) -> Span:
-    """Read a recording once and return its length.
+    """Read a recording once and return its number of events and its first and last time.
 
     Raises:
         FileError: the file is damaged.
@@ -123,7 +124,8 @@ def make_frames(recording: EventRecording, framing: Framing) -> Bytes:
 
     Raises:
         FileError: the file is damaged.
-        DataError: there are fewer events than frames, or the frames have too many values.
+        DataError: there are fewer events than frames, the frames have too many values, or crop
+            and side do not fit the sensor.
     """
     steps = framing.steps
     shape = framing.shape_of(recording.rows, recording.columns, recording.polarities)

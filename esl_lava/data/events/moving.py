@@ -23,7 +23,7 @@ class Motion(NamedTuple):
     """The motion of the images and the parameters of the camera.
 
     Attributes:
-        reach: pixels of a move along an axis.
+        reach: largest distance in pixels that a move covers along an axis.
         interval: microseconds for 1/16 of a move.
         threshold: threshold of the logarithm of the brightness.
         noise: noise events per pixel and second.
@@ -46,7 +46,7 @@ def find_moving(split: str) -> Recordings:
 
 
 def _record(image: Bytes, split: str, index: int) -> EventRecording:
-    """Record an image, twice as large, that moves along three lines in front of the camera."""
+    """Return the recording of an image, enlarged to twice its size, that moves in a triangle."""
     generator = np.random.default_rng((datasets.SPLITS.index(split), index))
     large = np.pad(image.reshape(8, 8).repeat(2, axis=0).repeat(2, axis=1), MOTION.reach + 1)
     events = record(

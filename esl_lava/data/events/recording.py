@@ -87,13 +87,13 @@ class EventFile:
 
 @dataclass(frozen=True, eq=False)
 class EventRecording:
-    """A recording in a file.
+    """A recording of an event camera, in a file or made when it is read.
 
     Attributes:
-        name: name of the file.
+        name: name of the file or of the recording, for errors.
         rows, columns: rows and columns of the sensor.
-        chunks: reads the file from its beginning, in portions of at most `CHUNK` events. It raises
-            a FileError with file and event if the file is damaged.
+        chunks: yields the events from the beginning, in portions in the order of time. It raises a
+            FileError that names the file and the event if the file is damaged.
         polarities: 2, or 1 if events have no polarity and all count as ON.
     """
 

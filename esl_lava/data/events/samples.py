@@ -19,7 +19,7 @@ class EventFrames:
     """A data set of recordings, each as T frames.
 
     Attributes:
-        name: label of accuracies on these samples.
+        name: name under which accuracies on these samples are reported.
         stored: (recordings, T, polarities, rows, columns) uint8, OFF events first; the array may
             lie in a file, and is read only where it is needed.
         labels: (samples,) int64, 0..classes-1.
@@ -45,8 +45,8 @@ class EventFrames:
         if self.stored.dtype != np.uint8 or len(shape) != 5 or shape[1] != steps:
             has_type = self.stored.dtype == np.uint8
             raise DataError(
-                f"frames of {self.name} need type uint8 and shape (samples, {steps}, 2, rows, "
-                f"columns), not {self.stored.dtype} and {shape}",
+                f"frames of {self.name} need type uint8 and shape (samples, {steps}, polarities, "
+                f"rows, columns), not {self.stored.dtype} and {shape}",
                 "shape" if has_type else "type",
                 key="frames",
                 value=shape if has_type else str(self.stored.dtype),
@@ -75,7 +75,7 @@ class EventFrames:
 
     @property
     def frames(self) -> Bytes:
-        """(samples, T, polarities, rows, columns) uint8, OFF events first."""
+        """The frames of the samples, (samples, T, polarities, rows, columns) uint8, OFF first."""
         return self.stored if self.indices is None else self.stored[self.indices]
 
     @cached_property
@@ -85,13 +85,13 @@ class EventFrames:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(polarities, rows, columns)."""
+        """The shape of a frame, (polarities, rows, columns)."""
         polarities, rows, columns = self.stored.shape[2:]
         return polarities, rows, columns
 
     @property
     def steps(self) -> None:
-        """None: the encoding sets the number of frames."""
+        """None, because the encoding sets the number of frames."""
 
     def take(self, n: int) -> EventFrames:
         """Return the first `n` samples, which share memory with these; see `Samples`."""
@@ -144,7 +144,7 @@ class EventFrames:
         return (128 + balance * 127 // most).astype(np.uint8)
 
     def _planes(self) -> Bytes:
-        """Return (samples, T * polarities, rows, columns)."""
+        """Return the frames as (samples, T * polarities, rows, columns), for `moves`."""
         return self.frames.reshape(len(self), -1, *self.shape[1:])
 
     def _with_planes(self, planes: Bytes) -> EventFrames:

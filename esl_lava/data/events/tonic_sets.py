@@ -68,7 +68,7 @@ def find(name: str, tonic_set: TonicSet, split: str) -> Recordings:
     Raises:
         DataError: the recordings are not in the user's folder of data sets as tonic stores them.
         FileError: tonic cannot read the list of recordings.
-        PackageError: tonic is not installed.
+        ModuleNotFoundError: tonic is not installed.
     """
     import tonic.datasets  # the import is slow, and only these data sets need it
 
