@@ -23,6 +23,6 @@ def test_every_preset_loads(name: str) -> None:
 )
 def test_an_unknown_preset_is_refused_with_the_nearest(name: str, near: str | None) -> None:
     names = ", ".join(preset_names())
-    with refused(ConfigError, "unknown", key="--preset", value=name, limit=names) as caught:
+    with refused(ConfigError, "unknown", key="preset", value=name, limit=names) as caught:
         load_preset(name)
     assert str(caught.value).endswith(f"did you mean {near}?" if near else names)
