@@ -53,8 +53,9 @@ class Data(TomlTable):
         None,
         description='Folder of the user\'s own samples; only data.name = "own" has one. The '
         "folder holds train.npz and test.npz, each with the arrays samples and labels, or "
-        "train_samples.npy, train_labels.npy, test_samples.npy and test_labels.npy. If no "
-        "folder is given, the samples come from a Python module or the caller of the training.",
+        "train_samples.npy, train_labels.npy, test_samples.npy and test_labels.npy. Without "
+        "a folder, the samples come from the function that the option --data-module names, or in "
+        "Python from the argument own.",
     )
     validation: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
         0.1,
@@ -112,9 +113,9 @@ class Encoding(TomlTable):
     )
     side: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None,
-        description="Number of rows and columns of a frame, into which the pixels of the sensor "
-        "are merged. Only the kind frames uses this key. By default a frame has all pixels of the "
-        "sensor. A sensor of a single row stays a single row.",
+        description="Number of rows, and of columns, of a frame, into which the pixels that "
+        "encoding.crop leaves are merged. Only the kind frames uses this key. By default a frame "
+        "has all pixels that encoding.crop leaves. A sensor of a single row stays a single row.",
     )
     skip_damaged: bool | None = Field(
         None,

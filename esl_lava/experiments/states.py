@@ -68,18 +68,24 @@ def is_running(directory: Path) -> bool:
     return bool(_running_markers(directory))
 
 
-def _state(directory: Path, name: str, running: bool) -> RunState:
-    """Return the state of a run. Files that are incomplete or damaged are ignored."""
+def _state(directory: Path, name: str, sweep_runs: bool) -> RunState:
+    """Return the state of a run. Files that are incomplete or damaged are ignored.
+
+    Args:
+        directory: the directory of the sweep.
+        name: name of the run.
+        sweep_runs: whether the sweep is running.
+    """
     state = None
     unreadable = (OSError, ValidationError, FileError)
     with contextlib.suppress(*unreadable), open_regular(_state_file(directory, name)) as file:
         state = _STATE.validate_json(file.read())
-    if running and state is not None:
+    if sweep_runs and state is not None:
         return state
     with contextlib.suppress(*unreadable):
         with open_regular(RunDirectory(directory / name).outcome) as file:
             outcome = _OUTCOME.validate_json(file.read())
-        stage: Stage = "done before" if running else "done"
+        stage: Stage = "done before" if sweep_runs else "done"
         return RunState(name, stage, accuracy=outcome.accuracy)
     return state if state is not None and state.stage == "failed" else RunState(name, "waiting")
 

@@ -114,7 +114,7 @@ _Placement = list[tuple[Layer, LayerMap]]
 
 
 def _place_layers(
-    network: Network, capacity: Capacity, rule: Packing, late: Mapping[str, int]
+    network: Network, capacity: Capacity, rule: Packing, late: Mapping[str, tuple[int, ...]]
 ) -> _Placement:
     """Place every layer. Chips and cores are counted from the last one.
 
@@ -168,7 +168,7 @@ class _Task:
         later: the cores that its spikes go to.
         capacity, rule: capacity and packing of the chip.
         start: number of cores that the following layers take.
-        waits: the most steps that a spike on a shorter path to the layer waits.
+        waits: for each input, the steps that its spikes wait for those on the longest path.
     """
 
     network: Network
@@ -177,7 +177,7 @@ class _Task:
     capacity: Capacity
     rule: Packing
     start: int
-    waits: int
+    waits: tuple[int, ...]
 
     def place(self) -> _Placement:
         """Place the layer unchanged, or spread its fan-in if a neuron does not fit a core.
@@ -295,7 +295,7 @@ class _Task:
         while name in {layer.name for layer in self.network.layers}:
             name += "_"
         sums, layer = spreading.by_neurons(self.layer, parts, name)
-        place = self._place(layer, self.later, self.start, 0, most)
+        place = self._place(layer, self.later, self.start, (), most)
         if place is None:
             return None
         used = len(place.cores)
@@ -310,7 +310,7 @@ class _Task:
         layer: Layer,
         later: Destinations,
         start: int,
-        waiting: int,
+        waiting: tuple[int, ...],
         most: int | None,
         parts: int = 1,
     ) -> LayerMap | None:

@@ -70,18 +70,18 @@ def _fullest(limits: Mapping[str, int], uses: Sequence[Mapping[str, int]]) -> tu
     return name, most[name], limits[name]
 
 
-def _delay_bits(layer: Layer, waits: int) -> int:
+def _delay_bits(layer: Layer, waits: Sequence[int]) -> int:
     """Return the bits of a synaptic delay: 3 to 6 (NxTF), or 0 without delays.
 
     Raises:
         LimitError: if a spike is delayed by more steps than a synapse allows.
     """
-    longest = max(0 if one.delays is None else int(one.delays.max()) for one in layer.inputs)
-    longest += waits
+    delays = (0 if one.delays is None else int(one.delays.max()) for one in layer.inputs)
+    longest, waiting = max((delay + wait, wait) for delay, wait in zip(delays, waits))
     if longest > MAX_DELAY:
         raise LimitError(
             f"layer {layer.name}: a delay of {longest} steps exceeds the limit of {MAX_DELAY}; in "
-            f"{waits} of these steps the spike waits for spikes on a longer path",
+            f"{waiting} of these steps the spike waits for spikes on a longer path",
             "limit",
             key="delay",
             value=longest,
@@ -99,7 +99,8 @@ class Placer:
         later: the cores that its spikes go to.
         capacity, rule: capacity and packing of the chip.
         start: number of cores that the following layers take.
-        waits: the most steps that a spike on a shorter path to the layer waits.
+        waits: for each input, the steps that its spikes wait for those on the longest path. By
+            default no spike waits.
         parts: number of parts of its channels, or neurons. No core holds neurons of two parts.
 
     Attributes:
@@ -116,7 +117,7 @@ class Placer:
         capacity: Capacity,
         rule: Packing,
         start: int,
-        waits: int = 0,
+        waits: Sequence[int] = (),
         parts: int = 1,
     ) -> None:
         self._layer = layer
@@ -127,8 +128,8 @@ class Placer:
         self._per_chip = capacity.cores.value
         self._limits = limits_of(capacity)
         self._weight_bits = stored_bits(layer, capacity)
-        self._bits = self._weight_bits + _delay_bits(layer, waits)
-        self._waits = waits
+        self._waits = tuple(waits) or (0,) * len(layer.inputs)
+        self._bits = self._weight_bits + _delay_bits(layer, self._waits)
         self._parts = parts
         self.shared = capacity.shared_axons is not None and capacity.shared_axons.value
         indices = [
@@ -179,7 +180,7 @@ class Placer:
             cores=tuple(cores),
             binding=_fullest(self._limits, [core.used for core in cores])[0],
             fit=self._fit(best, len(cores) - 1),
-            waits=self._waits,
+            waits=max(self._waits),
         )
 
     def _plans(self, most: int) -> dict[str, list[Core]]:

@@ -12,8 +12,10 @@ from collections.abc import Collection
 from esl_lava.network import INPUT, Network
 
 
-def waits(network: Network, summed: Collection[str] = ()) -> dict[str, int]:
-    """Return layer name -> steps that a spike on the shortest path waits for the longest path.
+def waits(network: Network, summed: Collection[str] = ()) -> dict[str, tuple[int, ...]]:
+    """Return layer name -> for each input, the steps that its spikes wait for the longest path.
+
+    Spikes that return to their own layer do not wait.
 
     Args:
         network: the integer network, without added neurons.
@@ -22,7 +24,7 @@ def waits(network: Network, summed: Collection[str] = ()) -> dict[str, int]:
     latency = {INPUT: 0}
     waiting = {}
     for layer in network.layers:
-        arrivals = [latency[one.source] for one in layer.feedforward_inputs]
-        waiting[layer.name] = max(arrivals) - min(arrivals)
-        latency[layer.name] = max(arrivals) + 1 + (layer.name in summed)
+        last = max(latency[one.source] for one in layer.feedforward_inputs)
+        waiting[layer.name] = tuple(last - latency.get(one.source, last) for one in layer.inputs)
+        latency[layer.name] = last + 1 + (layer.name in summed)
     return waiting

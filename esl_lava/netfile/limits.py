@@ -80,8 +80,9 @@ def weights_survive_lava(layer: Layer) -> Iterator[Fault]:
             yield Fault(
                 f"layer {layer.name}: the {name} {weight} "
                 f"({matrix.place(matrix.positions()[first])}) would become "
-                f"{after[before == weight][0]:g} in Lava ({_count(changed.size)} changed); Lava "
-                f"keeps each {name} of a layer that has a positive and a negative {name}",
+                f"{after[before == weight][0]:g} in Lava ({_count(changed.size)} changed), because "
+                f"no {name} of the layer is {'positive' if weight < 0 else 'negative'}; if there is "
+                f"a positive and a negative {name}, Lava keeps them all",
                 "limit",
                 key="weight",
                 value=int(weight),

@@ -143,7 +143,8 @@ def _network(root: Group, layers: int | None, input_shape: tuple[int, int, int] 
     groups = len(blocks) if layers is None else layers
     if not 1 <= groups <= len(blocks):
         raise RefusedError(
-            f"layers {groups}: it must be 1 to {len(blocks)}, the number of groups in /layer",
+            f"argument layers: {groups} layers cannot be read; 1 to {len(blocks)} can, because the "
+            f"file has {len(blocks)} groups in /layer",
             "range",
             key="layers",
             value=groups,
@@ -585,7 +586,7 @@ class _LayerReader:
         self.neurons_left -= math.prod(shape)
         if self.neurons_left < 0:
             raise RefusedError(
-                f"with shape {shape} the network has more than {MAX_NEURONS} neurons",
+                f"with shape {shape} the network has more than {MAX_NEURONS} inputs and neurons",
                 "too-large",
                 key="shape",
                 value=shape,

@@ -177,8 +177,9 @@ class SparseWeight(nn.Module):
         if not valid:
             raise ValueError(
                 f"cannot drop {drop.numel()} of {number} connections and grow {grow.numel()}: "
-                "positions must strictly ascend, dropped positions must be connections, grown "
-                f"positions must be free, and at most {LARGEST} connections may result"
+                f"positions must strictly ascend within 0..{self.size - 1}, dropped positions must "
+                f"be connections, grown positions must be free, and at most {LARGEST} connections "
+                "may result"
             )
         stays = np.ones(both.size, bool)
         stays[indices] = False

@@ -1,3 +1,7 @@
+from dataclasses import replace
+
+import numpy as np
+
 from esl_lava.errors import LimitError
 from esl_lava.mapping import map_network
 from esl_lava.mapping.waiting import waits
@@ -16,11 +20,11 @@ def chain(length: int, skip_from: str) -> Network:
 
 
 def test_a_shorter_way_waits_for_the_longest() -> None:
-    assert waits(chain(4, "l0")) == {"l0": 0, "l1": 0, "l2": 0, "l3": 2}
+    assert waits(chain(4, "l0")) == {"l0": (0,), "l1": (0,), "l2": (0,), "l3": (0, 2)}
     # Neurons that sum for a layer add a step of latency.
-    assert waits(chain(4, "l0"), {"l1"})["l3"] == 3
-    assert waits(chain(4, "l0"), {"l0", "l3"})["l3"] == 2
-    assert waits(chain(3, "input"))["l2"] == 2
+    assert waits(chain(4, "l0"), {"l1"})["l3"] == (0, 3)
+    assert waits(chain(4, "l0"), {"l0", "l3"})["l3"] == (0, 2)
+    assert waits(chain(3, "input"))["l2"] == (0, 2)
 
 
 def test_what_waits_takes_bits_of_its_synapses() -> None:
@@ -39,3 +43,14 @@ def test_what_waits_takes_bits_of_its_synapses() -> None:
 def test_what_waits_too_long_is_refused() -> None:
     with refused(LimitError, "limit", layer="l64", key="delay", value=63, limit=62):
         map_network(chain(65, "l0"), chip(cores=100))
+
+
+def test_a_delay_is_added_to_the_wait_of_its_own_input() -> None:
+    *before, last = chain(7, "l0").layers
+    long, skip = last.inputs
+    delays = np.full(4, 60)
+    fits = replace(last, inputs=(replace(long, delays=delays), skip))
+    assert map_network(a_network([*before, fits]), chip()).layers[-1].waits == 5
+    exceeds = replace(last, inputs=(long, replace(skip, delays=delays)))
+    with refused(LimitError, "limit", layer="l6", key="delay", value=65, limit=62):
+        map_network(a_network([*before, exceeds]), chip())
