@@ -49,7 +49,7 @@ class TomlTable(BaseModel):
     """A table of a TOML file. It is immutable and refuses unknown keys.
 
     The types are those of TOML: "8" and true are not numbers, and 1.0 is not an integer. An
-    integer is accepted as a float. A list is accepted as a tuple if the field is not strict.
+    integer is accepted as a float. TOML has lists only, so a tuple needs `Field(strict=False)`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

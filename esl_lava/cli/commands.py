@@ -116,8 +116,9 @@ def train(
         bool,
         typer.Option(
             "--dry-run",
-            help="Build the network, time a few steps, and print shapes, connections, cores, "
-            "memory and the estimated time. Nothing is written.",
+            help="Build the network, time a few steps of the optimiser, and print shapes, "
+            "connections, cores, memory and the estimated time. No run is written; only the cache "
+            "of data may grow.",
         ),
     ] = False,
     help_config: Annotated[

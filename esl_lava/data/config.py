@@ -113,9 +113,9 @@ class Encoding(TomlTable):
     )
     side: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None,
-        description="Number of rows, and of columns, of a frame, into which the pixels that "
-        "encoding.crop leaves are merged. Only the kind frames uses this key. By default a frame "
-        "has all pixels that encoding.crop leaves. A sensor of a single row stays a single row.",
+        description="Side of a square frame in pixels. The pixels of the sensor that encoding.crop "
+        "leaves are merged into it. Only the kind frames uses this key. By default a frame has all "
+        "pixels that encoding.crop leaves. A sensor of a single row stays a single row.",
     )
     skip_damaged: bool | None = Field(
         None,

@@ -217,7 +217,10 @@ def _event_counts(counts: Counts, device: Device) -> dict[str, int]:
 def _span(
     counts: Counts, device: Device, charged: Mapping[str, int], constants: Mapping[str, EventEnergy]
 ) -> tuple[float, float] | None:
-    """Return (least, most) joules of a sample, or None if they are equal."""
+    """Return the bounds (least, most) of the mean joules per sample, or None if they are equal.
+
+    The constants of the device, and the unknown number of active updates, leave this range.
+    """
     least = sum(constants[key].least * number for key, number in charged.items())
     most = sum(constants[key].most * number for key, number in charged.items())
     idle = device.energy.neuron_update_inactive

@@ -1,7 +1,7 @@
 """What a training would be: shapes, connections, cores, memory and time (`esl train --dry-run`).
 
 The network is built and its masks are drawn as the training would, and a few optimiser steps are
-made to measure them. Nothing is written.
+made to measure them. No run is written.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _EnoughError(Exception):
 
 
 def plan(experiment: Experiment, own: OwnData | None = None) -> TrainingPlan:
-    """Build the network of an experiment and estimate its training. Nothing is written.
+    """Build the network of an experiment and estimate its training. No run is written.
 
     Args:
         experiment: the configuration.

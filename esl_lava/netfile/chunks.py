@@ -221,8 +221,8 @@ class _Chunks:
         """Return the chunks, each of which must be stored once.
 
         An absent chunk is refused, because HDF5 would return its fill value, which no program wrote
-        there. A chunk is usually absent because the writing program was interrupted. This does not ask HDF5 to read a chunk: its
-        `H5Dread_chunk` trusts the size that the file claims.
+        there. A chunk is usually absent because the writing program was interrupted. This does not
+        ask HDF5 to read a chunk: its `H5Dread_chunk` trusts the size that the file claims.
         """
         stored: list[tuple[tuple[int, ...], int, int | None, int]] = []
 

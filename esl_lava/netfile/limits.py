@@ -77,12 +77,13 @@ def weights_survive_lava(layer: Layer) -> Iterator[Fault]:
             changed = np.flatnonzero(np.isin(matrix.weights, lost))
             first = changed[0]
             weight = matrix.weights[first]
+            missing = "positive" if weight < 0 else "negative"
             yield Fault(
                 f"layer {layer.name}: the {name} {weight} "
                 f"({matrix.place(matrix.positions()[first])}) would become "
                 f"{after[before == weight][0]:g} in Lava ({_count(changed.size)} changed), because "
-                f"no {name} of the layer is {'positive' if weight < 0 else 'negative'}; if there is "
-                f"a positive and a negative {name}, Lava keeps them all",
+                f"no {name} of the layer is {missing}; if there is a positive and a negative "
+                f"{name}, Lava keeps them all",
                 "limit",
                 key="weight",
                 value=int(weight),

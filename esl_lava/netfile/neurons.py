@@ -108,9 +108,10 @@ def values_per_neuron(values: Array, shape: tuple[int, ...], key: str) -> Array:
         return values.transpose().ravel()
     if values.shape == shape[:1]:
         return np.repeat(values, math.prod(shape[1:]))
+    flat = "" if len(shape) == 1 else f", or {shape[:1]}, one for each channel"
     raise RefusedError(
-        f"{key} of shape {values.shape} has neither one value for each neuron nor one for each "
-        f"channel of a layer of shape {shape}",
+        f"{key} has the shape {values.shape}, but the layer has the shape {shape}: {key} needs the "
+        f"shape {shape[::-1]}, one value for each neuron{flat}",
         "shape",
         key=key,
         value=values.shape,

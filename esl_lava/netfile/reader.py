@@ -610,7 +610,7 @@ class _LayerReader:
                 key="delay",
             )
         if stored.ndim == 0:
-            stored = np.full(shape, stored)
+            stored = np.full(shape[::-1], stored)
         return values_per_neuron(stored, shape, "delay")
 
     def _read_input_transform(self, group: Group) -> None:

@@ -27,7 +27,7 @@ def show_plan(plan: TrainingPlan) -> RenderableType:
             for layer in plan.layers
         ],
     )
-    return Group(render_facts(_facts(plan), "dry run: nothing was written"), layers)
+    return Group(render_facts(_facts(plan), "dry run: no run was written"), layers)
 
 
 def _facts(plan: TrainingPlan) -> Iterator[tuple[str, str]]:

@@ -178,8 +178,8 @@ class SparseWeight(nn.Module):
             raise ValueError(
                 f"cannot drop {drop.numel()} of {number} connections and grow {grow.numel()}: "
                 f"positions must strictly ascend within 0..{self.size - 1}, dropped positions must "
-                f"be connections, grown positions must be free, and at most {LARGEST} connections "
-                "may result"
+                f"be connections, grown positions must be free before the call, and at most "
+                f"{LARGEST} connections may result"
             )
         stays = np.ones(both.size, bool)
         stays[indices] = False

@@ -70,7 +70,7 @@ def test_a_dry_run_writes_nothing(program, tmp_path) -> None:
     assert done.json["layers"][0]["name"] == "hidden1"
     assert done.json["seconds"] > 0
     words = program("esl", *TRAIN, "--dry-run")
-    assert "nothing was written" in words.out
+    assert "no run was written" in words.out
     assert "estimated training time" in words.out
 
 

@@ -728,6 +728,18 @@ def test_no_hdf5_file(path):
     refusal(path, "unreadable")
 
 
+def test_one_delay_holds_for_every_neuron_of_feature_maps(tmp_path):
+    kernel = Convolution(np.full((2, 1, 1, 1), 2), (1, 3, 4))
+    network = a_network((a_layer("maps", kernel, LIF, delays=[5] * 24),))
+    path = tmp_path / "net.h5"
+    netfile.write(network, path)
+    rewrite(path, "layer/1/delay", 5)
+    assert_same(netfile.read(path), network)
+    rewrite(path, "layer/1/delay", np.full(24, 5))
+    message = refusal(path, "shape", key="delay", limit=(4, 3, 2))
+    assert "(4, 3, 2), one value for each neuron, or (2,), one for each channel" in message
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",

@@ -119,7 +119,7 @@ def _read_chunks(file: EventFile, begin: int) -> Iterator[Events]:
             gaps = np.diff(raw, prepend=raw[:1] if last_time is None else last_time % (1 << 32))
             gaps[gaps < -(1 << 31)] += 1 << 32  # times begin again at 0
             times = gaps.cumsum() + (raw[0] if last_time is None else last_time)
-            check_times(name, times, last_time, events_before)
+            check_times(name, times, last_time, events_before + np.arange(1, len(times) + 1))
             last_time, events_before = int(times[-1]), events_before + len(times)
             is_pixel = (addresses & _SPECIAL) == 0
             addresses = addresses[is_pixel]

@@ -62,7 +62,7 @@ def _read_chunks(name: str, number: int, rows: int, columns: int) -> Iterator[Ev
     events_before = 0
     for packet in _read_packets(name, number):
         times = packet["t"].astype(np.int64)
-        check_times(name, times, last_time, events_before)
+        check_times(name, times, last_time, events_before + np.arange(1, len(times) + 1))
         row, column = packet["y"].astype(np.int64), packet["x"].astype(np.int64)
         outside = np.flatnonzero((row >= rows) | (column >= columns))
         if outside.size:

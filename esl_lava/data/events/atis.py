@@ -68,7 +68,8 @@ def _read_chunks(file: EventFile) -> Iterator[Events]:
             offsets = overflow_time + _OVERFLOW_TIME * is_overflow.cumsum()
             times = ((high & 127) << 16 | middle << 8 | low) + offsets
             is_pixel = ~is_overflow
-            check_times(name, times[is_pixel], last_time, events_before)
+            numbers = events_before + 1 + np.flatnonzero(is_pixel)
+            check_times(name, times[is_pixel], last_time, numbers)
             events_before, overflow_time = events_before + len(rows), int(offsets[-1])
             if is_pixel.any():
                 last_time = int(times[is_pixel][-1])

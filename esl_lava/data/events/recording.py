@@ -92,8 +92,9 @@ class EventRecording:
     Attributes:
         name: name of the file or of the recording, for errors.
         rows, columns: rows and columns of the sensor.
-        chunks: yields the events from the beginning, in portions in the order of time. It raises a
-            FileError that names the file and the event if the file is damaged.
+        chunks: yields the events from the beginning, in portions in the order of time. No portion
+            is empty. It raises a FileError that names the file and the event if the file is
+            damaged.
         polarities: 2, or 1 if events have no polarity and all count as ON.
     """
 
@@ -155,14 +156,14 @@ def survey(recording: EventRecording) -> EventCounts:
     return EventCounts(events, first, last, by_pixel)
 
 
-def check_times(name: str, times: Ints, last_time: int | None, events_before: int) -> None:
+def check_times(name: str, times: Ints, last_time: int | None, numbers: Ints) -> None:
     """Refuse events whose times decrease.
 
     Args:
         name: name of the file.
         times: (n,) times of some events.
         last_time: time of the event before them; None if there is none.
-        events_before: number of events before them.
+        numbers: (n,) numbers of these events in the file, from 1.
 
     Raises:
         FileError: an event is earlier than the event before it.
@@ -172,7 +173,7 @@ def check_times(name: str, times: Ints, last_time: int | None, events_before: in
     if back.size:
         gap = -int(gaps[back[0]])
         raise FileError(
-            f"{name} is damaged: event {events_before + int(back[0]) + 1} is {gap} microseconds "
+            f"{name} is damaged: event {numbers[back[0]]} is {gap} microseconds "
             "earlier than the event before it",
             "damaged",
             value=gap,

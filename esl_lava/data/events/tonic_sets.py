@@ -134,6 +134,6 @@ def _check_events(title: str, tonic_set: TonicSet, events: Any) -> Iterator[Even
         first = int(np.flatnonzero(outside)[0])
         raise outside_sensor(title, first + 1, (int(rows[first]), int(columns[first])), sensor)
     times = np.asarray(events["t"], np.int64)
-    check_times(title, times, None, 0)
+    check_times(title, times, None, np.arange(1, len(times) + 1))
     if len(times):
         yield Events(times, rows, columns, np.asarray(events["p"]) > 0)

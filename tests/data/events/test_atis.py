@@ -37,6 +37,7 @@ def test_a_row_of_240_adds_to_all_later_times(chunk: int, monkeypatch: pytest.Mo
         (atis([(0, 1, 1, 1)])[:-2], 3, 5, ""),
         (atis([(0, 1, 1, 1), (0, 34, 2, 1)]), (34, 2), (34, 34), "event 2 "),
         (atis([(9, 1, 1, 1), (2, 1, 1, 1)]), 7, None, "event 2 "),
+        (atis([(0, 240, 0, 0), (9, 1, 1, 1), (2, 1, 1, 1)]), 7, None, "event 3 "),
     ],
 )
 def test_what_is_damaged_is_refused(
