@@ -82,8 +82,8 @@ def weights_survive_lava(layer: Layer) -> Iterator[Fault]:
                 f"layer {layer.name}: the {name} {weight} "
                 f"({matrix.place(matrix.positions()[first])}) would become "
                 f"{after[before == weight][0]:g} in Lava ({_count(changed.size)} changed), because "
-                f"no {name} of the layer is {missing}; if there is a positive and a negative "
-                f"{name}, Lava keeps them all",
+                f"its matrix has no {missing} weight; Lava changes no matrix that has weights of "
+                "both signs",
                 "limit",
                 key="weight",
                 value=int(weight),

@@ -67,7 +67,10 @@ def _parameter(neuron: Group, key: str, shape: tuple[int, ...]) -> Any:
     # cannot be shifted.
     if values.dtype == np.uint64:
         raise RefusedError(
-            f"neuron/{key} is of type uint64, with which Lava hangs", "type", key=key
+            f"neuron/{key} is of type uint64, with which Lava can hang or fail; use int32",
+            "type",
+            key=key,
+            value="uint64",
         )
     if key != "vThMant" and np.iinfo(values.dtype).max < DECAY_UNITY:
         raise RefusedError(

@@ -213,7 +213,7 @@ def read_integers(parent: Group, key: str, limit: int, *, floats: bool = True) -
         raise RefusedError(f"{key} is of type {dtype}, not a number", "type", key=key)
     if not floats and dtype.kind not in "iu":
         raise RefusedError(
-            f"{key} is of type {dtype}, with which Lava hangs; it must be an integer",
+            f"{key} is of type {dtype}; Lava needs an integer type here, and hangs with others",
             "type",
             key=key,
         )

@@ -152,7 +152,9 @@ def move(layers: Sequence[Store], drops: Sequence[Tensor], grows: Sequence[Tenso
         active = layer.active
         for name, positions in (("dropped", drop), ("grown", grow)):
             if not are_positions(positions, active.size):
-                raise AssertionError(f"{name} positions are not strictly ascending within the mask")
+                raise AssertionError(
+                    f"{name} positions are not strictly ascending within 0..{active.size - 1}"
+                )
         if not bool(active.contains(drop).all()):
             raise AssertionError("a dropped position was not a connection")
         if bool(active.contains(grow).any()):

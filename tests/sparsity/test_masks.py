@@ -135,8 +135,8 @@ def test_move_between_layers():
         ([0, 2], [1], "2 connections are dropped, but 1 are grown"),
         ([0, 0], [1, 3], "dropped positions are not strictly ascending"),
         ([0, 2], [3, 1], "grown positions are not strictly ascending"),
-        ([0], [6], "grown positions are not strictly ascending within the mask"),
-        ([-2], [1], "dropped positions are not strictly ascending within the mask"),
+        ([0], [6], "grown positions are not strictly ascending within 0..5"),
+        ([-2], [1], "dropped positions are not strictly ascending within 0..5"),
     ],
 )
 def test_move_refuses(drop, grow, message):
