@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from esl_lava.cli import commands, environment, recordings, sweeps
+from esl_lava.cli import accounting, environment, networks, recordings, sweeps, training
 from esl_lava.cli.manners import polite, set_up_logging
 from esl_lava.cli.output import INTERRUPTED, TERMINATED, checked_output, complain
 from esl_lava.cli.progress import show_samples
@@ -57,15 +57,17 @@ reproduce.command("fig3", short_help="Reproduce Figure 3: accuracy against densi
 reproduce.command("fig4", short_help="Reproduce Figure 4: prune and growth rules.")(
     polite(sweeps.reproduce_fig4)
 )
-app.command(short_help="Train, verify and report a demo network.")(polite(commands.demo))
-app.command(short_help="Train a sparse network from scratch.")(polite(commands.train))
-app.command(short_help="Export a trained model as netx HDF5.")(polite(commands.export))
-app.command(short_help="Simulate an exported network.")(polite(commands.run))
-app.command(short_help="Compare an exported network with its model.")(polite(commands.verify))
-app.command(short_help="Compute the energy of a network on devices.")(polite(commands.energy))
-app.command(short_help="Show devices with constants and sources.")(polite(commands.devices))
-app.command("map", short_help="Map a network to the cores of a chip.")(polite(commands.map_to_chip))
-app.command(short_help="Write a report on runs, or a comparison.")(polite(commands.report))
+app.command(short_help="Train, verify and report a demo network.")(polite(training.demo))
+app.command(short_help="Train a sparse network from scratch.")(polite(training.train))
+app.command(short_help="Export a trained model as netx HDF5.")(polite(training.export))
+app.command(short_help="Simulate an exported network.")(polite(networks.run))
+app.command(short_help="Compare an exported network with its model.")(polite(networks.verify))
+app.command(short_help="Compute the energy of a network on devices.")(polite(accounting.energy))
+app.command(short_help="Show devices with constants and sources.")(polite(accounting.devices))
+app.command("map", short_help="Map a network to the cores of a chip.")(
+    polite(accounting.map_to_chip)
+)
+app.command(short_help="Write a report on runs, or a comparison.")(polite(networks.report))
 app.command(short_help="Describe a recording of an event camera.")(polite(recordings.events))
 app.command(short_help="Train an experiment by several methods.")(polite(sweeps.baselines))
 app.command(short_help="Show the states of the runs of a sweep.")(polite(sweeps.sweep))
@@ -183,7 +185,7 @@ def main() -> None:
     _run_program(app)
 
 
-train_main = _single_program(commands.train)
-export_main = _single_program(commands.export)
-run_main = _single_program(commands.run)
-energy_main = _single_program(commands.energy)
+train_main = _single_program(training.train)
+export_main = _single_program(training.export)
+run_main = _single_program(networks.run)
+energy_main = _single_program(accounting.energy)

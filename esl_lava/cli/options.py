@@ -96,6 +96,7 @@ Samples = Annotated[
         "--samples", help="Number of test samples, from the first one. The default is all samples."
     ),
 ]
+Model = Annotated[Path, typer.Argument(help="File of the trained model, model.pt.")]
 Net = Annotated[Path, typer.Argument(help="File of the exported network, for example net.h5.")]
 Devices = Annotated[
     list[str] | None,

@@ -135,7 +135,7 @@ def mark_running(directory: Path, names: Sequence[str]) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             marker.unlink()  # first: as long as the marker exists, so do all states
             for name in names:
-                if _state(directory, name, running=True).stage != "failed":
+                if _state(directory, name, sweep_runs=True).stage != "failed":
                     _state_file(directory, name).unlink(missing_ok=True)
             states.rmdir()  # succeeds only if no run failed
 
