@@ -1,8 +1,9 @@
 """Reader of the device files `hw_configs/NAME.toml`: energies, times and capacity of a device.
 
-A device file states constants (energy, time, static power) and limits, each with its kind,
-operating point and source. A constant that the file omits is unknown: it has no default, and
-computations that need it are refused.
+A device file states constants (energy, time, static power), each with its kind, operating point
+and source, and limits, each with its kind and source. A constant that the file omits is unknown and
+has no default. A computation that is impossible without it is refused; otherwise its cost is left
+out of the total.
 """
 
 from __future__ import annotations

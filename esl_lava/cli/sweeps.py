@@ -70,9 +70,10 @@ Jobs = Annotated[
 Cluster = Annotated[
     str | None,
     typer.Option(
-        help="Address of a cluster that trains the runs instead of this machine. Dask: for example "
-        "tcp://host:8786. Ray: for example ray://host:10001, or just ray. The machines of the "
-        "cluster must share the output directory with this machine."
+        help="Address of a running cluster that trains the runs instead of this machine. Dask: for "
+        "example tcp://host:8786. Ray: for example ray://host:10001, or ray for the cluster that "
+        "this machine belongs to. The machines of the cluster must share the output directory with "
+        "this machine, and have esl-lava and the data."
     ),
 ]
 
@@ -180,7 +181,11 @@ def reproduce_fig2(
         typer.Option(help="Kind of network: multi-spike or single-spike (neurons that fire once)."),
     ] = "multi-spike",
     eps: Annotated[
-        str, typer.Option(help="Values of eps in Equation 1, with commas between them.")
+        str,
+        typer.Option(
+            help="Values of the key sparsity.eps (eps in Equation 1 of the paper), with commas "
+            "between them. A larger eps gives more connections."
+        ),
     ] = "10,20,30,40,50,60,70,80,90",
     preset: Annotated[
         str | None,

@@ -82,7 +82,7 @@ class Samples(Protocol):
             encoding: how samples become spikes; None if the samples have their own `steps`.
 
         Raises:
-            DataError: the samples need an encoding, but `encoding` is None.
+            DataError: the samples need an encoding, but `encoding` is None or does not fit them.
         """
 
     def picture(self, index: int) -> Bytes | None:

@@ -214,12 +214,12 @@ class _PooledPlan(_Plan):
 
     @property
     def pooled(self) -> tuple[int, ...]:
-        """The shape of a step's sums over squares."""
+        """Shape (batch, rows, columns, channels) of a step's spikes, summed over pool windows."""
         batch, rows, columns, channels = self.maps
         return batch, rows // self.side, columns // self.side, channels
 
     def fire(self, z: Array, gain: Array, shift: Array, keep: np.float32) -> Tensor:
-        """Compute the spikes and return their sums over squares.
+        """Compute the spikes and return their sums over the windows of the pool.
 
         Returns:
             (T, batch, rows // side, columns // side, channels).
@@ -259,7 +259,7 @@ def _by_row(values: Array, maps: tuple[int, ...]) -> Array:
 
 
 class _Spikes(torch.autograd.Function):
-    """Spikes, or their sums over squares, from weighted input (groups, T or 1, n)."""
+    """Spikes, or their sums over pool windows, from weighted input (groups, T or 1, n)."""
 
     @staticmethod
     def forward(

@@ -405,7 +405,7 @@ def first_equal(kernel: Array, axis: int) -> tuple[int, ...]:
 
 
 def _groups(part: Convolution, channels: Range) -> Iterator[tuple[int, int, int]]:
-    """Yield (group, first, last + 1) of the groups that some output channels belong to."""
+    """Yield each group with output channels in a range, and the first and last + 1 of these."""
     per_group = part.kernel.shape[0] // part.groups
     for group in range(part.groups):
         low, high = max(channels[0], group * per_group), min(channels[1], (group + 1) * per_group)

@@ -96,9 +96,9 @@ def traffic(core_map: CoreMap, spikes: Mapping[str, Ints], steps: int) -> Traffi
                 fan_out = _fan_out(incoming.connections, late, synapses, core.region, layer.shape)
                 if len(spikes[source]) < len(fan_out):
                     raise DataError(
-                        f"spikes: the array of {source} has {len(spikes[source])} rows (one for "
-                        f"each number of steps left), but layer {layer.name} needs at least "
-                        f"{len(fan_out)}",
+                        f"spikes: the array of {source} has {len(spikes[source])} rows, but layer "
+                        f"{layer.name} needs at least {len(fan_out)}; row k counts the spikes that "
+                        "k more steps of their sample follow",
                         "shape",
                         key="spikes",
                         value=len(spikes[source]),

@@ -131,8 +131,8 @@ class MultiSpike(_Network):
     )
     voltage_decay: Fraction = Field(
         0.5,
-        description="Share of the membrane potential that is lost per step. 0.5 is tau = 0.5 in "
-        "Eq. 7.",
+        description="Share of the membrane potential that is lost per step. The tau of Eq. 7 in "
+        "the ESL-SNNs paper is the share that stays: 1 minus this value.",
     )
     threshold: Annotated[float, Field(ge=1 / WEIGHT_SCALE, lt=2048, allow_inf_nan=False)] = Field(
         1.0, description="Firing threshold in units of the weights, a multiple of 1/64."
@@ -281,8 +281,8 @@ class Convolutional(_Network):
     )
     voltage_decay: Annotated[float, Field(ge=1 / DECAY_UNITY, le=1, allow_inf_nan=False)] = Field(
         0.5,
-        description="Share of the membrane potential that is lost per step. 0.5 is tau = 0.5 in "
-        "Eq. 7.",
+        description="Share of the membrane potential that is lost per step. The tau of Eq. 7 in "
+        "the ESL-SNNs paper is the share that stays: 1 minus this value.",
     )
     tau_grad: Positive = Field(
         0.5,

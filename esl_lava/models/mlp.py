@@ -29,7 +29,7 @@ class SpikingMLP(nn.Module):
     """A network of CUBA layers `hidden1`, `hidden2`, ... and a `readout` that does not spike.
 
     Hidden neurons follow Eq. 7-9 of ESL-SNNs. With `current_decay` 1 the synaptic current
-    lasts one step. `voltage_decay` 0.5 is tau = 0.5. The reset is hard. Every forward pass
+    lasts one step. tau of Eq. 7 is 1 - `voltage_decay`. The reset is hard. Every forward pass
     rounds the weights to 8 bits (even integers / 64), so that training and export compute the
     same function.
 

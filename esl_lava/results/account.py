@@ -148,8 +148,8 @@ class Account:
         layer: the layer whose connections are shown; None if no layer is a matrix.
         sample: the first test sample and the run on it.
         verification: the verification of some test samples; None if its packages are missing.
-        prices: device -> joules of the evaluation.
-        disagreements: chips whose device files give different joules.
+        prices: device -> joules per sample, as the mean over the evaluation.
+        disagreements: chips for which device files, or sources in one file, give different joules.
         cost: operations and bytes of the training.
         table1: the paper's Table 1 and the network; None if the network has other layers or data.
         core_maps: chip -> the cores that hold the network, or the limits that it breaks.

@@ -53,7 +53,7 @@ class Price:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A chip for which device files give different joules.
+    """A chip for which device files, or sources in one file, give different joules.
 
     Attributes:
         chip: name of the chip.
@@ -74,7 +74,7 @@ class Bill:
     Attributes:
         run: the network and its evaluation.
         devices: device name -> energy on this device.
-        disagreements: chips whose device files give different joules.
+        disagreements: chips for which device files, or sources in one file, give different joules.
         neurobench: name -> NeuroBench metric; None if inputs are graded.
         training: cost of the training; None if it was not requested.
     """

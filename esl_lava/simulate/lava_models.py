@@ -87,10 +87,10 @@ def run(
 
 
 def _import_lava() -> None:
-    """Import Lava's models, and restore the start method of multiprocessing.
+    """Import Lava's models, and leave the start method of multiprocessing as it was.
 
-    The import sets the start method "fork" for the whole process. It fails if the program has
-    chosen a start method before.
+    Lava's import sets the start method "fork" for the whole process, and fails if a method is
+    chosen already. Therefore this function clears the method before the import.
     """
     chosen = multiprocessing.get_start_method(allow_none=True)
     multiprocessing.set_start_method(None, force=True)

@@ -140,7 +140,7 @@ def check_parts(saved: SavedModel, plan: Plan) -> None:
     if iterations != planned:
         raise DataError(
             f"the checkpoint belongs to a training of {iterations} steps, but this training has "
-            f"{planned} steps: the data have changed",
+            f"{planned} steps: the training samples, the batch size or the epochs have changed",
             "mismatch",
             value=iterations,
             limit=planned,

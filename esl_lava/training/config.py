@@ -51,9 +51,9 @@ class Training(TomlTable):
     )
     shift: Annotated[int, Field(ge=0, le=64)] = Field(
         0,
-        description="Largest shift of a training image in pixels. Every image is shifted "
-        "vertically and horizontally by random whole numbers, drawn anew in each epoch. 0 does not "
-        "shift the images.",
+        description="Largest shift of a training sample in pixels. Every image, or all frames of a "
+        "recording alike, are shifted vertically and horizontally by random whole numbers, drawn "
+        "anew in each epoch. 0 does not shift the samples.",
     )
     log: Literal["none", "tensorboard"] = Field(
         "none",
@@ -63,6 +63,6 @@ class Training(TomlTable):
     )
     flip: bool = Field(
         False,
-        description="Whether every training image is mirrored left to right with probability "
-        "1/2, drawn anew in each epoch.",
+        description="Whether every training sample (an image, or all frames of a recording) is "
+        "mirrored left to right with probability 1/2, drawn anew in each epoch.",
     )

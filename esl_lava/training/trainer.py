@@ -52,8 +52,9 @@ class TrainingProgress:
         loss: mean loss of the current epoch so far.
         validation_accuracy: accuracy after the last finished epoch, 0..1; None if there is no
             validation or no finished epoch.
-        density: weights divided by positions of all weight layers, after the last finished epoch.
-        batch: number of samples in a step.
+        density: weights divided by positions of all weight layers, after the last finished epoch,
+            or before the first one.
+        batch: number of samples in a step; the last step of an epoch can have fewer.
     """
 
     iteration: int

@@ -75,18 +75,23 @@ def find(name: str, tonic_set: TonicSet, split: str) -> Recordings:
     class_name = tonic_set.class_name
     folder = own_folder(class_name)
     tonic_class = getattr(tonic.datasets, class_name)
-    how = f"tonic.datasets.{class_name}(save_to=FOLDER, train={split == 'train'}) downloads it"
+    call = f"tonic.datasets.{class_name}(save_to=FOLDER, train={split == 'train'})"
     if folder is None:
         raise DataError(
-            f"data set {name} needs the folder {class_name} of ${DATA_VARIABLE}: {how} to FOLDER",
+            f"data set {name} needs the folder {class_name} of ${DATA_VARIABLE}: {call} downloads "
+            f"it, where FOLDER is the value of ${DATA_VARIABLE}",
             "not-found",
             key=DATA_VARIABLE,
             value=os.environ.get(DATA_VARIABLE),
         )
 
     def refuse(self: Any) -> None:
-        sentence = f"data set {name} is incomplete in {folder}: {how} to FOLDER"
-        raise DataError(sentence, "not-found", file=folder)
+        raise DataError(
+            f"data set {name} is incomplete in {folder}: {call} downloads it, where FOLDER is "
+            f"{folder.parent}",
+            "not-found",
+            file=folder,
+        )
 
     # tonic would download missing files. It takes the name of the folder from the class.
     offline = type(class_name, (tonic_class,), {"download": refuse})

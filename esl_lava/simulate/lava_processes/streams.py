@@ -65,9 +65,13 @@ class Recorder(AbstractProcess):
 
     Args:
         shape: shape of the port. Maps are (columns, rows, channels).
-        written: `path` of a new file with (samples, T, neurons) values; their `dtype`, a name of
-            numpy; `layer`, the number of the recorded layer, from 0; the number of `samples`, their
-            `steps`, and the `interval` of the `Player`.
+        path: a new file of (samples, T, neurons) values, as raw bytes without a header. Neurons of
+            maps are in the order (channels, rows, columns).
+        dtype: name of the numpy type of the values.
+        layer: number of the recorded layer, from 0.
+        samples: number of samples.
+        steps: number of steps T of a sample.
+        interval: as in `Player`.
     """
 
     def __init__(self, *, shape: tuple[int, ...], **written: str | int) -> None:
@@ -80,7 +84,7 @@ class Probe(AbstractProcess):
 
     Args:
         variable: u or v of a layer's neurons.
-        written: parameters of a `Recorder`.
+        written: `path` to `interval`, as in `Recorder`.
     """
 
     def __init__(self, *, variable: Var, **written: str | int) -> None:
