@@ -1,7 +1,7 @@
 """Connections that bring input to a layer: a matrix, a kernel slid over maps, or injection.
 
 Neurons of feature maps are counted (channel, row, column) in C order. The words of this module
-hold everywhere:
+hold everywhere except in `sparsity/`, where the weights of a kernel are called connections too:
 
 - *Positions* are the entries of a matrix or kernel (`possible`).
 - *Weights* are the positions that the mask allows (`stored`). They are trained and stored. A
@@ -16,8 +16,8 @@ hold everywhere:
 
 Costs in energy are counted in connections, synapses and operations.
 
-The three kinds of connections have the same methods and properties, so that other code does not
-have to ask for the kind.
+The three kinds of connections share the methods and properties that counting and mapping need, so
+that such code does not have to ask for the kind.
 """
 
 from __future__ import annotations

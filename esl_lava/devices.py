@@ -439,10 +439,11 @@ class Device(TomlTable):
             ConfigError: when the file does not state the constant.
         """
         if key not in self.constants:
-            option = "mac" if key == "operation" else key  # an operation has no single number
+            by_events = self.charges in (None, "events")
+            option = f"the option --constant {key}=PICOJOULES or " if by_events else ""
             raise ConfigError(
-                f"device {self.name} states no constant energy.{key}: it is unknown; give your "
-                f"own (--constant {option}=PICOJOULES, or a device file of your own)",
+                f"device {self.name} states no constant energy.{key}: it is unknown; give it with "
+                f"{option}a device file of your own",
                 "missing",
                 key=f"energy.{key}",
             )

@@ -122,8 +122,12 @@ def read_text(file: Path | Traversable, where: str) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
         raise FileError(
-            f"{where}: byte {error.start} is not UTF-8 text", "damaged", file=where
+            f"{where}: line {line} is not UTF-8 text; save the file as UTF-8",
+            "damaged",
+            value=line,
+            file=where,
         ) from None
 
 

@@ -634,7 +634,7 @@ def test_read_toml_refuses_files(tmp_path):
     path.write_bytes(b'seed = "\xff"')
     with refused(FileError, "damaged", file=str(path)) as caught:
         read_toml(path)
-    assert "byte 8" in str(caught.value)
+    assert "line 1" in str(caught.value)
     path.write_bytes(LEAST.encode().ljust(MAX_BYTES + 1, b"#"))
     with refused(FileError, "too-large", file=str(path), limit=MAX_BYTES):
         read_toml(path)
@@ -649,12 +649,18 @@ def test_sections_are_immutable():
 
 
 @pytest.mark.parametrize(
-    ("hidden", "layers"), [("[24, 12]", "24-12"), ("[8]", "8"), ("8", "800-400"), ("[]", "800-400")]
+    ("hidden", "end"),
+    [
+        ("[24, 12]", 'model.layers = "24-12"'),
+        ("[8]", 'model.layers = "8"'),
+        ("8", 'model.layers, for example "800-400" for 800 and 400 neurons'),
+        ("[]", 'model.layers, for example "800-400" for 800 and 400 neurons'),
+    ],
 )
-def test_hidden_widths_are_told_how_they_are_written(hidden, layers):
+def test_hidden_widths_are_told_how_they_are_written(hidden, end):
     fault = only(f"{LEAST}[model]\nhidden = {hidden}")
     check(fault, "unknown", key="model.hidden")
-    assert fault.sentence.endswith(f'model.layers = "{layers}"')
+    assert fault.sentence.endswith(end)
     _, value = parse_setting(f"model.hidden={hidden}")
     with refused(ConfigError, "unknown", key="model.hidden", value=value):
         override(from_toml(LEAST), {"model.hidden": value})

@@ -35,8 +35,9 @@ def events(
     side: Annotated[
         int | None,
         typer.Option(
-            help="Number of rows and of columns of a frame. By default a frame has all pixels that "
-            "--crop leaves of the sensor.",
+            help="Side of a square frame in pixels. The pixels of the sensor that --crop leaves "
+            "are merged into it. By default a frame has all these pixels. A sensor of a single row "
+            "stays a single row.",
             min=1,
         ),
     ] = None,

@@ -17,7 +17,7 @@ from esl_lava.files import open_regular
 
 _MAGIC, _ZIP_MAGIC = b"\x93NUMPY", b"PK\x03\x04"
 _AXES = (set("NTC"), set("NTHW"), set("NTCHW"))
-_NOT_NPY = "not a .npy file of plain numbers"
+_NOT_NPY = "not a .npy file of plain numbers, or damaged"
 
 
 @dataclass(frozen=True, eq=False)

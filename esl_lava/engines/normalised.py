@@ -139,7 +139,14 @@ def update_running_statistics(norm: nn.BatchNorm1d, batch: Statistics) -> None:
 
 
 def _compute_statistics(z: Array, plan: _Plan, reduce: Reduce | None) -> Statistics:
-    """Return the statistics of each channel of (groups, T or 1, n), over all steps."""
+    """Return the statistics of each channel of the weighted input z (groups, T or 1, n).
+
+    They are over all steps and samples and, with `reduce`, over all ranks. The groups are those of
+    `kernels.normalised`.
+
+    Raises:
+        ValueError: if the weighted input of all ranks is empty.
+    """
     sums = _allocate_sums(z, plan.tiling)
     _run_by_blocks(lambda part: normalised.add_up(z, part, plan.tiling, sums), z, plan.tiling)
     total, squares = _add_blocks(sums)

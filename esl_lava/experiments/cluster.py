@@ -106,7 +106,8 @@ def _ray(address: str) -> Iterator[None]:
         ray.init("auto" if address == RAY else address, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise BackendError(
-            f"--cluster {address}: no Ray cluster answers at this address ({_first_line(error)})",
+            f"--cluster {address}: cannot connect to a Ray cluster at this address "
+            f"({_first_line(error)})",
             "failed",
             key="--cluster",
             value=address,

@@ -57,7 +57,7 @@ def host_fault(layer: Layer) -> str | None:
 
 
 def neurons_fault(layer: Layer, network: Network, bits: int | None) -> str | None:
-    """Return why added neurons cannot sum for a layer, or None if they can.
+    """Return why neurons that sum parts of the fan-in cannot be added, or None if they can.
 
     Args:
         layer: a layer of the network.

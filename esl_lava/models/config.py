@@ -169,8 +169,8 @@ class SingleSpike(_Network):
 
     kind: Literal["single_spike"] = Field(
         "single_spike",
-        description="Kind of network. single_spike: every neuron fires at most once (Eq. 3), and "
-        "the readout neuron that fires first is the decision.",
+        description="Kind of network. single_spike: every neuron (Eq. 3 in the ESL-SNNs paper) "
+        "fires at most once, and the readout neuron that fires first is the decision.",
     )
     current_decay: Fraction = Field(
         description="Share of the synaptic current that is lost per step, from "
@@ -263,11 +263,11 @@ class Convolutional(_Network):
     )
     layers: Annotated[str, BeforeValidator(_restore_notation)] = Field(
         "16C3-AP2-32C3-AP2",
-        description="Layers between the input and the readout, in order. 16C3: a convolution of "
-        "16 kernels of 3 x 3 (16C3S2: with stride 2). R32: a residual block of two convolutions of "
-        "32 kernels (R32S2: with stride 2). AP2: an average pool of 2 x 2. GAP: an average pool "
-        "over the whole map. 100: a fully connected layer of 100 neurons. Or the name of a "
-        f"network: {', '.join(NAMED)}.",
+        description="Layers between the input and the readout, in order, with - between them. "
+        "16C3: a convolution of 16 kernels of 3 x 3 (16C3S2: with stride 2). R32: a residual block "
+        "of two convolutions of 32 kernels (R32S2: with stride 2). AP2: an average pool of 2 x 2. "
+        "GAP: an average pool over the whole map. 100: a fully connected layer of 100 neurons. Or "
+        f"the name of a network: {', '.join(NAMED)}.",
     )
     width: Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)] = Field(
         1.0,
@@ -365,9 +365,10 @@ def _fill_in_kind(values: object) -> object:
     if not isinstance(values, dict):
         return values
     if "hidden" in values:
-        layers = to_notation(values["hidden"]) or "800-400"
+        layers = to_notation(values["hidden"])
+        written = f' = "{layers}"' if layers else ', for example "800-400" for 800 and 400 neurons'
         raise FieldError(
-            f'model.hidden is not a key; write the hidden layers as model.layers = "{layers}"',
+            f"model.hidden is not a key; write the hidden layers as model.layers{written}",
             "unknown",
             key="model.hidden",
             value=values["hidden"],

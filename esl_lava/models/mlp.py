@@ -33,7 +33,7 @@ class SpikingMLP(nn.Module):
     rounds the weights to 8 bits (even integers / 64), so that training and export compute the
     same function.
 
-    With two settings SLAYER computes the same as Lava and Loihi: `delay_shift=False`
+    The blocks have two settings, so that they compute as Lava and Loihi: `delay_shift=False`
     (otherwise each block loses one step of the sample) and `threshold_eps = 1 / s_scale`
     (SLAYER compares with >=, the chip with >; the difference is one unit of the state).
 

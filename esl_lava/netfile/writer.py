@@ -462,7 +462,10 @@ def _write_matrix(c: Connections, group: h5py.Group, name: str) -> None:
 
 
 def _write_own(layer: Layer, previous: Layer | None, own_group: h5py.Group) -> None:
-    """Write the parts of a layer that netx has no place for: masks, reshaped input, sources."""
+    """Write the parts of a layer that netx has no place for.
+
+    They are masks, sources, origins, reshaped input and skip connections.
+    """
     first = layer.inputs[0]
     if not first.connections.injects:
         _compressed(own_group, "zero_connections", _zero_connections(first))

@@ -1,15 +1,16 @@
 """Build an integer network from Lava's processes if netx cannot build it.
 
-The processes are those that netx connects: a synapse process for each input of a layer (`Conv`,
-`Dense`, `Sparse` and the two with delays), and `LIFReset` neurons that are reset when a sample's
-first step reaches them. This module adds two features that netx lacks. A layer may have several
-synapse processes, from any earlier layers, whose values its port adds. Neurons may pause after a
+The processes are those that netx connects: a synapse process for each input of a layer that is not
+injected (`Conv`, `Dense`, `Sparse` and the two with delays), and `LIFReset` neurons that are reset
+when a sample's first step reaches them. This module adds what netx lacks (`netfile.netx_refusals`):
+above all several inputs of a layer, whose values its port adds, and neurons that pause after a
 spike (`lava_processes/neurons.py`).
 
 Time runs as in netx. Layer i, counted from 0, processes a step of a sample i + 1 steps after the
-input sends it, because each synapse takes one step. Spikes from layer j (the input is layer -1) to
-layer i pass a delay line (`lava_processes/delays.py`) of the remaining i - j - 1 steps. All inputs
-of a layer therefore bring the same step of the same sample.
+input sends it, because each synapse takes one step. Spikes from an earlier layer j (the input is
+layer -1) to layer i pass a delay line (`lava_processes/delays.py`) of the remaining i - j - 1
+steps. All inputs from earlier layers therefore bring the same step of the same sample. A layer's
+own spikes come back one step later.
 
 Neurons are flat here, in the order of esl-lava, so that a kernel takes them in any shape. In netx
 they are (columns, rows, channels).

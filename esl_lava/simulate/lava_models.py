@@ -293,7 +293,7 @@ def _matrix(c: Matrix, delays: Int32s | None, bits: int, sparse: bool) -> Any:
 def exact_weights() -> dict[str, Any]:
     """Return the parameters with which Lava's fully connected synapses keep weights in `WEIGHTS`.
 
-    Nine bits of mixed sign truncate no weight. netx finds the same parameters for odd weights.
+    Nine bits of mixed sign truncate no weight.
     """
     from lava.utils.weightutils import SignMode
 

@@ -375,7 +375,10 @@ class MaskEvolver:
 
     @property
     def _keeps_dense_moments(self) -> bool:
-        """Whether a later update grows by momentum in layers that store only connections."""
+        """Whether layers that store only connections need moments of all positions.
+
+        They do if growth is by momentum, before `t_end`.
+        """
         by_momentum = self._rules.growth == "momentum"
         return by_momentum and bool(self._stored) and self.iteration < self.schedule.t_end
 

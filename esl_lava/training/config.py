@@ -20,16 +20,17 @@ class Training(TomlTable):
     )
     engine: Literal["fused", "slayer", "sparse", "auto"] = Field(
         "fused",
-        description="Engine that computes the training steps; all engines give the same spikes. "
-        "fused: faster kernels for SLAYER's blocks. slayer: the blocks of stock SLAYER. sparse: "
-        "stores only the weights of the sparse layers that the masks allow. auto: chooses fused "
-        "or sparse for each layer by its density and size.",
+        description="Engine that computes the training steps. All engines give the same spikes for "
+        "the same weights; trained weights differ by rounding. fused: faster kernels for SLAYER's "
+        "blocks. slayer: the blocks of stock SLAYER. sparse: sparse layers store only the weights "
+        "that their masks allow. auto: chooses fused or sparse for each layer by its density and "
+        "size.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
         description="Device that computes the training steps. cuda: a GPU, for convolutional "
-        "networks only. auto: a GPU for a convolutional network if there is one, otherwise the "
-        "CPU.",
+        "networks with the engine fused only. auto: a GPU for such a network if there is one, "
+        "otherwise the CPU.",
     )
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = Field(
         100,

@@ -1,4 +1,7 @@
-"""Frames of a recording: for each of T portions the number of events by polarity and pixel."""
+"""Frames of a recording: the number of events in each of T portions, by polarity and pixel.
+
+A count is at most `Framing.most`, and a pixel of a frame may cover several pixels of the sensor.
+"""
 
 from __future__ import annotations
 

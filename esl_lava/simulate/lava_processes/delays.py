@@ -22,7 +22,8 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 class DelayLine(AbstractProcess):
     """A process that sends the values that it received `steps` steps earlier, at first zeros.
 
-    It is never reset, because consecutive samples remain consecutive.
+    It needs no reset between samples, because the layer that it feeds begins each sample later by
+    the same delay.
 
     Args:
         shape: shape of both ports.
