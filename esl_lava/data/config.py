@@ -103,8 +103,8 @@ class Encoding(TomlTable):
     split: Literal["time", "number"] | None = Field(
         None,
         description="Rule that splits a recording into frames. Only the kind frames uses this "
-        "key. time: all frames have the same duration (the default). number: all frames have the "
-        "same number of events.",
+        "key. time (the default): all frames have the same duration. number: all frames have the "
+        "same number of events, counted before encoding.crop. The last frame takes the remainder.",
     )
     crop: Annotated[int, Field(ge=0, le=1024)] | None = Field(
         None,

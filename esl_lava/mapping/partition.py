@@ -168,7 +168,8 @@ class _Task:
         later: the cores that its spikes go to.
         capacity, rule: capacity and packing of the chip.
         start: number of cores that the following layers take.
-        waits: for each input, the steps that its spikes wait for those on the longest path.
+        waits: for each of `layer.inputs`, the steps by which its spikes are delayed, so that they
+            arrive with those on the longest path.
     """
 
     network: Network

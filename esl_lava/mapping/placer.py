@@ -99,8 +99,8 @@ class Placer:
         later: the cores that its spikes go to.
         capacity, rule: capacity and packing of the chip.
         start: number of cores that the following layers take.
-        waits: for each input, the steps that its spikes wait for those on the longest path. By
-            default no spike waits.
+        waits: for each of `layer.inputs`, the steps by which its spikes are delayed, so that they
+            arrive with those on the longest path. By default no spike is delayed.
         parts: number of parts of its channels, or neurons. No core holds neurons of two parts.
 
     Attributes:

@@ -225,7 +225,7 @@ def _content(archive: zipfile.ZipFile, size: int) -> object:
     if len(roots) != 1 or roots[0] in (".", "..") or not _ROOT.fullmatch(roots[0]):
         raise RefusedError("a zip file, but not written by torch")
     if any(e.compress_type != zipfile.ZIP_STORED for e in entries):
-        raise RefusedError("the zip has compressed entries, which torch never writes")
+        raise RefusedError("the zip has compressed entries, which torch.save never writes")
     (root,) = roots
     storages = _check_members([entry.filename for entry in entries], root)
     if f"{root}/byteorder" in archive.namelist():
@@ -253,7 +253,7 @@ def _check_members(names: list[str], root: str) -> list[str]:
         is_storage = number != member and _KEY.fullmatch(number)
         if folder != root or not (is_storage or member in _MEMBERS):
             raise RefusedError(
-                f"the zip has the unknown entry {shorten(name)}, which torch never writes"
+                f"the zip has the unknown entry {shorten(name)}, which torch.save never writes"
             )
         if name in known:
             raise RefusedError(f"the zip has two entries of the name {shorten(name)}")

@@ -409,7 +409,10 @@ class _LayerReader:
         own_group: Group | None,
         zeros: str = "zero_connections",
     ) -> Matrix:
-        """Read a weight matrix, which has one axis in older files."""
+        """Read a weight matrix (n_post, n_pre).
+
+        Older files store it flat, one row of n_pre weights after the other.
+        """
         weight = self._weight(group, key)
         fits = weight.size and (
             weight.shape[0] == n_post

@@ -169,7 +169,9 @@ def _get_dataset(parent: Group, key: str, limit: int, width: int = 8) -> Any:
     if not isinstance(dataset, h5py.h5d.DatasetID):
         raise RefusedError(f"{parent.name}/{key} is not a dataset", "type", key=key)
     shape = dataset.shape
-    if shape is None or math.prod(shape) > limit:
+    if shape is None:
+        raise RefusedError(f"{key} is a dataset without values", "type", key=key)
+    if math.prod(shape) > limit:
         raise RefusedError(
             f"{key} of shape {shape} exceeds {limit} values",
             "too-large",

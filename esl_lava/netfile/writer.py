@@ -521,7 +521,7 @@ def _compressed(group: h5py.Group, name: str, values: Array) -> None:
 
 
 def _smallest(values: Array) -> npt.DTypeLike:
-    """Return the smallest dtype that holds the integers."""
+    """Return the smallest signed or, up to 16 bits, unsigned dtype that holds the integers."""
     low, high = (values.min(), values.max()) if values.size else (0, 0)
     return next(
         dtype

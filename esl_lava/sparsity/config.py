@@ -37,8 +37,9 @@ class Sparsity(TomlTable):
     keep_dense: Annotated[tuple[str, ...], Strict(False)] = Field(
         ("readout",),
         description="Names of the layers that stay dense. The default is the readout, as in the "
-        "paper; in a convolutional network it is the first layer and the readout, or only the "
-        "readout if a single layer precedes it.",
+        "paper; in a convolutional network it is the first layer with weights and the readout, or "
+        "only the readout if a single layer with weights precedes it. Pools have no weights, and a "
+        "residual block has several layers with weights.",
     )
     prune: Literal["set", "magnitude", "global_magnitude"] = Field(
         "set",

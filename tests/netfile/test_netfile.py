@@ -538,7 +538,7 @@ NETX_FAULTS = [
     ("layer/0/neuron/vThMant", [64] * 5, "shape", "vThMant"),
     ("layer/0/neuron/vThMant", [[64] * 6], "shape", "vThMant"),
     ("layer/0/neuron/vThMant", [64] * 7, "too-large", "vThMant"),
-    ("layer/0/neuron/vThMant", h5py.Empty("i8"), "too-large", "vThMant"),
+    ("layer/0/neuron/vThMant", h5py.Empty("i8"), "type", "vThMant"),
     ("layer/0/weight", np.full((6, 5), 0.5), "type", "weight"),
     ("layer/0/weight", np.full((6, 5), np.nan), "type", "weight"),
     ("layer/0/weight", np.full((6, 5), np.inf, "f4"), "type", "weight"),

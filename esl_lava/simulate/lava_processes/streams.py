@@ -124,7 +124,10 @@ class _Writer(PyLoihiProcessModel):
         return 0 <= sample < self.proc_params["samples"] and step < self.proc_params["steps"]
 
     def write(self, values: Array) -> None:
-        """Append values to the file. Maps are written in the order (channels, rows, columns)."""
+        """Append values to the file.
+
+        Maps come as (columns, rows, channels) and are written as (channels, rows, columns).
+        """
         if self._file is None:
             # The file is unbuffered, because Lava's processes end without closing files.
             self._file = open(self.proc_params["path"], "wb", buffering=0)  # noqa: SIM115
