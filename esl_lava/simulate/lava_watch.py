@@ -55,7 +55,7 @@ class _Member:
     Attributes:
         pid, name, layer: its number, its name in sentences, and its layer, if any.
         model: whether it runs a process model or Lava's runtime service, and can write where it is.
-        vital: whether the run fails if it ends.
+        vital: whether the run fails if it ends. The guard frees the shared memory in any case.
         started: the time of its start as the system tells it; None before the first look.
         computed: its seconds of computing at the last look.
         before: the same at the last look at which the run had gone on.
@@ -125,7 +125,7 @@ class Watch:
         self._main = _Member(worker, "Lava's main process")
         self._members: dict[int, _Member] = {}
         self._unread = b""
-        self._ran = False
+        self._forked = self._ran = False
         self._progress: object = None
         self._slept = 0.0
         self._looked = time.monotonic()
@@ -182,24 +182,23 @@ class Watch:
                 member.before = member.computed
             sleeping &= state.state not in "RDT"
         models = [member for member in self._members.values() if member.model]
-        if goes_on or not models:
+        self._forked |= bool(models)
+        if goes_on or not self._forked:
             self._slept = 0.0
         elif sleeping and computed < seconds / 10:
             self._slept += seconds
-        busy = [one for one in models if one.computed - one.before > self._patience]
-        if busy:
-            busy.sort(key=lambda one: one.before - one.computed)
-            places = self._places(busy[:1])
-            what = f"no step has ended in {self._patience:.0f} s of computing"
-            raise _failure(busy[:1], what, places)
+        for member in models:
+            if member.computed - member.before > self._patience:
+                what = f"no step has ended in {self._patience:.0f} s of computing"
+                raise _failure([member], what, self._places([member]))
         if self._slept > STUCK_SECONDS:
             places = self._places(models)
             # Those that wait for a message wait for the cause.
             causes = [one for one in models if not _waits(places.get(one.pid, []))]
             what = f"no step has ended in {STUCK_SECONDS:.0f} s"
-            if not causes:
-                raise BackendError(f"Lava failed: {what}, all its processes wait", "failed")
-            raise _failure(causes, what, places)
+            if self._ran:
+                what = f"all steps have run, but Lava has not ended {STUCK_SECONDS:.0f} s later"
+            raise _failure(causes or [self._main], what, places)
 
     def _check_end(self, member: _Member, state: _State | None) -> None:
         """Check whether a process that has ended was allowed to."""

@@ -301,7 +301,8 @@ def _report_processes(owners: Mapping[int | None, tuple[str, str]], job: Path, p
 
     def start_manager(self: Any) -> None:
         begin(self)
-        send(pipe, {"pid": self._manager._process.pid, "name": "Lava's manager of shared memory"})
+        name = "Lava's manager of shared memory"
+        send(pipe, {"pid": self._manager._process.pid, "name": name, "vital": False})
 
     for phase in PHASES:
         run = getattr(PyLoihiProcessModel, phase)
