@@ -50,7 +50,7 @@ SECONDS_PER_LAYER_STEP = 0.02
 """Allowance per step and input of a layer: ten times the time measured on a slow, shared core."""
 SECONDS_PER_CONVOLVED_VALUE = 2e-7
 """Lava convolves every pair of maps, and strides afterwards. Ten times the measured time."""
-SECONDS_PER_WEIGHT = 1e-6
+SECONDS_PER_WEIGHT = 5e-7
 """Allowance to build the model of a matrix of weights. Ten times the measured time."""
 GUARD_SECONDS = 20.0
 """Seconds to wait until the guard of a run has removed what is left."""
@@ -315,9 +315,7 @@ def _step_seconds(incoming: Input) -> float:
 
 def _model_seconds(incoming: Input) -> float:
     """Compute the allowance to build the process model of an input, and for one of its steps."""
-    matrices = 1 if incoming.delays is None else 64
-    weights = incoming.connections.possible * matrices
-    return SECONDS_PER_WEIGHT * weights + _step_seconds(incoming)
+    return SECONDS_PER_WEIGHT * incoming.connections.possible + _step_seconds(incoming)
 
 
 def _allowance(network: Network, steps: int, samples: int, workers: int) -> float:
@@ -438,7 +436,7 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
         Raises:
             BackendError: if it has failed.
         """
-        self.watch.check()  # it may have failed between the last check and its end
+        self.watch.read()  # it may have failed between the last check and its end
         status = self.process.returncode
         if status != 0 or not self.watch.done:
             raise BackendError(

@@ -55,6 +55,8 @@ def _groups(folder: Path) -> set[int]:
 
 def main(parent: int, folder: Path) -> None:
     """Wait until the parent writes or ends, and remove what it left."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # clusters signal every process of a job
     while os.getppid() == parent and not select.select([0], [], [], 0.5)[0]:
         pass
     remove(folder)

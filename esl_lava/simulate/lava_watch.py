@@ -21,6 +21,7 @@ import json
 import logging
 import os
 import re
+import select
 import signal
 import time
 from collections.abc import Iterable, Sequence
@@ -40,8 +41,10 @@ STUCK_SECONDS = 10.0
 """Seconds in which all processes sleep, or one computes, until the run counts as stuck.
 
 For computing this is an allowance beside that for a step (`lava_cpu`)."""
-STACK_SECONDS = 2.0
+STACK_SECONDS = 3.0
 """Seconds to wait until the processes of a stuck run have written where they are."""
+MAX_NAMES = 3
+"""A sentence names at most this many processes."""
 
 _logger = logging.getLogger(__name__)
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -93,8 +96,9 @@ def _state(pid: int) -> _State | None:
 
 def send(descriptor: int, report: dict[str, Any]) -> None:
     """Send a report as a line. A line in a pipe stays whole up to `select.PIPE_BUF` bytes."""
-    while len(line := json.dumps(report).encode() + b"\n") > 4096:
-        report = {**report, "sentence": report["sentence"][: len(report["sentence"]) // 2] + "..."}
+    while len(line := json.dumps(report).encode() + b"\n") > select.PIPE_BUF:
+        key = max(report, key=lambda key: len(str(report[key])))
+        report = {**report, key: str(report[key])[: len(str(report[key])) // 2] + "..."}
     with contextlib.suppress(OSError):  # nobody reads it if the parent has ended
         os.write(descriptor, line)
 
@@ -136,15 +140,19 @@ class Watch:
         Raises:
             BackendError: with the cause, if there is a failure.
         """
-        self._read()
+        self.read()
         seconds = time.monotonic() - self._looked
         if seconds >= LOOK_SECONDS and not self.done:
             self._looked += seconds
             # If this process could not run for a while, the others may not have run either.
             self._look(min(seconds, 2 * LOOK_SECONDS))
 
-    def _read(self) -> None:
-        """Read the reports of the processes."""
+    def read(self) -> None:
+        """Read the reports of the processes.
+
+        Raises:
+            BackendError: with the first failure that they report.
+        """
         with contextlib.suppress(BlockingIOError):
             while more := os.read(self._descriptor, 65536):
                 self._unread += more
@@ -202,18 +210,19 @@ class Watch:
 
     def _check_end(self, member: _Member, state: _State | None) -> None:
         """Check whether a process that has ended was allowed to."""
-        if member is self._main:  # `lava_cpu` checks its exit code
+        main = _state(self._main.pid)
+        if main is None or main.state in "ZX":  # `lava_cpu` tells its exit code
             return
-        self._read()  # what it said last, and whether all steps have run in the meantime
+        self.read()  # what it said last, and whether all steps have run in the meantime
         self._members.pop(member.pid, None)
         how = describe_exit(os.waitstatus_to_exitcode(state.status)) if state else "has ended"
         if not member.vital:
             if not self._ran:
                 _logger.warning("lava: %s %s. The run goes on without it.", member.name, how)
         elif not self._ran or (member.model and state is not None and state.status):
-            if state is not None and state.status & 127 == signal.SIGBUS and _is_full():
-                how += f"; {SHARED_MEMORY} is full"
-            raise _failure([member], f"the process {how} before the run was finished")
+            full = state is not None and state.status & 127 == signal.SIGBUS and _is_full()
+            cause = f": {SHARED_MEMORY} is full" if full else ""
+            raise _failure([member], f"the process {how} before the run was finished{cause}")
 
     def _places(self, members: Sequence[_Member]) -> dict[int, list[tuple[str, str, str]]]:
         """Return process -> where it is: (file, line, function) from the inside out."""
@@ -240,7 +249,9 @@ def _failure(
     places: dict[int, list[tuple[str, str, str]]] | None = None,
 ) -> BackendError:
     """Make the error of processes at fault."""
-    names = ", ".join(member.name for member in members)
+    names = ", ".join(member.name for member in members[:MAX_NAMES])
+    if len(members) > MAX_NAMES:
+        names += f" and {len(members) - MAX_NAMES} more"
     inside = (places or {}).get(members[0].pid, [])[:1]
     where = "".join(f", at {file}, line {line}, in {name}" for file, line, name in inside)
     layers = {member.layer for member in members}
@@ -281,10 +292,11 @@ def lacks_room(error: OSError) -> bool:
 def no_room(folder: Path, what: str, needed: int | None = None) -> BackendError:
     """Make the error of a folder without room for something, of some bytes if these are known."""
     free = free_bytes(folder)
+    why = f"{needed} bytes are needed, and {free} are free"
+    if needed is None:
+        why = "the disk or the user's quota is full"
     return BackendError(
-        f"{folder}: no room for {what}: "
-        + ("" if needed is None else f"{needed} bytes are needed, and ")
-        + f"{free} bytes are free",
+        f"{folder}: no room for {what}: {why}",
         "unwritable",
         file=folder,
         value=needed,

@@ -324,6 +324,11 @@ CAN_MOUNT = subprocess.run(["unshare", "-rm", "true"], capture_output=True).retu
         ("/dev/shm", "64k", "pass", "/dev/shm: no room for Lava's channels: "),
         ("/dev/shm", "64k", "os.statvfs = whole_disk", "/dev/shm: no room for Lava's channels: "),
         ("/dev/shm", "20m", "*in_a_step, fill('/dev/shm')", None),
+        (
+            *("/dev/shm", "20m", "*in_a_step, lambda _: (fill('/dev/shm')(_), kill(7)(_))"),
+            "Lava failed: synapses of layer only: the process was ended by SIGBUS before the run "
+            "was finished: /dev/shm is full",
+        ),
         ("TMPDIR", "16k", "pass", "TMPDIR: no room for "),
         (
             *("TMPDIR", "256k", "*in_a_step, fill(os.environ['TMPDIR'] + '/../..')"),
