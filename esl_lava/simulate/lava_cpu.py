@@ -181,7 +181,7 @@ def _remove_abandoned(parent: Path) -> None:
                 continue
             with (folder / "lock").open("ab") as lock:  # a process in another container may hold it
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                lava_guard.remove(folder.resolve())
+            lava_guard.remove(folder.resolve())
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ def _jobs(
     if needed > lava_watch.free_bytes(folder):
         raise lava_watch.no_room(folder.parent, "the inputs and results of a run of Lava", needed)
     np.save(folder / "inputs.npy", inputs)
-    patience = lava_watch.STUCK_SECONDS + max(
+    patience = lava_watch.COMPUTING_SECONDS + max(
         _model_seconds(incoming) for layer in network.layers for incoming in layer.inputs
     )
     jobs = []

@@ -59,6 +59,7 @@ def main(parent: int, folder: Path) -> None:
         signal.signal(number, signal.SIG_IGN)  # clusters signal every process of a job
     while os.getppid() == parent and not select.select([0], [], [], 0.5)[0]:
         pass
+    os.closerange(3, 256)  # the lock of the folder: some network file systems keep open files
     remove(folder)
 
 

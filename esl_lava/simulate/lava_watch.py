@@ -38,9 +38,9 @@ LOOK_SECONDS = 0.5
 STOPPED_SECONDS = 3.0
 """Seconds until a stopped process counts as a fault."""
 STUCK_SECONDS = 10.0
-"""Seconds in which all processes sleep, or one computes, until the run counts as stuck.
-
-For computing this is an allowance beside that for a step (`lava_cpu`)."""
+"""Seconds without progress, in which all processes sleep or one computes, until a run is stuck."""
+COMPUTING_SECONDS = 3.0
+"""Seconds that a process may compute in a step beside the allowance for its layer (`lava_cpu`)."""
 STACK_SECONDS = 3.0
 """Seconds to wait until the processes of a stuck run have written where they are."""
 MAX_NAMES = 3
@@ -131,7 +131,7 @@ class Watch:
         self._unread = b""
         self._forked = self._ran = False
         self._progress: object = None
-        self._slept = 0.0
+        self._stood = self._slept = 0.0
         self._looked = time.monotonic()
 
     def check(self) -> None:
@@ -192,21 +192,21 @@ class Watch:
         models = [member for member in self._members.values() if member.model]
         self._forked |= bool(models)
         if goes_on or not self._forked:
-            self._slept = 0.0
-        elif sleeping and computed < seconds / 10:
+            self._stood = self._slept = 0.0
+            return
+        self._stood += seconds
+        if sleeping and computed < seconds / 10:
             self._slept += seconds
-        for member in models:
-            if member.computed - member.before > self._patience:
-                what = f"no step has ended in {self._patience:.0f} s of computing"
-                raise _failure([member], what, self._places([member]))
-        if self._slept > STUCK_SECONDS:
-            places = self._places(models)
-            # Those that wait for a message wait for the cause.
+        causes = [one for one in models if one.computed - one.before > self._patience]
+        if self._slept <= STUCK_SECONDS and not (causes and self._stood > STUCK_SECONDS):
+            return
+        places = self._places(models)
+        if not causes:  # those that wait for a message wait for the cause
             causes = [one for one in models if not _waits(places.get(one.pid, []))]
-            what = f"no step has ended in {STUCK_SECONDS:.0f} s"
-            if self._ran:
-                what = f"all steps have run, but Lava has not ended {STUCK_SECONDS:.0f} s later"
-            raise _failure(causes or [self._main], what, places)
+        what = f"no step has ended in {self._stood:.0f} s"
+        if self._ran:
+            what = f"all steps have run, but Lava has not ended in {self._stood:.0f} s"
+        raise _failure(causes or [self._main], what, places)
 
     def _check_end(self, member: _Member, state: _State | None) -> None:
         """Check whether a process that has ended was allowed to."""

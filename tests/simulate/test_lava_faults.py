@@ -142,6 +142,7 @@ def temporary(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setattr(lava_watch, "STUCK_SECONDS", 2.0)
+    monkeypatch.setattr(lava_watch, "COMPUTING_SECONDS", 1.0)
     monkeypatch.setattr(lava_watch, "STOPPED_SECONDS", 1.0)
     yield folder
     assert list(folder.iterdir()) == []
@@ -150,7 +151,7 @@ def temporary(tmp_path, monkeypatch):
 
 SYNAPSES = "Lava failed: synapses of layer only: "
 UNFINISHED = " before the run was finished"
-STUCK = "no step has ended in 2 s"
+STUCK = "no step has ended in N s"
 
 FAULTS = {
     "exception": (
@@ -189,15 +190,15 @@ FAULTS = {
     ),
     "loop": (
         "*in_a_step, loop",
-        f"{SYNAPSES}{STUCK} of computing, at {{site}}, line N, in loop",
+        f"{SYNAPSES}{STUCK}, at {{site}}, line N, in loop",
     ),
     "loop at the start": (
         "*at_the_start, loop",
-        f"{SYNAPSES}{STUCK} of computing, at {{site}}, line N, in loop",
+        f"{SYNAPSES}{STUCK}, at {{site}}, line N, in loop",
     ),
     "loop in C": (
         "*in_a_step, lambda model: re.match('(a+)+$', 'a' * 60 + 'b')",
-        f"{SYNAPSES}{STUCK} of computing, at {{re}}",
+        f"{SYNAPSES}{STUCK}, at {{re}}",
     ),
     "sleep": (
         "*in_a_step, lambda model: time.sleep(600)",
@@ -231,7 +232,7 @@ def test_a_fault_in_one_process(name, tmp_path, inject, monkeypatch):
     with Watch(monkeypatch) as watch, refused(BackendError, "failed") as caught:
         lava_cpu.run(NETWORK, INPUTS, deadline=600)
     places = {"site": tmp_path / "site" / "sitecustomize.py", "re": ""}
-    told = re.sub("line [0-9]+", "line N", str(caught.value))
+    told = re.sub("(line|in) [0-9]+", r"\1 N", str(caught.value))
     assert told.startswith(sentence.format(**places))
     assert caught.value.faults[0].layer == ("only" if "layer only" in sentence else None)
     assert watch.segments
