@@ -107,7 +107,7 @@ def main(job: Path, pipe: int) -> None:
     threading.Thread(target=_end_with, args=(task["parent"],), daemon=True).start()
     _name_shared_memory(job.parent.name)
     resource_tracker.ensure_running()
-    tracker = getattr(resource_tracker, "_resource_tracker")._pid  # noqa: B009
+    tracker = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
     send(pipe, {"pid": tracker, "name": "Python's resource tracker", "vital": False})
 
     # Otherwise remarks of netx on weights, and of lava-dl on absent devices, would look like the
@@ -194,9 +194,11 @@ def _name_shared_memory(run: str) -> None:
     `lava_guard` removes these files. Python's resource tracker removes them too, unless it is
     killed. Sockets lie in the working folder, because a path of a socket has at most 107 bytes.
     """
-    settings = getattr(process.current_process(), "_config")  # noqa: B009
+    settings = process.current_process()._config  # type: ignore[attr-defined]
     settings.update(tempdir=".", semprefix=f"/{run}")
-    setattr(shared_memory, "_make_filename", lambda: f"/{run}-{secrets.token_hex(6)}")  # noqa: B010
+    shared_memory._make_filename = (  # type: ignore[attr-defined]
+        lambda: f"/{run}-{secrets.token_hex(6)}"
+    )
 
 
 def _reserve_shared_memory(runtime: Any) -> None:
@@ -235,10 +237,10 @@ def _reserve_shared_memory(runtime: Any) -> None:
             raise no_room(SHARED_MEMORY, what, self.size) from None
 
     runtime.Runtime._build_channels = checking
-    setattr(shared_memory.SharedMemory, "__init__", reserving)  # noqa: B010
+    shared_memory.SharedMemory.__init__ = reserving  # type: ignore[method-assign]
 
 
-def describe(error: BaseException, owner: str = "", layer: str | None = None) -> dict[str, Any]:
+def _describe(error: BaseException, owner: str = "", layer: str | None = None) -> dict[str, Any]:
     """Return the report of an error, with its type unless the message is for the user."""
     if isinstance(error, BackendError):
         return error.faults[0].as_json()
@@ -273,21 +275,20 @@ def _report_processes(owners: Mapping[int | None, tuple[str, str]], job: Path, p
         return f"{what} of layer {layer}", layer
 
     def reporting(
-        run: Callable[P, T], find: Callable[P, tuple[str, str | None]], start: bool
+        run: Callable[P, T], find: Callable[P, tuple[str, str | None]], start: bool = False
     ) -> Callable[P, T]:
         @wraps(run)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-            if start:
-                name, layer = find(*args, **kwargs)
-                faulthandler.register(
-                    signal.SIGUSR1, (job / f"stack{os.getpid()}").open("w"), all_threads=False
-                )
-                send(pipe, {"pid": os.getpid(), "name": name, "layer": layer, "model": True})
             try:
+                if start:
+                    name, layer = find(*args, **kwargs)
+                    file = (job / f"stack{os.getpid()}").open("w")
+                    faulthandler.register(signal.SIGUSR1, file, all_threads=False)
+                    send(pipe, {"pid": os.getpid(), "name": name, "layer": layer, "model": True})
                 return run(*args, **kwargs)
             except BaseException as error:
                 name, layer = find(*args, **kwargs)
-                send(pipe, describe(error, f"{name}: ", layer))
+                send(pipe, _describe(error, f"{name}: ", layer))
                 raise
 
         return wrapper
@@ -306,12 +307,12 @@ def _report_processes(owners: Mapping[int | None, tuple[str, str]], job: Path, p
 
     for phase in PHASES:
         run = getattr(PyLoihiProcessModel, phase)
-        setattr(PyLoihiProcessModel, phase, reporting(run, owner_of_model, False))
+        setattr(PyLoihiProcessModel, phase, reporting(run, owner_of_model))
     # Lava forks with this function. The number of a model is that of its builder.
-    runtime.target_fn = reporting(runtime.target_fn, owner_of_builder, True)
+    runtime.target_fn = reporting(runtime.target_fn, owner_of_builder, start=True)
     SharedMemoryManager.start = start_manager
     # It would take the exit codes of ended processes before `lava_watch` has seen them.
-    setattr(process, "_cleanup", lambda: None)  # noqa: B010
+    process._cleanup = lambda: None  # type: ignore[attr-defined]
 
 
 def _skip_slayer() -> None:
@@ -407,7 +408,7 @@ if __name__ == "__main__":
         main(Path(sys.argv[1]), int(sys.argv[2]))
     except BaseException as error:
         # A normal exit would wait for Lava's processes, for ever if one of them has failed.
-        send(int(sys.argv[2]), describe(error))
+        send(int(sys.argv[2]), _describe(error))
         with contextlib.suppress(OSError):  # the disk may be full
             traceback.print_exc()
             sys.stderr.flush()
