@@ -16,6 +16,15 @@ DELAY = 0.01
 """Seconds until an interruption that Python dropped is raised again."""
 
 
+def describe_exit(code: int) -> str:
+    """Describe the end of a process by its exit code of `subprocess`."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    with contextlib.suppress(ValueError):
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"was ended by signal {-code}"
+
+
 class Termination(BaseException):
     """The process got SIGTERM and must end. Like KeyboardInterrupt, this is no `Exception`."""
 

@@ -12,6 +12,7 @@ import pytest
 
 from esl_lava.interrupts import (
     Termination,
+    describe_exit,
     postpone_termination,
     raise_on_sigterm,
     reraise_dropped_interrupts,
@@ -142,3 +143,9 @@ def test_other_threads_do_not_handle_signals() -> None:
         thread.start()
         thread.join()
     assert answers == [False]
+
+
+def test_signals_without_a_name_have_a_number() -> None:
+    assert describe_exit(-signal.SIGTERM) == "was ended by SIGTERM"
+    assert describe_exit(-250) == "was ended by signal 250"
+    assert describe_exit(0) == "ended with exit code 0"

@@ -6,7 +6,6 @@ import contextlib
 import os
 import pickle
 import queue
-import signal
 import struct
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, TypeVar
 
+from esl_lava.interrupts import describe_exit
 from esl_lava.printable import make_printable
 
 T = TypeVar("T")
@@ -63,15 +63,6 @@ def parallel_runs(jobs: int, runs: int, devices: Sequence[str]) -> int:
         devices: the GPUs, each for one run at a time; empty if the runs need none.
     """
     return max(1, min(jobs, runs, len(devices) or runs))
-
-
-def describe_exit(code: int) -> str:
-    """Describe the end of a process by its exit code of `subprocess`."""
-    if code >= 0:
-        return f"ended with exit code {code}"
-    with contextlib.suppress(ValueError):
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"was ended by signal {-code}"
 
 
 class Worker:

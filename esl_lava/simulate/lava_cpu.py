@@ -6,23 +6,27 @@ Plain netx builds the network from its file. If netx refuses the network (`netfi
 Lava must not share this process: importing it sets the multiprocessing start method, an error
 inside a process model makes `run()` hang for ever, and its forks must not follow threads of numba
 or torch. Lava therefore runs in workers, each with a share of the samples. Every outcome becomes a
-result or one `BackendError`.
+result or one `BackendError` (`lava_watch`), and nothing is left of a run, however it ends
+(`lava_guard`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
 import math
 import os
 import pickle
+import re
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -32,7 +36,10 @@ import numpy as np
 from esl_lava import netfile
 from esl_lava.arrays import Array
 from esl_lava.errors import BackendError
-from esl_lava.network import Convolution, Layer, Network
+from esl_lava.files import is_process
+from esl_lava.interrupts import describe_exit
+from esl_lava.network import Convolution, Input, Layer, Network
+from esl_lava.simulate import lava_guard, lava_watch
 from esl_lava.simulate.lava_models import model_faults, range_faults
 from esl_lava.simulate.lava_worker import LayerTask, Task
 from esl_lava.simulate.result import Progress, Result, by_neuron, count, decide, deciding_states
@@ -43,10 +50,14 @@ SECONDS_PER_LAYER_STEP = 0.02
 """Allowance per step and input of a layer: ten times the time measured on a slow, shared core."""
 SECONDS_PER_CONVOLVED_VALUE = 2e-7
 """Lava convolves every pair of maps, and strides afterwards. Ten times the measured time."""
-_logger = logging.getLogger(__name__)
+SECONDS_PER_WEIGHT = 5e-7
+"""Allowance to build the model of a matrix of weights. Ten times the measured time."""
+GUARD_SECONDS = 20.0
+"""Seconds to wait until the guard of a run has removed what is left."""
 
-GRACE_SECONDS = 3.0
-"""Seconds from the request that a failed worker's processes end until they are killed."""
+_FOLDER = re.compile("esl-lava-([0-9]+)-.+")
+"""Name of the folder of a run, with the number of the process that made it."""
+_logger = logging.getLogger(__name__)
 
 
 def run(
@@ -76,8 +87,8 @@ def run(
         progress: a function that is called a few times a second.
 
     Raises:
-        BackendError: if Lava cannot express the network, fails, dies, would run other weights or
-            exceeds the deadline.
+        BackendError: if Lava cannot express the network, fails, dies, is stuck, would run other
+            weights, exceeds the deadline, or if a disk or the shared memory is full.
     """
     beyond = netfile.netx_refusals(network)
     if faults := [*range_faults(network, inputs), *(model_faults(network) if beyond else ())]:
@@ -102,20 +113,75 @@ def run(
     ends = np.linspace(0, samples, min(workers, samples) + 1).astype(int).tolist()
     if deadline is None:
         deadline = _allowance(network, int(inputs.shape[1]), max(np.diff(ends)), len(ends) - 1)
-    with tempfile.TemporaryDirectory(prefix="esl-lava-") as folder:
+    with _folder() as folder:
         if beyond:
             _logger.warning(
                 "lava: netx refuses this network, so esl-lava builds it of Lava's processes: %s",
                 "; ".join(beyond),
             )
-            path = Path(folder) / "network.pickle"
+            path = folder / "network.pickle"
             path.write_bytes(pickle.dumps(network))
         elif path is None:
-            path = Path(folder) / "net.h5"
+            path = folder / "net.h5"
             netfile.write(network, path)
-        jobs = _jobs(Path(folder), path, network, inputs, states, sparse, ends)
+        jobs = _jobs(folder, path, network, inputs, states, sparse, ends)
         _work(jobs, deadline, progress)
         return _collect(jobs, network, inputs, record, states)
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """Create the folder of a run. Afterwards no process and no file of the run is left.
+
+    Raises:
+        BackendError: if the disk is full.
+    """
+    parent = Path(tempfile.gettempdir())
+    _remove_abandoned(parent)
+    folder, guard = None, None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f"esl-lava-{os.getpid()}-", dir=parent)).resolve()
+        with (folder / "lock").open("wb") as lock:
+            with contextlib.suppress(OSError):  # some network file systems have no locks
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            guard = subprocess.Popen(
+                [sys.executable, "-I", lava_guard.__file__, str(os.getpid()), str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=[lock.fileno()],
+                cwd="/",
+            )
+            yield folder
+    except OSError as error:
+        if not lava_watch.lacks_room(error):
+            raise
+        raise lava_watch.no_room(parent, "the files of a run of Lava") from None
+    finally:
+        if guard is not None:
+            try:
+                guard.communicate(b"\n", GUARD_SECONDS)
+            except subprocess.TimeoutExpired:
+                guard.kill()
+                guard.wait()
+        if folder is not None and folder.exists():  # somebody killed the guard
+            lava_guard.remove(folder)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove what is left of runs of this user whose processes and guards were killed."""
+    for folder in parent.glob("esl-lava-*"):
+        match = _FOLDER.fullmatch(folder.name)
+        if match is None or is_process(int(match[1])):
+            continue
+        with contextlib.suppress(OSError):
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                continue
+            with (folder / "lock").open("ab") as lock:  # a process in another container may hold it
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lava_guard.remove(folder.resolve())
 
 
 @dataclass(frozen=True)
@@ -125,23 +191,24 @@ class Job:
     Attributes:
         folder: the folder of its task and its results.
         first, last: its samples are first:last of all samples.
-        watched: name of a file that grows with every sample.
-        bytes_per_sample: bytes by which this file grows.
+        results: name of each file of results -> bytes by which it grows with every sample. The
+            last one is complete last.
+        patience: seconds that one of Lava's processes may compute until one of these files grows.
     """
 
     folder: Path
     first: int
     last: int
-    watched: str
-    bytes_per_sample: int
+    results: Mapping[str, int]
+    patience: float
 
     def finished(self) -> int:
         """Return the number of finished samples."""
+        name, size = list(self.results.items())[-1]
         try:
-            size = (self.folder / self.watched).stat().st_size
+            return (self.folder / name).stat().st_size // size
         except FileNotFoundError:
             return 0
-        return size // self.bytes_per_sample
 
 
 def _jobs(
@@ -153,9 +220,12 @@ def _jobs(
     sparse: bool,
     ends: Sequence[int],
 ) -> list[Job]:
-    """Write the inputs and a task for each worker."""
+    """Write the inputs and a task for each worker.
+
+    Raises:
+        BackendError: if the folder has no room for the inputs and the results.
+    """
     steps = int(inputs.shape[1])
-    np.save(folder / "inputs.npy", inputs)
     netx = not netfile.netx_refusals(network)
     delayed = any(one.delays is not None for layer in network.layers for one in layer.inputs)
     last = len(network.layers) - 1
@@ -182,13 +252,25 @@ def _jobs(
             for index, layer in enumerate(network.layers)
         ],
     }
-    watched, size = (f"v{last}", 4) if network.readout is not None else (f"spikes{last}", 1)
+    results = {}
+    for index, layer in enumerate(network.layers):
+        task = shared["layers"][index]
+        for kind, size in (*((state, 4) for state in task["states"]), ("spikes", 1)):
+            if kind != "spikes" or task["spikes"]:
+                results[f"{kind}{index}"] = size * steps * layer.neurons
+    needed = inputs.nbytes + sum(results.values()) * len(inputs)
+    if needed > lava_watch.free_bytes(folder):
+        raise lava_watch.no_room(folder.parent, "the inputs and results of a run of Lava", needed)
+    np.save(folder / "inputs.npy", inputs)
+    patience = lava_watch.COMPUTING_SECONDS + max(
+        _model_seconds(incoming) for layer in network.layers for incoming in layer.inputs
+    )
     jobs = []
     for number, (first, end) in enumerate(pairwise(ends)):
         own = folder / f"worker{number}"
         own.mkdir()
         (own / "job.json").write_text(json.dumps({**shared, "first": first, "last": end}))
-        jobs.append(Job(own, first, end, watched, size * steps * network.layers[-1].neurons))
+        jobs.append(Job(own, first, end, results, patience))
     return jobs
 
 
@@ -217,19 +299,28 @@ def _layer_task(folder: Path, index: int, layer: Layer, netx: bool, states: list
     }
 
 
+def _step_seconds(incoming: Input) -> float:
+    """Compute the allowance for a step of a synapse process and of the neurons behind it."""
+    kind = incoming.connections
+    seconds = SECONDS_PER_LAYER_STEP
+    if kind.shares:
+        outputs, inputs = kind.out_shape[0], kind.in_shape[0]
+        pixels = kind.n_pre // inputs
+        seconds += SECONDS_PER_CONVOLVED_VALUE * kind.possible * pixels
+        seconds += SECONDS_PER_LAYER_STEP * outputs * inputs / 20
+    if incoming.delays is not None:  # Lava rebuilds a matrix for each of 63 delays
+        seconds += SECONDS_PER_CONVOLVED_VALUE * 63 * kind.possible
+    return seconds
+
+
+def _model_seconds(incoming: Input) -> float:
+    """Compute the allowance to build the process model of an input, and for one of its steps."""
+    return SECONDS_PER_WEIGHT * incoming.connections.possible + _step_seconds(incoming)
+
+
 def _allowance(network: Network, steps: int, samples: int, workers: int) -> float:
-    """Compute the seconds until workers with `samples` samples each are considered stuck."""
-    per_step = 0.0
-    for incoming in (one for layer in network.layers for one in layer.inputs):
-        kind = incoming.connections
-        per_step += SECONDS_PER_LAYER_STEP
-        if kind.shares:
-            outputs, inputs = kind.out_shape[0], kind.in_shape[0]
-            pixels = kind.n_pre // inputs
-            per_step += SECONDS_PER_CONVOLVED_VALUE * kind.possible * pixels
-            per_step += SECONDS_PER_LAYER_STEP * outputs * inputs / 20
-        if incoming.delays is not None:  # Lava rebuilds a matrix for each of 63 delays
-            per_step += SECONDS_PER_CONVOLVED_VALUE * 63 * kind.possible
+    """Compute the seconds until workers with `samples` samples each exceed their deadline."""
+    per_step = sum(_step_seconds(one) for layer in network.layers for one in layer.inputs)
     crowding = max(1.0, workers / (os.cpu_count() or 1))
     return STARTUP_SECONDS + crowding * per_step * samples * (steps + 1)
 
@@ -279,12 +370,11 @@ def _work(jobs: Sequence[Job], deadline: float, progress: Progress | None = None
     end = time.monotonic() + deadline
     with contextlib.ExitStack() as started:
         running = [started.enter_context(_Worker(job)) for job in jobs]
-        started.callback(_ask_to_end, running)
         while running:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 running[0].process.wait(min(0.1, max(0.0, end - time.monotonic())))
             for worker in running:
-                worker.check_failure()
+                worker.watch.check()
             for worker in [worker for worker in running if worker.process.poll() is not None]:
                 worker.check()
                 running.remove(worker)
@@ -300,41 +390,45 @@ def _work(jobs: Sequence[Job], deadline: float, progress: Progress | None = None
                 )
 
 
-def _ask_to_end(workers: Sequence[_Worker]) -> None:
-    """Ask the processes of all workers to end at the same time."""
-    for worker in workers:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(worker.process.pid, signal.SIGTERM)
-
-
 class _Worker(contextlib.AbstractContextManager["_Worker"]):
     """A fresh interpreter in a process group of its own, which does not outlive the context."""
 
     def __init__(self, job: Job) -> None:
-        self._job = job
         self._log = job.folder / "log.txt"
-        with self._log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "esl_lava.simulate.lava_worker", str(job.folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                cwd=job.folder,  # `-m` puts the working folder first in the module path
-            )
+        self._reading, writing = os.pipe()
+        try:
+            with self._log.open("wb") as output:
+                self.process = subprocess.Popen(
+                    [
+                        *(sys.executable, "-m", "esl_lava.simulate.lava_worker"),
+                        *(str(job.folder), str(writing)),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    pass_fds=[writing],
+                    env={**os.environ, "TMPDIR": str(job.folder)},
+                    cwd=job.folder,  # `-m` puts the working folder first in the module path
+                )
+        except BaseException:
+            os.close(self._reading)
+            raise
+        finally:
+            os.close(writing)
+        results = [job.folder / name for name in job.results]
+        self.watch = lava_watch.Watch(
+            self.process.pid, job.folder, self._reading, results, job.patience
+        )
 
     def __exit__(self, *_: object) -> None:
-        _end(self.process, grace=0.0 if self.process.poll() == 0 else GRACE_SECONDS)
-
-    def check_failure(self) -> None:
-        """Check whether the worker, or one of Lava's processes, has written a failure.
-
-        Raises:
-            BackendError: with the cause, if there is a failure.
-        """
-        with contextlib.suppress(FileNotFoundError):
-            cause = (self._job.folder / "failure").read_text(errors="replace")
-            raise BackendError(f"Lava failed: {cause}", "failed")
+        """End all processes of the group. Lava's children may outlive the worker."""
+        try:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        finally:
+            self.process.wait()
+            os.close(self._reading)
 
     def check(self) -> None:
         """Check a worker that has ended.
@@ -342,11 +436,13 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
         Raises:
             BackendError: if it has failed.
         """
-        self.check_failure()  # it may have failed between the last check and its end
+        self.watch.read()  # it may have failed between the last check and its end
         status = self.process.returncode
-        if status != 0 or not (self._job.folder / "done").exists():
+        if status != 0 or not self.watch.done:
             raise BackendError(
-                f"Lava failed with exit status {status}{self.last_lines()}", "failed", value=status
+                f"Lava failed: its main process {describe_exit(status)}{self.last_lines()}",
+                "failed",
+                value=status,
             )
 
     def last_lines(self) -> str:
@@ -354,23 +450,3 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
         lines = self._log.read_text(errors="replace").splitlines()
         tail = [line for line in lines if line.strip()][-3:]
         return f"; its last output: {' | '.join(tail)}" if tail else ""
-
-
-def _end(worker: subprocess.Popen[bytes], grace: float) -> None:
-    """End all processes of the worker's group. Lava's children may outlive the worker.
-
-    Python's resource tracker ignores SIGTERM. When the other processes have ended, it frees the
-    shared memory that they leave in /dev/shm. It gets `grace` seconds for that.
-    """
-    try:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(worker.pid, signal.SIGTERM)
-            patience = time.monotonic() + grace
-            while time.monotonic() < patience:
-                worker.poll()
-                os.killpg(worker.pid, 0)  # raises an error when the group has ended
-                time.sleep(0.02)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait()

@@ -20,7 +20,6 @@ from esl_lava.experiments.workers import (
     Crew,
     EndedError,
     Worker,
-    describe_exit,
     gpus,
     parallel_runs,
 )
@@ -122,12 +121,6 @@ def test_the_end_of_a_worker_is_described(worker: Worker, task: tuple, sentence:
         with pytest.raises(EndedError) as ended:
             worker.do(*task)
         assert str(ended.value) == sentence
-
-
-def test_signals_without_a_name_have_a_number() -> None:
-    assert describe_exit(-signal.SIGTERM) == "was ended by SIGTERM"
-    assert describe_exit(-250) == "was ended by signal 250"
-    assert describe_exit(0) == "ended with exit code 0"
 
 
 def test_libraries_use_one_thread_by_default(

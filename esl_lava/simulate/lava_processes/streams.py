@@ -131,7 +131,12 @@ class _Writer(PyLoihiProcessModel):
         if self._file is None:
             # The file is unbuffered, because Lava's processes end without closing files.
             self._file = open(self.proc_params["path"], "wb", buffering=0)  # noqa: SIM115
-        self._file.write(values.T.astype(self.proc_params["dtype"]).tobytes())
+        left = memoryview(values.T.astype(self.proc_params["dtype"]).tobytes())
+        try:
+            while left:  # a disk that becomes full takes a part
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.proc_params["path"]) from None
 
 
 @implements(proc=Player, protocol=LoihiProtocol)
