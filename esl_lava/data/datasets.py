@@ -29,7 +29,7 @@ from esl_lava.data.encoders import encode, first_steps, graded
 from esl_lava.data.folders import DATA_VARIABLE, cache_folder, own_folder
 from esl_lava.data.idx import read_idx
 from esl_lava.data.moves import mirror, shift
-from esl_lava.data.samples import Samples, Selection, digest
+from esl_lava.data.samples import Samples, Selection, check_labels, check_number, digest
 from esl_lava.errors import DataError, FileError
 from esl_lava.files import replace_file
 
@@ -108,24 +108,7 @@ class Images:
                 value=self.images.shape,
                 limit=features,
             )
-        if self.labels.shape != (len(self.images),):
-            raise DataError(
-                f"{self.name} has {len(self.images)} images but labels of shape "
-                f"{self.labels.shape}",
-                "shape",
-                key="labels",
-                value=self.labels.shape,
-                limit=len(self.images),
-            )
-        outside = self.labels[(self.labels < 0) | (self.labels >= self.classes)]
-        if outside.size:
-            raise DataError(
-                f"label {outside[0]} in the labels of {self.name} is not in 0..{self.classes - 1}",
-                "range",
-                key="labels",
-                value=int(outside[0]),
-                limit=self.classes - 1,
-            )
+        check_labels(self.name, self.labels, len(self.images), self.classes)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -151,14 +134,7 @@ class Images:
 
     def take(self, n: int) -> Images:
         """Return the first `n` samples, which share memory with these; see `Samples`."""
-        if not 1 <= n <= len(self):
-            raise DataError(
-                f"cannot take {n} samples of {self.name}: 1 to {len(self)} can be taken",
-                "range",
-                key="samples",
-                value=n,
-                limit=len(self),
-            )
+        check_number(self.name, n, len(self))
         return self.choose(slice(n))
 
     def choose(self, selection: Selection) -> Images:

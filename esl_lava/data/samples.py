@@ -13,6 +13,7 @@ import numpy as np
 
 from esl_lava.arrays import Array, Bytes, Ints
 from esl_lava.data.config import Encoding
+from esl_lava.errors import DataError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -136,3 +137,44 @@ def digest(shape: tuple[int, ...], *arrays: Array) -> str:
         sha.update(f"{array.dtype.str} {array.shape} {shape}\n".encode())
         sha.update(np.ascontiguousarray(array).data)
     return sha.hexdigest()
+
+
+def check_labels(name: str, labels: Ints, samples: int, classes: int) -> None:
+    """Check that there is a label in 0..classes-1 for each sample of a data set.
+
+    Raises:
+        DataError: if the number of labels differs, or a label is out of range.
+    """
+    if labels.shape != (samples,):
+        raise DataError(
+            f"{name} has {samples} samples but labels of shape {labels.shape}",
+            "shape",
+            key="labels",
+            value=labels.shape,
+            limit=samples,
+        )
+    outside = labels[(labels < 0) | (labels >= classes)]
+    if outside.size:
+        raise DataError(
+            f"label {outside[0]} in the labels of {name} is not in 0..{classes - 1}",
+            "range",
+            key="labels",
+            value=int(outside[0]),
+            limit=classes - 1,
+        )
+
+
+def check_number(name: str, n: int, samples: int) -> None:
+    """Check that `n` of the samples of a data set can be taken.
+
+    Raises:
+        DataError: if `n` is not in 1..samples.
+    """
+    if not 1 <= n <= samples:
+        raise DataError(
+            f"cannot take {n} samples of {name}: 1 to {samples} can be taken",
+            "range",
+            key="samples",
+            value=n,
+            limit=samples,
+        )

@@ -10,7 +10,7 @@ import numpy as np
 from esl_lava.arrays import Array, Bytes, Ints
 from esl_lava.data.config import Encoding
 from esl_lava.data.moves import mirror, shift
-from esl_lava.data.samples import Selection, digest
+from esl_lava.data.samples import Selection, check_labels, check_number, digest
 from esl_lava.errors import DataError
 
 
@@ -52,23 +52,7 @@ class EventFrames:
                 value=shape if has_type else str(self.stored.dtype),
             )
         samples = len(self.stored) if self.indices is None else len(self.indices)
-        if self.labels.shape != (samples,):
-            raise DataError(
-                f"{self.name} has {samples} recordings but labels of shape {self.labels.shape}",
-                "shape",
-                key="labels",
-                value=self.labels.shape,
-                limit=samples,
-            )
-        outside = self.labels[(self.labels < 0) | (self.labels >= self.classes)]
-        if outside.size:
-            raise DataError(
-                f"label {outside[0]} in the labels of {self.name} is not in 0..{self.classes - 1}",
-                "range",
-                key="labels",
-                value=int(outside[0]),
-                limit=self.classes - 1,
-            )
+        check_labels(self.name, self.labels, samples, self.classes)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -95,14 +79,7 @@ class EventFrames:
 
     def take(self, n: int) -> EventFrames:
         """Return the first `n` samples, which share memory with these; see `Samples`."""
-        if not 1 <= n <= len(self):
-            raise DataError(
-                f"cannot take {n} samples of {self.name}: 1 to {len(self)} can be taken",
-                "range",
-                key="samples",
-                value=n,
-                limit=len(self),
-            )
+        check_number(self.name, n, len(self))
         return self.choose(slice(n))
 
     def choose(self, selection: Selection) -> EventFrames:
