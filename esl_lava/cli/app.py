@@ -14,7 +14,13 @@ import typer
 
 from esl_lava.cli import accounting, environment, networks, recordings, sweeps, training
 from esl_lava.cli.manners import polite, set_up_logging
-from esl_lava.cli.output import INTERRUPTED, TERMINATED, checked_output, complain
+from esl_lava.cli.output import (
+    INTERRUPTED,
+    TERMINATED,
+    checked_output,
+    complain,
+    unfailing_errors,
+)
 from esl_lava.cli.progress import show_samples
 from esl_lava.errors import Code, UserError
 from esl_lava.interrupts import Termination, raise_on_sigterm, reraise_dropped_interrupts
@@ -95,6 +101,7 @@ def _show_overview(
         raise typer.Exit(2)
 
 
+@unfailing_errors()
 def _run_program(program: Callable[..., int | None]) -> None:
     """Run a command line and exit with its code.
 

@@ -54,6 +54,49 @@ def checked_output() -> Iterator[None]:
             sys.stdout = output
 
 
+@contextlib.contextmanager
+def unfailing_errors() -> Iterator[None]:
+    """Drop the texts for standard error that cannot be written within the context.
+
+    Otherwise a full disk below the log of a training, or the end of the program that reads it,
+    would end a training of days.
+    """
+    _replace_closed_streams()
+    errors = sys.stderr
+    try:
+        errors.fileno()
+    except io.UnsupportedOperation:  # a stream in memory, which does not fail
+        yield
+        return
+    sys.stderr = unfailing = cast(TextIO, _UnfailingErrors(errors))
+    try:
+        yield
+    finally:
+        if sys.stderr is unfailing:
+            sys.stderr = errors
+
+
+class _UnfailingErrors:
+    """A standard error that drops what cannot be written. It holds no text back."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text at once."""
+        rest = text.encode(self._stream.encoding, "backslashreplace")
+        with contextlib.suppress(OSError):
+            while rest:
+                rest = rest[os.write(self._stream.fileno(), rest) :]
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing, because no text is held back."""
+
+
 class _CheckedOutput:
     """A standard output that raises a `FileError` if a write fails.
 

@@ -38,6 +38,21 @@ def shell(command: str, *args: object) -> Outcome:
     return Outcome(process.returncode, process.stdout, process.stderr)
 
 
+@pytest.mark.parametrize("errors", ["2>/dev/full", "2> >(true)"])
+def test_a_standard_error_that_cannot_be_written_changes_nothing(errors: str) -> None:
+    assert shell(f'"$@" {errors}', "run", "absent.h5").code == 2
+    done = shell(f'"$@" {errors}', "run", "absent.h5", "--json")
+    assert json.loads(done.out)["error"][0]["code"] == "not-found"
+
+
+@pytest.mark.slow
+def test_a_training_survives_a_log_on_a_full_disk(tmp_path: Path) -> None:
+    options = ("--preset", "digits", "--epochs", 1, "--set", "training.batch_size=500")
+    done = shell('"$@" 2>/dev/full', "train", *options, "-o", tmp_path / "run", "--verbose")
+    assert done.code == 0
+    assert "test accuracy" in done.out
+
+
 def test_lines_and_errors_are_printable(capsys: pytest.CaptureFixture[str]) -> None:
     output.tell(HOSTILE)
     output.complain(UserError.of([Fault(f"{HOSTILE}: {end}", "range") for end in "ab"]))
