@@ -441,11 +441,14 @@ class Device(TomlTable):
         if key not in self.constants:
             by_events = self.charges in (None, "events")
             option = f"the option --constant {key}=PICOJOULES or " if by_events else ""
+            others = ", ".join(_stating(key, self.chip))
             raise ConfigError(
-                f"device {self.name} states no constant energy.{key}: it is unknown; give it with "
-                f"{option}a device file of your own",
+                f"device {self.name} states no constant energy.{key}: it is unknown; "
+                + (f"use another device of {self.chip} ({others}), or " if others else "")
+                + f"give it with {option}a device file of your own",
                 "missing",
                 key=f"energy.{key}",
+                limit=others or None,
             )
         return self.constants[key]
 
@@ -515,6 +518,12 @@ def device_names() -> tuple[str, ...]:
     """Return the names of the bundled devices, sorted."""
     files = (file.name for file in _bundled().iterdir())
     return tuple(sorted(name[:-5] for name in files if name.endswith(".toml")))
+
+
+def _stating(key: str, chip: str | None) -> list[str]:
+    """Return the names of the package's devices of a chip that state the constant `energy.key`."""
+    devices = map(load_device, device_names() if chip is not None else ())
+    return [device.name for device in devices if device.chip == chip and key in device.constants]
 
 
 def load_device(name_or_path: str | Path) -> Device:
