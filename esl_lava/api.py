@@ -19,6 +19,7 @@ from esl_lava.config import Experiment
 from esl_lava.connections import Convolution, Injection, Matrix
 from esl_lava.data.own import OwnData as OwnSamples
 from esl_lava.network import INPUT, Cuba, Input, Layer, Network
+from esl_lava.packages import explain_missing
 
 if TYPE_CHECKING:
     from esl_lava.arrays import Array, Ints
@@ -95,6 +96,7 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_LATER[name]), name)
 
 
+@explain_missing()
 def load_experiment(
     preset: str | None = None,
     settings: Mapping[str, object] | None = None,
@@ -127,6 +129,7 @@ def load_experiment(
     return config.override(experiment, settings) if settings else experiment
 
 
+@explain_missing()
 def own_samples(source: AnyPath | Callable[[str], object], name: str = "own samples") -> OwnSamples:
     """Make a source of the user's own samples, for the functions with an argument `own`.
 
@@ -144,6 +147,7 @@ def own_samples(source: AnyPath | Callable[[str], object], name: str = "own samp
     return OwnSamples(name, source) if callable(source) else own_from_folder(Path(source))
 
 
+@explain_missing()
 def train(
     experiment: Experiment,
     directory: AnyPath,
@@ -171,6 +175,7 @@ def train(
     return trainings.train(experiment, Path(directory), show or _ignore, own)
 
 
+@explain_missing()
 def resume(
     directory: AnyPath,
     *,
@@ -193,6 +198,7 @@ def resume(
     return trainings.resume(Path(directory), show or _ignore, own)
 
 
+@explain_missing()
 def lower(model: AnyPath) -> Network:
     """Compute the integer network of a trained model without writing a file.
 
@@ -208,6 +214,7 @@ def lower(model: AnyPath) -> Network:
     return lower_model(Path(model))
 
 
+@explain_missing()
 def export_model(
     model: AnyPath, net: AnyPath, *, overwrite: bool = False, own: OwnSamples | None = None
 ) -> ExportResult:
@@ -228,6 +235,7 @@ def export_model(
     return export(Path(model), Path(net), overwrite, own)
 
 
+@explain_missing()
 def read(net: AnyPath, *, input_shape: tuple[int, int, int] | None = None) -> Network:
     """Read an integer network from a netx HDF5 file.
 
@@ -244,6 +252,7 @@ def read(net: AnyPath, *, input_shape: tuple[int, int, int] | None = None) -> Ne
     return netfile.read(Path(net), input_shape=input_shape)
 
 
+@explain_missing()
 def write(network: Network, net: AnyPath, *, overwrite: bool = False) -> None:
     """Write an integer network as a netx HDF5 file, after all limits are checked.
 
@@ -259,6 +268,7 @@ def write(network: Network, net: AnyPath, *, overwrite: bool = False) -> None:
     netfile.write(network, Path(net))
 
 
+@explain_missing()
 def load_spikes(
     network: Network | AnyPath,
     data: str | None = None,
@@ -287,6 +297,7 @@ def load_spikes(
     return Spikes(apply_input_block(network, loaded.spikes(encoding)), loaded.labels)
 
 
+@explain_missing()
 def run(
     network: Network | AnyPath,
     inputs: npt.ArrayLike,
@@ -319,6 +330,7 @@ def run(
     return simulate(_as_network(network), inputs, backend, record, states, **options)
 
 
+@explain_missing()
 def evaluate(
     network: Network | AnyPath,
     data: str | None = None,
@@ -351,6 +363,7 @@ def evaluate(
     return evaluations.evaluate(network, loaded, encoding, backend=backend)
 
 
+@explain_missing()
 def verify(
     model: AnyPath,
     net: AnyPath,
@@ -383,6 +396,7 @@ def verify(
     return verifications.verify(Path(model), Path(net), data, samples, chosen, own=own)
 
 
+@explain_missing()
 def map_network(
     network: Network | AnyPath,
     chip: AnyPath = "loihi2",
@@ -411,6 +425,7 @@ def map_network(
     return place(_as_network(network), device, packing=packing, chips=chips)
 
 
+@explain_missing()
 def price(
     network: Network | AnyPath,
     result: Result | Evaluation,
@@ -438,6 +453,7 @@ def price(
     return prices.price(_as_network(network), counts, devices or prices.DEFAULT_DEVICES)
 
 
+@explain_missing()
 def write_report(
     runs: AnyPath | Sequence[AnyPath],
     page: AnyPath | None = None,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from types import MappingProxyType
 
@@ -57,6 +59,22 @@ def missing(error: ModuleNotFoundError) -> PackageError | None:
     package = name.partition(".")[0]
     required = LAVA if package == "lava" else package
     return None if package not in EXTRAS or is_installed(required) else needed(package)
+
+
+@contextlib.contextmanager
+def explain_missing() -> Iterator[None]:
+    """Raise the error of `missing` if a package is not found within the context.
+
+    Raises:
+        PackageError: if an extra of esl-lava installs the package.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package_error = missing(error)
+        if package_error is None:
+            raise
+        raise package_error from None
 
 
 def needed(package: str) -> PackageError:

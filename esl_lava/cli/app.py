@@ -24,7 +24,7 @@ from esl_lava.cli.output import (
 from esl_lava.cli.progress import show_samples
 from esl_lava.errors import Code, UserError
 from esl_lava.interrupts import Termination, raise_on_sigterm, reraise_dropped_interrupts
-from esl_lava.packages import missing
+from esl_lava.packages import explain_missing
 from esl_lava.progress import show_progress_with
 
 
@@ -115,6 +115,7 @@ def _run_program(program: Callable[..., int | None]) -> None:
             raise_on_sigterm(),
             show_samples("recordings") as show,
             show_progress_with(show),
+            explain_missing(),
         ):
             set_up_logging()
             status = program(standalone_mode=False)
@@ -123,12 +124,6 @@ def _run_program(program: Callable[..., int | None]) -> None:
         sys.exit(TERMINATED)
     except UserError as error:
         complain(error)
-        sys.exit(2)
-    except ModuleNotFoundError as error:
-        package_error = missing(error)
-        if package_error is None:
-            raise
-        complain(package_error)
         sys.exit(2)
     except typer.TyperException as error:
         complain(_usage_error(error))

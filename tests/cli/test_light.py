@@ -57,6 +57,17 @@ def blocked(*args: object) -> Outcome:
     return outcome([sys.executable, "-c", PROGRAM, ",".join(NOT_INSTALLED), *args])
 
 
+def test_a_function_names_the_package_that_it_lacks() -> None:
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(sys.argv[1].split(',')))\n"
+        "import esl_lava\n"
+        "try:\n    esl_lava.train(esl_lava.load_experiment('digits'), 'run')\n"
+        "except esl_lava.errors.UserError as error:\n    print(error)"
+    )
+    done = outcome([sys.executable, "-c", code, ",".join(NOT_INSTALLED)])
+    assert "is not installed; install it with pip install 'esl-lava[" in done.out, done.err
+
+
 def sources(folder: Path) -> Path:
     """Copy the sources of the wheel, without files of an earlier build."""
     copy = folder / "sources"
