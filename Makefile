@@ -11,7 +11,7 @@ READY := $(VENV)/.ready$(subst /,-,$(PYTHON))
 EXACT := tests/simulate tests/netfile tests/modelfile tests/models tests/engines tests/export \
     tests/experiments/test_verify.py tests/test_lava_repairs.py tests/test_stacks.py
 
-.PHONY: help setup demo check test test-docs docs exactness test-lowest fuzz lint format \
+.PHONY: help setup demo check test test-docs docs exactness test-lowest fuzz kills lint format \
     constraints bench release clean
 help:
 	@echo "make demo    train, export, run, verify, price and report on a sparse network (minutes)"
@@ -21,6 +21,7 @@ help:
 	@echo "make docs    build the site into build/site/"
 	@echo "make exactness    the tests that compare with Lava and SLAYER, and those of files"
 	@echo "make fuzz    property tests with other examples in every run; ONLY=folder, ROUNDS=number"
+	@echo "make kills   kill commands at random places, then continue; KILLS=number, SEED=number"
 	@echo "make test-lowest PYTHON=3.11    all tests with the lowest versions allowed; ONLY=folder"
 	@echo "make bench   measure (Python 3.11 or later); ONLY=prefix runs benchmarks named so"
 	@echo "make setup   create .venv/ with exact versions; PYTHON=3.12 for that version"
@@ -79,6 +80,9 @@ fuzz: $(READY)
 	    OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m hypothesis \
 	        --hypothesis-profile fuzz $(or $(ONLY),tests) || exit 1; \
 	done
+
+kills: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.kills --kills $(or $(KILLS),100) --seed $(or $(SEED),1)
 
 # In an environment of its own, build/lowest/.
 test-lowest: $(READY)
