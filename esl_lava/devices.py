@@ -396,8 +396,8 @@ class Device(TomlTable):
         if self.charges is None:
             if self.constants:
                 raise FieldError(
-                    'charges is missing: it must be "events", "dense" or "memory" in a file with '
-                    "constants in [energy]",
+                    "charges is missing: a file with constants in [energy] needs "
+                    'charges = "events", "dense" or "memory" before its first table',
                     "missing",
                     key="charges",
                     limit=tuple(CHARGED_KEYS),

@@ -147,7 +147,10 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A data set, an encoder's input or an array of spikes is missing or malformed."""
+    """Data are missing, malformed or do not fit.
+
+    They are samples, spikes, counts or the content of a checkpoint.
+    """
 
 
 class FileError(UserError):

@@ -84,8 +84,9 @@ def needed(package: str) -> PackageError:
     lacks_lava = extra in ("lava", "train") and not is_installed(LAVA)
     if lacks_lava and sys.version_info >= PINS_END:
         command = f"{command}, then {PAST_PINS}"
+    name = "lava-dl" if package == "lava" else package
     return PackageError(
-        f"the package {package} is not installed; install it with {command}",
+        f"the package {name} is not installed; install it with {command}",
         "package",
         value=package,
     )

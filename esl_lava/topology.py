@@ -443,6 +443,10 @@ def _match(text: str, kinds: Collection[str]) -> tuple[str, re.Match[str]]:
                 )
             return name, token
     known = ", ".join(LAYER_KINDS[name].meaning for name in kinds)
+    is_layer = any(kind.pattern.fullmatch(text) for kind in LAYER_KINDS.values())
+    what = "a layer that only another model.kind has" if is_layer else "no layer"
     raise ConfigError(
-        f"{shorten(text)} is no layer; a layer is written as {known}", "unknown", value=text
+        f"{shorten(text)} is {what}; in this kind of network a layer is written as {known}",
+        "unknown",
+        value=text,
     )

@@ -140,13 +140,13 @@ def _fill(target: object, state: object) -> None:
             (int(), tuple(shape), _NumpyObject(item_kind), bool() | int() as by_columns, str(text)),
         ) if (kind, item_kind) == (_ARRAY, _TYPE):
             if len(shape) > _MOST_DIMENSIONS or any(type(n) is not int or n < 0 for n in shape):
-                raise RefusedError("an array is not described as numpy does")
+                raise RefusedError("the shape of an array is damaged")
             if math.prod(shape) != len(text):
                 raise RefusedError(f"{len(text)} bytes of data do not fit the array's shape")
             flat = np.frombuffer(text.encode("latin-1"), np.uint8)
             array.values = np.reshape(flat, shape, order="F" if by_columns else "C")
             return
-    raise RefusedError("an array is not described as numpy does")
+    raise RefusedError("it holds an object that numpy 1 does not write for an array of bytes")
 
 
 _CPICKLE = Dialect(

@@ -60,7 +60,8 @@ class Data(TomlTable):
     validation: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
         0.1,
         description="Share of the training split that is held out for validation. The epoch with "
-        "the best validation accuracy is kept. 0 keeps the last epoch.",
+        "the best validation accuracy is kept, apart from epochs of a dense start "
+        "(sparsity.dense_epochs). 0 keeps the last epoch.",
     )
 
     @model_validator(mode="after")

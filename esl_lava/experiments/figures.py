@@ -196,7 +196,10 @@ def table2(parts: Sequence[Part], settings: Mapping[str, object], seeds: Sequenc
 
 
 def _trained_row(row: SweepRow, experiment: Experiment, results: Sweep) -> TrainedRow:
-    """Return a row of Table 2. Its loss is over the seeds that the dense network has too."""
+    """Return a row of Table 2.
+
+    Its loss of accuracy against the dense network is the mean over the seeds that both have.
+    """
     part, density = str(row.settings["part"]), float(row.settings["density"])
     dense: dict[int, float] = {}
     if density < 1:

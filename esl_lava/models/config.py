@@ -247,9 +247,10 @@ class SingleSpike(_Network):
 
 
 class Convolutional(_Network):
-    """A network of convolutions and fully connected layers whose outputs are batch-normalised.
+    """A network of convolutions and fully connected layers.
 
-    The outputs are the weighted sums that drive the neurons.
+    The weighted sums that drive the neurons are normalised over the batch, but not those of the
+    readout.
     """
 
     tokens: ClassVar[tuple[str, ...]] = ("dense", "conv", "residual", "pool", "global_pool")
@@ -259,7 +260,7 @@ class Convolutional(_Network):
         "convolutional",
         description="Kind of network. convolutional: the weighted sums of every convolution and "
         "fully connected layer are normalised over batch and time before they drive the neurons. "
-        "The readout is an integrator that does not spike.",
+        "The readout is an integrator: it does not spike, and its sums are not normalised.",
     )
     layers: Annotated[str, BeforeValidator(_restore_notation)] = Field(
         "16C3-AP2-32C3-AP2",

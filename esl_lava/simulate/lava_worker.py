@@ -392,7 +392,8 @@ def _check_weights(layer: Any, task: LayerTask, job: Path) -> None:
         intended = np.load(job.parent / task["kernel"])
         if not np.array_equal(kernel, intended):
             raise NetworkMismatchError(
-                f"layer {task['name']}: Lava would run another kernel than that of the file"
+                f"layer {task['name']}: Lava would run a convolution with other weights than those "
+                "of the file"
             )
 
 

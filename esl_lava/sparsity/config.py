@@ -75,8 +75,8 @@ class Sparsity(TomlTable):
     )
     end: Fraction = Field(
         0.75,
-        description="Share of the training steps after which the masks no longer change (T_end in "
-        "Eq. 2).",
+        description="Share of the training steps after which no update changes the masks (T_end in "
+        "Eq. 2 of the paper). The pruning at the end of sparsity.dense_epochs is not an update.",
     )
     dense_epochs: Annotated[int, Field(ge=0)] = Field(
         0,

@@ -72,8 +72,8 @@ def share_out(
         values: weights of the connections of each layer.
         fraction: share of the connections to move.
         free: number of free positions of each layer before the update.
-        statistics: layer name -> statistic. With None each layer grows as many connections as
-            it prunes, at most the number of its free positions.
+        statistics: layer name -> statistic, in the order of the layers. With None each layer grows
+            as many connections as it prunes, and prunes at most as many as it has free positions.
 
     Returns:
         The number of pruned and the number of grown connections of each layer.
