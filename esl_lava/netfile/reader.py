@@ -150,6 +150,10 @@ def _network(root: Group, layers: int | None, input_shape: tuple[int, int, int] 
             limit=len(blocks),
         )
     if not has_link(root, GROUP):
+        if has_attribute(blocks, GROUP):
+            raise RefusedError(
+                f"esl-lava wrote the file, but its group {GROUP} is missing", "damaged", key=GROUP
+            )
         return _foreign_network(blocks, groups, input_shape)
     own_group = get_group(root, GROUP)
     version = read_attribute(own_group, "format_version", int)

@@ -390,6 +390,7 @@ def _write(network: Network, file: h5py.File) -> None:
                 own_group.attrs["refractory"] = layer.neuron.refractory
             _write_own(layer, previous, own_group)
             previous = layer
+    file["layer"].attrs[GROUP] = FORMAT_VERSION
 
 
 def _groups(network: Network) -> Iterator[tuple[str, tuple[int, ...], Layer | None]]:
