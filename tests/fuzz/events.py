@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-import re
 import struct
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -189,8 +189,11 @@ def aedat4_agrees(path: Path, _: bytes, found: str) -> bool:
     (length,) = struct.unpack_from("<I", raw, start)
     information = _vector(raw[start + 4 : start + 4 + length], 2, 1).decode()
     place = start + 4 + length
-    sides = {key: int(n) for key, n in re.findall(r'key="size([XY])"[^>]*>(-?[0-9]+)<', information)}
-    number = int(re.findall(r'path="/outInfo/([0-9]+)/"', information)[0])
+    stream_node = ElementTree.fromstring(information).find("node[@name='outInfo']/node")
+    number = int(stream_node.attrib["name"])
+    sides = {
+        key: int(stream_node.find(f"node[@name='info']/attr[@key='size{key}']").text) for key in "XY"
+    }
     events = []
     while place + 8 <= len(raw):
         stream, length = struct.unpack_from("<iI", raw, place)

@@ -129,7 +129,7 @@ def _neuron(block: h5py.Group, shape: tuple[int, ...]) -> list[Any]:
         return [np.full(math.prod(shape), value) for value in (0, 4096, NEVER)]
     found = []
     for key in ("iDecay", "vDecay", "vThMant"):
-        values = np.array(block[f"neuron/{key}"][()])
+        values = np.array(block[f"neuron/{key}"][()]).astype(np.int64)
         if key == "vThMant":
             values = np.minimum(values, NEVER)
         if values.size == 1:

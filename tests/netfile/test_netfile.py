@@ -397,7 +397,7 @@ def rewrite(path: Path, name: str, value, **options) -> None:
 def foreign(path: Path) -> None:
     """Remove our group from the file, so that it is like the file of another program."""
     with h5py.File(path, "r+") as file:
-        del file["esl_lava"]
+        del file["esl_lava"], file["layer"].attrs["esl_lava"]
 
 
 def change(path: Path, name: str, index, by: int = 1) -> None:
