@@ -127,6 +127,14 @@ def read(path: Path) -> SavedModel:
                 raise _wrong_part(path, key, "a table of tensors")
         elif not isinstance(content[key], kind):
             raise _wrong_part(path, key, f"a {kind.__name__}")
+    for key in content:
+        if key not in (*PARTS, "format", "version", "data", contents.DIGEST):
+            raise FileError(
+                f"{path}: part {shorten(key)} is not known to this esl-lava",
+                "unknown",
+                value=key,
+                file=path,
+            )
     if not all(isinstance(record, dict) for record in content["history"]) or not _holds(
         content["history"], _SCALARS, MAX_DEPTH
     ):

@@ -78,7 +78,7 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
 
 
 def _tensor(flat: Any, offset: int, size: tuple[int, ...], *_: object) -> Any:
-    return flat[offset : offset + int(np.prod(size))].reshape(size)
+    return flat[offset : offset + int(np.prod(size))].reshape(size).copy()
 
 
 def plain(raw: bytes) -> dict[str, Any]:

@@ -112,8 +112,13 @@ FORMAT = Format("a.txt", lambda: [b"sound"], _mutate, _read, _agrees)
 @pytest.mark.slow
 def test_every_outcome_is_told_and_the_next_mutants_are_tried(tmp_path: Path) -> None:
     trial = Trial("some", FORMAT, 1, seconds=1, memory=50 * MIB, folder=tmp_path)
-    outcomes = list(trial.run(range(40)))
-    assert [outcome.number for outcome in outcomes] == list(range(40))
+    first: dict[str, int] = {}
+    for number in range(500):
+        first.setdefault(trial.mutant(number)[1].change, number)
+    outcomes = list(trial.run(range(8)))
+    assert [outcome.number for outcome in outcomes] == list(range(8))
+    for number in first.values():
+        outcomes += trial.run(range(number, number + 1)) if number >= 8 else []
     tried = set()
     for outcome in outcomes:
         name = trial.mutant(outcome.number)[1].change
