@@ -105,7 +105,7 @@ def rebuild(raw: bytes, dialect: Dialect, most_opcodes: int | None = None) -> ob
         match opcode.name:
             case name if name in literals:
                 stack.append(argument)
-            case "PROTO" if int(argument) <= MAX_PROTOCOL:
+            case "PROTO" if isinstance(argument, int) and argument <= MAX_PROTOCOL:
                 pass
             case "STOP":
                 break

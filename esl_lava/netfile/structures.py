@@ -103,7 +103,11 @@ def _check_heap(header: bytes) -> None:
     huge_size, huge, tiny_size, tiny, width, smallest, block, bits, first, _, _ = more
     if (next_huge, huge_tree, huge_size, huge) != (0, _NOWHERE, 0, 0):
         raise RefusedError("attributes are longer than those in a heap", "unsupported")
-    if tiny or tiny_size or _HEAPS.get(name) != (flags, largest, width, smallest, block, bits, first):
+    if (
+        tiny
+        or tiny_size
+        or _HEAPS.get(name) != (flags, largest, width, smallest, block, bits, first)
+    ):
         raise RefusedError("a heap of links or attributes is not as HDF5 makes it", "damaged")
 
 

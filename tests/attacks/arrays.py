@@ -82,7 +82,7 @@ def a_header_of_digits(path: Path) -> None:
 
 @attack(NPY, "damaged")
 def a_header_of_four_gigabytes(path: Path) -> None:
-    """The header claims 4 GiB."""
+    """The header of an array claims 4 GiB."""
     path.write_bytes(npy(header(), version=2, length=(1 << 32) - 1))
 
 

@@ -96,9 +96,7 @@ def a_rate_that_is_no_number(path: Path) -> None:
 @attack(FILE, "mismatch", "range", "type")
 def an_option_of_the_optimiser(path: Path) -> None:
     """An option that the training does not have would change its steps silently."""
-    forged(
-        path, "fused", lambda c: c["state"]["optimizer"]["param_groups"][0].update(amsgrad=True)
-    )
+    forged(path, "fused", lambda c: c["state"]["optimizer"]["param_groups"][0].update(amsgrad=True))
 
 
 @attack(FILE, "mismatch", layer="hidden1")

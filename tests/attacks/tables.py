@@ -28,7 +28,7 @@ def digits(path: Path) -> None:
     path.write_text(REST + "t_iter = " + "9" * 60_000)
 
 
-@attack(CONFIG, "too-large", "damaged")
+@attack(CONFIG, "range", key="seed")
 def digits_in_another_base(path: Path) -> None:
     """An integer has 50,000 hexadecimal digits, which cannot be printed."""
     path.write_text("seed = 0x" + "f" * 50_000 + "\n" + REST)

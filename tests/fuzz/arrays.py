@@ -102,13 +102,39 @@ def _any_bytes(rng: random.Random, raw: bytes) -> Mutant:
     return Mutant(changed, f"bytes: {names}")
 
 
-TYPES = ("|u1", "<i2", ">i4", "<i8", "<f4", "|b1", "|O", "<U5", "|S3", "|V8", "<M8[s]", "<c16", "O4")
+TYPES = (
+    "|u1",
+    "<i2",
+    ">i4",
+    "<i8",
+    "<f4",
+    "|b1",
+    "|O",
+    "<U5",
+    "|S3",
+    "|V8",
+    "<M8[s]",
+    "<c16",
+    "O4",
+)
 TEXTS = (
     *("object", "u1, i4", "(1000000,1000000)u1", "[('a', '<i4')]", "i999999999", "é", "<i4\0", ""),
     *("0" * 3000, "V2147483647", ">u1", "i", "int"),
 )
 VALUES = (
-    *("()", "(0,)", "(-1,)", "(1, 1)", "1", "(1.5,)", "('3',)", "None", "True", "(2**40,)", "[3, 4]"),
+    *(
+        "()",
+        "(0,)",
+        "(-1,)",
+        "(1, 1)",
+        "1",
+        "(1.5,)",
+        "('3',)",
+        "None",
+        "True",
+        "(2**40,)",
+        "[3, 4]",
+    ),
     *(f"({n},)" for n in EDGES),
     *("(3, 4, 5, 10**18)", "(" + "1, " * 70 + ")", "(" * 200, "9" * 5000, "-" * 500 + "1", "{}"),
     *("__import__('os').system('id')", "(0, 10**19)", "(3, 4,\n5)", "0x10", "1_000", "(1,) * 3"),
@@ -120,7 +146,9 @@ def _header(rng: random.Random, raw: bytes) -> Mutant:
     length = int.from_bytes(raw[8:10], "little")
     header = ast.literal_eval(raw[10 : 10 + length].decode().strip())
     fields = {key: repr(value) for key, value in header.items()}
-    kind = rng.choice(["type", "type", "text", "shape", "shape", "order", "key", "version", "length"])
+    kind = rng.choice(
+        ["type", "type", "text", "shape", "shape", "order", "key", "version", "length"]
+    )
     shape = list(header["shape"])
     if kind == "type":
         fields["descr"] = repr(rng.choice(TYPES))
@@ -142,8 +170,10 @@ def _header(rng: random.Random, raw: bytes) -> Mutant:
     encoded = text.encode("latin1", "replace")
     version = (1, 0) if kind != "version" else rng.choice([(2, 0), (3, 0), (0, 1), (9, 9), (1, 1)])
     size = len(encoded) if kind != "length" else rng.choice([0, 1, len(encoded) + 1, 65535])
-    packed = (size % (1 << 32)).to_bytes(4, "little") if version[0] > 1 else (size % 65536).to_bytes(
-        2, "little"
+    packed = (
+        (size % (1 << 32)).to_bytes(4, "little")
+        if version[0] > 1
+        else (size % 65536).to_bytes(2, "little")
     )
     made = b"\x93NUMPY" + bytes(version) + packed + encoded + raw[10 + length :]
     return Mutant(made, f"header: {kind}: {text[:60]}")

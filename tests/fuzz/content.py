@@ -184,5 +184,7 @@ def _changed(value: Any, rng: random.Random) -> tuple[Any, str]:
         return type(value)([*value, value[-1]]), "repeat"
     if isinstance(value, str) and len(value) > 1:
         place = rng.randrange(len(value))
-        return value[:place] + rng.choice(["", "0", "9", "-", "x", "é"]) + value[place + 1 :], "text"
+        return value[:place] + rng.choice(["", "0", "9", "-", "x", "é"]) + value[
+            place + 1 :
+        ], "text"
     return "changed", "text"

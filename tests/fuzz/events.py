@@ -68,7 +68,11 @@ def agrees(path: Path, _: bytes, found: str) -> bool:
     events = []
     now = last = None
     for address, time in struct.iter_unpack(">II", raw):
-        now = time if now is None else now + (time - last) + ((1 << 32) if time - last < -(1 << 31) else 0)
+        now = (
+            time
+            if now is None
+            else now + (time - last) + ((1 << 32) if time - last < -(1 << 31) else 0)
+        )
         last = time
         if not address & 1 << 15:
             x, y = address >> 1 & 127, address >> 8 & 127
@@ -77,8 +81,21 @@ def agrees(path: Path, _: bytes, found: str) -> bool:
 
 
 LINES = (
-    *(b"# AEChip: DAVIS240C\r\n", b"# AEChip: \xff\xfe\r\n", b"#\n", b"#" + b"x" * 5000 + b"\n", b"#"),
-    *(b"#!AER-DAT3.1\n", b"# End Of ASCII Header\r\n", b"#\n" * 3000, b"#" * (1 << 20), b"\n", b"# a\r"),
+    *(
+        b"# AEChip: DAVIS240C\r\n",
+        b"# AEChip: \xff\xfe\r\n",
+        b"#\n",
+        b"#" + b"x" * 5000 + b"\n",
+        b"#",
+    ),
+    *(
+        b"#!AER-DAT3.1\n",
+        b"# End Of ASCII Header\r\n",
+        b"#\n" * 3000,
+        b"#" * (1 << 20),
+        b"\n",
+        b"# a\r",
+    ),
 )
 
 
@@ -126,7 +143,10 @@ def atis_seeds() -> list[bytes]:
     times = np.sort(rng.integers(0, 100_000, 50))
     plain = [(int(t), *rng.integers(0, 34, 2).tolist(), int(rng.integers(2))) for t in times]
     later = [(time, row, column, on) for time, row, column, on in plain[:20]]
-    return [atis(plain), atis([*later, (0, 240, 0, 0), *((t, 1, 2, 1) for t in (100_000, 100_001))])]
+    return [
+        atis(plain),
+        atis([*later, (0, 240, 0, 0), *((t, 1, 2, 1) for t in (100_000, 100_001))]),
+    ]
 
 
 def atis_agrees(path: Path, _: bytes, found: str) -> bool:
@@ -163,9 +183,7 @@ def _atis_event(rng: random.Random, raw: bytes) -> Mutant:
     return Mutant(b"".join(events), f"event {index}: {kind}")
 
 
-ATIS = Format(
-    "a.bin", atis_seeds, Chooser((3, _any_bytes), (5, _atis_event)), read, atis_agrees
-)
+ATIS = Format("a.bin", atis_seeds, Chooser((3, _any_bytes), (5, _atis_event)), read, atis_agrees)
 
 
 # --- AEDAT 4. --------------------------------------------------------------------------------
@@ -192,7 +210,8 @@ def aedat4_agrees(path: Path, _: bytes, found: str) -> bool:
     stream_node = ElementTree.fromstring(information).find("node[@name='outInfo']/node")
     number = int(stream_node.attrib["name"])
     sides = {
-        key: int(stream_node.find(f"node[@name='info']/attr[@key='size{key}']").text) for key in "XY"
+        key: int(stream_node.find(f"node[@name='info']/attr[@key='size{key}']").text)
+        for key in "XY"
     }
     events = []
     while place + 8 <= len(raw):

@@ -37,7 +37,15 @@ def changed(rng: random.Random, raw: bytes, changes: tuple[Change, ...]) -> tupl
         change = rng.choice(changes)
         try:
             name = change(rng, file)
-        except (ValueError, TypeError, OSError, RuntimeError, KeyError, OverflowError, zlib.error) as error:
+        except (
+            ValueError,
+            TypeError,
+            OSError,
+            RuntimeError,
+            KeyError,
+            OverflowError,
+            zlib.error,
+        ) as error:
             name = f"{change.__name__}: not possible: {error}"  # the file may be half changed
     return content.getvalue(), name
 
@@ -90,8 +98,29 @@ def attribute(rng: random.Random, file: h5py.File) -> str:
 
 def _other_value(rng: random.Random, old: Any) -> Any:
     values: list[Any] = [
-        *(0, -1, 1, 2, 63, 64, 1.5, float("nan"), True, b"", "text", "x" * 60_000, [1, 2], b"input"),
-        *(h5py.Empty("i4"), np.uint64((1 << 64) - 1), np.int8(-1), np.array([b"dense"]), b"\xff\xfe"),
+        *(
+            0,
+            -1,
+            1,
+            2,
+            63,
+            64,
+            1.5,
+            float("nan"),
+            True,
+            b"",
+            "text",
+            "x" * 60_000,
+            [1, 2],
+            b"input",
+        ),
+        *(
+            h5py.Empty("i4"),
+            np.uint64((1 << 64) - 1),
+            np.int8(-1),
+            np.array([b"dense"]),
+            b"\xff\xfe",
+        ),
         np.int64(rng.choice([n for n in EDGES if n < 1 << 63])),
     ]
     if isinstance(old, bytes | str | np.bytes_):
@@ -145,11 +174,17 @@ def form(rng: random.Random, file: h5py.File) -> str:
     elif kind == "shape":
         flat = values.reshape(-1)
         shapes = [flat, values.T, values[None], values[..., None], flat[:-1], flat[:0], flat[:1]]
-        shapes += [np.append(flat, flat[:1]), np.atleast_1d(values)[:1], np.stack([values, values])] * bool(flat.size)
+        shapes += [
+            np.append(flat, flat[:1]),
+            np.atleast_1d(values)[:1],
+            np.stack([values, values]),
+        ] * bool(flat.size)
         values = rng.choice([*shapes, flat[0]] if flat.size else shapes)
     elif kind == "text":
         text = rng.choice(["dense", "x" * 70_000, "", "cuba\0x", "é", "CUBA", "conv"])
-        values = rng.choice([text, np.array([text.encode()]), np.bytes_(text.encode()), [text, text]])
+        raw = text.encode()
+        forms: list[Any] = [text, np.array([raw]), np.bytes_(raw), [text, text]]
+        values = rng.choice(forms)
     elif kind == "special":
         return f"{group.name}/{name}: {_special(rng, group, name, values)}"
     if kind in ("storage", "growth", "type", "shape") and np.ndim(values) and rng.random() < 0.7:
@@ -166,8 +201,10 @@ def form(rng: random.Random, file: h5py.File) -> str:
 def _special(rng: random.Random, group: h5py.Group, name: str, values: Any) -> str:
     """Make a dataset of a kind that no writer of netx files makes."""
     kind = rng.choice(
-        ["null", "group", "reference", "compound", "external", "virtual", "named", "fill", "many"]
-        + ["compact", "early"]
+        [
+            *("null", "group", "reference", "compound", "external", "virtual", "named", "fill"),
+            *("many", "compact", "early"),
+        ]
     )
     shape = np.shape(values) or (1,)
     if kind == "null":
@@ -188,7 +225,9 @@ def _special(rng: random.Random, group: h5py.Group, name: str, values: Any) -> s
     elif kind == "named":
         group[name] = np.dtype("i4")
     elif kind == "fill":
-        group.create_dataset(name, shape, "i4", chunks=shape if 0 not in shape else None, fillvalue=2)
+        group.create_dataset(
+            name, shape, "i4", chunks=shape if 0 not in shape else None, fillvalue=2
+        )
     elif kind == "many":
         group.create_dataset(name, (1 << 40,), "i1", chunks=(1 << 20,), compression="gzip")
     elif kind == "early":
@@ -243,12 +282,31 @@ def link(rng: random.Random, file: h5py.File) -> str:
     where = item.name
     other = _any(rng, file, rng.choice([h5py.Group, h5py.Dataset]))
     kind = rng.choice(
-        ["remove", "rename", "exchange", "copy", "hard", "soft", "external", "loop", "extra", "many"]
+        [
+            "remove",
+            "rename",
+            "exchange",
+            "copy",
+            "hard",
+            "soft",
+            "external",
+            "loop",
+            "extra",
+            "many",
+        ]
     )
     if kind == "remove":
         del group[name]
     elif kind == "rename":
-        names = [f"{name}x", str(rng.randrange(12)), "bias", "delay", "weight", "weight_rec", "skip"]
+        names = [
+            f"{name}x",
+            str(rng.randrange(12)),
+            "bias",
+            "delay",
+            "weight",
+            "weight_rec",
+            "skip",
+        ]
         group.move(name, rng.choice(names))
     elif kind == "exchange":
         other_group, other_name = _copies(other)
@@ -256,7 +314,9 @@ def link(rng: random.Random, file: h5py.File) -> str:
         other_group.move(other_name, where)
         group.move("between", f"{other_group.name}/{other_name}")
     elif kind == "copy":
-        group.copy(other, f"{name}copy" if rng.random() < 0.3 else rng.choice(["bias", "11", "delay"]))
+        group.copy(
+            other, f"{name}copy" if rng.random() < 0.3 else rng.choice(["bias", "11", "delay"])
+        )
     else:
         if kind != "extra" and rng.random() < 0.8:
             del group[name]

@@ -194,10 +194,24 @@ def _index_bytes(rng: random.Random, raw: bytes) -> Mutant:
 
 
 HOSTILE = [
-    *(b"cposix\nsystem\n", b"X\x02\x00\x00\x00id\x85R", b"cbuiltins\neval\n", b"(", b"0", b"1", b"2"),
+    *(
+        b"cposix\nsystem\n",
+        b"X\x02\x00\x00\x00id\x85R",
+        b"cbuiltins\neval\n",
+        b"(",
+        b"0",
+        b"1",
+        b"2",
+    ),
     *(b"}", b"]", b")", b"N", b"\x88", b"K\x01", b"M\xff\xff", b"J\xff\xff\xff\x7f", b"Q", b"R"),
     *(b"b", b"\x81", b"\x93", b"\x8f", b"a", b"e", b"s", b"u", b"t", b"\x85", b"\x86", b"\x87"),
-    *(b"\x8a\x08" + b"\xff" * 8, b"\x8b\xff\xff\xff\x7f", b"X\xff\xff\xff\xff", b"h\x00", b"j\0\0\0\1"),
+    *(
+        b"\x8a\x08" + b"\xff" * 8,
+        b"\x8b\xff\xff\xff\x7f",
+        b"X\xff\xff\xff\xff",
+        b"h\x00",
+        b"j\0\0\0\1",
+    ),
     *(b"r\xff\xff\xff\x7f", b"q\x00", b"G" + b"\x7f\xf0" + bytes(6), b"P0\n", b"\x82\x01", b"."),
     *(b"ctorch\nload\n", b"ctorch\nFloatStorage\n", b"ccollections\nOrderedDict\n", b"\x94"),
 ]
@@ -254,7 +268,9 @@ def _argument(rng: random.Random, piece: bytes) -> bytes:
 def _tensors(rng: random.Random, raw: bytes) -> Mutant:
     """Change the bytes of a tensor."""
     members = unzip(raw)
-    index = rng.choice([i for i, (name, inside) in enumerate(members) if "/data/" in name and inside])
+    index = rng.choice(
+        [i for i, (name, inside) in enumerate(members) if "/data/" in name and inside]
+    )
     name, inside = members[index]
     changed = bytearray(inside)
     for _ in range(rng.choice([1, 1, 4])):

@@ -39,7 +39,9 @@ def read(path: Path) -> dict[str, Any]:
             layers.append(layer)
             before = layer["shape"]
             if kind == "input" and own is None:
-                texts = {key: _number(block, key, value) for key, value in (("weight", 64), ("bias", 0))}
+                texts = {
+                    key: _number(block, key, value) for key, value in (("weight", 64), ("bias", 0))
+                }
                 facts["provenance"] = {f"input_{key}": str(value) for key, value in texts.items()}
                 facts["range"] = (-4096, 4095)
         if own is not None:
@@ -97,7 +99,9 @@ def _layer(
     bias = None
     if "bias" in block and not (kind == "input" and ours is None):
         bias = _each(np.array(block["bias"][()]), shape)
-    refractory = int(ours.attrs["refractory"]) if ours is not None and "refractory" in ours.attrs else 0
+    refractory = (
+        int(ours.attrs["refractory"]) if ours is not None and "refractory" in ours.attrs else 0
+    )
     return {
         "name": name,
         "shape": shape,

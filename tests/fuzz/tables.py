@@ -14,7 +14,7 @@ import tomli_w
 from esl_lava.config import from_toml, read_toml, to_toml
 from esl_lava.devices import device_names, load_device
 from tests.fuzz import trainings
-from tests.fuzz.content import fingerprint, mutate
+from tests.fuzz.content import mutate
 from tests.fuzz.damage import damaged
 from tests.fuzz.format import Chooser, Format, Mutant
 
@@ -27,7 +27,7 @@ else:
 def seeds() -> list[bytes]:
     """Return complete configurations, and short ones."""
     whole = [to_toml(trainings.settings(kind)).encode() for kind in trainings.KINDS]
-    return [*whole, b"[sparsity]\ndensity = 0.5\n", b'seed = 5\n[sparsity]\ndensity = 1\n[model]\n']
+    return [*whole, b"[sparsity]\ndensity = 0.5\n", b"seed = 5\n[sparsity]\ndensity = 1\n[model]\n"]
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -107,11 +107,49 @@ def _plain(value: Any) -> Any:
 
 
 LINES = (
-    *('x = "', "x = 1e999", "x = nan", "x = -inf", "x = 0x7fffffffffffffff", "x = 1979-05-27", "[a"),
-    *("[[sparsity]]", "[sparsity]", "sparsity = 1", "density.x = 1", "x = " + "[" * 3000, "\0", "=1"),
-    *("x = " + "9" * 5000, "a" + ".a" * 300 + " = 1", "x = {" * 500, '"" = 1', "\ufeff", "\r", "# \x1b[2J"),
-    *('"\\u0000" = 1', '"\\u001b[31m" = 1', 'x = "\\ud800"', "x = '''\n'''", "seed = 1_0", "seed = +1"),
-    *("seed = 1\nseed = 2", "x = true", "x = [1, 'a', {}]", "a.b = 1\na = 2", "[a]\n[a]", "x = 1e400"),
+    *(
+        'x = "',
+        "x = 1e999",
+        "x = nan",
+        "x = -inf",
+        "x = 0x7fffffffffffffff",
+        "x = 1979-05-27",
+        "[a",
+    ),
+    *(
+        "[[sparsity]]",
+        "[sparsity]",
+        "sparsity = 1",
+        "density.x = 1",
+        "x = " + "[" * 3000,
+        "\0",
+        "=1",
+    ),
+    *(
+        "x = " + "9" * 5000,
+        "a" + ".a" * 300 + " = 1",
+        "x = {" * 500,
+        '"" = 1',
+        "\ufeff",
+        "\r",
+        "# \x1b[2J",
+    ),
+    *(
+        '"\\u0000" = 1',
+        '"\\u001b[31m" = 1',
+        'x = "\\ud800"',
+        "x = '''\n'''",
+        "seed = 1_0",
+        "seed = +1",
+    ),
+    *(
+        "seed = 1\nseed = 2",
+        "x = true",
+        "x = [1, 'a', {}]",
+        "a.b = 1\na = 2",
+        "[a]\n[a]",
+        "x = 1e400",
+    ),
     *("seed = 0b11", "seed = 1.0", "seed = 9223372036854775808", "x" * 70_000 + " = 1", "é = 1"),
 )
 

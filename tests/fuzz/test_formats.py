@@ -83,7 +83,7 @@ BROKEN: dict[str, tuple[str, Callable[[], Any]]] = {
     ),
     "a digest of the network that is not compared": (
         "network",
-        lambda: mock.patch.object(reader, "digest", lambda network: _Equal()),
+        lambda: mock.patch.object(reader, "digest", return_value=_Equal()),
     ),
 }
 """Fault -> format whose mutants show it, and a patch that makes it."""

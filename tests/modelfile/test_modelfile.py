@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import hashlib
 import io
 import math
 import os
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 
 from esl_lava import modelfile
 from esl_lava.errors import FileError
-from esl_lava.modelfile import SavedModel, archive, read, write
+from esl_lava.modelfile import SavedModel, archive, contents, read, write
 from esl_lava.models.restore import as_tensors
 from tests.faults import check
 
@@ -544,6 +545,11 @@ def test_a_legacy_torch_file(path):
         (b"Q", "storage"),
         (b")Q", "storage"),
         (b"e", "not a file of plain tensors"),
+        (b"(X\x01\x00\x00\x00aK\x01K\x02d", "DICT"),
+        (b"}(X\x01\x00\x00\x00au", "no value"),
+        (b"K\x01\x86", ""),  # a pair of one
+        (b"(K\x01", "more values"),
+        (b"\x80\x46K\x01", "PROTO"),
         (b"ssssssss", ""),
         (b"", ""),
     ],
@@ -551,6 +557,13 @@ def test_a_legacy_torch_file(path):
 def test_opcodes_torch_does_not_write_for_data(path, raw, name):
     zip_of(path, as_state(raw))
     assert name in refusal(path)
+
+
+@pytest.mark.parametrize("before", [b"(", b"N", b"(N"])
+def test_nothing_may_be_left_over(path, before):
+    """Python's own unpickler would not come to the same end."""
+    zip_of(path, before + as_state(b"K\x05"))
+    assert "one object" in refusal(path)
 
 
 def test_a_name_may_not_be_left_over(path):
@@ -860,6 +873,70 @@ def test_digests_of_the_data_come_back_and_may_lack(path):
 def test_other_things_than_digests_are_refused(path, data):
     write(saved(data=data), path)
     refusal(path, "type", key="data")
+
+
+# --- The digest of the content. -------------------------------------------------------------
+
+
+def rewrite(path: Path, change) -> None:
+    """Change the content of a file, and leave its digest as it was."""
+    found = as_tensors(archive.load(path))
+    change(found)
+    torch.save(found, path)
+
+
+CHANGES = {
+    "a weight": lambda c: c["weights"]["hidden1.synapse.weight"].view(-1)[0].add_(1),
+    "the sign of a zero": lambda c: c["weights"]["hidden1.synapse.weight"].view(-1)[3].neg_(),
+    "a text": lambda c: c.update(package="1"),
+    "a number": lambda c: c["history"][0].update(loss=0.25),
+    "a number of another type": lambda c: c["history"][0].update(epoch=True),
+    "a list that was a tuple": lambda c: c["state"].update(pair=[1, 2]),
+    "a key": lambda c: c["history"][0].update(more=c["history"][0].pop("loss")),
+    "another order": lambda c: c["history"][0].update(epoch=c["history"][0].pop("epoch")),
+    "an entry": lambda c: c.update(data={}),
+    "the digest": lambda c: c.update(digest="0" * 64),
+    "no text as digest": lambda c: c.update(digest=torch.zeros(3)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_of_anything_is_noticed(path, change):
+    write(saved(state={"pair": (1, 2)}), path)
+    rewrite(path, lambda content: None)
+    read(path)
+    rewrite(path, CHANGES[change])
+    refusal(path, "damaged", key="digest")
+
+
+def test_files_of_earlier_versions_have_no_digest(path):
+    write(saved(), path)
+    rewrite(path, lambda content: content.pop("digest"))
+    assert read(path).history == saved().history
+
+
+def test_the_digest_is_that_of_a_plain_description():
+    """Types, lengths and bits in order; worked out here once more."""
+    parts = [b"table 2 ", b"text 1 a", b"list 3 ", b"1 ", b"True ", b"None "]
+    parts += [b"text 1 b", b"array <i2 (2,) ", struct.pack("<2h", 1, -2)]
+    content = {"a": [1, True, None], "b": np.array([1, -2], np.int16), "digest": "x"}
+    assert contents.digest(content) == hashlib.sha256(b"".join(parts)).hexdigest()
+    pairs = [({"a": "b c"}, {"a b": "c"}), ({"a": [1, 2]}, {"a": [12]}), ({"a": 1.0}, {"a": 1})]
+    assert all(contents.digest(one) != contents.digest(other) for one, other in pairs)
+
+
+def test_content_that_has_no_digest(path):
+    deep = current = []
+    for _ in range(40):
+        current.append([])
+        current = current[0]
+    torch_file(path, content(package="1", digest="x") | {"state": {"a": deep}})
+    refusal(path, "type")
+
+
+def test_a_part_that_is_not_known(path):
+    torch_file(path, content(more=1))
+    refusal(path, "unknown", value="more")
 
 
 # --- Refused: parts that are missing or contradict each other. ------------------------------

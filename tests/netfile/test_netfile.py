@@ -400,6 +400,15 @@ def foreign(path: Path) -> None:
         del file["esl_lava"], file["layer"].attrs["esl_lava"]
 
 
+def test_our_group_is_missed(written):
+    with h5py.File(written, "r+") as file:
+        file.move("esl_lava", "esl_lavb")
+    refusal(written, "damaged", key="esl_lava")
+    with h5py.File(written, "r+") as file:
+        del file["layer"].attrs["esl_lava"]
+    assert netfile.read(written).layers[0].name == "layer0"
+
+
 def change(path: Path, name: str, index, by: int = 1) -> None:
     with h5py.File(path, "r+") as file:
         file[name][index] = file[name][index] + by
