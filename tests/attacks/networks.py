@@ -428,10 +428,10 @@ def a_type_that_a_terminal_obeys(path: Path) -> None:
 
 
 @attack(FILE, "too-large", key="weight", layer="layer0", memory=400 * MIB)
-def a_hundred_million_connections(path: Path) -> None:
-    """A file of 140 kB has a matrix of 2^27 connections, which would take 2.7 GB of memory."""
-    large(path, "dense", (1 << 13, 1 << 14), 2, shape=[1 << 13])
-    assert path.stat().st_size < 140_000
+def sixty_million_connections(path: Path) -> None:
+    """A file of 80 kB has a matrix of 2^26 connections, which would take 1.3 GB of memory."""
+    large(path, "dense", (1 << 12, 1 << 14), 2, shape=[1 << 12])
+    assert path.stat().st_size < 80_000
 
 
 @attack(FILE, "too-large", key="shape")

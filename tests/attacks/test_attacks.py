@@ -17,7 +17,8 @@ from esl_lava.data.idx import read_idx
 from esl_lava.data.npz import read_member
 from esl_lava.devices import load_device
 from esl_lava.errors import CODES
-from esl_lava.models.stored import load_model, trained_layers
+from esl_lava.experiments.export import lower_model
+from esl_lava.models.stored import load_model
 from esl_lava.printable import make_printable
 from esl_lava.training.trainer import Trainer
 from tests.attacks import arrays, checkpoints, events, models, networks, places, tables
@@ -40,7 +41,7 @@ def _samples() -> Any:
 
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "model.pt": lambda path: trained_layers(load_model(path)[0]),
+    "model.pt": lower_model,
     "checkpoint.pt": _resume,
     "net.h5": netfile.read,
     "spikes.npy": lambda path: read_array(path, "spikes"),

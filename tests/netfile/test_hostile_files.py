@@ -39,14 +39,17 @@ memory, seconds = int(sys.argv[1]), int(sys.argv[2])
 if memory:
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-before = resource.getrusage(resource.RUSAGE_SELF)
+def peak():  # not ru_maxrss, which a process inherits from the one that started it
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) << 10
+before, base = resource.getrusage(resource.RUSAGE_SELF), peak()
 for path in map(pathlib.Path, sys.stdin.read().splitlines()):
     try:
         print(json.dumps({"digest": netfile.digest(netfile.read(path))}))
     except FileError as error:
         print(json.dumps({**error.faults[0].as_json(), "sentence": str(error)}))
 after = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps([(after.ru_maxrss - before.ru_maxrss) << 10, after.ru_utime - before.ru_utime]))
+print(json.dumps([peak() - base, after.ru_utime - before.ru_utime]))
 """
 
 MIB = 1 << 20
