@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.attacks.attack import attack
+from tests.attacks.attack import attack, deflated_zeros
 
 NPY, NPZ, IDX = "spikes.npy", "samples.npz", "images-idx3-ubyte"
 
@@ -204,9 +204,9 @@ def no_images_of_any_size(path: Path) -> None:
 @attack(IDX, "damaged")
 def a_gzip_bomb(path: Path) -> None:
     """A file of a megabyte becomes a gibibyte, but promises 784 bytes."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    raw = packer.compress(idx((1, 28, 28), b""))
-    raw += b"".join(packer.compress(bytes(1 << 24)) for _ in range(64)) + packer.flush()
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    start = packer.compress(idx((1, 28, 28), b"")) + packer.flush(zlib.Z_FULL_FLUSH)
+    raw = gzip.compress(b"")[:10] + start + deflated_zeros(64) + bytes(8)
     path.write_bytes(raw)
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import traceback
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,13 @@ def attack(
         return make
 
     return add
+
+
+def deflated_zeros(pieces: int) -> bytes:
+    """Return a raw deflate stream of so many times 16 MiB of zeros."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    piece = packer.compress(bytes(1 << 24)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return piece * pieces + packer.flush()
 
 
 @dataclass(frozen=True)

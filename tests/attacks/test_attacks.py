@@ -21,12 +21,21 @@ from esl_lava.experiments.export import lower_model
 from esl_lava.models.stored import load_model
 from esl_lava.printable import make_printable
 from esl_lava.training.trainer import Trainer
-from tests.attacks import arrays, checkpoints, events, models, networks, places, tables
+from tests.attacks import (
+    arrays,
+    checkpoints,
+    events,
+    models,
+    networks,
+    places,
+    structures,
+    tables,
+)
 from tests.attacks.attack import ATTACKS, SECONDS, Attack, Reading, read_apart
 from tests.fuzz import trainings
 from tests.fuzz.events import read as read_events
 
-MODULES = (models, checkpoints, networks, arrays, events, tables, places)
+MODULES = (models, checkpoints, networks, structures, arrays, events, tables, places)
 """Modules whose functions are attacks."""
 
 

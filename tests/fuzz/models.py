@@ -8,6 +8,7 @@ import pickletools
 import random
 import struct
 import tempfile
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -109,7 +110,8 @@ def unzip(raw: bytes) -> Members:
 def rezip(members: Members, deflated: frozenset[int] = frozenset()) -> bytes:
     """Return a zip with right checksums."""
     made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as file:
+    with warnings.catch_warnings(), zipfile.ZipFile(made, "w") as file:
+        warnings.simplefilter("ignore")  # of names that occur twice
         for index, (name, raw) in enumerate(members):
             info = zipfile.ZipInfo(name)
             info.compress_type = zipfile.ZIP_DEFLATED if index in deflated else zipfile.ZIP_STORED

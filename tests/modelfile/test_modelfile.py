@@ -25,6 +25,7 @@ from esl_lava import modelfile
 from esl_lava.errors import FileError
 from esl_lava.modelfile import SavedModel, archive, contents, read, write
 from esl_lava.models.restore import as_tensors
+from tests.attacks.attack import read_apart
 from tests.faults import check
 
 CONFIG = "[sparsity]\ndensity = 0.5\n[model]\nlayers = '3'"
@@ -626,49 +627,15 @@ def test_many_opcodes(path, monkeypatch):
     assert "more than 1000 opcodes" in refusal(path)
 
 
-def within_limits(path: Path, seconds: int, mebibytes: int) -> None:
-    """Assert that a process with these limits refuses the file."""
-    code = (
-        "import resource, sys; from pathlib import Path\n"
-        "from esl_lava import modelfile\n"
-        "from esl_lava.errors import FileError\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        f"resource.setrlimit(resource.RLIMIT_CPU, ({seconds + 5}, {seconds + 5}))\n"
-        "try: modelfile.read(Path(sys.argv[1]))\n"
-        "except FileError: print('refused')\n"
-        "usage = resource.getrusage(resource.RUSAGE_SELF)\n"
-        "print(usage.ru_maxrss - before, usage.ru_utime)\n"
-    )
-    process = subprocess.run(
-        [sys.executable, "-c", code, path], capture_output=True, text=True, check=False
-    )
-    assert process.returncode == 0, process.stderr
-    refused, kibibytes, taken = process.stdout.split()
-    assert refused == "refused"
-    assert int(kibibytes) < mebibytes << 10
-    assert float(taken) < seconds + 2  # Python starts within two seconds
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("opcode", [b"]", b"N", b")", b"}", b"G" + bytes(8)])
 def test_the_largest_index_costs_little(path, opcode):
     """Sixteen MiB of these opcodes took 22 seconds and 1.5 GB."""
     zip_of(path, as_state(b"]" + opcode * ((archive.MAX_PICKLE_BYTES - 1000) // len(opcode))))
-    within_limits(path, 15, 400)
-
-
-@pytest.mark.slow
-def test_integers_of_one_hash(path):
-    """A dictionary of 100,000 keys of one hash would take minutes."""
-    modulus = (1 << 61) - 1
-
-    def number(value: int) -> bytes:
-        return pickle.dumps(value, 2)[2:-1]
-
-    items = b"".join(number(index * modulus) + b"N" for index in range(100_000))
-    zip_of(path, as_state(b"}(" + items + b"u"))
-    within_limits(path, 10, 200)
-    assert "outside 0..65535" in refusal(path)
+    found = read_apart(read, path)
+    assert (found.status, found.fault["file"]) == (0, str(path))
+    assert found.seconds < 15
+    assert found.memory < 400 << 20
 
 
 @pytest.mark.parametrize("key", [-1, 1 << 16, 1 << 80])
@@ -676,16 +643,6 @@ def test_keys_are_small_integers(path, key):
     raw = pickle.dumps(key, 2)[2:-1]
     zip_of(path, as_state(b"}" + raw + b"Ns"))
     assert "a key is an integer" in refusal(path)
-
-
-@pytest.mark.slow
-def test_a_long_name_of_many_storages(path):
-    """The name of each storage would be another copy of the text."""
-    size = 1 << 20
-    text = b"X" + struct.pack("<I", size) + b"1" * size + b"q\x01"
-    one = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nh\x01h\x01K\x01tQ"
-    zip_of(path, as_state(b"](" + text + one * 20_000 + b"e"))
-    within_limits(path, 10, 200)
 
 
 @pytest.mark.parametrize(
@@ -747,33 +704,10 @@ def test_folders_that_torch_does_not_write(path, root):
     assert "not written by torch" in refusal(path)
 
 
-@pytest.mark.slow
-def test_a_large_directory(path):
-    """A directory takes about ten times its size in memory."""
-    zip_of(path, as_state(b"N"), **{f"_{key}": b"" for key in range(2)})
-    raw = path.read_bytes()
-    end = raw.rindex(b"PK\x05\x06")
-    start = raw.index(b"PK\x01\x02")
-    directory = raw[start:end] * (30_000_000 // (end - start))
-    sizes = struct.pack("<HHIIH", 9, 9, len(directory), start, 0)
-    path.write_bytes(raw[:start] + directory + raw[end : end + 8] + sizes)
-    within_limits(path, 5, 150)
-    assert "directory is larger" in refusal(path, "too-large")
-
-
 def test_many_entries(path, monkeypatch):
     monkeypatch.setattr(archive, "MAX_ENTRIES", 10)
     zip_of(path, as_state(b"N"), **{f"_{key}": b"" for key in range(20)})
     refusal(path, "too-large")
-
-
-@pytest.mark.slow
-def test_zip_bomb(path):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", as_state(pickled_tensor("0", 1, (1,), (1,))))
-        archive.writestr("archive/data/0", bytes(50_000_000))
-    assert path.stat().st_size < 100_000
-    assert "compressed" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -839,23 +773,6 @@ def test_one_storage_in_many_tensors(path):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         refusal(path, "too-large")
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
-
-
-def test_entries_over_one_another(path):
-    """Many entries name the same bytes of the file."""
-    count = 50
-    content = np.zeros(1 << 18, np.float32).tobytes()
-    tensors = b"".join(pickled_tensor(str(key), 1 << 18, (1 << 18,), (1,)) for key in range(count))
-    zip_of(path, as_state(b"](" + tensors + b"e"), _0=content)
-    with zipfile.ZipFile(path, "a") as archive:
-        first = archive.getinfo("archive/data/0")
-        for key in range(1, count):
-            other = copy.copy(first)
-            other.filename = f"archive/data/{key}"
-            archive.filelist.append(other)
-            archive.NameToInfo[other.filename] = other
-        archive._didModify = True
-    refusal(path, "too-large")
 
 
 def test_digests_of_the_data_come_back_and_may_lack(path):
