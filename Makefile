@@ -11,7 +11,7 @@ READY := $(VENV)/.ready$(subst /,-,$(PYTHON))
 EXACT := tests/simulate tests/netfile tests/modelfile tests/models tests/engines tests/export \
     tests/experiments/test_verify.py tests/test_lava_repairs.py tests/test_stacks.py
 
-.PHONY: help setup demo check test test-docs docs exactness test-lowest fuzz kills lint format \
+.PHONY: help setup demo check test test-docs docs exactness test-lowest properties fuzz kills lint format \
     constraints bench release clean
 help:
 	@echo "make demo    train, export, run, verify, price and report on a sparse network (minutes)"
@@ -20,7 +20,8 @@ help:
 	@echo "make test-docs    run every command and snippet of README and docs, and the notebooks"
 	@echo "make docs    build the site into build/site/"
 	@echo "make exactness    the tests that compare with Lava and SLAYER, and those of files"
-	@echo "make fuzz    property tests with other examples in every run; ONLY=folder, ROUNDS=number"
+	@echo "make properties    property tests with other examples; ONLY=folder, ROUNDS=number"
+	@echo "make fuzz    damaged and forged files; FORMATS=names, MUTANTS=number, SECONDS=s, SEED=number"
 	@echo "make kills   kill commands at random places, then continue; KILLS=number, SEED=number"
 	@echo "make test-lowest PYTHON=3.11    all tests with the lowest versions allowed; ONLY=folder"
 	@echo "make bench   measure (Python 3.11 or later); ONLY=prefix runs benchmarks named so"
@@ -75,11 +76,16 @@ exactness: $(READY)
 
 # `make test` draws the same examples always. This draws others, and many; what it finds it keeps
 # in .hypothesis/ and tries again first, until it is mended.
-fuzz: $(READY)
+properties: $(READY)
 	for round in $$(seq $(or $(ROUNDS),1)); do \
 	    OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m hypothesis \
 	        --hypothesis-profile fuzz $(or $(ONLY),tests) || exit 1; \
 	done
+
+# The files of failures are kept in build/fuzz/, each with the command that repeats it.
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(FORMATS) --mutants $(or $(MUTANTS),1000) \
+	    --seconds $(or $(SECONDS),inf) --seed $(or $(SEED),1)
 
 kills: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.kills --kills $(or $(KILLS),100) --seed $(or $(SEED),1)

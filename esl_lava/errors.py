@@ -8,7 +8,7 @@ esl-lava and shows its traceback.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeAlias, TypeVar
@@ -131,6 +131,17 @@ class UserError(Exception):
         error = cls("\n".join(fault.sentence for fault in faults), faults[0].code)
         error.faults = tuple(faults)
         return error
+
+    def in_file(self: AnyError, path: Path) -> AnyError:
+        """The same error, whose faults and sentences name a file where they name none."""
+        return type(self).of(
+            [
+                fault
+                if fault.file is not None
+                else replace(fault, sentence=f"{path}: {fault.sentence}", file=path)
+                for fault in self.faults
+            ]
+        )
 
     @property
     def code(self) -> Code:

@@ -23,6 +23,9 @@ MAX_INTEGER_KEY = (1 << 16) - 1
 2^61 - 1, so a file could choose large integers that all have the same hash; a dictionary of n such
 keys takes n^2 steps."""
 
+MAX_PROTOCOL = 5
+"""Newest protocol of pickles that Python knows."""
+
 
 class RefusedError(Exception):
     """The reason why the content of a file is refused, without the name of the file."""
@@ -80,13 +83,20 @@ def rebuild(raw: bytes, dialect: Dialect, most_opcodes: int | None = None) -> ob
         LookupError, TypeError, ValueError: for a damaged pickle.
     """
     stack: list[object] = []
-    marks: list[int] = []
+    below: list[list[object]] = []  # what lies below each mark
     memo: dict[object, object] = {}
     literals = PLAIN | frozenset(dialect.literals)
 
-    def cut(start: int) -> list[object]:
-        items = stack[start:]
-        del stack[start:]
+    def cut(count: int) -> list[object]:
+        if len(stack) < count:
+            raise RefusedError("its opcodes need more values than there are")
+        items = stack[-count:]
+        del stack[-count:]
+        return items
+
+    def cut_to_mark() -> list[object]:
+        nonlocal stack
+        items, stack = stack, below.pop()
         return items
 
     for number, (opcode, argument, _) in enumerate(pickletools.genops(raw)):
@@ -95,12 +105,13 @@ def rebuild(raw: bytes, dialect: Dialect, most_opcodes: int | None = None) -> ob
         match opcode.name:
             case name if name in literals:
                 stack.append(argument)
-            case "PROTO":
+            case "PROTO" if isinstance(argument, int) and argument <= MAX_PROTOCOL:
                 pass
             case "STOP":
                 break
             case "MARK":
-                marks.append(len(stack))
+                below.append(stack)
+                stack = []
             case "NONE":
                 stack.append(None)
             case "NEWTRUE" | "NEWFALSE":
@@ -108,18 +119,21 @@ def rebuild(raw: bytes, dialect: Dialect, most_opcodes: int | None = None) -> ob
             case "EMPTY_TUPLE":
                 stack.append(())
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                stack.append(tuple(cut(-int(opcode.name[-1]))))
+                stack.append(tuple(cut(int(opcode.name[-1]))))
             case "TUPLE":
-                stack.append(tuple(cut(marks.pop())))
+                items = cut_to_mark()
+                stack.append(tuple(items))
             case "EMPTY_LIST":
                 stack.append([])
             case "APPEND" | "APPENDS":
-                items = cut(-1 if opcode.name == "APPEND" else marks.pop())
+                items = cut(1) if opcode.name == "APPEND" else cut_to_mark()
                 _container(list, stack[-1]).extend(items)
             case "EMPTY_DICT":
                 stack.append({})
             case "SETITEM" | "SETITEMS":
-                items = cut(-2 if opcode.name == "SETITEM" else marks.pop())
+                items = cut(2) if opcode.name == "SETITEM" else cut_to_mark()
+                if len(items) % 2:
+                    raise RefusedError("a key of a dictionary has no value")
                 for key in items[::2]:
                     _check_key(key, dialect)
                 _container(dict, stack[-1]).update(zip(items[::2], items[1::2]))
@@ -131,9 +145,9 @@ def rebuild(raw: bytes, dialect: Dialect, most_opcodes: int | None = None) -> ob
             case "BINPERSID":
                 stack.append(dialect.refer(stack.pop()))
             case "REDUCE":
-                stack.append(dialect.call(*cut(-2)))
+                stack.append(dialect.call(*cut(2)))
             case "BUILD":
-                (state,) = cut(-1)
+                (state,) = cut(1)
                 dialect.fill(stack[-1], state)
             case "BINPUT" | "LONG_BINPUT":
                 memo[argument] = stack[-1]
@@ -143,6 +157,8 @@ def rebuild(raw: bytes, dialect: Dialect, most_opcodes: int | None = None) -> ob
                 stack.append(memo[argument])
             case _:
                 raise RefusedError(f"it has opcode {opcode.name}, which is refused")
+    if below or len(stack) != 1:
+        raise RefusedError("it does not end with one object")
     return stack.pop()
 
 

@@ -1,4 +1,4 @@
-"""Profiles of hypothesis: the same examples in every run, or new examples for `make fuzz`."""
+"""Profiles of hypothesis: the same examples in every run, or new examples for `make properties`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FUZZ = settings(
     max_examples=1000,
     print_blob=True,
 )
-"""New examples in every run, and 1000 of them unless a test sets a number; see `make fuzz`."""
+"""New examples in every run, 1000 unless a test sets a number; see `make properties`."""
 
 
 def register() -> None:

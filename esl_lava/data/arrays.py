@@ -6,11 +6,13 @@ import math
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 import numpy as np
 
 from esl_lava.arrays import Array, Ints
 from esl_lava.data.config import Encoding
+from esl_lava.data.npz import HEADERS
 from esl_lava.data.samples import Selection, digest
 from esl_lava.errors import Code, ConfigError, DataError, FileError
 from esl_lava.files import open_regular
@@ -102,21 +104,22 @@ def read_array(path: Path, what: str) -> Array:
     try:
         with open_regular(path) as file:
             beginning = file.read(len(_MAGIC))
-        if beginning.startswith(_ZIP_MAGIC):
-            raise FileError(
-                f"{path}: this is an archive of arrays (.npz), but {what} need a .npy file with "
-                "one array",
-                "unsupported",
-                key=what,
-                file=path,
-            )
-        # Only files in the .npy format reach numpy, because `np.load` also reads pickles.
-        if beginning != _MAGIC:
-            raise FileError(f"{path}: {_NOT_NPY}", "damaged", file=path)
-        # An unusual header is an error or harmless; numpy's warnings about it help nobody.
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            array: Array = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
+            if beginning.startswith(_ZIP_MAGIC):
+                raise FileError(
+                    f"{path}: this is an archive of arrays (.npz), but {what} need a .npy file "
+                    "with one array",
+                    "unsupported",
+                    key=what,
+                    file=path,
+                )
+            # Only files in the .npy format reach numpy, because `np.load` also reads pickles.
+            if beginning != _MAGIC:
+                raise FileError(f"{path}: {_NOT_NPY}", "damaged", file=path)
+            file.seek(0)
+            # An unusual header is an error or harmless; numpy's warnings about it help nobody.
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                array = _map(file)
     except FileError:
         raise
     except OSError as error:
@@ -135,6 +138,18 @@ def read_array(path: Path, what: str) -> Array:
             file=path,
         )
     return array
+
+
+def _map(file: BinaryIO) -> Array:
+    """Return the array in an open .npy file, mapped into memory.
+
+    Raises: ValueError and others, if the file is damaged or holds Python objects.
+    """
+    shape, by_columns, dtype = HEADERS[np.lib.format.read_magic(file)](file)
+    if dtype.hasobject or min(shape, default=0) < 0:
+        raise ValueError
+    order: Literal["F", "C"] = "F" if by_columns else "C"
+    return np.memmap(file, dtype, "r", file.tell(), shape, order)
 
 
 def reorder_axes(array: Array, axes: str) -> Array:

@@ -14,10 +14,11 @@ from esl_lava.arrays import Array
 from esl_lava.errors import Code, FileError
 from esl_lava.files import open_regular
 
-_HEADERS = {
+HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+"""Version of numpy's format -> reader of its header. Later versions are for names of fields."""
 _CHUNK = 1 << 20
 
 
@@ -68,20 +69,20 @@ def read_member(path: Path, name: str, limit: int) -> Array:
 def _read(path: Path, name: str, stream: IO[bytes], file_size: int) -> Array:
     """Return the array of a member with `file_size` bytes."""
     version = np.lib.format.read_magic(stream)
-    if version not in _HEADERS:
+    if version not in HEADERS:
         raise FileError(
             f"{path}: {name} has the version {version} of numpy's format; only the versions "
-            f"{' and '.join(map(str, _HEADERS))} are read",
+            f"{' and '.join(map(str, HEADERS))} are read",
             "unsupported",
             key=name,
             value=version,
-            limit=tuple(_HEADERS),
+            limit=tuple(HEADERS),
             file=path,
         )
     with warnings.catch_warnings():
         # An unusual header is an error or harmless; numpy's warnings about it help nobody.
         warnings.simplefilter("ignore")
-        shape, by_columns, dtype = _HEADERS[version](stream)
+        shape, by_columns, dtype = HEADERS[version](stream)
     if dtype.hasobject:
         sentence = f"{path}: {name} holds Python objects, which are never read"
         raise FileError(sentence, "type", key=name, value=str(dtype), file=path)

@@ -102,8 +102,12 @@ def lower_model(model_path: Path) -> Network:
         "config": to_toml(experiment),
         **samedata.provenance_entries(saved.data),
     }
+    try:
+        layers = trained_layers(saved)
+    except FileError as error:
+        raise error.in_file(model_path) from None
     network = lower(
-        trained_layers(saved),
+        layers,
         steps=steps,
         provenance=provenance,
         input_range=experiment.encoding.input_range,

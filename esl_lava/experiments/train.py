@@ -17,7 +17,7 @@ from esl_lava.data.catalogue import load_configured
 from esl_lava.data.config import OWN
 from esl_lava.data.own import OwnData
 from esl_lava.data.samples import TrainingSamples
-from esl_lava.errors import ConfigError, DataError, FileError
+from esl_lava.errors import ConfigError, DataError, FileError, UserError
 from esl_lava.experiments import samedata
 from esl_lava.experiments.rundir import RunDirectory, check_free, create, lock
 from esl_lava.experiments.scalars import check_log, open_log
@@ -147,7 +147,11 @@ def resume(
             digests = samedata.digests({"train": data, "test": test})
             samedata.refuse_other_data(run.checkpoint, checkpoint.data, digests)
         # Digests that the start did not record stay unknown.
-        return _finish(Trainer(experiment, data, checkpoint), run, test, checkpoint.data, show)
+        try:
+            trainer = Trainer(experiment, data, checkpoint)
+        except UserError as error:
+            raise error.in_file(run.checkpoint) from None
+        return _finish(trainer, run, test, checkpoint.data, show)
 
 
 def load_splits(

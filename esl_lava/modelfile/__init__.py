@@ -18,11 +18,11 @@ import numpy as np
 from esl_lava.arrays import Array
 from esl_lava.errors import FileError, shorten
 from esl_lava.files import open_regular, replace_file
-from esl_lava.modelfile import archive
+from esl_lava.modelfile import archive, contents
+from esl_lava.modelfile.contents import MAX_DEPTH
 
 FORMAT = "esl-lava model"
 FORMAT_VERSION = 1
-MAX_DEPTH = 32
 
 PARTS = {
     "package": str,
@@ -119,6 +119,7 @@ def read(path: Path) -> SavedModel:
             limit=FORMAT_VERSION,
             file=path,
         )
+    _check_digest(path, content)
     for key, kind in PARTS.items():
         if key not in content:
             raise FileError(f"{path}: part {key!r} is missing", "missing", key=key, file=path)
@@ -127,6 +128,14 @@ def read(path: Path) -> SavedModel:
                 raise _wrong_part(path, key, "a table of tensors")
         elif not isinstance(content[key], kind):
             raise _wrong_part(path, key, f"a {kind.__name__}")
+    for key in content:
+        if key not in (*PARTS, "format", "version", "data", contents.DIGEST):
+            raise FileError(
+                f"{path}: part {shorten(key)} is not known to this esl-lava",
+                "unknown",
+                value=key,
+                file=path,
+            )
     if not all(isinstance(record, dict) for record in content["history"]) or not _holds(
         content["history"], _SCALARS, MAX_DEPTH
     ):
@@ -138,6 +147,24 @@ def read(path: Path) -> SavedModel:
         raise _wrong_part(path, "data", "a table of SHA-256 digests")
     _check_masks(path, content["weights"], content["masks"], content["ever"])
     return SavedModel(**{part: content[part] for part in PARTS}, data=data)
+
+
+def _check_digest(path: Path, content: Mapping[str, Any]) -> None:
+    """Refuse a content that is not the one that was written. Older files have no digest."""
+    if contents.DIGEST not in content:
+        return
+    stored = content[contents.DIGEST]
+    try:
+        matches = isinstance(stored, str) and stored == contents.digest(content)
+    except ValueError as error:
+        raise FileError(f"{path}: {error}", "type", file=path) from None
+    if not matches:
+        raise FileError(
+            f"{path}: the digest does not match the content: the file was changed or damaged",
+            "damaged",
+            key=contents.DIGEST,
+            file=path,
+        )
 
 
 def _wrong_part(path: Path, key: str, noun: str) -> FileError:

@@ -10,19 +10,21 @@ import numpy as np
 import torch
 
 from esl_lava.modelfile.archive import STORAGES
+from esl_lava.modelfile.contents import DIGEST, digest
 from esl_lava.pickles import MAX_INTEGER_KEY
 
 _DTYPES = frozenset(torch.from_numpy(np.empty(0, dtype)).dtype for dtype in STORAGES.values())
 
 
 def pack(content: Mapping[str, object]) -> bytes:
-    """Return a zip-format torch file of arrays, tensors and plain containers.
+    """Return a zip-format torch file of arrays, tensors and plain containers, and their digest.
 
     Raises:
         TypeError: naming the place of any other value.
     """
     buffer = io.BytesIO()  # torch writes the name of a file into the zip; a buffer has no name
-    torch.save(_plain(content, "the model"), buffer)
+    plain = {key: _plain(value, f"the model[{key!r}]") for key, value in content.items()}
+    torch.save({**plain, DIGEST: digest(plain)}, buffer)
     return buffer.getvalue()
 
 

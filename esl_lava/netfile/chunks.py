@@ -38,6 +38,8 @@ _DEFLATE, _SHUFFLE, _FLETCHER32 = (
 _FILTERS = frozenset((_DEFLATE, _SHUFFLE, _FLETCHER32))
 _CHECKSUM = 4
 """Bytes that the filter fletcher32 appends."""
+_LEVEL = 9
+"""Highest level of deflate."""
 _PIECE = 1 << 20
 
 
@@ -203,6 +205,16 @@ class _Chunks:
                     key=key,
                     value=width,
                     limit=dtype.itemsize,
+                )
+        if _DEFLATE in filters:
+            levels = tuple(creation.get_filter(filters.index(_DEFLATE))[2])
+            if len(levels) != 1 or levels[0] > _LEVEL:  # HDF5 would not inflate it
+                raise RefusedError(
+                    f"{key} is deflated with the level {levels}",
+                    "damaged",
+                    key=key,
+                    value=levels,
+                    limit=_LEVEL,
                 )
         unlimited = [
             n == h5py.h5s.UNLIMITED for n in dataset.get_space().get_simple_extent_dims(True)

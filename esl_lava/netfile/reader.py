@@ -8,9 +8,11 @@ makes Lava hang. Files may come from strangers: see `safe`.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -93,17 +95,29 @@ def read(
         FileError: naming file, layer and reason.
     """
     try:
-        with open_regular(path) as file:
-            signature = file.read(len(SIGNATURE))
+        file = open_regular(path)
     except (OSError, ValueError) as error:
         code: Code = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"
         raise FileError(f"{path}: cannot be read: {_reason(error)}", code, file=path) from None
-    if signature != SIGNATURE:
-        hint = "; esl export writes one from a model.pt" if path.suffix == ".pt" else ""
-        raise FileError(f"{path}: not an HDF5 file{hint}", "damaged", file=path)
+    with file:
+        return _read(path, file, layers, input_shape)
+
+
+def _read(
+    path: Path, file: BinaryIO, layers: int | None, input_shape: tuple[int, int, int] | None
+) -> Network:
+    """Read an open file. `path` names it in errors."""
+    # HDF5 opens the very file that is open, or fails if another one has its name by now.
+    name = f"/proc/self/fd/{file.fileno()}"
+    if not os.path.exists(name):  # a machine without /proc
+        name = str(path)
     try:
-        with h5py.File(path, "r", driver="sec2") as file:
-            return _network(open_root(file), layers, input_shape)
+        signature = file.read(len(SIGNATURE))
+        if signature != SIGNATURE:
+            hint = "; esl export writes one from a model.pt" if path.suffix == ".pt" else ""
+            raise FileError(f"{path}: not an HDF5 file{hint}", "damaged", file=path)
+        with h5py.File(name, "r", driver="sec2") as opened:
+            return _network(open_root(opened), layers, input_shape)
     except RefusedError as error:
         raise FileError.of(
             [
@@ -121,9 +135,8 @@ def read(
         ArithmeticError,
         MemoryError,
     ) as error:  # h5py raises these for a damaged file
-        raise FileError(
-            f"{path}: cannot be read as HDF5: {_reason(error)}", "damaged", file=path
-        ) from None
+        reason = _reason(error).replace(name, str(path))
+        raise FileError(f"{path}: cannot be read as HDF5: {reason}", "damaged", file=path) from None
 
 
 def _reason(error: Exception) -> str:
@@ -151,6 +164,10 @@ def _network(root: Group, layers: int | None, input_shape: tuple[int, int, int] 
             limit=len(blocks),
         )
     if not has_link(root, GROUP):
+        if has_attribute(blocks, GROUP):
+            raise RefusedError(
+                f"esl-lava wrote the file, but its group {GROUP} is missing", "damaged", key=GROUP
+            )
         return _foreign_network(blocks, groups, input_shape)
     own_group = get_group(root, GROUP)
     version = read_attribute(own_group, "format_version", int)

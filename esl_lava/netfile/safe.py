@@ -254,6 +254,8 @@ def read_text(parent: Group, key: str) -> str:
             "type",
             key=key,
         )
+    if kind.get_cset() not in (h5py.h5t.CSET_ASCII, h5py.h5t.CSET_UTF8):
+        raise RefusedError(f"{key} is a text of an unknown encoding", "damaged", key=key)
     stored = np.dtype((np.void, kind.get_size()))
     if kind.is_variable_str():
         raw = _read_heap_text(parent.contents, _stored_reference(dataset, key, parent), key)

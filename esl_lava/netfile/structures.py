@@ -16,17 +16,27 @@ import numpy as np
 from esl_lava.netfile.chunks import MAX_CHUNKS, FileBytes, RefusedError
 
 _PIECE = 1 << 18
-_HEADER = 64
+_HEADER = 160
 """Bytes of the longest header below."""
 _NODE = struct.Struct("<4sBBH16x")
 """A node of a B-tree, version 1: signature, kind (0: links, 1: chunks), level, children."""
 _MAX_RANK = 32
 _TREE = struct.Struct("<5xBIHH")
 """A B-tree, version 2: kind, bytes of a node, bytes of a record, levels above the lowest."""
-_NODE_BYTES, _LEVELS = 4096, 3
-"""HDF5 gives the nodes 512 or 2048 bytes. With three levels, such a tree holds a million links."""
+_NODE_BYTES, _LEVELS = (512, 2048), 3
+"""Bytes that HDF5 gives the nodes. With three levels, such a tree holds a million links."""
 _RECORDS = {5: (11,), 6: (15,), 8: (17,), 9: (13,), 10: range(16, 300), 11: range(16, 300)}
 """Kind of B-tree, version 2 -> bytes of a record: links, attributes, chunks."""
+_HEAP = struct.Struct("<5xH2xBIQQ8x8x8x8x8xQQQQQHQQHHQH")
+"""A fractal heap: bytes of an identifier, flags, largest object; next number and tree of huge
+objects; number of objects; sizes and numbers of huge and of tiny objects; width of the table,
+smallest and largest block, bits of an offset, first rows, place of the root, rows."""
+_HEAPS = {7: (2, 4096, 4, 512, 1 << 16, 32, 1), 8: (2, 4096, 4, 1024, 1 << 16, 40, 1)}
+"""Bytes of an identifier -> flags, largest object, width, blocks, bits and first rows of the heaps
+that every HDF5 makes for links and for attributes. HDF5 divides by these numbers, and shifts by
+them."""
+_NOWHERE = (1 << 64) - 1
+"""HDF5's address of what does not exist."""
 _FIXED_ARRAY = struct.Struct("<8xQ")
 _EXTENSIBLE_ARRAY = struct.Struct("<44xQ")
 _SIGNATURES = frozenset((b"FRHP", b"BTHD", b"FAHD", b"EAHD", b"TREE"))
@@ -47,11 +57,8 @@ def check_structures(stored: FileBytes) -> None:
         if signature == b"TREE":
             _, kind, level, children = _NODE.unpack_from(header)
             nodes[place] = (kind, level, children)
-        elif signature == b"FRHP" and is_first_version and any(header[7:9]):
-            # A fractal heap holds links or attributes. HDF5 would inflate it without a limit.
-            raise RefusedError(
-                "links or attributes are compressed, which is not supported", "unsupported"
-            )
+        elif signature == b"FRHP" and is_first_version:
+            _check_heap(header)
         elif signature == b"BTHD" and is_first_version:
             _check_tree(*_TREE.unpack_from(header))
         elif signature in (b"FAHD", b"EAHD") and is_first_version:
@@ -88,6 +95,22 @@ def _headers(stored: FileBytes) -> Iterator[tuple[int, bytes]]:
                         yield start + begin, piece[begin : begin + _HEADER].ljust(_HEADER, b"\0")
 
 
+def _check_heap(header: bytes) -> None:
+    """Check the numbers of a fractal heap, which holds links or attributes."""
+    if any(header[7:9]):  # HDF5 would inflate it without a limit
+        raise RefusedError("links or attributes are compressed", "unsupported")
+    name, flags, largest, next_huge, huge_tree, _, *more = _HEAP.unpack_from(header)
+    huge_size, huge, tiny_size, tiny, width, smallest, block, bits, first, _, _ = more
+    if (next_huge, huge_tree, huge_size, huge) != (0, _NOWHERE, 0, 0):
+        raise RefusedError("attributes are longer than those in a heap", "unsupported")
+    if (
+        tiny
+        or tiny_size
+        or _HEAPS.get(name) != (flags, largest, width, smallest, block, bits, first)
+    ):
+        raise RefusedError("a heap of links or attributes is not as HDF5 makes it", "damaged")
+
+
 def _check_tree(kind: int, node_bytes: int, record: int, levels: int) -> None:
     """Check the numbers of a B-tree, version 2.
 
@@ -99,13 +122,20 @@ def _check_tree(kind: int, node_bytes: int, record: int, levels: int) -> None:
             "unsupported",
             value=kind,
         )
-    if node_bytes > _NODE_BYTES or levels > _LEVELS:
+    if node_bytes > max(_NODE_BYTES) or levels > _LEVELS:
         raise RefusedError(
             f"a B-tree has {levels} levels of nodes of {node_bytes} bytes; at most {_LEVELS} "
-            f"levels and {_NODE_BYTES} bytes are allowed",
+            f"levels and {max(_NODE_BYTES)} bytes are allowed",
             "too-large",
             value=levels,
             limit=_LEVELS,
+        )
+    if node_bytes not in _NODE_BYTES:  # with nodes of 0 bytes HDF5 takes all memory
+        raise RefusedError(
+            f"a B-tree has nodes of {node_bytes} bytes, not of 512 or 2048",
+            "damaged",
+            value=node_bytes,
+            limit=_NODE_BYTES,
         )
 
 

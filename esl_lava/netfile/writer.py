@@ -393,6 +393,11 @@ def _write(network: Network, file: h5py.File) -> None:
                 own_group.attrs["refractory"] = layer.neuron.refractory
             _write_own(layer, previous, own_group)
             previous = layer
+    _say_that_our_group_exists(file)
+
+
+def _say_that_our_group_exists(file: h5py.File) -> None:
+    file["layer"].attrs[GROUP] = FORMAT_VERSION
 
 
 def _groups(network: Network) -> Iterator[tuple[str, tuple[int, ...], Layer | None]]:

@@ -208,6 +208,16 @@ def test_resume_needs_an_unfinished_run(tmp_path: Path, short: Experiment, tiny:
     assert listing(tmp_path) == ["checkpoint.pt"]
 
 
+def test_errors_of_a_checkpoint_name_its_file(tmp_path: Path, short: Experiment) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(short, tmp_path, interrupted(4))
+    path = tmp_path / "checkpoint.pt"
+    saved = modelfile.read(path)
+    modelfile.write(replace(saved, state={**saved.state, "iteration": 1 << 40}), path)
+    with refused(DataError, "range", key="state.iteration", file=path):
+        resume(tmp_path, silent)
+
+
 # --- other data of the same name -----------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import hashlib
 import io
 import math
 import os
@@ -22,8 +23,9 @@ from hypothesis import strategies as st
 
 from esl_lava import modelfile
 from esl_lava.errors import FileError
-from esl_lava.modelfile import SavedModel, archive, read, write
+from esl_lava.modelfile import SavedModel, archive, contents, read, write
 from esl_lava.models.restore import as_tensors
+from tests.attacks.attack import read_apart
 from tests.faults import check
 
 CONFIG = "[sparsity]\ndensity = 0.5\n[model]\nlayers = '3'"
@@ -544,6 +546,11 @@ def test_a_legacy_torch_file(path):
         (b"Q", "storage"),
         (b")Q", "storage"),
         (b"e", "not a file of plain tensors"),
+        (b"(X\x01\x00\x00\x00aK\x01K\x02d", "DICT"),
+        (b"}(X\x01\x00\x00\x00au", "no value"),
+        (b"K\x01\x86", ""),  # a pair of one
+        (b"(K\x01", "more values"),
+        (b"\x80\x46K\x01", "PROTO"),
         (b"ssssssss", ""),
         (b"", ""),
     ],
@@ -551,6 +558,13 @@ def test_a_legacy_torch_file(path):
 def test_opcodes_torch_does_not_write_for_data(path, raw, name):
     zip_of(path, as_state(raw))
     assert name in refusal(path)
+
+
+@pytest.mark.parametrize("before", [b"(", b"N", b"(N"])
+def test_nothing_may_be_left_over(path, before):
+    """Python's own unpickler would not come to the same end."""
+    zip_of(path, before + as_state(b"K\x05"))
+    assert "one object" in refusal(path)
 
 
 def test_a_name_may_not_be_left_over(path):
@@ -613,49 +627,15 @@ def test_many_opcodes(path, monkeypatch):
     assert "more than 1000 opcodes" in refusal(path)
 
 
-def within_limits(path: Path, seconds: int, mebibytes: int) -> None:
-    """Assert that a process with these limits refuses the file."""
-    code = (
-        "import resource, sys; from pathlib import Path\n"
-        "from esl_lava import modelfile\n"
-        "from esl_lava.errors import FileError\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        f"resource.setrlimit(resource.RLIMIT_CPU, ({seconds + 5}, {seconds + 5}))\n"
-        "try: modelfile.read(Path(sys.argv[1]))\n"
-        "except FileError: print('refused')\n"
-        "usage = resource.getrusage(resource.RUSAGE_SELF)\n"
-        "print(usage.ru_maxrss - before, usage.ru_utime)\n"
-    )
-    process = subprocess.run(
-        [sys.executable, "-c", code, path], capture_output=True, text=True, check=False
-    )
-    assert process.returncode == 0, process.stderr
-    refused, kibibytes, taken = process.stdout.split()
-    assert refused == "refused"
-    assert int(kibibytes) < mebibytes << 10
-    assert float(taken) < seconds + 2  # Python starts within two seconds
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("opcode", [b"]", b"N", b")", b"}", b"G" + bytes(8)])
 def test_the_largest_index_costs_little(path, opcode):
     """Sixteen MiB of these opcodes took 22 seconds and 1.5 GB."""
     zip_of(path, as_state(b"]" + opcode * ((archive.MAX_PICKLE_BYTES - 1000) // len(opcode))))
-    within_limits(path, 15, 400)
-
-
-@pytest.mark.slow
-def test_integers_of_one_hash(path):
-    """A dictionary of 100,000 keys of one hash would take minutes."""
-    modulus = (1 << 61) - 1
-
-    def number(value: int) -> bytes:
-        return pickle.dumps(value, 2)[2:-1]
-
-    items = b"".join(number(index * modulus) + b"N" for index in range(100_000))
-    zip_of(path, as_state(b"}(" + items + b"u"))
-    within_limits(path, 10, 200)
-    assert "outside 0..65535" in refusal(path)
+    found = read_apart(read, path)
+    assert (found.status, found.fault["file"]) == (0, str(path))
+    assert found.seconds < 15
+    assert found.memory < 400 << 20
 
 
 @pytest.mark.parametrize("key", [-1, 1 << 16, 1 << 80])
@@ -663,16 +643,6 @@ def test_keys_are_small_integers(path, key):
     raw = pickle.dumps(key, 2)[2:-1]
     zip_of(path, as_state(b"}" + raw + b"Ns"))
     assert "a key of a dictionary is an integer" in refusal(path)
-
-
-@pytest.mark.slow
-def test_a_long_name_of_many_storages(path):
-    """The name of each storage would be another copy of the text."""
-    size = 1 << 20
-    text = b"X" + struct.pack("<I", size) + b"1" * size + b"q\x01"
-    one = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nh\x01h\x01K\x01tQ"
-    zip_of(path, as_state(b"](" + text + one * 20_000 + b"e"))
-    within_limits(path, 10, 200)
 
 
 @pytest.mark.parametrize(
@@ -734,33 +704,10 @@ def test_folders_that_torch_does_not_write(path, root):
     assert "not written by torch" in refusal(path)
 
 
-@pytest.mark.slow
-def test_a_large_directory(path):
-    """A directory takes about ten times its size in memory."""
-    zip_of(path, as_state(b"N"), **{f"_{key}": b"" for key in range(2)})
-    raw = path.read_bytes()
-    end = raw.rindex(b"PK\x05\x06")
-    start = raw.index(b"PK\x01\x02")
-    directory = raw[start:end] * (30_000_000 // (end - start))
-    sizes = struct.pack("<HHIIH", 9, 9, len(directory), start, 0)
-    path.write_bytes(raw[:start] + directory + raw[end : end + 8] + sizes)
-    within_limits(path, 5, 150)
-    assert "directory is larger" in refusal(path, "too-large")
-
-
 def test_many_entries(path, monkeypatch):
     monkeypatch.setattr(archive, "MAX_ENTRIES", 10)
     zip_of(path, as_state(b"N"), **{f"_{key}": b"" for key in range(20)})
     refusal(path, "too-large")
-
-
-@pytest.mark.slow
-def test_zip_bomb(path):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", as_state(pickled_tensor("0", 1, (1,), (1,))))
-        archive.writestr("archive/data/0", bytes(50_000_000))
-    assert path.stat().st_size < 100_000
-    assert "compressed" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -828,23 +775,6 @@ def test_one_storage_in_many_tensors(path):
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
-def test_entries_over_one_another(path):
-    """Many entries name the same bytes of the file."""
-    count = 50
-    content = np.zeros(1 << 18, np.float32).tobytes()
-    tensors = b"".join(pickled_tensor(str(key), 1 << 18, (1 << 18,), (1,)) for key in range(count))
-    zip_of(path, as_state(b"](" + tensors + b"e"), _0=content)
-    with zipfile.ZipFile(path, "a") as archive:
-        first = archive.getinfo("archive/data/0")
-        for key in range(1, count):
-            other = copy.copy(first)
-            other.filename = f"archive/data/{key}"
-            archive.filelist.append(other)
-            archive.NameToInfo[other.filename] = other
-        archive._didModify = True
-    refusal(path, "too-large")
-
-
 def test_digests_of_the_data_come_back_and_may_lack(path):
     digests = {"train": "0" * 64, "test": "ab" * 32}
     write(saved(data=digests), path)
@@ -860,6 +790,70 @@ def test_digests_of_the_data_come_back_and_may_lack(path):
 def test_other_things_than_digests_are_refused(path, data):
     write(saved(data=data), path)
     refusal(path, "type", key="data")
+
+
+# --- The digest of the content. -------------------------------------------------------------
+
+
+def rewrite(path: Path, change) -> None:
+    """Change the content of a file, and leave its digest as it was."""
+    found = as_tensors(archive.load(path))
+    change(found)
+    torch.save(found, path)
+
+
+CHANGES = {
+    "a weight": lambda c: c["weights"]["hidden1.synapse.weight"].view(-1)[0].add_(1),
+    "the sign of a zero": lambda c: c["weights"]["hidden1.synapse.weight"].view(-1)[3].neg_(),
+    "a text": lambda c: c.update(package="1"),
+    "a number": lambda c: c["history"][0].update(loss=0.25),
+    "a number of another type": lambda c: c["history"][0].update(epoch=True),
+    "a list that was a tuple": lambda c: c["state"].update(pair=[1, 2]),
+    "a key": lambda c: c["history"][0].update(more=c["history"][0].pop("loss")),
+    "another order": lambda c: c["history"][0].update(epoch=c["history"][0].pop("epoch")),
+    "an entry": lambda c: c.update(data={}),
+    "the digest": lambda c: c.update(digest="0" * 64),
+    "no text as digest": lambda c: c.update(digest=torch.zeros(3)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_of_anything_is_noticed(path, change):
+    write(saved(state={"pair": (1, 2)}), path)
+    rewrite(path, lambda content: None)
+    read(path)
+    rewrite(path, CHANGES[change])
+    refusal(path, "damaged", key="digest")
+
+
+def test_files_of_earlier_versions_have_no_digest(path):
+    write(saved(), path)
+    rewrite(path, lambda content: content.pop("digest"))
+    assert read(path).history == saved().history
+
+
+def test_the_digest_is_that_of_a_plain_description():
+    """Types, lengths and bits in order; worked out here once more."""
+    parts = [b"table 2 ", b"text 1 a", b"list 3 ", b"1 ", b"True ", b"None "]
+    parts += [b"text 1 b", b"array <i2 (2,) ", struct.pack("<2h", 1, -2)]
+    content = {"a": [1, True, None], "b": np.array([1, -2], np.int16), "digest": "x"}
+    assert contents.digest(content) == hashlib.sha256(b"".join(parts)).hexdigest()
+    pairs = [({"a": "b c"}, {"a b": "c"}), ({"a": [1, 2]}, {"a": [12]}), ({"a": 1.0}, {"a": 1})]
+    assert all(contents.digest(one) != contents.digest(other) for one, other in pairs)
+
+
+def test_content_that_has_no_digest(path):
+    deep = current = []
+    for _ in range(40):
+        current.append([])
+        current = current[0]
+    torch_file(path, content(package="1", digest="x") | {"state": {"a": deep}})
+    refusal(path, "type")
+
+
+def test_a_part_that_is_not_known(path):
+    torch_file(path, content(more=1))
+    refusal(path, "unknown", value="more")
 
 
 # --- Refused: parts that are missing or contradict each other. ------------------------------

@@ -397,7 +397,37 @@ def rewrite(path: Path, name: str, value, **options) -> None:
 def foreign(path: Path) -> None:
     """Remove our group from the file, so that it is like the file of another program."""
     with h5py.File(path, "r+") as file:
-        del file["esl_lava"]
+        del file["esl_lava"], file["layer"].attrs["esl_lava"]
+
+
+def test_a_file_that_is_exchanged_while_it_is_opened(written, monkeypatch):
+    """The file that was looked at is read, or none."""
+    other = written.parent / "other"
+    netfile.write(a_network((a_layer("other", Matrix.from_dense([[2, -4]]), LIF),)), other)
+
+    def exchange(*arguments, **more):
+        other.replace(written)
+        return h5py_file(*arguments, **more)
+
+    h5py_file = h5py.File
+    monkeypatch.setattr(h5py, "File", exchange)
+    refusal(written, "damaged")
+    monkeypatch.undo()
+    assert netfile.read(written).layers[0].name == "other"
+
+
+def test_a_machine_without_proc(written, monkeypatch):
+    monkeypatch.setattr("os.path.exists", lambda path: not str(path).startswith("/proc"))
+    assert netfile.read(written).layers[0].name == "hidden1"
+
+
+def test_our_group_is_missed(written):
+    with h5py.File(written, "r+") as file:
+        file.move("esl_lava", "esl_lavb")
+    refusal(written, "damaged", key="esl_lava")
+    with h5py.File(written, "r+") as file:
+        del file["layer"].attrs["esl_lava"]
+    assert netfile.read(written).layers[0].name == "layer0"
 
 
 def change(path: Path, name: str, index, by: int = 1) -> None:

@@ -1,16 +1,19 @@
 """AEDAT 4, the format of current cameras and of the copy of DVS-CIFAR10 that tonic downloads.
 
-The package `aedat` reads a file packet by packet.
+The package `aedat` reads a file packet by packet, after `aedat4_layout` has checked it. Compressed
+packets are unpacked by the package alone.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from esl_lava.data.events.aedat4_layout import check_layout
 from esl_lava.data.events.recording import (
     EventFile,
     EventRecording,
@@ -32,13 +35,10 @@ def open_aedat4(file: EventFile) -> EventRecording:
     """
     import aedat
 
-    with file.reading():  # gives a better error than aedat if the file cannot be opened
-        pass
-    try:
+    with file.reading() as stream:
+        check_layout(file.name, stream)
+    with _damage_named(f"{file.name} is not an AEDAT 4 file, or is damaged", file.name):
         streams = aedat.Decoder(file.name).id_to_stream()
-    except Exception as error:  # aedat raises exceptions of its own and of Python
-        sentence = f"{file.name} is not an AEDAT 4 file, or is damaged: {error}"
-        raise FileError(sentence, "damaged", file=file.name) from None
     numbers = sorted(number for number, stream in streams.items() if stream["type"] == "events")
     if not numbers:
         sentence = f"{file.name} holds no stream of events"
@@ -77,9 +77,20 @@ def _read_packets(name: str, number: int) -> Iterator[Any]:
     """Yield the events of each packet of a stream that is not empty."""
     import aedat
 
-    try:
+    with _damage_named(f"{name} is damaged", name):
         for packet in aedat.Decoder(name):
             if packet["stream_id"] == number and len(packet["events"]):
                 yield packet["events"]
-    except Exception as error:
-        raise FileError(f"{name} is damaged: {error}", "damaged", file=name) from None
+
+
+@contextmanager
+def _damage_named(clause: str, name: str) -> Iterator[None]:
+    """Turn exceptions of the package, of its own kinds and of Python's, into a FileError."""
+    try:
+        yield
+    except BaseException as error:
+        # A panic of Rust is no `Exception`, and its class cannot be imported.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = " ".join(str(error).split())
+        raise FileError(f"{clause}: {reason}", "damaged", file=name) from None

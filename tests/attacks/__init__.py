@@ -1,0 +1,1 @@
+"""Files that were made to harm whoever reads them. Each function writes one; see `test_attacks`."""
