@@ -443,6 +443,12 @@ time.sleep(600)
 """
 
 
+def heed_signals() -> None:
+    """Let a child process react to the signals that this process may ignore."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_no_worker_outlives_its_parent(tmp_path, fake_lava, signum):
     path, marker = tmp_path / "net.h5", tmp_path / "group"
@@ -454,8 +460,8 @@ def test_no_worker_outlives_its_parent(tmp_path, fake_lava, signum):
         [sys.executable, "-c", PARENT, str(path)],
         stderr=subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(temporary)},
-        # Tests that were started in the background ignore Ctrl-C, and so would their children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        # Tests in the background ignore Ctrl-C, and under nohup SIGHUP. Their children would too.
+        preexec_fn=heed_signals,
     )
     while not (marker.exists() and marker.read_text()):
         assert parent.poll() is None
