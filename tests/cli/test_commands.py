@@ -1410,7 +1410,7 @@ def interrupting():
                 os.kill(os.getpid(), signal.SIGINT)
         yield told
 
-app.commands.show_training = interrupting
+app.training.show_training = interrupting
 app.train_main()
 """
 

@@ -160,6 +160,11 @@ class Death:
 class Campaign:
     """Kills commands in folders below `root`.
 
+    Args:
+        root: a folder for all cases.
+        shared_memory: the folder of shared memory, in which nothing may be left; None if other
+            programs use it at the same time.
+
     Attributes:
         results: the output of each command that nobody killed, without its times.
         seconds: how long it took.
@@ -167,30 +172,33 @@ class Campaign:
         temporary: command -> the files that an undisturbed run leaves in TMPDIR: caches of torch.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, shared_memory: Path | None = Path("/dev/shm")) -> None:
         self.root = root
+        self.shared_memory = shared_memory
         self.given = root / "given"
         self.results: dict[str, object] = {}
         self.seconds: dict[str, float] = {}
         self.files: dict[str, dict[str, bytes]] = {}
         self.temporary: dict[str, set[str]] = {}
-        self._make()
-
-    def _make(self) -> None:
-        """Make the files that the commands start from."""
         self.given.mkdir(parents=True)
-        (self.given / "tiny.toml").write_text(CONFIG)
-        folder = self._folder("begun", ("tiny.toml",))
-        process = _start(folder, [sys.executable, "-c", DYING, "fsync", "3", "after"], TRAIN)
-        _, err = process.communicate()
-        if process.returncode != -signal.SIGKILL:
-            raise RuntimeError(f"the training to resume was not killed: {err}")
-        shutil.move(folder / "run", self.given / "begun")
-        folder = self._folder("made", ("tiny.toml",))
+
+    def _make(self, name: str) -> None:
+        """Make a file or folder that commands start from, with those that are made with it."""
+        if name == "tiny.toml":
+            (self.given / name).write_text(CONFIG)
+            return
+        folder = self._folder(f"made-{name}", ("tiny.toml",))
+        if name == "begun":
+            process = _start(folder, [sys.executable, "-c", DYING, "fsync", "3", "after"], TRAIN)
+            _, err = process.communicate()
+            if process.returncode != -signal.SIGKILL:
+                raise RuntimeError(f"the training to resume was not killed: {err}")
+            shutil.move(folder / "run", self.given / "begun")
+            return
         for line in (TRAIN, "export run/model.pt net.h5"):
             _finish(folder, line)
         shutil.copy(folder / "run/model.pt", self.given)
-        shutil.copy(folder / "net.h5", self.given)
+        shutil.move(folder / "net.h5", self.given)
         shutil.move(folder / "run", self.given)
 
     def _folder(self, name: str, given: tuple[str, ...]) -> Path:
@@ -199,6 +207,8 @@ class Campaign:
         (folder / "tmp").mkdir(parents=True)
         for one in given:
             source = self.given / one
+            if not source.exists():
+                self._make(one)
             if source.is_dir():
                 shutil.copytree(source, folder / "run")
             else:
@@ -229,11 +239,15 @@ class Campaign:
             return Death(signal.SIGKILL, None, call, int(random.integers(1, 5)), when)
         return Death(signum, float(random.random()))
 
+    def _segments(self) -> set[str]:
+        """Return the names in the folder of shared memory."""
+        return set() if self.shared_memory is None else set(os.listdir(self.shared_memory))
+
     def kill(self, name: str, death: Death, case: str) -> list[str]:
         """Kill a command, run the commands that follow, and return what is wrong afterwards."""
         command = COMMANDS[name]
         folder = self._folder(case, command.given)
-        segments = set(os.listdir("/dev/shm"))
+        segments = self._segments()
         faults = []
         if death.share is None:
             program = [sys.executable, "-c", DYING, death.call, str(death.number), death.when]
@@ -262,8 +276,8 @@ class Campaign:
         left = set(contents(folder / "tmp")) - self.temporary[name]
         left |= {path for path in contents(folder) if path.endswith((".unfinished", ".lock"))}
         faults += [f"{path} is left" for path in sorted(left)]
-        if segments := set(os.listdir("/dev/shm")) - segments:
-            faults.append(f"/dev/shm: {len(segments)} segments are left")
+        if segments := self._segments() - segments:
+            faults.append(f"{self.shared_memory}: {len(segments)} segments are left")
         shutil.rmtree(folder)
         return faults
 

@@ -347,10 +347,14 @@ CAN_MOUNT = os.system("unshare -rm true 2>/dev/null") == 0
     ],
 )
 def test_a_small_file_system(folder, size, fault, sentence, temporary, inject):
-    """`unshare` gives the parent and Lava a file system of some size in place of a folder."""
+    """`unshare` gives the parent and Lava a file system of some size in place of a folder.
+
+    It also gives them shared memory of their own, because other tests run Lava at the same time.
+    """
     inject(fault)
     folder = folder.replace("TMPDIR", str(temporary))
-    mount = f"mount -t tmpfs -o size={size} none {folder}"
+    shared_memory = "mount -t tmpfs none /dev/shm"
+    mount = f"{shared_memory} && mount -t tmpfs -o size={size} none {folder}"
     left = f"ls {folder} | grep -v filler; ls {temporary} /dev/shm | grep esl-lava; exit 0"
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", f'{mount} && "$0" -c "$1"; {left}', sys.executable, PARENT],
