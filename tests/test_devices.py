@@ -345,6 +345,19 @@ def test_an_absent_constant_is_unknown_and_refuses(tmp_path: Path) -> None:
     assert "--constant spike=PICOJOULES" in str(caught.value)
 
 
+def test_an_absent_constant_is_found_in_other_files_of_the_chip() -> None:
+    others = "loihi1_davies2018, loihi1_kerasspiking, loihi1_sanafe"
+    with refused(ConfigError, "missing", key="energy.sop", limit=others) as caught:
+        load_device("loihi1").constant("sop")
+    assert f"use another device of Loihi 1 ({others})" in str(caught.value)
+
+
+def test_no_option_is_advised_that_a_device_does_not_take() -> None:
+    with refused(ConfigError, "missing", key="energy.sop") as caught:
+        load_device("v100_paper").constant("sop")
+    assert "--constant" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [("loihi1_sanfe", "loihi1_sanafe"), ("v100", "v100_pcie"), ("truenorth", "truenorth_best")],

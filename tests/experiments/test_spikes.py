@@ -6,6 +6,7 @@ import pytest
 
 from esl_lava import netfile
 from esl_lava.chip import LAVA_BIAS_RANGE
+from esl_lava.data.catalogue import NAMES
 from esl_lava.errors import ConfigError, DataError, FileError
 from esl_lava.experiments.spikes import (
     Layout,
@@ -125,6 +126,11 @@ def test_other_files_are_refused(name: str, code: str) -> None:
     with refused(DataError, code, key="--data", value=name) as caught:
         spikes_file(name)
     assert ".npy" in str(caught.value)
+
+
+def test_every_data_set_is_named() -> None:
+    with refused(DataError, "unknown", key="--data", value="nmnist.csv", limit=", ".join(NAMES)):
+        spikes_file("nmnist.csv")
 
 
 def test_options_apply_to_files_or_to_data_sets() -> None:

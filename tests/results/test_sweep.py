@@ -1,5 +1,7 @@
 """Rows of a sweep, checked by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from esl_lava.results.sweep import Outcome, Sweep, SweepRow
@@ -30,6 +32,12 @@ def test_a_row_is_over_its_seeds() -> None:
             "sops_per_sample most_sops"
         ).split()
     )
+
+
+def test_connections_are_a_rounded_mean() -> None:
+    counts = (100, 101, 103)
+    outcomes = [replace(OUTCOMES[0], connections=count) for count in counts]
+    assert SweepRow.of({}, [1, 2, 3], outcomes).connections == 101
 
 
 def test_the_largest_sops_ignore_runs_without_a_count() -> None:
