@@ -6,6 +6,7 @@ import faulthandler
 import json
 import os
 import resource
+import signal
 import traceback
 import zlib
 from collections.abc import Callable
@@ -21,6 +22,9 @@ Make = Callable[[Path], object]
 SECONDS = 1
 """CPU time (s) within which every file is refused."""
 MIB = 1 << 20
+
+WAITING_SECONDS = 300
+"""A reader that has not ended after these seconds waits for ever."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,8 @@ def read_apart(read: Callable[[Path], object], path: Path, limit: int = 3 << 30)
     if not child:
         try:
             os.close(reading)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(WAITING_SECONDS)  # a reader that waits for a pipe uses no CPU time
             os.write(writing, json.dumps(_read(read, path, limit)).encode())
         finally:
             os._exit(0)

@@ -28,6 +28,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if unknown := set(options.formats) - set(FORMATS):
         parser.error(f"unknown: {', '.join(unknown)}; the formats are {', '.join(FORMATS)}")
+    if options.mutants < 1 or not options.seconds > 0:
+        parser.error("--mutants must be at least 1, and --seconds above 0")
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     tallies = {}

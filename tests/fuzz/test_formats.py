@@ -18,7 +18,7 @@ from tests.fuzz.formats import FORMATS
 from tests.fuzz.runner import OUTCOMES, Tally, Trial
 
 MUTANTS = 150
-MOST_REFUSED = {"network": 0.5, "aedat": 0.4, "atis": 0.3}
+LEAST_REFUSED = {"network": 0.5, "aedat": 0.4, "atis": 0.3}
 """Shares of the mutants that are refused at least, besides those of other formats."""
 
 
@@ -50,7 +50,7 @@ def test_every_mutant_is_refused_or_read_as_what_it_is(name: str, table: Any) ->
     numbers = table[name]
     assert numbers["mutants"] == MUTANTS
     assert numbers["refused"] + numbers["same"] + numbers["changed"] == MUTANTS
-    assert numbers["refused"] > MOST_REFUSED.get(name, 0.6) * MUTANTS
+    assert numbers["refused"] > LEAST_REFUSED.get(name, 0.6) * MUTANTS
     assert numbers["changed"] > 0, "no mutant is a file with another meaning"
 
 

@@ -19,6 +19,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="Random seed.")
     parser.add_argument("--only", choices=COMMANDS, help="The command to kill. Default: all.")
     options = parser.parse_args()
+    if options.kills < 1:
+        parser.error("--kills must be at least 1")
     names = [options.only] if options.only else list(COMMANDS)
     random = np.random.default_rng(options.seed)
     wrong = 0
