@@ -134,9 +134,17 @@ def _folder() -> Iterator[Path]:
     """Create the folder of a run. Afterwards no process and no file of the run is left.
 
     Raises:
-        BackendError: if the disk is full.
+        BackendError: if the disk is full, or no folder for temporary files can be written.
     """
-    parent = Path(tempfile.gettempdir())
+    try:
+        parent = Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        raise BackendError(
+            "TMPDIR: no folder for temporary files can be written, or their disks are full",
+            "unwritable",
+            key="TMPDIR",
+            value=os.environ.get("TMPDIR"),
+        ) from None
     _remove_abandoned(parent)
     folder, guard = None, None
     try:
@@ -145,7 +153,10 @@ def _folder() -> Iterator[Path]:
             with contextlib.suppress(OSError):  # some network file systems have no locks
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             guard = subprocess.Popen(
-                [sys.executable, "-I", lava_guard.__file__, str(os.getpid()), str(folder)],
+                [
+                    *(sys.executable, "-I", lava_guard.__file__),
+                    *(str(os.getpid()), str(folder), str(lock.fileno())),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -262,8 +273,10 @@ def _jobs(
     if needed > lava_watch.free_bytes(folder):
         raise lava_watch.no_room(folder.parent, "the inputs and results of a run of Lava", needed)
     np.save(folder / "inputs.npy", inputs)
+    incomings = [incoming for layer in network.layers for incoming in layer.inputs]
     patience = lava_watch.COMPUTING_SECONDS + max(
-        _model_seconds(incoming) for layer in network.layers for incoming in layer.inputs
+        SECONDS_PER_WEIGHT * one.connections.possible + _latency(network) * _step_seconds(one)
+        for one in incomings
     )
     jobs = []
     for number, (first, end) in enumerate(pairwise(ends)):
@@ -313,9 +326,13 @@ def _step_seconds(incoming: Input) -> float:
     return seconds
 
 
-def _model_seconds(incoming: Input) -> float:
-    """Compute the allowance to build the process model of an input, and for one of its steps."""
-    return SECONDS_PER_WEIGHT * incoming.connections.possible + _step_seconds(incoming)
+def _latency(network: Network) -> int:
+    """Return the most steps that the first layer computes until the last one writes a result."""
+    longest = 0
+    for layer in network.layers:
+        delays = [int(one.delays.max()) for one in layer.inputs if one.delays is not None]
+        longest += 1 + max(delays, default=0)
+    return longest + 1  # networks with delays have a blank step between samples
 
 
 def _allowance(network: Network, steps: int, samples: int, workers: int) -> float:
@@ -377,6 +394,7 @@ def _work(jobs: Sequence[Job], deadline: float, progress: Progress | None = None
                 worker.watch.check()
             for worker in [worker for worker in running if worker.process.poll() is not None]:
                 worker.check()
+                worker.end()  # at once, because the system may give its number to another process
                 running.remove(worker)
             if progress is not None:
                 progress(sum(job.finished() for job in jobs), total)
@@ -395,6 +413,7 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
 
     def __init__(self, job: Job) -> None:
         self._log = job.folder / "log.txt"
+        self._has_ended = False
         self._reading, writing = os.pipe()
         try:
             with self._log.open("wb") as output:
@@ -422,13 +441,21 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
         )
 
     def __exit__(self, *_: object) -> None:
-        """End all processes of the group. Lava's children may outlive the worker."""
+        try:
+            self.end()
+        finally:
+            os.close(self._reading)
+
+    def end(self) -> None:
+        """End all processes of the group once. Lava's children may outlive the worker."""
+        if self._has_ended:
+            return
+        self._has_ended = True
         try:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
         finally:
             self.process.wait()
-            os.close(self._reading)
 
     def check(self) -> None:
         """Check a worker that has ended.

@@ -1,9 +1,10 @@
 """Remove what a run of Lava leaves: its processes, its shared memory and its folder.
 
-`python -I lava_guard.py PARENT FOLDER` is the guard of a run. It waits until the process PARENT
-writes a byte to it, or has ended, and then removes what is left. So nothing stays if PARENT is
-killed, or is interrupted again while it removes. The guard runs in a session of its own, which no
-Ctrl-C reaches, and imports only the standard library, so that it starts at once.
+`python -I lava_guard.py PARENT FOLDER LOCK` is the guard of a run. It waits until the process
+PARENT writes a byte to it, or has ended, and then removes what is left. So nothing stays if PARENT
+is killed, or is interrupted again while it removes. Until then it holds the descriptor LOCK, with
+which the folder is locked. The guard runs in a session of its own, which no Ctrl-C reaches, and
+imports only the standard library, so that it starts at once.
 
 The worker of a run has its folder as an argument, and so have the processes that it forks. Lava's
 shared memory and semaphores are files in `SHARED_MEMORY`, to which the worker gives names that
@@ -53,15 +54,15 @@ def _groups(folder: Path) -> set[int]:
     return groups - {os.getpgrp()}
 
 
-def main(parent: int, folder: Path) -> None:
+def main(parent: int, folder: Path, lock: int) -> None:
     """Wait until the parent writes or ends, and remove what it left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # clusters signal every process of a job
     while os.getppid() == parent and not select.select([0], [], [], 0.5)[0]:
         pass
-    os.closerange(3, 256)  # the lock of the folder: some network file systems keep open files
+    os.close(lock)  # some network file systems keep files that are open
     remove(folder)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

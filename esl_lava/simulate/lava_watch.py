@@ -23,6 +23,7 @@ import os
 import re
 import select
 import signal
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -279,9 +280,12 @@ def _is_full() -> bool:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the number of bytes that this user can still write into a folder."""
+    """Return the number of bytes that this user can still write into a folder.
+
+    A file system without a size, such as a tmpfs of size 0, has no limit.
+    """
     system = os.statvfs(folder)
-    return system.f_bavail * system.f_frsize
+    return system.f_bavail * system.f_frsize if system.f_blocks else sys.maxsize
 
 
 def lacks_room(error: OSError) -> bool:

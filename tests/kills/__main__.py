@@ -26,15 +26,17 @@ def main() -> int:
     wrong = 0
     with tempfile.TemporaryDirectory(prefix="kills-") as root:
         campaign = Campaign(Path(root))
-        for name in names[: options.kills]:
+        for name in names:
             campaign.prepare(name)
-        for number in range(options.kills):
-            name = names[number % len(names)]
+        kills = cases = 0
+        while kills < options.kills:
+            name = names[cases % len(names)]
             death = campaign.draw(name, random)
-            faults = campaign.kill(name, death, f"{name}{number}")
-            wrong += bool(faults)
-            print(f"{number + 1:4} {name:12} {death}: {'; '.join(faults) or 'ok'}", flush=True)
-    print(f"{options.kills} kills, {wrong} with a fault")
+            has_died, faults = campaign.kill(name, death, f"{name}{cases}")
+            kills, cases, wrong = kills + has_died, cases + 1, wrong + bool(faults)
+            result = "; ".join(faults) or ("ok" if has_died else "ended before")
+            print(f"{kills:4} {name:12} {death}: {result}", flush=True)
+    print(f"{kills} kills in {cases} cases, {wrong} with a fault")
     return int(wrong > 0)
 
 

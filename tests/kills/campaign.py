@@ -243,8 +243,12 @@ class Campaign:
         """Return the names in the folder of shared memory."""
         return set() if self.shared_memory is None else set(os.listdir(self.shared_memory))
 
-    def kill(self, name: str, death: Death, case: str) -> list[str]:
-        """Kill a command, run the commands that follow, and return what is wrong afterwards."""
+    def kill(self, name: str, death: Death, case: str) -> tuple[bool, list[str]]:
+        """Kill a command, and run the commands that follow.
+
+        Returns:
+            Whether the command died before its end, and what is wrong afterwards.
+        """
         command = COMMANDS[name]
         folder = self._folder(case, command.given)
         segments = self._segments()
@@ -258,7 +262,8 @@ class Campaign:
                 process.wait(death.share * self.seconds[name])
             process.send_signal(death.signum)
         _, err = process.communicate()
-        if process.returncode not in (0, EXIT_CODES[death.signum], -death.signum):
+        has_died = process.returncode in (EXIT_CODES[death.signum], -death.signum)
+        if not has_died and process.returncode:
             faults.append(f"exit code {process.returncode}: {err[-300:]}")
         if "Traceback" in err and process.returncode not in (-signal.SIGTERM, -signal.SIGINT):
             faults.append(f"a traceback: {err[-600:]}")
@@ -279,7 +284,7 @@ class Campaign:
         if segments := self._segments() - segments:
             faults.append(f"{self.shared_memory}: {len(segments)} segments are left")
         shutil.rmtree(folder)
-        return faults
+        return has_died, faults
 
 
 def _start(folder: Path, program: list[str], arguments: str) -> subprocess.Popen[str]:

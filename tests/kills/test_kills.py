@@ -16,4 +16,4 @@ def test_nothing_is_lost_by_a_kill(tmp_path: Path) -> None:
     campaign.prepare("train")
     assert "run/model.pt" in campaign.files["train"], "an undisturbed run repeats its bytes"
     death = Death(signal.SIGKILL, None, "replace", 2, "after")
-    assert campaign.kill("train", death, "killed") == []
+    assert campaign.kill("train", death, "killed") == (True, [])

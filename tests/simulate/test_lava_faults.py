@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,8 @@ if any("lava_worker" in word for word in sys.orig_argv):
     def throw(error):
         raise error
 
-    whole_disk = lambda folder: type("", (), {{"f_bavail": 1 << 20, "f_frsize": 4096}})
+    sizes = {{"f_blocks": 1 << 20, "f_bavail": 1 << 20, "f_frsize": 4096}}
+    whole_disk = lambda folder: type("", (), sizes)
     step_2 = lambda model: model.time_step == 2
     always = lambda model: True
     in_a_step = (Synapses, "run_spk", step_2)
@@ -275,6 +277,27 @@ def test_a_run_that_lacks_room_is_refused_before_it_starts(temporary, monkeypatc
     assert watch.groups == []
 
 
+def test_no_folder_for_temporary_files_is_one_sentence(monkeypatch):
+    def none() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    with refused(BackendError, "unwritable", key="TMPDIR"):
+        lava_cpu.run(NETWORK, INPUTS)
+
+
+def test_a_file_system_without_a_size_has_no_limit(temporary, monkeypatch):
+    sizes = type("", (), {"f_blocks": 0, "f_bavail": 0, "f_frsize": 4096})
+    monkeypatch.setattr(os, "statvfs", lambda folder: sizes)
+    assert lava_watch.free_bytes(temporary) == sys.maxsize
+
+
+def test_a_deep_network_may_compute_all_its_steps_before_its_first_result() -> None:
+    layer = a_layer("a", Matrix.from_dense([[2]]), Cuba(4096, 0, 1), delays=[3])
+    deep = a_network([layer, *(replace(layer, name=str(n)) for n in range(5))])
+    assert lava_cpu._latency(deep) == 6 * 4 + 1
+
+
 def test_a_disk_that_is_full_while_the_inputs_are_written(temporary, monkeypatch):
     def save(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -287,7 +310,11 @@ def test_a_disk_that_is_full_while_the_inputs_are_written(temporary, monkeypatch
 @pytest.mark.parametrize(
     ("fault", "limit"),
     [
-        ("os.statvfs = lambda folder: type('', (), {'f_bavail': 2, 'f_frsize': 4096})", 8192),
+        (
+            "os.statvfs = lambda folder: "
+            "type('', (), {'f_blocks': 9, 'f_bavail': 2, 'f_frsize': 4096})",
+            8192,
+        ),
         ("os.posix_fallocate = lambda *_: throw(OSError(errno.ENOSPC, 'full'))", None),
     ],
 )
